@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from hone_trainer.datasets.shares import WeightedRows, amounts, pick
+from hone_trainer.datasets.shares import WeightedRows, amounts, pick, pick_rows
 from hone_trainer.errors import ConfigError
 
 pytestmark = pytest.mark.pure
@@ -66,6 +66,13 @@ def test_a_smaller_amount_is_part_of_a_larger_one_and_another_seed_is_another_ch
     assert set(few) < set(many)
     assert pick(part, 50, seed=7) == few == sorted(few)
     assert set(pick(part, 50, seed=8)) != set(few)
+
+
+@pytest.mark.parametrize(("rows", "amount"), [(1, 1), (40, 1), (40, 39), (40, 40), (300, 1007), (70_000, 30_001)])
+def test_many_rows_are_picked_as_few(rows: int, amount: int) -> None:
+    for seed in (0, 7):
+        expected = pick(WeightedRows("größe", [1] * rows), amount, seed)
+        assert pick_rows("größe", rows, amount, seed).tolist() == expected
 
 
 def test_by_tokens_the_sum_comes_as_near_as_a_row_allows() -> None:

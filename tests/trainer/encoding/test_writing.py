@@ -207,6 +207,18 @@ def test_sequences_of_rows_are_picked_and_joined_by_index(tmp_path: Path) -> Non
     assert list(both[2:4]) == [whole[2], whole[0]]
 
 
+def test_sums_of_all_rows_are_read_without_their_files(tmp_path: Path) -> None:
+    rows = _whole(tmp_path, [_document(n) for n in range(40)], workers=1)
+    lengths = [len(row.input_ids) for row in rows]
+    few = Picked(rows, mapped.np.array([8, 8, 2]))
+    assert (few.total, few.most) == (2 * lengths[8] + lengths[2], lengths[8])
+    for name in (mapped.LENGTHS, mapped.TOKENS, mapped.TRAINED, mapped.ROWS):
+        (rows.folder / name).write_bytes(b"")  # nothing of it is mapped
+    assert (rows.total, rows.most) == (sum(lengths), max(lengths))
+    both = Joined([rows, rows[:]])
+    assert (both.total, mapped.most(both)) == (2 * sum(lengths), max(lengths))
+
+
 def test_short_rows_take_at_most_what_the_estimate_counts(tmp_path: Path) -> None:
     found = _whole(tmp_path, [_chat(n) for n in range(2000)], workers=2)
     size = sum(file.stat().st_size for file in found.folder.iterdir())

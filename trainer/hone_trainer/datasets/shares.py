@@ -6,9 +6,10 @@ of the whole. When every part has a share, the first one goes in whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from hashlib import sha256
 from typing import Any
 
 from hone_api.combinations.shares import share_of, share_problem, total_of
@@ -16,6 +17,8 @@ from hone_api.failures import FailureCode
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.errors import ConfigError
 
+_HASHED = 2**15
+"""Rows whose hashes are in memory at once."""
 MANY_PASSES = 4
 """Repeated up to four times, rows are about as good as new ones (Muennighoff et al. 2023, arXiv 2305.16264)."""
 
@@ -84,13 +87,23 @@ def pick_rows(name: str, rows: int, amount: int, seed: int) -> Any:
     """The indices that `pick` gives for a part of so many rows of size 1, as a numpy array, in few bytes a row."""
     import numpy as np
 
+    def hashes(indices: Iterable[int]) -> Any:
+        return np.frombuffer(b"".join([sha256(b"%b%d" % (before, i)).digest() for i in indices]), ">u8")[::4]
+
     passes, rest = divmod(amount, rows)
     index = np.int32 if rows < 2**31 else np.int64
     whole = np.tile(np.arange(rows, dtype=index), passes)
     if not rest:
         return whole
-    hashes = np.fromiter((hash_of(f"{name}\0{i}".encode(), seed) for i in range(rows)), np.uint64, rows)
-    return np.concatenate([whole, np.sort(np.argsort(hashes, kind="stable")[:rest].astype(index))])
+    before = b"%d\0%b\0" % (seed, name.encode())  # as `hash_of` has it
+    blocks = (range(start, min(start + _HASHED, rows)) for start in range(0, rows, _HASHED))
+    upper = np.concatenate([(hashes(block) >> 32).astype(np.uint32) for block in blocks])
+    last = np.partition(upper, rest - 1)[rest - 1]
+    taken = upper < last
+    alike = np.flatnonzero(upper == last)  # one row, or the few whose lower halves decide
+    first = np.argsort(hashes(alike.tolist()), kind="stable")[: rest - np.count_nonzero(taken)]
+    taken[alike[first]] = True
+    return np.concatenate([whole, np.flatnonzero(taken).astype(index)])
 
 
 def percent(part: int, whole: int) -> str:

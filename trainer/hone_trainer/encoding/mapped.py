@@ -36,6 +36,16 @@ class Examples(Sequence[Any]):
         raise NotImplementedError
 
     @property
+    def total(self) -> int:
+        """Tokens of all sequences."""
+        return int(self.tokens.sum(dtype=np.int64))
+
+    @property
+    def most(self) -> int:
+        """Tokens of the longest sequence of all."""
+        return int(self.lengths.max())
+
+    @property
     def has_masks(self) -> bool:
         """Whether an answer among them has tokens that do not count."""
         raise NotImplementedError
@@ -53,6 +63,8 @@ class Examples(Sequence[Any]):
     def __getitem__(self, index: slice) -> Examples: ...
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
+            if index.indices(len(self)) == (0, len(self), 1):
+                return self
             return Picked(self, np.arange(*index.indices(len(self)), dtype=np.int64))
         at = int(index)
         if not -len(self) <= at < len(self):
@@ -93,6 +105,16 @@ class Mapped(Examples):
     @property
     def tokens(self) -> Any:
         return np.load(self.folder / TOKENS, mmap_mode="r")
+
+    # The files have a number for each row: reading them would put their pages into this process.
+
+    @property
+    def total(self) -> int:
+        return int(self._counts["tokens"])
+
+    @property
+    def most(self) -> int:
+        return int(self._counts["longestKept"])
 
     @cached_property
     def _counts(self) -> dict[str, Any]:
@@ -169,6 +191,14 @@ class Joined(Examples):
     def tokens(self) -> Any:
         return np.concatenate([part.tokens for part in self._parts])
 
+    @property
+    def total(self) -> int:
+        return sum(part.total for part in self._parts)
+
+    @property
+    def most(self) -> int:
+        return max(part.most for part in self._parts)
+
 
 def lengths(rows: Sequence[Example]) -> Any:
     """Tokens of the longest sequence of each example, as a numpy array of integers."""
@@ -182,7 +212,7 @@ def flags(rows: Sequence[Any], name: str) -> Any:
 
 def most(rows: Sequence[Example]) -> int:
     """Tokens of the longest sequence of all."""
-    return int(lengths(rows).max())
+    return rows.most if isinstance(rows, Examples) else max(map(longest, rows))
 
 
 def has_masks(rows: Sequence[Any]) -> bool:

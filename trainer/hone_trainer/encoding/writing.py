@@ -121,7 +121,8 @@ def _write(task: Task, folder: Path, parts: Iterator[Part], noted: Noted) -> Non
         raise DataError(FailureCode.INVALID_ROW, f"{task.where}, {bad}")
     for name, arrays in numbers.items():
         np.save(folder / name, np.concatenate(arrays))
-    body = {**mapped.counts_to(total), "hasMasks": has_masks}
+    longest_kept = max(int(found.max()) for found in numbers[mapped.LENGTHS])
+    body = {**mapped.counts_to(total), "hasMasks": has_masks, "longestKept": longest_kept}
     (folder / mapped.COUNTS).write_text(json.dumps(body) + "\n")
 
 

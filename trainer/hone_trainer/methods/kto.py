@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _DRAWN = 2**14
 """Random numbers at a time."""
+_SWAPPED = 512
+"""Rows that are swapped at once; of ten million rows, one place is among them twice in one of 40 cases."""
 _MASKS = ("completion_mask", "KL_completion_mask")
 """Columns of a dataset and of its batches: which tokens of the answers count."""
 
@@ -70,17 +72,46 @@ def shuffled(rows: int, seed: int) -> Sequence[int]:
     """`random.Random(seed).sample(range(rows), rows)` in four bytes a row; that makes a Python object of each."""
     draw, order, left = random.Random(seed), array("i", bytes(4 * rows)), rows
     np.frombuffer(order, np.int32)[:] = np.arange(rows, dtype=np.int32)
+    numbers = np.zeros(0, np.uint32)
     while left:
-        numbers = np.frombuffer(draw.getrandbits(32 * _DRAWN).to_bytes(4 * _DRAWN, "little"), np.uint32)
-        for number in numbers.tolist():
-            # As `randbelow` does: as many bits as `left` has, until they are below it.
-            if (at := number >> (32 - left.bit_length())) < left:
-                left -= 1
-                order[at], order[left] = order[left], order[at]
-                if not left:
-                    break
+        if not len(numbers):
+            numbers = np.frombuffer(draw.getrandbits(32 * _DRAWN).to_bytes(4 * _DRAWN, "little"), np.uint32)
+        places, used = _places(numbers, left)
+        for start in range(0, len(places), _SWAPPED):
+            _swap(order, places[start : start + _SWAPPED], left - start)
+        left, numbers = left - len(places), numbers[used:]
     order.reverse()
     return order
+
+
+def _places(numbers: Any, left: int) -> tuple[Any, int]:
+    """Places below `left`, `left` - 1 and so on, as `randbelow` draws them, and how many numbers they took.
+
+    It takes as many bits as the bound has, until they are below it; here as long as the bound has as many.
+    """
+    bits = left.bit_length()
+    values = (numbers >> (32 - bits)).astype(np.int64)
+    is_below = values < left
+    while True:  # each turn is right for one number more, at least; two or three are enough
+        bounds = left - (np.cumsum(is_below) - is_below)
+        if np.array_equal(is_below, values < bounds):
+            break
+        is_below = values < bounds
+    found = np.flatnonzero(is_below)[: left - (1 << bits - 1) + 1]
+    is_last = left - len(found) < 1 << bits - 1
+    return values[found], int(found[-1]) + 1 if is_last else len(numbers)
+
+
+def _swap(order: array[int], places: Any, left: int) -> None:
+    """Swap what is at the first of the places with what is at `left` - 1, and so on downwards."""
+    lasts = np.arange(left - 1, left - 1 - len(places), -1)
+    is_moved = places >= lasts[-1]
+    if is_moved.any() or len(np.unique(places)) < len(places):  # a place is swapped twice: one after the other
+        for place, last in zip(places.tolist(), lasts.tolist(), strict=True):
+            order[place], order[last] = order[last], order[place]
+        return
+    all_rows = np.frombuffer(order, np.int32)
+    all_rows[places], all_rows[lasts] = all_rows[lasts], all_rows[places]
 
 
 class Valued(WithReference):

@@ -44,7 +44,8 @@ def resolve_run(plan: TrainingPlan, base: Base, data: rows.Data, device: Device)
 def longest_sequence(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> int:
     """Tokens of the longest sequence of a run."""
     if INFOS[plan.method].by_tokens:  # the data set has exactly the rows that are trained
-        return int(indexed.sequence_lengths(dataset).max())
+        is_packed = len(dataset) < len(examples)
+        return int(indexed.sequence_lengths(dataset).max()) if is_packed else mapped.most(examples)
     return micro_batch.longest_sequence(plan, mapped.most(examples))
 
 

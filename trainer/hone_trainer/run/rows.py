@@ -100,7 +100,7 @@ def _mix(plan: TrainingPlan, encoded_splits: list[Mapped]) -> tuple[Examples, li
         else Picked(examples, shares.pick_rows(name, len(examples), amount, plan.training.seed))
         for name, amount, examples in zip(names, shares.amounts(parts), encoded_splits, strict=True)
     ]
-    tokens = [int(examples.tokens.sum(dtype="int64")) for examples in picked]
+    tokens = [examples.total for examples in picked]
     rows = [len(examples) for examples in picked]
     used = [
         DatasetUse(

@@ -6,14 +6,14 @@ in memory.
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import chain
+from bisect import bisect_left, insort
 from typing import Any
 
 import numpy as np
 
 TOGETHER = 1000
 """Rows that are packed together: so many TRL gets at a time."""
+_BITS = TOGETHER.bit_length()
 
 
 class Packs:
@@ -24,12 +24,13 @@ class Packs:
         order, sizes, tokens = [], [], []
         for start in range(0, len(lengths), TOGETHER):
             part = np.asarray(lengths[start : start + TOGETHER])
-            bins = _binned(part, longest)
-            rows = np.fromiter(chain.from_iterable(bins), np.int32, len(part))
-            counts = np.fromiter(map(len, bins), np.int32, len(bins))
-            order.append(rows + np.int32(start))
-            sizes.append(counts)
-            tokens.append(np.add.reduceat(part[rows], np.cumsum(counts) - counts, dtype=np.int32))
+            longest_first = np.argsort(-part, kind="stable")
+            ordered = part[longest_first]
+            numbers = np.array(_placed(ordered.tolist(), longest), np.int16)
+            rows = longest_first[np.argsort(numbers, kind="stable")]
+            order.append(rows.astype(np.int32) + np.int32(start))
+            sizes.append(np.bincount(numbers).astype(np.int32))
+            tokens.append(np.bincount(numbers, weights=ordered).astype(np.int32))
         self._rows = np.concatenate(order)
         self._ends = np.cumsum(np.concatenate(sizes), dtype=np.int32)
         self.lengths = np.concatenate(tokens)
@@ -45,25 +46,28 @@ class Packs:
         return found
 
 
-def _binned(lengths: Any, longest: int) -> list[list[int]]:
-    """Rows by sequence. The longest row comes first, into the sequence that it fills best, the oldest of equals."""
-    bins: list[list[int]] = []
-    waiting: dict[int, deque[int]] = {}
-    free = 0
-    """The spaces that some sequence has left, as bits: finding the smallest that is large enough is one operation."""
-    order = np.argsort(-lengths, kind="stable")
-    for row, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        if fitting := free >> length:
-            space = length + (fitting & -fitting).bit_length() - 1
-            number = waiting[space].popleft()
-            if not waiting[space]:
-                free &= ~(1 << space)
+def _placed(lengths: list[int], longest: int) -> list[int]:
+    """The sequence of each row, for rows of descending length. A row comes into the sequence that it fills best, of
+    equals the one that has had this space for the longest time."""
+    numbers: list[int] = []
+    waiting: list[int] = []
+    """Ascending: the space that a sequence has left, and in the lowest bits the last row that it got."""
+    started = row = 0
+    while row < len(lengths):
+        length = lengths[row]
+        at = bisect_left(waiting, length << _BITS)
+        if at < len(waiting):
+            space, last = divmod(waiting.pop(at), 1 << _BITS)
+            number = numbers[last]
         else:
-            space, number = longest, len(bins)
-            bins.append([])
-        bins[number].append(row)
-        space -= length
+            space, number = longest, started
+            started += 1
+        # Where rows of this length fit twice, the sequence has the least space of all that they fit into.
+        first, equal = row, True
+        while equal:
+            space, row = space - length, row + 1
+            equal = space >= length and row < len(lengths) and lengths[row] == length
+        numbers += [number] * (row - first)
         if space:
-            waiting.setdefault(space, deque()).append(number)
-            free |= 1 << space
-    return bins
+            insort(waiting, space << _BITS | row - 1)
+    return numbers
