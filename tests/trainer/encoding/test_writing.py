@@ -19,7 +19,7 @@ from hone_trainer.encoding.mapped import Joined, Mapped, Picked
 from hone_trainer.encoding.preferences import JudgedEncoder, PairEncoder
 from hone_trainer.encoding.prompts import PromptEncoder
 from hone_trainer.encoding.split_file import Policy, encode_split
-from hone_trainer.errors import DataError, TrainerError
+from hone_trainer.errors import DataError, StoreError, TrainerError, classify
 from hone_trainer.methods.dapt import DocumentEncoder
 
 pytestmark = pytest.mark.trainer
@@ -172,6 +172,28 @@ def test_a_killed_worker_ends_with_a_code_and_leaves_nothing(tmp_path: Path) -> 
     with pytest.raises(TrainerError, match="was killed") as caught:
         _write(file, Deadly(tiny.tokenizer()), tmp_path / "out", Policy(None), 2)
     assert caught.value.code == "OutOfMemory"
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_the_disk_cannot_read_is_named_with_its_lines(tmp_path: Path, workers: int) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.symlink_to("/proc/self/mem")  # its first page cannot be read: EIO
+    task = writing.Task(file, Encoder(tiny.tokenizer()), Policy(None), 512, "rows/train")
+    pieces = [chunks.Chunk(0, 4096, 1, 20), chunks.Chunk(4096, 8192, 21, 20)]
+    with pytest.raises(TrainerError, match=r"rows.jsonl, lines 1 to 20: cannot be read: Input/output error") as caught:
+        writing.write(task, tmp_path / "out", pieces, lambda lines, tokens: None, workers)
+    assert caught.value.code == "StorageError"
+    with pytest.raises(StoreError, match=r"rows.jsonl: cannot be read"):
+        chunks.chunks(file)
+
+
+def test_a_full_disk_ends_with_a_code_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = _file(tmp_path, [_chat(n) for n in range(120)])
+    monkeypatch.setattr(mapped, "ROWS", "/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        _write(file, Encoder(tiny.tokenizer()), tmp_path / "out", Policy(None), 1)
+    assert classify(caught.value).code == "DiskFull"
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 

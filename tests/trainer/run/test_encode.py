@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from hone_api import encoding
 from hone_api.report import EncodeResult, TerminationMessage
-from hone_trainer.errors import StoreError, TrainerError
+from hone_trainer.errors import DataError, StoreError, TrainerError
 from hone_trainer.models import base_model
 from hone_trainer.run import encode, rows
 from hone_trainer.signals import Stop
@@ -105,6 +106,19 @@ def test_a_bad_row_ends_the_stage_with_its_line_and_code(make_plan: Any, tmp_pat
         "InvalidRow",
         f"{file}, line 2",
     )
+
+
+def test_a_split_that_was_done_is_kept_when_a_later_one_fails(make_plan: Any, tmp_path: Path) -> None:
+    plan, late = _staged(make_plan, tmp_path), tmp_path / "late.jsonl"
+    late.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n{\n")
+    digest = f"sha256:{hashlib.sha256(late.read_bytes()).hexdigest()}"
+    held_out = plan.evaluation_datasets[0].model_copy(update={"path": str(late), "digest": digest})
+    with pytest.raises(DataError, match=f"{late}, line 2: not JSON"):
+        encode.run(plan.model_copy(update={"evaluation_datasets": [held_out]}))
+    done = encode.place(plan, plan.datasets[0], writes=True)
+    assert manifest.is_complete(done)
+    assert list(done.parent.iterdir()) == [done]
+    assert encode.run(plan).reused == 1
 
 
 def test_rows_that_a_teacher_answers_later_are_refused(make_plan: Any, tiny_model: Path) -> None:

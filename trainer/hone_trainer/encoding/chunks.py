@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hone_api.failures import FailureCode
 from hone_trainer.encoding.split_file import parsed
-from hone_trainer.errors import DataError
+from hone_trainer.errors import DataError, StoreError
 
 SIZE = 2 * 2**20
 """Bytes of a chunk, to the end of a line. Its examples are in memory at once: about 40 MiB."""
@@ -29,10 +30,14 @@ class Chunk:
 
 
 def chunks(path: Path, size: int = SIZE) -> list[Chunk]:
-    """The chunks of a file, in their order. They depend on the file alone, not on who reads them."""
+    """The chunks of a file, in their order. They depend on the file alone, not on who reads them.
+
+    Raises:
+        StoreError: StorageError, when the file cannot be read.
+    """
     found: list[Chunk] = []
     start, line = 0, 1
-    with open(path, "rb") as file:
+    with _naming(path), open(path, "rb") as file:
         while block := file.read(size):
             block += file.readline() if not block.endswith(b"\n") else b""
             # As in text mode, \r and \r\n end a line as well.
@@ -48,8 +53,9 @@ def records(path: Path, chunk: Chunk) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Raises:
         DataError: InvalidRow.
+        StoreError: StorageError, when the file cannot be read.
     """
-    with open(path, "rb") as file:
+    with _naming(path, f", lines {chunk.line} to {chunk.line + chunk.lines - 1}"), open(path, "rb") as file:
         file.seek(chunk.start)
         block = file.read(chunk.end - chunk.start)
     text, problem = _decoded(block)
@@ -59,6 +65,16 @@ def records(path: Path, chunk: Chunk) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, parsed(line, path, number)
     if problem is not None:
         raise DataError(FailureCode.INVALID_ROW, f"{path}, after line {number}: not UTF-8: {problem}")
+
+
+@contextmanager
+def _naming(path: Path, lines: str = "") -> Iterator[None]:
+    """An error of the disk is one of this file: the system names no file when it cannot read on."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{path}{lines}: cannot be read: {error.strerror}"
+        raise StoreError(FailureCode.STORAGE_ERROR, message) from None
 
 
 def _decoded(block: bytes) -> tuple[str, UnicodeDecodeError | None]:

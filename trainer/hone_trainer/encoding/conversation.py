@@ -28,7 +28,7 @@ from itertools import compress, count, islice
 from typing import TYPE_CHECKING, Any
 
 from hone_api.failures import FailureCode
-from hone_trainer.encoding import harmony, rendering, tool_calls
+from hone_trainer.encoding import harmony, pieces, rendering, tool_calls
 from hone_trainer.encoding.sections import Sections
 from hone_trainer.encoding.tool_calls import Message
 from hone_trainer.errors import ConfigError
@@ -145,7 +145,8 @@ class Encoder:
         self._sections = Sections(tokenizer, lambda text: self._tokenize(text, add_special_tokens=False))
         own, plain = type(tokenizer), PreTrainedTokenizerFast
         self._is_plain = (own.__call__, own._encode_plus) == (plain.__call__, plain._encode_plus)
-        self._decodes_plainly = (own.decode, own._decode) == (plain.decode, plain._decode)
+        is_decoded_plainly = (own.decode, own._decode) == (plain.decode, plain._decode)
+        self._decode = pieces.decoder(tokenizer.backend_tokenizer) if is_decoded_plainly else self._decode_slowly
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""
@@ -382,9 +383,7 @@ class Encoder:
         ids: list[int] = backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
 
-    def _decode(self, ids: list[int]) -> str:
-        if self._decodes_plainly:
-            return str(self._backend.decode(ids, skip_special_tokens=False))
+    def _decode_slowly(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _eos(self) -> int:

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -129,4 +128,5 @@ def bounded() -> Iterator[None]:
 
 def _address_space() -> int:
     """Bytes of this process's address space, by proc(5)."""
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    with open("/proc/self/statm", "rb", buffering=0) as file:  # for every row: a text file takes twice as long
+        return int(file.read().split()[0]) * resource.getpagesize()
