@@ -93,7 +93,12 @@ def test_every_field_is_either_mutable_or_tried_here() -> None:
     assert names == {*CHANGED, *BLOCKS} | mutable
     assert names == {*IMMUTABLE} | mutable
     assert {info.alias for info in Scheduling.model_fields.values()} == {*SCHEDULING_CHANGED, "priorityClassName"}
-    assert {info.alias for info in ModelVersionSpec.model_fields.values()} == {*RECORD, "approval", "deletionPolicy"}
+    assert {info.alias for info in ModelVersionSpec.model_fields.values()} == {
+        *RECORD,
+        "approval",
+        "deliveries",
+        "deletionPolicy",
+    }
 
 
 @pytest.mark.parametrize("field", CHANGED)
@@ -169,6 +174,13 @@ def test_a_person_can_decide_on_a_model(api: Any, version: str, state: str) -> N
     answer = api.merge(VERSION, version, {"spec": {"approval": approval}}, dry_run=False)
     assert answer.code == 200, answer.message
     assert answer.body["spec"]["approval"] == approval
+
+
+def test_a_model_can_be_delivered_later(api: Any, version: str) -> None:
+    deliveries = [{"uri": "pvc://share/models"}]
+    answer = api.merge(VERSION, version, {"spec": {"deliveries": deliveries}}, dry_run=False)
+    assert answer.code == 200, answer.message
+    assert answer.body["spec"]["deliveries"] == deliveries
 
 
 def test_a_dataset_can_be_mended(api: Any, manifest: Any) -> None:

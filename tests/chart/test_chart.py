@@ -9,6 +9,7 @@ import quick_yaml
 import yaml
 from chart_documents import named, of_kind, template
 
+from hone_api.generate import KINDS
 from hone_dev.chart import generate
 from hone_dev.chart.values import ChartValues
 from hone_operator.settings import load
@@ -258,7 +259,7 @@ def test_render_modes(render):
 def test_definitions_are_the_generated_ones_and_are_kept(render):
     for keep in (True, False):
         crds = of_kind(render({"crds": {"keep": keep}}), "CustomResourceDefinition")
-        assert len(crds) == 3
+        assert len(crds) == len(KINDS)
         for crd in crds:
             file = generate.CHART / f"files/crds/{crd['spec']['names']['plural']}.yaml"
             source = quick_yaml.document(file.read_text())

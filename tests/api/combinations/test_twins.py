@@ -20,6 +20,7 @@ EXAMPLES = 60
 ABSENT = object()
 DECIMALS = (ABSENT, "0", "0.3", "1", "2e-4", "1.5", "10", "10.5", "1000.5", "2e6")
 NUMBER, REGEX = {"type": "Number"}, {"type": "Regex", "regex": {"pattern": "a"}}
+SHARE = {"uri": "pvc://share/m"}
 ENDPOINT = "http://models.ai.svc/v1"
 BLOCKS = {
     "final": {},
@@ -156,6 +157,20 @@ JOB_CASES: dict[str, Case] = {
             "deepspeed": (ABSENT, {"zeroStage": 2}, {"zeroStage": 3}),
             **{block: (ABSENT, ABSENT, options) for block, options in METHOD_BLOCKS.items()},
         },
+    ),
+    "push": (
+        "output.push[]",
+        {},
+        {
+            "uri": ("oci://registry.example.org/m", "s3://bucket/m", "pvc://share/m"),
+            "secretName": (ABSENT, "key"),
+            "s3": (ABSENT, {"region": "eu-central-1"}),
+        },
+    ),
+    "pushes": (
+        "output",
+        {},
+        {"push": ([SHARE], [SHARE, {"uri": "pvc://share/n"}], [SHARE, SHARE], [SHARE, {**SHARE, "form": "Full"}])},
     ),
     "distilled": (
         "",
