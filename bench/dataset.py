@@ -257,7 +257,7 @@ def measured(name: str, rows: Path, work: Path, workers: int) -> None:
     if name.startswith("datasets"):
         import datasets  # noqa: F401
     import hone_trainer.datasets.materialize  # noqa: F401
-    from hone_trainer import parallel
+    from hone_trainer.workers import parallel
 
     logging.disable(logging.WARNING)
     if name.endswith("tokenise"):

@@ -86,7 +86,7 @@ def one(path: Path, folder: Path) -> Iterable[str]:
 
 def fork(path: Path, folder: Path) -> Iterable[str]:
     """Hone's own: `concurrent.futures`, forked."""
-    from hone_trainer.parallel import Workers
+    from hone_trainer.workers.parallel import Workers
 
     with Workers([work], WORKERS) as workers:
         for _, rows in workers.map(work, _batches(path)):

@@ -58,7 +58,7 @@ def write_model(folder: Path, megabytes: int, seed: int) -> str:
 def deliver(folder: str, digest: str, target: dict[str, Any], version: int, secret: str | None) -> dict[str, Any]:
     """Hone's delivery; returns its result."""
     from hone_api.plan import DeliverPlan
-    from hone_trainer.delivery import deliver as delivery
+    from hone_trainer.artifacts.delivery import deliver as delivery
 
     plan = DeliverPlan.model_validate(
         {
@@ -124,7 +124,7 @@ def measured(call: str, *arguments: Any) -> Cost:
 
 def run_call(text: str) -> None:
     """One call, for `measured`."""
-    for module in ("boto3", "botocore.config", "hone_trainer.delivery.deliver"):
+    for module in ("boto3", "botocore.config", "hone_trainer.artifacts.delivery.deliver"):
         import_module(module)
     call, arguments = json.loads(text)
     clock, cpu = time.perf_counter(), sum(os.times()[:4])

@@ -197,7 +197,7 @@ def _materialize(options: argparse.Namespace, _: list[str]) -> Result | None:
 
 def _work(options: argparse.Namespace, _: list[str]) -> None:
     plan = _read_plan(options.plan, MaterializePlan)
-    from hone_trainer import parallel, pods
+    from hone_trainer.workers import parallel, pods
 
     if plan.workers is None:
         raise ConfigError("the plan has no `workers`: one pod materializes its rows")
@@ -261,7 +261,7 @@ def _verify(options: argparse.Namespace, _: list[str]) -> Result:
 
 def _deliver(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, DeliverPlan)
-    from hone_trainer.delivery import deliver
+    from hone_trainer.artifacts.delivery import deliver
 
     return deliver.run(plan)
 

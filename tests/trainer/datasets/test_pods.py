@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from hone_api.plan import MaterializePlan
-from hone_trainer import parallel
 from hone_trainer.datasets import batches, checked, materialize
+from hone_trainer.workers import parallel
 
 pytestmark = pytest.mark.trainer
 ROWS = 120

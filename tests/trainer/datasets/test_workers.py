@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from hone_api.plan import MaterializePlan
-from hone_trainer import parallel
 from hone_trainer.datasets import batches, checked, language, materialize
 from hone_trainer.errors import ConfigError, TrainerError
+from hone_trainer.workers import parallel
 
 pytestmark = pytest.mark.trainer
 Fields = dict[str, Any]

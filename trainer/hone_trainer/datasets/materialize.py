@@ -18,7 +18,6 @@ from typing import IO, Any
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_api.wording import counted
-from hone_trainer import parallel
 from hone_trainer.datasets import (
     batches,
     changes,
@@ -42,10 +41,11 @@ from hone_trainer.datasets.rows import RawRow, RowError
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.endpoints import http
 from hone_trainer.errors import ConfigError, DataError, to_outcome
-from hone_trainer.parallel import Workers
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import contents, manifest
 from hone_trainer.store.contents import SPLITS
+from hone_trainer.workers import parallel
+from hone_trainer.workers.parallel import Workers
 
 REJECTED, REMOVED = "rejected.jsonl", "removed.jsonl"
 _REJECTED_LOGGED = 20

@@ -25,7 +25,7 @@ from hone_trainer.datasets.rows import RawRow, RowError
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.statistics import Duplicates, LengthHistogram
 from hone_trainer.errors import DataError
-from hone_trainer.parallel import Workers
+from hone_trainer.workers.parallel import Workers
 
 _ROWS_NAMED = 10
 _EXAMPLES, _EXAMPLE_CHARACTERS = 3, 600

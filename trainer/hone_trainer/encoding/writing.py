@@ -28,8 +28,8 @@ from hone_trainer.encoding.split_file import (
     refuse_empty,
 )
 from hone_trainer.errors import DataError, TrainerError
-from hone_trainer.parallel import Workers, cores
 from hone_trainer.store import folders, manifest
+from hone_trainer.workers.parallel import Workers, cores
 
 Noted = Callable[[int, int], None]
 """Called after each chunk with lines and tokens so far; may raise to give up."""

@@ -24,7 +24,7 @@ from hone_trainer.datasets.curation import (
 from hone_trainer.datasets.curation.base import Step
 from hone_trainer.datasets.curation.ledger import Ledger
 from hone_trainer.datasets.spool import ValidRow
-from hone_trainer.parallel import Workers
+from hone_trainer.workers.parallel import Workers
 
 Maker = Callable[[MaterializePlan], Step | None]
 BEFORE: dict[str, Maker] = {

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hone_trainer.datasets import batches
 from hone_trainer.datasets.spool import ValidRow
-from hone_trainer.parallel import Workers
+from hone_trainer.workers.parallel import Workers
 
 
 class CuratedRow(NamedTuple):

@@ -18,7 +18,7 @@ from hone_trainer.datasets.curation.base import CuratedRow, Step
 from hone_trainer.datasets.embeddings import SIZE, embed
 from hone_trainer.datasets.spool import Spool, ValidRow
 from hone_trainer.datasets.texts import joined
-from hone_trainer.parallel import Workers
+from hone_trainer.workers.parallel import Workers
 
 _BATCH = 256
 _STEPS = 127

@@ -17,7 +17,7 @@ from hone_trainer.datasets.curation.base import CuratedRow, Step
 from hone_trainer.datasets.curation.words import normalised
 from hone_trainer.datasets.spool import Spool, ValidRow
 from hone_trainer.datasets.texts import texts
-from hone_trainer.parallel import Workers
+from hone_trainer.workers.parallel import Workers
 
 
 def step(plan: MaterializePlan) -> ExactDuplicatesStep | None:

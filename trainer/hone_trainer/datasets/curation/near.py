@@ -26,7 +26,7 @@ from hone_trainer.datasets.curation.base import CuratedRow, Step
 from hone_trainer.datasets.curation.words import jaccard, ngrams, split_words
 from hone_trainer.datasets.spool import Spool, ValidRow
 from hone_trainer.datasets.texts import is_answer, texts
-from hone_trainer.parallel import Workers
+from hone_trainer.workers.parallel import Workers
 
 _SETS_HELD = 256
 _SAME_ANSWER = 0.5

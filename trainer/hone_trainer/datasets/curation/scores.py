@@ -14,7 +14,7 @@ from hone_trainer.datasets.curation.quality import RULES, broken_rules
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.texts import joined, texts
 from hone_trainer.errors import ConfigError
-from hone_trainer.parallel import Workers
+from hone_trainer.workers.parallel import Workers
 
 _BATCH = 256
 

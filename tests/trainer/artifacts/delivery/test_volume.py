@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hone_trainer.delivery import deliver, volume
-from hone_trainer.delivery.original import Original
+from hone_trainer.artifacts.delivery import deliver, volume
+from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import TrainerError
 from hone_trainer.store import manifest
 

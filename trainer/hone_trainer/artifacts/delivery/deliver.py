@@ -7,8 +7,8 @@ import time
 from hone_api.failures import FailureCode
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
-from hone_trainer.delivery import bucket, image, volume
-from hone_trainer.delivery.original import Original
+from hone_trainer.artifacts.delivery import bucket, image, volume
+from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.endpoints.http import Resolver, resolve
 from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.reporting.task import TaskProgress

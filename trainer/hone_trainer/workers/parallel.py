@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 from hone_api.failures import FailureCode
 from hone_api.plan import WorkerPods
 from hone_trainer.errors import TrainerError
-from hone_trainer.pods import Awaited, PodPool
 from hone_trainer.signals import die_with_parent
+from hone_trainer.workers.pods import Awaited, PodPool
 
 AHEAD = 2
 """Items that are given to each worker before the result of its first one is used."""

@@ -10,7 +10,7 @@ from hone_api.failures import FailureCode
 from hone_api.manifest import MANIFEST, Entry
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
-from hone_trainer.delivery.original import Original
+from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import StoreError, TrainerError
 from hone_trainer.store import folders, manifest
 

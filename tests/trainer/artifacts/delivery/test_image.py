@@ -17,8 +17,8 @@ from aiohttp import encode_basic_auth, web
 from hone_api.plan import DeliverPlan
 from hone_dev import imageregistry, objectstore
 from hone_dev.threaded import served
-from hone_trainer.delivery import deliver, image
-from hone_trainer.delivery.original import Original
+from hone_trainer.artifacts.delivery import deliver, image
+from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.endpoints.http import resolve
 from hone_trainer.errors import TrainerError
 from hone_trainer.secrets import scrub

@@ -12,8 +12,8 @@ import pytest
 from hone_api.plan import DeliverPlan
 from hone_api.source import S3
 from hone_dev import objectstore
-from hone_trainer.delivery import bucket, deliver
-from hone_trainer.delivery.original import Original
+from hone_trainer.artifacts.delivery import bucket, deliver
+from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.endpoints import s3
 from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.endpoints.http import resolve

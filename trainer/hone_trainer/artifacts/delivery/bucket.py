@@ -20,7 +20,7 @@ from hone_api.failures import FailureCode
 from hone_api.manifest import MANIFEST, MAX_BYTES, Entry, manifest_digest
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
-from hone_trainer.delivery.original import CHUNK, Original
+from hone_trainer.artifacts.delivery.original import CHUNK, Original
 from hone_trainer.endpoints import s3
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import Resolver

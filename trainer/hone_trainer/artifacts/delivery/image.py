@@ -17,9 +17,9 @@ from hone_api.failures import FailureCode
 from hone_api.manifest import MANIFEST, Entry
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
-from hone_trainer.delivery.login import login_of
-from hone_trainer.delivery.original import Original
-from hone_trainer.delivery.registry import MANIFEST_TYPE, ImageRepository
+from hone_trainer.artifacts.delivery.login import login_of
+from hone_trainer.artifacts.delivery.original import Original
+from hone_trainer.artifacts.delivery.registry import MANIFEST_TYPE, ImageRepository
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import Resolver
 from hone_trainer.errors import TrainerError
