@@ -20,6 +20,8 @@ from hone_api.meta import (
     Name,
     Percent,
     Rule,
+    ShortText,
+    alias_of,
     base_model_rules,
     immutable,
     uri_rules,
@@ -52,12 +54,19 @@ class ModelRef(ApiModel):
             "secretName is for uri only: remove it, or name the model by uri",
             holds=lambda model: model.secret_name is None or model.uri is not None,
         ),
+        Rule(
+            "!has(self.secretName) || !has(self.uri) || !self.uri.startsWith('models://')",
+            "secretName is not for models://: remove it, the model is in the namespace's store",
+            holds=lambda model: model.secret_name is None or alias_of(model.uri) is None,
+        ),
         *uri_rules(),
         *base_model_rules(),
     )
     uri: BaseModelUri | None = Field(
         default=None,
-        description="Base model by URI, e.g. hf://HuggingFaceTB/SmolLM2-135M-Instruct@main or pvc://claim/path.",
+        description="Base model by URI, e.g. hf://HuggingFaceTB/SmolLM2-135M-Instruct@main or pvc://claim/path; "
+        "models://name@alias is the ModelVersion to which the alias of a Model in this namespace points when the job "
+        "is accepted.",
     )
     model_version: Name | None = Field(
         default=None, description="Name of a Ready ModelVersion in this namespace to continue from."
@@ -171,6 +180,7 @@ IMMUTABLE = [
     "deadline",
     "output",
     "tracking",
+    "submittedBy",
 ]
 """Fields of spec that never change."""
 
@@ -216,6 +226,11 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     output: Output = Field(description="The result of the run.")
     tracking: Annotated[list[Tracking], Field(max_length=4)] | None = Field(
         default=None, description="Experiment trackers; default: none."
+    )
+    submitted_by: ShortText | None = Field(
+        default=None,
+        description="User who submits the job, as `kubectl auth whoami` prints it; the API server refuses any other. "
+        "The ModelVersion records it. Required where the platform separates training from approval.",
     )
     suspend: bool = Field(
         default=False, description="True stops the pods after a checkpoint; false resumes. Default false."

@@ -335,6 +335,11 @@ class FineTuneJobStatus(ApiModel):
         default=None, description="Encoding of the rows before the first attempt; absent where the run encodes them."
     )
     resolved: Resolved | None = Field(default=None, description="Values that Hone chose or pinned.")
+    base_model_version: Name | None = Field(
+        default=None,
+        description="ModelVersion to which the alias in spec.model.uri pointed when the job was accepted. Where it "
+        "points later does not change this.",
+    )
     memory: Memory | None = Field(default=None, description="Memory of one pod.")
     attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
         default=None, description="Attempts, oldest first."

@@ -206,9 +206,12 @@ _PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/{_REST}"
 _CONFIG_MAP = r"configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+"
 _MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST})$"
 ModelUri = Annotated[str, StringConstraints(pattern=_MODEL, max_length=1024), AfterValidator(checked_uri)]
+ALIAS_SCHEME = "models://"
+_ALIAS = rf"{ALIAS_SCHEME}[a-z0-9]([-a-z0-9]*[a-z0-9])?@[a-z]([-a-z0-9]*[a-z0-9])?"
+_BASE_MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST}|{_ALIAS})$"
 _BASE_MESSAGE = (
-    "a base model is hf://owner/name, hf://owner/name@revision or pvc://claim/path, e.g. "
-    "hf://HuggingFaceTB/SmolLM2-135M-Instruct; copy a model from elsewhere to a volume (pvc://)"
+    "a base model is hf://owner/name, hf://owner/name@revision, pvc://claim/path or models://name@alias, e.g. "
+    "hf://HuggingFaceTB/SmolLM2-135M-Instruct; copy others to a volume (pvc://)"
 )
 _HUB_PAGE = r"^https://(www\.)?(huggingface\.co|hf\.co)/"
 _HUB_PAGE_MESSAGE = "write hf://owner/name: the address of its page on the hub is not read"
@@ -217,13 +220,13 @@ _HUB_PAGE_MESSAGE = "write hf://owner/name: the address of its page on the hub i
 def base_model_rules() -> tuple[Rule, ...]:
     """Rules on the parent of a base model's URI: the pattern accepts all, so that sentences can refuse."""
     return (
-        Rule(f"!has(self.uri) || self.uri.matches(r'{_MODEL}')", _BASE_MESSAGE, field_path=".uri"),
+        Rule(f"!has(self.uri) || self.uri.matches(r'{_BASE_MODEL}')", _BASE_MESSAGE, field_path=".uri"),
         Rule(f"!has(self.uri) || !self.uri.matches(r'{_HUB_PAGE}')", _HUB_PAGE_MESSAGE, field_path=".uri"),
     )
 
 
 def _base_model(uri: str) -> str:
-    if not re.search(_MODEL, uri):
+    if not re.search(_BASE_MODEL, uri):
         raise ValueError(_BASE_MESSAGE)
     if re.search(_HUB_PAGE, uri):
         raise ValueError(_HUB_PAGE_MESSAGE)
@@ -236,6 +239,16 @@ BaseModelUri = Annotated[
     AfterValidator(checked_uri),
     AfterValidator(_base_model),
 ]
+
+
+def alias_of(uri: str | None) -> tuple[str, str] | None:
+    """(model, alias) of `models://model@alias`; None: another address."""
+    if uri is None or not uri.startswith(ALIAS_SCHEME):
+        return None
+    model, _, alias = uri.removeprefix(ALIAS_SCHEME).partition("@")
+    return model, alias
+
+
 NOT_READ = {
     r"^gs://": "gs:// is not read: write s3://bucket/path with s3.endpoint https://storage.googleapis.com and a secret "
     "with an HMAC key of Cloud Storage, or copy the files to a volume (pvc://)",

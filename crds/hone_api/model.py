@@ -17,11 +17,16 @@ from hone_api.meta import (
     Name,
     Rule,
     ShortText,
+    SignedDecimal,
+    Text,
     Timestamp,
 )
-from hone_api.modelversion import MAX_VERSION
+from hone_api.modelversion import MAX_VERSION, ApprovalState
+from hone_api.states import GateResult
 
 MAX_ALIASES = 16
+MAX_CANDIDATES = 5
+"""Newest versions of which the status says what keeps them from being promoted."""
 MAX_HISTORY = 10
 """Earlier targets of an alias that its status remembers."""
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=32)]
@@ -42,14 +47,80 @@ class PinnedAlias(ApiModel):
     version: VersionNumber = Field(description="Number of the version that the alias points to.")
 
 
+class PromotionGate(ApiModel):
+    """A limit for a number of the evaluation. It passes or fails only if the whole 95 % interval does."""
+
+    rules = (
+        Rule(
+            "has(self.atMost) || has(self.atLeast)",
+            "set atMost, atLeast or both, e.g. atMost: '1.2'",
+            holds=lambda gate: gate.at_most is not None or gate.at_least is not None,
+        ),
+    )
+    metric: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        description="Name of the number in spec.evaluation.numbers of the ModelVersion, e.g. loss."
+    )
+    dataset: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
+        default=None, description="Its dataset there, e.g. faq/validation. Default: all numbers of this name must pass."
+    )
+    value: Literal["Tuned", "Change"] = Field(
+        default="Tuned", description="Tuned: the value of the model; Change: tuned minus base. Default Tuned."
+    )
+    at_most: SignedDecimal | None = Field(default=None, description="Upper limit, in the unit of the metric.")
+    at_least: SignedDecimal | None = Field(default=None, description="Lower limit, in the unit of the metric.")
+
+
+class Promotion(ApiModel):
+    """Aliases that the operator moves: to the newest version whose gates passed and that a person approved."""
+
+    policy: Literal["Automatic", "Manual"] = Field(
+        default="Manual",
+        description="Automatic moves the aliases. Manual moves none: they stay where they are. In both cases an alias "
+        "leaves a version that is rejected, no longer approved, or cannot be used. Default Manual.",
+    )
+    aliases: Annotated[list[AliasName], Field(min_length=1, max_length=8)] = Field(
+        description="Aliases that the operator alone moves, e.g. champion; none of them may be in spec.aliases.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    gates: Annotated[list[PromotionGate], Field(max_length=16)] | None = Field(
+        default=None, description="Limits that a version must keep; all of them. Default: none, approval is enough."
+    )
+
+
+class VersionRetention(ApiModel):
+    """Which versions are deleted when newer ones exist."""
+
+    keep: int = Field(
+        ge=1,
+        le=1000,
+        description="Number of newest versions that stay. Older ones are deleted, except those that are approved, that "
+        "an alias points to, that a later version was made from, or that a job, a Dataset or a running pod uses.",
+    )
+
+
 class ModelSpec(ApiModel):
     """What people decide about a model of this name. The operator creates an empty Model and never changes its spec."""
 
+    rules = (
+        Rule(
+            "!has(self.promotion) || !has(self.aliases) || self.promotion.aliases.all(a, "
+            "!self.aliases.exists(p, p.name == a))",
+            "an alias has one writer: name it in spec.aliases or in spec.promotion.aliases, not in both",
+        ),
+    )
     aliases: Annotated[list[PinnedAlias], Field(max_length=MAX_ALIASES)] | None = Field(
         default=None,
         description="Aliases that people move, each once. An alias whose version is missing, not Ready or rejected "
         "stays where it was until that version can be used. Default: none.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    promotion: Promotion | None = Field(
+        default=None, description="Aliases that follow gates and approval. Default: none."
+    )
+    retention: VersionRetention | None = Field(
+        default=None,
+        description="Which versions are deleted when newer ones exist. What happens to the files of a deleted version "
+        "is its own deletionPolicy. Default: none is deleted.",
     )
 
 
@@ -68,9 +139,28 @@ class AliasStatus(ApiModel):
     version: int = Field(ge=1, le=MAX_VERSION, description="Number of the version.")
     model_version: Name = Field(description="Name of the ModelVersion.")
     since: Timestamp = Field(description="When the alias was moved there.")
-    writer: Literal["Spec"] = Field(description="Who moves the alias. Spec: people, in spec.aliases.")
+    writer: Literal["Spec", "Promotion"] = Field(
+        description="Who moves the alias. Spec: people, in spec.aliases; Promotion: the operator, by spec.promotion."
+    )
+    approved_by: ShortText | None = Field(
+        default=None, description="With Promotion: who approved the version, as spec.approval.by of it says."
+    )
     history: Annotated[list[AliasTarget], Field(max_length=MAX_HISTORY)] = Field(
         default_factory=list, description="Earlier versions, newest first; at most 10."
+    )
+
+
+class PromotionCandidate(ApiModel):
+    """What keeps a version from being promoted."""
+
+    version: int = Field(ge=1, le=MAX_VERSION, description="Number of the version.")
+    model_version: Name = Field(description="Name of the ModelVersion.")
+    gates: GateResult = Field(
+        description="All gates together. Inconclusive: the 95 % interval spans a limit, or a number is missing."
+    )
+    approval: ApprovalState = Field(description="spec.approval.state of the ModelVersion.")
+    message: Text | None = Field(
+        default=None, description="What is missing; absent for a version that can be promoted."
     )
 
 
@@ -86,6 +176,15 @@ class ModelStatus(ApiModel):
         description="Where each alias points, by name.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+    promotable: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_VERSION,
+        description="Newest version whose gates passed and that a person approved; with spec.promotion.",
+    )
+    candidates: Annotated[list[PromotionCandidate], Field(max_length=MAX_CANDIDATES)] | None = Field(
+        default=None, description="The newest versions and what keeps them from being promoted; with spec.promotion."
+    )
     summary: ShortText | None = Field(default=None, description="The aliases in one line, for display.")
 
 
@@ -100,6 +199,7 @@ MODEL = Kind(
         Column("Versions", ".status.versions", type="integer"),
         Column("Latest", ".status.latest", type="integer"),
         Column("Aliases", ".status.summary"),
+        Column("Promotable", ".status.promotable", type="integer", priority=1),
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
         Column("Age", ".metadata.creationTimestamp", type="date"),
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),

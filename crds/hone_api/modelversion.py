@@ -30,6 +30,7 @@ from hone_api.pod_image import PodImage
 from hone_api.states import DeliveryState
 
 MAX_VERSION = 1_000_000
+ApprovalState = Literal["Candidate", "Approved", "Rejected"]
 Purpose = Literal["HeldOut", "Retention", "Harness"]
 """What a number is for."""
 
@@ -74,6 +75,7 @@ class JobLineage(ApiModel):
     name: Name = Field(description="Name of the FineTuneJob.")
     uid: ShortText = Field(description="Uid of the FineTuneJob.")
     generation: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Generation of the FineTuneJob.")
+    submitted_by: ShortText | None = Field(default=None, description="User who submitted it, from spec.submittedBy.")
     spec_digest: Digest | None = Field(
         default=None,
         description="SHA-256 of the spec without its mutable fields; used to recognise a restored job.",
@@ -170,8 +172,12 @@ class ModelEvaluation(ApiModel):
 class Approval(ApiModel):
     """A person's decision."""
 
-    state: Literal["Candidate", "Approved", "Rejected"] = Field(default="Candidate", description="Default Candidate.")
-    by: ShortText | None = Field(default=None, description="Who decided.")
+    state: ApprovalState = Field(default="Candidate", description="Default Candidate.")
+    by: ShortText | None = Field(
+        default=None,
+        description="Who decided, as `kubectl auth whoami` prints it: the API server compares it with the user who "
+        "writes. Of a gate: the field that failed.",
+    )
     comment: Text | None = Field(default=None, description="Why.")
 
 
@@ -241,6 +247,9 @@ class ModelVersionStatus(ApiModel):
     size_bytes: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Bytes of all artifacts in the namespace's store."
     )
+    aliases: ShortText | None = Field(
+        default=None, description="Aliases that point to this version, separated by commas, for display."
+    )
     verified_at: Timestamp | None = Field(default=None, description="When every file last matched its manifest.")
     tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of verifying Jobs so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last verifying Job ended.")
@@ -266,11 +275,12 @@ MODEL_VERSION = Kind(
         Column("Eval-Loss", ".status.evalLoss"),
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
         Column("Servable", '.status.conditions[?(@.type=="Servable")].status'),
+        Column("Alias", ".status.aliases"),
+        Column("Approval", ".spec.approval.state"),
         Column("Age", ".metadata.creationTimestamp", type="date"),
         Column("Delivered", '.status.conditions[?(@.type=="Delivered")].status', priority=1),
         Column("Version", ".spec.version", type="integer", priority=1),
         Column("Bytes", ".status.sizeBytes", type="integer", priority=1),
-        Column("Approval", ".spec.approval.state", priority=1),
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
     ),
     selectable=(".spec.modelName", ".spec.approval.state"),

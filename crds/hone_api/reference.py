@@ -9,7 +9,16 @@ from typing import Any
 from hone_api import GROUP, VERSION
 from hone_api.meta import NUMBER, Kind
 from hone_api.schema import crd
-from hone_api.states import CONDITIONS_OF, AttemptOutcome, DatasetPhase, DeliveryState, JobPhase, Reason, State
+from hone_api.states import (
+    CONDITIONS_OF,
+    AttemptOutcome,
+    DatasetPhase,
+    DeliveryState,
+    GateResult,
+    JobPhase,
+    Reason,
+    State,
+)
 
 
 def reference(kinds: Sequence[Kind]) -> str:
@@ -48,6 +57,7 @@ def conditions() -> str:
     lines += _words("Phases of a FineTuneJob", "Phase", "Meaning", JobPhase)
     lines += _words("Phases of a Dataset", "Phase", "Meaning", DatasetPhase)
     lines += _words("Outcomes of an attempt", "Outcome", "Meaning", AttemptOutcome)
+    lines += _words("Results of a gate of a Model", "Result", "Meaning", GateResult)
     lines += _words("States of a delivery", "State", "Meaning", DeliveryState)
     return "\n".join(lines) + "\n"
 

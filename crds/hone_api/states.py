@@ -111,6 +111,8 @@ class Reason(State):
     MODEL_VERSION_NOT_FOUND = "ModelVersionNotFound", "A ModelVersion that the spec names does not exist"
     MODEL_VERSION_REJECTED = "ModelVersionRejected", "A person or a gate has rejected the ModelVersion"
     WAITING_FOR_MODEL_VERSION = "WaitingForModelVersion", "The ModelVersion is not verified yet"
+    MODEL_MISSING = "ModelMissing", "A Model that the spec names does not exist, or the operator has not seen it yet"
+    ALIAS_NOT_FOUND = "AliasNotFound", "A Model that the spec names has no such alias, or it points to nothing"
     FETCHING = "Fetching", "A Job is staging the model or the tasks in the store"
     ENCODING = "Encoding", "A Job is encoding the rows as tokens; `status.encoding` says how far it is"
     ENCODED = "Encoded", "The rows are in the store as tokens"
@@ -174,6 +176,7 @@ class Reason(State):
     NOT_SERVABLE = "NotServable", "No server loads what was exported; the message says what to export"
     # Of a Model
     RESOLVED = "Resolved", "Every alias points where it should"
+    VERSION_EXPIRED = "VersionExpired", "A ModelVersion is deleted because newer ones exist, by spec.retention (Event)"
     ALIAS_MOVED = "AliasMoved", "An alias points to another version (Event)"
     ALIAS_LOST = "AliasLost", "An alias points nowhere any more, since its version cannot be used (Event)"
     # Of the operator
@@ -224,6 +227,14 @@ class AttemptOutcome(State):
     PREEMPTED = "Preempted", "The cluster ended it: it counts as a preemption"
     SUSPENDED = "Suspended", "`spec.suspend` ended it: it does not count"
     REQUEUED = "Requeued", "Kueue took its quota back: it does not count, and continues when Kueue admits it again"
+
+
+class GateResult(State):
+    """What a gate of `spec.promotion` of a Model says of a version."""
+
+    PASSED = "Passed", "The whole 95 % interval keeps the limit"
+    FAILED = "Failed", "The whole interval misses the limit"
+    INCONCLUSIVE = "Inconclusive", "The interval spans the limit, or the number is missing: measure more rows"
 
 
 class DeliveryState(State):

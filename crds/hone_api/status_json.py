@@ -231,6 +231,7 @@ class FineTuneJobStatusJson(TypedDict, total=False):
     metrics: list[MetricSeriesJson] | None
     encoding: EncodingJson | None
     resolved: ResolvedJson | None
+    baseModelVersion: str | None
     memory: MemoryJson | None
     attempts: list[AttemptJson] | None
     goodput: GoodputJson | None
@@ -392,6 +393,7 @@ class ModelVersionStatusJson(TypedDict, total=False):
     evalLoss: str | None
     baseEvalLoss: str | None
     sizeBytes: int | None
+    aliases: str | None
     verifiedAt: str | None
     tries: int | None
     lastTryTime: str | None
@@ -410,8 +412,17 @@ class AliasStatusJson(TypedDict, total=False):
     version: Required[int]
     modelVersion: Required[str]
     since: Required[str]
-    writer: Required[Literal["Spec"]]
+    writer: Required[Literal["Spec", "Promotion"]]
+    approvedBy: str
     history: list[AliasTargetJson]
+
+
+class PromotionCandidateJson(TypedDict, total=False):
+    version: Required[int]
+    modelVersion: Required[str]
+    gates: Required[str]
+    approval: Required[Literal["Candidate", "Approved", "Rejected"]]
+    message: str
 
 
 class ModelStatusJson(TypedDict, total=False):
@@ -420,4 +431,6 @@ class ModelStatusJson(TypedDict, total=False):
     versions: int | None
     latest: int | None
     aliases: list[AliasStatusJson] | None
+    promotable: int | None
+    candidates: list[PromotionCandidateJson] | None
     summary: str | None

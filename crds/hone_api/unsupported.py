@@ -20,7 +20,7 @@ from hone_api.meta import Rule
 if TYPE_CHECKING:
     from hone_api.finetunejob import FineTuneJobSpec
 
-RUNNABLE_MODELS = ("hf://", "pvc://")
+RUNNABLE_MODELS = ("hf://", "pvc://", "models://")
 
 
 @dataclass(frozen=True)

@@ -293,15 +293,26 @@ def _content(kind: str, body: Mapping[str, Any]) -> Ref | None:
 
 
 def _named(kind: str, body: Mapping[str, Any]) -> set[tuple[str, str, str]]:
-    """(kind, namespace, name) of each Dataset and ModelVersion that a FineTuneJob refers to."""
+    """(kind, namespace, name) of each Dataset, ModelVersion and Model that a FineTuneJob refers to."""
     if kind != "FineTuneJob":
         return set()
     spec, namespace = body["spec"], body["metadata"]["namespace"]
     try:
-        names_of = {"Dataset": modelref.datasets(spec), "ModelVersion": modelref.versions(spec)}
+        alias = modelref.alias(spec)
+        names_of = {
+            "Dataset": modelref.datasets(spec),
+            "ModelVersion": modelref.versions(spec) | _meant(body),
+            "Model": {alias[0]} if alias else set(),
+        }
     except (AttributeError, KeyError, TypeError):  # from an older schema: its own run reports it
         return set()
     return {(named, namespace, name) for named, found in names_of.items() for name in found}
+
+
+def _meant(body: Mapping[str, Any]) -> set[str]:
+    """The ModelVersion to which the alias pointed that the job starts from."""
+    name = (body.get("status") or {}).get("baseModelVersion")
+    return {name} if name else set()
 
 
 def owner_of(body: Mapping[str, Any]) -> Owner | None:

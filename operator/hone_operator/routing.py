@@ -9,6 +9,7 @@ from hone_operator.cache import Cache
 from hone_operator.desired import names
 from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.desired.materialize import named_datasets, named_versions
+from hone_operator.reconcile import aliases
 from hone_operator.reconcile.conditions import is_true
 
 
@@ -90,9 +91,17 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
 
 
 def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
-    """The Model whose aliases may point to this ModelVersion."""
-    namespace, name = body["metadata"]["namespace"], body["spec"].get("modelName") if kind == "ModelVersion" else None
-    return [Key("Model", namespace, name)] if name and cache.get("Model", namespace, name) else []
+    """The Model whose aliases may point to this ModelVersion; the ModelVersions that show other aliases than the Model
+    has."""
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    if kind == "ModelVersion":
+        model = body["spec"].get("modelName", "")
+        return [Key("Model", namespace, model)] if cache.get("Model", namespace, model) else []
+    if kind != "Model":
+        return []
+    now, versions = cache.get("Model", namespace, name), cache.versions_of(namespace, name)
+    shown = {v["metadata"]["name"]: (v.get("status") or {}).get("aliases") for v in versions}
+    return [Key("ModelVersion", namespace, version) for version in shown if aliases.at(now, version) != shown[version]]
 
 
 def _datasets_that_name(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:

@@ -18,6 +18,7 @@ FULL: dict[str, Any] = {
     "earlyStopping": {"patience": 2},
     "deepspeed": {"zeroStage": 2},
     "deadline": "12h",
+    "submittedBy": "ada",
     "tracking": [{"type": "MLflow"}],
     "scheduling": {
         "queueName": "team",
@@ -43,6 +44,7 @@ CHANGED: dict[str, Any] = {
     "deadline": "13h",
     "output": {"merge": True},
     "tracking": [{"type": "WandB"}],
+    "submittedBy": "grace",
 }
 BLOCKS = {
     "dapt": "DAPT",

@@ -53,6 +53,7 @@ STATUS: dict[str, Any] = {
         "evalLoss": "0.981",
         "baseEvalLoss": "2.5",
         "sizeBytes": 7,
+        "aliases": "champion",
         "conditions": [READY, {**READY, "type": "Servable", "status": "False"}],
     },
     "Model": {
@@ -109,8 +110,8 @@ def table(text: str) -> tuple[list[str], list[list[str]]]:
         ),
         (
             "mv",
-            ["NAME", "MODEL", "BASE", "BASE-LOSS", "EVAL-LOSS", "READY", "SERVABLE"],
-            ["seen", "tutor", "owner/model", "2.5", "0.981", "True", "False"],
+            ["NAME", "MODEL", "BASE", "BASE-LOSS", "EVAL-LOSS", "READY", "SERVABLE", "ALIAS", "APPROVAL"],
+            ["seen", "tutor", "owner/model", "2.5", "0.981", "True", "False", "champion", "Candidate"],
         ),
         (
             "mdl",
@@ -146,7 +147,7 @@ def test_a_job_without_status_has_a_row_too(run: Kubectl) -> None:
             },
         ),
         ("dset", {"SOURCE": "pvc://data/rows.jsonl", "DIGEST": f"sha256:{'0' * 64}", "BYTES": "4096"}),
-        ("mv", {"VERSION": "1", "APPROVAL": "Candidate", "REASON": "Verified", "BYTES": "7"}),
+        ("mv", {"VERSION": "1", "REASON": "Verified", "BYTES": "7"}),
     ],
 )
 def test_wide_columns(run: Kubectl, short: str, more: dict[str, str]) -> None:

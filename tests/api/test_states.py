@@ -16,6 +16,7 @@ from hone_api.states import (
     ConditionType,
     DatasetPhase,
     DeliveryState,
+    GateResult,
     JobPhase,
     Reason,
     State,
@@ -25,7 +26,15 @@ pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("crds/hone_api", "operator/hone_operator", "cli/hone_cli", "dev/hone_dev", "trainer/hone_trainer")
 DEFINED = ("crds/hone_api/states.py", "crds/hone_api/failures.py")
-STATES: tuple[type[State], ...] = (ConditionType, Reason, JobPhase, DatasetPhase, AttemptOutcome, DeliveryState)
+STATES: tuple[type[State], ...] = (
+    ConditionType,
+    Reason,
+    JobPhase,
+    DatasetPhase,
+    AttemptOutcome,
+    DeliveryState,
+    GateResult,
+)
 POD, JOB, NODE = "phase of a pod", "word of the Job API", "condition of a node"
 KUEUE = "word of Kueue's API"
 STAGE = "a stage of a pod, as its reports name it"

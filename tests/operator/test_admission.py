@@ -316,6 +316,9 @@ DENIED = {
     "specs of FineTuneJobs": ("patch", "hone.dev", "finetunejobs", ENABLED, ""),
     "deleting FineTuneJobs": ("delete", "hone.dev", "finetunejobs", ENABLED, ""),
     "specs of Datasets": ("update", "hone.dev", "datasets", ENABLED, ""),
+    "specs of ModelVersions": ("patch", "hone.dev", "modelversions", ENABLED, ""),
+    "specs of Models": ("patch", "hone.dev", "models", ENABLED, ""),
+    "deleting Models": ("delete", "hone.dev", "models", ENABLED, ""),
     "nodes": ("get", "", "nodes", "", ""),
     "admission policies": ("delete", "admissionregistration.k8s.io", "validatingadmissionpolicies", "", ""),
 }
@@ -336,7 +339,7 @@ def test_a_right_that_the_operator_lacks(account, right):
     assert account.call("POST", path, review).body["status"]["allowed"] is True
 
 
-@pytest.mark.parametrize("kind", ["finetunejobs", "datasets", "modelversions"])
+@pytest.mark.parametrize("kind", ["finetunejobs", "datasets", "modelversions", "models"])
 @pytest.mark.parametrize("role", ["view", "edit", "admin"])
 def test_users_do_not_write_status(kube, account, kind, role):
     user = f"system:serviceaccount:{ENABLED}:{role}"
@@ -354,6 +357,32 @@ def test_users_do_not_write_status(kube, account, kind, role):
     code, message = kube.impersonate(user, "PUT", target, {"status": {"phase": "Succeeded"}}, groups="nobody")
     assert code == 403
     assert f'cannot update resource "{kind}/status"' in message
+
+
+def test_the_operator_makes_only_empty_models(write):
+    path, body = f"/apis/hone.dev/v1alpha1/namespaces/{ENABLED}/models", {"kind": "Model", "metadata": {"name": "m"}}
+    body["apiVersion"] = "hone.dev/v1alpha1"
+    assert write("POST", path, {**body, "spec": {}})[0] == 201
+    for spec in (
+        {"aliases": [{"name": "production", "version": 1}]},
+        {"promotion": {"aliases": ["champion"]}},
+        {"retention": {"keep": 1}},
+    ):
+        code, message = write("POST", path, {**body, "spec": spec})
+        assert (code, "Hone makes only empty Models" in message) == (403, True)
+
+
+def test_the_operator_deletes_no_version_that_is_approved(write, kube):
+    path = f"/apis/hone.dev/v1alpha1/namespaces/{ENABLED}/modelversions"
+    lineage = {"baseModel": {"uri": "hf://a/b"}, "datasets": [], "method": "SFT", "hyperParameters": {}, "seed": 1}
+    lineage["job"] = {"name": "j", "uid": "u"}
+    artifact = {"format": "Adapter", "uri": "pvc://hone-store/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
+    spec = {"modelName": "m", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    for state, expected in (("Candidate", 200), ("Approved", 403), ("Rejected", 200)):
+        name = f"m-{state.lower()}"
+        body = {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": {"name": name}}
+        kube.call("POST", path, {**body, "spec": {**spec, "approval": {"state": state}}})
+        assert write("DELETE", f"{path}/{name}", {})[0] == expected, state
 
 
 def test_the_operator_opens_a_namespace_by_its_label_alone(account):

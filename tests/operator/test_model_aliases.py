@@ -14,8 +14,13 @@ def applied(namespace, manager, version):
     return namespace.kube.call("PATCH", target, body, "application/apply-patch+yaml")
 
 
+def status(namespace, kind="Model", name="tutor"):
+    """The status; empty until the operator has written one."""
+    return namespace.get(kind, name).get("status") or {}
+
+
 def target(namespace):
-    aliases = namespace.get("Model", "tutor")["status"].get("aliases", ())
+    aliases = status(namespace).get("aliases", ())
     return {alias["name"]: alias["modelVersion"] for alias in aliases}
 
 
@@ -47,9 +52,7 @@ def test_a_model_appears_and_its_aliases_are_the_peoples(namespace, operator, sp
 
     namespace.delete("Model", "tutor")
     namespace.create("FineTuneJob", "second", spec())
-    namespace.until(
-        lambda: namespace.get("Model", "tutor").get("status", {}).get("versions") == 1, "it is there again, empty"
-    )
+    namespace.until(lambda: status(namespace).get("versions") == 1, "it is there again, empty")
     assert namespace.get("Model", "tutor")["spec"] == {}
     assert namespace.names("ModelVersion") == ["tutor-v1"]
 
@@ -61,6 +64,63 @@ def test_a_model_that_was_there_first_stays_as_it_is(namespace, operator, spec):
     namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
     assert namespace.get("Model", "tutor")["spec"] == made["spec"]
     assert namespace.get("Model", "tutor")["metadata"]["generation"] == 1
+
+
+def version(namespace, number, job):
+    """A ModelVersion of tutor whose files were verified."""
+    lineage = {
+        "baseModel": {"uri": "hf://org/model", "commit": "abc", "location": "pvc://hone-store/base-models/x"},
+        "datasets": [],
+        "job": {"name": job, "uid": job},
+        "method": "SFT",
+        "hyperParameters": {},
+        "seed": 1,
+    }
+    uri = f"pvc://hone-store/models/{job}/1/merged"
+    artifact = {"format": "Merged", "uri": uri, "digest": "sha256:" + str(number) * 64, "sizeBytes": 1}
+    numbers = [{"name": "loss", "tuned": "1.0", "low": "0.9", "high": "1.1"}]
+    spec = {"modelName": "tutor", "version": number, "artifacts": [artifact], "lineage": lineage}
+    namespace.create("ModelVersion", f"tutor-v{number}", spec | {"evaluation": {"numbers": numbers}})
+    prefix = f"tutor-v{number}-verify"
+    job = namespace.until(lambda: [n for n in namespace.names("Job") if n.startswith(prefix)], "a verify Job")[0]
+    namespace.succeed(job, {"kind": "Verify", "files": 3, "sizeBytes": 7})
+
+
+def approve(namespace, number):
+    namespace.patch("ModelVersion", f"tutor-v{number}", {"spec": {"approval": {"state": "Approved", "by": "ada"}}})
+
+
+def test_a_promotion_moves_an_alias_and_a_job_keeps_the_version_it_meant(namespace, operator, spec):
+    namespace.until(operator.ready, "ready")
+    for number in (1, 2, 3):
+        version(namespace, number, f"earlier-{number}")
+    promotion = {"policy": "Automatic", "aliases": ["champion"], "gates": [{"metric": "loss", "atMost": "1.1"}]}
+    namespace.create("Model", "tutor", {"promotion": promotion})
+    namespace.until(lambda: [c["version"] for c in status(namespace).get("candidates", ())] == [3, 2, 1], "candidates")
+    assert target(namespace) == {}
+    approve(namespace, 2)
+    namespace.until(lambda: target(namespace) == {"champion": "tutor-v2"}, "the alias")
+    namespace.until(
+        lambda: status(namespace, "ModelVersion", "tutor-v2").get("aliases") == "champion", "the column of version 2"
+    )
+
+    namespace.dataset()
+    namespace.create("FineTuneJob", "next", spec(model={"uri": "models://tutor@champion"}))
+    namespace.until(lambda: namespace.get("Job", "next-1"), "attempt 1")
+    namespace.until(lambda: status(namespace, "FineTuneJob", "next").get("baseModelVersion") == "tutor-v2", "the base")
+    approve(namespace, 3)
+    namespace.until(lambda: target(namespace) == {"champion": "tutor-v3"}, "the alias")
+    namespace.until(lambda: "aliases" not in namespace.get("ModelVersion", "tutor-v2")["status"], "column")
+    job = status(namespace, "FineTuneJob", "next")
+    assert (job["baseModelVersion"], job["resolved"]["modelVersion"]["name"]) == ("tutor-v2", "tutor-v2")
+
+
+def test_one_alias_has_one_writer(namespace):
+    promotion = {"aliases": ["champion"]}
+    with pytest.raises(RuntimeError, match="an alias has one writer"):
+        namespace.create("Model", "tutor", {"promotion": promotion, "aliases": [{"name": "champion", "version": 1}]})
+    with pytest.raises(RuntimeError, match="set atMost, atLeast or both"):
+        namespace.create("Model", "tutor", {"promotion": promotion | {"gates": [{"metric": "loss"}]}})
 
 
 @pytest.mark.parametrize(

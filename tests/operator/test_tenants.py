@@ -16,13 +16,14 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.attack("objects at the API serv
 SYSTEM, TENANT = "hone-tenants", "tenants-a"
 HONE = f"/apis/hone.dev/v1alpha1/namespaces/{TENANT}"
 VALUES = {
+    "admission": {"separateDuties": True},
     "tenants": {
         "priorityClasses": ["batch-*"],
         "tolerationKeys": ["nvidia.com/*", "team"],
         "nodeSelectorKeys": ["*"],
         "models": ["hf://a/*", "pvc://models/smol"],
         "maxGpus": 8,
-    }
+    },
 }
 
 
@@ -219,8 +220,13 @@ def test_approval_is_a_right_of_its_own(kube):
                 "subjects": [{"kind": "User", "name": user, "apiGroup": group}],
             }
             kube.call("POST", f"/apis/{group}/v1/namespaces/{TENANT}/rolebindings", binding)
-    approved = json.loads(json.dumps(made))
-    approved["spec"]["approval"] = {"state": "Approved", "by": "editor"}
+
+    def decision(state, by):
+        body = json.loads(json.dumps(made))
+        body["spec"]["approval"] = {"state": state} | ({"by": by} if by else {})
+        return body
+
+    approved = decision("Approved", "editor")
     labelled = json.loads(json.dumps(made))
     labelled["metadata"]["labels"] = {"stage": "test"}
 
@@ -231,4 +237,69 @@ def test_approval_is_a_right_of_its_own(kube):
     assert code == 403
     assert "verb approve on modelversions.hone.dev" in message
     assert put("editor", labelled)[0] == 200
-    assert put("approver", approved)[0] == 200
+    code, message = put("approver", approved)
+    assert code == 403
+    assert "spec.approval.by is editor, and must be the user who decides, approver" in message
+    assert put("approver", decision("Approved", None))[0] == 403
+    assert put("approver", decision("Approved", "approver"))[0] == 200
+    assert put("approver", decision("Rejected", "approver"))[0] == 200
+    # Nobody who lacks the verb makes a model that is approved from the start.
+    new = {**body, "metadata": {"name": "m-v2"}, "spec": {**spec, "approval": {"state": "Approved", "by": "approver"}}}
+    maker = {
+        "apiVersion": f"{group}/v1",
+        "kind": "Role",
+        "metadata": {"name": "maker"},
+        "rules": [{"apiGroups": ["hone.dev"], "resources": ["modelversions"], "verbs": ["create"]}],
+    }
+    roles = f"/apis/{group}/v1/namespaces/{TENANT}"
+    kube.call("POST", f"{roles}/roles", maker)
+    for user in ("editor", "approver"):
+        subjects = [{"kind": "User", "name": user, "apiGroup": group}]
+        reference = {"apiGroup": group, "kind": "Role", "name": "maker"}
+        binding = {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": {"name": f"{user}-makes"}}
+        kube.call("POST", f"{roles}/rolebindings", {**binding, "roleRef": reference, "subjects": subjects})
+        code, _ = kube.impersonate(user, "POST", f"{path}?dryRun=All", new, groups="system:authenticated")
+        assert code == (201 if user == "approver" else 403)
+
+
+def test_who_submits_a_job_does_not_approve_its_model(kube):
+    """With admission.separateDuties: the job says who submits it, and the model that it makes repeats it."""
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole"},
+        "subjects": [{"kind": "User", "name": name, "apiGroup": group} for name in ("ada", "grace")],
+    }
+    for role in ("edit", "approve"):
+        reference = {**binding["roleRef"], "name": f"{SYSTEM}-hone-{role}"}
+        body = {**binding, "metadata": {"name": f"both-{role}"}, "roleRef": reference}
+        kube.call("POST", f"/apis/{group}/v1/namespaces/{TENANT}/rolebindings", body)
+
+    def submit(**fields):
+        spec = fine_tune_job(model={"uri": "hf://a/b"}, **fields)
+        body = {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "x"}, "spec": spec}
+        path = f"{HONE}/finetunejobs?dryRun=All"
+        return kube.impersonate("ada", "POST", path, body, groups="system:authenticated")
+
+    code, message = submit()
+    assert (code, "spec.submittedBy is empty, and must be the user who creates the job, ada" in message) == (403, True)
+    assert submit(submittedBy="grace")[0] == 403
+    assert submit(submittedBy="ada")[0] == 201
+
+    lineage = {"baseModel": {"uri": "hf://a/b"}, "datasets": [], "method": "SFT", "hyperParameters": {}, "seed": 1}
+    lineage["job"] = {"name": "j", "uid": "u", "submittedBy": "ada"}
+    artifact = {"format": "Adapter", "uri": "pvc://hone-store/y", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
+    spec = {"modelName": "n", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    body = {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": {"name": "n-v1"}, "spec": spec}
+    made = kube.call("POST", f"{HONE}/modelversions", body)
+
+    def decide(user, state):
+        spec = {**made["spec"], "approval": {"state": state, "by": user}}
+        path = f"{HONE}/modelversions/n-v1?dryRun=All"
+        return kube.impersonate(user, "PUT", path, {**made, "spec": spec}, groups="system:authenticated")
+
+    code, message = decide("ada", "Approved")
+    assert (code, "somebody else must approve it" in message) == (403, True)
+    assert decide("ada", "Rejected")[0] == 200
+    assert decide("grace", "Approved")[0] == 200

@@ -177,6 +177,11 @@ class Admission(Values):
         description="Install ValidatingAdmissionPolicies, which limit what the operator's service account may create "
         "and what tenants may request.",
     )
+    separate_duties: bool = Field(
+        False,
+        description="Who submits a job must say so in spec.submittedBy, and cannot approve the model that the job "
+        "makes.",
+    )
     extra_images: list[Text] = Field(
         default_factory=list,
         description="Additional images that the operator's Jobs may run, e.g. the old one while both versions are in "

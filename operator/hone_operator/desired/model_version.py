@@ -134,7 +134,11 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
             ancestors=run.ancestors,
             datasets=_data(plan, run.result),
             job=JobLineage(
-                name=meta["name"], uid=meta["uid"], generation=meta.get("generation"), spec_digest=run.spec_digest
+                name=meta["name"],
+                uid=meta["uid"],
+                generation=meta.get("generation"),
+                submitted_by=run.owner["spec"].get("submittedBy"),
+                spec_digest=run.spec_digest,
             ),
             method=plan.method,
             hyper_parameters=_hyper_parameters(plan, run.result),

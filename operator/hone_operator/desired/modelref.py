@@ -7,6 +7,7 @@ from typing import Any
 
 from hone_api.delivery import ArtifactForm
 from hone_api.finetunejob_status import PinnedModel
+from hone_api.meta import alias_of
 from hone_api.modelversion import Ancestor, ModelVersionSpec
 from hone_api.plan import ArtifactInput, ModelInput
 from hone_operator.desired import names
@@ -136,6 +137,11 @@ def versions(spec: Mapping[str, Any]) -> set[str]:
     """Names of the ModelVersions that a job starts from or reads in addition to its base."""
     base = spec["model"].get("modelVersion")
     return {*references(spec), *([base] if base else ())}
+
+
+def alias(spec: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(Model, alias) that a job starts from by `models://name@alias`; None: it names its base otherwise."""
+    return alias_of(spec["model"].get("uri"))
 
 
 def teacher(spec: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hone_api.meta import ALIAS_SCHEME
 from hone_operator.desired import names
 from hone_operator.desired.job import JobName, plan_config, with_plan
 from hone_operator.desired.platform import Platform
@@ -51,7 +52,7 @@ def base_model(spec: Spec, platform: Platform) -> Shared | None:
     """The base model; None if nothing must be downloaded."""
     model = spec.get("model") or {}
     uri = model.get("uri") or ""
-    if not uri or uri.startswith("pvc://"):
+    if not uri or uri.startswith(("pvc://", ALIAS_SCHEME)):
         return None
     name, _, revision = uri.partition("@")
     key = work_key("fetch", [uri, model.get("secretName")], platform)

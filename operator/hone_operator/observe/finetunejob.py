@@ -12,7 +12,7 @@ from hone_operator.desired.shared import Shared
 from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import line
+from hone_operator.reconcile import line, upstream
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.encoding import ObservedEncoding
@@ -114,9 +114,20 @@ class FineTuneJobReader:
             jobs[name] = job
             name = job["spec"]["model"].get("fineTuneJob")
         made_by = jobs.get(spec["model"].get("fineTuneJob"), {}).get("status") or {}
-        named = [spec["model"].get("modelVersion"), made_by.get("modelVersionName"), *modelref.references(spec)]
+        models, meant = self._aliased(body)
+        named = [spec["model"].get("modelVersion"), made_by.get("modelVersionName"), meant, *modelref.references(spec)]
         versions = {n: self.children.cache.get("ModelVersion", namespace, n) for n in named if n}
-        return Upstream(jobs, {n: v for n, v in versions.items() if v is not None})
+        return Upstream(jobs, {n: v for n, v in versions.items() if v is not None}, models)
+
+    def _aliased(self, body: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], str | None]:
+        """The Model whose alias the job starts from, and the ModelVersion that the alias means."""
+        alias, meant = modelref.alias(body["spec"]), (body.get("status") or {}).get("baseModelVersion")
+        model = alias and self.children.cache.get("Model", body["metadata"]["namespace"], alias[0])
+        if not alias or model is None:
+            return {}, meant
+        models: dict[str, Mapping[str, Any]] = {alias[0]: model}
+        now = upstream.meant(alias, Upstream(models=models))
+        return models, meant or (now if isinstance(now, str) else None)
 
     async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
         uri = body["spec"]["model"].get("uri", "")

@@ -4,17 +4,47 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hone_operator import modelpods
 from hone_operator.cache import Cache
+from hone_operator.cluster import Cluster
+from hone_operator.reconcile import aliases, models, retention
 from hone_operator.reconcile.model import ObservedForModel
 
 
 @dataclass(frozen=True)
 class ModelReader:
-    """Reads the surroundings of one Model at a time; all of them are in the cache."""
+    """Reads the surroundings of one Model at a time."""
 
+    cluster: Cluster
     cache: Cache
+    store_claim: str
 
-    def observe(self, body: Mapping[str, Any]) -> ObservedForModel:
-        """What is seen of the Model: the ModelVersions of its name."""
+    async def observe(self, body: Mapping[str, Any]) -> ObservedForModel:
+        """What is seen of the Model: the ModelVersions of its name, and which of the old ones are in use."""
         meta = body["metadata"]
-        return ObservedForModel(versions=self.cache.versions_of(meta["namespace"], meta["name"]))
+        versions = self.cache.versions_of(meta["namespace"], meta["name"])
+        if not body["spec"].get("retention"):
+            return ObservedForModel(versions)
+        namespace = meta["namespace"]
+        keep = body["spec"]["retention"].get("keep") or len(versions)
+        by_number = aliases.by_number(meta["name"], versions)
+        old = {by_number[n]["metadata"]["name"]: by_number[n] for n in sorted(by_number)[:-keep]}
+        needed = retention.needed(
+            self.cache.items("ModelVersion", namespace),
+            self.cache.items("FineTuneJob", namespace),
+            self.cache.items("Dataset", namespace),
+        )
+        return ObservedForModel(versions, frozenset(needed | await self._served(namespace, old)))
+
+    async def _served(self, namespace: str, versions: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        """Names of those whose folder a running pod names."""
+        places = {
+            name: models.named(
+                [("ModelVersion", {"spec": {"artifacts": v["spec"].get("artifacts")}})], self.store_claim
+            )
+            for name, v in versions.items()
+        }
+        if not any(places.values()):
+            return set()
+        used = await modelpods.used(self.cluster, namespace, set().union(*places.values()))
+        return {name for name, own in places.items() if own & used.keys()}

@@ -9,6 +9,7 @@ from hone_operator.desired import names
 from hone_operator.desired.deliver import COMPONENT
 from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
+from hone_operator.reconcile import aliases
 from hone_operator.reconcile.modelversion import ObservedForModelVersion
 from hone_operator.reconcile.pods import ObservedJob
 
@@ -21,7 +22,7 @@ class ModelVersionReader:
     exists: Existence
 
     async def observe(self, body: Mapping[str, Any]) -> ObservedForModelVersion:
-        """What is seen of the ModelVersion: its Jobs, and claims that are missing."""
+        """What is seen of the ModelVersion: its Jobs, claims that are missing, and its aliases."""
         status = body.get("status") or {}
         verified = bool(status.get("verifiedAt"))
         done = {entry["key"] for entry in status.get("deliveries") or () if entry["state"] == DeliveryState.DELIVERED}
@@ -34,15 +35,18 @@ class ModelVersionReader:
 
         jobs = await self.children.jobs(body, is_undigested)
         namespace = body["metadata"]["namespace"]
+        model = self.children.cache.get("Model", namespace, body["spec"].get("modelName", ""))
+        pointing = aliases.at(model, body["metadata"]["name"])
         if verified:
-            return ObservedForModelVersion(jobs=jobs, missing_targets=await self._missing(namespace, body["spec"]))
+            missing_targets = await self._missing(namespace, body["spec"])
+            return ObservedForModelVersion(jobs=jobs, missing_targets=missing_targets, aliases=pointing)
         missing = None
         if not jobs:
             for artifact in body["spec"]["artifacts"]:
                 claim = _claim(artifact["uri"])
                 if claim and not await self.exists.of_claim(namespace, claim):
                     missing = claim
-        return ObservedForModelVersion(jobs=jobs, missing_claim=missing)
+        return ObservedForModelVersion(jobs=jobs, missing_claim=missing, aliases=pointing)
 
     async def _missing(self, namespace: str, spec: Mapping[str, Any]) -> frozenset[str]:
         """Claims that deliveries write and that do not exist."""

@@ -1,8 +1,8 @@
 """Aliases of a Model: which ModelVersion each points to, since when, and where it pointed before. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hone_api.model import MAX_HISTORY, ModelSpec
 from hone_api.states import AnyReason, ConditionType, Reason
@@ -11,6 +11,7 @@ from hone_operator.desired import names
 from hone_operator.reconcile.conditions import condition, is_true
 
 Body = Mapping[str, Any]
+Writer = Literal["Spec", "Promotion"]
 
 
 def by_number(model: str, versions: Iterable[Body]) -> dict[int, Body]:
@@ -25,6 +26,12 @@ def by_number(model: str, versions: Iterable[Body]) -> dict[int, Body]:
     for version in here:
         versions_by_number.setdefault(version["spec"]["version"], version)
     return versions_by_number
+
+
+def at(model: Body | None, version: str) -> str | None:
+    """The aliases of a Model that point to the ModelVersion of this name, for display; None if there is none."""
+    entries = ((model or {}).get("status") or {}).get("aliases") or ()
+    return ",".join(entry["name"] for entry in entries if entry.get("modelVersion") == version)[:253] or None
 
 
 class Unusable(NamedTuple):
@@ -65,54 +72,73 @@ class Aliases:
     """Aliases that point nowhere any more, for Events."""
 
 
-def decide(spec: ModelSpec, versions: Mapping[int, Body], before: Iterable[AliasStatusJson], now: str) -> Aliases:
-    """Where each alias points. One whose version cannot be used stays where it was, as long as that can be used."""
+def decide(
+    spec: ModelSpec, versions: Mapping[int, Body], before: Iterable[AliasStatusJson], eligible: Sequence[int], now: str
+) -> Aliases:
+    """Where each alias points. A pinned one whose version cannot be used stays where it was, as long as that can be.
+
+    Args:
+        versions: ModelVersions by number.
+        eligible: numbers of the versions that a promotion may take, newest first.
+    """
     old = {entry["name"]: entry for entry in before}
     out = Aliases([], {}, [], [])
-    for pinned in sorted(spec.aliases or (), key=lambda alias: alias.name):
-        problem = unusable(pinned.version, versions.get(pinned.version))
+    targets: dict[str, tuple[int | None, Writer]] = {}
+    for pinned in spec.aliases or ():
         number: int | None = pinned.version
-        earlier = old.get(pinned.name)
-        if problem:
+        if problem := unusable(pinned.version, versions.get(pinned.version)):
             out.problems[pinned.name] = problem
-            number = _still(earlier, versions)
-        _point(out, pinned.name, number, earlier, versions, now)
+            number = _still(old.get(pinned.name), [n for n, v in versions.items() if unusable(n, v) is None])
+        targets[pinned.name] = (number, "Spec")
+    if promotion := spec.promotion:
+        for name in promotion.aliases:
+            newest = next(iter(eligible), None)
+            number = newest if promotion.policy == "Automatic" else _still(old.get(name), eligible)
+            targets.setdefault(name, (number, "Promotion"))
+    for name, (number, writer) in sorted(targets.items()):
+        _point(out, Move(name, number, writer, now), old.get(name), versions)
     return out
 
 
-def _still(earlier: AliasStatusJson | None, versions: Mapping[int, Body]) -> int | None:
-    """The version to which an alias points until its new one can be used."""
-    if earlier is None or unusable(earlier["version"], versions.get(earlier["version"])):
-        return None
-    return earlier["version"]
+class Move(NamedTuple):
+    """Where an alias should point."""
+
+    name: str
+    number: int | None
+    """None: nowhere."""
+    writer: Writer
+    time: str
 
 
-def _point(
-    out: Aliases,
-    name: str,
-    number: int | None,
-    earlier: AliasStatusJson | None,
-    versions: Mapping[int, Body],
-    now: str,
-) -> None:
-    if number is None:
+def _still(earlier: AliasStatusJson | None, may: Sequence[int]) -> int | None:
+    """The version to which an alias points, if it still may."""
+    return earlier["version"] if earlier and earlier["version"] in may else None
+
+
+def _point(out: Aliases, move: Move, earlier: AliasStatusJson | None, versions: Mapping[int, Body]) -> None:
+    name = move.name
+    if move.number is None:
         if earlier:
             out.lost.append(f"Alias {name} points nowhere any more; it was {earlier['modelVersion']}.")
         return
-    target = versions[number]["metadata"]["name"]
-    if earlier and (earlier["version"], earlier["modelVersion"]) == (number, target):
-        out.entries.append({**earlier, "writer": "Spec"})
-        return
+    body = versions[move.number]
+    target = body["metadata"]["name"]
+    stays = earlier is not None and (earlier["version"], earlier["modelVersion"]) == (move.number, target)
     history: list[AliasTargetJson] = list(earlier.get("history") or ()) if earlier else []
-    if earlier:
-        history.insert(0, {"version": earlier["version"], "since": earlier["since"], "until": now})
+    if earlier and not stays:
+        history.insert(0, {"version": earlier["version"], "since": earlier["since"], "until": move.time})
     entry: AliasStatusJson = {
         "name": name,
-        "version": number,
+        "version": move.number,
         "modelVersion": target,
-        "since": now,
-        "writer": "Spec",
+        "since": earlier["since"] if earlier and stays else move.time,
+        "writer": move.writer,
         "history": history[:MAX_HISTORY],
     }
+    by = (body["spec"].get("approval") or {}).get("by")
+    if move.writer == "Promotion" and by:
+        entry["approvedBy"] = by
     out.entries.append(entry)
-    out.moved.append(f"Alias {name} points to {target}" + (f", before {earlier['modelVersion']}." if earlier else "."))
+    if not stays:
+        words = f"Alias {name} points to {target}" + (f", before {earlier['modelVersion']}" if earlier else "")
+        out.moved.append(f"{words}: gates passed, approved by {by}." if "approvedBy" in entry else f"{words}.")

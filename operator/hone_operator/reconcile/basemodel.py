@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from hone_api.estimate.shape import ModelShape
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
+from hone_api.meta import alias_of
 from hone_api.modelversion import Ancestor
 from hone_api.report import FetchResult
 from hone_api.states import ConditionType, Reason
@@ -14,7 +15,7 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import base_model as shared_model
 from hone_operator.reconcile import upstream
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.outcome_builder import Draft
+from hone_operator.reconcile.outcome_builder import Draft, JobDraft
 from hone_operator.reconcile.staging import RECHECK_SECONDS, Staging, StoreState, stage
 from hone_operator.reconcile.upstream import Found, Upstream, Wait
 
@@ -51,17 +52,30 @@ class BaseModel:
     """Sizes of the teacher among them, if known."""
 
 
-def base_model(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
+def base_model(draft: JobDraft, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
     """Set condition ModelReady, and request a fetch Job if one is due."""
     if pinned := sources.pinned:
+        if alias_of(spec.model.uri) and pinned.model_version:
+            draft.put(baseModelVersion=pinned.model_version.name)
         return _ready(draft, BaseModel(True, pinned.model_commit, pinned.model_uri, version=pinned.model_version))
     if spec.model.uri is None:
         model = _chained(draft, upstream.base(draft.body["spec"], sources.upstream))
+    elif alias := alias_of(spec.model.uri):
+        model = _chained(draft, _aliased(draft, alias, sources.upstream))
     elif spec.model.uri.startswith("pvc://"):
         model = _on_volume(draft, spec, sources.claim_exists)
     else:
         model = _fetched(draft, spec, sources, platform)
     return _with_others(draft, model, sources.upstream) if model.ready else model
+
+
+def _aliased(draft: JobDraft, alias: tuple[str, str], objects: Upstream) -> Found | Wait | Cause:
+    """The ModelVersion to which the alias pointed first: where it points later changes nothing for this job."""
+    name = draft.old.get("baseModelVersion") or upstream.meant(alias, objects)
+    if isinstance(name, Wait):
+        return name
+    draft.put(baseModelVersion=name)
+    return upstream.version(name, objects, reward=False)
 
 
 def _chained(draft: Draft, resolved: Found | Wait | Cause) -> BaseModel:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hone_api.delivery import Delivery
 from hone_api.failures import FailureCode
+from hone_api.meta import alias_of
 from hone_api.states import ConditionType
 from hone_operator.desired.platform import Bounds
 from hone_operator.reconcile.conditions import condition
@@ -55,7 +56,7 @@ def delivery(target: Delivery, bounds: Bounds) -> Iterator[str]:
 def _model(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
     """A ModelVersion is always allowed: its own base was."""
     uri = spec["model"].get("uri")
-    if uri and not any(_matches(uri, entry) for entry in bounds.models):
+    if uri and alias_of(uri) is None and not any(_matches(uri, entry) for entry in bounds.models):
         yield f"spec.model.uri {uri} {_of('tenants.models', bounds.models)}"
 
 

@@ -11,7 +11,7 @@ from hone_api.failures import FailureCode
 from hone_api.meta import MAX_COUNT
 from hone_api.model import ModelSpec
 from hone_api.states import ConditionType, Reason
-from hone_operator.reconcile import aliases
+from hone_operator.reconcile import aliases, promotion, retention
 from hone_operator.reconcile.aliases import Aliases
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import ModelDraft
@@ -26,6 +26,8 @@ class ObservedForModel:
 
     versions: Sequence[Mapping[str, Any]] = ()
     """ModelVersions of its namespace, of whatever model."""
+    in_use: frozenset[str] = frozenset()
+    """Names of those that other objects need; only with retention."""
 
 
 def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -> Outcome:
@@ -40,9 +42,19 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     accept(draft, unknown)
     versions = aliases.by_number(model["metadata"]["name"], seen.versions)
     draft.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
-    decided = aliases.decide(spec, versions, draft.old.get("aliases") or (), draft.time)
+    eligible = promotion.eligible(spec.promotion, versions) if spec.promotion else []
+    decided = aliases.decide(spec, versions, draft.old.get("aliases") or (), eligible, draft.time)
     draft.put(aliases=decided.entries or None, summary=_summary(decided))
+    draft.put(
+        promotable=next(iter(eligible), None),
+        candidates=(promotion.candidates(spec.promotion, versions) or None) if spec.promotion else None,
+    )
     _tell(draft, decided)
+    for body in retention.surplus(spec, draft.status, versions):
+        if body["metadata"]["name"] not in seen.in_use:
+            draft.delete.append(body)
+            words = f"ModelVersion {body['metadata']['name']} is deleted: spec.retention keeps the newest"
+            draft.tell(Reason.VERSION_EXPIRED, f"{words} {spec.retention.keep if spec.retention else 0}.")
     return draft.outcome()
 
 

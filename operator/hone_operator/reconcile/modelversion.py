@@ -36,6 +36,8 @@ class ObservedForModelVersion:
     missing_claim: str | None = None
     missing_targets: frozenset[str] = frozenset()
     """Claims that deliveries write and that do not exist."""
+    aliases: str | None = None
+    """Names of the aliases that point to it, separated by commas."""
     refusals: Sequence[Refusal] = field(default_factory=tuple)
 
 
@@ -53,7 +55,7 @@ def reconcile(version: Mapping[str, Any], seen: ObservedForModelVersion, now: da
         return _refuse(draft, FailureCode.NOT_SUPPORTED_YET, str(error))
     if unknown:
         accept(draft, unknown)
-    _columns(draft, spec)
+    _columns(draft, spec, seen.aliases)
     _servable(draft, spec)
     if verified_at := draft.old.get("verifiedAt"):
         # The status has all they say; failed ones stay, for their logs.
@@ -73,13 +75,14 @@ def _refuse(draft: VersionDraft, reason: AnyReason, message: str) -> Outcome:
     return draft.outcome()
 
 
-def _columns(draft: VersionDraft, spec: ModelVersionSpec) -> None:
+def _columns(draft: VersionDraft, spec: ModelVersionSpec, aliases: str | None) -> None:
     base = spec.lineage.base_model
     loss = next((n for n in spec.evaluation.numbers if n.name == "loss"), None)
     draft.put(
         base=(base.model_version or base.uri.removeprefix("hf://"))[:253],
         evalLoss=_short(loss.tuned) if loss else None,
         baseEvalLoss=_short(loss.base) if loss else None,
+        aliases=aliases,
         sizeBytes=min(sum(artifact.size_bytes for artifact in spec.artifacts), MAX_COUNT),
     )
 

@@ -27,6 +27,8 @@ class Upstream:
 
     jobs: Mapping[str, Body] = field(default_factory=dict)
     versions: Mapping[str, Body] = field(default_factory=dict)
+    models: Mapping[str, Body] = field(default_factory=dict)
+    """Models whose aliases the job names."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,24 @@ def base(spec: Body, upstream: Upstream) -> Found | Wait | Cause:
             Reason.WAITING_FOR_JOB, f"FineTuneJob {name} has not finished ({status.get('phase', JobPhase.PENDING)})."
         )
     return version(status.get("modelVersionName", ""), upstream, reward=False)
+
+
+def meant(alias: tuple[str, str], upstream: Upstream) -> str | Wait:
+    """Name of the ModelVersion to which an alias points now, once the operator has seen what people want of it."""
+    model, name = alias
+    body = upstream.models.get(model)
+    if body is None:
+        words = f"Model {model} does not exist in this namespace: create it with the alias {name}"
+        return Wait(Reason.MODEL_MISSING, f"{words}, or name a ModelVersion in spec.model.modelVersion.")
+    status = body.get("status") or {}
+    if status.get("observedGeneration") != body["metadata"].get("generation"):
+        return Wait(Reason.MODEL_MISSING, f"Model {model} has changed, and the operator has not seen it yet.")
+    for entry in status.get("aliases") or ():
+        if entry["name"] == name:
+            target: str = entry["modelVersion"]
+            return target
+    words = f"Model {model} has no alias {name}, or it points to nothing: kubectl get models.hone.dev {model} -o yaml"
+    return Wait(Reason.ALIAS_NOT_FOUND, f"{words}.")
 
 
 def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Cause:

@@ -184,7 +184,7 @@ JOB_CASES: dict[str, Case] = {
         "model",
         {"model.uri": ABSENT},
         {
-            "uri": (ABSENT, "hf://owner/model"),
+            "uri": (ABSENT, "hf://owner/model", "models://tutor@champion"),
             "modelVersion": (ABSENT, "tutor-v1"),
             "fineTuneJob": (ABSENT, "first"),
             "secretName": (ABSENT, "token"),

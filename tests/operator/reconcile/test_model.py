@@ -10,6 +10,7 @@ import pytest
 from hone_api.model import MAX_ALIASES, MAX_HISTORY
 from hone_operator.reconcile.model import ObservedForModel, reconcile
 from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.retention import needed
 
 pytestmark = pytest.mark.pure
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -23,7 +24,9 @@ def version(number: int, ready: str = "True", approval: str = "Candidate", **cha
     meta = {"name": changes.get("name", f"tutor-v{number}"), "creationTimestamp": "2026-01-01T00:00:00Z"}
     if changes.get("going"):
         meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    spec = {"modelName": changes.get("model", "tutor"), "version": number, "approval": {"state": approval}}
+    decided = {"state": approval} | ({"by": "ada"} if approval == "Approved" else {})
+    spec = {"modelName": changes.get("model", "tutor"), "version": number, "approval": decided}
+    spec["evaluation"] = {"numbers": changes.get("numbers", [])}
     return {"kind": "ModelVersion", "metadata": meta, "spec": spec, "status": {"conditions": conditions}}
 
 
@@ -34,14 +37,20 @@ class Named:
         meta = {"name": "tutor", "namespace": "team", "uid": "m", "generation": 1}
         self.body: dict[str, Any] = {"kind": "Model", "metadata": meta, "spec": {}}
         self.minutes = 0
+        self.in_use: set[str] = set()
         self.pin(**aliases)
 
     def pin(self, **aliases: int) -> None:
         self.body["spec"]["aliases"] = [{"name": name, "version": number} for name, number in aliases.items()]
 
+    def promote(self, policy: str = "Automatic", **promotion: Any) -> None:
+        self.body["spec"]["promotion"] = {"policy": policy, "aliases": ["champion"], **promotion}
+
     def tick(self, *versions: dict[str, Any]) -> Outcome:
         self.minutes += 1
-        outcome = reconcile(self.body, ObservedForModel(versions), START + timedelta(minutes=self.minutes))
+        outcome = reconcile(
+            self.body, ObservedForModel(versions, frozenset(self.in_use)), START + timedelta(minutes=self.minutes)
+        )
         if outcome.status is not None:
             self.body["status"] = outcome.status
         return outcome
@@ -148,3 +157,149 @@ def test_as_many_aliases_as_allowed_fit_the_status() -> None:
     model.tick(version(1_000_000))
     assert len(model.targets()) == MAX_ALIASES
     assert len(model.body["status"]["summary"]) <= 253
+
+
+LOSS = {"name": "loss", "dataset": "faq/validation", "base": "2.0", "tuned": "1.0", "low": "0.9", "high": "1.1"}
+CHANGE = {"name": "accuracy", "base": "0.5", "tuned": "0.6", "changeLow": "-0.02", "changeHigh": "0.2"}
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        ({"metric": "loss", "atMost": "1.1"}, "Passed"),
+        ({"metric": "loss", "atMost": "1.0"}, "Inconclusive"),
+        ({"metric": "loss", "atMost": "0.8"}, "Failed"),
+        ({"metric": "loss", "atLeast": "1.2"}, "Failed"),
+        ({"metric": "loss", "atLeast": "0.9", "atMost": "1.1"}, "Passed"),
+        ({"metric": "loss", "dataset": "faq/validation", "atMost": "1.1"}, "Passed"),
+        ({"metric": "loss", "dataset": "other/validation", "atMost": "1.1"}, "Inconclusive"),
+        ({"metric": "perplexity", "atMost": "9"}, "Inconclusive"),
+        ({"metric": "loss", "value": "Change", "atMost": "-0.5"}, "Passed"),
+        ({"metric": "accuracy", "value": "Change", "atLeast": "-0.02"}, "Passed"),
+        ({"metric": "accuracy", "value": "Change", "atLeast": "0"}, "Inconclusive"),
+        ({"metric": "accuracy", "value": "Change", "atLeast": "0.3"}, "Failed"),
+        ({"metric": "broken", "atMost": "1"}, "Inconclusive"),
+    ],
+)
+def test_a_gate_has_three_results(gate: dict[str, str], expected: str) -> None:
+    numbers = [LOSS, CHANGE, {"name": "broken", "tuned": "nan"}, {"name": 7}]
+    model = Named()
+    model.promote(gates=[gate])
+    model.tick(version(1, approval="Approved", numbers=numbers))
+    (candidate,) = model.body["status"]["candidates"]
+    assert candidate["gates"] == expected
+    assert ("message" in candidate) == (expected != "Passed")
+    assert model.targets() == ({"champion": "tutor-v1"} if expected == "Passed" else {})
+
+
+def test_one_number_that_fails_its_gate_is_enough() -> None:
+    model = Named()
+    model.promote(gates=[{"metric": "loss", "atMost": "1.1"}])
+    model.tick(version(1, approval="Approved", numbers=[LOSS, {**LOSS, "dataset": "b", "low": "3", "high": "4"}]))
+    assert model.body["status"]["candidates"][0]["gates"] == "Failed"
+
+
+def test_only_what_passed_and_is_approved_is_promoted() -> None:
+    model = Named()
+    model.promote(gates=[{"metric": "loss", "atMost": "1.1"}])
+    worse = {**LOSS, "low": "1.2", "high": "1.4"}
+    first = model.tick(version(1, numbers=[LOSS]))
+    assert (model.targets(), first.events) == ({}, first.events[:0])
+    assert model.body["status"]["candidates"][0]["message"] == "nobody has approved it"
+    model.tick(version(1, approval="Approved", numbers=[LOSS]), version(2, approval="Approved", numbers=[worse]))
+    (alias,) = model.body["status"]["aliases"]
+    assert (alias["modelVersion"], alias["writer"], alias["approvedBy"]) == ("tutor-v1", "Promotion", "ada")
+    assert model.body["status"]["promotable"] == 1
+    outcome = model.tick(*(version(n, approval="Approved", numbers=[LOSS]) for n in (1, 3)))
+    assert model.targets() == {"champion": "tutor-v3"}
+    assert [e.message for e in outcome.events] == [
+        "Alias champion points to tutor-v3, before tutor-v1: gates passed, approved by ada."
+    ]
+
+
+def test_withdrawn_approval_moves_the_alias_back() -> None:
+    model = Named()
+    model.promote()
+    model.tick(version(1, approval="Approved"), version(2, approval="Approved"))
+    assert model.targets() == {"champion": "tutor-v2"}
+    model.tick(version(1, approval="Approved"), version(2, approval="Rejected"))
+    assert model.targets() == {"champion": "tutor-v1"}
+    outcome = model.tick(version(1), version(2, approval="Rejected"))
+    assert model.targets() == {}
+    assert "AliasLost" in [e.reason for e in outcome.events]
+
+
+def test_with_policy_manual_an_alias_stays_but_never_without_approval() -> None:
+    model = Named()
+    model.promote()
+    model.tick(version(1, approval="Approved"))
+    model.promote(policy="Manual")
+    model.tick(version(1, approval="Approved"), version(2, approval="Approved"))
+    assert (model.targets(), model.body["status"]["promotable"]) == ({"champion": "tutor-v1"}, 2)
+    model.tick(version(1), version(2, approval="Approved"))
+    assert model.targets() == {}
+
+
+def test_a_person_takes_an_alias_over_with_its_history() -> None:
+    model = Named()
+    model.promote()
+    model.tick(version(1, approval="Approved"), version(2, approval="Approved"))
+    del model.body["spec"]["promotion"]
+    model.pin(champion=1)
+    model.tick(version(1, approval="Approved"), version(2, approval="Approved"))
+    (alias,) = model.body["status"]["aliases"]
+    assert (alias["version"], alias["writer"], "approvedBy" in alias) == (1, "Spec", False)
+    assert [entry["version"] for entry in alias["history"]] == [2]
+    assert "candidates" not in model.body["status"]
+
+
+def deleted(outcome: Outcome) -> list[str]:
+    return [body["metadata"]["name"] for body in outcome.delete]
+
+
+def test_without_retention_nothing_is_deleted() -> None:
+    assert deleted(Named().tick(*(version(n) for n in range(1, 9)))) == []
+
+
+def test_retention_keeps_the_newest_and_what_somebody_chose_or_uses() -> None:
+    model = Named(production=1)
+    model.body["spec"]["retention"] = {"keep": 2}
+    model.in_use = {"tutor-v3"}
+    versions = [version(n) for n in (1, 2, 3, 6, 7, 9)]
+    versions += [version(4, approval="Approved"), version(5, ready="False"), version(8, ready="False", stalled=True)]
+    outcome = model.tick(*versions)
+    assert deleted(outcome) == ["tutor-v2", "tutor-v6", "tutor-v7"]
+    assert [e.message for e in outcome.events if e.reason == "VersionExpired"] == [
+        f"ModelVersion {name} is deleted: spec.retention keeps the newest 2." for name in deleted(outcome)
+    ]
+
+
+def test_what_an_alias_points_to_until_its_new_version_is_ready_stays() -> None:
+    model = Named(production=1)
+    model.tick(version(1))
+    model.pin(production=5)
+    model.body["spec"]["retention"] = {"keep": 1}
+    outcome = model.tick(version(1), version(2), version(5, ready="False"))
+    assert (model.targets(), deleted(outcome)) == ({"production": "tutor-v1"}, ["tutor-v2"])
+
+
+def test_what_others_were_made_from_or_unfinished_work_names_is_needed() -> None:
+    child = version(2)
+    child["spec"]["lineage"] = {"baseModel": {"modelVersion": "a-v1"}, "ancestors": [{"modelVersion": "b-v1"}]}
+    model = {"uri": "models://tutor@champion"}
+    jobs = [
+        {"metadata": {"name": "chain"}, "spec": {"model": {"fineTuneJob": "first"}}},
+        {"metadata": {"name": "first"}, "spec": {"model": {"modelVersion": "over"}}, "status": FINISHED},
+        {"metadata": {"name": "alias"}, "spec": {"model": model}, "status": {"baseModelVersion": "d-v1"}},
+        {"metadata": {"name": "reads"}, "spec": {"model": {}, "distillation": {"teacherModelVersion": "e-v1"}}},
+        {
+            "metadata": {"name": "runs"},
+            "spec": {"model": {}},
+            "status": {"resolved": {"modelVersion": {"name": "f-v1"}}},
+        },
+    ]
+    rows = {"spec": {"curation": {"scores": [{"modelVersion": "g-v1"}]}}}
+    assert needed([child], jobs, [rows]) == {f"{letter}-v1" for letter in "abcdefg"}
+
+
+FINISHED = {"modelVersionName": "c-v1", "conditions": [{"type": "Finished", "status": "True"}]}

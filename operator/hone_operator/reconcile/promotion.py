@@ -1,0 +1,127 @@
+"""Which versions of a model a promotion may take: those whose gates passed and that a person approved. Pure."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from hone_api.model import MAX_CANDIDATES, Promotion, PromotionGate
+from hone_api.modelversion import EvaluationNumber
+from hone_api.reading import read_known
+from hone_api.states import GateResult
+from hone_api.status_json import PromotionCandidateJson
+from hone_operator.reconcile.aliases import unusable
+
+Body = Mapping[str, Any]
+MAX_MESSAGE = 1024
+
+
+class GateVerdict(NamedTuple):
+    """What a gate says of a version."""
+
+    result: GateResult
+    message: str = ""
+    """Why it did not pass."""
+
+
+def eligible(promotion: Promotion, versions: Mapping[int, Body]) -> list[int]:
+    """Numbers of the versions that an alias of the promotion may point to, newest first."""
+    return [n for n in sorted(versions, reverse=True) if _may_point(promotion, n, versions[n])]
+
+
+def _may_point(promotion: Promotion, number: int, body: Body) -> bool:
+    approved = (body["spec"].get("approval") or {}).get("state") == "Approved"
+    return approved and unusable(number, body) is None and verdict(promotion, body).result == GateResult.PASSED
+
+
+def candidates(promotion: Promotion, versions: Mapping[int, Body]) -> list[PromotionCandidateJson]:
+    """What keeps the newest versions from being promoted, newest first."""
+    out: list[PromotionCandidateJson] = []
+    for number in sorted(versions, reverse=True)[:MAX_CANDIDATES]:
+        body = versions[number]
+        gates = verdict(promotion, body)
+        approval = (body["spec"].get("approval") or {}).get("state", "Candidate")
+        words = [gates.message] if gates.message else []
+        if problem := unusable(number, body):
+            words.append(problem.message)
+        elif approval != "Approved":
+            words.append("nobody has approved it")
+        entry: PromotionCandidateJson = {
+            "version": number,
+            "modelVersion": body["metadata"]["name"],
+            "gates": gates.result,
+            "approval": approval,
+        }
+        out.append({**entry, "message": "; ".join(words)[:MAX_MESSAGE]} if words else entry)
+    return out
+
+
+def verdict(promotion: Promotion, body: Body) -> GateVerdict:
+    """All gates together: failed if one failed, else inconclusive if one is, else passed."""
+    numbers = _numbers((body["spec"].get("evaluation") or {}).get("numbers") or ())
+    found = [_judge(gate, number) for gate in promotion.gates or () for number in _of(gate, numbers)]
+    for result in (GateResult.FAILED, GateResult.INCONCLUSIVE):
+        if words := [v.message for v in found if v.result == result]:
+            return GateVerdict(result, "; ".join(words))
+    return GateVerdict(GateResult.PASSED)
+
+
+def _numbers(listed: Iterable[Any]) -> list[EvaluationNumber]:
+    """The numbers of a record; one that another version of Hone wrote in another form is as if it were absent."""
+    out = []
+    for each in listed:
+        try:
+            out.append(read_known(EvaluationNumber, each)[0])
+        except ValidationError:
+            continue
+    return out
+
+
+def _of(gate: PromotionGate, numbers: Iterable[EvaluationNumber]) -> list[EvaluationNumber | None]:
+    """The numbers that a gate is about; [None] if there is none."""
+    about = [n for n in numbers if n.name == gate.metric and gate.dataset in (None, n.dataset)]
+    return [*about] or [None]
+
+
+def _judge(gate: PromotionGate, number: EvaluationNumber | None) -> GateVerdict:
+    what = gate.metric + (f" of {gate.dataset}" if gate.dataset else "")
+    if number is None:
+        return GateVerdict(GateResult.INCONCLUSIVE, f"{what} was not measured")
+    interval = _interval(gate, number)
+    if interval is None:
+        return GateVerdict(GateResult.INCONCLUSIVE, f"{what} has no number for {gate.value}")
+    low, high = interval
+    least = float(gate.at_least) if gate.at_least is not None else -math.inf
+    most = float(gate.at_most) if gate.at_most is not None else math.inf
+    shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    limits = " and ".join(f"{w} {v}" for w, v in (("at least", gate.at_least), ("at most", gate.at_most)) if v)
+    if least <= low and high <= most:
+        return GateVerdict(GateResult.PASSED)
+    if high < least or most < low:
+        return GateVerdict(GateResult.FAILED, f"{what} is {shown}, and must be {limits}")
+    return GateVerdict(
+        GateResult.INCONCLUSIVE, f"{what} is {shown}, which spans its limit ({limits}): measure more rows"
+    )
+
+
+def _interval(gate: PromotionGate, number: EvaluationNumber) -> tuple[float, float] | None:
+    """Both ends of the 95 % interval; without one the value itself, twice. None: there is no such number."""
+    tuned, base = _float(number.tuned), _float(number.base)
+    if gate.value == "Tuned":
+        value, low, high = tuned, _float(number.low), _float(number.high)
+    else:
+        value = tuned - base if tuned is not None and base is not None else None
+        low, high = _float(number.change_low), _float(number.change_high)
+    if low is not None and high is not None:
+        return low, high
+    return (value, value) if value is not None else None
+
+
+def _float(text: str | None) -> float | None:
+    """A finite number, or None."""
+    try:
+        value = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

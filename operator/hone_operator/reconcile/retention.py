@@ -1,0 +1,58 @@
+"""Which versions of a model are deleted because newer ones exist: never one that somebody has chosen or uses. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from hone_api.model import ModelSpec
+from hone_api.states import ConditionType
+from hone_operator.desired import modelref
+from hone_operator.desired.materialize import named_versions
+from hone_operator.reconcile.conditions import is_true
+
+Body = Mapping[str, Any]
+
+
+def surplus(spec: ModelSpec, status: Body, versions: Mapping[int, Body]) -> list[Body]:
+    """ModelVersions beyond the newest `retention.keep` that nothing of the Model needs, oldest first."""
+    if spec.retention is None:
+        return []
+    pinned = {alias.version for alias in spec.aliases or ()}
+    aliased = {entry["modelVersion"] for entry in status.get("aliases") or ()}
+    old = sorted(versions)[: -spec.retention.keep]
+    return [versions[n] for n in old if n not in pinned and not _chosen(versions[n], aliased)]
+
+
+def _chosen(body: Body, aliased: set[str]) -> bool:
+    """Whether a person approved it, an alias points to it, or a Job may still be verifying its files."""
+    meta = body["metadata"]
+    if meta.get("deletionTimestamp") or meta["name"] in aliased:
+        return True
+    if (body["spec"].get("approval") or {}).get("state") == "Approved":
+        return True
+    return not (is_true(body, ConditionType.READY) or is_true(body, ConditionType.STALLED))
+
+
+def needed(versions: Iterable[Body], jobs: Iterable[Body], datasets: Iterable[Body]) -> set[str]:
+    """Names of the ModelVersions that other objects of a namespace need: parents, and what unfinished work names."""
+    names = {name for version in versions for name in _parents(version)}
+    by_name = {job["metadata"]["name"]: job for job in jobs}
+    for job in by_name.values():
+        if not is_true(job, ConditionType.FINISHED):
+            names |= set(_used_by(job, by_name))
+    return names.union(*(named_versions(dataset["spec"]) for dataset in datasets))
+
+
+def _parents(version: Body) -> Iterator[str]:
+    lineage = version["spec"].get("lineage") or {}
+    parents = [lineage.get("baseModel") or {}, *(lineage.get("ancestors") or ())]
+    yield from (name for parent in parents if (name := parent.get("modelVersion")))
+
+
+def _used_by(job: Body, jobs: Mapping[str, Body]) -> Iterator[str]:
+    status = job.get("status") or {}
+    before = jobs.get(job["spec"]["model"].get("fineTuneJob") or "", {})
+    resolved = status.get("resolved") or {}
+    pinned = [resolved.get("modelVersion") or {}, *(resolved.get("modelVersions") or ())]
+    named = [status.get("baseModelVersion"), (before.get("status") or {}).get("modelVersionName")]
+    yield from (name for name in (*named, *(pin.get("name") for pin in pinned)) if name)
+    yield from modelref.versions(job["spec"])
