@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import time
@@ -17,6 +18,8 @@ from hone_dev.console import HoneDevError
 
 _START_SECONDS = 60.0
 """A guard, not an expectation."""
+SERVER_PORTS = range(15_000, 30_000)
+_RANDOM = random.SystemRandom()  # tests seed the other one, each of their processes with the same number
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,13 @@ def _answers(endpoint: str) -> bool:
 
 
 def free_port(host: str) -> int:
-    """A port of `host` that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port of `host` that nothing listens on.
+
+    It is below the ports that the kernel gives to connections, one of which could take it before the server does, and
+    below those of Kubernetes' Services.
+    """
+    while True:
+        port = _RANDOM.choice(SERVER_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((host, port))
+            return port
