@@ -48,7 +48,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> Attempt:
             requested = property(lambda self: until is not None and self.path.exists(), lambda self, value: None)
 
         clock.stands_at(monkeypatch, day)
-        monkeypatch.setattr(pipeline, "run_plan", lambda plan, _: run(plan, StopOnceSaved()))
+        monkeypatch.setattr(pipeline, "run_plan", lambda plan, _, *more: run(plan, StopOnceSaved(), *more))
         return launch.run(plan, Path("/"))
 
     return start
