@@ -147,7 +147,7 @@ def ray(path: Path, folder: Path) -> Iterable[str]:
 
 
 def datatrove(path: Path, folder: Path) -> Iterable[str]:
-    """Two tasks, each of which reads and writes files of its own: the file is divided first."""
+    """Two tasks. The file is divided first, so each task reads and writes its own files."""
     from datatrove.data import Document
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.base import PipelineStep

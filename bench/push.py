@@ -42,7 +42,7 @@ FILES = 3
 
 
 def write_model(folder: Path, megabytes: int, seed: int) -> str:
-    """Weights in files of equal size, of which the last depends on the seed, and a tokenizer. Returns the digest."""
+    """Write a tokenizer and weights in files of equal size; the seed changes only the last. Returns the digest."""
     from hone_trainer.store import manifest
 
     folder.mkdir(parents=True)

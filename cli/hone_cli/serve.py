@@ -76,7 +76,7 @@ def render(to: str, models: Sequence[ServedModel], server: Server, weights: str 
     """The objects for the server `to`.
 
     Raises:
-        CommandError: there is no such server, or it does not serve these models together.
+        CommandError: the name of the server is unknown, or one such server cannot serve all these models.
     """
     if to == "rewrite":
         return rewrite.render(models, server, _weights(weights))
