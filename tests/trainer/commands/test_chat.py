@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,9 @@ def out(runs: Any, make_plan: Any) -> Path:
     return Path(plan.output_path)
 
 
-def test_base_and_tuned_answer_side_by_side(out: Path) -> None:
+def test_base_and_tuned_answer_side_by_side(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     by_form = {}
     for form in ("adapter", "merged"):
         asked = chat.Chat(Exported.read(out / form), max_new_tokens=8)
@@ -49,6 +53,18 @@ def test_base_and_tuned_answer_side_by_side(out: Path) -> None:
             asked.answers([said("word " * 1000)])
     assert by_form["adapter"]["base"] == by_form["merged"]["base"]
     assert by_form["adapter"]["base"] != by_form["adapter"]["tuned"]
+
+    def read_aloud(*where: Any) -> Exported:
+        print("a library says something")
+        return read(*where)
+
+    read = Exported.read
+    monkeypatch.setattr(chat.Exported, "read", read_aloud)
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"messages": [said(QUESTION)]}) + "\n"))
+    capsys.readouterr()
+    chat.main(argparse.Namespace(artifact=out / "adapter", base=None, max_new_tokens=2, json=True))
+    loaded, answered = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (loaded, set(answered)) == ({"ready": True}, {"base", "tuned"})
 
     told = io.StringIO()
     chat.converse(asked, io.StringIO(f"{QUESTION}\n/new\n{QUESTION}\n"), told)

@@ -1,4 +1,4 @@
-"""`python -m hone_trainer chat`: a conversation with an exported model, and its base beside it."""
+"""`python -m hone_trainer chat`: talk to an exported model and compare its answers with those of its base."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, TextIO
 
 from hone_api.failures import FailureCode
@@ -89,12 +88,10 @@ class Chat:
 
 def main(options: argparse.Namespace) -> None:
     """Converse on the terminal, or answer lines of JSON."""
-    artifact, base = Path(options.artifact), options.base
-    chat = Chat(Exported.read(artifact, base), max(1, options.max_new_tokens))
-    if options.json:
-        answer_lines(chat, sys.stdin, sys.stdout)
-    else:
-        converse(chat, sys.stdin, sys.stdout)
+    out = sys.stdout
+    with redirect_stdout(sys.stderr):  # whatever a library prints is no line of the protocol
+        chat = Chat(Exported.read(options.artifact, options.base), max(1, options.max_new_tokens))
+        (answer_lines if options.json else converse)(chat, sys.stdin, out)
 
 
 def answer_lines(chat: Chat, asked: Iterable[str], out: TextIO) -> None:

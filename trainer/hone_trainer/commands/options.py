@@ -22,7 +22,7 @@ def ask(arguments: Sequence[str]) -> argparse.Namespace:
 
 def chat(arguments: Sequence[str]) -> argparse.Namespace:
     """Of `python -m hone_trainer chat`."""
-    parser = _parser("chat", "a conversation with an exported model, and its base beside it")
+    parser = _parser("chat", "talk to an exported model and compare its answers with those of its base")
     parser.add_argument("artifact", type=Path, help="folder of an exported adapter, merged or full model")
     parser.add_argument("--base", type=Path, help="folder of the base model; default: where the run had it")
     parser.add_argument("--max-new-tokens", type=int, default=TOKENS, metavar="N", help=f"default {TOKENS}")
