@@ -1,4 +1,4 @@
-"""`hone chat`: a conversation with a model in the cluster, and its base beside it."""
+"""`hone chat`: talk to a model in the cluster and compare its answers with those of its base."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from hone_cli.versions import chosen, ready
 
 _IDLE_SECONDS = 1800.0
 """Seconds after which an unused pod ends by itself: it holds the model in memory."""
+_LOAD_SECONDS = 3600.0
+"""Longest wait for the pod: tens of gigabytes of weights are read from a volume."""
 _CONNECT_SECONDS, _ANSWER_SECONDS = 30, 1800
 _NOTES = {"Repeats": "loops to its end", "Cut": "was cut"}
 Message = Mapping[str, str]
@@ -86,7 +88,7 @@ def chat(
     artifact = choose_artifact(version, form)
     token = secrets.token_urlsafe(32)
     body = pod.chat_pod(version, artifact, digest(token), pod.Room(gpus, memory or _memory(version, artifact)))
-    with running.reached(kube, running.create(kube, body)) as tunnel:
+    with running.reached(kube, running.create(kube, body), seconds=_LOAD_SECONDS) as tunnel:
         converse(RemoteChat(tunnel.url, token), Console())
 
 

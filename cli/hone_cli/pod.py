@@ -20,6 +20,7 @@ from hone_api.modelversion import Artifact
 from hone_api.pod_image import PodImage
 from hone_api.synthesis import REVIEW, ReviewPod
 from hone_cli.errors import CommandError
+from hone_cli.restricted import container_security, pod_security
 
 DIGEST_ENV, REVIEWER_ENV = "HONE_REVIEW_TOKEN_SHA256", "HONE_REVIEWER"
 PORT = 8080
@@ -27,8 +28,6 @@ LISTENING = "The pod listens."
 """The line in the pod's log once it serves."""
 BATCH, FILES, BASE = "/batch", "/files", "/base"
 STORE, SCRATCH = "store", "tmp"
-_USER = 10001
-"""The user that owns the files of the store."""
 _SECONDS = 12 * 3600
 """Time limit of a pod that the person's machine could not delete."""
 
@@ -165,14 +164,7 @@ def _pod(owner: Mapping[str, Any], kind: str, purpose: _Purpose, image: PodImage
             "restartPolicy": "Never",
             "activeDeadlineSeconds": _SECONDS,
             "terminationGracePeriodSeconds": 5,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": _USER,
-                "runAsGroup": _USER,
-                "fsGroup": _USER,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": pod_security(),
             "containers": [_container(purpose, image)],
             "volumes": [
                 *({"name": name, "persistentVolumeClaim": {"claimName": claim}} for claim, name in _volumes(purpose)),
@@ -193,11 +185,7 @@ def _container(purpose: _Purpose, image: PodImage) -> dict[str, Any]:
         # The kubelet would expand $(VAR).
         "env": [{"name": name, "value": value.replace("$", "$$")} for name, value in env.items()],
         "resources": _resources(purpose.room),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": container_security(),
         "volumeMounts": [
             *({"name": dict(_volumes(purpose))[claim], **mount} for claim, mount in purpose.mounts),
             {"name": SCRATCH, "mountPath": "/tmp"},

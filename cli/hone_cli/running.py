@@ -31,17 +31,18 @@ def create(kube: Kube, body: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def reached(kube: Kube, name: str, port: int = 0) -> Iterator[Tunnel]:
+def reached(kube: Kube, name: str, port: int = 0, seconds: float = 0.0) -> Iterator[Tunnel]:
     """The tunnel into a pod that was created, once it listens; the pod is deleted at the end.
 
     Args:
         port: of the tunnel on loopback; 0: a free one.
+        seconds: longest time from the start of its container until it listens.
 
     Raises:
         CommandError: the pod cannot run.
     """
     try:
-        _wait(kube, name)
+        _wait(kube, name, seconds)
         tunnel = Tunnel(lambda: kube.stream(name), port)
         try:
             yield tunnel
@@ -52,18 +53,19 @@ def reached(kube: Kube, name: str, port: int = 0) -> Iterator[Tunnel]:
             asked(lambda: kube.core.delete_namespaced_pod(name, kube.namespace))
 
 
-def _wait(kube: Kube, name: str) -> None:
-    """Wait until the pod serves."""
-    deadline = time.monotonic() + _START_SECONDS
+def _wait(kube: Kube, name: str, seconds: float) -> None:
+    """Wait until the pod serves. A pod whose container does not start is given up earlier."""
+    begun = time.monotonic()
     while True:
         pod = asked(lambda: kube.core.read_namespaced_pod(name, kube.namespace))
         statuses = pod.status.container_statuses or []
         if pod.status.phase in ("Failed", "Succeeded"):
             log = asked(lambda: kube.core.read_namespaced_pod_log(name, kube.namespace, tail_lines=5))
             raise CommandError(f"pod {name} ended: {log}")
-        if statuses and statuses[0].ready and _listens(kube, name):
+        is_started = bool(statuses and statuses[0].ready)
+        if is_started and _listens(kube, name):
             return
-        if time.monotonic() > deadline:
+        if time.monotonic() > begun + _START_SECONDS + (seconds if is_started else 0):
             raise CommandError(f"pod {name} does not start: {_obstacle(pod) or pod.status.phase}")
         time.sleep(1)
 

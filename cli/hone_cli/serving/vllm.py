@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_cli.errors import CommandError
+from hone_cli.restricted import container_security, pod_security
 from hone_cli.serving.models import ModelFolder, ServedModel, one_base
 
 PORT = 8000
 BASE, ADAPTERS = "/base", "/adapters"
 BATCHED_ADAPTERS = 8
 """Most adapters in one batch: each reserves memory of the accelerator."""
-_USER = 10001
-"""The user that owns the files of the store."""
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -72,14 +71,7 @@ def deployment(models: Sequence[ServedModel], server: Server, *, with_adapters: 
     pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         "containers": [_container(server, arguments, mounts)],
         "volumes": [
             *(_volume(claim) for claim in dict.fromkeys(folder.claim for folder, _ in mounts)),
@@ -142,11 +134,7 @@ def _container(server: Server, arguments: list[str], mounts: Sequence[tuple[Mode
         "startupProbe": {**health, "periodSeconds": 10, "failureThreshold": 360},
         "readinessProbe": {**health, "periodSeconds": 5},
         "livenessProbe": {**health, "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": container_security(),
         "volumeMounts": [
             *(
                 {"name": folder.claim, "mountPath": path, "subPath": folder.path, "readOnly": True}
