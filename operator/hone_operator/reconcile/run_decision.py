@@ -1,0 +1,108 @@
+"""What all stages of a decision about an accepted FineTuneJob share, and how a decision without an end closes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hone_api.failures import FailureCode
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.states import GATES, AnyReason, AttemptOutcome, ConditionType, Reason
+from hone_operator.desired.platform import Platform
+from hone_operator.progress.numbers import newest
+from hone_operator.reconcile import inputs, phases
+from hone_operator.reconcile.gates import GateKeeper
+from hone_operator.reconcile.line import MAX_ACTIVE
+from hone_operator.reconcile.observed import Observed, of_component
+from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.run_attempts import Now, is_halved, observe_attempts
+from hone_operator.reconcile.terminal import phase
+
+RECHECK_SECONDS = 15.0
+AS_PLANNED = frozenset(
+    {
+        Reason.FETCHING,
+        Reason.ENCODING,
+        Reason.WAITING_FOR_DATASET,
+        Reason.WAITING_FOR_JOB,
+        Reason.WAITING_FOR_MODEL_VERSION,
+        Reason.SUSPENDED,
+    }
+)
+"""Reasons for waiting that need no action."""
+
+
+class RunDecision:
+    """One decision about an accepted job: what was observed of it, and the draft that the stages write into."""
+
+    def __init__(self, draft: JobDraft, spec: FineTuneJobSpec, seen: Observed, platform: Platform):
+        self.draft, self.spec, self.seen, self.platform = draft, spec, seen, platform
+        self.conditions = draft.conditions
+        self.jobs = of_component(seen.jobs, "training")
+        deleted = draft.time if seen.stopping == 0 else None
+        now = Now(spec.suspend, seen.report or newest(draft.old), deleted, seen.stranded, phases.gpus_of(draft.body))
+        self.attempts = observe_attempts(draft.body, self.jobs, now)
+        self.gate_keeper = GateKeeper(draft, spec, seen, platform, begun=bool(self.attempts.records))
+
+    @property
+    def requested_pods(self) -> str:
+        """A sentence for condition Admitted."""
+        nodes = self.spec.resources.nodes
+        return "1 pod was requested." if nodes == 1 else f"{nodes} pods were requested."
+
+    @property
+    def was_in_line(self) -> bool:
+        """Whether the job waited for other jobs of the namespace."""
+        queue = self.draft.old.get("queue")
+        return queue is not None and queue.get("reason") == MAX_ACTIVE
+
+    @property
+    def waits_since(self) -> str | None:
+        """When the job began to wait for other jobs of the namespace; None: it does not wait."""
+        queue = self.draft.old.get("queue")
+        return queue.get("since") if queue and self.was_in_line else None
+
+    def unfinished(self) -> list[Mapping[str, Any]]:
+        """Every Job of this FineTuneJob that has not ended."""
+        return [j.body for j in self.seen.jobs if not j.finished]
+
+    def set_not_running(self, reason: AnyReason, message: str = "") -> None:
+        """Set condition Running to False."""
+        self.conditions.set(ConditionType.RUNNING, False, reason, message)
+
+    def announce_end_of_attempt(self) -> None:
+        """Emit an event that says why the last attempt ended, unless the user suspended it."""
+        cause, last = self.attempts.cause, self.attempts.last
+        if cause and last and last["outcome"] != AttemptOutcome.SUSPENDED:
+            reason = (
+                Reason.PREEMPTED
+                if cause.code in (FailureCode.DISRUPTED, FailureCode.INTERRUPTED)
+                else Reason.RESTARTING
+            )
+            self.draft.tell(reason, f"{cause.code}: {cause.message}{self._smaller()}", warning=True)
+
+    def _smaller(self) -> str:
+        """What the next attempt does about memory that ran out, for the end of a message."""
+        if not is_halved(self.attempts, self.spec.restarts):
+            return ""
+        return (
+            f". The next attempt has at most {self.attempts.micro_batch_limit} rows in a forward pass, and the same "
+            "batch: set training.microBatchSize to begin with that"
+        )
+
+    def close(self, gate: ConditionType) -> Outcome:
+        """Close a decision without an end; `gate` is the condition that the job waits for."""
+        c = self.conditions
+        for type_ in (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.FINISHED):
+            c.set(type_, False, Reason.NOT_FINISHED, "")
+        cause = (
+            c.get(ConditionType.ADMITTED)
+            if gate == ConditionType.RUNNING and c.get(ConditionType.ADMITTED)["status"] == "False"
+            else c.get(gate)
+        )
+        if gate in GATES and cause["reason"] not in AS_PLANNED:
+            self.draft.tell_change(gate, warning=cause["reason"] not in inputs.HEALTHY)
+        self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != ConditionType.SUSPENDED)
+        upcoming = self.attempts.count + (1 if self.attempts.records and not self.attempts.open else 0)
+        shown = phase(c, upcoming)
+        self.draft.put(phase=shown, reason=cause["reason"] if cause["reason"] != shown else None)
+        return self.draft.outcome()

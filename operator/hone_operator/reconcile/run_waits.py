@@ -1,0 +1,94 @@
+"""Decisions about an accepted FineTuneJob that end in waiting: for what, and when to look again."""
+
+from datetime import datetime
+
+from hone_api.states import ConditionType, Reason
+from hone_operator.reconcile import bounds, queueing
+from hone_operator.reconcile.line import MAX_ACTIVE, Line
+from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.run_decision import RECHECK_SECONDS, RunDecision
+from hone_operator.times import format_time
+
+STOPPING_SECONDS = 2.0
+
+
+def wait_for_gate(run: RunDecision, gate: ConditionType) -> Outcome:
+    """Wait for what a run needs before its first attempt: base model, rows, tokens."""
+    run.conditions.set(ConditionType.ADMITTED, None, Reason.WAITING, "")
+    run.set_not_running(Reason.WAITING)
+    for refusal in run.seen.refusals:  # of a Job that stages what this gate waits for
+        run.conditions.set(gate, False, refusal.reason, f"{refusal.kind} {refusal.name}: {refusal.message}")
+        run.draft.check_in(RECHECK_SECONDS)
+    return run.close(gate)
+
+
+def wait_for_acceptance(run: RunDecision) -> Outcome:
+    """Start no further attempt of a spec that is refused now."""
+    run.conditions.set(ConditionType.ADMITTED, None, Reason.NOT_ACCEPTED, "")
+    run.set_not_running(Reason.NOT_ACCEPTED)
+    run.announce_end_of_attempt()
+    return run.close(ConditionType.ACCEPTED)
+
+
+def wait_for_placement(run: RunDecision, problems: list[str]) -> Outcome:
+    """Start no attempt that asks for nodes or a priority that the platform does not permit."""
+    run.conditions.set(ConditionType.ADMITTED, False, bounds.CODE, "; ".join(problems))
+    run.set_not_running(bounds.CODE)
+    return run.close(ConditionType.RUNNING)
+
+
+def back_off(run: RunDecision, start: datetime) -> Outcome:
+    """Wait until the next attempt is due."""
+    draft, attempts = run.draft, run.attempts
+    reason = attempts.last.get("reason") if attempts.last else None
+    used = f"{attempts.failures} of {run.spec.restarts.max_restarts} restarts used"
+    failed = f"Attempt {attempts.count} failed with {reason}"
+    message = f"{failed}; attempt {attempts.count + 1} starts at {format_time(start)} ({used})."
+    run.set_not_running(Reason.BACK_OFF, message)
+    draft.check_in(draft.until(start))
+    run.announce_end_of_attempt()
+    return run.close(ConditionType.RUNNING)
+
+
+def wait_in_line(run: RunDecision, line: Line) -> Outcome:
+    """Wait until fewer jobs of the namespace train."""
+    run.draft.put(
+        queue={
+            "reason": MAX_ACTIVE,
+            "position": line.position,
+            "message": line.message,
+            "since": run.waits_since or run.draft.time,
+        }
+    )
+    run.conditions.set(ConditionType.ADMITTED, False, Reason.QUEUED, line.message)
+    run.set_not_running(Reason.QUEUED)
+    run.announce_end_of_attempt()
+    run.draft.check_in(line.look_again_in)
+    return run.close(ConditionType.RUNNING)
+
+
+def wait_for_kueue(run: RunDecision, job: ObservedJob) -> Outcome:
+    """Wait for Kueue: for the first time, or because it took the quota back."""
+    place = queueing.place(job, run.platform.queues)
+    run.conditions.set(ConditionType.ADMITTED, False, place.reason, place.message)
+    run.draft.tell_change(ConditionType.ADMITTED, warning=place.reason == Reason.DEACTIVATED)
+    run.set_not_running(place.reason)
+    return run.close(ConditionType.RUNNING)
+
+
+def wait_for_stopping_pods(run: RunDecision) -> Outcome:
+    """Wait for the last attempt's pods: two sets of pods must not write the same checkpoints."""
+    job_name = run.attempts.last.get("jobName") if run.attempts.last else None
+    run.conditions.keep(ConditionType.ADMITTED, Reason.PENDING)
+    run.set_not_running(Reason.STOPPING, f"Job {job_name} was deleted; its pods are stopping.")
+    run.draft.check_in(STOPPING_SECONDS)
+    return run.close(ConditionType.RUNNING)
+
+
+def pause(run: RunDecision) -> Outcome:
+    """Wait until the user takes `spec.suspend` back."""
+    run.conditions.set(ConditionType.ADMITTED, False, Reason.SUSPENDED, "")
+    run.set_not_running(Reason.SUSPENDED)
+    run.announce_end_of_attempt()
+    return run.close(ConditionType.SUSPENDED)

@@ -1,0 +1,101 @@
+"""An attempt whose Job has not ended: what its pods and its queue say, and what to do about it."""
+
+from datetime import timedelta
+
+from hone_api.failures import FailureCode
+from hone_api.states import ConditionType, Reason
+from hone_operator.desired.job import suspension
+from hone_operator.desired.training import image, network
+from hone_operator.reconcile import queueing, run_waits
+from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.outcome_builder import as_json
+from hone_operator.reconcile.pods import ObservedJob, Waiting, waiting
+from hone_operator.reconcile.run_decision import RECHECK_SECONDS, RunDecision
+from hone_operator.reconcile.terminal import fail
+
+NETWORK_SECONDS = 300.0
+"""Seconds between checks of the Service and NetworkPolicy of training ranks; before the first step they may be
+waiting."""
+
+
+def watch(run: RunDecision, job: ObservedJob) -> Outcome:
+    """Follow an attempt whose Job has not ended."""
+    if job.queue:
+        _follow_queue(run, job)
+    elif job.is_suspended and not run.spec.suspend and run.seen.line and not run.seen.line.is_open:
+        return run_waits.wait_in_line(run, run.seen.line)
+    elif job.is_suspended != run.spec.suspend:
+        run.draft.apply.append(suspension(job.body, run.spec.suspend))
+    pinned = run.gate_keeper.pinned
+    run.draft.put(resolved=as_json(pinned) if pinned else run.draft.old.get("resolved"))
+    run.draft.await_start(job)
+    _look_after_network(run)
+    if run.spec.suspend:
+        return run_waits.pause(run)
+    if job.queue and job.is_suspended:
+        return run_waits.wait_for_kueue(run, job)
+    obstacle = waiting(job)
+    _set_admitted(run, job, obstacle)
+    if obstacle and obstacle.code == FailureCode.IMAGE_PULL_FAILED and _is_image_corrected(run):
+        return _replace_image(run, job, obstacle.message)
+    if obstacle and obstacle.code and obstacle.since:
+        limit = obstacle.since + timedelta(seconds=run.platform.start_timeout_seconds)
+        if limit <= run.draft.now:
+            run.set_not_running(obstacle.reason, obstacle.message)
+            return fail(run.draft, Cause(obstacle.code, obstacle.message), run.unfinished())
+        message = run.conditions.kept(ConditionType.RUNNING, obstacle.reason, obstacle.message)
+        run.set_not_running(obstacle.reason, message)
+        run.draft.tell_change(ConditionType.RUNNING, warning=True)
+        run.draft.check_in(run.draft.until(limit))
+    elif job.running >= run.spec.resources.nodes:
+        message = f"Attempt {run.attempts.count} is running."
+        run.conditions.set(ConditionType.RUNNING, True, Reason.RUNNING, message)
+        if not run.conditions.was_true(ConditionType.RUNNING):
+            run.draft.tell(Reason.STARTED, message)
+    else:
+        run.set_not_running(Reason.STARTING, f"Attempt {run.attempts.count} is starting.")
+    return run.close(ConditionType.RUNNING)
+
+
+def _follow_queue(run: RunDecision, job: ObservedJob) -> None:
+    """Show the place in the queue, and pass the user's suspension on to Kueue."""
+    run.draft.put(queue=queueing.place(job, run.platform.queues).status)
+    if run.platform.queues and (change := queueing.pass_on(job, run.spec.suspend)):
+        run.draft.apply.append(change)
+
+
+def _look_after_network(run: RunDecision) -> None:
+    """Create the Service and NetworkPolicy of the ranks again if they are gone, and look again later."""
+    if run.seen.network_lost:
+        run.draft.create += network(run.draft.body, run.attempts.count, run.platform)
+    if run.spec.resources.nodes > 1:
+        report = run.seen.report
+        trains = report and report.attempt == run.attempts.count and report.trained
+        run.draft.check_in(NETWORK_SECONDS if trains else RECHECK_SECONDS)
+
+
+def _set_admitted(run: RunDecision, job: ObservedJob, obstacle: Waiting | None) -> None:
+    """Set condition Admitted from where the pods are."""
+    if obstacle and not obstacle.scheduled:
+        run.conditions.set(ConditionType.ADMITTED, False, obstacle.reason, obstacle.message)
+        run.draft.tell_change(ConditionType.ADMITTED, warning=True)
+        run.draft.check_in(RECHECK_SECONDS)
+    elif job.scheduled >= run.spec.resources.nodes:
+        run.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
+    else:
+        run.conditions.set(ConditionType.ADMITTED, None, Reason.PENDING, run.requested_pods)
+
+
+def _is_image_corrected(run: RunDecision) -> bool:
+    """Whether the platform's image has changed since the attempt began, e.g. by `helm rollback`."""
+    pinned = run.gate_keeper.pinned
+    return (pinned and pinned.image) not in (None, image(run.spec, run.platform))
+
+
+def _replace_image(run: RunDecision, job: ObservedJob, message: str) -> Outcome:
+    """Replace the attempt; none of its pods can have trained."""
+    run.draft.delete.append(job.body)
+    run.draft.tell(Reason.IMAGE_CHANGED, f"{message} The next attempt uses the image that the platform has now.")
+    run.set_not_running(Reason.IMAGE_CHANGED, message)
+    return run.close(ConditionType.RUNNING)
