@@ -33,9 +33,9 @@ from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Ev
 
 CONTRACT: Literal[1] = 1
 PLAN_SHA256_ENV = "HONE_PLAN_SHA256"
-SECRETS_ENV = "HONE_SECRETS"
-"""In a pod: names of the mounted Secrets by folder, as JSON, so that a message can name a missing one."""
 """SHA-256 of the plan's file, hexadecimal, in a pod's environment; absent in a pod of an older operator."""
+SECRETS_ENV = "HONE_SECRETS"
+"""Names of the mounted Secrets by folder, as JSON, in a pod's environment, so that a message can name a missing one."""
 
 
 def _checked_cidr(text: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from hone_api.failures import FAILURES, ExitCode
-from hone_api.report import DatasetResult, TerminationMessage, TrainingResult
+from hone_api.report import DatasetResult, TrainingResult
+from hone_api.termination import TerminationMessage
 
 ROWS_ENV = "HONE_ROWS_IN_STATUS"
 """Environment variable of a pod; `false`: what it leaves for the status contains no text of a row."""

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from hone_api.phases import BEFORE_FIRST_STEP, MEASURED, OF_STAGE, PHASES, AttemptPhases
-from hone_api.report import HoneStatus, TerminationMessage, parse_outcome
+from hone_api.report import HoneStatus
+from hone_api.termination import TerminationMessage, parse_outcome
 
 pytestmark = pytest.mark.pure
 

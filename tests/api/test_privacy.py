@@ -6,7 +6,7 @@ import pytest
 
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.privacy import without_rows
-from hone_api.report import TerminationMessage
+from hone_api.termination import TerminationMessage
 
 pytestmark = pytest.mark.pure
 ROW = "Ada Lovelace, 12 St James Square"

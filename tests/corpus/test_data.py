@@ -14,7 +14,8 @@ import yaml
 
 from hone_api.failures import FAILURES
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult, TerminationMessage
+from hone_api.report import DatasetResult
+from hone_api.termination import TerminationMessage
 from hone_trainer.datasets import materialize, read
 from hone_trainer.errors import to_outcome
 

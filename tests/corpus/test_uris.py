@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from hone_api.failures import FAILURES
 from hone_api.plan import MaterializePlan
-from hone_api.report import TerminationMessage
 from hone_api.source import Source
+from hone_api.termination import TerminationMessage
 from hone_operator.desired import names
 from hone_trainer.datasets import materialize
 from hone_trainer.endpoints import addresses

@@ -21,7 +21,8 @@ from memory_cluster import Body, MemoryCluster
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
-from hone_api.report import TerminationMessage, TrainingResult
+from hone_api.report import TrainingResult
+from hone_api.termination import TerminationMessage
 from hone_operator.cache import Cache
 from hone_operator.controllers import Controllers
 from hone_operator.desired import names

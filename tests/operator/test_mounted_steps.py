@@ -15,7 +15,7 @@ import pytest
 from desired_objects import PLATFORM, all_containers, owner
 
 from hone_api.dataset import DatasetSpec
-from hone_api.report import TerminationMessage, parse_outcome
+from hone_api.termination import TerminationMessage, parse_outcome
 from hone_operator.desired.materialize import materialize
 
 pytestmark = [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hone_api.report import TerminationMessage, parse_outcome
+from hone_api.termination import TerminationMessage, parse_outcome
 
 ALONE = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 """Runs a command in a network that has loopback alone."""

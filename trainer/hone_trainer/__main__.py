@@ -34,7 +34,8 @@ from hone_api.plan import (
     VerifyPlan,
 )
 from hone_api.plan_reading import read_plan
-from hone_api.report import Result, TerminationMessage
+from hone_api.report import Result
+from hone_api.termination import TerminationMessage
 from hone_trainer.commands import options as command_options
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.reporting import phases, termination

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from hone_api.failures import FAILURES, ExitCode, FailureCode, Retry
 from hone_api.reading import in_words, only_unknown
-from hone_api.report import DatasetResult, FailureReport, TerminationMessage
+from hone_api.report import DatasetResult
+from hone_api.termination import FailureReport, TerminationMessage
 from hone_trainer.secrets import scrub
 
 _MAX_MESSAGE = 2000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from hone_api.report import FailureReport, TerminationMessage, parse_outcome
+from hone_api.termination import FailureReport, TerminationMessage, parse_outcome
 from hone_operator.desired.pod import CONTAINERS
 from hone_operator.reconcile.conditions import KubeCondition, condition
 from hone_operator.times import parse_time, read_time

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from hone_api.failures import FailureCode
-from hone_api.report import TerminationMessage
 from hone_api.states import AnyReason, Quoted
+from hone_api.termination import TerminationMessage
 from hone_operator.desired import names
 from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
 from hone_operator.reconcile.pod_state import ContainerWait, PodState, read_pod

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api.failures import FailureCode, Retry
-from hone_api.report import TerminationMessage
+from hone_api.termination import TerminationMessage
 from hone_operator.desired import names
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from hone_api.finetunejob_status import FineTuneJobStatus
-from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus, parse_outcome
+from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
+from hone_api.termination import parse_outcome
 from hone_operator.progress.numbers import Origin, duration, number, remembered, update
 
 pytestmark = pytest.mark.pure

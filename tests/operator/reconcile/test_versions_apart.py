@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hone_api.reading import read_known
-from hone_api.report import TerminationMessage as Ending
+from hone_api.termination import TerminationMessage as Ending
 from hone_operator.cluster import UNDECLARED, without
 from hone_operator.reconcile.outcome import Outcome
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hone_api.report import DatasetResult, parse_outcome
+from hone_api.report import DatasetResult
+from hone_api.termination import parse_outcome
 from hone_dev import hub
 from hone_trainer.datasets.layout import by_name, choose
 from hone_trainer.errors import SourceError

@@ -14,7 +14,7 @@ from typing import Any
 import listening
 import pytest
 
-from hone_api.report import FailureReport, TerminationMessage
+from hone_api.termination import FailureReport, TerminationMessage
 from hone_trainer.commands import evaluate
 from hone_trainer.run import launch
 from hone_trainer.training.checkpoints import RunCheckpoints

@@ -11,7 +11,8 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
-from hone_api.report import FetchResult, TerminationMessage, parse_outcome
+from hone_api.report import FetchResult
+from hone_api.termination import TerminationMessage, parse_outcome
 from hone_dev import hub
 from hone_trainer.store import manifest
 from hone_trainer.store.deadline import Deadline

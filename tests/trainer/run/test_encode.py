@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from hone_api import encoding
-from hone_api.report import EncodeResult, TerminationMessage
+from hone_api.report import EncodeResult
+from hone_api.termination import TerminationMessage
 from hone_trainer.errors import DataError, StoreError, TrainerError
 from hone_trainer.models import base_model
 from hone_trainer.run import encode, rows

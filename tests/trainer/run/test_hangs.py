@@ -52,7 +52,7 @@ def test_a_single_rank_that_stands_still_leaves_its_stacks(runs: Any, make_plan:
 
 
 def hangs_outcome(file: Path) -> Any:
-    from hone_api.report import TerminationMessage
+    from hone_api.termination import TerminationMessage
 
     return TerminationMessage.model_validate_json(file.read_text()).failure
 

@@ -13,7 +13,7 @@ import pytest
 
 from hone_api.estimate.micro_batch import micro_batch
 from hone_api.plan import TrainingPlan
-from hone_api.report import TerminationMessage
+from hone_api.termination import TerminationMessage
 from hone_trainer.training import out_of_memory
 
 HUNGRY = """

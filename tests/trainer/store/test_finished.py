@@ -10,7 +10,8 @@ import pytest
 
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
-from hone_api.report import FailureReport, TerminationMessage, TrainingResult
+from hone_api.report import TrainingResult
+from hone_api.termination import FailureReport, TerminationMessage
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.run import launch
 from hone_trainer.store import finished, manifest

@@ -12,7 +12,7 @@ import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from hone_api.report import TerminationMessage
+from hone_api.termination import TerminationMessage
 from hone_api.training import Harness
 from hone_trainer.errors import to_outcome
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from hone_api.privacy import ROWS_ENV, without_rows
-from hone_api.report import TerminationMessage
+from hone_api.termination import TerminationMessage
 from hone_trainer.secrets import scrub_in
 
 ENV = "HONE_TERMINATION_LOG"

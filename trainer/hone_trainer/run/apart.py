@@ -13,7 +13,7 @@ from pathlib import Path
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
-from hone_api.report import TerminationMessage
+from hone_api.termination import TerminationMessage
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.reporting import phases
 from hone_trainer.signals import Stop, die_with_parent

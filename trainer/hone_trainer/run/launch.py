@@ -23,7 +23,8 @@ from hone_api import plan_paths
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
-from hone_api.report import TerminationMessage, TrainingResult
+from hone_api.report import TrainingResult
+from hone_api.termination import TerminationMessage
 from hone_trainer.distributed import loopback, messages
 from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.errors import TrainerError, to_outcome

@@ -13,8 +13,9 @@ from hone_api.estimate.advice import advise
 from hone_api.failures import FailureCode
 from hone_api.phases import EXPORTING
 from hone_api.plan import TrainingPlan
-from hone_api.report import TerminationMessage, TrainingResult
+from hone_api.report import TrainingResult
 from hone_api.states import Reason
+from hone_api.termination import TerminationMessage
 from hone_trainer import device, ranks
 from hone_trainer.artifacts import export
 from hone_trainer.artifacts.run_summary import Effort

@@ -20,7 +20,8 @@ from pydantic import BaseModel, ValidationError
 from hone_api.failures import FAILURES, FailureCode, Retry
 from hone_api.manifest import MANIFEST
 from hone_api.plan import TrainingPlan
-from hone_api.report import FailureReport, TerminationMessage, TrainingResult
+from hone_api.report import TrainingResult
+from hone_api.termination import FailureReport, TerminationMessage
 from hone_trainer.errors import ConfigError, StoreError, TrainerError
 from hone_trainer.store import manifest
 
