@@ -88,8 +88,8 @@ def application(asked: Model, token_digest: str, on_request: Callable[[], None] 
 
     async def answer(request: web.Request) -> web.Response:
         body = Asked.model_validate_json(await request.read())
-        told = json.loads(await asyncio.to_thread(asked.ask, body))
-        return web.json_response(told, status=400 if "error" in told else 200)
+        reply = json.loads(await asyncio.to_thread(asked.ask, body))
+        return web.json_response(reply, status=400 if "error" in reply else 200)
 
     app = guarded(token_digest, _HEADERS, on_request=on_request, client_max_size=_MOST_BYTES)
     app.router.add_post(PATH, answer)

@@ -53,12 +53,12 @@ class RemoteChat:
             response = self._session.post(
                 f"{self.url}{answering.PATH}", json=body, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS)
             )
-            told = response.json()
+            reply = response.json()
         except (requests.RequestException, ValueError) as error:
             raise CommandError(f"the pod does not answer: {type(error).__name__}") from None
         if not response.ok:
-            raise CommandError(str(told.get("error", response.status_code)))
-        return dict(told)
+            raise CommandError(str(reply.get("error", response.status_code)))
+        return dict(reply)
 
 
 def chat(
@@ -102,12 +102,12 @@ def converse(remote: RemoteChat, console: Console) -> None:
             continue
         asked = [*messages, {"role": "user", "content": question}]
         try:
-            found = remote.answers(asked)
+            replies = remote.answers(asked)
         except CommandError as error:
             console.print(Text(f"{error}; /new begins again", style="red"))
             continue
-        console.print(_side_by_side(found))
-        messages = [*asked, {"role": "assistant", "content": str(found["tuned"]["text"])}]
+        console.print(_side_by_side(replies))
+        messages = [*asked, {"role": "assistant", "content": str(replies["tuned"]["text"])}]
 
 
 def serve_chat(folder: str, base: Annotated[str | None, typer.Argument()] = None) -> None:

@@ -109,7 +109,7 @@ def page_of(
         entries=[_entry(c, standings.get(c.id, Standing()), statuses[c.id]) for c in rows[offset : offset + PAGE]],
         offset=offset,
         total=len(rows),
-        counts={each: sum(found == each for found in statuses.values()) for each in Status},
+        counts={each: sum(status == each for status in statuses.values()) for each in Status},
     )
 
 

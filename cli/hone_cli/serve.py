@@ -99,8 +99,8 @@ def _server_name(name: str | None, models: Sequence[ServedModel]) -> str:
     return taken
 
 
-def _weights(given: str | None) -> list[int]:
+def _weights(option: str | None) -> list[int]:
     try:
-        return [int(w) for w in (given or "").split(",")]
+        return [int(w) for w in (option or "").split(",")]
     except ValueError:
         raise CommandError("--weights needs a number for each version, e.g. --weights 90,10") from None

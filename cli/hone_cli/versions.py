@@ -63,15 +63,15 @@ def chosen(versions: Versions, reference: str) -> dict[str, Any]:
 def _of_alias(versions: Versions, name: str, alias: str) -> dict[str, Any]:
     """The ModelVersion that the alias points to."""
     pointing = (((versions.model(name) or {}).get("status") or {}).get("aliases")) or []
-    found = next((a["modelVersion"] for a in pointing if a["name"] == alias), None)
-    if found is None:
+    target = next((a["modelVersion"] for a in pointing if a["name"] == alias), None)
+    if target is None:
         known = ", ".join(f"{name}@{a['name']}" for a in pointing) or "none"
         raise CommandError(
             f"model {name} in namespace {versions.namespace} has no alias {alias}; it has {known}. "
             f"kubectl get models.hone.dev {name} --namespace {versions.namespace}"
         )
-    if (version := versions.model_version(found)) is None:
-        raise CommandError(f"{name}@{alias} is ModelVersion {found}, which is gone")
+    if (version := versions.model_version(target)) is None:
+        raise CommandError(f"{name}@{alias} is ModelVersion {target}, which is gone")
     return version
 
 
@@ -83,9 +83,9 @@ def ready(version: dict[str, Any]) -> dict[str, Any]:
     """
     if not _is_ready(version):
         meta = version["metadata"]
-        told = next((c.get("message") for c in _conditions(version) if c.get("type") == ConditionType.READY), None)
+        message = next((c.get("message") for c in _conditions(version) if c.get("type") == ConditionType.READY), None)
         raise CommandError(
-            f"ModelVersion {meta['name']} is not Ready: {told or 'the operator has not seen it yet.'} See "
+            f"ModelVersion {meta['name']} is not Ready: {message or 'the operator has not seen it yet.'} See "
             f"kubectl describe modelversions.hone.dev {meta['name']} --namespace {meta['namespace']}"
         )
     return version

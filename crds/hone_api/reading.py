@@ -75,7 +75,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model in a type such as `list[Model] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for each in get_args(annotation) if (found := _model_in(each))), None)
+    return next((model for each in get_args(annotation) if (model := _model_in(each))), None)
 
 
 def _remove(node: Any, place: Sequence[int | str]) -> None:

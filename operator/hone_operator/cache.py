@@ -306,7 +306,7 @@ def _named(kind: str, body: Mapping[str, Any]) -> set[tuple[str, str, str]]:
         }
     except (AttributeError, KeyError, TypeError):  # from an older schema: its own run reports it
         return set()
-    return {(named, namespace, name) for named, found in names_of.items() for name in found}
+    return {(named, namespace, name) for named, names in names_of.items() for name in names}
 
 
 def _meant(body: Mapping[str, Any]) -> set[str]:

@@ -215,7 +215,7 @@ class Sweeper:
     async def _sweep(self, namespace: str, known: Mapping[str, str], measured: str | None) -> None:
         as_of, keep = self.now(), timedelta(seconds=self.platform.store_keep_unused_seconds)
         unread: set[str] = set()
-        live = [found async for found in self._live(namespace, unread)]
+        live = [pair async for pair in self._live(namespace, unread)]
         if unread:
             log.warning("%s: no contents are removed: %d objects cannot be read", namespace, len(unread))
             return

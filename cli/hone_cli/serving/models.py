@@ -88,8 +88,8 @@ def one_base(models: Sequence[ServedModel]) -> ModelFolder:
     """
     bases = {str(m.base): m for m in models}
     if len(bases) > 1:
-        told = "; ".join(f"{m.version}: {m.base or m.form}" for m in bases.values())
-        raise CommandError(f"one server has one base, and these have several ({told}): render a server for each")
+        several = "; ".join(f"{m.version}: {m.base or m.form}" for m in bases.values())
+        raise CommandError(f"one server has one base, and these have several ({several}): render a server for each")
     base = models[0].base
     if base is None:
         raise CommandError(f"ModelVersion {models[0].version} is no adapter ({models[0].form})")

@@ -31,8 +31,8 @@ def render(models: Sequence[ServedModel], server: Server, weights: Sequence[int]
             "a rewrite shares out the requests of one model over its versions: name versions of one model"
         )
     if len(weights) != len(models) or not all(1 <= w <= MOST_WEIGHT for w in weights):
-        told = ", ".join(m.version for m in models)
-        raise CommandError(f"--weights needs a number from 1 on for each version ({told}), e.g. --weights 90,10")
+        versions = ", ".join(m.version for m in models)
+        raise CommandError(f"--weights needs a number from 1 on for each version ({versions}), e.g. --weights 90,10")
     model = models[0].model
     rule = {
         "matches": [{"model": {"type": "Exact", "value": model}}],

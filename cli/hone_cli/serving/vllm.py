@@ -107,8 +107,8 @@ def weights(models: Sequence[ServedModel]) -> ModelFolder:
     if models[0].form == "Adapter":
         return one_base(models)
     if len(models) > 1:
-        told = ", ".join(f"{m.version}: {m.form}" for m in models)
-        raise CommandError(f"one server loads one whole model or several adapters ({told}): render a server for each")
+        listed = ", ".join(f"{m.version}: {m.form}" for m in models)
+        raise CommandError(f"one server loads one whole model or several adapters ({listed}): render a server for each")
     return models[0].folder
 
 

@@ -194,7 +194,7 @@ def _summary(step: int, total: int | None, percent: int, stage: str | None) -> s
 
 def words(stage: str) -> str:
     """EvaluatingBase -> Evaluating base."""
-    return re.sub(r"(?<=[a-z])[A-Z]", lambda found: f" {found[0].lower()}", stage)
+    return re.sub(r"(?<=[a-z])[A-Z]", lambda capital: f" {capital[0].lower()}", stage)
 
 
 def _of_older_pod(previous: Latest, origin: Origin) -> bool:

@@ -44,8 +44,8 @@ def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
     if accepted.get("status") == "True" and same:
         return []
     spec = body["spec"]
-    found = [*_secrets(spec, bounds), *placement(spec.get("scheduling") or {}, bounds)]
-    return [*found, *_model(spec, bounds), *_gpus(spec, bounds)] if body["kind"] == "FineTuneJob" else found
+    of_all = [*_secrets(spec, bounds), *placement(spec.get("scheduling") or {}, bounds)]
+    return [*of_all, *_model(spec, bounds), *_gpus(spec, bounds)] if body["kind"] == "FineTuneJob" else of_all
 
 
 def delivery(target: Delivery, bounds: Bounds) -> Iterator[str]:

@@ -89,10 +89,10 @@ def prepare_rows(
     return Rows()
 
 
-def ready(draft: JobDraft, found: EncodedRows, words: str = "") -> Rows:
+def ready(draft: JobDraft, encoded: EncodedRows, words: str = "") -> Rows:
     """The rows are in the store."""
     draft.conditions.set(CONDITION, True, Reason.ENCODED, words)
-    return Rows(ready=True, encoded=found)
+    return Rows(ready=True, encoded=encoded)
 
 
 def pinned(draft: JobDraft, resolved: Resolved) -> Rows:

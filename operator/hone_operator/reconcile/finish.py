@@ -82,5 +82,5 @@ def merge_resolved(resolved: Resolved, result: TrainingResult) -> ResolvedJson:
     if result.datasets:
         chosen["datasets"] = [use.to_json() for use in result.datasets]
     merged: Any = {**chosen, **resolved.to_json()}  # names are those of the model
-    found: ResolvedJson = merged
-    return found
+    typed: ResolvedJson = merged
+    return typed

@@ -74,8 +74,8 @@ def place(
 
 def starts_training(create: Sequence[Mapping[str, Any]], apply: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a decision that creates and applies these objects begins, or continues, training without Kueue."""
-    made = any(body["kind"] == "Job" and _trains(body) for body in create)
-    return made or any(body["kind"] == "Job" and body["spec"].get("suspend") is False for body in apply)
+    creates = any(body["kind"] == "Job" and _trains(body) for body in create)
+    return creates or any(body["kind"] == "Job" and body["spec"].get("suspend") is False for body in apply)
 
 
 def _trains(child: Mapping[str, Any]) -> bool:

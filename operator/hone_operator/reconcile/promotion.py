@@ -60,9 +60,9 @@ def candidates(promotion: Promotion, versions: Mapping[int, Body]) -> list[Promo
 def verdict(promotion: Promotion, body: Body) -> GateVerdict:
     """All gates together: failed if one failed, else inconclusive if one is, else passed."""
     numbers = _numbers((body["spec"].get("evaluation") or {}).get("numbers") or ())
-    found = [_judge(gate, number) for gate in promotion.gates or () for number in _of(gate, numbers)]
+    verdicts = [_judge(gate, number) for gate in promotion.gates or () for number in _of(gate, numbers)]
     for result in (GateResult.FAILED, GateResult.INCONCLUSIVE):
-        if words := [v.message for v in found if v.result == result]:
+        if words := [v.message for v in verdicts if v.result == result]:
             return GateVerdict(result, "; ".join(words))
     return GateVerdict(GateResult.PASSED)
 

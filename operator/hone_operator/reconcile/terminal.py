@@ -104,12 +104,12 @@ def _failed(draft: JobDraft, cause: Cause, ended_at: str) -> None:
 
 
 def after_end(
-    job: Mapping[str, Any], children: Sequence[ObservedJob], made: Mapping[str, Any] | None, now: datetime
+    job: Mapping[str, Any], children: Sequence[ObservedJob], version: Mapping[str, Any] | None, now: datetime
 ) -> Outcome:
     """The result is final. Jobs that still run are stopped; all Jobs are deleted after cleanup.podsAfter.
 
     Args:
-        made: the ModelVersion of this run, if it exists.
+        version: the ModelVersion of this run, if it exists.
     """
     draft = JobDraft(job, now)
     draft.conditions.keep_all()
@@ -117,7 +117,7 @@ def after_end(
     draft.put(phase=(JobPhase.SUCCEEDED if succeeded else JobPhase.FAILED))
     failure = draft.old.get("failure")
     draft.put(reason=failure.get("code") if failure and not succeeded else None)
-    draft.put(modelVersionName=made["metadata"]["name"] if made else _deleted_version(job))
+    draft.put(modelVersionName=version["metadata"]["name"] if version else _deleted_version(job))
     old = surplus(job, of_component(children, "training"))
     gone = [c.body for c in children if not c.finished or c in old]
     after = read_known(Cleanup, job["spec"].get("cleanup") or {})[0].pods_after

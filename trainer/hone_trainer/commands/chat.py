@@ -64,12 +64,12 @@ class Chat:
                 f"the conversation has {len(row.prompt_ids)} tokens, more than the model takes",
             )
         most = min(room, self.max_new_tokens)
-        found = {}
+        answers_by_model = {}
         if self._base is not None or self.exported.is_adapter:
             with self._without_adapter():
-                found[BASE] = self._generate(self._base or self._tuned, row.prompt_ids, most)
-        found[TUNED] = self._generate(self._tuned, row.prompt_ids, most)
-        return found
+                answers_by_model[BASE] = self._generate(self._base or self._tuned, row.prompt_ids, most)
+        answers_by_model[TUNED] = self._generate(self._tuned, row.prompt_ids, most)
+        return answers_by_model
 
     def _generate(self, network: Generating, prompt: Sequence[int], most: int) -> Answer:
         (answer,) = heldout.answers(
@@ -99,11 +99,11 @@ def answer_lines(chat: Chat, asked: Iterable[str], out: TextIO) -> None:
     print(json.dumps({"ready": True}), file=out, flush=True)
     for line in asked:
         try:
-            found = chat.answers(json.loads(line)["messages"])
-            told: dict[str, Any] = {name: asdict(answer) for name, answer in found.items()}
+            replies = chat.answers(json.loads(line)["messages"])
+            line_out: dict[str, Any] = {name: asdict(answer) for name, answer in replies.items()}
         except TrainerError as error:
-            told = {"error": str(error)}
-        print(json.dumps(told), file=out, flush=True)
+            line_out = {"error": str(error)}
+        print(json.dumps(line_out), file=out, flush=True)
 
 
 def converse(chat: Chat, asked: TextIO, out: TextIO) -> None:
@@ -119,9 +119,9 @@ def converse(chat: Chat, asked: TextIO, out: TextIO) -> None:
             messages = []
             continue
         messages.append({"role": "user", "content": question})
-        found = chat.answers(messages)
-        for name, answer in found.items():
+        replies = chat.answers(messages)
+        for name, answer in replies.items():
             print(f"{name:>5}: {answer.text}", file=out)
             if answer.ending:
                 print(NOTES[answer.ending], file=sys.stderr)
-        messages.append({"role": "assistant", "content": found[TUNED].text})
+        messages.append({"role": "assistant", "content": replies[TUNED].text})

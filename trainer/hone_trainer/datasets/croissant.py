@@ -105,8 +105,8 @@ def of_hub(
         return (folder / NAME).read_bytes()
 
     own = _try(get) if 0 < snapshot.files.get(NAME, 0) <= _MAX_BYTES else None
-    if found := own or _try(lambda: hub.metadata(repository)):
-        return found
+    if metadata := own or _try(lambda: hub.metadata(repository)):
+        return metadata
     fields: dict[str, str | None] = {"name": _text(card.get("pretty_name"))}
     fields |= {"license": _text(card.get("license") or card.get("license_name"))}
     return Croissant(**{name: text[:253] for name, text in fields.items() if text}) if any(fields.values()) else None

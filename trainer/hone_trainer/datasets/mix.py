@@ -35,23 +35,23 @@ from hone_trainer.store import contents
 class IndexedSplit:
     """A split of a Dataset: each row's position, hash and estimated tokens; 24 bytes of memory a row."""
 
-    given: DatasetInput
+    dataset: DatasetInput
     file: IO[bytes]
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     hashes: array[int] = field(default_factory=lambda: array("Q"))
     tokens: array[int] = field(default_factory=lambda: array("Q"))
 
     @classmethod
-    def open(cls, given: DatasetInput) -> IndexedSplit:
+    def open(cls, dataset: DatasetInput) -> IndexedSplit:
         """Read the split once.
 
         Raises:
             SourceError: SourceNotFound when it is not in the store.
         """
         try:
-            part = cls(given, open(given.path, "rb"))  # noqa: SIM115
+            part = cls(dataset, open(dataset.path, "rb"))  # noqa: SIM115
         except FileNotFoundError:
-            message = f"{given.name}/{given.split} {given.digest} is not in the store"
+            message = f"{dataset.name}/{dataset.split} {dataset.digest} is not in the store"
             raise SourceError(FailureCode.SOURCE_NOT_FOUND, message) from None
         at = 0
         for line in part.file:
@@ -73,7 +73,7 @@ class IndexedSplit:
     def sized(self, by: str) -> shares.WeightedRows:
         """The part as `mixing` takes it."""
         sizes = self.tokens if by == "Tokens" else [1] * len(self.offsets)
-        return shares.WeightedRows(self.given.name, sizes, self.given.share)
+        return shares.WeightedRows(self.dataset.name, sizes, self.dataset.share)
 
     def line(self, index: int) -> bytes:
         self.file.seek(self.offsets[index])
@@ -101,12 +101,12 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
     with TaskProgress(f"dataset {plan.name}") as progress:
         tally = Tally(_as_source(plan), _revision(plan.parts))
         tally.format = _format(plan.parts)
-        if all(Path(given.path).is_file() for given in plan.parts):  # else `IndexedSplit.open` reports it
+        if all(Path(part.path).is_file() for part in plan.parts):  # else `IndexedSplit.open` reports it
             contents.verify(plan.parts)
         used: list[DatasetUse] = []
         trained: list[array[int]] = []
         for split in contents.SPLITS:
-            opened = [IndexedSplit.open(given) for given in plan.parts if given.split == split]
+            opened = [IndexedSplit.open(part) for part in plan.parts if part.split == split]
             for part in opened if trained else ():
                 part.leave_out(trained)
             parts = [part for part in opened if part.offsets]
@@ -125,7 +125,7 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
             raise DataError(FailureCode.TOO_FEW_ROWS, message, tally.result())
         tally.digest = contents.digest_of(content)
         result = tally.result()
-        result.croissant = croissant.merged({Path(given.path).with_name(croissant.NAME): None for given in plan.parts})
+        result.croissant = croissant.merged({Path(part.path).with_name(croissant.NAME): None for part in plan.parts})
         result.mixture = used
         result.changes = changes.since(plan.previous, Path(plan.store) / "datasets", content, tally.digest)
         materialize.write_report(tally, result, content)
@@ -164,9 +164,9 @@ def _uses(parts: Sequence[IndexedSplit], chosen: Sequence[Sequence[int]]) -> lis
     rows = [len(indices) for indices in chosen]
     return [
         DatasetUse(
-            name=part.given.name,
-            split=part.given.split,
-            digest=part.given.digest,
+            name=part.dataset.name,
+            split=part.dataset.split,
+            digest=part.dataset.digest,
             rows=rows[i],
             tokens=tokens[i],
             row_share=shares.percent(rows[i], sum(rows)),

@@ -52,7 +52,7 @@ class Answers:
         """What is known by now."""
         import numpy
 
-        questions, answers = (numpy.array(given, dtype=numpy.uint64) for given in (self._questions, self._answers))
+        questions, answers = (numpy.array(hashes, dtype=numpy.uint64) for hashes in (self._questions, self._answers))
         _, first = numpy.unique(questions * numpy.uint64(_MIX) ^ answers, return_index=True)
         different, count = numpy.unique(questions[first], return_counts=True)
         several = different[count > 1]

@@ -35,7 +35,7 @@ def chunks(path: Path, size: int = SIZE) -> list[Chunk]:
     Raises:
         StoreError: StorageError, when the file cannot be read.
     """
-    found: list[Chunk] = []
+    parts: list[Chunk] = []
     start, line = 0, 1
     with _naming(path), open(path, "rb") as file:
         while block := file.read(size):
@@ -43,9 +43,9 @@ def chunks(path: Path, size: int = SIZE) -> list[Chunk]:
             # As in text mode, \r and \r\n end a line as well.
             lines = block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
             lines += not block.endswith((b"\n", b"\r"))
-            found.append(Chunk(start, start + len(block), line, lines))
+            parts.append(Chunk(start, start + len(block), line, lines))
             start, line = start + len(block), line + lines
-    return found
+    return parts
 
 
 def records(path: Path, chunk: Chunk) -> Iterator[tuple[int, dict[str, Any]]]:

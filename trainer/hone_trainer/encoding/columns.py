@@ -122,14 +122,14 @@ class Batch:
 
     def example(self, index: int) -> Example:
         """The example at `index` of the batch."""
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for name, read in self._readers.items():
-            found[name] = read(index)
+            fields[name] = read(index)
         for name, ids in MASKS.items():
-            if name in found:
-                found[name] = _unrolled(name, found[name], found[ids])
-        made: Example = self._kind(**found)
-        return made
+            if name in fields:
+                fields[name] = _unrolled(name, fields[name], fields[ids])
+        example: Example = self._kind(**fields)
+        return example
 
     @cached_property
     def _readers(self) -> dict[str, Callable[[int], Any]]:
@@ -146,8 +146,8 @@ def _reader(name: str, column: pa.Array) -> Callable[[int], Any]:
         def read(index: int) -> list[int] | None:
             if missing is not None and missing[index]:
                 return None
-            found: list[int] = values[offsets[index] : offsets[index + 1]].tolist()
-            return found
+            tokens: list[int] = values[offsets[index] : offsets[index + 1]].tolist()
+            return tokens
 
         return read
     if name == "record":
@@ -160,7 +160,7 @@ def _unrolled(name: str, runs: list[int] | None, ids: list[int]) -> list[int] | 
     if runs is None:
         return None
     is_label = name == "labels"
-    found = [IGNORED if is_label else 0] * len(ids)
+    values = [IGNORED if is_label else 0] * len(ids)
     for begin, end in zip(runs[::2], runs[1::2], strict=True):
-        found[begin:end] = ids[begin:end] if is_label else [1] * (end - begin)
-    return found
+        values[begin:end] = ids[begin:end] if is_label else [1] * (end - begin)
+    return values

@@ -397,9 +397,9 @@ class Encoder:
         return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id and not only_bos else ids
 
     def _refuse_control_tokens(self, content: str) -> None:
-        found = self._special.search(content)
-        if found:
-            raise RowRefusedError("ControlToken", f"content holds the control token {found.group()!r}")
+        token = self._special.search(content)
+        if token:
+            raise RowRefusedError("ControlToken", f"content holds the control token {token.group()!r}")
 
 
 def _refuse_dropped(messages: Sequence[Message], text: str) -> None:

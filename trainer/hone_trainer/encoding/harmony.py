@@ -40,11 +40,11 @@ def with_thinking(messages: Sequence[Message]) -> list[Message]:
 
 
 def _apart(message: Message) -> Message:
-    found = _REASONING.match(message["content"])
-    if not found:
+    reasoning = _REASONING.match(message["content"])
+    if not reasoning:
         return message
-    apart = {**message, "content": message["content"][found.end() :]}
-    return apart | ({"thinking": found[1].strip()} if found[1].strip() else {})
+    apart = {**message, "content": message["content"][reasoning.end() :]}
+    return apart | ({"thinking": reasoning[1].strip()} if reasoning[1].strip() else {})
 
 
 def says(text: str, turn: Message) -> bool:

@@ -118,8 +118,8 @@ class Mapped(Examples):
 
     @cached_property
     def _counts(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / COUNTS).read_text())
-        return found
+        counts: dict[str, Any] = json.loads((self.folder / COUNTS).read_text())
+        return counts
 
     @property
     def has_masks(self) -> bool:

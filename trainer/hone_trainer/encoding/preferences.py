@@ -194,8 +194,8 @@ class JudgedEncoder:
             (pair,) = self._pairs.encode(record, number)
             answers = ((pair.chosen_ids, True, pair.chosen_mask), (pair.rejected_ids, False, pair.rejected_mask))
             return [Judged(pair.prompt_ids, ids, label, number, mask) for ids, label, mask in answers]
-        found = self._pairs.answer(record["prompt"], record["completion"], record.get("tools", ()))
-        return [Judged(found.prompt_ids, found.ids, record["label"], number, found.mask)]
+        answer = self._pairs.answer(record["prompt"], record["completion"], record.get("tools", ()))
+        return [Judged(answer.prompt_ids, answer.ids, record["label"], number, answer.mask)]
 
 
 def labels(prompt_ids: list[int], answer_ids: list[int], mask: Mask) -> list[int]:

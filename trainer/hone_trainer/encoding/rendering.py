@@ -70,15 +70,15 @@ def applied_to_all(
     """
     with bounded():
         _set_day(tokenizer, tools)
-        found = [
+        rendered = [
             tokenizer.apply_chat_template(conversations, tools=tools, tokenize=False, **options)
             if conversations
             else []
             for conversations, options in requests
         ]
-    if any(len(text) > MAX_CHARACTERS for texts in found for text in texts):
+    if any(len(text) > MAX_CHARACTERS for texts in rendered for text in texts):
         raise MemoryError
-    return found
+    return rendered
 
 
 def _set_day(tokenizer: Any, tools: list[Any] | None) -> None:

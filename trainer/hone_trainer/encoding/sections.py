@@ -61,13 +61,13 @@ class Sections:
         self.forget()
         if self._pattern is None:
             return
-        found = list(self._pattern.finditer(text))
-        begins = [match.start() for match in found]
+        borders = list(self._pattern.finditer(text))
+        begins = [match.start() for match in borders]
         ids = self._whole(text, begins)
         at = list(compress(count(), map(self._ids_of_borders.__contains__, ids)))
-        if [ids[index] for index in at] == [self._borders[match.group()] for match in found]:
+        if [ids[index] for index in at] == [self._borders[match.group()] for match in borders]:
             self._text, self._ids, self._at = text, ids, at
-            self._begins, self._ends = begins, [match.end() for match in found]
+            self._begins, self._ends = begins, [match.end() for match in borders]
 
     def _whole(self, text: str, begins: Ids) -> Ids:
         """Token ids of a text whose added tokens begin there."""

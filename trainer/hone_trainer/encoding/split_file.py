@@ -191,7 +191,7 @@ def encode_split(
 
 
 def encode_records(
-    found: Iterable[tuple[int, dict[str, Any]]],
+    numbered: Iterable[tuple[int, dict[str, Any]]],
     encoder: RecordEncoder[Example],
     policy: Policy,
     path: Path,
@@ -200,14 +200,14 @@ def encode_records(
     """The examples of normalised records.
 
     Args:
-        found: line of the file and record.
+        numbered: line of the file and record.
         path: the file, for messages.
         counts: grows.
 
     Raises:
         ConfigError, DataError: as `encode_split`.
     """
-    for number, record in found:
+    for number, record in numbered:
         counts.lines += 1
         try:
             if wrong := encoder.takes(record):

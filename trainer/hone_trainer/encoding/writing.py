@@ -113,15 +113,15 @@ def _write(task: Task, folder: Path, parts: Iterator[Part], noted: Noted) -> Non
                 batch = pa.ipc.open_stream(part.rows).read_next_batch()
                 writer = writer or stack.enter_context(pa.ipc.new_stream(sink, batch.schema))
                 writer.write_batch(batch)
-                for name, found in zip(numbers, (part.lengths, part.tokens, part.trained), strict=True):
-                    numbers[name].append(found)
+                for name, array in zip(numbers, (part.lengths, part.tokens, part.trained), strict=True):
+                    numbers[name].append(array)
             noted(total.lines, total.tokens)
     refuse_empty(total, task.path)
     if bad is not None:
         raise DataError(FailureCode.INVALID_ROW, f"{task.where}, {bad}")
     for name, arrays in numbers.items():
         np.save(folder / name, np.concatenate(arrays))
-    longest_kept = max(int(found.max()) for found in numbers[mapped.LENGTHS])
+    longest_kept = max(int(array.max()) for array in numbers[mapped.LENGTHS])
     body = {**mapped.counts_to(total), "hasMasks": has_masks, "longestKept": longest_kept}
     (folder / mapped.COUNTS).write_text(json.dumps(body) + "\n")
 
@@ -163,5 +163,5 @@ def stream(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    made: bytes = sink.getvalue().to_pybytes()
-    return made
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

@@ -76,7 +76,7 @@ def client(place: S3 | None, keys: Mapping[str, str], carrier: Carrier) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    made = boto3.session.Session().client(
+    session_client = boto3.session.Session().client(
         "s3",
         region_name=place.region if place else "us-east-1",
         endpoint_url=place.endpoint if place else None,
@@ -85,8 +85,8 @@ def client(place: S3 | None, keys: Mapping[str, str], carrier: Carrier) -> Any:
         aws_session_token=keys.get(SESSION),
         config=config,
     )
-    made.meta.events.register("before-send.s3", carrier)
-    return made
+    session_client.meta.events.register("before-send.s3", carrier)
+    return session_client
 
 
 def credentials(secret_path: str | None) -> dict[str, str]:

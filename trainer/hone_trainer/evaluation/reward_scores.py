@@ -167,8 +167,8 @@ def _sampled(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> l
                 stop_ids=run.stop_ids,
                 longest=longest_answer(run.plan),
             )
-            found = verifiers(rewards.as_samples(run.base.tokenizer, batch, answers)).parts.values()
-            columns = [list(chain(*map(_columns, scored))) for scored in zip(*found, strict=True)]
+            scores = verifiers(rewards.as_samples(run.base.tokenizer, batch, answers)).parts.values()
+            columns = [list(chain(*map(_columns, scored))) for scored in zip(*scores, strict=True)]
             sums = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(sums, columns, strict=True)]
         return sums
 

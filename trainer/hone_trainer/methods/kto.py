@@ -97,9 +97,9 @@ def _places(numbers: Any, left: int) -> tuple[Any, int]:
         if np.array_equal(is_below, values < bounds):
             break
         is_below = values < bounds
-    found = np.flatnonzero(is_below)[: left - (1 << bits - 1) + 1]
-    is_last = left - len(found) < 1 << bits - 1
-    return values[found], int(found[-1]) + 1 if is_last else len(numbers)
+    places = np.flatnonzero(is_below)[: left - (1 << bits - 1) + 1]
+    is_last = left - len(places) < 1 << bits - 1
+    return values[places], int(places[-1]) + 1 if is_last else len(numbers)
 
 
 def _swap(order: array[int], places: Any, left: int) -> None:

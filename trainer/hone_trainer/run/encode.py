@@ -208,13 +208,13 @@ def _result(plan: TrainingPlan, places: Mapping[str, Path], work: _Work) -> Enco
     return EncodeResult(
         digest=encoding.digest({folder.name: manifest.digest_of(folder) for folder in done}),
         splits=len(done),
-        reused=len(done) - len(work.made),
+        reused=len(done) - len(work.written),
         rows=sum(split.rows for split in counts.values()),
         tokens=sum(split.tokens for split in counts.values()),
         size_bytes=sum(map(manifest.size_of, done)),
-        tokens_per_second=f"{work.speed:.0f}" if work.made else None,
+        tokens_per_second=f"{work.speed:.0f}" if work.written else None,
         summary=[f"{names[path]}: {split.summary(examples=False)}"[:600] for path, split in counts.items()],
-        advice=[text[:600] for path, found in counts.items() for text in preflight.end_marks(found, names[path])],
+        advice=[text[:600] for path, split in counts.items() for text in preflight.end_marks(split, names[path])],
     )
 
 
@@ -227,7 +227,7 @@ class _Work:
     reporters: Reporters
     counts_steps: bool = False
     """Whether lines are reported as steps: in a run those are its optimiser steps."""
-    made: set[Path] = field(default_factory=set)
+    written: set[Path] = field(default_factory=set)
     tokens: int = 0
     _lines: int = 0
     _all: int = 0
@@ -245,7 +245,7 @@ class _Work:
         self._all = sum(chunk.lines for split in pieces.values() for chunk in split)
         for source in encoding.splits(self.plan):
             folder = targets.get(source.path)
-            if folder is None or folder in self.made:
+            if folder is None or folder in self.written:
                 continue
             task = Task(
                 path=Path(source.path),
@@ -256,7 +256,7 @@ class _Work:
             )
             with rendering.on_day(self.plan.template_date):
                 writing.write(task, folder, pieces[source.path], partial(self._note, self._lines, self.tokens))
-            self.made.add(folder)
+            self.written.add(folder)
 
     def _note(self, lines_before: int, tokens_before: int, lines: int, tokens: int) -> None:
         """Report what is done: of this split so many lines and tokens, after those of the splits before."""

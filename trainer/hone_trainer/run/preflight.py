@@ -57,9 +57,9 @@ def before_ranks(run: TrainingPlan) -> Base:
     from hone_trainer.methods import METHODS
 
     check_plan(run, replace(device.here(), world_size=run.nodes * run.processes_per_node), methods=METHODS)
-    found = open_base(run.model_path)
-    check_base(run, found)
-    return found
+    base = open_base(run.model_path)
+    check_base(run, base)
+    return base
 
 
 def check_rows(encoded: Encoded, base: Base, where: str) -> list[str]:

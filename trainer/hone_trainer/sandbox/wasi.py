@@ -28,10 +28,10 @@ class LimitReachedError(Exception):
 class Calls:
     """The state of one program's calls. Each answer depends only on the calls before it."""
 
-    def __init__(self, given: bytes = b"") -> None:
+    def __init__(self, content: bytes = b"") -> None:
         """`given` is the content of standard input; it can be read once."""
         self.output = bytearray()
-        self._given = memoryview(given)
+        self._given = memoryview(content)
         self._count = 0
         self._random = random.Random(0)
 

@@ -42,8 +42,8 @@ class Packs:
     def __getitem__(self, index: int) -> list[int]:
         """Indices of a sequence's rows, in their order."""
         start = self._ends[index - 1] if index else 0
-        found: list[int] = self._rows[start : self._ends[index]].tolist()
-        return found
+        rows: list[int] = self._rows[start : self._ends[index]].tolist()
+        return rows
 
 
 def _placed(lengths: list[int], longest: int) -> list[int]:

@@ -50,11 +50,11 @@ class Prefix:
 
     def present(self) -> dict[str, int]:
         """Sizes of the objects below the prefix, by path."""
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{self.path}/")
         for page in pages:
-            found |= {o["Key"].removeprefix(f"{self.path}/"): o["Size"] for o in page.get("Contents", ())}
-        return {path: size for path, size in found.items() if path}
+            sizes |= {o["Key"].removeprefix(f"{self.path}/"): o["Size"] for o in page.get("Contents", ())}
+        return {path: size for path, size in sizes.items() if path}
 
     def etag(self, path: str) -> str:
         """The server's hash of an object."""

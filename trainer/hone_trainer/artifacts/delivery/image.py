@@ -93,18 +93,18 @@ def deliver(
     name, _, tag = path.partition(":")
     tag = tag or f"v{plan.version}"
     repository = ImageRepository(host, name, network_of(plan), login_of(plan.secret_path, host), until, resolver)
-    found = repository.manifest(tag)
+    existing = repository.manifest(tag)
     parts = [(layer, layer.descriptor()) for layer in layers(original)]
     config = _config(plan, [str(descriptor["digest"]) for _, descriptor in parts])
     text = _manifest(plan, _descriptor(CONFIG_TYPE, config), [descriptor for _, descriptor in parts])
     digest = _digest(text)
-    if found is not None and _digest(found[1]) != digest:
-        raise TrainerError(FailureCode.DESTINATION_OCCUPIED, f"{repository}:{tag} is another image: {found[0]}")
+    if existing is not None and _digest(existing[1]) != digest:
+        raise TrainerError(FailureCode.DESTINATION_OCCUPIED, f"{repository}:{tag} is another image: {existing[0]}")
     sent = 0
     for layer, descriptor in parts:
         sent += _upload(repository, descriptor, partial(_counted, layer, progress))
     _upload(repository, _descriptor(CONFIG_TYPE, config), lambda: iter((config,)))
-    if found is None:
+    if existing is None:
         repository.put_manifest(tag, text)
     stored = repository.manifest(tag)
     if stored is None or stored[1] != text:

@@ -50,11 +50,11 @@ def steps_of(plan: MaterializePlan) -> dict[str, Step]:
         ConfigError: a step's settings cannot be.
     """
 
-    def made(makers: dict[str, Maker]) -> dict[str, Step]:
+    def make_all(makers: dict[str, Maker]) -> dict[str, Step]:
         steps_by_name = {name: make(plan) for name, make in makers.items()}
         return {name: step for name, step in steps_by_name.items() if step is not None}
 
-    return {**made(BEFORE), **scores.steps(plan), **made(AFTER)}
+    return {**make_all(BEFORE), **scores.steps(plan), **make_all(AFTER)}
 
 
 def curate(
