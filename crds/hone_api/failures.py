@@ -402,7 +402,9 @@ FAILURES: dict[str, Failure] = {
     ),
     # Running
     FailureCode.DIVERGED: Failure(
-        ExitCode.DIVERGED, Retry.NEVER, "Lower training.learningRate, or check the rows of the last batch."
+        ExitCode.DIVERGED,
+        Retry.NEVER,
+        "Lower training.learningRate (restarts.onDivergence does it by itself), or check the rows of the last batch.",
     ),
     FailureCode.OUT_OF_MEMORY: Failure(
         ExitCode.SOFTWARE,

@@ -121,6 +121,12 @@ class Attempt(ApiModel):
         le=MAX_COUNT,
         description="Rows of the forward pass in which the memory ran out: the next attempt has at most half as many.",
     )
+    learning_rate_halvings: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_COUNT,
+        description="How often the learning rate had been halved, because the loss of earlier attempts diverged.",
+    )
     phases: AttemptPhases | None = Field(default=None, description="Where the time of the attempt went, in seconds.")
     held_seconds_before_first_step: int | None = Field(
         default=None,

@@ -26,6 +26,7 @@ PLACES = frozenset(
         "masterAddress",
         "metricsPort",
         "failureInterval",
+        "learningRateHalvings",
         "hangTimeout",
         "microBatchLimit",
     }

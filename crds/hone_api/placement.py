@@ -155,6 +155,10 @@ class Scheduling(ApiModel):
     )
 
 
+MAX_RATE_HALVINGS = 3
+"""How often the learning rate of a run is halved after its loss diverged."""
+
+
 class Restarts(ApiModel):
     """How often a run may start again from its last valid checkpoint."""
 
@@ -177,6 +181,12 @@ class Restarts(ApiModel):
         "rows in a forward pass, and more passes in a step: the batch stays the same. It does not count as one of "
         "maxRestarts. Not for methods whose loss depends on the micro batch: ORPO, KTO, PPO, GRPO. Fail ends the run. "
         "Default HalveMicroBatch.",
+    )
+    on_divergence: Literal["Fail", "HalveLearningRate"] = Field(
+        default="Fail",
+        description="If the loss or the gradient is not finite, Fail ends the run. HalveLearningRate starts an attempt "
+        f"from the last checkpoint with half the learning rate, at most {MAX_RATE_HALVINGS} times in a run; it does "
+        "not count as one of maxRestarts. Default Fail.",
     )
     hang_timeout: Duration | None = Field(
         default=None,

@@ -365,6 +365,12 @@ class TrainingPlan(PlanBlocks, _Attempt):
         description="Most rows of a forward pass, also if training.microBatchSize has more: an earlier attempt ran out "
         "of memory.",
     )
+    learning_rate_halvings: int | None = Field(
+        default=None,
+        ge=0,
+        description="How often the learning rate was halved because the loss diverged in earlier attempts; none: a "
+        "loss that diverges ends the run for good.",
+    )
     failure_interval: int | None = Field(
         default=None,
         ge=1,

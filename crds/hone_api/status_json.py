@@ -174,6 +174,7 @@ class AttemptJson(TypedDict, total=False):
     lostSteps: int
     microBatchLimit: int
     microBatchSize: int
+    learningRateHalvings: int
     phases: AttemptPhasesJson
     heldSecondsBeforeFirstStep: int
 

@@ -61,6 +61,7 @@ class Trainer:
     current_gradient_accumulation_steps: int
     data_collator: Callable[[list[Any]], dict[str, Any]]
     is_deepspeed_enabled: bool
+    lr_scheduler: Any
     model: Any
     model_wrapped: Any
     state: TrainerState

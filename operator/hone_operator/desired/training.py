@@ -43,6 +43,8 @@ class AttemptInputs:
     """Seconds between failures without notice, as far as earlier attempts show it."""
     micro_batch_limit: int | None = None
     """Most rows of a forward pass, where an earlier attempt ran out of memory."""
+    learning_rate_halvings: int | None = None
+    """How often the rate was halved after a loss that diverged; None: such a loss ends the run."""
 
     @property
     def name(self) -> str:
@@ -116,6 +118,7 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         output_path=str(names.STORE / "models" / uid),
         export_folder=f"attempt-{attempt.number}",
         micro_batch_limit=attempt.micro_batch_limit,
+        learning_rate_halvings=attempt.learning_rate_halvings,
         failure_interval=attempt.failure_interval if spec.checkpoints.cadence == "Auto" else None,
         hang_timeout=_hang_timeout(spec),
         metrics_port=METRICS_PORT,

@@ -11,13 +11,13 @@ from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.states import AttemptOutcome, ConditionType, Reason
-from hone_api.status_json import JobProgressJson
+from hone_api.status_json import AttemptJson, JobProgressJson
 from hone_operator.desired import model as desired_model
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.queue import queue_of
 from hone_operator.desired.training import image, training
-from hone_operator.reconcile import bounds, earlier, forecast, queueing, run_waits
+from hone_operator.reconcile import adjustments, bounds, earlier, forecast, queueing, run_waits
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import RefusedSpec, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.conditions import is_true
@@ -132,10 +132,11 @@ def _start(run: RunDecision, gates: Gates) -> Outcome:
 
 def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
     draft, attempts = run.draft, run.attempts
-    number, limit = attempts.count + 1, attempts.micro_batch_limit
+    number, adjusted = attempts.count + 1, adjustments.after(attempts.records, run.spec.restarts)
     attempt = replace(
         run.gate_keeper.attempt(number, resolved, gates),
-        micro_batch_limit=limit,
+        micro_batch_limit=adjusted.micro_batch_limit,
+        learning_rate_halvings=adjusted.learning_rate_halvings,
         failure_interval=attempts.failure_interval,
     )
     draft.create += training(attempt, run.platform)
@@ -145,16 +146,14 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
     if run.seen.refusals:
         _refuse_pods(run)
         return run.close(ConditionType.RUNNING)
-    attempts.records.append(
-        {
-            "number": number,
-            "jobName": attempt.name,
-            "startTime": run.waits_since or draft.time,
-            "outcome": AttemptOutcome.RUNNING,
-        }
-    )
-    if limit:
-        attempts.records[-1]["microBatchLimit"] = limit
+    entry: AttemptJson = {
+        "number": number,
+        "jobName": attempt.name,
+        "startTime": run.waits_since or draft.time,
+        "outcome": AttemptOutcome.RUNNING,
+    }
+    adjustments.note(entry, attempts.records)
+    attempts.records.append(entry)
     waits = queue_of(run.spec.scheduling, run.platform)
     draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or (None if waits else draft.time))
     return run.close(ConditionType.RUNNING)

@@ -12,7 +12,7 @@ from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import phases, queueing
+from hone_operator.reconcile import adjustments, phases, queueing
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
 from hone_operator.reconcile.pod_state import PodState
@@ -20,8 +20,6 @@ from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import parse_time, read_time
 
 MAX_RECORDS = 128
-MAX_HALVINGS = 6
-"""How often a micro batch is halved after the memory ran out; 64 rows become 1."""
 KEPT_JOBS = 3
 """Number of ended attempts of a run that keep their Jobs, with pods and logs."""
 STOPPED_BY_USER = frozenset({FailureCode.INTERRUPTED, FailureCode.DISRUPTED})
@@ -61,18 +59,8 @@ class Attempts:
 
     @property
     def failures(self) -> int:
-        """Number of failed attempts that count as restarts: not those whose micro batch was halved."""
-        return self.number(AttemptOutcome.FAILED) - self.halvings
-
-    @property
-    def halvings(self) -> int:
-        """Number of attempts whose memory ran out, so that the next one has a smaller micro batch."""
-        return sum(1 for r in self.records if "microBatchSize" in r)
-
-    @property
-    def micro_batch_limit(self) -> int | None:
-        """Most rows of a forward pass in the attempt after the last one; None: any number."""
-        return _limit(self.records)
+        """Number of failed attempts that count as restarts: not those after which the next one was adjusted."""
+        return self.number(AttemptOutcome.FAILED) - sum(map(adjustments.is_cause, self.records))
 
     @property
     def failure_interval(self) -> int | None:
@@ -88,12 +76,8 @@ class Attempts:
         return self.records[-MAX_RECORDS:]
 
 
-def _limit(records: Sequence[AttemptJson]) -> int | None:
-    return min((r["microBatchSize"] // 2 for r in records if r.get("microBatchSize", 0) > 1), default=None)
-
-
 def _ended_without_notice(record: AttemptJson) -> bool:
-    by_itself = record["outcome"] == AttemptOutcome.FAILED and "microBatchSize" not in record
+    by_itself = record["outcome"] == AttemptOutcome.FAILED and not adjustments.is_cause(record)
     return by_itself or record.get("reason") == FailureCode.DISRUPTED
 
 
@@ -160,8 +144,7 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
         if "endTime" not in record:
             job = by_number.get(record["number"])
             before = records[index - 1] if index else None
-            if limit := _limit(records[:index]):
-                record["microBatchLimit"] = limit
+            adjustments.note(record, records[:index])
             _take_steps(record, before, now.report)
             last_word = phases.take(record, job, now.report, now.gpus)
             stopped = record["outcome"] in STOPPED
@@ -314,7 +297,7 @@ def final_cause(attempts: Attempts, budget: Restarts) -> Cause | None:
     cause = attempts.cause
     if cause is None:
         return None
-    if is_halved(attempts, budget):
+    if adjustments.continues(attempts.records, budget):
         return None
     if cause.retry is Retry.NEVER:
         return cause
@@ -324,12 +307,6 @@ def final_cause(attempts: Attempts, budget: Restarts) -> Cause | None:
     if preempted > budget.max_preemptions:
         return _exhausted(cause, f"{budget.max_preemptions} preemptions", budget.max_preemptions)
     return None
-
-
-def is_halved(attempts: Attempts, budget: Restarts) -> bool:
-    """Whether the last attempt ran out of memory, and the next one has a smaller micro batch."""
-    wanted = budget.on_out_of_memory == "HalveMicroBatch" and attempts.halvings <= MAX_HALVINGS
-    return wanted and attempts.last is not None and attempts.last.get("microBatchSize", 0) > 1
 
 
 def _exhausted(cause: Cause, what: str, allowed: int) -> Cause:
@@ -349,6 +326,6 @@ def _exhausted(cause: Cause, what: str, allowed: int) -> Cause:
 def next_start(attempts: Attempts) -> datetime | None:
     """When the next attempt may start; None: at once. Only failures of the run cause a wait."""
     last = attempts.last
-    if last is None or last["outcome"] != AttemptOutcome.FAILED or "microBatchSize" in last:
+    if last is None or last["outcome"] != AttemptOutcome.FAILED or adjustments.is_cause(last):
         return None
     return parse_time(last["endTime"]) + timedelta(seconds=backoff(attempts.failures))

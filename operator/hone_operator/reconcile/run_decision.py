@@ -8,13 +8,13 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import GATES, AnyReason, AttemptOutcome, ConditionType, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.progress.numbers import newest
-from hone_operator.reconcile import inputs, phases
+from hone_operator.reconcile import adjustments, inputs, phases
 from hone_operator.reconcile.gates import GateKeeper
 from hone_operator.reconcile.line import MAX_ACTIVE
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import JobDraft
-from hone_operator.reconcile.run_attempts import Now, is_halved, observe_attempts
+from hone_operator.reconcile.run_attempts import Now, observe_attempts
 from hone_operator.reconcile.terminal import phase
 
 RECHECK_SECONDS = 15.0
@@ -78,16 +78,8 @@ class RunDecision:
                 if cause.code in (FailureCode.DISRUPTED, FailureCode.INTERRUPTED)
                 else Reason.RESTARTING
             )
-            self.draft.tell(reason, f"{cause.code}: {cause.message}{self._smaller()}", warning=True)
-
-    def _smaller(self) -> str:
-        """What the next attempt does about memory that ran out, for the end of a message."""
-        if not is_halved(self.attempts, self.spec.restarts):
-            return ""
-        return (
-            f". The next attempt has at most {self.attempts.micro_batch_limit} rows in a forward pass, and the same "
-            "batch: set training.microBatchSize to begin with that"
-        )
+            difference = adjustments.in_words(self.attempts.records, self.spec.restarts)
+            self.draft.tell(reason, f"{cause.code}: {cause.message}{difference}", warning=True)
 
     def close(self, gate: ConditionType) -> Outcome:
         """Close a decision without an end; `gate` is the condition that the job waits for."""

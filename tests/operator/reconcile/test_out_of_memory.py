@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hone_operator.reconcile.run_attempts import MAX_HALVINGS
+from hone_operator.reconcile.adjustments import MAX_HALVINGS
 
 pytestmark = pytest.mark.pure
 

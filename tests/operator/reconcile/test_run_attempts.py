@@ -262,7 +262,8 @@ def test_what_another_attempt_cannot_mend_ends_the_job(life, conditions):
     assert life.status["failure"] == {
         "code": "Diverged",
         "message": "loss is nan at step 7",
-        "hint": "Lower training.learningRate, or check the rows of the last batch.",
+        "hint": "Lower training.learningRate (restarts.onDivergence does it by itself), or check "
+        "the rows of the last batch.",
         "rank": 0,
         "pod": "run-1-0-abcde",
         "exitCode": 70,

@@ -33,7 +33,7 @@ from hone_trainer.run import estimate, preflight, resolve, rows
 from hone_trainer.scoring import probe_suite
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import finished
-from hone_trainer.training import callbacks, deepspeed, selfcheck, settings
+from hone_trainer.training import callbacks, deepspeed, learning_rate, selfcheck, settings
 from hone_trainer.training.checkpoints import RunCheckpoints, step_of
 from hone_trainer.training.hang_guard import HangGuard
 from hone_trainer.training.l2sp import L2ToStart
@@ -239,7 +239,10 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
     example = selfcheck.shown(data.train[0], base.tokenizer)
     benchmarks = measuring.load(plan, base)
     dataset, resolved = resolve.resolve_run(plan, base, data, hardware)
-    advice = advise(plan, len(data.train), data.tokens, resolved.max_length)
+    advice = [
+        *learning_rate.advice(plan, resolved.learning_rate),
+        *advise(plan, len(data.train), data.tokens, resolved.max_length),
+    ]
     if ranks.is_first():
         about_rows = (*data.sentences, *selfcheck.advice(base), *selfcheck.dated(base, plan.template_date))
         for sentence in (*about_rows, selfcheck.in_words(example), *benchmarks.sentences, *advice):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from hone_api.failures import FAILURES, FailureCode, Retry
 from hone_api.manifest import MANIFEST
+from hone_api.placement import MAX_RATE_HALVINGS
 from hone_api.plan import TrainingPlan
 from hone_api.report import TrainingResult
 from hone_api.termination import FailureReport, TerminationMessage
@@ -37,6 +38,7 @@ NOT_THE_RUN = {
     "failure_interval",
     "hang_timeout",
     "micro_batch_limit",
+    "learning_rate_halvings",
     "cluster_domain",
     "memory",
     "template_date",
@@ -136,7 +138,7 @@ def close(folder: Path) -> None:
 def keep(plan: TrainingPlan, outcome: TerminationMessage) -> None:
     """Record the end of the run. A failure that another attempt may overcome is not recorded."""
     failure = outcome.failure
-    if failure and (not plan.export_folder or not _is_final(failure)):
+    if failure and (not plan.export_folder or not _is_final(failure, plan)):
         return
     record = FinishedRecord(run=identity(plan), attempt=plan.attempt, outcome=outcome)
     file = Path(plan.work_path) / RECORD
@@ -144,7 +146,9 @@ def keep(plan: TrainingPlan, outcome: TerminationMessage) -> None:
     manifest.write_atomically(file, record.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode())
 
 
-def _is_final(failure: FailureReport) -> bool:
+def _is_final(failure: FailureReport, plan: TrainingPlan) -> bool:
+    if failure.code == FailureCode.DIVERGED and plan.learning_rate_halvings is not None:
+        return plan.learning_rate_halvings >= MAX_RATE_HALVINGS
     return FAILURES[failure.code].retry is Retry.NEVER and failure.micro_batch_size is None
 
 

@@ -28,7 +28,16 @@ from hone_trainer.scoring import early_stopping
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import Stop
-from hone_trainer.training import batch_rows, deepspeed, finite, out_of_memory, row_attention, samplers, selfcheck
+from hone_trainer.training import (
+    batch_rows,
+    deepspeed,
+    finite,
+    learning_rate,
+    out_of_memory,
+    row_attention,
+    samplers,
+    selfcheck,
+)
 from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
 from hone_trainer.training.settings import RunSettings
 
@@ -147,6 +156,8 @@ class Loop(_Trainer):
 
     def _before_first_step(self, inputs: Any) -> None:
         self._is_checked = True
+        if self.run.plan.learning_rate_halvings:
+            learning_rate.set_rate(self.lr_scheduler, self.run.settings.learning_rate)
         if isinstance(inputs, Mapping):
             selfcheck.batch(inputs)
         if adapters.is_quantized(self.run.plan.adapter):

@@ -90,13 +90,14 @@ def resolve(
     auto = plan.checkpoints.cadence == "Auto"
     adapter = plan.adapter.type != "None"
     default_rate = rates.adapter if adapter else rates.full
+    rate = float(training.learning_rate) if training.learning_rate else default_rate
     return RunSettings(
         world_size=device.world_size,
         micro_batch_size=micro_batch_size,
         accumulation=max(1, per_rank // micro_batch_size),
         max_length=max_length,
         total_steps=total,
-        learning_rate=float(training.learning_rate) if training.learning_rate else default_rate,
+        learning_rate=rate / 2 ** (plan.learning_rate_halvings or 0),
         # Rounded down: the first step of a warm-up has the rate 0, which a run of few steps cannot spare.
         warmup_steps=math.floor(round(float(training.warmup_ratio) * total, 6)),
         evaluation_every=plan.evaluation.every_steps or tenth,
