@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from fault_proxy import Fault, FaultProxy, Lane
 from hand import Namespace
 from kube import HONE, Kube
 from operator_process import Operator
-from refusing import refusing
 
 from hone_api.generate import KINDS
 from hone_api.schema import crd
 
 pytestmark = pytest.mark.apiserver
+REFUSED = Fault("refuse first watches", 429, retry_after=1, words="storage is (re)initializing", times=100)
+"""What kube-apiserver 1.34 answers after a definition was applied."""
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -30,17 +33,19 @@ def apply(kube: Kube, body: dict[str, Any]) -> None:
 def test_a_watch_that_is_refused_and_tried_again_is_no_error_in_the_log(
     kube: Kube, namespace: Namespace, tmp_path: Path
 ) -> None:
-    refused: list[str] = []
+    proxy, kubeconfig = FaultProxy.of(kube), tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(proxy.kubeconfig()))
+    lane = proxy.lanes[namespace.name] = Lane(REFUSED, "Dataset", now="Dataset")
     settings = {"HONE_WATCH_NAMESPACES": json.dumps([namespace.name]), "HONE_RESYNC_SECONDS": "600"}
-    with refusing(kube, tmp_path / "kubeconfig", refused):
-        operator = Operator(tmp_path / "kubeconfig", tmp_path, settings).start()
-        try:
-            namespace.until(operator.ready, "ready")
-            namespace.dataset()
-        finally:
-            operator.kill()
-    assert {path.rsplit("/", 1)[-1] for path in refused} >= {kind.plural for kind in KINDS}
-    assert "storage is (re)initializing" in operator.log()
+    operator = Operator(kubeconfig, tmp_path, settings).start()
+    try:
+        namespace.until(operator.ready, "ready")
+        namespace.dataset()
+    finally:
+        operator.kill()
+        proxy.stop()
+    assert lane.watched >= {kind.plural for kind in KINDS}
+    assert REFUSED.words in operator.log()
     assert " ERROR " not in operator.log()
 
 

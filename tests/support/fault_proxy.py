@@ -36,7 +36,7 @@ WORDS = {409: "Conflict", 422: "Invalid", 429: "TooManyRequests", 500: "Internal
 
 KILLS = ("kill before", "kill carried out", "kill answered")
 REQUESTS = (*KILLS, "answer", "cut", "lose the answer", "say nothing")
-READS = ("refuse reads", "old lists")
+READS = ("refuse reads", "refuse first watches", "old lists")
 EVENTS = ("gone", "error", "broken", "end", "hide", "delay", "repeat", "swap")
 
 
@@ -50,6 +50,7 @@ class Fault:
         only: the resource that it concerns ("pods"), or "status" for writes of a status; all if empty.
         times: how many writes or events in turn.
         seconds: instead of `times`: everything from the first for so long, reads too.
+        words: of an answer in the API server's place.
     """
 
     does: str
@@ -58,6 +59,7 @@ class Fault:
     only: str = ""
     times: int = 1
     seconds: float = 0.0
+    words: str = "of the fault proxy"
 
     def __post_init__(self) -> None:
         assert self.does in (*REQUESTS, *READS, *EVENTS), self.does
@@ -83,6 +85,8 @@ class Lane:
     since: float | None = None
     lists: dict[str, bytes] = field(default_factory=dict)
     """The oldest answer to each list."""
+    watched: set[str] = field(default_factory=set)
+    """Resources whose first watch was refused."""
     wrong: list[str] = field(default_factory=list)
     """What no life may show."""
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -240,6 +244,9 @@ class FaultProxy:
                 return self._answer(lane, refused, request.method)
             if "watch" not in request.query:
                 return await self._list(request, lane, resource)
+            if resource not in lane.watched and (refused := lane.due(("refuse first watches",), resource)):
+                lane.watched.add(resource)
+                return self._answer(lane, refused, request.method)
         return await self._pass(request, body, lane, resource)
 
     async def _write(
@@ -277,7 +284,7 @@ class FaultProxy:
         reason = "AlreadyExists" if (method, fault.status) == ("POST", 409) else WORDS.get(fault.status, "Forbidden")
         status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": fault.status}
         headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-        return web.json_response({**status, "message": "of the fault proxy"}, status=fault.status, headers=headers)
+        return web.json_response({**status, "message": fault.words}, status=fault.status, headers=headers)
 
     async def _list(self, request: web.Request, lane: Lane, resource: str) -> web.StreamResponse:
         """A list, or what it said first."""

@@ -16,8 +16,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 HONE = "/apis/hone.dev/v1alpha1"
-GUARD_SECONDS = 60.0
-"""A hang guard, not a limit: everything here takes a fraction of it."""
+GUARD_SECONDS = 600.0
+"""A hang guard, not a limit: everything here takes seconds, but an operator that shares its cores with twenty other
+processes took more than a minute to start."""
 PLURAL = {
     "FineTuneJob": (HONE, "finetunejobs"),
     "Dataset": (HONE, "datasets"),
