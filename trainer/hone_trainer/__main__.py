@@ -38,6 +38,7 @@ from hone_api.report import Result
 from hone_api.termination import TerminationMessage
 from hone_trainer.commands import options as command_options
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
+from hone_trainer.imports import uncollected
 from hone_trainer.reporting import phases, termination
 from hone_trainer.secrets import ScrubbingFilter
 
@@ -248,7 +249,8 @@ def _encode(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.run import launch
 
     os.environ.update(launch.OFFLINE)
-    from hone_trainer.run import encode  # its libraries read OFFLINE when they are imported
+    with uncollected():
+        from hone_trainer.run import encode  # its libraries read OFFLINE when they are imported
 
     return encode.run(plan)
 
@@ -269,28 +271,32 @@ def _deliver(options: argparse.Namespace, _: list[str]) -> Result:
 
 def _ask(_: argparse.Namespace, rest: list[str]) -> None:
     arguments = command_options.ask(rest)
-    from hone_trainer.commands import ask
+    with uncollected():
+        from hone_trainer.commands import ask
 
     ask.main(arguments)
 
 
 def _chat(_: argparse.Namespace, rest: list[str]) -> None:
     arguments = command_options.chat(rest)
-    from hone_trainer.commands import chat
+    with uncollected():
+        from hone_trainer.commands import chat
 
     chat.main(arguments)
 
 
 def _evaluate(_: argparse.Namespace, rest: list[str]) -> None:
     arguments = command_options.evaluate(rest)
-    from hone_trainer.commands import evaluate
+    with uncollected():
+        from hone_trainer.commands import evaluate
 
     evaluate.main(arguments)
 
 
 def _export(_: argparse.Namespace, rest: list[str]) -> None:
     arguments = command_options.export(rest)
-    from hone_trainer.commands import export
+    with uncollected():
+        from hone_trainer.commands import export
 
     export.main(arguments)
 

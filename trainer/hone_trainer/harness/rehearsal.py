@@ -15,6 +15,7 @@ from pathlib import Path
 from hone_api.termination import TerminationMessage
 from hone_api.training import Harness
 from hone_trainer.errors import to_outcome
+from hone_trainer.imports import uncollected
 
 
 def main(folder: str, options: str) -> int:
@@ -22,7 +23,8 @@ def main(folder: str, options: str) -> int:
     outcome, sentences = TerminationMessage(), list[str]()
     try:
         with redirect_stdout(sys.stderr):  # tasks may print
-            from hone_trainer.harness import tasks
+            with uncollected():
+                from hone_trainer.harness import tasks
 
             loaded = tasks.load(Path(folder), Harness.model_validate_json(options))
             tasks.ask_once(loaded)

@@ -16,6 +16,7 @@ from pathlib import Path
 from hone_api.failures import FailureCode
 from hone_api.plan import ModelInput, TrainingPlan
 from hone_trainer.errors import TrainerError
+from hone_trainer.imports import uncollected
 from hone_trainer.store import folders, manifest
 
 FOLDER = "base"
@@ -64,11 +65,12 @@ def merge(base: str, adapter: str, target: str) -> None:
 
     An adapter of a QLoRA run was fitted to the dequantised 4-bit weights, so it is merged into those.
     """
-    import torch
-    from peft import PeftModel
-    from transformers import AutoTokenizer
+    with uncollected():
+        import torch
+        from peft import PeftModel
+        from transformers import AutoTokenizer
 
-    from hone_trainer.models import base_model
+        from hone_trainer.models import base_model
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     report = json.loads((Path(adapter) / "report.json").read_text())

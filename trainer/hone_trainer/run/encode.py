@@ -30,6 +30,7 @@ from hone_trainer.encoding.mapped import Mapped
 from hone_trainer.encoding.split_file import Encoded, Policy, encode_split
 from hone_trainer.encoding.writing import Task
 from hone_trainer.errors import StoreError, TrainerError
+from hone_trainer.imports import uncollected
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
 from hone_trainer.reporting import live, phases
@@ -178,7 +179,8 @@ def _model_files(folder: Path) -> str:
 
 def _method(plan: TrainingPlan) -> TrainingMethod:
     # It imports all that trains, 8 s of processor time: who starts ranks or refuses a plan goes without.
-    from hone_trainer.methods import METHODS
+    with uncollected():
+        from hone_trainer.methods import METHODS
 
     return METHODS[plan.method]
 

@@ -28,6 +28,7 @@ from hone_api.termination import TerminationMessage
 from hone_trainer.distributed import loopback, messages
 from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.errors import TrainerError, to_outcome
+from hone_trainer.imports import uncollected
 from hone_trainer.models import merge_base
 from hone_trainer.reporting import phases, termination
 from hone_trainer.run import ask_teacher, hangs, template_date
@@ -72,7 +73,8 @@ def run(plan: TrainingPlan, plan_dir: Path, since: float | None = None) -> Train
     clock = phases.begin(Path(plan.work_path), plan.attempt, since)
     stop = Stop().install().leave_at_once(partial(_leave, plan))
     os.environ.update(OFFLINE)
-    from hone_trainer.run import encode  # its libraries read OFFLINE when they are imported
+    with uncollected():
+        from hone_trainer.run import encode  # its libraries read OFFLINE when they are imported
 
     first = _node() == 0
     if (finished_run := finished.result(plan)) is not None:
@@ -125,7 +127,8 @@ def _run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
 
 def _run_here(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
     """The only rank, in this process; a thread looks after it."""
-    from hone_trainer.run import pipeline
+    with uncollected():
+        from hone_trainer.run import pipeline
 
     heart = Heartbeat.private()
     watcher = hangs.Watcher(lambda: {0: heart}, lambda silent: _give_up(plan, heart, silent)).start()
@@ -166,9 +169,10 @@ def _keep_outcome(plan: TrainingPlan, outcome: TerminationMessage) -> None:
 
 
 def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult | None:
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import elastic_launch
+    with uncollected():
+        from torch.distributed.elastic.multiprocessing import SignalException
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.launcher.api import elastic_launch
 
     node = _node()
     plan_file = folder / "plan.json"
@@ -307,7 +311,8 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
     heart = Heartbeat.create(folder, rank)
     try:
         messages.speak_json()
-        from hone_trainer.run import pipeline
+        with uncollected():
+            from hone_trainer.run import pipeline
 
         outcome = TerminationMessage(result=pipeline.run_plan(plan, stop, heart))
     except BaseException as error:

@@ -14,6 +14,7 @@ from hone_trainer import device, ranks
 from hone_trainer.device import Device
 from hone_trainer.encoding.split_file import Counts, Encoded, problem
 from hone_trainer.errors import TrainerError
+from hone_trainer.imports import uncollected
 from hone_trainer.models import adapters, gguf
 from hone_trainer.models.base_model import Base, open_base
 from hone_trainer.training import selfcheck
@@ -54,7 +55,8 @@ def before_ranks(run: TrainingPlan) -> Base:
     Raises:
         TrainerError: see `plan` and `base`.
     """
-    from hone_trainer.methods import METHODS
+    with uncollected():
+        from hone_trainer.methods import METHODS
 
     check_plan(run, replace(device.here(), world_size=run.nodes * run.processes_per_node), methods=METHODS)
     base = open_base(run.model_path)
