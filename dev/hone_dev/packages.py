@@ -30,6 +30,7 @@ IMAGES = {
 }
 PROMETHEUS = {"prometheus": "/usr/bin/prometheus"}
 BROWSER = {"chromium": "/usr/bin/chromium", "chromium-driver": "/usr/bin/chromedriver"}
+NPM = {"npm": "/usr/bin/npm"}
 
 
 def require_root() -> None:

@@ -1,0 +1,62 @@
+"""The diagrams of the pages, drawn by the program that the site loads, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zensical
+from browser import chromium
+
+from hone_dev import mermaid
+
+pytestmark = pytest.mark.e2e  # Chromium is installed where it is absent, for which root is needed
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")})
+DIAGRAMS = [
+    pytest.param(diagram, id=f"{page.relative_to(ROOT)}-{number}")
+    for page in PAGES
+    for number, diagram in enumerate(re.findall(r"^```mermaid\n(.*?)^```", page.read_text(), re.S | re.M), 1)
+]
+DRAW = """
+const done = arguments[1];
+mermaid.render('diagram', arguments[0]).then(drawn => done(drawn.svg), error => done('error: ' + error.message));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    page = tmp_path_factory.mktemp("diagrams") / "page.html"
+    page.write_text(f'<!DOCTYPE html><meta charset="utf-8"><script src="{mermaid.script().as_uri()}"></script>')
+    with chromium() as driver:
+        driver.get(page.as_uri())
+        driver.execute_script("mermaid.initialize({startOnLoad: false})")
+        yield driver
+
+
+def test_there_are_diagrams() -> None:
+    assert DIAGRAMS
+
+
+@pytest.mark.parametrize("diagram", DIAGRAMS)
+def test_a_diagram_is_drawn_with_all_its_words(browser: Any, diagram: str) -> None:
+    svg = browser.execute_async_script(DRAW, diagram)
+    assert svg.startswith("<svg"), svg
+    browser.execute_script("document.body.innerHTML = arguments[0]", svg)
+    shown = browser.execute_script("return document.body.textContent")
+    labels = re.findall(r"(?:: | as |\[)([^]]+?)\]?$", diagram, re.M)
+    assert labels, "no message, name or [box]: teach this test the labels of this kind of diagram"
+    assert [label for label in labels if label not in shown] == []
+
+
+def test_a_diagram_with_an_error_is_seen(browser: Any) -> None:
+    assert browser.execute_async_script(DRAW, "sequenceDiagram\n    User->>").startswith("error: ")
+
+
+def test_the_site_loads_this_major_version() -> None:
+    templates = Path(zensical.__file__).parent / "templates"
+    loaded = {version for file in templates.rglob("*.js") for version in re.findall(r"mermaid@(\d+)", file.read_text())}
+    assert loaded == {mermaid.VERSION.split(".")[0]}
