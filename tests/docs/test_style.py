@@ -1,6 +1,9 @@
-"""Pages use the words of the style guide. Generated pages follow the descriptions that they are made from."""
+"""Pages, docstrings and messages use the words of the style guide. Generated pages follow the descriptions that they
+are made from."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,14 +13,45 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs/contributing/style.md"
 GENERATED = {ROOT / "docs/reference/api.md"}
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - GENERATED - {GUIDE, ROOT / "CHANGELOG.md"})
+PACKAGES = ("crds/hone_api", "operator/hone_operator", "trainer/hone_trainer", "cli/hone_cli", "dev/hone_dev")
+SOURCES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+TEMPLATES = sorted(
+    file
+    for file in (*(ROOT / "charts").rglob("*"), *(ROOT / "trainer").rglob("*.j2"))
+    if file.suffix in (".yaml", ".tpl", ".txt", ".j2")
+)
 REPLACED = ("anew", "beside", "but for", "end mark", "is away", "lies? end to end", "mend(s|ed)?", "thereof", "is no 0")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_words_that_the_guide_replaces_do_not_occur(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
-    found = [match[0] for match in re.finditer(rf"\b({'|'.join(REPLACED)})\b", text, re.I)]
-    assert not found, f"see {GUIDE.relative_to(ROOT)}"
+    assert not replaced(text), f"see {GUIDE.relative_to(ROOT)}"
+
+
+def test_words_that_the_guide_replaces_do_not_occur_in_sources() -> None:
+    assert len(SOURCES) > 500
+    words = {file.relative_to(ROOT).as_posix(): replaced("\n".join(sentences(file.read_text()))) for file in SOURCES}
+    words |= {file.relative_to(ROOT).as_posix(): replaced(file.read_text()) for file in TEMPLATES}
+    assert {file: found for file, found in words.items() if found} == {}, f"see {GUIDE.relative_to(ROOT)}"
+
+
+def test_docstrings_comments_and_messages_are_read() -> None:
+    source = '"""Made anew."""\nx = f"{y} lies beside it"  # but for this\nbeside = 1\n'
+    assert replaced("\n".join(sentences(source))) == ["anew", "beside", "but for"]
+
+
+def replaced(text: str) -> list[str]:
+    """Each occurrence of a word that the guide replaces."""
+    return [match[0] for match in re.finditer(rf"\b({'|'.join(REPLACED)})\b", text, re.I)]
+
+
+def sentences(source: str) -> Iterator[str]:
+    """Strings, docstrings among them, and comments of a module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+    yield from re.findall(r"(?:^|\s)# (.+)$", source, re.M)
 
 
 def test_the_guide_is_two_pages_at_most() -> None:

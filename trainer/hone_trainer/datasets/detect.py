@@ -246,7 +246,7 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
 
 
 def _in_small_letters(sample: Sequence[dict[str, Any]]) -> str | None:
-    """The mapping to write where columns are known but for capital letters, e.g. Question and Answer of a CSV."""
+    """The mapping to write where columns are known except for capital letters, e.g. Question and Answer of a CSV."""
     names = {str(name).strip().lower(): name for name in (sample[0] if sample else ())}
     if not sample or len(names) < len(sample[0]) or names.keys() == sample[0].keys():
         return None

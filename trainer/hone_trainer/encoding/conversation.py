@@ -1,20 +1,21 @@
-"""Rows to token ids and labels: exactly the assistant's turns and their end marks, or the row is refused.
+"""Rows to token ids and labels: exactly the assistant's turns and their end-of-turn tokens, or the row is refused.
 
 How a turn is proved, for any chat template:
 
 1. The prompt is rendered and tokenised as it is when the model is served: the turns before, and the generation prompt.
    The conversation that ends with the turn must begin with it. The turn starts there.
-2. From there the tokens up to some added token (the end mark) must decode to the turn's content; only white space
-   may differ, at either end. Those tokens and the end mark are trained; what follows (a line break) is not.
-3. A turn that calls tools is written by the template in its own way. There the tokens up to the end mark that other
-   turns have must show every name, key and value of the calls, and the content.
+2. From there the tokens up to some added token (the end-of-turn token) must decode to the turn's content; only white
+   space may differ, at either end. Those tokens and the end-of-turn token are trained; what follows (a line break) is
+   not.
+3. A turn that calls tools is written by the template in its own way. There the tokens up to the end-of-turn token that
+   other turns have must show every name, key and value of the calls, and the content.
 
 Turns of weight 0 are read and not trained.
 
 Where the template writes OpenAI's harmony format, the turn is proved channel by channel (`harmony`).
 Templates without a generation prompt are read by their `{% generation %}` marks, under the same proof.
 Templates that rewrite earlier turns (Qwen3 removes their reasoning) give one row per turn, each as it is served.
-Labels are set by position, never by token id, so a pad token that equals the end mark changes nothing.
+Labels are set by position, never by token id, so a pad token that equals the end-of-turn token changes nothing.
 """
 
 from __future__ import annotations
@@ -236,7 +237,7 @@ class Encoder:
     def _last_turn(
         self, messages: Sequence[Message], number: int, tools: Sequence[Any] = (), known: _Renderings | None = None
     ) -> Row:
-        """The conversation with its last turn trained; it ends with the turn's end mark."""
+        """The conversation with its last turn trained; it ends with the turn's end-of-turn token."""
         known = known or _Renderings()
         if self.is_harmony:
             return self._harmony_turn(messages, number, tools)
@@ -298,7 +299,7 @@ class Encoder:
         return apart if self._decode(apart) == self._decode(whole) else None
 
     def _end(self, ids: list[int], start: int, content: str) -> int | None:
-        """Index of the end mark: the first added token before which the tokens decode to the content."""
+        """Index of the end-of-turn token: the first added token before which the tokens decode to the content."""
         expected = _comparable(content)
         is_added = map(self._added.__contains__, islice(ids, start + 1, None))
         for index in compress(count(start + 1), is_added):
@@ -307,7 +308,7 @@ class Encoder:
         return None
 
     def _end_of_calls(self, ids: list[int], start: int, turn: Message) -> int | None:
-        """Index of the end mark of a turn with calls: the mark that other turns end in, after all that it says."""
+        """Index of the end-of-turn token of a turn with calls: the token that ends other turns, after all content."""
         mark = self._content_mark
         for index in range(start + 1, len(ids)):
             if ids[index] == mark or (mark is None and ids[index] == self.tokenizer.eos_token_id):
@@ -318,7 +319,7 @@ class Encoder:
 
     @cached_property
     def _content_mark(self) -> int | None:
-        """The end mark of a plain turn under this template."""
+        """The end-of-turn token of a plain turn under this template."""
         plain = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         try:
             return self._last_turn(plain, 0).input_ids[-1]

@@ -23,7 +23,7 @@ Mask = list[int]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A prompt with a chosen and a rejected answer, each with its end mark, as token ids."""
+    """A prompt with a chosen and a rejected answer, each with its end-of-turn token, as token ids."""
 
     prompt_ids: list[int]
     chosen_ids: list[int]

@@ -1,7 +1,7 @@
 """Prompts to token ids: what the model is given when it is served, and what its answer is checked against.
 
 The prompt is rendered by the encoder of conversations (encoder.py) before a placeholder answer, so the same proof
-holds: the template's text goes on with exactly that answer and an end mark.
+holds: the template's text goes on with exactly that answer and an end-of-turn token.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class PromptEncoder:
         self.end_marks, self.prompt_options = self._encoder.end_marks, self._encoder.prompt_options
 
     @classmethod
-    def beside(cls, plan: TrainingPlan, base: Base, answer: int) -> PromptEncoder:
+    def with_room(cls, plan: TrainingPlan, base: Base, answer: int) -> PromptEncoder:
         """Of prompts that leave room for an answer of so many tokens."""
         return cls(base.tokenizer, (plan.training.max_length or base.context) - answer)
 

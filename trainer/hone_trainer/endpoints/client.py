@@ -51,7 +51,7 @@ _NEW_NAME = "max_completion_tokens"
 
 
 class PromptRefusedError(SourceError):
-    """EndpointRefused, but for this prompt: others may be answered."""
+    """EndpointRefused for this prompt only: others may be answered."""
 
     def __init__(self, message: str, words: str = "") -> None:
         super().__init__(FailureCode.ENDPOINT_REFUSED, message)

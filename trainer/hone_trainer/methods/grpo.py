@@ -51,7 +51,7 @@ def options(plan: TrainingPlan) -> GrpoMethod:
 
 
 def encoder(plan: TrainingPlan, base: Base) -> PromptEncoder:
-    return PromptEncoder.beside(plan, base, options(plan).max_completion_length)
+    return PromptEncoder.with_room(plan, base, options(plan).max_completion_length)
 
 
 def build_dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:

@@ -41,7 +41,7 @@ def options(plan: TrainingPlan) -> PpoMethod:
 
 
 def encoder(plan: TrainingPlan, base: Base) -> PromptEncoder:
-    return PromptEncoder.beside(plan, base, options(plan).max_completion_length)
+    return PromptEncoder.with_room(plan, base, options(plan).max_completion_length)
 
 
 def build_dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:

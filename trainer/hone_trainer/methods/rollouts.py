@@ -16,7 +16,7 @@ class Rollout:
     attention_mask: Any
     """Over prompts and answers."""
     mask: Any
-    """1 for tokens of an answer up to its end mark; over answers alone, as all that follow."""
+    """1 for tokens of an answer up to its end-of-turn token; over answers alone, like all that follow."""
     log_probs: Any
     values: Any
     advantages: Any

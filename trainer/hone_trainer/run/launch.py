@@ -51,7 +51,7 @@ OFFLINE = {
     "DISABLE_KUBEFLOW_INTEGRATION": "TRUE",
 }
 """Training reads only what was staged, and TRL tells its makers nothing. transformers' reporter to
-Kubeflow would post beside ours, and says 100 % at any end, also after SIGTERM."""
+Kubeflow would post next to ours, and says 100 % at any end, also after SIGTERM."""
 BEFORE_A_STEP = "before the first step: there was nothing to save"
 _LOST_PEER = re.compile(r"connection (closed|reset)|broken pipe|timed out waiting|\[.*gloo.*\]|socket timeout", re.I)
 

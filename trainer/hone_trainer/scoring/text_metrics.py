@@ -25,7 +25,7 @@ def _is_punctuation(character: str) -> bool:
 
 
 def tokens(text: str) -> list[str]:
-    """Words as in Google's rouge_score, but for every script: lower case, only letters and digits."""
+    """Words as in Google's rouge_score, for every script: lower case, only letters and digits."""
     return re.findall(r"[^\W_]+", text.lower())
 
 
