@@ -91,7 +91,7 @@ def download_pod(version: Mapping[str, Any], artifact: Artifact, token_digest: s
         mounts=(_read_only(artifact.uri, FILES),),
         env={DIGEST_ENV: token_digest},
     )
-    return _pod(version, "ModelVersion", purpose, _image(version))
+    return _pod(version, "ModelVersion", purpose, image_of(version))
 
 
 def chat_pod(version: Mapping[str, Any], artifact: Artifact, token_digest: str, room: Room) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def chat_pod(version: Mapping[str, Any], artifact: Artifact, token_digest: str, 
         env={DIGEST_ENV: token_digest},
         room=room,
     )
-    return _pod(version, "ModelVersion", purpose, _image(version))
+    return _pod(version, "ModelVersion", purpose, image_of(version))
 
 
 def _read_only(uri: str, path: str) -> tuple[str, dict[str, Any]]:
@@ -242,7 +242,12 @@ def _platform(dataset: Mapping[str, Any]) -> ReviewPod:
         ) from None
 
 
-def _image(version: Mapping[str, Any]) -> PodImage:
+def image_of(version: Mapping[str, Any]) -> PodImage:
+    """The trainer's image, as the platform wrote it into the version's status.
+
+    Raises:
+        CommandError: it is not there, or not known.
+    """
     meta = version["metadata"]
     reported = (version.get("status") or {}).get("downloadPod")
     if not reported:

@@ -9,11 +9,14 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from hone_api.estimate.advice import SERVED_RANKS
 from hone_cli.errors import CommandError
-from hone_cli.serving import aibrix, kserve, ollama, rewrite, vllm
+from hone_cli.pod import image_of
+from hone_cli.serving import aibrix, following, kserve, ollama, rewrite, vllm
+from hone_cli.serving.following import Following
 from hone_cli.serving.models import ServedModel, served
 from hone_cli.serving.vllm import Server
-from hone_cli.versions import chosen, ready
+from hone_cli.versions import alias_of, chosen, ready
 
 IMAGE = "vllm/vllm-openai:v0.31.0"
 """The release whose rules the condition Servable tells."""
@@ -43,6 +46,12 @@ def serve(
     api_key_secret: Annotated[
         str | None, typer.Option(help="Secret whose key API_KEY clients of vLLM must send.")
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Serve what the aliases mean at any time, if approved; for vllm.")
+    ] = False,
+    max_lora_rank: Annotated[
+        int | None, typer.Option(help="With --follow: rank of later versions; default: that of today's.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="Of a rewrite: shares of the versions, e.g. 90,10.")] = None,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
@@ -59,6 +68,7 @@ def serve(
     hone serve bot:3 bot:4 --name bots > bots.yaml              two versions, as bot-v3 and bot-v4
     hone serve bot:3 bot:4 --name pool --to rewrite --weights 90,10
     hone serve support-bot --to ollama > Modelfile
+    hone serve support-bot@production faq-bot@production --follow --name bots > bots.yaml
     """
     from hone_cli.kube import Kube
 
@@ -67,8 +77,20 @@ def serve(
     if to == "ollama":
         typer.echo(ollama.modelfile(served(versions, form or "GGUF")), nl=False)
         return
+    if follow:
+        if to != "vllm" or weights is not None:
+            raise CommandError("--follow is for --to vllm, without --weights")
+        aliases = Following([alias_of(r) for r in models], image_of(approved(versions)[0]), _rank(max_lora_rank))
+        # Two aliases may mean one version today.
+        of_today = served(list({v["metadata"]["name"]: v for v in versions}.values()), form)
+        server = Server(_server_name(name or aliases.names[0]), kube.namespace, image, gpus, replicas, api_key_secret)
+        typer.echo(text(following.render(of_today, server, aliases)), nl=False)
+        return
     chosen_models = served(versions, form)
-    server = Server(_server_name(name, chosen_models), kube.namespace, image, gpus, replicas, api_key_secret)
+    server_name = _server_name(name or chosen_models[0].name)
+    server = Server(server_name, kube.namespace, image, gpus, replicas, api_key_secret)
+    if max_lora_rank is not None:
+        raise CommandError("--max-lora-rank is for --follow: otherwise it is that of the served versions")
     typer.echo(text(render(to, chosen_models, server, weights)), nl=False)
 
 
@@ -92,8 +114,29 @@ def text(objects: Sequence[Mapping[str, Any]]) -> str:
     return "---\n".join(yaml.safe_dump(dict(o), sort_keys=False, allow_unicode=True) for o in objects)
 
 
-def _server_name(name: str | None, models: Sequence[ServedModel]) -> str:
-    taken = name or models[0].name
+def approved(versions: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """The same versions.
+
+    Raises:
+        CommandError: one is not approved, so a server that follows its alias would not load it.
+    """
+    for version in versions:
+        if (version["spec"].get("approval") or {}).get("state") != "Approved":
+            name = version["metadata"]["name"]
+            raise CommandError(
+                f"ModelVersion {name} is not approved, and --follow serves approved versions alone: see the page "
+                "Promote and roll back a model"
+            )
+    return versions
+
+
+def _rank(rank: int | None) -> int | None:
+    if rank is not None and rank not in SERVED_RANKS:
+        raise CommandError(f"--max-lora-rank {rank}: vLLM knows {', '.join(map(str, SERVED_RANKS))}")
+    return rank
+
+
+def _server_name(taken: str) -> str:
     if not _NAME.fullmatch(taken):
         raise CommandError(f"{taken!r} cannot name a Service: give --name, letters, digits and '-' from a letter on")
     return taken

@@ -60,6 +60,18 @@ def chosen(versions: Versions, reference: str) -> dict[str, Any]:
     return next((v for v in reversed(of_model) if _is_ready(v)), of_model[-1])
 
 
+def alias_of(reference: str) -> tuple[str, str]:
+    """Model and alias of `model@alias`.
+
+    Raises:
+        CommandError: it is something else.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if not match or not match["alias"]:
+        raise CommandError(f"{reference!r} is not model@alias: --follow serves what an alias means at any time")
+    return match["name"], match["alias"]
+
+
 def _of_alias(versions: Versions, name: str, alias: str) -> dict[str, Any]:
     """The ModelVersion that the alias points to."""
     pointing = (((versions.model(name) or {}).get("status") or {}).get("aliases")) or []

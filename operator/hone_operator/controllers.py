@@ -24,6 +24,7 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import Shared
 from hone_operator.existence import Existence
+from hone_operator.handover import Handover
 from hone_operator.networkpatrol import NetworkedJob
 from hone_operator.observe.children import Children
 from hone_operator.observe.dataset import DatasetReader
@@ -40,7 +41,7 @@ from hone_operator.reconcile.notreconciled import internal_error
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import JobDraft
 from hone_operator.reconcile.terminal import recorded
-from hone_operator.routing import CONTENTS, Key
+from hone_operator.routing import CONTENTS, SERVED, Key
 from hone_operator.stores import StoreReader
 from hone_operator.sweeping import Claims, Stored, Sweeper, note_gone
 from hone_operator.unreadable import UNREADABLE, Unreadable
@@ -150,6 +151,9 @@ class Controllers:
             return await self._wait_for_namespace(key, problem)
         if key.kind == CONTENTS:
             return await self._look_after_contents(key.namespace)
+        if key.kind == SERVED:
+            await Handover(self.cluster, self.cache).process(key.namespace)
+            return None
         if key.kind == UNREADABLE:
             await self._writes.tell_unreadable(key)
             return None
@@ -212,7 +216,7 @@ class Controllers:
 
     async def _wait_for_namespace(self, key: Key, problem: Closed) -> float | None:
         """Say in the status why the operator may not work here."""
-        if key.kind != CONTENTS and (body := self.cache.get(*key)):
+        if key.kind not in (CONTENTS, SERVED) and (body := self.cache.get(*key)):
             await self._writes.carry_out(key, body, not_enabled(body, self.now(), problem.message))
         return problem.check_again_in
 

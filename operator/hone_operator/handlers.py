@@ -13,7 +13,7 @@ from hone_operator.cache import Cache
 from hone_operator.cluster import CHUNK, Cluster, ClusterError
 from hone_operator.desired.names import COMPONENT, OWNER_LABEL
 from hone_operator.listing import JOB_UID, SELECTORS, Listing
-from hone_operator.routing import Key, contents_of, keys_concerned
+from hone_operator.routing import Key, contents_of, keys_concerned, served_in
 from hone_operator.watchguard import Note, session
 from hone_operator.workqueue import WorkQueue
 
@@ -133,6 +133,7 @@ class Watches:
                 self.queue.request(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))
         for namespace in sorted(namespaces):
             self.queue.request(contents_of(namespace))
+            self.queue.request(served_in(namespace))
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from hone_api.served import CONFIG_MAP
 from hone_api.states import ConditionType
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
@@ -26,6 +27,8 @@ class Key(NamedTuple):
 
 CONTENTS = "Contents"
 """Kind of a key that is not an object: see `sweeping`."""
+SERVED = "Served"
+"""The same: see `handover`."""
 
 
 def keys_concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
@@ -72,6 +75,11 @@ def contents_of(namespace: str) -> Key:
     return Key(CONTENTS, namespace, names.CONTENTS)
 
 
+def served_in(namespace: str) -> Key:
+    """The key for what servers of a namespace may load."""
+    return Key(SERVED, namespace, CONFIG_MAP)
+
+
 def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     """Unfinished FineTuneJobs that refer to this object, or the job that made it."""
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
@@ -92,16 +100,17 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
 
 def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     """The Model whose aliases may point to this ModelVersion; the ModelVersions that show other aliases than the Model
-    has."""
+    has. What servers may load follows from both."""
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     if kind == "ModelVersion":
         model = body["spec"].get("modelName", "")
-        return [Key("Model", namespace, model)] if cache.get("Model", namespace, model) else []
+        return [Key("Model", namespace, model), served_in(namespace)] if cache.get("Model", namespace, model) else []
     if kind != "Model":
         return []
     now, versions = cache.get("Model", namespace, name), cache.versions_of(namespace, name)
     shown = {v["metadata"]["name"]: (v.get("status") or {}).get("aliases") for v in versions}
-    return [Key("ModelVersion", namespace, version) for version in shown if aliases.at(now, version) != shown[version]]
+    changed = [version for version in shown if aliases.at(now, version) != shown[version]]
+    return [*(Key("ModelVersion", namespace, version) for version in changed), served_in(namespace)]
 
 
 def _datasets_that_name(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:

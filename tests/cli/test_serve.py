@@ -10,11 +10,14 @@ import pytest
 import yaml
 from serving_schemas import SPECS
 
+from hone_api.pod_image import PodImage
 from hone_cli import serve
 from hone_cli.errors import CommandError
-from hone_cli.serving import ollama
+from hone_cli.serving import following, ollama
+from hone_cli.serving.following import Following
 from hone_cli.serving.models import served
 from hone_cli.serving.vllm import Server
+from hone_cli.versions import alias_of
 
 pytestmark = pytest.mark.pure
 SHAPE = {"parameters": 10, "layers": 2, "hidden": 8, "query": 8, "keyValue": 8, "vocabulary": 10, "intermediate": 8}
@@ -110,6 +113,70 @@ def test_the_clients_key_comes_from_a_secret():
     assert {"name": "keys", "key": "API_KEY"} in [e.get("valueFrom", {}).get("secretKeyRef") for e in container["env"]]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}
     assert container["args"][container["args"].index("--tensor-parallel-size") + 1] == "2"
+
+
+IMAGE = PodImage(image="registry/trainer:1", image_pull_secrets=["pull"])
+
+
+def followed(*versions: dict[str, Any], rank: int | None = None, aliases: str = "production") -> Any:
+    names = [(v["spec"]["modelName"], alias) for v in versions for alias in aliases.split()]
+    objects = following.render(served(versions), SERVER, Following(names, IMAGE, rank))
+    for body in objects:
+        kubernetes_validate.validate(body, "1.32", strict=True)
+    return objects[0]["spec"]["template"]["spec"]
+
+
+def test_a_server_follows_aliases():
+    pod = followed(version("support", rank=16), version("faq", 3, rank=64))
+    [vllm], [follower] = pod["containers"], pod["initContainers"]
+    assert "--lora-modules" not in vllm["args"]
+    assert vllm["args"][vllm["args"].index("--max-cpu-loras") + 1] == "4", "also what requests in progress use"
+    assert follower["restartPolicy"] == "Always", "it starts before vLLM, and ends after it"
+    assert follower["command"][-4:] == ["--alias", "support=support@production", "--alias", "faq=faq@production"]
+    assert pod["imagePullSecrets"] == [{"name": "pull"}]
+    writable = [(c["name"], m["mountPath"]) for c in (vllm, follower) for m in c["volumeMounts"] if "readOnly" not in m]
+    assert writable == [("vllm", "/tmp"), ("vllm", "/dev/shm"), ("follow", "/adapters"), ("follow", "/tmp")]
+    assert pod["automountServiceAccountToken"] is False
+    assert [m["mountPath"] for m in vllm["volumeMounts"] if m["name"] == "store"] == ["/base"], "it sees no other model"
+    [aliases] = [v["configMap"] for v in pod["volumes"] if v["name"] == "aliases"]
+    assert aliases["optional"]
+    assert [item["key"] for item in aliases["items"]] == ["support.json", "faq.json"]
+
+
+def test_only_the_follower_may_change_the_adapters():
+    [vllm] = followed(version("bot"))["containers"]
+    assert vllm["args"][-2:] == ["--middleware", "hone_adapter_guard.AdapterGuard"]
+    assert {"name": "PYTHONPATH", "value": "/adapters/.guard"} in vllm["env"]
+
+
+def test_several_aliases_of_one_model_are_asked_for_by_both_names():
+    pod = followed(version("bot"), aliases="production candidate", rank=128)
+    told = [a for a in pod["initContainers"][0]["command"] if "=" in a]
+    assert told == ["bot@production=bot@production", "bot@candidate=bot@candidate"]
+    args = pod["containers"][0]["args"]
+    assert args[args.index("--max-lora-rank") + 1] == "128"
+
+
+@pytest.mark.parametrize(
+    ("versions", "rank", "told"),
+    [
+        ([version("bot", 1, "Full")], None, "served as Full: only an adapter can be exchanged"),
+        ([version("bot", rank=64)], 16, "--max-lora-rank 16 is below that of the versions of today, 64"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(versions, rank, told):
+    with pytest.raises(CommandError, match=told):
+        followed(*versions, rank=rank)
+
+
+def test_only_approved_aliases_are_followed():
+    assert alias_of("bot@production") == ("bot", "production")
+    with pytest.raises(CommandError, match="is not model@alias"):
+        alias_of("bot:3")
+    yes = version("bot", approval={"state": "Approved", "by": "ada"})
+    assert serve.approved([yes]) == [yes]
+    with pytest.raises(CommandError, match="bot-v1 is not approved"):
+        serve.approved([yes, version("bot")])
 
 
 def test_kserve():

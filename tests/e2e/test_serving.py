@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +24,8 @@ from hone_trainer.store import manifest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.early, pytest.mark.usefixtures("hone")]
 MODELS = ("one", "two")
+AGAIN = "again"
+"""The job of a second version of model `one`."""
 
 
 @pytest.fixture(scope="module")
@@ -33,21 +37,21 @@ def team(new_namespace, hone) -> Iterator[Any]:
     with new_namespace("serving") as kubectl:
         kubectl.apply(config_map("files", {"good.jsonl": lines(ROWS)}), dataset("good", "good.jsonl"))
         for seed, name in enumerate(MODELS):
-            kubectl.apply(
-                job(
-                    name,
-                    {"uri": f"hf://hone-tests/{base}"},
-                    training={"maxSteps": 2, "learningRate": "0.05", "seed": seed},
-                )
-            )
+            kubectl.apply(_trains(name, base, seed))
+        kubectl.apply(_trains(AGAIN, base, 7, output={"modelName": MODELS[0]}))
         yield kubectl
     shutil.rmtree(folder)
 
 
-def version(kubectl: Any, model: str) -> str:
+def _trains(name: str, base: str, seed: int, **spec: Any) -> dict[str, Any]:
+    training = {"maxSteps": 2, "learningRate": "0.05", "seed": seed}
+    return job(name, {"uri": f"hf://hone-tests/{base}"}, training=training, **spec)
+
+
+def version(kubectl: Any, job_name: str) -> str:
     """Name of its ModelVersion, once it is Ready."""
-    reason_becomes(kubectl, "ftj", model, "Finished", "Succeeded")
-    name = str(kubectl.get("ftj", model)["status"]["modelVersionName"])
+    reason_becomes(kubectl, "ftj", job_name, "Finished", "Succeeded")
+    name = str(kubectl.get("ftj", job_name)["status"]["modelVersionName"])
     reason_becomes(kubectl, "mv", name, "Ready", "Verified")
     return name
 
@@ -79,22 +83,69 @@ def test_a_model_and_its_base_answer_side_by_side(team) -> None:
     assert all(pod["metadata"].get("deletionTimestamp") for pod in pods)
 
 
-def test_adapters_on_one_base_answer_from_one_server_each_in_its_own_way(team, images) -> None:
-    for model in MODELS:
-        version(team, model)
-    rendered = hone(team, "serve", *MODELS, "--name", "bots", "--gpus", "0", "--image", images["trainer"])
+def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -> None:
+    one, second = sorted(version(team, name) for name in (MODELS[0], AGAIN))
+    first = {MODELS[0]: one, MODELS[1]: version(team, MODELS[1])}
+    promotion = {"promotion": {"policy": "Automatic", "aliases": ["champion"]}}
+    for model, name in first.items():
+        team("patch", "mdl", model, "--type=merge", "--patch", json.dumps({"spec": promotion}))
+        approve(team, name)
+        wait(lambda model=model: team.get("mdl", model)["status"].get("aliases"), lambda: team("get", "mdl"))
+    aliases = [f"{model}@champion" for model in MODELS]
+    rendered = hone(team, "serve", *aliases, "--follow", "--name", "bots", "--gpus", "0", "--image", images["trainer"])
     deployment, service = yaml.safe_load_all(rendered)
     team.apply(*vllm_pod.volume(team.namespace, NODE), vllm_pod.on_cpus(deployment), service)
     wait(
         lambda: team.get("deployment", "bots").get("status", {}).get("readyReplicas"),
-        lambda: team("logs", "deployment/bots", "--tail=40"),
+        lambda: team("logs", "deployment/bots", "--all-containers", "--tail=40"),
     )
     url = f"http://{team.get('service', 'bots')['spec']['clusterIP']}:8000/v1"
-    base = team.get("mv", version(team, MODELS[0]))["status"]["base"]
-    served = [model["id"] for model in requests.get(f"{url}/models", timeout=60).json()["data"]]
+    base = team.get("mv", first[MODELS[0]])["status"]["base"]
+    served = _served(url)
     assert served == [base, *MODELS]
     answers = {model: _chances(team, url, model) for model in served}
     assert len({tuple(chances) for chances in answers.values()}) == len(served)
+    stranger = {"lora_name": "one", "lora_path": "/base"}
+    assert requests.post(f"{url}/unload_lora_adapter", json=stranger, timeout=60).status_code == 403
+
+    before, began = _pods(team), time.monotonic()
+    approve(team, second)
+    # Every question in between is answered: by the version before, then by the new one.
+    wait(lambda: _chances(team, url, "one") != answers["one"], lambda: _told(team))
+    print(f"{time.monotonic() - began:.0f} s from approved to the first token of the new adapter")
+    assert _chances(team, url, "one") not in answers.values()
+    assert team.get("mv", second)["status"]["aliases"] == "champion"
+
+    approve(team, second, "Candidate")
+    approve(team, first["two"], "Candidate")
+    wait(lambda: _chances(team, url, "one") == answers["one"], lambda: _told(team))
+    wait(lambda: _served(url) == [base, "one"], lambda: _told(team))
+    assert _pods(team) == before, "nothing was restarted"
+
+
+def approve(kubectl: Any, name: str, state: str = "Approved") -> None:
+    """A person's decision about a ModelVersion."""
+    by = kubectl("auth", "whoami", "--output=jsonpath={.status.userInfo.username}")
+    patch = {"spec": {"approval": {"state": state, "by": by}}}
+    kubectl("patch", "mv", name, "--type=merge", "--patch", json.dumps(patch))
+
+
+def _served(url: str) -> list[str]:
+    return [model["id"] for model in requests.get(f"{url}/models", timeout=60).json()["data"]]
+
+
+def _pods(kubectl: Any) -> list[tuple[str, int]]:
+    """Pods of the server, and how often their containers were started again."""
+    pods = kubectl.get("pods", "--selector=app.kubernetes.io/instance=bots")["items"]
+    every = [(pod["metadata"]["name"], pod["status"]) for pod in pods]
+    kinds = ("containerStatuses", "initContainerStatuses")
+    return [(name, sum(c["restartCount"] for kind in kinds for c in status[kind])) for name, status in every]
+
+
+def _told(kubectl: Any) -> str:
+    return kubectl("get", "configmap", "hone-served", "--output=yaml") + kubectl(
+        "logs", "deployment/bots", "--container=follow", "--tail=40"
+    )
 
 
 def _chances(kubectl: Any, url: str, model: str) -> list[float]:

@@ -44,7 +44,8 @@ def on_cpus(deployment: dict[str, Any]) -> dict[str, Any]:
     [container] = pod["containers"]
     container["command"] = SERVER
     container["args"] += TINY
-    here = {"PYTHONPATH": "/vllm", "LD_LIBRARY_PATH": "/numa", "OMP_NUM_THREADS": "1", **vllm.EAGER}
+    guard = [entry["value"] for entry in container["env"] if entry["name"] == "PYTHONPATH"]
+    here = {"PYTHONPATH": ":".join(["/vllm", *guard]), "LD_LIBRARY_PATH": "/numa", "OMP_NUM_THREADS": "1", **vllm.EAGER}
     container["env"] += [{"name": name, "value": value} for name, value in here.items()]
     mounts = (("packages", "/vllm"), ("numa", "/numa"))
     container["volumeMounts"] += [{"name": n, "mountPath": path, "readOnly": True} for n, path in mounts]

@@ -42,7 +42,7 @@ from hone_trainer.imports import uncollected
 from hone_trainer.reporting import phases, termination
 from hone_trainer.secrets import ScrubbingFilter
 
-OWN_OPTIONS = ("ask", "chat", "evaluate", "export")
+OWN_OPTIONS = ("ask", "chat", "evaluate", "export", "follow")
 """Commands that parse the rest of the arguments themselves."""
 log = logging.getLogger("hone.trainer")
 LIBRARY_NOISE = {
@@ -143,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("chat", help="a conversation with an exported model and its base", add_help=False)
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
     commands.add_parser("export", help="a checkpoint as a model, later", add_help=False)
+    commands.add_parser("follow", help="keep the vLLM of this pod on what aliases mean", add_help=False)
     validate = commands.add_parser("validate", help="what Hone makes of rows, on a laptop")
     kinds = ".jsonl .json .csv .tsv .parquet .arrow .txt .md, also .gz .zst .bz2 .xz"
     sources = f"{kinds}; a folder of these, globs, or one https://, hf:// or s3:// address; none: --dataset's source"
@@ -301,6 +302,13 @@ def _export(_: argparse.Namespace, rest: list[str]) -> None:
     export.main(arguments)
 
 
+def _follow(_: argparse.Namespace, rest: list[str]) -> None:
+    arguments = command_options.follow(rest)
+    from hone_trainer.commands import follow
+
+    follow.main(arguments)
+
+
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.datasets import validate
 
@@ -349,6 +357,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "chat": _chat,
     "evaluate": _evaluate,
     "export": _export,
+    "follow": _follow,
     "validate": _validate,
 }
 

@@ -22,7 +22,7 @@ def render(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]
         raise CommandError("--api-key-secret is for --to vllm: AIBrix's gateway has the clients' credentials")
     labels = {"model.aibrix.ai/name": server.name, "model.aibrix.ai/port": str(PORT)}
     labels["adapter.model.aibrix.ai/enabled"] = "true"
-    deployment = vllm.deployment(models, server, with_adapters=False)
+    deployment = vllm.deployment(models, server, adapters="Mounted")
     deployment["metadata"]["labels"] |= labels
     template = deployment["spec"]["template"]
     template["metadata"]["labels"] |= labels

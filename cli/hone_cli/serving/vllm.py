@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from hone_cli.errors import CommandError
 from hone_cli.restricted import container_security, pod_security
@@ -49,32 +49,40 @@ def render(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]
     Raises:
         CommandError: they do not fit into one server.
     """
-    return [deployment(models, server, with_adapters=True), service(server)]
+    return [deployment(models, server), service(server)]
 
 
-def deployment(models: Sequence[ServedModel], server: Server, *, with_adapters: bool) -> dict[str, Any]:
-    """The Deployment; the adapters are mounted, and loaded at the start if with_adapters."""
+Adapters = Literal["Loaded", "Mounted", "Followed"]
+"""Loaded at the start; mounted, for another program that has them loaded; or put there while vLLM runs."""
+
+
+def deployment(models: Sequence[ServedModel], server: Server, *, adapters: Adapters = "Loaded") -> dict[str, Any]:
+    """The Deployment of vLLM."""
     whole = weights(models)
-    adapters = [m for m in models if m.form == "Adapter"]
-    arguments = ["--model", BASE, "--served-model-name", models[0].base_name if adapters else models[0].name]
+    tuned = [m for m in models if m.form == "Adapter"]
+    arguments = ["--model", BASE, "--served-model-name", models[0].base_name if tuned else models[0].name]
     arguments += ["--host", "0.0.0.0", "--port", str(PORT)]
     if server.gpus > 1:
         arguments += ["--tensor-parallel-size", str(server.gpus)]
     if models[0].is_reward:
         arguments += ["--runner", "pooling"]
-    if adapters:
-        arguments += ["--enable-lora", "--max-lora-rank", str(max(m.rank for m in adapters))]
-        arguments += ["--max-loras", str(min(len(adapters), BATCHED_ADAPTERS)), "--max-cpu-loras", str(len(adapters))]
-    if adapters and with_adapters:
-        arguments += ["--lora-modules", *(f"{m.name}={ADAPTERS}/{m.name}" for m in adapters)]
-    mounts = [(whole, BASE), *((m.folder, f"{ADAPTERS}/{m.name}") for m in adapters)]
+    if tuned:
+        # Of an adapter that is exchanged, requests in progress still use the one before.
+        cached = 2 * len(tuned) if adapters == "Followed" else len(tuned)
+        arguments += ["--enable-lora", "--max-lora-rank", str(max(m.rank for m in tuned))]
+        arguments += ["--max-loras", str(min(len(tuned), BATCHED_ADAPTERS)), "--max-cpu-loras", str(cached)]
+    if tuned and adapters == "Loaded":
+        arguments += ["--lora-modules", *(f"{m.name}={ADAPTERS}/{m.name}" for m in tuned)]
+    mounts = [(whole, BASE)]
+    if adapters != "Followed":
+        mounts += [(m.folder, f"{ADAPTERS}/{m.name}") for m in tuned]
     pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(),
         "containers": [_container(server, arguments, mounts)],
         "volumes": [
-            *(_volume(claim) for claim in dict.fromkeys(folder.claim for folder, _ in mounts)),
+            *(volume(claim) for claim in dict.fromkeys(folder.claim for folder, _ in mounts)),
             {"name": "tmp", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory"}},
         ],
@@ -119,9 +127,7 @@ def labels(server: Server) -> dict[str, str]:
 
 def _container(server: Server, arguments: list[str], mounts: Sequence[tuple[ModelFolder, str]]) -> dict[str, Any]:
     env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in {**OFFLINE, **WRITABLE}.items()]
-    if server.api_key_secret:
-        key = {"secretKeyRef": {"name": server.api_key_secret, "key": "API_KEY"}}
-        env.append({"name": "VLLM_API_KEY", "valueFrom": key})
+    env += api_key(server)
     health = {"httpGet": {"path": "/health", "port": "http"}}
     container = {
         "name": "vllm",
@@ -149,7 +155,16 @@ def _container(server: Server, arguments: list[str], mounts: Sequence[tuple[Mode
     return container
 
 
-def _volume(claim: str) -> dict[str, Any]:
+def api_key(server: Server) -> list[dict[str, Any]]:
+    """The environment of a container that needs the clients' key."""
+    if not server.api_key_secret:
+        return []
+    key = {"secretKeyRef": {"name": server.api_key_secret, "key": "API_KEY"}}
+    return [{"name": "VLLM_API_KEY", "valueFrom": key}]
+
+
+def volume(claim: str) -> dict[str, Any]:
+    """A claim, read-only."""
     return {"name": claim, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
 
 

@@ -53,6 +53,21 @@ def export(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def follow(arguments: Sequence[str]) -> argparse.Namespace:
+    """Of `python -m hone_trainer follow`."""
+    parser = _parser("follow", "keep the vLLM of this pod on the adapters that aliases mean; see `hone serve --follow`")
+    parser.add_argument("--alias", action="append", required=True, metavar="NAME=MODEL@ALIAS", help="may be repeated")
+    parser.add_argument("--base", required=True, metavar="URI", help="base that vLLM serves, e.g. pvc://claim/folder")
+    parser.add_argument("--claim", required=True, help="volume claim of the store")
+    parser.add_argument("--served-base", default="/base", metavar="NAME", help="--model of vLLM; default /base")
+    parser.add_argument("--models", type=Path, default=Path("/models"), help="models/ of the store; default /models")
+    parser.add_argument("--aliases", type=Path, default=Path("/aliases"), help="the ConfigMap; default /aliases")
+    parser.add_argument("--adapters", type=Path, default=Path("/adapters"), help="what vLLM reads; default /adapters")
+    parser.add_argument("--vllm", default="http://127.0.0.1:8000", metavar="URL", help="default http://127.0.0.1:8000")
+    parser.add_argument("--port", type=int, default=8001, help="of /healthz, /readyz and /status; default 8001")
+    return parser.parse_args(arguments)
+
+
 def _parser(command: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"python -m hone_trainer {command}", description=f"`python -m hone_trainer {command}`: {description}."

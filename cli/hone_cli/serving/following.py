@@ -1,0 +1,118 @@
+"""A vLLM that follows aliases: a container next to it loads what an alias means now, and unloads what is not
+approved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.pod_image import PodImage
+from hone_api.served import CONFIG_MAP, key_of
+from hone_cli.errors import CommandError
+from hone_cli.restricted import container_security
+from hone_cli.serving.models import ModelFolder, ServedModel
+from hone_cli.serving.vllm import ADAPTERS, Server, api_key, deployment, service, volume, weights
+
+HEALTH_PORT = 8001
+GUARD_FOLDER = f"{ADAPTERS}/.guard"
+GUARD = "hone_adapter_guard.AdapterGuard"
+MODELS = "models"
+"""Folder of the store below which all adapters are."""
+
+
+@dataclass(frozen=True)
+class Following:
+    """What a server follows, and the image of the container that does."""
+
+    aliases: Sequence[tuple[str, str]]
+    """Model and alias of each served model, in the same order."""
+    image: PodImage
+    rank: int | None = None
+    """Most of a later version, for vLLM's --max-lora-rank; None: that of the versions of today."""
+
+    @property
+    def names(self) -> list[str]:
+        """What clients ask for: the model, or model@alias where several aliases of one model are served."""
+        count = Counter(model for model, _ in self.aliases)
+        return [model if count[model] == 1 else f"{model}@{alias}" for model, alias in self.aliases]
+
+
+def render(models: Sequence[ServedModel], server: Server, following: Following) -> list[dict[str, Any]]:
+    """The Deployment and Service of all aliases.
+
+    Raises:
+        CommandError: they do not share a base, or an alias means no adapter.
+    """
+    base = weights(models)
+    if other := next((m for m in models if m.form != "Adapter"), None):
+        words = "only an adapter can be exchanged while vLLM runs"
+        raise CommandError(f"ModelVersion {other.version} is served as {other.form}: {words}; leave --follow out")
+    claims = {m.folder.claim for m in models}
+    if len(claims) > 1 or any(m.folder.path.split("/")[0] != MODELS for m in models):
+        raise CommandError(f"--follow serves adapters of one store alone, not of {', '.join(sorted(claims))}")
+    claim = claims.pop()
+    body = deployment(models, server, adapters="Followed")
+    meta, pod = body["metadata"], body["spec"]["template"]["spec"]
+    meta["annotations"] = {"hone.dev/follows": ",".join(f"{model}@{alias}" for model, alias in following.aliases)}
+    [vllm] = pod["containers"]
+    _ask_for_rank(vllm["args"], following.rank)
+    vllm["args"] += ["--middleware", GUARD]
+    vllm["env"] += [
+        {"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "True"},
+        {"name": "PYTHONPATH", "value": GUARD_FOLDER},
+    ]
+    vllm["volumeMounts"].append({"name": "adapters", "mountPath": ADAPTERS, "readOnly": True})
+    pod["initContainers"] = [_follower(server, following, base, claim)]
+    pod["imagePullSecrets"] = [{"name": name} for name in following.image.image_pull_secrets]
+    if claim != base.claim:
+        pod["volumes"].append(volume(claim))
+    pod["volumes"] += [{"name": "adapters", "emptyDir": {}}, _aliases(following)]
+    return [body, service(server)]
+
+
+def _ask_for_rank(arguments: list[str], rank: int | None) -> None:
+    at = arguments.index("--max-lora-rank") + 1
+    if rank is not None and rank < int(arguments[at]):
+        raise CommandError(f"--max-lora-rank {rank} is below that of the versions of today, {arguments[at]}")
+    arguments[at] = str(rank or arguments[at])
+
+
+def _follower(server: Server, following: Following, base: ModelFolder, claim: str) -> dict[str, Any]:
+    """The container that starts before vLLM and ends after it."""
+    command = ["python", "-m", "hone_trainer", "follow", "--base", str(base), "--claim", claim]
+    for name, (model, alias) in zip(following.names, following.aliases, strict=True):
+        command += ["--alias", f"{name}={model}@{alias}"]
+    return {
+        "name": "follow",
+        "image": following.image.image,
+        "imagePullPolicy": following.image.image_pull_policy,
+        "restartPolicy": "Always",
+        "command": command,
+        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "PYTHONUNBUFFERED", "value": "1"}, *api_key(server)],
+        "ports": [{"name": "follow", "containerPort": HEALTH_PORT}],
+        # vLLM imports what this container writes first.
+        "startupProbe": {**_health("/healthz"), "periodSeconds": 1, "failureThreshold": 300},
+        "readinessProbe": {**_health("/readyz"), "periodSeconds": 5},
+        "livenessProbe": {**_health("/healthz"), "periodSeconds": 30},
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": container_security(),
+        "volumeMounts": [
+            {"name": claim, "mountPath": f"/{MODELS}", "subPath": MODELS, "readOnly": True},
+            {"name": "aliases", "mountPath": "/aliases", "readOnly": True},
+            {"name": "adapters", "mountPath": ADAPTERS},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    }
+
+
+def _health(path: str) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": "follow"}}
+
+
+def _aliases(following: Following) -> Mapping[str, Any]:
+    """The followed Models alone; a key that is missing means that nothing of that Model may be served."""
+    keys = dict.fromkeys(key_of(model) for model, _ in following.aliases)
+    items = [{"key": key, "path": key} for key in keys]
+    return {"name": "aliases", "configMap": {"name": CONFIG_MAP, "optional": True, "items": items}}

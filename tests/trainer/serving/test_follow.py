@@ -1,0 +1,283 @@
+"""A follower next to a server that answers as vLLM 0.31 does, behind the real guard; e2e has the real vLLM."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from hone_api.served import ServedAdapter, ServedAlias, ServedAliases, key_of
+from hone_trainer.serving.folders import KEPT_SECONDS, AdapterFolders
+from hone_trainer.serving.follow import GUARD, GUARD_MODULE, Follower, install_guard, serve_health
+from hone_trainer.serving.vllm import Vllm
+from hone_trainer.serving.wanted import Followed
+from hone_trainer.store import manifest
+
+pytestmark = pytest.mark.pure
+BASE = "pvc://store/base-models/b"
+
+
+@dataclass
+class Server:
+    """Adapters by name, as vLLM has them."""
+
+    loaded: dict[str, str] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    """Folders that it does not take."""
+    gone: list[str] = field(default_factory=list)
+
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path == "/v1/models":
+            cards = [{"id": n, "root": folder, "parent": "base"} for n, folder in self.loaded.items()]
+            return 200, {"data": [{"id": "base", "root": "/base", "parent": None}, *cards]}
+        name = body["lora_name"]
+        if path == "/v1/load_lora_adapter":
+            if name in self.loaded or Path(body["lora_path"]).name in self.refused:
+                return 400, {"error": {"message": "LoRA rank 64 is greater than max_lora_rank 16."}}
+            assert (Path(body["lora_path"]) / "adapter_config.json").is_file()
+            self.loaded[name] = body["lora_path"]
+            return 200, "Success"
+        self.gone.append(self.loaded.pop(name))
+        return 200, "Success"
+
+
+class Team:
+    """A store, the operator's ConfigMap, a server and its follower."""
+
+    def __init__(self, root: Path, url: str, server: Server) -> None:
+        self.root, self.server, self.now = root, server, 0.0
+        for name in ("models", "aliases", "adapters"):
+            (root / name).mkdir()
+        folders = AdapterFolders(root / "adapters", "store", root / "models", "/base")
+        vllm = Vllm(url, install_guard(root / "adapters"))
+        followed = [Followed("bot", "bot", "champion")]
+        self.follower = Follower(followed, root / "aliases", folders, vllm, BASE, clock=lambda: self.now)
+
+    def trained(self, number: int) -> ServedAdapter:
+        folder = self.root / "models" / f"r{number}" / "1" / "adapter"
+        folder.mkdir(parents=True)
+        (folder / "adapter_config.json").write_text('{"r": 8, "base_model_name_or_path": "pvc://elsewhere"}')
+        (folder / "adapter_model.safetensors").write_text(str(number))
+        uri = f"pvc://store/models/r{number}/1/adapter"
+        return ServedAdapter(uri=uri, digest=manifest.write(folder), base=BASE, rank=8)
+
+    def points(self, adapter: ServedAdapter | None, *approved: ServedAdapter) -> None:
+        """What the operator writes."""
+        why = None if adapter else "ModelVersion bot-v1 is not approved"
+        alias = ServedAlias(name="champion", version=1, model_version="bot-v1", adapter=adapter, why=why)
+        served = ServedAliases(aliases=[alias], approved=[a.digest for a in approved])
+        (self.root / "aliases" / key_of("bot")).write_text(served.model_dump_json(by_alias=True))
+
+    def step(self, seconds: float = 2.0) -> dict[str, str]:
+        """A pass later: the digest that each name has."""
+        self.now += seconds
+        self.follower.step()
+        return {name: f"sha256:{Path(folder).name}" for name, folder in self.server.loaded.items()}
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    server = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def do_POST(self) -> None:
+            text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, body = server.answer(self.path, json.loads(text or "{}"))
+            out = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(out)))
+            self.end_headers()
+            self.wfile.write(out)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield Team(tmp_path, f"http://127.0.0.1:{http.server_port}", server)
+        http.shutdown()
+
+
+def test_an_alias_moves_and_moves_back(team: Team) -> None:
+    first, second = team.trained(1), team.trained(2)
+    team.points(first, first)
+    assert not team.follower.ready
+    assert team.step() == {"bot": first.digest}
+    assert team.follower.ready
+    config = json.loads((Path(team.server.loaded["bot"]) / "adapter_config.json").read_text())
+    assert config == {"r": 8, "base_model_name_or_path": "/base"}
+    for adapter in (second, first):
+        team.points(adapter, second, first)
+        assert team.step() == {"bot": adapter.digest}
+    team.step(KEPT_SECONDS / 2)
+    team.step(KEPT_SECONDS + 1)
+    kept = {folder.name for folder in team.follower.folders.root.iterdir()} - {GUARD}
+    assert kept == {first.digest.removeprefix("sha256:")}
+
+
+def test_a_withdrawn_approval_unloads(team: Team) -> None:
+    first = team.trained(1)
+    team.points(first, first)
+    team.step()
+    team.points(None)
+    assert team.step() == {}
+    assert team.follower.ready
+    assert team.follower.status()["serves"] == {}
+    team.points(first, first)
+    assert team.step() == {"bot": first.digest}
+    (team.root / "aliases" / key_of("bot")).unlink()
+    assert team.step() == {}
+
+
+@pytest.mark.parametrize("approved", [True, False], ids=["approved", "withdrawn"])
+@pytest.mark.parametrize("harm", ["altered", "refused"])
+def test_an_adapter_that_cannot_be_loaded_keeps_only_an_approved_one(team: Team, harm: str, approved: bool) -> None:
+    first, second = team.trained(1), team.trained(2)
+    team.points(first, first)
+    team.step()
+    if harm == "altered":
+        (team.root / "models" / "r2" / "1" / "adapter" / "adapter_model.safetensors").write_text("3")
+    else:
+        team.server.refused.add(second.digest.removeprefix("sha256:"))
+    team.points(second, second, *([first] if approved else []))
+    assert team.step() == ({"bot": first.digest} if approved else {})
+    words = {"altered": "SHA-256", "refused": "max_lora_rank"}[harm]
+    assert words in team.follower.problems["bot"].message
+    assert team.follower.ready, "the others are still served"
+    attempts = team.follower.problems["bot"].attempts
+    team.step(0.1)
+    assert team.follower.problems["bot"].attempts == attempts, "a copy of gigabytes is not made at each pass"
+    if harm == "refused":
+        team.server.refused.clear()
+        assert team.step(600) == {"bot": second.digest}
+        assert not team.follower.problems
+
+
+def test_a_new_pod_is_not_ready_without_its_adapter(team: Team) -> None:
+    adapter = team.trained(1)
+    team.server.refused.add(adapter.digest.removeprefix("sha256:"))
+    team.points(adapter, adapter)
+    team.step()
+    assert not team.follower.ready
+    team.server.refused.clear()
+    team.step(600)
+    assert team.follower.ready
+
+
+def test_a_server_that_started_again_gets_its_adapters(team: Team) -> None:
+    adapter = team.trained(1)
+    team.points(adapter, adapter)
+    team.step()
+    team.server.loaded.clear()
+    assert team.step() == {"bot": adapter.digest}
+
+
+def test_an_adapter_outside_the_store_is_not_read(team: Team) -> None:
+    adapter = team.trained(1).model_copy(update={"uri": "pvc://store/models/../base-models/b"})
+    team.points(adapter, adapter)
+    assert team.step() == {}
+    assert "reads pvc://store/models/ alone" in team.follower.problems["bot"].message
+
+
+def test_probes_and_status(team: Team) -> None:
+    http = serve_health(team.follower, 0)
+    url = f"http://127.0.0.1:{http.server_port}"
+    assert requests.get(f"{url}/readyz", timeout=10).status_code == 503
+    adapter = team.trained(1)
+    team.points(adapter, adapter)
+    team.step()
+    assert requests.get(f"{url}/readyz", timeout=10).status_code == 200
+    assert requests.get(f"{url}/status", timeout=10).json()["serves"] == {"bot": "bot-v1"}
+    team.now += 3600
+    assert requests.get(f"{url}/healthz", timeout=10).status_code == 503
+    assert requests.get(f"{url}/other", timeout=10).status_code == 404
+    http.shutdown()
+
+
+class Asgi:
+    """What is behind the guard."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.seen.append(scope["path"])
+
+
+@pytest.fixture
+def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Asgi, str]:
+    """The guard as vLLM imports it, what is behind it, and the follower's token."""
+    token = install_guard(tmp_path)
+    assert install_guard(tmp_path) == token, "vLLM has read it"
+    spec = importlib.util.spec_from_file_location(GUARD_MODULE, tmp_path / GUARD / f"{GUARD_MODULE}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, GUARD_MODULE, module)
+    spec.loader.exec_module(module)
+    app = Asgi()
+    return module.AdapterGuard(app), app, token
+
+
+async def ask(gate: Any, path: str, method: str = "POST", **headers: str) -> list[Any]:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    listed = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    await gate({"type": "http", "path": path, "method": method, "headers": listed}, None, send)
+    return sent
+
+
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/adapters", "/adapters/bot"])
+def test_nobody_else_changes_adapters(behind, path):
+    gate, app, token = behind
+    for method in ("POST", "DELETE", "GET"):
+        start, _ = asyncio.run(ask(gate, path, method, x_hone_token="guessed"))
+        assert start["status"] == 403
+    assert app.seen == []
+    asyncio.run(ask(gate, path, x_hone_token=token))
+    asyncio.run(ask(gate, "/v1/chat/completions"))
+    assert app.seen == [path, "/v1/chat/completions"]
+
+
+def test_requests_wait_while_an_adapter_is_exchanged(behind):
+    gate, app, token = behind
+
+    async def exchange() -> None:
+        await ask(gate, "/v1/unload_lora_adapter", x_hone_token=token, x_hone_swap="begin")
+        question = asyncio.create_task(ask(gate, "/v1/completions"))
+        await ask(gate, "/health", "GET")
+        await ask(gate, "/v1/load_lora_adapter", x_hone_token=token)
+        assert not question.done()
+        await ask(gate, "/v1/models", "GET", x_hone_token=token, x_hone_swap="end")
+        await question
+
+    asyncio.run(exchange())
+    assert app.seen[1:] == ["/health", "/v1/load_lora_adapter", "/v1/models", "/v1/completions"]
+
+
+def test_requests_do_not_wait_for_a_follower_that_ended(behind):
+    gate, app, token = behind
+    sys.modules[GUARD_MODULE].LONGEST_SWAP_SECONDS = 0.01
+
+    async def exchange() -> None:
+        await ask(gate, "/v1/unload_lora_adapter", x_hone_token=token, x_hone_swap="begin")
+        await ask(gate, "/v1/completions")
+
+    asyncio.run(exchange())
+    assert app.seen[-1] == "/v1/completions"

@@ -1,0 +1,86 @@
+"""Adapters as vLLM reads them: verified copies, one folder for each digest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from hone_api.failures import FailureCode
+from hone_api.manifest import MANIFEST
+from hone_api.served import ServedAdapter
+from hone_trainer.errors import StoreError
+from hone_trainer.store import manifest
+
+_CONFIG = "adapter_config.json"
+_UNFINISHED = "unfinished-"
+KEPT_SECONDS = 900.0
+"""An adapter that left stays readable: a request in progress may make vLLM read it again."""
+
+
+@dataclass
+class AdapterFolders:
+    """A folder that vLLM reads and only the follower writes."""
+
+    root: Path
+    claim: str
+    """Volume claim of the store."""
+    models: Path
+    """Where models/ of the store is mounted."""
+    base: str
+    """How the server names its base."""
+    _unused: dict[str, float] = field(default_factory=dict)
+
+    def path(self, digest: str) -> Path:
+        """Folder of an adapter. Another digest is another path: vLLM keeps what it computed with a path's weights."""
+        return self.root / digest.removeprefix("sha256:")
+
+    def digest(self, path: str) -> str:
+        """Digest of the adapter in a folder of ours; empty: it is not one."""
+        folder = Path(path)
+        return f"sha256:{folder.name}" if folder.parent == self.root else ""
+
+    def prepare(self, adapter: ServedAdapter) -> Path:
+        """A complete copy whose every file matches the manifest, with the name of the served base.
+
+        Raises:
+            StoreError: the adapter is not in the store, or is not what was recorded.
+            OSError: it cannot be copied.
+        """
+        folder = self.path(adapter.digest)
+        if folder.is_dir():
+            return folder
+        copy = self.root / f"{_UNFINISHED}{folder.name}"
+        shutil.rmtree(copy, ignore_errors=True)
+        try:
+            shutil.copytree(self._source(adapter.uri), copy, symlinks=True)
+            manifest.verify(copy, adapter.digest)
+            config = json.loads((copy / _CONFIG).read_text())
+            (copy / _CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": self.base}, indent=2))
+            (copy / MANIFEST).unlink()  # it is about the file before this change
+            copy.rename(folder)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+        return folder
+
+    def forget(self, used: Collection[str], now: float) -> None:
+        """Delete the folders of digests that nothing has used for `KEPT_SECONDS`."""
+        for folder in self.root.iterdir():
+            if folder.name.startswith(".") or folder.name.startswith(_UNFINISHED):
+                continue
+            if f"sha256:{folder.name}" in used:
+                self._unused.pop(folder.name, None)
+            elif now - self._unused.setdefault(folder.name, now) > KEPT_SECONDS:
+                shutil.rmtree(folder)
+                del self._unused[folder.name]
+
+    def _source(self, uri: str) -> Path:
+        scheme, _, rest = uri.partition("://")
+        claim, _, path = rest.partition("/")
+        parts = PurePosixPath(path).parts
+        if (scheme, claim) != ("pvc", self.claim) or parts[:1] != ("models",) or ".." in parts:
+            words = f"{uri}: a server that follows an alias reads pvc://{self.claim}/models/ alone"
+            raise StoreError(FailureCode.INVALID_CONFIGURATION, words)
+        return self.models.joinpath(*parts[1:])

@@ -1,0 +1,74 @@
+"""What a server should do about each name that it serves by an alias. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hone_api.served import ServedAdapter, ServedAliases
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A name that clients ask for, and the alias that it means."""
+
+    name: str
+    model: str
+    alias: str
+
+    @classmethod
+    def of(cls, text: str) -> Followed:
+        """From `name=model@alias`.
+
+        Raises:
+            ValueError: it is not of this form.
+        """
+        name, equals, meaning = text.rpartition("=")
+        model, at, alias = meaning.partition("@")
+        if not (name and equals and model and at and alias) or "/" in model:
+            raise ValueError(f"{text!r} is not name=model@alias")
+        return cls(name, model, alias)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What should be loaded under a name."""
+
+    name: str
+    adapter: ServedAdapter | None
+    """None: nothing."""
+    version: str = ""
+    """Name of the ModelVersion of `adapter`."""
+    why: str = ""
+    """Why nothing."""
+    may_stay: bool = False
+    """What is loaded now may stay until `adapter` is loaded."""
+
+
+def decide(
+    followed: Sequence[Followed], models: Mapping[str, ServedAliases], loaded: Mapping[str, str], base: str
+) -> list[Wanted]:
+    """One for each followed name, and one for each other name that is loaded.
+
+    Args:
+        models: by name; without those of which the operator says nothing.
+        loaded: digest of the adapter that is loaded, by name; empty if it is not one of ours.
+        base: URI of the base that the server has.
+    """
+    wanted = [_of(each, models.get(each.model), loaded.get(each.name), base) for each in followed]
+    names = {each.name for each in followed}
+    return wanted + [Wanted(name, None, why="the server does not follow it") for name in loaded if name not in names]
+
+
+def _of(followed: Followed, model: ServedAliases | None, loaded: str | None, base: str) -> Wanted:
+    name = followed.name
+    target = next((alias for alias in model.aliases if alias.name == followed.alias), None) if model else None
+    if model is None or target is None:
+        return Wanted(name, None, why=f"{followed.model}@{followed.alias} points nowhere")
+    may_stay = loaded in model.approved
+    if target.adapter is None:
+        return Wanted(name, None, why=target.why or "nothing of it may be served")
+    if target.adapter.base.rstrip("/") != base.rstrip("/"):
+        why = f"{target.model_version} was trained on another base: {target.adapter.base}, and the server has {base}"
+        return Wanted(name, None, why=why)
+    return Wanted(name, target.adapter, version=target.model_version, may_stay=may_stay)
