@@ -191,8 +191,8 @@ FAILURES: dict[str, Failure] = {
     FailureCode.DESTINATION_OCCUPIED: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Something else is there, and nothing of it was changed. Name another path or tag in spec.deliveries of the "
-        "ModelVersion, or remove what is there and change the entry.",
+        "Something else is already there, and Hone did not change it. Name another path or tag in spec.deliveries of "
+        "the ModelVersion, or remove what is there and change the entry.",
     ),
     FailureCode.DESTINATION_FULL: Failure(
         ExitCode.IO, Retry.HEAL, "Free space at the destination, or raise its quota."
@@ -339,7 +339,7 @@ FAILURES: dict[str, Failure] = {
     FailureCode.MODEL_UNSUITABLE: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Change the field that the message names, or choose another base model: this one cannot have it so.",
+        "Change the field that the message names, or choose another base model: this one does not support it.",
         "kubectl get ftj NAME -o jsonpath='{.status.resolved.modelShape}'",
     ),
     FailureCode.HELD_OUT_ROWS_MISSING: Failure(
@@ -456,8 +456,8 @@ FAILURES: dict[str, Failure] = {
     FailureCode.HUNG: Failure(
         ExitCode.SOFTWARE,
         Retry.ATTEMPT,
-        "A rank stood still: the message names it, and the pod's log has the stacks of all threads. If the step is "
-        "only slow, raise restarts.hangTimeout.",
+        "A rank stopped making progress: the message names it, and the pod's log has the stacks of all threads. "
+        "If the step is only slow, raise restarts.hangTimeout.",
         "kubectl logs POD",
     ),
     FailureCode.TRAINER_ERROR: Failure(

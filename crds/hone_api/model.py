@@ -143,7 +143,7 @@ class AliasStatus(ApiModel):
         description="Who moves the alias. Spec: people, in spec.aliases; Promotion: the operator, by spec.promotion."
     )
     approved_by: ShortText | None = Field(
-        default=None, description="With Promotion: who approved the version, as spec.approval.by of it says."
+        default=None, description="With Promotion: who approved the version, from its spec.approval.by."
     )
     history: Annotated[list[AliasTarget], Field(max_length=MAX_HISTORY)] = Field(
         default_factory=list, description="Earlier versions, newest first; at most 10."

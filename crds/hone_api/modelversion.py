@@ -201,8 +201,8 @@ class ModelVersionSpec(ApiModel):
     approval: Approval = Field(default_factory=Approval, description="A person's decision.")
     deliveries: Deliveries | None = Field(
         default=None,
-        description="Where this version is copied to; default: nowhere. At first, what the job's output.push says. An "
-        "entry that is added is delivered now; what was delivered stays there when its entry is removed.",
+        description="Where this version is copied to; default: nowhere. Initially the job's output.push. A new entry "
+        "is delivered at once; a copy that was delivered stays when its entry is removed.",
     )
     deletion_policy: Literal["Retain", "Delete"] = Field(
         default="Retain",
@@ -230,7 +230,7 @@ class DeliveryStatus(ApiModel):
     )
     size_bytes: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Bytes of the files.")
     uploaded_bytes: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="Bytes of them that the last attempt sent: the rest was there."
+        default=None, ge=0, le=MAX_COUNT, description="Bytes that the last attempt sent; the rest was there already."
     )
     tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of Jobs so far.")
     delivered_at: Timestamp | None = Field(default=None, description="When the last byte had been verified.")

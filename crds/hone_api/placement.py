@@ -97,7 +97,7 @@ class Topology(ApiModel):
     rules = (
         Rule(
             "has(self.required) != has(self.preferred)",
-            "name one label: as required, or as preferred",
+            "set exactly one of required and preferred",
             holds=lambda topology: (topology.required is None) != (topology.preferred is None),
         ),
     )

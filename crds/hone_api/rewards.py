@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from hone_api import wording
 from hone_api.meta import ApiModel, HttpUrl, Name, Quantity, Rule, SignedDecimal, between, uri_rules, value_of
 
 RewardName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=24)]
@@ -175,7 +176,8 @@ class Reward(ApiModel):
         *(
             Rule(
                 f"!has(self.{block}) || self.type in {[str(t) for t in types]}",
-                f"the block {block} is for type {' and '.join(types)}: remove it, or change type",
+                f"the block {block} is for type{'s' * (len(types) > 1)} {wording.listed(types)}: "
+                "remove it, or change type",
                 field_path=f".{block}",
                 holds=_is_for(block, types),
             )

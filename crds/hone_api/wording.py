@@ -1,6 +1,8 @@
-"""Numbers with the word that they count, as people write them."""
+"""Numbers with the word that they count, and lists, as people write them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def counted(number: int, one: str, several: str = "") -> str:
@@ -11,6 +13,11 @@ def counted(number: int, one: str, several: str = "") -> str:
         several: the word after any other number; by default `one` with an s.
     """
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """The words as a list in a sentence, e.g. "Number, Math and ExactMatch"."""
+    return " and ".join([*filter(None, [", ".join(words[:-1])]), *words[-1:]])
 
 
 def are(number: int) -> str:

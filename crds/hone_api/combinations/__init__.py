@@ -17,7 +17,7 @@ from hone_api.training import Adapter, AdapterType, DeepSpeed, Evaluation, Train
 
 
 class Problem(NamedTuple):
-    """Fields that a run cannot have so."""
+    """Fields that a run cannot combine."""
 
     code: FailureCode
     """ConflictingFields, or InvalidValue where one value is wrong by itself."""

@@ -63,7 +63,7 @@ def _scoring_problems(method: Method | str, rewards: list[Reward], grpo: GrpoMet
 
 
 def schema_problems(field: str, rewards: list[Reward]) -> list[str]:
-    """Rewards whose JSON Schema is none; `field` names where they are."""
+    """Rewards whose `schema` is not a JSON Schema; `field` names their place."""
     problems_by_title = (
         (one.title, json_schemas.problem(one.json_schema.schema_)) for one in rewards if one.json_schema
     )

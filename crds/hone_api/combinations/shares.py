@@ -16,7 +16,7 @@ def share_of(percent: str) -> Fraction:
 
 
 def total_of(shares: Sequence[str | None]) -> Fraction:
-    """What the shares are together; None: an entry without one."""
+    """The sum of the shares; None if an entry has none."""
     return sum((share_of(share) for share in shares if share is not None), Fraction(0))
 
 
