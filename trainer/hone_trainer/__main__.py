@@ -123,37 +123,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     helps = {
-        "run": "train as a Training plan says",
+        "run": "train as the Training plan says",
         "plan": "estimate what a Training plan needs, without running it",
-        "materialize": "rows of a source, validated and split, into the store",
-        "mix": "several materialized Datasets as one, into the store",
-        "publish": "the rows that materialize or mix left in the plan's `incoming`, into the store",
+        "materialize": "read, validate and split the rows of a source, into the store",
+        "mix": "combine several materialized Datasets into one, into the store",
+        "publish": "move the rows that materialize or mix left in the plan's `incoming` into the store",
         "work": "check rows for the pod that materializes them, in another pod",
         "sweep": "remove from the store what nothing refers to",
-        "fetch": "a base model into the store, pinned to a commit",
-        "tasks": "the data sets of evaluation.harness into the store, pinned to commits",
-        "encode": "rows of a Training plan as tokens into its `encodedPath`, before it runs",
+        "fetch": "download a base model into the store, pinned to a commit",
+        "tasks": "download the data sets of evaluation.harness into the store, pinned to commits",
+        "encode": "tokenise the rows of a Training plan into its `encodedPath`, before the run",
         "verify": "hash every file of artifacts against their manifests",
         "deliver": "copy an artifact to a registry, a bucket or a volume, and compare every byte",
     }
     for name, text in helps.items():
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("plan", type=Path, metavar="PLAN", help="JSON file of the plan")
-    commands.add_parser("ask", help="one answer of an exported model", add_help=False)
-    commands.add_parser("chat", help="a conversation with an exported model and its base", add_help=False)
+    commands.add_parser("ask", help="print one answer of an exported model", add_help=False)
+    commands.add_parser("chat", help="converse with an exported model and its base", add_help=False)
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
-    commands.add_parser("export", help="a checkpoint as a model, later", add_help=False)
+    commands.add_parser("export", help="export a checkpoint as a model after the run", add_help=False)
     commands.add_parser("follow", help="keep the vLLM of this pod on what aliases mean", add_help=False)
-    validate = commands.add_parser("validate", help="what Hone makes of rows, on a laptop")
+    validate = commands.add_parser("validate", help="check rows on a laptop: format, splits, rejected rows")
     kinds = ".jsonl .json .csv .tsv .parquet .arrow .txt .md, also .gz .zst .bz2 .xz"
     sources = f"{kinds}; a folder of these, globs, or one https://, hf:// or s3:// address; none: --dataset's source"
     validate.add_argument("sources", nargs="*", metavar="SOURCE", help=sources)
-    validate.add_argument("--dataset", type=Path, metavar="YAML", help="manifest of a Dataset, whose settings to take")
+    validate.add_argument("--dataset", type=Path, metavar="YAML", help="manifest of a Dataset with the settings to use")
     validate.add_argument("--format", default="Auto", help=f"{', '.join(Format)}; default Auto")
     validate.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
-    validate.add_argument(
-        "--ignore-column", action="append", default=[], metavar="COLUMN", help="a column that does not matter"
-    )
+    validate.add_argument("--ignore-column", action="append", default=[], metavar="COLUMN", help="a column to ignore")
     validate.add_argument(
         "--against",
         action="append",
@@ -162,9 +160,14 @@ def _parser() -> argparse.ArgumentParser:
         help="an evaluation set; may be repeated",
     )
     validate.add_argument("--html", type=Path, metavar="FILE", help="write the whole report as a page")
-    validate.add_argument("--out", type=Path, metavar="DIR", help="keep the rows by split, those rejected, the report")
     validate.add_argument(
-        "--model", type=Path, metavar="DIR", help="a base model: also what training on the rows needs; with --out"
+        "--out", type=Path, metavar="DIR", help="write the rows by split, the rejected rows and the report"
+    )
+    validate.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="a base model: also estimate what training on the rows needs; with --out",
     )
     validate.add_argument("--synthesis", action="store_true", help="generate the rows of the manifest's spec.synthesis")
     validate.add_argument(

@@ -62,7 +62,7 @@ class TrainerError(Exception):
 
 
 class ConfigError(TrainerError):
-    """The plan asks for something that cannot be."""
+    """The plan asks for something that is impossible."""
 
     def __init__(self, message: str, code: FailureCode = FailureCode.INVALID_CONFIGURATION) -> None:
         super().__init__(code, message)

@@ -11,7 +11,7 @@ TOKENS = 256
 
 
 def ask(arguments: Sequence[str]) -> argparse.Namespace:
-    """Of `python -m hone_trainer ask`."""
+    """Options of `python -m hone_trainer ask`."""
     parser = _parser("ask", "one answer of an exported model, asked as its training rows ask")
     parser.add_argument("artifact", type=Path, help="folder of an exported adapter, merged or full model")
     parser.add_argument("question", help="what a user would write; of DAPT the beginning of a text")
@@ -21,7 +21,7 @@ def ask(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def chat(arguments: Sequence[str]) -> argparse.Namespace:
-    """Of `python -m hone_trainer chat`."""
+    """Options of `python -m hone_trainer chat`."""
     parser = _parser("chat", "talk to an exported model and compare its answers with those of its base")
     parser.add_argument("artifact", type=Path, help="folder of an exported adapter, merged or full model")
     parser.add_argument("--base", type=Path, help="folder of the base model; default: where the run had it")
@@ -33,7 +33,7 @@ def chat(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def evaluate(arguments: Sequence[str]) -> argparse.Namespace:
-    """Of `python -m hone_trainer evaluate`."""
+    """Options of `python -m hone_trainer evaluate`."""
     parser = _parser("evaluate", "the numbers of a finished run again, from its artifact alone")
     parser.add_argument("artifact", type=Path, help="folder of an exported adapter, merged or full model")
     parser.add_argument("--data", type=Path, required=True, help="JSON Lines file of held-out rows, as materialized")
@@ -42,7 +42,7 @@ def evaluate(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def export(arguments: Sequence[str]) -> argparse.Namespace:
-    """Of `python -m hone_trainer export`."""
+    """Options of `python -m hone_trainer export`."""
     parser = _parser("export", "a checkpoint as a model, during or long after its run")
     parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint, e.g. work/checkpoints/step-000400")
     parser.add_argument("--output", type=Path, required=True, help="folder that the artifacts are written below")

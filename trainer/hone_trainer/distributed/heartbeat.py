@@ -71,7 +71,7 @@ class Heartbeat:
         _FORM.pack_into(self._memory, 0, self._number, step, limit, os.getpid())
 
     def again(self) -> None:
-        """The same sign once more: whatever takes long goes on."""
+        """Repeat the sign of life during work that takes long."""
         last = self.last()
         self.beat(last.step, last.limit)
 

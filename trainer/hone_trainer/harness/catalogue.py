@@ -32,7 +32,7 @@ class DataSet:
 
     @property
     def key(self) -> str:
-        """Equal for equal rows."""
+        """A key that is equal for equal rows."""
         return json.dumps(asdict(self), sort_keys=True)
 
 

@@ -69,7 +69,7 @@ def build_dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -
 
 
 def shuffled(rows: int, seed: int) -> Sequence[int]:
-    """`random.Random(seed).sample(range(rows), rows)` in four bytes a row; that makes a Python object of each."""
+    """`random.Random(seed).sample(range(rows), rows)` in four bytes per row; `sample` makes an object of each row."""
     draw, order, left = random.Random(seed), array("i", bytes(4 * rows)), rows
     np.frombuffer(order, np.int32)[:] = np.arange(rows, dtype=np.int32)
     numbers = np.zeros(0, np.uint32)

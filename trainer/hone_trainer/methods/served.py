@@ -246,7 +246,7 @@ def attach(trainer: Any, run: Run) -> None:
 
 
 def refuse_experts(network: Adapted, model_type: str) -> None:
-    """Refuse an adapter of experts that a server would refuse or, of Mixtral, leave out without a word.
+    """Refuse an adapter of experts that a server would refuse or, of Mixtral, ignore silently.
 
     vLLM takes experts that are held together only when it is told so for each adapter, and by the names of a checkpoint
     (docs/reference/families.md has what was run).

@@ -55,7 +55,7 @@ class Seen:
 
     @property
     def stands(self) -> bool:
-        """Whether it waits for something else than the other ranks."""
+        """Whether the rank waits for something other than the other ranks."""
         return self.state in STATES or bool(self.frames and not _OTHERS.search(" ".join(self.frames[:FRAMES])))
 
 

@@ -221,7 +221,7 @@ class _NodeWatch:
         return self._hearts
 
     def on_hang(self, silent: float) -> None:
-        """Kill the ranks, so that the agent ends; unless one is gone already, for that is what the agent acts on."""
+        """Kill the ranks, so that the agent ends; unless one has ended already: the agent then acts by itself."""
         seen = hangs.look(self.folder, self._hearts)
         if len(seen) == len(self._hearts):
             self.failure = _log_hang(seen, silent)
