@@ -10,7 +10,7 @@ import typer
 from hone_cli import chat, dataset, download, serve
 from hone_cli.errors import CommandError
 
-_HELP = """Work of people on the objects of Hone; kubectl does the rest.
+_HELP = """Review data, and download, ask and serve trained models. For everything else, use kubectl.
 
 \b
 kubectl get dset                     which Datasets wait for a review
@@ -18,7 +18,7 @@ hone dataset review NAME             decide on the rows that a model generated
 hone dataset review NAME --help      keys, and a page instead of the terminal
 hone download MODEL FOLDER           copy a trained model out of the cluster
 hone chat MODEL                      ask a trained model and its base, side by side
-hone serve MODEL...                  print what serves trained models where they lie
+hone serve MODEL...                  print the manifests of a server for trained models
 """
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 app.add_typer(dataset.app, name="dataset")

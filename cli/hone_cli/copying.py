@@ -25,7 +25,7 @@ _PAUSE_SECONDS = 2.0
 
 
 class BrokenConnectionError(Exception):
-    """The connection broke; what came before is right as far as it goes."""
+    """The connection broke; what arrived before is correct, but incomplete."""
 
 
 class FileSource(Protocol):

@@ -56,7 +56,7 @@ def serve(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
 ) -> None:
-    """Print what serves models, for kubectl apply or a Git repository. Nothing is changed in the cluster.
+    """Print the manifests of a server for models, for kubectl apply or Git. Nothing changes in the cluster.
 
     The server mounts the volume that Hone wrote the models to, read-only; no file is copied. Several adapters on one
     base share one server. Clients ask for the name of the model, or, where several versions of one model are named, for

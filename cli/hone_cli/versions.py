@@ -20,7 +20,7 @@ class Versions(Protocol):
     namespace: str
 
     def model_version(self, name: str) -> dict[str, Any] | None:
-        """By its name; None: there is none."""
+        """The ModelVersion of this name; None if it does not exist."""
         ...
 
     def model_versions(self, model: str) -> list[dict[str, Any]]:

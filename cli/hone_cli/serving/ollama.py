@@ -9,7 +9,7 @@ from hone_cli.serving.models import ServedModel
 
 
 def modelfile(models: Sequence[ServedModel]) -> str:
-    """The Modelfile, to lie in the folder of `hone download MODEL . --form GGUF`.
+    """The Modelfile, to be placed in the folder of `hone download MODEL . --form GGUF`.
 
     The chat template stands in the GGUF file, where Ollama finds it.
 

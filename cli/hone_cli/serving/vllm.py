@@ -121,7 +121,7 @@ def weights(models: Sequence[ServedModel]) -> ModelFolder:
 
 
 def labels(server: Server) -> dict[str, str]:
-    """Of the Deployment and its pods."""
+    """Labels of the Deployment and its pods."""
     return {"app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": server.name}
 
 
