@@ -23,7 +23,7 @@ EAGER = {"TORCHDYNAMO_DISABLE": "1", "VLLM_USE_AOT_COMPILE": "0", "VLLM_CPU_KVCA
 
 
 def python() -> Path:
-    """Its interpreter; installed when the lock is new."""
+    """vLLM's Python interpreter; installed again when the lock file has changed."""
     lock = paths.SOURCE / LOCK
     folder = paths.cache("vllm") / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     found = folder / "bin" / "python"

@@ -176,7 +176,7 @@ class Cluster:
 
     @classmethod
     async def connect(cls, connections: int = 20) -> "Cluster":
-        """In a pod by its service account, else by KUBECONFIG."""
+        """Connect with the pod's service account, or outside a pod with KUBECONFIG."""
         configuration = Configuration()
         try:
             kube_config.load_incluster_config(client_configuration=configuration)

@@ -30,8 +30,11 @@ class HubError(Exception):
 
 
 def application(root: Path, drip: str | None = None) -> web.Application:
-    """The hub that serves the repositories below `root`. It sends the answers whose path holds `drip` byte by byte, and
-    the last one never."""
+    """The hub that serves the repositories below `root`.
+
+    Args:
+        drip: answers whose path contains this are sent byte by byte, without the last byte.
+    """
     app = web.Application(middlewares=[_errors, *([_dripping(drip)] if drip else [])])
     app[ROOT] = root
     app.on_response_prepare.append(_set_etag)

@@ -23,7 +23,7 @@ class Children:
 
     @property
     def read(self) -> JobReader:
-        """Reads what the cache does not have of a Job."""
+        """Reads the parts of a Job that the cache does not hold."""
         return JobReader(self.cluster, self.now)
 
     async def jobs(self, body: Mapping[str, Any], undigested: Callable[[ObservedJob], bool]) -> list[ObservedJob]:
