@@ -78,6 +78,10 @@ PROGRESS_NUMBERS = (
         count=True,
         job_gauge=False,
     ),
+    ProgressNumber(name="slowest_rank", help="Rank whose forward passes took longest in the last 20 steps", count=True),
+    ProgressNumber(
+        name="slowest_rank_ratio", help="Time of the slowest rank's forward passes, divided by the median of the others"
+    ),
 )
 MEASURED = tuple(number for number in PROGRESS_NUMBERS if not number.count)
 """The numbers that travel as text."""
@@ -108,3 +112,5 @@ class ProgressNumbers(ApiModel, Generic[TextT]):
     grad_norm: TextT | None = Field(default=None, description=description("grad_norm"))
     tokens_per_second: TextT | None = Field(default=None, description=description("tokens_per_second"))
     checkpoint_bytes: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=description("checkpoint_bytes"))
+    slowest_rank: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=description("slowest_rank"))
+    slowest_rank_ratio: TextT | None = Field(default=None, description=description("slowest_rank_ratio"))

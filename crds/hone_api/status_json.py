@@ -25,6 +25,8 @@ class JobProgressJson(TypedDict, total=False):
     gradNorm: str
     tokensPerSecond: str
     checkpointBytes: int
+    slowestRank: int
+    slowestRankRatio: str
     percent: int
     metrics: dict[str, str]
     eta: str

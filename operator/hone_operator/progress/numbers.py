@@ -153,7 +153,8 @@ def update(
     progress = merged.model_copy(
         update={
             **_numbers(report),
-            "checkpoint_bytes": _checkpoint_bytes(report, merged),
+            "checkpoint_bytes": _newest(report, merged, "checkpoint_bytes"),
+            "slowest_rank": _newest(report, merged, "slowest_rank"),
             "metrics": {**(merged.metrics or {}), **_metrics(report)} or None,
             "step": step,
             "total_steps": total,
@@ -180,9 +181,10 @@ def update(
     )
 
 
-def _checkpoint_bytes(report: ProgressReport, known: JobProgress) -> int | None:
-    reported = report.hone.checkpoint_bytes if report.hone else None
-    return known.checkpoint_bytes if reported is None else reported
+def _newest(report: ProgressReport, known: JobProgress, count: str) -> int | None:
+    """A count of the report; the one that is known if the report has none."""
+    reported: int | None = getattr(report.hone, count) if report.hone else None
+    return getattr(known, count) if reported is None else reported
 
 
 def _summary(step: int, total: int | None, percent: int, stage: str | None) -> str:

@@ -48,6 +48,8 @@ class Progress:
     tokens_per_second: float | None = None
     checkpoint_step: int | None = None
     checkpoint_bytes: int | None = None
+    slowest_rank: int | None = None
+    slowest_rank_ratio: float | None = None
     eta_seconds: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Further metrics of the method, the latest value of each, e.g. reward_accuracy."""
@@ -263,6 +265,7 @@ def to_report(progress: Progress) -> ProgressReport:
             total_steps=progress.total_steps,
             checkpoint_step=progress.checkpoint_step,
             checkpoint_bytes=progress.checkpoint_bytes,
+            slowest_rank=progress.slowest_rank,
             metrics=further,
             phases=dict(progress.phases),
             **values_text,

@@ -38,6 +38,7 @@ from hone_trainer.training.checkpoints import RunCheckpoints, step_of
 from hone_trainer.training.hang_guard import HangGuard
 from hone_trainer.training.l2sp import L2ToStart
 from hone_trainer.training.loop import Loop, Run
+from hone_trainer.training.stragglers import Forward, Stragglers
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -111,7 +112,7 @@ def _train(run: Run) -> FinishedTraining:
     """Train to the end, from the newest checkpoint where there is one, and load the best step."""
     base, speed = baseline.Baseline(run), callbacks.Report(run)
     schedule, early = callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run)
-    hooks: list[TrainerCallback] = [base, schedule, early, HangGuard(run), speed]
+    hooks: list[TrainerCallback] = [base, schedule, early, HangGuard(run), speed, Stragglers(run)]
     if run.plan.training.l2_to_start:
         hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
     newest = run.checkpoints.newest_valid(run.reporters.say)
@@ -259,6 +260,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         reporters=reporters,
         stop=stop,
         stop_ids=base.stop_ids | data.end_marks,
+        forward=None if ranks.world_size() == 1 or plan.shards_weights else Forward(cuda=hardware.cuda),
         data=data.summaries,
         used=data.used,
         probes=probe_suite.probes(plan, base),

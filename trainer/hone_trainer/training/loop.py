@@ -40,6 +40,7 @@ from hone_trainer.training import (
 )
 from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
 from hone_trainer.training.settings import RunSettings
+from hone_trainer.training.stragglers import Forward
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,6 +96,8 @@ class Run:
     """A training row as the model reads it."""
     save_seconds: float = 0.0
     """How long the last checkpoint took."""
+    forward: Forward | None = None
+    """The time of this rank's forward passes; None where it says nothing: with one rank, or sharded weights."""
     heart: Heartbeat = field(default_factory=Heartbeat.private)
     """Signs of life, for the process that watches this rank."""
 
@@ -126,6 +129,8 @@ class Loop(_Trainer):
         """Steps without a gradient so far; None once there was one."""
         self._micro_batches: list[tuple[Any, Any]] = []
         """Inputs and loss of the step's micro batches so far."""
+        if run.forward:
+            run.forward.watch(self.model)
         if hasattr(self.model, "create_or_update_model_card"):  # of peft, which would render it for each checkpoint
             self.model.create_or_update_model_card = _leave_out
 
