@@ -52,7 +52,11 @@ class Copied:
 
 
 def copy(
-    source: FileSource, folder: Path, digest: str, progress: Callable[[int, int], None] = lambda done, total: None
+    source: FileSource,
+    folder: Path,
+    digest: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    added: Sequence[str] = (),
 ) -> Copied:
     """Copy all files; the manifest comes last, so a folder that has one is complete.
 
@@ -60,6 +64,7 @@ def copy(
         folder: new, empty, or of an earlier copy of the same digest, which is completed.
         digest: 'sha256:' and the SHA-256 of the manifest, as the cluster recorded it.
         progress: called with the bytes that are there and the bytes of all files.
+        added: names of files outside the manifest, e.g. its signature; those that are not there are left out.
 
     Raises:
         CommandError: the folder is not ours or has no room, the connection breaks again and again, or the files are
@@ -82,10 +87,21 @@ def copy(
         read += _fetch(source, folder, entry, _after(there, total, progress))
         there += entry.size
     progress(there, total)
+    for name in added:
+        _copy_added(source, folder / name, work / name)
     (work / MANIFEST).write_bytes(text)
     (work / MANIFEST).replace(folder / MANIFEST)
     shutil.rmtree(work)
     return Copied(len(entries), total, read)
+
+
+def _copy_added(source: FileSource, target: Path, temporary: Path) -> None:
+    """Its content is for whoever checks the signature: the cluster has no record of it to compare with."""
+    try:
+        temporary.write_bytes(b"".join(_within(source.read(target.name, 0), MAX_BYTES)))
+    except CommandError:
+        return
+    temporary.replace(target)
 
 
 def _after(before: int, total: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from hone_api.delivery import ArtifactForm
+from hone_api.manifest import ADDED
 from hone_api.modelversion import Artifact, ModelVersionSpec
 from hone_cli import files, local, pod
 from hone_cli.copying import Copied, copy
@@ -55,11 +56,16 @@ def download(
     artifact = choose_artifact(version, form)
     token = secrets.token_urlsafe(32)
     with running.reached(kube, running.create(kube, pod.download_pod(version, artifact, digest(token)))) as tunnel:
-        copied = into(folder, RemoteFiles(tunnel.url, token), artifact)
+        copied = into(folder, RemoteFiles(tunnel.url, token), artifact, is_signed(version))
     typer.echo(summary(version, artifact, folder, copied))
 
 
-def into(folder: Path, source: RemoteFiles, artifact: Artifact) -> Copied:
+def is_signed(version: Mapping[str, Any]) -> bool:
+    """Whether the folders of its artifacts have a signature."""
+    return bool(((version.get("status") or {}).get("signature") or {}).get("key"))
+
+
+def into(folder: Path, source: RemoteFiles, artifact: Artifact, signed: bool = False) -> Copied:
     """Copy the artifact with a progress bar on stderr.
 
     Raises:
@@ -67,7 +73,7 @@ def into(folder: Path, source: RemoteFiles, artifact: Artifact) -> Copied:
     """
     try:
         with _bar() as progress:
-            return copy(source, folder, artifact.digest, progress)
+            return copy(source, folder, artifact.digest, progress, ADDED if signed else ())
     except OSError as error:
         raise CommandError(f"{error.filename or folder}: {error.strerror or error}") from None
 

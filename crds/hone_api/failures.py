@@ -55,6 +55,9 @@ class FailureCode(StrEnum):
     DESTINATION_OCCUPIED = "DestinationOccupied"
     DESTINATION_FULL = "DestinationFull"
     DELIVERY_DAMAGED = "DeliveryDamaged"
+    SIGNATURE_MISSING = "SignatureMissing"
+    SIGNATURE_INVALID = "SignatureInvalid"
+    SIGNING_KEY_UNUSABLE = "SigningKeyUnusable"
     SECRET_NOT_FOUND = "SecretNotFound"
     SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"
     UNSAFE_MODEL = "UnsafeModel"
@@ -199,6 +202,25 @@ FAILURES: dict[str, Failure] = {
     ),
     FailureCode.DELIVERY_DAMAGED: Failure(
         ExitCode.IO, Retry.HEAL, "What arrived differs from what was sent: check the network and the server's storage."
+    ),
+    FailureCode.SIGNATURE_MISSING: Failure(
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "The model has no model.sig, and this platform wants one: name the Secret with the key in signing.secretName "
+        "of the chart, or sign the folder with model_signing.",
+    ),
+    FailureCode.SIGNATURE_INVALID: Failure(
+        ExitCode.DATA,
+        Retry.NEVER,
+        "The signature is by no key of signing.publicKeys of the chart, or not over these files: do not use this model "
+        "before you know why. If a key was replaced, add the old one to the list.",
+    ),
+    FailureCode.SIGNING_KEY_UNUSABLE: Failure(
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "private-key.pem of the signing Secret must be an unencrypted PEM of P-256, P-384 or P-521, and its public key "
+        "one of signing.publicKeys of the chart.",
+        "openssl ecparam -name prime256v1 -genkey -noout -out private-key.pem; openssl ec -in private-key.pem -pubout",
     ),
     FailureCode.SECRET_NOT_FOUND: Failure(
         ExitCode.CONFIG,

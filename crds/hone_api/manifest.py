@@ -10,6 +10,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 MANIFEST = "manifest.json"
+SIGNATURE, PROVENANCE = "model.sig", "provenance.json"
+ADDED = (PROVENANCE, SIGNATURE)
+"""Files that are added to a complete folder of a model: its manifest does not list them, its signature covers them."""
 MAX_BYTES = 8 * 2**20
 """Of a manifest.json: some 35,000 files. A longer one is not read: whoever can write the folder may have made it."""
 

@@ -236,6 +236,17 @@ class DeliveryStatus(ApiModel):
     delivered_at: Timestamp | None = Field(default=None, description="When the last byte had been verified.")
 
 
+class SignatureStatus(ApiModel):
+    """The signature over all files of each artifact, in its model.sig."""
+
+    key: ShortText | None = Field(
+        default=None,
+        description="SHA-256 of the PEM of the public key, as model.sig names it; absent until it is signed.",
+    )
+    signed_at: Timestamp | None = Field(default=None, description="When the last artifact was signed.")
+    tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of signing Jobs so far.")
+
+
 class ModelVersionStatus(ApiModel):
     """Current state; written only by the operator."""
 
@@ -253,6 +264,9 @@ class ModelVersionStatus(ApiModel):
     verified_at: Timestamp | None = Field(default=None, description="When every file last matched its manifest.")
     tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of verifying Jobs so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last verifying Job ended.")
+    signature: SignatureStatus | None = Field(
+        default=None, description="Who signed it; with signing.publicKeys of the chart."
+    )
     deliveries: Annotated[list[DeliveryStatus], Field(max_length=4)] = Field(
         default_factory=list, description="State of each entry of spec.deliveries."
     )
@@ -278,6 +292,7 @@ MODEL_VERSION = Kind(
         Column("Alias", ".status.aliases"),
         Column("Approval", ".spec.approval.state"),
         Column("Age", ".metadata.creationTimestamp", type="date"),
+        Column("Signed", '.status.conditions[?(@.type=="Signed")].status', priority=1),
         Column("Delivered", '.status.conditions[?(@.type=="Delivered")].status', priority=1),
         Column("Version", ".spec.version", type="integer", priority=1),
         Column("Bytes", ".status.sizeBytes", type="integer", priority=1),

@@ -143,11 +143,25 @@ class SweepPlan(PlanFields):
     )
 
 
+PublicKey = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]+-----END PUBLIC KEY-----\n?$", max_length=1024
+    ),
+]
+"""PEM of a key of the elliptic curves P-256, P-384 or P-521."""
+TRUSTED: Any = Field(
+    default=None,
+    description="Keys one of which must have signed the folder's model.sig; none: the signature is not looked at.",
+)
+
+
 class ArtifactInput(ApiModel):
     """A folder with a manifest."""
 
     path: PlanPath
     digest: Digest = Field(description="SHA-256 of manifest.json.")
+    trusted: list[PublicKey] | None = TRUSTED
 
 
 class ModelInput(ApiModel):
@@ -156,6 +170,7 @@ class ModelInput(ApiModel):
     path: PlanPath = Field(description="Folder of config, tokenizer, safetensors.")
     digest: Digest | None = Field(default=None, description="SHA-256 of its manifest.json; none: not checked.")
     adapter: ArtifactInput | None = None
+    trusted: list[PublicKey] | None = TRUSTED
 
 
 class RowsPlan(PlanFields):
@@ -301,6 +316,7 @@ class TrainingPlan(PlanBlocks, _Attempt):
     model_digest: Digest | None = Field(
         default=None, description="SHA-256 of manifest.json in model_path; none: not checked."
     )
+    model_trusted: list[PublicKey] | None = TRUSTED
     model_version: Name | None = Field(default=None, description="The ModelVersion that the base model is.")
     model_adapter: ArtifactInput | None = Field(
         default=None, description="Adapter to merge into the base first: the ModelVersion has no merged form."
@@ -406,6 +422,19 @@ class VerifyPlan(PlanFields):
     artifacts: Annotated[list[ArtifactInput], Field(min_length=1)]
 
 
+class SignPlan(PlanFields):
+    """Describe artifacts whose files were verified, and sign them."""
+
+    kind: Literal["Sign"] = "Sign"
+    name: str
+    artifacts: Annotated[list[ArtifactInput], Field(min_length=1)]
+    key_path: PlanPath | None = Field(
+        default=None,
+        description="Folder of a Secret with private-key.pem; none: somebody else signs, which is checked.",
+    )
+    provenance: dict[str, Any] = Field(description="Predicate of the in-toto statement, SLSA provenance 1.0.")
+
+
 class DeliverPlan(PlanFields):
     """Copies one artifact of a ModelVersion to a registry, a bucket or a volume."""
 
@@ -423,5 +452,7 @@ class DeliverPlan(PlanFields):
     limits: Limits = Field(default_factory=Limits)
 
 
-AnyPlan = MaterializePlan | MixPlan | FetchPlan | TasksPlan | TrainingPlan | VerifyPlan | SweepPlan | DeliverPlan
+AnyPlan = (
+    MaterializePlan | MixPlan | FetchPlan | TasksPlan | TrainingPlan | VerifyPlan | SweepPlan | SignPlan | DeliverPlan
+)
 Plan = Annotated[AnyPlan, Field(discriminator="kind")]

@@ -237,6 +237,15 @@ class VerifyResult(ApiModel):
     size_bytes: int = Field(ge=0, le=MAX_COUNT)
 
 
+class SignResult(ApiModel):
+    """Every artifact has a signature that counts."""
+
+    kind: Literal["Sign"] = "Sign"
+    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="SHA-256 of the public key's PEM, as model.sig names it."
+    )
+
+
 class DeliverResult(ApiModel):
     """Every byte arrived."""
 
@@ -255,6 +264,7 @@ Result = Annotated[
     | EncodeResult
     | VerifyResult
     | SweepResult
+    | SignResult
     | DeliverResult,
     Field(discriminator="kind"),
 ]

@@ -50,6 +50,7 @@ class ConditionType(State):
     UP_TO_DATE = "UpToDate", "The content is what the source had at the last check, with `spec.refresh`"
     REVIEW_PENDING = "ReviewPending", "Generated rows wait for a person"
     VERIFIED = "Verified", "Every file of the model matches its manifest"
+    SIGNED = "Signed", "Every artifact has a signature by a key of the platform; absent where it names none"
     DELIVERED = "Delivered", "All of `spec.deliveries` arrived and match; absent without that field"
     SERVABLE = "Servable", "vLLM or llama.cpp loads the model as it was exported; the message says how, or what to do"
 
@@ -82,6 +83,7 @@ CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
         *KSTATUS,
         ConditionType.ACCEPTED,
         ConditionType.VERIFIED,
+        ConditionType.SIGNED,
         ConditionType.SERVABLE,
         ConditionType.DELIVERED,
     ),
@@ -170,6 +172,8 @@ class Reason(State):
     # Of a ModelVersion
     VERIFYING = "Verifying", "A Job is hashing every file"
     VERIFIED = "Verified", "Every file matches its manifest"
+    SIGNING = "Signing", "A Job is signing the model, or compares the signature that somebody else made"
+    SIGNED = "Signed", "A key of the platform has signed every file"
     DELIVERING = "Delivering", "A Job is copying the model to where `spec.deliveries` says"
     DELIVERED = "Delivered", "The model arrived where `spec.deliveries` says, and every byte matches"
     LOADS = "Loads", "A server loads the model as it was exported"

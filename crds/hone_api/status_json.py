@@ -369,6 +369,12 @@ class DatasetStatusJson(TypedDict, total=False):
     lastTryTime: str | None
 
 
+class SignatureStatusJson(TypedDict, total=False):
+    key: str
+    signedAt: str
+    tries: int
+
+
 class DeliveryStatusJson(TypedDict, total=False):
     uri: Required[str]
     key: Required[str]
@@ -400,6 +406,7 @@ class ModelVersionStatusJson(TypedDict, total=False):
     verifiedAt: str | None
     tries: int | None
     lastTryTime: str | None
+    signature: SignatureStatusJson | None
     deliveries: list[DeliveryStatusJson] | None
     downloadPod: PodImageJson | None
 

@@ -38,7 +38,20 @@ _REFERENCE = (
     "The reference's log-probabilities come from our own pass, which can be stopped and serves evaluation as well."
 )
 
+_SIGNED = "The library's own verification hashes every file; Hone has just compared each with the manifest."
+
 NAMES: tuple[LibraryName, ...] = (
+    # model-signing
+    LibraryName(
+        "model_signing._signing.sign_ec_key", "Verifier", "imports", "trainer/hone_trainer/store/signature.py", _SIGNED
+    ),
+    LibraryName(
+        "model_signing._signing.sign_sigstore_pb",
+        "Signature",
+        "imports",
+        "trainer/hone_trainer/store/signature.py",
+        _SIGNED,
+    ),
     # transformers
     LibraryName(
         _TRANSFORMERS,

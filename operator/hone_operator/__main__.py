@@ -15,8 +15,9 @@ from hone_operator import __version__, garbage, handlers, settings
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
 from hone_operator.controllers import Controllers
-from hone_operator.desired.platform import Bounds, Platform, PodLimits
+from hone_operator.desired.platform import Bounds, Platform, PodLimits, Signing
 from hone_operator.health import Health, serve
+from hone_operator.keys import public_key_fingerprint
 from hone_operator.metrics import Metrics
 from hone_operator.networkpatrol import NetworkPatrol
 from hone_operator.optin import OptedInNamespaces
@@ -64,6 +65,12 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         extra_env=dict(trainer.extra_env),
         limits=config.limits,
         rows_in_status=config.privacy.rows_in_status,
+        signing=Signing(
+            secret=config.signing.secret_name,
+            public_keys=tuple(config.signing.public_keys),
+            fingerprints=frozenset(map(public_key_fingerprint, config.signing.public_keys)),
+            required=config.signing.required,
+        ),
         queues=config.kueue.enabled,
         metrics_from=tuple(config.metrics_from),
         pod_limits=PodLimits(**config.pod_limits.model_dump()),

@@ -9,10 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,6 +31,8 @@ from pydantic_settings import (
 
 from hone_api.meta import Name, Quantity
 from hone_api.plan import Limits as SourceLimits
+from hone_api.plan import PublicKey
+from hone_operator.keys import public_key_fingerprint
 
 CONFIG_FILE_ENV = "HONE_CONFIG_FILE"
 PREFIX = "HONE_"
@@ -165,6 +175,23 @@ class TenantSettings(Section):
     """Jobs of one namespace that train at the same time; 0: any number."""
 
 
+class SigningSettings(Section):
+    """Signatures of models."""
+
+    secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = ""
+    """Secret of each namespace with private-key.pem, which tenants' objects cannot name."""
+    public_keys: Annotated[list[PublicKey], Field(max_length=16)] = Field(default_factory=list)
+    required: bool = False
+
+    @model_validator(mode="after")
+    def _names_its_keys(self) -> Self:
+        if (self.secret_name or self.required) and not self.public_keys:
+            raise ValueError("signing needs the public keys whose signatures count: set signing.public_keys")
+        for pem in self.public_keys:
+            public_key_fingerprint(pem)
+        return self
+
+
 class KueueSettings(Section):
     """Queues of Kueue, which must be installed."""
 
@@ -218,6 +245,7 @@ class Settings(BaseSettings):
     """Empty: all namespaces."""
     opt_in: OptInSettings = Field(default_factory=OptInSettings)
     tenants: TenantSettings = Field(default_factory=TenantSettings)
+    signing: SigningSettings = Field(default_factory=SigningSettings)
     kueue: KueueSettings = Field(default_factory=KueueSettings)
     pod_limits: PodLimitSettings = Field(default_factory=PodLimitSettings)
     metrics_from: list[dict[str, Any]] = Field(default_factory=list)
@@ -242,6 +270,16 @@ class Settings(BaseSettings):
     @classmethod
     def _each_once(cls, names: list[str]) -> list[str]:
         return sorted(set(names))
+
+    @model_validator(mode="after")
+    def _signing_key_is_the_platforms(self) -> Self:
+        if self.signing.secret_name and self.signing.secret_name.startswith(self.tenants.secret_prefix):
+            raise ValueError(
+                f"signing.secret_name {self.signing.secret_name} begins with tenants.secret_prefix "
+                f"{self.tenants.secret_prefix or '(empty: any name)'}, so that every job could name it and "
+                "read the key: choose another name"
+            )
+        return self
 
     @property
     def progress_url(self) -> str | None:

@@ -73,6 +73,10 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
     "Verify": ({"name": "m", "artifacts": [{"path": "a", "digest": DIGEST}]}, ["a"]),
+    "Sign": (
+        {"name": "m", "artifacts": [{"path": "a", "digest": DIGEST}], "keyPath": "key", "provenance": {}},
+        ["a", "key"],
+    ),
     "Deliver": (
         {
             "name": "m-v1",

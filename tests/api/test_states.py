@@ -50,6 +50,7 @@ OTHER_THINGS = {
     ("crds/hone_api/model.py", "Ready"): "title of a column",
     ("crds/hone_api/modelversion.py", "Servable"): "title of a column",
     ("crds/hone_api/modelversion.py", "Delivered"): "title of a column",
+    ("crds/hone_api/modelversion.py", "Signed"): "title of a column",
     ("crds/hone_api/finetunejob.py", "Started"): "title of a column",
     ("dev/hone_dev/cluster.py", "Ready"): NODE,
     ("dev/hone_dev/dashboards.py", "Running"): "title of a panel",

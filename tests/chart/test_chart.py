@@ -15,6 +15,10 @@ from hone_dev.chart.values import ChartValues
 from hone_operator.settings import load
 
 pytestmark = pytest.mark.pure
+PUBLIC_KEY = (
+    "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEtW3KnFeUNGUBw5h70VmbRd7wAYa/\n"
+    "lqWWrpO8Pmo4pnzPCKusUYB+3SclvJ+zEug2HrmbTy6k7IXR6ekxNNqvkQ==\n-----END PUBLIC KEY-----\n"
+)
 GOLDEN = Path(__file__).with_name("rbac.golden.yaml")
 EVERYTHING = {
     "nameOverride": "tuner",
@@ -39,6 +43,7 @@ EVERYTHING = {
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
+    "signing": {"secretName": "platform-key", "publicKeys": [PUBLIC_KEY], "required": True},
     "metrics": {"renderMode": "alwaysRender", "podMonitor": {"enabled": True, "labels": {"release": "kps"}}},
     "prometheusRule": {"enabled": True, "labels": {"release": "kps"}},
     "dashboards": {"enabled": True, "annotations": {"folder": "Hone"}},
@@ -92,6 +97,8 @@ def test_the_operator_understands_its_settings(render, values, tmp_path, monkeyp
         assert (settings.trainer.runtime_class_name, settings.staging.runtime_class_name) == ("", "gvisor")
         assert settings.hugging_face.endpoint == "https://hub.example.internal/hf"
         assert (settings.store.storage_class_name, settings.store.access_mode) == ("fast", "ReadWriteOnce")
+        assert settings.signing.public_keys == [PUBLIC_KEY]
+        assert (settings.signing.secret_name, settings.signing.required) == ("platform-key", True)
     expected = None if values.get("progress") else True
     assert (settings.progress_url is not None) == (expected is not None)
 
@@ -214,6 +221,28 @@ def test_a_wrong_value_is_refused(render, values):
 def test_two_answers_to_where_it_works_are_refused(render, values):
     with pytest.raises(Exception, match=r"remove namespaces"):
         render(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"signing": {"secretName": "hone-key", "publicKeys": [PUBLIC_KEY]}}, "begins with tenants.secretPrefix"),
+        (
+            {"signing": {"secretName": "key", "publicKeys": [PUBLIC_KEY]}, "tenants": {"secretPrefix": ""}},
+            "read the key",
+        ),
+        ({"signing": {"required": True}}, "set signing.publicKeys"),
+    ],
+)
+def test_a_signing_key_that_tenants_could_read_is_refused(render, values, said):
+    with pytest.raises(Exception, match=said):
+        render(values)
+
+
+def test_only_a_pod_that_signs_mounts_the_key(render):
+    rules = json.dumps(render(EVERYTHING))
+    assert "v.secret.secretName == 'platform-key'" in rules
+    assert "v.secret.secretName ==" not in json.dumps(render())
 
 
 def test_policies_know_the_images_of_the_values(render):

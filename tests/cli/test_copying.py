@@ -177,3 +177,10 @@ def test_a_disk_without_room_is_told_before_a_byte_is_read(tmp_path, monkeypatch
     with pytest.raises(CommandError, match=r"room for 1,000 bytes, and 102,406 are still to come"):
         copy(source, tmp_path, source.digest)
     assert source.read_bytes == len(source.files["manifest.json"])
+
+
+def test_what_was_added_to_a_folder_is_copied_where_it_is(tmp_path: Path) -> None:
+    source = Memory()
+    source.files["model.sig"] = b"{}"
+    copy(source, tmp_path / "out", source.digest, added=("provenance.json", "model.sig"))
+    assert contents(tmp_path / "out") == source.files

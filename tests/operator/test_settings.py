@@ -82,3 +82,34 @@ def test_namespace_from_the_service_account(tmp_path, monkeypatch):
     monkeypatch.setattr("hone_operator.settings.SERVICE_ACCOUNT_NAMESPACE", file)
     monkeypatch.setenv("HONE_TRAINER__IMAGE", "x")
     assert load().namespace == "hone-system"
+
+
+KEY = "\\n".join(
+    (
+        "-----BEGIN PUBLIC KEY-----",
+        "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEtW3KnFeUNGUBw5h70VmbRd7wAYa/",
+        "lqWWrpO8Pmo4pnzPCKusUYB+3SclvJ+zEug2HrmbTy6k7IXR6ekxNNqvkQ==",
+        "-----END PUBLIC KEY-----",
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("signing", "said"),
+    [
+        ("{secret_name: platform-key}", "set signing.public_keys"),
+        ("{required: true}", "set signing.public_keys"),
+        (f'{{secret_name: hone-key, public_keys: ["{KEY}"]}}', "every job could name it"),
+        (f'{{public_keys: ["{KEY.replace("MFkw", "AAAA")}"]}}', "openssl ec -in private-key.pem -pubout"),
+    ],
+)
+def test_a_key_that_tenants_could_read_or_that_nobody_can_compare_is_refused(tmp_path, monkeypatch, signing, said):
+    write(tmp_path, monkeypatch, f"namespace: a\ntrainer: {{image: t:1}}\nsigning: {signing}\n")
+    with pytest.raises(ConfigurationError, match=said):
+        load()
+
+
+def test_a_signing_key_of_the_platform(tmp_path, monkeypatch):
+    signing = f'{{secret_name: platform-key, required: true, public_keys: ["{KEY}"]}}'
+    write(tmp_path, monkeypatch, f"namespace: a\ntrainer: {{image: t:1}}\nsigning: {signing}\n")
+    assert load().signing.secret_name == "platform-key"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,15 +18,17 @@ from hone_operator.desired.deliver import Parcel, deliver
 from hone_operator.desired.encode import encode, encode_plan, encoded
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.materialize import ReferencedObjects, materialize
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.platform import Platform, Signing
 from hone_operator.desired.shared import base_model
 from hone_operator.desired.shared import harness_tasks as staged_tasks
+from hone_operator.desired.sign import sign
 from hone_operator.desired.store import claim
 from hone_operator.desired.tasks import tasks
 from hone_operator.desired.training import AttemptInputs, training
 from hone_operator.desired.verify import verify
 
 DIGEST = "sha256:" + "0" * 64
+PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ==\n-----END PUBLIC KEY-----\n"
 LASTING = ("base-models", "encoded", "evaluation-tasks", "models", "runs")
 """Folders of the store that pods which make rows may only read."""
 PLATFORM = Platform(
@@ -193,6 +196,11 @@ def model_verify() -> list[dict[str, Any]]:
     return verify(owner("ModelVersion", "m-v1"), _version(), 1, PLATFORM)
 
 
+def model_signature() -> list[dict[str, Any]]:
+    platform = replace(PLATFORM, signing=Signing("signing-key", (PUBLIC_KEY,), frozenset({"0" * 64})))
+    return sign(owner("ModelVersion", "m-v1"), _version(), 1, platform)
+
+
 def model_delivery(**target: Any) -> list[dict[str, Any]]:
     parcel = Parcel.of(_version(), Delivery.model_validate(target), PLATFORM)
     return deliver(owner("ModelVersion", "m-v1"), _version(), parcel, 1, PLATFORM)
@@ -226,6 +234,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "tasks": harness_tasks,
     "encode": encoded_rows,
     "verify": model_verify,
+    "sign": model_signature,
     "deliver-image": lambda: model_delivery(uri="oci://registry.example/team/m", secretName="hone-registry"),
     "deliver-volume": lambda: model_delivery(uri="pvc://serving/team", form="Adapter"),
     "sweep": swept,

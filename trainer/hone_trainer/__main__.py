@@ -28,6 +28,7 @@ from hone_api.plan import (
     MixPlan,
     PlanFields,
     RowsPlan,
+    SignPlan,
     SweepPlan,
     TasksPlan,
     TrainingPlan,
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "tasks": "download the data sets of evaluation.harness into the store, pinned to commits",
         "encode": "tokenise the rows of a Training plan into its `encodedPath`, before the run",
         "verify": "hash every file of artifacts against their manifests",
+        "sign": "say where artifacts come from, and sign them",
         "deliver": "copy an artifact to a registry, a bucket or a volume, and compare every byte",
     }
     for name, text in helps.items():
@@ -266,6 +268,13 @@ def _verify(options: argparse.Namespace, _: list[str]) -> Result:
     return verify.run(plan)
 
 
+def _sign(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _read_plan(options.plan, SignPlan)
+    from hone_trainer.artifacts import sign
+
+    return sign.run(plan)
+
+
 def _deliver(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, DeliverPlan)
     from hone_trainer.artifacts.delivery import deliver
@@ -355,6 +364,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "tasks": _tasks,
     "encode": _encode,
     "verify": _verify,
+    "sign": _sign,
     "deliver": _deliver,
     "ask": _ask,
     "chat": _chat,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from hone_api.meta import Name, Quantity
-from hone_api.plan import Cidr, ServicePattern
+from hone_api.plan import Cidr, PublicKey, ServicePattern
 from hone_dev.chart.network_values import NetworkPolicy
 from hone_dev.chart.value_types import ClassName, ImageDigest, Map, Port, RenderMode, Seconds, StringMap, Text, Values
 
@@ -222,6 +222,27 @@ class Tenants(Values):
     )
 
 
+class Signing(Values):
+    secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = (
+        Field(
+            "",
+            description="Secret in each namespace with private-key.pem, by which a Job of its own signs each "
+            "model. Its name must not begin with tenants.secretPrefix, so that no object of a tenant can name it. "
+            "Empty: somebody else signs, and Jobs only compare.",
+        )
+    )
+    public_keys: list[PublicKey] = Field(
+        default_factory=list,
+        description="Public keys (PEM) whose signatures count, 16 at most. Empty: models are neither signed nor "
+        "compared with a signature.",
+    )
+    required: bool = Field(
+        False,
+        description="Whether a model without such a signature is refused: it does not become Ready, is not delivered, "
+        "and no job starts from it.",
+    )
+
+
 class Kueue(Values):
     enabled: bool = Field(
         False,
@@ -340,6 +361,7 @@ class ChartValues(Values):
     rbac: Rbac = Field(default_factory=Rbac)
     admission: Admission = Field(default_factory=Admission)
     tenants: Tenants = Field(default_factory=Tenants)
+    signing: Signing = Field(default_factory=Signing)
     kueue: Kueue = Field(default_factory=Kueue)
     pod_limits: PodLimits = Field(default_factory=PodLimits)
     privacy: Privacy = Field(default_factory=Privacy)

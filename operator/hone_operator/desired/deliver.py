@@ -60,9 +60,18 @@ def target_claim(target: Delivery) -> str | None:
 
 
 def deliver(
-    owner: Mapping[str, Any], spec: ModelVersionSpec, parcel: Parcel, number: int, platform: Platform
+    owner: Mapping[str, Any],
+    spec: ModelVersionSpec,
+    parcel: Parcel,
+    number: int,
+    platform: Platform,
+    signed: bool = False,
 ) -> list[dict[str, Any]]:
-    """ConfigMap and Job of attempt `number`. The pod sees the artifact's folder alone, read-only."""
+    """ConfigMap and Job of attempt `number`. The pod sees the artifact's folder alone, read-only.
+
+    Args:
+        signed: whether the artifact has a signature; if so, it is compared first, and delivered as well.
+    """
     meta, target = owner["metadata"], parcel.target
     _, claim, path = names.split_uri(parcel.artifact.uri)
     secrets, secret_path = secret_mounts(target.secret_name)
@@ -74,7 +83,11 @@ def deliver(
     plan = DeliverPlan(
         name=meta["name"],
         version=spec.version,
-        artifact=ArtifactInput(path=str(ARTIFACT), digest=parcel.artifact.digest),
+        artifact=ArtifactInput(
+            path=str(ARTIFACT),
+            digest=parcel.artifact.digest,
+            trusted=list(platform.signing.public_keys) if signed else None,
+        ),
         target=target,
         target_path=target_path,
         secret_path=secret_path,

@@ -31,6 +31,7 @@ def encode_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         model_uri=run.model_uri,
         model_commit=run.model_commit,
         model_digest=run.model_digest,
+        model_trusted=run.model_trusted,
         model_adapter=run.model_adapter,
         template_date=run.template_date,
         datasets=[source.model_copy(update={"share": None}) for source in run.datasets],

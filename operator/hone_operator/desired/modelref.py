@@ -105,15 +105,27 @@ def stored(models: Iterable[PinnedModel], platform: Platform) -> list[str]:
 def model_input(model: PinnedModel, platform: Platform) -> ModelInput:
     """The model as the trainer's plan names it."""
     return ModelInput(
-        path=str(Place.of(model.uri, platform).path), digest=model.digest, adapter=adapter_input(model, platform)
+        path=str(Place.of(model.uri, platform).path),
+        digest=model.digest,
+        adapter=adapter_input(model, platform),
+        trusted=trusted(model, platform),
     )
+
+
+def trusted(model: PinnedModel, platform: Platform) -> list[str] | None:
+    """Keys one of which must have signed the folder; none for the base that an adapter is for, which is no version."""
+    return platform.signing.trusted if model.digest is not None else None
 
 
 def adapter_input(model: PinnedModel, platform: Platform) -> ArtifactInput | None:
     """The adapter to merge first, if any."""
     if model.adapter_uri is None or model.adapter_digest is None:
         return None
-    return ArtifactInput(path=str(Place.of(model.adapter_uri, platform).path), digest=model.adapter_digest)
+    return ArtifactInput(
+        path=str(Place.of(model.adapter_uri, platform).path),
+        digest=model.adapter_digest,
+        trusted=platform.signing.trusted,
+    )
 
 
 def references(spec: Mapping[str, Any]) -> list[str]:

@@ -86,6 +86,11 @@ def verify(version: str, uid: str, number: int) -> str:
     return fit(version, f"verify-{digest(uid, number)}", 52)
 
 
+def sign(version: str, uid: str, number: int) -> str:
+    """The Job that signs a ModelVersion, attempt `number`."""
+    return fit(version, f"sign-{digest(uid, number)}", 52)
+
+
 def deliver(version: str, uid: str, key: str, number: int) -> str:
     """The Job that copies a ModelVersion elsewhere, attempt `number`."""
     return fit(version, f"deliver-{digest(uid, key, number)}", 52)

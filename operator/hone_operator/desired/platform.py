@@ -41,6 +41,25 @@ class PodLimits:
 
 
 @dataclass(frozen=True)
+class Signing:
+    """Who signs models, and whose signature counts."""
+
+    secret: str = ""
+    """Secret of each namespace with the private key; empty: somebody else signs, and Jobs only compare."""
+    public_keys: tuple[str, ...] = ()
+    """PEM; empty: no signature is made or looked at."""
+    fingerprints: frozenset[str] = frozenset()
+    """SHA-256 of each of them, as signatures name their key."""
+    required: bool = False
+    """Whether a model without such a signature is refused."""
+
+    @property
+    def trusted(self) -> list[str] | None:
+        """Keys by one of which a model must be signed that is used; None: it need not be signed."""
+        return list(self.public_keys) if self.required else None
+
+
+@dataclass(frozen=True)
 class Platform:
     """Everything that a desired object depends on in addition to the user's spec."""
 
@@ -84,6 +103,7 @@ class Platform:
     """Limits on downloads."""
     bounds: Bounds = field(default_factory=Bounds)
     pod_limits: PodLimits = field(default_factory=PodLimits)
+    signing: Signing = field(default_factory=Signing)
     queues: bool = False
     """Whether Kueue admits training Jobs that name a queue."""
     metrics_from: tuple[Mapping[str, Any], ...] = ()

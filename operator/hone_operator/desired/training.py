@@ -184,6 +184,7 @@ def _model(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> dic
         "model_commit": resolved.model_commit,
         "model_digest": version.digest,
         "model_version": version.name,
+        "model_trusted": modelref.trusted(version, platform),
         "model_adapter": modelref.adapter_input(version, platform),
     }
 

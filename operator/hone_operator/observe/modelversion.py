@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.states import DeliveryState
-from hone_operator.desired import names
+from hone_operator.desired import names, sign
 from hone_operator.desired.deliver import COMPONENT
 from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
@@ -25,13 +25,14 @@ class ModelVersionReader:
         """What is seen of the ModelVersion: its Jobs, claims that are missing, and its aliases."""
         status = body.get("status") or {}
         verified = bool(status.get("verifiedAt"))
+        signed = bool((status.get("signature") or {}).get("key"))
         done = {entry["key"] for entry in status.get("deliveries") or () if entry["state"] == DeliveryState.DELIVERED}
 
         def is_undigested(job: ObservedJob) -> bool:
             labels = job.body["metadata"].get("labels", {})
             if labels.get(names.COMPONENT) == COMPONENT:
                 return labels.get(names.CONTENT) not in done
-            return not verified
+            return not (signed if labels.get(names.COMPONENT) == sign.COMPONENT else verified)
 
         jobs = await self.children.jobs(body, is_undigested)
         namespace = body["metadata"]["namespace"]

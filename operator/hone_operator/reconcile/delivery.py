@@ -31,6 +31,8 @@ class ObservedDeliveries:
     missing_claims: frozenset[str] = frozenset()
     """Claims that are named and do not exist."""
     refusals: Sequence[Refusal] = ()
+    signed: bool = False
+    """Whether the artifacts have a signature, which is delivered with them."""
 
 
 def reconcile(draft: VersionDraft, spec: ModelVersionSpec, seen: ObservedDeliveries, platform: Platform) -> None:
@@ -57,10 +59,10 @@ def reconcile(draft: VersionDraft, spec: ModelVersionSpec, seen: ObservedDeliver
     _condition(draft, states)
 
 
-def waiting(draft: VersionDraft, spec: ModelVersionSpec) -> None:
-    """Set condition Delivered of a version whose files are not verified."""
+def waiting(draft: VersionDraft, spec: ModelVersionSpec, why: str) -> None:
+    """Set condition Delivered of a version that is not to be delivered yet. What was delivered stays in the status."""
     if spec.deliveries:
-        draft.conditions.set(ConditionType.DELIVERED, False, Reason.WAITING, "The files are not verified yet.")
+        draft.conditions.set(ConditionType.DELIVERED, False, Reason.WAITING, why)
 
 
 def _condition(draft: VersionDraft, states: Sequence[DeliveryStatus]) -> None:
@@ -137,7 +139,7 @@ class _One:
             yield Reason.PVC_NOT_FOUND, message, RECHECK_SECONDS
 
     def _begin(self, tries: Tries, number: int, again: str | None, old: Any) -> DeliveryStatus:
-        objects = deliver(self.draft.body, self.spec, self.parcel, number + 1, self.platform)
+        objects = deliver(self.draft.body, self.spec, self.parcel, number + 1, self.platform, signed=self.seen.signed)
         refused = [r for r in self.seen.refusals if r.name in {body["metadata"]["name"] for body in objects}]
         if final := final_refusal(refused):
             return _failed(self.parcel.target, self.parcel.key, final.code, final.message, number)

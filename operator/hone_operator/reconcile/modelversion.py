@@ -16,7 +16,7 @@ from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.verify import claims, verify
-from hone_operator.reconcile import delivery, retrying
+from hone_operator.reconcile import delivery, retrying, signing
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import VersionDraft, as_json
@@ -61,7 +61,7 @@ def reconcile(version: Mapping[str, Any], seen: ObservedForModelVersion, now: da
         # The status has all they say; failed ones stay, for their logs.
         draft.delete += [job.body for job in of_component(seen.jobs, "verify")]
         return _verified(draft, spec, seen, verified_at, platform)
-    delivery.waiting(draft, spec)
+    delivery.waiting(draft, spec, "The files are not verified yet.")
     return _verify(draft, spec, seen, observe_tries(of_component(seen.jobs, "verify")), platform)
 
 
@@ -159,8 +159,19 @@ def _verified(
 ) -> Outcome:
     draft.put(verifiedAt=at, downloadPod=as_json(platform.pod_image()))
     draft.conditions.set(ConditionType.VERIFIED, True, Reason.VERIFIED, "Every file matches its manifest.")
+    signature = signing.reconcile(draft, spec, seen.jobs, seen.refusals, platform)
+    if not signature.usable:
+        final = signature.settled
+        draft.ready(False, signature.reason, signature.message, reconciling=not final, stalled=final)
+        if signature.reason != Reason.SIGNING:
+            draft.tell_change(ConditionType.READY, warning=True)
+        delivery.waiting(draft, spec, f"The model is not signed yet: {signature.message}")
+        return draft.outcome()
     draft.ready(True, Reason.VERIFIED, "Every file matches its manifest.")
     draft.tell_change(ConditionType.READY)
-    deliveries = delivery.ObservedDeliveries(seen.jobs, seen.missing_targets, seen.refusals)
+    if not signature.settled:
+        delivery.waiting(draft, spec, f"The model is not signed yet: {signature.message}")
+        return draft.outcome()
+    deliveries = delivery.ObservedDeliveries(seen.jobs, seen.missing_targets, seen.refusals, signature.signed)
     delivery.reconcile(draft, spec, deliveries, platform)
     return draft.outcome()

@@ -40,6 +40,7 @@ MAY_WRITE: dict[str, set[str]] = {
     "encode": {"encoded"},
     "pods-of-a-dataset": set(),
     "verify": set(),
+    "sign": {"models/x/adapter", "models/x/full"},
     "deliver-image": set(),
     "deliver-volume": set(),
     "sweep": {""},

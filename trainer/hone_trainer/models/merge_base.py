@@ -17,7 +17,7 @@ from hone_api.failures import FailureCode
 from hone_api.plan import ModelInput, TrainingPlan
 from hone_trainer.errors import TrainerError
 from hone_trainer.imports import uncollected
-from hone_trainer.store import folders, manifest
+from hone_trainer.store import folders, manifest, signature
 
 FOLDER = "base"
 """Name of the merged base in the run's work folder."""
@@ -33,16 +33,17 @@ def prepare(plan: TrainingPlan, first: bool) -> TrainingPlan:
 
     Raises:
         StoreError: ManifestMismatch, if a file of a model differs from what was pinned or is not listed. Every file is
-            hashed, once on each node.
+            hashed, once on each node. SignatureMissing or SignatureInvalid, where the plan wants signatures.
         TrainerError: StorageError, if the first node did not merge in time.
     """
-    base = ModelInput(path=plan.model_path, digest=plan.model_digest, adapter=plan.model_adapter)
+    base = ModelInput(
+        path=plan.model_path, digest=plan.model_digest, adapter=plan.model_adapter, trusted=plan.model_trusted
+    )
     models = {FOLDER: base, **{f"models/{name}": model for name, model in plan.models.items()}}
     for model in models.values():
-        if model.digest is not None:
-            manifest.verify(model.path, model.digest)
+        signature.compare(model)
         if model.adapter is not None:
-            manifest.verify(model.adapter.path, model.adapter.digest)
+            signature.compare(model.adapter)
     prepared = {name: whole(model, Path(plan.work_path) / name, first) for name, model in models.items()}
     others = {name: prepared[f"models/{name}"] for name in plan.models}
     return plan.model_copy(update={"model_path": prepared[FOLDER].path, "models": others})

@@ -37,7 +37,7 @@ from hone_trainer.reporting import live, phases
 from hone_trainer.reporting.live import Reporters
 from hone_trainer.run import apart, preflight
 from hone_trainer.signals import Stop
-from hone_trainer.store import contents, folders, manifest
+from hone_trainer.store import contents, folders, manifest, signature
 
 if TYPE_CHECKING:
     from hone_trainer.training.method import TrainingMethod
@@ -194,11 +194,13 @@ def _policy(plan: TrainingPlan, base: Base) -> Policy:
 def _checked_base(plan: TrainingPlan) -> Base:
     """Config and tokenizer of the base, each file of them as the plan pins it; the weights are not read."""
     adapter = plan.model_adapter
-    for folder, digest in (
-        (plan.model_path, plan.model_digest),
-        (adapter and adapter.path, adapter and adapter.digest),
+    for folder, digest, trusted in (
+        (plan.model_path, plan.model_digest, plan.model_trusted),
+        (adapter and adapter.path, adapter and adapter.digest, adapter and adapter.trusted),
     ):
         if folder and digest:
+            if trusted:
+                signature.verify(folder, digest, trusted)
             manifest.verify(folder, digest, hashed=lambda path: not path.endswith(".safetensors"))
     return base_model.open_base(plan.model_path, tokenizer_path=adapter.path if adapter else None)
 

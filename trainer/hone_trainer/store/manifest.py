@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST, MAX_BYTES, Entry, Manifest, manifest_digest
+from hone_api.manifest import ADDED, MANIFEST, MAX_BYTES, Entry, Manifest, manifest_digest
 from hone_trainer.errors import StoreError
 
 _CHUNK = 4 * 2**20
@@ -131,7 +131,9 @@ def _read_manifest(root: Path) -> bytes:
 
 
 def _files(root: Path) -> list[str]:
-    """Relative paths of all files below root except its manifest, sorted. Links and devices are refused."""
+    """Relative paths of all files below root except its manifest and what is added to it, sorted. Links and devices are
+    refused."""
+    own = {root / name for name in (MANIFEST, *ADDED)}
     scan: list[Path] = []
     todo = [root]
     while todo:  # no recursion: whoever made the folder chose how deep it is
@@ -141,7 +143,7 @@ def _files(root: Path) -> list[str]:
             elif not stat.S_ISREG(mode):
                 name = path.relative_to(root).as_posix()
                 raise _mismatch(root, [f"{name}: neither a file nor a folder (links are refused)"])
-            elif path != root / MANIFEST:
+            elif path not in own:
                 scan.append(path)
     return [path.relative_to(root).as_posix() for path in sorted(scan)]
 

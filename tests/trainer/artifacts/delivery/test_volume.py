@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from signing_key import Key
 
 from hone_trainer.artifacts.delivery import deliver, volume
 from hone_trainer.artifacts.delivery.original import Original
@@ -65,3 +66,23 @@ def test_an_altered_original_is_not_delivered(model: Model, plan: Any, tmp_path:
         deliver.run(plan)
     assert (caught.value.code, "is not delivered" in caught.value.message) == ("ManifestMismatch", True)
     assert not (tmp_path / "volume" / "team" / "tutor-v3").exists()
+
+
+def test_the_signature_goes_along_and_is_compared_first(model: Model, tmp_path: Path) -> None:
+    key, other = Key(tmp_path / "key"), Key(tmp_path / "other")
+    key.sign(model.folder, model.digest)
+    artifact = {"path": str(model.folder), "digest": model.digest, "trusted": [key.public]}
+    target = {"targetPath": str(tmp_path / "volume")}
+    with pytest.raises(TrainerError) as caught:
+        deliver.run(model.plan("pvc://models", artifact={**artifact, "trusted": [other.public]}, **target))
+    assert caught.value.code == "SignatureInvalid"
+    assert not (tmp_path / "volume").exists()
+    plan = model.plan("pvc://models", artifact=artifact, **target)
+    deliver.run(plan)
+    there = tmp_path / "volume" / "tutor-v3"
+    assert read(there) == model.files()
+    assert (there / "model.sig").is_file()
+    (there / "model.sig").write_text("{}")
+    with pytest.raises(TrainerError) as caught:
+        deliver.run(plan)
+    assert caught.value.code == "DestinationOccupied"

@@ -26,9 +26,10 @@ def run(plan: DeliverPlan, resolver: Resolver = resolve) -> DeliverResult:
     """Deliver the plan's artifact.
 
     Raises:
-        TrainerError: Destination…, DeliveryDamaged, ManifestMismatch, SecretNotFound or SecretKeyNotFound.
+        TrainerError: Destination…, DeliveryDamaged, ManifestMismatch, SignatureMissing, SignatureInvalid,
+            SecretNotFound or SecretKeyNotFound.
     """
-    original = Original.of(plan.artifact.path, plan.artifact.digest)
+    original = Original.of(plan.artifact.path, plan.artifact.digest, plan.artifact.trusted)
     until = time.monotonic() + max(plan.limits.timeout_seconds, original.size_bytes / SLOWEST)
     with TaskProgress(f"deliver {plan.name} to {plan.target.uri}") as progress:
         try:

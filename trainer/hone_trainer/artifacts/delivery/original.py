@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST, Entry, manifest_digest
+from hone_api.manifest import ADDED, MANIFEST, Entry, manifest_digest
 from hone_trainer.errors import StoreError
-from hone_trainer.store import manifest
+from hone_trainer.store import manifest, signature
 
 CHUNK = 4 * 2**20
 
 
 @dataclass(frozen=True)
 class Original:
-    """A folder with a manifest. files are what the manifest lists; digest is 'sha256:' and the SHA-256 of the
-    manifest."""
+    """A folder with a manifest. files are what the manifest lists and, in a signed folder, what was added to it; digest
+    is 'sha256:' and the SHA-256 of the manifest."""
 
     folder: Path
     digest: str
     files: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, folder: str | Path, digest: str) -> Original:
+    def of(cls, folder: str | Path, digest: str, trusted: Sequence[str] | None = None) -> Original:
         """The folder of this digest; the content of its files is compared when it is read.
 
+        Args:
+            trusted: keys one of which must have signed the folder; none: it goes without a signature.
+
         Raises:
-            StoreError: ManifestMismatch.
+            StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid.
         """
         manifest.verify(folder, digest, hashed=lambda path: False)
-        return cls(Path(folder), digest, tuple(manifest.read_entries(folder)))
+        files = manifest.read_entries(folder)
+        if trusted:
+            signature.verify(folder, digest, trusted)
+            files += [_entry(Path(folder) / name) for name in ADDED if (Path(folder) / name).is_file()]
+        return cls(Path(folder), digest, tuple(files))
+
+    @property
+    def added(self) -> tuple[Entry, ...]:
+        """Those of the files that the manifest does not list."""
+        return tuple(entry for entry in self.files if entry.path in ADDED)
 
     @property
     def size_bytes(self) -> int:
@@ -72,3 +84,8 @@ class Original:
         with open(self.folder / entry.path, "rb") as file:
             while piece := file.read(CHUNK):
                 yield piece
+
+
+def _entry(path: Path) -> Entry:
+    content = path.read_bytes()
+    return Entry(path=path.name, size=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,15 @@ def _compare(folder: Path, original: Original, code: FailureCode) -> None:
     """Every byte in the folder with the original's manifest, read again from the volume."""
     try:
         manifest.verify(folder, original.digest)
+        for entry in original.added:
+            if not (folder / entry.path).is_file() or _hash(folder / entry.path) != entry.sha256:
+                raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{folder}: {entry.path} is another one")
     except StoreError as error:
         if code is FailureCode.DELIVERY_DAMAGED:
             folders.remove(folder)  # the next attempt copies it again
         raise TrainerError(code, error.message) from None
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

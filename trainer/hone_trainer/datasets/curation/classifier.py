@@ -11,7 +11,7 @@ from hone_trainer.datasets.rows import Record
 from hone_trainer.datasets.texts import joined
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.models import merge_base, safe_config
-from hone_trainer.store import manifest
+from hone_trainer.store import signature
 
 _BATCH = 16
 _LONGEST = 1024
@@ -36,8 +36,9 @@ class Classifier:
     def __init__(self, model: ModelInput, label: str | None, room: Path) -> None:
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-        if model.digest is not None:
-            manifest.verify(model.path, model.digest)
+        for part in (model, model.adapter):
+            if part is not None:
+                signature.compare(part)
         path = merge_base.whole(model, room / "merged", first=True).path
         safe_config.refuse_code(Path(path))
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)

@@ -1,0 +1,73 @@
+"""SLSA provenance 1.0 of a ModelVersion, from its record."""
+
+from typing import Any
+
+from hone_api.modelversion import BaseModelLineage, ModelVersionSpec, Stage
+from hone_operator import __version__
+
+BUILDER = "https://hone.dev/operator"
+BUILD_TYPE = "https://hone.dev/FineTuneJob/v1alpha1"
+
+
+def predicate(name: str, namespace: str, spec: ModelVersionSpec) -> dict[str, Any]:
+    """The same for the same record: how the model was made, and from what.
+
+    Args:
+        name: of the ModelVersion.
+        namespace: its namespace.
+        spec: its record.
+    """
+    lineage = spec.lineage
+    return {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {
+                "method": lineage.method,
+                "seed": lineage.seed,
+                "hyperParameters": lineage.hyper_parameters,
+            },
+            "internalParameters": {
+                "modelVersion": name,
+                "namespace": namespace,
+                "model": spec.model_name,
+                "version": spec.version,
+                "job": lineage.job.to_json(),
+                "evaluation": [number.to_json() for number in spec.evaluation.numbers],
+            },
+            "resolvedDependencies": [each for stage in (lineage, *lineage.ancestors) for each in _dependencies(stage)],
+        },
+        "runDetails": {
+            "builder": {"id": BUILDER, "version": {"hone": __version__}},
+            "metadata": {
+                "invocationId": lineage.job.uid,
+                **({"finishedOn": lineage.finished_at} if lineage.finished_at else {}),
+            },
+        },
+    }
+
+
+def _dependencies(stage: Stage) -> list[dict[str, Any]]:
+    """Resource descriptors of what a run read."""
+    rows = [
+        {
+            "name": f"{each.name}/{each.split}",
+            "digest": {"sha256": each.digest.removeprefix("sha256:")},
+            "annotations": {k: v for k, v in (("rows", each.rows), ("tokens", each.tokens)) if v is not None},
+        }
+        for each in stage.datasets
+    ]
+    image = [{"name": "trainer", **_image(stage.image)}] if stage.image else []
+    return [_base(stage.base_model), *rows, *image]
+
+
+def _base(base: BaseModelLineage) -> dict[str, Any]:
+    descriptor: dict[str, Any] = {"name": "base", "uri": base.uri}
+    if base.commit:
+        kind, _, digest = base.commit.rpartition(":")
+        descriptor["digest"] = {kind or "gitCommit": digest}
+    return descriptor
+
+
+def _image(image: str) -> dict[str, Any]:
+    _, _, digest = image.partition("@sha256:")
+    return {"uri": image, **({"digest": {"sha256": digest}} if digest else {})}

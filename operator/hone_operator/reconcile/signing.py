@@ -1,0 +1,132 @@
+"""The signature of a ModelVersion whose files match: one Job for each attempt, and what follows without one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.failures import Retry
+from hone_api.modelversion import ModelVersionSpec, SignatureStatus
+from hone_api.report import SignResult
+from hone_api.states import AnyReason, ConditionType, Reason
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.sign import COMPONENT, sign
+from hone_operator.reconcile import retrying
+from hone_operator.reconcile.observed import of_component
+from hone_operator.reconcile.outcome import Refusal
+from hone_operator.reconcile.outcome_builder import VersionDraft, as_json
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.refusals import final_refusal
+from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
+
+RECHECK_SECONDS = 15.0
+SIGNED = "A key of the platform has signed every file."
+WORKING = "The files are being signed."
+
+
+@dataclass(frozen=True)
+class SignatureVerdict:
+    """What the signature lets happen."""
+
+    usable: bool
+    """Whether the model may be used: it is signed, or need not be."""
+    settled: bool
+    """Whether waiting changes nothing."""
+    signed: bool
+    reason: AnyReason
+    message: str
+
+
+UNASKED = SignatureVerdict(usable=True, settled=True, signed=False, reason=Reason.VERIFIED, message="")
+
+
+def reconcile(
+    draft: VersionDraft,
+    spec: ModelVersionSpec,
+    jobs: Sequence[ObservedJob],
+    refusals: Sequence[Refusal],
+    platform: Platform,
+) -> SignatureVerdict:
+    """The next step to the signature of a verified ModelVersion; sets condition Signed where the platform has keys."""
+    own = of_component(jobs, COMPONENT)
+    if not platform.signing.public_keys:
+        draft.delete += [job.body for job in own]
+        return UNASKED
+    before: Any = draft.old.get("signature") or {}
+    if before.get("key") in platform.signing.fingerprints:
+        draft.delete += [job.body for job in own]  # the status has all they say
+        return _signed(draft, platform)
+    return _Attempts(draft, spec, refusals, platform, observe_tries(own), before.get("tries") or 0).step()
+
+
+def _signed(draft: VersionDraft, platform: Platform) -> SignatureVerdict:
+    draft.conditions.set(ConditionType.SIGNED, True, Reason.SIGNED, SIGNED)
+    draft.tell_change(ConditionType.SIGNED)
+    return SignatureVerdict(usable=True, settled=True, signed=True, reason=Reason.SIGNED, message=SIGNED)
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """The signature of one version that has none yet."""
+
+    draft: VersionDraft
+    spec: ModelVersionSpec
+    refusals: Sequence[Refusal]
+    platform: Platform
+    tries: Tries
+    counted: int
+
+    def step(self) -> SignatureVerdict:
+        """What is known, after the next Job was requested if one is due."""
+        tries, draft = self.tries, self.draft
+        number = max(tries.number, self.counted)
+        if tries.ending and isinstance(tries.ending.result, SignResult) and tries.job and not tries.cause:
+            key = tries.ending.result.key
+            if key in self.platform.signing.fingerprints:
+                draft.put(signature=as_json(SignatureStatus(key=key, signed_at=tries.job.ended_at, tries=number)))
+                draft.delete += [tries.job.body, *tries.older]
+                return _signed(draft, self.platform)
+            return self._begin(number, None)  # the keys were replaced while it ran
+        cause = tries.cause or timed_out(tries, draft.now, self.platform.start_timeout_seconds)
+        if cause and (cause.retry is Retry.NEVER or tries.cause is None):
+            draft.delete += [tries.job.body] if tries.active and tries.job else []
+            return self._unsigned(cause.code, cause.message, final=True)
+        if tries.active and tries.job:
+            return self._underway(tries.job, number)
+        start = tries.next_start()
+        if cause and start and start > draft.now:
+            draft.check_in(draft.until(start))
+            return self._unsigned(cause.code, retrying.later(cause.advice, number + 1, start))
+        return self._begin(number, retrying.underway(cause.advice, number + 1) if cause else None)
+
+    def _underway(self, job: ObservedJob, number: int) -> SignatureVerdict:
+        self.draft.await_start(job)
+        if self.tries.obstacle:
+            self.draft.check_in(RECHECK_SECONDS)
+        if number > 1 and self.draft.conditions.failed_before(ConditionType.SIGNED):
+            return self._unsigned(*retrying.still(self.draft.conditions.before(ConditionType.SIGNED), self.tries))
+        if self.tries.obstacle:
+            return self._unsigned(self.tries.obstacle.reason, self.tries.obstacle.message)
+        return self._unsigned(Reason.SIGNING, WORKING)
+
+    def _begin(self, number: int, again: str | None) -> SignatureVerdict:
+        draft, tries = self.draft, self.tries
+        objects = sign(draft.body, self.spec, number + 1, self.platform)
+        draft.create += objects
+        draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+        draft.put(signature=as_json(SignatureStatus(tries=number + 1)))
+        refused = [r for r in self.refusals if r.name in {body["metadata"]["name"] for body in objects}]
+        if final := final_refusal(refused):
+            return self._unsigned(final.code, final.message, final=True)
+        for refusal in refused:
+            draft.check_in(RECHECK_SECONDS)
+            return self._unsigned(refusal.reason, refusal.message)
+        if again and tries.cause:
+            return self._unsigned(tries.cause.code, again)
+        return self._unsigned(Reason.SIGNING, WORKING)
+
+    def _unsigned(self, reason: AnyReason, message: str, final: bool = False) -> SignatureVerdict:
+        self.draft.conditions.set(ConditionType.SIGNED, False, reason, message)
+        if reason != Reason.SIGNING:
+            self.draft.tell_change(ConditionType.SIGNED, warning=True)
+        usable = not self.platform.signing.required
+        return SignatureVerdict(usable=usable, settled=final, signed=False, reason=reason, message=message)

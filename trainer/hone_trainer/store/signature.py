@@ -1,0 +1,173 @@
+"""model.sig: a signature of OpenSSF model signing 1.x over all files of a complete folder.
+
+The signature lists the SHA-256 of each file. Whoever compares the files with the manifest, and the manifest with the
+signature, has compared them with the signature: the files are read once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+from hone_api.failures import FailureCode
+from hone_api.manifest import MANIFEST, PROVENANCE, SIGNATURE
+from hone_api.plan import ArtifactInput, ModelInput
+from hone_trainer.errors import StoreError
+from hone_trainer.store import manifest
+
+_MAX_BYTES = 32 * 2**20
+"""Of a model.sig: a manifest's worth of files, in base64."""
+
+
+def verify(folder: str | Path, digest: str, trusted: Sequence[str]) -> str:
+    """Compare the folder's signature with its manifest; the content of the listed files is not read.
+
+    Args:
+        folder: a folder with a manifest.json of this digest.
+        digest: 'sha256:' and the SHA-256 of manifest.json.
+        trusted: PEM of public keys; one of them must have signed.
+
+    Returns:
+        SHA-256 of the PEM of the key that signed.
+
+    Raises:
+        StoreError: SignatureMissing, SignatureInvalid, or ManifestMismatch for a manifest with another digest.
+    """
+    root = Path(folder)
+    expected = _contents(root, digest)
+    key, signed = _opened(root / SIGNATURE, trusted)
+    if problems := _differences(expected, signed):
+        raise _invalid(root / SIGNATURE, f"it is over other files: {'; '.join(problems)}")
+    return key
+
+
+def compare(model: ModelInput | ArtifactInput) -> None:
+    """Every file of a folder with its manifest, and the manifest with its signature where one is wanted.
+
+    Raises:
+        StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid.
+    """
+    if model.digest is None:
+        return
+    if model.trusted:
+        verify(model.path, model.digest, model.trusted)
+    manifest.verify(model.path, model.digest)
+
+
+def write(folder: str | Path, digest: str, private_key: Path, trusted: Sequence[str]) -> str:
+    """Hash every file of the folder and sign them; a signature that counts stays as it is.
+
+    Args:
+        folder: a folder with a manifest.json of this digest; model.sig is written to it, complete or not at all.
+        digest: 'sha256:' and the SHA-256 of manifest.json.
+        private_key: file with the PEM of an unencrypted elliptic curve key.
+        trusted: PEM of public keys; the private key's own must be one of them.
+
+    Returns:
+        SHA-256 of the PEM of the key that signed.
+
+    Raises:
+        StoreError: ManifestMismatch, if a file differs from the manifest; SigningKeyUnusable.
+    """
+    root = Path(folder)
+    try:
+        return verify(root, digest, trusted)
+    except StoreError as error:
+        if error.code == FailureCode.MANIFEST_MISMATCH:
+            raise
+    expected = _contents(root, digest)
+    with tempfile.TemporaryDirectory(prefix="hone-sign-") as scratch:
+        made = Path(scratch) / SIGNATURE
+        _sign(root, private_key, made)
+        try:
+            key, signed = _opened(made, trusted)
+        except StoreError:
+            message = f"the public key of {private_key.name} is not one of signing.publicKeys of the chart"
+            raise StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message) from None
+        if problems := _differences(expected, signed):
+            raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{root}: {'; '.join(problems)}: it is not signed")
+        manifest.write_atomically(root / SIGNATURE, made.read_bytes())
+    return key
+
+
+def _contents(root: Path, digest: str) -> dict[str, str]:
+    """SHA-256 of every file that the signature covers, by path; those of the files are the manifest's."""
+    if (actual := manifest.digest_of(root)) != digest:
+        message = f"{root}: {MANIFEST}: digest is {actual}, expected {digest}"
+        raise StoreError(FailureCode.MANIFEST_MISMATCH, message)
+    contents = {entry.path: entry.sha256 for entry in manifest.read_entries(root)}
+    contents[MANIFEST] = digest.removeprefix("sha256:")
+    if os.path.lexists(root / PROVENANCE):
+        contents[PROVENANCE] = hashlib.sha256(_read(root / PROVENANCE)).hexdigest()
+    return contents
+
+
+def _differences(expected: Mapping[str, str], signed: Mapping[str, str]) -> list[str]:
+    """The first ten."""
+    problems = [f"{path}: not signed" for path in sorted(expected.keys() - signed.keys())]
+    problems += [f"{path}: signed, but not in the manifest" for path in sorted(signed.keys() - expected.keys())]
+    both = sorted(expected.keys() & signed.keys())
+    problems += [f"{path}: another content was signed" for path in both if expected[path] != signed[path]]
+    return problems[:10]
+
+
+def _sign(root: Path, private_key: Path, target: Path) -> None:
+    from model_signing import hashing, signing
+
+    every_file = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+    try:
+        signer = signing.Config().use_elliptic_key_signer(private_key=private_key)
+    except (ValueError, TypeError, AttributeError) as error:
+        message = f"{private_key.name} cannot be used: {type(error).__name__}"  # its words may quote the key
+        raise StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message) from None
+    signer.set_hashing_config(every_file).sign(root, target)
+
+
+def _opened(path: Path, trusted: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """(key, SHA-256 of each signed file by path) of a signature by one of the keys."""
+    if not os.path.lexists(path):
+        raise StoreError(FailureCode.SIGNATURE_MISSING, f"{path.parent} has no {path.name}")
+    _read(path)
+    from model_signing._signing.sign_ec_key import Verifier
+    from model_signing._signing.sign_sigstore_pb import Signature
+
+    with tempfile.TemporaryDirectory(prefix="hone-keys-") as scratch, redirect_stdout(StringIO()):
+        for number, pem in enumerate(trusted):
+            file = Path(scratch) / f"{number}.pem"
+            file.write_text(pem)
+            try:
+                signed = Verifier(file).verify(Signature.read(path))
+            except Exception:  # whoever can write the folder chose its bytes: whatever is wrong, it does not count
+                continue
+            digests = {str(d.identifier): d.digest for d in signed.resource_descriptors()}
+            return fingerprint(pem), {
+                name: d.digest_hex if d.algorithm == "sha256" else d.algorithm for name, d in digests.items()
+            }
+    raise _invalid(path, f"none of the {len(trusted)} keys of this platform has signed it")
+
+
+def fingerprint(pem: str) -> str:
+    """SHA-256 of a public key's PEM, as signatures name their key."""
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_public_key(pem.encode())
+    text = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(text).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    """A file that was added to the folder; a link or a huge one is refused."""
+    mode = path.lstat()
+    if not stat.S_ISREG(mode.st_mode) or mode.st_size > _MAX_BYTES:
+        raise _invalid(path, f"not a file of at most {_MAX_BYTES} bytes")
+    return path.read_bytes()
+
+
+def _invalid(path: Path, why: str) -> StoreError:
+    return StoreError(FailureCode.SIGNATURE_INVALID, f"{path}: {why}")
