@@ -347,6 +347,14 @@ class FineTuneJobStatus(ApiModel):
         "points later does not change this.",
     )
     memory: Memory | None = Field(default=None, description="Memory of one pod.")
+    estimated_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Estimated time of the training steps on the slowest of resources.gpuProducts, without evaluation, "
+        "set before the first attempt. Rough: it assumes 35 % of the peak of the GPU's data sheet. Absent on CPUs, for "
+        "a GPU that Hone does not know, and for methods that sample answers (PPO, GRPO).",
+    )
     attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
         default=None, description="Attempts, oldest first."
     )

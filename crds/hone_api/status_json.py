@@ -236,6 +236,7 @@ class FineTuneJobStatusJson(TypedDict, total=False):
     resolved: ResolvedJson | None
     baseModelVersion: str | None
     memory: MemoryJson | None
+    estimatedSeconds: int | None
     attempts: list[AttemptJson] | None
     goodput: GoodputJson | None
     queue: QueueJson | None

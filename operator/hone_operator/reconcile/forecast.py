@@ -7,13 +7,14 @@ from typing import Any
 from hone_api.combinations import expert_problems
 from hone_api.estimate import gpus
 from hone_api.estimate.advice import advise
+from hone_api.estimate.cost import seconds
 from hone_api.estimate.memory import Estimate, Setup, estimate, gib, of_vllm
 from hone_api.estimate.micro_batch import longest_sequence, setup
 from hone_api.estimate.savings import change_that_fits
 from hone_api.estimate.shape import ModelShape
 from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import Method
+from hone_api.methods import METHODS, Method
 from hone_api.states import ConditionType, Reason
 from hone_api.status_json import MemoryJson
 from hone_operator.desired import memory
@@ -42,7 +43,10 @@ def look_ahead(draft: JobDraft, spec: FineTuneJobSpec, model: BaseModel, dataset
         plans = {name: _setup(spec, model.shape, model.teacher, datasets, gpu) for name, gpu in devices.items()}
         estimates = {name: estimate(s) for name, s in plans.items()}
         largest = max(rooms, key=rooms.__getitem__)
-        draft.put(memory=_memory(spec, estimates[largest]))
+        draft.put(
+            memory=_memory(spec, estimates[largest]),
+            estimatedSeconds=_training_seconds(spec, plans, devices, _trained_tokens(spec, datasets)),
+        )
         if all(rooms.values()):  # on an unknown device it may fit
             cause = _misfit(spec, largest, plans[largest], estimates[largest])
         if plans[largest].adapts_experts and (wrong := expert_problems(spec.adapter)):
@@ -102,6 +106,24 @@ def _tokens(spec: FineTuneJobSpec, datasets: Datasets) -> int:
     """Tokens of the training rows, as counted by the Datasets; 0 if a Dataset has no count."""
     means = [s.get("mean", 0) for s in _statistics(spec, datasets)]
     return round(_rows(spec, datasets) * sum(means) / len(means)) if all(means) else 0
+
+
+def _trained_tokens(spec: FineTuneJobSpec, datasets: Datasets) -> float:
+    """Tokens of all passes over the training rows; 0 if a Dataset has no count."""
+    tokens, training = _tokens(spec, datasets), spec.training
+    if training.max_steps is None:
+        return tokens * float(training.epochs or 1)
+    return tokens / max(1, _rows(spec, datasets)) * training.max_steps * training.batch_size
+
+
+def _training_seconds(
+    spec: FineTuneJobSpec, plans: Mapping[str, Setup], devices: Mapping[str, gpus.Gpu | None], tokens: float
+) -> int | None:
+    """The value of status.estimatedSeconds."""
+    known = {name: gpu for name, gpu in devices.items() if gpu}
+    if METHODS[spec.method].samples or not tokens or len(known) < len(devices):
+        return None
+    return math.ceil(max(seconds(plans[name], math.ceil(tokens), gpu.tflops) for name, gpu in known.items()))
 
 
 def _statistics(spec: FineTuneJobSpec, datasets: Datasets) -> list[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -91,6 +92,31 @@ def test_the_pass_that_is_estimated_fits_into_the_smallest_gpu(world, new_life, 
     )
     fixed.tick(61)
     assert kept == next(t["bytes"] for t in fixed.status["memory"]["terms"] if t["name"] == "activations")
+
+
+@pytest.mark.parametrize(
+    ("products", "training", "factor"),
+    [
+        (["NVIDIA-A100-80GB"], {}, 1),
+        (["NVIDIA-A100-80GB"], {"epochs": "3"}, 3),
+        (["NVIDIA-A100-80GB"], {"maxSteps": 225, "batchSize": 8}, 2),
+        (["NVIDIA-A100-80GB", "NVIDIA-H100-80GB"], {}, 1),
+        (["NVIDIA-A40", "NVIDIA-A100-80GB"], {}, 312 / 150),
+        (["NVIDIA-A100-80GB", "ACME-9000"], {}, None),
+        ([], {}, None),
+    ],
+)
+def test_the_time_of_training_is_known_before_the_first_step(world, new_life, products, training, factor):
+    """7 billion weights, two operations each in the forward pass and two in the backward pass, and attention's."""
+    resources = {"gpusPerNode": 1, "gpuProducts": products} if products else {"memory": "64Gi"}
+    life = fetched(world, new_life, resources=resources, training={"microBatchSize": 1, **training})
+    status = life.datasets["rows"]["status"]
+    status["splits"], status["tokens"] = [{"name": "train", "rows": 900}], {"mean": 500, "max": 600}
+    life.tick(61)
+    shape = life.status["resolved"]["modelShape"]
+    flops = 450_000 * (4 * shape["parameters"] + 6 * shape["layers"] * shape["query"] * 600)
+    expected = factor and math.ceil(factor * flops / (0.35 * 312e12))
+    assert life.status.get("estimatedSeconds") == expected
 
 
 def test_what_may_get_a_gpu_that_nobody_knows_is_not_refused(world, new_life, conditions):
