@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from hone_api.dataset import Refresh
 from hone_api.meta import (
     CONDITIONS,
     MAX_COUNT,
@@ -13,8 +14,11 @@ from hone_api.meta import (
     ApiModel,
     Column,
     Condition,
+    Digest,
+    Duration,
     Kind,
     Name,
+    Percent,
     Rule,
     ShortText,
     SignedDecimal,
@@ -98,6 +102,61 @@ class VersionRetention(ApiModel):
     )
 
 
+class RetrainRows(ApiModel):
+    """How many rows must have changed. New and removed rows count; a row that was edited counts as both."""
+
+    rules = (
+        Rule(
+            "has(self.atLeast) != has(self.share)",
+            "set exactly one of atLeast and share, e.g. atLeast: 500",
+            holds=lambda rows: (rows.at_least is None) != (rows.share is None),
+        ),
+    )
+    at_least: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="Number of rows. Alternative: share.")
+    share: Percent | None = Field(
+        default=None, description="Percentage of the present rows, e.g. 10%. Alternative: atLeast."
+    )
+
+
+class Retrain(ApiModel):
+    """When a job of this model is repeated on new rows. One job at a time; the operator creates and owns the jobs."""
+
+    rules = (
+        Rule(
+            "has(self.rows) || has(self.times)",
+            "set rows, times or both",
+            holds=lambda retrain: retrain.rows is not None or retrain.times is not None,
+        ),
+    )
+    fine_tune_job: Name = Field(
+        description="FineTuneJob of the namespace whose spec is repeated, on the present content of its Datasets. It "
+        "must make a model of this name, and must not be deleted while it is named here. To start from the champion, "
+        "let its spec.model.uri be models://<this model>@<alias>."
+    )
+    rows: RetrainRows | None = Field(
+        default=None, description="Train when so many rows changed since the last job. Default: rows do not count."
+    )
+    times: Refresh | None = Field(
+        default=None,
+        description="Train at these times if any row changed, however few. every counts from the last job. Default: "
+        "none.",
+    )
+    min_interval: Duration = Field(
+        default="24h", description="Least time from the start of one job of this model to the next. Default 24h."
+    )
+    quiet_period: Duration = Field(
+        default="10m", description="How long the Datasets must be unchanged before a job starts. Default 10m."
+    )
+    gpu_hours_per_month: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_COUNT,
+        description="GPU hours of the jobs that this creates, in a calendar month of UTC: once they are used, no job "
+        "is created before the next month. A job that runs is not stopped. Default: no limit.",
+    )
+    suspend: bool = Field(default=False, description="True: create no job. Default false.")
+
+
 class ModelSpec(ApiModel):
     """What people decide about a model of this name. The operator creates an empty Model and never changes its spec."""
 
@@ -121,6 +180,30 @@ class ModelSpec(ApiModel):
         default=None,
         description="Which versions are deleted when newer ones exist. What happens to the files of a deleted version "
         "is its own deletionPolicy. Default: none is deleted.",
+    )
+    retrain: Retrain | None = Field(default=None, description="Training again when rows change. Default: never.")
+
+
+class RetrainDataset(ApiModel):
+    """What changed in a Dataset since a job trained on it."""
+
+    name: Name = Field(description="Name of the Dataset.")
+    digest: Digest = Field(description="Digest of its present content.")
+    trained: Digest = Field(description="Digest of the content that the last job started with.")
+    changed_rows: int = Field(ge=0, le=MAX_COUNT, description="Rows that were added or removed in between.")
+    changed_at: Timestamp | None = Field(default=None, description="When the operator last saw new content.")
+
+
+class RetrainStatus(ApiModel):
+    """What spec.retrain depends on; condition UpToDate has the result."""
+
+    datasets: Annotated[list[RetrainDataset], Field(max_length=32)] = Field(
+        default_factory=list, description="The Datasets of the repeated job."
+    )
+    last_job: Name | None = Field(default=None, description="The job that was created last.")
+    last_start: Timestamp | None = Field(default=None, description="When the newest job of this model was created.")
+    gpu_seconds: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="GPU seconds of this month, of the created jobs that exist."
     )
 
 
@@ -185,6 +268,7 @@ class ModelStatus(ApiModel):
     candidates: Annotated[list[PromotionCandidate], Field(max_length=MAX_CANDIDATES)] | None = Field(
         default=None, description="The newest versions and what keeps them from being promoted; with spec.promotion."
     )
+    retrain: RetrainStatus | None = Field(default=None, description="What spec.retrain depends on.")
     summary: ShortText | None = Field(default=None, description="The aliases in one line, for display.")
 
 
@@ -203,6 +287,7 @@ MODEL = Kind(
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
         Column("Age", ".metadata.creationTimestamp", type="date"),
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
+        Column("Retrain", '.status.conditions[?(@.type=="UpToDate")].reason', priority=1),
     ),
     rules=(
         Rule(

@@ -47,7 +47,11 @@ class ConditionType(State):
     FAILED = "Failed", "The run ended without a usable model"
     FINISHED = "Finished", "Succeeded or Failed: one condition to wait for"
     ADVISED = "Advised", "Something looks wrong but does not end the run; the message says what"
-    UP_TO_DATE = "UpToDate", "The content is what the source had at the last check, with `spec.refresh`"
+    UP_TO_DATE = (
+        "UpToDate",
+        "The content is what the source had at the last check, with `spec.refresh`; of a Model: the newest rows were "
+        "trained on, with `spec.retrain`",
+    )
     REVIEW_PENDING = "ReviewPending", "Generated rows wait for a person"
     VERIFIED = "Verified", "Every file of the model matches its manifest"
     SIGNED = "Signed", "Every artifact has a signature by a key of the platform; absent where it names none"
@@ -87,7 +91,7 @@ CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
         ConditionType.SERVABLE,
         ConditionType.DELIVERED,
     ),
-    _MODEL: (*KSTATUS, ConditionType.ACCEPTED),
+    _MODEL: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.UP_TO_DATE),
 }
 """By kind."""
 
@@ -183,6 +187,14 @@ class Reason(State):
     VERSION_EXPIRED = "VersionExpired", "A ModelVersion is deleted because newer ones exist, by spec.retention (Event)"
     ALIAS_MOVED = "AliasMoved", "An alias points to another version (Event)"
     ALIAS_LOST = "AliasLost", "An alias points nowhere any more, since its version cannot be used (Event)"
+    TRAINED = "Trained", "A job trained on the present content of the Datasets"
+    RETRAINING = "Retraining", "A job of this model is not finished: no other is created meanwhile"
+    RETRAIN_FAILED = "RetrainFailed", "The job on the present content failed; new content, or a job by hand, is next"
+    WAITING_FOR_ROWS = "WaitingForRows", "Fewer rows changed than `spec.retrain` asks for"
+    WAITING_FOR_QUIET = "WaitingForQuiet", "Rows changed a moment ago: `spec.retrain.quietPeriod` has not passed"
+    WAITING_FOR_INTERVAL = "WaitingForInterval", "The last job started less than `spec.retrain.minInterval` ago"
+    BUDGET_USED_UP = "BudgetUsedUp", "The GPU hours of this month are used: `spec.retrain.gpuHoursPerMonth`"
+    NOT_REPEATABLE = "NotRepeatable", "The job that `spec.retrain` names cannot be repeated; the message says why"
     # Of the operator
     INTERNAL_ERROR = "InternalError", "The operator failed on this object and retries: report it"
     STATUS_REFUSED = "StatusRefused", "The API server refused the status that the operator wrote"

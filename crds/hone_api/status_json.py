@@ -436,6 +436,21 @@ class PromotionCandidateJson(TypedDict, total=False):
     message: str
 
 
+class RetrainDatasetJson(TypedDict, total=False):
+    name: Required[str]
+    digest: Required[str]
+    trained: Required[str]
+    changedRows: Required[int]
+    changedAt: str
+
+
+class RetrainStatusJson(TypedDict, total=False):
+    datasets: list[RetrainDatasetJson]
+    lastJob: str
+    lastStart: str
+    gpuSeconds: int
+
+
 class ModelStatusJson(TypedDict, total=False):
     observedGeneration: int | None
     conditions: list[ConditionJson] | None
@@ -444,4 +459,5 @@ class ModelStatusJson(TypedDict, total=False):
     aliases: list[AliasStatusJson] | None
     promotable: int | None
     candidates: list[PromotionCandidateJson] | None
+    retrain: RetrainStatusJson | None
     summary: str | None

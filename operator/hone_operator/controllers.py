@@ -125,7 +125,7 @@ class Controllers:
             return lambda refused: dataset.reconcile(body, replace(rows, refusals=refused), self.now(), platform)
         if kind == "Model":
             named = await ModelReader(self.cluster, self.cache, platform.store_claim).observe(body)
-            return lambda refused: model.reconcile(body, named, self.now())
+            return lambda refused: model.reconcile(body, named.after(refused), self.now())
         files = await ModelVersionReader(children, self._exists).observe(body)
         return lambda refused: modelversion.reconcile(body, replace(files, refusals=refused), self.now(), platform)
 

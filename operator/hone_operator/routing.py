@@ -12,6 +12,7 @@ from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.reconcile import aliases
 from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.retraining import made_model
 
 
 class Key(NamedTuple):
@@ -99,14 +100,16 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
 
 
 def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
-    """The Model whose aliases may point to this ModelVersion; the ModelVersions that show other aliases than the Model
-    has. What servers may load follows from both."""
+    """The Model whose aliases may point to this ModelVersion, or that repeats jobs because of this object; the
+    ModelVersions that show other aliases than the Model has. What servers may load follows from both."""
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     if kind == "ModelVersion":
         model = body["spec"].get("modelName", "")
         return [Key("Model", namespace, model), served_in(namespace)] if cache.get("Model", namespace, model) else []
-    if kind != "Model":
-        return []
+    if kind in ("FineTuneJob", "Dataset"):
+        models = [m for m in cache.items("Model", namespace) if m["spec"].get("retrain")]
+        concerned = [m for m in models if kind == "Dataset" or made_model(body) == m["metadata"]["name"]]
+        return [Key("Model", namespace, m["metadata"]["name"]) for m in concerned]
     now, versions = cache.get("Model", namespace, name), cache.versions_of(namespace, name)
     shown = {v["metadata"]["name"]: (v.get("status") or {}).get("aliases") for v in versions}
     changed = [version for version in shown if aliases.at(now, version) != shown[version]]

@@ -11,13 +11,13 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def read_time(text: str) -> datetime | None:
+def read_time(text: str | None) -> datetime | None:
     """Parse a text that anybody may have written; None if it is not a time, or not one that Python can calculate with.
 
     A definition's date-time allows more than Python parses: year 0, a small z, 99 hours of offset.
     """
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text or "")
         return at if at.tzinfo and EARLIEST < at < LATEST else None
     except (ValueError, OverflowError, TypeError):
         return None

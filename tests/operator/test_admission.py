@@ -156,7 +156,7 @@ def test_a_job_without_an_owner_of_ours_is_refused(write):
 
 @pytest.mark.parametrize("namespace", ["kube-system", "kube-public", SYSTEM, "default", CLOSED])
 @pytest.mark.parametrize(
-    "kind", ["Job", "ConfigMap", "Service", "NetworkPolicy", "PersistentVolumeClaim", "RoleBinding"]
+    "kind", ["Job", "ConfigMap", "Service", "NetworkPolicy", "PersistentVolumeClaim", "RoleBinding", "FineTuneJob"]
 )
 def test_nothing_is_made_where_hone_does_not_work(write, namespace, kind):
     path, body = OBJECTS[kind]
@@ -229,6 +229,10 @@ BAD_OBJECTS = {
     ),
     "binding of a group": changed(
         "RoleBinding", subjects=[{"kind": "Group", "name": "system:authenticated", "apiGroup": GROUP}]
+    ),
+    "FineTuneJob that nobody owns": changed("FineTuneJob", metadata={"name": "m-r1"}),
+    "FineTuneJob of another model": changed(
+        "FineTuneJob", spec={**OBJECTS["FineTuneJob"][1]["spec"], "output": {"modelName": "other"}}
     ),
     "binding by another name": changed("RoleBinding", metadata={"name": "innocent"}),
 }
@@ -367,6 +371,7 @@ def test_the_operator_makes_only_empty_models(write):
         {"aliases": [{"name": "production", "version": 1}]},
         {"promotion": {"aliases": ["champion"]}},
         {"retention": {"keep": 1}},
+        {"retrain": {"fineTuneJob": "run", "rows": {"atLeast": 1}}},
     ):
         code, message = write("POST", path, {**body, "spec": spec})
         assert (code, "Hone makes only empty Models" in message) == (403, True)

@@ -47,7 +47,10 @@ SPECS: dict[str, Any] = {
         "artifacts": [{"format": "Adapter", "uri": "pvc://hone-store/models/x/a", "digest": DIGEST, "sizeBytes": 1}],
         "lineage": {"baseModel": {"uri": "hf://a/b"}, "datasets": [], "job": {"name": "run", "uid": "u"}},
     },
-    "Model": {"aliases": [{"name": "production", "version": 1}]},
+    "Model": {
+        "aliases": [{"name": "production", "version": 1}],
+        "retrain": {"fineTuneJob": "run", "rows": {"share": "5%"}, "times": {"every": "30d"}},
+    },
 }
 
 
@@ -67,6 +70,9 @@ def world(kind: str, status: Body) -> MemoryCluster:
     splits = [{"name": "train", "rows": 9}, {"name": "validation", "rows": 9}]
     ready = {"conditions": [condition("Ready")], "digest": DIGEST, "observedGeneration": 1, "splits": splits}
     add("Dataset", "rows", SPECS["Dataset"], ready)
+    if kind == "Model":  # the job that it repeats
+        spec = {**SPECS["FineTuneJob"], "output": {"modelName": "it"}}
+        add("FineTuneJob", "run", spec, {"conditions": [condition("Finished"), condition("Succeeded")]})
     add(kind, "it", SPECS[kind], status)
     return cluster
 

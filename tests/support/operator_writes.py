@@ -159,6 +159,20 @@ OBJECTS = {
         "/api/v1/namespaces/{}/persistentvolumeclaims",
         {**store.claim("x", Platform("i")), "metadata": {"name": "hone-store"}},
     ),
+    "FineTuneJob": (
+        "/apis/hone.dev/v1alpha1/namespaces/{}/finetunejobs",
+        {
+            "apiVersion": "hone.dev/v1alpha1",
+            "kind": "FineTuneJob",
+            "metadata": {"name": "m-r1", "ownerReferences": [{**OWNER[0], "kind": "Model", "name": "m"}]},
+            "spec": {
+                "model": {"uri": "hf://a/b"},
+                "datasets": [{"name": "rows"}],
+                "output": {"modelName": "m"},
+                "submittedBy": "ada",
+            },
+        },
+    ),
     "RoleBinding": (
         "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
         {

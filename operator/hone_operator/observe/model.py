@@ -9,6 +9,7 @@ from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
 from hone_operator.reconcile import aliases, models, retention
 from hone_operator.reconcile.model import ObservedForModel
+from hone_operator.reconcile.retraining import ObservedForRetraining, dataset_names, made_model
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,11 @@ class ModelReader:
     async def observe(self, body: Mapping[str, Any]) -> ObservedForModel:
         """What is seen of the Model: the ModelVersions of its name, and which of the old ones are in use."""
         meta = body["metadata"]
-        versions = self.cache.versions_of(meta["namespace"], meta["name"])
-        if not body["spec"].get("retention"):
-            return ObservedForModel(versions)
         namespace = meta["namespace"]
+        versions = self.cache.versions_of(namespace, meta["name"])
+        repeated = self._retraining(body)
+        if not body["spec"].get("retention"):
+            return ObservedForModel(versions, retraining=repeated)
         keep = body["spec"]["retention"].get("keep") or len(versions)
         by_number = aliases.by_number(meta["name"], versions)
         old = {by_number[n]["metadata"]["name"]: by_number[n] for n in sorted(by_number)[:-keep]}
@@ -34,7 +36,18 @@ class ModelReader:
             self.cache.items("FineTuneJob", namespace),
             self.cache.items("Dataset", namespace),
         )
-        return ObservedForModel(versions, frozenset(needed | await self._served(namespace, old)))
+        return ObservedForModel(versions, frozenset(needed | await self._served(namespace, old)), repeated)
+
+    def _retraining(self, body: Mapping[str, Any]) -> ObservedForRetraining:
+        """What spec.retrain depends on."""
+        meta, retrain = body["metadata"], body["spec"].get("retrain")
+        if not retrain:
+            return ObservedForRetraining()
+        namespace = meta["namespace"]
+        template = self.cache.get("FineTuneJob", namespace, str(retrain.get("fineTuneJob")))
+        named = {name: self.cache.get("Dataset", namespace, name) for name in dataset_names(template or {})}
+        jobs = [j for j in self.cache.items("FineTuneJob", namespace) if made_model(j) == meta["name"]]
+        return ObservedForRetraining(template, {name: b for name, b in named.items() if b is not None}, jobs)
 
     async def _served(self, namespace: str, versions: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """Names of those whose folder a running pod names."""

@@ -1,7 +1,7 @@
 """Model: the aliases of a name, as they follow from its spec and its ModelVersions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,9 @@ from hone_api.model import ModelSpec
 from hone_api.states import ConditionType, Reason
 from hone_operator.reconcile import aliases, promotion, retention
 from hone_operator.reconcile.aliases import Aliases
-from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft
+from hone_operator.reconcile.retraining import ObservedForRetraining, decide_retraining
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
 MAX_SUMMARY = 253
@@ -28,6 +29,12 @@ class ObservedForModel:
     """ModelVersions of its namespace, of whatever model."""
     in_use: frozenset[str] = frozenset()
     """Names of those that other objects need; only with retention."""
+    retraining: ObservedForRetraining = field(default_factory=ObservedForRetraining)
+    """Only with retrain."""
+
+    def after(self, refusals: Sequence[Refusal]) -> "ObservedForModel":
+        """The same, with what the API server refused a moment ago."""
+        return replace(self, retraining=replace(self.retraining, refusals=refusals))
 
 
 def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -> Outcome:
@@ -50,6 +57,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
         candidates=(promotion.candidates(spec.promotion, versions) or None) if spec.promotion else None,
     )
     _tell(draft, decided)
+    decide_retraining(draft, spec.retrain, seen.retraining)
     for body in retention.surplus(spec, draft.status, versions):
         if body["metadata"]["name"] not in seen.in_use:
             draft.delete.append(body)

@@ -31,22 +31,27 @@ LEAST, MOST = timedelta(minutes=5), timedelta(hours=1)
 
 def problems(spec: DatasetSpec) -> list[str]:
     """Problems of spec.refresh that the CRD's rules cannot detect."""
-    refresh = spec.refresh
-    if refresh is None:
+    if spec.refresh is None:
         return []
+    out = schedule_problems("spec.refresh", spec.refresh)
+    if spec.synthesis:
+        out.append("spec.refresh with spec.synthesis: reviewed rows are never regenerated automatically")
+    return out
+
+
+def schedule_problems(path: str, refresh: Refresh) -> list[str]:
+    """Problems of the times at this path of a spec."""
     out = []
     if refresh.every and duration_seconds(refresh.every) < LEAST.total_seconds():
-        out.append(f"spec.refresh.every is {refresh.every}, the least is 5m")
+        out.append(f"{path}.every is {refresh.every}, the least is 5m")
     try:
         next_look(refresh, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:
-        out.append(f"spec.refresh.schedule {refresh.schedule!r}: {error}")
+        out.append(f"{path}.schedule {refresh.schedule!r}: {error}")
     except StopIteration:
-        out.append(f"spec.refresh.schedule {refresh.schedule!r} names a time that never comes")
+        out.append(f"{path}.schedule {refresh.schedule!r} names a time that never comes")
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        out.append(f"spec.refresh.timeZone {refresh.time_zone!r} is not a zone of the IANA time zone database")
-    if spec.synthesis:
-        out.append("spec.refresh with spec.synthesis: reviewed rows are never regenerated automatically")
+        out.append(f"{path}.timeZone {refresh.time_zone!r} is not a zone of the IANA time zone database")
     return out
 
 

@@ -1,0 +1,283 @@
+"""spec.retrain of a Model: whether a job is repeated now, and what it waits for. Pure.
+
+What changed is counted in the status from one content of a Dataset to the next; everything else follows from the
+objects that exist. The name of the job follows from its template and the content, so a decision that is made twice
+creates one job.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from hone_api.failures import FailureCode
+from hone_api.meta import MAX_COUNT
+from hone_api.model import Retrain
+from hone_api.states import AnyReason, ConditionType, Reason
+from hone_api.status_json import RetrainDatasetJson
+from hone_api.wording import counted
+from hone_operator.desired import retrain as desired
+from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.outcome import Refusal
+from hone_operator.reconcile.outcome_builder import ModelDraft
+from hone_operator.reconcile.phases import gpus_of
+from hone_operator.reconcile.refresh import next_look, schedule_problems
+from hone_operator.times import duration_seconds, format_time, read_time
+
+Body = Mapping[str, Any]
+UP_TO_DATE = ConditionType.UP_TO_DATE
+REFUSED_SECONDS = 300.0
+"""Until a job that the API server refused is created again."""
+
+
+@dataclass(frozen=True)
+class ObservedForRetraining:
+    """What spec.retrain depends on."""
+
+    template: Body | None = None
+    """The FineTuneJob that is repeated."""
+    datasets: Mapping[str, Body] = field(default_factory=dict)
+    """The existing ones of those that it names."""
+    jobs: Sequence[Body] = ()
+    """FineTuneJobs that make a model of this name, the template among them."""
+    refusals: Sequence[Refusal] = ()
+    """Of the job that was to be created a moment ago."""
+
+
+class Delay(NamedTuple):
+    """Why no job is created now."""
+
+    reason: AnyReason
+    message: str
+    seconds: float | None = None
+    """Until time alone may change it."""
+
+
+def problems(retrain: Retrain) -> list[str]:
+    """Problems of spec.retrain that the CRD's rules cannot detect."""
+    return schedule_problems("spec.retrain.times", retrain.times) if retrain.times else []
+
+
+def dataset_names(template: Body) -> list[str]:
+    """Datasets that the job trains on, each once."""
+    listed = (template.get("spec") or {}).get("datasets") or ()
+    return list(dict.fromkeys(str(entry.get("name", "")) for entry in listed))
+
+
+def made_model(job: Body) -> str | None:
+    """Name of the model that a FineTuneJob makes."""
+    name = ((job.get("spec") or {}).get("output") or {}).get("modelName")
+    return name if isinstance(name, str) else None
+
+
+def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: ObservedForRetraining) -> None:
+    """Set condition UpToDate, record what changed, and create a job if one is due."""
+    if retrain is None:
+        draft.put(retrain=None)
+        return
+    template = seen.template
+    if wrong := problems(retrain):
+        _tell(draft, Delay(FailureCode.INVALID_VALUE, "; ".join(wrong)))
+        return
+    if problem := _unrepeatable(draft, retrain, template):
+        _tell(draft, problem)
+        return
+    assert template is not None
+    entries = _entries(draft, template, seen)
+    if isinstance(entries, Delay):
+        _tell(draft, entries)
+        return
+    digests = {entry["name"]: entry["digest"] for entry in entries}
+    job_name = desired.name(draft.body["metadata"]["name"], template, digests)
+    own = [job for job in seen.jobs if _is_ours(draft.body, job)]
+    current = next((job for job in own if job["metadata"]["name"] == job_name), None)
+    if current or any(digests.items() <= _trained_on(job).items() for job in seen.jobs):
+        entries = [{**entry, "trained": entry["digest"], "changedRows": 0} for entry in entries]
+    created = sorted(filter(None, (job["metadata"].get("creationTimestamp") for job in seen.jobs)))
+    before = (draft.old.get("retrain") or {}).get("lastStart")
+    last_start = max(filter(None, [before, *created[-1:]]), default=None)
+    used = sum(_gpu_seconds(job, draft.now) for job in own)
+    rows = sum(int((seen.datasets[name].get("status") or {}).get("rows") or 0) for name in digests)
+    wait = _wait(draft, retrain, _State(entries, rows, seen.jobs, current, last_start, used))
+    refused = next((r for r in seen.refusals if r.kind == "FineTuneJob"), None)
+    if wait is None and refused:
+        wait = Delay(refused.reason, f"FineTuneJob {refused.name} is not created: {refused.message}", REFUSED_SECONDS)
+    if wait is None:
+        draft.create.append(desired.job(draft.body, job_name, template))
+        changed = sum(entry["changedRows"] for entry in entries)
+        wait = Delay(Reason.RETRAINING, f"FineTuneJob {job_name} trains, since {counted(changed, 'row')} changed.")
+        entries = [{**entry, "trained": entry["digest"], "changedRows": 0} for entry in entries]
+        last_start, current = draft.time, {"metadata": {"name": job_name}}
+    last_job = current["metadata"]["name"] if current else (draft.old.get("retrain") or {}).get("lastJob")
+    draft.put(
+        retrain={
+            "datasets": entries,
+            "gpuSeconds": min(int(used), MAX_COUNT),
+            **({"lastJob": last_job} if last_job else {}),
+            **({"lastStart": last_start} if last_start else {}),
+        }
+    )
+    _tell(draft, wait)
+
+
+class _State(NamedTuple):
+    entries: Sequence[RetrainDatasetJson]
+    rows: int
+    """Present rows of the Datasets."""
+    jobs: Sequence[Body]
+    current: Body | None
+    """The job on the present content."""
+    last_start: str | None
+    gpu_seconds: float
+
+
+def _unrepeatable(draft: ModelDraft, retrain: Retrain, template: Body | None) -> Delay | None:
+    """Why the named job cannot be repeated."""
+    name, model = retrain.fine_tune_job, draft.body["metadata"]["name"]
+    if template is None or template["metadata"].get("deletionTimestamp"):
+        return Delay(Reason.FINE_TUNE_JOB_NOT_FOUND, f"spec.retrain.fineTuneJob: there is no FineTuneJob {name}.")
+    output = template["spec"].get("output") or {}
+    if output.get("modelName") != model:
+        words = f"FineTuneJob {name} makes the model {output.get('modelName')}, not {model}: name a job of this model."
+        return Delay(Reason.NOT_REPEATABLE, words)
+    if output.get("version") is not None:
+        words = f"FineTuneJob {name} asks for version {output['version']}, which exists once: name a job without it."
+        return Delay(Reason.NOT_REPEATABLE, words)
+    return None
+
+
+def _entries(draft: ModelDraft, template: Body, seen: ObservedForRetraining) -> list[RetrainDatasetJson] | Delay:
+    """What changed in each Dataset; or what must be there first."""
+    before = {entry["name"]: entry for entry in (draft.old.get("retrain") or {}).get("datasets") or ()}
+    trained = _trained_on(template)
+    entries: list[RetrainDatasetJson] = []
+    for name in dataset_names(template):
+        status = (seen.datasets.get(name) or {}).get("status") or {}
+        if not (status.get("digest") and is_true(seen.datasets.get(name) or {}, ConditionType.READY)):
+            return Delay(Reason.DATASET_NOT_READY, f"Dataset {name} of FineTuneJob {_name(template)} is not Ready.")
+        entries.append(_entry(name, status, before.get(name), trained.get(name), draft.time))
+    return entries
+
+
+def _entry(
+    name: str, status: Mapping[str, Any], before: RetrainDatasetJson | None, trained: str | None, time: str
+) -> RetrainDatasetJson:
+    digest = status["digest"]
+    if before is None:
+        before = {"name": name, "digest": trained or digest, "trained": trained or digest, "changedRows": 0}
+    if digest == before["digest"]:
+        return before
+    if digest == before["trained"]:
+        return {**before, "digest": digest, "changedRows": 0, "changedAt": time}
+    changes = status.get("changes") or {}
+    # Of contents that came and went unseen, at least the last difference is known.
+    rows = max(1, int(changes.get("added") or 0) + int(changes.get("removed") or 0))
+    return {
+        **before,
+        "digest": digest,
+        "changedRows": min(before["changedRows"] + rows, MAX_COUNT),
+        "changedAt": time,
+    }
+
+
+def _trained_on(template: Body) -> Mapping[str, str]:
+    """Digest of each Dataset that the job itself trained on, once it is known."""
+    digests = ((template.get("status") or {}).get("resolved") or {}).get("datasetDigests") or {}
+    return digests if isinstance(digests, Mapping) else {}
+
+
+def _wait(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
+    """Why no job is created now; None: create it."""
+    if running := next((job for job in state.jobs if not is_true(job, ConditionType.FINISHED)), None):
+        return Delay(Reason.RETRAINING, f"FineTuneJob {_name(running)} of this model is not finished.")
+    if state.current and is_true(state.current, ConditionType.FAILED):
+        words = f"FineTuneJob {_name(state.current)} on the present rows failed: see its status. New rows are next."
+        return Delay(Reason.RETRAIN_FAILED, words)
+    if all(entry["digest"] == entry["trained"] for entry in state.entries):
+        return Delay(Reason.TRAINED, "A job trained on the present rows.")
+    if retrain.suspend:
+        return Delay(Reason.SUSPENDED, "spec.retrain.suspend is true.")
+    return _not_due(draft, retrain, state) or _too_soon(draft, retrain, state) or _over_budget(draft, retrain, state)
+
+
+def _not_due(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
+    changed = sum(entry["changedRows"] for entry in state.entries)
+    wanted = _rows_wanted(retrain, state.rows)
+    if wanted is not None and changed >= wanted:
+        return None
+    words = f"{counted(changed, 'row')} changed since the last job"
+    if wanted is not None:
+        words += f", and spec.retrain.rows asks for {wanted:,}"
+    if retrain.times is None:
+        return Delay(Reason.WAITING_FOR_ROWS, f"{words}.")
+    since = read_time(state.last_start) or read_time(draft.body["metadata"].get("creationTimestamp")) or draft.now
+    due = next_look(retrain.times, since)
+    if due <= draft.now:
+        return None
+    return Delay(Reason.WAITING_FOR_ROWS, f"{words}; the next time is {format_time(due)}.", draft.until(due))
+
+
+def _rows_wanted(retrain: Retrain, present: int) -> int | None:
+    if retrain.rows is None:
+        return None
+    if retrain.rows.at_least is not None:
+        return retrain.rows.at_least
+    share = float((retrain.rows.share or "0%").removesuffix("%")) / 100
+    return max(1, round(share * present))
+
+
+def _too_soon(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
+    changed = [entry["changedAt"] for entry in state.entries if entry.get("changedAt")]
+    quiet = _after(max(changed, default=None), retrain.quiet_period)
+    if quiet and quiet > draft.now:
+        words = f"Rows changed at {max(changed)}: a job starts at {format_time(quiet)} if they stay as they are."
+        return Delay(Reason.WAITING_FOR_QUIET, words, draft.until(quiet))
+    interval = _after(state.last_start, retrain.min_interval)
+    if interval and interval > draft.now:
+        words = f"The last job started at {state.last_start}: the next one starts at {format_time(interval)}."
+        return Delay(Reason.WAITING_FOR_INTERVAL, words, draft.until(interval))
+    return None
+
+
+def _over_budget(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
+    if retrain.gpu_hours_per_month is None or state.gpu_seconds < retrain.gpu_hours_per_month * 3600:
+        return None
+    following = (_month(draft.now) + timedelta(days=32)).replace(day=1)
+    hours = f"{state.gpu_seconds / 3600:,.1f} of {retrain.gpu_hours_per_month:,} GPU hours of this month are used"
+    return Delay(
+        Reason.BUDGET_USED_UP, f"{hours}: the next job is due {format_time(following)}.", draft.until(following)
+    )
+
+
+def _after(time: str | None, duration: str) -> datetime | None:
+    start = read_time(time)
+    return start + timedelta(seconds=duration_seconds(duration)) if start else None
+
+
+def _gpu_seconds(job: Body, now: datetime) -> float:
+    """What the job held of GPUs in this month, from its start to its end."""
+    status = job.get("status") or {}
+    start, end = read_time(status.get("startTime")), read_time(status.get("completionTime")) or now
+    if start is None:
+        return 0.0
+    return max(0.0, (end - max(start, _month(now))).total_seconds()) * gpus_of(job)
+
+
+def _month(now: datetime) -> datetime:
+    return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _is_ours(model: Body, job: Body) -> bool:
+    owners = job["metadata"].get("ownerReferences") or ()
+    return any(owner.get("kind") == "Model" and owner.get("uid") == model["metadata"]["uid"] for owner in owners)
+
+
+def _name(body: Body) -> str:
+    return str(body["metadata"]["name"])
+
+
+def _tell(draft: ModelDraft, wait: Delay) -> None:
+    draft.conditions.set(UP_TO_DATE, wait.reason == Reason.TRAINED, wait.reason, wait.message)
+    trouble = (Reason.FINE_TUNE_JOB_NOT_FOUND, Reason.NOT_REPEATABLE, Reason.RETRAIN_FAILED, Reason.BUDGET_USED_UP)
+    draft.tell_change(UP_TO_DATE, warning=wait.reason in trouble)
+    draft.check_in(wait.seconds)

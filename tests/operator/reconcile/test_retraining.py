@@ -1,0 +1,263 @@
+"""When a job of a Model is repeated on new rows, and what it waits for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from hone_operator.desired import retrain as desired
+from hone_operator.reconcile.model import ObservedForModel, reconcile
+from hone_operator.reconcile.outcome import Outcome, Refusal
+from hone_operator.reconcile.retraining import ObservedForRetraining
+from hone_operator.times import format_time
+
+pytestmark = pytest.mark.pure
+START = datetime(2026, 1, 10, 12, tzinfo=UTC)
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+
+
+def digest(content: int) -> str:
+    return f"sha256:{content:064x}"
+
+
+class World:
+    """A Model whose job `first` trained on content 1 of Dataset `faq`, and time that passes."""
+
+    def __init__(self, **retrain: Any) -> None:
+        self.now = START
+        spec = {"retrain": {"fineTuneJob": "first", "rows": {"atLeast": 100}, **retrain}}
+        meta = {"name": "tutor", "namespace": "team", "uid": "m", "creationTimestamp": format_time(START)}
+        self.model: dict[str, Any] = {"kind": "Model", "metadata": meta, "spec": spec}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.add("first", contents={"faq": digest(1)})
+        self.end("first", "Succeeded")
+        self.dataset: dict[str, Any] = {"kind": "Dataset", "metadata": {"name": "faq"}, "spec": {}}
+        self.rows(1, 1000)
+        self.refusals: list[Refusal] = []
+
+    def add(self, name: str, body: dict[str, Any] | None = None, contents: dict[str, str] | None = None) -> None:
+        """A job of this model."""
+        spec = {
+            "model": {"uri": "hf://org/base"},
+            "datasets": [{"name": "faq"}],
+            "output": {"modelName": "tutor"},
+            "resources": {"nodes": 2, "gpusPerNode": 4},
+            "suspend": True,
+        }
+        made = body or {"kind": "FineTuneJob", "metadata": {"name": name}, "spec": spec}
+        made["metadata"]["creationTimestamp"] = format_time(self.now)
+        made["status"] = {"startTime": format_time(self.now), "conditions": []}
+        if contents:
+            made["status"]["resolved"] = {"datasetDigests": contents}
+        self.jobs[name] = made
+
+    def end(self, name: str, how: str) -> None:
+        conditions = [{"type": type_, "status": "True", "reason": "x", "message": ""} for type_ in ("Finished", how)]
+        self.jobs[name]["status"] |= {"conditions": conditions, "completionTime": format_time(self.now)}
+
+    def rows(self, content: int, rows: int, changed: int = 0, ready: str = "True") -> None:
+        self.dataset["status"] = {
+            "digest": digest(content),
+            "rows": rows,
+            "conditions": [{"type": "Ready", "status": ready, "reason": "x", "message": ""}],
+            "changes": {"previous": digest(content - 1), "added": changed, "removed": 0},
+        }
+
+    def tick(self, after: timedelta = timedelta(0)) -> Outcome:
+        """A decision later; what it creates exists from then on."""
+        self.now += after
+        seen = ObservedForRetraining(self.jobs.get("first"), {"faq": self.dataset}, list(self.jobs.values()))
+        outcome = reconcile(self.model, ObservedForModel(retraining=seen).after(self.refusals), self.now)
+        if outcome.status is not None:
+            self.model["status"] = outcome.status
+        if not self.refusals:
+            for body in outcome.create:
+                self.add(body["metadata"]["name"], body)
+        return outcome
+
+    def reason(self) -> str:
+        return str(self._condition()["reason"])
+
+    def message(self) -> str:
+        return str(self._condition()["message"])
+
+    def _condition(self) -> dict[str, Any]:
+        found: dict[str, Any] = next(c for c in self.model["status"]["conditions"] if c["type"] == "UpToDate")
+        return found
+
+    def made(self) -> list[str]:
+        return [name for name in self.jobs if name != "first"]
+
+
+def test_enough_new_rows_that_stay_are_trained_on_once() -> None:
+    world = World()
+    world.tick()
+    assert world.reason() == "Trained"
+    world.rows(2, 1060, 60)
+    world.tick(DAY)
+    assert (world.reason(), world.made()) == ("WaitingForRows", [])
+    world.rows(3, 1120, 60)
+    outcome = world.tick(DAY)
+    assert (world.reason(), outcome.check_again_in) == ("WaitingForQuiet", 600)
+    world.tick(10 * MINUTE)
+    [name] = world.made()
+    child = world.jobs[name]
+    assert child["metadata"]["ownerReferences"][0]["kind"] == "Model"
+    assert child["spec"] == {k: v for k, v in world.jobs["first"]["spec"].items() if k != "suspend"}
+    assert "120 rows changed" in world.message()
+    world.tick(MINUTE)
+    assert world.reason() == "Retraining"
+    world.end(name, "Succeeded")
+    world.tick(DAY)
+    assert (world.reason(), world.made()) == ("Trained", [name])
+    assert world.model["status"]["retrain"]["lastJob"] == name
+
+
+def test_an_operator_that_forgot_its_status_creates_nothing_twice() -> None:
+    world = World()
+    world.rows(2, 1200, 200)
+    world.tick(DAY)
+    world.tick(HOUR)
+    [name] = world.made()
+    world.end(name, "Succeeded")
+    del world.model["status"]
+    world.tick(DAY)
+    assert (world.reason(), world.made()) == ("Trained", [name])
+
+
+def test_a_name_follows_from_template_and_content() -> None:
+    template = World().jobs["first"]
+    name = desired.name("tutor", template, {"faq": digest(1)})
+    assert desired.name("tutor", {**template, "status": {}}, {"faq": digest(1)}) == name
+    assert desired.name("tutor", template, {"faq": digest(2)}) != name
+    other = {**template, "spec": {**template["spec"], "method": "DPO"}}
+    assert desired.name("tutor", other, {"faq": digest(1)}) != name
+    longest = desired.name("1" + "x" * 49, template, {"faq": digest(1)})
+    assert len(longest) <= 52
+    assert longest[0].isalpha()
+
+
+@pytest.mark.parametrize(
+    ("retrain", "wait", "created"),
+    [
+        ({"rows": {"share": "10%"}}, timedelta(0), True),
+        ({"rows": {"share": "20%"}}, timedelta(0), False),
+        ({"rows": {"atLeast": 151}}, timedelta(0), False),
+        ({"rows": {"atLeast": 151}, "times": {"every": "30d"}}, 20 * DAY, False),
+        ({"rows": {"atLeast": 151}, "times": {"every": "30d"}}, 30 * DAY, True),
+        ({"rows": None, "times": {"schedule": "0 3 1 * *"}}, 20 * DAY, False),
+        ({"rows": None, "times": {"schedule": "0 3 1 * *"}}, 22 * DAY, True),
+        ({"suspend": True}, timedelta(0), False),
+        ({"minInterval": "3d"}, timedelta(0), False),
+        ({"minInterval": "3d"}, 3 * DAY, True),
+    ],
+)
+def test_triggers(retrain: dict[str, Any], wait: timedelta, created: bool) -> None:
+    world = World(**{"minInterval": "1h", **retrain})
+    world.tick()
+    world.rows(2, 1150, 150)
+    world.tick(HOUR)
+    world.tick(HOUR + wait)
+    assert bool(world.made()) is created, world.message()
+
+
+def test_one_job_at_a_time() -> None:
+    world = World()
+    world.add("by-hand")
+    world.rows(2, 1200, 200)
+    world.tick(DAY)
+    world.tick(2 * DAY)
+    assert (world.reason(), world.made()) == ("Retraining", ["by-hand"])
+    world.jobs["by-hand"]["status"]["resolved"] = {"datasetDigests": {"faq": digest(2)}}
+    world.end("by-hand", "Succeeded")
+    world.tick(DAY)
+    assert (world.reason(), world.made()) == ("Trained", ["by-hand"]), "it trained on the present rows"
+
+
+def test_content_that_comes_back_is_not_trained_on_again() -> None:
+    world = World()
+    world.tick()
+    world.rows(2, 1200, 200)
+    world.tick(MINUTE)
+    world.rows(1, 1000, 200)
+    world.tick(2 * DAY)
+    assert (world.reason(), world.made()) == ("Trained", [])
+
+
+def test_a_failed_job_waits_for_new_rows() -> None:
+    world = World(minInterval="1m")
+    world.rows(2, 1200, 200)
+    world.tick()
+    world.tick(HOUR)
+    [name] = world.made()
+    world.end(name, "Failed")
+    outcome = world.tick(DAY)
+    assert (world.reason(), world.made()) == ("RetrainFailed", [name])
+    assert [event.type for event in outcome.events] == ["Warning"]
+    world.rows(3, 1300, 100)
+    world.tick(DAY)
+    world.tick(HOUR)
+    assert len(world.made()) == 2
+
+
+def test_the_budget_of_a_month() -> None:
+    world = World(gpuHoursPerMonth=16, minInterval="1m", quietPeriod="1m")
+    for content in (2, 3):
+        world.rows(content, 1000 + content, 200)
+        world.tick(MINUTE)
+        world.tick(MINUTE)
+        if content == 2:
+            [name] = world.made()
+            world.now += 2 * HOUR  # on 8 GPUs
+            world.end(name, "Succeeded")
+            world.tick()
+    assert (world.reason(), world.made()) == ("BudgetUsedUp", [name])
+    assert "2026-02-01T00:00:00Z" in world.message()
+    assert world.model["status"]["retrain"]["gpuSeconds"] == 16 * 3600
+    world.tick(datetime(2026, 2, 1, tzinfo=UTC) - world.now)
+    assert len(world.made()) == 2
+
+
+def test_a_job_that_the_api_server_refuses_is_not_counted_as_made() -> None:
+    world = World(minInterval="1m")
+    world.rows(2, 1200, 200)
+    world.tick()
+    world.refusals = [Refusal("FineTuneJob", "tutor-r1", "QuotaExceeded", "exceeded quota")]
+    outcome = world.tick(HOUR)
+    assert (world.reason(), outcome.create) == ("QuotaExceeded", ())
+    world.refusals = []
+    world.tick(HOUR)
+    assert len(world.made()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "told"),
+    [
+        (lambda w: w.jobs.clear(), "FineTuneJobNotFound", "there is no FineTuneJob first"),
+        (lambda w: w.jobs["first"]["spec"]["output"].update(modelName="x"), "NotRepeatable", "makes the model x"),
+        (lambda w: w.jobs["first"]["spec"]["output"].update(version=1), "NotRepeatable", "asks for version 1"),
+        (lambda w: w.rows(2, 10, ready="False"), "DatasetNotReady", "Dataset faq"),
+        (
+            lambda w: w.model["spec"]["retrain"].update(times={"schedule": "0 0 31 2 *"}),
+            "InvalidValue",
+            "spec.retrain.times.schedule '0 0 31 2 *'",
+        ),
+    ],
+)
+def test_what_cannot_be_repeated_says_why(change: Any, reason: str, told: str) -> None:
+    world = World()
+    change(world)
+    world.tick()
+    assert (world.reason(), world.made()) == (reason, [])
+    assert told in world.message()
+
+
+def test_a_model_without_retrain_has_no_such_condition() -> None:
+    world = World()
+    world.tick()
+    del world.model["spec"]["retrain"]
+    world.tick()
+    assert "retrain" not in world.model["status"]
+    assert "UpToDate" not in [c["type"] for c in world.model["status"]["conditions"]]

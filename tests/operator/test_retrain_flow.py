@@ -1,0 +1,55 @@
+"""A Model whose job is repeated on new rows, at a real API server."""
+
+import pytest
+
+pytestmark = pytest.mark.apiserver
+
+
+def test_new_rows_make_one_job_that_goes_with_its_model(namespace, operator, spec, result):
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    for rank, pod in enumerate(namespace.start_pods("run-1")):
+        namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
+    namespace.end_job("run-1", "Complete")
+    namespace.until(lambda: namespace.condition("FineTuneJob", "run", "Finished").get("status") == "True", "its end")
+    namespace.until(lambda: namespace.get("Model", "tutor"), "the Model")
+    retrain = {"fineTuneJob": "run", "rows": {"atLeast": 5}, "minInterval": "0s", "quietPeriod": "0s"}
+    namespace.patch("Model", "tutor", {"spec": {"retrain": retrain}})
+
+    def reason():
+        return namespace.condition("Model", "tutor", "UpToDate").get("reason")
+
+    namespace.until(lambda: reason() == "Trained", "the run trained on these rows")
+    changes = {"previous": "sha256:" + "0" * 64, "added": 7, "removed": 0}
+    news = {"status": {"digest": "sha256:" + "1" * 64, "rows": 107, "changes": changes}}
+    namespace.patch("Dataset", "rows", news, "status")
+    namespace.until(lambda: len(namespace.names("FineTuneJob")) == 2, "a second job")
+    [name] = set(namespace.names("FineTuneJob")) - {"run"}
+    namespace.until(lambda: namespace.get("Job", f"{name}-1"), "its attempt 1")
+    job, first = namespace.get("FineTuneJob", name), namespace.get("FineTuneJob", "run")
+    assert {k: v for k, v in job["spec"].items() if k != "suspend"} == {
+        k: v for k, v in first["spec"].items() if k != "suspend"
+    }
+    [owner] = job["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("Model", namespace.get("Model", "tutor")["metadata"]["uid"])
+    assert job["status"]["resolved"]["datasetDigests"] == {"rows": "sha256:" + "1" * 64}
+    namespace.until(lambda: reason() == "Retraining", "it waits for the job")
+    status = namespace.get("Model", "tutor")["status"]["retrain"]
+    assert status["lastJob"] == name
+    assert [d["changedRows"] for d in status["datasets"]] == [0]
+    assert "retrain" in namespace.get("Model", "tutor")["spec"], "no machine writes a spec"
+
+
+@pytest.mark.parametrize(
+    ("retrain", "why"),
+    [
+        ({"fineTuneJob": "run"}, "set rows, times or both"),
+        ({"fineTuneJob": "run", "rows": {}}, "set exactly one of atLeast and share"),
+        ({"fineTuneJob": "run", "rows": {"atLeast": 1, "share": "1%"}}, "set exactly one of atLeast and share"),
+        ({"fineTuneJob": "run", "times": {}}, "set exactly one of every and schedule"),
+    ],
+)
+def test_what_says_nothing_or_two_things_is_refused(namespace, retrain, why):
+    with pytest.raises(RuntimeError, match=why):
+        namespace.create("Model", "tutor", {"retrain": retrain})
