@@ -7,8 +7,8 @@ import sys
 
 import typer
 
-from hone_cli import chat, dataset, download, serve
-from hone_cli.errors import CommandError
+from hone_cli import chat, dataset, download, lineage, serve
+from hone_cli.errors import CommandError, printable
 
 _HELP = """Review data, and download, ask and serve trained models. For everything else, use kubectl.
 
@@ -18,6 +18,7 @@ hone dataset review NAME             decide on the rows that a model generated
 hone dataset review NAME --help      keys, and a page instead of the terminal
 hone download MODEL FOLDER           copy a trained model out of the cluster
 hone chat MODEL                      ask a trained model and its base, side by side
+hone models                          show models as trees, from rows to aliases
 hone serve MODEL...                  print the manifests of a server for trained models
 """
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
@@ -26,12 +27,8 @@ app.command()(download.download)
 app.command()(chat.chat)
 app.command("serve-chat", hidden=True)(chat.serve_chat)
 app.command()(serve.serve)
+app.command()(lineage.models)
 app.command("serve-files", hidden=True)(download.serve_files)
-
-
-def printable(text: str) -> str:
-    """The text on one line, without control characters: it can quote a pod's log, and a terminal would execute them."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def main() -> None:

@@ -92,12 +92,19 @@ class Kube:
             raise _unreachable(error) from None
         return dict(body)
 
-    def model_versions(self, model: str) -> list[dict[str, Any]]:
-        """All versions of a model."""
+    def model_versions(self, model: str | None) -> list[dict[str, Any]]:
+        """All versions of a model; None: of all models."""
+        return self._list("modelversions", f"spec.modelName={model}" if model else "")
+
+    def all_models(self) -> list[dict[str, Any]]:
+        """The Models of the namespace."""
+        return self._list("models", "")
+
+    def _list(self, plural: str, selector: str) -> list[dict[str, Any]]:
         custom = client.CustomObjectsApi(self._api)
         listed = asked(
             lambda: custom.list_namespaced_custom_object(
-                GROUP, VERSION, self.namespace, "modelversions", field_selector=f"spec.modelName={model}"
+                GROUP, VERSION, self.namespace, plural, field_selector=selector
             )
         )
         return list(listed["items"])

@@ -8,9 +8,8 @@ import kubernetes_validate
 import pytest
 
 from hone_cli import pod
-from hone_cli.__main__ import printable
 from hone_cli.cluster import signature
-from hone_cli.errors import CommandError
+from hone_cli.errors import CommandError, printable
 from hone_cli.guard import digest
 from hone_operator.desired.pod import USER
 

@@ -115,6 +115,8 @@ def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -
     print(f"{time.monotonic() - began:.0f} s from approved to the first token of the new adapter")
     assert _chances(team, url, "one") not in answers.values()
     assert team.get("mv", second)["status"]["aliases"] == "champion"
+    [tree] = json.loads(hone(team, "models", "one", "--json"))
+    assert [node["aliases"] for node in tree["versions"]] == [["champion"], []]
 
     approve(team, second, "Candidate")
     approve(team, first["two"], "Candidate")

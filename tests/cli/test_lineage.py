@@ -1,0 +1,94 @@
+"""`hone models`: versions from rows to aliases."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from hone_cli.lineage import drawn, trees
+
+pytestmark = pytest.mark.pure
+
+
+def version(number: int, **changes: Any) -> dict[str, Any]:
+    lineage = {
+        "baseModel": {"uri": "hf://org/base", "commit": "a" * 40} | changes.get("base", {}),
+        "datasets": [{"name": "faq", "split": "train", "digest": "sha256:" + "b" * 64, "rows": 1200}],
+        "job": {"name": f"run-{number}", "uid": "u", "submittedBy": "bob"},
+        "method": "SFT",
+        "finishedAt": "2026-01-02T03:04:05Z",
+    }
+    ready = {"type": "Ready", "status": changes.get("ready", "True"), "reason": "x"}
+    delivered = {"uri": "s3://bucket/m", "state": "Delivered", "location": f"s3://bucket/m/bot-v{number}"}
+    return {
+        "metadata": {"name": f"bot-v{number}"},
+        "spec": {
+            "modelName": "bot",
+            "version": number,
+            "lineage": lineage,
+            "approval": changes.get("approval", {"state": "Candidate"}),
+        },
+        "status": {"conditions": [ready], "evalLoss": "1.1", "baseEvalLoss": "1.9", "deliveries": [delivered]},
+    }
+
+
+def model(name: str = "bot", **aliases: int) -> dict[str, Any]:
+    entries = [{"name": alias, "version": n, "modelVersion": f"{name}-v{n}"} for alias, n in aliases.items()]
+    conditions = [{"type": "UpToDate", "status": "False", "reason": "WaitingForRows"}]
+    return {"metadata": {"name": name}, "status": {"aliases": entries, "conditions": conditions}}
+
+
+def shown(*args: Any, **options: Any) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    for node in trees(*args):
+        console.print(drawn(node, **options))
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_a_version_is_shown_from_its_rows_to_its_aliases() -> None:
+    approved = {"state": "Approved", "by": "ada"}
+    text = shown([model(production=2, champion=2)], [version(1), version(2, approval=approved)])
+    assert text.index("v2") < text.index("v1")
+    for part in (
+        "bot  WaitingForRows",
+        "v2  champion, production  Approved by ada  loss 1.9 → 1.1",
+        "SFT of hf://org/base (aaaaaaaaaaaa)",
+        "faq/train, 1,200 rows (bbbbbbbbbbbb)",
+        "job run-2, submitted by bob",
+        "copy at s3://bucket/m/bot-v2",
+    ):
+        assert part in text, text
+
+
+def test_a_stage_of_a_chain_names_its_parent_and_an_unverified_one_says_so() -> None:
+    text = shown([], [version(2, base={"modelVersion": "bot-v1"}, ready="False")])
+    assert "SFT of bot-v1" in text
+    assert "not Ready" in text
+
+
+def test_old_versions_are_counted() -> None:
+    text = shown([model()], list(map(version, range(1, 6))), most=2)
+    assert "3 older: --all" in text
+    assert "v5" in text
+    assert "v3" not in text
+
+
+def test_models_without_versions_and_versions_without_a_model_are_there() -> None:
+    nodes = trees([model("empty")], [version(1)])
+    assert [(node.name, len(node.versions)) for node in nodes] == [("bot", 1), ("empty", 0)]
+    data = json.loads(json.dumps([asdict(node) for node in nodes]))
+    assert data[0]["versions"][0]["datasets"] == [
+        {"name": "faq", "split": "train", "digest": "sha256:" + "b" * 64, "rows": 1200}
+    ]
+
+
+def test_words_of_an_object_are_not_markup() -> None:
+    hostile = version(1, approval={"state": "Approved", "by": "[red]ada[/red]\x1b[2J"})
+    text = shown([model()], [hostile])
+    assert "[red]ada[/red]" in text
+    assert "\x1b" not in text
