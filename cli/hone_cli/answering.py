@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -19,9 +20,24 @@ from hone_cli.errors import CommandError
 from hone_cli.guard import guarded
 
 PATH = "/api/chat"
+ENDED = 410
+"""Status of an answer after the model's process has ended."""
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 _MOST_BYTES = 2**20
 """Of a request."""
+
+
+class ModelEndedError(CommandError):
+    """The process that answers is gone: no further question can be answered."""
+
+    @classmethod
+    def of(cls, code: int) -> ModelEndedError:
+        """With the exit code of the process, and what to do."""
+        if code == -signal.SIGKILL:
+            hint = "OutOfMemory: the model's process was killed; give its pod more with --memory, e.g. --memory 16Gi"
+        else:
+            hint = f"ProcessEnded: the model's process ended with exit code {code}"
+        return cls(hint)
 
 
 class Message(BaseModel):
@@ -50,11 +66,11 @@ class Model:
         """The next line that it says.
 
         Raises:
-            CommandError: it has ended.
+            ModelEndedError: it has ended.
         """
         assert self.process.stdout
         if not (said := self.process.stdout.readline()):
-            raise CommandError(f"the model's process ended with exit code {self.process.wait()}: see the pod's log")
+            raise ModelEndedError.of(self.process.wait())
         return said
 
     def ask(self, request: Asked) -> str:
@@ -63,7 +79,7 @@ class Model:
         with self._lock, contextlib.suppress(BrokenPipeError):
             print(request.model_dump_json(), file=self.process.stdin, flush=True)
             return self.line()
-        raise CommandError("the model's process has ended: see the pod's log")
+        raise ModelEndedError.of(self.process.wait())
 
 
 @contextlib.contextmanager
@@ -88,7 +104,10 @@ def application(asked: Model, token_digest: str, on_request: Callable[[], None] 
 
     async def answer(request: web.Request) -> web.Response:
         body = Asked.model_validate_json(await request.read())
-        reply = json.loads(await asyncio.to_thread(asked.ask, body))
+        try:
+            reply = json.loads(await asyncio.to_thread(asked.ask, body))
+        except ModelEndedError as error:
+            return web.json_response({"error": str(error)}, status=ENDED)
         return web.json_response(reply, status=400 if "error" in reply else 200)
 
     app = guarded(token_digest, _HEADERS, on_request=on_request, client_max_size=_MOST_BYTES)

@@ -46,6 +46,7 @@ class RemoteChat:
         """Answer of each model by its name, as {text, ending}.
 
         Raises:
+            ModelEndedError: it can answer nothing any more.
             CommandError: the pod refuses, or does not answer.
         """
         body = {"messages": list(messages)}
@@ -56,6 +57,8 @@ class RemoteChat:
             reply = response.json()
         except (requests.RequestException, ValueError) as error:
             raise CommandError(f"the pod does not answer: {type(error).__name__}") from None
+        if response.status_code == answering.ENDED:
+            raise answering.ModelEndedError(str(reply.get("error")))
         if not response.ok:
             raise CommandError(str(reply.get("error", response.status_code)))
         return dict(reply)
@@ -88,8 +91,12 @@ def chat(
     artifact = choose_artifact(version, form)
     token = secrets.token_urlsafe(32)
     body = pod.chat_pod(version, artifact, digest(token), pod.Room(gpus, memory or _memory(version, artifact)))
-    with running.reached(kube, running.create(kube, body), seconds=_LOAD_SECONDS) as tunnel:
-        converse(RemoteChat(tunnel.url, token), Console())
+    name = running.create(kube, body)
+    with running.reached(kube, name, seconds=_LOAD_SECONDS) as tunnel:
+        try:
+            converse(RemoteChat(tunnel.url, token), Console())
+        except answering.ModelEndedError as error:
+            raise CommandError(f"{error}. The last lines of its pod: {running.log_tail(kube, name)}") from None
 
 
 def converse(remote: RemoteChat, console: Console) -> None:
@@ -103,6 +110,8 @@ def converse(remote: RemoteChat, console: Console) -> None:
         asked = [*messages, {"role": "user", "content": question}]
         try:
             replies = remote.answers(asked)
+        except answering.ModelEndedError:
+            raise  # as would every further question
         except CommandError as error:
             console.print(Text(f"{error}; /new begins again", style="red"))
             continue

@@ -60,8 +60,7 @@ def _wait(kube: Kube, name: str, seconds: float) -> None:
         pod = asked(lambda: kube.core.read_namespaced_pod(name, kube.namespace))
         statuses = pod.status.container_statuses or []
         if pod.status.phase in ("Failed", "Succeeded"):
-            log = asked(lambda: kube.core.read_namespaced_pod_log(name, kube.namespace, tail_lines=5))
-            raise CommandError(f"pod {name} ended: {log}")
+            raise CommandError(f"pod {name} ended: {log_tail(kube, name)}")
         is_started = bool(statuses and statuses[0].ready)
         if is_started and _listens(kube, name):
             return
@@ -70,9 +69,13 @@ def _wait(kube: Kube, name: str, seconds: float) -> None:
         time.sleep(1)
 
 
+def log_tail(kube: Kube, name: str) -> str:
+    """The last lines that the pod logged."""
+    return str(asked(lambda: kube.core.read_namespaced_pod_log(name, kube.namespace, tail_lines=5)))
+
+
 def _listens(kube: Kube, name: str) -> bool:
-    log = asked(lambda: kube.core.read_namespaced_pod_log(name, kube.namespace, tail_lines=5))
-    return pod.LISTENING in log
+    return pod.LISTENING in log_tail(kube, name)
 
 
 def _obstacle(pod: Any) -> str | None:

@@ -81,9 +81,9 @@ def test_the_same_through_the_server_of_a_pod(out: Path) -> None:
         with pytest.raises(CommandError, match=r"conversation has \d+ tokens"):
             remote.answers([said("word " * 1000)])
         answers = remote.answers([said(QUESTION)])
-        assert ask.answer(out / "adapter", QUESTION).text.startswith(
-            answers["tuned"]["text"]
-        )  # which stops at the context
+        assert ask.answer(out / "adapter", QUESTION).text == answers["tuned"]["text"], "both stop at the context"
+        with pytest.raises(TrainerError, match=r"question has \d+ tokens"):
+            ask.answer(out / "adapter", "word " * 1000)
         assert answers["tuned"]["ending"] == "Repeats"
         assert answers["base"]["text"] != answers["tuned"]["text"]
 
@@ -96,8 +96,10 @@ def test_the_same_through_the_server_of_a_pod(out: Path) -> None:
         assert "/new begins again" in shown
 
         asked.process.kill()
-        with pytest.raises(CommandError, match="see the pod's log"):
-            remote.answers([said(QUESTION)])
+        questions = iter([QUESTION, QUESTION])
+        with pytest.raises(CommandError, match=r"OutOfMemory: .* --memory 16Gi"):
+            remote_chat.converse(remote, console)
+        assert next(questions) == QUESTION, "no further question is asked"
 
 
 def test_a_reward_model_does_not_converse(out: Path) -> None:

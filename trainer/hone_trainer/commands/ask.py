@@ -40,7 +40,7 @@ def answer(artifact: Path, question: str, base: Path | None = None, max_new_toke
 
     Raises:
         TrainerError: FileNotFound when `artifact` is not one, or an adapter's base is not there; InvalidConfiguration
-            for a reward model.
+            for a reward model; RowTooLong for a question that leaves no room for an answer.
     """
     exported = Exported.read(artifact, base)
     if METHODS[exported.plan.method].head != "LanguageModel":
@@ -56,5 +56,6 @@ def answer(artifact: Path, question: str, base: Path | None = None, max_new_toke
             # An answer must be there to prove where it begins; its text does not matter.
             (row,) = encoder.encode({"prompt": question, "completion": "Yes."})
         prompt, stop_ids = row.prompt_ids, exported.opened.stop_ids | encoder.end_marks
-    options: dict[str, Any] = {"tokenizer": tokenizer, "stop_ids": stop_ids, "max_new_tokens": max_new_tokens}
+    most = exported.room(prompt, max_new_tokens)
+    options: dict[str, Any] = {"tokenizer": tokenizer, "stop_ids": stop_ids, "max_new_tokens": most}
     return heldout.answers(exported.load(), [prompt], **options)[0]

@@ -57,13 +57,7 @@ class Chat:
         with rendering.on_day(self.exported.plan.template_date):
             # An answer must be there to prove where it begins; its text does not matter.
             (row,) = self._encoder.encode({"messages": [*messages, {"role": "assistant", "content": "Yes."}]})
-        room = self.exported.opened.context - len(row.prompt_ids)
-        if room < 1:
-            raise TrainerError(
-                FailureCode.ROW_TOO_LONG,
-                f"the conversation has {len(row.prompt_ids)} tokens, more than the model takes",
-            )
-        most = min(room, self.max_new_tokens)
+        most = self.exported.room(row.prompt_ids, self.max_new_tokens, "conversation")
         answers_by_model = {}
         if self._base is not None or self.exported.is_adapter:
             with self._without_adapter():

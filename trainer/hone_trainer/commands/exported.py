@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -49,6 +50,18 @@ class Exported:
             )
         bf16 = report["resolved"]["precision"] == "BFloat16"
         return cls(folder, plan, bf16, is_adapter, base, base_model.open_base(base if is_adapter else folder))
+
+    def room(self, prompt: Sequence[int], most: int, what: str = "question") -> int:
+        """Tokens that an answer to these prompt tokens may have: at most `most`, and what the model's context leaves.
+
+        Raises:
+            TrainerError: RowTooLong, there is none left.
+        """
+        room = self.opened.context - len(prompt)
+        if room < 1:
+            words = f"the {what} has {len(prompt)} tokens, and the model takes {self.opened.context} with the answer"
+            raise TrainerError(FailureCode.ROW_TOO_LONG, words)
+        return min(room, most)
 
     def load_alone(self) -> Generating:
         """The merged or full model, or an adapter's base."""
