@@ -15,12 +15,13 @@ import yaml
 from hone_api import API_VERSION
 from hone_api.dataset import DATASET
 from hone_api.finetunejob import FINE_TUNE_JOB
+from hone_api.model import MODEL
 
 pytestmark = pytest.mark.pure
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
-KINDS = {kind.kind: kind for kind in (DATASET, FINE_TUNE_JOB)}
+KINDS = {kind.kind: kind for kind in (DATASET, FINE_TUNE_JOB, MODEL)}
 CONFIG_MAP_LIMIT = 2**20
 MIXED_QUALITY = "09-curated-data"
 """Its rows are bad on purpose."""
@@ -212,6 +213,26 @@ def test_the_data_of_the_chain_is_what_its_generator_makes(monkeypatch):
         assert path.read_text() == text, f"{path} has drifted: run python examples/11-chain/make_data.py"
     questions = [row["question"] for row in module.everyday()]
     assert len(set(questions)) == len(questions) >= 120
+
+
+def test_the_rows_that_come_later_are_more_than_its_model_waits_for(monkeypatch):
+    module = load(monkeypatch, "13-model-life")
+    assert (EXAMPLES / "13-model-life" / "data.yaml").read_text() == module.data()
+    [first] = of_kind("13-model-life", "Dataset")
+    later = yaml.safe_load((EXAMPLES / "13-model-life" / "later" / "dataset.yaml").read_text())
+    before, after = ({**d["spec"], "source": None} for d in (first, later))
+    assert (first["metadata"], before) == (later["metadata"], after), "rows alone differ"
+    [model] = of_kind("13-model-life", "Model")
+    [job] = of_kind("13-model-life", "FineTuneJob")
+    retrain = model["spec"]["retrain"]
+    assert (retrain["fineTuneJob"], job["spec"]["output"]["modelName"]) == (
+        job["metadata"]["name"],
+        model["metadata"]["name"],
+    )
+    old, new = (rows_of("13-model-life", dataset) for dataset in (first, later))
+    assert new[: len(old)] == old
+    assert len(new) - len(old) >= retrain["rows"]["atLeast"]
+    assert len({folded(row["question"]) for row in new}) == len(new)
 
 
 @pytest.mark.parametrize(
