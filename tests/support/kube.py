@@ -114,5 +114,5 @@ def wait_until(check: Callable[[], Any], what: str) -> Any:
         with contextlib.suppress(RuntimeError):
             if value := check():
                 return value
-        time.sleep(0.03)
+        time.sleep(0.1)
     raise AssertionError(f"did not come about: {what}")
