@@ -1,7 +1,9 @@
 """Fixtures of every tier."""
 
+import functools
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -75,6 +77,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("processor time by file")
         for file, seconds in used.most_common(SHOWN):
             terminalreporter.line(f"{seconds:8.1f}s {file}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def schemas_read_once() -> Iterator[None]:
+    """kubernetes_validate parses all definitions of a version of Kubernetes again for each object: half a second."""
+    utils = sys.modules.get("kubernetes_validate.utils")
+    with pytest.MonkeyPatch.context() as patch:
+        if utils:
+            patch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
+        yield
 
 
 @pytest.fixture(scope="session")
