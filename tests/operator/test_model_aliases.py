@@ -1,5 +1,7 @@
 """A Model at a real API server: it appears by itself, people pin its aliases, and deleting it loses no version."""
 
+import json
+
 import pytest
 from kube import path
 
@@ -136,3 +138,54 @@ def test_one_alias_has_one_writer(namespace):
 def test_what_a_model_may_not_be_is_refused_with_the_way_out(namespace, name, aliases, message):
     with pytest.raises(RuntimeError, match=message):
         namespace.create("Model", name, {"aliases": aliases})
+
+
+def adapter(namespace, number):
+    """A version of tutor that vLLM loads as an adapter."""
+    lineage = {
+        "baseModel": {"uri": "hf://org/model", "location": "pvc://hone-store/base-models/x"},
+        "datasets": [],
+        "job": {"name": f"earlier-{number}", "uid": f"earlier-{number}"},
+        "method": "SFT",
+        "hyperParameters": {"adapter": {"type": "LoRA", "rank": 8}},
+        "seed": 1,
+    }
+    uri = f"pvc://hone-store/models/earlier-{number}/1/adapter"
+    artifact = {"format": "Adapter", "uri": uri, "digest": "sha256:" + str(number) * 64, "sizeBytes": 1}
+    spec = {"modelName": "tutor", "version": number, "artifacts": [artifact], "lineage": lineage}
+    namespace.create("ModelVersion", f"tutor-v{number}", spec)
+    prefix = f"tutor-v{number}-verify"
+    job = namespace.until(lambda: [n for n in namespace.names("Job") if n.startswith(prefix)], "a verify Job")[0]
+    namespace.succeed(job, {"kind": "Verify", "files": 3, "sizeBytes": 7})
+
+
+def served(namespace):
+    """Digest of the adapter that servers may load by each alias of tutor; None: there is no ConfigMap."""
+    if "hone-served" not in namespace.names("ConfigMap"):
+        return None
+    text = namespace.get("ConfigMap", "hone-served").get("data", {}).get("tutor.json", '{"aliases": []}')
+    return {a["name"]: a["adapter"]["digest"] for a in json.loads(text)["aliases"] if "adapter" in a}
+
+
+def test_servers_may_load_only_what_is_approved_and_an_alias_means(namespace, operator):
+    namespace.until(operator.ready, "ready")
+    for number in (1, 2):
+        adapter(namespace, number)
+    assert served(namespace) is None
+    namespace.create("Model", "tutor", {"aliases": [{"name": "production", "version": 1}]})
+    namespace.until(lambda: target(namespace) == {"production": "tutor-v1"}, "the alias")
+    namespace.until(lambda: served(namespace) == {}, "nobody has approved it")
+    first, second = ("sha256:" + digit * 64 for digit in "12")
+    approve(namespace, 1)
+    namespace.until(lambda: served(namespace) == {"production": first}, "version 1")
+    approve(namespace, 2)
+    namespace.patch("Model", "tutor", {"spec": {"aliases": [{"name": "production", "version": 2}]}})
+    namespace.until(lambda: served(namespace) == {"production": second}, "version 2")
+    namespace.patch("ModelVersion", "tutor-v2", {"spec": {"approval": {"state": "Candidate"}}})
+    namespace.until(lambda: served(namespace) == {}, "its approval is withdrawn")
+    namespace.patch("ConfigMap", "hone-served", {"data": {"tutor.json": '{"aliases": []}'}})
+    approve(namespace, 1)
+    namespace.patch("Model", "tutor", {"spec": {"aliases": [{"name": "production", "version": 1}]}})
+    namespace.until(lambda: served(namespace) == {"production": first}, "what somebody wrote is replaced")
+    namespace.delete("Model", "tutor")
+    namespace.until(lambda: not namespace.get("ConfigMap", "hone-served").get("data"), "the Model is gone")
