@@ -15,6 +15,7 @@ app.command()(cli.hub)
 app.command()(cli.demo)
 app.command()(cli.ask)
 app.command()(cli.faults)
+app.command()(cli.two_teams)
 
 
 def main() -> None:

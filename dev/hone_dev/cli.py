@@ -129,3 +129,15 @@ def faults(
         raise typer.BadParameter("--write needs a run of all faults")
     if not matrix.run(only or [], sample, write):
         raise typer.Exit(1)
+
+
+def two_teams(
+    jobs: Annotated[int, typer.Option(min=4, help="Jobs of both teams together.")] = 30,
+    quota: Annotated[int, typer.Option(min=2, help="Jobs that may train at the same time.")] = 4,
+    kueue: Annotated[bool, typer.Option(help="With Kueue; without it, the same jobs start at once.")] = True,
+) -> None:
+    """Two teams share a small quota of Kueue on real pods; see whether it is kept, and shared fairly."""
+    from hone_dev.two_teams import command
+
+    if not command.run(jobs, quota, kueue):
+        raise typer.Exit(1)
