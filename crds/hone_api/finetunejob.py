@@ -28,6 +28,7 @@ from hone_api.meta import (
 )
 from hone_api.methods import METHOD_BLOCKS, Method, SpecBlocks, block_rules
 from hone_api.placement import NEW_JOB, Cleanup, Resources, Restarts, Scheduling
+from hone_api.pod_settings import PodSettings
 from hone_api.training import (
     Adapter,
     Checkpoints,
@@ -175,6 +176,7 @@ IMMUTABLE = [
     "checkpoints",
     "evaluation",
     "resources",
+    "pod",
     "deepspeed",
     "restarts",
     "deadline",
@@ -215,6 +217,9 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     checkpoints: Checkpoints = Field(default_factory=Checkpoints, description="Checkpoints for resuming.")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="Evaluation on held-out rows.")
     resources: Resources = Field(default_factory=Resources, description="What each pod requests.")
+    pod: PodSettings | None = Field(
+        default=None, description="Labels, environment and volumes of the pods that train; default: the chart's."
+    )
     deepspeed: DeepSpeed | None = Field(default=None, description="Sharding by DeepSpeed; default: none.")
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where and when pods run.")
     restarts: Restarts = Field(default_factory=Restarts, description="Restart budget.")

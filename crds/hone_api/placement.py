@@ -121,7 +121,7 @@ class Scheduling(ApiModel):
     rules = (
         *(
             immutable("spec.scheduling", name, NEW_JOB)
-            for name in ("queueName", "nodeSelector", "tolerations", "topology")
+            for name in ("queueName", "workloadPriorityClass", "managedBy", "nodeSelector", "tolerations", "topology")
         ),
         Rule(
             f"!has(self.nodeSelector) || self.nodeSelector.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
@@ -135,11 +135,35 @@ class Scheduling(ApiModel):
             field_path=".topology",
             holds=lambda scheduling: scheduling.topology is None or scheduling.queue_name is not None,
         ),
+        Rule(
+            "!has(self.workloadPriorityClass) || has(self.queueName)",
+            "workloadPriorityClass needs queueName: it is for Kueue",
+            field_path=".workloadPriorityClass",
+            holds=lambda scheduling: scheduling.workload_priority_class is None or scheduling.queue_name is not None,
+        ),
+        Rule(
+            "!has(self.managedBy) || has(self.queueName)",
+            "managedBy needs queueName: it is for Kueue",
+            field_path=".managedBy",
+            holds=lambda scheduling: scheduling.managed_by is None or scheduling.queue_name is not None,
+        ),
     )
     queue_name: Name | None = Field(
         default=None,
         description="LocalQueue of Kueue in this namespace, in which the run waits for quota. Its priority there is "
-        "that of priorityClassName. Without kueue.enabled of the chart the run starts without a queue.",
+        "that of workloadPriorityClass, or else of priorityClassName. Without kueue.enabled of the chart the run "
+        "starts without a queue.",
+    )
+    workload_priority_class: ClassName | None = Field(
+        default=None,
+        description="WorkloadPriorityClass of Kueue: the priority in the queue, which does not change that of the "
+        "pods. Needs queueName. Without kueue.enabled of the chart it has no effect.",
+    )
+    managed_by: Literal["MultiKueue"] | None = Field(
+        default=None,
+        description="Controller of the Job in place of that of Kubernetes: MultiKueue of Kueue, whose worker "
+        "cluster must have the store and the plan. Needs queueName. Without kueue.enabled of the chart it has no "
+        "effect.",
     )
     priority_class_name: ClassName | None = Field(
         default=None, description="PriorityClass of the pods; the only field here that can change, for later attempts."

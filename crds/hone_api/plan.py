@@ -34,6 +34,8 @@ from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Ev
 CONTRACT: Literal[1] = 1
 PLAN_SHA256_ENV = "HONE_PLAN_SHA256"
 """SHA-256 of the plan's file, hexadecimal, in a pod's environment; absent in a pod of an older operator."""
+SECRET_VARIABLES_ENV = "HONE_SECRET_VARIABLES"
+"""Names of the variables whose values are keys of Secrets, separated by commas, in a pod's environment."""
 SECRETS_ENV = "HONE_SECRETS"
 """Names of the mounted Secrets by folder, as JSON, in a pod's environment, so that a message can name a missing one."""
 

@@ -16,6 +16,7 @@ from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
 from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Bounds, Platform, PodLimits, Signing
+from hone_operator.desired.podsettings import PodDefaults
 from hone_operator.health import Health, serve
 from hone_operator.keys import public_key_fingerprint
 from hone_operator.metrics import Metrics
@@ -62,6 +63,9 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         encoding_memory=config.encoding.memory,
         training_runtime=trainer.runtime_class_name,
         staging_runtime=config.staging.runtime_class_name,
+        training_pods=_defaults(trainer.pods),
+        staging_pods=_defaults(config.staging.pods),
+        fixed_user=config.pod_security.fixed_user,
         extra_env=dict(trainer.extra_env),
         limits=config.limits,
         rows_in_status=config.privacy.rows_in_status,
@@ -72,6 +76,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
             required=config.signing.required,
         ),
         queues=config.kueue.enabled,
+        staging_queue=config.staging.queue_name if config.kueue.enabled else "",
         metrics_from=tuple(config.metrics_from),
         pod_limits=PodLimits(**config.pod_limits.model_dump()),
         bounds=Bounds(
@@ -80,9 +85,23 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
             toleration_keys=tuple(config.tenants.toleration_keys),
             node_selector_keys=tuple(config.tenants.node_selector_keys),
             models=tuple(config.tenants.models),
+            service_accounts=tuple(config.tenants.service_accounts),
+            runtime_classes=tuple(config.tenants.runtime_classes),
+            workload_priority_classes=tuple(config.tenants.workload_priority_classes),
+            store_claim=store.claim_name,
             max_gpus=config.tenants.max_gpus,
             max_active_jobs=config.tenants.max_active_jobs,
         ),
+    )
+
+
+def _defaults(pods: settings.PodsSettings) -> PodDefaults:
+    return PodDefaults(
+        labels=pods.labels,
+        annotations=pods.annotations,
+        node_selector=pods.node_selector,
+        tolerations=tuple(each.to_json() for each in pods.tolerations),
+        service_account=pods.service_account_name,
     )
 
 

@@ -30,8 +30,10 @@ from pydantic_settings import (
 )
 
 from hone_api.meta import Name, Quantity
+from hone_api.placement import LabelValue, Toleration
 from hone_api.plan import Limits as SourceLimits
 from hone_api.plan import PublicKey
+from hone_api.pod_settings import is_reserved_key
 from hone_operator.keys import public_key_fingerprint
 
 CONFIG_FILE_ENV = "HONE_CONFIG_FILE"
@@ -59,6 +61,24 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PodsSettings(Section):
+    """Defaults of the pods of one kind of work."""
+
+    labels: dict[str, LabelValue] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    node_selector: dict[str, LabelValue] = Field(default_factory=dict)
+    tolerations: list[Toleration] = Field(default_factory=list)
+    service_account_name: ClassName = ""
+    """Empty: the default one of the namespace."""
+
+    @field_validator("labels", "annotations")
+    @classmethod
+    def _not_reserved(cls, keys: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(filter(is_reserved_key, keys)):
+            raise ValueError(f"{', '.join(taken)}: of Kubernetes, Kueue or Hone, choose other names")
+        return keys
+
+
 class TrainerSettings(Section):
     """Pods of the trainer image, in the namespaces of the jobs."""
 
@@ -77,6 +97,8 @@ class TrainerSettings(Section):
     """Network interface for traffic between the pods of a run."""
     runtime_class_name: ClassName = ""
     """RuntimeClass of the pods that train; empty: the node's default."""
+    pods: PodsSettings = Field(default_factory=PodsSettings)
+    """Defaults of the pods that train."""
     extra_env: dict[EnvName, str] = Field(default_factory=dict)
     """For proxies, NCCL and the like; names that Hone itself sets are refused."""
 
@@ -96,6 +118,10 @@ class StagingSettings(Section):
     memory: Quantity = "2Gi"
     runtime_class_name: ClassName = ""
     """RuntimeClass of all pods that do not train; most of them parse untrusted data. Empty: the node's default."""
+    pods: PodsSettings = Field(default_factory=PodsSettings)
+    """What all pods that do not train have."""
+    queue_name: Annotated[str, StringConstraints(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")] = ""
+    """LocalQueue of Kueue in which these pods wait, in each namespace; empty: they start without a queue."""
 
 
 class EncodingSettings(Section):
@@ -169,6 +195,12 @@ class TenantSettings(Section):
     """Keys of node labels; `*` does not cover the control plane's."""
     models: list[str] = Field(default_factory=lambda: ["*"])
     """URIs of base models."""
+    service_accounts: list[str] = Field(default_factory=list)
+    """ServiceAccounts that jobs may name for their pods."""
+    runtime_classes: list[str] = Field(default_factory=list)
+    """RuntimeClasses that jobs may name for their pods."""
+    workload_priority_classes: list[str] = Field(default_factory=lambda: ["*"])
+    """WorkloadPriorityClasses of Kueue."""
     max_gpus: Annotated[int, Field(ge=0, le=65536)] = 0
     """GPUs of one job over all its nodes; 0: any number."""
     max_active_jobs: Annotated[int, Field(ge=0, le=65536)] = 0
@@ -211,6 +243,13 @@ class PodLimitSettings(Section):
     training_seconds: Annotated[int, Field(ge=60, le=2**31 - 1)] = 30 * 24 * 3600
 
 
+class PodSecuritySettings(Section):
+    """The user of every pod of Hone."""
+
+    fixed_user: bool = True
+    """Whether pods name their user and group; false: the cluster chooses them."""
+
+
 class PrivacySettings(Section):
     """What is visible to people who may read objects but not the data."""
 
@@ -248,6 +287,7 @@ class Settings(BaseSettings):
     signing: SigningSettings = Field(default_factory=SigningSettings)
     kueue: KueueSettings = Field(default_factory=KueueSettings)
     pod_limits: PodLimitSettings = Field(default_factory=PodLimitSettings)
+    pod_security: PodSecuritySettings = Field(default_factory=PodSecuritySettings)
     metrics_from: list[dict[str, Any]] = Field(default_factory=list)
     """NetworkPolicy peers that may read the metrics of ranks; empty: everybody."""
     privacy: PrivacySettings = Field(default_factory=PrivacySettings)

@@ -20,8 +20,11 @@ FULL: dict[str, Any] = {
     "deadline": "12h",
     "submittedBy": "ada",
     "tracking": [{"type": "MLflow"}],
+    "pod": {"labels": {"team": "a"}},
     "scheduling": {
         "queueName": "team",
+        "workloadPriorityClass": "high",
+        "managedBy": "MultiKueue",
         "nodeSelector": {"a": "b"},
         "tolerations": [{"key": "a"}],
         "topology": {"required": "rack"},
@@ -39,6 +42,7 @@ CHANGED: dict[str, Any] = {
     "checkpoints": {"keep": 5},
     "evaluation": {"samples": 0},
     "resources": {"nodes": 2},
+    "pod": {"labels": {"team": "b"}},
     "deepspeed": {"zeroStage": 1},
     "restarts": {"maxRestarts": 0},
     "deadline": "13h",
@@ -58,6 +62,8 @@ BLOCKS = {
 }
 SCHEDULING_CHANGED: dict[str, Any] = {
     "queueName": "other",
+    "workloadPriorityClass": "low",
+    "managedBy": None,
     "nodeSelector": {"a": "c"},
     "tolerations": [{"key": "b"}],
     "topology": {"required": "zone"},

@@ -55,7 +55,21 @@ def test_an_ordinary_job_is_admitted(write):
     )
 
 
-@pytest.mark.parametrize("runtime", ["kata", "gvisor"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"serviceAccountName": "trainer-a"},
+        {"serviceAccountName": "stager"},
+        {"container": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "hone-a", "key": "a"}}}]}},
+    ],
+    ids=["an account that jobs may name", "the account of the platform", "a key of a Secret of Hone"],
+)
+def test_a_job_has_what_spec_pod_may_ask_for(write, fields):
+    code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(**fields))
+    assert code == 201, message
+
+
+@pytest.mark.parametrize("runtime", ["kata", "gvisor", "runsc"])
 def test_a_job_has_a_runtime_of_the_values(write, runtime):
     code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(runtimeClassName=runtime))
     assert code == 201, message

@@ -23,6 +23,9 @@ VALUES = {
         "nodeSelectorKeys": ["*"],
         "models": ["hf://a/*", "pvc://models/smol"],
         "maxGpus": 8,
+        "serviceAccounts": ["trainer-*"],
+        "runtimeClasses": ["kata"],
+        "workloadPriorityClasses": ["batch"],
     },
 }
 
@@ -86,6 +89,12 @@ SECRETS = {
     ("FineTuneJob", "distillation.teacherEndpoint.secretName"): lambda s: fine_tune_job(
         method="Distillation",
         distillation={"teacherEndpoint": {"endpoint": "https://t.example/v1", "model": "m", "secretName": s}},
+    ),
+    ("FineTuneJob", "pod.env[].secretName"): lambda s: fine_tune_job(
+        pod={"env": [{"name": "KEY", "secretName": s, "key": "k"}]}
+    ),
+    ("FineTuneJob", "pod.volumes[].secretName"): lambda s: fine_tune_job(
+        pod={"volumes": [{"mountPath": "/mnt/key", "secretName": s}]}
     ),
     ("Dataset", "source.secretName"): lambda s: {"source": {"uri": "hf://a/b", "secretName": s}},
     ("Dataset", "synthesis.secretName"): synthesis,
@@ -165,6 +174,12 @@ def test_pods_do_not_go_where_they_may_not(create, scheduling):
             "spec.model.uri hf://another/model is not allowed here",
         ),
         ({"model": {"uri": "pvc://models/smol2"}}, "hf://a/*, pvc://models/smol)"),
+        ({"pod": {"serviceAccountName": "admin"}}, "(tenants.serviceAccounts of the chart: trainer-*)"),
+        ({"pod": {"runtimeClassName": "runc"}}, "(tenants.runtimeClasses of the chart: kata)"),
+        (
+            {"scheduling": {"queueName": "team", "workloadPriorityClass": "urgent"}},
+            "(tenants.workloadPriorityClasses of the chart: batch)",
+        ),
         ({"resources": {"nodes": 3, "gpusPerNode": 3}}, "asks for 9 GPUs over all nodes, and a job may have 8 here"),
     ],
 )
@@ -182,6 +197,8 @@ def test_a_model_and_gpus_beyond_the_limits_are_refused(create, spec, words):
         {"model": {"modelVersion": "tutor-v1"}},
         {"resources": {"nodes": 2, "gpusPerNode": 4}},
         {"resources": {"gpusPerNode": 8}},
+        {"pod": {"serviceAccountName": "trainer-a", "runtimeClassName": "kata"}},
+        {"scheduling": {"queueName": "team", "workloadPriorityClass": "batch"}},
     ],
 )
 def test_a_model_and_gpus_within_the_limits_are_taken(create, spec):
@@ -192,6 +209,15 @@ def test_what_is_listed_is_taken(create):
     tolerations = [{"key": "nvidia.com/gpu", "operator": "Exists"}, {"key": "team", "value": "a"}]
     scheduling = {"priorityClassName": "batch-low", "tolerations": tolerations, "nodeSelector": {"pool": "gpu"}}
     assert create("FineTuneJob", fine_tune_job(scheduling=scheduling)) == (201, "")
+
+
+def test_the_store_is_not_mounted_as_a_whole(create):
+    def mounted(claim):
+        return create("FineTuneJob", fine_tune_job(pod={"volumes": [{"mountPath": "/mnt/a", "claimName": claim}]}))
+
+    code, message = mounted("hone-store")
+    assert (code, "name a model or a Dataset, or another claim" in message) == (403, True)
+    assert mounted("own") == (201, "")
 
 
 def test_approval_is_a_right_of_its_own(kube):

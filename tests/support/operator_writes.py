@@ -11,7 +11,8 @@ OPERATOR = f"system:serviceaccount:{SYSTEM}:hone"
 IMAGE = "example.org/hone/trainer:test"
 VALUES = {
     "trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}, "runtimeClassName": "kata"},
-    "staging": {"runtimeClassName": "gvisor"},
+    "staging": {"runtimeClassName": "gvisor", "pods": {"serviceAccountName": "stager"}},
+    "tenants": {"serviceAccounts": ["trainer-*"], "runtimeClasses": ["runsc"]},
 }
 ENABLED, CLOSED = "bounds-enabled", "bounds-closed"
 

@@ -41,7 +41,7 @@ from hone_trainer.commands import options as command_options
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.imports import uncollected
 from hone_trainer.reporting import phases, termination
-from hone_trainer.secrets import ScrubbingFilter
+from hone_trainer.secrets import ScrubbingFilter, remember_variables
 
 OWN_OPTIONS = ("ask", "chat", "evaluate", "export", "follow")
 """Commands that parse the rest of the arguments themselves."""
@@ -92,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
+    remember_variables()
     _set_up_logging()
     if rest and options.command not in OWN_OPTIONS:
         parser.error(f"unknown arguments: {' '.join(rest)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.credentials import hidden, mapped
-from hone_api.plan import SECRETS_ENV
+from hone_api.plan import SECRET_VARIABLES_ENV, SECRETS_ENV
 
 _known: set[str] = set()
 _SCHEMES = {"basic", "bearer", "apikey", "digest"}
@@ -21,6 +21,12 @@ def remember(value: str) -> None:
     for part in (value, *value.split()):
         if len(part) >= 6 and part.lower() not in _SCHEMES:
             _known.add(part)
+
+
+def remember_variables() -> None:
+    """Let `scrub` hide the values of the environment that come from Secrets."""
+    for name in os.environ.get(SECRET_VARIABLES_ENV, "").split(","):
+        remember(os.environ.get(name, ""))
 
 
 def scrub(text: str) -> str:

@@ -37,6 +37,16 @@ class VllmImage(Values):
     digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")
 
 
+class Pods(Values):
+    labels: StringMap = Field(default_factory=dict, description="Labels of these pods, e.g. for a service mesh.")
+    annotations: StringMap = Field(default_factory=dict, description="Annotations of these pods.")
+    node_selector: StringMap = Field(default_factory=dict, description="Labels of the nodes for these pods.")
+    tolerations: list[Map] = Field(default_factory=list, description="Taints that these pods tolerate.")
+    service_account_name: ClassName = Field(
+        "", description="ServiceAccount of these pods, in each namespace. Empty: the default one."
+    )
+
+
 class Trainer(Values):
     image: TrainerImage = Field(default_factory=TrainerImage)
     vllm_image: VllmImage = Field(default_factory=VllmImage)
@@ -57,6 +67,7 @@ class Trainer(Values):
         "",
         description="RuntimeClass of training pods, e.g. one of Kata Containers. Empty: the nodes' default runtime.",
     )
+    pods: Pods = Field(default_factory=Pods)
     extra_env: StringMap = Field(
         default_factory=dict, description="Environment variables of all training pods, e.g. proxies or NCCL settings."
     )
@@ -69,6 +80,12 @@ class Staging(Values):
         "",
         description="RuntimeClass of all other pods, e.g. one for gVisor: most of them parse untrusted data. Empty: "
         "the nodes' default runtime.",
+    )
+    pods: Pods = Field(default_factory=Pods)
+    queue_name: ClassName = Field(
+        "",
+        description="LocalQueue of Kueue in which all other pods wait for quota; each namespace with jobs needs one of "
+        "this name. Needs kueue.enabled. Empty: they start without a queue.",
     )
 
 
@@ -212,6 +229,18 @@ class Tenants(Values):
         description="URIs of base models that jobs may name, each in full or as prefix*, e.g. hf://HuggingFaceTB/*. "
         "ModelVersions are always allowed.",
     )
+    service_accounts: list[Text] = Field(
+        default_factory=list,
+        description="ServiceAccounts that jobs may name in spec.pod, each in full or as prefix*. Empty: none.",
+    )
+    runtime_classes: list[Text] = Field(
+        default_factory=list,
+        description="RuntimeClasses that jobs may name in spec.pod, each in full or as prefix*. Empty: none.",
+    )
+    workload_priority_classes: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="WorkloadPriorityClasses of Kueue that jobs may name, each in full or as prefix*.",
+    )
     max_gpus: Annotated[int, Field(ge=0, le=65536)] = Field(
         0, description="Most GPUs of one job over all its nodes. 0: any number."
     )
@@ -268,6 +297,14 @@ class PodLimits(Values):
     training_seconds: Seconds = Field(
         2592000,
         description="Longest run in seconds of a pod that trains; the next attempt continues from its checkpoint.",
+    )
+
+
+class PodSecurity(Values):
+    fixed_user: bool = Field(
+        True,
+        description="Let all pods name their user and group, 10001. false: the cluster chooses them, as OpenShift does "
+        "with restricted-v2; pods still refuse to run as root.",
     )
 
 
@@ -364,6 +401,7 @@ class ChartValues(Values):
     signing: Signing = Field(default_factory=Signing)
     kueue: Kueue = Field(default_factory=Kueue)
     pod_limits: PodLimits = Field(default_factory=PodLimits)
+    pod_security: PodSecurity = Field(default_factory=PodSecurity)
     privacy: Privacy = Field(default_factory=Privacy)
     resources: Map = Field(
         default_factory=lambda: {

@@ -8,7 +8,10 @@ from hone_api.failures import ExitCode
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import CONTAINER, CONTAINERS, Work, plan_text, template
+from hone_operator.desired.queue import queued
 
+QUEUED = frozenset({"fetch", "tasks", "materialize", "encode", "verify", "deliver", "sign"})
+"""Components that wait in the platform's queue for CPU Jobs. Not the sweep, which frees space for the others."""
 DECIDED_EXIT_CODES = sorted({ExitCode.DATA, ExitCode.DIVERGED, ExitCode.IO, ExitCode.INTERRUPTED, ExitCode.CONFIG})
 """Exit codes of the contract, ascending: the API server refuses any other order."""
 
@@ -48,7 +51,7 @@ def with_plan(
     plan: str, owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, nodes: int = 1
 ) -> dict[str, Any]:
     """Only the Job; ConfigMap `plan` has its plan.json."""
-    return {
+    body = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": names.metadata(job.name, owner, job.labels, job.annotations),
@@ -81,6 +84,7 @@ def with_plan(
             "template": template(work, job.labels, plan, platform),
         },
     }
+    return queued(body, platform.staging_queue) if platform.staging_queue and work.component in QUEUED else body
 
 
 def suspension(job: Mapping[str, Any], value: bool) -> dict[str, Any]:

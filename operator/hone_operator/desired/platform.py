@@ -6,6 +6,7 @@ from typing import Any
 
 from hone_api.plan import Limits
 from hone_api.pod_image import PodImage
+from hone_operator.desired.podsettings import PodDefaults
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,14 @@ class Bounds:
     node_selector_keys: tuple[str, ...] = ("*",)
     models: tuple[str, ...] = ("*",)
     """URIs of base models."""
+    service_accounts: tuple[str, ...] = ()
+    """ServiceAccounts that jobs may name."""
+    runtime_classes: tuple[str, ...] = ()
+    """RuntimeClasses that jobs may name."""
+    workload_priority_classes: tuple[str, ...] = ("*",)
+    """Priorities in queues of Kueue."""
+    store_claim: str = "hone-store"
+    """Claim that jobs cannot mount by name."""
     max_gpus: int = 0
     """GPUs of one job over all its nodes; 0: any number."""
     max_active_jobs: int = 0
@@ -98,6 +107,12 @@ class Platform:
     """RuntimeClass of the pods that train; empty: none."""
     staging_runtime: str = ""
     """RuntimeClass of all other pods; empty: none."""
+    training_pods: PodDefaults = field(default_factory=PodDefaults)
+    """Defaults of the pods that train; a job may say otherwise."""
+    staging_pods: PodDefaults = field(default_factory=PodDefaults)
+    """What all other pods have."""
+    fixed_user: bool = True
+    """Whether pods name their user and group; false: the cluster chooses them, as OpenShift does."""
     extra_env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     """Limits on downloads."""
@@ -106,6 +121,8 @@ class Platform:
     signing: Signing = field(default_factory=Signing)
     queues: bool = False
     """Whether Kueue admits training Jobs that name a queue."""
+    staging_queue: str = ""
+    """LocalQueue in which the Jobs that do not train wait; empty: they start at once."""
     metrics_from: tuple[Mapping[str, Any], ...] = ()
     """NetworkPolicy peers that may read the metrics of ranks; empty: everybody."""
     rows_in_status: bool = True

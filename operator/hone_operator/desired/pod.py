@@ -8,9 +8,10 @@ from pathlib import PurePosixPath
 from typing import Any, Self
 
 from hone_api import RELEASE
-from hone_api.plan import PLAN_SHA256_ENV, SECRETS_ENV, PlanFields
+from hone_api.plan import PLAN_SHA256_ENV, SECRET_VARIABLES_ENV, SECRETS_ENV, PlanFields
+from hone_api.pod_settings import PodSettings
 from hone_api.privacy import ROWS_ENV
-from hone_operator.desired import names
+from hone_operator.desired import names, podsettings
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.podlimits import resources
 
@@ -85,6 +86,8 @@ class Work:
     """None: the trainer's image."""
     publisher: tuple[Mount, ...] = ()
     """Mounts of a second container, which runs `publish` after the verb has succeeded; empty: there is none."""
+    settings: PodSettings | None = None
+    """What the job sets on its pods."""
 
 
 def store(platform: Platform) -> Mount:
@@ -120,8 +123,9 @@ def plan_text(work: Work) -> str:
     return work.plan.model_copy(update={"release": RELEASE}).model_dump_json(by_alias=True, exclude_none=True, indent=1)
 
 
-def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
+def environment(work: Work, platform: Platform) -> list[dict[str, Any]]:
     """Environment in a stable order. `$` is doubled, because the kubelet would expand `$(VAR)`."""
+    secret = podsettings.secret_environment(work.settings)
     env = {
         # The numeric user has no entry in /etc/passwd: libraries that look up a home or a name need these.
         "HOME": "/tmp",
@@ -130,14 +134,17 @@ def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
-        **platform.extra_env,
+        **{name: value for name, value in platform.extra_env.items() if name not in secret},
+        **podsettings.plain_environment(work.settings),
         **work.env,
+        **({SECRET_VARIABLES_ENV: ",".join(secret)} if secret else {}),
         **({} if platform.rows_in_status else {ROWS_ENV: "false"}),
         **({SECRETS_ENV: json.dumps(secrets)} if (secrets := _secret_names(work.mounts)) else {}),
         # The trainer compares it, so a pod carries out only the plan that it was created for.
         PLAN_SHA256_ENV: hashlib.sha256(plan_text(work).encode()).hexdigest(),
     }
-    return [{"name": k, "value": v.replace("$", "$$")} for k, v in env.items()]
+    plain: list[dict[str, Any]] = [{"name": k, "value": v.replace("$", "$$")} for k, v in env.items()]
+    return [*plain, *({"name": name, "valueFrom": source} for name, source in secret.items())]
 
 
 def _secret_names(mounts: Sequence[Mount]) -> dict[str, str]:
@@ -194,7 +201,8 @@ def containers(work: Work, plan_name: str, platform: Platform) -> tuple[dict[str
     """
     plan = Mount(PLAN, names.PLAN_FOLDER, {"configMap": {"name": plan_name, "defaultMode": 0o444}})
     scratch = Mount.scratch("tmp", PurePosixPath("/tmp"), platform.scratch_size)
-    mounts = one_volume_a_claim((plan, *work.mounts, scratch, *work.publisher))
+    extra = [Mount(v.name, v.path, v.source, v.read_only) for v in podsettings.volumes(work.settings)]
+    mounts = one_volume_a_claim((plan, *work.mounts, *extra, scratch, *work.publisher))
     end = len(mounts) - len(work.publisher)
     first, second = mounts[:end], mounts[end:]
     if not work.publisher:
@@ -207,16 +215,15 @@ def containers(work: Work, plan_name: str, platform: Platform) -> tuple[dict[str
 def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Platform) -> dict[str, Any]:
     """PodTemplateSpec of the work."""
     fields, mounts = containers(work, plan_name, platform)
+    trains = work.component == TRAINING
+    defaults = platform.training_pods if trains else platform.staging_pods
     spec = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
+            **(_FIXED_USER if platform.fixed_user else {}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationGracePeriodSeconds": 30,
@@ -224,11 +231,18 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
         **fields,
         "volumes": [{"name": name, **source} for name, source in {m.name: m.source for m in mounts}.items()],
         **work.pod,
+        **podsettings.spec_fields(
+            defaults, work.settings, platform.training_runtime if trains else platform.staging_runtime, work.pod
+        ),
     }
-    if runtime := platform.training_runtime if work.component == TRAINING else platform.staging_runtime:
-        spec["runtimeClassName"] = runtime
     if platform.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": s} for s in platform.image_pull_secrets]
     # The container that kubectl logs shows without -c.
-    reader = {"annotations": {"kubectl.kubernetes.io/default-container": READER}} if work.publisher else {}
-    return {"metadata": {"labels": dict(labels), **reader}, "spec": spec}
+    reader = {"kubectl.kubernetes.io/default-container": READER} if work.publisher else {}
+    metadata: dict[str, Any] = {"labels": podsettings.labels_of(defaults, work.settings, labels)}
+    if annotations := podsettings.annotations_of(defaults, work.settings, reader):
+        metadata["annotations"] = annotations
+    return {"metadata": metadata, "spec": spec}
+
+
+_FIXED_USER = {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch"}

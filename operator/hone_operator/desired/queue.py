@@ -14,6 +14,8 @@ from hone_operator.desired.platform import Platform
 
 REQUIRED = "kueue.x-k8s.io/podset-required-topology"
 PREFERRED = "kueue.x-k8s.io/podset-preferred-topology"
+MULTI_KUEUE = "kueue.x-k8s.io/multikueue"
+"""Value of spec.managedBy of a Job that MultiKueue runs elsewhere."""
 
 
 def queue_of(scheduling: Scheduling, platform: Platform) -> str | None:
@@ -21,18 +23,22 @@ def queue_of(scheduling: Scheduling, platform: Platform) -> str | None:
     return scheduling.queue_name if platform.queues else None
 
 
-def queued(job: Mapping[str, Any], queue: str, topology: Topology | None = None) -> dict[str, Any]:
+def queued(job: Mapping[str, Any], queue: str, scheduling: Scheduling | None = None) -> dict[str, Any]:
     """The Job as it is created in a queue: suspended, until Kueue admits it."""
     meta, spec = job["metadata"], job["spec"]
+    asked = scheduling or Scheduling()
+    priority = {names.QUEUE_PRIORITY: asked.workload_priority_class} if asked.workload_priority_class else {}
+    manager = {"managedBy": MULTI_KUEUE} if asked.managed_by else {}
     policy = {"rules": [_without_interruption(rule) for rule in spec["podFailurePolicy"]["rules"]]}
     return {
         **job,
-        "metadata": {**meta, "labels": {**meta["labels"], names.QUEUE: queue}},
+        "metadata": {**meta, "labels": {**meta["labels"], names.QUEUE: queue, **priority}},
         "spec": {
             **spec,
+            **manager,
             "suspend": True,
             "podFailurePolicy": policy,
-            "template": _placed(spec["template"], topology),
+            "template": _placed(spec["template"], asked.topology),
         },
     }
 

@@ -354,6 +354,7 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
             **scheduling(spec),
         },
         image=image(spec, platform),
+        settings=spec.pod,
     )
     annotations = {names.RESOLVED: json.dumps(attempt.resolved.to_json(), sort_keys=True)}
     if attempt.ancestors:
@@ -362,5 +363,5 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
         attempt.owner, JobName(attempt.name, labels, annotations), work, platform, resources.nodes
     )
     if queue := queue_of(spec.scheduling, platform):
-        body = queued(body, queue, spec.scheduling.topology)
+        body = queued(body, queue, spec.scheduling)
     return [config, *(network(attempt.owner, attempt.number, platform) if resources.nodes > 1 else []), body]

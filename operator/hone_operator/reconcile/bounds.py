@@ -45,7 +45,9 @@ def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
         return []
     spec = body["spec"]
     of_all = [*_secrets(spec, bounds), *placement(spec.get("scheduling") or {}, bounds)]
-    return [*of_all, *_model(spec, bounds), *_gpus(spec, bounds)] if body["kind"] == "FineTuneJob" else of_all
+    if body["kind"] != "FineTuneJob":
+        return of_all
+    return [*of_all, *_model(spec, bounds), *_gpus(spec, bounds), *_pod(spec.get("pod") or {}, bounds)]
 
 
 def delivery(target: Delivery, bounds: Bounds) -> Iterator[str]:
@@ -70,6 +72,21 @@ def _gpus(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
         )
 
 
+def _pod(pod: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+    for field, value, allowed in (
+        ("serviceAccountName", "tenants.serviceAccounts", bounds.service_accounts),
+        ("runtimeClassName", "tenants.runtimeClasses", bounds.runtime_classes),
+    ):
+        if (name := pod.get(field)) and not any(_matches(name, entry) for entry in allowed):
+            yield f"spec.pod.{field} {name} {_of(value, allowed)}"
+    for number, volume in enumerate(pod.get("volumes") or []):
+        if volume.get("claimName") == bounds.store_claim:
+            yield (
+                f"spec.pod.volumes[{number}].claimName {bounds.store_claim} is the store, of which a pod sees only "
+                "what its job names: name a model or a Dataset, or another claim"
+            )
+
+
 def _secrets(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
     prefix = bounds.secret_prefix
     for field, name in sorted(secret_names(spec)):
@@ -84,6 +101,11 @@ def placement(scheduling: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
     """Fields of spec.scheduling with a value that is not allowed."""
     if (name := scheduling.get("priorityClassName")) and not _class_allowed(name, bounds):
         yield f"spec.scheduling.priorityClassName {name} {_of('tenants.priorityClasses', bounds.priority_classes)}"
+    if (name := scheduling.get("workloadPriorityClass")) and not any(
+        _matches(name, entry) for entry in bounds.workload_priority_classes
+    ):
+        value = _of("tenants.workloadPriorityClasses", bounds.workload_priority_classes)
+        yield f"spec.scheduling.workloadPriorityClass {name} {value}"
     for key in scheduling.get("nodeSelector") or {}:
         if not _key_allowed(key, bounds.node_selector_keys):
             yield f"spec.scheduling.nodeSelector {key} {_of('tenants.nodeSelectorKeys', bounds.node_selector_keys)}"

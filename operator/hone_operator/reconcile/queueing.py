@@ -15,7 +15,7 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.queue import activation
 from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
-from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.pods import ObservedJob, Waiting
 
 MAX_MESSAGE = 1024
 NOT_TAKEN_UP = "Kueue has not taken up Job {} yet. If this lasts, Kueue does not run, or does not manage Jobs here."
@@ -57,6 +57,14 @@ def place(job: ObservedJob, enabled: bool) -> QueuePlace:
         return _of_workload(job.queue, job.workload)
     words = NOT_TAKEN_UP.format(job.name) if enabled else NOT_ENABLED.format(job.name, job.queue)
     return QueuePlace(Reason.QUEUED, words, {"name": job.queue, "reason": Reason.PENDING, "message": words})
+
+
+def wait(job: ObservedJob) -> Waiting | None:
+    """What a Job that does not train waits for in its queue; None if it has none, or has its quota."""
+    if not (job.queue and job.is_suspended):
+        return None
+    standing = place(job, enabled=True)
+    return Waiting(standing.reason, f"Job {job.name} waits in queue {job.queue}: {standing.message}")
 
 
 def is_evicted(job: ObservedJob) -> bool:

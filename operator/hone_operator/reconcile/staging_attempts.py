@@ -8,6 +8,7 @@ from typing import Any
 from hone_api.failures import FailureCode, Retry
 from hone_api.termination import TerminationMessage
 from hone_operator.desired import names
+from hone_operator.reconcile import queueing
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
 from hone_operator.reconcile.pods import ObservedJob, Waiting, waiting
@@ -47,7 +48,7 @@ def observe_tries(jobs: Sequence[ObservedJob]) -> Tries:
     job, older = ordered[-1], [j.body for j in ordered[:-1]]
     number = job.label(names.TRY)
     if not job.finished:
-        return Tries(number, job, older, obstacle=waiting(job))
+        return Tries(number, job, older, obstacle=queueing.wait(job) or waiting(job))
     ending = job.result()
     if job.succeeded and ending:
         return Tries(number, job, older, ending=ending)

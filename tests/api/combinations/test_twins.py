@@ -51,6 +51,23 @@ ROWS = ({"name": "a"}, {"name": "a", "split": "test"}, {"name": "b"})
 GENERATED = {"template": "SelfInstruct", "endpoint": ENDPOINT, "rows": 4}
 PERCENTS = ("0%", "0.001%", "0.0%", "49.9%", "50%", "100%")
 
+KEYS = (
+    *("team", "example.org/team", "hone.dev/component", "a.hone.dev/b", "kueue.x-k8s.io/queue-name", "job-name"),
+    *(
+        "cluster-autoscaler.kubernetes.io/safe-to-evict",
+        "batch.kubernetes.io/job-name",
+        "xkubernetes.io/a",
+        "-a",
+        "a b",
+    ),
+)
+A, B = {"name": "A", "value": "1"}, {"name": "B", "secretName": "hone-key", "key": "token"}
+
+
+def volume(path: str) -> dict[str, Any]:
+    return {"mountPath": f"/mnt/{path}", "configMapName": "c"}
+
+
 # where in the spec; the spec around it, without what is ABSENT; values of its fields, drawn independently of each
 # other.
 Case = tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]
@@ -222,7 +239,47 @@ JOB_CASES: dict[str, Case] = {
         {"scheduling.queueName": "team"},
         {"required": (ABSENT, "rack"), "preferred": (ABSENT, "rack")},
     ),
-    "queue": ("scheduling", {}, {"queueName": (ABSENT, "team"), "topology": (ABSENT, {"required": "rack"})}),
+    "queue": (
+        "scheduling",
+        {},
+        {
+            "queueName": (ABSENT, "team"),
+            "topology": (ABSENT, {"required": "rack"}),
+            "workloadPriorityClass": (ABSENT, "high"),
+            "managedBy": (ABSENT, "MultiKueue"),
+        },
+    ),
+    "pod": (
+        "pod",
+        {},
+        {
+            "labels": tuple({key: "a"} for key in KEYS),
+            "annotations": tuple({key: "a"} for key in KEYS),
+            "env": (ABSENT, [A], [A, B], [A, {**B, "name": "A"}]),
+            "volumes": (ABSENT, [volume("a")], [volume("a"), volume("a")], [volume("a"), volume("a/b"), volume("ab")]),
+        },
+    ),
+    "variable": (
+        "pod.env[]",
+        {},
+        {
+            "name": ("NCCL_DEBUG", "HF_HOME", "HONE_X", "LD_PRELOAD", "RANK", "RANKS", "PYTHONPATH", "PATH", "MYPATH"),
+            "value": (ABSENT, "", "x"),
+            "secretName": (ABSENT, "hone-key"),
+            "key": (ABSENT, "token"),
+        },
+    ),
+    "volume": (
+        "pod.volumes[]",
+        {},
+        {
+            "mountPath": ("/mnt/a",),
+            "claimName": (ABSENT, "c"),
+            "configMapName": (ABSENT, "c"),
+            "secretName": (ABSENT, "hone-c"),
+            "scratch": (ABSENT, {"size": "1Gi"}),
+        },
+    ),
 }
 DATASET_CASES: dict[str, Case] = {
     "dataset": (

@@ -17,6 +17,7 @@ STRICT = Bounds(
     ("nvidia.com/*", "node-role.kubernetes.io/control-plane"),
     ("pool",),
     models=("hf://org/*", "pvc://models/smol"),
+    workload_priority_classes=(),
     max_gpus=8,
 )
 HUB = {"uri": "hf://org/model", "secretName": "database"}
@@ -43,6 +44,26 @@ def strict(world):
         ({"scheduling": {"nodeSelector": {"zone": "a"}}}, "tenants.nodeSelectorKeys of the chart: pool"),
         ({"model": {"uri": "hf://organ/model"}}, "spec.model.uri hf://organ/model is not allowed here (tenants.models"),
         ({"model": {"uri": "pvc://models/smol2"}}, "tenants.models of the chart: hf://org/*, pvc://models/smol)"),
+        (
+            {"pod": {"serviceAccountName": "admin"}},
+            "spec.pod.serviceAccountName admin is not allowed here (tenants.serviceAccounts of the chart: none)",
+        ),
+        (
+            {"pod": {"runtimeClassName": "kata"}},
+            "spec.pod.runtimeClassName kata is not allowed here (tenants.runtimeClasses of the chart: none)",
+        ),
+        (
+            {"pod": {"volumes": [{"mountPath": "/mnt/a", "claimName": "hone-store"}]}},
+            "spec.pod.volumes[0].claimName hone-store is the store",
+        ),
+        (
+            {"pod": {"env": [{"name": "A", "secretName": "database", "key": "k"}]}},
+            "spec.pod.env[0].secretName: Secrets for Hone are called hone-… here",
+        ),
+        (
+            {"scheduling": {"queueName": "team", "workloadPriorityClass": "urgent"}},
+            "tenants.workloadPriorityClasses of the chart: none",
+        ),
         (
             {"resources": {"nodes": 2, "gpusPerNode": 8}, "training": {"batchSize": 16}},
             "spec.resources asks for 16 GPUs over all nodes, and a job may have 8 here (tenants.maxGpus of the chart)",

@@ -1,0 +1,168 @@
+"""What a FineTuneJob may set on the pods that train: labels, environment, volumes, service account, runtime."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from hone_api.meta import ApiModel, Name, Quantity, Rule
+from hone_api.placement import QUALIFIED_NAME, ClassName, LabelValue
+
+RESERVED_KEYS = r"^((([^/]*\.)?(kubernetes\.io|k8s\.io|x-k8s\.io|hone\.dev)/.*)|job-name|controller-uid)$"
+"""Keys of labels and annotations that belong to Kubernetes, Kueue and Hone."""
+FREE_KEYS = "cluster-autoscaler.kubernetes.io/"
+"""Prefix of those that are free in spite of their domain."""
+RESERVED_ENV = (
+    r"^((HONE|KUBEFLOW_TRAINER|KUBERNETES|HF|LD|PYTHON|TORCHELASTIC|TORCH_ELASTIC|GROUP|ROLE|LOCAL)_.*"
+    r"|PYTHON[A-Z]*|HOME|USER|PATH|OMP_NUM_THREADS|RANK|WORLD_SIZE|NODE_RANK|MASTER_ADDR|MASTER_PORT|DO_NOT_TRACK"
+    r"|GLOO_SOCKET_IFNAME|NCCL_SOCKET_IFNAME)$"
+)
+"""Names of variables that Hone, torchrun, Python and the loader of libraries read."""
+MOUNT_PATH = r"^/mnt(/[A-Za-z0-9_][-A-Za-z0-9_.]*)+$"
+_KEYS = (
+    "labels and annotations of *.kubernetes.io, *.k8s.io and hone.dev belong to Kubernetes, Kueue and Hone, except "
+    "cluster-autoscaler.kubernetes.io/*: use a prefix of your own"
+)
+
+
+def is_reserved_key(key: str) -> bool:
+    """Whether a label or annotation belongs to Kubernetes, Kueue or Hone."""
+    return not key.startswith(FREE_KEYS) and re.search(RESERVED_KEYS, key) is not None
+
+
+def _keys(name: str) -> tuple[Rule, Rule]:
+    return (
+        Rule(
+            f"!has(self.{name}) || self.{name}.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
+            f"a key of {name} has at most 63 letters, digits, -, _ and ., optionally after a prefix, a DNS name and /",
+            field_path=f".{name}",
+            holds=lambda pod: all(len(k) <= 317 and re.search(QUALIFIED_NAME, k) for k in getattr(pod, name) or {}),
+            one_field=True,
+        ),
+        Rule(
+            f"!has(self.{name}) || self.{name}.all(k, k.startsWith('{FREE_KEYS}') || !k.matches(r'{RESERVED_KEYS}'))",
+            f"{name}: {_KEYS}",
+            field_path=f".{name}",
+            holds=lambda pod: not any(map(is_reserved_key, getattr(pod, name) or {})),
+            one_field=True,
+        ),
+    )
+
+
+class PodVariable(ApiModel):
+    """One environment variable: a value, or a key of a Secret."""
+
+    rules = (
+        Rule(
+            "has(self.value) != has(self.secretName) && has(self.secretName) == has(self.key)",
+            "set value, or secretName and key",
+            holds=lambda env: (
+                (env.value is None) != (env.secret_name is None) and (env.secret_name is None) == (env.key is None)
+            ),
+        ),
+        Rule(
+            f"!self.name.matches(r'{RESERVED_ENV}')",
+            "name: Hone, torchrun, Python or the loader of libraries reads this variable: choose another name, or the "
+            "field of the spec that it stands for",
+            field_path=".name",
+            holds=lambda env: re.search(RESERVED_ENV, env.name) is None,
+            one_field=True,
+        ),
+    )
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)] = Field(
+        description="Name, e.g. NCCL_DEBUG."
+    )
+    value: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
+        default=None, description="Value, as it is: $(NAME) is not replaced. Never a password: name a Secret."
+    )
+    secret_name: Name | None = Field(
+        default=None,
+        description="Secret in this namespace that has the value. The pod waits until the Secret and its key exist.",
+    )
+    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] | None = Field(
+        default=None, description="Key of the Secret."
+    )
+
+
+class PodScratch(ApiModel):
+    """Space that is empty when the pod starts and gone when it ends."""
+
+    size: Quantity = Field(description="Limit, e.g. 50Gi; with medium Memory it counts towards resources.memory.")
+    medium: Literal["Disk", "Memory"] = Field(default="Disk", description="Disk or Memory; default Disk.")
+
+
+class PodVolume(ApiModel):
+    """One more volume: of a claim, a ConfigMap or a Secret, to read; or scratch space."""
+
+    rules = (
+        Rule(
+            "[has(self.claimName), has(self.configMapName), has(self.secretName), has(self.scratch)]"
+            ".filter(x, x).size() == 1",
+            "set exactly one of claimName, configMapName, secretName and scratch",
+            holds=lambda v: [v.claim_name, v.config_map_name, v.secret_name, v.scratch].count(None) == 3,
+        ),
+    )
+    mount_path: Annotated[str, StringConstraints(pattern=MOUNT_PATH, max_length=253)] = Field(
+        description="Where it is in the container: a folder below /mnt, e.g. /mnt/certificates."
+    )
+    claim_name: Name | None = Field(
+        default=None, description="PersistentVolumeClaim in this namespace, read-only; not the store's."
+    )
+    config_map_name: Name | None = Field(default=None, description="ConfigMap in this namespace, read-only.")
+    secret_name: Name | None = Field(default=None, description="Secret in this namespace, read-only.")
+    scratch: PodScratch | None = Field(default=None, description="Scratch space of the pod, writable.")
+
+
+class PodSettings(ApiModel):
+    """The pods that train, beyond resources and scheduling.
+
+    They win over the defaults of the chart (trainer.pods, trainer.extraEnv), key by key. What Hone itself sets cannot
+    be named.
+    """
+
+    rules = (
+        *_keys("labels"),
+        *_keys("annotations"),
+        Rule(
+            "!has(self.env) || self.env.all(e, self.env.exists_one(f, f.name == e.name))",
+            "env has a name twice: remove one",
+            field_path=".env",
+            holds=lambda pod: len({e.name for e in pod.env or ()}) == len(pod.env or ()),
+            one_field=True,
+        ),
+        Rule(
+            "!has(self.volumes) || self.volumes.all(v, self.volumes.exists_one(w, w.mountPath == v.mountPath || "
+            "w.mountPath.startsWith(v.mountPath + '/')))",
+            "volumes has a mountPath twice, or one below another: give each a folder of its own",
+            field_path=".volumes",
+            holds=lambda pod: all(
+                sum(f"{w.mount_path}/".startswith(f"{v.mount_path}/") for w in pod.volumes or ()) == 1
+                for v in pod.volumes or ()
+            ),
+            one_field=True,
+        ),
+    )
+    labels: Annotated[dict[str, LabelValue], Field(max_length=16)] | None = Field(
+        default=None, description="Labels of the pods, e.g. for cost accounts."
+    )
+    annotations: (
+        Annotated[dict[str, Annotated[str, StringConstraints(max_length=1024)]], Field(max_length=16)] | None
+    ) = Field(default=None, description="Annotations of the pods, e.g. k8s.v1.cni.cncf.io/networks.")
+    env: Annotated[list[PodVariable], Field(max_length=32)] | None = Field(
+        default=None, description="Environment variables of the trainer, e.g. NCCL settings."
+    )
+    volumes: Annotated[list[PodVolume], Field(max_length=8)] | None = Field(
+        default=None, description="Additional volumes. Host paths are not possible."
+    )
+    service_account_name: ClassName | None = Field(
+        default=None,
+        description="ServiceAccount of the pods, one of tenants.serviceAccounts of the chart, e.g. for workload "
+        "identity. No token for the API server is mounted. Default: that of the chart, or the namespace's.",
+    )
+    runtime_class_name: ClassName | None = Field(
+        default=None,
+        description="RuntimeClass of the pods, one of tenants.runtimeClasses of the chart. Default: "
+        "trainer.runtimeClassName of the chart.",
+    )

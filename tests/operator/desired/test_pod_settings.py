@@ -1,0 +1,131 @@
+"""What platform and job set on pods, and which of them wins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import desired_objects
+import pytest
+from desired_objects import CASES, PLATFORM, run
+
+from hone_operator.adopt import difference
+from hone_operator.desired.podsettings import PodDefaults
+
+pytestmark = pytest.mark.pure
+TOLERATED = {"key": "pool", "operator": "Exists"}
+DEFAULTS = PodDefaults(
+    labels={"mesh": "off", "cost": "platform"},
+    annotations={"sidecar.istio.io/inject": "false"},
+    node_selector={"pool": "train", "zone": "a"},
+    tolerations=(TOLERATED,),
+    service_account="trainer",
+)
+
+
+def job_of(spec: dict[str, Any], **platform: Any) -> dict[str, Any]:
+    return next(body for body in run(spec, platform=replace(PLATFORM, **platform)) if body["kind"] == "Job")
+
+
+def template_of(spec: dict[str, Any], **platform: Any) -> Any:
+    return job_of(spec, **platform)["spec"]["template"]
+
+
+def variables(template: Any) -> dict[str, Any]:
+    return {each["name"]: each for each in template["spec"]["containers"][0]["env"]}
+
+
+def test_a_job_wins_over_the_platform_and_hone_over_both() -> None:
+    asked = {
+        "labels": {"cost": "research"},
+        "annotations": {"k8s.v1.cni.cncf.io/networks": "rdma"},
+        "env": [{"name": "HTTPS_PROXY", "value": "http://other"}, {"name": "NCCL_DEBUG", "value": "$(X)"}],
+        "serviceAccountName": "own",
+        "runtimeClassName": "kata",
+    }
+    scheduling = {"nodeSelector": {"pool": "fast"}, "tolerations": [{"key": "gpu", "operator": "Exists"}, TOLERATED]}
+    found = template_of({"pod": asked, "scheduling": scheduling}, training_pods=DEFAULTS, training_runtime="gvisor")
+    assert {"mesh": "off", "cost": "research", "hone.dev/component": "training"}.items() <= (
+        found["metadata"]["labels"].items()
+    )
+    assert found["metadata"]["annotations"] == {**DEFAULTS.annotations, **asked["annotations"]}
+    spec = found["spec"]
+    assert spec["nodeSelector"] == {"pool": "fast", "zone": "a"}
+    assert spec["tolerations"] == scheduling["tolerations"]
+    assert (spec["serviceAccountName"], spec["runtimeClassName"]) == ("own", "kata")
+    assert spec["automountServiceAccountToken"] is False
+    env = variables(found)
+    assert (env["HTTPS_PROXY"]["value"], env["NCCL_DEBUG"]["value"]) == ("http://other", "$$(X)")
+
+
+def test_the_platform_decides_where_a_job_says_nothing() -> None:
+    found = template_of({}, training_pods=DEFAULTS, fixed_user=False)
+    assert found["metadata"]["labels"]["cost"] == "platform"
+    spec = found["spec"]
+    assert (spec["nodeSelector"], spec["tolerations"]) == (DEFAULTS.node_selector, [TOLERATED])
+    assert spec["serviceAccountName"] == "trainer"
+    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_a_key_of_a_secret_replaces_a_value_of_the_platform() -> None:
+    asked = {"env": [{"name": "HTTPS_PROXY", "secretName": "hone-proxy", "key": "url"}]}
+    env = variables(template_of({"pod": asked}))
+    assert env["HTTPS_PROXY"] == {
+        "name": "HTTPS_PROXY",
+        "valueFrom": {"secretKeyRef": {"name": "hone-proxy", "key": "url"}},
+    }
+    assert env["HONE_SECRET_VARIABLES"]["value"] == "HTTPS_PROXY"
+
+
+def test_volumes_are_read_only_except_scratch() -> None:
+    asked = [
+        {"mountPath": "/mnt/claim", "claimName": "shared"},
+        {"mountPath": "/mnt/map", "configMapName": "files"},
+        {"mountPath": "/mnt/secret", "secretName": "hone-ca"},
+        {"mountPath": "/mnt/scratch", "scratch": {"size": "5Gi", "medium": "Memory"}},
+    ]
+    spec = template_of({"pod": {"volumes": asked}})["spec"]
+    mounted = {each["mountPath"]: each for each in spec["containers"][0]["volumeMounts"]}
+    assert [mounted[each["mountPath"]].get("readOnly", False) for each in asked] == [True, True, True, False]
+    sources = {each["name"]: each for each in spec["volumes"]}
+    assert sources["extra-0"]["persistentVolumeClaim"] == {"claimName": "shared", "readOnly": True}
+    assert sources["extra-1"]["configMap"]["name"] == "files"
+    assert sources["extra-2"]["secret"] == {"secretName": "hone-ca", "defaultMode": 0o440}
+    assert sources["extra-3"]["emptyDir"] == {"sizeLimit": "5Gi", "medium": "Memory"}
+
+
+def test_every_other_pod_has_what_the_platform_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster whose nodes all have taints, a Job that forgets them finds no node."""
+    platform = replace(PLATFORM, staging_pods=DEFAULTS, staging_queue="staging")
+    monkeypatch.setattr(desired_objects, "PLATFORM", platform)
+    made = [body for case, make in CASES.items() if not case.startswith("training") for body in make()]
+    jobs = [body for body in made if body["kind"] == "Job"]
+    assert len({body["metadata"]["labels"]["hone.dev/component"] for body in jobs}) >= 6
+    for body in jobs:
+        template = body["spec"]["template"]
+        assert template["spec"]["tolerations"] == [TOLERATED]
+        assert template["spec"]["nodeSelector"] == DEFAULTS.node_selector
+        assert template["metadata"]["labels"]["mesh"] == "off"
+        component = body["metadata"]["labels"]["hone.dev/component"]
+        queue = body["metadata"]["labels"].get("kueue.x-k8s.io/queue-name")
+        assert (queue, body["spec"].get("suspend", False)) == (
+            (None, False) if component in ("sweep", "materialize-workers") else ("staging", True)
+        ), component
+
+
+def test_a_job_with_a_service_account_is_taken_for_ours() -> None:
+    """The API server sets the field's old name, too."""
+    wanted = job_of({}, training_pods=DEFAULTS)
+    assert difference(wanted, wanted) is None
+    foreign = job_of({}, training_pods=replace(DEFAULTS, service_account="admin"))
+    assert difference(foreign, wanted) == "spec.template.spec.serviceAccountName"
+
+
+def test_what_kueue_reads_is_on_the_job() -> None:
+    scheduling = {"queueName": "team", "workloadPriorityClass": "high", "managedBy": "MultiKueue"}
+    job = job_of({"scheduling": scheduling}, queues=True)
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "high"
+    assert job["spec"]["managedBy"] == "kueue.x-k8s.io/multikueue"
+    without = job_of({"scheduling": scheduling})
+    assert "managedBy" not in without["spec"]
+    assert not [name for name in without["metadata"]["labels"] if name.startswith("kueue.")]

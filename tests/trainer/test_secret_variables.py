@@ -1,0 +1,16 @@
+"""Variables whose values are keys of Secrets: no log and no message shows them."""
+
+import pytest
+
+from hone_trainer.secrets import remember_variables, scrub
+
+pytestmark = pytest.mark.pure
+
+
+def test_the_value_of_a_variable_from_a_secret_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_SECRET_VARIABLES", "PROXY,ABSENT")
+    monkeypatch.setenv("PROXY", "quiet meadow-of-clover")
+    monkeypatch.setenv("OTHER", "a plain-visible value")
+    remember_variables()
+    assert scrub("no answer from meadow-of-clover") == "no answer from ***"
+    assert scrub("a plain-visible value") == "a plain-visible value"
