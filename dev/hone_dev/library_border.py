@@ -137,6 +137,13 @@ NAMES: tuple[LibraryName, ...] = (
         "trainer/hone_trainer/encoding/conversation.py",
         "A tokenizer class that overrides it is called by transformers; the others by the Rust library, twice as fast.",
     ),
+    LibraryName(
+        "tokenizers.models:BPE",
+        "_resize_cache",
+        "calls",
+        "trainer/hone_trainer/encoding/conversation.py",
+        "Texts have more words than the library keeps the tokens of; nothing depends on it but the time.",
+    ),
     *(
         LibraryName(
             "transformers.models.auto.modeling_auto",

@@ -241,7 +241,57 @@ def test_sums_of_all_rows_are_read_without_their_files(tmp_path: Path) -> None:
     assert (both.total, mapped.most(both)) == (2 * sum(lengths), max(lengths))
 
 
-def test_short_rows_take_at_most_what_the_estimate_counts(tmp_path: Path) -> None:
-    found = _whole(tmp_path, [_chat(n) for n in range(2000)], workers=2)
+def _asked(n: int) -> Row:
+    """A question of 30 words, with its answer."""
+    words = " ".join(WORDS[n * k % len(WORDS)] for k in range(3, 33))
+    return {"prompt": f"{words} {n}?", "answer": str(n + 1)}
+
+
+WORDS = ("river", "tower", "bridge", "market", "harbour", "garden", "station", "museum", "north", "south", "near", "far")
+SIZED: dict[str, tuple[Callable[[int], Row], Callable[[Any], Any]]] = {
+    "chats": (_chat, Encoder),
+    "documents": (_document, lambda tokenizer: DocumentEncoder(tokenizer, 2**20)),
+    "pairs": (_pair, PairEncoder),
+    "judged": (_judged, JudgedEncoder),
+    "prompts": (_asked, lambda tokenizer: PromptEncoder(tokenizer, 1000)),
+}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_short_rows_take_at_most_what_the_estimate_counts(tmp_path: Path, name: str) -> None:
+    """Prompts have their row as text as well."""
+    row, encoder = SIZED[name]
+    file = _file(tmp_path, [row(n) for n in range(2000)])
+    found = _write(file, encoder(tiny.tokenizer()), tmp_path / "out", Policy(None), 1)
     size = sum(file.stat().st_size for file in found.folder.iterdir())
     assert size <= ROW_BYTES * found.counts.tokens
+
+
+def test_records_are_read_in_any_order(tmp_path: Path) -> None:
+    """They are compressed together, each is its own."""
+    rows = [_prompt(n) for n in range(150)]
+    file = _file(tmp_path, rows)
+    task = writing.Task(file, PromptEncoder(tiny.tokenizer(), 60), Policy(None), 512, "rows/train")
+    writing.write(task, tmp_path / "out", chunks.chunks(file), lambda lines, tokens: None)
+    found = Mapped(tmp_path / "out")
+    for n in (149, 0, 70, 31, 32, 33, 149, 64):
+        assert found[n].record == rows[n]
+
+
+def test_chunks_are_smaller_where_the_file_is(tmp_path: Path) -> None:
+    """So that workers end together, and large files do not have many batches."""
+    sizes = {}
+    for size in (chunks.LEAST // 2, 3 * chunks.LEAST, 80 * chunks.LEAST):
+        file = tmp_path / "rows.jsonl"
+        file.write_bytes((b"x" * 1023 + b"\n") * (size // 1024))
+        sizes[size] = [chunk.end - chunk.start for chunk in chunks.chunks(file)]
+    assert [len(found) for found in sizes.values()] == [1, 3, 64]
+    assert all(sum(found) == size for size, found in sizes.items())
+
+
+def test_an_encoder_that_was_sent_to_another_pod_gives_the_same_rows() -> None:
+    import cloudpickle
+
+    encoder = Encoder(tiny.tokenizer())
+    sent = cloudpickle.loads(cloudpickle.dumps(encoder))
+    assert [sent.encode(_chat(n), n) for n in range(3)] == [encoder.encode(_chat(n), n) for n in range(3)]

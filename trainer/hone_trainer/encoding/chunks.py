@@ -13,8 +13,10 @@ from hone_api.failures import FailureCode
 from hone_trainer.encoding.split_file import parsed
 from hone_trainer.errors import DataError, StoreError
 
-SIZE = 2 * 2**20
-"""Bytes of a chunk, to the end of a line. Its examples are in memory at once: about 40 MiB."""
+LEAST, MOST = 2**19, 2 * 2**20
+"""Bytes of a chunk, to the end of a line. Its examples are in memory at once: about 40 MiB for the most."""
+_SHARES = 64
+"""Chunks of a file where their size allows it, so that no worker waits long for another one's last chunk."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,11 @@ class Chunk:
     lines: int
 
 
-def chunks(path: Path, size: int = SIZE) -> list[Chunk]:
+def chunks(path: Path, size: int | None = None) -> list[Chunk]:
     """The chunks of a file, in their order. They depend on the file alone, not on who reads them.
+
+    Args:
+        size: bytes of a chunk; None: by the size of the file.
 
     Raises:
         StoreError: StorageError, when the file cannot be read.
@@ -38,6 +43,7 @@ def chunks(path: Path, size: int = SIZE) -> list[Chunk]:
     parts: list[Chunk] = []
     start, line = 0, 1
     with _naming(path), open(path, "rb") as file:
+        size = size or min(MOST, max(LEAST, path.stat().st_size // _SHARES))
         while block := file.read(size):
             block += file.readline() if not block.endswith(b"\n") else b""
             # As in text mode, \r and \r\n end a line as well.

@@ -25,7 +25,9 @@ IDS = ("input_ids", "prompt_ids", "chosen_ids", "rejected_ids", "completion_ids"
 MASKS = {"labels": "input_ids", "chosen_mask": "chosen_ids", "rejected_mask": "rejected_ids", "mask": "completion_ids"}
 """Fields that are kept as runs, and the ids whose tokens they count."""
 RUNS = pa.list_(pa.int32())
-PLAIN = {"number": pa.uint32(), "label": pa.bool_(), "record": pa.string()}
+PLAIN = {"number": pa.uint32(), "label": pa.bool_(), "record": pa.binary()}
+TOGETHER = 32
+"""Records that are compressed together, at the place of the first of them: they repeat the prompt's tokens as text."""
 _KIND, _VOCABULARY = b"hone.kind", b"hone.vocabulary"
 
 
@@ -65,8 +67,17 @@ def _column(field: pa.Field, examples: Sequence[Any], vocabulary: int) -> pa.Arr
     if field.name in MASKS:
         return pa.array([None if mask is None else _runs(np.array(mask) == 1) for mask in values], RUNS)
     if field.name == "record":
-        return pa.array([json.dumps(record, ensure_ascii=False) for record in values], field.type)
+        return pa.array(_compressed(values), field.type)
     return pa.array(values, field.type)
+
+
+def _compressed(records: Sequence[Any]) -> list[bytes | None]:
+    """The records as JSON, in blocks of `TOGETHER`: the size of the JSON in 4 bytes, and what zstd makes of it."""
+    made: list[bytes | None] = [None] * len(records)
+    for start in range(0, len(records), TOGETHER):
+        text = json.dumps(records[start : start + TOGETHER], ensure_ascii=False).encode()
+        made[start] = struct.pack("=I", len(text)) + pa.compress(text, codec="zstd", asbytes=True)
+    return made
 
 
 def _lists(values: Sequence[Sequence[int]], of: pa.DataType, vocabulary: int) -> pa.Array:
@@ -151,8 +162,23 @@ def _reader(name: str, column: pa.Array) -> Callable[[int], Any]:
 
         return read
     if name == "record":
-        return lambda index: json.loads(column[index].as_py())
+        return _Records(column)
     return lambda index: column[index].as_py()
+
+
+class _Records:
+    """Reads compressed records, and keeps the block that was read last."""
+
+    def __init__(self, column: pa.Array) -> None:
+        self._column, self._start, self._block = column, -1, list[Any]()
+
+    def __call__(self, index: int) -> Any:
+        if (start := index - index % TOGETHER) != self._start:
+            data = memoryview(self._column[start].as_buffer())
+            (size,) = struct.unpack("=I", data[:4])
+            text = pa.decompress(data[4:], size, codec="zstd", asbytes=True)
+            self._start, self._block = start, json.loads(text)
+        return self._block[index - start]
 
 
 def _unrolled(name: str, runs: list[int] | None, ids: list[int]) -> list[int] | None:

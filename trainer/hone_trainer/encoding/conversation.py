@@ -43,6 +43,9 @@ IGNORED = -100
 _PROMPT_OPTIONS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False})
 
 
+_WORDS = 2**16
+"""Words whose tokens the tokenizer keeps, in about 13 MB: the library's own 10,000 are fewer than a text has, and of
+every other word it finds the tokens again each time."""
 _PREPARED = 2**22
 """Characters that the renderings of one conversation may have together, if they are to be in memory at once."""
 _FAILURES = (ArithmeticError, RecursionError, MemoryError, TypeError, ValueError, LookupError, AttributeError)
@@ -143,11 +146,22 @@ class Encoder:
         special = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
         self._special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
         self._backend = tokenizer.backend_tokenizer
+        self._keep_words()
+        self._bos_id, self._eos_id = tokenizer.bos_token_id, int(tokenizer.eos_token_id)
         self._sections = Sections(tokenizer, lambda text: self._tokenize(text, add_special_tokens=False))
         own, plain = type(tokenizer), PreTrainedTokenizerFast
         self._is_plain = (own.__call__, own._encode_plus) == (plain.__call__, plain._encode_plus)
         is_decoded_plainly = (own.decode, own._decode) == (plain.decode, plain._decode)
         self._decode = pieces.decoder(tokenizer.backend_tokenizer) if is_decoded_plainly else self._decode_slowly
+
+    def _keep_words(self) -> None:
+        if resize := getattr(self._backend.model, "_resize_cache", None):  # other models keep none
+            resize(_WORDS)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a worker of another pod: the tokenizer comes with a cache of the library's size."""
+        self.__dict__.update(state)
+        self._keep_words()
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""
@@ -311,7 +325,7 @@ class Encoder:
         """Index of the end-of-turn token of a turn with calls: the token that ends other turns, after all content."""
         mark = self._content_mark
         for index in range(start + 1, len(ids)):
-            if ids[index] == mark or (mark is None and ids[index] == self.tokenizer.eos_token_id):
+            if ids[index] == mark or (mark is None and ids[index] == self._eos_id):
                 text = self._decode(ids[start:index])
                 says = tool_calls.missing_call(text, [turn]) is None and tool_calls.shows(text, turn["content"])
                 return index if says else None
@@ -340,11 +354,12 @@ class Encoder:
     def _text(self, text: str, number: int) -> Row:
         """Every token of a document and end of sequence; control tokens in it are plain characters."""
         ids = self._without_eos(self._tokenize(text, split_special_tokens=True))
-        return self._row([*ids, self._eos()], 0, number)
+        ids.append(self._eos())
+        return self._row(ids, 0, number)
 
     def _row(self, ids: list[int], start: int, number: int) -> Row:
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and bos != self.tokenizer.eos_token_id and ids[:2] == [bos, bos]:
+        bos = self._bos_id
+        if bos is not None and bos != self._eos_id and ids[:2] == [bos, bos]:
             raise RowRefusedError("DoubleBos", "the template and the tokenizer both add a beginning-of-sequence token")
         labels = ids.copy()
         labels[: max(start, 1)] = [IGNORED] * max(start, 1)  # nothing predicts the first token
@@ -388,14 +403,13 @@ class Encoder:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _eos(self) -> int:
-        eos = int(self.tokenizer.eos_token_id)
-        self.end_marks.add(eos)
-        return eos
+        self.end_marks.add(self._eos_id)
+        return self._eos_id
 
     def _without_eos(self, ids: list[int]) -> list[int]:
         """Without the end that some tokenizers append; a beginning-of-sequence token stays as the tokenizer sets it."""
-        only_bos = len(ids) == 1 and self.tokenizer.bos_token_id == ids[0]
-        return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id and not only_bos else ids
+        only_bos = len(ids) == 1 and self._bos_id == ids[0]
+        return ids[:-1] if ids and ids[-1] == self._eos_id and not only_bos else ids
 
     def _refuse_control_tokens(self, content: str) -> None:
         token = self._special.search(content)
