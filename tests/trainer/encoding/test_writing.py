@@ -247,7 +247,20 @@ def _asked(n: int) -> Row:
     return {"prompt": f"{words} {n}?", "answer": str(n + 1)}
 
 
-WORDS = ("river", "tower", "bridge", "market", "harbour", "garden", "station", "museum", "north", "south", "near", "far")
+WORDS = (
+    "river",
+    "tower",
+    "bridge",
+    "market",
+    "harbour",
+    "garden",
+    "station",
+    "museum",
+    "north",
+    "south",
+    "near",
+    "far",
+)
 SIZED: dict[str, tuple[Callable[[int], Row], Callable[[Any], Any]]] = {
     "chats": (_chat, Encoder),
     "documents": (_document, lambda tokenizer: DocumentEncoder(tokenizer, 2**20)),

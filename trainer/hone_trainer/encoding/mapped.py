@@ -6,6 +6,7 @@ Nothing here holds the rows in memory, and all processes of a node share the pag
 from __future__ import annotations
 
 import json
+import mmap
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -83,8 +84,11 @@ class Mapped(Examples):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with pa.memory_map(str(folder / ROWS)) as file:
-            batches = pa.ipc.open_stream(file).read_all().to_batches()
+        with open(folder / ROWS, "rb") as file:
+            memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        batches = pa.ipc.open_stream(pa.py_buffer(memory)).read_all().to_batches()
+        # The heads of the batches were read, each with 64 KiB around it: they would count as memory of this process.
+        memory.madvise(mmap.MADV_DONTNEED)
         self._batches = [Batch(batch) for batch in batches]
         self._ends = list(accumulate(map(len, self._batches)))
 

@@ -6,6 +6,7 @@ in memory.
 
 from __future__ import annotations
 
+import mmap
 from bisect import bisect_left, insort
 from typing import Any
 
@@ -14,25 +15,33 @@ import numpy as np
 TOGETHER = 1000
 """Rows that are packed together: so many TRL gets at a time."""
 _BITS = TOGETHER.bit_length()
+_AT_ONCE = 4 * TOGETHER
+"""Rows whose lengths are in memory at a time, where they are mapped from a file."""
 
 
 class Packs:
-    """Which rows are in which sequence."""
+    """Which rows are in which sequence: 2 bytes a row and 8 bytes a sequence."""
 
     def __init__(self, lengths: Any, longest: int) -> None:
         """Pack rows of these lengths into sequences of at most `longest` tokens; no row is longer."""
-        order, sizes, tokens = [], [], []
-        for start in range(0, len(lengths), TOGETHER):
-            part = np.asarray(lengths[start : start + TOGETHER])
-            longest_first = np.argsort(-part, kind="stable")
-            ordered = part[longest_first]
-            numbers = np.array(_placed(ordered.tolist(), longest), np.int16)
-            rows = longest_first[np.argsort(numbers, kind="stable")]
-            order.append(rows.astype(np.int32) + np.int32(start))
-            sizes.append(np.bincount(numbers).astype(np.int32))
-            tokens.append(np.bincount(numbers, weights=ordered).astype(np.int32))
-        self._rows = np.concatenate(order)
+        self._rows = np.empty(len(lengths), np.uint16)
+        """Of each sequence its rows, counted from the first of those that are packed together."""
+        sizes, tokens = [], []
+        whole = len(lengths) - len(lengths) % TOGETHER
+        for start in (*range(0, whole, _AT_ONCE), *([whole] if whole < len(lengths) else [])):
+            stop = min(start + _AT_ONCE, whole) if start < whole else len(lengths)
+            groups = np.asarray(lengths[start:stop]).reshape(-1, min(stop - start, TOGETHER))
+            longest_first = np.argsort(_descending(groups, longest), axis=1, kind="stable")
+            ordered = np.take_along_axis(groups, longest_first, axis=1)
+            numbers, counts = _placed(ordered, longest)
+            in_order = np.argsort(numbers, axis=1, kind="stable")
+            self._rows[start:stop] = np.take_along_axis(longest_first, in_order, axis=1).ravel()
+            sequence = (numbers + (np.cumsum(counts) - counts)[:, None]).ravel()
+            sizes.append(np.bincount(sequence).astype(np.uint16))
+            tokens.append(np.bincount(sequence, weights=ordered.ravel()).astype(np.int32))
+            _leave(lengths)
         self._ends = np.cumsum(np.concatenate(sizes), dtype=np.int32)
+        del sizes
         self.lengths = np.concatenate(tokens)
         """Tokens of each sequence."""
 
@@ -41,33 +50,60 @@ class Packs:
 
     def __getitem__(self, index: int) -> list[int]:
         """Indices of a sequence's rows, in their order."""
-        start = self._ends[index - 1] if index else 0
-        rows: list[int] = self._rows[start : self._ends[index]].tolist()
-        return rows
+        start = int(self._ends[index - 1]) if index else 0
+        first = start - start % TOGETHER
+        return [first + row for row in self._rows[start : self._ends[index]].tolist()]
 
 
-def _placed(lengths: list[int], longest: int) -> list[int]:
-    """The sequence of each row, for rows of descending length. A row comes into the sequence that it fills best, of
-    equals the one that has had this space for the longest time."""
+def _leave(lengths: Any) -> None:
+    """Leave the pages of a mapped array to the system's cache: they would count as memory of this process."""
+    if isinstance(mapping := getattr(lengths, "base", None), mmap.mmap):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _descending(lengths: Any, longest: int) -> Any:
+    """Numbers that ascend where lengths descend; in 16 bits numpy sorts them by radix, four times as fast."""
+    return (longest - lengths).astype(np.uint16) if longest < 2**16 else -lengths
+
+
+def _placed(lengths: Any, longest: int) -> tuple[Any, Any]:
+    """The sequence of each row, for groups of rows of descending length, and the number of sequences of each group. A
+    row comes into the sequence that it fills best, of equals the one that has had this space for the longest time.
+
+    Args:
+        lengths: (groups, rows).
+    """
+    count, size = lengths.shape
+    is_last = np.ones((count, size), bool)
+    is_last[:, :-1] = lengths[:, 1:] != lengths[:, :-1]
     numbers: list[int] = []
+    taken: list[int] = []
+    """Of each step: the sequence, and how many rows of one length come into it."""
+    counts: list[int] = []
     waiting: list[int] = []
     """Ascending: the space that a sequence has left, and in the lowest bits the last row that it got."""
+    number_of = [0] * size
+    """The sequence by the last row that it got."""
     started = row = 0
-    while row < len(lengths):
-        length = lengths[row]
-        at = bisect_left(waiting, length << _BITS)
-        if at < len(waiting):
-            space, last = divmod(waiting.pop(at), 1 << _BITS)
-            number = numbers[last]
-        else:
-            space, number = longest, started
-            started += 1
-        # Where rows of this length fit twice, the sequence has the least space of all that they fit into.
-        first, equal = row, True
-        while equal:
-            space, row = space - length, row + 1
-            equal = space >= length and row < len(lengths) and lengths[row] == length
-        numbers += [number] * (row - first)
-        if space:
-            insort(waiting, space << _BITS | row - 1)
-    return numbers
+    for end, length in zip((np.flatnonzero(is_last) % size + 1).tolist(), lengths[is_last].tolist(), strict=True):
+        while row < end:
+            at = bisect_left(waiting, length << _BITS)
+            if at < len(waiting):
+                space, last = divmod(waiting.pop(at), 1 << _BITS)
+                number = number_of[last]
+            else:
+                space, number = longest, started
+                started += 1
+            # Where rows of this length fit twice, the sequence has the least space of all that they fit into.
+            rows = min(end - row, space // length)
+            row += rows
+            numbers.append(number)
+            taken.append(rows)
+            if space := space - rows * length:
+                insort(waiting, space << _BITS | row - 1)
+                number_of[row - 1] = number
+        if row == size:
+            counts.append(started)
+            waiting.clear()
+            started = row = 0
+    return np.repeat(np.array(numbers, np.int16), taken).reshape(count, size), np.array(counts, np.int32)
