@@ -123,3 +123,66 @@ def test_each_cause_has_its_code(place: Place, model: Model, tmp_path: Path) -> 
     assert code(place.plan(model, target=gone)) == "DestinationUnreachable"
     assert code(place.plan(model, limits={})) == "DestinationRefused", "a private address"
     assert code(model.plan("s3://b-b/x", target=place.target, secretPath=str(tmp_path / "no"))) == "SecretNotFound"
+
+
+PART = 5 * 2**20
+
+
+def hooked(monkeypatch: pytest.MonkeyPatch, **handlers: Any) -> None:
+    """Every client of a delivery has these handlers of botocore's events."""
+    make = s3.client
+
+    def client(*arguments: Any) -> Any:
+        made = make(*arguments)
+        for event, handler in handlers.items():
+            made.meta.events.register_first(f"{event.replace('_', '-')}.s3", handler)
+        return made
+
+    monkeypatch.setattr(s3, "client", client)
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["a server of today", "a server without checksums"])
+def test_the_servers_own_hashes_are_compared_and_nothing_is_read_back(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows: bool
+) -> None:
+    read_back: list[str] = []
+
+    def strip(model: Any, params: dict[str, Any], **_: Any) -> None:
+        if model.name == "GetObject" and not params["url_path"].endswith("manifest.json"):
+            read_back.append(params["url_path"])
+        if not knows:
+            for name in [n for n in params["headers"] if n.lower().startswith("x-amz-checksum")]:
+                del params["headers"][name]
+
+    def forget(parsed: dict[str, Any], **_: Any) -> None:
+        for answer in () if knows else (parsed, *parsed.get("Uploads", ()), *parsed.get("Parts", ())):
+            for name in ("ChecksumSHA256", "ChecksumAlgorithm", "ChecksumType"):
+                answer.pop(name, None)
+
+    hooked(monkeypatch, before_call=strip, after_call=forget)
+    monkeypatch.setattr(bucket, "PART", PART)
+    model = Model(tmp_path / "large", weights=2 * PART + 1000)
+    stopped(place.plan(model), model, PART + 100)
+    assert 0 < deliver.run(place.plan(model)).uploaded_bytes < 3 * PART
+    assert read(place.folder / "team" / "tutor-v3") == model.files()
+    assert deliver.run(place.plan(model)).uploaded_bytes == 0
+    assert read_back == []
+
+
+@pytest.mark.parametrize("weights", [300_000, 2 * PART], ids=["an object", "a part"])
+def test_bytes_that_changed_on_the_way_are_refused_by_the_server(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: int
+) -> None:
+    def damage(request: Any, **_: Any) -> None:
+        content = request.body.read() if hasattr(request.body, "read") else request.body
+        if request.method == "PUT" and len(content or b"") > 250_000:
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        request.body = content
+
+    hooked(monkeypatch, before_send=damage)
+    monkeypatch.setattr(bucket, "PART", PART)
+    model = Model(tmp_path / "large", weights=weights)
+    assert code(place.plan(model)) == "DeliveryDamaged"
+    there = place.folder / "team" / "tutor-v3"
+    assert not (there / "adapter_model.safetensors").exists()
+    assert not (there / "manifest.json").exists()

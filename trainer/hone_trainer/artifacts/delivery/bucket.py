@@ -1,17 +1,19 @@
 """s3:// targets: one object for each file, manifest.json last.
 
-Each part is sent with its MD5, which the server compares, and the server's own hash of what it stored (the ETag) is
-compared again. A server whose ETags are not MD5 hashes (e.g. with encryption by KMS) is read back instead.
+Each file is compared with its manifest while it is read. Each part is sent with its SHA-256, which the server compares
+with what it received, and the hash that the server returns is compared again. With a server that knows no such
+checksums, MD5 and its ETag take their place; one whose ETags are not MD5 hashes is read back instead.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from urllib3.exceptions import HTTPError
@@ -20,17 +22,21 @@ from hone_api.failures import FailureCode
 from hone_api.manifest import MANIFEST, MAX_BYTES, Entry, manifest_digest
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
+from hone_trainer.artifacts.delivery.bucket_hashes import MD5, SHA256, BodyHash, sign_hash_only
 from hone_trainer.artifacts.delivery.original import CHUNK, Original
 from hone_trainer.endpoints import s3
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import Resolver
 from hone_trainer.errors import TrainerError
 
+log = logging.getLogger(__name__)
 PART = 32 * 2**20
 """Bytes of a part, some of which are in memory. A file of more than `_MAX_PARTS` of them gets larger ones."""
 _MAX_PARTS = 10_000
 _AT_ONCE = 4
 _FULL = {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge"}
+_NO_CHECKSUMS = {"NotImplemented", "InvalidRequest", "InvalidArgument"}
+"""Codes of servers that do not take a SHA-256."""
 _DAMAGED = {"BadDigest", "InvalidDigest", "InvalidPart"}
 
 
@@ -43,6 +49,8 @@ class Prefix:
     path: str
     progress: Callable[[int], None]
     sent: int = 0
+    hash: BodyHash = SHA256
+    """With which bytes are compared; MD5 once the server has shown that it knows no SHA-256."""
 
     def key(self, path: str) -> str:
         """The key of a file."""
@@ -56,9 +64,18 @@ class Prefix:
             sizes |= {o["Key"].removeprefix(f"{self.path}/"): o["Size"] for o in page.get("Contents", ())}
         return {path: size for path, size in sizes.items() if path}
 
-    def etag(self, path: str) -> str:
-        """The server's hash of an object."""
-        return str(self.client.head_object(Bucket=self.bucket, Key=self.key(path)).get("ETag", "")).strip('"')
+    def state(self, path: str) -> Mapping[str, Any]:
+        """What the server says of an object, its hashes included."""
+        answer: Mapping[str, Any] = self.client.head_object(
+            Bucket=self.bucket, Key=self.key(path), ChecksumMode="ENABLED"
+        )
+        return answer
+
+    def without_checksums(self) -> None:
+        """The server has shown that it knows no SHA-256."""
+        if self.hash is SHA256:
+            self.hash = MD5
+            log.warning("s3://%s: the server knows no SHA-256 checksums: its MD5 is compared instead", self.bucket)
 
 
 def deliver(
@@ -72,6 +89,7 @@ def deliver(
     """
     carrier = s3.Carrier(network_of(plan), until, resolver)
     client = s3.client(plan.target.s3, s3.credentials(plan.secret_path), carrier)
+    client.meta.events.register("before-sign.s3", sign_hash_only)
     bucket, _, path = plan.target.uri.removeprefix("s3://").partition("/")
     prefix = Prefix(client, bucket, f"{path.strip('/')}/{plan.name}".lstrip("/"), progress)
     location = f"s3://{bucket}/{prefix.path}"
@@ -96,112 +114,143 @@ def _upload(prefix: Prefix, original: Original, location: str) -> None:
             _put(prefix, original, entry)
     if MANIFEST not in present:
         text = original.manifest_bytes
-        etag = _put_object(prefix, MANIFEST, text)
-        _check(prefix, Entry(path=MANIFEST, size=len(text), sha256=original.digest.removeprefix("sha256:")), etag)
+        own = Entry(path=MANIFEST, size=len(text), sha256=original.digest.removeprefix("sha256:"))
+        _put_object(prefix, own, text)
 
 
 def _put(prefix: Prefix, original: Original, entry: Entry) -> None:
     if entry.size <= PART:
-        etag = _put_object(prefix, entry.path, b"".join(original.read(entry)))
+        _put_object(prefix, entry, b"".join(original.read(entry)))
         prefix.progress(entry.size)
         prefix.sent += entry.size
     else:
-        etag = _put_parts(prefix, original, entry)
-    _check(prefix, entry, etag)
+        _put_parts(prefix, original, entry)
 
 
-def _check(prefix: Prefix, entry: Entry, etag: str) -> None:
+def _is_there(prefix: Prefix, original: Original, entry: Entry) -> bool:
+    """Whether the object has the file's content."""
+    state = prefix.state(entry.path)
+    kind = SHA256 if SHA256.told(state) else MD5
+    if entry.size > PART:
+        expected = kind.of_parts([kind.of(part) for part in original.read(entry, _size(entry))])
+    elif kind is SHA256:
+        expected = kind.written(bytes.fromhex(entry.sha256))
+    else:
+        expected = kind.written(kind.of(b"".join(original.read(entry))))
+    return kind.told(state) == expected or _reads_back(prefix, entry)
+
+
+def _check(prefix: Prefix, entry: Entry, told: str, expected: str) -> None:
     """Compare what the server stored; what differs is removed."""
-    if not _matches(prefix, entry, etag):
+    if told != expected and not _reads_back(prefix, entry):
         prefix.client.delete_object(Bucket=prefix.bucket, Key=prefix.key(entry.path))
         raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{prefix.key(entry.path)} was stored with other content")
 
 
-def _matches(prefix: Prefix, entry: Entry, etag: str) -> bool:
-    """Whether the server's own hash of the object is this one; if not, whether its content read back is the file's."""
-    if prefix.etag(entry.path) == etag:
-        return True
+def _reads_back(prefix: Prefix, entry: Entry) -> bool:
+    """Whether the object's content, read from the server, is the file's."""
     hasher = hashlib.sha256()
     for piece in prefix.client.get_object(Bucket=prefix.bucket, Key=prefix.key(entry.path))["Body"].iter_chunks(CHUNK):
         hasher.update(piece)
     return hasher.hexdigest() == entry.sha256
 
 
-def _is_there(prefix: Prefix, original: Original, entry: Entry) -> bool:
-    """Whether the object has the file's content."""
-    if entry.size <= PART:
-        return _matches(prefix, entry, _md5(b"".join(original.read(entry))).hexdigest())
-    return _matches(prefix, entry, _of_parts([_md5(part).digest() for part in original.read(entry, _size(entry))]))
+def _put_object(prefix: Prefix, entry: Entry, content: bytes) -> None:
+    """Upload a file that was read and compared with the manifest, so its SHA-256 is known."""
+    known = bytes.fromhex(entry.sha256)
+    place = {"Bucket": prefix.bucket, "Key": prefix.key(entry.path), "Body": content}
+    answer: Mapping[str, Any] = {}
+    if prefix.hash is SHA256:
+        answer = _with_checksum(prefix, lambda: prefix.client.put_object(**place, **SHA256.sent(known)))
+        if SHA256.told(answer):
+            _check(prefix, entry, SHA256.told(answer), SHA256.written(known))
+            return
+    digest = MD5.of(content)
+    answer = answer or prefix.client.put_object(**place, **MD5.sent(digest))
+    _check(prefix, entry, MD5.told(answer), MD5.written(digest))
 
 
-def _put_object(prefix: Prefix, path: str, content: bytes) -> str:
-    """Returns the ETag that the object should have."""
-    digest = _md5(content)
-    prefix.client.put_object(
-        Bucket=prefix.bucket, Key=prefix.key(path), Body=content, ContentMD5=base64.b64encode(digest.digest()).decode()
-    )
-    return str(digest.hexdigest())
+def _with_checksum(prefix: Prefix, ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The answer to a request with a SHA-256; empty: the server does not take one."""
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = ask()
+    except ClientError as error:
+        if error.response["Error"].get("Code") not in _NO_CHECKSUMS:
+            raise
+        prefix.without_checksums()
+        return {}
+    if not (SHA256.told(answer) or answer.get("ChecksumAlgorithm")):
+        prefix.without_checksums()
+    return answer
 
 
-def _put_parts(prefix: Prefix, original: Original, entry: Entry) -> str:
-    """Upload a large file in parts; those that an earlier attempt sent are used. Returns the ETag of the whole."""
+def _put_parts(prefix: Prefix, original: Original, entry: Entry) -> None:
+    """Upload a large file in parts; those that an earlier attempt sent are used."""
     place = {"Bucket": prefix.bucket, "Key": prefix.key(entry.path)}
-    upload, stored = _begun(prefix, entry)
+    begun = _begun(prefix, entry)
     sending: list[Future[_Part]] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for number, content in enumerate(original.read(entry, _size(entry)), start=1):
             if number > _AT_ONCE:
                 sending[number - 1 - _AT_ONCE].result()  # so many parts are in memory at most
-            target = {**place, "UploadId": upload, "PartNumber": number}
-            sending.append(pool.submit(_put_part, prefix, target, content, stored.get(number)))
+            target = {**place, "UploadId": begun.upload, "PartNumber": number}
+            sending.append(pool.submit(_put_part, prefix, begun, target, content))
             prefix.progress(len(content))
     parts = [part.result() for part in sending]
     prefix.sent += sum(part.sent for part in parts)
-    listed = [{"PartNumber": number, "ETag": part.etag} for number, part in enumerate(parts, start=1)]
-    prefix.client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": listed})
-    return _of_parts([part.digest for part in parts])
+    listed = [begun.hash.of_part(number, part.etag, part.digest) for number, part in enumerate(parts, start=1)]
+    answer = prefix.client.complete_multipart_upload(**place, UploadId=begun.upload, MultipartUpload={"Parts": listed})
+    _check(prefix, entry, begun.hash.told(answer), begun.hash.of_parts([part.digest for part in parts]))
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """An upload in parts; stored has what the server says of the parts that it has, by number."""
+
+    upload: str
+    hash: BodyHash
+    stored: Mapping[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part that the server has: its MD5, its ETag, and the bytes that were sent."""
+    """A part that the server has: its digest, its ETag, and the bytes that were sent."""
 
     digest: bytes
     etag: str
     sent: int
 
 
-def _put_part(prefix: Prefix, place: dict[str, Any], content: bytes, known: str | None) -> _Part:
-    """Upload a part, unless `known`, the MD5 of what the server has, is its own. Threads hash at the same time."""
-    digest: bytes = _md5(content).digest()
-    if known == digest.hex():
-        return _Part(digest, f'"{known}"', 0)
-    answer = prefix.client.upload_part(**place, Body=content, ContentMD5=base64.b64encode(digest).decode())
+def _put_part(prefix: Prefix, begun: _Begun, place: dict[str, Any], content: bytes) -> _Part:
+    """Upload a part, unless the server has it. Threads hash at the same time."""
+    digest = begun.hash.of(content)
+    stored = begun.stored.get(place["PartNumber"], {})
+    if begun.hash.told(stored) == begun.hash.written(digest):
+        return _Part(digest, str(stored["ETag"]), 0)
+    answer = prefix.client.upload_part(**place, Body=content, **begun.hash.sent(digest))
     return _Part(digest, str(answer["ETag"]), len(content))
 
 
-def _begun(prefix: Prefix, entry: Entry) -> tuple[str, dict[int, str]]:
-    """The upload that an earlier attempt began, with the MD5 of its parts by number; else a new one."""
+def _begun(prefix: Prefix, entry: Entry) -> _Begun:
+    """The upload that an earlier attempt began; else a new one."""
     place = {"Bucket": prefix.bucket, "Key": prefix.key(entry.path)}
     listed = prefix.client.list_multipart_uploads(Bucket=prefix.bucket, Prefix=place["Key"]).get("Uploads", ())
-    for upload in (u["UploadId"] for u in listed if u["Key"] == place["Key"]):
-        pages = prefix.client.get_paginator("list_parts").paginate(**place, UploadId=upload)
-        parts = {p["PartNumber"]: p["ETag"].strip('"') for page in pages for p in page.get("Parts", ())}
-        return upload, parts
-    return str(prefix.client.create_multipart_upload(**place)["UploadId"]), {}
+    for upload in (u for u in listed if u["Key"] == place["Key"]):
+        pages = prefix.client.get_paginator("list_parts").paginate(**place, UploadId=upload["UploadId"])
+        stored = {part["PartNumber"]: part for page in pages for part in page.get("Parts", ())}
+        return _Begun(upload["UploadId"], SHA256 if upload.get("ChecksumAlgorithm") == "SHA256" else MD5, stored)
+    answer: Mapping[str, Any] = {}
+    if prefix.hash is SHA256:
+        begin = partial(prefix.client.create_multipart_upload, **place, **SHA256.begun_with)
+        answer = _with_checksum(prefix, begin)
+    answer = answer or prefix.client.create_multipart_upload(**place)
+    return _Begun(str(answer["UploadId"]), prefix.hash, {})
 
 
 def _size(entry: Entry) -> int:
     return max(PART, -(-entry.size // _MAX_PARTS))
-
-
-def _md5(content: bytes) -> Any:
-    return hashlib.md5(content, usedforsecurity=False)
-
-
-def _of_parts(digests: Sequence[bytes]) -> str:
-    """The ETag of an object that was uploaded in parts of these MD5 digests."""
-    return f"{_md5(b''.join(digests)).hexdigest()}-{len(digests)}"
 
 
 @contextmanager
