@@ -21,21 +21,29 @@ from hone_trainer.scoring.scores import Score
 
 def main(options: argparse.Namespace) -> None:
     """Print the numbers as JSON lines, in the form of a ModelVersion's `spec.evaluation.numbers`."""
-    for number in recompute(options.artifact, options.data, options.base):
+    for number in recompute(options.artifact, options.data, options.base, options.against):
         print(json.dumps(number.to_json()))
 
 
-def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[EvaluationNumber]:
+def recompute(
+    artifact: Path, data: Path, base: Path | None = None, against: Path | None = None
+) -> list[EvaluationNumber]:
     """Score an artifact on the rows of `data`, by the run's own procedure; the base too where its folder is there.
 
     Args:
         artifact: folder with report.json, as exported.
         base: folder of the base model; needed for an adapter unless it is where the run had it.
+        against: another exported model, whose numbers stand in place of the base's: the champion, for example.
 
     Raises:
-        TrainerError: FileNotFound when `artifact` is none, or an adapter's base is not there; InvalidConfiguration.
+        TrainerError: FileNotFound when `artifact` is none, or an adapter's base is not there; InvalidConfiguration,
+            also if the two models do not see the same tokens.
     """
     exported = Exported.read(artifact, base)
+    other = Exported.read(against, base) if against else None
+    if other and not _same_tokens(exported, other):
+        words = f"{against} has another tokenizer or chat template than {artifact}: their losses cannot be compared"
+        raise TrainerError(FailureCode.INVALID_CONFIGURATION, words)
     plan, opened, method = exported.plan, exported.opened, METHODS[exported.plan.method]
     if method.score is not heldout.score_language_model:
         raise TrainerError(
@@ -51,7 +59,9 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
         pad = opened.tokenizer.pad_token_id
         return heldout.score(network, held_out.rows, pad_id=pad, bf16=exported.bf16, poll=lambda: None)
 
-    if exported.is_adapter:
+    if other:
+        before, tuned = score(other.load()), score(exported.load())
+    elif exported.is_adapter:
         network = exported.load_alone()
         before, tuned = score(network), score(exported.with_adapter(network))
     elif (exported.base / "config.json").is_file():
@@ -59,3 +69,9 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
     else:
         return scores.numbers([held_out.name], method.metrics, None, [score(exported.load_alone())])
     return scores.numbers([held_out.name], method.metrics, [before], [tuned])
+
+
+def _same_tokens(one: Exported, other: Exported) -> bool:
+    """Whether both models get the same tokens for the same row."""
+    first, second = one.opened.tokenizer, other.opened.tokenizer
+    return bool(first.get_vocab() == second.get_vocab() and first.chat_template == second.chat_template)

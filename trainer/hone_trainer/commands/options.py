@@ -38,6 +38,7 @@ def evaluate(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("artifact", type=Path, help="folder of an exported adapter, merged or full model")
     parser.add_argument("--data", type=Path, required=True, help="JSON Lines file of held-out rows, as materialized")
     parser.add_argument("--base", type=Path, help="folder of the base model; default: where the run had it")
+    parser.add_argument("--against", type=Path, help="another exported model to compare with, instead of the base")
     return parser.parse_args(arguments)
 
 
