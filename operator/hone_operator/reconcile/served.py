@@ -24,10 +24,13 @@ def content(models: Iterable[Body], versions: Mapping[str, Iterable[Body]]) -> d
     for model in models:
         name = model["metadata"]["name"]
         entries = (model.get("status") or {}).get("aliases") or ()
-        if entries and not model["metadata"].get("deletionTimestamp"):
-            data[key_of(name)] = _served(entries, versions.get(name, ())).model_dump_json(
-                by_alias=True, exclude_none=True
-            )
+        if not entries or model["metadata"].get("deletionTimestamp"):
+            continue
+        try:
+            aliases = _served(entries, versions.get(name, ()))
+        except (ValidationError, KeyError):  # a status that this version of Hone did not write: nothing of it is served
+            continue
+        data[key_of(name)] = aliases.model_dump_json(by_alias=True, exclude_none=True)
     return data
 
 

@@ -88,6 +88,12 @@ def test_a_model_without_an_alias_has_no_key() -> None:
     assert content([model(), going], {"tutor": [version(1)]}) == {}
 
 
+@pytest.mark.parametrize("entry", [{"name": "Champion!", "version": 1, "modelVersion": "tutor-v1"}, {"name": "x"}])
+def test_a_status_of_another_version_does_not_stop_other_models(entry: dict[str, Any]) -> None:
+    odd = {"metadata": {"name": "odd"}, "status": {"aliases": [entry]}}
+    assert list(content([odd, model(champion=1)], {"tutor": [version(1)]})) == ["tutor.json"]
+
+
 def test_what_an_alias_never_pointed_to_does_not_stay_loaded() -> None:
     found = served(model(champion=9), *map(version, range(1, 12)))
     assert found["approved"] == [f"sha256:{n:064x}" for n in (9, 3, 2, 1)]
