@@ -218,7 +218,7 @@ FAILURES: dict[str, Failure] = {
     FailureCode.SIGNING_KEY_UNUSABLE: Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
-        "private-key.pem of the signing Secret must be an unencrypted PEM of P-256, P-384 or P-521, and its public key "
+        "The signing Secret's private-key.pem must be an unencrypted PEM of P-256, P-384 or P-521, and its public key "
         "one of signing.publicKeys of the chart.",
         "openssl ecparam -name prime256v1 -genkey -noout -out private-key.pem; openssl ec -in private-key.pem -pubout",
     ),

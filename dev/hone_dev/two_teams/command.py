@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
+from hone_api.states import JobPhase
 from hone_dev import cluster, models
 from hone_dev.console import HoneDevError, console, note, step
 from hone_dev.demo.command import install
@@ -48,7 +49,7 @@ class Outcome:
             fair: whether to check the shares too; they are about many jobs.
         """
         verdict, out = self.verdict, []
-        if self.ends["Succeeded"] != self.jobs:
+        if self.ends[JobPhase.SUCCEEDED] != self.jobs:
             out.append(f"not all {self.jobs} jobs succeeded: {dict(self.ends)}")
         if self.wrong_steps or verdict.lost_steps:
             out.append(f"steps were lost: {self.wrong_steps or verdict.lost_steps}")

@@ -73,11 +73,11 @@ def _column(field: pa.Field, examples: Sequence[Any], vocabulary: int) -> pa.Arr
 
 def _compressed(records: Sequence[Any]) -> list[bytes | None]:
     """The records as JSON, in blocks of `TOGETHER`: the size of the JSON in 4 bytes, and what zstd makes of it."""
-    made: list[bytes | None] = [None] * len(records)
+    blocks: list[bytes | None] = [None] * len(records)
     for start in range(0, len(records), TOGETHER):
         text = json.dumps(records[start : start + TOGETHER], ensure_ascii=False).encode()
-        made[start] = struct.pack("=I", len(text)) + pa.compress(text, codec="zstd", asbytes=True)
-    return made
+        blocks[start] = struct.pack("=I", len(text)) + pa.compress(text, codec="zstd", asbytes=True)
+    return blocks
 
 
 def _lists(values: Sequence[Sequence[int]], of: pa.DataType, vocabulary: int) -> pa.Array:

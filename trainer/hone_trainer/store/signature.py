@@ -83,16 +83,16 @@ def write(folder: str | Path, digest: str, private_key: Path, trusted: Sequence[
             raise
     expected = _contents(root, digest)
     with tempfile.TemporaryDirectory(prefix="hone-sign-") as scratch:
-        made = Path(scratch) / SIGNATURE
-        _sign(root, private_key, made)
+        fresh = Path(scratch) / SIGNATURE
+        _sign(root, private_key, fresh)
         try:
-            key, signed = _opened(made, trusted)
+            key, signed = _opened(fresh, trusted)
         except StoreError:
             message = f"the public key of {private_key.name} is not one of signing.publicKeys of the chart"
             raise StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message) from None
         if problems := _differences(expected, signed):
             raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{root}: {'; '.join(problems)}: it is not signed")
-        manifest.write_atomically(root / SIGNATURE, made.read_bytes())
+        manifest.write_atomically(root / SIGNATURE, fresh.read_bytes())
     return key
 
 

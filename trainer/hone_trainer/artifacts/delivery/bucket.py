@@ -140,9 +140,9 @@ def _is_there(prefix: Prefix, original: Original, entry: Entry) -> bool:
     return kind.told(state) == expected or _reads_back(prefix, entry)
 
 
-def _check(prefix: Prefix, entry: Entry, told: str, expected: str) -> None:
+def _check(prefix: Prefix, entry: Entry, stored: str, expected: str) -> None:
     """Compare what the server stored; what differs is removed."""
-    if told != expected and not _reads_back(prefix, entry):
+    if stored != expected and not _reads_back(prefix, entry):
         prefix.client.delete_object(Bucket=prefix.bucket, Key=prefix.key(entry.path))
         raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{prefix.key(entry.path)} was stored with other content")
 
