@@ -24,14 +24,15 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress, count, islice
 from typing import TYPE_CHECKING, Any
 
 from hone_api.failures import FailureCode
-from hone_trainer.encoding import harmony, pieces, rendering, tool_calls
+from hone_trainer.encoding import harmony, pieces, rendering, tool_calls, words
 from hone_trainer.encoding.sections import Sections
 from hone_trainer.encoding.tool_calls import Message
+from hone_trainer.encoding.words import Words
 from hone_trainer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -151,8 +152,30 @@ class Encoder:
         self._sections = Sections(tokenizer, lambda text: self._tokenize(text, add_special_tokens=False))
         own, plain = type(tokenizer), PreTrainedTokenizerFast
         self._is_plain = (own.__call__, own._encode_plus) == (plain.__call__, plain._encode_plus)
+        self._words = self._by_words()
+        self._adds_special = tokenizer.num_special_tokens_to_add(pair=False) > 0
         is_decoded_plainly = (own.decode, own._decode) == (plain.decode, plain._decode)
         self._decode = pieces.decoder(tokenizer.backend_tokenizer) if is_decoded_plainly else self._decode_slowly
+
+    def _by_words(self) -> dict[bool, Words]:
+        """By whether special tokens are split like other text; empty where texts are tokenised as a whole."""
+        if not (self._is_plain and words.are_apart(self._backend)):
+            return {}
+        return {split: Words(partial(self._encode_all, split)) for split in (False, True)}
+
+    def _encode_all(self, split: bool, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text by the Rust library, without special tokens around it."""
+        self._set_up(split)
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _set_up(self, split: bool) -> None:
+        backend = self._backend
+        if backend.encode_special_tokens != split:
+            backend.encode_special_tokens = split
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
 
     def _keep_words(self) -> None:
         if resize := getattr(self._backend.model, "_resize_cache", None):  # other models keep none
@@ -389,14 +412,10 @@ class Encoder:
         if not self._is_plain or not isinstance(text, str):
             options = {"add_special_tokens": add_special_tokens, "split_special_tokens": split}
             return list(self.tokenizer(text, **options)["input_ids"])
-        backend = self._backend
-        if backend.encode_special_tokens != split:
-            backend.encode_special_tokens = split
-        if backend.truncation is not None:
-            backend.no_truncation()
-        if backend.padding is not None:
-            backend.no_padding()
-        ids: list[int] = backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+        if self._words and not (add_special_tokens and self._adds_special):
+            return self._words[split].ids(text)
+        self._set_up(split)
+        ids: list[int] = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
 
     def _decode_slowly(self, ids: Sequence[int]) -> str:
