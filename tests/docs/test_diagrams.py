@@ -47,7 +47,7 @@ def test_a_diagram_is_drawn_with_all_its_words(browser: Any, diagram: str) -> No
     assert svg.startswith("<svg"), svg
     browser.execute_script("document.body.innerHTML = arguments[0]", svg)
     shown = browser.execute_script("return document.body.textContent")
-    labels = re.findall(r"(?:: | as |\[)([^]]+?)\]?$", diagram, re.M)
+    labels = [label.strip("()") for label in re.findall(r"(?:: | as |\[)([^]]+?)\]?$", diagram, re.M)]
     assert labels, "no message, name or [box]: teach this test the labels of this kind of diagram"
     assert [label for label in labels if label not in shown] == []
 
