@@ -65,13 +65,14 @@ def test_workloads_are_counted_change_by_change() -> None:
             workload("support", "b", 2, False, 2),
             workload("research", "a", 3, False, 3, Preempted="InCohortFairSharing"),
             workload("support", "b", 4, True, 4),
-            workload("support", "b", 5, True, 9, Finished="Succeeded"),
+            workload("research", "a", 5, False, 3),
+            workload("support", "b", 6, True, 9, Finished="Succeeded"),
         ]
     )
-    assert [sum(each.held.values()) for each in seen.changes] == [1, 1, 0, 1, 0]
-    assert [sum(each.waiting.values()) for each in seen.changes] == [0, 1, 2, 1, 1]
-    assert [each.time - seen.changes[0].time for each in seen.changes] == [0, 1, 2, 3, 8]
-    assert seen.version == "5"
+    assert [sum(each.held.values()) for each in seen.changes] == [1, 1, 0, 1, 1, 0]
+    assert [sum(each.waiting.values()) for each in seen.changes] == [0, 1, 2, 1, 1, 1]
+    assert [each.time - seen.changes[0].time for each in seen.changes] == [0, 1, 2, 3, 3, 8]
+    assert seen.version == "6"
     assert {reason for _, _, reason in seen.preempted} == {"InCohortFairSharing"}
 
 

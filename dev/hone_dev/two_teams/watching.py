@@ -95,7 +95,9 @@ class Workloads:
             if not (workload["deleted"] or is_true(workload, "Finished")):
                 self._now[team, meta["name"]] = is_true(workload, "QuotaReserved")
             self.preempted |= set(_preemptions(workload))
-            self.changes.append(Holding(_time(workload), self._count(held=True), self._count(held=False)))
+            # A change that is no transition has the time of an earlier one.
+            time = max([_time(workload), *(each.time for each in self.changes[-1:])])
+            self.changes.append(Holding(time, self._count(held=True), self._count(held=False)))
 
     def _count(self, held: bool) -> dict[str, int]:
         return {t: sum(h == held for (team, _), h in self._now.items() if team == t) for t in objects.TEAMS}
