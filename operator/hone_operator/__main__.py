@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import signal
+import socket
 import sys
 from datetime import UTC, datetime
 
@@ -19,6 +20,7 @@ from hone_operator.desired.platform import Bounds, Platform, PodLimits, Signing
 from hone_operator.desired.podsettings import PodDefaults
 from hone_operator.health import Health, serve
 from hone_operator.keys import public_key_fingerprint
+from hone_operator.leadership import Fence, Leadership
 from hone_operator.metrics import Metrics
 from hone_operator.networkpatrol import NetworkPatrol
 from hone_operator.optin import OptedInNamespaces
@@ -109,7 +111,9 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     """Run the operator until `stop` is set or a part of it fails."""
     async with contextlib.AsyncExitStack() as stack:
         cache = Cache()
-        cluster = await Cluster.connect(connections=config.concurrency + 4)
+        fence = Fence()
+        elects = config.leader_election.enabled
+        cluster = await Cluster.connect(config.concurrency + 4, fence.check if elects else None)
         stack.push_async_callback(cluster.close)
         unreadable = Unreadable()
         cluster.note = unreadable.note
@@ -122,6 +126,15 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         )
         health = Health(queue.stuck_for, [watches.listing.problem], lambda: queue.caught_up)
         stack.push_async_callback((await serve(health.application(), config.ports.probes)).cleanup)
+        keeping = None
+        if elects:
+            health.ready = lambda: True
+            leadership = await lead(config, cluster, fence, stop)
+            if stop.is_set():
+                return
+            health.ready = lambda: queue.caught_up
+            stack.push_async_callback(leadership.release)
+            keeping = asyncio.create_task(leadership.keep(), name="lease")
         refusals = RefusalCounter()
         ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports, refusals))
         opt_in = OptedInNamespaces(cluster, config)
@@ -148,7 +161,24 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         opt_in.changed = watches.request_all_in
         watches.request_all()
         patrol = NetworkPatrol(cluster, cache, controllers.network_lost, opt_in.enabled)
-        await _watch_and_work(config, watches, opt_in, patrol, stop)
+        await _watch_and_work(config, watches, opt_in, patrol, stop, keeping)
+
+
+async def lead(config: settings.Settings, cluster: Cluster, fence: Fence, stop: asyncio.Event) -> Leadership:
+    """Wait until this operator holds the Lease, or is told to stop."""
+    asked = config.leader_election
+    identity = asked.identity or socket.gethostname()
+    cluster.agent = f"hone-operator/{identity}"
+    leadership = Leadership(cluster, config.namespace, asked.lease, identity, fence)
+    acquiring, stopping = asyncio.create_task(leadership.acquire()), asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait({acquiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        acquiring.cancel()
+        stopping.cancel()
+    return leadership
 
 
 async def _watch_and_work(
@@ -157,6 +187,7 @@ async def _watch_and_work(
     opt_in: OptedInNamespaces,
     patrol: NetworkPatrol,
     stop: asyncio.Event,
+    keeping: asyncio.Task[None] | None = None,
 ) -> None:
     registry = kopf.OperatorRegistry()
     watches.register(registry)
@@ -183,6 +214,7 @@ async def _watch_and_work(
         asyncio.create_task(patrol.run(), name="networks"),
         asyncio.create_task(garbage.keep_aside(GARBAGE_SECONDS), name="garbage"),
         asyncio.create_task(stop.wait(), name="stop"),
+        *([keeping] if keeping else []),
     }
     try:
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)

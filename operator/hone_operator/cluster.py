@@ -32,6 +32,8 @@ FORCE = {"fieldManager": FIELD_MANAGER, "force": "true"}
 CHUNK = 25
 """Objects in one request: hostile ones of 1.5 MiB each are then 38 MB of text, not 375."""
 MAX_LOG_BYTES = 8192
+UNFENCED = ("/apis/coordination.k8s.io/", "/apis/authorization.k8s.io/", "/apis/authentication.k8s.io/")
+"""Requests that change nothing of tenants, and the Lease itself."""
 PATCH_REFUSED = "the server rejected our request due to an error in our request"
 """The API server's message if a test in a JSON patch fails."""
 
@@ -53,6 +55,7 @@ PATHS = {
     "Namespace": ("/api/v1", "namespaces"),
     "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles"),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
     "SelfSubjectAccessReview": ("/apis/authorization.k8s.io/v1", "selfsubjectaccessreviews"),
     "TokenReview": ("/apis/authentication.k8s.io/v1", "tokenreviews"),
 }
@@ -137,6 +140,27 @@ def _namespace_gone(status: int, answer: Mapping[str, Any]) -> bool:
     return status == 404 and details.get("kind") == "namespaces"
 
 
+def _is_write(verb: str, path: str) -> bool:
+    return verb != "GET" and not path.startswith(UNFENCED)
+
+
+def _fenced(fence: Callable[[], None]) -> aiohttp.TraceConfig:
+    """Checks a write again once it has its connection: it may have waited for one while the process was stopped."""
+    trace = aiohttp.TraceConfig()
+
+    async def asked(_: Any, request: Any, params: aiohttp.TraceRequestStartParams) -> None:
+        request.writes = _is_write(params.method, params.url.path)
+
+    async def connected(_: Any, request: Any, params: Any) -> None:
+        if request.writes:
+            fence()
+
+    trace.on_request_start.append(asked)
+    trace.on_connection_reuseconn.append(connected)
+    trace.on_connection_create_end.append(connected)
+    return trace
+
+
 TOO_LARGE = re.compile("request is too large|trying to send message larger than max")
 """Messages of etcd, and of the API server's client of etcd."""
 UNDECLARED = re.compile(r"\.status\.([\w.\[\]=\":,-]+): field not declared in schema")
@@ -173,9 +197,12 @@ class Cluster:
     client: ApiClient
     note: Callable[[str, Skipped], None] = lambda kind, skipped: None
     """Called with kind and name of each object that could not be read."""
+    fence: Callable[[], None] = lambda: None
+    """Called before each write; it does not return if this operator must not write any more."""
+    agent: str = "hone-operator"
 
     @classmethod
-    async def connect(cls, connections: int = 20) -> "Cluster":
+    async def connect(cls, connections: int = 20, fence: Callable[[], None] | None = None) -> "Cluster":
         """Connect with the pod's service account, or outside a pod with KUBECONFIG."""
         configuration = Configuration()
         try:
@@ -185,7 +212,10 @@ class Cluster:
         configuration.connection_pool_maxsize = connections
         # Otherwise aiohttp looks for a .netrc, in a thread, on every request.
         configuration.client_session_kwargs = {"trust_env": False}
-        return cls(ApiClient(configuration))
+        if fence is None:
+            return cls(ApiClient(configuration))
+        configuration.client_session_kwargs["trace_configs"] = [_fenced(fence)]
+        return cls(ApiClient(configuration), fence=fence)
 
     async def close(self) -> None:
         await self.client.close()
@@ -203,9 +233,11 @@ class Cluster:
         url = configuration.host + path
         if query:
             url += "?" + urlencode(query)
-        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "hone-operator"}
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self.agent}
         if token := await configuration.get_api_key_with_prefix("BearerToken"):
             headers["Authorization"] = token
+        if _is_write(verb, path):
+            self.fence()
         response = await self.client.rest_client.request(
             verb, url, headers=headers, body=body, _request_timeout=TIMEOUT
         )
@@ -305,6 +337,17 @@ class Cluster:
         query = {"fieldManager": FIELD_MANAGER}
         answer = await self._call("POST", target, body, query, accept=METADATA_ONLY if brief else JSON)
         return {**body, "metadata": json.loads(answer)["metadata"]} if brief else json.loads(answer)
+
+    async def replace(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the object if it has not changed since it was read.
+
+        Raises:
+            ConflictError: it has.
+        """
+        meta = body["metadata"]
+        target = url_path(body["kind"], meta["namespace"], meta["name"])
+        replaced: dict[str, Any] = json.loads(await self._call("PUT", target, body))
+        return replaced
 
     async def apply(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply, forcing our fields. metadata.uid and resourceVersion are preconditions.

@@ -257,6 +257,16 @@ class PrivacySettings(Section):
     """Whether status, records and events may quote rows."""
 
 
+class LeaderElectionSettings(Section):
+    """Several operators, of which one works at a time."""
+
+    enabled: bool = False
+    lease: Annotated[str, StringConstraints(min_length=1, max_length=253)] = "hone-operator"
+    """Name of the Lease in the operator's own namespace."""
+    identity: Annotated[str, StringConstraints(max_length=253)] = ""
+    """Of this operator; empty: its host name, which is the name of its pod."""
+
+
 class Ports(Section):
     """Ports of the operator's pod."""
 
@@ -297,6 +307,7 @@ class Settings(BaseSettings):
     hugging_face: HuggingFaceSettings = Field(default_factory=HuggingFaceSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     progress: ProgressSettings = Field(default_factory=ProgressSettings)
+    leader_election: LeaderElectionSettings = Field(default_factory=LeaderElectionSettings)
     ports: Ports = Field(default_factory=Ports)
     limits: SourceLimits = Field(default_factory=SourceLimits)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -281,6 +281,15 @@ class Kueue(Values):
     )
 
 
+class LeaderElection(Values):
+    enabled: bool = Field(
+        False,
+        description="Let the operator work only while it holds a Lease, so that a pod that a lost node still runs "
+        "writes nothing once its replacement has begun. After a pod was lost without notice, the new one waits 15 "
+        "seconds.",
+    )
+
+
 class PodLimits(Values):
     cpu_factor: Annotated[int, Field(ge=0, le=1000)] = Field(
         4, description="CPU limit of Hone's pods as a multiple of their request. 0: no CPU limit."
@@ -400,6 +409,7 @@ class ChartValues(Values):
     tenants: Tenants = Field(default_factory=Tenants)
     signing: Signing = Field(default_factory=Signing)
     kueue: Kueue = Field(default_factory=Kueue)
+    leader_election: LeaderElection = Field(default_factory=LeaderElection)
     pod_limits: PodLimits = Field(default_factory=PodLimits)
     pod_security: PodSecurity = Field(default_factory=PodSecurity)
     privacy: Privacy = Field(default_factory=Privacy)
