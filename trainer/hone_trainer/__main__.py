@@ -39,7 +39,7 @@ from hone_api.report import Result
 from hone_api.termination import TerminationMessage
 from hone_trainer.commands import options as command_options
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
-from hone_trainer.imports import uncollected
+from hone_trainer.models.imports import uncollected
 from hone_trainer.reporting import phases, termination
 from hone_trainer.secrets import ScrubbingFilter, remember_variables
 

@@ -9,11 +9,11 @@ import threading
 from types import FrameType
 
 from hone_api.failures import FailureCode
+from hone_trainer.artifacts.serving.folders import AdapterFolders
+from hone_trainer.artifacts.serving.follow import Follower, install_guard, serve_health
+from hone_trainer.artifacts.serving.vllm import Vllm
+from hone_trainer.artifacts.serving.wanted import Followed
 from hone_trainer.errors import ConfigError
-from hone_trainer.serving.folders import AdapterFolders
-from hone_trainer.serving.follow import Follower, install_guard, serve_health
-from hone_trainer.serving.vllm import Vllm
-from hone_trainer.serving.wanted import Followed
 
 
 def main(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from hone_api.termination import TerminationMessage
 from hone_api.training import Harness
 from hone_trainer.errors import to_outcome
-from hone_trainer.imports import uncollected
+from hone_trainer.models.imports import uncollected
 
 
 def main(folder: str, options: str) -> int:

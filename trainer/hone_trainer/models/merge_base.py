@@ -16,7 +16,7 @@ from pathlib import Path
 from hone_api.failures import FailureCode
 from hone_api.plan import ModelInput, TrainingPlan
 from hone_trainer.errors import TrainerError
-from hone_trainer.imports import uncollected
+from hone_trainer.models.imports import uncollected
 from hone_trainer.store import folders, manifest, signature
 
 FOLDER = "base"

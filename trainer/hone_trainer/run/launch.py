@@ -28,8 +28,8 @@ from hone_api.termination import TerminationMessage
 from hone_trainer.distributed import loopback, messages
 from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.errors import TrainerError, to_outcome
-from hone_trainer.imports import uncollected
 from hone_trainer.models import merge_base
+from hone_trainer.models.imports import uncollected
 from hone_trainer.reporting import phases, termination
 from hone_trainer.run import ask_teacher, hangs, template_date
 from hone_trainer.secrets import scrub

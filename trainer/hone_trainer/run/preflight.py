@@ -14,9 +14,9 @@ from hone_trainer import device, ranks
 from hone_trainer.device import Device
 from hone_trainer.encoding.split_file import Counts, Encoded, problem
 from hone_trainer.errors import TrainerError
-from hone_trainer.imports import uncollected
 from hone_trainer.models import adapters, gguf
 from hone_trainer.models.base_model import Base, open_base
+from hone_trainer.models.imports import uncollected
 from hone_trainer.training import selfcheck
 
 STOP_SHARE = 0.99

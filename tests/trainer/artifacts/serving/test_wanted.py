@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hone_api.served import ServedAdapter, ServedAlias, ServedAliases
-from hone_trainer.serving.wanted import Followed, decide
+from hone_trainer.artifacts.serving.wanted import Followed, decide
 
 pytestmark = pytest.mark.pure
 BASE = "pvc://store/base-models/b"

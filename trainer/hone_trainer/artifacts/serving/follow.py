@@ -22,11 +22,11 @@ from pydantic import ValidationError
 
 from hone_api.reading import read_known
 from hone_api.served import ServedAliases, key_of
+from hone_trainer.artifacts.serving import guard
+from hone_trainer.artifacts.serving.folders import AdapterFolders
+from hone_trainer.artifacts.serving.vllm import NotTakenError, Vllm
+from hone_trainer.artifacts.serving.wanted import Followed, Wanted, decide
 from hone_trainer.errors import TrainerError
-from hone_trainer.serving import guard
-from hone_trainer.serving.folders import AdapterFolders
-from hone_trainer.serving.vllm import NotTakenError, Vllm
-from hone_trainer.serving.wanted import Followed, Wanted, decide
 
 log = logging.getLogger("hone.follow")
 GUARD = ".guard"

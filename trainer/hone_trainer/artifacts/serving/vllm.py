@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import requests
 
-from hone_trainer.serving.guard import BEGIN, END, SWAP_HEADER, TOKEN_HEADER
+from hone_trainer.artifacts.serving.guard import BEGIN, END, SWAP_HEADER, TOKEN_HEADER
 
 _ASK_SECONDS, _LOAD_SECONDS = 10, 600
 

@@ -17,10 +17,10 @@ import pytest
 import requests
 
 from hone_api.served import ServedAdapter, ServedAlias, ServedAliases, key_of
-from hone_trainer.serving.folders import KEPT_SECONDS, AdapterFolders
-from hone_trainer.serving.follow import GUARD, GUARD_MODULE, Follower, install_guard, serve_health
-from hone_trainer.serving.vllm import Vllm
-from hone_trainer.serving.wanted import Followed
+from hone_trainer.artifacts.serving.folders import KEPT_SECONDS, AdapterFolders
+from hone_trainer.artifacts.serving.follow import GUARD, GUARD_MODULE, Follower, install_guard, serve_health
+from hone_trainer.artifacts.serving.vllm import Vllm
+from hone_trainer.artifacts.serving.wanted import Followed
 from hone_trainer.store import manifest
 
 pytestmark = pytest.mark.pure

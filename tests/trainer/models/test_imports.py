@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hone_trainer.imports import uncollected
+from hone_trainer.models.imports import uncollected
 
 pytestmark = pytest.mark.pure
 
