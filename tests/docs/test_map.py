@@ -41,6 +41,12 @@ def test_every_room_has_its_line_and_no_other_file_comes_first() -> None:
     assert all(len(text) < 120 for _, text in rows("Rooms")), "one line a room"
 
 
+def test_the_trainer_stays_small_enough_to_survey() -> None:
+    """Names of its first level, rooms and modules. A new subject goes into a room, or two rooms become one."""
+    names = [p for p in (ROOT / "trainer/hone_trainer").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
+    assert len({path.stem for path in names} - {"__init__"}) <= 25
+
+
 def test_the_five_commonest_changes_say_where_to_begin() -> None:
     changes = rows("To change X, open Y")
     words = ("method", "row format", "status field", "failure code", "checkpoint interval")
