@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from hone_api.dataset import Refresh
+from hone_api.delivery import ONE_DELIVERY, Delivery
 from hone_api.meta import (
     CONDITIONS,
     MAX_COUNT,
@@ -157,6 +158,25 @@ class Retrain(ApiModel):
     suspend: bool = Field(default=False, description="True: create no job. Default false.")
 
 
+class ModelDelivery(Delivery):
+    """A copy of each version of the model elsewhere. Each has a place of its own, which follows from its number."""
+
+    rules = (
+        *Delivery.rules,
+        Rule(
+            "!self.uri.startsWith('oci://') || !self.uri.substring(self.uri.lastIndexOf('/')).contains(':')",
+            "each version gets the tag v<version>: remove the tag",
+            field_path=".uri",
+            holds=lambda delivery: not delivery.uri.startswith("oci://") or ":" not in delivery.uri.rsplit("/", 1)[1],
+        ),
+    )
+    when: Literal["Ready", "Approved", "Aliased"] = Field(
+        default="Approved",
+        description="Which versions. Ready: all that can be used; Approved: those that a person approved; Aliased: "
+        "those to which an alias of this Model points. What was delivered stays there. Default Approved.",
+    )
+
+
 class ModelSpec(ApiModel):
     """What people decide about a model of this name. The operator creates an empty Model and never changes its spec."""
 
@@ -166,6 +186,7 @@ class ModelSpec(ApiModel):
             "!self.aliases.exists(p, p.name == a))",
             "an alias has one writer: name it in spec.aliases or in spec.promotion.aliases, not in both",
         ),
+        ONE_DELIVERY,
     )
     aliases: Annotated[list[PinnedAlias], Field(max_length=MAX_ALIASES)] | None = Field(
         default=None,
@@ -182,6 +203,11 @@ class ModelSpec(ApiModel):
         "is its own deletionPolicy. Default: none is deleted.",
     )
     retrain: Retrain | None = Field(default=None, description="Training again when rows change. Default: never.")
+    deliveries: Annotated[list[ModelDelivery], Field(max_length=4)] | None = Field(
+        default=None,
+        description="Where versions are copied to, in addition to spec.deliveries of each. status.deliveries of the "
+        "ModelVersion has the state. Default: nowhere.",
+    )
 
 
 class RetrainDataset(ApiModel):

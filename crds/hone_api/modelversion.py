@@ -267,8 +267,8 @@ class ModelVersionStatus(ApiModel):
     signature: SignatureStatus | None = Field(
         default=None, description="Who signed it; with signing.publicKeys of the chart."
     )
-    deliveries: Annotated[list[DeliveryStatus], Field(max_length=4)] = Field(
-        default_factory=list, description="State of each entry of spec.deliveries."
+    deliveries: Annotated[list[DeliveryStatus], Field(max_length=8)] = Field(
+        default_factory=list, description="State of each entry of spec.deliveries, and of the Model's that apply to it."
     )
     download_pod: PodImage | None = Field(
         default=None, description="Settings of the pod from which `hone download` reads the files."

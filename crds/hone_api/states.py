@@ -55,7 +55,10 @@ class ConditionType(State):
     REVIEW_PENDING = "ReviewPending", "Generated rows wait for a person"
     VERIFIED = "Verified", "Every file of the model matches its manifest"
     SIGNED = "Signed", "Every artifact has a signature by a key of the platform; absent where it names none"
-    DELIVERED = "Delivered", "All of `spec.deliveries` arrived and match; absent without that field"
+    DELIVERED = (
+        "Delivered",
+        "All of `spec.deliveries` and of the Model's that apply arrived and match; absent where nothing is delivered",
+    )
     SERVABLE = "Servable", "vLLM or llama.cpp loads the model as it was exported; the message says how, or what to do"
 
 

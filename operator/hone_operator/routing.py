@@ -10,7 +10,7 @@ from hone_operator.cache import Cache
 from hone_operator.desired import names
 from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.desired.materialize import named_datasets, named_versions
-from hone_operator.reconcile import aliases
+from hone_operator.reconcile import aliases, model_deliveries
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.retraining import made_model
 
@@ -101,7 +101,7 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
 
 def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     """The Model whose aliases may point to this ModelVersion, or that repeats jobs because of this object; the
-    ModelVersions that show other aliases than the Model has. What servers may load follows from both."""
+    ModelVersions that show other aliases or deliveries than the Model has. What servers may load follows from both."""
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     if kind == "ModelVersion":
         model = body["spec"].get("modelName", "")
@@ -112,7 +112,11 @@ def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
         return [Key("Model", namespace, m["metadata"]["name"]) for m in concerned]
     now, versions = cache.get("Model", namespace, name), cache.versions_of(namespace, name)
     shown = {v["metadata"]["name"]: (v.get("status") or {}).get("aliases") for v in versions}
-    changed = [version for version in shown if aliases.at(now, version) != shown[version]]
+    changed = [
+        v["metadata"]["name"]
+        for v in versions
+        if aliases.at(now, v["metadata"]["name"]) != shown[v["metadata"]["name"]] or model_deliveries.differ(now, v)
+    ]
     return [*(Key("ModelVersion", namespace, version) for version in changed), served_in(namespace)]
 
 

@@ -464,3 +464,20 @@ def test_longest_name_is_accepted(api: Any, manifest: Any, kind: str, length: in
 def test_all_errors_are_told_at_once(api: Any, manifest: Any) -> None:
     answer = api.create(manifest(JOB, {"spec.method": "x", "spec.training.batchSize": 0, MODEL: "hf://a b"}))
     assert {"spec.method", "spec.training.batchSize", MODEL} <= {field for field, _ in answer.causes}
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "words"),
+    [
+        ([{"uri": "oci://registry:5000/x"}, {"uri": "s3://bucket/x", "when": "Ready"}], ""),
+        ([{"uri": "oci://registry:5000/x:v1"}], "each version gets the tag v<version>"),
+        ([{"uri": "hf://owner/name"}], "not supported yet: deliver to oci://"),
+        ([{"uri": "s3://bucket/x"}] * 2, "names a uri twice"),
+        ([{"uri": "s3://bucket/x", "when": "Never"}], "Unsupported value"),
+    ],
+)
+def test_deliveries_of_a_model(api: Any, deliveries: list[dict[str, str]], words: str) -> None:
+    body = {"apiVersion": "hone.dev/v1alpha1", "kind": "Model", "metadata": {"name": "delivered"}}
+    answer = api.create({**body, "spec": {"deliveries": deliveries}})
+    assert (answer.code in (400, 422)) == bool(words)
+    assert words in answer.message

@@ -386,6 +386,7 @@ def test_the_operator_makes_only_empty_models(write):
         {"promotion": {"aliases": ["champion"]}},
         {"retention": {"keep": 1}},
         {"retrain": {"fineTuneJob": "run", "rows": {"atLeast": 1}}},
+        {"deliveries": [{"uri": "s3://bucket/x"}]},
     ):
         code, message = write("POST", path, {**body, "spec": spec})
         assert (code, "Hone makes only empty Models" in message) == (403, True)

@@ -50,6 +50,7 @@ SPECS: dict[str, Any] = {
     "Model": {
         "aliases": [{"name": "production", "version": 1}],
         "retrain": {"fineTuneJob": "run", "rows": {"share": "5%"}, "times": {"every": "30d"}},
+        "deliveries": [{"uri": "pvc://share/x", "when": "Ready"}],
     },
 }
 

@@ -1,6 +1,6 @@
 """What a decision about a ModelVersion depends on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from hone_operator.desired import names, sign
 from hone_operator.desired.deliver import COMPONENT
 from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
-from hone_operator.reconcile import aliases
+from hone_operator.reconcile import aliases, model_deliveries
 from hone_operator.reconcile.modelversion import ObservedForModelVersion
 from hone_operator.reconcile.pods import ObservedJob
 
@@ -38,20 +38,23 @@ class ModelVersionReader:
         namespace = body["metadata"]["namespace"]
         model = self.children.cache.get("Model", namespace, body["spec"].get("modelName", ""))
         pointing = aliases.at(model, body["metadata"]["name"])
+        more = model_deliveries.of_model(model, body)
         if verified:
-            missing_targets = await self._missing(namespace, body["spec"])
-            return ObservedForModelVersion(jobs=jobs, missing_targets=missing_targets, aliases=pointing)
+            missing_targets = await self._missing(namespace, [*(body["spec"].get("deliveries") or ()), *more])
+            return ObservedForModelVersion(
+                jobs=jobs, missing_targets=missing_targets, aliases=pointing, model_deliveries=more
+            )
         missing = None
         if not jobs:
             for artifact in body["spec"]["artifacts"]:
                 claim = _claim(artifact["uri"])
                 if claim and not await self.exists.of_claim(namespace, claim):
                     missing = claim
-        return ObservedForModelVersion(jobs=jobs, missing_claim=missing, aliases=pointing)
+        return ObservedForModelVersion(jobs=jobs, missing_claim=missing, aliases=pointing, model_deliveries=more)
 
-    async def _missing(self, namespace: str, spec: Mapping[str, Any]) -> frozenset[str]:
+    async def _missing(self, namespace: str, targets: Sequence[Mapping[str, Any]]) -> frozenset[str]:
         """Claims that deliveries write and that do not exist."""
-        claims = {claim for target in spec.get("deliveries") or () if (claim := _claim(target["uri"]))}
+        claims = {claim for target in targets if (claim := _claim(target["uri"]))}
         return frozenset({claim for claim in claims if not await self.exists.of_claim(namespace, claim)})
 
 

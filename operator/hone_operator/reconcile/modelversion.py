@@ -1,12 +1,14 @@
 """ModelVersion: Ready only after every file was hashed again and matched its manifest."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from hone_api.delivery import Delivery
 from hone_api.failures import FailureCode, Retry
 from hone_api.meta import MAX_COUNT
 from hone_api.modelversion import ModelVersionSpec
@@ -38,6 +40,8 @@ class ObservedForModelVersion:
     """Claims that deliveries write and that do not exist."""
     aliases: str | None = None
     """Names of the aliases that point to it, separated by commas."""
+    model_deliveries: Sequence[Mapping[str, Any]] = ()
+    """Deliveries that its Model asks for."""
     refusals: Sequence[Refusal] = field(default_factory=tuple)
 
 
@@ -55,6 +59,7 @@ def reconcile(version: Mapping[str, Any], seen: ObservedForModelVersion, now: da
         return _refuse(draft, FailureCode.NOT_SUPPORTED_YET, str(error))
     if unknown:
         accept(draft, unknown)
+    spec = _with_deliveries(spec, seen.model_deliveries)
     _columns(draft, spec, seen.aliases)
     _servable(draft, spec)
     if verified_at := draft.old.get("verifiedAt"):
@@ -73,6 +78,15 @@ def _refuse(draft: VersionDraft, reason: AnyReason, message: str) -> Outcome:
     draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
     draft.tell_change(ConditionType.ACCEPTED, warning=True)
     return draft.outcome()
+
+
+def _with_deliveries(spec: ModelVersionSpec, more: Sequence[Mapping[str, Any]]) -> ModelVersionSpec:
+    """The record with the deliveries of its Model; entries that only another version of Hone knows are left out."""
+    known = []
+    for entry in more:
+        with suppress(ValidationError):
+            known.append(Delivery.model_validate(entry))
+    return spec.model_copy(update={"deliveries": [*(spec.deliveries or ()), *known]}) if known else spec
 
 
 def _columns(draft: VersionDraft, spec: ModelVersionSpec, aliases: str | None) -> None:

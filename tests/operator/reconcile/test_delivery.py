@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from version_life import Life
 
+from hone_operator.reconcile.model_deliveries import differ, of_model
 from hone_operator.reconcile.outcome import Outcome, Refusal
 
 pytestmark = pytest.mark.pure
@@ -179,3 +180,52 @@ def test_a_quota_is_waited_for(life: Life) -> None:
     del life.status["deliveries"]
     assert life.tick(62, refusals=(refused,)).check_again_in == 15
     assert states(life) == [("Pending", "QuotaExceeded")]
+
+
+def model(*deliveries: dict[str, Any], alias: str | None = None) -> dict[str, Any]:
+    status = {"aliases": [{"name": "champion", "modelVersion": alias}]} if alias else {}
+    return {"spec": {"deliveries": list(deliveries)}, "status": status}
+
+
+def looked(life: Life, seconds: float, of: dict[str, Any]) -> Outcome:
+    return life.tick(seconds, model_deliveries=of_model(of, life.version))
+
+
+@pytest.mark.parametrize(
+    ("when", "approved", "alias", "applies"),
+    [
+        ("Ready", "Candidate", None, True),
+        ("Approved", "Candidate", "tutor-v1", False),
+        ("Approved", "Approved", None, True),
+        ("Aliased", "Approved", "tutor-v2", False),
+        ("Aliased", "Candidate", "tutor-v1", True),
+    ],
+)
+def test_a_model_says_which_versions_go_where(life: Life, when: str, approved: str, alias: str, applies: bool) -> None:
+    life.version["spec"] |= {"deliveries": None, "approval": {"state": approved}}
+    wanted = of_model(model({"uri": REGISTRY, "when": when, "secretName": "hone-k"}, alias=alias), life.version)
+    assert wanted == ([{"uri": REGISTRY, "secretName": "hone-k"}] if applies else [])
+
+
+def test_what_a_model_asks_for_is_delivered_next_to_what_the_version_asks_for(life: Life, conditions: Any) -> None:
+    of = model({"uri": REGISTRY, "when": "Aliased"}, {"uri": BUCKET, "when": "Ready"}, alias="tutor-v1")
+    assert len(jobs(looked(life, 61, of))) == 2, "the bucket is the version's own"
+    life.children[-1] = life.world.ended(
+        life.world.child(life.children[-1].body, life.world.dead(0, outcome=arrived(REGISTRY))), "Complete"
+    )
+    looked(life, 70, of)
+    assert [(e["uri"], e["state"]) for e in life.status["deliveries"]] == [
+        (BUCKET, "Delivering"),
+        (REGISTRY, "Delivered"),
+    ]
+    assert not differ(of, life.version)
+    moved = model(*of["spec"]["deliveries"], alias="tutor-v2")
+    assert looked(life, 80, moved) == Outcome(), "what was delivered stays there"
+    looked(life, 90, model())
+    assert [e["uri"] for e in life.status["deliveries"]] == [BUCKET]
+
+
+def test_an_entry_of_another_release_is_left_out(life: Life) -> None:
+    life.version["spec"]["deliveries"] = None
+    outcome = life.tick(61, model_deliveries=[{"uri": "ftp://new"}, {"uri": REGISTRY}])
+    assert len(jobs(outcome)) == 1
