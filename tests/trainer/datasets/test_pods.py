@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import batches, checked, materialize
+from hone_trainer.datasets import batches, checked, materialize, pieces
 from hone_trainer.workers import parallel
 
 pytestmark = pytest.mark.trainer
@@ -74,6 +74,7 @@ def test_three_pods_of_which_one_is_killed_write_the_same_files(
 ) -> None:
     monkeypatch.setattr(materialize, "SMALL_BYTES", 0)
     monkeypatch.setattr(batches, "ROWS", 8)
+    monkeypatch.setattr(pieces, "BYTES", 700)
     monkeypatch.setattr(parallel, "cores", lambda: 1)
     _write_rows(source := tmp_path / "rows.jsonl")
     alone = _files(_plan(source, tmp_path / "one", None))

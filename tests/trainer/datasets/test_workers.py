@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import batches, checked, language, materialize
+from hone_trainer.datasets import batches, checked, language, materialize, pieces
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.workers import parallel
 
@@ -105,6 +105,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict
     def run(name: str, text: str, workers: int, **fields: Any) -> dict[str, bytes]:
         monkeypatch.setattr(materialize, "SMALL_BYTES", 0)
         monkeypatch.setattr(batches, "ROWS", 8)
+        monkeypatch.setattr(pieces, "BYTES", 700)
         monkeypatch.setattr(parallel, "cores", lambda: workers)
         source, store = tmp_path / name, tmp_path / f"store-{workers}"
         source.write_text(text)
@@ -143,7 +144,8 @@ class _Check(checked.Check):
     """Fails in the process that checks row 40."""
 
     def rows(self, batch: Sequence[batches.Packed]) -> list[Any]:
-        if any(batches.unpacked(row).number == 40 for row in batch):
+        row_40 = json.dumps(_pair(39)).encode()
+        if any(row_40 in (batches.unpacked(row).line or b"") for row in batch):
             self.fail()
         return super().rows(batch)
 

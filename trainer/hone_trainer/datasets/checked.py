@@ -1,19 +1,36 @@
-"""A row by itself: as read, then a valid row with its keys, or refused with a reason. Workers do this."""
+"""Rows as read to valid rows with their keys, or refused with a reason, each by itself. Workers do this.
+
+Workers read pieces of files themselves (`pieces`); what the numbers and lines of a piece begin with is known to the
+process that gets all of them in order. That process reads for them what they cannot: files of another pod, and a source
+of one file that has no pieces.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+import pickle
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
+from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import batches, read
+from hone_trainer.datasets import batches, columnar, pieces, read
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.detect import Detected
+from hone_trainer.datasets.pieces import Piece, PieceRows
+from hone_trainer.datasets.read import DataFile
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.statistics import check_length
+from hone_trainer.errors import SourceError
+from hone_trainer.workers.parallel import Workers
+
+_HELD = 16
+"""Batches of a piece that are sent at once, unless it is a range of lines; the others wait on disk."""
 
 
 class RefusedRow(NamedTuple):
@@ -55,6 +72,187 @@ class Check:
         except RowError as clean:
             return clean
         return error
+
+
+class RowsRead(NamedTuple):
+    """Rows that the parent has read for the workers."""
+
+    rows: Sequence[batches.Packed]
+    piece: Piece | None = None
+    """Where they are from, and whose rows their numbers count; None: the source."""
+    begins: bool = False
+    """Whether they are the first of the piece."""
+
+
+class Checked(Protocol):
+    """The checked rows of a piece."""
+
+    def rows(self) -> Iterator[ValidRow | RefusedRow]:
+        """All of them, once."""
+        ...
+
+    @property
+    def lines(self) -> int:
+        """As `PieceRows`, after the last row."""
+        ...
+
+    @property
+    def unpacked(self) -> int:
+        """As `PieceRows`, after the last row."""
+        ...
+
+
+class Sent(NamedTuple):
+    """The checked rows of a piece as a worker sends them, by batches."""
+
+    held: list[list[ValidRow | RefusedRow]]
+    rest: Path | None = None
+    """More of them, which this file has one after the other."""
+    lines: int = 0
+    unpacked: int = 0
+
+    def rows(self) -> Iterator[ValidRow | RefusedRow]:
+        """All rows; the file goes after the last one."""
+        yield from itertools.chain.from_iterable(self.held)
+        if self.rest is not None:
+            with open(self.rest, "rb") as file:
+                while file.peek(1):
+                    yield from pickle.load(file)
+            self.rest.unlink()
+
+
+class _Streamed:
+    """The checked rows of a piece that is read meanwhile."""
+
+    def __init__(self, check: Check, rows: PieceRows) -> None:
+        self._check, self._rows = check, rows
+
+    def rows(self) -> Iterator[ValidRow | RefusedRow]:
+        for row in self._rows:
+            yield from self._check.rows([row])
+
+    @property
+    def lines(self) -> int:
+        return self._rows.lines
+
+    @property
+    def unpacked(self) -> int:
+        return self._rows.unpacked
+
+
+class PieceCheck:
+    """Reads and checks pieces of files.
+
+    Args:
+        folder: for the rows of pieces that are too large for memory.
+        max_bytes: bound on the unpacked bytes of a file.
+    """
+
+    def __init__(self, check: Check, folder: Path, max_bytes: int) -> None:
+        self._check, self._folder, self._max_bytes = check, folder, max_bytes
+
+    def sent(self, item: Piece | RowsRead) -> Sent:
+        """The checked rows of a piece: what a worker does.
+
+        Raises:
+            SourceError, StoreError: as `read.raw_rows`.
+        """
+        if isinstance(item, RowsRead):
+            return Sent([self._check.rows(item.rows)])
+        rows = PieceRows(item, self._max_bytes)
+        done = map(self._check.rows, batches.of_raw_rows(rows, alone=False))
+        held = list(done if item.lines else itertools.islice(done, _HELD))
+        rest = self._waiting(done)
+        return Sent(held, rest, rows.lines, rows.unpacked)
+
+    def _waiting(self, done: Iterator[list[ValidRow | RefusedRow]]) -> Path | None:
+        """The file with these batches, if there are any."""
+        if (first := next(done, None)) is None:
+            return None
+        self._folder.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            for batch in itertools.chain([first], done):
+                pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
+        return Path(file.name)
+
+    def rows(self, items: Iterable[Piece | RowsRead], workers: Workers) -> Iterator[ValidRow | RefusedRow]:
+        """The rows of all items in order, with their numbers and places in the source.
+
+        Raises:
+            SourceError, StoreError: as `read.raw_rows`.
+        """
+        if workers.count == 1:
+            return _placed(((item, self._streamed(item)) for item in items), self._max_bytes)
+        return _placed(workers.map(self.sent, items), self._max_bytes)
+
+    def _streamed(self, item: Piece | RowsRead) -> Checked:
+        """Without a batch in memory: no other process gets it."""
+        return _Streamed(self._check, PieceRows(item, self._max_bytes)) if isinstance(item, Piece) else self.sent(item)
+
+    def shared(self, files: Sequence[DataFile], workers: Workers) -> Iterator[Piece | RowsRead]:
+        """The files as workers take them: a source of one file that is one piece is read here, and its rows shared.
+
+        Raises:
+            SourceError, StoreError: as `read.raw_rows`.
+        """
+        unpacked = 0
+        for piece in pieces.pieces(files, self._max_bytes):
+            if workers.count == 1 or not (workers.are_elsewhere or (len(files) == 1 and piece.is_whole)):
+                yield piece
+            elif piece.lines:
+                yield piece.loaded()
+            else:
+                rows = PieceRows(piece, self._max_bytes)
+                for number, batch in enumerate(batches.of_raw_rows(rows, alone=False)):
+                    yield RowsRead(batch, piece, begins=number == 0)
+                unpacked = rows.unpacked + (0 if piece.is_first else unpacked)
+                _refuse_over(piece, unpacked, self._max_bytes)
+
+    def read(self, rows: Iterable[RawRow]) -> Iterator[RowsRead]:
+        """Rows that are not in files."""
+        return map(RowsRead, batches.of_raw_rows(rows, alone=False))
+
+
+def _placed(checked: Iterable[tuple[Piece | RowsRead, Checked]], max_bytes: int) -> Iterator[ValidRow | RefusedRow]:
+    """Rows with the numbers and lines that those before them give."""
+    total = base = lines = unpacked = 0
+    broken: DataFile | None = None
+    for item, taken in checked:
+        piece = item if isinstance(item, Piece) else item.piece
+        if isinstance(item, Piece) or item.begins:
+            base = total
+        if piece and piece.is_first:
+            broken, lines, unpacked = None, 0, 0
+        for row in taken.rows():
+            if broken:  # which rows the file has after this place is unknown
+                continue
+            total += 1
+            yield _moved(row, base, lines)
+            if piece and piece.groups and isinstance(row, RefusedRow) and row.error.code == "BrokenFile":
+                broken = piece.files[0]
+        lines, unpacked = lines + taken.lines, unpacked + taken.unpacked
+        if piece:
+            _refuse_over(piece, unpacked, max_bytes)
+
+
+def _refuse_over(piece: Piece, unpacked: int, max_bytes: int) -> None:
+    if unpacked > max_bytes:
+        message = f"{piece.files[0].name}: {columnar.UnpackedBound(max_bytes).error()}"
+        raise SourceError(FailureCode.SOURCE_TOO_LARGE, message)
+
+
+def _moved(row: ValidRow | RefusedRow, numbers: int, lines: int) -> ValidRow | RefusedRow:
+    """The row after so many rows, and so many lines of its file."""
+    if isinstance(row, ValidRow):
+        return ValidRow(row.number + numbers, row.line, row.group, row.label, row.stratum) if numbers else row
+    raw = row.row
+    place = f"{raw.place}:{raw.at + lines}" if raw.at else raw.place
+    return RefusedRow(replace(raw, number=raw.number + numbers, place=place, at=0), row.error)
+
+
+def unreadable(rows: Iterable[RawRow], plan: MaterializePlan) -> Iterator[RefusedRow]:
+    """Rows of which none has a value, refused."""
+    return (refused(row, row.error or RowError("WrongType", "the row is empty"), plan) for row in rows)
 
 
 def refused(row: RawRow, error: RowError, plan: MaterializePlan) -> RefusedRow:

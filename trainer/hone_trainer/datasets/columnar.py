@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from hone_trainer.datasets import memory
@@ -35,15 +36,53 @@ class UnpackedTooLargeError(Exception):
     """The unpacked file exceeds a limit; the message says which."""
 
 
-def parquet(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
+class UnpackedBound:
+    """A bound on unpacked bytes, and what is left of it."""
+
+    def __init__(self, most: int) -> None:
+        self.most = self.left = most
+
+    def error(self) -> UnpackedTooLargeError:
+        """That more came out."""
+        return UnpackedTooLargeError(f"unpacked, it is over {self.most} bytes")
+
+
+def row_groups(path: Path, size: int) -> list[tuple[int, int]]:
+    """Row groups of a Parquet file, as many together as unpack to this size: (end, rows) of each such run.
+
+    None for a file that is not Parquet, or cannot be read: whoever reads its rows says why.
+    """
+    import pyarrow.parquet
+
+    runs: list[tuple[int, int]] = []
+    try:
+        with memory.bounded(memory.budget()), pyarrow.parquet.ParquetFile(path, pre_buffer=False) as reader:
+            groups = [reader.metadata.row_group(index) for index in range(reader.num_row_groups)]
+            sizes = [(max(0, group.total_byte_size), max(0, group.num_rows)) for group in groups]
+    except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError, MemoryError):
+        return []
+    total = rows = 0
+    for index, (mine, count) in enumerate(sizes):
+        if rows and total + mine > size:
+            runs.append((index, rows))
+            total = rows = 0
+        total, rows = total + mine, rows + count
+    return [*runs, (len(sizes), rows)] if rows else runs
+
+
+def parquet(
+    file: IO[bytes], bound: UnpackedBound, groups: tuple[int, int] | None = None, before: int = 0
+) -> Iterator[Any]:
     """Rows of a Parquet file, which must be seekable.
 
     Args:
-        max_bytes: bound on the unpacked bytes.
+        bound: of the unpacked bytes.
+        groups: row groups [begin, end) to read; None: all.
+        before: rows of the file before these.
 
     Raises:
         DamagedFileError: after the rows that could be read.
-        UnpackedTooLargeError: it unpacks to more than max_bytes, or some rows at once to more than memory can hold.
+        UnpackedTooLargeError: it unpacks to more than the bound, or some rows at once to more than memory can hold.
     """
 
     def batches() -> Batches:
@@ -51,17 +90,18 @@ def parquet(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
 
         # With pyarrow's default, pre-buffering, the whole file would be in memory.
         with pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as reader:
-            groups = [reader.metadata.row_group(index) for index in range(reader.num_row_groups)]
-            if sum(group.total_byte_size for group in groups) > max_bytes:
-                raise UnpackedTooLargeError(f"unpacked, it is over {max_bytes} bytes")
-            largest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+            every = [reader.metadata.row_group(index) for index in range(reader.num_row_groups)]
+            if sum(group.total_byte_size for group in every) > bound.most:
+                raise bound.error()
+            largest = max((group.total_byte_size // max(1, group.num_rows) for group in every), default=0)
             rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, largest)))
-            yield from map(_decoded, reader.iter_batches(batch_size=rows))
+            mine = range(*groups) if groups else None
+            yield from map(_decoded, reader.iter_batches(batch_size=rows, row_groups=mine))
 
-    return _rows("Parquet", batches, max_bytes)
+    return _rows("Parquet", batches, bound, before)
 
 
-def arrow_file(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
+def arrow_file(file: IO[bytes], bound: UnpackedBound) -> Iterator[Any]:
     """Rows of an Arrow IPC file (Feather version 2), which must be seekable. Errors as `parquet`."""
 
     def batches() -> Batches:
@@ -74,7 +114,7 @@ def arrow_file(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
             if (written := _written_batches(file)) != reader.num_record_batches:
                 raise pyarrow.ArrowInvalid(f"its footer lists {reader.num_record_batches} of {written} batches")
 
-    return _rows("Arrow", batches, max_bytes)
+    return _rows("Arrow", batches, bound)
 
 
 def _written_batches(file: IO[bytes]) -> int:
@@ -86,7 +126,7 @@ def _written_batches(file: IO[bytes]) -> int:
     return sum(message.type == "record batch" for message in messages)
 
 
-def arrow_stream(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
+def arrow_stream(file: IO[bytes], bound: UnpackedBound) -> Iterator[Any]:
     """Rows of an Arrow IPC stream, as `datasets` saves them. Errors as `parquet`."""
 
     def batches() -> Batches:
@@ -102,7 +142,7 @@ def arrow_stream(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
         if watched.read(1):
             raise pyarrow.ArrowInvalid("something follows its end marker; write one stream per file")
 
-    return _rows("Arrow", batches, max_bytes)
+    return _rows("Arrow", batches, bound)
 
 
 class _Watched(io.RawIOBase):
@@ -137,16 +177,16 @@ def _decoded(batch: Any) -> Any:
     return batch
 
 
-def _rows(kind: str, batches: Callable[[], Batches], max_bytes: int) -> Iterator[Any]:
+def _rows(kind: str, batches: Callable[[], Batches], bound: UnpackedBound, before: int = 0) -> Iterator[Any]:
     import pyarrow
 
-    row, left, budget = 1, max_bytes, memory.budget()
+    row, budget = 1 + before, memory.budget()
     try:
         for batch in _within(budget, batches()):
             _check(batch)
-            left -= batch.nbytes
-            if left < 0:
-                raise UnpackedTooLargeError(f"unpacked, it is over {max_bytes} bytes")
+            bound.left -= batch.nbytes
+            if bound.left < 0:
+                raise bound.error()
             _refuse_repeated_names(batch)
             classes = class_names(batch.schema.metadata)
             for value in _values(batch, budget):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ def too_large(where: str, what: str) -> Item:
     return Item(where, error=RowError("RowTooLarge", f"{what} is over {MAX_ROW_BYTES} bytes"))
 
 
-def lines(stream: Stream) -> Iterator[tuple[int, bytes | RowError]]:
+def lines(stream: Stream | io.BytesIO) -> Iterator[tuple[int, bytes | RowError]]:
     """Lines with their numbers from 1. A line over the limit is skipped without being held in memory."""
     line = 0
     while data := stream.readline(MAX_ROW_BYTES + 1):

@@ -32,9 +32,10 @@ from hone_trainer.datasets import (
     sources,
     synthesis,
 )
-from hone_trainer.datasets.checked import Check, RefusedRow, refused
+from hone_trainer.datasets.checked import Check, PieceCheck, RefusedRow, RowsRead, unreadable
 from hone_trainer.datasets.counted import Count
 from hone_trainer.datasets.curation import personal_data
+from hone_trainer.datasets.pieces import Piece
 from hone_trainer.datasets.read import DataFile, parsed, raw_rows
 from hone_trainer.datasets.row_statistics import Tally, percent
 from hone_trainer.datasets.rows import RawRow, RowError
@@ -88,33 +89,31 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
         except http.UnchangedError:
             progress.say(f"dataset {plan.name}: the source has not changed")
             return DatasetResult(unchanged=True)
-        rows = raw_rows(fetched.files, plan.limits.max_source_bytes)
-        synthesized = synthesis.run(plan, map(parsed, rows), fetched.revision, progress) if plan.synthesis else None
+        source = _SourceRows(fetched.files, plan.limits.max_source_bytes)
+        synthesized = synthesis.run(plan, source.parsed(), fetched.revision, progress) if plan.synthesis else None
         if synthesized and not synthesized.counts.complete:
             progress.say(
                 f"dataset {plan.name}: {counted(synthesized.counts.pending, 'row waits', 'rows wait')} for review"
             )
             return DatasetResult(revision=fetched.revision, synthetic=synthesized.counts)
         if synthesized:
-            plan, rows = synthesized.plan, synthesized.rows()
+            plan, source.made = synthesized.plan, synthesized.rows()
             synthesized.write_provenance(content, partial(personal_data.redacted, plan=plan))
         elif plan.raft:
-            plan, rows = synthesis.raft.built(plan, map(parsed, rows))
+            plan, source.made = synthesis.raft.built(plan, source.parsed())
         tally = Tally(plan, fetched.revision, pages=fetched.left_out, before=remembered.Before.of(plan))
         try:
             with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
                 tally.curation, tally.curated_examples = ledger.steps, ledger.examples
                 intake = _Intake(plan, tally, rejected, progress)
-                head = list(map(parsed, itertools.islice(rows, detect.SAMPLE_ROWS)))
-                check, count = intake.detect(head), Count(plan.splits.seed)
-                functions: list[Callable[..., Any]] = [
-                    count.rows,
-                    language.languages_of,
-                    *([check.rows] if check else ()),
-                ]
+                check, count = intake.detect(source.head()), Count(plan.splits.seed)
+                checks = PieceCheck(check, work / "pieces", source.most) if check else None
+                functions: list[Callable[..., Any]] = [count.rows, language.languages_of]
+                functions += [checks.sent] if checks else []
                 functions += itertools.chain.from_iterable(step.work for step in steps.values())
                 with _workers(functions, fetched.files, plan) as workers:
-                    valid = intake.valid(itertools.chain(head, rows), check, workers)
+                    checked = checks.rows(source.items(checks, workers), workers) if checks else source.unreadable(plan)
+                    valid = intake.valid(checked)
                     kept = curation.curate(valid, steps, work / "curation", ledger, workers)
                     _spool(kept, count, tally, work / "spool", workers)
                     tally.identify(workers)
@@ -152,6 +151,33 @@ def _check_plan(plan: MaterializePlan) -> None:
         raise ConfigError("; ".join(problems))
 
 
+class _SourceRows:
+    """The rows of the files, or those that are made of them."""
+
+    def __init__(self, files: list[DataFile], most: int) -> None:
+        self._files, self.most = files, most
+        self.made: Iterator[RawRow] | None = None
+        self._head: list[RawRow] = []
+
+    def parsed(self) -> Iterator[RawRow]:
+        """Those of the files, with their values."""
+        return map(parsed, raw_rows(self._files, self.most))
+
+    def head(self) -> list[RawRow]:
+        """The first ones, with their values."""
+        rows = self.made or self.parsed()
+        self._head = list(map(parsed, itertools.islice(rows, detect.SAMPLE_ROWS)))
+        return self._head
+
+    def items(self, checks: PieceCheck, workers: Workers) -> Iterator[Piece | RowsRead]:
+        """All of them, as workers take them."""
+        return checks.read(itertools.chain(self._head, self.made)) if self.made else checks.shared(self._files, workers)
+
+    def unreadable(self, plan: MaterializePlan) -> Iterator[RefusedRow]:
+        """All of them, when none of the first can be read."""
+        return unreadable(itertools.chain(self._head, map(parsed, self.made)) if self.made else self.parsed(), plan)
+
+
 class _Intake:
     """Rows as read to valid rows; the others go into rejected."""
 
@@ -172,28 +198,21 @@ class _Intake:
         try:
             detected = detect.choose(plan.format, plan.columns, sample, plan.ignore_columns)
         except DataError as error:
-            self._refuse_unread(row for row in head if row.error)
+            for row in unreadable((row for row in head if row.error), plan):
+                self._refuse(row)
             raise DataError(error.code, error.message, self._tally.result()) from None
         self._tally.format = str(detected)[:253]
         return Check(plan, detected)
 
-    def valid(self, rows: Iterator[RawRow], check: Check | None, workers: Workers) -> Iterator[ValidRow]:
-        """The valid rows, in order. Without a check there are none."""
-        if check is None:
-            self._refuse_unread(map(parsed, rows))
-            return
-        for _, checked in workers.map(check.rows, batches.of_raw_rows(rows, workers.count == 1)):
-            for row in checked:
-                self._progress.add_row()
-                if isinstance(row, RefusedRow):
-                    self._refuse(row)
-                else:
-                    self._tally.valid += 1
-                    yield row
-
-    def _refuse_unread(self, rows: Iterable[RawRow]) -> None:
-        for row in rows:
-            self._refuse(refused(row, row.error or RowError("WrongType", "the row is empty"), self._plan))
+    def valid(self, checked: Iterable[ValidRow | RefusedRow]) -> Iterator[ValidRow]:
+        """The valid rows, in order."""
+        for row in checked:
+            self._progress.add_row()
+            if isinstance(row, RefusedRow):
+                self._refuse(row)
+            else:
+                self._tally.valid += 1
+                yield row
 
     def _refuse(self, refused: RefusedRow) -> None:
         row, error = refused

@@ -6,8 +6,10 @@ the rest by the file's name; anything else is JSON Lines.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ from hone_trainer.datasets import columnar, compression, delimited, json_array
 from hone_trainer.datasets.compression import Stream, base_name, seekable, unpacked
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken, lines, too_large
 from hone_trainer.datasets.rows import RawRow, RowError, strict_json, type_name
-from hone_trainer.errors import SourceError
+from hone_trainer.errors import SourceError, StoreError
 
 Reader = Callable[[Stream], Iterator[Item]]
 _BOM = b"\xef\xbb\xbf"
@@ -38,6 +40,7 @@ _DOCUMENTS = (".txt", ".md")
 _PEEKED = 4096
 _SHORTEST = 7
 """Bytes of the shortest row: {"a":1}."""
+_COLUMNAR_MARKS = (b"PAR1", b"ARROW1", columnar.STREAM_MARK)
 _COLUMNAR = (".parquet", ".arrow", ".feather")
 
 
@@ -55,7 +58,7 @@ def read_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
 
 def parsed(row: RawRow) -> RawRow:
     """The row with its value or error."""
-    return row if row.line is None else _raw_row(row.number, row.place, _parsed("", row.line))
+    return row if row.line is None else raw_row(row.number, row.place, _parsed("", row.line), row.at)
 
 
 def raw_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
@@ -71,22 +74,65 @@ def raw_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
     for file in files:
         for item in _read_file(file, max_bytes):
             number += 1
-            yield _raw_row(number, f"{file.name}{item.where}", item)
+            yield raw_row(number, f"{file.name}{item.where}", item)
 
 
-def _raw_row(number: int, place: str, item: Item) -> RawRow:
+def raw_row(number: int, place: str, item: Item, at: int = 0) -> RawRow:
+    """The row of an item; see `RawRow`."""
     if item.line is not None:
-        return RawRow(number, place, line=item.line)
+        return RawRow(number, place, line=item.line, at=at)
     if item.error is None and not isinstance(item.value, dict):
-        return RawRow(number, place, error=RowError("WrongType", f"the row is {type_name(item.value)}, not an object"))
-    return RawRow(number, place, item.value, item.error)
+        error = RowError("WrongType", f"the row is {type_name(item.value)}, not an object")
+        return RawRow(number, place, error=error, at=at)
+    return RawRow(number, place, item.value, item.error, at=at)
+
+
+@contextmanager
+def named(file: DataFile) -> Iterator[None]:
+    """An error of the disk is one of this file: the system names no file when it cannot read on.
+
+    Raises:
+        StoreError: StorageError.
+        OSError: the disk is full: a file that is unpacked needs it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        message = f"{file.name} cannot be read: {error.strerror or error}"
+        raise StoreError(FailureCode.STORAGE_ERROR, message) from None
+
+
+def start_of_lines(file: DataFile) -> int | None:
+    """Where the first line of a plain file of JSON Lines begins; None for any other file.
+
+    Raises:
+        StoreError: StorageError.
+    """
+    with named(file), open(file.path, "rb") as plain:
+        head = plain.peek(_PEEKED)[:512]
+        start = len(_BOM) if head.startswith(_BOM) else 0
+        plain.seek(start)
+        text = head[start:]
+        if compression.is_packed(head) or head.startswith(_COLUMNAR_MARKS) or _no_rows(file.name, text):
+            return None
+        return start if not _misnamed(file, head) and _reader(file.name, plain) is _json_lines else None
+
+
+def items_of_groups(
+    file: DataFile, bound: columnar.UnpackedBound, groups: tuple[int, int], before: int
+) -> Iterator[Item]:
+    """Items of row groups of a Parquet file; before: rows of the file before them."""
+    with open(file.path, "rb") as plain:
+        yield from _columnar_items(file, columnar.parquet(plain, bound, groups, before), before)
 
 
 def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
-    with unpacked(file.path, max_bytes, file.name) as stream:
+    with named(file), unpacked(file.path, max_bytes, file.name) as stream:
         try:
             head = stream.peek(512)[:512]
-            if head.startswith((b"PAR1", b"ARROW1", columnar.STREAM_MARK)):
+            if head.startswith(_COLUMNAR_MARKS):
                 yield from _columns(file, stream, head, max_bytes)
                 return
             if head.startswith(_BOM):
@@ -122,26 +168,29 @@ def _is_text(head: bytes) -> bool:
 
 def _columns(file: DataFile, stream: Stream, head: bytes, max_bytes: int) -> Iterator[Item]:
     """Rows of a Parquet or Arrow file; a packed one is unpacked next to it, since the index is at the end."""
-    read = columnar.parquet if head.startswith(b"PAR1") else columnar.arrow_file
+    read, bound = (
+        columnar.parquet if head.startswith(b"PAR1") else columnar.arrow_file,
+        columnar.UnpackedBound(max_bytes),
+    )
+    if head.startswith(columnar.STREAM_MARK):
+        yield from _columnar_items(file, columnar.arrow_stream(stream, bound))
+    elif _starts_with(file.path, head[:4]):
+        with open(file.path, "rb") as plain:
+            yield from _columnar_items(file, read(plain, bound))
+    else:
+        with seekable(stream, file.path.parent) as copy:
+            yield from _columnar_items(file, read(copy, bound))
+
+
+def _columnar_items(file: DataFile, rows: Iterator[Any], before: int = 0) -> Iterator[Item]:
     try:
-        if head.startswith(columnar.STREAM_MARK):
-            yield from _numbered(columnar.arrow_stream(stream, max_bytes))
-        elif _starts_with(file.path, head[:4]):
-            with open(file.path, "rb") as plain:
-                yield from _numbered(read(plain, max_bytes))
-        else:
-            with seekable(stream, file.path.parent) as copy:
-                yield from _numbered(read(copy, max_bytes))
+        for number, value in enumerate(rows, before + 1):
+            error = value if isinstance(value, RowError) else None
+            yield Item(f", row {number}", None if error else value, error)
     except columnar.UnpackedTooLargeError as error:
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{file.name}: {error}") from None
     except columnar.DamagedFileError as error:
         yield broken(f", row {error.row}", str(error))
-
-
-def _numbered(rows: Iterator[Any]) -> Iterator[Item]:
-    for number, value in enumerate(rows, 1):
-        error = value if isinstance(value, RowError) else None
-        yield Item(f", row {number}", None if error else value, error)
 
 
 def _reader(name: str, stream: Stream) -> Reader:
@@ -194,10 +243,16 @@ def _no_rows(name: str, head: bytes) -> str | None:
 
 def _json_lines(stream: Stream) -> Iterator[Item]:
     for line, data in lines(stream):
-        if isinstance(data, RowError):
-            yield Item(f":{line}", error=data)
-        elif (data := data.removeprefix(_BOM)).strip():  # concatenated files each begin with a byte order mark
-            yield Item(f":{line}", line=data)
+        if (item := item_of_line(line, data)) is not None:
+            yield item
+
+
+def item_of_line(line: int, data: bytes | RowError) -> Item | None:
+    """The item of a line of JSON Lines; None for a blank one."""
+    if isinstance(data, RowError):
+        return Item(f":{line}", error=data)
+    data = data.removeprefix(_BOM)  # concatenated files each begin with a byte order mark
+    return Item(f":{line}", line=data) if data.strip() else None
 
 
 def _parsed(where: str, data: bytes) -> Item:

@@ -31,6 +31,9 @@ class RawRow:
 
     number counts from 1 over all files in order; place is 'file:line' or 'file, row n' for people. A line of JSON may
     still be to parse (`read.parsed`): then value and error are None.
+
+    Of a piece of a file, number counts in the piece, and `at` is the line in it that place is still without; 0: place
+    is whole.
     """
 
     number: int
@@ -38,9 +41,10 @@ class RawRow:
     value: dict[str, Any] | None = None
     error: RowError | None = None
     line: bytes | None = None
+    at: int = 0
 
     def __reduce__(self) -> tuple[Any, ...]:  # 4 times faster than that of a dataclass with slots
-        return RawRow, (self.number, self.place, self.value, self.error, self.line)
+        return RawRow, (self.number, self.place, self.value, self.error, self.line, self.at)
 
 
 def text_of(value: Any, what: str) -> str:

@@ -60,6 +60,8 @@ class Workers:
         pods: WorkerPods | None = None,
     ) -> None:
         self.count = max(1, count) * (pods.pods if pods else 1)
+        self.are_elsewhere = pods is not None
+        """Whether they may be in pods that have no files of this one."""
         self._functions, self._doing = list(functions), doing
         self._pool: ProcessPoolExecutor | PodPool | None = None
         if pods:
