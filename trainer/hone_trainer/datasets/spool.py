@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class Spool:
         self._file = open(path, "w+b")  # noqa: SIM115
         self._offsets = array("Q")
         self._end = 0
+        self._unflushed = False
 
     def __enter__(self) -> Spool:
         return self
@@ -70,22 +72,34 @@ class Spool:
         self._file.write(text)
         self._offsets.append(self._end)
         self._end += len(text)
+        self._unflushed = True
 
     def __iter__(self) -> Iterator[ValidRow]:
         """All rows, in their order; the spool may be read by index meanwhile."""
         self._file.flush()
         with open(self._path, "rb") as lines:
             for line in lines:
-                yield _row(line)
+                yield parsed(line)
 
     def __getitem__(self, index: int) -> ValidRow:
         """The row that was appended as number `index`, from 0."""
-        self._file.flush()
-        self._file.seek(self._offsets[index])
-        return _row(self._file.readline())
+        return parsed(self.text(index))
+
+    def number(self, index: int) -> int:
+        """The number in the source of the same row."""
+        return int(self.text(index).partition(b"\t")[0])
+
+    def text(self, index: int) -> bytes:
+        """The same row as the line of the file; see `parsed`."""
+        if self._unflushed:
+            self._file.flush()
+            self._unflushed = False
+        end = self._offsets[index + 1] if index + 1 < len(self._offsets) else self._end
+        return os.pread(self._file.fileno(), end - self._offsets[index], self._offsets[index])
 
 
-def _row(text: bytes) -> ValidRow:
+def parsed(text: bytes) -> ValidRow:
+    """The row of one line of a spool."""
     number, group, label, stratum, line = text.decode().rstrip("\n").split("\t", 4)
     keys = (text and json.loads(text) for text in (group, label, stratum))
     return ValidRow(int(number), line, *keys)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from hone_trainer.datasets import batches
 from hone_trainer.datasets.curation import lsh
 from hone_trainer.datasets.curation.base import CuratedRow, Step
 from hone_trainer.datasets.curation.words import jaccard, ngrams, split_words
-from hone_trainer.datasets.spool import Spool, ValidRow
+from hone_trainer.datasets.spool import Spool, ValidRow, parsed
 from hone_trainer.datasets.texts import is_answer, texts
 from hone_trainer.workers.parallel import Workers
 
@@ -65,6 +65,12 @@ class Clusters:
             index = self._parent[index]
         return index
 
+    def joined(self) -> Iterator[tuple[int, int]]:
+        """(first row of its cluster, row) for each row that is not the first."""
+        for index in range(len(self._parent)):
+            if (first := self.first(index)) != index:
+                yield first, index
+
     def join(self, left: int, right: int) -> None:
         """Make the clusters of two rows one."""
         low, high = sorted((self.first(left), self.first(right)))
@@ -102,6 +108,22 @@ def _words(row: ValidRow) -> tuple[list[str], list[str], list[str]]:
     return every, question_words, answered
 
 
+class _Pairs(NamedTuple):
+    """Pairs of rows to compare, by index, and the rows as the spool has them."""
+
+    pairs: list[tuple[int, int]]
+    texts: dict[int, bytes]
+
+
+class _Likeness(NamedTuple):
+    """What two rows have in common."""
+
+    similarity: float
+    same_answer: bool
+    is_alike: bool
+    """Whether they are near duplicates."""
+
+
 class _Finder:
     """Rows into clusters."""
 
@@ -137,16 +159,44 @@ class _Finder:
                 spool.append(row)
             bands.add(sketches)
         clusters = Clusters(len(spool))
-        held = lru_cache(_SETS_HELD)(lambda index: self.parts(spool[index]))
-        for low, high in bands.pairs():
-            if clusters.first(low) != clusters.first(high) and self._alike(held(low), held(high)):
-                clusters.join(low, high)
+        apart = (pair for pair in bands.pairs() if clusters.first(pair[0]) != clusters.first(pair[1]))
+        for pair, likeness in self.compare(spool, apart, workers):
+            if likeness.is_alike:
+                clusters.join(*pair)
         return clusters
 
-    def _alike(self, left: _Parts, right: _Parts) -> bool:
-        if left.label != right.label or jaccard(left.every, right.every) < self._least:
-            return False
-        return left.same_answer(right) or left.question == right.question
+    def compare(
+        self, spool: Spool, pairs: Iterable[tuple[int, int]], workers: Workers
+    ) -> Iterator[tuple[tuple[int, int], _Likeness]]:
+        """Each pair of rows with what they have in common, in order. Pairs are asked for some batches ahead."""
+        for batch, likenesses in workers.map(self.likenesses, _batches(spool, pairs)):
+            yield from zip(batch.pairs, likenesses, strict=True)
+
+    def likenesses(self, batch: _Pairs) -> list[_Likeness]:
+        """What the rows of each pair have in common."""
+        held = lru_cache(_SETS_HELD)(lambda index: self.parts(parsed(batch.texts[index])))
+        return [self._likeness(held(low), held(high)) for low, high in batch.pairs]
+
+    def _likeness(self, left: _Parts, right: _Parts) -> _Likeness:
+        similarity, same_answer = jaccard(left.every, right.every), left.same_answer(right)
+        is_duplicate = left.label == right.label and (same_answer or left.question == right.question)
+        return _Likeness(similarity, same_answer, is_duplicate and similarity >= self._least)
+
+
+def _batches(spool: Spool, pairs: Iterable[tuple[int, int]]) -> Iterator[_Pairs]:
+    """Pairs with the texts of their rows, each once in a batch: workers do not read the spool."""
+    batch, size = _Pairs([], {}), 0
+    for pair in pairs:
+        new = {index: spool.text(index) for index in pair if index not in batch.texts}
+        if batch.pairs and (len(batch.pairs) == batches.ROWS or size + sum(map(len, new.values())) > batches.BYTES):
+            yield batch
+            batch, size = _Pairs([], {}), 0
+            new = {index: spool.text(index) for index in pair}
+        batch.pairs.append(pair)
+        batch.texts.update(new)
+        size += sum(map(len, new.values()))
+    if batch.pairs:
+        yield batch
 
 
 class NearDuplicatesStep(Step):
@@ -158,22 +208,27 @@ class NearDuplicatesStep(Step):
     @property
     def work(self) -> Sequence[Callable[..., Any]]:
         """As `Step.work`."""
-        return (self._finder.sketches,)
+        return (self._finder.sketches, self._finder.likenesses)
 
     def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
             clusters = self._finder.fill(spool, rows, room, workers)
+            verdicts = self._finder.compare(spool, clusters.joined(), workers)
             for index, row in enumerate(spool):
-                first = clusters.first(index)
-                yield self._removed(row, spool[first]) if first != index else CuratedRow(row)
+                if clusters.first(index) == index:
+                    yield CuratedRow(row)
+                else:
+                    (first, _), likeness = next(verdicts)
+                    yield _removed(row, spool.number(first), likeness)
 
-    def _removed(self, row: ValidRow, first: ValidRow) -> CuratedRow:
-        parts, others = self._finder.parts(row), self._finder.parts(first)
-        reason = f"is like row {first.number} (Jaccard similarity {jaccard(parts.every, others.every):.0%})"
-        if parts.same_answer(others):
-            return CuratedRow(row, removed=reason)
-        return CuratedRow(row, removed=f"{reason} with another answer", other_answer=True)
+
+def _removed(row: ValidRow, first: int, likeness: _Likeness) -> CuratedRow:
+    """first: the number of the row that stays."""
+    reason = f"is like row {first} (Jaccard similarity {likeness.similarity:.0%})"
+    if likeness.same_answer:
+        return CuratedRow(row, removed=reason)
+    return CuratedRow(row, removed=f"{reason} with another answer", other_answer=True)
 
 
 class NearDuplicateGroups(Step):
@@ -185,7 +240,7 @@ class NearDuplicateGroups(Step):
     @property
     def work(self) -> Sequence[Callable[..., Any]]:
         """As `Step.work`."""
-        return (self._finder.sketches,)
+        return (self._finder.sketches, self._finder.likenesses)
 
     def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """As `Step.run`."""
