@@ -88,13 +88,13 @@ class Words:
         parts = _CUT.split(text)
         if len(parts) < _FEW:
             return self._encode([text])[0]
-        found: list[Ids | None] = list(map(self._kept.get, parts))
-        if None in found:
-            missing = list({part for part, ids in zip(parts, found, strict=True) if ids is None})
+        tokens: list[Ids | None] = list(map(self._kept.get, parts))
+        if None in tokens:
+            missing = list({part for part, ids in zip(parts, tokens, strict=True) if ids is None})
             new = dict(zip(missing, self._encode(missing), strict=True))
-            found = [new[part] if ids is None else ids for part, ids in zip(parts, found, strict=True)]
+            tokens = [new[part] if ids is None else ids for part, ids in zip(parts, tokens, strict=True)]
             self._keep(new)
-        return list(chain.from_iterable(found))  # type: ignore[arg-type]
+        return list(chain.from_iterable(tokens))  # type: ignore[arg-type]
 
     def _keep(self, new: dict[str, Ids]) -> None:
         if len(self._kept) < _KEPT:
