@@ -61,7 +61,7 @@ class Kubectl:
                 body = api.call("GET", path(POLLED[argv[0]], self.namespace, argv[1]))
             except (RuntimeError, requests.RequestException, OSError) as error:
                 raise HoneDevError(str(error)) from error
-            body["metadata"].pop("managedFields")  # as kubectl
+            body["metadata"].pop("managedFields", None)  # as kubectl
             return body
         return json.loads(self("get", *argv, "--output=json"))
 
