@@ -1,6 +1,7 @@
 """Compares Hone's encoder with `datasets.map`: tokens per CPU second, with the same template and masks.
 
     make setup && .venv/bin/python bench/encode.py [--megabytes 20] [--repeats 3] [--chats FILE] [--texts FILE] [--busy]
+    .venv/bin/python bench/encode.py --quick
 
 Rows are generated (chats of one to four answers, with a system prompt in every fourth; documents), or read from files
 of normalised rows. The tokenizer is SmolLM2's. On the same rows, in processes of their own, alternating:
@@ -308,7 +309,10 @@ def main() -> int:
     parser.add_argument("--texts", type=Path, help="normalised rows with text; default: generated")
     parser.add_argument("--busy", action="store_true", help="others use the machine: bound the speed-up by CPU time")
     parser.add_argument("--measure", nargs=4, metavar=("NAME", "KIND", "ROWS", "WORK"), help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="8 MB of each kind, once, bound by CPU")
     options = parser.parse_args()
+    if options.quick:
+        options.megabytes, options.repeats, options.busy = 8, 1, True
     if options.measure:
         name, kind, rows, work = options.measure
         print(json.dumps(asdict(measured(name, kind, Path(rows), Path(work)))))
@@ -323,6 +327,7 @@ def main() -> int:
             missed += compare(kind, rows, folder, options.repeats, options.busy, console)
     for name in missed:
         console.print(f"[red]missed: {name}")
+    console.print(f"bounds: {f'{len(missed)} missed' if missed else 'all held'}")
     return 1 if missed else 0
 
 
