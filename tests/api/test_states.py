@@ -82,6 +82,7 @@ OTHER_THINGS = {
     ("operator/hone_operator/reconcile/references.py", "Failed"): POD,
     ("operator/hone_operator/unreadable.py", "Unreadable"): "kind of a key of the queue",
     ("trainer/hone_trainer/sandbox/guest.py", "Failed"): "outcome of a sandboxed program",
+    ("operator/hone_operator/reconcile/model_deliveries.py", "Ready"): "deliveries[].when of a Model",
     ("trainer/hone_trainer/sandbox/messages.py", "Failed"): "outcome of a sandboxed program",
     ("trainer/hone_trainer/sandbox/worker.py", "Failed"): "outcome of a sandboxed program",
     ("trainer/hone_trainer/sandbox/workers.py", "Failed"): "outcome of a sandboxed program",
