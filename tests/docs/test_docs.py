@@ -10,6 +10,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from serving_schemas import SPECS
 
 from hone_api import API_VERSION
 from hone_api.dataset import DATASET
@@ -49,6 +50,8 @@ def test_every_manifest_fits_the_api_and_values_fit_the_chart(text):
             KINDS[document["kind"]].spec.model_validate(document["spec"])
         elif document["kind"] in ("Pod", "PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"):
             kubernetes_validate.validate(document, "1.34", strict=True)
+        elif spec := SPECS.get((document["apiVersion"], document["kind"])):
+            jsonschema.validate(document["spec"], spec)
 
 
 def test_plans_on_pages_are_plans():

@@ -1,7 +1,8 @@
-"""What servers' own definitions take, as far as `hone serve` writes it.
+"""What the definitions of servers and of a verifier of signatures take, as far as Hone or its pages write it.
 
 Retyped from kserve/kserve (llm_inference_service_types.go of v1alpha2, serving/v1beta1), vllm-project/aibrix
-(modeladapter_types.go) and llm-d/llm-d-router (apix/v1alpha2), all of August 2026.
+(modeladapter_types.go) and llm-d/llm-d-router (apix/v1alpha2), all of August 2026;
+sigstore/model-validation-operator (api/v1alpha1/modelvalidation_types.go).
 """
 
 from __future__ import annotations
@@ -76,7 +77,29 @@ REWRITE = _object(
         )
     ),
 )
+_ONE_KEY = _object(["keyPath"], keyPath={"type": "string", "pattern": "^/"})
+_KEYLESS = _object(
+    ["certificateIdentity", "certificateOidcIssuer"], certificateIdentity=TEXT, certificateOidcIssuer=TEXT
+)
+_PKI = _object(["certificateAuthority"], certificateAuthority=TEXT)
+VALIDATION = _object(
+    ["config", "model"],
+    config={
+        **_object([], sigstoreConfig=_KEYLESS, pkiConfig=_PKI, publicKeyConfig=_ONE_KEY),
+        "minProperties": 1,
+        "maxProperties": 1,
+    },
+    model=_object(
+        ["path", "signaturePath"],
+        path=TEXT,
+        signaturePath=TEXT,
+        ignorePaths=_list(TEXT),
+        ignoreUnsignedFiles={"type": "boolean"},
+    ),
+    continuousValidation=_object([], enabled={"type": "boolean"}, interval=TEXT),
+)
 SPECS = {
+    ("ml.sigstore.dev/v1alpha1", "ModelValidation"): VALIDATION,
     ("serving.kserve.io/v1alpha2", "LLMInferenceService"): LLM,
     ("serving.kserve.io/v1beta1", "InferenceService"): INFERENCE,
     ("model.aibrix.ai/v1alpha1", "ModelAdapter"): ADAPTER,
