@@ -189,19 +189,26 @@ class Client:
 
 
 def connect(
-    url: SplitResult, network: AllowedNetwork, until: float = math.inf, resolver: Resolver = resolve
+    url: SplitResult,
+    network: AllowedNetwork,
+    until: float = math.inf,
+    resolver: Resolver = resolve,
+    *,
+    kept: int = 1,
 ) -> urllib3.HTTPConnectionPool:
     """Connections to one checked address of the URL's host.
 
     Args:
         until: when every answer must be complete, by `time.monotonic`.
+        kept: connections that stay open for the next request; more requests at a time open further ones.
 
     Raises:
         SourceError: SourceRefused if any of its addresses is not allowed; SourceUnreachable if it has none.
     """
     host, secure = str(url.hostname), url.scheme == "https"
     port = url.port or (443 if secure else 80)
-    return pool_of(_address(url, port, network, resolver), port, host if secure else None, until=until)
+    address = _address(url, port, network, resolver)
+    return pool_of(address, port, host if secure else None, until=until, connections=kept, waits=False)
 
 
 def pool_of(
@@ -211,6 +218,7 @@ def pool_of(
     *,
     until: float = math.inf,
     connections: int = 1,
+    waits: bool = True,
     patient: bool = False,
 ) -> urllib3.HTTPConnectionPool:
     """Connections to an address.
@@ -218,9 +226,15 @@ def pool_of(
     Args:
         tls_host: the name that its certificate must have; None for plain http://.
         until: when every answer must be complete, by `time.monotonic`; a request may have its own timeout.
+        connections: that stay open.
+        waits: whether a request waits for one of several, instead of opening another one.
         patient: whether a server may stay silent for more than a minute.
     """
-    options: dict[str, Any] = {"timeout": timeout_until(until), "maxsize": connections, "block": connections > 1}
+    options: dict[str, Any] = {
+        "timeout": timeout_until(until),
+        "maxsize": connections,
+        "block": waits and connections > 1,
+    }
     if tls_host is None:
         plain = urllib3.HTTPConnectionPool(address, port, **options)
         plain.ConnectionCls = _Patient if patient else _BoundedConnection

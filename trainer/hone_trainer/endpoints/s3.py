@@ -37,6 +37,8 @@ class Carrier:
     network: AllowedNetwork
     until: float = math.inf
     resolver: Resolver = resolve
+    at_once: int = 1
+    """Requests at a time whose connections are used again."""
     _pools: dict[tuple[str, str], urllib3.HTTPConnectionPool] = field(default_factory=dict)
 
     def __call__(self, request: Any, **_: Any) -> Any:
@@ -47,7 +49,7 @@ class Carrier:
         url = checked(request.url, plain=self.network.plain(request.url))
         place = (url.scheme, url.netloc)
         if place not in self._pools:
-            self._pools[place] = connect(url, self.network, self.until, self.resolver)
+            self._pools[place] = connect(url, self.network, self.until, self.resolver, kept=self.at_once)
         headers = {k: v.decode() if isinstance(v, bytes) else v for k, v in request.headers.items()}
         try:
             response = send_to(self._pools[place], url, request.method, headers, request.body)

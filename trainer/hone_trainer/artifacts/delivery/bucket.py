@@ -87,7 +87,7 @@ def deliver(
         TrainerError: Destination…, DeliveryDamaged, SecretNotFound, SecretKeyNotFound.
         StoreError: ManifestMismatch, of the original.
     """
-    carrier = s3.Carrier(network_of(plan), until, resolver)
+    carrier = s3.Carrier(network_of(plan), until, resolver, at_once=_AT_ONCE)
     client = s3.client(plan.target.s3, s3.credentials(plan.secret_path), carrier)
     client.meta.events.register("before-sign.s3", sign_hash_only)
     bucket, _, path = plan.target.uri.removeprefix("s3://").partition("/")
