@@ -22,6 +22,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -179,7 +180,7 @@ def _watch(process: subprocess.Popen[bytes], log: Path) -> tuple[tuple[float, li
         family = _family(process.pid)
         if at_first is None and (text := log.read_text()) and len(text) != length:
             length = len(text)
-            if "Training 1/" in text:
+            if re.search(r"Training [1-9]", text):  # lines are at least a second apart
                 workers = family[1:] or family
                 at_first = sum(map(_cpu, family)), [rank for pid in workers if (rank := _rank(pid))]
         together = max(together, sum(_status(pid).get("VmRSS", 0.0) for pid in family))
