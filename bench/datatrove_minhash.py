@@ -73,7 +73,7 @@ def main(rows: Path, work: Path) -> None:
             left += 1
     seconds, cpu = time.monotonic() - started, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"rows": left, "seconds": seconds, "cpu": cpu, "peak_mib": peak}))
+    print(json.dumps({"rows": left, "seconds": seconds, "cpu": cpu, "parent_mib": peak, "worker_mib": 0}))
 
 
 if __name__ == "__main__":
