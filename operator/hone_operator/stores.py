@@ -58,7 +58,8 @@ class StoreReader:
     async def _staging(self, job: Mapping[str, Any]) -> ObservedJob:
         """The Job with its end. A hundred FineTuneJobs may read it, so only what the cache lacks is read from the API
         server."""
-        seen = ObservedJob(job, self.cache.children(job, "Pod"))
+        workload = next(iter(self.cache.children(job, "Workload")), None)
+        seen = ObservedJob(job, self.cache.children(job, "Pod"), workload=workload)
         if not seen.finished:
             return await self.read.in_progress(seen)
         return seen if seen.result() or failed_pods(seen) else await self.read.ended(seen, with_log=False)

@@ -61,7 +61,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         kube.call("POST", f"{KUEUE}/resourceflavors", of_kueue("ResourceFlavor", "any", {}))
         with installed(kube, kubeconfig, SYSTEM, CHART) as account:
             user = account.kubeconfig(kubeconfig, folder / "account.kubeconfig")
-            operator = Operator(user, folder, {"HONE_NAMESPACE": SYSTEM, "HONE_KUEUE__ENABLED": "true"}).start()
+            env = {"HONE_NAMESPACE": SYSTEM, "HONE_KUEUE__ENABLED": "true", "HONE_STAGING__QUEUE_NAME": "staging"}
+            operator = Operator(user, folder, env).start()
             yield Cluster(kube, folder / "plane" / "logs" / "audit.log")
             assert operator.alive(), operator.log()
             operator.kill()
@@ -82,9 +83,9 @@ class Team(Namespace):
         local = of_kueue("LocalQueue", "team", {"clusterQueue": self.name})
         self.kube.call("POST", f"{KUEUE}/namespaces/{self.name}/localqueues", local)
 
-    def run(self, name: str, **scheduling: Any) -> None:
+    def run(self, name: str, uri: str = "pvc://models/smol", **scheduling: Any) -> None:
         spec = {
-            "model": {"uri": "pvc://models/smol"},
+            "model": {"uri": uri},
             "datasets": [{"name": "rows"}],
             "resources": {"cpu": "1", "memory": "1Gi"},
             "output": {"modelName": "tutor"},
@@ -209,3 +210,22 @@ def test_a_queue_that_does_not_exist_is_named(team: Team) -> None:
         "it",
     )
     assert team.status("lost")["phase"] == "Queued"
+
+
+def test_a_job_that_does_not_train_waits_in_the_queue_of_the_platform(cluster: Cluster, team: Team) -> None:
+    team.run("staged", "hf://org/model")
+
+    def waits() -> Any:
+        return team.condition("FineTuneJob", "staged", "ModelReady")
+
+    team.until(lambda: "LocalQueue staging doesn't exist" in waits().get("message", ""), "it says why it waits")
+    assert waits()["reason"] == "Queued"
+    (job,) = team.list("Job")
+    assert job["spec"]["suspend"] is True
+    local = of_kueue("LocalQueue", "staging", {"clusterQueue": team.name})
+    team.kube.call("POST", f"{KUEUE}/namespaces/{team.name}/localqueues", local)
+    pod = team.pod_runs(job["metadata"]["name"])
+    team.until(lambda: waits()["reason"] == "Fetching", "it does not wait any more")
+    assert team.get("Pod", pod)["metadata"]["labels"]["hone.dev/component"] == "fetch"
+    writes = cluster.writes(team.name)
+    assert {what for what in writes if what[1] in ("jobs", "workloads")} == {("create", "jobs")}
