@@ -15,7 +15,7 @@ from hone_dev.troubleshooting import page
 
 pytestmark = pytest.mark.apiserver
 
-GUARD_SECONDS = 60.0
+GUARD_SECONDS = 600.0
 KINDS = ("FineTuneJob", "Dataset", "ModelVersion", "Model")
 NOW = "2026-01-01T00:00:00Z"
 READY = {"type": "Ready", "status": "True", "reason": "Verified", "message": "", "lastTransitionTime": NOW}

@@ -39,7 +39,7 @@ with control_plane(pathlib.Path({str(tmp_path)!r})):
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ})
     assert (done.returncode, done.stdout) == (-9, "up\n"), done.stderr
-    supervisor, deadline = Supervisor(tmp_path), time.monotonic() + 60
+    supervisor, deadline = Supervisor(tmp_path), time.monotonic() + 600
     while any(supervisor.pid(name) for name in ("etcd", "kube-apiserver")):
         assert time.monotonic() < deadline, "they live on"
         time.sleep(0.1)

@@ -95,7 +95,7 @@ def test_three_pods_of_which_one_is_killed_write_the_same_files(
                 if mine and len(list(places.iterdir())) == 2 and not (tmp_path / "killed").exists():
                     (tmp_path / "killed").touch()
                     os.killpg(0, signal.SIGKILL)
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 600
             while len(list(places.iterdir())) < 2 and time.monotonic() < deadline:
                 time.sleep(0.05)
             return super().rows(batch)

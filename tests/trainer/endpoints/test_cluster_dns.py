@@ -18,7 +18,7 @@ from hone_dev import binaries, tools
 
 pytestmark = pytest.mark.apiserver
 ADDRESS = "127.0.0.77"
-GUARD_SECONDS = 60.0
+GUARD_SECONDS = 600.0
 OUTSIDE = "172.31.0.1"
 COREFILE = """
 cluster.local:53 {{
