@@ -67,7 +67,7 @@ FRAGMENTS = (
         "=>",
         "\U0001f600",
     ),
-    *("<|end|>", "<think>", "<", "|>", "\u6c49\u5b57", "\u0130", "\u017f", "\x00"),
+    *("<|end|>", "<think>", "a.b", "the:river;", "<", "|>", "\u6c49\u5b57", "\u0130", "\u017f", "\x00"),
 )
 
 
@@ -158,6 +158,7 @@ OTHERS = {
     ),
     "lower case": lambda: _tokenizer(OF_BYTES, normalizers.Lowercase()),
     "token with a space": lambda: _with(AddedToken("of the", normalized=False)),
+    "token with a colon": lambda: _with(AddedToken("<tool:one>")),
     "token that takes spaces": lambda: _with(AddedToken("<tool>", rstrip=True)),
     "token that is a word": lambda: _with(AddedToken("tool", single_word=True)),
     "dropout": _dropping,

@@ -3,7 +3,8 @@ than the tokenizer does.
 
 Tokenizers of bytes split a text into words before they look for tokens, and no token crosses a border of words. How
 they split is in their file. Where it is one of the ways below, a space between a printable character and a letter, both
-of ASCII, begins a word whatever is around it: so a text can be cut there, and its parts are tokenised by themselves.
+of ASCII, begins a word whatever is around it, and so does a sign like a full stop after a letter. So a text can be cut
+there, and its parts are tokenised by themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 Ids = list[int]
 Encode = Callable[[list[str]], list[Ids]]
 
-_CUT = re.compile(r"(?<=[!-~])(?= [A-Za-z])")
+_CUT = re.compile(r"(?<=[!-~])(?= [A-Za-z])|(?<=[A-Za-z])(?=[.,;:!?])")
 _KEPT = 2**16
 """Parts that are kept, in about 15 MB."""
 _LONGEST = 40
@@ -46,7 +47,9 @@ def are_apart(backend: Any) -> bool:
     if normalizer is not None and normalizer != {"type": "NFC"}:
         return False
     added = backend.get_added_tokens_decoder().values()
-    if any(t.lstrip or t.rstrip or t.single_word or any(map(str.isspace, t.content)) for t in added):
+    if any(t.lstrip or t.rstrip or t.single_word or _CUT.search(t.content) for t in added):
+        return False
+    if any(any(map(str.isspace, t.content)) for t in added):
         return False
     steps = _settings(backend.pre_tokenizer)
     steps = steps["pretokenizers"] if steps["type"] == "Sequence" else [steps]
