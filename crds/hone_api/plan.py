@@ -214,6 +214,11 @@ class MaterializePlan(RowsPlan):
     source_path: PlanPath | None = Field(
         default=None, description="Folder or file where a pvc:// or configmap:// source is mounted."
     )
+    downloads_path: PlanPath | None = Field(
+        default=None,
+        description="Folder that keeps the files of an hf:// or s3:// source until rows are made of them: a later "
+        "attempt downloads only what is missing. None: none are kept.",
+    )
     secret_path: PlanPath | None = Field(
         default=None, description="Folder where source.secretName is mounted, a file a key."
     )

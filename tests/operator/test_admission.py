@@ -109,10 +109,11 @@ def rows(verb="materialize", before=None, **mount):
         rows("publish"),
         rows(subPath="incoming/x-1"),
         rows("mix", subPath="incoming/x-1"),
+        rows(subPath="source-files/y"),
         rows(subPath="synthesis/x-y/abc"),
         rows(readOnly=True),
     ],
-    ids=["publisher", "own folder", "mixture", "generated rows", "read only"],
+    ids=["publisher", "own folder", "mixture", "files of its source", "generated rows", "read only"],
 )
 def test_what_parses_rows_writes_a_folder_of_its_own_and_another_container_publishes(write, body):
     code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", body)
@@ -125,6 +126,8 @@ def test_what_parses_rows_writes_a_folder_of_its_own_and_another_container_publi
         rows(),
         rows(subPath="incoming"),
         rows(subPath="incoming/x-2"),
+        rows(subPath="source-files/z"),
+        rows(subPath="source-files"),
         rows(subPath="datasets"),
         rows(subPath="reports/x-y"),
         rows(subPath="synthesis"),
@@ -134,7 +137,15 @@ def test_what_parses_rows_writes_a_folder_of_its_own_and_another_container_publi
         rows(before={"image": "docker.io/library/busybox"}, subPath="incoming/x-1"),
     ],
     ids=[
-        *("whole store", "everybody's incoming", "another job's", "rows of all", "reports", "generated rows of all"),
+        *(
+            "whole store",
+            "everybody's incoming",
+            "another job's",
+            "another Dataset's source",
+            "all sources",
+            "rows of all",
+        ),
+        *("reports", "generated rows of all"),
         *("generated rows of another", "whole store, mixture", "sidecar", "foreign image"),
     ],
 )

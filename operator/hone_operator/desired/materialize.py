@@ -22,6 +22,13 @@ INCOMING = "incoming"
 """Folder of the store with a subfolder for each Job that makes rows, until they are published."""
 
 
+SOURCE_FILES = "source-files"
+"""Folder of the store with a subfolder for each Dataset that has files of its source there, until rows are made of
+them: the next attempt has another Job."""
+SHARDED = ("hf://", "s3://")
+"""Sources that can be many files, which are downloaded one by one."""
+
+
 @dataclass(frozen=True)
 class ReferencedObjects:
     """The objects of the namespace that the curation and the mixture refer to, in their current state."""
@@ -56,19 +63,23 @@ def source_mount(uri: str) -> tuple[Mount | None, str | None]:
 
 
 def in_two_steps(owner: Mapping[str, Any], spec: DatasetSpec, job_name: str, work: Work, platform: Platform) -> Work:
-    """The work in two containers. The first parses foreign data and may write only a folder of its own Job in the
-    store,
-    and the batch of generated rows. The second publishes from there. Everything that runs rely on is read-only for the
-    first.
+    """The work in two containers. The first parses foreign data. Of the store it may write only a folder of its own
+    Job, the batch of generated rows, and a folder of its Dataset for downloads. The second publishes from there.
+    Everything that runs rely on is read-only for the first.
 
     The first container's store is one mount, since a rename cannot cross mounts.
     """
     folder = f"{INCOMING}/{job_name}"
     batch = [str(batch_folder(owner["metadata"]["name"], spec.synthesis))] if spec.synthesis else []
+    paths = {"incoming": str(names.STORE / folder)}
+    kept = []
+    if spec.source and spec.source.uri.startswith(SHARDED):
+        kept = [f"{SOURCE_FILES}/{owner['metadata']['uid']}"]
+        paths["downloads_path"] = str(names.STORE / kept[0])
     return replace(
         work,
-        plan=work.plan.model_copy(update={"incoming": str(names.STORE / folder)}),
-        mounts=(*writable_folders(platform, folder, *batch), *work.mounts),
+        plan=work.plan.model_copy(update=paths),
+        mounts=(*writable_folders(platform, folder, *batch, *kept), *work.mounts),
         publisher=(
             store(platform),
             *read_only_folders(platform, "base-models", "encoded", "evaluation-tasks", "models", "runs"),

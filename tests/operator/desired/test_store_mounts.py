@@ -34,6 +34,7 @@ OWN = {"runs/0000-uid", "models/0000-uid"}
 MAY_WRITE: dict[str, set[str]] = {
     **{case: OWN for case in CASES if case.startswith("training-")},
     **{case: {"incoming/rows-data-e14762a9"} for case in CASES if case.startswith("materialize-")},
+    "materialize-hub": {"incoming/rows-data-e14762a9", "source-files/0000-uid"},
     "materialize-mixture": {"incoming/mix-data-e14762a9"},
     "fetch": {"base-models"},
     "tasks": {"evaluation-tasks"},

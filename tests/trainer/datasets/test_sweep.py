@@ -162,6 +162,20 @@ def test_what_killed_pods_left_of_rows_goes_and_what_is_being_made_stays(tmp_pat
     assert {path.name for path in (tmp_path / "incoming").iterdir()} == {"silent", "writes"}
 
 
+def test_files_of_sources_go_an_hour_after_the_last_attempt(tmp_path: Path) -> None:
+    left, used, mine = "0000aaaa-1111-2222-3333-0123456789ab", "0000aaaa-1111-2222-3333-0123456789ac", "mine"
+    for name in (left, used, mine):
+        file = tmp_path / "source-files" / name / "0123" / "rows.jsonl"
+        file.parent.mkdir(parents=True)
+        file.write_text("0123456789")
+        for path in (file, *list(file.parents)[:2]):
+            os.utime(path, (LONG_AGO, LONG_AGO))
+    os.utime(tmp_path / "source-files" / used)
+    result = sweep.run(plan(tmp_path))
+    assert (result.removed, result.stored["source-files"]) == (1, 20)
+    assert {path.name for path in (tmp_path / "source-files").iterdir()} == {used, mine}
+
+
 def test_what_is_left_is_measured_by_folder(tmp_path: Path) -> None:
     run(tmp_path, "there")
     run(tmp_path, "gone")

@@ -24,6 +24,7 @@ from hone_trainer.datasets import (
     croissant,
     curation,
     detect,
+    downloads,
     freshness,
     language,
     publishing,
@@ -81,9 +82,8 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
     """
     _check_plan(plan)
     steps = curation.steps_of(plan)
-    download, content = work / "source", work / publishing.CONTENT
-    download.mkdir()
-    with TaskProgress(f"dataset {plan.name}") as progress:
+    content = work / publishing.CONTENT
+    with TaskProgress(f"dataset {plan.name}") as progress, downloads.folder_of(plan, work / "source") as download:
         try:
             fetched = sources.of_files(files, plan) if files else freshness.fetch(plan, download, progress)
         except http.UnchangedError:

@@ -9,8 +9,8 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,9 +19,9 @@ from urllib.parse import unquote
 from hone_api.dataset_status import Croissant
 from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import croissant, layout, s3
+from hone_trainer.datasets import croissant, downloads, layout, s3
 from hone_trainer.datasets.compression import SUFFIXES, base_name
-from hone_trainer.datasets.read import DataFile
+from hone_trainer.datasets.read import DataFile, named
 from hone_trainer.endpoints.http import Client, Mark, UnchangedError, checked
 from hone_trainer.errors import SourceError
 from hone_trainer.reporting.task import TaskProgress
@@ -31,6 +31,7 @@ from hone_trainer.store.deadline import Deadline
 _log = logging.getLogger(__name__)
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md")
 _MAX_FILES = 10_000
+_HASHED_AT_ONCE = 4
 _MAX_CARD_BYTES = 5 * 2**20
 # Files that describe a data set in a repository and hold no rows.
 _NOT_ROWS = {
@@ -96,10 +97,27 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fe
     if sum(snapshot.files[name] for name in names) > plan.limits.max_source_bytes:
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{repository}: over {plan.limits.max_source_bytes} bytes")
     progress.say(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
-    hub.download(repository, snapshot, names, folder)
+    _download(repository, snapshot, names, folder)
     files = [DataFile(folder / name, name) for name in names]
     described = croissant.of_hub(repository, snapshot, about, folder)
     return Fetched(files, snapshot.commit, snapshot.commit, described, pages)
+
+
+def _download(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str], folder: Path) -> None:
+    """Those of the files that are not in the folder, or are not what the hub lists."""
+    for _ in range(2):
+        there = [name for name in names if (folder / name).is_file()]
+        for name in (others := hub.differing(snapshot, there, folder)):
+            (folder / name).unlink()
+        kept = {*there} - {*others}
+        if not (wanted := [name for name in names if name not in kept]):
+            return
+        hub.download(repository, snapshot, wanted, folder, resumable=True)
+        if not (others := hub.differing(snapshot, wanted, folder)):
+            return
+    raise SourceError(
+        FailureCode.CHECKSUM_MISMATCH, f"{repository}: {others[0]} is not the file that the hub lists, twice"
+    )
 
 
 def card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> dict[str, Any]:
@@ -108,7 +126,7 @@ def card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> di
 
     if snapshot.files.get("README.md", _MAX_CARD_BYTES) >= _MAX_CARD_BYTES:
         return {}
-    hub.download(repository, snapshot, ["README.md"], folder)
+    hub.download(repository, snapshot, ["README.md"], folder, resumable=True)
     try:
         return metadata_load(folder / "README.md") or {}
     except Exception as error:  # a broken card is not a reason to fail: files are then chosen by name
@@ -140,13 +158,21 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fet
     mark = _digest([[name, objects[name].size, objects[name].etag] for name in names])
     _compare(plan, mark)
     progress.say(f"downloading {len(names)} files of {what}")
-    deadline = time.monotonic() + plan.limits.timeout_seconds
-    # Keys are anything, so files are called by their number.
-    files = [DataFile(folder / str(number), name) for number, name in enumerate(names)]
-    for file in files:
-        bucket.download(objects[file.name], file.path, deadline, progress.add_bytes)
-    about = croissant.of_bucket(bucket, path, folder, deadline)
+    deadline = Deadline.after(plan.limits.timeout_seconds)
+    # Keys are anything, so files are called by their hash.
+    files = [DataFile(folder / hashlib.sha256(name.encode()).hexdigest(), name) for name in names]
+    downloads.fetch([_of_object(bucket, objects[f.name], f, deadline, progress) for f in files], deadline)
+    about = croissant.of_bucket(bucket, path, folder, deadline.until)
     return replace(_hash_files(files, plan, mark), about=about, left_out=pages)
+
+
+def _of_object(
+    bucket: s3.Bucket, one: s3.Object, file: DataFile, deadline: Deadline, progress: TaskProgress
+) -> downloads.Download:
+    def get(path: Path) -> None:
+        bucket.download(one, path, deadline.until, progress.add_bytes)
+
+    return downloads.Download(file.name, file.path, f"{one.key} {one.size} {one.etag}", get)
 
 
 def _from_mount(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
@@ -327,7 +353,8 @@ def is_data(name: str) -> bool:
 
 def _hash_files(files: list[DataFile], plan: MaterializePlan, mark: str | None = None) -> Fetched:
     """With the SHA-256 as revision: of the file, or of all names and hashes."""
-    hashes = [_sha256(file.path) for file in files]
+    with ThreadPoolExecutor(_HASHED_AT_ONCE) as threads:
+        hashes = list(threads.map(_sha256, files))
     if plan.source.sha256 is not None:
         if len(files) != 1:
             raise SourceError(
@@ -342,9 +369,9 @@ def _hash_files(files: list[DataFile], plan: MaterializePlan, mark: str | None =
     return Fetched(files, hashlib.sha256(listing.encode()).hexdigest(), mark)
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(file: DataFile) -> str:
+    with named(file):
+        return downloads.sha256_of(file.path)
 
 
 Fetcher = Callable[[MaterializePlan, Path, TaskProgress], Fetched]

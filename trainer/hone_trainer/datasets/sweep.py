@@ -19,17 +19,31 @@ from hone_api.report import MAX_UNCLAIMED, SweepResult
 from hone_trainer.datasets.exports import Exports
 from hone_trainer.store import folders
 
-KINDS = ("datasets", "encoded", "incoming", "base-models", "evaluation-tasks", "runs", "models", "reports", "other")
+KINDS = (
+    "datasets",
+    "encoded",
+    "incoming",
+    "source-files",
+    "base-models",
+    "evaluation-tasks",
+    "runs",
+    "models",
+    "reports",
+    "other",
+)
 """Folders of a store; `other` is what users keep there, e.g. exports."""
+_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
 def run(plan: SweepPlan) -> SweepResult:
     """Remove the contents of `remove`, the reports of no Dataset, the runs of no job, models and exports, and what
-    ended Jobs left in incoming/, that were not touched since `grace_seconds` before `as_of`; then measure the store."""
+    ended Jobs left in incoming/ and source-files/, that were not touched since `grace_seconds` before `as_of`; then
+    measure the store."""
     removed, size, since = 0, 0, plan.as_of - plan.grace_seconds
     exports = Exports(plan)
     models = [folder for folder in exports.removable() if _newest(folder) < since]
-    for folder in [*_contents(plan), *_unused_encoded(plan), *_reports(plan), *_runs(plan), *_incoming(plan), *models]:
+    left = [*_incoming(plan), *_source_files(plan)]
+    for folder in [*_contents(plan), *_unused_encoded(plan), *_reports(plan), *_runs(plan), *left, *models]:
         aside = _take_aside(folder, since)
         if aside is None:
             continue
@@ -82,6 +96,12 @@ def _incoming(plan: SweepPlan) -> list[Path]:
         return []
     candidates = (path for path in Path(plan.store).glob("incoming/*") if path.name not in plan.making)
     return [folder for folder in sorted(candidates) if _newest(folder) < plan.as_of - plan.grace_seconds]
+
+
+def _source_files(plan: SweepPlan) -> list[Path]:
+    """Files of sources that no attempt goes on with: one that runs touches its folder every minute."""
+    since, uids = plan.as_of - plan.grace_seconds, (p for p in Path(plan.store).glob("source-files/*") if _UID(p.name))
+    return [folder for folder in sorted(uids) if _newest(folder) < since]
 
 
 def _newest(folder: Path) -> float:

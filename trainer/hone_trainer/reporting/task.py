@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ class TaskProgress:
         self._bytes = self._rows = 0
         self._next = time.monotonic() + _EVERY_SECONDS
         self._live: Status | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> TaskProgress:
         return self
@@ -40,9 +42,10 @@ class TaskProgress:
         log.info("%s", text)
 
     def add_bytes(self, count: int) -> None:
-        """Count bytes that were read."""
-        self._bytes += count
-        self._show(f"{self._bytes / 2**20:.1f} MiB")
+        """Count bytes that were read; several threads may do so."""
+        with self._lock:
+            self._bytes += count
+            self._show(f"{self._bytes / 2**20:.1f} MiB")
 
     def add_row(self) -> None:
         """Count a row that was read."""

@@ -6,14 +6,16 @@ settings at import: the training image sets HF_HUB_OFFLINE=1.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +27,7 @@ from hone_trainer.store.deadline import NO_END, Deadline, LateError
 _URI = re.compile(r"^hf://(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s]+))?$")
 SLOWEST = 4 * 2**20
 """Bytes a second: a download that takes longer than the time limit at this speed gets more time."""
+_HASHED_AT_ONCE = 4
 NOT_FOUND = {"model": FailureCode.MODEL_NOT_FOUND, "dataset": FailureCode.DATASET_SOURCE_NOT_FOUND}
 
 
@@ -56,6 +59,8 @@ class Snapshot:
 
     commit: str
     files: dict[str, int]
+    digests: dict[str, str] = field(default_factory=dict)
+    """By file name: the SHA-256 where the hub knows it, else git's blob id, which is a SHA-1; in hexadecimal digits."""
 
 
 def token_of(secret_path: str | None) -> str | None:
@@ -118,12 +123,35 @@ def _look_up(repository: Repository) -> Snapshot:
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
         raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"{repository}: the hub returns no commit: {info.sha!r}")
     tree = api.list_repo_tree(repository.name, recursive=True, revision=info.sha, repo_type=repository.kind)
-    return Snapshot(str(info.sha), {file.path: file.size for file in tree if isinstance(file, RepoFile)})
+    files = [file for file in tree if isinstance(file, RepoFile)]
+    digests = {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in files}
+    return Snapshot(str(info.sha), {file.path: file.size for file in files}, digests)
 
 
-def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], folder: Path) -> None:
+def differing(snapshot: Snapshot, names: Sequence[str], folder: Path) -> list[str]:
+    """Those of the files in a folder whose content is not that of the snapshot."""
+    with ThreadPoolExecutor(_HASHED_AT_ONCE) as threads:
+        same = threads.map(lambda name: _has_digest(folder / name, snapshot.digests[name]), names)
+        return [name for name, is_same in zip(names, same, strict=True) if not is_same]
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    is_sha256 = len(digest) == 64
+    hasher = hashlib.sha256() if is_sha256 else hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while data := file.read(2**20):
+            hasher.update(data)
+    return hasher.hexdigest() == digest
+
+
+def download(
+    repository: Repository, snapshot: Snapshot, names: Sequence[str], folder: Path, resumable: bool = False
+) -> None:
     """Download the named files of the snapshot into a folder, as plain files. The limit is the deadline, or the seconds
     that their size takes at `SLOWEST` if that is longer.
+
+    Args:
+        resumable: leave notes of the library in the folder, by which another call goes on where this one ends.
 
     Raises:
         SourceError: as `look_up`.
@@ -143,7 +171,8 @@ def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], f
     with _translated(repository):
         # Not snapshot_download: at its end the process waits for the download threads, however long that takes.
         deadline.run([partial(get, name) for name in names])
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    if not resumable:
+        shutil.rmtree(folder / ".cache", ignore_errors=True)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise SourceError(
