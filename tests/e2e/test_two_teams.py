@@ -6,7 +6,7 @@ from hone_dev import cluster as embedded
 from hone_dev.demo import command
 from hone_dev.two_teams.command import measure
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 def test_the_quota_holds_and_what_is_preempted_loses_no_step(hone) -> None:
