@@ -154,7 +154,8 @@ PublicKey = Annotated[
 """PEM of a key of the elliptic curves P-256, P-384 or P-521."""
 TRUSTED: Any = Field(
     default=None,
-    description="Keys one of which must have signed the folder's model.sig; none: the signature is not looked at.",
+    description="Public keys. One of them must have signed the folder's model.sig. Without keys, the signature is not "
+    "checked.",
 )
 
 

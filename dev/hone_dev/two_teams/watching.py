@@ -95,7 +95,7 @@ class Workloads:
             if not (workload["deleted"] or is_true(workload, "Finished")):
                 self._now[team, meta["name"]] = is_true(workload, "QuotaReserved")
             self.preempted |= set(_preemptions(workload))
-            # A change that is no transition has the time of an earlier one.
+            # A change without a transition carries the time of an earlier one.
             time = max([_time(workload), *(each.time for each in self.changes[-1:])])
             self.changes.append(Holding(time, self._count(held=True), self._count(held=False)))
 
