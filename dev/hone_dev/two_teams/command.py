@@ -135,14 +135,19 @@ def _remove(target: Target) -> None:
         target.kubectl("delete", "resourceflavor", objects.FLAVOR, "--ignore-not-found", "--timeout=600s")
 
 
-def run(jobs: int, quota: int, kueue: bool) -> bool:
-    """Measure on the embedded cluster and print the figures; whether all is as it should be."""
+def measured(jobs: int, quota: int, kueue: bool = True) -> Outcome:
+    """Both teams on the embedded cluster, which this starts with its hub and the chart where they are not there."""
     cluster.up(addons=["kueue"] if kueue else [])
     target = embedded()
     target.values["kueue"] = {"enabled": kueue}
     install(target)
     with step(f"{jobs} jobs of two teams, {quota} at a time" if kueue else f"{jobs} jobs of two teams, without Kueue"):
-        outcome = measure(target, jobs, quota, kueue)
+        return measure(target, jobs, quota, kueue)
+
+
+def run(jobs: int, quota: int, kueue: bool) -> bool:
+    """Measure on the embedded cluster and print the figures; whether all is as it should be."""
+    outcome = measured(jobs, quota, kueue)
     show(outcome)
     for problem in (problems := outcome.problems()):
         note(problem)
