@@ -82,8 +82,8 @@ def _pod(pod: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
     for number, volume in enumerate(pod.get("volumes") or []):
         if volume.get("claimName") == bounds.store_claim:
             yield (
-                f"spec.pod.volumes[{number}].claimName {bounds.store_claim} is the store, of which a pod sees only "
-                "what its job names: name a model or a Dataset, or another claim"
+                f"spec.pod.volumes[{number}].claimName cannot be {bounds.store_claim}: it is the store. "
+                "Name a model or a Dataset in the spec, or mount another claim"
             )
 
 
