@@ -61,9 +61,9 @@ def kubectl(*argv: str, stdin: str | None = None) -> str:
 
 
 def is_up() -> bool:
-    """True when every component runs and the node is Ready."""
+    """True when every component runs, each add-on among them, and the node is Ready."""
     supervisor = Supervisor(paths.state())
-    if not all(supervisor.pid(name) for name in NAMES):
+    if not all(supervisor.pid(name) for name in (*NAMES, *_added())):
         return False
     return _node_ready()
 
@@ -82,13 +82,18 @@ ADDONS: dict[str, Callable[[ControlPlane], Component]] = {
 """What can be added to the cluster, by name."""
 
 
+def _added() -> set[str]:
+    """The add-ons of this cluster. Their webhooks are in its etcd: while one does not run, Jobs are refused."""
+    return {name for name in ADDONS if (paths.state() / name).exists()}
+
+
 def up(extra: Sequence[Part] = (), addons: Sequence[str] = ()) -> Path:
     """Bring the cluster up, or restart the parts that are not running; return the kubeconfig.
 
     Can be called and interrupted at any time.
 
     Args:
-        addons: names of `ADDONS`; an add-on that runs stays until the cluster goes down.
+        addons: names of `ADDONS`; an add-on stays until the cluster goes down.
         extra: parts that need no cluster; they are built in parallel with the cluster's programs. Skipped if the
             cluster is already up.
     """
@@ -105,6 +110,7 @@ def up(extra: Sequence[Part] = (), addons: Sequence[str] = ()) -> Path:
                 "another Kubernetes node runs on this machine",
                 "stop it first, or use that cluster: make demo CLUSTER=current",
             )
+        addons = sorted({*addons, *_added()})
         side_by_side.run([*programs(), *(Part(name, partial(binaries.program, name)) for name in addons), *extra])
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         _start_everything(Supervisor(state), _plane(), pause.archive())
@@ -117,6 +123,7 @@ def _add(addons: Sequence[str]) -> None:
     supervisor = Supervisor(paths.state())
     for name in addons:
         with step(name):
+            (paths.state() / name).mkdir(exist_ok=True)
             component = ADDONS[name](_plane())
             supervisor.start(component)
             supervisor.wait(component)

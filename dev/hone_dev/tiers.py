@@ -25,6 +25,8 @@ MOST_WORKERS = 4
 BY_FILE = ("loadscope", "--no-loadscope-reorder")
 """Each worker takes the next file, whose tests share what takes long to set up: the longest ones, which come first,
 never end alone."""
+GIVE_UP = "--maxfail=8"
+"""A cluster that does not work fails every test, each after minutes of waiting."""
 LOW = 10
 """Niceness of what computes."""
 LIGHT = ("tests/api", "tests/chart", "tests/cli", "tests/docs", "tests/gitops", "tests/monitoring", "tests/operator")
@@ -46,11 +48,11 @@ class Tier(lanes.Work):
 
 
 def _pytest(
-    marker: str, workers: int = MOST_WORKERS, folders: Sequence[str] = (), dist: Sequence[str] = ("worksteal",)
+    marker: str, workers: int = MOST_WORKERS, more: Sequence[str] = (), dist: Sequence[str] = ("worksteal",)
 ) -> list[str]:
     parallel = ["-n", "logical", "--maxprocesses", str(workers), "--dist", *dist] if workers > 1 else []
     command = [str(BIN / "python"), "-m", "pytest", "-q", "-m", marker, "--durations=25", "--durations-min=5"]
-    return [*command, *parallel, *folders]
+    return [*command, *parallel, *more]
 
 
 def _needs_linux() -> str | None:
@@ -73,16 +75,16 @@ TIERS = (
         ),
     ),
     Tier("pure", (_pytest("pure and not long"),)),
-    Tier("light", (_pytest("pure and not long", folders=LIGHT),), by_name=True),
+    Tier("light", (_pytest("pure and not long", more=LIGHT),), by_name=True),
     Tier("trainer", (_pytest("trainer and not long"),)),
     Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True, waits=True),
     Tier(
         "e2e",
-        (_pytest("e2e and not alone and not long", workers=2, dist=BY_FILE),),
+        (_pytest("e2e and not alone and not long", workers=2, more=[GIVE_UP], dist=BY_FILE),),
         _needs_root,
         cluster=True,
         waits=True,
-        alone=lanes.Work("e2e-alone", (_pytest("e2e and alone", workers=1),)),
+        alone=lanes.Work("e2e-alone", (_pytest("e2e and alone", workers=1, more=[GIVE_UP]),)),
     ),
     Tier("long", (_pytest("long", workers=2),), _needs_root, by_name=True),
 )

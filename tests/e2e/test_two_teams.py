@@ -2,6 +2,10 @@
 
 import pytest
 
+from hone_dev import cluster as embedded
+from hone_dev import paths
+from hone_dev.console import HoneDevError
+from hone_dev.process import Supervisor
 from hone_dev.two_teams.command import measured
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.usefixtures("images")]
@@ -12,3 +16,16 @@ def test_the_quota_holds_and_what_is_preempted_loses_no_step() -> None:
     outcome = measured(jobs=6, quota=2)
     assert outcome.problems(fair=False) == []
     assert outcome.verdict.most_held == 2
+
+
+def test_a_cluster_whose_kueue_has_ended_comes_up_with_it(kubectl) -> None:
+    """Without it, its webhooks refuse every Job."""
+    embedded.up(addons=["kueue"])
+    supervisor = Supervisor(paths.state())
+    supervisor.stop("kueue")
+    with pytest.raises(HoneDevError, match="failed calling webhook"):
+        kubectl("create", "job", "any", "--image=any", "--dry-run=server")
+    assert not embedded.is_up()
+    embedded.up()
+    assert supervisor.pid("kueue")
+    kubectl("create", "job", "any", "--image=any", "--dry-run=server")
