@@ -1,4 +1,4 @@
-"""Metrics of FineTuneJobs, Datasets, ModelVersions and pods, read from the cache at scrape time.
+"""Metrics of FineTuneJobs, Datasets, ModelVersions, Models and pods, read from the cache at scrape time.
 
 Nothing is remembered, so they are right immediately after a restart and vanish with their object. Labels hold names of
 objects and values of small enumerations, never ids, steps or free text. The name of a job is in `finetunejob`, because
@@ -18,6 +18,7 @@ from hone_api.failures import FAILURES
 from hone_api.phases import PHASES
 from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_api.states import AttemptOutcome, ConditionType, JobPhase, Reason
+from hone_operator import modelmetrics
 from hone_operator.cache import Body, Cache
 from hone_operator.desired import names
 from hone_operator.progress.store import ProgressStore
@@ -160,6 +161,10 @@ class ObjectCollector(Collector):
         versions = list(self._cache.items("ModelVersion"))
         yield _version_info(versions)
         yield _ready("modelversion", "modelversion", "Whether the ModelVersion is Ready.", versions)
+        yield from modelmetrics.of_versions(versions, _filled)
+        models = list(self._cache.items("Model"))
+        yield _ready("model", "model", "Whether every alias of the Model points where it should.", models)
+        yield from modelmetrics.of_models(models, _filled)
         yield self._store({body["metadata"]["namespace"] for body in (*jobs, *datasets, *versions)})
 
     def _store(self, namespaces: set[str]) -> Metric:

@@ -109,7 +109,26 @@ DATASET = {
 VERSION = {
     "metadata": {"namespace": "ml", "name": "tutor-v1", "uid": "u5"},
     "spec": {"modelName": "tutor", "version": 1},
-    "status": {"conditions": [condition("Ready", "2026-01-01T00:00:10Z", "False")]},
+    "status": {
+        "conditions": [
+            condition("Ready", "2026-01-01T00:00:10Z", "False"),
+            condition("Signed", "2026-01-01T00:00:20Z"),
+        ],
+        "deliveries": [
+            {"uri": "oci://registry.example.org/tutor", "state": "Delivered", "uploadedBytes": 5},
+            {"uri": "oci://other.example.org/tutor", "state": "Delivered", "uploadedBytes": 2},
+            {"uri": "s3://models/tutor", "state": "Failed"},
+            {"uri": "forged://x", "state": "Failed"},
+        ],
+    },
+}
+MODEL = {
+    "metadata": {"namespace": "ml", "name": "tutor", "uid": "u8"},
+    "spec": {},
+    "status": {
+        "conditions": [condition("Ready", "2026-01-01T00:00:10Z")],
+        "aliases": [{"name": "champion", "version": 1}],
+    },
 }
 POD = {
     "metadata": {
@@ -137,6 +156,7 @@ def cache():
         ("FineTuneJob", FAILED),
         ("Dataset", DATASET),
         ("ModelVersion", VERSION),
+        ("Model", MODEL),
         ("Pod", POD),
         ("Pod", WAITING_POD),
     ):
@@ -236,7 +256,7 @@ async def test_numbers_of_a_deleted_namespace_go(cache):
         meta = body["metadata"]
         metrics.reconciled(Key("FineTuneJob", meta["namespace"], meta["name"]), 0.1)
     assert 'hone_jobs_finished_total{namespace="ml"' in await scrape(metrics)
-    for kind in ("FineTuneJob", "Dataset", "ModelVersion"):
+    for kind in ("FineTuneJob", "Dataset", "ModelVersion", "Model"):
         for body in cache.items(kind):
             cache.remove(kind, body)
     assert 'namespace="ml"' not in re.sub(r"hone_pod_info.*", "", await scrape(metrics))
@@ -285,12 +305,12 @@ async def test_a_time_that_the_definition_takes_and_python_does_not_costs_nobody
     assert 'hone_job_info{base_model="hf://org/base",finetunejob="running"' in text
 
 
-@pytest.mark.parametrize("kind", ["FineTuneJob", "Dataset", "ModelVersion"])
+@pytest.mark.parametrize("kind", ["FineTuneJob", "Dataset", "ModelVersion", "Model"])
 @pytest.mark.parametrize("spec", [{}, {"model": "x", "modelName": 3, "scheduling": [], "source": 1, "lineage": "x"}])
 async def test_an_object_of_another_shape_costs_nobody_the_metrics(cache: Cache, kind: str, spec: object) -> None:
     """As an installation with other definitions may hold it."""
     meta = {"namespace": "ml", "name": "odd", "uid": "u99"}
-    status = {"phase": 3, "splits": {}, "progress": "x", "attempts": {"a": 1}, "conditions": 1}
+    status = {"phase": 3, "splits": {}, "progress": "x", "attempts": {"a": 1}, "conditions": 1, "aliases": 2}
     cache.put(kind, {"metadata": meta, "spec": spec, "status": status})
     text = await scrape(Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0))
     assert value(text, "hone_job_loss", namespace="ml", finetunejob="running") == 1.204
