@@ -129,6 +129,35 @@ ROWS: dict[str, Sequence[Board]] = {
             ],
         ),
     ),
+    "Models": (
+        Board(
+            "Deliveries, by state",
+            "Copies of models to registries, buckets and volumes; a failed one waits for a change of its entry.",
+            "none",
+            [
+                Query(
+                    'sum by (scheme, state) (hone_modelversion_deliveries{namespace=~"$namespace"})',
+                    "{{scheme}} {{state}}",
+                )
+            ],
+        ),
+        Board(
+            "Uploaded",
+            "Bytes that deliveries uploaded; what a target had already does not count.",
+            "bytes",
+            [Query('sum by (scheme) (hone_modelversion_uploaded_bytes{namespace=~"$namespace"})', "{{scheme}}")],
+        ),
+        Board(
+            "Not to be used",
+            "Versions that are not verified or not signed; Models with an alias that points elsewhere than it should.",
+            "none",
+            [
+                Query('count(hone_modelversion_ready{namespace=~"$namespace"} == 0) or vector(0)', "not Ready"),
+                Query('count(hone_modelversion_signed{namespace=~"$namespace"} == 0) or vector(0)', "not signed"),
+                Query('count(hone_model_ready{namespace=~"$namespace"} == 0) or vector(0)', "alias not resolved"),
+            ],
+        ),
+    ),
     "Waiting and duration": (
         Board(
             "Wait until the pods are scheduled",

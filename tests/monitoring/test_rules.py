@@ -31,6 +31,15 @@ def phase(name: str) -> str:
     return f'hone_job_phase{{{JOB},phase="{name}"}}'
 
 
+def delivery(state: str) -> str:
+    return f'hone_modelversion_deliveries{{namespace="ml",modelversion="m-v1",scheme="s3",state="{state}"}}'
+
+
+TO_S3 = {"namespace": "ml", "modelversion": "m-v1", "scheme": "s3"}
+SIGNED, ALIASES = (
+    'hone_modelversion_signed{namespace="ml",modelversion="m-v1"}',
+    'hone_model_ready{namespace="ml",model="m"}',
+)
 QUEUE = {f'hone_job_info{{namespace="ml",finetunejob="{name}",queue="gpus"}}': "1x80" for name in ("a", "b")}
 REF = {"namespace": "ml", "finetunejob": "a"}
 MODELS, RUNS = (f'hone_store_bytes{{namespace="ml",content="{content}"}}' for content in ("models", "runs"))
@@ -118,6 +127,20 @@ CASES = [
         {"namespace": "ml", "modelversion": "m-v1"},
     ),
     Case("ModelVersionNotReady", 31, {'hone_modelversion_ready{namespace="ml",modelversion="m-v1"}': "0x20 1x20"}),
+    Case("ModelVersionNotSigned", 31, {SIGNED: "0x40"}, {"namespace": "ml", "modelversion": "m-v1"}),
+    Case("ModelVersionNotSigned", 31, {SIGNED: "0x20 1x20"}),
+    Case("ModelDeliveryFailed", 10, {delivery("Failed"): "0x2 1x20"}, {**TO_S3, "state": "Failed"}),
+    # Somebody has changed the entry.
+    Case("ModelDeliveryFailed", 10, {delivery("Failed"): "1x4 0x20", delivery("Delivering"): "0x4 1x20"}),
+    Case(
+        "ModelDeliveryTakesTooLong",
+        361,
+        {delivery("Pending"): "1x99 0x300", delivery("Delivering"): "0x99 1x300"},
+        TO_S3,
+    ),
+    Case("ModelDeliveryTakesTooLong", 361, {delivery("Delivering"): "1x300 0x99", delivery("Delivered"): "0x300 1x99"}),
+    Case("ModelAliasesNotResolved", 31, {ALIASES: "0x40"}, {"namespace": "ml", "model": "m"}),
+    Case("ModelAliasesNotResolved", 31, {ALIASES: "0x20 1x20"}),
     Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE: "100x40"}, {"namespace": "ml"}),
     Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "50x40", SIZE: "100x40"}),
     # The claim of something else, and the store of another namespace.
