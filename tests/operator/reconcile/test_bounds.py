@@ -54,7 +54,7 @@ def strict(world):
         ),
         (
             {"pod": {"volumes": [{"mountPath": "/mnt/a", "claimName": "hone-store"}]}},
-            "spec.pod.volumes[0].claimName hone-store is the store",
+            "spec.pod.volumes[0].claimName cannot be hone-store: it is the store",
         ),
         (
             {"pod": {"env": [{"name": "A", "secretName": "database", "key": "k"}]}},
