@@ -10,7 +10,7 @@ from hone_operator.reconcile import queueing, run_waits
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import as_json
-from hone_operator.reconcile.pods import ObservedJob, Waiting, waiting
+from hone_operator.reconcile.pods import ObservedJob, Waiting, unbound_claims, waiting
 from hone_operator.reconcile.run_decision import RECHECK_SECONDS, RunDecision
 from hone_operator.reconcile.terminal import fail
 
@@ -30,7 +30,7 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
     pinned = run.gate_keeper.pinned
     run.draft.put(resolved=as_json(pinned) if pinned else run.draft.old.get("resolved"))
     run.draft.await_start(job)
-    _look_after_network(run)
+    _look_after_network(run, job)
     if run.spec.suspend:
         return run_waits.pause(run)
     if job.queue and job.is_suspended:
@@ -65,11 +65,11 @@ def _follow_queue(run: RunDecision, job: ObservedJob) -> None:
         run.draft.apply.append(change)
 
 
-def _look_after_network(run: RunDecision) -> None:
+def _look_after_network(run: RunDecision, job: ObservedJob) -> None:
     """Create the Service and NetworkPolicy of the ranks again if they are gone, and look again later."""
     if run.seen.network_lost:
         run.draft.create += network(run.draft.body, run.attempts.count, run.platform)
-    if run.spec.resources.nodes > 1:
+    if run.spec.resources.nodes > 1 and job.scheduled:
         report = run.seen.report
         trains = report and report.attempt == run.attempts.count and report.trained
         run.draft.check_in(NETWORK_SECONDS if trains else RECHECK_SECONDS)
@@ -80,7 +80,8 @@ def _set_admitted(run: RunDecision, job: ObservedJob, obstacle: Waiting | None) 
     if obstacle and not obstacle.scheduled:
         run.conditions.set(ConditionType.ADMITTED, False, obstacle.reason, obstacle.message)
         run.draft.tell_change(ConditionType.ADMITTED, warning=True)
-        run.draft.check_in(RECHECK_SECONDS)
+        if job.refused or unbound_claims(job.states):  # a watch delivers whatever else the pods wait for
+            run.draft.check_in(RECHECK_SECONDS)
     elif job.scheduled >= run.spec.resources.nodes:
         run.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
     else:

@@ -55,6 +55,20 @@ def test_unschedulable_tells_the_schedulers_words(life, conditions):
     assert conditions(life.status)["Running"] == "True/Running"
 
 
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_pods_without_a_node_are_looked_at_again_only_for_what_no_watch_delivers(new_life, nodes):
+    """Thousands of them wait on a full cluster."""
+    life = new_life(resources={"nodes": nodes})
+    life.tick()
+    life.pods(life.world.unscheduled())
+    assert life.tick(5).check_again_in is None
+    life.pods(life.world.unscheduled("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."))
+    life.children[-1].pods[0]["spec"] = {"volumes": [{"persistentVolumeClaim": {"claimName": "data"}}]}
+    assert life.tick(10).check_again_in == 15
+    life.children[-1] = life.world.child(life.children[-1].body, refused="exceeded quota: gpus")
+    assert life.tick(15).check_again_in == 15
+
+
 @pytest.mark.parametrize(
     ("refused", "reason"),
     [
