@@ -109,3 +109,5 @@ def test_an_operator_that_was_stopped_for_too_long_writes_nothing_more(pair: Pai
     assert late == []
     assert pair.writes(other)
     assert (taken["leaseTransitions"], pair.holder()) == (1, other)
+    assert new.stop() == 0
+    assert pair.holder() == "", "one that ends gives its Lease back: the next need not wait until it has expired"
