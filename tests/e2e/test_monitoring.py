@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from live import ROWS, config_map, dataset, job, lines
 
 from hone_dev import paths, tools
-from hone_dev.demo import runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 RULES = paths.SOURCE / "charts" / "hone" / "files" / "rules" / "hone.yaml"
@@ -121,19 +121,10 @@ def until(what: str, check: Any) -> Any:
 
 
 @pytest.mark.early
-def test_prometheus_returns_the_loss_of_a_running_job(kubectl, prometheus) -> None:
-    objects = runs.manifests(paths.SOURCE / "examples" / "01-first-model")
-    job = runs.job_of(objects)
-    name = job["metadata"]["name"]
-    # It trains soon: the evaluation of the base model before that is of little use here.
-    job["spec"]["evaluation"] = {"maxRows": 2, "everySteps": 24, "samples": 0}
-    job["spec"]["resources"]["cpu"] = "500m"  # a request, not a limit: other tests' pods fit beside it on two cores
-    kubectl(
-        "apply",
-        "--server-side",
-        "--filename=-",
-        stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}),
-    )
+def test_prometheus_returns_the_loss_of_a_running_job(kubectl, prometheus, tiny) -> None:
+    name = "run"
+    kubectl.apply(config_map("files", {"good.jsonl": lines(ROWS)}), dataset("good", "good.jsonl"))
+    kubectl.apply(job(name, {"uri": tiny}, training={"maxSteps": 1_000_000, "batchSize": 2}))
     of_job = f'{{namespace="{kubectl.namespace}",finetunejob="{name}"}}'
 
     def sample(expression: str) -> float | None:
