@@ -65,6 +65,12 @@ images = typer.Typer(no_args_is_help=True, help="The images of Hone.")
 
 
 @images.command()
+def prepare() -> None:
+    """Build the images of the present sources without pushing them: no cluster is needed."""
+    image.prepare()
+
+
+@images.command()
 def build(target: str = typer.Argument("all", help="operator, trainer, trainer-vllm, or all: the first two")) -> None:
     """Build and push what the registry lacks; print the references."""
     if target != "all" and target not in image.TARGETS:

@@ -1,7 +1,8 @@
 """`make test`: the tiers of checks, each timed; what cannot run is said and fails.
 
 Tiers that compute run at a low priority next to those that mostly wait for pods and API servers, and use what these
-leave idle. Tests that compare the whole machine run after all others. A tier is left out only by name:
+leave idle. Programs and images are made meanwhile. Tests that compare the whole machine run after all others. A tier is
+left out only by name:
 `python -m hone_dev.tiers --skip e2e`.
 """
 
@@ -27,6 +28,8 @@ BY_FILE = ("loadscope", "--no-loadscope-reorder")
 never end alone."""
 GIVE_UP = "--maxfail=8"
 """A cluster that does not work fails every test, each after minutes of waiting."""
+KEEP = ("env", "HONE_KEEP_CLUSTER=1")
+"""Leaves the cluster to what runs next."""
 LOW = 10
 """Niceness of what computes."""
 LIGHT = ("tests/api", "tests/chart", "tests/cli", "tests/docs", "tests/gitops", "tests/monitoring", "tests/operator")
@@ -44,7 +47,11 @@ class Tier(lanes.Work):
     waits: bool = False
     """Mostly for pods and API servers: a core or more is idle meanwhile."""
     alone: lanes.Work | None = None
+    """The part of it that runs after the rest of it."""
+    last: lanes.Work | None = None
     """The part of it that runs when nothing else does."""
+    images: bool = False
+    """Runs the images of Hone, which are built here."""
 
 
 def _pytest(
@@ -80,27 +87,35 @@ TIERS = (
     Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True, waits=True),
     Tier(
         "e2e",
-        (_pytest("e2e and not alone and not long", workers=2, more=[GIVE_UP], dist=BY_FILE),),
+        (_pytest("e2e and not alone and not machine and not long", workers=2, more=[GIVE_UP], dist=BY_FILE),),
         _needs_root,
         cluster=True,
         waits=True,
-        alone=lanes.Work("e2e-alone", (_pytest("e2e and alone", workers=1, more=[GIVE_UP]),)),
+        alone=lanes.Work("e2e-alone", ([*KEEP, *_pytest("e2e and alone", workers=1, more=[GIVE_UP])],)),
+        last=lanes.Work("e2e-machine", (_pytest("e2e and machine", workers=1, more=[GIVE_UP]),)),
+        images=True,
     ),
     Tier("long", (_pytest("long", workers=2),), _needs_root, by_name=True),
 )
 
 PROGRAMS = Tier("programs", ([str(BIN / "python"), "-m", "hone_dev", "cluster", "programs"],), _needs_linux)
 """Minutes where nothing is cached, so it begins at once; a tier that comes to need the programs waits for it."""
+IMAGES = Tier("images", ([str(BIN / "python"), "-m", "hone_dev", "images", "prepare"],), _needs_root)
+"""Minutes where libraries have changed, so it begins before the tier that runs them."""
 
 
 def planned(chosen: Sequence[Tier]) -> list[lanes.Stage]:
     """What runs side by side, in the order in which its output is shown; then what runs alone."""
-    programs = [PROGRAMS] if any(tier.cluster for tier in chosen) and len(chosen) > 1 else []
-    computes, waits = ([tier for tier in chosen if tier.waits == each] for each in (False, True))
-    together = (Lane(computes, nice=LOW if waits else 0), Lane(waits), Lane(programs))
     # A tier that cannot run here says so once.
-    alone = [tier.alone for tier in chosen if tier.alone and not tier.obstacle()]
-    return [together, [Lane(alone)]]
+    able = [tier for tier in chosen if not tier.obstacle()]
+    made = [PROGRAMS] if any(tier.cluster for tier in chosen) and len(chosen) > 1 else []
+    made += [IMAGES] if made and any(tier.images for tier in able) else []
+    computes = [tier for tier in chosen if not tier.waits]
+    waits = [
+        work for tier in chosen if tier.waits for work in (tier, *([tier.alone] if tier.alone and tier in able else []))
+    ]
+    together = (Lane(computes, nice=LOW if waits else 0), Lane(waits), Lane(made))
+    return [together, [Lane([tier.last for tier in able if tier.last])]]
 
 
 def environment() -> dict[str, str]:

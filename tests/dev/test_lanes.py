@@ -190,15 +190,15 @@ def test_what_waits_runs_beside_what_computes_and_what_compares_the_machine_at_t
     chosen = [dataclasses.replace(tier, obstacle=lambda: None) for tier in tiers.TIERS if not tier.by_name]
     planned = tiers.planned(chosen)
     assert names(planned) == [
-        [["lint", "pure", "trainer"], ["apiserver", "e2e"], ["programs"]],
-        [["e2e-alone"]],
+        [["lint", "pure", "trainer"], ["apiserver", "e2e", "e2e-alone"], ["programs", "images"]],
+        [["e2e-machine"]],
     ]
     assert [lane.nice for lane in planned[0]] == [tiers.LOW, 0, 0]
 
 
 def test_tests_that_run_alone_go_with_their_tier() -> None:
     chosen = dataclasses.replace(*by_name("e2e"), obstacle=lambda: None)
-    assert names(tiers.planned([chosen])) == [[["e2e"]], [["e2e-alone"]]]
+    assert names(tiers.planned([chosen])) == [[["e2e", "e2e-alone"]], [["e2e-machine"]]]
     assert names(tiers.planned([dataclasses.replace(chosen, obstacle=lambda: "needs root")])) == [[["e2e"]]]
     planned = tiers.planned(by_name("lint", "trainer"))
     assert names(planned) == [[["lint", "trainer"]]]
@@ -211,10 +211,11 @@ def chooses(expression: str, marks: set[str]) -> bool:
 
 
 def test_a_test_runs_in_exactly_one_part_of_a_tier() -> None:
-    parts = [work for tier in tiers.TIERS if tier.name != "light" for work in (tier, tier.alone) if work]
-    wanted = [command[command.index("-m", 3) + 1] for work in parts for command in work.commands if "pytest" in command]
+    parts = [work for tier in tiers.TIERS if tier.name != "light" for work in (tier, tier.alone, tier.last) if work]
+    commands = [command for work in parts for command in work.commands if "pytest" in command]
+    wanted = [command[command.index("-m", command.index("pytest")) + 1] for command in commands]
     for tier in ("pure", "apiserver", "trainer", "e2e"):
-        for marks in ({tier}, {tier, "long"}, {tier, "alone"}):
+        for marks in ({tier}, {tier, "long"}, {tier, "alone"}, {tier, "machine"}):
             assert len([each for each in wanted if chooses(each, marks)]) == 1, marks
 
 

@@ -174,7 +174,7 @@ def snapshot() -> machine.Snapshot:
     return taken | {"mounts": [m for m in taken["mounts"] if not Path(m).is_relative_to(tempfile.gettempdir())]}
 
 
-@pytest.mark.alone
+@pytest.mark.machine
 def test_down_leaves_the_machine_as_it_was_before_up(kubectl, operator_image) -> None:
     embedded.down()
     before = snapshot()
