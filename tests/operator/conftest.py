@@ -61,7 +61,7 @@ def start_operator(tmp_path: Path) -> Iterator[Callable[[Path, dict[str, str]], 
     started: list[Operator] = []
 
     def start(kubeconfig: Path, env: dict[str, str]) -> Operator:
-        started.append(Operator(kubeconfig, tmp_path, env).start())
+        started.append(Operator(kubeconfig, tmp_path, env, forked=True).start())
         return started[-1]
 
     yield start
@@ -73,7 +73,8 @@ def start_operator(tmp_path: Path) -> Iterator[Callable[[Path, dict[str, str]], 
 @pytest.fixture
 def operator(apiserver: Path, namespace: Namespace, tmp_path: Path) -> Iterator[Operator]:
     """The operator, watching the test's namespace only."""
-    operator = Operator(apiserver, tmp_path, {"HONE_WATCH_NAMESPACES": json.dumps([namespace.name])}).start()
+    env = {"HONE_WATCH_NAMESPACES": json.dumps([namespace.name])}
+    operator = Operator(apiserver, tmp_path, env, forked=True).start()
     yield operator
     if operator.alive():
         operator.kill()
