@@ -128,6 +128,18 @@ def test_every_file_is_the_same_by_any_number_of_workers(files: Callable[..., di
         assert files(name, text(), workers, **fields) == alone
 
 
+def test_removed_rows_are_in_the_order_of_the_source(files: Callable[..., dict[str, bytes]]) -> None:
+    """Workers take rows ahead: a step has judged later rows before the next one has judged earlier ones."""
+    rows = [{**row, "answer": "No."} if n % 7 == 3 and isinstance(row, dict) else row for n, row in enumerate(_pairs())]
+    curation = {"personalData": "Refuse", "minTokens": 40, "deduplicate": "Exact"}
+    alone, three = (files("rows.jsonl", _lines(rows), workers, **PAIRS, curation=curation) for workers in (1, 3))
+    removed = [json.loads(line) for line in alone["removed.jsonl"].splitlines()]
+    assert {row["step"] for row in removed} == {"PersonalData", "Length", "ExactDuplicates"}
+    assert [row["row"] for row in removed] == sorted(row["row"] for row in removed)
+    assert sorted(alone) == sorted(three)
+    assert alone == three
+
+
 def test_workers_identify_languages(files: Callable[..., dict[str, bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
     parent, identify = os.getpid(), language.languages_of
 

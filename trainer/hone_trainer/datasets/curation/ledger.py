@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -21,12 +23,14 @@ _EXAMPLES = 3
 class Ledger:
     """Counts by step, in the order in which steps were added; removed rows go to a file, a JSON object a line.
 
-    The file is made when the first row is removed.
+    The file is made when a row was removed, and has the order of the source. Each step writes a file of its own until
+    then: workers take rows ahead, so how far a step is before the next one begins depends on their number.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: IO[str] | None = None
+        self._files: dict[str, IO[str]] = {}
+        """Removed rows by step, each as '<number>\\t<line>'."""
         self._steps: list[CurationStep] = []
         self.examples: dict[str, list[dict[str, Any]]] = {}
         """The first rows that a step removed or changed, for the report; a changed one as it is kept."""
@@ -35,8 +39,11 @@ class Ledger:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._file:
-            self._file.close()
+        parts = [Path(file.name) for file in self._files.values()]
+        for file in self._files.values():
+            file.close()
+        if parts:
+            _merge(parts, self._path)
 
     @property
     def steps(self) -> list[CurationStep]:
@@ -68,9 +75,11 @@ class Ledger:
             yield row
 
     def _write(self, entry: dict[str, Any]) -> None:
-        if self._file is None:
-            self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115
-        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        step = entry["step"]
+        if step not in self._files:
+            part = self._path.with_name(f"{self._path.name}.{len(self._files)}")
+            self._files[step] = open(part, "w", encoding="utf-8")  # noqa: SIM115
+        self._files[step].write(f"{entry['row']}\t{json.dumps(entry, ensure_ascii=False)}\n")
 
     def _name(self, entry: CurationStep, row: ValidRow, reason: str) -> None:
         if entry.example is None:
@@ -81,3 +90,14 @@ class Ledger:
         if len(examples) < _EXAMPLES:
             cut = "…" if len(row.line) > _EXAMPLE_CHARACTERS else ""
             examples.append({"row": row.number, "reason": reason, "value": row.line[:_EXAMPLE_CHARACTERS] + cut})
+
+
+def _merge(parts: list[Path], target: Path) -> None:
+    """One file of several, each of which has the order of the source; they are removed."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(part, encoding="utf-8", newline="\n")) for part in parts]
+        lines = heapq.merge(*files, key=lambda line: int(line.partition("\t")[0]))
+        with open(target, "w", encoding="utf-8") as file:
+            file.writelines(line.partition("\t")[2] for line in lines)
+    for part in parts:
+        part.unlink()
