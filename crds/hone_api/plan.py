@@ -93,6 +93,16 @@ class PlanFields(ApiModel):
     )
 
 
+class WorkerPods(ApiModel):
+    """Pods that share the work on rows: a leading one, and others that work for it."""
+
+    pods: int = Field(ge=2, le=MAX_PODS, description="All of them, the leading one included.")
+    host: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=253)] = Field(
+        description="Name or address of the leading pod."
+    )
+    port: int = Field(default=8786, ge=1024, le=65535, description="Of its scheduler.")
+
+
 class DatasetInput(ApiModel):
     """A materialized split."""
 
@@ -186,16 +196,6 @@ class RowsPlan(PlanFields):
         description="Folder in which one container leaves rows and outcome, for another one to publish; none: whoever "
         "makes them publishes them.",
     )
-
-
-class WorkerPods(ApiModel):
-    """Pods that share the work on rows: a leading one, and others that work for it."""
-
-    pods: int = Field(ge=2, le=MAX_PODS, description="All of them, the leading one included.")
-    host: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=253)] = Field(
-        description="Name or address of the leading pod."
-    )
-    port: int = Field(default=8786, ge=1024, le=65535, description="Of its scheduler.")
 
 
 class MaterializePlan(RowsPlan):
@@ -343,6 +343,9 @@ class TrainingPlan(PlanBlocks, _Attempt):
         default=None,
         description="What `encode` reported as its digest: a run with other encoded splits fails; none: they are "
         "compared with their own manifests alone.",
+    )
+    workers: WorkerPods | None = Field(
+        default=None, description="Other pods that `encode` shares its work with; None: there are none."
     )
     retention_datasets: list[DatasetInput] = Field(
         default_factory=list, description="The splits of evaluation.retention.datasets."

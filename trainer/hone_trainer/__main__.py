@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         "materialize": "read, validate and split the rows of a source, into the store",
         "mix": "combine several materialized Datasets into one, into the store",
         "publish": "move the rows that materialize or mix left in the plan's `incoming` into the store",
-        "work": "check rows for the pod that materializes them, in another pod",
+        "work": "check or encode rows for the pod that leads this work, in another pod",
         "sweep": "remove from the store what nothing refers to",
         "fetch": "download a base model into the store, pinned to a commit",
         "tasks": "download the data sets of evaluation.harness into the store, pinned to commits",
@@ -205,11 +205,11 @@ def _materialize(options: argparse.Namespace, _: list[str]) -> Result | None:
 
 
 def _work(options: argparse.Namespace, _: list[str]) -> None:
-    plan = _read_plan(options.plan, MaterializePlan)
+    plan = _read_plan(options.plan, MaterializePlan, TrainingPlan)
     from hone_trainer.workers import parallel, pods
 
-    if plan.workers is None:
-        raise ConfigError("the plan has no `workers`: one pod materializes its rows")
+    if not isinstance(plan, MaterializePlan | TrainingPlan) or plan.workers is None:
+        raise ConfigError("the plan has no `workers`: one pod does its work")
     pods.work(plan.workers, parallel.cores())
 
 
@@ -376,8 +376,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
 }
 
 
-def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
-    """The plan in a file, with absolute paths."""
+def _read_plan(path: Path, *kinds: type[AnyPlan]) -> AnyPlan:
+    """The plan in a file, which is of one of these kinds, with absolute paths."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -399,9 +399,10 @@ def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
             RELEASE,
             ", ".join(unknown),
         )
-    if not isinstance(plan, kind):
+    if not isinstance(plan, kinds):
+        names = " or ".join(kind.__name__.removesuffix("Plan") for kind in kinds)
         raise ConfigError(
-            f"{path} is a {plan.kind} plan, this command takes a {kind.__name__.removesuffix('Plan')} plan",
+            f"{path} is a {plan.kind} plan, this command takes a {names} plan",
             FailureCode.INVALID_ARGUMENT,
         )
     return plan_paths.absolute(plan, path.resolve().parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,16 @@ class Chunk:
     line: int
     """Number of its first line, from 1."""
     lines: int
+    data: bytes | None = None
+    """The lines, for a worker that cannot read the file."""
+
+    def loaded(self, path: Path) -> Chunk:
+        """The same chunk with its bytes.
+
+        Raises:
+            StoreError: StorageError, when the file cannot be read.
+        """
+        return replace(self, data=_block(path, self))
 
 
 def chunks(path: Path, size: int | None = None) -> list[Chunk]:
@@ -61,16 +71,19 @@ def records(path: Path, chunk: Chunk) -> Iterator[tuple[int, dict[str, Any]]]:
         DataError: InvalidRow.
         StoreError: StorageError, when the file cannot be read.
     """
-    with _naming(path, f", lines {chunk.line} to {chunk.line + chunk.lines - 1}"), open(path, "rb") as file:
-        file.seek(chunk.start)
-        block = file.read(chunk.end - chunk.start)
-    text, problem = _decoded(block)
+    text, problem = _decoded(_block(path, chunk) if chunk.data is None else chunk.data)
     number = chunk.line - 1
     for line in io.StringIO(text, newline=None):
         number += 1
         yield number, parsed(line, path, number)
     if problem is not None:
         raise DataError(FailureCode.INVALID_ROW, f"{path}, after line {number}: not UTF-8: {problem}")
+
+
+def _block(path: Path, chunk: Chunk) -> bytes:
+    with _naming(path, f", lines {chunk.line} to {chunk.line + chunk.lines - 1}"), open(path, "rb") as file:
+        file.seek(chunk.start)
+        return file.read(chunk.end - chunk.start)
 
 
 @contextmanager

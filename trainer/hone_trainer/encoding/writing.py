@@ -1,13 +1,14 @@
-"""A split's file to a folder of encoded rows, on all cores. The files are the same for any number of workers: the
-chunks are those of the file, and their results are written in its order.
+"""A split's file to a folder of encoded rows, on all cores. The files are the same for any number of workers and pods:
+the chunks are those of the file, and their results are written in its order.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from hone_api.failures import FailureCode
-from hone_trainer.encoding import chunks, columns, mapped
+from hone_api.plan import WorkerPods
+from hone_trainer.encoding import chunks, columns, mapped, rendering
 from hone_trainer.encoding.chunks import Chunk
 from hone_trainer.encoding.split_file import (
     Counts,
@@ -46,6 +48,8 @@ class Task:
     """Token ids of the model; those of a row must be below it."""
     where: str
     """Name of the split, for messages."""
+    day: date | None = None
+    """What chat templates print as the date of today; None: what the clock says."""
 
 
 @dataclass
@@ -77,11 +81,36 @@ def write(task: Task, target: Path, pieces: list[Chunk], noted: Noted, workers: 
         TrainerError: OutOfMemory, when a worker was killed.
         StoreError: the folder cannot be written.
     """
-    count = min(workers or cores(), len(pieces))
-    with ExitStack() as stack:
-        encode = partial(encode_chunk, task)
-        pool = stack.enter_context(Workers([encode], count, "encodes rows"))
-        assemble(task, target, (part for _, part in pool.map(encode, pieces)), noted)
+    with Encoders([task], min(workers or cores(), len(pieces))) as encoders:
+        encoders.write(task, target, pieces, noted)
+
+
+class Encoders:
+    """Workers that encode splits, one split after the other.
+
+    Args:
+        tasks: all splits that `write` may be called with.
+        count: processes; with pods: in each of them.
+        pods: the pods whose workers encode; None: this pod alone.
+    """
+
+    def __init__(self, tasks: Sequence[Task], count: int, pods: WorkerPods | None = None) -> None:
+        self._tasks = list(tasks)
+        self._encode = [partial(encode_chunk, task) for task in tasks]
+        self._workers = Workers(self._encode, count, "encodes rows", pods)
+
+    def __enter__(self) -> Encoders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._workers.__exit__()
+
+    def write(self, task: Task, target: Path, pieces: Iterable[Chunk], noted: Noted) -> None:
+        """As the function `write`."""
+        if self._workers.are_elsewhere:
+            pieces = (chunk.loaded(task.path) for chunk in pieces)
+        done = self._workers.map(self._encode[self._tasks.index(task)], pieces)
+        assemble(task, target, (part for _, part in done), noted)
 
 
 def assemble(task: Task, target: Path, parts: Iterator[Part], noted: Noted) -> None:
@@ -128,6 +157,11 @@ def _write(task: Task, folder: Path, parts: Iterator[Part], noted: Noted) -> Non
 
 def encode_chunk(task: Task, chunk: Chunk) -> Part:
     """The rows of a chunk."""
+    with rendering.on_day(task.day):
+        return _encode_chunk(task, chunk)
+
+
+def _encode_chunk(task: Task, chunk: Chunk) -> Part:
     # A new set and dictionary: those of the encoder have what earlier chunks showed.
     task.encoder.end_marks.clear()
     task.encoder.prompt_options.clear()

@@ -25,10 +25,10 @@ from hone_api.failures import FailureCode
 from hone_api.phases import ENCODING
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.report import EncodeResult
-from hone_trainer.encoding import chunks, rendering, writing
+from hone_trainer.encoding import chunks
 from hone_trainer.encoding.mapped import Mapped
 from hone_trainer.encoding.split_file import Encoded, Policy, encode_split
-from hone_trainer.encoding.writing import Task
+from hone_trainer.encoding.writing import Encoders, Task
 from hone_trainer.errors import StoreError, TrainerError
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
@@ -38,6 +38,7 @@ from hone_trainer.reporting.live import Reporters
 from hone_trainer.run import apart, preflight
 from hone_trainer.signals import Stop
 from hone_trainer.store import contents, folders, manifest, signature
+from hone_trainer.workers.parallel import cores
 
 if TYPE_CHECKING:
     from hone_trainer.training.method import TrainingMethod
@@ -67,7 +68,8 @@ def run(plan: TrainingPlan) -> EncodeResult:
         missing = {path: folder for path, folder in places.items() if not folders.is_intact(folder)}
         for folder in set(places.values()) - set(missing.values()):
             os.utime(folder)  # a sweep keeps recently used folders
-        work.encode(missing)
+        if missing:
+            work.encode(missing)
         return _result(plan, places, work)
     finally:
         reporters.close()
@@ -245,22 +247,30 @@ class _Work:
 
     def encode(self, targets: Mapping[str, Path]) -> None:
         """Encode the splits of these paths into their folders, one after the other, each on all cores."""
-        pieces = {path: chunks.chunks(Path(path)) for path in targets}
+        pieces = {Path(path): chunks.chunks(Path(path)) for path in targets}
         self._all = sum(chunk.lines for split in pieces.values() for chunk in split)
+        tasks: dict[Path, Task] = {}
         for source in encoding.splits(self.plan):
-            folder = targets.get(source.path)
-            if folder is None or folder in self.written:
-                continue
-            task = Task(
-                path=Path(source.path),
-                encoder=_method(self.plan).encoder(self.plan, self.base),
-                policy=_policy(self.plan, self.base),
-                vocabulary=self.base.vocabulary,
-                where=f"{source.name}/{source.split}",
-            )
-            with rendering.on_day(self.plan.template_date):
-                writing.write(task, folder, pieces[source.path], partial(self._note, self._lines, self.tokens))
-            self.written.add(folder)
+            if (folder := targets.get(source.path)) is not None:
+                tasks.setdefault(folder, self._task(source))
+        pods = self.plan.workers
+        # All splits have the same workers: those of other pods leave when the work is done.
+        count = cores() if pods else min(cores(), max(map(len, pieces.values()), default=1))
+        with Encoders(list(tasks.values()), count, pods) as encoders:
+            for folder, task in tasks.items():
+                noted = partial(self._note, self._lines, self.tokens)
+                encoders.write(task, folder, pieces[task.path], noted)
+                self.written.add(folder)
+
+    def _task(self, source: DatasetInput) -> Task:
+        return Task(
+            path=Path(source.path),
+            encoder=_method(self.plan).encoder(self.plan, self.base),
+            policy=_policy(self.plan, self.base),
+            vocabulary=self.base.vocabulary,
+            where=f"{source.name}/{source.split}",
+            day=self.plan.template_date,
+        )
 
     def _note(self, lines_before: int, tokens_before: int, lines: int, tokens: int) -> None:
         """Report what is done: of this split so many lines and tokens, after those of the splits before."""

@@ -27,7 +27,7 @@ from hone_api.report import TrainingResult
 from hone_api.termination import TerminationMessage
 from hone_trainer.distributed import loopback, messages
 from hone_trainer.distributed.heartbeat import Heartbeat
-from hone_trainer.errors import TrainerError, to_outcome
+from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.models import merge_base
 from hone_trainer.models.imports import uncollected
 from hone_trainer.reporting import phases, termination
@@ -69,6 +69,8 @@ def run(plan: TrainingPlan, plan_dir: Path, since: float | None = None) -> Train
     Raises:
         TrainerError: the failure of the rank that failed first.
     """
+    if plan.workers:
+        raise ConfigError("`workers` of a plan is for `encode`: a run shares its work with no other pods")
     plan = plan_paths.absolute(plan, plan_dir)
     clock = phases.begin(Path(plan.work_path), plan.attempt, since)
     stop = Stop().install().leave_at_once(partial(_leave, plan))
