@@ -63,6 +63,8 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         encode_from_bytes=int(value(config.encoding.from_size)),
         encoding_cpu=config.encoding.cpu,
         encoding_memory=config.encoding.memory,
+        encoding_pods=config.encoding.pods,
+        encoding_pod_bytes=int(value(config.encoding.pod_size)),
         training_runtime=trainer.runtime_class_name,
         staging_runtime=config.staging.runtime_class_name,
         training_pods=_defaults(trainer.pods),

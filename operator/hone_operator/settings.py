@@ -29,11 +29,13 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from hone_api.dataset import MAX_PODS
 from hone_api.meta import Name, Quantity
 from hone_api.placement import LabelValue, Toleration
 from hone_api.plan import Limits as SourceLimits
 from hone_api.plan import PublicKey
 from hone_api.pod_settings import is_reserved_key
+from hone_api.quantity import value
 from hone_operator.keys import public_key_fingerprint
 
 CONFIG_FILE_ENV = "HONE_CONFIG_FILE"
@@ -131,6 +133,17 @@ class EncodingSettings(Section):
     """Size of a job's Datasets from which on their rows are encoded so; smaller ones are encoded by the run itself."""
     cpu: Quantity = "4"
     memory: Quantity = "8Gi"
+    pods: Annotated[int, Field(ge=1, le=MAX_PODS)] = 1
+    """Most pods for a job."""
+    pod_size: Quantity = "1Gi"
+    """Size of a job's Datasets for each pod."""
+
+    @field_validator("pod_size")
+    @classmethod
+    def _is_positive(cls, size: str) -> str:
+        if value(size) < 1:
+            raise ValueError("must be at least 1 byte, e.g. 1Gi")
+        return size
 
 
 class HuggingFaceSettings(Section):

@@ -24,11 +24,12 @@ from hone_operator.cache import Cache
 from hone_operator.cluster import AlreadyExistsError, Cluster, NotFoundError, RefusedError
 from hone_operator.desired import names
 from hone_operator.desired.encode import COMPONENT as ENCODE
+from hone_operator.desired.encode import WORKERS as ENCODE_WORKERS
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
 from hone_operator.desired.sweep import PLAN, STORED, SweepInputs, ledger, sweep, sweep_plan
-from hone_operator.reconcile import models, references, store_gc
+from hone_operator.reconcile import encoding, models, references, store_gc
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.references import encoding_work
 from hone_operator.times import format_time, parse_time, read_time
@@ -131,14 +132,18 @@ class Sweeper:
             self.departed[namespace] = left
 
     async def _forget_staging(self, namespace: str) -> None:
-        """Delete the shared Jobs whose work no FineTuneJob of the namespace needs, running or not."""
+        """Delete the shared Jobs whose work no FineTuneJob of the namespace needs, running or not, and those of pods
+        that work for a leading pod which has finished."""
         runs = self.cache.items("FineTuneJob", namespace)
         needed = {work.key for job in runs for work in wanted(job["spec"], self.platform)}
         needed |= {work for job in runs if (work := encoding_work(job))}
-        for job in self.cache.items("Job", namespace):
+        jobs = self.cache.items("Job", namespace)
+        idle = [job["metadata"]["name"] for job in encoding.idle_workers(jobs, self.now())]
+        for job in jobs:
             meta, owner = job["metadata"], caches.owner_of(job)
             content = (meta.get("labels") or {}).get(names.CONTENT)
-            if not content or content in needed or self._may_not_be_named_yet(job):
+            is_needed = content in needed or self._may_not_be_named_yet(job)
+            if not content or (is_needed and meta["name"] not in idle):
                 continue
             if (
                 owner
@@ -150,9 +155,8 @@ class Sweeper:
     def _may_not_be_named_yet(self, job: Mapping[str, Any]) -> bool:
         """Whether a Job encodes rows, and was created so recently that the status of its FineTuneJob may not."""
         meta = job["metadata"]
-        return (
-            meta["labels"].get(names.COMPONENT) == ENCODE and parse_time(meta["creationTimestamp"]) + NEW > self.now()
-        )
+        encodes = meta["labels"].get(names.COMPONENT) in (ENCODE, ENCODE_WORKERS)
+        return encodes and parse_time(meta["creationTimestamp"]) + NEW > self.now()
 
     def _job(self, body: Mapping[str, Any] | None) -> ObservedJob | None:
         jobs = self.cache.children({**body, "kind": "ConfigMap"}, "Job") if body else []

@@ -18,6 +18,7 @@ from operator_writes import (
     changed,
     job,
     mounted,
+    of_content,
     of_dataset,
     of_namespace,
     policy,
@@ -197,8 +198,9 @@ def test_the_operator_may_close_the_ports_of_a_namespace(write):
     assert code == 201, message
 
 
-def test_the_operator_may_close_the_ports_of_the_pods_of_a_dataset(write):
-    kind, body = of_dataset()
+@pytest.mark.parametrize("made", [of_dataset, of_content], ids=["of a Dataset", "that encode"])
+def test_the_operator_may_close_the_ports_of_pods_that_share_work(write, made):
+    kind, body = made()
     code, message = write("POST", OBJECTS[kind][0].format(ENABLED), body)
     assert code == 201, message
 
@@ -206,6 +208,9 @@ def test_the_operator_may_close_the_ports_of_the_pods_of_a_dataset(write):
 BAD_OBJECTS = {
     "NetworkPolicy of another Dataset's pods": of_dataset("y"),
     "NetworkPolicy that opens pods of a Dataset": of_dataset(ingress=[{}]),
+    "NetworkPolicy of pods that encode other content": of_content(content="1" * 16),
+    "NetworkPolicy that opens pods that encode": of_content(ingress=[{}]),
+    "NetworkPolicy of another name than its Job's": of_content("y-1"),
     "NetworkPolicy of all other pods": of_namespace(podSelector={}),
     "NetworkPolicy of pods without our label": of_namespace(
         podSelector={"matchExpressions": [{"key": "hone.dev/component", "operator": "DoesNotExist"}]}

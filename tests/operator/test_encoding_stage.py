@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,3 +58,28 @@ def test_jobs_with_equal_rows_share_one_encoding(
         ),
         "the ledger knows what is encoded",
     )
+
+
+def test_several_pods_are_there_while_the_first_one_encodes(
+    namespace: Namespace,
+    apiserver: Path,
+    start_operator: Callable[[Path, dict[str, str]], Operator],
+    spec: Callable[..., dict[str, Any]],
+) -> None:
+    env = {"HONE_WATCH_NAMESPACES": json.dumps([namespace.name]), "HONE_ENCODING__PODS": "3"}
+    start_operator(apiserver, env)
+    namespace.dataset(digit="5", size=10**10)
+    namespace.create("FineTuneJob", "run", spec(model={"uri": "hf://org/model"}))
+    (fetch,) = namespace.until(lambda: jobs_of(namespace, "fetch"), "the base model is staged")
+    namespace.succeed(fetch, FETCHED)
+    (encode,) = namespace.until(lambda: jobs_of(namespace, "encode"), "the rows are encoded")
+    (workers,) = jobs_of(namespace, "encode-workers")
+    job = namespace.get("Job", workers)
+    assert job["spec"]["completions"] == 2
+    for kind in ("NetworkPolicy", "Service"):
+        (owner,) = namespace.get(kind, workers)["metadata"]["ownerReferences"]
+        assert owner["uid"] == job["metadata"]["uid"], "it goes with the Job"
+    namespace.succeed(encode, ENCODED)
+    namespace.until(lambda: jobs_of(namespace, "training"), "the run trains")
+    namespace.until(lambda: not jobs_of(namespace, "encode-workers"), "the other pods have gone")
+    assert jobs_of(namespace, "encode") == [encode]

@@ -159,7 +159,7 @@ def harness_tasks() -> list[dict[str, Any]]:
     return tasks(owner("PersistentVolumeClaim", "hone-store"), shared, spec, spec.evaluation.harness, 2, PLATFORM)
 
 
-def encoded_rows() -> list[dict[str, Any]]:
+def encoded_rows(pods: int = 1) -> list[dict[str, Any]]:
     spec = FineTuneJobSpec.model_validate(
         {"model": {"uri": "hf://org/model"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}}
     )
@@ -172,8 +172,8 @@ def encoded_rows() -> list[dict[str, Any]]:
         image=PLATFORM.trainer_image,
     )
     first = AttemptInputs(owner("FineTuneJob", "run"), spec, 1, resolved)
-    shared = encoded(encode_plan(first, PLATFORM), PLATFORM)
-    return encode(owner("PersistentVolumeClaim", "hone-store"), shared, first, 1, PLATFORM)
+    shared = encoded(encode_plan(first, PLATFORM), PLATFORM, pods)
+    return encode(owner("PersistentVolumeClaim", "hone-store"), shared, first, 1, PLATFORM, pods)
 
 
 def _version() -> ModelVersionSpec:
@@ -233,6 +233,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "fetch": model_fetch,
     "tasks": harness_tasks,
     "encode": encoded_rows,
+    "pods-that-encode": lambda: encoded_rows(pods=3),
     "verify": model_verify,
     "sign": model_signature,
     "deliver-image": lambda: model_delivery(uri="oci://registry.example/team/m", secretName="hone-registry"),

@@ -205,6 +205,15 @@ def of_dataset(name="x", **spec):
     return kind, {**body, "metadata": {"name": "x-pods", "ownerReferences": [owner]}}
 
 
+def of_content(name="x-1", content="0" * 16, **spec):
+    """The NetworkPolicy of the pods that encode content 0…, owned by the Job `x-1` of those that do not lead."""
+    pods = {"matchLabels": {"hone.dev/content": content}}
+    kind, body = policy(**{"podSelector": pods, "ingress": [{"from": [{"podSelector": pods}]}], **spec})
+    owner = {**OWNER[0], "apiVersion": "batch/v1", "kind": "Job", "name": "x-1"}
+    labels = {"hone.dev/content": "0" * 16}
+    return kind, {**body, "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]}}
+
+
 def of_namespace(**spec):
     """The NetworkPolicy of all pods of Hone in a labelled namespace, with other fields of its spec."""
     body = NamespaceSetup(ENABLED, ROLE, "y").closed_ports([{"namespaceSelector": {}}])

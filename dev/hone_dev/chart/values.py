@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from hone_api.dataset import MAX_PODS
 from hone_api.meta import Name, Quantity
 from hone_api.plan import Cidr, PublicKey, ServicePattern
 from hone_dev.chart.network_values import NetworkPolicy
@@ -97,6 +98,14 @@ class Encoding(Values):
     )
     cpu: Quantity = Field("4", description="CPU request of these pods. They use all cores of their CPU limit.")
     memory: Quantity = Field("8Gi", description="Memory request and limit of these pods.")
+    pods: Annotated[int, Field(ge=1, le=MAX_PODS)] = Field(
+        1,
+        description="Most pods that encode the rows of a job, each with this cpu and memory. With more than one, the "
+        "first one also reads the rows, keeps their order and writes. What they write does not depend on it.",
+    )
+    pod_size: Quantity = Field(
+        "1Gi", description="Size of a job's Datasets for each of these pods: 5Gi are encoded by 5 pods if pods allows."
+    )
 
 
 class HuggingFace(Values):

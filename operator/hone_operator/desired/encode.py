@@ -9,14 +9,17 @@ from hone_api.methods import METHODS
 from hone_api.plan import TrainingPlan
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV
 from hone_api.training import Training
-from hone_operator.desired import names
+from hone_operator.desired import names, worker_pods
+from hone_operator.desired.job import JobName
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work, writable_folders
 from hone_operator.desired.quantity import threads
-from hone_operator.desired.shared import Shared, work_key
+from hone_operator.desired.shared import Shared, owned_by_job, work_key
 from hone_operator.desired.training import TOKEN_FOLDER, AttemptInputs, inputs, progress_token, training_plan
 
 COMPONENT = "encode"
+WORKERS = "encode-workers"
+"""Component of the other pods, where there are several."""
 
 
 def encode_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
@@ -53,17 +56,38 @@ def _options(run: TrainingPlan) -> dict[str, Any]:
     return {"training": lengths, "sft": type(run.sft)(train_on=run.sft.train_on)}
 
 
-def encoded(plan: TrainingPlan, platform: Platform) -> Shared:
+def pods_for(size: int, platform: Platform) -> int:
+    """Pods that encode Datasets of so many bytes."""
+    return max(1, min(platform.encoding_pods, -(-size // platform.encoding_pod_bytes)))
+
+
+def encoded(plan: TrainingPlan, platform: Platform, pods: int = 1) -> Shared:
     """The work of encoding the splits of this plan, which is from `encode_plan`."""
-    what = [plan.to_json(), platform.encoding_cpu, platform.encoding_memory]
+    what = [plan.to_json(), platform.encoding_cpu, platform.encoding_memory, *([pods] if pods > 1 else [])]
     return Shared(COMPONENT, work_key(COMPONENT, what, platform), "rows", lasting=True)
 
 
 def encode(
-    claim: Mapping[str, Any], shared: Shared, attempt: AttemptInputs, number: int, platform: Platform
+    claim: Mapping[str, Any], shared: Shared, attempt: AttemptInputs, number: int, platform: Platform, pods: int = 1
 ) -> list[dict[str, Any]]:
-    """Job and ConfigMap of attempt `number` at encoding."""
-    work = Work(
+    """Job and ConfigMap of attempt `number` at encoding; with more pods before them the Job of the others, and its
+    NetworkPolicy and Service."""
+    work = _work(shared, attempt, number, platform)
+    if pods == 1:
+        return shared.objects(claim, number, work, platform)
+    own = names.fit(shared.title, f"encode-work-{shared.key[:8]}-{number}", 52)
+    work = worker_pods.leading(work, shared.job_name(number), own, claim["metadata"]["namespace"], pods, platform)
+    lead, config = shared.objects(claim, number, work, platform)
+    name = JobName(own, shared.labels(claim, number, WORKERS))
+    workers = worker_pods.others(claim, name, config["metadata"]["name"], work, pods, platform)
+    # They go with the Job of the other pods, which is deleted when the leading one has finished: see `sweeping`.
+    metadata = {**names.metadata(own, claim, name.labels), "ownerReferences": [owned_by_job(own)]}
+    network = worker_pods.network(metadata, {names.CONTENT: shared.key}, COMPONENT)
+    return [workers, *network, lead, config]
+
+
+def _work(shared: Shared, attempt: AttemptInputs, number: int, platform: Platform) -> Work:
+    return Work(
         component=COMPONENT,
         verb="encode",
         plan=encode_plan(attempt, platform),
@@ -73,7 +97,6 @@ def encode(
         env=_environment(attempt, shared.job_name(number), platform),
         pod={"activeDeadlineSeconds": platform.pod_limits.staging_seconds},
     )
-    return shared.objects(claim, number, work, platform)
 
 
 def _environment(attempt: AttemptInputs, job: str, platform: Platform) -> dict[str, str]:

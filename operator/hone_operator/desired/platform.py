@@ -103,6 +103,10 @@ class Platform:
     """Total size of a job's Datasets from which a CPU Job encodes their rows; smaller ones are encoded by the run."""
     encoding_cpu: str = "4"
     encoding_memory: str = "8Gi"
+    encoding_pods: int = 1
+    """Most pods that encode the rows of a job."""
+    encoding_pod_bytes: int = 2**30
+    """Size of a job's Datasets for each of these pods."""
     training_runtime: str = ""
     """RuntimeClass of the pods that train; empty: none."""
     staging_runtime: str = ""

@@ -35,17 +35,25 @@ class Shared:
         """Name of attempt `number`."""
         return names.fit(self.title, f"{self.component}-{self.key[:8]}-{number}", 52)
 
+    def labels(self, claim: Mapping[str, Any], number: int, component: str) -> dict[str, str]:
+        """Labels of the objects of attempt `number`."""
+        return names.labels(component, claim, **{names.TRY: str(number), names.CONTENT: self.key})
+
     def objects(self, claim: Mapping[str, Any], number: int, work: Work, platform: Platform) -> list[dict[str, Any]]:
         """[Job, ConfigMap] of attempt `number`. The claim owns the Job and the Job owns its plan, so both are deleted
         in turn."""
-        labels = names.labels(self.component, claim, **{names.TRY: str(number), names.CONTENT: self.key})
-        name = JobName(self.job_name(number), labels)
+        name = JobName(self.job_name(number), self.labels(claim, number, self.component))
         config = plan_config(claim, name, work, platform)
         job = with_plan(config["metadata"]["name"], claim, name, work, platform)
-        # The uid is set when the Job has been created: see `controllers`.
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name.name, "uid": "", "controller": True}
-        config["metadata"]["ownerReferences"] = [{**owner, "blockOwnerDeletion": False}]
+        config["metadata"]["ownerReferences"] = [owned_by_job(name.name)]
         return [job, config]
+
+
+def owned_by_job(name: str) -> dict[str, Any]:
+    """Owner reference of what the same decision creates after the Job: its uid is set when the Job has been created,
+    see `Writes.create`."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": "", "controller": True}
+    return {**owner, "blockOwnerDeletion": False}
 
 
 def base_model(spec: Spec, platform: Platform) -> Shared | None:

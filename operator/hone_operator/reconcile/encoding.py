@@ -3,15 +3,17 @@
 A small Dataset is encoded by the run itself: starting a pod would take longer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api import encoding
 from hone_api.finetunejob_status import EncodedRows, Encoding, Resolved
 from hone_api.report import EncodeResult
 from hone_api.states import ConditionType, Reason
-from hone_operator.desired.encode import encode, encode_plan, encoded
+from hone_operator.desired import names
+from hone_operator.desired.encode import COMPONENT, WORKERS, encode, encode_plan, encoded, pods_for
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import Shared
 from hone_operator.desired.training import AttemptInputs
@@ -19,9 +21,13 @@ from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import inputs
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome_builder import JobDraft, as_json
+from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging import RECHECK_SECONDS, Staging, StoreState, stage
+from hone_operator.times import parse_time
 
 CONDITION = ConditionType.ROWS_ENCODED
+NEW = timedelta(minutes=1)
+"""How long the pods that work for a leading one may be there before its Job is."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,13 @@ def prepare_rows(
         attempt: the first one, as it would start now.
         seen: None: nothing was observed yet; `Rows.look` says what to observe.
     """
-    plan = encode_plan(attempt, platform)
+    plan, size = encode_plan(attempt, platform), _size(attempt, datasets)
     keys = encoding.keys(plan)
-    if not keys or _size(attempt, datasets) < platform.encode_from_bytes:
+    if not keys or size < platform.encode_from_bytes:
         draft.put(encoding=None)
         return Rows(ready=True)
-    shared = encoded(plan, platform)
+    pods = pods_for(size, platform)
+    shared = encoded(plan, platform, pods)
     known = Encoding(work=shared.key, keys=keys)
     if seen is None:
         draft.conditions.set(CONDITION, None, Reason.ENCODING, "")
@@ -74,7 +81,7 @@ def prepare_rows(
         CONDITION,
         EncodeResult,
         "The rows are",
-        lambda claim, number: encode(claim, shared, attempt, number, platform),
+        lambda claim, number: encode(claim, shared, attempt, number, platform, pods),
         Reason.ENCODING,
     )
     staged = stage(draft, wanted, seen.stage, platform)
@@ -100,6 +107,26 @@ def pinned(draft: JobDraft, resolved: Resolved) -> Rows:
     if resolved.encoded_rows is None:
         return Rows(ready=True)
     return ready(draft, resolved.encoded_rows, draft.conditions.before(CONDITION).get("message", ""))
+
+
+def idle_workers(jobs: Iterable[Mapping[str, Any]], now: datetime) -> list[Mapping[str, Any]]:
+    """Of the Jobs of a namespace those of pods that work for no leading pod, because it has finished or is gone."""
+    jobs = list(jobs)
+    leads = {_attempt(job): ObservedJob(job, ()).finished for job in _of(COMPONENT, jobs)}
+    return [job for job in _of(WORKERS, jobs) if leads.get(_attempt(job), _created(job) + NEW <= now)]
+
+
+def _of(component: str, jobs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [job for job in jobs if (job["metadata"].get("labels") or {}).get(names.COMPONENT) == component]
+
+
+def _attempt(job: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    labels = job["metadata"]["labels"]
+    return labels.get(names.CONTENT), labels.get(names.TRY)
+
+
+def _created(job: Mapping[str, Any]) -> datetime:
+    return parse_time(job["metadata"]["creationTimestamp"])
 
 
 def _size(attempt: AttemptInputs, datasets: inputs.Datasets) -> int:

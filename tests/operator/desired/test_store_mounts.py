@@ -40,6 +40,7 @@ MAY_WRITE: dict[str, set[str]] = {
     "tasks": {"evaluation-tasks"},
     "encode": {"encoded"},
     "pods-of-a-dataset": set(),
+    "pods-that-encode": set(),
     "verify": set(),
     "sign": {"models/x/adapter", "models/x/full"},
     "deliver-image": set(),
