@@ -4,6 +4,8 @@ import pytest
 import yaml
 from chart_documents import named
 
+from hone_operator.desired import dataset_pods, encode
+
 pytestmark = pytest.mark.pure
 MONITORING = [{"namespaceSelector": {"matchLabels": {"team": "observers"}}}]
 RESTRICTED = {
@@ -66,6 +68,27 @@ def test_only_listed_namespaces_lose_the_way_out(render):
         assert [rule["to"] for rule in dns] == [RESTRICTED["networkPolicy"]["dns"]]
         assert spec["egress"][-1] == {"ports": [{"port": 443}]}
     assert found["hone-system", "hone"]["policyTypes"] == ["Ingress", "Egress"]
+
+
+def _matches(selector, labels):
+    """Whether a selector of pods, whose expressions are all `In`, takes them."""
+    wanted = selector.get("matchLabels", {}).items() <= labels.items()
+    return wanted and all(labels.get(e["key"]) in e["values"] for e in selector.get("matchExpressions", ()))
+
+
+@pytest.mark.parametrize("component", ["materialize", dataset_pods.COMPONENT, encode.COMPONENT, encode.WORKERS])
+def test_pods_that_share_the_work_on_rows_keep_the_way_to_each_other(render, component):
+    egress = policies(render(RESTRICTED))["b", "hone-pods"]["egress"]
+    peers = [peer["podSelector"] for rule in egress if "ports" not in rule for peer in rule["to"]]
+    assert any(_matches(peer, {"hone.dev/component": component}) for peer in peers)
+    assert not any(_matches(peer, {"hone.dev/component": "sweep"}) for peer in peers)
+
+
+@pytest.mark.parametrize("component", ["training", encode.COMPONENT])
+def test_pods_that_report_their_progress_reach_the_operator(render, component):
+    peers = [p for rule in peers_at(policies(render())["hone-system", "hone"], "progress") for p in rule]
+    anywhere = [peer["podSelector"] for peer in peers if peer.get("namespaceSelector") == {}]
+    assert any(_matches(peer, {"hone.dev/component": component}) for peer in anywhere)
 
 
 def test_by_default_nobody_loses_the_way_out(render):
