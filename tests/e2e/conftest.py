@@ -115,8 +115,9 @@ def hone(cluster: Path) -> Target:
     """The chart of the present sources, installed as the demo does it, with the model hub beside the cluster."""
     with _one_worker_at_a_time():
         target = targets.embedded()
-        # So small that a Dataset in a ConfigMap can be large.
-        target.values["encoding"] = {"fromSize": "400Ki", "cpu": "500m", "memory": "2Gi"}
+        # So small that a Dataset in a ConfigMap can be large, and three of them want three pods.
+        small = {"fromSize": "400Ki", "cpu": "500m", "memory": "2Gi", "pods": 3, "podSize": "900Ki"}
+        target.values["encoding"] = small
         command.install(target)
     return target
 

@@ -1,0 +1,75 @@
+"""Rows encoded by three pods, of which one is killed, and by one: the same files. Real pods, real network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live import conditions, config_map, dataset, job, kill_processes_of, lines, wait
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
+COUNT = 8000
+PARTS = ("a", "b", "c")
+WORKERS = "--selector=hone.dev/component=encode-workers"
+
+
+def rows(part: str) -> str:
+    words = (
+        {"prompt": f"What is {part}{n} and {n % 7}?", "completion": f"It is {part}{n + n % 7}, as it is written."}
+        for n in range(COUNT)
+    )
+    return lines(list(words))
+
+
+def test_three_pods_of_which_one_is_killed_encode_the_same_as_one(kubectl: Any, new_namespace: Any, tiny: str) -> None:
+    with new_namespace("encoded by one pod") as alone:
+        for namespace in (kubectl, alone):
+            for part in PARTS:
+                # By the server: a client would keep the rows in an annotation, which has no room for them.
+                body = config_map(f"files-{part}", {"rows.jsonl": rows(part)})
+                namespace("apply", "--server-side", "--filename=-", stdin=json.dumps(body))
+                source = {"uri": f"configmap://files-{part}/rows.jsonl"}
+                namespace.apply(dataset(part, "rows.jsonl", source=source, splits={"validation": "10%"}))
+        kubectl.apply(job("all", {"uri": tiny}, datasets=[{"name": part} for part in PARTS]))
+        killed = wait(lambda: _working(kubectl), lambda: kubectl.get("pods"))
+        kill_processes_of(killed)
+        name = killed["metadata"]["name"]
+        wait(
+            lambda: kubectl.get("pod", name)["status"]["phase"] == "Failed", lambda: kubectl.get("pod", name)["status"]
+        )
+        several = _encoded(kubectl, "all")
+        wait(lambda: not kubectl.get("jobs", WORKERS)["items"], lambda: kubectl.get("jobs", WORKERS))
+        single: dict[str, bytes] = {}
+        for part in PARTS:
+            alone.apply(job(part, {"uri": tiny}, datasets=[{"name": part}]))
+            single |= _encoded(alone, part)
+        assert not alone.get("pods", WORKERS)["items"]
+    assert len({name.partition("/")[0] for name in several}) == 2 * len(PARTS)
+    assert several == single
+
+
+def _working(kubectl: Any) -> dict[str, Any] | None:
+    """A pod that has begun to work for the leading one."""
+    for pod in kubectl.get("pods", WORKERS)["items"]:
+        if pod["status"]["phase"] == "Running" and "works for" in kubectl("logs", pod["metadata"]["name"]):
+            return dict(pod)
+    return None
+
+
+def _encoded(kubectl: Any, run: str) -> dict[str, bytes]:
+    """The files that were encoded for a run, by key and name; the run itself is not awaited."""
+
+    def keys() -> list[str] | None:
+        body = kubectl.get("ftj", run)
+        found = conditions(body)
+        assert found.get("Failed", {}).get("status") != "True", body["status"]
+        return body["status"]["encoding"]["keys"] if found.get("RowsEncoded", {}).get("status") == "True" else None
+
+    done = wait(keys, lambda: kubectl.get("ftj", run).get("status"))
+    (claim,) = kubectl.get("pvc")["items"]
+    store = Path(kubectl.get("pv", claim["spec"]["volumeName"])["spec"]["local"]["path"])
+    kubectl("delete", "ftj", run, "--wait=false")
+    files = [file for key in done for file in (store / "encoded" / key).iterdir()]
+    return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
