@@ -21,6 +21,11 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def is_first_of_node() -> bool:
+    """Whether this is the first rank of its node: the one that writes what the others of the node read."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def add_up(values: Sequence[float]) -> list[float]:
     """The element-wise sum of `values` over all ranks (float64); a collective."""
     import torch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from trl import pack_dataset
 
 from hone_trainer.encoding import split_file
 from hone_trainer.methods import sft
-from hone_trainer.training import batch_rows, chunked_loss
+from hone_trainer.training import batch_rows, chunked_loss, shared_packs
 from hone_trainer.training.packing import Packs
 
 pytestmark = pytest.mark.trainer
@@ -28,7 +30,7 @@ def packed(tiny_model: Path, rows_files: tuple[Path, Path]) -> tuple[Any, list[s
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     rows = split_file.encode_split(rows_files[1], split_file.Encoder(tokenizer), max_length=100).rows
-    data = sft.sequences(rows, 100)
+    data = sft.sequences(rows, 100, Path())
     assert len(data) < len(rows)
     batch = DataCollatorForLanguageModeling(tokenizer.pad_token_id, padding_free=True)(list(data))
     return AutoModelForCausalLM.from_pretrained(tiny_model).eval(), rows, batch
@@ -39,7 +41,7 @@ def test_packs_are_those_of_trl(rows: int, longest: int) -> None:
     """Also over the border of the rows that are packed together."""
     lengths = np.random.default_rng(rows).integers(1, longest + 1, rows)
     data = Dataset.from_dict({"input_ids": [[row] * int(length) for row, length in enumerate(lengths)]})
-    theirs, ours = pack_dataset(data, longest, "bfd"), Packs(lengths, longest)
+    theirs, ours = pack_dataset(data, longest, "bfd"), Packs.of(lengths, longest)
     assert [[row for row in ours[i] for _ in range(lengths[row])] for i in range(len(ours))] == theirs["input_ids"][:]
     assert ours.lengths.tolist() == [len(ids) for ids in theirs["input_ids"]]
 
@@ -48,7 +50,47 @@ def test_packs_are_those_of_trl(rows: int, longest: int) -> None:
 def test_packs_take_few_bytes_a_row(length: int) -> None:
     """Of 100 tokens: several rows in each, or a row in each. An object of each pack would take 100 bytes."""
     lengths = np.full(50_000, length, np.int32)
-    assert peak_bytes(lambda: Packs(lengths, 100)) < 32 * len(lengths)
+    assert peak_bytes(lambda: Packs.of(lengths, 100)) < 32 * len(lengths)
+
+
+def _rank(number: int, lengths: Any, folder: Path, made: Path) -> None:
+    """A rank of three: notes that it packs, and what it got."""
+    whole = Packs.of
+
+    def of(*arguments: Any) -> Packs:
+        with made.open("a") as file:
+            file.write(f"{number}\n")
+        return whole(*arguments)
+
+    os.environ |= {"WORLD_SIZE": "3", "RANK": str(number), "LOCAL_RANK": str(number)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Packs, "of", of)
+        packs = shared_packs.packs(lengths, 64, folder)
+    assert isinstance(packs.lengths, np.memmap)
+    rows = [row for index in range(len(packs)) for row in packs[index]]
+    np.savez(made.with_name(f"rank-{number}.npz"), rows=rows, lengths=packs.lengths)
+
+
+def test_the_ranks_of_a_node_share_what_one_of_them_packed(tmp_path: Path) -> None:
+    """The others wait for it. What an earlier attempt left serves the next one, unless it is damaged."""
+    lengths, made = np.random.default_rng(7).integers(1, 65, 2500).astype(np.int32), tmp_path / "made"
+    alone, context = Packs.of(lengths, 64), multiprocessing.get_context("fork")
+    for ranks_that_packed in (["0"], ["0"], ["0", "0"]):
+        node = [context.Process(target=_rank, args=(n, lengths, tmp_path / "work", made)) for n in (2, 1, 0)]
+        for process in node:
+            process.start()
+        for process in node:
+            process.join()
+        assert [process.exitcode for process in node] == [0, 0, 0]
+        assert made.read_text().split() == ranks_that_packed
+        for number in range(3):
+            of_rank = np.load(tmp_path / f"rank-{number}.npz")
+            assert of_rank["rows"].tolist() == [row for index in range(len(alone)) for row in alone[index]]
+            assert of_rank["lengths"].tolist() == alone.lengths.tolist()
+        if (tmp_path / "second").exists():
+            (folder,) = (tmp_path / "work" / shared_packs.FOLDER).iterdir()
+            (folder / "rows.npy").write_bytes(b"")
+        (tmp_path / "second").touch()
 
 
 def test_packed_rows_give_the_logits_of_separate_ones(packed: tuple[Any, list[split_file.Row], Any]) -> None:

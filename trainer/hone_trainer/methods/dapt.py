@@ -8,6 +8,7 @@ predicted from another document. A document longer than a sequence continues in 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
@@ -52,7 +53,7 @@ def encoder(plan: TrainingPlan, base: Base) -> DocumentEncoder:
 
 def build_dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
     """The rows as TRL takes them."""
-    return sft.sequences(rows, max_length if plan.dapt.pack else None)
+    return sft.sequences(rows, max_length if plan.dapt.pack else None, Path(plan.work_path))
 
 
 def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:

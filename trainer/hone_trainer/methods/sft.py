@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
@@ -12,11 +13,10 @@ from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
-from hone_trainer.training import chunked_loss, indexed
+from hone_trainer.training import chunked_loss, indexed, shared_packs
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
-from hone_trainer.training.packing import Packs
 from hone_trainer.training.samplers import WithinStep
 from hone_trainer.training.settings import RunSettings
 
@@ -33,21 +33,22 @@ def encoder(plan: TrainingPlan, base: Base) -> Encoder:
 
 def build_dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
     """The rows as TRL takes them, packed if the plan requires it."""
-    return sequences(rows, max_length if plan.training.packing else None)
+    return sequences(rows, max_length if plan.training.packing else None, Path(plan.work_path))
 
 
-def sequences(rows: Sequence[Row], packed_length: int | None) -> Any:
+def sequences(rows: Sequence[Row], packed_length: int | None, work_path: Path) -> Any:
     """The rows as TRL takes them, ready made.
 
     Args:
         packed_length: tokens of a packed sequence; None for one row a sequence. Best-fit decreasing (Ding et al. 2024,
             arXiv 2404.10830); no row is longer than that, so none is cut. TRL's collator gives each row positions
             from 0, from which transformers masks attention across rows.
+        work_path: folder in which ranks share what is packed.
     """
     lengths = mapped.lengths(rows)
     if packed_length is None:
         return indexed.dataset(len(rows), lambda index: _columns([rows[index]]), lengths)
-    packs = Packs(lengths, packed_length)
+    packs = shared_packs.packs(lengths, packed_length, work_path)
 
     def pack(index: int) -> dict[str, list[int]]:
         together = [rows[row] for row in packs[index]]

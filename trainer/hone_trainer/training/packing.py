@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_left, insort
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from hone_trainer.store.arrays import save
 
 TOGETHER = 1000
 """Rows that are packed together: so many TRL gets at a time."""
@@ -19,13 +22,25 @@ _AT_ONCE = 4 * TOGETHER
 """Rows whose lengths are in memory at a time, where they are mapped from a file."""
 
 
-class Packs:
-    """Which rows are in which sequence: 2 bytes a row and 8 bytes a sequence."""
+_FILES = ("rows.npy", "ends.npy", "lengths.npy")
 
-    def __init__(self, lengths: Any, longest: int) -> None:
+
+class Packs:
+    """Which rows are in which sequence: 2 bytes a row and 8 bytes a sequence.
+
+    Args:
+        rows: of each sequence its rows, counted from the first of those that are packed together.
+        ends: for each sequence where its rows end.
+        lengths: tokens of each sequence.
+    """
+
+    def __init__(self, rows: Any, ends: Any, lengths: Any) -> None:
+        self._rows, self._ends, self.lengths = rows, ends, lengths
+
+    @classmethod
+    def of(cls, lengths: Any, longest: int) -> Packs:
         """Pack rows of these lengths into sequences of at most `longest` tokens; no row is longer."""
-        self._rows = np.empty(len(lengths), np.uint16)
-        """Of each sequence its rows, counted from the first of those that are packed together."""
+        rows = np.empty(len(lengths), np.uint16)
         sizes, tokens = [], []
         whole = len(lengths) - len(lengths) % TOGETHER
         for start in (*range(0, whole, _AT_ONCE), *([whole] if whole < len(lengths) else [])):
@@ -35,15 +50,24 @@ class Packs:
             ordered = np.take_along_axis(groups, longest_first, axis=1)
             numbers, counts = _placed(ordered, longest)
             in_order = np.argsort(numbers, axis=1, kind="stable")
-            self._rows[start:stop] = np.take_along_axis(longest_first, in_order, axis=1).ravel()
+            rows[start:stop] = np.take_along_axis(longest_first, in_order, axis=1).ravel()
             sequence = (numbers + (np.cumsum(counts) - counts)[:, None]).ravel()
             sizes.append(np.bincount(sequence).astype(np.uint16))
             tokens.append(np.bincount(sequence, weights=ordered.ravel()).astype(np.int32))
-            _leave(lengths)
-        self._ends = np.cumsum(np.concatenate(sizes), dtype=np.int32)
+            leave(lengths)
+        ends = np.cumsum(np.concatenate(sizes), dtype=np.int32)
         del sizes
-        self.lengths = np.concatenate(tokens)
-        """Tokens of each sequence."""
+        return cls(rows, ends, np.concatenate(tokens))
+
+    def save(self, folder: Path) -> None:
+        """Write them into files of an empty folder."""
+        for name, array in zip(_FILES, (self._rows, self._ends, self.lengths), strict=True):
+            save(folder / name, array)
+
+    @classmethod
+    def mapped(cls, folder: Path) -> Packs:
+        """Those that `save` wrote; all processes of a node share the pages of the files."""
+        return cls(*(np.load(folder / name, mmap_mode="r") for name in _FILES))
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -55,7 +79,7 @@ class Packs:
         return [first + row for row in self._rows[start : self._ends[index]].tolist()]
 
 
-def _leave(lengths: Any) -> None:
+def leave(lengths: Any) -> None:
     """Leave the pages of a mapped array to the system's cache: they would count as memory of this process."""
     if isinstance(mapping := getattr(lengths, "base", None), mmap.mmap):
         mapping.madvise(mmap.MADV_DONTNEED)
