@@ -59,7 +59,7 @@ class Spool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
-        self._path.unlink()
+        self._path.unlink(missing_ok=True)  # where the work failed, its whole folder may be gone
 
     def __len__(self) -> int:
         return len(self._offsets)

@@ -31,6 +31,7 @@ from hone_trainer.encoding.split_file import (
 )
 from hone_trainer.errors import DataError, TrainerError
 from hone_trainer.store import folders, manifest
+from hone_trainer.store.arrays import save
 from hone_trainer.workers.parallel import Workers, cores
 
 Noted = Callable[[int, int], None]
@@ -149,7 +150,7 @@ def _write(task: Task, folder: Path, parts: Iterator[Part], noted: Noted) -> Non
     if bad is not None:
         raise DataError(FailureCode.INVALID_ROW, f"{task.where}, {bad}")
     for name, arrays in numbers.items():
-        np.save(folder / name, np.concatenate(arrays))
+        save(folder / name, np.concatenate(arrays))
     longest_kept = max(int(array.max()) for array in numbers[mapped.LENGTHS])
     body = {**mapped.counts_to(total), "hasMasks": has_masks, "longestKept": longest_kept}
     (folder / mapped.COUNTS).write_text(json.dumps(body) + "\n")

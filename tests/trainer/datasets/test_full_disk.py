@@ -1,0 +1,119 @@
+"""A disk that is really full: a code, nothing half done, and what was done is kept. More room is all it needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.failures import FailureCode
+from hone_api.plan import MaterializePlan
+from hone_trainer.datasets import materialize
+from hone_trainer.errors import classify
+from hone_trainer.run import encode
+from hone_trainer.store import folders
+
+pytestmark = pytest.mark.trainer
+PAGE = 4096
+Resize = Callable[[int], None]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[tuple[Path, Resize]]:
+    """A file system in memory, and what gives it so many bytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a tmpfs: {mounted.stderr.strip()}")
+
+    def resize(size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
+
+    try:
+        yield folder, resize
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def _used(folder: Path) -> int:
+    """Bytes of a folder on a disk of pages."""
+    return sum(-(-file.stat().st_size // PAGE) * PAGE for file in folder.rglob("*") if file.is_file())
+
+
+def _full(work: Callable[[], Any]) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - its code is what counts
+        work()
+    assert classify(caught.value).code == FailureCode.DISK_FULL, caught.value
+
+
+def test_a_split_that_was_encoded_before_the_disk_was_full_is_kept(
+    make_plan: Any, tmp_path: Path, disk: tuple[Path, Resize]
+) -> None:
+    """At each file of the second split: those written by Arrow, by numpy, and the last ones."""
+    folder, resize = disk
+    sources = []
+    for name, rows in (("first", 300), ("second", 3000)):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": f"{n}."}) + "\n" for n in range(rows)))
+        digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+        sources.append({"name": name, "split": "train", "path": str(file), "digest": digest})
+    fields = {"datasets": sources[:1], "evaluationDatasets": sources[1:], "held_out": False}
+    large = make_plan("large", encodedPath=str(tmp_path / "large"), **fields)
+    known = encode.run(large)
+    plan = large.model_copy(update={"encoded_path": str(folder / "encoded")})
+    first, second = (encode.place(plan, source, writes=True) for source in (*plan.datasets, *plan.evaluation_datasets))
+    sizes = {file.name: file.stat().st_size for file in (tmp_path / "large" / second.name).iterdir()}
+    done = _used(tmp_path / "large" / first.name)
+    arrow = -(-sizes["rows.arrow"] // PAGE) * PAGE
+    for left in (
+        PAGE,
+        arrow // 2,
+        arrow + PAGE,
+        arrow + sizes["lengths.npy"] + PAGE,
+        _used(tmp_path / "large") - done - PAGE,
+    ):
+        resize(done + left)
+        _full(lambda: encode.run(plan))
+        assert folders.is_intact(first)
+        assert list(first.parent.iterdir()) == [first]
+    resize(2**26)
+    result = encode.run(plan)
+    assert (result.digest, result.reused) == (known.digest, 1)
+
+
+def test_a_dataset_is_published_whole_or_not_at_all(tmp_path: Path, disk: tuple[Path, Resize]) -> None:
+    folder, resize = disk
+    source = tmp_path / "rows.jsonl"
+    rows = (
+        {"question": f"What is {n} and {n % 7}?", "answer": f"It is {n + n % 7}." if n % 9 else ""} for n in range(3000)
+    )
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def plan(store: Path) -> MaterializePlan:
+        fields = {
+            "name": "rows",
+            "store": str(store),
+            "source": {"uri": "pvc://claim/rows.jsonl"},
+            "sourcePath": str(source),
+            "columns": {"prompt": "question", "completion": "answer"},
+            "checks": {"maxRejected": "50%"},
+            "curation": {"deduplicate": "Near"},
+        }
+        return MaterializePlan.model_validate(fields)
+
+    known = materialize.run(plan(tmp_path / "large"))
+    whole = _used(tmp_path / "large")
+    for size in (PAGE, whole // 4, whole // 2, whole - 2 * PAGE):
+        resize(size)
+        _full(lambda: materialize.run(plan(folder)))
+        assert [path for path in folder.rglob("*") if path.is_file()] == []
+    resize(2**26)
+    assert materialize.run(plan(folder)).digest == known.digest
