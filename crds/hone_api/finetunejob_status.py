@@ -285,6 +285,7 @@ class Resolved(ApiModel):
         "this manifest.",
     )
     model_shape: ModelShape | None = Field(default=None, description="Sizes of the base model.")
+    model_license: ShortText | None = Field(default=None, description="Licence that the card of the base model names.")
     model_version: PinnedModel | None = Field(
         default=None, description="The ModelVersion that is the base model, for a stage of a chain."
     )
@@ -293,6 +294,9 @@ class Resolved(ApiModel):
     )
     dataset_digests: Annotated[dict[str, Digest], Field(max_length=32)] | None = Field(
         default=None, description="Digest of each Dataset used."
+    )
+    dataset_licenses: Annotated[dict[str, ShortText], Field(max_length=32)] | None = Field(
+        default=None, description="Licences of the Datasets used whose sources name one."
     )
     datasets: Annotated[list[DatasetUse], Field(max_length=16)] | None = Field(
         default=None, description="What each Dataset contributed to an epoch, as counted by the finished run."

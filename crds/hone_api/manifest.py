@@ -10,8 +10,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 MANIFEST = "manifest.json"
-SIGNATURE, PROVENANCE = "model.sig", "provenance.json"
-ADDED = (PROVENANCE, SIGNATURE)
+SIGNATURE, PROVENANCE, BOM = "model.sig", "provenance.json", "model.cdx.json"
+DESCRIPTIONS = (PROVENANCE, BOM)
+"""Files that say where a model comes from: an in-toto statement, a CycloneDX bill of materials."""
+ADDED = (*DESCRIPTIONS, SIGNATURE)
 """Files that are added to a complete folder of a model: its manifest does not list them, its signature covers them."""
 MAX_BYTES = 8 * 2**20
 """Of a manifest.json: some 35,000 files. A longer one is not read: whoever can write the folder may have made it."""

@@ -57,6 +57,7 @@ class BaseModelLineage(ApiModel):
         default=None, description="Folder of its weights when the run read them, e.g. pvc://hone-store/base-models/…"
     )
     shape: ModelShape | None = Field(default=None, description="Sizes of the base model, for memory estimates.")
+    license: ShortText | None = Field(default=None, description="Licence that its card names.")
 
 
 class DatasetLineage(ApiModel):
@@ -67,6 +68,7 @@ class DatasetLineage(ApiModel):
     digest: Digest = Field(description="Digest of the materialized content.")
     rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rows per epoch, including repetitions.")
     tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens per epoch.")
+    license: ShortText | None = Field(default=None, description="Licence that its source names.")
 
 
 class JobLineage(ApiModel):

@@ -433,6 +433,12 @@ class VerifyPlan(PlanFields):
     artifacts: Annotated[list[ArtifactInput], Field(min_length=1)]
 
 
+BILL: Any = Field(
+    default=None,
+    description="CycloneDX bill of materials without the files; none: from an older operator, and none is written.",
+)
+
+
 class SignPlan(PlanFields):
     """Describe artifacts whose files were verified, and sign them."""
 
@@ -444,6 +450,7 @@ class SignPlan(PlanFields):
         description="Folder of a Secret with private-key.pem; none: somebody else signs, which is checked.",
     )
     provenance: dict[str, Any] = Field(description="Predicate of the in-toto statement, SLSA provenance 1.0.")
+    bom: dict[str, Any] | None = BILL
 
 
 class DeliverPlan(PlanFields):
@@ -458,6 +465,10 @@ class DeliverPlan(PlanFields):
     secret_path: PlanPath | None = Field(default=None, description="Folder where target.secretName is mounted.")
     labels: dict[str, str] = Field(default_factory=dict, description="Annotations of an image.")
     created: ShortText | None = Field(default=None, description="When training ended, RFC 3339, for an image.")
+    provenance: dict[str, Any] | None = Field(
+        default=None, description="The same predicate, for a statement that is attached to an image; none: none is."
+    )
+    bom: dict[str, Any] | None = BILL
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
     namespace: str | None = NAMESPACE
     limits: Limits = Field(default_factory=Limits)

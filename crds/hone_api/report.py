@@ -171,6 +171,7 @@ class FetchResult(ApiModel):
     )
     size_bytes: int = Field(default=0, ge=0, le=MAX_COUNT)
     shape: ModelShape | None = Field(default=None, description="Sizes of the model, for the estimate of memory.")
+    license: ShortText | None = Field(default=None, description="Licence that its card names.")
 
 
 class TasksResult(ApiModel):

@@ -119,9 +119,11 @@ class ResolvedJson(TypedDict, total=False):
     modelUri: str
     modelDigest: str
     modelShape: ModelShapeJson
+    modelLicense: str
     modelVersion: PinnedModelJson
     modelVersions: list[PinnedModelJson]
     datasetDigests: dict[str, str]
+    datasetLicenses: dict[str, str]
     datasets: list[DatasetUseJson]
     evaluationDatasets: list[str]
     evaluationTasks: StagedTasksJson

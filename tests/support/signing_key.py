@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,9 +24,11 @@ class Key:
         (folder / sign.KEY).write_bytes(text)
         self.public = private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
-    def sign(self, folder: Path, digest: str, *trusted: Key, **predicate: object) -> str:
+    def sign(
+        self, folder: Path, digest: str, *trusted: Key, bom: dict[str, Any] | None = None, **predicate: object
+    ) -> str:
         """As the Job does; returns the key's name."""
         pems = [key.public for key in trusted or (self,)]
         artifact = ArtifactInput(path=str(folder), digest=digest, trusted=pems)
-        plan = SignPlan(name="tutor-v3", artifacts=[artifact], key_path=str(self.folder), provenance=predicate)
+        plan = SignPlan(name="tutor-v3", artifacts=[artifact], key_path=str(self.folder), provenance=predicate, bom=bom)
         return sign.run(plan).key

@@ -5,15 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from hone_api import licences
 from hone_api.delivery import Delivery
 from hone_api.modelversion import Artifact, ModelVersionSpec
 from hone_api.plan import ArtifactInput, DeliverPlan
 from hone_operator.desired import names
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job_with_plan
+from hone_operator.desired.mlbom import bom, model_licences
 from hone_operator.desired.modelref import STANDALONE
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Mount, Work
+from hone_operator.desired.provenance import predicate
 
 COMPONENT = "deliver"
 ARTIFACT, TARGET = PurePosixPath("/artifact"), PurePosixPath("/target")
@@ -93,6 +96,7 @@ def deliver(
         secret_path=secret_path,
         labels=_labels(spec, parcel.artifact),
         created=spec.lineage.finished_at,
+        **_description(meta, spec, target),
         cluster_domain=platform.cluster_domain,
         namespace=meta["namespace"],
         limits=platform.limits,
@@ -102,6 +106,13 @@ def deliver(
     return job_with_plan(
         owner, JobName(names.deliver(meta["name"], meta["uid"], parcel.key, number), labels), work, platform
     )
+
+
+def _description(meta: Mapping[str, Any], spec: ModelVersionSpec, target: Delivery) -> dict[str, Any]:
+    """What is attached to an image. Elsewhere, both are among the files of a signed model."""
+    if not target.uri.startswith("oci://"):
+        return {}
+    return {"provenance": predicate(meta["name"], meta["namespace"], spec), "bom": bom(meta["name"], spec)}
 
 
 def _labels(spec: ModelVersionSpec, artifact: Artifact) -> dict[str, str]:
@@ -114,4 +125,8 @@ def _labels(spec: ModelVersionSpec, artifact: Artifact) -> dict[str, str]:
         "dev.hone.manifest": artifact.digest,
         "dev.hone.base": base.uri,
     }
+    named = model_licences(spec.lineage)
+    known = [identifier for name in named if (identifier := licences.spdx(name))]
+    if named and len(known) == len(named):  # the annotation is an SPDX expression
+        labels["org.opencontainers.image.licenses"] = " AND ".join(dict.fromkeys(known))
     return labels | ({"dev.hone.base.commit": base.commit} if base.commit else {})

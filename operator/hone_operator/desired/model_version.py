@@ -130,9 +130,10 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
                 model_version=plan.model_version,
                 location=run.resolved.model_uri,
                 shape=run.resolved.model_shape,
+                license=run.resolved.model_license,
             ),
             ancestors=run.ancestors,
-            datasets=_data(plan, run.result),
+            datasets=_data(plan, run.result, run.resolved.dataset_licenses or {}),
             job=JobLineage(
                 name=meta["name"],
                 uid=meta["uid"],
@@ -173,14 +174,15 @@ def _approval(result: TrainingResult) -> Approval:
     return Approval(state="Rejected", by=result.rejected.partition(":")[0][:253], comment=result.rejected)
 
 
-def _data(plan: TrainingPlan, result: TrainingResult) -> list[DatasetLineage]:
+def _data(plan: TrainingPlan, result: TrainingResult, licences: Mapping[str, str]) -> list[DatasetLineage]:
     """The Datasets, and what each contributed if the termination message had room for it."""
     used = {(use.name, use.split): use for use in result.datasets}
     lineages = []
     for data in plan.datasets:
         use = used.get((data.name, data.split))
         counts = {"rows": use.rows, "tokens": use.tokens} if use else {}
-        lineages.append(DatasetLineage(name=data.name, split=data.split, digest=data.digest, **counts))
+        licence = licences.get(data.name)
+        lineages.append(DatasetLineage(name=data.name, split=data.split, digest=data.digest, license=licence, **counts))
     return lineages
 
 

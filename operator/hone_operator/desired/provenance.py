@@ -52,7 +52,7 @@ def _dependencies(stage: Stage) -> list[dict[str, Any]]:
         {
             "name": f"{each.name}/{each.split}",
             "digest": {"sha256": each.digest.removeprefix("sha256:")},
-            "annotations": {k: v for k, v in (("rows", each.rows), ("tokens", each.tokens)) if v is not None},
+            "annotations": _known(rows=each.rows, tokens=each.tokens, license=each.license),
         }
         for each in stage.datasets
     ]
@@ -60,11 +60,17 @@ def _dependencies(stage: Stage) -> list[dict[str, Any]]:
     return [_base(stage.base_model), *rows, *image]
 
 
+def _known(**values: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _base(base: BaseModelLineage) -> dict[str, Any]:
     descriptor: dict[str, Any] = {"name": "base", "uri": base.uri}
     if base.commit:
         kind, _, digest = base.commit.rpartition(":")
         descriptor["digest"] = {kind or "gitCommit": digest}
+    if base.license:
+        descriptor["annotations"] = {"license": base.license}
     return descriptor
 
 

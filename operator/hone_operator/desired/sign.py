@@ -13,6 +13,7 @@ from hone_api.plan import ArtifactInput, SignPlan
 from hone_operator.desired import names
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job_with_plan
+from hone_operator.desired.mlbom import bom
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Mount, Work
 from hone_operator.desired.provenance import predicate
@@ -38,6 +39,7 @@ def sign(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platform
         artifacts=inputs,
         key_path=key_path,
         provenance=predicate(meta["name"], meta["namespace"], spec),
+        bom=bom(meta["name"], spec),
     )
     work = Work(component=COMPONENT, verb="sign", plan=plan, cpu=CPU, memory=MEMORY, mounts=tuple(mounts))
     labels = names.labels(COMPONENT, owner, **{names.TRY: str(number)})

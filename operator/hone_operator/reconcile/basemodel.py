@@ -50,6 +50,8 @@ class BaseModel:
     """ModelVersions that the method reads in addition to the base."""
     teacher: ModelShape | None = None
     """Sizes of the teacher among them, if known."""
+    license: str | None = None
+    """Licence of the base, if its card names one."""
 
 
 def base_model(draft: JobDraft, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
@@ -84,7 +86,9 @@ def _chained(draft: Draft, resolved: Found | Wait | Cause) -> BaseModel:
         return _not_found(draft, resolved)
     pin = resolved.model
     digest = pin.adapter_digest or pin.digest
-    model = BaseModel(True, digest, pin.uri, version=pin, shape=resolved.shape, ancestors=resolved.ancestors)
+    model = BaseModel(
+        True, digest, pin.uri, version=pin, shape=resolved.shape, ancestors=resolved.ancestors, license=resolved.license
+    )
     return _ready(draft, model)
 
 
@@ -145,4 +149,6 @@ def _fetched(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Pl
     if staged is None:
         return BaseModel()
     uri = f"pvc://{platform.store_claim}/{staged.path.strip('/')}"
-    return _ready(draft, BaseModel(True, staged.commit, uri, digest=staged.digest, shape=staged.shape))
+    return _ready(
+        draft, BaseModel(True, staged.commit, uri, digest=staged.digest, shape=staged.shape, license=staged.license)
+    )

@@ -97,6 +97,12 @@ def digests(spec: FineTuneJobSpec, datasets: Datasets) -> dict[str, str]:
     return {name: datasets[name]["status"]["digest"] for name, _, _ in used(spec)}
 
 
+def licences(spec: FineTuneJobSpec, datasets: Datasets) -> dict[str, str]:
+    """Those of the Datasets whose source names one."""
+    named = {name: (datasets[name]["status"].get("croissant") or {}).get("license") for name, _, _ in used(spec)}
+    return {name: licence for name, licence in named.items() if licence and isinstance(licence, str)}
+
+
 def are_pinned(spec: FineTuneJobSpec, resolved: Resolved) -> bool:
     """Whether a record of a run's inputs has a digest for all rows that the run uses."""
     named = {name for name, _, _ in used(spec)} | {

@@ -46,6 +46,8 @@ class Found:
     model: PinnedModel
     ancestors: list[Ancestor]
     shape: ModelShape | None
+    license: str | None = None
+    """Licence of the base model that the chain began with."""
 
 
 def cycle(job: Body, upstream: Upstream) -> list[str] | None:
@@ -130,7 +132,8 @@ def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Ca
         return Wait(
             Reason.WAITING_FOR_MODEL_VERSION, f"ModelVersion {name} is not Ready ({why.get('reason', 'not seen yet')})."
         )
-    return Found(pinned, modelref.ancestors(name, spec, pinned), spec.lineage.base_model.shape)
+    base_model = spec.lineage.base_model
+    return Found(pinned, modelref.ancestors(name, spec, pinned), base_model.shape, base_model.license)
 
 
 def _wrong_kind(name: str, spec: ModelVersionSpec, reward: bool) -> str | None:

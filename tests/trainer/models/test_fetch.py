@@ -91,6 +91,7 @@ def fetched(outcome: TerminationMessage) -> FetchResult:
 
 
 def test_only_data_is_staged_pinned_to_the_commit_with_a_manifest(fetch, model):
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
     result = fetched(fetch("hf://acme/tiny"))
     folder = fetch.store / result.path
     assert result.path == f"base-models/acme--tiny/{result.commit}"
@@ -101,6 +102,7 @@ def test_only_data_is_staged_pinned_to_the_commit_with_a_manifest(fetch, model):
     assert (folder / "tokenizer.json").read_bytes() == (model / "tokenizer.json").read_bytes()
     assert manifest.verify(folder, result.digest).size_bytes == result.size_bytes
     assert [path.name for path in folder.parent.iterdir()] == [result.commit]
+    assert result.license == "apache-2.0"
 
 
 def test_the_second_fetch_downloads_nothing(fetch):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import unquote
 
 from hone_api.dataset_status import Croissant
@@ -25,14 +24,13 @@ from hone_trainer.datasets.read import DataFile, named
 from hone_trainer.endpoints.http import Client, Mark, UnchangedError, checked
 from hone_trainer.errors import SourceError
 from hone_trainer.reporting.task import TaskProgress
-from hone_trainer.store import hub
+from hone_trainer.store import hub, hub_card
 from hone_trainer.store.deadline import Deadline
 
 _log = logging.getLogger(__name__)
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md")
 _MAX_FILES = 10_000
 _HASHED_AT_ONCE = 4
-_MAX_CARD_BYTES = 5 * 2**20
 # Files that describe a data set in a repository and hold no rows.
 _NOT_ROWS = {
     "dataset_infos.json",
@@ -91,7 +89,7 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fe
     snapshot = hub.look_up(repository)
     _compare(plan, snapshot.commit)
     names, pages = _choose_files(snapshot.files, plan.source.files, str(repository))
-    about = card(repository, snapshot, folder)
+    about = hub_card.front_matter(repository, snapshot, folder)
     if not plan.source.files:
         names = layout.choose(names, about, plan.source.config, plan.source.split, str(repository))
     if sum(snapshot.files[name] for name in names) > plan.limits.max_source_bytes:
@@ -118,20 +116,6 @@ def _download(repository: hub.Repository, snapshot: hub.Snapshot, names: list[st
     raise SourceError(
         FailureCode.CHECKSUM_MISMATCH, f"{repository}: {others[0]} is not the file that the hub lists, twice"
     )
-
-
-def card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> dict[str, Any]:
-    """The front matter of the repository's README.md; empty if it has none, or none that can be parsed."""
-    from huggingface_hub import metadata_load
-
-    if snapshot.files.get("README.md", _MAX_CARD_BYTES) >= _MAX_CARD_BYTES:
-        return {}
-    hub.download(repository, snapshot, ["README.md"], folder, resumable=True)
-    try:
-        return metadata_load(folder / "README.md") or {}
-    except Exception as error:  # a broken card is not a reason to fail: files are then chosen by name
-        _log.warning("the card of %s cannot be read: %s", repository, error)
-        return {}
 
 
 def _from_web(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:

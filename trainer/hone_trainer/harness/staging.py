@@ -32,7 +32,7 @@ from hone_trainer.harness import catalogue
 from hone_trainer.harness.catalogue import DataSet, RequestedTasks
 from hone_trainer.harness.tasks import DATA, INDEX
 from hone_trainer.reporting.task import TaskProgress
-from hone_trainer.store import folders, hub, manifest
+from hone_trainer.store import folders, hub, hub_card, manifest
 from hone_trainer.store.deadline import Deadline
 
 FOLDER = "evaluation-tasks"
@@ -151,7 +151,7 @@ def _choose(wanted: Sequence[RequestedTasks], token: str | None, deadline: Deadl
 
 def _card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> Mapping[str, Any]:
     folder.mkdir()
-    return sources.card(repository, snapshot, folder)
+    return hub_card.front_matter(repository, snapshot, folder)
 
 
 def _files(data: DataSet, repository: hub.Repository, snapshot: hub.Snapshot, card: Mapping[str, Any]) -> list[str]:

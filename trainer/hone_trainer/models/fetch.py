@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hone_api.failures import FailureCode
 from hone_api.plan import FetchPlan
@@ -16,7 +19,7 @@ from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.models import read_shape
 from hone_trainer.models.safe_config import make_safe
 from hone_trainer.reporting.task import TaskProgress
-from hone_trainer.store import folders, hub, manifest
+from hone_trainer.store import folders, hub, hub_card, manifest
 from hone_trainer.store.deadline import Deadline
 
 ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*")
@@ -54,13 +57,20 @@ def run(plan: FetchPlan) -> FetchResult:
         else:
             progress.say(f"fetching {repository.name} at {snapshot.commit[:12]}: {size / 2**20:.0f} MiB")
             _stage(repository, snapshot, names, target)
+        card = _card(repository, snapshot)
         return FetchResult(
             path=path,
             commit=snapshot.commit,
             digest=manifest.digest_of(target),
             size_bytes=manifest.size_of(target),
             shape=read_shape.shape(target),
+            license=hub_card.licence(card),
         )
+
+
+def _card(repository: hub.Repository, snapshot: hub.Snapshot) -> Mapping[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="hone-card-") as folder:
+        return hub_card.front_matter(repository, snapshot, Path(folder))
 
 
 def _choose_files(repository: hub.Repository, snapshot: hub.Snapshot) -> list[str]:

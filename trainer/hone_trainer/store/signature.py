@@ -16,7 +16,7 @@ from io import StringIO
 from pathlib import Path
 
 from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST, PROVENANCE, SIGNATURE
+from hone_api.manifest import DESCRIPTIONS, MANIFEST, SIGNATURE
 from hone_api.plan import ArtifactInput, ModelInput
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest
@@ -103,8 +103,9 @@ def _contents(root: Path, digest: str) -> dict[str, str]:
         raise StoreError(FailureCode.MANIFEST_MISMATCH, message)
     contents = {entry.path: entry.sha256 for entry in manifest.read_entries(root)}
     contents[MANIFEST] = digest.removeprefix("sha256:")
-    if os.path.lexists(root / PROVENANCE):
-        contents[PROVENANCE] = hashlib.sha256(_read(root / PROVENANCE)).hexdigest()
+    for name in DESCRIPTIONS:
+        if os.path.lexists(root / name):
+            contents[name] = hashlib.sha256(_read(root / name)).hexdigest()
     return contents
 
 

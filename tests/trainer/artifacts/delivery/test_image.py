@@ -19,6 +19,7 @@ from hone_dev import imageregistry, objectstore
 from hone_dev.threaded import served
 from hone_trainer.artifacts.delivery import deliver, image
 from hone_trainer.artifacts.delivery.original import Original
+from hone_trainer.artifacts.delivery.registry import INDEX_TYPE
 from hone_trainer.endpoints.http import resolve
 from hone_trainer.errors import TrainerError
 from hone_trainer.secrets import scrub
@@ -46,9 +47,9 @@ def repository(registry: imageregistry.ImageRegistry, tmp_path: Path) -> str:
     return f"{registry.host}/team/m{abs(hash(str(tmp_path)))}"
 
 
-def get(repository: str, path: str) -> requests.Response:
+def get(repository: str, path: str, accepted: str = "application/vnd.oci.image.manifest.v1+json") -> requests.Response:
     host, _, name = repository.partition("/")
-    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    accept = {"Accept": accepted}
     login = (imageregistry.USER, imageregistry.PASSWORD)
     return requests.get(f"http://{host}/v2/{name}/{path}", auth=login, headers=accept, timeout=60)
 
@@ -87,6 +88,52 @@ def test_it_is_pulled_by_digest_with_every_file_below_models(repository: str, mo
     assert tagged.json()["annotations"] == {"org.opencontainers.image.version": "3"}
     again = deliver.run(plan)
     assert (again.uploaded_bytes, again.digest) == (0, result.digest)
+
+
+BOM = {"bomFormat": "CycloneDX", "metadata": {"component": {"name": "tutor"}}}
+DESCRIBED = {"provenance": {"buildDefinition": {}}, "bom": BOM}
+
+
+def test_statement_and_bill_are_found_by_the_digest_of_the_image(repository: str, model: Model, keys: str) -> None:
+    """By the tag that clients look for where the registry has no referrers API."""
+    plan = model.plan(f"oci://{repository}", secretPath=keys, **DESCRIBED)
+    digest = deliver.run(plan).digest
+    assert deliver.run(plan).uploaded_bytes == 0, "again changes nothing"
+    assert get(repository, f"referrers/{digest}").status_code == 404
+    assert sorted(get(repository, "tags/list").json()["tags"]) == [digest.replace(":", "-"), "v3"]
+    index = get(repository, f"manifests/{digest.replace(':', '-')}", INDEX_TYPE)
+    assert index.headers["Content-Type"] == INDEX_TYPE
+    documents = {}
+    for entry in index.json()["manifests"]:
+        attached = get(repository, f"manifests/{entry['digest']}").json()
+        assert attached["subject"]["digest"] == digest
+        assert attached["artifactType"] == entry["artifactType"] == attached["layers"][0]["mediaType"]
+        documents[entry["artifactType"]] = get(repository, f"blobs/{attached['layers'][0]['digest']}").json()
+    statement, bill = documents["application/vnd.in-toto+json"], documents["application/vnd.cyclonedx+json"]
+    assert statement["subject"] == [{"name": repository, "digest": {"sha256": digest.removeprefix("sha256:")}}]
+    assert statement["predicate"] == {"buildDefinition": {}}
+    files = {part["name"] for part in bill["metadata"]["component"]["components"]}
+    assert files == {path for path in model.files()}
+
+
+def test_what_others_attached_stays(repository: str, model: Model, keys: str) -> None:
+    digest = deliver.run(model.plan(f"oci://{repository}", secretPath=keys)).digest
+    host, _, name = repository.partition("/")
+    of_others = json.loads(get(repository, f"manifests/{digest}").text)
+    entry = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1}
+    entry["size"] = len(json.dumps(of_others, sort_keys=True, separators=(",", ":")))
+    put = requests.put(
+        f"http://{host}/v2/{name}/manifests/{digest.replace(':', '-')}",
+        json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}),
+        auth=(imageregistry.USER, imageregistry.PASSWORD),
+        headers={"Content-Type": INDEX_TYPE},
+        timeout=60,
+    )
+    assert put.status_code == 201, put.text
+    deliver.run(model.plan(f"oci://{repository}", secretPath=keys, **DESCRIBED))
+    index = get(repository, f"manifests/{digest.replace(':', '-')}", INDEX_TYPE).json()
+    assert index["manifests"][0]["digest"] == digest
+    assert len(index["manifests"]) == 3
 
 
 def test_a_second_version_uploads_only_the_layers_that_differ(

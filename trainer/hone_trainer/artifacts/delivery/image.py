@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST, Entry
+from hone_api.manifest import BOM, MANIFEST, PROVENANCE, Entry
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
+from hone_trainer.artifacts import describe
+from hone_trainer.artifacts.delivery import attachments
 from hone_trainer.artifacts.delivery.login import login_of
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.artifacts.delivery.registry import MANIFEST_TYPE, ImageRepository
@@ -104,6 +106,7 @@ def deliver(
     for layer, descriptor in parts:
         sent += _upload(repository, descriptor, partial(_counted, layer, progress))
     _upload(repository, _descriptor(CONFIG_TYPE, config), lambda: iter((config,)))
+    attachments.attach(repository, _descriptor(MANIFEST_TYPE, text), _attached(plan, f"{host}/{name}", digest))
     if existing is None:
         repository.put_manifest(tag, text)
     stored = repository.manifest(tag)
@@ -112,6 +115,18 @@ def deliver(
     return DeliverResult(
         location=f"oci://{host}/{name}@{digest}", digest=digest, size_bytes=original.size_bytes, uploaded_bytes=sent
     )
+
+
+def _attached(plan: DeliverPlan, name: str, digest: str) -> list[attachments.Attachment]:
+    """The statement about the image, and the bill of materials of its model."""
+    documents = []
+    if plan.provenance is not None:
+        statement = describe.statement({name: digest.removeprefix("sha256:")}, plan.provenance)
+        documents.append(attachments.Attachment("application/vnd.in-toto+json", PROVENANCE, statement))
+    if plan.bom is not None:
+        bill = describe.bill(describe.digests(plan.artifact), plan.bom)
+        documents.append(attachments.Attachment("application/vnd.cyclonedx+json", BOM, bill))
+    return documents
 
 
 def _upload(repository: ImageRepository, descriptor: dict[str, object], content: Callable[[], Iterator[bytes]]) -> int:

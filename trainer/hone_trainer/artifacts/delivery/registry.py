@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import urllib3
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _TRIES = 4
 _PAUSE_SECONDS = 1.0
 _MAX_ANSWER = 4 * 2**20
@@ -97,18 +98,20 @@ class ImageRepository:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         return self._send("PUT", place, headers, content)
 
-    def manifest(self, reference: str) -> tuple[str, bytes] | None:
+    def manifest(self, reference: str, media_type: str = MANIFEST_TYPE) -> tuple[str, bytes] | None:
         """Digest and text of the manifest of a tag or digest; None: there is none."""
-        answer = self._ask("GET", f"manifests/{reference}", headers={"Accept": f"{MANIFEST_TYPE}, */*"})
+        answer = self._ask("GET", f"manifests/{reference}", headers={"Accept": f"{media_type}, */*"})
         if answer.status == 404:
             return None
         self._expect(answer, 200)
         return answer.headers.get("Docker-Content-Digest", ""), answer.body
 
-    def put_manifest(self, reference: str, text: bytes) -> None:
-        """Make an image visible under this tag."""
-        headers = {"Content-Type": MANIFEST_TYPE, "Content-Length": str(len(text))}
-        self._expect(self._ask("PUT", f"manifests/{reference}", headers, lambda: iter((text,))), 201)
+    def put_manifest(self, reference: str, text: bytes, media_type: str = MANIFEST_TYPE) -> Mapping[str, str]:
+        """Make an image or an index visible under this tag or digest. Returns the headers of the answer."""
+        headers = {"Content-Type": media_type, "Content-Length": str(len(text))}
+        answer = self._ask("PUT", f"manifests/{reference}", headers, lambda: iter((text,)))
+        self._expect(answer, 201)
+        return answer.headers
 
     def __str__(self) -> str:
         return f"oci://{self.host}/{self.name}"

@@ -1,0 +1,101 @@
+"""Documents about an image, attached to it (OCI 1.1): a registry lists them under the digest of the image.
+
+A registry without the referrers API, such as CNCF Distribution 2, gets the list as the tag `sha256-<digest>`, where
+clients look for it then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.failures import FailureCode
+from hone_trainer.artifacts.delivery.registry import INDEX_TYPE, MANIFEST_TYPE, ImageRepository
+from hone_trainer.errors import TrainerError
+
+EMPTY_TYPE, EMPTY = "application/vnd.oci.empty.v1+json", b"{}"
+_TITLE = "org.opencontainers.image.title"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A document: its media type, file name and text."""
+
+    media_type: str
+    name: str
+    text: bytes
+
+
+def attach(repository: ImageRepository, subject: Mapping[str, object], documents: Sequence[Attachment]) -> None:
+    """Attach the documents to the image; what is attached already stays.
+
+    Args:
+        subject: descriptor of the image's manifest, which need not be there yet.
+
+    Raises:
+        TrainerError: Destination…, DeliveryDamaged.
+    """
+    unlisted = []
+    for document in documents:
+        manifest = _manifest(subject, document)
+        for blob in (EMPTY, document.text):
+            if repository.size_of(_digest(blob)) != len(blob):
+                repository.upload(_digest(blob), len(blob), lambda blob=blob: iter((blob,)))  # type: ignore[misc]
+        answer = repository.put_manifest(_digest(manifest), manifest)
+        if not answer.get("OCI-Subject"):
+            described = _descriptor(MANIFEST_TYPE, manifest)
+            unlisted.append({**described, "artifactType": document.media_type, "annotations": {_TITLE: document.name}})
+    if unlisted:
+        _list(repository, str(subject["digest"]).replace(":", "-"), unlisted)
+
+
+def _manifest(subject: Mapping[str, object], document: Attachment) -> bytes:
+    layer = {**_descriptor(document.media_type, document.text), "annotations": {_TITLE: document.name}}
+    body = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": document.media_type,
+        "config": _descriptor(EMPTY_TYPE, EMPTY),
+        "layers": [layer],
+        "subject": dict(subject),
+        "annotations": {_TITLE: document.name},
+    }
+    return _encoded(body)
+
+
+def _list(repository: ImageRepository, tag: str, own: Sequence[Mapping[str, Any]]) -> None:
+    """Add to the list under the tag; entries of others, such as signatures, stay."""
+    before = repository.manifest(tag, INDEX_TYPE)
+    listed = _entries(before[1]) if before else []
+    known = {entry.get("digest") for entry in listed}
+    new = [entry for entry in own if entry["digest"] not in known]
+    if not new:
+        return
+    text = _encoded({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*listed, *new]})
+    repository.put_manifest(tag, text, INDEX_TYPE)
+    stored = repository.manifest(tag, INDEX_TYPE)
+    if stored is None or stored[1] != text:
+        raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{repository}:{tag} is not the index that was sent")
+
+
+def _entries(text: bytes) -> list[dict[str, Any]]:
+    try:
+        manifests = json.loads(text)["manifests"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [entry for entry in manifests if isinstance(entry, dict)] if isinstance(manifests, list) else []
+
+
+def _descriptor(media_type: str, content: bytes) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": _digest(content), "size": len(content)}
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _encoded(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
