@@ -183,6 +183,7 @@ IMMUTABLE = [
     "output",
     "tracking",
     "submittedBy",
+    "use",
 ]
 """Fields of spec that never change."""
 
@@ -236,6 +237,12 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
         default=None,
         description="User who submits the job, as `kubectl auth whoami` prints it; the API server refuses any other. "
         "The ModelVersion records it. Required where the platform separates training from approval.",
+    )
+    use: Literal["Commercial", "NonCommercial"] | None = Field(
+        default=None,
+        description="What the model is for. With Commercial, condition Advised names each base model and Dataset whose "
+        "licence forbids commercial use by its name, e.g. cc-by-nc-4.0; nothing is refused. Default: licences are not "
+        "compared.",
     )
     suspend: bool = Field(
         default=False, description="True stops the pods after a checkpoint; false resumes. Default false."

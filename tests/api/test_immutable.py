@@ -19,6 +19,7 @@ FULL: dict[str, Any] = {
     "deepspeed": {"zeroStage": 2},
     "deadline": "12h",
     "submittedBy": "ada",
+    "use": "Commercial",
     "tracking": [{"type": "MLflow"}],
     "pod": {"labels": {"team": "a"}},
     "scheduling": {
@@ -49,6 +50,7 @@ CHANGED: dict[str, Any] = {
     "output": {"merge": True},
     "tracking": [{"type": "WandB"}],
     "submittedBy": "grace",
+    "use": "NonCommercial",
 }
 BLOCKS = {
     "dapt": "DAPT",

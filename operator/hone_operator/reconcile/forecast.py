@@ -19,6 +19,7 @@ from hone_api.states import ConditionType, Reason
 from hone_api.status_json import MemoryJson
 from hone_operator.desired import memory
 from hone_operator.desired.training import processes_per_node, world_size
+from hone_operator.reconcile import licensing
 from hone_operator.reconcile.basemodel import BaseModel
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.inputs import Datasets
@@ -36,6 +37,7 @@ def look_ahead(draft: JobDraft, spec: FineTuneJobSpec, model: BaseModel, dataset
     resources."""
     packed = longest_sequence(spec, _longest(spec, model.shape, datasets)) if model.shape else None
     sentences = advise(spec, _rows(spec, datasets), _tokens(spec, datasets), packed)
+    sentences += licensing.advise(spec, model, datasets)
     cause = None
     if model.shape is not None and not (_holds_teacher(spec) and model.teacher is None):
         devices = memory.devices(spec)
