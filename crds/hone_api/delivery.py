@@ -16,20 +16,15 @@ _PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 _OCI = rf"oci://([^/?#]*@)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{{1,5}})?/{_PART}(/{_PART})*(:[A-Za-z0-9_][-A-Za-z0-9._]*)?"
 _S3 = rf"s3://[a-z0-9][-a-z0-9.]{{1,61}}[a-z0-9](/{_REST}*)?"
 _PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_REST}*)?"
-_TARGET = rf"^({_OCI}|{_S3}|{_PVC})$"
+_HUB = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*"
+_TARGET = rf"^({_OCI}|{_S3}|{_HUB}|{_PVC})$"
 _TARGET_MESSAGE = (
-    "a delivery goes to oci://registry/repository[:tag] with a repository in lower case, s3://bucket/path or "
-    "pvc://claim/path"
-)
-_HUB = r"^hf://"
-_HUB_MESSAGE = (
-    "delivery to hf:// is not supported yet: deliver to oci://, s3:// or pvc://, or run `hone download` and `hf upload`"
+    "a delivery goes to oci://registry/repository[:tag] with a repository in lower case, s3://bucket/path, "
+    "hf://owner/name without a revision, or pvc://claim/path"
 )
 
 
 def _checked_target(uri: str) -> str:
-    if re.search(_HUB, uri):
-        raise ValueError(_HUB_MESSAGE)
     if not re.search(_TARGET, uri):
         raise ValueError(_TARGET_MESSAGE)
     return uri
@@ -47,9 +42,8 @@ class Delivery(ApiModel):
     """A copy of the finished model elsewhere."""
 
     rules = (
-        Rule(f"!self.uri.matches(r'{_HUB}')", _HUB_MESSAGE, field_path=".uri"),
         Rule(
-            f"self.uri.matches(r'{_HUB}') || self.uri.matches(r'{_TARGET}')",
+            f"self.uri.matches(r'{_TARGET}')",
             _TARGET_MESSAGE,
             field_path=".uri",
         ),
@@ -67,13 +61,14 @@ class Delivery(ApiModel):
     )
 
     uri: Target = Field(
-        description="oci://registry/repository[:tag], s3://bucket/path or pvc://claim/path. Without a tag, the tag is "
-        "v<version>. In a bucket or on a volume, the files are in a folder <path>/<name of the ModelVersion>.",
+        description="oci://registry/repository[:tag], s3://bucket/path, hf://owner/name or pvc://claim/path. Without a "
+        "tag, the tag is v<version>, as it always is on a hub. In a bucket or on a volume, the files are in a folder "
+        "<path>/<name of the ModelVersion>.",
     )
     secret_name: Name | None = Field(
         default=None,
         description="Secret in this namespace; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, "
-        "AWS_SESSION_TOKEN for s3://; username and password, or .dockerconfigjson, for oci://.",
+        "AWS_SESSION_TOKEN for s3://; username and password, or .dockerconfigjson, for oci://; HF_TOKEN for hf://.",
     )
     s3: S3 | None = Field(default=None, description="Endpoint and region of s3://; default: AWS.")
     form: ArtifactForm | None = Field(

@@ -18,6 +18,7 @@ PLACES = frozenset(
     {
         "release",
         "modelPath",
+        "modelLicense",
         "modelAdapter",
         "models",
         "workPath",

@@ -25,6 +25,13 @@ _OTHER_NAMES = {
     "pddl": "PDDL-1.0",
 }
 """Names of the Hugging Face Hub that are not SPDX identifiers."""
+_OF_THE_HUB = """
+    apple-amlr apple-ascl bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd cc
+    creativeml-openrail-m deepfloyd-if-license fair-noncommercial-research-license gemma gfdl gpl grok2-community
+    h-research intel-research lgpl lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 open-mdw openrail
+    openrail++ unknown
+"""
+"""What else the Hugging Face Hub takes as `license` of a card."""
 _PAGE = re.compile(
     r"^https?://(?:www\.)?([^/\s]+)/(?:.*?/)?licenses?/([^\s?#]+?)/?(?:\.html|\.txt|/legalcode.*)?$", re.I
 )
@@ -41,6 +48,19 @@ def spdx(name: str) -> str | None:
     """SPDX identifier of one of `names`; None: SPDX has none, or it is not among the usual ones."""
     key = name.lower()
     return _OTHER_NAMES.get(key) or _SPDX.get(key)
+
+
+def front_matter(text: str | None) -> dict[str, str]:
+    """The fields of a model card of the hub for a licence: `license`, and `license_name` where the hub has none."""
+    short = names(text)
+    if not short:
+        return {}
+    one = {identifier.lower(): name for name, identifier in _OTHER_NAMES.items()}.get(
+        short[0].lower(), short[0].lower()
+    )
+    if len(short) == 1 and one in {*_SPDX, *_OTHER_NAMES, *_OF_THE_HUB.split()}:
+        return {"license": one}
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.+]+", "-", "-".join(short).lower()).strip("-")}
 
 
 def forbids_commercial_use(name: str) -> bool:

@@ -321,6 +321,7 @@ class TrainingPlan(PlanBlocks, _Attempt):
     model_path: PlanPath = Field(description="Folder of the base model: config, tokenizer, safetensors.")
     model_uri: str = Field(description="Where the base came from, for lineage and the model card.")
     model_commit: str | None = None
+    model_license: ShortText | None = Field(default=None, description="Licence of the base, for the model card.")
     model_digest: Digest | None = Field(
         default=None, description="SHA-256 of manifest.json in model_path; none: not checked."
     )

@@ -63,3 +63,19 @@ def test_every_identifier_is_one_of_spdx() -> None:
     schema = Path(cyclonedx.schema.__file__).with_name("_res") / "spdx.SNAPSHOT.schema.json"
     known = set(json.loads(schema.read_text())["enum"])
     assert {*licences._SPDX.values(), *licences._OTHER_NAMES.values()} - known == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        (None, {}),
+        ("apache-2.0", {"license": "apache-2.0"}),
+        ("https://spdx.org/licenses/GPL-3.0-only.html", {"license": "gpl-3.0"}),
+        ("llama3.1", {"license": "llama3.1"}),
+        ("qwen-research", {"license": "other", "license_name": "qwen-research"}),
+        ("mit, cc-by-4.0", {"license": "other", "license_name": "mit-cc-by-4.0"}),
+        ('x"\n---\nevil: 1', {"license": "other", "license_name": "x-evil-1"}),
+    ],
+)
+def test_what_the_card_of_a_model_says(text: str | None, fields: dict[str, str]) -> None:
+    assert licences.front_matter(text) == fields

@@ -343,7 +343,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         for uri, more, field, words in (
             ("oci://user:pw@registry/x", {}, ".uri", NO_CREDENTIALS),
             ("pvc://claim/a/../b", {}, ".uri", NO_DOTS),
-            ("hf://owner/name", {}, ".uri", "not supported yet: deliver to oci://"),
+            ("hf://owner/name@v1", {}, ".uri", "hf://owner/name without a revision"),
             ("oci://registry/Upper", {}, ".uri", "a repository in lower case"),
             ("oci://registry/x@sha256:" + "0" * 64, {}, ".uri", "a repository in lower case"),
             ("https://host/x", {}, ".uri", "a delivery goes to"),
@@ -471,7 +471,8 @@ def test_all_errors_are_told_at_once(api: Any, manifest: Any) -> None:
     [
         ([{"uri": "oci://registry:5000/x"}, {"uri": "s3://bucket/x", "when": "Ready"}], ""),
         ([{"uri": "oci://registry:5000/x:v1"}], "each version gets the tag v<version>"),
-        ([{"uri": "hf://owner/name"}], "not supported yet: deliver to oci://"),
+        ([{"uri": "hf://owner/name"}], ""),
+        ([{"uri": "hf://owner/name@v1"}], "hf://owner/name without a revision"),
         ([{"uri": "s3://bucket/x"}] * 2, "names a uri twice"),
         ([{"uri": "s3://bucket/x", "when": "Never"}], "Unsupported value"),
     ],

@@ -237,6 +237,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "verify": model_verify,
     "sign": model_signature,
     "deliver-image": lambda: model_delivery(uri="oci://registry.example/team/m", secretName="hone-registry"),
+    "deliver-hub": lambda: model_delivery(uri="hf://team/m", secretName="hone-hub"),
     "deliver-volume": lambda: model_delivery(uri="pvc://serving/team", form="Adapter"),
     "sweep": swept,
     "store": lambda: [claim("team", PLATFORM)],

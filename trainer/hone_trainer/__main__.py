@@ -77,7 +77,7 @@ examples:
   python -m hone_trainer evaluate out/adapter --data rows.jsonl   the numbers of a finished run again
   python -m hone_trainer export work/checkpoints/step-000400 --output out   a checkpoint as a model, later
   python -m hone_trainer verify artifacts.json            every file against its manifest
-  python -m hone_trainer deliver delivery.json            an artifact to oci://, s3:// or a volume
+  python -m hone_trainer deliver delivery.json            an artifact to oci://, s3://, hf:// or a volume
 
 exit codes: 0 done, 65 data, 70 diverged, 74 input/output, 75 saved and interrupted, 78 configuration, 1 other.
 A plan is one JSON file; hone_api.plan describes it. Relative paths in it are relative to its folder.

@@ -1,8 +1,9 @@
-"""The routes of the Hugging Face Hub that huggingface_hub 2.4 uses to read repositories."""
+"""The routes of the Hugging Face Hub that huggingface_hub 2.4 uses to read and write repositories."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,14 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from huggingface_hub import metadata_load
 
+from hone_dev.hub import pushing
 from hone_dev.hub.repository import DEFAULT, Commit, Repository, find
 from hone_dev.threaded import served
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ROOT = web.AppKey("root", Path)
 ETAG = web.RequestKey("etag", str)
+WRITERS = web.AppKey("writers", frozenset[str])
 
 
 class HubError(Exception):
@@ -29,14 +32,15 @@ class HubError(Exception):
         )
 
 
-def application(root: Path, drip: str | None = None) -> web.Application:
+def application(root: Path, drip: str | None = None, writers: frozenset[str] = frozenset()) -> web.Application:
     """The hub that serves the repositories below `root`.
 
     Args:
         drip: answers whose path contains this are sent byte by byte, without the last byte.
+        writers: tokens that may push.
     """
-    app = web.Application(middlewares=[_errors, *([_dripping(drip)] if drip else [])])
-    app[ROOT] = root
+    app = web.Application(client_max_size=2**30, middlewares=[_errors, *([_dripping(drip)] if drip else [])])
+    app[ROOT], app[WRITERS] = root, writers
     app.on_response_prepare.append(_set_etag)
     api = "/api/{kind:models|datasets}/{owner}/{name}"
     app.router.add_get(api, _info)
@@ -50,6 +54,14 @@ def application(root: Path, drip: str | None = None) -> web.Application:
     app.router.add_get("/{kind:datasets}/{owner}/{name}/resolve/{revision}/{path:.+}", _resolve)
     app.router.add_get("/{owner}/{name}/resolve/{revision}/{path:.+}", _resolve)
     app.router.add_get("/healthz", _healthz)
+    app.router.add_post("/api/repos/create", _create)
+    app.router.add_post("/api/validate-yaml", _validate_card)
+    models = "/api/{kind:models}/{owner}/{name}"
+    app.router.add_post(models + "/preupload/{revision}", _preupload)
+    app.router.add_post("/{owner}/{name}.git/info/lfs/objects/batch", _lfs_batch)
+    app.router.add_put("/lfs/{owner}/{name}/{oid:[0-9a-f]{64}}", _lfs_object)
+    app.router.add_post(models + "/commit/{revision}", _make_commit)
+    app.router.add_post(models + "/tag/{revision}", _tag)
     return app
 
 
@@ -194,12 +206,85 @@ async def _resolve(request: web.Request) -> web.StreamResponse:
     return web.FileResponse(file.local, headers=headers)
 
 
+def _require_writer(request: web.Request) -> str:
+    if not (token := _token(request)):
+        raise HubError(401, "Unauthorized", "Invalid username or password.")
+    if token not in request.app[WRITERS]:
+        raise HubError(403, "Forbidden", "You don't have the rights to write here")
+    return token
+
+
+async def _create(request: web.Request) -> web.Response:
+    token, asked = _require_writer(request), await request.json()
+    name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+    if asked.get("type", "model") != "model" or not pushing.HUB_ID.fullmatch(name):
+        raise HubError(400, "BadRequest", f"cannot create {name}")
+    made = pushing.create(request.app[ROOT], name, asked.get("visibility") == "private", token)
+    body = {"url": f"{request.url.origin()}/{name}", "name": name, "id": name}
+    return web.json_response(body, status=200 if made else 409)
+
+
+async def _validate_card(request: web.Request) -> web.Response:
+    problems = pushing.problems_of_card((await request.json())["content"])
+    errors = [{"message": problem} for problem in problems]
+    return web.json_response({"errors": errors, "warnings": []}, status=400 if errors else 200)
+
+
+async def _preupload(request: web.Request) -> web.Response:
+    _require_writer(request)
+    commit = await _commit(request, _repository(request))
+    files = []
+    for asked in (await request.json())["files"]:
+        there = commit.file(asked["path"])
+        mode = pushing.upload_mode(asked["path"], asked["size"])
+        files.append({"path": asked["path"], "uploadMode": mode, "shouldIgnore": False, "oid": there and there.etag})
+    return web.json_response({"files": files})
+
+
+async def _lfs_batch(request: web.Request) -> web.Response:
+    _require_writer(request)
+    repository = _repository(request)
+    asked = json.loads(await request.read())["objects"]
+    url = f"{request.url.origin()}/lfs/{repository.id}"
+    return web.json_response(pushing.batch(pushing.Objects(request.app[ROOT]), asked, url))
+
+
+async def _lfs_object(request: web.Request) -> web.Response:
+    """As the signed URL of a bucket: who has it may write what has this SHA-256."""
+    kept = await pushing.Objects(request.app[ROOT]).receive(request.match_info["oid"], request.content)
+    return web.Response(status=200 if kept else 400)
+
+
+async def _make_commit(request: web.Request) -> web.Response:
+    _require_writer(request)
+    repository = _repository(request)
+    if request.match_info["revision"] != DEFAULT:
+        raise HubError(404, "RevisionNotFound", "only main takes commits")
+    lines = await pushing.lines_of(request)
+    try:
+        made = await asyncio.to_thread(pushing.commit, repository, pushing.Objects(request.app[ROOT]), lines)
+    except pushing.RefusedCommitError as error:
+        raise HubError(error.status, "Refused", error.message) from None
+    url = f"{request.url.origin()}/{repository.id}/commit/{made.sha}"
+    return web.json_response({"success": True, "commitOid": made.sha, "commitUrl": url, "hookOutput": ""})
+
+
+async def _tag(request: web.Request) -> web.Response:
+    _require_writer(request)
+    repository = _repository(request)
+    commit = await _commit(request, repository)
+    status = await asyncio.to_thread(pushing.tag, repository, (await request.json())["tag"], commit.sha)
+    return web.json_response({}, status=status)
+
+
 async def _healthz(request: web.Request) -> web.Response:
     return web.Response(text="ok")
 
 
 @contextmanager
-def serve(root: Path, host: str = "127.0.0.1", port: int = 0, drip: str | None = None) -> Iterator[str]:
+def serve(
+    root: Path, host: str = "127.0.0.1", port: int = 0, drip: str | None = None, writers: frozenset[str] = frozenset()
+) -> Iterator[str]:
     """Serve `root` from a thread of this process; yields the URL for HF_ENDPOINT. Port 0 takes a free one."""
-    with served(application(root, drip), host, port) as url:
+    with served(application(root, drip, writers), host, port) as url:
         yield url

@@ -10,7 +10,7 @@ from hone_api.delivery import Delivery
 from hone_api.modelversion import Artifact, ModelVersionSpec
 from hone_api.plan import ArtifactInput, DeliverPlan
 from hone_operator.desired import names
-from hone_operator.desired.hub import secret_mounts
+from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.mlbom import bom, model_licences
 from hone_operator.desired.modelref import STANDALONE
@@ -101,7 +101,8 @@ def deliver(
         namespace=meta["namespace"],
         limits=platform.limits,
     )
-    work = Work(component=COMPONENT, verb="deliver", plan=plan, cpu=CPU, memory=MEMORY, mounts=tuple(mounts))
+    env = hub_environment(platform) if target.uri.startswith("hf://") else {}
+    work = Work(component=COMPONENT, verb="deliver", plan=plan, cpu=CPU, memory=MEMORY, mounts=tuple(mounts), env=env)
     labels = names.labels(COMPONENT, owner, **{names.TRY: str(number), names.CONTENT: parcel.key})
     return job_with_plan(
         owner, JobName(names.deliver(meta["name"], meta["uid"], parcel.key, number), labels), work, platform

@@ -176,12 +176,14 @@ def _model(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> dic
             "model_path": str(_model_path(spec, resolved)),
             "model_uri": spec.model.uri or "",
             "model_commit": resolved.model_commit,
+            "model_license": resolved.model_license,
             "model_digest": resolved.model_digest,
         }
     return {
         "model_path": str(modelref.Place.of(version.uri, platform).path),
         "model_uri": version.adapter_uri or version.uri,
         "model_commit": resolved.model_commit,
+        "model_license": resolved.model_license,
         "model_digest": version.digest,
         "model_version": version.name,
         "model_trusted": modelref.trusted(version, platform),

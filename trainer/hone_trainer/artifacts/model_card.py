@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
+from hone_api import licences
 from hone_api.delivery import ArtifactForm
 from hone_api.modelversion import AnsweredPrompt, Ending, EvaluationNumber
 from hone_api.plan import TrainingPlan
@@ -23,6 +24,13 @@ LIBRARIES: dict[ArtifactForm, str] = {
     "GGUF": "gguf",
 }
 """The library that loads each form, as the hub names it."""
+RELATIONS: dict[ArtifactForm, str] = {
+    "Adapter": "adapter",
+    "Merged": "finetune",
+    "Full": "finetune",
+    "GGUF": "quantized",
+}
+"""How each form comes from its base, as the hub names it."""
 PURPOSES = {"Retention": " (to be kept)", "Harness": " (lm-evaluation-harness)"}
 
 ENDINGS: dict[Ending | None, str] = {None: "", "Repeats": " (loops)", "Cut": " (cut at the token limit)"}
@@ -46,8 +54,7 @@ def render(
     notes: Sequence[str] = (),
 ) -> str:
     """The text of README.md for the artifact `form`."""
-    base = base_name(plan.model_uri)
-    front = ["---", f"base_model: {json.dumps(base)}"]
+    front = ["---", *(f"{key}: {json.dumps(value)}" for key, value in _hub_fields(plan, form).items())]
     front.append(f"library_name: {LIBRARIES[form]}")
     front += [f"pipeline_tag: {task}", "tags:", "- hone", f"- {plan.method.lower()}"]
     front += ["- lora"] if form == "Adapter" else []
@@ -71,6 +78,14 @@ def render(
         *notes,
     ]
     return "\n".join(front) + "\n\n" + "\n\n".join(body) + "\n"
+
+
+def _hub_fields(plan: TrainingPlan, form: ArtifactForm) -> dict[str, str]:
+    """What the hub wants to know of where a model comes from; it refuses a base that is none of its repositories."""
+    fields = licences.front_matter(plan.model_license)
+    if plan.model_uri.startswith("hf://"):
+        fields |= {"base_model": base_name(plan.model_uri), "base_model_relation": RELATIONS[form]}
+    return fields
 
 
 def _numbers(numbers: Sequence[EvaluationNumber]) -> str:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
-
 from hone_api.failures import FailureCode
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
-from hone_trainer.artifacts.delivery import bucket, image, volume
+from hone_trainer.artifacts.delivery import bucket, hub_repository, image, volume
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.endpoints.http import Resolver, resolve
 from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.reporting.task import TaskProgress
+from hone_trainer.store.deadline import Deadline
 from hone_trainer.store.hub import SLOWEST
 
 _OF_DESTINATION = {
     FailureCode.SOURCE_UNREACHABLE: FailureCode.DESTINATION_UNREACHABLE,
     FailureCode.SOURCE_REFUSED: FailureCode.DESTINATION_REFUSED,
     FailureCode.SOURCE_NOT_FOUND: FailureCode.DESTINATION_DENIED,
+    FailureCode.GATED_MODEL_ACCESS_DENIED: FailureCode.DESTINATION_DENIED,
 }
 """The same rules of addresses, applied to where bytes go."""
 
@@ -30,7 +30,8 @@ def run(plan: DeliverPlan, resolver: Resolver = resolve) -> DeliverResult:
             SecretNotFound or SecretKeyNotFound.
     """
     original = Original.of(plan.artifact.path, plan.artifact.digest, plan.artifact.trusted)
-    until = time.monotonic() + max(plan.limits.timeout_seconds, original.size_bytes / SLOWEST)
+    deadline = Deadline.after(max(plan.limits.timeout_seconds, original.size_bytes / SLOWEST))
+    until = deadline.until
     with TaskProgress(f"deliver {plan.name} to {plan.target.uri}") as progress:
         try:
             scheme = plan.target.uri.partition("://")[0]
@@ -38,6 +39,8 @@ def run(plan: DeliverPlan, resolver: Resolver = resolve) -> DeliverResult:
                 result = volume.deliver(plan, original, progress.add_bytes)
             elif scheme == "s3":
                 result = bucket.deliver(plan, original, progress.add_bytes, until, resolver)
+            elif scheme == "hf":
+                result = hub_repository.deliver(plan, original, progress.add_bytes, deadline)
             else:
                 result = image.deliver(plan, original, progress.add_bytes, until, resolver)
         except SourceError as error:

@@ -1,0 +1,225 @@
+"""hf:// targets: one commit on main of a repository of the hub, then the tag of the version.
+
+Large files are uploaded before the commit, under their SHA-256; what a killed upload left there is used again. The
+commit is atomic, and the tag comes last, after the hashes that the hub lists were compared with the original's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
+
+from hone_api.failures import FailureCode
+from hone_api.manifest import MANIFEST, Entry
+from hone_api.plan import DeliverPlan
+from hone_api.report import DeliverResult
+from hone_trainer.artifacts.delivery.original import Original
+from hone_trainer.errors import SourceError, TrainerError
+from hone_trainer.store import hub
+from hone_trainer.store.deadline import Deadline, LateError
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+BRANCH = "main"
+_OWN = ".gitattributes"
+"""File that the hub itself adds to a new repository."""
+_FULL = (413, 507)
+_AGAIN = (408, 409, 412, 429)
+"""Answers of a hub that is busy, and of one that somebody else writes to at the same time."""
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The hashes by which the hub lists a file: SHA-256 of large ones, git's of others."""
+
+    entry: Entry
+    git: str
+
+    def is_listed(self, digest: str | None) -> bool:
+        return digest in (self.entry.sha256, self.git)
+
+
+def deliver(
+    plan: DeliverPlan, original: Original, progress: Callable[[int], None], deadline: Deadline
+) -> DeliverResult:
+    """Commit the folder to hf://owner/name, and tag the commit v<version>. A new repository is private.
+
+    Raises:
+        TrainerError: Destination…, DeliveryDamaged, SecretNotFound, SecretKeyNotFound.
+        StoreError: ManifestMismatch, of the original.
+    """
+    token = hub.token_of(plan.secret_path)
+    repository = hub.Repository.parse(plan.target.uri, "model", token, deadline)
+    tag, contents = f"v{plan.version}", {content.entry.path: content for content in _contents(original)}
+    _use_plain_uploads()
+    with _translated(repository):
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token or False)
+        tagged = _listed(replace(repository, revision=tag))
+        if tagged is not None and (other := _differences(contents, tagged)):
+            message = f"{repository.name} has a tag {tag} with other content: {other[0]}"
+            raise TrainerError(FailureCode.DESTINATION_OCCUPIED, message)
+        sent = 0
+        if tagged is None:
+            sent = _commit(api, repository, original, contents, progress, tag)
+        stored = _listed(replace(repository, revision=tag))
+    if stored is None or (other := _differences(contents, stored)):
+        words = f"{repository.name}, tag {tag}: not what was sent" + (f": {other[0]}" if stored else "")
+        raise TrainerError(FailureCode.DELIVERY_DAMAGED, words)
+    return DeliverResult(
+        location=f"hf://{repository.name}@{tag}",
+        digest=original.digest,
+        size_bytes=original.size_bytes,
+        uploaded_bytes=sent,
+    )
+
+
+def _commit(
+    api: HfApi,
+    repository: hub.Repository,
+    original: Original,
+    contents: Mapping[str, _Content],
+    progress: Callable[[int], None],
+    tag: str,
+) -> int:
+    """Make main the folder unless it is, and tag it. Returns the bytes sent."""
+    from huggingface_hub import CommitOperationDelete
+
+    main = _listed(repository)
+    if main is None:
+        repository.deadline.run([lambda: api.create_repo(repository.name, private=True, exist_ok=True)])
+        main = _listed(repository)
+    before = main.digests if main else {}
+    foreign = sorted(set(before) - {_OWN})
+    if foreign and MANIFEST not in before:
+        message = f"{repository.name} has files that Hone did not deliver, e.g. {foreign[0]}: name another repository"
+        raise TrainerError(FailureCode.DESTINATION_OCCUPIED, message)
+    new = [content for path, content in contents.items() if not content.is_listed(before.get(path))]
+    counter = _Counter(progress)
+    additions = [_addition(original, content.entry, counter) for content in new]
+    gone = [CommitOperationDelete(path) for path in foreign if path not in contents]
+    if additions or gone:
+        call = partial(
+            api.create_commit,
+            repository.name,
+            [*additions, *gone],
+            commit_message=f"Deliver {tag}",
+            revision=BRANCH,
+            parent_commit=main.commit if main else None,
+        )
+        repository.deadline.run([call])
+    head = _listed(repository)
+    if head is None or (other := _differences(contents, head)):
+        words = "it is gone" if head is None else other[0]
+        raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{repository}: not what was sent: {words}")
+    repository.deadline.run([partial(api.create_tag, repository.name, tag=tag, revision=head.commit)])
+    small = [content.entry for content in new if head.digests[content.entry.path] == content.git]
+    return counter.sent + sum(entry.size for entry in small if entry.path != MANIFEST)
+
+
+class _Counter:
+    """The large files that were uploaded; small ones travel in the commit."""
+
+    def __init__(self, progress: Callable[[int], None]) -> None:
+        self.progress, self.sent = progress, 0
+        self.paths: set[str] = set()
+
+
+def _addition(original: Original, entry: Entry, counter: _Counter) -> CommitOperationAdd:
+    from huggingface_hub import CommitOperationAdd
+
+    class CountedAddition(CommitOperationAdd):
+        @contextmanager
+        def as_file(self, with_tqdm: bool = False) -> Iterator[BinaryIO]:
+            """The library asks for a progress bar when it sends a large file, and then only."""
+            with super().as_file(with_tqdm) as file:
+                yield file
+            if with_tqdm and entry.path not in counter.paths:
+                counter.paths.add(entry.path)
+                counter.sent += entry.size
+                counter.progress(entry.size)
+
+    return CountedAddition(entry.path, str(original.folder / entry.path))
+
+
+def _contents(original: Original) -> Iterator[_Content]:
+    """Hashes of all files, each compared with the manifest while it is read."""
+    for entry in original.files:
+        hasher = _git(entry.size)
+        for piece in original.read(entry):
+            hasher.update(piece)
+        yield _Content(entry, hasher.hexdigest())
+    text = original.manifest_bytes
+    hasher = _git(len(text))
+    hasher.update(text)
+    own = Entry(path=MANIFEST, size=len(text), sha256=original.digest.removeprefix("sha256:"))
+    yield _Content(own, hasher.hexdigest())
+
+
+def _git(size: int) -> hashlib._Hash:
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
+def _listed(repository: hub.Repository) -> hub.Snapshot | None:
+    """What the hub has at the revision; None: no such repository or revision."""
+    try:
+        return hub.look_up(repository)
+    except SourceError as error:
+        if error.code in (FailureCode.MODEL_NOT_FOUND, FailureCode.REVISION_NOT_FOUND):
+            return None
+        raise
+
+
+def _differences(contents: Mapping[str, _Content], listed: hub.Snapshot) -> list[str]:
+    """Paths that the hub lacks, has in addition, or has with other content."""
+    paths = sorted({*contents, *listed.digests} - ({_OWN} - set(contents)))
+    return [path for path in paths if path not in contents or not contents[path].is_listed(listed.digests.get(path))]
+
+
+def _use_plain_uploads() -> None:
+    """Git LFS by HTTP: it names files by the SHA-256 that we compare, and mirrors without Xet storage take it."""
+    hub.go_online()
+    os.environ["HF_HUB_DISABLE_XET"] = "1"
+    from huggingface_hub import constants
+
+    constants.HF_HUB_DISABLE_XET = True  # of a library that was imported before
+
+
+@contextmanager
+def _translated(repository: hub.Repository) -> Iterator[None]:
+    """Turn errors of huggingface_hub while it writes into TrainerErrors."""
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except LateError as error:
+        raise TrainerError(FailureCode.DESTINATION_UNREACHABLE, f"{repository}: {error}") from None
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        raise TrainerError(_code(status), f"{repository}: {_first_line(error)}") from None
+    except ValueError as error:  # of the library: an answer that it cannot use, or a card that the hub refuses
+        raise TrainerError(FailureCode.DESTINATION_REFUSED, f"{repository}: {str(error)[:400]}") from None
+    except (httpx2.HTTPError, ConnectionError) as error:
+        raise TrainerError(FailureCode.DESTINATION_UNREACHABLE, f"{repository}: {_first_line(error)}") from None
+
+
+def _code(status: int) -> FailureCode:
+    if status in (401, 403, 404):
+        return FailureCode.DESTINATION_DENIED
+    if status in _FULL:
+        return FailureCode.DESTINATION_FULL
+    if 400 <= status < 500 and status not in _AGAIN:
+        return FailureCode.DESTINATION_REFUSED
+    return FailureCode.DESTINATION_UNREACHABLE
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
