@@ -23,6 +23,7 @@ from hone_operator.keys import public_key_fingerprint
 from hone_operator.leadership import Fence, Leadership
 from hone_operator.metrics import Metrics
 from hone_operator.networkpatrol import NetworkPatrol
+from hone_operator.notifier import Notifier
 from hone_operator.optin import OptedInNamespaces
 from hone_operator.progress.backing import ClusterBacking
 from hone_operator.progress.refusals import RefusalCounter
@@ -30,6 +31,7 @@ from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
 from hone_operator.routing import Key
 from hone_operator.unreadable import Unreadable
+from hone_operator.webhook import Webhook
 from hone_operator.workqueue import WorkQueue
 
 log = logging.getLogger("hone_operator")
@@ -109,6 +111,11 @@ def _defaults(pods: settings.PodsSettings) -> PodDefaults:
     )
 
 
+def _notifier(config: settings.Settings, cluster: Cluster, cache: Cache) -> Notifier | None:
+    asked = config.webhook
+    return Notifier(cluster, cache, Webhook(str(asked.url), asked.key_file)) if asked.url else None
+
+
 async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     """Run the operator until `stop` is set or a part of it fails."""
     async with contextlib.AsyncExitStack() as stack:
@@ -140,7 +147,15 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         refusals = RefusalCounter()
         ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports, refusals))
         opt_in = OptedInNamespaces(cluster, config)
-        controllers = Controllers(cluster, cache, platform(config, ca), reports, opt_in=opt_in, unreadable=unreadable)
+        controllers = Controllers(
+            cluster,
+            cache,
+            platform(config, ca),
+            reports,
+            opt_in=opt_in,
+            notifier=_notifier(config, cluster, cache),
+            unreadable=unreadable,
+        )
         metrics = Metrics(cache, reports, lambda: queue.depth, controllers.stored)
         metrics.registry.register(refusals)
         controllers.on_done, queue.on_failure = metrics.reconciled, metrics.failed

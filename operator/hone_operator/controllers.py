@@ -26,6 +26,7 @@ from hone_operator.desired.shared import Shared
 from hone_operator.existence import Existence
 from hone_operator.handover import Handover
 from hone_operator.networkpatrol import NetworkedJob
+from hone_operator.notifier import Notifier
 from hone_operator.observe.children import Children
 from hone_operator.observe.dataset import DatasetReader
 from hone_operator.observe.finetunejob import FineTuneJobReader, Reports
@@ -41,7 +42,7 @@ from hone_operator.reconcile.notreconciled import internal_error
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import JobDraft
 from hone_operator.reconcile.terminal import recorded
-from hone_operator.routing import CONTENTS, SERVED, Key
+from hone_operator.routing import CONTENTS, NOTICES, SERVED, Key, notices_of
 from hone_operator.stores import StoreReader
 from hone_operator.sweeping import Claims, Stored, Sweeper, note_gone
 from hone_operator.unreadable import UNREADABLE, Unreadable
@@ -76,6 +77,8 @@ class Controllers:
     """The queue's."""
     opt_in: OptedInNamespaces | None = None
     """None: every namespace is served."""
+    notifier: Notifier | None = None
+    """None: nobody is told by CloudEvents."""
     unreadable: Unreadable = field(default_factory=Unreadable)
     stored: Stored = field(default_factory=dict)
     """Bytes of every namespace's store, as last measured."""
@@ -153,7 +156,11 @@ class Controllers:
             return await self._look_after_contents(key.namespace)
         if key.kind == SERVED:
             await Handover(self.cluster, self.cache).process(key.namespace)
+            if self.notifier:
+                self.request(notices_of(key.namespace))  # a slow receiver must not keep servers waiting
             return None
+        if key.kind == NOTICES:
+            return await self.notifier.process(key.namespace) if self.notifier else None
         if key.kind == UNREADABLE:
             await self._writes.tell_unreadable(key)
             return None
@@ -216,7 +223,7 @@ class Controllers:
 
     async def _wait_for_namespace(self, key: Key, problem: Closed) -> float | None:
         """Say in the status why the operator may not work here."""
-        if key.kind not in (CONTENTS, SERVED) and (body := self.cache.get(*key)):
+        if key.kind not in (CONTENTS, SERVED, NOTICES) and (body := self.cache.get(*key)):
             await self._writes.carry_out(key, body, not_enabled(body, self.now(), problem.message))
         return problem.check_again_in
 

@@ -30,6 +30,8 @@ CONTENTS = "Contents"
 """Kind of a key that is not an object: see `sweeping`."""
 SERVED = "Served"
 """The same: see `handover`."""
+NOTICES = "Notices"
+"""The same: see `notifier`."""
 
 
 def keys_concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
@@ -79,6 +81,11 @@ def contents_of(namespace: str) -> Key:
 def served_in(namespace: str) -> Key:
     """The key for what servers of a namespace may load."""
     return Key(SERVED, namespace, CONFIG_MAP)
+
+
+def notices_of(namespace: str) -> Key:
+    """The key for events about the models of a namespace."""
+    return Key(NOTICES, namespace, NOTICES)
 
 
 def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:

@@ -44,6 +44,7 @@ EVERYTHING = {
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
     "signing": {"secretName": "platform-key", "publicKeys": [PUBLIC_KEY], "required": True},
+    "webhook": {"url": "https://events.example.org/hone", "secretName": "webhook-key"},
     "metrics": {"renderMode": "alwaysRender", "podMonitor": {"enabled": True, "labels": {"release": "kps"}}},
     "prometheusRule": {"enabled": True, "labels": {"release": "kps"}},
     "dashboards": {"enabled": True, "annotations": {"folder": "Hone"}},
@@ -99,6 +100,8 @@ def test_the_operator_understands_its_settings(render, values, tmp_path, monkeyp
         assert (settings.store.storage_class_name, settings.store.access_mode) == ("fast", "ReadWriteOnce")
         assert settings.signing.public_keys == [PUBLIC_KEY]
         assert (settings.signing.secret_name, settings.signing.required) == ("platform-key", True)
+        assert settings.webhook.url == "https://events.example.org/hone"
+        assert str(settings.webhook.key_file) == "/etc/hone-webhook/hmac-key"
     expected = None if values.get("progress") else True
     assert (settings.progress_url is not None) == (expected is not None)
 
@@ -132,7 +135,8 @@ def test_pods_pass_pod_security_restricted(render, values):
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["enableServiceLinks"] is False
-        assert all({"configMap", "emptyDir"} & volume.keys() for volume in spec.get("volumes", []))
+        others = [v for v in spec.get("volumes", []) if not {"configMap", "emptyDir"} & v.keys()]
+        assert [v["name"] for v in others] in ([], ["webhook"]), "the key that signs events, and no other Secret"
         for container in spec["containers"]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
@@ -237,6 +241,18 @@ def test_two_answers_to_where_it_works_are_refused(render, values):
 def test_a_signing_key_that_tenants_could_read_is_refused(render, values, said):
     with pytest.raises(Exception, match=said):
         render(values)
+
+
+def test_a_webhook_without_a_key_is_refused_and_with_one_mounts_nothing_else(render):
+    with pytest.raises(Exception, match=r"set webhook\.secretName"):
+        render({"webhook": {"url": "https://events.example.org/hone"}})
+    with pytest.raises(Exception, match="webhook"):
+        render({"webhook": {"url": "https://user:password@events.example.org", "secretName": "webhook-key"}})
+    (deployment,) = of_kind(render(EVERYTHING), "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (volume,) = [v for v in pod["volumes"] if "secret" in v]
+    assert volume["secret"]["items"] == [{"key": "hmac-key", "path": "hmac-key"}]
+    assert "webhook" not in json.dumps(named(render(), "Deployment", "hone"))
 
 
 def test_only_a_pod_that_signs_mounts_the_key(render):

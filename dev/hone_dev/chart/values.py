@@ -281,6 +281,15 @@ class Signing(Values):
     )
 
 
+class Webhook(Values):
+    url: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@]+(/[^\s]*)?)?$", max_length=2048)] = Field(
+        "", description="Address to which the operator posts CloudEvents about models. Empty: none."
+    )
+    secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = (
+        Field("", description="Secret of the release's namespace whose hmac-key signs each event.")
+    )
+
+
 class Kueue(Values):
     enabled: bool = Field(
         False,
@@ -417,6 +426,7 @@ class ChartValues(Values):
     admission: Admission = Field(default_factory=Admission)
     tenants: Tenants = Field(default_factory=Tenants)
     signing: Signing = Field(default_factory=Signing)
+    webhook: Webhook = Field(default_factory=Webhook)
     kueue: Kueue = Field(default_factory=Kueue)
     leader_election: LeaderElection = Field(default_factory=LeaderElection)
     pod_limits: PodLimits = Field(default_factory=PodLimits)
