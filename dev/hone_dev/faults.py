@@ -52,6 +52,14 @@ FAULTS = {
     "T8": "Rank dies, is stopped, cannot be reached",
     "T9": "Killed inside an export",
     "T10": "Progress server unreachable, slow, forged reports",
+    "D1": "Registry or bucket fails in the middle of an upload: 500, half of a body, a lost answer",
+    "D2": "Registry or bucket answers 503",
+    "D3": "Registry or bucket is full",
+    "D4": "Model altered at any place",
+    "D5": "Signature by another key, or over other files",
+    "D6": "Alias moved by two at once",
+    "D7": "Approval withdrawn",
+    "D8": "Operator killed at each write of signing, promotion and delivery",
 }
 """By the numbers of the tests."""
 BEGIN, END = "<!-- begin: written by make faults -->", "<!-- end: written by make faults -->"

@@ -7,97 +7,35 @@ again. The runs go on until there is no n-th write any more.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import yaml
 from fault_lanes import new_space
-from fault_proxy import Fault, FaultProxy, Lane
-from kube import GUARD_SECONDS
+from fault_proxy import FaultProxy
+from killing import POINTS, Processes, Sweep
 
 pytestmark = pytest.mark.apiserver
-Point = Literal["before", "carried out", "answered"]
-POINTS: tuple[Point, ...] = ("before", "carried out", "answered")
 DIGEST = "sha256:" + "0" * 64
 
 
-FORKS = """
-import json, os, signal, sys
-import hone_operator.__main__ as operator
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-for line in sys.stdin:
-    order = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        out = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        os.close(0)
-        os.environ.update(order["env"])
-        operator.main()
-        os._exit(0)
-    print(pid, flush=True)
-"""
-"""A process that has the imports done and forks operators: a restart takes milliseconds."""
-
-
-class Processes:
-    """The operator's process, one at a time."""
-
-    def __init__(self, log: str, kubeconfig: str):
-        self._log = log
-        # The client reads KUBECONFIG when it is imported: it must be there before the fork.
-        env = {**os.environ, "KUBECONFIG": kubeconfig}
-        self._forks = subprocess.Popen(
-            [sys.executable, "-c", FORKS], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        self._pid: int | None = None
-
-    def start(self, env: dict[str, str]) -> None:
-        assert self._forks.stdin
-        assert self._forks.stdout
-        self._forks.stdin.write(json.dumps({"env": env, "log": self._log}) + "\n")
-        self._forks.stdin.flush()
-        self._pid = int(self._forks.stdout.readline())
-
-    def log(self) -> str:
-        return Path(self._log).read_text()[-4000:]
-
-    def kill(self) -> None:
-        """SIGKILL; returns when the process is gone."""
-        pid, self._pid = self._pid, None
-        if pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            while True:
-                os.kill(pid, 0)
-                time.sleep(0.001)
-
-    def close(self) -> None:
-        self.kill()
-        self._forks.kill()
-        self._forks.wait()
-
-
 @dataclass
-class Player:
-    """Job controller and kubelet, level-based as well: looks at what is there and brings it one step on."""
+class Run:
+    """The life of a job: it looks at what is there and brings it one step on."""
 
     space: Any
+    spec: Any
     result: dict[str, Any]
+
+    def begin(self) -> None:
+        self.space.create("Dataset", "rows", {"source": {"uri": "pvc://data/rows.jsonl"}})
+        self.space.create("FineTuneJob", "run", self.spec())
+
+    def state(self) -> dict[str, Any]:
+        return end_state(self.space)
 
     def step(self) -> bool:
         """True when the ModelVersion is Ready, the job Finished, and the Job that verified the files is gone."""
@@ -165,63 +103,15 @@ def proxy(kube):
     proxy.stop()
 
 
-@dataclass
-class Sweep:
-    """One life of a job after another, each with another moment of death."""
-
-    proxy: FaultProxy
-    processes: Processes
-    spaces: Any
-    spec: Any
-    result: dict[str, Any]
-    ports: list[int]
-
-    def life(self, at: tuple[int, Point] | None, times: int = 1) -> tuple[dict[str, Any], list[str]]:
-        """(end state, writes) of a life in which the operator dies at `at`, and so often at the writes that follow."""
-        space = self.spaces()
-        env = {
-            "HONE_NAMESPACE": "hone-system",
-            "HONE_TRAINER__IMAGE": "trainer",
-            "HONE_WATCH_NAMESPACES": json.dumps([space.name]),
-            "HONE_PORTS__PROBES": str(self.ports[0]),
-            "HONE_PORTS__METRICS": str(self.ports[1]),
-        }
-        killed = threading.Event()
-
-        def kill() -> None:
-            self.processes.kill()
-            killed.set()
-
-        number, point = at or (0, "before")
-        lane = Lane(Fault(f"kill {point}", times=times), write=number)
-        self.proxy.lanes, self.proxy.kill = {space.name: lane}, kill
-        self.processes.start(env)
-        space.create("Dataset", "rows", {"source": {"uri": "pvc://data/rows.jsonl"}})
-        space.create("FineTuneJob", "run", self.spec())
-        player = Player(space, self.result)
-        end = time.monotonic() + GUARD_SECONDS
-        while not player.step():
-            if time.monotonic() > end:
-                raise AssertionError(
-                    f"killed at {at}: no end\n{space.get('FineTuneJob', 'run')}\n{self.processes.log()}"
-                )
-            if killed.is_set():
-                killed.clear()
-                self.processes.start(env)
-            time.sleep(0.02)
-        time.sleep(0.1)
-        state, writes = end_state(space), list(lane.writes)
-        self.processes.kill()
-        return state, writes
-
-
 @pytest.fixture
 def sweep(proxy, kube, spec, result, tmp_path, free_ports):
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(proxy.kubeconfig()))
 
     processes = Processes(str(tmp_path / "operator.log"), str(kubeconfig))
-    yield Sweep(proxy, processes, lambda: new_space(kube, "kill"), spec, result, free_ports(2))
+    yield Sweep(
+        proxy, processes, lambda: new_space(kube, "kill"), lambda space: Run(space, spec, result), free_ports(2), {}
+    )
     processes.close()
 
 

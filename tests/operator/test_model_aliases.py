@@ -1,6 +1,8 @@
 """A Model at a real API server: it appears by itself, people pin its aliases, and deleting it loses no version."""
 
+import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kube import path
@@ -167,6 +169,7 @@ def served(namespace):
     return {a["name"]: a["adapter"]["digest"] for a in json.loads(text)["aliases"] if "adapter" in a}
 
 
+@pytest.mark.faults("D7")
 def test_servers_may_load_only_what_is_approved_and_an_alias_means(namespace, operator):
     namespace.until(operator.ready, "ready")
     for number in (1, 2):
@@ -189,3 +192,33 @@ def test_servers_may_load_only_what_is_approved_and_an_alias_means(namespace, op
     namespace.until(lambda: served(namespace) == {"production": first}, "what somebody wrote is replaced")
     namespace.delete("Model", "tutor")
     namespace.until(lambda: not namespace.get("ConfigMap", "hone-served").get("data"), "the Model is gone")
+
+
+@pytest.mark.faults("D6")
+def test_an_alias_that_two_people_move_at_once_ends_where_the_spec_says(namespace, operator):
+    """Each forces its own version again and again, as two pipelines that fight; a third that forces nothing fails."""
+    namespace.until(operator.ready, "ready")
+    for number in (1, 2):
+        version(namespace, number, f"earlier-{number}")
+    namespace.create("Model", "tutor", {})
+
+    def fight(manager, number):
+        spec = {"aliases": [{"name": "production", "version": number}]}
+        body = {"apiVersion": "hone.dev/v1alpha1", "kind": "Model", "metadata": {"name": "tutor"}, "spec": spec}
+        where = f"{path('Model', namespace.name, 'tutor')}?fieldManager={manager}&force=true"
+        for _ in range(4):
+            namespace.kube.call("PATCH", where, body, "application/apply-patch+yaml")
+
+    with ThreadPoolExecutor(2) as pool:
+        for fought in [pool.submit(fight, "one", 1), pool.submit(fight, "two", 2)]:
+            fought.result()
+    (pinned,) = namespace.get("Model", "tutor")["spec"]["aliases"]
+    name, other = f"tutor-v{pinned['version']}", f"tutor-v{3 - pinned['version']}"
+    namespace.until(lambda: target(namespace) == {"production": name}, "the alias")
+    namespace.until(lambda: status(namespace, "ModelVersion", name).get("aliases") == "production", "its column")
+    namespace.until(lambda: "aliases" not in status(namespace, "ModelVersion", other), "the column of the other")
+    with pytest.raises(RuntimeError, match="conflict"):
+        applied(namespace, "three", 3 - pinned["version"])
+    (alias,) = status(namespace)["aliases"]
+    moves = [alias["version"], *(entry["version"] for entry in alias["history"])]
+    assert all(one != next_ for one, next_ in itertools.pairwise(moves)), "each entry is a move"

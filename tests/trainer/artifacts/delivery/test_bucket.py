@@ -169,6 +169,7 @@ def test_the_servers_own_hashes_are_compared_and_nothing_is_read_back(
     assert read_back == []
 
 
+@pytest.mark.faults("D4")
 @pytest.mark.parametrize("weights", [300_000, 2 * PART], ids=["an object", "a part"])
 def test_bytes_that_changed_on_the_way_are_refused_by_the_server(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: int

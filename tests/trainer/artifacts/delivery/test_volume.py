@@ -68,6 +68,7 @@ def test_an_altered_original_is_not_delivered(model: Model, plan: Any, tmp_path:
     assert not (tmp_path / "volume" / "team" / "tutor-v3").exists()
 
 
+@pytest.mark.faults("D5")
 def test_the_signature_goes_along_and_is_compared_first(model: Model, tmp_path: Path) -> None:
     key, other = Key(tmp_path / "key"), Key(tmp_path / "other")
     key.sign(model.folder, model.digest)
