@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,20 @@ def command_line(folder: Path, key: Key) -> int:
     public.write_text(key.public)
     arguments = ["verify", "key", str(folder), "--signature", str(folder / "model.sig"), "--public_key", str(public)]
     return CliRunner().invoke(main, arguments).exit_code
+
+
+def test_the_commands_of_the_page_have_options_that_exist(signed: tuple[Path, str], keys: tuple[Key, Key]) -> None:
+    from model_signing._cli import main
+
+    folder, public = signed[0], keys[0].folder / "public-key.pem"
+    public.write_text(keys[0].public)
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "signing.md").read_text()
+    (line,) = re.findall(r"^\$ model_signing (verify .*)$", page, re.MULTILINE)
+    places = {"model": str(folder), "model/model.sig": str(folder / "model.sig"), public.name: str(public)}
+    done = CliRunner().invoke(main, [places.get(word, word) for word in line.split()])
+    assert done.exit_code == 0, done.output
+    (option,) = re.findall(r"`model_signing sign pkcs11-key (\S+) …`", page)
+    assert option in CliRunner().invoke(main, ["sign", "pkcs11-key", "--help"]).output
 
 
 @pytest.fixture
@@ -108,6 +123,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.faults("D4")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_change_at_any_place_is_found(
     fault: str, copy: Path, signed: tuple[Path, str], keys: tuple[Key, Key]
@@ -119,6 +135,7 @@ def test_a_change_at_any_place_is_found(
     assert caught.value.code == code
 
 
+@pytest.mark.faults("D5")
 def test_weights_and_manifest_that_were_changed_together_are_found(copy: Path, keys: tuple[Key, Key]) -> None:
     flip("adapter_model.safetensors")(copy)
     with pytest.raises(StoreError) as caught:
@@ -128,6 +145,7 @@ def test_weights_and_manifest_that_were_changed_together_are_found(copy: Path, k
     assert command_line(copy, keys[0]) == 1, "and others find it as well"
 
 
+@pytest.mark.faults("D5")
 def test_only_keys_of_the_platform_count(copy: Path, signed: tuple[Path, str], keys: tuple[Key, Key]) -> None:
     ours, theirs = keys
     with pytest.raises(StoreError) as caught:
@@ -142,6 +160,7 @@ def test_only_keys_of_the_platform_count(copy: Path, signed: tuple[Path, str], k
     assert theirs.sign(copy, signed[1]) == signature.fingerprint(theirs.public), "a new key signs again"
 
 
+@pytest.mark.faults("D4")
 def test_an_altered_model_is_not_signed(copy: Path, signed: tuple[Path, str], keys: tuple[Key, Key]) -> None:
     (copy / "model.sig").unlink()
     flip("adapter_model.safetensors")(copy)
