@@ -182,8 +182,9 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, _: list[str]) -> Result | None:
     since = phases.process_start()
     plan = _read_plan(options.plan, TrainingPlan)
-    from hone_trainer.run import launch
+    from hone_trainer.run import launch, libraries
 
+    libraries.hide_unused(plan)
     return launch.run(plan, options.plan.resolve().parent, since)
 
 
@@ -253,9 +254,10 @@ def _tasks(options: argparse.Namespace, _: list[str]) -> Result:
 
 def _encode(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, TrainingPlan)
-    from hone_trainer.run import launch
+    from hone_trainer.run import launch, libraries
 
     os.environ.update(launch.OFFLINE)
+    libraries.hide_unused(plan)
     with uncollected():
         from hone_trainer.run import encode  # its libraries read OFFLINE when they are imported
 

@@ -16,6 +16,7 @@ from hone_api.plan_reading import parse_plan
 from hone_api.termination import TerminationMessage
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.reporting import phases
+from hone_trainer.run import libraries
 from hone_trainer.signals import Stop, die_with_parent
 
 
@@ -55,6 +56,7 @@ def main(work: Callable[[TrainingPlan], object]) -> int:
     plan_file, outcome_file = map(Path, sys.argv[1:3])
     plan = parse_plan(plan_file.read_bytes())
     assert isinstance(plan, TrainingPlan)
+    libraries.hide_unused(plan)
     try:
         work(plan)
     except Exception as error:

@@ -31,7 +31,7 @@ from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.models import merge_base
 from hone_trainer.models.imports import uncollected
 from hone_trainer.reporting import phases, termination
-from hone_trainer.run import ask_teacher, hangs, template_date
+from hone_trainer.run import ask_teacher, hangs, libraries, template_date
 from hone_trainer.secrets import scrub
 from hone_trainer.signals import Stop, die_with_parent, interrupted
 from hone_trainer.store import contents, finished
@@ -313,6 +313,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
     heart = Heartbeat.create(folder, rank)
     try:
         messages.speak_json()
+        libraries.hide_unused(plan)
         with uncollected():
             from hone_trainer.run import pipeline
 

@@ -1,0 +1,91 @@
+"""Libraries that a run does not use are as if they were not installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.plan import TrainingPlan
+from hone_trainer.run.libraries import unused
+
+pytestmark = pytest.mark.pure
+ALWAYS = {"boto3"}
+SCIENCE = {"scipy", "sklearn"}
+ALL = {"deepspeed", "bitsandbytes", *SCIENCE, *ALWAYS}
+TASKS = {"path": "/tasks", "digest": f"sha256:{'1' * 64}", "version": "0.4.13", "dataSets": []}
+
+
+def plan_of(folder: Path, **fields: Any) -> TrainingPlan:
+    body = {
+        "run": "run",
+        "modelPath": str(folder),
+        "modelUri": "hf://org/model",
+        "datasets": [{"name": "rows", "split": "train", "path": "/rows.jsonl", "digest": f"sha256:{'0' * 64}"}],
+        "output": {"modelName": "tutor"},
+        "workPath": "/work",
+        "outputPath": "/out",
+        **fields,
+    }
+    return TrainingPlan.model_validate(body)
+
+
+@pytest.mark.parametrize(
+    ("fields", "hidden"),
+    [
+        ({"adapter": {"type": "LoRA"}}, ALL),
+        ({"adapter": {"type": "None"}}, ALL),
+        ({"adapter": {"type": "QLoRA"}}, ALL - {"bitsandbytes"}),
+        ({"deepspeed": {"zeroStage": 2}}, ALL - {"deepspeed"}),
+        ({"harnessTasks": TASKS}, ALL - SCIENCE),
+    ],
+)
+def test_what_a_plan_uses_stays(fields: dict[str, Any], hidden: set[str], tmp_path: Path) -> None:
+    assert set(unused(plan_of(tmp_path, **fields))) == hidden
+
+
+def test_vllm_finds_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewards = [{"type": "Length", "length": {"max": 100}}]
+    plan = plan_of(tmp_path, method="GRPO", grpo={"rewards": rewards})
+    assert set(unused(plan)) == ALL
+    (tmp_path / "vllm.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert set(unused(plan)) == set()
+    assert set(unused(plan_of(tmp_path))) == ALL
+
+
+def test_quantised_weights_of_any_model_keep_their_library(tmp_path: Path) -> None:
+    for name in ("plain", "quantised"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "plain" / "config.json").write_text("{}")
+    config = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    (tmp_path / "quantised" / "config.json").write_text(json.dumps(config))
+    base, other = tmp_path / "plain", {"path": str(tmp_path / "quantised")}
+    assert set(unused(plan_of(base))) == ALL
+    assert set(unused(plan_of(tmp_path / "quantised"))) == ALL - {"bitsandbytes"}
+    assert set(unused(plan_of(base, models={"judge-v1": other}))) == ALL - {"bitsandbytes"}
+
+
+def test_a_hidden_library_is_neither_found_nor_imported(tmp_path: Path) -> None:
+    """In a process of its own: it stays hidden until the process ends."""
+    program = """
+import sys
+from importlib.util import find_spec
+from hone_api.plan_reading import parse_plan
+from hone_trainer.run.libraries import hide_unused
+names = ("bitsandbytes", "boto3", "deepspeed", "scipy", "sklearn")
+assert all(map(find_spec, names))
+hide_unused(parse_plan(sys.stdin.buffer.read()))
+assert not any(map(find_spec, names))
+try:
+    import bitsandbytes
+except ModuleNotFoundError:
+    print("absent")
+"""
+    text = plan_of(tmp_path).model_dump_json(by_alias=True)
+    done = subprocess.run([sys.executable, "-c", program], input=text, capture_output=True, text=True, check=False)
+    assert done.stdout == "absent\n", done.stderr

@@ -1,0 +1,49 @@
+"""Large libraries that a run does not use: transformers, peft, accelerate and TRL import them where they are installed.
+
+Without them a run begins two seconds of processor time earlier, more than one of which is bitsandbytes' alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+from hone_api.plan import TrainingPlan
+from hone_trainer.models import adapters
+
+
+def hide_unused(plan: TrainingPlan) -> None:
+    """For the rest of this process, libraries that the plan has no use for are as if they were not installed.
+
+    For a process that carries out this plan alone. What was imported before stays.
+
+    Args:
+        plan: with absolute paths.
+    """
+    for name in unused(plan):
+        cast(dict[str, Any], sys.modules).setdefault(name, None)  # `import` and `find_spec` take None for absent
+
+
+def unused(plan: TrainingPlan) -> Iterator[str]:
+    """Names of these libraries."""
+    if plan.grpo is not None and find_spec("vllm") is not None:
+        return  # TRL imports it, and it imports what it finds
+    yield "boto3"  # rows and models were fetched before, and what comes out is delivered later
+    if plan.harness_tasks is None:
+        yield from ("scipy", "sklearn")  # else for losses of object detection alone
+    if plan.deepspeed is None:
+        yield "deepspeed"
+    folders = [plan.model_path, *(model.path for model in plan.models.values())]
+    if not adapters.is_quantized(plan.adapter) and not any(map(_is_quantized, folders)):
+        yield "bitsandbytes"
+
+
+def _is_quantized(folder: str) -> bool:
+    """Whether a model was saved with quantised weights."""
+    try:
+        return "quantization_config" in (Path(folder) / "config.json").read_text(errors="replace")
+    except OSError:  # the run says what is wrong with the folder
+        return False
