@@ -306,6 +306,7 @@ def test_what_a_teacher_cannot_be_asked_is_left_out(plan_of: Any, tmp_path: Path
     model = Scripted()
     with modelserver.serve(model) as url:
         plan = plan_of(url, datasets=source(tmp_path / "rows.jsonl", rows), held_out=False)
+        ask_teacher.ask(plan)
         answered = ask_teacher.prepare(plan, Stop(), first=True)
     assert [turn["content"] for turn in records(answered.datasets[0].path)[0]["messages"]] == [
         "Be brief.",
@@ -324,20 +325,25 @@ def test_a_row_may_hold_what_unicode_calls_the_end_of_a_line(plan_of: Any, tmp_p
     datasets = source(file, [])
     file.write_text("".join(json.dumps({"prompt": q}, ensure_ascii=False) + "\n" for q in asked), encoding="utf-8")
     with modelserver.serve(Scripted()) as url:
-        answered = ask_teacher.prepare(plan_of(url, datasets=datasets, held_out=False), Stop(), first=True)
+        plan = plan_of(url, datasets=datasets, held_out=False)
+        ask_teacher.ask(plan)
+        answered = ask_teacher.prepare(plan, Stop(), first=True)
     assert [row["prompt"] for row in records(answered.datasets[0].path)] == asked
 
 
 def failure(plan: Any) -> TrainerError:
+    """What the teacher's process ends with, here."""
     with pytest.raises(TrainerError) as raised:
-        ask_teacher.prepare(plan, Stop(), first=True)
+        ask_teacher.ask(plan)
     return raised.value
 
 
 def test_an_endpoint_that_refuses_the_key_is_the_runs_own_failure(plan_of: Any, tmp_path: Path) -> None:
+    """As its process tells it."""
     (tmp_path / "API_KEY").write_text("sk-another-key-987654")
-    with modelserver.serve(Scripted(), KEY) as url:
-        error = failure(plan_of(url, teacherSecretPath=str(tmp_path)))
+    with modelserver.serve(Scripted(), KEY) as url, pytest.raises(TrainerError) as raised:
+        ask_teacher.prepare(plan_of(url, teacherSecretPath=str(tmp_path)), Stop(), first=True)
+    error = raised.value
     assert error.code == "EndpointRefused"
     assert "Incorrect API key provided" in error.message
     assert "sk-another" not in error.message
@@ -368,7 +374,7 @@ def test_an_endpoint_that_is_away_is_tried_again_and_named(plan_of: Any, tmp_pat
     program = (
         "import sys, time; time.sleep = lambda seconds: print('pause', flush=True)\n"
         "from hone_trainer.run import apart, ask_teacher\n"
-        "sys.exit(apart.main(ask_teacher._answer))"
+        "sys.exit(apart.main(ask_teacher.ask))"
     )
     arguments = [sys.executable, "-c", program, str(tmp_path / "plan.json"), str(tmp_path / "outcome.json")]
     done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ}, check=False)

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch.utils.checkpoint import checkpoint
-
 from hone_trainer.encoding.split_file import IGNORED
 
 CHUNK = 128
@@ -40,6 +37,9 @@ def summed(student: Any, teacher: Any, counts: Any, temperature: float) -> Any:
             has logits of no token at its end, which are left out.
         counts: (rows, n).
     """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
     width = min(student.shape[-1], teacher.shape[-1])
     ours, theirs = (logits[..., :width].flatten(0, 1).split(CHUNK) for logits in (student, teacher))
     weights = counts.flatten().split(CHUNK)

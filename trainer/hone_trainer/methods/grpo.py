@@ -114,6 +114,8 @@ def build_trainer(
     from transformers import PrinterCallback
     from trl import GRPOTrainer, RLOOTrainer
 
+    from hone_trainer.methods import reward_guards
+
     leaves_one_out = options(run.plan).advantage == "LeaveOneOut"
     library = RLOOTrainer if leaves_one_out else GRPOTrainer
 
@@ -170,7 +172,7 @@ def build_trainer(
         train_dataset=run.dataset,
         processing_class=run.base.tokenizer,
         peft_config=peft_config,
-        callbacks=[*callbacks, rewarding.Differences(run), rewarding.Cut(run)],
+        callbacks=[*callbacks, reward_guards.Differences(run), reward_guards.Cut(run)],
     )
     grpo.rewards, grpo.at_end = rewards, ExitStack()
     if options(run.plan).generation.is_colocated:

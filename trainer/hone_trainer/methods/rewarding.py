@@ -6,8 +6,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
 from hone_api.failures import FailureCode
 from hone_trainer import ranks, rewards
 from hone_trainer.encoding.prompts import Prompt
@@ -32,8 +30,6 @@ MASKED = "masked_samples"
 where cut ones do not count, or a reward left them out on purpose."""
 FAILED = "failed_samples"
 """Share of samples whose generation or reward failed."""
-_MOST_PARTS = 4
-"""Rewards whose own means are reported."""
 _REASONS_TOLD = 20
 
 
@@ -128,40 +124,6 @@ class Rewards:
                 self._run.reporters.say(f"{count} samples are left out, reward {reason}")
 
 
-class Differences(TrainerCallback):
-    """Gives a run up in which rewards never differ, or no sample ever gets one: without a difference there is no
-    gradient. Also reports the mean of each of several rewards."""
-
-    def __init__(self, run: Run) -> None:
-        assert run.plan.grpo is not None
-        self._run = run
-        self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        parts = {key: value for key, value in (logs or {}).items() if key.startswith("reward_") and key != "reward_std"}
-        if parts:
-            self._run.reporters.update(metrics=dict(sorted(parts.items())[:_MOST_PARTS]))
-        sampled = [entry for entry in state.log_history if CONSTANT in entry]
-        scored = [entry for entry in sampled if entry["reward"] is not None]  # None: all samples were left out
-        step = state.global_step
-        if step < self._patience or not sampled or any(entry[CONSTANT] != 1 for entry in scored):
-            return
-        if not scored:
-            if self._run.plan.grpo.mask_truncated_completions and all(entry[CLIPPED] == 1 for entry in sampled):  # type: ignore[union-attr]
-                return  # see `Cut`
-            raise TrainerError(FailureCode.REWARD_FAILED, f"in {step} steps no sample got a score", step=step)
-        value = scored[-1]["reward"]
-        message = f"in {step} steps no prompt's samples differed in their reward, which is {value:g} now"
-        raise TrainerError(FailureCode.REWARD_CONSTANT, message, step=step)
-
-
 def leave_out(batch: dict[str, Any], kept: Sequence[bool], add_up: Callable[[Any], Any]) -> dict[str, Any]:
     """What GRPO learns from, without the tokens of samples that have no score.
 
@@ -177,27 +139,6 @@ def leave_out(batch: dict[str, Any], kept: Sequence[bool], add_up: Callable[[Any
 
     mask = batch["completion_mask"] * torch.tensor(kept, device=batch["completion_mask"].device)[:, None]
     return {**batch, "completion_mask": mask, "num_items_in_batch": add_up(mask.sum())}
-
-
-class Cut(TrainerCallback):
-    """Gives a run up in which every answer is cut at its limit and cut answers do not count: the gradient is 0, so the
-    model stays as it is and its answers stay as long."""
-
-    def __init__(self, run: Run) -> None:
-        assert run.plan.grpo is not None
-        self._grpo = run.plan.grpo
-        self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        sampled = [entry[CLIPPED] for entry in state.log_history if CLIPPED in entry]
-        newest = sampled[-self._patience :]
-        if not self._grpo.mask_truncated_completions or len(newest) < self._patience or min(newest) < 1:
-            return
-        message = (
-            f"in the last {len(newest)} sampled steps every answer reached grpo.maxCompletionLength "
-            f"{self._grpo.max_completion_length}, and grpo.maskTruncatedCompletions leaves such answers out"
-        )
-        raise TrainerError(FailureCode.NO_GRADIENT, message, step=state.global_step)
 
 
 class Rewarded(Protocol):

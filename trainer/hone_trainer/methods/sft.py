@@ -13,7 +13,7 @@ from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
-from hone_trainer.training import chunked_loss, indexed, shared_packs
+from hone_trainer.training import indexed, shared_packs
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
@@ -137,6 +137,8 @@ def build_trainer(
     """
     from transformers import PrinterCallback
     from trl import SFTTrainer
+
+    from hone_trainer.training import chunked_loss
 
     plan = run.plan
 

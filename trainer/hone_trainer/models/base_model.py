@@ -11,6 +11,7 @@ from typing import Any, Literal
 from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import quantized, safe_config
+from hone_trainer.models.imports import uncollected
 from hone_trainer.models.network import Generating, Tokenizer
 
 UNBOUNDED = 1_000_000_000
@@ -65,11 +66,12 @@ def open_base(path: str | Path, head: Head = "LanguageModel", tokenizer_path: st
         raise TrainerError(FailureCode.MODEL_NOT_FOUND, f"{folder} holds no config.json")
     _refuse_unreadable(folder)
     _refuse_unsafe(folder)
-    from transformers import AutoConfig, AutoTokenizer
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-    )
+    with uncollected():
+        from transformers import AutoConfig, AutoTokenizer
+        from transformers.models.auto.modeling_auto import (
+            MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+            MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        )
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -131,8 +133,9 @@ def load(
         head: a reward head that the base does not have is initialised randomly.
         seed: for a new head.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
+    with uncollected():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 
     dtype = torch.bfloat16 if bf16 and frozen else torch.float32
     options: dict[str, Any] = {}

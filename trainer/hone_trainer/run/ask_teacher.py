@@ -46,7 +46,12 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     )
 
 
-def _answer(plan: TrainingPlan) -> None:
+def ask(plan: TrainingPlan) -> None:
+    """Check the plan, and write the teacher's answers.
+
+    Raises:
+        TrainerError: see `preflight.before_ranks` and `sequence.write_answers`.
+    """
     from hone_trainer.run import preflight
 
     preflight.before_ranks(plan)  # answers cost, and would be for nothing
@@ -55,4 +60,4 @@ def _answer(plan: TrainingPlan) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(apart.main(_answer))
+    sys.exit(apart.main(ask))

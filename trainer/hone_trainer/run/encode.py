@@ -30,9 +30,9 @@ from hone_trainer.encoding.mapped import Mapped
 from hone_trainer.encoding.split_file import Encoded, Policy, encode_split
 from hone_trainer.encoding.writing import Encoders, Task
 from hone_trainer.errors import StoreError, TrainerError
+from hone_trainer.methods import METHODS
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
-from hone_trainer.models.imports import uncollected
 from hone_trainer.reporting import live, phases
 from hone_trainer.reporting.live import Reporters
 from hone_trainer.run import apart, preflight
@@ -180,10 +180,6 @@ def _model_files(folder: Path) -> str:
 
 
 def _method(plan: TrainingPlan) -> TrainingMethod:
-    # It imports all that trains, 8 s of processor time: who starts ranks or refuses a plan goes without.
-    with uncollected():
-        from hone_trainer.methods import METHODS
-
     return METHODS[plan.method]
 
 

@@ -35,10 +35,11 @@ from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import finished
 from hone_trainer.training import callbacks, deepspeed, learning_rate, selfcheck, settings
 from hone_trainer.training.checkpoints import RunCheckpoints, step_of
+from hone_trainer.training.forward import Forward
 from hone_trainer.training.hang_guard import HangGuard
 from hone_trainer.training.l2sp import L2ToStart
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.stragglers import Forward, Stragglers
+from hone_trainer.training.stragglers import Stragglers
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback

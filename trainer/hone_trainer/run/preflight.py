@@ -14,9 +14,9 @@ from hone_trainer import device, ranks
 from hone_trainer.device import Device
 from hone_trainer.encoding.split_file import Counts, Encoded, problem
 from hone_trainer.errors import TrainerError
+from hone_trainer.methods import METHODS
 from hone_trainer.models import adapters, gguf
 from hone_trainer.models.base_model import Base, open_base
-from hone_trainer.models.imports import uncollected
 from hone_trainer.training import selfcheck
 
 STOP_SHARE = 0.99
@@ -42,8 +42,6 @@ def check_base(plan: TrainingPlan, base: Base) -> None:
         TrainerError: ModelUnsuitable, with every wrong field; what the method's own check raises.
     """
     _refuse([Problem(FailureCode.MODEL_UNSUITABLE, words) for words in _base(plan, base)])
-    from hone_trainer.methods import METHODS  # not at the top: see `encode`
-
     METHODS[plan.method].check(plan, base)
     if "GGUF" in plan.output.formats and ranks.is_first():
         gguf.check(base.path)
@@ -55,9 +53,6 @@ def before_ranks(run: TrainingPlan) -> Base:
     Raises:
         TrainerError: see `plan` and `base`.
     """
-    with uncollected():
-        from hone_trainer.methods import METHODS
-
     check_plan(run, replace(device.here(), world_size=run.nodes * run.processes_per_node), methods=METHODS)
     base = open_base(run.model_path)
     check_base(run, base)

@@ -39,8 +39,8 @@ from hone_trainer.training import (
     selfcheck,
 )
 from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
+from hone_trainer.training.forward import Forward
 from hone_trainer.training.settings import RunSettings
-from hone_trainer.training.stragglers import Forward
 
 if TYPE_CHECKING:
     from torch import Tensor

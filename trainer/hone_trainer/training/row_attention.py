@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 NAME = "hone_rows"
 FAMILIES = frozenset({"llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"})
 """Whose every layer is causal attention by transformers' interface, and nothing else carries over between tokens."""
@@ -67,6 +65,8 @@ def attend(
     Returns:
         (1, tokens, heads, size), and no weights.
     """
+    import torch
+
     assert attention_mask is None
     lengths = cu_seq_lens_q.diff().tolist()
     scale = scaling or 1 / math.sqrt(query.shape[-1])
@@ -76,6 +76,8 @@ def attend(
 
 
 def _row(query: Any, key: Any, value: Any, scale: float, dropout: float) -> Any:
+    import torch
+
     if query.shape[2] > SHORT or query.dtype != torch.bfloat16 or dropout:
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scale, dropout_p=dropout, enable_gqa=True

@@ -1,13 +1,13 @@
 """Which rank computes more slowly than the others, although all of them end a step together.
 
 Each step ends with a collective, so the fastest rank waits for the slowest one, and the time of a step is the same for
-all. The forward passes before it need no other rank unless weights are sharded (ZeRO-3): their time is the rank's own.
+all. The forward passes before it need no other rank unless weights are sharded (ZeRO-3): their time (`forward`) is the
+rank's own.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,50 +45,6 @@ def slowest(seconds: Sequence[float]) -> Slowest | None:
     rank = max(range(len(seconds)), key=seconds.__getitem__)
     others = statistics.median(s for number, s in enumerate(seconds) if number != rank)
     return Slowest(rank, seconds[rank] / others) if others > 0 else None
-
-
-class Forward:
-    """Seconds that this rank's forward passes took. On a GPU the passes are timed by events, without a wait."""
-
-    def __init__(self, cuda: bool) -> None:
-        self._cuda, self._seconds = cuda, 0.0
-        self._events = list[tuple[Any, Any]]()
-        self._begin: Any = None
-
-    def watch(self, model: Any) -> None:
-        """Time each forward pass of the model that trains."""
-        model.register_forward_pre_hook(self._enter)
-        model.register_forward_hook(self._leave)
-
-    def take(self) -> float:
-        """The seconds so far, and start again at 0. At the end of a step, when the device has done its passes."""
-        seconds: float = self._seconds + sum(begin.elapsed_time(end) / 1000 for begin, end in self._events)
-        self._seconds, self._events = 0.0, []
-        return seconds
-
-    def _enter(self, model: Any, *_: Any) -> None:
-        import torch
-
-        self._begin = self._mark() if model.training and torch.is_grad_enabled() else None
-
-    def _leave(self, *_: Any) -> None:
-        begin, self._begin = self._begin, None
-        if begin is None:
-            return
-        if self._cuda:
-            self._events.append((begin, self._mark()))
-        else:
-            self._seconds += self._mark() - begin
-
-    def _mark(self) -> Any:
-        """A point in time: of the device's stream, or in seconds."""
-        if not self._cuda:
-            return time.perf_counter()
-        import torch
-
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
 
 
 class Stragglers(TrainerCallback):
