@@ -242,7 +242,7 @@ def test_ranks_that_come_to_different_numbers_end_before_the_first_step(runs: An
         work.parent.mkdir()
     works[1].symlink_to(works[0])  # nodes share a volume
     second = runs.start(plans[1], JOB_COMPLETION_INDEX="1")
-    failure = runs.wait(plans[0], runs.start(plans[0], JOB_COMPLETION_INDEX="0"), 78).failure
+    failure = runs.wait(plans[0], runs.start(runs.encoded(plans[0]), JOB_COMPLETION_INDEX="0"), 78).failure
     second.wait()
     assert failure.code == "HardwareUnsuitable"
     assert "rows a pass in Float32, others differ" in failure.message

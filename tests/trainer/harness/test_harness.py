@@ -204,7 +204,7 @@ def test_two_ranks_find_the_same_numbers_as_one(runs: Any, measured: Any) -> Non
     fields = {"training": {"maxSteps": 2}, "harness": {"limit": 3}}
     alone = runs.finish(measured("alone", **fields))
     plan = measured("pair", processesPerNode=2, **fields)
-    pair = runs.wait(plan, runs.start(plan)).result
+    pair = runs.wait(plan, runs.start(runs.encoded(plan))).result
     for ours, theirs in zip(pair.numbers, alone.numbers, strict=True):
         assert (ours.dataset, ours.name, ours.rows) == (theirs.dataset, theirs.name, theirs.rows)
         assert float(ours.base) == pytest.approx(float(theirs.base), abs=1e-4)
