@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forks import Forks, without_hub
+
 from hone_api.termination import TerminationMessage, parse_outcome
 
 ALONE = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
@@ -41,7 +43,7 @@ class Alone:
     """Runs Python without a network."""
 
     folder: Path
-    _runs: subprocess.Popen[str] | None = None
+    _runs: Forks | None = None
 
     def __post_init__(self) -> None:
         (self.folder / "site").mkdir(parents=True)
@@ -64,13 +66,8 @@ class Alone:
             The attempts to leave this machine.
         """
         runs = self._runs = self._runs or self._start()
-        assert runs.stdin
-        assert runs.stdout
         attempts = self._no_attempts()
-        environment = {"HONE_TERMINATION_LOG": str(folder / "log")}
-        order = {"arguments": arguments, "environment": environment, "output": str(folder / "output")}
-        print(json.dumps(order), file=runs.stdin, flush=True)
-        assert runs.stdout.readline(), "whoever runs commands has ended"
+        runs(arguments, {"HONE_TERMINATION_LOG": str(folder / "log")}, folder / "output")
         return _attempts(attempts)
 
     def __call__(self, body: dict[str, Any], folder: Path) -> tuple[TerminationMessage, list[str]]:
@@ -85,17 +82,15 @@ class Alone:
     def close(self) -> None:
         """Nothing runs any more."""
         if self._runs:
-            self._runs.communicate()
+            self._runs.close()
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> Forks:
         attempts = self._no_attempts()
-        program = str(Path(__file__).with_name("runs_in_forks.py"))
-        command, pipe = [*ALONE, sys.executable, program], subprocess.PIPE
-        process = subprocess.Popen(command, env=self._environment(), stdin=pipe, stdout=pipe, text=True)
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
+        runs = Forks(
+            "hone_trainer.run.encode", "hone_trainer.run.pipeline", environment=self._environment(), within=ALONE
+        )
         assert _attempts(attempts) == [], "to import a library needs no network"
-        return process
+        return runs
 
     def _no_attempts(self) -> Path:
         """The file that attempts are written to, empty."""
@@ -104,7 +99,7 @@ class Alone:
         return attempts
 
     def _environment(self) -> dict[str, str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        environment = without_hub()
         paths = os.pathsep.join([str(self.folder / "site"), *filter(None, [environment.get("PYTHONPATH")])])
         return environment | {"PYTHONPATH": paths, "ATTEMPTS": str(self.folder / "attempts")}
 

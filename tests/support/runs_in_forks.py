@@ -1,7 +1,7 @@
-"""Runs commands of the trainer, each in a fork of this process, which has imported what a run imports.
+"""Runs commands of the trainer, each in a fork of this process, which has imported the modules that are its arguments.
 
-A program: it reads a JSON object from each line of stdin, with `arguments`, `environment` to add, and the file for the
-`output`, and answers with the exit code.
+A program (see `forks`): it reads a JSON object from each line of stdin, with `arguments`, `environment` to add, the
+file for the `output`, and the `seconds` until the command is killed (0: never), and answers with the exit code.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from hone_trainer import __main__ as trainer
@@ -23,8 +25,8 @@ JEMALLOC = "jemalloc_bg_thd"
 def main() -> None:
     """Answer until stdin ends."""
     os.environ.update(launch.OFFLINE)  # before the libraries, as in a run
-    from hone_trainer.run import encode, pipeline  # noqa: F401
-
+    for module in sys.argv[1:]:
+        import_module(module)
     gc.freeze()
     others = {int(task.name): (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
     del others[os.getpid()]
@@ -34,6 +36,7 @@ def main() -> None:
         order = json.loads(line)
         child = os.fork()
         if child == 0:
+            signal.alarm(order["seconds"])
             run(order["arguments"], order["environment"], order["output"])
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 

@@ -1,14 +1,13 @@
 """Fetch: the real hf:// path, by the real command, against a hub on loopback."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
 import pytest
+from forks import Forks, without_hub
 from safetensors.numpy import save_file
 
 from hone_api.report import FetchResult
@@ -21,6 +20,15 @@ from hone_trainer.store.hub import SLOWEST
 pytestmark = pytest.mark.trainer
 TOKEN = "hf_canaryCanaryCanary42"
 SECRET = {"HF_TOKEN": TOKEN}
+IMPORTED = ("hone_trainer.models.fetch", "fsspec", "httpx2", "trio", "yaml")
+"""All but huggingface_hub, which reads its settings when it is imported."""
+
+
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Forks]:
+    made = Forks(*IMPORTED, environment=without_hub())
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -48,8 +56,8 @@ def endpoint(model):
 class Fetch:
     """Runs `python -m hone_trainer fetch` in a folder."""
 
-    def __init__(self, folder: Path, endpoint: str) -> None:
-        self.folder, self.endpoint = folder, endpoint
+    def __init__(self, folder: Path, endpoint: str, commands: Forks) -> None:
+        self.folder, self.endpoint, self.commands = folder, endpoint, commands
         self.store = folder / "store"
         self.output = ""
 
@@ -63,20 +71,19 @@ class Fetch:
         (self.folder / "plan.json").write_text(json.dumps(plan))
         log = self.folder / "termination-log"
         home = {"HOME": str(self.folder), "HF_HOME": str(self.folder / "hf"), "HF_HUB_OFFLINE": "1"}
-        environment = {**os.environ, **home, "HF_ENDPOINT": self.endpoint, "HONE_TERMINATION_LOG": str(log)}
-        environment.pop("HF_TOKEN", None)
-        command = [sys.executable, "-m", "hone_trainer", "fetch", str(self.folder / "plan.json")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        self.output = done.stdout + done.stderr
+        environment = {**home, "HF_ENDPOINT": self.endpoint, "HONE_TERMINATION_LOG": str(log)}
+        output = self.folder / "output"
+        exit_code = self.commands(["fetch", str(self.folder / "plan.json")], environment, output, seconds=300)
+        self.output = output.read_text()
         outcome = parse_outcome(log.read_text())
         assert outcome is not None
-        assert done.returncode == outcome.exit_code
+        assert exit_code == outcome.exit_code
         return outcome
 
 
 @pytest.fixture
-def fetch(tmp_path, endpoint) -> Fetch:
-    return Fetch(tmp_path, endpoint)
+def fetch(tmp_path, endpoint, commands) -> Fetch:
+    return Fetch(tmp_path, endpoint, commands)
 
 
 def failed(outcome: TerminationMessage, code: str) -> str:
@@ -166,8 +173,8 @@ def test_a_missing_secret_and_a_missing_key_have_reasons_of_their_own(fetch):
     assert "HF_TOKEN" in failed(fetch("hf://acme/tiny", {"TOKEN": "x"}), "SecretKeyNotFound")
 
 
-def test_an_unreachable_hub(tmp_path):
-    fetch = Fetch(tmp_path, "http://127.0.0.1:9")
+def test_an_unreachable_hub(tmp_path, commands):
+    fetch = Fetch(tmp_path, "http://127.0.0.1:9", commands)
     assert "127.0.0.1:9" in failed(fetch("hf://acme/tiny"), "SourceUnreachable")
 
 
@@ -196,9 +203,9 @@ def test_a_model_over_the_limit_is_refused_before_any_download(fetch):
 
 @pytest.mark.attack("downloads' time")
 @pytest.mark.parametrize("what", ["/api/models/acme/tiny", "/tree/", "model.safetensors", "config.json"])
-def test_a_hub_that_sends_a_byte_now_and_then_is_left_when_the_time_is_up(tmp_path, model, what):
+def test_a_hub_that_sends_a_byte_now_and_then_is_left_when_the_time_is_up(tmp_path, model, commands, what):
     with hub.serve(model.parents[3], drip=what) as url:
-        fetch = Fetch(tmp_path, url)
+        fetch = Fetch(tmp_path, url, commands)
         words = failed(fetch("hf://acme/tiny", timeoutSeconds=3), "SourceUnreachable")
     assert "acme/tiny" in words
     assert "longer than 3 s" in words
