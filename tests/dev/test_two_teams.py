@@ -92,5 +92,5 @@ def test_every_team_has_its_jobs_and_the_first_are_long() -> None:
     jobs = objects.wanted(30, 4)
     assert [sum(each.team == team for each in jobs) for team in objects.TEAMS] == [15, 15]
     assert sum(each.urgent for each in jobs) == 3
-    assert [each.name for each in jobs if each.steps == objects.LONG] == [f"research-{n}" for n in range(1, 5)]
+    assert [each.name for each in jobs if each.steps == objects.STEPS.long] == [f"research-{n}" for n in range(1, 5)]
     assert len({each.name for each in jobs}) == 30

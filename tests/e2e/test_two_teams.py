@@ -7,13 +7,14 @@ from hone_dev import paths
 from hone_dev.console import HoneDevError
 from hone_dev.process import Supervisor
 from hone_dev.two_teams.command import measured
+from hone_dev.two_teams.objects import Steps
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.usefixtures("images")]
 
 
 def test_the_quota_holds_and_what_is_preempted_loses_no_step() -> None:
-    """It starts what it needs: the test before it takes the cluster down, with its hub."""
-    outcome = measured(jobs=6, quota=2)
+    """It starts what it needs, its hub and Kueue too. So few steps that others still come while the long jobs train."""
+    outcome = measured(jobs=6, quota=2, steps=Steps(usual=40, long=800))
     assert outcome.problems(fair=False) == []
     assert outcome.verdict.most_held == 2
 

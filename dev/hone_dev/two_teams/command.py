@@ -64,7 +64,7 @@ class Outcome:
         return out
 
 
-def measure(target: Target, jobs: int, quota: int, kueue: bool = True) -> Outcome:
+def measure(target: Target, jobs: int, quota: int, kueue: bool = True, steps: objects.Steps = objects.STEPS) -> Outcome:
     """Run the jobs of both teams in a cluster that has Hone, and Kueue if there are to be queues.
 
     Research comes first and takes all of the quota; support comes when a job of research has made a step, and urgent
@@ -77,21 +77,21 @@ def measure(target: Target, jobs: int, quota: int, kueue: bool = True) -> Outcom
     outcome = Outcome(jobs, quota, kueue)
     folder = models.tiny(models.hub_root() / "models" / "hone-tests" / MODEL / "main").parent
     try:
-        _queue_and_watch(target, outcome)
+        _queue_and_watch(target, outcome, steps)
     finally:
         shutil.rmtree(folder)
         _remove(target)
     return outcome
 
 
-def _queue_and_watch(target: Target, outcome: Outcome) -> None:
+def _queue_and_watch(target: Target, outcome: Outcome, steps: objects.Steps) -> None:
     assert target.kubeconfig
     _apply(target, objects.namespaces())
     if outcome.kueue:
         _apply(target, objects.queues(outcome.quota))
     for team in objects.TEAMS:
         _apply(target, objects.rows(team))
-    teams, wanted = Teams(target.kubeconfig), objects.wanted(outcome.jobs, outcome.quota)
+    teams, wanted = Teams(target.kubeconfig), objects.wanted(outcome.jobs, outcome.quota, steps)
     research = [each for each in wanted if each.team == objects.TEAMS[0]]
     support = [each for each in wanted if each not in research]
     plan: list[tuple[Callable[[], bool], list[objects.Wanted]]] = [
@@ -135,14 +135,14 @@ def _remove(target: Target) -> None:
         target.kubectl("delete", "resourceflavor", objects.FLAVOR, "--ignore-not-found", "--timeout=600s")
 
 
-def measured(jobs: int, quota: int, kueue: bool = True) -> Outcome:
+def measured(jobs: int, quota: int, kueue: bool = True, steps: objects.Steps = objects.STEPS) -> Outcome:
     """Both teams on the embedded cluster, which this starts with its hub and the chart where they are not there."""
     cluster.up(addons=["kueue"] if kueue else [])
     target = embedded()
     target.values["kueue"] = {"enabled": kueue}
     install(target)
     with step(f"{jobs} jobs of two teams, {quota} at a time" if kueue else f"{jobs} jobs of two teams, without Kueue"):
-        return measure(target, jobs, quota, kueue)
+        return measure(target, jobs, quota, kueue, steps)
 
 
 def run(jobs: int, quota: int, kueue: bool) -> bool:

@@ -11,11 +11,20 @@ TEAMS = ("research", "support")
 QUEUE, COHORT, FLAVOR = "team", "two-teams-measured", "two-teams-measured"
 URGENT = "two-teams-urgent"
 """PriorityClass of the jobs that preempt others of their team."""
-STEPS, LONG = 300, 1200
-"""Steps of a job; of those that begin, so many that others come while they train."""
 CPU_MILLIS = 200
 ROWS = [{"prompt": f"What is {n} and one?", "completion": f"It is {n + 1}."} for n in range(40)]
 KUEUE, HONE = "kueue.x-k8s.io/v1beta2", "hone.dev/v1alpha1"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Of a job; of those that begin, so many that others come while they train."""
+
+    usual: int = 300
+    long: int = 1200
+
+
+STEPS = Steps()
 
 
 def namespace_of(team: str) -> str:
@@ -29,7 +38,7 @@ class Wanted:
     team: str
     name: str
     urgent: bool = False
-    steps: int = STEPS
+    steps: int = STEPS.usual
 
     def manifest(self, model: str) -> dict[str, Any]:
         """The FineTuneJob."""
@@ -46,7 +55,7 @@ class Wanted:
         return _object(HONE, "FineTuneJob", self.name, spec, namespace_of(self.team))
 
 
-def wanted(jobs: int, quota: int) -> list[Wanted]:
+def wanted(jobs: int, quota: int, steps: Steps = STEPS) -> list[Wanted]:
     """`jobs` in all, half of them of each team; every fifth of research, at least one, is urgent, and as many of its
     first ones as there is quota for are long."""
     out = []
@@ -55,7 +64,12 @@ def wanted(jobs: int, quota: int) -> list[Wanted]:
         urgent = max(1, count // 5) if team == TEAMS[0] else 0
         long = quota if team == TEAMS[0] else 0
         out += [
-            Wanted(team, f"{team}-{n + 1}", n >= count - urgent, LONG if n < min(long, count - urgent) else STEPS)
+            Wanted(
+                team,
+                f"{team}-{n + 1}",
+                n >= count - urgent,
+                steps.long if n < min(long, count - urgent) else steps.usual,
+            )
             for n in range(count)
         ]
     return out
