@@ -13,12 +13,13 @@ from memory import peak_bytes
 
 from hone_api.failures import FailureCode
 from hone_trainer.encoding import columns, mapped, writing
+from hone_trainer.encoding.conversation import Row
 from hone_trainer.encoding.mapped import Examples, Joined, Mapped, Picked
-from hone_trainer.encoding.preferences import Judged
+from hone_trainer.encoding.preferences import Judged, Pair
 from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.encoding.split_file import Policy
 from hone_trainer.errors import DataError
-from hone_trainer.methods import kto
+from hone_trainer.methods import METHODS, kto
 from hone_trainer.rewards import gold
 from hone_trainer.training import indexed
 
@@ -63,6 +64,42 @@ def test_answers_of_kto_take_few_bytes_and_no_example(tmp_path: Path, monkeypatc
     kto.build_dataset(_plan(), rows[:100], 4)  # imports
     read.clear()
     assert peak_bytes(lambda: kto.build_dataset(_plan(), rows, 4)) < 32 * MANY
+    assert len(read) <= 2
+
+
+def _repeated(folder: Path, examples: list[Any], times: int) -> Mapped:
+    """The same examples on the disk, so many times."""
+    lengths = np.array([max(map(len, example.sequences)) for example in examples], np.int32)
+    part = writing.Part(rows=writing.stream(columns.batch(examples, 100)), lengths=lengths)
+    part.counts.rows, part.tokens, part.trained = len(examples), lengths, lengths
+    task: Any = SimpleNamespace(path=folder, where="rows/train", policy=Policy(None))
+    writing.assemble(task, folder / "encoded", iter([part] * times), lambda lines, tokens: None)
+    return Mapped(folder / "encoded")
+
+
+STARTS: dict[str, tuple[Any, list[Any]]] = {
+    "SFT": (METHODS["SFT"], [Row([1, 2, 3], [-100, -100, 3], n) for n in range(1, 1001)]),
+    "DPO": (METHODS["DPO"], [Pair([1, 2], [3], [4], n) for n in range(1, 1001)]),
+    "GRPO": (METHODS["GRPO"], [Prompt([1, 2], {"prompt": "a"}, n) for n in range(1, 1001)]),
+}
+
+
+@pytest.mark.parametrize("method", STARTS)
+def test_a_start_takes_four_bytes_a_row_and_reads_few_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """With a hundred thousand rows."""
+    trains, examples = STARTS[method]
+    rows = _repeated(tmp_path, examples, 100)
+    plan = _plan()
+    plan.training.batch_size, plan.training.packing, plan.work_path = 4, False, str(tmp_path)
+    plan.grpo = SimpleNamespace(generations=2)
+    read: list[int] = []
+    at = Mapped._at
+    monkeypatch.setattr(Mapped, "_at", lambda self, index: (read.append(index), at(self, index))[1])
+    trains.dataset(plan, rows[:1000], 8)  # imports
+    read.clear()
+    assert peak_bytes(lambda: trains.dataset(plan, rows, 8)) < 6 * len(rows) == 600_000
     assert len(read) <= 2
 
 
