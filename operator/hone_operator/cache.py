@@ -12,6 +12,7 @@ from hone_api.synthesis import REVIEW
 from hone_operator import pruning
 from hone_operator.desired import modelref, names
 from hone_operator.pruning import UNKNOWN
+from hone_operator.sharing import compact, shared
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 JOB_NAME = "batch.kubernetes.io/job-name"
@@ -74,9 +75,9 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
     meta = {k: v for k in META_FIELDS if (v := body["metadata"].get(k)) is not None}
     for part, read in (("labels", LABELS), ("annotations", ANNOTATIONS.get(kind, frozenset()))):
         if kept := {k: v for k, v in (body["metadata"].get(part) or {}).items() if k in read}:
-            meta[part] = kept
+            meta[part] = compact(kept)
     if controllers := [r for r in body["metadata"].get("ownerReferences") or () if r.get("controller")]:
-        meta["ownerReferences"] = controllers[:1]
+        meta["ownerReferences"] = compact(controllers[:1])
     status = body.get("status") or {}
     spec = body.get("spec") or {}
     if kind == "Job":
@@ -93,9 +94,9 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
         # A body that was stripped before has no unknown field left. Users cannot set this: metadata has a fixed shape.
         if named := body["metadata"].get(UNKNOWN) or unknown:
             meta[UNKNOWN] = named
-        out = {"apiVersion": body.get("apiVersion", ""), "kind": kind, "metadata": meta}
+        out = {"apiVersion": shared(body.get("apiVersion", "")), "kind": kind, "metadata": meta}
         return {**out, "spec": spec, "status": pruning.known_status(kind, status)}
-    return {"kind": kind, "metadata": meta, "spec": spec, "status": dict(status)}
+    return {"kind": kind, "metadata": meta, "spec": compact(spec), "status": compact(status)}
 
 
 def _pod_status(status: Mapping[str, Any]) -> Body:

@@ -14,6 +14,7 @@ from hone_api.meta import Kind
 from hone_api.model import MODEL
 from hone_api.modelversion import MODEL_VERSION
 from hone_api.schema import structural
+from hone_operator.sharing import shared, shared_block
 from hone_operator.times import read_time
 
 UNKNOWN = "unknownFields"
@@ -71,11 +72,12 @@ def _prune(schema: Mapping[str, Any], value: Any, path: str, unknown: dict[str, 
             for name in value.keys() - fields_known.keys():
                 if len(unknown) < MAX_NAMED:
                     unknown[f"{path}.{name}"[:MAX_PATH]] = None
-            return {k: _prune(fields[k], v, f"{path}.{k}", unknown) for k, v in fields_known.items()}
+            kept = {shared(k): _prune(fields[k], v, f"{path}.{k}", unknown) for k, v in fields_known.items()}
+            return shared_block(id(fields), kept) if path.startswith("spec.") else kept
         if isinstance(values, dict):
-            return {k: _prune(values, v, f"{path}.{k}", unknown) for k, v in value.items()}
+            return {shared(k): _prune(values, v, f"{path}.{k}", unknown) for k, v in value.items()}
         return {}
     if isinstance(value, list):
         items = schema.get("items")
         return [_prune(items, v, f"{path}[]", unknown) for v in value] if items else []
-    return value
+    return shared(value) if isinstance(value, str) else value
