@@ -43,6 +43,8 @@ class ControlPlane:
     fsync: bool = False  # the data is worth nothing after a power cut, and this is many times faster
     memory: str = ""  # what the API server's garbage collector tries to stay below, e.g. 2GiB
     garbage: str = ""  # so many percent of what the API server uses may be garbage before it looks for it, e.g. 400
+    audit_mib: int = 200  # of the audit log; an older one is renamed then
+    controller_qps: int = 20  # requests of each controller to the API server in a second
 
     @property
     def server(self) -> str:
@@ -152,7 +154,7 @@ class ControlPlane:
             f"--proxy-client-key-file={proxy_key}",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={self.audit_log}",
-            "--audit-log-maxsize=200",
+            f"--audit-log-maxsize={self.audit_mib}",
             "--audit-log-maxbackup=2",
             "--profiling=false",
         ]
@@ -178,6 +180,8 @@ class ControlPlane:
             f"--service-account-private-key-file={authority.signing_key('service-accounts')[1]}",
             "--use-service-account-credentials=true",
             "--leader-elect=false",
+            f"--kube-api-qps={self.controller_qps}",
+            f"--kube-api-burst={self.controller_qps * 3 // 2}",
             "--controllers=*,bootstrap-signer-controller,token-cleaner-controller",
             "--profiling=false",
         ]
@@ -204,6 +208,8 @@ def control_plane(
     fsync: bool = False,
     memory: str = "",
     garbage: str = "",
+    audit_mib: int = ControlPlane.audit_mib,
+    controller_qps: int = ControlPlane.controller_qps,
     addons: Sequence[Callable[["ControlPlane"], Component]] = (),
 ) -> Iterator[Path]:
     """Run etcd and kube-apiserver (with `controllers` the controller manager too) for the block.
@@ -211,7 +217,8 @@ def control_plane(
     Needs neither root nor a node: objects are real, pods never run. Listens on free ports of
     loopback, keeps everything under `folder`, yields the administrator's kubeconfig. The audit
     log of writes is `folder`/logs/audit.log. `memory` is the API server's soft limit, e.g. 2GiB; with
-    more `garbage` it needs less processor time and more memory.
+    more `garbage` it needs less processor time and more memory. For `audit_mib` and `controller_qps`
+    see `ControlPlane`.
     `addons` return further programs to run, e.g. `hone_dev.kueue.component`.
     """
     folder = folder.resolve()
@@ -221,6 +228,8 @@ def control_plane(
         fsync=fsync,
         memory=memory,
         garbage=garbage,
+        audit_mib=audit_mib,
+        controller_qps=controller_qps,
     )
     supervisor = Supervisor(folder, outlive_us=False)
     made = [ControlPlane.etcd, ControlPlane.apiserver] + ([ControlPlane.controller_manager] if controllers else [])
