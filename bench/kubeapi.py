@@ -8,13 +8,15 @@ import json
 import ssl
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import yaml
 
+T = TypeVar("T")
 HONE = "/apis/hone.dev/v1alpha1"
 
 
@@ -55,13 +57,29 @@ class KubeApi:
 
     async def create_all(self, objects: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Create every (collection path, object), `connections` at a time, in order of the iterable."""
-        source = iter(objects)
+        await self.all_of(lambda each: self.call("POST", *each), objects)
+
+    async def all_of(self, work: Callable[[T], Awaitable[Any]], items: Iterable[T]) -> None:
+        """Do this with every item, `connections` at a time, in order of the iterable."""
+        source = iter(items)
 
         async def worker() -> None:
-            for path, body in source:
-                await self.call("POST", path, body)
+            for each in source:
+                await work(each)
 
         await asyncio.gather(*(worker() for _ in range(self.connections)))
+
+    async def each(self, path: str, limit: int = 500) -> AsyncIterator[Any]:
+        """Every object of a collection, read in parts."""
+        start = ""
+        while True:
+            answer = await self.call("GET", f"{path}{'&' if '?' in path else '?'}limit={limit}{start}")
+            for item in answer["items"]:
+                yield item
+            token = answer["metadata"].get("continue")
+            if not token:
+                return
+            start = f"&continue={quote(token)}"
 
     async def count(self, path: str) -> int:
         """How many objects a collection holds, without reading them."""

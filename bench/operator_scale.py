@@ -109,6 +109,16 @@ def claim(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
 
 
+async def install(api: KubeApi) -> None:
+    """Our definitions, and the operator's own namespace."""
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    for crd in sorted((ROOT / "crds").glob("*.yaml")):
+        await api.call("POST", definitions, yaml.safe_load(crd.read_text()))
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hone-system"}}
+    await api.call("POST", "/api/v1/namespaces", namespace)
+    await asyncio.sleep(3)  # the API server serves a new kind a moment later
+
+
 async def prepare(api: KubeApi, namespace: str) -> None:
     """A namespace with the claims and the Ready Dataset that the jobs name."""
     await api.call(
@@ -151,6 +161,11 @@ class Operator:
         """Peak resident memory so far, MiB."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+    def rss(self) -> float:
+        """Resident memory now, MiB."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -356,14 +371,7 @@ async def run(jobs: int, folder: Path, kubeconfig: Path) -> Figures:
     user = Authority(folder / "pki").kubeconfig(folder / "operator.kubeconfig", server, OPERATOR_USER, "system:masters")
     figures = Figures(jobs)
     async with KubeApi(kubeconfig) as api:
-        for crd in sorted((ROOT / "crds").glob("*.yaml")):
-            await api.call(
-                "POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(crd.read_text())
-            )
-        await api.call(
-            "POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hone-system"}}
-        )
-        await asyncio.sleep(3)  # the API server serves a new kind a moment later
+        await install(api)
         await measure_direct(api, user, folder, figures)
         await measure_burst(api, user, folder, audit_log, figures)
         await measure_restart(api, user, folder, audit_log, figures)
