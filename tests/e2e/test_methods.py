@@ -67,7 +67,7 @@ def test_dapt_lowers_the_perplexity_and_tells_what_it_costs(kubectl) -> None:
 
 @pytest.mark.early
 def test_dpo_ranks_unseen_pairs(kubectl) -> None:
-    numbers = numbers_of(versions_of(kubectl, "05-dpo", maxSteps=4)["to-the-point"])
+    numbers = numbers_of(versions_of(kubectl, "05-dpo", rows=8, maxSteps=4)["to-the-point"])
     assert numbers["HeldOut", "reward_accuracy"][0] == pytest.approx(0.5)
     assert numbers["HeldOut", "reward_accuracy"][1] >= 0.7
     assert numbers["HeldOut", "reward_margin"][1] > 0
