@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.early, pytest.mark.usefixtures("hone"
 MODELS = ("one", "two")
 AGAIN = "again"
 """The job of a second version of model `one`."""
+PAUSE = 5.0
+"""Seconds between two questions: a worker of vLLM spins for a second after each."""
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -
     before, began = _pods(team), time.monotonic()
     approve(team, second)
     # Every question in between is answered: by the version before, then by the new one.
-    wait(lambda: _chances(team, url, "one") != answers["one"], lambda: _told(team))
+    wait(lambda: _chances(team, url, "one") != answers["one"], lambda: _told(team), PAUSE)
     print(f"{time.monotonic() - began:.0f} s from approved to the first token of the new adapter")
     assert _chances(team, url, "one") not in answers.values()
     assert team.get("mv", second)["status"]["aliases"] == "champion"
@@ -120,7 +122,7 @@ def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -
 
     approve(team, second, "Candidate")
     approve(team, first["two"], "Candidate")
-    wait(lambda: _chances(team, url, "one") == answers["one"], lambda: _told(team))
+    wait(lambda: _chances(team, url, "one") == answers["one"], lambda: _told(team), PAUSE)
     wait(lambda: _served(url) == [base, "one"], lambda: _told(team))
     assert _pods(team) == before, "nothing was restarted"
 

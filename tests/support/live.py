@@ -57,12 +57,12 @@ def conditions(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {c["type"]: c for c in body.get("status", {}).get("conditions", ())}
 
 
-def wait(check: Callable[[], Any], what: Callable[[], Any]) -> Any:
-    """The first true value of `check`; fails with `what` when there never is one."""
+def wait(check: Callable[[], Any], what: Callable[[], Any], every: float = 1.0) -> Any:
+    """The first true value of `check`, asked every so many seconds; fails with `what` when there never is one."""
     deadline = time.monotonic() + HANG
     while not (found := check()):
         assert time.monotonic() < deadline, what()
-        time.sleep(1)
+        time.sleep(every)
     return found
 
 
