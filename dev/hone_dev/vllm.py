@@ -29,7 +29,7 @@ SERVER = (
 )
 """What the processes of a server import."""
 IN_PLACE = {"PYTHONPYCACHEPREFIX": "", "PYTHONDONTWRITEBYTECODE": ""}
-"""Environment of a Python that keeps bytecode beside the packages, as pods have them mounted."""
+"""Environment of a Python that keeps bytecode next to the packages, as pods have them mounted."""
 
 
 def python() -> Path:
