@@ -1,4 +1,7 @@
-"""Rows encoded by three pods, of which one is killed, and by one: the same files. Real pods, real network."""
+"""Rows encoded by three pods, of which one is killed, and by one: the same files. Real pods, real network.
+
+`tests/trainer/run/test_encode_pods.py` is the shorter one, with processes for pods.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 from live import conditions, config_map, dataset, job, kill_processes_of, lines, wait
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.usefixtures("hone")]
 COUNT = 8000
 PARTS = ("a", "b", "c")
 WORKERS = "--selector=hone.dev/component=encode-workers"
