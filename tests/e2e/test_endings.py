@@ -95,6 +95,14 @@ def test_a_failure_has_its_code_its_hint_and_the_log_of_its_rank(team, staged) -
         job("diverging", broken(team, staged)),
         job("late", staged, training=ENDLESS, deadline="20s"),
     )
+    runs(team, "torn")
+    (victim,) = (p for p in training(team, "pods", "torn") if p["metadata"]["name"].startswith("torn-1-1-"))
+    kill_processes_of(victim)  # soon: until then it computes on two cores
+    torn = failure(team, "torn")
+    assert (torn["code"], torn["rank"], torn["pod"]) == ("RankFailed", 1, victim["metadata"]["name"])
+    assert "SIGKILL" in torn["message"]
+    assert torn["logTail"]
+
     late = failure(team, "late")
     assert (late["code"], late["message"]) == ("DeadlineExceeded", "The run did not end within spec.deadline 20s.")
     assert "spec.deadline" in late["hint"]
@@ -107,14 +115,6 @@ def test_a_failure_has_its_code_its_hint_and_the_log_of_its_rank(team, staged) -
     assert "Diverged" in diverged["logTail"]
     assert diverged["pod"].startswith("diverging-1-0-")
     assert team.get("mv", "--field-selector=spec.modelName=diverging")["items"] == []
-
-    runs(team, "torn")
-    (victim,) = (p for p in training(team, "pods", "torn") if p["metadata"]["name"].startswith("torn-1-1-"))
-    kill_processes_of(victim)
-    torn = failure(team, "torn")
-    assert (torn["code"], torn["rank"], torn["pod"]) == ("RankFailed", 1, victim["metadata"]["name"])
-    assert "SIGKILL" in torn["message"]
-    assert torn["logTail"]
 
 
 def test_what_the_namespace_forbids_is_waited_for(team, staged) -> None:
