@@ -188,10 +188,11 @@ def test_a_full_disk_ends_an_attempt_and_the_next_one_finds_room(kubectl, small_
 
 
 def test_what_is_deleted_while_its_pods_run_goes(team, staged) -> None:
-    team.apply(*(job(name, staged, training=ENDLESS) for name in ("unwanted", "doomed")))
+    team.apply(job("unwanted", staged, training=ENDLESS))
     runs(team, "unwanted")
     team("delete", "ftj", "unwanted", "--timeout=120s")
     wait(lambda: not training(team, "pods", "unwanted"), lambda: "its pods still run")
     assert team.get("mv", "--field-selector=spec.modelName=unwanted")["items"] == []
+    team.apply(job("doomed", staged, training=ENDLESS))
     runs(team, "doomed")
     team("delete", "namespace", team.namespace, "--timeout=180s")
