@@ -67,7 +67,7 @@ class Notifier:
         return 0.0 if sent < len(unsent) else None
 
     async def _send(self, namespace: str, unsent: Sequence[Notice], entries: dict[str, str]) -> int:
-        """Send events until one fails or the turn is over, and note them in the ledger's entries; how many it were."""
+        """Send events until one fails or the turn is over, and note them in `entries`; return how many were sent."""
         end = time.monotonic() + TURN_SECONDS
         for number, fact in enumerate(unsent):
             if time.monotonic() > end:

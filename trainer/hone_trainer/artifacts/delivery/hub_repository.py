@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -152,19 +152,17 @@ def _addition(original: Original, entry: Entry, counter: _Counter) -> CommitOper
 def _contents(original: Original) -> Iterator[_Content]:
     """Hashes of all files, each compared with the manifest while it is read."""
     for entry in original.files:
-        hasher = _git(entry.size)
-        for piece in original.read(entry):
-            hasher.update(piece)
-        yield _Content(entry, hasher.hexdigest())
+        yield _Content(entry, _git_hash(entry.size, original.read(entry)))
     text = original.manifest_bytes
-    hasher = _git(len(text))
-    hasher.update(text)
     own = Entry(path=MANIFEST, size=len(text), sha256=original.digest.removeprefix("sha256:"))
-    yield _Content(own, hasher.hexdigest())
+    yield _Content(own, _git_hash(len(text), [text]))
 
 
-def _git(size: int) -> hashlib._Hash:
-    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+def _git_hash(size: int, pieces: Iterable[bytes]) -> str:
+    hasher = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.hexdigest()
 
 
 def _listed(repository: hub.Repository) -> hub.Snapshot | None:
