@@ -38,6 +38,8 @@ ALL_RESULTS: dict[str, Body] = {
     "encode": {"kind": "Encode", "digest": "sha256:" + "7" * 64, "splits": 2, "rows": 10, "tokens": 345},
     "sweep": {"kind": "Sweep", "removed": 0, "sizeBytes": 0},
 }
+WATCHED = {"datasets", "finetunejobs"}
+"""What a life begins with."""
 SETTINGS = {"HONE_RESYNC_SECONDS": "5", "HONE_ENCODING__FROM_SIZE": "1"}
 """The operator looks often, so that what no watch delivers is found soon."""
 
@@ -205,7 +207,8 @@ def live(
     operator = Operator(kubeconfig, folder, {"HONE_WATCH_NAMESPACES": spaces, **SETTINGS}).start()
     try:
         until = time.monotonic() + GUARD
-        while not operator.ready():
+        # What an operator lists comes by no event: a fault of events would not happen.
+        while not (operator.ready() and all(life.lane.open >= WATCHED for life in lives)):
             assert time.monotonic() < until, operator.log()
             time.sleep(0.2)
         for life in lives:

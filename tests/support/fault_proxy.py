@@ -87,6 +87,8 @@ class Lane:
     """The oldest answer to each list."""
     watched: set[str] = field(default_factory=set)
     """Resources whose first watch was refused."""
+    open: set[str] = field(default_factory=set)
+    """Resources that have been watched."""
     wrong: list[str] = field(default_factory=list)
     """What no life may show."""
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -209,13 +211,17 @@ class FaultProxy:
     async def _close(self) -> None:
         await self._runner.cleanup()
         await self._session.close()
+        forwarding = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in forwarding:
+            task.cancel()
+        await asyncio.gather(*forwarding, return_exceptions=True)
 
     async def _serve(self) -> None:
         connector = aiohttp.TCPConnector(ssl=self._context, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False, read_bufsize=LONGEST_LINE)
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{tail:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)  # 0 means for ever
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -312,6 +318,7 @@ class FaultProxy:
             response = _begun(answer)
             await response.prepare(request)
             if request.query.get("watch") == "true" and answer.status == 200:
+                lane.open.add(resource)
                 await self._events(answer, response, lane, resource)
             else:
                 async for chunk in answer.content.iter_any():
