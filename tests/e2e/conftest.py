@@ -82,7 +82,7 @@ def _one_worker_at_a_time() -> Iterator[None]:
 def cluster() -> Iterator[Path]:
     """The kubeconfig of the embedded cluster.
 
-    If tests brought it up, it is taken down after those that no other worker runs beside, unless HONE_KEEP_CLUSTER=1.
+    If tests brought it up, the last tests, which run in one process, take it down, unless HONE_KEEP_CLUSTER=1.
     """
     by_tests = paths.state() / "brought-up-by-tests"
     with _one_worker_at_a_time():

@@ -1,4 +1,4 @@
-"""Rows encoded by three pods, of which one is killed, and by one: the same files. Real pods, real network.
+"""Three real pods, one of which is killed, encode rows into the same files as one pod.
 
 `tests/trainer/run/test_encode_pods.py` is the shorter one, with processes for pods.
 """

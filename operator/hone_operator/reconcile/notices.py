@@ -18,7 +18,7 @@ PREFIX = "dev.hone."
 EVALUATED, APPROVAL = "modelversion.evaluated", "modelversion.approval"
 DELIVERED, ALIAS = "modelversion.delivered", "model.alias"
 RECENT_SECONDS = 3600.0
-"""Where there is no ledger, older facts count as sent."""
+"""Without a ledger, a fact that is older than this counts as sent."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def facts(models: Iterable[Body], versions: Iterable[Body]) -> list[Notice]:
 
 
 def news(all_facts: Iterable[Notice], ledger: Mapping[str, str] | None, now: datetime) -> list[Notice]:
-    """The facts that have not been sent, those of which the time is known in its order.
+    """The facts that have not been sent, ordered by time; those without a time come first.
 
     Args:
         ledger: entries by key; None: nothing was ever sent, so that only what is recent is news.

@@ -93,7 +93,7 @@ class Ledger:
 
 
 def _merge(parts: list[Path], target: Path) -> None:
-    """One file of several, each of which has the order of the source; they are removed."""
+    """Merge the parts into one file in the order of the source, and remove them. Each part has that order."""
     with ExitStack() as stack:
         files = [stack.enter_context(open(part, encoding="utf-8", newline="\n")) for part in parts]
         lines = heapq.merge(*files, key=lambda line: int(line.partition("\t")[0]))
