@@ -56,6 +56,12 @@ COPY requirements/dask.txt /requirements/
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
     sh /requirements/image-install.sh -r /requirements/dask.txt
 
+# What NCCL loads to use InfiniBand and RoCE; without it only TCP is left.
+RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
+    apt-get update -q; \
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libibverbs1 ibverbs-providers > /dev/null; \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+
 FROM trainer-dependencies AS trainer
 COPY crds/hone_api /app/hone_api
 COPY trainer/hone_trainer /app/hone_trainer
@@ -69,7 +75,8 @@ ARG UV_CACHE_DIR=/root/.cache/uv
 # The compiler stays: Triton and vLLM compile kernels when they start.
 RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
     apt-get update -q; \
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends g++ python3-dev > /dev/null; \
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+        g++ python3-dev libibverbs1 ibverbs-providers > /dev/null; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY requirements/vllm.txt /requirements/
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \

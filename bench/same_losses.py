@@ -1,6 +1,6 @@
 """The same run on one rank, on two ranks, on two nodes, and with each stage of ZeRO: do all have the same losses?
 
-    make setup && .venv/bin/python bench/same_losses.py [--steps 50] [--adapters LoRA,None]
+    make setup && .venv/bin/python bench/same_losses.py [--steps 50] [--adapters LoRA,None] [--only offload]
 
 One model, one seed, float32, a batch of 8 rows in each step; the layouts only divide it. Printed is the largest
 difference of a step's loss to that of one rank. On CPUs, with gloo; nodes are processes on loopback. Exit code 1 when
@@ -38,6 +38,13 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "2 ranks": {"processesPerNode": 2},
     "2 nodes": {"nodes": 2, "masterAddress": "127.0.0.1"},
     **{f"2 ranks, ZeRO {s}": {"processesPerNode": 2, "deepspeed": {"zeroStage": s}} for s in (1, 2, 3)},
+    **{
+        f"2 ranks, ZeRO {s}, offload {what}": {
+            "processesPerNode": 2,
+            "deepspeed": {"zeroStage": s, "offload": what},
+        }
+        for s, what in ((2, "Optimizer"), (3, "Optimizer"), (3, "OptimizerAndParameters"))
+    },
 }
 
 
@@ -83,11 +90,13 @@ def run(folder: Path, plan: Path, nodes: int, form: str) -> Curve:
     return Curve(losses, time.monotonic() - since)
 
 
-def compare(root: Path, model: Path, adapter: str, steps: int) -> bool:
-    """Print every layout next to one rank; True when all differences are within the bound."""
+def compare(root: Path, model: Path, adapter: str, steps: int, only: str) -> bool:
+    """Print the layouts whose name contains `only` next to one rank; True when all differences are within the bound."""
     table = Table(f"adapter {adapter}", "steps", "first loss", "last loss", "largest difference", "held", "seconds")
     reference, held = None, True
     for name, layout in LAYOUTS.items():
+        if reference and only not in name:
+            continue
         folder = root / f"{adapter}-{name}".replace(" ", "-").replace(",", "")
         folder.mkdir()
         write_rows(folder / "rows.jsonl", 8 * steps, CASES["SFT"])
@@ -109,11 +118,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=50, help="optimiser steps of each run; default 50")
     parser.add_argument("--adapters", default="LoRA,None", help="with commas between them; default LoRA,None")
+    parser.add_argument("--only", default="", help="layouts with this in their name, next to one rank, e.g. offload")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         model = random_llama(root / "model", SMALL)
-        results = [compare(root, model, adapter, args.steps) for adapter in args.adapters.split(",")]
+        results = [compare(root, model, adapter, args.steps, args.only) for adapter in args.adapters.split(",")]
     return 0 if all(results) else 1
 
 

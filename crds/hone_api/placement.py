@@ -26,10 +26,44 @@ LabelValue = Annotated[str, StringConstraints(pattern=rf"^({_PART})?$", max_leng
 ClassName = Annotated[str, StringConstraints(pattern=rf"^({_DNS})?$", max_length=253)]
 
 
+class ResourceClaim(ApiModel):
+    """Devices for each pod by Dynamic Resource Allocation."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = Field(
+        description="Name within the pod, e.g. gpus."
+    )
+    resource_claim_template_name: Name = Field(
+        description="ResourceClaimTemplate in this namespace, one of tenants.resourceClaimTemplates of the chart. "
+        "Each pod gets a claim of its own."
+    )
+
+
 class Resources(ApiModel):
     """What one pod of the run requests."""
 
     rules = (
+        Rule(
+            "!has(self.network) || self.nodes > 1",
+            "network is between the pods of several nodes: set nodes to at least 2, or remove network",
+            field_path=".network",
+            holds=lambda resources: resources.network is None or resources.nodes > 1,
+        ),
+        Rule(
+            "!has(self.claims) || self.claims.all(c, self.claims.exists_one(d, d.name == c.name))",
+            "claims has a name twice: rename one",
+            field_path=".claims",
+            holds=lambda resources: len({c.name for c in resources.claims or ()}) == len(resources.claims or ()),
+            one_field=True,
+        ),
+        Rule(
+            "!has(self.gpusFrom) || self.gpusFrom != 'Claims' || "
+            "has(self.claims) && self.claims.size() > 0 && self.gpusPerNode > 0",
+            "gpusFrom Claims needs the claim that has the GPUs, and their number: set claims and gpusPerNode",
+            field_path=".gpusFrom",
+            holds=lambda resources: (
+                resources.gpus_from != "Claims" or (bool(resources.claims) and resources.gpus_per_node > 0)
+            ),
+        ),
         Rule(
             "!has(self.gpuProducts) || self.gpusPerNode > 0",
             "gpuProducts needs GPUs: set gpusPerNode to at least 1, or remove gpuProducts",
@@ -46,6 +80,21 @@ class Resources(ApiModel):
     )
     gpu_products: Annotated[list[LabelValue], Field(max_length=16)] | None = Field(
         default=None, description="Allowed values of the node label nvidia.com/gpu.product; default: any."
+    )
+    gpus_from: Literal["ExtendedResource", "Claims"] = Field(
+        default="ExtendedResource",
+        description="Claims: a claim of each pod has its gpusPerNode GPUs, and gpuResourceName is not requested. "
+        "Default ExtendedResource.",
+    )
+    claims: Annotated[list[ResourceClaim], Field(max_length=8)] | None = Field(
+        default=None,
+        description="Devices by Dynamic Resource Allocation, of GPUs or other drivers, for each pod. Default: none.",
+    )
+    network: Literal["TCP", "InfiniBand", "RoCE"] | None = Field(
+        default=None,
+        description="Network over which NCCL sends between nodes. TCP uses the pods' own network. InfiniBand and RoCE "
+        "request the devices of trainer.networks of the chart, and the run ends if NCCL cannot use them. Default: what "
+        "NCCL finds in the pods.",
     )
     cpu: Quantity = Field(default="2", description="CPU request of each pod, e.g. 8 or 500m; default 2.")
     memory: Quantity = Field(default="8Gi", description="Memory request and limit of each pod, e.g. 64Gi; default 8Gi.")

@@ -376,6 +376,16 @@ class Evaluation(ApiModel):
 class DeepSpeed(ApiModel):
     """Sharding by DeepSpeed ZeRO (Rajbhandari et al. 2020)."""
 
+    rules = (
+        Rule(
+            "self.offload != 'OptimizerAndParameters' || self.zeroStage == 3",
+            "offload OptimizerAndParameters needs zeroStage 3, which alone shards the weights: set it, or use offload "
+            "Optimizer",
+            field_path=".offload",
+            holds=lambda sharding: sharding.offload != "OptimizerAndParameters" or sharding.zero_stage == 3,
+        ),
+    )
+
     zero_stage: int = Field(
         default=2,
         ge=1,
@@ -383,5 +393,7 @@ class DeepSpeed(ApiModel):
         description="1 shards the optimiser state, 2 also the gradients, 3 also the weights; default 2.",
     )
     offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = Field(
-        default="None", description="What moves to CPU memory; default None."
+        default="None",
+        description="What moves from the GPU to the host's memory, which resources.memory limits: Optimizer, so that "
+        "the CPU takes the optimizer's steps, or OptimizerAndParameters with zeroStage 3. Slower. Default None.",
     )

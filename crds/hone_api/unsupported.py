@@ -74,7 +74,6 @@ def _field(path: str, instead: str, harmless: Any = None) -> Unsupported:
 UNSUPPORTED: tuple[Unsupported, ...] = (
     _field("tracking", "remove it; curves are in status.metrics, in Prometheus and in the report of the run", []),
     _field("output.version", "remove it; a model gets the next version number"),
-    _field("deepspeed.offload", "remove it; use adapter type LoRA or QLoRA, zeroStage 3 or more GPUs", "None"),
     Unsupported(
         "deepspeed",
         "spec.deepspeed with method PPO",

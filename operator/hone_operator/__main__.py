@@ -16,6 +16,7 @@ from hone_operator import __version__, garbage, handlers, settings
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
 from hone_operator.controllers import Controllers
+from hone_operator.desired.interconnect import Rdma
 from hone_operator.desired.platform import Bounds, Platform, PodLimits, Signing
 from hone_operator.desired.podsettings import PodDefaults
 from hone_operator.health import Health, serve
@@ -57,6 +58,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         progress_url=config.progress_url if ca else None,
         progress_ca=ca,
         network_interface=trainer.network_interface,
+        networks=_networks(trainer.networks),
         grace_seconds=trainer.termination_grace_seconds,
         start_timeout_seconds=trainer.start_timeout_seconds,
         scratch_size=trainer.scratch_size,
@@ -93,12 +95,18 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
             models=tuple(config.tenants.models),
             service_accounts=tuple(config.tenants.service_accounts),
             runtime_classes=tuple(config.tenants.runtime_classes),
+            resource_claim_templates=tuple(config.tenants.resource_claim_templates),
             workload_priority_classes=tuple(config.tenants.workload_priority_classes),
             store_claim=store.claim_name,
             max_gpus=config.tenants.max_gpus,
             max_active_jobs=config.tenants.max_active_jobs,
         ),
     )
+
+
+def _networks(asked: settings.NetworksSettings) -> dict[str, Rdma]:
+    by_name = {"InfiniBand": asked.infini_band, "RoCE": asked.roce}
+    return {name: Rdma(n.resources, n.annotations, n.env) for name, n in by_name.items() if n.resources}
 
 
 def _defaults(pods: settings.PodsSettings) -> PodDefaults:

@@ -31,7 +31,7 @@ from pydantic_settings import (
 
 from hone_api.dataset import MAX_PODS
 from hone_api.meta import Name, Quantity
-from hone_api.placement import LabelValue, Toleration
+from hone_api.placement import EXTENDED_RESOURCE, LabelValue, Toleration
 from hone_api.plan import Limits as SourceLimits
 from hone_api.plan import PublicKey
 from hone_api.pod_settings import is_reserved_key
@@ -63,6 +63,29 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def free_keys(keys: dict[str, str]) -> dict[str, str]:
+    """Labels or annotations as they are.
+
+    Raises:
+        ValueError: one belongs to Kubernetes, Kueue or Hone.
+    """
+    if taken := sorted(filter(is_reserved_key, keys)):
+        raise ValueError(f"{', '.join(taken)}: of Kubernetes, Kueue or Hone, choose other names")
+    return keys
+
+
+def free_variables(env: dict[str, str]) -> dict[str, str]:
+    """Environment variables as they are.
+
+    Raises:
+        ValueError: Hone itself sets one.
+    """
+    taken = sorted(n for n in env if n in RESERVED_ENV or n.startswith(RESERVED_ENV_PREFIXES))
+    if taken:
+        raise ValueError(f"{', '.join(taken)}: set by Hone itself, choose other names")
+    return env
+
+
 class PodsSettings(Section):
     """Defaults of the pods of one kind of work."""
 
@@ -73,12 +96,28 @@ class PodsSettings(Section):
     service_account_name: ClassName = ""
     """Empty: the default one of the namespace."""
 
-    @field_validator("labels", "annotations")
-    @classmethod
-    def _not_reserved(cls, keys: dict[str, str]) -> dict[str, str]:
-        if taken := sorted(filter(is_reserved_key, keys)):
-            raise ValueError(f"{', '.join(taken)}: of Kubernetes, Kueue or Hone, choose other names")
-        return keys
+    _keys = field_validator("labels", "annotations")(free_keys)
+
+
+class RdmaSettings(Section):
+    """A network of the platform for NCCL."""
+
+    resources: dict[Annotated[str, StringConstraints(pattern=EXTENDED_RESOURCE, max_length=128)], Quantity] = Field(
+        default_factory=dict
+    )
+    """Devices for each pod; empty: there is no such network."""
+    annotations: dict[str, str] = Field(default_factory=dict)
+    env: dict[EnvName, str] = Field(default_factory=dict)
+
+    _annotations = field_validator("annotations")(free_keys)
+    _env = field_validator("env")(free_variables)
+
+
+class NetworksSettings(Section):
+    """Networks that jobs may name, in addition to TCP."""
+
+    infini_band: RdmaSettings = Field(default_factory=RdmaSettings)
+    roce: RdmaSettings = Field(default_factory=RdmaSettings)
 
 
 class TrainerSettings(Section):
@@ -97,6 +136,7 @@ class TrainerSettings(Section):
     """Limit of the emptyDir at /tmp."""
     network_interface: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "eth0"
     """Network interface for traffic between the pods of a run."""
+    networks: NetworksSettings = Field(default_factory=NetworksSettings)
     runtime_class_name: ClassName = ""
     """RuntimeClass of the pods that train; empty: the node's default."""
     pods: PodsSettings = Field(default_factory=PodsSettings)
@@ -104,13 +144,7 @@ class TrainerSettings(Section):
     extra_env: dict[EnvName, str] = Field(default_factory=dict)
     """For proxies, NCCL and the like; names that Hone itself sets are refused."""
 
-    @field_validator("extra_env")
-    @classmethod
-    def _not_reserved(cls, env: dict[str, str]) -> dict[str, str]:
-        taken = sorted(n for n in env if n in RESERVED_ENV or n.startswith(RESERVED_ENV_PREFIXES))
-        if taken:
-            raise ValueError(f"{', '.join(taken)}: set by Hone itself, choose other names")
-        return env
+    _env = field_validator("extra_env")(free_variables)
 
 
 class StagingSettings(Section):
@@ -212,6 +246,8 @@ class TenantSettings(Section):
     """ServiceAccounts that jobs may name for their pods."""
     runtime_classes: list[str] = Field(default_factory=list)
     """RuntimeClasses that jobs may name for their pods."""
+    resource_claim_templates: list[str] = Field(default_factory=list)
+    """ResourceClaimTemplates that jobs may name."""
     workload_priority_classes: list[str] = Field(default_factory=lambda: ["*"])
     """WorkloadPriorityClasses of Kueue."""
     max_gpus: Annotated[int, Field(ge=0, le=65536)] = 0

@@ -153,6 +153,7 @@ def test_every_default_of_a_job_is_in_its_definition(api: Any, manifest: Any) ->
         "nodes": 1,
         "gpusPerNode": 0,
         "gpuResourceName": "nvidia.com/gpu",
+        "gpusFrom": "ExtendedResource",
         "cpu": "2",
         "memory": "8Gi",
     }

@@ -256,6 +256,20 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "temperature is for level Logits",
     ),
     (JOB, {"spec.resources.gpuProducts": ["A"]}, "spec.resources", "set gpusPerNode to at least 1, or remove"),
+    (JOB, {"spec.resources.network": "RoCE"}, "spec.resources.network", "set nodes to at least 2, or remove network"),
+    (
+        JOB,
+        {"spec.resources": {"gpusPerNode": 1, "gpusFrom": "Claims"}},
+        "spec.resources.gpusFrom",
+        "set claims and gpusPer",
+    ),
+    (
+        JOB,
+        {"spec.resources.claims": [{"name": "a", "resourceClaimTemplateName": t} for t in ("x", "y")]},
+        "spec.resources.claims",
+        "claims has a name twice: rename one",
+    ),
+    (JOB, {"spec.deepspeed.offload": "OptimizerAndParameters"}, "spec.deepspeed.offload", "needs zeroStage 3"),
     (
         DATASET,
         {SOURCE: "hf://a/b", "spec.source.sha256": "0" * 64},
@@ -446,6 +460,18 @@ def test_bad_name_is_refused(api: Any, manifest: Any, kind: str, name: str, frag
         (JOB, {"spec.resources": {"cpu": "10m", "memory": "64Mi", "sharedMemory": "1Mi"}}),
         (DATASET, {"spec.resources": {"cpu": "10m", "memory": "65536Ki"}}),
         (JOB, {"spec.resources": {"gpusPerNode": 8, "gpuProducts": ["NVIDIA-H100-80GB-HBM3"]}}),
+        (
+            JOB,
+            {
+                "spec.resources": {
+                    "nodes": 2,
+                    "gpusPerNode": 1,
+                    "gpusFrom": "Claims",
+                    "claims": [{"name": "gpus", "resourceClaimTemplateName": "one-gpu"}],
+                    "network": "InfiniBand",
+                }
+            },
+        ),
         (JOB, {"spec.training": {"maxSteps": 10, "batchSize": 12, "microBatchSize": 4, "learningRate": "1E-5"}}),
         (JOB, {"spec.evaluation": {"harness": {"tasks": ["arc_easy", "belebele_zho_Hans", "mmlu"], "fewShot": 0}}}),
     ],

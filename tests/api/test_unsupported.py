@@ -11,7 +11,6 @@ from hone_api.unsupported import UNSUPPORTED, Unsupported, asked_for
 ASKED: dict[str, dict[str, Any]] = {
     "spec.tracking": {"spec.tracking": [{"type": "MLflow", "uri": "https://mlflow.example.org"}]},
     "spec.output.version": {"spec.output.version": 3},
-    "spec.deepspeed.offload": {"spec.deepspeed.offload": "Optimizer"},
     "spec.deepspeed with method PPO": {
         "spec.method": "PPO",
         "spec.ppo": {"rewardModelVersion": "judge-v1"},
@@ -23,7 +22,7 @@ ASKED: dict[str, dict[str, Any]] = {
 NOT_ASKED: tuple[dict[str, Any], ...] = (
     {"spec.tracking": []},
     {"spec.deepspeed": {"offload": "None"}},
-    {"spec.deepspeed": {"zeroStage": 3}},
+    {"spec.deepspeed": {"zeroStage": 3, "offload": "OptimizerAndParameters"}},
     {"spec.scheduling": {"priorityClassName": "urgent", "queueName": "team", "topology": {"required": "rack"}}},
     {"spec.model.uri": "pvc://models/base"},
     {"spec.output.push": [{"uri": "oci://registry.example.org/team/model", "secretName": "hone-registry"}]},

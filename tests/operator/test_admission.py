@@ -70,6 +70,12 @@ def test_a_job_has_what_spec_pod_may_ask_for(write, fields):
     assert code == 201, message
 
 
+def test_a_job_has_claims_of_the_values(write):
+    claims = [{"name": "a", "resourceClaimTemplateName": "gpu-8"}]
+    code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(resourceClaims=claims))
+    assert code == 201, message
+
+
 @pytest.mark.parametrize("runtime", ["kata", "gvisor", "runsc"])
 def test_a_job_has_a_runtime_of_the_values(write, runtime):
     code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(runtimeClassName=runtime))

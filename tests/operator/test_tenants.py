@@ -25,6 +25,7 @@ VALUES = {
         "maxGpus": 8,
         "serviceAccounts": ["trainer-*"],
         "runtimeClasses": ["kata"],
+        "resourceClaimTemplates": ["gpu-*"],
         "workloadPriorityClasses": ["batch"],
     },
 }
@@ -188,6 +189,11 @@ def test_pods_do_not_go_where_they_may_not(create, scheduling):
         ({"pod": {"serviceAccountName": "admin"}}, "(tenants.serviceAccounts of the chart: trainer-*)"),
         ({"pod": {"runtimeClassName": "runc"}}, "(tenants.runtimeClasses of the chart: kata)"),
         (
+            {"resources": {"claims": [{"name": "gpus", "resourceClaimTemplateName": "eight-gpus"}]}},
+            "spec.resources.claims names a ResourceClaimTemplate that is not allowed here "
+            "(tenants.resourceClaimTemplates of the chart: gpu-*)",
+        ),
+        (
             {"scheduling": {"queueName": "team", "workloadPriorityClass": "urgent"}},
             "(tenants.workloadPriorityClasses of the chart: batch)",
         ),
@@ -208,6 +214,7 @@ def test_a_model_and_gpus_beyond_the_limits_are_refused(create, spec, words):
         {"model": {"modelVersion": "tutor-v1"}},
         {"resources": {"nodes": 2, "gpusPerNode": 4}},
         {"resources": {"gpusPerNode": 8}},
+        {"resources": {"claims": [{"name": "gpus", "resourceClaimTemplateName": "gpu-8"}]}},
         {"pod": {"serviceAccountName": "trainer-a", "runtimeClassName": "kata"}},
         {"scheduling": {"queueName": "team", "workloadPriorityClass": "batch"}},
     ],

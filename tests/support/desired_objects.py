@@ -17,6 +17,7 @@ from hone_operator.desired import sweep
 from hone_operator.desired.deliver import Parcel, deliver
 from hone_operator.desired.encode import encode, encode_plan, encoded
 from hone_operator.desired.fetch import fetch
+from hone_operator.desired.interconnect import Rdma
 from hone_operator.desired.materialize import ReferencedObjects, materialize
 from hone_operator.desired.platform import Platform, Signing
 from hone_operator.desired.shared import base_model
@@ -95,6 +96,27 @@ def gpus() -> list[dict[str, Any]]:
         },
     }
     return run(spec, "pvc://hone-store/base-models/org--model/abc")
+
+
+RDMA = Rdma(
+    resources={"rdma/hca_shared_devices_a": "1"},
+    annotations={"k8s.v1.cni.cncf.io/networks": "rdma"},
+    env={"NCCL_IB_HCA": "mlx5"},
+)
+
+
+def claimed_gpus() -> list[dict[str, Any]]:
+    """GPUs by Dynamic Resource Allocation, on two nodes that are joined by RoCE."""
+    spec = {
+        "resources": {
+            "nodes": 2,
+            "gpusPerNode": 4,
+            "gpusFrom": "Claims",
+            "claims": [{"name": "gpus", "resourceClaimTemplateName": "four-gpus"}],
+            "network": "RoCE",
+        }
+    }
+    return run(spec, platform=replace(PLATFORM, networks={"RoCE": RDMA}))
 
 
 REWARDS = [
@@ -224,6 +246,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "training-one-pod": one_pod,
     "training-two-nodes": two_nodes,
     "training-gpus": gpus,
+    "training-claimed-gpus": claimed_gpus,
     "training-rewarded": rewarded,
     "materialize-configmap": lambda: dataset("configmap://answers/rows.jsonl"),
     "materialize-pvc": lambda: dataset("pvc://data/folder/rows.jsonl"),

@@ -12,7 +12,7 @@ IMAGE = "example.org/hone/trainer:test"
 VALUES = {
     "trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}, "runtimeClassName": "kata"},
     "staging": {"runtimeClassName": "gvisor", "pods": {"serviceAccountName": "stager"}},
-    "tenants": {"serviceAccounts": ["trainer-*"], "runtimeClasses": ["runsc"]},
+    "tenants": {"serviceAccounts": ["trainer-*"], "runtimeClasses": ["runsc"], "resourceClaimTemplates": ["gpu-*"]},
 }
 ENABLED, CLOSED = "bounds-enabled", "bounds-closed"
 
@@ -83,6 +83,8 @@ BAD_PODS = {
             }
         }
     ),
+    "claim of devices": {"resourceClaims": [{"name": "a", "resourceClaimTemplateName": "all-gpus"}]},
+    "claim that others share": {"resourceClaims": [{"name": "a", "resourceClaimName": "gpu-shared"}]},
     "another runtime": {"runtimeClassName": "runc-privileged"},
     "service account": {"serviceAccountName": "strong"},
     "deprecated service account": {"serviceAccount": "strong"},

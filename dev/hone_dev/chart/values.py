@@ -48,6 +48,27 @@ class Pods(Values):
     )
 
 
+class Rdma(Values):
+    resources: StringMap = Field(
+        default_factory=dict,
+        description='Devices of this network for each pod, e.g. rdma/hca_shared_devices_a: "1". Empty: there is no '
+        "such network, and jobs that name it are refused.",
+    )
+    annotations: StringMap = Field(
+        default_factory=dict, description="Annotations of these pods, e.g. k8s.v1.cni.cncf.io/networks."
+    )
+    env: StringMap = Field(
+        default_factory=dict, description="Environment variables of these pods, e.g. NCCL_IB_HCA: mlx5."
+    )
+
+
+class Networks(Values):
+    """Networks that jobs may name in spec.resources.network, in addition to TCP."""
+
+    infini_band: Rdma = Field(default_factory=Rdma)
+    roce: Rdma = Field(default_factory=Rdma)
+
+
 class Trainer(Values):
     image: TrainerImage = Field(default_factory=TrainerImage)
     vllm_image: VllmImage = Field(default_factory=VllmImage)
@@ -64,6 +85,7 @@ class Trainer(Values):
     network_interface: Text = Field(
         "eth0", description="Network interface over which the pods of a run reach each other."
     )
+    networks: Networks = Field(default_factory=Networks)
     runtime_class_name: ClassName = Field(
         "",
         description="RuntimeClass of training pods, e.g. one of Kata Containers. Empty: the nodes' default runtime.",
@@ -245,6 +267,12 @@ class Tenants(Values):
     runtime_classes: list[Text] = Field(
         default_factory=list,
         description="RuntimeClasses that jobs may name in spec.pod, each in full or as prefix*. Empty: none.",
+    )
+    resource_claim_templates: list[Text] = Field(
+        default_factory=list,
+        description="ResourceClaimTemplates that jobs may name in spec.resources.claims, each in full or as prefix*. "
+        "Empty: none. tenants.maxGpus counts gpusPerNode and not what a template requests: who may write templates is "
+        "a matter of roles and of ResourceQuota.",
     )
     workload_priority_classes: list[Text] = Field(
         default_factory=lambda: ["*"],

@@ -6,6 +6,7 @@ from typing import Any
 
 from hone_api.plan import Limits
 from hone_api.pod_image import PodImage
+from hone_operator.desired.interconnect import Rdma
 from hone_operator.desired.podsettings import PodDefaults
 
 
@@ -23,6 +24,8 @@ class Bounds:
     """ServiceAccounts that jobs may name."""
     runtime_classes: tuple[str, ...] = ()
     """RuntimeClasses that jobs may name."""
+    resource_claim_templates: tuple[str, ...] = ()
+    """ResourceClaimTemplates that jobs may name."""
     workload_priority_classes: tuple[str, ...] = ("*",)
     """Priorities in queues of Kueue."""
     store_claim: str = "hone-store"
@@ -93,6 +96,8 @@ class Platform:
     """PEM of the authority that signed the progress server's certificate."""
     network_interface: str = "eth0"
     """Interface for gloo between the pods of a run."""
+    networks: Mapping[str, Rdma] = field(default_factory=dict)
+    """Of the platform, by the name that jobs give in resources.network."""
     grace_seconds: int = 120
     start_timeout_seconds: int = 900
     scratch_size: str = "20Gi"

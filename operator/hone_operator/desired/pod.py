@@ -79,6 +79,9 @@ class Work:
     env: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     """Extended resources, e.g. GPUs."""
+    claims: tuple[str, ...] = ()
+    """Names of claims of the pod that its container uses."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
     pod: Mapping[str, Any] = field(default_factory=dict)
     """Additional fields of the pod's spec: scheduling, subdomain."""
@@ -173,7 +176,10 @@ def container(name: str, verb: str, mounts: Sequence[Mount], work: Work, platfor
         "imagePullPolicy": platform.image_pull_policy,
         "command": ["python", "-m", "hone_trainer", verb, str(names.PLAN_FILE)],
         "env": environment(work, platform),
-        "resources": resources(work.cpu, work.memory, work.limits, platform),
+        "resources": {
+            **resources(work.cpu, work.memory, work.limits, platform),
+            **({"claims": [{"name": name} for name in work.claims]} if work.claims else {}),
+        },
         "ports": [{"name": name, "containerPort": port} for name, port in work.ports.items()],
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -240,7 +246,7 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
     # The container that kubectl logs shows without -c.
     reader = {"kubectl.kubernetes.io/default-container": READER} if work.publisher else {}
     metadata: dict[str, Any] = {"labels": podsettings.labels_of(defaults, work.settings, labels)}
-    if annotations := podsettings.annotations_of(defaults, work.settings, reader):
+    if annotations := podsettings.annotations_of(defaults, work.settings, {**work.annotations, **reader}):
         metadata["annotations"] = annotations
     return {"metadata": metadata, "spec": spec}
 

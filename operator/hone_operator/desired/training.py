@@ -12,14 +12,14 @@ from hone_api.finetunejob_status import PinnedModel, Resolved
 from hone_api.modelversion import Ancestor
 from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
-from hone_operator.desired import memory, modelref, names, rewards
+from hone_operator.desired import interconnect, memory, modelref, names, rewards
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import METRICS_PORT, TRAINING, Mount, Work, read_only_folders, writable_folders
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.queue import queue_of, queued
-from hone_operator.desired.scheduling import scheduling
+from hone_operator.desired.scheduling import extended_gpus, scheduling
 from hone_operator.times import duration_seconds, read_time
 
 MODEL = PurePosixPath("/model")
@@ -274,6 +274,7 @@ def environment(attempt: AttemptInputs, platform: Platform) -> dict[str, str]:
     if spec.resources.nodes > 1 and platform.network_interface:
         env["GLOO_SOCKET_IFNAME"] = platform.network_interface
         env["NCCL_SOCKET_IFNAME"] = f"={platform.network_interface}"
+    env |= interconnect.environment(spec.resources.network, platform.networks)
     if platform.progress_url:
         env[URL_ENV] = (
             f"{platform.progress_url}/apis/hone.dev/v1alpha1/namespaces/{meta['namespace']}"
@@ -338,6 +339,7 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
     """[ConfigMap, NetworkPolicy and Service if there are several nodes, Job] of the attempt."""
     spec = attempt.spec
     resources = spec.resources
+    rdma = interconnect.rdma(resources.network, platform.networks)
     labels = attempt_labels(attempt.owner, attempt.number)
     work = Work(
         component=TRAINING,
@@ -347,7 +349,9 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
         memory=resources.memory,
         mounts=mounts(attempt, platform),
         env=environment(attempt, platform),
-        limits={resources.gpu_resource_name: str(resources.gpus_per_node)} if resources.gpus_per_node else {},
+        limits={**extended_gpus(spec), **rdma.resources},
+        claims=tuple(claim.name for claim in resources.claims or ()),
+        annotations=rdma.annotations,
         ports={"metrics": METRICS_PORT},
         pod={
             "terminationGracePeriodSeconds": platform.grace_seconds,

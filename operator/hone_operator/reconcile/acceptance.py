@@ -6,7 +6,7 @@ from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import ConditionType, Reason
 from hone_api.unsupported import asked_for
-from hone_operator.desired import names
+from hone_operator.desired import interconnect, names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import image, world_size
 from hone_operator.reconcile import bounds, unsupported
@@ -42,8 +42,12 @@ def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: JobDraft, platform
     if not image(spec, platform):
         words = "spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage"
         wrong.append(RefusedSpec(FailureCode.PLATFORM_UNSUITABLE, words))
-    if problem := storage_problem(spec.resources.nodes, platform):
-        wrong.append(RefusedSpec(FailureCode.PLATFORM_UNSUITABLE, problem))
+    for problem in (
+        storage_problem(spec.resources.nodes, platform),
+        interconnect.problem(spec.resources.network, platform.networks),
+    ):
+        if problem:
+            wrong.append(RefusedSpec(FailureCode.PLATFORM_UNSUITABLE, problem))
     if circle := cycle(draft.body, seen.upstream):
         words = f"spec.model.fineTuneJob: circular reference: {' -> '.join(circle)}; none of them can start"
         wrong.append(RefusedSpec(FailureCode.CIRCULAR_REFERENCE, words))

@@ -47,7 +47,14 @@ def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
     of_all = [*_secrets(spec, bounds), *placement(spec.get("scheduling") or {}, bounds)]
     if body["kind"] != "FineTuneJob":
         return of_all
-    return [*of_all, *_model(spec, bounds), *_gpus(spec, bounds), *_pod(spec.get("pod") or {}, bounds)]
+    resources = spec.get("resources") or {}
+    return [
+        *of_all,
+        *_model(spec, bounds),
+        *_gpus(resources, bounds),
+        *_claims(resources, bounds),
+        *_pod(spec.get("pod") or {}, bounds),
+    ]
 
 
 def delivery(target: Delivery, bounds: Bounds) -> Iterator[str]:
@@ -62,8 +69,16 @@ def _model(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
         yield f"spec.model.uri {uri} {_of('tenants.models', bounds.models)}"
 
 
-def _gpus(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
-    resources = spec.get("resources") or {}
+def _claims(resources: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+    allowed = bounds.resource_claim_templates
+    for number, claim in enumerate(resources.get("claims") or []):
+        name = claim["resourceClaimTemplateName"]
+        if not any(_matches(name, entry) for entry in allowed):
+            value = _of("tenants.resourceClaimTemplates", allowed)
+            yield f"spec.resources.claims[{number}].resourceClaimTemplateName {name} {value}"
+
+
+def _gpus(resources: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
     gpus = resources.get("nodes", 1) * resources.get("gpusPerNode", 0)
     if bounds.max_gpus and gpus > bounds.max_gpus:
         yield (

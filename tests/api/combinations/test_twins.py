@@ -18,6 +18,7 @@ SPECS: dict[str, type[ApiModel]] = {JOB: FineTuneJobSpec, "Dataset": DatasetSpec
 EXAMPLES = 60
 """Objects that are generated for each case."""
 ABSENT = object()
+CLAIM = {"name": "gpus", "resourceClaimTemplateName": "gpus"}
 DECIMALS = (ABSENT, "0", "0.3", "1", "2e-4", "1.5", "10", "10.5", "1000.5", "2e6")
 NUMBER, REGEX = {"type": "Number"}, {"type": "Regex", "regex": {"pattern": "a"}}
 SHARE = {"uri": "pvc://share/m"}
@@ -222,6 +223,22 @@ JOB_CASES: dict[str, Case] = {
             "memory": (ABSENT, "63Mi", "64Mi", "67108863", 67108864, "1G"),
             "sharedMemory": (ABSENT, "1M", "1Mi"),
         },
+    ),
+    "devices": (
+        "resources",
+        {},
+        {
+            "gpusPerNode": (ABSENT, 0, 2),
+            "gpusFrom": (ABSENT, "ExtendedResource", "Claims"),
+            "claims": (ABSENT, [], [CLAIM], [CLAIM, {**CLAIM, "name": "nics"}], [CLAIM, CLAIM]),
+            "nodes": (ABSENT, 2),
+            "network": (ABSENT, "TCP", "RoCE"),
+        },
+    ),
+    "offload": (
+        "deepspeed",
+        {},
+        {"zeroStage": (ABSENT, 1, 2, 3), "offload": (ABSENT, "None", "Optimizer", "OptimizerAndParameters")},
     ),
     "tolerations": (
         "scheduling.tolerations[]",

@@ -129,3 +129,38 @@ def test_what_kueue_reads_is_on_the_job() -> None:
     without = job_of({"scheduling": scheduling})
     assert "managedBy" not in without["spec"]
     assert not [name for name in without["metadata"]["labels"] if name.startswith("kueue.")]
+
+
+CLAIMED = {"gpusPerNode": 2, "gpusFrom": "Claims", "claims": [{"name": "g", "resourceClaimTemplateName": "two"}]}
+
+
+def test_claims_have_the_gpus_and_the_node_is_not_asked_for_more() -> None:
+    job = job_of({"resources": CLAIMED})
+    spec = job["spec"]["template"]["spec"]
+    assert spec["resourceClaims"] == CLAIMED["claims"]
+    assert "tolerations" not in spec
+    resources = spec["containers"][0]["resources"]
+    assert resources["claims"] == [{"name": "g"}]
+    assert not {"nvidia.com/gpu"} & (resources["limits"].keys() | resources["requests"].keys())
+    assert '"processesPerNode": 2' in run({"resources": CLAIMED})[0]["data"]["plan.json"]
+
+
+def test_other_claims_come_next_to_the_gpus_of_the_node() -> None:
+    spec = template_of({"resources": {**CLAIMED, "gpusFrom": "ExtendedResource"}})["spec"]
+    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert spec["resourceClaims"] == CLAIMED["claims"]
+
+
+@pytest.mark.parametrize(
+    ("network", "transport", "devices"),
+    [(None, None, {}), ("TCP", "Socket", {}), ("RoCE", "IB", desired_objects.RDMA.resources)],
+)
+def test_nccl_may_use_only_the_network_that_the_job_names(network: Any, transport: Any, devices: Any) -> None:
+    asked = {"resources": {"nodes": 2, **({"network": network} if network else {})}}
+    found = template_of(asked, networks={"RoCE": desired_objects.RDMA})
+    env = variables(found)
+    assert env.get("NCCL_NET", {}).get("value") == transport
+    assert ("NCCL_IB_HCA" in env) is bool(devices)
+    limits = found["spec"]["containers"][0]["resources"]["limits"]
+    assert {name: count for name, count in limits.items() if name.startswith("rdma/")} == devices
+    assert found["metadata"].get("annotations", {}) == (dict(desired_objects.RDMA.annotations) if devices else {})

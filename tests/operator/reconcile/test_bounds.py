@@ -53,6 +53,11 @@ def strict(world):
             "spec.pod.runtimeClassName kata is not allowed here (tenants.runtimeClasses of the chart: none)",
         ),
         (
+            {"resources": {"claims": [{"name": "gpus", "resourceClaimTemplateName": "gpu-8"}]}},
+            "spec.resources.claims[0].resourceClaimTemplateName gpu-8 is not allowed here "
+            "(tenants.resourceClaimTemplates of the chart: none)",
+        ),
+        (
             {"pod": {"volumes": [{"mountPath": "/mnt/a", "claimName": "hone-store"}]}},
             "spec.pod.volumes[0].claimName cannot be hone-store: it is the store",
         ),

@@ -59,7 +59,6 @@ def test_the_same_again_writes_nothing(life):
         ({"model": {"uri": "s3://bucket/x"}}, "spec.model.uri"),
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
-        ({"deepspeed": {"offload": "Optimizer"}, "resources": {"nodes": 2}}, "spec.deepspeed.offload"),
         ({"output": {"modelName": "m", "version": 3}}, "spec.output.version"),
         ({"tracking": [{"type": "MLflow"}]}, "spec.tracking"),
     ],
@@ -119,6 +118,7 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
             "spec.adapter.dropout: vLLM samples without it, training would compare probabilities with it: remove it",
         ),
         (VLLM, "this installation names no trainer.vllmImage"),
+        ({"resources": {"nodes": 2, "network": "RoCE"}}, "no such network (trainer.networks.roce of the chart"),
         (
             {**SERVED, "adapter": {"type": "None"}},
             "spec.grpo.generation.endpoint: a server takes adapters of type LoRA",
@@ -129,7 +129,11 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
 def test_fields_that_contradict_each_other_are_refused(new_life, conditions, spec, words):
     life = new_life(**spec)
     assert life.tick().create == ()
-    others = {"spec.model.uri": "InvalidValue", "this installation names no trainer.vllmImage": "PlatformUnsuitable"}
+    others = {
+        "spec.model.uri": "InvalidValue",
+        "this installation names no trainer.vllmImage": "PlatformUnsuitable",
+        "no such network (trainer.networks.roce of the chart": "PlatformUnsuitable",
+    }
     assert conditions(life.status)["Accepted"] == f"False/{others.get(str(words), 'ConflictingFields')}"
     assert words in life.status["failure"]["message"]
 

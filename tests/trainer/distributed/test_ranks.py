@@ -106,17 +106,25 @@ def test_a_rank_answers_its_part_of_the_prompts_alone(
     assert [bool(one.text) for one in found] == [number in asked for number in range(5)]
 
 
+OFFLOADED = {"zeroStage": 3, "offload": "OptimizerAndParameters"}
+
+
 @pytest.mark.parametrize(
-    ("stage", "adapter", "form"),
-    [(2, FULL, "full"), pytest.param(3, LORA, "adapter", marks=pytest.mark.long), (3, DORA, "adapter")],
+    ("deepspeed", "adapter", "form"),
+    [
+        ({"zeroStage": 2}, FULL, "full"),
+        pytest.param({"zeroStage": 3}, LORA, "adapter", marks=pytest.mark.long),
+        ({"zeroStage": 3}, DORA, "adapter"),
+        (OFFLOADED, FULL, "full"),
+    ],
 )
 def test_zero_trains_like_one_process(
-    runs: Any, make_plan: Any, rows_files: tuple[Path, Path], stage: int, adapter: dict[str, str], form: str
+    runs: Any, make_plan: Any, rows_files: tuple[Path, Path], deepspeed: Any, adapter: dict[str, str], form: str
 ) -> None:
     """Also with tied embeddings, which DeepSpeed hands out twice; and the artifact loads without DeepSpeed."""
     common = {"adapter": adapter, "training": {"maxSteps": 3}, "evaluation": {"samples": 0}}
     alone = make_plan("alone", **common)
-    sharded = make_plan("sharded", processesPerNode=2, deepspeed={"zeroStage": stage}, **common)
+    sharded = make_plan("sharded", processesPerNode=2, deepspeed=deepspeed, **common)
     result = run(runs, runs.encoded(sharded))
     runs.finish(alone)
     same_losses(runs, sharded, alone, form)
@@ -125,10 +133,11 @@ def test_zero_trains_like_one_process(
 
 
 @pytest.mark.attack("rendezvous")
-def test_zero_2_goes_on_after_one_rank_was_told_to_stop(runs: Any, make_plan: Any) -> None:
+@pytest.mark.parametrize("deepspeed", [{"zeroStage": 2}, pytest.param(OFFLOADED, marks=pytest.mark.long)])
+def test_zero_goes_on_after_one_rank_was_told_to_stop(runs: Any, make_plan: Any, deepspeed: Any) -> None:
     """A drained node signals one rank of two; transformers' own checkpoint on SIGTERM deadlocks then."""
     common = {"adapter": LORA, "evaluation": {"samples": 0, "everySteps": 8}}
-    common |= {"processesPerNode": 2, "deepspeed": {"zeroStage": 2}, "training": {"maxSteps": 40}}
+    common |= {"processesPerNode": 2, "deepspeed": deepspeed, "training": {"maxSteps": 40}}
     plan, alone = (
         make_plan("interrupted", **common),
         make_plan("alone", **{**common, "processesPerNode": 1, "deepspeed": None}),

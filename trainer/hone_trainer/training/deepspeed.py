@@ -22,10 +22,11 @@ def config(plan: TrainingPlan, settings: RunSettings) -> dict[str, Any] | None:
     if plan.deepspeed is None:
         return None
     zero: dict[str, Any] = {"stage": plan.deepspeed.zero_stage, "overlap_comm": not settings.cpu}
+    on_host = {"device": "cpu", "pin_memory": not settings.cpu}
     if plan.deepspeed.offload != "None":
-        zero["offload_optimizer"] = {"device": "cpu"}
+        zero["offload_optimizer"] = on_host
     if plan.deepspeed.offload == "OptimizerAndParameters":
-        zero["offload_param"] = {"device": "cpu"}
+        zero["offload_param"] = on_host
     if plan.deepspeed.zero_stage == 3:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     return {
@@ -36,6 +37,7 @@ def config(plan: TrainingPlan, settings: RunSettings) -> dict[str, Any] | None:
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
         "zero_allow_untested_optimizer": True,
+        # With offload torch's AdamW takes the steps: DeepSpeed's own would be compiled in the pod.
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 1_000_000_000,
     }
