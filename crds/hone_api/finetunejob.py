@@ -15,7 +15,6 @@ from hone_api.meta import (
     BaseModelUri,
     Column,
     Duration,
-    HttpUrl,
     Kind,
     Name,
     Percent,
@@ -29,6 +28,7 @@ from hone_api.meta import (
 from hone_api.methods import METHOD_BLOCKS, Method, SpecBlocks, block_rules
 from hone_api.placement import NEW_JOB, Cleanup, Resources, Restarts, Scheduling
 from hone_api.pod_settings import PodSettings
+from hone_api.tracking import Tracking
 from hone_api.training import (
     Adapter,
     Checkpoints,
@@ -154,16 +154,6 @@ class Output(ApiModel):
     )
 
 
-class Tracking(ApiModel):
-    """An experiment tracker that also gets the metrics."""
-
-    rules = uri_rules()
-
-    type: Literal["MLflow", "WandB", "Trackio"] = Field(description="MLflow, WandB or Trackio.")
-    uri: HttpUrl | None = Field(default=None, description="Tracker's URL, e.g. https://mlflow.example.org.")
-    secret_name: Name | None = Field(default=None, description="Secret with the tracker's credentials.")
-
-
 IMMUTABLE = [
     "model",
     "datasets",
@@ -209,6 +199,12 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
         *RUN_RULES,
         _once("datasets"),
         _once("evaluationDatasets"),
+        Rule(
+            "!has(self.tracking) || self.tracking.filter(t, t.type == 'MLflow').size() <= 1",
+            "a run is logged to one MLflow server: remove the other entries of tracking",
+            field_path=".tracking",
+            holds=lambda spec: [t.type for t in spec.tracking or ()].count("MLflow") <= 1,
+        ),
         *(immutable("spec", name, NEW_JOB) for name in IMMUTABLE),
         *(each.rule() for each in UNSUPPORTED),
     )
@@ -231,7 +227,9 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     cleanup: Cleanup = Field(default_factory=Cleanup, description="What is removed after the run.")
     output: Output = Field(description="The result of the run.")
     tracking: Annotated[list[Tracking], Field(max_length=4)] | None = Field(
-        default=None, description="Experiment trackers; default: none."
+        default=None,
+        description="Where parameters and metrics of the run are logged as well, at most one MLflow server. A server "
+        "that does not answer neither stops nor slows the run. Default: none.",
     )
     submitted_by: ShortText | None = Field(
         default=None,

@@ -24,6 +24,7 @@ from hone_api.meta import (
 from hone_api.phases import AttemptPhases
 from hone_api.progress_numbers import ProgressNumbers
 from hone_api.states import AttemptOutcome, JobPhase
+from hone_api.tracking import TrackedRun
 
 EncodingKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$", max_length=40)]
 """See `hone_api.encoding.key`."""
@@ -369,6 +370,9 @@ class FineTuneJobStatus(ApiModel):
         default=None,
         description="Place of the newest attempt in its queue, as Kueue reports it; without Kueue, in the line of jobs "
         "that wait for tenants.maxActiveJobs.",
+    )
+    tracking: TrackedRun | None = Field(
+        default=None, description="The MLflow run of this job; absent until the trainer has reported it."
     )
     failure: JobFailure | None = Field(default=None, description="Why the run failed.")
     model_version_name: ShortText | None = Field(

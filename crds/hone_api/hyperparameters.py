@@ -26,6 +26,7 @@ PLACES = frozenset(
         "exportFolder",
         "masterAddress",
         "metricsPort",
+        "tracking",
         "failureInterval",
         "learningRateHalvings",
         "hangTimeout",

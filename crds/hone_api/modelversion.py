@@ -28,6 +28,7 @@ from hone_api.meta import (
 )
 from hone_api.pod_image import PodImage
 from hone_api.states import DeliveryState
+from hone_api.tracking import TrackedRun
 
 MAX_VERSION = 1_000_000
 ApprovalState = Literal["Candidate", "Approved", "Rejected"]
@@ -112,6 +113,7 @@ class Ancestor(Stage):
 class Lineage(Stage):
     """Everything needed to make this model again; later edits and deletions cannot change this copy."""
 
+    tracking: TrackedRun | None = Field(default=None, description="The MLflow run, with spec.tracking of the job.")
     ancestors: Annotated[list[Ancestor], Field(max_length=16)] = Field(
         default_factory=list, description="Earlier stages of the chain, oldest first; empty for a run on a base model."
     )

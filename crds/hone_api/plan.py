@@ -24,11 +24,12 @@ from hone_api.dataset import MAX_PODS, Checks, Format, Splits
 from hone_api.delivery import Delivery
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.finetunejob_status import EncodingKey, TaskDataSet
-from hone_api.meta import ApiModel, Digest, Name, Percent, ShortText
+from hone_api.meta import ApiModel, Digest, HttpUrl, Name, Percent, ShortText
 from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.plan_paths import PlanPath
 from hone_api.source import Source
 from hone_api.synthesis import Raft, Synthesis
+from hone_api.tracking import ExperimentName
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Harness, Training
 
 CONTRACT: Literal[1] = 1
@@ -295,6 +296,16 @@ class TasksInput(ApiModel):
     data_sets: list[TaskDataSet] = Field(description="Their repositories, as owner/name@commit.")
 
 
+class TrackingInput(ApiModel):
+    """The MLflow run that gets the parameters and metrics."""
+
+    uri: HttpUrl = Field(description="The tracking server.")
+    experiment: ExperimentName = Field(description="Name of the experiment.")
+    secret_path: PlanPath | None = Field(default=None, description="Folder where tracking.secretName is mounted.")
+    uid: ShortText = Field(description="Of the FineTuneJob: attempts find the MLflow run by it.")
+    tags: dict[str, str] = Field(default_factory=dict, description="Further tags of the MLflow run.")
+
+
 class _Attempt(PlanFields):
     """What comes first in a training plan."""
 
@@ -411,6 +422,7 @@ class TrainingPlan(PlanBlocks, _Attempt):
         description="Seconds that a step may take before the run counts as hung; none: 20 times the median of the "
         "last steps, at least 600.",
     )
+    tracking: TrackingInput | None = Field(default=None, description="Where the run is logged as well; none: nowhere.")
     metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
 
     @property

@@ -28,6 +28,7 @@ from hone_api.phases import PhaseSeconds
 from hone_api.progress_numbers import ProgressNumbers, description
 from hone_api.states import Reason
 from hone_api.synthesis import SyntheticRows
+from hone_api.tracking import TrackedRun
 
 MAX_REPORT_BYTES = 64 * 1024
 AUDIENCE = "progress.hone.dev"
@@ -125,6 +126,7 @@ class TrainingResult(ApiModel):
         default_factory=dict, description="Values the trainer chose."
     )
     datasets: Annotated[list[DatasetUse], _first(16)] = Field(default_factory=list)
+    tracking: TrackedRun | None = Field(default=None, description="The MLflow run, where there is one.")
 
 
 class DatasetResult(ApiModel):

@@ -217,6 +217,12 @@ class QueueJson(TypedDict, total=False):
     evictions: int
 
 
+class TrackedRunJson(TypedDict, total=False):
+    uri: Required[str]
+    experiment: Required[str]
+    runId: Required[str]
+
+
 class JobFailureJson(TypedDict, total=False):
     code: Required[str]
     message: str
@@ -242,6 +248,7 @@ class FineTuneJobStatusJson(TypedDict, total=False):
     attempts: list[AttemptJson] | None
     goodput: GoodputJson | None
     queue: QueueJson | None
+    tracking: TrackedRunJson | None
     failure: JobFailureJson | None
     modelVersionName: str | None
     startTime: str | None

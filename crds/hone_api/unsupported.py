@@ -72,7 +72,14 @@ def _field(path: str, instead: str, harmless: Any = None) -> Unsupported:
 
 
 UNSUPPORTED: tuple[Unsupported, ...] = (
-    _field("tracking", "remove it; curves are in status.metrics, in Prometheus and in the report of the run", []),
+    Unsupported(
+        "tracking",
+        "spec.tracking of another type than MLflow",
+        "remove it; curves are in status.metrics, in Prometheus and in the report of the run",
+        "has(self.tracking) && self.tracking.exists(t, t.type != 'MLflow')",
+        lambda s: any(tracking.type != "MLflow" for tracking in s.tracking or ()),
+        whole=False,
+    ),
     _field("output.version", "remove it; a model gets the next version number"),
     Unsupported(
         "deepspeed",

@@ -20,7 +20,7 @@ FULL: dict[str, Any] = {
     "deadline": "12h",
     "submittedBy": "ada",
     "use": "Commercial",
-    "tracking": [{"type": "MLflow"}],
+    "tracking": [{"type": "MLflow", "uri": "https://mlflow.example.org"}],
     "pod": {"labels": {"team": "a"}},
     "scheduling": {
         "queueName": "team",

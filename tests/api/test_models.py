@@ -5,8 +5,9 @@ from pydantic import ValidationError
 
 from hone_api.dataset import Source
 from hone_api.delivery import Delivery
-from hone_api.finetunejob import ModelRef, Tracking
+from hone_api.finetunejob import ModelRef
 from hone_api.meta import ApiModel
+from hone_api.tracking import Tracking
 
 pytestmark = pytest.mark.pure
 

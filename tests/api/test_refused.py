@@ -373,6 +373,13 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         NO_CREDENTIALS,
     ),
     (JOB, {"spec.tracking": [{"type": "MLflow", "uri": "file:///x"}]}, "spec.tracking[0].uri", "should match"),
+    (JOB, {"spec.tracking": [{"type": "MLflow"}]}, "spec.tracking[0]", "there is no default server"),
+    (
+        JOB,
+        {"spec.tracking": [{"type": "MLflow", "uri": f"https://{host}.example.org"} for host in ("a", "b")]},
+        "spec.tracking",
+        "a run is logged to one MLflow server",
+    ),
     (
         DATASET,
         {"spec.synthesis": {"template": "RAFT", "rows": 1, "endpoint": "https://u:p@h"}},

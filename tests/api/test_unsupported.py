@@ -9,7 +9,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.unsupported import UNSUPPORTED, Unsupported, asked_for
 
 ASKED: dict[str, dict[str, Any]] = {
-    "spec.tracking": {"spec.tracking": [{"type": "MLflow", "uri": "https://mlflow.example.org"}]},
+    "spec.tracking of another type than MLflow": {"spec.tracking": [{"type": "WandB"}]},
     "spec.output.version": {"spec.output.version": 3},
     "spec.deepspeed with method PPO": {
         "spec.method": "PPO",
@@ -21,6 +21,7 @@ ASKED: dict[str, dict[str, Any]] = {
 """A manifest's changes that ask for each entry of the table."""
 NOT_ASKED: tuple[dict[str, Any], ...] = (
     {"spec.tracking": []},
+    {"spec.tracking": [{"type": "MLflow", "uri": "https://mlflow.example.org", "experiment": "faq"}]},
     {"spec.deepspeed": {"offload": "None"}},
     {"spec.deepspeed": {"zeroStage": 3, "offload": "OptimizerAndParameters"}},
     {"spec.scheduling": {"priorityClassName": "urgent", "queueName": "team", "topology": {"required": "rack"}}},

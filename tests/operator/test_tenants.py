@@ -90,7 +90,9 @@ SECRETS = {
     ("FineTuneJob", "output.push[].secretName"): lambda s: fine_tune_job(
         output={"modelName": "m", "push": [{"uri": "s3://bucket/x", "secretName": s}]}
     ),
-    ("FineTuneJob", "tracking[].secretName"): lambda s: fine_tune_job(tracking=[{"type": "MLflow", "secretName": s}]),
+    ("FineTuneJob", "tracking[].secretName"): lambda s: fine_tune_job(
+        tracking=[{"type": "MLflow", "uri": "https://mlflow.example.org", "secretName": s}]
+    ),
     ("FineTuneJob", "grpo.generation.secretName"): lambda s: grpo(
         generation={"engine": "VLLM", "endpoint": "http://vllm:8000", "secretName": s}
     ),

@@ -132,6 +132,7 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
                 shape=run.resolved.model_shape,
                 license=run.resolved.model_license,
             ),
+            tracking=run.result.tracking,
             ancestors=run.ancestors,
             datasets=_data(plan, run.result, run.resolved.dataset_licenses or {}),
             job=JobLineage(

@@ -15,7 +15,7 @@ from hone_operator.reconcile import forecast
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.outcome_builder import JobDraft, as_json
 from hone_operator.reconcile.terminal import reject, succeed
 
 
@@ -53,6 +53,7 @@ def record(
         resolved=merge_resolved(attempt.resolved, result),
         progress=reports.finished(draft.status.get("progress") or {}, result),
         modelVersionName=body["metadata"]["name"],
+        tracking=as_json(result.tracking) if result.tracking else None,
     )
     memory: MemoryJson = {**(draft.status.get("memory") or {})}
     if result.estimated_memory_bytes:

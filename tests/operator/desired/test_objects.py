@@ -265,6 +265,20 @@ def test_the_platform_says_whether_endpoints_may_be_private(allowed):
     assert parse_plan(config["data"]["plan.json"]).allow_private_addresses is allowed
 
 
+@pytest.mark.parametrize("secret", ["hone-mlflow", None])
+def test_the_mlflow_run_of_all_attempts_is_in_the_plan_with_its_tags(secret):
+    asked = {"type": "MLflow", "uri": "https://mlflow.example.org", **({"secretName": secret} if secret else {})}
+    config, job = run({"tracking": [asked]})
+    tracking = parse_plan(config["data"]["plan.json"]).tracking
+    owner = job["metadata"]["ownerReferences"][0]
+    assert (tracking.uri, tracking.uid) == ("https://mlflow.example.org", owner["uid"])
+    assert tracking.secret_path == ("/secrets/tracking" if secret else None)
+    assert tracking.tags["hone.job"] == owner["name"]
+    assert {name for name in tracking.tags if name.startswith("hone.dataset.")}
+    volumes = [v["secret"] for v in job["spec"]["template"]["spec"]["volumes"] if "secret" in v]
+    assert [v["secretName"] for v in volumes] == ([secret] if secret else [])
+
+
 @pytest.mark.parametrize("secret", ["teacher-key", None])
 def test_the_key_of_a_teacher_is_mounted_and_its_path_is_in_the_plan(secret):
     endpoint = {"endpoint": "http://teacher.models.svc/v1", **({"secretName": secret} if secret else {})}

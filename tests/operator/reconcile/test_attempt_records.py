@@ -107,3 +107,18 @@ def test_the_last_step_is_the_later_of_report_and_result(life, reported, end):
     life.ends("Complete", life.world.dead(0, outcome=result))
     life.tick(61)
     assert steps(life) == [(0, end, 0)]
+
+
+def test_the_mlflow_run_is_in_the_status_and_in_the_lineage(new_life):
+    life = new_life(tracking=[{"type": "MLflow", "uri": "https://mlflow.example.org"}])
+    life.tick()
+    life.pods(life.world.pod())
+    life.tick(10)
+    result = life.world.result()
+    tracked = {"uri": "https://mlflow.example.org", "experiment": "tutor", "runId": "0123456789abcdef"}
+    result["result"]["tracking"] = tracked
+    life.ends("Complete", life.world.dead(0, outcome=result))
+    [made] = life.tick(70).record
+    assert life.status["tracking"] == tracked
+    assert made["spec"]["lineage"]["tracking"] == tracked
+    assert "tracking" not in made["spec"]["lineage"]["hyperParameters"]

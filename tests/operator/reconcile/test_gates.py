@@ -60,7 +60,7 @@ def test_the_same_again_writes_nothing(life):
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
         ({"output": {"modelName": "m", "version": 3}}, "spec.output.version"),
-        ({"tracking": [{"type": "MLflow"}]}, "spec.tracking"),
+        ({"tracking": [{"type": "Trackio"}]}, "spec.tracking"),
     ],
 )
 def test_what_is_not_supported_yet_is_refused_by_name(new_life, conditions, spec, named):

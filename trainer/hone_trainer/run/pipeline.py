@@ -21,6 +21,7 @@ from hone_trainer.artifacts import export
 from hone_trainer.artifacts.run_summary import Effort
 from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.encoding import rendering
+from hone_trainer.endpoints.mlflow.tracker import NoTracker, Tracker, tracker_of
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import baseline, reward_scores
 from hone_trainer.evaluation.final import Appraisal, appraise
@@ -29,7 +30,7 @@ from hone_trainer.methods import METHODS
 from hone_trainer.models import adapters, base_model, generate, targets
 from hone_trainer.reporting import live
 from hone_trainer.reporting.prometheus import PrometheusReporter
-from hone_trainer.run import estimate, preflight, resolve, rows
+from hone_trainer.run import estimate, preflight, resolve, rows, tracked
 from hone_trainer.scoring import probe_suite
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import finished
@@ -61,25 +62,35 @@ def run_plan(plan: TrainingPlan, stop: Stop, heart: Heartbeat | None = None) -> 
     reporters = live.from_environment() if ranks.is_first() else live.Reporters()
     if plan.metrics_port is not None and ranks.is_first():
         reporters.add(PrometheusReporter(plan.run, plan.metrics_port))
+    tracker = tracker_of(plan, reporters.say) if ranks.is_first() else NoTracker()
     try:
         with rendering.on_day(plan.template_date):
-            return _run(plan, stop, reporters, heart or Heartbeat.private(), started)
+            result = _run(plan, stop, reporters, tracker, heart or Heartbeat.private(), started)
+        tracker.close(tracked.status_after(None))
+    except BaseException as error:
+        tracker.close(tracked.status_after(error))
+        raise
     finally:
         reporters.close()
+    return result
 
 
 def _run(
-    plan: TrainingPlan, stop: Stop, reporters: live.Reporters, heart: Heartbeat, started: float
+    plan: TrainingPlan, stop: Stop, reporters: live.Reporters, tracker: Tracker, heart: Heartbeat, started: float
 ) -> TrainingResult | None:
     run = replace(prepare(plan, stop, reporters), heart=heart)
+    tracker.describe(tracked.params(plan, {**run.settings.to_resolved(), **adapters.resolved(plan.adapter)}))
     if ranks.is_first():
         rows.claim(plan)
-    training = _train(run)
+    training = _train(run, tracker)
     appraisal = appraise(training.trainer, training.base, training.exported)
     peak = _peak_memory(run)
     run.reporters.clock.enter(EXPORTING)
     weights = export.weights(training.trainer)
     result = _result(run, training, appraisal, peak)
+    tracker.measure(result.steps, tracked.measured(result.numbers))
+    result.tracking, missing = tracker.settle()
+    result.advice += [missing[:LONGEST_SENTENCE]] if missing else []
     if ranks.is_first():
         folder = finished.begin(plan)
         run.reporters.update(stage="Exporting")
@@ -109,11 +120,12 @@ class FinishedTraining:
     """Mean over the steps of this attempt."""
 
 
-def _train(run: Run) -> FinishedTraining:
+def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     """Train to the end, from the newest checkpoint where there is one, and load the best step."""
     base, speed = baseline.Baseline(run), callbacks.Report(run)
     schedule, early = callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run)
     hooks: list[TrainerCallback] = [base, schedule, early, HangGuard(run), speed, Stragglers(run)]
+    hooks.append(tracked.LogSteps(tracker, base))
     if run.plan.training.l2_to_start:
         hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
     newest = run.checkpoints.newest_valid(run.reporters.say)

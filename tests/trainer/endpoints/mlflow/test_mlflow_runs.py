@@ -1,0 +1,155 @@
+"""Runs that are logged to a real MLflow server."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_server import LOOPBACK, PASSWORD, RealMlflow, real_mlflow, secret
+
+from hone_api.plan import TrackingInput
+from hone_trainer.endpoints.mlflow import tracker as trackers
+from hone_trainer.endpoints.mlflow.server import MlflowServer
+from hone_trainer.endpoints.mlflow.tracker import MlflowTracker
+
+pytestmark = pytest.mark.trainer
+DIGEST = f"sha256:{'5' * 64}"
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMlflow]:
+    with real_mlflow(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take minutes for what takes milliseconds."""
+    monkeypatch.setattr(trackers, "SETTLE_SECONDS", 3600.0)
+
+
+def tracking(server: RealMlflow, uid: str, folder: Path | None = None) -> TrackingInput:
+    tags = {"hone.namespace": "team-a", "hone.dataset.rows": DIGEST}
+    return TrackingInput(uri=server.uri, experiment="faq", secret_path=str(folder or server.secret), uid=uid, tags=tags)
+
+
+def started(asked: TrackingInput, said: list[str], attempt: int = 1) -> MlflowTracker:
+    server = MlflowServer(asked.uri, LOOPBACK, asked.secret_path, seconds=3600)
+    return MlflowTracker(asked, server, "faq-job", attempt, said.append, settle_seconds=3600, pause=0.01)
+
+
+def test_a_run_that_is_interrupted_goes_on_in_the_same_mlflow_run(
+    mlflow: RealMlflow, runs: Any, make_plan: Any, interrupt: Any, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "hone_trainer.endpoints.mlflow.tracker.MlflowServer",
+        lambda uri, network, path: MlflowServer(uri, network, path, seconds=3600),
+    )
+    plan = make_plan(tracking=tracking(mlflow, "uid-whole").to_json(), allowPrivateAddresses=True)
+    interrupt(plan, 4)
+    between = mlflow.client.call("POST", "runs/search", experiment_ids=["1"])["runs"]
+    assert [run["info"]["status"] for run in between] == ["SCHEDULED"]
+
+    result = runs.finish(plan.model_copy(update={"attempt": 2}))
+
+    assert result.tracking is not None
+    assert not any("MLflow" in sentence for sentence in result.advice)
+    assert result.tracking.run_id == between[0]["info"]["run_id"]
+    run = mlflow.run(result.tracking.run_id)
+    assert run["info"]["status"] == "FINISHED"
+    assert run["info"]["run_name"] == plan.run
+    assert run["tags"] | {"hone.job_uid": "uid-whole", "hone.namespace": "team-a", "hone.dataset.rows": DIGEST} == (
+        run["tags"] | {"hone.attempt": "2"}
+    )
+    assert run["params"]["method"] == "SFT"
+    assert run["params"]["resolved.adapterRank"] == "16"
+    steps = [step for step, _ in mlflow.history(result.tracking.run_id, "loss")]
+    assert sorted(set(steps)) == list(range(1, result.steps + 1))
+    assert mlflow.history(result.tracking.run_id, "eval_loss")[0][0] == 0
+    tuned = next(n for n in result.numbers if n.name == "loss")
+    logged = mlflow.history(result.tracking.run_id, f"tuned.loss.{tuned.dataset}")
+    assert logged == [(result.steps, pytest.approx(float(tuned.tuned)))]
+
+
+def test_values_that_are_not_finite_arrive(mlflow: RealMlflow) -> None:
+    said: list[str] = []
+    tracker = started(tracking(mlflow, "uid-nan"), said)
+    tracker.measure(1, {"loss": math.nan, "grad norm (max)": math.inf})
+    run, missing = tracker.settle()
+    tracker.close("FAILED")
+    assert (missing, said) == (None, [])
+    assert run is not None
+    assert mlflow.history(run.run_id, "loss") == [(1, "NaN")]
+    assert len(mlflow.history(run.run_id, "grad norm _max_")) == 1
+    assert mlflow.run(run.run_id)["info"]["status"] == "FAILED"
+
+
+def test_a_later_attempt_with_other_parameters_says_so_in_tags(mlflow: RealMlflow) -> None:
+    ids = set()
+    for attempt, size in ((1, "4"), (2, "2")):
+        tracker = started(tracking(mlflow, "uid-params"), [], attempt)
+        tracker.describe({"microBatchSize": size, "method": "SFT"})
+        run, missing = tracker.settle()
+        tracker.close("SCHEDULED")
+        assert missing is None
+        assert run is not None
+        ids.add(run.run_id)
+    [run_id] = ids
+    run = mlflow.run(run_id)
+    assert run["params"] == {"microBatchSize": "4", "method": "SFT"}
+    assert run["tags"]["hone.attempt-2.microBatchSize"] == "2"
+
+
+def test_what_a_server_did_not_take_arrives_when_it_does(mlflow: RealMlflow, tmp_path: Path) -> None:
+    """The password is wrong for a while, as a Secret that was not rotated everywhere."""
+    said: list[str] = []
+    reported = threading.Event()
+    folder = secret(tmp_path / "secret", password="not-the-password")
+    asked = tracking(mlflow, "uid-late", folder)
+    server = MlflowServer(asked.uri, LOOPBACK, asked.secret_path, seconds=3600)
+    tracker = MlflowTracker(
+        asked, server, "late", 1, lambda text: (said.append(text), reported.set()), settle_seconds=3600, pause=0.01
+    )
+    for step in range(1, 51):
+        tracker.measure(step, {"loss": 1 / step})
+    reported.wait()
+    secret(folder)
+    run, _ = tracker.settle()
+    while run is None:
+        run, _ = tracker.settle()
+    tracker.close("FINISHED")
+    assert [step for step, _ in mlflow.history(run.run_id, "loss")] == list(range(1, 51))
+    assert len(said) == 1, "the first failure alone"
+    assert said[0].startswith("warning: spec.tracking: 127.0.0.1 answers 401")
+    assert "not-the-password" not in said[0]
+    assert PASSWORD not in said[0]
+
+
+def test_a_server_that_is_not_there_costs_a_run_its_curve_and_nothing_else(
+    runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(trackers, "SETTLE_SECONDS", 0.5)
+    asked = TrackingInput(uri="http://127.0.0.1:9", experiment="faq", uid="u")
+    result = runs.finish(make_plan(tracking=asked.to_json(), allowPrivateAddresses=True))
+    assert result.steps == 8
+    assert result.tracking is None
+    [sentence] = [sentence for sentence in result.advice if "MLflow" in sentence]
+    assert sentence.startswith("spec.tracking: ")
+    assert "did not reach MLflow at 127.0.0.1" in sentence
+    assert capsys.readouterr().err.count("warning: spec.tracking") == 1
+
+
+def test_a_full_queue_drops_its_oldest_points_and_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "MOST_WAITING", 10)
+    asked = TrackingInput(uri="http://127.0.0.1:9", experiment="faq", uid="u")
+    tracker = MlflowTracker(asked, MlflowServer(asked.uri, LOOPBACK), "faq", 1, lambda _: None, settle_seconds=0.1)
+    for step in range(25):
+        tracker.measure(step, {"loss": 1.0})
+    _, missing = tracker.settle()
+    tracker.close("FINISHED")
+    assert missing is not None
+    assert missing.startswith("spec.tracking: 25 values of metrics did not reach MLflow")
