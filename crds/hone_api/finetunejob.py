@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from hone_api.combinations.elastic import ELASTIC_RULES
 from hone_api.combinations.rules import RUN_RULES
 from hone_api.delivery import ONE_PUSH, Deliveries
 from hone_api.finetunejob_status import FineTuneJobStatus
@@ -197,6 +198,7 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     rules = (
         *block_rules(),
         *RUN_RULES,
+        *ELASTIC_RULES,
         _once("datasets"),
         _once("evaluationDatasets"),
         Rule(

@@ -128,6 +128,18 @@ class Attempt(ApiModel):
         le=MAX_COUNT,
         description="How often the learning rate had been halved, because the loss of earlier attempts diverged.",
     )
+    nodes: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Pods of the attempt, where resources.minNodes permits several numbers.",
+    )
+    next_nodes: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Pods of the next attempt, because not all of this one's found a node in time.",
+    )
     phases: AttemptPhases | None = Field(default=None, description="Where the time of the attempt went, in seconds.")
     held_seconds_before_first_step: int | None = Field(
         default=None,

@@ -69,11 +69,29 @@ class Resources(ApiModel):
             "gpuProducts needs GPUs: set gpusPerNode to at least 1, or remove gpuProducts",
             holds=lambda resources: resources.gpu_products is None or resources.gpus_per_node > 0,
         ),
+        Rule(
+            "!has(self.minNodes) || self.minNodes < self.nodes",
+            "minNodes must be below nodes, which an attempt asks for first: raise nodes, or remove minNodes",
+            field_path=".minNodes",
+            holds=lambda resources: resources.min_nodes is None or resources.min_nodes < resources.nodes,
+        ),
         at_least("cpu", "10m", "500m"),
         at_least("memory", "64Mi", "8Gi"),
         at_least("sharedMemory", "1Mi", "1Gi"),
     )
-    nodes: int = Field(default=1, ge=1, le=1024, description="Number of pods, one per node; default 1.")
+    nodes: int = Field(
+        default=1, ge=1, le=1024, description="Number of pods, one per node; default 1. With minNodes, the most."
+    )
+    min_nodes: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Fewest pods of an attempt, where not all find a node, or quota, in time "
+        "(trainer.fewerNodesAfterSeconds of the chart). An attempt then has a number of pods from minNodes to nodes "
+        "over which training.batchSize divides evenly; the batch stays the same, and each attempt after an "
+        "interruption asks for nodes again. For methods whose loss does not depend on the ranks: SFT, DAPT, DPO, "
+        "Reward, Distillation; not with deepspeed. Default: every attempt has nodes.",
+    )
     gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of each pod; 0 trains on CPU. Default 0.")
     gpu_resource_name: Annotated[str, StringConstraints(pattern=EXTENDED_RESOURCE, max_length=128)] = Field(
         default="nvidia.com/gpu", description="Extended resource of a GPU; default nvidia.com/gpu."

@@ -370,6 +370,12 @@ class TrainingPlan(PlanBlocks, _Attempt):
     evaluation: Evaluation = Field(default_factory=Evaluation)
     deepspeed: DeepSpeed | None = None
     nodes: int = Field(default=1, ge=1)
+    max_nodes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most nodes of an attempt of this run, which continues from checkpoints of other numbers of nodes; "
+        "none: all attempts have the same number.",
+    )
     processes_per_node: int = Field(default=1, ge=1, description="Ranks per node: GPUs of the node, or 1.")
     memory: int | None = Field(
         default=None,
@@ -424,6 +430,11 @@ class TrainingPlan(PlanBlocks, _Attempt):
     )
     tracking: TrackingInput | None = Field(default=None, description="Where the run is logged as well; none: nowhere.")
     metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
+
+    @property
+    def largest(self) -> TrainingPlan:
+        """The same attempt with all the nodes that one of this run may have, so that all attempts are alike."""
+        return self if self.max_nodes is None else self.model_copy(update={"nodes": self.max_nodes})
 
     @property
     def shards_weights(self) -> bool:

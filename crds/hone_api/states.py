@@ -138,6 +138,11 @@ class Reason(State):
     RESTARTING = "Restarting", "An attempt failed and another one follows (Event)"
     PREEMPTED = "Preempted", "The cluster ended an attempt and another one follows (Event)"
     STOPPING = "Stopping", "The pods of the last attempt are stopping; the next one waits for them"
+    RESIZED = (
+        "Resized",
+        "The attempt waited too long for nodes or quota: the next one has another number of nodes "
+        "(`resources.minNodes`); also the Event of an attempt that has more nodes again",
+    )
     IMAGE_CHANGED = "ImageChanged", "The attempt could not pull its image; the next one uses another"
     PLAN_LOST = "PlanLost", "The plan of a Job was deleted before a pod read it (Event)"
     # Of a queue
@@ -246,6 +251,7 @@ class AttemptOutcome(State):
     PREEMPTED = "Preempted", "The cluster ended it: it counts as a preemption"
     SUSPENDED = "Suspended", "`spec.suspend` ended it: it does not count"
     REQUEUED = "Requeued", "Kueue took its quota back: it does not count, and continues when Kueue admits it again"
+    RESIZED = "Resized", "Not all of its pods found a node in time: it does not count, and the next one has fewer nodes"
 
 
 class GateResult(State):

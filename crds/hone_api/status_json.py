@@ -179,6 +179,8 @@ class AttemptJson(TypedDict, total=False):
     microBatchLimit: int
     microBatchSize: int
     learningRateHalvings: int
+    nodes: int
+    nextNodes: int
     phases: AttemptPhasesJson
     heldSecondsBeforeFirstStep: int
 

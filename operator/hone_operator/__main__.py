@@ -61,6 +61,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         networks=_networks(trainer.networks),
         grace_seconds=trainer.termination_grace_seconds,
         start_timeout_seconds=trainer.start_timeout_seconds,
+        fewer_nodes_after_seconds=trainer.fewer_nodes_after_seconds,
         scratch_size=trainer.scratch_size,
         staging_cpu=config.staging.cpu,
         staging_memory=config.staging.memory,

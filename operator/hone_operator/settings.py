@@ -132,6 +132,9 @@ class TrainerSettings(Section):
     termination_grace_seconds: Seconds = 120
     start_timeout_seconds: Seconds = 900
     """Seconds that a scheduled pod may take until its container runs (image pull, volumes)."""
+    fewer_nodes_after_seconds: Annotated[int, Field(ge=1, le=840)] = 300
+    """Seconds that pods of a job with resources.minNodes may wait for a node, or for quota, until fewer are asked for.
+    Ranks wait 15 minutes for each other."""
     scratch_size: Quantity = "20Gi"
     """Limit of the emptyDir at /tmp."""
     network_interface: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "eth0"

@@ -82,8 +82,8 @@ class Namespace:
         }
         self.patch("Dataset", name, {"status": status}, "status")
 
-    def start_pods(self, job: str) -> list[str]:
-        """As Job controller, scheduler and kubelet: every pod of the Job runs."""
+    def start_pods(self, job: str, without_a_node: int = 0) -> list[str]:
+        """As Job controller, scheduler and kubelet: every pod of the Job runs, except the last ones."""
         body = self.get("Job", job)
         owner = {
             "apiVersion": "batch/v1",
@@ -107,12 +107,8 @@ class Namespace:
                 path("Pod", self.name),
                 {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]},
             )
-            running = {
-                "phase": "Running",
-                "conditions": [{"type": "PodScheduled", "status": "True"}],
-                "containerStatuses": [container_status({"running": {"startedAt": now()}})],
-            }
-            self.patch("Pod", name, {"status": running}, "status")
+            waits = rank >= body["spec"]["completions"] - without_a_node
+            self.patch("Pod", name, {"status": UNSCHEDULED if waits else running()}, "status")
             names.append(name)
         status = {"active": len(names), "startTime": body["status"].get("startTime") or now()}
         self.patch("Job", job, {"status": status}, "status")
@@ -171,6 +167,22 @@ class Namespace:
         pods = self.start_pods(job)
         self.end_pod(pods[-1], exit_code, {"failure": failure} if failure else None, **pod_status)
         self.end_job(job, "Failed", "PodFailurePolicy", f"Pod {pods[-1]} failed")
+
+
+UNSCHEDULED = {
+    "phase": "Pending",
+    "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available."}
+    ],
+}
+
+
+def running() -> dict[str, Any]:
+    return {
+        "phase": "Running",
+        "conditions": [{"type": "PodScheduled", "status": "True"}],
+        "containerStatuses": [container_status({"running": {"startedAt": now()}})],
+    }
 
 
 def _indexes(count: int) -> str:

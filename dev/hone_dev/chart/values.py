@@ -81,6 +81,13 @@ class Trainer(Values):
     start_timeout_seconds: Seconds = Field(
         900, description="Longest time in seconds from scheduling a pod to a running container."
     )
+    fewer_nodes_after_seconds: int = Field(
+        300,
+        ge=1,
+        le=840,
+        description="Seconds that pods of a job with `resources.minNodes` wait for a node, or for quota, until the "
+        "next attempt starts with fewer nodes.",
+    )
     scratch_size: Quantity = Field("20Gi", description="Limit of /tmp in each pod.")
     network_interface: Text = Field(
         "eth0", description="Network interface over which the pods of a run reach each other."

@@ -100,6 +100,8 @@ class Platform:
     """Of the platform, by the name that jobs give in resources.network."""
     grace_seconds: int = 120
     start_timeout_seconds: int = 900
+    fewer_nodes_after_seconds: int = 300
+    """How long pods of a job with resources.minNodes wait for a node, or for quota."""
     scratch_size: str = "20Gi"
     staging_cpu: str = "100m"
     staging_memory: str = "2Gi"

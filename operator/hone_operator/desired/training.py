@@ -46,6 +46,13 @@ class AttemptInputs:
     """Most rows of a forward pass, where an earlier attempt ran out of memory."""
     learning_rate_halvings: int | None = None
     """How often the rate was halved after a loss that diverged; None: such a loss ends the run."""
+    pods: int | None = None
+    """How many, where a run can have fewer than the spec asks for; None: that many."""
+
+    @property
+    def nodes(self) -> int:
+        """Number of pods."""
+        return self.pods or self.spec.resources.nodes
 
     @property
     def name(self) -> str:
@@ -70,9 +77,9 @@ def image(spec: FineTuneJobSpec, platform: Platform) -> str:
     return platform.vllm_image if spec.grpo and spec.grpo.generation.is_colocated else platform.trainer_image
 
 
-def world_size(spec: FineTuneJobSpec) -> int:
-    """Ranks of the run."""
-    return spec.resources.nodes * processes_per_node(spec)
+def world_size(spec: FineTuneJobSpec, nodes: int | None = None) -> int:
+    """Ranks of an attempt with this number of nodes; default: all that the spec asks for."""
+    return (nodes or spec.resources.nodes) * processes_per_node(spec)
 
 
 def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
@@ -80,7 +87,7 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
     folder."""
     meta, spec, resolved = attempt.owner["metadata"], attempt.spec, attempt.resolved
     uid = meta["uid"]
-    several = spec.resources.nodes > 1
+    several = attempt.nodes > 1
     host = f"{attempt.name}-0.{attempt.name}.{meta['namespace']}.svc.{platform.cluster_domain}"
     return TrainingPlan(
         run=meta["name"],
@@ -104,7 +111,8 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         checkpoints=spec.checkpoints,
         evaluation=spec.evaluation,
         deepspeed=spec.deepspeed,
-        nodes=spec.resources.nodes,
+        nodes=attempt.nodes,
+        max_nodes=spec.resources.nodes if spec.resources.min_nodes else None,
         processes_per_node=processes_per_node(spec),
         memory=memory.smallest(spec),
         template_date=created.date() if (created := read_time(meta.get("creationTimestamp"))) else None,
@@ -306,7 +314,7 @@ def environment(attempt: AttemptInputs, platform: Platform) -> dict[str, str]:
         # torchrun's agent would kill its workers 30 s after SIGTERM, in the middle of a checkpoint.
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, platform.grace_seconds - 10)),
     }
-    if spec.resources.nodes > 1 and platform.network_interface:
+    if attempt.nodes > 1 and platform.network_interface:
         env["GLOO_SOCKET_IFNAME"] = platform.network_interface
         env["NCCL_SOCKET_IFNAME"] = f"={platform.network_interface}"
     env |= interconnect.environment(spec.resources.network, platform.networks)
@@ -391,7 +399,7 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
         pod={
             "terminationGracePeriodSeconds": platform.grace_seconds,
             "activeDeadlineSeconds": platform.pod_limits.training_seconds,
-            **({"subdomain": attempt.name} if resources.nodes > 1 else {}),
+            **({"subdomain": attempt.name} if attempt.nodes > 1 else {}),
             **scheduling(spec),
         },
         image=image(spec, platform),
@@ -401,8 +409,8 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
     if attempt.ancestors:
         annotations[names.ANCESTORS] = json.dumps([a.to_json() for a in attempt.ancestors], sort_keys=True)
     config, body = job_with_plan(
-        attempt.owner, JobName(attempt.name, labels, annotations), work, platform, resources.nodes
+        attempt.owner, JobName(attempt.name, labels, annotations), work, platform, attempt.nodes
     )
     if queue := queue_of(spec.scheduling, platform):
         body = queued(body, queue, spec.scheduling)
-    return [config, *(network(attempt.owner, attempt.number, platform) if resources.nodes > 1 else []), body]
+    return [config, *(network(attempt.owner, attempt.number, platform) if attempt.nodes > 1 else []), body]

@@ -19,9 +19,9 @@ from hone_operator.reconcile.terminal import fail
 from hone_operator.reconcile.upstream import cycle
 
 PARTIAL_ADMISSION = (
-    f"metadata.annotations {names.MIN_PARALLELISM}: Kueue's partial admission is not supported yet, because a run "
-    "needs all of its nodes: remove the annotation, and set resources.nodes to what the quota has. Or use a later "
-    "version of Hone."
+    f"metadata.annotations {names.MIN_PARALLELISM}: Kueue's partial admission is not supported, because it "
+    "chooses the number of pods after the run's plan was written: remove the annotation, and set resources.minNodes, "
+    "or set resources.nodes to what the quota has."
 )
 
 

@@ -16,8 +16,8 @@ from hone_operator.desired import model as desired_model
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.queue import queue_of
-from hone_operator.desired.training import image, training
-from hone_operator.reconcile import adjustments, bounds, earlier, forecast, queueing, run_waits
+from hone_operator.desired.training import image, training, world_size
+from hone_operator.reconcile import adjustments, bounds, earlier, elastic, forecast, queueing, run_waits
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import RefusedSpec, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.conditions import is_true
@@ -114,7 +114,8 @@ def _decide(run: RunDecision) -> Outcome:
 
 def _start(run: RunDecision, gates: Gates) -> Outcome:
     """Start the next attempt if nothing speaks against it and it is due."""
-    resolved = run.gate_keeper.resolved(gates).model_copy(update={"image": image(run.spec, run.platform)})
+    own = {"image": image(run.spec, run.platform), "world_size": world_size(run.spec, run.nodes)}
+    resolved = run.gate_keeper.resolved(gates).model_copy(update=own)
     if run.spec.suspend:
         return run_waits.pause(run)
     if not run.conditions.is_true(ConditionType.ACCEPTED):
@@ -138,6 +139,7 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
         micro_batch_limit=adjusted.micro_batch_limit,
         learning_rate_halvings=adjusted.learning_rate_halvings,
         failure_interval=attempts.failure_interval,
+        pods=run.nodes,
     )
     draft.create += training(attempt, run.platform)
     draft.put(resolved=as_json(resolved))
@@ -153,6 +155,9 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
         "outcome": AttemptOutcome.RUNNING,
     }
     adjustments.note(entry, attempts.records)
+    elastic.note(entry, attempt.nodes, draft.body)
+    if words := elastic.more(run.spec, attempts.records, attempt.nodes):
+        draft.tell(Reason.RESIZED, words)
     attempts.records.append(entry)
     waits = queue_of(run.spec.scheduling, run.platform)
     draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or (None if waits else draft.time))

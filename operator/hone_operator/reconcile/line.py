@@ -16,6 +16,8 @@ MAX_ACTIVE = "MaxActiveJobs"
 """Value of status.queue.reason."""
 LOOK_SECONDS, LONGEST_LOOK = 15.0, 300.0
 """Seconds until the next job of the line looks again, and at most: jobs far behind look less often."""
+_CONTINUES = (AttemptOutcome.FAILED, AttemptOutcome.PREEMPTED, AttemptOutcome.RESIZED)
+"""Outcomes of an attempt after which the next one starts by itself."""
 _ENDED = (KubeCondition.COMPLETE, KubeCondition.FAILED)
 
 
@@ -98,7 +100,7 @@ def _has_place(job: Mapping[str, Any], training: set[str | None]) -> bool:
     if not attempts or is_true(job, ConditionType.FINISHED) or job["spec"].get("suspend"):
         return False
     last = attempts[-1]
-    return "endTime" in last and last.get("outcome") in (AttemptOutcome.FAILED, AttemptOutcome.PREEMPTED)
+    return "endTime" in last and last.get("outcome") in _CONTINUES
 
 
 def _waits(job: Mapping[str, Any]) -> bool:

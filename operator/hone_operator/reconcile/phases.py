@@ -22,6 +22,7 @@ from hone_api.phases import (
     SCHEDULED,
     TRAINING,
 )
+from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson, AttemptPhasesJson
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.conditions import KubeCondition, condition
@@ -68,6 +69,9 @@ def close(record: AttemptJson, report: Latest | None, gpus: int, *, killed: bool
     """
     seconds = _of(record)
     rest = _time_of(record) - sum(seconds.values())
+    if rest > 0 and record["outcome"] == AttemptOutcome.RESIZED:  # its pods waited for others to find a node
+        seconds[SCHEDULED] = seconds.get(SCHEDULED, 0) + rest
+        rest = 0
     if rest > 0 and killed:
         report = report if report and report.attempt == record["number"] else None
         phase, silent = _unfinished(seconds, report, record["endTime"], waited)
@@ -79,10 +83,15 @@ def close(record: AttemptJson, report: Latest | None, gpus: int, *, killed: bool
     _put(record, seconds, gpus, 0)
 
 
-def gpus_of(body: Mapping[str, Any]) -> int:
-    """GPUs of one attempt of a FineTuneJob; 0 on CPUs."""
+def gpus_of(body: Mapping[str, Any], record: AttemptJson | None = None) -> int:
+    """GPUs of one attempt of a FineTuneJob; 0 on CPUs.
+
+    Args:
+        record: of the attempt, which may have fewer nodes than others; None: one with all nodes.
+    """
     resources = body["spec"].get("resources") or {}
-    nodes, each = resources.get("nodes", 1), resources.get("gpusPerNode", 0)
+    all_nodes, each = resources.get("nodes", 1), resources.get("gpusPerNode", 0)
+    nodes = record.get("nodes", all_nodes) if record else all_nodes
     return nodes * each if isinstance(nodes, int) and isinstance(each, int) else 0
 
 

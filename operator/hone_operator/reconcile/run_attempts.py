@@ -12,7 +12,7 @@ from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import adjustments, phases, queueing
+from hone_operator.reconcile import adjustments, elastic, phases, queueing
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
 from hone_operator.reconcile.pod_state import PodState
@@ -111,8 +111,6 @@ class Now:
     """When the last open attempt was seen without its Job and without pods that may run."""
     stranded: Sequence[str] = ()
     """Names of its pods that can never start."""
-    gpus: int = 0
-    """GPUs of an attempt; 0 on CPUs."""
 
 
 def last_open(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> Mapping[str, Any] | None:
@@ -145,13 +143,16 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
             job = by_number.get(record["number"])
             before = records[index - 1] if index else None
             adjustments.note(record, records[:index])
+            if job:
+                elastic.note(record, job.nodes, body)
+            gpus = phases.gpus_of(body, record)
             _take_steps(record, before, now.report)
-            last_word = phases.take(record, job, now.report, now.gpus)
+            last_word = phases.take(record, job, now.report, gpus)
             stopped = record["outcome"] in STOPPED
             cause = _bring_up_to_date(record, job, before, following, now)
             if "endTime" in record:
                 waited = bool(job and job.states and not job.states[0].ran)
-                phases.close(record, now.report, now.gpus, killed=not (last_word or stopped), waited=waited)
+                phases.close(record, now.report, gpus, killed=not (last_word or stopped), waited=waited)
             if following is None:
                 attempts.job, attempts.cause = job, cause
                 _settle(records, job)
@@ -175,7 +176,11 @@ def _bring_up_to_date(
 ) -> Cause | None:
     """Close an open record if its attempt has ended; returns the cause if it failed."""
     if job is None:
-        if following is not None:  # it ended unnoticed: its Job is gone, and there is a later one
+        ended_at = following["startTime"] if following else now.job_deleted_at
+        if record["outcome"] == AttemptOutcome.RESIZED and not now.suspended:
+            if ended_at:
+                record |= {"reason": FailureCode.UNSCHEDULABLE, "endTime": ended_at}
+        elif following is not None:  # it ended unnoticed: its Job is gone, and there is a later one
             record |= {
                 "outcome": AttemptOutcome.FAILED,
                 "reason": FailureCode.RANK_FAILED,
@@ -205,6 +210,8 @@ def _present(record: AttemptJson, job: ObservedJob, now: Now) -> AttemptOutcome:
     """Outcome of an attempt that has not ended."""
     if now.suspended:
         return AttemptOutcome.SUSPENDED
+    if record["outcome"] == AttemptOutcome.RESIZED:  # its Job is about to be deleted
+        return AttemptOutcome.RESIZED
     if queueing.is_evicted(job):
         return AttemptOutcome.REQUEUED
     # Kueue may admit the Job again, or the user take a suspension back, while the pods are still saving a checkpoint.
@@ -287,8 +294,8 @@ def _outcome(cause: Cause, before: str) -> AttemptOutcome:
     """
     if before == AttemptOutcome.SUSPENDED and cause.code in STOPPED_BY_USER:
         return AttemptOutcome.SUSPENDED
-    if before == AttemptOutcome.REQUEUED and cause.code in STOPPED_BY_QUEUE:
-        return AttemptOutcome.REQUEUED
+    if before in (AttemptOutcome.REQUEUED, AttemptOutcome.RESIZED) and cause.code in STOPPED_BY_QUEUE:
+        return AttemptOutcome(before)
     return AttemptOutcome.PREEMPTED if cause.retry is Retry.DISRUPTION else AttemptOutcome.FAILED
 
 

@@ -8,7 +8,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import GATES, AnyReason, AttemptOutcome, ConditionType, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.progress.numbers import newest
-from hone_operator.reconcile import adjustments, inputs, phases
+from hone_operator.reconcile import adjustments, elastic, inputs
 from hone_operator.reconcile.gates import GateKeeper
 from hone_operator.reconcile.line import MAX_ACTIVE
 from hone_operator.reconcile.observed import Observed, of_component
@@ -39,14 +39,20 @@ class RunDecision:
         self.conditions = draft.conditions
         self.jobs = of_component(seen.jobs, "training")
         deleted = draft.time if seen.stopping == 0 else None
-        now = Now(spec.suspend, seen.report or newest(draft.old), deleted, seen.stranded, phases.gpus_of(draft.body))
+        now = Now(spec.suspend, seen.report or newest(draft.old), deleted, seen.stranded)
         self.attempts = observe_attempts(draft.body, self.jobs, now)
         self.gate_keeper = GateKeeper(draft, spec, seen, platform, begun=bool(self.attempts.records))
 
     @property
+    def nodes(self) -> int:
+        """Pods of the attempt that has not ended, or else of the next one."""
+        job = self.attempts.job
+        return job.nodes if job and not job.finished else elastic.next_nodes(self.spec, self.attempts.records)
+
+    @property
     def requested_pods(self) -> str:
         """A sentence for condition Admitted."""
-        nodes = self.spec.resources.nodes
+        nodes = self.nodes
         return "1 pod was requested." if nodes == 1 else f"{nodes} pods were requested."
 
     @property

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from hone_api.states import ConditionType, Reason
+from hone_api.status_json import AttemptJson
 from hone_operator.reconcile import bounds, queueing
 from hone_operator.reconcile.line import MAX_ACTIVE, Line
 from hone_operator.reconcile.outcome import Outcome
@@ -83,6 +84,14 @@ def wait_for_stopping_pods(run: RunDecision) -> Outcome:
     run.conditions.keep(ConditionType.ADMITTED, Reason.PENDING)
     run.set_not_running(Reason.STOPPING, f"Job {job_name} was deleted; its pods are stopping.")
     run.draft.check_in(STOPPING_SECONDS)
+    return run.close(ConditionType.RUNNING)
+
+
+def resize(run: RunDecision, record: AttemptJson) -> Outcome:
+    """Wait until the attempt that ends for want of nodes is gone."""
+    message = f"Attempt {record['number']} ends; the next one asks for {record.get('nextNodes')} pods."
+    run.conditions.set(ConditionType.ADMITTED, False, Reason.RESIZED, message)
+    run.set_not_running(Reason.RESIZED, message)
     return run.close(ConditionType.RUNNING)
 
 

@@ -3,10 +3,10 @@
 from datetime import timedelta
 
 from hone_api.failures import FailureCode
-from hone_api.states import ConditionType, Reason
+from hone_api.states import AttemptOutcome, ConditionType, Reason
 from hone_operator.desired.job import suspension
 from hone_operator.desired.training import image, network
-from hone_operator.reconcile import queueing, run_waits
+from hone_operator.reconcile import elastic, queueing, run_waits
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import as_json
@@ -33,6 +33,8 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
     _look_after_network(run, job)
     if run.spec.suspend:
         return run_waits.pause(run)
+    if resized := _resize(run, job):
+        return resized
     if job.queue and job.is_suspended:
         return run_waits.wait_for_kueue(run, job)
     obstacle = waiting(job)
@@ -48,7 +50,7 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
         run.set_not_running(obstacle.reason, message)
         run.draft.tell_change(ConditionType.RUNNING, warning=True)
         run.draft.check_in(run.draft.until(limit))
-    elif job.running >= run.spec.resources.nodes:
+    elif job.running >= job.nodes:
         message = f"Attempt {run.attempts.count} is running."
         run.conditions.set(ConditionType.RUNNING, True, Reason.RUNNING, message)
         if not run.conditions.was_true(ConditionType.RUNNING):
@@ -56,6 +58,29 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
     else:
         run.set_not_running(Reason.STARTING, f"Attempt {run.attempts.count} is starting.")
     return run.close(ConditionType.RUNNING)
+
+
+def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
+    """End an attempt that waits in vain for nodes or quota, so that the next one has fewer; None: it goes on.
+
+    The status has the decision before the Job is deleted.
+    """
+    draft, attempts = run.draft, run.attempts
+    record = attempts.records[-1]
+    if record["outcome"] != AttemptOutcome.RESIZED:
+        lack = elastic.shortage(run.spec, job, run.platform.queues)
+        if lack is None:
+            return None
+        limit = lack.since + timedelta(seconds=run.platform.fewer_nodes_after_seconds)
+        if limit > draft.now:
+            draft.check_in(draft.until(limit))
+            return None
+        record |= {"outcome": AttemptOutcome.RESIZED, "nextNodes": lack.nodes}
+        draft.put(attempts=attempts.to_list())
+        waited = round((draft.now - lack.since).total_seconds())
+        draft.tell(Reason.RESIZED, elastic.fewer(run.spec, attempts.count, job, lack.nodes, waited))
+    draft.delete.append(job.body)
+    return run_waits.resize(run, record)
 
 
 def _follow_queue(run: RunDecision, job: ObservedJob) -> None:
@@ -69,7 +94,7 @@ def _look_after_network(run: RunDecision, job: ObservedJob) -> None:
     """Create the Service and NetworkPolicy of the ranks again if they are gone, and look again later."""
     if run.seen.network_lost:
         run.draft.create += network(run.draft.body, run.attempts.count, run.platform)
-    if run.spec.resources.nodes > 1 and job.scheduled:
+    if job.nodes > 1 and job.scheduled:
         report = run.seen.report
         trains = report and report.attempt == run.attempts.count and report.trained
         run.draft.check_in(NETWORK_SECONDS if trains else RECHECK_SECONDS)
@@ -82,7 +107,7 @@ def _set_admitted(run: RunDecision, job: ObservedJob, obstacle: Waiting | None) 
         run.draft.tell_change(ConditionType.ADMITTED, warning=True)
         if job.refused or unbound_claims(job.states):  # a watch delivers whatever else the pods wait for
             run.draft.check_in(RECHECK_SECONDS)
-    elif job.scheduled >= run.spec.resources.nodes:
+    elif job.scheduled >= job.nodes:
         run.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
     else:
         run.conditions.set(ConditionType.ADMITTED, None, Reason.PENDING, run.requested_pods)

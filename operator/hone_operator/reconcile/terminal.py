@@ -50,7 +50,7 @@ def fail(draft: JobDraft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()
     if last and "endTime" not in last:
         ran = last["outcome"] not in STOPPED
         last["endTime"] = draft.time
-        phases.close(last, newest(draft.status), phases.gpus_of(draft.body), killed=ran, waited=True)
+        phases.close(last, newest(draft.status), phases.gpus_of(draft.body, last), killed=ran, waited=True)
         last |= {"outcome": AttemptOutcome.FAILED, "reason": cause.code}
     if last:
         draft.create.append(record(draft.body, cause))

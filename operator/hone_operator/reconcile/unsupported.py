@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hone_api.combinations import Problem, problems
+from hone_api.combinations.elastic import elastic_problems
 from hone_api.combinations.shares import share_problem
 from hone_api.dataset import DatasetSpec, Format, Splits
 from hone_api.failures import FailureCode
@@ -17,7 +18,7 @@ def message(fields: Sequence[Unsupported]) -> str:
 
 def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[Problem]:
     """Combinations of fields that are allowed individually but not together; paths begin with spec."""
-    conflicts = []
+    conflicts = elastic_problems(spec.resources, spec.training)
     if spec.deepspeed and world_size == 1:
         conflicts.append("deepspeed: nothing to shard on one rank; remove it, or ask for more nodes or GPUs")
     if spec.grpo and spec.grpo.generation.is_colocated and not spec.resources.gpus_per_node:

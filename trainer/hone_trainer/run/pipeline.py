@@ -35,7 +35,7 @@ from hone_trainer.scoring import probe_suite
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import finished
 from hone_trainer.training import callbacks, deepspeed, learning_rate, selfcheck, settings
-from hone_trainer.training.checkpoints import RunCheckpoints, step_of
+from hone_trainer.training.checkpoints import RunCheckpoints, ranks_of, step_of
 from hone_trainer.training.forward import Forward
 from hone_trainer.training.hang_guard import HangGuard
 from hone_trainer.training.l2sp import L2ToStart
@@ -134,7 +134,7 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     settings.check_alike(run.settings)
     run.stop.check("while loading")
     if newest is not None:
-        run.reporters.say(f"resuming from {newest.name}")
+        run.reporters.say(f"resuming from {newest.name}{_on_other_ranks(run, newest)}")
     if ranks.is_first():
         run.checkpoints.clear_partial()
     outcome = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
@@ -151,6 +151,18 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
         trainer.load_step(run.checkpoints.path(exported))
     return FinishedTraining(
         trainer, base, speed, step_of(newest) if newest else 0, step, exported, outcome.training_loss
+    )
+
+
+def _on_other_ranks(run: Run, checkpoint: Path) -> str:
+    """What changes where another number of ranks saved the checkpoint, for the end of a sentence."""
+    saved, now = ranks_of(checkpoint), run.settings
+    if saved in (0, now.world_size):
+        return ""
+    return (
+        f" of {saved} ranks on {now.world_size}: a step still has {run.plan.training.batch_size} rows, now "
+        f"{now.accumulation} passes of {now.micro_batch_size} on each rank; the order of the rows and the learning "
+        "rate stay, dropout draws other numbers"
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 from hone_api.combinations import Problem, problems
+from hone_api.combinations.elastic import METHODS_ON_ANY_RANKS
 from hone_api.estimate.shape import expert_count
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
@@ -102,6 +103,10 @@ def _plan(plan: TrainingPlan) -> Iterator[Problem]:
             "grpo.generation.endpoint: the base is an adapter that is merged for this run alone, which no server has: "
             "set output.merge in the job that trains it"
         )
+    if plan.max_nodes and plan.deepspeed:
+        yield _conflict("maxNodes: DeepSpeed's checkpoints are resumed only by as many ranks as saved them: remove it")
+    if plan.max_nodes and plan.method not in METHODS_ON_ANY_RANKS:
+        yield _conflict(f"maxNodes is for the methods {', '.join(METHODS_ON_ANY_RANKS)}: remove it")
     if plan.evaluation.harness and not plan.harness_tasks:
         yield _conflict("evaluation.harness needs harnessTasks: stage them by `python -m hone_trainer tasks`")
 

@@ -156,7 +156,7 @@ def identity(plan: TrainingPlan) -> str:
     """SHA-256 over everything that the weights after a step depend on."""
     keep = {"method", plan.method.lower(), "model_uri", "model_commit", "adapter", "training", "deepspeed"}
     keep |= {"early_stopping", "evaluation", "nodes", "processes_per_node"}
-    body = plan.model_dump(mode="json", include=keep)
+    body = plan.largest.model_dump(mode="json", include=keep)
     for name in ("datasets", "evaluation_datasets", "retention_datasets"):
         body[name] = [(d.name, d.split, d.digest, d.share) for d in getattr(plan, name)]
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -67,7 +67,7 @@ class FinishedRecord(BaseModel):
 
 def identity(plan: TrainingPlan) -> str:
     """SHA-256 of what the run is and where its model goes; the same for every attempt."""
-    body = plan.model_dump(mode="json", exclude=NOT_THE_RUN, exclude_defaults=True)
+    body = plan.largest.model_dump(mode="json", exclude=NOT_THE_RUN, exclude_defaults=True)
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 

@@ -134,6 +134,11 @@ def to_remove(steps: Iterable[int], keep: int, best: int | None) -> list[int]:
     return [step for step in sorted(steps)[:-keep] if step != best]
 
 
+def ranks_of(path: Path) -> int:
+    """Number of ranks that saved a checkpoint: each left its random state. 0: unknown."""
+    return len(list(path.glob("rng_state*.pth")))
+
+
 def step_of(path: Path) -> int:
     """The step in a checkpoint's name."""
     match = _NAME.match(path.name)

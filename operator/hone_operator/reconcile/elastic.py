@@ -1,0 +1,102 @@
+"""Attempts with fewer nodes than a job asks for (`resources.minNodes`): when, how many, and what people are told.
+
+The plan is fixed before pods exist, so an attempt never changes its number of nodes: it ends, and the next one has
+another. Kueue's own partial admission cannot serve: it chooses any number, after the plan was written, and not only
+those over which the rows of a step divide evenly.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from hone_api.combinations.elastic import node_counts
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.states import AttemptOutcome, Reason
+from hone_api.status_json import AttemptJson
+from hone_operator.reconcile import queueing
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.times import read_time
+
+
+class Shortage(NamedTuple):
+    """An attempt that cannot start as it is, while a smaller one could."""
+
+    since: datetime
+    nodes: int
+    """Of the next attempt."""
+
+
+def next_nodes(spec: FineTuneJobSpec, records: Sequence[AttemptJson]) -> int:
+    """Nodes of the attempt that follows these: all, unless the last one ended for want of nodes."""
+    last = records[-1] if records else None
+    chosen = last.get("nextNodes") if last and last["outcome"] == AttemptOutcome.RESIZED else None
+    return chosen if chosen in node_counts(spec.resources, spec.training) else spec.resources.nodes
+
+
+def note(record: AttemptJson, nodes: int, body: Mapping[str, Any]) -> None:
+    """Write the number of nodes into an attempt's record, if it can vary."""
+    if (body["spec"].get("resources") or {}).get("minNodes"):
+        record["nodes"] = nodes
+
+
+def shortage(spec: FineTuneJobSpec, job: ObservedJob, queues: bool) -> Shortage | None:
+    """Since when an attempt waits for nodes or quota, and how many nodes the next one can have.
+
+    Without Kueue those that the pods have already, so an attempt ends only for one that can start. Kueue does not say
+    how much is free: the next smaller number is tried.
+
+    Args:
+        queues: whether the operator reads Kueue's Workloads.
+
+    Returns:
+        None: the attempt does not wait, or a smaller one would wait as well.
+    """
+    smaller = [nodes for nodes in node_counts(spec.resources, spec.training) if nodes < job.nodes]
+    if not smaller:
+        return None
+    if job.queue and job.is_suspended:
+        since, fits = _waits_for_quota_since(job, queues), smaller[0]
+    else:
+        state = job.body.get("status") or {}
+        since = read_time(state.get("startTime") or "")
+        free = job.scheduled
+        fits = 0 if free >= job.nodes else next((nodes for nodes in smaller if nodes <= free), 0)
+    return Shortage(since, fits) if since and fits else None
+
+
+def _waits_for_quota_since(job: ObservedJob, queues: bool) -> datetime | None:
+    """None: quota is not what it waits for, or nobody knows since when."""
+    place = queueing.place(job, queues)
+    if place.reason == Reason.REQUEUED or place.status["reason"] == Reason.PENDING:
+        return read_time(place.status.get("since") or "")
+    return None
+
+
+def fewer(spec: FineTuneJobSpec, number: int, job: ObservedJob, nodes: int, waited: int) -> str:
+    """Why attempt `number` ends, and what the next one has.
+
+    Args:
+        waited: seconds.
+    """
+    lacks = "no quota" if job.queue and job.is_suspended else f"a node for {job.scheduled} of its {job.nodes} pods"
+    return (
+        f"Attempt {number} has had {lacks} for {waited} s and ends. Attempt {number + 1} asks for {_nodes(nodes)}; "
+        f"{_same_batch(spec)}"
+    )
+
+
+def more(spec: FineTuneJobSpec, records: Sequence[AttemptJson], nodes: int) -> str:
+    """What is told of an attempt with more nodes than the last of these; empty if it has not."""
+    last = records[-1].get("nodes") if records else None
+    if last is None or nodes <= last:
+        return ""
+    number = records[-1]["number"]
+    return f"Attempt {number + 1} asks for {_nodes(nodes)} again; attempt {number} had {last}. {_same_batch(spec)}"
+
+
+def _nodes(number: int) -> str:
+    return "1 node" if number == 1 else f"{number} nodes"
+
+
+def _same_batch(spec: FineTuneJobSpec) -> str:
+    return f"training.batchSize stays {spec.training.batch_size}."

@@ -1,0 +1,229 @@
+"""A job with resources.minNodes: when an attempt ends for want of nodes, how many the next one has, what it costs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hone_api.combinations.elastic import node_counts
+from hone_api.placement import Resources
+from hone_api.training import Training
+
+pytestmark = pytest.mark.pure
+ELASTIC = {"resources": {"nodes": 4, "minNodes": 2}, "training": {"batchSize": 8}}
+FREE = {"restarts": {"maxRestarts": 0, "maxPreemptions": 0}}
+
+
+@pytest.fixture
+def life(new_life: Any) -> Any:
+    return new_life(**ELASTIC, **FREE)
+
+
+def some_without_a_node(world: Any, with_a_node: int) -> list[dict[str, Any]]:
+    pods = [world.pod(rank) for rank in range(with_a_node)]
+    for rank in range(with_a_node, 4):
+        pod = world.unscheduled()
+        pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] = str(rank)
+        pods.append(pod)
+    return pods
+
+
+def size_of(job: Any) -> tuple[int, int, int]:
+    """Pods of a Job, and nodes in its plan and in what it was resolved to."""
+    resolved = json.loads(job.body["metadata"]["annotations"]["hone.dev/resolved"])
+    return job.body["spec"]["completions"], job.body["spec"]["parallelism"], resolved["worldSize"]
+
+
+def plan_of(outcome: Any) -> dict[str, Any]:
+    (config,) = (body for body in outcome.create if body["kind"] == "ConfigMap")
+    plan: dict[str, Any] = json.loads(config["data"]["plan.json"])
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("resources", "training", "counts"),
+    [
+        ({"nodes": 4}, {"batch_size": 8}, [4]),
+        ({"nodes": 4, "min_nodes": 1}, {"batch_size": 8}, [4, 2, 1]),
+        ({"nodes": 6, "min_nodes": 2}, {"batch_size": 12}, [6, 4, 3, 2]),
+        ({"nodes": 4, "min_nodes": 1, "gpus_per_node": 2}, {"batch_size": 16, "micro_batch_size": 2}, [4, 2, 1]),
+        ({"nodes": 4, "min_nodes": 3}, {"batch_size": 8}, [4]),
+    ],
+)
+def test_only_numbers_of_nodes_are_tried_over_which_a_step_divides_evenly(resources, training, counts):
+    assert node_counts(Resources(**resources), Training(**training)) == counts
+
+
+def test_an_attempt_without_enough_nodes_ends_after_a_while_and_the_next_has_what_was_free(life, world):
+    outcome = life.tick()
+    assert (plan_of(outcome)["nodes"], plan_of(outcome)["maxNodes"]) == (4, 4)
+    life.pods(*some_without_a_node(world, 3))
+    outcome = life.tick(10)
+    assert outcome.check_again_in == 15  # the network of the ranks; the nodes are due at 300
+    assert not outcome.delete
+    outcome = life.tick(300)
+    assert [body["metadata"]["name"] for body in outcome.delete] == ["run-1"]
+    (record,) = life.status["attempts"]
+    assert (record["outcome"], record["nodes"], record["nextNodes"]) == ("Resized", 4, 2)
+    assert [(e.reason, e.type, e.message) for e in outcome.events] == [
+        (
+            "Resized",
+            "Normal",
+            "Attempt 1 has had a node for 3 of its 4 pods for 300 s and ends. Attempt 2 asks for 2 nodes; "
+            "training.batchSize stays 8.",
+        )
+    ]
+    assert life.tick(301, stopping=2).create == ()
+    assert "endTime" not in life.status["attempts"][0]
+    outcome = life.tick(310, stopping=0)
+    assert size_of(life.children[-1]) == (2, 2, 2)
+    assert plan_of(outcome)["nodes"] == 2
+    first, second = life.status["attempts"]
+    assert (first["outcome"], first["reason"]) == ("Resized", "Unschedulable")
+    assert (second["outcome"], second["nodes"]) == ("Running", 2)
+    assert "failure" not in life.status
+    life.pods(world.pod(0), world.pod(1))
+    life.tick(320)
+    assert life.status["phase"] == "Running"
+    assert life.tick(1000).delete == ()
+
+
+def test_the_next_attempt_after_an_interruption_asks_for_all_nodes_again(new_life, world):
+    life = new_life(**ELASTIC)
+    life.tick()
+    life.pods(*some_without_a_node(world, 2))
+    life.tick(300)
+    life.tick(301, stopping=0)
+    life.pods(world.pod(0), world.pod(1))
+    life.tick(302)
+    life.ends("Failed", world.disrupted(), seconds=400)
+    outcome = life.tick(401)
+    assert size_of(life.children[-1]) == (4, 4, 4)
+    assert [record["nodes"] for record in life.status["attempts"]] == [4, 2, 4]
+    assert [record["outcome"] for record in life.status["attempts"]] == ["Resized", "Preempted", "Running"]
+    assert "Attempt 3 asks for 4 nodes again; attempt 2 had 2. training.batchSize stays 8." in [
+        e.message for e in outcome.events
+    ]
+
+
+@pytest.mark.parametrize("with_a_node", [0, 1])
+def test_an_attempt_is_kept_while_no_smaller_one_could_start(life, world, with_a_node):
+    life.tick()
+    life.pods(*some_without_a_node(world, with_a_node))
+    assert life.tick(10_000).delete == ()
+    life.pods(*some_without_a_node(world, 2))
+    assert [body["metadata"]["name"] for body in life.tick(10_010).delete] == ["run-1"]
+    assert life.status["attempts"][0]["nextNodes"] == 2
+
+
+def test_pods_that_a_quota_refuses_count_as_without_a_node(life, world):
+    life.tick()
+    job = life.children[-1]
+    life.children[-1] = world.child(job.body, world.pod(0), world.pod(1), refused="exceeded quota: gpus")
+    life.tick(300)
+    assert life.status["attempts"][0]["nextNodes"] == 2
+
+
+def test_a_job_without_min_nodes_waits_as_before(new_life, world):
+    life = new_life(resources={"nodes": 4}, training={"batchSize": 8})
+    life.tick()
+    life.pods(*some_without_a_node(world, 3))
+    assert life.tick(10_000).delete == ()
+    assert life.status["attempts"][0].keys().isdisjoint({"nodes", "nextNodes"})
+
+
+def test_a_crash_after_any_write_changes_nothing(life, world):
+    """Before the Job was deleted, and after the next one was created."""
+    life.tick()
+    life.pods(*some_without_a_node(world, 2))
+    job = life.children[-1]
+    life.tick(300)
+    life.children.append(job)
+    outcome = life.tick(301)
+    assert ([body["metadata"]["name"] for body in outcome.delete], outcome.events) == (["run-1"], ())
+    before = json.loads(json.dumps(life.status))
+    life.tick(302, stopping=0)
+    life.job["status"] = before
+    assert life.tick(303).create == ()
+    assert [(r["outcome"], r["nodes"]) for r in life.status["attempts"]] == [("Resized", 4), ("Running", 2)]
+    assert life.status["attempts"][0]["reason"] == "Unschedulable"
+
+
+def test_the_time_without_a_node_is_counted_as_such_and_gpus_by_the_nodes_of_the_attempt(new_life, world):
+    life = new_life(resources={"nodes": 4, "minNodes": 2, "gpusPerNode": 2}, training={"batchSize": 16}, scheduling={})
+    life.tick()
+    life.pods(*some_without_a_node(world, 2))
+    life.tick(300)
+    life.tick(305, stopping=0)
+    assert sum(life.status["attempts"][0]["phases"].values()) == 305
+    assert life.status["attempts"][0]["phases"]["scheduled"] == 305
+    assert size_of(life.children[-1]) == (2, 2, 4)
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+def test_in_a_queue_of_kueue_the_next_smaller_number_is_tried(new_life, world, at, evicted):
+    world.platform = replace(world.platform, queues=True)
+    life = new_life(**ELASTIC, scheduling={"queueName": "team"})
+    life.tick()
+    quota = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "insufficient quota"}
+    conditions = [{**quota, "lastTransitionTime": at(20)}]
+    if evicted:
+        conditions.append(
+            {
+                "type": "Evicted",
+                "status": "True",
+                "reason": "Preempted",
+                "lastTransitionTime": at(20),
+                "message": "for a",
+            }
+        )
+    meta = {"name": "job-run-1", "namespace": "team", "uid": "wl", "creationTimestamp": at(1)}
+    workload = {"kind": "Workload", "metadata": meta, "spec": {}, "status": {"conditions": conditions}}
+    life.children[-1] = world.child(life.children[-1].body, workload=workload)
+    assert life.tick(30).check_again_in == 290
+    outcome = life.tick(320)
+    assert [body["metadata"]["name"] for body in outcome.delete] == ["run-1"]
+    assert outcome.events[-1].message.startswith("Attempt 1 has had no quota for 300 s and ends. Attempt 2 asks for 2")
+    life.tick(321, stopping=0)
+    assert size_of(life.children[-1]) == (2, 2, 2)
+    meta = {**meta, "creationTimestamp": at(321)}
+    conditions = [{**quota, "lastTransitionTime": at(321)}]
+    body = {**workload, "metadata": meta, "status": {"conditions": conditions}}
+    life.children[-1] = world.child(life.children[-1].body, workload=body)
+    assert life.tick(10_000).delete == (), "minNodes is the fewest"
+
+
+def test_a_workload_that_waits_for_a_person_is_left_alone(new_life, world, at):
+    world.platform = replace(world.platform, queues=True)
+    life = new_life(**ELASTIC, scheduling={"queueName": "team"})
+    life.tick()
+    meta = {"name": "job-run-1", "namespace": "team", "uid": "wl", "creationTimestamp": at(1)}
+    quota = {"type": "QuotaReserved", "status": "False", "reason": "Inadmissible", "lastTransitionTime": at(2)}
+    workload = {"metadata": meta, "spec": {"active": True}, "status": {"conditions": [quota]}}
+    life.children[-1] = world.child(life.children[-1].body, workload=workload)
+    assert life.tick(10_000).delete == ()
+
+
+def test_a_batch_that_no_smaller_number_divides_is_refused(new_life, conditions):
+    life = new_life(resources={"nodes": 4, "minNodes": 3}, training={"batchSize": 8})
+    assert life.tick().create == ()
+    assert conditions(life.status)["Accepted"] == "False/ConflictingFields"
+    assert "for any number from minNodes to 3: lower minNodes" in life.status["failure"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"deepspeed": {"zeroStage": 2}}, "remove minNodes, or deepspeed"),
+        ({"method": "ORPO"}, "minNodes is for the methods SFT, DAPT, DPO, Reward, Distillation"),
+        ({"resources": {"nodes": 2, "minNodes": 2}}, "minNodes must be below nodes"),
+    ],
+)
+def test_what_cannot_have_fewer_nodes_is_refused(new_life, conditions, fields, words):
+    life = new_life(**{**ELASTIC, **fields})
+    assert life.tick().create == ()
+    assert conditions(life.status)["Accepted"].startswith("False/")
+    assert words in life.status["failure"]["message"]
