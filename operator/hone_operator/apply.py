@@ -154,7 +154,9 @@ class Writes:
 
     async def _delete(self, bodies: Iterable[Mapping[str, Any]]) -> None:
         for gone in bodies:
-            await self.cluster.delete(gone["kind"], gone)
+            if await self.cluster.delete(gone["kind"], gone):
+                # A run that comes before the watch's event would delete it again.
+                self.cache.remove(gone["kind"], gone)
 
     async def _show_refused(self, key: Key, body: Mapping[str, Any], error: RefusedError) -> None:
         """Write the previous status, which was valid, with the API server's message, which says why nothing changes."""

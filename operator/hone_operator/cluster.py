@@ -416,9 +416,12 @@ class Cluster:
                 raise ConflictError(409, "Conflict", "another object has its name") from None
             raise
 
-    async def delete(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Delete exactly this object and what it owns. If it is already gone, that is fine; another of its name
-        stays."""
+    async def delete(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Delete exactly this object and what it owns; another of its name stays.
+
+        Returns:
+            Whether it has gone, and not only begun to go, as with a finalizer.
+        """
         meta = body["metadata"]
         options = {
             "apiVersion": "v1",
@@ -427,9 +430,10 @@ class Cluster:
             "preconditions": {"uid": meta["uid"]},
         }
         try:
-            await self._call("DELETE", url_path(kind, meta["namespace"], meta["name"]), options)
+            answer = await self._call("DELETE", url_path(kind, meta["namespace"], meta["name"]), options)
         except (NotFoundError, ConflictError):
-            return
+            return True
+        return bool(json.loads(answer)["kind"] == "Status")
 
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str | None:
         """The last lines of a pod's log without credentials, or None if there is no log."""

@@ -71,10 +71,11 @@ class MemoryCluster:
         found["status"] = copy.deepcopy(dict(status))
         return copy.deepcopy(self.touch(found, "status"))
 
-    async def delete(self, kind: str, body: Mapping[str, Any]) -> None:
+    async def delete(self, kind: str, body: Mapping[str, Any]) -> bool:
         found = self.objects.get(_ref({**body, "kind": kind}))
         if found and found["metadata"]["uid"] == body["metadata"]["uid"]:
             self.remove(found)
+        return True
 
     async def log_tail(self, *_: Any) -> str | None:
         return None
