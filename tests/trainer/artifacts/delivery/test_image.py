@@ -9,6 +9,7 @@ import math
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -19,7 +20,7 @@ from hone_dev import imageregistry, objectstore
 from hone_dev.threaded import served
 from hone_trainer.artifacts.delivery import deliver, image
 from hone_trainer.artifacts.delivery.original import Original
-from hone_trainer.artifacts.delivery.registry import INDEX_TYPE
+from hone_trainer.artifacts.delivery.registry import INDEX_TYPE, MANIFEST_TYPE, ImageRepository
 from hone_trainer.endpoints.http import resolve
 from hone_trainer.errors import TrainerError
 from hone_trainer.secrets import scrub
@@ -52,6 +53,19 @@ def get(repository: str, path: str, accepted: str = "application/vnd.oci.image.m
     accept = {"Accept": accepted}
     login = (imageregistry.USER, imageregistry.PASSWORD)
     return requests.get(f"http://{host}/v2/{name}/{path}", auth=login, headers=accept, timeout=60)
+
+
+def put(repository: str, reference: str, body: dict[str, Any], media_type: str) -> None:
+    """Write a manifest, as another client."""
+    host, _, name = repository.partition("/")
+    answer = requests.put(
+        f"http://{host}/v2/{name}/manifests/{reference}",
+        json.dumps({"schemaVersion": 2, "mediaType": media_type, **body}),
+        auth=(imageregistry.USER, imageregistry.PASSWORD),
+        headers={"Content-Type": media_type},
+        timeout=60,
+    )
+    assert answer.status_code == 201, answer.text
 
 
 def pulled(repository: str, reference: str) -> dict[str, bytes]:
@@ -118,22 +132,40 @@ def test_statement_and_bill_are_found_by_the_digest_of_the_image(repository: str
 
 def test_what_others_attached_stays(repository: str, model: Model, keys: str) -> None:
     digest = deliver.run(model.plan(f"oci://{repository}", secretPath=keys)).digest
-    host, _, name = repository.partition("/")
     of_others = json.loads(get(repository, f"manifests/{digest}").text)
     entry = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1}
     entry["size"] = len(json.dumps(of_others, sort_keys=True, separators=(",", ":")))
-    put = requests.put(
-        f"http://{host}/v2/{name}/manifests/{digest.replace(':', '-')}",
-        json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}),
-        auth=(imageregistry.USER, imageregistry.PASSWORD),
-        headers={"Content-Type": INDEX_TYPE},
-        timeout=60,
-    )
-    assert put.status_code == 201, put.text
+    put(repository, digest.replace(":", "-"), {"manifests": [entry]}, INDEX_TYPE)
     deliver.run(model.plan(f"oci://{repository}", secretPath=keys, **DESCRIBED))
     index = get(repository, f"manifests/{digest.replace(':', '-')}", INDEX_TYPE).json()
     assert index["manifests"][0]["digest"] == digest
     assert len(index["manifests"]) == 3
+
+
+def test_a_list_that_another_overwrites_is_completed(
+    repository: str, model: Model, keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = deliver.run(model.plan(f"oci://{repository}", secretPath=keys)).digest
+    tag, sent = digest.replace(":", "-"), ImageRepository.put_manifest
+
+    def overtaken(self: ImageRepository, reference: str, *content: Any) -> Any:
+        answer = sent(self, reference, *content)
+        if reference == tag:
+            monkeypatch.undo()
+            put(repository, tag, {"manifests": []}, INDEX_TYPE)
+        return answer
+
+    monkeypatch.setattr(ImageRepository, "put_manifest", overtaken)
+    deliver.run(model.plan(f"oci://{repository}", secretPath=keys, **DESCRIBED))
+    assert len(get(repository, f"manifests/{tag}", INDEX_TYPE).json()["manifests"]) == 2
+
+
+def test_an_image_in_the_place_of_the_list_is_left_alone(repository: str, model: Model, keys: str) -> None:
+    digest = deliver.run(model.plan(f"oci://{repository}", secretPath=keys)).digest
+    image_manifest = get(repository, f"manifests/{digest}").json()
+    put(repository, digest.replace(":", "-"), image_manifest, MANIFEST_TYPE)
+    assert code(model.plan(f"oci://{repository}", secretPath=keys, **DESCRIBED)) == "DestinationOccupied"
+    assert get(repository, f"manifests/{digest.replace(':', '-')}").json() == image_manifest
 
 
 def test_a_second_version_uploads_only_the_layers_that_differ(
@@ -161,6 +193,13 @@ def test_a_tag_of_another_image_is_left_alone(repository: str, model: Model, key
     second = Model(tmp_path / "second", seed=2)
     assert code(second.plan(f"oci://{repository}:prod", secretPath=keys)) == "DestinationOccupied"
     assert get(repository, "manifests/prod").headers["Docker-Content-Digest"] == first.digest
+
+
+def test_a_tag_of_several_images_is_left_alone(repository: str, model: Model, keys: str) -> None:
+    """An index, e.g. of one image for each processor: a registry does not show it to who asks only for images."""
+    put(repository, "prod", {"manifests": []}, INDEX_TYPE)
+    assert code(model.plan(f"oci://{repository}:prod", secretPath=keys)) == "DestinationOccupied"
+    assert get(repository, "manifests/prod", INDEX_TYPE).json()["manifests"] == []
 
 
 def test_an_altered_original_is_not_delivered(repository: str, model: Model, keys: str) -> None:

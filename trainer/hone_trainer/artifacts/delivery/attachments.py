@@ -17,6 +17,7 @@ from hone_trainer.artifacts.delivery.registry import INDEX_TYPE, MANIFEST_TYPE, 
 from hone_trainer.errors import TrainerError
 
 EMPTY_TYPE, EMPTY = "application/vnd.oci.empty.v1+json", b"{}"
+_TRIES = 5
 _TITLE = "org.opencontainers.image.title"
 
 
@@ -67,26 +68,33 @@ def _manifest(subject: Mapping[str, object], document: Attachment) -> bytes:
 
 
 def _list(repository: ImageRepository, tag: str, own: Sequence[Mapping[str, Any]]) -> None:
-    """Add to the list under the tag; entries of others, such as signatures, stay."""
-    before = repository.manifest(tag, INDEX_TYPE)
-    listed = _entries(before[1]) if before else []
-    known = {entry.get("digest") for entry in listed}
-    new = [entry for entry in own if entry["digest"] not in known]
-    if not new:
-        return
-    text = _encoded({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*listed, *new]})
-    repository.put_manifest(tag, text, INDEX_TYPE)
-    stored = repository.manifest(tag, INDEX_TYPE)
-    if stored is None or stored[1] != text:
-        raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{repository}:{tag} is not the index that was sent")
+    """Add to the list under the tag; entries of others, such as signatures, stay.
+
+    A tag has no precondition, so whoever else attaches at the same moment can overwrite the list: it is read again, and
+    what is missing is added again.
+    """
+    for _ in range(_TRIES):
+        listed = _entries(repository, tag)
+        known = {entry.get("digest") for entry in listed}
+        missing = [entry for entry in own if entry["digest"] not in known]
+        if not missing:
+            return
+        index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*listed, *missing]}
+        repository.put_manifest(tag, _encoded(index), INDEX_TYPE)
+    raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{repository}:{tag} lacks what was added to it {_TRIES} times")
 
 
-def _entries(text: bytes) -> list[dict[str, Any]]:
-    try:
-        manifests = json.loads(text)["manifests"]
-    except (ValueError, KeyError, TypeError):
+def _entries(repository: ImageRepository, tag: str) -> list[dict[str, Any]]:
+    """The list under the tag; empty where there is none yet."""
+    found = repository.manifest(tag, INDEX_TYPE)
+    if found is None:
         return []
-    return [entry for entry in manifests if isinstance(entry, dict)] if isinstance(manifests, list) else []
+    try:
+        manifests = json.loads(found[1])["manifests"]
+        return [dict(entry) for entry in manifests]
+    except (ValueError, KeyError, TypeError):
+        words = "is no list of attachments, which clients look for under this name: remove the tag"
+        raise TrainerError(FailureCode.DESTINATION_OCCUPIED, f"{repository}:{tag} {words}") from None
 
 
 def _descriptor(media_type: str, content: bytes) -> dict[str, object]:

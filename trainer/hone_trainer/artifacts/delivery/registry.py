@@ -100,7 +100,9 @@ class ImageRepository:
 
     def manifest(self, reference: str, media_type: str = MANIFEST_TYPE) -> tuple[str, bytes] | None:
         """Digest and text of the manifest of a tag or digest; None: there is none."""
-        answer = self._ask("GET", f"manifests/{reference}", headers={"Accept": f"{media_type}, */*"})
+        # CNCF Distribution 2 answers 404 about what has another type, and */* does not count.
+        accept = ", ".join(dict.fromkeys((media_type, MANIFEST_TYPE, INDEX_TYPE, "*/*")))
+        answer = self._ask("GET", f"manifests/{reference}", headers={"Accept": accept})
         if answer.status == 404:
             return None
         self._expect(answer, 200)
