@@ -86,11 +86,11 @@ def _list(repository: ImageRepository, tag: str, own: Sequence[Mapping[str, Any]
 
 def _entries(repository: ImageRepository, tag: str) -> list[dict[str, Any]]:
     """The list under the tag; empty where there is none yet."""
-    found = repository.manifest(tag, INDEX_TYPE)
-    if found is None:
+    stored = repository.manifest(tag, INDEX_TYPE)
+    if stored is None:
         return []
     try:
-        manifests = json.loads(found[1])["manifests"]
+        manifests = json.loads(stored[1])["manifests"]
         return [dict(entry) for entry in manifests]
     except (ValueError, KeyError, TypeError):
         words = "is no list of attachments, which clients look for under this name: remove the tag"
