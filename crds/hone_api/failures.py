@@ -189,7 +189,8 @@ FAILURES: dict[str, Failure] = {
     FailureCode.DESTINATION_REFUSED: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Change spec.deliveries of the ModelVersion as the message says: its uri, or the s3 endpoint and region.",
+        "Change spec.deliveries of the ModelVersion as the message says: its uri, or the s3 endpoint and region. Of a "
+        "registry, change spec.registry of the Model.",
     ),
     FailureCode.DESTINATION_OCCUPIED: Failure(
         ExitCode.CONFIG,

@@ -28,6 +28,7 @@ from hone_api.meta import (
 )
 from hone_api.modelversion import MAX_VERSION, ApprovalState
 from hone_api.states import GateResult
+from hone_api.tracking import Registry, RegistryStatus
 
 MAX_ALIASES = 16
 MAX_CANDIDATES = 5
@@ -208,6 +209,11 @@ class ModelSpec(ApiModel):
         description="Where versions are copied to, in addition to spec.deliveries of each. status.deliveries of the "
         "ModelVersion has the state. Default: nowhere.",
     )
+    registry: Registry | None = Field(
+        default=None,
+        description="Where Ready versions and all aliases are registered as well. A version with deliveries is "
+        "registered once one of them has arrived. Condition Registered has the state. Default: nowhere.",
+    )
 
 
 class RetrainDataset(ApiModel):
@@ -295,6 +301,7 @@ class ModelStatus(ApiModel):
         default=None, description="The newest versions and what keeps them from being promoted; with spec.promotion."
     )
     retrain: RetrainStatus | None = Field(default=None, description="What spec.retrain depends on.")
+    registry: RegistryStatus | None = Field(default=None, description="What the registry of spec.registry has.")
     summary: ShortText | None = Field(default=None, description="The aliases in one line, for display.")
 
 
@@ -313,6 +320,7 @@ MODEL = Kind(
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
         Column("Age", ".metadata.creationTimestamp", type="date"),
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
+        Column("Registered", '.status.conditions[?(@.type=="Registered")].status', priority=1),
         Column("Retrain", '.status.conditions[?(@.type=="UpToDate")].reason', priority=1),
     ),
     rules=(

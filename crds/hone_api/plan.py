@@ -29,7 +29,7 @@ from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.plan_paths import PlanPath
 from hone_api.source import Source
 from hone_api.synthesis import Raft, Synthesis
-from hone_api.tracking import ExperimentName
+from hone_api.tracking import ExperimentName, RegisteredAlias, RegisteredName, VersionToRegister
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Harness, Training
 
 CONTRACT: Literal[1] = 1
@@ -498,7 +498,32 @@ class DeliverPlan(PlanFields):
     limits: Limits = Field(default_factory=Limits)
 
 
+class RegisterPlan(PlanFields):
+    """Registers ModelVersions and sets aliases in MLflow's model registry."""
+
+    kind: Literal["Register"] = "Register"
+    model: Name = Field(description="Name of the Model.")
+    uri: HttpUrl = Field(description="The server with the registry.")
+    name: RegisteredName = Field(description="Name of the registered model.")
+    secret_path: PlanPath | None = Field(default=None, description="Folder where secretName is mounted.")
+    versions: list[VersionToRegister] = Field(description="Versions to register, and those that get an alias.")
+    aliases: list[RegisteredAlias] = Field(default_factory=list, description="Aliases to set, each on one of versions.")
+    remove: list[str] = Field(default_factory=list, description="Aliases that point to nothing any more.")
+    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
+    namespace: str | None = NAMESPACE
+    limits: Limits = Field(default_factory=Limits)
+
+
 AnyPlan = (
-    MaterializePlan | MixPlan | FetchPlan | TasksPlan | TrainingPlan | VerifyPlan | SweepPlan | SignPlan | DeliverPlan
+    MaterializePlan
+    | MixPlan
+    | FetchPlan
+    | TasksPlan
+    | TrainingPlan
+    | VerifyPlan
+    | SweepPlan
+    | SignPlan
+    | DeliverPlan
+    | RegisterPlan
 )
 Plan = Annotated[AnyPlan, Field(discriminator="kind")]

@@ -28,7 +28,7 @@ from hone_api.phases import PhaseSeconds
 from hone_api.progress_numbers import ProgressNumbers, description
 from hone_api.states import Reason
 from hone_api.synthesis import SyntheticRows
-from hone_api.tracking import TrackedRun
+from hone_api.tracking import RegisteredAlias, RegisteredVersion, TrackedRun
 
 MAX_REPORT_BYTES = 64 * 1024
 AUDIENCE = "progress.hone.dev"
@@ -259,6 +259,19 @@ class DeliverResult(ApiModel):
     uploaded_bytes: int = Field(ge=0, le=MAX_COUNT, description="Of them, those that were not there yet.")
 
 
+MAX_AT_ONCE = 16
+"""New versions, aliases, and removed aliases in a RegisterResult, each: it must fit in a termination message."""
+
+
+class RegisterResult(ApiModel):
+    """Versions and aliases are in the registry."""
+
+    kind: Literal["Register"] = "Register"
+    versions: Annotated[list[RegisteredVersion], Field(max_length=2 * MAX_AT_ONCE)]
+    aliases: Annotated[list[RegisteredAlias], Field(max_length=MAX_AT_ONCE)] = Field(default_factory=list)
+    removed: Annotated[list[ShortText], Field(max_length=MAX_AT_ONCE)] = Field(default_factory=list)
+
+
 Result = Annotated[
     TrainingResult
     | DatasetResult
@@ -268,6 +281,7 @@ Result = Annotated[
     | VerifyResult
     | SweepResult
     | SignResult
-    | DeliverResult,
+    | DeliverResult
+    | RegisterResult,
     Field(discriminator="kind"),
 ]

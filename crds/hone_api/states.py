@@ -59,6 +59,7 @@ class ConditionType(State):
         "Delivered",
         "All of `spec.deliveries` and of the Model's that apply arrived and match; absent where nothing is delivered",
     )
+    REGISTERED = "Registered", "Versions and aliases are in the registry of `spec.registry`; absent where it names none"
     SERVABLE = "Servable", "vLLM or llama.cpp loads the model as it was exported; the message says how, or what to do"
 
 
@@ -94,7 +95,7 @@ CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
         ConditionType.SERVABLE,
         ConditionType.DELIVERED,
     ),
-    _MODEL: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.UP_TO_DATE),
+    _MODEL: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.UP_TO_DATE, ConditionType.REGISTERED),
 }
 """By kind."""
 
@@ -191,6 +192,8 @@ class Reason(State):
     LOADS = "Loads", "A server loads the model as it was exported"
     NOT_SERVABLE = "NotServable", "No server loads what was exported; the message says what to export"
     # Of a Model
+    REGISTERING = "Registering", "A Job registers versions or sets aliases where `spec.registry` says"
+    REGISTERED = "Registered", "The registry of `spec.registry` has the versions and aliases"
     RESOLVED = "Resolved", "Every alias points where it should"
     VERSION_EXPIRED = "VersionExpired", "A ModelVersion is deleted because newer ones exist, by spec.retention (Event)"
     ALIAS_MOVED = "AliasMoved", "An alias points to another version (Event)"

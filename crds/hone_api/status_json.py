@@ -462,6 +462,24 @@ class RetrainStatusJson(TypedDict, total=False):
     gpuSeconds: int
 
 
+class RegisteredVersionJson(TypedDict, total=False):
+    version: Required[int]
+    registered: Required[str]
+
+
+class RegisteredAliasJson(TypedDict, total=False):
+    name: Required[str]
+    version: Required[int]
+    since: Required[str]
+
+
+class RegistryStatusJson(TypedDict, total=False):
+    uri: Required[str]
+    name: Required[str]
+    versions: list[RegisteredVersionJson]
+    aliases: list[RegisteredAliasJson]
+
+
 class ModelStatusJson(TypedDict, total=False):
     observedGeneration: int | None
     conditions: list[ConditionJson] | None
@@ -471,4 +489,5 @@ class ModelStatusJson(TypedDict, total=False):
     promotable: int | None
     candidates: list[PromotionCandidateJson] | None
     retrain: RetrainStatusJson | None
+    registry: RegistryStatusJson | None
     summary: str | None

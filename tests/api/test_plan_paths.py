@@ -91,6 +91,10 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         ["a", "target", "secret"],
     ),
+    "Register": (
+        {"model": "m", "uri": "https://m", "name": "m", "secretPath": "secret", "versions": []},
+        ["secret"],
+    ),
     "Sweep": ({"store": "store", "remove": [DIGEST], "exports": ["run"], "asOf": 1.0}, ["store"]),
 }
 PATH = re.compile(r"(^|_)(paths?|store|incoming|file|folder|dir)$")

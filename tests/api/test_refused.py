@@ -375,6 +375,18 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (JOB, {"spec.tracking": [{"type": "MLflow", "uri": "file:///x"}]}, "spec.tracking[0].uri", "should match"),
     (JOB, {"spec.tracking": [{"type": "MLflow"}]}, "spec.tracking[0]", "there is no default server"),
     (
+        "Model",
+        {"spec.registry": {"mlflow": {"uri": "https://user:pw@host"}}},
+        "spec.registry.mlflow.uri",
+        NO_CREDENTIALS,
+    ),
+    (
+        "Model",
+        {"spec.registry": {"mlflow": {"uri": "https://host", "name": "a/b"}}},
+        "spec.registry.mlflow.name",
+        "should match",
+    ),
+    (
         JOB,
         {"spec.tracking": [{"type": "MLflow", "uri": f"https://{host}.example.org"} for host in ("a", "b")]},
         "spec.tracking",

@@ -13,6 +13,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import DatasetInput
+from hone_api.tracking import MlflowRegistry, RegisteredAlias
 from hone_operator.desired import sweep
 from hone_operator.desired.deliver import Parcel, deliver
 from hone_operator.desired.encode import encode, encode_plan, encoded
@@ -20,6 +21,7 @@ from hone_operator.desired.fetch import fetch
 from hone_operator.desired.interconnect import Rdma
 from hone_operator.desired.materialize import ReferencedObjects, materialize
 from hone_operator.desired.platform import Platform, Signing
+from hone_operator.desired.register import Registration, as_registered, register
 from hone_operator.desired.shared import base_model
 from hone_operator.desired.shared import harness_tasks as staged_tasks
 from hone_operator.desired.sign import sign
@@ -228,6 +230,17 @@ def model_delivery(**target: Any) -> list[dict[str, Any]]:
     return deliver(owner("ModelVersion", "m-v1"), _version(), parcel, 1, PLATFORM)
 
 
+def registered_model() -> list[dict[str, Any]]:
+    registry = MlflowRegistry(uri="https://mlflow.example.org", secret_name="hone-mlflow")
+    body = {
+        "metadata": {"name": "m-v1", "uid": "version-uid"},
+        "spec": {**_version().to_json(), "modelName": "m", "version": 1},
+    }
+    version = as_registered(body, "oci://registry.example/team/m@sha256:" + "0" * 64, registry)
+    alias = RegisteredAlias(name="champion", version=1, since="2026-01-02T00:00:00Z")
+    return register(owner("Model", "m"), Registration(registry, "m", [version], [alias], ["candidate"]), 1, PLATFORM)
+
+
 def swept() -> list[dict[str, Any]]:
     wanted = sweep.sweep_plan(
         sweep.SweepInputs(
@@ -262,6 +275,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "deliver-image": lambda: model_delivery(uri="oci://registry.example/team/m", secretName="hone-registry"),
     "deliver-hub": lambda: model_delivery(uri="hf://team/m", secretName="hone-hub"),
     "deliver-volume": lambda: model_delivery(uri="pvc://serving/team", form="Adapter"),
+    "register": registered_model,
     "sweep": swept,
     "store": lambda: [claim("team", PLATFORM)],
 }

@@ -27,6 +27,7 @@ from hone_api.plan import (
     MaterializePlan,
     MixPlan,
     PlanFields,
+    RegisterPlan,
     RowsPlan,
     SignPlan,
     SweepPlan,
@@ -77,6 +78,7 @@ examples:
   python -m hone_trainer evaluate out/adapter --data rows.jsonl   the numbers of a finished run again
   python -m hone_trainer export work/checkpoints/step-000400 --output out   a checkpoint as a model, later
   python -m hone_trainer verify artifacts.json            every file against its manifest
+  python -m hone_trainer register registration.json       versions and aliases in MLflow's model registry
   python -m hone_trainer deliver delivery.json            an artifact to oci://, s3://, hf:// or a volume
 
 exit codes: 0 done, 65 data, 70 diverged, 74 input/output, 75 saved and interrupted, 78 configuration, 1 other.
@@ -138,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         "verify": "hash every file of artifacts against their manifests",
         "sign": "say where artifacts come from, and sign them",
         "deliver": "copy an artifact to a registry, a bucket or a volume, and compare every byte",
+        "register": "register versions and set aliases in MLflow's model registry",
     }
     for name, text in helps.items():
         command = commands.add_parser(name, help=text, description=text)
@@ -285,6 +288,13 @@ def _deliver(options: argparse.Namespace, _: list[str]) -> Result:
     return deliver.run(plan)
 
 
+def _register(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _read_plan(options.plan, RegisterPlan)
+    from hone_trainer.endpoints.mlflow import registry
+
+    return registry.register(plan)
+
+
 def _ask(_: argparse.Namespace, rest: list[str]) -> None:
     arguments = command_options.ask(rest)
     with uncollected():
@@ -369,6 +379,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "verify": _verify,
     "sign": _sign,
     "deliver": _deliver,
+    "register": _register,
     "ask": _ask,
     "chat": _chat,
     "evaluate": _evaluate,

@@ -98,6 +98,11 @@ def deliver(version: str, uid: str, key: str, number: int) -> str:
     return fit(version, f"deliver-{digest(uid, key, number)}", 52)
 
 
+def register(model: str, uid: str, key: str, number: int) -> str:
+    """The Job that registers versions of a Model, attempt `number`."""
+    return fit(model, f"register-{digest(uid, key, number)}", 52)
+
+
 def ended(job: str, uid: str) -> str:
     """The ConfigMap that remembers why a run failed."""
     return fit(job, f"ended-{digest(uid)}")

@@ -11,6 +11,7 @@ from hone_api.delivery import Delivery
 from hone_api.failures import FailureCode
 from hone_api.meta import alias_of
 from hone_api.states import ConditionType
+from hone_api.tracking import MlflowRegistry
 from hone_operator.desired.platform import Bounds
 from hone_operator.reconcile.conditions import condition
 
@@ -60,6 +61,11 @@ def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
 def delivery(target: Delivery, bounds: Bounds) -> Iterator[str]:
     """Why this delivery is not allowed; empty if it is. Whoever edits a ModelVersion can name any Secret."""
     return _secrets({"deliveries": [target.to_json()]}, bounds)
+
+
+def registry(target: MlflowRegistry, bounds: Bounds) -> Iterator[str]:
+    """Why this registry is not allowed; empty if it is. Whoever edits a Model can name any Secret."""
+    return _secrets({"registry": {"mlflow": target.to_json()}}, bounds)
 
 
 def _model(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:

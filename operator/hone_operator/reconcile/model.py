@@ -15,6 +15,7 @@ from hone_operator.reconcile import aliases, promotion, retention
 from hone_operator.reconcile.aliases import Aliases
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft
+from hone_operator.reconcile.registering import ObservedForRegistry, decide_registration
 from hone_operator.reconcile.retraining import ObservedForRetraining, decide_retraining
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
@@ -31,10 +32,15 @@ class ObservedForModel:
     """Names of those that other objects need; only with retention."""
     retraining: ObservedForRetraining = field(default_factory=ObservedForRetraining)
     """Only with retrain."""
+    registry: ObservedForRegistry = field(default_factory=ObservedForRegistry)
 
     def after(self, refusals: Sequence[Refusal]) -> "ObservedForModel":
         """The same, with what the API server refused a moment ago."""
-        return replace(self, retraining=replace(self.retraining, refusals=refusals))
+        return replace(
+            self,
+            retraining=replace(self.retraining, refusals=refusals),
+            registry=replace(self.registry, refusals=refusals),
+        )
 
 
 def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -> Outcome:
@@ -58,6 +64,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     )
     _tell(draft, decided)
     decide_retraining(draft, spec.retrain, seen.retraining)
+    decide_registration(draft, spec, versions, seen.registry)
     for body in retention.surplus(spec, draft.status, versions):
         if body["metadata"]["name"] not in seen.in_use:
             draft.delete.append(body)

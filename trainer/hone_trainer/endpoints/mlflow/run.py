@@ -69,7 +69,7 @@ class MlflowRun:
             body = runs[0]
             server.call("POST", "runs/update", run_id=body["info"]["run_id"], status="RUNNING")
         else:
-            listed = _entries({JOB_TAG: uid, **tags})
+            listed = entries({JOB_TAG: uid, **tags})
             about = {"experiment_id": experiment_id, "run_name": name, "start_time": _now(), "tags": listed}
             body = server.call("POST", "runs/create", **about)["run"]
         params = {p["key"]: p["value"] for p in body.get("data", {}).get("params", ())}
@@ -84,11 +84,11 @@ class MlflowRun:
         values = {key_of(name): value[:_MAX_VALUE] for name, value in params.items()}
         fresh = {name: value for name, value in values.items() if name not in self.params}
         for part in _parts(fresh.items(), MOST_PARAMS):
-            self.server.call("POST", "runs/log-batch", run_id=self.run_id, params=_entries(dict(part)))
+            self.server.call("POST", "runs/log-batch", run_id=self.run_id, params=entries(dict(part)))
         changed = {n: value for n, value in values.items() if self.params.get(n, value) != value}
         tags = {"hone.attempt": str(attempt), **{f"hone.attempt-{attempt}.{n}": v for n, v in changed.items()}}
         for part in _parts(tags.items(), MOST_PARAMS):
-            self.server.call("POST", "runs/log-batch", run_id=self.run_id, tags=_entries(dict(part)))
+            self.server.call("POST", "runs/log-batch", run_id=self.run_id, tags=entries(dict(part)))
 
     def end(self, status: str) -> None:
         """Set the state of the run: FINISHED, FAILED, or SCHEDULED where it will go on."""
@@ -117,7 +117,8 @@ def _experiment(server: MlflowServer, name: str) -> str:
     raise AssertionError("unreachable")
 
 
-def _entries(values: Mapping[str, str]) -> list[dict[str, str]]:
+def entries(values: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags or parameters as MLflow takes them."""
     return [{"key": key, "value": value[:_MAX_VALUE]} for key, value in values.items()]
 
 

@@ -1,4 +1,4 @@
-"""Runs that are logged to a real MLflow server."""
+"""Runs that are logged, and versions that are registered, at a real MLflow server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 from mlflow_server import LOOPBACK, PASSWORD, RealMlflow, real_mlflow, secret
 
-from hone_api.plan import TrackingInput
+from hone_api.failures import FailureCode
+from hone_api.plan import RegisterPlan, TrackingInput
+from hone_trainer.endpoints.mlflow import registry
 from hone_trainer.endpoints.mlflow import tracker as trackers
 from hone_trainer.endpoints.mlflow.server import MlflowServer
 from hone_trainer.endpoints.mlflow.tracker import MlflowTracker
+from hone_trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer
+SINCE = "2026-01-02T03:04:05Z"
 DIGEST = f"sha256:{'5' * 64}"
 
 
@@ -127,6 +131,61 @@ def test_what_a_server_did_not_take_arrives_when_it_does(mlflow: RealMlflow, tmp
     assert said[0].startswith("warning: spec.tracking: 127.0.0.1 answers 401")
     assert "not-the-password" not in said[0]
     assert PASSWORD not in said[0]
+
+
+SOURCES = {
+    1: "pvc://hone-store/models/job-1/adapter",
+    2: f"oci://registry.example.org/team/tutor@sha256:{'7' * 64}",
+    3: "s3://models/team/tutor-v3",
+}
+
+
+def registered(server: RealMlflow, *numbers: int, remove: tuple[str, ...] = (), **aliases: int) -> dict[int, str]:
+    """MLflow's numbers of the versions after the Job."""
+    listed = [{"name": name, "version": version, "since": SINCE} for name, version in aliases.items()]
+    common = {"runId": "f" * 32, "tags": {"hone.job": "run"}}
+    versions = [{"version": n, "uid": f"version-uid-{n}", "source": SOURCES[n], **common} for n in numbers]
+    body: dict[str, Any] = {"model": "tutor", "uri": server.uri, "name": "Tutor of team-a", "namespace": "team-a"}
+    body |= {"secretPath": str(server.secret), "limits": {"allowPrivateAddresses": True}}
+    plan = RegisterPlan.model_validate({**body, "versions": versions, "aliases": listed, "remove": list(remove)})
+    result = registry.register(plan, seconds=3600)
+    assert (result.aliases, result.removed) == (plan.aliases, plan.remove)
+    return {entry.version: entry.registered for entry in result.versions}
+
+
+def pointing(server: RealMlflow) -> dict[str, str]:
+    """Numbers by alias."""
+    model = server.client.call("GET", "registered-models/get", name="Tutor of team-a")["registered_model"]
+    return {entry["alias"]: entry["version"] for entry in model.get("aliases", ())}
+
+
+def test_versions_are_registered_once_and_aliases_follow(mlflow: RealMlflow) -> None:
+    numbers = registered(mlflow, 1, 2, champion=1)
+    assert registered(mlflow, 1, 2, champion=1) == numbers, "a Job that is repeated changes nothing"
+    assert pointing(mlflow) == {"champion": numbers[1]}
+    for number in (1, 2):
+        about = {"name": "Tutor of team-a", "version": numbers[number]}
+        body = mlflow.client.call("GET", "model-versions/get", **about)["model_version"]
+        assert (body["source"], body["run_id"]) == (SOURCES[number], "f" * 32)
+        assert {tag["key"]: tag["value"] for tag in body["tags"]} == {
+            "hone.job": "run",
+            "hone.model_version_uid": f"version-uid-{number}",
+            "hone.namespace": "team-a",
+            "hone.model": "tutor",
+        }
+    numbers |= registered(mlflow, 2, 3, champion=2, candidate=3)
+    assert pointing(mlflow) == {"champion": numbers[2], "candidate": numbers[3]}
+    somebody = mlflow.client.call("POST", "model-versions/create", name="Tutor of team-a", source="s3://other/x")
+    theirs = somebody["model_version"]["version"]
+    mlflow.client.call("POST", "registered-models/alias", name="Tutor of team-a", alias="theirs", version=theirs)
+    registered(mlflow, remove=("candidate", "theirs", "never-set"))
+    assert pointing(mlflow) == {"champion": numbers[2], "theirs": theirs}, "what somebody else has set stays"
+
+
+def test_an_alias_that_mlflow_reserves_is_refused_with_its_words(mlflow: RealMlflow) -> None:
+    with pytest.raises(TrainerError, match=r"127\.0\.0\.1 answers 400 INVALID_PARAMETER_VALUE: .*reserved") as caught:
+        registered(mlflow, 1, latest=1)
+    assert caught.value.code == FailureCode.DESTINATION_REFUSED
 
 
 def test_a_server_that_is_not_there_costs_a_run_its_curve_and_nothing_else(

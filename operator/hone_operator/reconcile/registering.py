@@ -1,0 +1,198 @@
+"""spec.registry of a Model: one Job at a time registers versions and sets aliases. Pure.
+
+There is one Job for a Model, and not one for each version: of two that run at a time, the slower one could set an alias
+back.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from hone_api.failures import Retry
+from hone_api.model import ModelSpec
+from hone_api.report import MAX_AT_ONCE, RegisterResult
+from hone_api.states import AnyReason, ConditionType, Reason
+from hone_api.tracking import MAX_REGISTERED, MlflowRegistry, RegisteredAlias, RegistryStatus
+from hone_api.wording import counted, listed
+from hone_operator.desired import names
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.register import COMPONENT, Registration, as_registered, register, source_of
+from hone_operator.reconcile import aliases, bounds, retrying
+from hone_operator.reconcile.observed import of_component
+from hone_operator.reconcile.outcome import Refusal
+from hone_operator.reconcile.outcome_builder import ModelDraft, as_json
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.refusals import final_refusal
+from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
+
+Body = Mapping[str, Any]
+RECHECK_SECONDS = 15.0
+REGISTERED = ConditionType.REGISTERED
+
+
+@dataclass(frozen=True)
+class ObservedForRegistry:
+    """What spec.registry depends on."""
+
+    platform: Platform | None = None
+    """None: without spec.registry."""
+    jobs: Sequence[ObservedJob] = ()
+    refusals: Sequence[Refusal] = ()
+
+
+def decide_registration(
+    draft: ModelDraft, spec: ModelSpec, versions: Mapping[int, Body], seen: ObservedForRegistry
+) -> None:
+    """The next step of the registry; sets status.registry and condition Registered.
+
+    Args:
+        versions: ModelVersions of the Model, by number.
+    """
+    own = of_component(seen.jobs, COMPONENT)
+    if spec.registry is None or seen.platform is None:
+        draft.delete += [job.body for job in own]
+        draft.put(registry=None)
+        return
+    _Step(draft, spec, spec.registry.mlflow, versions, seen.platform, seen.refusals).run(own)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One decision about one registry."""
+
+    draft: ModelDraft
+    spec: ModelSpec
+    registry: MlflowRegistry
+    versions: Mapping[int, Body]
+    platform: Platform
+    refusals: Sequence[Refusal]
+
+    @property
+    def name(self) -> str:
+        """Of the registered model."""
+        return self.registry.name or str(self.draft.body["metadata"]["name"])
+
+    def run(self, jobs: Sequence[ObservedJob]) -> None:
+        tries, status = observe_tries(jobs), self._before()
+        if tries.job and tries.job.succeeded and tries.ending and isinstance(tries.ending.result, RegisterResult):
+            status = _with_result(status, tries.ending.result)
+            self.draft.delete += [job.body for job in jobs]
+            tries = observe_tries(())
+        self.draft.put(registry=as_json(status))
+        work = self._work(status)
+        if tries.active and tries.job:
+            self._underway(tries, tries.job)
+        elif work is None:
+            self.draft.delete += [job.body for job in jobs]
+            self._done(status)
+        else:
+            self._next(tries, jobs, work)
+
+    def _before(self) -> RegistryStatus:
+        """What is known of this registered model; nothing of another one. Registering again changes nothing there."""
+        old: Any = self.draft.old.get("registry") or {}
+        if (old.get("uri"), old.get("name")) == (self.registry.uri, self.name):
+            with suppress(ValidationError):  # somebody has written into it
+                return RegistryStatus.model_validate(old)
+        return RegistryStatus(uri=self.registry.uri, name=self.name)
+
+    def _work(self, status: RegistryStatus) -> Registration | None:
+        """What the registry lacks; None: nothing that can be registered now."""
+        registered = {entry.version for entry in status.versions}
+        newest = sorted(self.versions)[-MAX_REGISTERED:]
+        sources = {n: source for n in newest if (source := self._source(n))}
+        batch = [n for n in sources if n not in registered][:MAX_AT_ONCE]
+        pointing: Any = self.draft.status.get("aliases") or ()
+        wanted = [RegisteredAlias(name=a["name"], version=a["version"], since=a["since"]) for a in pointing]
+        known = sources.keys() & {*registered, *batch}
+        changed = [a for a in wanted if a.version in known and a not in status.aliases][:MAX_AT_ONCE]
+        lost = sorted({a.name for a in status.aliases} - {a.name for a in wanted})[:MAX_AT_ONCE]
+        if not batch and not changed and not lost:
+            return None
+        needed = sorted({*batch, *(alias.version for alias in changed)})
+        entries = [as_registered(self.versions[n], sources[n], self.registry) for n in needed]
+        return Registration(self.registry, self.name, entries, changed, lost)
+
+    def _source(self, number: int) -> str | None:
+        version = self.versions[number]
+        return None if aliases.unusable(number, version) else source_of(version, bool(self.spec.deliveries))
+
+    def _underway(self, tries: Tries, job: ObservedJob) -> None:
+        self.draft.await_start(job)
+        cause = timed_out(tries, self.draft.now, self.platform.start_timeout_seconds)
+        if cause:
+            self.draft.delete.append(job.body)
+            self._missing(cause.code, cause.message)
+        elif tries.obstacle:
+            self.draft.check_in(RECHECK_SECONDS)
+            self._missing(tries.obstacle.reason, tries.obstacle.message)
+        elif tries.number > 1 and self.draft.conditions.failed_before(REGISTERED):
+            self._missing(*retrying.still(self.draft.conditions.before(REGISTERED), tries))
+        else:
+            self._missing(Reason.REGISTERING, f"A Job changes {self._place()}.")
+
+    def _next(self, tries: Tries, jobs: Sequence[ObservedJob], work: Registration) -> None:
+        """Begin an attempt, unless it must wait or the last one at the same work was final."""
+        for words in bounds.registry(self.registry, self.platform.bounds):
+            self._missing(bounds.CODE, words)
+            return
+        job, cause, again = tries.job, tries.cause, None
+        same = job is not None and job.body["metadata"]["labels"].get(names.CONTENT) == work.key
+        if cause and same:
+            if cause.retry is Retry.NEVER:
+                self._missing(cause.code, cause.message)
+                return
+            start = tries.next_start()
+            if start and start > self.draft.now:
+                self.draft.check_in(self.draft.until(start))
+                self._missing(cause.code, retrying.later(cause.advice, tries.number + 1, start))
+                return
+            again = retrying.underway(cause.advice, tries.number + 1)
+        objects = register(self.draft.body, work, tries.number + 1 if same else 1, self.platform)
+        self.draft.create += objects
+        self.draft.delete += [each.body for each in jobs]
+        refused = [r for r in self.refusals if r.name in {body["metadata"]["name"] for body in objects}]
+        if final := final_refusal(refused):
+            self._missing(final.code, final.message)
+        elif refused:
+            self.draft.check_in(RECHECK_SECONDS)
+            self._missing(refused[0].reason, refused[0].message)
+        elif again and cause:
+            self._missing(cause.code, again)
+        else:
+            self._missing(Reason.REGISTERING, f"A Job changes {self._place()}.")
+
+    def _missing(self, reason: AnyReason, message: str) -> None:
+        self.draft.conditions.set(REGISTERED, False, reason, message)
+        if reason != Reason.REGISTERING:
+            self.draft.tell_change(REGISTERED, warning=True)
+
+    def _done(self, status: RegistryStatus) -> None:
+        registered = {entry.version for entry in status.versions}
+        pending = [a["name"] for a in self.draft.status.get("aliases") or () if a["version"] not in registered]
+        if pending:
+            words = f"Not registered yet are the versions of {listed(pending)}: each waits for its delivery."
+            self._missing(Reason.WAITING, words)
+            return
+        waiting = [n for n in sorted(self.versions)[-MAX_REGISTERED:] if n not in registered]
+        words = f"{counted(len(status.versions), 'version')} and {counted(len(status.aliases), 'alias', 'aliases')}"
+        more = f" {counted(len(waiting), 'version is', 'versions are')} not yet Ready, or not yet delivered."
+        self.draft.conditions.set(
+            REGISTERED, True, Reason.REGISTERED, f"{self._place()} has {words}.{more if waiting else ''}"
+        )
+        self.draft.tell_change(REGISTERED)
+
+    def _place(self) -> str:
+        return f"{self.name} at {urlsplit(self.registry.uri).hostname}"
+
+
+def _with_result(status: RegistryStatus, result: RegisterResult) -> RegistryStatus:
+    """The status after a Job that ended well."""
+    versions = {entry.version: entry for entry in (*status.versions, *result.versions)}
+    now = {alias.name: alias for alias in (*status.aliases, *result.aliases) if alias.name not in result.removed}
+    newest = [versions[number] for number in sorted(versions)[-MAX_REGISTERED:]]
+    return status.model_copy(update={"versions": newest, "aliases": [now[name] for name in sorted(now)]})
