@@ -47,8 +47,10 @@ class VersionNode:
     base: str
     """The model it was made from: a ModelVersion, or an address and its commit."""
     datasets: Sequence[RowsUsed]
-    job: str
+    job: str | None
     submitted_by: str | None
+    imported: str | None
+    """Where it came from, if no job made it."""
     method: str
     finished_at: str | None
     base_loss: str | None
@@ -117,6 +119,7 @@ def _model(name: str, model: Mapping[str, Any], versions: Iterable[Mapping[str, 
 def _version(body: Mapping[str, Any], aliases: Sequence[str]) -> VersionNode:
     spec, status = body["spec"], body.get("status") or {}
     lineage, approval = spec["lineage"], spec.get("approval") or {}
+    job = lineage.get("job") or {}
     true = {c["type"] for c in status.get("conditions") or () if c["status"] == "True"}
     base = lineage["baseModel"]
     address = base["uri"] + (f" ({base['commit'][:12]})" if base.get("commit") else "")
@@ -134,8 +137,9 @@ def _version(body: Mapping[str, Any], aliases: Sequence[str]) -> VersionNode:
         delivered=copies,
         base=base.get("modelVersion") or address,
         datasets=[RowsUsed(d["name"], d["split"], d["digest"], d.get("rows")) for d in lineage["datasets"]],
-        job=lineage["job"]["name"],
-        submitted_by=lineage["job"].get("submittedBy"),
+        job=job.get("name"),
+        submitted_by=job.get("submittedBy"),
+        imported=(lineage.get("imported") or {}).get("uri"),
         method=lineage["method"],
         finished_at=lineage.get("finishedAt"),
         base_loss=status.get("baseEvalLoss"),
@@ -158,7 +162,8 @@ def drawn(model: ModelNode, most: int | None = None) -> Tree:
             count = "" if rows.rows is None else f", {rows.rows:,} rows"
             branch.add(Text(printable(f"{rows.name}/{rows.split}{count} ({rows.digest.removeprefix('sha256:')[:12]})")))
         by = f", submitted by {version.submitted_by}" if version.submitted_by else ""
-        branch.add(Text(printable(f"job {version.job}{by}")))
+        maker = f"imported from {version.imported}" if version.imported else f"job {version.job}{by}"
+        branch.add(Text(printable(maker)))
         for place in version.delivered:
             branch.add(Text(printable(f"copy at {place}")))
     if most is not None and len(model.versions) > most:

@@ -62,6 +62,7 @@ class FailureCode(StrEnum):
     SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"
     UNSAFE_MODEL = "UnsafeModel"
     UNSUPPORTED_MODEL = "UnsupportedModel"
+    BASE_MISMATCH = "BaseMismatch"
     # Data
     EMPTY_SOURCE = "EmptySource"
     UNKNOWN_FORMAT = "UnknownFormat"
@@ -243,6 +244,12 @@ FAILURES: dict[str, Failure] = {
     ),
     FailureCode.UNSUPPORTED_MODEL: Failure(
         ExitCode.CONFIG, Retry.NEVER, "Use a causal language model that transformers supports."
+    ),
+    FailureCode.BASE_MISMATCH: Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Name the model that the adapter was trained on in spec.imports[].base of the Model, or import another "
+        "adapter.",
     ),
     # Data
     FailureCode.EMPTY_SOURCE: Failure(

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from hone_api.dataset import Refresh
 from hone_api.delivery import ONE_DELIVERY, Delivery
+from hone_api.imports import MAX_IMPORTS, ONE_IMPORT, Imports
 from hone_api.meta import (
     CONDITIONS,
     MAX_COUNT,
@@ -18,6 +19,7 @@ from hone_api.meta import (
     Digest,
     Duration,
     Kind,
+    KnownUri,
     Name,
     Percent,
     Rule,
@@ -27,7 +29,7 @@ from hone_api.meta import (
     Timestamp,
 )
 from hone_api.modelversion import MAX_VERSION, ApprovalState
-from hone_api.states import GateResult
+from hone_api.states import GateResult, ImportState
 from hone_api.tracking import Registry, RegistryStatus
 
 MAX_ALIASES = 16
@@ -188,6 +190,7 @@ class ModelSpec(ApiModel):
             "an alias has one writer: name it in spec.aliases or in spec.promotion.aliases, not in both",
         ),
         ONE_DELIVERY,
+        ONE_IMPORT,
     )
     aliases: Annotated[list[PinnedAlias], Field(max_length=MAX_ALIASES)] | None = Field(
         default=None,
@@ -213,6 +216,11 @@ class ModelSpec(ApiModel):
         default=None,
         description="Where Ready versions and all aliases are registered as well. A version with deliveries is "
         "registered once one of them has arrived. Condition Registered has the state. Default: nowhere.",
+    )
+    imports: Imports | None = Field(
+        default=None,
+        description="Models from elsewhere, each of which becomes the next version of this name, once. "
+        "status.imports has the state. Removing an entry removes no version. Default: none.",
     )
 
 
@@ -265,6 +273,24 @@ class AliasStatus(ApiModel):
     )
 
 
+class ImportStatus(ApiModel):
+    """One entry of spec.imports."""
+
+    uri: KnownUri = Field(description="uri of the entry.")
+    key: ShortText = Field(description="Digest of what the entry asks for; another one is another import.")
+    state: ImportState = Field(
+        description="Pending: not begun, or the next attempt waits; Importing: a Job reads the files; Imported: the "
+        "ModelVersion exists; Failed: no further attempt before the entry changes."
+    )
+    reason: ShortText | None = Field(default=None, description="Failure code, or what the import waits for.")
+    message: Text | None = Field(
+        default=None, description="What happened, and what to do; of an imported model, the files that were left out."
+    )
+    model_version: Name | None = Field(default=None, description="Name of the ModelVersion that it became.")
+    tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of Jobs so far.")
+    imported_at: Timestamp | None = Field(default=None, description="When the files were complete.")
+
+
 class PromotionCandidate(ApiModel):
     """What keeps a version from being promoted."""
 
@@ -302,6 +328,9 @@ class ModelStatus(ApiModel):
     )
     retrain: RetrainStatus | None = Field(default=None, description="What spec.retrain depends on.")
     registry: RegistryStatus | None = Field(default=None, description="What the registry of spec.registry has.")
+    imports: Annotated[list[ImportStatus], Field(max_length=MAX_IMPORTS)] | None = Field(
+        default=None, description="State of each entry of spec.imports."
+    )
     summary: ShortText | None = Field(default=None, description="The aliases in one line, for display.")
 
 
@@ -322,6 +351,7 @@ MODEL = Kind(
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
         Column("Registered", '.status.conditions[?(@.type=="Registered")].status', priority=1),
         Column("Retrain", '.status.conditions[?(@.type=="UpToDate")].reason', priority=1),
+        Column("Imported", '.status.conditions[?(@.type=="Imported")].status', priority=1),
     ),
     rules=(
         Rule(

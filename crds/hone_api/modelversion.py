@@ -85,18 +85,46 @@ class JobLineage(ApiModel):
     )
 
 
+class ImportLineage(ApiModel):
+    """Where a model came from that was not made here."""
+
+    uri: KnownUri = Field(description="uri of the entry of spec.imports of the Model.")
+    key: ShortText = Field(description="Digest of what that entry asked for.")
+    commit: ShortText | None = Field(default=None, description="Commit of the hub.")
+    digest: Digest = Field(
+        description="SHA-256 of the list of its files there: path, size and SHA-256 of each, as in manifest.json."
+    )
+    license: ShortText | None = Field(default=None, description="Licence that its own card names.")
+
+
 class Stage(ApiModel):
-    """One run, with everything needed to repeat it."""
+    """One run, with everything needed to repeat it; or one import."""
+
+    rules = (
+        Rule(
+            "has(self.job) != has(self.imported)",
+            "a model was made by a job or imported: set exactly one of job and imported",
+            holds=lambda stage: (stage.job is None) != (stage.imported is None),
+        ),
+    )
 
     base_model: BaseModelLineage = Field(description="The model that this one was made from.")
     datasets: Annotated[list[DatasetLineage], Field(max_length=32)] = Field(description="Rows that were used.")
-    job: JobLineage = Field(description="The job that made this model.")
-    method: ShortText = Field(description="SFT, DPO, …")
+    job: JobLineage | None = Field(default=None, description="The job that made this model; absent for an import.")
+    imported: ImportLineage | None = Field(
+        default=None, description="Where the model came from; absent for one that a job made."
+    )
+    method: ShortText = Field(description="SFT, DPO, …; Import for a model that no job made.")
     hyper_parameters: HyperParameters = Field(
         description="Resolved training plan: the fields of a FineTuneJob, and in resolved the values that the trainer "
         "chose."
     )
-    seed: int = Field(ge=0, le=2_147_483_647, description="Seed of data order and initialisation.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=2_147_483_647,
+        description="Seed of data order and initialisation; absent for an import.",
+    )
     image: ShortText | None = Field(default=None, description="Trainer image.")
     attempts: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="Number of attempts.")
     steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the exported weights.")

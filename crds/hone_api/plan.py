@@ -24,6 +24,7 @@ from hone_api.dataset import MAX_PODS, Checks, Format, Splits
 from hone_api.delivery import Delivery
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.finetunejob_status import EncodingKey, TaskDataSet
+from hone_api.imports import ModelImport
 from hone_api.meta import ApiModel, Digest, HttpUrl, Name, Percent, ShortText
 from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.plan_paths import PlanPath
@@ -514,6 +515,23 @@ class RegisterPlan(PlanFields):
     limits: Limits = Field(default_factory=Limits)
 
 
+class ImportPlan(PlanFields):
+    """Copies a foreign model to `store`/models/`folder`, after checking it; for an adapter its base too."""
+
+    kind: Literal["Import"] = "Import"
+    name: Name = Field(description="Model, for messages.")
+    source: ModelImport
+    source_volume: PlanPath | None = Field(default=None, description="Where the claim of a pvc:// source is mounted.")
+    base_volume: PlanPath | None = Field(default=None, description="Where the claim of a pvc:// base is mounted.")
+    secret_path: PlanPath | None = Field(default=None, description="Folder where source.secretName is mounted.")
+    base_secret_path: PlanPath | None = Field(default=None, description="Folder where base.secretName is mounted.")
+    store: PlanPath = Field(description="Path of the store.")
+    folder: ExportFolder
+    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
+    namespace: str | None = NAMESPACE
+    limits: Limits = Field(default_factory=Limits)
+
+
 AnyPlan = (
     MaterializePlan
     | MixPlan
@@ -525,5 +543,6 @@ AnyPlan = (
     | SignPlan
     | DeliverPlan
     | RegisterPlan
+    | ImportPlan
 )
 Plan = Annotated[AnyPlan, Field(discriminator="kind")]

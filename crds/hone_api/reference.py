@@ -15,6 +15,7 @@ from hone_api.states import (
     DatasetPhase,
     DeliveryState,
     GateResult,
+    ImportState,
     JobPhase,
     Reason,
     State,
@@ -59,6 +60,7 @@ def conditions() -> str:
     lines += _words("Outcomes of an attempt", "Outcome", "Meaning", AttemptOutcome)
     lines += _words("Results of a gate of a Model", "Result", "Meaning", GateResult)
     lines += _words("States of a delivery", "State", "Meaning", DeliveryState)
+    lines += _words("States of an import", "State", "Meaning", ImportState)
     return "\n".join(lines) + "\n"
 
 

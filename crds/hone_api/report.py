@@ -272,6 +272,33 @@ class RegisterResult(ApiModel):
     removed: Annotated[list[ShortText], Field(max_length=MAX_AT_ONCE)] = Field(default_factory=list)
 
 
+class ImportedBase(ApiModel):
+    """The base of an imported adapter."""
+
+    path: Address | None = Field(default=None, description="Folder below the store; none: on its own volume.")
+    commit: Address | None = None
+    shape: ModelShape | None = None
+    license: ShortText | None = None
+
+
+class ImportResult(ApiModel):
+    """A foreign model is in the store."""
+
+    kind: Literal["Import"] = "Import"
+    artifact: Artifact = Field(description="uri is the folder's path below the plan's folder, e.g. adapter.")
+    commit: Address | None = Field(default=None, description="Commit of the hub.")
+    digest: Digest = Field(description="Of the list of its files at the source.")
+    license: ShortText | None = Field(default=None, description="Licence that its own card names.")
+    shape: ModelShape | None = Field(default=None, description="Sizes of a whole model.")
+    base: ImportedBase | None = Field(default=None, description="Of an adapter.")
+    adapter_type: Literal["LoRA", "DoRA"] | None = None
+    adapter_rank: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    left_out: Annotated[list[Short], _first(16)] = Field(
+        default_factory=list, description="Files at the source that are no part of the model."
+    )
+    left_out_count: int = Field(default=0, ge=0, le=MAX_COUNT, description="How many there are.")
+
+
 Result = Annotated[
     TrainingResult
     | DatasetResult
@@ -282,6 +309,7 @@ Result = Annotated[
     | SweepResult
     | SignResult
     | DeliverResult
-    | RegisterResult,
+    | RegisterResult
+    | ImportResult,
     Field(discriminator="kind"),
 ]

@@ -60,6 +60,7 @@ class ConditionType(State):
         "All of `spec.deliveries` and of the Model's that apply arrived and match; absent where nothing is delivered",
     )
     REGISTERED = "Registered", "Versions and aliases are in the registry of `spec.registry`; absent where it names none"
+    IMPORTED = "Imported", "Every model of `spec.imports` is a version; absent where nothing is imported"
     SERVABLE = "Servable", "vLLM or llama.cpp loads the model as it was exported; the message says how, or what to do"
 
 
@@ -95,7 +96,13 @@ CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
         ConditionType.SERVABLE,
         ConditionType.DELIVERED,
     ),
-    _MODEL: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.UP_TO_DATE, ConditionType.REGISTERED),
+    _MODEL: (
+        *KSTATUS,
+        ConditionType.ACCEPTED,
+        ConditionType.UP_TO_DATE,
+        ConditionType.REGISTERED,
+        ConditionType.IMPORTED,
+    ),
 }
 """By kind."""
 
@@ -199,6 +206,8 @@ class Reason(State):
     ALIAS_MOVED = "AliasMoved", "An alias points to another version (Event)"
     ALIAS_LOST = "AliasLost", "An alias points nowhere any more, since its version cannot be used (Event)"
     TRAINED = "Trained", "A job trained on the present content of the Datasets"
+    IMPORTING = "Importing", "A Job reads a model of `spec.imports`"
+    IMPORTED = "Imported", "Every model of `spec.imports` is a version"
     RETRAINING = "Retraining", "A job of this model is not finished: no other is created meanwhile"
     RETRAIN_FAILED = "RetrainFailed", "The job on the present content failed; new content, or a job by hand, is next"
     WAITING_FOR_ROWS = "WaitingForRows", "Fewer rows changed than `spec.retrain` asks for"
@@ -271,4 +280,13 @@ class DeliveryState(State):
     PENDING = "Pending", "It has not begun, or the next attempt waits; the reason says for what"
     DELIVERING = "Delivering", "A Job copies the files"
     DELIVERED = "Delivered", "Every byte arrived and matches"
+    FAILED = "Failed", "No further attempt before the entry changes: see its reason"
+
+
+class ImportState(State):
+    """State of one entry of `spec.imports` of a Model."""
+
+    PENDING = "Pending", "It has not begun, or the next attempt waits; the reason says for what"
+    IMPORTING = "Importing", "A Job reads the files, checks them and writes them to the store"
+    IMPORTED = "Imported", "The ModelVersion exists"
     FAILED = "Failed", "No further attempt before the entry changes: see its reason"

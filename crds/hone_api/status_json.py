@@ -480,6 +480,17 @@ class RegistryStatusJson(TypedDict, total=False):
     aliases: list[RegisteredAliasJson]
 
 
+class ImportStatusJson(TypedDict, total=False):
+    uri: Required[str]
+    key: Required[str]
+    state: Required[str]
+    reason: str
+    message: str
+    modelVersion: str
+    tries: int
+    importedAt: str
+
+
 class ModelStatusJson(TypedDict, total=False):
     observedGeneration: int | None
     conditions: list[ConditionJson] | None
@@ -490,4 +501,5 @@ class ModelStatusJson(TypedDict, total=False):
     candidates: list[PromotionCandidateJson] | None
     retrain: RetrainStatusJson | None
     registry: RegistryStatusJson | None
+    imports: list[ImportStatusJson] | None
     summary: str | None

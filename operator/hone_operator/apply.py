@@ -26,6 +26,7 @@ from hone_operator.cluster import (
 )
 from hone_operator.decoding import IDENTITY, Skipped
 from hone_operator.desired import store
+from hone_operator.desired.model_version import maker
 from hone_operator.desired.platform import Platform
 from hone_operator.events import event_body
 from hone_operator.existence import Existence
@@ -178,14 +179,13 @@ class Writes:
                 self.request(key)
 
     async def _record(self, record: Mapping[str, Any]) -> None:
-        """Create a ModelVersion; an existing one must belong to the same run."""
+        """Create a ModelVersion; an existing one must belong to the same run or import."""
         try:
             stored = await self.cluster.create(record, brief=True)
         except AlreadyExistsError:
             meta = record["metadata"]
             existing = await self.cluster.get("ModelVersion", meta["namespace"], meta["name"])
-            uid = record["spec"]["lineage"]["job"]["uid"]
-            if existing is None or existing["spec"].get("lineage", {}).get("job", {}).get("uid") != uid:
+            if existing is None or maker(existing) != maker(record):
                 raise
             stored = existing
         self.keep("ModelVersion", stored)

@@ -127,7 +127,7 @@ class Controllers:
             rows = await DatasetReader(children, self._exists).observe(body)
             return lambda refused: dataset.reconcile(body, replace(rows, refusals=refused), self.now(), platform)
         if kind == "Model":
-            named = await ModelReader(self.cluster, self.cache, children).observe(body)
+            named = await ModelReader(children, self._exists).observe(body)
             return lambda refused: model.reconcile(body, named.after(refused), self.now())
         files = await ModelVersionReader(children, self._exists).observe(body)
         return lambda refused: modelversion.reconcile(body, replace(files, refusals=refused), self.now(), platform)

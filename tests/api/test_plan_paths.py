@@ -95,10 +95,23 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"model": "m", "uri": "https://m", "name": "m", "secretPath": "secret", "versions": []},
         ["secret"],
     ),
+    "Import": (
+        {
+            "name": "m",
+            "source": {"uri": "pvc://claim/x"},
+            "sourceVolume": "source",
+            "baseVolume": "base",
+            "secretPath": "secret",
+            "baseSecretPath": "base-secret",
+            "store": "store",
+            "folder": "import-1/files",
+        },
+        ["source", "base", "secret", "base-secret", "store"],
+    ),
     "Sweep": ({"store": "store", "remove": [DIGEST], "exports": ["run"], "asOf": 1.0}, ["store"]),
 }
 PATH = re.compile(r"(^|_)(paths?|store|incoming|file|folder|dir)$")
-NAMES_BELOW_A_PATH = {"export_folder"}
+NAMES_BELOW_A_PATH = {"export_folder", "folder"}
 
 
 def read(kind: str) -> BaseModel:

@@ -50,6 +50,7 @@ OTHER_THINGS = {
     ("crds/hone_api/model.py", "Ready"): "title of a column",
     ("crds/hone_api/model.py", "Registered"): "title of a column",
     ("crds/hone_api/modelversion.py", "Servable"): "title of a column",
+    ("crds/hone_api/model.py", "Imported"): "title of a column",
     ("crds/hone_api/modelversion.py", "Delivered"): "title of a column",
     ("crds/hone_api/modelversion.py", "Signed"): "title of a column",
     ("crds/hone_api/finetunejob.py", "Started"): "title of a column",

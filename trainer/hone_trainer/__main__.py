@@ -24,6 +24,7 @@ from hone_api.plan import (
     PLAN_SHA256_ENV,
     DeliverPlan,
     FetchPlan,
+    ImportPlan,
     MaterializePlan,
     MixPlan,
     PlanFields,
@@ -80,6 +81,7 @@ examples:
   python -m hone_trainer verify artifacts.json            every file against its manifest
   python -m hone_trainer register registration.json       versions and aliases in MLflow's model registry
   python -m hone_trainer deliver delivery.json            an artifact to oci://, s3://, hf:// or a volume
+  python -m hone_trainer import import.json               a foreign adapter or model -> store/models/
 
 exit codes: 0 done, 65 data, 70 diverged, 74 input/output, 75 saved and interrupted, 78 configuration, 1 other.
 A plan is one JSON file; hone_api.plan describes it. Relative paths in it are relative to its folder.
@@ -141,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         "sign": "say where artifacts come from, and sign them",
         "deliver": "copy an artifact to a registry, a bucket or a volume, and compare every byte",
         "register": "register versions and set aliases in MLflow's model registry",
+        "import": "check a foreign adapter or model, and copy it into the store",
     }
     for name, text in helps.items():
         command = commands.add_parser(name, help=text, description=text)
@@ -295,6 +298,13 @@ def _register(options: argparse.Namespace, _: list[str]) -> Result:
     return registry.register(plan)
 
 
+def _import(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _read_plan(options.plan, ImportPlan)
+    from hone_trainer.artifacts.importing import importing
+
+    return importing.run(plan)
+
+
 def _ask(_: argparse.Namespace, rest: list[str]) -> None:
     arguments = command_options.ask(rest)
     with uncollected():
@@ -380,6 +390,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "sign": _sign,
     "deliver": _deliver,
     "register": _register,
+    "import": _import,
     "ask": _ask,
     "chat": _chat,
     "evaluate": _evaluate,

@@ -49,8 +49,9 @@ def bom(name: str, spec: ModelVersionSpec) -> dict[str, Any]:
 
 
 def model_licences(lineage: Lineage) -> list[str]:
-    """Licences of the base models of all stages, each once: they apply to what was made from them."""
-    texts = [stage.base_model.license for stage in (*lineage.ancestors, lineage)]
+    """Licences of the base models of all stages, and of imports, each once: they apply to what was made from them."""
+    stages = (*lineage.ancestors, lineage)
+    texts = [text for s in stages for text in (s.base_model.license, s.imported.license if s.imported else None)]
     return list(dict.fromkeys(name for text in texts for name in licences.names(text)))
 
 
@@ -61,8 +62,10 @@ def _model(name: str, spec: ModelVersionSpec, rows: list[str]) -> Component:
         "method": lineage.method,
         "seed": lineage.seed,
         "steps": lineage.steps,
-        "job": lineage.job.name,
-        "jobUid": lineage.job.uid,
+        "job": lineage.job.name if lineage.job else None,
+        "jobUid": lineage.job.uid if lineage.job else None,
+        "imported": lineage.imported.uri if lineage.imported else None,
+        "importedDigest": lineage.imported.digest if lineage.imported else None,
     }
     return {
         "type": "machine-learning-model",

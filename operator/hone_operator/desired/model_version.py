@@ -48,22 +48,23 @@ class Version:
 
 
 def allocate(
-    owner: Mapping[str, Any], model: str, ledger: Mapping[str, Any] | None, existing: Iterable[Mapping[str, Any]]
+    owner: Mapping[str, Any],
+    model: str,
+    ledger: Mapping[str, Any] | None,
+    existing: Iterable[Mapping[str, Any]],
+    imported: str | None = None,
 ) -> Version:
     """The version number for this run's model: the run's existing one, or one that was never used.
 
     `ledger` is the namespace's ConfigMap as read (its resourceVersion guards the write), `existing` the
-    ModelVersions of the namespace: the ledger may have been lost, they may have been deleted.
+    ModelVersions of the namespace: the ledger may have been lost, they may have been deleted. Of an import, `owner` is
+    its Job and `imported` the key of its entry.
     """
     uid = owner["metadata"]["uid"]
     data: dict[str, str] = dict((ledger or {}).get("data") or {})
     last, runs = _remembered(data.get(model, ""))
-    taken = {
-        v["spec"]["version"]: v["spec"].get("lineage", {}).get("job", {}).get("uid")
-        for v in existing
-        if v["spec"]["modelName"] == model
-    }
-    own = [number for number, job in taken.items() if job == uid]
+    taken = {v["spec"]["version"]: maker(v) for v in existing if v["spec"]["modelName"] == model}
+    own = [number for number, made_by in taken.items() if made_by == (imported or uid)]
     if own:
         return Version(own[0], None)
     if uid in runs and runs[uid] not in taken:
@@ -80,6 +81,13 @@ def allocate(
         metadata["resourceVersion"] = ledger["metadata"]["resourceVersion"]
         metadata["uid"] = ledger["metadata"]["uid"]
     return Version(number, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+def maker(version: Mapping[str, Any]) -> str | None:
+    """uid of the job that made a ModelVersion, or the key of the entry that imported it."""
+    lineage = version["spec"].get("lineage") or {}
+    key: str | None = (lineage.get("job") or {}).get("uid") or (lineage.get("imported") or {}).get("key")
+    return key
 
 
 def _remembered(entry: str) -> tuple[int, dict[str, int]]:

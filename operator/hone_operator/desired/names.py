@@ -103,6 +103,11 @@ def register(model: str, uid: str, key: str, number: int) -> str:
     return fit(model, f"register-{digest(uid, key, number)}", 52)
 
 
+def importing(model: str, uid: str, key: str, number: int) -> str:
+    """The Job that imports a version of a Model, attempt `number`."""
+    return fit(model, f"import-{digest(uid, key, number)}", 52)
+
+
 def ended(job: str, uid: str) -> str:
     """The ConfigMap that remembers why a run failed."""
     return fit(job, f"ended-{digest(uid)}")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hone_api.modelversion import BaseModelLineage, ModelVersionSpec, Stage
+from hone_api.modelversion import BaseModelLineage, ImportLineage, ModelVersionSpec, Stage
 from hone_operator import __version__
 
 BUILDER = "https://hone.dev/operator"
@@ -23,7 +23,7 @@ def predicate(name: str, namespace: str, spec: ModelVersionSpec) -> dict[str, An
             "buildType": BUILD_TYPE,
             "externalParameters": {
                 "method": lineage.method,
-                "seed": lineage.seed,
+                **_known(seed=lineage.seed),
                 "hyperParameters": lineage.hyper_parameters,
             },
             "internalParameters": {
@@ -31,7 +31,8 @@ def predicate(name: str, namespace: str, spec: ModelVersionSpec) -> dict[str, An
                 "namespace": namespace,
                 "model": spec.model_name,
                 "version": spec.version,
-                "job": lineage.job.to_json(),
+                **({"job": lineage.job.to_json()} if lineage.job else {}),
+                **({"imported": lineage.imported.to_json()} if lineage.imported else {}),
                 "evaluation": [number.to_json() for number in spec.evaluation.numbers],
             },
             "resolvedDependencies": [each for stage in (lineage, *lineage.ancestors) for each in _dependencies(stage)],
@@ -39,11 +40,18 @@ def predicate(name: str, namespace: str, spec: ModelVersionSpec) -> dict[str, An
         "runDetails": {
             "builder": {"id": BUILDER, "version": {"hone": __version__}},
             "metadata": {
-                "invocationId": lineage.job.uid,
+                "invocationId": _maker(lineage),
                 **({"finishedOn": lineage.finished_at} if lineage.finished_at else {}),
             },
         },
     }
+
+
+def _maker(stage: Stage) -> str | None:
+    """uid of the job, or key of the import."""
+    if stage.job:
+        return stage.job.uid
+    return stage.imported.key if stage.imported else None
 
 
 def _dependencies(stage: Stage) -> list[dict[str, Any]]:
@@ -57,11 +65,18 @@ def _dependencies(stage: Stage) -> list[dict[str, Any]]:
         for each in stage.datasets
     ]
     image = [{"name": "trainer", **_image(stage.image)}] if stage.image else []
-    return [_base(stage.base_model), *rows, *image]
+    return [*([_source(stage.imported)] if stage.imported else []), _base(stage.base_model), *rows, *image]
 
 
 def _known(**values: str | int | None) -> dict[str, str | int]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _source(imported: ImportLineage) -> dict[str, Any]:
+    """The files that were imported; the digest is that of their list."""
+    descriptor = {"name": "imported", "uri": imported.uri, "digest": {"sha256": imported.digest.rpartition(":")[2]}}
+    annotations = _known(commit=imported.commit, license=imported.license)
+    return {**descriptor, **({"annotations": annotations} if annotations else {})}
 
 
 def _base(base: BaseModelLineage) -> dict[str, Any]:

@@ -1,15 +1,20 @@
 """What a decision about a Model depends on."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hone_operator import modelpods
 from hone_operator.cache import Cache
-from hone_operator.cluster import Cluster
+from hone_operator.desired import names
+from hone_operator.desired.importing import COMPONENT
+from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
 from hone_operator.reconcile import aliases, models, retention
+from hone_operator.reconcile.importing import ObservedForImports
 from hone_operator.reconcile.model import ObservedForModel
+from hone_operator.reconcile.observed import of_component
+from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.registering import ObservedForRegistry
 from hone_operator.reconcile.retraining import ObservedForRetraining, dataset_names, made_model
 
@@ -18,19 +23,27 @@ from hone_operator.reconcile.retraining import ObservedForRetraining, dataset_na
 class ModelReader:
     """Reads the surroundings of one Model at a time."""
 
-    cluster: Cluster
-    cache: Cache
     children: Children
+    exists: Existence
+
+    @property
+    def cache(self) -> Cache:
+        return self.children.cache
 
     async def observe(self, body: Mapping[str, Any]) -> ObservedForModel:
         """What is seen of the Model: the ModelVersions of its name, and which of the old ones are in use."""
         meta = body["metadata"]
         namespace = meta["namespace"]
         versions = self.cache.versions_of(namespace, meta["name"])
-        repeated = self._retraining(body)
-        registry = await self._registry(body)
+        jobs = await self.children.jobs(body, lambda _: True)  # also without their fields, since they are deleted then
+        seen = ObservedForModel(
+            versions,
+            retraining=self._retraining(body),
+            registry=ObservedForRegistry(self.children.platform if body["spec"].get("registry") else None, jobs),
+            imports=await self._imports(body, jobs),
+        )
         if not body["spec"].get("retention"):
-            return ObservedForModel(versions, retraining=repeated, registry=registry)
+            return seen
         keep = body["spec"]["retention"].get("keep") or len(versions)
         by_number = aliases.by_number(meta["name"], versions)
         old = {by_number[n]["metadata"]["name"]: by_number[n] for n in sorted(by_number)[:-keep]}
@@ -39,7 +52,18 @@ class ModelReader:
             self.cache.items("FineTuneJob", namespace),
             self.cache.items("Dataset", namespace),
         )
-        return ObservedForModel(versions, frozenset(needed | await self._served(namespace, old)), repeated, registry)
+        return replace(seen, in_use=frozenset(needed | await self._served(namespace, old)))
+
+    async def _imports(self, body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> ObservedForImports:
+        """What spec.imports depends on."""
+        namespace, entries = body["metadata"]["namespace"], body["spec"].get("imports") or ()
+        if not entries:
+            return ObservedForImports(jobs=jobs)
+        claims = {claim for entry in entries for claim in _claims(entry)}
+        missing = frozenset({claim for claim in claims if not await self.exists.of_claim(namespace, claim)})
+        ended = any(job.succeeded for job in of_component(jobs, COMPONENT))
+        ledger = await self.children.cluster.get("ConfigMap", namespace, names.LEDGER) if ended else None
+        return ObservedForImports(self.children.platform, jobs, missing, ledger)
 
     def _retraining(self, body: Mapping[str, Any]) -> ObservedForRetraining:
         """What spec.retrain depends on."""
@@ -51,11 +75,6 @@ class ModelReader:
         named = {name: self.cache.get("Dataset", namespace, name) for name in dataset_names(template or {})}
         jobs = [j for j in self.cache.items("FineTuneJob", namespace) if made_model(j) == meta["name"]]
         return ObservedForRetraining(template, {name: b for name, b in named.items() if b is not None}, jobs)
-
-    async def _registry(self, body: Mapping[str, Any]) -> ObservedForRegistry:
-        """What spec.registry depends on. Jobs are looked for without it as well, since they are deleted then."""
-        jobs = await self.children.jobs(body, lambda _: True)
-        return ObservedForRegistry(self.children.platform if body["spec"].get("registry") else None, jobs)
 
     async def _served(self, namespace: str, versions: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """Names of those whose folder a running pod names."""
@@ -69,5 +88,11 @@ class ModelReader:
         }
         if not any(places.values()):
             return set()
-        used = await modelpods.used(self.cluster, namespace, set().union(*places.values()))
+        used = await modelpods.used(self.children.cluster, namespace, set().union(*places.values()))
         return {name for name, own in places.items() if own & used.keys()}
+
+
+def _claims(entry: Mapping[str, Any]) -> list[str]:
+    """Claims of the pvc:// addresses of an entry of spec.imports."""
+    uris = (entry.get("uri"), (entry.get("base") or {}).get("uri"))
+    return [uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri and uri.startswith("pvc://")]

@@ -9,6 +9,7 @@ from typing import Any
 
 from hone_api.delivery import Delivery
 from hone_api.failures import FailureCode
+from hone_api.imports import ModelImport
 from hone_api.meta import alias_of
 from hone_api.states import ConditionType
 from hone_api.tracking import MlflowRegistry
@@ -66,6 +67,14 @@ def delivery(target: Delivery, bounds: Bounds) -> Iterator[str]:
 def registry(target: MlflowRegistry, bounds: Bounds) -> Iterator[str]:
     """Why this registry is not allowed; empty if it is. Whoever edits a Model can name any Secret."""
     return _secrets({"registry": {"mlflow": target.to_json()}}, bounds)
+
+
+def imported(entry: ModelImport, bounds: Bounds) -> Iterator[str]:
+    """Why this import is not allowed; empty if it is."""
+    yield from _secrets({"imports": [entry.to_json()]}, bounds)
+    for uri in (entry.uri, entry.base.uri if entry.base else None):
+        if uri and not any(_matches(uri, allowed) for allowed in bounds.models):
+            yield f"spec.imports {uri} {_of('tenants.models', bounds.models)}"
 
 
 def _model(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:

@@ -29,6 +29,8 @@ def _licensed(
     yield f"the base model {spec.model.uri or (model.version and model.version.name)}", model.license
     for stage in model.ancestors:
         yield f"the base model {stage.base_model.uri}", stage.base_model.license
+        if stage.imported:
+            yield f"the imported model {stage.imported.uri}", stage.imported.license
         for rows in stage.datasets:
             yield f"Dataset {rows.name} of {stage.model_version}", rows.license
     for name, licence in inputs.licences(spec, datasets).items():

@@ -13,6 +13,7 @@ from hone_api.model import ModelSpec
 from hone_api.states import ConditionType, Reason
 from hone_operator.reconcile import aliases, promotion, retention
 from hone_operator.reconcile.aliases import Aliases
+from hone_operator.reconcile.importing import ObservedForImports, decide_imports
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft
 from hone_operator.reconcile.registering import ObservedForRegistry, decide_registration
@@ -33,6 +34,7 @@ class ObservedForModel:
     retraining: ObservedForRetraining = field(default_factory=ObservedForRetraining)
     """Only with retrain."""
     registry: ObservedForRegistry = field(default_factory=ObservedForRegistry)
+    imports: ObservedForImports = field(default_factory=ObservedForImports)
 
     def after(self, refusals: Sequence[Refusal]) -> "ObservedForModel":
         """The same, with what the API server refused a moment ago."""
@@ -40,6 +42,7 @@ class ObservedForModel:
             self,
             retraining=replace(self.retraining, refusals=refusals),
             registry=replace(self.registry, refusals=refusals),
+            imports=replace(self.imports, refusals=refusals),
         )
 
 
@@ -65,6 +68,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     _tell(draft, decided)
     decide_retraining(draft, spec.retrain, seen.retraining)
     decide_registration(draft, spec, versions, seen.registry)
+    decide_imports(draft, spec, seen.versions, seen.imports)
     for body in retention.surplus(spec, draft.status, versions):
         if body["metadata"]["name"] not in seen.in_use:
             draft.delete.append(body)

@@ -46,7 +46,17 @@ def as_stored(tensors: dict[str, Any], base: Any) -> dict[str, Any]:
 
 
 def check(folder: Path, base: Any, head: Head) -> None:
-    """Check that PEFT loads the adapter in `folder`: all of its tensors, by name and shape, and each one's values.
+    """Check that PEFT loads the adapter in `folder`, see `problems`.
+
+    Raises:
+        TrainerError: naming the first tensors that are wrong.
+    """
+    if wrong := problems(folder, base, head):
+        raise TrainerError(FailureCode.TRAINER_ERROR, f"PEFT cannot load the exported adapter: {'; '.join(wrong[:5])}")
+
+
+def problems(folder: Path, base: Any, head: Head) -> list[str]:
+    """Why PEFT does not load the adapter in `folder`: all of its tensors, by name and shape, and each one's values.
 
     Everything is read from the folder. The base is created on the meta device, so none of its weights is read and any
     size
@@ -56,9 +66,6 @@ def check(folder: Path, base: Any, head: Head) -> None:
 
     Args:
         base: config of the base model.
-
-    Raises:
-        TrainerError: naming the first tensors that are wrong.
     """
     from safetensors import safe_open
 
@@ -72,9 +79,7 @@ def check(folder: Path, base: Any, head: Head) -> None:
         for name in sorted(tensors.keys() | expected.keys())
         if tensors.get(name) != expected.get(name)
     ]
-    wrong = wrong or _not_loaded(folder, network, base)
-    if wrong:
-        raise TrainerError(FailureCode.TRAINER_ERROR, f"PEFT cannot load the exported adapter: {'; '.join(wrong[:5])}")
+    return wrong or _not_loaded(folder, network, base)
 
 
 def _not_loaded(folder: Path, network: Generating, base: Any) -> list[str]:

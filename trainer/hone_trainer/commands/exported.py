@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters, base_model
 from hone_trainer.models.network import Generating
+from hone_trainer.store.contents import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Exported:
         if not file.is_file():
             raise TrainerError(FailureCode.FILE_NOT_FOUND, f"{folder} holds no report.json: name an exported artifact")
         report = json.loads(file.read_text())
-        plan = TrainingPlan.model_validate(report["plan"])
+        plan = TrainingPlan.model_validate(_stand_in(report) if "imported" in report else report["plan"])
         base, is_adapter = base or Path(plan.model_path), report["form"] == "Adapter"
         if is_adapter and not (base / "config.json").is_file():
             raise TrainerError(
@@ -82,6 +83,17 @@ class Exported:
         """The trained model."""
         network = self.load_alone()
         return self.with_adapter(network) if self.is_adapter else network
+
+
+def _stand_in(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan for an imported model, which no run of ours made: SFT on its base, with rows and folders that are nowhere.
+
+    What scoring and answering ask of it is how the adapter was made, and that is known.
+    """
+    rows, nowhere = {"name": "none", "path": "none", "digest": UNKNOWN}, "none"
+    places = {"modelPath": nowhere, "workPath": nowhere, "outputPath": nowhere}
+    made_of = {"modelUri": report["source"], "datasets": [rows], "adapter": report["plan"]["adapter"]}
+    return {"run": "import", "method": "SFT", "output": {"modelName": "imported"}, **places, **made_of}
 
 
 def _load(opened: base_model.Base, plan: TrainingPlan, bf16: bool, *, quantize: bool) -> Generating:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from hone_api.plan import DeliverPlan, MaterializePlan, RegisterPlan, TrainingPlan
+from hone_api.plan import DeliverPlan, ImportPlan, MaterializePlan, RegisterPlan, TrainingPlan
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -212,8 +212,8 @@ class AllowedNetwork:
         return f"{namespace}.svc.{self.cluster_domain}".lower() if namespace else None
 
 
-def network_of(plan: MaterializePlan | TrainingPlan | DeliverPlan | RegisterPlan) -> AllowedNetwork:
-    """The destinations that a plan's sources, endpoints and deliveries may have."""
+def network_of(plan: MaterializePlan | TrainingPlan | DeliverPlan | RegisterPlan | ImportPlan) -> AllowedNetwork:
+    """The destinations that a plan's sources, endpoints, deliveries and imports may have."""
     bounds = plan if isinstance(plan, TrainingPlan) else plan.limits
     return AllowedNetwork(
         bounds.allow_private_addresses, plan.cluster_domain, plan.namespace, bounds.services, bounds.cluster_cidrs

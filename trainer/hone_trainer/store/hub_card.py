@@ -22,15 +22,22 @@ def front_matter(repository: hub.Repository, snapshot: hub.Snapshot, folder: Pat
     Raises:
         SourceError: as `hub.download`.
     """
-    from huggingface_hub import metadata_load
-
     if snapshot.files.get("README.md", _MAX_BYTES) >= _MAX_BYTES:
         return {}
     hub.download(repository, snapshot, ["README.md"], folder, resumable=True)
+    return read(folder / "README.md")
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What a card in a file says; empty if there is none, or none that can be parsed."""
+    if not file.is_file() or file.stat().st_size >= _MAX_BYTES:
+        return {}
+    from huggingface_hub import metadata_load
+
     try:
-        return metadata_load(folder / "README.md") or {}
+        return metadata_load(file) or {}
     except Exception as error:  # a broken card is not a reason to fail
-        _log.warning("the card of %s cannot be read: %s", repository, error)
+        _log.warning("the card %s cannot be read: %s", file, error)
         return {}
 
 

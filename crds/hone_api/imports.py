@@ -1,0 +1,109 @@
+"""Import: a model that was not made here, and where its files come from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from hone_api.meta import ApiModel, Name, Rule, checked_uri, uri_rules
+from hone_api.source import S3
+
+_REST = r"[^\x00-\x20\x7f]"
+_HUB = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
+_S3 = rf"s3://[a-z0-9][-a-z0-9.]{{1,61}}[a-z0-9]/{_REST}+"
+_PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_REST}*)?"
+_SOURCE = rf"^({_HUB}|{_S3}|{_PVC})$"
+_SOURCE_MESSAGE = (
+    "a model is imported from hf://owner/name[@revision], s3://bucket/path or pvc://claim/path; copy the files of "
+    "others to a volume (pvc://)"
+)
+_BASE = rf"^({_HUB}|{_PVC})$"
+_BASE_MESSAGE = "the base of an adapter is hf://owner/name[@revision] or pvc://claim/path"
+_IMAGE_MESSAGE = (
+    "oci:// is not supported yet: unpack the image's /models onto a volume, and name that folder as pvc://claim/path"
+)
+
+
+def _one_of(pattern: str, message: str) -> AfterValidator:
+    def checked(uri: str) -> str:
+        if not re.search(pattern, uri):
+            raise ValueError(message)
+        return uri
+
+    return AfterValidator(checked)
+
+
+_Uri = Annotated[str, StringConstraints(pattern=rf"^{_REST}+$", max_length=512), AfterValidator(checked_uri)]
+
+
+class ImportBase(ApiModel):
+    """The model that an imported adapter was trained on."""
+
+    rules = (Rule(f"self.uri.matches(r'{_BASE}')", _BASE_MESSAGE, field_path=".uri"), *uri_rules())
+
+    uri: Annotated[_Uri, _one_of(_BASE, _BASE_MESSAGE)] = Field(
+        description="hf://owner/name[@revision], which is fetched into the store, or pvc://claim/path."
+    )
+    secret_name: Name | None = Field(
+        default=None, description="Secret in this namespace; key HF_TOKEN. Default: none, the base is public."
+    )
+
+
+class ModelImport(ApiModel):
+    """A foreign model that becomes a version. Weights are safetensors: pickles are refused."""
+
+    rules = (
+        Rule(
+            "!self.uri.startsWith('oci://')",
+            _IMAGE_MESSAGE,
+            field_path=".uri",
+            reason="FieldValueForbidden",
+            holds=lambda entry: not entry.uri.startswith("oci://"),
+        ),
+        Rule(
+            f"self.uri.startsWith('oci://') || self.uri.matches(r'{_SOURCE}')",
+            _SOURCE_MESSAGE,
+            field_path=".uri",
+            holds=lambda entry: bool(entry.uri.startswith("oci://") or re.search(_SOURCE, entry.uri)),
+        ),
+        Rule(
+            "!has(self.s3) || self.uri.startsWith('s3://')",
+            "s3 is for s3:// only: remove it",
+            holds=lambda entry: entry.s3 is None or entry.uri.startswith("s3://"),
+        ),
+        Rule(
+            "!has(self.secretName) || !self.uri.startsWith('pvc://')",
+            "a volume needs no credentials: remove secretName",
+            holds=lambda entry: entry.secret_name is None or not entry.uri.startswith("pvc://"),
+        ),
+        *uri_rules(),
+    )
+
+    uri: _Uri = Field(
+        description="Folder of the files: hf://owner/name[@revision], s3://bucket/path or pvc://claim/path. An adapter "
+        "is adapter_config.json and adapter_model.safetensors, as PEFT saves it; a whole model is config.json, a "
+        "tokenizer and *.safetensors. An entry is imported once: what changes there later is another entry."
+    )
+    secret_name: Name | None = Field(
+        default=None,
+        description="Secret in this namespace; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, "
+        "AWS_SESSION_TOKEN for s3://; HF_TOKEN for hf://.",
+    )
+    s3: S3 | None = Field(default=None, description="Endpoint and region of s3://; default: AWS.")
+    base: ImportBase | None = Field(
+        default=None,
+        description="Required for an adapter: the model that it was trained on. It is compared with the one that "
+        "adapter_config.json names, and with the adapter's weights. Not for a whole model.",
+    )
+
+
+ONE_IMPORT = Rule(
+    "!has(self.imports) || self.imports.all(i, self.imports.exists_one(e, e.uri == i.uri))",
+    "imports names a uri twice: remove one",
+    field_path=".imports",
+    holds=lambda spec: len({i.uri for i in spec.imports or ()}) == len(spec.imports or ()),
+)
+MAX_IMPORTS = 32
+Imports = Annotated[list[ModelImport], Field(max_length=MAX_IMPORTS)]

@@ -1,0 +1,162 @@
+"""The Job that brings a foreign model into the store, and the ModelVersion that it becomes."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from hone_api import API_VERSION
+from hone_api.imports import ModelImport
+from hone_api.modelversion import Artifact, BaseModelLineage, ImportLineage, Lineage, ModelVersionSpec
+from hone_api.plan import ImportPlan
+from hone_api.report import ImportResult
+from hone_operator.desired import names
+from hone_operator.desired.hub import hub_environment, secret_mounts
+from hone_operator.desired.job import JobName, job_with_plan
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.pod import Mount, Work, writable_folders
+
+COMPONENT = "import"
+METHOD = "Import"
+SOURCE, BASE, BASE_SECRET = PurePosixPath("/source"), PurePosixPath("/base"), PurePosixPath("/secrets/base")
+
+
+def key_of(model: str, entry: ModelImport) -> str:
+    """Equal for equal work."""
+    return names.digest("import", model, entry.to_json(), length=16)
+
+
+def claims(entry: ModelImport) -> list[str]:
+    """Volume claims that the entry names.
+
+    Raises:
+        names.InvalidReferenceError: a path leaves its volume.
+    """
+    uris = [entry.uri, *([entry.base.uri] if entry.base else [])]
+    places = [names.split_uri(uri) for uri in uris if uri.startswith("pvc://")]
+    return list(dict.fromkeys(claim for _, claim, _ in places))
+
+
+def importing(owner: Mapping[str, Any], entry: ModelImport, number: int, platform: Platform) -> list[dict[str, Any]]:
+    """ConfigMap and Job of attempt `number`. The pod reads the volumes that the entry names, and writes a folder of its
+    own below models/ and, for a base of the hub, base-models/."""
+    meta, key = owner["metadata"], key_of(owner["metadata"]["name"], entry)
+    secrets, secret_path = secret_mounts(entry.secret_name)
+    base_secrets, base_secret_path = secret_mounts(
+        entry.base.secret_name if entry.base else None, "base-credentials", BASE_SECRET
+    )
+    source, source_volume = _volume("source", SOURCE, entry.uri)
+    base, base_volume = _volume("base", BASE, entry.base.uri if entry.base else "")
+    from_hub = entry.base is not None and entry.base.uri.startswith("hf://")
+    written = [f"models/{_run(key)}", *(["base-models"] if from_hub else [])]
+    plan = ImportPlan(
+        name=meta["name"],
+        source=entry,
+        source_volume=source_volume,
+        base_volume=base_volume,
+        secret_path=secret_path,
+        base_secret_path=base_secret_path,
+        store=str(names.STORE),
+        folder=_folder(key),
+        namespace=meta["namespace"],
+        limits=platform.limits,
+    )
+    work = Work(
+        component=COMPONENT,
+        verb="import",
+        plan=plan,
+        cpu=platform.staging_cpu,
+        memory=platform.staging_memory,
+        mounts=(*writable_folders(platform, *written), *source, *base, *secrets, *base_secrets),
+        env=hub_environment(platform) if from_hub or entry.uri.startswith("hf://") else {},
+    )
+    # The label of a run: a sweep spares its folder while the pod writes it.
+    labels = names.labels(COMPONENT, owner, **{names.TRY: str(number), names.CONTENT: key, names.RUN: _run(key)})
+    return job_with_plan(
+        owner, JobName(names.importing(meta["name"], meta["uid"], key, number), labels), work, platform
+    )
+
+
+def imported_version(
+    owner: Mapping[str, Any], entry: ModelImport, result: ImportResult, number: int, at: str, platform: Platform
+) -> dict[str, Any]:
+    """The record of an import, by value. It has no owner reference, because deleting the Model must not delete it.
+
+    Args:
+        at: when the files were complete.
+    """
+    meta, key = owner["metadata"], key_of(owner["metadata"]["name"], entry)
+    store = f"pvc://{platform.store_claim}"
+    artifact = result.artifact
+    spec = ModelVersionSpec(
+        model_name=meta["name"],
+        version=number,
+        artifacts=[
+            Artifact(
+                format=artifact.format,
+                uri=f"{store}/models/{_folder(key)}/{artifact.uri}",
+                digest=artifact.digest,
+                size_bytes=artifact.size_bytes,
+            )
+        ],
+        lineage=Lineage(
+            base_model=_base(entry, result, store),
+            datasets=[],
+            imported=ImportLineage(
+                uri=entry.uri, key=key, commit=result.commit, digest=result.digest, license=result.license
+            ),
+            method=METHOD,
+            hyper_parameters=_hyper_parameters(result),
+            image=platform.trainer_image[:253],
+            finished_at=at,
+        ),
+    )
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ModelVersion",
+        "metadata": {
+            "name": names.model_version(meta["name"], number),
+            "namespace": meta["namespace"],
+            "labels": names.labels("model", owner),
+        },
+        "spec": spec.to_json(),
+    }
+
+
+def _base(entry: ModelImport, result: ImportResult, store: str) -> BaseModelLineage:
+    """The base of an adapter; a whole model is its own."""
+    if entry.base is None or result.base is None:
+        return BaseModelLineage(uri=entry.uri, commit=result.commit, shape=result.shape, license=result.license)
+    base = result.base
+    return BaseModelLineage(
+        uri=entry.base.uri,
+        commit=base.commit,
+        location=f"{store}/{base.path}" if base.path else entry.base.uri,
+        shape=base.shape,
+        license=base.license,
+    )
+
+
+def _hyper_parameters(result: ImportResult) -> dict[str, Any]:
+    """What servers ask of an adapter; nothing else is known."""
+    if result.adapter_rank is None:
+        return {}
+    return {
+        "adapter": {"type": result.adapter_type, "rank": result.adapter_rank},
+        "resolved": {"adapterRank": result.adapter_rank},
+    }
+
+
+def _run(key: str) -> str:
+    return f"import-{key}"
+
+
+def _folder(key: str) -> str:
+    """<run>/<attempt> below models/."""
+    return f"{_run(key)}/files"
+
+
+def _volume(name: str, path: PurePosixPath, uri: str) -> tuple[list[Mount], str | None]:
+    """(mounts, path in the pod) of the volume of `pvc://claim/path`; of another address none."""
+    if not uri.startswith("pvc://"):
+        return [], None
+    return [Mount.claim(name, path, names.split_uri(uri)[1])], str(path)

@@ -1,0 +1,253 @@
+"""`python -m hone_trainer import`: a foreign adapter or model to <store>/models/<folder>.
+
+What arrives is kept in a folder of its own until it is complete, so a killed import goes on with the files that it has.
+The model itself appears by one rename, after it was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hone_api.failures import FailureCode
+from hone_api.finetunejob import ModelRef
+from hone_api.manifest import MANIFEST, Entry, Manifest, manifest_digest
+from hone_api.modelversion import Artifact
+from hone_api.plan import FetchPlan, ImportPlan
+from hone_api.report import ImportedBase, ImportResult
+from hone_trainer.artifacts import servable
+from hone_trainer.artifacts.importing.adapter import ForeignAdapter, base_problem
+from hone_trainer.artifacts.importing.choice import ADAPTER_CONFIG, CARD, REPORT, Choice, choose, shown
+from hone_trainer.artifacts.importing.origins import OPEN, ForeignFiles
+from hone_trainer.endpoints.http import Resolver, resolve
+from hone_trainer.errors import ConfigError, SourceError, StoreError
+from hone_trainer.models import base_model, fetch, read_shape
+from hone_trainer.models.safe_config import make_safe
+from hone_trainer.reporting.task import TaskProgress
+from hone_trainer.store import folders, hub_card, manifest
+
+INCOMING = ".incoming-"
+FORMS = {"Adapter": "adapter", "Full": "full"}
+"""Folder of each form."""
+
+
+def run(plan: ImportPlan, resolver: Resolver = resolve) -> ImportResult:
+    """Import the plan's source, unless it is in the store already.
+
+    Raises:
+        SourceError: Source…, UnsafeModel, UnsupportedModel, BaseMismatch, SecretNotFound, SecretKeyNotFound, and of
+            the hub.
+        StoreError: ManifestMismatch, the files are not those that a manifest.json next to them lists.
+        ConfigError: ConflictingFields, an adapter without a base, or a whole model with one.
+    """
+    target = Path(plan.store) / "models" / plan.folder
+    with TaskProgress(f"import {plan.source.uri}") as progress:
+        if (done := _finished(target)) is not None:
+            progress.say(f"{plan.source.uri} is already in the store")
+            return done
+        origin = OPEN[plan.source.uri.partition("://")[0]](plan, resolver)
+        choice = choose(origin.sizes, plan.source.uri)
+        _check_fields(plan, choice)
+        _check_size(plan, choice, origin)
+        incoming = target / f"{INCOMING}{_short(origin.mark)}"
+        incoming.mkdir(parents=True, exist_ok=True)
+        listed = _listed(origin)
+        origin.fetch(choice.others, incoming, progress.add_bytes)
+        adapter = _adapter(plan, incoming) if choice.form == "Adapter" else None
+        base = _base(plan) if adapter else None
+        origin.fetch(choice.weights, incoming, progress.add_bytes)
+        digest = _digest(incoming, choice.names, listed, plan.source.uri)
+        result = _published(plan, choice, origin, incoming, target, (adapter, base), digest)
+        shutil.rmtree(incoming, ignore_errors=True)
+        progress.say(f"{plan.source.uri}: {choice.form}, {result.artifact.size_bytes:,} bytes")
+        return result
+
+
+def _finished(target: Path) -> ImportResult | None:
+    """What an earlier attempt has completed."""
+    for folder in (target / name for name in FORMS.values()):
+        if folders.is_intact(folder):
+            return _result(folder, json.loads((folder / REPORT).read_text())["imported"])
+    return None
+
+
+def _check_fields(plan: ImportPlan, choice: Choice) -> None:
+    if choice.form == "Adapter" and plan.source.base is None:
+        words = "it is an adapter: name the model that it was trained on in base"
+    elif choice.form == "Full" and plan.source.base is not None:
+        words = "it is a whole model, which has no base to load: remove base"
+    else:
+        return
+    raise ConfigError(f"{plan.source.uri}: {words}", FailureCode.CONFLICTING_FIELDS)
+
+
+def _check_size(plan: ImportPlan, choice: Choice, origin: ForeignFiles) -> None:
+    size, limit = sum(origin.sizes[name] for name in choice.names), plan.limits.max_source_bytes
+    if size > limit:
+        message = f"{plan.source.uri}: {size} bytes, limit {limit}"
+        raise SourceError(FailureCode.SOURCE_TOO_LARGE, message)
+
+
+def _adapter(plan: ImportPlan, incoming: Path) -> ForeignAdapter:
+    """What the adapter's config says, before its weights and its base are fetched."""
+    assert plan.source.base is not None
+    try:
+        config = json.loads((incoming / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise SourceError(FailureCode.UNSAFE_MODEL, f"{plan.source.uri}: {ADAPTER_CONFIG} is not a JSON object")
+    adapter = ForeignAdapter.of(config, plan.source.uri)
+    if problem := base_problem(adapter.base, plan.source.base.uri):
+        raise SourceError(FailureCode.BASE_MISMATCH, f"{plan.source.uri}: {problem}")
+    return adapter
+
+
+def _base(plan: ImportPlan) -> tuple[Path, ImportedBase]:
+    """The folder of the adapter's base, which is fetched if it is on the hub."""
+    base = plan.source.base
+    assert base is not None
+    if base.uri.startswith("pvc://"):
+        assert plan.base_volume is not None
+        folder = Path(plan.base_volume) / base.uri.removeprefix("pvc://").partition("/")[2]
+        if not (folder / "config.json").is_file():
+            raise SourceError(FailureCode.MODEL_NOT_FOUND, f"{base.uri} holds no config.json")
+        return folder, ImportedBase(shape=read_shape.shape(folder))
+    wanted = FetchPlan(
+        model=ModelRef(uri=base.uri), secret_path=plan.base_secret_path, store=plan.store, limits=plan.limits
+    )
+    staged = fetch.run(wanted)
+    return Path(plan.store) / staged.path, ImportedBase(
+        path=staged.path, commit=staged.commit, shape=staged.shape, license=staged.license
+    )
+
+
+def _listed(origin: ForeignFiles) -> Mapping[str, Entry]:
+    """What a manifest.json at the source lists, by path. It is read apart: a folder that has one looks complete.
+
+    Raises:
+        StoreError: ManifestMismatch, it is none.
+    """
+    if MANIFEST not in origin.sizes:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="hone-manifest-") as folder:
+        origin.fetch([MANIFEST], Path(folder), lambda count: None)
+        try:
+            return {entry.path: entry for entry in manifest.read_entries(folder)}
+        except ValidationError as error:
+            words = f"{MANIFEST} at the source is not a manifest: {error.errors()[0]['msg']}"
+            raise StoreError(FailureCode.MANIFEST_MISMATCH, words) from None
+
+
+def _digest(incoming: Path, names: Sequence[str], listed: Mapping[str, Entry], source: str) -> str:
+    """Digest of the list of the files, after comparing them with what a manifest.json at the source lists.
+
+    Raises:
+        StoreError: ManifestMismatch.
+    """
+    entries = [_entry(incoming, name) for name in names]
+    if other := [entry.path for entry in entries if listed.get(entry.path, entry) != entry]:
+        words = f"{', '.join(other[:5])}: not what {MANIFEST} next to it lists"
+        raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{source}: {words}")
+    return manifest_digest(json.dumps(Manifest(files=entries).model_dump(), sort_keys=True).encode())
+
+
+def _entry(folder: Path, name: str) -> Entry:
+    with open(folder / name, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Entry(path=name, size=(folder / name).stat().st_size, sha256=sha256)
+
+
+def _published(
+    plan: ImportPlan,
+    choice: Choice,
+    origin: ForeignFiles,
+    incoming: Path,
+    target: Path,
+    of: tuple[ForeignAdapter | None, tuple[Path, ImportedBase] | None],
+    digest: str,
+) -> ImportResult:
+    """The checked model in its place, with what Hone needs to merge, serve and sign it."""
+    adapter, base = of
+    with folders.work_folder(target) as work:
+        for name in choice.names:
+            if name in choice.weights:
+                (incoming / name).rename(work / name)
+            else:
+                shutil.copyfile(incoming / name, work / name)
+        for config in work.glob("*.json"):
+            make_safe(config)
+        fetch.check_safetensors(work)
+        opened = _complete_adapter(plan, work, base[0]) if base else base_model.open_base(work)
+        facts: dict[str, Any] = {
+            "commit": origin.commit,
+            "digest": digest,
+            "license": hub_card.licence(hub_card.read(work / CARD)),
+            "shape": None if base else read_shape.shape(work),
+            "base": base[1] if base else None,
+            "adapter_type": adapter.type if adapter else None,
+            "adapter_rank": adapter.rank if adapter else None,
+            "left_out": shown(choice.left_out),
+            "left_out_count": len(choice.left_out),
+        }
+        nothing = Artifact(format=choice.form, uri="", digest=digest, size_bytes=0)
+        imported = ImportResult(artifact=nothing, **facts).to_json()
+        (work / REPORT).write_text(json.dumps(_report(plan, choice, opened, imported), indent=2) + "\n")
+        manifest.write(work)
+        folder = target / FORMS[choice.form]
+        folders.publish(work, folder)
+    return _result(folder, imported)
+
+
+def _complete_adapter(plan: ImportPlan, work: Path, base: Path) -> base_model.Base:
+    """Check the adapter's weights against its base, and give it the base's name and a tokenizer."""
+    assert plan.source.base is not None
+    has_tokenizer = (work / "tokenizer_config.json").is_file()
+    opened = base_model.open_base(base, tokenizer_path=work if has_tokenizer else None)
+    if not has_tokenizer:
+        opened.tokenizer.save_pretrained(work)
+    config = json.loads((work / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": servable.base_name(plan.source.base.uri), "auto_mapping": None}
+    config |= {"revision": None, "inference_mode": True}
+    (work / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    try:
+        wrong = servable.problems(work, opened.config, "LanguageModel")
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:  # of PEFT, by what it misses
+        wrong = [str(error).partition("\n")[0][:500]]
+    if wrong:
+        words = f"the adapter does not fit {plan.source.base.uri}: {'; '.join(wrong[:3])}"
+        raise SourceError(FailureCode.BASE_MISMATCH, f"{plan.source.uri}: {words}")
+    return opened
+
+
+def _report(
+    plan: ImportPlan, choice: Choice, opened: base_model.Base, imported: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What the report of a run says of its artifact, as far as it is known of an import."""
+    precision = "BFloat16" if str(opened.config.dtype) in ("torch.bfloat16", "torch.float16") else "Float32"
+    return {
+        "form": choice.form,
+        "plan": {"method": "Import", "adapter": {"type": imported.get("adapterType", "None")}},
+        "resolved": {"precision": precision},
+        "source": plan.source.uri,
+        "imported": imported,
+    }
+
+
+def _result(folder: Path, imported: Mapping[str, Any]) -> ImportResult:
+    form = imported["artifact"]["format"]
+    artifact = Artifact(
+        format=form, uri=FORMS[form], digest=manifest.digest_of(folder), size_bytes=manifest.size_of(folder)
+    )
+    return ImportResult.model_validate({**imported, "artifact": artifact.to_json()})
+
+
+def _short(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
