@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from hone_api.meta import ApiModel, Name, Rule, checked_uri, uri_rules
+from hone_api.meta import ApiModel, Name, Quantity, Rule, at_least, checked_uri, uri_rules
 from hone_api.source import S3
 
 _REST = r"[^\x00-\x20\x7f]"
@@ -48,6 +48,19 @@ class ImportBase(ApiModel):
     )
     secret_name: Name | None = Field(
         default=None, description="Secret in this namespace; key HF_TOKEN. Default: none, the base is public."
+    )
+
+
+class ImportEvaluation(ApiModel):
+    """Rows on which an imported model is scored, and an adapter's base too, before the version is recorded."""
+
+    rules = (at_least("cpu", "10m", "2"), at_least("memory", "64Mi", "8Gi"))
+
+    dataset: Name = Field(description="Dataset of this namespace; its validation rows are scored, as method SFT does.")
+    max_rows: int = Field(default=512, ge=1, le=1_000_000, description="Rows used, in file order; default 512.")
+    cpu: Quantity = Field(default="2", description="CPU request of the Job, e.g. 8; default 2.")
+    memory: Quantity = Field(
+        default="8Gi", description="Memory request and limit of the Job, which loads the model; default 8Gi."
     )
 
 
@@ -96,6 +109,9 @@ class ModelImport(ApiModel):
         default=None,
         description="Required for an adapter: the model that it was trained on. It is compared with the one that "
         "adapter_config.json names, and with the adapter's weights. Not for a whole model.",
+    )
+    evaluation: ImportEvaluation | None = Field(
+        default=None, description="Numbers that the version gets, measured on a CPU. Default: none."
     )
 
 

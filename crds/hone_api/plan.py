@@ -525,6 +525,7 @@ class ImportPlan(PlanFields):
     base_volume: PlanPath | None = Field(default=None, description="Where the claim of a pvc:// base is mounted.")
     secret_path: PlanPath | None = Field(default=None, description="Folder where source.secretName is mounted.")
     base_secret_path: PlanPath | None = Field(default=None, description="Folder where base.secretName is mounted.")
+    rows: DatasetInput | None = Field(default=None, description="Rows of source.evaluation; none: nothing is scored.")
     store: PlanPath = Field(description="Path of the store.")
     folder: ExportFolder
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")

@@ -293,6 +293,7 @@ class ImportResult(ApiModel):
     base: ImportedBase | None = Field(default=None, description="Of an adapter.")
     adapter_type: Literal["LoRA", "DoRA"] | None = None
     adapter_rank: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    numbers: Annotated[list[EvaluationNumber], _first(64)] = Field(default_factory=list)
     left_out: Annotated[list[Short], _first(16)] = Field(
         default_factory=list, description="Files at the source that are no part of the model."
     )

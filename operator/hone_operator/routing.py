@@ -114,8 +114,11 @@ def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
         model = body["spec"].get("modelName", "")
         return [Key("Model", namespace, model), served_in(namespace)] if cache.get("Model", namespace, model) else []
     if kind in ("FineTuneJob", "Dataset"):
-        models = [m for m in cache.items("Model", namespace) if m["spec"].get("retrain")]
-        concerned = [m for m in models if kind == "Dataset" or made_model(body) == m["metadata"]["name"]]
+        models = cache.items("Model", namespace)
+        if kind == "Dataset":
+            concerned = [m for m in models if m["spec"].get("retrain") or m["spec"].get("imports")]
+        else:
+            concerned = [m for m in models if m["spec"].get("retrain") and made_model(body) == m["metadata"]["name"]]
         return [Key("Model", namespace, m["metadata"]["name"]) for m in concerned]
     now, versions = cache.get("Model", namespace, name), cache.versions_of(namespace, name)
     shown = {v["metadata"]["name"]: (v.get("status") or {}).get("aliases") for v in versions}

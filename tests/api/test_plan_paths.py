@@ -103,10 +103,11 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "baseVolume": "base",
             "secretPath": "secret",
             "baseSecretPath": "base-secret",
+            "rows": {"name": "rows", "path": "rows", "digest": DIGEST},
             "store": "store",
             "folder": "import-1/files",
         },
-        ["source", "base", "secret", "base-secret", "store"],
+        ["source", "base", "secret", "base-secret", "rows", "store"],
     ),
     "Sweep": ({"store": "store", "remove": [DIGEST], "exports": ["run"], "asOf": 1.0}, ["store"]),
 }

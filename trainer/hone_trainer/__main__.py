@@ -300,9 +300,9 @@ def _register(options: argparse.Namespace, _: list[str]) -> Result:
 
 def _import(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, ImportPlan)
-    from hone_trainer.artifacts.importing import importing
+    from hone_trainer.commands import import_model
 
-    return importing.run(plan)
+    return import_model.run(plan)
 
 
 def _ask(_: argparse.Namespace, rest: list[str]) -> None:

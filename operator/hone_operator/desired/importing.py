@@ -6,17 +6,18 @@ from typing import Any
 
 from hone_api import API_VERSION
 from hone_api.imports import ModelImport
-from hone_api.modelversion import Artifact, BaseModelLineage, ImportLineage, Lineage, ModelVersionSpec
-from hone_api.plan import ImportPlan
+from hone_api.modelversion import Artifact, BaseModelLineage, ImportLineage, Lineage, ModelEvaluation, ModelVersionSpec
+from hone_api.plan import DatasetInput, ImportPlan
 from hone_api.report import ImportResult
 from hone_operator.desired import names
 from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import Mount, Work, writable_folders
+from hone_operator.desired.pod import Mount, Work, read_only_folders, writable_folders
 
 COMPONENT = "import"
 METHOD = "Import"
+VALIDATION = "validation"
 SOURCE, BASE, BASE_SECRET = PurePosixPath("/source"), PurePosixPath("/base"), PurePosixPath("/secrets/base")
 
 
@@ -36,9 +37,15 @@ def claims(entry: ModelImport) -> list[str]:
     return list(dict.fromkeys(claim for _, claim, _ in places))
 
 
-def importing(owner: Mapping[str, Any], entry: ModelImport, number: int, platform: Platform) -> list[dict[str, Any]]:
+def importing(
+    owner: Mapping[str, Any], entry: ModelImport, number: int, platform: Platform, rows: DatasetInput | None = None
+) -> list[dict[str, Any]]:
     """ConfigMap and Job of attempt `number`. The pod reads the volumes that the entry names, and writes a folder of its
-    own below models/ and, for a base of the hub, base-models/."""
+    own below models/ and, for a base of the hub, base-models/.
+
+    Args:
+        rows: those of the entry's evaluation.
+    """
     meta, key = owner["metadata"], key_of(owner["metadata"]["name"], entry)
     secrets, secret_path = secret_mounts(entry.secret_name)
     base_secrets, base_secret_path = secret_mounts(
@@ -48,6 +55,7 @@ def importing(owner: Mapping[str, Any], entry: ModelImport, number: int, platfor
     base, base_volume = _volume("base", BASE, entry.base.uri if entry.base else "")
     from_hub = entry.base is not None and entry.base.uri.startswith("hf://")
     written = [f"models/{_run(key)}", *(["base-models"] if from_hub else [])]
+    read = read_only_folders(platform, "datasets") if rows else ()
     plan = ImportPlan(
         name=meta["name"],
         source=entry,
@@ -55,6 +63,7 @@ def importing(owner: Mapping[str, Any], entry: ModelImport, number: int, platfor
         base_volume=base_volume,
         secret_path=secret_path,
         base_secret_path=base_secret_path,
+        rows=rows,
         store=str(names.STORE),
         folder=_folder(key),
         namespace=meta["namespace"],
@@ -64,9 +73,9 @@ def importing(owner: Mapping[str, Any], entry: ModelImport, number: int, platfor
         component=COMPONENT,
         verb="import",
         plan=plan,
-        cpu=platform.staging_cpu,
-        memory=platform.staging_memory,
-        mounts=(*writable_folders(platform, *written), *source, *base, *secrets, *base_secrets),
+        cpu=entry.evaluation.cpu if entry.evaluation else platform.staging_cpu,
+        memory=entry.evaluation.memory if entry.evaluation else platform.staging_memory,
+        mounts=(*writable_folders(platform, *written), *read, *source, *base, *secrets, *base_secrets),
         env=hub_environment(platform) if from_hub or entry.uri.startswith("hf://") else {},
     )
     # The label of a run: a sweep spares its folder while the pod writes it.
@@ -74,6 +83,13 @@ def importing(owner: Mapping[str, Any], entry: ModelImport, number: int, platfor
     return job_with_plan(
         owner, JobName(names.importing(meta["name"], meta["uid"], key, number), labels), work, platform
     )
+
+
+def rows_of(dataset: Mapping[str, Any]) -> DatasetInput:
+    """The validation rows of a Dataset that is Ready, as pods see them."""
+    digest = dataset["status"]["digest"]
+    path = names.STORE / "datasets" / digest.removeprefix("sha256:") / f"{VALIDATION}.jsonl"
+    return DatasetInput(name=dataset["metadata"]["name"], split=VALIDATION, path=str(path), digest=digest)
 
 
 def imported_version(
@@ -109,6 +125,7 @@ def imported_version(
             image=platform.trainer_image[:253],
             finished_at=at,
         ),
+        evaluation=ModelEvaluation(numbers=result.numbers),
     )
     return {
         "apiVersion": API_VERSION,

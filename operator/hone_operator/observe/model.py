@@ -63,7 +63,10 @@ class ModelReader:
         missing = frozenset({claim for claim in claims if not await self.exists.of_claim(namespace, claim)})
         ended = any(job.succeeded for job in of_component(jobs, COMPONENT))
         ledger = await self.children.cluster.get("ConfigMap", namespace, names.LEDGER) if ended else None
-        return ObservedForImports(self.children.platform, jobs, missing, ledger)
+        scored = {str(entry["evaluation"].get("dataset")) for entry in entries if entry.get("evaluation")}
+        named = {name: self.cache.get("Dataset", namespace, name) for name in scored}
+        datasets = {name: body for name, body in named.items() if body is not None}
+        return ObservedForImports(self.children.platform, jobs, missing, datasets, ledger)
 
     def _retraining(self, body: Mapping[str, Any]) -> ObservedForRetraining:
         """What spec.retrain depends on."""

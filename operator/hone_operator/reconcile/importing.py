@@ -5,7 +5,7 @@ ModelVersion's lineage has the key of its entry.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hone_api.failures import FailureCode, Retry
@@ -14,10 +14,10 @@ from hone_api.model import ImportStatus, ModelSpec
 from hone_api.report import ImportResult
 from hone_api.states import AnyReason, ConditionType, ImportState, Reason
 from hone_operator.desired import names
-from hone_operator.desired.importing import COMPONENT, claims, imported_version, importing, key_of
+from hone_operator.desired.importing import COMPONENT, claims, imported_version, importing, key_of, rows_of
 from hone_operator.desired.model_version import allocate
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile import bounds, retrying
+from hone_operator.reconcile import bounds, inputs, retrying
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft, as_json
@@ -39,6 +39,8 @@ class ObservedForImports:
     jobs: Sequence[ObservedJob] = ()
     missing_claims: frozenset[str] = frozenset()
     """Claims that are named and do not exist."""
+    datasets: Mapping[str, Body] = field(default_factory=dict)
+    """The existing ones of those that evaluations name."""
     ledger: Body | None = None
     """Of version numbers; read only if an import has just ended."""
     refusals: Sequence[Refusal] = ()
@@ -158,9 +160,16 @@ class _OneImport:
             if claim in self.seen.missing_claims:
                 words = f"PersistentVolumeClaim {claim} does not exist in this namespace."
                 yield ImportState.PENDING, Reason.PVC_NOT_FOUND, words
+        evaluation = self.entry.evaluation
+        if evaluation and (
+            problem := inputs.dataset_problem(evaluation.dataset, inputs.VALIDATION, self.seen.datasets)
+        ):
+            yield ImportState.PENDING, *problem
 
     def _begin(self, tries: Tries, number: int, again: str | None, old: Any) -> ImportStatus:
-        objects = importing(self.draft.body, self.entry, number + 1, self.platform)
+        evaluation = self.entry.evaluation
+        rows = rows_of(self.seen.datasets[evaluation.dataset]) if evaluation else None
+        objects = importing(self.draft.body, self.entry, number + 1, self.platform, rows)
         refused = [r for r in self.seen.refusals if r.name in {body["metadata"]["name"] for body in objects}]
         if final := final_refusal(refused):
             return self._state(ImportState.FAILED, final.code, final.message, number)

@@ -44,10 +44,12 @@ class Life:
         self.children: list[Any] = []
         self.versions: list[dict[str, Any]] = []
         self.ledger: dict[str, Any] | None = None
+        self.datasets: list[dict[str, Any]] = []
 
     def tick(self, seconds: float = 0, missing: str = "", refusals: tuple[Refusal, ...] = ()) -> Outcome:
         platform = self.platform if self.model["spec"]["imports"] else None
-        imports = ObservedForImports(platform, self.children, frozenset({missing}), self.ledger, refusals)
+        datasets = {body["metadata"]["name"]: body for body in self.datasets}
+        imports = ObservedForImports(platform, self.children, frozenset({missing}), datasets, self.ledger, refusals)
         seen = ObservedForModel(self.versions, imports=imports)
         outcome = reconcile(self.model, seen, self.world.time(seconds))
         if outcome.status is not None:
@@ -200,6 +202,29 @@ def test_what_was_refused_is_final_until_the_entry_changes(world: Any, condition
     life.model["spec"]["imports"] = [{**ADAPTER, "uri": "hf://acme/tutor@v2"}]
     assert len([b for b in life.tick(10_001).create if b["kind"] == "Job"]) == 1
     assert len(life.children) == 1, "the Job of the entry that is gone went with it"
+
+
+def test_a_model_is_scored_on_the_rows_of_a_dataset_once_it_is_ready(world: Any) -> None:
+    life = Life(world, {**ADAPTER, "evaluation": {"dataset": "rows", "memory": "16Gi"}})
+    assert life.tick().create == ()
+    assert (life.entries[0]["state"], life.entries[0]["reason"]) == ("Pending", "DatasetNotFound")
+    life.datasets = [world.dataset(ready=False)]
+    assert life.tick(1).create == ()
+    assert life.entries[0]["reason"] == "DatasetNotReady"
+    life.datasets = [world.dataset()]
+    config, job = life.tick(2).create
+    rows = json.loads(config["data"]["plan.json"])["rows"]
+    assert (rows["name"], rows["split"], rows["path"]) == (
+        "rows",
+        "validation",
+        f"/store/datasets/{'0' * 64}/validation.jsonl",
+    )
+    resources = job["spec"]["template"]["spec"]["containers"][0]["resources"]
+    assert resources["requests"]["memory"] == "16Gi"
+    number = {"name": "loss", "dataset": "rows/validation", "base": "3.9", "tuned": "2.1"}
+    life.ends("Complete", world.dead(0, outcome=arrived(numbers=[number])))
+    [record] = life.tick(61).record
+    assert record["spec"]["evaluation"]["numbers"] == [{**number, "purpose": "HeldOut"}]
 
 
 def test_a_missing_claim_is_waited_for(world: Any) -> None:

@@ -26,7 +26,7 @@ def main(options: argparse.Namespace) -> None:
 
 
 def recompute(
-    artifact: Path, data: Path, base: Path | None = None, against: Path | None = None
+    artifact: Path, data: Path, base: Path | None = None, against: Path | None = None, most: int | None = None
 ) -> list[EvaluationNumber]:
     """Score an artifact on the rows of `data`, by the run's own procedure; the base too where its folder is there.
 
@@ -34,6 +34,7 @@ def recompute(
         artifact: folder with report.json, as exported.
         base: folder of the base model; needed for an adapter unless it is where the run had it.
         against: another exported model, whose numbers stand in place of the base's: the champion, for example.
+        most: rows to score; default: as many as the run did.
 
     Raises:
         TrainerError: FileNotFound when `artifact` is none, or an adapter's base is not there; InvalidConfiguration,
@@ -53,7 +54,7 @@ def recompute(
         encoded = encode.in_memory(plan, opened, str(data))
     for warning in preflight.check_rows(encoded, opened, str(data)):
         print(warning)
-    held_out = HeldOut(str(data), encoded.rows[: plan.evaluation.max_rows], data)
+    held_out = HeldOut(str(data), encoded.rows[: most or plan.evaluation.max_rows], data)
 
     def score(network: Generating) -> Score:
         pad = opened.tokenizer.pad_token_id

@@ -19,11 +19,13 @@ from hone_api.source import S3
 from hone_api.termination import TerminationMessage, parse_outcome
 from hone_dev import hub, objectstore
 from hone_trainer.artifacts.importing import importing
+from hone_trainer.commands import import_model
 from hone_trainer.commands.evaluate import recompute
 from hone_trainer.endpoints import s3
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import merge_base
 from hone_trainer.store import manifest
+from hone_trainer.store.contents import UNKNOWN
 
 pytestmark = pytest.mark.trainer
 CARD = "---\nlicense: apache-2.0\n---\n# Tutor\n"
@@ -139,6 +141,15 @@ def test_an_imported_adapter_is_scored_like_one_of_a_run(place: Place, rows_file
     with pytest.raises(TrainerError, match="name its folder with --base") as caught:
         recompute(place.stored / "adapter", rows_files[1])
     assert caught.value.code == "FileNotFound"
+
+
+def test_a_model_is_scored_where_that_is_asked_for(place: Place, rows_files: tuple[Path, Path]) -> None:
+    rows = {"name": "faq", "split": "validation", "path": str(rows_files[1]), "digest": UNKNOWN}
+    result = import_model.run(place.plan(source={"evaluation": {"dataset": "faq", "maxRows": 3}}, rows=rows))
+    (loss,) = [number for number in result.numbers if number.name == "loss"]
+    assert (loss.dataset, loss.rows) == ("faq/validation", 3)
+    assert loss.tuned != loss.base
+    assert import_model.run(place.plan()).numbers == []
 
 
 def test_a_second_import_reads_nothing_and_says_the_same(place: Place) -> None:

@@ -110,13 +110,26 @@ def _adapter(plan: ImportPlan, incoming: Path) -> ForeignAdapter:
     return adapter
 
 
+def base_folder(plan: ImportPlan, result: ImportResult) -> Path | None:
+    """Where the base of an imported adapter is; None: it is a whole model."""
+    if result.base is None:
+        return None
+    return Path(plan.store) / result.base.path if result.base.path else _on_volume(plan)
+
+
+def _on_volume(plan: ImportPlan) -> Path:
+    """The folder of a pvc:// base."""
+    assert plan.source.base is not None
+    assert plan.base_volume is not None
+    return Path(plan.base_volume) / plan.source.base.uri.removeprefix("pvc://").partition("/")[2]
+
+
 def _base(plan: ImportPlan) -> tuple[Path, ImportedBase]:
     """The folder of the adapter's base, which is fetched if it is on the hub."""
     base = plan.source.base
     assert base is not None
     if base.uri.startswith("pvc://"):
-        assert plan.base_volume is not None
-        folder = Path(plan.base_volume) / base.uri.removeprefix("pvc://").partition("/")[2]
+        folder = _on_volume(plan)
         if not (folder / "config.json").is_file():
             raise SourceError(FailureCode.MODEL_NOT_FOUND, f"{base.uri} holds no config.json")
         return folder, ImportedBase(shape=read_shape.shape(folder))
