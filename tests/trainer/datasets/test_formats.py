@@ -318,7 +318,7 @@ def test_a_row_becomes(format, row, record):
         ("Chat", {"messages": {"role": ["user"], "content": ["a", "b"]}}, "WrongType", "messages is an object"),
         ("Chat", {"messages": ["hi"]}, "WrongType", r"messages\[0\] is text"),
         ("Chat", {"messages": []}, "MissingMessages", "messages has no turn"),
-        ("Chat", {"messages": None}, "MissingMessages", "column messages is missing"),
+        ("Chat", {"messages": None}, "MissingMessages", "column messages is null"),
         ("Chat", {"dialogue": []}, "MissingMessages", "the row has: dialogue"),
         ("Chat", {"messages": turns(ASK)}, "NoAssistantTurn", "no assistant turn"),
         ("Chat", {"messages": turns(ANSWER)}, "NoUserTurn", "user turn"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import os
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +16,13 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
-from hone_trainer.datasets import materialize, pieces
+from hone_trainer.datasets import materialize, pieces, read
 from hone_trainer.datasets.read import DataFile, read_rows
+from hone_trainer.datasets.rows import RawRow
 from hone_trainer.errors import DataError, StoreError, TrainerError, classify
 from hone_trainer.workers import parallel
 
 pytestmark = pytest.mark.trainer
-FILES = 7000
 
 
 @pytest.fixture
@@ -54,15 +56,52 @@ def _row(number: int) -> bytes:
     return json.dumps({"text": f"text {number}"}).encode() + b"\n"
 
 
-def test_a_broken_row_in_file_7000_is_named(make: Callable[[], DatasetResult], source: Path) -> None:
-    for number in range(FILES):
-        (source / f"part-{number:05}.jsonl").write_bytes(_row(number))
-    last = source / f"part-{FILES - 1:05}.jsonl"
-    last.write_bytes(_row(FILES - 1) + b"\n" + b'{"text": \n')
+def _lines(texts: list[str | None]) -> bytes:
+    """JSON Lines; None is a line that is not JSON."""
+    return b"".join(b'{"text": \n' if text is None else json.dumps({"text": text}).encode() + b"\n" for text in texts)
+
+
+def _parquet(texts: list[str | None]) -> bytes:
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("files", "suffix", "written", "named"),
+    [
+        (7000, "jsonl", _lines, "1 BrokenJson (row 7002), e.g. part-06999.jsonl:3: not JSON"),
+        (500, "parquet", _parquet, "1 MissingColumn (row 502), e.g. part-00499.parquet, row 3: column text is null"),
+    ],
+)
+def test_a_broken_row_in_file_7000_is_named(
+    make: Callable[[], DatasetResult],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: int,
+    suffix: str,
+    written: Callable[[list[str | None]], bytes],
+    named: str,
+) -> None:
+    """And the files are read by the workers."""
+    (readers := tmp_path / "readers").mkdir()
+    raw_rows = read.raw_rows
+
+    def noted(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
+        (readers / str(os.getpid())).touch()
+        return raw_rows(files, max_bytes)
+
+    monkeypatch.setattr(read, "raw_rows", noted)
+    good = written(["a text"])
+    for number in range(files - 1):
+        (source / f"part-{number:05}.{suffix}").write_bytes(good)
+    (source / f"part-{files - 1:05}.{suffix}").write_bytes(written(["one", "two", None]))
     with pytest.raises(DataError) as caught:
         make()
     assert caught.value.code == "TooManyBadRows"
-    assert "1 BrokenJson (row 7001), e.g. part-06999.jsonl:3: not JSON" in caught.value.message
+    assert named in caught.value.message
+    assert {path.name for path in readers.iterdir()} - {str(os.getpid())}
 
 
 @pytest.mark.parametrize("kind", ["gzip", "Parquet", "Parquet in groups"])

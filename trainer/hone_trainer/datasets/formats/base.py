@@ -58,5 +58,6 @@ class RowFormat:
         missing = [columns.get(role, role) for role in self.required if fields.get(role) is None]
         if missing:
             has = ", ".join(sorted(map(str, row))[:20]) or "none"
-            raise RowError(self.absent, f"column {' and '.join(missing)} is missing; the row has: {has}"[:600])
+            what = "null" if all(column in row for column in missing) else "missing"
+            raise RowError(self.absent, f"column {' and '.join(missing)} is {what}; the row has: {has}"[:600])
         return self.convert(fields)
