@@ -12,7 +12,8 @@ of normalised rows. The tokenizer is SmolLM2's. On the same rows, in processes o
 - texts: Hone's encoder of DAPT, without a bound on the length; `map` of the tokenizer in batches, with end of sequence.
 
 Rates are tokens a second of CPU, of a process and its workers, without imports. With two workers, `clock` is the time
-of one worker by that of two, and `CPU` is what the CPU seconds of parent and workers allow on two idle cores.
+of one worker by that of two, and `CPU` is what the CPU seconds of parent and workers allow on two idle cores. The first
+chunk is encoded by the parent alone, before there are workers.
 
 Exit code 1 when a bound is missed: 1.0 times the rate of the reference on one core, 1.7 times itself with two workers
 (by the clock; with --busy, for a machine that others use, by CPU), 6 bytes a token on the disk, equal ids and masks.
@@ -52,6 +53,8 @@ class Run:
     seconds: float
     parent: float
     workers: float
+    alone: float
+    """Of the parent's seconds, those before there were workers."""
     bytes: int
     digest: str
     """Of token ids and labels of all rows, in order."""
@@ -127,7 +130,7 @@ def hone(kind: str, rows: Path, work: Path, workers: int) -> Run:
     target = work / "encoded"
     encoder.encode(_first(rows))  # imports what is imported at first use
     clock = _Clock()
-    writing.write(task, target, chunks.chunks(rows), lambda lines, tokens: None, workers)
+    writing.write(task, target, chunks.chunks(rows), lambda lines, tokens: clock.note_part(), workers)
     clock.stop()
     made = mapped.Mapped(target)
     digest = _digest((row.input_ids, row.labels) for row in made)
@@ -211,6 +214,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self._from = self._now()
+        self._first = 0.0
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
@@ -220,8 +224,12 @@ class _Clock:
     def stop(self) -> None:
         self._spent = [now - then for now, then in zip(self._now(), self._from, strict=True)]
 
+    def note_part(self) -> None:
+        """A part is done; the first one was done by this process."""
+        self._first = self._first or time.process_time() - self._from[1]
+
     def run(self, rows: int, tokens: int, size: int, digest: str) -> Run:
-        return Run(rows, tokens, *self._spent, size, digest)
+        return Run(rows, tokens, *self._spent, self._first, size, digest)
 
 
 def measured(name: str, kind: str, rows: Path, work: Path) -> Run:
@@ -258,9 +266,9 @@ def measure(name: str, kind: str, rows: Path, folder: Path, core: int | None) ->
 
 
 def speed_up(one: Run, two: Run) -> float:
-    """By how much two workers are faster on two idle cores, by CPU seconds: parent and workers have two cores, a worker
-    has one, and so has the parent."""
-    return one.cpu / max(two.cpu / 2, two.workers / 2, two.parent)
+    """By how much two workers are faster on two idle cores, by CPU seconds: after the first part, parent and workers
+    have two cores, a worker has one, and so has the parent."""
+    return one.cpu / (two.alone + max((two.cpu - two.alone) / 2, two.workers / 2, two.parent - two.alone))
 
 
 def compare(kind: str, rows: Path, folder: Path, repeats: int, busy: bool, console: Console) -> list[str]:

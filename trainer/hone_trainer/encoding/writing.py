@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,13 @@ class Encoders:
 
     def write(self, task: Task, target: Path, pieces: Iterable[Chunk], noted: Noted) -> None:
         """As the function `write`."""
+        encode, pieces = self._encode[self._tasks.index(task)], iter(pieces)
         if self._workers.are_elsewhere:
             pieces = (chunk.loaded(task.path) for chunk in pieces)
-        done = self._workers.map(self._encode[self._tasks.index(task)], pieces)
-        assemble(task, target, (part for _, part in done), noted)
+        # This process encodes the first chunk before it forks: they inherit its words and modules.
+        first = (encode(chunk) for chunk in islice(pieces, self._workers.will_inherit))
+        rest = (part for _, part in self._workers.map(encode, pieces))
+        assemble(task, target, chain(first, rest), noted)
 
 
 def assemble(task: Task, target: Path, parts: Iterator[Part], noted: Noted) -> None:

@@ -6,6 +6,7 @@ never sent; only items and results are pickled. In several pods (`pods`), the fu
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -63,6 +64,8 @@ class Workers:
         self.are_elsewhere = pods is not None
         """Whether they may be in pods that have no files of this one."""
         self._functions, self._doing = list(functions), doing
+        self.will_inherit = self.count > 1 and not pods
+        """Whether they are forks that are yet to be made, of this process as it is then."""
         self._pool: ProcessPoolExecutor | PodPool | None = None
         if pods:
             self._pool = PodPool(pods, max(1, count), _begin_in_pod, [self._functions])
@@ -92,6 +95,7 @@ class Workers:
         self, pool: ProcessPoolExecutor | PodPool, number: int, items: Iterator[Item]
     ) -> Iterator[tuple[Item, Any]]:
         waiting: deque[tuple[Item, Future[Any] | Awaited]] = deque()
+        self.will_inherit = False
         try:
             while True:
                 while len(waiting) < AHEAD * self.count and (item := next(items, None)) is not None:
@@ -132,6 +136,7 @@ def _begin(functions: Sequence[Callable[..., Any]], parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent(parent)
+    gc.freeze()  # a collection would look at all that was inherited, and so copy its pages: 0.2 s
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
