@@ -17,6 +17,7 @@ import pytest
 from hone_api.termination import FailureReport, TerminationMessage
 from hone_trainer.commands import evaluate
 from hone_trainer.run import launch
+from hone_trainer.training import shared_packs
 from hone_trainer.training.checkpoints import RunCheckpoints
 
 pytestmark = pytest.mark.trainer
@@ -42,6 +43,12 @@ def pid_of_rank(process: subprocess.Popen[bytes], rank: int) -> int:
         if f"RANK={rank}".encode() in environment:
             return int(child)
     raise AssertionError(f"rank {rank} does not run")
+
+
+def mapped_packs(process: int) -> set[tuple[str, str]]:
+    """(inode, path) of the files of packs that a process maps."""
+    lines = [line.split(maxsplit=5) for line in Path(f"/proc/{process}/maps").read_text().splitlines()]
+    return {(line[4], line[5]) for line in lines if len(line) == 6 and f"/{shared_packs.FOLDER}/" in line[5]}
 
 
 def same_losses(runs: Any, left: Any, right: Any, form: str) -> None:
@@ -158,10 +165,15 @@ def test_zero_goes_on_after_one_rank_was_told_to_stop(runs: Any, make_plan: Any,
 
 @pytest.mark.attack("rendezvous")
 def test_sigterm_to_the_launcher_saves_and_exits_75(runs: Any, make_plan: Any) -> None:
-    plan = make_plan(processesPerNode=2, **LONG)
+    """Of packed rows, of which both ranks map the packs that the first one computed."""
+    plan = make_plan(processesPerNode=2, **{**LONG, "training": {**LONG["training"], "packing": True}})
     process = runs.start(runs.encoded(plan))
     runs.wait_for(store(plan).path(4), process)
     found = listening.addresses(process.pid)
+    first, second = (mapped_packs(pid_of_rank(process, rank)) for rank in (0, 1))
+    (folder,) = (Path(plan.work_path) / shared_packs.FOLDER).iterdir()
+    assert first == second
+    assert {path for _, path in first} == {str(file) for file in folder.glob("*.npy")}
     process.send_signal(signal.SIGTERM)
     failure = runs.wait(plan, process, 75).failure
     assert failure.code == "Interrupted"
