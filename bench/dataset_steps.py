@@ -1,0 +1,322 @@
+"""What the benchmarks of Datasets measure: steps of Hone and of `datasets` on made rows, each in a process of its own.
+
+The file is made by repetition with variation: of 1,000 texts, each repetition has a third of its words replaced; a
+tenth of the rows repeats an earlier one exactly, a tenth but for a few words.
+
+Each process has one thread. Rates and ratios are of its CPU time, without imports: that of the clock on an idle
+machine, and the same on a busy one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+BENCH = Path(__file__).parent
+DATATROVE = ("datatrove==0.10.1", "orjson", "regex", "tokenizers", "xxhash<4")
+COLUMNS = {"prompt": "question", "completion": "answer"}
+WORKERS = 2
+BUDGET_MIB = 1536
+"""Peak memory that a process of Hone may take."""
+
+
+def write_rows(path: Path, megabytes: int, seed: int = 0) -> int:
+    """Makes the file; gives its rows."""
+    from hone_dev.planted import text, word_source
+
+    rng = random.Random(seed)
+    word = word_source(rng)
+    texts = [(text(rng, word, 12, 40).split(), text(rng, word, 60, 240).split()) for _ in range(1000)]
+    size, rows, last = 0, 0, [("", "")] * 1000
+    with open(path, "wb") as file:
+        while size < megabytes * 10**6:
+            at = rng.randrange(len(texts))
+            kind = rng.random() if last[at][0] else 1.0
+            if kind < 0.1:
+                made = last[at]
+            elif kind < 0.2:
+                made = (last[at][0], " ".join(_varied(rng, word, last[at][1].split(), 60)))
+            else:
+                question, answer = texts[at]
+                made = last[at] = (" ".join(_varied(rng, word, question, 3)), " ".join(_varied(rng, word, answer, 3)))
+            line = json.dumps({"question": made[0], "answer": made[1]}).encode() + b"\n"
+            file.write(line)
+            size, rows = size + len(line), rows + 1
+    return rows
+
+
+def write_noted(rows: Path, path: Path, seed: int = 0) -> None:
+    """Makes a file of the rows with numbers and paths in each answer, and personal data in some."""
+    from hone_dev.planted_personal import samples
+
+    rng = random.Random(seed)
+    sentences = [sample.text for sample in samples(seed)]
+    with open(rows, encoding="utf-8") as lines, open(path, "w", encoding="utf-8") as file:
+        for line in lines:
+            row = json.loads(line)
+            words = row["answer"].split()
+            for _ in range(rng.randrange(5)):
+                words.insert(rng.randrange(len(words)), _noted(rng))
+            if rng.random() < 0.05:
+                words.append(rng.choice(sentences))
+            file.write(json.dumps({**row, "answer": " ".join(words)}) + "\n")
+
+
+def _noted(rng: random.Random) -> str:
+    number = rng.randrange(1000)
+    ways = (
+        f"{number}",
+        f"{number}.{number}",
+        f"2026-{1 + number % 12:02}-{10 + number % 19}",
+        f"10.0.{number % 256}.7",
+    )
+    return rng.choice(
+        (*ways, f"{number},{number:03}", f"/var/lib/app/{number}.log", f"https://example.org/docs/{number}.html")
+    )
+
+
+def _varied(rng: random.Random, word: Callable[[], str], words: list[str], every: int) -> list[str]:
+    """A copy with one word in so many replaced."""
+    made = list(words)
+    for at in range(rng.randrange(every), len(made), every):
+        made[at] = word()
+    return made
+
+
+# -- what is measured: each runs in a process of its own -------------------------------------------------
+
+
+def hone_validate(rows: Path, work: Path) -> int:
+    """Read, convert, check, divide, report, hash and publish."""
+    return _materialised(rows, work, {}).rows
+
+
+def hone_deduplicate(rows: Path, work: Path) -> int:
+    """The same with exact and near duplicates removed."""
+    return _materialised(rows, work, {"deduplicate": "Near"}).rows
+
+
+def _materialised(rows: Path, work: Path, curation: dict[str, Any]) -> Any:
+    from hone_api.plan import MaterializePlan
+    from hone_trainer.datasets import materialize
+
+    plan = {
+        "name": "bench",
+        "store": str(work / "store"),
+        "source": {"uri": "pvc://bench/rows.jsonl"},
+        "sourcePath": str(rows),
+        "columns": COLUMNS,
+        "splits": {"validation": "0%"},
+        "curation": curation,
+    }
+    result = materialize.run(MaterializePlan.model_validate(plan))
+    (work / "train").symlink_to(work / "store" / str(result.path) / "train.jsonl")
+    return result
+
+
+def hone_redact(rows: Path, work: Path) -> int:
+    """The same with personal data redacted."""
+    return _materialised(rows, work, {"personalData": "Redact"}).rows
+
+
+def hone_tokenise(rows: Path, work: Path) -> int:
+    """Normalised rows to ids and labels, as a run's encoding does it."""
+    from hone_trainer.encoding import chunks, writing
+    from hone_trainer.encoding.split_file import Policy
+    from hone_trainer.workers import parallel
+
+    encoder = _encoder()
+    task = writing.Task(rows, encoder, Policy(None), 2**17, "SFT")
+    pieces = chunks.chunks(rows)
+    writing.write(task, work / "encoded", pieces, lambda lines, tokens: None, parallel.cores())
+    return sum(piece.lines for piece in pieces)
+
+
+@cache
+def _encoder() -> Any:
+    from transformers import AutoTokenizer
+
+    from hone_dev.models import smollm2
+    from hone_trainer.encoding.conversation import Encoder
+
+    return Encoder(AutoTokenizer.from_pretrained(smollm2()))
+
+
+def datasets_validate(rows: Path, work: Path) -> int:
+    """`load_dataset` and `map` with Hone's conversion; written as JSON Lines."""
+    from datasets import load_dataset
+
+    from hone_api.dataset import Format
+    from hone_trainer.datasets.formats import FORMATS
+
+    convert = FORMATS[Format.PROMPT_COMPLETION].normalise
+    data = load_dataset("json", data_files=str(rows), split="train", cache_dir=str(work / "cache"))
+    data = data.map(lambda row: convert(row, COLUMNS), remove_columns=data.column_names)
+    data.to_json(str(work / "train"))
+    return len(data)
+
+
+def datasets_deduplicate(rows: Path, work: Path) -> int:
+    """The same, then `filter` with Hone's n-grams and rensa's deduplicator."""
+    from datasets import load_dataset
+    from rensa import RMinHashDeduplicator
+
+    from hone_api.dataset import Format
+    from hone_trainer.datasets.curation.words import ngrams, split_words
+    from hone_trainer.datasets.formats import FORMATS
+    from hone_trainer.datasets.texts import joined
+
+    convert = FORMATS[Format.PROMPT_COMPLETION].normalise
+    seen = RMinHashDeduplicator(threshold=0.8, num_perm=128, use_lsh=True, num_bands=16)
+    data = load_dataset("json", data_files=str(rows), split="train", cache_dir=str(work / "cache"))
+    data = data.map(lambda row: convert(row, COLUMNS), remove_columns=data.column_names)
+
+    def first(row: dict[str, Any], index: int) -> bool:
+        return bool(seen.add_pairs([(str(index), ngrams(split_words(joined(row)), 3))])[0])
+
+    data = data.filter(first, with_indices=True)
+    data.to_json(str(work / "train"))
+    return len(data)
+
+
+def datasets_tokenise(rows: Path, work: Path) -> int:
+    """`map` with Hone's encoder into the cache."""
+    from datasets import load_dataset
+
+    encoder = _encoder()
+    data = load_dataset("json", data_files=str(rows), split="train", cache_dir=str(work / "cache"))
+
+    def encode(row: dict[str, Any]) -> dict[str, list[int]]:
+        made = encoder.encode(row)[0]
+        return {"input_ids": made.input_ids, "labels": made.labels}
+
+    return len(data.map(encode, remove_columns=data.column_names))
+
+
+MEASURED: dict[str, Callable[[Path, Path], int]] = {
+    f.__name__: f
+    for f in (
+        hone_validate,
+        hone_deduplicate,
+        hone_redact,
+        hone_tokenise,
+        datasets_validate,
+        datasets_deduplicate,
+        datasets_tokenise,
+    )
+}
+
+
+# -- processes ---------------------------------------------------------------------------------------------
+
+
+def measure(name: str, rows: Path, work: Path, workers: int = 1) -> dict[str, float]:
+    """One measurement: rows left, seconds by the clock and of CPU (of it the parent's), peak MiB of a process."""
+    work.mkdir()
+    command = [sys.executable, __file__, name, str(rows), str(work), "--workers", str(workers)]
+    if name == "datatrove":
+        script = [str(BENCH / "datatrove_minhash.py"), str(rows), str(work)]
+        packages = [word for package in DATATROVE for word in ("--with", package)]
+        command = [str(Path(sys.executable).with_name("uv")), "run", "-q", "--no-project", "--isolated", *packages]
+        command += ["--python", sys.executable, "python", *script]
+    environment = {
+        **os.environ,
+        **{"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"},
+        **{"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"},
+    }
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found["peak_mib"] = max(found["parent_mib"], found["worker_mib"])
+    return found
+
+
+def measured(name: str, rows: Path, work: Path, workers: int) -> None:
+    """In the process of its own."""
+    import logging
+
+    if name.startswith("datasets"):
+        import datasets  # noqa: F401
+    import hone_trainer.datasets.materialize  # noqa: F401
+    from hone_trainer.workers import parallel
+
+    logging.disable(logging.WARNING)
+    if name.endswith("tokenise"):
+        _encoder()
+    started, phases = time.monotonic(), Phases()
+    with mock.patch.object(parallel, "cores", return_value=workers), phases.of_workers(parallel.Workers):
+        left = MEASURED[name](rows, work)
+    seconds, parent, critical = time.monotonic() - started, phases.parent, phases.critical(workers)
+    mine, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    found = {"rows": left, "seconds": seconds, "cpu": parent + theirs.ru_utime + theirs.ru_stime, "parent": parent}
+    peaks = {"parent_mib": mine.ru_maxrss / 1024, "worker_mib": theirs.ru_maxrss / 1024}
+    print(json.dumps({**found, "critical": critical, **peaks}))
+
+
+class Phases:
+    """CPU seconds of this process and of its children, cut where the workers begin or end something."""
+
+    def __init__(self) -> None:
+        self._started = self._last = (time.process_time(), 0.0)
+        self._cuts: list[tuple[float, float]] = []
+
+    @property
+    def parent(self) -> float:
+        return time.process_time() - self._started[0]
+
+    def critical(self, cores: int) -> float:
+        """What idle cores take: in each phase the parent's time, or an even share of all if that is longer."""
+        self._cut()
+        return sum(max(parent, (parent + children) / cores) for parent, children in self._cuts)
+
+    def of_workers(self, workers: Any) -> Any:
+        """Patches the class, so that a phase begins and ends with each of its maps."""
+        apply = workers.map
+
+        def map_in_phase(this: Any, function: Any, items: Any) -> Iterator[Any]:
+            self._cut()
+            yield from apply(this, function, items)
+            self._cut()
+
+        return mock.patch.object(workers, "map", map_in_phase)
+
+    def _cut(self) -> None:
+        now = (time.process_time(), _children_cpu())
+        self._cuts.append((now[0] - self._last[0], max(0.0, now[1] - self._last[1])))
+        self._last = now
+
+
+def _children_cpu() -> float:
+    """CPU seconds of the children that live, and of those that ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = ended.ru_utime + ended.ru_stime
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def main() -> None:
+    """One measurement, in the process of its own."""
+    parser = argparse.ArgumentParser(description="One step on one file; `measure` starts it.")
+    parser.add_argument("name", choices=MEASURED)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    measured(options.name, options.rows, options.work, options.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What a second worker gives when a Dataset is prepared, and whether memory and time hold at 10 GB.
+
+    .venv/bin/python bench/dataset_workers.py [--megabytes 1000]
+    .venv/bin/python bench/dataset_workers.py --gigabytes 1 2 4 10 --folder /var/tmp
+
+Validation, deduplication and tokenising (of the first 60,000 rows that are left) by one worker and by two: seconds by
+the clock and of CPU. The clock says little on a machine with other work. There, the critical path is what an idle one
+takes: of each phase the CPU time of the parent, or that of all processes by two if it is longer; nothing else runs
+where the parent is alone. Exit code 1 when two workers are less than 1.8 times as fast as one, by that path, or a
+process takes more than 1.5 GiB. 1,000 MB take 6 GB of disk.
+
+With --gigabytes, validation and deduplication by two workers at each of these sizes: a verdict on the memory of each
+process, and on the CPU time by gigabyte at the smallest and at each other size. Files need six times the largest size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+from dataset_steps import BUDGET_MIB, WORKERS, measure, write_rows
+
+STEPS = ("validate", "deduplicate", "tokenise")
+TOKENISED_ROWS = 60_000
+"""Rows that are tokenised; the time of all is as many times longer."""
+SPEED_UP = 1.8
+"""Of two workers on two idle cores: validation, deduplication and tokenising together."""
+LINEAR = 0.15
+"""How much the CPU time by gigabyte may differ."""
+Pair = tuple[dict[str, float], dict[str, float]]
+"""A step by one worker, and by two."""
+
+
+def compare(megabytes: int, folder: Path) -> list[str]:
+    """Prints each step by one worker and by two; gives the bounds that are missed."""
+    rows, sample = folder / "rows.jsonl", folder / "sample.jsonl"
+    count = write_rows(rows, megabytes)
+    print(f"{f'{megabytes} MB, {count:,} rows':24} {'clock s':>8} {'CPU s':>8} {'critical s':>10} {'peak MiB':>9}")
+    steps: dict[str, Pair] = {}
+    for step in STEPS:
+        if step == "tokenise":
+            with open(folder / "deduplicate-1" / "train", "rb") as left, open(sample, "wb") as file:
+                file.writelines(islice(left, TOKENISED_ROWS))
+        source = sample if step == "tokenise" else rows
+        one, several = (measure(f"hone_{step}", source, folder / f"{step}-{n}", n) for n in (1, WORKERS))
+        for workers, made in ((1, one), (WORKERS, several)):
+            print(f"{step}, {workers} {'worker' if workers == 1 else 'workers':14}".ljust(24), end="")
+            print(f" {made['seconds']:8.1f} {made['cpu']:8.1f} {made['critical']:10.1f} {made['peak_mib']:9,.0f}")
+        report_step(step, one, several)
+        steps[step] = (one, several)
+    weights = {"deduplicate": 1.0, "tokenise": steps["deduplicate"][0]["rows"] / steps["tokenise"][0]["rows"]}
+    clock, by_cpu = ratio(steps, weights, "seconds", "seconds"), ratio(steps, weights, "cpu", "critical")
+    print(f"validate + deduplicate + tokenise: {WORKERS} workers / 1 {clock:.2f} times as fast by the clock,", end=" ")
+    print(f"{by_cpu:.2f} by CPU (bound {SPEED_UP})")
+    peak = max(made["peak_mib"] for pair in steps.values() for made in pair)
+    missed = {
+        f"two workers are {by_cpu:.2f} times as fast as one at {megabytes} MB": by_cpu < SPEED_UP,
+        f"{peak:,.0f} MiB at {megabytes} MB: over {BUDGET_MIB} MiB": peak > BUDGET_MIB,
+    }
+    return [bound for bound, is_missed in missed.items() if is_missed]
+
+
+def report_step(step: str, one: dict[str, float], several: dict[str, float]) -> None:
+    """What workers give by the clock, and what their CPU times allow on an idle machine."""
+    clock, share = one["seconds"] / several["seconds"], several["parent"] / several["cpu"]
+    print(f"{step}: {WORKERS} workers / 1 {clock:.2f} times as fast by the clock,", end=" ")
+    print(f"{one['cpu'] / several['critical']:.2f} by CPU; CPU {several['cpu'] / one['cpu']:.2f} times,", end=" ")
+    print(f"{share:.0%} of it the parent's", flush=True)
+
+
+def ratio(steps: dict[str, Pair], weights: dict[str, float], one: str, several: str) -> float:
+    """Of one worker's figure by that of several, over steps with their weights. Deduplication validates as well."""
+    mine = sum(weight * steps[step][0][one] for step, weight in weights.items())
+    return mine / sum(weight * steps[step][1][several] for step, weight in weights.items())
+
+
+def grow(sizes: list[int], folder: Path | None) -> list[str]:
+    """Validation and deduplication by two workers at each size in MB: prints a line for each, gives what is missed."""
+    first, missed = 0.0, []
+    print(f"{'MB':>7} {'rows in':>11} {'left':>11} {'clock s':>9} {'CPU s':>9} {'s/GB':>7} {'critical s':>10}", end="")
+    print(f" {'parent MiB':>10} {'worker MiB':>10}")
+    for size in sorted(sizes):
+        with tempfile.TemporaryDirectory(dir=folder, prefix="bench-dataset-") as work:
+            rows = Path(work) / "rows.jsonl"
+            if shutil.disk_usage(work).free < 6 * size * 10**6:
+                missed.append(f"{size} MB are not measured: six times as much must be free in {work}")
+                continue
+            count = write_rows(rows, size)
+            made = measure("hone_deduplicate", rows, Path(work) / "hone", WORKERS)
+        each = made["cpu"] / size * 1000
+        first = first or each
+        print(f"{size:7,} {count:11,} {made['rows']:11,.0f} {made['seconds']:9,.1f} {made['cpu']:9,.1f}", end="")
+        print(
+            f" {each:7.1f} {made['critical']:10,.1f} {made['parent_mib']:10,.0f} {made['worker_mib']:10,.0f}",
+            flush=True,
+        )
+        if abs(each / first - 1) > LINEAR:
+            missed.append(f"{each:.1f} CPU s/GB at {size} MB, {first:.1f} at the smallest: over {LINEAR:.0%} apart")
+        if made["peak_mib"] > BUDGET_MIB:
+            missed.append(f"{made['peak_mib']:,.0f} MiB at {size} MB: over {BUDGET_MIB} MiB")
+    return missed
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Two workers by one, and growth with the size.")
+    parser.add_argument("--megabytes", type=int, default=100)
+    parser.add_argument("--gigabytes", type=float, nargs="+", help="only validation and deduplication, at each size")
+    parser.add_argument("--folder", type=Path, help="for files of some six times the size; default: temporary")
+    options = parser.parse_args()
+    if options.gigabytes:
+        missed = grow([round(1000 * size) for size in options.gigabytes], options.folder)
+    else:
+        with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-dataset-") as folder:
+            missed = compare(options.megabytes, Path(folder))
+    print("".join(f"MISSED: {bound}\n" for bound in missed) or "all bounds are held")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
