@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from hone_api.meta import ApiModel, Name, Quantity, Rule, at_least, checked_uri, uri_rules
+from hone_api.meta import ApiModel, Name, Quantity, Rule, ShortText, at_least, checked_uri, uri_rules
 from hone_api.source import S3
 
 _REST = r"[^\x00-\x20\x7f]"
@@ -109,6 +109,11 @@ class ModelImport(ApiModel):
         default=None,
         description="Required for an adapter: the model that it was trained on. It is compared with the one that "
         "adapter_config.json names, and with the adapter's weights. Not for a whole model.",
+    )
+    submitted_by: ShortText | None = Field(
+        default=None,
+        description="User who adds the entry, as `kubectl auth whoami` prints it; the API server refuses any other. "
+        "The ModelVersion records it. Required where the platform separates training from approval.",
     )
     evaluation: ImportEvaluation | None = Field(
         default=None, description="Numbers that the version gets, measured on a CPU. Default: none."

@@ -95,6 +95,7 @@ class ImportLineage(ApiModel):
         description="SHA-256 of the list of its files there: path, size and SHA-256 of each, as in manifest.json."
     )
     license: ShortText | None = Field(default=None, description="Licence that its own card names.")
+    submitted_by: ShortText | None = Field(default=None, description="User who added the entry, from its submittedBy.")
 
 
 class Stage(ApiModel):

@@ -355,3 +355,55 @@ def test_who_submits_a_job_does_not_approve_its_model(kube):
     assert (code, "somebody else must approve it" in message) == (403, True)
     assert decide("ada", "Rejected")[0] == 200
     assert decide("grace", "Approved")[0] == 200
+
+
+def test_who_imports_a_model_does_not_approve_it(kube):
+    """With admission.separateDuties: a new or changed entry of spec.imports says who adds it."""
+    group = "rbac.authorization.k8s.io"
+    roles = f"/apis/{group}/v1/namespaces/{TENANT}"
+    rules = [{"apiGroups": ["hone.dev"], "resources": ["models"], "verbs": ["create", "update"]}]
+    rules.append({"apiGroups": ["hone.dev"], "resources": ["modelversions"], "verbs": ["update", "approve"]})
+    role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": {"name": "importer"}, "rules": rules}
+    kube.call("POST", f"{roles}/roles", role)
+    users = ("lin", "mae")
+    subjects = [{"kind": "User", "name": name, "apiGroup": group} for name in users]
+    binding = {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": {"name": "importers"}}
+    reference = {"apiGroup": group, "kind": "Role", "name": "importer"}
+    kube.call("POST", f"{roles}/rolebindings", {**binding, "roleRef": reference, "subjects": subjects})
+    for user in users:
+        wait_until(lambda user=user: allowed(kube, user, "update", "models"), f"{user} may")
+        wait_until(lambda user=user: allowed(kube, user, "approve", "modelversions"), f"{user} may approve")
+
+    def model(*entries):
+        kind = {"apiVersion": "hone.dev/v1alpha1", "kind": "Model", "metadata": {"name": "imp"}}
+        return {**kind, "spec": {"imports": list(entries)}}
+
+    def write(user, verb, body, name=""):
+        return kube.impersonate(user, verb, f"{HONE}/models{name}?dryRun=All", body, groups="system:authenticated")
+
+    first = {"uri": "pvc://files/a", "submittedBy": "lin"}
+    code, message = write("lin", "POST", model({"uri": "pvc://files/a"}))
+    assert (code, "is empty, and must be the user who adds it, lin" in message) == (403, True)
+    assert write("mae", "POST", model(first))[0] == 403
+    assert write("lin", "POST", model(first))[0] == 201
+    made = kube.call("POST", f"{HONE}/models", model(first))
+    second = {"uri": "pvc://files/b", "submittedBy": "mae"}
+
+    def update(user, *entries):
+        return write(user, "PUT", {**made, "spec": {"imports": list(entries)}}, "/imp")[0]
+
+    assert update("mae", first, second) == 200, "an entry that stays was checked when it was added"
+    assert update("mae", second) == 200
+    assert update("lin", {**first, "submittedBy": "mae"}) == 403
+    assert update("mae", {**first, "base": {"uri": "pvc://files/c"}}) == 403
+
+    imported = {"uri": "pvc://files/a", "key": "k", "digest": f"sha256:{'0' * 64}", "submittedBy": "lin"}
+    lineage = {"baseModel": {"uri": "pvc://files/a"}, "datasets": [], "method": "Import", "hyperParameters": {}}
+    artifact = {"format": "Full", "uri": "pvc://hone-store/y", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
+    spec = {"modelName": "imp", "version": 1, "artifacts": [artifact], "lineage": {**lineage, "imported": imported}}
+    body = {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": {"name": "imp-v1"}, "spec": spec}
+    version = kube.call("POST", f"{HONE}/modelversions", body)
+    for user, code in (("lin", 403), ("mae", 200)):
+        approved = {**version, "spec": {**version["spec"], "approval": {"state": "Approved", "by": user}}}
+        path = f"{HONE}/modelversions/imp-v1?dryRun=All"
+        assert kube.impersonate(user, "PUT", path, approved, groups="system:authenticated")[0] == code

@@ -22,8 +22,8 @@ SOURCE, BASE, BASE_SECRET = PurePosixPath("/source"), PurePosixPath("/base"), Pu
 
 
 def key_of(model: str, entry: ModelImport) -> str:
-    """Equal for equal work."""
-    return names.digest("import", model, entry.to_json(), length=16)
+    """Equal for equal work, whoever asks for it."""
+    return names.digest("import", model, entry.model_copy(update={"submitted_by": None}).to_json(), length=16)
 
 
 def claims(entry: ModelImport) -> list[str]:
@@ -118,7 +118,12 @@ def imported_version(
             base_model=_base(entry, result, store),
             datasets=[],
             imported=ImportLineage(
-                uri=entry.uri, key=key, commit=result.commit, digest=result.digest, license=result.license
+                uri=entry.uri,
+                key=key,
+                commit=result.commit,
+                digest=result.digest,
+                license=result.license,
+                submitted_by=entry.submitted_by,
             ),
             method=METHOD,
             hyper_parameters=_hyper_parameters(result),

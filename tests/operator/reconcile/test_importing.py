@@ -109,6 +109,16 @@ def test_a_job_reads_the_files_and_a_version_is_recorded(world: Any, conditions:
     assert life.tick(1000) == Outcome()
 
 
+def test_who_asked_is_recorded_and_changes_nothing_else(world: Any) -> None:
+    life = Life(world, ADAPTER)
+    life.imported()
+    life.model["spec"]["imports"] = [{**ADAPTER, "submittedBy": "lin"}]
+    assert life.tick(100).create == ()
+    other = Life(world, {**ADAPTER, "submittedBy": "lin"})
+    other.imported()
+    assert other.versions[0]["spec"]["lineage"]["imported"]["submittedBy"] == "lin"
+
+
 def test_an_imported_version_is_one_like_any_other(world: Any) -> None:
     life = Life(world, ADAPTER)
     life.imported()
