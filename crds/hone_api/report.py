@@ -28,7 +28,7 @@ from hone_api.phases import PhaseSeconds
 from hone_api.progress_numbers import ProgressNumbers, description
 from hone_api.states import Reason
 from hone_api.synthesis import SyntheticRows
-from hone_api.tracking import RegisteredAlias, RegisteredVersion, TrackedRun
+from hone_api.tracking import RegisteredAlias, RegisteredVersion, RunId, TrackedRun
 
 MAX_REPORT_BYTES = 64 * 1024
 AUDIENCE = "progress.hone.dev"
@@ -81,6 +81,7 @@ class HoneStatus(ProgressNumbers[Short]):
         default_factory=dict, description="The method's own metrics by name, e.g. reward_accuracy."
     )
     phases: PhaseSeconds = Field(default_factory=dict, description="Where the time of the attempt went so far.")
+    tracking_run: RunId | None = Field(default=None, description="Id of the MLflow run, once there is one.")
 
 
 class ProgressReport(ApiModel):

@@ -10,9 +10,9 @@ from hone_api import encoding
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
 from hone_api.modelversion import Ancestor
-from hone_api.plan import DatasetInput, TasksInput, TrackingInput, TrainingPlan
+from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
-from hone_operator.desired import interconnect, memory, modelref, names, rewards
+from hone_operator.desired import interconnect, memory, modelref, names, rewards, tracking
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
@@ -25,7 +25,6 @@ from hone_operator.times import duration_seconds, read_time
 MODEL = PurePosixPath("/model")
 TEACHER_SECRET = PurePosixPath("/secrets/teacher")
 GENERATION_SECRET = PurePosixPath("/secrets/generation")
-TRACKING_SECRET = PurePosixPath("/secrets/tracking")
 TOKEN_FOLDER = PurePosixPath("/var/run/secrets/hone.dev/progress")
 TOKEN_SECONDS = 3600
 
@@ -131,7 +130,7 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         failure_interval=attempt.failure_interval if spec.checkpoints.cadence == "Auto" else None,
         hang_timeout=_hang_timeout(spec),
         metrics_port=METRICS_PORT,
-        tracking=_tracking(attempt, platform),
+        tracking=tracking.plan_input(meta, spec, resolved, image(spec, platform)),
     )
 
 
@@ -156,38 +155,6 @@ def _teacher_key(spec: FineTuneJobSpec) -> tuple[list[Mount], str | None]:
 def _generation_key(spec: FineTuneJobSpec) -> tuple[list[Mount], str | None]:
     """The same for a server that generates samples."""
     return secret_mounts(spec.grpo.generation.secret_name if spec.grpo else None, "generation", GENERATION_SECRET)
-
-
-def _tracking_key(spec: FineTuneJobSpec) -> tuple[list[Mount], str | None]:
-    """The same for an MLflow server."""
-    asked = next((t for t in spec.tracking or () if t.type == "MLflow"), None)
-    return secret_mounts(asked.secret_name if asked else None, "tracking", TRACKING_SECRET)
-
-
-def _tracking(attempt: AttemptInputs, platform: Platform) -> TrackingInput | None:
-    """The MLflow run: one for all attempts, found by the job's uid."""
-    meta, spec, resolved = attempt.owner["metadata"], attempt.spec, attempt.resolved
-    asked = next((t for t in spec.tracking or () if t.type == "MLflow"), None)
-    if asked is None or asked.uri is None:
-        return None
-    used = {d.name for d in spec.datasets}
-    digests = {f"hone.dataset.{n}": d for n, d in (resolved.dataset_digests or {}).items() if n in used}
-    commit = f"@{resolved.model_commit}" if resolved.model_commit and spec.model.uri else ""
-    tags = {
-        "hone.namespace": meta["namespace"],
-        "hone.job": meta["name"],
-        "hone.model": spec.output.model_name,
-        "hone.base": f"{(spec.model.uri or '').partition('@')[0] or spec.model.model_version or ''}{commit}",
-        "hone.image": image(spec, platform),
-        **digests,
-    }
-    return TrackingInput(
-        uri=asked.uri,
-        experiment=asked.experiment or spec.output.model_name,
-        secret_path=_tracking_key(spec)[1],
-        uid=meta["uid"],
-        tags={name: value for name, value in tags.items() if value},
-    )
 
 
 def _retention(spec: FineTuneJobSpec, resolved: Resolved) -> list[DatasetInput]:
@@ -253,7 +220,7 @@ def mounts(attempt: AttemptInputs, platform: Platform) -> tuple[Mount, ...]:
         *modelref.places(versions, platform),
     ]
     out += [*rewards.mounts(spec), *_teacher_key(spec)[0], *_generation_key(spec)[0]]
-    out += [*_tracking_key(spec)[0], *progress_token(platform)]
+    out += [*tracking.key(spec)[0], *progress_token(platform)]
     return tuple(out)
 
 

@@ -41,6 +41,8 @@ class Latest:
     ours: bool = False
     """Whether our own trainer reports; then transformers' own reports, which claim 100 % at any end, are ignored."""
 
+    tracking_run: str | None = None
+    """Id of the MLflow run, as the trainer reports it."""
     phases: Mapping[str, float] = field(default_factory=dict)
     """Seconds of the attempt by phase of `hone_api.phases`; empty before a report of this operator's time."""
 
@@ -177,6 +179,8 @@ def update(
         pod_created=previous.pod_created if previous and loading else origin.pod_created,
         step_told=previous.step_told if previous and loading else now,
         ours=report.hone is not None,
+        tracking_run=(report.hone.tracking_run if report.hone else None)
+        or (previous.tracking_run if previous else None),
         phases=(report.hone.phases if report.hone else {}) or (previous.phases if previous else {}),
     )
 

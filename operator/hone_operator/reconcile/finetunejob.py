@@ -16,6 +16,7 @@ from hone_operator.desired import model as desired_model
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.queue import queue_of
+from hone_operator.desired.tracking import tracked_run
 from hone_operator.desired.training import image, training, world_size
 from hone_operator.reconcile import adjustments, bounds, earlier, elastic, forecast, queueing, run_waits
 from hone_operator.reconcile import progress as reports
@@ -208,6 +209,8 @@ def _merge_progress(run: RunDecision) -> list[str]:
     merged: JobProgressJson = as_json(report.progress)
     curves = reports.extend_curves(run.draft.old.get("metrics") or (), merged)
     run.draft.put(progress=merged, metrics=curves or None)
+    if tracked := tracked_run(run.spec, report.tracking_run):
+        run.draft.put(tracking=as_json(tracked))
     return reports.warnings(curves)
 
 

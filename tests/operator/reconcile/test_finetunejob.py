@@ -117,6 +117,23 @@ def test_progress_of_the_current_attempt_reaches_the_status(life, world):
     assert life.tick(30) == Outcome()
 
 
+def test_the_mlflow_run_is_known_while_the_run_trains_and_after_it_failed(new_life, world):
+    from hone_api.finetunejob_status import JobProgress
+
+    life = new_life(tracking=[{"type": "MLflow", "uri": "https://mlflow.example.org", "experiment": "faq"}])
+    life.tick()
+    life.pods(world.pod())
+    life.report = Latest(attempt=1, progress=JobProgress(step=4), received=world.time(10), tracking_run="0123abcd")
+    life.tick(10)
+    run = {"uri": "https://mlflow.example.org", "experiment": "faq", "runId": "0123abcd"}
+    assert life.status["tracking"] == run
+    life.report = None
+    life.ends("Failed", world.dead(78, outcome=world.failure("InvalidConfiguration")))
+    life.tick(60)
+    assert life.status["phase"] == "Failed"
+    assert life.status["tracking"] == run
+
+
 def test_a_job_being_deleted_is_left_alone(life):
     life.job["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
     assert life.tick() == Outcome()

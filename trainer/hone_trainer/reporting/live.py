@@ -51,6 +51,8 @@ class Progress:
     slowest_rank: int | None = None
     slowest_rank_ratio: float | None = None
     eta_seconds: int | None = None
+    tracking_run: str | None = None
+    """Id of the MLflow run."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Further metrics of the method, the latest value of each, e.g. reward_accuracy."""
     phases: Mapping[str, float] = field(default_factory=dict, compare=False)
@@ -268,6 +270,7 @@ def to_report(progress: Progress) -> ProgressReport:
             slowest_rank=progress.slowest_rank,
             metrics=further,
             phases=dict(progress.phases),
+            tracking_run=progress.tracking_run,
             **values_text,
         ),
     )

@@ -125,7 +125,7 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     base, speed = baseline.Baseline(run), callbacks.Report(run)
     schedule, early = callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run)
     hooks: list[TrainerCallback] = [base, schedule, early, HangGuard(run), speed, Stragglers(run)]
-    hooks.append(tracked.LogSteps(tracker, base))
+    hooks.append(tracked.LogSteps(tracker, base, run.reporters))
     if run.plan.training.l2_to_start:
         hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
     newest = run.checkpoints.newest_valid(run.reporters.say)

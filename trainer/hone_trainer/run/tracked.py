@@ -15,6 +15,7 @@ from hone_trainer.errors import classify
 if TYPE_CHECKING:
     from hone_trainer.endpoints.mlflow.tracker import Tracker
     from hone_trainer.evaluation.baseline import Baseline
+    from hone_trainer.reporting.live import Reporters
 
 BLOCKS = ("adapter", "training", "earlyStopping", "deepspeed")
 
@@ -22,8 +23,8 @@ BLOCKS = ("adapter", "training", "earlyStopping", "deepspeed")
 class LogSteps(TrainerCallback):
     """Hands the numbers that the loop logs to the tracker. Comes after what measures the base."""
 
-    def __init__(self, tracker: Tracker, base: Baseline) -> None:
-        self._tracker, self._base = tracker, base
+    def __init__(self, tracker: Tracker, base: Baseline, reporters: Reporters) -> None:
+        self._tracker, self._base, self._reporters = tracker, base, reporters
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step == 0:
@@ -39,6 +40,8 @@ class LogSteps(TrainerCallback):
         **_: Any,
     ) -> None:
         self._tracker.measure(state.global_step, numbers(logs or {}))
+        if self._tracker.run_id != self._reporters.progress.tracking_run:
+            self._reporters.update(tracking_run=self._tracker.run_id)
 
 
 def numbers(logs: Mapping[str, Any]) -> dict[str, float]:

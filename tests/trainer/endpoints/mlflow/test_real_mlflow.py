@@ -18,6 +18,7 @@ from hone_trainer.endpoints.mlflow import tracker as trackers
 from hone_trainer.endpoints.mlflow.server import MlflowServer
 from hone_trainer.endpoints.mlflow.tracker import MlflowTracker
 from hone_trainer.errors import TrainerError
+from hone_trainer.reporting.live import LogLines
 
 pytestmark = pytest.mark.trainer
 SINCE = "2026-01-02T03:04:05Z"
@@ -58,11 +59,14 @@ def test_a_run_that_is_interrupted_goes_on_in_the_same_mlflow_run(
     between = mlflow.client.call("POST", "runs/search", experiment_ids=["1"])["runs"]
     assert [run["info"]["status"] for run in between] == ["SCHEDULED"]
 
+    reported: list[str | None] = []
+    monkeypatch.setattr(LogLines, "report", lambda _, progress: reported.append(progress.tracking_run))
     result = runs.finish(plan.model_copy(update={"attempt": 2}))
 
     assert result.tracking is not None
     assert not any("MLflow" in sentence for sentence in result.advice)
     assert result.tracking.run_id == between[0]["info"]["run_id"]
+    assert set(reported) <= {None, result.tracking.run_id}
     run = mlflow.run(result.tracking.run_id)
     assert run["info"]["status"] == "FINISHED"
     assert run["info"]["run_name"] == plan.run

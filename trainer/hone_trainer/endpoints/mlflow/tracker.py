@@ -36,6 +36,10 @@ WAY_OUT = "the run goes on without; check spec.tracking, the network policy of t
 class Tracker(Protocol):
     """Where a run is logged to in addition to its own reports."""
 
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run there, once it exists."""
+
     def describe(self, params: Mapping[str, str]) -> None:
         """Note parameters; returns at once."""
 
@@ -51,6 +55,8 @@ class Tracker(Protocol):
 
 class NoTracker:
     """Of a run that is not tracked."""
+
+    run_id = None
 
     def describe(self, params: Mapping[str, str]) -> None:
         pass
@@ -104,6 +110,11 @@ class MlflowTracker:
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
+
+    @property
+    def run_id(self) -> str | None:
+        run = self._run
+        return run.run_id if run else None
 
     def describe(self, params: Mapping[str, str]) -> None:
         with self._wake:
