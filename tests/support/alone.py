@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forks import Forks, without_hub
+from forks import RUN, Forks, without_hub
 
 from hone_api.termination import TerminationMessage, parse_outcome
 
@@ -86,9 +86,7 @@ class Alone:
 
     def _start(self) -> Forks:
         attempts = self._no_attempts()
-        runs = Forks(
-            "hone_trainer.run.encode", "hone_trainer.run.pipeline", environment=self._environment(), within=ALONE
-        )
+        runs = Forks(*RUN, environment=self._environment(), within=ALONE)
         assert _attempts(attempts) == [], "to import a library needs no network"
         return runs
 

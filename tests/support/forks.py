@@ -4,10 +4,64 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+RUN = (
+    "hone_trainer.run.encode",
+    "hone_trainer.run.pipeline",
+    "hone_trainer.methods.sft",
+    "hone_trainer.training.loop",
+    "trl.trainer.sft_trainer",
+    "peft",
+    "transformers.models.llama.modeling_llama",
+)
+"""What a run of SFT imports."""
+PAUSE = 0.01
+"""Seconds between two looks whether a command has ended."""
+
+
+class Fork:
+    """A command that runs in a fork, as `subprocess.Popen` shows a process."""
+
+    def __init__(self, pid: int, look: Callable[[int], int | None]) -> None:
+        """
+        Args:
+            look: gives the exit code for the process id; None while it runs.
+        """
+        self.pid, self._look = pid, look
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        if self.returncode is None:
+            self.returncode = self._look(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, once it has ended; TimeoutExpired after so many seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if timeout is not None and deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(PAUSE)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Nothing once it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 class Forks:
@@ -33,14 +87,21 @@ class Forks:
             output: the file for all that is printed.
             seconds: until it is killed; 0 for never.
         """
-        order = {"arguments": arguments, "environment": environment, "output": str(output), "seconds": seconds}
-        assert self._process.stdin
-        print(json.dumps(order), file=self._process.stdin, flush=True)
-        return int(self._line())
+        return self.start(arguments, environment, output, seconds).wait()
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], output: Path, seconds: int = 0) -> Fork:
+        """The same, without waiting for its end."""
+        pid = self._ask(arguments=arguments, environment=environment, output=str(output), seconds=seconds)
+        return Fork(pid, lambda pid: self._ask(ended=pid))
 
     def close(self) -> None:
         """Nothing runs any more."""
         self._process.communicate()
+
+    def _ask(self, **order: object) -> Any:
+        assert self._process.stdin
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        return json.loads(self._line())
 
     def _line(self) -> str:
         assert self._process.stdout

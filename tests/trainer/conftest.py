@@ -18,12 +18,14 @@ from typing import Any
 
 import pytest
 import tiny
+from forks import RUN, Fork, Forks
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 HANG = 30 * 60.0
 """Seconds; a guard against hanging on a busy machine, not an expectation."""
+Process = Fork | subprocess.Popen[bytes]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -203,19 +205,31 @@ class Runs:
         encode.ready(dated, preflight.before_ranks(dated))
         return plan
 
-    def start(self, plan: Any, **environment: str) -> subprocess.Popen[bytes]:
-        """`python -m hone_trainer run`, as in a pod."""
+    def __init__(self, forks: Callable[[], Forks]) -> None:
+        self._forks = forks
+
+    def start(self, plan: Any, **environment: str) -> Fork:
+        """`python -m hone_trainer run`, as in a pod, by a fork of a process that has imported what a run imports."""
+        arguments, env, log = self._command(plan, environment)
+        return self._forks().start(arguments, env, log)
+
+    def start_program(self, plan: Any, **environment: str) -> subprocess.Popen[bytes]:
+        """The same by a process that imports everything itself: 8 s of processor time."""
+        arguments, env, log = self._command(plan, environment)
+        with open(log, "wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "hone_trainer", *arguments], env=env, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def _command(self, plan: Any, environment: dict[str, str]) -> tuple[list[str], dict[str, str], Path]:
         folder = Path(plan.work_path).parent
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
         node = environment.get("JOB_COMPLETION_INDEX", "0")
-        termination = folder / f"termination-log-{node}"
-        env = {**os.environ, "HONE_TERMINATION_LOG": str(termination), "OMP_NUM_THREADS": "1", **environment}
-        command = [sys.executable, "-m", "hone_trainer", "run", str(folder / "plan.json")]
-        with open(folder / f"log-{node}", "wb") as log:
-            return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+        own = {"HONE_TERMINATION_LOG": str(folder / f"termination-log-{node}"), "OMP_NUM_THREADS": "1"}
+        return ["run", str(folder / "plan.json")], {**os.environ, **own, **environment}, folder / f"log-{node}"
 
-    def wait(self, plan: Any, process: subprocess.Popen[bytes], exit_code: int = 0, node: int = 0) -> Any:
+    def wait(self, plan: Any, process: Process, exit_code: int = 0, node: int = 0) -> Any:
         """The outcome of a process that must end with `exit_code`."""
         from hone_api.termination import TerminationMessage
 
@@ -229,7 +243,7 @@ class Runs:
         termination = folder / f"termination-log-{node}"
         return TerminationMessage.model_validate_json(termination.read_text()) if termination.exists() else None
 
-    def wait_for(self, path: Path, process: subprocess.Popen[bytes]) -> None:
+    def wait_for(self, path: Path, process: Process) -> None:
         """Until `path` exists; the process must live until then."""
         deadline = time.monotonic() + HANG
         while not path.exists():
@@ -243,9 +257,24 @@ class Runs:
         return [(p["step"], p["loss"], p["grad_norm"]) for p in map(json.loads, lines) if "loss" in p]
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Callable[[], Forks]]:
+    """What commands are forked from; it starts with the first of them."""
+    environment, made = {**os.environ, "OMP_NUM_THREADS": "1"}, []
+
+    @functools.cache
+    def get() -> Forks:
+        made.append(Forks(*RUN, environment=environment))
+        return made[0]
+
+    yield get
+    for each in made:
+        each.close()
+
+
 @pytest.fixture
-def runs() -> Runs:
-    return Runs()
+def runs(forks: Callable[[], Forks]) -> Runs:
+    return Runs(forks)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ FOREIGN = re.compile(r"\[WARNING\]|Warning: |warnings\.warn|it/s|site-packages")
 @pytest.mark.trainer
 def test_no_line_of_a_run_is_a_librarys_about_itself(runs: Any, make_plan: Any) -> None:
     plan = make_plan(evaluation={"samples": 2})
-    runs.wait(plan, runs.start(plan))
+    runs.wait(plan, runs.start_program(plan))
     log = (Path(plan.work_path).parent / "log-0").read_text()
     print(log)
     assert "Training 8/8" in log

@@ -36,7 +36,7 @@ def store(plan: Any) -> RunCheckpoints:
     return RunCheckpoints(Path(plan.work_path) / "checkpoints", 2)
 
 
-def pid_of_rank(process: subprocess.Popen[bytes], rank: int) -> int:
+def pid_of_rank(process: Any, rank: int) -> int:
     """The ranks are the launcher's children."""
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
@@ -69,8 +69,8 @@ def test_two_nodes_train_like_one_process(runs: Any, make_plan: Any) -> None:
     common = {"evaluation": {"samples": 3}}
     alone = make_plan("alone", **common)
     pair = make_plan("pair", nodes=2, masterAddress="127.0.0.1", masterPort=port, **common)
-    second = runs.start(pair, JOB_COMPLETION_INDEX="1")
-    first = runs.start(pair, JOB_COMPLETION_INDEX="0")
+    second = runs.start_program(pair, JOB_COMPLETION_INDEX="1")
+    first = runs.start_program(pair, JOB_COMPLETION_INDEX="0")
     result = runs.wait(pair, first).result
     assert runs.wait(pair, second, node=1).result is None
     assert result.resolved["worldSize"] == 2

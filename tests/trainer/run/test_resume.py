@@ -189,7 +189,7 @@ def test_killed_inside_the_writing_of_a_checkpoint(runs: Any, make_plan: Any, in
 def test_sigterm_to_the_process_saves_and_exits_75(runs: Any, make_plan: Any) -> None:
     plan = make_plan(training={"maxSteps": 100000}, evaluation={"samples": 0, "everySteps": 100000})
     started = time.time()
-    process = runs.start(plan)
+    process = runs.start_program(plan)
     runs.wait_for(checkpoints.RunCheckpoints(folder_of(plan), 2).path(8), process)
     process.send_signal(signal.SIGTERM)
     outcome = runs.wait(plan, process, 75)
@@ -232,7 +232,7 @@ def time_of(plan: Any, started: float) -> float:
     return (Path(plan.work_path).parent / "termination-log-0").stat().st_mtime - started
 
 
-def until_blocked(stream: Any, process: subprocess.Popen[bytes]) -> None:
+def until_blocked(stream: Any, process: Any) -> None:
     """Until what was written has been read, and the process sleeps.
 
     Python runs handlers between instructions, or when a system call is interrupted. A signal just before a read that
@@ -257,7 +257,7 @@ def has_reader(pipe: Path) -> bool:
 
 
 @contextlib.contextmanager
-def writer(pipe: Path, process: subprocess.Popen[bytes]) -> Iterator[Any]:
+def writer(pipe: Path, process: Any) -> Iterator[Any]:
     """The pipe's other end, from when the process reads it."""
     while True:
         assert process.poll() is None, f"the run ended with {process.returncode}"

@@ -34,7 +34,7 @@ def test_a_run_speaks_to_nobody(runs: Any, make_plan: Any, tmp_path: Path) -> No
     path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     on = {"HF_HUB_OFFLINE": "", "HF_HUB_DISABLE_TELEMETRY": "", "DO_NOT_TRACK": ""}  # as on a person's machine
     plan = make_plan(training={"maxSteps": 1}, evaluation={"samples": 2})
-    runs.wait(plan, runs.start(plan, PYTHONPATH=path, SPY=str(spied), HF_ENDPOINT="http://127.0.0.1:9", **on))
+    runs.wait(plan, runs.start_program(plan, PYTHONPATH=path, SPY=str(spied), HF_ENDPOINT="http://127.0.0.1:9", **on))
     assert not spied.exists(), spied.read_text()
 
 
