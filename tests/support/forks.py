@@ -20,8 +20,9 @@ RUN = (
     "trl.trainer.sft_trainer",
     "peft",
     "transformers.models.llama.modeling_llama",
+    "forked_ranks",
 )
-"""What a run of SFT imports."""
+"""What a run of SFT imports, and what starts ranks as forks."""
 PAUSE = 0.01
 """Seconds between two looks whether a command has ended."""
 
@@ -64,6 +65,17 @@ class Fork:
         self.send_signal(signal.SIGKILL)
 
 
+def name_of_rank(rank: int) -> str:
+    """What Linux calls its process. Its environment in /proc is that of the process it was forked from."""
+    return f"rank {rank}"
+
+
+def exit_code(child: int) -> int | None:
+    """Of a child of this process; None while it runs."""
+    pid, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if pid else None
+
+
 class Forks:
     """Runs commands in forks of `runs_in_forks`, which is started here."""
 
@@ -87,11 +99,25 @@ class Forks:
             output: the file for all that is printed.
             seconds: until it is killed; 0 for never.
         """
-        return self.start(arguments, environment, output, seconds).wait()
+        return self.start(arguments, environment, output, seconds=seconds).wait()
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], output: Path, seconds: int = 0) -> Fork:
-        """The same, without waiting for its end."""
-        pid = self._ask(arguments=arguments, environment=environment, output=str(output), seconds=seconds)
+    def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        output: Path,
+        *,
+        seconds: int = 0,
+        before: str = "",
+    ) -> Fork:
+        """The same, without waiting for its end.
+
+        Args:
+            before: Python to execute first in the fork.
+        """
+        pid = self._ask(
+            arguments=arguments, environment=environment, output=str(output), seconds=seconds, before=before
+        )
         return Fork(pid, lambda pid: self._ask(ended=pid))
 
     def close(self) -> None:

@@ -1,8 +1,9 @@
 """Runs commands of the trainer, each in a fork of this process, which has imported the modules that are its arguments.
 
 A program (see `forks`): it reads a JSON object from each line of stdin and answers with JSON. An object with
-`arguments`, `environment` to add, the file for the `output`, and the `seconds` until the command is killed (0: never)
-starts a command: the answer is its process id. `ended` with a process id asks for its exit code; null while it runs.
+`arguments`, `environment` to add, the file for the `output`, the `seconds` until the command is killed (0: never), and
+Python to execute `before` starts a command: the answer is its process id. `ended` with a process id asks for its exit
+code; null while it runs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from forks import exit_code
 
 from hone_trainer import __main__ as trainer
 from hone_trainer.run import launch
@@ -36,7 +39,7 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
-        print(json.dumps(ended(order["ended"]) if "ended" in order else started(order)), flush=True)
+        print(json.dumps(exit_code(order["ended"]) if "ended" in order else started(order)), flush=True)
 
 
 def started(order: dict[str, Any]) -> int:
@@ -44,23 +47,20 @@ def started(order: dict[str, Any]) -> int:
     child = os.fork()
     if child == 0:
         signal.alarm(order["seconds"])
-        run(order["arguments"], order["environment"], order["output"])
+        run(order["arguments"], order["environment"], order["output"], order["before"])
     return child
 
 
-def ended(child: int) -> int | None:
-    """The exit code."""
-    pid, status = os.waitpid(child, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if pid else None
-
-
-def run(arguments: Sequence[str], environment: dict[str, str], output: str) -> None:
+def run(arguments: Sequence[str], environment: dict[str, str], output: str, before: str) -> None:
     """`python -m hone_trainer ARGUMENTS`; ends the process."""
     os.environ.update(environment)
     written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream in (1, 2):
         os.dup2(written, stream)
+    exec(before, {})
+    if ranks := sys.modules.get("forked_ranks"):
+        ranks.prepare()
     sys.exit(trainer.main(arguments))
 
 

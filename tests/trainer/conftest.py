@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import tiny
-from forks import RUN, Fork, Forks
+from forks import RUN, Fork, Forks, name_of_rank
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -208,10 +208,14 @@ class Runs:
     def __init__(self, forks: Callable[[], Forks]) -> None:
         self._forks = forks
 
-    def start(self, plan: Any, **environment: str) -> Fork:
-        """`python -m hone_trainer run`, as in a pod, by a fork of a process that has imported what a run imports."""
+    def start(self, plan: Any, *, before: str = "", **environment: str) -> Fork:
+        """`python -m hone_trainer run`, as in a pod, by a fork of a process that has imported what a run imports.
+
+        Args:
+            before: Python to execute first, which changes what the run does.
+        """
         arguments, env, log = self._command(plan, environment)
-        return self._forks().start(arguments, env, log)
+        return self._forks().start(arguments, env, log, before=before)
 
     def start_program(self, plan: Any, **environment: str) -> subprocess.Popen[bytes]:
         """The same by a process that imports everything itself: 8 s of processor time."""
@@ -250,6 +254,13 @@ class Runs:
             assert process.poll() is None, f"the run ended with {process.returncode} before {path} appeared"
             assert time.monotonic() < deadline, f"{path} did not appear"
             time.sleep(0.01)
+
+    def pid_of_rank(self, process: Fork, rank: int) -> int:
+        """Of a run that `start` started: ranks are the launcher's children."""
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            if Path(f"/proc/{child}/comm").read_text().strip() == name_of_rank(rank):
+                return int(child)
+        raise AssertionError(f"rank {rank} does not run")
 
     def curve(self, plan: Any, form: str = "adapter") -> list[tuple[int, float, float]]:
         """Step, loss and gradient norm of every step, from the artifact."""

@@ -36,15 +36,6 @@ def store(plan: Any) -> RunCheckpoints:
     return RunCheckpoints(Path(plan.work_path) / "checkpoints", 2)
 
 
-def pid_of_rank(process: Any, rank: int) -> int:
-    """The ranks are the launcher's children."""
-    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        if f"RANK={rank}".encode() in environment:
-            return int(child)
-    raise AssertionError(f"rank {rank} does not run")
-
-
 def mapped_packs(process: int) -> set[tuple[str, str]]:
     """(inode, path) of the files of packs that a process maps."""
     lines = [line.split(maxsplit=5) for line in Path(f"/proc/{process}/maps").read_text().splitlines()]
@@ -152,7 +143,7 @@ def test_zero_goes_on_after_one_rank_was_told_to_stop(runs: Any, make_plan: Any,
     process = runs.start(runs.encoded(plan))
     runs.wait_for(store(plan).path(4), process)
     found = listening.addresses(process.pid)
-    os.kill(pid_of_rank(process, 1), signal.SIGTERM)
+    os.kill(runs.pid_of_rank(process, 1), signal.SIGTERM)
     failure = runs.wait(plan, process, 75).failure
     on_loopback_only(found)
     assert failure.code == "Interrupted"
@@ -170,7 +161,7 @@ def test_sigterm_to_the_launcher_saves_and_exits_75(runs: Any, make_plan: Any) -
     process = runs.start(runs.encoded(plan))
     runs.wait_for(store(plan).path(4), process)
     found = listening.addresses(process.pid)
-    first, second = (mapped_packs(pid_of_rank(process, rank)) for rank in (0, 1))
+    first, second = (mapped_packs(runs.pid_of_rank(process, rank)) for rank in (0, 1))
     (folder,) = (Path(plan.work_path) / shared_packs.FOLDER).iterdir()
     assert first == second
     assert {path for _, path in first} == {str(file) for file in folder.glob("*.npy")}
@@ -186,8 +177,8 @@ def test_a_killed_rank_ends_all_and_is_named(runs: Any, make_plan: Any) -> None:
     plan = make_plan(processesPerNode=2, **LONG)
     process = runs.start(runs.encoded(plan))
     runs.wait_for(store(plan).path(4), process)
-    survivor = pid_of_rank(process, 0)
-    os.kill(pid_of_rank(process, 1), signal.SIGKILL)
+    survivor = runs.pid_of_rank(process, 0)
+    os.kill(runs.pid_of_rank(process, 1), signal.SIGKILL)
     failure = runs.wait(plan, process, 1).failure
     assert (failure.code, failure.rank) == ("RankFailed", 1)
     assert "SIGKILL" in failure.message
@@ -199,7 +190,7 @@ def test_a_stopped_rank_ends_the_run_and_is_named(runs: Any, make_plan: Any) -> 
     plan = make_plan(processesPerNode=2, hangTimeout=10, **LONG)
     process = runs.start(runs.encoded(plan))
     runs.wait_for(store(plan).path(4), process)
-    ranks = [pid_of_rank(process, rank) for rank in (0, 1)]
+    ranks = [runs.pid_of_rank(process, rank) for rank in (0, 1)]
     os.kill(ranks[1], signal.SIGSTOP)
     failure = runs.wait(plan, process, 1).failure
     assert (failure.code, failure.rank) == ("Hung", 1)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import Forks
 
 from hone_api import encoding
 from hone_api.report import EncodeResult
@@ -28,18 +27,27 @@ def _staged(make_plan: Any, tmp_path: Path, name: str = "run", **fields: Any) ->
     return make_plan(name, encodedPath=str(tmp_path / "store" / "encoded"), **fields)
 
 
-def _command(plan: Any, folder: Path) -> tuple[int, TerminationMessage, str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
-    env = {**os.environ, "HONE_TERMINATION_LOG": str(folder / "termination")}
-    command = [sys.executable, "-m", "hone_trainer", "encode", str(folder / "plan.json")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    return done.returncode, TerminationMessage.model_validate_json((folder / "termination").read_text()), done.stderr
+Command = Callable[[Any, Path], tuple[int, TerminationMessage, str]]
 
 
-def test_the_command_encodes_reports_and_reuses(make_plan: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def command(forks: Callable[[], Forks]) -> Command:
+    """`python -m hone_trainer encode` in a folder: exit code, outcome and log."""
+
+    def run(plan: Any, folder: Path) -> tuple[int, TerminationMessage, str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
+        termination = folder / "termination"
+        environment = {"HONE_TERMINATION_LOG": str(termination)}
+        code = forks()(["encode", str(folder / "plan.json")], environment, folder / "log")
+        return code, TerminationMessage.model_validate_json(termination.read_text()), (folder / "log").read_text()
+
+    return run
+
+
+def test_the_command_encodes_reports_and_reuses(command: Command, make_plan: Any, tmp_path: Path) -> None:
     plan = _staged(make_plan, tmp_path)
-    code, outcome, log = _command(plan, tmp_path / "first")
+    code, outcome, log = command(plan, tmp_path / "first")
     assert code == 0, log
     result = outcome.result
     assert isinstance(result, EncodeResult)
@@ -96,11 +104,11 @@ def test_a_damaged_cache_is_made_again(make_plan: Any) -> None:
     assert list(rows.load(plan, base).train) == before
 
 
-def test_a_bad_row_ends_the_stage_with_its_line_and_code(make_plan: Any, tmp_path: Path) -> None:
+def test_a_bad_row_ends_the_stage_with_its_line_and_code(command: Command, make_plan: Any, tmp_path: Path) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n{\n")
     source = {"name": "bad", "split": "train", "path": str(file), "digest": "sha256:" + "0" * 64}
-    code, outcome, log = _command(make_plan(datasets=[source], held_out=False), tmp_path / "bad")
+    code, outcome, log = command(make_plan(datasets=[source], held_out=False), tmp_path / "bad")
     assert code == 65, log
     assert outcome.failure is not None
     assert (outcome.failure.code, outcome.failure.message.partition(": not JSON")[0]) == (

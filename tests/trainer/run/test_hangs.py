@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,8 @@ from hone_trainer.run import hangs
 from hone_trainer.training import hang_guard
 
 HALTS = """
-import sys, time
-from hone_trainer import __main__
+import time
+
 from hone_trainer.training.loop import Loop
 
 step = Loop.training_step
@@ -28,7 +25,6 @@ def halting(self, *given, **named):
     return step(self, *given, **named)
 
 Loop.training_step = halting
-sys.exit(__main__.main(sys.argv[1:]))
 """
 AT = (
     'Thread 0x1 (most recent call first):\n  File "{}", line 7 in {}\n  File "/hone_trainer/run/launch.py", line 1 in x'
@@ -38,23 +34,12 @@ REWARD = AT.format("/store/rewards/score.py", "score")
 
 
 @pytest.mark.trainer
-def test_a_single_rank_that_stands_still_leaves_its_stacks(runs: Any, make_plan: Any, tmp_path: Path) -> None:
+def test_a_single_rank_that_stands_still_leaves_its_stacks(runs: Any, make_plan: Any) -> None:
     plan = make_plan(hangTimeout=5)
-    file, termination = tmp_path / "plan.json", tmp_path / "termination-log"
-    file.write_text(runs.encoded(plan).model_dump_json(by_alias=True))
-    command = [sys.executable, "-c", HALTS, "run", str(file)]
-    environment = {**os.environ, "HONE_TERMINATION_LOG": str(termination)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    failure = hangs_outcome(termination)
-    assert (done.returncode, failure.code, failure.rank, failure.step) == (1, "Hung", 0, 2)
+    failure = runs.wait(plan, runs.start(runs.encoded(plan), before=HALTS), 1).failure
+    assert (failure.code, failure.rank, failure.step) == ("Hung", 0, 2)
     assert "after step 2; rank 0 is at <string>:10 halting < " in failure.message
-    assert 'File "<string>", line 10 in halting' in done.stderr
-
-
-def hangs_outcome(file: Path) -> Any:
-    from hone_api.termination import TerminationMessage
-
-    return TerminationMessage.model_validate_json(file.read_text()).failure
+    assert 'File "<string>", line 10 in halting' in (Path(plan.work_path).parent / "log-0").read_text()
 
 
 def seen(stacks: str = "", state: str = "S", step: int = 4) -> hangs.Seen:

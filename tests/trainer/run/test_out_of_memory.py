@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +10,11 @@ import pytest
 
 from hone_api.estimate.micro_batch import micro_batch
 from hone_api.plan import TrainingPlan
-from hone_api.termination import TerminationMessage
 from hone_trainer.training import out_of_memory
 
 HUNGRY = """
-import resource, sys
+import resource
 import torch
-from hone_trainer import __main__
 from hone_trainer.training.loop import Loop
 
 GIB = 1 << 30
@@ -38,22 +33,16 @@ def hungry(self, model, inputs, *rest):
     return step(self, model, inputs, *rest)
 
 Loop.training_step = hungry
-sys.exit(__main__.main(sys.argv[1:]))
 """
 """From the sixth step on each row takes a GiB of address space, of which there are five."""
 
 
 @pytest.mark.trainer
-def test_a_smaller_micro_batch_goes_on_with_the_same_losses(runs: Any, make_plan: Any, tmp_path: Path) -> None:
+def test_a_smaller_micro_batch_goes_on_with_the_same_losses(runs: Any, make_plan: Any) -> None:
     first = make_plan(exportFolder="attempt-1")
-    file, termination = tmp_path / "plan.json", tmp_path / "termination-log"
-    file.write_text(runs.encoded(first).model_dump_json(by_alias=True))
-    environment = {**os.environ, "HONE_TERMINATION_LOG": str(termination)}
-    command = [sys.executable, "-c", HUNGRY, "run", str(file)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    failure = TerminationMessage.model_validate_json(termination.read_text()).failure
-    assert failure is not None, done.stderr[-4000:]
-    assert (done.returncode, failure.code, failure.step) == (1, "OutOfMemory", 6)
+    failure = runs.wait(first, runs.start(runs.encoded(first), before=HUNGRY), 1).failure
+    assert failure is not None
+    assert (failure.code, failure.step) == ("OutOfMemory", 6)
     assert failure.micro_batch_size == 8
     assert "step 6 with 8 rows in a forward pass" in failure.message
     assert "can't allocate memory" in failure.message

@@ -60,8 +60,7 @@ def test_a_slow_rank_of_two_is_named_while_it_trains(runs: Any, make_plan: Any) 
     process = runs.start(plan)
     log = Path(plan.work_path).parent / "log-0"
     runs.wait_for(Path(plan.work_path) / "checkpoints", process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    [slow] = [int(c) for c in children if b"RANK=1" in Path(f"/proc/{c}/environ").read_bytes().split(b"\0")]
+    slow = runs.pid_of_rank(process, 1)
     try:
         while "rank 1 (node 0, process 1) takes" not in log.read_text():
             assert process.poll() is None, log.read_text()[-4000:]
