@@ -409,6 +409,7 @@ def test_the_operator_makes_only_empty_models(write):
         {"retention": {"keep": 1}},
         {"retrain": {"fineTuneJob": "run", "rows": {"atLeast": 1}}},
         {"deliveries": [{"uri": "s3://bucket/x"}]},
+        {"registry": {"mlflow": {"uri": "https://mlflow.example.org"}}},
     ):
         code, message = write("POST", path, {**body, "spec": spec})
         assert (code, "Hone makes only empty Models" in message) == (403, True)

@@ -119,6 +119,51 @@ def test_a_promotion_moves_an_alias_and_a_job_keeps_the_version_it_meant(namespa
     assert (job["baseModelVersion"], job["resolved"]["modelVersion"]["name"]) == ("tutor-v2", "tutor-v2")
 
 
+def register(namespace):
+    """Do what the plan of each Job says that registers; their plans."""
+    plans = []
+    for name in [name for name in namespace.names("Job") if "register" in name]:
+        job = namespace.get("Job", name)
+        if not job or job.get("status", {}).get("conditions"):
+            continue
+        assert [(owner["kind"], owner["name"]) for owner in job["metadata"]["ownerReferences"]] == [("Model", "tutor")]
+        volumes = job["spec"]["template"]["spec"]["volumes"]
+        [config] = [volume["configMap"]["name"] for volume in volumes if "configMap" in volume]
+        plan = json.loads(namespace.get("ConfigMap", config)["data"]["plan.json"])
+        numbers = [{"version": entry["version"], "registered": str(entry["version"] + 4)} for entry in plan["versions"]]
+        result = {"kind": "Register", "versions": numbers, "aliases": plan["aliases"], "removed": plan["remove"]}
+        namespace.succeed(name, result)
+        plans.append(plan)
+    return plans
+
+
+def test_a_promotion_reaches_the_registry(namespace, operator):
+    namespace.until(operator.ready, "ready")
+    for number in (1, 2):
+        version(namespace, number, f"earlier-{number}")
+    registry = {"mlflow": {"uri": "https://mlflow.example.org", "secretName": "hone-mlflow"}}
+    spec = {"registry": registry, "promotion": {"policy": "Automatic", "aliases": ["champion"]}}
+    namespace.create("Model", "tutor", spec)
+    plans = []
+
+    def there(number):
+        plans.extend(register(namespace))
+        known = status(namespace).get("registry", {})
+        return [alias["version"] for alias in known.get("aliases", ())] == [number] and known
+
+    for number in (1, 2):
+        approve(namespace, number)
+        known = namespace.until(lambda number=number: there(number), f"champion at {number} in the registry")
+    assert known["versions"] == [{"version": 1, "registered": "5"}, {"version": 2, "registered": "6"}]
+    assert {entry["source"] for plan in plans for entry in plan["versions"]} == {
+        f"pvc://hone-store/models/earlier-{number}/1/merged" for number in (1, 2)
+    }
+    registered = namespace.until(
+        lambda: namespace.condition("Model", "tutor", "Registered").get("status") == "True" and status(namespace), "it"
+    )
+    assert registered["registry"]["uri"] == "https://mlflow.example.org"
+
+
 def test_one_alias_has_one_writer(namespace):
     promotion = {"aliases": ["champion"]}
     with pytest.raises(RuntimeError, match="an alias has one writer"):
