@@ -14,16 +14,15 @@ _REST = r"[^\x00-\x20\x7f]"
 _HUB = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
 _S3 = rf"s3://[a-z0-9][-a-z0-9.]{{1,61}}[a-z0-9]/{_REST}+"
 _PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_REST}*)?"
-_SOURCE = rf"^({_HUB}|{_S3}|{_PVC})$"
+_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+_OCI = rf"oci://([^/?#]*@)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{{1,5}})?/{_PART}(/{_PART})*(:[A-Za-z0-9_][-A-Za-z0-9._]*)?(@sha256:[0-9a-f]{{64}})?"
+_SOURCE = rf"^({_HUB}|{_S3}|{_PVC}|{_OCI})$"
 _SOURCE_MESSAGE = (
-    "a model is imported from hf://owner/name[@revision], s3://bucket/path or pvc://claim/path; copy the files of "
-    "others to a volume (pvc://)"
+    "a model is imported from hf://owner/name[@revision], oci://registry/repository[:tag], s3://bucket/path or "
+    "pvc://claim/path; copy the files of others to a volume (pvc://)"
 )
 _BASE = rf"^({_HUB}|{_PVC})$"
 _BASE_MESSAGE = "the base of an adapter is hf://owner/name[@revision] or pvc://claim/path"
-_IMAGE_MESSAGE = (
-    "oci:// is not supported yet: unpack the image's /models onto a volume, and name that folder as pvc://claim/path"
-)
 
 
 def _one_of(pattern: str, message: str) -> AfterValidator:
@@ -69,17 +68,10 @@ class ModelImport(ApiModel):
 
     rules = (
         Rule(
-            "!self.uri.startsWith('oci://')",
-            _IMAGE_MESSAGE,
-            field_path=".uri",
-            reason="FieldValueForbidden",
-            holds=lambda entry: not entry.uri.startswith("oci://"),
-        ),
-        Rule(
-            f"self.uri.startsWith('oci://') || self.uri.matches(r'{_SOURCE}')",
+            f"self.uri.matches(r'{_SOURCE}')",
             _SOURCE_MESSAGE,
             field_path=".uri",
-            holds=lambda entry: bool(entry.uri.startswith("oci://") or re.search(_SOURCE, entry.uri)),
+            holds=lambda entry: bool(re.search(_SOURCE, entry.uri)),
         ),
         Rule(
             "!has(self.s3) || self.uri.startsWith('s3://')",
@@ -95,14 +87,15 @@ class ModelImport(ApiModel):
     )
 
     uri: _Uri = Field(
-        description="Folder of the files: hf://owner/name[@revision], s3://bucket/path or pvc://claim/path. An adapter "
-        "is adapter_config.json and adapter_model.safetensors, as PEFT saves it; a whole model is config.json, a "
-        "tokenizer and *.safetensors. An entry is imported once: what changes there later is another entry."
+        description="Folder of the files: hf://owner/name[@revision], s3://bucket/path, pvc://claim/path, or /models "
+        "of the image oci://registry/repository[:tag][@sha256:…]. An adapter is adapter_config.json and "
+        "adapter_model.safetensors, as PEFT saves it; a whole model is config.json, a tokenizer and *.safetensors. An "
+        "entry is imported once: what changes there later is another entry."
     )
     secret_name: Name | None = Field(
         default=None,
         description="Secret in this namespace; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, "
-        "AWS_SESSION_TOKEN for s3://; HF_TOKEN for hf://.",
+        "AWS_SESSION_TOKEN for s3://; HF_TOKEN for hf://; username and password, or .dockerconfigjson, for oci://.",
     )
     s3: S3 | None = Field(default=None, description="Endpoint and region of s3://; default: AWS.")
     base: ImportBase | None = Field(

@@ -90,7 +90,7 @@ class ImportLineage(ApiModel):
 
     uri: KnownUri = Field(description="uri of the entry of spec.imports of the Model.")
     key: ShortText = Field(description="Digest of what that entry asked for.")
-    commit: ShortText | None = Field(default=None, description="Commit of the hub.")
+    commit: ShortText | None = Field(default=None, description="Commit of the hub, or digest of the image.")
     digest: Digest = Field(
         description="SHA-256 of the list of its files there: path, size and SHA-256 of each, as in manifest.json."
     )

@@ -53,7 +53,7 @@ def test_an_adapter_becomes_a_version_that_is_verified_like_any_other(namespace,
 @pytest.mark.parametrize(
     ("entries", "why"),
     [
-        ([{"uri": "oci://registry.example.org/models/tutor"}], "oci:// is not supported yet"),
+        ([{"uri": "oci://registry.example.org/Models/tutor"}], "a model is imported from hf://"),
         ([{"uri": "https://example.org/tutor"}], "a model is imported from hf://"),
         ([{"uri": "s3://models"}], "a model is imported from hf://"),
         ([{"uri": "hf://acme/tutor", "base": {"uri": "models://base@champion"}}], "the base of an adapter is hf://"),

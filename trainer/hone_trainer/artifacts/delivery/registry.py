@@ -7,6 +7,7 @@ to the registry and to the token server that it names, to nobody else.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import time
@@ -31,6 +32,8 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _TRIES = 4
 _PAUSE_SECONDS = 1.0
 _MAX_ANSWER = 4 * 2**20
+_PIECE = 2**20
+_REDIRECTS = (301, 302, 303, 307, 308)
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -97,6 +100,37 @@ class ImageRepository:
         place += ("&" if urlsplit(place).query else "?") + urlencode({"digest": digest})
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         return self._send("PUT", place, headers, content)
+
+    def download(self, digest: str, size: int) -> Iterator[bytes]:
+        """A blob in pieces, compared with its digest and size after the last one. Call `manifest` first, which logs in.
+
+        Raises:
+            TrainerError: Destination…, DeliveryDamaged.
+        """
+        url, hasher, left = f"{self._url()}/{self.name}/blobs/{digest}", hashlib.sha256(), size
+        try:
+            response = self._opened(url)
+            if response.status in _REDIRECTS:  # to where the registry keeps its blobs: without its credentials
+                response = self._opened(urljoin(url, response.headers.get("Location", "")))
+            if response.status != 200:
+                self._expect(RegistryAnswer(response.status, response.headers, response.read(_MAX_ANSWER)), 200)
+            for piece in response.stream(_PIECE):
+                hasher.update(piece)
+                left -= len(piece)
+                yield piece
+        except (HTTPError, OSError) as error:
+            raise self._unreachable(error) from None
+        if left or f"sha256:{hasher.hexdigest()}" != digest:
+            raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{self}: the blob {digest} arrived with other content")
+
+    def _opened(self, url: str) -> urllib3.BaseHTTPResponse:
+        """The answer to a GET, whose body is not read yet, on a connection of its own."""
+        parts = checked(url, plain=self.network.plain(url))
+        pool = connect(parts, self.network, self.until, self.resolver)
+        own = {"User-Agent": "hone"}
+        if self._authorization and parts.netloc == self.host:
+            own["Authorization"] = self._authorization
+        return send_to(pool, parts, "GET", own)
 
     def manifest(self, reference: str, media_type: str = MANIFEST_TYPE) -> tuple[str, bytes] | None:
         """Digest and text of the manifest of a tag or digest; None: there is none."""

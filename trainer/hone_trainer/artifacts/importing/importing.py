@@ -25,6 +25,7 @@ from hone_api.report import ImportedBase, ImportResult
 from hone_trainer.artifacts import servable
 from hone_trainer.artifacts.importing.adapter import ForeignAdapter, base_problem
 from hone_trainer.artifacts.importing.choice import ADAPTER_CONFIG, CARD, REPORT, Choice, choose, shown
+from hone_trainer.artifacts.importing.incoming import incoming_of, target_of
 from hone_trainer.artifacts.importing.origins import OPEN, ForeignFiles
 from hone_trainer.endpoints.http import Resolver, resolve
 from hone_trainer.errors import ConfigError, SourceError, StoreError
@@ -33,7 +34,6 @@ from hone_trainer.models.safe_config import make_safe
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import folders, hub_card, manifest
 
-INCOMING = ".incoming-"
 FORMS = {"Adapter": "adapter", "Full": "full"}
 """Folder of each form."""
 
@@ -47,7 +47,7 @@ def run(plan: ImportPlan, resolver: Resolver = resolve) -> ImportResult:
         StoreError: ManifestMismatch, the files are not those that a manifest.json next to them lists.
         ConfigError: ConflictingFields, an adapter without a base, or a whole model with one.
     """
-    target = Path(plan.store) / "models" / plan.folder
+    target = target_of(plan)
     with TaskProgress(f"import {plan.source.uri}") as progress:
         if (done := _finished(target)) is not None:
             progress.say(f"{plan.source.uri} is already in the store")
@@ -56,7 +56,7 @@ def run(plan: ImportPlan, resolver: Resolver = resolve) -> ImportResult:
         choice = choose(origin.sizes, plan.source.uri)
         _check_fields(plan, choice)
         _check_size(plan, choice, origin)
-        incoming = target / f"{INCOMING}{_short(origin.mark)}"
+        incoming = incoming_of(plan, origin.mark)
         incoming.mkdir(parents=True, exist_ok=True)
         listed = _listed(origin)
         origin.fetch(choice.others, incoming, progress.add_bytes)
@@ -260,7 +260,3 @@ def _result(folder: Path, imported: Mapping[str, Any]) -> ImportResult:
         format=form, uri=FORMS[form], digest=manifest.digest_of(folder), size_bytes=manifest.size_of(folder)
     )
     return ImportResult.model_validate({**imported, "artifact": artifact.to_json()})
-
-
-def _short(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

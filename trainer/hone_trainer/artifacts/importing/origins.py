@@ -1,4 +1,4 @@
-"""Where a foreign model is: a repository of the hub, a folder of a bucket, or a folder of a volume."""
+"""Where a foreign model is: a repository of the hub, a folder of a bucket or of a volume, or an image (`image`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Protocol
 
 from hone_api.failures import FailureCode
 from hone_api.plan import ImportPlan
+from hone_trainer.artifacts.importing.image import ImageOrigin
 from hone_trainer.datasets.s3 import Bucket, Object
 from hone_trainer.endpoints import s3
 from hone_trainer.endpoints.addresses import network_of
@@ -37,7 +38,7 @@ class ForeignFiles(Protocol):
 
     @property
     def commit(self) -> str | None:
-        """Commit of the hub."""
+        """Commit of the hub, or digest of an image."""
 
     def fetch(self, names: Sequence[str], folder: Path, progress: Callable[[int], None]) -> None:
         """Write the files into the folder, except those that are there already.
@@ -180,6 +181,7 @@ OPEN: Mapping[str, Callable[[ImportPlan, Resolver], ForeignFiles]] = {
     "hf": HubOrigin.open,
     "s3": BucketOrigin.open,
     "pvc": VolumeOrigin.open,
+    "oci": ImageOrigin.open,
 }
 """By scheme of the source."""
 

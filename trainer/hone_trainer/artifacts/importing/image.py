@@ -1,0 +1,187 @@
+"""oci:// sources: the files below /models of an image (KServe's modelcar), as deliveries write them and others do too.
+
+What is in a layer is known when it was read. So opening an image unpacks it, next to where its files will be needed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hone_api.failures import FailureCode
+from hone_api.plan import ImportPlan
+from hone_trainer.artifacts.delivery.image import FOLDER
+from hone_trainer.artifacts.delivery.login import login_of
+from hone_trainer.artifacts.delivery.registry import ImageRepository
+from hone_trainer.artifacts.importing.incoming import incoming_of
+from hone_trainer.endpoints.addresses import network_of
+from hone_trainer.endpoints.http import Resolver
+from hone_trainer.errors import SourceError, TrainerError
+from hone_trainer.store.hub import SLOWEST
+
+_REFERENCE = re.compile(r"oci://(?P<host>[^/]+)/(?P<name>[^:@]+)(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?")
+_UNPACKED = "image"
+_BUFFER = 2**20
+_OF_SOURCE = {
+    FailureCode.DESTINATION_UNREACHABLE: FailureCode.SOURCE_UNREACHABLE,
+    FailureCode.DELIVERY_DAMAGED: FailureCode.SOURCE_UNREACHABLE,
+    FailureCode.DESTINATION_DENIED: FailureCode.SOURCE_NOT_FOUND,
+    FailureCode.DESTINATION_REFUSED: FailureCode.SOURCE_REFUSED,
+}
+"""The same failures of a registry, of which is read."""
+
+
+@dataclass(frozen=True)
+class ImageOrigin:
+    """The unpacked files of an image."""
+
+    folder: Path
+    digest: str
+
+    @classmethod
+    def open(cls, plan: ImportPlan, resolver: Resolver) -> ImageOrigin:
+        """Raises SourceError: SourceUnreachable, SourceNotFound, SourceRefused, SourceTooLarge, UnsupportedModel,
+        SecretNotFound, SecretKeyNotFound."""
+        match = _REFERENCE.fullmatch(plan.source.uri)
+        if match is None:
+            raise SourceError(FailureCode.SOURCE_REFUSED, f"{plan.source.uri} is not oci://registry/repository[:tag]")
+        host, limits = match["host"], plan.limits
+        until = time.monotonic() + max(limits.timeout_seconds, limits.max_source_bytes / SLOWEST)
+        login = login_of(plan.secret_path, host)
+        repository = ImageRepository(host, match["name"], network_of(plan), login, until, resolver)
+        with _translated():
+            digest, layers = _layers(repository, match["digest"] or match["tag"] or "latest", plan.source.uri)
+            _check_size(sum(int(layer.get("size", 0)) for layer in layers), plan)
+            folder = incoming_of(plan, [digest]) / _UNPACKED
+            folder.mkdir(parents=True, exist_ok=True)
+            for layer in layers:
+                _unpack(repository, layer, folder, plan)
+        return cls(folder / FOLDER, digest)
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        return {p.relative_to(self.folder).as_posix(): p.stat().st_size for p in self.folder.rglob("*") if p.is_file()}
+
+    @property
+    def mark(self) -> Sequence[object]:
+        return [self.digest]
+
+    @property
+    def commit(self) -> str | None:
+        return self.digest
+
+    def fetch(self, names: Sequence[str], folder: Path, progress: Callable[[int], None]) -> None:
+        for name in names:
+            if not (folder / name).is_file():
+                try:
+                    os.link(self.folder / name, folder / name)  # the next attempt looks for it in both places
+                except OSError:
+                    shutil.copyfile(self.folder / name, folder / name)
+                progress((folder / name).stat().st_size)
+
+
+def _layers(repository: ImageRepository, reference: str, uri: str) -> tuple[str, list[Mapping[str, Any]]]:
+    """Digest and layers of an image; of an index, of its only image or that for linux/amd64."""
+    answer = repository.manifest(reference)
+    if answer is None:
+        raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{uri}: the repository has no {reference}")
+    body = json.loads(answer[1])
+    if images := body.get("manifests"):
+        amd64 = [i for i in images if (i.get("platform") or {}).get("architecture") == "amd64"]
+        chosen = amd64 if len(images) > 1 else images
+        if len(chosen) != 1:
+            words = f"{reference} is an index of {len(images)} images: name one of them by @sha256:…"
+            raise SourceError(FailureCode.SOURCE_REFUSED, f"{uri}: {words}")
+        return _layers(repository, str(chosen[0]["digest"]), uri)
+    digest = reference if reference.startswith("sha256:") else answer[0]
+    return digest, list(body.get("layers") or ())
+
+
+def _unpack(repository: ImageRepository, layer: Mapping[str, Any], folder: Path, plan: ImportPlan) -> None:
+    """The files of a layer, unless an earlier attempt has unpacked it: it counts once its digest was right."""
+    digest, size = str(layer["digest"]), int(layer["size"])
+    done = folder / f".{digest.removeprefix('sha256:')}"
+    if done.is_file():
+        return
+    unpacked = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    stream = io.BufferedReader(_LayerFile(repository.download(digest, size)), _BUFFER)
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*", bufsize=_BUFFER) as tar:
+            for member in tar:
+                if path := _place(member, plan):
+                    unpacked += member.size
+                    _check_size(unpacked, plan)
+                    _write(tar, member, folder / path)
+    except tarfile.TarError as error:
+        words = f"layer {digest} of type {layer.get('mediaType')} is no tar, plain or gzipped: {error}"
+        raise SourceError(FailureCode.UNSUPPORTED_MODEL, f"{plan.source.uri}: {words}") from None
+    while stream.read(_BUFFER):
+        pass  # to the end, where the digest is compared
+    done.touch()
+
+
+def _place(member: tarfile.TarInfo, plan: ImportPlan) -> PurePosixPath | None:
+    """The path of a file below /models; None: it is no part of the model."""
+    path = PurePosixPath(member.name.removeprefix("./").lstrip("/"))
+    if not path.parts or path.parts[0] != FOLDER or member.isdir():
+        return None
+    if not member.isfile() or ".." in path.parts or path.name.startswith(".wh."):
+        words = f"{member.name[:200]} is no plain file below /{FOLDER}: pack files, without links and deletions"
+        raise SourceError(FailureCode.SOURCE_REFUSED, f"{plan.source.uri}: {words}")
+    return path
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = tar.extractfile(member)
+    assert content is not None
+    with open(target, "wb") as file:
+        shutil.copyfileobj(content, file, _BUFFER)
+
+
+def _check_size(size: int, plan: ImportPlan) -> None:
+    if size > plan.limits.max_source_bytes:
+        message = f"{plan.source.uri}: {size} bytes, limit {plan.limits.max_source_bytes}"
+        raise SourceError(FailureCode.SOURCE_TOO_LARGE, message)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Failures of a registry as those of a source."""
+    try:
+        yield
+    except SourceError:
+        raise
+    except TrainerError as error:
+        code = _OF_SOURCE.get(error.code)
+        if code is None:
+            raise
+        raise SourceError(code, error.message) from None
+
+
+class _LayerFile(io.RawIOBase):
+    """A file of pieces of bytes, for tarfile."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._left = pieces, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            self._left = memoryview(next(self._pieces, b""))
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
