@@ -56,6 +56,9 @@ class NoReports:
     def latest(self, job_uid: str) -> Latest | None:
         return None
 
+    def due(self, job_uid: str) -> Latest | None:
+        return None
+
 
 Decide = Callable[[Sequence[Refusal]], Outcome]
 """A decision, given what the API server refused when it was carried out a moment ago."""

@@ -28,6 +28,7 @@ class Reports(Protocol):
     """The progress server's store."""
 
     def latest(self, job_uid: str) -> Latest | None: ...
+    def due(self, job_uid: str) -> Latest | None: ...
 
 
 class Left(NamedTuple):
@@ -52,18 +53,19 @@ class FineTuneJobReader:
         """What is seen of the job and of what it refers to."""
         meta, namespace = body["metadata"], body["metadata"]["namespace"]
         jobs, left = await self._attempts(body)
-        report, attempts = self.reports.latest(body["metadata"]["uid"]), of_component(jobs, "training")
+        newest, attempts = self.reports.latest(meta["uid"]), of_component(jobs, "training")
+        has_ended = left is not None or any(job.finished and is_open(body, job) for job in attempts)
         seen = Observed(
             datasets=self.children.named("Dataset", body, modelref.datasets),
             jobs=jobs,
-            report=report,
+            report=newest if has_ended else self.reports.due(meta["uid"]),
             claim_exists=await self._model_claim(body),
             upstream=self._upstream(body),
             line=self._line(body),
             store=await self.stores.observe(body),
             stopping=None if left is None else len(left.stopping),
             stranded=left.stranded if left else (),
-            network_lost=await ranks_networks.is_lost(self.networks, attempts, report),
+            network_lost=await ranks_networks.is_lost(self.networks, attempts, newest),
             network_left=await ranks_networks.find_left_behind(self.children.cluster, body, attempts),
             model_missing=self.children.cache.get("Model", namespace, _model(body)) is None,
             made=made_by(body, self.children.cache.made_by(namespace, meta["name"], meta["uid"])),

@@ -1,4 +1,4 @@
-"""Keeps the newest report of each job, and adds the job to the work queue at most once per status interval."""
+"""Keeps the newest report of each job, and passes one on at most once per status interval: it costs a write."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ Key = tuple[str, str]
 
 @dataclass
 class _Nudge:
-    """When a job's queue key was last added, and the timer that adds it again."""
+    """When a job's queue key was last added, with which report, and the timer that adds it again."""
 
     last: float
+    report: Latest
     timer: asyncio.TimerHandle | None = None
 
 
@@ -38,6 +39,12 @@ class ProgressStore:
     def latest(self, job_uid: str) -> Latest | None:
         """The newest report of the job's newest reporting attempt; None if nothing was reported since the start."""
         return self._latest.get(job_uid)
+
+    def due(self, job_uid: str) -> Latest | None:
+        """The report for the status: the newest one of the last call of `changed`. A decision for another reason, in
+        between, writes no newer one."""
+        nudge = self._nudges.get(job_uid)
+        return nudge.report if nudge else self._latest.get(job_uid)
 
     def accept(
         self,
@@ -75,7 +82,7 @@ class ProgressStore:
         loop = asyncio.get_running_loop()
         nudge = self._nudges.get(job_uid)
         if nudge is None or loop.time() - nudge.last >= self._interval:
-            self._nudges[job_uid] = _Nudge(loop.time())
+            self._nudges[job_uid] = _Nudge(loop.time(), self._latest[job_uid])
             if nudge and nudge.timer:
                 nudge.timer.cancel()
             self._changed(key)
@@ -83,5 +90,5 @@ class ProgressStore:
             nudge.timer = loop.call_at(nudge.last + self._interval, self._late, job_uid, key)
 
     def _late(self, job_uid: str, key: Key) -> None:
-        self._nudges[job_uid] = _Nudge(asyncio.get_running_loop().time())
+        self._nudges[job_uid] = _Nudge(asyncio.get_running_loop().time(), self._latest[job_uid])
         self._changed(key)

@@ -33,6 +33,29 @@ async def test_a_burst_becomes_two_nudges_and_the_last_report_is_seen():
     assert len(nudges) == 2
 
 
+async def test_a_decision_in_between_sees_the_report_that_the_status_has():
+    """Or each event of a pod would write a newer report."""
+    second = asyncio.Event()
+    nudges = []
+
+    def changed(key):
+        nudges.append(store.due("uid").step)
+        if len(nudges) == 2:
+            second.set()
+
+    store = ProgressStore(changed, interval=0.2)
+    assert store.due("uid") is None
+    for step in range(1, 4):
+        store.accept("uid", KEY, 1, report(step))
+        assert store.due("uid").step == 1
+    assert store.latest("uid").step == 3
+    await second.wait()
+    assert nudges == [1, 3]
+    assert store.due("uid").step == 3
+    store.drop("uid")
+    assert store.due("uid") is None
+
+
 async def test_jobs_do_not_hold_each_other_up():
     nudges = []
     store = ProgressStore(nudges.append, interval=60)
