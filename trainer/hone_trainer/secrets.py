@@ -36,7 +36,8 @@ def scrub(text: str) -> str:
     A remembered value that this hides in part is found by what is left of it.
     """
     text = hidden(text)
-    for value in sorted(_known | {_left_of(value) for value in _known}, key=len, reverse=True):
+    known = _known.copy()  # another thread may remember a value meanwhile
+    for value in sorted(known | {_left_of(value) for value in known}, key=len, reverse=True):
         text = text.replace(value, "***")
     return hidden(text)
 
