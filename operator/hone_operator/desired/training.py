@@ -273,7 +273,7 @@ def _own_volume(uri: str, platform: Platform) -> list[Mount]:
 
 
 def environment(attempt: AttemptInputs, platform: Platform) -> dict[str, str]:
-    """The trainer needs the network only for its ranks and the progress server."""
+    """The trainer needs the network only for its ranks, the progress server, and servers that the spec names."""
     spec, meta = attempt.spec, attempt.owner["metadata"]
     env = {
         "HF_HUB_OFFLINE": "1",
