@@ -119,7 +119,7 @@ def _model(name: str, model: Mapping[str, Any], versions: Iterable[Mapping[str, 
 def _version(body: Mapping[str, Any], aliases: Sequence[str]) -> VersionNode:
     spec, status = body["spec"], body.get("status") or {}
     lineage, approval = spec["lineage"], spec.get("approval") or {}
-    job = lineage.get("job") or {}
+    job, imported = lineage.get("job") or {}, lineage.get("imported") or {}
     true = {c["type"] for c in status.get("conditions") or () if c["status"] == "True"}
     base = lineage["baseModel"]
     address = base["uri"] + (f" ({base['commit'][:12]})" if base.get("commit") else "")
@@ -138,8 +138,8 @@ def _version(body: Mapping[str, Any], aliases: Sequence[str]) -> VersionNode:
         base=base.get("modelVersion") or address,
         datasets=[RowsUsed(d["name"], d["split"], d["digest"], d.get("rows")) for d in lineage["datasets"]],
         job=job.get("name"),
-        submitted_by=job.get("submittedBy"),
-        imported=(lineage.get("imported") or {}).get("uri"),
+        submitted_by=(job or imported).get("submittedBy"),
+        imported=imported.get("uri"),
         method=lineage["method"],
         finished_at=lineage.get("finishedAt"),
         base_loss=status.get("baseEvalLoss"),
@@ -162,8 +162,8 @@ def drawn(model: ModelNode, most: int | None = None) -> Tree:
             count = "" if rows.rows is None else f", {rows.rows:,} rows"
             branch.add(Text(printable(f"{rows.name}/{rows.split}{count} ({rows.digest.removeprefix('sha256:')[:12]})")))
         by = f", submitted by {version.submitted_by}" if version.submitted_by else ""
-        maker = f"imported from {version.imported}" if version.imported else f"job {version.job}{by}"
-        branch.add(Text(printable(maker)))
+        maker = f"imported from {version.imported}" if version.imported else f"job {version.job}"
+        branch.add(Text(printable(f"{maker}{by}")))
         for place in version.delivered:
             branch.add(Text(printable(f"copy at {place}")))
     if most is not None and len(model.versions) > most:

@@ -65,6 +65,16 @@ def test_a_version_is_shown_from_its_rows_to_its_aliases() -> None:
         assert part in text, text
 
 
+def test_a_version_that_no_job_made_says_where_it_comes_from() -> None:
+    foreign = version(1)
+    lineage = foreign["spec"]["lineage"]
+    del lineage["job"]
+    lineage |= {"datasets": [], "method": "Import", "imported": {"uri": "hf://acme/bot", "submittedBy": "lin"}}
+    text = shown([], [foreign])
+    assert "imported from hf://acme/bot, submitted by lin" in text
+    assert "job" not in text
+
+
 def test_a_stage_of_a_chain_names_its_parent_and_an_unverified_one_says_so() -> None:
     text = shown([], [version(2, base={"modelVersion": "bot-v1"}, ready="False")])
     assert "SFT of bot-v1" in text
