@@ -96,6 +96,24 @@ def test_a_run_mounts_its_own_folders_and_reads_others(write, mount):
     assert code == 201, message
 
 
+@pytest.mark.parametrize(
+    ("mount", "code"),
+    [
+        ({"subPath": "models/import-0123"}, 201),
+        ({"subPath": "base-models"}, 201),
+        ({"readOnly": True}, 201),
+        ({"subPath": "models/y"}, 403),
+        ({"subPath": "models"}, 403),
+        ({"subPath": "datasets"}, 403),
+        ({}, 403),
+    ],
+)
+def test_an_import_writes_its_own_folder_and_bases(write, mount, code):
+    body = job(**mounted(**mount))
+    body["metadata"]["ownerReferences"][0] |= {"kind": "Model"}
+    assert write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", body)[0] == code
+
+
 def rows(verb="materialize", before=None, **mount):
     """A Job of Dataset `x.y` with a writable mount in the container that runs the verb."""
     body = job(**mounted(**mount))
