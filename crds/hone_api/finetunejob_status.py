@@ -305,6 +305,10 @@ class Resolved(ApiModel):
     model_versions: Annotated[list[PinnedModel], Field(max_length=16)] | None = Field(
         default=None, description="Other ModelVersions that the method reads, e.g. its reward model."
     )
+    compared_with: ShortText | None = Field(
+        default=None,
+        description="ModelVersion that evaluation.against means; empty: its alias pointed to none.",
+    )
     dataset_digests: Annotated[dict[str, Digest], Field(max_length=32)] | None = Field(
         default=None, description="Digest of each Dataset used."
     )

@@ -27,6 +27,7 @@ PLACES = frozenset(
         "masterAddress",
         "metricsPort",
         "tracking",
+        "comparedWith",
         "failureInterval",
         "learningRateHalvings",
         "hangTimeout",

@@ -208,6 +208,8 @@ _MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST})$"
 ModelUri = Annotated[str, StringConstraints(pattern=_MODEL, max_length=1024), AfterValidator(checked_uri)]
 ALIAS_SCHEME = "models://"
 _ALIAS = rf"{ALIAS_SCHEME}[a-z0-9]([-a-z0-9]*[a-z0-9])?@[a-z]([-a-z0-9]*[a-z0-9])?"
+AliasUri = Annotated[str, StringConstraints(pattern=rf"^{_ALIAS}$", max_length=128)]
+"""An alias of a Model in the same namespace."""
 _BASE_MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST}|{_ALIAS})$"
 _BASE_MESSAGE = (
     "a base model is hf://owner/name, hf://owner/name@revision, pvc://claim/path or models://name@alias, e.g. "

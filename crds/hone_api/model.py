@@ -71,8 +71,10 @@ class PromotionGate(ApiModel):
     dataset: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
         default=None, description="Its dataset there, e.g. faq/validation. Default: all numbers of this name must pass."
     )
-    value: Literal["Tuned", "Change"] = Field(
-        default="Tuned", description="Tuned: the value of the model; Change: tuned minus base. Default Tuned."
+    value: Literal["Tuned", "Change", "Against"] = Field(
+        default="Tuned",
+        description="Tuned: the value of the model; Change: tuned minus base; Against: tuned minus the model in "
+        "evaluation.against of the job, which passes if there was no such model yet. Default Tuned.",
     )
     at_most: SignedDecimal | None = Field(default=None, description="Upper limit, in the unit of the metric.")
     at_least: SignedDecimal | None = Field(default=None, description="Lower limit, in the unit of the metric.")

@@ -163,6 +163,13 @@ class EvaluationNumber(ApiModel):
         default=None, description="Lower end of the 95 % interval of tuned minus base, paired by row."
     )
     change_high: ShortText | None = Field(default=None, description="Upper end of the same.")
+    against: ShortText | None = Field(
+        default=None, description="Value of the ModelVersion in evaluation.against, on the same rows."
+    )
+    against_low: ShortText | None = Field(
+        default=None, description="Lower end of the 95 % interval of tuned minus against, paired by row."
+    )
+    against_high: ShortText | None = Field(default=None, description="Upper end of the same.")
     purpose: Purpose = Field(
         default="HeldOut",
         description="HeldOut: what should be learned; Retention: what should be retained; Harness: a task of "
@@ -195,6 +202,11 @@ class ModelEvaluation(ApiModel):
 
     numbers: Annotated[list[EvaluationNumber], Field(max_length=64)] = Field(
         default_factory=list, description="Metrics of base and tuned model."
+    )
+    against: ShortText | None = Field(
+        default=None,
+        description="ModelVersion that evaluation.against of the job meant; empty: its alias pointed to none. Absent: "
+        "the job did not ask for it.",
     )
     samples: Annotated[list[AnsweredPrompt], Field(max_length=4)] = Field(
         default_factory=list,

@@ -429,6 +429,10 @@ class TrainingPlan(PlanBlocks, _Attempt):
         description="Seconds that a step may take before the run counts as hung; none: 20 times the median of the "
         "last steps, at least 600.",
     )
+    compared_with: ShortText | None = Field(
+        default=None,
+        description="Which of `models` evaluation.against means; empty: there was none; none: nothing is compared.",
+    )
     tracking: TrackingInput | None = Field(default=None, description="Where the run is logged as well; none: nowhere.")
     metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
 

@@ -122,6 +122,7 @@ class ResolvedJson(TypedDict, total=False):
     modelLicense: str
     modelVersion: PinnedModelJson
     modelVersions: list[PinnedModelJson]
+    comparedWith: str
     datasetDigests: dict[str, str]
     datasetLicenses: dict[str, str]
     datasets: list[DatasetUseJson]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from hone_api.meta import (
+    AliasUri,
     ApiModel,
     Decimal,
     Name,
@@ -349,6 +350,12 @@ class Evaluation(ApiModel):
     )
     metrics: Annotated[list[EvaluationMetric], Field(max_length=6)] = Field(
         default_factory=list, description=f"Measured in addition to the method's own: {METRICS} Default: none."
+    )
+    against: AliasUri | None = Field(
+        default=None,
+        description="Another model to compare with, e.g. models://support-bot@champion: the ModelVersion to which the "
+        "alias points when the first attempt starts is measured on the same held-out rows. For SFT, DAPT and "
+        "Distillation. Default: the tuned model is compared with the base alone.",
     )
     rewards: Annotated[list[Reward], Field(max_length=4)] = Field(
         default_factory=list,

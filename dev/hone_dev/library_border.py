@@ -234,7 +234,7 @@ NAMES: tuple[LibraryName, ...] = (
         "trl.trainer.utils",
         "add_fused_lm_head",
         "imports",
-        "trainer/hone_trainer/commands/exported.py",
+        "trainer/hone_trainer/models/scoring_model.py",
         "Log-probabilities without the logits of all tokens in memory.",
     ),
     LibraryName(

@@ -312,11 +312,11 @@ def _named(kind: str, body: Mapping[str, Any]) -> set[tuple[str, str, str]]:
         return set()
     spec, namespace = body["spec"], body["metadata"]["namespace"]
     try:
-        alias = modelref.alias(spec)
+        aliases = (modelref.alias(spec), modelref.compared(spec))
         names_of = {
             "Dataset": modelref.datasets(spec),
             "ModelVersion": modelref.versions(spec) | _meant(body),
-            "Model": {alias[0]} if alias else set(),
+            "Model": {alias[0] for alias in aliases if alias},
         }
     except (AttributeError, KeyError, TypeError):  # from an older schema: its own run reports it
         return set()

@@ -158,7 +158,9 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
             steps=run.result.steps,
             finished_at=run.finished_at,
         ),
-        evaluation=ModelEvaluation(numbers=run.result.numbers, samples=run.result.samples),
+        evaluation=ModelEvaluation(
+            numbers=run.result.numbers, samples=run.result.samples, against=run.resolved.compared_with
+        ),
         approval=_approval(run.result),
         deliveries=run.deliveries,
     )

@@ -156,6 +156,11 @@ def alias(spec: Mapping[str, Any]) -> tuple[str, str] | None:
     return alias_of(spec["model"].get("uri"))
 
 
+def compared(spec: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(Model, alias) that the tuned model is compared with; None: with the base alone."""
+    return alias_of((spec.get("evaluation") or {}).get("against"))
+
+
 def teacher(spec: Mapping[str, Any]) -> str | None:
     """The ModelVersion among them that answers prompts instead of scoring."""
     return (spec.get("distillation") or {}).get("teacherModelVersion")

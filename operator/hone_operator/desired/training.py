@@ -98,6 +98,7 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         teacher_secret_path=_teacher_key(spec)[1],
         generation_secret_path=_generation_key(spec)[1],
         models={m.name: modelref.model_input(m, platform) for m in resolved.model_versions or ()},
+        compared_with=resolved.compared_with,
         datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
         evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],
         encoded_path=str(names.STORE / encoding.FOLDER) if resolved.encoded_rows else None,

@@ -116,20 +116,18 @@ class FineTuneJobReader:
             jobs[name] = job
             name = job["spec"]["model"].get("fineTuneJob")
         made_by = jobs.get(spec["model"].get("fineTuneJob"), {}).get("status") or {}
-        models, meant = self._aliased(body)
-        named = [spec["model"].get("modelVersion"), made_by.get("modelVersionName"), meant, *modelref.references(spec)]
+        models = self._models(body)
+        meant = [(body.get("status") or {}).get("baseModelVersion")]
+        meant += [upstream.target(alias, Upstream(models=models)) for alias in _aliases(spec)]
+        named = [spec["model"].get("modelVersion"), made_by.get("modelVersionName"), *meant, *modelref.references(spec)]
         versions = {n: self.children.cache.get("ModelVersion", namespace, n) for n in named if n}
         return Upstream(jobs, {n: v for n, v in versions.items() if v is not None}, models)
 
-    def _aliased(self, body: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], str | None]:
-        """The Model whose alias the job starts from, and the ModelVersion that the alias means."""
-        alias, meant = modelref.alias(body["spec"]), (body.get("status") or {}).get("baseModelVersion")
-        model = alias and self.children.cache.get("Model", body["metadata"]["namespace"], alias[0])
-        if not alias or model is None:
-            return {}, meant
-        models: dict[str, Mapping[str, Any]] = {alias[0]: model}
-        now = upstream.meant(alias, Upstream(models=models))
-        return models, meant or (now if isinstance(now, str) else None)
+    def _models(self, body: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """The Models whose aliases the job names."""
+        cache, namespace = self.children.cache, body["metadata"]["namespace"]
+        models = {model: cache.get("Model", namespace, model) for model, _ in _aliases(body["spec"])}
+        return {name: model for name, model in models.items() if model is not None}
 
     async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
         uri = body["spec"]["model"].get("uri", "")
@@ -138,6 +136,11 @@ class FineTuneJobReader:
             return None
         claim = uri.removeprefix("pvc://").partition("/")[0]
         return await self.exists.of_claim(body["metadata"]["namespace"], claim)
+
+
+def _aliases(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(Model, alias) of each alias that the job names."""
+    return [alias for alias in (modelref.alias(spec), modelref.compared(spec)) if alias]
 
 
 def _model(body: Mapping[str, Any]) -> str:

@@ -50,6 +50,8 @@ class BaseModel:
     """ModelVersions that the method reads in addition to the base."""
     teacher: ModelShape | None = None
     """Sizes of the teacher among them, if known."""
+    compared_with: str | None = None
+    """Name of the one among them that the result is compared with; empty: there is none yet."""
     license: str | None = None
     """Licence of the base, if its card names one."""
 
@@ -93,7 +95,7 @@ def _chained(draft: Draft, resolved: Found | Wait | Cause) -> BaseModel:
 
 
 def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel:
-    """Resolve the reward models and the teacher as well."""
+    """Resolve the reward models, the teacher and the model to compare with as well."""
     spec, others, teacher = draft.body["spec"], list[PinnedModel](), None
     for name in modelref.references(spec):
         teaches = name == modelref.teacher(spec)
@@ -102,7 +104,14 @@ def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel
             return _not_found(draft, resolved)
         others.append(resolved.model)
         teacher = resolved.shape if teaches else teacher
-    return replace(model, others=tuple(others), teacher=teacher)
+    alias = modelref.compared(spec)
+    champion = upstream.compared(alias, objects) if alias else None
+    if isinstance(champion, Found):
+        others += [champion.model] if champion.model not in others else []
+    elif champion is not None:
+        return _not_found(draft, champion)
+    compared_with = champion.model.name if champion else "" if alias else None
+    return replace(model, others=tuple(others), teacher=teacher, compared_with=compared_with)
 
 
 def _not_found(draft: Draft, why: Wait | Cause) -> BaseModel:

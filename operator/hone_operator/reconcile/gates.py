@@ -85,6 +85,7 @@ class GateKeeper:
             model_license=model.license,
             model_version=model.version,
             model_versions=list(model.others) or None,
+            compared_with=model.compared_with,
             dataset_digests=inputs.digests(spec, self.seen.datasets),
             dataset_licenses=inputs.licences(spec, self.seen.datasets) or None,
             evaluation_datasets=inputs.held_out(spec, self.seen.datasets),

@@ -59,8 +59,11 @@ def candidates(promotion: Promotion, versions: Mapping[int, Body]) -> list[Promo
 
 def verdict(promotion: Promotion, body: Body) -> GateVerdict:
     """All gates together: failed if one failed, else inconclusive if one is, else passed."""
-    numbers = _numbers((body["spec"].get("evaluation") or {}).get("numbers") or ())
-    verdicts = [_judge(gate, number) for gate in promotion.gates or () for number in _of(gate, numbers)]
+    evaluation = body["spec"].get("evaluation") or {}
+    numbers = _numbers(evaluation.get("numbers") or ())
+    first = evaluation.get("against") == ""  # there was no other model: nothing to be better than
+    gates = [gate for gate in promotion.gates or () if not (first and gate.value == "Against")]
+    verdicts = [_judge(gate, number) for gate in gates for number in _of(gate, numbers)]
     for result in (GateResult.FAILED, GateResult.INCONCLUSIVE):
         if words := [v.message for v in verdicts if v.result == result]:
             return GateVerdict(result, "; ".join(words))
@@ -107,9 +110,12 @@ def _judge(gate: PromotionGate, number: EvaluationNumber | None) -> GateVerdict:
 
 def _interval(gate: PromotionGate, number: EvaluationNumber) -> tuple[float, float] | None:
     """Both ends of the 95 % interval; without one the value itself, twice. None: there is no such number."""
-    tuned, base = _float(number.tuned), _float(number.base)
+    tuned, base, other = _float(number.tuned), _float(number.base), _float(number.against)
     if gate.value == "Tuned":
         value, low, high = tuned, _float(number.low), _float(number.high)
+    elif gate.value == "Against":
+        value = tuned - other if tuned is not None and other is not None else None
+        low, high = _float(number.against_low), _float(number.against_high)
     else:
         value = tuned - base if tuned is not None and base is not None else None
         low, high = _float(number.change_low), _float(number.change_high)

@@ -92,15 +92,33 @@ def meant(alias: tuple[str, str], upstream: Upstream) -> str | Wait:
     if body is None:
         words = f"Model {model} does not exist in this namespace: create it with the alias {name}"
         return Wait(Reason.MODEL_MISSING, f"{words}, or name a ModelVersion in spec.model.modelVersion.")
-    status = body.get("status") or {}
-    if status.get("observedGeneration") != body["metadata"].get("generation"):
+    if not _is_seen(body):
         return Wait(Reason.MODEL_MISSING, f"Model {model} has changed, and the operator has not seen it yet.")
-    for entry in status.get("aliases") or ():
-        if entry["name"] == name:
-            target: str = entry["modelVersion"]
-            return target
+    if version_name := target(alias, upstream):
+        return version_name
     words = f"Model {model} has no alias {name}, or it points to nothing: kubectl get models.hone.dev {model} -o yaml"
     return Wait(Reason.ALIAS_NOT_FOUND, f"{words}.")
+
+
+def compared(alias: tuple[str, str], upstream: Upstream) -> Found | Wait | Cause | None:
+    """The ModelVersion that a new model is compared with; None: there is none yet."""
+    body = upstream.models.get(alias[0])
+    if body is not None and not _is_seen(body):
+        return Wait(Reason.MODEL_MISSING, f"Model {alias[0]} has changed, and the operator has not seen it yet.")
+    name = target(alias, upstream)
+    return version(name, upstream, reward=False) if name else None
+
+
+def target(alias: tuple[str, str], upstream: Upstream) -> str | None:
+    """Name of the ModelVersion to which an alias points; None: to none, or there is no such Model or alias."""
+    model, name = alias
+    entries = (upstream.models.get(model, {}).get("status") or {}).get("aliases") or ()
+    return next((entry["modelVersion"] for entry in entries if entry["name"] == name), None)
+
+
+def _is_seen(model: Body) -> bool:
+    """Whether the status of a Model is about its present spec."""
+    return bool((model.get("status") or {}).get("observedGeneration") == model["metadata"].get("generation"))
 
 
 def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Cause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -78,3 +79,33 @@ def test_a_job_means_one_version_however_the_alias_moves(new_life: Any, conditio
     life.upstream = Upstream()
     life.tick()
     assert life.status["baseModelVersion"] == "tutor-v1"
+
+
+def plans(outcome: Any) -> list[Any]:
+    """Those of the attempts that are created."""
+    return [json.loads(b["data"]["plan.json"]) for b in outcome.create if b["kind"] == "ConfigMap"]
+
+
+AGAINST = {"evaluation": {"against": "models://tutor@champion"}}
+
+
+def test_a_job_is_compared_with_the_version_in_use_when_it_starts(new_life: Any, conditions: Any) -> None:
+    life = new_life(**AGAINST)
+    versions = {name: version(name) for name in ("tutor-v1", "tutor-v2")}
+    life.upstream = Upstream(models={"tutor": model("champion", seen=None)}, versions=versions)
+    assert life.tick().create == ()
+    assert conditions(life.status)["ModelReady"] == "False/ModelMissing"
+
+    life.upstream = Upstream(models={"tutor": model("canary", "champion")}, versions=versions)
+    (plan,) = plans(life.tick())
+    assert (plan["comparedWith"], list(plan["models"])) == ("tutor-v2", ["tutor-v2"])
+    assert plan["models"]["tutor-v2"]["path"].endswith("models/tutor-v2/merged")
+    assert life.status["resolved"]["comparedWith"] == "tutor-v2"
+
+
+@pytest.mark.parametrize("models", [{}, {"tutor": model("canary")}])
+def test_without_a_version_in_use_a_job_starts_all_the_same(new_life: Any, models: Any) -> None:
+    life = new_life(**AGAINST)
+    life.upstream = Upstream(models=models)
+    (plan,) = plans(life.tick())
+    assert (plan["comparedWith"], plan.get("models", {})) == ("", {})

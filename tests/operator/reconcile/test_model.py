@@ -26,7 +26,7 @@ def version(number: int, ready: str = "True", approval: str = "Candidate", **cha
         meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     decided = {"state": approval} | ({"by": "ada"} if approval == "Approved" else {})
     spec = {"modelName": changes.get("model", "tutor"), "version": number, "approval": decided}
-    spec["evaluation"] = {"numbers": changes.get("numbers", [])}
+    spec["evaluation"] = {"numbers": changes.get("numbers", []), **changes.get("evaluation", {})}
     return {"kind": "ModelVersion", "metadata": meta, "spec": spec, "status": {"conditions": conditions}}
 
 
@@ -160,6 +160,7 @@ def test_as_many_aliases_as_allowed_fit_the_status() -> None:
 
 
 LOSS = {"name": "loss", "dataset": "faq/validation", "base": "2.0", "tuned": "1.0", "low": "0.9", "high": "1.1"}
+LOSS |= {"against": "1.25", "againstLow": "-0.4", "againstHigh": "-0.1"}
 CHANGE = {"name": "accuracy", "base": "0.5", "tuned": "0.6", "changeLow": "-0.02", "changeHigh": "0.2"}
 
 
@@ -178,6 +179,10 @@ CHANGE = {"name": "accuracy", "base": "0.5", "tuned": "0.6", "changeLow": "-0.02
         ({"metric": "accuracy", "value": "Change", "atLeast": "-0.02"}, "Passed"),
         ({"metric": "accuracy", "value": "Change", "atLeast": "0"}, "Inconclusive"),
         ({"metric": "accuracy", "value": "Change", "atLeast": "0.3"}, "Failed"),
+        ({"metric": "loss", "value": "Against", "atMost": "0"}, "Passed"),
+        ({"metric": "loss", "value": "Against", "atMost": "-0.3"}, "Inconclusive"),
+        ({"metric": "loss", "value": "Against", "atMost": "-0.5"}, "Failed"),
+        ({"metric": "accuracy", "value": "Against", "atLeast": "0"}, "Inconclusive"),
         ({"metric": "broken", "atMost": "1"}, "Inconclusive"),
     ],
 )
@@ -190,6 +195,17 @@ def test_a_gate_has_three_results(gate: dict[str, str], expected: str) -> None:
     assert candidate["gates"] == expected
     assert ("message" in candidate) == (expected != "Passed")
     assert model.targets() == ({"champion": "tutor-v1"} if expected == "Passed" else {})
+
+
+def test_the_first_version_has_none_to_be_better_than() -> None:
+    gate = {"metric": "loss", "value": "Against", "atMost": "0"}
+    number = {"name": "loss", "tuned": "1.0"}
+    model = Named()
+    model.promote(gates=[gate])
+    model.tick(version(1, approval="Approved", numbers=[number]))
+    assert model.body["status"]["candidates"][0]["message"] == "loss has no number for Against"
+    model.tick(version(1, approval="Approved", numbers=[number], evaluation={"against": ""}))
+    assert model.targets() == {"champion": "tutor-v1"}
 
 
 def test_one_number_that_fails_its_gate_is_enough() -> None:

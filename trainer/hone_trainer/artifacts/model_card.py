@@ -92,7 +92,18 @@ def _numbers(numbers: Sequence[EvaluationNumber]) -> str:
     if not numbers:
         return "Nothing was measured."
     lines = ["| metric | rows | base | tuned | 95 % interval of the change |", "| --- | --- | --- | --- | --- |"]
-    return "\n".join([*lines, *map(_number, numbers)])
+    return "\n".join([*lines, *map(_number, numbers), *_against(numbers)])
+
+
+def _against(numbers: Sequence[EvaluationNumber]) -> list[str]:
+    """A table of the numbers that were compared with another version."""
+    compared = [n for n in numbers if n.against]
+    if not compared:
+        return []
+    lines = ["", "Next to the version in use when the run began, on the same rows:", ""]
+    lines += ["| metric | rows | in use | tuned | 95 % interval of the difference |", "| --- | --- | --- | --- | --- |"]
+    rows = "| {0.name} | {0.dataset} ({0.rows}) | {0.against} | {0.tuned} | {0.against_low} to {0.against_high} |"
+    return [*lines, *(rows.format(n) for n in compared)]
 
 
 def _number(n: EvaluationNumber) -> str:

@@ -13,6 +13,7 @@ from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.models.network import Generating
+from hone_trainer.models.scoring_model import read_the_same
 from hone_trainer.run import encode, preflight
 from hone_trainer.scoring import heldout, scores
 from hone_trainer.scoring.heldout import HeldOut
@@ -42,7 +43,7 @@ def recompute(
     """
     exported = Exported.read(artifact, base)
     other = Exported.read(against, base) if against else None
-    if other and not _same_tokens(exported, other):
+    if other and not read_the_same(exported.opened, other.opened):
         words = f"{against} has another tokenizer or chat template than {artifact}: their losses cannot be compared"
         raise TrainerError(FailureCode.INVALID_CONFIGURATION, words)
     plan, opened, method = exported.plan, exported.opened, METHODS[exported.plan.method]
@@ -70,9 +71,3 @@ def recompute(
     else:
         return scores.numbers([held_out.name], method.metrics, None, [score(exported.load_alone())])
     return scores.numbers([held_out.name], method.metrics, [before], [tuned])
-
-
-def _same_tokens(one: Exported, other: Exported) -> bool:
-    """Whether both models get the same tokens for the same row."""
-    first, second = one.opened.tokenizer, other.opened.tokenizer
-    return bool(first.get_vocab() == second.get_vocab() and first.chat_template == second.chat_template)

@@ -11,7 +11,7 @@ from typing import Any, Self
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
-from hone_trainer.models import adapters, base_model
+from hone_trainer.models import base_model, scoring_model
 from hone_trainer.models.network import Generating
 from hone_trainer.store.contents import UNKNOWN
 
@@ -66,11 +66,11 @@ class Exported:
 
     def load_alone(self) -> Generating:
         """The merged or full model, or an adapter's base."""
-        return _load(self.opened, self.plan, self.bf16, quantize=self.is_adapter)
+        return scoring_model.load(self.opened, self.plan.adapter, bf16=self.bf16, quantize=self.is_adapter)
 
     def load_base(self) -> Generating:
         """The base of a merged or full model."""
-        return _load(base_model.open_base(self.base), self.plan, self.bf16, quantize=True)
+        return scoring_model.load(base_model.open_base(self.base), self.plan.adapter, bf16=self.bf16)
 
     def with_adapter(self, network: Generating) -> Generating:
         """An adapter on its loaded base."""
@@ -94,16 +94,3 @@ def _stand_in(report: Mapping[str, Any]) -> dict[str, Any]:
     places = {"modelPath": nowhere, "workPath": nowhere, "outputPath": nowhere}
     made_of = {"modelUri": report["source"], "datasets": [rows], "adapter": report["plan"]["adapter"]}
     return {"run": "import", "method": "SFT", "output": {"modelName": "imported"}, **places, **made_of}
-
-
-def _load(opened: base_model.Base, plan: TrainingPlan, bf16: bool, *, quantize: bool) -> Generating:
-    """The model with TRL's fused loss head, on the GPU where there is one."""
-    import torch
-    from trl.trainer.utils import add_fused_lm_head
-
-    cuda = torch.cuda.is_available()
-    frozen = adapters.is_adapter(plan.adapter)
-    quantize = quantize and adapters.is_quantized(plan.adapter)
-    network = base_model.load(opened, bf16=bf16, cpu=not cuda, quantize=quantize, frozen=frozen)
-    add_fused_lm_head(network, outputs=("log_probs", "is_top1"))
-    return network if quantize or not cuda else network.cuda()

@@ -9,6 +9,7 @@ from hone_api.modelversion import AnsweredPrompt, EvaluationNumber
 from hone_trainer.evaluation import interpolation, loss_spikes, reward_scores
 from hone_trainer.evaluation.baseline import Baseline
 from hone_trainer.evaluation.interpolation import InterpolatedModel
+from hone_trainer.evaluation.other_version import OtherVersion
 from hone_trainer.harness import measuring
 from hone_trainer.scoring import paired, probe_suite, scores
 from hone_trainer.scoring.scores import Score
@@ -30,7 +31,7 @@ class Appraisal:
     resolved: dict[str, int | str] = field(default_factory=dict)
 
 
-def appraise(trainer: Loop, base: Baseline, step: int) -> Appraisal:
+def appraise(trainer: Loop, base: Baseline, other: OtherVersion, step: int) -> Appraisal:
     """Measure the model in its current state, which is that of `step`. A collective.
 
     Raises:
@@ -55,14 +56,14 @@ def appraise(trainer: Loop, base: Baseline, step: int) -> Appraisal:
     samples, warnings = base.samples(trainer)
     appraisal = Appraisal(
         numbers=[
-            *scores.numbers(names, run.method.metrics, base.scores, tuned),
+            *scores.numbers(names, run.method.metrics, base.scores, tuned, other=other.scores),
             *probe_suite.numbers(run.probes, base.probes, probed),
             *paired.numbers([split.name for split in run.prompts], base.graded, graded),
             *measuring.numbers(run.benchmarks, base.harness, benchmark_scores),
         ],
         samples=samples,
         rejected=" ".join(filter(None, gates)),
-        advice=warnings,
+        advice=[*warnings, *([f"evaluation.against: {other.advice}"] if other.advice else [])],
     )
     if run.method.goal.metric == "loss":
         appraisal.advice += loss_spikes.sentences(trainer.state.log_history)

@@ -23,8 +23,9 @@ from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.encoding import rendering
 from hone_trainer.endpoints.mlflow.tracker import NoTracker, Tracker, tracker_of
 from hone_trainer.errors import TrainerError
-from hone_trainer.evaluation import baseline, reward_scores
+from hone_trainer.evaluation import baseline, other_version, reward_scores
 from hone_trainer.evaluation.final import Appraisal, appraise
+from hone_trainer.evaluation.other_version import OtherVersion
 from hone_trainer.harness import measuring
 from hone_trainer.methods import METHODS
 from hone_trainer.models import adapters, base_model, generate, targets
@@ -43,7 +44,7 @@ from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.stragglers import Stragglers
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
+    from transformers import TrainerCallback, TrainingArguments
 
 LONGEST_SENTENCE = 600
 """Characters of a sentence in the result."""
@@ -83,7 +84,7 @@ def _run(
     if ranks.is_first():
         rows.claim(plan)
     training = _train(run, tracker)
-    appraisal = appraise(training.trainer, training.base, training.exported)
+    appraisal = appraise(training.trainer, training.base, training.other, training.exported)
     peak = _peak_memory(run)
     run.reporters.clock.enter(EXPORTING)
     weights = export.weights(training.trainer)
@@ -111,6 +112,7 @@ class FinishedTraining:
 
     trainer: Loop
     base: baseline.Baseline
+    other: OtherVersion
     speed: callbacks.Report
     start: int
     """The step it went on from."""
@@ -129,7 +131,9 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     if run.plan.training.l2_to_start:
         hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
     newest = run.checkpoints.newest_valid(run.reporters.say)
-    trainer = _trainer(run, hooks, newest)
+    arguments = run.method.arguments(run.plan, run.settings)  # from here on the ranks can talk to each other
+    other = other_version.measure(run)
+    trainer = _trainer(run, arguments, hooks, newest)
     base.trainer = trainer
     settings.check_alike(run.settings)
     run.stop.check("while loading")
@@ -150,7 +154,7 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     if exported != step:
         trainer.load_step(run.checkpoints.path(exported))
     return FinishedTraining(
-        trainer, base, speed, step_of(newest) if newest else 0, step, exported, outcome.training_loss
+        trainer, base, other, speed, step_of(newest) if newest else 0, step, exported, outcome.training_loss
     )
 
 
@@ -166,10 +170,9 @@ def _on_other_ranks(run: Run, checkpoint: Path) -> str:
     )
 
 
-def _trainer(run: Run, hooks: list[TrainerCallback], newest: Path | None) -> Loop:
+def _trainer(run: Run, arguments: TrainingArguments, hooks: list[TrainerCallback], newest: Path | None) -> Loop:
     """The method's trainer around the loaded model, to go on from the checkpoint `newest`."""
     plan, method = run.plan, run.method
-    arguments = method.arguments(plan, run.settings)
     network = base_model.load(
         run.base,
         bf16=run.settings.bf16,

@@ -82,18 +82,30 @@ def numbers(
     base: Sequence[Score] | None,
     tuned: Sequence[Score],
     purpose: Purpose = "HeldOut",
+    other: Sequence[Score] | None = None,
 ) -> list[EvaluationNumber]:
     """Each metric on each split, before and after, with 95 % intervals.
 
     Args:
         splits: names of the splits, as <dataset>/<split>, in the order of the scores.
+        other: of another version of the model, on the same rows.
     """
     names = list(metrics)
     return [
-        _number(name, base[index] if base else None, after).model_copy(update={"dataset": split, "purpose": purpose})
+        _number(name, base[index] if base else None, after).model_copy(
+            update={"dataset": split, "purpose": purpose, **_against(name, other[index] if other else None, after)}
+        )
         for index, (split, after) in enumerate(zip(splits, tuned, strict=True))
         for name in names
     ]
+
+
+def _against(name: str, other: Score | None, after: Score) -> dict[str, str]:
+    """The fields that compare with another version, whose interval is paired by row as that of the change."""
+    if other is None or other.rows != after.rows:
+        return {}
+    low, high = _ends(resampled(name, after) - resampled(name, other))
+    return {"against": _text(other.value(name)), "against_low": _text(low), "against_high": _text(high)}
 
 
 def _number(name: str, before: Score | None, after: Score) -> EvaluationNumber:
