@@ -18,6 +18,7 @@ SPECS: dict[str, type[ApiModel]] = {JOB: FineTuneJobSpec, "Dataset": DatasetSpec
 EXAMPLES = 60
 """Objects that are generated for each case."""
 ABSENT = object()
+TRACKER = {"type": "MLflow", "uri": "https://mlflow.example.org"}
 CLAIM = {"name": "gpus", "resourceClaimTemplateName": "gpus"}
 DECIMALS = (ABSENT, "0", "0.3", "1", "2e-4", "1.5", "10", "10.5", "1000.5", "2e6")
 NUMBER, REGEX = {"type": "Number"}, {"type": "Regex", "regex": {"pattern": "a"}}
@@ -176,6 +177,25 @@ JOB_CASES: dict[str, Case] = {
             **{block: (ABSENT, ABSENT, options) for block, options in METHOD_BLOCKS.items()},
         },
     ),
+    "compared": (
+        "",
+        {},
+        {
+            "method": ("SFT", "DPO", "Reward"),
+            "evaluation": (ABSENT, {}, {"against": "models://tutor@champion"}),
+            "deepspeed": (ABSENT, {"zeroStage": 2}, {"zeroStage": 3}),
+        },
+    ),
+    "elastic": (
+        "",
+        {},
+        {
+            "method": ("SFT", "ORPO"),
+            "resources": ({"nodes": 2}, {"nodes": 2, "minNodes": 1}, {"nodes": 2, "minNodes": 2}),
+            "deepspeed": (ABSENT, {"zeroStage": 2}),
+        },
+    ),
+    "tracked": ("", {}, {"tracking": (ABSENT, [TRACKER], [TRACKER, TRACKER], [{"type": "MLflow"}])}),
     "push": (
         "output.push[]",
         {},
