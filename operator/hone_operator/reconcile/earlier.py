@@ -81,6 +81,7 @@ def restore(draft: JobDraft, version: Body, unfinished: Iterable[Body]) -> Outco
         modelVersionName=name,
         progress=_progress(draft, steps),
         resolved=draft.old.get("resolved") or _resolved(lineage),
+        tracking=lineage.get("tracking"),
     )
     draft.tell(REASON, f"{words} It made ModelVersion {name}.", warning=True)
     draft.delete += unfinished

@@ -31,11 +31,14 @@ def kinds(outcome: Any) -> list[str]:
 def test_status_and_job_lost_nothing_starts_and_the_status_is_the_record(finished: Any, conditions: Any) -> None:
     before = copy.deepcopy(finished.status)
     finished.job["status"], finished.children = {}, []
+    tracked = {"uri": "https://mlflow.example.org", "experiment": "tutor", "runId": "0123abcd"}
+    finished.made["spec"]["lineage"]["tracking"] = tracked
     outcome = finished.tick(100, made=finished.made)
     assert (outcome.create, outcome.apply, outcome.record) == ((), (), ())
     now = finished.status
     for field in ("phase", "modelVersionName", "completionTime"):
         assert now[field] == before[field], field
+    assert now["tracking"] == tracked
     assert now["progress"]["summary"] == "12/12 100%"
     assert now["resolved"]["datasetDigests"] == before["resolved"]["datasetDigests"]
     said = conditions(now)
