@@ -36,13 +36,13 @@ def test_uids_whose_hashes_want_the_same_place_are_told_apart(monkeypatch):
 
 
 def test_no_string_of_a_deleted_object_is_kept():
-    cache, name = Cache(), "hone-" * 3
-    bodies = [
-        {"metadata": {"namespace": "team", "name": f"{name}{n}", "uid": f"{name}uid-{n}", "resourceVersion": "1"}}
-        for n in range(MANY)
-    ]
+    cache, name = Cache(), "word of a test "
+    bodies = []
+    for n in range(MANY):
+        metadata = {"namespace": "team", "name": f"job-{n}", "uid": f"uid-{n}", "resourceVersion": "1"}
+        bodies.append({"metadata": metadata, "spec": {}, "status": {"startTime": f"{name}{n}"}})
     for body in bodies:
-        assert cache.put("Job", body | {"spec": {}, "status": {}})
+        assert cache.put("Job", body)
     assert [text for text in sharing._strings if text.startswith(name)]
     for body in bodies:
         cache.remove("Job", body)
