@@ -1,6 +1,6 @@
 """Compares Hone's encoder with `datasets.map`: tokens per CPU second, with the same template and masks.
 
-    make setup && .venv/bin/python bench/encode.py [--megabytes 20] [--repeats 3] [--chats FILE] [--texts FILE] [--busy]
+    make setup && .venv/bin/python bench/encode.py [--megabytes 20] [--repeats 3] [--kinds texts] [--busy]
     .venv/bin/python bench/encode.py --quick
 
 Rows are generated (chats of one to four answers, with a system prompt in every fourth; documents), or read from files
@@ -313,6 +313,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Tokens a second of the encoder.")
     parser.add_argument("--megabytes", type=float, default=20, help="of generated rows of each kind")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--kinds", default="chats,texts", help="with commas between them; default: both")
     parser.add_argument("--chats", type=Path, help="normalised rows with messages; default: generated")
     parser.add_argument("--texts", type=Path, help="normalised rows with text; default: generated")
     parser.add_argument("--busy", action="store_true", help="others use the machine: bound the speed-up by CPU time")
@@ -328,7 +329,9 @@ def main() -> int:
     console, missed = Console(), []
     with tempfile.TemporaryDirectory(prefix="bench-encode-") as temporary:
         folder = Path(temporary)
-        for kind, write, given in (("chats", write_chats, options.chats), ("texts", write_texts, options.texts)):
+        makers = {"chats": (write_chats, options.chats), "texts": (write_texts, options.texts)}
+        for kind in options.kinds.split(","):
+            write, given = makers[kind]
             rows = given or folder / f"{kind}.jsonl"
             if given is None:
                 write(rows, options.megabytes)
