@@ -73,7 +73,7 @@ def test_divergence_ends_the_run_for_good_where_nothing_is_lowered(
     assert (Path(plan.work_path) / "result.json").exists() is final
 
 
-@pytest.mark.pure
+@pytest.mark.trainer
 def test_a_wrapped_schedule_gets_the_rate_at_its_present_step() -> None:
     import torch
 

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from hone_api.phases import EVALUATING, EXPORTING, FIRST_STEP, LOADING, SAVING, TRAINING
 from hone_trainer.distributed.heartbeat import Beat
 from hone_trainer.run import hangs
-from hone_trainer.training import hang_guard
 
 HALTS = """
 import time
@@ -62,23 +60,3 @@ def test_the_rank_that_the_others_wait_for_is_named(ranks: list[hangs.Seen], ran
     error = hangs.describe(dict(enumerate(ranks)), 600.0)
     assert (error.code, error.rank, error.step) == ("Hung", rank, 4)
     assert f"no step for 600 s after step 4; {words}" in error.message
-
-
-@pytest.mark.pure
-@pytest.mark.parametrize(
-    ("phase", "seconds", "asked", "limit"),
-    [
-        (LOADING, [], None, 0.0),
-        (EXPORTING, [9.0] * 9, None, 0.0),
-        (FIRST_STEP, [], None, 3600.0),
-        (TRAINING, [100.0, 100.0], None, 3600.0),
-        (TRAINING, [1.0, 1.0, 1.0], None, 600.0),
-        (TRAINING, [40.0, 50.0, 60.0], None, 1000.0),
-        (TRAINING, [40.0, 50.0, 60.0], 70, 70.0),
-        (SAVING, [1.0, 1.0, 1.0], None, 3600.0),
-        (EVALUATING, [300.0, 300.0, 300.0], None, 6000.0),
-        (EVALUATING, [1.0, 1.0, 1.0], 7200, 7200.0),
-    ],
-)
-def test_the_limit_follows_the_steps(phase: str, seconds: list[float], asked: int | None, limit: float) -> None:
-    assert hang_guard.limit(phase, seconds, asked) == limit

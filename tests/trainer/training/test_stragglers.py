@@ -13,8 +13,10 @@ import pytest
 
 from hone_trainer.training.stragglers import IN_A_ROW, Slowest, Stragglers, slowest
 
+pytestmark = pytest.mark.trainer
+"""The module imports transformers."""
 
-@pytest.mark.pure
+
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
@@ -29,7 +31,6 @@ def test_the_slowest_is_compared_with_the_others(seconds: list[float], expected:
     assert slowest(seconds) == expected
 
 
-@pytest.mark.pure
 @pytest.mark.parametrize(
     ("windows", "named"),
     [
@@ -52,7 +53,6 @@ def test_a_straggler_is_named_once_it_was_slow_several_times(windows: list[tuple
     assert run.advice == said
 
 
-@pytest.mark.trainer
 def test_a_slow_rank_of_two_is_named_while_it_trains(runs: Any, make_plan: Any) -> None:
     """One rank is stopped for three quarters of the time, as by a neighbour on its node."""
     long = {"training": {"maxSteps": 100_000}, "evaluation": {"samples": 0, "everySteps": 100_000}}
