@@ -74,7 +74,7 @@ class PromotionGate(ApiModel):
     value: Literal["Tuned", "Change", "Against"] = Field(
         default="Tuned",
         description="Tuned: the value of the model; Change: tuned minus base; Against: tuned minus the model in "
-        "evaluation.against of the job, which passes if there was no such model yet. Default Tuned.",
+        "evaluation.against of the job, which passes if no model was in use. Default Tuned.",
     )
     at_most: SignedDecimal | None = Field(default=None, description="Upper limit, in the unit of the metric.")
     at_least: SignedDecimal | None = Field(default=None, description="Lower limit, in the unit of the metric.")

@@ -431,8 +431,10 @@ class Cluster:
         }
         try:
             answer = await self._call("DELETE", url_path(kind, meta["namespace"], meta["name"]), options)
-        except (NotFoundError, ConflictError):
+        except NotFoundError:
             return True
+        except ConflictError:
+            return False  # another has its name, which the watch tells
         return bool(json.loads(answer)["kind"] == "Status")
 
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str | None:

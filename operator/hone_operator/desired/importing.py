@@ -1,5 +1,6 @@
 """The Job that brings a foreign model into the store, and the ModelVersion that it becomes."""
 
+import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -80,9 +81,12 @@ def importing(
     )
     # The label of a run: a sweep spares its folder while the pod writes it.
     labels = names.labels(COMPONENT, owner, **{names.TRY: str(number), names.CONTENT: key, names.RUN: _run(key)})
-    return job_with_plan(
-        owner, JobName(names.importing(meta["name"], meta["uid"], key, number), labels), work, platform
-    )
+    # And what it reads.
+    uris = [entry.uri, *([entry.base.uri] if entry.base else [])]
+    reads = {"uris": uris, "datasetDigests": {rows.name: rows.digest} if rows else {}}
+    annotations = {names.RESOLVED: json.dumps(reads, sort_keys=True)}
+    name = names.importing(meta["name"], meta["uid"], key, number)
+    return job_with_plan(owner, JobName(name, labels, annotations), work, platform)
 
 
 def rows_of(dataset: Mapping[str, Any]) -> DatasetInput:

@@ -32,10 +32,16 @@ class Registration:
 
     @property
     def key(self) -> str:
-        """Equal for equal work."""
+        """Equal for equal work; begins with `place_key`."""
         versions = [version.to_json() for version in self.versions]
         aliases = [alias.to_json() for alias in self.aliases]
-        return names.digest(self.registry.to_json(), self.name, versions, aliases, list(self.remove), length=16)
+        work = names.digest(self.registry.to_json(), versions, aliases, list(self.remove), length=8)
+        return f"{place_key(self.registry, self.name)}{work}"
+
+
+def place_key(registry: MlflowRegistry, name: str) -> str:
+    """What the keys of all work at one registered model begin with."""
+    return names.digest(registry.uri, name, length=8)
 
 
 def register(owner: Mapping[str, Any], work: Registration, number: int, platform: Platform) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ class FineTuneJobReader:
         meta, namespace = body["metadata"], body["metadata"]["namespace"]
         jobs, left = await self._attempts(body)
         newest, attempts = self.reports.latest(meta["uid"]), of_component(jobs, "training")
-        has_ended = left is not None or any(job.finished and is_open(body, job) for job in attempts)
+        has_ended = left is not None or all(job.finished for job in attempts)
         seen = Observed(
             datasets=self.children.named("Dataset", body, modelref.datasets),
             jobs=jobs,

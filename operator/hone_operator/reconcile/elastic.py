@@ -57,11 +57,21 @@ def shortage(spec: FineTuneJobSpec, job: ObservedJob, queues: bool) -> Shortage 
     if job.queue and job.is_suspended:
         since, fits = _waits_for_quota_since(job, queues), smaller[0]
     else:
+        if _ends(job):
+            return None
         state = job.body.get("status") or {}
         since = read_time(state.get("startTime") or "")
         free = job.scheduled
         fits = 0 if free >= job.nodes else next((nodes for nodes in smaller if nodes <= free), 0)
     return Shortage(since, fits) if since and fits else None
+
+
+def _ends(job: ObservedJob) -> bool:
+    """Whether an attempt that had its nodes is ending: its pods go one by one, until the Job says how it ended."""
+    state = job.body.get("status") or {}
+    if state.get("succeeded") or state.get("failed"):
+        return True
+    return any(pod.is_stopping or pod.disruption.is_true or pod.has_ended for pod in job.states)
 
 
 def _waits_for_quota_since(job: ObservedJob, queues: bool) -> datetime | None:

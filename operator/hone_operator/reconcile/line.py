@@ -100,6 +100,8 @@ def _has_place(job: Mapping[str, Any], training: set[str | None]) -> bool:
     if not attempts or is_true(job, ConditionType.FINISHED) or job["spec"].get("suspend"):
         return False
     last = attempts[-1]
+    if last.get("outcome") == AttemptOutcome.RESIZED:
+        return True  # also while its pods stop, and its Job is gone
     return "endTime" in last and last.get("outcome") in _CONTINUES
 
 

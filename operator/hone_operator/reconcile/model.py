@@ -58,12 +58,13 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     accept(draft, unknown)
     versions = aliases.by_number(model["metadata"]["name"], seen.versions)
     draft.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
-    eligible = promotion.eligible(spec.promotion, versions) if spec.promotion else []
+    in_use = promotion.InUse.of(draft.old.get("aliases") or ())
+    eligible = promotion.eligible(spec.promotion, versions, in_use) if spec.promotion else []
     decided = aliases.decide(spec, versions, draft.old.get("aliases") or (), eligible, draft.time)
     draft.put(aliases=decided.entries or None, summary=_summary(decided))
     draft.put(
         promotable=next(iter(eligible), None),
-        candidates=(promotion.candidates(spec.promotion, versions) or None) if spec.promotion else None,
+        candidates=(promotion.candidates(spec.promotion, versions, in_use) or None) if spec.promotion else None,
     )
     _tell(draft, decided)
     decide_retraining(draft, spec.retrain, seen.retraining)

@@ -94,10 +94,15 @@ class PodState:
         return self.phase in ("Running", "Succeeded", "Failed")
 
     @property
+    def has_ended(self) -> bool:
+        """Whether its containers have ended for good."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
     def is_stopping(self) -> bool:
         """Whether it was deleted, e.g. because its Job is suspended, and has not ended yet; not for a disruption."""
         deleted = bool(self.body["metadata"].get("deletionTimestamp")) and not self.disruption.is_true
-        return deleted and self.phase not in ("Succeeded", "Failed")
+        return deleted and not self.has_ended
 
     @property
     def ending(self) -> TerminationMessage | None:

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 from pydantic import ValidationError
 
+from hone_api.meta import alias_of
 from hone_api.model import MAX_CANDIDATES, Promotion, PromotionGate
 from hone_api.modelversion import EvaluationNumber
 from hone_api.reading import read_known
 from hone_api.states import GateResult
-from hone_api.status_json import PromotionCandidateJson
+from hone_api.status_json import AliasStatusJson, PromotionCandidateJson
 from hone_operator.reconcile.aliases import unusable
 
 Body = Mapping[str, Any]
@@ -25,22 +27,40 @@ class GateVerdict(NamedTuple):
     """Why it did not pass."""
 
 
-def eligible(promotion: Promotion, versions: Mapping[int, Body]) -> list[int]:
+@dataclass(frozen=True)
+class InUse:
+    """What the aliases of a Model point to, and pointed to before."""
+
+    now: frozenset[str] = frozenset()
+    """Names of ModelVersions."""
+    ever: frozenset[int] = frozenset()
+    """Numbers of versions, as far as the history goes."""
+
+    @classmethod
+    def of(cls, entries: Iterable[AliasStatusJson]) -> Self:
+        """By status.aliases of the Model."""
+        known = list(entries)
+        before = {target["version"] for entry in known for target in entry.get("history") or ()}
+        return cls(frozenset(e["modelVersion"] for e in known), frozenset({*before, *(e["version"] for e in known)}))
+
+
+def eligible(promotion: Promotion, versions: Mapping[int, Body], in_use: InUse) -> list[int]:
     """Numbers of the versions that an alias of the promotion may point to, newest first."""
-    return [n for n in sorted(versions, reverse=True) if _may_point(promotion, n, versions[n])]
+    return [n for n in sorted(versions, reverse=True) if _may_point(promotion, n, versions[n], in_use)]
 
 
-def _may_point(promotion: Promotion, number: int, body: Body) -> bool:
+def _may_point(promotion: Promotion, number: int, body: Body, in_use: InUse) -> bool:
     approved = (body["spec"].get("approval") or {}).get("state") == "Approved"
-    return approved and unusable(number, body) is None and verdict(promotion, body).result == GateResult.PASSED
+    passed = verdict(promotion, body, in_use).result == GateResult.PASSED
+    return approved and unusable(number, body) is None and passed
 
 
-def candidates(promotion: Promotion, versions: Mapping[int, Body]) -> list[PromotionCandidateJson]:
+def candidates(promotion: Promotion, versions: Mapping[int, Body], in_use: InUse) -> list[PromotionCandidateJson]:
     """What keeps the newest versions from being promoted, newest first."""
     out: list[PromotionCandidateJson] = []
     for number in sorted(versions, reverse=True)[:MAX_CANDIDATES]:
         body = versions[number]
-        gates = verdict(promotion, body)
+        gates = verdict(promotion, body, in_use)
         approval = (body["spec"].get("approval") or {}).get("state", "Candidate")
         words = [gates.message] if gates.message else []
         if problem := unusable(number, body):
@@ -57,17 +77,39 @@ def candidates(promotion: Promotion, versions: Mapping[int, Body]) -> list[Promo
     return out
 
 
-def verdict(promotion: Promotion, body: Body) -> GateVerdict:
+def verdict(promotion: Promotion, body: Body, in_use: InUse) -> GateVerdict:
     """All gates together: failed if one failed, else inconclusive if one is, else passed."""
     evaluation = body["spec"].get("evaluation") or {}
     numbers = _numbers(evaluation.get("numbers") or ())
-    first = evaluation.get("against") == ""  # there was no other model: nothing to be better than
-    gates = [gate for gate in promotion.gates or () if not (first and gate.value == "Against")]
+    stale = _is_outdated(body, in_use)
+    gates = [gate for gate in promotion.gates or () if gate.value != "Against"]
+    against = [gate for gate in promotion.gates or () if gate.value == "Against"]
+    if evaluation.get("against") != "" and not stale:  # empty: there was no other model, nothing to be better than
+        gates += against
     verdicts = [_judge(gate, number) for gate in gates for number in _of(gate, numbers)]
+    if against and stale:
+        verdicts.append(GateVerdict(GateResult.INCONCLUSIVE, stale))
     for result in (GateResult.FAILED, GateResult.INCONCLUSIVE):
         if words := [v.message for v in verdicts if v.result == result]:
             return GateVerdict(result, "; ".join(words))
     return GateVerdict(GateResult.PASSED)
+
+
+def _is_outdated(body: Body, in_use: InUse) -> str:
+    """Why what a version was compared with says nothing about the one in use now; empty if it does.
+
+    A version that was in use once was better than the one before it, and stays eligible for a rollback.
+    """
+    spec = body["spec"]
+    compared = (spec.get("evaluation") or {}).get("against")
+    if compared is None or not in_use.now or compared in in_use.now or spec.get("version") in in_use.ever:
+        return ""
+    asked = ((spec.get("lineage") or {}).get("hyperParameters") or {}).get("evaluation") or {}
+    alias = alias_of(asked.get("against"))
+    if compared and alias and alias[0] != spec.get("modelName"):
+        return ""  # with another model than this one
+    was = f"compared with {compared}" if compared else "compared with no other version"
+    return f"it was {was}, and in use is {', '.join(sorted(in_use.now))}: train again to compare it with that"
 
 
 def _numbers(listed: Iterable[Any]) -> list[EvaluationNumber]:

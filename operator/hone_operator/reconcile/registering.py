@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -20,7 +19,7 @@ from hone_api.tracking import MAX_REGISTERED, MlflowRegistry, RegisteredAlias, R
 from hone_api.wording import counted, listed
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.register import COMPONENT, Registration, as_registered, register, source_of
+from hone_operator.desired.register import COMPONENT, Registration, as_registered, place_key, register, source_of
 from hone_operator.reconcile import aliases, bounds, retrying
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
@@ -77,6 +76,10 @@ class _Step:
         return self.registry.name or str(self.draft.body["metadata"]["name"])
 
     def run(self, jobs: Sequence[ObservedJob]) -> None:
+        here = place_key(self.registry, self.name)
+        others = [j for j in jobs if not j.body["metadata"]["labels"].get(names.CONTENT, "").startswith(here)]
+        self.draft.delete += [job.body for job in others]  # what they wrote is not in this registry
+        jobs = [job for job in jobs if job not in others]
         tries, status = observe_tries(jobs), self._before()
         if tries.job and tries.job.succeeded and tries.ending and isinstance(tries.ending.result, RegisterResult):
             status = _with_result(status, tries.ending.result)
@@ -175,7 +178,8 @@ class _Step:
         registered = {entry.version for entry in status.versions}
         pending = [a["name"] for a in self.draft.status.get("aliases") or () if a["version"] not in registered]
         if pending:
-            words = f"Not registered yet are the versions of {listed(pending)}: each waits for its delivery."
+            words = f"Not registered yet are the versions of {listed(pending)}"
+            words += ": each waits for its delivery, which may wait for approval."
             self._missing(Reason.WAITING, words)
             return
         waiting = [n for n in sorted(self.versions)[-MAX_REGISTERED:] if n not in registered]
@@ -187,7 +191,7 @@ class _Step:
         self.draft.tell_change(REGISTERED)
 
     def _place(self) -> str:
-        return f"{self.name} at {urlsplit(self.registry.uri).hostname}"
+        return f"{self.name} at {self.registry.uri.split('/')[2]}"  # perhaps no valid host: the Job says so
 
 
 def _with_result(status: RegistryStatus, result: RegisterResult) -> RegistryStatus:

@@ -13,6 +13,7 @@ from hone_operator.reconcile.outcome_builder import as_json
 from hone_operator.reconcile.pods import ObservedJob, Waiting, unbound_claims, waiting
 from hone_operator.reconcile.run_decision import RECHECK_SECONDS, RunDecision
 from hone_operator.reconcile.terminal import fail
+from hone_operator.times import parse_time
 
 NETWORK_SECONDS = 300.0
 """Seconds between checks of the Service and NetworkPolicy of training ranks; before the first step they may be
@@ -71,13 +72,15 @@ def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
         lack = elastic.shortage(run.spec, job, run.platform.queues)
         if lack is None:
             return None
-        limit = lack.since + timedelta(seconds=run.platform.fewer_nodes_after_seconds)
+        resumed = parse_time(run.conditions.get(ConditionType.SUSPENDED)["lastTransitionTime"])
+        since = max(lack.since, resumed)  # a suspended run waits for nobody
+        limit = since + timedelta(seconds=run.platform.fewer_nodes_after_seconds)
         if limit > draft.now:
             draft.check_in(draft.until(limit))
             return None
         record |= {"outcome": AttemptOutcome.RESIZED, "nextNodes": lack.nodes}
         draft.put(attempts=attempts.to_list())
-        waited = round((draft.now - lack.since).total_seconds())
+        waited = round((draft.now - since).total_seconds())
         draft.tell(Reason.RESIZED, elastic.fewer(run.spec, attempts.count, job, lack.nodes, waited))
     draft.delete.append(job.body)
     return run_waits.resize(run, record)

@@ -103,6 +103,22 @@ def test_a_job_is_compared_with_the_version_in_use_when_it_starts(new_life: Any,
     assert life.status["resolved"]["comparedWith"] == "tutor-v2"
 
 
+def test_a_job_waits_while_the_version_in_use_cannot_be_compared(new_life: Any, conditions: Any) -> None:
+    """The alias leaves it, or a person moves the alias."""
+    life = new_life(**AGAINST)
+    broken = version("tutor-v1")
+    broken["status"]["conditions"] = [
+        {"type": "Stalled", "status": "True", "reason": "ChecksumMismatch", "message": ""},
+        {"type": "Ready", "status": "False", "reason": "ChecksumMismatch", "message": "other bytes"},
+    ]
+    life.upstream = Upstream(models={"tutor": model("champion")}, versions={"tutor-v1": broken})
+    assert life.tick().create == ()
+    assert conditions(life.status)["ModelReady"] == "False/WaitingForModelVersion"
+    life.upstream = Upstream(models={"tutor": model("canary", "champion")}, versions={"tutor-v2": version("tutor-v2")})
+    (plan,) = plans(life.tick())
+    assert plan["comparedWith"] == "tutor-v2"
+
+
 @pytest.mark.parametrize("models", [{}, {"tutor": model("canary")}])
 def test_without_a_version_in_use_a_job_starts_all_the_same(new_life: Any, models: Any) -> None:
     life = new_life(**AGAINST)

@@ -227,3 +227,53 @@ def test_what_cannot_have_fewer_nodes_is_refused(new_life, conditions, fields, w
     assert life.tick().create == ()
     assert conditions(life.status)["Accepted"].startswith("False/")
     assert words in life.status["failure"]["message"]
+
+
+def stopping(world: Any, rank: int) -> dict[str, Any]:
+    pod: dict[str, Any] = world.pod(rank)
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T04:00:00Z"
+    return pod
+
+
+@pytest.mark.parametrize(
+    ("pods", "status"),
+    [
+        (lambda w: [w.dead(76, 0, 7200, outcome=w.failure("Diverged")), stopping(w, 1), stopping(w, 2)], {}),
+        (lambda w: [stopping(w, 1), stopping(w, 2), stopping(w, 3)], {}),
+        (lambda w: [w.disrupted(), w.pod(1), w.pod(2)], {}),
+        (lambda w: [w.pod(1), w.pod(2), w.pod(3)], {"failed": 1}),
+    ],
+    ids=["one failed and one is gone", "one was preempted and is gone", "one is being preempted", "one was deleted"],
+)
+def test_an_attempt_that_ends_is_not_one_without_nodes(life, world, pods, status):
+    """Its pods go one by one, and only then its Job says why."""
+    life.tick()
+    life.pods(*[world.pod(rank) for rank in range(4)])
+    life.tick(25)
+    life.pods(*pods(world))
+    life.children[-1].body["status"].update(status)
+    assert life.tick(7201).delete == ()
+    assert life.status["attempts"][0]["outcome"] != "Resized"
+
+
+def test_a_run_that_was_suspended_has_waited_for_nobody(new_life, world, at):
+    """Kueue writes when the quota was given back, which is when a person suspended the run."""
+    world.platform = replace(world.platform, queues=True)
+    life = new_life(**ELASTIC, scheduling={"queueName": "team"})
+    life.tick()
+    life.job["spec"]["suspend"] = True
+    life.tick(100)
+    quota = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "lastTransitionTime": at(101)}
+    meta = {"name": "job-run-1", "namespace": "team", "uid": "wl", "creationTimestamp": at(1)}
+    held = {**meta, "annotations": {"hone.dev/held": "true"}}
+    workload = {"kind": "Workload", "metadata": held, "spec": {"active": False}, "status": {"conditions": [quota]}}
+    life.children[-1] = world.child(life.children[-1].body, workload=workload)
+    life.tick(110)
+    life.job["spec"]["suspend"] = False
+    assert life.tick(10_000).delete == ()
+    workload = {**workload, "metadata": meta, "spec": {"active": True}}
+    life.children[-1] = world.child(life.children[-1].body, workload=workload)
+    assert life.tick(10_299).delete == ()
+    outcome = life.tick(10_300)
+    assert [body["metadata"]["name"] for body in outcome.delete] == ["run-1"]
+    assert "has had no quota for 300 s" in outcome.events[-1].message

@@ -13,6 +13,7 @@ from hone_api.servable import verdicts
 from hone_operator.desired import mlbom, modelref, provenance
 from hone_operator.desired.deliver import Parcel, deliver
 from hone_operator.desired.platform import Bounds
+from hone_operator.reconcile import models, references, store_gc
 from hone_operator.reconcile.importing import ObservedForImports
 from hone_operator.reconcile.model import ObservedForModel, reconcile
 from hone_operator.reconcile.models import that_stay
@@ -284,3 +285,14 @@ def test_without_imports_there_is_no_condition(world: Any, conditions: Any) -> N
     life.tick()
     assert "Imported" not in conditions(life.model["status"])
     assert "imports" not in life.model["status"]
+
+
+def test_what_a_job_reads_of_the_store_stays_until_it_has_ended(world: Any) -> None:
+    source, base = "pvc://hone-store/models/run-uid/1/adapter", "pvc://hone-store/base-models/acme--base/c0ffee"
+    life = Life(world, {"uri": source, "base": {"uri": base}})
+    (job,) = (body for body in life.tick().create if body["kind"] == "Job")
+    claim = life.platform.store_claim
+    assert models.named([("Job", job)], claim) == {"run-uid/1"}
+    assert "model.run-uid.1" in store_gc.referred([("Job", job)], claim)
+    paths = {"/".join(path) for path in references.addresses("Job", job, claim)}
+    assert paths == {"models/run-uid/1/adapter", "base-models/acme--base/c0ffee"}

@@ -85,3 +85,10 @@ def test_a_job_that_trains_or_starts_again_needs_no_place() -> None:
     assert place(again, 2, [again], []) is None
     assert place(job("c", 3), 2, [], [attempt("c")]) is None
     assert place(job("c", 3), 0, [], []) is None
+
+
+def test_a_job_whose_next_attempt_has_fewer_nodes_keeps_its_place() -> None:
+    """Also while the pods of the last one stop, when its Job is gone already."""
+    record = {"number": 1, "jobName": "a-1", "startTime": "2026-01-02T03:04:05Z", "outcome": "Resized"}
+    stops, next_one = job("a", 1, attempts=[record]), waiting("b", 2)
+    assert place(next_one, 1, [stops, next_one], []) == Line(most=1, active=1, ahead=0)

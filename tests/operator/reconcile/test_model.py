@@ -208,6 +208,44 @@ def test_the_first_version_has_none_to_be_better_than() -> None:
     assert model.targets() == {"champion": "tutor-v1"}
 
 
+def compared(number: int, tuned: str, against: str, other: str = "", **spec: Any) -> dict[str, Any]:
+    """An approved version that was compared with another one."""
+    loss = {"name": "loss", "tuned": tuned, **({"against": other} if other else {})}
+    body = version(number, approval="Approved", numbers=[loss], evaluation={"against": against})
+    body["spec"] |= spec
+    return body
+
+
+def test_only_what_was_compared_with_the_version_in_use_replaces_it() -> None:
+    model = Named()
+    model.promote(gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
+    first, unmeasured = compared(1, "2.0", ""), compared(2, "9.0", "")
+    better, outdated = compared(3, "1.0", "tutor-v1", "2.0"), compared(4, "1.9", "tutor-v1", "2.0")
+    model.tick(first)
+    model.tick(first, unmeasured)
+    assert model.targets() == {"champion": "tutor-v1"}
+    assert model.body["status"]["candidates"][0]["message"] == (
+        "it was compared with no other version, and in use is tutor-v1: train again to compare it with that"
+    )
+    model.tick(first, unmeasured, better)
+    assert model.targets() == {"champion": "tutor-v3"}
+    for _ in range(2):
+        model.tick(first, unmeasured, better, outdated)
+        assert model.targets() == {"champion": "tutor-v3"}
+    model.tick(first, unmeasured, version(3, approval="Rejected"), outdated)
+    assert model.targets() == {"champion": "tutor-v1"}, "it was in use before"
+
+
+def test_a_comparison_with_another_model_stays_valid() -> None:
+    model = Named()
+    model.promote(gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
+    lineage = {"hyperParameters": {"evaluation": {"against": "models://rival@production"}}}
+    first = compared(1, "2.0", "rival-v7", "3.0", lineage=lineage)
+    model.tick(first)
+    model.tick(first, compared(2, "1.0", "rival-v7", "3.0", lineage=lineage))
+    assert model.targets() == {"champion": "tutor-v2"}
+
+
 def test_one_number_that_fails_its_gate_is_enough() -> None:
     model = Named()
     model.promote(gates=[{"metric": "loss", "atMost": "1.1"}])

@@ -166,6 +166,33 @@ def test_the_source_is_where_the_version_was_delivered(life: Life, conditions: A
     assert [entry["source"] for entry in life.plan(life.tick(10))["versions"]] == [IMAGE]
 
 
+@pytest.mark.parametrize("change", [{"uri": "https://other.example.org"}, {"name": "another"}])
+def test_a_job_for_one_registry_says_nothing_of_another(life: Life, conditions: Any, change: dict[str, str]) -> None:
+    life.pin(champion=1)
+    life.plan(life.tick())
+    life.body["spec"]["registry"]["mlflow"] |= change
+    life.registers()
+    outcome = life.tick(60)
+    assert life.registry.get("versions", []) == []
+    assert conditions(life.body["status"])["Registered"] == "False/Registering"
+    assert [v["version"] for v in life.plan(outcome)["versions"]] == [1]
+    assert len(life.children) == 1, "the Job for the old one is deleted"
+    life.registers()
+    life.tick(120)
+    assert [v["version"] for v in life.registry["versions"]] == [1]
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize(
+    "uri", ["https://[mlflow", "https://mlflow.example.org]:5000", "https://mlflow\u2100.example.org"]
+)
+def test_an_address_that_cannot_be_parsed_stops_nothing_else(life: Life, uri: str) -> None:
+    life.body["spec"]["registry"]["mlflow"]["uri"] = uri
+    life.pin(champion=1)
+    life.tick()
+    assert [entry["name"] for entry in life.body["status"]["aliases"]] == ["champion"]
+
+
 def test_a_run_of_another_server_is_only_a_tag(life: Life) -> None:
     life.body["spec"]["registry"]["mlflow"]["uri"] = "https://registry.example.org"
     (entry,) = life.plan(life.tick())["versions"]
