@@ -28,6 +28,7 @@ PLACES = frozenset(
         "metricsPort",
         "tracking",
         "comparedWith",
+        "comparedModel",
         "failureInterval",
         "learningRateHalvings",
         "hangTimeout",

@@ -431,8 +431,9 @@ class TrainingPlan(PlanBlocks, _Attempt):
     )
     compared_with: ShortText | None = Field(
         default=None,
-        description="Which of `models` evaluation.against means; empty: there was none; none: nothing is compared.",
+        description="ModelVersion that evaluation.against means; empty: there was none; none: nothing is compared.",
     )
+    compared_model: ModelInput | None = Field(default=None, description="Where it is.")
     tracking: TrackingInput | None = Field(default=None, description="Where the run is logged as well; none: nowhere.")
     metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
 

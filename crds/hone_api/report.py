@@ -37,7 +37,7 @@ URL_ENV = "KUBEFLOW_TRAINER_SERVER_URL"
 TOKEN_ENV = "KUBEFLOW_TRAINER_SERVER_TOKEN"
 CA_ENV = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
 
-Short = Annotated[str, StringConstraints(max_length=64)]
+Short = Annotated[str, StringConstraints(max_length=64), Storable]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Address = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=253)]
 """A path or revision that our own code creates: it is never cut, so it must be short."""

@@ -87,6 +87,7 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
     meta, spec, resolved = attempt.owner["metadata"], attempt.spec, attempt.resolved
     uid = meta["uid"]
     several = attempt.nodes > 1
+    named, versions = modelref.references(attempt.owner["spec"]), resolved.model_versions or ()
     host = f"{attempt.name}-0.{attempt.name}.{meta['namespace']}.svc.{platform.cluster_domain}"
     return TrainingPlan(
         run=meta["name"],
@@ -97,7 +98,10 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         reward_paths=rewards.paths(spec),
         teacher_secret_path=_teacher_key(spec)[1],
         generation_secret_path=_generation_key(spec)[1],
-        models={m.name: modelref.model_input(m, platform) for m in resolved.model_versions or ()},
+        models={m.name: modelref.model_input(m, platform) for m in versions if m.name in named},
+        compared_model=next(
+            (modelref.model_input(m, platform) for m in versions if m.name == resolved.compared_with), None
+        ),
         compared_with=resolved.compared_with,
         datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
         evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],

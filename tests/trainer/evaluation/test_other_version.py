@@ -40,8 +40,8 @@ def test_a_new_version_is_compared_with_the_one_in_use(
 ) -> None:
     """An adapter and its base, as most ModelVersions are; and what is trained is the same as without."""
     adapter = {"path": str(champion.out / "adapter"), "digest": champion.digests["adapter"]}
-    models = {"tiny-v1": {"path": str(tiny_model), "adapter": adapter}}
-    plan = make_plan("challenger", models=models, processesPerNode=ranks, **AGAINST)
+    model = {"path": str(tiny_model), "adapter": adapter}
+    plan = make_plan("challenger", comparedModel=model, processesPerNode=ranks, **AGAINST)
     loss = loss_of(runs.wait(plan, runs.start(plan)).result)
     assert float(loss.against) == pytest.approx(float(loss_of(champion.result).tuned), abs=1e-4)
     assert float(loss.tuned) < float(loss.against) < float(loss.base)
@@ -63,7 +63,7 @@ def test_a_version_that_reads_other_tokens_is_not_compared(
     shutil.copytree(champion.out / "merged", foreign)
     for file in foreign.glob("chat_template*"):
         file.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
-    result = runs.finish(make_plan(training={"maxSteps": 1}, models={"tiny-v1": {"path": str(foreign)}}, **AGAINST))
+    result = runs.finish(make_plan(training={"maxSteps": 1}, comparedModel={"path": str(foreign)}, **AGAINST))
     assert loss_of(result).against is None
     assert any("tiny-v1 has another tokenizer or chat template" in sentence for sentence in result.advice)
 

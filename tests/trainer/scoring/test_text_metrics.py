@@ -94,6 +94,12 @@ def test_a_derived_metric_has_an_interval_too() -> None:
     assert np.allclose(resampled("perplexity", losses), math.exp(2))
 
 
+def test_a_loss_beyond_what_a_float_can_hold_is_infinite() -> None:
+    losses = Score({"loss": Mean([2000.0, 3000.0], [1.0, 1.0])}, tokens=2)
+    assert losses.value("perplexity") == math.inf
+    assert np.isinf(resampled("perplexity", losses)).all()
+
+
 def test_two_models_scored_on_different_rows_are_not_paired() -> None:
     found = numbers(["a/b"], ["exact_match"], [score([0.0, 1.0])], [score([1.0])])[0]
     assert found.change_low is None

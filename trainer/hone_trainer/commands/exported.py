@@ -11,7 +11,7 @@ from typing import Any, Self
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
-from hone_trainer.models import base_model, scoring_model
+from hone_trainer.models import adapters, base_model, scoring_model
 from hone_trainer.models.network import Generating
 from hone_trainer.store.contents import UNKNOWN
 
@@ -66,23 +66,25 @@ class Exported:
 
     def load_alone(self) -> Generating:
         """The merged or full model, or an adapter's base."""
-        return scoring_model.load(self.opened, self.plan.adapter, bf16=self.bf16, quantize=self.is_adapter)
+        return self._load(self.opened, quantize=self.is_adapter)
 
     def load_base(self) -> Generating:
         """The base of a merged or full model."""
-        return scoring_model.load(base_model.open_base(self.base), self.plan.adapter, bf16=self.bf16)
+        return self._load(base_model.open_base(self.base), quantize=True)
 
     def with_adapter(self, network: Generating) -> Generating:
         """An adapter on its loaded base."""
-        from peft import PeftModel
-
-        tuned: Generating = PeftModel.from_pretrained(network, self.folder)
-        return tuned
+        return scoring_model.with_adapter(network, self.folder)
 
     def load(self) -> Generating:
         """The trained model."""
         network = self.load_alone()
         return self.with_adapter(network) if self.is_adapter else network
+
+    def _load(self, opened: base_model.Base, *, quantize: bool) -> Generating:
+        adapter = self.plan.adapter
+        quantize = quantize and adapters.is_quantized(adapter)
+        return scoring_model.load(opened, bf16=self.bf16, frozen=adapters.is_adapter(adapter), quantize=quantize)
 
 
 def _stand_in(report: Mapping[str, Any]) -> dict[str, Any]:

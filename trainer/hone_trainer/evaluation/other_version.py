@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hone_trainer import ranks
-from hone_trainer.models import base_model, scoring_model
+from hone_trainer.models import base_model, merge_base, scoring_model
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import interrupted
@@ -37,26 +37,29 @@ def measure(run: Run) -> OtherVersion:
     Raises:
         TrainerError: Interrupted; UnsupportedModel, if the version cannot be loaded.
     """
-    name = run.plan.compared_with
+    name, model = run.plan.compared_with, run.plan.compared_model
     if name == "":
         words = f"{run.plan.evaluation.against} pointed to no version yet, so the model is compared with the base alone"
         return OtherVersion(advice=words)
-    if name is None or not run.held_out:
+    if name is None or model is None or not run.held_out:
         return OtherVersion()
+    mark = [name, (model.adapter or model).digest, [[split.name, len(split.rows)] for split in run.held_out]]
     file = Path(run.plan.work_path) / "against.json"
-    if file.is_file():
-        return OtherVersion([Score.from_json(score) for score in json.loads(file.read_text())])
-    opened = base_model.open_base(run.plan.models[name].path)
+    if file.is_file() and (known := json.loads(file.read_text()))["of"] == mark:
+        return OtherVersion([Score.from_json(score) for score in known["scores"]])
+    opened = base_model.open_base(model.path)
     if not scoring_model.read_the_same(run.base, opened):
         words = f"{name} has another tokenizer or chat template, so its losses cannot be compared with this model's"
         return OtherVersion(advice=words)
-    scores = _scores(run, opened, name)
+    scores = _scores(run, opened, name, Path(model.adapter.path) if model.adapter else None)
     if ranks.is_first():
-        write_atomically(file, json.dumps([asdict(score) for score in scores]).encode())
+        write_atomically(file, json.dumps({"of": mark, "scores": [asdict(score) for score in scores]}).encode())
+    ranks.barrier()
     return OtherVersion(scores)
 
 
-def _scores(run: Run, opened: base_model.Base, name: str) -> list[Score]:
+def _scores(run: Run, opened: base_model.Base, name: str, adapter: Path | None) -> list[Score]:
+    """Args: adapter: folder of an adapter on that base; it is not merged, so a base for QLoRA stays in 4 bits."""
     import torch
 
     def poll() -> None:
@@ -66,7 +69,10 @@ def _scores(run: Run, opened: base_model.Base, name: str) -> list[Score]:
 
     run.reporters.update(stage="EvaluatingBase")
     run.reporters.say(f"measuring {name}, the version to compare with, on {len(run.held_out)} held-out splits")
-    network = scoring_model.load(opened, run.plan.adapter, bf16=run.settings.bf16)
+    quantize = adapter is not None and merge_base.is_for_4_bits(adapter)
+    network = scoring_model.load(opened, bf16=run.settings.bf16, frozen=True, quantize=quantize)
+    if adapter:
+        network = scoring_model.with_adapter(network, adapter)
     pad = run.base.tokenizer.pad_token_id
     scores = [
         heldout.score(network, split.rows, pad_id=pad, bf16=run.settings.bf16, poll=poll) for split in run.held_out

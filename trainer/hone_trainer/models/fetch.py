@@ -107,7 +107,7 @@ def _stage(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str],
 
 
 def check_safetensors(folder: Path) -> None:
-    """Read the header of every safetensors file, and check that all shards of the index exist.
+    """Read the header of every safetensors file, and check that all shards of an index are files next to it.
 
     Raises:
         SourceError: UnsafeModel.
@@ -120,14 +120,14 @@ def check_safetensors(folder: Path) -> None:
                 pass
         except (SafetensorError, OSError, ValueError) as error:
             raise SourceError(FailureCode.UNSAFE_MODEL, f"{path.name} is not a safetensors file: {error}") from None
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
+    here = {path.name for path in folder.glob("*.safetensors")}
+    for index in sorted(folder.glob("*.index.json")):
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise SourceError(FailureCode.UNSAFE_MODEL, f"{index.name} is not an index of safetensors files") from None
-        missing = sorted(name for name in shards if not isinstance(name, str) or not (folder / name).is_file())
-        if missing:
+        if missing := sorted(str(name)[:80] for name in shards - here):
             raise SourceError(
-                FailureCode.UNSAFE_MODEL, f"{index.name} names files that are missing: {', '.join(missing[:5])}"
+                FailureCode.UNSAFE_MODEL,
+                f"{index.name} names what is no safetensors file next to it: {', '.join(missing[:5])}",
             )

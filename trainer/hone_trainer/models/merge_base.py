@@ -40,7 +40,8 @@ def prepare(plan: TrainingPlan, first: bool) -> TrainingPlan:
         path=plan.model_path, digest=plan.model_digest, adapter=plan.model_adapter, trusted=plan.model_trusted
     )
     models = {FOLDER: base, **{f"models/{name}": model for name, model in plan.models.items()}}
-    for model in models.values():
+    compared = [plan.compared_model] if plan.compared_model else []  # its adapter stays apart: see other_version
+    for model in (*models.values(), *compared):
         signature.compare(model)
         if model.adapter is not None:
             signature.compare(model.adapter)
@@ -75,7 +76,7 @@ def merge(base: str, adapter: str, target: str) -> None:
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     report = json.loads((Path(adapter) / "report.json").read_text())
-    quantized = report["plan"]["adapter"]["type"] == "QLoRA"
+    quantized = is_for_4_bits(Path(adapter))
     bf16 = report["resolved"]["precision"] == "BFloat16"
     head: base_model.Head = "Reward" if report["plan"]["method"] == "Reward" else "LanguageModel"
     network = base_model.load(
@@ -93,6 +94,12 @@ def merge(base: str, adapter: str, target: str) -> None:
                 (folder / name).write_bytes((Path(adapter) / name).read_bytes())
         manifest.write(folder)
         folders.publish(folder, Path(target))
+
+
+def is_for_4_bits(adapter: Path) -> bool:
+    """Whether an exported adapter was trained on a base in 4 bits."""
+    report = json.loads((adapter / "report.json").read_text())
+    return bool(report["plan"]["adapter"]["type"] == "QLoRA")
 
 
 def _await(folder: Path) -> None:

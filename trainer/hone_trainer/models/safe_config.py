@@ -25,6 +25,7 @@ _CODE_KEYS = {
     "kernel_config",
     "trust_remote_code",
     "custom_pipelines",
+    "transformers_weights",
 }
 """CVE-2026-4372 and similar."""
 _BUILT_IN = (None, False, "eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm")

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from hone_api.training import Adapter
-from hone_trainer.models import adapters, base_model
+from pathlib import Path
+
+from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating
 
 
-def load(opened: Base, adapter: Adapter, *, bf16: bool, quantize: bool = True) -> Generating:
-    """The model with TRL's fused loss head, on the GPU where there is one, with the precision of a run.
+def load(opened: Base, *, bf16: bool, frozen: bool, quantize: bool) -> Generating:
+    """The model with TRL's fused loss head, on the GPU where there is one.
 
     Args:
-        adapter: of the run, which says whether its base is frozen and in 4 bits.
-        quantize: whether a base that QLoRA reads in 4 bits is loaded so.
+        frozen: whether the weights may be in bfloat16, as those of a base; else they are in float32.
+        quantize: whether they are rounded to 4 bits, as those of a base for QLoRA.
     """
     import torch
     from trl.trainer.utils import add_fused_lm_head
 
     cuda = torch.cuda.is_available()
-    quantize = quantize and adapters.is_quantized(adapter)
-    network = base_model.load(opened, bf16=bf16, cpu=not cuda, quantize=quantize, frozen=adapters.is_adapter(adapter))
+    network = base_model.load(opened, bf16=bf16, cpu=not cuda, quantize=quantize, frozen=frozen)
     add_fused_lm_head(network, outputs=("log_probs", "is_top1"))
     return network if quantize or not cuda else network.cuda()
+
+
+def with_adapter(network: Generating, folder: Path) -> Generating:
+    """An adapter on its loaded base."""
+    from peft import PeftModel
+
+    tuned: Generating = PeftModel.from_pretrained(network, folder)
+    return tuned
 
 
 def read_the_same(one: Base, other: Base) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hone_api.plan import TrainingPlan
-from hone_trainer.models import adapters
+from hone_trainer.models import adapters, merge_base
 
 
 def hide_unused(plan: TrainingPlan) -> None:
@@ -36,8 +36,10 @@ def unused(plan: TrainingPlan) -> Iterator[str]:
         yield from ("scipy", "sklearn")  # else for losses of object detection alone
     if plan.deepspeed is None:
         yield "deepspeed"
-    folders = [plan.model_path, *(model.path for model in plan.models.values())]
-    if not adapters.is_quantized(plan.adapter) and not any(map(_is_quantized, folders)):
+    other = plan.compared_model
+    folders = [plan.model_path, *(model.path for model in plan.models.values()), *([other.path] if other else [])]
+    of_4_bits = other is not None and other.adapter is not None and merge_base.is_for_4_bits(Path(other.adapter.path))
+    if not adapters.is_quantized(plan.adapter) and not of_4_bits and not any(map(_is_quantized, folders)):
         yield "bitsandbytes"
 
 

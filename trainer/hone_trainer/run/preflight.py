@@ -103,8 +103,8 @@ def _plan(plan: TrainingPlan) -> Iterator[Problem]:
             "grpo.generation.endpoint: the base is an adapter that is merged for this run alone, which no server has: "
             "set output.merge in the job that trains it"
         )
-    if plan.evaluation.against and (plan.compared_with is None or plan.compared_with not in {"", *plan.models}):
-        yield _conflict("evaluation.against needs comparedWith, the name of one of models that has its folder")
+    if plan.evaluation.against and plan.compared_model is None and plan.compared_with != "":
+        yield _conflict("evaluation.against needs comparedWith and comparedModel: name and folder of that model")
     if plan.max_nodes and plan.deepspeed:
         yield _conflict("maxNodes: DeepSpeed's checkpoints are resumed only by as many ranks as saved them: remove it")
     if plan.max_nodes and plan.method not in METHODS_ON_ANY_RANKS:

@@ -14,10 +14,19 @@ from hone_api.modelversion import EvaluationNumber, Purpose
 Best = Literal["Lowest", "Highest"]
 """Whether lower or higher is better."""
 RESAMPLES = 1000
+
+
+def _exp(value: float) -> float:
+    """As math.exp, but infinite where that raises."""
+    return math.inf if value > _LARGEST_EXPONENT else math.exp(value)
+
+
+_LARGEST_EXPONENT = 709.0
+"""Of what a float can hold."""
 DERIVED = {
-    "perplexity": ("loss", math.exp),
-    "word_perplexity": ("nats_per_word", math.exp),
-    "byte_perplexity": ("nats_per_byte", math.exp),
+    "perplexity": ("loss", _exp),
+    "word_perplexity": ("nats_per_word", _exp),
+    "byte_perplexity": ("nats_per_byte", _exp),
 }
 """Metrics that are computed from another metric's value."""
 

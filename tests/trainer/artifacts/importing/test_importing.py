@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -214,6 +215,58 @@ def test_a_whole_model_is_a_full_one(whole: Place) -> None:
     assert "auto_map" not in (whole.stored / "full" / "config.json").read_text()
 
 
+def _without_a_weight(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("model.layers.1.self_attn.q_proj.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _with_a_cut_weight(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"][:3].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _with_weights_of_another(folder: Path) -> None:
+    """An index that leads to files outside the model, which no digest of it covers."""
+    shutil.copytree(folder, folder.parent / "other")
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    index = {"metadata": {}, "weight_map": {"x": "../other/model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.attack("files of a source")
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (_without_a_weight, "UnsupportedModel", "model.layers.1.self_attn.q_proj.weight is missing"),
+        (_with_a_cut_weight, "UnsupportedModel", "model.norm.weight has the size (3,), not ("),
+        (_with_weights_of_another, "UnsafeModel", "names what is no safetensors file next to it: ../other/model.saf"),
+    ],
+)
+def test_a_whole_model_has_each_of_its_weights(
+    whole: Place, change: Callable[[Path], None], code: str, words: str
+) -> None:
+    change(whole.model)
+    seen, message = refused(whole.plan(base=None))
+    assert (seen, words in message) == (code, True), message
+    assert whole.nothing_appeared()
+
+
+def test_layers_that_are_named_by_a_regular_expression_are_listed(place: Place) -> None:
+    """By the weights: the expression could take any time."""
+    place.edit(target_modules=r"(\w+\.?)+(q|v)_proj", exclude_modules="(a+)+b")
+    importing.run(place.plan())
+    config = json.loads((place.stored / "adapter" / "adapter_config.json").read_text())
+    assert config["target_modules"][0] == "model.layers.0.self_attn.q_proj"
+    assert (len(config["target_modules"]), config["exclude_modules"]) == (4, None)
+
+
+def test_a_file_name_that_is_no_text_is_left_out(place: Place) -> None:
+    (place.model / os.fsdecode(b"caf\xe9.bin")).write_bytes(b"x")
+    assert any(name.startswith("caf") for name in importing.run(place.plan()).left_out)
+
+
 def test_the_base_must_be_there_for_an_adapter_and_not_for_a_whole_model(place: Place, tmp_path: Path) -> None:
     assert refused(place.plan(base=None)) == (
         "ConflictingFields",
@@ -243,6 +296,19 @@ def _of_another_size(place: Place) -> None:
     save_file({name: tensor[:, :8].contiguous() for name, tensor in load_file(file).items()}, file)
 
 
+def _without_a_scale(place: Place) -> None:
+    place.edit(lora_alpha=1e30)
+
+
+def _no_json(place: Place) -> None:
+    config = place.model / "adapter_config.json"
+    config.write_text(config.read_text().replace('"r": 4', '"r": 4, "lora_dropout": NaN'))
+
+
+def _endless_pattern(place: Place) -> None:
+    place.edit(alpha_pattern={r"(\w+\.?)+!": 8})
+
+
 def _another_manifest(place: Place) -> None:
     manifest.write(place.model)
     (place.model / "README.md").write_text("changed")
@@ -260,6 +326,9 @@ def _link_to_this_pod(place: Place) -> None:
         (_damaged, "UnsafeModel", "adapter_model.safetensors is not a safetensors file"),
         (_of_other_layers, "BaseMismatch", "does not fit pvc://bases/base"),
         (_of_another_size, "BaseMismatch", "PEFT expects"),
+        (_without_a_scale, "UnsupportedModel", "lora_alpha is 1e+30, not a scale"),
+        (_no_json, "UnsafeModel", "adapter_config.json is not a JSON object"),
+        (_endless_pattern, "UnsupportedModel", "name layers as they are called"),
         (_another_manifest, "ManifestMismatch", "README.md: not what manifest.json next to it lists"),
         (_link_to_this_pod, "SourceRefused", "LICENSE is a link that leaves the volume"),
     ],

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from hone_api.failures import FailureCode
 from hone_trainer.errors import SourceError
 
+_PLAIN = re.compile(r"\^?[\w.\\-]{1,512}\$?")
+"""The name of a layer, or its end, as PEFT looks for it: a regular expression without repetition."""
+_LARGEST_SCALE = 1e6
 _HUB_NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*")
 _KNOWN = frozenset(
     {
@@ -78,9 +81,12 @@ class ForeignAdapter:
             if name not in _KNOWN and value and value not in _HARMLESS.get(name, ()):
                 why = _WHY.get(name, "Hone does not know what it does")
                 raise _unsupported(source, f"{name} is {str(value)[:80]}: {why}")
-        ranks = [config.get("r"), *dict(config.get("rank_pattern") or {}).values()]
+        ranks = [config.get("r"), *_pattern(config, "rank_pattern", source).values()]
         if not all(type(rank) is int and rank > 0 for rank in ranks):
             raise _unsupported(source, f"r is {str(config.get('r'))[:40]}, not a rank")
+        scales = [config.get("lora_alpha", 8), *_pattern(config, "alpha_pattern", source).values()]
+        if not all(type(scale) in (int, float) and abs(scale) <= _LARGEST_SCALE for scale in scales):
+            raise _unsupported(source, f"lora_alpha is {str(config.get('lora_alpha'))[:40]}, not a scale")
         return cls("DoRA" if config.get("use_dora") else "LoRA", max(ranks), _text(config, "base_model_name_or_path"))
 
 
@@ -97,6 +103,16 @@ def base_problem(named: str, base: str) -> str | None:
     if named.lower() == wanted.lower():
         return None
     return f"adapter_config.json names the base {named}, and the entry names {base}"
+
+
+def _pattern(config: Mapping[str, Any], name: str, source: str) -> Mapping[str, Any]:
+    """A field with a value for each of some layers, which it names plainly."""
+    value = config.get(name) or {}
+    if not isinstance(value, dict) or not all(map(_PLAIN.fullmatch, value)):
+        raise _unsupported(
+            source, f"{name} is {str(value)[:80]}: name layers as they are called, e.g. layers.0.mlp.up_proj"
+        )
+    return value
 
 
 def _text(config: Mapping[str, Any], name: str) -> str:

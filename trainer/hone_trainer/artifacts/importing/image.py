@@ -5,6 +5,8 @@ What is in a layer is known when it was read. So opening an image unpacks it, ne
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import json
 import os
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 from hone_api.failures import FailureCode
 from hone_api.plan import ImportPlan
@@ -30,7 +32,17 @@ from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.store.hub import SLOWEST
 
 _REFERENCE = re.compile(r"oci://(?P<host>[^/]+)/(?P<name>[^:@]+)(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _UNPACKED = "image"
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_LARGEST_HEADER = 2**20
+_OF_THE_NAME = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST)
 _BUFFER = 2**20
 _OF_SOURCE = {
     FailureCode.DESTINATION_UNREACHABLE: FailureCode.SOURCE_UNREACHABLE,
@@ -61,7 +73,7 @@ class ImageOrigin:
         repository = ImageRepository(host, match["name"], network_of(plan), login, until, resolver)
         with _translated():
             digest, layers = _layers(repository, match["digest"] or match["tag"] or "latest", plan.source.uri)
-            _check_size(sum(int(layer.get("size", 0)) for layer in layers), plan)
+            _check_size(sum(int(layer["size"]) for layer in layers), plan)
             folder = incoming_of(plan, [digest]) / _UNPACKED
             folder.mkdir(parents=True, exist_ok=True)
             for layer in layers:
@@ -90,21 +102,39 @@ class ImageOrigin:
                 progress((folder / name).stat().st_size)
 
 
-def _layers(repository: ImageRepository, reference: str, uri: str) -> tuple[str, list[Mapping[str, Any]]]:
-    """Digest and layers of an image; of an index, of its only image or that for linux/amd64."""
+def _layers(
+    repository: ImageRepository, reference: str, uri: str, within: str = ""
+) -> tuple[str, list[Mapping[str, Any]]]:
+    """Digest and layers of an image; of an index, of its only image or that for linux/amd64.
+
+    Args:
+        within: the index that names it, if any.
+    """
     answer = repository.manifest(reference)
     if answer is None:
         raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{uri}: the repository has no {reference}")
-    body = json.loads(answer[1])
-    if images := body.get("manifests"):
+    digest = f"sha256:{hashlib.sha256(answer[1]).hexdigest()}"
+    if reference.startswith("sha256:") and digest != reference:
+        words = f"the registry answers {reference} with a manifest whose digest is {digest}"
+        raise SourceError(FailureCode.SOURCE_REFUSED, f"{uri}: {words}")
+    try:
+        body = json.loads(answer[1])
+        if "manifests" not in body:
+            layers = list(body["layers"])
+            for layer in layers:
+                if not _DIGEST.fullmatch(layer["digest"]) or type(layer["size"]) is not int or layer["size"] < 0:
+                    raise ValueError(layer)
+            return digest, layers
+        images = list(body["manifests"])
         amd64 = [i for i in images if (i.get("platform") or {}).get("architecture") == "amd64"]
-        chosen = amd64 if len(images) > 1 else images
-        if len(chosen) != 1:
-            words = f"{reference} is an index of {len(images)} images: name one of them by @sha256:…"
-            raise SourceError(FailureCode.SOURCE_REFUSED, f"{uri}: {words}")
-        return _layers(repository, str(chosen[0]["digest"]), uri)
-    digest = reference if reference.startswith("sha256:") else answer[0]
-    return digest, list(body.get("layers") or ())
+        chosen = [str(image["digest"]) for image in (amd64 if len(images) > 1 else images)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        words = f"{reference} is no manifest of an image, nor an index of images"
+        raise SourceError(FailureCode.SOURCE_REFUSED, f"{uri}: {words}") from None
+    if within or len(chosen) != 1:
+        words = f"{reference} is an index of {len(images)} images: name one of them by @sha256:…"
+        raise SourceError(FailureCode.SOURCE_REFUSED, f"{uri}: {words}")
+    return _layers(repository, chosen[0], uri, within=reference)
 
 
 def _unpack(repository: ImageRepository, layer: Mapping[str, Any], folder: Path, plan: ImportPlan) -> None:
@@ -116,12 +146,18 @@ def _unpack(repository: ImageRepository, layer: Mapping[str, Any], folder: Path,
     unpacked = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     stream = io.BufferedReader(_LayerFile(repository.download(digest, size)), _BUFFER)
     try:
-        with tarfile.open(fileobj=stream, mode="r|*", bufsize=_BUFFER) as tar:
+        with tarfile.open(fileobj=stream, mode="r|*", bufsize=_BUFFER, tarinfo=_Member) as tar:
             for member in tar:
                 if path := _place(member, plan):
                     unpacked += member.size
                     _check_size(unpacked, plan)
-                    _write(tar, member, folder / path)
+                    try:
+                        _write(tar, member, folder / path)
+                    except OSError as error:
+                        if error.errno not in _OF_THE_NAME:
+                            raise
+                        words = f"{member.name[:200]} cannot be a file next to the others: {error.strerror}"
+                        raise SourceError(FailureCode.SOURCE_REFUSED, f"{plan.source.uri}: {words}") from None
     except tarfile.TarError as error:
         words = f"layer {digest} of type {layer.get('mediaType')} is no tar, plain or gzipped: {error}"
         raise SourceError(FailureCode.UNSUPPORTED_MODEL, f"{plan.source.uri}: {words}") from None
@@ -133,9 +169,10 @@ def _unpack(repository: ImageRepository, layer: Mapping[str, Any], folder: Path,
 def _place(member: tarfile.TarInfo, plan: ImportPlan) -> PurePosixPath | None:
     """The path of a file below /models; None: it is no part of the model."""
     path = PurePosixPath(member.name.removeprefix("./").lstrip("/"))
-    if not path.parts or path.parts[0] != FOLDER or member.isdir():
+    deletes = path.name.startswith(".wh.") and (len(path.parts) == 1 or path.parts[0] == FOLDER)
+    if not deletes and (not path.parts or path.parts[0] != FOLDER or member.isdir()):
         return None
-    if not member.isfile() or ".." in path.parts or path.name.startswith(".wh."):
+    if deletes or not member.isfile() or member.issparse() or member.size < 0 or ".." in path.parts:
         words = f"{member.name[:200]} is no plain file below /{FOLDER}: pack files, without links and deletions"
         raise SourceError(FailureCode.SOURCE_REFUSED, f"{plan.source.uri}: {words}")
     return path
@@ -153,6 +190,17 @@ def _check_size(size: int, plan: ImportPlan) -> None:
     if size > plan.limits.max_source_bytes:
         message = f"{plan.source.uri}: {size} bytes, limit {plan.limits.max_source_bytes}"
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, message)
+
+
+class _Member(tarfile.TarInfo):
+    """An entry of a layer. The headers with long names and further fields are read whole, so they must be small."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _HEADERS and not 0 <= member.size <= _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {member.size} bytes")
+        return member
 
 
 @contextmanager

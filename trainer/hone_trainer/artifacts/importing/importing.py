@@ -23,10 +23,12 @@ from hone_api.modelversion import Artifact
 from hone_api.plan import FetchPlan, ImportPlan
 from hone_api.report import ImportedBase, ImportResult
 from hone_trainer.artifacts import servable
+from hone_trainer.artifacts.importing import whole_model
 from hone_trainer.artifacts.importing.adapter import ForeignAdapter, base_problem
 from hone_trainer.artifacts.importing.choice import ADAPTER_CONFIG, CARD, REPORT, Choice, choose, shown
 from hone_trainer.artifacts.importing.incoming import incoming_of, target_of
 from hone_trainer.artifacts.importing.origins import OPEN, ForeignFiles
+from hone_trainer.artifacts.importing.targets import explicit_targets
 from hone_trainer.endpoints.http import Resolver, resolve
 from hone_trainer.errors import ConfigError, SourceError, StoreError
 from hone_trainer.models import base_model, fetch, read_shape
@@ -99,7 +101,7 @@ def _adapter(plan: ImportPlan, incoming: Path) -> ForeignAdapter:
     """What the adapter's config says, before its weights and its base are fetched."""
     assert plan.source.base is not None
     try:
-        config = json.loads((incoming / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((incoming / ADAPTER_CONFIG).read_text(encoding="utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
@@ -108,6 +110,10 @@ def _adapter(plan: ImportPlan, incoming: Path) -> ForeignAdapter:
     if problem := base_problem(adapter.base, plan.source.base.uri):
         raise SourceError(FailureCode.BASE_MISMATCH, f"{plan.source.uri}: {problem}")
     return adapter
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
 
 
 def base_folder(plan: ImportPlan, result: ImportResult) -> Path | None:
@@ -121,7 +127,11 @@ def _on_volume(plan: ImportPlan) -> Path:
     """The folder of a pvc:// base."""
     assert plan.source.base is not None
     assert plan.base_volume is not None
-    return Path(plan.base_volume) / plan.source.base.uri.removeprefix("pvc://").partition("/")[2]
+    volume = Path(plan.base_volume)
+    folder = volume / plan.source.base.uri.removeprefix("pvc://").partition("/")[2].lstrip("/")
+    if not folder.resolve().is_relative_to(volume.resolve()):
+        raise SourceError(FailureCode.MODEL_NOT_FOUND, f"{plan.source.base.uri} leads out of its volume")
+    return folder
 
 
 def _base(plan: ImportPlan) -> tuple[Path, ImportedBase]:
@@ -198,7 +208,7 @@ def _published(
         for config in work.glob("*.json"):
             make_safe(config)
         fetch.check_safetensors(work)
-        opened = _complete_adapter(plan, work, base[0]) if base else base_model.open_base(work)
+        opened = _complete_adapter(plan, work, base[0]) if base else _opened(plan, work)
         facts: dict[str, Any] = {
             "commit": origin.commit,
             "digest": digest,
@@ -219,6 +229,19 @@ def _published(
     return _result(folder, imported)
 
 
+def _opened(plan: ImportPlan, work: Path) -> base_model.Base:
+    """A whole model, whose files have each weight: transformers would fill in others at random.
+
+    Raises:
+        SourceError: UnsupportedModel.
+    """
+    opened = base_model.open_base(work)
+    if wrong := whole_model.problems(work):
+        words = f"the files are not the weights of the model in config.json: {'; '.join(wrong[:3])}"
+        raise SourceError(FailureCode.UNSUPPORTED_MODEL, f"{plan.source.uri}: {words}")
+    return opened
+
+
 def _complete_adapter(plan: ImportPlan, work: Path, base: Path) -> base_model.Base:
     """Check the adapter's weights against its base, and give it the base's name and a tokenizer."""
     assert plan.source.base is not None
@@ -228,7 +251,7 @@ def _complete_adapter(plan: ImportPlan, work: Path, base: Path) -> base_model.Ba
         opened.tokenizer.save_pretrained(work)
     config = json.loads((work / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     config |= {"base_model_name_or_path": servable.base_name(plan.source.base.uri), "auto_mapping": None}
-    config |= {"revision": None, "inference_mode": True}
+    config |= {"revision": None, "inference_mode": True, **explicit_targets(config, work)}
     (work / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     try:
         wrong = servable.problems(work, opened.config, "LanguageModel")

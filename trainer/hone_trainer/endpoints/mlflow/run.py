@@ -19,6 +19,7 @@ from hone_trainer.errors import TrainerError
 MOST_POINTS, MOST_PARAMS = 1000, 100
 """Of one request, by MLflow's limits."""
 _MAX_KEY, _MAX_VALUE = 250, 5000
+_RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _NOT_IN_KEY = re.compile(r"[^-\w./ ]")
 
 
@@ -40,8 +41,9 @@ class Point:
 
 
 def key_of(name: str) -> str:
-    """The name with the characters that MLflow takes in keys."""
-    return _NOT_IN_KEY.sub("_", name)[:_MAX_KEY]
+    """The name with the characters that MLflow takes in keys, where / divides parts as in a path."""
+    parts = _NOT_IN_KEY.sub("_", name)[:_MAX_KEY].split("/")
+    return "/".join(part for part in parts if part not in ("", ".", "..")) or "_"
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,13 @@ class MlflowRun:
         runs = server.call("POST", "runs/search", **where, order_by=["attributes.start_time ASC"]).get("runs")
         if runs:
             body = runs[0]
-            server.call("POST", "runs/update", run_id=body["info"]["run_id"], status="RUNNING")
+            server.call("POST", "runs/update", run_id=_id_of(server, body), status="RUNNING")
         else:
             listed = entries({JOB_TAG: uid, **tags})
             about = {"experiment_id": experiment_id, "run_name": name, "start_time": _now(), "tags": listed}
             body = server.call("POST", "runs/create", **about)["run"]
         params = {p["key"]: p["value"] for p in body.get("data", {}).get("params", ())}
-        return cls(server, body["info"]["run_id"], params)
+        return cls(server, _id_of(server, body), params)
 
     def log(self, points: Sequence[Point]) -> None:
         """Write at most MOST_POINTS points. Writing the same points again changes nothing."""
@@ -94,6 +96,14 @@ class MlflowRun:
         """Set the state of the run: FINISHED, FAILED, or SCHEDULED where it will go on."""
         over = {} if status == "SCHEDULED" else {"end_time": _now()}
         self.server.call("POST", "runs/update", run_id=self.run_id, status=status, **over)
+
+
+def _id_of(server: MlflowServer, body: Mapping[str, Any]) -> str:
+    run_id = body["info"]["run_id"]
+    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+        words = f"{server.host}: its run has the id {str(run_id)[:70]!r}, which is none of MLflow"
+        raise TrainerError(FailureCode.DESTINATION_REFUSED, words)
+    return run_id
 
 
 def _experiment(server: MlflowServer, name: str) -> str:

@@ -134,7 +134,7 @@ class MlflowTracker:
             self._wake.notify_all()
             self._wake.wait_for(self._is_settled, timeout=self._settle_seconds)
             missing = self._lost + len(self._points)
-            problem, run = self._problem, self._run
+            problem, run = self._problem or "it has not answered yet", self._run
         if run is None or missing:
             self._settle_seconds = min(self._settle_seconds, UNSETTLED_SECONDS)
             words = f"{counted(missing, 'value')} of metrics" if missing else "the run"
@@ -200,9 +200,10 @@ class MlflowTracker:
             if points:
                 run.log(points)
 
-        return self._attempt_to(write)
+        return self._attempt_to(write, len(points))
 
-    def _attempt_to(self, act: Callable[[MlflowRun], object]) -> bool:
+    def _attempt_to(self, act: Callable[[MlflowRun], object], points: int = 0) -> bool:
+        """Returns whether it failed and can be tried again. What an open run refuses is lost, and nothing else."""
         try:
             if self._run is None:
                 about = self._tracking
@@ -214,7 +215,12 @@ class MlflowTracker:
             first, self._problem = self._problem is None, scrub(failure.message)
             if first:
                 self._say(f"warning: spec.tracking: {self._problem}; {WAY_OUT}")
-            self._given_up = failure.code == FailureCode.DESTINATION_REFUSED
+            if failure.code != FailureCode.DESTINATION_REFUSED:
+                return True
+            if self._run is not None:
+                self._lost += points
+                return False
+            self._given_up = True
             return True
         self._failures = 0
         return False

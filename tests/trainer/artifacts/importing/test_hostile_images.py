@@ -1,0 +1,146 @@
+"""Images whose registry or layers lie. The registry is made up: a real one compares digests itself."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.plan import ImportPlan
+from hone_trainer.artifacts.importing import image
+from hone_trainer.errors import SourceError
+
+pytestmark = [pytest.mark.trainer, pytest.mark.attack("files of a source")]
+
+
+class LyingRegistry:
+    """One repository, with whatever it was given."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, bytes] = {}
+
+    def manifest(self, reference: str) -> tuple[str, bytes] | None:
+        text = self.manifests.get(reference)
+        return None if text is None else ("", text)
+
+    def download(self, digest: str, size: int) -> Iterator[bytes]:
+        yield self.blobs[digest]
+
+    def layer(self, content: bytes) -> dict[str, Any]:
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.blobs[digest] = content
+        return {"digest": digest, "size": len(content)}
+
+    def put(self, *layers: bytes, reference: str = "latest") -> None:
+        self.manifests[reference] = json.dumps({"layers": [self.layer(content) for content in layers]}).encode()
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> LyingRegistry:
+    lying = LyingRegistry()
+    monkeypatch.setattr(image, "ImageRepository", lambda *_: lying)
+    return lying
+
+
+def tar(kind: str = "w", **members: bytes) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=kind) as archive:
+        for name, text in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text))
+    return content.getvalue()
+
+
+def opened(folder: Path, reference: str = "", limit: int = 10**9) -> image.ImageOrigin:
+    limits = {"allowPrivateAddresses": True, "maxSourceBytes": limit}
+    source = {"uri": f"oci://registry.example.org/team/m{reference}"}
+    plan = {"name": "t", "source": source, "store": str(folder), "folder": "import-1/files", "limits": limits}
+    return image.ImageOrigin.open(ImportPlan.model_validate(plan), lambda *_: None)  # type: ignore[arg-type, return-value]
+
+
+def refused(*args: Any, **fields: Any) -> str:
+    with pytest.raises(SourceError) as caught:
+        opened(*args, **fields)
+    return f"{caught.value.code}: {caught.value.message}"
+
+
+def test_a_digest_is_that_of_the_manifest(registry: LyingRegistry, tmp_path: Path) -> None:
+    pinned = f"sha256:{'a' * 64}"
+    registry.put(tar(**{"models/config.json": b"evil"}), reference=pinned)
+    assert f"the registry answers {pinned} with a manifest whose digest is" in refused(tmp_path, f"@{pinned}")
+    registry.manifests["latest"] = json.dumps({"manifests": [{"digest": pinned}]}).encode()
+    assert f"the registry answers {pinned}" in refused(tmp_path)
+
+
+def test_two_images_of_one_tag_are_not_mixed(registry: LyingRegistry, tmp_path: Path) -> None:
+    registry.put(tar(**{"models/old.safetensors": b"old"}))
+    first = opened(tmp_path)
+    registry.put(tar(**{"models/new.safetensors": b"new"}))
+    second = opened(tmp_path)
+    assert (list(first.sizes), list(second.sizes)) == (["old.safetensors"], ["new.safetensors"])
+    assert second.commit == f"sha256:{hashlib.sha256(registry.manifests['latest']).hexdigest()}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[]",
+        b"<html>",
+        b'{"layers":{"a":1}}',
+        b'{"layers":[{"digest":"x","size":1}]}',
+        b'{"layers":[{"digest":"sha256:%s","size":null}]}' % (b"a" * 64),
+        b'{"layers":[{}]}',
+        b'{"manifests":"ab"}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+    ids=lambda text: str(text[:30]),
+)
+def test_what_is_no_manifest_is_refused(registry: LyingRegistry, tmp_path: Path, text: bytes) -> None:
+    registry.manifests["latest"] = text
+    assert refused(tmp_path).startswith("SourceRefused: ")
+
+
+def sparse() -> bytes:
+    """A member with a size below 0, after which the limit would be far away."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("models/a.txt")
+        info.pax_headers = {"GNU.sparse.size": "-1000000000000"}
+        archive.addfile(info)
+    return content.getvalue()
+
+
+def long_header() -> bytes:
+    """A header that tarfile would read whole: 64 MiB of zeros, which take 60 KiB."""
+    info = tarfile.TarInfo("h")
+    info.type, info.size = tarfile.XHDTYPE, 2**26
+    return gzip.compress(info.tobuf() + bytes(2**26 + 1024), compresslevel=1)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([sparse()], "models/a.txt is no plain file below /models"),
+        ([long_header()], "a header of 67108864 bytes"),
+        ([tar(**{"models/old.safetensors": b"x"}), tar(**{".wh.models": b""})], ".wh.models is no plain file"),
+        ([tar(**{"models/old.safetensors": b"x"}), tar(**{"models/.wh..wh..opq": b""})], "is no plain file"),
+        ([tar(**{"models/a": b"x", "models/a/b": b"y"})], "models/a/b cannot be a file next to the others"),
+        ([tar(**{f"models/{'a' * 300}": b"x"})], "cannot be a file next to the others"),
+    ],
+    ids=["below 0", "header", "all deleted", "folder deleted", "file and folder", "long name"],
+)
+def test_what_a_layer_may_not_have_is_refused(
+    registry: LyingRegistry, tmp_path: Path, layers: list[bytes], words: str
+) -> None:
+    registry.put(*layers)
+    assert words in refused(tmp_path, limit=10**8)
