@@ -87,7 +87,7 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
     meta, spec, resolved = attempt.owner["metadata"], attempt.spec, attempt.resolved
     uid = meta["uid"]
     several = attempt.nodes > 1
-    named, versions = modelref.references(attempt.owner["spec"]), resolved.model_versions or ()
+    named, versions = modelref.references(spec.to_json()), resolved.model_versions or ()
     host = f"{attempt.name}-0.{attempt.name}.{meta['namespace']}.svc.{platform.cluster_domain}"
     return TrainingPlan(
         run=meta["name"],

@@ -106,11 +106,13 @@ def compared(alias: tuple[str, str], upstream: Upstream) -> Found | Wait | Cause
     if body is not None and not _is_seen(body):
         return Wait(Reason.MODEL_MISSING, f"Model {alias[0]} has changed, and the operator has not seen it yet.")
     name = target(alias, upstream)
-    found = version(name, upstream, reward=False) if name else None
-    if isinstance(found, Cause):
-        words = f"spec.evaluation.against: {found.message} Point the alias {alias[1]} of Model {alias[0]} to another."
+    champion = version(name, upstream, reward=False) if name else None
+    if isinstance(champion, Cause):
+        words = (
+            f"spec.evaluation.against: {champion.message} Point the alias {alias[1]} of Model {alias[0]} to another."
+        )
         return Wait(Reason.WAITING_FOR_MODEL_VERSION, words)
-    return found
+    return champion
 
 
 def target(alias: tuple[str, str], upstream: Upstream) -> str | None:

@@ -15,7 +15,7 @@ def problems(folder: Path) -> list[str]:
 
     if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config"):
         return []
-    _, found = AutoModelForCausalLM.from_pretrained(
+    _, loading = AutoModelForCausalLM.from_pretrained(
         folder,
         device_map="meta",
         ignore_mismatched_sizes=True,
@@ -23,6 +23,8 @@ def problems(folder: Path) -> list[str]:
         local_files_only=True,
         trust_remote_code=False,
     )
-    missing = [f"{name} is missing" for name in sorted(found["missing_keys"])]
-    sizes = [f"{name} has the size {tuple(ours)}, not {tuple(asked)}" for name, ours, asked in found["mismatched_keys"]]
+    missing = [f"{name} is missing" for name in sorted(loading["missing_keys"])]
+    sizes = [
+        f"{name} has the size {tuple(ours)}, not {tuple(asked)}" for name, ours, asked in loading["mismatched_keys"]
+    ]
     return [*missing, *sizes]
