@@ -37,7 +37,7 @@ URL_ENV = "KUBEFLOW_TRAINER_SERVER_URL"
 TOKEN_ENV = "KUBEFLOW_TRAINER_SERVER_TOKEN"
 CA_ENV = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
 
-Short = Annotated[str, StringConstraints(max_length=64), Storable]
+Short = Annotated[str, StringConstraints(max_length=64)]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Address = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=253)]
 """A path or revision that our own code creates: it is never cut, so it must be short."""
@@ -295,7 +295,7 @@ class ImportResult(ApiModel):
     adapter_type: Literal["LoRA", "DoRA"] | None = None
     adapter_rank: int | None = Field(default=None, ge=1, le=MAX_COUNT)
     numbers: Annotated[list[EvaluationNumber], _first(64)] = Field(default_factory=list)
-    left_out: Annotated[list[Short], _first(16)] = Field(
+    left_out: Annotated[list[Annotated[str, StringConstraints(max_length=64), Storable]], _first(16)] = Field(
         default_factory=list, description="Files at the source that are no part of the model."
     )
     left_out_count: int = Field(default=0, ge=0, le=MAX_COUNT, description="How many there are.")
