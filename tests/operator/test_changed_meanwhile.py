@@ -16,11 +16,15 @@ from hone_operator.cluster import Cluster
 pytestmark = pytest.mark.apiserver
 
 
-@pytest.mark.faults("O14")
-async def test_a_change_of_spec_is_seen_after_our_own_write(apiserver: Path, namespace: Namespace) -> None:
+async def connected(apiserver: Path) -> Cluster:
     configuration = Configuration()
     await kube_config.load_kube_config(str(apiserver), client_configuration=configuration)
-    cluster, cache = Cluster(ApiClient(configuration)), Cache()
+    return Cluster(ApiClient(configuration))
+
+
+@pytest.mark.faults("O14")
+async def test_a_change_of_spec_is_seen_after_our_own_write(apiserver: Path, namespace: Namespace) -> None:
+    cluster, cache = await connected(apiserver), Cache()
     try:
         namespace.create("FineTuneJob", "run", fine_tune_job())
         seen = await cluster.get("FineTuneJob", namespace.name, "run")
@@ -35,3 +39,25 @@ async def test_a_change_of_spec_is_seen_after_our_own_write(apiserver: Path, nam
         await cluster.close()
     assert now
     assert (now["spec"]["suspend"], now["status"]["phase"]) == (True, "Pending")
+
+
+async def test_only_what_has_gone_counts_as_deleted(apiserver: Path, namespace: Namespace) -> None:
+    """What the cache forgets as deleted never comes back, so it must not be an object that lives."""
+    cluster = await connected(apiserver)
+    try:
+        for name, meta in (("plain", {}), ("held", {"finalizers": ["example.org/held"]})):
+            namespace.create("Dataset", name, {"source": {"uri": "hf://a/b"}})
+            namespace.patch("Dataset", name, {"metadata": meta})
+        plain, held = [await cluster.get("Dataset", namespace.name, name) for name in ("plain", "held")]
+        assert plain
+        assert held
+        earlier = {**plain, "metadata": {**plain["metadata"], "uid": "another"}}
+        assert await cluster.delete("Dataset", earlier) is False
+        assert await cluster.get("Dataset", namespace.name, "plain")
+        assert await cluster.delete("Dataset", plain) is True
+        assert await cluster.delete("Dataset", plain) is True, "it had gone"
+        assert await cluster.delete("Dataset", held) is False
+        assert await cluster.get("Dataset", namespace.name, "held")
+    finally:
+        namespace.patch("Dataset", "held", {"metadata": {"finalizers": None}})
+        await cluster.close()

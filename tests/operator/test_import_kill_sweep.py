@@ -10,7 +10,7 @@ import yaml
 from fault_lanes import new_space
 from fault_proxy import FaultProxy
 from hand import Namespace
-from killing import POINTS, Processes, Sweep
+from killing import POINTS, Processes, Sweep, conditions_of
 
 pytestmark = pytest.mark.apiserver
 IMPORTS = [{"uri": "hf://acme/one"}, {"uri": "hf://acme/two"}]
@@ -32,8 +32,8 @@ class ImportLife:
         for job in jobs:
             self._play(job)
         versions = self.space.list("ModelVersion")
-        ready = [v for v in versions if _conditions(v).get("Ready") == "True/Verified"]
-        return len(ready) == 2 and not jobs and _conditions(self._model()).get("Imported") == "True/Imported"
+        ready = [v for v in versions if conditions_of(v).get("Ready") == "True/Verified"]
+        return len(ready) == 2 and not jobs and conditions_of(self._model()).get("Imported") == "True/Imported"
 
     def _model(self) -> dict[str, Any]:
         return dict(self.space.get("Model", "tutor"))
@@ -59,11 +59,6 @@ class ImportLife:
             "states": [(entry["uri"], entry["state"]) for entry in entries],
             "jobs": self.space.names("Job"),
         }
-
-
-def _conditions(body: dict[str, Any]) -> dict[str, str]:
-    conditions = (body.get("status") or {}).get("conditions") or ()
-    return {c["type"]: f"{c['status']}/{c['reason']}" for c in conditions}
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import yaml
 from fault_lanes import new_space
 from fault_proxy import FaultProxy
 from hand import Namespace
-from killing import POINTS, Point, Processes, Sweep
+from killing import POINTS, Point, Processes, Sweep, conditions_of
 from signing_key import Key
 
 from hone_operator.keys import public_key_fingerprint
@@ -52,7 +52,7 @@ class ModelLife:
         for job in jobs:
             self._play(job)
         arrived = {n for n, v in versions.items() if [d["state"] for d in _deliveries(v)] == ["Delivered"] * 2}
-        ready = {n for n, v in versions.items() if _conditions(v).get("Ready", "") == "True/Verified"}
+        ready = {n for n, v in versions.items() if conditions_of(v).get("Ready", "") == "True/Verified"}
         if not self.approved and ready == {1, 2}:
             self._decide(1, "Approved")
         elif self.approved == {1} and arrived == {1} and alias == 1:
@@ -108,7 +108,7 @@ class ModelLife:
             "wrong": self.wrong,
             "alias": (alias["name"], alias["version"], alias.get("approvedBy")),
             "history": [entry["version"] for entry in alias["history"]],
-            "versions": {v["metadata"]["name"]: _conditions(v) for v in versions},
+            "versions": {v["metadata"]["name"]: conditions_of(v) for v in versions},
             "signed by": {v["status"]["signature"]["key"] for v in versions},
             "deliveries": [(d["location"], d["state"], d["tries"]) for v in versions for d in _deliveries(v)],
             "jobs": self.space.names("Job"),
@@ -137,11 +137,6 @@ def _component(job: dict[str, Any]) -> str:
 
 def _deliveries(version: dict[str, Any]) -> list[dict[str, Any]]:
     return (version.get("status") or {}).get("deliveries") or []
-
-
-def _conditions(version: dict[str, Any]) -> dict[str, str]:
-    conditions = (version.get("status") or {}).get("conditions") or ()
-    return {c["type"]: f"{c['status']}/{c['reason']}" for c in conditions}
 
 
 @pytest.fixture

@@ -141,3 +141,9 @@ class Sweep:
         state, writes = story.state(), list(lane.writes)
         self.processes.kill()
         return state, writes
+
+
+def conditions_of(body: dict[str, Any]) -> dict[str, str]:
+    """<status>/<reason> of each condition, by type."""
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    return {c["type"]: f"{c['status']}/{c['reason']}" for c in conditions}
