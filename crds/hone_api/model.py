@@ -221,8 +221,8 @@ class ModelSpec(ApiModel):
     )
     imports: Imports | None = Field(
         default=None,
-        description="Models from elsewhere, each of which becomes the next version of this name, once. "
-        "status.imports has the state. Removing an entry removes no version. Default: none.",
+        description="Models that were trained elsewhere. Each is imported once, and becomes the next version of this "
+        "model. status.imports shows the progress. If you remove an entry, its version stays. Default: none.",
     )
 
 

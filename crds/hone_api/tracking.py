@@ -26,7 +26,7 @@ class Tracking(ApiModel):
         *uri_rules(),
         Rule(
             "self.type != 'MLflow' || has(self.uri)",
-            "set uri, e.g. https://mlflow.example.org: there is no default server",
+            "MLflow has no default server: set uri, e.g. https://mlflow.example.org",
             holds=lambda tracking: tracking.type != "MLflow" or tracking.uri is not None,
         ),
     )

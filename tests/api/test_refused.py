@@ -373,7 +373,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         NO_CREDENTIALS,
     ),
     (JOB, {"spec.tracking": [{"type": "MLflow", "uri": "file:///x"}]}, "spec.tracking[0].uri", "should match"),
-    (JOB, {"spec.tracking": [{"type": "MLflow"}]}, "spec.tracking[0]", "there is no default server"),
+    (JOB, {"spec.tracking": [{"type": "MLflow"}]}, "spec.tracking[0]", "MLflow has no default server: set uri"),
     (
         "Model",
         {"spec.registry": {"mlflow": {"uri": "https://user:pw@host"}}},

@@ -51,8 +51,8 @@ class Pods(Values):
 class Rdma(Values):
     resources: StringMap = Field(
         default_factory=dict,
-        description='Devices of this network for each pod, e.g. rdma/hca_shared_devices_a: "1". Empty: there is no '
-        "such network, and jobs that name it are refused.",
+        description="Extended resources that each pod requests to use this network, e.g. "
+        'rdma/hca_shared_devices_a: "1". If empty, the network is not available, and jobs that name it are refused.',
     )
     annotations: StringMap = Field(
         default_factory=dict, description="Annotations of these pods, e.g. k8s.v1.cni.cncf.io/networks."
