@@ -125,15 +125,19 @@ def faults(
     only: Annotated[list[str] | None, typer.Option(help="Faults by number, e.g. O7; repeatable. Default: all.")] = None,
     sample: Annotated[bool, typer.Option(help="Only the sample that `make test` runs: minutes, not hours.")] = False,
     write: Annotated[bool, typer.Option(help="Write the table of docs/reliability.md.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Forget what earlier runs saw at this commit.")] = False,
 ) -> None:
-    """Break what operator and trainer rely on, and see whether every life of a job ends the same."""
+    """Break what operator and trainer rely on, and see whether every life of a job ends the same.
+
+    A run that was stopped goes on where it was, as long as the commit is the same.
+    """
     from hone_dev import faults as matrix
 
     if unknown := sorted(set(only or ()) - set(matrix.FAULTS)):
         raise typer.BadParameter(f"unknown fault {', '.join(unknown)}; use {', '.join(matrix.FAULTS)}")
     if write and (only or sample):
         raise typer.BadParameter("--write needs a run of all faults")
-    if not matrix.run(only or [], sample, write):
+    if not matrix.run(only or [], sample, write, fresh):
         raise typer.Exit(1)
 
 

@@ -2,21 +2,27 @@
 docs/reliability.md.
 
 A fault is a test with `@pytest.mark.faults("O3")`, in the tier that runs the real part. `make test` runs a sample of
-them; this runs all, for an hour or two on two cores.
+them; this runs all, for an hour or two on two cores. What was seen is kept for the commit: a run that was stopped goes
+on where it was, and two runs with different `--only` fill one table.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import time
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 from rich.table import Table
+
+from hone_dev import paths, shell
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -65,19 +71,52 @@ FAULTS = {
 BEGIN, END = "<!-- begin: written by make faults -->", "<!-- end: written by make faults -->"
 
 
+@dataclass(frozen=True)
+class Result:
+    """What one test found: its cases as (fault, name, held)."""
+
+    test: str
+    cases: tuple[tuple[str, str, bool], ...]
+    ran: bool = True
+
+
+class Ledger:
+    """The results of one commit, one line of JSON a test: a campaign that was stopped goes on, and two can share it.
+
+    A test whose result is not written yet runs again. Local changes have a ledger of their own, emptied by `fresh`.
+    """
+
+    def __init__(self, path: Path, fresh: bool) -> None:
+        self.path = path
+        if fresh:
+            path.unlink(missing_ok=True)
+
+    def add(self, result: Result) -> None:
+        """Append it in one write."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"test": result.test, "cases": result.cases}) + "\n")
+
+    def results(self) -> list[Result]:
+        """The newest of each test."""
+        if not self.path.exists():
+            return []
+        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+        newest = {line["test"]: tuple((fault, name, held) for fault, name, held in line["cases"]) for line in lines}
+        return [Result(test, cases) for test, cases in newest.items()]
+
+
 class Tally:
     """Collects what was tried and what held, by fault."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Sequence[Result] = (), keep: Callable[[Result], None] | None = None) -> None:
         self.id_of: dict[str, str] = {}
-        self.tried: Counter[str] = Counter()
-        self.failed: Counter[str] = Counter()
-        self.not_held: list[str] = []
-        self.not_run: list[str] = []
+        self.results = {result.test: result for result in earlier}
+        self.keep = keep
+        self.asked: set[str] = set()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Remember the fault that each marked test names."""
+        """Remember the fault that each marked test names, and leave out what has a result."""
         for item in items:
             if marker := item.get_closest_marker("faults"):
                 if not marker.args or marker.args[0] not in FAULTS:
@@ -85,6 +124,8 @@ class Tally:
                         f"{item.nodeid}: name a fault of hone_dev.faults: @pytest.mark.faults('O3')"
                     )
                 self.id_of[item.nodeid] = marker.args[0]
+        self.asked = set(self.id_of)
+        items[:] = [item for item in items if item.nodeid not in self.results]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test as one case, or as the cases that it recorded as [fault, name, held]."""
@@ -92,27 +133,42 @@ class Tally:
         if fault is None:
             return
         if report.skipped:
-            self.not_run.append(report.nodeid)
-        elif report.when == "call" or (report.failed and report.when == "setup"):
+            self.results[report.nodeid] = Result(report.nodeid, (), ran=False)
+        elif report.when == "call" or report.failed:
             recorded: Any = dict(report.user_properties).get("faults")
-            cases: list[tuple[str, str, bool]] = recorded or [(fault, report.nodeid, report.passed)]
-            for each, name, held in cases:
-                self.tried[each] += 1
-                if not held:
-                    self.failed[each] += 1
-                    self.not_held.append(f"{each}: {name}")
+            cases = tuple((f, name, held) for f, name, held in recorded or [(fault, report.nodeid, report.passed)])
             if report.failed and all(held for *_, held in cases):
-                self.failed[fault] += 1
-                self.not_held.append(f"{fault}: {report.nodeid}")
+                cases = (*cases, (fault, report.nodeid, False))
+            self.results[report.nodeid] = Result(report.nodeid, cases)
+            if self.keep:
+                self.keep(self.results[report.nodeid])
+
+    @property
+    def cases(self) -> list[tuple[str, str, bool]]:
+        """(fault, name, held) of all tests."""
+        return [case for result in self.results.values() for case in result.cases]
+
+    @property
+    def not_held(self) -> list[str]:
+        """The cases that did not hold, by fault and name."""
+        return [f"{fault}: {name}" for fault, name, held in self.cases if not held]
+
+    @property
+    def not_run(self) -> list[str]:
+        """The tests that were asked for and have no result."""
+        ran = {result.test for result in self.results.values() if result.ran}
+        return sorted((self.asked | self.results.keys()) - ran)
 
     @property
     def held(self) -> bool:
         """Whether every case ran and held."""
-        return bool(self.tried) and not self.not_held and not self.not_run
+        return bool(self.cases) and not self.not_held and not self.not_run
 
     def rows(self) -> list[tuple[str, str, int, int]]:
         """(fault, what it is, tried, held)."""
-        return [(k, words, self.tried[k], self.tried[k] - self.failed[k]) for k, words in FAULTS.items()]
+        tried = Counter(fault for fault, *_ in self.cases)
+        held = Counter(fault for fault, _, held in self.cases if held)
+        return [(k, words, tried[k], held[k]) for k, words in FAULTS.items()]
 
     def print(self) -> None:
         """One line a fault, and what did not hold by name."""
@@ -127,15 +183,15 @@ class Tally:
         for name in self.not_run:
             console.print(f"not run: {name}", markup=False, soft_wrap=True)
 
-    def markdown(self, minutes: float) -> str:
+    def markdown(self, day: date) -> str:
         """The table of docs/reliability.md."""
         lines = ["| Fault | What happens | Cases tried | Cases held |", "| --- | --- | --- | --- |"]
         lines += [
             f"| {k} | {words} | {tried or 'not tested'} | {held if tried else ''} |"
             for k, words, tried, held in self.rows()
         ]
-        total = self.tried.total()
-        words = f"{total} cases, {total - self.failed.total()} held; {minutes:.0f} minutes on {os.cpu_count()} cores."
+        held = sum(held for *_, held in self.cases)
+        words = f"{len(self.cases)} cases, {held} held; the last of them on {day.isoformat()}, {os.cpu_count()} cores."
         return "\n".join([*lines, "", words])
 
 
@@ -164,15 +220,22 @@ def replaced(page: str, table: str) -> str:
     return pattern.sub(lambda _: f"{BEGIN}\n\n{table}\n\n{END}", page)
 
 
-def run(only: list[str], sample: bool, write: bool) -> bool:
-    """Run the tests of these faults, of all if empty; True if every case held."""
+def ledger(fresh: bool) -> Ledger:
+    """That of this commit, or of the local changes to it."""
+    commit = shell.run("git", "describe", "--always", "--dirty", "--abbrev=12", cwd=ROOT).strip()
+    return Ledger(paths.cache("faults") / f"{commit}.jsonl", fresh)
+
+
+def run(only: list[str], sample: bool, write: bool, fresh: bool) -> bool:
+    """Run the tests of these faults, of all if empty, that have no result for this commit; True if every case held."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.chdir(ROOT)
-    tally, start = Tally(), time.monotonic()
+    kept = ledger(fresh)
+    tally = Tally(kept.results(), kept.add)
     marks = "faults and not long" if sample else "faults"
     argv = ["-v", "-m", marks, "--tb=short", "--no-header", "-p", "no:cacheprovider"]
     code = pytest.main(argv, plugins=[_Only(only), tally])
     tally.print()
     if write:
-        PAGE.write_text(replaced(PAGE.read_text(), tally.markdown((time.monotonic() - start) / 60)))
-    return code == pytest.ExitCode.OK and tally.held
+        PAGE.write_text(replaced(PAGE.read_text(), tally.markdown(datetime.now(UTC).date())))
+    return code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and tally.held

@@ -42,6 +42,20 @@ def test_a_test_that_fails_though_its_cases_held_is_not_held() -> None:
     assert not tally.held
 
 
+def test_a_stopped_run_goes_on_with_what_the_ledger_of_its_commit_holds(tmp_path: Path) -> None:
+    ledger = faults.Ledger(tmp_path / "one.jsonl", fresh=False)
+    first = faults.Tally(ledger.results(), ledger.add)
+    first.id_of = {"one": "T5", "many": "O3"}
+    first.pytest_runtest_logreport(report("one", "failed"))
+    first.pytest_runtest_logreport(report("many", "passed", faults=[["O3", "a", True], ["O5", "b", True]]))
+    second = faults.Tally(faults.Ledger(ledger.path, fresh=False).results())
+    assert second.rows() == first.rows()
+    assert second.not_held == ["T5: one"]
+    second.asked = {"one", "many", "still to run"}
+    assert second.not_run == ["still to run"]
+    assert faults.Ledger(ledger.path, fresh=True).results() == []
+
+
 def test_the_table_goes_between_its_marks_of_the_page() -> None:
     page = faults.PAGE.read_text()
     written = faults.replaced(page, "| new |")
