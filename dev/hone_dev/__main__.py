@@ -16,6 +16,7 @@ app.command()(cli.demo)
 app.command()(cli.ask)
 app.command()(cli.faults)
 app.command()(cli.two_teams)
+app.command()(cli.ettr)
 
 
 def main() -> None:

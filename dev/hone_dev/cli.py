@@ -141,6 +141,16 @@ def faults(
         raise typer.Exit(1)
 
 
+def ettr(
+    times: Annotated[int, typer.Option(min=1, help="How often the run is interrupted in each way.")] = 2,
+) -> None:
+    """Interrupt a run on real pods in each way, and say what share of its time counts at the rate of Llama 3."""
+    from hone_dev.ettr import command
+
+    if not command.run(times):
+        raise typer.Exit(1)
+
+
 def two_teams(
     jobs: Annotated[int, typer.Option(min=4, help="Jobs of both teams together.")] = 30,
     quota: Annotated[int, typer.Option(min=2, help="Jobs that may train at the same time.")] = 4,
