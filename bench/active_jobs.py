@@ -103,9 +103,14 @@ class Reporters:
         """Get a token for each pod, and begin."""
         ca = base64.b64decode((await api.call("GET", TLS_SECRET))["data"]["ca.crt"]).decode()
         context = ssl.create_default_context(cadata=ca)
-        for job, pod in pods.items():
+        for number, (job, pod) in enumerate(pods.items()):
             url = f"https://localhost:{self.port}{HONE}/namespaces/{pod[0]}/finetunejobs/{job}/status"
-            self._tasks.append(asyncio.create_task(self._report(context, url, await _token(api, pod))))
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(local_addr=(_address(number), 0)),
+                headers={"Authorization": f"Bearer {await _token(api, pod)}"},
+                trust_env=False,
+            )
+            self._tasks.append(asyncio.create_task(self._report(context, url, session)))
 
     async def stop(self) -> None:
         """End all; a report that is on its way is not counted."""
@@ -115,10 +120,10 @@ class Reporters:
             if ended is not None and not isinstance(ended, asyncio.CancelledError):
                 raise ended
 
-    async def _report(self, context: ssl.SSLContext, url: str, token: str) -> None:
+    async def _report(self, context: ssl.SSLContext, url: str, session: aiohttp.ClientSession) -> None:
         await asyncio.sleep(random.uniform(0, EVERY_SECONDS))
         step, posts = 0, self.posts
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}, trust_env=False) as session:
+        async with session:
             while True:
                 step += 1
                 began = time.monotonic()
@@ -132,6 +137,11 @@ class Reporters:
                     posts.refused.append(type(error).__name__)
                 posts.seconds.append(time.monotonic() - began)
                 await asyncio.sleep(EVERY_SECONDS)
+
+
+def _address(number: int) -> str:
+    """One of loopback for each pod: the progress port limits what one address may open."""
+    return f"127.1.{number // 250}.{number % 250 + 1}"
 
 
 def _body(step: int) -> str:
