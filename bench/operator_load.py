@@ -64,6 +64,9 @@ AUDIT_MIB = 4000
 CONTROLLER_QPS = 300
 """Otherwise the benchmark waits for the Job controller: 20 pods a second."""
 GUARD_SECONDS = 3600.0
+FIRST = "load-first"
+SETTLE_SECONDS = 60.0
+"""From the last deletion until the memory is read: the operator collects when nothing more is deleted."""
 WRITES = {"create", "update", "patch", "delete"}
 QUESTIONS = {"selfsubjectaccessreviews", "tokenreviews"}
 
@@ -74,7 +77,7 @@ class Load:
 
     jobs: int
     empty: float = 0
-    """Memory without any job."""
+    """Memory without any job, after one has come and gone."""
     created: float = 0
     """From the creation of the first job until the last one has its status."""
     created_cpu: float = 0
@@ -97,7 +100,7 @@ class Load:
     deleted: int = 0
     """Jobs of the largest namespace."""
     after: float = 0
-    """Memory after all of them were deleted."""
+    """Memory a minute after all of them were deleted."""
 
     @property
     def active(self) -> int:
@@ -199,6 +202,7 @@ async def quiet(on: Stage, seconds: float = 10) -> None:
 async def measure_creation(on: Stage, load: Load) -> None:
     """All jobs at once, until the operator has nothing left to do; then with pods that run, or find no node."""
     async with on.operator() as operator:
+        await one_life(on)
         load.empty = operator.rss()
     for namespace in load.namespaces:
         await prepare(on.api, namespace)
@@ -210,6 +214,14 @@ async def measure_creation(on: Stage, load: Load) -> None:
         pods = load.jobs + load.active
         await until("all pods", lambda: _count(on.api, load, "/api/v1", "pods", pods), every=2, guard=GUARD_SECONDS)
         load.created_cpu = operator.cpu() - cpu
+
+
+async def one_life(on: Stage) -> None:
+    """A job comes and goes: what the operator loads with the first one does not belong to the others."""
+    await prepare(on.api, FIRST)
+    await first_status(on.api, f"{HONE}/namespaces/{FIRST}/finetunejobs", "first")
+    await _delete(on, FIRST)
+    await asyncio.sleep(SETTLE_SECONDS)
 
 
 def _jobs(load: Load) -> Any:
@@ -280,17 +292,21 @@ async def measure_active(on: Stage, load: Load, operator: Operator) -> None:
 async def measure_deletion(on: Stage, load: Load) -> None:
     """Delete one namespace after the other."""
     for namespace, size in load.namespaces.items():
-        began = time.monotonic()
-        await on.api.call("DELETE", f"/api/v1/namespaces/{namespace}")
-
-        async def gone(name: str = namespace) -> bool:
-            listed = await on.api.call("GET", "/api/v1/namespaces")
-            return name not in [each["metadata"]["name"] for each in listed["items"]]
-
-        await until(f"the end of {namespace}", gone, every=0.5, guard=GUARD_SECONDS)
+        seconds = await _delete(on, namespace)
         if size > load.deleted:
-            load.deletion, load.deleted = time.monotonic() - began, size
-    await asyncio.sleep(10)
+            load.deletion, load.deleted = seconds, size
+    await asyncio.sleep(SETTLE_SECONDS)
+
+
+async def _delete(on: Stage, namespace: str) -> float:
+    """Delete a namespace; seconds until it is gone."""
+    await on.api.call("DELETE", f"/api/v1/namespaces/{namespace}")
+
+    async def gone() -> bool:
+        listed = await on.api.call("GET", "/api/v1/namespaces")
+        return namespace not in [each["metadata"]["name"] for each in listed["items"]]
+
+    return await until(f"the end of {namespace}", gone, every=0.5, guard=GUARD_SECONDS)
 
 
 async def measure(load: Load, folder: Path) -> None:
@@ -304,11 +320,12 @@ async def measure_records(count: int, folder: Path) -> records.Records:
     """Finished jobs that are kept as records."""
     kept = records.Records(count)
     async with stage(folder) as on:
-        async with on.operator() as operator:
-            kept.empty = operator.rss()
         await prepare(on.api, records.NAMESPACE)
         async with on.operator():
             template = await records.finish_one(on.api)
+        async with on.operator() as operator:
+            await quiet(on)
+            kept.empty = operator.rss()
         await records.copy(on.api, template, count)
         async with on.operator():  # it takes them in
             await quiet(on)
@@ -349,7 +366,12 @@ def rows(load: Load) -> list[Row]:
         ("memory", f"{load.rss:.0f} MiB", "<= 250", load.rss <= 250),
         ("peak memory", f"{load.peak:.0f} MiB", "", True),
         (f"deletion of a namespace of {load.deleted}", f"{load.deletion:.0f} s", "<= 300", load.deletion <= 300),
-        ("memory after all are deleted", f"{load.after:.0f} MiB", f"<= {_back(load):.0f}", load.after <= _back(load)),
+        (
+            "memory a minute after all are deleted",
+            f"{load.after:.0f} MiB",
+            f"<= {_back(load):.0f}",
+            load.after <= _back(load),
+        ),
     ]
 
 

@@ -35,6 +35,7 @@ class Records:
 
     count: int
     empty: float = 0
+    """With one record."""
     rss: float = 0
     restart: float = 0
     writes: Counter[str] = field(default_factory=Counter)
@@ -42,7 +43,7 @@ class Records:
 
     @property
     def kib_each(self) -> float:
-        return (self.rss - self.empty) * 1024 / self.count
+        return (self.rss - self.empty) * 1024 / (self.count - 1)
 
 
 @dataclass(frozen=True)
