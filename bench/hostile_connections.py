@@ -36,7 +36,7 @@ from hone_operator.progress.auth import POD_NAME, POD_UID, Authenticator
 from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
-from hone_operator.tls import renewed, server_context
+from hone_operator.progress.tls import renewed, server_context
 
 MAX_GROWTH_MIB, MAX_REVIEWS = 128, 60
 PATH = "/apis/hone.dev/v1alpha1/namespaces/ml/finetunejobs/a/status"

@@ -361,14 +361,14 @@ NAMES: tuple[LibraryName, ...] = (
         "kubernetes.aio.client.api_client",
         "ApiClient",
         "imports",
-        "operator/hone_operator/cluster.py",
+        "operator/hone_operator/apiserver/cluster.py",
         "The API client without the generated classes of each API group, which the operator does not use.",
     ),
     LibraryName(
         "kubernetes.aio.client.configuration",
         "Configuration",
         "imports",
-        "operator/hone_operator/cluster.py",
+        "operator/hone_operator/apiserver/cluster.py",
         "Configures that client.",
     ),
     LibraryName(

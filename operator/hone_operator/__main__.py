@@ -12,28 +12,29 @@ from datetime import UTC, datetime
 import kopf
 
 from hone_api.quantity import value
-from hone_operator import __version__, garbage, handlers, settings
-from hone_operator.cache import Cache
-from hone_operator.cluster import Cluster
+from hone_operator import __version__, handlers, settings
+from hone_operator.apiserver.cluster import Cluster
 from hone_operator.controllers import Controllers
 from hone_operator.desired.interconnect import Rdma
 from hone_operator.desired.platform import Bounds, Platform, PodLimits, Signing
 from hone_operator.desired.podsettings import PodDefaults
-from hone_operator.health import Health, serve
 from hone_operator.keys import public_key_fingerprint
-from hone_operator.leadership import Fence, Leadership
-from hone_operator.metrics import Metrics
-from hone_operator.networkpatrol import NetworkPatrol
-from hone_operator.notifier import Notifier
-from hone_operator.optin import OptedInNamespaces
+from hone_operator.monitoring.metrics import Metrics
+from hone_operator.namespaces.networkpatrol import NetworkPatrol
+from hone_operator.namespaces.optin import OptedInNamespaces
+from hone_operator.notices.notifier import Notifier
+from hone_operator.notices.webhook import Webhook
+from hone_operator.objects.cache import Cache
+from hone_operator.process import garbage
+from hone_operator.process.health import Health, serve
+from hone_operator.process.leadership import Fence, Leadership
 from hone_operator.progress.backing import ClusterBacking
 from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
-from hone_operator.routing import Key
-from hone_operator.unreadable import Unreadable
-from hone_operator.webhook import Webhook
-from hone_operator.workqueue import WorkQueue
+from hone_operator.queueing.routing import Key
+from hone_operator.queueing.workqueue import WorkQueue
+from hone_operator.writing.unreadable import Unreadable
 
 log = logging.getLogger("hone_operator")
 GARBAGE_SECONDS = 600.0

@@ -11,30 +11,31 @@ from typing import Any
 
 import aiohttp
 
-from hone_operator import cache as caches
-from hone_operator import networks
-from hone_operator.apply import Writes
-from hone_operator.cache import Cache
-from hone_operator.cluster import (
+from hone_operator.apiserver.cluster import (
     Cluster,
     ClusterError,
     NamespaceGoneError,
 )
+from hone_operator.apiserver.existence import Existence
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import Shared
-from hone_operator.existence import Existence
-from hone_operator.handover import Handover
-from hone_operator.networkpatrol import NetworkedJob
-from hone_operator.notifier import Notifier
+from hone_operator.namespaces import networks
+from hone_operator.namespaces.handover import Handover
+from hone_operator.namespaces.networkpatrol import NetworkedJob
+from hone_operator.namespaces.optin import Closed, OptedInNamespaces
+from hone_operator.notices.notifier import Notifier
+from hone_operator.objects import cache as caches
+from hone_operator.objects.cache import Cache
 from hone_operator.observe.children import Children
 from hone_operator.observe.dataset import DatasetReader
 from hone_operator.observe.finetunejob import FineTuneJobReader, Reports
 from hone_operator.observe.model import ModelReader
 from hone_operator.observe.modelversion import ModelVersionReader
-from hone_operator.optin import Closed, OptedInNamespaces
-from hone_operator.pace import Pace
+from hone_operator.observe.stores import StoreReader
 from hone_operator.progress.numbers import Latest
+from hone_operator.queueing.pace import Pace
+from hone_operator.queueing.routing import CONTENTS, NOTICES, SERVED, Key, notices_of
 from hone_operator.reconcile import dataset, earlier, finetunejob, line, model, modelversion
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.notenabled import not_enabled
@@ -42,10 +43,9 @@ from hone_operator.reconcile.notreconciled import internal_error
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import JobDraft
 from hone_operator.reconcile.terminal import recorded
-from hone_operator.routing import CONTENTS, NOTICES, SERVED, Key, notices_of
-from hone_operator.stores import StoreReader
-from hone_operator.sweeping import Claims, Stored, Sweeper, note_gone
-from hone_operator.unreadable import UNREADABLE, Unreadable
+from hone_operator.storage.sweeping import Claims, Stored, Sweeper, note_gone
+from hone_operator.writing.apply import Writes
+from hone_operator.writing.unreadable import UNREADABLE, Unreadable
 
 log = logging.getLogger(__name__)
 

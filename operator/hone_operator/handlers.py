@@ -9,13 +9,13 @@ import aiohttp
 import kopf
 
 from hone_api import GROUP, VERSION
-from hone_operator.cache import Cache
-from hone_operator.cluster import CHUNK, Cluster, ClusterError
+from hone_operator.apiserver.cluster import CHUNK, Cluster, ClusterError
+from hone_operator.apiserver.listing import JOB_UID, SELECTORS, Listing
+from hone_operator.apiserver.watchguard import Note, session
 from hone_operator.desired.names import COMPONENT, OWNER_LABEL
-from hone_operator.listing import JOB_UID, SELECTORS, Listing
-from hone_operator.routing import Key, contents_of, keys_concerned, served_in
-from hone_operator.watchguard import Note, session
-from hone_operator.workqueue import WorkQueue
+from hone_operator.objects.cache import Cache
+from hone_operator.queueing.routing import Key, contents_of, keys_concerned, served_in
+from hone_operator.queueing.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 COMPARE_SECONDS = 60.0

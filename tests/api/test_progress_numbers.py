@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from hone_api.finetunejob_status import JobProgress
 from hone_api.progress_numbers import MEASURED, PROGRESS_NUMBERS, ProgressNumber
 from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
-from hone_operator.cache import Cache
-from hone_operator.objectmetrics import ObjectCollector
+from hone_operator.monitoring.objectmetrics import ObjectCollector
+from hone_operator.objects.cache import Cache
 from hone_operator.progress.numbers import update
 from hone_operator.reconcile.progress import extend_curves
 from hone_trainer.reporting.live import Progress, to_report

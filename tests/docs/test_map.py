@@ -41,9 +41,10 @@ def test_every_room_has_its_line_and_no_other_file_comes_first() -> None:
     assert all(len(text) < 120 for _, text in rows("Rooms")), "one line a room"
 
 
-def test_the_trainer_stays_small_enough_to_survey() -> None:
+@pytest.mark.parametrize("package", ["trainer/hone_trainer", "operator/hone_operator"])
+def test_a_package_stays_small_enough_to_survey(package: str) -> None:
     """Names of its first level, rooms and modules. A new subject goes into a room, or two rooms become one."""
-    names = [p for p in (ROOT / "trainer/hone_trainer").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
+    names = [p for p in (ROOT / package).iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()]
     assert len({path.stem for path in names} - {"__init__"}) <= 25
 
 

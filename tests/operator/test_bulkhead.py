@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from hone_operator.cache import API_VERSIONS, Cache, controls
 from hone_operator.controllers import Controllers
 from hone_operator.desired.names import OWNER_LABEL
 from hone_operator.desired.platform import Platform
+from hone_operator.objects.cache import API_VERSIONS, Cache, controls
 from hone_operator.progress.auth import Caller
 from hone_operator.progress.binding import Chain, ReportRefusedError, attempt_of
-from hone_operator.routing import Key, keys_concerned
+from hone_operator.queueing.routing import Key, keys_concerned
 
 pytestmark = pytest.mark.pure
 OWNERS = ("FineTuneJob", "Dataset", "ModelVersion", "Model", "ConfigMap", "Job")

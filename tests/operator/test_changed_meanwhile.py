@@ -10,8 +10,8 @@ from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from hone_operator.cache import Cache
-from hone_operator.cluster import Cluster
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.objects.cache import Cache
 
 pytestmark = pytest.mark.apiserver
 

@@ -20,10 +20,10 @@ from memory_cluster import Body, MemoryCluster
 from hone_api.finetunejob_status import Resolved
 from hone_api.generate import KINDS
 from hone_api.schema import crd, structural
-from hone_operator.cache import Cache
 from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform
-from hone_operator.routing import Key, contents_of
+from hone_operator.objects.cache import Cache
+from hone_operator.queueing.routing import Key, contents_of
 
 pytestmark = [pytest.mark.pure, pytest.mark.attack("objects at the API server")]
 NOW = "2026-01-02T03:04:05Z"

@@ -23,12 +23,12 @@ from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
 from hone_api.report import TrainingResult
 from hone_api.termination import TerminationMessage
-from hone_operator.cache import Cache
 from hone_operator.controllers import Controllers
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
+from hone_operator.objects.cache import Cache
+from hone_operator.queueing.routing import Key
 from hone_operator.reconcile.conditions import is_true
-from hone_operator.routing import Key
 from hone_trainer.store import finished, manifest
 
 pytestmark = pytest.mark.pure

@@ -9,10 +9,10 @@ import pytest
 from memory_cluster import Body, MemoryCluster
 
 from hone_api.plan import SweepPlan
-from hone_operator.cache import Cache
 from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform
-from hone_operator.routing import contents_of, keys_concerned
+from hone_operator.objects.cache import Cache
+from hone_operator.queueing.routing import contents_of, keys_concerned
 
 pytestmark = pytest.mark.pure
 URI = "pvc://hone-store/models/run-uid/attempt-1"

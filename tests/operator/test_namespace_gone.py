@@ -15,7 +15,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from operator_process import Operator
 
-from hone_operator.cluster import Cluster, NamespaceGoneError
+from hone_operator.apiserver.cluster import Cluster, NamespaceGoneError
 
 pytestmark = pytest.mark.apiserver
 

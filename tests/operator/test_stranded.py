@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from memory_cluster import MemoryCluster
 
-from hone_operator.jobs import JobReader
+from hone_operator.observe.jobs import JobReader
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

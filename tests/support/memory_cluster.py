@@ -1,4 +1,4 @@
-"""An API server in memory: what `hone_operator.cluster.Cluster` asks for, with owners, uids and resource versions."""
+"""An API server in memory: what `apiserver.cluster.Cluster` asks for, with owners, uids and resource versions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from hone_operator.cache import Cache
-from hone_operator.cluster import AlreadyExistsError, ConflictError, NotFoundError
-from hone_operator.listing import SELECTORS
+from hone_operator.apiserver.cluster import AlreadyExistsError, ConflictError, NotFoundError
+from hone_operator.apiserver.listing import SELECTORS
+from hone_operator.objects.cache import Cache
 
 Body = dict[str, Any]
 Ref = tuple[str, str, str]

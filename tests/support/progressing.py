@@ -18,7 +18,7 @@ from hone_operator.progress.auth import POD_NAME, POD_UID, Authenticator
 from hone_operator.progress.numbers import Latest
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
-from hone_operator.tls import renewed, server_context
+from hone_operator.progress.tls import renewed, server_context
 
 JOB = "job-uid"
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hone_operator.cache import Cache
-from hone_operator.cluster import Cluster
+from hone_operator.apiserver.cluster import Cluster
 from hone_operator.desired.platform import Platform
-from hone_operator.jobs import JobReader
+from hone_operator.objects.cache import Cache
+from hone_operator.observe.jobs import JobReader
 from hone_operator.reconcile.pods import ObservedJob
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hone_operator.apiserver.existence import Existence
 from hone_operator.desired.dataset_pods import LEAD
 from hone_operator.desired.materialize import named_datasets, named_versions
-from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
 from hone_operator.reconcile import dataset
 from hone_operator.reconcile.dataset import ObservedForDataset

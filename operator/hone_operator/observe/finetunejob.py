@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from hone_api.states import ConditionType
-from hone_operator import cache as caches
-from hone_operator import networks as ranks_networks
+from hone_operator.apiserver.existence import Existence
 from hone_operator.desired import modelref, names
 from hone_operator.desired.shared import Shared
-from hone_operator.existence import Existence
+from hone_operator.namespaces import networks as ranks_networks
+from hone_operator.objects import cache as caches
 from hone_operator.observe.children import Children
+from hone_operator.observe.stores import StoreReader
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import line, upstream
 from hone_operator.reconcile.conditions import is_true
@@ -21,7 +22,6 @@ from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.run_attempts import is_open, last_open
 from hone_operator.reconcile.upstream import Upstream
-from hone_operator.stores import StoreReader
 
 
 class Reports(Protocol):

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hone_operator import modelpods
-from hone_operator.cache import Cache
+from hone_operator.apiserver.existence import Existence
 from hone_operator.desired import names
 from hone_operator.desired.importing import COMPONENT
-from hone_operator.existence import Existence
+from hone_operator.objects.cache import Cache
+from hone_operator.observe import modelpods
 from hone_operator.observe.children import Children
 from hone_operator.reconcile import aliases, models, retention
 from hone_operator.reconcile.importing import ObservedForImports

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.states import DeliveryState
+from hone_operator.apiserver.existence import Existence
 from hone_operator.desired import names, sign
 from hone_operator.desired.deliver import COMPONENT
-from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
 from hone_operator.reconcile import aliases, model_deliveries
 from hone_operator.reconcile.modelversion import ObservedForModelVersion

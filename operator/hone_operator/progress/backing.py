@@ -6,8 +6,8 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from hone_operator.cache import Cache
-from hone_operator.cluster import Cluster
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.objects.cache import Cache
 from hone_operator.progress.binding import Object
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.states import ConditionType
-from hone_operator.cache import controls
 from hone_operator.desired import names
 from hone_operator.desired.encode import COMPONENT as ENCODE
+from hone_operator.objects.cache import controls
 from hone_operator.progress.auth import Caller
 
 Object = Mapping[str, Any]

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from hone_operator import tls
+from hone_operator.progress import tls
 from hone_operator.progress.auth import Authenticator
 from hone_operator.progress.backing import ClusterBacking
 from hone_operator.progress.refusals import RefusalCounter
@@ -32,7 +32,7 @@ async def serving(
     """Serve during the block; yields the PEM with which pods verify the server, or None if pods do not report.
 
     Raises:
-        hone_operator.tls.TlsError: the Secret of the certificates does not exist.
+        hone_operator.progress.tls.TlsError: the Secret of the certificates does not exist.
         OSError: the port is in use.
     """
     progress = settings.progress

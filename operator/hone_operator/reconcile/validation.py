@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from hone_api.reading import in_words, read_known
 from hone_api.states import ConditionType, Reason
-from hone_operator.pruning import MAX_NAMED, UNKNOWN
+from hone_operator.objects.pruning import MAX_NAMED, UNKNOWN
 from hone_operator.reconcile.outcome_builder import Draft
 
 M = TypeVar("M", bound=BaseModel)

@@ -9,8 +9,8 @@ import desired_objects
 import pytest
 from desired_objects import CASES, PLATFORM, run
 
-from hone_operator.adopt import difference
 from hone_operator.desired.podsettings import PodDefaults
+from hone_operator.writing.adopt import difference
 
 pytestmark = pytest.mark.pure
 TOLERATED = {"key": "pool", "operator": "Exists"}

@@ -17,7 +17,7 @@ from hone_operator.progress.connections import Connections
 from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
-from hone_operator.tls import renewed, server_context
+from hone_operator.progress.tls import renewed, server_context
 
 pytestmark = pytest.mark.pure
 BENCH = Path(__file__).resolve().parents[3] / "bench"

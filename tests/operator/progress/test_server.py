@@ -18,13 +18,13 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.exceptions import ApiException
 
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
-from hone_operator.cache import Cache
-from hone_operator.cluster import Cluster
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.objects.cache import Cache
 from hone_operator.progress.auth import Authenticator
 from hone_operator.progress.backing import ClusterBacking
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
-from hone_operator.tls import ensure, renewed, server_context
+from hone_operator.progress.tls import ensure, renewed, server_context
 
 pytestmark = pytest.mark.apiserver
 OWNER = "6a3f5b0e-0000-4000-8000-000000000001"

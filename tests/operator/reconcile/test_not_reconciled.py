@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from hone_operator.cache import Cache
-from hone_operator.cluster import RefusedError
+from hone_operator.apiserver.cluster import RefusedError
 from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform
+from hone_operator.objects.cache import Cache
+from hone_operator.queueing.routing import Key
 from hone_operator.reconcile.notreconciled import internal_error, status_refused
-from hone_operator.routing import Key
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

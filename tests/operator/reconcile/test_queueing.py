@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hone_operator.cache import strip
 from hone_operator.desired import names
+from hone_operator.objects.cache import strip
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging_attempts import observe_tries, timed_out

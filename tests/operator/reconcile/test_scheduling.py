@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hone_operator.cache import strip
+from hone_operator.objects.cache import strip
 from hone_operator.reconcile.scheduling import MAX_RAW, Needs, explain, unbound
 
 pytestmark = pytest.mark.pure

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dataset_life import RESULT, Life
 
-from hone_operator.cache import strip
+from hone_operator.objects.cache import strip
 from hone_operator.reconcile import pods
 from hone_operator.reconcile.failures import root_cause
 from hone_operator.reconcile.pod_state import read_pod

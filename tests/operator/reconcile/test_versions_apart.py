@@ -10,7 +10,7 @@ import pytest
 
 from hone_api.reading import read_known
 from hone_api.termination import TerminationMessage as Ending
-from hone_operator.cluster import UNDECLARED, without
+from hone_operator.apiserver.cluster import UNDECLARED, without
 from hone_operator.reconcile.outcome import Outcome
 
 pytestmark = pytest.mark.pure

@@ -18,7 +18,7 @@ import pytest
 from hone_api.modelversion import AnsweredPrompt
 from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan
 from hone_api.termination import parse_outcome
-from hone_operator.cluster import Cluster
+from hone_operator.apiserver.cluster import Cluster
 from hone_trainer.errors import SourceError, StoreError
 from hone_trainer.models import base_model, merge_base
 from hone_trainer.models.safe_config import make_safe, refuse_code

@@ -13,7 +13,7 @@ import pytest
 from progressing import Reporting, reporting
 
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV
-from hone_operator.tls import renewed
+from hone_operator.progress.tls import renewed
 from hone_trainer.reporting.live import Operator, Progress
 
 pytestmark = pytest.mark.trainer

@@ -1,0 +1,1 @@
+"""The API server: calls, lists and guarded watches. Nothing else talks to it."""

@@ -1,0 +1,449 @@
+"""The only module that talks to the API server: plain dictionaries in and out, one call for each function."""
+
+import copy
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from hone_api import API_VERSION, GROUP, VERSION
+from hone_api.credentials import hidden
+from hone_operator.desired.names import FIELD_MANAGER, KUEUE_API
+from hone_operator.objects.cache import strip
+from hone_operator.objects.decoding import Skipped, UnreadableError, decode, decode_list_aside, identity
+from hone_operator.objects.pruning import UNKNOWN
+
+log = logging.getLogger(__name__)
+TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
+JSON = "application/json"
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+FORCE = {"fieldManager": FIELD_MANAGER, "force": "true"}
+CHUNK = 25
+"""Objects in one request: hostile ones of 1.5 MiB each are then 38 MB of text, not 375."""
+MAX_LOG_BYTES = 8192
+UNFENCED = ("/apis/coordination.k8s.io/", "/apis/authorization.k8s.io/", "/apis/authentication.k8s.io/")
+"""Requests that change nothing of tenants, and the Lease itself."""
+PATCH_REFUSED = "the server rejected our request due to an error in our request"
+"""The API server's message if a test in a JSON patch fails."""
+
+PATHS = {
+    "FineTuneJob": (f"/apis/{GROUP}/{VERSION}", "finetunejobs"),
+    "Dataset": (f"/apis/{GROUP}/{VERSION}", "datasets"),
+    "ModelVersion": (f"/apis/{GROUP}/{VERSION}", "modelversions"),
+    "Model": (f"/apis/{GROUP}/{VERSION}", "models"),
+    "Job": ("/apis/batch/v1", "jobs"),
+    "Pod": ("/api/v1", "pods"),
+    "ConfigMap": ("/api/v1", "configmaps"),
+    "Workload": (f"/apis/{KUEUE_API}", "workloads"),
+    "Service": ("/api/v1", "services"),
+    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
+    "Event": ("/apis/events.k8s.io/v1", "events"),
+    "CoreEvent": ("/api/v1", "events"),
+    "Secret": ("/api/v1", "secrets"),
+    "Namespace": ("/api/v1", "namespaces"),
+    "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles"),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
+    "SelfSubjectAccessReview": ("/apis/authorization.k8s.io/v1", "selfsubjectaccessreviews"),
+    "TokenReview": ("/apis/authentication.k8s.io/v1", "tokenreviews"),
+}
+
+
+class ClusterError(Exception):
+    """The API server's answer was not a success."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None):
+        super().__init__(f"{status} {reason}: {message}")
+        self.status, self.reason, self.message, self.retry_after = status, reason, message, retry_after
+
+
+class NotFoundError(ClusterError):
+    """404."""
+
+
+class AlreadyExistsError(ClusterError):
+    """409 on a create."""
+
+
+class ConflictError(ClusterError):
+    """409 on a write: the object changed, or was replaced."""
+
+
+class UnreadableObjectError(ClusterError):
+    """The object is too large, too deep or not JSON; it is treated as absent until somebody changes it."""
+
+
+class RefusedError(ClusterError):
+    """403 or 422: the same write will be refused until something else changes."""
+
+
+class TooLargeError(ClusterError):
+    """413, or etcd's refusal: with this write the object would exceed the storage limit."""
+
+
+class NamespaceGoneError(RefusedError):
+    """403 or 404: the namespace is being deleted or is gone. Expected; nothing is left to do in it."""
+
+
+def url_path(kind: str, namespace: str | None, name: str = "", sub: str = "") -> str:
+    """URL path of a collection, an object or a subresource."""
+    prefix, plural = PATHS[kind]
+    parts = [prefix]
+    if namespace:
+        parts.append(f"namespaces/{quote(namespace, safe='')}")
+    parts.append(plural)
+    if name:
+        parts.append(quote(name, safe=""))
+    if sub:
+        parts.append(sub)
+    return "/".join(parts)
+
+
+def _error(status: int, body: bytes, headers: Mapping[str, str], verb: str) -> ClusterError:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = {}
+    reason = answer.get("reason") or str(status)
+    message = answer.get("message") or body[:200].decode(errors="replace")
+    after = headers.get("Retry-After", "")
+    kind: type[ClusterError] = ClusterError
+    if _namespace_gone(status, answer):
+        kind = NamespaceGoneError
+    elif status == 404:
+        kind = NotFoundError
+    elif status == 409:
+        kind = AlreadyExistsError if verb == "POST" and reason == "AlreadyExists" else ConflictError
+    elif status in (403, 422):
+        kind = RefusedError
+    elif status == 413 or (status == 500 and TOO_LARGE.search(message)):
+        kind = TooLargeError
+    return kind(status, reason, message, float(after) if after.isdigit() else None)
+
+
+def _namespace_gone(status: int, answer: Mapping[str, Any]) -> bool:
+    details = answer.get("details") or {}
+    if status == 403:
+        return any(cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or ())
+    return status == 404 and details.get("kind") == "namespaces"
+
+
+def _is_write(verb: str, path: str) -> bool:
+    return verb != "GET" and not path.startswith(UNFENCED)
+
+
+def _fenced(fence: Callable[[], None]) -> aiohttp.TraceConfig:
+    """Checks a write again once it has its connection: it may have waited for one while the process was stopped."""
+    trace = aiohttp.TraceConfig()
+
+    async def asked(_: Any, request: Any, params: aiohttp.TraceRequestStartParams) -> None:
+        request.writes = _is_write(params.method, params.url.path)
+
+    async def connected(_: Any, request: Any, params: Any) -> None:
+        if request.writes:
+            fence()
+
+    trace.on_request_start.append(asked)
+    trace.on_connection_reuseconn.append(connected)
+    trace.on_connection_create_end.append(connected)
+    return trace
+
+
+TOO_LARGE = re.compile("request is too large|trying to send message larger than max")
+"""Messages of etcd, and of the API server's client of etcd."""
+UNDECLARED = re.compile(r"\.status\.([\w.\[\]=\":,-]+): field not declared in schema")
+
+
+def without(status: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+    """A copy of `status` without these fields, e.g. `progress.stage` or `attempts[0].lostSteps`."""
+    copied: dict[str, Any] = copy.deepcopy(dict(status))
+    for each in paths:
+        nodes: list[Any] = [copied]
+        *steps, last = re.sub(r"\[[^\]]*\]", "", each).split(".")
+        for step in steps:
+            values = [node[step] for node in nodes if isinstance(node, dict) and step in node]
+            nodes = [item for value in values for item in (value if isinstance(value, list) else [value])]
+        for node in nodes:
+            if isinstance(node, dict):
+                node.pop(last, None)
+    return copied
+
+
+@dataclass(frozen=True)
+class Read:
+    """How to request a list, what to keep of each object, and where to put the uids of unreadable ones."""
+
+    accept: str = JSON
+    keep: Callable[[Any], Any] = lambda body: body
+    unread: set[str] | None = None
+
+
+@dataclass
+class Cluster:
+    """The API server, accessed as the operator's own user."""
+
+    client: ApiClient
+    note: Callable[[str, Skipped], None] = lambda kind, skipped: None
+    """Called with kind and name of each object that could not be read."""
+    fence: Callable[[], None] = lambda: None
+    """Called before each write; it does not return if this operator must not write any more."""
+    agent: str = "hone-operator"
+
+    @classmethod
+    async def connect(cls, connections: int = 20, fence: Callable[[], None] | None = None) -> "Cluster":
+        """Connect with the pod's service account, or outside a pod with KUBECONFIG."""
+        configuration = Configuration()
+        try:
+            kube_config.load_incluster_config(client_configuration=configuration)
+        except kube_config.ConfigException:
+            await kube_config.load_kube_config(client_configuration=configuration)
+        configuration.connection_pool_maxsize = connections
+        # Otherwise aiohttp looks for a .netrc, in a thread, on every request.
+        configuration.client_session_kwargs = {"trust_env": False}
+        if fence is None:
+            return cls(ApiClient(configuration))
+        configuration.client_session_kwargs["trace_configs"] = [_fenced(fence)]
+        return cls(ApiClient(configuration), fence=fence)
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def _call(
+        self,
+        verb: str,
+        path: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+    ) -> bytes:
+        configuration = self.client.configuration
+        url = configuration.host + path
+        if query:
+            url += "?" + urlencode(query)
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self.agent}
+        if token := await configuration.get_api_key_with_prefix("BearerToken"):
+            headers["Authorization"] = token
+        if _is_write(verb, path):
+            self.fence()
+        response = await self.client.rest_client.request(
+            verb, url, headers=headers, body=body, _request_timeout=TIMEOUT
+        )
+        data: bytes = await response.read()
+        if response.status >= 400:
+            raise _error(response.status, data, response.headers, verb)
+        return data
+
+    async def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
+        """The current object, or None.
+
+        Raises:
+            UnreadableObjectError, ClusterError
+        """
+        try:
+            raw = await self._call("GET", url_path(kind, namespace, name))
+        except NotFoundError:
+            return None
+        try:
+            body: dict[str, Any] = decode(raw)
+        except UnreadableError as error:
+            self.note(kind, Skipped(error.reason, error.message, identity(raw)))
+            raise UnreadableObjectError(0, error.reason, f"{kind} {namespace}/{name}: {error.message}") from None
+        return body
+
+    async def exists(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether the object is there, from the API server's memory: cheap, and perhaps a moment old.
+
+        Raises:
+            ClusterError: also when the namespace is gone.
+        """
+        try:
+            await self._call(
+                "GET", url_path(kind, namespace, name), query={"resourceVersion": "0"}, accept=METADATA_ONLY
+            )
+        except NotFoundError:
+            return False
+        return True
+
+    async def list(self, kind: str, namespace: str | None, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
+        """Objects by label and field selector."""
+        return [body async for body in self._chunks(kind, namespace, labels, fields)]
+
+    async def scan(
+        self,
+        kind: str,
+        namespace: str | None,
+        labels: str = "",
+        metadata_only: bool = False,
+        unread: set[str] | None = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Every object of a kind, stripped; the uids of unreadable ones go to `unread`."""
+        read = Read(METADATA_LIST if metadata_only else JSON, lambda body: strip(kind, body), unread)
+        async for body in self._chunks(kind, namespace, labels, read=read):
+            yield body
+
+    async def each(self, kind: str, namespace: str, fields: str, unread: set[str]) -> AsyncIterator[dict[str, Any]]:
+        """Objects by field selector, whole, in chunks; the uids of unreadable ones go to `unread`."""
+        async for body in self._chunks(kind, namespace, fields=fields, read=Read(unread=unread)):
+            yield body
+
+    async def _chunks(
+        self,
+        kind: str,
+        namespace: str | None,
+        labels: str = "",
+        fields: str = "",
+        read: "Read | None" = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Objects by selector, read in chunks; unreadable ones are noted and left out."""
+        read = read or Read()
+        query = {"limit": str(CHUNK)}
+        query |= {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
+        while True:
+            raw = await self._call("GET", url_path(kind, namespace), query=query, accept=read.accept)
+            try:
+                listed = await decode_list_aside(raw, read.keep)
+            except UnreadableError as error:
+                raise ClusterError(0, error.reason, error.message) from None
+            for body in listed.items:
+                yield body
+            for skipped in listed.skipped:
+                self.note(kind, skipped)
+                if read.unread is not None:
+                    read.unread.add(skipped.metadata.get("uid", ""))
+            query["continue"] = listed.rest["metadata"].get("continue", "")
+            if not query["continue"]:
+                return
+
+    async def create(self, body: Mapping[str, Any], brief: bool = False) -> dict[str, Any]:
+        """Create the object; `brief` returns it as sent, with the metadata that it received.
+
+        Raises:
+            AlreadyExistsError, RefusedError, ClusterError
+        """
+        target = url_path(body["kind"], body["metadata"].get("namespace"))
+        query = {"fieldManager": FIELD_MANAGER}
+        answer = await self._call("POST", target, body, query, accept=METADATA_ONLY if brief else JSON)
+        return {**body, "metadata": json.loads(answer)["metadata"]} if brief else json.loads(answer)
+
+    async def replace(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the object if it has not changed since it was read.
+
+        Raises:
+            ConflictError: it has.
+        """
+        meta = body["metadata"]
+        target = url_path(body["kind"], meta["namespace"], meta["name"])
+        replaced: dict[str, Any] = json.loads(await self._call("PUT", target, body))
+        return replaced
+
+    async def apply(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Server-side apply, forcing our fields. metadata.uid and resourceVersion are preconditions.
+
+        Raises:
+            ConflictError: a precondition does not hold.
+        """
+        meta = body["metadata"]
+        target = url_path(body["kind"], meta["namespace"], meta["name"])
+        applied: dict[str, Any] = json.loads(await self._call("PATCH", target, body, FORCE, APPLY))
+        return applied
+
+    async def apply_status(self, kind: str, owner: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the whole status of one of our objects if it was not replaced; return the object after the write.
+
+        Raises:
+            NotFoundError, ConflictError: it was deleted, or another object has its name.
+            TooLargeError: the object with this status exceeds the storage limit.
+        """
+        meta = owner["metadata"]
+        ours = {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
+        body = {"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "status": status}
+        target = url_path(kind, meta["namespace"], meta["name"], "status")
+        remaining = dict(status)
+        while True:
+            try:
+                answer = await self._call("PATCH", target, {**body, "status": remaining}, FORCE, APPLY, METADATA_ONLY)
+                break
+            except TooLargeError:
+                answer = await self._replace_status(target, meta["uid"], remaining)
+                break
+            except ClusterError as error:
+                less = without(remaining, UNDECLARED.findall(error.message))  # it names one at a time
+                if less == remaining:
+                    raise
+                # The definition is from an older version: fields that it lacks cannot be written, all others can.
+                log.warning("%s %s/%s: %s", kind, ours["namespace"], ours["name"], error.message)
+                remaining = less
+        written = json.loads(answer)["metadata"]
+        if written.get("generation") != meta.get("generation"):
+            # The user changed the spec meanwhile. Our copy is old, and the write made it look new: the
+            # watch would bring nothing newer, and the change would never be seen.
+            live = await self.get(kind, meta["namespace"], meta["name"])
+            if live is None:
+                raise NotFoundError(404, "NotFound", f"{kind} {meta['name']} is gone")
+            return live
+        named = {UNKNOWN: meta[UNKNOWN]} if UNKNOWN in meta else {}
+        return {**owner, "metadata": {**named, **written}, "status": dict(status)}
+
+    async def _replace_status(self, target: str, uid: str, status: Mapping[str, Any]) -> bytes:
+        """Write the status of an object for which the API server cannot also store the managers of its fields.
+
+        An apply must record them: with very many labels they are as large as the labels, and more than etcd accepts.
+            For
+        any other write the API server leaves them out.
+        """
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": dict(status)},
+        ]
+        query = {"fieldManager": FIELD_MANAGER}
+        try:
+            return await self._call("PATCH", target, patch, query, JSON_PATCH, METADATA_ONLY)
+        except RefusedError as error:
+            if error.message.startswith(PATCH_REFUSED):
+                raise ConflictError(409, "Conflict", "another object has its name") from None
+            raise
+
+    async def delete(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Delete exactly this object and what it owns; another of its name stays.
+
+        Returns:
+            Whether it has gone, and not only begun to go, as with a finalizer.
+        """
+        meta = body["metadata"]
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": meta["uid"]},
+        }
+        try:
+            answer = await self._call("DELETE", url_path(kind, meta["namespace"], meta["name"]), options)
+        except NotFoundError:
+            return True
+        except ConflictError:
+            return False  # another has its name, which the watch tells
+        return bool(json.loads(answer)["kind"] == "Status")
+
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str | None:
+        """The last lines of a pod's log without credentials, or None if there is no log."""
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(MAX_LOG_BYTES * 4)}
+        try:
+            data = await self._call("GET", url_path("Pod", namespace, pod, "log"), query=query)
+        except ClusterError as error:
+            log.info("no log of pod %s/%s: %s", namespace, pod, error)
+            return None
+        # Hide credentials before cutting: half a credential is not recognised.
+        return hidden(data.decode(errors="replace"))[-MAX_LOG_BYTES:] or None

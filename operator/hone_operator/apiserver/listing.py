@@ -1,0 +1,135 @@
+"""Lists of all kinds, in addition to kopf's watches: the initial state, and changes that a watch missed.
+
+kopf calls handlers while it lists, does not signal the end of a list, and does not report objects that vanished while a
+watch was down. (Its index handlers would, but wake every waiting object for each one that was read: with a thousand
+jobs and their pods this took minutes.)
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hone_operator.apiserver.cluster import Cluster, ClusterError, NotFoundError, UnreadableObjectError
+from hone_operator.desired.names import COMPONENT, KUEUE_API
+from hone_operator.objects.cache import Cache, version
+
+log = logging.getLogger(__name__)
+SELECTORS = {
+    "FineTuneJob": "",
+    "Dataset": "",
+    "ModelVersion": "",
+    "Model": "",
+    "Job": COMPONENT,
+    "Pod": COMPONENT,
+}
+"""Every kind that we always watch, owners before what they own, and its label selector."""
+LATER = frozenset({"Model"})
+"""Kinds that definitions of an older release lack: the operator works without them."""
+JOB_UID = "kueue.x-k8s.io/job-uid"
+"""Label of a Workload that belongs to one object, e.g. a Job."""
+NO_KUEUE = (
+    f"kueue.enabled of the chart is true, and the API server has no Workloads of {KUEUE_API}: install Kueue 0.15 or "
+    "later, or set it to false"
+)
+SILENT_SECONDS = 120.0
+
+
+@dataclass
+class Listing:
+    """Compares the API server's objects with the cache."""
+
+    cluster: Cluster
+    cache: Cache
+    changed: Callable[[str, Mapping[str, Any]], None]
+    """Called with kind and body of every object that is new, newer or gone."""
+    namespaces: Sequence[str | None] = (None,)
+    """None: all."""
+    selectors: Mapping[str, str] = field(default_factory=lambda: SELECTORS)
+    """Of every kind that is watched."""
+    _heard: dict[str, float] = field(default_factory=dict)
+    _deaf: dict[str, int] = field(default_factory=dict)
+    """Consecutive comparisons that found changes which a silent watch has not delivered."""
+
+    def heard(self, kind: str) -> None:
+        """A watch of this kind has delivered an event."""
+        self._heard[kind] = time.monotonic()
+
+    async def fill(self) -> None:
+        """Put every object into the cache.
+
+        Raises:
+            ClusterError: a definition is not installed, or our rights do not suffice.
+        """
+        for kind, selector in self.selectors.items():
+            try:
+                await self._fill(kind, selector)
+            except NotFoundError as error:
+                if kind == "Workload":
+                    raise ClusterError(404, "NotFound", NO_KUEUE) from error
+                if kind not in LATER:
+                    raise
+                log.warning("no definition of %s is installed: apply the CRDs of this version, then restart", kind)
+
+    async def _fill(self, kind: str, selector: str) -> None:
+        for namespace in self.namespaces:
+            async for body in self.cluster.scan(kind, namespace, selector):
+                if self.cache.is_kept(kind, body):
+                    self.cache.put(kind, body)
+
+    async def compare(self) -> None:
+        """Find what the watches missed and repair it: read what is newer, forget what is gone."""
+        for kind, selector in self.selectors.items():
+            late = 0
+            for namespace in self.namespaces:
+                with contextlib.suppress(*([NotFoundError] if kind in LATER else [])):
+                    late += await self._compare(kind, namespace, selector)
+            silent = time.monotonic() - self._heard.get(kind, 0.0) > SILENT_SECONDS
+            self._deaf[kind] = self._deaf.get(kind, 0) + 1 if late and silent else 0
+
+    async def _compare(self, kind: str, namespace: str | None, selector: str) -> int:
+        late, listed = 0, set[str]()
+        before = {b["metadata"]["uid"]: b for b in self.cache.items(kind)}
+        async for body in self.cluster.scan(kind, namespace, selector, metadata_only=True, unread=listed):
+            meta = body["metadata"]
+            listed.add(meta["uid"])
+            if not self.cache.is_kept(kind, body):
+                continue
+            cached = self.cache.get(kind, meta["namespace"], meta["name"])
+            if cached is None or cached["metadata"]["uid"] != meta["uid"] or version(cached) < version(body):
+                with contextlib.suppress(UnreadableObjectError):  # noted; the previously read body stays
+                    live = await self.cluster.get(kind, meta["namespace"], meta["name"])
+                    late += 1
+                    if live is not None and self.cache.put(kind, live):
+                        self.changed(kind, live)
+        for uid, body in before.items():
+            here = namespace is None or body["metadata"]["namespace"] == namespace
+            meta = body["metadata"]
+            if here and uid not in listed and self.cache.get(kind, meta["namespace"], meta["name"]) is body:
+                if await self._exists(kind, body):
+                    continue
+                late += 1
+                self.cache.remove(kind, body)
+                self.changed(kind, body)
+        if late:
+            log.info("%d of kind %s had changed without an event from a watch so far", late, kind)
+        return late
+
+    async def _exists(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Whether an object that a list lacks exists: an API server's list can be older than what we know, and what the
+        cache has forgotten as deleted never comes back."""
+        meta = body["metadata"]
+        try:
+            live = await self.cluster.get(kind, meta["namespace"], meta["name"])
+        except UnreadableObjectError:
+            return True
+        return live is not None and live["metadata"]["uid"] == meta["uid"]
+
+    def problem(self) -> str | None:
+        """The problem with the watches, or None."""
+        for kind, times in self._deaf.items():
+            if times > 1:  # a single time may be a very recent change
+                return f"the watch of {kind} delivers nothing, though objects have changed"
+        return None

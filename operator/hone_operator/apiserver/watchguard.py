@@ -1,0 +1,146 @@
+"""Guards what kopf reads: each object of a list or a watch separately, within the limits of `decoding`.
+
+kopf parses with the standard library and stops the operator at the first object that cannot be parsed. It accepts an
+HTTP session of ours (`kopf.AiohttpSession`), so the guard is in the session's responses and nothing of kopf is patched.
+`tests/operator/apiserver/test_intake.py` runs the pinned kopf against a real API server and checks that lists and
+watches pass here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import kopf
+
+from hone_operator.apiserver.cluster import PATHS
+from hone_operator.objects import decoding
+from hone_operator.objects.cache import strip
+from hone_operator.objects.decoding import Skipped, UnreadableError
+
+KIND_OF = {plural: kind for kind, (_, plural) in PATHS.items()}
+log = logging.getLogger(__name__)
+CHUNK = 2**16
+GONE = 410
+REFUSALS = (403, 404)
+UNAVAILABLE = 503
+ENVELOPE = 256
+"""Maximum bytes of a watch event around its object."""
+Note = Callable[[str, Skipped], None]
+
+
+def session(info: kopf.ConnectionInfo, note: Note) -> kopf.AiohttpSession:
+    """A session for kopf with the same credentials; `note` is called with kind and object of what is skipped."""
+
+    class Response(GuardedResponse):
+        def note(self, kind: str, skipped: Skipped) -> None:
+            note(kind, skipped)
+
+    connector = aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context())
+    client_session = aiohttp.ClientSession(
+        connector=connector, headers=info.as_http_headers(), response_class=Response, trust_env=info.trust_env
+    )
+    return kopf.AiohttpSession(
+        server=info.server,
+        aiohttp_session=client_session,
+        default_namespace=info.default_namespace,
+        priority=info.priority,
+        expiration=info.expiration,
+    )
+
+
+class GuardedResponse(aiohttp.ClientResponse):
+    """Reads lists and watches of our kinds object by object."""
+
+    def note(self, kind: str, skipped: Skipped) -> None:
+        """Called with each object that is skipped."""
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of the objects in a successful answer; None: something else."""
+        return KIND_OF.get(self.url.name) if self.method == "GET" and self.status == 200 else None
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        """Like the parent; the content of a watch skips unreadable objects, and a refusal is one for the moment."""
+        await super().start(connection)
+        if self.method == "GET" and self.url.name in KIND_OF and self.status in REFUSALS:
+            # kopf would end the operator, for all namespaces. Rights and definitions that are replaced by a release are
+            # back in a moment; if they are not, kopf gives up after its retries, and the operator starts again.
+            log.warning("the API server refuses to list or watch %s with %d", KIND_OF[self.url.name], self.status)
+            self.status = UNAVAILABLE
+        if self.kind and self.url.query.get("watch") == "true":
+            self.content = WatchLines(self.content, self.kind, self.note)  # type: ignore[assignment]
+        return self
+
+    async def json(self, **options: Any) -> Any:
+        """Like the parent; the items of a list are parsed one by one and stripped."""
+        kind = self.kind
+        if kind is None:
+            return await super().json(**options)
+        raw = await self.read()
+        try:
+            listed = await decoding.decode_list_aside(raw, lambda item: strip(kind, item))
+        except UnreadableError as error:  # kopf lists again after this
+            raise aiohttp.ClientPayloadError(error.message) from error
+        for skipped in listed.skipped:
+            self.note(kind, skipped)
+        return {**listed.rest, "items": listed.items}
+
+
+class WatchLines:
+    """The content of a watch, line by line: an unreadable object becomes a bookmark, which kopf ignores."""
+
+    def __init__(self, content: aiohttp.StreamReader, kind: str, note: Note):
+        self._content, self._kind, self._note = content, kind, note
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
+        """One event at a time."""
+        async for line in bounded_lines(self._content, decoding.MAX_BYTES + ENVELOPE):
+            yield self.guarded(line) + b"\n"
+
+    def guarded(self, line: bytes) -> bytes:
+        """The event with its object stripped, or a bookmark instead."""
+        try:
+            event = decoding.decode(line, decoding.MAX_BYTES + ENVELOPE)
+            return json.dumps(decoding.shaped(self._stripped, event)).encode()
+        except UnreadableError as error:
+            identity = decoding.identity(line)
+            self._note(self._kind, Skipped(error.reason, error.message, identity))
+            version = {"resourceVersion": identity["resourceVersion"]} if "resourceVersion" in identity else {}
+            return json.dumps({"type": "BOOKMARK", "object": {"metadata": version}}).encode()
+
+    def _stripped(self, event: Any) -> Any:
+        if event["type"] == "ERROR":
+            return self._error(event["object"])
+        if event["type"] not in ("ADDED", "MODIFIED", "DELETED"):
+            return event
+        body = event["object"]
+        return {**event, "object": {"apiVersion": body["apiVersion"], **strip(self._kind, body)}}
+
+    def _error(self, status: Any) -> dict[str, Any]:
+        """kopf lists and watches again after 410 Gone, and ends the operator at any other error, e.g. of etcd."""
+        if status.get("code") != GONE:
+            log.warning("the watch of %s begins again: %s", self._kind, status.get("message"))
+        return {"type": "ERROR", "object": {**status, "code": GONE}}
+
+
+async def bounded_lines(content: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:
+    """The lines of a stream; of a line longer than `limit` only the first `limit` + 1 bytes are kept."""
+    line = bytearray()
+    async for data in content.iter_chunked(CHUNK):
+        *ended, rest = data.split(b"\n")
+        for part in ended:
+            line += part[: limit + 1 - len(line)]
+            if line:
+                yield bytes(line)
+            line = bytearray()
+        line += rest[: limit + 1 - len(line)]
+    if line:
+        yield bytes(line)

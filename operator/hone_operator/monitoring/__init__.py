@@ -1,0 +1,1 @@
+"""Metrics, read from the cache at scrape time."""

@@ -1,0 +1,340 @@
+"""Metrics of FineTuneJobs, Datasets, ModelVersions, Models and pods, read from the cache at scrape time.
+
+Nothing is remembered, so they are right immediately after a restart and vanish with their object. Labels hold names of
+objects and values of small enumerations, never ids, steps or free text. The name of a job is in `finetunejob`, because
+Prometheus uses `job`, `instance` and `pod` itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from hone_api.failures import FAILURES
+from hone_api.phases import PHASES
+from hone_api.progress_numbers import PROGRESS_NUMBERS
+from hone_api.states import AttemptOutcome, ConditionType, JobPhase, Reason
+from hone_operator.desired import names
+from hone_operator.monitoring import modelmetrics
+from hone_operator.objects.cache import Body, Cache
+from hone_operator.progress.store import ProgressStore
+from hone_operator.times import read_time
+
+JOB = ("namespace", "finetunejob")
+REASONS = frozenset([*(reason.value for reason in Reason), *FAILURES])
+RANK = "batch.kubernetes.io/job-completion-index"
+Family = GaugeMetricFamily | CounterMetricFamily
+Sample = tuple[tuple[str, ...], float]
+"""Label values, and the number."""
+
+
+@dataclass(frozen=True)
+class JobGauge:
+    """A number of each FineTuneJob; None: it has none yet."""
+
+    name: str
+    help: str
+    value: Callable[[Body], float | None]
+
+
+def epoch_seconds(timestamp: str | None) -> float | None:
+    """Unix time of an RFC 3339 timestamp; None if there is none or it cannot be parsed."""
+    at = read_time(timestamp) if timestamp else None
+    return at.timestamp() if at else None
+
+
+def ready(body: Body) -> float:
+    """1 if the condition Ready is True."""
+    conditions = body["status"].get("conditions") or ()
+    return float(any(c["type"] == ConditionType.READY and c["status"] == "True" for c in conditions))
+
+
+def _number(field: str) -> Callable[[Body], float | None]:
+    def value(body: Body) -> float | None:
+        number = (body["status"].get("progress") or {}).get(field)
+        try:
+            return None if number is None else float(number)
+        except ValueError:
+            return None
+
+    return value
+
+
+def _ratio(body: Body) -> float | None:
+    progress = body["status"].get("progress")
+    if progress is None:
+        return None
+    total: int | None = progress.get("totalSteps")
+    step: int = progress.get("step", 0)
+    percent: int = progress.get("percent", 0)
+    return min(1.0, step / total) if total else percent / 100
+
+
+def _ended_as(outcome: AttemptOutcome) -> Callable[[Body], float]:
+    def count(body: Body) -> float:
+        return float(sum(a.get("outcome") == outcome for a in body["status"].get("attempts") or ()))
+
+    return count
+
+
+def _restarts(body: Body) -> float:
+    attempts = body["status"].get("attempts") or ()
+    return float(sum(earlier.get("outcome") == AttemptOutcome.FAILED for earlier in attempts[:-1]))
+
+
+def _held(body: Body) -> float | None:
+    held = [a.get("heldSecondsBeforeFirstStep") for a in body["status"].get("attempts") or ()]
+    known = [float(seconds) for seconds in held if seconds is not None]
+    return sum(known) if known else None
+
+
+GAUGES = (
+    JobGauge("progress_ratio", "Optimiser steps done, as a share of the run.", _ratio),
+    *(JobGauge(n.gauge_name, n.description, _number(n.json_name)) for n in PROGRESS_NUMBERS if n.job_gauge),
+    JobGauge(
+        "created_timestamp_seconds",
+        "When the object was created, Unix time.",
+        lambda b: epoch_seconds(b["metadata"]["creationTimestamp"]),
+    ),
+    JobGauge(
+        "start_timestamp_seconds",
+        "When the first attempt started, Unix time.",
+        lambda b: epoch_seconds(b["status"].get("startTime")),
+    ),
+    JobGauge(
+        "completion_timestamp_seconds",
+        "When the job ended, Unix time.",
+        lambda b: epoch_seconds(b["status"].get("completionTime")),
+    ),
+    JobGauge(
+        "last_progress_timestamp_seconds",
+        "When the trainer last reported something new, Unix time.",
+        lambda b: epoch_seconds((b["status"].get("progress") or {}).get("lastUpdatedTime")),
+    ),
+    JobGauge(
+        "held_seconds_before_first_step",
+        "GPU-seconds before the first step, of all attempts; without GPUs, seconds.",
+        _held,
+    ),
+)
+COUNTERS = (
+    JobGauge("restarts", "Attempts that failed and were followed by another.", _restarts),
+    JobGauge("preemptions", "Attempts that ended by a disruption.", _ended_as(AttemptOutcome.PREEMPTED)),
+)
+
+
+class ObjectCollector(Collector):
+    """Yields the families at scrape time; the cache may change meanwhile, but no body does."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        reports: ProgressStore | None = None,
+        stored: Mapping[str, Mapping[str, int]] | None = None,
+    ):
+        self._cache = cache
+        self._reports = reports
+        self._stored = {} if stored is None else stored
+        """Bytes of every namespace's store by folder, as last measured."""
+
+    def describe(self) -> list[Metric]:
+        """Names only, so that registering reads nothing."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        jobs = list(self._cache.items("FineTuneJob"))
+        yield _info(jobs)
+        yield _phases(jobs)
+        yield _reasons(jobs)
+        yield from _job_numbers(jobs)
+        yield _attempt_phases(jobs)
+        yield from _goodput(jobs)
+        yield self._eta(jobs)
+        yield _pods(self._cache.items("Pod"))
+        datasets = list(self._cache.items("Dataset"))
+        yield _dataset_rows(datasets)
+        yield _ready("dataset", "dataset", "Whether the Dataset is Ready.", datasets)
+        versions = list(self._cache.items("ModelVersion"))
+        yield _version_info(versions)
+        yield _ready("modelversion", "modelversion", "Whether the ModelVersion is Ready.", versions)
+        yield from modelmetrics.of_versions(versions, _filled)
+        models = list(self._cache.items("Model"))
+        yield _ready("model", "model", "Whether every alias of the Model points where it should.", models)
+        yield from modelmetrics.of_models(models, _filled)
+        yield self._store({body["metadata"]["namespace"] for body in (*jobs, *datasets, *versions)})
+
+    def _store(self, namespaces: set[str]) -> Metric:
+        """The size of the stores of namespaces that have an object of ours."""
+        text = "Bytes in a namespace's store by folder, as measured last (at least once a day)."
+        family = GaugeMetricFamily("hone_store_bytes", text, labels=("namespace", "content"))
+        for namespace in sorted(namespaces):
+            for content, size in sorted(dict(self._stored.get(namespace) or {}).items()):
+                family.add_metric((namespace, content), size)
+        return family
+
+    def _eta(self, jobs: list[Body]) -> Metric:
+        def samples(body: Body) -> Iterator[Sample]:
+            latest = self._reports.latest(body["metadata"]["uid"]) if self._reports else None
+            running = body["status"].get("phase") == JobPhase.RUNNING
+            if running and latest and latest.eta_seconds is not None:
+                yield _ref(body), latest.eta_seconds
+
+        return _filled(
+            GaugeMetricFamily("hone_job_eta_seconds", "Estimated time to the end.", labels=JOB), jobs, samples
+        )
+
+
+def _filled(family: Family, bodies: Iterable[Body], samples: Callable[[Body], Iterable[Sample]]) -> Metric:
+    """The family with the samples of each body; a body that lacks a required field affects only its own samples."""
+    for body in bodies:
+        try:
+            body_samples = [(labels, float(value)) for labels, value in samples(body)]
+        except (KeyError, TypeError, AttributeError, ValueError):
+            continue
+        for labels, value in body_samples:
+            family.add_metric([str(label) for label in labels], value)
+    return family
+
+
+def _ref(body: Body) -> tuple[str, str]:
+    return body["metadata"]["namespace"], body["metadata"]["name"]
+
+
+def _info(jobs: list[Body]) -> Metric:
+    labels = (*JOB, "method", "base_model", "queue")
+    family = GaugeMetricFamily("hone_job_info", "Facts about a FineTuneJob; always 1.", labels=labels)
+
+    def samples(body: Body) -> Iterator[Sample]:
+        spec = body["spec"]
+        base = next(iter(v for k, v in spec["model"].items() if k in ("uri", "modelVersion", "fineTuneJob")), "")
+        queue = (spec.get("scheduling") or {}).get("queueName", "")
+        yield (*_ref(body), spec.get("method", "SFT"), base, queue), 1
+
+    return _filled(family, jobs, samples)
+
+
+def _phases(jobs: list[Body]) -> Metric:
+    family = GaugeMetricFamily("hone_job_phase", "1 for the phase a FineTuneJob is in, else 0.", labels=(*JOB, "phase"))
+
+    def samples(body: Body) -> Iterator[Sample]:
+        current = body["status"].get("phase", JobPhase.PENDING)
+        for phase in JobPhase:
+            yield (*_ref(body), phase.value), phase == current
+
+    return _filled(family, jobs, samples)
+
+
+def _reasons(jobs: list[Body]) -> Metric:
+    """Why jobs wait or failed. Only our own words: anybody may have written a status."""
+    text = "Why a FineTuneJob waits or has failed, as in status.reason; always 1."
+    family = GaugeMetricFamily("hone_job_reason", text, labels=(*JOB, "reason"))
+
+    def samples(body: Body) -> Iterator[Sample]:
+        if (reason := body["status"].get("reason")) in REASONS:
+            yield (*_ref(body), reason), 1
+
+    return _filled(family, jobs, samples)
+
+
+def _job_numbers(jobs: list[Body]) -> Iterator[Metric]:
+    for kind, numbers in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
+        for number in numbers:
+            yield _filled(kind(f"hone_job_{number.name}", number.help, labels=JOB), jobs, _numbers(number))
+
+
+def _attempt_phases(jobs: list[Body]) -> Metric:
+    text = "Seconds of all attempts of a FineTuneJob by phase, as in status.attempts[].phases."
+    family = GaugeMetricFamily("hone_job_attempt_phase_seconds", text, labels=(*JOB, "phase"))
+
+    def samples(body: Body) -> Iterator[Sample]:
+        spent = [a.get("phases") or {} for a in body["status"].get("attempts") or ()]
+        for phase in PHASES:
+            if known := [seconds[phase.name] for seconds in spent if phase.name in seconds]:
+                yield (*_ref(body), phase.name), sum(known)
+
+    return _filled(family, jobs, samples)
+
+
+def _goodput(jobs: list[Body]) -> Iterator[Metric]:
+    """Of each job, and over the jobs of each queue, in which jobs with more GPUs count more."""
+    text = "Share of the time of a FineTuneJob in steps that count, as in status.goodput."
+    ratio = GaugeMetricFamily("hone_job_goodput_ratio", text, labels=JOB)
+    yield _filled(ratio, jobs, lambda body: [(_ref(body), float(_status(body, "goodput")["ratio"]))])
+    text = "Seconds of a FineTuneJob in which no step was trained that counts, by kind."
+    badput = GaugeMetricFamily("hone_job_badput_seconds", text, labels=(*JOB, "kind"))
+    yield _filled(badput, jobs, lambda b: [((*_ref(b), k), s) for k, s in _status(b, "goodput")["badput"].items()])
+    text = "GPU-seconds of the FineTuneJobs of a queue by kind of badput, or productive; without GPUs, seconds."
+    family = GaugeMetricFamily("hone_queue_goodput_seconds", text, labels=("namespace", "queue", "kind"))
+    sums: Counter[tuple[str, ...]] = Counter()
+    for body in jobs:
+        for labels, seconds in _queue_seconds(body):
+            sums[labels] += seconds
+    for labels, seconds in sorted(sums.items()):
+        family.add_metric(labels, seconds)
+    yield family
+
+
+def _queue_seconds(body: Body) -> Iterator[tuple[tuple[str, ...], int]]:
+    """GPU-seconds of a job; none where its status is not ours."""
+    goodput = _status(body, "goodput")
+    spec = body.get("spec") or {}
+    resources = spec.get("resources") or {}
+    gpus = max(1, resources.get("nodes", 1) * resources.get("gpusPerNode", 0))
+    queue = (spec.get("scheduling") or {}).get("queueName", "")
+    kinds = {**(goodput.get("badput") or {}), "productive": goodput.get("productiveSeconds", 0)} if goodput else {}
+    for kind, seconds in kinds.items():
+        if isinstance(seconds, int):
+            yield (body["metadata"]["namespace"], queue, kind), gpus * seconds
+
+
+def _status(body: Body, field: str) -> Body:
+    return body["status"].get(field) or {}
+
+
+def _numbers(number: JobGauge) -> Callable[[Body], Iterator[Sample]]:
+    def samples(body: Body) -> Iterator[Sample]:
+        if (value := number.value(body)) is not None:
+            yield _ref(body), value
+
+    return samples
+
+
+def _pods(pods: Iterable[Body]) -> Metric:
+    labels = ("namespace", "pod", "finetunejob", "rank", "node")
+    family = GaugeMetricFamily("hone_pod_info", "Pods of FineTuneJobs that have a node; always 1.", labels=labels)
+
+    def samples(body: Body) -> Iterator[Sample]:
+        meta, spec = body["metadata"], body["spec"]
+        tags = meta.get("labels") or {}
+        if names.ATTEMPT in tags and names.FINETUNEJOB in tags and spec.get("nodeName"):
+            yield (meta["namespace"], meta["name"], tags[names.FINETUNEJOB], tags.get(RANK, ""), spec["nodeName"]), 1
+
+    return _filled(family, pods, samples)
+
+
+def _dataset_rows(datasets: list[Body]) -> Metric:
+    labels = ("namespace", "dataset", "split")
+    family = GaugeMetricFamily("hone_dataset_rows", "Valid rows of each split of a Dataset.", labels=labels)
+
+    def samples(body: Body) -> Iterator[Sample]:
+        for split in body["status"].get("splits") or ():
+            yield (*_ref(body), split["name"]), split["rows"]
+
+    return _filled(family, datasets, samples)
+
+
+def _version_info(versions: list[Body]) -> Metric:
+    labels = ("namespace", "modelversion", "model", "version")
+    family = GaugeMetricFamily("hone_modelversion_info", "Facts about a ModelVersion; always 1.", labels=labels)
+    return _filled(
+        family, versions, lambda body: [((*_ref(body), body["spec"]["modelName"], str(body["spec"]["version"])), 1)]
+    )
+
+
+def _ready(kind: str, label: str, text: str, bodies: list[Body]) -> Metric:
+    family = GaugeMetricFamily(f"hone_{kind}_ready", text, labels=("namespace", label))
+    return _filled(family, bodies, lambda body: [(_ref(body), ready(body))])

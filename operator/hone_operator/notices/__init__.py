@@ -1,0 +1,1 @@
+"""News about models, sent to a receiver outside the cluster."""

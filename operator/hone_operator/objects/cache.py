@@ -1,0 +1,356 @@
+"""The newest body of every object that we watch, stripped to the fields that are read. Filled by kopf's watches.
+
+The operator's own writes also go into it at once, so a decision never sees less than what was decided before.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hone_api import API_VERSION
+from hone_api.synthesis import REVIEW
+from hone_operator.desired import modelref, names
+from hone_operator.objects import pruning
+from hone_operator.objects.pruning import UNKNOWN
+from hone_operator.objects.sharing import compact, forget_strings, shared
+from hone_operator.objects.tombstones import Tombstones
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+JOB_NAME = "batch.kubernetes.io/job-name"
+API_VERSIONS = {kind: API_VERSION for kind in names.OWNER_LABEL} | {
+    "Job": "batch/v1",
+    "ConfigMap": "v1",
+    "PersistentVolumeClaim": "v1",
+}
+
+Body = dict[str, Any]
+Ref = tuple[str, str]
+"""(namespace, name)"""
+
+REMEMBERED_DELETIONS = 4096
+MANY = 500
+"""Objects from which it matters what memory they leave."""
+OURS = frozenset(names.OWNER_LABEL)
+META_FIELDS = ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
+POD_FIELDS = ("phase", "reason", "message", "conditions", "startTime")
+LABELS = frozenset(
+    {
+        *names.OWNER_LABEL.values(),
+        names.COMPONENT,
+        names.ATTEMPT,
+        names.RUN,
+        names.TRY,
+        names.GENERATION,
+        names.CONTENT,
+        names.VELERO,
+        names.QUEUE,
+        JOB_NAME,
+        INDEX,
+    }
+)
+"""Labels that are read."""
+ANNOTATIONS = {
+    "FineTuneJob": frozenset({names.RESTORED, names.MIN_PARALLELISM}),
+    "Dataset": frozenset({REVIEW}),
+    "Job": frozenset({names.RESOLVED, names.ANCESTORS}),
+    "Pod": frozenset({INDEX}),
+    "Workload": frozenset({names.HELD}),
+}
+"""Annotations that are read, by kind."""
+
+
+class Owner(NamedTuple):
+    """The controller of an object. Every part must match, because everything except the uid is readable by
+    everybody."""
+
+    namespace: str
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+
+
+def strip(kind: str, body: Mapping[str, Any]) -> Body:
+    """A new body with only the fields that are read; for our own kinds, the fields that this version knows.
+
+    `metadata.unknownFields` lists the fields of the spec that it does not know.
+    """
+    meta = {k: v for k in META_FIELDS if (v := body["metadata"].get(k)) is not None}
+    for part, read in (("labels", LABELS), ("annotations", ANNOTATIONS.get(kind, frozenset()))):
+        if kept := {k: v for k, v in (body["metadata"].get(part) or {}).items() if k in read}:
+            meta[part] = compact(kept)
+    if controllers := [r for r in body["metadata"].get("ownerReferences") or () if r.get("controller")]:
+        meta["ownerReferences"] = compact(controllers[:1])
+    status = body.get("status") or {}
+    spec = body.get("spec") or {}
+    if kind == "Job":
+        spec = {"suspend": spec.get("suspend", False), "completions": spec.get("completions")}
+        status = {k: v for k, v in status.items() if k != "uncountedTerminatedPods"}
+    elif kind == "Pod":
+        spec = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else _asked(spec)
+        status = _pod_status(status)
+    elif kind == "Workload":
+        spec = {k: spec[k] for k in ("active", "priority") if k in spec}
+        status = _workload_status(status)
+    elif kind in OURS:
+        spec, unknown = pruning.known_spec(kind, spec)
+        # A body that was stripped before has no unknown field left. Users cannot set this: metadata has a fixed shape.
+        if named := body["metadata"].get(UNKNOWN) or unknown:
+            meta[UNKNOWN] = named
+        out = {"apiVersion": shared(body.get("apiVersion", "")), "kind": kind, "metadata": meta}
+        return {**out, "spec": spec, "status": pruning.known_status(kind, status)}
+    return {"kind": kind, "metadata": meta, "spec": compact(spec), "status": compact(status)}
+
+
+def _pod_status(status: Mapping[str, Any]) -> Body:
+    kept: Body = {k: status[k] for k in POD_FIELDS if k in status}
+    for name in ("initContainerStatuses", "containerStatuses"):
+        if containers := status.get(name):
+            kept[name] = [{k: c[k] for k in ("name", "state", "restartCount", "imageID") if k in c} for c in containers]
+    return kept
+
+
+def _workload_status(status: Mapping[str, Any]) -> Body:
+    kept: Body = {k: status[k] for k in ("conditions",) if k in status}
+    if queue := (status.get("admission") or {}).get("clusterQueue"):
+        kept["admission"] = {"clusterQueue": queue}
+    if checks := status.get("admissionChecks"):
+        kept["admissionChecks"] = [{k: c.get(k) for k in ("name", "state", "message")} for c in checks]
+    if evictions := (status.get("schedulingStats") or {}).get("evictions"):
+        kept["schedulingStats"] = {"evictions": [{k: e.get(k) for k in ("reason", "count")} for e in evictions]}
+    return kept
+
+
+def _asked(spec: Mapping[str, Any]) -> Body:
+    """For a pod without a node: the fields that the scheduler's messages are about."""
+    requests = [(c.get("resources") or {}).get("requests") or {} for c in spec.get("containers") or ()]
+    claims = [v["persistentVolumeClaim"] for v in spec.get("volumes") or () if v.get("persistentVolumeClaim")]
+    return {
+        "containers": [{"resources": {"requests": dict(r)}} for r in requests],
+        "nodeSelector": dict(spec.get("nodeSelector") or {}),
+        "volumes": [{"persistentVolumeClaim": {"claimName": c["claimName"]}} for c in claims],
+    }
+
+
+class Cache:
+    """Objects by kind, namespace and name; children by their controller; jobs by the job before them; ModelVersions by
+    the job that made them."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, dict[Ref, Body]] = defaultdict(dict)
+        self._in_namespace: dict[tuple[str, str], dict[Ref, Body]] = defaultdict(dict)
+        """The same by kind and namespace: a change in one namespace must not require reading all the others."""
+        self._children: dict[Owner, dict[tuple[str, Ref], None]] = defaultdict(dict)
+        self._followers: dict[Ref, dict[Ref, None]] = defaultdict(dict)
+        self._made: dict[Ref, dict[Ref, None]] = defaultdict(dict)
+        """ModelVersions by (namespace, name or uid of the job that made them)."""
+        self._named_so: dict[Ref, dict[Ref, None]] = defaultdict(dict)
+        """ModelVersions by (namespace, name of the model)."""
+        self._shared: dict[Ref, dict[Ref, None]] = defaultdict(dict)
+        self._users: dict[tuple[str, str, str], dict[Ref, None]] = defaultdict(dict)
+        """FineTuneJobs by the Datasets and ModelVersions that they refer to."""
+        self._gone = Tombstones(REMEMBERED_DELETIONS)
+        self._most = 0
+        """Most objects since strings were forgotten."""
+
+    def put(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Keep this body; False if it is not newer than the cached one, or the object was deleted."""
+        meta = body["metadata"]
+        ref = (meta["namespace"], meta["name"])
+        old = self._objects[kind].get(ref)
+        if meta["uid"] in self._gone:
+            return False
+        if old is not None and old["metadata"]["uid"] == meta["uid"] and 0 < version(body) <= version(old):
+            return False
+        if old is not None:  # its labels and owners may have changed
+            self._unlink(kind, ref, old)
+        stripped = strip(kind, body)
+        if old is None:
+            self._most = max(self._most, 1 + sum(map(len, self._objects.values())))
+        self._objects[kind][ref] = self._in_namespace[kind, meta["namespace"]][ref] = stripped
+        if owner := owner_of(stripped):
+            self._children[owner][(kind, ref)] = None
+        if before := _before(kind, stripped):
+            self._followers[before][ref] = None
+        for maker in _makers(kind, stripped):
+            self._made[maker][ref] = None
+        if model := _model(kind, stripped):
+            self._named_so[model][ref] = None
+        if content := _content(kind, stripped):
+            self._shared[content][ref] = None
+        for named in _named(kind, stripped):
+            self._users[named][ref] = None
+        return True
+
+    def remove(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Remove a deleted object; one of the same name with another uid stays."""
+        meta = body["metadata"]
+        ref = (meta["namespace"], meta["name"])
+        self._gone.add(meta["uid"])
+        old = self._objects[kind].get(ref)
+        if old is not None and old["metadata"]["uid"] == meta["uid"]:
+            self._unlink(kind, ref, old)
+            del self._objects[kind][ref]
+            here = self._in_namespace[kind, meta["namespace"]]
+            del here[ref]
+            if not here:
+                del self._in_namespace[kind, meta["namespace"]]
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Forget the strings that objects shared once half of the objects are gone: they keep memory of the others."""
+        count = sum(map(len, self._objects.values()))
+        if self._most >= MANY and 2 * count <= self._most:
+            forget_strings()
+            self._most = count
+
+    def _unlink(self, kind: str, ref: Ref, old: Body) -> None:
+        if owner := owner_of(old):
+            children = self._children[owner]
+            children.pop((kind, ref), None)
+            if not children:
+                del self._children[owner]
+        if before := _before(kind, old):
+            self._followers[before].pop(ref, None)
+            if not self._followers[before]:
+                del self._followers[before]
+        for maker in _makers(kind, old):
+            self._made[maker].pop(ref, None)
+            if not self._made[maker]:
+                del self._made[maker]
+        if model := _model(kind, old):
+            self._named_so[model].pop(ref, None)
+            if not self._named_so[model]:
+                del self._named_so[model]
+        if content := _content(kind, old):
+            self._shared[content].pop(ref, None)
+            if not self._shared[content]:
+                del self._shared[content]
+        for named in _named(kind, old):
+            self._users[named].pop(ref, None)
+            if not self._users[named]:
+                del self._users[named]
+
+    def get(self, kind: str, namespace: str, name: str) -> Body | None:
+        return self._objects[kind].get((namespace, name))
+
+    def is_kept(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Whether an object of this kind is of interest: of all Workloads, only those of Jobs that are here."""
+        if kind != "Workload":
+            return True
+        meta, owner = body["metadata"], owner_of(body)
+        if self.get(kind, meta["namespace"], meta["name"]) is not None:
+            return True
+        return owner is not None and controls(self.get("Job", meta["namespace"], owner.name), body)
+
+    def items(self, kind: str, namespace: str | None = None) -> list[Body]:
+        """All objects of a kind, or of one namespace; a list, because a watch may change the cache meanwhile."""
+        objects = self._objects[kind] if namespace is None else self._in_namespace.get((kind, namespace), {})
+        return list(objects.values())
+
+    def children(self, parent: Mapping[str, Any], kind: str) -> list[Body]:
+        """Objects of `kind` in the namespace of `parent` whose controller is `parent`, by every part of the
+        reference."""
+        return [self._objects[k][ref] for k, ref in self._children.get(as_owner(parent), ()) if k == kind]
+
+    def shared(self, namespace: str, content: str) -> list[Body]:
+        """Jobs that do the same shared work, by the label with its content."""
+        return [self._objects["Job"][ref] for ref in self._shared.get((namespace, content), ())]
+
+    def followers(self, namespace: str, name: str) -> list[Body]:
+        """FineTuneJobs that start from the model of this one."""
+        return [self._objects["FineTuneJob"][ref] for ref in self._followers.get((namespace, name), ())]
+
+    def users(self, kind: str, namespace: str, name: str) -> list[Body]:
+        """FineTuneJobs that refer to this Dataset or ModelVersion."""
+        return [self._objects["FineTuneJob"][ref] for ref in self._users.get((kind, namespace, name), ())]
+
+    def made_by(self, namespace: str, name: str, uid: str) -> list[Body]:
+        """ModelVersions whose lineage refers to this job, by uid or by name."""
+        refs = self._made.get((namespace, uid), {}) | self._made.get((namespace, name), {})
+        return [self._objects["ModelVersion"][ref] for ref in refs]
+
+    def versions_of(self, namespace: str, model: str) -> list[Body]:
+        """ModelVersions of the model of this name."""
+        return [self._objects["ModelVersion"][ref] for ref in self._named_so.get((namespace, model), ())]
+
+    def pod(self, namespace: str, name: str) -> Body | None:
+        """The pod that a token is bound to, for the progress server."""
+        return self.get("Pod", namespace, name)
+
+
+def _before(kind: str, body: Mapping[str, Any]) -> Ref | None:
+    """The job before this one in a chain; the field is immutable."""
+    name = (body["spec"].get("model") or {}).get("fineTuneJob") if kind == "FineTuneJob" else None
+    return (body["metadata"]["namespace"], name) if name else None
+
+
+def _makers(kind: str, body: Mapping[str, Any]) -> list[Ref]:
+    """(namespace, uid) and (namespace, name) of the job that made a ModelVersion; lineage is immutable."""
+    if kind != "ModelVersion":
+        return []
+    job = (body["spec"].get("lineage") or {}).get("job") or {}
+    return [(body["metadata"]["namespace"], job[key]) for key in ("uid", "name") if job.get(key)]
+
+
+def _model(kind: str, body: Mapping[str, Any]) -> Ref | None:
+    """(namespace, name) of the model of a ModelVersion; the field is immutable."""
+    name = body["spec"].get("modelName") if kind == "ModelVersion" else None
+    return (body["metadata"]["namespace"], name) if name else None
+
+
+def _content(kind: str, body: Mapping[str, Any]) -> Ref | None:
+    """(namespace, content) of a Job whose work is shared."""
+    meta = body["metadata"]
+    content = (meta.get("labels") or {}).get(names.CONTENT) if kind == "Job" else None
+    return (meta["namespace"], content) if content else None
+
+
+def _named(kind: str, body: Mapping[str, Any]) -> set[tuple[str, str, str]]:
+    """(kind, namespace, name) of each Dataset, ModelVersion and Model that a FineTuneJob refers to."""
+    if kind != "FineTuneJob":
+        return set()
+    spec, namespace = body["spec"], body["metadata"]["namespace"]
+    try:
+        aliases = (modelref.alias(spec), modelref.compared(spec))
+        names_of = {
+            "Dataset": modelref.datasets(spec),
+            "ModelVersion": modelref.versions(spec) | _meant(body),
+            "Model": {alias[0] for alias in aliases if alias},
+        }
+    except (AttributeError, KeyError, TypeError):  # from an older schema: its own run reports it
+        return set()
+    return {(named, namespace, name) for named, names in names_of.items() for name in names}
+
+
+def _meant(body: Mapping[str, Any]) -> set[str]:
+    """The ModelVersion to which the alias pointed that the job starts from."""
+    name = (body.get("status") or {}).get("baseModelVersion")
+    return {name} if name else set()
+
+
+def owner_of(body: Mapping[str, Any]) -> Owner | None:
+    """The controller in an object's owner references; it is in the same namespace."""
+    meta = body["metadata"]
+    for ref in meta.get("ownerReferences") or ():
+        if ref.get("controller"):
+            return Owner(meta["namespace"], ref["apiVersion"], ref["kind"], ref["name"], ref["uid"])
+    return None
+
+
+def as_owner(body: Mapping[str, Any]) -> Owner:
+    """The owner reference that children of our object, a Job or a ConfigMap have."""
+    kind, meta = body["kind"], body["metadata"]
+    return Owner(meta["namespace"], API_VERSIONS[kind], kind, meta["name"], meta["uid"])
+
+
+def controls(parent: Mapping[str, Any] | None, child: Mapping[str, Any] | None) -> bool:
+    """Whether `parent` is the controller of `child`, by every part of the reference."""
+    return parent is not None and child is not None and owner_of(child) == as_owner(parent)
+
+
+def version(body: Mapping[str, Any]) -> int:
+    """resourceVersion as a number, to decide which of two bodies of one object is newer."""
+    # Kubernetes 1.35 documents resource versions as comparable numbers; they always were in etcd.
+    text = body["metadata"].get("resourceVersion", "0")
+    return int(text) if text.isdigit() else 0

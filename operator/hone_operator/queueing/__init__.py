@@ -1,0 +1,1 @@
+"""Which keys a change concerns, and the queue that runs them."""

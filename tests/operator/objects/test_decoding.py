@@ -1,0 +1,203 @@
+"""Every field of every definition, filled with what no reader can take: it is skipped by itself, and named."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import kopf
+import pytest
+from kopf._cogs.clients import watching
+
+from hone_api.generate import KINDS
+from hone_api.schema import crd
+from hone_operator.apiserver.watchguard import WatchLines
+from hone_operator.objects import decoding
+from hone_operator.objects.cache import Cache, strip
+from hone_operator.objects.decoding import MAX_BYTES, UnreadableError, decode_list, identity
+
+pytestmark = pytest.mark.pure
+KIND = {kind.kind: kind for kind in KINDS}
+
+
+def paths(schema: dict[str, Any], path: str) -> Iterator[str]:
+    yield path
+    for name, child in schema.get("properties", {}).items():
+        yield from paths(child, f"{path}.{name}")
+    for key, sign in (("items", "[]"), ("additionalProperties", "{}")):
+        if key in schema:
+            yield from paths(schema[key], f"{path}{sign}")
+
+
+def fields() -> list[tuple[str, str]]:
+    """(kind, path) of every field of spec and status; those of a plan's copy are those of the job."""
+    found = []
+    for kind in KINDS:
+        properties = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+        found += [(kind.kind, path) for part in ("spec", "status") for path in paths(properties[part], part)]
+    return [(kind, path) for kind, path in found if "hyperParameters." not in path]
+
+
+def hostile(kind: str, path: str, value: str) -> bytes:
+    """An object as the API server writes it, with this JSON text at the path."""
+    parts = path.replace("[]", ".[").replace("{}", ".{").split(".")
+    text = value
+    for part in reversed(parts):
+        text = f"[{text}]" if part == "[" else f'{{"key":{text}}}' if part == "{" else f'{{"{part}":{text}}}'
+    forged = json.dumps({"name": "other", "uid": "other", "x": '"metadata":{"uid":"other"}'})
+    meta = '"name":"tutor","namespace":"team","resourceVersion":"7","uid":"u1"'
+    head = f'"apiVersion":"hone.dev/v1alpha1","kind":"{kind}","metadata":{{"annotations":{forged},{meta}}}'
+    return f"{{{head},{text[1:]}".encode()
+
+
+SHAPES = {
+    "1000 deep": "[" * 1000 + "]" * 1000,
+    "9000 deep": '{"a":' * 9000 + "1" + "}" * 9000,
+    "largest": "[" + ",".join(["{}"] * 500_000) + "]",
+}
+REASON = {"1000 deep": "TooDeep", "9000 deep": "TooDeep", "largest": "TooLarge"}
+GOOD = b'{"apiVersion":"hone.dev/v1alpha1","kind":"X","metadata":{"name":"good","namespace":"a","uid":"g"},"spec":{}}'
+WHO = {"name": "tutor", "namespace": "team", "resourceVersion": "7", "uid": "u1"}
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s != "largest"])
+@pytest.mark.parametrize(("kind", "path"), fields(), ids=lambda v: str(v))
+def test_one_field_takes_no_other_object_with_it(kind: str, path: str, shape: str) -> None:
+    raw = hostile(kind, path, SHAPES[shape])
+    listed = decode_list(
+        b'{"items":[' + raw + b"," + GOOD + b'],"metadata":{"continue":"x"}}', lambda b: strip(kind, b)
+    )
+    assert [item["metadata"]["name"] for item in listed.items] == ["good"]
+    assert [(s.reason, s.metadata) for s in listed.skipped] == [(REASON[shape], WHO)]
+    assert listed.rest == {"metadata": {"continue": "x"}}
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", KIND)
+def test_an_event_of_a_watch_becomes_a_bookmark(kind: str, shape: str) -> None:
+    noted = []
+    lines = WatchLines(None, kind, lambda *told: noted.append(told))  # type: ignore[arg-type]
+    line = lines.guarded(b'{"type":"MODIFIED","object":' + hostile(kind, "spec.model", SHAPES[shape]) + b"}")
+    assert json.loads(line) == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
+    assert [(told[0], told[1].reason, told[1].metadata) for told in noted] == [(kind, REASON[shape], WHO)]
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize(
+    "line",
+    [b"null", b"[]", b"{", b"", b"\xff\xfe", b'{"type":"ADDED"}', b'{"type":"ADDED","object":{"metadata":null}}', b"7"],
+)
+def test_what_is_no_event_is_passed_over(line: bytes) -> None:
+    noted: list[Any] = []
+    guarded = WatchLines(None, "Dataset", lambda *told: noted.append(told)).guarded(line)  # type: ignore[arg-type]
+    assert json.loads(guarded)["type"] == "BOOKMARK"
+    assert [told[1].reason for told in noted] == ["Malformed"]
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"code": 410, "reason": "Expired", "message": "too old resource version"},
+        {"code": 500, "reason": "InternalError", "message": "etcdserver: no leader"},
+        {"code": 504, "reason": "Timeout", "message": "too large resource version"},
+        {"reason": "Unknown"},
+        {},
+    ],
+)
+async def test_an_error_in_a_watch_begins_it_again(status: dict[str, Any]) -> None:
+    """kopf ends the whole operator at an error that is not 410 Gone."""
+    line = json.dumps({"type": "ERROR", "object": {"kind": "Status", **status}}).encode()
+    guarded = WatchLines(None, "Dataset", lambda *told: None).guarded(line)  # type: ignore[arg-type]
+
+    async def stream(**_: Any) -> AsyncIterator[Any]:
+        yield json.loads(guarded)
+
+    async def objects(**_: Any) -> AsyncIterator[Any]:
+        yield [], "7"
+
+    never = asyncio.get_running_loop().create_future()
+    where = {"settings": kopf.OperatorSettings(), "resource": None, "namespace": None}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watching, "watch_objs", stream)
+        patch.setattr(watching.fetching, "fetch_objs", objects)
+        seen = [e async for e in watching.continuous_watch(**where, operator_pause_waiter=never)]  # type: ignore[arg-type]
+    assert seen == [watching.Bookmark.LISTED], "it returns to its caller, which lists again"
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize("item", [b"null", b"7", b'"x"', b"[]", b"{}", b'{"metadata":7}', b'{"metadata":{"labels":7}}'])
+def test_what_is_no_object_is_skipped(item: bytes) -> None:
+    listed = decode_list(b'{"items":[' + item + b"," + GOOD + b"]}", lambda b: strip("Dataset", b))
+    assert [i["metadata"]["name"] for i in listed.items] == ["good"]
+    assert [s.reason for s in listed.skipped] == ["Malformed"]
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"nul", b'{"items":[{]}', b'{"items":[{"a":1}', b"\xff", b"[" * 2000]
+)
+def test_a_broken_list_is_one_error(text: bytes) -> None:
+    with pytest.raises(UnreadableError):
+        decode_list(text)
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"managedFields": [{"name": "other", "uid": "other"}], **WHO},
+        {"annotations": {"uid": "other", "resourceVersion": "0", "name": '{"uid":"other"}'}, **WHO},
+        {"ownerReferences": [{"uid": "other", "name": "other"}], **WHO},
+        {"labels": {"namespace": "other", "x": '\\","uid":"other'}, **WHO},
+    ],
+)
+def test_nobody_forges_the_name_of_an_object_that_is_not_parsed(metadata: dict[str, Any]) -> None:
+    body = {"apiVersion": "v1", "metadata": metadata, "spec": {"metadata": {"uid": "other"}, "uid": "other"}}
+    assert identity(json.dumps(body).encode()) == WHO
+    assert identity(json.dumps({"type": "ADDED", "object": body}).encode()) == WHO
+
+
+def test_a_text_that_was_cut_within_a_string_forges_nothing() -> None:
+    body = json.dumps({"metadata": {"annotations": {"a": "x" * 99 + '},"uid":"other"'}, **WHO}})
+    for length in range(len(body)):
+        found = identity(body[:length].encode())
+        assert found.items() <= WHO.items()
+
+
+def test_spaces_and_empty_lists_are_read() -> None:
+    assert decode_list(b' { "items" : [ ] , "metadata" : { } } ').items == []
+    assert decode_list(b'{"items":null}').rest == {"items": None}
+    assert decode_list(b'{"items":[ {"a":[1,"]}"]} , 2 ],"kind":"L"}').items == [{"a": [1, "]}"]}, 2]
+
+
+def test_an_object_of_the_largest_size_is_read_and_one_byte_more_is_not() -> None:
+    fill = MAX_BYTES - len(GOOD) - 7
+    body = GOOD[:-1] + b',"a":"' + b"x" * fill + b'"}'
+    assert len(body) == MAX_BYTES
+    assert decoding.decode(body)["metadata"]["name"] == "good"
+    with pytest.raises(UnreadableError, match="more than"):
+        decoding.decode(body + b" ")
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize("kind", KIND)
+def test_what_this_version_does_not_know_takes_no_memory(kind: str) -> None:
+    """A definition that keeps unknown fields: 200,000 empty objects a body are parsed, and not kept."""
+    raw = hostile(kind, "spec.podOverrides", "[" + ",".join(["{}"] * 200_000) + "]")
+    cache = Cache()
+    tracemalloc.start()
+    for number in range(10):
+        body = strip(kind, decoding.decode(raw))
+        body["metadata"] |= {"name": f"n{number}", "uid": f"u{number}", "namespace": "team"}
+        cache.put(kind, body)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(cache.items(kind)) == 10
+    assert kept < 1_000_000
+    assert cache.get(kind, "team", "n3")["metadata"]["unknownFields"] == ["spec.podOverrides"]  # type: ignore[index]
