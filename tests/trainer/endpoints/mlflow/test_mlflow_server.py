@@ -47,6 +47,7 @@ def test_a_tenant_does_not_reach_what_is_not_its_own(uri: str, answer: Resolutio
         (200, b"<html>", "DestinationRefused", "m answers 200: it is not an MLflow server"),
         (200, b"[]", "DestinationRefused", "m answers 200: it is not an MLflow server"),
         (401, b"who?", "DestinationDenied", "m answers 401: it wants a secretName"),
+        (403, b"Invalid Host header - x", "DestinationDenied", "m answers 403: MLflow does not know this name"),
         (429, b"", "DestinationUnreachable", "m answers 429"),
         (503, b"<html>", "DestinationUnreachable", "m answers 503"),
         (404, b'{"error_code": "<script>"}', "DestinationRefused", "m answers 404: it is not"),

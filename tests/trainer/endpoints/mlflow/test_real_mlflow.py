@@ -13,6 +13,7 @@ from mlflow_server import LOOPBACK, PASSWORD, RealMlflow, real_mlflow, secret
 
 from hone_api.failures import FailureCode
 from hone_api.plan import RegisterPlan, TrackingInput
+from hone_trainer.endpoints.addresses import Resolution
 from hone_trainer.endpoints.mlflow import registry
 from hone_trainer.endpoints.mlflow import tracker as trackers
 from hone_trainer.endpoints.mlflow.server import MlflowServer
@@ -184,6 +185,16 @@ def test_versions_are_registered_once_and_aliases_follow(mlflow: RealMlflow) -> 
     mlflow.client.call("POST", "registered-models/alias", name="Tutor of team-a", alias="theirs", version=theirs)
     registered(mlflow, remove=("candidate", "theirs", "never-set"))
     assert pointing(mlflow) == {"champion": numbers[2], "theirs": theirs}, "what somebody else has set stays"
+
+
+def test_a_server_that_does_not_know_its_service_by_name_is_told_how(mlflow: RealMlflow) -> None:
+    """By default it knows localhost and private addresses alone, whatever the credentials."""
+    named = mlflow.uri.replace("127.0.0.1", "mlflow")
+    here = Resolution(["127.0.0.1"])
+    server = MlflowServer(named, LOOPBACK, str(mlflow.secret), resolver=lambda *_: here, seconds=3600)
+    with pytest.raises(TrainerError, match=r"mlflow answers 403: .* --allowed-hosts mlflow:\d+, and") as caught:
+        server.call("GET", "experiments/get", experiment_id="0")
+    assert caught.value.code == FailureCode.DESTINATION_DENIED
 
 
 def test_an_alias_that_mlflow_reserves_is_refused_with_its_words(mlflow: RealMlflow) -> None:

@@ -28,6 +28,8 @@ SECONDS = 30.0
 """For one answer."""
 _MAX_ANSWER = 4 * 2**20
 _MAX_WORDS = 300
+_UNKNOWN_HOST = b"Invalid Host header"
+"""How MLflow's answer begins, since 3.5, where it does not know the name by which it is asked."""
 _ERROR_CODE = re.compile(r"[A-Z_]{1,64}")
 MISSING, EXISTS = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
 OF_DESTINATION = {
@@ -114,6 +116,9 @@ class MlflowServer:
         name = name if _ERROR_CODE.fullmatch(name) else ""
         words = f": {str(error['message'])[:_MAX_WORDS]}" if self._may_quote and name and "message" in error else ""
         text = f"{self.host} answers {status} {name}".strip() + words
+        if answer.startswith(_UNKNOWN_HOST):
+            how = f"start the server with --allowed-hosts {urlsplit(self.uri).netloc}, and its other names"
+            raise MlflowError(FailureCode.DESTINATION_DENIED, f"{text}: MLflow does not know this name: {how}", name)
         if status in (401, 403):
             who = f"the {SECRET_KEYS} of the Secret may not do that" if self.secret_path else "it wants a secretName"
             raise MlflowError(FailureCode.DESTINATION_DENIED, f"{text}: {who}", name)
