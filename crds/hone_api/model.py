@@ -160,6 +160,17 @@ class Retrain(ApiModel):
         description="GPU hours of the jobs that this creates, in a calendar month of UTC: once they are used, no job "
         "is created before the next month. A job that runs is not stopped. Default: no limit.",
     )
+    successful_jobs_history_limit: int | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="Number of newest successful jobs of those that this creates that stay. Older ones are deleted, "
+        "their versions stay. Kept in any case: the last job, one from whose model an unfinished job starts, and with "
+        "gpuHoursPerMonth those that used GPUs in this month. Default: none is deleted.",
+    )
+    failed_jobs_history_limit: int | None = Field(
+        default=None, ge=0, le=1000, description="The same for failed jobs. Default: none is deleted."
+    )
     suspend: bool = Field(default=False, description="True: create no job. Default false.")
 
 

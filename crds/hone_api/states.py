@@ -203,6 +203,7 @@ class Reason(State):
     REGISTERED = "Registered", "The registry of `spec.registry` has the versions and aliases"
     RESOLVED = "Resolved", "Every alias points where it should"
     VERSION_EXPIRED = "VersionExpired", "A ModelVersion is deleted because newer ones exist, by spec.retention (Event)"
+    JOB_EXPIRED = "JobExpired", "A FineTuneJob is deleted by the history limits of `spec.retrain` (Event)"
     ALIAS_MOVED = "AliasMoved", "An alias points to another version (Event)"
     ALIAS_LOST = "AliasLost", "An alias points nowhere any more, since its version cannot be used (Event)"
     TRAINED = "Trained", "A job trained on the present content of the Datasets"

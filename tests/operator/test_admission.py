@@ -372,7 +372,6 @@ DENIED = {
     "other bindings": ("get", GROUP, "rolebindings", ENABLED, "somebody"),
     "impersonation": ("impersonate", "", "users", "", "system:admin"),
     "specs of FineTuneJobs": ("patch", "hone.dev", "finetunejobs", ENABLED, ""),
-    "deleting FineTuneJobs": ("delete", "hone.dev", "finetunejobs", ENABLED, ""),
     "specs of Datasets": ("update", "hone.dev", "datasets", ENABLED, ""),
     "specs of ModelVersions": ("patch", "hone.dev", "modelversions", ENABLED, ""),
     "specs of Models": ("patch", "hone.dev", "models", ENABLED, ""),
@@ -444,6 +443,27 @@ def test_the_operator_deletes_no_version_that_is_approved(write, kube):
         body = {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": {"name": name}}
         kube.call("POST", path, {**body, "spec": {**spec, "approval": {"state": state}}})
         assert write("DELETE", f"{path}/{name}", {})[0] == expected, state
+
+
+@pytest.mark.parametrize(
+    ("owned", "ended", "refusal"),
+    [
+        (True, True, None),
+        (True, False, "Hone deletes no FineTuneJob that has not ended"),
+        (False, True, "a FineTuneJob of Hone repeats a job of the Model that it belongs to"),
+    ],
+    ids=["a repetition that ended", "one that runs", "a job of a person"],
+)
+def test_the_operator_deletes_only_its_own_jobs_that_ended(write, others, kube, owned, ended, refusal):
+    owner = OBJECTS["FineTuneJob"][1]["metadata"]["ownerReferences"] if owned else []
+    path = others("FineTuneJob", ownerReferences=owner)
+    times = {"lastTransitionTime": "2026-01-01T00:00:00Z", "reason": "Succeeded", "message": ""}
+    conditions = [{"type": "Finished", "status": "True" if ended else "False", **times}]
+    merge = "application/merge-patch+json"
+    kube.call("PATCH", f"{path}/status", {"status": {"conditions": conditions}}, merge)
+    code, message = write("DELETE", path, DRY_RUN)
+    assert code == (403 if refusal else 200), message
+    assert (refusal or "") in message
 
 
 def test_the_operator_opens_a_namespace_by_its_label_alone(account):

@@ -41,6 +41,40 @@ def test_new_rows_make_one_job_that_goes_with_its_model(namespace, operator, spe
     assert "retrain" in namespace.get("Model", "tutor")["spec"], "no machine writes a spec"
 
 
+def test_old_repetitions_are_deleted_and_their_versions_stay(namespace, operator, spec, result):
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+
+    def finish(name):
+        namespace.until(lambda: namespace.get("Job", f"{name}-1"), "attempt 1")
+        for rank, pod in enumerate(namespace.start_pods(f"{name}-1")):
+            namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
+        namespace.end_job(f"{name}-1", "Complete")
+        namespace.until(lambda: namespace.condition("FineTuneJob", name, "Finished").get("status") == "True", "its end")
+
+    def repeat(content):
+        before = set(namespace.names("FineTuneJob"))
+        changes = {"previous": "sha256:" + "0" * 64, "added": 7, "removed": 0}
+        status = {"digest": f"sha256:{content}" + "0" * 63, "rows": 107, "changes": changes}
+        namespace.patch("Dataset", "rows", {"status": status}, "status")
+        namespace.until(lambda: set(namespace.names("FineTuneJob")) - before, "a job on it")
+        [name] = set(namespace.names("FineTuneJob")) - before
+        finish(name)
+        return name
+
+    finish("run")
+    retrain = {"fineTuneJob": "run", "rows": {"atLeast": 5}, "minInterval": "0s", "quietPeriod": "0s"}
+    namespace.until(lambda: namespace.get("Model", "tutor"), "the Model")
+    namespace.patch("Model", "tutor", {"spec": {"retrain": {**retrain, "successfulJobsHistoryLimit": 1}}})
+    namespace.until(
+        lambda: namespace.condition("Model", "tutor", "UpToDate").get("reason") == "Trained", "the run is known"
+    )
+    repeat(1)
+    second = repeat(2)
+    namespace.until(lambda: set(namespace.names("FineTuneJob")) == {"run", second}, "the deletion of the first")
+    assert len(namespace.names("ModelVersion")) == 3
+
+
 @pytest.mark.parametrize(
     ("retrain", "why"),
     [

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hone_api.states import ConditionType
 from hone_operator.apiserver.existence import Existence
 from hone_operator.desired import names
 from hone_operator.desired.importing import COMPONENT
@@ -11,6 +12,7 @@ from hone_operator.objects.cache import Cache
 from hone_operator.observe import modelpods
 from hone_operator.observe.children import Children
 from hone_operator.reconcile import aliases, models, retention
+from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.importing import ObservedForImports
 from hone_operator.reconcile.model import ObservedForModel
 from hone_operator.reconcile.observed import of_component
@@ -77,7 +79,10 @@ class ModelReader:
         template = self.cache.get("FineTuneJob", namespace, str(retrain.get("fineTuneJob")))
         named = {name: self.cache.get("Dataset", namespace, name) for name in dataset_names(template or {})}
         jobs = [j for j in self.cache.items("FineTuneJob", namespace) if made_model(j) == meta["name"]]
-        return ObservedForRetraining(template, {name: b for name, b in named.items() if b is not None}, jobs)
+        followed = (j for j in self.cache.items("FineTuneJob", namespace) if not is_true(j, ConditionType.FINISHED))
+        parents = frozenset(filter(None, ((j["spec"].get("model") or {}).get("fineTuneJob") for j in followed)))
+        datasets = {name: b for name, b in named.items() if b is not None}
+        return ObservedForRetraining(template, datasets, jobs, parents, self.cache.versions_of(namespace, meta["name"]))
 
     async def _served(self, namespace: str, versions: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """Names of those whose folder a running pod names."""

@@ -5,7 +5,7 @@ objects that exist. The name of the job follows from its template and the conten
 creates one job.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,8 +20,9 @@ from hone_operator.desired import retrain as desired
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft
-from hone_operator.reconcile.phases import gpus_of
 from hone_operator.reconcile.refresh import next_look, schedule_problems
+from hone_operator.reconcile.retrain_budget import gpu_seconds, next_month
+from hone_operator.reconcile.retrain_history import surplus
 from hone_operator.times import duration_seconds, format_time, read_time
 
 Body = Mapping[str, Any]
@@ -40,6 +41,10 @@ class ObservedForRetraining:
     """The existing ones of those that it names."""
     jobs: Sequence[Body] = ()
     """FineTuneJobs that make a model of this name, the template among them."""
+    parents: frozenset[str] = frozenset()
+    """Names of FineTuneJobs from whose models unfinished ones start."""
+    versions: Sequence[Body] = ()
+    """ModelVersions of this name."""
     refusals: Sequence[Refusal] = ()
     """Of the job that was to be created a moment ago."""
 
@@ -91,12 +96,12 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
     job_name = desired.name(draft.body["metadata"]["name"], template, digests)
     own = [job for job in seen.jobs if _is_ours(draft.body, job)]
     current = next((job for job in own if job["metadata"]["name"] == job_name), None)
-    if current or any(digests.items() <= _trained_on(job).items() for job in seen.jobs):
+    if current or any(digests.items() <= trained.items() for trained in _contents(seen)):
         entries = [{**entry, "trained": entry["digest"], "changedRows": 0} for entry in entries]
     created = sorted(filter(None, (job["metadata"].get("creationTimestamp") for job in seen.jobs)))
     before = (draft.old.get("retrain") or {}).get("lastStart")
     last_start = max(filter(None, [before, *created[-1:]]), default=None)
-    used = sum(_gpu_seconds(job, draft.now) for job in own)
+    used = sum(gpu_seconds(job, draft.now) for job in own)
     rows = sum(int((seen.datasets[name].get("status") or {}).get("rows") or 0) for name in digests)
     wait = _wait(draft, retrain, _State(entries, rows, seen.jobs, current, last_start, used))
     refused = next((r for r in seen.refusals if r.kind == "FineTuneJob"), None)
@@ -109,6 +114,7 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
         entries = [{**entry, "trained": entry["digest"], "changedRows": 0} for entry in entries]
         last_start, current = draft.time, {"metadata": {"name": job_name}}
     last_job = current["metadata"]["name"] if current else (draft.old.get("retrain") or {}).get("lastJob")
+    _forget_old(draft, retrain, own, seen.parents | {retrain.fine_tune_job, job_name, last_job or job_name})
     draft.put(
         retrain={
             "datasets": entries,
@@ -118,6 +124,24 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
         }
     )
     _tell(draft, wait)
+
+
+def _contents(seen: ObservedForRetraining) -> Iterator[Mapping[str, str]]:
+    """What the jobs and the versions of this model were trained on: digest of each Dataset."""
+    yield from map(_trained_on, seen.jobs)
+    for version in seen.versions:
+        datasets = (version["spec"].get("lineage") or {}).get("datasets") or ()
+        yield {entry["name"]: entry["digest"] for entry in datasets if entry.get("name") and entry.get("digest")}
+
+
+def _forget_old(draft: ModelDraft, retrain: Retrain, own: Sequence[Body], needed: Collection[str]) -> None:
+    """Delete the finished jobs that the history limits leave no room for."""
+    old = surplus(retrain, own, needed, draft.now)
+    draft.delete += old.delete
+    for job in old.delete:
+        draft.tell(Reason.JOB_EXPIRED, f"FineTuneJob {_name(job)} is deleted by the history limits of spec.retrain.")
+    if old.counted:
+        draft.check_in(draft.until(next_month(draft.now)))
 
 
 class _State(NamedTuple):
@@ -242,7 +266,7 @@ def _too_soon(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | Non
 def _over_budget(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
     if retrain.gpu_hours_per_month is None or state.gpu_seconds < retrain.gpu_hours_per_month * 3600:
         return None
-    following = (_month(draft.now) + timedelta(days=32)).replace(day=1)
+    following = next_month(draft.now)
     hours = f"{state.gpu_seconds / 3600:,.1f} of {retrain.gpu_hours_per_month:,} GPU hours of this month are used"
     return Delay(
         Reason.BUDGET_USED_UP, f"{hours}: the next job is due {format_time(following)}.", draft.until(following)
@@ -252,19 +276,6 @@ def _over_budget(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | 
 def _after(time: str | None, duration: str) -> datetime | None:
     start = read_time(time)
     return start + timedelta(seconds=duration_seconds(duration)) if start else None
-
-
-def _gpu_seconds(job: Body, now: datetime) -> float:
-    """What the job held of GPUs in this month, from its start to its end."""
-    status = job.get("status") or {}
-    start, end = read_time(status.get("startTime")), read_time(status.get("completionTime")) or now
-    if start is None:
-        return 0.0
-    return max(0.0, (end - max(start, _month(now))).total_seconds()) * gpus_of(job)
-
-
-def _month(now: datetime) -> datetime:
-    return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def _is_ours(model: Body, job: Body) -> bool:

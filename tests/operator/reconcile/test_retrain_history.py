@@ -1,0 +1,72 @@
+"""Which finished jobs of a Model the history limits delete, and which stay whatever the limits say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from retraining import World
+
+pytestmark = pytest.mark.pure
+
+
+def test_without_limits_every_job_stays() -> None:
+    world = World()
+    names = [world.repeat(content) for content in range(2, 7)]
+    assert world.made() == names
+
+
+def test_the_newest_of_each_ending_stay() -> None:
+    world = World(successfulJobsHistoryLimit=2, failedJobsHistoryLimit=1)
+    good = [world.repeat(content) for content in (2, 3)]
+    bad = [world.repeat(content, "Failed") for content in (4, 5)]
+    good += [world.repeat(content) for content in (6, 7)]
+    assert world.made() == [bad[1], *good[2:]]
+    assert "first" in world.jobs, "the operator did not create it"
+
+
+def test_a_deletion_is_announced() -> None:
+    world = World(successfulJobsHistoryLimit=1)
+    name = world.repeat(2)
+    world.repeat(3)
+    world.model["spec"]["retrain"]["successfulJobsHistoryLimit"] = None
+    second = world.repeat(4)
+    world.model["spec"]["retrain"]["successfulJobsHistoryLimit"] = 1
+    outcome = world.tick()
+    assert [event.reason for event in outcome.events] == ["JobExpired"]
+    assert world.made() == [second]
+    assert name not in world.jobs
+
+
+@pytest.mark.parametrize("how", ["Succeeded", "Failed"])
+def test_the_job_on_the_present_rows_stays(how: str) -> None:
+    """Without it, a failed job would be repeated on the same rows without end."""
+    world = World(successfulJobsHistoryLimit=0, failedJobsHistoryLimit=0)
+    name = world.repeat(2, how)
+    for _ in range(3):
+        world.tick()
+    assert world.made() == [name]
+    following = world.repeat(3)
+    assert world.made() == [following]
+
+
+def test_the_repeated_job_and_parents_stay() -> None:
+    world = World(successfulJobsHistoryLimit=0)
+    parent = world.repeat(2)
+    world.parents = frozenset({parent})
+    newest = world.repeat(3)
+    assert world.made() == [parent, newest]
+    world.parents = frozenset()
+    world.tick()
+    assert world.made() == [newest]
+
+
+def test_deleting_a_job_does_not_refill_the_budget() -> None:
+    world = World(successfulJobsHistoryLimit=0, gpuHoursPerMonth=1000)
+    first, second = world.repeat(2), world.repeat(3)
+    assert world.made() == [first, second]
+    assert world.model["status"]["retrain"]["gpuSeconds"] == 2 * 8 * 3600
+    month = datetime(2026, 2, 1, tzinfo=UTC)
+    assert world.tick().check_again_in == (month - world.now).total_seconds()
+    world.tick(month - world.now)
+    assert world.made() == [second]
