@@ -145,12 +145,11 @@ def hone_tokenise(rows: Path, work: Path) -> int:
 
 @cache
 def _encoder() -> Any:
-    from transformers import AutoTokenizer
-
     from hone_dev.models import smollm2
     from hone_trainer.encoding.conversation import Encoder
+    from hone_trainer.models import base_model
 
-    return Encoder(AutoTokenizer.from_pretrained(smollm2()))
+    return Encoder(base_model.open_base(smollm2()).tokenizer)
 
 
 def datasets_validate(rows: Path, work: Path) -> int:

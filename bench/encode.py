@@ -11,9 +11,10 @@ of normalised rows. The tokenizer is SmolLM2's. On the same rows, in processes o
   and `{% generation %}` around what the assistant says. Token ids and masks of both are compared, row for row.
 - texts: Hone's encoder of DAPT, without a bound on the length; `map` of the tokenizer in batches, with end of sequence.
 
-Rates are tokens a second of CPU, of a process and its workers, without imports. With two workers, `clock` is the time
-of one worker by that of two, and `CPU` is what the CPU seconds of parent and workers allow on two idle cores. The first
-chunk is encoded by the parent alone, before there are workers.
+Rates are tokens a second of CPU, of a process and its workers, without imports; of the repeats, the one with the least
+CPU time counts, since other work on the machine only adds to it. With two workers, `clock` is the time of one worker by
+that of two, the median of the repeats, and `CPU` is what the CPU seconds of parent and workers allow on two idle cores.
+The first chunk is encoded by the parent alone, before there are workers.
 
 Exit code 1 when a bound is missed: 1.0 times the rate of the reference on one core, 1.7 times itself with two workers
 (by the clock; with --busy, for a machine that others use, by CPU), 6 bytes a token on the disk, equal ids and masks.
@@ -109,22 +110,16 @@ def _write(path: Path, megabytes: float, rows: Iterator[dict[str, Any] | None]) 
 # -- what is measured, each in a process of its own -------------------------------------------------------------------
 
 
-def _tokenizer() -> Any:
-    from transformers import AutoTokenizer
-
-    from hone_dev.models import smollm2
-
-    return AutoTokenizer.from_pretrained(smollm2())
-
-
 def hone(kind: str, rows: Path, work: Path, workers: int) -> Run:
-    """Hone's encoder, file to folder."""
+    """Hone's encoder, file to folder, with the tokenizer as a run opens it."""
+    from hone_dev.models import smollm2
     from hone_trainer.encoding import chunks, mapped, writing
     from hone_trainer.encoding.conversation import Encoder
     from hone_trainer.encoding.split_file import Policy
     from hone_trainer.methods.dapt import DocumentEncoder
+    from hone_trainer.models import base_model
 
-    tokenizer = _tokenizer()
+    tokenizer: Any = base_model.open_base(smollm2()).tokenizer
     encoder: Any = Encoder(tokenizer) if kind == "chats" else DocumentEncoder(tokenizer, 2**30)
     task = writing.Task(rows, encoder, Policy(None), len(tokenizer), kind)
     target = work / "encoded"
@@ -140,8 +135,11 @@ def hone(kind: str, rows: Path, work: Path, workers: int) -> Run:
 def reference(kind: str, rows: Path, work: Path) -> Run:
     """`datasets`, file to its cache."""
     import datasets
+    from transformers import AutoTokenizer
 
-    tokenizer = _tokenizer()
+    from hone_dev.models import smollm2
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2())
     template = marked(str(tokenizer.chat_template))
     eos = tokenizer.eos_token_id
 
@@ -282,7 +280,7 @@ def compare(kind: str, rows: Path, folder: Path, repeats: int, busy: bool, conso
     for column in ("", "clock s", "CPU s", "parent", "tokens/CPU s", "bytes/token"):
         table.add_column(column, justify="left" if not column else "right")
     for name, runs in found.items():
-        run = sorted(runs, key=lambda run: run.cpu)[len(runs) // 2]
+        run = min(runs, key=lambda run: run.cpu)
         seconds = statistics.median(run.seconds for run in runs)
         table.add_row(
             name,
@@ -290,10 +288,11 @@ def compare(kind: str, rows: Path, folder: Path, repeats: int, busy: bool, conso
             *(f"{run.rate:,.0f}", f"{run.bytes / run.tokens:.2f}"),
         )
     console.print(table)
-    by_name = [zip(found["hone 1"], found[name], strict=True) for name in ("datasets", "hone 2", "hone 2")]
-    rate = statistics.median(one.rate / other.rate for one, other in by_name[0])
-    clock = statistics.median(one.seconds / two.seconds for one, two in by_name[1])
-    cpu = statistics.median(speed_up(one, two) for one, two in by_name[2])
+    clock = statistics.median(
+        one.seconds / two.seconds for one, two in zip(found["hone 1"], found["hone 2"], strict=True)
+    )
+    one, two, other = (min(found[name], key=lambda run: run.cpu) for name in MEASURED)
+    rate, cpu = one.rate / other.rate, speed_up(one, two)
     size = max(run.bytes / run.tokens for run in found["hone 1"])
     same = len({run.digest for runs in found.values() for run in runs}) == 1
     console.print(f"{kind}: hone / datasets on one core {rate:.2f} (bound {RATE})")

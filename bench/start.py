@@ -33,7 +33,8 @@ SECONDS, MIB = 5.0, 150.0
 """Bounds: more for many rows than for few, a rank."""
 ALONE_MIB = 16.0
 """Of the files that two ranks map, what only one of them has read at its first step."""
-REWARD = {"type": "Length", "length": {"max": 100}}
+REWARD = {"type": "Regex", "regex": {"pattern": "e", "match": "Search"}}
+"""Differs between random answers: a run whose reward is constant fails."""
 CASES = {
     "SFT": Case(),
     "packed": Case(training={"packing": True, "maxLength": 256}),
