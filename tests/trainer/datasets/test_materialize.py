@@ -303,11 +303,14 @@ def test_a_source_over_the_limit(plan):
 def test_work_folders_of_killed_pods_go_after_a_day(plan):
     asked = plan(rows=PAIRS, columns=COLUMNS)
     root = Path(asked.store) / "datasets"
-    for name in (".work-old", ".work-new"):
+    for name in (".work-old", ".work-new", ".work-long"):
         (root / name).mkdir(parents=True)
-    os.utime(root / ".work-old", (1, 1))
+    (root / ".work-long" / "rows").write_text("by a pod that has worked for days")
+    for name in (".work-old", ".work-long"):
+        os.utime(root / name, (1, 1))
     materialize.run(asked)
     assert (root / ".work-new").is_dir()
+    assert (root / ".work-long").is_dir()
     assert not (root / ".work-old").exists()
 
 

@@ -13,6 +13,7 @@ import pytest
 import tiny
 
 from hone_api.estimate.memory import ROW_BYTES
+from hone_api.failures import FailureCode
 from hone_trainer.encoding import chunks, mapped, writing
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.encoding.mapped import Joined, Mapped, Picked
@@ -21,6 +22,7 @@ from hone_trainer.encoding.prompts import PromptEncoder
 from hone_trainer.encoding.split_file import Policy, encode_split
 from hone_trainer.errors import DataError, StoreError, TrainerError, classify
 from hone_trainer.methods.dapt import DocumentEncoder
+from hone_trainer.store import folders
 
 pytestmark = pytest.mark.trainer
 SMALL = 2000
@@ -101,8 +103,7 @@ def test_what_is_read_is_what_was_encoded_by_any_number_of_workers(tmp_path: Pat
     assert one.lengths.tolist() == [max(map(len, row.sequences)) for row in known.rows]
     assert one.tokens.tolist() == [sum(map(len, row.sequences)) for row in known.rows]
     assert mapped.has_masks(one) == mapped.has_masks(known.rows)
-    for file in sorted(one.folder.iterdir()):
-        assert file.read_bytes() == (three.folder / file.name).read_bytes(), file.name
+    _assert_same(one, three)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +193,55 @@ class Deadly(Encoder):
         return super().encode(record, number)
 
 
-def test_a_killed_worker_ends_with_a_code_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_attempt_goes_on_after_the_worker_of_an_earlier_one_was_killed(tmp_path: Path) -> None:
     file = _file(tmp_path, [_chat(n) for n in range(120)])
     with pytest.raises(TrainerError, match="was killed") as caught:
         _write(file, Deadly(tiny.tokenizer()), tmp_path / "out", Policy(None), 2)
     assert caught.value.code == "OutOfMemory"
-    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".work-out", "rows.jsonl"]
+    (notes := tmp_path / "notes").mkdir()
+    resumed = _write(file, Learner(tiny.tokenizer(), notes), tmp_path / "out", Policy(None), 1)
+    assert 0 < 120 - len((notes / str(os.getpid())).read_text().split()) < 90
+    _assert_same(resumed, _write(file, Encoder(tiny.tokenizer()), tmp_path / "whole", Policy(None), 1))
+    assert not (tmp_path / ".work-out").exists()
+
+
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "rows of a part that is not whole": ("files/rows.arrow", lambda data: data + b"abc"),
+    "a line that is not whole": ("journal", lambda data: data[:-9]),
+    "zeros after a crash": ("files/rows.arrow", lambda data: data[:-100] + bytes(100)),
+    "numbers that were not written": ("numbers", lambda data: data[:-4]),
+    "chunks of another size": ("journal", lambda data: b'"0"' + data[data.index(b"\n") :]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_part_that_is_not_whole_is_encoded_again(tmp_path: Path, damage: str) -> None:
+    file = _file(tmp_path, [_chat(n) for n in range(60)])
+
+    def stop(lines: int, tokens: int) -> None:
+        if lines > 30:
+            raise TrainerError(FailureCode.INTERRUPTED, "stopped")
+
+    task = writing.Task(file, Encoder(tiny.tokenizer()), Policy(None), 512, "rows/train")
+    with pytest.raises(TrainerError, match="stopped"):
+        writing.write(task, tmp_path / "out", chunks.chunks(file, SMALL), stop, 1)
+    name, damaged = DAMAGES[damage]
+    path = tmp_path / ".work-out" / name
+    path.write_bytes(damaged(path.read_bytes()))
+    resumed = _write(file, Encoder(tiny.tokenizer()), tmp_path / "out", Policy(None), 1)
+    _assert_same(resumed, _write(file, Encoder(tiny.tokenizer()), tmp_path / "whole", Policy(None), 1))
+
+
+def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    with folders.resumed_folder(tmp_path / "out") as first, folders.resumed_folder(tmp_path / "out") as second:
+        assert first != second
+    assert list(tmp_path.iterdir()) == []
+
+
+def _assert_same(one: Mapped, other: Mapped) -> None:
+    for file in sorted(one.folder.iterdir()):
+        assert file.read_bytes() == (other.folder / file.name).read_bytes(), file.name
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -213,13 +257,13 @@ def test_what_the_disk_cannot_read_is_named_with_its_lines(tmp_path: Path, worke
         chunks.chunks(file)
 
 
-def test_a_full_disk_ends_with_a_code_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_ends_with_a_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = _file(tmp_path, [_chat(n) for n in range(120)])
     monkeypatch.setattr(mapped, "ROWS", "/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
         _write(file, Encoder(tiny.tokenizer()), tmp_path / "out", Policy(None), 1)
     assert classify(caught.value).code == "DiskFull"
-    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert not (tmp_path / "out").exists()
 
 
 class Strict(Encoder):

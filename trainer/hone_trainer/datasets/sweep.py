@@ -41,7 +41,7 @@ def run(plan: SweepPlan) -> SweepResult:
     measure the store."""
     removed, size, since = 0, 0, plan.as_of - plan.grace_seconds
     exports = Exports(plan)
-    models = [folder for folder in exports.removable() if _newest(folder) < since]
+    models = [folder for folder in exports.removable() if folders.last_written(folder) < since]
     left = [*_incoming(plan), *_source_files(plan)]
     for folder in [*_contents(plan), *_unused_encoded(plan), *_reports(plan), *_runs(plan), *left, *models]:
         aside = _take_aside(folder, since)
@@ -67,7 +67,7 @@ def _contents(plan: SweepPlan) -> list[Path]:
 def _unused_encoded(plan: SweepPlan) -> list[Path]:
     """Encoded splits that no run reads any more, and what interrupted Jobs left."""
     root, since = Path(plan.store) / "encoded", plan.as_of - plan.grace_seconds
-    left = [folder for folder in root.glob(".*") if folder.is_dir() and _newest(folder) < since]
+    left = [folder for folder in root.glob(".*") if folder.is_dir() and folders.last_written(folder) < since]
     return [*(root / key for key in plan.encoded), *sorted(left)]
 
 
@@ -87,7 +87,7 @@ def _runs(plan: SweepPlan) -> list[Path]:
     gone += root.glob(".work-*")  # of a sweep that was interrupted
     kept = [root / uid for uid in plan.checkpoints if not (root / uid).is_symlink()]
     checkpoints = [inner for folder in kept for inner in folder.glob("*") if inner.is_dir() and not inner.is_symlink()]
-    return [folder for folder in sorted([*gone, *checkpoints]) if _newest(folder) < since]
+    return [folder for folder in sorted([*gone, *checkpoints]) if folders.last_written(folder) < since]
 
 
 def _incoming(plan: SweepPlan) -> list[Path]:
@@ -95,20 +95,13 @@ def _incoming(plan: SweepPlan) -> list[Path]:
     if plan.making is None:
         return []
     candidates = (path for path in Path(plan.store).glob("incoming/*") if path.name not in plan.making)
-    return [folder for folder in sorted(candidates) if _newest(folder) < plan.as_of - plan.grace_seconds]
+    return [folder for folder in sorted(candidates) if folders.last_written(folder) < plan.as_of - plan.grace_seconds]
 
 
 def _source_files(plan: SweepPlan) -> list[Path]:
     """Files of sources that no attempt goes on with: one that runs touches its folder every minute."""
     since, uids = plan.as_of - plan.grace_seconds, (p for p in Path(plan.store).glob("source-files/*") if _UID(p.name))
-    return [folder for folder in sorted(uids) if _newest(folder) < since]
-
-
-def _newest(folder: Path) -> float:
-    """When anything in the folder was last written."""
-    with suppress(FileNotFoundError):  # a run writes there at this moment
-        return max((path.lstat().st_mtime for path in [folder, *folders.walk(folder)]), default=0.0)
-    return float("inf")
+    return [folder for folder in sorted(uids) if folders.last_written(folder) < since]
 
 
 def _measure_folders(store: Path) -> dict[str, int]:

@@ -1,13 +1,13 @@
 """A split's file to a folder of encoded rows, on all cores. The files are the same for any number of workers and pods:
-the chunks are those of the file, and their results are written in its order.
+the chunks are those of the file, and their results are written in its order. They are the same as well when an attempt
+goes on from the chunks that an earlier one finished.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from itertools import chain, islice
@@ -21,6 +21,7 @@ from hone_api.failures import FailureCode
 from hone_api.plan import WorkerPods
 from hone_trainer.encoding import chunks, columns, mapped, rendering
 from hone_trainer.encoding.chunks import Chunk
+from hone_trainer.encoding.parts import Part, Parts
 from hone_trainer.encoding.split_file import (
     Counts,
     Policy,
@@ -32,7 +33,6 @@ from hone_trainer.encoding.split_file import (
 )
 from hone_trainer.errors import DataError, TrainerError
 from hone_trainer.store import folders, manifest
-from hone_trainer.store.arrays import save
 from hone_trainer.workers.parallel import Workers, cores
 
 Noted = Callable[[int, int], None]
@@ -54,23 +54,6 @@ class Task:
     """What chat templates print as the date of today; None: what the clock says."""
 
 
-@dataclass
-class Part:
-    """What a chunk gave. Arrays have a number for each row."""
-
-    counts: Counts = field(default_factory=Counts)
-    rows: bytes = b""
-    """A stream of one Arrow batch; empty without a row."""
-    lengths: Any = None
-    tokens: Any = None
-    trained: Any = None
-    has_masks: bool = False
-    problem: str | None = None
-    """Why the first row that the model cannot learn from is such a row."""
-    failure: tuple[type[TrainerError], FailureCode, str] | None = None
-    """What ended the chunk: kind, code and message. An error of ours is not pickled."""
-
-
 def write(task: Task, target: Path, pieces: list[Chunk], noted: Noted, workers: int | None = None) -> None:
     """Encode the split into the folder `target`, which is complete or absent.
 
@@ -80,7 +63,7 @@ def write(task: Task, target: Path, pieces: list[Chunk], noted: Noted, workers: 
 
     Raises:
         ConfigError, DataError: as `encode_split`, for the first line that is wrong.
-        TrainerError: OutOfMemory, when a worker was killed.
+        TrainerError: OutOfMemory, when a worker was killed. What was encoded before stays for the next call.
         StoreError: the folder cannot be written.
     """
     with Encoders([task], min(workers or cores(), len(pieces))) as encoders:
@@ -107,15 +90,26 @@ class Encoders:
     def __exit__(self, *_: object) -> None:
         self._workers.__exit__()
 
-    def write(self, task: Task, target: Path, pieces: Iterable[Chunk], noted: Noted) -> None:
-        """As the function `write`."""
-        encode, pieces = self._encode[self._tasks.index(task)], iter(pieces)
+    def write(self, task: Task, target: Path, pieces: Sequence[Chunk], noted: Noted, kept: Noted | None = None) -> None:
+        """As the function `write`.
+
+        Args:
+            kept: called first, with the lines and tokens that an earlier attempt encoded, if it did.
+        """
+        with folders.resumed_folder(target) as work:
+            parts = Parts(work, _identity(task, pieces))
+            if parts.finished and kept:
+                kept(parts.kept.counts.lines, parts.kept.counts.tokens)
+            new = self._encoded(task, iter(pieces[parts.finished :]))
+            _assemble(task, target, parts, new, noted)
+
+    def _encoded(self, task: Task, pieces: Iterator[Chunk]) -> Iterator[Part]:
+        encode = self._encode[self._tasks.index(task)]
         if self._workers.are_elsewhere:
             pieces = (chunk.loaded(task.path) for chunk in pieces)
         # This process encodes the first chunk before it forks: they inherit its words and modules.
         first = (encode(chunk) for chunk in islice(pieces, self._workers.will_inherit))
-        rest = (part for _, part in self._workers.map(encode, pieces))
-        assemble(task, target, chain(first, rest), noted)
+        return chain(first, (part for _, part in self._workers.map(encode, pieces)))
 
 
 def assemble(task: Task, target: Path, parts: Iterator[Part], noted: Noted) -> None:
@@ -125,39 +119,29 @@ def assemble(task: Task, target: Path, parts: Iterator[Part], noted: Noted) -> N
         DataError, StoreError: as `write`.
     """
     with folders.work_folder(target.parent) as work:
-        _write(task, work, parts, noted)
-        manifest.write(work)
-        folders.publish(work, target)
+        _assemble(task, target, Parts(work), parts, noted)
 
 
-def _write(task: Task, folder: Path, parts: Iterator[Part], noted: Noted) -> None:
-    """The files, without their manifest."""
-    total, bad, has_masks = Counts(), None, False
-    numbers: dict[str, list[Any]] = {mapped.LENGTHS: [], mapped.TOKENS: [], mapped.TRAINED: []}
-    with ExitStack() as stack:
-        sink = stack.enter_context(pa.OSFile(str(folder / mapped.ROWS), "wb"))
-        writer: Any = None
-        for part in parts:
-            if part.failure is not None:
-                kind, code, message = part.failure
-                raise DataError(code, message) if issubclass(kind, DataError) else TrainerError(code, message)
-            total.add(part.counts)
-            bad, has_masks = bad or part.problem, has_masks or part.has_masks
-            if part.rows:
-                batch = pa.ipc.open_stream(part.rows).read_next_batch()
-                writer = writer or stack.enter_context(pa.ipc.new_stream(sink, batch.schema))
-                writer.write_batch(batch)
-                for name, array in zip(numbers, (part.lengths, part.tokens, part.trained), strict=True):
-                    numbers[name].append(array)
-            noted(total.lines, total.tokens)
+def _identity(task: Task, pieces: Sequence[Chunk]) -> str:
+    """Of the parts that these chunks give. The name of the folder stands for the rows and the encoder."""
+    borders = [(chunk.start, chunk.end) for chunk in pieces]
+    return hashlib.sha256(repr((task.policy, task.vocabulary, task.day, borders)).encode()).hexdigest()
+
+
+def _assemble(task: Task, target: Path, parts: Parts, new: Iterator[Part], noted: Noted) -> None:
+    total, bad, has_masks, numbers = Counts(), None, False, []
+    for part in chain([parts.kept] if parts.finished else (), parts.added(new)):
+        total.add(part.counts)
+        bad, has_masks = bad or part.problem, has_masks or part.has_masks
+        if len(part.lengths):
+            numbers.append((part.lengths, part.tokens, part.trained))
+        noted(total.lines, total.tokens)
     refuse_empty(total, task.path)
     if bad is not None:
         raise DataError(FailureCode.INVALID_ROW, f"{task.where}, {bad}")
-    for name, arrays in numbers.items():
-        save(folder / name, np.concatenate(arrays))
-    longest_kept = max(int(array.max()) for array in numbers[mapped.LENGTHS])
-    body = {**mapped.counts_to(total), "hasMasks": has_masks, "longestKept": longest_kept}
-    (folder / mapped.COUNTS).write_text(json.dumps(body) + "\n")
+    parts.close(total, has_masks, numbers)
+    manifest.write(parts.files)
+    folders.publish(parts.files, target)
 
 
 def encode_chunk(task: Task, chunk: Chunk) -> Part:

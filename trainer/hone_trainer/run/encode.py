@@ -233,13 +233,15 @@ class _Work:
     tokens: int = 0
     _lines: int = 0
     _all: int = 0
+    _kept: tuple[int, int] = (0, 0)
+    """Lines and tokens that an earlier attempt encoded; they took none of this one's time."""
     _started: float = field(default_factory=time.monotonic)
     _next: float = 0.0
 
     @property
     def speed(self) -> float:
         """Tokens a second so far."""
-        return self.tokens / max(time.monotonic() - self._started, 1e-6)
+        return (self.tokens - self._kept[1]) / max(time.monotonic() - self._started, 1e-6)
 
     def encode(self, targets: Mapping[str, Path]) -> None:
         """Encode the splits of these paths into their folders, one after the other, each on all cores."""
@@ -255,7 +257,7 @@ class _Work:
         with Encoders(list(tasks.values()), count, pods) as encoders:
             for folder, task in tasks.items():
                 noted = partial(self._note, self._lines, self.tokens)
-                encoders.write(task, folder, pieces[task.path], noted)
+                encoders.write(task, folder, pieces[task.path], noted, partial(self._keep, task.where))
                 self.written.add(folder)
 
     def _task(self, source: DatasetInput) -> Task:
@@ -268,6 +270,10 @@ class _Work:
             day=self.plan.template_date,
         )
 
+    def _keep(self, where: str, lines: int, tokens: int) -> None:
+        log.info("%s: going on after line %s, which an earlier attempt has encoded", where, f"{lines:,}")
+        self._kept = (self._kept[0] + lines, self._kept[1] + tokens)
+
     def _note(self, lines_before: int, tokens_before: int, lines: int, tokens: int) -> None:
         """Report what is done: of this split so many lines and tokens, after those of the splits before."""
         self._lines, self.tokens = lines_before + lines, tokens_before + tokens
@@ -275,7 +281,7 @@ class _Work:
         if now < self._next and self._lines < self._all:
             return
         self._next = now + _REPORTED_SECONDS
-        rest = (self._all - self._lines) * (now - self._started) / max(self._lines, 1)
+        rest = (self._all - self._lines) * (now - self._started) / max(self._lines - self._kept[0], 1)
         steps = {"step": self._lines, "total_steps": self._all} if self.counts_steps else {}
         self.reporters.update(stage=STAGE, tokens_per_second=self.speed, eta_seconds=round(rest), **steps)
 

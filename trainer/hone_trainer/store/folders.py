@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from hone_api.failures import FailureCode
-from hone_trainer.errors import StoreError
+from hone_trainer.errors import DataError, StoreError
 from hone_trainer.store import manifest
 
 _PREFIX = ".work-"
@@ -28,19 +30,79 @@ def work_folder(parent: Path) -> Iterator[Path]:
     Raises:
         StoreError: StorageError when the store cannot be written.
     """
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for old in parent.glob(f"{_PREFIX}*"):
-            if time.time() - old.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
-        work = parent / f"{_PREFIX}{uuid.uuid4().hex}"
+    _prepare(parent)
+    work = parent / f"{_PREFIX}{uuid.uuid4().hex}"
+    with _naming_what_cannot_be_written():
         work.mkdir()
-    except PermissionError as error:
-        raise StoreError(FailureCode.STORAGE_ERROR, f"the store cannot be written: {error}") from None
     try:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def resumed_folder(target: Path) -> Iterator[Path]:
+    """The work folder in which target is built, with what an earlier call left in it; removed at the end.
+
+    If the block ends with an error, the folder stays for the next call, except after a DataError: the next attempt
+    would find the same fault in the same data. If another process works in the folder, this one gets its own.
+
+    Raises:
+        StoreError: StorageError when the store cannot be written.
+    """
+    _prepare(target.parent)
+    folder = target.with_name(f"{_PREFIX}{target.name}")
+    with _naming_what_cannot_be_written():
+        lock = _locked(folder)
+    if lock is None:
+        with work_folder(target.parent) as work:
+            yield work
+        return
+    with lock:
+        try:
+            yield folder
+        except DataError:
+            remove(folder)
+            raise
+        remove(folder)
+
+
+def _locked(folder: Path) -> IO[bytes] | None:
+    """The file by which this process alone has the folder; None if another one has it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "lock"
+    with ExitStack() as stack, suppress(BlockingIOError, FileNotFoundError):
+        file = stack.enter_context(path.open("ab"))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The process that had the folder may have removed it meanwhile, with the file.
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            stack.pop_all()
+            return file
+    return None
+
+
+def _prepare(parent: Path) -> None:
+    """Create the folder, and remove what killed pods left in it a day ago."""
+    with _naming_what_cannot_be_written():
+        parent.mkdir(parents=True, exist_ok=True)
+        for old in parent.glob(f"{_PREFIX}*"):
+            if time.time() - last_written(old) > _STALE_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _naming_what_cannot_be_written() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise StoreError(FailureCode.STORAGE_ERROR, f"the store cannot be written: {error}") from None
+
+
+def last_written(folder: Path) -> float:
+    """When anything in the folder was last written, as `time.time()`; infinity while another process changes it."""
+    with suppress(FileNotFoundError):
+        return max(path.lstat().st_mtime for path in [folder, *walk(folder)])
+    return float("inf")
 
 
 def remove(folder: Path) -> None:
