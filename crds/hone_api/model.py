@@ -124,14 +124,25 @@ class RetrainRows(ApiModel):
     )
 
 
+class RetrainBase(ApiModel):
+    """Train when the base that the repeated job names has another commit or version than the last job started from."""
+
+    check_every: Duration = Field(
+        default="24h",
+        description="Time from one look at the hub to the next, up to a tenth longer; at least 1h. A short Job asks "
+        "which commit a branch or tag of hf:// names; it downloads nothing. An alias (models://name@alias) needs no "
+        "look. Default 24h.",
+    )
+
+
 class Retrain(ApiModel):
     """When a job of this model is repeated on new rows. One job at a time; the operator creates and owns the jobs."""
 
     rules = (
         Rule(
-            "has(self.rows) || has(self.times)",
-            "set rows, times or both",
-            holds=lambda retrain: retrain.rows is not None or retrain.times is not None,
+            "has(self.rows) || has(self.times) || has(self.base)",
+            "set rows, times or base, or several of them",
+            holds=lambda retrain: any(x is not None for x in (retrain.rows, retrain.times, retrain.base)),
         ),
     )
     fine_tune_job: Name = Field(
@@ -146,6 +157,10 @@ class Retrain(ApiModel):
         default=None,
         description="Train at these times if any row changed, however few. every counts from the last job. Default: "
         "none.",
+    )
+    base: RetrainBase | None = Field(
+        default=None,
+        description="Train when the base is another one, also on unchanged rows. Default: it does not count.",
     )
     min_interval: Duration = Field(
         default="24h", description="Least time from the start of one job of this model to the next. Default 24h."
@@ -247,12 +262,23 @@ class RetrainDataset(ApiModel):
     changed_at: Timestamp | None = Field(default=None, description="When the operator last saw new content.")
 
 
+class RetrainBaseStatus(ApiModel):
+    """What the base of the repeated job names, and what the last job started from."""
+
+    uri: KnownUri = Field(description="spec.model.uri of the repeated job.")
+    present: ShortText | None = Field(default=None, description="Commit or ModelVersion that it names now.")
+    trained: ShortText | None = Field(default=None, description="The one that the newest job started from.")
+    looked_at: Timestamp | None = Field(default=None, description="When the hub was asked last.")
+    problem: Text | None = Field(default=None, description="Why the last look gave no answer.")
+
+
 class RetrainStatus(ApiModel):
     """What spec.retrain depends on; condition UpToDate has the result."""
 
     datasets: Annotated[list[RetrainDataset], Field(max_length=32)] = Field(
         default_factory=list, description="The Datasets of the repeated job."
     )
+    base: RetrainBaseStatus | None = Field(default=None, description="The base, with spec.retrain.base.")
     last_job: Name | None = Field(default=None, description="The job that was created last.")
     last_start: Timestamp | None = Field(default=None, description="When the newest job of this model was created.")
     gpu_seconds: int | None = Field(

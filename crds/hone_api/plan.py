@@ -25,7 +25,7 @@ from hone_api.delivery import Delivery
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.finetunejob_status import EncodingKey, TaskDataSet
 from hone_api.imports import ModelImport
-from hone_api.meta import ApiModel, Digest, HttpUrl, Name, Percent, ShortText
+from hone_api.meta import ApiModel, Digest, HttpUrl, KnownUri, Name, Percent, ShortText
 from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.plan_paths import PlanPath
 from hone_api.source import Source
@@ -273,6 +273,15 @@ class FetchPlan(PlanFields):
     model: ModelRef
     secret_path: PlanPath | None = Field(default=None, description="Folder where model.secretName is mounted.")
     store: PlanPath = Field(description="Path of the store.")
+    limits: Limits = Field(default_factory=Limits)
+
+
+class LookupPlan(PlanFields):
+    """Asks the hub which commit a branch or tag names."""
+
+    kind: Literal["Lookup"] = "Lookup"
+    uri: KnownUri = Field(description="hf://owner/name[@revision].")
+    secret_path: PlanPath | None = Field(default=None, description="Folder where model.secretName is mounted.")
     limits: Limits = Field(default_factory=Limits)
 
 
@@ -542,6 +551,7 @@ AnyPlan = (
     MaterializePlan
     | MixPlan
     | FetchPlan
+    | LookupPlan
     | TasksPlan
     | TrainingPlan
     | VerifyPlan

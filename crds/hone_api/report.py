@@ -177,6 +177,13 @@ class FetchResult(ApiModel):
     license: ShortText | None = Field(default=None, description="Licence that its card names.")
 
 
+class LookupResult(ApiModel):
+    """What a branch or tag of the hub names."""
+
+    kind: Literal["Lookup"] = "Lookup"
+    commit: Address
+
+
 class TasksResult(ApiModel):
     """Staged data sets of lm-evaluation-harness tasks."""
 
@@ -305,6 +312,7 @@ Result = Annotated[
     TrainingResult
     | DatasetResult
     | FetchResult
+    | LookupResult
     | TasksResult
     | EncodeResult
     | VerifyResult

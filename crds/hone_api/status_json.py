@@ -456,8 +456,17 @@ class RetrainDatasetJson(TypedDict, total=False):
     changedAt: str
 
 
+class RetrainBaseStatusJson(TypedDict, total=False):
+    uri: Required[str]
+    present: str
+    trained: str
+    lookedAt: str
+    problem: str
+
+
 class RetrainStatusJson(TypedDict, total=False):
     datasets: list[RetrainDatasetJson]
+    base: RetrainBaseStatusJson
     lastJob: str
     lastStart: str
     gpuSeconds: int

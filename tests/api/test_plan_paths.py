@@ -91,6 +91,7 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         ["a", "target", "secret"],
     ),
+    "Lookup": ({"uri": "hf://a/b", "secretPath": "secret"}, ["secret"]),
     "Register": (
         {"model": "m", "uri": "https://m", "name": "m", "secretPath": "secret", "versions": []},
         ["secret"],

@@ -49,7 +49,7 @@ SPECS: dict[str, Any] = {
     },
     "Model": {
         "aliases": [{"name": "production", "version": 1}],
-        "retrain": {"fineTuneJob": "run", "rows": {"share": "5%"}, "times": {"every": "30d"}},
+        "retrain": {"fineTuneJob": "run", "rows": {"share": "5%"}, "times": {"every": "30d"}, "base": {}},
         "deliveries": [{"uri": "pvc://share/x", "when": "Ready"}],
     },
 }

@@ -75,10 +75,37 @@ def test_old_repetitions_are_deleted_and_their_versions_stay(namespace, operator
     assert len(namespace.names("ModelVersion")) == 3
 
 
+def test_a_new_commit_of_the_base_makes_one_job(namespace, operator, spec, result):
+    old, new = "a" * 40, "b" * 40
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec(model={"uri": "hf://org/model@main"}))
+    [fetch] = namespace.until(lambda: namespace.names("Job"), "the fetch")
+    folder = {"path": f"base-models/org--model/{old}", "digest": "sha256:" + "0" * 64, "sizeBytes": 1}
+    namespace.succeed(fetch, {"kind": "Fetch", "commit": old, **folder})
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    for rank, pod in enumerate(namespace.start_pods("run-1")):
+        namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
+    namespace.end_job("run-1", "Complete")
+    namespace.until(lambda: namespace.get("Model", "tutor"), "the Model")
+    retrain = {"fineTuneJob": "run", "base": {}, "minInterval": "0s", "quietPeriod": "0s"}
+    namespace.patch("Model", "tutor", {"spec": {"retrain": retrain}})
+
+    def look():
+        return [name for name in namespace.names("Job") if "-lookup-" in name]
+
+    [name] = namespace.until(look, "a look at the hub")
+    assert "persistentVolumeClaim" not in str(namespace.get("Job", name)["spec"]), "it mounts no store"
+    namespace.succeed(name, {"kind": "Lookup", "commit": new})
+    namespace.until(lambda: len(namespace.names("FineTuneJob")) == 2, "a job on the new base")
+    base = namespace.get("Model", "tutor")["status"]["retrain"]["base"]
+    assert (base["uri"], base["present"], base["trained"]) == ("hf://org/model@main", new, new)
+    namespace.until(lambda: not look(), "the answer is in the status")
+
+
 @pytest.mark.parametrize(
     ("retrain", "why"),
     [
-        ({"fineTuneJob": "run"}, "set rows, times or both"),
+        ({"fineTuneJob": "run"}, "set rows, times or base"),
         ({"fineTuneJob": "run", "rows": {}}, "set exactly one of atLeast and share"),
         ({"fineTuneJob": "run", "rows": {"atLeast": 1, "share": "1%"}}, "set exactly one of atLeast and share"),
         ({"fineTuneJob": "run", "times": {}}, "set exactly one of every and schedule"),

@@ -14,7 +14,7 @@ from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import DatasetInput
 from hone_api.tracking import MlflowRegistry, RegisteredAlias
-from hone_operator.desired import sweep
+from hone_operator.desired import lookup, sweep
 from hone_operator.desired.deliver import Parcel, deliver
 from hone_operator.desired.encode import encode, encode_plan, encoded
 from hone_operator.desired.fetch import fetch
@@ -241,6 +241,11 @@ def registered_model() -> list[dict[str, Any]]:
     return register(owner("Model", "m"), Registration(registry, "m", [version], [alias], ["candidate"]), 1, PLATFORM)
 
 
+def looked_up() -> list[dict[str, Any]]:
+    question = lookup.Question("hf://org/model@main", "hone-hub")
+    return lookup.lookup(owner("Model", "m"), question, "", PLATFORM)
+
+
 def swept() -> list[dict[str, Any]]:
     wanted = sweep.sweep_plan(
         sweep.SweepInputs(
@@ -275,6 +280,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "deliver-image": lambda: model_delivery(uri="oci://registry.example/team/m", secretName="hone-registry"),
     "deliver-hub": lambda: model_delivery(uri="hf://team/m", secretName="hone-hub"),
     "deliver-volume": lambda: model_delivery(uri="pvc://serving/team", form="Adapter"),
+    "lookup": looked_up,
     "register": registered_model,
     "sweep": swept,
     "store": lambda: [claim("team", PLATFORM)],

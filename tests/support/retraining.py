@@ -7,6 +7,7 @@ from typing import Any
 
 from hone_operator.reconcile.model import ObservedForModel, reconcile
 from hone_operator.reconcile.outcome import Outcome, Refusal
+from hone_operator.reconcile.retrain_base import ObservedForBase
 from hone_operator.reconcile.retraining import ObservedForRetraining
 from hone_operator.times import format_time
 
@@ -34,6 +35,7 @@ class World:
         self.refusals: list[Refusal] = []
         self.versions: list[dict[str, Any]] = []
         self.parents: frozenset[str] = frozenset()
+        self.base = ObservedForBase()
 
     def add(self, name: str, body: dict[str, Any] | None = None, contents: dict[str, str] | None = None) -> None:
         """A job of this model."""
@@ -67,15 +69,15 @@ class World:
         """A decision later; what it creates and deletes exists, or not, from then on."""
         self.now += after
         jobs, template = list(self.jobs.values()), self.jobs.get("first")
-        seen = ObservedForRetraining(template, {"faq": self.dataset}, jobs, self.parents, self.versions)
+        seen = ObservedForRetraining(template, {"faq": self.dataset}, jobs, self.parents, self.versions, self.base)
         outcome = reconcile(self.model, ObservedForModel(retraining=seen).after(self.refusals), self.now)
         if outcome.status is not None:
             self.model["status"] = outcome.status
         if not self.refusals:
-            for body in outcome.create:
+            for body in (body for body in outcome.create if body["kind"] == "FineTuneJob"):
                 self.add(body["metadata"]["name"], body)
         for gone in outcome.delete:
-            del self.jobs[gone["metadata"]["name"]]
+            self.jobs.pop(gone["metadata"]["name"], None)
         return outcome
 
     def repeat(self, content: int, how: str = "Succeeded") -> str:

@@ -25,6 +25,7 @@ from hone_api.plan import (
     DeliverPlan,
     FetchPlan,
     ImportPlan,
+    LookupPlan,
     MaterializePlan,
     MixPlan,
     PlanFields,
@@ -137,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         "work": "check or encode rows for the pod that leads this work, in another pod",
         "sweep": "remove from the store what nothing refers to",
         "fetch": "download a base model into the store, pinned to a commit",
+        "lookup": "print which commit a branch or tag of the hub names",
         "tasks": "download the data sets of evaluation.harness into the store, pinned to commits",
         "encode": "tokenise the rows of a Training plan into its `encodedPath`, before the run",
         "verify": "hash every file of artifacts against their manifests",
@@ -249,6 +251,13 @@ def _fetch(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.models import fetch
 
     return fetch.run(plan)
+
+
+def _lookup(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _read_plan(options.plan, LookupPlan)
+    from hone_trainer.models import lookup
+
+    return lookup.run(plan)
 
 
 def _tasks(options: argparse.Namespace, _: list[str]) -> Result:
@@ -384,6 +393,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "publish": _publish,
     "sweep": _sweep,
     "fetch": _fetch,
+    "lookup": _lookup,
     "tasks": _tasks,
     "encode": _encode,
     "verify": _verify,

@@ -10,7 +10,9 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import CONTAINER, CONTAINERS, Work, plan_text, template
 from hone_operator.desired.queue import queued
 
-QUEUED = frozenset({"fetch", "tasks", "materialize", "encode", "verify", "deliver", "sign", "register", "import"})
+QUEUED = frozenset(
+    {"fetch", "lookup", "tasks", "materialize", "encode", "verify", "deliver", "sign", "register", "import"}
+)
 """Components that wait in the platform's queue for CPU Jobs. Not the sweep, which frees space for the others."""
 DECIDED_EXIT_CODES = sorted({ExitCode.DATA, ExitCode.DIVERGED, ExitCode.IO, ExitCode.INTERRUPTED, ExitCode.CONFIG})
 """Exit codes of the contract, ascending: the API server refuses any other order."""

@@ -103,6 +103,11 @@ def register(model: str, uid: str, key: str, number: int) -> str:
     return fit(model, f"register-{digest(uid, key, number)}", 52)
 
 
+def lookup(model: str, uid: str, key: str) -> str:
+    """The Job that looks up the commit of a base model for a Model."""
+    return fit(model, f"lookup-{digest(uid, key)}", 52)
+
+
 def importing(model: str, uid: str, key: str, number: int) -> str:
     """The Job that imports a version of a Model, attempt `number`."""
     return fit(model, f"import-{digest(uid, key, number)}", 52)

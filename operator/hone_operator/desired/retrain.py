@@ -11,10 +11,16 @@ LONGEST_NAME = 52
 """Of a FineTuneJob."""
 
 
-def name(model: str, template: Mapping[str, Any], digests: Mapping[str, str]) -> str:
-    """The job's name: equal for an equal template and equal content, so no operator creates it twice."""
+def name(model: str, template: Mapping[str, Any], digests: Mapping[str, str], base: str | None = None) -> str:
+    """The job's name: equal for an equal template and equal content, so no operator creates it twice.
+
+    Args:
+        base: commit or ModelVersion that the template's base names; None: it does not count.
+    """
     own = model if model[0].isalpha() else f"m-{model}"  # a Service is called like the job
-    return names.fit(own, f"r{names.digest(_spec(template), dict(digests), length=10)}", LONGEST_NAME)
+    return names.fit(
+        own, f"r{names.digest(_spec(template), dict(digests), *([base] if base else ()), length=10)}", LONGEST_NAME
+    )
 
 
 def job(model: Mapping[str, Any], job_name: str, template: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hone_api.states import ConditionType
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired import names
+from hone_operator.desired import modelref, names
 from hone_operator.desired.importing import COMPONENT
 from hone_operator.objects.cache import Cache
 from hone_operator.observe import modelpods
@@ -18,7 +18,9 @@ from hone_operator.reconcile.model import ObservedForModel
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.registering import ObservedForRegistry
+from hone_operator.reconcile.retrain_base import ObservedForBase
 from hone_operator.reconcile.retraining import ObservedForRetraining, dataset_names, made_model
+from hone_operator.reconcile.upstream import Upstream, target
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ModelReader:
         jobs = await self.children.jobs(body, lambda _: True)  # also without their fields, since they are deleted then
         seen = ObservedForModel(
             versions,
-            retraining=self._retraining(body),
+            retraining=self._retraining(body, jobs),
             registry=ObservedForRegistry(self.children.platform if body["spec"].get("registry") else None, jobs),
             imports=await self._imports(body, jobs),
         )
@@ -70,11 +72,11 @@ class ModelReader:
         datasets = {name: body for name, body in named.items() if body is not None}
         return ObservedForImports(self.children.platform, jobs, missing, datasets, ledger)
 
-    def _retraining(self, body: Mapping[str, Any]) -> ObservedForRetraining:
+    def _retraining(self, body: Mapping[str, Any], looks: Sequence[ObservedJob]) -> ObservedForRetraining:
         """What spec.retrain depends on."""
         meta, retrain = body["metadata"], body["spec"].get("retrain")
         if not retrain:
-            return ObservedForRetraining()
+            return ObservedForRetraining(base=ObservedForBase(looks=looks))
         namespace = meta["namespace"]
         template = self.cache.get("FineTuneJob", namespace, str(retrain.get("fineTuneJob")))
         named = {name: self.cache.get("Dataset", namespace, name) for name in dataset_names(template or {})}
@@ -82,7 +84,17 @@ class ModelReader:
         followed = (j for j in self.cache.items("FineTuneJob", namespace) if not is_true(j, ConditionType.FINISHED))
         parents = frozenset(filter(None, ((j["spec"].get("model") or {}).get("fineTuneJob") for j in followed)))
         datasets = {name: b for name, b in named.items() if b is not None}
-        return ObservedForRetraining(template, datasets, jobs, parents, self.cache.versions_of(namespace, meta["name"]))
+        base = ObservedForBase(looks=looks)
+        if retrain.get("base"):
+            base = replace(base, platform=self.children.platform, target=self._target(namespace, template))
+        versions = self.cache.versions_of(namespace, meta["name"])
+        return ObservedForRetraining(template, datasets, jobs, parents, versions, base)
+
+    def _target(self, namespace: str, template: Mapping[str, Any] | None) -> str | None:
+        """ModelVersion to which the alias points that this job starts from."""
+        alias = modelref.alias(template["spec"]) if template else None
+        model = self.cache.get("Model", namespace, alias[0]) if alias else None
+        return target(alias, Upstream(models={alias[0]: model})) if alias and model else None
 
     async def _served(self, namespace: str, versions: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """Names of those whose folder a running pod names."""

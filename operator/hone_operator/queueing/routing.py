@@ -120,6 +120,10 @@ def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
         else:
             concerned = [m for m in models if m["spec"].get("retrain") and made_model(body) == m["metadata"]["name"]]
         return [Key("Model", namespace, m["metadata"]["name"]) for m in concerned]
+    watching = [
+        m["metadata"]["name"] for m in cache.items("Model", namespace) if (m["spec"].get("retrain") or {}).get("base")
+    ]
+    others = [Key("Model", namespace, other) for other in watching if other != name]  # their base may be an alias of it
     now, versions = cache.get("Model", namespace, name), cache.versions_of(namespace, name)
     shown = {v["metadata"]["name"]: (v.get("status") or {}).get("aliases") for v in versions}
     changed = [
@@ -127,7 +131,7 @@ def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
         for v in versions
         if aliases.at(now, v["metadata"]["name"]) != shown[v["metadata"]["name"]] or model_deliveries.differ(now, v)
     ]
-    return [*(Key("ModelVersion", namespace, version) for version in changed), served_in(namespace)]
+    return [*others, *(Key("ModelVersion", namespace, version) for version in changed), served_in(namespace)]
 
 
 def _datasets_that_name(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:

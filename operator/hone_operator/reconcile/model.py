@@ -40,7 +40,7 @@ class ObservedForModel:
         """The same, with what the API server refused a moment ago."""
         return replace(
             self,
-            retraining=replace(self.retraining, refusals=refusals),
+            retraining=self.retraining.after(refusals),
             registry=replace(self.registry, refusals=refusals),
             imports=replace(self.imports, refusals=refusals),
         )

@@ -6,7 +6,7 @@ creates one job.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -14,13 +14,15 @@ from hone_api.failures import FailureCode
 from hone_api.meta import MAX_COUNT
 from hone_api.model import Retrain
 from hone_api.states import AnyReason, ConditionType, Reason
-from hone_api.status_json import RetrainDatasetJson
+from hone_api.status_json import RetrainBaseStatusJson, RetrainDatasetJson, RetrainStatusJson
 from hone_api.wording import counted
 from hone_operator.desired import retrain as desired
+from hone_operator.reconcile import retrain_base
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft
 from hone_operator.reconcile.refresh import next_look, schedule_problems
+from hone_operator.reconcile.retrain_base import ObservedForBase
 from hone_operator.reconcile.retrain_budget import gpu_seconds, next_month
 from hone_operator.reconcile.retrain_history import surplus
 from hone_operator.times import duration_seconds, format_time, read_time
@@ -45,8 +47,13 @@ class ObservedForRetraining:
     """Names of FineTuneJobs from whose models unfinished ones start."""
     versions: Sequence[Body] = ()
     """ModelVersions of this name."""
+    base: ObservedForBase = field(default_factory=ObservedForBase)
     refusals: Sequence[Refusal] = ()
     """Of the job that was to be created a moment ago."""
+
+    def after(self, refusals: Sequence[Refusal]) -> "ObservedForRetraining":
+        """The same, with what the API server refused a moment ago."""
+        return replace(self, base=replace(self.base, refusals=refusals), refusals=refusals)
 
 
 class Delay(NamedTuple):
@@ -60,7 +67,8 @@ class Delay(NamedTuple):
 
 def problems(retrain: Retrain) -> list[str]:
     """Problems of spec.retrain that the CRD's rules cannot detect."""
-    return schedule_problems("spec.retrain.times", retrain.times) if retrain.times else []
+    times = schedule_problems("spec.retrain.times", retrain.times) if retrain.times else []
+    return [*times, *(retrain_base.problems(retrain.base) if retrain.base else ())]
 
 
 def dataset_names(template: Body) -> list[str]:
@@ -78,6 +86,7 @@ def made_model(job: Body) -> str | None:
 def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: ObservedForRetraining) -> None:
     """Set condition UpToDate, record what changed, and create a job if one is due."""
     if retrain is None:
+        retrain_base.stop_looking(draft, seen.base)
         draft.put(retrain=None)
         return
     template = seen.template
@@ -92,38 +101,57 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
     if isinstance(entries, Delay):
         _tell(draft, entries)
         return
-    digests = {entry["name"]: entry["digest"] for entry in entries}
-    job_name = desired.name(draft.body["metadata"]["name"], template, digests)
-    own = [job for job in seen.jobs if _is_ours(draft.body, job)]
-    current = next((job for job in own if job["metadata"]["name"] == job_name), None)
-    if current or any(digests.items() <= trained.items() for trained in _contents(seen)):
-        entries = [{**entry, "trained": entry["digest"], "changedRows": 0} for entry in entries]
-    created = sorted(filter(None, (job["metadata"].get("creationTimestamp") for job in seen.jobs)))
-    before = (draft.old.get("retrain") or {}).get("lastStart")
-    last_start = max(filter(None, [before, *created[-1:]]), default=None)
-    used = sum(gpu_seconds(job, draft.now) for job in own)
-    rows = sum(int((seen.datasets[name].get("status") or {}).get("rows") or 0) for name in digests)
-    wait = _wait(draft, retrain, _State(entries, rows, seen.jobs, current, last_start, used))
+    state = _state(draft, retrain, template, seen, entries)
+    wait = _wait(draft, retrain, state)
     refused = next((r for r in seen.refusals if r.kind == "FineTuneJob"), None)
     if wait is None and refused:
         wait = Delay(refused.reason, f"FineTuneJob {refused.name} is not created: {refused.message}", REFUSED_SECONDS)
     if wait is None:
-        draft.create.append(desired.job(draft.body, job_name, template))
-        changed = sum(entry["changedRows"] for entry in entries)
-        wait = Delay(Reason.RETRAINING, f"FineTuneJob {job_name} trains, since {counted(changed, 'row')} changed.")
-        entries = [{**entry, "trained": entry["digest"], "changedRows": 0} for entry in entries]
-        last_start, current = draft.time, {"metadata": {"name": job_name}}
-    last_job = current["metadata"]["name"] if current else (draft.old.get("retrain") or {}).get("lastJob")
-    _forget_old(draft, retrain, own, seen.parents | {retrain.fine_tune_job, job_name, last_job or job_name})
-    draft.put(
-        retrain={
-            "datasets": entries,
-            "gpuSeconds": min(int(used), MAX_COUNT),
-            **({"lastJob": last_job} if last_job else {}),
-            **({"lastStart": last_start} if last_start else {}),
-        }
-    )
+        draft.create.append(desired.job(draft.body, state.job_name, template))
+        wait = Delay(Reason.RETRAINING, f"FineTuneJob {state.job_name} trains, since {_news(state)}.")
+        state = state.begun(draft.time)
+    _forget_old(draft, retrain, state.own, seen.parents | {retrain.fine_tune_job, state.job_name, state.last_job or ""})
+    draft.put(retrain=state.to_json())
     _tell(draft, wait)
+
+
+def _state(
+    draft: ModelDraft,
+    retrain: Retrain,
+    template: Body,
+    seen: ObservedForRetraining,
+    entries: Sequence[RetrainDatasetJson],
+) -> "_State":
+    """What there is: the rows, the base, the jobs so far."""
+    old = draft.old.get("retrain") or {}
+    newest = max(seen.jobs, key=_created, default=None)
+    idle = not retrain.suspend and all(is_true(job, ConditionType.FINISHED) for job in seen.jobs)
+    base = retrain_base.decide_base(draft, retrain.base, template, newest, seen.base, idle)
+    digests = {entry["name"]: entry["digest"] for entry in entries}
+    name = desired.name(draft.body["metadata"]["name"], template, digests, retrain_base.present(base))
+    own = [job for job in seen.jobs if _is_ours(draft.body, job)]
+    by_name = {_name(job): job for job in own}
+    current = by_name.get(name)
+    if current or any(digests.items() <= trained.items() for trained in _contents(seen)):
+        entries = _all_trained(entries)
+    state = _State(
+        job_name=name,
+        entries=entries,
+        base=_started(base) if current else base,
+        rows=sum(int((seen.datasets[name].get("status") or {}).get("rows") or 0) for name in digests),
+        jobs=seen.jobs,
+        own=own,
+        current=current,
+        last_job=_name(current) if current else old.get("lastJob"),
+        last_start=max(filter(None, [old.get("lastStart"), *map(_created, seen.jobs)]), default=None),
+        gpu_seconds=sum(gpu_seconds(job, draft.now) for job in own),
+    )
+    # A job that was created before the base was known has another name.
+    return state if current or state.is_new else replace(state, current=by_name.get(state.last_job or ""))
+
+
+def _created(job: Body) -> str:
+    return str(job["metadata"].get("creationTimestamp") or "")
 
 
 def _contents(seen: ObservedForRetraining) -> Iterator[Mapping[str, str]]:
@@ -144,15 +172,70 @@ def _forget_old(draft: ModelDraft, retrain: Retrain, own: Sequence[Body], needed
         draft.check_in(draft.until(next_month(draft.now)))
 
 
-class _State(NamedTuple):
+def _all_trained(entries: Sequence[RetrainDatasetJson]) -> list[RetrainDatasetJson]:
+    """The entries after a job was created on the present rows."""
+    return [{**entry, "trained": entry["digest"], "changedRows": 0} for entry in entries]
+
+
+def _started(base: RetrainBaseStatusJson | None) -> RetrainBaseStatusJson | None:
+    """The base after a job was created that starts from it."""
+    return {**base, "trained": base["present"]} if base and "present" in base else base
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a decision follows from."""
+
+    job_name: str
+    """Of a job on the present rows and base."""
     entries: Sequence[RetrainDatasetJson]
+    base: RetrainBaseStatusJson | None
     rows: int
     """Present rows of the Datasets."""
     jobs: Sequence[Body]
+    own: Sequence[Body]
+    """Those that the operator created for this Model."""
     current: Body | None
-    """The job on the present content."""
+    """The job on the present rows and base."""
+    last_job: str | None
     last_start: str | None
     gpu_seconds: float
+
+    @property
+    def changed(self) -> int:
+        """Number of rows that no job of this model was trained on."""
+        return sum(entry["changedRows"] for entry in self.entries)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether a job would train on other rows than the last one, or from another base."""
+        rows = any(entry["digest"] != entry["trained"] for entry in self.entries)
+        return rows or retrain_base.is_new(self.base)
+
+    def begun(self, time: str) -> "_State":
+        """The same after the job was created."""
+        entries, base = _all_trained(self.entries), _started(self.base)
+        return replace(self, entries=entries, base=base, last_job=self.job_name, last_start=time)
+
+    def to_json(self) -> RetrainStatusJson:
+        """status.retrain."""
+        status: RetrainStatusJson = {
+            "datasets": list(self.entries),
+            "gpuSeconds": min(int(self.gpu_seconds), MAX_COUNT),
+        }
+        if self.base:
+            status["base"] = self.base
+        if self.last_job:
+            status["lastJob"] = self.last_job
+        if self.last_start:
+            status["lastStart"] = self.last_start
+        return status
+
+
+def _news(state: _State) -> str:
+    base = retrain_base.is_new(state.base)
+    rows = [f"{counted(state.changed, 'row')} changed"] if state.changed or not base else []
+    return " and ".join([*rows, *([f"its base is now {retrain_base.present(state.base)}"] if base else [])])
 
 
 def _unrepeatable(draft: ModelDraft, retrain: Retrain, template: Body | None) -> Delay | None:
@@ -166,6 +249,8 @@ def _unrepeatable(draft: ModelDraft, retrain: Retrain, template: Body | None) ->
         return Delay(Reason.NOT_REPEATABLE, words)
     if output.get("version") is not None:
         words = f"FineTuneJob {name} asks for version {output['version']}, which exists once: name a job without it."
+        return Delay(Reason.NOT_REPEATABLE, words)
+    if retrain.base and (words := retrain_base.unwatchable(model, template) or ""):
         return Delay(Reason.NOT_REPEATABLE, words)
     return None
 
@@ -217,7 +302,7 @@ def _wait(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
     if state.current and is_true(state.current, ConditionType.FAILED):
         words = f"FineTuneJob {_name(state.current)} on the present rows failed: see its status. New rows are next."
         return Delay(Reason.RETRAIN_FAILED, words)
-    if all(entry["digest"] == entry["trained"] for entry in state.entries):
+    if not state.is_new:
         return Delay(Reason.TRAINED, "A job trained on the present rows.")
     if retrain.suspend:
         return Delay(Reason.SUSPENDED, "spec.retrain.suspend is true.")
@@ -225,9 +310,9 @@ def _wait(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
 
 
 def _not_due(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
-    changed = sum(entry["changedRows"] for entry in state.entries)
+    changed = state.changed
     wanted = _rows_wanted(retrain, state.rows)
-    if wanted is not None and changed >= wanted:
+    if (wanted is not None and changed >= wanted) or retrain_base.is_new(state.base):
         return None
     words = f"{counted(changed, 'row')} changed since the last job"
     if wanted is not None:

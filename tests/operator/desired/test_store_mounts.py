@@ -46,6 +46,7 @@ MAY_WRITE: dict[str, set[str]] = {
     "deliver-hub": set(),
     "deliver-image": set(),
     "deliver-volume": set(),
+    "lookup": set(),
     "register": set(),
     "sweep": {""},
 }

@@ -4,13 +4,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
 from forks import Forks, without_hub
 from safetensors.numpy import save_file
 
-from hone_api.report import FetchResult
+from hone_api.report import FetchResult, LookupResult
 from hone_api.termination import TerminationMessage, parse_outcome
 from hone_dev import hub
 from hone_trainer.store import manifest
@@ -63,6 +64,9 @@ class Fetch:
 
     def __call__(self, uri: str, secret: dict[str, str] | None = None, **limits: int) -> TerminationMessage:
         plan = {"kind": "Fetch", "model": {"uri": uri}, "store": "store", "limits": limits}
+        return self.carry_out("fetch", plan, secret)
+
+    def carry_out(self, verb: str, plan: dict[str, Any], secret: dict[str, str] | None = None) -> TerminationMessage:
         if secret is not None:
             (self.folder / "secret").mkdir(exist_ok=True)
             for key, value in secret.items():
@@ -73,7 +77,7 @@ class Fetch:
         home = {"HOME": str(self.folder), "HF_HOME": str(self.folder / "hf"), "HF_HUB_OFFLINE": "1"}
         environment = {**home, "HF_ENDPOINT": self.endpoint, "HONE_TERMINATION_LOG": str(log)}
         output = self.folder / "output"
-        exit_code = self.commands(["fetch", str(self.folder / "plan.json")], environment, output, seconds=300)
+        exit_code = self.commands([verb, str(self.folder / "plan.json")], environment, output, seconds=300)
         self.output = output.read_text()
         outcome = parse_outcome(log.read_text())
         assert outcome is not None
@@ -119,6 +123,18 @@ def test_the_second_fetch_downloads_nothing(fetch):
     assert fetched(fetch("hf://acme/tiny")) == first
     assert weights.stat().st_ino == inode
     assert "already in the store" in fetch.output
+
+
+def test_a_look_names_the_commit_and_downloads_nothing(fetch, model):
+    first = fetched(fetch("hf://acme/tiny"))
+    plan = {"kind": "Lookup", "uri": "hf://acme/tiny@main"}
+    assert fetch.carry_out("lookup", plan).result == LookupResult(commit=first.commit or "")
+    (model / "README.md").write_text("# News")
+    answer = fetch.carry_out("lookup", plan).result
+    assert isinstance(answer, LookupResult)
+    assert answer.commit != first.commit
+    assert [path.name for path in (fetch.store / first.path).parent.iterdir()] == [first.commit]
+    failed(fetch.carry_out("lookup", {**plan, "uri": "hf://acme/none"}), "ModelNotFound")
 
 
 def test_a_damaged_model_is_fetched_again(fetch):

@@ -18,11 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from hone_api.failures import FailureCode
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember, secret_name
 from hone_trainer.store.deadline import NO_END, Deadline, LateError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 _URI = re.compile(r"^hf://(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s]+))?$")
 SLOWEST = 4 * 2**20
@@ -113,19 +117,40 @@ def look_up(repository: Repository) -> Snapshot:
     return snapshot
 
 
-def _look_up(repository: Repository) -> Snapshot:
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
+def commit_of(repository: Repository) -> str:
+    """The commit that the revision names at present: one question to the hub.
 
-    # False, not None: None would fall back to a token stored on this machine.
-    api = HfApi(token=repository.token or False)
-    info = api.repo_info(repository.name, repo_type=repository.kind, revision=repository.revision)
+    Raises:
+        SourceError: as `look_up`.
+    """
+    go_online()
+    with _translated(repository):
+        (commit,) = repository.deadline.run([partial(_commit, repository)])
+    return commit
+
+
+def _commit(repository: Repository) -> str:
+    info = _api(repository).repo_info(repository.name, repo_type=repository.kind, revision=repository.revision)
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
         raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"{repository}: the hub returns no commit: {info.sha!r}")
-    tree = api.list_repo_tree(repository.name, recursive=True, revision=info.sha, repo_type=repository.kind)
+    return str(info.sha)
+
+
+def _api(repository: Repository) -> HfApi:
+    from huggingface_hub import HfApi
+
+    # False, not None: None would fall back to a token stored on this machine.
+    return HfApi(token=repository.token or False)
+
+
+def _look_up(repository: Repository) -> Snapshot:
+    from huggingface_hub.hf_api import RepoFile
+
+    commit = _commit(repository)
+    tree = _api(repository).list_repo_tree(repository.name, recursive=True, revision=commit, repo_type=repository.kind)
     files = [file for file in tree if isinstance(file, RepoFile)]
     digests = {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in files}
-    return Snapshot(str(info.sha), {file.path: file.size for file in files}, digests)
+    return Snapshot(commit, {file.path: file.size for file in files}, digests)
 
 
 def differing(snapshot: Snapshot, names: Sequence[str], folder: Path) -> list[str]:

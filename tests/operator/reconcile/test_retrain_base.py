@@ -1,0 +1,185 @@
+"""When a new base starts a job: a branch of the hub that moved, or an alias of another model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from retraining import DAY, HOUR, MINUTE
+from retraining import World as Repeated
+
+from hone_operator.reconcile.outcome import Outcome, Refusal
+from hone_operator.reconcile.retrain_base import ObservedForBase
+from hone_operator.times import format_time
+
+pytestmark = pytest.mark.pure
+OLD, NEW = "a" * 40, "b" * 40
+
+
+class Watched(Repeated):
+    """A Model whose job `first` started from commit OLD of a branch, and the Jobs that look."""
+
+    def __init__(self, world: Any, uri: str = "hf://org/base@main", **base: str) -> None:
+        super().__init__(rows=None, base=base, minInterval="1h")
+        self.world = world
+        self.base = ObservedForBase(world.platform)
+        self.looks: list[Any] = []
+        self.jobs["first"]["spec"]["model"] = {"uri": uri, "secretName": "hone-hub"}
+        self.jobs["first"]["status"]["resolved"]["modelCommit"] = OLD
+
+    def tick(self, after: timedelta = timedelta(0)) -> Outcome:
+        self.base = replace(self.base, looks=self.looks)
+        outcome = super().tick(after)
+        gone = {body["metadata"]["name"] for body in outcome.delete}
+        self.looks = [look for look in self.looks if look.name not in gone]
+        self.looks += [self.world.child(body) for body in outcome.create if body["kind"] == "Job"]
+        return outcome
+
+    def answer(self, outcome: dict[str, Any], how: str = "Complete") -> Outcome:
+        """The running look ends, now."""
+        exit_code = 0 if how == "Complete" else 78
+        [look] = self.looks
+        self.looks = [self.world.ended(self.world.child(look.body, self.world.dead(exit_code, outcome=outcome)), how)]
+        self.looks[0].body["status"]["conditions"][0]["lastTransitionTime"] = format_time(self.now)
+        return self.tick()
+
+    def commit(self, commit: str) -> Outcome:
+        return self.answer({"result": {"kind": "Lookup", "commit": commit}})
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        seen: dict[str, Any] = self.model["status"]["retrain"]["base"]
+        return seen
+
+
+@pytest.fixture
+def watched(world: Any) -> Watched:
+    return Watched(world, checkEvery="24h")
+
+
+def test_a_new_commit_starts_one_job_on_unchanged_rows(watched: Watched) -> None:
+    watched.tick()
+    outcome = watched.commit(OLD)
+    assert (watched.reason(), watched.looks) == ("Trained", [])
+    assert watched.seen == {
+        "uri": "hf://org/base@main",
+        "present": OLD,
+        "trained": OLD,
+        "lookedAt": format_time(watched.now),
+    }
+    assert 24 * 3600 <= (outcome.check_again_in or 0) <= 24 * 3600 * 1.1, "spread over a tenth"
+    watched.tick(DAY + timedelta(hours=3))
+    watched.commit(NEW)
+    [name] = watched.made()
+    assert watched.message() == f"FineTuneJob {name} trains, since its base is now {NEW}."
+    watched.jobs[name]["status"]["resolved"] = {"modelCommit": NEW, "datasetDigests": {}}
+    watched.end(name, "Succeeded")
+    watched.tick(MINUTE)
+    assert (watched.reason(), watched.made()) == ("Trained", [name])
+    assert watched.seen["trained"] == NEW
+
+
+def test_nobody_looks_more_often_than_asked_or_without_use(watched: Watched) -> None:
+    watched.tick()
+    watched.commit(OLD)
+    watched.tick(23 * HOUR)
+    assert watched.looks == []
+    watched.model["spec"]["retrain"]["suspend"] = True
+    watched.tick(10 * DAY)
+    assert watched.looks == [], "no job would start"
+    watched.model["spec"]["retrain"]["suspend"] = False
+    watched.tick()
+    assert len(watched.looks) == 1
+    watched.tick(MINUTE)
+    assert len(watched.looks) == 1, "one at a time"
+
+
+def test_a_look_that_fails_says_why_and_is_repeated_later(watched: Watched) -> None:
+    watched.tick()
+    outcome = watched.answer(watched.world.failure("GatedModelAccessDenied", "no access to org/base"), "Failed")
+    assert "no access to org/base" in watched.seen["problem"]
+    assert watched.reason() == "Trained", "nothing is known to be new"
+    assert 3600 <= (outcome.check_again_in or 0) <= 3600 * 1.1
+    watched.tick(2 * HOUR)
+    watched.commit(NEW)
+    assert "problem" not in watched.seen
+    assert len(watched.made()) == 1
+
+
+def test_a_look_that_the_api_server_refuses_is_no_busy_loop(watched: Watched) -> None:
+    first = next(body for body in watched.tick().create if body["kind"] == "Job")
+    watched.looks.clear()
+    watched.refusals = [Refusal("Job", first["metadata"]["name"], "QuotaExceeded", "exceeded quota")]
+    watched.tick()
+    assert "exceeded quota" in watched.seen["problem"]
+    watched.refusals = []
+    watched.tick(MINUTE)
+    assert watched.looks == []
+    watched.tick(2 * HOUR)
+    assert len(watched.looks) == 1
+
+
+def test_a_failed_job_on_the_new_base_is_not_repeated(watched: Watched) -> None:
+    watched.tick()
+    watched.commit(NEW)
+    watched.tick(HOUR)
+    [name] = watched.made()
+    watched.end(name, "Failed")
+    watched.tick(DAY)
+    assert (watched.reason(), watched.made()) == ("RetrainFailed", [name])
+
+
+def test_a_failed_job_of_before_the_first_look_still_shows(watched: Watched) -> None:
+    watched.model["spec"]["retrain"]["rows"] = {"atLeast": 10}
+    watched.tick()
+    watched.rows(2, 1000, 50)
+    watched.tick(DAY)
+    watched.tick(DAY)
+    [name] = watched.made()
+    watched.end(name, "Failed")
+    watched.commit(OLD)
+    watched.tick(DAY)
+    assert (watched.reason(), watched.made()) == ("RetrainFailed", [name])
+
+
+def test_an_alias_of_another_model_needs_no_look(world: Any) -> None:
+    watched = Watched(world, "models://general@champion")
+    watched.jobs["first"]["status"]["baseModelVersion"] = "general-v1"
+    watched.base = replace(watched.base, target="general-v1")
+    watched.tick(DAY)
+    assert (watched.reason(), watched.looks) == ("Trained", [])
+    watched.base = replace(watched.base, target="general-v2")
+    watched.tick(DAY)
+    assert len(watched.made()) == 1
+    assert watched.looks == []
+    assert watched.seen == {"uri": "models://general@champion", "present": "general-v2", "trained": "general-v2"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        (f"hf://org/base@{OLD}", "which never changes"),
+        ("pvc://models/base", "which never changes"),
+        ("models://tutor@champion", "every promotion would start the next job"),
+    ],
+)
+def test_a_base_that_cannot_be_watched_is_refused(world: Any, uri: str, told: str) -> None:
+    watched = Watched(world, uri)
+    watched.tick()
+    assert (watched.reason(), watched.looks) == ("NotRepeatable", [])
+    assert told in watched.message()
+
+
+def test_looks_are_at_least_an_hour_apart(world: Any) -> None:
+    watched = Watched(world, checkEvery="5m")
+    watched.tick()
+    assert watched.message() == "spec.retrain.base.checkEvery is 5m, the least is 1h"
+
+
+def test_a_look_goes_with_the_field(watched: Watched) -> None:
+    watched.tick()
+    del watched.model["spec"]["retrain"]
+    watched.tick()
+    assert watched.looks == []
