@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,11 +135,13 @@ async def prepare(api: KubeApi, namespace: str) -> None:
 class Operator:
     """The operator's process, with its own user towards the API server."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, progress_port: int | None = None):
+    def __init__(
+        self, kubeconfig: Path, folder: Path, progress_port: int | None = None, env: Mapping[str, str] | None = None
+    ):
         self.log = (folder / "operator.log").open("ab")
         ports = _free_ports(3)
         self.probe = ports[1]
-        env = {
+        settings = {
             **os.environ,
             "KUBECONFIG": str(kubeconfig),
             "HONE_NAMESPACE": "hone-system",
@@ -147,9 +149,10 @@ class Operator:
             "HONE_PORTS__METRICS": str(ports[0]),
             "HONE_PORTS__PROBES": str(ports[1]),
             "HONE_PROGRESS__PORT": str(progress_port or ports[2]),
+            **(env or {}),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hone_operator"], env=env, stdout=self.log, stderr=self.log, cwd=folder
+            [sys.executable, "-m", "hone_operator"], env=settings, stdout=self.log, stderr=self.log, cwd=folder
         )
 
     def cpu(self) -> float:

@@ -1,0 +1,196 @@
+"""How long Kueue takes to admit 1,000 FineTuneJobs, next to the same Jobs without Hone, in the same run.
+
+    make setup && .venv/bin/python bench/kueue_admission.py [--jobs 1000]
+
+Real etcd, API server, Job controller and Kueue; pods are created but never run. Quota is there for all, so what is
+measured is the work of admitting. First, copies of one of the operator's Jobs are created over 20 connections while no
+operator runs; then as many FineTuneJobs, in the same API server. Both times are from the first creation until Kueue
+has admitted the last Workload. Exit code 1 if FineTuneJobs take more than 1.2 times as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kubeapi import HONE, KubeApi, writes
+from operator_scale import (
+    OPERATOR_USER,
+    Operator,
+    children_of,
+    copies,
+    install,
+    job,
+    prepare,
+    until,
+    wait_ready,
+)
+from rich.console import Console
+from rich.table import Table
+
+from hone_dev import kueue
+from hone_dev.controlplane import control_plane
+from hone_dev.pki import Authority
+
+BOUND = 1.2
+KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
+QUEUE = "team"
+COVERED = ("cpu", "memory", "ephemeral-storage")
+"""What a pod of Hone on CPU requests."""
+BARE, OURS = "bare", "finetunejobs"
+"""The namespaces of both parts."""
+
+
+@dataclass
+class Figures:
+    """Seconds, and the operator's part in them."""
+
+    jobs: int
+    bare: float = 0
+    ours: float = 0
+    cpu: float = 0
+    writes_per_job: float = 0
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.bare
+
+
+def queued(name: str) -> dict[str, Any]:
+    """A FineTuneJob of one pod in the queue."""
+    body = job(name)
+    body["spec"] |= {"resources": {"cpu": "1", "memory": "1Gi"}, "scheduling": {"queueName": QUEUE}}
+    return body
+
+
+async def queues(api: KubeApi) -> None:
+    """A ClusterQueue with quota for all, and the LocalQueues of both parts."""
+
+    async def add(collection: str, kind: str, name: str, spec: dict[str, Any]) -> None:
+        body = {"apiVersion": KUEUE.removeprefix("/apis/"), "kind": kind, "metadata": {"name": name}, "spec": spec}
+        await api.call("POST", f"{KUEUE}/{collection}", body)
+
+    resources = [{"name": name, "nominalQuota": "1Pi"} for name in COVERED]
+    group = {"coveredResources": list(COVERED), "flavors": [{"name": "any", "resources": resources}]}
+    await add("resourceflavors", "ResourceFlavor", "any", {})
+    await add("clusterqueues", "ClusterQueue", "all", {"namespaceSelector": {}, "resourceGroups": [group]})
+    for namespace in (BARE, OURS):
+        await add(f"namespaces/{namespace}/localqueues", "LocalQueue", QUEUE, {"clusterQueue": "all"})
+
+
+async def admitted(api: KubeApi, namespace: str, jobs: int, since: float) -> float:
+    """Seconds from a time of day until Kueue admitted the last Workload, as its conditions say."""
+    times: list[float] = []
+
+    async def all_are() -> bool:
+        times.clear()
+        async for workload in api.each(f"{KUEUE}/namespaces/{namespace}/workloads"):
+            conditions = (workload.get("status") or {}).get("conditions") or ()
+            times.extend(
+                datetime.fromisoformat(each["lastTransitionTime"]).timestamp()
+                for each in conditions
+                if each["type"] == "Admitted" and each["status"] == "True"
+            )
+        return len(times) >= jobs
+
+    await until(f"the admission of {jobs} Jobs in {namespace}", all_are, every=2, guard=3 * 3600)
+    return max(times) - since
+
+
+async def settled(api: KubeApi, namespace: str, jobs: int) -> None:
+    """Wait for the pods of all Jobs, so that the next part has the machine for itself."""
+
+    async def all_pods() -> bool:
+        return await api.count(f"/api/v1/namespaces/{namespace}/pods") >= jobs
+
+    await until(f"the pods of {namespace}", all_pods, every=1, guard=3 * 3600)
+
+
+@asynccontextmanager
+async def operating(kubeconfig: Path, folder: Path) -> AsyncIterator[Operator]:
+    """The operator, from when it is ready."""
+    operator = Operator(kubeconfig, folder, env={"HONE_KUEUE__ENABLED": "true"})
+    try:
+        await wait_ready(operator)
+        yield operator
+    finally:
+        operator.stop()
+
+
+async def job_of_ours(api: KubeApi, kubeconfig: Path, folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The Job that the operator makes, with the path of its collection. Kueue has not touched it: it has no queue."""
+    await prepare(api, "sample")
+    async with operating(kubeconfig, folder):
+        await api.call("POST", f"{HONE}/namespaces/sample/finetunejobs", queued("sample"))
+
+        async def exists() -> bool:
+            return await api.count("/apis/batch/v1/namespaces/sample/jobs") == 1
+
+        await until("the Job of the sample", exists)
+    return [(path, body) for path, body in await children_of(api, "sample") if body["kind"] == "Job"]
+
+
+async def run(jobs: int, folder: Path, kubeconfig: Path) -> Figures:
+    """Both parts, in one API server."""
+    audit_log, figures = folder / "logs" / "audit.log", Figures(jobs)
+    server = KubeApi(kubeconfig).server
+    user = Authority(folder / "pki").kubeconfig(folder / "operator.kubeconfig", server, OPERATOR_USER, "system:masters")
+    async with KubeApi(kubeconfig) as api:
+        await install(api)
+        await prepare(api, OURS)
+        await api.call("POST", "/api/v1/namespaces", {"metadata": {"name": BARE}})
+        templates = await job_of_ours(api, user, folder)
+        await queues(api)
+
+        start = time.time()
+        await api.create_all(copies(templates, BARE, jobs))
+        figures.bare = await admitted(api, BARE, jobs, start)
+        await settled(api, BARE, jobs)
+
+        async with operating(user, folder) as operator:
+            cpu, offset, start = operator.cpu(), audit_log.stat().st_size, time.time()
+            path = f"{HONE}/namespaces/{OURS}/finetunejobs"
+            await api.create_all((path, queued(f"job-{n}")) for n in range(jobs))
+            figures.ours = await admitted(api, OURS, jobs, start)
+            await settled(api, OURS, jobs)
+            figures.cpu = operator.cpu() - cpu
+            figures.writes_per_job = writes(audit_log, OPERATOR_USER, offset).total() / jobs
+    return figures
+
+
+def report(figures: Figures) -> bool:
+    """Print the figures; True if the bound is kept."""
+    kept, jobs = figures.ratio <= BOUND, f"{figures.jobs:,}"
+    table = Table("figure", "measured", "bound", "held")
+    table.add_row(f"{jobs} Jobs admitted", f"{figures.bare:.0f} s", "", "")
+    table.add_row(f"{jobs} FineTuneJobs admitted", f"{figures.ours:.0f} s", "", "")
+    table.add_row("ratio", f"{figures.ratio:.2f}", f"<= {BOUND}", "yes" if kept else "NO")
+    table.add_row("operator's CPU", f"{figures.cpu:.1f} s", "", "")
+    table.add_row("operator's writes a job", f"{figures.writes_per_job:.1f}", "", "")
+    Console(width=100).print(table)
+    return kept
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1000, help="of each part")
+    parser.add_argument("--keep", type=Path, help="folder for logs and data (default: temporary)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        with control_plane(folder, controllers=True, addons=(kueue.component,)) as kubeconfig:
+            figures = asyncio.run(run(args.jobs, folder, kubeconfig))
+    return 0 if report(figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
