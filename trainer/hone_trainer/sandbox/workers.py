@@ -22,7 +22,8 @@ from hone_trainer.sandbox.worker import LOAD
 PATIENCE_SECONDS = 30.0
 """Seconds that a worker may take in addition to ten times its program's limit: a busy machine must not decide."""
 LOAD_SECONDS = 300.0
-_KEPT_VARIABLES = ("HOME", "PATH", "LANG", "XDG_CACHE_HOME")
+_KEPT_VARIABLES = ("HOME", "PATH", "LANG", "XDG_CACHE_HOME", "PYTHONPYCACHEPREFIX")
+"""Of the environment. A worker cannot write bytecode: without what others wrote it compiles sympy at each start."""
 
 
 class SandboxWorkers:
