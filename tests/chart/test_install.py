@@ -42,7 +42,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """An API server of this module's own: a chart that is installed owns the definitions."""
-    with control_plane(tmp_path_factory.mktemp("chart")) as kubeconfig:
+    with control_plane(tmp_path_factory.mktemp("chart"), garbage="400") as kubeconfig:
         server = Server(kubeconfig)
         labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
         space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}

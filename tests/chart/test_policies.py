@@ -17,7 +17,7 @@ def test_every_expression_passes_the_type_checker(render, tmp_path):
     """A field that a kind does not have would deny every request for ever, or allow it."""
     objects = [d for d in render() if d["kind"].startswith("ValidatingAdmissionPolicy")]
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    with control_plane(tmp_path, controllers=True) as kubeconfig:
+    with control_plane(tmp_path, controllers=True, garbage="400") as kubeconfig:
         kube = connect(kubeconfig, tmp_path)
         apply = [tools.kubectl(), "--kubeconfig", kubeconfig, "apply", "--filename=-"]
         subprocess.run(apply, input=manifest, text=True, check=True)

@@ -38,7 +38,7 @@ def job(name: str) -> dict[str, Any]:
 
 
 def test_a_job_waits_until_quota_is_free(tmp_path: Path) -> None:
-    with control_plane(tmp_path / "cluster", controllers=True, addons=(kueue.component,)) as kubeconfig:
+    with control_plane(tmp_path / "cluster", controllers=True, addons=(kueue.component,), garbage="400") as kubeconfig:
         kube = connect(kubeconfig, tmp_path)
         quota(kube, "1")
 

@@ -253,7 +253,7 @@ def drive(kube: Kube, lives: list[Life], done: Callable[[dict[str, Seen]], bool]
 def lives(tmp_path_factory) -> dict[tuple[str, str], Life]:
     """Every case after its end."""
     folder = tmp_path_factory.mktemp("sweep")
-    with control_plane(folder / "cluster", controllers=True) as kubeconfig:
+    with control_plane(folder / "cluster", controllers=True, garbage="400") as kubeconfig:
         kube = connect(kubeconfig, folder)
         lives = [new_life(kube, phase, target) for phase, target in CASES]
         for life in lives:

@@ -55,7 +55,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("kueue")
-    with control_plane(folder / "plane", controllers=True, addons=(kueue.component,)) as kubeconfig:
+    with control_plane(folder / "plane", controllers=True, addons=(kueue.component,), garbage="400") as kubeconfig:
         kube = connect(kubeconfig, folder)
         kube.call("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
         kube.call("POST", f"{KUEUE}/resourceflavors", of_kueue("ResourceFlavor", "any", {}))

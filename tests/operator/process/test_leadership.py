@@ -71,7 +71,7 @@ class Pair:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with control_plane(tmp_path / "plane") as kubeconfig:
+    with control_plane(tmp_path / "plane", garbage="400") as kubeconfig:
         kube = connect(kubeconfig, tmp_path)
         kube.call("POST", "/api/v1/namespaces", {"metadata": {"name": TENANT}})
         with installed(kube, kubeconfig, SYSTEM, VALUES) as account:
