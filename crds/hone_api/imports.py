@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from hone_api.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REST, S3_PLACE, entry_rules, matches
 from hone_api.meta import ApiModel, Name, Quantity, Rule, ShortText, at_least, checked_uri, uri_rules
 from hone_api.source import S3
 
-_REST = r"[^\x00-\x20\x7f]"
-_HUB = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
-_S3 = rf"s3://[a-z0-9][-a-z0-9.]{{1,61}}[a-z0-9]/{_REST}+"
-_PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{_REST}*)?"
-_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
-_OCI = rf"oci://([^/?#]*@)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{{1,5}})?/{_PART}(/{_PART})*(:[A-Za-z0-9_][-A-Za-z0-9._]*)?(@sha256:[0-9a-f]{{64}})?"
-_SOURCE = rf"^({_HUB}|{_S3}|{_PVC}|{_OCI})$"
+_HUB = rf"{OWNER_AND_NAME}(@[-A-Za-z0-9._/]+)?"
+_SOURCE = rf"^({_HUB}|{BUCKET}/{REST}+|{PVC}|{IMAGE}(@sha256:[0-9a-f]{{64}})?)$"
 _SOURCE_MESSAGE = (
     "a model is imported from hf://owner/name[@revision], oci://registry/repository[:tag], s3://bucket/path or "
     "pvc://claim/path; copy the files of others to a volume (pvc://)"
 )
-_BASE = rf"^({_HUB}|{_PVC})$"
+_BASE = rf"^({_HUB}|{PVC})$"
 _BASE_MESSAGE = "the base of an adapter is hf://owner/name[@revision] or pvc://claim/path"
 
-
-def _one_of(pattern: str, message: str) -> AfterValidator:
-    def checked(uri: str) -> str:
-        if not re.search(pattern, uri):
-            raise ValueError(message)
-        return uri
-
-    return AfterValidator(checked)
-
-
-_Uri = Annotated[str, StringConstraints(pattern=rf"^{_REST}+$", max_length=512), AfterValidator(checked_uri)]
+_Uri = Annotated[str, StringConstraints(pattern=rf"^{REST}+$", max_length=512), AfterValidator(checked_uri)]
 
 
 class ImportBase(ApiModel):
@@ -42,7 +27,7 @@ class ImportBase(ApiModel):
 
     rules = (Rule(f"self.uri.matches(r'{_BASE}')", _BASE_MESSAGE, field_path=".uri"), *uri_rules())
 
-    uri: Annotated[_Uri, _one_of(_BASE, _BASE_MESSAGE)] = Field(
+    uri: Annotated[_Uri, matches(_BASE, _BASE_MESSAGE)] = Field(
         description="hf://owner/name[@revision], which is fetched into the store, or pvc://claim/path."
     )
     secret_name: Name | None = Field(
@@ -66,25 +51,7 @@ class ImportEvaluation(ApiModel):
 class ModelImport(ApiModel):
     """A foreign model that becomes a version. Weights are safetensors: pickles are refused."""
 
-    rules = (
-        Rule(
-            f"self.uri.matches(r'{_SOURCE}')",
-            _SOURCE_MESSAGE,
-            field_path=".uri",
-            holds=lambda entry: bool(re.search(_SOURCE, entry.uri)),
-        ),
-        Rule(
-            "!has(self.s3) || self.uri.startsWith('s3://')",
-            "s3 is for s3:// only: remove it",
-            holds=lambda entry: entry.s3 is None or entry.uri.startswith("s3://"),
-        ),
-        Rule(
-            "!has(self.secretName) || !self.uri.startsWith('pvc://')",
-            "a volume needs no credentials: remove secretName",
-            holds=lambda entry: entry.secret_name is None or not entry.uri.startswith("pvc://"),
-        ),
-        *uri_rules(),
-    )
+    rules = entry_rules(_SOURCE, _SOURCE_MESSAGE)
 
     uri: _Uri = Field(
         description="Folder of the files: hf://owner/name[@revision], s3://bucket/path, pvc://claim/path, or /models "
@@ -97,7 +64,7 @@ class ModelImport(ApiModel):
         description="Secret in this namespace; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, "
         "AWS_SESSION_TOKEN for s3://; HF_TOKEN for hf://; username and password, or .dockerconfigjson, for oci://.",
     )
-    s3: S3 | None = Field(default=None, description="Endpoint and region of s3://; default: AWS.")
+    s3: S3 | None = S3_PLACE
     base: ImportBase | None = Field(
         default=None,
         description="Required for an adapter: the model that it was trained on. It is compared with the one that "

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from hone_api.dataset import Refresh
 from hone_api.delivery import ONE_DELIVERY, Delivery
+from hone_api.entries import RETRIED, EntryStatus
 from hone_api.imports import MAX_IMPORTS, ONE_IMPORT, Imports
 from hone_api.meta import (
     CONDITIONS,
@@ -312,21 +313,18 @@ class AliasStatus(ApiModel):
     )
 
 
-class ImportStatus(ApiModel):
+class ImportStatus(EntryStatus):
     """One entry of spec.imports."""
 
-    uri: KnownUri = Field(description="uri of the entry.")
     key: ShortText = Field(description="Digest of what the entry asks for; another one is another import.")
     state: ImportState = Field(
         description="Pending: not begun, or the next attempt waits; Importing: a Job reads the files; Imported: the "
-        "ModelVersion exists; Failed: no further attempt before the entry changes."
+        "ModelVersion exists; Failed: no further attempt before the entry or the annotation hone.dev/retry changes."
     )
-    reason: ShortText | None = Field(default=None, description="Failure code, or what the import waits for.")
     message: Text | None = Field(
         default=None, description="What happened, and what to do; of an imported model, the files that were left out."
     )
     model_version: Name | None = Field(default=None, description="Name of the ModelVersion that it became.")
-    tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of Jobs so far.")
     imported_at: Timestamp | None = Field(default=None, description="When the files were complete.")
 
 
@@ -349,6 +347,7 @@ class ModelStatus(ApiModel):
 
     observed_generation: int | None = OBSERVED_GENERATION
     conditions: list[Condition] = CONDITIONS
+    retried: ShortText | None = RETRIED
     versions: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of ModelVersions of this name.")
     latest: int | None = Field(default=None, ge=1, le=MAX_VERSION, description="Highest version number that exists.")
     aliases: Annotated[list[AliasStatus], Field(max_length=2 * MAX_ALIASES)] | None = Field(

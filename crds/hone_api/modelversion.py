@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from hone_api.delivery import ONE_DELIVERY, ArtifactForm, Deliveries
+from hone_api.entries import RETRIED, EntryStatus
 from hone_api.estimate.shape import ModelShape
 from hone_api.hyperparameters import HyperParameters
 from hone_api.meta import (
@@ -256,17 +257,14 @@ class ModelVersionSpec(ApiModel):
     )
 
 
-class DeliveryStatus(ApiModel):
+class DeliveryStatus(EntryStatus):
     """One entry of spec.deliveries."""
 
-    uri: KnownUri = Field(description="uri of the entry.")
     key: ShortText = Field(description="Digest of what the entry asks for; another one is another delivery.")
     state: DeliveryState = Field(
         description="Pending: not begun, or the next attempt waits; Delivering: a Job copies it; Delivered: every byte "
-        "arrived; Failed: no further attempt before the entry changes."
+        "arrived; Failed: no further attempt before the entry or the annotation hone.dev/retry changes."
     )
-    reason: ShortText | None = Field(default=None, description="Failure code, or what the delivery waits for.")
-    message: Text | None = Field(default=None, description="What happened, and what to do.")
     location: KnownUri | None = Field(
         default=None, description="Where it is, e.g. s3://bucket/path/support-bot-v3 or oci://registry/name@sha256:…"
     )
@@ -277,7 +275,6 @@ class DeliveryStatus(ApiModel):
     uploaded_bytes: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Bytes that the last attempt sent; the rest was there already."
     )
-    tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of Jobs so far.")
     delivered_at: Timestamp | None = Field(default=None, description="When the last byte had been verified.")
 
 
@@ -297,6 +294,7 @@ class ModelVersionStatus(ApiModel):
 
     observed_generation: int | None = OBSERVED_GENERATION
     conditions: list[Condition] = CONDITIONS
+    retried: ShortText | None = RETRIED
     base: ShortText | None = Field(default=None, description="Base model, for display.")
     eval_loss: ShortText | None = Field(default=None, description="Held-out loss, for display.")
     base_eval_loss: ShortText | None = Field(default=None, description="Held-out loss of the base model, for display.")

@@ -281,7 +281,7 @@ class DeliveryState(State):
     PENDING = "Pending", "It has not begun, or the next attempt waits; the reason says for what"
     DELIVERING = "Delivering", "A Job copies the files"
     DELIVERED = "Delivered", "Every byte arrived and matches"
-    FAILED = "Failed", "No further attempt before the entry changes: see its reason"
+    FAILED = "Failed", "No further attempt before the entry or the annotation `hone.dev/retry` changes: see its reason"
 
 
 class ImportState(State):
@@ -290,4 +290,4 @@ class ImportState(State):
     PENDING = "Pending", "It has not begun, or the next attempt waits; the reason says for what"
     IMPORTING = "Importing", "A Job reads the files, checks them and writes them to the store"
     IMPORTED = "Imported", "The ModelVersion exists"
-    FAILED = "Failed", "No further attempt before the entry changes: see its reason"
+    FAILED = "Failed", "No further attempt before the entry or the annotation `hone.dev/retry` changes: see its reason"

@@ -394,11 +394,11 @@ class DeliveryStatusJson(TypedDict, total=False):
     state: Required[str]
     reason: str
     message: str
+    tries: int
     location: str
     digest: str
     sizeBytes: int
     uploadedBytes: int
-    tries: int
     deliveredAt: str
 
 
@@ -411,6 +411,7 @@ class PodImageJson(TypedDict, total=False):
 class ModelVersionStatusJson(TypedDict, total=False):
     observedGeneration: int | None
     conditions: list[ConditionJson] | None
+    retried: str | None
     base: str | None
     evalLoss: str | None
     baseEvalLoss: str | None
@@ -496,14 +497,15 @@ class ImportStatusJson(TypedDict, total=False):
     state: Required[str]
     reason: str
     message: str
-    modelVersion: str
     tries: int
+    modelVersion: str
     importedAt: str
 
 
 class ModelStatusJson(TypedDict, total=False):
     observedGeneration: int | None
     conditions: list[ConditionJson] | None
+    retried: str | None
     versions: int | None
     latest: int | None
     aliases: list[AliasStatusJson] | None

@@ -52,6 +52,8 @@ LABELS = frozenset(
 ANNOTATIONS = {
     "FineTuneJob": frozenset({names.RESTORED, names.MIN_PARALLELISM}),
     "Dataset": frozenset({REVIEW}),
+    "ModelVersion": frozenset({names.RETRY}),
+    "Model": frozenset({names.RETRY}),
     "Job": frozenset({names.RESOLVED, names.ANCESTORS}),
     "Pod": frozenset({INDEX}),
     "Workload": frozenset({names.HELD}),

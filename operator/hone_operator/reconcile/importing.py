@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hone_api.failures import FailureCode, Retry
+from hone_api.failures import FailureCode
 from hone_api.imports import ModelImport
 from hone_api.model import ImportStatus, ModelSpec
 from hone_api.report import ImportResult
@@ -17,17 +17,28 @@ from hone_operator.desired import names
 from hone_operator.desired.importing import COMPONENT, claims, imported_version, importing, key_of, rows_of
 from hone_operator.desired.model_version import allocate
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile import bounds, inputs, retrying
+from hone_operator.reconcile import bounds, inputs
+from hone_operator.reconcile.entry_jobs import (
+    MAX_MESSAGE,
+    RECHECK_SECONDS,
+    EntryJobs,
+    EntryMemory,
+    EntryObstacle,
+    EntryStage,
+    set_condition,
+)
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.refusals import final_refusal
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import observe_tries
 
 Body = Mapping[str, Any]
-RECHECK_SECONDS = 15.0
-WORKING = "The files are being read and checked."
+STATES = {
+    EntryStage.PENDING: ImportState.PENDING,
+    EntryStage.WORKING: ImportState.IMPORTING,
+    EntryStage.FAILED: ImportState.FAILED,
+}
 
 
 @dataclass(frozen=True)
@@ -55,12 +66,13 @@ def decide_imports(draft: ModelDraft, spec: ModelSpec, versions: Sequence[Body],
         for entry in spec.imports or ():
             key = key_of(draft.body["metadata"]["name"], entry)
             own = [job for job in jobs if _content(job) == key]
-            one = _OneImport(draft, entry, key, versions, seen, seen.platform)
+            one = _ImportWork(draft, entry, key, versions, seen, seen.platform)
             states.append(one.known(own, before.get(key), by_key.get(key)) or one.step(own, before.get(key)))
     keys = {state.key for state in states}
     draft.delete += [job.body for job in jobs if _content(job) not in keys]
     draft.put(imports=[as_json(state) for state in states] or None)
-    _condition(draft, states)
+    summary = f"Imported as {', '.join(state.model_version or state.uri for state in states)}."
+    set_condition(draft, ConditionType.IMPORTED, states, Reason.IMPORTING, Reason.IMPORTED, summary)
 
 
 def _key(version: Body) -> str | None:
@@ -74,26 +86,9 @@ def _content(job: ObservedJob) -> str | None:
     return content
 
 
-def _condition(draft: ModelDraft, states: Sequence[ImportStatus]) -> None:
-    if not states:
-        return
-    open_ones = [state for state in states if state.state != ImportState.IMPORTED]
-    if not open_ones:
-        versions = ", ".join(state.model_version or state.uri for state in states)
-        draft.conditions.set(ConditionType.IMPORTED, True, Reason.IMPORTED, f"Imported as {versions}.")
-    else:
-        worst = next((state for state in open_ones if state.state == ImportState.FAILED), open_ones[0])
-        words = "; ".join(f"{state.uri}: {state.message}" for state in open_ones)
-        reason: Any = worst.reason or Reason.IMPORTING
-        draft.conditions.set(ConditionType.IMPORTED, False, reason, words)
-    failed = any(state.state == ImportState.FAILED or (state.tries or 0) > 1 for state in open_ones)
-    if failed or not open_ones:
-        draft.tell_change(ConditionType.IMPORTED, warning=failed)
-
-
 @dataclass(frozen=True)
-class _OneImport:
-    """The import of one entry."""
+class _ImportWork:
+    """The import of one entry, as the attempts at it need it."""
 
     draft: ModelDraft
     entry: ModelImport
@@ -101,6 +96,7 @@ class _OneImport:
     versions: Sequence[Body]
     seen: ObservedForImports
     platform: Platform
+    working = (Reason.IMPORTING, "The files are being read and checked.")
 
     def known(self, jobs: Sequence[ObservedJob], old: Any, version: Body | None) -> ImportStatus | None:
         """Its state if it is a version already, or was one."""
@@ -117,75 +113,43 @@ class _OneImport:
 
     def step(self, jobs: Sequence[ObservedJob], old: Any) -> ImportStatus:
         """Its state, after its next Job was requested if one is due."""
-        tries = observe_tries(jobs)
-        number = max(tries.number, (old or {}).get("tries") or 0)
-        if tries.ending and isinstance(tries.ending.result, ImportResult) and tries.job and not tries.cause:
-            return self._imported(tries.ending.result, tries.job, number)
-        cause = tries.cause or timed_out(tries, self.draft.now, self.platform.start_timeout_seconds)
-        if cause and (cause.retry is Retry.NEVER or tries.cause is None):
-            self.draft.delete += [tries.job.body] if tries.active and tries.job else []
-            return self._state(ImportState.FAILED, cause.code, cause.message, number)
-        if old and old["state"] == ImportState.FAILED and not jobs and old.get("tries"):
-            return ImportStatus.model_validate(old)
-        if tries.active and tries.job:
-            return self._underway(tries, tries.job, number, old)
-        for state, reason, words in self._obstacles():
-            self.draft.check_in(RECHECK_SECONDS if reason == Reason.PVC_NOT_FOUND else None)
-            return self._state(state, reason, words, number)
-        start = tries.next_start()
-        if cause and start and start > self.draft.now:
-            self.draft.check_in(self.draft.until(start))
-            return self._state(ImportState.PENDING, cause.code, retrying.later(cause.advice, number + 1, start), number)
-        return self._begin(tries, number, retrying.underway(cause.advice, number + 1) if cause else None, old)
-
-    def _underway(self, tries: Tries, job: ObservedJob, number: int, old: Any) -> ImportStatus:
-        self.draft.await_start(job)
-        if tries.obstacle:
-            self.draft.check_in(RECHECK_SECONDS)
-            return self._state(ImportState.PENDING, tries.obstacle.reason, tries.obstacle.message, number)
-        if number > 1 and old and old.get("message"):
-            message = retrying.underway(retrying.cut(old["message"]), number)
-            return self._state(ImportState.IMPORTING, old.get("reason") or Reason.IMPORTING, message, number)
-        return self._state(ImportState.IMPORTING, Reason.IMPORTING, WORKING, number)
-
-    def _obstacles(self) -> Iterator[tuple[ImportState, AnyReason, str]]:
-        """What must change before a Job can begin."""
+        tries, before = observe_tries(jobs), EntryMemory.of(old)
+        number = max(tries.number, before.number)
+        if (result := tries.result_of(ImportResult)) and tries.job:
+            return self._imported(result, tries.job, number)
         try:
-            named = claims(self.entry)
+            claims(self.entry)
         except names.InvalidReferenceError as error:
-            yield ImportState.FAILED, FailureCode.INVALID_VALUE, str(error)
-            return
-        yield from ((ImportState.PENDING, bounds.CODE, w) for w in bounds.imported(self.entry, self.platform.bounds))
-        for claim in named:
+            return self._state(ImportState.FAILED, FailureCode.INVALID_VALUE, str(error), number)
+        attempts = EntryJobs(self.draft, self, self.platform.start_timeout_seconds, self.seen.refusals)
+        now = attempts.step(tries, before)
+        return self._state(STATES[now.stage], now.reason, now.message, now.number)
+
+    def obstacles(self) -> Iterator[EntryObstacle]:
+        """What must change before a Job can begin."""
+        for words in bounds.imported(self.entry, self.platform.bounds):
+            yield EntryObstacle(bounds.CODE, words)
+        for claim in claims(self.entry):
             if claim in self.seen.missing_claims:
                 words = f"PersistentVolumeClaim {claim} does not exist in this namespace."
-                yield ImportState.PENDING, Reason.PVC_NOT_FOUND, words
+                yield EntryObstacle(Reason.PVC_NOT_FOUND, words, RECHECK_SECONDS)
         evaluation = self.entry.evaluation
         if evaluation and (
             problem := inputs.dataset_problem(evaluation.dataset, inputs.VALIDATION, self.seen.datasets)
         ):
-            yield ImportState.PENDING, *problem
+            yield EntryObstacle(*problem)
 
-    def _begin(self, tries: Tries, number: int, again: str | None, old: Any) -> ImportStatus:
+    def objects(self, number: int) -> list[dict[str, Any]]:
+        """The Job of attempt `number`, and what it needs."""
         evaluation = self.entry.evaluation
         rows = rows_of(self.seen.datasets[evaluation.dataset]) if evaluation else None
-        objects = importing(self.draft.body, self.entry, number + 1, self.platform, rows)
-        refused = [r for r in self.seen.refusals if r.name in {body["metadata"]["name"] for body in objects}]
-        if final := final_refusal(refused):
-            return self._state(ImportState.FAILED, final.code, final.message, number)
-        self.draft.create += objects
-        self.draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
-        for refusal in refused:
-            self.draft.check_in(RECHECK_SECONDS)
-            return self._state(ImportState.PENDING, refusal.reason, refusal.message, number)
-        reason = (old or {}).get("reason") if again else None
-        return self._state(ImportState.IMPORTING, reason or Reason.IMPORTING, again or WORKING, number + 1)
+        return importing(self.draft.body, self.entry, number, self.platform, rows)
 
     def _imported(self, result: ImportResult, job: ObservedJob, number: int) -> ImportStatus:
         """The record of the files; one in a decision, because each needs a number of its own."""
         if self.draft.record:
             self.draft.check_in(0)
-            return self._state(ImportState.IMPORTING, Reason.IMPORTING, WORKING, number)
+            return self._state(ImportState.IMPORTING, *self.working, number)
         model = self.draft.body["metadata"]["name"]
         version = allocate(job.body, model, self.seen.ledger, self.versions, self.key)
         if version.ledger:
@@ -206,7 +170,7 @@ class _OneImport:
             key=self.key,
             state=state,
             reason=str(reason) if reason else None,
-            message=message[:2000] if message else None,
+            message=message[:MAX_MESSAGE] if message else None,
             tries=number or None,
         )
 

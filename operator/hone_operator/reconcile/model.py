@@ -13,6 +13,7 @@ from hone_api.model import ModelSpec
 from hone_api.states import ConditionType, Reason
 from hone_operator.reconcile import aliases, promotion, retention
 from hone_operator.reconcile.aliases import Aliases
+from hone_operator.reconcile.entry_jobs import asked
 from hone_operator.reconcile.importing import ObservedForImports, decide_imports
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft
@@ -70,6 +71,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     decide_retraining(draft, spec.retrain, seen.retraining)
     decide_registration(draft, spec, versions, seen.registry)
     decide_imports(draft, spec, seen.versions, seen.imports)
+    draft.put(retried=asked(draft))
     for body in retention.surplus(spec, draft.status, versions):
         if body["metadata"]["name"] not in seen.in_use:
             draft.delete.append(body)

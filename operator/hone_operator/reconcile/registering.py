@@ -4,32 +4,30 @@ There is one Job for a Model, and not one for each version: of two that run at a
 back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from hone_api.failures import Retry
 from hone_api.model import ModelSpec
 from hone_api.report import MAX_AT_ONCE, RegisterResult
-from hone_api.states import AnyReason, ConditionType, Reason
+from hone_api.states import AnyReason, ConditionType, Quoted, Reason
 from hone_api.tracking import MAX_REGISTERED, MlflowRegistry, RegisteredAlias, RegistryStatus
 from hone_api.wording import counted, listed
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.register import COMPONENT, Registration, as_registered, place_key, register, source_of
-from hone_operator.reconcile import aliases, bounds, retrying
+from hone_operator.reconcile import aliases, bounds
+from hone_operator.reconcile.entry_jobs import EntryJobs, EntryMemory, EntryObstacle, EntryStage, how_to_retry
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.refusals import final_refusal
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import Tries, observe_tries
 
 Body = Mapping[str, Any]
-RECHECK_SECONDS = 15.0
 REGISTERED = ConditionType.REGISTERED
 
 
@@ -77,23 +75,35 @@ class _Step:
 
     def run(self, jobs: Sequence[ObservedJob]) -> None:
         here = place_key(self.registry, self.name)
-        others = [j for j in jobs if not j.body["metadata"]["labels"].get(names.CONTENT, "").startswith(here)]
+        others = [j for j in jobs if not _content(j).startswith(here)]
         self.draft.delete += [job.body for job in others]  # what they wrote is not in this registry
         jobs = [job for job in jobs if job not in others]
         tries, status = observe_tries(jobs), self._before()
-        if tries.job and tries.job.succeeded and tries.ending and isinstance(tries.ending.result, RegisterResult):
-            status = _with_result(status, tries.ending.result)
+        if result := tries.result_of(RegisterResult):
+            status = _with_result(status, result)
             self.draft.delete += [job.body for job in jobs]
             tries = observe_tries(())
         self.draft.put(registry=as_json(status))
         work = self._work(status)
-        if tries.active and tries.job:
-            self._underway(tries, tries.job)
-        elif work is None:
+        if work is None and not tries.active:
             self.draft.delete += [job.body for job in jobs]
             self._done(status)
-        else:
-            self._next(tries, jobs, work)
+            return
+        if tries.job and not tries.active and (work is None or _content(tries.job) != work.key):
+            tries = Tries(0, None, [job.body for job in jobs])  # it was about something else
+        attempts = _RegistryWork(self, work)
+        now = EntryJobs(self.draft, attempts, self.platform.start_timeout_seconds, self.refusals).step(
+            tries, self._memory()
+        )
+        given_up = now.stage is EntryStage.FAILED
+        self._missing(now.reason, f"{now.message} {how_to_retry(self.draft)}" if given_up else now.message)
+
+    def _memory(self) -> EntryMemory:
+        """Of the failure that the condition reports, if it does."""
+        before = self.draft.conditions.before(REGISTERED)
+        if not self.draft.conditions.failed_before(REGISTERED):
+            return EntryMemory()
+        return EntryMemory(reason=Quoted(before["reason"]), message=before.get("message"))
 
     def _before(self) -> RegistryStatus:
         """What is known of this registered model; nothing of another one. Registering again changes nothing there."""
@@ -124,51 +134,6 @@ class _Step:
         version = self.versions[number]
         return None if aliases.unusable(number, version) else source_of(version, bool(self.spec.deliveries))
 
-    def _underway(self, tries: Tries, job: ObservedJob) -> None:
-        self.draft.await_start(job)
-        cause = timed_out(tries, self.draft.now, self.platform.start_timeout_seconds)
-        if cause:
-            self.draft.delete.append(job.body)
-            self._missing(cause.code, cause.message)
-        elif tries.obstacle:
-            self.draft.check_in(RECHECK_SECONDS)
-            self._missing(tries.obstacle.reason, tries.obstacle.message)
-        elif tries.number > 1 and self.draft.conditions.failed_before(REGISTERED):
-            self._missing(*retrying.still(self.draft.conditions.before(REGISTERED), tries))
-        else:
-            self._missing(Reason.REGISTERING, f"A Job changes {self._place()}.")
-
-    def _next(self, tries: Tries, jobs: Sequence[ObservedJob], work: Registration) -> None:
-        """Begin an attempt, unless it must wait or the last one at the same work was final."""
-        for words in bounds.registry(self.registry, self.platform.bounds):
-            self._missing(bounds.CODE, words)
-            return
-        job, cause, again = tries.job, tries.cause, None
-        same = job is not None and job.body["metadata"]["labels"].get(names.CONTENT) == work.key
-        if cause and same:
-            if cause.retry is Retry.NEVER:
-                self._missing(cause.code, cause.message)
-                return
-            start = tries.next_start()
-            if start and start > self.draft.now:
-                self.draft.check_in(self.draft.until(start))
-                self._missing(cause.code, retrying.later(cause.advice, tries.number + 1, start))
-                return
-            again = retrying.underway(cause.advice, tries.number + 1)
-        objects = register(self.draft.body, work, tries.number + 1 if same else 1, self.platform)
-        self.draft.create += objects
-        self.draft.delete += [each.body for each in jobs]
-        refused = [r for r in self.refusals if r.name in {body["metadata"]["name"] for body in objects}]
-        if final := final_refusal(refused):
-            self._missing(final.code, final.message)
-        elif refused:
-            self.draft.check_in(RECHECK_SECONDS)
-            self._missing(refused[0].reason, refused[0].message)
-        elif again and cause:
-            self._missing(cause.code, again)
-        else:
-            self._missing(Reason.REGISTERING, f"A Job changes {self._place()}.")
-
     def _missing(self, reason: AnyReason, message: str) -> None:
         self.draft.conditions.set(REGISTERED, False, reason, message)
         if reason != Reason.REGISTERING:
@@ -186,12 +151,40 @@ class _Step:
         words = f"{counted(len(status.versions), 'version')} and {counted(len(status.aliases), 'alias', 'aliases')}"
         more = f" {counted(len(waiting), 'version is', 'versions are')} not yet Ready, or not yet delivered."
         self.draft.conditions.set(
-            REGISTERED, True, Reason.REGISTERED, f"{self._place()} has {words}.{more if waiting else ''}"
+            REGISTERED, True, Reason.REGISTERED, f"{self.place()} has {words}.{more if waiting else ''}"
         )
         self.draft.tell_change(REGISTERED)
 
-    def _place(self) -> str:
+    def place(self) -> str:
+        """The registered model and its server, for messages."""
         return f"{self.name} at {self.registry.uri.split('/')[2]}"  # perhaps no valid host: the Job says so
+
+
+@dataclass(frozen=True)
+class _RegistryWork:
+    """The next Job of a registry, as the attempts at it need it."""
+
+    decision: _Step
+    work: Registration | None
+    """None: a Job is at work, and then nothing is left to do."""
+
+    @property
+    def working(self) -> tuple[AnyReason, str]:
+        """Reason and message while a Job works."""
+        return Reason.REGISTERING, f"A Job changes {self.decision.place()}."
+
+    def obstacles(self) -> Iterator[EntryObstacle]:
+        """What must change before a Job can begin."""
+        for words in bounds.registry(self.decision.registry, self.decision.platform.bounds):
+            yield EntryObstacle(bounds.CODE, words)
+
+    def objects(self, number: int) -> list[dict[str, Any]]:
+        """The Job of attempt `number`, and what it needs."""
+        return register(self.decision.draft.body, self.work, number, self.decision.platform) if self.work else []
+
+
+def _content(job: ObservedJob) -> str:
+    return str(job.body["metadata"]["labels"].get(names.CONTENT, ""))
 
 
 def _with_result(status: RegistryStatus, result: RegisterResult) -> RegistryStatus:

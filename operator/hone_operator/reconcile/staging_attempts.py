@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from hone_api.failures import FailureCode, Retry
 from hone_api.termination import TerminationMessage
@@ -13,6 +13,8 @@ from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
 from hone_operator.reconcile.pods import ObservedJob, Waiting, waiting
 from hone_operator.times import parse_time
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Tries:
     def active(self) -> bool:
         """Whether its Job has not ended."""
         return self.job is not None and not self.job.finished
+
+    def result_of(self, kind: type[Result]) -> Result | None:
+        """What its Job left, if it ended well with a result of this kind."""
+        result = self.ending.result if self.ending and self.job and not self.cause else None
+        return result if isinstance(result, kind) else None
 
     def next_start(self) -> datetime | None:
         """When the next attempt may start; None if the cause says that another attempt cannot help."""

@@ -229,3 +229,55 @@ def test_an_entry_of_another_release_is_left_out(life: Life) -> None:
     life.version["spec"]["deliveries"] = None
     outcome = life.tick(61, model_deliveries=[{"uri": "ftp://new"}, {"uri": REGISTRY}])
     assert len(jobs(outcome)) == 1
+
+
+def test_the_next_attempt_finds_a_secret_that_was_missing(life: Life) -> None:
+    life.tick(61)
+    life.ends("Failed", life.world.dead(78, outcome=life.world.failure("SecretNotFound", "no Secret hone-keys")))
+    assert life.tick(62).check_again_in
+    assert states(life) == [("Pending", "SecretNotFound")]
+    assert len(jobs(life.tick(100_000))) == 1, "however long that took"
+
+
+@pytest.mark.parametrize("job_is_gone", [False, True])
+def test_a_person_asks_for_another_attempt(life: Life, conditions: Any, job_is_gone: bool) -> None:
+    life.tick(61)
+    life.ends("Failed", life.world.dead(78, outcome=life.world.failure("DestinationOccupied", "another model")))
+    life.tick(62)
+    failed = life.children[0].name
+    if job_is_gone:
+        life.children.clear()
+    (delivered,) = [c for c in life.status["conditions"] if c["type"] == "Delivered"]
+    assert 'kubectl annotate modelversions.hone.dev tutor-v1 hone.dev/retry="$(date +%s)"' in delivered["message"]
+    life.version["metadata"]["annotations"] = {"hone.dev/retry": "1"}
+    (job,) = jobs(life.tick(63))
+    assert job != failed
+    assert [child.name for child in life.children] == [job]
+    assert (states(life), life.status["retried"]) == ([("Delivering", "Delivering")], "1")
+    life.ends("Failed", life.world.dead(78, outcome=life.world.failure("DestinationOccupied", "another model")))
+    life.tick(64)
+    assert states(life) == [("Failed", "DestinationOccupied")]
+    assert life.tick(10_000) == Outcome(), "the same request is not a second one"
+    life.version["metadata"]["annotations"] = {"hone.dev/retry": "2"}
+    assert len(jobs(life.tick(10_001))) == 1
+
+
+def test_a_request_spares_a_pause_and_a_job_that_runs(life: Life) -> None:
+    life.tick(61)
+    life.version["metadata"]["annotations"] = {"hone.dev/retry": "1"}
+    assert (life.tick(62).create, len(life.children)) == ((), 1)
+    life.ends("Failed", life.world.dead(74, outcome=life.world.failure("DestinationUnreachable", "no route")))
+    assert jobs(life.tick(63)) == []
+    life.version["metadata"]["annotations"] = {"hone.dev/retry": "2"}
+    assert len(jobs(life.tick(63.5))) == 1
+
+
+def test_a_request_outlives_an_obstacle(life: Life) -> None:
+    life.version["spec"]["deliveries"] = [{"uri": "pvc://serving/team"}]
+    life.tick(61)
+    life.ends("Failed", life.world.dead(78, outcome=life.world.failure("DestinationOccupied", "another model")))
+    life.tick(62)
+    life.version["metadata"]["annotations"] = {"hone.dev/retry": "1"}
+    life.tick(63, missing_targets=["serving"])
+    assert (states(life), life.children) == ([("Pending", "PVCNotFound")], [])
+    assert len(jobs(life.tick(80))) == 1

@@ -296,3 +296,25 @@ def test_what_a_job_reads_of_the_store_stays_until_it_has_ended(world: Any) -> N
     assert "model.run-uid.1" in store_gc.referred([("Job", job)], claim)
     paths = {"/".join(path) for path in references.addresses("Job", job, claim)}
     assert paths == {"models/run-uid/1/adapter", "base-models/acme--base/c0ffee"}
+
+
+def test_the_next_attempt_finds_a_secret_that_was_missing(world: Any) -> None:
+    life = Life(world, {**ADAPTER, "secretName": "hone-hub"})
+    life.tick()
+    life.ends("Failed", world.dead(78, outcome=world.failure("SecretNotFound", "no Secret hone-hub")))
+    assert life.tick(61).check_again_in
+    assert (life.entries[0]["state"], life.entries[0]["reason"]) == ("Pending", "SecretNotFound")
+    assert len([b for b in life.tick(100_000).create if b["kind"] == "Job"]) == 1
+
+
+def test_a_person_asks_for_another_attempt_at_what_failed_alone(world: Any) -> None:
+    life = Life(world, ADAPTER, WHOLE)
+    life.tick()
+    life.ends("Failed", world.dead(78, outcome=world.failure("BaseMismatch", "another base")), 0)
+    life.ends("Complete", world.dead(0, outcome=arrived("Full")), 1)
+    life.tick(61)
+    life.tick(62)
+    life.model["metadata"]["annotations"] = {"hone.dev/retry": "now"}
+    assert len([b for b in life.tick(63).create if b["kind"] == "Job"]) == 1
+    assert [(entry["state"], entry["tries"]) for entry in life.entries] == [("Importing", 2), ("Imported", 1)]
+    assert life.model["status"]["retried"] == "now"

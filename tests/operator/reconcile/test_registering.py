@@ -267,3 +267,15 @@ def test_the_largest_result_fits_in_a_termination_message() -> None:
     )
     text = TerminationMessage(result=result).to_termination_message()
     assert len(TerminationMessage.model_validate_json(text).result.versions) == 2 * MAX_AT_ONCE  # type: ignore[union-attr]
+
+
+def test_a_person_asks_for_another_attempt(life: Life, conditions: Any) -> None:
+    (first,) = [b["metadata"]["name"] for b in life.tick().create if b["kind"] == "Job"]
+    life.ends("Failed", life.world.dead(78, outcome=life.world.failure("DestinationRefused", "not MLflow")))
+    life.tick(60)
+    (registered,) = [c for c in life.body["status"]["conditions"] if c["type"] == "Registered"]
+    assert "hone.dev/retry=" in registered["message"]
+    life.body["metadata"]["annotations"] = {"hone.dev/retry": "1"}
+    (second,) = [b["metadata"]["name"] for b in life.tick(61).create if b["kind"] == "Job"]
+    assert second != first
+    assert (conditions(life.body["status"])["Registered"], life.body["status"]["retried"]) == ("False/Registering", "1")

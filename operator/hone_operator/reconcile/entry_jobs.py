@@ -1,0 +1,188 @@
+"""One entry of an object that a Job works through: an import, a delivery, what a registry lacks. Pure.
+
+Decides for all of them alike when the next attempt starts, when none can help, and what the status says meanwhile.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, NamedTuple, Protocol
+
+from hone_api.entries import EntryStatus
+from hone_api.failures import Retry
+from hone_api.states import AnyReason, ConditionType, ImportState, Quoted, Reason
+from hone_operator.desired import names
+from hone_operator.reconcile import retrying
+from hone_operator.reconcile.outcome import Refusal
+from hone_operator.reconcile.outcome_builder import Draft
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.refusals import final_refusal
+from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
+
+RECHECK_SECONDS = 15.0
+MAX_ASKED = 253
+MAX_MESSAGE = 2000
+"""Characters of the message of an entry."""
+
+
+class EntryStage(Enum):
+    """What an entry that is not done does."""
+
+    PENDING = auto()
+    WORKING = auto()
+    FAILED = auto()
+
+
+class EntryProgress(NamedTuple):
+    """What the status says of an entry that is not done."""
+
+    stage: EntryStage
+    reason: AnyReason
+    message: str
+    number: int
+    """Of Jobs so far."""
+
+
+class EntryMemory(NamedTuple):
+    """What the status said before."""
+
+    number: int = 0
+    failed: bool = False
+    """Whether it had been given up."""
+    reason: AnyReason | None = None
+    message: str | None = None
+
+    @classmethod
+    def of(cls, old: Any) -> "EntryMemory":
+        """Of an entry of status.imports or status.deliveries; None: it has none yet."""
+        if not old:
+            return cls()
+        reason = Quoted(old["reason"]) if old.get("reason") else None
+        return cls(old.get("tries") or 0, old["state"] == ImportState.FAILED, reason, old.get("message"))
+
+
+class EntryObstacle(NamedTuple):
+    """What must change before a Job can begin."""
+
+    reason: AnyReason
+    message: str
+    check_in: float | None = None
+    """Seconds until it is looked at again; None: its change is an event."""
+
+
+class EntryWork(Protocol):
+    """What is an entry's own."""
+
+    @property
+    def working(self) -> tuple[AnyReason, str]:
+        """Reason and message while a Job works at it."""
+
+    def obstacles(self) -> Iterator[EntryObstacle]:
+        """What must change before a Job can begin."""
+
+    def objects(self, number: int) -> list[dict[str, Any]]:
+        """The Job of attempt `number`, and what it needs."""
+
+
+@dataclass(frozen=True)
+class EntryJobs:
+    """The attempts at one entry."""
+
+    draft: Draft
+    work: EntryWork
+    start_timeout_seconds: float
+    refusals: Sequence[Refusal] = ()
+
+    def step(self, tries: Tries, before: EntryMemory) -> EntryProgress:
+        """Where it stands, after its next Job was requested if one is due."""
+        number = max(tries.number, before.number)
+        if is_asked_again(self.draft) and not tries.active:
+            self.draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+            tries, before = observe_tries(()), EntryMemory(number)
+        cause = tries.cause or timed_out(tries, self.draft.now, self.start_timeout_seconds)
+        if cause and (cause.retry is Retry.NEVER or tries.cause is None):
+            self.draft.delete += [tries.job.body] if tries.active and tries.job else []
+            return EntryProgress(EntryStage.FAILED, cause.code, cause.message, number)
+        if before.failed and tries.job is None:
+            return EntryProgress(
+                EntryStage.FAILED, before.reason or self.work.working[0], before.message or "", before.number
+            )
+        if tries.active and tries.job:
+            return self._underway(tries, tries.job, number, before)
+        for obstacle in self.work.obstacles():
+            self.draft.check_in(obstacle.check_in)
+            return EntryProgress(EntryStage.PENDING, obstacle.reason, obstacle.message, number)
+        start = tries.next_start()
+        if cause and start and start > self.draft.now:
+            self.draft.check_in(self.draft.until(start))
+            return EntryProgress(
+                EntryStage.PENDING, cause.code, retrying.later(cause.advice, number + 1, start), number
+            )
+        return self._begin(tries, number)
+
+    def _underway(self, tries: Tries, job: ObservedJob, number: int, before: EntryMemory) -> EntryProgress:
+        self.draft.await_start(job)
+        if tries.obstacle:
+            self.draft.check_in(RECHECK_SECONDS)
+            return EntryProgress(EntryStage.PENDING, tries.obstacle.reason, tries.obstacle.message, number)
+        reason, message = self.work.working
+        if number > 1 and before.message:
+            reason, message = before.reason or reason, retrying.underway(retrying.cut(before.message), number)
+        return EntryProgress(EntryStage.WORKING, reason, message, number)
+
+    def _begin(self, tries: Tries, number: int) -> EntryProgress:
+        objects = self.work.objects(number + 1)
+        refused = [r for r in self.refusals if r.name in {body["metadata"]["name"] for body in objects}]
+        if final := final_refusal(refused):
+            return EntryProgress(EntryStage.FAILED, final.code, final.message, number)
+        self.draft.create += objects
+        self.draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+        for refusal in refused:
+            self.draft.check_in(RECHECK_SECONDS)
+            return EntryProgress(EntryStage.PENDING, refusal.reason, refusal.message, number)
+        reason, message = self.work.working
+        if tries.cause:
+            reason, message = tries.cause.code, retrying.underway(tries.cause.advice, number + 1)
+        return EntryProgress(EntryStage.WORKING, reason, message, number + 1)
+
+
+def is_asked_again(draft: Draft) -> bool:
+    """Whether somebody asked to start again what has failed, and that was not done yet."""
+    return asked(draft) is not None and asked(draft) != (draft.body.get("status") or {}).get("retried")
+
+
+def asked(draft: Draft) -> str | None:
+    """The value of the annotation that asks to try again, shortened to what a status holds; None: there is none."""
+    value = (draft.body["metadata"].get("annotations") or {}).get(names.RETRY)
+    return None if value is None else str(value)[:MAX_ASKED]
+
+
+def how_to_retry(draft: Draft) -> str:
+    """A command for what was given up."""
+    kind, name = f"{draft.body['kind'].lower()}s.hone.dev", draft.body["metadata"]["name"]
+    return f'To try again: kubectl annotate {kind} {name} {names.RETRY}="$(date +%s)" --overwrite'
+
+
+def set_condition(
+    draft: Draft, type_: ConditionType, entries: Sequence[EntryStatus], working: Reason, done: Reason, summary: str
+) -> None:
+    """One condition for all entries, and an Event when they are done or one of them has failed.
+
+    Args:
+        working: reason of the condition while nothing keeps a Job from its work.
+        done: reason of the condition once all entries are done, and the last state of each.
+        summary: message of the condition then.
+    """
+    if not entries:
+        return
+    unfinished = [entry for entry in entries if entry.state != done.value]
+    if not unfinished:
+        draft.conditions.set(type_, True, done, summary)
+    else:
+        worst = next((entry for entry in unfinished if entry.is_failed), unfinished[0])
+        words = "; ".join(f"{entry.uri}: {entry.message}" for entry in unfinished)
+        words += f" {how_to_retry(draft)}" if worst.is_failed else ""
+        draft.conditions.set(type_, False, Quoted(worst.reason) if worst.reason else working, words)
+    failed = any(entry.is_failed or (entry.tries or 0) > 1 for entry in unfinished)
+    if failed or not unfinished:
+        draft.tell_change(type_, warning=failed)
