@@ -25,6 +25,7 @@ from hone_operator.namespaces.optin import OptedInNamespaces
 from hone_operator.notices.notifier import Notifier
 from hone_operator.notices.webhook import Webhook
 from hone_operator.objects.cache import Cache
+from hone_operator.objects.sharing import forget_strings
 from hone_operator.process import garbage
 from hone_operator.process.health import Health, serve
 from hone_operator.process.leadership import Fence, Leadership
@@ -239,7 +240,7 @@ async def _watch_and_work(
         asyncio.create_task(watches.resync(config.resync_seconds), name="resync"),
         asyncio.create_task(opt_in.refresh(), name="opt-in"),
         asyncio.create_task(patrol.run(), name="networks"),
-        asyncio.create_task(garbage.keep_aside(GARBAGE_SECONDS), name="garbage"),
+        asyncio.create_task(garbage.keep_aside(watches.cache, forget_strings, GARBAGE_SECONDS), name="garbage"),
         asyncio.create_task(stop.wait(), name="stop"),
         *([keeping] if keeping else []),
     }

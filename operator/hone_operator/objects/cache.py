@@ -12,7 +12,7 @@ from hone_api.synthesis import REVIEW
 from hone_operator.desired import modelref, names
 from hone_operator.objects import pruning
 from hone_operator.objects.pruning import UNKNOWN
-from hone_operator.objects.sharing import compact, forget_strings, shared
+from hone_operator.objects.sharing import compact, shared
 from hone_operator.objects.tombstones import Tombstones
 
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -28,8 +28,6 @@ Ref = tuple[str, str]
 """(namespace, name)"""
 
 REMEMBERED_DELETIONS = 4096
-MANY = 500
-"""Objects from which it matters what memory they leave."""
 OURS = frozenset(names.OWNER_LABEL)
 META_FIELDS = ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
 POD_FIELDS = ("phase", "reason", "message", "conditions", "startTime")
@@ -152,8 +150,6 @@ class Cache:
         self._users: dict[tuple[str, str, str], dict[Ref, None]] = defaultdict(dict)
         """FineTuneJobs by the Datasets and ModelVersions that they refer to."""
         self._gone = Tombstones(REMEMBERED_DELETIONS)
-        self._most = 0
-        """Most objects since strings were forgotten."""
 
     def put(self, kind: str, body: Mapping[str, Any]) -> bool:
         """Keep this body; False if it is not newer than the cached one, or the object was deleted."""
@@ -167,8 +163,6 @@ class Cache:
         if old is not None:  # its labels and owners may have changed
             self._unlink(kind, ref, old)
         stripped = strip(kind, body)
-        if old is None:
-            self._most = max(self._most, 1 + sum(map(len, self._objects.values())))
         self._objects[kind][ref] = self._in_namespace[kind, meta["namespace"]][ref] = stripped
         if owner := owner_of(stripped):
             self._children[owner][(kind, ref)] = None
@@ -197,14 +191,9 @@ class Cache:
             del here[ref]
             if not here:
                 del self._in_namespace[kind, meta["namespace"]]
-            self._give_back()
 
-    def _give_back(self) -> None:
-        """Forget the strings that objects shared once half of the objects are gone: they keep memory of the others."""
-        count = sum(map(len, self._objects.values()))
-        if self._most >= MANY and 2 * count <= self._most:
-            forget_strings()
-            self._most = count
+    def __len__(self) -> int:
+        return sum(map(len, self._objects.values()))
 
     def _unlink(self, kind: str, ref: Ref, old: Body) -> None:
         if owner := owner_of(old):

@@ -2,8 +2,6 @@
 
 import pytest
 
-from hone_operator.objects import sharing
-from hone_operator.objects.cache import MANY, Cache
 from hone_operator.objects.tombstones import Tombstones
 
 pytestmark = pytest.mark.pure
@@ -33,18 +31,3 @@ def test_uids_whose_hashes_want_the_same_place_are_told_apart(monkeypatch):
     for uid in ("1", "2", "3"):
         gone.add(uid)
     assert [str(n) in gone for n in range(1, 5)] == [True, True, True, False]
-
-
-def test_no_string_of_a_deleted_object_is_kept():
-    cache, name = Cache(), "word of a test "
-    bodies = []
-    for n in range(MANY):
-        metadata = {"namespace": "team", "name": f"job-{n}", "uid": f"uid-{n}", "resourceVersion": "1"}
-        bodies.append({"metadata": metadata, "spec": {}, "status": {"startTime": f"{name}{n}"}})
-    for body in bodies:
-        assert cache.put("Job", body)
-    assert [text for text in sharing._strings if text.startswith(name)]
-    for body in bodies:
-        cache.remove("Job", body)
-        assert not cache.put("Job", body)
-    assert not [text for text in sharing._strings if text.startswith(name)]
