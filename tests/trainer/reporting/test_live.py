@@ -151,6 +151,15 @@ def test_reporters_change_only_what_they_are_told() -> None:
     assert reporters.progress == Progress(stage="Training", step=3, loss=1.5)
 
 
+def test_rows_are_counted_within_their_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    reporters = Reporters(live.LogLines(interval=3600))
+    reporters.update(stage="Encoding", rows=(40, 96))
+    reporters.update(rows=(96, 96))
+    reporters.update(stage="Training", step=1, total_steps=8)
+    assert capsys.readouterr().err.splitlines() == ["Encoding 40/96", "Encoding 96/96", "Training 1/8"]
+    assert live.to_report(Progress(stage="Encoding", rows=(96, 96))).trainer_status.progress_percentage is None
+
+
 def test_lines_are_few_but_stages_and_the_end_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     lines = live.LogLines(interval=3600)
     for step in range(11):

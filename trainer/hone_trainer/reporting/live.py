@@ -40,6 +40,8 @@ class Progress:
     start_step: int | None = None
     """Step that this process resumed from; None until training begins."""
     total_steps: int | None = None
+    rows: tuple[int, int] | None = None
+    """Rows that the stage has done, and all of them; None where it counts steps. Shown to people alone."""
     epoch: float | None = None
     loss: float | None = None
     eval_loss: float | None = None
@@ -87,6 +89,8 @@ class Reporters:
         """Change some fields of the progress, add to its metrics, and report the result to every reporter."""
         self.clock.enter_stage(fields.get("stage", ""))
         metrics = {**self.progress.metrics, **fields.pop("metrics", {})}
+        if fields.get("stage", self.progress.stage) != self.progress.stage:
+            fields.setdefault("rows", None)
         self.progress = replace(self.progress, **fields, metrics=metrics, phases=self.clock.seconds())
         for sink in self.sinks:
             sink.report(self.progress)
@@ -108,7 +112,8 @@ class LogLines:
 
     def report(self, progress: Progress) -> None:
         now = time.monotonic()
-        if progress.stage == self._stage and now < self._next and progress.step != progress.total_steps:
+        done, total = position(progress)
+        if progress.stage == self._stage and now < self._next and done != total:
             return
         self._stage, self._next = progress.stage, now + self._interval
         print(describe(progress), file=sys.stderr, flush=True)
@@ -141,11 +146,12 @@ class Bar:
         self._bar.start()
 
     def report(self, progress: Progress) -> None:
+        done, total = position(progress)
+        self._bar.tasks[0].total = total  # `update` keeps the total of the stage before where there is none
         self._bar.update(
             self._task,
             description=progress.stage,
-            completed=progress.step,
-            total=progress.total_steps,
+            completed=done,
             numbers=numbers(progress),
         )
 
@@ -276,9 +282,15 @@ def to_report(progress: Progress) -> ProgressReport:
     )
 
 
+def position(progress: Progress) -> tuple[int, int | None]:
+    """How many rows or steps of the stage are done, of how many."""
+    return progress.rows or (progress.step, progress.total_steps)
+
+
 def describe(progress: Progress) -> str:
     """One line that describes the progress."""
-    steps = f"{progress.step}/{progress.total_steps}" if progress.total_steps else ""
+    done, total = position(progress)
+    steps = f"{done}/{total}" if total else ""
     return " ".join(part for part in (progress.stage, steps, numbers(progress)) if part)
 
 

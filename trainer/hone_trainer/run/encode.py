@@ -283,7 +283,9 @@ class _Work:
         self._next = now + _REPORTED_SECONDS
         rest = (self._all - self._lines) * (now - self._started) / max(self._lines - self._kept[0], 1)
         steps = {"step": self._lines, "total_steps": self._all} if self.counts_steps else {}
-        self.reporters.update(stage=STAGE, tokens_per_second=self.speed, eta_seconds=round(rest), **steps)
+        self.reporters.update(
+            stage=STAGE, rows=(self._lines, self._all), tokens_per_second=self.speed, eta_seconds=round(rest), **steps
+        )
 
 
 def _encode(plan: TrainingPlan) -> None:
