@@ -14,7 +14,7 @@ of normalised rows. The tokenizer is SmolLM2's. On the same rows, in processes o
 Rates are tokens a second of CPU, of a process and its workers, without imports; of the repeats, the one with the least
 CPU time counts, since other work on the machine only adds to it. With two workers, `clock` is the time of one worker by
 that of two, the median of the repeats, and `CPU` is what the CPU seconds of parent and workers allow on two idle cores.
-The first chunk is encoded by the parent alone, before there are workers.
+What the parent does before the first chunk is back, such as finding the chunks, counts as done alone.
 
 Exit code 1 when a bound is missed: 1.0 times the rate of the reference on one core, 1.7 times itself with two workers
 (by the clock; with --busy, for a machine that others use, by CPU), 6 bytes a token on the disk, equal ids and masks.
@@ -55,7 +55,7 @@ class Run:
     parent: float
     workers: float
     alone: float
-    """Of the parent's seconds, those before there were workers."""
+    """Of the parent's CPU seconds, those before the first part was there."""
     bytes: int
     digest: str
     """Of token ids and labels of all rows, in order."""
@@ -223,7 +223,7 @@ class _Clock:
         self._spent = [now - then for now, then in zip(self._now(), self._from, strict=True)]
 
     def note_part(self) -> None:
-        """A part is done; the first one was done by this process."""
+        """A part is done."""
         self._first = self._first or time.process_time() - self._from[1]
 
     def run(self, rows: int, tokens: int, size: int, digest: str) -> Run:

@@ -159,29 +159,17 @@ def test_a_row_for_another_vocabulary_is_refused_once_all_rows_were_read(tmp_pat
         writing.write(task, tmp_path / "out", chunks.chunks(file, SMALL), lambda *_: None, 2)
 
 
-class Learner(Encoder):
-    """Notes for each process what the encoder had learned before, and counts the rows of this process."""
+class Noting(Encoder):
+    """Notes each row that it encodes."""
 
     def __init__(self, tokenizer: Any, folder: Path) -> None:
         super().__init__(tokenizer)
-        self._folder, self._rows = folder, 0
+        self._folder = folder
 
     def encode(self, record: Row, number: int = 1) -> Any:
         with (self._folder / str(os.getpid())).open("a") as file:
-            file.write(f"{self._rows}\n")
-        self._rows += 1
+            file.write(f"{number}\n")
         return super().encode(record, number)
-
-
-def test_workers_inherit_what_the_first_chunk_taught(tmp_path: Path) -> None:
-    (notes := tmp_path / "notes").mkdir()
-    file = _file(tmp_path, [_chat(n) for n in range(120)])
-    first = chunks.chunks(file, SMALL)[0].lines
-    _write(file, Learner(tiny.tokenizer(), notes), tmp_path / "out", Policy(None), 2)
-    learned = {path.name: [*map(int, path.read_text().split())] for path in notes.iterdir()}
-    assert learned.pop(str(os.getpid())) == [*range(first)]
-    assert {of_worker[0] for of_worker in learned.values()} == {first}
-    assert sum(map(len, learned.values())) == 120 - first
 
 
 class Deadly(Encoder):
@@ -200,7 +188,7 @@ def test_an_attempt_goes_on_after_the_worker_of_an_earlier_one_was_killed(tmp_pa
     assert caught.value.code == "OutOfMemory"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".work-out", "rows.jsonl"]
     (notes := tmp_path / "notes").mkdir()
-    resumed = _write(file, Learner(tiny.tokenizer(), notes), tmp_path / "out", Policy(None), 1)
+    resumed = _write(file, Noting(tiny.tokenizer(), notes), tmp_path / "out", Policy(None), 1)
     assert 0 < 120 - len((notes / str(os.getpid())).read_text().split()) < 90
     _assert_same(resumed, _write(file, Encoder(tiny.tokenizer()), tmp_path / "whole", Policy(None), 1))
     assert not (tmp_path / ".work-out").exists()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +104,9 @@ class Encoders:
             _assemble(task, target, parts, new, noted)
 
     def _encoded(self, task: Task, pieces: Iterator[Chunk]) -> Iterator[Part]:
-        encode = self._encode[self._tasks.index(task)]
         if self._workers.are_elsewhere:
             pieces = (chunk.loaded(task.path) for chunk in pieces)
-        # This process encodes the first chunk before it forks: they inherit its words and modules.
-        first = (encode(chunk) for chunk in islice(pieces, self._workers.will_inherit))
-        return chain(first, (part for _, part in self._workers.map(encode, pieces)))
+        return (part for _, part in self._workers.map(self._encode[self._tasks.index(task)], pieces))
 
 
 def assemble(task: Task, target: Path, parts: Iterator[Part], noted: Noted) -> None:

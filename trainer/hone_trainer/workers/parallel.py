@@ -64,8 +64,6 @@ class Workers:
         self.are_elsewhere = pods is not None
         """Whether they may be in pods that have no files of this one."""
         self._functions, self._doing = list(functions), doing
-        self.will_inherit = self.count > 1 and not pods
-        """Whether they are forks that are yet to be made, of this process as it is then."""
         self._pool: ProcessPoolExecutor | PodPool | None = None
         if pods:
             self._pool = PodPool(pods, max(1, count), _begin_in_pod, [self._functions])
@@ -95,7 +93,6 @@ class Workers:
         self, pool: ProcessPoolExecutor | PodPool, number: int, items: Iterator[Item]
     ) -> Iterator[tuple[Item, Any]]:
         waiting: deque[tuple[Item, Future[Any] | Awaited]] = deque()
-        self.will_inherit = False
         try:
             while True:
                 while len(waiting) < AHEAD * self.count and (item := next(items, None)) is not None:
