@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from hone_cli import chat, dataset, download, lineage, serve
+from hone_cli import chat, dataset, download, lineage, retrain, serve
 from hone_cli.errors import CommandError, printable
 
 _HELP = """Review data, and download, ask and serve trained models. For everything else, use kubectl.
@@ -19,6 +19,7 @@ hone dataset review NAME --help      keys, and a page instead of the terminal
 hone download MODEL FOLDER           copy a trained model out of the cluster
 hone chat MODEL                      ask a trained model and its base, side by side
 hone models                          show models as trees, from rows to aliases
+hone retrain MODEL                   train a model again on its new rows
 hone serve MODEL...                  print the manifests of a server for trained models
 """
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
@@ -28,6 +29,7 @@ app.command()(chat.chat)
 app.command("serve-chat", hidden=True)(chat.serve_chat)
 app.command()(serve.serve)
 app.command()(lineage.models)
+app.command()(retrain.retrain)
 app.command("serve-files", hidden=True)(download.serve_files)
 
 

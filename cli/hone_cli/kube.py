@@ -13,6 +13,7 @@ from kubernetes.stream import portforward
 from urllib3.exceptions import HTTPError
 
 from hone_api import GROUP, VERSION
+from hone_api.model import RETRAIN_REQUESTED
 from hone_api.synthesis import REVIEW
 from hone_cli import pod
 from hone_cli.errors import CommandError
@@ -116,6 +117,16 @@ class Kube:
         asked(
             lambda: custom.patch_namespaced_custom_object(
                 GROUP, VERSION, self.namespace, "datasets", dataset, body, field_manager="hone-review"
+            )
+        )
+
+    def request_retraining(self, model: str, time: str) -> None:
+        """Ask the operator to repeat the job of a Model."""
+        custom = client.CustomObjectsApi(self._api)
+        body = {"metadata": {"annotations": {RETRAIN_REQUESTED: time}}}
+        asked(
+            lambda: custom.patch_namespaced_custom_object(
+                GROUP, VERSION, self.namespace, "models", model, body, field_manager="hone-retrain"
             )
         )
 

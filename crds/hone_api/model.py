@@ -39,6 +39,8 @@ MAX_CANDIDATES = 5
 MAX_HISTORY = 10
 """Earlier targets of an alias that its status remembers."""
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=32)]
+RETRAIN_REQUESTED = "hone.dev/retrain-requested-at"
+"""Annotation of a Model: the time from which on any new row is enough to repeat its job once."""
 VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 
 
@@ -137,15 +139,11 @@ class RetrainBase(ApiModel):
 
 
 class Retrain(ApiModel):
-    """When a job of this model is repeated on new rows. One job at a time; the operator creates and owns the jobs."""
+    """When a job of this model is repeated on new rows. One job at a time; the operator creates and owns the jobs.
 
-    rules = (
-        Rule(
-            "has(self.rows) || has(self.times) || has(self.base)",
-            "set rows, times or base, or several of them",
-            holds=lambda retrain: any(x is not None for x in (retrain.rows, retrain.times, retrain.base)),
-        ),
-    )
+    Without rows, times and base, only a request starts a job: annotation hone.dev/retrain-requested-at.
+    """
+
     fine_tune_job: Name = Field(
         description="FineTuneJob of the namespace whose spec is repeated, on the present content of its Datasets. It "
         "must make a model of this name, and must not be deleted while it is named here. To start from the champion, "
@@ -280,6 +278,9 @@ class RetrainStatus(ApiModel):
         default_factory=list, description="The Datasets of the repeated job."
     )
     base: RetrainBaseStatus | None = Field(default=None, description="The base, with spec.retrain.base.")
+    requested_at: Timestamp | None = Field(
+        default=None, description="Annotation hone.dev/retrain-requested-at, while no job was created since."
+    )
     last_job: Name | None = Field(default=None, description="The job that was created last.")
     last_start: Timestamp | None = Field(default=None, description="When the newest job of this model was created.")
     gpu_seconds: int | None = Field(

@@ -468,6 +468,7 @@ class RetrainBaseStatusJson(TypedDict, total=False):
 class RetrainStatusJson(TypedDict, total=False):
     datasets: list[RetrainDatasetJson]
     base: RetrainBaseStatusJson
+    requestedAt: str
     lastJob: str
     lastStart: str
     gpuSeconds: int

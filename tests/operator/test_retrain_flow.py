@@ -1,5 +1,9 @@
 """A Model whose job is repeated on new rows, at a real API server."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 pytestmark = pytest.mark.apiserver
@@ -75,6 +79,46 @@ def test_old_repetitions_are_deleted_and_their_versions_stay(namespace, operator
     assert len(namespace.names("ModelVersion")) == 3
 
 
+def hone(kubeconfig, *words):
+    """A command of a person: exit code and what it prints."""
+    command = [sys.executable, "-m", "hone_cli", *words]
+    env = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_person_asks_for_a_job_on_few_new_rows(namespace, operator, apiserver, spec, result):
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    for rank, pod in enumerate(namespace.start_pods("run-1")):
+        namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
+    namespace.end_job("run-1", "Complete")
+    namespace.until(lambda: namespace.get("Model", "tutor"), "the Model")
+    code, words = hone(apiserver, "retrain", "tutor", "-n", namespace.name)
+    assert (code, "Model tutor has no spec.retrain" in words) == (1, True)
+    retrain = {"fineTuneJob": "run", "minInterval": "0s", "quietPeriod": "0s"}
+    namespace.patch("Model", "tutor", {"spec": {"retrain": retrain}})
+
+    def reason():
+        return namespace.condition("Model", "tutor", "UpToDate").get("reason")
+
+    namespace.until(lambda: reason() == "Trained", "the run trained on these rows")
+    changes = {"previous": "sha256:" + "0" * 64, "added": 1, "removed": 0}
+    news = {"status": {"digest": "sha256:" + "1" * 64, "rows": 101, "changes": changes}}
+    namespace.patch("Dataset", "rows", news, "status")
+    namespace.until(lambda: reason() == "WaitingForRows", "nothing asks for a job")
+    before = namespace.get("Model", "tutor")["spec"]
+    code, words = hone(apiserver, "retrain", "tutor", "-n", namespace.name)
+    assert (code, words.startswith("Requested.")) == (0, True), words
+    namespace.until(lambda: len(namespace.names("FineTuneJob")) == 2, "a second job")
+    model = namespace.get("Model", "tutor")
+    assert model["spec"] == before, "a GitOps tool finds nothing to set back"
+    assert model["status"]["retrain"]["lastStart"] >= model["metadata"]["annotations"]["hone.dev/retrain-requested-at"]
+    code, words = hone(apiserver, "retrain", "none", "-n", namespace.name)
+    assert (code, "has no Model none" in words) == (1, True)
+
+
 def test_a_new_commit_of_the_base_makes_one_job(namespace, operator, spec, result):
     old, new = "a" * 40, "b" * 40
     namespace.dataset()
@@ -105,7 +149,6 @@ def test_a_new_commit_of_the_base_makes_one_job(namespace, operator, spec, resul
 @pytest.mark.parametrize(
     ("retrain", "why"),
     [
-        ({"fineTuneJob": "run"}, "set rows, times or base"),
         ({"fineTuneJob": "run", "rows": {}}, "set exactly one of atLeast and share"),
         ({"fineTuneJob": "run", "rows": {"atLeast": 1, "share": "1%"}}, "set exactly one of atLeast and share"),
         ({"fineTuneJob": "run", "times": {}}, "set exactly one of every and schedule"),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hone_api import API_VERSION
+from hone_api.model import RETRAIN_REQUESTED
 from hone_api.synthesis import REVIEW
 from hone_operator.desired import modelref, names
 from hone_operator.objects import pruning
@@ -51,7 +52,7 @@ ANNOTATIONS = {
     "FineTuneJob": frozenset({names.RESTORED, names.MIN_PARALLELISM}),
     "Dataset": frozenset({REVIEW}),
     "ModelVersion": frozenset({names.RETRY}),
-    "Model": frozenset({names.RETRY}),
+    "Model": frozenset({names.RETRY, RETRAIN_REQUESTED}),
     "Job": frozenset({names.RESOLVED, names.ANCESTORS}),
     "Pod": frozenset({INDEX}),
     "Workload": frozenset({names.HELD}),

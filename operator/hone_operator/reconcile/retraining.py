@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from hone_api.failures import FailureCode
 from hone_api.meta import MAX_COUNT
-from hone_api.model import Retrain
+from hone_api.model import RETRAIN_REQUESTED, Retrain
 from hone_api.states import AnyReason, ConditionType, Reason
 from hone_api.status_json import RetrainBaseStatusJson, RetrainDatasetJson, RetrainStatusJson
 from hone_api.wording import counted
@@ -71,6 +71,20 @@ def problems(retrain: Retrain) -> list[str]:
     return [*times, *(retrain_base.problems(retrain.base) if retrain.base else ())]
 
 
+def _request_problems(model: Body) -> list[str]:
+    text = _request(model)
+    if text is None or read_time(text):
+        return []
+    words = f"{text[:64]!r} is not a time, e.g. 2026-11-28T07:00:00Z"
+    return [f"metadata.annotations[{RETRAIN_REQUESTED}] {words}: hone retrain {_name(model)} sets it"]
+
+
+def _request(model: Body) -> str | None:
+    """The time of the newest request, as somebody wrote it."""
+    text = (model["metadata"].get("annotations") or {}).get(RETRAIN_REQUESTED)
+    return str(text) if text is not None else None
+
+
 def dataset_names(template: Body) -> list[str]:
     """Datasets that the job trains on, each once."""
     listed = (template.get("spec") or {}).get("datasets") or ()
@@ -90,7 +104,7 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
         draft.put(retrain=None)
         return
     template = seen.template
-    if wrong := problems(retrain):
+    if wrong := [*problems(retrain), *_request_problems(draft.body)]:
         _tell(draft, Delay(FailureCode.INVALID_VALUE, "; ".join(wrong)))
         return
     if problem := _unrepeatable(draft, retrain, template):
@@ -134,6 +148,7 @@ def _state(
     current = by_name.get(name)
     if current or any(digests.items() <= trained.items() for trained in _contents(seen)):
         entries = _all_trained(entries)
+    last_start = max(filter(None, [old.get("lastStart"), *map(_created, seen.jobs)]), default=None)
     state = _State(
         job_name=name,
         entries=entries,
@@ -143,11 +158,17 @@ def _state(
         own=own,
         current=current,
         last_job=_name(current) if current else old.get("lastJob"),
-        last_start=max(filter(None, [old.get("lastStart"), *map(_created, seen.jobs)]), default=None),
+        last_start=last_start,
+        requested=_pending(read_time(_request(draft.body)), read_time(last_start)),
         gpu_seconds=sum(gpu_seconds(job, draft.now) for job in own),
     )
     # A job that was created before the base was known has another name.
     return state if current or state.is_new else replace(state, current=by_name.get(state.last_job or ""))
+
+
+def _pending(requested: datetime | None, last_start: datetime | None) -> datetime | None:
+    """The request, unless a job was created since."""
+    return None if requested and last_start and last_start >= requested else requested
 
 
 def _created(job: Body) -> str:
@@ -199,6 +220,8 @@ class _State:
     """The job on the present rows and base."""
     last_job: str | None
     last_start: str | None
+    requested: datetime | None
+    """When somebody asked for a job; None: nobody has since the last one."""
     gpu_seconds: float
 
     @property
@@ -215,7 +238,7 @@ class _State:
     def begun(self, time: str) -> "_State":
         """The same after the job was created."""
         entries, base = _all_trained(self.entries), _started(self.base)
-        return replace(self, entries=entries, base=base, last_job=self.job_name, last_start=time)
+        return replace(self, entries=entries, base=base, last_job=self.job_name, last_start=time, requested=None)
 
     def to_json(self) -> RetrainStatusJson:
         """status.retrain."""
@@ -225,6 +248,8 @@ class _State:
         }
         if self.base:
             status["base"] = self.base
+        if self.requested:
+            status["requestedAt"] = format_time(self.requested)
         if self.last_job:
             status["lastJob"] = self.last_job
         if self.last_start:
@@ -303,7 +328,8 @@ def _wait(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
         words = f"FineTuneJob {_name(state.current)} on the present rows failed: see its status. New rows are next."
         return Delay(Reason.RETRAIN_FAILED, words)
     if not state.is_new:
-        return Delay(Reason.TRAINED, "A job trained on the present rows.")
+        asked = f" The request of {format_time(state.requested)} waits for new rows." if state.requested else ""
+        return Delay(Reason.TRAINED, f"A job trained on the present rows.{asked}")
     if retrain.suspend:
         return Delay(Reason.SUSPENDED, "spec.retrain.suspend is true.")
     return _not_due(draft, retrain, state) or _too_soon(draft, retrain, state) or _over_budget(draft, retrain, state)
@@ -317,13 +343,21 @@ def _not_due(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None
     words = f"{counted(changed, 'row')} changed since the last job"
     if wanted is not None:
         words += f", and spec.retrain.rows asks for {wanted:,}"
-    if retrain.times is None:
-        return Delay(Reason.WAITING_FOR_ROWS, f"{words}.")
-    since = read_time(state.last_start) or read_time(draft.body["metadata"].get("creationTimestamp")) or draft.now
-    due = next_look(retrain.times, since)
+    due = _next_time(draft, retrain, state)
+    if due is None:
+        return Delay(Reason.WAITING_FOR_ROWS, f"{words}. To train now: hone retrain {_name(draft.body)}")
     if due <= draft.now:
         return None
     return Delay(Reason.WAITING_FOR_ROWS, f"{words}; the next time is {format_time(due)}.", draft.until(due))
+
+
+def _next_time(draft: ModelDraft, retrain: Retrain, state: _State) -> datetime | None:
+    """From when on any changed row is enough: by spec.retrain.times or a request."""
+    times = [state.requested] if state.requested else []
+    if retrain.times:
+        since = read_time(state.last_start) or read_time(draft.body["metadata"].get("creationTimestamp")) or draft.now
+        times.append(next_look(retrain.times, since))
+    return min(times, default=None)
 
 
 def _rows_wanted(retrain: Retrain, present: int) -> int | None:

@@ -10,6 +10,7 @@ from retraining import DAY, HOUR, MINUTE, World, digest
 
 from hone_operator.desired import retrain as desired
 from hone_operator.reconcile.outcome import Refusal
+from hone_operator.times import format_time
 
 pytestmark = pytest.mark.pure
 
@@ -84,6 +85,70 @@ def test_triggers(retrain: dict[str, Any], wait: timedelta, created: bool) -> No
     world.tick(HOUR)
     world.tick(HOUR + wait)
     assert bool(world.made()) is created, world.message()
+
+
+def asked(world: World, at: str) -> None:
+    world.model["metadata"]["annotations"] = {"hone.dev/retrain-requested-at": at}
+
+
+def test_a_request_needs_one_new_row_and_is_met_once() -> None:
+    world = World(minInterval="1h")
+    world.rows(2, 1001, 1)
+    world.tick()
+    world.tick(DAY)
+    assert world.reason() == "WaitingForRows"
+    assert "hone retrain tutor" in world.message()
+    asked(world, format_time(world.now))
+    world.tick()
+    [name] = world.made()
+    assert "requestedAt" not in world.model["status"]["retrain"], "it is met"
+    world.now += HOUR
+    world.end(name, "Succeeded")
+    world.rows(3, 1002, 1)
+    world.tick(DAY)
+    assert (world.reason(), world.made()) == ("WaitingForRows", [name])
+
+
+@pytest.mark.parametrize("limit", [{"minInterval": "3d"}, {"quietPeriod": "3d"}, {"suspend": True}])
+def test_a_request_is_bounded_like_every_trigger(limit: dict[str, Any]) -> None:
+    world = World(**limit)
+    world.rows(2, 1001, 1)
+    asked(world, format_time(world.now + MINUTE))
+    world.tick()
+    world.tick(DAY)
+    assert world.made() == []
+    assert world.model["status"]["retrain"]["requestedAt"] == format_time(world.now - DAY + MINUTE)
+
+
+def test_a_request_on_unchanged_rows_waits_for_new_ones() -> None:
+    world = World(rows=None)
+    asked(world, format_time(world.now + MINUTE))
+    world.tick(DAY)
+    assert (world.reason(), world.made()) == ("Trained", [])
+    assert "waits for new rows" in world.message()
+    world.rows(2, 1001, 1)
+    world.tick()
+    world.tick(HOUR)
+    assert len(world.made()) == 1
+
+
+def test_a_request_for_later_waits_until_then() -> None:
+    world = World(rows=None, minInterval="1h")
+    world.rows(2, 1001, 1)
+    asked(world, format_time(world.now + 2 * DAY))
+    world.tick()
+    outcome = world.tick(DAY)
+    assert (world.made(), outcome.check_again_in) == ([], DAY.total_seconds())
+    world.tick(DAY)
+    assert len(world.made()) == 1
+
+
+def test_a_request_that_is_no_time_is_named() -> None:
+    world = World()
+    asked(world, "now")
+    world.tick()
+    assert world.reason() == "InvalidValue"
+    assert "metadata.annotations[hone.dev/retrain-requested-at] 'now' is not a time" in world.message()
 
 
 def test_one_job_at_a_time() -> None:

@@ -1,0 +1,32 @@
+"""`hone retrain`: ask the operator to repeat the job of a model on its new rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from hone_cli.errors import CommandError
+
+
+def retrain(
+    model: Annotated[str, typer.Argument(help="A Model with spec.retrain.")],
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+) -> None:
+    """Train a model again as soon as a row has changed, however few.
+
+    It writes the annotation hone.dev/retrain-requested-at of the Model, with your own rights. The least interval, the
+    quiet period and the budget of spec.retrain still hold; on unchanged rows no job starts.
+    """
+    from hone_cli.kube import Kube
+
+    kube = Kube.load(context, namespace)
+    body = kube.model(model)
+    if body is None:
+        raise CommandError(f"namespace {kube.namespace} has no Model {model}: hone models lists them")
+    if not body["spec"].get("retrain"):
+        raise CommandError(f"Model {model} has no spec.retrain, which names the job to repeat")
+    kube.request_retraining(model, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    typer.echo(f"Requested. What it waits for: kubectl -n {kube.namespace} describe models.hone.dev {model}")
