@@ -71,8 +71,8 @@ def started_from(job: Body) -> str | None:
     status = job.get("status") or {}
     resolved = status.get("resolved") or {}
     name = (resolved.get("modelVersion") or {}).get("name") or status.get("baseModelVersion")
-    found = name or resolved.get("modelCommit")
-    return str(found) if found else None
+    base = name or resolved.get("modelCommit")
+    return str(base) if base else None
 
 
 def decide_base(
