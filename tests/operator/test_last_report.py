@@ -1,0 +1,47 @@
+"""Once no attempt runs, the status has the newest report: no later one will come, and no older one takes it back."""
+
+from __future__ import annotations
+
+import pytest
+from world import World
+
+from hone_api.report import HoneStatus, ProgressReport, TrainerStatus
+from hone_operator.progress.store import ProgressStore
+from hone_operator.queueing.routing import Key
+
+pytestmark = pytest.mark.pure
+
+
+def report(step: int) -> ProgressReport:
+    return ProgressReport(trainer_status=TrainerStatus(), hone=HoneStatus(stage="Training", step=step, total_steps=100))
+
+
+async def step_of(world: World) -> int:
+    """The step in the status after the operator has looked at the job."""
+    world.cluster.tell(world.cache)
+    await world.controllers.process(Key("FineTuneJob", "team", "run"))
+    assert world.errors == []
+    step: int = world.job["status"]["progress"]["step"]
+    return step
+
+
+@pytest.mark.parametrize("job_is_deleted", [False, True])
+async def test_the_last_report_of_an_attempt_that_has_ended_is_in_the_status(job_is_deleted: bool) -> None:
+    world = World("running")
+    store = ProgressStore(lambda key: None, interval=3600)
+    world.controllers.reports = store
+    (name,) = world.work("training")
+    job = world.cluster.objects["Job", "team", name]
+    uid = world.job["metadata"]["uid"]
+    assert store.accept(uid, ("team", "run"), 1, report(40))
+    assert store.accept(uid, ("team", "run"), 1, report(60))
+    assert await step_of(world) == 40, "while it runs, one write an interval"
+    if job_is_deleted:
+        world.cluster.remove(job)
+        for pod in world.cluster.of("Pod"):
+            world.cluster.remove(pod)
+    else:
+        failed = {"type": "Failed", "status": "True", "lastTransitionTime": world.cluster._now()}
+        job["status"]["conditions"] = [failed]
+        world.cluster.touch(job, "status")
+    assert await step_of(world) == 60
