@@ -1,0 +1,52 @@
+"""Plans of the Jobs that import, verify and sign a model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from hone_api.imports import ModelImport
+from hone_api.meta import Name
+from hone_api.plan.fields import BILL, NAMESPACE, ArtifactInput, DatasetInput, ExportFolder, Limits, PlanFields
+from hone_api.plan_paths import PlanPath
+
+
+class VerifyPlan(PlanFields):
+    """Re-hash every file against its manifest."""
+
+    kind: Literal["Verify"] = "Verify"
+    name: str
+    artifacts: Annotated[list[ArtifactInput], Field(min_length=1)]
+
+
+class SignPlan(PlanFields):
+    """Describe artifacts whose files were verified, and sign them."""
+
+    kind: Literal["Sign"] = "Sign"
+    name: str
+    artifacts: Annotated[list[ArtifactInput], Field(min_length=1)]
+    key_path: PlanPath | None = Field(
+        default=None,
+        description="Folder of a Secret with private-key.pem; none: somebody else signs, which is checked.",
+    )
+    provenance: dict[str, Any] = Field(description="Predicate of the in-toto statement, SLSA provenance 1.0.")
+    bom: dict[str, Any] | None = BILL
+
+
+class ImportPlan(PlanFields):
+    """Copies a foreign model to `store`/models/`folder`, after checking it; for an adapter its base too."""
+
+    kind: Literal["Import"] = "Import"
+    name: Name = Field(description="Model, for messages.")
+    source: ModelImport
+    source_volume: PlanPath | None = Field(default=None, description="Where the claim of a pvc:// source is mounted.")
+    base_volume: PlanPath | None = Field(default=None, description="Where the claim of a pvc:// base is mounted.")
+    secret_path: PlanPath | None = Field(default=None, description="Folder where source.secretName is mounted.")
+    base_secret_path: PlanPath | None = Field(default=None, description="Folder where base.secretName is mounted.")
+    rows: DatasetInput | None = Field(default=None, description="Rows of source.evaluation; none: nothing is scored.")
+    store: PlanPath = Field(description="Path of the store.")
+    folder: ExportFolder
+    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
+    namespace: str | None = NAMESPACE
+    limits: Limits = Field(default_factory=Limits)

@@ -1,0 +1,189 @@
+"""The plan of an attempt of a training run."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
+
+from hone_api.combinations.rules import RUN_RULES
+from hone_api.finetunejob import Output
+from hone_api.meta import ApiModel, Digest, HttpUrl, Name, ShortText
+from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
+from hone_api.plan.fields import (
+    CLUSTER_CIDRS,
+    NAMESPACE,
+    SERVICES,
+    TRUSTED,
+    ArtifactInput,
+    Cidr,
+    DatasetInput,
+    ModelInput,
+    PlanFields,
+    PublicKey,
+    ServicePattern,
+    WorkerPods,
+)
+from hone_api.plan.store import TasksInput
+from hone_api.plan_paths import PlanPath
+from hone_api.tracking import ExperimentName
+from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Training
+
+
+class TrackingInput(ApiModel):
+    """The MLflow run that gets the parameters and metrics."""
+
+    uri: HttpUrl = Field(description="The tracking server.")
+    experiment: ExperimentName = Field(description="Name of the experiment.")
+    secret_path: PlanPath | None = Field(default=None, description="Folder where tracking.secretName is mounted.")
+    uid: ShortText = Field(description="Of the FineTuneJob: attempts find the MLflow run by it.")
+    tags: dict[str, str] = Field(default_factory=dict, description="Further tags of the MLflow run.")
+
+
+class _Attempt(PlanFields):
+    """What comes first in a training plan."""
+
+    kind: Literal["Training"] = "Training"
+    run: str = Field(description="Name of the run, for messages and the model card.")
+    attempt: int = Field(default=1, ge=1)
+    method: Method = Method.SFT
+
+
+class TrainingPlan(PlanBlocks, _Attempt):
+    """One attempt of one run."""
+
+    rules = RUN_RULES
+
+    reward_paths: dict[str, PlanPath] = Field(
+        default_factory=dict,
+        description="What rewards bring along, by their name: Python's file, the folder where a judge's secret is "
+        "mounted.",
+    )
+    teacher_secret_path: PlanPath | None = Field(
+        default=None, description="Folder where distillation.teacherEndpoint.secretName is mounted, a file a key."
+    )
+    generation_secret_path: PlanPath | None = Field(default=None, description="The same of grpo.generation.secretName.")
+    model_path: PlanPath = Field(description="Folder of the base model: config, tokenizer, safetensors.")
+    model_uri: str = Field(description="Where the base came from, for lineage and the model card.")
+    model_commit: str | None = None
+    model_license: ShortText | None = Field(default=None, description="Licence of the base, for the model card.")
+    model_digest: Digest | None = Field(
+        default=None, description="SHA-256 of manifest.json in model_path; none: not checked."
+    )
+    model_trusted: list[PublicKey] | None = TRUSTED
+    model_version: Name | None = Field(default=None, description="The ModelVersion that the base model is.")
+    model_adapter: ArtifactInput | None = Field(
+        default=None, description="Adapter to merge into the base first: the ModelVersion has no merged form."
+    )
+    models: dict[str, ModelInput] = Field(
+        default_factory=dict, description="Further ModelVersions that the method reads, by name."
+    )
+    datasets: Annotated[list[DatasetInput], Field(min_length=1)]
+    evaluation_datasets: list[DatasetInput] = Field(default_factory=list)
+    encoded_path: PlanPath | None = Field(
+        default=None,
+        description="Folder of encoded splits, each in the folder of its key (`hone_api.encoding.key`): `encode` "
+        "writes them there, `run` reads them. `run` encodes in workPath what is not there; none: everything.",
+    )
+    encoded_digest: Digest | None = Field(
+        default=None,
+        description="What `encode` reported as its digest: a run with other encoded splits fails; none: they are "
+        "compared with their own manifests alone.",
+    )
+    workers: WorkerPods | None = Field(
+        default=None, description="Other pods that `encode` shares its work with; None: there are none."
+    )
+    retention_datasets: list[DatasetInput] = Field(
+        default_factory=list, description="The splits of evaluation.retention.datasets."
+    )
+    harness_tasks: TasksInput | None = Field(default=None, description="What evaluation.harness needs.")
+    adapter: Adapter = Field(default_factory=Adapter)
+    training: Training = Field(default_factory=Training)
+    early_stopping: EarlyStopping | None = None
+    checkpoints: Checkpoints = Field(default_factory=Checkpoints)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    deepspeed: DeepSpeed | None = None
+    nodes: int = Field(default=1, ge=1)
+    max_nodes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most nodes of an attempt of this run, which continues from checkpoints of other numbers of nodes; "
+        "none: all attempts have the same number.",
+    )
+    processes_per_node: int = Field(default=1, ge=1, description="Ranks per node: GPUs of the node, or 1.")
+    memory: int | None = Field(
+        default=None,
+        ge=1,
+        description="Bytes that a rank has: training.microBatchSize is chosen so that it fits; none: not known.",
+    )
+    template_date: datetime.date | None = Field(
+        default=None,
+        description="What chat templates print as the date of today, in every attempt; in a cluster the day on which "
+        "the FineTuneJob was created, in UTC. None: the day of the first attempt, which the work folder keeps.",
+    )
+    master_address: str | None = Field(default=None, description="Host name of node 0; needed for several nodes.")
+    master_port: int = Field(default=29500, ge=1, le=65535)
+    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
+    allow_private_addresses: bool = Field(
+        default=False,
+        description="Whether judges, teachers and vLLM outside the cluster may have private and loopback addresses.",
+    )
+    namespace: str | None = NAMESPACE
+    services: list[ServicePattern] = SERVICES
+    cluster_cidrs: list[Cidr] = CLUSTER_CIDRS
+    output: Output
+    work_path: PlanPath = Field(description="Folder of this run for checkpoints, kept over attempts.")
+    output_path: PlanPath = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")
+    export_folder: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][-a-z0-9]*$", max_length=40)] | None = Field(
+        default=None,
+        description="Folder in outputPath of this attempt's artifacts, set in a cluster; none: outputPath itself.",
+    )
+    micro_batch_limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most rows of a forward pass, also if training.microBatchSize has more: an earlier attempt ran out "
+        "of memory.",
+    )
+    learning_rate_halvings: int | None = Field(
+        default=None,
+        ge=0,
+        description="How often the learning rate was halved because the loss diverged in earlier attempts; none: a "
+        "loss that diverges ends the run for good.",
+    )
+    failure_interval: int | None = Field(
+        default=None,
+        ge=1,
+        description="Seconds between failures that end an attempt without notice, for checkpoints.cadence Auto; "
+        "none: a day.",
+    )
+    hang_timeout: int | None = Field(
+        default=None,
+        ge=1,
+        description="Seconds that a step may take before the run counts as hung; none: 20 times the median of the "
+        "last steps, at least 600.",
+    )
+    compared_with: ShortText | None = Field(
+        default=None,
+        description="ModelVersion that evaluation.against means; empty: there was none; none: nothing is compared.",
+    )
+    compared_model: ModelInput | None = Field(default=None, description="Where it is.")
+    tracking: TrackingInput | None = Field(default=None, description="Where the run is logged as well; none: nowhere.")
+    metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
+
+    @property
+    def largest(self) -> TrainingPlan:
+        """The same attempt with all the nodes that one of this run may have, so that all attempts are alike."""
+        return self if self.max_nodes is None else self.model_copy(update={"nodes": self.max_nodes})
+
+    @property
+    def shards_weights(self) -> bool:
+        """Whether no rank holds the whole model (ZeRO-3): each forward pass then needs all ranks."""
+        return self.deepspeed is not None and self.deepspeed.zero_stage == 3
+
+    @model_serializer(mode="wrap")
+    def _with_its_own_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The plan without the options of other methods, which would confuse readers of the plan or a model's
+        lineage."""
+        own = self.method.lower()
+        return {name: value for name, value in handler(self).items() if name == own or name not in METHOD_BLOCKS}
