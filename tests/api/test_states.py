@@ -90,7 +90,7 @@ OTHER_THINGS = {
     ("trainer/hone_trainer/sandbox/workers.py", "Failed"): "outcome of a sandboxed program",
 }
 """(file, literal): what else it is there."""
-SAID_BY = {"set": 2, "tell": 0, "Cause": 0, "Wait": 0, "RefusedSpec": 0, "Waiting": 0, "Refusal": 2, "ready": 1}
+SAID_BY = {"set": 2, "add_event": 0, "Cause": 0, "Wait": 0, "RefusedSpec": 0, "Waiting": 0, "Refusal": 2, "ready": 1}
 """Calls of the operator that take a reason -> its place among the arguments."""
 
 

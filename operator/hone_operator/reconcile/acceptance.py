@@ -67,7 +67,7 @@ def tell_refused(draft: JobDraft, refused: RefusedSpec) -> None:
     """Set condition Accepted of a run that has begun."""
     words = f"{refused.message}. It was accepted before, so a running attempt continues, but no other is started."
     draft.conditions.set(ConditionType.ACCEPTED, False, refused.reason, words)
-    draft.tell_change(ConditionType.ACCEPTED, warning=True)
+    draft.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
 
 
 def refuse(draft: JobDraft, seen: Observed, refused: RefusedSpec) -> Outcome:

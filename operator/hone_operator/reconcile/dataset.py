@@ -153,7 +153,7 @@ def _refuse(draft: DatasetDraft, reason: AnyReason, message: str) -> Outcome:
     if is_ready(draft.body):  # another version accepted and materialized it: its content is as good as before
         draft.conditions.keep_all()
         draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
-        draft.tell_change(ConditionType.ACCEPTED, warning=True)
+        draft.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
         return draft.outcome()
     draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
     draft.put(failure={"code": reason, "message": message})
@@ -172,7 +172,7 @@ def _not_ready(
     draft.ready(False, reason, message, reconciling=not stalled, stalled=stalled)
     draft.put(phase=phase)
     if warning:
-        draft.tell_change(ConditionType.READY, warning=reason not in inputs.HEALTHY)
+        draft.add_event_if_changed(ConditionType.READY, warning=reason not in inputs.HEALTHY)
     return draft.outcome()
 
 
@@ -272,7 +272,7 @@ def _ready(draft: DatasetDraft, spec: DatasetSpec, result: DatasetResult, number
         refresh.first(draft)
     message = f"{counted(result.rows, 'row')}, {result.rejected:,} rejected."
     draft.ready(True, Reason.MATERIALIZED, message)
-    draft.tell_change(ConditionType.READY)
+    draft.add_event_if_changed(ConditionType.READY)
     return draft.outcome()
 
 

@@ -83,7 +83,7 @@ def restore(draft: JobDraft, version: Body, unfinished: Iterable[Body]) -> Outco
         resolved=draft.old.get("resolved") or _resolved(lineage),
         tracking=lineage.get("tracking"),
     )
-    draft.tell(REASON, f"{words} It made ModelVersion {name}.", warning=True)
+    draft.add_event(REASON, f"{words} It made ModelVersion {name}.", warning=True)
     draft.delete += unfinished
     gate = version["spec"].get("approval") or {}
     if gate.get("state") == "Rejected" and (gate.get("comment") or "").startswith(f"{gate.get('by')}:"):
@@ -98,7 +98,7 @@ def restore_failure(draft: JobDraft, cause: Cause, ended_at: str, unfinished: It
     words = "The status was lost, and is restored from the record of the run's end: it does not start again."
     _conditions(draft, FAILED, words)
     draft.put(attempts=_closed(draft, ended_at, None) or None)
-    draft.tell(FAILED, words, warning=True)
+    draft.add_event(FAILED, words, warning=True)
     draft.create.clear()
     draft.delete += unfinished
     return reject(draft, cause, ended_at)

@@ -185,4 +185,4 @@ def set_condition(
         draft.conditions.set(type_, False, Quoted(worst.reason) if worst.reason else working, words)
     failed = any(entry.is_failed or (entry.tries or 0) > 1 for entry in unfinished)
     if failed or not unfinished:
-        draft.tell_change(type_, warning=failed)
+        draft.add_event_if_changed(type_, warning=failed)

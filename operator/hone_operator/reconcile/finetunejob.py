@@ -158,7 +158,7 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
     adjustments.note(entry, attempts.records)
     elastic.note(entry, attempt.nodes, draft.body)
     if words := elastic.more(run.spec, attempts.records, attempt.nodes):
-        draft.tell(Reason.RESIZED, words)
+        draft.add_event(Reason.RESIZED, words)
     attempts.records.append(entry)
     waits = queue_of(run.spec.scheduling, run.platform)
     draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or (None if waits else draft.time))
@@ -170,7 +170,7 @@ def _refuse_pods(run: RunDecision) -> None:
     for refusal in run.seen.refusals:
         message = f"{refusal.kind} {refusal.name}: {refusal.message}"
         run.conditions.set(ConditionType.ADMITTED, False, refusal.reason, message)
-        run.draft.tell_change(ConditionType.ADMITTED, warning=True)
+        run.draft.add_event_if_changed(ConditionType.ADMITTED, warning=True)
         run.draft.check_in(RECHECK_SECONDS)
 
 
@@ -196,9 +196,9 @@ def _set_suspended(run: RunDecision) -> None:
         run.conditions.set(ConditionType.SUSPENDED, False, Reason.NOT_SUSPENDED, "")
     if run.conditions.changed(ConditionType.SUSPENDED):
         if run.spec.suspend:
-            run.draft.tell(Reason.SUSPENDED, "The pods stop after a checkpoint.")
+            run.draft.add_event(Reason.SUSPENDED, "The pods stop after a checkpoint.")
         elif run.conditions.was_true(ConditionType.SUSPENDED):
-            run.draft.tell(Reason.RESUMED, "The run continues from its last checkpoint.")
+            run.draft.add_event(Reason.RESUMED, "The run continues from its last checkpoint.")
 
 
 def _merge_progress(run: RunDecision) -> list[str]:

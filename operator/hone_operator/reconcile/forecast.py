@@ -82,7 +82,7 @@ def put_advice(draft: JobDraft, sentences: list[str]) -> None:
     """Set condition Advised; add an Event the first time."""
     if sentences:
         draft.conditions.set(ConditionType.ADVISED, True, Reason.ADVICE, " ".join(sentences))
-        draft.tell_change(ConditionType.ADVISED)
+        draft.add_event_if_changed(ConditionType.ADVISED)
     else:
         draft.conditions.set(ConditionType.ADVISED, False, Reason.NOTHING_TO_ADVISE)
 

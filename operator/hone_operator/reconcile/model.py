@@ -76,7 +76,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
         if body["metadata"]["name"] not in seen.in_use:
             draft.delete.append(body)
             words = f"ModelVersion {body['metadata']['name']} is deleted: spec.retention keeps the newest"
-            draft.tell(Reason.VERSION_EXPIRED, f"{words} {spec.retention.keep if spec.retention else 0}.")
+            draft.add_event(Reason.VERSION_EXPIRED, f"{words} {spec.retention.keep if spec.retention else 0}.")
     return draft.outcome()
 
 
@@ -84,7 +84,7 @@ def _refuse(draft: ModelDraft, message: str) -> Outcome:
     """Another version of Hone accepted the spec: the aliases stay where they are."""
     draft.conditions.set(ConditionType.ACCEPTED, False, FailureCode.INVALID_VALUE, message)
     draft.ready(False, FailureCode.INVALID_VALUE, message, stalled=True)
-    draft.tell_change(ConditionType.READY, warning=True)
+    draft.add_event_if_changed(ConditionType.READY, warning=True)
     return draft.outcome()
 
 
@@ -95,9 +95,9 @@ def _summary(decided: Aliases) -> str | None:
 
 def _tell(draft: ModelDraft, decided: Aliases) -> None:
     for message in decided.moved:
-        draft.tell(Reason.ALIAS_MOVED, message)
+        draft.add_event(Reason.ALIAS_MOVED, message)
     for message in decided.lost:
-        draft.tell(Reason.ALIAS_LOST, message, warning=True)
+        draft.add_event(Reason.ALIAS_LOST, message, warning=True)
     if not decided.problems:
         draft.ready(True, Reason.RESOLVED, "Every alias points where it should.")
         return
@@ -109,4 +109,4 @@ def _tell(draft: ModelDraft, decided: Aliases) -> None:
     stuck = all(problem.final for problem in decided.problems.values())
     reason = next(iter(decided.problems.values())).reason
     draft.ready(False, reason, "; ".join(words) + ".", reconciling=not stuck, stalled=stuck)
-    draft.tell_change(ConditionType.READY, warning=True)
+    draft.add_event_if_changed(ConditionType.READY, warning=True)

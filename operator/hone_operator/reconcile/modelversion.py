@@ -76,7 +76,7 @@ def _refuse(draft: VersionDraft, reason: AnyReason, message: str) -> Outcome:
         return _unverified(draft, reason, message, final=True)
     draft.conditions.keep_all()
     draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
-    draft.tell_change(ConditionType.ACCEPTED, warning=True)
+    draft.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
     return draft.outcome()
 
 
@@ -164,7 +164,7 @@ def _unverified(draft: VersionDraft, reason: AnyReason, message: str, final: boo
     draft.conditions.set(ConditionType.VERIFIED, False, reason, message)
     draft.ready(False, reason, message, reconciling=not final, stalled=final)
     if reason != Reason.VERIFYING:
-        draft.tell_change(ConditionType.READY, warning=True)
+        draft.add_event_if_changed(ConditionType.READY, warning=True)
     return draft.outcome()
 
 
@@ -178,11 +178,11 @@ def _verified(
         final = signature.settled
         draft.ready(False, signature.reason, signature.message, reconciling=not final, stalled=final)
         if signature.reason != Reason.SIGNING:
-            draft.tell_change(ConditionType.READY, warning=True)
+            draft.add_event_if_changed(ConditionType.READY, warning=True)
         delivery.waiting(draft, spec, f"The model is not signed yet: {signature.message}")
         return draft.outcome()
     draft.ready(True, Reason.VERIFIED, "Every file matches its manifest.")
-    draft.tell_change(ConditionType.READY)
+    draft.add_event_if_changed(ConditionType.READY)
     if not signature.settled:
         delivery.waiting(draft, spec, f"The model is not signed yet: {signature.message}")
         return draft.outcome()

@@ -48,7 +48,7 @@ def _not_reconciled(body: Mapping[str, Any], now: datetime, reason: Reason, mess
     draft.conditions.set(ConditionType.RECONCILING, True, reason, message)
     if isinstance(draft, JobDraft) and not draft.conditions.is_true(ConditionType.READY):
         draft.put(reason=reason)
-    draft.tell_change(ConditionType.RECONCILING, warning=True)
+    draft.add_event_if_changed(ConditionType.RECONCILING, warning=True)
     return draft.outcome()
 
 

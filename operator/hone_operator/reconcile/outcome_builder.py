@@ -53,15 +53,15 @@ class Draft:
         """Seconds from now until a time."""
         return (time - self.now).total_seconds()
 
-    def tell(self, reason: AnyReason, message: str, warning: bool = False) -> None:
+    def add_event(self, reason: AnyReason, message: str, warning: bool = False) -> None:
         """Add an Event."""
         self.events.append(Event(reason, message[:1024], "Warning" if warning else "Normal"))
 
-    def tell_change(self, type_: ConditionType, warning: bool = False) -> None:
+    def add_event_if_changed(self, type_: ConditionType, warning: bool = False) -> None:
         """Add an Event if status or reason of this condition changed in this decision."""
         if self.conditions.changed(type_):
             c = self.conditions.get(type_)
-            self.tell(c["reason"], c["message"], warning)
+            self.add_event(c["reason"], c["message"], warning)
 
     def await_start(self, job: ObservedJob) -> None:
         """Check again a Job whose pods have no container yet, because a failing mount causes no event.
@@ -75,7 +75,7 @@ class Draft:
             message = (
                 f"The ConfigMap with the plan of Job {job.name} was deleted before a pod read it: it is made again."
             )
-            self.tell(Reason.PLAN_LOST, message, warning=True)
+            self.add_event(Reason.PLAN_LOST, message, warning=True)
 
     def ready(
         self, ready: bool, reason: AnyReason, message: str, *, reconciling: bool = False, stalled: bool = False

@@ -129,7 +129,7 @@ def take(draft: DatasetDraft, tries: Tries, platform: Platform) -> None:
         sentence = f"{counted(result.changes.added, 'row')} added, {result.changes.removed:,} removed: {sentence}"
     draft.conditions.set(UP_TO_DATE, True, Reason.REFRESHED, sentence)
     draft.ready(True, Reason.MATERIALIZED, f"{counted(result.rows, 'row')}, {result.rejected:,} rejected.")
-    draft.tell(Reason.REFRESHED, f"{sentence} Jobs that have started keep {before}.")
+    draft.add_event(Reason.REFRESHED, f"{sentence} Jobs that have started keep {before}.")
     return None
 
 
@@ -147,7 +147,7 @@ def put_off(draft: DatasetDraft, why: Wait | Cause) -> Outcome:
 def _outdated(draft: DatasetDraft, reason: AnyReason, message: str) -> None:
     message = f"{message.rstrip('.')}. The content of {draft.status.get('readTime')} stays in use."
     draft.conditions.set(UP_TO_DATE, False, reason, message)
-    draft.tell_change(UP_TO_DATE, warning=True)
+    draft.add_event_if_changed(UP_TO_DATE, warning=True)
 
 
 def _final(status: Mapping[str, Any]) -> bool:

@@ -137,7 +137,7 @@ class _Step:
     def _missing(self, reason: AnyReason, message: str) -> None:
         self.draft.conditions.set(REGISTERED, False, reason, message)
         if reason != Reason.REGISTERING:
-            self.draft.tell_change(REGISTERED, warning=True)
+            self.draft.add_event_if_changed(REGISTERED, warning=True)
 
     def _done(self, status: RegistryStatus) -> None:
         registered = {entry.version for entry in status.versions}
@@ -153,7 +153,7 @@ class _Step:
         self.draft.conditions.set(
             REGISTERED, True, Reason.REGISTERED, f"{self.place()} has {words}.{more if waiting else ''}"
         )
-        self.draft.tell_change(REGISTERED)
+        self.draft.add_event_if_changed(REGISTERED)
 
     def place(self) -> str:
         """The registered model and its server, for messages."""

@@ -188,7 +188,9 @@ def _forget_old(draft: ModelDraft, retrain: Retrain, own: Sequence[Body], needed
     old = surplus(retrain, own, needed, draft.now)
     draft.delete += old.delete
     for job in old.delete:
-        draft.tell(Reason.JOB_EXPIRED, f"FineTuneJob {_name(job)} is deleted by the history limits of spec.retrain.")
+        draft.add_event(
+            Reason.JOB_EXPIRED, f"FineTuneJob {_name(job)} is deleted by the history limits of spec.retrain."
+        )
     if old.counted:
         draft.check_in(draft.until(next_month(draft.now)))
 
@@ -409,5 +411,5 @@ def _name(body: Body) -> str:
 def _tell(draft: ModelDraft, wait: Delay) -> None:
     draft.conditions.set(UP_TO_DATE, wait.reason == Reason.TRAINED, wait.reason, wait.message)
     trouble = (Reason.FINE_TUNE_JOB_NOT_FOUND, Reason.NOT_REPEATABLE, Reason.RETRAIN_FAILED, Reason.BUDGET_USED_UP)
-    draft.tell_change(UP_TO_DATE, warning=wait.reason in trouble)
+    draft.add_event_if_changed(UP_TO_DATE, warning=wait.reason in trouble)
     draft.check_in(wait.seconds)

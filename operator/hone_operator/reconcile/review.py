@@ -45,7 +45,7 @@ def wait(draft: DatasetDraft, rows: SyntheticRows, number: int) -> Outcome:
     """Not Ready until reviewers have decided. There is no time limit."""
     draft.put(phase=DatasetPhase.AWAITING_REVIEW, tries=number, failure=None)
     draft.ready(False, Reason.AWAITING_REVIEW, sentence(draft, rows), reconciling=True)
-    draft.tell_change(ConditionType.READY)
+    draft.add_event_if_changed(ConditionType.READY)
     return draft.outcome()
 
 

@@ -85,7 +85,7 @@ class RunDecision:
                 else Reason.RESTARTING
             )
             difference = adjustments.in_words(self.attempts.records, self.spec.restarts)
-            self.draft.tell(reason, f"{cause.code}: {cause.message}{difference}", warning=True)
+            self.draft.add_event(reason, f"{cause.code}: {cause.message}{difference}", warning=True)
 
     def close(self, gate: ConditionType) -> Outcome:
         """Close a decision without an end; `gate` is the condition that the job waits for."""
@@ -98,7 +98,7 @@ class RunDecision:
             else c.get(gate)
         )
         if gate in GATES and cause["reason"] not in AS_PLANNED:
-            self.draft.tell_change(gate, warning=cause["reason"] not in inputs.HEALTHY)
+            self.draft.add_event_if_changed(gate, warning=cause["reason"] not in inputs.HEALTHY)
         self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != ConditionType.SUSPENDED)
         upcoming = self.attempts.count + (1 if self.attempts.records and not self.attempts.open else 0)
         shown = phase(c, upcoming)

@@ -73,7 +73,7 @@ def wait_for_kueue(run: RunDecision, job: ObservedJob) -> Outcome:
     """Wait for Kueue: for the first time, or because it took the quota back."""
     place = queueing.place(job, run.platform.queues)
     run.conditions.set(ConditionType.ADMITTED, False, place.reason, place.message)
-    run.draft.tell_change(ConditionType.ADMITTED, warning=place.reason == Reason.DEACTIVATED)
+    run.draft.add_event_if_changed(ConditionType.ADMITTED, warning=place.reason == Reason.DEACTIVATED)
     run.set_not_running(place.reason)
     return run.close(ConditionType.RUNNING)
 

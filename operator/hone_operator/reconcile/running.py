@@ -49,13 +49,13 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
             return fail(run.draft, Cause(obstacle.code, obstacle.message), run.unfinished())
         message = run.conditions.kept(ConditionType.RUNNING, obstacle.reason, obstacle.message)
         run.set_not_running(obstacle.reason, message)
-        run.draft.tell_change(ConditionType.RUNNING, warning=True)
+        run.draft.add_event_if_changed(ConditionType.RUNNING, warning=True)
         run.draft.check_in(run.draft.until(limit))
     elif job.running >= job.nodes:
         message = f"Attempt {run.attempts.count} is running."
         run.conditions.set(ConditionType.RUNNING, True, Reason.RUNNING, message)
         if not run.conditions.was_true(ConditionType.RUNNING):
-            run.draft.tell(Reason.STARTED, message)
+            run.draft.add_event(Reason.STARTED, message)
     else:
         run.set_not_running(Reason.STARTING, f"Attempt {run.attempts.count} is starting.")
     return run.close(ConditionType.RUNNING)
@@ -81,7 +81,7 @@ def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
         record |= {"outcome": AttemptOutcome.RESIZED, "nextNodes": lack.nodes}
         draft.put(attempts=attempts.to_list())
         waited = round((draft.now - since).total_seconds())
-        draft.tell(Reason.RESIZED, elastic.fewer(run.spec, attempts.count, job, lack.nodes, waited))
+        draft.add_event(Reason.RESIZED, elastic.fewer(run.spec, attempts.count, job, lack.nodes, waited))
     draft.delete.append(job.body)
     return run_waits.resize(run, record)
 
@@ -107,7 +107,7 @@ def _set_admitted(run: RunDecision, job: ObservedJob, obstacle: Waiting | None) 
     """Set condition Admitted from where the pods are."""
     if obstacle and not obstacle.scheduled:
         run.conditions.set(ConditionType.ADMITTED, False, obstacle.reason, obstacle.message)
-        run.draft.tell_change(ConditionType.ADMITTED, warning=True)
+        run.draft.add_event_if_changed(ConditionType.ADMITTED, warning=True)
         if job.refused or unbound_claims(job.states):  # a watch delivers whatever else the pods wait for
             run.draft.check_in(RECHECK_SECONDS)
     elif job.scheduled >= job.nodes:
@@ -125,6 +125,6 @@ def _is_image_corrected(run: RunDecision) -> bool:
 def _replace_image(run: RunDecision, job: ObservedJob, message: str) -> Outcome:
     """Replace the attempt; none of its pods can have trained."""
     run.draft.delete.append(job.body)
-    run.draft.tell(Reason.IMAGE_CHANGED, f"{message} The next attempt uses the image that the platform has now.")
+    run.draft.add_event(Reason.IMAGE_CHANGED, f"{message} The next attempt uses the image that the platform has now.")
     run.set_not_running(Reason.IMAGE_CHANGED, message)
     return run.close(ConditionType.RUNNING)

@@ -60,7 +60,7 @@ def reconcile(
 
 def _signed(draft: VersionDraft, platform: Platform) -> SignatureVerdict:
     draft.conditions.set(ConditionType.SIGNED, True, Reason.SIGNED, SIGNED)
-    draft.tell_change(ConditionType.SIGNED)
+    draft.add_event_if_changed(ConditionType.SIGNED)
     return SignatureVerdict(usable=True, settled=True, signed=True, reason=Reason.SIGNED, message=SIGNED)
 
 
@@ -127,6 +127,6 @@ class _Attempts:
     def _unsigned(self, reason: AnyReason, message: str, final: bool = False) -> SignatureVerdict:
         self.draft.conditions.set(ConditionType.SIGNED, False, reason, message)
         if reason != Reason.SIGNING:
-            self.draft.tell_change(ConditionType.SIGNED, warning=True)
+            self.draft.add_event_if_changed(ConditionType.SIGNED, warning=True)
         usable = not self.platform.signing.required
         return SignatureVerdict(usable=usable, settled=final, signed=False, reason=reason, message=message)

@@ -37,7 +37,7 @@ def succeed(draft: JobDraft, reason: AnyReason, message: str, ended_at: str) -> 
     draft.conditions.set(ConditionType.FINISHED, True, Reason.SUCCEEDED, "")
     draft.ready(True, Reason.SUCCEEDED, message)
     draft.put(completionTime=ended_at or draft.time, phase=JobPhase.SUCCEEDED, reason=None, failure=None)
-    draft.tell(Reason.SUCCEEDED, message)
+    draft.add_event(Reason.SUCCEEDED, message)
     draft.check_again_in = None
     return draft.outcome()
 
@@ -99,7 +99,7 @@ def _failed(draft: JobDraft, cause: Cause, ended_at: str) -> None:
     draft.conditions.set(ConditionType.FINISHED, True, Reason.FAILED, "")
     draft.ready(False, cause.code, cause.message, stalled=True)
     draft.put(completionTime=ended_at, phase=JobPhase.FAILED, reason=cause.code, failure=cause.to_json())
-    draft.tell(Reason.FAILED, f"{cause.code}: {cause.message}", warning=True)
+    draft.add_event(Reason.FAILED, f"{cause.code}: {cause.message}", warning=True)
     draft.check_again_in = None
 
 

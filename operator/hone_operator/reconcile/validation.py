@@ -34,7 +34,7 @@ def accept(draft: Draft, unknown: list[str], note: str = "") -> None:
     )
     message = f"{message} {note}".strip()
     draft.conditions.set(ConditionType.ACCEPTED, True, Reason.UNKNOWN_FIELDS, message)
-    draft.tell_change(ConditionType.ACCEPTED, warning=True)
+    draft.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
 
 
 def spec_problems(error: ValidationError) -> str:
