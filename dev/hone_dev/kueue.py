@@ -50,7 +50,7 @@ def component(plane: ControlPlane, port: int = 0, health_port: int = 0) -> Compo
     def ready() -> bool:
         return _mounted(plane, certificates) and _answers(port) and _answers(health_port)
 
-    return Component(NAME, argv, ready, (config,), timeout=300.0)
+    return Component(NAME, argv, ready, (config,))
 
 
 def _configuration(port: int, health_port: int, certificates: Path) -> dict[str, Any]:
