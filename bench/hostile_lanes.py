@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubeapi import HONE, KubeApi
-from operator_scale import job
+from operator_objects import job
 
 from hone_api.report import AUDIENCE
 

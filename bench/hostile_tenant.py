@@ -35,7 +35,8 @@ import aiohttp
 import yaml
 from hostile_lanes import HONEST, HOSTILE, LANES, Attack
 from kubeapi import HONE, KubeApi
-from operator_scale import Operator, _free_ports, job, prepare, wait_ready
+from measured_operator import Operator, free_ports, wait_ready
+from operator_objects import job, prepare
 from rich.console import Console
 from rich.table import Table
 
@@ -249,7 +250,7 @@ async def run(args: argparse.Namespace, folder: Path, kubeconfig: Path) -> bool:
     server, authority = KubeApi(kubeconfig).server, Authority(folder / "pki")
     user = authority.kubeconfig(folder / "operator.kubeconfig", server, "hone-operator", "system:masters")
     tenant = authority.kubeconfig(folder / "tenant.kubeconfig", server, HOSTILE, "tenants")
-    port = _free_ports(1)[0]
+    port = free_ports(1)[0]
     os.environ["HONE_PROGRESS__SERVICE_HOST"] = "localhost"
     async with KubeApi(kubeconfig) as api:
         await install(api)

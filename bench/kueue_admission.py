@@ -23,17 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from kubeapi import HONE, KubeApi, writes
-from operator_scale import (
-    OPERATOR_USER,
-    Operator,
-    children_of,
-    copies,
-    install,
-    job,
-    prepare,
-    until,
-    wait_ready,
-)
+from measured_operator import OPERATOR_USER, Operator, until, wait_ready
+from operator_objects import install, job, prepare
+from operator_scale import children_of, copies
 from rich.console import Console
 from rich.table import Table
 

@@ -13,33 +13,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import copy
-import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import yaml
 from kubeapi import HONE, KubeApi, writes
+from measured_operator import OPERATOR_USER, Operator, until, wait_ready
+from operator_objects import first_status, install, job, prepare
 from rich.console import Console
 from rich.table import Table
 
 from hone_dev.controlplane import control_plane
 from hone_dev.pki import Authority
 
-ROOT = Path(__file__).resolve().parents[1]
-OPERATOR_USER = "hone-operator"
 LEDGER = "patch configmaps"
 """The only ConfigMap that the operator changes is the ledger of a namespace: plans are created once."""
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -59,122 +52,6 @@ class Figures:
     restart_ready: float = 0
 
 
-def dataset() -> dict[str, Any]:
-    return {
-        "apiVersion": "hone.dev/v1alpha1",
-        "kind": "Dataset",
-        "metadata": {"name": "rows"},
-        "spec": {"source": {"uri": "pvc://data/rows.jsonl"}, "suspend": True},
-    }
-
-
-def dataset_status(generation: int) -> dict[str, Any]:
-    """What the materializing Job would have led to: here no pod runs."""
-    digest = "sha256:" + "0" * 64
-    ready = {
-        "type": "Ready",
-        "status": "True",
-        "reason": "Materialized",
-        "message": "",
-        "observedGeneration": generation,
-        "lastTransitionTime": "2026-01-01T00:00:00Z",
-    }
-    return {
-        "observedGeneration": generation,
-        "phase": "Ready",
-        "conditions": [ready],
-        "digest": digest,
-        "uri": f"pvc://hone-store/datasets/{'0' * 64}",
-        "rows": 1000,
-        "splits": [{"name": "train", "rows": 950}, {"name": "validation", "rows": 50}],
-    }
-
-
-def job(name: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "hone.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": name},
-        "spec": {
-            "model": {"uri": "pvc://models/SmolLM2-135M-Instruct"},
-            "datasets": [{"name": "rows"}],
-            "resources": {"nodes": 2, "cpu": "1", "memory": "1Gi"},
-            "output": {"modelName": "bench"},
-        },
-    }
-
-
-def claim(name: str) -> dict[str, Any]:
-    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
-
-
-async def install(api: KubeApi) -> None:
-    """Our definitions, and the operator's own namespace."""
-    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    for crd in sorted((ROOT / "crds").glob("*.yaml")):
-        await api.call("POST", definitions, yaml.safe_load(crd.read_text()))
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hone-system"}}
-    await api.call("POST", "/api/v1/namespaces", namespace)
-    await asyncio.sleep(3)  # the API server serves a new kind a moment later
-
-
-async def prepare(api: KubeApi, namespace: str) -> None:
-    """A namespace with the claims and the Ready Dataset that the jobs name."""
-    await api.call(
-        "POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    )
-    for name in ("models", "data", "hone-store"):
-        await api.call("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", claim(name))
-    path = f"{HONE}/namespaces/{namespace}/datasets"
-    made = await api.call("POST", path, dataset())
-    status = {"status": dataset_status(made["metadata"]["generation"])}
-    await api.call("PATCH", f"{path}/rows/status", status, "application/merge-patch+json")
-
-
-class Operator:
-    """The operator's process, with its own user towards the API server."""
-
-    def __init__(
-        self, kubeconfig: Path, folder: Path, progress_port: int | None = None, env: Mapping[str, str] | None = None
-    ):
-        self.log = (folder / "operator.log").open("ab")
-        ports = _free_ports(3)
-        self.probe = ports[1]
-        settings = {
-            **os.environ,
-            "KUBECONFIG": str(kubeconfig),
-            "HONE_NAMESPACE": "hone-system",
-            "HONE_TRAINER__IMAGE": "example.org/hone/trainer:bench",
-            "HONE_PORTS__METRICS": str(ports[0]),
-            "HONE_PORTS__PROBES": str(ports[1]),
-            "HONE_PROGRESS__PORT": str(progress_port or ports[2]),
-            **(env or {}),
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "hone_operator"], env=settings, stdout=self.log, stderr=self.log, cwd=folder
-        )
-
-    def cpu(self) -> float:
-        """User and system CPU seconds so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def peak_rss(self) -> float:
-        """Peak resident memory so far, MiB."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-    def rss(self) -> float:
-        """Resident memory now, MiB."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
-
-
 @asynccontextmanager
 async def running(kubeconfig: Path, folder: Path, api: KubeApi) -> AsyncIterator[Operator]:
     """The operator, from when it reconciles: a probe job has got its status."""
@@ -183,16 +60,6 @@ async def running(kubeconfig: Path, folder: Path, api: KubeApi) -> AsyncIterator
         yield operator
     finally:
         operator.stop()
-
-
-async def until(what: str, check: Any, every: float = 0.2, guard: float = 900) -> float:
-    """Seconds until `await check()` is true; `guard` only keeps a hung run from waiting for ever."""
-    start = time.monotonic()
-    while not await check():
-        if time.monotonic() - start > guard:
-            raise RuntimeError(f"gave up waiting for {what}")
-        await asyncio.sleep(every)
-    return time.monotonic() - start
 
 
 async def children_of(api: KubeApi, namespace: str) -> list[tuple[str, dict[str, Any]]]:
@@ -293,16 +160,6 @@ async def measure_burst(api: KubeApi, kubeconfig: Path, folder: Path, audit_log:
         await quiet(audit_log)
 
 
-async def first_status(api: KubeApi, path: str, name: str) -> float:
-    """Seconds from the creation of one job to its first status."""
-    await api.call("POST", path, job(name))
-
-    async def has_status() -> bool:
-        return bool((await api.call("GET", f"{path}/{name}")).get("status", {}).get("conditions"))
-
-    return await until(f"the status of {name}", has_status, every=0.01)
-
-
 async def quiet(audit_log: Path, seconds: float = 10) -> None:
     """Wait until the operator has written nothing for a while."""
     last, since = -1, time.monotonic()
@@ -326,24 +183,6 @@ async def measure_restart(api: KubeApi, kubeconfig: Path, folder: Path, audit_lo
         if counts:
             Console(stderr=True).print("writes after the restart:", dict(counts))
         await first_status(api, f"{HONE}/namespaces/burst/finetunejobs", "after-restart")
-
-
-async def wait_ready(operator: Operator) -> None:
-    """Wait for /readyz: all kinds listed, and the queue empty once."""
-
-    async def ready() -> bool:
-        try:
-            async with (
-                aiohttp.ClientSession() as session,
-                session.get(f"http://127.0.0.1:{operator.probe}/readyz") as a,
-            ):
-                return a.status == 200
-        except aiohttp.ClientError:
-            if operator.process.poll() is not None:
-                raise RuntimeError("the operator ended; see operator.log") from None
-            return False
-
-    await until("the operator", ready, every=0.05)
 
 
 def report(f: Figures) -> bool:
@@ -379,14 +218,6 @@ async def run(jobs: int, folder: Path, kubeconfig: Path) -> Figures:
         await measure_burst(api, user, folder, audit_log, figures)
         await measure_restart(api, user, folder, audit_log, figures)
     return figures
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def main() -> int:

@@ -11,7 +11,8 @@ from typing import Any
 
 from active_jobs import MERGE_PATCH, now
 from kubeapi import HONE, KubeApi
-from operator_scale import job, until
+from measured_operator import until
+from operator_objects import job
 
 NAMESPACE = "records"
 VERSIONS = 100
