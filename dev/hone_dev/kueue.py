@@ -90,7 +90,9 @@ def _apply(plane: ControlPlane, port: int) -> None:
     ]
     body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     # Server-side: the definitions are too large for the annotation of client-side apply.
-    _kubectl(plane, "apply", "--server-side", "--force-conflicts", "--filename=-", stdin=body)
+    # Not validated: kubectl would read the schemas of all kinds, and gives up after 32 s on a busy machine.
+    options = ("--server-side", "--force-conflicts", "--validate=false")
+    _kubectl(plane, "apply", *options, "--filename=-", stdin=body)
 
 
 def _kubectl(plane: ControlPlane, *argv: str, stdin: str | None = None) -> str:

@@ -62,6 +62,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         with installed(kube, kubeconfig, SYSTEM, CHART) as account:
             user = account.kubeconfig(kubeconfig, folder / "account.kubeconfig")
             env = {"HONE_NAMESPACE": SYSTEM, "HONE_KUEUE__ENABLED": "true", "HONE_STAGING__QUEUE_NAME": "staging"}
+            env["HONE_TRAINER__FEWER_NODES_AFTER_SECONDS"] = "1"
             operator = Operator(user, folder, env).start()
             yield Cluster(kube, folder / "plane" / "logs" / "audit.log")
             assert operator.alive(), operator.log()
@@ -83,13 +84,21 @@ class Team(Namespace):
         local = of_kueue("LocalQueue", "team", {"clusterQueue": self.name})
         self.kube.call("POST", f"{KUEUE}/namespaces/{self.name}/localqueues", local)
 
-    def run(self, name: str, uri: str = "pvc://models/smol", **scheduling: Any) -> None:
+    def grow(self, cpus: int) -> None:
+        """The quota is larger from now on."""
+        where = "/spec/resourceGroups/0/flavors/0/resources/0/nominalQuota"
+        change = [{"op": "replace", "path": where, "value": cpus}]
+        self.kube.call("PATCH", f"{KUEUE}/clusterqueues/{self.name}", change, "application/json-patch+json")
+
+    def run(self, name: str, uri: str = "pvc://models/smol", nodes: int = 1, **scheduling: Any) -> None:
+        """A run that may be interrupted, and starts on fewer nodes, if it has several."""
+        elastic = {"nodes": nodes, "minNodes": 1} if nodes > 1 else {}
         spec = {
             "model": {"uri": uri},
             "datasets": [{"name": "rows"}],
-            "resources": {"cpu": "1", "memory": "1Gi"},
+            "resources": {"cpu": "1", "memory": "1Gi", **elastic},
             "output": {"modelName": "tutor"},
-            "restarts": {"maxRestarts": 0, "maxPreemptions": 0},
+            "restarts": {"maxRestarts": 0, "maxPreemptions": nodes - 1},
             "scheduling": {"queueName": "team", **scheduling},
         }
         self.create("FineTuneJob", name, spec)
@@ -201,6 +210,26 @@ def test_a_user_suspends_a_job_and_another_gets_its_quota(cluster: Cluster, team
     assert writes["patch", "workloads"] == 2
     assert writes["patch", "jobs"] == 0
     assert writes["create", "jobs"] == 2
+
+
+def test_a_run_starts_with_the_quota_there_is_and_grows_at_the_next_attempt(cluster: Cluster, team: Team) -> None:
+    team.run("run", nodes=2)
+    pod = team.pod_runs("run-2")
+    status = team.phase("run", "Running")
+    assert [(a["outcome"], a["nodes"]) for a in status["attempts"]] == [("Resized", 2), ("Running", 1)]
+    assert "run-1" not in team.names("Job")
+    team.grow(cpus=2)
+    drained = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drained"}
+    team.end_pod(pod, 75, conditions=[{"type": "PodScheduled", "status": "True"}, drained])
+    for _ in range(2):
+        team.pod_runs("run-3")
+    team.until(lambda: len(team.status("run")["attempts"]) == 3, "attempt 3")
+    status = team.phase("run", "Running")
+    outcomes = [(a["outcome"], a["nodes"]) for a in status["attempts"]]
+    assert outcomes == [("Resized", 2), ("Preempted", 1), ("Running", 2)]
+    assert status["queue"]["reason"] == "Admitted"
+    writes = cluster.writes(team.name)
+    assert {what for what in writes if what[1] in ("jobs", "workloads")} == {("create", "jobs"), ("delete", "jobs")}
 
 
 def test_a_queue_that_does_not_exist_is_named(team: Team) -> None:
