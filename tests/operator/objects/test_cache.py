@@ -2,7 +2,7 @@
 
 import pytest
 
-from hone_operator.objects.cache import Cache
+from hone_operator.objects.cache import Cache, strip
 
 pytestmark = pytest.mark.pure
 
@@ -149,3 +149,10 @@ def test_of_all_workloads_only_those_of_our_jobs_are_kept():
     cache.put("Workload", workload)
     cache.remove("Job", body(3, "j", "run-1"))
     assert cache.is_kept("Workload", workload), "its deletion must be seen"
+
+
+@pytest.mark.parametrize("kind", ["Model", "ModelVersion"])
+def test_a_request_for_another_attempt_is_kept_and_other_annotations_are_not(kind: str) -> None:
+    annotations = {"hone.dev/retry": "1", "kubectl.kubernetes.io/last-applied-configuration": "{}"}
+    body = {"metadata": {"name": "a", "namespace": "ns", "uid": "u", "annotations": annotations}, "spec": {}}
+    assert strip(kind, body)["metadata"]["annotations"] == {"hone.dev/retry": "1"}
