@@ -62,6 +62,10 @@ RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
     DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libibverbs1 ibverbs-providers > /dev/null; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 
+COPY requirements/pkcs11.txt /requirements/
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
+    sh /requirements/image-install.sh -r /requirements/pkcs11.txt
+
 FROM trainer-dependencies AS trainer
 COPY crds/hone_api /app/hone_api
 COPY trainer/hone_trainer /app/hone_trainer

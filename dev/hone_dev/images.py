@@ -29,6 +29,7 @@ TARGETS = {
         "requirements/deepspeed.txt",
         "requirements/gguf.txt",
         "requirements/dask.txt",
+        "requirements/pkcs11.txt",
         "trainer/hone_trainer",
         "cli/hone_cli",
     ),

@@ -38,19 +38,27 @@ _REFERENCE = (
     "The reference's log-probabilities come from our own pass, which can be stopped and serves evaluation as well."
 )
 
+_SIGNATURE = "trainer/hone_trainer/store/signature.py"
 _SIGNED = "The library's own verification hashes every file; Hone has just compared each with the manifest."
+_TOKEN = "A key in an HSM signs what the library made; its own way there needs PyKCS11, which is under the GPL."
 
 NAMES: tuple[LibraryName, ...] = (
     # model-signing
+    LibraryName("model_signing._signing.sign_ec_key", "Verifier", "imports", _SIGNATURE, _SIGNED),
+    LibraryName("model_signing._signing.sign_sigstore_pb", "Signature", "imports", _SIGNATURE, _SIGNED),
+    LibraryName("model_signing._signing.sign_ec_key", "Signer", "imports", _SIGNATURE, _TOKEN),
+    LibraryName("model_signing._signing.signing", "Payload", "imports", _SIGNATURE, _TOKEN),
+    LibraryName("model_signing._signing.signing", "Signer", "imports", _SIGNATURE, _TOKEN),
     LibraryName(
-        "model_signing._signing.sign_ec_key", "Verifier", "imports", "trainer/hone_trainer/store/signature.py", _SIGNED
+        "model_signing._signing.signing", "Signer", "imports", "trainer/hone_trainer/artifacts/sign.py", _TOKEN
     ),
+    LibraryName("model_signing._signing", "sign_ec_key", "imports", "trainer/hone_trainer/store/token_key.py", _TOKEN),
     LibraryName(
-        "model_signing._signing.sign_sigstore_pb",
-        "Signature",
-        "imports",
-        "trainer/hone_trainer/store/signature.py",
-        _SIGNED,
+        "model_signing._signing.sign_ec_key:Signer",
+        "_private_key",
+        "sets",
+        "trainer/hone_trainer/store/token_key.py",
+        _TOKEN,
     ),
     # transformers
     LibraryName(

@@ -82,6 +82,9 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         rows_in_status=config.privacy.rows_in_status,
         signing=Signing(
             secret=config.signing.secret_name,
+            image=config.signing.image,
+            pkcs11_module=config.signing.pkcs11.module,
+            pkcs11_env=dict(config.signing.pkcs11.env),
             public_keys=tuple(config.signing.public_keys),
             fingerprints=frozenset(map(public_key_fingerprint, config.signing.public_keys)),
             required=config.signing.required,

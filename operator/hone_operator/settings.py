@@ -259,11 +259,25 @@ class TenantSettings(Section):
     """Jobs of one namespace that train at the same time; 0: any number."""
 
 
+class Pkcs11Settings(Section):
+    """Keys in an HSM."""
+
+    module: Annotated[str, StringConstraints(pattern=r"^(/[^\s:]+)?$", max_length=512)] = ""
+    """Path of the PKCS #11 library in the pods that sign; empty: the Secret has the key itself."""
+    env: dict[EnvName, str] = Field(default_factory=dict)
+    """Environment of these pods, by which the library finds its configuration."""
+
+    _env = field_validator("env")(free_variables)
+
+
 class SigningSettings(Section):
     """Signatures of models."""
 
     secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = ""
-    """Secret of each namespace with private-key.pem, which tenants' objects cannot name."""
+    """Secret of each namespace with private-key.pem, or pkcs11-uri and pin; tenants' objects cannot name it."""
+    image: Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")] = ""
+    """The trainer's image with the library of an HSM; empty: the trainer's image signs."""
+    pkcs11: Pkcs11Settings = Field(default_factory=Pkcs11Settings)
     public_keys: Annotated[list[PublicKey], Field(max_length=16)] = Field(default_factory=list)
     required: bool = False
 
@@ -271,6 +285,8 @@ class SigningSettings(Section):
     def _names_its_keys(self) -> Self:
         if (self.secret_name or self.required) and not self.public_keys:
             raise ValueError("signing needs the public keys whose signatures count: set signing.public_keys")
+        if self.pkcs11.module and not self.secret_name:
+            raise ValueError("signing.pkcs11 needs the Secret with pkcs11-uri and pin: set signing.secret_name")
         for pem in self.public_keys:
             public_key_fingerprint(pem)
         return self

@@ -77,8 +77,14 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "Verify": ({"name": "m", "artifacts": [{"path": "a", "digest": DIGEST}]}, ["a"]),
     "Sign": (
-        {"name": "m", "artifacts": [{"path": "a", "digest": DIGEST}], "keyPath": "key", "provenance": {}},
-        ["a", "key"],
+        {
+            "name": "m",
+            "artifacts": [{"path": "a", "digest": DIGEST}],
+            "keyPath": "key",
+            "pkcs11Module": "libhsm.so",
+            "provenance": {},
+        },
+        ["a", "key", "libhsm.so"],
     ),
     "Deliver": (
         {

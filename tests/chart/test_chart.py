@@ -43,7 +43,13 @@ EVERYTHING = {
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
-    "signing": {"secretName": "platform-key", "publicKeys": [PUBLIC_KEY], "required": True},
+    "signing": {
+        "secretName": "platform-key",
+        "publicKeys": [PUBLIC_KEY],
+        "required": True,
+        "image": {"repository": "registry.example.org/signer", "tag": "1"},
+        "pkcs11": {"module": "/opt/hsm/libhsm.so", "env": {"HSM_CONF": "/secrets/signing/hsm.conf"}},
+    },
     "webhook": {"url": "https://events.example.org/hone", "secretName": "webhook-key"},
     "metrics": {"renderMode": "alwaysRender", "podMonitor": {"enabled": True, "labels": {"release": "kps"}}},
     "prometheusRule": {"enabled": True, "labels": {"release": "kps"}},
@@ -100,6 +106,9 @@ def test_the_operator_understands_its_settings(render, values, tmp_path, monkeyp
         assert (settings.store.storage_class_name, settings.store.access_mode) == ("fast", "ReadWriteOnce")
         assert settings.signing.public_keys == [PUBLIC_KEY]
         assert (settings.signing.secret_name, settings.signing.required) == ("platform-key", True)
+        assert settings.signing.image == "registry.example.org/signer:1"
+        assert settings.signing.pkcs11.module == "/opt/hsm/libhsm.so"
+        assert settings.signing.pkcs11.env == {"HSM_CONF": "/secrets/signing/hsm.conf"}
         assert settings.webhook.url == "https://events.example.org/hone"
         assert str(settings.webhook.key_file) == "/etc/hone-webhook/hmac-key"
     expected = None if values.get("progress") else True
@@ -236,6 +245,8 @@ def test_two_answers_to_where_it_works_are_refused(render, values):
             "read the key",
         ),
         ({"signing": {"required": True}}, "set signing.publicKeys"),
+        ({"signing": {"pkcs11": {"module": "/x.so"}, "publicKeys": [PUBLIC_KEY]}}, "set signing.secretName"),
+        ({"signing": {"pkcs11": {"module": "x.so"}, "publicKeys": [PUBLIC_KEY]}}, "module"),
     ],
 )
 def test_a_signing_key_that_tenants_could_read_is_refused(render, values, said):

@@ -55,6 +55,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "requirements/deepspeed.txt",
         "requirements/gguf.txt",
         "requirements/dask.txt",
+        "requirements/pkcs11.txt",
         "trainer/hone_trainer/c.py",
     ]
     for name in names:

@@ -99,6 +99,8 @@ KEY = "\\n".join(
     [
         ("{secret_name: platform-key}", "set signing.public_keys"),
         ("{required: true}", "set signing.public_keys"),
+        (f'{{public_keys: ["{KEY}"], pkcs11: {{module: /x.so}}}}', "set signing.secret_name"),
+        (f'{{secret_name: key, public_keys: ["{KEY}"], pkcs11: {{env: {{HOME: /x}}}}}}', "set by Hone itself"),
         (f'{{secret_name: hone-key, public_keys: ["{KEY}"]}}', "every job could name it"),
         (f'{{public_keys: ["{KEY.replace("MFkw", "AAAA")}"]}}', "openssl ec -in private-key.pem -pubout"),
     ],

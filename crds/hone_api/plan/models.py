@@ -30,6 +30,10 @@ class SignPlan(PlanFields):
         default=None,
         description="Folder of a Secret with private-key.pem; none: somebody else signs, which is checked.",
     )
+    pkcs11_module: PlanPath | None = Field(
+        default=None,
+        description="PKCS #11 library of the token that has the key; the Secret has pkcs11-uri and pin then.",
+    )
     provenance: dict[str, Any] = Field(description="Predicate of the in-toto statement, SLSA provenance 1.0.")
     bom: dict[str, Any] | None = BILL
 

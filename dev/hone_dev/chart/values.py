@@ -295,15 +295,38 @@ class Tenants(Values):
     )
 
 
+class SigningImage(Values):
+    repository: Text = Field(
+        "",
+        description="Image of the pods that sign: the trainer's with the library of an HSM. Empty: trainer.image.",
+    )
+    tag: Text = Field("", description="Tag. Empty: the chart's appVersion.")
+    digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")
+
+
+class Pkcs11(Values):
+    module: Annotated[str, StringConstraints(pattern=r"^(/[^\s:]+)?$", max_length=512)] = Field(
+        "",
+        description="Path of the PKCS #11 library in the pods that sign, and the only one that they load. The Secret "
+        "then has pkcs11-uri and pin. Empty: the Secret has the key itself.",
+    )
+    env: StringMap = Field(
+        default_factory=dict,
+        description="Environment variables of the pods that sign, by which the library finds its configuration.",
+    )
+
+
 class Signing(Values):
     secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = (
         Field(
             "",
-            description="Secret in each namespace with private-key.pem, by which a Job of its own signs each "
-            "model. Its name must not begin with tenants.secretPrefix, so that no object of a tenant can name it. "
-            "Empty: somebody else signs, and Jobs only compare.",
+            description="Secret in each namespace with private-key.pem, or with pkcs11-uri and pin of a key in an HSM, "
+            "by which a Job of its own signs each model. Its name must not begin with tenants.secretPrefix, so that no "
+            "object of a tenant can name it. Empty: somebody else signs, and Jobs only compare.",
         )
     )
+    image: SigningImage = Field(default_factory=SigningImage)
+    pkcs11: Pkcs11 = Field(default_factory=Pkcs11)
     public_keys: list[PublicKey] = Field(
         default_factory=list,
         description="Public keys (PEM) whose signatures count, 16 at most. Empty: models are neither signed nor "

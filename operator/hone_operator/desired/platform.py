@@ -57,13 +57,19 @@ class Signing:
     """Who signs models, and whose signature counts."""
 
     secret: str = ""
-    """Secret of each namespace with the private key; empty: somebody else signs, and Jobs only compare."""
+    """Secret of each namespace with the private key, or with what a token needs; empty: somebody else signs, and Jobs
+    only compare."""
     public_keys: tuple[str, ...] = ()
     """PEM; empty: no signature is made or looked at."""
     fingerprints: frozenset[str] = frozenset()
     """SHA-256 of each of them, as signatures name their key."""
     required: bool = False
     """Whether a model without such a signature is refused."""
+    image: str = ""
+    """Image of the pods that sign; empty: the trainer's."""
+    pkcs11_module: str = ""
+    """PKCS #11 library of the token that has the key; empty: the Secret has it."""
+    pkcs11_env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def trusted(self) -> list[str] | None:

@@ -38,9 +38,19 @@ def sign(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platform
         name=meta["name"],
         artifacts=inputs,
         key_path=key_path,
+        pkcs11_module=signing.pkcs11_module or None,
         provenance=predicate(meta["name"], meta["namespace"], spec),
         bom=bom(meta["name"], spec),
     )
-    work = Work(component=COMPONENT, verb="sign", plan=plan, cpu=CPU, memory=MEMORY, mounts=tuple(mounts))
+    work = Work(
+        component=COMPONENT,
+        verb="sign",
+        plan=plan,
+        cpu=CPU,
+        memory=MEMORY,
+        mounts=tuple(mounts),
+        env=signing.pkcs11_env,
+        image=signing.image or None,
+    )
     labels = names.labels(COMPONENT, owner, **{names.TRY: str(number)})
     return job_with_plan(owner, JobName(names.sign(meta["name"], meta["uid"], number), labels), work, platform)

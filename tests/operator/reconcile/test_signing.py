@@ -142,6 +142,31 @@ def test_where_signatures_are_not_required_a_failure_only_shows(
     assert (plan["kind"], plan["artifact"].get("trusted")) == ("Deliver", None)
 
 
+def test_a_token_signs_in_an_image_that_has_its_library(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hsm = {
+        "image": "registry.example/signer:1",
+        "pkcs11_module": "/opt/hsm/libhsm.so",
+        "pkcs11_env": {"HSM_CONF": "/c"},
+    }
+    outcome = life_of(world, monkeypatch, **hsm).tick(61)
+    (plan,) = [json.loads(b["data"]["plan.json"]) for b in outcome.create if b["kind"] == "ConfigMap"]
+    assert (plan["keyPath"], plan["pkcs11Module"]) == ("/secrets/signing", "/opt/hsm/libhsm.so")
+    (container,) = jobs(outcome)[0]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example/signer:1"
+    assert {"name": "HSM_CONF", "value": "/c"} in container["env"]
+
+
+def test_a_refused_pin_is_tried_again_when_its_job_is_deleted(strict: Life, conditions: Any) -> None:
+    strict.tick(61)
+    refusal = strict.world.failure("SigningPinRefused", "token models refused the PIN")
+    strict.ends("Failed", strict.world.dead(78, outcome=refusal))
+    strict.tick(62)
+    assert conditions(strict.status)["Signed"] == "False/SigningPinRefused"
+    assert jobs(strict.tick(100_000)) == [], "tokens lock after a few wrong PINs"
+    strict.children = [c for c in strict.children if c.body["metadata"]["labels"]["hone.dev/component"] != "sign"]
+    assert len(jobs(strict.tick(100_001))) == 1
+
+
 def test_a_job_that_only_compares_gets_no_key_and_writes_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     life = life_of(world, monkeypatch, secret="")
     outcome = life.tick(61)

@@ -5,7 +5,10 @@ What is said is the operator's record of the run, see `describe`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hone_api.failures import FailureCode
 from hone_api.manifest import MANIFEST
@@ -16,27 +19,46 @@ from hone_trainer.errors import StoreError
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import hub, manifest, signature
 
+if TYPE_CHECKING:
+    from model_signing._signing.signing import Signer
+
 KEY = "private-key.pem"
+URI, PIN = "pkcs11-uri", "pin"
 
 
 def run(plan: SignPlan) -> SignResult:
     """Sign the plan's artifacts, or without a key compare the signatures that they have.
 
     Raises:
-        StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid, SigningKeyUnusable.
+        StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid, SigningKeyUnusable, and with a token
+            SigningModuleUnusable, SigningTokenUnreachable, SigningPinRefused.
         SourceError: SecretNotFound, SecretKeyNotFound.
     """
-    if plan.key_path is not None:
-        hub.secret_key(plan.key_path, KEY)
-    with TaskProgress(f"sign {plan.name}") as progress:
+    with _key(plan) as key, TaskProgress(f"sign {plan.name}") as progress:
         for artifact in plan.artifacts:
-            key = _signed(artifact, plan)
-            progress.say(f"{artifact.path}: signed by {key}")
-    return SignResult(key=key)
+            name = _signed(artifact, plan, key)
+            progress.say(f"{artifact.path}: signed by {name}")
+    return SignResult(key=name)
 
 
-def _signed(artifact: ArtifactInput, plan: SignPlan) -> str:
+@contextmanager
+def _key(plan: SignPlan) -> Iterator[Path | Signer | None]:
+    """What signs: a file, or a token as long as the block runs; None: nothing is signed here."""
     if plan.key_path is None:
+        yield None
+    elif plan.pkcs11_module is None:
+        hub.secret_key(plan.key_path, KEY)
+        yield Path(plan.key_path) / KEY
+    else:
+        from hone_trainer.store import token_key
+
+        uri, pin = (hub.secret_key(plan.key_path, name) for name in (URI, PIN))
+        with token_key.opened(plan.pkcs11_module, uri, pin) as signer:
+            yield signer
+
+
+def _signed(artifact: ArtifactInput, plan: SignPlan, key: Path | Signer | None) -> str:
+    if key is None:
         return signature.verify(artifact.path, artifact.digest, artifact.trusted or [])
     root = Path(artifact.path)
     if manifest.digest_of(root) != artifact.digest:
@@ -44,4 +66,4 @@ def _signed(artifact: ArtifactInput, plan: SignPlan) -> str:
     for name, text in describe.documents(artifact, plan.provenance, plan.bom).items():
         if not (root / name).is_file() or (root / name).read_bytes() != text:
             manifest.write_atomically(root / name, text)
-    return signature.write(root, artifact.digest, Path(plan.key_path) / KEY, artifact.trusted or [])
+    return signature.write(root, artifact.digest, key, artifact.trusted or [])

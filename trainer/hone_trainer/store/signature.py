@@ -14,12 +14,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hone_api.failures import FailureCode
 from hone_api.manifest import DESCRIPTIONS, MANIFEST, SIGNATURE
 from hone_api.plan import ArtifactInput, ModelInput
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest
+
+if TYPE_CHECKING:
+    from model_signing._signing.signing import Signer
 
 _MAX_BYTES = 32 * 2**20
 """Of a model.sig: a manifest's worth of files, in base64."""
@@ -60,14 +64,14 @@ def compare(model: ModelInput | ArtifactInput) -> None:
     manifest.verify(model.path, model.digest)
 
 
-def write(folder: str | Path, digest: str, private_key: Path, trusted: Sequence[str]) -> str:
+def write(folder: str | Path, digest: str, key: Path | Signer, trusted: Sequence[str]) -> str:
     """Hash every file of the folder and sign them; a signature that counts stays as it is.
 
     Args:
         folder: a folder with a manifest.json of this digest; model.sig is written to it, complete or not at all.
         digest: 'sha256:' and the SHA-256 of manifest.json.
-        private_key: file with the PEM of an unencrypted elliptic curve key.
-        trusted: PEM of public keys; the private key's own must be one of them.
+        key: file with the PEM of an unencrypted elliptic curve key, or a signer whose key is elsewhere.
+        trusted: PEM of public keys; the key's own must be one of them.
 
     Returns:
         SHA-256 of the PEM of the key that signed.
@@ -84,16 +88,17 @@ def write(folder: str | Path, digest: str, private_key: Path, trusted: Sequence[
     expected = _contents(root, digest)
     with tempfile.TemporaryDirectory(prefix="hone-sign-") as scratch:
         fresh = Path(scratch) / SIGNATURE
-        _sign(root, private_key, fresh)
+        _sign(root, key, fresh)
         try:
-            key, signed = _opened(fresh, trusted)
+            name, signed = _opened(fresh, trusted)
         except StoreError:
-            message = f"the public key of {private_key.name} is not one of signing.publicKeys of the chart"
+            owner = key.name if isinstance(key, Path) else "the token's key"
+            message = f"the public key of {owner} is not one of signing.publicKeys of the chart"
             raise StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message) from None
         if problems := _differences(expected, signed):
             raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{root}: {'; '.join(problems)}: it is not signed")
         manifest.write_atomically(root / SIGNATURE, fresh.read_bytes())
-    return key
+    return name
 
 
 def _contents(root: Path, digest: str) -> dict[str, str]:
@@ -118,16 +123,23 @@ def _differences(expected: Mapping[str, str], signed: Mapping[str, str]) -> list
     return problems[:10]
 
 
-def _sign(root: Path, private_key: Path, target: Path) -> None:
-    from model_signing import hashing, signing
+def _sign(root: Path, key: Path | Signer, target: Path) -> None:
+    from model_signing import hashing
+    from model_signing._signing.signing import Payload
 
+    signer = _of_file(key) if isinstance(key, Path) else key
     every_file = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+    signer.sign(Payload(every_file.hash(root))).write(target)
+
+
+def _of_file(private_key: Path) -> Signer:
+    from model_signing._signing.sign_ec_key import Signer
+
     try:
-        signer = signing.Config().use_elliptic_key_signer(private_key=private_key)
+        return Signer(private_key)
     except (ValueError, TypeError, AttributeError) as error:
         message = f"{private_key.name} cannot be used: {type(error).__name__}"  # its words may quote the key
         raise StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message) from None
-    signer.set_hashing_config(every_file).sign(root, target)
 
 
 def _opened(path: Path, trusted: Sequence[str]) -> tuple[str, dict[str, str]]:
