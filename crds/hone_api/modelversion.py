@@ -129,6 +129,11 @@ class Stage(ApiModel):
     )
     image: ShortText | None = Field(default=None, description="Trainer image.")
     attempts: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="Number of attempts.")
+    attempt_nodes: Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(max_length=128)] | None = Field(
+        default=None,
+        description="Nodes of each attempt, oldest first, of a job with resources.minNodes. hyperParameters.nodes are "
+        "those of the attempt that finished.",
+    )
     steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the exported weights.")
     finished_at: Timestamp | None = Field(default=None, description="When training ended.")
 

@@ -113,6 +113,8 @@ class FinishedRun:
     ancestors: list[Ancestor] = field(default_factory=list)
     spec_digest: str | None = None
     deliveries: list[Delivery] | None = None
+    attempt_nodes: list[int] | None = None
+    """Nodes of each attempt, where they can differ."""
 
 
 def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
@@ -155,6 +157,7 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
             seed=plan.training.seed,
             image=run.resolved.image,
             attempts=run.attempts,
+            attempt_nodes=run.attempt_nodes,
             steps=run.result.steps,
             finished_at=run.finished_at,
         ),

@@ -7,7 +7,7 @@ Prometheus uses `job`, `instance` and `pod` itself.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from hone_operator.desired import names
 from hone_operator.monitoring import modelmetrics
 from hone_operator.objects.cache import Body, Cache
 from hone_operator.progress.store import ProgressStore
+from hone_operator.reconcile import goodput, phases
 from hone_operator.times import read_time
 
 JOB = ("namespace", "finetunejob")
@@ -260,7 +261,7 @@ def _attempt_phases(jobs: list[Body]) -> Metric:
 
 
 def _goodput(jobs: list[Body]) -> Iterator[Metric]:
-    """Of each job, and over the jobs of each queue, in which jobs with more GPUs count more."""
+    """Of each job, and over the jobs of each queue, in which attempts with more GPUs count more."""
     text = "Share of the time of a FineTuneJob in steps that count, as in status.goodput."
     ratio = GaugeMetricFamily("hone_job_goodput_ratio", text, labels=JOB)
     yield _filled(ratio, jobs, lambda body: [(_ref(body), float(_status(body, "goodput")["ratio"]))])
@@ -268,27 +269,28 @@ def _goodput(jobs: list[Body]) -> Iterator[Metric]:
     badput = GaugeMetricFamily("hone_job_badput_seconds", text, labels=(*JOB, "kind"))
     yield _filled(badput, jobs, lambda b: [((*_ref(b), k), s) for k, s in _status(b, "goodput")["badput"].items()])
     text = "GPU-seconds of the FineTuneJobs of a queue by kind of badput, or productive; without GPUs, seconds."
-    family = GaugeMetricFamily("hone_queue_goodput_seconds", text, labels=("namespace", "queue", "kind"))
-    sums: Counter[tuple[str, ...]] = Counter()
-    for body in jobs:
-        for labels, seconds in _queue_seconds(body):
-            sums[labels] += seconds
-    for labels, seconds in sorted(sums.items()):
-        family.add_metric(labels, seconds)
+    labels = ("namespace", "queue", "kind")
+    each = _filled(GaugeMetricFamily("hone_queue_goodput_seconds", text, labels=labels), jobs, _queue_seconds)
+    sums: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    for sample in each.samples:
+        sums[tuple(sample.labels[label] for label in labels)] += sample.value
+    family = GaugeMetricFamily(each.name, text, labels=labels)
+    for values, seconds in sorted(sums.items()):
+        family.add_metric(values, seconds)
     yield family
 
 
 def _queue_seconds(body: Body) -> Iterator[tuple[tuple[str, ...], int]]:
-    """GPU-seconds of a job; none where its status is not ours."""
-    goodput = _status(body, "goodput")
-    spec = body.get("spec") or {}
-    resources = spec.get("resources") or {}
-    gpus = max(1, resources.get("nodes", 1) * resources.get("gpusPerNode", 0))
-    queue = (spec.get("scheduling") or {}).get("queueName", "")
-    kinds = {**(goodput.get("badput") or {}), "productive": goodput.get("productiveSeconds", 0)} if goodput else {}
-    for kind, seconds in kinds.items():
-        if isinstance(seconds, int):
-            yield (body["metadata"]["namespace"], queue, kind), gpus * seconds
+    """GPU-seconds of a job, whose attempts may have had different nodes; none where its status is not ours."""
+    if not _status(body, "goodput"):
+        return
+    queue = ((body.get("spec") or {}).get("scheduling") or {}).get("queueName", "")
+    attempts = body["status"].get("attempts") or []
+    for record, spent in zip(attempts, goodput.spent(attempts), strict=True):
+        gpus = max(1, phases.gpus_of(body, record))
+        for kind, seconds in spent.items():
+            if seconds:
+                yield (body["metadata"]["namespace"], queue, kind), gpus * seconds
 
 
 def _status(body: Body, field: str) -> Body:

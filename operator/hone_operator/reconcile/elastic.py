@@ -39,6 +39,11 @@ def note(record: AttemptJson, nodes: int, body: Mapping[str, Any]) -> None:
         record["nodes"] = nodes
 
 
+def nodes_of(records: Sequence[AttemptJson], number: int) -> int | None:
+    """Nodes of attempt `number`; None if they cannot vary."""
+    return next((record.get("nodes") for record in records if record["number"] == number), None)
+
+
 def shortage(spec: FineTuneJobSpec, job: ObservedJob, queues: bool) -> Shortage | None:
     """Since when an attempt waits for nodes or quota, and how many nodes the next one can have.
 

@@ -179,7 +179,10 @@ def _finish(run: RunDecision, gates: Gates) -> Outcome:
     result = trained(run.attempts.job) if run.attempts.job else None
     if result is None:
         raise AssertionError("a closed attempt has succeeded only if it has a result")
-    attempt = run.gate_keeper.attempt(run.attempts.count, run.gate_keeper.resolved(gates), gates)
+    attempt = replace(
+        run.gate_keeper.attempt(run.attempts.count, run.gate_keeper.resolved(gates), gates),
+        pods=elastic.nodes_of(run.attempts.records, result.finished_attempt or run.attempts.count),
+    )
     run.set_not_running(Reason.SUCCEEDED)
     run.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
     return record(run.draft, attempt, result, run.seen.ledger, run.seen.versions, run.platform)

@@ -30,7 +30,8 @@ def record(
     """Allocate a number, create the ModelVersion, end the run. Repeating it after a crash gives the same result."""
     if not platform.rows_in_status:  # from a pod that started before the setting changed
         result = result.model_copy(update={"samples": []})
-    ended_at = (draft.status.get("attempts") or [])[-1]["endTime"]
+    attempts = draft.status.get("attempts") or []
+    ended_at = attempts[-1]["endTime"]
     version = allocate(draft.body, attempt.spec.output.model_name, ledger, versions)
     if version.ledger:
         exists = "resourceVersion" in version.ledger["metadata"]
@@ -41,6 +42,7 @@ def record(
         resolved=attempt.resolved,
         result=result,
         attempts=attempt.number,
+        attempt_nodes=[entry["nodes"] for entry in attempts if "nodes" in entry] or None,
         finished_at=ended_at,
         store_claim=platform.store_claim,
         ancestors=attempt.ancestors,

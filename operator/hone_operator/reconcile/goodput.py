@@ -5,7 +5,6 @@ the hardware's peak that a step reaches, is not measured.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, cast
 
 from hone_api.phases import (
@@ -40,19 +39,32 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "other": (OTHER,),
 }
 """Kinds of badput, and the phases that count to each."""
+PRODUCTIVE = "productive"
+"""The kind of the time in steps that count."""
+
+
+def spent(records: Sequence[AttemptJson]) -> list[dict[str, int]]:
+    """Seconds of each attempt by kind of badput, or productive; the time between two counts to the later one. Pure."""
+    padded = [None, *records, None]
+    return [_spent(before, record, after) for before, record, after in zip(padded, records, padded[2:], strict=False)]
+
+
+def _spent(before: AttemptJson | None, record: AttemptJson, after: AttemptJson | None) -> dict[str, int]:
+    phases = cast(Mapping[str, int], record.get("phases") or {})
+    seconds = {kind: sum(phases.get(part, 0) for part in parts) for kind, parts in KINDS.items()}
+    seconds[LOST_STEPS] = _lost(record, after) if after else 0
+    seconds[RESTART] = _between(before, record) if before else 0
+    return {**seconds, PRODUCTIVE: phases.get(TRAINING, 0) - seconds[LOST_STEPS]}
 
 
 def goodput(records: Sequence[AttemptJson]) -> GoodputJson | None:
     """Goodput over the attempts so far; None before anything is known about them. Pure."""
-    phases = [cast(Mapping[str, int], record.get("phases") or {}) for record in records]
-    badput = {kind: sum(each.get(p, 0) for each in phases for p in parts) for kind, parts in KINDS.items()}
-    trained = sum(each.get(TRAINING, 0) for each in phases)
-    badput[LOST_STEPS] = min(trained, sum(_lost(before, after) for before, after in pairwise(records)))
-    badput[RESTART] = sum(_between(before, after) for before, after in pairwise(records))
-    productive = trained - badput[LOST_STEPS]
+    attempts = spent(records)
+    badput = {kind: sum(seconds[kind] for seconds in attempts) for kind in KINDS}
+    productive = sum(seconds[PRODUCTIVE] for seconds in attempts)
     total = productive + sum(badput.values())
     held = total - badput[QUEUE]
-    if not total or not trained:
+    if not productive + badput[LOST_STEPS]:
         return None
     return {
         "ratio": _ratio(productive, total),

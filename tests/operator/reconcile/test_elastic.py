@@ -109,6 +109,19 @@ def test_the_next_attempt_after_an_interruption_asks_for_all_nodes_again(new_lif
     ]
 
 
+def test_the_record_of_the_model_has_the_nodes_that_each_attempt_had(new_life, world):
+    life = new_life(**ELASTIC)
+    life.tick()
+    life.pods(*some_without_a_node(world, 2))
+    life.tick(300)
+    life.tick(301, stopping=0)
+    life.ends("Complete", world.dead(0, outcome=world.result()), seconds=400)
+    (version,) = life.tick(401).record
+    lineage = version["spec"]["lineage"]
+    assert (lineage["hyperParameters"]["nodes"], lineage["hyperParameters"]["maxNodes"]) == (2, 4)
+    assert (lineage["attempts"], lineage["attemptNodes"]) == (2, [4, 2])
+
+
 @pytest.mark.parametrize("with_a_node", [0, 1])
 def test_an_attempt_is_kept_while_no_smaller_one_could_start(life, world, with_a_node):
     life.tick()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hone_operator.reconcile.goodput import goodput
+from hone_operator.reconcile.goodput import goodput, spent
 
 pytestmark = pytest.mark.pure
 
@@ -51,6 +51,14 @@ def test_lost_steps_and_restarts_are_badput(at: Any) -> None:
     }
     assert (found["productiveSeconds"], found["seconds"]) == (120, 320)
     assert found["productiveSeconds"] + sum(found["badput"].values()) == found["seconds"]
+
+
+def test_the_time_of_each_attempt_is_its_own(at: Any) -> None:
+    first = attempt(at, 0, 200, phases=FIRST, startStep=0, endStep=40)
+    second = attempt(at, 210, phases={"training": 60}, startStep=30, lostSteps=10)
+    before, after = spent([first, second])
+    assert (before["productive"], before["lostSteps"], before["restart"]) == (60, 20, 0)
+    assert {kind: seconds for kind, seconds in after.items() if seconds} == {"productive": 60, "restart": 10}
 
 
 def test_a_suspension_by_the_user_is_left_out(at: Any) -> None:

@@ -150,6 +150,7 @@ def _settings(plan: TrainingPlan) -> dict[str, object]:
         "early_stopping",
         "deepspeed",
         "nodes",
+        "max_nodes",
         "processes_per_node",
     }
     return plan.model_dump(mode="json", by_alias=True, exclude_none=True, include=keep)
