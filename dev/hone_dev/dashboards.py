@@ -148,13 +148,26 @@ ROWS: dict[str, Sequence[Board]] = {
             [Query('sum by (scheme) (hone_modelversion_uploaded_bytes{namespace=~"$namespace"})', "{{scheme}}")],
         ),
         Board(
+            "Imports, by state",
+            "Foreign adapters and models that become versions; a failed one waits for a change of its entry.",
+            "none",
+            [
+                Query(
+                    'sum by (scheme, state) (hone_model_imports{namespace=~"$namespace"})',
+                    "{{scheme}} {{state}}",
+                )
+            ],
+        ),
+        Board(
             "Not to be used",
-            "Versions that are not verified or not signed; Models with an alias that points elsewhere than it should.",
+            "Versions that are not verified or not signed; Models with an alias that points elsewhere than it should, "
+            "or whose registry lags behind.",
             "none",
             [
                 Query('count(hone_modelversion_ready{namespace=~"$namespace"} == 0) or vector(0)', "not Ready"),
                 Query('count(hone_modelversion_signed{namespace=~"$namespace"} == 0) or vector(0)', "not signed"),
                 Query('count(hone_model_ready{namespace=~"$namespace"} == 0) or vector(0)', "alias not resolved"),
+                Query('count(hone_model_registered{namespace=~"$namespace"} == 0) or vector(0)', "not registered"),
             ],
         ),
     ),

@@ -35,6 +35,12 @@ def delivery(state: str) -> str:
     return f'hone_modelversion_deliveries{{namespace="ml",modelversion="m-v1",scheme="s3",state="{state}"}}'
 
 
+def imports(state: str) -> str:
+    return f'hone_model_imports{{namespace="ml",model="m",scheme="hf",state="{state}"}}'
+
+
+FROM_HUB = {"namespace": "ml", "model": "m", "scheme": "hf"}
+REGISTERED = 'hone_model_registered{namespace="ml",model="m"}'
 TO_S3 = {"namespace": "ml", "modelversion": "m-v1", "scheme": "s3"}
 SIGNED, ALIASES = (
     'hone_modelversion_signed{namespace="ml",modelversion="m-v1"}',
@@ -139,6 +145,17 @@ CASES = [
         TO_S3,
     ),
     Case("ModelDeliveryTakesTooLong", 361, {delivery("Delivering"): "1x300 0x99", delivery("Delivered"): "0x300 1x99"}),
+    Case("ModelImportFailed", 10, {imports("Failed"): "0x2 1x20"}, {**FROM_HUB, "state": "Failed"}),
+    Case("ModelImportFailed", 10, {imports("Failed"): "1x4 0x20", imports("Importing"): "0x4 1x20"}),
+    Case(
+        "ModelImportTakesTooLong",
+        361,
+        {imports("Pending"): "1x99 0x300", imports("Importing"): "0x99 1x300"},
+        FROM_HUB,
+    ),
+    Case("ModelImportTakesTooLong", 361, {imports("Importing"): "1x300 0x99", imports("Imported"): "0x300 1x99"}),
+    Case("ModelNotRegistered", 31, {REGISTERED: "0x40"}, {"namespace": "ml", "model": "m"}),
+    Case("ModelNotRegistered", 31, {REGISTERED: "0x20 1x20"}),
     Case("ModelAliasesNotResolved", 31, {ALIASES: "0x40"}, {"namespace": "ml", "model": "m"}),
     Case("ModelAliasesNotResolved", 31, {ALIASES: "0x20 1x20"}),
     Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE: "100x40"}, {"namespace": "ml"}),

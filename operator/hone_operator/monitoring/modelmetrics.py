@@ -1,5 +1,5 @@
-"""Metrics of what becomes of a finished model: signed, delivered, and named by an alias. Read at scrape time, as in
-`objectmetrics`."""
+"""Metrics of finished and imported models: imported, signed, delivered, registered, and named by an alias. Read at
+scrape time, as in `objectmetrics`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from hone_api.states import ConditionType, DeliveryState
+from hone_api.states import ConditionType, DeliveryState, ImportState, Reason
 from hone_operator.objects.cache import Body
 
 VERSION = ("namespace", "modelversion")
@@ -31,7 +31,12 @@ def of_versions(versions: list[Body], fill: Fill) -> Iterator[Metric]:
 
 
 def of_models(models: list[Body], fill: Fill) -> Iterator[Metric]:
-    """Aliases of Models."""
+    """Imports, registry and aliases of Models."""
+    text = "Imports of a Model by the scheme of the source and by state, as in status.imports."
+    imports = GaugeMetricFamily("hone_model_imports", text, labels=("namespace", "model", "scheme", "state"))
+    yield fill(imports, models, _imports)
+    text = "Whether the registry of a Model has what can be registered now; absent where it names none."
+    yield fill(GaugeMetricFamily("hone_model_registered", text, labels=("namespace", "model")), models, _registered)
     labels = ("namespace", "model", "alias", "version")
     text = "The version that an alias of a Model points to; always 1."
     yield fill(GaugeMetricFamily("hone_model_alias_info", text, labels=labels), models, _aliases)
@@ -47,6 +52,13 @@ def _signed(body: Body) -> Iterator[Sample]:
             yield _ref(body), condition["status"] == "True"
 
 
+def _registered(body: Body) -> Iterator[Sample]:
+    """1 also while a version waits for its delivery or approval: that is nothing which the registry lacks."""
+    for condition in body["status"].get("conditions") or ():
+        if condition["type"] == ConditionType.REGISTERED:
+            yield _ref(body), condition["status"] == "True" or condition["reason"] == Reason.WAITING
+
+
 def _scheme(entry: Body) -> str | None:
     """None: anybody may have written it, and a label holds words of ours only."""
     scheme = str(entry["uri"]).partition("://")[0]
@@ -54,11 +66,21 @@ def _scheme(entry: Body) -> str | None:
 
 
 def _deliveries(body: Body) -> Iterator[Sample]:
-    """Zeros for the other states of a scheme: a delivery that has recovered ends its alert at once."""
-    counted = Counter((_scheme(entry), entry["state"]) for entry in body["status"].get("deliveries") or ())
+    yield from _by_state(body, body["status"].get("deliveries"), DeliveryState)
+
+
+def _imports(body: Body) -> Iterator[Sample]:
+    yield from _by_state(body, body["status"].get("imports"), ImportState)
+
+
+def _by_state(
+    body: Body, entries: Iterable[Body] | None, states: Iterable[DeliveryState | ImportState]
+) -> Iterator[Sample]:
+    """Zeros for the other states of a scheme: what has recovered ends its alert at once."""
+    counted = Counter((_scheme(entry), entry["state"]) for entry in entries or ())
     for scheme in SCHEMES:
         if any(each == scheme for each, _ in counted):
-            for state in DeliveryState:
+            for state in states:
                 yield (*_ref(body), scheme, state.value), counted[scheme, state.value]
 
 

@@ -25,7 +25,7 @@ from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing.routing import Key, contents_of
 
 pytestmark = pytest.mark.pure
-GOLDEN = Path(__file__).with_name("metrics.golden.txt")
+GOLDEN = Path(__file__).parents[1] / "metrics.golden.txt"
 OWN = ("process_", "hone_operator_build_info")
 
 
@@ -126,8 +126,16 @@ MODEL = {
     "metadata": {"namespace": "ml", "name": "tutor", "uid": "u8"},
     "spec": {},
     "status": {
-        "conditions": [condition("Ready", "2026-01-01T00:00:10Z")],
+        "conditions": [
+            condition("Ready", "2026-01-01T00:00:10Z"),
+            condition("Registered", "2026-01-01T00:00:20Z", "False"),
+        ],
         "aliases": [{"name": "champion", "version": 1}],
+        "imports": [
+            {"uri": "hf://org/adapter", "state": "Imported"},
+            {"uri": "hf://org/other", "state": "Failed"},
+            {"uri": "forged://x", "state": "Failed"},
+        ],
     },
 }
 POD = {
