@@ -291,6 +291,13 @@ def _of_other_layers(place: Place) -> None:
     place.edit(target_modules=["c_attn"])
 
 
+def _with_tokens_of_a_resized_base(place: Place) -> None:
+    own = tiny.tokenizer()
+    size = json.loads((place.base / "config.json").read_text())["vocab_size"]
+    own.add_tokens([f"<extra_{number}>" for number in range(size - len(own) + 1)])
+    own.save_pretrained(place.model)
+
+
 def _of_another_size(place: Place) -> None:
     file = place.model / "adapter_model.safetensors"
     save_file({name: tensor[:, :8].contiguous() for name, tensor in load_file(file).items()}, file)
@@ -326,6 +333,7 @@ def _link_to_this_pod(place: Place) -> None:
         (_damaged, "UnsafeModel", "adapter_model.safetensors is not a safetensors file"),
         (_of_other_layers, "BaseMismatch", "does not fit pvc://bases/base"),
         (_of_another_size, "BaseMismatch", "PEFT expects"),
+        (_with_tokens_of_a_resized_base, "BaseMismatch", "no embedding of: '<extra_"),
         (_without_a_scale, "UnsupportedModel", "lora_alpha is 1e+30, not a scale"),
         (_no_json, "UnsafeModel", "adapter_config.json is not a JSON object"),
         (_endless_pattern, "UnsupportedModel", "name layers as they are called"),
@@ -549,6 +557,13 @@ def test_a_blob_is_read_from_where_the_registry_keeps_it_without_its_credentials
         with pytest.raises(TrainerError) as caught:
             list(repository.download(digest, len(content) + 1))
         assert caught.value.code == "DeliveryDamaged"
+
+
+def test_a_token_beyond_the_embedding_that_the_base_has_as_well_is_taken(place: Place) -> None:
+    _with_tokens_of_a_resized_base(place)
+    for file in place.model.glob("*token*"):
+        shutil.copy(file, place.base)
+    importing.run(place.plan())
 
 
 def test_the_tokenizer_of_the_adapter_wins_over_that_of_its_base(place: Place) -> None:

@@ -249,6 +249,13 @@ def _complete_adapter(plan: ImportPlan, work: Path, base: Path) -> base_model.Ba
     opened = base_model.open_base(base, tokenizer_path=work if has_tokenizer else None)
     if not has_tokenizer:
         opened.tokenizer.save_pretrained(work)
+    elif added := _tokens_without_embedding(opened, base):
+        words = f"its tokenizer has tokens that {plan.source.base.uri} has no embedding of: {', '.join(added)}"
+        raise SourceError(
+            FailureCode.BASE_MISMATCH,
+            f"{plan.source.uri}: {words}. It was trained on a base with a resized embedding: import that base as a "
+            "model of its own and name it, or merge the adapter first",
+        )
     config = json.loads((work / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     config |= {"base_model_name_or_path": servable.base_name(plan.source.base.uri), "auto_mapping": None}
     config |= {"revision": None, "inference_mode": True, **explicit_targets(config, work)}
@@ -261,6 +268,18 @@ def _complete_adapter(plan: ImportPlan, work: Path, base: Path) -> base_model.Ba
         words = f"the adapter does not fit {plan.source.base.uri}: {'; '.join(wrong[:3])}"
         raise SourceError(FailureCode.BASE_MISMATCH, f"{plan.source.uri}: {words}")
     return opened
+
+
+def _tokens_without_embedding(opened: base_model.Base, base: Path) -> list[str]:
+    """The first tokens that the adapter's tokenizer adds and that are no rows of the base's embedding.
+
+    A base's own tokenizer may have such tokens, e.g. one for images in Gemma 3 1B, which reads text alone.
+    """
+    beyond = {id: token for token, id in opened.tokenizer.get_vocab().items() if id >= opened.vocabulary}
+    if not beyond:
+        return []
+    own = base_model.open_base(base).tokenizer.get_vocab()
+    return [repr(beyond[id])[:60] for id in sorted(beyond) if own.get(beyond[id]) != id][:3]
 
 
 def _report(
