@@ -21,8 +21,9 @@ from hone_trainer.reporting.prometheus import PrometheusReporter
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-SHOWN_OTHERWISE = {"tracking_run", "start_step", "eta_seconds", "phases"}
-"""Fields of the trainer's progress that the status shows in another form: steps lost, a time, phases, an MLflow run."""
+SHOWN_OTHERWISE = {"tracking_run", "start_step", "eta_seconds", "phases", "rows"}
+"""Fields of the trainer's progress that the status shows in another form (steps lost, a time, phases, an MLflow run),
+or that only the terminal shows."""
 VALUES = {number.name: place for place, number in enumerate(PROGRESS_NUMBERS, 2)}
 """A different value for each number, so that a mix-up is seen."""
 each = pytest.mark.parametrize("number", PROGRESS_NUMBERS, ids=lambda number: number.name)
