@@ -1,4 +1,5 @@
-"""The example of GRPO in the cluster, with one more reward: a program from a ConfigMap, in the sandbox of the pod."""
+"""The example of GRPO in the cluster with a tiny model and one more reward: a program from a ConfigMap, in the sandbox
+of the pod."""
 
 import json
 from typing import Any
@@ -19,11 +20,12 @@ SMALL = {
 }
 
 
-def test_a_model_is_tuned_by_rewards(kubectl: Any) -> None:
+def test_a_model_is_tuned_by_rewards(kubectl: Any, tiny: str) -> None:
     objects = runs.manifests(paths.SOURCE / "examples" / "08-grpo")
     job = runs.job_of(objects)
     for block, fields in SMALL.items():
         job["spec"][block] |= fields
+    job["spec"]["model"] = {"uri": tiny}
     job["spec"]["grpo"]["rewards"].append({"type": "Python", "name": "short", "python": {"configMapName": "mine"}})
     objects.append(live.config_map("mine", {"reward.py": SHORT}))
     document = {"apiVersion": "v1", "kind": "List", "items": objects}
