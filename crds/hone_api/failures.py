@@ -230,8 +230,8 @@ FAILURES: dict[str, Failure] = {
     FailureCode.SIGNING_MODULE_UNUSABLE: Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
-        "signing.pkcs11.module of the chart must be the path of a PKCS #11 library in signing.image, whose "
-        "configuration signing.pkcs11.env and the Secret give it.",
+        "Set signing.pkcs11.module of the chart to the path of a PKCS #11 library in signing.image, and give it its "
+        "configuration by signing.pkcs11.env and the Secret.",
     ),
     FailureCode.SIGNING_TOKEN_UNREACHABLE: Failure(
         ExitCode.CONFIG,
