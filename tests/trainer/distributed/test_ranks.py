@@ -60,8 +60,8 @@ def test_two_nodes_train_like_one_process(runs: Any, make_plan: Any) -> None:
     common = {"evaluation": {"samples": 3}}
     alone = make_plan("alone", **common)
     pair = make_plan("pair", nodes=2, masterAddress="127.0.0.1", masterPort=port, **common)
-    second = runs.start_program(pair, JOB_COMPLETION_INDEX="1")
-    first = runs.start_program(pair, JOB_COMPLETION_INDEX="0")
+    second = runs.start(pair, JOB_COMPLETION_INDEX="1")
+    first = runs.start(pair, JOB_COMPLETION_INDEX="0")
     result = runs.wait(pair, first).result
     assert runs.wait(pair, second, node=1).result is None
     assert result.resolved["worldSize"] == 2
