@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes.util
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +19,15 @@ import aiohttp
 
 OPERATOR_USER = "hone-operator"
 TICKS = os.sysconf("SC_CLK_TCK")
+DOCKERFILE = Path(__file__).resolve().parents[1] / "Dockerfile"
+
+
+def allocator() -> dict[str, str]:
+    """Variables by which the operator's image replaces Python's allocator; empty where the library is not installed."""
+    if not ctypes.util.find_library("jemalloc"):
+        print("memory is not as in the image: apt-get install libjemalloc2", file=sys.stderr)
+        return {}
+    return dict(re.findall(r"\b(LD_PRELOAD|PYTHONMALLOC|MALLOC_CONF)=(\S+)", DOCKERFILE.read_text()))
 
 
 class Operator:
@@ -36,6 +47,7 @@ class Operator:
             "HONE_PORTS__METRICS": str(ports[0]),
             "HONE_PORTS__PROBES": str(ports[1]),
             "HONE_PROGRESS__PORT": str(progress_port or ports[2]),
+            **allocator(),
             **(env or {}),
         }
         self.process = subprocess.Popen(
