@@ -37,12 +37,7 @@ def matches(pattern: str, message: str) -> AfterValidator:
 def entry_rules(pattern: str, message: str) -> tuple[Rule, ...]:
     """Rules of an entry with fields uri, secretName and s3."""
     return (
-        Rule(
-            f"self.uri.matches(r'{pattern}')",
-            message,
-            field_path=".uri",
-            holds=lambda entry: bool(re.search(pattern, entry.uri)),
-        ),
+        Rule(f"self.uri.matches(r'{pattern}')", message, field_path=".uri"),  # `matches` says it of a uri alone
         Rule(
             "!has(self.s3) || self.uri.startsWith('s3://')",
             "s3 is for s3:// only: remove it",
