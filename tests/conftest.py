@@ -54,8 +54,15 @@ def so_far() -> float:
 
 def children() -> list[Path]:
     """The folders in /proc of this process's children; none where there is no such folder."""
-    ids = [number for file in Path("/proc/self/task").glob("*/children") for number in file.read_text().split()]
-    return [Path("/proc", number) for number in ids]
+    return [Path("/proc", number) for thread in Path("/proc/self/task").glob("*") for number in children_of(thread)]
+
+
+def children_of(thread: Path) -> list[str]:
+    """Process ids of the children that a thread of this process has started; none once the thread has ended."""
+    try:
+        return (thread / "children").read_text().split()
+    except OSError:
+        return []
 
 
 def used_by(process: Path) -> float:
