@@ -47,7 +47,7 @@ class Kube:
             config.load_kube_config(context=context, client_configuration=configuration)
             contexts, active = config.list_kube_config_contexts()
         except config.ConfigException as error:
-            raise CommandError(f"no cluster: {error}. {otherwise}") from None
+            raise CommandError(f"no cluster: {str(error).rstrip('.')}. {otherwise}") from None
         chosen = next((c for c in contexts if c["name"] == context), active)
         return cls(namespace or chosen["context"].get("namespace") or "default", configuration)
 

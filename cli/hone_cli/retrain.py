@@ -17,7 +17,7 @@ def retrain(
 ) -> None:
     """Train a model again as soon as a row has changed, however few.
 
-    It writes the annotation hone.dev/retrain-requested-at of the Model, with your own rights. The least interval, the
+    It writes the annotation hone.dev/retrain-requested-at of the Model, with your own rights. The minimum interval, the
     quiet period and the budget of spec.retrain still hold; on unchanged rows no job starts.
     """
     from hone_cli.kube import Kube
