@@ -132,9 +132,9 @@ class RetrainBase(ApiModel):
 
     check_every: Duration = Field(
         default="24h",
-        description="Time from one look at the hub to the next, up to a tenth longer; at least 1h. A short Job asks "
+        description="Time from one check of the hub to the next, up to a tenth longer; at least 1h. A short Job asks "
         "which commit a branch or tag of hf:// names; it downloads nothing. An alias (models://name@alias) needs no "
-        "look. Default 24h.",
+        "Job. Default 24h.",
     )
 
 
@@ -162,7 +162,7 @@ class Retrain(ApiModel):
         description="Train when the base is another one, also on unchanged rows. Default: it does not count.",
     )
     min_interval: Duration = Field(
-        default="24h", description="Least time from the start of one job of this model to the next. Default 24h."
+        default="24h", description="Minimum time from the start of one job of this model to the next. Default 24h."
     )
     quiet_period: Duration = Field(
         default="10m", description="How long the Datasets must be unchanged before a job starts. Default 10m."
@@ -268,7 +268,7 @@ class RetrainBaseStatus(ApiModel):
     present: ShortText | None = Field(default=None, description="Commit or ModelVersion that it names now.")
     trained: ShortText | None = Field(default=None, description="The one that the newest job started from.")
     looked_at: Timestamp | None = Field(default=None, description="When the hub was asked last.")
-    problem: Text | None = Field(default=None, description="Why the last look gave no answer.")
+    problem: Text | None = Field(default=None, description="Why the last check gave no answer.")
 
 
 class RetrainStatus(ApiModel):
