@@ -28,7 +28,7 @@ INTRODUCTION = """\
 If a job does not continue, the last three of these commands show the same reason; the first one finds it:
 
 ```console
-$ kubectl get hone -A                   # every Dataset, FineTuneJob and ModelVersion, in all namespaces
+$ kubectl get hone -A                   # every Dataset, FineTuneJob, ModelVersion and Model, in all namespaces
 $ kubectl get ftj NAME                  # the reason in one word, where the job waits or failed
 $ kubectl describe ftj NAME             # conditions and events
 $ kubectl get ftj NAME -o jsonpath='{.status.failure}'
