@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -199,6 +200,14 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "a line that is not whole": ("journal", lambda data: data[:-9]),
     "zeros after a crash": ("files/rows.arrow", lambda data: data[:-100] + bytes(100)),
     "numbers that were not written": ("numbers", lambda data: data[:-4]),
+    "a number of the journal that the disk changed": (
+        "journal",
+        lambda data: data.replace(b'"longest": ', b'"longest": 9'),
+    ),
+    "a name of the journal that the disk changed": (
+        "journal",
+        lambda data: data.replace(b'"end_marks"', b'"end_maras"'),
+    ),
     "chunks of another size": ("journal", lambda data: b'"0"' + data[data.index(b"\n") :]),
 }
 
@@ -225,6 +234,18 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
     with folders.resumed_folder(tmp_path / "out") as first, folders.resumed_folder(tmp_path / "out") as second:
         assert first != second
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_locks_is_encoded_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E.g. Lustre that is mounted without `flock`, and NFS 3 whose server runs no lock manager."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(folders.fcntl, "flock", refuse)
+    assert len(_whole(tmp_path, [_chat(n) for n in range(7)])) == 7
 
 
 def _assert_same(one: Mapped, other: Mapped) -> None:

@@ -1,8 +1,8 @@
 """The parts of a split as they are encoded, in a folder: an attempt goes on from what an earlier one finished.
 
 `files` becomes the encoded split. `journal` has a line of JSON for each part that is whole in `files/rows.arrow`, and
-`numbers` the numbers of its rows. What was written after the last whole part is cut off. CRC-32 finds what a node that
-crashed has not written.
+`numbers` the numbers of its rows. What was written after the last whole part is cut off. CRC-32, of the part and of the
+line itself, finds what a node that crashed has not written, and what a disk has changed.
 """
 
 from __future__ import annotations
@@ -149,21 +149,27 @@ def _line(part: Part, size: int, checksum: int) -> bytes:
         **{"size": size, "rows": len(part.lengths), "crc": checksum, "counts": mapped.counts_to(part.counts)},
         **{"hasMasks": part.has_masks, "problem": part.problem},
     }
-    return json.dumps(body).encode() + b"\n"
+    text = json.dumps(body).encode() + b"\n"
+    return _mark(text) + b" " + text
 
 
 def _read(line: bytes, rows: Any, numbers: Any) -> Part | None:
     """The part of a line without its rows; None where it is not whole, and after the last one."""
-    try:
-        body = json.loads(line)
-    except ValueError:
+    mark, _, text = line.partition(b" ")
+    if mark != _mark(text):
         return None
+    body = json.loads(text)
     content, of_rows = rows.read(body["size"]), numbers.read(len(_NUMBERS) * 4 * body["rows"])
-    if not line.endswith(b"\n") or _checksum(content, of_rows) != body["crc"]:
+    if _checksum(content, of_rows) != body["crc"]:
         return None
     lengths, tokens, trained = np.frombuffer(of_rows, np.int32).reshape(len(_NUMBERS), -1)
     counts, masks, problem = mapped.counts_from(body["counts"]), body["hasMasks"], body["problem"]
     return Part(counts, b"", lengths, tokens, trained, has_masks=masks, problem=problem)
+
+
+def _mark(text: bytes) -> bytes:
+    """What the line begins with: a line that was changed, or ends early, has another one."""
+    return b"%08x" % zlib.crc32(text)
 
 
 def _bytes(part: Part) -> bytes:

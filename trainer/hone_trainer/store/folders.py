@@ -68,10 +68,11 @@ def resumed_folder(target: Path) -> Iterator[Path]:
 
 
 def _locked(folder: Path) -> IO[bytes] | None:
-    """The file by which this process alone has the folder; None if another one has it."""
+    """The file by which this process alone has the folder; None if another one has it, or the file system has no locks,
+    or the folder is another user's."""
     folder.mkdir(exist_ok=True)
     path = folder / "lock"
-    with ExitStack() as stack, suppress(BlockingIOError, FileNotFoundError):
+    with ExitStack() as stack, suppress(OSError):
         file = stack.enter_context(path.open("ab"))
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The process that had the folder may have removed it meanwhile, with the file.
