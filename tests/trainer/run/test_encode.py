@@ -16,6 +16,7 @@ from hone_api.report import EncodeResult
 from hone_api.termination import TerminationMessage
 from hone_trainer.errors import DataError, StoreError, TrainerError
 from hone_trainer.models import base_model
+from hone_trainer.reporting.live import Reporters
 from hone_trainer.run import encode, rows
 from hone_trainer.signals import Stop
 from hone_trainer.store import manifest
@@ -63,6 +64,17 @@ def test_the_command_encodes_reports_and_reuses(command: Command, make_plan: Any
     assert "Encoding 96/96" in log
     again = encode.run(plan)
     assert (again.reused, again.digest, again.tokens) == (2, result.digest, result.tokens)
+
+
+def test_what_an_earlier_attempt_encoded_foretells_no_end(make_plan: Any) -> None:
+    reporters = Reporters()
+    work = encode._Work(make_plan(), None, reporters)  # type: ignore[arg-type]  # a report reads no base
+    work._all = 96
+    work._keep("places/train", 60, 600)
+    work._note(0, 0, 60, 600)
+    assert (reporters.progress.rows, reporters.progress.eta_seconds) == ((60, 96), None)
+    work._note(0, 0, 96, 960)
+    assert (reporters.progress.rows, reporters.progress.eta_seconds) == ((96, 96), 0)
 
 
 def test_a_run_reads_what_was_staged_and_encodes_nothing(

@@ -281,10 +281,11 @@ class _Work:
         if now < self._next and self._lines < self._all:
             return
         self._next = now + _REPORTED_SECONDS
-        rest = (self._all - self._lines) * (now - self._started) / max(self._lines - self._kept[0], 1)
+        new = self._lines - self._kept[0]
+        rest = round((self._all - self._lines) * (now - self._started) / new) if new else None
         steps = {"step": self._lines, "total_steps": self._all} if self.counts_steps else {}
         self.reporters.update(
-            stage=STAGE, rows=(self._lines, self._all), tokens_per_second=self.speed, eta_seconds=round(rest), **steps
+            stage=STAGE, rows=(self._lines, self._all), tokens_per_second=self.speed, eta_seconds=rest, **steps
         )
 
 
