@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 from scripted import Said, Script, scripted
+from urllib3.exceptions import HTTPError
 
+from hone_trainer.endpoints import http
 from hone_trainer.endpoints.addresses import Resolution
 from hone_trainer.endpoints.client import Access, Endpoint, PromptRefusedError
 from hone_trainer.errors import ConfigError, SourceError
@@ -163,3 +168,14 @@ def test_a_public_name_with_a_private_address_is_refused():
     with pytest.raises(SourceError, match="which is not public") as caught:
         ask(server)
     assert caught.value.code == "SourceRefused"
+
+
+def test_a_server_that_is_silent_for_too_long_is_told_with_that_time_not_with_the_limit_of_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http._BoundedConnection, "idle", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        pool = http.pool_of("127.0.0.1", port, None, until=time.monotonic() + 3600)
+        with pytest.raises(HTTPError, match=r"127\.0\.0\.1: Read timed out: no byte for 0\.1 s"):
+            http.send_to(pool, urlsplit(f"http://127.0.0.1:{port}/"), "GET", {})

@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import urllib3
 import urllib3.connection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from hone_api.failures import FailureCode
 from hone_api.plan import Limits
@@ -267,7 +267,11 @@ class _Within(io.RawIOBase):
         if left <= 0:
             raise TimeoutError("the answer took longer than its limit")
         self._sock.settimeout(min(left, self._idle))
-        return self._inner.readinto(buffer)
+        try:
+            return self._inner.readinto(buffer)
+        except TimeoutError:
+            why = f"no byte for {self._idle:g} s" if self._idle < left else "the answer took longer than its limit"
+            raise TimeoutError(why) from None
 
     def close(self) -> None:
         self._inner.close()
@@ -289,7 +293,10 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
     def getresponse(self) -> Any:
         bounds = {"seconds": self.timeout, "idle": self.idle}
         self.response_class = functools.partial(_TimedResponse, **bounds)  # type: ignore[assignment, arg-type]
-        return super().getresponse()
+        try:
+            return super().getresponse()
+        except TimeoutError as error:  # urllib3 would name the limit of the answer, even where the silence was too long
+            raise ReadTimeoutError(self.host, "", f"Read timed out: {error}") from None  # type: ignore[arg-type]
 
 
 class _Patient(_BoundedConnection):

@@ -13,6 +13,7 @@ from mlflow_server import LOOPBACK, PASSWORD, RealMlflow, real_mlflow, secret
 
 from hone_api.failures import FailureCode
 from hone_api.plan import RegisterPlan, TrackingInput
+from hone_trainer.endpoints import http
 from hone_trainer.endpoints.addresses import Resolution
 from hone_trainer.endpoints.mlflow import registry
 from hone_trainer.endpoints.mlflow import tracker as trackers
@@ -28,7 +29,8 @@ DIGEST = f"sha256:{'5' * 64}"
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMlflow]:
-    with real_mlflow(tmp_path_factory.mktemp("mlflow")) as server:
+    with pytest.MonkeyPatch.context() as patch, real_mlflow(tmp_path_factory.mktemp("mlflow")) as server:
+        patch.setattr(http._BoundedConnection, "idle", 3600.0)  # on a busy machine it is silent for more than a minute
         yield server
 
 
