@@ -125,11 +125,11 @@ def faults(
     only: Annotated[list[str] | None, typer.Option(help="Faults by number, e.g. O7; repeatable. Default: all.")] = None,
     sample: Annotated[bool, typer.Option(help="Only the sample that `make test` runs: minutes, not hours.")] = False,
     write: Annotated[bool, typer.Option(help="Write the table of docs/reliability.md.")] = False,
-    fresh: Annotated[bool, typer.Option(help="Forget what earlier runs saw at this commit.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Forget what earlier runs saw of these files.")] = False,
 ) -> None:
     """Break what operator and trainer rely on, and see whether every life of a job ends the same.
 
-    A run that was stopped goes on where it was, as long as the commit is the same.
+    A run that was stopped goes on where it was, as long as no file was edited.
     """
     from hone_dev import faults as matrix
 

@@ -2,17 +2,19 @@
 docs/reliability.md.
 
 A fault is a test with `@pytest.mark.faults("O3")`, in the tier that runs the real part. `make test` runs a sample of
-them; this runs all, for an hour or two on two cores. What was seen is kept for the commit: a run that was stopped goes
+them; this runs all, for an hour or two on two cores. What was seen is kept for these files: a run that was stopped goes
 on where it was, and two runs with different `--only` fill one table.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -83,7 +85,7 @@ class Result:
 class Ledger:
     """The results of one commit, one line of JSON a test: a campaign that was stopped goes on, and two can share it.
 
-    A test whose result is not written yet runs again. Local changes have a ledger of their own, emptied by `fresh`.
+    A test whose result is not written whole runs again. Local changes have a ledger of their own, by what they change.
     """
 
     def __init__(self, path: Path, fresh: bool) -> None:
@@ -100,9 +102,12 @@ class Ledger:
         """The newest of each test."""
         if not self.path.exists():
             return []
-        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
-        newest = {line["test"]: tuple((fault, name, held) for fault, name, held in line["cases"]) for line in lines}
-        return [Result(test, cases) for test, cases in newest.items()]
+        newest: dict[str, Result] = {}
+        for text in self.path.read_text().splitlines():
+            with suppress(ValueError):  # the run was stopped while it wrote the line
+                line = json.loads(text)
+                newest[line["test"]] = Result(line["test"], tuple((f, name, held) for f, name, held in line["cases"]))
+        return list(newest.values())
 
 
 class Tally:
@@ -221,9 +226,18 @@ def replaced(page: str, table: str) -> str:
 
 
 def ledger(fresh: bool) -> Ledger:
-    """That of this commit, or of the local changes to it."""
-    commit = shell.run("git", "describe", "--always", "--dirty", "--abbrev=12", cwd=ROOT).strip()
-    return Ledger(paths.cache("faults") / f"{commit}.jsonl", fresh)
+    """That of the files as they are: of this commit, or of these local changes to it."""
+    return Ledger(paths.cache("faults") / f"{version(ROOT)}.jsonl", fresh)
+
+
+def version(root: Path) -> str:
+    """Of all files that git does not ignore, except the page that a run writes: the commit, and what differs."""
+    commit = shell.run("git", "rev-parse", "--short=12", "HEAD", cwd=root).strip()
+    new = shell.run("git", "ls-files", "--others", "--exclude-standard", "-z", cwd=root).split("\0")[:-1]
+    changes = shell.run("git", "diff", "HEAD", "--binary", "--", f":!{PAGE.relative_to(ROOT)}", cwd=root).encode()
+    for name in new:
+        changes += name.encode() + ((root / name).read_bytes() if (root / name).is_file() else b"")
+    return f"{commit}-{hashlib.sha256(changes).hexdigest()[:12]}" if changes else commit
 
 
 def run(only: list[str], sample: bool, write: bool, fresh: bool) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from hone_dev import faults
+from hone_dev import faults, shell
 
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +54,31 @@ def test_a_stopped_run_goes_on_with_what_the_ledger_of_its_commit_holds(tmp_path
     second.asked = {"one", "many", "still to run"}
     assert second.not_run == ["still to run"]
     assert faults.Ledger(ledger.path, fresh=True).results() == []
+
+
+def test_a_line_that_was_being_written_when_the_run_was_stopped_costs_one_result(tmp_path: Path) -> None:
+    ledger = faults.Ledger(tmp_path / "one.jsonl", fresh=False)
+    ledger.add(faults.Result("one", (("T5", "one", True),)))
+    ledger.path.write_text(ledger.path.read_text() + '{"test": "two", "ca')
+    assert [result.test for result in ledger.results()] == ["one"]
+
+
+def test_what_was_seen_before_a_file_was_edited_does_not_count(tmp_path: Path) -> None:
+    shell.run("git", "init", "-q", cwd=tmp_path)
+    file = tmp_path / "a.py"
+    file.write_text("1")
+    shell.run("git", "add", "a.py", cwd=tmp_path)
+    shell.run("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "one", cwd=tmp_path)
+    seen = [faults.version(tmp_path)]
+    for text in ("2", "3"):
+        file.write_text(text)
+        seen.append(faults.version(tmp_path))
+    (tmp_path / "b.py").write_text("new")
+    seen.append(faults.version(tmp_path))
+    assert len(set(seen)) == 4
+    (tmp_path / "b.py").unlink()
+    file.write_text("1")
+    assert faults.version(tmp_path) == seen[0]
 
 
 def test_the_table_goes_between_its_marks_of_the_page() -> None:
