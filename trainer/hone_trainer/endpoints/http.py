@@ -317,18 +317,23 @@ def send_to(
     pool: urllib3.HTTPConnectionPool, url: SplitResult, method: str, headers: Mapping[str, str], body: Any = None
 ) -> urllib3.BaseHTTPResponse:
     """Send one request with the host's own name. Redirects are not followed, and the body is not read."""
-    port = url.port if url.port not in (None, 443 if url.scheme == "https" else 80) else None
-    host = f"[{url.hostname}]" if ":" in str(url.hostname) else str(url.hostname)
     return pool.urlopen(
         method,
         (url.path or "/") + (f"?{url.query}" if url.query else ""),
         body=body,
-        headers={**headers, "Host": f"{host}:{port}" if port else host},
+        headers={**headers, "Host": name_of(url)},
         redirect=False,
         retries=False,
         preload_content=False,
         decode_content=False,
     )
+
+
+def name_of(url: SplitResult) -> str:
+    """The server's name in a request: without a port that its scheme has anyway."""
+    port = url.port if url.port not in (None, 443 if url.scheme == "https" else 80) else None
+    host = f"[{url.hostname}]" if ":" in str(url.hostname) else str(url.hostname)
+    return f"{host}:{port}" if port else host
 
 
 def _address(url: SplitResult, port: int, network: AllowedNetwork, resolver: Resolver) -> str:

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from hone_api.failures import FailureCode
 from hone_api.tracking import PASSWORD_KEY, SECRET_KEYS, TOKEN_KEY, USER_KEY
 from hone_trainer.endpoints.addresses import AllowedNetwork, Resolution
-from hone_trainer.endpoints.http import Resolver, checked, connect, resolve, send_to
+from hone_trainer.endpoints.http import Resolver, checked, connect, name_of, resolve, send_to
 from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.secrets import read_key, remember, secret_name
 
@@ -117,7 +117,7 @@ class MlflowServer:
         words = f": {str(error['message'])[:_MAX_WORDS]}" if self._may_quote and name and "message" in error else ""
         text = f"{self.host} answers {status} {name}".strip() + words
         if answer.startswith(_UNKNOWN_HOST):
-            how = f"start the server with --allowed-hosts {urlsplit(self.uri).netloc}, and its other names"
+            how = f"start the server with --allowed-hosts {name_of(urlsplit(self.uri))}, and its other names"
             raise MlflowError(FailureCode.DESTINATION_DENIED, f"{text}: MLflow does not know this name: {how}", name)
         if status in (401, 403):
             who = f"the {SECRET_KEYS} of the Secret may not do that" if self.secret_path else "it wants a secretName"
