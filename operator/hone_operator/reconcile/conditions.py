@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from hone_api.failures import FAILURES
+from hone_api.failures import FAILURES, Retry
 from hone_api.states import KSTATUS, AnyReason, ConditionType, Reason
 
 MAX_MESSAGE = 4096
@@ -98,6 +98,11 @@ class Conditions:
     def failed_before(self, type_: ConditionType) -> bool:
         """Whether this condition reported a failure: it stays visible while another attempt is under way."""
         return self._previous.get(type_, {}).get("reason") in FAILURES
+
+    def given_up_before(self, type_: ConditionType) -> bool:
+        """Whether this condition reported a failure that another attempt does not change."""
+        failure = FAILURES.get(self._previous.get(type_, {}).get("reason", ""))
+        return failure is not None and failure.retry is Retry.NEVER
 
     def changed(self, type_: ConditionType) -> bool:
         """Whether status or reason differ from the previous ones."""

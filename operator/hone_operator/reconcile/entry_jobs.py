@@ -99,14 +99,12 @@ class EntryJobs:
         if is_asked_again(self.draft) and not tries.active:
             self.draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
             tries, before = observe_tries(()), EntryMemory(number)
+        if before.failed and not tries.active:  # whatever its Job shows once its pod is gone
+            return EntryProgress(EntryStage.FAILED, before.reason or self.work.working[0], before.message or "", number)
         cause = tries.cause or timed_out(tries, self.draft.now, self.start_timeout_seconds)
         if cause and (cause.retry is Retry.NEVER or tries.cause is None):
             self.draft.delete += [tries.job.body] if tries.active and tries.job else []
             return EntryProgress(EntryStage.FAILED, cause.code, cause.message, number)
-        if before.failed and tries.job is None:
-            return EntryProgress(
-                EntryStage.FAILED, before.reason or self.work.working[0], before.message or "", before.number
-            )
         if tries.active and tries.job:
             return self._underway(tries, tries.job, number, before)
         for obstacle in self.work.obstacles():
@@ -157,8 +155,17 @@ def asked(draft: Draft) -> str | None:
     return None if value is None else str(value)[:MAX_ASKED]
 
 
-def how_to_retry(draft: Draft) -> str:
-    """A command for what was given up."""
+def with_retry(message: str, draft: Draft) -> str:
+    """What was given up and why, and a command for it."""
+    return f"{message.rstrip('.')}. {_how_to_retry(draft)}"
+
+
+def without_retry(message: str, draft: Draft) -> str:
+    """The message without the command."""
+    return message.removesuffix(_how_to_retry(draft)).rstrip()
+
+
+def _how_to_retry(draft: Draft) -> str:
     kind, name = f"{draft.body['kind'].lower()}s.hone.dev", draft.body["metadata"]["name"]
     return f'To try again: kubectl annotate {kind} {name} {names.RETRY}="$(date +%s)" --overwrite'
 
@@ -181,7 +188,7 @@ def set_condition(
     else:
         worst = next((entry for entry in unfinished if entry.is_failed), unfinished[0])
         words = "; ".join(f"{entry.uri}: {entry.message}" for entry in unfinished)
-        words += f" {how_to_retry(draft)}" if worst.is_failed else ""
+        words = with_retry(words, draft) if worst.is_failed else words
         draft.conditions.set(type_, False, Quoted(worst.reason) if worst.reason else working, words)
     failed = any(entry.is_failed or (entry.tries or 0) > 1 for entry in unfinished)
     if failed or not unfinished:

@@ -20,7 +20,14 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.register import COMPONENT, Registration, as_registered, place_key, register, source_of
 from hone_operator.reconcile import aliases, bounds
-from hone_operator.reconcile.entry_jobs import EntryJobs, EntryMemory, EntryObstacle, EntryStage, how_to_retry
+from hone_operator.reconcile.entry_jobs import (
+    EntryJobs,
+    EntryMemory,
+    EntryObstacle,
+    EntryStage,
+    with_retry,
+    without_retry,
+)
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft, as_json
@@ -93,17 +100,18 @@ class _Step:
             tries = Tries(0, None, [job.body for job in jobs])  # it was about something else
         attempts = _RegistryWork(self, work)
         now = EntryJobs(self.draft, attempts, self.platform.start_timeout_seconds, self.refusals).step(
-            tries, self._memory()
+            tries, self._memory(tries)
         )
-        given_up = now.stage is EntryStage.FAILED
-        self._missing(now.reason, f"{now.message} {how_to_retry(self.draft)}" if given_up else now.message)
+        given_up = now.stage is EntryStage.FAILED and tries.job is not None and not tries.active
+        self._missing(now.reason, with_retry(now.message, self.draft) if given_up else now.message)
 
-    def _memory(self) -> EntryMemory:
-        """Of the failure that the condition reports, if it does."""
+    def _memory(self, tries: Tries) -> EntryMemory:
+        """Of the failure that the condition reports, if it does, while its Job or the next one exists."""
         before = self.draft.conditions.before(REGISTERED)
-        if not self.draft.conditions.failed_before(REGISTERED):
+        if tries.job is None or not self.draft.conditions.failed_before(REGISTERED):
             return EntryMemory()
-        return EntryMemory(reason=Quoted(before["reason"]), message=before.get("message"))
+        message = without_retry(before.get("message", ""), self.draft)
+        return EntryMemory(failed=message != before.get("message"), reason=Quoted(before["reason"]), message=message)
 
     def _before(self) -> RegistryStatus:
         """What is known of this registered model; nothing of another one. Registering again changes nothing there."""

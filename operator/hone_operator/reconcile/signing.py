@@ -7,7 +7,7 @@ from typing import Any
 from hone_api.failures import Retry
 from hone_api.modelversion import ModelVersionSpec, SignatureStatus
 from hone_api.report import SignResult
-from hone_api.states import AnyReason, ConditionType, Reason
+from hone_api.states import AnyReason, ConditionType, Quoted, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.sign import COMPONENT, sign
 from hone_operator.reconcile import retrying
@@ -86,9 +86,12 @@ class _Attempts:
                 draft.delete += [tries.job.body, *tries.older]
                 return _signed(draft, self.platform)
             return self._begin(number, None)  # the keys were replaced while it ran
+        if tries.cause and draft.conditions.given_up_before(ConditionType.SIGNED):
+            before = draft.conditions.before(ConditionType.SIGNED)  # the Job forgets why when its pod is gone
+            return self._unsigned(Quoted(before["reason"]), before.get("message", ""), final=True)
         cause = tries.cause or timed_out(tries, draft.now, self.platform.start_timeout_seconds)
         if cause and (cause.retry is Retry.NEVER or tries.cause is None):
-            draft.delete += [tries.job.body] if tries.active and tries.job else []
+            draft.delete += [*tries.older, tries.job.body] if tries.active and tries.job else []
             return self._unsigned(cause.code, cause.message, final=True)
         if tries.active and tries.job:
             return self._underway(tries.job, number)

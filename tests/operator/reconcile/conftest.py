@@ -88,6 +88,11 @@ class World:
         job.body["status"]["conditions"] = [{**condition, "lastTransitionTime": at(seconds)}]
         return job
 
+    def without_pods(self, job: ObservedJob, exit_code: int = 78) -> ObservedJob:
+        """A failed Job whose pod is gone, as after its node: what is left is the Job's own condition."""
+        message = f"Container trainer for pod team/run-1-0-a failed with exit code {exit_code} matching FailJob rule"
+        return self.ended(self.child(job.body), "Failed", message=message)
+
     def pod(self, rank: int = 0, phase: str = "Running", **status: Any) -> dict[str, Any]:
         """A pod that has a node."""
         conditions = [{"type": "PodScheduled", "status": "True"}, *status.pop("conditions", [])]

@@ -94,6 +94,8 @@ def test_an_occupied_place_is_final_until_the_entry_changes(life: Life, conditio
     assert conditions(life.status)["Delivered"] == "False/DestinationOccupied"
     assert (conditions(life.status)["Ready"], conditions(life.status)["Stalled"][:5]) == ("True/Verified", "False")
     assert life.tick(10_000) == Outcome(), "its Job stays, with the log"
+    life.children[-1] = life.world.without_pods(life.children[-1])
+    assert life.tick(10_000) == Outcome(), "nor when the pod that said so is gone with its node"
     life.children.clear()
     assert life.tick(10_001).create == (), "nor when its Job is gone"
     life.version["spec"]["deliveries"][0]["uri"] = "s3://models/elsewhere"

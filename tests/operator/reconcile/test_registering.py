@@ -216,6 +216,8 @@ def test_a_refusal_is_final_until_the_registry_changes(life: Life, conditions: A
     life.tick(60)
     assert conditions(life.body["status"])["Registered"] == "False/DestinationRefused"
     assert life.tick(10_000) == Outcome()
+    life.children[-1] = life.world.without_pods(life.children[-1])
+    assert life.tick(10_000) == Outcome(), "nor when the pod that said so is gone with its node"
     life.body["spec"]["registry"]["mlflow"]["uri"] = "https://other.example.org"
     assert life.plan(life.tick(10_001))["uri"] == "https://other.example.org"
 
@@ -225,6 +227,17 @@ def test_a_secret_outside_the_prefix_is_not_mounted(life: Life, conditions: Any)
     life.body["spec"]["registry"]["mlflow"]["secretName"] = "database-password"
     assert life.tick().create == ()
     assert conditions(life.body["status"])["Registered"] == "False/NotAllowed"
+
+
+def test_a_pod_that_cannot_start_is_replaced_without_being_asked_for(life: Life) -> None:
+    life.tick()
+    life.children[-1] = life.world.child(life.children[-1].body, life.world.waiting("ImagePullBackOff", "no image"))
+    life.tick(10)
+    assert [body["kind"] for body in life.tick(1000).delete] == ["Job"]
+    (registered,) = [c for c in life.body["status"]["conditions"] if c["type"] == "Registered"]
+    assert registered["reason"] == "ImagePullFailed"
+    assert "To try again" not in registered["message"]
+    assert [body["kind"] for body in life.tick(1001).create] == ["ConfigMap", "Job"]
 
 
 def test_a_quota_is_waited_for(life: Life, conditions: Any) -> None:
@@ -274,7 +287,8 @@ def test_a_person_asks_for_another_attempt(life: Life, conditions: Any) -> None:
     life.ends("Failed", life.world.dead(78, outcome=life.world.failure("DestinationRefused", "not MLflow")))
     life.tick(60)
     (registered,) = [c for c in life.body["status"]["conditions"] if c["type"] == "Registered"]
-    assert "hone.dev/retry=" in registered["message"]
+    command = 'kubectl annotate models.hone.dev tutor hone.dev/retry="$(date +%s)" --overwrite'
+    assert registered["message"] == f"not MLflow. To try again: {command}"
     life.body["metadata"]["annotations"] = {"hone.dev/retry": "1"}
     (second,) = [b["metadata"]["name"] for b in life.tick(61).create if b["kind"] == "Job"]
     assert second != first

@@ -163,6 +163,9 @@ def test_a_refused_pin_is_tried_again_when_its_job_is_deleted(strict: Life, cond
     strict.tick(62)
     assert conditions(strict.status)["Signed"] == "False/SigningPinRefused"
     assert jobs(strict.tick(100_000)) == [], "tokens lock after a few wrong PINs"
+    strict.children[-1] = strict.world.without_pods(strict.children[-1])
+    assert jobs(strict.tick(100_000)) == [], "nor when the pod that said so is gone with its node"
+    assert conditions(strict.status)["Signed"] == "False/SigningPinRefused"
     strict.children = [c for c in strict.children if c.body["metadata"]["labels"]["hone.dev/component"] != "sign"]
     assert len(jobs(strict.tick(100_001))) == 1
 
