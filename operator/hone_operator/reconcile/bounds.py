@@ -77,6 +77,13 @@ def imported(entry: ModelImport, bounds: Bounds) -> Iterator[str]:
             yield f"spec.imports {uri} {_of('tenants.models', bounds.models)}"
 
 
+def watched(uri: str, secret: str | None, bounds: Bounds) -> Iterator[str]:
+    """Why the hub is not asked about this base; empty if it is. A job that was refused can name any Secret."""
+    spec = {"model": {"uri": uri, **({"secretName": secret} if secret else {})}}
+    yield from _secrets(spec, bounds)
+    yield from _model(spec, bounds)
+
+
 def _model(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
     """A ModelVersion is always allowed: its own base was."""
     uri = spec["model"].get("uri")

@@ -18,6 +18,7 @@ from hone_api.status_json import RetrainBaseStatusJson
 from hone_operator.desired import lookup, names
 from hone_operator.desired.lookup import Question
 from hone_operator.desired.platform import Platform
+from hone_operator.reconcile import bounds
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft
@@ -155,6 +156,8 @@ class _Looking:
             return entry
         if not idle:
             return entry
+        if words := "; ".join(bounds.watched(self.question.uri, self.question.secret, self.platform.bounds)):
+            return _with(entry, problem=words[:4096])
         objects = lookup.lookup(self.draft.body, self.question, entry.get("lookedAt") or "", self.platform)
         ours = {body["metadata"]["name"] for body in objects}
         if refused := next((r for r in self.seen.refusals if r.name in ours), None):

@@ -10,6 +10,7 @@ import pytest
 from retraining import DAY, HOUR, MINUTE
 from retraining import World as Repeated
 
+from hone_operator.desired.platform import Bounds
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.retrain_base import ObservedForBase
 from hone_operator.times import format_time
@@ -106,6 +107,25 @@ def test_a_look_that_fails_says_why_and_is_repeated_later(watched: Watched) -> N
     watched.commit(NEW)
     assert "problem" not in watched.seen
     assert len(watched.made()) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Bounds(secret_prefix="team-"), "spec.model.secretName: Secrets for Hone are called team-… here"),
+        (Bounds(models=("hf://allowed/*",)), "spec.model.uri hf://org/base@main is not allowed here (tenants.models"),
+    ],
+)
+def test_a_look_has_the_limits_of_tenants(watched: Watched, limits: Bounds, words: str) -> None:
+    """A job that was refused for its Secret can still be the one to repeat."""
+    allowed, watched.base = watched.base, replace(watched.base, platform=replace(watched.world.platform, bounds=limits))
+    watched.tick()
+    assert watched.looks == []
+    assert words in watched.seen["problem"]
+    watched.base = allowed
+    watched.tick()
+    watched.commit(OLD)
+    assert "problem" not in watched.seen
 
 
 def test_a_look_that_the_api_server_refuses_is_no_busy_loop(watched: Watched) -> None:
