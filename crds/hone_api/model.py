@@ -179,8 +179,8 @@ class Retrain(ApiModel):
         ge=0,
         le=1000,
         description="Number of newest successful jobs of those that this creates that stay. Older ones are deleted, "
-        "their versions stay. Kept in any case: the last job, one from whose model an unfinished job starts, and with "
-        "gpuHoursPerMonth those that used GPUs in this month. Default: none is deleted.",
+        "their versions stay. Kept in any case: the last job, one from whose model an unfinished or a repeated job "
+        "starts, and with gpuHoursPerMonth those that used GPUs in this month. Default: none is deleted.",
     )
     failed_jobs_history_limit: int | None = Field(
         default=None, ge=0, le=1000, description="The same for failed jobs. Default: none is deleted."

@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hone_api.states import ConditionType
 from hone_operator.apiserver.existence import Existence
 from hone_operator.desired import modelref, names
 from hone_operator.desired.importing import COMPONENT
 from hone_operator.objects.cache import Cache
 from hone_operator.observe import modelpods
 from hone_operator.observe.children import Children
-from hone_operator.reconcile import aliases, models, retention
-from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile import aliases, models, retention, retrain_history
 from hone_operator.reconcile.importing import ObservedForImports
 from hone_operator.reconcile.model import ObservedForModel
 from hone_operator.reconcile.observed import of_component
@@ -81,8 +79,9 @@ class ModelReader:
         template = self.cache.get("FineTuneJob", namespace, str(retrain.get("fineTuneJob")))
         named = {name: self.cache.get("Dataset", namespace, name) for name in dataset_names(template or {})}
         jobs = [j for j in self.cache.items("FineTuneJob", namespace) if made_model(j) == meta["name"]]
-        followed = (j for j in self.cache.items("FineTuneJob", namespace) if not is_true(j, ConditionType.FINISHED))
-        parents = frozenset(filter(None, ((j["spec"].get("model") or {}).get("fineTuneJob") for j in followed)))
+        parents = retrain_history.parents(
+            self.cache.items("FineTuneJob", namespace), self.cache.items("Model", namespace)
+        )
         datasets = {name: b for name, b in named.items() if b is not None}
         base = ObservedForBase(looks=looks)
         if retrain.get("base"):

@@ -4,7 +4,7 @@ A job that is deleted must change no later decision: the budget counts the jobs 
 rows says that they were trained on, or that training on them failed.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,6 +23,13 @@ class Surplus(NamedTuple):
     """FineTuneJobs, oldest first."""
     counted: list[Any]
     """FineTuneJobs that stay until the month ends, because the budget counts their GPU hours."""
+
+
+def parents(jobs: Iterable[Any], models: Iterable[Any]) -> frozenset[str]:
+    """Names of FineTuneJobs from whose models unfinished ones start, or ones that a Model repeats."""
+    repeated = {(model["spec"].get("retrain") or {}).get("fineTuneJob") for model in models}
+    followed = (j for j in jobs if j["metadata"]["name"] in repeated or not is_true(j, ConditionType.FINISHED))
+    return frozenset(filter(None, ((job["spec"].get("model") or {}).get("fineTuneJob") for job in followed)))
 
 
 def surplus(retrain: Retrain, own: Sequence[Any], needed: Collection[str], now: datetime) -> Surplus:

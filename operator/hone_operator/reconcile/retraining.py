@@ -44,7 +44,7 @@ class ObservedForRetraining:
     jobs: Sequence[Body] = ()
     """FineTuneJobs that make a model of this name, the template among them."""
     parents: frozenset[str] = frozenset()
-    """Names of FineTuneJobs from whose models unfinished ones start."""
+    """Names of FineTuneJobs from whose models unfinished ones start, or ones that a Model repeats."""
     versions: Sequence[Body] = ()
     """ModelVersions of this name."""
     base: ObservedForBase = field(default_factory=ObservedForBase)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from retraining import World
 
+from hone_operator.reconcile.retrain_history import parents
+
 pytestmark = pytest.mark.pure
 
 
@@ -59,6 +61,18 @@ def test_the_repeated_job_and_parents_stay() -> None:
     world.parents = frozenset()
     world.tick()
     assert world.made() == [newest]
+
+
+def test_parents_are_those_of_unfinished_jobs_and_of_jobs_that_a_model_repeats() -> None:
+    world = World()
+    for name in ("begins", "ended", "repeated"):
+        world.add(name)
+        world.jobs[name]["spec"] = {"model": {"fineTuneJob": f"before-{name}"}}
+    world.end("ended", "Succeeded")
+    world.end("repeated", "Succeeded")
+    world.model["spec"]["retrain"]["fineTuneJob"] = "repeated"
+    aliases_only = {"kind": "Model", "metadata": {"name": "other"}, "spec": {}}
+    assert parents(world.jobs.values(), [aliases_only, world.model]) == {"before-begins", "before-repeated"}
 
 
 def test_deleting_a_job_does_not_refill_the_budget() -> None:
