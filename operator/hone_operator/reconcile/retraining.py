@@ -146,13 +146,16 @@ def _state(
     own = [job for job in seen.jobs if _is_ours(draft.body, job)]
     by_name = {_name(job): job for job in own}
     current = by_name.get(name)
-    if current or any(digests.items() <= trained.items() for trained in _contents(seen)):
+    same_rows = [trained for trained in _trainings(seen) if digests.items() <= trained.rows.items()]
+    if current or same_rows:
         entries = _all_trained(entries)
+    if current or any(retrain_base.present(base) in trained.bases for trained in same_rows):
+        base = _started(base)
     last_start = max(filter(None, [old.get("lastStart"), *map(_created, seen.jobs)]), default=None)
     state = _State(
         job_name=name,
         entries=entries,
-        base=_started(base) if current else base,
+        base=base,
         rows=sum(int((seen.datasets[name].get("status") or {}).get("rows") or 0) for name in digests),
         jobs=seen.jobs,
         own=own,
@@ -175,12 +178,24 @@ def _created(job: Body) -> str:
     return str(job["metadata"].get("creationTimestamp") or "")
 
 
-def _contents(seen: ObservedForRetraining) -> Iterator[Mapping[str, str]]:
-    """What the jobs and the versions of this model were trained on: digest of each Dataset."""
-    yield from map(_trained_on, seen.jobs)
+class _Training(NamedTuple):
+    """What a model of this name was made of."""
+
+    rows: Mapping[str, str]
+    """Digest of each Dataset."""
+    bases: Collection[str | None]
+    """Names of what it started from."""
+
+
+def _trainings(seen: ObservedForRetraining) -> Iterator[_Training]:
+    """Of the jobs and the versions of this model."""
+    for job in seen.jobs:
+        yield _Training(_trained_on(job), [retrain_base.started_from(job)])
     for version in seen.versions:
-        datasets = (version["spec"].get("lineage") or {}).get("datasets") or ()
-        yield {entry["name"]: entry["digest"] for entry in datasets if entry.get("name") and entry.get("digest")}
+        lineage = version["spec"].get("lineage") or {}
+        datasets, start = lineage.get("datasets") or (), lineage.get("baseModel") or {}
+        rows = {entry["name"]: entry["digest"] for entry in datasets if entry.get("name") and entry.get("digest")}
+        yield _Training(rows, [start.get("modelVersion") or start.get("commit")])
 
 
 def _forget_old(draft: ModelDraft, retrain: Retrain, own: Sequence[Body], needed: Collection[str]) -> None:

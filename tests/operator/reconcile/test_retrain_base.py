@@ -82,6 +82,29 @@ def test_a_new_commit_starts_one_job_on_unchanged_rows(watched: Watched) -> None
     assert watched.seen["trained"] == NEW
 
 
+@pytest.mark.parametrize("limit", [None, 0])
+def test_a_base_that_was_trained_from_on_the_same_rows_is_not_new_again(world: Any, limit: int | None) -> None:
+    """An alias that is rolled back, whether the job from that version still exists or only its ModelVersion."""
+    watched = Watched(world, uri="models://general@champion")
+    watched.model["spec"]["retrain"]["successfulJobsHistoryLimit"] = limit
+    watched.jobs["first"]["status"]["resolved"]["modelVersion"] = {"name": "general-v1"}
+    rows = watched.jobs["first"]["status"]["resolved"]["datasetDigests"]
+    for target, jobs in (("general-v1", 0), ("general-v2", 1), ("general-v3", 2), ("general-v2", 2), ("general-v1", 2)):
+        watched.base = replace(watched.base, target=target)
+        outcome = watched.tick(2 * DAY)
+        for name in (body["metadata"]["name"] for body in outcome.create):
+            watched.end(name, "Succeeded")
+            watched.jobs[name]["status"]["resolved"] = {"modelVersion": {"name": target}, "datasetDigests": rows}
+            lineage = {
+                "baseModel": {"modelVersion": target},
+                "datasets": [{"name": name, "digest": digest} for name, digest in rows.items()],
+            }
+            spec = {"modelName": "tutor", "version": jobs, "artifacts": [], "lineage": lineage}
+            watched.versions.append({"metadata": {"name": f"tutor-v{jobs}"}, "spec": spec})
+        watched.tick()
+        assert (watched.reason(), len(watched.versions)) == ("Trained", jobs), target
+
+
 def test_nobody_looks_more_often_than_asked_or_without_use(watched: Watched) -> None:
     watched.tick()
     watched.commit(OLD)
