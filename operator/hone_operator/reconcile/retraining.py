@@ -108,6 +108,7 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
         _tell(draft, Delay(FailureCode.INVALID_VALUE, "; ".join(wrong)))
         return
     if problem := _unrepeatable(draft, retrain, template):
+        retrain_base.stop_looking(draft, seen.base)
         _tell(draft, problem)
         return
     assert template is not None

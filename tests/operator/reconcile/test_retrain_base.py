@@ -151,6 +151,14 @@ def test_a_look_has_the_limits_of_tenants(watched: Watched, limits: Bounds, word
     assert "problem" not in watched.seen
 
 
+def test_no_look_is_left_for_a_job_that_cannot_be_repeated(watched: Watched) -> None:
+    watched.tick()
+    assert len(watched.looks) == 1
+    watched.jobs["first"]["spec"]["model"]["uri"] = f"hf://org/base@{NEW}"
+    watched.tick(MINUTE)
+    assert (watched.reason(), watched.looks) == ("NotRepeatable", [])
+
+
 def test_a_look_that_the_api_server_refuses_is_no_busy_loop(watched: Watched) -> None:
     first = next(body for body in watched.tick().create if body["kind"] == "Job")
     watched.looks.clear()
