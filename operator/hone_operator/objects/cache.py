@@ -53,7 +53,7 @@ ANNOTATIONS = {
     "Dataset": frozenset({REVIEW}),
     "ModelVersion": frozenset({names.RETRY}),
     "Model": frozenset({names.RETRY, RETRAIN_REQUESTED}),
-    "Job": frozenset({names.RESOLVED, names.ANCESTORS}),
+    "Job": frozenset({names.RESOLVED, names.ANCESTORS, names.RETRY}),
     "Pod": frozenset({INDEX}),
     "Workload": frozenset({names.HELD}),
 }

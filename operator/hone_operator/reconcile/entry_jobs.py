@@ -3,7 +3,7 @@
 Decides for all of them alike when the next attempt starts, when none can help, and what the status says meanwhile.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
@@ -96,7 +96,7 @@ class EntryJobs:
     def step(self, tries: Tries, before: EntryMemory) -> EntryProgress:
         """Where it stands, after its next Job was requested if one is due."""
         number = max(tries.number, before.number)
-        if is_asked_again(self.draft) and not tries.active:
+        if is_asked_again(self.draft) and not tries.active and not self._is_answer(tries):
             self.draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
             tries, before = observe_tries(()), EntryMemory(number)
         if before.failed and not tries.active:  # whatever its Job shows once its pod is gone
@@ -118,6 +118,11 @@ class EntryJobs:
             )
         return self._begin(tries, number)
 
+    def _is_answer(self, tries: Tries) -> bool:
+        """Whether the newest Job was made after somebody asked. Definitions that are older lack status.retried."""
+        annotations: Mapping[str, Any] = (tries.job.body["metadata"].get("annotations") if tries.job else None) or {}
+        return annotations.get(names.RETRY) == asked(self.draft)
+
     def _underway(self, tries: Tries, job: ObservedJob, number: int, before: EntryMemory) -> EntryProgress:
         self.draft.await_start(job)
         if tries.obstacle:
@@ -130,6 +135,9 @@ class EntryJobs:
 
     def _begin(self, tries: Tries, number: int) -> EntryProgress:
         objects = self.work.objects(number + 1)
+        if (value := asked(self.draft)) is not None:
+            for body in objects:
+                body["metadata"].setdefault("annotations", {})[names.RETRY] = value
         refused = [r for r in self.refusals if r.name in {body["metadata"]["name"] for body in objects}]
         if final := final_refusal(refused):
             return EntryProgress(EntryStage.FAILED, final.code, final.message, number)

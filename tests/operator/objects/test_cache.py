@@ -151,7 +151,7 @@ def test_of_all_workloads_only_those_of_our_jobs_are_kept():
     assert cache.is_kept("Workload", workload), "its deletion must be seen"
 
 
-@pytest.mark.parametrize("kind", ["Model", "ModelVersion"])
+@pytest.mark.parametrize("kind", ["Model", "ModelVersion", "Job"])
 def test_a_request_for_another_attempt_is_kept_and_other_annotations_are_not(kind: str) -> None:
     annotations = {"hone.dev/retry": "1", "kubectl.kubernetes.io/last-applied-configuration": "{}"}
     body = {"metadata": {"name": "a", "namespace": "ns", "uid": "u", "annotations": annotations}, "spec": {}}

@@ -318,3 +318,19 @@ def test_a_person_asks_for_another_attempt_at_what_failed_alone(world: Any) -> N
     assert len([b for b in life.tick(63).create if b["kind"] == "Job"]) == 1
     assert [(entry["state"], entry["tries"]) for entry in life.entries] == [("Importing", 2), ("Imported", 1)]
     assert life.model["status"]["retried"] == "now"
+
+
+def test_a_request_is_met_once_where_definitions_have_no_place_for_it(world: Any) -> None:
+    """An API server with older definitions drops status.retried."""
+    life = Life(world, ADAPTER)
+    life.tick()
+    life.ends("Failed", world.dead(78, outcome=world.failure("UnsafeModel", "pickle")))
+    life.tick(61)
+    life.model["metadata"]["annotations"] = {"hone.dev/retry": "1"}
+    numbers = []
+    for seconds in range(100, 104):
+        numbers += [b["metadata"]["labels"]["hone.dev/try"] for b in life.tick(seconds).create if b["kind"] == "Job"]
+        del life.model["status"]["retried"]
+        life.ends("Failed", world.dead(78, outcome=world.failure("UnsafeModel", "pickle")))
+    assert numbers == ["2"]
+    assert life.entries[0]["state"] == "Failed"
