@@ -12,7 +12,7 @@ from hone_api.entries import EntryStatus
 from hone_api.failures import Retry
 from hone_api.states import AnyReason, ConditionType, ImportState, Quoted, Reason
 from hone_operator.desired import names
-from hone_operator.reconcile import retrying
+from hone_operator.reconcile import conditions, retrying
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import Draft
 from hone_operator.reconcile.pods import ObservedJob
@@ -164,8 +164,9 @@ def asked(draft: Draft) -> str | None:
 
 
 def with_retry(message: str, draft: Draft) -> str:
-    """What was given up and why, and a command for it."""
-    return f"{message.rstrip('.')}. {_how_to_retry(draft)}"
+    """What was given up and why, and a command for it, which is never cut off."""
+    command = _how_to_retry(draft)
+    return f"{message[: conditions.MAX_MESSAGE - len(command) - 2].rstrip('.')}. {command}"
 
 
 def without_retry(message: str, draft: Draft) -> str:

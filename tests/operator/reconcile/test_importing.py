@@ -334,3 +334,14 @@ def test_a_request_is_met_once_where_definitions_have_no_place_for_it(world: Any
         life.ends("Failed", world.dead(78, outcome=world.failure("UnsafeModel", "pickle")))
     assert numbers == ["2"]
     assert life.entries[0]["state"] == "Failed"
+
+
+def test_the_command_for_another_attempt_follows_any_number_of_words(world: Any) -> None:
+    life = Life(world, *({"uri": f"pvc://files/{number}"} for number in range(3)))
+    life.tick()
+    for number in range(3):
+        life.ends("Failed", world.dead(78, outcome=world.failure("UnsupportedModel", "word " * 300)), number)
+    life.tick(61)
+    (imported,) = [c for c in life.model["status"]["conditions"] if c["type"] == "Imported"]
+    assert imported["message"].endswith('hone.dev/retry="$(date +%s)" --overwrite')
+    assert len(imported["message"]) <= 4096
