@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from pkcs11 import TokenFlag
 from soft_token import MODULE, PIN, URI, SoftToken
 
 from hone_api.failures import FAILURES, Retry
 from hone_trainer.errors import StoreError
-from hone_trainer.store import key_uri, manifest, signature
+from hone_trainer.store import key_uri, manifest, signature, token_key
 
 pytestmark = pytest.mark.trainer
 CURVES = {"models": "secp256r1", "models-384": "secp384r1", "models-521": "secp521r1", "bitcoin": "secp256k1"}
@@ -88,6 +91,26 @@ def test_a_refused_pin_is_not_tried_again_and_not_quoted(token: SoftToken, model
     assert "delete the failed Job" in FAILURES[caught.value.code].hint
     token.name(pin=PIN)
     token.sign(*model, token.public["models"])
+
+
+@pytest.mark.parametrize("flag", [TokenFlag.USER_PIN_LOCKED, TokenFlag.USER_PIN_FINAL_TRY])
+def test_a_token_that_one_more_wrong_pin_would_lock_is_not_asked(flag: TokenFlag) -> None:
+    """SoftHSM counts no wrong PINs."""
+    asked: list[str] = []
+    locked = SimpleNamespace(flags=flag, label="hone signing", open=lambda user_pin: asked.append(user_pin))
+    with pytest.raises(StoreError, match="token hone signing is locked, or would be") as caught:
+        token_key._login(locked, PIN)
+    assert (caught.value.code, asked) == ("SigningPinRefused", [])
+
+
+def test_a_library_that_crashes_leaves_no_pin_in_a_core_dump(token: SoftToken) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        with token_key.opened(MODULE, URI, PIN):
+            assert resource.getrlimit(resource.RLIMIT_CORE) == (0, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 def test_a_key_that_the_platform_does_not_trust_signs_nothing(token: SoftToken, model: tuple[Path, str]) -> None:

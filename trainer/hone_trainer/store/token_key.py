@@ -5,6 +5,7 @@ Messages name the library, the token and the key, and never the PIN.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ def opened(module: str, uri: str, pin: str) -> Iterator[TokenSigner]:
         wanted = key_uri.parse(uri)
     except ValueError as error:
         raise StoreError(FailureCode.SIGNING_KEY_UNUSABLE, f"pkcs11-uri of the signing Secret: {error}") from None
+    # A vendor's library that crashes would leave the PIN in a core dump.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         library = pkcs11.lib(module)
     except pkcs11.PKCS11Error as error:
