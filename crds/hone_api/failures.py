@@ -152,7 +152,9 @@ FAILURES: dict[str, Failure] = {
     FailureCode.SOURCE_UNREACHABLE: Failure(
         ExitCode.IO, Retry.HEAL, "Check the host name and the network policy of the namespace."
     ),
-    FailureCode.SOURCE_NOT_FOUND: Failure(ExitCode.CONFIG, Retry.HEAL, "Check the path of the source."),
+    FailureCode.SOURCE_NOT_FOUND: Failure(
+        ExitCode.CONFIG, Retry.HEAL, "Check the path of the source, and the keys of the Secret in secretName."
+    ),
     FailureCode.SOURCE_REFUSED: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
