@@ -16,7 +16,7 @@ import pytest
 import requests
 import yaml
 from click.testing import CliRunner
-from live import conditions, reason_becomes, secret, wait
+from live import conditions, port_of, reason_becomes, secret, service, wait
 from signing_key import Key
 
 from hone_dev import cluster, imageregistry, objectstore, paths
@@ -41,8 +41,8 @@ class Shelves:
 
     def deliveries(self) -> list[dict[str, Any]]:
         """Where the Model has its versions copied."""
-        image = {"uri": f"oci://registry:{_port(self.registry.host)}/team/{NAME}", "secretName": "hone-registry"}
-        endpoint = f"http://bucket:{_port(self.store.endpoint)}"
+        image = {"uri": f"oci://registry:{port_of(self.registry.host)}/team/{NAME}", "secretName": "hone-registry"}
+        endpoint = f"http://bucket:{port_of(self.store.endpoint)}"
         bucket = {"uri": f"s3://{BUCKET}/served", "secretName": "hone-bucket", "s3": {"endpoint": endpoint}}
         return [{**image, "when": "Approved"}, {**bucket, "when": "Aliased"}]
 
@@ -51,8 +51,8 @@ class Shelves:
         registry = {"username": imageregistry.USER, "password": imageregistry.PASSWORD}
         bucket = {"AWS_ACCESS_KEY_ID": self.store.access_key, "AWS_SECRET_ACCESS_KEY": self.store.secret_key}
         return [
-            *_service("registry", _port(self.registry.host)),
-            *_service("bucket", _port(self.store.endpoint)),
+            *service("registry", port_of(self.registry.host)),
+            *service("bucket", port_of(self.store.endpoint)),
             {**secret("hone-registry", "", ""), "stringData": registry},
             {**secret("hone-bucket", "", ""), "stringData": bucket},
         ]
@@ -81,24 +81,6 @@ class Shelves:
 def _repository(location: str) -> str:
     """Its name in the registry."""
     return location.removeprefix("oci://").partition("/")[2].partition("@")[0]
-
-
-def _port(address: str) -> int:
-    return int(address.rpartition(":")[2])
-
-
-def _service(name: str, port: int) -> list[dict[str, Any]]:
-    """A Service that leads to a server of this machine."""
-    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": port}]}}
-    slice_ = {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-        "addressType": "IPv4",
-        "ports": [{"port": port}],
-        "endpoints": [{"addresses": [cluster.ADDRESS]}],
-    }
-    return [service, slice_]
 
 
 @pytest.fixture

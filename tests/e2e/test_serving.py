@@ -16,7 +16,7 @@ import pytest
 import requests
 import vllm_pod
 import yaml
-from live import ROWS, config_map, dataset, job, lines, reason_becomes, wait
+from live import ROWS, approve, config_map, dataset, job, lines, reason_becomes, wait
 
 from hone_dev import models
 from hone_dev.node import NAME as NODE
@@ -125,13 +125,6 @@ def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -
     wait(lambda: _chances(team, url, "one") == answers["one"], lambda: _told(team), PAUSE)
     wait(lambda: _served(url) == [base, "one"], lambda: _told(team))
     assert _pods(team) == before, "nothing was restarted"
-
-
-def approve(kubectl: Any, name: str, state: str = "Approved") -> None:
-    """A person's decision about a ModelVersion."""
-    by = kubectl("auth", "whoami", "--output=jsonpath={.status.userInfo.username}")
-    patch = {"spec": {"approval": {"state": state, "by": by}}}
-    kubectl("patch", "mv", name, "--type=merge", "--patch", json.dumps(patch))
 
 
 def _served(url: str) -> list[str]:

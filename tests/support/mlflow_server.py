@@ -63,8 +63,12 @@ def secret(folder: Path, user: str = USER, password: str = PASSWORD) -> Path:
 
 
 @contextlib.contextmanager
-def real_mlflow(folder: Path) -> Iterator[RealMlflow]:
-    """Runs the server until the end of the block."""
+def real_mlflow(folder: Path, host: str = "127.0.0.1", name: str = "") -> Iterator[RealMlflow]:
+    """Runs the server at an address of this machine until the end of the block.
+
+    Args:
+        name: by which others reach it, e.g. as a Service.
+    """
     config, port, log = folder / "auth.ini", folder / "port", folder / "log"
     config.write_text(CONFIG.format(folder=folder))
     environment = {
@@ -76,17 +80,19 @@ def real_mlflow(folder: Path) -> Iterator[RealMlflow]:
         "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{folder}/mlflow.db",
         "_MLFLOW_SERVER_ARTIFACT_ROOT": str(folder / "artifacts"),
     }
+    if name:
+        environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = f"{host}:*,{name}:*"
     program = Path(__file__).with_name("mlflow_app.py")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(program), str(port)], env=environment, cwd=folder, stdout=output, stderr=output
+            [sys.executable, str(program), host, str(port)], env=environment, cwd=folder, stdout=output, stderr=output
         )
     try:
         while not port.is_file() or not port.read_text():
             if process.poll() is not None:
                 raise RuntimeError(f"MLflow did not start:\n{log.read_text()}")
             time.sleep(0.1)
-        yield RealMlflow(f"http://127.0.0.1:{port.read_text()}", secret(folder / "secret"))
+        yield RealMlflow(f"http://{host}:{port.read_text()}", secret(folder / "secret"))
     finally:
         process.terminate()
         process.wait()
