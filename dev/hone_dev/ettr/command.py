@@ -116,7 +116,7 @@ def _apply(target: Target) -> None:
         "evaluation": {"maxRows": 1, "samples": 1, "maxNewTokens": 1},
         "checkpoints": {"everySteps": EVERY},
         "resources": {"nodes": 2, "gpusPerNode": 0, "cpu": "500m", "memory": "3Gi"},
-        "restarts": {"maxRestarts": 100, "hangTimeout": f"{HANG_TIMEOUT}s"},
+        "restarts": {"maxRestarts": 100, "hangTimeout": f"{HANG_TIMEOUT // 60}m"},
     }
     labels = {"hone.dev/enabled": "true", "pod-security.kubernetes.io/enforce": "restricted"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
