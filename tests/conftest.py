@@ -48,7 +48,7 @@ noted = 0.0
 
 
 def so_far() -> float:
-    """Seconds of processor time of this process and of its children, of which many serve the tests of several files."""
+    """Seconds of processor time that this process and its children have used. Many of these serve several files."""
     return sum(os.times()[:4]) + sum(map(used_by, children()))
 
 
