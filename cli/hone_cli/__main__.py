@@ -7,10 +7,10 @@ import sys
 
 import typer
 
-from hone_cli import chat, dataset, download, lineage, retrain, serve
+from hone_cli import approve, chat, dataset, download, lineage, retrain, serve
 from hone_cli.errors import CommandError, printable
 
-_HELP = """Review data, and download, ask and serve trained models. For everything else, use kubectl.
+_HELP = """Review data, and approve, download, ask and serve trained models. For everything else, use kubectl.
 
 \b
 kubectl get dset                     which Datasets wait for a review
@@ -19,6 +19,7 @@ hone dataset review NAME --help      keys, and a page instead of the terminal
 hone download MODEL FOLDER           copy a trained model out of the cluster
 hone chat MODEL                      ask a trained model and its base, side by side
 hone models                          show models as trees, from rows to aliases
+hone approve MODEL:VERSION           approve a version, after its gates; hone reject is the opposite
 hone retrain MODEL                   train a model again on its new rows
 hone serve MODEL...                  print the manifests of a server for trained models
 """
@@ -29,6 +30,8 @@ app.command()(chat.chat)
 app.command("serve-chat", hidden=True)(chat.serve_chat)
 app.command()(serve.serve)
 app.command()(lineage.models)
+app.command()(approve.approve)
+app.command()(approve.reject)
 app.command()(retrain.retrain)
 app.command("serve-files", hidden=True)(download.serve_files)
 

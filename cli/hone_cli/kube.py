@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -127,6 +127,29 @@ class Kube:
         asked(
             lambda: custom.patch_namespaced_custom_object(
                 GROUP, VERSION, self.namespace, "models", model, body, field_manager="hone-retrain"
+            )
+        )
+
+    def decide(self, version: Mapping[str, Any], approval: Mapping[str, str | None], *, dry_run: bool) -> None:
+        """Write spec.approval of a ModelVersion, if it is still as it was read.
+
+        Args:
+            dry_run: the API server checks it and stores nothing.
+        """
+        custom, meta = client.CustomObjectsApi(self._api), version["metadata"]
+        unchanged = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+        body = {"metadata": unchanged, "spec": {"approval": dict(approval)}}
+        options = {"dry_run": "All"} if dry_run else {}
+        asked(
+            lambda: custom.patch_namespaced_custom_object(
+                GROUP,
+                VERSION,
+                self.namespace,
+                "modelversions",
+                meta["name"],
+                body,
+                field_manager="hone-approve",
+                **options,
             )
         )
 

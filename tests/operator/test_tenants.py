@@ -9,8 +9,11 @@ import yaml
 from hand import fine_tune_job
 from kube import ROOT, wait_until
 from rights import installed
+from typer.testing import CliRunner
 
 from hone_api.unsupported import UNSUPPORTED
+from hone_cli.__main__ import app
+from hone_cli.errors import CommandError
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("objects at the API server")]
 SYSTEM, TENANT = "hone-tenants", "tenants-a"
@@ -240,20 +243,25 @@ def test_the_store_is_not_mounted_as_a_whole(create):
     assert mounted("own") == (201, "")
 
 
-def test_approval_is_a_right_of_its_own(kube):
-    """`edit` changes what it may, and not the decision about its own model; with the verb it may."""
+def version_of(model, number, submitter=None):
+    """A ModelVersion that a job of `submitter` made."""
     lineage = {
         "baseModel": {"uri": "hf://a/b"},
         "datasets": [],
-        "job": {"name": "j", "uid": "u"},
+        "job": {"name": "j", "uid": "u"} | ({"submittedBy": submitter} if submitter else {}),
         "method": "SFT",
         "hyperParameters": {},
         "seed": 1,
     }
     artifact = {"format": "Adapter", "uri": "pvc://hone-store/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
-    spec = {"modelName": "m", "version": 1, "artifacts": [artifact], "lineage": lineage}
-    path = f"{HONE}/modelversions"
-    body = {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": {"name": "m-v1"}, "spec": spec}
+    spec = {"modelName": model, "version": number, "artifacts": [artifact], "lineage": lineage}
+    meta = {"name": f"{model}-v{number}"}
+    return {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": meta, "spec": spec}
+
+
+def test_approval_is_a_right_of_its_own(kube):
+    """`edit` changes what it may, and not the decision about its own model; with the verb it may."""
+    path, body = f"{HONE}/modelversions", version_of("m", 1)
     made = kube.call("POST", path, body)
     group = "rbac.authorization.k8s.io"
     for user, roles in (("editor", ["edit"]), ("approver", ["edit", "approve"])):
@@ -292,7 +300,11 @@ def test_approval_is_a_right_of_its_own(kube):
     assert put("approver", decision("Approved", "approver"))[0] == 200
     assert put("approver", decision("Rejected", "approver"))[0] == 200
     # Nobody who lacks the verb makes a model that is approved from the start.
-    new = {**body, "metadata": {"name": "m-v2"}, "spec": {**spec, "approval": {"state": "Approved", "by": "approver"}}}
+    new = {
+        **body,
+        "metadata": {"name": "m-v2"},
+        "spec": {**body["spec"], "approval": {"state": "Approved", "by": "approver"}},
+    }
     maker = {
         "apiVersion": f"{group}/v1",
         "kind": "Role",
@@ -309,6 +321,57 @@ def test_approval_is_a_right_of_its_own(kube):
         wait_until(lambda user=user: allowed(kube, user, "create", "modelversions"), f"{user} may create")
         code, message = kube.impersonate(user, "POST", f"{path}?dryRun=All", new, groups="system:authenticated")
         assert code == (201 if user == "approver" else 403), message
+
+
+@pytest.fixture
+def hone(apiserver, monkeypatch):
+    """What `hone` prints in the tenant's namespace; the message of its error if it has one."""
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(apiserver))
+
+    def run(*words):
+        done = CliRunner().invoke(app, [*words, "--namespace", TENANT])
+        assert done.exception is None or isinstance(done.exception, CommandError), done.exception
+        return done.stdout + (str(done.exception) if done.exception else "")
+
+    return run
+
+
+def test_hone_approve_decides_under_the_name_that_the_api_server_knows(kube, hone):
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    user = kube.call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
+    user = user["status"]["userInfo"]["username"]
+    for number, submitter in ((1, "bob"), (2, user)):
+        kube.call("POST", f"{HONE}/modelversions", version_of("desk", number, submitter))
+    promotion = {"policy": "Automatic", "aliases": ["champion"], "gates": [{"metric": "loss", "atMost": "1"}]}
+    model = {"apiVersion": "hone.dev/v1alpha1", "kind": "Model", "metadata": {"name": "desk"}}
+    kube.call("POST", f"{HONE}/models", model | {"spec": {"promotion": promotion}})
+
+    def judge(gates):
+        candidate = {"version": 1, "modelVersion": "desk-v1", "gates": gates, "approval": "Candidate", "message": "x"}
+        status = {"status": {"observedGeneration": 1, "candidates": [candidate]}}
+        kube.call("PATCH", f"{HONE}/models/desk/status", status, "application/merge-patch+json")
+
+    def approval():
+        return kube.call("GET", f"{HONE}/modelversions/desk-v1")["spec"]["approval"]
+
+    judge("Failed")
+    assert "desk-v1 is not approved: its gates have not passed" in hone("approve", "desk:1")
+    assert "desk-v1 would be approved" in hone("approve", "desk:1", "--despite-gates", "--comment=y", "--dry-run")
+    judge("Passed")
+    assert "champion points to desk-v1 from now on as soon as it is Ready." in hone("approve", "desk:1", "--dry-run")
+    assert approval() == {"state": "Candidate"}
+    hone("approve", "desk:1", "--comment", "asked ten customers")
+    assert approval() == {"state": "Approved", "by": user, "comment": "asked ten customers"}
+    assert f"It is approved by {user} already" in hone("approve", "desk:1")
+    hone("reject", "desk:1")
+    assert approval() == {"state": "Rejected", "by": user}
+    hone("approve", "desk:1", "--withdraw")
+    assert approval() == {"state": "Candidate", "by": user}
+    assert "you submitted the job that made this model" in hone(
+        "approve", "desk-v2", "--despite-gates", "--comment=y", "--dry-run"
+    )
+    for name in ("modelversions/desk-v1", "modelversions/desk-v2", "models/desk"):
+        kube.call("DELETE", f"{HONE}/{name}")
 
 
 def test_who_submits_a_job_does_not_approve_its_model(kube):

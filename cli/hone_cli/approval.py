@@ -1,0 +1,138 @@
+"""What the gates say of a version, and what a decision about it changes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.model import MAX_CANDIDATES
+from hone_api.modelversion import ApprovalState
+from hone_api.states import ConditionType, GateResult
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GateOpinion:
+    """What the gates of a version say."""
+
+    result: GateResult | None
+    """None: not known."""
+    message: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against an approval."""
+        return self.result == GateResult.PASSED
+
+
+def gates_of(version: Body, model: Body | None) -> GateOpinion:
+    """The gate of the job that made the version, and those of spec.promotion."""
+    approval = version["spec"].get("approval") or {}
+    comment = approval.get("comment") or ""
+    if approval.get("state") == "Rejected" and comment.startswith(f"{approval.get('by')}:"):
+        return GateOpinion(GateResult.FAILED, f"a gate of the job rejected it: {comment}")
+    return promotion_gates(version, model)
+
+
+def promotion_gates(version: Body, model: Body | None) -> GateOpinion:
+    """The gates of spec.promotion, as the operator judged them."""
+    if not _promotion(model).get("gates"):
+        return GateOpinion(GateResult.PASSED, "there are none in spec.promotion of the Model")
+    assert model is not None
+    status, meta = model.get("status") or {}, model["metadata"]
+    if int(status.get("observedGeneration") or 0) < int(meta.get("generation") or 0):
+        return GateOpinion(None, "the operator has not judged it by the present spec.promotion yet: try again soon")
+    for candidate in status.get("candidates") or ():
+        if candidate["modelVersion"] == version["metadata"]["name"]:
+            result = GateResult(candidate["gates"])
+            return GateOpinion(result, "" if result == GateResult.PASSED else str(candidate.get("message", "")))
+    words = f"status.candidates of Model {meta['name']} has the newest {MAX_CANDIDATES} versions, and not this one"
+    return GateOpinion(None, words)
+
+
+def consequences(version: Body, model: Body | None, state: ApprovalState) -> list[str]:
+    """What follows from a decision, one sentence for each alias and copy."""
+    change = _approved if state == "Approved" else _withdrawn
+    return [*change(version, model or {}, state), *_copies(version, model or {}, state)]
+
+
+def _approved(version: Body, model: Body, _state: ApprovalState) -> Iterator[str]:
+    name, promotion = version["metadata"]["name"], _promotion(model)
+    for alias in _pinned(version, model):
+        yield f"{alias} of spec.aliases: servers that follow it load {name} once it is Ready."
+    if not promotion:
+        number = version["spec"]["version"]
+        yield f"No alias moves by itself: set version {number} for one in spec.aliases of the Model."
+        return
+    if promotion.get("policy", "Manual") != "Automatic":
+        yield "No alias moves by itself: spec.promotion.policy of the Model is Manual."
+        return
+    gates, newest = promotion_gates(version, model), (model.get("status") or {}).get("promotable")
+    for alias in promotion["aliases"]:
+        before = _points(model).get(alias)
+        if before == name:
+            yield f"{alias} points to it already."
+        elif newest and newest > version["spec"]["version"]:
+            yield f"{alias} does not move to it: version {newest} is newer, and may be promoted."
+        elif gates.result is None:
+            yield f"{alias} moves to it only if the operator finds that its gates have passed."
+        elif not gates.passed:
+            yield f"{alias} does not move to it: the gates have not passed."
+        else:
+            moves = f"moves from {before} to {name}" if before else f"points to {name} from now on"
+            yield f"{alias} {moves}{'' if _is_ready(version) else ' as soon as it is Ready'}."
+
+
+def _withdrawn(version: Body, model: Body, state: ApprovalState) -> Iterator[str]:
+    name, promotion = version["metadata"]["name"], _promotion(model)
+    for alias in _pinned(version, model):
+        if state == "Rejected":
+            yield f"{alias} of spec.aliases points nowhere until another version is set there."
+        else:
+            yield f"{alias} of spec.aliases still points to it, and servers that follow the alias unload it."
+    for alias in promotion.get("aliases") or ():
+        if _points(model).get(alias) == name:
+            yield f"{alias} leaves it, and points to {_next_best(name, model)}."
+
+
+def _next_best(name: str, model: Body) -> str:
+    """Where an alias of spec.promotion goes if this version may not have it."""
+    if _promotion(model).get("policy", "Manual") != "Automatic":
+        return "nothing"
+    status = model.get("status") or {}
+    candidates = status.get("candidates") or ()
+    ready = (c["modelVersion"] for c in candidates if "message" not in c and c["modelVersion"] != name)
+    older = int(status.get("versions") or 0) > len(candidates)
+    otherwise = "the newest older version that may be promoted, if there is one" if older else "nothing"
+    return str(next(ready, otherwise))
+
+
+def _copies(version: Body, model: Body, state: ApprovalState) -> Iterator[str]:
+    entries = (model.get("spec") or {}).get("deliveries") or ()
+    if state == "Approved":
+        for uri in (entry["uri"] for entry in entries if entry.get("when", "Approved") == "Approved"):
+            yield f"It is copied to {uri}."
+    elif (version.get("status") or {}).get("deliveries"):
+        yield "Copies that were delivered stay where they are."
+
+
+def _promotion(model: Body | None) -> Mapping[str, Any]:
+    return ((model or {}).get("spec") or {}).get("promotion") or {}
+
+
+def _pinned(version: Body, model: Body) -> list[str]:
+    """Aliases of spec.aliases that name the version."""
+    entries = (model.get("spec") or {}).get("aliases") or ()
+    return [entry["name"] for entry in entries if entry["version"] == version["spec"]["version"]]
+
+
+def _points(model: Body) -> dict[str, str]:
+    """The ModelVersion of each alias."""
+    return {entry["name"]: entry["modelVersion"] for entry in (model.get("status") or {}).get("aliases") or ()}
+
+
+def _is_ready(version: Body) -> bool:
+    conditions = (version.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == ConditionType.READY and c["status"] == "True" for c in conditions)

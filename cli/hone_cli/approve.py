@@ -1,0 +1,138 @@
+"""`hone approve` and `hone reject`: a person's decision about a version of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hone_api.modelversion import ApprovalState
+from hone_cli.approval import GateOpinion, consequences, gates_of
+from hone_cli.errors import CommandError, printable
+from hone_cli.versions import chosen
+
+if TYPE_CHECKING:
+    from hone_cli.kube import Kube
+
+_WORDS: Mapping[ApprovalState, str] = {
+    "Approved": "approved",
+    "Rejected": "rejected",
+    "Candidate": "a candidate, as if nobody had decided",
+}
+_Reference = Annotated[
+    str, typer.Argument(help="A model (its newest version), model:version, model@alias, or a ModelVersion.")
+]
+_Comment = Annotated[str | None, typer.Option(help="Why; it stays in spec.approval.comment.")]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Change nothing: show the gates and what would follow, and ask if you may.")
+]
+_Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")]
+_Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")]
+
+
+def approve(
+    model: _Reference,
+    comment: _Comment = None,
+    despite_gates: Annotated[
+        bool, typer.Option("--despite-gates", help="Approve although gates have not passed; needs --comment.")
+    ] = False,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take a decision back: nobody has decided.")] = False,
+    dry_run: _DryRun = False,
+    namespace: _Namespace = None,
+    context: _Context = None,
+) -> None:
+    """Approve a version of a model, after its gates, under your own name.
+
+    It shows what the gates say and which aliases move, then writes spec.approval. The API server checks that the name
+    in it is yours, that you have the verb approve on modelversions.hone.dev (role admin), and, if the platform
+    separates duties, that you did not submit the job. If gates failed or are inconclusive, the command refuses: train
+    or evaluate on more rows, or give a reason with --despite-gates --comment. An alias of spec.promotion moves only to
+    a version that passed the gates there, whoever approves it.
+
+    \b
+    hone approve support-bot:3 --dry-run     what the gates say, and what would follow
+    hone approve support-bot:3               version 3; without a number, the newest that is Ready
+    hone approve support-bot:3 --withdraw    nobody has approved it any more
+    hone reject support-bot:3                nothing may use it: see hone reject --help
+    """
+    if withdraw and despite_gates:
+        raise CommandError("--despite-gates is for an approval: leave it out with --withdraw")
+    if despite_gates and not comment:
+        raise CommandError("--despite-gates needs a reason for those who read it later: --comment 'why'")
+    state: ApprovalState = "Candidate" if withdraw else "Approved"
+    _decide(_kube(context, namespace), model, state, comment, dry_run=dry_run, despite_gates=despite_gates)
+
+
+def reject(
+    model: _Reference,
+    comment: _Comment = None,
+    dry_run: _DryRun = False,
+    namespace: _Namespace = None,
+    context: _Context = None,
+) -> None:
+    """Reject a version of a model: aliases leave it, servers unload it, and no job starts from it.
+
+    The same rights as for hone approve. To allow it again: hone approve, or hone approve --withdraw.
+
+    \b
+    hone reject support-bot:4 --comment 'promises refunds'
+    """
+    _decide(_kube(context, namespace), model, "Rejected", comment, dry_run=dry_run)
+
+
+def _kube(context: str | None, namespace: str | None) -> Kube:
+    from hone_cli.kube import Kube
+
+    return Kube.load(context, namespace)
+
+
+def _decide(
+    kube: Kube,
+    reference: str,
+    state: ApprovalState,
+    comment: str | None,
+    *,
+    dry_run: bool,
+    despite_gates: bool = False,
+) -> None:
+    version = chosen(kube, reference)
+    name, model = version["metadata"]["name"], kube.model(version["spec"]["modelName"])
+    approval, gates = version["spec"].get("approval") or {}, gates_of(version, model)
+    for line in summary(version, gates):
+        typer.echo(printable(line))
+    if approval.get("state", "Candidate") == state:
+        typer.echo(printable(f"It is {_WORDS[state]}{_by(approval)} already: nothing changed."))
+        return
+    if state == "Approved" and not (gates.passed or despite_gates):
+        raise CommandError(
+            f"ModelVersion {name} is not approved: its gates have not passed. Train or evaluate on more rows, or "
+            "approve it all the same: --despite-gates --comment 'why'"
+        )
+    if not (user := kube.user()):
+        raise CommandError(
+            "the API server does not say who you are (kubectl auth whoami), and an approval has its user's name"
+        )
+    kube.decide(version, {"state": state, "by": user, "comment": comment}, dry_run=dry_run)
+    typer.echo(printable(f"{name} {'would be' if dry_run else 'is'} {_WORDS[state]}. By: {user}."))
+    for line in consequences(version, model, state):
+        typer.echo(printable(line))
+    if not dry_run:
+        typer.echo(f"To watch it: hone models {version['spec']['modelName']} -n {kube.namespace}")
+
+
+def summary(version: Mapping[str, Any], gates: GateOpinion) -> Iterator[str]:
+    """What to know before a decision: the state, the numbers of the evaluation, and the gates, a line each."""
+    spec = version["spec"]
+    approval = spec.get("approval") or {}
+    yield f"ModelVersion {version['metadata']['name']}: {approval.get('state', 'Candidate')}{_by(approval)}"
+    for number in (spec.get("evaluation") or {}).get("numbers") or ():
+        where = f" of {number['dataset']}" if number.get("dataset") else ""
+        interval = f" (95 %: {number['low']} to {number['high']})" if number.get("low") and number.get("high") else ""
+        yield f"  {number['name']}{where}: {number.get('base') or '?'} → {number['tuned']}{interval}"
+    words = f": {gates.message}" if gates.message else ""
+    yield f"Gates: {gates.result or 'not known'}{words}"
+
+
+def _by(approval: Mapping[str, Any]) -> str:
+    return f" by {approval['by']}" if approval.get("by") else ""
