@@ -29,6 +29,12 @@ AT = (
 )
 WAITS = AT.format("/lib/site-packages/torch/distributed/distributed_c10d.py", "all_reduce")
 REWARD = AT.format("/store/rewards/score.py", "score")
+DDP = (
+    '  File "/lib/site-packages/torch/nn/parallel/distributed.py", line 9 in forward\n'
+    '  File "/hone_trainer/run/launch.py"'
+)
+BUFFERS = AT.format("/lib/site-packages/torch/nn/parallel/distributed.py", "_distributed_broadcast_coalesced")
+MODEL = REWARD.replace('  File "/hone_trainer/run/launch.py"', DDP)
 
 
 @pytest.mark.trainer
@@ -49,6 +55,8 @@ def seen(stacks: str = "", state: str = "S", step: int = 4) -> hangs.Seen:
     ("ranks", "rank", "words"),
     [
         ([seen(WAITS), seen("", "T")], 1, "rank 1 is stopped (SIGSTOP); rank 0 waits for other ranks at torch/distr"),
+        ([seen(BUFFERS), seen("", "T")], 1, "rank 1 is stopped (SIGSTOP); rank 0 waits for other ranks at torch/nn/"),
+        ([seen(MODEL), seen(BUFFERS)], 0, "rank 0 is at /store/rewards/score.py:7 score < torch/nn/parallel"),
         ([seen(REWARD), seen(WAITS)], 0, "rank 0 is at /store/rewards/score.py:7 score"),
         ([seen(WAITS), seen(REWARD, "D")], 1, "rank 1 waits for a disk or a file server /store/rewards"),
         ([seen(WAITS), seen(WAITS)], None, "rank 0 waits for other ranks at"),

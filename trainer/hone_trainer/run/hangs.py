@@ -34,6 +34,8 @@ _THREAD = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+.*$", re.M)
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.M)
 _OTHERS = re.compile(r"torch/distributed/|torch/autograd/graph\.py|deepspeed/comm/")
 """Files in whose frames a rank waits for the others; gradients are exchanged in the middle of autograd."""
+_EXCHANGE = "torch/nn/parallel/distributed.py"
+"""Waits for the others only as the innermost frame, where it calls C++; the model's own frames stand inside of it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class Seen:
     @property
     def stands(self) -> bool:
         """Whether the rank waits for something other than the other ranks."""
-        return self.state in STATES or bool(self.frames and not _OTHERS.search(" ".join(self.frames[:FRAMES])))
+        frames = self.frames
+        waits = bool(frames) and (frames[0].startswith(_EXCHANGE) or _OTHERS.search(" ".join(frames[:FRAMES])))
+        return self.state in STATES or bool(frames and not waits)
 
 
 def _short(file: str) -> str:
