@@ -145,7 +145,11 @@ def _is_write(verb: str, path: str) -> bool:
 
 
 def _fenced(fence: Callable[[], None]) -> aiohttp.TraceConfig:
-    """Checks a write again once it has its connection: it may have waited for one while the process was stopped."""
+    """Checks a write again once it has its connection, and when its body is sent.
+
+    It may have waited for a connection while the process was stopped. And aiohttp sends a body and its headers from a
+    task of its own: other tasks work in between.
+    """
     trace = aiohttp.TraceConfig()
 
     async def asked(_: Any, request: Any, params: aiohttp.TraceRequestStartParams) -> None:
@@ -158,6 +162,7 @@ def _fenced(fence: Callable[[], None]) -> aiohttp.TraceConfig:
     trace.on_request_start.append(asked)
     trace.on_connection_reuseconn.append(connected)
     trace.on_connection_create_end.append(connected)
+    trace.on_request_chunk_sent.append(connected)  # despite its name it comes before the chunk is sent
     return trace
 
 
