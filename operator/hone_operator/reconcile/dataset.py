@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.dataset import DatasetSpec
-from hone_api.failures import FailureCode, Retry
+from hone_api.failures import FAILURES, FailureCode, Retry
 from hone_api.report import DatasetResult
 from hone_api.states import AnyReason, ConditionType, DatasetPhase, Reason
 from hone_api.status_json import DatasetFailureJson
@@ -25,7 +25,7 @@ from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import DatasetDraft
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import Tries, observe_tries, remember, timed_out
 from hone_operator.reconcile.upstream import Wait
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
@@ -180,6 +180,7 @@ def _materialize(
     draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, tries: Tries, platform: Platform
 ) -> Outcome:
     number = max(tries.number, draft.status.get("tries") or 0)
+    tries = remember(tries, _cause_of(draft, tries))
     if tries.job and tries.job.finished:
         draft.put(lastTryTime=tries.job.ended_at)
     result = tries.ending.result if tries.ending else None
@@ -217,6 +218,17 @@ def _materialize(
         )
     draft.create += materialize(draft.body, spec, number + 1, platform, named)
     return _try(draft, seen, tries, number + 1, cause)
+
+
+def _cause_of(draft: DatasetDraft, tries: Tries) -> Cause | None:
+    """Why this attempt failed, by a status that was written after its end; None: it does not say."""
+    failure, job = draft.old.get("failure"), tries.job
+    recorded = (draft.old.get("observedGeneration"), draft.old.get("lastTryTime"))
+    if job is None or recorded != (draft.generation, job.ended_at):
+        return None
+    if not (failure and draft.conditions.was_true(ConditionType.ACCEPTED) and failure["code"] in FAILURES):
+        return None
+    return Cause(FailureCode(failure["code"]), failure["message"], failure.get("hint"))
 
 
 def _working(draft: DatasetDraft, tries: Tries, number: int) -> Outcome:

@@ -19,15 +19,18 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.verify import claims, verify
 from hone_operator.reconcile import delivery, retrying, signing
+from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import VersionDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import Tries, observe_tries, remember, timed_out
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
 RECHECK_SECONDS = 15.0
+REFUSED = frozenset({FailureCode.INVALID_VALUE, FailureCode.NOT_SUPPORTED_YET})
+"""Codes of a record for which no Job begins."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ def _verify(
     draft: VersionDraft, spec: ModelVersionSpec, seen: ObservedForModelVersion, tries: Tries, platform: Platform
 ) -> Outcome:
     number = max(tries.number, draft.status.get("tries") or 0)
+    tries = remember(tries, _final_cause(draft))
     if tries.job and tries.job.finished:
         draft.put(lastTryTime=tries.job.ended_at, tries=number)
     if tries.ending and isinstance(tries.ending.result, VerifyResult) and tries.job and not tries.cause:
@@ -158,6 +162,14 @@ def _verify(
     if cause:
         return _unverified(draft, cause.code, retrying.underway(cause.advice, number + 1))
     return _unverified(draft, Reason.VERIFYING, "Every file is being hashed.")
+
+
+def _final_cause(draft: VersionDraft) -> Cause | None:
+    """The final cause of a Job that condition Verified reports; None: it reports none."""
+    before = draft.conditions.before(ConditionType.VERIFIED)
+    if not draft.conditions.given_up_before(ConditionType.VERIFIED) or before["reason"] in REFUSED:
+        return None
+    return Cause(FailureCode(before["reason"]), before.get("message", ""))
 
 
 def _unverified(draft: VersionDraft, reason: AnyReason, message: str, final: bool = False) -> Outcome:

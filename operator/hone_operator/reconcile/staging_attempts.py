@@ -1,7 +1,7 @@
 """Work outside a run (materialize, fetch, verify): one Job for each attempt, and when to retry."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -63,6 +63,16 @@ def observe_tries(jobs: Sequence[ObservedJob]) -> Tries:
         cause = Cause(FailureCode.RESULT_MISSING, f"Job {job.name} succeeded, but its pod left no result.")
         return Tries(number, job, older, cause=cause)
     return Tries(number, job, older, ending=ending, cause=root_cause(job))
+
+
+def remember(tries: Tries, known: Cause | None) -> Tries:
+    """The newest attempt with the cause that the status has of it, once its pod is gone: then the Job alone says less.
+
+    Args:
+        known: the cause that the status reports of an attempt; None: it reports none.
+    """
+    forgotten = tries.cause is not None and tries.job is not None and not tries.job.states
+    return replace(tries, cause=known) if known and forgotten else tries
 
 
 def timed_out(tries: Tries, now: datetime, seconds: float) -> Cause | None:

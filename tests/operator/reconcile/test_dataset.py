@@ -202,12 +202,33 @@ def test_what_trying_again_cannot_mend_stalls_until_the_spec_changes(life, condi
     assert life.tick(61).create == ()
     assert conditions(life.status)["Stalled"] == "True/SourceRefused"
     assert life.tick(10000) == Outcome()
+    life.children[-1] = life.world.without_pods(life.children[-1])
+    assert life.tick(10000) == Outcome(), "nor when the pod that said so is gone with its node"
     life.dataset["metadata"]["generation"] = 2
     outcome = life.tick(10001)
     assert outcome.create
     assert len(outcome.delete) == 1
     assert life.status["tries"] == 1
     assert conditions(life.status)["Ready"] == "False/Materializing"
+
+
+def test_the_reason_of_a_failure_outlives_its_pod(life, conditions):
+    life.tick()
+    life.ends("Failed", life.world.dead(74, outcome=life.world.failure("SourceUnreachable", "no route")))
+    life.tick(61)
+    life.children[-1] = life.world.without_pods(life.children[-1], exit_code=74)
+    assert life.tick(62) == Outcome(check_again_in=8)
+    assert conditions(life.status)["Ready"] == "False/SourceUnreachable"
+    assert life.tick(70).create
+
+
+def test_a_person_asks_for_another_attempt_by_deleting_the_job(life):
+    life.tick()
+    life.ends("Failed", life.world.dead(78, outcome=life.world.failure("SourceRefused")))
+    life.tick(61)
+    life.children.clear()
+    assert life.tick(62).create
+    assert life.status["tries"] == 2
 
 
 def test_an_edit_of_a_ready_dataset_materialises_again(life, conditions):

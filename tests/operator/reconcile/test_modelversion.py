@@ -56,6 +56,10 @@ def test_a_file_that_differs_is_final(life, conditions):
     assert conditions(life.status)["Verified"] == "False/ManifestMismatch"
     assert conditions(life.status)["Stalled"] == "True/ManifestMismatch"
     assert life.tick(10000) == Outcome(), "its Job stays, with the log"
+    life.children[-1] = life.world.without_pods(life.children[-1])
+    assert life.tick(10001) == Outcome(), "nor when the pod that said so is gone with its node"
+    life.children.clear()
+    assert life.tick(10002).create, "whoever deletes the Job asks for another attempt"
 
 
 def test_a_storage_error_is_tried_again(life, conditions):
