@@ -59,7 +59,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     accept(draft, unknown)
     versions = aliases.by_number(model["metadata"]["name"], seen.versions)
     draft.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
-    in_use = promotion.InUse.of(draft.old.get("aliases") or ())
+    in_use = promotion.find_in_use(spec, versions, draft.old.get("aliases") or ())
     eligible = promotion.eligible(spec.promotion, versions, in_use) if spec.promotion else []
     decided = aliases.decide(spec, versions, draft.old.get("aliases") or (), eligible, draft.time)
     draft.put(aliases=decided.entries or None, summary=_summary(decided))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import ValidationError
 
 from hone_api.meta import alias_of
-from hone_api.model import MAX_CANDIDATES, Promotion, PromotionGate
+from hone_api.model import MAX_CANDIDATES, ModelSpec, Promotion, PromotionGate
 from hone_api.modelversion import EvaluationNumber
 from hone_api.reading import read_known
 from hone_api.states import GateResult
@@ -17,6 +17,8 @@ from hone_operator.reconcile.aliases import unusable
 
 Body = Mapping[str, Any]
 MAX_MESSAGE = 1024
+AGAINST = "Against"
+"""Value of a gate: compared with the version in use."""
 
 
 class GateVerdict(NamedTuple):
@@ -35,6 +37,8 @@ class InUse:
     """Names of ModelVersions."""
     ever: frozenset[int] = frozenset()
     """Numbers of versions, as far as the history goes."""
+    awaited: bool = False
+    """Whether the version in use is not Ready yet, and an older one must not take its place meanwhile."""
 
     @classmethod
     def of(cls, entries: Iterable[AliasStatusJson]) -> Self:
@@ -44,15 +48,47 @@ class InUse:
         return cls(frozenset(e["modelVersion"] for e in known), frozenset({*before, *(e["version"] for e in known)}))
 
 
+def find_in_use(spec: ModelSpec, versions: Mapping[int, Body], entries: Iterable[AliasStatusJson]) -> InUse:
+    """What is in use, by status.aliases; if that is empty, by the records.
+
+    A Model that is restored from a backup has no status. An empty one would let every gate against the version in use
+    pass.
+    """
+    known = list(entries)
+    if known or spec.promotion is None:
+        return InUse.of(known)
+    pinned = {entry.version for entry in spec.aliases or ()} & versions.keys()
+    return _replayed(spec.promotion, versions, frozenset(pinned))
+
+
+def _replayed(promotion: Promotion, versions: Mapping[int, Body], pinned: frozenset[int]) -> InUse:
+    """What would be in use if the versions had been approved in the order of their numbers."""
+    names = frozenset(versions[number]["metadata"]["name"] for number in pinned)
+    in_use = InUse(names, pinned)
+    for number in sorted(versions):
+        body, problem = versions[number], unusable(number, versions[number])
+        gone = problem is not None and problem.final
+        if gone or not _is_approved(body) or verdict(promotion, body, in_use).result != GateResult.PASSED:
+            continue
+        awaited = problem is not None and any(gate.value == AGAINST for gate in promotion.gates or ())
+        in_use = InUse(names | {body["metadata"]["name"]}, in_use.ever | {number}, awaited)
+    return in_use
+
+
 def eligible(promotion: Promotion, versions: Mapping[int, Body], in_use: InUse) -> list[int]:
     """Numbers of the versions that an alias of the promotion may point to, newest first."""
+    if in_use.awaited:
+        return []
     return [n for n in sorted(versions, reverse=True) if _may_point(promotion, n, versions[n], in_use)]
 
 
 def _may_point(promotion: Promotion, number: int, body: Body, in_use: InUse) -> bool:
-    approved = (body["spec"].get("approval") or {}).get("state") == "Approved"
     passed = verdict(promotion, body, in_use).result == GateResult.PASSED
-    return approved and unusable(number, body) is None and passed
+    return _is_approved(body) and unusable(number, body) is None and passed
+
+
+def _is_approved(body: Body) -> bool:
+    return bool((body["spec"].get("approval") or {}).get("state") == "Approved")
 
 
 def candidates(promotion: Promotion, versions: Mapping[int, Body], in_use: InUse) -> list[PromotionCandidateJson]:
@@ -82,8 +118,8 @@ def verdict(promotion: Promotion, body: Body, in_use: InUse) -> GateVerdict:
     evaluation = body["spec"].get("evaluation") or {}
     numbers = _numbers(evaluation.get("numbers") or ())
     stale = _is_outdated(body, in_use)
-    gates = [gate for gate in promotion.gates or () if gate.value != "Against"]
-    against = [gate for gate in promotion.gates or () if gate.value == "Against"]
+    gates = [gate for gate in promotion.gates or () if gate.value != AGAINST]
+    against = [gate for gate in promotion.gates or () if gate.value == AGAINST]
     if evaluation.get("against") != "" and not stale:  # empty: there was no other model, nothing to be better than
         gates += against
     verdicts = [_judge(gate, number) for gate in gates for number in _of(gate, numbers)]
@@ -155,7 +191,7 @@ def _interval(gate: PromotionGate, number: EvaluationNumber) -> tuple[float, flo
     tuned, base, other = _float(number.tuned), _float(number.base), _float(number.against)
     if gate.value == "Tuned":
         value, low, high = tuned, _float(number.low), _float(number.high)
-    elif gate.value == "Against":
+    elif gate.value == AGAINST:
         value = tuned - other if tuned is not None and other is not None else None
         low, high = _float(number.against_low), _float(number.against_high)
     else:

@@ -236,6 +236,41 @@ def test_only_what_was_compared_with_the_version_in_use_replaces_it() -> None:
     assert model.targets() == {"champion": "tutor-v1"}, "it was in use before"
 
 
+@pytest.mark.parametrize("policy", ["Automatic", "Manual"])
+def test_a_lost_status_lets_no_gate_against_the_version_in_use_pass(policy: str) -> None:
+    """As after a restore from a backup without status: the records say what was in use."""
+    first, unmeasured = compared(1, "2.0", ""), compared(2, "9.0", "")
+    better, outdated = compared(3, "1.0", "tutor-v1", "2.0"), compared(4, "1.9", "tutor-v1", "2.0")
+    model = Named()
+    model.promote(policy, gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
+    for _ in range(3):
+        model.tick(first, unmeasured, better, outdated)
+        assert model.targets() == ({"champion": "tutor-v3"} if policy == "Automatic" else {})
+        assert model.body["status"]["promotable"] == 3
+        results = {c["version"]: c["gates"] for c in model.body["status"]["candidates"]}
+        assert (results[2], results[4]) == ("Inconclusive", "Inconclusive")
+
+
+def test_after_a_restore_no_older_version_is_used_while_the_one_in_use_is_verified() -> None:
+    first, better = compared(1, "2.0", ""), compared(3, "1.0", "tutor-v1", "2.0")
+    model = Named()
+    model.promote(gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
+    unverified = {**better, "status": {}}
+    model.tick(first, unverified)
+    assert model.targets() == {}
+    model.tick(first, better)
+    assert model.targets() == {"champion": "tutor-v3"}
+
+
+def test_after_a_restore_a_pinned_version_is_in_use_at_once() -> None:
+    model = Named(production=2)
+    model.promote(gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
+    pinned, older = version(2), compared(3, "1.0", "tutor-v1", "2.0")
+    for _ in range(2):
+        model.tick(pinned, older)
+        assert model.targets() == {"production": "tutor-v2"}
+
+
 def test_a_comparison_with_another_model_stays_valid() -> None:
     model = Named()
     model.promote(gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
