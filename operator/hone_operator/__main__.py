@@ -90,7 +90,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
             required=config.signing.required,
         ),
         queues=config.kueue.enabled,
-        staging_queue=config.staging.queue_name if config.kueue.enabled else "",
+        staging_queue=config.staging.queue_name,
         metrics_from=tuple(config.metrics_from),
         pod_limits=PodLimits(**config.pod_limits.model_dump()),
         bounds=Bounds(

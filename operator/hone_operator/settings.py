@@ -410,6 +410,15 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _staging_queue_has_kueue(self) -> Self:
+        if self.staging.queue_name and not self.kueue.enabled:
+            raise ValueError(
+                f"staging.queue_name {self.staging.queue_name} needs Kueue, and kueue.enabled is false: "
+                "set it to true, or leave staging.queue_name empty"
+            )
+        return self
+
     @property
     def progress_url(self) -> str | None:
         """Base URL of the progress server as pods see it."""

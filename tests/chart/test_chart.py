@@ -254,6 +254,11 @@ def test_a_signing_key_that_tenants_could_read_is_refused(render, values, said):
         render(values)
 
 
+def test_a_queue_for_staging_without_kueue_is_refused(render):
+    with pytest.raises(Exception, match=r"set kueue\.enabled to true, or leave staging\.queueName empty"):
+        render({"staging": {"queueName": "staging"}})
+
+
 def test_a_webhook_without_a_key_is_refused_and_with_one_mounts_nothing_else(render):
     with pytest.raises(Exception, match=r"set webhook\.secretName"):
         render({"webhook": {"url": "https://events.example.org/hone"}})

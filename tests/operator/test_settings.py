@@ -84,6 +84,15 @@ def test_namespace_from_the_service_account(tmp_path, monkeypatch):
     assert load().namespace == "hone-system"
 
 
+def test_a_queue_for_staging_without_kueue_is_refused(tmp_path, monkeypatch):
+    own = "namespace: a\ntrainer: {image: t:1}\nstaging: {queue_name: staging}\n"
+    write(tmp_path, monkeypatch, own)
+    with pytest.raises(ConfigurationError, match=r"staging needs Kueue, and kueue\.enabled is false: set it to true"):
+        load()
+    write(tmp_path, monkeypatch, own + "kueue: {enabled: true}\n")
+    assert load().staging.queue_name == "staging"
+
+
 KEY = "\\n".join(
     (
         "-----BEGIN PUBLIC KEY-----",
