@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from kubernetes import client, config
@@ -120,9 +122,11 @@ class Kube:
             )
         )
 
-    def request_retraining(self, model: str, time: str) -> None:
-        """Ask the operator to repeat the job of a Model."""
+    def request_retraining(self, model: str) -> None:
+        """Ask the operator to repeat the job of a Model, at the time of the API server: the operator compares it with
+        creation times, and the clock of this computer may be wrong."""
         custom = client.CustomObjectsApi(self._api)
+        time = self._time().strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {"metadata": {"annotations": {RETRAIN_REQUESTED: time}}}
         asked(
             lambda: custom.patch_namespaced_custom_object(
@@ -152,6 +156,16 @@ class Kube:
                 **options,
             )
         )
+
+    def _time(self) -> datetime:
+        """When the API server answered, in whole seconds of its own clock."""
+        _, _, headers = asked(client.VersionApi(self._api).get_code_with_http_info)
+        try:
+            return parsedate_to_datetime(headers["Date"]).astimezone(UTC)
+        except (KeyError, ValueError):
+            raise CommandError(
+                "the API server does not say what time it is (header Date): set the annotation with kubectl"
+            ) from None
 
     def stream(self, name: str) -> tuple[Any, Callable[[], None]]:
         """One connection to the port of a pod of ours."""

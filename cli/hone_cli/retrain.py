@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -28,5 +27,5 @@ def retrain(
         raise CommandError(f"namespace {kube.namespace} has no Model {model}: hone models lists them")
     if not body["spec"].get("retrain"):
         raise CommandError(f"Model {model} has no spec.retrain, which names the job to repeat")
-    kube.request_retraining(model, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    kube.request_retraining(model)
     typer.echo(f"Requested. What it waits for: kubectl -n {kube.namespace} describe models.hone.dev {model}")
