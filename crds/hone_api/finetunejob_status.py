@@ -377,7 +377,9 @@ class FineTuneJobStatus(ApiModel):
         "a GPU that Hone does not know, and for methods that sample answers (PPO, GRPO).",
     )
     attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
-        default=None, description="Attempts, oldest first."
+        default=None,
+        description="Attempts, oldest first; of more than 128, the newest 128: the number of the first one says how "
+        "many are missing.",
     )
     goodput: Goodput | None = Field(
         default=None, description="How much of the time so far went into steps that count; absent before the first."

@@ -131,8 +131,8 @@ class Stage(ApiModel):
     attempts: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="Number of attempts.")
     attempt_nodes: Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(max_length=128)] | None = Field(
         default=None,
-        description="Nodes of each attempt, oldest first, of a job with resources.minNodes. hyperParameters.nodes are "
-        "those of the attempt that finished.",
+        description="Nodes of each attempt, oldest first, of a job with resources.minNodes; of more than 128 attempts, "
+        "the newest 128. attempts counts all. hyperParameters.nodes are those of the attempt that finished.",
     )
     steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the exported weights.")
     finished_at: Timestamp | None = Field(default=None, description="When training ended.")

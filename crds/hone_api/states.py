@@ -145,7 +145,10 @@ class Reason(State):
     BACK_OFF = "BackOff", "The last attempt failed; the message says when the next one starts"
     RESTARTING = "Restarting", "An attempt failed and another one follows (Event)"
     PREEMPTED = "Preempted", "The cluster ended an attempt and another one follows (Event)"
-    STOPPING = "Stopping", "The pods of the last attempt are stopping; the next one waits for them"
+    STOPPING = (
+        "Stopping",
+        "The pods of the last attempt are stopping; the next one, or the end of the run, waits for them",
+    )
     RESIZED = (
         "Resized",
         "The attempt waited too long for nodes or quota: the next one has another number of nodes "

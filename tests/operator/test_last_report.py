@@ -25,8 +25,8 @@ async def step_of(world: World) -> int:
     return step
 
 
-@pytest.mark.parametrize("job_is_deleted", [False, True])
-async def test_the_last_report_of_an_attempt_that_has_ended_is_in_the_status(job_is_deleted: bool) -> None:
+@pytest.mark.parametrize("end", ["failed", "deleted", "suspended"])
+async def test_the_last_report_of_an_attempt_that_has_ended_is_in_the_status(end: str) -> None:
     world = World("running")
     store = ProgressStore(lambda key: None, interval=3600)
     world.controllers.reports = store
@@ -36,8 +36,14 @@ async def test_the_last_report_of_an_attempt_that_has_ended_is_in_the_status(job
     assert store.accept(uid, ("team", "run"), 1, report(40))
     assert store.accept(uid, ("team", "run"), 1, report(60))
     assert await step_of(world) == 40, "while it runs, one write an interval"
-    if job_is_deleted:
+    if end == "suspended":
+        for body in (world.job, job):
+            body["spec"]["suspend"] = True
+            world.cluster.touch(body, "spec")
+        assert await step_of(world) == 40, "its pods still report"
+    if end == "deleted":
         world.cluster.remove(job)
+    if end != "failed":
         for pod in world.cluster.of("Pod"):
             world.cluster.remove(pod)
     else:

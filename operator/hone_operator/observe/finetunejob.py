@@ -54,11 +54,11 @@ class FineTuneJobReader:
         meta, namespace = body["metadata"], body["metadata"]["namespace"]
         jobs, left = await self._attempts(body)
         newest, attempts = self.reports.latest(meta["uid"]), of_component(jobs, "training")
-        has_ended = left is not None or all(job.finished for job in attempts)
+        is_still = left is not None or all(job.is_still for job in attempts)
         seen = Observed(
             datasets=self.children.named("Dataset", body, modelref.datasets),
             jobs=jobs,
-            report=newest if has_ended else self.reports.due(meta["uid"]),
+            report=newest if is_still else self.reports.due(meta["uid"]),
             claim_exists=await self._model_claim(body),
             upstream=self._upstream(body),
             line=self._line(body),

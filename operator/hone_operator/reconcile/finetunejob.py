@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,11 +18,10 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.queue import queue_of
 from hone_operator.desired.tracking import tracked_run
 from hone_operator.desired.training import image, training, world_size
-from hone_operator.reconcile import adjustments, bounds, earlier, elastic, forecast, queueing, run_waits
+from hone_operator.reconcile import adjustments, bounds, deadline, earlier, elastic, forecast, queueing, run_waits
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import RefusedSpec, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.finish import record
 from hone_operator.reconcile.gates import Gates
 from hone_operator.reconcile.goodput import goodput
@@ -36,7 +35,6 @@ from hone_operator.reconcile.run_decision import RECHECK_SECONDS, RunDecision
 from hone_operator.reconcile.running import watch
 from hone_operator.reconcile.terminal import after_end, fail
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
-from hone_operator.times import duration_seconds, parse_time
 
 
 def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: Platform) -> Outcome:
@@ -84,6 +82,7 @@ def _decide(run: RunDecision) -> Outcome:
         return Outcome(look=gates.rows.look)
     _set_suspended(run)
     warnings = _merge_progress(run)
+    late = deadline.reached(run, _start_time(run))
     draft.put(
         attempts=attempts.to_list() or None,
         goodput=goodput(attempts.records),
@@ -93,16 +92,19 @@ def _decide(run: RunDecision) -> Outcome:
     forecast.told_more(draft, warnings)
     draft.delete += [*run.seen.network_left, *(j.body for j in surplus(draft.body, run.jobs))]
     cause = gates.failure or misfit or final_cause(attempts, run.spec.restarts)
-    if not (attempts.job and not attempts.job.finished):
+    active = attempts.job if attempts.job and not attempts.job.finished else None
+    if active is None:
         cause = cause or final_refusal(run.seen.refusals)
-    if cause := cause or _over_deadline(run):
+    if late and not cause and active and deadline.stop(run, active):
+        return deadline.wait(run)
+    if cause := cause or late:
         run.conditions.keep(ConditionType.ADMITTED, Reason.NOT_ADMITTED)
         run.set_not_running(cause.code)
         return fail(draft, cause, run.unfinished())
     if attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED:
         return _finish(run, gates)
-    if attempts.job and not attempts.job.finished:
-        return watch(run, attempts.job)
+    if active:
+        return watch(run, active)
     if attempts.open:
         return run_waits.wait_for_stopping_pods(run)
     if (gate := gates.closed) is not None:
@@ -225,17 +227,3 @@ def _start_time(run: RunDecision) -> str | None:
     if job and job.queue and not job.finished:
         return None if job.is_suspended else run.draft.time
     return records[0]["startTime"] if records else None
-
-
-def _over_deadline(run: RunDecision) -> Cause | None:
-    """Whether time alone ends the run. Sets no condition, only the next check."""
-    start = _start_time(run)
-    if not run.spec.deadline or not start:
-        return None
-    if run.attempts.last and run.attempts.last["outcome"] == AttemptOutcome.SUCCEEDED:
-        return None
-    end = parse_time(start) + timedelta(seconds=duration_seconds(run.spec.deadline))
-    if end > run.draft.now:
-        run.draft.check_in(run.draft.until(end))
-        return None
-    return Cause(FailureCode.DEADLINE_EXCEEDED, f"The run did not end within spec.deadline {run.spec.deadline}.")

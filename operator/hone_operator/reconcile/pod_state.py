@@ -99,6 +99,11 @@ class PodState:
         return self.phase in ("Succeeded", "Failed")
 
     @property
+    def runs(self) -> bool:
+        """Whether its containers have started and not all ended; also while it is stopping."""
+        return self.ran and not self.has_ended
+
+    @property
     def is_stopping(self) -> bool:
         """Whether it was deleted, e.g. because its Job is suspended, and has not ended yet; not for a disruption."""
         deleted = bool(self.body["metadata"].get("deletionTimestamp")) and not self.disruption.is_true

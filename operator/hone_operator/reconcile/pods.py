@@ -112,6 +112,11 @@ class ObservedJob:
         return bool(self.body["spec"].get("suspend"))
 
     @property
+    def is_still(self) -> bool:
+        """Whether it has ended, or is suspended and none of its pods runs any more: no report is to come."""
+        return self.finished or (self.is_suspended and not any(pod.runs for pod in self.states))
+
+    @property
     def nodes(self) -> int:
         """Number of pods, for a Job of ours."""
         return self.body["spec"].get("completions") or 1

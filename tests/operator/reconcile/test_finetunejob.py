@@ -59,10 +59,74 @@ def test_the_deadline_counts_from_the_first_attempt(world, new_life, conditions)
     life.tick()
     life.pods(world.pod())
     assert life.tick(100).check_again_in == 500
+    life.pods()
     outcome = life.tick(600)
     assert conditions(life.status)["Failed"] == "True/DeadlineExceeded"
     assert [b["metadata"]["name"] for b in outcome.delete] == ["run-1"]
     assert life.tick(700) == Outcome()
+
+
+def test_at_the_deadline_the_pods_save_and_report_their_last_step(world, new_life, conditions):
+    life = new_life(deadline="10m")
+    life.tick()
+    life.pods(world.pod())
+    life.report = report(world, 40, 590)
+    life.tick(590)
+    outcome = life.tick(600)
+    assert [body["spec"] for body in outcome.apply] == [{"suspend": True}]
+    assert (outcome.delete, outcome.check_again_in) == ((), 2)
+    assert conditions(life.status)["Running"] == "True/Stopping"
+    assert life.status["phase"] == "Running"
+    life.children[-1].body["spec"]["suspend"] = True
+    life.pods(stopping(world, 630))
+    life.report = report(world, 41, 603)
+    assert life.tick(604).apply == ()
+    assert (life.status["progress"]["step"], life.status["attempts"][0]["endStep"]) == (41, 41)
+    life.pods()
+    outcome = life.tick(610)
+    assert conditions(life.status)["Failed"] == "True/DeadlineExceeded"
+    assert [b["metadata"]["name"] for b in outcome.delete] == ["run-1"]
+    (attempt,) = life.status["attempts"]
+    assert (attempt["outcome"], attempt["reason"], attempt["endStep"]) == ("Failed", "DeadlineExceeded", 41)
+
+
+@pytest.mark.parametrize("code", ["Interrupted", "Disrupted"])
+def test_a_job_that_fails_because_of_the_deadline_was_not_disrupted(world, new_life, conditions, code):
+    life = new_life(deadline="10m", restarts={"maxRestarts": 0, "maxPreemptions": 0})
+    life.tick()
+    life.pods(world.pod())
+    life.tick(600)
+    life.ends("Failed", world.dead(75, outcome=world.failure(code, "stopped", step=17)), seconds=605)
+    assert life.tick(606).create[0]["kind"] == "ConfigMap", "the record of the end"
+    assert conditions(life.status)["Failed"] == "True/DeadlineExceeded"
+    assert (life.status["attempts"][0]["outcome"], life.status["attempts"][0]["reason"]) == (
+        "Failed",
+        "DeadlineExceeded",
+    )
+
+
+def test_a_pod_on_a_lost_node_does_not_put_the_end_off(world, new_life, conditions):
+    life = new_life(deadline="10m")
+    life.tick()
+    life.pods(world.pod())
+    life.tick(600)
+    life.pods(stopping(world, 630))
+    assert life.tick(690).delete == ()
+    assert life.tick(691).delete
+    assert conditions(life.status)["Failed"] == "True/DeadlineExceeded"
+
+
+def report(world, step, seconds):
+    from hone_api.finetunejob_status import JobProgress
+
+    progress = JobProgress(step=step, total_steps=100, percent=step, summary=f"{step}/100 {step}%")
+    return Latest(attempt=1, progress=progress, received=world.time(seconds), start_step=0)
+
+
+def stopping(world, until):
+    pod = world.pod()
+    pod["metadata"]["deletionTimestamp"] = world.time(until).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return pod
 
 
 def test_a_run_that_succeeded_beats_the_deadline(world, new_life, conditions):

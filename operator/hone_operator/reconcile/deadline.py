@@ -1,0 +1,80 @@
+"""spec.deadline: the run ends once its pods have saved and reported their last step. Pure."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from hone_api.failures import FailureCode
+from hone_api.states import AttemptOutcome, ConditionType, Reason
+from hone_operator.desired.job import suspension
+from hone_operator.reconcile import queueing
+from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.pod_state import PodState
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.run_attempts import STOPPED_BY_USER
+from hone_operator.reconcile.run_decision import RunDecision
+from hone_operator.reconcile.run_waits import STOPPING_SECONDS
+from hone_operator.times import duration_seconds, parse_time, read_time
+
+LOST = timedelta(seconds=60)
+"""How long after its time a pod that was told to stop counts as lost with its node."""
+
+
+def reached(run: RunDecision, start: str | None) -> Cause | None:
+    """Whether time alone ends the run. An attempt that stopped because of it is closed as such.
+
+    Args:
+        start: when the first attempt started; None: it has not.
+    """
+    attempts, draft = run.attempts, run.draft
+    if not run.spec.deadline or not start:
+        return None
+    if attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED:
+        return None
+    end = parse_time(start) + timedelta(seconds=duration_seconds(run.spec.deadline))
+    if end > draft.now:
+        draft.check_in(draft.until(end))
+        return None
+    cause = Cause(FailureCode.DEADLINE_EXCEEDED, f"The run did not end within spec.deadline {run.spec.deadline}.")
+    if attempts.last and attempts.cause and attempts.cause.code in STOPPED_BY_USER:
+        stopped_at = read_time(attempts.last.get("endTime"))
+        if stopped_at and stopped_at >= end:
+            attempts.last.update({"outcome": AttemptOutcome.FAILED, "reason": cause.code})
+            attempts.cause = cause
+    return cause
+
+
+def stop(run: RunDecision, job: ObservedJob) -> bool:
+    """Let the pods of an attempt stop as for a suspension: they save a checkpoint, and report until they end.
+
+    Returns:
+        Whether to wait for them; False: none runs, or nothing can stop them but the deletion of their Job.
+    """
+    if not any(pod.runs and not _is_lost(pod, run.draft.now) for pod in job.states):
+        return False
+    change: dict[str, Any] | None = None
+    if not job.queue:
+        change = None if job.is_suspended else suspension(job.body, True)
+    elif run.platform.queues and job.workload is not None:
+        change = queueing.pass_on(job, suspend=True)
+    else:
+        return False
+    if change:
+        run.draft.apply.append(change)
+    return True
+
+
+def wait(run: RunDecision) -> Outcome:
+    """Wait for the pods that stop at the deadline."""
+    message = f"spec.deadline {run.spec.deadline} is over: the pods stop after a checkpoint."
+    run.draft.create.clear()
+    run.conditions.keep(ConditionType.ADMITTED, Reason.NOT_ADMITTED)
+    run.conditions.set(ConditionType.RUNNING, True, Reason.STOPPING, message)
+    run.draft.add_event_if_changed(ConditionType.RUNNING, warning=True)
+    run.draft.check_in(STOPPING_SECONDS)
+    return run.close(ConditionType.RUNNING)
+
+
+def _is_lost(pod: PodState, now: datetime) -> bool:
+    stop_by = read_time(pod.body["metadata"].get("deletionTimestamp"))
+    return stop_by is not None and stop_by + LOST < now
