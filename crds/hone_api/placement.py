@@ -246,6 +246,8 @@ class Scheduling(ApiModel):
     )
 
 
+A_MINUTE = "[1-9][0-9]*[mhd]|([6-9][0-9]|[1-9][0-9]{2,})s"
+"""What a duration of at least a minute has in it, unless it adds up several parts in seconds."""
 MAX_RATE_HALVINGS = 3
 """How often the learning rate of a run is halved after its loss diverged."""
 
@@ -255,7 +257,7 @@ class Restarts(ApiModel):
 
     rules = (
         Rule(
-            "!has(self.hangTimeout) || self.hangTimeout.matches('[1-9][0-9]*[mhd]')",
+            f"!has(self.hangTimeout) || self.hangTimeout.matches('{A_MINUTE}')",
             "hangTimeout must be at least 1m; for steps without a limit use a long time, e.g. 30d",
             field_path=".hangTimeout",
         ),

@@ -137,12 +137,12 @@ def api(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         assert answer.code in (201, 409), answer.message
         made += [definition] if answer.code == 201 else []
     for kind in KINDS:
-        _until(lambda kind=kind: api.call("GET", api.path(kind.kind)).code == 200, f"{kind.plural} are served")  # type: ignore[misc]
+        _until(lambda kind=kind: api.call("GET", api.path(kind.kind)).code == 200, f"{kind.plural} are served")
     yield api
     for definition in made:
         path = f"{DEFINITIONS}/{definition['metadata']['name']}"
         api.call("DELETE", path)
-        _until(lambda path=path: api.call("GET", path).code == 404, f"{path} is gone")  # type: ignore[misc]
+        _until(lambda path=path: api.call("GET", path).code == 404, f"{path} is gone")
 
 
 @pytest.fixture(scope="module")
