@@ -42,7 +42,7 @@ def hone() -> Detector:
     """What curation.personalData does."""
     from hone_trainer.datasets.pii import Finder
 
-    return Finder().find  # type: ignore[return-value]
+    return Finder().find
 
 
 def detect_secrets() -> Detector:

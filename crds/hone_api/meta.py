@@ -59,7 +59,7 @@ class ApiModel(BaseModel):
             schema["x-kubernetes-validations"] = [rule.to_json() for rule in cls.rules]
         for info in cls.model_fields.values():
             if info.default_factory is not None:
-                value = info.default_factory()  # type: ignore[call-arg]
+                value = info.get_default(call_default_factory=True)
                 # {} is enough for an object: the API server fills in the defaults of its fields.
                 schema["properties"][info.alias]["default"] = {} if isinstance(value, BaseModel) else value
         return reference

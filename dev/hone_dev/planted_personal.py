@@ -14,6 +14,7 @@ import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from faker import Faker
@@ -202,10 +203,11 @@ def _touching(rng: random.Random) -> dict[str, Callable[[], str]]:
 
 
 def _filled(rng: random.Random, forms: Mapping[str, tuple[str, ...]]) -> dict[str, Callable[[], str]]:
-    def filled(pattern: str) -> str:
+    def filled(patterns: tuple[str, ...]) -> str:
+        pattern = rng.choice(patterns)
         return "".join(rng.choice("23456789") if sign == "#" else sign for sign in pattern)
 
-    return {name: lambda patterns=patterns: filled(rng.choice(patterns)) for name, patterns in forms.items()}  # type: ignore[misc]
+    return {name: partial(filled, patterns) for name, patterns in forms.items()}
 
 
 def _ibans(rng: random.Random) -> dict[str, Callable[[], str]]:

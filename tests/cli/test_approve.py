@@ -117,7 +117,7 @@ def test_an_approval_names_servers_and_copies() -> None:
 )
 def test_where_an_alias_goes_from_a_version_that_is_withdrawn(of: dict[str, Any], end: str) -> None:
     for state in ("Candidate", "Rejected"):
-        (sentence,) = consequences(version(), of, state)  # type: ignore[arg-type]
+        (sentence,) = consequences(version(), of, state)
         assert sentence.startswith("champion leaves it, and ")
         assert sentence.endswith(end)
 
@@ -125,7 +125,7 @@ def test_where_an_alias_goes_from_a_version_that_is_withdrawn(of: dict[str, Any]
 def test_a_withdrawn_version_may_still_be_named_in_spec_aliases() -> None:
     of, copied = model(aliases=[{"name": "production", "version": 3}]), version()
     copied["status"]["deliveries"] = [{"uri": "s3://b/m", "state": "Delivered"}]
-    withdrawn, rejected = (consequences(copied, of, state) for state in ("Candidate", "Rejected"))  # type: ignore[arg-type]
+    withdrawn, rejected = (consequences(copied, of, state) for state in ("Candidate", "Rejected"))
     assert "still points to it, and servers that follow the alias unload it" in withdrawn[0]
     assert "points nowhere until another version is set there" in rejected[0]
     assert withdrawn[1] == rejected[1] == "Copies that were delivered stay where they are."

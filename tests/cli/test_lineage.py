@@ -47,7 +47,7 @@ def shown(*args: Any, **options: Any) -> str:
     console = Console(file=io.StringIO(), width=200)
     for node in trees(*args):
         console.print(drawn(node, **options))
-    return str(console.file.getvalue())  # type: ignore[attr-defined]
+    return str(console.file.getvalue())
 
 
 def test_a_version_is_shown_from_its_rows_to_its_aliases() -> None:

@@ -141,7 +141,7 @@ async def decided(kind: str, wrong: str | None) -> list[Any]:
         job |= {"spec": {"completions": 0}, "status": {"conditions": [ended]}}
         cache.put("Job", job)
     controllers = Controllers(
-        cluster,  # type: ignore[arg-type]
+        cluster,
         cache,
         Platform("trainer:1"),
         now=lambda: datetime(2026, 1, 2, tzinfo=UTC),

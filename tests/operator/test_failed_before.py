@@ -25,7 +25,7 @@ class World:
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.cluster, self.cache = MemoryCluster(self.time), Cache()
-        self.operator = Controllers(self.cluster, self.cache, Platform("trainer"), now=lambda: self.now)  # type: ignore[arg-type]
+        self.operator = Controllers(self.cluster, self.cache, Platform("trainer"), now=lambda: self.now)
         for claim in ("models", "hone-store"):
             self._add("PersistentVolumeClaim", claim, {})
         ready = {"type": "Ready", "status": "True", "reason": "x", "message": "", "lastTransitionTime": self.time()}

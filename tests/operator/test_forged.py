@@ -83,7 +83,7 @@ def settles(cluster: MemoryCluster, kind: str) -> None:
     cache = Cache()
     cluster.tell(cache)
     now = datetime.fromisoformat(NOW).astimezone(UTC)
-    controllers = Controllers(cluster, cache, Platform("trainer"), now=lambda: now)  # type: ignore[arg-type]
+    controllers = Controllers(cluster, cache, Platform("trainer"), now=lambda: now)
 
     async def rounds() -> list[int]:
         written = []

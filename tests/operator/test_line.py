@@ -38,7 +38,7 @@ class Team:
                 await asyncio.sleep(0)  # so that decisions about other jobs are made meanwhile
             return await create(body, brief)
 
-        cluster.create = slowly  # type: ignore[method-assign]
+        cluster.create = slowly
         job = copy.deepcopy(self.world.job)
         cluster.remove(self.world.job)
         for name in AGES:

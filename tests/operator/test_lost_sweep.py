@@ -88,7 +88,7 @@ class World:
     def start_operator(self) -> None:
         """A new process: it knows what it lists."""
         self.cache = Cache()
-        self.controllers = Controllers(self.cluster, self.cache, Platform("trainer:1"), now=lambda: self.now)  # type: ignore[arg-type]
+        self.controllers = Controllers(self.cluster, self.cache, Platform("trainer:1"), now=lambda: self.now)
 
     @property
     def job(self) -> Body:

@@ -37,7 +37,7 @@ class World:
     def restart(self) -> None:
         """A new operator process: it remembers nothing."""
         platform = Platform("trainer", store_keep_unused_seconds=3600)
-        self.operator = Controllers(self.cluster, self.cache, platform, now=lambda: self.now)  # type: ignore[arg-type]
+        self.operator = Controllers(self.cluster, self.cache, platform, now=lambda: self.now)
 
     def add(self, kind: str, name: str, spec: Body, **labels: str) -> Body:
         meta = {"name": name, "namespace": "ns", "labels": labels}
@@ -57,7 +57,7 @@ class World:
 
     @property
     def data(self) -> dict[str, str]:
-        return self.cluster.objects["ConfigMap", "ns", "hone-contents"]["data"]  # type: ignore[no-any-return]
+        return self.cluster.objects["ConfigMap", "ns", "hone-contents"]["data"]
 
     @property
     def ledger(self) -> dict[str, str]:

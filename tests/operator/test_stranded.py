@@ -52,5 +52,5 @@ async def test_a_pod_never_starts_when_the_kubelet_did_not_find_its_plan(
         cluster.add({"kind": "ConfigMap", "metadata": {"name": "run-1-plan", "namespace": "ns"}})
     if words:
         cluster.events[made["metadata"]["uid"]] = {"reason": "FailedMount", "message": words}
-    reader = JobReader(cluster, lambda: NOW)  # type: ignore[arg-type]
+    reader = JobReader(cluster, lambda: NOW)
     assert await reader.never_starts(made) is never

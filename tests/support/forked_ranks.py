@@ -77,6 +77,6 @@ def _become_rank(command: list[str], environment: dict[str, str], launcher: int)
     os.environ.clear()
     os.environ.update(environment)
     ctypes.CDLL(None).prctl(SET_NAME, name_of_rank(int(environment["RANK"])).encode(), 0, 0, 0)
-    sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(write_through=True)
     launch._rank_main(Path(plan), Path(folder))
     os._exit(1)

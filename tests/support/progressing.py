@@ -39,7 +39,7 @@ class Reporting:
             self.reports.append(args[3])
             return accept(*args)
 
-        self.store.accept = noting  # type: ignore[method-assign]
+        self.store.accept = noting
         self.new_pod()
 
     def new_pod(self) -> None:

@@ -40,7 +40,7 @@ class World:
         self.errors: list[BaseException] = []
         self.cache = Cache()
         self.controllers = Controllers(
-            self.cluster,  # type: ignore[arg-type]
+            self.cluster,
             self.cache,
             Platform("trainer:2"),
             now=lambda: self.now,

@@ -303,7 +303,7 @@ def interrupt() -> Callable[[Any, int], Any]:
             super().__init__()
             self._path, self._signalled = path, False
 
-        @property  # type: ignore[override]
+        @property
         def requested(self) -> bool:
             return self._signalled or self._path.exists()
 

@@ -73,7 +73,8 @@ class GuardedResponse(aiohttp.ClientResponse):
             log.warning("the API server refuses to list or watch %s with %d", KIND_OF[self.url.name], self.status)
             self.status = UNAVAILABLE
         if self.kind and self.url.query.get("watch") == "true":
-            self.content = WatchLines(self.content, self.kind, self.note)  # type: ignore[assignment]
+            lines: Any = WatchLines(self.content, self.kind, self.note)  # has what kopf uses of a StreamReader
+            self.content = lines
         return self
 
     async def json(self, **options: Any) -> Any:

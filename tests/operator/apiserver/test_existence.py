@@ -24,7 +24,7 @@ class Claims:
 async def test_what_was_there_is_believed_and_what_was_missing_is_not(monkeypatch: Any) -> None:
     claims, now = Claims(), [100.0]
     monkeypatch.setattr(existence.time, "monotonic", lambda: now[0])
-    known = Existence(claims)  # type: ignore[arg-type]
+    known = Existence(claims)
     assert await known.of_claim("team", "there")
     assert await known.of_claim("team", "there")
     assert not await known.of_claim("team", "missing")
@@ -39,7 +39,7 @@ async def test_what_was_there_is_believed_and_what_was_missing_is_not(monkeypatc
 async def test_names_of_a_million_claims_are_not_kept(monkeypatch: Any) -> None:
     now = [100.0]
     monkeypatch.setattr(existence.time, "monotonic", lambda: now[0])
-    known = Existence(Claims())  # type: ignore[arg-type]
+    known = Existence(Claims())
     for number in range(existence.REMEMBERED + 100):
         await known.of_claim("team", f"there{number}")
     assert len(known) <= existence.REMEMBERED + 1

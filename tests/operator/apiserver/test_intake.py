@@ -160,7 +160,7 @@ class Tenants:
 
     def events(self, kind: str, name: str) -> list[Any]:
         query = f"?fieldSelector=involvedObject.name={name},involvedObject.kind={kind}"
-        return self.kube.call("GET", path("Event", self.hostile.name) + query)["items"]  # type: ignore[no-any-return]
+        return self.kube.call("GET", path("Event", self.hostile.name) + query)["items"]
 
 
 class Servers:

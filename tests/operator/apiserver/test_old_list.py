@@ -28,7 +28,7 @@ class Lagging(MemoryCluster):
 @pytest.mark.faults("O8")
 async def test_what_an_old_list_lacks_is_not_taken_for_deleted() -> None:
     cluster, told = Lagging(lambda: "2026-01-02T03:04:05Z"), list[str]()
-    listing = Listing(cluster, Cache(), lambda kind, body: told.append(body["metadata"]["name"]))  # type: ignore[arg-type]
+    listing = Listing(cluster, Cache(), lambda kind, body: told.append(body["metadata"]["name"]))
     cluster.add({"kind": "Dataset", "metadata": {"name": "rows", "namespace": "team"}, "spec": {}, "status": {}})
     await listing.fill()
     cluster.lags = True

@@ -14,7 +14,7 @@ from hone_operator.desired.quantity import threads
 
 pytestmark = pytest.mark.pure
 PATTERN = Resources.model_json_schema()["properties"]["memory"]["pattern"]
-UNITS = re.search(r"\(m\|(.*)\)\?\$", PATTERN)[1].split("|")  # type: ignore[index]
+UNITS = re.search(r"\(m\|(.*)\)\?\$", PATTERN)[1].split("|")
 
 
 def generated(count: int) -> list[str]:

@@ -34,7 +34,7 @@ class Server:
 class World:
     def __init__(self, **options: Any) -> None:
         self.server, self.cache, self.lost = Server(), Cache(), list[NetworkedJob]()
-        self.patrol = NetworkPatrol(self.server, self.cache, self.lost.append, **options)  # type: ignore[arg-type]
+        self.patrol = NetworkPatrol(self.server, self.cache, self.lost.append, **options)
 
     def attempt(self, namespace: str = "team", run: str = "run", **job: Any) -> NetworkedJob:
         """A Job of two nodes of which one pod has its node."""
@@ -141,7 +141,7 @@ async def test_rounds_go_on_after_the_api_server_could_not_be_reached(monkeypatc
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
-        world.server.broken = {"team": TimeoutError()} if len(pauses) < 3 else {}  # type: ignore[dict-item]
+        world.server.broken = {"team": TimeoutError()} if len(pauses) < 3 else {}
         if len(pauses) == 4:
             raise EnoughError
 

@@ -44,7 +44,7 @@ async def test_a_run_that_trains_costs_two_reads_in_five_minutes(monkeypatch: An
     """However many reports of it come meanwhile."""
     server, now = Server(), [100.0]
     monkeypatch.setattr(existence.time, "monotonic", lambda: now[0])
-    known = networks.existence_cache(server)  # type: ignore[arg-type]
+    known = networks.existence_cache(server)
     for second in range(0, 300, 5):
         now[0] = 100.0 + second
         assert not await networks.is_lost(known, [attempt()], report(second + 1))
@@ -57,7 +57,7 @@ async def test_a_run_that_trains_costs_two_reads_in_five_minutes(monkeypatch: An
 @pytest.mark.parametrize("told", [None, report(0), report(8, start=8), report(9, of=2)])
 async def test_ranks_that_may_still_wait_for_each_other_are_looked_after_at_once(told: Latest | None) -> None:
     server = Server()
-    known = networks.existence_cache(server)  # type: ignore[arg-type]
+    known = networks.existence_cache(server)
     assert not await networks.is_lost(known, [attempt()], told)
     server.kinds.remove("Service")
     assert await networks.is_lost(known, [attempt()], told)

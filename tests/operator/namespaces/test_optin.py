@@ -60,7 +60,7 @@ async def opened(server: Server) -> Any:
             trainer={"image": "trainer:1"},
             opt_in={"role": ROLE, "service_account": "hone", **opt_in},
         )
-        made = optin.OptedInNamespaces(server, config)  # type: ignore[arg-type]
+        made = optin.OptedInNamespaces(server, config)
         await made._set("team", True)
         return made
 

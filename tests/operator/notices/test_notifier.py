@@ -91,7 +91,7 @@ class Scene:
     def restart(self) -> None:
         """Another operator, which knows only what the API server has."""
         now = lambda: datetime(2026, 1, 2, 0, 10, tzinfo=UTC)  # noqa: E731
-        self.notifier = Notifier(self.cluster, self.cache, self.webhook, now)  # type: ignore[arg-type]
+        self.notifier = Notifier(self.cluster, self.cache, self.webhook, now)
 
     async def look(self) -> float | None:
         self.cache.put("ModelVersion", json.loads(json.dumps(self.version)))

@@ -81,7 +81,7 @@ def test_one_field_takes_no_other_object_with_it(kind: str, path: str, shape: st
 @pytest.mark.parametrize("kind", KIND)
 def test_an_event_of_a_watch_becomes_a_bookmark(kind: str, shape: str) -> None:
     noted = []
-    lines = WatchLines(None, kind, lambda *told: noted.append(told))  # type: ignore[arg-type]
+    lines = WatchLines(None, kind, lambda *told: noted.append(told))
     line = lines.guarded(b'{"type":"MODIFIED","object":' + hostile(kind, "spec.model", SHAPES[shape]) + b"}")
     assert json.loads(line) == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
     assert [(told[0], told[1].reason, told[1].metadata) for told in noted] == [(kind, REASON[shape], WHO)]
@@ -94,7 +94,7 @@ def test_an_event_of_a_watch_becomes_a_bookmark(kind: str, shape: str) -> None:
 )
 def test_what_is_no_event_is_passed_over(line: bytes) -> None:
     noted: list[Any] = []
-    guarded = WatchLines(None, "Dataset", lambda *told: noted.append(told)).guarded(line)  # type: ignore[arg-type]
+    guarded = WatchLines(None, "Dataset", lambda *told: noted.append(told)).guarded(line)
     assert json.loads(guarded)["type"] == "BOOKMARK"
     assert [told[1].reason for told in noted] == ["Malformed"]
 
@@ -113,7 +113,7 @@ def test_what_is_no_event_is_passed_over(line: bytes) -> None:
 async def test_an_error_in_a_watch_begins_it_again(status: dict[str, Any]) -> None:
     """kopf ends the whole operator at an error that is not 410 Gone."""
     line = json.dumps({"type": "ERROR", "object": {"kind": "Status", **status}}).encode()
-    guarded = WatchLines(None, "Dataset", lambda *told: None).guarded(line)  # type: ignore[arg-type]
+    guarded = WatchLines(None, "Dataset", lambda *told: None).guarded(line)
 
     async def stream(**_: Any) -> AsyncIterator[Any]:
         yield json.loads(guarded)
@@ -126,7 +126,7 @@ async def test_an_error_in_a_watch_begins_it_again(status: dict[str, Any]) -> No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watching, "watch_objs", stream)
         patch.setattr(watching.fetching, "fetch_objs", objects)
-        seen = [e async for e in watching.continuous_watch(**where, operator_pause_waiter=never)]  # type: ignore[arg-type]
+        seen = [e async for e in watching.continuous_watch(**where, operator_pause_waiter=never)]
     assert seen == [watching.Bookmark.LISTED], "it returns to its caller, which lists again"
 
 
@@ -200,4 +200,4 @@ def test_what_this_version_does_not_know_takes_no_memory(kind: str) -> None:
     tracemalloc.stop()
     assert len(cache.items(kind)) == 10
     assert kept < 1_000_000
-    assert cache.get(kind, "team", "n3")["metadata"]["unknownFields"] == ["spec.podOverrides"]  # type: ignore[index]
+    assert cache.get(kind, "team", "n3")["metadata"]["unknownFields"] == ["spec.podOverrides"]

@@ -62,7 +62,7 @@ class Api:
 def controllers(api: Api, kind: str) -> Controllers:
     cache = Cache()
     cache.put(kind, body(kind))
-    return Controllers(api, cache, Platform("trainer:1"), now=lambda: NOW)  # type: ignore[arg-type]
+    return Controllers(api, cache, Platform("trainer:1"), now=lambda: NOW)
 
 
 @pytest.mark.parametrize("kind", sorted(SPECS))

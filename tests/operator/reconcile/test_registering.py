@@ -279,7 +279,7 @@ def test_the_largest_result_fits_in_a_termination_message() -> None:
         removed=["a" * 32] * MAX_AT_ONCE,
     )
     text = TerminationMessage(result=result).to_termination_message()
-    assert len(TerminationMessage.model_validate_json(text).result.versions) == 2 * MAX_AT_ONCE  # type: ignore[union-attr]
+    assert len(TerminationMessage.model_validate_json(text).result.versions) == 2 * MAX_AT_ONCE
 
 
 def test_a_person_asks_for_another_attempt(life: Life, conditions: Any) -> None:

@@ -27,7 +27,7 @@ class World:
         self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.cluster, self.cache = MemoryCluster(lambda: self.now.strftime("%Y-%m-%dT%H:%M:%SZ")), Cache()
         platform = Platform("trainer", isolate_runs=isolated, store_keep_unused_seconds=60)
-        self.operator = Controllers(self.cluster, self.cache, platform, now=lambda: self.now)  # type: ignore[arg-type]
+        self.operator = Controllers(self.cluster, self.cache, platform, now=lambda: self.now)
         for claim in ("models", "hone-store"):
             self._add("PersistentVolumeClaim", claim, {})
         ready = {"type": "Ready", "status": "True", "reason": "x", "message": "", "lastTransitionTime": self.time}

@@ -74,7 +74,7 @@ class Full(MemoryCluster):
 def operator(cluster: Full) -> tuple[Controllers, Cache, list[Key]]:
     cache, asked = Cache(), list[Key]()
     unreadable = Unreadable(request=asked.append)
-    controllers = Controllers(cluster, cache, Platform("trainer"), now=lambda: NOW, unreadable=unreadable)  # type: ignore[arg-type]
+    controllers = Controllers(cluster, cache, Platform("trainer"), now=lambda: NOW, unreadable=unreadable)
     return controllers, cache, asked
 
 

@@ -89,9 +89,9 @@ def test_the_same_through_the_server_of_a_pod(out: Path) -> None:
 
         console = Console(file=io.StringIO(), width=100)
         questions = iter([QUESTION, "word " * 1000, ""])
-        console.input = lambda *_: next(questions)  # type: ignore[method-assign]
+        console.input = lambda *_: next(questions)
         remote_chat.converse(remote, console)
-        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        shown = console.file.getvalue()
         assert re.search("─ base .*─ tuned ", shown), shown
         assert "/new begins again" in shown
 

@@ -122,7 +122,7 @@ def test_objects_that_were_read_are_not_read_again(
         if one.key.endswith(SLOW):
             while len(list(kept.rglob("*.sha256"))) < SHARDS - 1:
                 time.sleep(0.05)
-            raise SourceError("SourceUnreachable", f"{one.key} broke off")  # type: ignore[arg-type]
+            raise SourceError("SourceUnreachable", f"{one.key} broke off")
 
     def noted(self: s3.Bucket, one: s3.Object, *others: Any) -> None:
         read.append(one.key.rpartition("/")[2])

@@ -100,7 +100,7 @@ def test_a_held_out_row_that_is_trained_on_elsewhere_goes(store: Store) -> None:
     clash = store.rows(store.made["own"], "validation")[0]
     rows = [f"third {i}" for i in range(200)]
     for seed in range(50):  # until the clash is a train row there
-        store.dataset("third", [*rows, clash], seed=seed)  # type: ignore[arg-type]
+        store.dataset("third", [*rows, clash], seed=seed)
         if clash in store.rows(store.made["third"]):
             break
     result = mix.run(store.plan({"third": "50%", "own": "50%"}))

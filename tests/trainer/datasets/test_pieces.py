@@ -54,7 +54,7 @@ def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             monkeypatch.setattr(pieces, "BYTES", size)
             whole = _seen(read.read_rows(files, MOST))
             ways = (Workers(), two, elsewhere)
-            by = [_seen(one.row for one in checks.rows(checks.shared(files, way), way)) for way in ways]  # type: ignore[union-attr]
+            by = [_seen(one.row for one in checks.rows(checks.shared(files, way), way)) for way in ways]
             return [whole, *by]
 
         yield run

@@ -85,7 +85,7 @@ class StopAtStep(Stop):
         super().__init__()
         self._path = checkpoints.RunCheckpoints(folder, 2).path(step)
 
-    @property  # type: ignore[override]
+    @property
     def requested(self) -> bool:
         return self._path.exists()
 

@@ -162,8 +162,8 @@ def test_every_row_is_valid_or_rejected_and_the_rest_is_encoded_or_refused(tmp_p
 
 def test_rows_of_single_turns_bring_no_masks() -> None:
     rows = [Pair([1], [2, 3], [4], 1), Pair([1], [5], [6], 2)]
-    assert pairs.build_dataset(None, rows, 8).column_names == ["prompt_ids", "chosen_ids", "rejected_ids"]  # type: ignore[arg-type]
-    masked = pairs.build_dataset(None, [*rows, Pair([1], [2, 3], [4], 3, [0, 1])], 8)  # type: ignore[arg-type]
+    assert pairs.build_dataset(None, rows, 8).column_names == ["prompt_ids", "chosen_ids", "rejected_ids"]
+    masked = pairs.build_dataset(None, [*rows, Pair([1], [2, 3], [4], 3, [0, 1])], 8)
     assert masked["chosen_mask"][:] == [[1, 1], [1], [0, 1]]
     assert masked["rejected_mask"][:] == [[1], [1], [1]]
 

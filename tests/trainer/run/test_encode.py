@@ -68,7 +68,7 @@ def test_the_command_encodes_reports_and_reuses(command: Command, make_plan: Any
 
 def test_what_an_earlier_attempt_encoded_foretells_no_end(make_plan: Any) -> None:
     reporters = Reporters()
-    work = encode._Work(make_plan(), None, reporters)  # type: ignore[arg-type]  # a report reads no base
+    work = encode._Work(make_plan(), None, reporters)  # a report reads no base
     work._all = 96
     work._keep("places/train", 60, 600)
     work._note(0, 0, 60, 600)

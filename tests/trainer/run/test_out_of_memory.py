@@ -111,4 +111,4 @@ def test_what_can_be_made_smaller(error: Any, rows: int, method: str, smaller: i
 
 @pytest.mark.pure
 def test_another_error_is_left_alone() -> None:
-    assert out_of_memory.in_step(RuntimeError("shape mismatch"), SimpleNamespace(), 3) is None  # type: ignore[arg-type]
+    assert out_of_memory.in_step(RuntimeError("shape mismatch"), SimpleNamespace(), 3) is None

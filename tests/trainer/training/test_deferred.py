@@ -17,7 +17,7 @@ pytestmark = pytest.mark.trainer
 
 
 def orpo(trainer: Any, model: Any, inputs: Any) -> tuple[Any, dict[str, float]]:
-    return ORPOTrainer.get_batch_loss_metrics(trainer, model, inputs)  # type: ignore[no-any-return]
+    return ORPOTrainer.get_batch_loss_metrics(trainer, model, inputs)
 
 
 def reward(trainer: Any, model: Any, inputs: Any) -> tuple[Any, dict[str, float]]:

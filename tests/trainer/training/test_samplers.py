@@ -26,7 +26,7 @@ class InTurn:
     def __init__(self) -> None:
         self.epoch = 0
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self):
         return iter([3, 0, 6, 2, 5, 1, 4] if self.epoch == 0 else [6, 5, 4, 3, 2, 1, 0])
 
     def __len__(self) -> int:

@@ -91,13 +91,14 @@ class Words:
         parts = _CUT.split(text)
         if len(parts) < _FEW:
             return self._encode([text])[0]
-        tokens: list[Ids | None] = list(map(self._kept.get, parts))
+        tokens = list(map(self._kept.get, parts))
+        new: dict[str, Ids] = {}
         if None in tokens:
             missing = list({part for part, ids in zip(parts, tokens, strict=True) if ids is None})
             new = dict(zip(missing, self._encode(missing), strict=True))
-            tokens = [new[part] if ids is None else ids for part, ids in zip(parts, tokens, strict=True)]
             self._keep(new)
-        return list(chain.from_iterable(tokens))  # type: ignore[arg-type]
+        known = (new[part] if ids is None else ids for part, ids in zip(parts, tokens, strict=True))
+        return list(chain.from_iterable(known))
 
     def _keep(self, new: dict[str, Ids]) -> None:
         if len(self._kept) < _KEPT:

@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import urllib3
 import urllib3.connection
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError
 
 from hone_api.failures import FailureCode
 from hone_api.plan import Limits
@@ -291,12 +291,12 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
     idle: ClassVar[float] = _READ_SECONDS
 
     def getresponse(self) -> Any:
-        bounds = {"seconds": self.timeout, "idle": self.idle}
-        self.response_class = functools.partial(_TimedResponse, **bounds)  # type: ignore[assignment, arg-type]
+        response: Any = functools.partial(_TimedResponse, seconds=self.timeout, idle=self.idle)
+        self.response_class = response  # a class to http.client, which only calls it
         try:
             return super().getresponse()
         except TimeoutError as error:  # urllib3 would name the limit of the answer, even where the silence was too long
-            raise ReadTimeoutError(self.host, "", f"Read timed out: {error}") from None  # type: ignore[arg-type]
+            raise urllib3.exceptions.TimeoutError(f"{self.host}: Read timed out: {error}") from None
 
 
 class _Patient(_BoundedConnection):

@@ -23,6 +23,7 @@ class Differences(TrainerCallback):
         assert run.plan.grpo is not None
         self._run = run
         self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
+        self._masks_cut = run.plan.grpo.mask_truncated_completions
 
     def on_log(
         self,
@@ -41,7 +42,7 @@ class Differences(TrainerCallback):
         if step < self._patience or not sampled or any(entry[CONSTANT] != 1 for entry in scored):
             return
         if not scored:
-            if self._run.plan.grpo.mask_truncated_completions and all(entry[CLIPPED] == 1 for entry in sampled):  # type: ignore[union-attr]
+            if self._masks_cut and all(entry[CLIPPED] == 1 for entry in sampled):
                 return  # see `Cut`
             raise TrainerError(FailureCode.REWARD_FAILED, f"in {step} steps no sample got a score", step=step)
         value = scored[-1]["reward"]
@@ -57,6 +58,7 @@ class Cut(TrainerCallback):
         assert run.plan.grpo is not None
         self._grpo = run.plan.grpo
         self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
+        self._masks_cut = run.plan.grpo.mask_truncated_completions
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         sampled = [entry[CLIPPED] for entry in state.log_history if CLIPPED in entry]

@@ -54,9 +54,12 @@ class Rewards:
         """Which of the newest samples a server failed to generate, where one generates."""
         self.kept: list[bool] = []
         """Which of the samples that `score` saw last have a score."""
-        prompts = cast(Sequence[Prompt], run.rows)
-        for sentence in gold.check(self._combined, [spec.type for spec in specs], prompts):
+        for sentence in gold.check(self._combined, [spec.type for spec in specs], self._prompts):
             run.reporters.say(sentence)
+
+    @property
+    def _prompts(self) -> Sequence[Prompt]:
+        return cast(Sequence[Prompt], self._run.rows)
 
     def __call__(self, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> CombinedScores:
         """Scores of answers, which are token ids including the end-of-turn token."""
@@ -81,7 +84,7 @@ class Rewards:
         ended = [ids[-1] in self._run.stop_ids for ids in completion_ids]
         cut = [self._mask_cut and not ended[i] and not lost[i] for i in range(len(row))]
         here = [i for i in range(len(row)) if not cut[i] and not lost[i]]
-        scores = self([self._run.rows[row[i]] for i in here], [completion_ids[i] for i in here])  # type: ignore[misc]
+        scores = self([self._prompts[row[i]] for i in here], [completion_ids[i] for i in here])
         totals = dict(zip(here, scores.totals, strict=True))
         self.kept = [totals.get(i) is not None for i in range(len(row))]
         failed = scores.failed() + sum(lost)

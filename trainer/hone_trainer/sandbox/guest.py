@@ -45,7 +45,7 @@ class Guest:
 
     def run(self, body: dict[str, Any]) -> Reply:
         """Run a program; `body` is that of `Program.request`."""
-        from wasmtime import ExitTrap, Linker, Store, Trap, TrapCode, WasiConfig, WasmtimeError
+        from wasmtime import ExitTrap, Func, Linker, Store, Trap, TrapCode, WasiConfig, WasmtimeError
 
         mark = secrets.token_hex(16).encode()
         store = Store(self._engine)
@@ -61,7 +61,9 @@ class Guest:
         linker.define_wasi()
         calls.define(linker)
         try:
-            linker.instantiate(store, self._module).exports(store)["_start"](store)  # type: ignore[operator]
+            start = linker.instantiate(store, self._module).exports(store)["_start"]
+            assert isinstance(start, Func), "a command of WASI exports it"
+            start(store)
         except ExitTrap:
             pass  # the harness ended, or the program exited early and there is no reply
         except wasi.LimitReachedError as error:

@@ -10,7 +10,7 @@ import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wasmtime import Caller, Linker
+    from wasmtime import Caller, Linker, Memory
 
 MODULE = "wasi_snapshot_preview1"
 MAX_CALLS = 50_000
@@ -59,7 +59,7 @@ class Calls:
         for index in range(count):
             address, size = struct.unpack("<II", self._read(caller, vectors + 8 * index, 8))
             piece, self._given = self._given[:size], self._given[size:]
-            caller["memory"].write(caller, bytes(piece), address)  # type: ignore[union-attr]
+            _memory(caller).write(caller, bytes(piece), address)
             total += len(piece)
         return self._answer(caller, done, struct.pack("<I", total))
 
@@ -101,9 +101,17 @@ class Calls:
 
     @staticmethod
     def _read(caller: Caller, address: int, size: int) -> bytes:
-        return bytes(caller["memory"].read(caller, address, address + size))  # type: ignore[union-attr]
+        return bytes(_memory(caller).read(caller, address, address + size))
 
     @staticmethod
     def _answer(caller: Caller, address: int, data: bytes) -> int:
-        caller["memory"].write(caller, data, address)  # type: ignore[union-attr]
+        _memory(caller).write(caller, data, address)
         return 0
+
+
+def _memory(caller: Caller) -> Memory:
+    from wasmtime import Memory
+
+    memory = caller["memory"]
+    assert isinstance(memory, Memory), "CPython exports its memory by this name"
+    return memory

@@ -79,10 +79,9 @@ class Score:
         return Score({n: mean + other.means[n] for n, mean in self.means.items()}, self.tokens + other.tokens)
 
     @classmethod
-    def from_json(cls, body: Mapping[str, object]) -> Score:
+    def from_json(cls, body: Mapping[str, Any]) -> Score:
         """Parse the score that `dataclasses.asdict` wrote."""
-        means: Mapping[str, Mapping[str, list[float]]] = body["means"]  # type: ignore[assignment]
-        return cls({name: Mean(**mean) for name, mean in means.items()}, int(str(body["tokens"])))
+        return cls({name: Mean(**mean) for name, mean in body["means"].items()}, int(body["tokens"]))
 
 
 def numbers(

@@ -53,7 +53,7 @@ class TokenKey:
         return encode_ecdsa_signature(self.private.sign(digest.finalize(), mechanism=pkcs11.Mechanism.ECDSA))
 
 
-class TokenSigner(sign_ec_key.Signer):  # type: ignore[misc]
+class TokenSigner(sign_ec_key.Signer):
     """The signer of model-signing, with a key that is not in a file."""
 
     def __init__(self, key: TokenKey) -> None:

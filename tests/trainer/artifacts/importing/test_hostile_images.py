@@ -64,7 +64,7 @@ def opened(folder: Path, reference: str = "", limit: int = 10**9) -> image.Image
     limits = {"allowPrivateAddresses": True, "maxSourceBytes": limit}
     source = {"uri": f"oci://registry.example.org/team/m{reference}"}
     plan = {"name": "t", "source": source, "store": str(folder), "folder": "import-1/files", "limits": limits}
-    return image.ImageOrigin.open(ImportPlan.model_validate(plan), lambda *_: None)  # type: ignore[arg-type, return-value]
+    return image.ImageOrigin.open(ImportPlan.model_validate(plan), lambda *_: None)
 
 
 def refused(*args: Any, **fields: Any) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hone_api.failures import FailureCode
@@ -44,7 +45,7 @@ def attach(repository: ImageRepository, subject: Mapping[str, object], documents
         manifest = _manifest(subject, document)
         for blob in (EMPTY, document.text):
             if repository.size_of(_digest(blob)) != len(blob):
-                repository.upload(_digest(blob), len(blob), lambda blob=blob: iter((blob,)))  # type: ignore[misc]
+                repository.upload(_digest(blob), len(blob), partial(iter, (blob,)))
         answer = repository.put_manifest(_digest(manifest), manifest)
         if not answer.get("OCI-Subject"):
             described = _descriptor(MANIFEST_TYPE, manifest)
