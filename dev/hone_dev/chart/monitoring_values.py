@@ -1,0 +1,46 @@
+"""Values of monitoring: metrics, monitors, alerts, dashboards."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hone_dev.chart.value_types import Map, Port, RenderMode, StringMap, Text, Values
+
+
+class Monitor(Values):
+    enabled: bool = Field(False, description="Create this monitor. Enable only one of podMonitor and serviceMonitor.")
+    labels: StringMap = Field(
+        default_factory=dict,
+        description="Labels by which your Prometheus finds it, e.g. `release: kube-prometheus-stack`.",
+    )
+    interval: Text = Field("30s", description="Scrape interval.")
+    scrape_timeout: Text = Field("10s", description="Scrape timeout.")
+    relabelings: list[Map] = Field(default_factory=list, description="Relabelings of the target.")
+    metric_relabelings: list[Map] = Field(default_factory=list, description="Relabelings of the samples.")
+
+
+class Metrics(Values):
+    port: Port = Field(8080, description="Port of the operator's /metrics and of its Service.")
+    render_mode: RenderMode = Field(
+        "skipIfMissing",
+        description="What to do with monitors and rules if the Prometheus operator's CRDs are not installed; "
+        "alwaysRender is for tools that render without a cluster.",
+    )
+    pod_monitor: Monitor = Field(default_factory=Monitor)
+    service_monitor: Monitor = Field(default_factory=Monitor)
+    trainer_pods: bool = Field(True, description="If a monitor is enabled, also scrape the pods that train.")
+
+
+class PrometheusRule(Values):
+    enabled: bool = Field(False, description="Install the alerts of files/rules.")
+    labels: StringMap = Field(default_factory=dict, description="Labels by which your Prometheus finds them.")
+    runbook_base_url: Text = Field(
+        "https://hone.dev/docs/guides/runbooks", description="Where your copy of docs/guides/runbooks is served."
+    )
+
+
+class Dashboards(Values):
+    enabled: bool = Field(False, description="Create a ConfigMap that Grafana's sidecar loads.")
+    sidecar_label: Text = Field("grafana_dashboard", description="Label that the sidecar looks for.")
+    sidecar_label_value: Text = Field("1", description="Value of this label.")
+    annotations: StringMap = Field(default_factory=dict, description="Annotations of the ConfigMap, e.g. the folder.")

@@ -1,0 +1,165 @@
+"""Values that limit tenants: what jobs may name, reach and request, and which signatures a model needs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from hone_api.plan import Cidr, PublicKey, ServicePattern
+from hone_dev.chart.value_types import ImageDigest, Seconds, StringMap, Text, Values
+
+
+class Limits(Values):
+    max_source_bytes: Annotated[int, Field(ge=1)] = Field(
+        20 * 2**30, description="Largest download of a source, in bytes."
+    )
+    timeout_seconds: Seconds = Field(
+        3600,
+        description="Longest download of a source, in seconds. A hub gets at least the time that the size takes at 4 "
+        "MiB/s.",
+    )
+    allow_private_addresses: bool = Field(
+        False,
+        description="Whether sources and model endpoints may have private or loopback addresses, whatever their "
+        "names. A Service of the job's own namespace may have a private address without this, but never a loopback or "
+        "link-local address.",
+    )
+    services: list[ServicePattern] = Field(
+        default_factory=list,
+        description="Services of other namespaces that sources and endpoints may name, as name.namespace with * for "
+        "any text, e.g. judge.models or *.models. Only responses of these Services are quoted in messages.",
+    )
+    cluster_cidrs: list[Cidr] = Field(
+        default_factory=list,
+        description="Address ranges of the cluster's Services and pods, e.g. 10.96.0.0/12: a Service that leads "
+        "outside them is refused. Empty: any address that DNS gives for a Service of the named namespace.",
+    )
+
+
+class Rbac(Values):
+    create: bool = Field(True, description="Create the operator's roles.")
+    aggregate_to_user_roles: bool = Field(
+        True, description="Add Hone's kinds to the cluster's roles view, edit and admin."
+    )
+
+
+class Admission(Values):
+    enabled: bool = Field(
+        True,
+        description="Install ValidatingAdmissionPolicies, which limit what the operator's service account may create "
+        "and what tenants may request.",
+    )
+    separate_duties: bool = Field(
+        False,
+        description="Who submits a job must say so in spec.submittedBy, and cannot approve the model that the job "
+        "makes.",
+    )
+    extra_images: list[Text] = Field(
+        default_factory=list,
+        description="Additional images that the operator's Jobs may run, e.g. the old one while both versions are in "
+        "use.",
+    )
+
+
+class Tenants(Values):
+    secret_prefix: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][-a-z0-9]*)?$", max_length=63)] = Field(
+        "hone-",
+        description="Datasets and FineTuneJobs may name only Secrets whose names begin with this prefix. Empty: they "
+        "may name any Secret of the namespace and send it to a host that the user chooses.",
+    )
+    priority_classes: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="PriorityClasses that jobs may name, each in full or as prefix*. system-* is never allowed.",
+    )
+    toleration_keys: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="Keys of taints that jobs may tolerate. List those of the control plane in full.",
+    )
+    node_selector_keys: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="Keys of node labels that jobs may select. List those of the control plane in full.",
+    )
+    models: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="URIs of base models that jobs may name, each in full or as prefix*, e.g. hf://HuggingFaceTB/*. "
+        "ModelVersions are always allowed.",
+    )
+    service_accounts: list[Text] = Field(
+        default_factory=list,
+        description="ServiceAccounts that jobs may name in spec.pod, each in full or as prefix*. Empty: none.",
+    )
+    runtime_classes: list[Text] = Field(
+        default_factory=list,
+        description="RuntimeClasses that jobs may name in spec.pod, each in full or as prefix*. Empty: none.",
+    )
+    resource_claim_templates: list[Text] = Field(
+        default_factory=list,
+        description="ResourceClaimTemplates that jobs may name in spec.resources.claims, each in full or as prefix*. "
+        "Empty: none. tenants.maxGpus counts gpusPerNode and not what a template requests: who may write templates is "
+        "a matter of roles and of ResourceQuota.",
+    )
+    workload_priority_classes: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="WorkloadPriorityClasses of Kueue that jobs may name, each in full or as prefix*.",
+    )
+    max_gpus: Annotated[int, Field(ge=0, le=65536)] = Field(
+        0, description="Most GPUs of one job over all its nodes. 0: any number."
+    )
+    max_active_jobs: Annotated[int, Field(ge=0, le=65536)] = Field(
+        0,
+        description="Most jobs of one namespace that train at the same time, for clusters without Kueue: the others "
+        "wait in the phase Queued, oldest first. Jobs in a queue of Kueue do not count. 0: any number.",
+    )
+
+
+class SigningImage(Values):
+    repository: Text = Field(
+        "",
+        description="Image of the pods that sign: the trainer's with the library of an HSM. Empty: trainer.image.",
+    )
+    tag: Text = Field("", description="Tag. Empty: the chart's appVersion.")
+    digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")
+
+
+class Pkcs11(Values):
+    module: Annotated[str, StringConstraints(pattern=r"^(/[^\s:]+)?$", max_length=512)] = Field(
+        "",
+        description="Path of the PKCS #11 library in the pods that sign, and the only one that they load. The Secret "
+        "then has pkcs11-uri and pin. Empty: the Secret has the key itself.",
+    )
+    env: StringMap = Field(
+        default_factory=dict,
+        description="Environment variables of the pods that sign, by which the library finds its configuration.",
+    )
+
+
+class Signing(Values):
+    secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = (
+        Field(
+            "",
+            description="Secret in each namespace with private-key.pem, or with pkcs11-uri and pin of a key in an HSM, "
+            "by which a Job of its own signs each model. Its name must not begin with tenants.secretPrefix, so that no "
+            "object of a tenant can name it. Empty: somebody else signs, and Jobs only compare.",
+        )
+    )
+    image: SigningImage = Field(default_factory=SigningImage)
+    pkcs11: Pkcs11 = Field(default_factory=Pkcs11)
+    public_keys: list[PublicKey] = Field(
+        default_factory=list,
+        description="Public keys (PEM) whose signatures count, 16 at most. Empty: models are neither signed nor "
+        "compared with a signature.",
+    )
+    required: bool = Field(
+        False,
+        description="Whether a model without such a signature is refused: it does not become Ready, is not delivered, "
+        "and no job starts from it.",
+    )
+
+
+class Privacy(Values):
+    rows_in_status: bool = Field(
+        True,
+        description="Let status, ModelVersions and events quote rows: examples of rejected rows, sampled answers, "
+        "error messages, the end of logs. Everybody with the role view can read them.",
+    )
