@@ -15,7 +15,7 @@ from kubernetes.stream import portforward
 from urllib3.exceptions import HTTPError
 
 from hone_api import GROUP, VERSION
-from hone_api.model import RETRAIN_REQUESTED
+from hone_api.retrain import RETRAIN_REQUESTED
 from hone_api.synthesis import REVIEW
 from hone_cli import pod
 from hone_cli.errors import CommandError

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from hone_api.combinations.elastic import ELASTIC_RULES
 from hone_api.combinations.rules import RUN_RULES
 from hone_api.delivery import ONE_PUSH, Deliveries
+from hone_api.evaluation import Evaluation, EvaluationDatasetRef
 from hone_api.finetunejob_status import FineTuneJobStatus
 from hone_api.meta import (
     ApiModel,
@@ -30,15 +31,7 @@ from hone_api.methods import METHOD_BLOCKS, Method, SpecBlocks, block_rules
 from hone_api.placement import NEW_JOB, Cleanup, Resources, Restarts, Scheduling
 from hone_api.pod_settings import PodSettings
 from hone_api.tracking import Tracking
-from hone_api.training import (
-    Adapter,
-    Checkpoints,
-    DeepSpeed,
-    EarlyStopping,
-    Evaluation,
-    EvaluationDatasetRef,
-    Training,
-)
+from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Training
 from hone_api.unsupported import UNSUPPORTED
 
 

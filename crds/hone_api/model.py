@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.dataset import Refresh
 from hone_api.delivery import ONE_DELIVERY, Delivery
 from hone_api.entries import RETRIED, EntryStatus
 from hone_api.imports import MAX_IMPORTS, ONE_IMPORT, Imports
@@ -17,12 +16,8 @@ from hone_api.meta import (
     ApiModel,
     Column,
     Condition,
-    Digest,
-    Duration,
     Kind,
-    KnownUri,
     Name,
-    Percent,
     Rule,
     ShortText,
     SignedDecimal,
@@ -30,6 +25,7 @@ from hone_api.meta import (
     Timestamp,
 )
 from hone_api.modelversion import MAX_VERSION, ApprovalState
+from hone_api.retrain import Retrain, RetrainStatus
 from hone_api.states import GateResult, ImportState
 from hone_api.tracking import Registry, RegistryStatus
 
@@ -39,8 +35,6 @@ MAX_CANDIDATES = 5
 MAX_HISTORY = 10
 """Earlier targets of an alias that its status remembers."""
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=32)]
-RETRAIN_REQUESTED = "hone.dev/retrain-requested-at"
-"""Annotation of a Model: the time from which on any new row is enough to repeat its job once."""
 VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 
 
@@ -111,83 +105,6 @@ class VersionRetention(ApiModel):
     )
 
 
-class RetrainRows(ApiModel):
-    """How many rows must have changed. New and removed rows count; a row that was edited counts as both."""
-
-    rules = (
-        Rule(
-            "has(self.atLeast) != has(self.share)",
-            "set exactly one of atLeast and share, e.g. atLeast: 500",
-            holds=lambda rows: (rows.at_least is None) != (rows.share is None),
-        ),
-    )
-    at_least: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="Number of rows. Alternative: share.")
-    share: Percent | None = Field(
-        default=None, description="Percentage of the present rows, e.g. 10%. Alternative: atLeast."
-    )
-
-
-class RetrainBase(ApiModel):
-    """Train when the base that the repeated job names has another commit or version than the last job started from."""
-
-    check_every: Duration = Field(
-        default="24h",
-        description="Time from one check of the hub to the next, up to a tenth longer; at least 1h. A short Job asks "
-        "which commit a branch or tag of hf:// names; it downloads nothing. An alias (models://name@alias) needs no "
-        "Job. Default 24h.",
-    )
-
-
-class Retrain(ApiModel):
-    """When a job of this model is repeated on new rows. One job at a time; the operator creates and owns the jobs.
-
-    Without rows, times and base, only a request starts a job: annotation hone.dev/retrain-requested-at.
-    """
-
-    fine_tune_job: Name = Field(
-        description="FineTuneJob of the namespace whose spec is repeated, on the present content of its Datasets. It "
-        "must make a model of this name, and must not be deleted while it is named here. To start from the champion, "
-        "let its spec.model.uri be models://<this model>@<alias>."
-    )
-    rows: RetrainRows | None = Field(
-        default=None, description="Train when so many rows changed since the last job. Default: rows do not count."
-    )
-    times: Refresh | None = Field(
-        default=None,
-        description="Train at these times if any row changed, however few. every counts from the last job. Default: "
-        "none.",
-    )
-    base: RetrainBase | None = Field(
-        default=None,
-        description="Train when the base is another one, also on unchanged rows. Default: it does not count.",
-    )
-    min_interval: Duration = Field(
-        default="24h", description="Minimum time from the start of one job of this model to the next. Default 24h."
-    )
-    quiet_period: Duration = Field(
-        default="10m", description="How long the Datasets must be unchanged before a job starts. Default 10m."
-    )
-    gpu_hours_per_month: int | None = Field(
-        default=None,
-        ge=0,
-        le=MAX_COUNT,
-        description="GPU hours of the jobs that this creates, in a calendar month of UTC: once they are used, no job "
-        "is created before the next month. A job that runs is not stopped. Default: no limit.",
-    )
-    successful_jobs_history_limit: int | None = Field(
-        default=None,
-        ge=0,
-        le=1000,
-        description="Number of newest successful jobs of those that this creates that stay. Older ones are deleted, "
-        "their versions stay. Kept in any case: the last job, one from whose model an unfinished or a repeated job "
-        "starts, and with gpuHoursPerMonth those that used GPUs in this month. Default: none is deleted.",
-    )
-    failed_jobs_history_limit: int | None = Field(
-        default=None, ge=0, le=1000, description="The same for failed jobs. Default: none is deleted."
-    )
-    suspend: bool = Field(default=False, description="True: create no job. Default false.")
-
-
 class ModelDelivery(Delivery):
     """A copy of each version of the model elsewhere. Each has a place of its own, which follows from its number."""
 
@@ -248,43 +165,6 @@ class ModelSpec(ApiModel):
         default=None,
         description="Models that were trained elsewhere. Each is imported once, and becomes the next version of this "
         "model. status.imports shows the progress. If you remove an entry, its version stays. Default: none.",
-    )
-
-
-class RetrainDataset(ApiModel):
-    """What changed in a Dataset since a job trained on it."""
-
-    name: Name = Field(description="Name of the Dataset.")
-    digest: Digest = Field(description="Digest of its present content.")
-    trained: Digest = Field(description="Digest of the content that the last job started with.")
-    changed_rows: int = Field(ge=0, le=MAX_COUNT, description="Rows that were added or removed in between.")
-    changed_at: Timestamp | None = Field(default=None, description="When the operator last saw new content.")
-
-
-class RetrainBaseStatus(ApiModel):
-    """What the base of the repeated job names, and what the last job started from."""
-
-    uri: KnownUri = Field(description="spec.model.uri of the repeated job.")
-    present: ShortText | None = Field(default=None, description="Commit or ModelVersion that it names now.")
-    trained: ShortText | None = Field(default=None, description="The one that the newest job started from.")
-    looked_at: Timestamp | None = Field(default=None, description="When the hub was asked last.")
-    problem: Text | None = Field(default=None, description="Why the last check gave no answer.")
-
-
-class RetrainStatus(ApiModel):
-    """What spec.retrain depends on; condition UpToDate has the result."""
-
-    datasets: Annotated[list[RetrainDataset], Field(max_length=32)] = Field(
-        default_factory=list, description="The Datasets of the repeated job."
-    )
-    base: RetrainBaseStatus | None = Field(default=None, description="The base, with spec.retrain.base.")
-    requested_at: Timestamp | None = Field(
-        default=None, description="Annotation hone.dev/retrain-requested-at, while no job was created since."
-    )
-    last_job: Name | None = Field(default=None, description="The job that was created last.")
-    last_start: Timestamp | None = Field(default=None, description="When the newest job of this model was created.")
-    gpu_seconds: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="GPU seconds of this month, of the created jobs that exist."
     )
 
 

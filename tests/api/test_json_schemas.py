@@ -7,8 +7,9 @@ import json
 import pytest
 
 from hone_api.combinations.evaluation import evaluation_problems
+from hone_api.evaluation import Evaluation
 from hone_api.json_schemas import problem
-from hone_api.training import Adapter, Evaluation
+from hone_api.training import Adapter
 
 pytestmark = pytest.mark.pure
 

@@ -10,10 +10,11 @@ from hone_api.combinations.evaluation import evaluation_problems, schema_problem
 from hone_api.combinations.rules import broken_rules
 from hone_api.combinations.shares import share_problem
 from hone_api.dataset import DATASET, DatasetSpec
+from hone_api.evaluation import Evaluation
 from hone_api.failures import FailureCode
 from hone_api.meta import ApiModel
 from hone_api.methods import METHODS, GrpoMethod, Method, PpoMethod
-from hone_api.training import Adapter, AdapterType, DeepSpeed, Evaluation, Training
+from hone_api.training import Adapter, AdapterType, DeepSpeed, Training
 
 
 class Problem(NamedTuple):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hone_api import json_schemas
 from hone_api.dataset import Format
+from hone_api.evaluation import Evaluation, EvaluationMetric
 from hone_api.methods import METHODS, GrpoMethod, Method
 from hone_api.rewards import Reward
-from hone_api.training import Adapter, AdapterType, Evaluation, EvaluationMetric
+from hone_api.training import Adapter, AdapterType
 
 _PAIRS_METRICS = {"accuracy", "margin"}
 """Methods on pairs have their own metrics reward_accuracy and reward_margin."""

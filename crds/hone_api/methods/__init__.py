@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hone_api.dataset import Format
+from hone_api.evaluation import Evaluation
 from hone_api.meta import Rule, value_of
 from hone_api.methods.blocks import MODULES, PlanBlocks, SpecBlocks
 from hone_api.methods.dapt import DaptMethod
@@ -21,7 +22,6 @@ from hone_api.methods.ppo import PpoMethod
 from hone_api.methods.reward import RewardMethod
 from hone_api.methods.sft import SftMethod
 from hone_api.rewards import Reward
-from hone_api.training import Evaluation
 
 __all__ = [
     "ANSWERS",

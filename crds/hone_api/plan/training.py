@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from hone_api.combinations.rules import RUN_RULES
+from hone_api.evaluation import Evaluation
 from hone_api.finetunejob import Output
 from hone_api.meta import ApiModel, Digest, HttpUrl, Name, ShortText
 from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
@@ -28,7 +29,7 @@ from hone_api.plan.fields import (
 from hone_api.plan.store import TasksInput
 from hone_api.plan_paths import PlanPath
 from hone_api.tracking import ExperimentName
-from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Training
+from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Training
 
 
 class TrackingInput(ApiModel):

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hone_api.evaluation import Harness
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.plan import TasksPlan
-from hone_api.training import Harness
 from hone_operator.desired import names
 from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.platform import Platform

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hone_api import API_VERSION
-from hone_api.model import RETRAIN_REQUESTED
+from hone_api.retrain import RETRAIN_REQUESTED
 from hone_api.synthesis import REVIEW
 from hone_operator.desired import modelref, names
 from hone_operator.objects import pruning

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from hone_api.meta import alias_of
-from hone_api.model import RetrainBase
 from hone_api.report import LookupResult
+from hone_api.retrain import RetrainBase
 from hone_api.status_json import RetrainBaseStatusJson
 from hone_operator.desired import lookup, names
 from hone_operator.desired.lookup import Question

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from hone_api.model import Retrain
+from hone_api.retrain import Retrain
 from hone_api.states import ConditionType
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.retrain_budget import gpu_seconds

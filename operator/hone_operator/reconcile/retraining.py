@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from hone_api.failures import FailureCode
 from hone_api.meta import MAX_COUNT
-from hone_api.model import RETRAIN_REQUESTED, Retrain
+from hone_api.retrain import RETRAIN_REQUESTED, Retrain
 from hone_api.states import AnyReason, ConditionType, Reason
 from hone_api.status_json import RetrainBaseStatusJson, RetrainDatasetJson, RetrainStatusJson
 from hone_api.wording import counted

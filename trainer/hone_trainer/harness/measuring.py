@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hone_api.evaluation import Harness
 from hone_api.modelversion import EvaluationNumber
 from hone_api.plan import TrainingPlan
-from hone_api.training import Harness
 from hone_trainer import harness
 from hone_trainer.errors import ConfigError
 from hone_trainer.harness import tasks

@@ -12,8 +12,8 @@ import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from hone_api.evaluation import Harness
 from hone_api.termination import TerminationMessage
-from hone_api.training import Harness
 from hone_trainer.errors import to_outcome
 from hone_trainer.models.imports import uncollected
 
