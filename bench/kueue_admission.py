@@ -10,10 +10,7 @@ has admitted the last Workload. Exit code 1 if FineTuneJobs take more than 1.2 t
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from against_apiserver import command
 from kubeapi import HONE, KubeApi, writes
 from measured_operator import OPERATOR_USER, Operator, until, wait_ready
 from operator_objects import install, job, prepare
@@ -30,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 
 from hone_dev import kueue
-from hone_dev.controlplane import control_plane
 from hone_dev.pki import Authority
 
 BOUND = 1.2
@@ -172,17 +169,5 @@ def report(figures: Figures) -> bool:
     return kept
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=1000, help="of each part")
-    parser.add_argument("--keep", type=Path, help="folder for logs and data (default: temporary)")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = args.keep or Path(temporary)
-        with control_plane(folder, controllers=True, addons=(kueue.component,)) as kubeconfig:
-            figures = asyncio.run(run(args.jobs, folder, kubeconfig))
-    return 0 if report(figures) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__, "of each part", run, report, addons=(kueue.component,)))
