@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,21 +32,33 @@ def phase(name: str) -> str:
     return f'hone_job_phase{{{JOB},phase="{name}"}}'
 
 
-def delivery(state: str) -> str:
-    return f'hone_modelversion_deliveries{{namespace="ml",modelversion="m-v1",scheme="s3",state="{state}"}}'
+def series(metric: str, labels: dict[str, str]) -> str:
+    pairs = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    return f"{metric}{{{pairs}}}"
 
 
-def imports(state: str) -> str:
-    return f'hone_model_imports{{namespace="ml",model="m",scheme="hf",state="{state}"}}'
+def is_not(alert: str, metric: str, labels: dict[str, str]) -> tuple[Case, Case]:
+    """Of a metric that is 0 for half an hour, and of one that becomes 1 in time."""
+    name = series(metric, labels)
+    return Case(alert, 31, {name: "0x40"}, labels), Case(alert, 31, {name: "0x20 1x20"})
 
 
-FROM_HUB = {"namespace": "ml", "model": "m", "scheme": "hf"}
-REGISTERED = 'hone_model_registered{namespace="ml",model="m"}'
-TO_S3 = {"namespace": "ml", "modelversion": "m-v1", "scheme": "s3"}
-SIGNED, ALIASES = (
-    'hone_modelversion_signed{namespace="ml",modelversion="m-v1"}',
-    'hone_model_ready{namespace="ml",model="m"}',
-)
+def is_carried(alert: str, metric: str, labels: dict[str, str], moving: str, there: str) -> Iterator[Case]:
+    """Of files on their way: given up, and taking longer than six hours, waiting included."""
+
+    def state(name: str) -> str:
+        return series(metric, {**labels, "state": name})
+
+    failed, slow = f"{alert}Failed", f"{alert}TakesTooLong"
+    yield Case(failed, 10, {state("Failed"): "0x2 1x20"}, {**labels, "state": "Failed"})
+    # Somebody has changed the entry.
+    yield Case(failed, 10, {state("Failed"): "1x4 0x20", state(moving): "0x4 1x20"})
+    yield Case(slow, 361, {state("Pending"): "1x99 0x300", state(moving): "0x99 1x300"}, labels)
+    yield Case(slow, 361, {state(moving): "1x300 0x99", state(there): "0x300 1x99"})
+
+
+VERSION, MODEL = {"namespace": "ml", "modelversion": "m-v1"}, {"namespace": "ml", "model": "m"}
+TO_S3, FROM_HUB = {**VERSION, "scheme": "s3"}, {**MODEL, "scheme": "hf"}
 QUEUE = {f'hone_job_info{{namespace="ml",finetunejob="{name}",queue="gpus"}}': "1x80" for name in ("a", "b")}
 REF = {"namespace": "ml", "finetunejob": "a"}
 MODELS, RUNS = (f'hone_store_bytes{{namespace="ml",content="{content}"}}' for content in ("models", "runs"))
@@ -119,45 +132,13 @@ CASES = [
     Case("FineTuneJobQuotaExceeded", 31, {f'hone_job_reason{{{JOB},reason="Unschedulable"}}': "1x40"}),
     Case("FineTuneJobRestartsOften", 60, {f"hone_job_restarts_total{{{JOB}}}": "0x20 1x10 2x10 3x10 4x20"}, REF),
     Case("FineTuneJobRestartsOften", 60, {f"hone_job_restarts_total{{{JOB}}}": "0x30 1x40"}),
-    Case(
-        "DatasetNotReady",
-        31,
-        {'hone_dataset_ready{namespace="ml",dataset="rows"}': "0x40"},
-        {"namespace": "ml", "dataset": "rows"},
-    ),
-    Case("DatasetNotReady", 31, {'hone_dataset_ready{namespace="ml",dataset="rows"}': "0x20 1x20"}),
-    Case(
-        "ModelVersionNotReady",
-        31,
-        {'hone_modelversion_ready{namespace="ml",modelversion="m-v1"}': "0x40"},
-        {"namespace": "ml", "modelversion": "m-v1"},
-    ),
-    Case("ModelVersionNotReady", 31, {'hone_modelversion_ready{namespace="ml",modelversion="m-v1"}': "0x20 1x20"}),
-    Case("ModelVersionNotSigned", 31, {SIGNED: "0x40"}, {"namespace": "ml", "modelversion": "m-v1"}),
-    Case("ModelVersionNotSigned", 31, {SIGNED: "0x20 1x20"}),
-    Case("ModelDeliveryFailed", 10, {delivery("Failed"): "0x2 1x20"}, {**TO_S3, "state": "Failed"}),
-    # Somebody has changed the entry.
-    Case("ModelDeliveryFailed", 10, {delivery("Failed"): "1x4 0x20", delivery("Delivering"): "0x4 1x20"}),
-    Case(
-        "ModelDeliveryTakesTooLong",
-        361,
-        {delivery("Pending"): "1x99 0x300", delivery("Delivering"): "0x99 1x300"},
-        TO_S3,
-    ),
-    Case("ModelDeliveryTakesTooLong", 361, {delivery("Delivering"): "1x300 0x99", delivery("Delivered"): "0x300 1x99"}),
-    Case("ModelImportFailed", 10, {imports("Failed"): "0x2 1x20"}, {**FROM_HUB, "state": "Failed"}),
-    Case("ModelImportFailed", 10, {imports("Failed"): "1x4 0x20", imports("Importing"): "0x4 1x20"}),
-    Case(
-        "ModelImportTakesTooLong",
-        361,
-        {imports("Pending"): "1x99 0x300", imports("Importing"): "0x99 1x300"},
-        FROM_HUB,
-    ),
-    Case("ModelImportTakesTooLong", 361, {imports("Importing"): "1x300 0x99", imports("Imported"): "0x300 1x99"}),
-    Case("ModelNotRegistered", 31, {REGISTERED: "0x40"}, {"namespace": "ml", "model": "m"}),
-    Case("ModelNotRegistered", 31, {REGISTERED: "0x20 1x20"}),
-    Case("ModelAliasesNotResolved", 31, {ALIASES: "0x40"}, {"namespace": "ml", "model": "m"}),
-    Case("ModelAliasesNotResolved", 31, {ALIASES: "0x20 1x20"}),
+    *is_not("DatasetNotReady", "hone_dataset_ready", {"namespace": "ml", "dataset": "rows"}),
+    *is_not("ModelVersionNotReady", "hone_modelversion_ready", VERSION),
+    *is_not("ModelVersionNotSigned", "hone_modelversion_signed", VERSION),
+    *is_not("ModelNotRegistered", "hone_model_registered", MODEL),
+    *is_not("ModelAliasesNotResolved", "hone_model_ready", MODEL),
+    *is_carried("ModelDelivery", "hone_modelversion_deliveries", TO_S3, "Delivering", "Delivered"),
+    *is_carried("ModelImport", "hone_model_imports", FROM_HUB, "Importing", "Imported"),
     Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE: "100x40"}, {"namespace": "ml"}),
     Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "50x40", SIZE: "100x40"}),
     # The claim of something else, and the store of another namespace.

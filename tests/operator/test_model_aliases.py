@@ -40,9 +40,7 @@ def test_a_model_appears_and_its_aliases_are_the_peoples(namespace, operator, sp
     )
 
     namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
-    for rank, pod in enumerate(namespace.start_pods("run-1")):
-        namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
-    namespace.end_job("run-1", "Complete")
+    namespace.succeed("run-1", result)
     verify = namespace.until(lambda: [n for n in namespace.names("Job") if "verify" in n], "a verify Job")[0]
     namespace.succeed(verify, {"kind": "Verify", "files": 3, "sizeBytes": 7})
     namespace.until(lambda: target(namespace) == {"production": "tutor-v1"}, "the alias points to the version")

@@ -9,25 +9,42 @@ import pytest
 pytestmark = pytest.mark.apiserver
 
 
-def test_new_rows_make_one_job_that_goes_with_its_model(namespace, operator, spec, result):
+def train(namespace, name, result):
+    """A job's first attempt, which ends well, as rank 0 reports it."""
+    namespace.until(lambda: namespace.get("Job", f"{name}-1"), "attempt 1")
+    namespace.succeed(f"{name}-1", result)
+
+
+def repeat(namespace, spec, result, retrain):
+    """Train the job `run`, then ask that its Model repeats it."""
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())
-    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
-    for rank, pod in enumerate(namespace.start_pods("run-1")):
-        namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
-    namespace.end_job("run-1", "Complete")
+    train(namespace, "run", result)
     namespace.until(lambda: namespace.condition("FineTuneJob", "run", "Finished").get("status") == "True", "its end")
+    ask(namespace, retrain)
+    namespace.until(lambda: reason(namespace) == "Trained", "the run trained on these rows")
+
+
+def ask(namespace, retrain):
     namespace.until(lambda: namespace.get("Model", "tutor"), "the Model")
-    retrain = {"fineTuneJob": "run", "rows": {"atLeast": 5}, "minInterval": "0s", "quietPeriod": "0s"}
-    namespace.patch("Model", "tutor", {"spec": {"retrain": retrain}})
+    body = {"fineTuneJob": "run", "minInterval": "0s", "quietPeriod": "0s", **retrain}
+    namespace.patch("Model", "tutor", {"spec": {"retrain": body}})
 
-    def reason():
-        return namespace.condition("Model", "tutor", "UpToDate").get("reason")
 
-    namespace.until(lambda: reason() == "Trained", "the run trained on these rows")
-    changes = {"previous": "sha256:" + "0" * 64, "added": 7, "removed": 0}
-    news = {"status": {"digest": "sha256:" + "1" * 64, "rows": 107, "changes": changes}}
-    namespace.patch("Dataset", "rows", news, "status")
+def reason(namespace):
+    return namespace.condition("Model", "tutor", "UpToDate").get("reason")
+
+
+def change(namespace, digit, rows, added):
+    """New content of the Dataset."""
+    changes = {"previous": "sha256:" + "0" * 64, "added": added, "removed": 0}
+    status = {"digest": "sha256:" + digit * 64, "rows": rows, "changes": changes}
+    namespace.patch("Dataset", "rows", {"status": status}, "status")
+
+
+def test_new_rows_make_one_job_that_goes_with_its_model(namespace, operator, spec, result):
+    repeat(namespace, spec, result, {"rows": {"atLeast": 5}})
+    change(namespace, "1", rows=107, added=7)
     namespace.until(lambda: len(namespace.names("FineTuneJob")) == 2, "a second job")
     [name] = set(namespace.names("FineTuneJob")) - {"run"}
     namespace.until(lambda: namespace.get("Job", f"{name}-1"), "its attempt 1")
@@ -38,7 +55,7 @@ def test_new_rows_make_one_job_that_goes_with_its_model(namespace, operator, spe
     [owner] = job["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["uid"]) == ("Model", namespace.get("Model", "tutor")["metadata"]["uid"])
     assert job["status"]["resolved"]["datasetDigests"] == {"rows": "sha256:" + "1" * 64}
-    namespace.until(lambda: reason() == "Retraining", "it waits for the job")
+    namespace.until(lambda: reason(namespace) == "Retraining", "it waits for the job")
     status = namespace.get("Model", "tutor")["status"]["retrain"]
     assert status["lastJob"] == name
     assert [d["changedRows"] for d in status["datasets"]] == [0]
@@ -46,35 +63,19 @@ def test_new_rows_make_one_job_that_goes_with_its_model(namespace, operator, spe
 
 
 def test_old_repetitions_are_deleted_and_their_versions_stay(namespace, operator, spec, result):
-    namespace.dataset()
-    namespace.create("FineTuneJob", "run", spec())
+    repeat(namespace, spec, result, {"rows": {"atLeast": 5}, "successfulJobsHistoryLimit": 1})
 
-    def finish(name):
-        namespace.until(lambda: namespace.get("Job", f"{name}-1"), "attempt 1")
-        for rank, pod in enumerate(namespace.start_pods(f"{name}-1")):
-            namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
-        namespace.end_job(f"{name}-1", "Complete")
-        namespace.until(lambda: namespace.condition("FineTuneJob", name, "Finished").get("status") == "True", "its end")
-
-    def repeat(content):
+    def on_new_rows(digit):
         before = set(namespace.names("FineTuneJob"))
-        changes = {"previous": "sha256:" + "0" * 64, "added": 7, "removed": 0}
-        status = {"digest": f"sha256:{content}" + "0" * 63, "rows": 107, "changes": changes}
-        namespace.patch("Dataset", "rows", {"status": status}, "status")
+        change(namespace, digit, rows=107, added=7)
         namespace.until(lambda: set(namespace.names("FineTuneJob")) - before, "a job on it")
         [name] = set(namespace.names("FineTuneJob")) - before
-        finish(name)
+        train(namespace, name, result)
+        namespace.until(lambda: namespace.condition("FineTuneJob", name, "Finished").get("status") == "True", "its end")
         return name
 
-    finish("run")
-    retrain = {"fineTuneJob": "run", "rows": {"atLeast": 5}, "minInterval": "0s", "quietPeriod": "0s"}
-    namespace.until(lambda: namespace.get("Model", "tutor"), "the Model")
-    namespace.patch("Model", "tutor", {"spec": {"retrain": {**retrain, "successfulJobsHistoryLimit": 1}}})
-    namespace.until(
-        lambda: namespace.condition("Model", "tutor", "UpToDate").get("reason") == "Trained", "the run is known"
-    )
-    repeat(1)
-    second = repeat(2)
+    on_new_rows("1")
+    second = on_new_rows("2")
     namespace.until(lambda: set(namespace.names("FineTuneJob")) == {"run", second}, "the deletion of the first")
     assert len(namespace.names("ModelVersion")) == 3
 
@@ -90,24 +91,14 @@ def hone(kubeconfig, *words):
 def test_a_person_asks_for_a_job_on_few_new_rows(namespace, operator, apiserver, spec, result):
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())
-    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
-    for rank, pod in enumerate(namespace.start_pods("run-1")):
-        namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
-    namespace.end_job("run-1", "Complete")
+    train(namespace, "run", result)
     namespace.until(lambda: namespace.get("Model", "tutor"), "the Model")
     code, words = hone(apiserver, "retrain", "tutor", "-n", namespace.name)
     assert (code, "Model tutor has no spec.retrain" in words) == (1, True)
-    retrain = {"fineTuneJob": "run", "minInterval": "0s", "quietPeriod": "0s"}
-    namespace.patch("Model", "tutor", {"spec": {"retrain": retrain}})
-
-    def reason():
-        return namespace.condition("Model", "tutor", "UpToDate").get("reason")
-
-    namespace.until(lambda: reason() == "Trained", "the run trained on these rows")
-    changes = {"previous": "sha256:" + "0" * 64, "added": 1, "removed": 0}
-    news = {"status": {"digest": "sha256:" + "1" * 64, "rows": 101, "changes": changes}}
-    namespace.patch("Dataset", "rows", news, "status")
-    namespace.until(lambda: reason() == "WaitingForRows", "nothing asks for a job")
+    ask(namespace, {})
+    namespace.until(lambda: reason(namespace) == "Trained", "the run trained on these rows")
+    change(namespace, "1", rows=101, added=1)
+    namespace.until(lambda: reason(namespace) == "WaitingForRows", "nothing asks for a job")
     before = namespace.get("Model", "tutor")["spec"]
     code, words = hone(apiserver, "retrain", "tutor", "-n", namespace.name)
     assert (code, words.startswith("Requested.")) == (0, True), words
@@ -126,13 +117,8 @@ def test_a_new_commit_of_the_base_makes_one_job(namespace, operator, spec, resul
     [fetch] = namespace.until(lambda: namespace.names("Job"), "the fetch")
     folder = {"path": f"base-models/org--model/{old}", "digest": "sha256:" + "0" * 64, "sizeBytes": 1}
     namespace.succeed(fetch, {"kind": "Fetch", "commit": old, **folder})
-    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
-    for rank, pod in enumerate(namespace.start_pods("run-1")):
-        namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
-    namespace.end_job("run-1", "Complete")
-    namespace.until(lambda: namespace.get("Model", "tutor"), "the Model")
-    retrain = {"fineTuneJob": "run", "base": {}, "minInterval": "0s", "quietPeriod": "0s"}
-    namespace.patch("Model", "tutor", {"spec": {"retrain": retrain}})
+    train(namespace, "run", result)
+    ask(namespace, {"base": {}})
 
     def look():
         return [name for name in namespace.names("Job") if "-lookup-" in name]
