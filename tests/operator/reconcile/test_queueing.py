@@ -168,6 +168,20 @@ def test_waiting_does_not_count_towards_the_deadline(new_life, at, world, condit
     assert queued.status["startTime"] == at(4000)
 
 
+def test_at_the_deadline_kueue_stops_the_pods(new_life, at, world, conditions):
+    queued = Queued(new_life, at, deadline="10m")
+    queued.life.tick()
+    queued.admitted(world.pod())
+    queued.life.tick(30)
+    outcome = queued.life.tick(630)
+    assert [(body["kind"], body["spec"]) for body in outcome.apply] == [("Workload", {"active": False})]
+    assert outcome.delete == ()
+    assert conditions(queued.status)["Running"] == "True/Stopping"
+    queued.kueue(active=False)
+    assert len(queued.life.tick(640).delete) == 1
+    assert conditions(queued.status)["Failed"] == "True/DeadlineExceeded"
+
+
 def test_an_admitted_job_runs_and_the_operator_never_writes_suspend(queued, world, conditions):
     queued.life.tick()
     queued.admitted()
