@@ -90,7 +90,8 @@ def _apply(plane: ControlPlane, port: int) -> None:
     ]
     body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     # Server-side: the definitions are too large for the annotation of client-side apply.
-    # Not validated: kubectl would read the schemas of all kinds, and gives up after 32 s on a busy machine.
+    # Not validated by kubectl, which would read the schemas of all kinds, and gives up after 32 s on a busy machine.
+    # The API server refuses fields of a server-side apply that it does not know by itself.
     options = ("--server-side", "--force-conflicts", "--validate=false")
     _kubectl(plane, "apply", *options, "--filename=-", stdin=body)
 

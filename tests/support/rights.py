@@ -88,7 +88,8 @@ def installed(kube: Kube, admin: Path, system: str, values: dict[str, Any]) -> I
         subprocess.run([*kubectl, *argv, "--filename=-"], input=manifest, text=True, check=True)
 
     objects += marker(system)
-    # To validate fields, kubectl reads the schemas of all kinds, and gives up after 32 s on a busy machine.
+    # To validate fields, kubectl reads the schemas of all kinds, and gives up after 32 s on a busy machine. Of what is
+    # applied server-side, the API server refuses fields that it does not know by itself.
     run("apply", "--server-side", "--force-conflicts", "--validate=false", items=[space, *objects])
     account = Account(kube, token(kube, system, "hone"))
     wait_until(lambda: in_force(kube, system), "the admission policies are in force")
