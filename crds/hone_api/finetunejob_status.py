@@ -179,6 +179,14 @@ class Badput(ApiModel):
     other: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="The rest, e.g. pods that stop. Seconds.")
 
 
+class EarlierAttempts(ApiModel):
+    """Attempts that status.attempts has no room for."""
+
+    number: int = Field(ge=1, le=MAX_COUNT, description="How many there were.")
+    failed: int = Field(ge=0, le=MAX_COUNT, description="Of them, those that count towards restarts.maxRestarts.")
+    preempted: int = Field(ge=0, le=MAX_COUNT, description="Of them, those that count towards restarts.maxPreemptions.")
+
+
 class Goodput(ApiModel):
     """How much of the time of all attempts went into steps that count. A suspension by spec.suspend is left out."""
 
@@ -378,8 +386,10 @@ class FineTuneJobStatus(ApiModel):
     )
     attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
         default=None,
-        description="Attempts, oldest first; of more than 128, the newest 128: the number of the first one says how "
-        "many are missing.",
+        description="Attempts, oldest first; of more than 128, the newest 128. earlierAttempts counts the others.",
+    )
+    earlier_attempts: EarlierAttempts | None = Field(
+        default=None, description="Attempts before those; absent up to 128 attempts."
     )
     goodput: Goodput | None = Field(
         default=None, description="How much of the time so far went into steps that count; absent before the first."

@@ -186,6 +186,12 @@ class AttemptJson(TypedDict, total=False):
     heldSecondsBeforeFirstStep: int
 
 
+class EarlierAttemptsJson(TypedDict, total=False):
+    number: Required[int]
+    failed: Required[int]
+    preempted: Required[int]
+
+
 class BadputJson(TypedDict, total=False):
     queue: int
     image: int
@@ -249,6 +255,7 @@ class FineTuneJobStatusJson(TypedDict, total=False):
     memory: MemoryJson | None
     estimatedSeconds: int | None
     attempts: list[AttemptJson] | None
+    earlierAttempts: EarlierAttemptsJson | None
     goodput: GoodputJson | None
     queue: QueueJson | None
     tracking: TrackedRunJson | None

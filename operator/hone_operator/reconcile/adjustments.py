@@ -27,7 +27,7 @@ class Adjustments:
 
 def after(records: Sequence[AttemptJson], budget: Restarts) -> Adjustments:
     """The adjustments of the attempt that follows these."""
-    halvings = sum(map(_diverged, records))
+    halvings = _rate_halvings(records)
     return Adjustments(_limit(records), halvings if halvings or _lowers_rate(budget) else None)
 
 
@@ -35,7 +35,7 @@ def note(record: AttemptJson, before: Sequence[AttemptJson]) -> None:
     """Write into an attempt's record how it differs from the spec, because of the attempts before it."""
     if limit := _limit(before):
         record["microBatchLimit"] = limit
-    if halvings := sum(map(_diverged, before)):
+    if halvings := _rate_halvings(before):
         record["learningRateHalvings"] = halvings
 
 
@@ -49,7 +49,7 @@ def continues(records: Sequence[AttemptJson], budget: Restarts) -> bool:
     if not records:
         return False
     if _diverged(records[-1]):
-        return _lowers_rate(budget) and sum(map(_diverged, records)) <= MAX_RATE_HALVINGS
+        return _lowers_rate(budget) and _rate_halvings(records) <= MAX_RATE_HALVINGS
     halvings = sum(1 for r in records if "microBatchSize" in r)
     wanted = budget.on_out_of_memory == "HalveMicroBatch" and halvings <= MAX_HALVINGS
     return wanted and records[-1].get("microBatchSize", 0) > 1
@@ -60,7 +60,7 @@ def in_words(records: Sequence[AttemptJson], budget: Restarts) -> str:
     if not continues(records, budget):
         return ""
     if _diverged(records[-1]):
-        share = 2 ** sum(map(_diverged, records))
+        share = 2 ** _rate_halvings(records)
         return (
             f". The next attempt continues from the last checkpoint with 1/{share} of the learning rate: lower "
             "training.learningRate to begin with that"
@@ -72,7 +72,14 @@ def in_words(records: Sequence[AttemptJson], budget: Restarts) -> str:
 
 
 def _limit(records: Sequence[AttemptJson]) -> int | None:
-    return min((r["microBatchSize"] // 2 for r in records if r.get("microBatchSize", 0) > 1), default=None)
+    """Most rows of a forward pass after these attempts, of which the first may have been limited by earlier ones."""
+    known = [records[0]["microBatchLimit"]] if records and "microBatchLimit" in records[0] else []
+    return min([*known, *(r["microBatchSize"] // 2 for r in records if r.get("microBatchSize", 0) > 1)], default=None)
+
+
+def _rate_halvings(records: Sequence[AttemptJson]) -> int:
+    """How often the rate is halved after these attempts, of which the first may have a lower one already."""
+    return (records[0].get("learningRateHalvings", 0) if records else 0) + sum(map(_diverged, records))
 
 
 def _diverged(record: AttemptJson) -> bool:

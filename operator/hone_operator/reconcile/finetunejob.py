@@ -83,11 +83,8 @@ def _decide(run: RunDecision) -> Outcome:
     _set_suspended(run)
     warnings = _merge_progress(run)
     late = deadline.reached(run, _start_time(run))
-    draft.put(
-        attempts=attempts.to_list() or None,
-        goodput=goodput(attempts.records),
-        startTime=_start_time(run),
-    )
+    draft.put(**attempts.to_status())
+    draft.put(goodput=goodput(attempts.records), startTime=_start_time(run))
     misfit = run.gate_keeper.look_ahead(gates)
     forecast.told_more(draft, warnings)
     draft.delete += [*run.seen.network_left, *(j.body for j in surplus(draft.body, run.jobs))]
@@ -163,7 +160,8 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
         draft.add_event(Reason.RESIZED, words)
     attempts.records.append(entry)
     waits = queue_of(run.spec.scheduling, run.platform)
-    draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or (None if waits else draft.time))
+    draft.put(**attempts.to_status())
+    draft.put(startTime=draft.old.get("startTime") or (None if waits else draft.time))
     return run.close(ConditionType.RUNNING)
 
 

@@ -9,7 +9,7 @@ from hone_api.failures import ExitCode, FailureCode, Retry
 from hone_api.placement import Restarts
 from hone_api.report import TrainingResult
 from hone_api.states import AttemptOutcome
-from hone_api.status_json import AttemptJson
+from hone_api.status_json import AttemptJson, EarlierAttemptsJson, FineTuneJobStatusJson
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import adjustments, elastic, phases, queueing
@@ -38,6 +38,8 @@ class Attempts:
     """Job of the last attempt, while its record is open."""
     cause: Cause | None = None
     """Why the last attempt ended, if it failed just now."""
+    earlier: EarlierAttemptsJson | None = None
+    """status.earlierAttempts: those before the records."""
 
     @property
     def count(self) -> int:
@@ -53,14 +55,15 @@ class Attempts:
         """Whether the last attempt has not ended."""
         return bool(self.records) and "endTime" not in self.records[-1]
 
-    def number(self, outcome: AttemptOutcome) -> int:
-        """Number of attempts with this outcome."""
-        return sum(1 for r in self.records if r["outcome"] == outcome)
-
     @property
     def failures(self) -> int:
         """Number of failed attempts that count as restarts: not those after which the next one was adjusted."""
-        return self.number(AttemptOutcome.FAILED) - sum(map(adjustments.is_cause, self.records))
+        return _failures(self.records) + (self.earlier["failed"] if self.earlier else 0)
+
+    @property
+    def preemptions(self) -> int:
+        """Number of attempts that the cluster ended."""
+        return _preemptions(self.records) + (self.earlier["preempted"] if self.earlier else 0)
 
     @property
     def failure_interval(self) -> int | None:
@@ -71,9 +74,29 @@ class Attempts:
         spent = sum(max(0.0, (end - start).total_seconds()) for start, end in times if start and end)
         return round((86400 + spent) / (1 + len(lost))) if lost else None
 
-    def to_list(self) -> list[AttemptJson]:
-        """The value of status.attempts; the oldest of very many are dropped."""
-        return self.records[-MAX_RECORDS:]
+    def to_status(self) -> FineTuneJobStatusJson:
+        """The fields of the status: of very many attempts, the oldest are only counted."""
+        dropped, before = self.records[:-MAX_RECORDS], self.earlier
+        earlier: EarlierAttemptsJson | None = before
+        if dropped:
+            earlier = {
+                "number": len(dropped) + (before["number"] if before else 0),
+                "failed": _failures(dropped) + (before["failed"] if before else 0),
+                "preempted": _preemptions(dropped) + (before["preempted"] if before else 0),
+            }
+        return {"attempts": self.records[-MAX_RECORDS:] or None, "earlierAttempts": earlier}
+
+
+def _failures(records: Sequence[AttemptJson]) -> int:
+    return _number(records, AttemptOutcome.FAILED) - sum(map(adjustments.is_cause, records))
+
+
+def _preemptions(records: Sequence[AttemptJson]) -> int:
+    return _number(records, AttemptOutcome.PREEMPTED)
+
+
+def _number(records: Sequence[AttemptJson], outcome: AttemptOutcome) -> int:
+    return sum(1 for record in records if record["outcome"] == outcome)
 
 
 def _ended_without_notice(record: AttemptJson) -> bool:
@@ -136,7 +159,7 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
             records.append(
                 {"number": number, "jobName": child.name, "startTime": start, "outcome": AttemptOutcome.RUNNING}
             )
-    attempts = Attempts(records)
+    attempts = Attempts(records, earlier=(body.get("status") or {}).get("earlierAttempts"))
     for index, record in enumerate(records):
         following = records[index + 1] if index + 1 < len(records) else None
         if "endTime" not in record:
@@ -308,7 +331,7 @@ def final_cause(attempts: Attempts, budget: Restarts) -> Cause | None:
         return None
     if cause.retry is Retry.NEVER:
         return cause
-    failed, preempted = attempts.failures, attempts.number(AttemptOutcome.PREEMPTED)
+    failed, preempted = attempts.failures, attempts.preemptions
     if failed > budget.max_restarts:
         return _exhausted(cause, f"{budget.max_restarts} restarts", budget.max_restarts)
     if preempted > budget.max_preemptions:

@@ -79,7 +79,7 @@ def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
             draft.check_in(draft.until(limit))
             return None
         record |= {"outcome": AttemptOutcome.RESIZED, "nextNodes": lack.nodes}
-        draft.put(attempts=attempts.to_list())
+        draft.put(**attempts.to_status())
         waited = round((draft.now - since).total_seconds())
         draft.add_event(Reason.RESIZED, elastic.fewer(run.spec, attempts.count, job, lack.nodes, waited))
     draft.delete.append(job.body)

@@ -329,6 +329,24 @@ def test_a_job_deleted_by_hand_is_a_disruption(life, conditions):
     assert [(e.reason, e.message) for e in outcome.events] == [("Preempted", "Disrupted: Job run-1 was deleted.")]
 
 
+def test_of_very_many_attempts_the_oldest_are_counted(new_life):
+    """And still spend the budget; what they changed for later ones stays changed."""
+    life = new_life(restarts={"maxPreemptions": 140}, resources={"gpusPerNode": 1})
+    life.tick()
+    life.pods(life.world.pod())
+    ran_out = life.world.failure("GpuOutOfMemory", "no room", microBatchSize=8)
+    life.ends("Failed", life.world.dead(1, outcome=ran_out))
+    life.tick(60)
+    for number in range(141):
+        life.ends("Failed", life.world.disrupted(), seconds=100 * number)
+        life.tick(100 * number)
+    assert life.status["failure"]["code"] == "RestartsExhausted"
+    listed = life.status["attempts"]
+    assert (len(listed), listed[0]["number"], listed[-1]["number"]) == (128, 15, 142)
+    assert life.status["earlierAttempts"] == {"number": 14, "failed": 0, "preempted": 13}
+    assert {attempt["microBatchLimit"] for attempt in listed} == {4}
+
+
 def test_a_job_deleted_while_suspended_spends_nothing(life):
     life.tick()
     life.job["spec"]["suspend"] = True
