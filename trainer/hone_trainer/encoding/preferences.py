@@ -1,8 +1,8 @@
 """Preferences to token ids: a prompt with two answers, or with one answer and a verdict.
 
-Both answers are labelled by the encoder of conversations (encoder.py), after the same prompt, so the same proof holds
-for them: exactly the assistant's turns and their end marks count. In an answer of several turns, what tools and users
-say in between is read and does not count.
+Both answers are labelled by the encoder of conversations (conversation.py), after the same prompt, so the same proof
+holds for them: exactly the assistant's turns and their end-of-turn tokens count. In an answer of several turns, what
+tools and users say in between is read and does not count.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Prompts to token ids: what the model is given when it is served, and what its answer is checked against.
 
-The prompt is rendered by the encoder of conversations (encoder.py) before a placeholder answer, so the same proof
+The prompt is rendered by the encoder of conversations (conversation.py) before a placeholder answer, so the same proof
 holds: the template's text goes on with exactly that answer and an end-of-turn token.
 """
 

@@ -44,7 +44,7 @@ class Vllm:
         self._post("load_lora_adapter", {"lora_name": name, "lora_path": folder}, _LOAD_SECONDS, swap or {})
 
     def unload(self, name: str, swap: Mapping[str, str] | None = None) -> None:
-        """Forget a name; requests in progress end as they began. A name that is not loaded is no error.
+        """Forget a name; requests in progress end as they began. A name that is not loaded is not an error.
 
         Raises:
             NotTakenError, requests.RequestException

@@ -91,8 +91,8 @@ class Bands:
         """Pairs (lower, higher) that share a band, each once, in order.
 
         Of those that share a band, each is paired with the first and with the one before it: enough to connect them,
-        and at most two pairs a set and band, however many are alike. The same again of those that share the question
-        too, and the answer too.
+        and at most two pairs a set and band, however many are alike. The same again of those that also share the
+        question, and of those that also share the answer.
         """
         codes = numpy.empty(0, dtype=numpy.int64)
         question = _numbers(self._sides[0])
