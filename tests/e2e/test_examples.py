@@ -65,7 +65,9 @@ def test_an_example_ends_in_a_model_version_that_outlives_its_job(kubectl, tiny)
 @pytest.mark.early
 def test_the_first_model_learns_and_its_numbers_can_be_recomputed(kubectl) -> None:
     """Most of the commands for unseen requests are right; of the base model's none is (0.67 and 0 with seed 0)."""
-    job = finished(kubectl, applied(kubectl, "01-first-model", training={"maxSteps": 16}))
+    job = finished(
+        kubectl, applied(kubectl, "01-first-model", training={"maxSteps": 16}, evaluation={"everySteps": 16})
+    )
     spec = version_of(kubectl, job)["spec"]
     check_lineage(kubectl, job, spec)
     numbers = numbers_of(spec)
