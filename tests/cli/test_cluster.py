@@ -56,7 +56,7 @@ def hone(kubeconfig: Path, *words: str) -> str:
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=1800,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()

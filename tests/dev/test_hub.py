@@ -143,7 +143,7 @@ def test_what_is_not_there_has_its_own_error(api, root, action, error):
 def test_nothing_beside_the_revisions_can_be_read(api, root, path):
     settings(root, tokens=["hf_secret"])
     host, port = api.endpoint.removeprefix("http://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=30)  # sends the path as it is
+    connection = http.client.HTTPConnection(host, int(port), timeout=600)  # sends the path as it is
     connection.request("GET", path)
     answer = connection.getresponse()
     assert answer.status in (401, 404)

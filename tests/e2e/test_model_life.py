@@ -73,7 +73,7 @@ class Shelves:
         accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
         login = (imageregistry.USER, imageregistry.PASSWORD)
         url = f"http://{self.registry.host}/v2/{name}/{kind}/{digest}"
-        answer = requests.get(url, auth=login, headers=accept, timeout=60)
+        answer = requests.get(url, auth=login, headers=accept, timeout=600)
         assert f"sha256:{hashlib.sha256(answer.content).hexdigest()}" == digest
         return answer.content
 

@@ -72,7 +72,7 @@ class Prometheus:
 
     def get(self, path: str, **query: str) -> Any:
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=600) as answer:
             return json.load(answer)["data"]
 
     def value(self, expression: str) -> float | None:

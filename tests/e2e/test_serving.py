@@ -108,7 +108,7 @@ def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -
     answers = {model: _chances(team, url, model) for model in served}
     assert len({tuple(chances) for chances in answers.values()}) == len(served)
     stranger = {"lora_name": "one", "lora_path": "/base"}
-    assert requests.post(f"{url}/unload_lora_adapter", json=stranger, timeout=60).status_code == 403
+    assert requests.post(f"{url}/unload_lora_adapter", json=stranger, timeout=600).status_code == 403
 
     before, began = _pods(team), time.monotonic()
     approve(team, second)
@@ -128,7 +128,7 @@ def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -
 
 
 def _served(url: str) -> list[str]:
-    return [model["id"] for model in requests.get(f"{url}/models", timeout=60).json()["data"]]
+    return [model["id"] for model in requests.get(f"{url}/models", timeout=600).json()["data"]]
 
 
 def _pods(kubectl: Any) -> list[tuple[str, int]]:

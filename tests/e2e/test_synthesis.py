@@ -105,12 +105,12 @@ def test_generated_rows_wait_for_people_and_then_are_a_dataset(kubectl, hone, im
     # Bob, on the page; a browser shows it in tests/cli/test_page.py.
     bob = terminal(*command, "--web", "--reviewer", "bob", columns=160, **environment)
     url, token = re.search(r"(http://127\.0\.0\.1:\d+)/#token=(\S+)", bob.until("Ctrl-C")).groups()
-    assert "Hone: review" in requests.get(url, timeout=60).text
+    assert "Hone: review" in requests.get(url, timeout=600).text
     me = {"Authorization": f"Bearer {token}"}
-    shown = requests.post(f"{url}/api/state", json={}, headers=me, timeout=60).json()
+    shown = requests.post(f"{url}/api/state", json={}, headers=me, timeout=600).json()
     assert shown["counts"]["accepted"] == 1
     decision = {"id": shown["candidate"]["id"], "verdict": "Accept"}
-    assert requests.post(f"{url}/api/decide", json=decision, headers=me, timeout=60).status_code == 200
+    assert requests.post(f"{url}/api/decide", json=decision, headers=me, timeout=600).status_code == 200
     bob.press("\x03")
     assert bob.end() == 0
     assert "The review is complete." in bob.text

@@ -49,7 +49,7 @@ def account(request, kube, apiserver, namespace, tmp_path):
 
 def scrape(operator):
     port = operator.env["HONE_PORTS__METRICS"]
-    return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+    return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=600).read().decode()
 
 
 ELSEWHERE = "A namespace that another test has left"

@@ -154,7 +154,7 @@ class Tenants:
 
     def skipped(self, kind: str, reason: str) -> float:
         port = self.operator.env["HONE_PORTS__METRICS"]
-        text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
+        text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=600).text
         name = f'hone_operator_unreadable_objects_total{{kind="{kind}",reason="{reason}"}} '
         return next((float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name)), 0.0)
 
@@ -252,7 +252,7 @@ def test_the_owner_of_a_hostile_object_is_told(tenants: Tenants, kind: str, fiel
     assert tenants.skipped(kind, REASON[shape]) > 0
     # As text: nobody of ours can parse it. The operator has written nothing on it.
     url = tenants.kube.server + path(kind, tenants.hostile.name, name)
-    assert '"manager":"hone"' not in tenants.kube._session.get(url, timeout=60).text
+    assert '"manager":"hone"' not in tenants.kube._session.get(url, timeout=600).text
     assert tenants.operator.alive()
     if shape == DEEPEST:  # each list would cost as much again
         tenants.kube.call("DELETE", path(kind, tenants.hostile.name, name))

@@ -158,7 +158,7 @@ def served_plan(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def adapters(url: str) -> list[str]:
-    return [model["id"] for model in requests.get(f"{url}/v1/models", timeout=60).json()["data"] if model["parent"]]
+    return [model["id"] for model in requests.get(f"{url}/v1/models", timeout=600).json()["data"] if model["parent"]]
 
 
 @pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.long)])
@@ -180,7 +180,7 @@ def test_a_server_that_has_forgotten_the_adapter_is_told_it_again(
 
     def load_and_forget(self: served.ServedGeneration) -> str:
         name = load(self)
-        requests.post(f"{server}/v1/unload_lora_adapter", json={"lora_name": name}, timeout=60).raise_for_status()
+        requests.post(f"{server}/v1/unload_lora_adapter", json={"lora_name": name}, timeout=600).raise_for_status()
         return name
 
     monkeypatch.setattr(served.ServedGeneration, "_load", load_and_forget)

@@ -148,7 +148,9 @@ def _image(registry: imageregistry.ImageRegistry, proxy: Breaking) -> Target:
     return Target(
         proxy,
         lambda model, name: model.plan(f"oci://{host}/team/{name}", name),
-        lambda name: requests.get(f"http://{registry.host}/v2/team/{name}/manifests/v3", headers=accept, timeout=60).ok,
+        lambda name: (
+            requests.get(f"http://{registry.host}/v2/team/{name}/manifests/v3", headers=accept, timeout=600).ok
+        ),
         files,
     )
 

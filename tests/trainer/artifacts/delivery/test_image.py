@@ -52,7 +52,7 @@ def get(repository: str, path: str, accepted: str = "application/vnd.oci.image.m
     host, _, name = repository.partition("/")
     accept = {"Accept": accepted}
     login = (imageregistry.USER, imageregistry.PASSWORD)
-    return requests.get(f"http://{host}/v2/{name}/{path}", auth=login, headers=accept, timeout=60)
+    return requests.get(f"http://{host}/v2/{name}/{path}", auth=login, headers=accept, timeout=600)
 
 
 def put(repository: str, reference: str, body: dict[str, Any], media_type: str) -> None:

@@ -195,15 +195,15 @@ def test_an_adapter_outside_the_store_is_not_read(team: Team) -> None:
 def test_probes_and_status(team: Team) -> None:
     http = serve_health(team.follower, 0)
     url = f"http://127.0.0.1:{http.server_port}"
-    assert requests.get(f"{url}/readyz", timeout=10).status_code == 503
+    assert requests.get(f"{url}/readyz", timeout=600).status_code == 503
     adapter = team.trained(1)
     team.points(adapter, adapter)
     team.step()
-    assert requests.get(f"{url}/readyz", timeout=10).status_code == 200
-    assert requests.get(f"{url}/status", timeout=10).json()["serves"] == {"bot": "bot-v1"}
+    assert requests.get(f"{url}/readyz", timeout=600).status_code == 200
+    assert requests.get(f"{url}/status", timeout=600).json()["serves"] == {"bot": "bot-v1"}
     team.now += 3600
-    assert requests.get(f"{url}/healthz", timeout=10).status_code == 503
-    assert requests.get(f"{url}/other", timeout=10).status_code == 404
+    assert requests.get(f"{url}/healthz", timeout=600).status_code == 503
+    assert requests.get(f"{url}/other", timeout=600).status_code == 404
     http.shutdown()
 
 
