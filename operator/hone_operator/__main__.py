@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from datetime import UTC, datetime
+from functools import partial
 
 import kopf
 
@@ -30,6 +31,7 @@ from hone_operator.process import garbage
 from hone_operator.process.health import Health, serve
 from hone_operator.process.leadership import Fence, Leadership
 from hone_operator.progress.backing import ClusterBacking
+from hone_operator.progress.inbox import Inbox
 from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
@@ -130,6 +132,10 @@ def _notifier(config: settings.Settings, cluster: Cluster, cache: Cache) -> Noti
     return Notifier(cluster, cache, Webhook(str(asked.url), asked.key_file)) if asked.url else None
 
 
+def _request_model(queue: WorkQueue[Key], namespace: str, name: str) -> None:
+    queue.request(Key("Model", namespace, name))
+
+
 async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     """Run the operator until `stop` is set or a part of it fails."""
     async with contextlib.AsyncExitStack() as stack:
@@ -158,8 +164,10 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             health.ready = lambda: queue.caught_up
             stack.push_async_callback(leadership.release)
             keeping = asyncio.create_task(leadership.keep(), name="lease")
-        refusals = RefusalCounter()
-        ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports, refusals))
+        refusals, inbox = RefusalCounter(), Inbox()
+        backing = ClusterBacking(cache, cluster)
+        models = partial(_request_model, queue)
+        ca = await stack.enter_async_context(serving(config, backing, reports, refusals, inbox, models))
         opt_in = OptedInNamespaces(cluster, config)
         controllers = Controllers(
             cluster,
@@ -168,6 +176,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             reports,
             opt_in=opt_in,
             notifier=_notifier(config, cluster, cache),
+            inbox=inbox,
             unreadable=unreadable,
         )
         metrics = Metrics(cache, reports, lambda: queue.depth, controllers.stored)

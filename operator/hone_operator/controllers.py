@@ -33,6 +33,7 @@ from hone_operator.observe.finetunejob import FineTuneJobReader, Reports
 from hone_operator.observe.model import ModelReader
 from hone_operator.observe.modelversion import ModelVersionReader
 from hone_operator.observe.stores import StoreReader
+from hone_operator.progress.inbox import Inbox
 from hone_operator.progress.numbers import Latest
 from hone_operator.queueing.pace import Pace
 from hone_operator.queueing.routing import CONTENTS, NOTICES, SERVED, Key, notices_of
@@ -82,6 +83,8 @@ class Controllers:
     """None: every namespace is served."""
     notifier: Notifier | None = None
     """None: nobody is told by CloudEvents."""
+    inbox: Inbox = field(default_factory=Inbox)
+    """Metrics whose senders wait."""
     unreadable: Unreadable = field(default_factory=Unreadable)
     stored: Stored = field(default_factory=dict)
     """Bytes of every namespace's store, as last measured."""
@@ -130,7 +133,7 @@ class Controllers:
             rows = await DatasetReader(children, self._exists).observe(body)
             return lambda refused: dataset.reconcile(body, replace(rows, refusals=refused), self.now(), platform)
         if kind == "Model":
-            named = await ModelReader(children, self._exists).observe(body)
+            named = await ModelReader(children, self._exists, self.inbox).observe(body)
             return lambda refused: model.reconcile(body, named.after(refused), self.now())
         files = await ModelVersionReader(children, self._exists).observe(body)
         return lambda refused: modelversion.reconcile(body, replace(files, refusals=refused), self.now(), platform)

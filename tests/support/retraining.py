@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hone_api.status_json import RetrainReportJson
 from hone_operator.reconcile.model import ObservedForModel, reconcile
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.retrain_base import ObservedForBase
@@ -36,6 +37,7 @@ class World:
         self.versions: list[dict[str, Any]] = []
         self.parents: frozenset[str] = frozenset()
         self.base = ObservedForBase()
+        self.reported: RetrainReportJson | None = None
 
     def add(self, name: str, body: dict[str, Any] | None = None, contents: dict[str, str] | None = None) -> None:
         """A job of this model."""
@@ -69,7 +71,9 @@ class World:
         """A decision later; what it creates and deletes exists, or not, from then on."""
         self.now += after
         jobs, template = list(self.jobs.values()), self.jobs.get("first")
-        seen = ObservedForRetraining(template, {"faq": self.dataset}, jobs, self.parents, self.versions, self.base)
+        seen = ObservedForRetraining(
+            template, {"faq": self.dataset}, jobs, self.parents, self.versions, self.base, self.reported
+        )
         outcome = reconcile(self.model, ObservedForModel(retraining=seen).after(self.refusals), self.now)
         if outcome.status is not None:
             self.model["status"] = outcome.status

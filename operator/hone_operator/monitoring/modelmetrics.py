@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from hone_api.states import ConditionType, DeliveryState, ImportState, Reason
 from hone_operator.objects.cache import Body
+from hone_operator.times import read_time
 
 VERSION = ("namespace", "modelversion")
 SCHEMES = ("oci", "s3", "hf", "pvc")
@@ -37,6 +38,9 @@ def of_models(models: list[Body], fill: Fill) -> Iterator[Metric]:
     yield fill(imports, models, _imports)
     text = "Whether the registry of a Model has what can be registered now; absent where it names none."
     yield fill(GaugeMetricFamily("hone_model_registered", text, labels=("namespace", "model")), models, _registered)
+    text = "Since when the newest metric is beyond its limit that one of spec.retrain.requesters reported, Unix time."
+    reported = GaugeMetricFamily("hone_model_metric_reported_timestamp_seconds", text, labels=("namespace", "model"))
+    yield fill(reported, models, _reported)
     labels = ("namespace", "model", "alias", "version")
     text = "The version that an alias of a Model points to; always 1."
     yield fill(GaugeMetricFamily("hone_model_alias_info", text, labels=labels), models, _aliases)
@@ -57,6 +61,12 @@ def _registered(body: Body) -> Iterator[Sample]:
     for condition in body["status"].get("conditions") or ():
         if condition["type"] == ConditionType.REGISTERED:
             yield _ref(body), condition["status"] == "True" or condition["reason"] == Reason.WAITING
+
+
+def _reported(body: Body) -> Iterator[Sample]:
+    report = (body["status"].get("retrain") or {}).get("reported") or {}
+    if since := read_time(report.get("since")):
+        yield _ref(body), since.timestamp()
 
 
 def _scheme(entry: Body) -> str | None:

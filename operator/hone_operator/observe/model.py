@@ -1,7 +1,7 @@
 """What a decision about a Model depends on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hone_operator.apiserver.existence import Existence
@@ -10,6 +10,7 @@ from hone_operator.desired.importing import COMPONENT
 from hone_operator.objects.cache import Cache
 from hone_operator.observe import modelpods
 from hone_operator.observe.children import Children
+from hone_operator.progress.inbox import Inbox
 from hone_operator.reconcile import aliases, models, retention, retrain_history
 from hone_operator.reconcile.importing import ObservedForImports
 from hone_operator.reconcile.model import ObservedForModel
@@ -27,6 +28,7 @@ class ModelReader:
 
     children: Children
     exists: Existence
+    inbox: Inbox = field(default_factory=Inbox)
 
     @property
     def cache(self) -> Cache:
@@ -87,7 +89,7 @@ class ModelReader:
         if retrain.get("base"):
             base = replace(base, platform=self.children.platform, target=self._target(namespace, template))
         versions = self.cache.versions_of(namespace, meta["name"])
-        return ObservedForRetraining(template, datasets, jobs, parents, versions, base)
+        return ObservedForRetraining(template, datasets, jobs, parents, versions, base, self.inbox.of(body))
 
     def _target(self, namespace: str, template: Mapping[str, Any] | None) -> str | None:
         """ModelVersion to which the alias points that this job starts from."""

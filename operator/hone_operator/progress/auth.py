@@ -1,4 +1,4 @@
-"""Identifies the pod that a token is bound to, by TokenReview; answers are cached, so that reports cost no API call."""
+"""Identifies who a token is of, by TokenReview; answers are cached, so that reports cost no API call."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from hone_api.report import AUDIENCE
+from hone_api import metric_report, report
 from hone_operator.progress.ratelimit import RateLimit
 
 POD_NAME, POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
@@ -21,6 +21,7 @@ REFRESH_BEFORE_EXPIRY, KEEP_ACCEPTED, KEEP_REFUSED = 60.0, 600.0, 10.0
 """Seconds. A token stays valid until it expires or its pod is gone; each report checks the pod."""
 MAX_TOKENS = 8192
 CONCURRENT_REVIEWS = 8
+T = TypeVar("T")
 
 
 class ReviewsTokens(Protocol):
@@ -39,6 +40,14 @@ class Caller:
     pod_uid: str
 
 
+@dataclass(frozen=True)
+class Account:
+    """The ServiceAccount that a token is of."""
+
+    namespace: str
+    name: str
+
+
 class TooManyReviewsError(Exception):
     """Too many unknown tokens came from one address; the API server is not asked about this one."""
 
@@ -53,13 +62,15 @@ class _Claim:
 
 
 @dataclass(frozen=True)
-class _Known:
-    caller: Caller | None
+class _Known(Generic[T]):
+    caller: T | None
     until: float
 
 
-class Authenticator:
-    """Maps tokens to callers; at most `MAX_TOKENS` answers are cached, by the token's hash."""
+class TokenReviewer(Generic[T]):
+    """Maps tokens for one audience to callers; at most `MAX_TOKENS` answers are cached, by the token's hash."""
+
+    audience: ClassVar[str]
 
     def __init__(
         self,
@@ -75,18 +86,22 @@ class Authenticator:
         """Reviews by address, for tokens that name a pod we do not watch (yet)."""
         self._pods = RateLimit(rate=0.2, burst=5)
         """Reviews by address and claimed pod: a hostile neighbour at the same address uses up only its own."""
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
-        self._pending: dict[bytes, asyncio.Task[Caller | None]] = {}
+        self._known: OrderedDict[bytes, _Known[T]] = OrderedDict()
+        self._pending: dict[bytes, asyncio.Task[T | None]] = {}
         self._slots = asyncio.Semaphore(CONCURRENT_REVIEWS)
 
-    async def authenticate(self, token: str, address: str = "") -> Caller | None:
-        """The caller at `address`; None if the token is not valid, not for our audience, or bound to no pod.
+    def identify(self, user: Mapping[str, Any]) -> T | None:
+        """Who the user of a valid token is; None: nobody whom we serve."""
+        raise NotImplementedError
+
+    async def authenticate(self, token: str, address: str = "") -> T | None:
+        """The caller at `address`; None if the token is not valid, not for our audience, or of nobody whom we serve.
 
         Raises:
             TooManyReviewsError: too many unknown tokens came from this address.
             Any error of the API server's client if the review fails; nothing is cached then.
         """
-        claim = _claim(token)
+        claim = _claim(token, self.audience)
         if claim is None or claim.expires <= self._clock():
             return None
         key = hashlib.sha256(token.encode()).digest()
@@ -105,10 +120,12 @@ class Authenticator:
             return self._pods.allow(f"{address} {claim.pod[2]}", self._clock())
         return self._strangers.allow(address, self._clock())
 
-    async def _review(self, key: bytes, token: str, expires: float) -> Caller | None:
+    async def _review(self, key: bytes, token: str, expires: float) -> T | None:
         try:
             async with self._slots:
-                caller = _caller(await self._reviews.review_token(token, AUDIENCE))
+                status = await self._reviews.review_token(token, self.audience)
+            is_valid = status.get("authenticated") and self.audience in (status.get("audiences") or [])
+            caller = self.identify(status.get("user") or {}) if is_valid else None
             now = self._clock()
             until = max(min(expires - REFRESH_BEFORE_EXPIRY, now + KEEP_ACCEPTED), min(expires, now + 1))
             self._known[key] = _Known(caller, until if caller else now + KEEP_REFUSED)
@@ -120,8 +137,32 @@ class Authenticator:
             del self._pending[key]
 
 
-def _claim(token: str) -> _Claim | None:
-    """The claims of a JWT that is for our audience; None otherwise."""
+class Authenticator(TokenReviewer[Caller]):
+    """Of pods that report their progress."""
+
+    audience = report.AUDIENCE
+
+    def identify(self, user: Mapping[str, Any]) -> Caller | None:
+        """The pod that the token is bound to."""
+        account, extra = _account(user), user.get("extra") or {}
+        names, uids = extra.get(POD_NAME) or [], extra.get(POD_UID) or []
+        if account is None or len(names) != 1 or len(uids) != 1:
+            return None
+        return Caller(namespace=account.namespace, pod_name=names[0], pod_uid=uids[0])
+
+
+class AccountAuthenticator(TokenReviewer[Account]):
+    """Of ServiceAccounts that report metrics."""
+
+    audience = metric_report.AUDIENCE
+
+    def identify(self, user: Mapping[str, Any]) -> Account | None:
+        """The ServiceAccount."""
+        return _account(user)
+
+
+def _claim(token: str, audience: str) -> _Claim | None:
+    """The claims of a JWT that is for this audience; None otherwise."""
     try:
         _, payload, _ = token.split(".")
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -129,18 +170,12 @@ def _claim(token: str) -> _Claim | None:
         bound = claims.get("kubernetes.io") or {}
         pod = bound.get("pod") or {}
         bound_to = (str(bound.get("namespace")), str(pod.get("name")), str(pod.get("uid")))
-        return _Claim(float(claims["exp"]), bound_to) if AUDIENCE in audiences else None
+        return _Claim(float(claims["exp"]), bound_to) if audience in audiences else None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, binascii.Error):
         return None
 
 
-def _caller(status: Mapping[str, Any]) -> Caller | None:
-    if not status.get("authenticated") or AUDIENCE not in (status.get("audiences") or []):
-        return None
-    user = status.get("user") or {}
-    extra = user.get("extra") or {}
+def _account(user: Mapping[str, Any]) -> Account | None:
     kind, _, rest = str(user.get("username", "")).rpartition("serviceaccount:")
-    names, uids = extra.get(POD_NAME) or [], extra.get(POD_UID) or []
-    if kind != "system:" or len(names) != 1 or len(uids) != 1:
-        return None
-    return Caller(namespace=rest.partition(":")[0], pod_name=names[0], pod_uid=uids[0])
+    namespace, _, name = rest.partition(":")
+    return Account(namespace, name) if kind == "system:" and namespace and name else None

@@ -6,41 +6,40 @@ Answers: 200 with the report as understood; 401 no valid token; 403 not this job
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from hone_api import GROUP, VERSION
 from hone_api.report import MAX_REPORT_BYTES, ProgressReport
 from hone_operator.desired import names
+from hone_operator.progress.answers import bearer, read, refuse
 from hone_operator.progress.auth import Authenticator, Caller, TooManyReviewsError
 from hone_operator.progress.binding import Chain, Object, ReportRefusedError, attempt_of, encodes, labelled_attempt
 from hone_operator.progress.connections import IDLE_SECONDS, BoundedSite, Connections, peer_of
+from hone_operator.progress.metric_reports import MetricReports
 from hone_operator.progress.numbers import Latest, Origin, reached_before, remembered
 from hone_operator.progress.ratelimit import RateLimit
 from hone_operator.progress.refusals import HttpLog, RefusalCounter
 from hone_operator.progress.store import Key, ProgressStore
 
+MODEL_PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/models/{{name}}/retrain"
+"""Whoever posts a metric here asks for a repetition of the Model's job."""
 PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/finetunejobs/{{name}}/status"
 ENCODING_PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/encodings/{{name}}/status"
 """`name` is that of a Job that encodes rows for all runs that use them."""
-BODY_SECONDS = 10
-MAX_TOKEN_BYTES = 8192
-CLOSING = frozenset({401, 408, 413})
-"""Answers that close the connection, so that guessing tokens costs a TLS handshake each time."""
 HTTP_LOG = f"{__name__}.http"
 
 
 class Directory(Protocol):
-    """What the server needs to know about the cluster; `kind` is FineTuneJob, Job or Pod."""
+    """What the server needs to know about the cluster; `kind` is FineTuneJob, Job, Model or Pod."""
 
     def cached(self, kind: str, namespace: str, name: str) -> Object | None:
         """The object as last seen by a watch."""
@@ -76,10 +75,16 @@ class ProgressServer:
         directory: Directory,
         store: ProgressStore,
         refusals: RefusalCounter | None = None,
+        metrics: MetricReports | None = None,
     ):
+        """
+        Args:
+            metrics: takes reports of metrics; None: there are none.
+        """
         self._authenticator = authenticator
         self._directory = directory
         self._store = store
+        self._metrics = metrics
         self._pods = RateLimit(rate=2, burst=20)
         self.refusals = refusals or RefusalCounter()
         self.connections = Connections(self.refusals)
@@ -89,6 +94,8 @@ class ProgressServer:
         app = web.Application(client_max_size=MAX_REPORT_BYTES)
         app.router.add_post(PATH, self._post)
         app.router.add_post(ENCODING_PATH, self._post_encoding)
+        if self._metrics:
+            app.router.add_post(MODEL_PATH, self._post_metric)
         return app
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext) -> web.AppRunner:
@@ -118,15 +125,25 @@ class ProgressServer:
             report = await self._take(request, bind)
         except ReportRefusedError as refusal:
             self.refusals.add(f"{refusal.status} {refusal.reason}", request.remote or "")
-            return _refuse(refusal)
+            return refuse(refusal, "finetunejobs")
         return web.json_response(report.model_dump(mode="json", by_alias=True, exclude_none=True))
 
-    async def _take(self, request: web.Request, bind: Bind) -> ProgressReport:
-        namespace, name = request.match_info["namespace"], request.match_info["name"]
+    async def _post_metric(self, request: web.Request) -> web.Response:
+        assert self._metrics
         try:
-            caller = await self._authenticate(request)
-            self._permit(caller, namespace)
-            bound = await bind(caller, namespace, name)
+            with self._asking(request):
+                model = await self._metrics.permit(request)
+            self.connections.trust(peer_of(request.transport))
+            return web.json_response(await self._metrics.take(request, model))
+        except ReportRefusedError as refusal:
+            self.refusals.add(f"{refusal.status} {refusal.reason}", request.remote or "")
+            return refuse(refusal, "models")
+
+    @contextlib.contextmanager
+    def _asking(self, request: web.Request) -> Iterator[None]:
+        """Refuse the request if the API server gives no answer about it."""
+        try:
+            yield
         except ReportRefusedError:
             raise
         except TooManyReviewsError as error:
@@ -135,8 +152,15 @@ class ProgressServer:
             self.refusals.add(f"API server: {type(error).__name__}", request.remote or "")
             message = "the API server cannot be asked just now; try again"
             raise ReportRefusedError(503, "ServiceUnavailable", message) from error
+
+    async def _take(self, request: web.Request, bind: Bind) -> ProgressReport:
+        namespace, name = request.match_info["namespace"], request.match_info["name"]
+        with self._asking(request):
+            caller = await self._authenticate(request)
+            self._permit(caller, namespace)
+            bound = await bind(caller, namespace, name)
         self.connections.trust(peer_of(request.transport))
-        report = await _read(request)
+        report = await read(request, ProgressReport.model_validate_json, MAX_REPORT_BYTES)
         self._store.accept(bound.uid, bound.key, bound.attempt, report, bound.known, bound.origin)
         return report
 
@@ -156,9 +180,8 @@ class ProgressServer:
         return Bound(job["metadata"]["uid"], None, 0, None, Origin(_created(pod)))
 
     async def _authenticate(self, request: web.Request) -> Caller:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        has_token = scheme.lower() == "bearer" and 0 < len(token) <= MAX_TOKEN_BYTES
-        caller = await self._authenticator.authenticate(token.strip(), request.remote or "") if has_token else None
+        token = bearer(request)
+        caller = await self._authenticator.authenticate(token, request.remote or "") if token else None
         if caller:
             return caller
         raise ReportRefusedError(401, "Unauthorized", "a token of the pod, for our audience, is required")
@@ -189,42 +212,3 @@ class ProgressServer:
 def _created(pod: Object | None) -> datetime | None:
     text = pod["metadata"].get("creationTimestamp") if pod else None
     return datetime.fromisoformat(text) if text else None
-
-
-async def _read(request: web.Request) -> ProgressReport:
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return ProgressReport.model_validate_json(await request.read())
-    except web.HTTPRequestEntityTooLarge as error:
-        message = f"a report has at most {MAX_REPORT_BYTES} bytes"
-        raise ReportRefusedError(413, "RequestEntityTooLarge", message) from error
-    except TimeoutError as error:
-        raise ReportRefusedError(408, "Timeout", f"the body did not arrive within {BODY_SECONDS} s") from error
-    except ConnectionError as error:
-        raise ReportRefusedError(400, "BadRequest", "the connection ended in the middle of the body") from error
-    except ValidationError as error:
-        raise ReportRefusedError(422, "Invalid", _all_errors(error)) from error
-
-
-def _all_errors(error: ValidationError) -> str:
-    problems = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors(include_input=False)]
-    return "; ".join(problems[:20])
-
-
-def _refuse(refusal: ReportRefusedError) -> web.Response:
-    body = {
-        "apiVersion": "v1",
-        "kind": "Status",
-        "status": "Failure",
-        "reason": refusal.reason,
-        "message": str(refusal),
-        "code": refusal.status,
-        "details": {"group": GROUP, "kind": "finetunejobs"},
-    }
-    headers = {"Retry-After": "5"} if refusal.status in (429, 503) else {}
-    if refusal.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    response = web.json_response(body, status=refusal.status, headers=headers)
-    if refusal.status in CLOSING:
-        response.force_close()
-    return response

@@ -14,10 +14,10 @@ from hone_api.failures import FailureCode
 from hone_api.meta import MAX_COUNT
 from hone_api.retrain import RETRAIN_REQUESTED, Retrain
 from hone_api.states import AnyReason, ConditionType, Reason
-from hone_api.status_json import RetrainBaseStatusJson, RetrainDatasetJson, RetrainStatusJson
+from hone_api.status_json import RetrainBaseStatusJson, RetrainDatasetJson, RetrainReportJson, RetrainStatusJson
 from hone_api.wording import counted
 from hone_operator.desired import retrain as desired
-from hone_operator.reconcile import retrain_base
+from hone_operator.reconcile import retrain_base, retrain_reports
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft
@@ -48,6 +48,8 @@ class ObservedForRetraining:
     versions: Sequence[Body] = ()
     """ModelVersions of this name."""
     base: ObservedForBase = field(default_factory=ObservedForBase)
+    reported: RetrainReportJson | None = None
+    """A metric that has just been reported."""
     refusals: Sequence[Refusal] = ()
     """Of the job that was to be created a moment ago."""
 
@@ -103,7 +105,7 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
         retrain_base.stop_looking(draft, seen.base)
         draft.put(retrain=None)
         return
-    template = seen.template
+    template, reported = seen.template, retrain_reports.take_newest(draft, seen.reported)
     if wrong := [*problems(retrain), *_request_problems(draft.body)]:
         _tell(draft, Delay(FailureCode.INVALID_VALUE, "; ".join(wrong)))
         return
@@ -116,7 +118,7 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
     if isinstance(entries, Delay):
         _tell(draft, entries)
         return
-    state = _state(draft, retrain, template, seen, entries)
+    state = _state(draft, retrain, template, seen, entries, reported)
     wait = _wait(draft, retrain, state)
     refused = next((r for r in seen.refusals if r.kind == "FineTuneJob"), None)
     if wait is None and refused:
@@ -136,6 +138,7 @@ def _state(
     template: Body,
     seen: ObservedForRetraining,
     entries: Sequence[RetrainDatasetJson],
+    reported: RetrainReportJson | None,
 ) -> "_State":
     """What there is: the rows, the base, the jobs so far."""
     old = draft.old.get("retrain") or {}
@@ -153,6 +156,8 @@ def _state(
     if current or any(retrain_base.present(base) in trained.bases for trained in same_rows):
         base = _started(base)
     last_start = max(filter(None, [old.get("lastStart"), *map(_created, seen.jobs)]), default=None)
+    started, since = read_time(last_start), read_time(reported["since"]) if reported else None
+    requests = [_pending(read_time(_request(draft.body)), started), _pending(since, started)]
     state = _State(
         job_name=name,
         entries=entries,
@@ -163,7 +168,8 @@ def _state(
         current=current,
         last_job=_name(current) if current else old.get("lastJob"),
         last_start=last_start,
-        requested=_pending(read_time(_request(draft.body)), read_time(last_start)),
+        requested=min(filter(None, requests), default=None),
+        reported=reported,
         gpu_seconds=sum(gpu_seconds(job, draft.now) for job in own),
     )
     # A job that was created before the base was known has another name.
@@ -240,6 +246,8 @@ class _State:
     last_start: str | None
     requested: datetime | None
     """When somebody asked for a job; None: nobody has since the last one."""
+    reported: RetrainReportJson | None
+    """The newest metric that was reported."""
     gpu_seconds: float
 
     @property
@@ -268,6 +276,8 @@ class _State:
             status["base"] = self.base
         if self.requested:
             status["requestedAt"] = format_time(self.requested)
+        if self.reported:
+            status["reported"] = self.reported
         if self.last_job:
             status["lastJob"] = self.last_job
         if self.last_start:
@@ -278,7 +288,16 @@ class _State:
 def _news(state: _State) -> str:
     base = retrain_base.is_new(state.base)
     rows = [f"{counted(state.changed, 'row')} changed"] if state.changed or not base else []
-    return " and ".join([*rows, *([f"its base is now {retrain_base.present(state.base)}"] if base else [])])
+    changes = " and ".join([*rows, *([f"its base is now {retrain_base.present(state.base)}"] if base else [])])
+    return changes + _because(state)
+
+
+def _because(state: _State) -> str:
+    """Which metric a request that waits is about."""
+    report = state.reported
+    if not (report and state.requested) or _pending(read_time(report["since"]), read_time(state.last_start)) is None:
+        return ""
+    return f"; {retrain_reports.described(report)}"
 
 
 def _unrepeatable(draft: ModelDraft, retrain: Retrain, template: Body | None) -> Delay | None:
@@ -346,8 +365,10 @@ def _wait(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
         words = f"FineTuneJob {_name(state.current)} on the present rows failed: see its status. New rows are next."
         return Delay(Reason.RETRAIN_FAILED, words)
     if not state.is_new:
-        asked = f" The request of {format_time(state.requested)} waits for new rows." if state.requested else ""
-        return Delay(Reason.TRAINED, f"A job trained on the present rows.{asked}")
+        words = "A job trained on the present rows."
+        if state.requested:
+            words += f" The request of {format_time(state.requested)} waits for new rows{_because(state)}."
+        return Delay(Reason.TRAINED, words)
     if retrain.suspend:
         return Delay(Reason.SUSPENDED, "spec.retrain.suspend is true.")
     return _not_due(draft, retrain, state) or _too_soon(draft, retrain, state) or _over_budget(draft, retrain, state)

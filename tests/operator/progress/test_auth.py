@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from hone_api import metric_report
 from hone_api.report import AUDIENCE
-from hone_operator.progress.auth import POD_NAME, POD_UID, Authenticator, Caller
+from hone_operator.progress.auth import POD_NAME, POD_UID, Account, AccountAuthenticator, Authenticator, Caller
 
 pytestmark = pytest.mark.pure
 NOW = 1_000_000.0
@@ -130,3 +131,21 @@ async def test_an_outage_is_not_remembered():
     with pytest.raises(ConnectionError):
         await authenticator.authenticate(token())
     assert await authenticator.authenticate(token())
+
+
+async def test_a_service_account_has_a_token_for_an_audience_of_its_own():
+    own = metric_report.AUDIENCE
+    reviews = Reviews(audiences=[own], user={"username": "system:serviceaccount:ml:drift"})
+    accounts = AccountAuthenticator(reviews, Clock())
+    assert await accounts.authenticate(token(aud=[own])) == Account("ml", "drift"), "bound to a pod or not"
+    assert await accounts.authenticate(token()) is None, "the token of a pod that trains"
+    assert reviews.count == 1
+
+
+@pytest.mark.parametrize(
+    "username", ["ada", "system:node:n", "system:serviceaccount:ml", "x:system:serviceaccount:ml:drift", ""]
+)
+async def test_nobody_else_reports_metrics(username):
+    own = metric_report.AUDIENCE
+    accounts = AccountAuthenticator(Reviews(audiences=[own], user={"username": username}), Clock())
+    assert await accounts.authenticate(token(aud=[own])) is None
