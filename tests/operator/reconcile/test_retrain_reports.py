@@ -16,9 +16,9 @@ pytestmark = pytest.mark.pure
 
 
 def report(since: datetime, **fields: Any) -> RetrainReportJson:
-    out: RetrainReportJson = {"metric": "WrongAnswers", "value": "0.12", "by": "monitoring/alertmanager"}  # type: ignore[typeddict-item]
-    out["since"] = format_time(since)
-    return out | fields  # type: ignore[return-value]
+    body: Any = {"metric": "WrongAnswers", "value": "0.12", "by": "monitoring/alertmanager"}
+    out: RetrainReportJson = {**body, "since": format_time(since), **fields}
+    return out
 
 
 def test_a_metric_needs_one_new_row_and_is_met_once() -> None:
