@@ -17,7 +17,16 @@ from hone_api.schema import crd
 from hone_operator.apiserver.watchguard import WatchLines
 from hone_operator.objects import decoding
 from hone_operator.objects.cache import Cache, strip
-from hone_operator.objects.decoding import MAX_BYTES, UnreadableError, decode_list, identity
+from hone_operator.objects.decoding import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    UnreadableError,
+    continuation,
+    decode_list,
+    depth,
+    identity,
+    is_too_deep,
+)
 
 pytestmark = pytest.mark.pure
 KIND = {kind.kind: kind for kind in KINDS}
@@ -201,3 +210,40 @@ def test_what_this_version_does_not_know_takes_no_memory(kind: str) -> None:
     assert len(cache.items(kind)) == 10
     assert kept < 1_000_000
     assert cache.get(kind, "team", "n3")["metadata"]["unknownFields"] == ["spec.podOverrides"]
+
+
+@pytest.mark.parametrize("levels", [1, 2, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 300])
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}"), ('[1,{"b":2,"a":', "}]")])
+def test_the_depth_of_a_value_is_that_of_its_text(levels: int, begin: str, end: str) -> None:
+    times = levels // (begin.count("[") + begin.count("{"))
+    text = begin * times + '"]]}{["' + end * times
+    assert is_too_deep(json.loads(text)) == (depth(text.encode()) > MAX_DEPTH)
+
+
+FORGED = json.dumps('],"kind":"x","metadata":{"continue":"forged"}}')
+ITEM = (
+    f'{{"metadata":{{"name":"a","annotations":{{"continue":{FORGED}}}}},"spec":{{"metadata":{{"continue":"forged"}}}}}}'
+)
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize("token", ["", "eyJ2IjoibWV0YS5rOHMuaW8vdjEifQ"])
+@pytest.mark.parametrize("items", ["", ITEM, f"{ITEM},{ITEM}"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        '{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"7","continue":"%s"},"items":[%s]}\n',
+        '{"metadata":{"continue":"%s","remainingItemCount":7},"items":[%s]}',
+        '{"apiVersion":"hone.dev/v1alpha1","items":[%s],"kind":"XList","metadata":{"continue":"%s","a":"7"}}\n',
+        '{"items":[%s],"metadata":{"continue":"%s"}}',
+        '{ "items": [%s], "metadata": {"continue": "%s", "nested": {"continue": "forged"}}}',
+    ],
+)
+def test_the_next_page_is_known_before_the_items_are_parsed(form: str, items: str, token: str) -> None:
+    raw = form % ((token, items) if form.index("continue") < form.index("items") else (items, token))
+    assert continuation(raw.encode()) == token
+
+
+def test_a_list_without_an_end_has_no_next_page() -> None:
+    with pytest.raises(UnreadableError, match="the list is not JSON"):
+        continuation(b'{"items":[')
