@@ -9,7 +9,7 @@ import aiohttp
 import kopf
 
 from hone_api import GROUP, VERSION
-from hone_operator.apiserver.cluster import CHUNK, Cluster, ClusterError
+from hone_operator.apiserver.cluster import Cluster, ClusterError
 from hone_operator.apiserver.listing import JOB_UID, SELECTORS, Listing
 from hone_operator.apiserver.watchguard import Note, session
 from hone_operator.desired.names import COMPONENT, OWNER_LABEL
@@ -27,6 +27,8 @@ RESOURCES: dict[str, tuple[str, ...]] = {
     "Job": ("batch", "v1", "jobs"),
     "Pod": ("", "v1", "pods"),
 }
+CHUNK = 25
+"""Objects that kopf lists in one request: hostile ones of 1.5 MiB each are then 38 MB of text, not 750."""
 WORKLOADS = ("kueue.x-k8s.io", "v1beta2", "workloads")
 
 
@@ -77,7 +79,7 @@ class Watches:
         @kopf.on.login(registry=registry)
         async def login(**kwargs: Any) -> Any:
             info = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-            return session(info, self.note) if info else None
+            return session(info, self.note, self.cache.has) if info else None
 
     def _register(self, registry: kopf.OperatorRegistry, kind: str, resource: tuple[str, ...]) -> None:
         @kopf.on.event(*resource, id=f"request-{kind.lower()}", registry=registry)

@@ -5,7 +5,7 @@ import copy
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -17,7 +17,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from hone_api import API_VERSION, GROUP, VERSION
 from hone_api.credentials import hidden
-from hone_operator.apiserver.pages import pages
+from hone_operator.apiserver.pages import MAX_PAGE_BYTES, PageTooLongError, pages
 from hone_operator.desired.names import FIELD_MANAGER, KUEUE_API
 from hone_operator.objects.cache import strip
 from hone_operator.objects.decoding import Skipped, UnreadableError, decode, decode_list_aside, identity
@@ -31,8 +31,6 @@ JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 FORCE = {"fieldManager": FIELD_MANAGER, "force": "true"}
-CHUNK = 25
-"""Objects in one request, of which two are in memory: hostile ones of 1.5 MiB each are then 75 MB of text, not 750."""
 MAX_LOG_BYTES = 8192
 UNFENCED = ("/apis/coordination.k8s.io/", "/apis/authorization.k8s.io/", "/apis/authentication.k8s.io/")
 """Requests that change nothing of tenants, and the Lease itself."""
@@ -168,6 +166,16 @@ def _fenced(fence: Callable[[], None]) -> aiohttp.TraceConfig:
     return trace
 
 
+async def _read(response: Any, most: int) -> bytes:
+    data = bytearray()
+    async for part in response.response.content.iter_any():
+        data += part
+        if len(data) > most:
+            response.response.close()
+            raise PageTooLongError
+    return bytes(data)
+
+
 TOO_LARGE = re.compile("request is too large|trying to send message larger than max")
 """Messages of etcd, and of the API server's client of etcd."""
 UNDECLARED = re.compile(r"\.status\.([\w.\[\]=\":,-]+): field not declared in schema")
@@ -235,7 +243,9 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         content_type: str = JSON,
         accept: str = JSON,
+        most: int | None = None,
     ) -> bytes:
+        """The body of the answer; `PageTooLongError` if it has more than `most` bytes."""
         configuration = self.client.configuration
         url = configuration.host + path
         if query:
@@ -248,7 +258,7 @@ class Cluster:
         response = await self.client.rest_client.request(
             verb, url, headers=headers, body=body, _request_timeout=TIMEOUT
         )
-        data: bytes = await response.read()
+        data: bytes = await (response.read() if most is None else _read(response, most))
         if response.status >= 400:
             raise _error(response.status, data, response.headers, verb)
         return data
@@ -316,12 +326,12 @@ class Cluster:
     ) -> AsyncIterator[dict[str, Any]]:
         """Objects by selector, read in chunks; unreadable ones are noted and left out."""
         read = read or Read()
-        query = {"limit": str(CHUNK)}
-        query |= {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
+        query = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
 
-        def page(token: str) -> Awaitable[bytes]:
-            asked = query | ({"continue": token} if token else {})
-            return self._call("GET", url_path(kind, namespace), query=asked, accept=read.accept)
+        async def page(token: str, most: int) -> bytes:
+            asked = query | {"limit": str(most)} | ({"continue": token} if token else {})
+            bound = MAX_PAGE_BYTES if most > 1 else None
+            return await self._call("GET", url_path(kind, namespace), query=asked, accept=read.accept, most=bound)
 
         try:
             async with contextlib.aclosing(pages(page)) as raws:

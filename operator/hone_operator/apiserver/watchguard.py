@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -30,14 +30,23 @@ UNAVAILABLE = 503
 ENVELOPE = 256
 """Maximum bytes of a watch event around its object."""
 Note = Callable[[str, Skipped], None]
+IsKnown = Callable[[str, Mapping[str, Any]], bool]
 
 
-def session(info: kopf.ConnectionInfo, note: Note) -> kopf.AiohttpSession:
-    """A session for kopf with the same credentials; `note` is called with kind and object of what is skipped."""
+def session(info: kopf.ConnectionInfo, note: Note, is_known: IsKnown) -> kopf.AiohttpSession:
+    """A session for kopf with the same credentials.
+
+    Args:
+        note: called with kind and object of what is skipped.
+        is_known: whether kopf need not be told of an object in a list: we have had it from a list of our own.
+    """
 
     class Response(GuardedResponse):
         def note(self, kind: str, skipped: Skipped) -> None:
             note(kind, skipped)
+
+        def is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
+            return is_known(kind, body)
 
     connector = aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context())
     client_session = aiohttp.ClientSession(
@@ -59,6 +68,10 @@ class GuardedResponse(aiohttp.ClientResponse):
         """Called with each object that is skipped."""
         raise NotImplementedError
 
+    def is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Whether an object of a list is left out, since nothing is new about it."""
+        raise NotImplementedError
+
     @property
     def kind(self) -> str | None:
         """The kind of the objects in a successful answer; None: something else."""
@@ -78,13 +91,15 @@ class GuardedResponse(aiohttp.ClientResponse):
         return self
 
     async def json(self, **options: Any) -> Any:
-        """Like the parent; the items of a list are parsed one by one and stripped."""
+        """Like the parent; the items of a list are parsed one by one and stripped, and known ones are left out."""
         kind = self.kind
         if kind is None:
             return await super().json(**options)
         raw = await self.read()
         try:
-            listed = await decoding.decode_list_aside(raw, lambda item: strip(kind, item))
+            listed = await decoding.decode_list_aside(
+                raw, lambda item: strip(kind, item), lambda item: self.is_known(kind, item)
+            )
         except UnreadableError as error:  # kopf lists again after this
             raise aiohttp.ClientPayloadError(error.message) from error
         for skipped in listed.skipped:

@@ -226,6 +226,12 @@ class Cache:
     def get(self, kind: str, namespace: str, name: str) -> Body | None:
         return self._objects[kind].get((namespace, name))
 
+    def has(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Whether this version of an object is here."""
+        meta = body["metadata"]
+        here = self.get(kind, meta["namespace"], meta["name"])
+        return here is not None and all(here["metadata"].get(key) == meta[key] for key in ("uid", "resourceVersion"))
+
     def is_kept(self, kind: str, body: Mapping[str, Any]) -> bool:
         """Whether an object of this kind is of interest: of all Workloads, only those of Jobs that are here."""
         if kind != "Workload":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 
 import pytest
 
-from hone_operator.apiserver.pages import pages
+from hone_operator.apiserver.pages import MOST, PageTooLongError, pages
 from hone_operator.objects.decoding import UnreadableError
 
 pytestmark = pytest.mark.pure
@@ -20,7 +21,7 @@ class Server:
     def __init__(self, count: int) -> None:
         self.count, self.asked, self.answered = count, [], 0
 
-    async def read(self, token: str) -> bytes:
+    async def read(self, token: str, most: int) -> bytes:
         number = int(token or 0)
         self.asked.append(number)
         await asyncio.sleep(0)
@@ -43,7 +44,7 @@ async def test_whoever_stops_leaves_no_request_behind():
     never = asyncio.Event()
     asked = []
 
-    async def read(token: str) -> bytes:
+    async def read(token: str, most: int) -> bytes:
         asked.append(asyncio.current_task())
         if token:
             await never.wait()
@@ -58,7 +59,7 @@ async def test_whoever_stops_leaves_no_request_behind():
 
 
 async def test_an_error_of_a_page_arrives_after_those_before():
-    async def read(token: str) -> bytes:
+    async def read(token: str, most: int) -> bytes:
         if token:
             raise ConnectionError("cut")
         return (PAGE % "1").encode()
@@ -70,8 +71,34 @@ async def test_an_error_of_a_page_arrives_after_those_before():
 
 
 async def test_a_page_that_is_not_json_is_unreadable():
-    async def read(token: str) -> bytes:
+    async def read(token: str, most: int) -> bytes:
         return b"{"
 
     with pytest.raises(UnreadableError):
         await anext(pages(read))
+
+
+class Crowd:
+    """A list of objects of which at most some fit into one page; a token is the number of the first object."""
+
+    def __init__(self, count: int, fitting: int) -> None:
+        self.count, self.fitting, self.asked = count, fitting, []
+
+    async def read(self, token: str, most: int) -> bytes:
+        first = int(token or 0)
+        self.asked.append(most)
+        if min(most, self.count - first) > self.fitting and most > 1:
+            raise PageTooLongError
+        end = min(first + most, self.count)
+        items = [{"number": number} for number in range(first, end)]
+        rest = {"continue": str(end)} if end < self.count else {}
+        return json.dumps({"metadata": rest, "items": items}).encode()
+
+
+@pytest.mark.parametrize("fitting", [MOST, 60, 7, 1, 0])
+async def test_pages_that_are_too_long_come_in_smaller_ones_and_nothing_is_left_out(fitting):
+    crowd = Crowd(450, fitting)
+    numbers = [item["number"] async for raw in pages(crowd.read) for item in json.loads(raw)["items"]]
+    assert numbers == list(range(450))
+    assert crowd.asked == sorted(crowd.asked, reverse=True), "it does not try large pages again and again"
+    assert len(set(crowd.asked)) <= 5

@@ -247,3 +247,18 @@ def test_the_next_page_is_known_before_the_items_are_parsed(form: str, items: st
 def test_a_list_without_an_end_has_no_next_page() -> None:
     with pytest.raises(UnreadableError, match="the list is not JSON"):
         continuation(b'{"items":[')
+
+
+def test_what_is_known_is_left_out_of_a_list_and_nothing_else_is() -> None:
+    def item(name: str, version: str, uid: str = "u") -> dict[str, Any]:
+        meta = {"name": name, "namespace": "a", "uid": uid, "resourceVersion": version}
+        return {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": meta, "spec": {}}
+
+    cache = Cache()
+    for known in (item("same", "7"), item("older", "7"), item("replaced", "7")):
+        assert cache.put("Dataset", known)
+    items = [item("same", "7"), item("older", "8"), item("replaced", "7", "v"), item("new", "7"), {"metadata": 7}]
+    raw = json.dumps({"items": items, "metadata": {}}).encode()
+    listed = decode_list(raw, lambda body: strip("Dataset", body), lambda body: cache.has("Dataset", body))
+    assert [body["metadata"]["name"] for body in listed.items] == ["older", "replaced", "new"]
+    assert [skipped.reason for skipped in listed.skipped] == ["Malformed"]
