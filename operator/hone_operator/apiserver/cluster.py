@@ -322,7 +322,7 @@ class Cluster:
         namespace: str | None,
         labels: str = "",
         fields: str = "",
-        read: "Read | None" = None,
+        read: Read | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Objects by selector, read in chunks; unreadable ones are noted and left out."""
         read = read or Read()
@@ -343,7 +343,7 @@ class Cluster:
         except UnreadableError as error:
             raise ClusterError(0, error.reason, error.message) from None
 
-    def _note(self, kind: str, skipped: Sequence[Skipped], read: "Read") -> None:
+    def _note(self, kind: str, skipped: Sequence[Skipped], read: Read) -> None:
         for each in skipped:
             self.note(kind, each)
             if read.unread is not None:

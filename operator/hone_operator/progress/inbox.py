@@ -38,9 +38,9 @@ class Inbox:
 
 
 def recorded(model: Body) -> RetrainReportJson | None:
-    """The newest report in the status of a Model."""
+    """The newest report in the status of a Model; one that lacks a part was written by somebody else, and is none."""
     report: RetrainReportJson | None = ((model.get("status") or {}).get("retrain") or {}).get("reported")
-    return report
+    return report if report and {"metric", "by", "since"} <= report.keys() else None
 
 
 def is_recorded(model: Body, report: RetrainReportJson) -> bool:
