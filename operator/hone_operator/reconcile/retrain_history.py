@@ -39,14 +39,14 @@ def surplus(retrain: Retrain, own: Sequence[Any], needed: Collection[str], now: 
         own: FineTuneJobs that this Model created.
         needed: names of those that stay whatever the limits say.
     """
-    old = [job for job in _beyond(retrain, own) if _may_go(job, needed)]
+    old = [job for job in _beyond(retrain, own, needed) if _may_go(job, needed)]
     if retrain.gpu_hours_per_month is None:
         return Surplus(old, [])
     counted = [job for job in old if gpu_seconds(job, now) > 0]
     return Surplus([job for job in old if job not in counted], counted)
 
 
-def _beyond(retrain: Retrain, own: Sequence[Any]) -> Iterator[Any]:
+def _beyond(retrain: Retrain, own: Sequence[Any], needed: Collection[str]) -> Iterator[Any]:
     limits = {
         ConditionType.SUCCEEDED: retrain.successful_jobs_history_limit,
         ConditionType.FAILED: retrain.failed_jobs_history_limit,
@@ -54,11 +54,13 @@ def _beyond(retrain: Retrain, own: Sequence[Any]) -> Iterator[Any]:
     for ending, limit in limits.items():
         ended = [job for job in own if is_true(job, ConditionType.FINISHED) and is_true(job, ending)]
         if limit is not None:
-            yield from sorted(ended, key=_age)[: max(0, len(ended) - limit)]
+            yield from sorted(ended, key=lambda job: _age(job, needed))[: max(0, len(ended) - limit)]
 
 
-def _age(job: Any) -> tuple[str, str]:
-    return job["metadata"].get("creationTimestamp") or "", job["metadata"]["name"]
+def _age(job: Any, needed: Collection[str]) -> tuple[str, bool, str]:
+    """Of two jobs that were created in one second, the one that is needed counts as the newer."""
+    name = job["metadata"]["name"]
+    return job["metadata"].get("creationTimestamp") or "", name in needed, name
 
 
 def _may_go(job: Any, needed: Collection[str]) -> bool:

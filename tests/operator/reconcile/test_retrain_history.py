@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from retraining import World
 
-from hone_operator.reconcile.retrain_history import parents
+from hone_api.retrain import Retrain
+from hone_operator.reconcile.retrain_history import parents, surplus
 
 pytestmark = pytest.mark.pure
 
@@ -84,3 +85,14 @@ def test_deleting_a_job_does_not_refill_the_budget() -> None:
     assert world.tick().check_again_in == (month - world.now).total_seconds()
     world.tick(month - world.now)
     assert world.made() == [second]
+
+
+@pytest.mark.parametrize("newest", ["a", "b"])
+def test_of_two_jobs_of_one_second_the_one_that_is_needed_stays(newest: str) -> None:
+    """Names are digests: either may come first."""
+    conditions = [{"type": type_, "status": "True"} for type_ in ("Finished", "Succeeded")]
+    created = {"creationTimestamp": "2026-11-28T12:16:24Z"}
+    own = [{"metadata": {"name": name, **created}, "status": {"conditions": conditions}} for name in "ab"]
+    limits = Retrain.model_validate({"fineTuneJob": "run", "successfulJobsHistoryLimit": 1})
+    old = surplus(limits, own, {newest}, datetime(2026, 11, 28, 13, tzinfo=UTC))
+    assert [job["metadata"]["name"] for job in old.delete] == ["b" if newest == "a" else "a"]
