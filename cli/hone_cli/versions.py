@@ -52,6 +52,8 @@ def chosen(versions: Versions, reference: str) -> dict[str, Any]:
     of_model = sorted(versions.model_versions(name), key=lambda v: int(v["spec"]["version"]))
     if number is not None:
         of_model = [v for v in of_model if v["spec"]["version"] == int(number)]
+        usual = [v for v in of_model if v["metadata"]["name"] == f"{name}-v{int(number)}"]
+        of_model = usual or of_model  # as the operator does, if somebody has made another one of this number
     if not of_model:
         raise CommandError(
             f"namespace {versions.namespace} has no ModelVersion for {reference}: "

@@ -172,6 +172,12 @@ def test_which_version_is_meant(reference, name):
     assert chosen(Namespace(*BOT), reference)["metadata"]["name"] == name
 
 
+def test_of_two_with_one_number_the_usual_name_counts_as_for_the_operator():
+    """Whoever may create ModelVersions could have another one approved."""
+    both = [version("bot-v3", "bot", 3), version("bot-v3x", "bot", 3)]
+    assert chosen(Namespace(*both), "bot:3")["metadata"]["name"] == "bot-v3"
+
+
 @pytest.mark.parametrize("reference", ["bot:12", "cat", "bot-v12"])
 def test_a_version_that_is_not_there(reference):
     with pytest.raises(CommandError, match="namespace team has no ModelVersion for " + reference):
