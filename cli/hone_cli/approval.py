@@ -27,11 +27,17 @@ class GateOpinion:
         return self.result == GateResult.PASSED
 
 
+def is_rejected_by_gate(version: Body) -> bool:
+    """Whether a gate of the job that made the version rejected it, and no person has decided since."""
+    approval = version["spec"].get("approval") or {}
+    comment = str(approval.get("comment") or "")
+    return bool(approval.get("state") == "Rejected") and comment.startswith(f"{approval.get('by')}:")
+
+
 def gates_of(version: Body, model: Body | None) -> GateOpinion:
     """The gate of the job that made the version, and those of spec.promotion."""
-    approval = version["spec"].get("approval") or {}
-    comment = approval.get("comment") or ""
-    if approval.get("state") == "Rejected" and comment.startswith(f"{approval.get('by')}:"):
+    if is_rejected_by_gate(version):
+        comment = version["spec"]["approval"]["comment"]
         return GateOpinion(GateResult.FAILED, f"a gate of the job rejected it: {comment}")
     return promotion_gates(version, model)
 
@@ -86,15 +92,29 @@ def _approved(version: Body, model: Body, _state: ApprovalState) -> Iterator[str
 
 
 def _withdrawn(version: Body, model: Body, state: ApprovalState) -> Iterator[str]:
-    name, promotion = version["metadata"]["name"], _promotion(model)
+    name, promotion, points = version["metadata"]["name"], _promotion(model), _points(model)
     for alias in _pinned(version, model):
-        if state == "Rejected":
-            yield f"{alias} of spec.aliases points nowhere until another version is set there."
+        if state == "Candidate":
+            yield f"{alias} of spec.aliases may point to it, but servers that follow the alias do not serve it."
         else:
-            yield f"{alias} of spec.aliases still points to it, and servers that follow the alias unload it."
+            where = "points nowhere" if points.get(alias, name) == name else f"stays at {points[alias]}"
+            yield f"{alias} of spec.aliases {where} until another version is set there."
     for alias in promotion.get("aliases") or ():
-        if _points(model).get(alias) == name:
+        if points.get(alias) == name:
             yield f"{alias} leaves it, and points to {_next_best(name, model)}."
+    yield from _expiry(version, model)
+
+
+def _expiry(version: Body, model: Body) -> Iterator[str]:
+    """What spec.retention does with a version that nobody approves any more."""
+    spec, number = version["spec"], version["spec"]["version"]
+    keep = ((model.get("spec") or {}).get("retention") or {}).get("keep")
+    was_approved = (spec.get("approval") or {}).get("state") == "Approved"
+    newest = int((model.get("status") or {}).get("latest") or number)
+    if keep is None or not was_approved or newest - number < keep or _pinned(version, model):
+        return
+    files = " with its files" if spec.get("deletionPolicy") == "Delete" else ""
+    yield f"Its approval has kept it: spec.retention of the Model (keep: {keep}) may delete it{files} now."
 
 
 def _next_best(name: str, model: Body) -> str:

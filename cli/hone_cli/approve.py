@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hone_api.modelversion import ApprovalState
-from hone_cli.approval import GateOpinion, consequences, gates_of
+from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate
 from hone_cli.errors import CommandError, printable
 from hone_cli.versions import chosen
 
@@ -21,7 +21,8 @@ _WORDS: Mapping[ApprovalState, str] = {
     "Candidate": "a candidate, as if nobody had decided",
 }
 _Reference = Annotated[
-    str, typer.Argument(help="A model (its newest version), model:version, model@alias, or a ModelVersion.")
+    str,
+    typer.Argument(help="A model (its newest version that is Ready), model:version, model@alias, or a ModelVersion."),
 ]
 _Comment = Annotated[str | None, typer.Option(help="Why; it stays in spec.approval.comment.")]
 _DryRun = Annotated[
@@ -100,10 +101,15 @@ def _decide(
     name, model = version["metadata"]["name"], kube.model(version["spec"]["modelName"])
     approval, gates = version["spec"].get("approval") or {}, gates_of(version, model)
     for line in summary(version, gates):
-        typer.echo(printable(line))
+        typer.echo(line)
     if approval.get("state", "Candidate") == state:
         typer.echo(printable(f"It is {_WORDS[state]}{_by(approval)} already: nothing changed."))
         return
+    if state == "Candidate" and is_rejected_by_gate(version):
+        raise CommandError(
+            f"a gate rejected ModelVersion {name}, so there is no person's decision to take back. To approve it all "
+            "the same: --despite-gates --comment 'why'"
+        )
     if state == "Approved" and not (gates.passed or despite_gates):
         raise CommandError(
             f"ModelVersion {name} is not approved: its gates have not passed. Train or evaluate on more rows, or "
@@ -125,13 +131,16 @@ def summary(version: Mapping[str, Any], gates: GateOpinion) -> Iterator[str]:
     """What to know before a decision: the state, the numbers of the evaluation, and the gates, a line each."""
     spec = version["spec"]
     approval = spec.get("approval") or {}
-    yield f"ModelVersion {version['metadata']['name']}: {approval.get('state', 'Candidate')}{_by(approval)}"
+    why = f": {approval['comment']}" if approval.get("comment") and not is_rejected_by_gate(version) else ""
+    state = f"{approval.get('state', 'Candidate')}{_by(approval)}{why}"
+    yield printable(f"ModelVersion {version['metadata']['name']}: {state}")
     for number in (spec.get("evaluation") or {}).get("numbers") or ():
         where = f" of {number['dataset']}" if number.get("dataset") else ""
         interval = f" (95 %: {number['low']} to {number['high']})" if number.get("low") and number.get("high") else ""
-        yield f"  {number['name']}{where}: {number.get('base') or '?'} → {number['tuned']}{interval}"
+        change = f"{number.get('base') or '?'} → {number['tuned']}"
+        yield "  " + printable(f"{number['name']}{where}: {change}{interval}")
     words = f": {gates.message}" if gates.message else ""
-    yield f"Gates: {gates.result or 'not known'}{words}"
+    yield printable(f"Gates: {gates.result or 'not known'}{words}")
 
 
 def _by(approval: Mapping[str, Any]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from hone_cli import approve as command
 from hone_cli.approval import consequences, gates_of
-from hone_cli.approve import approve, summary
+from hone_cli.approve import approve, reject, summary
 from hone_cli.errors import CommandError
 
 pytestmark = pytest.mark.pure
@@ -126,9 +128,21 @@ def test_a_withdrawn_version_may_still_be_named_in_spec_aliases() -> None:
     of, copied = model(aliases=[{"name": "production", "version": 3}]), version()
     copied["status"]["deliveries"] = [{"uri": "s3://b/m", "state": "Delivered"}]
     withdrawn, rejected = (consequences(copied, of, state) for state in ("Candidate", "Rejected"))
-    assert "still points to it, and servers that follow the alias unload it" in withdrawn[0]
+    assert "may point to it, but servers that follow the alias do not serve it" in withdrawn[0]
     assert "points nowhere until another version is set there" in rejected[0]
     assert withdrawn[1] == rejected[1] == "Copies that were delivered stay where they are."
+    of["status"]["aliases"] = [{"name": "production", "version": 2, "modelVersion": "bot-v2"}]
+    assert consequences(version(), of, "Rejected")[0].startswith("production of spec.aliases stays at bot-v2 until")
+
+
+def test_retention_may_delete_a_version_that_its_approval_has_kept() -> None:
+    approved = version(3, approval={"state": "Approved"}, deletionPolicy="Delete")
+    of = model(status={"latest": 9}, retention={"keep": 5})
+    for state in ("Candidate", "Rejected"):
+        (sentence,) = consequences(approved, of, state)
+        assert sentence.endswith("spec.retention of the Model (keep: 5) may delete it with its files now.")
+    assert consequences(version(3), of, "Rejected") == [], "nothing has kept it"
+    assert consequences(version(5, approval={"state": "Approved"}), of, "Rejected") == [], "one of the newest five"
 
 
 def test_the_numbers_come_before_the_decision() -> None:
@@ -141,6 +155,64 @@ def test_the_numbers_come_before_the_decision() -> None:
         "  f1: ? → 0.4",
         "Gates: Inconclusive: loss is 1 to 1.2, which spans its limit",
     ]
+
+
+class OneVersion:
+    """A cluster with one ModelVersion."""
+
+    namespace = "team"
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.body, self.written = body, list[Any]()
+
+    def model_version(self, name: str) -> dict[str, Any]:
+        return self.body
+
+    def model(self, name: str) -> None:
+        return None
+
+    def user(self) -> str:
+        return "ada"
+
+    def decide(self, version: Any, approval: Any, *, dry_run: bool) -> None:
+        self.written.append(approval)
+
+
+@pytest.fixture
+def decided_before(monkeypatch: pytest.MonkeyPatch) -> Callable[..., OneVersion]:
+    """A cluster whose version has this spec.approval; the commands use it."""
+
+    def cluster(**approval: str) -> OneVersion:
+        one = OneVersion(version(approval=approval))
+        monkeypatch.setattr(command, "_kube", lambda *_: one)
+        return one
+
+    return cluster
+
+
+def test_what_a_gate_rejected_is_approved_despite_it_and_not_forgotten(decided_before: Any) -> None:
+    """With the rejection, the next approval would find nothing that speaks against it."""
+    cluster = decided_before(state="Rejected", by="evaluation.gate", comment="evaluation.gate: 9 > 5")
+    with pytest.raises(CommandError, match="no person's decision to take back"):
+        approve("bot-v3", withdraw=True)
+    with pytest.raises(CommandError, match="its gates have not passed"):
+        approve("bot-v3")
+    assert cluster.written == []
+    approve("bot-v3", despite_gates=True, comment="9 is fine")
+    assert cluster.written == [{"state": "Approved", "by": "ada", "comment": "9 is fine"}]
+
+
+def test_the_reason_of_the_last_decision_is_shown_before_it_is_replaced(decided_before: Any, capsys: Any) -> None:
+    decided_before(state="Approved", by="bob", comment="asked ten\ncustomers")
+    reject("bot-v3")
+    assert capsys.readouterr().out.startswith("ModelVersion bot-v3: Approved by bob: asked ten customers\n")
+
+
+def test_numbers_are_indented_at_the_terminal(decided_before: Any, capsys: Any) -> None:
+    cluster = decided_before(state="Candidate")
+    cluster.body["spec"]["evaluation"] = {"numbers": [{"name": "loss\x1b[1m", "base": "1.9", "tuned": "1.1"}]}
+    approve("bot-v3")
+    assert "\n  loss [1m: 1.9 → 1.1\n" in capsys.readouterr().out
 
 
 def test_who_overrides_gates_says_why() -> None:
