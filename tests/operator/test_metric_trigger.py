@@ -109,7 +109,7 @@ def test_an_alert_has_the_job_repeated(
         team, monitoring = Client(kube, namespace.name, port), Client(kube, SYSTEM, port)
         drift, alertmanager = team.token("drift"), monitoring.token("alertmanager")
         metric = {"metric": "wrong_answers", "value": 0.12}
-        assert team.post(drift, metric)[0] == 409, "the Model has no spec.retrain"
+        namespace.until(lambda: team.post(drift, metric)[0] == 409, "the Model has no spec.retrain")
         requesters = [{"serviceAccount": "drift"}, {"serviceAccount": "alertmanager", "namespace": SYSTEM}]
         limits = {"minInterval": "0s", "quietPeriod": "0s"}
         namespace.patch("Model", "tutor", {"spec": {"retrain": {"fineTuneJob": "run", **limits}}})

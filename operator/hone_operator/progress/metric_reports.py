@@ -27,6 +27,7 @@ from hone_operator.times import format_time
 RECORD_SECONDS = 8.0
 """Until a report that no status has yet is refused. With `BODY_SECONDS` less than `IDLE_SECONDS` of the connection."""
 LOOK_SECONDS = 0.05
+TOO_MANY = "a ServiceAccount may report 10 metrics of a Model, then one in 5 s; of all Models, 5 a second"
 NOT_LISTED = "is not one of spec.retrain.requesters of a Model of this name in namespace"
 
 
@@ -72,10 +73,13 @@ class MetricReports:
             raise ReportRefusedError(401, "Unauthorized", words)
         namespace, name = request.match_info["namespace"], request.match_info["name"]
         who, now = f"{account.namespace}/{account.name}", self._clock()
-        if not (self._accounts.allow(who, now) and self._of_model.allow(f"{who} {namespace}/{name}", now)):
-            words = "a ServiceAccount may report 10 metrics of a Model, then one in 5 s; of all Models, 5 a second"
-            raise ReportRefusedError(429, "TooManyRequests", words)
-        return account, permitted(account, self._models.cached("Model", namespace, name), namespace, name)
+        if not self._accounts.allow(who, now):
+            raise ReportRefusedError(429, "TooManyRequests", TOO_MANY)
+        model = permitted(account, self._models.cached("Model", namespace, name), namespace, name)
+        # Only from here on: names of 8 KiB that a stranger makes up would fill the memory.
+        if not self._of_model.allow(f"{who} {namespace}/{name}", now):
+            raise ReportRefusedError(429, "TooManyRequests", TOO_MANY)
+        return account, model
 
     async def take(self, request: web.Request, permission: tuple[Account, Object]) -> dict[str, Any]:
         """Whether a job is asked for, and what it waits for.

@@ -83,7 +83,7 @@ class Cluster:
 
 
 async def post(
-    cluster: Cluster, inbox: Inbox, decide: Callable[[str, str], None], times: int = 1
+    cluster: Cluster, inbox: Inbox, decide: Callable[[str, str], None], times: int = 1, name: str = "tutor"
 ) -> list[tuple[int, Any]]:
     """Answers to that many reports, one after the other."""
     metrics = MetricReports(AccountAuthenticator(cluster), cluster, inbox, decide, lambda: NOW, lambda: 0.0)
@@ -94,7 +94,7 @@ async def post(
     answers = []
     async with TestClient(TestServer(server.application())) as client:
         for _ in range(times):
-            path = "/apis/hone.dev/v1alpha1/namespaces/ml/models/tutor/retrain"
+            path = f"/apis/hone.dev/v1alpha1/namespaces/ml/models/{name}/retrain"
             async with client.post(path, json={"metric": "m", "value": 1}, headers=headers) as answer:
                 answers.append((answer.status, await answer.json()))
     return answers
@@ -138,3 +138,8 @@ async def test_a_sender_that_floods_is_slowed_down() -> None:
 
     statuses = [status for status, _ in await post(cluster, inbox, decide, times=12)]
     assert statuses == [200] * 10 + [429] * 2
+
+
+async def test_names_that_nobody_may_report_about_take_no_room_in_the_limits() -> None:
+    answers = await post(Cluster(), Inbox(), lambda *_: None, times=12, name="x" * 4096)
+    assert [status for status, _ in answers] == [404] * 12
