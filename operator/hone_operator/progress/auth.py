@@ -71,6 +71,8 @@ class TokenReviewer(Generic[T]):
     """Maps tokens for one audience to callers; at most `MAX_TOKENS` answers are cached, by the token's hash."""
 
     audience: ClassVar[str]
+    keep: ClassVar[float] = KEEP_ACCEPTED
+    """Seconds for which an accepted token is not reviewed again."""
 
     def __init__(
         self,
@@ -127,7 +129,7 @@ class TokenReviewer(Generic[T]):
             is_valid = status.get("authenticated") and self.audience in (status.get("audiences") or [])
             caller = self.identify(status.get("user") or {}) if is_valid else None
             now = self._clock()
-            until = max(min(expires - REFRESH_BEFORE_EXPIRY, now + KEEP_ACCEPTED), min(expires, now + 1))
+            until = max(min(expires - REFRESH_BEFORE_EXPIRY, now + self.keep), min(expires, now + 1))
             self._known[key] = _Known(caller, until if caller else now + KEEP_REFUSED)
             self._known.move_to_end(key)
             while len(self._known) > MAX_TOKENS:
@@ -155,6 +157,7 @@ class AccountAuthenticator(TokenReviewer[Account]):
     """Of ServiceAccounts that report metrics."""
 
     audience = metric_report.AUDIENCE
+    keep = 60.0  # nothing else tells that the ServiceAccount, or the pod that has the token, is gone
 
     def identify(self, user: Mapping[str, Any]) -> Account | None:
         """The ServiceAccount."""

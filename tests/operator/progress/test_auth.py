@@ -149,3 +149,13 @@ async def test_nobody_else_reports_metrics(username):
     own = metric_report.AUDIENCE
     accounts = AccountAuthenticator(Reviews(audiences=[own], user={"username": username}), Clock())
     assert await accounts.authenticate(token(aud=[own])) is None
+
+
+async def test_the_token_of_a_deleted_account_is_refused_after_a_minute():
+    own = metric_report.AUDIENCE
+    reviews, clock = Reviews(audiences=[own], user={"username": "system:serviceaccount:ml:drift"}), Clock()
+    accounts = AccountAuthenticator(reviews, clock)
+    assert await accounts.authenticate(token(aud=[own]))
+    reviews.status = {"authenticated": False}
+    clock.now += 61
+    assert await accounts.authenticate(token(aud=[own])) is None
