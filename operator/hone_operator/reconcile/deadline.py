@@ -11,7 +11,7 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.pod_state import PodState
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.run_attempts import STOPPED_BY_USER
+from hone_operator.reconcile.run_attempts import STOPPED_BY_QUEUE
 from hone_operator.reconcile.run_decision import RunDecision
 from hone_operator.reconcile.run_waits import STOPPING_SECONDS
 from hone_operator.times import duration_seconds, parse_time, read_time
@@ -36,7 +36,7 @@ def reached(run: RunDecision, start: str | None) -> Cause | None:
         draft.check_in(draft.until(end))
         return None
     cause = Cause(FailureCode.DEADLINE_EXCEEDED, f"The run did not end within spec.deadline {run.spec.deadline}.")
-    if attempts.last and attempts.cause and attempts.cause.code in STOPPED_BY_USER:
+    if attempts.last and attempts.cause and attempts.cause.code in STOPPED_BY_QUEUE:
         stopped_at = read_time(attempts.last.get("endTime"))
         if stopped_at and stopped_at >= end:
             attempts.last.update({"outcome": AttemptOutcome.FAILED, "reason": cause.code})

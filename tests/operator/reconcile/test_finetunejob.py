@@ -90,7 +90,7 @@ def test_at_the_deadline_the_pods_save_and_report_their_last_step(world, new_lif
     assert (attempt["outcome"], attempt["reason"], attempt["endStep"]) == ("Failed", "DeadlineExceeded", 41)
 
 
-@pytest.mark.parametrize("code", ["Interrupted", "Disrupted"])
+@pytest.mark.parametrize("code", ["Interrupted", "Disrupted", "RankFailed"])
 def test_a_job_that_fails_because_of_the_deadline_was_not_disrupted(world, new_life, conditions, code):
     life = new_life(deadline="10m", restarts={"maxRestarts": 0, "maxPreemptions": 0})
     life.tick()
