@@ -18,6 +18,8 @@ from hone_operator.times import duration_seconds, parse_time, read_time
 
 LOST = timedelta(seconds=60)
 """How long after its time a pod that was told to stop counts as lost with its node."""
+UNTOLD = timedelta(minutes=10)
+"""How long after the deadline a pod that nobody has told to stop is waited for, e.g. because Kueue does not run."""
 
 
 def reached(run: RunDecision, start: str | None) -> Cause | None:
@@ -26,12 +28,9 @@ def reached(run: RunDecision, start: str | None) -> Cause | None:
     Args:
         start: when the first attempt started; None: it has not.
     """
-    attempts, draft = run.attempts, run.draft
-    if not run.spec.deadline or not start:
+    attempts, draft, end = run.attempts, run.draft, _end(run, start)
+    if end is None or (attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED):
         return None
-    if attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED:
-        return None
-    end = parse_time(start) + timedelta(seconds=duration_seconds(run.spec.deadline))
     if end > draft.now:
         draft.check_in(draft.until(end))
         return None
@@ -50,7 +49,8 @@ def stop(run: RunDecision, job: ObservedJob) -> bool:
     Returns:
         Whether to wait for them; False: none runs, or nothing can stop them but the deletion of their Job.
     """
-    if not any(pod.runs and not _is_lost(pod, run.draft.now) for pod in job.states):
+    end, now = _end(run, run.draft.status.get("startTime")), run.draft.now
+    if end is None or not any(pod.runs and not _is_lost(pod, end, now) for pod in job.states):
         return False
     change: dict[str, Any] | None = None
     if not job.queue:
@@ -75,6 +75,14 @@ def wait(run: RunDecision) -> Outcome:
     return run.close(ConditionType.RUNNING)
 
 
-def _is_lost(pod: PodState, now: datetime) -> bool:
+def _end(run: RunDecision, start: str | None) -> datetime | None:
+    """When the deadline is over; None: there is none, or it has not begun."""
+    if not run.spec.deadline or not start:
+        return None
+    return parse_time(start) + timedelta(seconds=duration_seconds(run.spec.deadline))
+
+
+def _is_lost(pod: PodState, end: datetime, now: datetime) -> bool:
+    """Whether waiting for its end is in vain."""
     stop_by = read_time(pod.body["metadata"].get("deletionTimestamp"))
-    return stop_by is not None and stop_by + LOST < now
+    return (stop_by + LOST if stop_by else end + UNTOLD) < now

@@ -182,6 +182,17 @@ def test_at_the_deadline_kueue_stops_the_pods(new_life, at, world, conditions):
     assert conditions(queued.status)["Failed"] == "True/DeadlineExceeded"
 
 
+def test_where_kueue_does_not_run_the_deadline_ends_the_run_all_the_same(new_life, at, world, conditions):
+    queued = Queued(new_life, at, deadline="10m")
+    queued.life.tick()
+    queued.admitted(world.pod())
+    queued.life.tick(30)
+    assert queued.life.tick(1230).delete == ()
+    assert conditions(queued.status)["Running"] == "True/Stopping"
+    assert len(queued.life.tick(1231).delete) == 1
+    assert conditions(queued.status)["Failed"] == "True/DeadlineExceeded"
+
+
 def test_an_admitted_job_runs_and_the_operator_never_writes_suspend(queued, world, conditions):
     queued.life.tick()
     queued.admitted()
