@@ -145,7 +145,10 @@ def _is_outdated(body: Body, in_use: InUse) -> str:
     if compared and alias and alias[0] != spec.get("modelName"):
         return ""  # with another model than this one
     was = f"compared with {compared}" if compared else "compared with no other version"
-    return f"it was {was}, and in use is {', '.join(sorted(in_use.now))}: train again to compare it with that"
+    now = ", ".join(sorted(in_use.now))
+    if in_use.awaited:
+        return f"it was {was}, and {now} is approved and not Ready yet: wait for that, or reject it"
+    return f"it was {was}, and in use is {now}: train again to compare it with that"
 
 
 def _numbers(listed: Iterable[Any]) -> list[EvaluationNumber]:

@@ -262,6 +262,19 @@ def test_after_a_restore_no_older_version_is_used_while_the_one_in_use_is_verifi
     assert model.targets() == {"champion": "tutor-v3"}
 
 
+def test_whoever_waits_for_a_version_that_is_never_ready_may_reject_it() -> None:
+    first, second = compared(1, "2.0", ""), compared(2, "1.0", "")
+    model = Named()
+    model.promote(gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
+    model.tick({**first, "status": {}}, second)
+    assert model.targets() == {}
+    message = model.body["status"]["candidates"][0]["message"]
+    assert message.endswith("tutor-v1 is approved and not Ready yet: wait for that, or reject it")
+    first["spec"]["approval"] = {"state": "Rejected"}
+    model.tick(first, second)
+    assert model.targets() == {"champion": "tutor-v2"}
+
+
 def test_after_a_restore_a_pinned_version_is_in_use_at_once() -> None:
     model = Named(production=2)
     model.promote(gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
