@@ -36,11 +36,14 @@ VALUES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def account(kube, apiserver):
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT}}
-    kube.call("POST", "/api/v1/namespaces", body)
+    # Applied, not created: where tests are taken over by another process, this fixture may be set up again.
+    def apply(path, body):
+        kube.call("PATCH", f"{path}?fieldManager=tests&force=true", body, "application/apply-patch+yaml")
+
+    apply(f"/api/v1/namespaces/{TENANT}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT}})
     older = {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": {"name": "older"}}
     older["spec"] = {"source": {"uri": "hf://a/b", "secretName": "database-password"}}
-    kube.call("POST", f"{HONE}/datasets", older)
+    apply(f"{HONE}/datasets/older", older)
     with installed(kube, apiserver, SYSTEM, VALUES) as user:
         yield user
 
