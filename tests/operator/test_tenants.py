@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from hone_api.unsupported import UNSUPPORTED
 from hone_cli.__main__ import app
 from hone_cli.errors import CommandError
+from hone_cli.kube import Kube
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("objects at the API server")]
 SYSTEM, TENANT = "hone-tenants", "tenants-a"
@@ -366,8 +367,12 @@ def test_hone_approve_decides_under_the_name_that_the_api_server_knows(kube, hon
     hone("approve", "desk:1", "--comment", "asked ten customers")
     assert approval() == {"state": "Approved", "by": user, "comment": "asked ten customers"}
     assert f"It is approved by {user} already" in hone("approve", "desk:1")
+    command = Kube.load(None, TENANT)
+    read = command.model_version("desk-v1")
     hone("reject", "desk:1")
     assert approval() == {"state": "Rejected", "by": user}
+    with pytest.raises(CommandError, match="has been modified"):
+        command.decide(read, {"state": "Candidate", "by": user, "comment": None}, dry_run=False)
     hone("approve", "desk:1", "--withdraw")
     assert approval() == {"state": "Candidate", "by": user}
     assert "you submitted the job that made this model" in hone(
