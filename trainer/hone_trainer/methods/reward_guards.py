@@ -58,7 +58,6 @@ class Cut(TrainerCallback):
         assert run.plan.grpo is not None
         self._grpo = run.plan.grpo
         self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
-        self._masks_cut = run.plan.grpo.mask_truncated_completions
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         sampled = [entry[CLIPPED] for entry in state.log_history if CLIPPED in entry]
