@@ -115,6 +115,7 @@ def test_an_alert_has_the_job_repeated(
         namespace.patch("Model", "tutor", {"spec": {"retrain": {"fineTuneJob": "run", **limits}}})
         namespace.until(lambda: team.post(drift, metric)[0] == 403, "nobody is listed")
         namespace.patch("Model", "tutor", {"spec": {"retrain": {"requesters": requesters}}})
+        namespace.until(lambda: team.post(drift, b"no metric")[0] == 422, "the operator has seen who is listed")
 
         def reason() -> Any:
             return namespace.condition("Model", "tutor", "UpToDate").get("reason")
