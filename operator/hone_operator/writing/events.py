@@ -9,6 +9,8 @@ from hone_operator.desired import names
 from hone_operator.reconcile.outcome import Event
 
 CONTROLLER = "hone.dev/operator"
+MAX_NOTE_BYTES = 1024
+"""The API server says characters and counts bytes; it refuses an Event with more."""
 
 
 def event_body(about: Mapping[str, Any], event: Event, now: datetime) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def event_body(about: Mapping[str, Any], event: Event, now: datetime) -> dict[st
         "reportingInstance": "hone-operator",
         "action": "Reconcile",
         "reason": str(event.reason),
-        "note": event.message[:1024],
+        "note": event.message.encode("utf-8", "replace")[:MAX_NOTE_BYTES].decode(errors="ignore"),
         "type": event.type,
         "regarding": {
             "apiVersion": API_VERSION,
