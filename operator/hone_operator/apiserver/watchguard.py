@@ -38,7 +38,7 @@ def session(info: kopf.ConnectionInfo, note: Note, is_known: IsKnown) -> kopf.Ai
 
     Args:
         note: called with kind and object of what is skipped.
-        is_known: whether kopf need not be told of an object in a list: we have had it from a list of our own.
+        is_known: whether to leave an object out of kopf's list, because one of our own lists has brought it.
     """
 
     class Response(GuardedResponse):

@@ -72,13 +72,13 @@ def in_words(records: Sequence[AttemptJson], budget: Restarts) -> str:
 
 
 def _limit(records: Sequence[AttemptJson]) -> int | None:
-    """Most rows of a forward pass after these attempts, of which the first may have been limited by earlier ones."""
+    """Most rows of a forward pass after these attempts. The first may bring a limit from attempts before it."""
     known = [records[0]["microBatchLimit"]] if records and "microBatchLimit" in records[0] else []
     return min([*known, *(r["microBatchSize"] // 2 for r in records if r.get("microBatchSize", 0) > 1)], default=None)
 
 
 def _rate_halvings(records: Sequence[AttemptJson]) -> int:
-    """How often the rate is halved after these attempts, of which the first may have a lower one already."""
+    """How often the rate is halved after these attempts. The first may bring halvings from attempts before it."""
     return (records[0].get("learningRateHalvings", 0) if records else 0) + sum(map(_diverged, records))
 
 
