@@ -11,11 +11,8 @@ from typing import Any
 
 import aiohttp
 
-from hone_operator.apiserver.cluster import (
-    Cluster,
-    ClusterError,
-    NamespaceGoneError,
-)
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import ClusterError, NamespaceGoneError
 from hone_operator.apiserver.existence import Existence
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform

@@ -9,7 +9,8 @@ import aiohttp
 import kopf
 
 from hone_api import GROUP, VERSION
-from hone_operator.apiserver.cluster import Cluster, ClusterError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import ClusterError
 from hone_operator.apiserver.listing import JOB_UID, SELECTORS, Listing
 from hone_operator.apiserver.watchguard import Note, session
 from hone_operator.desired.names import COMPONENT, OWNER_LABEL

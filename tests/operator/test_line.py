@@ -12,7 +12,7 @@ import pytest
 from memory_cluster import Body
 from world import World
 
-from hone_operator.apiserver.cluster import AlreadyExistsError
+from hone_operator.apiserver.errors import AlreadyExistsError
 from hone_operator.desired.platform import Bounds
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key

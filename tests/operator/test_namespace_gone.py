@@ -15,7 +15,8 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from operator_process import Operator
 
-from hone_operator.apiserver.cluster import Cluster, NamespaceGoneError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import NamespaceGoneError
 
 pytestmark = pytest.mark.apiserver
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from hone_operator.apiserver.cluster import AlreadyExistsError, ConflictError, NotFoundError
+from hone_operator.apiserver.errors import AlreadyExistsError, ConflictError, NotFoundError
 from hone_operator.apiserver.listing import SELECTORS
 from hone_operator.objects.cache import Cache
 

@@ -17,6 +17,16 @@ from kubernetes.aio.client.configuration import Configuration
 
 from hone_api import API_VERSION, GROUP, VERSION
 from hone_api.credentials import hidden
+from hone_operator.apiserver.errors import (
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+    RefusedError,
+    TooLargeError,
+    UnreadableObjectError,
+    error_of,
+)
+from hone_operator.apiserver.fencing import fenced, is_write
 from hone_operator.apiserver.pages import MAX_PAGE_BYTES, PageTooLongError, pages
 from hone_operator.desired.names import FIELD_MANAGER, KUEUE_API
 from hone_operator.objects.cache import strip
@@ -32,7 +42,6 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 FORCE = {"fieldManager": FIELD_MANAGER, "force": "true"}
 MAX_LOG_BYTES = 8192
-UNFENCED = ("/apis/coordination.k8s.io/", "/apis/authorization.k8s.io/", "/apis/authentication.k8s.io/")
 """Requests that change nothing of tenants, and the Lease itself."""
 PATCH_REFUSED = "the server rejected our request due to an error in our request"
 """The API server's message if a test in a JSON patch fails."""
@@ -61,42 +70,6 @@ PATHS = {
 }
 
 
-class ClusterError(Exception):
-    """The API server's answer was not a success."""
-
-    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None):
-        super().__init__(f"{status} {reason}: {message}")
-        self.status, self.reason, self.message, self.retry_after = status, reason, message, retry_after
-
-
-class NotFoundError(ClusterError):
-    """404."""
-
-
-class AlreadyExistsError(ClusterError):
-    """409 on a create."""
-
-
-class ConflictError(ClusterError):
-    """409 on a write: the object changed, or was replaced."""
-
-
-class UnreadableObjectError(ClusterError):
-    """The object is too large, too deep or not JSON; it is treated as absent until somebody changes it."""
-
-
-class RefusedError(ClusterError):
-    """403 or 422: the same write will be refused until something else changes."""
-
-
-class TooLargeError(ClusterError):
-    """413, or etcd's refusal: with this write the object would exceed the storage limit."""
-
-
-class NamespaceGoneError(RefusedError):
-    """403 or 404: the namespace is being deleted or is gone. Expected; nothing is left to do in it."""
-
-
 def url_path(kind: str, namespace: str | None, name: str = "", sub: str = "") -> str:
     """URL path of a collection, an object or a subresource."""
     prefix, plural = PATHS[kind]
@@ -111,61 +84,6 @@ def url_path(kind: str, namespace: str | None, name: str = "", sub: str = "") ->
     return "/".join(parts)
 
 
-def _error(status: int, body: bytes, headers: Mapping[str, str], verb: str) -> ClusterError:
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        answer = {}
-    reason = answer.get("reason") or str(status)
-    message = answer.get("message") or body[:200].decode(errors="replace")
-    after = headers.get("Retry-After", "")
-    kind: type[ClusterError] = ClusterError
-    if _namespace_gone(status, answer):
-        kind = NamespaceGoneError
-    elif status == 404:
-        kind = NotFoundError
-    elif status == 409:
-        kind = AlreadyExistsError if verb == "POST" and reason == "AlreadyExists" else ConflictError
-    elif status in (403, 422):
-        kind = RefusedError
-    elif status == 413 or (status == 500 and TOO_LARGE.search(message)):
-        kind = TooLargeError
-    return kind(status, reason, message, float(after) if after.isdigit() else None)
-
-
-def _namespace_gone(status: int, answer: Mapping[str, Any]) -> bool:
-    details = answer.get("details") or {}
-    if status == 403:
-        return any(cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or ())
-    return status == 404 and details.get("kind") == "namespaces"
-
-
-def _is_write(verb: str, path: str) -> bool:
-    return verb != "GET" and not path.startswith(UNFENCED)
-
-
-def _fenced(fence: Callable[[], None]) -> aiohttp.TraceConfig:
-    """Checks a write again once it has its connection, and when its body is sent.
-
-    It may have waited for a connection while the process was stopped. And aiohttp sends a body and its headers from a
-    task of its own: other tasks work in between.
-    """
-    trace = aiohttp.TraceConfig()
-
-    async def asked(_: Any, request: Any, params: aiohttp.TraceRequestStartParams) -> None:
-        request.writes = _is_write(params.method, params.url.path)
-
-    async def connected(_: Any, request: Any, params: Any) -> None:
-        if request.writes:
-            fence()
-
-    trace.on_request_start.append(asked)
-    trace.on_connection_reuseconn.append(connected)
-    trace.on_connection_create_end.append(connected)
-    trace.on_request_chunk_sent.append(connected)  # despite its name it comes before the chunk is sent
-    return trace
-
-
 async def _read(response: Any, most: int) -> bytes:
     data = bytearray()
     async for part in response.response.content.iter_any():
@@ -176,8 +94,6 @@ async def _read(response: Any, most: int) -> bytes:
     return bytes(data)
 
 
-TOO_LARGE = re.compile("request is too large|trying to send message larger than max")
-"""Messages of etcd, and of the API server's client of etcd."""
 UNDECLARED = re.compile(r"\.status\.([\w.\[\]=\":,-]+): field not declared in schema")
 
 
@@ -229,7 +145,7 @@ class Cluster:
         configuration.client_session_kwargs = {"trust_env": False}
         if fence is None:
             return cls(ApiClient(configuration))
-        configuration.client_session_kwargs["trace_configs"] = [_fenced(fence)]
+        configuration.client_session_kwargs["trace_configs"] = [fenced(fence)]
         return cls(ApiClient(configuration), fence=fence)
 
     async def close(self) -> None:
@@ -253,14 +169,14 @@ class Cluster:
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self.agent}
         if token := await configuration.get_api_key_with_prefix("BearerToken"):
             headers["Authorization"] = token
-        if _is_write(verb, path):
+        if is_write(verb, path):
             self.fence()
         response = await self.client.rest_client.request(
             verb, url, headers=headers, body=body, _request_timeout=TIMEOUT
         )
         data: bytes = await (response.read() if most is None else _read(response, most))
         if response.status >= 400:
-            raise _error(response.status, data, response.headers, verb)
+            raise error_of(response.status, data, response.headers, verb)
         return data
 
     async def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hone_operator.apiserver.cluster import Cluster, ClusterError, NotFoundError, UnreadableObjectError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import ClusterError, NotFoundError, UnreadableObjectError
 from hone_operator.desired.names import COMPONENT, KUEUE_API
 from hone_operator.objects.cache import Cache, version
 

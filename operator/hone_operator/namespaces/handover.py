@@ -5,7 +5,8 @@ import logging
 from dataclasses import dataclass
 
 from hone_api.served import CONFIG_MAP
-from hone_operator.apiserver.cluster import Cluster, NamespaceGoneError, NotFoundError, RefusedError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import NamespaceGoneError, NotFoundError, RefusedError
 from hone_operator.desired.served import served
 from hone_operator.objects.cache import Cache
 from hone_operator.reconcile.served import content

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import aiohttp
 
-from hone_operator.apiserver.cluster import Cluster, ClusterError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import ClusterError
 from hone_operator.desired import names
 from hone_operator.namespaces.networks import KINDS
 from hone_operator.objects import cache as caches

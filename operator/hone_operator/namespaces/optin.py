@@ -18,7 +18,8 @@ from weakref import WeakValueDictionary
 import aiohttp
 import kopf
 
-from hone_operator.apiserver.cluster import AlreadyExistsError, Cluster, ClusterError, NamespaceGoneError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import AlreadyExistsError, ClusterError, NamespaceGoneError
 from hone_operator.desired import names
 from hone_operator.desired.namespace import NamespaceSetup
 from hone_operator.settings import Settings

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from hone_operator.apiserver.cluster import Cluster, NotFoundError, RefusedError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import NotFoundError, RefusedError
 from hone_operator.desired import names
 from hone_operator.notices.webhook import NotSentError, Webhook
 from hone_operator.objects.cache import Cache

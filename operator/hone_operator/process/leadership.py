@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
-from hone_operator.apiserver.cluster import AlreadyExistsError, ClusterError, ConflictError
+from hone_operator.apiserver.errors import AlreadyExistsError, ClusterError, ConflictError
 
 log = logging.getLogger(__name__)
 LEASE_SECONDS = 15

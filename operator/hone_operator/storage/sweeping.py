@@ -18,7 +18,8 @@ from pydantic import TypeAdapter
 
 from hone_api.plan import SweepPlan
 from hone_api.report import StoredBytes, SweepResult
-from hone_operator.apiserver.cluster import AlreadyExistsError, Cluster, NotFoundError, RefusedError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import AlreadyExistsError, NotFoundError, RefusedError
 from hone_operator.desired import names
 from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.desired.encode import WORKERS as ENCODE_WORKERS

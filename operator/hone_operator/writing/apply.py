@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from hone_api.states import Reason
-from hone_operator.apiserver.cluster import (
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import (
     AlreadyExistsError,
-    Cluster,
     ClusterError,
     ConflictError,
     NamespaceGoneError,

@@ -14,7 +14,8 @@ from aiohttp import ClientConnectionError, web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.config import kube_config
 
-from hone_operator.apiserver.cluster import Cluster, ConflictError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import ConflictError
 from hone_operator.process.leadership import Leadership
 
 pytestmark = pytest.mark.pure

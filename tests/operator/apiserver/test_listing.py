@@ -5,7 +5,8 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from hone_operator.apiserver.cluster import Cluster, ClusterError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import ClusterError
 from hone_operator.apiserver.listing import JOB_UID, Listing
 from hone_operator.objects.cache import Cache
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hone_operator.apiserver.cluster import ClusterError, NamespaceGoneError
+from hone_operator.apiserver.errors import ClusterError, NamespaceGoneError
 from hone_operator.namespaces import networkpatrol
 from hone_operator.namespaces.networkpatrol import MOST, NetworkedJob, NetworkPatrol
 from hone_operator.objects.cache import Cache

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from memory_cluster import Body, MemoryCluster
 
-from hone_operator.apiserver.cluster import ClusterError, NamespaceGoneError
+from hone_operator.apiserver.errors import ClusterError, NamespaceGoneError
 from hone_operator.desired.namespace import NamespaceSetup
 from hone_operator.namespaces import optin
 from hone_operator.settings import Settings

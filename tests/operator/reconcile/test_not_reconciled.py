@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hone_operator.apiserver.cluster import RefusedError
+from hone_operator.apiserver.errors import RefusedError
 from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform
 from hone_operator.objects.cache import Cache

@@ -15,7 +15,8 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from memory_cluster import Body, MemoryCluster
 
-from hone_operator.apiserver.cluster import Cluster, ConflictError, TooLargeError, UnreadableObjectError
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import ConflictError, TooLargeError, UnreadableObjectError
 from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform
 from hone_operator.objects.cache import Cache
