@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from live import conditions, config_map, dataset, kill_processes_of, lines, wait
+from live import conditions, config_map, dataset, kill_a_pod_at_work, lines, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 COUNT = 6000
@@ -30,24 +30,13 @@ def test_three_pods_of_which_one_is_killed_make_the_same_dataset_as_one(kubectl:
     fields = {"curation": CURATION, "checks": {"maxRejected": "20%"}}
     three = {"cpu": "100m", "memory": "1536Mi", "pods": 3}
     kubectl.apply(dataset("three", "rows.jsonl", resources=three, **fields))
-    killed = wait(lambda: _working(kubectl), lambda: kubectl.get("pods"))
-    kill_processes_of(killed)
-    name = killed["metadata"]["name"]
-    wait(lambda: kubectl.get("pod", name)["status"]["phase"] == "Failed", lambda: kubectl.get("pod", name)["status"])
+    kill_a_pod_at_work(kubectl, "materialize")
     kubectl.apply(dataset("one", "rows.jsonl", **fields))
     statuses = [_ready(kubectl, name) for name in ("three", "one")]
     several, single = ({field: status.get(field) for field in SAME} for status in statuses)
     assert several == single
     assert several["rejected"] == COUNT / 10
     wait(lambda: not kubectl.get("jobs", WORKERS)["items"], lambda: kubectl.get("jobs", WORKERS))
-
-
-def _working(kubectl: Any) -> dict[str, Any] | None:
-    """A pod that has begun to work for the leading one."""
-    for pod in kubectl.get("pods", WORKERS)["items"]:
-        if pod["status"]["phase"] == "Running" and "works for" in kubectl("logs", pod["metadata"]["name"]):
-            return dict(pod)
-    return None
 
 
 def _ready(kubectl: Any, name: str) -> dict[str, Any]:

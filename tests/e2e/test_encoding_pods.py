@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import conditions, config_map, dataset, job, kill_processes_of, lines, wait
+from live import conditions, config_map, dataset, job, kill_a_pod_at_work, lines, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.usefixtures("hone")]
 COUNT = 8000
@@ -36,12 +36,7 @@ def test_three_pods_of_which_one_is_killed_encode_the_same_as_one(kubectl: Any, 
                 source = {"uri": f"configmap://files-{part}/rows.jsonl"}
                 namespace.apply(dataset(part, "rows.jsonl", source=source, splits={"validation": "10%"}))
         kubectl.apply(job("all", {"uri": tiny}, datasets=[{"name": part} for part in PARTS]))
-        killed = wait(lambda: _working(kubectl), lambda: kubectl.get("pods"))
-        kill_processes_of(killed)
-        name = killed["metadata"]["name"]
-        wait(
-            lambda: kubectl.get("pod", name)["status"]["phase"] == "Failed", lambda: kubectl.get("pod", name)["status"]
-        )
+        kill_a_pod_at_work(kubectl, "encode")
         several = _encoded(kubectl, "all")
         wait(lambda: not kubectl.get("jobs", WORKERS)["items"], lambda: kubectl.get("jobs", WORKERS))
         single: dict[str, bytes] = {}
@@ -51,14 +46,6 @@ def test_three_pods_of_which_one_is_killed_encode_the_same_as_one(kubectl: Any, 
         assert not alone.get("pods", WORKERS)["items"]
     assert len({name.partition("/")[0] for name in several}) == 2 * len(PARTS)
     assert several == single
-
-
-def _working(kubectl: Any) -> dict[str, Any] | None:
-    """A pod that has begun to work for the leading one."""
-    for pod in kubectl.get("pods", WORKERS)["items"]:
-        if pod["status"]["phase"] == "Running" and "works for" in kubectl("logs", pod["metadata"]["name"]):
-            return dict(pod)
-    return None
 
 
 def _encoded(kubectl: Any, run: str) -> dict[str, bytes]:

@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +122,58 @@ def approve(kubectl: Any, version: str, state: str = "Approved") -> None:
 
 def kill_processes_of(pod: dict[str, Any]) -> None:
     """SIGKILL to all processes of a pod, as the kernel does when memory is short."""
+    pids = processes_of(pod, b"hone_trainer")
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert pids, f"no process of pod {pod['metadata']['name']} was found"
+
+
+def kill_a_pod_at_work(kubectl: Any, component: str) -> str:
+    """SIGKILL to one of the pods that work for a leading one, once it works; returns its name when it has failed.
+
+    Until then the workers of the leading pod run for moments only: on a busy machine they would otherwise be done
+    before another pod has begun.
+    """
+    leading: list[dict[str, Any]] = []
+
+    def at_work() -> dict[str, Any] | None:
+        leading[:] = leading or kubectl.get("pods", f"--selector=hone.dev/component={component}")["items"]
+        with standing_still(leading, b"multiprocessing.spawn"):
+            for pod in kubectl.get("pods", f"--selector=hone.dev/component={component}-workers")["items"]:
+                if pod["status"]["phase"] == "Running" and "works for" in kubectl("logs", pod["metadata"]["name"]):
+                    return dict(pod)
+        return None
+
+    victim = wait(at_work, lambda: kubectl.get("pods"), every=0.3)
+    kill_processes_of(victim)
+    name = str(victim["metadata"]["name"])
+    wait(lambda: kubectl.get("pod", name)["status"]["phase"] == "Failed", lambda: kubectl.get("pod", name)["status"])
+    return name
+
+
+@contextmanager
+def standing_still(pods: list[dict[str, Any]], program: bytes) -> Iterator[None]:
+    """The processes of this program in these pods are stopped meanwhile."""
+    pids = [pid for pod in pods for pid in processes_of(pod, program)]
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def processes_of(pod: dict[str, Any], program: bytes) -> list[int]:
+    """The process ids of a pod whose command line has these bytes."""
     uid = pod["metadata"]["uid"]
-    killed = 0
+    pids = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
-            try:
+            with suppress(OSError):  # it has ended
                 group = (folder / "cgroup").read_text()
-                program = (folder / "cmdline").read_bytes()
-            except OSError:  # it has ended
-                continue
-            if (uid in group or uid.replace("-", "_") in group) and b"hone_trainer" in program:
-                os.kill(int(folder.name), signal.SIGKILL)
-                killed += 1
-    assert killed, f"no process of pod {pod['metadata']['name']} was found"
+                if (uid in group or uid.replace("-", "_") in group) and program in (folder / "cmdline").read_bytes():
+                    pids.append(int(folder.name))
+    return pids
