@@ -14,7 +14,7 @@ from hone_dev.demo.targets import Target
 
 pytestmark = pytest.mark.apiserver
 
-CRDS = Path(__file__).parents[2] / "crds"
+CRDS = Path(__file__).parents[3] / "crds"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from hone_api.plan_reading import parse_plan, read_plan
 from hone_operator import __version__
 
 pytestmark = pytest.mark.pure
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NEWER = ("0.1.1", "0.2.0", "0.10.0", "1.0.0-rc1")
 NOT_NEWER = (None, RELEASE, "0.0.9", "0.1.0-rc1")
 

@@ -14,7 +14,7 @@ from hone_trainer.datasets.formats import FORMATS
 from hone_trainer.datasets.rows import RowError
 
 pytestmark = pytest.mark.pure
-DATA = Path(__file__).parents[3].parent / "shared" / "data"
+DATA = Path(__file__).parents[4].parent / "shared" / "data"
 
 
 def user(text: str) -> dict[str, str]:

@@ -55,7 +55,7 @@ def test_a_larger_overlap_misses_edits_and_a_smaller_one_takes_what_is_clean():
 
 @pytest.mark.parametrize("overlap", ["50%", "25%", "20%", "15%", "10%"])
 def test_the_table_of_the_guide_is_what_is_measured(overlap):
-    page = (Path(__file__).parents[3] / "docs" / "guides" / "data" / "clean.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "guides" / "data" / "clean.md").read_text()
     (line,) = (line for line in page.splitlines() if line.replace("*", "").startswith(f"| {overlap} |"))
     shown = [float(cell.strip(" %")) for cell in line.strip("|").split("|")[1:]]
     found = list(measured(overlap).values())

@@ -1,0 +1,33 @@
+"""Tests stand in the same rooms as what they test: `tests/<package>` has the folders of the package."""
+
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.pure
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "api": "crds/hone_api",
+    "operator": "operator/hone_operator",
+    "trainer": "trainer/hone_trainer",
+    "dev": "dev/hone_dev",
+    "cli": "cli/hone_cli",
+}
+TESTED_ELSEWHERE = {
+    "api/methods": "an entry here has its trainer there: tests/trainer/methods/test_methods.py",
+    "dev/chart": "its values are tested as Helm uses them, in tests/chart",
+}
+
+
+def rooms(package: str, folder: Path, modules: str) -> set[str]:
+    """The folders below this one with such modules, as package/room."""
+    return {f"{package}/{file.parent.relative_to(folder).as_posix()}" for file in folder.rglob(f"*/{modules}")}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_tests_have_the_rooms_of_their_package(package: str) -> None:
+    of_package = rooms(package, ROOT / PACKAGES[package], "__init__.py")
+    of_tests = rooms(package, ROOT / "tests" / package, "test_*.py")
+    excused = {room for room in TESTED_ELSEWHERE if room.startswith(f"{package}/")}
+    assert not of_tests - of_package, "name a folder of tests like the folder of what it tests"
+    assert of_package - of_tests == excused, "move the tests of these folders into one of the same name, or say why not"
