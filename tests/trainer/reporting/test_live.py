@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import urllib.request
@@ -87,6 +88,19 @@ def test_the_last_progress_always_arrives_and_the_token_is_read_anew(server: Ser
     assert last.hone is not None
     assert (last.hone.stage, last.hone.loss, last.trainer_status.progress_percentage) == ("Exporting", "nan", 100)
     assert (server.tokens[0], server.tokens[-1]) == ("Bearer first", "Bearer rotated")
+
+
+def test_reports_do_not_go_through_a_proxy(server: Server, token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as nobody:  # bound, and refuses connections
+        nobody.bind(("127.0.0.1", 0))
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        operator = Operator(url(server), token, None, interval=0.01)
+        operator.report(Progress(stage="Training", step=1))
+        operator.close()
+    assert [body["hone"]["step"] for body in server.bodies] == [1]
 
 
 def test_many_reports_become_few(server: Server, token: Path) -> None:

@@ -179,7 +179,11 @@ class Operator:
     ) -> None:
         self._url, self._token_file, self._interval = url, token_file, interval
         self._refusals = FailedReports(urllib.parse.urlsplit(url).netloc, say)
-        self._context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else None
+        context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else None
+        # Never through HTTPS_PROXY: a proxy outside the cluster does not know the name of the Service.
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
         self._newest: Progress | None = None
         self._stage = ""
         self._wake, self._closing = threading.Condition(), False
@@ -235,7 +239,7 @@ class Operator:
                 },
                 method="POST",
             )
-            with urllib.request.urlopen(request, timeout=POST_TIMEOUT, context=self._context):
+            with self._opener.open(request, timeout=POST_TIMEOUT):
                 self._refusals.accepted()
                 return False
         except Exception as error:  # never fails training; the next report has everything that this one had
