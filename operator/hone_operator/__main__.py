@@ -80,6 +80,8 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         staging_pods=_defaults(config.staging.pods),
         fixed_user=config.pod_security.fixed_user,
         extra_env=dict(trainer.extra_env),
+        ca_config_map=config.ca_bundle.config_map_name,
+        ca_key=config.ca_bundle.key,
         limits=config.limits,
         rows_in_status=config.privacy.rows_in_status,
         signing=Signing(

@@ -190,6 +190,14 @@ class HuggingFaceSettings(Section):
     """A mirror; None: huggingface_hub's own default."""
 
 
+class CaBundleSettings(Section):
+    """The certificate authorities that pods trust in HTTPS."""
+
+    config_map_name: ClassName = ""
+    """ConfigMap of each namespace; empty: pods trust those of their image."""
+    key: Annotated[str, StringConstraints(max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = "ca-bundle.crt"
+
+
 class StoreSettings(Section):
     """The volume claim that holds data, base models, checkpoints and results of a namespace."""
 
@@ -383,6 +391,7 @@ class Settings(BaseSettings):
     staging: StagingSettings = Field(default_factory=StagingSettings)
     encoding: EncodingSettings = Field(default_factory=EncodingSettings)
     hugging_face: HuggingFaceSettings = Field(default_factory=HuggingFaceSettings)
+    ca_bundle: CaBundleSettings = Field(default_factory=CaBundleSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     progress: ProgressSettings = Field(default_factory=ProgressSettings)
     leader_election: LeaderElectionSettings = Field(default_factory=LeaderElectionSettings)

@@ -28,6 +28,7 @@ EVERYTHING = {
     "trainer": {"image": {"repository": "r.example/t", "tag": "1"}, "extraEnv": {"NCCL_DEBUG": "WARN", "A": "on"}},
     "staging": {"runtimeClassName": "gvisor"},
     "huggingFace": {"endpoint": "https://hub.example.internal/hf"},
+    "caBundle": {"configMapName": "company-ca"},
     "store": {"storageClassName": "fast", "accessMode": "ReadWriteOnce"},
     "serviceAccount": {"annotations": {"a": "b"}},
     "podLabels": {"x": "y"},
@@ -103,6 +104,7 @@ def test_the_operator_understands_its_settings(render, values, tmp_path, monkeyp
         assert settings.trainer.extra_env == {"NCCL_DEBUG": "WARN", "A": "on"}
         assert (settings.trainer.runtime_class_name, settings.staging.runtime_class_name) == ("", "gvisor")
         assert settings.hugging_face.endpoint == "https://hub.example.internal/hf"
+        assert (settings.ca_bundle.config_map_name, settings.ca_bundle.key) == ("company-ca", "ca-bundle.crt")
         assert (settings.store.storage_class_name, settings.store.access_mode) == ("fast", "ReadWriteOnce")
         assert settings.signing.public_keys == [PUBLIC_KEY]
         assert (settings.signing.secret_name, settings.signing.required) == ("platform-key", True)
@@ -347,6 +349,43 @@ def test_images(render):
     assert image({"image": {"repository": "r/o", "tag": "x"}}) == "r/o:x"
     digest = "sha256:" + "a" * 64
     assert image({"image": {"repository": "r/o", "tag": "x", "digest": digest}}) == f"r/o@{digest}"
+
+
+def test_one_registry_for_all_images(render):
+    values = {
+        "global": {"imageRegistry": "mirror.example:5000/hub", "storageClass": "of another chart"},
+        "image": {"digest": "sha256:" + "a" * 64},
+        "trainer": {"vllmImage": {"repository": "team/vllm", "tag": "2"}},
+        "signing": {"image": {"repository": "localhost/signer", "tag": "1"}},
+    }
+    documents = render(values)
+    images = {
+        pod["containers"][0]["image"]
+        for pod in [
+            named(documents, "Deployment", "hone")["spec"]["template"]["spec"],
+            *(d["spec"] for d in of_kind(documents, "Pod")),
+        ]
+    }
+    assert images == {"mirror.example:5000/hub/hone-dev/hone/operator@sha256:" + "a" * 64}
+    policy = named(documents, "ValidatingAdmissionPolicy", "hone-system-hone-operator-jobs")
+    pods = ["hone-dev/hone/trainer:0.1.0", "team/vllm:2", "signer:1"]
+    config = yaml.safe_load(named(documents, "ConfigMap", "hone-config")["data"]["config.yaml"])
+    settings = [config["trainer"]["image"], config["trainer"]["vllm_image"], config["signing"]["image"]]
+    assert settings == [f"mirror.example:5000/hub/{pod}" for pod in pods]
+    assert f"c.image in {json.dumps(settings, separators=(',', ':'))}" in json.dumps(policy).replace('\\"', '"')
+
+
+def test_the_operator_trusts_the_authorities_only_for_the_webhook(render):
+    def containers(values):
+        return json.dumps(named(render(values), "Deployment", "hone")["spec"]["template"]["spec"])
+
+    bundle = {"caBundle": {"configMapName": "company-ca", "key": "root.pem"}}
+    assert "company-ca" not in containers(bundle)
+    pod = json.loads(containers(bundle | {"webhook": EVERYTHING["webhook"]}))
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "authorities"]
+    assert volume["configMap"] == {"name": "company-ca", "items": [{"key": "root.pem", "path": "ca-bundle.crt"}]}
+    assert {"name": "SSL_CERT_FILE", "value": "/etc/hone-ca/ca-bundle.crt"} in pod["containers"][0]["env"]
+    assert "authorities" in {m["name"] for m in pod["containers"][0]["volumeMounts"]}
 
 
 def test_rules_and_dashboards_are_the_tested_files(render):

@@ -46,10 +46,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "hone.image" -}}
 {{- $image := index . 0 }}{{ $root := index . 1 }}
 {{- if $image.digest -}}
-{{ $image.repository }}@{{ $image.digest }}
+{{ include "hone.repository" . }}@{{ $image.digest }}
 {{- else -}}
-{{ $image.repository }}:{{ default $root.Chart.AppVersion $image.tag }}
+{{ include "hone.repository" . }}:{{ default $root.Chart.AppVersion $image.tag }}
 {{- end }}
+{{- end }}
+
+{{- /* The repository of an image, in global.imageRegistry if that is set. A first part with "." or ":" is a registry. */ -}}
+{{- define "hone.repository" -}}
+{{- $parts := splitList "/" (index . 0).repository }}
+{{- with (index . 1).Values.global.imageRegistry }}
+{{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) }}{{ $parts = rest $parts }}{{ end }}
+{{- $parts = prepend $parts . }}
+{{- end }}
+{{- join "/" $parts }}
+{{- end }}
+
+{{- /* "true" where the operator trusts caBundle: of all servers but the API server it calls the webhook's alone. */ -}}
+{{- define "hone.operatorCa" -}}
+{{- if and .Values.webhook.url .Values.caBundle.configMapName }}true{{ end }}
 {{- end }}
 
 {{- /* "true" where an object of the Prometheus operator is to be rendered. */ -}}

@@ -59,8 +59,7 @@ def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, type[BaseM
     for name, field in model.model_fields.items():
         kind = field.annotation
         part = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-        if name != "global_":
-            yield field.alias or name, field, part
+        yield field.alias or name, field, part
 
 
 def _default(field: FieldInfo) -> Any:

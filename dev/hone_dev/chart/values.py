@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from hone_api.meta import Name, Quantity
 from hone_dev.chart.monitoring_values import Dashboards, Metrics, PrometheusRule
 from hone_dev.chart.network_values import NetworkPolicy
 from hone_dev.chart.pod_values import Encoding, Image, PodLimits, PodSecurity, Staging, Trainer
 from hone_dev.chart.tenant_values import Admission, Limits, Privacy, Rbac, Signing, Tenants
-from hone_dev.chart.value_types import Map, Port, Seconds, StringMap, Text, Values
+from hone_dev.chart.value_types import ClassName, Map, Port, Seconds, StringMap, Text, Values
 
 
 class Crds(Values):
@@ -22,6 +22,18 @@ class Crds(Values):
 class HuggingFace(Values):
     endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@]+(/[^\s]*)?)?$")] = Field(
         "", description="Mirror for hf:// URIs, for clusters without internet access. Empty: huggingface.co."
+    )
+
+
+class CaBundle(Values):
+    config_map_name: ClassName = Field(
+        "",
+        description="ConfigMap with the certificate authorities, in PEM, that Hone's pods trust in HTTPS instead of "
+        "those of the image: include the public ones that you need. It must exist in each namespace with jobs and, if "
+        "webhook.url is set, in that of the release. Empty: those of the image.",
+    )
+    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = Field(
+        "ca-bundle.crt", description="Key of this ConfigMap. The default is that of OpenShift's injected bundle."
     )
 
 
@@ -101,6 +113,18 @@ class LeaderElection(Values):
     )
 
 
+class Global(Values):
+    """Values that Helm hands to all charts of a release; those of others are ignored."""
+
+    model_config = ConfigDict(extra="allow")
+
+    image_registry: Annotated[str, StringConstraints(pattern=r"^([^\s/@:]+(:\d+)?(/[^\s/@:]+)*)?$")] = Field(
+        "",
+        description="Registry of all images of this chart in place of the one in their repository, e.g. "
+        "registry.example.internal:5000/mirror, for a mirror that keeps the rest of the names. Empty: as they are.",
+    )
+
+
 class ChartValues(Values):
     """All values."""
 
@@ -131,6 +155,7 @@ class ChartValues(Values):
     staging: Staging = Field(default_factory=Staging)
     encoding: Encoding = Field(default_factory=Encoding)
     hugging_face: HuggingFace = Field(default_factory=HuggingFace)
+    ca_bundle: CaBundle = Field(default_factory=CaBundle)
     store: Store = Field(default_factory=Store)
     progress: Progress = Field(default_factory=Progress)
     limits: Limits = Field(default_factory=Limits)
@@ -179,5 +204,4 @@ class ChartValues(Values):
     prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
     dashboards: Dashboards = Field(default_factory=Dashboards)
     network_policy: NetworkPolicy = Field(default_factory=NetworkPolicy)
-    # helm hands these to a chart that is a dependency of another.
-    global_: Map = Field(default_factory=dict, alias="global", description="Values of a parent chart; not read.")
+    global_: Global = Field(default_factory=Global, alias="global")

@@ -131,6 +131,9 @@ class Platform:
     fixed_user: bool = True
     """Whether pods name their user and group; false: the cluster chooses them, as OpenShift does."""
     extra_env: Mapping[str, str] = field(default_factory=dict)
+    ca_config_map: str = ""
+    """ConfigMap of each namespace with the authorities that pods trust in HTTPS; empty: those of their image."""
+    ca_key: str = "ca-bundle.crt"
     limits: Limits = field(default_factory=Limits)
     """Limits on downloads."""
     bounds: Bounds = field(default_factory=Bounds)

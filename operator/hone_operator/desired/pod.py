@@ -26,6 +26,8 @@ TRAINING = "training"
 PLAN = "plan"
 """Volume with the plan's ConfigMap."""
 METRICS_PORT = 9400
+CA_FILE = PurePosixPath("/etc/hone-ca/ca-bundle.crt")
+"""The authorities of the platform's `ca_config_map`."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ def environment(work: Work, platform: Platform) -> list[dict[str, Any]]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
+        # OpenSSL, and with it Python's ssl and the hub's client, reads the first; the library requests the second.
+        **(dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(CA_FILE)) if platform.ca_config_map else {}),
         **{name: value for name, value in platform.extra_env.items() if name not in secret},
         **podsettings.plain_environment(work.settings),
         **work.env,
@@ -206,16 +210,26 @@ def containers(work: Work, plan_name: str, platform: Platform) -> tuple[dict[str
     HOME is /tmp, and Python imports what it finds there.
     """
     plan = Mount(PLAN, names.PLAN_FOLDER, {"configMap": {"name": plan_name, "defaultMode": 0o444}})
+    common = (plan, *_authorities(platform))
     scratch = Mount.scratch("tmp", PurePosixPath("/tmp"), platform.scratch_size)
     extra = [Mount(v.name, v.path, v.source, v.read_only) for v in podsettings.volumes(work.settings)]
-    mounts = one_volume_a_claim((plan, *work.mounts, *extra, scratch, *work.publisher))
+    mounts = one_volume_a_claim((*common, *work.mounts, *extra, scratch, *work.publisher))
     end = len(mounts) - len(work.publisher)
     first, second = mounts[:end], mounts[end:]
     if not work.publisher:
         return {"containers": [container(CONTAINER, work.verb, first, work, platform)]}, mounts
     reader = container(READER, work.verb, first, work, platform)
-    publisher = container(CONTAINER, "publish", [mounts[0], *second], work, platform)
+    publisher = container(CONTAINER, "publish", [*mounts[: len(common)], *second], work, platform)
     return {"initContainers": [reader], "containers": [publisher]}, mounts
+
+
+def _authorities(platform: Platform) -> tuple[Mount, ...]:
+    """The ConfigMap with the authorities to trust, if the platform has one. A pod waits until it exists."""
+    if not platform.ca_config_map:
+        return ()
+    items = [{"key": platform.ca_key, "path": CA_FILE.name}]
+    source = {"configMap": {"name": platform.ca_config_map, "items": items, "defaultMode": 0o444}}
+    return (Mount("authorities", CA_FILE.parent, source),)
 
 
 def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Platform) -> dict[str, Any]:

@@ -164,3 +164,26 @@ def test_nccl_may_use_only_the_network_that_the_job_names(network: Any, transpor
     limits = found["spec"]["containers"][0]["resources"]["limits"]
     assert {name: count for name, count in limits.items() if name.startswith("rdma/")} == devices
     assert found["metadata"].get("annotations", {}) == (dict(desired_objects.RDMA.annotations) if devices else {})
+
+
+@pytest.mark.parametrize("case", ["fetch", "materialize-hub", "deliver-image", "lookup"])
+def test_all_pods_trust_the_authorities_of_the_platform(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    platform = replace(PLATFORM, ca_config_map="company-ca", ca_key="root.pem")
+    monkeypatch.setattr(desired_objects, "PLATFORM", platform)
+    job = next(body for body in CASES[case]() if body["kind"] == "Job")
+    (volume,) = [v for v in job["spec"]["template"]["spec"]["volumes"] if v["name"] == "authorities"]
+    assert volume["configMap"]["name"] == "company-ca"
+    assert volume["configMap"]["items"] == [{"key": "root.pem", "path": "ca-bundle.crt"}]
+    for container in desired_objects.all_containers(job):
+        (mount,) = [m for m in container["volumeMounts"] if m["name"] == "authorities"]
+        assert (mount["mountPath"], mount["readOnly"]) == ("/etc/hone-ca", True)
+        env = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+        assert env["SSL_CERT_FILE"] == env["REQUESTS_CA_BUNDLE"] == "/etc/hone-ca/ca-bundle.crt"
+
+
+def test_a_job_may_trust_others() -> None:
+    own = {"env": [{"name": "SSL_CERT_FILE", "value": "/mnt/ca/team.pem"}]}
+    template = template_of({"pod": own}, ca_config_map="company-ca")
+    assert "authorities" in {volume["name"] for volume in template["spec"]["volumes"]}
+    values = {name: each.get("value") for name, each in variables(template).items()}
+    assert (values["SSL_CERT_FILE"], values["REQUESTS_CA_BUNDLE"]) == ("/mnt/ca/team.pem", "/etc/hone-ca/ca-bundle.crt")
