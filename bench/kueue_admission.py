@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 
 from against_apiserver import command
 from kubeapi import HONE, KubeApi, writes
-from measured_operator import OPERATOR_USER, Operator, until, wait_ready
+from measured_operator import OPERATOR_USER, operating, until
 from operator_objects import install, job, prepare
 from operator_scale import children_of, copies
 from rich.console import Console
@@ -33,6 +31,7 @@ from hone_dev.pki import Authority
 BOUND = 1.2
 KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
 QUEUE = "team"
+WITH_KUEUE = {"HONE_KUEUE__ENABLED": "true"}
 COVERED = ("cpu", "memory", "ephemeral-storage")
 """What a pod of Hone on CPU requests."""
 BARE, OURS = "bare", "finetunejobs"
@@ -104,21 +103,10 @@ async def settled(api: KubeApi, namespace: str, jobs: int) -> None:
     await until(f"the pods of {namespace}", all_pods, every=1, guard=3 * 3600)
 
 
-@asynccontextmanager
-async def operating(kubeconfig: Path, folder: Path) -> AsyncIterator[Operator]:
-    """The operator, from when it is ready."""
-    operator = Operator(kubeconfig, folder, env={"HONE_KUEUE__ENABLED": "true"})
-    try:
-        await wait_ready(operator)
-        yield operator
-    finally:
-        operator.stop()
-
-
 async def job_of_ours(api: KubeApi, kubeconfig: Path, folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """The Job that the operator makes, with the path of its collection. Kueue has not touched it: it has no queue."""
     await prepare(api, "sample")
-    async with operating(kubeconfig, folder):
+    async with operating(kubeconfig, folder, env=WITH_KUEUE):
         await api.call("POST", f"{HONE}/namespaces/sample/finetunejobs", queued("sample"))
 
         async def exists() -> bool:
@@ -145,7 +133,7 @@ async def run(jobs: int, folder: Path, kubeconfig: Path) -> Figures:
         figures.bare = await admitted(api, BARE, jobs, start)
         await settled(api, BARE, jobs)
 
-        async with operating(user, folder) as operator:
+        async with operating(user, folder, env=WITH_KUEUE) as operator:
             cpu, offset, start = operator.cpu(), audit_log.stat().st_size, time.time()
             path = f"{HONE}/namespaces/{OURS}/finetunejobs"
             await api.create_all((path, queued(f"job-{n}")) for n in range(jobs))

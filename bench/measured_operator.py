@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,19 @@ class Operator:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
+
+
+@asynccontextmanager
+async def operating(
+    kubeconfig: Path, folder: Path, progress_port: int | None = None, env: Mapping[str, str] | None = None
+) -> AsyncIterator[Operator]:
+    """An operator that is ready, until the end of the block."""
+    operator = Operator(kubeconfig, folder, progress_port, env)
+    try:
+        await wait_ready(operator)
+        yield operator
+    finally:
+        operator.stop()
 
 
 async def until(what: str, check: Any, every: float = 0.2, guard: float = 900) -> float:

@@ -31,7 +31,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ import records
 from active_jobs import Reporters, empty_tls_secret, set_pods
 from kubeapi import HONE, KubeApi
 from load_figures import Load, curve, record_rows, rows, show
-from measured_operator import OPERATOR_USER, Operator, free_ports, until, wait_ready
+from measured_operator import OPERATOR_USER, Operator, free_ports, operating, until
 from operator_objects import first_status, install, job, prepare
 
 from hone_dev.controlplane import control_plane
@@ -102,15 +102,9 @@ class Stage:
     def audit_log(self) -> Path:
         return self.folder / "logs" / "audit.log"
 
-    @asynccontextmanager
-    async def operator(self) -> AsyncIterator[Operator]:
+    def operator(self) -> AbstractAsyncContextManager[Operator]:
         """An operator that is ready, until the end of the block."""
-        running = Operator(self.kubeconfig, self.folder, progress_port=self.port)
-        try:
-            await wait_ready(running)
-            yield running
-        finally:
-            running.stop()
+        return operating(self.kubeconfig, self.folder, self.port)
 
 
 @asynccontextmanager

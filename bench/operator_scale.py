@@ -14,15 +14,13 @@ import asyncio
 import copy
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from against_apiserver import command
 from kubeapi import HONE, KubeApi, writes
-from measured_operator import OPERATOR_USER, Operator, until, wait_ready
+from measured_operator import OPERATOR_USER, operating, until
 from operator_objects import first_status, install, job, prepare
 from rich.console import Console
 from rich.table import Table
@@ -48,16 +46,6 @@ class Figures:
     steady_p99: float = 0
     restart_writes: int = 0
     restart_ready: float = 0
-
-
-@asynccontextmanager
-async def running(kubeconfig: Path, folder: Path, api: KubeApi) -> AsyncIterator[Operator]:
-    """The operator, from when it reconciles: a probe job has got its status."""
-    operator = Operator(kubeconfig, folder)
-    try:
-        yield operator
-    finally:
-        operator.stop()
 
 
 async def children_of(api: KubeApi, namespace: str) -> list[tuple[str, dict[str, Any]]]:
@@ -105,7 +93,7 @@ def copies(templates: list[tuple[str, dict[str, Any]]], namespace: str, jobs: in
 async def measure_direct(api: KubeApi, kubeconfig: Path, folder: Path, figures: Figures) -> None:
     """Let the operator make one job's children, then create as many of them directly as the burst will have."""
     await prepare(api, "sample")
-    async with running(kubeconfig, folder, api):
+    async with operating(kubeconfig, folder):
         await api.call("POST", f"{HONE}/namespaces/sample/finetunejobs", job("sample"))
 
         async def job_exists() -> bool:
@@ -135,8 +123,7 @@ async def measure_burst(api: KubeApi, kubeconfig: Path, folder: Path, audit_log:
     """Create all FineTuneJobs at once; then, with the burst absorbed, one at a time."""
     namespace, path = "burst", f"{HONE}/namespaces/burst/finetunejobs"
     await prepare(api, namespace)
-    async with running(kubeconfig, folder, api) as operator:
-        await wait_ready(operator)
+    async with operating(kubeconfig, folder) as operator:
         cpu, offset, start = operator.cpu(), audit_log.stat().st_size, time.monotonic()
         await api.create_all((path, job(f"job-{n}")) for n in range(figures.jobs))
 
@@ -171,8 +158,7 @@ async def quiet(audit_log: Path, seconds: float = 10) -> None:
 async def measure_restart(api: KubeApi, kubeconfig: Path, folder: Path, audit_log: Path, figures: Figures) -> None:
     """Start again with nothing changed: no write but the ledger's; then one job, to see that it reconciles."""
     offset, start = audit_log.stat().st_size, time.monotonic()
-    async with running(kubeconfig, folder, api) as operator:
-        await wait_ready(operator)
+    async with operating(kubeconfig, folder):
         figures.restart_ready = time.monotonic() - start
         await asyncio.sleep(20)
         counts = writes(audit_log, OPERATOR_USER, offset)
