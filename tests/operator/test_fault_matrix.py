@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_lanes import CANARY, Life, live
+from fault_lanes import CANARY, check, live
 from fault_proxy import STAGES, Fault, FaultProxy, Lane
 from kube import Kube
 
@@ -61,8 +61,6 @@ EVERY_WRITE = [
 """What a sweep does to each write by its number."""
 LAST_WRITE, TOGETHER = 45, 11
 """Every life has at least so many writes; how many lives are disturbed at once."""
-REQUESTS_A_SECOND = 5
-"""The most, to an API server that fails."""
 
 
 @pytest.fixture(scope="module")
@@ -70,25 +68,6 @@ def proxy(kube: Kube) -> Iterator[FaultProxy]:
     proxy = FaultProxy.of(kube)
     yield proxy
     proxy.stop()
-
-
-def check(life: Life, reference: list[Life]) -> list[str]:
-    """What is not as it must be in the end."""
-    lane = life.lane
-    if lane.fault and not lane.injected:
-        return ["the fault did not happen"]
-    if not life.end:
-        return [f"no end; writes: {lane.writes[-8:]}", *lane.wrong]
-    wrong = list(dict.fromkeys(lane.wrong))
-    for what, expected in (("finished", reference[0].finished), ("end", reference[0].end)):
-        seen = getattr(life, what)
-        wrong += [f"{what}: {k} is {seen[k]}, not {v}" for k, v in expected.items() if seen[k] != v]
-    usual = max(len(r.lane.writes) for r in reference)
-    if len(lane.writes) > usual * 1.2 + 5 * lane.injected:
-        wrong.append(f"{len(lane.writes)} writes, {usual} without a fault: {lane.writes}")
-    if lane.fault and lane.fault.seconds and len(lane.requests) > REQUESTS_A_SECOND * lane.fault.seconds:
-        wrong.append(f"{len(lane.requests)} requests in {lane.fault.seconds} s to an API server that fails")
-    return wrong
 
 
 def sweep(

@@ -40,6 +40,8 @@ ALL_RESULTS: dict[str, Body] = {
 }
 WATCHED = {"datasets", "finetunejobs"}
 """What a life begins with."""
+REQUESTS_A_SECOND = 5
+"""The most, to an API server that fails."""
 SETTINGS = {"HONE_RESYNC_SECONDS": "5", "HONE_ENCODING__FROM_SIZE": "1"}
 """The operator looks often, so that what no watch delivers is found soon."""
 
@@ -65,6 +67,8 @@ class Life:
         if self.end:
             return True
         self._note(seen)
+        if self.lane.awaits_a_list:  # or the life would be over before
+            return False
         self._collect(seen)
         for job in seen["Job"]:
             try:
@@ -192,10 +196,11 @@ def live(
     folder: Path,
     lanes: Sequence[Lane],
     meanwhile: Callable[[Operator, Sequence[Life], Mapping[str, Seen]], None] = lambda *_: None,
+    operate: type[Operator] = Operator,
 ) -> tuple[list[Life], str]:
     """The lives of these lanes, from the first to the last write, and the operator's log.
 
-    A life that does not come to its end has no `end`.
+    A life that does not come to its end has no `end`. `meanwhile` is called after each step of all lives.
     """
     lives = [Life(new_space(kube, "fault"), lane) for lane in lanes]
     for life in lives:
@@ -204,7 +209,7 @@ def live(
     kubeconfig = folder / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(proxy.kubeconfig()))
     spaces = json.dumps([life.space.name for life in lives])
-    operator = Operator(kubeconfig, folder, {"HONE_WATCH_NAMESPACES": spaces, **SETTINGS}).start()
+    operator = operate(kubeconfig, folder, {"HONE_WATCH_NAMESPACES": spaces, **SETTINGS}).start()
     try:
         until = time.monotonic() + GUARD
         # What an operator lists comes by no event: a fault of events would not happen.
@@ -223,4 +228,30 @@ def live(
     finally:
         if operator.alive():
             operator.kill()
-    return lives, (folder / "operator.log").read_text()
+    return lives, "".join(log.read_text() for log in sorted(folder.rglob("operator.log")))
+
+
+def undisturbed(kube: Kube, proxy: FaultProxy, folder: Path) -> list[Life]:
+    """Two lives without a fault, with which others are compared."""
+    lives, log = live(kube, proxy, folder, [Lane(), Lane()])
+    assert [check(life, lives) for life in lives] == [[], []], log[-4000:]
+    return lives
+
+
+def check(life: Life, reference: list[Life]) -> list[str]:
+    """What is not as it must be in the end."""
+    lane = life.lane
+    if lane.fault and not lane.injected:
+        return ["the fault did not happen"]
+    if not life.end:
+        return [f"no end; writes: {lane.writes[-8:]}", *lane.wrong]
+    wrong = list(dict.fromkeys(lane.wrong))
+    for what, expected in (("finished", reference[0].finished), ("end", reference[0].end)):
+        seen = getattr(life, what)
+        wrong += [f"{what}: {k} is {seen[k]}, not {v}" for k, v in expected.items() if seen[k] != v]
+    usual = max(len(r.lane.writes) for r in reference)
+    if len(lane.writes) > usual * 1.2 + 5 * lane.injected:
+        wrong.append(f"{len(lane.writes)} writes, {usual} without a fault: {lane.writes}")
+    if lane.fault and lane.fault.seconds and len(lane.requests) > REQUESTS_A_SECOND * lane.fault.seconds:
+        wrong.append(f"{len(lane.requests)} requests in {lane.fault.seconds} s to an API server that fails")
+    return wrong

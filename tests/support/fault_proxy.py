@@ -114,7 +114,17 @@ class Lane:
 
     @property
     def _begins(self) -> bool:
-        return self.now == self.stage != "" or len(self.writes) == self.write > 0
+        return self._reached or len(self.writes) == self.write > 0
+
+    @property
+    def _reached(self) -> bool:
+        """Whether the stage has begun. It may be over, too: the operator needs no hand to leave the first one."""
+        return "" not in (self.now, self.stage) and STAGES.index(self.now) >= STAGES.index(self.stage)
+
+    @property
+    def awaits_a_list(self) -> bool:
+        """Whether old lists are to begin: the operator asks for one every few seconds, and a stage may take less."""
+        return self.fault is not None and self.fault.does == "old lists" and self.since is None and self._reached
 
     @property
     def over(self) -> bool:
@@ -230,7 +240,7 @@ class FaultProxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
             return await self._forward(request)
-        except ConnectionResetError:  # the operator is gone, or ended its watch
+        except (ConnectionResetError, aiohttp.ClientError):  # the operator is gone, ended its watch, or the API server
             return _abort(request)
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:

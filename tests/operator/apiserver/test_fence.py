@@ -77,6 +77,7 @@ async def write(cluster: Cluster, verb: str) -> None:
 
 @pytest.mark.parametrize("verb", ["POST", "DELETE"])
 @pytest.mark.parametrize("checks", [1, 2])
+@pytest.mark.faults("O12")
 async def test_a_lease_that_ends_between_a_check_and_the_next_step_stops_the_write(connect, verb, checks):
     """As if the process were stopped, and went on, at every place where another task can work."""
     seen = {"checks": 0, "lost": False}

@@ -83,6 +83,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
                     operator.kill()
 
 
+@pytest.mark.faults("O12")
 def test_an_operator_that_was_stopped_for_too_long_stops_writing(pair: Pair) -> None:
     first, second = (each.start() for each in pair.operators.values())
     wait_until(pair.holder, "one holds the Lease")

@@ -74,6 +74,7 @@ def _parquet(texts: list[str | None]) -> bytes:
         (500, "parquet", _parquet, "1 MissingColumn (row 502), e.g. part-00499.parquet, row 3: column text is null"),
     ],
 )
+@pytest.mark.faults("T7")
 def test_a_broken_row_in_file_7000_is_named(
     make: Callable[[], DatasetResult],
     source: Path,
@@ -105,6 +106,7 @@ def test_a_broken_row_in_file_7000_is_named(
 
 
 @pytest.mark.parametrize("kind", ["gzip", "Parquet", "Parquet in groups"])
+@pytest.mark.faults("T7")
 def test_a_shard_that_ends_early_is_named(
     make: Callable[[], DatasetResult], source: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -140,6 +142,7 @@ def full_disk() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("full_disk")
+@pytest.mark.faults("T5")
 def test_a_disk_that_takes_no_more_ends_with_a_code(
     make: Callable[[], DatasetResult], source: Path, tmp_path: Path
 ) -> None:
@@ -151,6 +154,7 @@ def test_a_disk_that_takes_no_more_ends_with_a_code(
     assert not list((tmp_path / "store" / "datasets").iterdir())
 
 
+@pytest.mark.faults("T7")
 def test_a_shard_that_the_disk_cannot_read_is_named() -> None:
     """The kernel refuses to read address 0 of a process, with the error of a broken disk."""
     file = DataFile(Path("/proc/self/mem"), "shards/part-7.jsonl")

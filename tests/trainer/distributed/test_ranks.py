@@ -132,6 +132,7 @@ def test_zero_trains_like_one_process(
 
 @pytest.mark.attack("rendezvous")
 @pytest.mark.parametrize("deepspeed", [{"zeroStage": 2}, pytest.param(OFFLOADED, marks=pytest.mark.long)])
+@pytest.mark.faults("T8")
 def test_zero_goes_on_after_one_rank_was_told_to_stop(runs: Any, make_plan: Any, deepspeed: Any) -> None:
     """A drained node signals one rank of two; transformers' own checkpoint on SIGTERM deadlocks then."""
     common = {"adapter": LORA, "evaluation": {"samples": 0, "everySteps": 8}}
@@ -186,6 +187,7 @@ def test_a_killed_rank_ends_all_and_is_named(runs: Any, make_plan: Any) -> None:
     assert store(plan).newest_valid(print) is not None
 
 
+@pytest.mark.faults("T8")
 def test_a_stopped_rank_ends_the_run_and_is_named(runs: Any, make_plan: Any) -> None:
     plan = make_plan(processesPerNode=2, hangTimeout=10, **LONG)
     process = runs.start(runs.encoded(plan))

@@ -117,6 +117,7 @@ def test_what_is_read_is_what_was_encoded_by_any_number_of_workers(tmp_path: Pat
     ],
 )
 @pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.faults("T7")
 def test_a_broken_row_is_named_as_in_memory(tmp_path: Path, line: int, broken: bytes, workers: int) -> None:
     lines = [json.dumps(_chat(n)).encode() + b"\n" for n in range(120)]
     lines[line - 1] = broken
@@ -266,6 +267,7 @@ def test_what_the_disk_cannot_read_is_named_with_its_lines(tmp_path: Path, worke
         chunks.chunks(file)
 
 
+@pytest.mark.faults("T5")
 def test_a_full_disk_ends_with_a_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = _file(tmp_path, [_chat(n) for n in range(120)])
     monkeypatch.setattr(mapped, "ROWS", "/dev/full")
