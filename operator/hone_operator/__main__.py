@@ -84,33 +84,42 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         ca_key=config.ca_bundle.key,
         limits=config.limits,
         rows_in_status=config.privacy.rows_in_status,
-        signing=Signing(
-            secret=config.signing.secret_name,
-            image=config.signing.image,
-            pkcs11_module=config.signing.pkcs11.module,
-            pkcs11_env=dict(config.signing.pkcs11.env),
-            public_keys=tuple(config.signing.public_keys),
-            fingerprints=frozenset(map(public_key_fingerprint, config.signing.public_keys)),
-            required=config.signing.required,
-        ),
+        signing=_signing(config.signing),
         queues=config.kueue.enabled,
         staging_queue=config.staging.queue_name,
         metrics_from=tuple(config.metrics_from),
         pod_limits=PodLimits(**config.pod_limits.model_dump()),
-        bounds=Bounds(
-            secret_prefix=config.tenants.secret_prefix,
-            priority_classes=tuple(config.tenants.priority_classes),
-            toleration_keys=tuple(config.tenants.toleration_keys),
-            node_selector_keys=tuple(config.tenants.node_selector_keys),
-            models=tuple(config.tenants.models),
-            service_accounts=tuple(config.tenants.service_accounts),
-            runtime_classes=tuple(config.tenants.runtime_classes),
-            resource_claim_templates=tuple(config.tenants.resource_claim_templates),
-            workload_priority_classes=tuple(config.tenants.workload_priority_classes),
-            store_claim=store.claim_name,
-            max_gpus=config.tenants.max_gpus,
-            max_active_jobs=config.tenants.max_active_jobs,
-        ),
+        bounds=_bounds(config),
+    )
+
+
+def _signing(asked: settings.SigningSettings) -> Signing:
+    return Signing(
+        secret=asked.secret_name,
+        image=asked.image,
+        pkcs11_module=asked.pkcs11.module,
+        pkcs11_env=dict(asked.pkcs11.env),
+        public_keys=tuple(asked.public_keys),
+        fingerprints=frozenset(map(public_key_fingerprint, asked.public_keys)),
+        required=asked.required,
+    )
+
+
+def _bounds(config: settings.Settings) -> Bounds:
+    tenants = config.tenants
+    return Bounds(
+        secret_prefix=tenants.secret_prefix,
+        priority_classes=tuple(tenants.priority_classes),
+        toleration_keys=tuple(tenants.toleration_keys),
+        node_selector_keys=tuple(tenants.node_selector_keys),
+        models=tuple(tenants.models),
+        service_accounts=tuple(tenants.service_accounts),
+        runtime_classes=tuple(tenants.runtime_classes),
+        resource_claim_templates=tuple(tenants.resource_claim_templates),
+        workload_priority_classes=tuple(tenants.workload_priority_classes),
+        store_claim=config.store.claim_name,
+        max_gpus=tenants.max_gpus,
+        max_active_jobs=tenants.max_active_jobs,
     )
 
 

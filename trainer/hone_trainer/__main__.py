@@ -121,6 +121,27 @@ def _interrupted(*_: object) -> None:
     raise TrainerError(FailureCode.INTERRUPTED, "stopped by SIGTERM; what was begun is removed and can be begun again")
 
 
+_OF_A_PLAN = {
+    "run": "train as the Training plan says",
+    "plan": "estimate what a Training plan needs, without running it",
+    "materialize": "read, validate and split the rows of a source, into the store",
+    "mix": "combine several materialized Datasets into one, into the store",
+    "publish": "move the rows that materialize or mix left in the plan's `incoming` into the store",
+    "work": "check or encode rows for the pod that leads this work, in another pod",
+    "sweep": "remove from the store what nothing refers to",
+    "fetch": "download a base model into the store, pinned to a commit",
+    "lookup": "print which commit a branch or tag of the hub names",
+    "tasks": "download the data sets of evaluation.harness into the store, pinned to commits",
+    "encode": "tokenise the rows of a Training plan into its `encodedPath`, before the run",
+    "verify": "hash every file of artifacts against their manifests",
+    "sign": "say where artifacts come from, and sign them",
+    "deliver": "copy an artifact to a registry, a bucket or a volume, and compare every byte",
+    "register": "register versions and set aliases in MLflow's model registry",
+    "import": "check a foreign adapter or model, and copy it into the store",
+}
+"""The commands whose only argument is a plan, and their help."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hone_trainer",
@@ -129,25 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    helps = {
-        "run": "train as the Training plan says",
-        "plan": "estimate what a Training plan needs, without running it",
-        "materialize": "read, validate and split the rows of a source, into the store",
-        "mix": "combine several materialized Datasets into one, into the store",
-        "publish": "move the rows that materialize or mix left in the plan's `incoming` into the store",
-        "work": "check or encode rows for the pod that leads this work, in another pod",
-        "sweep": "remove from the store what nothing refers to",
-        "fetch": "download a base model into the store, pinned to a commit",
-        "lookup": "print which commit a branch or tag of the hub names",
-        "tasks": "download the data sets of evaluation.harness into the store, pinned to commits",
-        "encode": "tokenise the rows of a Training plan into its `encodedPath`, before the run",
-        "verify": "hash every file of artifacts against their manifests",
-        "sign": "say where artifacts come from, and sign them",
-        "deliver": "copy an artifact to a registry, a bucket or a volume, and compare every byte",
-        "register": "register versions and set aliases in MLflow's model registry",
-        "import": "check a foreign adapter or model, and copy it into the store",
-    }
-    for name, text in helps.items():
+    for name, text in _OF_A_PLAN.items():
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("plan", type=Path, metavar="PLAN", help="JSON file of the plan")
     commands.add_parser("ask", help="print one answer of an exported model", add_help=False)
@@ -155,7 +158,11 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
     commands.add_parser("export", help="export a checkpoint as a model after the run", add_help=False)
     commands.add_parser("follow", help="keep the vLLM of this pod on what aliases mean", add_help=False)
-    validate = commands.add_parser("validate", help="check rows on a laptop: format, splits, rejected rows")
+    _add_validate(commands.add_parser("validate", help="check rows on a laptop: format, splits, rejected rows"))
+    return parser
+
+
+def _add_validate(validate: argparse.ArgumentParser) -> None:
     kinds = ".jsonl .json .csv .tsv .parquet .arrow .txt .md, also .gz .zst .bz2 .xz"
     sources = f"{kinds}; a folder of these, globs, or one https://, hf:// or s3:// address; none: --dataset's source"
     validate.add_argument("sources", nargs="*", metavar="SOURCE", help=sources)
@@ -184,7 +191,6 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument(
         "--allow-private-addresses", action="store_true", help="https:// and endpoints may be on this machine"
     )
-    return parser
 
 
 def _run(options: argparse.Namespace, _: list[str]) -> Result | None:

@@ -119,10 +119,10 @@ class FinishedRun:
 
 def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
     """The record, by value. It has no owner reference, because deleting the job must not delete its model."""
-    meta, plan = run.owner["metadata"], run.plan
+    meta, result = run.owner["metadata"], run.result
     root = f"pvc://{run.store_claim}/models/{meta['uid']}"
     spec = ModelVersionSpec(
-        model_name=plan.output.model_name,
+        model_name=run.plan.output.model_name,
         version=number,
         artifacts=[
             Artifact(
@@ -131,53 +131,56 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
                 digest=a.digest,
                 size_bytes=a.size_bytes,
             )
-            for a in run.result.artifacts
+            for a in result.artifacts
         ],
-        lineage=Lineage(
-            base_model=BaseModelLineage(
-                uri=plan.model_uri,
-                commit=run.resolved.model_commit,
-                model_version=plan.model_version,
-                location=run.resolved.model_uri,
-                shape=run.resolved.model_shape,
-                license=run.resolved.model_license,
-            ),
-            tracking=run.result.tracking,
-            ancestors=run.ancestors,
-            datasets=_data(plan, run.result, run.resolved.dataset_licenses or {}),
-            job=JobLineage(
-                name=meta["name"],
-                uid=meta["uid"],
-                generation=meta.get("generation"),
-                submitted_by=run.owner["spec"].get("submittedBy"),
-                spec_digest=run.spec_digest,
-            ),
-            method=plan.method,
-            hyper_parameters=_hyper_parameters(plan, run.result),
-            seed=plan.training.seed,
-            image=run.resolved.image,
-            attempts=run.attempts,
-            attempt_nodes=run.attempt_nodes,
-            steps=run.result.steps,
-            finished_at=run.finished_at,
-        ),
-        evaluation=ModelEvaluation(
-            numbers=run.result.numbers, samples=run.result.samples, against=run.resolved.compared_with
-        ),
-        approval=_approval(run.result),
+        lineage=_lineage(run),
+        evaluation=ModelEvaluation(numbers=result.numbers, samples=result.samples, against=run.resolved.compared_with),
+        approval=_approval(result),
         deliveries=run.deliveries,
     )
-    labels = names.labels("model", run.owner)
     return {
         "apiVersion": API_VERSION,
         "kind": "ModelVersion",
         "metadata": {
-            "name": names.model_version(plan.output.model_name, number),
+            "name": names.model_version(run.plan.output.model_name, number),
             "namespace": meta["namespace"],
-            "labels": labels,
+            "labels": names.labels("model", run.owner),
         },
         "spec": spec.to_json(),
     }
+
+
+def _lineage(run: FinishedRun) -> Lineage:
+    """What the model was made from, and how."""
+    meta, plan = run.owner["metadata"], run.plan
+    return Lineage(
+        base_model=BaseModelLineage(
+            uri=plan.model_uri,
+            commit=run.resolved.model_commit,
+            model_version=plan.model_version,
+            location=run.resolved.model_uri,
+            shape=run.resolved.model_shape,
+            license=run.resolved.model_license,
+        ),
+        tracking=run.result.tracking,
+        ancestors=run.ancestors,
+        datasets=_data(plan, run.result, run.resolved.dataset_licenses or {}),
+        job=JobLineage(
+            name=meta["name"],
+            uid=meta["uid"],
+            generation=meta.get("generation"),
+            submitted_by=run.owner["spec"].get("submittedBy"),
+            spec_digest=run.spec_digest,
+        ),
+        method=plan.method,
+        hyper_parameters=_hyper_parameters(plan, run.result),
+        seed=plan.training.seed,
+        image=run.resolved.image,
+        attempts=run.attempts,
+        attempt_nodes=run.attempt_nodes,
+        steps=run.result.steps,
+        finished_at=run.finished_at,
+    )
 
 
 def _approval(result: TrainingResult) -> Approval:

@@ -87,7 +87,6 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
     meta, spec, resolved = attempt.owner["metadata"], attempt.spec, attempt.resolved
     uid = meta["uid"]
     several = attempt.nodes > 1
-    named, versions = modelref.references(spec.to_json()), resolved.model_versions or ()
     host = f"{attempt.name}-0.{attempt.name}.{meta['namespace']}.svc.{platform.cluster_domain}"
     return TrainingPlan(
         run=meta["name"],
@@ -95,20 +94,11 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         method=spec.method,
         **_options(spec),
         **_model(spec, resolved, platform),
+        **_other_models(spec, resolved, platform),
+        **_rows(spec, resolved),
         reward_paths=rewards.paths(spec),
         teacher_secret_path=_teacher_key(spec)[1],
         generation_secret_path=_generation_key(spec)[1],
-        models={m.name: modelref.model_input(m, platform) for m in versions if m.name in named},
-        compared_model=next(
-            (modelref.model_input(m, platform) for m in versions if m.name == resolved.compared_with), None
-        ),
-        compared_with=resolved.compared_with,
-        datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
-        evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],
-        encoded_path=str(names.STORE / encoding.FOLDER) if resolved.encoded_rows else None,
-        encoded_digest=resolved.encoded_rows.digest if resolved.encoded_rows else None,
-        retention_datasets=_retention(spec, resolved),
-        harness_tasks=_harness(resolved),
         adapter=spec.adapter,
         training=spec.training,
         early_stopping=spec.early_stopping,
@@ -137,6 +127,31 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         metrics_port=METRICS_PORT,
         tracking=tracking.plan_input(meta, spec, resolved, image(spec, platform)),
     )
+
+
+def _other_models(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> dict[str, Any]:
+    """Fields of the plan about the ModelVersions that the spec names, and the one to compare with."""
+    named, versions = modelref.references(spec.to_json()), resolved.model_versions or ()
+    return {
+        "models": {m.name: modelref.model_input(m, platform) for m in versions if m.name in named},
+        "compared_model": next(
+            (modelref.model_input(m, platform) for m in versions if m.name == resolved.compared_with), None
+        ),
+        "compared_with": resolved.compared_with,
+    }
+
+
+def _rows(spec: FineTuneJobSpec, resolved: Resolved) -> dict[str, Any]:
+    """Fields of the plan about rows: to train on, encoded before, and to evaluate on."""
+    encoded = resolved.encoded_rows
+    return {
+        "datasets": [_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
+        "evaluation_datasets": [_input(name, resolved) for name in resolved.evaluation_datasets or ()],
+        "encoded_path": str(names.STORE / encoding.FOLDER) if encoded else None,
+        "encoded_digest": encoded.digest if encoded else None,
+        "retention_datasets": _retention(spec, resolved),
+        "harness_tasks": _harness(resolved),
+    }
 
 
 def _hang_timeout(spec: FineTuneJobSpec) -> int | None:

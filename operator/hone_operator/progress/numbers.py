@@ -134,54 +134,61 @@ def update(
         previous = None
     if previous and (_of_older_pod(previous, origin) or (previous.ours and report.hone is None)):
         return None
-    merged = previous.progress if previous else JobProgress()
-    step, total = _steps(report, merged)
+    before = previous or Latest(attempt, JobProgress(), now)
+    known = before.progress
+    step, total = _steps(report, known)
     start = report.hone.start_step if report.hone else None
     loading = report.hone is not None and start is None and step == 0
     if loading:
-        step = merged.step
+        step = known.step
     resumed = previous is not None and not loading and _of_newer_pod(previous, origin)
-    if step < merged.step and not resumed:
+    if step < known.step and not resumed:
         return None
-    lost = previous.lost if previous else 0
-    if start is not None and (previous is None or previous.start_step is None):
+    lost = before.lost
+    if start is not None and before.start_step is None:
         lost = max(0, origin.reached - start)
     elif resumed:
-        lost += max(0, merged.step - (step if start is None else start))
+        lost += max(0, known.step - (step if start is None else start))
+    eta, hone = report.trainer_status.estimated_remaining_seconds, report.hone
+    waits = previous is not None and loading
+    return Latest(
+        attempt=attempt,
+        progress=_progress(report, known, step, total, now),
+        received=now,
+        checkpoint_step=before.checkpoint_step
+        if hone is None or hone.checkpoint_step is None
+        else hone.checkpoint_step,
+        eta_seconds=before.eta_seconds if eta is None else eta,
+        start_step=start if before.start_step is None else before.start_step,
+        lost=lost,
+        pod_created=before.pod_created if waits else origin.pod_created,
+        step_told=before.step_told if waits else now,
+        ours=hone is not None,
+        tracking_run=(hone.tracking_run if hone else None) or before.tracking_run,
+        phases=(hone.phases if hone else {}) or before.phases,
+    )
+
+
+def _progress(report: ProgressReport, known: JobProgress, step: int, total: int | None, now: datetime) -> JobProgress:
+    """The numbers of the status after this report, at this step: what it does not have is as before."""
     percentage = report.trainer_status.progress_percentage or 0
-    percent = min(100, 100 * step // total) if total else max(merged.percent, percentage)
+    percent = min(100, 100 * step // total) if total else max(known.percent, percentage)
     eta = report.trainer_status.estimated_remaining_seconds
-    stage = report.hone.stage if report.hone else merged.stage
-    progress = merged.model_copy(
+    stage = report.hone.stage if report.hone else known.stage
+    return known.model_copy(
         update={
             **_numbers(report),
-            "checkpoint_bytes": _newest(report, merged, "checkpoint_bytes"),
-            "slowest_rank": _newest(report, merged, "slowest_rank"),
-            "metrics": {**(merged.metrics or {}), **_metrics(report)} or None,
+            "checkpoint_bytes": _newest(report, known, "checkpoint_bytes"),
+            "slowest_rank": _newest(report, known, "slowest_rank"),
+            "metrics": {**(known.metrics or {}), **_metrics(report)} or None,
             "step": step,
             "total_steps": total,
             "percent": percent,
             "summary": _summary(step, total, percent, stage),
-            "eta": merged.eta if eta is None else duration(eta),
+            "eta": known.eta if eta is None else duration(eta),
             "stage": stage,
             "last_updated_time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-    )
-    checkpoint = report.hone.checkpoint_step if report.hone else None
-    return Latest(
-        attempt=attempt,
-        progress=progress,
-        received=now,
-        checkpoint_step=previous.checkpoint_step if previous and checkpoint is None else checkpoint,
-        eta_seconds=previous.eta_seconds if previous and eta is None else eta,
-        start_step=previous.start_step if previous and previous.start_step is not None else start,
-        lost=lost,
-        pod_created=previous.pod_created if previous and loading else origin.pod_created,
-        step_told=previous.step_told if previous and loading else now,
-        ours=report.hone is not None,
-        tracking_run=(report.hone.tracking_run if report.hone else None)
-        or (previous.tracking_run if previous else None),
-        phases=(report.hone.phases if report.hone else {}) or (previous.phases if previous else {}),
     )
 
 

@@ -103,23 +103,7 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
             plan, source.made = synthesis.raft.built(plan, source.parsed())
         tally = Tally(plan, fetched.revision, pages=fetched.left_out, before=remembered.Before.of(plan))
         try:
-            with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
-                tally.curation, tally.curated_examples = ledger.steps, ledger.examples
-                intake = _Intake(plan, tally, rejected, progress)
-                check, count = intake.detect(source.head()), Count(plan.splits.seed)
-                checks = PieceCheck(check, work / "pieces", source.most) if check else None
-                functions: list[Callable[..., Any]] = [count.rows, language.languages_of]
-                functions += [checks.sent] if checks else []
-                functions += itertools.chain.from_iterable(step.work for step in steps.values())
-                with _workers(functions, fetched.files, plan) as workers:
-                    checked = checks.rows(source.items(checks, workers), workers) if checks else source.unreadable(plan)
-                    valid = intake.valid(checked)
-                    kept = curation.curate(valid, steps, work / "curation", ledger, workers)
-                    _spool(kept, count, tally, work / "spool", workers)
-                    tally.identify(workers)
-            tally.check_rows()
-            tally.splits = _divide(work / "spool", content, tally)
-            tally.check_splits()
+            _read_rows(source, tally, steps, work, progress)
         except DataError as error:
             error.result = tally.result()
             report.write(tally, error.result, content, to_outcome(error).failure)
@@ -133,6 +117,34 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
         write_report(tally, result, content)
         progress.say(_summary(plan, result))
     return result
+
+
+def _read_rows(
+    source: _SourceRows, tally: Tally, steps: dict[str, curation.Step], work: Path, progress: TaskProgress
+) -> None:
+    """Check, curate and divide the rows of a source into `content` of a folder, and count them.
+
+    Raises:
+        ConfigError, DataError: as `make`.
+    """
+    plan, content = tally.plan, work / publishing.CONTENT
+    with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
+        tally.curation, tally.curated_examples = ledger.steps, ledger.examples
+        intake = _Intake(plan, tally, rejected, progress)
+        check, count = intake.detect(source.head()), Count(plan.splits.seed)
+        checks = PieceCheck(check, work / "pieces", source.most) if check else None
+        functions: list[Callable[..., Any]] = [count.rows, language.languages_of]
+        functions += [checks.sent] if checks else []
+        functions += itertools.chain.from_iterable(step.work for step in steps.values())
+        with _workers(functions, source.files, plan) as workers:
+            checked = checks.rows(source.items(checks, workers), workers) if checks else source.unreadable(plan)
+            valid = intake.valid(checked)
+            kept = curation.curate(valid, steps, work / "curation", ledger, workers)
+            _spool(kept, count, tally, work / "spool", workers)
+            tally.identify(workers)
+    tally.check_rows()
+    tally.splits = _divide(work / "spool", content, tally)
+    tally.check_splits()
 
 
 def write_report(tally: Tally, result: DatasetResult, content: Path) -> None:
@@ -155,13 +167,13 @@ class _SourceRows:
     """The rows of the files, or those that are made of them."""
 
     def __init__(self, files: list[DataFile], most: int) -> None:
-        self._files, self.most = files, most
+        self.files, self.most = files, most
         self.made: Iterator[RawRow] | None = None
         self._head: list[RawRow] = []
 
     def parsed(self) -> Iterator[RawRow]:
         """Those of the files, with their values."""
-        return map(parsed, raw_rows(self._files, self.most))
+        return map(parsed, raw_rows(self.files, self.most))
 
     def head(self) -> list[RawRow]:
         """The first ones, with their values."""
@@ -171,7 +183,7 @@ class _SourceRows:
 
     def items(self, checks: PieceCheck, workers: Workers) -> Iterator[Piece | RowsRead]:
         """All of them, as workers take them."""
-        return checks.read(itertools.chain(self._head, self.made)) if self.made else checks.shared(self._files, workers)
+        return checks.read(itertools.chain(self._head, self.made)) if self.made else checks.shared(self.files, workers)
 
     def unreadable(self, plan: MaterializePlan) -> Iterator[RefusedRow]:
         """All of them, when none of the first can be read."""
