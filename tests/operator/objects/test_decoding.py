@@ -201,15 +201,15 @@ def test_what_this_version_does_not_know_takes_no_memory(kind: str) -> None:
     raw = hostile(kind, "spec.podOverrides", "[" + ",".join(["{}"] * 200_000) + "]")
     cache = Cache()
     tracemalloc.start()
-    for number in range(10):
+    for number in range(2):  # tracing makes each of the objects slow to parse
         body = strip(kind, decoding.decode(raw))
         body["metadata"] |= {"name": f"n{number}", "uid": f"u{number}", "namespace": "team"}
         cache.put(kind, body)
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(cache.items(kind)) == 10
-    assert kept < 1_000_000
-    assert cache.get(kind, "team", "n3")["metadata"]["unknownFields"] == ["spec.podOverrides"]
+    assert len(cache.items(kind)) == 2
+    assert kept < 200_000
+    assert cache.get(kind, "team", "n1")["metadata"]["unknownFields"] == ["spec.podOverrides"]
 
 
 @pytest.mark.parametrize("levels", [1, 2, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 300])
