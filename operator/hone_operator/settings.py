@@ -46,6 +46,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[int, Field(ge=1, le=7 * 24 * 3600)]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$", max_length=253)]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+(/[^\s]*)?$", max_length=1024)]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 ClassName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
 
@@ -127,7 +128,7 @@ class TrainerSettings(Section):
     vllm_image: Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")] = ""
     """The trainer's image with vLLM, for jobs that generate samples with it; empty: such jobs are refused."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
-    image_pull_secrets: list[Name] = Field(default_factory=list)
+    image_pull_secrets: list[SecretName] = Field(default_factory=list)
     """Names of Secrets that each tenant's namespace has."""
     termination_grace_seconds: Seconds = 120
     start_timeout_seconds: Seconds = 900

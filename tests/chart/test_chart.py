@@ -351,6 +351,18 @@ def test_images(render):
     assert image({"image": {"repository": "r/o", "tag": "x", "digest": digest}}) == f"r/o@{digest}"
 
 
+def test_pull_secrets_are_written_as_names_or_as_kubernetes_does(render):
+    both = ["pull", {"name": "other"}]
+    documents = render({"imagePullSecrets": both, "trainer": {"imagePullSecrets": both}})
+    config = yaml.safe_load(named(documents, "ConfigMap", "hone-config")["data"]["config.yaml"])
+    assert config["trainer"]["image_pull_secrets"] == ["pull", "other"]
+    pods = [named(documents, "Deployment", "hone")["spec"]["template"], *of_kind(documents, "Pod")]
+    assert [pod["spec"]["imagePullSecrets"] for pod in pods] == [[{"name": "pull"}, {"name": "other"}]] * 2
+    for wrong in ({"nmae": "pull"}, {"name": "pull", "key": "x"}, "Not A Name"):
+        with pytest.raises(Exception, match="don't meet the specifications of the schema"):
+            render({"trainer": {"imagePullSecrets": [wrong]}})
+
+
 def test_one_registry_for_all_images(render):
     values = {
         "global": {"imageRegistry": "mirror.example:5000/hub", "storageClass": "of another chart"},

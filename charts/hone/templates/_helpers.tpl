@@ -62,6 +62,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- join "/" $parts }}
 {{- end }}
 
+{{- /* Names of pull secrets as a JSON list; each is written as a name or as {name: NAME}. */ -}}
+{{- define "hone.secretNames" -}}
+{{- $names := list }}
+{{- range . }}
+{{- if kindIs "string" . }}{{ $names = append $names . }}{{ else }}{{ $names = append $names .name }}{{ end }}
+{{- end }}
+{{- toJson $names }}
+{{- end }}
+
+{{- define "hone.pullSecrets" -}}
+{{- range fromJsonArray (include "hone.secretNames" .) }}
+- name: {{ . }}
+{{- end }}
+{{- end }}
+
 {{- /* "true" where the operator trusts caBundle: of all servers but the API server it calls the webhook's alone. */ -}}
 {{- define "hone.operatorCa" -}}
 {{- if and .Values.webhook.url .Values.caBundle.configMapName }}true{{ end }}

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from hone_api.dataset import MAX_PODS
-from hone_api.meta import Name, Quantity
-from hone_dev.chart.value_types import ClassName, ImageDigest, Map, Seconds, StringMap, Text, Values
+from hone_api.meta import Quantity
+from hone_dev.chart.value_types import ClassName, ImageDigest, Map, Seconds, Secrets, StringMap, Text, Values
 
 
 class Image(Values):
@@ -65,8 +65,9 @@ class Networks(Values):
 class Trainer(Values):
     image: TrainerImage = Field(default_factory=TrainerImage)
     vllm_image: VllmImage = Field(default_factory=VllmImage)
-    image_pull_secrets: list[Name] = Field(
-        default_factory=list, description="Names of pull secrets that must exist in each namespace with jobs."
+    image_pull_secrets: Secrets = Field(
+        default_factory=list,
+        description="Pull secrets that must exist in each namespace with jobs: names, or {name: NAME}.",
     )
     termination_grace_seconds: Seconds = Field(
         120, description="Seconds that a pod has to save a checkpoint when it must stop."

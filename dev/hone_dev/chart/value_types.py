@@ -21,3 +21,16 @@ class Values(BaseModel):
     """Base of every part."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+
+class NamedSecret(Values):
+    """A Secret as Kubernetes writes it in a list."""
+
+    name: SecretName
+
+
+Secrets = list[SecretName | NamedSecret]
+"""Each by its name, or as {name: NAME}."""

@@ -11,7 +11,7 @@ from hone_dev.chart.monitoring_values import Dashboards, Metrics, PrometheusRule
 from hone_dev.chart.network_values import NetworkPolicy
 from hone_dev.chart.pod_values import Encoding, Image, PodLimits, PodSecurity, Staging, Trainer
 from hone_dev.chart.tenant_values import Admission, Limits, Privacy, Rbac, Signing, Tenants
-from hone_dev.chart.value_types import ClassName, Map, Port, Seconds, StringMap, Text, Values
+from hone_dev.chart.value_types import ClassName, Map, Port, Seconds, Secrets, StringMap, Text, Values
 
 
 class Crds(Values):
@@ -137,7 +137,9 @@ class ChartValues(Values):
     common_labels: StringMap = Field(default_factory=dict, description="Labels of all objects.")
     crds: Crds = Field(default_factory=Crds)
     image: Image = Field(default_factory=Image)
-    image_pull_secrets: list[Map] = Field(default_factory=list, description="Pull secrets of the operator's pod.")
+    image_pull_secrets: Secrets = Field(
+        default_factory=list, description="Pull secrets of the operator's pod: names, or {name: NAME}."
+    )
     watch_namespaces: list[Name] = Field(
         default_factory=list,
         description="Namespaces to serve, with a Role in each and no rights elsewhere. Empty: see namespaces.",
