@@ -17,6 +17,7 @@ app.command()(cli.ask)
 app.command()(cli.faults)
 app.command()(cli.two_teams)
 app.command()(cli.ettr)
+app.command()(cli.life)
 
 
 def main() -> None:

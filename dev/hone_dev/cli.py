@@ -161,3 +161,10 @@ def two_teams(
 
     if not command.run(jobs, quota, kueue):
         raise typer.Exit(1)
+
+
+def life() -> None:
+    """Train, sign, approve, deliver, serve, train again and roll back example 13 on real pods; check each stage."""
+    from hone_dev.life import command
+
+    command.run()

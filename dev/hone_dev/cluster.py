@@ -49,6 +49,11 @@ def kubeconfig_path() -> Path:
     return paths.state() / "pki" / "admin.kubeconfig"
 
 
+def kubeconfig_of(user: str) -> Path:
+    """The kubeconfig of a person, who has a certificate of this cluster's authority and no rights by themselves."""
+    return _plane().user(user)
+
+
 def audit_log() -> Path:
     """The API server's log of every write, one JSON object a line."""
     return paths.state() / "logs" / "audit.log"

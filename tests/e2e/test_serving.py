@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import requests
-import vllm_pod
 import yaml
 from live import ROWS, approve, config_map, dataset, job, lines, reason_becomes, wait
 
-from hone_dev import models
+from hone_dev import models, vllm_pod
+from hone_dev.life.server import Server, restarts
 from hone_dev.node import NAME as NODE
 from hone_trainer.store import manifest
 
@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.early, pytest.mark.usefixtures("hone"
 MODELS = ("one", "two")
 AGAIN = "again"
 """The job of a second version of model `one`."""
+ASKED = "What is 3 and one?"
 PAUSE = 5.0
 """Seconds between two questions: a worker of vLLM spins for a second after each."""
 
@@ -79,7 +80,7 @@ def test_a_model_is_downloaded_as_it_was_recorded(team, tmp_path) -> None:
 
 
 def test_a_model_and_its_base_answer_side_by_side(team) -> None:
-    shown = hone(team, "chat", version(team, MODELS[0]), stdin="What is 3 and one?\n\n")
+    shown = hone(team, "chat", version(team, MODELS[0]), stdin=f"{ASKED}\n\n")
     assert re.search("─ base .*─ tuned", shown), shown
     pods = team.get("pods", "--selector=hone.dev/component=chat")["items"]
     assert all(pod["metadata"].get("deletionTimestamp") for pod in pods)
@@ -101,53 +102,38 @@ def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -
         lambda: team.get("deployment", "bots").get("status", {}).get("readyReplicas"),
         lambda: team("logs", "deployment/bots", "--all-containers", "--tail=40"),
     )
-    url = f"http://{team.get('service', 'bots')['spec']['clusterIP']}:8000/v1"
+    server = Server(f"http://{team.get('service', 'bots')['spec']['clusterIP']}:8000/v1")
     base = team.get("mv", first[MODELS[0]])["status"]["base"]
-    served = _served(url)
+    served = server.models()
     assert served == [base, *MODELS]
-    answers = {model: _chances(team, url, model) for model in served}
+    answers = {model: server.chances(model, ASKED) for model in served}
     assert len({tuple(chances) for chances in answers.values()}) == len(served)
     stranger = {"lora_name": "one", "lora_path": "/base"}
-    assert requests.post(f"{url}/unload_lora_adapter", json=stranger, timeout=600).status_code == 403
+    assert requests.post(f"{server.url}/unload_lora_adapter", json=stranger, timeout=600).status_code == 403
 
     before, began = _pods(team), time.monotonic()
     approve(team, second)
     # Every question in between is answered: by the version before, then by the new one.
-    wait(lambda: _chances(team, url, "one") != answers["one"], lambda: _told(team), PAUSE)
+    wait(lambda: server.chances("one", ASKED) != answers["one"], lambda: _told(team), PAUSE)
     print(f"{time.monotonic() - began:.0f} s from approved to the first token of the new adapter")
-    assert _chances(team, url, "one") not in answers.values()
+    assert server.chances("one", ASKED) not in answers.values()
     assert team.get("mv", second)["status"]["aliases"] == "champion"
     [tree] = json.loads(hone(team, "models", "one", "--json"))
     assert [node["aliases"] for node in tree["versions"]] == [["champion"], []]
 
     approve(team, second, "Candidate")
     approve(team, first["two"], "Candidate")
-    wait(lambda: _chances(team, url, "one") == answers["one"], lambda: _told(team), PAUSE)
-    wait(lambda: _served(url) == [base, "one"], lambda: _told(team))
+    wait(lambda: server.chances("one", ASKED) == answers["one"], lambda: _told(team), PAUSE)
+    wait(lambda: server.models() == [base, "one"], lambda: _told(team))
     assert _pods(team) == before, "nothing was restarted"
 
 
-def _served(url: str) -> list[str]:
-    return [model["id"] for model in requests.get(f"{url}/models", timeout=600).json()["data"]]
-
-
-def _pods(kubectl: Any) -> list[tuple[str, int]]:
-    """Pods of the server, and how often their containers were started again."""
-    pods = kubectl.get("pods", "--selector=app.kubernetes.io/instance=bots")["items"]
-    every = [(pod["metadata"]["name"], pod["status"]) for pod in pods]
-    kinds = ("containerStatuses", "initContainerStatuses")
-    return [(name, sum(c["restartCount"] for kind in kinds for c in status[kind])) for name, status in every]
+def _pods(kubectl: Any) -> dict[str, int]:
+    """How often containers of the server were started again, by pod."""
+    return restarts(kubectl.get("pods", "--selector=app.kubernetes.io/instance=bots")["items"])
 
 
 def _told(kubectl: Any) -> str:
     return kubectl("get", "configmap", "hone-served", "--output=yaml") + kubectl(
         "logs", "deployment/bots", "--container=follow", "--tail=40"
     )
-
-
-def _chances(kubectl: Any, url: str, model: str) -> list[float]:
-    """Log-probabilities of the words of an answer."""
-    asked = {"model": model, "prompt": "What is 3 and one?", "max_tokens": 4, "temperature": 0, "logprobs": 1}
-    answer = requests.post(f"{url}/completions", json=asked, timeout=600)
-    assert answer.ok, answer.text + kubectl("logs", "deployment/bots", "--tail=80")
-    return list(answer.json()["choices"][0]["logprobs"]["token_logprobs"])

@@ -12,13 +12,12 @@ from hone_dev import vllm
 PROGRAM = "vllm-program"
 SERVER = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
 """As `vllm serve`: that program asks for a package of this name, which the build for CPUs is not."""
-TINY = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "128"]
 
 
 def volume(namespace: str, node: str) -> list[dict[str, Any]]:
     """A claim of the folder with vLLM's packages, and its shared library that the image lacks."""
     packages = vllm.python().parents[1] / "lib" / "python3.11" / "site-packages"
-    name = f"{namespace}-{PROGRAM}"
+    name = volume_name(namespace)
     spec: dict[str, Any] = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
     term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
     pv = {
@@ -38,12 +37,21 @@ def volume(namespace: str, node: str) -> list[dict[str, Any]]:
     ]
 
 
-def on_cpus(deployment: dict[str, Any]) -> dict[str, Any]:
-    """The Deployment with vLLM from that claim, for a model of a few megabytes; what it loads stays as rendered."""
+def volume_name(namespace: str) -> str:
+    """Name of its PersistentVolume."""
+    return f"{namespace}-{PROGRAM}"
+
+
+def on_cpus(deployment: dict[str, Any], longest: int = 128) -> dict[str, Any]:
+    """The Deployment with vLLM from that claim, for a small model; what it loads stays as rendered.
+
+    Args:
+        longest: tokens of prompt and answer together.
+    """
     pod = deployment["spec"]["template"]["spec"]
     [container] = pod["containers"]
     container["command"] = SERVER
-    container["args"] += TINY
+    container["args"] += ["--dtype", "float32", "--enforce-eager", "--max-model-len", str(longest)]
     guard = [entry["value"] for entry in container["env"] if entry["name"] == "PYTHONPATH"]
     here = {"PYTHONPATH": ":".join(["/vllm", *guard]), "LD_LIBRARY_PATH": "/numa", "OMP_NUM_THREADS": "1", **vllm.EAGER}
     container["env"] += [{"name": name, "value": value} for name, value in here.items()]
