@@ -56,6 +56,22 @@ def test_a_new_version_is_compared_with_the_one_in_use(
     assert ours == pytest.approx(theirs, abs=1e-4 if ranks > 1 else 0)
 
 
+@pytest.mark.parametrize("challenger", ["QLoRA", "LoRA"])
+def test_a_version_trained_in_4_bits_is_measured_on_its_base_in_4_bits(
+    runs: Any, make_plan: Any, tiny_model: Path, challenger: str
+) -> None:
+    """Whatever the new one is: on the base in full precision, the version in use would have another loss."""
+    in_use = make_plan("champion", adapter={"type": "QLoRA"}, training={"maxSteps": 4})
+    result = runs.finish(in_use)
+    adapter = {"path": str(Path(in_use.output_path) / "adapter"), "digest": result.artifacts[0].digest}
+    model = {"path": str(tiny_model), "adapter": adapter}
+    plan = make_plan("challenger", adapter={"type": challenger}, comparedModel=model, **AGAINST)
+    loss = loss_of(runs.finish(plan))
+    assert float(loss.against) == pytest.approx(float(loss_of(result).tuned), abs=1e-4)
+    assert float(loss.tuned) < float(loss.against) < float(loss.base)
+    assert float(loss.against_low) <= float(loss.tuned) - float(loss.against) <= float(loss.against_high) < 0
+
+
 def test_a_version_that_reads_other_tokens_is_not_compared(
     runs: Any, make_plan: Any, champion: Any, tmp_path: Path
 ) -> None:
