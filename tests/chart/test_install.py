@@ -54,7 +54,7 @@ def server(tmp_path_factory):
 
 
 def test_the_definitions_are_served(server):
-    server.kubectl("wait", "--for=condition=Established", "crd/finetunejobs.hone.dev", "--timeout=60s")
+    server.kubectl("wait", "--for=condition=Established", "crd/finetunejobs.hone.dev", "--timeout=15m")
     assert "finetunejobs" in server.kubectl("api-resources", "--api-group=hone.dev")
     assert "lora" in _explained(server, "ftj.spec.adapter").lower()
 

@@ -120,7 +120,7 @@ def test_a_run_that_cannot_fit_says_so(kubectl, gated) -> None:
     found = failure(kubectl, "unforeseen")
     assert found["code"] == "OutOfMemory"
     assert "resources.memory" in found["hint"]
-    kubectl("delete", "ftj", "huge", "--timeout=120s")
+    kubectl("delete", "ftj", "huge", "--timeout=15m")
 
 
 @pytest.mark.alone

@@ -49,7 +49,7 @@ def claim(mode: str) -> dict[str, Any]:
 STORE = [{"name": "store", "persistentVolumeClaim": {"claimName": "store"}}]
 
 
-def until(condition: Callable[[], bool], timeout: float = 120.0) -> None:
+def until(condition: Callable[[], bool], timeout: float = 900.0) -> None:
     """Wait for a state; the time is a guard against hanging only."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -74,7 +74,7 @@ def test_two_pods_of_an_indexed_job_meet_by_name_and_share_a_volume(kubectl, ope
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "meet"}, "spec": service},
         {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "meet"}, "spec": job},
     )
-    kubectl("wait", "--for=condition=complete", "job/meet", "--timeout=180s")
+    kubectl("wait", "--for=condition=complete", "job/meet", "--timeout=15m")
     logs = kubectl("logs", "--selector=app=meet")
     assert logs.count("10001:10001") == 4, logs
     addresses = {p["status"]["podIP"] for p in kubectl.get("pods")["items"]}
@@ -85,11 +85,11 @@ def test_two_pods_of_an_indexed_job_meet_by_name_and_share_a_volume(kubectl, ope
 def test_a_volume_is_deleted_with_its_claim(kubectl, operator_image) -> None:
     spec = pod_spec(operator_image, "echo kept > /store/file", volumes=STORE)
     kubectl.apply(claim("ReadWriteOnce"), pod("writer", spec))
-    kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/writer", "--timeout=120s")
+    kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/writer", "--timeout=15m")
     volume = kubectl.get("pv", kubectl.get("pvc", "store")["spec"]["volumeName"])
     folder = Path(volume["spec"]["local"]["path"])
     assert (folder / "file").read_text() == "kept\n"
-    kubectl("delete", "pod/writer", "pvc/store", "--timeout=60s")
+    kubectl("delete", "pod/writer", "pvc/store", "--timeout=15m")
     until(lambda: not folder.exists())
     until(lambda: volume["metadata"]["name"] not in kubectl("get", "pv", "--output=name"))
 
@@ -100,10 +100,10 @@ account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 context = ssl.create_default_context(cafile=account + "ca.crt")
 token = {"Authorization": "Bearer " + open(account + "token").read()}
 request = urllib.request.Request("https://kubernetes.default.svc/version", headers=token)
-print("api server", urllib.request.urlopen(request, context=context, timeout=30).status)
+print("api server", urllib.request.urlopen(request, context=context, timeout=600).status)
 for _ in range(100):  # the endpoint of a pod that became ready is published a moment later
     try:
-        print("service", urllib.request.urlopen("http://web", timeout=30).status)
+        print("service", urllib.request.urlopen("http://web", timeout=600).status)
         break
     except OSError:
         time.sleep(0.2)
@@ -119,7 +119,7 @@ def test_a_pod_reaches_a_service_and_the_api_server(kubectl, operator_image) -> 
     kubectl.apply(
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": service}, pod("web", server)
     )
-    kubectl("wait", "--for=condition=ready", "pod/web", "--timeout=120s")
+    kubectl("wait", "--for=condition=ready", "pod/web", "--timeout=15m")
     kubectl.apply(pod("client", client))
     until(lambda: kubectl.get("pod", "client")["status"]["phase"] in ("Succeeded", "Failed"))
     assert kubectl("logs", "client") == "api server 200\nservice 200\n"
@@ -153,7 +153,7 @@ def test_strangers_are_refused_and_writes_are_logged(kubectl, cluster) -> None:
 @pytest.mark.alone
 def test_up_repairs_what_was_killed_and_pods_live_on(kubectl, operator_image) -> None:
     kubectl.apply(pod("survivor", pod_spec(operator_image, "trap 'exit 0' TERM; sleep 600 & wait")))
-    kubectl("wait", "--for=condition=ready", "pod/survivor", "--timeout=120s")
+    kubectl("wait", "--for=condition=ready", "pod/survivor", "--timeout=15m")
     before = kubectl.get("pod", "survivor")["status"]["containerStatuses"][0]
     supervisor = Supervisor(embedded.paths.state())
     killed = {name: supervisor.pid(name) for name in ("kube-apiserver", "containerd", "kubelet", "coredns")}
@@ -187,7 +187,7 @@ def test_down_leaves_the_machine_as_it_was_before_up(kubectl, operator_image) ->
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "left"}, "spec": service},
         pod("left", pod_spec(operator_image, "sleep 600", volumes=STORE)),
     )
-    kubectl("wait", "--for=condition=ready", "pod/left", "--timeout=120s")
+    kubectl("wait", "--for=condition=ready", "pod/left", "--timeout=15m")
     while_up = machine.difference(before, snapshot())
     assert {"processes", "mounts", "interfaces", "iptables", "cgroups"} <= while_up.keys()
     embedded.down()

@@ -157,8 +157,8 @@ def small_store(kubectl, tmp_path) -> Iterator[Path]:
     )
     try:
         yield folder
-        kubectl("delete", "namespace", kubectl.namespace, "--timeout=120s")
-        kubectl("delete", "pv", kubectl.namespace, "--timeout=120s")
+        kubectl("delete", "namespace", kubectl.namespace, "--timeout=15m")
+        kubectl("delete", "pv", kubectl.namespace, "--timeout=15m")
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
@@ -190,9 +190,9 @@ def test_a_full_disk_ends_an_attempt_and_the_next_one_finds_room(kubectl, small_
 def test_what_is_deleted_while_its_pods_run_goes(team, staged) -> None:
     team.apply(job("unwanted", staged, training=ENDLESS))
     runs(team, "unwanted")
-    team("delete", "ftj", "unwanted", "--timeout=120s")
+    team("delete", "ftj", "unwanted", "--timeout=15m")
     wait(lambda: not training(team, "pods", "unwanted"), lambda: "its pods still run")
     assert team.get("mv", "--field-selector=spec.modelName=unwanted")["items"] == []
     team.apply(job("doomed", staged, training=ENDLESS))
     runs(team, "doomed")
-    team("delete", "namespace", team.namespace, "--timeout=180s")
+    team("delete", "namespace", team.namespace, "--timeout=15m")

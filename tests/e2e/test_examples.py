@@ -149,7 +149,7 @@ def check_the_model_outlives(kubectl: Any, job: dict[str, Any]) -> dict[str, Any
     version = version_of(kubectl, job)
     check_lineage(kubectl, job, version["spec"])
     name = version["metadata"]["name"]
-    kubectl("delete", "ftj", job["metadata"]["name"], "--timeout=120s")
+    kubectl("delete", "ftj", job["metadata"]["name"], "--timeout=15m")
     assert kubectl.get("mv", name)["metadata"]["name"] == name
     assert "Ready" in _true(kubectl.get("mv", name))
     return dict(version["spec"]["lineage"])

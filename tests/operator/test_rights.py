@@ -164,7 +164,7 @@ def post(kube, namespace, pod, server, ca):
         {"Authorization": f"Bearer {token['status']['token']}"},
     )
     context = ssl.create_default_context(cadata=ca)
-    return urllib.request.urlopen(request, timeout=30, context=context).status
+    return urllib.request.urlopen(request, timeout=600, context=context).status
 
 
 def test_a_namespace_opts_in_and_out(kube, apiserver, namespace, start_operator, spec, tmp_path):

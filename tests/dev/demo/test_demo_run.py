@@ -21,7 +21,7 @@ CRDS = Path(__file__).parents[3] / "crds"
 def target(apiserver):
     target = Target(apiserver, None)
     target.kubectl("apply", "--server-side", "--filename", str(CRDS))
-    target.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    target.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=15m")
     return target
 
 

@@ -36,7 +36,7 @@ def report(kube: Kube, namespace: Namespace, pod: str, server: str, step: int) -
         {"Authorization": f"Bearer {token['status']['token']}"},
     )
     context = ssl.create_default_context(cadata=base64.b64decode(secret["data"]["ca.crt"]).decode())
-    assert urllib.request.urlopen(request, timeout=30, context=context).status == 200
+    assert urllib.request.urlopen(request, timeout=600, context=context).status == 200
 
 
 @pytest.mark.faults("O19")

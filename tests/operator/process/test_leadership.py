@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hand import fine_tune_job
-from kube import Kube, connect, wait_until
+from kube import GUARD_SECONDS, Kube, connect, wait_until
 from operator_process import Operator
 from rights import installed
 
@@ -104,7 +104,7 @@ def test_an_operator_that_was_stopped_for_too_long_stops_writing(pair: Pair) -> 
     pair.submit(5)
     wait_until(lambda: pair.seen() == pair.made, "the other works")
     os.kill(old.process.pid, signal.SIGCONT)
-    assert old.process.wait(60) == 1
+    assert old.process.wait(GUARD_SECONDS) == 1
     assert "another operator may work now" in old.log()
     late = [each for each in pair.writes(leader) if each[0] > taken["acquireTime"]]
     assert len(late) <= 1, "what it was about to send; see test_fence.py"

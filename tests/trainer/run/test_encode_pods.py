@@ -85,7 +85,7 @@ def test_three_pods_of_which_one_is_killed_encode_the_same_as_one(
         others = [stack.enter_context(_pod(tmp_path / "plan.json")) for _ in range(2)]
         assert _done(plan) == (result, files)
         assert killed.exists()
-        assert sorted(pod.wait(60) for pod in others) == [-signal.SIGKILL, 0]
+        assert sorted(pod.wait(600) for pod in others) == [-signal.SIGKILL, 0]
     assert len({name.partition("/")[0] for name in files}) == len(encoding.keys(plan) or ()) == 2
 
 

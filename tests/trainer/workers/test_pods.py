@@ -105,5 +105,5 @@ def test_three_pods_of_which_one_is_killed_write_the_same_files(
         pods = [stack.enter_context(_pod(tmp_path / "plan.json")) for _ in range(2)]
         assert _files(plan) == alone
         assert (tmp_path / "killed").exists()
-        assert sorted(pod.wait(60) for pod in pods) == [-signal.SIGKILL, 0]
+        assert sorted(pod.wait(600) for pod in pods) == [-signal.SIGKILL, 0]
     assert {"train.jsonl", "rejected.jsonl", "removed.jsonl", "report.json"} <= alone.keys()

@@ -63,7 +63,7 @@ def put(repository: str, reference: str, body: dict[str, Any], media_type: str) 
         json.dumps({"schemaVersion": 2, "mediaType": media_type, **body}),
         auth=(imageregistry.USER, imageregistry.PASSWORD),
         headers={"Content-Type": media_type},
-        timeout=60,
+        timeout=600,
     )
     assert answer.status_code == 201, answer.text
 
