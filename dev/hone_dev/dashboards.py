@@ -6,12 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import dashboard, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders.common import ScaleDistributionConfig
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from hone_dev import paths
 
@@ -43,8 +45,9 @@ class Board:
     width: int = 8
     height: int = 8
     log_scale: bool = False
-    single: bool = field(default=False, kw_only=True)
-    """A number instead of a curve."""
+    shows: Literal["curves", "number", "table"] = field(default="curves", kw_only=True)
+    columns: Sequence[str] = field(default=(), kw_only=True)
+    """Labels that a table shows."""
 
 
 ROWS: dict[str, Sequence[Board]] = {
@@ -56,7 +59,7 @@ ROWS: dict[str, Sequence[Board]] = {
             [Query('sum(hone_job_phase{namespace=~"$namespace",phase="Running"}) or vector(0)', "")],
             4,
             5,
-            single=True,
+            shows="number",
         ),
         Board(
             "Waiting",
@@ -71,15 +74,44 @@ ROWS: dict[str, Sequence[Board]] = {
             ],
             4,
             5,
-            single=True,
+            shows="number",
         ),
         Board(
             "Ended, by result",
             "FineTuneJobs that ended, in an hour.",
             "none",
             [Query('sum by (result) (increase(hone_jobs_finished_total{namespace=~"$namespace"}[1h]))', "{{result}}")],
-            16,
+            8,
             5,
+        ),
+        Board(
+            "Failed, by reason",
+            "FineTuneJobs that failed, in an hour. The page Troubleshooting has each reason.",
+            "none",
+            [
+                Query(
+                    'sum by (reason) (increase(hone_jobs_finished_total{namespace=~"$namespace",result="Failed"}[1h]))',
+                    "{{reason}}",
+                )
+            ],
+            8,
+            5,
+        ),
+        Board(
+            "All jobs",
+            "Phase of each FineTuneJob, and why it waits or has failed.",
+            "none",
+            [
+                Query(
+                    "max by (namespace, finetunejob, phase, reason) ("
+                    f"(hone_job_phase{{{JOBS}}} == 1)"
+                    f" * on (namespace, finetunejob) group_left (reason) hone_job_reason{{{JOBS}}}"
+                    f" or on (namespace, finetunejob) hone_job_phase{{{JOBS}}} == 1)"
+                )
+            ],
+            24,
+            shows="table",
+            columns=("namespace", "finetunejob", "phase", "reason"),
         ),
         Board(
             "Progress",
@@ -277,10 +309,13 @@ def _variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
     )
 
 
-def _panel(board: Board) -> stat.Panel | timeseries.Panel:
-    panel: stat.Panel | timeseries.Panel
-    if board.single:
+def _panel(board: Board) -> stat.Panel | table.Panel | timeseries.Panel:
+    panel: stat.Panel | table.Panel | timeseries.Panel
+    if board.shows == "number":
         panel = stat.Panel()
+    elif board.shows == "table":
+        shown = {"include": {"names": list(board.columns)}}
+        panel = table.Panel().with_transformation(models.DataTransformerConfig("filterFieldsByName", options=shown))
     else:
         panel = timeseries.Panel().show_points(common.VisibilityMode.NEVER).span_nulls(FIVE_MINUTES)
         if board.log_scale:
@@ -289,7 +324,9 @@ def _panel(board: Board) -> stat.Panel | timeseries.Panel:
     panel.span(board.width).height(board.height)
     for query in board.queries:
         target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).datasource(SOURCE)
-        panel.with_target(target.instant() if board.single else target.range())
+        if board.shows == "table":
+            target.format(PromQueryFormat.TABLE)
+        panel.with_target(target.range() if board.shows == "curves" else target.instant())
     return panel
 
 
