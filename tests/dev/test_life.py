@@ -72,3 +72,10 @@ def test_the_secret_with_the_key_is_the_one_that_the_values_name(tmp_path: Path)
 def test_a_container_that_was_started_again_is_counted_in_its_pod() -> None:
     status = {"containerStatuses": [{"restartCount": 0}], "initContainerStatuses": [{"restartCount": 2}]}
     assert restarts([{"metadata": {"uid": "a"}, "status": status}]) == {"a": 2}
+
+
+def test_the_time_of_an_approval_is_that_of_the_last_decision() -> None:
+    decision = {"fieldsV1": {"f:spec": {"f:approval": {}}}}
+    other = {"time": "2026-11-28T15:00:09Z", "fieldsV1": {"f:status": {}}}
+    fields = [{"time": f"2026-11-28T15:00:0{second}Z", **decision} for second in (5, 2)]
+    assert objects.approved_at({"metadata": {"managedFields": [*fields, other]}}) % 60 == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import yaml
@@ -46,6 +47,17 @@ def failures(jobs: Iterable[Body], models: Iterable[Body]) -> list[str]:
 def is_trained(model: Body) -> bool:
     """Whether a job has trained on the rows that there are."""
     return conditions(model).get(ConditionType.UP_TO_DATE, {}).get("reason") == Reason.TRAINED
+
+
+def approved_at(version: Body) -> float:
+    """When the API server took the decision about a ModelVersion, in seconds since 1970, to the second.
+
+    Args:
+        version: with its managed fields.
+    """
+    fields = version["metadata"]["managedFields"]
+    times = [entry["time"] for entry in fields if "f:approval" in entry["fieldsV1"].get("f:spec", {})]
+    return datetime.fromisoformat(max(times)).timestamp()
 
 
 def alias(model: Body, name: str) -> Body:
