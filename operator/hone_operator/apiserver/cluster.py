@@ -359,6 +359,10 @@ class Cluster:
 
         Returns:
             Whether it has gone, and not only begun to go, as with a finalizer.
+
+        Raises:
+            ConflictError: it was refused although the object is still there. The next run tries again: no watch tells
+                of a Service or NetworkPolicy that stays.
         """
         meta = body["metadata"]
         options = {
@@ -372,6 +376,9 @@ class Cluster:
         except NotFoundError:
             return True
         except ConflictError:
+            live = await self.get(kind, meta["namespace"], meta["name"])
+            if live is not None and live["metadata"]["uid"] == meta["uid"]:
+                raise
             return False  # another has its name, which the watch tells
         return bool(json.loads(answer)["kind"] == "Status")
 
