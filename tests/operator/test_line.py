@@ -108,3 +108,17 @@ async def test_jobs_train_two_at_a_time_oldest_first(restart: bool) -> None:
     assert any(1 in positions for positions in waited.values())
     assert not any(team.job(name)["status"].get("queue") for name in AGES)
     assert team.world.errors == []
+
+
+async def test_a_job_that_has_ended_keeps_its_place_while_its_pods_train() -> None:
+    """Its Job is deleted a moment after its status says that it has ended."""
+    team = Team()
+    while len(team.active()) < 2:
+        await team.round()
+    ended = team.job(team.active()[0])
+    ended["status"]["conditions"] = [{"type": "Finished", "status": "True"}]
+    team._restart()
+    team.world.cluster.tell(team.world.cache)
+    for name in AGES.keys() - set(team.started):
+        await team.world.controllers.process(Key("FineTuneJob", "team", name))
+    assert len(team.active()) == 2

@@ -105,15 +105,15 @@ class Listing:
                     late += 1
                     if live is not None and self.cache.put(kind, live):
                         self.changed(kind, live)
-        for uid, body in before.items():
-            here = namespace is None or body["metadata"]["namespace"] == namespace
-            meta = body["metadata"]
-            if here and uid not in listed and self.cache.get(kind, meta["namespace"], meta["name"]) is body:
-                if await self._exists(kind, body):
+        for uid, old in before.items():
+            here = namespace is None or old["metadata"]["namespace"] == namespace
+            meta = old["metadata"]
+            if here and uid not in listed and self.cache.get(kind, meta["namespace"], meta["name"]) is old:
+                if await self._exists(kind, old):
                     continue
                 late += 1
-                self.cache.remove(kind, body)
-                self.changed(kind, body)
+                self.cache.remove(kind, old)
+                self.changed(kind, old)
         if late:
             log.info("%d of kind %s had changed without an event from a watch so far", late, kind)
         return late

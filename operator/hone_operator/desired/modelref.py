@@ -151,6 +151,13 @@ def versions(spec: Mapping[str, Any]) -> set[str]:
     return {*references(spec), *([base] if base else ())}
 
 
+def parents(spec: Mapping[str, Any]) -> list[str]:
+    """Names of the ModelVersions in the lineage of one; `spec` is its own."""
+    lineage = spec.get("lineage") or {}
+    above = [lineage.get("baseModel") or {}, *(lineage.get("ancestors") or ())]
+    return [name for parent in above if (name := parent.get("modelVersion"))]
+
+
 def alias(spec: Mapping[str, Any]) -> tuple[str, str] | None:
     """(Model, alias) that a job starts from by `models://name@alias`; None: it names its base otherwise."""
     return alias_of(spec["model"].get("uri"))

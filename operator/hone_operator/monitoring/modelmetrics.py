@@ -4,46 +4,44 @@ scrape time, as in `objectmetrics`."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily
 
 from hone_api.states import ConditionType, DeliveryState, ImportState, Reason
+from hone_operator.monitoring.series import Sample, Series
 from hone_operator.objects.cache import Body
 from hone_operator.times import read_time
 
 VERSION = ("namespace", "modelversion")
 SCHEMES = ("oci", "s3", "hf", "pvc")
-Sample = tuple[tuple[str, ...], float]
-Fill = Callable[[GaugeMetricFamily, Iterable[Body], Callable[[Body], Iterable[Sample]]], Metric]
-"""Adds the samples of each body to a family."""
 
 
-def of_versions(versions: list[Body], fill: Fill) -> Iterator[Metric]:
+def of_versions() -> Iterator[Series]:
     """Signatures and deliveries of ModelVersions."""
     text = "Whether the ModelVersion is signed; absent where the platform has no keys."
-    yield fill(GaugeMetricFamily("hone_modelversion_signed", text, labels=VERSION), versions, _signed)
+    yield Series(GaugeMetricFamily("hone_modelversion_signed", text, labels=VERSION), _signed)
     text = "Deliveries of a ModelVersion by the scheme of the target and by state, as in status.deliveries."
     deliveries = GaugeMetricFamily("hone_modelversion_deliveries", text, labels=(*VERSION, "scheme", "state"))
-    yield fill(deliveries, versions, _deliveries)
+    yield Series(deliveries, _deliveries)
     text = "Bytes that the deliveries of a ModelVersion uploaded; what the target had already does not count."
     uploaded = GaugeMetricFamily("hone_modelversion_uploaded_bytes", text, labels=(*VERSION, "scheme"))
-    yield fill(uploaded, versions, _uploaded)
+    yield Series(uploaded, _uploaded)
 
 
-def of_models(models: list[Body], fill: Fill) -> Iterator[Metric]:
+def of_models() -> Iterator[Series]:
     """Imports, registry and aliases of Models."""
     text = "Imports of a Model by the scheme of the source and by state, as in status.imports."
     imports = GaugeMetricFamily("hone_model_imports", text, labels=("namespace", "model", "scheme", "state"))
-    yield fill(imports, models, _imports)
+    yield Series(imports, _imports)
     text = "Whether the registry of a Model has what can be registered now; absent where it names none."
-    yield fill(GaugeMetricFamily("hone_model_registered", text, labels=("namespace", "model")), models, _registered)
+    yield Series(GaugeMetricFamily("hone_model_registered", text, labels=("namespace", "model")), _registered)
     text = "Since when the newest metric is beyond its limit that one of spec.retrain.requesters reported, Unix time."
     reported = GaugeMetricFamily("hone_model_metric_reported_timestamp_seconds", text, labels=("namespace", "model"))
-    yield fill(reported, models, _reported)
+    yield Series(reported, _reported)
     labels = ("namespace", "model", "alias", "version")
     text = "The version that an alias of a Model points to; always 1."
-    yield fill(GaugeMetricFamily("hone_model_alias_info", text, labels=labels), models, _aliases)
+    yield Series(GaugeMetricFamily("hone_model_alias_info", text, labels=labels), _aliases)
 
 
 def _ref(body: Body) -> tuple[str, str]:

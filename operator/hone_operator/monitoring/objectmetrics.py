@@ -8,7 +8,7 @@ Prometheus uses `job`, `instance` and `pod` itself.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,6 +20,7 @@ from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_api.states import AttemptOutcome, ConditionType, JobPhase, Reason
 from hone_operator.desired import names
 from hone_operator.monitoring import modelmetrics
+from hone_operator.monitoring.series import Sample, Series, filled
 from hone_operator.objects.cache import Body, Cache
 from hone_operator.progress.store import ProgressStore
 from hone_operator.reconcile import goodput, phases
@@ -28,9 +29,7 @@ from hone_operator.times import read_time
 JOB = ("namespace", "finetunejob")
 REASONS = frozenset([*(reason.value for reason in Reason), *FAILURES])
 RANK = "batch.kubernetes.io/job-completion-index"
-Family = GaugeMetricFamily | CounterMetricFamily
-Sample = tuple[tuple[str, ...], float]
-"""Label values, and the number."""
+QUEUE_SECONDS, QUEUE_LABELS = "hone_queue_goodput_seconds", ("namespace", "queue", "kind")
 
 
 @dataclass(frozen=True)
@@ -147,25 +146,19 @@ class ObjectCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        jobs = list(self._cache.items("FineTuneJob"))
-        yield _info(jobs)
-        yield _phases(jobs)
-        yield _reasons(jobs)
-        yield from _job_numbers(jobs)
-        yield _attempt_phases(jobs)
-        yield from _goodput(jobs)
-        yield self._eta(jobs)
-        yield _pods(self._cache.items("Pod"))
-        datasets = list(self._cache.items("Dataset"))
-        yield _dataset_rows(datasets)
-        yield _ready("dataset", "dataset", "Whether the Dataset is Ready.", datasets)
-        versions = list(self._cache.items("ModelVersion"))
-        yield _version_info(versions)
-        yield _ready("modelversion", "modelversion", "Whether the ModelVersion is Ready.", versions)
-        yield from modelmetrics.of_versions(versions, _filled)
-        models = list(self._cache.items("Model"))
-        yield _ready("model", "model", "Whether every alias of the Model points where it should.", models)
-        yield from modelmetrics.of_models(models, _filled)
+        jobs = self._cache.items("FineTuneJob")
+        of_jobs = [_info(), _phases(), _reasons(), *_job_numbers(), _attempt_phases(), *_goodput(), self._eta()]
+        for family in filled(jobs, of_jobs):
+            yield _summed(family) if family.name == QUEUE_SECONDS else family
+        yield from filled(self._cache.items("Pod"), [_pods()])
+        datasets = self._cache.items("Dataset")
+        is_ready = _ready("dataset", "dataset", "Whether the Dataset is Ready.")
+        yield from filled(datasets, [_dataset_rows(), is_ready])
+        versions = self._cache.items("ModelVersion")
+        is_ready = _ready("modelversion", "modelversion", "Whether the ModelVersion is Ready.")
+        yield from filled(versions, [_version_info(), is_ready, *modelmetrics.of_versions()])
+        is_ready = _ready("model", "model", "Whether every alias of the Model points where it should.")
+        yield from filled(self._cache.items("Model"), [is_ready, *modelmetrics.of_models()])
         yield self._store({body["metadata"]["namespace"] for body in (*jobs, *datasets, *versions)})
 
     def _store(self, namespaces: set[str]) -> Metric:
@@ -177,35 +170,21 @@ class ObjectCollector(Collector):
                 family.add_metric((namespace, content), size)
         return family
 
-    def _eta(self, jobs: list[Body]) -> Metric:
+    def _eta(self) -> Series:
         def samples(body: Body) -> Iterator[Sample]:
             latest = self._reports.latest(body["metadata"]["uid"]) if self._reports else None
             running = body["status"].get("phase") == JobPhase.RUNNING
             if running and latest and latest.eta_seconds is not None:
                 yield _ref(body), latest.eta_seconds
 
-        return _filled(
-            GaugeMetricFamily("hone_job_eta_seconds", "Estimated time to the end.", labels=JOB), jobs, samples
-        )
-
-
-def _filled(family: Family, bodies: Iterable[Body], samples: Callable[[Body], Iterable[Sample]]) -> Metric:
-    """The family with the samples of each body; a body that lacks a required field affects only its own samples."""
-    for body in bodies:
-        try:
-            body_samples = [(labels, float(value)) for labels, value in samples(body)]
-        except (KeyError, TypeError, AttributeError, ValueError):
-            continue
-        for labels, value in body_samples:
-            family.add_metric([str(label) for label in labels], value)
-    return family
+        return Series(GaugeMetricFamily("hone_job_eta_seconds", "Estimated time to the end.", labels=JOB), samples)
 
 
 def _ref(body: Body) -> tuple[str, str]:
     return body["metadata"]["namespace"], body["metadata"]["name"]
 
 
-def _info(jobs: list[Body]) -> Metric:
+def _info() -> Series:
     labels = (*JOB, "method", "base_model", "queue")
     family = GaugeMetricFamily("hone_job_info", "Facts about a FineTuneJob; always 1.", labels=labels)
 
@@ -215,10 +194,10 @@ def _info(jobs: list[Body]) -> Metric:
         queue = (spec.get("scheduling") or {}).get("queueName", "")
         yield (*_ref(body), spec.get("method", "SFT"), base, queue), 1
 
-    return _filled(family, jobs, samples)
+    return Series(family, samples)
 
 
-def _phases(jobs: list[Body]) -> Metric:
+def _phases() -> Series:
     family = GaugeMetricFamily("hone_job_phase", "1 for the phase a FineTuneJob is in, else 0.", labels=(*JOB, "phase"))
 
     def samples(body: Body) -> Iterator[Sample]:
@@ -226,10 +205,10 @@ def _phases(jobs: list[Body]) -> Metric:
         for phase in JobPhase:
             yield (*_ref(body), phase.value), phase == current
 
-    return _filled(family, jobs, samples)
+    return Series(family, samples)
 
 
-def _reasons(jobs: list[Body]) -> Metric:
+def _reasons() -> Series:
     """Why jobs wait or failed. Only our own words: anybody may have written a status."""
     text = "Why a FineTuneJob waits or has failed, as in status.reason; always 1."
     family = GaugeMetricFamily("hone_job_reason", text, labels=(*JOB, "reason"))
@@ -238,16 +217,16 @@ def _reasons(jobs: list[Body]) -> Metric:
         if (reason := body["status"].get("reason")) in REASONS:
             yield (*_ref(body), reason), 1
 
-    return _filled(family, jobs, samples)
+    return Series(family, samples)
 
 
-def _job_numbers(jobs: list[Body]) -> Iterator[Metric]:
+def _job_numbers() -> Iterator[Series]:
     for kind, numbers in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
         for number in numbers:
-            yield _filled(kind(f"hone_job_{number.name}", number.help, labels=JOB), jobs, _numbers(number))
+            yield Series(kind(f"hone_job_{number.name}", number.help, labels=JOB), _numbers(number))
 
 
-def _attempt_phases(jobs: list[Body]) -> Metric:
+def _attempt_phases() -> Series:
     text = "Seconds of all attempts of a FineTuneJob by phase, as in status.attempts[].phases."
     family = GaugeMetricFamily("hone_job_attempt_phase_seconds", text, labels=(*JOB, "phase"))
 
@@ -257,27 +236,30 @@ def _attempt_phases(jobs: list[Body]) -> Metric:
             if known := [seconds[phase.name] for seconds in spent if phase.name in seconds]:
                 yield (*_ref(body), phase.name), sum(known)
 
-    return _filled(family, jobs, samples)
+    return Series(family, samples)
 
 
-def _goodput(jobs: list[Body]) -> Iterator[Metric]:
+def _goodput() -> Iterator[Series]:
     """Of each job, and over the jobs of each queue, in which attempts with more GPUs count more."""
     text = "Share of the time of a FineTuneJob in steps that count, as in status.goodput."
     ratio = GaugeMetricFamily("hone_job_goodput_ratio", text, labels=JOB)
-    yield _filled(ratio, jobs, lambda body: [(_ref(body), float(_status(body, "goodput")["ratio"]))])
+    yield Series(ratio, lambda body: [(_ref(body), float(_status(body, "goodput")["ratio"]))])
     text = "Seconds of a FineTuneJob in which no step was trained that counts, by kind."
     badput = GaugeMetricFamily("hone_job_badput_seconds", text, labels=(*JOB, "kind"))
-    yield _filled(badput, jobs, lambda b: [((*_ref(b), k), s) for k, s in _status(b, "goodput")["badput"].items()])
+    yield Series(badput, lambda b: [((*_ref(b), k), s) for k, s in _status(b, "goodput")["badput"].items()])
     text = "GPU-seconds of the FineTuneJobs of a queue by kind of badput, or productive; without GPUs, seconds."
-    labels = ("namespace", "queue", "kind")
-    each = _filled(GaugeMetricFamily("hone_queue_goodput_seconds", text, labels=labels), jobs, _queue_seconds)
+    yield Series(GaugeMetricFamily(QUEUE_SECONDS, text, labels=QUEUE_LABELS), _queue_seconds)
+
+
+def _summed(each: Metric) -> Metric:
+    """One sample for each queue and kind, from those of its jobs."""
     sums: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for sample in each.samples:
-        sums[tuple(sample.labels[label] for label in labels)] += sample.value
-    family = GaugeMetricFamily(each.name, text, labels=labels)
+        sums[tuple(sample.labels[label] for label in QUEUE_LABELS)] += sample.value
+    family = GaugeMetricFamily(each.name, each.documentation, labels=QUEUE_LABELS)
     for values, seconds in sorted(sums.items()):
         family.add_metric(values, seconds)
-    yield family
+    return family
 
 
 def _queue_seconds(body: Body) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -305,7 +287,7 @@ def _numbers(number: JobGauge) -> Callable[[Body], Iterator[Sample]]:
     return samples
 
 
-def _pods(pods: Iterable[Body]) -> Metric:
+def _pods() -> Series:
     labels = ("namespace", "pod", "finetunejob", "rank", "node")
     family = GaugeMetricFamily("hone_pod_info", "Pods of FineTuneJobs that have a node; always 1.", labels=labels)
 
@@ -315,10 +297,10 @@ def _pods(pods: Iterable[Body]) -> Metric:
         if names.ATTEMPT in tags and names.FINETUNEJOB in tags and spec.get("nodeName"):
             yield (meta["namespace"], meta["name"], tags[names.FINETUNEJOB], tags.get(RANK, ""), spec["nodeName"]), 1
 
-    return _filled(family, pods, samples)
+    return Series(family, samples)
 
 
-def _dataset_rows(datasets: list[Body]) -> Metric:
+def _dataset_rows() -> Series:
     labels = ("namespace", "dataset", "split")
     family = GaugeMetricFamily("hone_dataset_rows", "Valid rows of each split of a Dataset.", labels=labels)
 
@@ -326,17 +308,15 @@ def _dataset_rows(datasets: list[Body]) -> Metric:
         for split in body["status"].get("splits") or ():
             yield (*_ref(body), split["name"]), split["rows"]
 
-    return _filled(family, datasets, samples)
+    return Series(family, samples)
 
 
-def _version_info(versions: list[Body]) -> Metric:
+def _version_info() -> Series:
     labels = ("namespace", "modelversion", "model", "version")
     family = GaugeMetricFamily("hone_modelversion_info", "Facts about a ModelVersion; always 1.", labels=labels)
-    return _filled(
-        family, versions, lambda body: [((*_ref(body), body["spec"]["modelName"], str(body["spec"]["version"])), 1)]
-    )
+    return Series(family, lambda body: [((*_ref(body), body["spec"]["modelName"], str(body["spec"]["version"])), 1)])
 
 
-def _ready(kind: str, label: str, text: str, bodies: list[Body]) -> Metric:
+def _ready(kind: str, label: str, text: str) -> Series:
     family = GaugeMetricFamily(f"hone_{kind}_ready", text, labels=("namespace", label))
-    return _filled(family, bodies, lambda body: [(_ref(body), ready(body))])
+    return Series(family, lambda body: [(_ref(body), ready(body))])

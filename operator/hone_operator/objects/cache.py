@@ -4,7 +4,7 @@ The operator's own writes also go into it at once, so a decision never sees less
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hone_api import API_VERSION
@@ -12,6 +12,8 @@ from hone_api.retrain import RETRAIN_REQUESTED
 from hone_api.synthesis import REVIEW
 from hone_operator.desired import modelref, names
 from hone_operator.objects import pruning
+from hone_operator.objects.index import KeyIndex, Ref
+from hone_operator.objects.packing import PackedBody, has_ended
 from hone_operator.objects.pruning import UNKNOWN
 from hone_operator.objects.sharing import compact, shared
 from hone_operator.objects.tombstones import Tombstones
@@ -24,9 +26,8 @@ API_VERSIONS = {kind: API_VERSION for kind in names.OWNER_LABEL} | {
     "PersistentVolumeClaim": "v1",
 }
 
-Body = dict[str, Any]
-Ref = tuple[str, str]
-"""(namespace, name)"""
+Body = Mapping[str, Any]
+"""Nobody may change one that the cache returns."""
 
 REMEMBERED_DELETIONS = 4096
 OURS = frozenset(names.OWNER_LABEL)
@@ -71,7 +72,7 @@ class Owner(NamedTuple):
     uid: str
 
 
-def strip(kind: str, body: Mapping[str, Any]) -> Body:
+def strip(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """A new body with only the fields that are read; for our own kinds, the fields that this version knows.
 
     `metadata.unknownFields` lists the fields of the spec that it does not know.
@@ -103,16 +104,16 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
     return {"kind": kind, "metadata": meta, "spec": compact(spec), "status": compact(status)}
 
 
-def _pod_status(status: Mapping[str, Any]) -> Body:
-    kept: Body = {k: status[k] for k in POD_FIELDS if k in status}
+def _pod_status(status: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {k: status[k] for k in POD_FIELDS if k in status}
     for name in ("initContainerStatuses", "containerStatuses"):
         if containers := status.get(name):
             kept[name] = [{k: c[k] for k in ("name", "state", "restartCount", "imageID") if k in c} for c in containers]
     return kept
 
 
-def _workload_status(status: Mapping[str, Any]) -> Body:
-    kept: Body = {k: status[k] for k in ("conditions",) if k in status}
+def _workload_status(status: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {k: status[k] for k in ("conditions",) if k in status}
     if queue := (status.get("admission") or {}).get("clusterQueue"):
         kept["admission"] = {"clusterQueue": queue}
     if checks := status.get("admissionChecks"):
@@ -134,22 +135,31 @@ def _asked(spec: Mapping[str, Any]) -> Body:
 
 
 class Cache:
-    """Objects by kind, namespace and name; children by their controller; jobs by the job before them; ModelVersions by
-    the job that made them."""
+    """Objects by kind, namespace and name, and indexes of what is asked about them."""
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Ref, Body]] = defaultdict(dict)
         self._in_namespace: dict[tuple[str, str], dict[Ref, Body]] = defaultdict(dict)
         """The same by kind and namespace: a change in one namespace must not require reading all the others."""
-        self._children: dict[Owner, dict[tuple[str, Ref], None]] = defaultdict(dict)
-        self._followers: dict[Ref, dict[Ref, None]] = defaultdict(dict)
-        self._made: dict[Ref, dict[Ref, None]] = defaultdict(dict)
+        self._children = KeyIndex()
+        """Objects by their kind and controller."""
+        self._shared = KeyIndex()
+        """Jobs by (namespace, content) of their shared work."""
+        self._unfinished = KeyIndex()
+        """FineTuneJobs by namespace."""
+        self._followers = KeyIndex()
+        """Unfinished FineTuneJobs by (namespace, name) of the job before them."""
+        self._users = KeyIndex()
+        """Unfinished FineTuneJobs by the (kind, namespace, name) of Datasets, ModelVersions and Models that they refer
+        to."""
+        self._making = KeyIndex()
+        """FineTuneJobs by (namespace, name) of the model that they make."""
+        self._made = KeyIndex()
         """ModelVersions by (namespace, name or uid of the job that made them)."""
-        self._named_so: dict[Ref, dict[Ref, None]] = defaultdict(dict)
+        self._named_so = KeyIndex()
         """ModelVersions by (namespace, name of the model)."""
-        self._shared: dict[Ref, dict[Ref, None]] = defaultdict(dict)
-        self._users: dict[tuple[str, str, str], dict[Ref, None]] = defaultdict(dict)
-        """FineTuneJobs by the Datasets and ModelVersions that they refer to."""
+        self._trained_from = KeyIndex()
+        """ModelVersions by (namespace, name) of each ModelVersion in their lineage."""
         self._gone = Tombstones(REMEMBERED_DELETIONS)
 
     def put(self, kind: str, body: Mapping[str, Any]) -> bool:
@@ -164,19 +174,10 @@ class Cache:
         if old is not None:  # its labels and owners may have changed
             self._unlink(kind, ref, old)
         stripped = strip(kind, body)
-        self._objects[kind][ref] = self._in_namespace[kind, meta["namespace"]][ref] = stripped
-        if owner := owner_of(stripped):
-            self._children[owner][(kind, ref)] = None
-        if before := _before(kind, stripped):
-            self._followers[before][ref] = None
-        for maker in _makers(kind, stripped):
-            self._made[maker][ref] = None
-        if model := _model(kind, stripped):
-            self._named_so[model][ref] = None
-        if content := _content(kind, stripped):
-            self._shared[content][ref] = None
-        for named in _named(kind, stripped):
-            self._users[named][ref] = None
+        for index, key in self._links(kind, stripped):
+            index.add(key, ref)
+        kept: Body = PackedBody(stripped) if has_ended(kind, stripped) else stripped
+        self._objects[kind][ref] = self._in_namespace[kind, meta["namespace"]][ref] = kept
         return True
 
     def remove(self, kind: str, body: Mapping[str, Any]) -> None:
@@ -197,31 +198,29 @@ class Cache:
         return sum(map(len, self._objects.values()))
 
     def _unlink(self, kind: str, ref: Ref, old: Body) -> None:
-        if owner := owner_of(old):
-            children = self._children[owner]
-            children.pop((kind, ref), None)
-            if not children:
-                del self._children[owner]
-        if before := _before(kind, old):
-            self._followers[before].pop(ref, None)
-            if not self._followers[before]:
-                del self._followers[before]
-        for maker in _makers(kind, old):
-            self._made[maker].pop(ref, None)
-            if not self._made[maker]:
-                del self._made[maker]
-        if model := _model(kind, old):
-            self._named_so[model].pop(ref, None)
-            if not self._named_so[model]:
-                del self._named_so[model]
-        if content := _content(kind, old):
-            self._shared[content].pop(ref, None)
-            if not self._shared[content]:
-                del self._shared[content]
-        for named in _named(kind, old):
-            self._users[named].pop(ref, None)
-            if not self._users[named]:
-                del self._users[named]
+        for index, key in self._links(kind, old):
+            index.discard(key, ref)
+
+    def _links(self, kind: str, body: Body) -> Iterator[tuple[KeyIndex, Hashable]]:
+        """The indexes in which an object is, each with the object's key."""
+        namespace = body["metadata"]["namespace"]
+        if owner := owner_of(body):
+            yield self._children, (kind, owner)
+        if kind == "Job" and (content := (body["metadata"].get("labels") or {}).get(names.CONTENT)):
+            yield self._shared, (namespace, content)
+        elif kind == "ModelVersion":
+            yield from ((self._made, (namespace, maker)) for maker in _makers(body))
+            yield from ((self._trained_from, (namespace, parent)) for parent in modelref.parents(body["spec"]))
+            if model := body["spec"].get("modelName"):
+                yield self._named_so, (namespace, model)
+        elif kind == "FineTuneJob":
+            if model := (body["spec"].get("output") or {}).get("modelName"):
+                yield self._making, (namespace, model)
+            if not has_ended(kind, body):
+                yield self._unfinished, namespace
+                if before := (body["spec"].get("model") or {}).get("fineTuneJob"):
+                    yield self._followers, (namespace, before)
+                yield from ((self._users, named) for named in _named(body))
 
     def get(self, kind: str, namespace: str, name: str) -> Body | None:
         return self._objects[kind].get((namespace, name))
@@ -249,71 +248,63 @@ class Cache:
     def children(self, parent: Mapping[str, Any], kind: str) -> list[Body]:
         """Objects of `kind` in the namespace of `parent` whose controller is `parent`, by every part of the
         reference."""
-        return [self._objects[k][ref] for k, ref in self._children.get(as_owner(parent), ()) if k == kind]
+        return self._found(kind, self._children, (kind, as_owner(parent)))
 
     def shared(self, namespace: str, content: str) -> list[Body]:
         """Jobs that do the same shared work, by the label with its content."""
-        return [self._objects["Job"][ref] for ref in self._shared.get((namespace, content), ())]
+        return self._found("Job", self._shared, (namespace, content))
+
+    def unfinished(self, namespace: str) -> list[Body]:
+        """FineTuneJobs that have not ended."""
+        return self._found("FineTuneJob", self._unfinished, namespace)
 
     def followers(self, namespace: str, name: str) -> list[Body]:
-        """FineTuneJobs that start from the model of this one."""
-        return [self._objects["FineTuneJob"][ref] for ref in self._followers.get((namespace, name), ())]
+        """Unfinished FineTuneJobs that start from the model of this one."""
+        return self._found("FineTuneJob", self._followers, (namespace, name))
 
     def users(self, kind: str, namespace: str, name: str) -> list[Body]:
-        """FineTuneJobs that refer to this Dataset or ModelVersion."""
-        return [self._objects["FineTuneJob"][ref] for ref in self._users.get((kind, namespace, name), ())]
+        """Unfinished FineTuneJobs that refer to this Dataset, ModelVersion or Model."""
+        return self._found("FineTuneJob", self._users, (kind, namespace, name))
+
+    def making(self, namespace: str, model: str) -> list[Body]:
+        """FineTuneJobs that make, or made, versions of this model."""
+        return self._found("FineTuneJob", self._making, (namespace, model))
 
     def made_by(self, namespace: str, name: str, uid: str) -> list[Body]:
         """ModelVersions whose lineage refers to this job, by uid or by name."""
-        refs = self._made.get((namespace, uid), {}) | self._made.get((namespace, name), {})
+        refs = dict.fromkeys([*self._made.refs((namespace, uid)), *self._made.refs((namespace, name))])
         return [self._objects["ModelVersion"][ref] for ref in refs]
 
     def versions_of(self, namespace: str, model: str) -> list[Body]:
         """ModelVersions of the model of this name."""
-        return [self._objects["ModelVersion"][ref] for ref in self._named_so.get((namespace, model), ())]
+        return self._found("ModelVersion", self._named_so, (namespace, model))
+
+    def trained_from(self, namespace: str, name: str) -> list[Body]:
+        """ModelVersions that have the one of this name in their lineage."""
+        return self._found("ModelVersion", self._trained_from, (namespace, name))
+
+    def _found(self, kind: str, index: KeyIndex, key: Hashable) -> list[Body]:
+        return [self._objects[kind][ref] for ref in index.refs(key)]
 
     def pod(self, namespace: str, name: str) -> Body | None:
         """The pod that a token is bound to, for the progress server."""
         return self.get("Pod", namespace, name)
 
 
-def _before(kind: str, body: Mapping[str, Any]) -> Ref | None:
-    """The job before this one in a chain; the field is immutable."""
-    name = (body["spec"].get("model") or {}).get("fineTuneJob") if kind == "FineTuneJob" else None
-    return (body["metadata"]["namespace"], name) if name else None
-
-
-def _makers(kind: str, body: Mapping[str, Any]) -> list[Ref]:
-    """(namespace, uid) and (namespace, name) of the job that made a ModelVersion; lineage is immutable."""
-    if kind != "ModelVersion":
-        return []
+def _makers(body: Body) -> list[str]:
+    """uid and name of the job that made a ModelVersion; lineage is immutable."""
     job = (body["spec"].get("lineage") or {}).get("job") or {}
-    return [(body["metadata"]["namespace"], job[key]) for key in ("uid", "name") if job.get(key)]
+    return [job[key] for key in ("uid", "name") if job.get(key)]
 
 
-def _model(kind: str, body: Mapping[str, Any]) -> Ref | None:
-    """(namespace, name) of the model of a ModelVersion; the field is immutable."""
-    name = body["spec"].get("modelName") if kind == "ModelVersion" else None
-    return (body["metadata"]["namespace"], name) if name else None
-
-
-def _content(kind: str, body: Mapping[str, Any]) -> Ref | None:
-    """(namespace, content) of a Job whose work is shared."""
-    meta = body["metadata"]
-    content = (meta.get("labels") or {}).get(names.CONTENT) if kind == "Job" else None
-    return (meta["namespace"], content) if content else None
-
-
-def _named(kind: str, body: Mapping[str, Any]) -> set[tuple[str, str, str]]:
+def _named(job: Body) -> set[tuple[str, str, str]]:
     """(kind, namespace, name) of each Dataset, ModelVersion and Model that a FineTuneJob refers to."""
-    if kind != "FineTuneJob":
-        return set()
-    spec, namespace = body["spec"], body["metadata"]["namespace"]
+    spec, namespace = job["spec"], job["metadata"]["namespace"]
     try:
         aliases = (modelref.alias(spec), modelref.compared(spec))
         names_of = {
             "Dataset": modelref.datasets(spec),
-            "ModelVersion": modelref.versions(spec) | _meant(body),
+            "ModelVersion": modelref.versions(spec) | _meant(job),
             "Model": {alias[0] for alias in aliases if alias},
         }
     except (AttributeError, KeyError, TypeError):  # from an older schema: its own run reports it

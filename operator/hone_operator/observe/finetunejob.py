@@ -72,7 +72,7 @@ class FineTuneJobReader:
         )
         if any(j.succeeded and is_open(body, j) for j in attempts):
             ledger = await self.children.cluster.get("ConfigMap", namespace, names.LEDGER)
-            seen = replace(seen, ledger=ledger, versions=self.children.cache.items("ModelVersion", namespace))
+            seen = replace(seen, ledger=ledger, versions=self.children.cache.versions_of(namespace, _model(body)))
         return seen
 
     async def encoder(self, namespace: str, work: Shared) -> ObservedEncoding:
@@ -105,7 +105,11 @@ class FineTuneJobReader:
         if not most or (queue and platform.queues) or is_true(body, ConditionType.FINISHED):
             return None
         cache, namespace = self.children.cache, body["metadata"]["namespace"]
-        return line.place(body, most, cache.items("FineTuneJob", namespace), cache.items("Job", namespace))
+        children = cache.items("Job", namespace)
+        owners = filter(None, (caches.owner_of(child) for child in children if line.trains(child)))
+        ending = (cache.get("FineTuneJob", namespace, owner.name) for owner in owners)  # finished, but a Job still runs
+        siblings = {job["metadata"]["uid"]: job for job in (*cache.unfinished(namespace), *filter(None, ending))}
+        return line.place(body, most, siblings.values(), children)
 
     def _upstream(self, body: Mapping[str, Any]) -> Upstream:
         """The jobs along spec.model.fineTuneJob, and the ModelVersions that this job or its parent refers to."""

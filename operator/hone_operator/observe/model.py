@@ -1,6 +1,6 @@
 """What a decision about a Model depends on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.registering import ObservedForRegistry
 from hone_operator.reconcile.retrain_base import ObservedForBase
-from hone_operator.reconcile.retraining import ObservedForRetraining, dataset_names, made_model
+from hone_operator.reconcile.retraining import ObservedForRetraining, dataset_names
 from hone_operator.reconcile.upstream import Upstream, target
 
 
@@ -52,8 +52,8 @@ class ModelReader:
         by_number = aliases.by_number(meta["name"], versions)
         old = {by_number[n]["metadata"]["name"]: by_number[n] for n in sorted(by_number)[:-keep]}
         needed = retention.needed(
-            self.cache.items("ModelVersion", namespace),
-            self.cache.items("FineTuneJob", namespace),
+            [version for name in old for version in self.cache.trained_from(namespace, name)],
+            self._unfinished_and_before(namespace),
             self.cache.items("Dataset", namespace),
         )
         return replace(seen, in_use=frozenset(needed | await self._served(namespace, old)))
@@ -80,16 +80,29 @@ class ModelReader:
         namespace = meta["namespace"]
         template = self.cache.get("FineTuneJob", namespace, str(retrain.get("fineTuneJob")))
         named = {name: self.cache.get("Dataset", namespace, name) for name in dataset_names(template or {})}
-        jobs = [j for j in self.cache.items("FineTuneJob", namespace) if made_model(j) == meta["name"]]
-        parents = retrain_history.parents(
-            self.cache.items("FineTuneJob", namespace), self.cache.items("Model", namespace)
-        )
+        jobs, models = self.cache.making(namespace, meta["name"]), self.cache.items("Model", namespace)
+        parents = retrain_history.parents(self._unfinished_and_repeated(namespace, models), models)
         datasets = {name: b for name, b in named.items() if b is not None}
         base = ObservedForBase(looks=looks)
         if retrain.get("base"):
             base = replace(base, platform=self.children.platform, target=self._target(namespace, template))
         versions = self.cache.versions_of(namespace, meta["name"])
         return ObservedForRetraining(template, datasets, jobs, parents, versions, base, self.inbox.of(body))
+
+    def _unfinished_and_before(self, namespace: str) -> list[Mapping[str, Any]]:
+        """Unfinished FineTuneJobs, and those from whose models they start."""
+        unfinished = self.cache.unfinished(namespace)
+        before = ((job["spec"].get("model") or {}).get("fineTuneJob") for job in unfinished)
+        return [*unfinished, *self._jobs(namespace, before)]
+
+    def _unfinished_and_repeated(self, namespace: str, models: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Unfinished FineTuneJobs, and those that a Model repeats."""
+        repeated = (retrain_history.repeated(model) for model in models)
+        return [*self.cache.unfinished(namespace), *self._jobs(namespace, repeated)]
+
+    def _jobs(self, namespace: str, names_: Iterable[str | None]) -> list[Mapping[str, Any]]:
+        jobs = (self.cache.get("FineTuneJob", namespace, name) for name in {*names_} if name)
+        return [job for job in jobs if job is not None]
 
     def _target(self, namespace: str, template: Mapping[str, Any] | None) -> str | None:
         """ModelVersion to which the alias points that this job starts from."""

@@ -66,10 +66,7 @@ def keys_concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key
 
 def _not_begun(namespace: str, cache: Cache) -> list[Key]:
     """FineTuneJobs that may wait for shared staging in the store."""
-    jobs = cache.items("FineTuneJob", namespace)
-    waiting = [
-        j for j in jobs if not (j.get("status") or {}).get("attempts") and not is_true(j, ConditionType.FINISHED)
-    ]
+    waiting = [j for j in cache.unfinished(namespace) if not (j.get("status") or {}).get("attempts")]
     return [Key("FineTuneJob", namespace, j["metadata"]["name"]) for j in waiting]
 
 

@@ -64,7 +64,7 @@ def place(
         siblings: FineTuneJobs of the namespace.
         children: Jobs of the namespace.
     """
-    training = {_owner(child) for child in children if _trains(child)}
+    training = {_owner(child) for child in children if trains(child)}
     mine = job["metadata"]["uid"]
     if not most or _has_place(job, training):
         return None
@@ -76,11 +76,11 @@ def place(
 
 def starts_training(create: Sequence[Mapping[str, Any]], apply: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a decision that creates and applies these objects begins, or continues, training without Kueue."""
-    creates = any(body["kind"] == "Job" and _trains(body) for body in create)
+    creates = any(body["kind"] == "Job" and trains(body) for body in create)
     return creates or any(body["kind"] == "Job" and body["spec"].get("suspend") is False for body in apply)
 
 
-def _trains(child: Mapping[str, Any]) -> bool:
+def trains(child: Mapping[str, Any]) -> bool:
     """Whether a Job trains, or will, without a queue of Kueue."""
     labels = child["metadata"].get("labels") or {}
     if labels.get(names.COMPONENT) != "training" or names.QUEUE in labels or child["spec"].get("suspend"):

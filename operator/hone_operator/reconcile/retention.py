@@ -34,18 +34,12 @@ def _chosen(body: Body, aliased: set[str]) -> bool:
 
 def needed(versions: Iterable[Body], jobs: Iterable[Body], datasets: Iterable[Body]) -> set[str]:
     """Names of the ModelVersions that other objects of a namespace need: parents, and what unfinished work names."""
-    names = {name for version in versions for name in _parents(version)}
+    names = {name for version in versions for name in modelref.parents(version["spec"])}
     by_name = {job["metadata"]["name"]: job for job in jobs}
     for job in by_name.values():
         if not is_true(job, ConditionType.FINISHED):
             names |= set(_used_by(job, by_name))
     return names.union(*(named_versions(dataset["spec"]) for dataset in datasets))
-
-
-def _parents(version: Body) -> Iterator[str]:
-    lineage = version["spec"].get("lineage") or {}
-    parents = [lineage.get("baseModel") or {}, *(lineage.get("ancestors") or ())]
-    yield from (name for parent in parents if (name := parent.get("modelVersion")))
 
 
 def _used_by(job: Body, jobs: Mapping[str, Body]) -> Iterator[str]:

@@ -25,10 +25,16 @@ class Surplus(NamedTuple):
     """FineTuneJobs that stay until the month ends, because the budget counts their GPU hours."""
 
 
+def repeated(model: Any) -> str | None:
+    """Name of the FineTuneJob that a Model repeats."""
+    name: str | None = (model["spec"].get("retrain") or {}).get("fineTuneJob")
+    return name
+
+
 def parents(jobs: Iterable[Any], models: Iterable[Any]) -> frozenset[str]:
     """Names of FineTuneJobs from whose models unfinished ones start, or ones that a Model repeats."""
-    repeated = {(model["spec"].get("retrain") or {}).get("fineTuneJob") for model in models}
-    followed = (j for j in jobs if j["metadata"]["name"] in repeated or not is_true(j, ConditionType.FINISHED))
+    templates = {repeated(model) for model in models}
+    followed = (j for j in jobs if j["metadata"]["name"] in templates or not is_true(j, ConditionType.FINISHED))
     return frozenset(filter(None, ((job["spec"].get("model") or {}).get("fineTuneJob") for job in followed)))
 
 

@@ -137,8 +137,11 @@ class Sweeper:
         """Delete the shared Jobs whose work no FineTuneJob of the namespace needs, running or not, and those of pods
         that work for a leading pod which has finished."""
         runs = self.cache.items("FineTuneJob", namespace)
-        needed = {work.key for job in runs for work in wanted(job["spec"], self.platform)}
-        needed |= {work for job in runs if (work := encoding_work(job))}
+        needed = await asyncio.to_thread(_staging_needed, runs, self.platform)  # there may be thousands of runs
+        read = set(map(id, runs))
+        needed |= _staging_needed(  # what has come or changed meanwhile
+            [job for job in self.cache.items("FineTuneJob", namespace) if id(job) not in read], self.platform
+        )
         jobs = self.cache.items("Job", namespace)
         idle = [job["metadata"]["name"] for job in encoding.idle_workers(jobs, self.now())]
         for job in jobs:
@@ -287,12 +290,20 @@ class StoreReferences(NamedTuple):
 
 
 def _looked_through(objects: Objects, claim: str) -> StoreReferences:
-    return StoreReferences(
-        store_gc.referred(objects, claim),
-        models.named(objects, claim),
-        references.whole(objects, claim),
-        models.claimed(objects, claim),
-    )
+    everything = StoreReferences(set(), set(), set(), {})
+    for pair in objects:  # one by one: a packed body is unpacked once
+        everything.contents.update(store_gc.referred([pair], claim))
+        everything.exports.update(models.named([pair], claim))
+        everything.whole.update(references.whole([pair], claim))
+        for key, goes in models.claimed([pair], claim).items():
+            everything.claims[key] = goes and everything.claims.get(key, True)
+    return everything
+
+
+def _staging_needed(runs: Sequence[Mapping[str, Any]], platform: Platform) -> set[str]:
+    """Labels of the shared work that these FineTuneJobs need."""
+    needed = {work.key for job in runs for work in wanted(job["spec"], platform)}
+    return needed | {work for job in runs if (work := encoding_work(job))}
 
 
 def _held_runs(remove: Sequence[str], orphaned: set[str] | None) -> set[str]:
