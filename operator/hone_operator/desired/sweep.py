@@ -1,5 +1,8 @@
 """The ConfigMap that remembers the content of a namespace's store, and the Job that removes some of it."""
 
+import base64
+import gzip
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +17,13 @@ from hone_operator.desired.pod import Work, store
 PLAN = names.PLAN_FILE.name
 STORED = "stored.json"
 """Key of the ledger: bytes by folder of the store, and when they were measured."""
+MOST_KEYS = 5_000
+"""Contents that have a key of the ledger each, which takes about 100 bytes: the key, and once more in the list of the
+fields that we own. An object of more than 1.5 MiB is not stored, and one of more than 1 MiB is not read."""
+PACKED = "contents.gz"
+"""Key of the ledger, in its binaryData, with all contents where there are more: lines of content and time."""
+MOST_BYTES = 2**24
+"""Of that text; anybody may have written it."""
 CPU, MEMORY = "100m", "512Mi"
 PlanOf = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -23,16 +33,31 @@ def ledger(namespace: str, contents: Mapping[str, str], stored: str | None = Non
 
     It has no owner, because it outlives every object that it is about.
     """
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": names.CONTENTS,
-            "namespace": namespace,
-            "labels": {"app.kubernetes.io/managed-by": names.FIELD_MANAGER},
-        },
-        "data": {**contents, **({STORED: stored} if stored else {})},
+    metadata = {
+        "name": names.CONTENTS,
+        "namespace": namespace,
+        "labels": {"app.kubernetes.io/managed-by": names.FIELD_MANAGER},
     }
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    data = {STORED: stored} if stored else {}
+    if len(contents) <= MOST_KEYS:
+        return {**body, "data": {**contents, **data}}
+    text = "\n".join(f"{content} {since}" for content, since in sorted(contents.items()))
+    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return {**body, "data": data, "binaryData": {PACKED: packed}}
+
+
+def recorded(body: Mapping[str, Any]) -> dict[str, str]:
+    """The contents that a ledger has, whoever wrote them."""
+    # An earlier operator kept the plan here.
+    keys = {key: since for key, since in (body.get("data") or {}).items() if key not in (PLAN, STORED)}
+    try:
+        packed = base64.b64decode((body.get("binaryData") or {}).get(PACKED, ""))
+        text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(packed, MOST_BYTES).decode()
+    except (ValueError, zlib.error):  # not ours
+        text = ""
+    lines = (line.partition(" ") for line in text.splitlines())
+    return keys | {content: since for content, _, since in lines}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from hone_operator.desired.encode import WORKERS as ENCODE_WORKERS
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
-from hone_operator.desired.sweep import PLAN, STORED, SweepInputs, ledger, sweep, sweep_plan
+from hone_operator.desired.sweep import PLAN, STORED, SweepInputs, ledger, recorded, sweep, sweep_plan
 from hone_operator.objects import cache as caches
 from hone_operator.objects.cache import Cache
 from hone_operator.observe import modelpods
@@ -86,9 +86,8 @@ class Sweeper:
     async def _process(self, namespace: str) -> float | None:
         await self._forget_staging(namespace)
         body = await self.cluster.get("ConfigMap", namespace, names.CONTENTS)
-        before: dict[str, str] = dict((body or {}).get("data") or {})
-        before.pop(PLAN, None)  # an earlier operator kept the plan here
-        text = measured = before.pop(STORED, None)
+        before = recorded(body or {})
+        text = measured = ((body or {}).get("data") or {}).get(STORED)
         cached, departed = self._cached(namespace), dict(self.departed.get(namespace, {}))
         # In a thread: it reads every text of every object, and the event loop must continue.
         named = await asyncio.to_thread(_looked_through, cached, self.platform.store_claim)

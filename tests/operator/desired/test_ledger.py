@@ -1,0 +1,44 @@
+"""The ledger of a namespace's content is stored and read whatever its size."""
+
+import base64
+import json
+import uuid
+
+import pytest
+
+from hone_operator.desired.sweep import MOST_KEYS, PACKED, ledger, recorded
+from hone_operator.objects.decoding import MAX_BYTES
+
+pytestmark = pytest.mark.pure
+SINCE = "2026-01-01T00:00:00Z"
+
+
+def contents(count: int) -> dict[str, str]:
+    return {f"run.{uuid.uuid4()}": SINCE if number % 2 else "" for number in range(count)}
+
+
+def stored_bytes(body: dict[str, object]) -> int:
+    """Of the object, with the list of fields that server-side apply adds."""
+    owned = {f"f:{key}": {} for part in ("data", "binaryData") for key in body.get(part) or {}}
+    return len(json.dumps([body, owned]))
+
+
+@pytest.mark.parametrize("count", [0, 1, MOST_KEYS, MOST_KEYS + 1, 20_000])
+def test_what_was_recorded_is_read_again_and_fits_into_an_object(count: int) -> None:
+    known = contents(count)
+    body = ledger("team", known, '{"at": "now"}')
+    assert recorded(body) == known
+    assert body["data"]["stored.json"] == '{"at": "now"}'
+    assert stored_bytes(body) < MAX_BYTES
+    assert body == ledger("team", dict(reversed(known.items())), '{"at": "now"}'), "no write without a change"
+
+
+def test_people_read_a_ledger_that_fits() -> None:
+    known = contents(MOST_KEYS)
+    assert ledger("team", known)["data"] == known
+
+
+@pytest.mark.parametrize("packed", ["", "????", base64.b64encode(b"text").decode(), "é"])
+def test_what_somebody_else_wrote_is_nothing_recorded(packed: str) -> None:
+    assert recorded({"data": {"run.a": SINCE}, "binaryData": {PACKED: packed}}) == {"run.a": SINCE}
+    assert recorded({"data": None}) == recorded({}) == {}
