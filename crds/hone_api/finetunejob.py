@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.combinations.elastic import ELASTIC_RULES
+from hone_api.combinations.probing import PROBING_RULES
 from hone_api.combinations.rules import RUN_RULES
 from hone_api.delivery import ONE_PUSH, Deliveries
 from hone_api.evaluation import Evaluation, EvaluationDatasetRef
@@ -192,6 +193,7 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
         *block_rules(),
         *RUN_RULES,
         *ELASTIC_RULES,
+        *PROBING_RULES,
         _once("datasets"),
         _once("evaluationDatasets"),
         Rule(

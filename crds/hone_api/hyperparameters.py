@@ -6,11 +6,12 @@ run was accepted.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import WithJsonSchema
 
-from hone_api.meta import MAX_COUNT
+from hone_api.meta import MAX_COUNT, NUMBER
 from hone_api.plan import TrainingPlan
 from hone_api.schema import structural
 
@@ -42,13 +43,15 @@ MAX_TEXT, MAX_ENTRIES = 4096, 128
 def plan_shape() -> dict[str, Any]:
     """Types and sizes of a TrainingPlan without its paths, and of `resolved`: the trainer's choices."""
     fields = {k: _shape(v) for k, v in structural(TrainingPlan)["properties"].items() if k not in PLACES}
-    chosen = {"x-kubernetes-int-or-string": True, "maxLength": MAX_TEXT}
+    chosen = {NUMBER: True, "maxLength": MAX_TEXT}
     fields["resolved"] = {"type": "object", "maxProperties": MAX_ENTRIES, "additionalProperties": chosen}
     return {"type": "object", "properties": fields}
 
 
 def _shape(schema: dict[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {"type": schema.get("type", "string")}  # a plan holds the text of a number
+    if NUMBER in schema and not re.search(schema["pattern"], "1"):  # a number, or a word in its place
+        return {NUMBER: True, "maxLength": schema["maxLength"]}
+    out: dict[str, Any] = {"type": schema.get("type", "string")}  # a plan holds the text of other numbers
     if "properties" in schema:
         out["properties"] = {name: _shape(child) for name, child in schema["properties"].items()}
     elif out["type"] == "object":

@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, WithJsonSchema
 
 from hone_api.meta import (
+    NUMBER,
     ApiModel,
     Decimal,
     Rule,
@@ -15,6 +16,12 @@ from hone_api.meta import (
 )
 
 DEFAULT_RANK = 16
+AUTO, MAX_MICRO_BATCH = "Auto", 4096
+MicroBatchSize = Annotated[
+    Annotated[int, Field(ge=1, le=MAX_MICRO_BATCH)] | Literal["Auto"],
+    WithJsonSchema({NUMBER: True, "minimum": 1, "maximum": MAX_MICRO_BATCH, "pattern": f"^{AUTO}$", "maxLength": 4}),
+]
+"""Rows, or Auto for as many as the trainer measures to fit."""
 
 
 class AdapterType(StrEnum):
@@ -77,9 +84,10 @@ class Training(ApiModel):
             holds=lambda training: training.epochs is None or training.max_steps is None,
         ),
         Rule(
-            "!has(self.microBatchSize) || self.batchSize % self.microBatchSize == 0",
+            "!has(self.microBatchSize) || type(self.microBatchSize) == string"
+            " || self.batchSize % int(self.microBatchSize) == 0",
             "batchSize must be a multiple of microBatchSize: change one of them, e.g. 8 and 4",
-            holds=lambda training: training.batch_size % (training.micro_batch_size or 1) == 0,
+            holds=lambda training: training.batch_size % (training.fixed_micro_batch or 1) == 0,
         ),
         between("epochs", "above 0 and at most 1000", "> 0.0", "<= 1000.0", "3"),
         between("learningRate", "above 0 and at most 1", "> 0.0", "<= 1.0", "2e-4"),
@@ -116,11 +124,11 @@ class Training(ApiModel):
         description="Rows per optimiser step over all ranks; default 8. With packing: packed sequences of maxLength "
         "tokens, each of several rows; the condition Advised reports how many rows that is.",
     )
-    micro_batch_size: int | None = Field(
+    micro_batch_size: MicroBatchSize | None = Field(
         default=None,
-        ge=1,
-        le=4096,
-        description="Rows per rank and forward pass. Default: the largest divisor of the rank's rows up to 8 (SFT, "
+        description="Rows per rank and forward pass, 1 to 4096, or Auto: the largest divisor of the rank's rows that "
+        "fits into the memory by measurement, with steps of growing size before the first one (SFT, DAPT, DPO, Reward "
+        "and Distillation without deepspeed). Default: the largest divisor of the rank's rows up to 8 (SFT, "
         "DAPT and Distillation on a CPU: up to 1024 tokens; packed sequences on a GPU: 1) that, according to the "
         "estimate, fits into resources.memory, on GPUs into the smallest of resources.gpuProducts. For ORPO, KTO, PPO "
         "and GRPO memory is not considered.",
@@ -152,6 +160,16 @@ class Training(ApiModel):
     seed: int = Field(
         default=42, ge=0, le=2_147_483_647, description="Seed of data order and initialisation; default 42."
     )
+
+    @property
+    def fixed_micro_batch(self) -> int | None:
+        """Rows of a micro batch as written; None where the trainer chooses them."""
+        return None if isinstance(self.micro_batch_size, str) else self.micro_batch_size
+
+    @property
+    def has_auto_micro_batch(self) -> bool:
+        """Whether the trainer measures how many rows of a micro batch fit."""
+        return self.micro_batch_size == AUTO
 
 
 class EarlyStopping(ApiModel):

@@ -39,6 +39,18 @@ def add_up(values: Sequence[float]) -> list[float]:
     return sums
 
 
+def least(value: float) -> float:
+    """The smallest `value` of all ranks (float64); a collective."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_available() or not dist.is_initialized():
+        return value
+    tensor = torch.tensor([value], dtype=torch.float64, device=_device())
+    dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
+    return float(tensor.item())
+
+
 def any_rank(flag: bool) -> bool:
     """Whether `flag` is set on at least one rank; a collective."""
     return add_up([float(flag)])[0] > 0

@@ -106,7 +106,7 @@ def _method_problems(run: SpecOrPlan, world_size: int) -> list[str]:
         out.append(f"training.packing is for method SFT ({way_out}): remove it")
     if METHODS[Method(method)].compares and float(adapter.dropout or 0):
         out.append(f"adapter.dropout: method {method} trains without dropout, which blurs what it compares: remove it")
-    rows = training.micro_batch_size or divisors(training.batch_size // world_size)[0]
+    rows = training.fixed_micro_batch or divisors(training.batch_size // world_size)[0]
     if method == Method.KTO and rows < 2:
         out.append(
             "training: KTO compares the answers of a forward pass, at least 2 on each rank: raise microBatchSize, or "

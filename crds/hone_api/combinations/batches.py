@@ -22,7 +22,7 @@ def at_most(micro: int, rows: int, limit: int | None) -> int:
 
 def batch_problems(training: Training, world_size: int) -> list[str]:
     """Why the rows of a step cannot be divided evenly."""
-    micro = training.micro_batch_size or 1
+    micro = training.fixed_micro_batch or 1
     if training.batch_size % (micro * world_size) == 0:
         return []
     return [

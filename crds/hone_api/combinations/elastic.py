@@ -32,7 +32,7 @@ ELASTIC_RULES = (
 def node_counts(resources: Resources, training: Training) -> list[int]:
     """Numbers of nodes that an attempt may have, largest first: the rows of a step divide evenly over each."""
     fewest = resources.min_nodes or resources.nodes
-    pass_rows = max(1, resources.gpus_per_node) * (training.micro_batch_size or 1)
+    pass_rows = max(1, resources.gpus_per_node) * (training.fixed_micro_batch or 1)
     smaller = range(resources.nodes - 1, fewest - 1, -1)
     return [resources.nodes, *(nodes for nodes in smaller if training.batch_size % (nodes * pass_rows) == 0)]
 
@@ -41,7 +41,7 @@ def elastic_problems(resources: Resources, training: Training) -> list[str]:
     """Why an attempt cannot have fewer nodes, with the way out."""
     if resources.min_nodes is None or len(node_counts(resources, training)) > 1:
         return []
-    micro = training.micro_batch_size or 1
+    micro = training.fixed_micro_batch or 1
     return [
         f"resources.minNodes {resources.min_nodes}: training.batchSize {training.batch_size} is not a multiple of "
         f"nodes x {max(1, resources.gpus_per_node)} ranks x microBatchSize {micro} for any number from minNodes "

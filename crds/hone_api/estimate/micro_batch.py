@@ -89,7 +89,7 @@ def micro_batch(
     """
     most = plan.micro_batch_limit if isinstance(plan, TrainingPlan) else None
     mine = plan.training.batch_size // ranks
-    return at_most(plan.training.micro_batch_size or _chosen(plan, mine, gpu, longest, fits), mine, most)
+    return at_most(plan.training.fixed_micro_batch or _chosen(plan, mine, gpu, longest, fits), mine, most)
 
 
 def _chosen(plan: Plan, mine: int, gpu: bool, longest: int, fits: Callable[[int], bool]) -> int:

@@ -81,7 +81,7 @@ JOB_CASES: dict[str, Case] = {
             "epochs": (ABSENT, ABSENT, *DECIMALS),
             "maxSteps": (ABSENT, 5),
             "batchSize": (ABSENT, 6, 8),
-            "microBatchSize": (ABSENT, 1, 3, 4, 16),
+            "microBatchSize": (ABSENT, 1, 3, 4, 16, "Auto"),
             **{name: DECIMALS for name in ("learningRate", "warmupRatio", "weightDecay", "l2ToStart", "maxGradNorm")},
         },
     ),
@@ -192,6 +192,15 @@ JOB_CASES: dict[str, Case] = {
         {
             "method": ("SFT", "ORPO"),
             "resources": ({"nodes": 2}, {"nodes": 2, "minNodes": 1}, {"nodes": 2, "minNodes": 2}),
+            "deepspeed": (ABSENT, {"zeroStage": 2}),
+        },
+    ),
+    "probed": (
+        "",
+        {},
+        {
+            "method": ("SFT", "DPO", "KTO"),
+            "training": ({}, {"microBatchSize": 2}, {"microBatchSize": "Auto"}),
             "deepspeed": (ABSENT, {"zeroStage": 2}),
         },
     ),

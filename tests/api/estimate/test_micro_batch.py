@@ -29,6 +29,7 @@ def rows(plan: FineTuneJobSpec, *, ranks: int = 1, gpu: bool = True, longest: in
 )
 def test_the_largest_divisor_up_to_8(batch: int, ranks: int, micro: int) -> None:
     assert rows(spec(training={"batchSize": batch}), ranks=ranks) == micro
+    assert rows(spec(training={"batchSize": batch, "microBatchSize": "Auto"}), ranks=ranks) == micro
 
 
 @pytest.mark.parametrize(("longest", "micro"), [(10, 8), (128, 8), (129, 4), (512, 2), (600, 1), (4096, 1)])

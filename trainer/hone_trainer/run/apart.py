@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hone_api.failures import FailureCode
@@ -20,12 +20,13 @@ from hone_trainer.run import libraries
 from hone_trainer.signals import Stop, die_with_parent
 
 
-def run(module: str, plan: TrainingPlan, stop: Stop, what: str) -> None:
+def run(module: str, plan: TrainingPlan, stop: Stop, what: str, environment: Mapping[str, str] | None = None) -> None:
     """Run `python -m <module> <plan.json> <file of the outcome>` to its end.
 
     Args:
         module: it calls `main`.
         what: for messages, e.g. "the encoder".
+        environment: of the process; default: that of this one.
 
     Raises:
         TrainerError: the error of the process; Interrupted, after which the process is gone.
@@ -33,8 +34,8 @@ def run(module: str, plan: TrainingPlan, stop: Stop, what: str) -> None:
     with tempfile.TemporaryDirectory(prefix="hone-apart-") as folder:
         plan_file, outcome = Path(folder) / "plan.json", Path(folder) / "outcome.json"
         plan_file.write_text(plan.model_dump_json(by_alias=True))
-        environment = {**os.environ, phases.ENV: phases.of_process().to_json()}
-        process = subprocess.Popen([sys.executable, "-m", module, str(plan_file), str(outcome)], env=environment)
+        variables = {**(environment or os.environ), phases.ENV: phases.of_process().to_json()}
+        process = subprocess.Popen([sys.executable, "-m", module, str(plan_file), str(outcome)], env=variables)
         try:
             while process.poll() is None:
                 stop.check(f"while {what} was running")

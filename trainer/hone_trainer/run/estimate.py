@@ -96,7 +96,9 @@ def of_run(run: Run) -> int | None:
     device = Device(numbers.world_size, cuda=not numbers.cpu, bf16=numbers.bf16)
     tokens = sum(use.tokens for use in run.used)
     sized = resolve.sized(run.plan, run.base, device, resolve.longest_sequence(run.plan, run.dataset, run.rows), tokens)
-    return estimate(sized).total * run.plan.processes_per_node if sized else None
+    if sized is None:
+        return None
+    return estimate(replace(sized, micro_batch=numbers.micro_batch_size)).total * run.plan.processes_per_node
 
 
 def _known_setup(plan: TrainingPlan, base: base_model.Base, device: Device, longest: int, tokens: int) -> Setup:

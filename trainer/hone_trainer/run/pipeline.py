@@ -31,7 +31,7 @@ from hone_trainer.methods import METHODS
 from hone_trainer.models import adapters, base_model, generate, targets
 from hone_trainer.reporting import live
 from hone_trainer.reporting.prometheus import PrometheusReporter
-from hone_trainer.run import estimate, preflight, resolve, rows, tracked
+from hone_trainer.run import auto_micro_batch, estimate, preflight, resolve, rows, tracked
 from hone_trainer.scoring import probe_suite
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import finished
@@ -80,9 +80,10 @@ def _run(
     plan: TrainingPlan, stop: Stop, reporters: live.Reporters, tracker: Tracker, heart: Heartbeat, started: float
 ) -> TrainingResult | None:
     run = replace(prepare(plan, stop, reporters), heart=heart)
-    tracker.describe(tracked.params(plan, {**run.settings.to_resolved(), **adapters.resolved(plan.adapter)}))
     if ranks.is_first():
         rows.claim(plan)
+    run = auto_micro_batch.settle(run)
+    tracker.describe(tracked.params(plan, {**run.settings.to_resolved(), **adapters.resolved(plan.adapter)}))
     training = _train(run, tracker)
     appraisal = appraise(training.trainer, training.base, training.other, training.exported)
     peak = _peak_memory(run)
@@ -128,12 +129,11 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     schedule, early = callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run)
     hooks: list[TrainerCallback] = [base, schedule, early, HangGuard(run), speed, Stragglers(run)]
     hooks.append(tracked.LogSteps(tracker, base, run.reporters))
-    if run.plan.training.l2_to_start:
-        hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
+    hooks += penalties(run.plan)
     newest = run.checkpoints.newest_valid(run.reporters.say)
     arguments = run.method.arguments(run.plan, run.settings)  # from here on the ranks can talk to each other
     other = other_version.measure(run)
-    trainer = _trainer(run, arguments, hooks, newest)
+    trainer = build_trainer(run, arguments, hooks, newest)
     base.trainer = trainer
     settings.check_alike(run.settings)
     run.stop.check("while loading")
@@ -170,7 +170,12 @@ def _on_other_ranks(run: Run, checkpoint: Path) -> str:
     )
 
 
-def _trainer(run: Run, arguments: TrainingArguments, hooks: list[TrainerCallback], newest: Path | None) -> Loop:
+def penalties(plan: TrainingPlan) -> list[TrainerCallback]:
+    """What adds to the gradient besides the loss."""
+    return [L2ToStart(float(plan.training.l2_to_start))] if plan.training.l2_to_start else []
+
+
+def build_trainer(run: Run, arguments: TrainingArguments, hooks: list[TrainerCallback], newest: Path | None) -> Loop:
     """The method's trainer around the loaded model, to go on from the checkpoint `newest`."""
     plan, method = run.plan, run.method
     network = base_model.load(

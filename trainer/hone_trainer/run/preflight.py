@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from hone_api.combinations import Problem, problems
 from hone_api.combinations.elastic import METHODS_ON_ANY_RANKS
+from hone_api.combinations.probing import PROBING_RULES
 from hone_api.estimate.shape import expert_count
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
@@ -109,6 +110,7 @@ def _plan(plan: TrainingPlan) -> Iterator[Problem]:
         yield _conflict("maxNodes: DeepSpeed's checkpoints are resumed only by as many ranks as saved them: remove it")
     if plan.max_nodes and plan.method not in METHODS_ON_ANY_RANKS:
         yield _conflict(f"maxNodes is for the methods {', '.join(METHODS_ON_ANY_RANKS)}: remove it")
+    yield from (_conflict(rule.message) for rule in PROBING_RULES if rule.holds and not rule.holds(plan))
     if plan.evaluation.harness and not plan.harness_tasks:
         yield _conflict("evaluation.harness needs harnessTasks: stage them by `python -m hone_trainer tasks`")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hone_api.failures import FailureCode
 from hone_api.methods import Rates
@@ -46,6 +46,10 @@ class RunSettings:
     """Whether `checkpoint_every` is only until the first checkpoint, and `checkpoint_interval` decides then."""
     flat: bool = False
     """Whether micro batches are padding-free (see `row_attention`)."""
+
+    def with_micro_batch(self, rows: int) -> RunSettings:
+        """The same steps in passes of `rows` rows, which must divide a rank's rows."""
+        return replace(self, micro_batch_size=rows, accumulation=self.micro_batch_size * self.accumulation // rows)
 
     def to_resolved(self) -> dict[str, int | str]:
         """The part that the user did not choose, for status and model card."""

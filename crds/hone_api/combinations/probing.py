@@ -1,0 +1,27 @@
+"""Runs whose micro batch is measured (`training.microBatchSize: Auto`): which ones can be."""
+
+from __future__ import annotations
+
+from hone_api.combinations.elastic import METHODS_ON_ANY_RANKS
+from hone_api.meta import Rule
+from hone_api.training import AUTO
+
+_IS_NUMBER = f"!has(self.training.microBatchSize) || self.training.microBatchSize != '{AUTO}'"
+
+PROBING_RULES = (
+    Rule(
+        f"{_IS_NUMBER} || self.method in {list(METHODS_ON_ANY_RANKS)}",
+        f"training.microBatchSize {AUTO} is for the methods {', '.join(METHODS_ON_ANY_RANKS)}: the loss of others "
+        "depends on the micro batch, so memory would decide what is learned: write a number or remove it",
+        field_path=".training",
+        holds=lambda run: not run.training.has_auto_micro_batch or run.method in METHODS_ON_ANY_RANKS,
+    ),
+    Rule(
+        f"{_IS_NUMBER} || !has(self.deepspeed)",
+        f"training.microBatchSize {AUTO} is without deepspeed: each rank measures alone, and a step with sharded state "
+        "needs all ranks: write a number, or remove it for the estimate's",
+        field_path=".training",
+        holds=lambda run: not run.training.has_auto_micro_batch or run.deepspeed is None,
+    ),
+)
+"""Rules of a spec; they also hold for a plan."""

@@ -1,0 +1,159 @@
+"""training.microBatchSize Auto: the size that fits is measured before the first step, and the run is as if written."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import method_plans
+import pytest
+
+from hone_api.methods import METHODS
+from hone_trainer.errors import TrainerError
+from hone_trainer.run import auto_micro_batch, micro_batch_probe, preflight
+from hone_trainer.training.loop import Loop
+
+pytestmark = pytest.mark.trainer
+AUTO = {"microBatchSize": "Auto"}
+PLENTY = 2**40
+"""Bytes, whatever the machine has."""
+MEASURED = [name for name, info in METHODS.items() if info.row_by_row]
+
+
+def bits(plan: Any) -> bytes:
+    """The exported weights."""
+    return (Path(plan.output_path) / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def record(plan: Any, name: str) -> Any:
+    return json.loads((Path(plan.work_path) / micro_batch_probe.FOLDER / f"{name}.json").read_text())
+
+
+@pytest.fixture
+def probed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the probe of a plan in this process; gives what it recorded."""
+    monkeypatch.setenv(micro_batch_probe.RANK_ENV, "0")
+
+    def probe(plan: Any) -> Any:
+        micro_batch_probe.probe(plan)
+        return record(plan, "rank-0")
+
+    return probe
+
+
+def test_the_run_is_that_of_the_number_also_when_resumed(
+    runs: Any, make_plan: Any, interrupt: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Bit by bit. The second attempt would measure another size, and does not."""
+    training, checkpoints = {"batchSize": 16, "maxSteps": 5}, {"everySteps": 2}
+    auto = make_plan("auto", training={**training, **AUTO}, checkpoints=checkpoints, memory=PLENTY)
+    interrupt(auto, 2)
+    said = capfd.readouterr().err
+    assert [f"probing micro batch {rows}…" in said for rows in (1, 2, 4, 8, 16, 3)] == [True] * 5 + [False]
+    assert record(auto, "agreed") == {"1": 16}
+    result = runs.finish(auto.model_copy(update={"memory": 1}))
+    assert result.start_step in (2, 3)
+    assert "probing" not in capfd.readouterr().err
+    assert (result.resolved["microBatchSize"], result.resolved["gradientAccumulationSteps"]) == (16, 1)
+
+    written = make_plan("written", training={**training, "microBatchSize": 16})
+    runs.finish(written)
+    assert runs.curve(auto) == runs.curve(written)
+    assert bits(auto) == bits(written)
+
+
+def test_two_ranks_take_what_fits_on_both(runs: Any, make_plan: Any, tmp_path: Path) -> None:
+    """The second rank has too little memory for more than one row."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = {"nodes": 2, "masterAddress": "127.0.0.1", "masterPort": port}
+    roomy = runs.encoded(make_plan("roomy", training={**AUTO, "maxSteps": 1}, memory=PLENTY, **nodes))
+    (tmp_path / "tight").mkdir()
+    (tmp_path / "tight" / "work").symlink_to(roomy.work_path)
+    tight = roomy.model_copy(update={"work_path": str(tmp_path / "tight" / "work"), "memory": 1})
+
+    second = runs.start(tight, JOB_COMPLETION_INDEX="1")
+    result = runs.wait(roomy, runs.start(roomy, JOB_COMPLETION_INDEX="0")).result
+    runs.wait(tight, second, node=1)
+    assert [record(roomy, name)["microBatchSize"] for name in ("rank-0", "rank-1")] == [4, 1]
+    assert record(roomy, "agreed") == {"2": 1}
+    assert (result.resolved["microBatchSize"], result.resolved["gradientAccumulationSteps"]) == (1, 4)
+
+
+@pytest.mark.parametrize("method", MEASURED)
+def test_every_method_with_this_field_can_be_measured(
+    make_plan: Any, probed: Any, tmp_path: Path, tiny_model: Path, method: str
+) -> None:
+    training = {**AUTO, "batchSize": 4, "maxSteps": 1}
+    plan = method_plans.plan_of(make_plan, method, tmp_path, tiny_model, "run", training=training, memory=PLENTY)
+    measured = probed(plan)
+    assert measured["microBatchSize"] == 4
+    assert list(measured["measuredBytes"]) == ["1", "2", "4"]
+    assert all(0 < size < measured["limitBytes"] for size in measured["measuredBytes"].values())
+    assert not list(Path(plan.work_path).glob("checkpoints/step-*"))
+
+
+def test_without_room_for_more_a_pass_has_one_row(make_plan: Any, probed: Any) -> None:
+    measured = probed(make_plan(training=AUTO, memory=1))
+    assert measured["microBatchSize"] == 1
+    assert list(measured["measuredBytes"]) == ["1"]
+
+
+def test_a_pass_that_does_not_fit_ends_the_search(make_plan: Any, probed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    step, longest = Loop.training_step, []
+
+    def limited(self: Any, model: Any, inputs: Any, *rest: Any) -> Any:
+        tokens = inputs["input_ids"].numel()
+        longest.append(tokens)
+        if tokens > 4 * longest[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, model, inputs, *rest)
+
+    monkeypatch.setattr(Loop, "training_step", limited)
+    measured = probed(make_plan(training={**AUTO, "batchSize": 32}, memory=PLENTY))
+    assert measured["microBatchSize"] == 4
+    assert list(measured["measuredBytes"]) == ["1", "2", "4"]
+    assert [tokens // longest[0] for tokens in longest] == [1, 1, 2, 4, 8]
+
+
+def test_not_even_one_row_fits(make_plan: Any, probed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Loop, "training_step", full)
+    with pytest.raises(TrainerError, match=r"a step with one row of \d+ tokens: CUDA out of memory") as caught:
+        probed(make_plan(training=AUTO))
+    assert caught.value.code == "GpuOutOfMemory"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"method": "ORPO"}, "Auto is for the methods SFT, DAPT, DPO, Reward, Distillation: the loss of others"),
+        ({"deepspeed": {"zeroStage": 2}}, "Auto is without deepspeed: each rank measures alone"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(make_plan: Any, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrainerError, match=words):
+        preflight.before_ranks(make_plan(training=AUTO, **fields))
+
+
+def test_the_probe_has_the_gpu_of_its_rank_and_no_other_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "a", "TORCHELASTIC_RUN_ID": "r"}
+    for name, value in {**ranked, "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "1", "KEPT": "yes"}.items():
+        monkeypatch.setenv(name, value)
+    for visible, expected in (("2,GPU-7", "GPU-7"), ("", "1")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        alone = auto_micro_batch._alone()
+        assert alone["CUDA_VISIBLE_DEVICES"] == expected
+        assert (alone[micro_batch_probe.RANK_ENV], alone["KEPT"]) == ("5", "yes")
+        assert not [name for name in alone if name in {*ranked, "LOCAL_WORLD_SIZE", "GROUP_RANK"}]
+    assert os.environ["RANK"] == "5"

@@ -1,0 +1,81 @@
+"""`training.microBatchSize: Auto`: the micro batch of a run is what fits on every rank, measured once for all attempts.
+
+Each rank measures in a process of its own (`micro_batch_probe`), so nothing of the measurement is left in the weights,
+the optimizer, the random numbers or the order of rows of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from hone_api.combinations.batches import at_most
+from hone_trainer import ranks
+from hone_trainer.run import apart, micro_batch_probe
+from hone_trainer.store.manifest import write_atomically
+from hone_trainer.training.loop import Run
+
+AGREED = "agreed.json"
+_OF_LAUNCHER = re.compile(r"((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|TORCHELASTIC_.*")
+"""Variables that make a process one of several ranks."""
+
+
+def settle(run: Run) -> Run:
+    """The run with the micro batch that fits on all ranks; as it is where the plan has a number. A collective.
+
+    An attempt with as many ranks as an earlier one takes its value, so that a resumed run has the same passes.
+
+    Raises:
+        TrainerError: GpuOutOfMemory or OutOfMemory if not even one row fits; what else ends the probe; Interrupted.
+    """
+    if not run.plan.training.has_auto_micro_batch:
+        return run
+    run.method.arguments(run.plan, run.settings)  # from here on the ranks can talk to each other
+    world = run.settings.world_size
+    agreed, of_rank = _agreed(run), run.plan.training.batch_size // world
+    if (fits := agreed.get(str(world))) is None:
+        fits = int(ranks.least(_probed(run)))
+        _record(run, {**agreed, str(world): fits})
+    size = at_most(fits, of_rank, run.plan.micro_batch_limit)
+    run.reporters.say(f"micro batch {size}: {fits} of the {of_rank} rows of each rank were measured to fit")
+    return replace(run, settings=run.settings.with_micro_batch(size))
+
+
+def _probed(run: Run) -> int:
+    """Rows that fit on this rank."""
+    run.stop.check("before the micro batch was measured")
+    apart.run(micro_batch_probe.__name__, run.plan, run.stop, "the probe of the micro batch", _alone())
+    return int(json.loads(micro_batch_probe.record_file(run.plan, ranks.rank()).read_text())["microBatchSize"])
+
+
+def _alone() -> dict[str, str]:
+    """The environment of a process that sees this rank's GPU alone, and no other ranks."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    inherited = {name: value for name, value in os.environ.items() if not _OF_LAUNCHER.fullmatch(name)}
+    return {
+        **inherited,
+        "CUDA_VISIBLE_DEVICES": gpus[local] if local < len(gpus) else str(local),
+        micro_batch_probe.RANK_ENV: str(ranks.rank()),
+    }
+
+
+def _agreed(run: Run) -> dict[str, int]:
+    """What earlier attempts agreed on, by their number of ranks. A collective: the first rank reads for all."""
+    file, text = _agreed_file(run), ""
+    if ranks.is_first() and file.is_file():
+        text = file.read_text()
+    agreed: dict[str, int] = json.loads(ranks.text_of_first(text) or "{}")
+    return agreed
+
+
+def _record(run: Run, agreed: dict[str, int]) -> None:
+    if ranks.is_first():
+        write_atomically(_agreed_file(run), json.dumps(agreed).encode())
+
+
+def _agreed_file(run: Run) -> Path:
+    return Path(run.plan.work_path) / micro_batch_probe.FOLDER / AGREED
