@@ -11,6 +11,7 @@ process takes more than 1.5 GiB. 1,000 MB take 6 GB of disk.
 
 With --gigabytes, validation and deduplication by two workers at each of these sizes: a verdict on the memory of each
 process, and on the CPU time by gigabyte at the smallest and at each other size. Files need 3.1 times the largest size.
+Rows that lie in the folder as rows-<megabytes>.jsonl are not made again.
 """
 
 from __future__ import annotations
@@ -80,6 +81,17 @@ def ratio(steps: dict[str, Pair], weights: dict[str, float], one: str, several: 
     return mine / sum(weight * steps[step][1][several] for step, weight in weights.items())
 
 
+def kept(folder: Path | None, megabytes: int) -> Path | None:
+    """The rows of this size that `write_rows` left in the folder at another time, `rows-<megabytes>.jsonl`."""
+    path = (folder or Path(tempfile.gettempdir())) / f"rows-{megabytes}.jsonl"
+    return path if path.exists() else None
+
+
+def _lines(path: Path) -> int:
+    with open(path, "rb") as file:
+        return sum(1 for _ in file)
+
+
 def grow(sizes: list[int], folder: Path | None) -> list[str]:
     """Validation and deduplication by two workers at each size in MB: prints a line for each, gives what is missed."""
     first, missed = 0.0, []
@@ -87,11 +99,11 @@ def grow(sizes: list[int], folder: Path | None) -> list[str]:
     print(f" {'parent MiB':>10} {'worker MiB':>10}")
     for size in sorted(sizes):
         with tempfile.TemporaryDirectory(dir=folder, prefix="bench-dataset-") as work:
-            rows = Path(work) / "rows.jsonl"
-            if shutil.disk_usage(work).free < DISK * size * 10**6:
+            rows = kept(folder, size) or Path(work) / "rows.jsonl"
+            if not rows.exists() and shutil.disk_usage(work).free < DISK * size * 10**6:
                 missed.append(f"{size} MB are not measured: {DISK} times as much must be free in {work}")
                 continue
-            count = write_rows(rows, size)
+            count = _lines(rows) if rows.exists() else write_rows(rows, size)
             made = measure("hone_deduplicate", rows, Path(work) / "hone", WORKERS)
         each = made["cpu"] / size * 1000
         first = first or each
