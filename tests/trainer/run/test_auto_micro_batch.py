@@ -13,7 +13,8 @@ import pytest
 
 from hone_api.methods import METHODS
 from hone_trainer.errors import TrainerError
-from hone_trainer.run import auto_micro_batch, micro_batch_probe, preflight
+from hone_trainer.run import apart, auto_micro_batch, micro_batch_probe, preflight
+from hone_trainer.signals import Stop
 from hone_trainer.training.loop import Loop
 
 pytestmark = pytest.mark.trainer
@@ -150,10 +151,26 @@ def test_the_probe_has_the_gpu_of_its_rank_and_no_other_ranks(monkeypatch: pytes
     ranked = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "a", "TORCHELASTIC_RUN_ID": "r"}
     for name, value in {**ranked, "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "1", "KEPT": "yes"}.items():
         monkeypatch.setenv(name, value)
-    for visible, expected in (("2,GPU-7", "GPU-7"), ("", "1")):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for visible, expected in (("2,GPU-7", "GPU-7"), ("", ""), (None, "1")):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         alone = auto_micro_batch._alone()
         assert alone["CUDA_VISIBLE_DEVICES"] == expected
         assert (alone[micro_batch_probe.RANK_ENV], alone["KEPT"]) == ("5", "yes")
         assert not [name for name in alone if name in {*ranked, "LOCAL_WORLD_SIZE", "GROUP_RANK"}]
     assert os.environ["RANK"] == "5"
+
+
+def test_a_limit_of_an_earlier_attempt_bounds_what_is_measured(make_plan: Any) -> None:
+    plan = make_plan(training={"batchSize": 12, "microBatchSize": "Auto"}, microBatchLimit=5)
+    probed = micro_batch_probe.alone(plan).training
+    assert (probed.batch_size, probed.micro_batch_size, probed.max_steps) == (4, 4, 4)
+
+
+def test_a_process_that_the_kernel_killed_was_out_of_memory(make_plan: Any, tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    with pytest.raises(TrainerError, match="the probe was killed") as caught:
+        apart.run("killed", make_plan(), Stop(), "the probe", environment)
+    assert caught.value.code == "OutOfMemory"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ def run(module: str, plan: TrainingPlan, stop: Stop, what: str, environment: Map
         if process.returncode == 0:
             return
         failure = TerminationMessage.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
+        if failure is None and process.returncode == -signal.SIGKILL:
+            raise TrainerError(FailureCode.OUT_OF_MEMORY, f"{what} was killed, as the kernel does when memory is short")
         if failure is None:
             raise TrainerError(FailureCode.TRAINER_ERROR, f"{what} ended with exit code {process.returncode}")
         raise TrainerError(FailureCode(failure.code), failure.message)

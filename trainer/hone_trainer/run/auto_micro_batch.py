@@ -54,13 +54,13 @@ def _probed(run: Run) -> int:
 def _alone() -> dict[str, str]:
     """The environment of a process that sees this rank's GPU alone, and no other ranks."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        visible = str(local)
+    elif local < len(gpus := visible.split(",")):
+        visible = gpus[local]  # without one it stays empty: GPUs are hidden from the run
     inherited = {name: value for name, value in os.environ.items() if not _OF_LAUNCHER.fullmatch(name)}
-    return {
-        **inherited,
-        "CUDA_VISIBLE_DEVICES": gpus[local] if local < len(gpus) else str(local),
-        micro_batch_probe.RANK_ENV: str(ranks.rank()),
-    }
+    return {**inherited, "CUDA_VISIBLE_DEVICES": visible, micro_batch_probe.RANK_ENV: str(ranks.rank())}
 
 
 def _agreed(run: Run) -> dict[str, int]:

@@ -43,7 +43,8 @@ def record_file(plan: TrainingPlan, rank: int) -> Path:
 
 def alone(plan: TrainingPlan) -> TrainingPlan:
     """The plan of one rank without the others: a step is a pass of at most its rows, and nothing is evaluated."""
-    sizes = candidates(plan.training.batch_size // (plan.nodes * plan.processes_per_node))
+    of_rank = plan.training.batch_size // (plan.nodes * plan.processes_per_node)
+    sizes = candidates(max(size for size in candidates(of_rank) if size <= (plan.micro_batch_limit or size)))
     batches = {"batch_size": sizes[-1], "micro_batch_size": sizes[-1], "max_steps": len(sizes) + 1, "epochs": None}
     return plan.model_copy(
         update={

@@ -87,7 +87,7 @@ class Gauge:
             import torch
 
             return int(torch.cuda.max_memory_reserved())
-        return _status("VmHWM")
+        return _status("VmHWM") or _status("VmRSS")  # a sandbox may have no peak
 
 
 def _status(name: str, process: int | str = "self") -> int:
