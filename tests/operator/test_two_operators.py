@@ -43,6 +43,12 @@ class Pair(Operator):
     def alive(self) -> bool:
         return any(each.alive() for each in self.replicas.values())
 
+    def restore(self) -> None:
+        """Start what has ended again, also one that lost the Lease because the machine was busy."""
+        for each in self.replicas.values():
+            if not each.alive():
+                each.start()
+
     def kill(self) -> None:
         for each in self.replicas.values():
             if each.alive():
@@ -54,29 +60,31 @@ class Pair(Operator):
 
 @dataclass
 class Failover:
-    """The one that works is disturbed at each stage of the first life, and the other takes over."""
+    """The one that works is disturbed at each stage of the first life but the first, and the other takes over."""
 
     kube: Kube
     stops: bool
     stages: list[str] = field(default_factory=list)
-    takeovers: list[tuple[str, str]] = field(default_factory=list)
 
     def __call__(self, pair: Operator, lives: Sequence[Life], world: Mapping[str, Seen]) -> None:
         assert isinstance(pair, Pair)
+        pair.restore()
         stage = lives[0].lane.now
-        if stage in self.stages:
+        if stage not in STAGES[1:] or stage in self.stages:
             return
-        self.stages.append(stage)
         leader = wait_until(self._holder, "one holds the Lease")
         old = pair.replicas[leader]
         assert old.process
         os.kill(old.process.pid, signal.SIGSTOP if self.stops else signal.SIGKILL)
+        if self.stops and self._holder() != leader:  # it was not the one that works any more
+            os.kill(old.process.pid, signal.SIGCONT)
+            return
+        self.stages.append(stage)
         wait_until(lambda: self._holder() not in ("", leader), "the other has taken over")
-        self.takeovers.append((leader, self._holder()))
         if self.stops:
             os.kill(old.process.pid, signal.SIGCONT)
         wait_until(lambda: not old.alive(), "the one that was disturbed has ended")
-        old.start()
+        pair.restore()
         wait_until(pair.ready, "both are there again")
 
     def _holder(self) -> str:
@@ -107,5 +115,4 @@ def test_the_other_goes_on(
     cases = [["O12", f"the one that works is {how} at {stage}", not wrong] for stage in failover.stages]
     record_property("faults", cases)
     assert wrong == [], log[-4000:]
-    assert set(failover.stages) >= set(STAGES[1:])  # the first may have passed before anyone was looked for
-    assert all(before != after for before, after in failover.takeovers)
+    assert failover.stages == list(STAGES[1:])
