@@ -352,12 +352,12 @@ def test_images(render):
 
 
 def test_pull_secrets_are_written_as_names_or_as_kubernetes_does(render):
-    both = ["pull", {"name": "other"}]
+    both = ["pull", {"name": "123"}]
     documents = render({"imagePullSecrets": both, "trainer": {"imagePullSecrets": both}})
     config = yaml.safe_load(named(documents, "ConfigMap", "hone-config")["data"]["config.yaml"])
-    assert config["trainer"]["image_pull_secrets"] == ["pull", "other"]
+    assert config["trainer"]["image_pull_secrets"] == ["pull", "123"]
     pods = [named(documents, "Deployment", "hone")["spec"]["template"], *of_kind(documents, "Pod")]
-    assert [pod["spec"]["imagePullSecrets"] for pod in pods] == [[{"name": "pull"}, {"name": "other"}]] * 2
+    assert [pod["spec"]["imagePullSecrets"] for pod in pods] == [[{"name": "pull"}, {"name": "123"}]] * 2
     for wrong in ({"nmae": "pull"}, {"name": "pull", "key": "x"}, "Not A Name"):
         with pytest.raises(Exception, match="don't meet the specifications of the schema"):
             render({"trainer": {"imagePullSecrets": [wrong]}})
@@ -391,11 +391,11 @@ def test_the_operator_trusts_the_authorities_only_for_the_webhook(render):
     def containers(values):
         return json.dumps(named(render(values), "Deployment", "hone")["spec"]["template"]["spec"])
 
-    bundle = {"caBundle": {"configMapName": "company-ca", "key": "root.pem"}}
-    assert "company-ca" not in containers(bundle)
+    bundle = {"caBundle": {"configMapName": "123", "key": "1.0"}}
+    assert "authorities" not in containers(bundle)
     pod = json.loads(containers(bundle | {"webhook": EVERYTHING["webhook"]}))
     (volume,) = [v for v in pod["volumes"] if v["name"] == "authorities"]
-    assert volume["configMap"] == {"name": "company-ca", "items": [{"key": "root.pem", "path": "ca-bundle.crt"}]}
+    assert volume["configMap"] == {"name": "123", "items": [{"key": "1.0", "path": "ca-bundle.crt"}]}
     assert {"name": "SSL_CERT_FILE", "value": "/etc/hone-ca/ca-bundle.crt"} in pod["containers"][0]["env"]
     assert "authorities" in {m["name"] for m in pod["containers"][0]["volumeMounts"]}
 

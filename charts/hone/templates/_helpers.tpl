@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- /* The repository of an image, in global.imageRegistry if that is set. A first part with "." or ":" is a registry. */ -}}
 {{- define "hone.repository" -}}
 {{- $parts := splitList "/" (index . 0).repository }}
-{{- with (index . 1).Values.global.imageRegistry }}
+{{- with ((index . 1).Values.global).imageRegistry }}
 {{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) }}{{ $parts = rest $parts }}{{ end }}
 {{- $parts = prepend $parts . }}
 {{- end }}
@@ -73,13 +73,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "hone.pullSecrets" -}}
 {{- range fromJsonArray (include "hone.secretNames" .) }}
-- name: {{ . }}
+- name: {{ . | quote }}
 {{- end }}
 {{- end }}
 
 {{- /* "true" where the operator trusts caBundle: of all servers but the API server it calls the webhook's alone. */ -}}
 {{- define "hone.operatorCa" -}}
-{{- if and .Values.webhook.url .Values.caBundle.configMapName }}true{{ end }}
+{{- if and .Values.webhook.url (.Values.caBundle).configMapName }}true{{ end }}
 {{- end }}
 
 {{- /* "true" where an object of the Prometheus operator is to be rendered. */ -}}

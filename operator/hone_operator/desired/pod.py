@@ -139,9 +139,7 @@ def environment(work: Work, platform: Platform) -> list[dict[str, Any]]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
-        # OpenSSL, and with it Python's ssl and the hub's client, reads the first; the library requests the second.
-        **(dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(CA_FILE)) if platform.ca_config_map else {}),
-        **{name: value for name, value in platform.extra_env.items() if name not in secret},
+        **{name: value for name, value in _of_all_pods(platform).items() if name not in secret},
         **podsettings.plain_environment(work.settings),
         **work.env,
         **({SECRET_VARIABLES_ENV: ",".join(secret)} if secret else {}),
@@ -152,6 +150,13 @@ def environment(work: Work, platform: Platform) -> list[dict[str, Any]]:
     }
     plain: list[dict[str, Any]] = [{"name": k, "value": v.replace("$", "$$")} for k, v in env.items()]
     return [*plain, *({"name": name, "valueFrom": source} for name, source in secret.items())]
+
+
+def _of_all_pods(platform: Platform) -> dict[str, str]:
+    """Variables by which the platform reaches its servers."""
+    # OpenSSL, and with it Python's ssl and the hub's client, reads the first; the library requests the second.
+    authorities = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(CA_FILE)) if platform.ca_config_map else {}
+    return {**authorities, **platform.extra_env}
 
 
 def _secret_names(mounts: Sequence[Mount]) -> dict[str, str]:

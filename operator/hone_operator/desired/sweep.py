@@ -2,10 +2,12 @@
 
 import base64
 import gzip
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from hone_api.plan import SweepPlan
@@ -22,8 +24,9 @@ MOST_KEYS = 5_000
 fields that we own. An object of more than 1.5 MiB is not stored, and one of more than 1 MiB is not read."""
 PACKED = "contents.gz"
 """Key of the ledger, in its binaryData, with all contents where there are more: lines of content and time."""
-MOST_BYTES = 2**24
-"""Of that text; anybody may have written it."""
+MOST_BYTES, MOST_CONTENTS = 2**22, 50_000
+"""Of that text, and in it; anybody may have written it. What is beyond them stays in the store."""
+_ENTRY = re.compile(r"^(\S+) (\S*)$", re.MULTILINE)
 CPU, MEMORY = "100m", "512Mi"
 PlanOf = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -56,8 +59,8 @@ def recorded(body: Mapping[str, Any]) -> dict[str, str]:
         text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(packed, MOST_BYTES).decode()
     except (ValueError, zlib.error):  # not ours
         text = ""
-    lines = (line.partition(" ") for line in text.splitlines())
-    return keys | {content: since for content, _, since in lines}
+    # One by one: a text of a few KB may unpack to millions of lines.
+    return keys | {entry[1]: entry[2] for entry in islice(_ENTRY.finditer(text), MOST_CONTENTS)}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The ledger of a namespace's content is stored and read whatever its size."""
 
 import base64
+import gzip
 import json
+import tracemalloc
 import uuid
 
 import pytest
@@ -42,3 +44,15 @@ def test_people_read_a_ledger_that_fits() -> None:
 def test_what_somebody_else_wrote_is_nothing_recorded(packed: str) -> None:
     assert recorded({"data": {"run.a": SINCE}, "binaryData": {PACKED: packed}}) == {"run.a": SINCE}
     assert recorded({"data": None}) == recorded({}) == {}
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize("line", ["ab\n", "ab \n", "a" * 2**24])
+def test_a_text_that_unpacks_to_millions_of_lines_takes_little_memory(line: str) -> None:
+    packed = base64.b64encode(gzip.compress(line.encode() * (2**24 // len(line)))).decode()
+    tracemalloc.start()
+    try:
+        assert len(recorded({"binaryData": {PACKED: packed}})) <= 1
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()

@@ -187,3 +187,11 @@ def test_a_job_may_trust_others() -> None:
     assert "authorities" in {volume["name"] for volume in template["spec"]["volumes"]}
     values = {name: each.get("value") for name, each in variables(template).items()}
     assert (values["SSL_CERT_FILE"], values["REQUESTS_CA_BUNDLE"]) == ("/mnt/ca/team.pem", "/etc/hone-ca/ca-bundle.crt")
+
+
+def test_a_variable_from_a_secret_is_there_once() -> None:
+    own = {"env": [{"name": "SSL_CERT_FILE", "secretName": "team", "key": "path"}]}
+    template = template_of({"pod": own}, ca_config_map="company-ca")
+    for container in template["spec"]["containers"]:
+        sources = [each.get("valueFrom") for each in container["env"] if each["name"] == "SSL_CERT_FILE"]
+        assert sources == [{"secretKeyRef": {"name": "team", "key": "path"}}]
