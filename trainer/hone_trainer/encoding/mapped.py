@@ -23,6 +23,8 @@ from hone_trainer.encoding.split_file import Counts, Example, RefusedLines, long
 ROWS, COUNTS = "rows.arrow", "counts.json"
 LENGTHS, TOKENS, TRAINED = "lengths.npy", "tokens.npy", "trained.npy"
 """A number for each row: tokens of its longest sequence, of all its sequences, and those that count."""
+_BATCHES_KEPT = 256
+"""Batches of which a column is read before the pages around it are let go."""
 
 
 class Examples(Sequence[Any]):
@@ -87,13 +89,17 @@ class Mapped(Examples):
         with open(folder / ROWS, "rb") as file:
             memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         batches = pa.ipc.open_stream(pa.py_buffer(memory)).read_all().to_batches()
-        # The heads of the batches were read, each with 64 KiB around it: they would count as memory of this process.
-        memory.madvise(mmap.MADV_DONTNEED)
+        self._memory = memory
+        self._let_go()
         self._batches = [Batch(batch) for batch in batches]
         self._ends = list(accumulate(map(len, self._batches)))
 
     def __reduce__(self) -> Any:
         return Mapped, (self.folder,)
+
+    def _let_go(self) -> None:
+        """What was read of each batch, with 64 KiB around it, would count as memory of this process."""
+        self._memory.madvise(mmap.MADV_DONTNEED)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -130,7 +136,13 @@ class Mapped(Examples):
         return bool(self._counts["hasMasks"])
 
     def flags(self, name: str) -> Any:
-        return np.concatenate([batch.flags(name) for batch in self._batches])
+        parts = []
+        for number, batch in enumerate(self._batches, start=1):
+            parts.append(batch.flags(name))
+            if number % _BATCHES_KEPT == 0:
+                self._let_go()
+        self._let_go()
+        return np.concatenate(parts)
 
     @property
     def counts(self) -> Counts:
