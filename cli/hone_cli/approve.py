@@ -107,8 +107,8 @@ def _decide(
         return
     if state == "Candidate" and is_rejected_by_gate(version):
         raise CommandError(
-            f"a gate rejected ModelVersion {name}: there is no person's decision to take back. To approve it anyway, "
-            "add --despite-gates --comment 'why'"
+            f"a gate rejected ModelVersion {name}, so there is no decision of a person to withdraw. To approve it "
+            "anyway, add --despite-gates --comment 'why'"
         )
     if state == "Approved" and not (gates.passed or despite_gates):
         raise CommandError(

@@ -193,7 +193,7 @@ def decided_before(monkeypatch: pytest.MonkeyPatch) -> Callable[..., OneVersion]
 def test_what_a_gate_rejected_is_approved_despite_it_and_not_forgotten(decided_before: Any) -> None:
     """With the rejection, the next approval would find nothing that speaks against it."""
     cluster = decided_before(state="Rejected", by="evaluation.gate", comment="evaluation.gate: 9 > 5")
-    with pytest.raises(CommandError, match="no person's decision to take back"):
+    with pytest.raises(CommandError, match="no decision of a person to withdraw"):
         approve("bot-v3", withdraw=True)
     with pytest.raises(CommandError, match="its gates have not passed"):
         approve("bot-v3")

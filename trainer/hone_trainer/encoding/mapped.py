@@ -24,7 +24,7 @@ ROWS, COUNTS = "rows.arrow", "counts.json"
 LENGTHS, TOKENS, TRAINED = "lengths.npy", "tokens.npy", "trained.npy"
 """A number for each row: tokens of its longest sequence, of all its sequences, and those that count."""
 _BATCHES_KEPT = 256
-"""Batches of which a column is read before the pages around it are let go."""
+"""How many batches are read before their pages are released."""
 
 
 class Examples(Sequence[Any]):
@@ -90,15 +90,15 @@ class Mapped(Examples):
             memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         batches = pa.ipc.open_stream(pa.py_buffer(memory)).read_all().to_batches()
         self._memory = memory
-        self._let_go()
+        self._release_pages()
         self._batches = [Batch(batch) for batch in batches]
         self._ends = list(accumulate(map(len, self._batches)))
 
     def __reduce__(self) -> Any:
         return Mapped, (self.folder,)
 
-    def _let_go(self) -> None:
-        """What was read of each batch, with 64 KiB around it, would count as memory of this process."""
+    def _release_pages(self) -> None:
+        """Give back what was read: the kernel maps 64 KiB around each page, which counts as memory of this process."""
         self._memory.madvise(mmap.MADV_DONTNEED)
 
     def __len__(self) -> int:
@@ -140,8 +140,8 @@ class Mapped(Examples):
         for number, batch in enumerate(self._batches, start=1):
             parts.append(batch.flags(name))
             if number % _BATCHES_KEPT == 0:
-                self._let_go()
-        self._let_go()
+                self._release_pages()
+        self._release_pages()
         return np.concatenate(parts)
 
     @property
