@@ -16,10 +16,8 @@ from live import (
     dataset,
     job,
     lines,
-    port_of,
     reason_becomes,
     secret,
-    service,
     wait,
 )
 from mlflow_server import PASSWORD, USER, RealMlflow, real_mlflow
@@ -27,6 +25,7 @@ from mlflow_server import PASSWORD, USER, RealMlflow, real_mlflow
 from hone_api.tracking import PASSWORD_KEY, USER_KEY
 from hone_dev import cluster, models, objectstore, paths
 from hone_dev.demo import runs
+from hone_dev.life.places import port_of, service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.early]
 EXAMPLE = paths.SOURCE / "examples" / "14-import"

@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hone_dev import cluster
-
 HANG = 15 * 60.0  # seconds; a guard against hanging on a busy machine, not an expectation
 ROWS = [{"prompt": f"What is {n} and one?", "completion": f"It is {n + 1}."} for n in range(40)]
 
@@ -28,25 +26,6 @@ def config_map(name: str, data: dict[str, str], **more: Any) -> dict[str, Any]:
 
 def secret(name: str, key: str, value: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}}
-
-
-def service(name: str, port: int) -> list[dict[str, Any]]:
-    """A Service that leads to a server of this machine."""
-    body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": port}]}}
-    slice_ = {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
-        "addressType": "IPv4",
-        "ports": [{"port": port}],
-        "endpoints": [{"addresses": [cluster.ADDRESS]}],
-    }
-    return [body, slice_]
-
-
-def port_of(address: str) -> int:
-    """The number at the end of a server's address."""
-    return int(address.rpartition(":")[2])
 
 
 def dataset(name: str, key: str, **spec: Any) -> dict[str, Any]:

@@ -97,15 +97,15 @@ def secret(name: str, data: dict[str, str]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
 
 
-def service(name: str, port: int, target: int) -> list[dict[str, Any]]:
-    """A Service that leads to a port of this machine."""
+def service(name: str, port: int, target: int | None = None) -> list[dict[str, Any]]:
+    """A Service that leads to a port of this machine, by default the same one."""
     body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": port}]}}
     slice_ = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
         "addressType": "IPv4",
-        "ports": [{"port": target}],
+        "ports": [{"port": target or port}],
         "endpoints": [{"addresses": [cluster.ADDRESS]}],
     }
     return [body, slice_]
