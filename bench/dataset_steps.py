@@ -29,6 +29,11 @@ COLUMNS = {"prompt": "question", "completion": "answer"}
 WORKERS = 2
 BUDGET_MIB = 1536
 """Peak memory that a process of Hone may take."""
+QUIET = {
+    **{"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"},
+    **{"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"},
+}
+"""Environment of a process that has one thread and no hub."""
 
 
 def write_rows(path: Path, megabytes: int, seed: int = 0) -> int:
@@ -229,12 +234,7 @@ def measure(name: str, rows: Path, work: Path, workers: int = 1) -> dict[str, fl
         packages = [word for package in DATATROVE for word in ("--with", package)]
         command = [str(Path(sys.executable).with_name("uv")), "run", "-q", "--no-project", "--isolated", *packages]
         command += ["--python", sys.executable, "python", *script]
-    environment = {
-        **os.environ,
-        **{"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"},
-        **{"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"},
-    }
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, env={**os.environ, **QUIET}, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     found["peak_mib"] = max(found["parent_mib"], found["worker_mib"])
     return found

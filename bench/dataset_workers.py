@@ -1,6 +1,7 @@
 """What a second worker gives when a Dataset is prepared, and whether memory and time hold at 10 GB.
 
     .venv/bin/python bench/dataset_workers.py [--megabytes 1000]
+    .venv/bin/python bench/dataset_workers.py --megabytes 1000 --against 4398decb~
     .venv/bin/python bench/dataset_workers.py --gigabytes 1 2 4 10 --folder /var/tmp
 
 Validation, deduplication and tokenising (of the first 60,000 rows that are left) by one worker and by two: seconds by
@@ -8,6 +9,10 @@ the clock and of CPU. The clock says little on a machine with other work. There,
 takes: of each phase the CPU time of the parent, or that of all processes by two if it is longer; nothing else runs
 where the parent is alone. Exit code 1 when two workers are less than 1.8 times as fast as one, by that path, or a
 process takes more than 1.5 GiB. 1,000 MB take 6 GB of disk.
+
+With --against REVISION, the same steps by the code of that revision, which works in one process, beside two workers of
+this one. 4398decb~ is the last commit before rows were encoded ahead of a run and workers shared the work. There, a row
+was tokenised in each rank and not written; here, it is.
 
 With --gigabytes, validation and deduplication by two workers at each of these sizes: a verdict on the memory of each
 process, and on the CPU time by gigabyte at the smallest and at each other size. Files need 3.1 times the largest size.
@@ -17,13 +22,17 @@ Rows that lie in the folder as rows-<megabytes>.jsonl are not made again.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shutil
+import subprocess
 import sys
+import tarfile
 import tempfile
 from itertools import islice
 from pathlib import Path
 
-from dataset_steps import BUDGET_MIB, WORKERS, measure, write_rows
+from dataset_steps import BENCH, BUDGET_MIB, QUIET, WORKERS, measure, write_rows
 
 STEPS = ("validate", "deduplicate", "tokenise")
 TOKENISED_ROWS = 60_000
@@ -46,17 +55,14 @@ def compare(megabytes: int, folder: Path) -> list[str]:
     steps: dict[str, Pair] = {}
     for step in STEPS:
         if step == "tokenise":
-            with open(folder / "deduplicate-1" / "train", "rb") as left, open(sample, "wb") as file:
-                file.writelines(islice(left, TOKENISED_ROWS))
+            write_sample(folder / "deduplicate-1" / "train", sample)
         source = sample if step == "tokenise" else rows
         one, several = (measure(f"hone_{step}", source, folder / f"{step}-{n}", n) for n in (1, WORKERS))
-        for workers, made in ((1, one), (WORKERS, several)):
-            print(f"{step}, {workers} {'worker' if workers == 1 else 'workers':14}".ljust(24), end="")
-            print(f" {made['seconds']:8.1f} {made['cpu']:8.1f} {made['critical']:10.1f} {made['peak_mib']:9,.0f}")
+        print_line(f"{step}, 1 worker", one)
+        print_line(f"{step}, {WORKERS} workers", several)
         report_step(step, one, several)
         steps[step] = (one, several)
-    weights = {"deduplicate": 1.0, "tokenise": steps["deduplicate"][0]["rows"] / steps["tokenise"][0]["rows"]}
-    clock, by_cpu = ratio(steps, weights, "seconds", "seconds"), ratio(steps, weights, "cpu", "critical")
+    clock, by_cpu = ratio(steps, "seconds", "seconds"), ratio(steps, "cpu", "critical")
     print(f"validate + deduplicate + tokenise: {WORKERS} workers / 1 {clock:.2f} times as fast by the clock,", end=" ")
     print(f"{by_cpu:.2f} by CPU (bound {SPEED_UP})")
     peak = max(made["peak_mib"] for pair in steps.values() for made in pair)
@@ -67,6 +73,61 @@ def compare(megabytes: int, folder: Path) -> list[str]:
     return [bound for bound, is_missed in missed.items() if is_missed]
 
 
+def compare_with(revision: str, megabytes: int, folder: Path) -> list[str]:
+    """Prints each step by the code of the revision and by two workers of this one; gives the bounds that are missed."""
+    code = checked_out(revision, folder / "code")
+    rows, sample = folder / "rows.jsonl", folder / "sample.jsonl"
+    count = write_rows(rows, megabytes)
+    print(f"{f'{megabytes} MB, {count:,} rows':24} {'clock s':>8} {'CPU s':>8} {'critical s':>10} {'peak MiB':>9}")
+    steps: dict[str, Pair] = {}
+    for step in STEPS:
+        if step == "tokenise":
+            write_sample(folder / "deduplicate-now" / "train", sample)
+        source = sample if step == "tokenise" else rows
+        then = measure_old(code, f"hone_{step}", source, folder / f"{step}-then")
+        now = measure(f"hone_{step}", source, folder / f"{step}-now", WORKERS)
+        print_line(f"{step}, {revision}", then)
+        print_line(f"{step}, {WORKERS} workers", now)
+        print(f"{step}: {then['seconds'] / now['seconds']:.2f} times as fast", flush=True)
+        steps[step] = (then, now)
+    clock, by_cpu = ratio(steps, "seconds", "seconds"), ratio(steps, "cpu", "critical")
+    print(f"validate + deduplicate + tokenise: {WORKERS} workers / {revision} {clock:.2f} times as fast", end=" ")
+    print(f"by the clock, {by_cpu:.2f} by CPU (bound {SPEED_UP})")
+    return [f"{by_cpu:.2f} times as fast as {revision} at {megabytes} MB"] if by_cpu < SPEED_UP else []
+
+
+def write_sample(rows: Path, sample: Path) -> None:
+    """The first rows of a file, to be tokenised."""
+    with open(rows, "rb") as left, open(sample, "wb") as file:
+        file.writelines(islice(left, TOKENISED_ROWS))
+
+
+def print_line(name: str, made: dict[str, float]) -> None:
+    """One line of the table."""
+    critical = made.get("critical", made["cpu"])
+    print(f"{name:24} {made['seconds']:8.1f} {made['cpu']:8.1f} {critical:10.1f} {made['peak_mib']:9,.0f}", flush=True)
+
+
+def checked_out(revision: str, folder: Path) -> Path:
+    """The files of the revision, without a work tree of git."""
+    archive = folder.with_suffix(".tar")
+    subprocess.run(["git", "-C", str(BENCH.parent), "archive", "-o", str(archive), revision], check=True)
+    with tarfile.open(archive) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+def measure_old(code: Path, step: str, rows: Path, work: Path) -> dict[str, float]:
+    """The step by the code in the folder, in one process: as `measure` gives it."""
+    work.mkdir()
+    command = [sys.executable, str(code / "bench/dataset.py"), "--measure", step, str(rows), str(work)]
+    paths = os.pathsep.join(str(code / package) for package in ("trainer", "crds", "dev"))
+    environment = {**os.environ, **QUIET, "PYTHONPATH": paths}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    made: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return made
+
+
 def report_step(step: str, one: dict[str, float], several: dict[str, float]) -> None:
     """What workers give by the clock, and what their CPU times allow on an idle machine."""
     clock, share = one["seconds"] / several["seconds"], several["parent"] / several["cpu"]
@@ -75,10 +136,11 @@ def report_step(step: str, one: dict[str, float], several: dict[str, float]) -> 
     print(f"{share:.0%} of it the parent's", flush=True)
 
 
-def ratio(steps: dict[str, Pair], weights: dict[str, float], one: str, several: str) -> float:
-    """Of one worker's figure by that of several, over steps with their weights. Deduplication validates as well."""
-    mine = sum(weight * steps[step][0][one] for step, weight in weights.items())
-    return mine / sum(weight * steps[step][1][several] for step, weight in weights.items())
+def ratio(steps: dict[str, Pair], one: str, other: str) -> float:
+    """Of the first figure by the second for all rows. Deduplication validates as well; only a sample is tokenised."""
+    weights = {"deduplicate": 1.0, "tokenise": steps["deduplicate"][1]["rows"] / steps["tokenise"][1]["rows"]}
+    first = sum(weight * steps[step][0][one] for step, weight in weights.items())
+    return first / sum(weight * steps[step][1][other] for step, weight in weights.items())
 
 
 def kept(folder: Path | None, megabytes: int) -> Path | None:
@@ -127,12 +189,16 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, help="for six times the size, or 3.1 times the largest; default: temporary"
     )
+    parser.add_argument("--against", metavar="REVISION", help="beside the code of this revision, in one process")
     options = parser.parse_args()
     if options.gigabytes:
         missed = grow([round(1000 * size) for size in options.gigabytes], options.folder)
     else:
         with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-dataset-") as folder:
-            missed = compare(options.megabytes, Path(folder))
+            if options.against:
+                missed = compare_with(options.against, options.megabytes, Path(folder))
+            else:
+                missed = compare(options.megabytes, Path(folder))
     print("".join(f"MISSED: {bound}\n" for bound in missed) or "all bounds are held")
     return 1 if missed else 0
 
