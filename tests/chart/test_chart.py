@@ -40,7 +40,7 @@ EVERYTHING = {
         {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
     ],
     "priorityClassName": "system-cluster-critical",
-    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy"}],
+    "extraEnv": {"HTTPS_PROXY": "http://proxy"},
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
@@ -349,18 +349,6 @@ def test_images(render):
     assert image({"image": {"repository": "r/o", "tag": "x"}}) == "r/o:x"
     digest = "sha256:" + "a" * 64
     assert image({"image": {"repository": "r/o", "tag": "x", "digest": digest}}) == f"r/o@{digest}"
-
-
-def test_pull_secrets_are_written_as_names_or_as_kubernetes_does(render):
-    both = ["pull", {"name": "123"}]
-    documents = render({"imagePullSecrets": both, "trainer": {"imagePullSecrets": both}})
-    config = yaml.safe_load(named(documents, "ConfigMap", "hone-config")["data"]["config.yaml"])
-    assert config["trainer"]["image_pull_secrets"] == ["pull", "123"]
-    pods = [named(documents, "Deployment", "hone")["spec"]["template"], *of_kind(documents, "Pod")]
-    assert [pod["spec"]["imagePullSecrets"] for pod in pods] == [[{"name": "pull"}, {"name": "123"}]] * 2
-    for wrong in ({"nmae": "pull"}, {"name": "pull", "key": "x"}, "Not A Name"):
-        with pytest.raises(Exception, match="don't meet the specifications of the schema"):
-            render({"trainer": {"imagePullSecrets": [wrong]}})
 
 
 def test_one_registry_for_all_images(render):

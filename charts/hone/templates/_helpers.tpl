@@ -77,6 +77,32 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{- /* Environment variables as a JSON map; written as {NAME: value}, or as a list of {name, value}. (list VALUE NAME-OF-THE-VALUE) */ -}}
+{{- define "hone.envMap" -}}
+{{- $env := index . 0 }}{{ $path := index . 1 }}
+{{- if kindIs "map" $env }}{{ toJson $env }}{{ else }}
+{{- $map := dict }}
+{{- range $env }}
+{{- if omit . "name" "value" }}
+{{- fail (printf "%s: %s has %s; only a name and a value are taken here. For a value from a Secret, use spec.pod.env of the job" $path .name (omit . "name" "value" | keys | sortAlpha | join ", ")) }}
+{{- end }}
+{{- $_ := set $map .name (default "" .value) }}
+{{- end }}
+{{- toJson $map }}
+{{- end }}
+{{- end }}
+
+{{- /* Environment variables as a container has them; written as {NAME: value}, or as that list. */ -}}
+{{- define "hone.envList" -}}
+{{- if kindIs "map" . }}
+{{- range $name, $value := . }}
+- {name: {{ $name | quote }}, value: {{ $value | quote }}}
+{{- end }}
+{{- else }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- /* "true" where the operator trusts caBundle: of all servers but the API server it calls the webhook's alone. */ -}}
 {{- define "hone.operatorCa" -}}
 {{- if and .Values.webhook.url (.Values.caBundle).configMapName }}true{{ end }}

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from hone_api.dataset import MAX_PODS
 from hone_api.meta import Quantity
-from hone_dev.chart.value_types import ClassName, ImageDigest, Map, Seconds, Secrets, StringMap, Text, Values
+from hone_dev.chart.value_types import ClassName, Env, ImageDigest, Map, Seconds, Secrets, StringMap, Text, Values
 
 
 class Image(Values):
@@ -92,8 +92,10 @@ class Trainer(Values):
         description="RuntimeClass of training pods, e.g. one of Kata Containers. Empty: the nodes' default runtime.",
     )
     pods: Pods = Field(default_factory=Pods)
-    extra_env: StringMap = Field(
-        default_factory=dict, description="Environment variables of all training pods, e.g. proxies or NCCL settings."
+    extra_env: Env = Field(
+        default_factory=dict,
+        description="Environment variables of all pods of jobs as NAME: value, e.g. proxies or NCCL settings. A list "
+        "of {name, value} is also taken.",
     )
 
 

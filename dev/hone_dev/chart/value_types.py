@@ -34,3 +34,16 @@ class NamedSecret(Values):
 
 Secrets = list[SecretName | NamedSecret]
 """Each by its name, or as {name: NAME}."""
+
+
+class EnvVariable(Values):
+    """An environment variable as Kubernetes writes it in a list; its value may come from elsewhere."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    value: str = ""
+
+
+Env = StringMap | list[EnvVariable]
+"""{NAME: value}, or the list that Kubernetes has in a container. The chart's default is a map, which Helm can merge."""

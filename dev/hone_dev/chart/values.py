@@ -11,7 +11,7 @@ from hone_dev.chart.monitoring_values import Dashboards, Metrics, PrometheusRule
 from hone_dev.chart.network_values import NetworkPolicy
 from hone_dev.chart.pod_values import Encoding, Image, PodLimits, PodSecurity, Staging, Trainer
 from hone_dev.chart.tenant_values import Admission, Limits, Privacy, Rbac, Signing, Tenants
-from hone_dev.chart.value_types import ClassName, Map, Port, Seconds, Secrets, StringMap, Text, Values
+from hone_dev.chart.value_types import ClassName, Env, Map, Port, Seconds, Secrets, StringMap, Text, Values
 
 
 class Crds(Values):
@@ -196,8 +196,10 @@ class ChartValues(Values):
     priority_class_name: Annotated[str, StringConstraints(max_length=253)] = Field(
         "", description="Priority class of the operator's pod."
     )
-    extra_env: list[Map] = Field(
-        default_factory=list, description="Additional environment variables of the operator's container."
+    extra_env: Env = Field(
+        default_factory=dict,
+        description="Additional environment variables of the operator's container as NAME: value. A list as in a pod, "
+        "with {name, value} or {name, valueFrom}, is also taken.",
     )
     extra_volumes: list[Map] = Field(default_factory=list, description="Additional volumes of the operator's pod.")
     extra_volume_mounts: list[Map] = Field(default_factory=list, description="Mounts of these volumes.")
