@@ -132,6 +132,28 @@ ROWS: dict[str, Sequence[Board]] = {
             ],
         ),
     ),
+    "GPUs": (
+        Board(
+            "GPUs held, by job",
+            "GPUs of the pods that have a node, whether they train already or not.",
+            "none",
+            [Query(f"hone_job_gpus_held{{{JOBS}}}")],
+            12,
+        ),
+        Board(
+            "Activity of the GPUs, by job",
+            "Share of the time in which the tensor cores work, mean over the GPUs of a job. Needs NVIDIA's DCGM "
+            "exporter, scraped with honorLabels, so that its labels namespace and pod name the pod that uses the GPU.",
+            "percentunit",
+            [
+                Query(
+                    "avg by (namespace, finetunejob) (DCGM_FI_PROF_PIPE_TENSOR_ACTIVE"
+                    f" * on (namespace, pod) group_left (finetunejob) hone_pod_info{{{JOBS}}})"
+                )
+            ],
+            12,
+        ),
+    ),
     "Learning": (
         Board("Training loss", "Nats per token.", "none", [Query(f"hone_job_loss{{{JOBS}}}")]),
         Board(

@@ -70,6 +70,8 @@ OTHER_THINGS = {
     ("operator/hone_operator/desired/job.py", "Failed"): JOB,
     ("operator/hone_operator/monitoring/metrics.py", "Succeeded"): "label of a metric",
     ("operator/hone_operator/monitoring/metrics.py", "Failed"): "label of a metric",
+    ("operator/hone_operator/monitoring/podmetrics.py", "Succeeded"): POD,
+    ("operator/hone_operator/monitoring/podmetrics.py", "Failed"): POD,
     ("operator/hone_operator/namespaces/optin.py", "NameTaken"): "reason of an HTTP error",
     ("operator/hone_operator/reconcile/conditions.py", "Failed"): JOB,
     ("operator/hone_operator/reconcile/conditions.py", "Admitted"): KUEUE,

@@ -14,6 +14,8 @@ BOARD = json.loads(dashboards.FILE.read_text())
 PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 GOLDEN = Path(__file__).parents[1] / "operator" / "metrics.golden.txt"
 PROCESS = {"process_resident_memory_bytes", "hone_operator_build_info"}
+FOREIGN = {"DCGM_FI_PROF_PIPE_TENSOR_ACTIVE": "DCGM exporter"}
+"""Metrics of others by their exporter, which the description of a panel must name."""
 
 
 def names() -> set[str]:
@@ -57,6 +59,8 @@ def test_every_panel(panel):
         used = set(re.findall(r"\b(?:hone|process)_\w+", expression))
         assert used
         assert used <= names()
+        for metric in re.findall(r"\bDCGM_\w+", expression):
+            assert FOREIGN[metric] in panel["description"]
 
 
 def test_an_expression_that_is_none_is_found():

@@ -18,8 +18,7 @@ from hone_api.failures import FAILURES
 from hone_api.phases import PHASES
 from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_api.states import AttemptOutcome, ConditionType, JobPhase, Reason
-from hone_operator.desired import names
-from hone_operator.monitoring import modelmetrics
+from hone_operator.monitoring import modelmetrics, podmetrics
 from hone_operator.monitoring.series import Sample, Series, filled
 from hone_operator.objects.cache import Body, Cache
 from hone_operator.progress.store import ProgressStore
@@ -28,7 +27,6 @@ from hone_operator.times import read_time
 
 JOB = ("namespace", "finetunejob")
 REASONS = frozenset([*(reason.value for reason in Reason), *FAILURES])
-RANK = "batch.kubernetes.io/job-completion-index"
 QUEUE_SECONDS, QUEUE_LABELS = "hone_queue_goodput_seconds", ("namespace", "queue", "kind")
 
 
@@ -146,11 +144,12 @@ class ObjectCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        jobs = self._cache.items("FineTuneJob")
+        jobs, pods = self._cache.items("FineTuneJob"), self._cache.items("Pod")
         of_jobs = [_info(), _phases(), _reasons(), *_job_numbers(), _attempt_phases(), *_goodput(), self._eta()]
+        of_jobs.append(podmetrics.held_gpus(pods))
         for family in filled(jobs, of_jobs):
             yield _summed(family) if family.name == QUEUE_SECONDS else family
-        yield from filled(self._cache.items("Pod"), [_pods()])
+        yield from filled(pods, [podmetrics.info()])
         datasets = self._cache.items("Dataset")
         is_ready = _ready("dataset", "dataset", "Whether the Dataset is Ready.")
         yield from filled(datasets, [_dataset_rows(), is_ready])
@@ -285,19 +284,6 @@ def _numbers(number: JobGauge) -> Callable[[Body], Iterator[Sample]]:
             yield _ref(body), value
 
     return samples
-
-
-def _pods() -> Series:
-    labels = ("namespace", "pod", "finetunejob", "rank", "node")
-    family = GaugeMetricFamily("hone_pod_info", "Pods of FineTuneJobs that have a node; always 1.", labels=labels)
-
-    def samples(body: Body) -> Iterator[Sample]:
-        meta, spec = body["metadata"], body["spec"]
-        tags = meta.get("labels") or {}
-        if names.ATTEMPT in tags and names.FINETUNEJOB in tags and spec.get("nodeName"):
-            yield (meta["namespace"], meta["name"], tags[names.FINETUNEJOB], tags.get(RANK, ""), spec["nodeName"]), 1
-
-    return Series(family, samples)
 
 
 def _dataset_rows() -> Series:
