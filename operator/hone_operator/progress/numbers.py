@@ -16,6 +16,7 @@ from hone_api.report import ProgressReport
 
 KUBEFLOW_NAMES = {measured.kubeflow: measured.name for measured in MEASURED if measured.kubeflow}
 """Names under which stock Hugging Face scripts log metrics that we show. Everything else in a report is dropped."""
+DIGITS = {measured.name: measured.digits for measured in MEASURED}
 STEPPING = frozenset({"Training", "Evaluating"})
 """Stages in which the step count is more informative than the stage."""
 
@@ -68,10 +69,10 @@ class Origin:
 UNKNOWN = Origin()
 
 
-def number(text: str | None) -> str | None:
-    """The number in at most six significant digits; 'nan', 'inf' and '-inf' are kept; None for anything else."""
+def number(text: str | None, digits: int = 6) -> str | None:
+    """The number in at most `digits` significant digits; 'nan', 'inf' and '-inf' are kept; None for anything else."""
     try:
-        return format(float(text), ".6g") if text is not None else None
+        return format(float(text), f".{digits}g") if text is not None else None
     except ValueError:
         return None
 
@@ -251,4 +252,4 @@ def _numbers(report: ProgressReport) -> dict[str, str]:
     if report.hone:
         sent = {measured.name: getattr(report.hone, measured.name) for measured in MEASURED}
         values |= {name: value for name, value in sent.items() if value is not None}
-    return {name: text for name, value in values.items() if (text := number(value)) is not None}
+    return {name: text for name, value in values.items() if (text := number(value, DIGITS[name])) is not None}

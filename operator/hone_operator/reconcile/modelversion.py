@@ -12,12 +12,14 @@ from hone_api.delivery import Delivery
 from hone_api.failures import FailureCode, Retry
 from hone_api.meta import MAX_COUNT
 from hone_api.modelversion import ModelVersionSpec
+from hone_api.progress_numbers import DIGITS_OF_LOSS
 from hone_api.report import VerifyResult
 from hone_api.servable import TRANSFORMERS, verdicts
 from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.verify import claims, verify
+from hone_operator.progress.numbers import number
 from hone_operator.reconcile import delivery, retrying, signing
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
@@ -97,8 +99,8 @@ def _columns(draft: VersionDraft, spec: ModelVersionSpec, aliases: str | None) -
     loss = next((n for n in spec.evaluation.numbers if n.name == "loss"), None)
     draft.put(
         base=(base.model_version or base.uri.removeprefix("hf://"))[:253],
-        evalLoss=_short(loss.tuned) if loss else None,
-        baseEvalLoss=_short(loss.base) if loss else None,
+        evalLoss=_for_column(loss.tuned) if loss and loss.tuned else None,
+        baseEvalLoss=_for_column(loss.base) if loss and loss.base else None,
         aliases=aliases,
         sizeBytes=min(sum(artifact.size_bytes for artifact in spec.artifacts), MAX_COUNT),
     )
@@ -112,12 +114,8 @@ def _servable(draft: VersionDraft, spec: ModelVersionSpec) -> None:
     draft.conditions.set(ConditionType.SERVABLE, serves, reason, "; ".join(map(str, by_server)) + ".")
 
 
-def _short(value: str | None) -> str | None:
-    """Five significant digits, for a column."""
-    try:
-        return format(float(value), ".5g") if value is not None else None
-    except ValueError:
-        return value
+def _for_column(loss: str) -> str:
+    return number(loss, DIGITS_OF_LOSS) or loss
 
 
 def _verify(

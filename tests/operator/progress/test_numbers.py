@@ -35,7 +35,7 @@ def test_a_stock_script_from_start_to_end():
         NOW,
     )
     progress = latest.progress
-    assert (progress.step, progress.percent, progress.loss, progress.epoch) == (41, 20, "1.2042", "0.21")
+    assert (progress.step, progress.percent, progress.loss, progress.epoch) == (41, 20, "1.204", "0.21")
     assert (progress.eta, progress.summary) == ("8m", "41/200 20%")
     assert progress.last_updated_time == "2026-01-02T03:04:05Z"
     latest = update(stock(percent=100, eta=0, loss=1.1), 1, latest, NOW)

@@ -83,10 +83,10 @@ def test_what_lies_on_no_volume_cannot_be_verified(world, conditions):
     assert conditions(life.status)["Stalled"] == "True/NotSupportedYet"
 
 
-def test_columns_have_five_digits(world):
+def test_columns_have_four_digits(world):
     life = Life(world)
     life.version["spec"]["evaluation"] = {
         "numbers": [{"name": "loss", "purpose": "HeldOut", "tuned": "2.499912", "base": "3.935037"}]
     }
     life.tick()
-    assert (life.status["evalLoss"], life.status["baseEvalLoss"]) == ("2.4999", "3.935")
+    assert (life.status["evalLoss"], life.status["baseEvalLoss"]) == ("2.5", "3.935")
