@@ -54,8 +54,14 @@ def _evaluation(version: Mapping[str, Any]) -> Table:
     table = _table("Evaluation on rows that were not trained on", "metric", "base", "tuned", "change", "rows")
     for number in version["spec"]["evaluation"].get("numbers", []):
         base, tuned = number.get("base"), number["tuned"]
-        table.add_row(number["name"], base or "", tuned, change(base, tuned), str(number.get("rows") or ""))
+        rows = str(number.get("rows") or "")
+        table.add_row(number["name"], four_digits(base), four_digits(tuned), change(base, tuned), rows)
     return table
+
+
+def four_digits(number: str | None) -> str:
+    """A number of an evaluation as people read it; empty without one."""
+    return format(float(number), ".4g") if number else ""
 
 
 def change(base: str | None, tuned: str) -> str:

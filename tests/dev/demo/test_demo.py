@@ -195,7 +195,7 @@ VERSION = {
             "steps": 60,
         },
         "evaluation": {
-            "numbers": [{"name": "loss", "base": "3.8", "tuned": "1.9", "rows": 64}],
+            "numbers": [{"name": "loss", "base": "3.800001", "tuned": "1.900049", "rows": 64}],
             "samples": [{"prompt": "What is [x]?", "base": "No idea.", "tuned": "A field.", "reference": "The field."}],
         },
     },
@@ -212,7 +212,7 @@ def test_the_summary_shows_what_was_gained_and_where_the_time_went(monkeypatch):
     run["status"]["attempts"] = [{"phases": phases, "heldSecondsBeforeFirstStep": 79}]
     summary.show(run, VERSION, 80, 10)
     text = out.getvalue()
-    for part in ("ops-commands-v1", "3.8", "1.9", "-50 %", "What is [x]?", "No idea.", "A field.", "The field."):
+    for part in ("ops-commands-v1", " 3.8 ", " 1.9 ", "-50 %", "What is [x]?", "No idea.", "A field.", "The field."):
         assert part in text
     assert "1m 20s" in text  # cluster
     assert "11m 0s" in text  # training
