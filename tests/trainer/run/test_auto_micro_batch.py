@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import method_plans
@@ -21,6 +22,25 @@ pytestmark = pytest.mark.trainer
 AUTO = {"microBatchSize": "Auto"}
 PLENTY = 2**40
 """Bytes, whatever the machine has."""
+KILLED_PROBE = """
+import os, signal, sys
+from hone_trainer.run import apart, micro_batch_probe
+from hone_trainer.training.loop import Loop
+
+step, tokens = Loop.training_step, []
+
+
+def killed(self, model, inputs, *rest):
+    tokens.append(inputs["input_ids"].numel())
+    if tokens[-1] == 4 * tokens[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, model, inputs, *rest)
+
+
+Loop.training_step = killed
+sys.exit(apart.main(micro_batch_probe.probe))
+"""
+"""The probe, killed in the pass of 4 rows."""
 MEASURED = [name for name, info in METHODS.items() if info.row_by_row]
 
 
@@ -80,8 +100,8 @@ def test_two_ranks_take_what_fits_on_both(runs: Any, make_plan: Any, tmp_path: P
     second = runs.start(tight, JOB_COMPLETION_INDEX="1")
     result = runs.wait(roomy, runs.start(roomy, JOB_COMPLETION_INDEX="0")).result
     runs.wait(tight, second, node=1)
-    assert [record(roomy, name)["microBatchSize"] for name in ("rank-0", "rank-1")] == [4, 1]
-    assert record(roomy, "agreed") == {"2": 1}
+    assert [record(roomy, name)["microBatchSize"] for name in ("rank-0", "rank-1")] == [4, 0]
+    assert record(roomy, "agreed") == {"2": 0}
     assert (result.resolved["microBatchSize"], result.resolved["gradientAccumulationSteps"]) == (1, 4)
 
 
@@ -98,10 +118,17 @@ def test_every_method_with_this_field_can_be_measured(
     assert not list(Path(plan.work_path).glob("checkpoints/step-*"))
 
 
-def test_without_room_for_more_a_pass_has_one_row(make_plan: Any, probed: Any) -> None:
-    measured = probed(make_plan(training=AUTO, memory=1))
-    assert measured["microBatchSize"] == 1
-    assert list(measured["measuredBytes"]) == ["1"]
+def test_without_room_for_one_row_the_run_says_so_and_tries_it(
+    runs: Any, make_plan: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(training={**AUTO, "maxSteps": 1}, memory=1)
+    assert runs.finish(plan).resolved["microBatchSize"] == 1
+    said = capfd.readouterr().err
+    assert [line for line in said.splitlines() if line.startswith("micro")] == [
+        "micro batch 1: of the 8 rows that a rank has in a step, not even one was measured to fit"
+    ]
+    assert record(plan, "rank-0")["microBatchSize"] == 0
+    assert list(record(plan, "rank-0")["measuredBytes"]) == ["1"]
 
 
 def test_a_pass_that_does_not_fit_ends_the_search(make_plan: Any, probed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,3 +201,19 @@ def test_a_process_that_the_kernel_killed_was_out_of_memory(make_plan: Any, tmp_
     with pytest.raises(TrainerError, match="the probe was killed") as caught:
         apart.run("killed", make_plan(), Stop(), "the probe", environment)
     assert caught.value.code == "OutOfMemory"
+
+
+def test_what_was_measured_before_the_kernel_killed_the_probe_counts(
+    runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "killed_probe.py").write_text(KILLED_PROBE)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(micro_batch_probe, "__name__", "killed_probe")
+    plan = runs.encoded(make_plan(training={**AUTO, "batchSize": 8, "maxSteps": 1}, memory=PLENTY))
+    run: Any = SimpleNamespace(plan=plan, stop=Stop())
+    assert auto_micro_batch._probed(run) == 2
+    assert list(record(plan, "rank-0")["measuredBytes"]) == ["1", "2"]
+    monkeypatch.setattr(micro_batch_probe, "__name__", "no_such_probe")
+    with pytest.raises(TrainerError, match="ended with exit code 1"):
+        auto_micro_batch._probed(run)
+    assert not micro_batch_probe.record_file(plan, 0).exists(), "what an earlier attempt measured is not taken"

@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from hone_api.combinations.batches import at_most
+from hone_api.failures import FailureCode
 from hone_trainer import ranks
+from hone_trainer.errors import TrainerError
 from hone_trainer.run import apart, micro_batch_probe
 from hone_trainer.store.manifest import write_atomically
 from hone_trainer.training.loop import Run
@@ -29,7 +31,7 @@ def settle(run: Run) -> Run:
     An attempt with as many ranks as an earlier one takes its value, so that a resumed run has the same passes.
 
     Raises:
-        TrainerError: GpuOutOfMemory or OutOfMemory if not even one row fits; what else ends the probe; Interrupted.
+        TrainerError: GpuOutOfMemory or OutOfMemory if a pass of one row fails; what else ends the probe; Interrupted.
     """
     if not run.plan.training.has_auto_micro_batch:
         return run
@@ -39,16 +41,23 @@ def settle(run: Run) -> Run:
     if (fits := agreed.get(str(world))) is None:
         fits = int(ranks.least(_probed(run)))
         _record(run, {**agreed, str(world): fits})
-    size = at_most(fits, of_rank, run.plan.micro_batch_limit)
-    run.reporters.say(f"micro batch {size}: {fits} of the {of_rank} rows of each rank were measured to fit")
+    size = at_most(max(fits, 1), of_rank, run.plan.micro_batch_limit)
+    fitting = f"{fits} were" if fits else "not even one was"
+    run.reporters.say(f"micro batch {size}: of the {of_rank} rows that a rank has in a step, {fitting} measured to fit")
     return replace(run, settings=run.settings.with_micro_batch(size))
 
 
 def _probed(run: Run) -> int:
-    """Rows that fit on this rank."""
+    """Rows that fit on this rank: also those that were measured before the kernel killed the probe."""
     run.stop.check("before the micro batch was measured")
-    apart.run(micro_batch_probe.__name__, run.plan, run.stop, "the probe of the micro batch", _alone())
-    return int(json.loads(micro_batch_probe.record_file(run.plan, ranks.rank()).read_text())["microBatchSize"])
+    file = micro_batch_probe.record_file(run.plan, ranks.rank())
+    file.unlink(missing_ok=True)
+    try:
+        apart.run(micro_batch_probe.__name__, run.plan, run.stop, "the probe of the micro batch", _alone())
+    except TrainerError as error:
+        if error.code != FailureCode.OUT_OF_MEMORY or not file.is_file():
+            raise
+    return int(json.loads(file.read_text())["microBatchSize"])
 
 
 def _alone() -> dict[str, str]:

@@ -37,7 +37,7 @@ _RATE = "1e-9"
 
 
 def record_file(plan: TrainingPlan, rank: int) -> Path:
-    """JSON with microBatchSize, limitBytes, and measuredBytes by rows."""
+    """JSON with microBatchSize (0: not even one row fits), limitBytes, and measuredBytes by rows."""
     return Path(plan.work_path) / FOLDER / f"rank-{rank}.json"
 
 
@@ -65,23 +65,26 @@ def probe(plan: TrainingPlan) -> None:
     """Measure for the rank of `RANK_ENV`, and write its `record_file`.
 
     Raises:
-        TrainerError: OutOfMemory or GpuOutOfMemory if not even one row fits; what ends a run before its first step.
+        TrainerError: OutOfMemory or GpuOutOfMemory if a pass of one row fails; what ends a run before its first step.
     """
     gauge, rank = Gauge(cuda=torch.cuda.is_available()), int(os.environ[RANK_ENV])
     measured = Measured(gauge.limit(plan))
-    with rendering.on_day(plan.template_date):
-        _measure(plan, gauge, measured, says=rank == 0)
-    record = {"microBatchSize": measured.largest, "limitBytes": measured.limit, "measuredBytes": measured.peaks}
     file = record_file(plan, rank)
     file.parent.mkdir(parents=True, exist_ok=True)
+    with rendering.on_day(plan.template_date):
+        _measure(plan, gauge, measured, file, says=rank == 0)
+
+
+def _write(measured: Measured, file: Path) -> None:
+    record = {"microBatchSize": measured.largest, "limitBytes": measured.limit, "measuredBytes": measured.peaks}
     write_atomically(file, json.dumps(record).encode())
 
 
 class _Ladder(TrainerCallback):
     """Measures each step, and ends the training where the next one would not fit."""
 
-    def __init__(self, steps: Sequence[int], gauge: Gauge, measured: Measured, *, says: bool) -> None:
-        self._steps, self._gauge, self._measured, self._says = steps, gauge, measured, says
+    def __init__(self, steps: Sequence[int], gauge: Gauge, measured: Measured, file: Path, *, says: bool) -> None:
+        self._steps, self._gauge, self._measured, self._file, self._says = steps, gauge, measured, file, says
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._gauge.restart()
@@ -95,18 +98,19 @@ class _Ladder(TrainerCallback):
             return
         done, left = self._steps[state.global_step - 1], self._steps[state.global_step :]
         self._measured.peaks[done] = self._gauge.peak()
+        _write(self._measured, self._file)  # now: the kernel may kill this process in the next step
         # On a GPU, a pass that does not fit raises an error. Without one, the kernel would kill the pod.
         goes_on = self._gauge.cuda or not left or self._measured.is_expected_to_fit(left[0])
         control.should_training_stop |= not (self._measured.fits(done) and goes_on)
 
 
-def _measure(plan: TrainingPlan, gauge: Gauge, measured: Measured, *, says: bool) -> None:
+def _measure(plan: TrainingPlan, gauge: Gauge, measured: Measured, file: Path, *, says: bool) -> None:
     from hone_trainer.run import pipeline  # it imports this module's user
 
     run = pipeline.prepare(alone(plan), Stop(), Reporters())
     # The first step allocates what stays: the optimizer's state, the buffers of libraries.
     steps = [1, *candidates(run.plan.training.batch_size)]
-    hooks = [*pipeline.penalties(run.plan), _Ladder(steps, gauge, measured, says=says)]
+    hooks = [*pipeline.penalties(run.plan), _Ladder(steps, gauge, measured, file, says=says)]
     trainer = pipeline.build_trainer(run, run.method.arguments(run.plan, run.settings), hooks, None)
     _feed(trainer, run, steps)
     buckets = _gradient_buckets(trainer) if plan.nodes * plan.processes_per_node > 1 else []

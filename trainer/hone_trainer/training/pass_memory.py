@@ -42,8 +42,8 @@ class Measured:
 
     @property
     def largest(self) -> int:
-        """The most rows that fit; 1 if none do."""
-        return max((rows for rows in self.peaks if self.fits(rows)), default=1)
+        """The most rows that fit; 0 if not even one does."""
+        return max((rows for rows in self.peaks if self.fits(rows)), default=0)
 
 
 @dataclass(frozen=True)
