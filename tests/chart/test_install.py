@@ -100,6 +100,20 @@ def test_an_upgrade_keeps_the_certificates_and_changes_nothing_else(server):
     assert server.get("secret", "hone-operator-tls")["data"] == data["data"]
 
 
+def test_the_commands_of_the_page_upgrade(server, tmp_path):
+    """docs/guides/upgrade.md, in its order, from a release with a value of its own."""
+    space = ("--namespace", NAMESPACE)
+    server.helm("upgrade", "hone", CHART, *space, "--set", "concurrency=8")
+    values = tmp_path / "values.yaml"
+    values.write_text(server.helm("get", "values", "hone", *space, "--output", "yaml"))
+    server.helm("upgrade", "hone", CHART, *space, "--values", values)
+    assert "concurrency: 8" in server.get("configmap", "hone-config")["data"]["config.yaml"]
+    server.kubectl("apply", "--server-side", "--dry-run=server", "--filename", CHART / "files" / "crds")
+    revisions = server.helm("history", "hone", *space, "--output", "json")
+    server.helm("rollback", "hone", *space, str(json.loads(revisions)[0]["revision"]))
+    assert "concurrency: 16" in server.get("configmap", "hone-config")["data"]["config.yaml"]
+
+
 def test_users_get_their_rights_by_aggregation(server):
     roles = server.get("clusterroles", "--selector=rbac.authorization.k8s.io/aggregate-to-edit=true")["items"]
     ours = [r for r in roles if r["metadata"]["name"].startswith("hone-system-hone-")]
@@ -140,3 +154,15 @@ def test_uninstalling_keeps_the_definitions_and_the_objects(server):
     server.helm("install", "hone", CHART, "--namespace", NAMESPACE)
     taken = server.get("secret", "hone-operator-tls")
     assert (taken["metadata"]["uid"], taken["data"]) == (kept["metadata"]["uid"], kept["data"])
+
+
+def test_the_commands_that_remove_everything(server):
+    """docs/guides/storage.md: nothing has a finalizer, so that nothing is waited for."""
+    kinds = "finetunejobs.hone.dev,datasets.hone.dev,modelversions.hone.dev,models.hone.dev"
+    columns = "custom-columns=KIND:.kind,NAME:.metadata.name,FINALIZERS:.metadata.finalizers"
+    rows = server.kubectl("get", "hone", "--all-namespaces", f"--output={columns}").splitlines()
+    assert [row.split() for row in rows[1:]] == [["FineTuneJob", "kept", "<none>"]]
+    server.helm("uninstall", "hone", "--namespace", NAMESPACE)
+    server.kubectl("delete", kinds, "--all", "--all-namespaces", "--timeout=60s")
+    server.kubectl("delete", "crd", *kinds.split(","), "--timeout=60s")
+    assert "hone.dev" not in server.kubectl("get", "crd", "--output=name")
