@@ -12,7 +12,9 @@ import pytest
 import tls_server
 
 from hone_api.plan import Limits
-from hone_trainer.endpoints import http
+from hone_api.source import S3
+from hone_trainer.endpoints import http, s3
+from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.store import hub
 
 pytestmark = pytest.mark.trainer
@@ -86,6 +88,21 @@ def test_other_addresses_are_not(proxy: Proxy, server: tls_server.Server, tmp_pa
     http.Client(Limits(allow_private_addresses=True)).download(url, tmp_path / "rows.jsonl")
     assert (tmp_path / "rows.jsonl").read_bytes() == b'{"text": "a"}\n'
     assert proxy.asked == []
+
+
+def test_buckets_are_not(proxy: Proxy, server: tls_server.Server) -> None:
+    """botocore itself would ask the proxy: it reads the environment."""
+    server.answers["/data/rows.jsonl"] = (200, {"Content-Length": "14"}, b'{"text": "a"}\n')
+    place, keys = S3(endpoint=f"https://localhost:{server.port}"), {s3.KEY: "id", s3.SECRET: "secret"}
+    carrier = s3.Carrier(AllowedNetwork(allow_private=True))
+    client = s3.client(place, keys, carrier)
+    assert client.get_object(Bucket="data", Key="rows.jsonl")["Body"].read() == b'{"text": "a"}\n'
+    assert proxy.asked == []
+
+    client.meta.events.unregister("before-send.s3", carrier)
+    with pytest.raises(Exception, match="proxy"):
+        client.get_object(Bucket="data", Key="rows.jsonl")
+    assert proxy.asked[0] == f"CONNECT localhost:{server.port} HTTP/1.0"
 
 
 def test_other_authorities_are_not_trusted(server: tls_server.Server, monkeypatch: pytest.MonkeyPatch) -> None:
