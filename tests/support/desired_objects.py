@@ -15,6 +15,7 @@ from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import DatasetInput
 from hone_api.tracking import MlflowRegistry, RegisteredAlias
 from hone_operator.desired import lookup, sweep
+from hone_operator.desired.attempt import AttemptInputs
 from hone_operator.desired.deliver import Parcel, deliver
 from hone_operator.desired.encode import encode, encode_plan, encoded
 from hone_operator.desired.fetch import fetch
@@ -27,7 +28,7 @@ from hone_operator.desired.shared import harness_tasks as staged_tasks
 from hone_operator.desired.sign import sign
 from hone_operator.desired.store import claim
 from hone_operator.desired.tasks import tasks
-from hone_operator.desired.training import AttemptInputs, training
+from hone_operator.desired.training import training
 from hone_operator.desired.verify import verify
 
 DIGEST = "sha256:" + "0" * 64

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hone_operator.desired import store, training
+from hone_operator.desired import rank_network, store
 from hone_operator.desired.namespace import NamespaceSetup
 from hone_operator.desired.platform import Platform
 
@@ -126,7 +126,7 @@ BAD_PODS = {
 
 OWNER = job()["metadata"]["ownerReferences"]
 MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
-ISOLATION = training.isolation(
+ISOLATION = rank_network.isolation(
     {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "x", "namespace": "n", "uid": "y"}},
     1,
     Platform("i", metrics_from=(MONITORING,)),

@@ -10,12 +10,13 @@ from hone_api.plan import TrainingPlan
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV
 from hone_api.training import Training
 from hone_operator.desired import names, worker_pods
+from hone_operator.desired.attempt import AttemptInputs
 from hone_operator.desired.job import JobName
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work, writable_folders
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.shared import Shared, owned_by_job, work_key
-from hone_operator.desired.training import TOKEN_FOLDER, AttemptInputs, inputs, progress_token, training_plan
+from hone_operator.desired.training import TOKEN_FOLDER, inputs, progress_token, training_plan
 
 COMPONENT = "encode"
 WORKERS = "encode-workers"

@@ -1,24 +1,24 @@
 """One attempt of a FineTuneJob: ConfigMap with the plan, headless Service, Indexed Job."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api import encoding
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
-from hone_api.modelversion import Ancestor
 from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
 from hone_operator.desired import interconnect, memory, modelref, names, rewards, tracking
+from hone_operator.desired.attempt import AttemptInputs, attempt_labels, image, processes_per_node
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import METRICS_PORT, TRAINING, Mount, Work, read_only_folders, writable_folders
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.queue import queue_of, queued
+from hone_operator.desired.rank_network import network
 from hone_operator.desired.scheduling import extended_gpus, scheduling
 from hone_operator.times import duration_seconds, read_time
 
@@ -27,58 +27,6 @@ TEACHER_SECRET = PurePosixPath("/secrets/teacher")
 GENERATION_SECRET = PurePosixPath("/secrets/generation")
 TOKEN_FOLDER = PurePosixPath("/var/run/secrets/hone.dev/progress")
 TOKEN_SECONDS = 3600
-
-
-@dataclass(frozen=True)
-class AttemptInputs:
-    """The inputs of an attempt, in addition to the owner's spec."""
-
-    owner: Mapping[str, Any]
-    spec: FineTuneJobSpec
-    number: int
-    resolved: Resolved
-    ancestors: list[Ancestor] = field(default_factory=list)
-    """Earlier stages of the chain."""
-    failure_interval: int | None = None
-    """Seconds between failures without notice, as far as earlier attempts show it."""
-    micro_batch_limit: int | None = None
-    """Most rows of a forward pass, where an earlier attempt ran out of memory."""
-    learning_rate_halvings: int | None = None
-    """How often the rate was halved after a loss that diverged; None: such a loss ends the run."""
-    pods: int | None = None
-    """How many, where a run can have fewer than the spec asks for; None: that many."""
-
-    @property
-    def nodes(self) -> int:
-        """Number of pods."""
-        return self.pods or self.spec.resources.nodes
-
-    @property
-    def name(self) -> str:
-        return names.attempt(self.owner["metadata"]["name"], self.number)
-
-
-def spec_digest(spec: FineTuneJobSpec) -> str:
-    """SHA-256 of the user's spec, without mutable fields; a changed default does not change it."""
-    fields = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"suspend", "cleanup"})
-    scheduling = {k: v for k, v in fields.pop("scheduling", {}).items() if k != "priorityClassName"}
-    fields |= {"scheduling": scheduling} if scheduling else {}
-    return f"sha256:{names.digest(fields, length=64)}"
-
-
-def processes_per_node(spec: FineTuneJobSpec) -> int:
-    """Ranks of one pod: one for each GPU; one on CPU."""
-    return max(1, spec.resources.gpus_per_node)
-
-
-def image(spec: FineTuneJobSpec, platform: Platform) -> str:
-    """Image of the pods that train; empty if this installation has none that can."""
-    return platform.vllm_image if spec.grpo and spec.grpo.generation.is_colocated else platform.trainer_image
-
-
-def world_size(spec: FineTuneJobSpec, nodes: int | None = None) -> int:
-    """Ranks of an attempt with this number of nodes; default: all that the spec asks for."""
-    return (nodes or spec.resources.nodes) * processes_per_node(spec)
 
 
 def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
@@ -313,56 +261,6 @@ def environment(attempt: AttemptInputs, platform: Platform) -> dict[str, str]:
         env[TOKEN_ENV] = str(TOKEN_FOLDER / "token")
         env[CA_ENV] = str(names.PLAN_FOLDER / "ca.crt")
     return env
-
-
-def attempt_labels(owner: Mapping[str, Any], number: int) -> dict[str, str]:
-    """Labels of everything that belongs to an attempt."""
-    return names.labels("training", owner, **{names.ATTEMPT: str(number), names.RUN: owner["metadata"]["uid"]})
-
-
-def service(owner: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Headless Service of attempt `number`: gives each rank a name before it is ready, for the rendezvous."""
-    name = names.attempt(owner["metadata"]["name"], number)
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": names.metadata(name, owner, attempt_labels(owner, number)),
-        "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,
-            "selector": {"batch.kubernetes.io/job-name": name},
-            "ports": [{"name": "rendezvous", "port": 29500}],
-        },
-    }
-
-
-def isolation(owner: Mapping[str, Any], number: int, platform: Platform) -> dict[str, Any]:
-    """NetworkPolicy of attempt `number`: only its own ranks reach each other, on any port (gloo and NCCL choose
-    theirs), and a Prometheus reaches their metrics. The rendezvous and the collectives have no password."""
-    metrics: dict[str, Any] = {"ports": [{"port": METRICS_PORT, "protocol": "TCP"}]}
-    if platform.metrics_from:
-        metrics["from"] = [dict(peer) for peer in platform.metrics_from]
-    name = names.attempt(owner["metadata"]["name"], number)
-    pods = {"matchLabels": {"batch.kubernetes.io/job-name": name}}
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": names.metadata(name, owner, attempt_labels(owner, number)),
-        "spec": {
-            "podSelector": pods,
-            "policyTypes": ["Ingress"],
-            "ingress": [
-                {"from": [{"podSelector": pods}]},
-                metrics,
-            ],
-        },
-    }
-
-
-def network(owner: Mapping[str, Any], number: int, platform: Platform) -> list[dict[str, Any]]:
-    """[NetworkPolicy, Service] for the ranks of several nodes, so that they find each other and nobody else reaches
-    them."""
-    return [isolation(owner, number, platform), service(owner, number)]
 
 
 def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import ConditionType, Reason
 from hone_api.unsupported import asked_for
 from hone_operator.desired import interconnect, names
+from hone_operator.desired.attempt import image, world_size
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import image, world_size
 from hone_operator.reconcile import bounds, unsupported
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component

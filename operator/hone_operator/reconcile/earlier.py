@@ -15,8 +15,8 @@ from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import AttemptOutcome, ConditionType, Reason
 from hone_api.status_json import AttemptJson, JobProgressJson, ResolvedJson
+from hone_operator.desired.attempt import spec_digest
 from hone_operator.desired.names import RESTORED, VELERO
-from hone_operator.desired.training import spec_digest
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import JobDraft

@@ -13,10 +13,10 @@ from hone_api.finetunejob_status import EncodedRows, Encoding, Resolved
 from hone_api.report import EncodeResult
 from hone_api.states import ConditionType, Reason
 from hone_operator.desired import names
+from hone_operator.desired.attempt import AttemptInputs
 from hone_operator.desired.encode import COMPONENT, WORKERS, encode, encode_plan, encoded, pods_for
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import Shared
-from hone_operator.desired.training import AttemptInputs
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import inputs
 from hone_operator.reconcile.failures import Cause

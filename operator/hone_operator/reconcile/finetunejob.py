@@ -14,10 +14,11 @@ from hone_api.states import AttemptOutcome, ConditionType, Reason
 from hone_api.status_json import AttemptJson, JobProgressJson
 from hone_operator.desired import model as desired_model
 from hone_operator.desired import names
+from hone_operator.desired.attempt import image, world_size
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.queue import queue_of
 from hone_operator.desired.tracking import tracked_run
-from hone_operator.desired.training import image, training, world_size
+from hone_operator.desired.training import training
 from hone_operator.reconcile import adjustments, bounds, deadline, earlier, elastic, forecast, queueing, run_waits
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import RefusedSpec, begun, refuse, tell_refused, why_refused

@@ -8,9 +8,10 @@ from hone_api.finetunejob_status import Resolved
 from hone_api.report import TrainingResult
 from hone_api.states import Quoted
 from hone_api.status_json import MemoryJson, ResolvedJson
+from hone_operator.desired.attempt import AttemptInputs, spec_digest
 from hone_operator.desired.model_version import FinishedRun, allocate, model_version
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import AttemptInputs, spec_digest, training_plan
+from hone_operator.desired.training import training_plan
 from hone_operator.reconcile import forecast
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.failures import Cause

@@ -18,7 +18,7 @@ from hone_api.methods import METHODS, Method
 from hone_api.states import ConditionType, Reason
 from hone_api.status_json import MemoryJson
 from hone_operator.desired import memory
-from hone_operator.desired.training import processes_per_node, world_size
+from hone_operator.desired.attempt import processes_per_node, world_size
 from hone_operator.reconcile import licensing
 from hone_operator.reconcile.basemodel import BaseModel
 from hone_operator.reconcile.failures import Cause

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.states import ConditionType, Reason
+from hone_operator.desired.attempt import AttemptInputs, image, world_size
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import AttemptInputs, image, world_size
 from hone_operator.reconcile import attempt_inputs, encoding, forecast, inputs
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
 from hone_operator.reconcile.conditions import condition

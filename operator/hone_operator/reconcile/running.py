@@ -4,8 +4,9 @@ from datetime import timedelta
 
 from hone_api.failures import FailureCode
 from hone_api.states import AttemptOutcome, ConditionType, Reason
+from hone_operator.desired.attempt import image
 from hone_operator.desired.job import suspension
-from hone_operator.desired.training import image, network
+from hone_operator.desired.rank_network import network
 from hone_operator.reconcile import elastic, queueing, run_waits
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome

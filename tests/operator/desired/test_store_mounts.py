@@ -12,8 +12,9 @@ from desired_objects import CASES, DIGEST, LASTING, PLATFORM, all_containers, ow
 
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
+from hone_operator.desired.attempt import AttemptInputs
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import AttemptInputs, training
+from hone_operator.desired.training import training
 
 pytestmark = pytest.mark.pure
 
