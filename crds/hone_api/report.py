@@ -21,11 +21,11 @@ from hone_api.dataset_status import (
     TokenStatistics,
 )
 from hone_api.estimate.shape import ModelShape
-from hone_api.finetunejob_status import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.meta import MAX_COUNT, ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
 from hone_api.phases import PhaseSeconds
 from hone_api.progress_numbers import ProgressNumbers, description
+from hone_api.resolved import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.states import Reason
 from hone_api.synthesis import SyntheticRows
 from hone_api.tracking import RegisteredAlias, RegisteredVersion, RunId, TrackedRun

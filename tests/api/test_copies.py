@@ -4,9 +4,9 @@ import pytest
 
 from hone_api.dataset_status import DatasetStatus, RowErrorCount
 from hone_api.finetunejob import ModelRef
-from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import AnsweredPrompt, BaseModelLineage, EvaluationNumber, ModelEvaluation
 from hone_api.report import DatasetResult, TrainingResult
+from hone_api.resolved import Resolved
 from hone_api.termination import FailureReport, TerminationMessage, parse_outcome
 
 pytestmark = pytest.mark.pure

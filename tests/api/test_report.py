@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from hone_api.dataset_status import Changes, Croissant, DatasetUse, RowErrorCount, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode, Retry
-from hone_api.finetunejob_status import MAX_TASK_DATA_SETS
 from hone_api.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
 from hone_api.report import DatasetResult, EncodeResult, FetchResult, TasksResult, TrainingResult, VerifyResult
+from hone_api.resolved import MAX_TASK_DATA_SETS
 from hone_api.termination import MAX_TERMINATION_MESSAGE, FailureReport, TerminationMessage, parse_outcome
 
 pytestmark = pytest.mark.pure

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from memory_cluster import Body, MemoryCluster
 
-from hone_api.finetunejob_status import Resolved
 from hone_api.generate import KINDS
+from hone_api.resolved import Resolved
 from hone_api.schema import crd, structural
 from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform

@@ -10,9 +10,9 @@ from typing import Any
 from hone_api.dataset import DatasetSpec
 from hone_api.delivery import Delivery
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import DatasetInput
+from hone_api.resolved import Resolved
 from hone_api.tracking import MlflowRegistry, RegisteredAlias
 from hone_operator.desired import lookup, sweep
 from hone_operator.desired.attempt import AttemptInputs

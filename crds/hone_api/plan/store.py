@@ -8,10 +8,10 @@ from pydantic import Field
 
 from hone_api.evaluation import Harness
 from hone_api.finetunejob import ModelRef
-from hone_api.finetunejob_status import EncodingKey, TaskDataSet
 from hone_api.meta import ApiModel, Digest, KnownUri, Name
 from hone_api.plan.fields import ExportFolder, Limits, PlanFields
 from hone_api.plan_paths import PlanPath
+from hone_api.resolved import EncodingKey, TaskDataSet
 
 
 class SweepPlan(PlanFields):

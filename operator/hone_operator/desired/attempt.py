@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import Ancestor
+from hone_api.resolved import Resolved
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from hone_api.curation import Curation
 from hone_api.dataset import DatasetSpec
-from hone_api.finetunejob_status import PinnedModel
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
+from hone_api.resolved import PinnedModel
 from hone_api.review import batch_folder
 from hone_operator.desired import dataset_pods, modelref, names
 from hone_operator.desired.hub import hub_environment, secret_mounts

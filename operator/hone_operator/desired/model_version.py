@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from hone_api import API_VERSION
 from hone_api.delivery import Delivery
-from hone_api.finetunejob_status import Resolved
 from hone_api.hyperparameters import PLACES
 from hone_api.modelversion import (
     MAX_VERSION,
@@ -25,6 +24,7 @@ from hone_api.modelversion import (
 )
 from hone_api.plan import TrainingPlan
 from hone_api.report import TrainingResult
+from hone_api.resolved import Resolved
 from hone_operator.desired import names
 
 REMEMBERED = 64

@@ -6,10 +6,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.delivery import ArtifactForm
-from hone_api.finetunejob_status import PinnedModel
 from hone_api.meta import alias_of
 from hone_api.modelversion import Ancestor, ModelVersionSpec
 from hone_api.plan import ArtifactInput, ModelInput
+from hone_api.resolved import PinnedModel
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Mount

@@ -5,8 +5,8 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import Resolved
 from hone_api.plan import TrackingInput
+from hone_api.resolved import Resolved
 from hone_api.tracking import TrackedRun
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.pod import Mount

@@ -7,9 +7,9 @@ from typing import Any
 
 from hone_api import encoding
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import PinnedModel, Resolved
 from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
+from hone_api.resolved import PinnedModel, Resolved
 from hone_operator.desired import interconnect, memory, modelref, names, rewards, tracking
 from hone_operator.desired.attempt import AttemptInputs, attempt_labels, image, processes_per_node
 from hone_operator.desired.hub import secret_mounts

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import Ancestor
 from hone_api.reading import read_known
+from hone_api.resolved import Resolved
 from hone_operator.desired import names
 from hone_operator.reconcile import inputs
 from hone_operator.reconcile.pods import ObservedJob

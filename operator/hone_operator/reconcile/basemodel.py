@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 
 from hone_api.estimate.shape import ModelShape
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import PinnedModel, Resolved
 from hone_api.meta import alias_of
 from hone_api.modelversion import Ancestor
 from hone_api.report import FetchResult
+from hone_api.resolved import PinnedModel, Resolved
 from hone_api.states import ConditionType, Reason
 from hone_operator.desired import modelref, names
 from hone_operator.desired.fetch import fetch

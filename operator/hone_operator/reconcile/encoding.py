@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api import encoding
-from hone_api.finetunejob_status import EncodedRows, Encoding, Resolved
+from hone_api.finetunejob_status import Encoding
 from hone_api.report import EncodeResult
+from hone_api.resolved import EncodedRows, Resolved
 from hone_api.states import ConditionType, Reason
 from hone_operator.desired import names
 from hone_operator.desired.attempt import AttemptInputs

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import Resolved
+from hone_api.resolved import Resolved
 from hone_api.states import AttemptOutcome, ConditionType, Reason
 from hone_api.status_json import AttemptJson, JobProgressJson
 from hone_operator.desired import model as desired_model

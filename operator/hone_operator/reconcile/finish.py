@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hone_api.failures import FailureCode
-from hone_api.finetunejob_status import Resolved
 from hone_api.report import TrainingResult
+from hone_api.resolved import Resolved
 from hone_api.states import Quoted
 from hone_api.status_json import MemoryJson, ResolvedJson
 from hone_operator.desired.attempt import AttemptInputs, spec_digest

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import Resolved
+from hone_api.resolved import Resolved
 from hone_api.states import ConditionType, Reason
 from hone_operator.desired.attempt import AttemptInputs, image, world_size
 from hone_operator.desired.platform import Platform

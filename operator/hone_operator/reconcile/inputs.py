@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from hone_api.dataset import Format
 from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import Resolved
 from hone_api.methods import FORMATS_ANSWERED, FORMATS_BY_LOGITS, FORMATS_MEASURED, METHODS
+from hone_api.resolved import Resolved
 from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.upstream import Wait

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import Resolved, StagedTasks
 from hone_api.report import TasksResult
+from hone_api.resolved import Resolved, StagedTasks
 from hone_api.states import ConditionType, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import harness_tasks

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from hone_api.estimate.shape import ModelShape
 from hone_api.failures import FailureCode
-from hone_api.finetunejob_status import PinnedModel
 from hone_api.methods import Method
 from hone_api.modelversion import Ancestor, ModelVersionSpec
 from hone_api.reading import read_known
+from hone_api.resolved import PinnedModel
 from hone_api.states import AnyReason, ConditionType, JobPhase, Reason
 from hone_operator.desired import modelref
 from hone_operator.desired.modelref import UnusableModelError

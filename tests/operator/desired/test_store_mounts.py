@@ -11,7 +11,7 @@ import pytest
 from desired_objects import CASES, DIGEST, LASTING, PLATFORM, all_containers, owner, run
 
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import PinnedModel, Resolved
+from hone_api.resolved import PinnedModel, Resolved
 from hone_operator.desired.attempt import AttemptInputs
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import training

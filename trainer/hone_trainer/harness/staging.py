@@ -21,9 +21,9 @@ import yaml
 
 from hone_api.evaluation import Harness
 from hone_api.failures import FailureCode
-from hone_api.finetunejob_status import MAX_TASK_DATA_SETS
 from hone_api.plan import TasksInput, TasksPlan
 from hone_api.report import TasksResult
+from hone_api.resolved import MAX_TASK_DATA_SETS
 from hone_api.termination import TerminationMessage
 from hone_trainer import harness
 from hone_trainer.datasets import layout, sources
