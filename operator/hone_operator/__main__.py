@@ -169,12 +169,10 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         keeping = None
         if elects:
             health.ready = lambda: True
-            leadership = await lead(config, cluster, fence, stop)
-            if stop.is_set():
+            keeping = await _hold_lease(config, cluster, fence, stop, stack)
+            if keeping is None:
                 return
             health.ready = lambda: queue.caught_up
-            stack.push_async_callback(leadership.release)
-            keeping = asyncio.create_task(leadership.keep(), name="lease")
         refusals, inbox = RefusalCounter(), Inbox()
         backing = ClusterBacking(cache, cluster)
         models = partial(_request_model, queue)
@@ -192,27 +190,54 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         )
         metrics = Metrics(cache, reports, lambda: queue.depth, controllers.stored)
         metrics.registry.register(refusals)
-        controllers.on_done, queue.on_failure = metrics.reconciled, metrics.failed
+        _count(metrics, controllers, unreadable)
+        queue.on_failure = metrics.failed
         watches.gone, watches.removed = (reports.drop, metrics.forget), controllers.gone
         stack.push_async_callback((await serve(metrics.application(), config.ports.metrics)).cleanup)
         controllers.request = unreadable.request = queue.request
-        controllers.on_internal_error = metrics.internal_error
-        controllers.on_refused_status = metrics.status_refused
-        unreadable.count, watches.note = metrics.unreadable, unreadable.note
-        log.info(
-            "hone-operator %s: namespaces %s, %d reconciles at once, progress reports %s, opt-in %s",
-            __version__,
-            ", ".join(config.watch_namespaces) or "all",
-            config.concurrency,
-            config.progress_url if ca else "off",
-            "on" if config.opt_in.role else "off",
-        )
-        await watches.listing.fill()
-        await opt_in.fill()
-        opt_in.changed = watches.request_all_in
-        watches.request_all()
+        watches.note = unreadable.note
+        _log_start(config, reports_progress=ca is not None)
+        await _fill(watches, opt_in)
         patrol = NetworkPatrol(cluster, cache, controllers.network_lost, opt_in.enabled)
         await _watch_and_work(config, watches, opt_in, patrol, stop, keeping)
+
+
+async def _hold_lease(
+    config: settings.Settings, cluster: Cluster, fence: Fence, stop: asyncio.Event, stack: contextlib.AsyncExitStack
+) -> asyncio.Task[None] | None:
+    """Wait for the Lease, and keep it until the stack is closed; None if the operator was told to stop before."""
+    leadership = await lead(config, cluster, fence, stop)
+    if stop.is_set():
+        return None
+    stack.push_async_callback(leadership.release)
+    return asyncio.create_task(leadership.keep(), name="lease")
+
+
+async def _fill(watches: handlers.Watches, opt_in: OptedInNamespaces) -> None:
+    """Read every object that there is, and request a reconcile of each."""
+    await watches.listing.fill()
+    await opt_in.fill()
+    opt_in.changed = watches.request_all_in
+    watches.request_all()
+
+
+def _count(metrics: Metrics, controllers: Controllers, unreadable: Unreadable) -> None:
+    """Let the metrics count what the controllers do, and what cannot be read."""
+    controllers.on_done = metrics.reconciled
+    controllers.on_internal_error = metrics.internal_error
+    controllers.on_refused_status = metrics.status_refused
+    unreadable.count = metrics.unreadable
+
+
+def _log_start(config: settings.Settings, *, reports_progress: bool) -> None:
+    log.info(
+        "hone-operator %s: namespaces %s, %d reconciles at once, progress reports %s, opt-in %s",
+        __version__,
+        ", ".join(config.watch_namespaces) or "all",
+        config.concurrency,
+        config.progress_url if reports_progress else "off",
+        "on" if config.opt_in.role else "off",
+    )
 
 
 async def lead(config: settings.Settings, cluster: Cluster, fence: Fence, stop: asyncio.Event) -> Leadership:
