@@ -77,21 +77,35 @@ def serve(
     if to == "ollama":
         typer.echo(ollama.modelfile(served(versions, form or "GGUF")), nl=False)
         return
+
+    def server(default: str) -> Server:
+        return Server(_server_name(name or default), kube.namespace, image, gpus, replicas, api_key_secret)
+
     if follow:
         if to != "vllm" or weights is not None:
             raise CommandError("--follow is for --to vllm, without --weights")
-        aliases = Following([alias_of(r) for r in models], image_of(approved(versions)[0]), _rank(max_lora_rank))
-        # Two aliases may mean one version today.
-        of_today = served(list({v["metadata"]["name"]: v for v in versions}.values()), form)
-        server = Server(_server_name(name or aliases.names[0]), kube.namespace, image, gpus, replicas, api_key_secret)
-        typer.echo(text(following.render(of_today, server, aliases)), nl=False)
-        return
-    chosen_models = served(versions, form)
-    server_name = _server_name(name or chosen_models[0].name)
-    server = Server(server_name, kube.namespace, image, gpus, replicas, api_key_secret)
-    if max_lora_rank is not None:
-        raise CommandError("--max-lora-rank is for --follow: otherwise it is that of the served versions")
-    typer.echo(text(render(to, chosen_models, server, weights)), nl=False)
+        objects = _render_followed(models, versions, form, max_lora_rank, server)
+    else:
+        chosen_models = served(versions, form)
+        named = server(chosen_models[0].name)
+        if max_lora_rank is not None:
+            raise CommandError("--max-lora-rank is for --follow: otherwise it is that of the served versions")
+        objects = render(to, chosen_models, named, weights)
+    typer.echo(text(objects), nl=False)
+
+
+def _render_followed(
+    references: Sequence[str],
+    versions: Sequence[dict[str, Any]],
+    form: str | None,
+    max_lora_rank: int | None,
+    server: Callable[[str], Server],
+) -> list[dict[str, Any]]:
+    """The objects for a vLLM that follows aliases; `versions` are those of today."""
+    aliases = Following([alias_of(r) for r in references], image_of(approved(versions)[0]), _rank(max_lora_rank))
+    # Two aliases may mean one version today.
+    of_today = served(list({v["metadata"]["name"]: v for v in versions}.values()), form)
+    return following.render(of_today, server(aliases.names[0]), aliases)
 
 
 def render(to: str, models: Sequence[ServedModel], server: Server, weights: str | None) -> list[dict[str, Any]]:
