@@ -103,20 +103,10 @@ def _bounds(grpo: GrpoMethod) -> dict[str, float]:
     return {"epsilon": low, "epsilon_high": 1 + high if grpo.loss == "CISPO" else high}
 
 
-def build_trainer(
-    run: Run,
-    args: GRPOConfig | RLOOConfig,
-    model: Generating,
-    peft_config: PeftConfig | None,
-    callbacks: list[TrainerCallback],
-) -> Loop:
-    """A trainer that is ready to train, after the rewards have shown that they know the right answers."""
-    from transformers import PrinterCallback
+def _trainer_class(leaves_one_out: bool) -> Any:
+    """TRL's RLOOTrainer for advantages that leave one out, else its GRPOTrainer, with what Hone does otherwise."""
     from trl import GRPOTrainer, RLOOTrainer
 
-    from hone_trainer.methods import reward_guards
-
-    leaves_one_out = options(run.plan).advantage == "LeaveOneOut"
     library = RLOOTrainer if leaves_one_out else GRPOTrainer
 
     class Grpo(Loop, library):  # type: ignore[misc, valid-type]
@@ -161,11 +151,26 @@ def build_trainer(
                 self._buffered_inputs = samples.load(_file(checkpoint), self.args.device)
                 self._step = self.state.global_step * self.args.gradient_accumulation_steps
 
+    return Grpo
+
+
+def build_trainer(
+    run: Run,
+    args: GRPOConfig | RLOOConfig,
+    model: Generating,
+    peft_config: PeftConfig | None,
+    callbacks: list[TrainerCallback],
+) -> Loop:
+    """A trainer that is ready to train, after the rewards have shown that they know the right answers."""
+    from transformers import PrinterCallback
+
+    from hone_trainer.methods import reward_guards
+
     unread.replace_extremes()
     rewards = rewarding.Rewards(run)
     model.generation_config.eos_token_id = sorted(run.stop_ids)
     generation.end_at(args, run.stop_ids)
-    grpo = Grpo(
+    grpo = _trainer_class(options(run.plan).advantage == "LeaveOneOut")(
         model=model,
         reward_funcs=[rewards.score],
         args=args,
@@ -181,7 +186,8 @@ def build_trainer(
         served.attach(grpo, run)
     grpo.remove_callback(PrinterCallback)  # our reporters report
     grpo.attach(run)
-    return grpo
+    loop: Loop = grpo
+    return loop
 
 
 def _file(folder: str) -> Path:

@@ -50,18 +50,9 @@ def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     return ORPOConfig(**common(plan, settings), beta=float(plan.orpo.weight), max_length=settings.max_length)
 
 
-def build_trainer(
-    run: Run,
-    args: TrainingArguments,
-    model: Generating,
-    peft_config: PeftConfig | None,
-    callbacks: list[TrainerCallback],
-) -> Loop:
-    """A trainer that is ready to train."""
-    from datasets import Dataset
-    from transformers import PrinterCallback
+def _trainer_class() -> Any:
+    """TRL's ORPOTrainer with what Hone does otherwise."""
     from trl.experimental.orpo import ORPOTrainer
-    from trl.trainer.utils import add_fused_lm_head
 
     class Orpo(Deferred, ORPOTrainer):
         """TRL's ORPO with our loop and rows, and numbers that are read once a step."""
@@ -96,8 +87,23 @@ def build_trainer(
                 loss = loss + self.aux_loss_coef * outputs[5]
             return loss, {}
 
+    return Orpo
+
+
+def build_trainer(
+    run: Run,
+    args: TrainingArguments,
+    model: Generating,
+    peft_config: PeftConfig | None,
+    callbacks: list[TrainerCallback],
+) -> Loop:
+    """A trainer that is ready to train."""
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl.trainer.utils import add_fused_lm_head
+
     add_fused_lm_head(model)  # for our evaluation alone: TRL's ORPO computes whole logits
-    orpo = Orpo(
+    orpo: Loop = _trainer_class()(
         model=model,
         args=args,
         train_dataset=Dataset.from_list([run.dataset[0]]),  # of all rows, TRL would hold what it makes of them
