@@ -54,7 +54,8 @@ def on_cpus(deployment: dict[str, Any], longest: int = 128) -> dict[str, Any]:
     container["args"] += ["--dtype", "float32", "--enforce-eager", "--max-model-len", str(longest)]
     guard = [entry["value"] for entry in container["env"] if entry["name"] == "PYTHONPATH"]
     here = {"PYTHONPATH": ":".join(["/vllm", *guard]), "LD_LIBRARY_PATH": "/numa", "OMP_NUM_THREADS": "1", **vllm.EAGER}
-    container["env"] += [{"name": name, "value": value} for name, value in here.items()]
+    rendered = [entry for entry in container["env"] if entry["name"] not in here]
+    container["env"] = [*rendered, *({"name": name, "value": value} for name, value in here.items())]
     mounts = (("packages", "/vllm"), ("numa", "/numa"))
     container["volumeMounts"] += [{"name": n, "mountPath": path, "readOnly": True} for n, path in mounts]
     claim = {"claimName": PROGRAM, "readOnly": True}
