@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -21,6 +22,7 @@ from hone_dev.threaded import served
 from hone_trainer.artifacts.delivery import deliver, image
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.artifacts.delivery.registry import INDEX_TYPE, MANIFEST_TYPE, ImageRepository
+from hone_trainer.endpoints.addresses import AllowedNetwork, Resolution
 from hone_trainer.endpoints.http import resolve
 from hone_trainer.errors import TrainerError
 from hone_trainer.secrets import scrub
@@ -216,6 +218,32 @@ def test_a_secret_that_pulls_images_also_delivers(repository: str, model: Model,
     assert deliver.run(model.plan(f"oci://{repository}", secretPath=keys)).uploaded_bytes > 0
     other = model.plan("oci://other.example.org/m", secretPath=keys)
     assert code(other) == "SecretKeyNotFound"
+
+
+def test_credentials_go_to_a_registry_whose_name_is_written_in_upper_case(repository: str, model: Model) -> None:
+    """Its answers name it in lower case."""
+    port = repository.partition("/")[0].partition(":")[2]
+    host, name = f"LOCALHOST:{port}", repository.partition("/")[2]
+    auths = {"auths": {host.lower(): {"username": imageregistry.USER, "password": imageregistry.PASSWORD}}}
+    keys = secret(model.folder.parent / "docker", **{".dockerconfigjson": json.dumps(auths)})
+    plan = model.plan(f"oci://{host}/{name}", secretPath=keys)
+    result = deliver.run(plan, lambda host, port: Resolution(["127.0.0.1"], "localhost"))
+    assert result.location == f"oci://{host}/{name}@{result.digest}"
+    assert pulled(repository, "v3") == {f"models/{path}": text for path, text in model.files().items()}
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "own"),
+    [
+        ("registry.example.org:443", "https://registry.example.org/v2/m/blobs/uploads/1", True),
+        ("registry.example.org", "https://REGISTRY.example.org:443/v2/m/blobs/uploads/1", True),
+        ("registry.example.org", "https://registry.example.org:5000/v2/m/blobs/uploads/1", False),
+        ("registry.example.org", "http://registry.example.org/v2/m/blobs/uploads/1", False),
+        ("registry.example.org", "https://blobs.example.org/v2/m/blobs/uploads/1", False),
+    ],
+)
+def test_credentials_go_to_the_registry_alone(host: str, url: str, own: bool) -> None:
+    assert ImageRepository(host, "m", AllowedNetwork(), None, math.inf).is_own(urlsplit(url)) is own
 
 
 def test_each_cause_has_its_code(repository: str, model: Model, keys: str, tmp_path: Path) -> None:

@@ -29,10 +29,12 @@ def login_of(secret_path: str | None, host: str) -> tuple[str, str] | None:
         return secret_key(secret_path, "username"), secret_key(secret_path, "password")
     try:
         entries = json.loads(text)["auths"]
-        entry = entries.get(host) or entries.get(f"https://{host}") or entries[f"https://{host}/v1/"]
+        usual = host.lower().removesuffix(":443")
+        places = (host, usual, f"https://{usual}", f"https://{usual}/v1/")
+        entry = next(entries[place] for place in places if entries.get(place))
         user, _, password = base64.b64decode(entry["auth"]).decode().partition(":") if "auth" in entry else ("", "", "")
         user, password = entry.get("username") or user, entry.get("password") or password
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
         message = f"{DOCKER} of the Secret has no user name and password for {host}"
         raise SourceError(FailureCode.SECRET_KEY_NOT_FOUND, message) from None
     remember(password)

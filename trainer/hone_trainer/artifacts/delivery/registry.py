@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 from urllib3.exceptions import HTTPError, SSLError
 
 from hone_api.failures import FailureCode
 from hone_trainer.endpoints.addresses import AllowedNetwork
-from hone_trainer.endpoints.http import Resolver, checked, connect, resolve, send_to
+from hone_trainer.endpoints.http import Resolver, checked, connect, name_of, resolve, send_to
 from hone_trainer.errors import TrainerError
 from hone_trainer.secrets import remember
 
@@ -128,7 +128,7 @@ class ImageRepository:
         parts = checked(url, plain=self.network.plain(url))
         pool = connect(parts, self.network, self.until, self.resolver)
         own = {"User-Agent": "hone"}
-        if self._authorization and parts.netloc == self.host:
+        if self._authorization and self.is_own(parts):
             own["Authorization"] = self._authorization
         return send_to(pool, parts, "GET", own)
 
@@ -176,6 +176,11 @@ class ImageRepository:
             self._base = base
         return self._base
 
+    def is_own(self, url: SplitResult) -> bool:
+        """Whether it is on this registry, which names itself in lower case and without the usual port."""
+        own = urlsplit(self._url())
+        return (url.scheme, name_of(url)) == (own.scheme, name_of(own))
+
     def _speaks_tls(self, base: str) -> bool:
         try:
             self._send_once("GET", f"{base}/", {}, None)
@@ -193,7 +198,7 @@ class ImageRepository:
         """One request, and again with a token if the registry asks for one."""
         try:
             answer = self._send_once(method, url, headers, content)
-            if answer.status == 401 and urlsplit(url).netloc == self.host:
+            if answer.status == 401 and self.is_own(urlsplit(url)):
                 self._authorization = self._log_in(answer.headers.get("WWW-Authenticate", ""))
                 answer = self._send_once(method, url, headers, content)
         except (HTTPError, OSError) as error:
@@ -208,7 +213,7 @@ class ImageRepository:
         if place not in self._pools:
             self._pools[place] = connect(parts, self.network, self.until, self.resolver)
         own = {"User-Agent": "hone", **headers}
-        if self._authorization and parts.netloc == self.host:
+        if self._authorization and self.is_own(parts):
             own["Authorization"] = self._authorization
         response = send_to(self._pools[place], parts, method, own, content() if content else None)
         try:
