@@ -177,6 +177,8 @@ class FaultProxy:
         self.port = 0
         self.lanes: dict[str, Lane] = {}
         """By namespace; others pass untouched."""
+        self.unavailable: set[str] = set()
+        """Resources outside namespaces whose requests are answered 503, e.g. `tokenreviews`."""
         self.kill: Callable[[], None] = lambda: None
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -247,6 +249,8 @@ class FaultProxy:
         place = NAMESPACE.search(request.path)
         lane = self.lanes.get(place.group(1)) if place else None
         body = await request.read()
+        if place is None and request.path.rpartition("/")[2] in self.unavailable:
+            return self._answer(Lane(), Fault("answer", 503), request.method)
         if place is None or lane is None:
             return await self._pass(request, body, Lane(), "")
         resource, is_status = place.group(2), bool(place.group(4))
