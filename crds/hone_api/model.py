@@ -35,6 +35,7 @@ MAX_CANDIDATES = 5
 MAX_HISTORY = 10
 """Earlier targets of an alias that its status remembers."""
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=32)]
+_LIKE_A_VERSION = "an alias is not called like a version: choose a word, e.g. production"
 VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 
 
@@ -44,7 +45,7 @@ class PinnedAlias(ApiModel):
     rules = (
         Rule(
             "!self.name.matches('^v[0-9]+$')",
-            "an alias is not called like a version: choose a word, e.g. production",
+            _LIKE_A_VERSION,
             field_path=".name",
         ),
     )
@@ -80,6 +81,7 @@ class PromotionGate(ApiModel):
 class Promotion(ApiModel):
     """Aliases that the operator moves: to the newest version whose gates passed and that a person approved."""
 
+    rules = (Rule("self.aliases.all(name, !name.matches('^v[0-9]+$'))", _LIKE_A_VERSION, field_path=".aliases"),)
     policy: Literal["Automatic", "Manual"] = Field(
         default="Manual",
         description="Automatic moves the aliases. Manual moves none: they stay where they are. In both cases an alias "

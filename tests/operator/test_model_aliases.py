@@ -166,6 +166,8 @@ def test_one_alias_has_one_writer(namespace):
     promotion = {"aliases": ["champion"]}
     with pytest.raises(RuntimeError, match="an alias has one writer"):
         namespace.create("Model", "tutor", {"promotion": promotion, "aliases": [{"name": "champion", "version": 1}]})
+    with pytest.raises(RuntimeError, match="an alias is not called like a version"):
+        namespace.create("Model", "tutor", {"promotion": {"aliases": ["champion", "v3"]}})
     with pytest.raises(RuntimeError, match="set atMost, atLeast or both"):
         namespace.create("Model", "tutor", {"promotion": promotion | {"gates": [{"metric": "loss"}]}})
 
