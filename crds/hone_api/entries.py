@@ -20,6 +20,8 @@ IMAGE = (
     r"(:[A-Za-z0-9_][-A-Za-z0-9._]*)?"
 )
 """With or without a tag, and without a digest."""
+_TOO_LONG = r"^oci://[^/]*/([^:@]{256}|.*:[^@/]{129})"
+"""No registry takes such a repository or tag; most say so only after all layers were sent."""
 S3_PLACE: Any = Field(default=None, description="Endpoint and region of s3://; default: AWS.")
 
 
@@ -38,6 +40,12 @@ def entry_rules(pattern: str, message: str) -> tuple[Rule, ...]:
     """Rules of an entry with fields uri, secretName and s3."""
     return (
         Rule(f"self.uri.matches(r'{pattern}')", message, field_path=".uri"),  # `matches` says it of a uri alone
+        Rule(
+            f"!self.uri.matches(r'{_TOO_LONG}')",
+            "a repository has at most 255 characters, and a tag 128: shorten it",
+            field_path=".uri",
+            holds=lambda entry: not re.search(_TOO_LONG, entry.uri),
+        ),
         Rule(
             "!has(self.s3) || self.uri.startsWith('s3://')",
             "s3 is for s3:// only: remove it",

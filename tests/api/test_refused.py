@@ -375,6 +375,8 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
             ("hf://owner/name@v1", {}, ".uri", "hf://owner/name without a revision"),
             ("oci://registry/Upper", {}, ".uri", "a repository in lower case"),
             ("oci://registry/x@sha256:" + "0" * 64, {}, ".uri", "a repository in lower case"),
+            ("oci://registry/x:" + "t" * 129, {}, ".uri", "and a tag 128: shorten it"),
+            ("oci://registry:5000/" + "x/" * 128 + "x:v1", {}, ".uri", "a repository has at most 255 characters"),
             ("https://host/x", {}, ".uri", "a delivery goes to"),
             ("oci://registry/x", {"s3": {"region": "eu-west-1"}}, "", "s3 is for s3:// only"),
             ("pvc://claim/x", {"secretName": "hone-x"}, "", "a volume needs no credentials"),
