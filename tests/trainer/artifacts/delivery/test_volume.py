@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,60 @@ def test_another_content_under_the_name_is_left_alone(model: Model, plan: Any, t
         deliver.run(plan)
     assert caught.value.code == "DestinationOccupied"
     assert manifest.verify(other.folder, other.digest)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("file", "Not a directory"),
+        ("file/team", "Not a directory"),
+        ("nowhere", "File exists"),
+        ("team/" + "x" * 256, "File name too long"),
+        ("round", "Too many levels of symbolic links"),
+    ],
+)
+def test_a_path_that_the_volume_cannot_have_is_refused(model: Model, tmp_path: Path, path: str, words: str) -> None:
+    """Nothing is written, and no further attempt can change that."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "file").write_text("somebody's")
+    (volume / "nowhere").symlink_to("none")
+    (volume / "round").symlink_to("round")
+    with pytest.raises(TrainerError) as caught:
+        deliver.run(model.plan(f"pvc://models/{path}", targetPath=str(volume / path)))
+    message = f"the volume cannot be written: {words} (pvc://models/{path})"
+    assert (caught.value.code, caught.value.message) == ("DestinationRefused", message)
+    assert (volume / "file").read_text() == "somebody's"
+    assert [p for p in volume.rglob("*") if p.is_file()] == [volume / "file"]
+
+
+def test_a_file_under_the_name_is_left_alone(model: Model, plan: Any, tmp_path: Path) -> None:
+    (tmp_path / "volume" / "team").mkdir(parents=True)
+    (tmp_path / "volume" / "team" / "tutor-v3").write_text("somebody's")
+    with pytest.raises(TrainerError) as caught:
+        deliver.run(plan)
+    assert caught.value.code == "DestinationOccupied"
+    assert (tmp_path / "volume" / "team" / "tutor-v3").read_text() == "somebody's"
+
+
+def test_a_full_volume_is_not_the_store(model: Model, tmp_path: Path) -> None:
+    """It goes on once there is room."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=400k", "tmpfs", volume]
+    mounted = subprocess.run(["mount", *options], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a tmpfs: {mounted.stderr.strip()}")
+    try:
+        plan = model.plan("pvc://models/team", targetPath=str(volume / "team"))
+        with pytest.raises(TrainerError) as caught:
+            deliver.run(plan)
+        assert (caught.value.code, "No space left" in caught.value.message) == ("DestinationFull", True)
+        assert not (volume / "team" / "tutor-v3").exists()
+        subprocess.run(["mount", "-o", "remount,size=2m", volume], check=True)
+        assert 0 < deliver.run(plan).uploaded_bytes < 500_017
+    finally:
+        subprocess.run(["umount", volume], check=True)
 
 
 def test_an_altered_original_is_not_delivered(model: Model, plan: Any, tmp_path: Path) -> None:

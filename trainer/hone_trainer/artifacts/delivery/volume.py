@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -14,6 +15,16 @@ from hone_api.report import DeliverResult
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import StoreError, TrainerError
 from hone_trainer.store import folders, manifest
+
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ),
+)
+"""The path in the address, which only a person can change: a file is in its way, or the volume has no such names."""
+_CODES = {
+    **dict.fromkeys(_REFUSED, FailureCode.DESTINATION_REFUSED),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FailureCode.DESTINATION_FULL),
+}
 
 
 def deliver(plan: DeliverPlan, original: Original, progress: Callable[[int], None]) -> DeliverResult:
@@ -35,10 +46,12 @@ def deliver(plan: DeliverPlan, original: Original, progress: Callable[[int], Non
             sent = sum(_copy(original, entry, work, progress) for entry in original.files)
             manifest.write_atomically(work / MANIFEST, original.manifest_bytes)
             _compare(work, original, FailureCode.DELIVERY_DAMAGED)
-        except PermissionError as error:
+            work.rename(target)
+        except OSError as error:
+            if error.errno not in _CODES:
+                raise
             message = f"the volume cannot be written: {error.strerror} ({plan.target.uri})"
-            raise TrainerError(FailureCode.DESTINATION_REFUSED, message) from None
-        work.rename(target)
+            raise TrainerError(_CODES[error.errno], message) from None
         manifest.flush_directory(parent)
     location = f"{plan.target.uri.rstrip('/')}/{plan.name}"
     return DeliverResult(location=location, digest=original.digest, size_bytes=original.size_bytes, uploaded_bytes=sent)
