@@ -37,6 +37,8 @@ from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing.routing import Key
 from hone_operator.queueing.workqueue import WorkQueue
+from hone_operator.settings.pods import NetworksSettings, PodsSettings
+from hone_operator.settings.tenants import SigningSettings
 from hone_operator.writing.unreadable import Unreadable
 
 log = logging.getLogger("hone_operator")
@@ -93,7 +95,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
     )
 
 
-def _signing(asked: settings.SigningSettings) -> Signing:
+def _signing(asked: SigningSettings) -> Signing:
     return Signing(
         secret=asked.secret_name,
         image=asked.image,
@@ -123,12 +125,12 @@ def _bounds(config: settings.Settings) -> Bounds:
     )
 
 
-def _networks(asked: settings.NetworksSettings) -> dict[str, Rdma]:
+def _networks(asked: NetworksSettings) -> dict[str, Rdma]:
     by_name = {"InfiniBand": asked.infini_band, "RoCE": asked.roce}
     return {name: Rdma(n.resources, n.annotations, n.env) for name, n in by_name.items() if n.resources}
 
 
-def _defaults(pods: settings.PodsSettings) -> PodDefaults:
+def _defaults(pods: PodsSettings) -> PodDefaults:
     return PodDefaults(
         labels=pods.labels,
         annotations=pods.annotations,

@@ -1,0 +1,92 @@
+"""Settings of what tenants may do, which namespaces are served, and whose models count."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from hone_api.meta import Name
+from hone_api.plan import PublicKey
+from hone_operator.keys import public_key_fingerprint
+from hone_operator.settings.section import EnvName, Section, free_variables
+
+
+class OptInSettings(Section):
+    """How namespaces opt in: by a label, or by this list. Without a role, the operator works in all that it sees."""
+
+    role: Annotated[str, StringConstraints(max_length=253)] = ""
+    """ClusterRole that the operator binds to itself in labelled namespaces; empty: no namespace needs to opt in."""
+    service_account: Annotated[str, StringConstraints(max_length=253)] = ""
+    """The operator's service account, in its own namespace."""
+    namespaces: list[Name] = Field(default_factory=list)
+    """Namespaces in which the role is already bound."""
+    close_ports: bool = True
+    """Whether a NetworkPolicy closes the ports of Hone's pods in labelled namespaces."""
+
+
+class TenantSettings(Section):
+    """What tenants may use. An entry of a list is a name, or a prefix and `*`."""
+
+    secret_prefix: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][-a-z0-9]*)?$", max_length=63)] = "hone-"
+    """Prefix that names of Secrets must have; empty: any Secret of the namespace may be used."""
+    priority_classes: list[str] = Field(default_factory=lambda: ["*"])
+    """PriorityClasses; system-* is never allowed."""
+    toleration_keys: list[str] = Field(default_factory=lambda: ["*"])
+    """Keys of taints; `*` does not cover the control plane's."""
+    node_selector_keys: list[str] = Field(default_factory=lambda: ["*"])
+    """Keys of node labels; `*` does not cover the control plane's."""
+    models: list[str] = Field(default_factory=lambda: ["*"])
+    """URIs of base models."""
+    service_accounts: list[str] = Field(default_factory=list)
+    """ServiceAccounts that jobs may name for their pods."""
+    runtime_classes: list[str] = Field(default_factory=list)
+    """RuntimeClasses that jobs may name for their pods."""
+    resource_claim_templates: list[str] = Field(default_factory=list)
+    """ResourceClaimTemplates that jobs may name."""
+    workload_priority_classes: list[str] = Field(default_factory=lambda: ["*"])
+    """WorkloadPriorityClasses of Kueue."""
+    max_gpus: Annotated[int, Field(ge=0, le=65536)] = 0
+    """GPUs of one job over all its nodes; 0: any number."""
+    max_active_jobs: Annotated[int, Field(ge=0, le=65536)] = 0
+    """Jobs of one namespace that train at the same time; 0: any number."""
+
+
+class Pkcs11Settings(Section):
+    """Keys in an HSM."""
+
+    module: Annotated[str, StringConstraints(pattern=r"^(/[^\s:]+)?$", max_length=512)] = ""
+    """Path of the PKCS #11 library in the pods that sign; empty: the Secret has the key itself."""
+    env: dict[EnvName, str] = Field(default_factory=dict)
+    """Environment of these pods, by which the library finds its configuration."""
+
+    _env = field_validator("env")(free_variables)
+
+
+class SigningSettings(Section):
+    """Signatures of models."""
+
+    secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = ""
+    """Secret of each namespace with private-key.pem, or pkcs11-uri and pin; tenants' objects cannot name it."""
+    image: Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")] = ""
+    """The trainer's image with the library of an HSM; empty: the trainer's image signs."""
+    pkcs11: Pkcs11Settings = Field(default_factory=Pkcs11Settings)
+    public_keys: Annotated[list[PublicKey], Field(max_length=16)] = Field(default_factory=list)
+    required: bool = False
+
+    @model_validator(mode="after")
+    def _names_its_keys(self) -> Self:
+        if (self.secret_name or self.required) and not self.public_keys:
+            raise ValueError("signing needs the public keys whose signatures count: set signing.public_keys")
+        if self.pkcs11.module and not self.secret_name:
+            raise ValueError("signing.pkcs11 needs the Secret with pkcs11-uri and pin: set signing.secret_name")
+        for pem in self.public_keys:
+            public_key_fingerprint(pem)
+        return self
+
+
+class PrivacySettings(Section):
+    """What is visible to people who may read objects but not the data."""
+
+    rows_in_status: bool = True
+    """Whether status, records and events may quote rows."""
