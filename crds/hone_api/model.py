@@ -102,8 +102,10 @@ class VersionRetention(ApiModel):
     keep: int = Field(
         ge=1,
         le=1000,
-        description="Number of newest versions that stay. Older ones are deleted, except those that are approved, that "
-        "an alias points to, that a later version was made from, or that a job, a Dataset or a running pod uses.",
+        description="Number of newest versions that stay, and of newest versions that can be used: rejected ones, "
+        "and those whose files do not match, do not push out others. Older ones are deleted, except those that are "
+        "approved, that an alias points to, that a later version was made from, or that a job, a Dataset or a running "
+        "pod uses.",
     )
 
 

@@ -7,19 +7,25 @@ from hone_api.model import ModelSpec
 from hone_api.states import ConditionType
 from hone_operator.desired import modelref
 from hone_operator.desired.materialize import named_versions
+from hone_operator.reconcile import aliases
 from hone_operator.reconcile.conditions import is_true
 
 Body = Mapping[str, Any]
 
 
 def surplus(spec: ModelSpec, status: Body, versions: Mapping[int, Body]) -> list[Body]:
-    """ModelVersions beyond the newest `retention.keep` that nothing of the Model needs, oldest first."""
+    """ModelVersions that `retention.keep` does not count and that nothing of the Model needs, oldest first.
+
+    It counts the newest, and the newest that can be used, so that rejected ones push out none of those.
+    """
     if spec.retention is None:
         return []
     pinned = {alias.version for alias in spec.aliases or ()}
     aliased = {entry["modelVersion"] for entry in status.get("aliases") or ()}
-    old = sorted(versions)[: -spec.retention.keep]
-    return [versions[n] for n in old if n not in pinned and not _chosen(versions[n], aliased)]
+    keep, numbers = spec.retention.keep, sorted(versions)
+    usable = [n for n in numbers if not ((problem := aliases.unusable(n, versions[n])) and problem.final)]
+    stay = {*numbers[-keep:], *usable[-keep:], *pinned}
+    return [versions[n] for n in numbers if n not in stay and not _chosen(versions[n], aliased)]
 
 
 def _chosen(body: Body, aliased: set[str]) -> bool:
