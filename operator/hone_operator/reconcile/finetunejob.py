@@ -160,9 +160,12 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
     if words := elastic.more(run.spec, attempts.records, attempt.nodes):
         draft.add_event(Reason.RESIZED, words)
     attempts.records.append(entry)
-    waits = queue_of(run.spec.scheduling, run.platform)
     draft.put(**attempts.to_status())
-    draft.put(startTime=draft.old.get("startTime") or (None if waits else draft.time))
+    if queue := queue_of(run.spec.scheduling, run.platform):
+        place = queueing.at_the_end(attempt.name, queue)
+        draft.put(startTime=draft.old.get("startTime"), queue=place.status)
+        return run_waits.wait_for_kueue(run, place)
+    draft.put(startTime=draft.old.get("startTime") or draft.time)
     return run.close(ConditionType.RUNNING)
 
 
@@ -224,5 +227,5 @@ def _start_time(run: RunDecision) -> str | None:
         return started
     records, job = run.attempts.records, run.attempts.job
     if job and job.queue and not job.finished:
-        return None if job.is_suspended else run.draft.time
+        return None if queueing.keeps_waiting(job) else run.draft.time
     return records[0]["startTime"] if records else None

@@ -53,10 +53,18 @@ def place(job: ObservedJob, enabled: bool) -> QueuePlace:
     Args:
         enabled: whether the operator reads Workloads.
     """
-    if enabled and job.workload is not None:
-        return _of_workload(job.queue, job.workload)
-    words = NOT_TAKEN_UP.format(job.name) if enabled else NOT_ENABLED.format(job.name, job.queue)
-    return QueuePlace(Reason.QUEUED, words, {"name": job.queue, "reason": Reason.PENDING, "message": words})
+    if not enabled:
+        return _without_workload(job.queue, NOT_ENABLED.format(job.name, job.queue))
+    return _of_workload(job.queue, job.workload) if job.workload is not None else at_the_end(job.name, job.queue)
+
+
+def at_the_end(job_name: str, queue: str) -> QueuePlace:
+    """The place of a Job that Kueue has not seen."""
+    return _without_workload(queue, NOT_TAKEN_UP.format(job_name))
+
+
+def _without_workload(queue: str, words: str) -> QueuePlace:
+    return QueuePlace(Reason.QUEUED, words, {"name": queue, "reason": Reason.PENDING, "message": words})
 
 
 def wait(job: ObservedJob) -> Waiting | None:
@@ -65,6 +73,13 @@ def wait(job: ObservedJob) -> Waiting | None:
         return None
     standing = place(job, enabled=True)
     return Waiting(standing.reason, f"Job {job.name} waits in queue {job.queue}: {standing.message}")
+
+
+def keeps_waiting(job: ObservedJob) -> bool:
+    """Whether Kueue keeps a Job suspended. One that it has admitted starts in a moment."""
+    workload = job.workload or {}
+    admitted = is_true(workload, KubeCondition.ADMITTED) and not is_evicted(job) and _is_active(workload)
+    return bool(job.queue) and job.is_suspended and not admitted
 
 
 def is_evicted(job: ObservedJob) -> bool:

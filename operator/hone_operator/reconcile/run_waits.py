@@ -4,10 +4,10 @@ from datetime import datetime
 
 from hone_api.states import ConditionType, Reason
 from hone_api.status_json import AttemptJson
-from hone_operator.reconcile import bounds, queueing
+from hone_operator.reconcile import bounds
 from hone_operator.reconcile.line import MAX_ACTIVE, Line
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.queueing import QueuePlace
 from hone_operator.reconcile.run_decision import RECHECK_SECONDS, RunDecision
 from hone_operator.times import format_time
 
@@ -69,11 +69,11 @@ def wait_in_line(run: RunDecision, line: Line) -> Outcome:
     return run.close(ConditionType.RUNNING)
 
 
-def wait_for_kueue(run: RunDecision, job: ObservedJob) -> Outcome:
+def wait_for_kueue(run: RunDecision, place: QueuePlace) -> Outcome:
     """Wait for Kueue: for the first time, or because it took the quota back."""
-    place = queueing.place(job, run.platform.queues)
     run.conditions.set(ConditionType.ADMITTED, False, place.reason, place.message)
-    run.draft.add_event_if_changed(ConditionType.ADMITTED, warning=place.reason == Reason.DEACTIVATED)
+    if run.draft.old.get("queue"):  # that a job enters its queue is no news
+        run.draft.add_event_if_changed(ConditionType.ADMITTED, warning=place.reason == Reason.DEACTIVATED)
     run.set_not_running(place.reason)
     return run.close(ConditionType.RUNNING)
 

@@ -37,8 +37,8 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
         return run_waits.pause(run)
     if resized := _resize(run, job):
         return resized
-    if job.queue and job.is_suspended:
-        return run_waits.wait_for_kueue(run, job)
+    if queueing.keeps_waiting(job):
+        return run_waits.wait_for_kueue(run, queueing.place(job, run.platform.queues))
     obstacle = waiting(job)
     _set_admitted(run, job, obstacle)
     if obstacle and obstacle.code == FailureCode.IMAGE_PULL_FAILED and _is_image_corrected(run):

@@ -146,6 +146,33 @@ def test_the_status_says_why_it_waits_and_since_when(queued, conditions):
     assert queued.life.tick(4) == Outcome()
 
 
+def test_it_waits_from_the_first_status_on(queued, conditions):
+    """Kueue has thousands of Jobs to look at, and each status is a write."""
+    queued.life.tick()
+    assert queued.status["phase"] == "Queued"
+    assert conditions(queued.status)["Admitted"] == "False/Queued"
+    assert queued.status["queue"]["message"].startswith("Kueue has not taken up Job run-1 yet")
+    assert "startTime" not in queued.status
+    assert queued.life.tick(1) == Outcome()
+
+
+def test_a_job_that_kueue_has_admitted_starts(queued, conditions, world):
+    """Kueue lets the Job go a moment later, which changes nothing."""
+    queued.life.tick()
+    queued.admitted()
+    queued.job["spec"]["suspend"] = True
+    assert queued.life.children[-1].is_suspended
+    queued.life.tick(21)
+    assert queued.status["phase"] == "Starting"
+    assert (queued.status["startTime"], queued.status["queue"]["reason"]) == (queued.at(21), "Admitted")
+    assert conditions(queued.status)["Admitted"] == "Unknown/Pending"
+    queued.admitted()
+    assert queued.life.tick(22) == Outcome()
+    queued.evicted()
+    queued.life.tick(41)
+    assert conditions(queued.status)["Admitted"] == "False/Requeued"
+
+
 def test_open_admission_checks_are_named(queued):
     queued.life.tick()
     checks = [{"name": "capacity", "state": "Pending", "message": "no node yet"}, {"name": "ok", "state": "Ready"}]
