@@ -20,6 +20,7 @@ from hone_api.plan import DeliverPlan
 from hone_dev import imageregistry, objectstore
 from hone_dev.threaded import served
 from hone_trainer.artifacts.delivery import deliver, image
+from hone_trainer.artifacts.delivery.login import login_of
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.artifacts.delivery.registry import INDEX_TYPE, MANIFEST_TYPE, ImageRepository
 from hone_trainer.endpoints.addresses import AllowedNetwork, Resolution
@@ -244,6 +245,22 @@ def test_credentials_go_to_a_registry_whose_name_is_written_in_upper_case(reposi
 )
 def test_credentials_go_to_the_registry_alone(host: str, url: str, own: bool) -> None:
     assert ImageRepository(host, "m", AllowedNetwork(), None, math.inf).is_own(urlsplit(url)) is own
+
+
+def test_docker_hub_is_asked_at_its_registry(model: Model, tmp_path: Path) -> None:
+    """Every client writes docker.io, where a web page is, and has its credentials for https://index.docker.io/v1/."""
+    hosts = []
+
+    def offline(host: str, port: int) -> Resolution:
+        hosts.append(host)
+        raise OSError("offline")
+
+    auths = {"auths": {"https://index.docker.io/v1/": {"username": "team", "password": "hub-password"}}}
+    keys = secret(tmp_path / "docker", **{".dockerconfigjson": json.dumps(auths)})
+    with pytest.raises(TrainerError) as caught:
+        deliver.run(model.plan("oci://docker.io/team/m", secretPath=keys, limits={}), offline)
+    assert (caught.value.code, hosts) == ("DestinationUnreachable", ["registry-1.docker.io"])
+    assert login_of(keys, "docker.io") == ("team", "hub-password")
 
 
 def test_each_cause_has_its_code(repository: str, model: Model, keys: str, tmp_path: Path) -> None:

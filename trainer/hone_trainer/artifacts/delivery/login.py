@@ -11,6 +11,8 @@ from hone_trainer.secrets import read_key, remember
 from hone_trainer.store.hub import secret_key
 
 DOCKER = ".dockerconfigjson"
+_KEPT_AS = {"docker.io": "index.docker.io"}
+"""The name under which clients keep the credentials of Docker Hub."""
 
 
 def login_of(secret_path: str | None, host: str) -> tuple[str, str] | None:
@@ -30,6 +32,7 @@ def login_of(secret_path: str | None, host: str) -> tuple[str, str] | None:
     try:
         entries = json.loads(text)["auths"]
         usual = host.lower().removesuffix(":443")
+        usual = _KEPT_AS.get(usual, usual)
         places = (host, usual, f"https://{usual}", f"https://{usual}/v1/")
         entry = next(entries[place] for place in places if entries.get(place))
         user, _, password = base64.b64decode(entry["auth"]).decode().partition(":") if "auth" in entry else ("", "", "")

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+DOCKER_HUB = "registry-1.docker.io"
+"""The registry of docker.io, which itself has a web page only."""
 _TRIES = 4
 _PAUSE_SECONDS = 1.0
 _MAX_ANSWER = 4 * 2**20
@@ -170,9 +172,10 @@ class ImageRepository:
     def _url(self) -> str:
         """https://host/v2, or http:// where plain connections are allowed and the server speaks nothing else."""
         if self._base is None:
-            base = f"https://{self.host}/v2"
+            server = DOCKER_HUB if self.host.lower() == "docker.io" else self.host
+            base = f"https://{server}/v2"
             if self.network.plain(base) and not self._speaks_tls(base):
-                base = f"http://{self.host}/v2"
+                base = f"http://{server}/v2"
             self._base = base
         return self._base
 
