@@ -39,17 +39,16 @@ class ModelVersionReader:
         model = self.children.cache.get("Model", namespace, body["spec"].get("modelName", ""))
         pointing = aliases.at(model, body["metadata"]["name"])
         more = model_deliveries.of_model(model, body)
-        if verified:
+        if verified or jobs:  # the decision that sees how a verification ended goes on to the deliveries
             missing_targets = await self._missing(namespace, [*(body["spec"].get("deliveries") or ()), *more])
             return ObservedForModelVersion(
                 jobs=jobs, missing_targets=missing_targets, aliases=pointing, model_deliveries=more
             )
         missing = None
-        if not jobs:
-            for artifact in body["spec"]["artifacts"]:
-                claim = _claim(artifact["uri"])
-                if claim and not await self.exists.of_claim(namespace, claim):
-                    missing = claim
+        for artifact in body["spec"]["artifacts"]:
+            claim = _claim(artifact["uri"])
+            if claim and not await self.exists.of_claim(namespace, claim):
+                missing = claim
         return ObservedForModelVersion(jobs=jobs, missing_claim=missing, aliases=pointing, model_deliveries=more)
 
     async def _missing(self, namespace: str, targets: Sequence[Mapping[str, Any]]) -> frozenset[str]:
