@@ -36,7 +36,7 @@ _PAGE = re.compile(
     r"^https?://(?:www\.)?([^/\s]+)/(?:.*?/)?licenses?/([^\s?#]+?)/?(?:\.html|\.txt|/legalcode.*)?$", re.I
 )
 _PUBLIC_DOMAIN = re.compile(r"^https?://creativecommons\.org/publicdomain/zero/1\.0\b", re.I)
-_NOT_COMMERCIAL = re.compile(r"(?:^|[^a-z])(?:nc|non-?commercial|research(?:-only)?)(?:[^a-z]|$)", re.I)
+_NOT_COMMERCIAL = re.compile(r"(?:^|[^a-z])(?:nc|non[-_ ]?commercial|research(?:-only)?)(?:[^a-z]|$)", re.I)
 
 
 def names(text: str | None) -> list[str]:
@@ -60,7 +60,8 @@ def front_matter(text: str | None) -> dict[str, str]:
     )
     if len(short) == 1 and one in {*_SPDX, *_OTHER_NAMES, *_OF_THE_HUB.split()}:
         return {"license": one}
-    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.+]+", "-", "-".join(short).lower()).strip("-")}
+    name = re.sub(r"[^a-z0-9.+]+", "-", "-".join(short).lower()).strip("-")
+    return {"license": "other", "license_name": name or "unnamed"}  # of one without a Latin letter, nothing is left
 
 
 def forbids_commercial_use(name: str) -> bool:

@@ -43,6 +43,10 @@ def test_names_of_the_hub_have_spdx_identifiers(name: str, identifier: str | Non
         ("fair-noncommercial-research-license", True),
         ("qwen-research", True),
         ("intel-research", True),
+        ("Creative Commons Attribution Non Commercial 4.0", True),
+        ("Attribution-NonCommercial 4.0 International", True),
+        ("our_non_commercial_licence", True),
+        ("nonprofit-commercial", False),
         ("apache-2.0", False),
         ("cc-by-nd-4.0", False),
         ("ncsa", False),
@@ -75,6 +79,7 @@ def test_every_identifier_is_one_of_spdx() -> None:
         ("qwen-research", {"license": "other", "license_name": "qwen-research"}),
         ("mit, cc-by-4.0", {"license": "other", "license_name": "mit-cc-by-4.0"}),
         ('x"\n---\nevil: 1', {"license": "other", "license_name": "x-evil-1"}),
+        ("独自ライセンス", {"license": "other", "license_name": "unnamed"}),
     ],
 )
 def test_what_the_card_of_a_model_says(text: str | None, fields: dict[str, str]) -> None:
