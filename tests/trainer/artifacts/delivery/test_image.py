@@ -247,6 +247,23 @@ def test_credentials_go_to_the_registry_alone(host: str, url: str, own: bool) ->
     assert ImageRepository(host, "m", AllowedNetwork(), None, math.inf).is_own(urlsplit(url)) is own
 
 
+def test_a_tag_that_another_model_took_during_the_upload_is_left_alone(
+    repository: str, model: Model, keys: str, tmp_path: Path
+) -> None:
+    other = Model(tmp_path / "other", seed=2)
+    theirs = []
+
+    def meanwhile(count: int) -> None:
+        if not theirs:
+            theirs.append(deliver.run(other.plan(f"oci://{repository}", secretPath=keys)).digest)
+
+    plan = model.plan(f"oci://{repository}", secretPath=keys)
+    with pytest.raises(TrainerError) as caught:
+        image.deliver(plan, Original.of(model.folder, model.digest), meanwhile, math.inf, resolve)
+    assert (caught.value.code, theirs[0] in caught.value.message) == ("DestinationOccupied", True)
+    assert get(repository, "manifests/v3").headers["Docker-Content-Digest"] == theirs[0]
+
+
 def test_docker_hub_is_asked_at_its_registry(model: Model, tmp_path: Path) -> None:
     """Every client writes docker.io, where a web page is, and has its credentials for https://index.docker.io/v1/."""
     hosts = []

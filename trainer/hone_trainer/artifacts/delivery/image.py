@@ -95,19 +95,19 @@ def deliver(
     name, _, tag = path.partition(":")
     tag = tag or f"v{plan.version}"
     repository = ImageRepository(host, name, network_of(plan), login_of(plan.secret_path, host), until, resolver)
-    existing = repository.manifest(tag)
+    existing = repository.manifest(tag)  # before the layers: an occupied tag is refused at once
     parts = [(layer, layer.descriptor()) for layer in layers(original)]
     config = _config(plan, [str(descriptor["digest"]) for _, descriptor in parts])
     text = _manifest(plan, _descriptor(CONFIG_TYPE, config), [descriptor for _, descriptor in parts])
     digest = _digest(text)
-    if existing is not None and _digest(existing[1]) != digest:
-        raise TrainerError(FailureCode.DESTINATION_OCCUPIED, f"{repository}:{tag} is another image: {existing[0]}")
+    _check_free(repository, tag, existing, digest)
     sent = 0
     for layer, descriptor in parts:
         sent += _upload(repository, descriptor, partial(_counted, layer, progress))
     _upload(repository, _descriptor(CONFIG_TYPE, config), lambda: iter((config,)))
     attachments.attach(repository, _descriptor(MANIFEST_TYPE, text), _attached(plan, f"{host}/{name}", digest))
     if existing is None:
+        _check_free(repository, tag, repository.manifest(tag), digest)  # the layers may have taken hours
         repository.put_manifest(tag, text)
     stored = repository.manifest(tag)
     if stored is None or stored[1] != text:
@@ -115,6 +115,12 @@ def deliver(
     return DeliverResult(
         location=f"oci://{host}/{name}@{digest}", digest=digest, size_bytes=original.size_bytes, uploaded_bytes=sent
     )
+
+
+def _check_free(repository: ImageRepository, tag: str, existing: tuple[str, bytes] | None, digest: str) -> None:
+    """Raises TrainerError DestinationOccupied if the tag is that of another image."""
+    if existing is not None and _digest(existing[1]) != digest:
+        raise TrainerError(FailureCode.DESTINATION_OCCUPIED, f"{repository}:{tag} is another image: {existing[0]}")
 
 
 def _attached(plan: DeliverPlan, name: str, digest: str) -> list[attachments.Attachment]:
