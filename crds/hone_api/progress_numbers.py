@@ -27,8 +27,6 @@ class ProgressNumber:
     """Unit, where `help` does not name it."""
     count: bool = False
     """Whether it is an integer. Others travel as text of at most six digits, so that 'nan' survives JSON."""
-    digits: int = 6
-    """Significant digits in `status.progress` and in its curve, of a number that is not an integer."""
     in_status: bool = True
     """Whether it is a field of `status.progress`."""
     curve: bool = False
@@ -58,22 +56,13 @@ class ProgressNumber:
 
 NATS = "nats per token"
 DIGITS_OF_LOSS = 4
-"""Significant digits of a loss in the columns of kubectl. The run's metrics.jsonl and the trainer's gauges have all."""
+"""Significant digits of a loss in the columns of ModelVersions. A run's progress has six: its curves need them."""
 PROGRESS_NUMBERS = (
     ProgressNumber(name="step", help="Optimiser steps done", count=True, gauge="steps"),
     ProgressNumber(name="total_steps", help="Optimiser steps of the whole run", count=True, gauge="steps_target"),
     ProgressNumber(name="epoch", help="Passes over the rows so far", kubeflow="current_epoch"),
-    ProgressNumber(
-        name="loss", help="Latest training loss", unit=NATS, digits=DIGITS_OF_LOSS, curve=True, kubeflow="loss"
-    ),
-    ProgressNumber(
-        name="eval_loss",
-        help="Latest held-out loss",
-        unit=NATS,
-        digits=DIGITS_OF_LOSS,
-        curve=True,
-        kubeflow="eval_loss",
-    ),
+    ProgressNumber(name="loss", help="Latest training loss", unit=NATS, curve=True, kubeflow="loss"),
+    ProgressNumber(name="eval_loss", help="Latest held-out loss", unit=NATS, curve=True, kubeflow="eval_loss"),
     ProgressNumber(name="learning_rate", help="Latest learning rate", curve=True, kubeflow="learning_rate"),
     ProgressNumber(name="grad_norm", help="Latest gradient norm before clipping", kubeflow="grad_norm"),
     ProgressNumber(name="tokens_per_second", help="Tokens per second over all ranks", kubeflow="tokens_per_second"),

@@ -16,7 +16,6 @@ from hone_api.report import ProgressReport
 
 KUBEFLOW_NAMES = {measured.kubeflow: measured.name for measured in MEASURED if measured.kubeflow}
 """Names under which stock Hugging Face scripts log metrics that we show. Everything else in a report is dropped."""
-DIGITS = {measured.name: measured.digits for measured in MEASURED}
 STEPPING = frozenset({"Training", "Evaluating"})
 """Stages in which the step count is more informative than the stage."""
 
@@ -252,4 +251,4 @@ def _numbers(report: ProgressReport) -> dict[str, str]:
     if report.hone:
         sent = {measured.name: getattr(report.hone, measured.name) for measured in MEASURED}
         values |= {name: value for name, value in sent.items() if value is not None}
-    return {name: text for name, value in values.items() if (text := number(value, DIGITS[name])) is not None}
+    return {name: text for name, value in values.items() if (text := number(value)) is not None}

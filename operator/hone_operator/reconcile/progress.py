@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hone_api.progress_numbers import DIGITS_OF_LOSS, PROGRESS_NUMBERS
+from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_api.report import TrainingResult
 from hone_api.status_json import JobProgressJson, MetricSeriesJson
 from hone_operator.progress.numbers import number
@@ -32,10 +32,10 @@ def finished(previous: JobProgressJson, result: TrainingResult) -> JobProgressJs
     out |= {"step": result.steps, "totalSteps": result.steps, "percent": 100}
     out["summary"] = f"{result.steps}/{result.steps} 100%"
     if result.train_loss:
-        out["loss"] = number(result.train_loss, DIGITS_OF_LOSS) or result.train_loss
+        out["loss"] = number(result.train_loss) or result.train_loss
     for measured in result.numbers:
         if measured.name == "loss":
-            out["evalLoss"] = number(measured.tuned, DIGITS_OF_LOSS) or measured.tuned
+            out["evalLoss"] = number(measured.tuned) or measured.tuned
             break
     return out
 

@@ -10,6 +10,8 @@ from hone_api.finetunejob_status import FineTuneJobStatus
 from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
 from hone_api.termination import parse_outcome
 from hone_operator.progress.numbers import Origin, duration, number, remembered, update
+from hone_operator.reconcile.outcome_builder import as_json
+from hone_operator.reconcile.progress import extend_curves
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -35,7 +37,7 @@ def test_a_stock_script_from_start_to_end():
         NOW,
     )
     progress = latest.progress
-    assert (progress.step, progress.percent, progress.loss, progress.epoch) == (41, 20, "1.204", "0.21")
+    assert (progress.step, progress.percent, progress.loss, progress.epoch) == (41, 20, "1.2042", "0.21")
     assert (progress.eta, progress.summary) == ("8m", "41/200 20%")
     assert progress.last_updated_time == "2026-01-02T03:04:05Z"
     latest = update(stock(percent=100, eta=0, loss=1.1), 1, latest, NOW)
@@ -258,3 +260,11 @@ def test_a_result_of_a_trainer_one_version_ahead_is_read():
     outcome = parse_outcome(json.dumps({"result": result, "newer": 1}))
     assert outcome is not None
     assert outcome.result.steps == 3
+
+
+def test_every_evaluation_on_a_plateau_is_a_point_of_the_curve():
+    latest, curves = None, []
+    for step, loss in ((10, "2.50041"), (20, "2.49962"), (25, "2.49962"), (30, "2.49991")):
+        latest = update(ours(step, eval_loss=loss), 1, latest, NOW)
+        curves = extend_curves(curves, as_json(latest.progress))
+    assert curves == [{"name": "eval_loss", "curve": "10:2.50041 20:2.49962 30:2.49991"}]
