@@ -19,7 +19,17 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.queue import queue_of
 from hone_operator.desired.tracking import tracked_run
 from hone_operator.desired.training import training
-from hone_operator.reconcile import adjustments, bounds, deadline, earlier, elastic, forecast, queueing, run_waits
+from hone_operator.reconcile import (
+    adjustments,
+    bounds,
+    deadline,
+    earlier,
+    elastic,
+    forecast,
+    phases,
+    queueing,
+    run_waits,
+)
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import RefusedSpec, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.conditions import is_true
@@ -228,4 +238,6 @@ def _start_time(run: RunDecision) -> str | None:
     records, job = run.attempts.records, run.attempts.job
     if job and job.queue and not job.finished:
         return None if queueing.keeps_waiting(job) else run.draft.time
+    if job is None and run.draft.old.get("queue") and not any(map(phases.has_begun, records)):
+        return None  # every Job so far was deleted while it waited in its queue
     return records[0]["startTime"] if records else None

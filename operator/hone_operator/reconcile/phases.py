@@ -83,6 +83,11 @@ def close(record: AttemptJson, report: Latest | None, gpus: int, *, killed: bool
     _put(record, seconds, gpus, 0)
 
 
+def has_begun(record: AttemptJson) -> bool:
+    """Whether an attempt is known to have had pods with a node."""
+    return "startStep" in record or bool(_of(record).keys() - {QUEUED, SCHEDULED, OTHER})
+
+
 def gpus_of(body: Mapping[str, Any], record: AttemptJson | None = None) -> int:
     """GPUs of one attempt of a FineTuneJob; 0 on CPUs.
 

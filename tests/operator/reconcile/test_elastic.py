@@ -209,6 +209,26 @@ def test_in_a_queue_of_kueue_the_next_smaller_number_is_tried(new_life, world, a
     assert life.tick(10_000).delete == (), "minNodes is the fewest"
 
 
+@pytest.mark.parametrize("stopping", [1, 0])
+def test_an_attempt_that_never_had_quota_does_not_count_towards_the_deadline(new_life, world, at, stopping):
+    world.platform = replace(world.platform, queues=True)
+    life = new_life(**ELASTIC, scheduling={"queueName": "team"}, deadline="10m")
+    life.tick()
+    quota = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "insufficient quota"}
+    status = {"conditions": [{**quota, "lastTransitionTime": at(2)}]}
+    meta = {"name": "job-run-1", "namespace": "team", "uid": "wl", "creationTimestamp": at(1)}
+    workload = {"kind": "Workload", "metadata": meta, "spec": {}, "status": status}
+    life.children[-1] = world.child(life.children[-1].body, workload=workload)
+    life.tick(310)
+    assert life.status["attempts"][-1]["outcome"] == "Resized"
+    life.tick(311, stopping=stopping)
+    assert "startTime" not in life.status
+    life.tick(700, stopping=0)
+    life.tick(5000)
+    assert life.status["phase"] == "Queued"
+    assert "failure" not in life.status
+
+
 def test_a_workload_that_waits_for_a_person_is_left_alone(new_life, world, at):
     world.platform = replace(world.platform, queues=True)
     life = new_life(**ELASTIC, scheduling={"queueName": "team"})
