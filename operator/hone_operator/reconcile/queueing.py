@@ -63,13 +63,18 @@ def at_the_end(job_name: str, queue: str) -> QueuePlace:
     return _without_workload(queue, NOT_TAKEN_UP.format(job_name))
 
 
+def is_before_kueue(message: str) -> bool:
+    """Whether a message says that Kueue has not seen the Job."""
+    return message.startswith(NOT_TAKEN_UP.partition("{}")[0])
+
+
 def _without_workload(queue: str, words: str) -> QueuePlace:
     return QueuePlace(Reason.QUEUED, words, {"name": queue, "reason": Reason.PENDING, "message": words})
 
 
 def wait(job: ObservedJob) -> Waiting | None:
     """What a Job that does not train waits for in its queue; None if it has none, or has its quota."""
-    if not (job.queue and job.is_suspended):
+    if not keeps_waiting(job):
         return None
     standing = place(job, enabled=True)
     return Waiting(standing.reason, f"Job {job.name} waits in queue {job.queue}: {standing.message}")

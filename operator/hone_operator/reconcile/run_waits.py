@@ -4,7 +4,7 @@ from datetime import datetime
 
 from hone_api.states import ConditionType, Reason
 from hone_api.status_json import AttemptJson
-from hone_operator.reconcile import bounds
+from hone_operator.reconcile import bounds, queueing
 from hone_operator.reconcile.line import MAX_ACTIVE, Line
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.queueing import QueuePlace
@@ -70,10 +70,16 @@ def wait_in_line(run: RunDecision, line: Line) -> Outcome:
 
 
 def wait_for_kueue(run: RunDecision, place: QueuePlace) -> Outcome:
-    """Wait for Kueue: for the first time, or because it took the quota back."""
+    """Wait for Kueue: for the first time, or because it took the quota back.
+
+    That a Job enters its queue is no news. What Kueue says of it first is, and so is whatever comes later.
+    """
+    before = run.conditions.before(ConditionType.ADMITTED)
     run.conditions.set(ConditionType.ADMITTED, False, place.reason, place.message)
-    if run.draft.old.get("queue"):  # that a job enters its queue is no news
-        run.draft.add_event_if_changed(ConditionType.ADMITTED, warning=place.reason == Reason.DEACTIVATED)
+    is_first_word = queueing.is_before_kueue(before.get("message", ""))
+    is_news = is_first_word or run.conditions.changed(ConditionType.ADMITTED)
+    if is_news and not queueing.is_before_kueue(place.message):
+        run.draft.add_event(place.reason, place.message, warning=place.reason == Reason.DEACTIVATED)
     run.set_not_running(place.reason)
     return run.close(ConditionType.RUNNING)
 

@@ -156,6 +156,26 @@ def test_it_waits_from_the_first_status_on(queued, conditions):
     assert queued.life.tick(1) == Outcome()
 
 
+def test_what_kueue_says_first_is_an_event(queued):
+    def events(outcome: Outcome) -> list[tuple[str, str]]:
+        return [(event.reason, event.message) for event in outcome.events if event.reason == "Queued"]
+
+    assert events(queued.life.tick()) == []
+    queued.kueue(condition("QuotaReserved", "False", "Pending", SHORT, queued.at(2)))
+    assert events(queued.life.tick(3)) == [("Queued", SHORT)]
+    queued.kueue(condition("QuotaReserved", "False", "Pending", "another", queued.at(2)))
+    assert events(queued.life.tick(4)) == []
+    queued.evicted()
+    assert [event.reason for event in queued.life.tick(5).events] == ["Requeued"]
+
+
+def test_a_queue_that_nobody_enabled_is_an_event(queued):
+    queued.life.tick()
+    queued.life.world.platform = replace(queued.life.world.platform, queues=False)
+    [event] = queued.life.tick(1).events
+    assert (event.reason, "kueue.enabled of the chart is false" in event.message) == ("Queued", True)
+
+
 def test_a_job_that_kueue_has_admitted_starts(queued, conditions, world):
     """Kueue lets the Job go a moment later, which changes nothing."""
     queued.life.tick()
