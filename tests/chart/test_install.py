@@ -166,3 +166,5 @@ def test_the_commands_that_remove_everything(server):
     server.kubectl("delete", kinds, "--all", "--all-namespaces", "--timeout=60s")
     server.kubectl("delete", "crd", *kinds.split(","), "--timeout=60s")
     assert "hone.dev" not in server.kubectl("get", "crd", "--output=name")
+    server.kubectl("delete", "secret", "hone-operator-tls", f"--namespace={NAMESPACE}")
+    assert "secret/hone" not in server.kubectl("get", "secret", f"--namespace={NAMESPACE}", "--output=name")
