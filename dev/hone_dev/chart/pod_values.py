@@ -95,7 +95,7 @@ class Trainer(Values):
     extra_env: Env = Field(
         default_factory=dict,
         description="Environment variables of all pods of jobs as NAME: value, e.g. proxies or NCCL settings. A list "
-        "of {name, value} is also taken.",
+        "of {name, value} is also taken; Helm then warns that it cannot overwrite a table, and does.",
     )
 
 
