@@ -16,26 +16,30 @@ Body = Mapping[str, Any]
 def surplus(spec: ModelSpec, status: Body, versions: Mapping[int, Body]) -> list[Body]:
     """ModelVersions that `retention.keep` does not count and that nothing of the Model needs, oldest first.
 
-    It counts the newest, and the newest that can be used, so that rejected ones push out none of those.
+    It counts the newest, and the newest that can be used: one that is rejected, broken, or not verified yet pushes out
+    none of those.
     """
     if spec.retention is None:
         return []
     pinned = {alias.version for alias in spec.aliases or ()}
     aliased = {entry["modelVersion"] for entry in status.get("aliases") or ()}
-    keep, numbers = spec.retention.keep, sorted(versions)
-    usable = [n for n in numbers if not ((problem := aliases.unusable(n, versions[n])) and problem.final)]
+    keep, numbers = spec.retention.keep, sorted(n for n, body in versions.items() if not _goes(body))
+    usable = [n for n in numbers if aliases.unusable(n, versions[n]) is None]
     stay = {*numbers[-keep:], *usable[-keep:], *pinned}
     return [versions[n] for n in numbers if n not in stay and not _chosen(versions[n], aliased)]
 
 
 def _chosen(body: Body, aliased: set[str]) -> bool:
     """Whether a person approved it, an alias points to it, or a Job may still be verifying its files."""
-    meta = body["metadata"]
-    if meta.get("deletionTimestamp") or meta["name"] in aliased:
+    if body["metadata"]["name"] in aliased:
         return True
     if (body["spec"].get("approval") or {}).get("state") == "Approved":
         return True
     return not (is_true(body, ConditionType.READY) or is_true(body, ConditionType.STALLED))
+
+
+def _goes(body: Body) -> bool:
+    return bool(body["metadata"].get("deletionTimestamp"))
 
 
 def needed(versions: Iterable[Body], jobs: Iterable[Body], datasets: Iterable[Body]) -> set[str]:

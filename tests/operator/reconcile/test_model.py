@@ -384,12 +384,30 @@ def test_versions_that_nobody_can_use_push_out_none_that_can() -> None:
     assert deleted(model.tick(*versions)) == ["tutor-v1", "tutor-v3", "tutor-v4"]
 
 
+@pytest.mark.parametrize("rejected", [(), (2,)])
+def test_the_last_good_version_stays_until_its_successor_is_verified(rejected: tuple[int, ...]) -> None:
+    model = Named()
+    model.body["spec"]["retention"] = {"keep": 1}
+    versions = [version(1), *(version(n, approval="Rejected") for n in rejected)]
+    going = deleted(model.tick(*versions, version(3, ready="False")))
+    assert going == [f"tutor-v{n}" for n in rejected]
+    assert "tutor-v1" in deleted(model.tick(*versions, version(3)))
+
+
+def test_a_version_that_is_being_deleted_does_not_count_as_kept() -> None:
+    model = Named()
+    model.body["spec"]["retention"] = {"keep": 1}
+    goes = version(2)
+    goes["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:05Z"
+    assert deleted(model.tick(version(1), goes)) == []
+
+
 def test_what_an_alias_points_to_until_its_new_version_is_ready_stays() -> None:
     model = Named(production=1)
     model.tick(version(1))
     model.pin(production=5)
     model.body["spec"]["retention"] = {"keep": 1}
-    outcome = model.tick(version(1), version(2), version(5, ready="False"))
+    outcome = model.tick(version(1), version(2), version(3), version(5, ready="False"))
     assert (model.targets(), deleted(outcome)) == ({"production": "tutor-v1"}, ["tutor-v2"])
 
 
