@@ -101,7 +101,7 @@ def test_two_ranks_take_what_fits_on_both(runs: Any, make_plan: Any, tmp_path: P
     result = runs.wait(roomy, runs.start(roomy, JOB_COMPLETION_INDEX="0")).result
     runs.wait(tight, second, node=1)
     assert [record(roomy, name)["microBatchSize"] for name in ("rank-0", "rank-1")] == [4, 0]
-    assert record(roomy, "agreed") == {"2": 0}
+    assert record(roomy, "agreed") == {"2": 1}
     assert (result.resolved["microBatchSize"], result.resolved["gradientAccumulationSteps"]) == (1, 4)
 
 
@@ -124,9 +124,12 @@ def test_without_room_for_one_row_the_run_says_so_and_tries_it(
     plan = make_plan(training={**AUTO, "maxSteps": 1}, memory=1)
     assert runs.finish(plan).resolved["microBatchSize"] == 1
     said = capfd.readouterr().err
-    assert [line for line in said.splitlines() if line.startswith("micro")] == [
-        "micro batch 1: of the 8 rows that a rank has in a step, not even one was measured to fit"
+    told = [line for line in said.splitlines() if line.startswith(("micro", "not even"))]
+    assert told == [
+        "not even one row was measured to fit: the run tries one",
+        "micro batch 1: of the 8 rows that a rank has in a step, 1 fit at once",
     ]
+    assert record(plan, "agreed") == {"1": 1}
     assert record(plan, "rank-0")["microBatchSize"] == 0
     assert list(record(plan, "rank-0")["measuredBytes"]) == ["1"]
 
@@ -213,7 +216,12 @@ def test_what_was_measured_before_the_kernel_killed_the_probe_counts(
     run: Any = SimpleNamespace(plan=plan, stop=Stop())
     assert auto_micro_batch._probed(run) == 2
     assert list(record(plan, "rank-0")["measuredBytes"]) == ["1", "2"]
+    assert record(plan, "rank-0")["trying"] == 4
     monkeypatch.setattr(micro_batch_probe, "__name__", "no_such_probe")
-    with pytest.raises(TrainerError, match="ended with exit code 1"):
-        auto_micro_batch._probed(run)
-    assert not micro_batch_probe.record_file(plan, 0).exists(), "what an earlier attempt measured is not taken"
+    assert auto_micro_batch._probed(run) == 2, "the kernel killed the whole container: the next attempt takes it"
+    file = micro_batch_probe.record_file(plan, 0)
+    for earlier in ({"microBatchSize": 8}, {"microBatchSize": 0, "trying": 1}):
+        file.write_text(json.dumps(earlier))
+        with pytest.raises(TrainerError, match="ended with exit code 1"):
+            auto_micro_batch._probed(run)
+        assert not file.exists(), "what ended, or measured nothing, is measured again"

@@ -40,24 +40,40 @@ def settle(run: Run) -> Run:
     agreed, of_rank = _agreed(run), run.plan.training.batch_size // world
     if (fits := agreed.get(str(world))) is None:
         fits = int(ranks.least(_probed(run)))
+        if not fits:
+            run.reporters.say("not even one row was measured to fit: the run tries one")
+        fits = max(fits, 1)
         _record(run, {**agreed, str(world): fits})
-    size = at_most(max(fits, 1), of_rank, run.plan.micro_batch_limit)
-    fitting = f"{fits} were" if fits else "not even one was"
-    run.reporters.say(f"micro batch {size}: of the {of_rank} rows that a rank has in a step, {fitting} measured to fit")
+    size = at_most(fits, of_rank, run.plan.micro_batch_limit)
+    run.reporters.say(f"micro batch {size}: of the {of_rank} rows that a rank has in a step, {fits} fit at once")
     return replace(run, settings=run.settings.with_micro_batch(size))
 
 
 def _probed(run: Run) -> int:
-    """Rows that fit on this rank: also those that were measured before the kernel killed the probe."""
+    """Rows that fit on this rank: if the kernel killed the probe, the most that were measured before.
+
+    With cgroups v2, the kubelet lets the kernel kill all processes of the container: then this is the next attempt.
+    """
     run.stop.check("before the micro batch was measured")
     file = micro_batch_probe.record_file(run.plan, ranks.rank())
+    if rows := _measured_by_a_killed_probe(file):
+        return rows
     file.unlink(missing_ok=True)
     try:
         apart.run(micro_batch_probe.__name__, run.plan, run.stop, "the probe of the micro batch", _alone())
     except TrainerError as error:
-        if error.code != FailureCode.OUT_OF_MEMORY or not file.is_file():
+        rows = _measured_by_a_killed_probe(file)
+        if error.code != FailureCode.OUT_OF_MEMORY or not rows:
+            file.unlink(missing_ok=True)
             raise
+        return rows
     return int(json.loads(file.read_text())["microBatchSize"])
+
+
+def _measured_by_a_killed_probe(file: Path) -> int:
+    """Rows that fit by the record of a probe that did not end; 0 without one, or if it had measured nothing yet."""
+    record = json.loads(file.read_text()) if file.is_file() else {}
+    return int(record["microBatchSize"]) if "trying" in record else 0
 
 
 def _alone() -> dict[str, str]:

@@ -37,7 +37,8 @@ _RATE = "1e-9"
 
 
 def record_file(plan: TrainingPlan, rank: int) -> Path:
-    """JSON with microBatchSize (0: not even one row fits), limitBytes, and measuredBytes by rows."""
+    """JSON with microBatchSize (0: not even one row fits), limitBytes, measuredBytes by rows, and, until the probe has
+    ended, the size that it is `trying`."""
     return Path(plan.work_path) / FOLDER / f"rank-{rank}.json"
 
 
@@ -73,11 +74,13 @@ def probe(plan: TrainingPlan) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with rendering.on_day(plan.template_date):
         _measure(plan, gauge, measured, file, says=rank == 0)
+    _write(measured, file)
 
 
-def _write(measured: Measured, file: Path) -> None:
+def _write(measured: Measured, file: Path, trying: int | None = None) -> None:
     record = {"microBatchSize": measured.largest, "limitBytes": measured.limit, "measuredBytes": measured.peaks}
-    write_atomically(file, json.dumps(record).encode())
+    unfinished = {} if trying is None else {"trying": trying}
+    write_atomically(file, json.dumps(record | unfinished).encode())
 
 
 class _Ladder(TrainerCallback):
@@ -90,6 +93,8 @@ class _Ladder(TrainerCallback):
         self._gauge.restart()
         if state.global_step == 1:
             self._measured.idle = self._gauge.now()
+        # Before the pass: the kernel may kill this process in it, or all processes of the container.
+        _write(self._measured, self._file, trying=self._steps[state.global_step])
         if state.global_step and self._says:
             print(f"probing micro batch {self._steps[state.global_step]}…", file=sys.stderr, flush=True)
 
@@ -98,7 +103,6 @@ class _Ladder(TrainerCallback):
             return
         done, left = self._steps[state.global_step - 1], self._steps[state.global_step :]
         self._measured.peaks[done] = self._gauge.peak()
-        _write(self._measured, self._file)  # now: the kernel may kill this process in the next step
         # On a GPU, a pass that does not fit raises an error. Without one, the kernel would kill the pod.
         goes_on = self._gauge.cuda or not left or self._measured.is_expected_to_fit(left[0])
         control.should_training_stop |= not (self._measured.fits(done) and goes_on)
