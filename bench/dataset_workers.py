@@ -191,6 +191,8 @@ def main() -> int:
     )
     parser.add_argument("--against", metavar="REVISION", help="beside the code of this revision, in one process")
     options = parser.parse_args()
+    if options.gigabytes and options.against:
+        parser.error("--against is for --megabytes")
     if options.gigabytes:
         missed = grow([round(1000 * size) for size in options.gigabytes], options.folder)
     else:
