@@ -198,6 +198,10 @@ class Reason(State):
     SIGNING = "Signing", "A Job is signing the model, or compares the signature that somebody else made"
     SIGNED = "Signed", "A key of the platform has signed every file"
     DELIVERING = "Delivering", "A Job is copying the model to where `spec.deliveries` says"
+    DELIVERY_LEFT_OUT = (
+        "DeliveryLeftOut",
+        "The ModelVersion is without an entry of `spec.output.push` that this version of the API refuses (Event)",
+    )
     DELIVERED = "Delivered", "The model arrived where `spec.deliveries` says, and every byte matches"
     LOADS = "Loads", "A server loads the model as it was exported"
     NOT_SERVABLE = "NotServable", "No server loads what was exported; the message says what to export"
@@ -223,7 +227,7 @@ class Reason(State):
     # Of the operator
     INTERNAL_ERROR = "InternalError", "The operator failed on this object and retries: report it"
     STATUS_REFUSED = "StatusRefused", "The API server refused the status that the operator wrote"
-    WRITE_REFUSED = "WriteRefused", "The API server refused to change an object; the message names it"
+    WRITE_REFUSED = "WriteRefused", "The API server refused to create or change an object; the message names it"
     RECOVERED = "Recovered", "The operator works on this object again"
     UNREADABLE = "Unreadable", "The object is too large, too deep or not JSON, and is skipped (Event)"
     UNWRITABLE = "Unwritable", "The object has no room for a status, and is left alone (Event)"

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hone_api.combinations.rules import broken_rules
+from hone_api.delivery import ONE_PUSH, Delivery
 from hone_api.failures import FailureCode
 from hone_api.report import TrainingResult
 from hone_api.resolved import Resolved
-from hone_api.states import Quoted
+from hone_api.states import Quoted, Reason
 from hone_api.status_json import MemoryJson, ResolvedJson
 from hone_operator.desired.attempt import AttemptInputs, spec_digest
 from hone_operator.desired.model_version import FinishedRun, allocate, model_version
@@ -48,7 +50,7 @@ def record(
         store_claim=platform.store_claim,
         ancestors=attempt.ancestors,
         spec_digest=spec_digest(attempt.spec),
-        deliveries=attempt.spec.output.push,
+        deliveries=_deliveries(draft, attempt.spec.output.push or ()),
     )
     body = model_version(run, version.number)
     draft.record.append(body)
@@ -72,6 +74,25 @@ def record(
         return reject(draft, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
     message = f"ModelVersion {body['metadata']['name']} was made in {result.steps} steps."
     return succeed(draft, Quoted(result.reason), message, ended_at)
+
+
+def _deliveries(draft: JobDraft, push: Sequence[Delivery]) -> list[Delivery] | None:
+    """The entries that a ModelVersion may have, with a Warning about each other one.
+
+    A run that began under an earlier definition can have entries that are refused today. Because of one of them, the
+    API server would refuse the whole record of the model.
+    """
+    accepted: dict[str, Delivery] = {}
+    for number, delivery in enumerate(push):
+        problems = [str(broken.rule.message) for broken in broken_rules(delivery)]
+        if delivery.uri in accepted:
+            problems.append(ONE_PUSH.message)
+        if problems:
+            message = f"spec.output.push[{number}] is not delivered: {'; '.join(problems)}."
+            draft.add_event(Reason.DELIVERY_LEFT_OUT, message, warning=True)
+        else:
+            accepted[delivery.uri] = delivery
+    return list(accepted.values()) or None
 
 
 def merge_resolved(resolved: Resolved, result: TrainingResult) -> ResolvedJson:

@@ -29,12 +29,12 @@ def status_refused(body: Mapping[str, Any], now: datetime, words: str) -> Outcom
 
 
 def write_refused(body: Mapping[str, Any], now: datetime, target: Mapping[str, Any], words: str) -> Outcome:
-    """The same if the API server refused to change another object.
+    """The same if the API server refused to create or change another object.
 
     Anybody who may create ConfigMaps can have made an immutable one; only such an object can be deleted safely.
     """
     kind, meta = target["kind"], target["metadata"]
-    message = f"The API server refuses to change {kind} {meta['name']}; the operator retries: {_scrub(words)}"
+    message = f"The API server refuses to write {kind} {meta['name']}; the operator retries: {_scrub(words)}"
     if kind == "ConfigMap":
         message += f". If it is immutable: kubectl delete configmap {meta['name']} -n {meta['namespace']}"
     return _not_reconciled(body, now, Reason.WRITE_REFUSED, message)

@@ -120,7 +120,7 @@ class Writes:
         for target in outcome.apply:
             await self._apply(key, body, target)
         for record in outcome.record:
-            await self._record(record)
+            await self._record(key, body, record)
         for offered in outcome.offer:
             await self._offer(key, offered)
         if outcome.status is not None:
@@ -147,8 +147,7 @@ class Writes:
         try:
             stored = await self.cluster.apply(target)
         except RefusedError as error:
-            log.error("%s: the API server refuses %s: %s", key, target["kind"], error)
-            await self._show(key, body, write_refused(body, self.now(), target, error.message))
+            await self._show_write_refused(key, body, target, error)
             raise
         if target["kind"] in ("Job", "Workload"):
             self.keep(target["kind"], stored)
@@ -165,6 +164,12 @@ class Writes:
         self.on_refused_status(key)
         await self._show(key, body, status_refused(body, self.now(), error.message))
 
+    async def _show_write_refused(
+        self, key: Key, body: Mapping[str, Any], target: Mapping[str, Any], error: RefusedError
+    ) -> None:
+        log.error("%s: the API server refuses %s: %s", key, target["kind"], error)
+        await self._show(key, body, write_refused(body, self.now(), target, error.message))
+
     async def _show(self, key: Key, body: Mapping[str, Any], outcome: Outcome) -> None:
         if outcome.status is not None:
             with contextlib.suppress(ClusterError):
@@ -178,10 +183,15 @@ class Writes:
             for key in keys_concerned(kind, body, self.cache):
                 self.request(key)
 
-    async def _record(self, record: Mapping[str, Any]) -> None:
+    async def _record(self, key: Key, body: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Create a ModelVersion; an existing one must belong to the same run or import."""
         try:
             stored = await self.cluster.create(record, brief=True)
+        except NamespaceGoneError:
+            raise
+        except RefusedError as error:
+            await self._show_write_refused(key, body, record, error)
+            raise
         except AlreadyExistsError:
             meta = record["metadata"]
             existing = await self.cluster.get("ModelVersion", meta["namespace"], meta["name"])

@@ -283,3 +283,28 @@ def test_a_request_outlives_an_obstacle(life: Life) -> None:
     life.tick(63, missing_targets=["serving"])
     assert (states(life), life.children) == ([("Pending", "PVCNotFound")], [])
     assert len(jobs(life.tick(80))) == 1
+
+
+def test_an_entry_that_is_refused_today_does_not_keep_the_model_from_its_record(world: Any, new_life: Any) -> None:
+    """A run that began before the rule has such an entry when it ends."""
+    long = {"uri": f"{REGISTRY}:{'t' * 129}"}
+    life = new_life()
+    life.tick()
+    life.job["spec"]["output"]["push"] = [long, {"uri": BUCKET}, {"uri": BUCKET}]
+    life.ends("Complete", world.dead(0, outcome=world.result()))
+    outcome = life.tick(70)
+    assert outcome.record[0]["spec"]["deliveries"] == [{"uri": BUCKET}]
+    assert life.status["phase"] == "Succeeded"
+    warnings = [event.message for event in outcome.events if event.reason == "DeliveryLeftOut"]
+    assert warnings == [
+        "spec.output.push[0] is not delivered: a repository has at most 255 characters, and a tag 128: shorten it.",
+        "spec.output.push[2] is not delivered: push names a uri twice: remove one, or write another path or tag.",
+    ]
+
+
+def test_a_record_goes_without_deliveries_if_none_is_accepted_today(world: Any, new_life: Any) -> None:
+    life = new_life()
+    life.tick()
+    life.job["spec"]["output"]["push"] = [{"uri": f"{REGISTRY}:{'t' * 129}"}]
+    life.ends("Complete", world.dead(0, outcome=world.result()))
+    assert "deliveries" not in life.tick(70).record[0]["spec"]
