@@ -264,7 +264,8 @@ def test_a_tag_that_another_model_took_during_the_upload_is_left_alone(
     assert get(repository, "manifests/v3").headers["Docker-Content-Digest"] == theirs[0]
 
 
-def test_docker_hub_is_asked_at_its_registry(model: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["docker.io", "Docker.io:443", "index.docker.io", "registry-1.docker.io:443"])
+def test_docker_hub_is_asked_at_its_registry(model: Model, tmp_path: Path, host: str) -> None:
     """Every client writes docker.io, where a web page is, and has its credentials for https://index.docker.io/v1/."""
     hosts = []
 
@@ -275,9 +276,9 @@ def test_docker_hub_is_asked_at_its_registry(model: Model, tmp_path: Path) -> No
     auths = {"auths": {"https://index.docker.io/v1/": {"username": "team", "password": "hub-password"}}}
     keys = secret(tmp_path / "docker", **{".dockerconfigjson": json.dumps(auths)})
     with pytest.raises(TrainerError) as caught:
-        deliver.run(model.plan("oci://docker.io/team/m", secretPath=keys, limits={}), offline)
+        deliver.run(model.plan(f"oci://{host}/team/m", secretPath=keys, limits={}), offline)
     assert (caught.value.code, hosts) == ("DestinationUnreachable", ["registry-1.docker.io"])
-    assert login_of(keys, "docker.io") == ("team", "hub-password")
+    assert login_of(keys, host) == ("team", "hub-password")
 
 
 def test_each_cause_has_its_code(repository: str, model: Model, keys: str, tmp_path: Path) -> None:

@@ -6,13 +6,12 @@ import base64
 import json
 
 from hone_api.failures import FailureCode
+from hone_trainer.artifacts.delivery.registry_names import registry_of
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember
 from hone_trainer.store.hub import secret_key
 
 DOCKER = ".dockerconfigjson"
-_KEPT_AS = {"docker.io": "index.docker.io"}
-"""The name under which clients keep the credentials of Docker Hub."""
 
 
 def login_of(secret_path: str | None, host: str) -> tuple[str, str] | None:
@@ -31,10 +30,8 @@ def login_of(secret_path: str | None, host: str) -> tuple[str, str] | None:
         return secret_key(secret_path, "username"), secret_key(secret_path, "password")
     try:
         entries = json.loads(text)["auths"]
-        usual = host.lower().removesuffix(":443")
-        usual = _KEPT_AS.get(usual, usual)
-        places = (host, usual, f"https://{usual}", f"https://{usual}/v1/")
-        entry = next(entries[place] for place in places if entries.get(place))
+        same = sorted((key for key in entries if registry_of(key) == registry_of(host)), key=len)
+        entry = next(entries[key] for key in (host, *same) if entries.get(key))
         user, _, password = base64.b64decode(entry["auth"]).decode().partition(":") if "auth" in entry else ("", "", "")
         user, password = entry.get("username") or user, entry.get("password") or password
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration):

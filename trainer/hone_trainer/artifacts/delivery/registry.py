@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 from urllib3.exceptions import HTTPError, SSLError
 
 from hone_api.failures import FailureCode
+from hone_trainer.artifacts.delivery.registry_names import DOCKER_HUB, registry_of
 from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.endpoints.http import Resolver, checked, connect, name_of, resolve, send_to
 from hone_trainer.errors import TrainerError
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-DOCKER_HUB = "registry-1.docker.io"
-"""The registry of docker.io, which itself has a web page only."""
 _TRIES = 4
 _PAUSE_SECONDS = 1.0
 _MAX_ANSWER = 4 * 2**20
@@ -172,7 +171,7 @@ class ImageRepository:
     def _url(self) -> str:
         """https://host/v2, or http:// where plain connections are allowed and the server speaks nothing else."""
         if self._base is None:
-            server = DOCKER_HUB if self.host.lower() == "docker.io" else self.host
+            server = DOCKER_HUB if registry_of(self.host) == DOCKER_HUB else self.host
             base = f"https://{server}/v2"
             if self.network.plain(base) and not self._speaks_tls(base):
                 base = f"http://{server}/v2"
