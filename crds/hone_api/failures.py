@@ -190,7 +190,10 @@ FAILURES: dict[str, Failure] = {
         "Check the host name, the network policy of the namespace, and whether the server runs.",
     ),
     FailureCode.DESTINATION_DENIED: Failure(
-        ExitCode.CONFIG, Retry.HEAL, "Check the keys of the Secret, and whether they may write there."
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "Check the keys of the Secret, and whether they may write there. Of a volume: whether the node has mounted it "
+        "read-only, e.g. after an error.",
     ),
     FailureCode.DESTINATION_REFUSED: Failure(
         ExitCode.CONFIG,

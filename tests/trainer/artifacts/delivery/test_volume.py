@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from signing_key import Key
 
+from hone_api.failures import FAILURES, Retry
 from hone_trainer.artifacts.delivery import deliver, volume
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import TrainerError
@@ -85,6 +86,32 @@ def test_a_path_that_the_volume_cannot_have_is_refused(model: Model, tmp_path: P
     assert [p for p in volume.rglob("*") if p.is_file()] == [volume / "file"]
 
 
+@pytest.mark.parametrize("theirs", ["file", "other", "same"])
+def test_a_target_that_another_writer_creates_during_the_copy_is_compared(
+    model: Model, plan: Any, tmp_path: Path, theirs: str
+) -> None:
+    team = tmp_path / "volume" / "team"
+
+    def meanwhile(count: int) -> None:
+        if (team / "tutor-v3").exists():
+            return
+        if theirs == "file":
+            (team / "tutor-v3").write_text("somebody's")
+        else:
+            Model(team / "tutor-v3", seed=1 if theirs == "same" else 2)
+
+    original = Original.of(model.folder, model.digest)
+    if theirs == "same":
+        assert volume.deliver(plan, original, meanwhile).location == "pvc://models/team/tutor-v3"
+        assert [p.name for p in team.iterdir()] == ["tutor-v3"]
+        return
+    with pytest.raises(TrainerError) as caught:
+        volume.deliver(plan, original, meanwhile)
+    assert caught.value.code == "DestinationOccupied"
+    files = [p for p in (team / "tutor-v3").rglob("*") if p.is_file()]
+    assert len(files) == (0 if theirs == "file" else len(model.files()))
+
+
 def test_a_file_under_the_name_is_left_alone(model: Model, plan: Any, tmp_path: Path) -> None:
     (tmp_path / "volume" / "team").mkdir(parents=True)
     (tmp_path / "volume" / "team" / "tutor-v3").write_text("somebody's")
@@ -92,6 +119,37 @@ def test_a_file_under_the_name_is_left_alone(model: Model, plan: Any, tmp_path: 
         deliver.run(plan)
     assert caught.value.code == "DestinationOccupied"
     assert (tmp_path / "volume" / "team" / "tutor-v3").read_text() == "somebody's"
+
+
+def test_a_volume_that_is_mounted_read_only_is_tried_again(model: Model, tmp_path: Path) -> None:
+    """A kernel remounts it after an error, on one node only."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    options = ["-t", "tmpfs", "-o", "ro", "tmpfs", volume]
+    mounted = subprocess.run(["mount", *options], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a tmpfs: {mounted.stderr.strip()}")
+    try:
+        plan = model.plan("pvc://models/team", targetPath=str(volume / "team"))
+        with pytest.raises(TrainerError) as caught:
+            deliver.run(plan)
+        assert "Read-only file system" in caught.value.message
+        assert FAILURES[caught.value.code].retry == Retry.HEAL
+        subprocess.run(["mount", "-o", "remount,rw", volume], check=True)
+        assert deliver.run(plan).uploaded_bytes == 500_017
+    finally:
+        subprocess.run(["umount", volume], check=True)
+
+
+def test_a_file_of_the_store_that_cannot_be_read_is_not_the_volume(model: Model, plan: Any, tmp_path: Path) -> None:
+    original = Original.of(model.folder, model.digest)
+    (model.folder / "plots" / "loss.svg").unlink()
+    (model.folder / "plots").rmdir()
+    (model.folder / "plots").write_text("no folder")
+    with pytest.raises(TrainerError) as caught:
+        volume.deliver(plan, original, lambda count: None)
+    assert caught.value.code == "StorageError"
+    assert str(model.folder / "plots" / "loss.svg") in caught.value.message
 
 
 def test_a_full_volume_is_not_the_store(model: Model, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hone_api.failures import FailureCode
@@ -13,40 +13,42 @@ from hone_api.manifest import MANIFEST, Entry
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
 from hone_trainer.artifacts.delivery.original import Original
-from hone_trainer.errors import StoreError, TrainerError
+from hone_trainer.errors import StoreError, TrainerError, classify
 from hone_trainer.store import folders, manifest
 
 _REFUSED = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EACCES, errno.EPERM),
     *(errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ),
 )
 """The path in the address, which only a person can change: a file is in its way, or the volume has no such names."""
 _CODES = {
     **dict.fromkeys(_REFUSED, FailureCode.DESTINATION_REFUSED),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FailureCode.DESTINATION_FULL),
+    errno.EROFS: FailureCode.DESTINATION_DENIED,  # often on one node only, after an error: another attempt can succeed
 }
+_THERE_IS_ANOTHER = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 def deliver(plan: DeliverPlan, original: Original, progress: Callable[[int], None]) -> DeliverResult:
     """Copy the folder to <targetPath>/<name>. A killed copy continues in the folder that it began.
 
     Raises:
-        TrainerError: DestinationOccupied, DeliveryDamaged, DestinationFull, DestinationRefused.
-        StoreError: ManifestMismatch, of the original.
+        TrainerError: DestinationOccupied, DeliveryDamaged, DestinationFull, DestinationDenied, DestinationRefused.
+        StoreError: ManifestMismatch or StorageError, of the original.
     """
     assert plan.target_path is not None
     parent = Path(plan.target_path)
     target, work = parent / plan.name, parent / f".hone-{plan.name}-{original.digest[7:19]}"
-    sent = 0
+    own_manifest, sent = original.manifest_bytes, 0
     if os.path.lexists(target):
         _compare(target, original, FailureCode.DESTINATION_OCCUPIED)
     else:
         try:
             work.mkdir(parents=True, exist_ok=True)
             sent = sum(_copy(original, entry, work, progress) for entry in original.files)
-            manifest.write_atomically(work / MANIFEST, original.manifest_bytes)
+            manifest.write_atomically(work / MANIFEST, own_manifest)
             _compare(work, original, FailureCode.DELIVERY_DAMAGED)
-            work.rename(target)
+            _publish(work, target, original)
         except OSError as error:
             if error.errno not in _CODES:
                 raise
@@ -65,13 +67,32 @@ def _copy(original: Original, entry: Entry, work: Path, progress: Callable[[int]
         return 0  # its content is compared with all others
     temporary = target.with_name(f".{target.name}.tmp")
     with open(temporary, "wb") as file:
-        for piece in original.read(entry):
+        for piece in _read(original, entry):
             file.write(piece)
             progress(len(piece))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(target)
     return entry.size
+
+
+def _read(original: Original, entry: Entry) -> Iterator[bytes]:
+    """The pieces of a file in the store; an error is the store's, and not that of the volume."""
+    try:
+        yield from original.read(entry)
+    except OSError as error:
+        raise classify(error) from None
+
+
+def _publish(work: Path, target: Path, original: Original) -> None:
+    """Rename the folder; a target that another writer has created meanwhile is compared like one from before."""
+    try:
+        work.rename(target)
+    except OSError as error:
+        if error.errno not in _THERE_IS_ANOTHER:
+            raise
+        _compare(target, original, FailureCode.DESTINATION_OCCUPIED)
+        folders.remove(work)
 
 
 def _compare(folder: Path, original: Original, code: FailureCode) -> None:
