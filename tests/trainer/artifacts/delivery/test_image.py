@@ -19,7 +19,7 @@ from aiohttp import encode_basic_auth, web
 from hone_api.plan import DeliverPlan
 from hone_dev import imageregistry, objectstore
 from hone_dev.threaded import served
-from hone_trainer.artifacts.delivery import deliver, image
+from hone_trainer.artifacts.delivery import attachments, deliver, image
 from hone_trainer.artifacts.delivery.login import login_of
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.artifacts.delivery.registry import INDEX_TYPE, MANIFEST_TYPE, ImageRepository
@@ -257,10 +257,46 @@ def test_a_tag_that_another_model_took_during_the_upload_is_left_alone(
         if not theirs:
             theirs.append(deliver.run(other.plan(f"oci://{repository}", secretPath=keys)).digest)
 
-    plan = model.plan(f"oci://{repository}", secretPath=keys)
+    plan = model.plan(f"oci://{repository}", secretPath=keys, **DESCRIBED)
     with pytest.raises(TrainerError) as caught:
         image.deliver(plan, Original.of(model.folder, model.digest), meanwhile, math.inf, resolve)
     assert (caught.value.code, theirs[0] in caught.value.message) == ("DestinationOccupied", True)
+    assert get(repository, "manifests/v3").headers["Docker-Content-Digest"] == theirs[0]
+    assert get(repository, "tags/list").json()["tags"] == ["v3"], "nothing is attached to an image that is not there"
+
+
+def test_a_tag_that_another_attempt_wrote_during_the_upload_is_not_written_again(
+    repository: str, model: Model, keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Registries with immutable tags refuse that."""
+    plan, written, put_manifest = model.plan(f"oci://{repository}", secretPath=keys), [], ImageRepository.put_manifest
+
+    def noted(self: ImageRepository, reference: str, *content: Any) -> Any:
+        written.append(reference)
+        return put_manifest(self, reference, *content)
+
+    def meanwhile(count: int) -> None:
+        if not written:
+            deliver.run(plan)
+
+    monkeypatch.setattr(ImageRepository, "put_manifest", noted)
+    result = image.deliver(plan, Original.of(model.folder, model.digest), meanwhile, math.inf, resolve)
+    assert written == ["v3"]
+    assert get(repository, "manifests/v3").headers["Docker-Content-Digest"] == result.digest
+
+
+def test_a_tag_that_another_model_took_during_the_attaching_is_left_alone(
+    repository: str, model: Model, keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, attach, theirs = Model(tmp_path / "other", seed=2), attachments.attach, []
+
+    def overtaken(*content: Any) -> None:
+        attach(*content)
+        monkeypatch.undo()
+        theirs.append(deliver.run(other.plan(f"oci://{repository}", secretPath=keys)).digest)
+
+    monkeypatch.setattr(attachments, "attach", overtaken)
+    assert code(model.plan(f"oci://{repository}", secretPath=keys, **DESCRIBED)) == "DestinationOccupied"
     assert get(repository, "manifests/v3").headers["Docker-Content-Digest"] == theirs[0]
 
 

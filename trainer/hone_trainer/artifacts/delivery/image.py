@@ -95,7 +95,7 @@ def deliver(
     name, _, tag = path.partition(":")
     tag = tag or f"v{plan.version}"
     repository = ImageRepository(host, name, network_of(plan), login_of(plan.secret_path, host), until, resolver)
-    existing = repository.manifest(tag)  # before the layers: an occupied tag is refused at once
+    existing = repository.manifest(tag)  # before the layers are sent: an occupied tag is refused at once
     parts = [(layer, layer.descriptor()) for layer in layers(original)]
     config = _config(plan, [str(descriptor["digest"]) for _, descriptor in parts])
     text = _manifest(plan, _descriptor(CONFIG_TYPE, config), [descriptor for _, descriptor in parts])
@@ -105,9 +105,9 @@ def deliver(
     for layer, descriptor in parts:
         sent += _upload(repository, descriptor, partial(_counted, layer, progress))
     _upload(repository, _descriptor(CONFIG_TYPE, config), lambda: iter((config,)))
+    existing = existing or _own(repository, tag, digest)  # the layers may have taken hours
     attachments.attach(repository, _descriptor(MANIFEST_TYPE, text), _attached(plan, f"{host}/{name}", digest))
-    if existing is None:
-        _check_free(repository, tag, repository.manifest(tag), digest)  # the layers may have taken hours
+    if not (existing or _own(repository, tag, digest)):  # a registry with immutable tags takes it once
         repository.put_manifest(tag, text)
     stored = repository.manifest(tag)
     if stored is None or stored[1] != text:
@@ -115,6 +115,13 @@ def deliver(
     return DeliverResult(
         location=f"oci://{host}/{name}@{digest}", digest=digest, size_bytes=original.size_bytes, uploaded_bytes=sent
     )
+
+
+def _own(repository: ImageRepository, tag: str, digest: str) -> tuple[str, bytes] | None:
+    """Our manifest under the tag; None while the tag is free. Raises TrainerError DestinationOccupied."""
+    existing = repository.manifest(tag)
+    _check_free(repository, tag, existing, digest)
+    return existing
 
 
 def _check_free(repository: ImageRepository, tag: str, existing: tuple[str, bytes] | None, digest: str) -> None:
