@@ -36,7 +36,10 @@ _PAGE = re.compile(
     r"^https?://(?:www\.)?([^/\s]+)/(?:.*?/)?licenses?/([^\s?#]+?)/?(?:\.html|\.txt|/legalcode.*)?$", re.I
 )
 _PUBLIC_DOMAIN = re.compile(r"^https?://creativecommons\.org/publicdomain/zero/1\.0\b", re.I)
-_NOT_COMMERCIAL = re.compile(r"(?:^|[^a-z])(?:nc|non[-_ ]?commercial|research(?:-only)?)(?:[^a-z]|$)", re.I)
+_NOT_COMMERCIAL = re.compile(
+    r"(?<![a-z])(?:(?:nc|research)(?![a-z])|non[\W_]*commercial|no[tn]?[\W_]+(?:for[\W_]+)?commercial)", re.I
+)
+"""Words of a name can have any sign between them, or none: NON.COMMERCIAL, nonCommercialUse, not for commercial use."""
 
 
 def names(text: str | None) -> list[str]:
