@@ -63,13 +63,17 @@ def front_matter(text: str | None) -> dict[str, str]:
     )
     if len(short) == 1 and one in {*_SPDX, *_OTHER_NAMES, *_OF_THE_HUB.split()}:
         return {"license": one}
-    name = re.sub(r"[^a-z0-9.+]+", "-", "-".join(short).lower()).strip("-")
-    return {"license": "other", "license_name": name or "unnamed"}  # of one without a Latin letter, nothing is left
+    return {"license": "other", "license_name": "-".join(map(_slug, short))}
 
 
 def forbids_commercial_use(name: str) -> bool:
     """Whether a licence says so in its name, e.g. cc-by-nc-4.0 or qwen-research. False: its text may still do."""
     return _NOT_COMMERCIAL.search(name) is not None
+
+
+def _slug(name: str) -> str:
+    """The name as the hub takes it; `unnamed` if it has neither a Latin letter nor a digit."""
+    return re.sub(r"[^a-z0-9.+]+", "-", name.lower()).strip("-") or "unnamed"
 
 
 def _short(text: str) -> str:

@@ -92,6 +92,8 @@ def test_every_identifier_is_one_of_spdx() -> None:
         ("mit, cc-by-4.0", {"license": "other", "license_name": "mit-cc-by-4.0"}),
         ('x"\n---\nevil: 1', {"license": "other", "license_name": "x-evil-1"}),
         ("独自ライセンス", {"license": "other", "license_name": "unnamed"}),
+        ("独自ライセンス, mit", {"license": "other", "license_name": "unnamed-mit"}),
+        ("mit, 独自ライセンス, -", {"license": "other", "license_name": "mit-unnamed-unnamed"}),
     ],
 )
 def test_what_the_card_of_a_model_says(text: str | None, fields: dict[str, str]) -> None:
