@@ -250,7 +250,12 @@ def looked_up() -> list[dict[str, Any]]:
 def swept() -> list[dict[str, Any]]:
     wanted = sweep.sweep_plan(
         sweep.SweepInputs(
-            ["0" * 64], ["rows", "answers"], ["uid-b", "uid-a"], ["uid-b"], making=["rows-data-e14762a9"]
+            contents=["0" * 64],
+            encoded=["d" * 40, "c" * 40],
+            datasets=["rows", "answers"],
+            jobs=["uid-b", "uid-a"],
+            checkpoints=["uid-b"],
+            making=["rows-data-e14762a9"],
         ),
         datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         PLATFORM,

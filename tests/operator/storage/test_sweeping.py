@@ -50,6 +50,8 @@ def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
     operator.kill()
     namespace.delete("Dataset", "rows")
     namespace.delete("Dataset", "other")
+    encoded = "c" * 40  # rows of a run that is gone
+    namespace.patch("ConfigMap", "hone-contents", {"data": {f"encoded.{encoded}": ""}})
     start()
     (job,) = namespace.until(lambda: sweeps(namespace), "a Job")
     (owner,) = job["metadata"]["ownerReferences"]
@@ -60,7 +62,7 @@ def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
     assert body["immutable"]
     assert body["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"], "it goes with the Job"
     plan = SweepPlan.model_validate_json(body["data"]["plan.json"])
-    assert plan.remove == ["sha256:" + "1" * 64]
+    assert (plan.remove, plan.encoded) == (["sha256:" + "1" * 64], [encoded])
     assert plan.datasets == []
     uid = namespace.get("FineTuneJob", "run")["metadata"]["uid"]
     assert plan.jobs == [uid], "its checkpoints stay"
@@ -68,6 +70,7 @@ def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
     assert time.time() - 600 < plan.as_of <= time.time()
     namespace.succeed(job["metadata"]["name"], DONE)
     namespace.until(lambda: ledger(namespace) == {"0" * 64: ""}, "what was removed is forgotten")
+    assert f"encoded.{encoded}" not in namespace.get("ConfigMap", "hone-contents")["data"]
     namespace.until(lambda: not sweeps(namespace), "and its Job is gone")
     namespace.delete("FineTuneJob", "run")
     namespace.delete("Job", "run-1")  # as the garbage collector does

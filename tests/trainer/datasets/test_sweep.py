@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from hone_api.plan import SweepPlan
 from hone_trainer.datasets import sweep
+from hone_trainer.store import folders
 
 pytestmark = pytest.mark.pure
 LONG_AGO = time.time() - 7200
@@ -174,6 +176,57 @@ def test_files_of_sources_go_an_hour_after_the_last_attempt(tmp_path: Path) -> N
     result = sweep.run(plan(tmp_path))
     assert (result.removed, result.stored["source-files"]) == (1, 20)
     assert {path.name for path in (tmp_path / "source-files").iterdir()} == {used, mine}
+
+
+def encoded(store: Path, name: str, newest: float = LONG_AGO) -> Path:
+    """A folder of encoded rows, or of rows that are being encoded, whose last file was written then."""
+    folder = store / "encoded" / name
+    (folder / "files").mkdir(parents=True)
+    for file in (folder / "manifest.json", folder / "files" / "rows.arrow"):
+        file.write_text("0123456789")
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    os.utime(folder / "files" / "rows.arrow", (newest, newest))
+    return folder
+
+
+def test_encoded_rows_go_when_no_run_refers_to_them(tmp_path: Path) -> None:
+    unused, needed, reused, never_was = (digit * 40 for digit in "abcd")
+    for key in (unused, needed, reused):
+        encoded(tmp_path, key)
+    os.utime(tmp_path / "encoded" / reused)  # as the Job of a new run does that wants them
+    assert sweep.run(plan(tmp_path)).removed == 0, "a plan of an older operator names none"
+    result = sweep.run(plan(tmp_path, encoded=[unused, reused, never_was]))
+    assert (result.removed, result.size_bytes, result.stored["encoded"]) == (1, 20, 40)
+    assert {path.name for path in (tmp_path / "encoded").iterdir()} == {needed, reused}
+
+
+def test_rows_that_are_being_encoded_stay_and_what_nobody_goes_on_with_goes(tmp_path: Path) -> None:
+    working, left, complete = (digit * 40 for digit in "abc")
+    encoded(tmp_path, f".work-{working}", newest=time.time() - 60)
+    encoded(tmp_path, f".work-{left}")
+    encoded(tmp_path, complete)
+    listed = [working, left]
+    early = sweep.run(plan(tmp_path, encoded=listed, asOf=LONG_AGO))
+    assert early.removed == 0, "written since the list was made"
+    result = sweep.run(plan(tmp_path, encoded=listed))
+    assert (result.removed, result.size_bytes) == (1, 20)
+    assert {path.name for path in (tmp_path / "encoded").iterdir()} == {f".work-{working}", complete}
+
+
+def test_the_work_of_an_encoder_that_was_killed_stays_until_the_grace_period_is_over(tmp_path: Path) -> None:
+    target = tmp_path / "encoded" / ("a" * 40)
+    with suppress(KeyboardInterrupt), folders.resumed_folder(target) as work:
+        (work / "journal").write_text("{}")
+        raise KeyboardInterrupt
+    sweep.run(plan(tmp_path, encoded=[target.name]))
+    with folders.resumed_folder(target) as work:
+        assert (work / "journal").read_text() == "{}", "the next attempt goes on"
+        (work / "rows.arrow").write_text("0123456789")
+        os.utime(work, (LONG_AGO, LONG_AGO))  # a file that grows does not touch its folder
+        during = sweep.run(plan(tmp_path, encoded=[target.name]))
+        assert during.removed == 0
+        assert (work / "rows.arrow").exists()
 
 
 def test_what_is_left_is_measured_by_folder(tmp_path: Path) -> None:
