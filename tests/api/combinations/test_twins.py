@@ -209,7 +209,12 @@ JOB_CASES: dict[str, Case] = {
         "output.push[]",
         {},
         {
-            "uri": ("oci://registry.example.org/m", "s3://bucket/m", "pvc://share/m"),
+            "uri": (
+                "oci://registry.example.org/m",
+                f"oci://registry.example.org/m:{'t' * 129}",
+                "s3://bucket/m",
+                "pvc://share/m",
+            ),
             "secretName": (ABSENT, "key"),
             "s3": (ABSENT, {"region": "eu-central-1"}),
         },
