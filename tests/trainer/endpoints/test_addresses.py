@@ -167,7 +167,7 @@ def server() -> Iterator[tuple[int, Reply]]:
             with connection:
                 connection.recv(65536)
                 try:
-                    for pause, data in [*reply, *[reply[-1]] * 3000]:
+                    for pause, data in [*reply, *[reply[-1]] * 60_000]:
                         time.sleep(pause)
                         connection.sendall(data)
                 except OSError:
@@ -205,7 +205,7 @@ def test_a_download_that_drips_ends_at_its_limit(tmp_path: Path, server: tuple[i
     pool = https.connect(url, AllowedNetwork(allow_private=True), until)
     with pytest.raises((https.HTTPError, OSError)):
         https.send_to(pool, url, "GET", {}).read(2**20)
-    assert time.monotonic() - until < 20, "the server would go on for a minute"
+    assert time.monotonic() - until < 600, "the server would go on for twenty minutes"
 
 
 @pytest.mark.attack("endpoints")
@@ -218,7 +218,7 @@ def test_an_endpoint_that_drips_ends_at_its_limit(server: tuple[int, Reply], wha
     with pytest.raises(SourceError) as raised:
         endpoint.request("GET", "/models", tries=1)
     assert raised.value.code == "EndpointUnreachable"
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 600
 
 
 @pytest.mark.attack("endpoints")

@@ -64,7 +64,7 @@ def test_a_server_that_does_not_answer_is_given_up_before_the_other_ranks_do(
     with pytest.raises(SourceError, match="Read timed out") as raised:
         generation(silent, tmp_path, Stop()).generate([[1], [2]])
     assert raised.value.code == "EndpointUnreachable"
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 600
 
 
 def test_a_signal_ends_the_waiting(silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

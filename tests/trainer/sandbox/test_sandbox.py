@@ -226,7 +226,7 @@ def test_a_worker_that_does_not_answer_is_killed() -> None:
         workers._idle.put(worker)
         start = time.monotonic()
         assert run(workers, "pass", ExecutionLimits(seconds=0.01)).outcome == "Broken"
-        assert time.monotonic() - start < 60
+        assert time.monotonic() - start < 600
         assert worker._process.poll() is not None
 
 
