@@ -1,6 +1,7 @@
 """What people see with kubectl: columns, field selectors, explanations."""
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -54,7 +55,11 @@ STATUS: dict[str, Any] = {
         "baseEvalLoss": "2.5",
         "sizeBytes": 7,
         "aliases": "champion",
-        "conditions": [READY, {**READY, "type": "Servable", "status": "False"}],
+        "conditions": [
+            READY,
+            *({**READY, "type": t, "status": "False"} for t in ("Servable", "Delivered")),
+            {**READY, "type": "Signed"},
+        ],
     },
     "Model": {
         "versions": 3,
@@ -90,7 +95,7 @@ def table(text: str) -> tuple[list[str], list[list[str]]]:
     """Head and rows; columns are cut where the head's words begin."""
     head, *rows = text.rstrip("\n").split("\n")
     words = head.split()
-    starts = [head.index(word) for word in words]
+    starts = [match.start() for match in re.finditer(r"\S+", head)]  # one word may begin with another: BASE, BASE-LOSS
     ends: list[int | None] = [*starts[1:], None]
     return words, [[row[a:b].strip() for a, b in zip(starts, ends, strict=True)] for row in rows]
 
@@ -110,8 +115,19 @@ def table(text: str) -> tuple[list[str], list[list[str]]]:
         ),
         (
             "mv",
-            ["NAME", "MODEL", "BASE", "BASE-LOSS", "EVAL-LOSS", "READY", "SERVABLE", "ALIAS", "APPROVAL"],
-            ["seen", "tutor", "owner/model", "2.5", "0.981", "True", "False", "champion", "Candidate"],
+            [
+                "NAME",
+                "MODEL",
+                "VERSION",
+                "ALIAS",
+                "APPROVAL",
+                "READY",
+                "SERVABLE",
+                "DELIVERED",
+                "BASE-LOSS",
+                "EVAL-LOSS",
+            ],
+            ["seen", "tutor", "1", "champion", "Candidate", "True", "False", "False", "2.5", "0.981"],
         ),
         (
             "mdl",
@@ -147,7 +163,7 @@ def test_a_job_without_status_has_a_row_too(run: Kubectl) -> None:
             },
         ),
         ("dset", {"SOURCE": "pvc://data/rows.jsonl", "DIGEST": f"sha256:{'0' * 64}", "BYTES": "4096"}),
-        ("mv", {"VERSION": "1", "REASON": "Verified", "BYTES": "7"}),
+        ("mv", {"BASE": "owner/model", "SIGNED": "True", "REASON": "Verified", "BYTES": "7"}),
     ],
 )
 def test_wide_columns(run: Kubectl, short: str, more: dict[str, str]) -> None:
