@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from hone_api.estimate.advice import SERVED_RANKS
-from hone_cli.errors import CommandError
+from hone_cli.errors import CommandError, printable
 from hone_cli.pod import image_of
 from hone_cli.serving import aibrix, following, kserve, ollama, rewrite, vllm
+from hone_cli.serving.cautions import cautions, shows_signing
 from hone_cli.serving.following import Following
 from hone_cli.serving.models import ServedModel, served
 from hone_cli.serving.vllm import Server
 from hone_cli.versions import alias_of, chosen, ready
+
+if TYPE_CHECKING:
+    from hone_cli.kube import Kube
 
 IMAGE = "vllm/vllm-openai:v0.31.0"
 """The release whose rules the condition Servable tells."""
@@ -60,7 +65,8 @@ def serve(
 
     The server mounts the volume that Hone wrote the models to, read-only; no file is copied. Several adapters on one
     base share one server. Clients ask for the name of the model, or, where several versions of one model are named, for
-    the name of the ModelVersion.
+    the name of the ModelVersion. A version that nobody has approved, or that has no signature although the platform
+    signs, is served with a warning on stderr.
 
     \b
     hone serve support-bot faq-bot --name bots > bots.yaml      two adapters in one vLLM
@@ -74,6 +80,7 @@ def serve(
 
     kube = Kube.load(context, namespace)
     versions = [ready(chosen(kube, reference)) for reference in models]
+    _warn(kube, versions)
     if to == "ollama":
         typer.echo(ollama.modelfile(served(versions, form or "GGUF")), nl=False)
         return
@@ -92,6 +99,16 @@ def serve(
             raise CommandError("--max-lora-rank is for --follow: otherwise it is that of the served versions")
         objects = render(to, chosen_models, named, weights)
     typer.echo(text(objects), nl=False)
+
+
+def _warn(kube: Kube, versions: Sequence[dict[str, Any]]) -> None:
+    """Print on stderr what is not approved or not signed."""
+    signs = shows_signing(versions)
+    with contextlib.suppress(CommandError):  # who may read these versions may perhaps not list others
+        models = {v["spec"]["modelName"] for v in versions}
+        signs = signs or any(shows_signing(kube.model_versions(model)) for model in sorted(models))
+    for sentence in cautions(versions, signs):
+        typer.echo(f"Warning: {printable(sentence)}", err=True)
 
 
 def _render_followed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from hone_api.states import ConditionType
@@ -97,7 +97,7 @@ def ready(version: dict[str, Any]) -> dict[str, Any]:
     """
     if not _is_ready(version):
         meta = version["metadata"]
-        message = next((c.get("message") for c in _conditions(version) if c.get("type") == ConditionType.READY), None)
+        message = (condition(version, ConditionType.READY) or {}).get("message")
         raise CommandError(
             f"ModelVersion {meta['name']} is not Ready: {message or 'the operator has not seen it yet.'} See "
             f"kubectl describe modelversions.hone.dev {meta['name']} --namespace {meta['namespace']}"
@@ -105,9 +105,11 @@ def ready(version: dict[str, Any]) -> dict[str, Any]:
     return version
 
 
+def condition(version: Mapping[str, Any], kind: ConditionType) -> Mapping[str, Any] | None:
+    """The condition of this type; None: the operator has not set it."""
+    conditions = (version.get("status") or {}).get("conditions") or []
+    return next((c for c in conditions if c.get("type") == kind), None)
+
+
 def _is_ready(version: Mapping[str, Any]) -> bool:
-    return any(c.get("type") == ConditionType.READY and c.get("status") == "True" for c in _conditions(version))
-
-
-def _conditions(version: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return (version.get("status") or {}).get("conditions") or []
+    return (condition(version, ConditionType.READY) or {}).get("status") == "True"

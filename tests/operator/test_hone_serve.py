@@ -1,0 +1,69 @@
+"""`hone serve` at a real API server: candidates and unsigned versions are printed, with a warning on stderr."""
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from hone_cli.__main__ import app
+
+pytestmark = pytest.mark.apiserver
+NOW = "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture
+def add(namespace):
+    """Adds a version of the model `desk` that is Ready; `signed` is the status of its condition Signed."""
+
+    def create(number, state=None, signed=None):
+        name, digest = f"desk-v{number}", f"sha256:{'0' * 64}"
+        base = {"uri": "hf://owner/base@main", "location": "pvc://hone-store/base-models/b1"}
+        lineage = {"baseModel": base, "datasets": [], "job": {"name": "desk", "uid": "x"}, "method": "SFT", "seed": 1}
+        adapter = {"format": "Adapter", "uri": f"pvc://hone-store/models/{number}/adapter", "digest": digest}
+        spec = {"modelName": "desk", "version": number, "artifacts": [{**adapter, "sizeBytes": 1}]}
+        spec["lineage"] = {**lineage, "hyperParameters": {"adapter": {"type": "LoRA", "rank": 16}}}
+        namespace.create("ModelVersion", name, spec | ({"approval": {"state": state, "by": "ada"}} if state else {}))
+        conditions = [{"type": "Ready", "status": "True"}, *([{"type": "Signed", "status": signed}] if signed else [])]
+        told = {"reason": "Tested", "message": "told by the operator", "lastTransitionTime": NOW}
+        namespace.patch("ModelVersion", name, {"status": {"conditions": [c | told for c in conditions]}}, "status")
+
+    return create
+
+
+@pytest.fixture
+def serve(namespace, apiserver, monkeypatch):
+    """The objects and the lines on stderr of `hone serve`."""
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(apiserver))
+
+    def run(*words):
+        done = CliRunner().invoke(app, ["serve", *words, "--namespace", namespace.name])
+        assert done.exit_code == 0, done.exception
+        return list(yaml.safe_load_all(done.stdout)), done.stderr.splitlines()
+
+    return run
+
+
+def test_a_candidate_is_served_with_a_warning_that_says_how_to_approve_it(namespace, add, serve):
+    add(1, "Approved")
+    add(2)
+    assert serve("desk:1")[1] == []
+    objects, warnings = serve("desk")
+    assert [body["kind"] for body in objects] == ["Deployment", "Service"]
+    assert warnings == [
+        "Warning: ModelVersion desk-v2 is not approved: nobody has decided that it may be served. "
+        f"To approve it: hone approve desk-v2 --namespace {namespace.name}"
+    ]
+
+
+def test_an_unsigned_version_is_served_with_a_warning_where_others_are_signed(add, serve):
+    add(1, "Approved")
+    assert serve("desk:1")[1] == [], "nothing shows that this platform signs"
+    add(2, "Approved", signed="True")
+    add(3, "Approved", signed="False")
+    assert serve("desk:2")[1] == []
+    objects, warnings = serve("desk:1", "desk:3")
+    assert [body["kind"] for body in objects] == ["Deployment", "Service"]
+    unsigned = "is not signed, and this platform signs models"
+    assert warnings == [
+        f"Warning: ModelVersion desk-v1 {unsigned}: no signature is recorded.",
+        f"Warning: ModelVersion desk-v3 {unsigned}: told by the operator",
+    ]
