@@ -95,7 +95,7 @@ def test_a_metric_without_a_true_zero_changes_by_its_difference() -> None:
         ({"resolved": {"adapterRank": 24}}, ["python -", "--max-lora-rank 32", "python -m hone_trainer"]),
         ({"plan": {"adapter": {"type": "DoRA"}}}, ["python -", "python -m hone_trainer"]),
         ({"form": "Merged"}, ["python -", "vllm serve . --served-model-name tutor", "python -m hone_trainer"]),
-        ({"form": "GGUF"}, ["llama-cli -m tutor.gguf"]),
+        ({"form": "GGUF"}, ["llama-cli -m tutor.gguf", "ollama create tutor"]),
         (
             {"plan": {"modelUri": "pvc://models/base"}},
             ["python -m hone_trainer ask .", "python -m hone_trainer evaluate"],

@@ -55,6 +55,7 @@ def test_the_file_holds_the_tuned_model_and_its_tokenizer(runs: Any, make_plan: 
     card = (forms["GGUF"] / "README.md").read_text()
     assert "\nlibrary_name: gguf\n" in card
     assert "Model in GGUF for llama.cpp made from `hf://tests/tiny@main`" in card
+    assert "echo 'FROM ./tiny.gguf' > Modelfile && ollama create tiny -f Modelfile && ollama run tiny" in card
 
     reader = GGUFReader(forms["GGUF"] / "tiny.gguf")
     assert reader.fields["general.architecture"].contents() == "llama"

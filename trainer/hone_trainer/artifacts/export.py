@@ -13,7 +13,7 @@ from hone_api.delivery import ArtifactForm
 from hone_api.failures import FailureCode
 from hone_api.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
 from hone_trainer import ranks
-from hone_trainer.artifacts import model_card, run_page, servable
+from hone_trainer.artifacts import model_card, run_page, servable, usage
 from hone_trainer.artifacts.run_summary import Effort
 from hone_trainer.encoding.split_file import Example
 from hone_trainer.errors import TrainerError
@@ -212,19 +212,6 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: RunRecord, *note
     run.base.tokenizer.save_pretrained(folder)
     if run.method.head == "LanguageModel":
         _generation_config(run).save_pretrained(folder)
-    (folder / "README.md").write_text(
-        model_card.render(
-            run.plan,
-            form,
-            task=TASKS[run.method.head],
-            numbers=record.numbers,
-            samples=record.samples,
-            resolved=record.resolved,
-            steps=record.steps,
-            warnings=record.advice,
-            notes=notes,
-        )
-    )
     report = {
         "form": form,
         "plan": run.plan.to_json(),
@@ -242,6 +229,20 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: RunRecord, *note
         "lowest": record.lowest,
         "notes": list(notes),
     }
+    (folder / "README.md").write_text(
+        model_card.render(
+            run.plan,
+            form,
+            task=TASKS[run.method.head],
+            numbers=record.numbers,
+            samples=record.samples,
+            resolved=record.resolved,
+            steps=record.steps,
+            warnings=record.advice,
+            notes=notes,
+            use=usage.steps(report),
+        )
+    )
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     (folder / run_page.NAME).write_text(run_page.render(report, record.curves, run.method), encoding="utf-8")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in record.curves))

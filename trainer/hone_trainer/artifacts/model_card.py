@@ -10,6 +10,7 @@ from hone_api import licences
 from hone_api.delivery import ArtifactForm
 from hone_api.modelversion import AnsweredPrompt, Ending, EvaluationNumber
 from hone_api.plan import TrainingPlan
+from hone_trainer.artifacts.usage import NextStep
 
 TITLES: dict[ArtifactForm, str] = {
     "Adapter": "LoRA adapter",
@@ -52,8 +53,13 @@ def render(
     steps: int,
     warnings: Sequence[str] = (),
     notes: Sequence[str] = (),
+    use: Sequence[NextStep] = (),
 ) -> str:
-    """The text of README.md for the artifact `form`."""
+    """The text of README.md for the artifact `form`.
+
+    Args:
+        use: from `usage.steps`.
+    """
     front = ["---", *(f"{key}: {json.dumps(value)}" for key, value in _hub_fields(plan, form).items())]
     front.append(f"library_name: {LIBRARIES[form]}")
     front += [f"pipeline_tag: {task}", "tags:", "- hone", f"- {plan.method.lower()}"]
@@ -68,6 +74,7 @@ def render(
         "## Evaluation",
         _numbers(numbers),
         *(["## Warnings", _fenced("\n".join(warnings), "text")] if warnings else []),
+        *(["## Use it", *map(_step, use)] if use else []),
         *(["## Answers to unseen prompts", *map(_sample, samples)] if samples else []),
         "## Data",
         *(f"- `{d.name}`, split `{d.split}`, `{d.digest}`" for d in plan.datasets),
@@ -125,6 +132,10 @@ def _sample(sample: AnsweredPrompt) -> str:
         (f"Tuned{ENDINGS[sample.tuned_ending]}", sample.tuned),
     ]
     return "\n\n".join(f"**{name}**\n\n{_fenced(text, 'text')}" for name, text in parts if text is not None)
+
+
+def _step(step: NextStep) -> str:
+    return f"{step.text}\n\n{_fenced(step.command, 'shell')}" if step.command else step.text
 
 
 def _fenced(text: str, language: str) -> str:

@@ -6,15 +6,13 @@ Everything comes from the content of report.json.
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hone_api.estimate.advice import SERVED_RANKS
-from hone_api.servable import VLLM_RANK
-from hone_api.training import DEFAULT_RANK
+from hone_trainer.artifacts import usage
 from hone_trainer.artifacts.servable import base_name
+from hone_trainer.artifacts.usage import NextStep
 from hone_trainer.reporting.html import digits
 
 LABELS = {
@@ -79,14 +77,6 @@ class Card:
     value: str
     label: str
     style: str = ""
-
-
-@dataclass(frozen=True)
-class NextStep:
-    """A recommended next action."""
-
-    text: str
-    command: str = ""
 
 
 def label(name: str) -> str:
@@ -184,21 +174,9 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-CHAT = """python - <<'END'
-from transformers import pipeline
-ask = pipeline("text-generation", ".")
-print(ask([{"role": "user", "content": "Your question"}], max_new_tokens=200)[0]["generated_text"][-1]["content"])
-END"""
-HONE_ASK = "python -m hone_trainer ask . 'Your question'"
-WRITE_ON = """python - <<'END'
-from transformers import pipeline
-print(pipeline("text-generation", ".")("The beginning of a text", max_new_tokens=200)[0]["generated_text"])
-END"""
-
-
 def next_steps(report: Mapping[str, Any], judgement: Headline) -> list[NextStep]:
     """What to do with the model, and with one that is not better."""
-    return [*_improve(judgement), *_use(report), *_measure(report)]
+    return [*_improve(judgement), *usage.steps(report), *_measure(report)]
 
 
 def _improve(judgement: Headline) -> list[NextStep]:
@@ -217,39 +195,6 @@ def _improve(judgement: Headline) -> list[NextStep]:
             "rows help in either case."
         )
     ]
-
-
-def _use(report: Mapping[str, Any]) -> list[NextStep]:
-    """How to use a model of this form. A reward model does not answer."""
-    plan, form, name = report["plan"], report["form"], shlex.quote(report["plan"]["output"]["modelName"])
-    if plan["method"] == "Reward":
-        return []
-    if form == "GGUF":
-        return [NextStep("Ask it with llama.cpp, in this folder:", f"llama-cli -m {name}.gguf -p 'Your question'")]
-    ask = NextStep("Ask it with transformers, in this folder:", WRITE_ON if plan["method"] == "DAPT" else CHAT)
-    if form != "Adapter":
-        return [ask, NextStep("Serve it with vLLM, in this folder:", f"vllm serve . --served-model-name {name}")]
-    if plan.get("modelAdapter"):
-        return [
-            NextStep(
-                "Use the merged model next to this folder: the base of this adapter was merged for this run alone."
-            )
-        ]
-    if not plan["modelUri"].startswith("hf://"):
-        needs = "Serve it: adapter_config.json names the path of the base model, which the server also needs."
-        return [NextStep("Ask it, where the base model is mounted as in the run:", HONE_ASK), NextStep(needs)]
-    return [ask, *_served_adapter(report)]
-
-
-def _served_adapter(report: Mapping[str, Any]) -> Iterator[NextStep]:
-    plan, rank = report["plan"], report["resolved"].get("adapterRank") or DEFAULT_RANK
-    room = next((most for most in SERVED_RANKS if most >= rank), None)
-    if room is None or (plan.get("adapter") or {}).get("type") == "DoRA":  # vLLM does not load DoRA
-        return
-    base = shlex.quote(base_name(plan["modelUri"]))
-    more = f" --max-lora-rank {room}" if room > VLLM_RANK else ""
-    command = f"vllm serve {base} --enable-lora --lora-modules {shlex.quote(plan['output']['modelName'])}=.{more}"
-    yield NextStep("Serve it with vLLM, as an adapter on its base:", command)
 
 
 def _measure(report: Mapping[str, Any]) -> list[NextStep]:

@@ -1,0 +1,91 @@
+"""How to use a model of one form: the commands of its model card and of its report, which are the same. Pure.
+
+Everything comes from the content of report.json.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.estimate.advice import SERVED_RANKS
+from hone_api.servable import VLLM_RANK
+from hone_api.training import DEFAULT_RANK
+from hone_trainer.artifacts.servable import base_name
+
+CHAT = """python - <<'END'
+from transformers import pipeline
+ask = pipeline("text-generation", ".")
+print(ask([{"role": "user", "content": "Your question"}], max_new_tokens=200)[0]["generated_text"][-1]["content"])
+END"""
+HONE_ASK = "python -m hone_trainer ask . 'Your question'"
+WRITE_ON = """python - <<'END'
+from transformers import pipeline
+print(pipeline("text-generation", ".")("The beginning of a text", max_new_tokens=200)[0]["generated_text"])
+END"""
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A recommended next action."""
+
+    text: str
+    command: str = ""
+
+
+def steps(report: Mapping[str, Any]) -> list[NextStep]:
+    """What holds for a model of this form. A reward model does not answer: it is only downloaded."""
+    return [*_from_the_cluster(report), *_here(report)]
+
+
+def _from_the_cluster(report: Mapping[str, Any]) -> Iterator[NextStep]:
+    """By `hone`, of a ModelVersion. A checkpoint that was exported later is not one: its report has no effort."""
+    plan, form = report["plan"], report["form"]
+    if not report["effort"] or (form == "Adapter" and plan.get("modelAdapter")):
+        return
+    name = shlex.quote(plan["output"]["modelName"])
+    if form != "GGUF" and plan["method"] not in ("Reward", "DAPT"):
+        text = "Ask it next to its base, in the cluster that trained it (the newest version; name:3 is version 3):"
+        yield NextStep(text, f"hone chat {name} --form {form}")
+    yield NextStep("Copy it from that cluster into the folder out:", f"hone download {name} out --form {form}")
+
+
+def _here(report: Mapping[str, Any]) -> list[NextStep]:
+    """On a machine that has the folder of the model."""
+    plan, form, name = report["plan"], report["form"], shlex.quote(report["plan"]["output"]["modelName"])
+    if plan["method"] == "Reward":
+        return []
+    if form == "GGUF":
+        modelfile = shlex.quote(f"FROM ./{plan['output']['modelName']}.gguf")
+        ollama = f"echo {modelfile} > Modelfile && ollama create {name} -f Modelfile && ollama run {name}"
+        return [
+            NextStep("Ask it with llama.cpp, in this folder:", f"llama-cli -m {name}.gguf -p 'Your question'"),
+            NextStep("Ask it with Ollama, in this folder:", ollama),
+        ]
+    library = "transformers and PEFT" if form == "Adapter" else "transformers"
+    ask = NextStep(f"Ask it with {library}, in this folder:", WRITE_ON if plan["method"] == "DAPT" else CHAT)
+    if form != "Adapter":
+        return [ask, NextStep("Serve it with vLLM, in this folder:", f"vllm serve . --served-model-name {name}")]
+    if plan.get("modelAdapter"):
+        return [
+            NextStep(
+                "Use the merged model next to this folder: the base of this adapter was merged for this run alone."
+            )
+        ]
+    if not plan["modelUri"].startswith("hf://"):
+        needs = "Serve it: adapter_config.json names the path of the base model, which the server also needs."
+        return [NextStep("Ask it, where the base model is mounted as in the run:", HONE_ASK), NextStep(needs)]
+    return [ask, *_served_adapter(report)]
+
+
+def _served_adapter(report: Mapping[str, Any]) -> Iterator[NextStep]:
+    plan, rank = report["plan"], report["resolved"].get("adapterRank") or DEFAULT_RANK
+    room = next((most for most in SERVED_RANKS if most >= rank), None)
+    if room is None or (plan.get("adapter") or {}).get("type") == "DoRA":  # vLLM does not load DoRA
+        return
+    base = shlex.quote(base_name(plan["modelUri"]))
+    more = f" --max-lora-rank {room}" if room > VLLM_RANK else ""
+    command = f"vllm serve {base} --enable-lora --lora-modules {shlex.quote(plan['output']['modelName'])}=.{more}"
+    yield NextStep("Serve it with vLLM, as an adapter on its base:", command)
