@@ -31,6 +31,7 @@ REPLACED = (
     "mend(s|ed)?",
     "thereof",
     "is no 0",
+    "(it|one|which|that|what|this) is no(?! longer)",
 )
 
 

@@ -29,7 +29,7 @@ class ModelFolder:
         """The folder that a pvc:// URI names.
 
         Raises:
-            CommandError: it is no folder of a claim.
+            CommandError: it is not a folder of a claim.
         """
         scheme, _, rest = uri.partition("://")
         claim, _, path = rest.partition("/")
@@ -54,7 +54,7 @@ class ServedModel:
     """Of an adapter."""
     base_name: str
     rank: int
-    """The least --max-lora-rank of vLLM that takes it; 0: it is no adapter."""
+    """The least --max-lora-rank of vLLM that takes it; 0: it is not an adapter."""
     is_reward: bool
 
 
@@ -84,7 +84,7 @@ def one_base(models: Sequence[ServedModel]) -> ModelFolder:
     """The base that all adapters share.
 
     Raises:
-        CommandError: they have several, or one is no adapter.
+        CommandError: they have several, or one is not an adapter.
     """
     bases = {str(m.base): m for m in models}
     if len(bases) > 1:
@@ -92,7 +92,7 @@ def one_base(models: Sequence[ServedModel]) -> ModelFolder:
         raise CommandError(f"one server has one base, and these have several ({several}): render a server for each")
     base = models[0].base
     if base is None:
-        raise CommandError(f"ModelVersion {models[0].version} is no adapter ({models[0].form})")
+        raise CommandError(f"ModelVersion {models[0].version} is not an adapter ({models[0].form})")
     return base
 
 

@@ -242,7 +242,7 @@ OUTSIDE["spec"]["artifacts"][0]["uri"] = "pvc://store/../other"
         ("vllm", [version("a")], {"weights": "1"}, "--weights is for --to rewrite"),
         ("tgi", [version("a")], {}, "no server 'tgi': --to is one of vllm, kserve"),
         ("kserve", [version("a")], {}, "use --to kserve-llm"),
-        ("aibrix", [version("a", 1, "Full")], {}, "a-v1 is no adapter"),
+        ("aibrix", [version("a", 1, "Full")], {}, "a-v1 is not an adapter"),
         ("rewrite", [version("a"), version("b")], {"weights": "1,2"}, "versions of one model"),
         ("rewrite", [version("a", 1), version("a", 2)], {"weights": "100"}, "a number from 1 on for each version"),
         ("rewrite", [version("a", 1), version("a", 2)], {"weights": "100,0"}, "a number from 1 on for each version"),

@@ -83,7 +83,7 @@ class Chat:
 def main(options: argparse.Namespace) -> None:
     """Converse on the terminal, or answer lines of JSON."""
     out = sys.stdout
-    with redirect_stdout(sys.stderr):  # whatever a library prints is no line of the protocol
+    with redirect_stdout(sys.stderr):  # whatever a library prints is not a line of the protocol
         chat = Chat(Exported.read(options.artifact, options.base), max(1, options.max_new_tokens))
         (answer_lines if options.json else converse)(chat, sys.stdin, out)
 

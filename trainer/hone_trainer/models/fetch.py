@@ -129,5 +129,5 @@ def check_safetensors(folder: Path) -> None:
         if missing := sorted(str(name)[:80] for name in shards - here):
             raise SourceError(
                 FailureCode.UNSAFE_MODEL,
-                f"{index.name} names what is no safetensors file next to it: {', '.join(missing[:5])}",
+                f"{index.name} names what is not a safetensors file next to it: {', '.join(missing[:5])}",
             )

@@ -25,7 +25,7 @@ def parse(uri: str) -> KeyUri:
     """The token and the key that a URI names.
 
     Raises:
-        ValueError: it is no such URI, has attributes that Hone does not compare, or names no token or no key. A PIN
+        ValueError: it is not such a URI, has attributes that Hone does not compare, or names no token or no key. A PIN
             that it contains is not quoted.
     """
     if not uri.startswith(SCHEME):

@@ -130,10 +130,10 @@ def long_header() -> bytes:
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
-        ([sparse()], "models/a.txt is no plain file below /models"),
+        ([sparse()], "models/a.txt is not a plain file below /models"),
         ([long_header()], "a header of 67108864 bytes"),
-        ([tar(**{"models/old.safetensors": b"x"}), tar(**{".wh.models": b""})], ".wh.models is no plain file"),
-        ([tar(**{"models/old.safetensors": b"x"}), tar(**{"models/.wh..wh..opq": b""})], "is no plain file"),
+        ([tar(**{"models/old.safetensors": b"x"}), tar(**{".wh.models": b""})], ".wh.models is not a plain file"),
+        ([tar(**{"models/old.safetensors": b"x"}), tar(**{"models/.wh..wh..opq": b""})], "is not a plain file"),
         ([tar(**{"models/a": b"x", "models/a/b": b"y"})], "models/a/b cannot be a file next to the others"),
         ([tar(**{f"models/{'a' * 300}": b"x"})], "cannot be a file next to the others"),
     ],

@@ -241,7 +241,11 @@ def _with_weights_of_another(folder: Path) -> None:
     [
         (_without_a_weight, "UnsupportedModel", "model.layers.1.self_attn.q_proj.weight is missing"),
         (_with_a_cut_weight, "UnsupportedModel", "model.norm.weight has the size (3,), not ("),
-        (_with_weights_of_another, "UnsafeModel", "names what is no safetensors file next to it: ../other/model.saf"),
+        (
+            _with_weights_of_another,
+            "UnsafeModel",
+            "names what is not a safetensors file next to it: ../other/model.saf",
+        ),
     ],
 )
 def test_a_whole_model_has_each_of_its_weights(
@@ -502,8 +506,8 @@ def test_layers_of_others_may_be_gzipped(images: Images) -> None:
 @pytest.mark.parametrize(
     ("members", "code", "words"),
     [
-        ({"LICENSE": "/secrets/source/password"}, "SourceRefused", "models/LICENSE is no plain file"),
-        ({"../../evil": b"x"}, "SourceRefused", "models/../../evil is no plain file"),
+        ({"LICENSE": "/secrets/source/password"}, "SourceRefused", "models/LICENSE is not a plain file"),
+        ({"../../evil": b"x"}, "SourceRefused", "models/../../evil is not a plain file"),
         ({"big.safetensors": bytes(20_000)}, "SourceTooLarge", "limit 9000"),
         ({"adapter_model.bin": b"x"}, "UnsafeModel", "pickles (adapter_model.bin)"),
     ],

@@ -94,7 +94,7 @@ def _entries(repository: ImageRepository, tag: str) -> list[dict[str, Any]]:
         manifests = json.loads(stored[1])["manifests"]
         return [dict(entry) for entry in manifests]
     except (ValueError, KeyError, TypeError):
-        words = "is no list of attachments, which clients look for under this name: remove the tag"
+        words = "is not a list of attachments, which clients look for under this name: remove the tag"
         raise TrainerError(FailureCode.DESTINATION_OCCUPIED, f"{repository}:{tag} {words}") from None
 
 

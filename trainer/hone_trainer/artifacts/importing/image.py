@@ -129,7 +129,7 @@ def _layers(
         amd64 = [i for i in images if (i.get("platform") or {}).get("architecture") == "amd64"]
         chosen = [str(image["digest"]) for image in (amd64 if len(images) > 1 else images)]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        words = f"{reference} is no manifest of an image, nor an index of images"
+        words = f"{reference} is not a manifest of an image, nor an index of images"
         raise SourceError(FailureCode.SOURCE_REFUSED, f"{uri}: {words}") from None
     if within or len(chosen) != 1:
         words = f"{reference} is an index of {len(images)} images: name one of them by @sha256:…"
@@ -159,7 +159,7 @@ def _unpack(repository: ImageRepository, layer: Mapping[str, Any], folder: Path,
                         words = f"{member.name[:200]} cannot be a file next to the others: {error.strerror}"
                         raise SourceError(FailureCode.SOURCE_REFUSED, f"{plan.source.uri}: {words}") from None
     except tarfile.TarError as error:
-        words = f"layer {digest} of type {layer.get('mediaType')} is no tar, plain or gzipped: {error}"
+        words = f"layer {digest} of type {layer.get('mediaType')} is not a tar, plain or gzipped: {error}"
         raise SourceError(FailureCode.UNSUPPORTED_MODEL, f"{plan.source.uri}: {words}") from None
     while stream.read(_BUFFER):
         pass  # to the end, where the digest is compared
@@ -167,13 +167,13 @@ def _unpack(repository: ImageRepository, layer: Mapping[str, Any], folder: Path,
 
 
 def _place(member: tarfile.TarInfo, plan: ImportPlan) -> PurePosixPath | None:
-    """The path of a file below /models; None: it is no part of the model."""
+    """The path of a file below /models; None: it is not a part of the model."""
     path = PurePosixPath(member.name.removeprefix("./").lstrip("/"))
     deletes = path.name.startswith(".wh.") and (len(path.parts) == 1 or path.parts[0] == FOLDER)
     if not deletes and (not path.parts or path.parts[0] != FOLDER or member.isdir()):
         return None
     if deletes or not member.isfile() or member.issparse() or member.size < 0 or ".." in path.parts:
-        words = f"{member.name[:200]} is no plain file below /{FOLDER}: pack files, without links and deletions"
+        words = f"{member.name[:200]} is not a plain file below /{FOLDER}: pack files, without links and deletions"
         raise SourceError(FailureCode.SOURCE_REFUSED, f"{plan.source.uri}: {words}")
     return path
 

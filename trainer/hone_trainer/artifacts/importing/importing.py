@@ -113,7 +113,7 @@ def _adapter(plan: ImportPlan, incoming: Path) -> ForeignAdapter:
 
 
 def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def base_folder(plan: ImportPlan, result: ImportResult) -> Path | None:
