@@ -25,21 +25,23 @@ from hone_api.tracking import TrackedRun
 
 
 class JobProgress(ProgressNumbers[ShortText]):
-    """Progress of the current attempt."""
+    """Progress of the current attempt; before the first one, of the Job that encodes the rows."""
 
-    percent: int = Field(default=0, ge=0, le=100, description="Steps done, percent.")
+    percent: int = Field(
+        default=0, ge=0, le=100, description="Steps done, percent; before the first attempt, rows encoded."
+    )
     metrics: Annotated[dict[str, ShortText], Field(max_length=12)] | None = Field(
         default=None, description="Latest values of the method's own metrics, e.g. reward_accuracy, eval_perplexity."
     )
     eta: ShortText | None = Field(default=None, description="Estimated time to the end, e.g. 8m.")
     stage: ShortText | None = Field(
         default=None,
-        description="Activity of the trainer: Loading, EvaluatingBase, Training, Evaluating, Exporting.",
+        description="Activity of the trainer: Encoding, Loading, EvaluatingBase, Training, Evaluating, Exporting.",
     )
     summary: ShortText | None = Field(
         default=None,
         description="Steps and percent for people, e.g. 412/1000 41%; before the first step the activity of the pods, "
-        "e.g. Loading.",
+        "e.g. Loading; before the first attempt the rows that a Job has encoded, e.g. rows 40000/86700 46%.",
     )
     last_updated_time: Timestamp | None = Field(default=None, description="When the trainer last reported.")
 
@@ -237,17 +239,15 @@ class JobFailure(ApiModel):
 
 
 class Encoding(ApiModel):
-    """Encoding of the rows before the first attempt."""
+    """Encoding of the rows before the first attempt. While it is underway, `status.progress` says how far it is."""
 
     work: ShortText = Field(description="Label hone.dev/content of the Job that encodes. Equal rows share it.")
     keys: Annotated[list[EncodingKey], Field(max_length=32)] = Field(
         description="Folders of encoded/ in the store, one for each split."
     )
-    percent: int | None = Field(default=None, ge=0, le=100, description="Rows encoded, percent.")
-    tokens_per_second: ShortText | None = Field(default=None, description="Tokens encoded per second.")
-    eta: ShortText | None = Field(default=None, description="Estimated time to the end, e.g. 8m.")
-    rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Examples of all splits.")
+    rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Examples of all splits, once encoded.")
     tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Their tokens.")
+    tokens_per_second: ShortText | None = Field(default=None, description="Tokens encoded per second.")
 
 
 class FineTuneJobStatus(ApiModel):
@@ -261,7 +261,10 @@ class FineTuneJobStatus(ApiModel):
         "the condition Ready.",
     )
     conditions: list[Condition] = CONDITIONS
-    progress: JobProgress | None = Field(default=None, description="Progress of the current attempt.")
+    progress: JobProgress | None = Field(
+        default=None,
+        description="Progress of the current attempt; before the first one, of the Job that encodes the rows.",
+    )
     metrics: Annotated[list[MetricSeries], Field(max_length=16)] | None = Field(
         default=None, description="Decimated curves."
     )

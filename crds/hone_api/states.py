@@ -131,7 +131,7 @@ class Reason(State):
     MODEL_MISSING = "ModelMissing", "A Model that the spec names does not exist, or the operator has not seen it yet"
     ALIAS_NOT_FOUND = "AliasNotFound", "A Model that the spec names has no such alias, or it points to nothing"
     FETCHING = "Fetching", "A Job is staging the model or the tasks in the store"
-    ENCODING = "Encoding", "A Job is encoding the rows as tokens; `status.encoding` says how far it is"
+    ENCODING = "Encoding", "A Job is encoding the rows as tokens; `status.progress` says how far it is"
     ENCODED = "Encoded", "The rows are in the store as tokens"
     AVAILABLE = "Available", "The model or the tasks can be read"
     # Of attempts

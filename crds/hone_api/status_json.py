@@ -49,11 +49,9 @@ class MetricSeriesJson(TypedDict, total=False):
 class EncodingJson(TypedDict, total=False):
     work: Required[str]
     keys: Required[list[str]]
-    percent: int
-    tokensPerSecond: str
-    eta: str
     rows: int
     tokens: int
+    tokensPerSecond: str
 
 
 class LatentAttentionJson(TypedDict, total=False):

@@ -63,6 +63,15 @@ The API server checks a manifest before it stores anything, and names every wron
 | `RowsEncoded` | A CPU Job is still turning the rows into tokens; only present for large Datasets |
 | `Admitted` | The pods of the attempt have no node yet; the message names what is missing and quotes the scheduler |
 
+While rows become tokens, Progress and ETA are those of the rows, and the message of `RowsEncoded` also has the tokens
+per second:
+
+```console
+$ kubectl get ftj support-bot
+NAME          PHASE       REASON     PROGRESS               LOSS   ETA   MODEL   AGE
+support-bot   Preparing   Encoding   rows 40000/86700 46%          8m            3m
+```
+
 A Dataset with [`refresh`](data/refresh.md) stays Ready if a check of its source fails; its condition `UpToDate` has the
 reason, and jobs continue to use the existing rows.
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,3 +298,18 @@ spec:
     out = run("apply", "-f", str(file))
     assert 'unknown field "spec.training.learningrate"' in out
     assert "NotFound" in run("get", "ftj", "typo")
+
+
+def test_a_job_whose_rows_are_encoded_is_shown_as_the_guide_says(api: Any, manifest: Any, run: Kubectl) -> None:
+    guide = (Path(__file__).parents[2] / "docs/guides/troubleshooting.md").read_text()
+    head, row = guide.partition("$ kubectl get ftj support-bot\n")[2].splitlines()[:2]
+    progress = {"step": 0, "percent": 46, "summary": "rows 40000/86700 46%", "eta": "8m", "stage": "Encoding"}
+    status = {"phase": "Preparing", "reason": "Encoding", "progress": progress}
+    assert api.create(manifest("FineTuneJob", name="support-bot"), dry_run=False).code == 201
+    try:
+        assert api.merge("FineTuneJob", "support-bot", {"status": status}, "status", dry_run=False).code == 200
+        shown = run("get", "ftj", "support-bot").splitlines()
+    finally:
+        api.call("DELETE", api.path("FineTuneJob", "support-bot"))
+    assert shown[0] == head
+    assert shown[1].rpartition(" ")[0] == row.rpartition(" ")[0], "all but the age"

@@ -108,7 +108,8 @@ def test_the_trainer_has_a_gauge_of_each() -> None:
 def test_the_operator_has_a_gauge_where_the_table_says_so(number: ProgressNumber, status: dict[str, Any]) -> None:
     cache = Cache()
     meta = {"namespace": "ml", "name": "my-job", "uid": "1", "creationTimestamp": "2026-01-02T03:00:00Z"}
-    cache.put("FineTuneJob", {"metadata": meta, "spec": {"model": {}}, "status": {"progress": status}})
+    running = {"progress": status, "attempts": [{"number": 1, "jobName": "my-job-1"}]}
+    cache.put("FineTuneJob", {"metadata": meta, "spec": {"model": {}}, "status": running})
     found = gauges(ObjectCollector(cache).collect()).get(f"hone_job_{number.gauge_name}")
     assert found == ((number.description, [float(VALUES[number.name])]) if number.job_gauge else None)
 

@@ -1,8 +1,13 @@
-"""Once no attempt runs, the status has the newest report: no later one will come, and no older one takes it back."""
+"""Reports are written into the status once an interval. Once no attempt runs, it has the newest: no later one
+will come, and no older one takes it back.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from lives import RESULTS
 from world import World
 
 from hone_api.report import HoneStatus, ProgressReport, TrainerStatus
@@ -16,11 +21,16 @@ def report(step: int) -> ProgressReport:
     return ProgressReport(trainer_status=TrainerStatus(), hone=HoneStatus(stage="Training", step=step, total_steps=100))
 
 
-async def step_of(world: World) -> int:
-    """The step in the status after the operator has looked at the job."""
+async def look(world: World) -> None:
+    """The operator looks at the job."""
     world.cluster.tell(world.cache)
     await world.controllers.process(Key("FineTuneJob", "team", "run"))
     assert world.errors == []
+
+
+async def step_of(world: World) -> int:
+    """The step in the status after the operator has looked at the job."""
+    await look(world)
     step: int = world.job["status"]["progress"]["step"]
     return step
 
@@ -51,3 +61,26 @@ async def test_the_last_report_of_an_attempt_that_has_ended_is_in_the_status(end
         job["status"]["conditions"] = [failed]
         world.cluster.touch(job, "status")
     assert await step_of(world) == 60
+
+
+async def test_while_rows_are_encoded_the_status_is_written_once_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("fetch", "materialize"):
+        monkeypatch.setitem(RESULTS, kind, {**RESULTS[kind], "digest": "sha256:" + "6" * 64})
+    world = World("fetching")
+    world.controllers.platform = replace(world.controllers.platform, encode_from_bytes=0)
+    store = ProgressStore(lambda key: None, interval=3600)
+    world.controllers.reports = store
+    await world.live(4)
+    (name,) = world.work("encode")
+    job = world.cluster.objects["Job", "team", name]
+    versions = set()
+    for rows in range(1, 20):
+        encoding = HoneStatus(stage="Encoding", step=rows, total_steps=100)
+        assert store.accept(
+            job["metadata"]["uid"], None, 0, ProgressReport(trainer_status=TrainerStatus(), hone=encoding)
+        )
+        world.cluster.touch(job, "status")
+        await look(world)
+        assert world.job["status"]["progress"]["summary"] == "rows 1/100 1%"
+        versions.add(world.job["metadata"]["resourceVersion"])
+    assert len(versions) == 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -51,9 +52,14 @@ def ready(body: Body) -> float:
     return float(any(c["type"] == ConditionType.READY and c["status"] == "True" for c in conditions))
 
 
+def _progress(body: Body) -> Mapping[str, Any]:
+    """The progress of the current attempt. Before the first one, a status has that of the rows being encoded."""
+    return (body["status"].get("progress") or {}) if body["status"].get("attempts") else {}
+
+
 def _number(field: str) -> Callable[[Body], float | None]:
     def value(body: Body) -> float | None:
-        number = (body["status"].get("progress") or {}).get(field)
+        number = _progress(body).get(field)
         try:
             return None if number is None else float(number)
         except ValueError:
@@ -63,8 +69,8 @@ def _number(field: str) -> Callable[[Body], float | None]:
 
 
 def _ratio(body: Body) -> float | None:
-    progress = body["status"].get("progress")
-    if progress is None:
+    progress = _progress(body)
+    if not progress:
         return None
     total: int | None = progress.get("totalSteps")
     step: int = progress.get("step", 0)
@@ -111,7 +117,7 @@ GAUGES = (
     JobGauge(
         "last_progress_timestamp_seconds",
         "When the trainer last reported something new, Unix time.",
-        lambda b: epoch_seconds((b["status"].get("progress") or {}).get("lastUpdatedTime")),
+        lambda b: epoch_seconds(_progress(b).get("lastUpdatedTime")),
     ),
     JobGauge(
         "held_seconds_before_first_step",

@@ -79,7 +79,7 @@ class FineTuneJobReader:
         """The shared Job that encodes the rows of a FineTuneJob, and what its pod reports."""
         stage = await self.stores.stage(namespace, [work])
         uids = [job.body["metadata"]["uid"] for job in stage.jobs if not job.finished]
-        return ObservedEncoding(stage, next(filter(None, map(self.reports.latest, uids)), None))
+        return ObservedEncoding(stage, next(filter(None, map(self.reports.due, uids)), None))
 
     async def _attempts(self, body: Mapping[str, Any]) -> tuple[list[ObservedJob], "Left | None"]:
         """Child Jobs, and the remaining pods of the last attempt if somebody deleted its Job."""

@@ -58,14 +58,13 @@ class ProgressStore:
         """Take a report; False if it is older than the one held here, or else older than `remembered`.
 
         Args:
-            key: None: no reconcile is requested.
+            key: None: no reconcile is requested; `due` changes once an interval all the same.
         """
         latest = update(report, attempt, self._latest.get(job_uid, remembered), datetime.now(UTC), origin)
         if latest is None:
             return False
         self._latest[job_uid] = latest
-        if key:
-            self._nudge(job_uid, key)
+        self._nudge(job_uid, key)
         return True
 
     def drop(self, job_uid: str) -> None:
@@ -78,17 +77,19 @@ class ProgressStore:
     def __len__(self) -> int:
         return len(self._latest)
 
-    def _nudge(self, job_uid: str, key: Key) -> None:
+    def _nudge(self, job_uid: str, key: Key | None) -> None:
         loop = asyncio.get_running_loop()
         nudge = self._nudges.get(job_uid)
         if nudge is None or loop.time() - nudge.last >= self._interval:
             self._nudges[job_uid] = _Nudge(loop.time(), self._latest[job_uid])
             if nudge and nudge.timer:
                 nudge.timer.cancel()
-            self._changed(key)
+            if key:
+                self._changed(key)
         elif nudge.timer is None:
             nudge.timer = loop.call_at(nudge.last + self._interval, self._late, job_uid, key)
 
-    def _late(self, job_uid: str, key: Key) -> None:
+    def _late(self, job_uid: str, key: Key | None) -> None:
         self._nudges[job_uid] = _Nudge(asyncio.get_running_loop().time(), self._latest[job_uid])
-        self._changed(key)
+        if key:
+            self._changed(key)

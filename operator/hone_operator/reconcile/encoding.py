@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api import encoding
-from hone_api.finetunejob_status import Encoding
+from hone_api.finetunejob_status import Encoding, JobProgress
 from hone_api.report import EncodeResult
 from hone_api.resolved import EncodedRows, Resolved
 from hone_api.states import ConditionType, Reason
@@ -92,7 +92,9 @@ def prepare_rows(
     if isinstance(staged, Cause):
         draft.put(encoding=as_json(known))
         return Rows(failure=staged)
-    draft.put(encoding=as_json(_underway(known, seen.report)))
+    draft.put(encoding=as_json(known))
+    if seen.report:
+        _show_progress(draft, seen.report.progress)
     draft.check_in(RECHECK_SECONDS)
     return Rows()
 
@@ -142,16 +144,21 @@ def _bytes(dataset: Mapping[str, Any]) -> int:
 
 
 def _done(known: Encoding, result: EncodeResult) -> Encoding:
-    done = {"rows": result.rows, "tokens": result.tokens, "percent": 100}
-    return known.model_copy(update={**done, "tokens_per_second": result.tokens_per_second})
+    done = {"rows": result.rows, "tokens": result.tokens, "tokens_per_second": result.tokens_per_second}
+    return known.model_copy(update=done)
 
 
-def _underway(known: Encoding, report: Latest | None) -> Encoding:
-    if report is None:
-        return known
-    said = report.progress
-    update = {"percent": said.percent, "eta": said.eta, "tokens_per_second": said.tokens_per_second}
-    return known.model_copy(update=update)
+def _show_progress(draft: JobDraft, reported: JobProgress) -> None:
+    """Copy the report of the pod that encodes: what it counts as steps are rows, and no steps of the run."""
+    rows, total = reported.step, reported.total_steps
+    summary = reported.summary if total is None else f"rows {rows}/{total} {reported.percent}%"
+    shown = reported.model_copy(update={"step": 0, "total_steps": None, "summary": summary})
+    draft.put(progress=as_json(shown))
+    if total is not None and draft.conditions.get(CONDITION)["reason"] == Reason.ENCODING:
+        speed, eta = reported.tokens_per_second, reported.eta
+        parts = [f"{rows} of {total}", speed and f"{float(speed):.0f} tokens a second", eta and f"{eta} left"]
+        message = f"The rows are being encoded: {', '.join(filter(None, parts))}."
+        draft.conditions.set(CONDITION, False, Reason.ENCODING, message)
 
 
 def _words(result: EncodeResult) -> str:

@@ -55,6 +55,8 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
     if is_true(job, ConditionType.FINISHED):
         return after_end(job, seen.jobs, seen.made, now)
     draft = JobDraft(job, now)
+    if not begun(draft, seen):
+        draft.put(progress=None)  # of rows that were being encoded; where they still are, it is set again
     if seen.made and not _leaves_result(of_component(seen.jobs, "training")):
         return earlier.restore(draft, seen.made, [j.body for j in seen.jobs if not j.finished])
     try:

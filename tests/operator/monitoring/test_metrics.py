@@ -232,6 +232,16 @@ async def test_state_follows_the_cache(cache):
     assert 'finetunejob="running"' not in re.sub(r"hone_pod_info.*", "", await scrape(metrics))
 
 
+async def test_rows_that_are_being_encoded_are_no_steps_of_the_run(cache):
+    progress = {"step": 0, "percent": 46, "tokensPerSecond": "190000", "lastUpdatedTime": "2026-01-01T00:01:00Z"}
+    cache.put("FineTuneJob", job("encodes", "u8", phase="Preparing", progress=progress))
+    text = await scrape(Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0))
+    assert 'hone_job_info{base_model="hf://org/base",finetunejob="encodes"' in text
+    for name in ("progress_ratio", "steps", "tokens_per_second", "last_progress_timestamp_seconds"):
+        assert re.search(rf'^hone_job_{name}{{finetunejob="running"', text, re.MULTILINE), name
+        assert not re.search(rf'^hone_job_{name}{{finetunejob="encodes"', text, re.MULTILINE), name
+
+
 async def test_an_end_is_counted_once_and_only_while_we_watch(cache):
     metrics = Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0)
     key = Key("FineTuneJob", "ml", "failed")

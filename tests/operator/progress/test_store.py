@@ -56,6 +56,18 @@ async def test_a_decision_in_between_sees_the_report_that_the_status_has():
     assert store.due("uid") is None
 
 
+async def test_for_those_who_look_for_themselves_a_report_is_due_once_an_interval_too():
+    """Or each decision about a FineTuneJob whose rows are being encoded would write a newer report."""
+    nudges = []
+    store = ProgressStore(nudges.append, interval=0.2)
+    for step in range(1, 4):
+        store.accept("uid", None, 0, report(step))
+        assert store.due("uid").step == 1
+    await asyncio.sleep(0.5)
+    assert store.due("uid").step == 3, "the last report is not lost"
+    assert nudges == []
+
+
 async def test_jobs_do_not_hold_each_other_up():
     nudges = []
     store = ProgressStore(nudges.append, interval=60)

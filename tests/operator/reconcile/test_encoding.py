@@ -118,10 +118,9 @@ def test_the_run_reads_what_was_encoded_and_nothing_else(large, conditions):
     assert (plan.encoded_path, plan.encoded_digest) == ("/store/encoded", DIGEST)
     assert status["resolved"]["encodedRows"] == {"keys": encoding.keys(plan), "digest": DIGEST}
     assert conditions(status)["RowsEncoded"] == "True/Encoded"
-    assert {k: status["encoding"][k] for k in ("rows", "tokens", "percent", "tokensPerSecond")} == {
+    assert {k: status["encoding"][k] for k in ("rows", "tokens", "tokensPerSecond")} == {
         "rows": 100,
         "tokens": 34567,
-        "percent": 100,
         "tokensPerSecond": "190000",
     }
     mounts = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
@@ -236,14 +235,82 @@ def test_pods_are_idle_when_the_one_that_they_work_for_has_finished_or_is_gone(w
     assert [idle["metadata"]["name"] for idle in idle_workers(jobs, now)] == ["encode-workers-1", "encode-workers-4"]
 
 
+REPORTED = JobProgress(
+    stage="Encoding",
+    step=40000,
+    total_steps=86700,
+    percent=46,
+    summary="40000/86700 46%",
+    eta="8m",
+    tokens_per_second="1.25e+06",
+    last_updated_time="2026-01-02T00:00:00Z",
+)
+"""As the operator keeps what the pod that encodes reports: its steps are rows."""
+
+
 def test_progress_is_shown_while_rows_are_encoded(large):
     large.tick()
-    progress = JobProgress(percent=42, eta="8m", tokens_per_second="190000")
-    large.report = Latest(0, progress, datetime(2026, 1, 2, tzinfo=UTC))
+    assert "progress" not in large.life.status
+    large.report = Latest(0, REPORTED, datetime(2026, 1, 2, tzinfo=UTC))
     outcome = large.tick(20)
-    shown = large.life.status["encoding"]
-    assert (shown["percent"], shown["eta"], shown["tokensPerSecond"]) == (42, "8m", "190000")
+    status = large.life.status
+    assert status["progress"] == {
+        "step": 0,
+        "percent": 46,
+        "summary": "rows 40000/86700 46%",
+        "eta": "8m",
+        "stage": "Encoding",
+        "tokensPerSecond": "1.25e+06",
+        "lastUpdatedTime": "2026-01-02T00:00:00Z",
+    }
+    assert set(status["encoding"]) == {"work", "keys"}
+    messages = {c["type"]: c["message"] for c in status["conditions"]}
+    assert messages["RowsEncoded"] == "The rows are being encoded: 40000 of 86700, 1250000 tokens a second, 8m left."
+    assert messages["Ready"] == messages["RowsEncoded"]
+    assert outcome.events == ()
     assert outcome.check_again_in == 15
+    assert large.tick(20).status is None, "no newer report: nothing to write"
+
+
+def test_before_the_rows_are_counted_the_activity_of_the_pod_is_shown(large):
+    large.tick()
+    large.report = Latest(0, JobProgress(stage="Loading", summary="Loading"), datetime(2026, 1, 2, tzinfo=UTC))
+    large.tick(20)
+    assert large.life.status["progress"] == {"step": 0, "percent": 0, "stage": "Loading", "summary": "Loading"}
+    messages = {c["type"]: c["message"] for c in large.life.status["conditions"]}
+    assert messages["RowsEncoded"] == "The rows are being staged in the store."
+
+
+@pytest.mark.parametrize("end", ["encoded", "killed", "refused", "dataset deleted", "operator restarted"])
+def test_the_progress_of_the_encoding_goes_with_it(world, large, end):
+    large.tick()
+    large.report = Latest(0, REPORTED, datetime(2026, 1, 2, tzinfo=UTC))
+    large.tick(20)
+    assert "progress" in large.life.status
+    if end == "dataset deleted":
+        large.life.datasets = {}
+    else:
+        large.report = None
+    if end == "encoded":
+        large.done()
+    elif end == "killed":
+        large.life.ends("Failed", world.dead(137), seconds=60)
+    elif end == "refused":
+        large.done(world.failure("InvalidRow", "line 7000: not JSON"), "Failed")
+    outcome = large.tick(61)
+    assert "progress" not in large.life.status
+    assert bool(of_component(outcome, "training")) == (end == "encoded")
+
+
+def test_an_attempt_that_begins_again_says_why_the_last_one_failed(world, large, conditions):
+    large.tick()
+    large.life.ends("Failed", world.dead(137), seconds=60)
+    large.tick(61)
+    large.tick(75)
+    large.report = Latest(0, REPORTED, datetime(2026, 1, 2, tzinfo=UTC))
+    large.tick(90)
+    assert conditions(large.life.status)["RowsEncoded"] == "False/RankFailed"
+    assert large.life.status["progress"]["summary"] == "rows 40000/86700 46%"
 
 
 def test_a_bad_row_ends_the_job_before_a_gpu_is_requested(world, large, conditions):
