@@ -60,7 +60,7 @@ def test_the_data_is_what_the_generator_makes(make_data):
 
 def test_the_readme_has_what_each_step_took(curated):
     result, _ = curated
-    told = re.findall(r"^(\w+): (\d+) removed, (\d+) changed$", (FOLDER / "README.md").read_text(), re.M)
+    told = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \|$", (FOLDER / "README.md").read_text(), re.M)
     assert [(step, int(gone), int(new)) for step, gone, new in told] == [
         (step.step, step.removed, step.changed) for step in result.curation
     ]
