@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from hone_api.plan import MaterializePlan
+from hone_api.plan.fields import WorkerPods
 from hone_trainer.datasets import batches, checked, materialize, pieces
 from hone_trainer.workers import parallel
+from hone_trainer.workers import pods as worker_pods
 
 pytestmark = pytest.mark.trainer
 ROWS = 120
@@ -107,3 +109,25 @@ def test_three_pods_of_which_one_is_killed_write_the_same_files(
         assert (tmp_path / "killed").exists()
         assert sorted(pod.wait(600) for pod in pods) == [-signal.SIGKILL, 0]
     assert {"train.jsonl", "rejected.jsonl", "removed.jsonl", "report.json"} <= alone.keys()
+
+
+def test_a_pod_whose_leader_ends_while_it_joins_waits_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader's port is open, and its scheduler ends in the middle of the first try."""
+    import distributed
+    from distributed.comm.core import CommClosedError
+
+    joined = []
+
+    class Joins(distributed.Nanny):
+        async def start_unsafe(self) -> Any:
+            joined.append(self)
+            if len(joined) == 1:
+                raise CommClosedError("in <TCP (closed) ConnectionPool>: Stream is closed")
+            raise OSError("enough is seen")
+
+    monkeypatch.setattr(distributed, "Nanny", Joins)
+    with socket.create_server(("127.0.0.1", 0)) as leader:
+        place = WorkerPods(pods=2, host="127.0.0.1", port=leader.getsockname()[1])
+        with pytest.raises(RuntimeError, match="failed to start"):
+            worker_pods.work(place, 1)
+    assert len(joined) == 2

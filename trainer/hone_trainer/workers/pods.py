@@ -85,23 +85,40 @@ class PodPool:
 
 def work(pods: WorkerPods, cores: int) -> None:
     """In another pod: work for the leading pod until its scheduler ends."""
-    while not _is_reachable(pods):
-        time.sleep(PAUSE_SECONDS)
-    asyncio.run(_work(pods, cores))
+    while True:
+        while not _is_reachable(pods):
+            time.sleep(PAUSE_SECONDS)
+        if asyncio.run(_work(pods, cores)):
+            return
+        log.info("%s ended while this pod joined it: waiting for its next attempt", pods.host)
 
 
-async def _work(pods: WorkerPods, cores: int) -> None:
+async def _work(pods: WorkerPods, cores: int) -> bool:
+    """Whether this pod joined the scheduler, which ends whenever the leading pod does."""
     from distributed import Nanny
+    from distributed.comm.core import CommClosedError
 
     _set_up()
     address = f"tcp://{pods.host}:{pods.port}"
     nannies = [Nanny(address, death_timeout="60s", **_worker()) for _ in range(cores)]
-    await asyncio.gather(*nannies)
+    try:
+        await asyncio.gather(*nannies)
+    except (CommClosedError, RuntimeError) as error:  # a RuntimeError says only that a start failed
+        if not isinstance(error.__cause__ or error, CommClosedError):
+            raise
+        await _close(nannies)
+        return False
     log.info("%d processes: this pod works for %s", cores, pods.host)
     ended = [asyncio.ensure_future(nanny.finished()) for nanny in nannies]
     while not all(task.done() for task in ended) and await asyncio.to_thread(_is_reachable, pods):
         await asyncio.wait(ended, timeout=PAUSE_SECONDS)
-    await asyncio.gather(*(nanny.close(timeout=PAUSE_SECONDS) for nanny in nannies))
+    await _close(nannies)
+    return True
+
+
+async def _close(nannies: Sequence[Any]) -> None:
+    """End their processes. They say so to a scheduler that may have ended."""
+    await asyncio.gather(*(nanny.close(timeout=PAUSE_SECONDS) for nanny in nannies), return_exceptions=True)
 
 
 def _is_reachable(pods: WorkerPods) -> bool:
