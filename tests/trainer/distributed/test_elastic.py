@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hone_dev.objectstore import free_port
 from hone_trainer.errors import TrainerError
 from hone_trainer.run import preflight, rows
 from hone_trainer.store import finished
@@ -18,9 +18,7 @@ pytestmark = pytest.mark.trainer
 
 @pytest.fixture
 def two_nodes() -> dict[str, Any]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port("127.0.0.1")
     return {"nodes": 2, "masterAddress": "127.0.0.1", "masterPort": port}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import listening
 import pytest
 
 from hone_api.termination import FailureReport, TerminationMessage
+from hone_dev.objectstore import free_port
 from hone_trainer.commands import evaluate
 from hone_trainer.run import launch
 from hone_trainer.training import shared_packs
@@ -54,9 +54,7 @@ def on_loopback_only(found: list[tuple[str, int]]) -> None:
 
 
 def test_two_nodes_train_like_one_process(runs: Any, make_plan: Any) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port("127.0.0.1")
     common = {"evaluation": {"samples": 3}}
     alone = make_plan("alone", **common)
     pair = make_plan("pair", nodes=2, masterAddress="127.0.0.1", masterPort=port, **common)
@@ -246,9 +244,7 @@ def test_the_cause_is_told_from_its_consequences(
 
 
 def test_ranks_that_come_to_different_numbers_end_before_the_first_step(runs: Any, make_plan: Any) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port("127.0.0.1")
     nodes = {"run": "pair", "nodes": 2, "masterAddress": "127.0.0.1", "masterPort": port}
     plans = [make_plan(f"node-{rows}", **nodes, training={"microBatchSize": rows}) for rows in (4, 2)]
     works = [Path(plan.work_path) for plan in plans]

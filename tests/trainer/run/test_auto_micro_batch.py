@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ import method_plans
 import pytest
 
 from hone_api.methods import METHODS
+from hone_dev.objectstore import free_port
 from hone_trainer.errors import TrainerError
 from hone_trainer.run import apart, auto_micro_batch, micro_batch_probe, preflight
 from hone_trainer.signals import Stop
@@ -88,9 +88,7 @@ def test_the_run_is_that_of_the_number_also_when_resumed(
 
 def test_two_ranks_take_what_fits_on_both(runs: Any, make_plan: Any, tmp_path: Path) -> None:
     """The second rank has too little memory for more than one row."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.1")
     nodes = {"nodes": 2, "masterAddress": "127.0.0.1", "masterPort": port}
     roomy = runs.encoded(make_plan("roomy", training={**AUTO, "maxSteps": 1}, memory=PLENTY, **nodes))
     (tmp_path / "tight").mkdir()

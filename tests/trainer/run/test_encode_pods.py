@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,17 +16,12 @@ import pytest
 from hone_api import encoding
 from hone_api.plan import TrainingPlan, WorkerPods
 from hone_api.report import EncodeResult
+from hone_dev.objectstore import free_port
 from hone_trainer.encoding import chunks, writing
 from hone_trainer.errors import ConfigError
 from hone_trainer.run import encode, launch
 
 pytestmark = pytest.mark.trainer
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @contextmanager
@@ -56,7 +50,7 @@ def test_three_pods_of_which_one_is_killed_encode_the_same_as_one(
     monkeypatch.setattr(encode, "cores", lambda: 1)
     alone = make_plan("run", encodedPath=str(tmp_path / "one"))
     result, files = _done(alone)
-    pods = WorkerPods(pods=3, host="127.0.0.1", port=_free_port())
+    pods = WorkerPods(pods=3, host="127.0.0.1", port=free_port("127.0.0.1"))
     plan = alone.model_copy(update={"workers": pods, "encoded_path": str(tmp_path / "three")})
     # The other pods have no file of the first one.
     told = plan.model_copy(update={"encoded_path": "/nowhere", "model_path": "/nowhere", "work_path": "/nowhere"})

@@ -16,6 +16,7 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_api.plan.fields import WorkerPods
+from hone_dev.objectstore import free_port
 from hone_trainer.datasets import batches, checked, materialize, pieces
 from hone_trainer.workers import parallel
 from hone_trainer.workers import pods as worker_pods
@@ -32,12 +33,6 @@ def _write_rows(path: Path) -> None:
         answer = f"The keeper lights lamp {n % 90} and calls the people of the town, then writes to a{n}@example.org."
         lines.append('{"question": "' if n % 50 == 9 else f'{{"question": "{question}", "answer": "{answer}"}}')
     path.write_text("\n".join(lines) + "\n")
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def _plan(source: Path, store: Path, workers: dict[str, Any] | None) -> MaterializePlan:
@@ -80,7 +75,7 @@ def test_three_pods_of_which_one_is_killed_write_the_same_files(
     monkeypatch.setattr(parallel, "cores", lambda: 1)
     _write_rows(source := tmp_path / "rows.jsonl")
     alone = _files(_plan(source, tmp_path / "one", None))
-    plan = _plan(source, tmp_path / "three", {"pods": 3, "host": "127.0.0.1", "port": _free_port()})
+    plan = _plan(source, tmp_path / "three", {"pods": 3, "host": "127.0.0.1", "port": free_port("127.0.0.1")})
     (tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True, exclude_none=True))
     places, lead = tmp_path / "places", os.getpid()
     places.mkdir()
