@@ -10,9 +10,9 @@ takes: of each phase the CPU time of the parent, or that of all processes by two
 where the parent is alone. Exit code 1 when two workers are less than 1.8 times as fast as one, by that path, or a
 process takes more than 1.5 GiB. 1,000 MB take 6 GB of disk.
 
-With --against REVISION, the same steps by the code of that revision, which works in one process, beside two workers of
-this one. 4398decb~ is the last commit before rows were encoded ahead of a run and workers shared the work. There, a row
-was tokenised in each rank and not written; here, it is.
+With --against REVISION, the code of that revision does the same steps in one process, and two workers of this code do
+them for comparison. 4398decb~ is the last commit before rows were encoded ahead of a run and workers shared the work.
+There, a row was tokenised in each rank and not written; here, it is.
 
 With --gigabytes, validation and deduplication by two workers at each of these sizes: a verdict on the memory of each
 process, and on the CPU time by gigabyte at the smallest and at each other size. Files need 3.1 times the largest size.
@@ -50,8 +50,7 @@ Pair = tuple[dict[str, float], dict[str, float]]
 def compare(megabytes: int, folder: Path) -> list[str]:
     """Prints each step by one worker and by two; gives the bounds that are missed."""
     rows, sample = folder / "rows.jsonl", folder / "sample.jsonl"
-    count = write_rows(rows, megabytes)
-    print(f"{f'{megabytes} MB, {count:,} rows':24} {'clock s':>8} {'CPU s':>8} {'critical s':>10} {'peak MiB':>9}")
+    begin_table(rows, megabytes)
     steps: dict[str, Pair] = {}
     for step in STEPS:
         if step == "tokenise":
@@ -77,8 +76,7 @@ def compare_with(revision: str, megabytes: int, folder: Path) -> list[str]:
     """Prints each step by the code of the revision and by two workers of this one; gives the bounds that are missed."""
     code = checked_out(revision, folder / "code")
     rows, sample = folder / "rows.jsonl", folder / "sample.jsonl"
-    count = write_rows(rows, megabytes)
-    print(f"{f'{megabytes} MB, {count:,} rows':24} {'clock s':>8} {'CPU s':>8} {'critical s':>10} {'peak MiB':>9}")
+    begin_table(rows, megabytes)
     steps: dict[str, Pair] = {}
     for step in STEPS:
         if step == "tokenise":
@@ -94,6 +92,12 @@ def compare_with(revision: str, megabytes: int, folder: Path) -> list[str]:
     print(f"validate + deduplicate + tokenise: {WORKERS} workers / {revision} {clock:.2f} times as fast", end=" ")
     print(f"by the clock, {by_cpu:.2f} by CPU (bound {SPEED_UP})")
     return [f"{by_cpu:.2f} times as fast as {revision} at {megabytes} MB"] if by_cpu < SPEED_UP else []
+
+
+def begin_table(rows: Path, megabytes: int) -> None:
+    """Makes the file of rows, and prints the head of the table."""
+    count = write_rows(rows, megabytes)
+    print(f"{f'{megabytes} MB, {count:,} rows':24} {'clock s':>8} {'CPU s':>8} {'critical s':>10} {'peak MiB':>9}")
 
 
 def write_sample(rows: Path, sample: Path) -> None:
@@ -189,7 +193,7 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, help="for six times the size, or 3.1 times the largest; default: temporary"
     )
-    parser.add_argument("--against", metavar="REVISION", help="beside the code of this revision, in one process")
+    parser.add_argument("--against", metavar="REVISION", help="compare with the code of this revision, in one process")
     options = parser.parse_args()
     if options.gigabytes and options.against:
         parser.error("--against is for --megabytes")
