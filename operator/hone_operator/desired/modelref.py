@@ -113,7 +113,7 @@ def model_input(model: PinnedModel, platform: Platform) -> ModelInput:
 
 
 def trusted(model: PinnedModel, platform: Platform) -> list[str] | None:
-    """Keys one of which must have signed the folder; None for the base of an adapter, which is not a version."""
+    """The keys that may have signed the folder. None: the base of an adapter, which has no signature to check."""
     return platform.signing.trusted if model.digest is not None else None
 
 

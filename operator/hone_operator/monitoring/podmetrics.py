@@ -20,7 +20,7 @@ OVER = ("Succeeded", "Failed")
 
 
 def info() -> Series:
-    """Which pod of which job is on which node."""
+    """The node and the job of each pod."""
     labels = ("namespace", "pod", "finetunejob", "rank", "node")
     family = GaugeMetricFamily("hone_pod_info", "Pods of FineTuneJobs that have a node; always 1.", labels=labels)
 
