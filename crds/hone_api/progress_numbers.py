@@ -1,13 +1,14 @@
 """The numbers of a run's progress: one line each, from which reports, status, curves and gauges are made.
 
-A new number is a line of `PROGRESS_NUMBERS`, its typed field in `ProgressNumbers`, and its field in the trainer's
-`Progress` (`hone_trainer.reporting.live`). `tests/api/test_progress_numbers.py` fails if one of them is missing.
+A new number is one line: a field of `ProgressNumbers`. The trainer's `Progress` (`hone_trainer.reporting.live`), its
+report and its gauge, `status.progress`, its curve and the operator's gauge follow from it, as
+`tests/api/test_progress_numbers.py` shows with a number that it adds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from pydantic import Field
 from pydantic.alias_generators import to_camel
@@ -19,13 +20,13 @@ from hone_api.meta import MAX_COUNT, ApiModel
 class ProgressNumber:
     """A number that the trainer reports while it trains."""
 
-    name: str
+    name: str = ""
     """Name of the field in the trainer and in a report; in JSON it is in camelCase."""
     help: str
     """What it is, without a full stop: for `kubectl explain` and Prometheus."""
     unit: str = ""
     """Unit, where `help` does not name it."""
-    count: bool = False
+    count: bool
     """Whether it is an integer. Others travel as text of at most six digits, so that 'nan' survives JSON."""
     in_status: bool = True
     """Whether it is a field of `status.progress`."""
@@ -54,37 +55,70 @@ class ProgressNumber:
         return self.gauge or self.name
 
 
+def _measured(about: str, **settings: Any) -> Any:
+    """The field of a number with a fraction; `settings` are fields of its `ProgressNumber`."""
+    return _field(ProgressNumber(help=about, count=False, **settings), default=None)
+
+
+def _count(about: str, default: int | None = None, **settings: Any) -> Any:
+    """The field of an integer; `settings` are fields of its `ProgressNumber`."""
+    return _field(ProgressNumber(help=about, count=True, **settings), default=default, ge=0, le=MAX_COUNT)
+
+
+def _field(number: ProgressNumber, **settings: Any) -> Any:
+    field = Field(description=number.description, **settings)
+    field.metadata.append(number)
+    return field
+
+
 NATS = "nats per token"
 DIGITS_OF_LOSS = 4
 """Significant digits of a loss in the columns of ModelVersions. A run's progress has six: its curves need them."""
-PROGRESS_NUMBERS = (
-    ProgressNumber(name="step", help="Optimiser steps done", count=True, gauge="steps"),
-    ProgressNumber(name="total_steps", help="Optimiser steps of the whole run", count=True, gauge="steps_target"),
-    ProgressNumber(name="epoch", help="Passes over the rows so far", kubeflow="current_epoch"),
-    ProgressNumber(name="loss", help="Latest training loss", unit=NATS, curve=True, kubeflow="loss"),
-    ProgressNumber(name="eval_loss", help="Latest held-out loss", unit=NATS, curve=True, kubeflow="eval_loss"),
-    ProgressNumber(name="learning_rate", help="Latest learning rate", curve=True, kubeflow="learning_rate"),
-    ProgressNumber(name="grad_norm", help="Latest gradient norm before clipping", kubeflow="grad_norm"),
-    ProgressNumber(name="tokens_per_second", help="Tokens per second over all ranks", kubeflow="tokens_per_second"),
-    ProgressNumber(
-        name="checkpoint_step",
-        help="Step of the newest complete checkpoint",
-        count=True,
-        in_status=False,
+ValueT = TypeVar("ValueT", bound=str | float)
+
+
+class ProgressNumbers(ApiModel, Generic[ValueT]):
+    """The numbers that trainer, report and `status.progress` share.
+
+    `ValueT` is what a measured number is there: text with its bound in JSON, a float in the trainer.
+    """
+
+    step: int = _count("Optimiser steps done", default=0, gauge="steps")
+    total_steps: int | None = _count("Optimiser steps of the whole run", gauge="steps_target")
+    epoch: ValueT | None = _measured("Passes over the rows so far", kubeflow="current_epoch")
+    loss: ValueT | None = _measured("Latest training loss", unit=NATS, curve=True, kubeflow="loss")
+    eval_loss: ValueT | None = _measured("Latest held-out loss", unit=NATS, curve=True, kubeflow="eval_loss")
+    learning_rate: ValueT | None = _measured("Latest learning rate", curve=True, kubeflow="learning_rate")
+    grad_norm: ValueT | None = _measured("Latest gradient norm before clipping", kubeflow="grad_norm")
+    tokens_per_second: ValueT | None = _measured("Tokens per second over all ranks", kubeflow="tokens_per_second")
+    checkpoint_bytes: int | None = _count(
+        "Bytes that the run's checkpoints took in the store when the newest was written. checkpoints.retain decides "
+        "how long they stay",
         job_gauge=False,
-    ),
-    ProgressNumber(
-        name="checkpoint_bytes",
-        help="Bytes that the run's checkpoints took in the store when the newest was written. checkpoints.retain "
-        "decides how long they stay",
-        count=True,
-        job_gauge=False,
-    ),
-    ProgressNumber(name="slowest_rank", help="Rank whose forward passes took longest in the last 20 steps", count=True),
-    ProgressNumber(
-        name="slowest_rank_ratio", help="Time of the slowest rank's forward passes, divided by the median of the others"
-    ),
-)
+    )
+    slowest_rank: int | None = _count("Rank whose forward passes took longest in the last 20 steps")
+    slowest_rank_ratio: ValueT | None = _measured(
+        "Time of the slowest rank's forward passes, divided by the median of the others"
+    )
+
+
+class ReportedNumbers(ProgressNumbers[ValueT], Generic[ValueT]):
+    """All numbers of a report: also those that `status.progress` does not have."""
+
+    checkpoint_step: int | None = _count("Step of the newest complete checkpoint", in_status=False, job_gauge=False)
+
+
+def _numbers() -> tuple[ProgressNumber, ...]:
+    """What the fields say about each number."""
+    return tuple(
+        replace(entry, name=name)
+        for name, field in ReportedNumbers.model_fields.items()
+        for entry in field.metadata
+        if isinstance(entry, ProgressNumber)
+    )
+
+
+PROGRESS_NUMBERS = _numbers()
 MEASURED = tuple(number for number in PROGRESS_NUMBERS if not number.count)
 """The numbers that travel as text."""
 _BY_NAME = {number.name: number for number in PROGRESS_NUMBERS}
@@ -97,22 +131,3 @@ def description(name: str) -> str:
         KeyError: the table has no number of this name.
     """
     return _BY_NAME[name].description
-
-
-TextT = TypeVar("TextT", bound=str)
-
-
-class ProgressNumbers(ApiModel, Generic[TextT]):
-    """The fields that a report and `status.progress` share. `TextT`: text of a measured number, with its bound."""
-
-    step: int = Field(default=0, ge=0, le=MAX_COUNT, description=description("step"))
-    total_steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=description("total_steps"))
-    epoch: TextT | None = Field(default=None, description=description("epoch"))
-    loss: TextT | None = Field(default=None, description=description("loss"))
-    eval_loss: TextT | None = Field(default=None, description=description("eval_loss"))
-    learning_rate: TextT | None = Field(default=None, description=description("learning_rate"))
-    grad_norm: TextT | None = Field(default=None, description=description("grad_norm"))
-    tokens_per_second: TextT | None = Field(default=None, description=description("tokens_per_second"))
-    checkpoint_bytes: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=description("checkpoint_bytes"))
-    slowest_rank: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=description("slowest_rank"))
-    slowest_rank_ratio: TextT | None = Field(default=None, description=description("slowest_rank_ratio"))

@@ -24,7 +24,7 @@ from hone_api.estimate.shape import ModelShape
 from hone_api.meta import MAX_COUNT, ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
 from hone_api.phases import PhaseSeconds
-from hone_api.progress_numbers import ProgressNumbers, description
+from hone_api.progress_numbers import ReportedNumbers, description
 from hone_api.resolved import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.states import Reason
 from hone_api.synthesis import SyntheticRows
@@ -64,7 +64,7 @@ class TrainerStatus(ApiModel):
     last_updated_time: Short | None = None
 
 
-class HoneStatus(ProgressNumbers[Short]):
+class HoneStatus(ReportedNumbers[Short]):
     """What our own trainer reports beyond Kubeflow's payload, whose metrics it leaves empty.
 
     Numbers are strings: 'nan' survives JSON.
@@ -72,11 +72,10 @@ class HoneStatus(ProgressNumbers[Short]):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
     stage: Short
-    step: int = Field(ge=0, le=MAX_COUNT, description=description("step"))
+    step: int = Field(ge=0, le=MAX_COUNT, description=description("step"))  # no report is without it
     start_step: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Step that these pods went on from, once known."
     )
-    checkpoint_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=description("checkpoint_step"))
     metrics: Annotated[dict[MetricName, Short], Field(max_length=12)] = Field(
         default_factory=dict, description="The method's own metrics by name, e.g. reward_accuracy."
     )

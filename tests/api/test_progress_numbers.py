@@ -1,9 +1,13 @@
 """Each number of the table arrives everywhere: report, status, curve, gauges. No number is outside the table."""
 
-import dataclasses
+import os
+import shutil
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +20,11 @@ from hone_operator.monitoring.objectmetrics import ObjectCollector
 from hone_operator.objects.cache import Cache
 from hone_operator.progress.numbers import update
 from hone_operator.reconcile.progress import extend_curves
-from hone_trainer.reporting.live import Progress, to_report
+from hone_trainer.reporting.live import Progress, Reporters, to_report
 from hone_trainer.reporting.prometheus import PrometheusReporter
 
 pytestmark = pytest.mark.pure
+ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SHOWN_OTHERWISE = {"tracking_run", "start_step", "eta_seconds", "phases", "rows"}
 """Fields of the trainer's progress that the status shows in another form (steps lost, a time, phases, an MLflow run),
@@ -124,8 +129,43 @@ def test_it_is_taken_from_a_stock_script(number: ProgressNumber) -> None:
 
 def test_no_number_is_outside_the_table() -> None:
     names = {number.name for number in PROGRESS_NUMBERS}
-    in_trainer = {f.name for f in dataclasses.fields(Progress)} - {"stage", "metrics"}
+    in_trainer = set(Progress.model_fields) - {"stage", "metrics"}
     assert in_trainer - SHOWN_OTHERWISE == names
     assert set(HoneStatus.model_fields) - {"stage", "metrics"} - SHOWN_OTHERWISE == names
     for_people = {"percent", "metrics", "eta", "stage", "summary", "last_updated_time"}
     assert set(JobProgress.model_fields) - for_people == {n.name for n in PROGRESS_NUMBERS if n.in_status}
+
+
+def test_the_progress_has_no_field_of_another_name() -> None:
+    reporters = Reporters()
+    with pytest.raises(TypeError, match=r"Progress has no field los$"):
+        reporters.update(los=1.0)
+    with pytest.raises(ValueError, match="los"):
+        Progress(los=1.0)
+
+
+ONE_LINE = {
+    "tokens_seen": '    tokens_seen: int | None = _count("Tokens trained on so far", job_gauge=False)\n',
+    "gradient_noise": '    gradient_noise: ValueT | None = _measured("Latest gradient noise scale", curve=True)\n',
+}
+
+
+@pytest.mark.parametrize("name", ONE_LINE)
+def test_a_new_number_is_one_line(name: str, tmp_path: Path) -> None:
+    """The tests above, with an API that has one line more: they ask every place for every number."""
+    package = shutil.copytree(
+        ROOT / "crds/hone_api", tmp_path / "hone_api", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    table = package / "progress_numbers.py"
+    before, mark, after = table.read_text().partition("    slowest_rank: ")
+    table.write_text(before + ONE_LINE[name] + mark + after)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-k", "not one_line", __file__],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stdout
+    assert f"test_the_status_shows_it[{name}] PASSED" in ran.stdout

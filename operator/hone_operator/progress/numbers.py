@@ -10,7 +10,7 @@ from typing import Any
 
 from hone_api.finetunejob_status import JobProgress
 from hone_api.meta import MAX_COUNT
-from hone_api.progress_numbers import MEASURED
+from hone_api.progress_numbers import MEASURED, PROGRESS_NUMBERS
 from hone_api.reading import read_known
 from hone_api.report import ProgressReport
 
@@ -178,8 +178,6 @@ def _progress(report: ProgressReport, known: JobProgress, step: int, total: int 
     return known.model_copy(
         update={
             **_numbers(report),
-            "checkpoint_bytes": _newest(report, known, "checkpoint_bytes"),
-            "slowest_rank": _newest(report, known, "slowest_rank"),
             "metrics": {**(known.metrics or {}), **_metrics(report)} or None,
             "step": step,
             "total_steps": total,
@@ -190,12 +188,6 @@ def _progress(report: ProgressReport, known: JobProgress, step: int, total: int 
             "last_updated_time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
-
-
-def _newest(report: ProgressReport, known: JobProgress, count: str) -> int | None:
-    """A count of the report; the one that is known if the report has none."""
-    reported: int | None = getattr(report.hone, count) if report.hone else None
-    return getattr(known, count) if reported is None else reported
 
 
 def _summary(step: int, total: int | None, percent: int, stage: str | None) -> str:
@@ -246,9 +238,14 @@ def _metrics(report: ProgressReport) -> dict[str, str]:
     return {name: text for name, value in metrics.items() if (text := number(value)) is not None}
 
 
-def _numbers(report: ProgressReport) -> dict[str, str]:
-    values = {KUBEFLOW_NAMES[m.name]: m.value for m in report.trainer_status.metrics if m.name in KUBEFLOW_NAMES}
-    if report.hone:
-        sent = {measured.name: getattr(report.hone, measured.name) for measured in MEASURED}
-        values |= {name: value for name, value in sent.items() if value is not None}
-    return {name: text for name, value in values.items() if (text := number(value)) is not None}
+def _numbers(report: ProgressReport) -> dict[str, str | int]:
+    """The numbers that the report has; `_steps` takes the steps."""
+    measured = {KUBEFLOW_NAMES[m.name]: m.value for m in report.trainer_status.metrics if m.name in KUBEFLOW_NAMES}
+    counts: dict[str, int] = {}
+    for entry in PROGRESS_NUMBERS:
+        value = getattr(report.hone, entry.name, None)
+        if value is not None and not entry.count:
+            measured[entry.name] = value
+        elif value is not None and entry.in_status:
+            counts[entry.name] = value
+    return {name: text for name, value in measured.items() if (text := number(value)) is not None} | counts

@@ -11,13 +11,14 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from hone_api.progress_numbers import MEASURED
+from pydantic import ConfigDict, Field
+
+from hone_api.progress_numbers import PROGRESS_NUMBERS, ReportedNumbers
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, ProgressReport, TrainerStatus
 from hone_trainer.reporting import phases
 from hone_trainer.reporting.refused import FailedReports
@@ -31,34 +32,35 @@ LINE_INTERVAL = 5.0
 """Seconds between plain lines of one stage."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where the run is. `hone_api.progress_numbers` describes each number."""
+class Progress(ReportedNumbers[float]):
+    """Where the run is. `hone_api.progress_numbers` has its numbers."""
 
+    model_config = ConfigDict(frozen=True)
     stage: str = "Loading"
-    step: int = 0
     start_step: int | None = None
     """Step that this process resumed from; None until training begins."""
-    total_steps: int | None = None
     rows: tuple[int, int] | None = None
     """Rows that the stage has done, and all of them; None where it counts steps. Shown to people alone."""
-    epoch: float | None = None
-    loss: float | None = None
-    eval_loss: float | None = None
-    learning_rate: float | None = None
-    grad_norm: float | None = None
-    tokens_per_second: float | None = None
-    checkpoint_step: int | None = None
-    checkpoint_bytes: int | None = None
-    slowest_rank: int | None = None
-    slowest_rank_ratio: float | None = None
     eta_seconds: int | None = None
     tracking_run: str | None = None
     """Id of the MLflow run."""
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = Field(default_factory=dict)
     """Further metrics of the method, the latest value of each, e.g. reward_accuracy."""
-    phases: Mapping[str, float] = field(default_factory=dict, compare=False)
+    phases: Mapping[str, float] = Field(default_factory=dict)
     """Seconds of the attempt so far, by phase of `hone_api.phases`; they pass, and are no progress."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Progress) and {**vars(self), "phases": {}} == {**vars(other), "phases": {}}
+
+    def but(self, **fields: Any) -> Progress:
+        """The same with other values of some fields. They are not validated: no report ends a run.
+
+        Raises:
+            TypeError: there is no field of this name.
+        """
+        if unknown := fields.keys() - Progress.model_fields.keys():
+            raise TypeError(f"Progress has no field {', '.join(sorted(unknown))}")
+        return self.model_copy(update=fields)
 
 
 class Reporter(Protocol):
@@ -91,7 +93,7 @@ class Reporters:
         metrics = {**self.progress.metrics, **fields.pop("metrics", {})}
         if fields.get("stage", self.progress.stage) != self.progress.stage:
             fields.setdefault("rows", None)
-        self.progress = replace(self.progress, **fields, metrics=metrics, phases=self.clock.seconds())
+        self.progress = self.progress.but(**fields, metrics=metrics, phases=self.clock.seconds())
         for sink in self.sinks:
             sink.report(self.progress)
 
@@ -260,8 +262,8 @@ def from_environment() -> Reporters:
 
 def to_report(progress: Progress) -> ProgressReport:
     """Kubeflow Trainer's payload, with our own fields added. Numbers are in those alone: no number travels twice."""
-    values = {number.name: getattr(progress, number.name) for number in MEASURED}
-    values_text = {name: f"{value:.6g}" for name, value in values.items() if value is not None}
+    values = {number: getattr(progress, number.name) for number in PROGRESS_NUMBERS}
+    sent = {n.name: value if n.count else f"{value:.6g}" for n, value in values.items() if value is not None}
     further = {name: f"{value:.6g}" for name, value in progress.metrics.items()}
     percent = 100 * progress.step // progress.total_steps if progress.total_steps else None
     return ProgressReport(
@@ -272,16 +274,11 @@ def to_report(progress: Progress) -> ProgressReport:
         ),
         hone=HoneStatus(
             stage=progress.stage,
-            step=progress.step,
             start_step=progress.start_step,
-            total_steps=progress.total_steps,
-            checkpoint_step=progress.checkpoint_step,
-            checkpoint_bytes=progress.checkpoint_bytes,
-            slowest_rank=progress.slowest_rank,
             metrics=further,
             phases=dict(progress.phases),
             tracking_run=progress.tracking_run,
-            **values_text,
+            **sent,
         ),
     )
 
