@@ -1,6 +1,8 @@
 """helm against a real API server: install, upgrade, uninstall."""
 
 import json
+import re
+import shlex
 import subprocess
 import time
 from dataclasses import dataclass
@@ -23,18 +25,18 @@ class Server:
 
     kubeconfig: Path
 
-    def helm(self, *argv: object) -> str:
-        return self._run(tools.helm(), *argv)
+    def helm(self, *argv: object, stdin: str | None = None, cwd: Path | None = None) -> str:
+        return self._run(tools.helm(), *argv, stdin=stdin, cwd=cwd)
 
-    def kubectl(self, *argv: object, stdin: str | None = None) -> str:
-        return self._run(tools.kubectl(), *argv, stdin=stdin)
+    def kubectl(self, *argv: object, stdin: str | None = None, cwd: Path | None = None) -> str:
+        return self._run(tools.kubectl(), *argv, stdin=stdin, cwd=cwd)
 
     def get(self, *argv: str) -> dict:
         return json.loads(self.kubectl("get", "--namespace", NAMESPACE, *argv, "--output=json"))
 
-    def _run(self, program: Path, *argv: object, stdin: str | None = None) -> str:
+    def _run(self, program: Path, *argv: object, stdin: str | None = None, cwd: Path | None = None) -> str:
         command = [program, "--kubeconfig", self.kubeconfig, *argv]
-        result = subprocess.run(command, input=stdin, capture_output=True, text=True)
+        result = subprocess.run(command, input=stdin, capture_output=True, text=True, cwd=cwd)
         assert result.returncode == 0, result.stderr
         return result.stdout + result.stderr
 
@@ -168,3 +170,50 @@ def test_the_commands_that_remove_everything(server):
     assert "hone.dev" not in server.kubectl("get", "crd", "--output=name")
     server.kubectl("delete", "secret", "hone-operator-tls", f"--namespace={NAMESPACE}")
     assert "secret/hone" not in server.kubectl("get", "secret", f"--namespace={NAMESPACE}", "--output=name")
+
+
+INSTALL = (paths.SOURCE / "docs/guides/install.md").read_text()
+NEEDS_A_NODE = (["helm", "test"], ["kubectl", "-n", "team-a", "wait"])
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """The words of each command of a page's console blocks."""
+    blocks = re.findall(r"^```console\n(.*?)^```", page, re.S | re.M)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ ")]
+
+
+def test_the_commands_of_the_page_install(server, tmp_path):
+    """docs/guides/install.md in its order, without Hone in the cluster; pods start in the end-to-end tests alone."""
+    (tmp_path / "values.yaml").write_text(re.search(r"^```yaml\n(.*?)^```", INSTALL, re.S | re.M)[1])
+    for name in ("charts", "examples"):
+        (tmp_path / name).symlink_to(paths.SOURCE / name)
+    programs = {"helm": server.helm, "kubectl": server.kubectl}
+    output = {}
+    for words in commands_of(INSTALL):
+        if words[0] == "docker" or any(words[: len(begin)] == begin for begin in NEEDS_A_NODE):
+            continue
+        stdin = None
+        for command in " ".join(shlex.quote(word) for word in words if word != "--wait").split(" '|' "):
+            renamed = command.replace(NAMESPACE, "hone-install").replace("team-a", "team-install")
+            program, *argv = shlex.split(renamed)
+            stdin = programs[program](*argv, stdin=stdin, cwd=tmp_path)
+        output[" ".join(words[:4])] = stdin
+    assert "finetunejob.hone.dev/ops-commands" in output["kubectl -n team-a get"]
+    policies = output["kubectl get validatingadmissionpolicies,clusterroles -l"]
+    for name in (
+        "operator-jobs",
+        "tenant-finetunejobs",
+        "namespace",
+        "tokenreview",
+        "view",
+        "edit",
+        "admin",
+        "approve",
+    ):
+        assert f"/hone-install-hone-{name} " in policies, name
+    for kind in ("deployment.apps/hone", "configmap/hone-config", "service/hone-metrics", "service/hone-progress"):
+        assert f"{kind} " in output["helm get manifest hone"], kind
+    assert 'release "hone" uninstalled' in output["helm uninstall hone --namespace"]
+    assert "ops-commands" in server.kubectl("get", "ftj", "--namespace=team-install"), "objects stay"
+    assert "hone-operator-tls" in server.kubectl("get", "secret", "--namespace=hone-install")
