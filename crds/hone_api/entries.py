@@ -39,12 +39,19 @@ def matches(pattern: str, message: str) -> AfterValidator:
 def entry_rules(pattern: str, message: str) -> tuple[Rule, ...]:
     """Rules of an entry with fields uri, secretName and s3."""
     return (
-        Rule(f"self.uri.matches(r'{pattern}')", message, field_path=".uri"),  # `matches` says it of a uri alone
+        Rule(
+            f"self.uri.matches(r'{pattern}')",
+            message,
+            field_path=".uri",
+            holds=lambda entry: re.search(pattern, entry.uri) is not None,
+            one_field=True,
+        ),
         Rule(
             f"!self.uri.matches(r'{_TOO_LONG}')",
             "a repository has at most 255 characters, and a tag 128: shorten it",
             field_path=".uri",
             holds=lambda entry: not re.search(_TOO_LONG, entry.uri),
+            one_field=True,
         ),
         Rule(
             "!has(self.s3) || self.uri.startsWith('s3://')",

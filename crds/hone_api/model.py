@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
@@ -35,6 +36,8 @@ MAX_CANDIDATES = 5
 MAX_HISTORY = 10
 """Earlier targets of an alias that its status remembers."""
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=32)]
+_VERSION = r"^v[0-9]+$"
+_MODEL_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _LIKE_A_VERSION = "an alias is not called like a version: choose a word, e.g. production"
 VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 
@@ -44,9 +47,11 @@ class PinnedAlias(ApiModel):
 
     rules = (
         Rule(
-            "!self.name.matches('^v[0-9]+$')",
+            f"!self.name.matches('{_VERSION}')",
             _LIKE_A_VERSION,
             field_path=".name",
+            holds=lambda alias: not re.search(_VERSION, alias.name),
+            one_field=True,
         ),
     )
     name: AliasName = Field(description="Name, e.g. production.")
@@ -81,7 +86,15 @@ class PromotionGate(ApiModel):
 class Promotion(ApiModel):
     """Aliases that the operator moves: to the newest version whose gates passed and that a person approved."""
 
-    rules = (Rule("self.aliases.all(name, !name.matches('^v[0-9]+$'))", _LIKE_A_VERSION, field_path=".aliases"),)
+    rules = (
+        Rule(
+            f"self.aliases.all(name, !name.matches('{_VERSION}'))",
+            _LIKE_A_VERSION,
+            field_path=".aliases",
+            holds=lambda promotion: not any(re.search(_VERSION, name) for name in promotion.aliases),
+            one_field=True,
+        ),
+    )
     policy: Literal["Automatic", "Manual"] = Field(
         default="Manual",
         description="Automatic moves the aliases. Manual moves none: they stay where they are. In both cases an alias "
@@ -136,6 +149,9 @@ class ModelSpec(ApiModel):
             "!has(self.promotion) || !has(self.aliases) || self.promotion.aliases.all(a, "
             "!self.aliases.exists(p, p.name == a))",
             "an alias has one writer: name it in spec.aliases or in spec.promotion.aliases, not in both",
+            holds=lambda spec: (
+                spec.promotion is None or not {a.name for a in spec.aliases or ()} & set(spec.promotion.aliases)
+            ),
         ),
         ONE_DELIVERY,
         ONE_IMPORT,
@@ -278,9 +294,10 @@ MODEL = Kind(
     ),
     rules=(
         Rule(
-            "size(self.metadata.name) <= 50 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+            f"size(self.metadata.name) <= 50 && self.metadata.name.matches('{_MODEL_NAME}')",
             "metadata.name is the name of a model, as in spec.output.modelName of a FineTuneJob: at most 50 lower-case "
             "letters, digits and -, e.g. support-bot",
+            holds=lambda name: len(name) <= 50 and re.search(_MODEL_NAME, name) is not None,
         ),
     ),
 )

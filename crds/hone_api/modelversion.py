@@ -351,6 +351,7 @@ MODEL_VERSION = Kind(
         Rule(
             "size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')",
             "metadata.name must be at most 63 characters without a dot, as FineTuneJobs name it, e.g. math-tutor-v1",
+            holds=lambda name: len(name) <= 63 and "." not in name,
         ),
     ),
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hone_api.combinations import rule_problems
 from hone_api.failures import FailureCode
 from hone_api.meta import MAX_COUNT
 from hone_api.model import ModelSpec
@@ -55,7 +56,9 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     try:
         spec, unknown = read_spec(ModelSpec, model)
     except ValidationError as error:
-        return _refuse(draft, spec_problems(error))
+        return _refuse(draft, FailureCode.INVALID_VALUE, spec_problems(error))
+    if broken := list(rule_problems(spec, "spec")):
+        return _refuse(draft, broken[0].code, "; ".join(problem.message for problem in broken))
     accept(draft, unknown)
     versions = aliases.by_number(model["metadata"]["name"], seen.versions)
     draft.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
@@ -80,10 +83,10 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     return draft.outcome()
 
 
-def _refuse(draft: ModelDraft, message: str) -> Outcome:
+def _refuse(draft: ModelDraft, code: FailureCode, message: str) -> Outcome:
     """Another version of Hone accepted the spec: the aliases stay where they are."""
-    draft.conditions.set(ConditionType.ACCEPTED, False, FailureCode.INVALID_VALUE, message)
-    draft.ready(False, FailureCode.INVALID_VALUE, message, stalled=True)
+    draft.conditions.set(ConditionType.ACCEPTED, False, code, message)
+    draft.ready(False, code, message, stalled=True)
     draft.add_event_if_changed(ConditionType.READY, warning=True)
     return draft.outcome()
 

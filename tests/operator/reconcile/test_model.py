@@ -151,6 +151,28 @@ def test_a_spec_of_another_version_of_hone_moves_nothing() -> None:
     assert model.condition("Stalled") == ("True", "InvalidValue")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"promotion": {"policy": "Automatic", "aliases": ["production"]}}, "spec: an alias has one writer"),
+        ({"aliases": [{"name": "v3", "version": 3}]}, "spec.aliases[0]: an alias is not called like a version"),
+        ({"promotion": {"policy": "Automatic", "aliases": ["v3"]}}, "spec.promotion: an alias is not called like a"),
+        ({"imports": [{"uri": "ftp://host/model"}]}, "spec.imports[0]: a model is imported from hf://"),
+    ],
+)
+def test_what_the_rules_refuse_today_moves_nothing_of_a_model_from_before_them(
+    change: dict[str, Any], message: str
+) -> None:
+    model = Named(production=1)
+    model.tick(version(1))
+    model.body["spec"] |= change
+    model.tick(version(1), version(3, approval="Approved"))
+    assert model.targets() == {"production": "tutor-v1"}
+    ready = next(c for c in model.body["status"]["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["message"][: len(message)]) == ("False", message)
+    assert model.condition("Stalled")[0] == "True"
+
+
 def test_as_many_aliases_as_allowed_fit_the_status() -> None:
     names = {f"{'a' * 30}{chr(97 + n)}": 1_000_000 for n in range(MAX_ALIASES)}
     model = Named(**names)
