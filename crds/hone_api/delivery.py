@@ -10,6 +10,7 @@ from hone_api.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REST, S3_PLACE,
 from hone_api.meta import ApiModel, Name, Rule, checked_uri
 from hone_api.source import S3
 
+Packaging = Literal["Modelcar", "ModelPack"]
 ArtifactForm = Literal["Adapter", "Merged", "Full", "GGUF"]
 _TARGET = rf"^({IMAGE}|{BUCKET}(/{REST}*)?|{OWNER_AND_NAME}|{PVC})$"
 _TARGET_MESSAGE = (
@@ -28,7 +29,15 @@ Target = Annotated[
 class Delivery(ApiModel):
     """A copy of the finished model elsewhere."""
 
-    rules = entry_rules(_TARGET, _TARGET_MESSAGE)
+    rules = (
+        *entry_rules(_TARGET, _TARGET_MESSAGE),
+        Rule(
+            "!has(self.packaging) || self.uri.startsWith('oci://')",
+            "packaging is for oci:// only: remove it",
+            field_path=".packaging",
+            holds=lambda entry: entry.packaging is None or entry.uri.startswith("oci://"),
+        ),
+    )
 
     uri: Target = Field(
         description="oci://registry/repository[:tag], s3://bucket/path, hf://owner/name or pvc://claim/path. Without a "
@@ -43,6 +52,11 @@ class Delivery(ApiModel):
     s3: S3 | None = S3_PLACE
     form: ArtifactForm | None = Field(
         default=None, description="Form to deliver; default: Merged or Full if there is one, otherwise Adapter."
+    )
+    packaging: Packaging | None = Field(
+        default=None,
+        description="What oci:// gets. Modelcar: an image with the files below /models; ModelPack: an artifact of the "
+        "CNCF's model-spec, with a layer for each file. Default Modelcar.",
     )
 
 

@@ -380,6 +380,8 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
             ("https://host/x", {}, ".uri", "a delivery goes to"),
             ("oci://registry/x", {"s3": {"region": "eu-west-1"}}, "", "s3 is for s3:// only"),
             ("pvc://claim/x", {"secretName": "hone-x"}, "", "a volume needs no credentials"),
+            ("s3://bucket/x", {"packaging": "ModelPack"}, ".packaging", "packaging is for oci:// only"),
+            ("oci://registry/x", {"packaging": "Helm"}, ".packaging", "Unsupported value"),
         )
     ),
     (JOB, {"spec.output.push": [{"uri": "s3://bucket/x"}] * 2}, "spec.output.push", "names a uri twice"),

@@ -228,6 +228,7 @@ JOB_CASES: dict[str, Case] = {
             ),
             "secretName": (ABSENT, "key"),
             "s3": (ABSENT, {"region": "eu-central-1"}),
+            "packaging": (ABSENT, "ModelPack"),
         },
     ),
     "pushes": (

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+import requests
 
 from hone_api.plan import DeliverPlan
+from hone_dev import imageregistry
 from hone_trainer.store import manifest
 
 
@@ -73,3 +76,28 @@ def secret(folder: Path, **keys: str) -> str:
     for name, value in keys.items():
         (folder / name).write_text(value)
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[imageregistry.ImageRegistry]:
+    folder = tmp_path_factory.mktemp("registry")
+    with imageregistry.serve(folder, imageregistry.basic(folder)) as registry:
+        yield registry
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> str:
+    return secret(tmp_path / "keys", username=imageregistry.USER, password=imageregistry.PASSWORD)
+
+
+@pytest.fixture
+def repository(registry: imageregistry.ImageRegistry, tmp_path: Path) -> str:
+    """A repository of its own for a test."""
+    return f"{registry.host}/team/m{abs(hash(str(tmp_path)))}"
+
+
+def get(repository: str, path: str, accepted: str = "application/vnd.oci.image.manifest.v1+json") -> requests.Response:
+    host, _, name = repository.partition("/")
+    accept = {"Accept": accepted}
+    login = (imageregistry.USER, imageregistry.PASSWORD)
+    return requests.get(f"http://{host}/v2/{name}/{path}", auth=login, headers=accept, timeout=600)

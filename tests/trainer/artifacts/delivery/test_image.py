@@ -7,7 +7,6 @@ import io
 import json
 import math
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,34 +27,9 @@ from hone_trainer.endpoints.http import resolve
 from hone_trainer.errors import TrainerError
 from hone_trainer.secrets import scrub
 
-from .conftest import Model, Stopped, Stopping, secret
+from .conftest import Model, Stopped, Stopping, get, secret
 
 pytestmark = pytest.mark.trainer
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[imageregistry.ImageRegistry]:
-    folder = tmp_path_factory.mktemp("registry")
-    with imageregistry.serve(folder, imageregistry.basic(folder)) as registry:
-        yield registry
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> str:
-    return secret(tmp_path / "keys", username=imageregistry.USER, password=imageregistry.PASSWORD)
-
-
-@pytest.fixture
-def repository(registry: imageregistry.ImageRegistry, tmp_path: Path) -> str:
-    """A repository of its own for a test."""
-    return f"{registry.host}/team/m{abs(hash(str(tmp_path)))}"
-
-
-def get(repository: str, path: str, accepted: str = "application/vnd.oci.image.manifest.v1+json") -> requests.Response:
-    host, _, name = repository.partition("/")
-    accept = {"Accept": accepted}
-    login = (imageregistry.USER, imageregistry.PASSWORD)
-    return requests.get(f"http://{host}/v2/{name}/{path}", auth=login, headers=accept, timeout=600)
 
 
 def put(repository: str, reference: str, body: dict[str, Any], media_type: str) -> None:

@@ -47,6 +47,11 @@ class Original:
         return tuple(entry for entry in self.files if entry.path in ADDED)
 
     @property
+    def manifest_entry(self) -> Entry:
+        """The manifest as one more file."""
+        return Entry(path=MANIFEST, size=len(self.manifest_bytes), sha256=self.digest.removeprefix("sha256:"))
+
+    @property
     def size_bytes(self) -> int:
         """Of all files without the manifest."""
         return sum(entry.size for entry in self.files)
