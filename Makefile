@@ -54,8 +54,8 @@ format: setup ## Format the Python code
 docs: setup-light ## Serve the documentation on http://localhost:8000, rebuilt at each change
 	@.venv/bin/zensical serve
 
-crds: setup ## Generate what is generated: CRDs, API reference, chart values, dashboard, Argo CD patch, failure codes and model sizes in the docs
-	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.dashboards && $(PY) -m hone_dev.argocd && $(PY) -m hone_dev.troubleshooting && $(PY) -m hone_dev.models_and_gpus
+crds: setup ## Generate what is generated: CRDs, API reference, chart values, dashboard, Argo CD patch, failure codes, model sizes and commands in the docs
+	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.dashboards && $(PY) -m hone_dev.argocd && $(PY) -m hone_dev.troubleshooting && $(PY) -m hone_dev.models_and_gpus && $(PY) -m hone_dev.cli_reference
 
 lock: setup ## Lock dependencies by version and hash
 	@dev/lock.sh

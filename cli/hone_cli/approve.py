@@ -38,12 +38,14 @@ def approve(
     despite_gates: Annotated[
         bool, typer.Option("--despite-gates", help="Approve although gates have not passed; needs --comment.")
     ] = False,
-    withdraw: Annotated[bool, typer.Option("--withdraw", help="Take a decision back: nobody has decided.")] = False,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="Withdraw a decision, as if nobody had decided.")
+    ] = False,
     dry_run: _DryRun = False,
     namespace: _Namespace = None,
     context: _Context = None,
 ) -> None:
-    """Approve a version of a model, after its gates, under your own name.
+    """Approve a version of a model, after its gates.
 
     It shows what the gates say and which aliases move, then writes spec.approval. The API server checks that the name
     in it is yours, that you have the verb approve on modelversions.hone.dev (role admin), and, if the platform
@@ -72,9 +74,10 @@ def reject(
     namespace: _Namespace = None,
     context: _Context = None,
 ) -> None:
-    """Reject a version of a model: aliases leave it, servers unload it, and no job starts from it.
+    """Reject a version of a model.
 
-    The same rights as for hone approve. To allow it again: hone approve, or hone approve --withdraw.
+    Aliases no longer point to it, servers unload it, and no job starts from it. It needs the same rights as hone
+    approve. To allow it again: hone approve, or hone approve --withdraw.
 
     \b
     hone reject support-bot:4 --comment 'promises refunds'

@@ -66,15 +66,20 @@ class RemoteChat:
 
 def chat(
     model: Annotated[
-        str, typer.Argument(help="A model (its newest version), model:version, model@alias, or a ModelVersion.")
+        str,
+        typer.Argument(
+            help="A model (its newest version that is Ready), model:version, model@alias, or a ModelVersion."
+        ),
     ],
     form: Annotated[str | None, typer.Option(help="Adapter, Merged or Full, where the version has several.")] = None,
-    gpus: Annotated[int, typer.Option(min=0, max=8, help="GPUs of the pod; without one, answers take their time.")] = 0,
+    gpus: Annotated[
+        int, typer.Option(min=0, max=8, help="GPUs of the pod; on a CPU, answers of a large model are slow.")
+    ] = 0,
     memory: Annotated[str | None, typer.Option(help="Memory of the pod; default: from the size of the model.")] = None,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
 ) -> None:
-    """Converse with a trained model, and see what its base would have said.
+    """Converse with a trained model and its base, side by side.
 
     A temporary pod loads the model from the volume, with your own rights, and is deleted at the end. To serve a model
     to others, use `hone serve`.

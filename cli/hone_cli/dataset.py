@@ -15,7 +15,7 @@ from hone_cli.errors import CommandError
 from hone_cli.reviews import Reviews, words
 from hone_cli.server import application
 
-app = typer.Typer(no_args_is_help=True, help="Data: review generated rows.")
+app = typer.Typer(no_args_is_help=True, help="Review the rows that a model generated.")
 _IDLE_SECONDS = 2 * 3600.0
 """Seconds after which an unused review pod ends by itself."""
 

@@ -28,7 +28,10 @@ _IDLE_SECONDS = 2 * 3600.0
 
 def download(
     model: Annotated[
-        str, typer.Argument(help="A model (its newest version), model:version, model@alias, or a ModelVersion.")
+        str,
+        typer.Argument(
+            help="A model (its newest version that is Ready), model:version, model@alias, or a ModelVersion."
+        ),
     ],
     folder: Annotated[Path, typer.Argument(help="A new folder, or one whose download was interrupted.")],
     form: Annotated[

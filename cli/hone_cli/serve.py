@@ -38,7 +38,8 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 def serve(
     models: Annotated[
-        list[str], typer.Argument(help="Models: name (its newest version), name:version, name@alias, ModelVersion.")
+        list[str],
+        typer.Argument(help="Models: name (its newest version that is Ready), name:version, name@alias, ModelVersion."),
     ],
     to: Annotated[str, typer.Option(help=f"Server: {', '.join(TARGETS)}.")] = "vllm",
     name: Annotated[str | None, typer.Option(help="Name of the server's objects; default: the first model's.")] = None,
@@ -47,7 +48,7 @@ def serve(
     ] = None,
     image: Annotated[str, typer.Option(help="Image of vLLM.")] = IMAGE,
     gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of one replica.")] = 1,
-    replicas: Annotated[int, typer.Option(min=0, max=1000)] = 1,
+    replicas: Annotated[int, typer.Option(min=0, max=1000, help="Pods of the server.")] = 1,
     api_key_secret: Annotated[
         str | None, typer.Option(help="Secret whose key API_KEY clients of vLLM must send.")
     ] = None,
@@ -61,12 +62,13 @@ def serve(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
 ) -> None:
-    """Print the manifests of a server for models, for kubectl apply or Git. Nothing changes in the cluster.
+    """Print the manifests of a server for models.
 
-    The server mounts the volume that Hone wrote the models to, read-only; no file is copied. Several adapters on one
-    base share one server. Clients ask for the name of the model, or, where several versions of one model are named, for
-    the name of the ModelVersion. A version that nobody has approved, or that has no signature although the platform
-    signs, is served with a warning on stderr.
+    They are for kubectl apply or Git; the command changes nothing in the cluster. The server mounts the volume that
+    Hone wrote the models to, read-only; no file is copied. Several adapters on one base share one server. Clients
+    ask for the name of the model, or, where several versions of one model are named, for the name of the
+    ModelVersion. A version that nobody has approved, or that has no signature although the platform signs, is
+    served with a warning on stderr.
 
     \b
     hone serve support-bot faq-bot --name bots > bots.yaml      two adapters in one vLLM
