@@ -1,4 +1,4 @@
-"""spec.retrain of a Model: whether a job is repeated now, and what it waits for. Pure.
+"""spec.retrain of a Model: a job is repeated when `retrain_due` says so, and the status says what it waits for. Pure.
 
 What changed is counted in the status from one content of a Dataset to the next; everything else follows from the
 objects that exist. The name of the job follows from its template and the content, so a decision that is made twice
@@ -7,25 +7,32 @@ creates one job.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from hone_api.failures import FailureCode
 from hone_api.meta import MAX_COUNT
 from hone_api.retrain import RETRAIN_REQUESTED, Retrain
-from hone_api.states import AnyReason, ConditionType, Reason
-from hone_api.status_json import RetrainBaseStatusJson, RetrainDatasetJson, RetrainReportJson, RetrainStatusJson
-from hone_api.wording import counted
+from hone_api.states import ConditionType, Reason
+from hone_api.status_json import RetrainDatasetJson, RetrainReportJson
 from hone_operator.desired import retrain as desired
 from hone_operator.reconcile import retrain_base, retrain_reports
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft
-from hone_operator.reconcile.refresh import next_look, schedule_problems
+from hone_operator.reconcile.refresh import schedule_problems
 from hone_operator.reconcile.retrain_base import ObservedForBase
 from hone_operator.reconcile.retrain_budget import gpu_seconds, next_month
+from hone_operator.reconcile.retrain_due import (
+    Delay,
+    RetrainState,
+    describe_news,
+    mark_started,
+    mark_trained,
+    pending,
+    why_not_now,
+)
 from hone_operator.reconcile.retrain_history import surplus
-from hone_operator.times import duration_seconds, format_time, read_time
+from hone_operator.times import read_time
 
 Body = Mapping[str, Any]
 UP_TO_DATE = ConditionType.UP_TO_DATE
@@ -56,15 +63,6 @@ class ObservedForRetraining:
     def after(self, refusals: Sequence[Refusal]) -> "ObservedForRetraining":
         """The same, with what the API server refused a moment ago."""
         return replace(self, base=replace(self.base, refusals=refusals), refusals=refusals)
-
-
-class Delay(NamedTuple):
-    """Why no job is created now."""
-
-    reason: AnyReason
-    message: str
-    seconds: float | None = None
-    """Until time alone may change it."""
 
 
 def problems(retrain: Retrain) -> list[str]:
@@ -119,13 +117,13 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
         _tell(draft, entries)
         return
     state = _state(draft, retrain, template, seen, entries, reported)
-    wait = _wait(draft, retrain, state)
+    wait = why_not_now(draft.body, retrain, state, draft.now)
     refused = next((r for r in seen.refusals if r.kind == "FineTuneJob"), None)
     if wait is None and refused:
         wait = Delay(refused.reason, f"FineTuneJob {refused.name} is not created: {refused.message}", REFUSED_SECONDS)
     if wait is None:
         draft.create.append(desired.job(draft.body, state.job_name, template))
-        wait = Delay(Reason.RETRAINING, f"FineTuneJob {state.job_name} trains, since {_news(state)}.")
+        wait = Delay(Reason.RETRAINING, f"FineTuneJob {state.job_name} trains, since {describe_news(state)}.")
         state = state.begun(draft.time)
     _forget_old(draft, retrain, state.own, seen.parents | {retrain.fine_tune_job, state.job_name, state.last_job or ""})
     draft.put(retrain=state.to_json())
@@ -139,7 +137,7 @@ def _state(
     seen: ObservedForRetraining,
     entries: Sequence[RetrainDatasetJson],
     reported: RetrainReportJson | None,
-) -> "_State":
+) -> RetrainState:
     """What there is: the rows, the base, the jobs so far."""
     old = draft.old.get("retrain") or {}
     newest = max(seen.jobs, key=_created, default=None)
@@ -152,13 +150,13 @@ def _state(
     current = by_name.get(name)
     same_rows = [trained for trained in _trainings(seen) if digests.items() <= trained.rows.items()]
     if current or same_rows:
-        entries = _all_trained(entries)
+        entries = mark_trained(entries)
     if current or any(retrain_base.present(base) in trained.bases for trained in same_rows):
-        base = _started(base)
+        base = mark_started(base)
     last_start = max(filter(None, [old.get("lastStart"), *map(_created, seen.jobs)]), default=None)
     started, since = read_time(last_start), read_time(reported["since"]) if reported else None
-    requests = [_pending(read_time(_request(draft.body)), started), _pending(since, started)]
-    state = _State(
+    requests = [pending(read_time(_request(draft.body)), started), pending(since, started)]
+    state = RetrainState(
         job_name=name,
         entries=entries,
         base=base,
@@ -174,11 +172,6 @@ def _state(
     )
     # A job that was created before the base was known has another name.
     return state if current or state.is_new else replace(state, current=by_name.get(state.last_job or ""))
-
-
-def _pending(requested: datetime | None, last_start: datetime | None) -> datetime | None:
-    """The request, unless a job was created since."""
-    return None if requested and last_start and last_start >= requested else requested
 
 
 def _created(job: Body) -> str:
@@ -215,89 +208,6 @@ def _forget_old(draft: ModelDraft, retrain: Retrain, own: Sequence[Body], needed
         )
     if old.counted:
         draft.check_in(draft.until(next_month(draft.now)))
-
-
-def _all_trained(entries: Sequence[RetrainDatasetJson]) -> list[RetrainDatasetJson]:
-    """The entries after a job was created on the present rows."""
-    return [{**entry, "trained": entry["digest"], "changedRows": 0} for entry in entries]
-
-
-def _started(base: RetrainBaseStatusJson | None) -> RetrainBaseStatusJson | None:
-    """The base after a job was created that starts from it."""
-    return {**base, "trained": base["present"]} if base and "present" in base else base
-
-
-@dataclass(frozen=True)
-class _State:
-    """What a decision follows from."""
-
-    job_name: str
-    """Of a job on the present rows and base."""
-    entries: Sequence[RetrainDatasetJson]
-    base: RetrainBaseStatusJson | None
-    rows: int
-    """Present rows of the Datasets."""
-    jobs: Sequence[Body]
-    own: Sequence[Body]
-    """Those that the operator created for this Model."""
-    current: Body | None
-    """The job on the present rows and base."""
-    last_job: str | None
-    last_start: str | None
-    requested: datetime | None
-    """When somebody asked for a job; None: nobody has since the last one."""
-    reported: RetrainReportJson | None
-    """The newest metric that was reported."""
-    gpu_seconds: float
-
-    @property
-    def changed(self) -> int:
-        """Number of rows that no job of this model was trained on."""
-        return sum(entry["changedRows"] for entry in self.entries)
-
-    @property
-    def is_new(self) -> bool:
-        """Whether a job would train on other rows than the last one, or from another base."""
-        rows = any(entry["digest"] != entry["trained"] for entry in self.entries)
-        return rows or retrain_base.is_new(self.base)
-
-    def begun(self, time: str) -> "_State":
-        """The same after the job was created."""
-        entries, base = _all_trained(self.entries), _started(self.base)
-        return replace(self, entries=entries, base=base, last_job=self.job_name, last_start=time, requested=None)
-
-    def to_json(self) -> RetrainStatusJson:
-        """status.retrain."""
-        status: RetrainStatusJson = {
-            "datasets": list(self.entries),
-            "gpuSeconds": min(int(self.gpu_seconds), MAX_COUNT),
-        }
-        if self.base:
-            status["base"] = self.base
-        if self.requested:
-            status["requestedAt"] = format_time(self.requested)
-        if self.reported:
-            status["reported"] = self.reported
-        if self.last_job:
-            status["lastJob"] = self.last_job
-        if self.last_start:
-            status["lastStart"] = self.last_start
-        return status
-
-
-def _news(state: _State) -> str:
-    base = retrain_base.is_new(state.base)
-    rows = [f"{counted(state.changed, 'row')} changed"] if state.changed or not base else []
-    changes = " and ".join([*rows, *([f"its base is now {retrain_base.present(state.base)}"] if base else [])])
-    return changes + _because(state)
-
-
-def _because(state: _State) -> str:
-    """Which metric a request that waits is about."""
-    report = state.reported
-    if not (report and state.requested) or _pending(read_time(report["since"]), read_time(state.last_start)) is None:
-        return ""
-    return f"; {retrain_reports.described(report)}"
 
 
 def _unrepeatable(draft: ModelDraft, retrain: Retrain, template: Body | None) -> Delay | None:
@@ -355,85 +265,6 @@ def _trained_on(template: Body) -> Mapping[str, str]:
     """Digest of each Dataset that the job itself trained on, once it is known."""
     digests = ((template.get("status") or {}).get("resolved") or {}).get("datasetDigests") or {}
     return digests if isinstance(digests, Mapping) else {}
-
-
-def _wait(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
-    """Why no job is created now; None: create it."""
-    if running := next((job for job in state.jobs if not is_true(job, ConditionType.FINISHED)), None):
-        return Delay(Reason.RETRAINING, f"FineTuneJob {_name(running)} of this model is not finished.")
-    if state.current and is_true(state.current, ConditionType.FAILED):
-        words = f"FineTuneJob {_name(state.current)} on the present rows failed: see its status. New rows are next."
-        return Delay(Reason.RETRAIN_FAILED, words)
-    if not state.is_new:
-        words = "A job trained on the present rows."
-        if state.requested:
-            words += f" The request of {format_time(state.requested)} waits for new rows{_because(state)}."
-        return Delay(Reason.TRAINED, words)
-    if retrain.suspend:
-        return Delay(Reason.SUSPENDED, "spec.retrain.suspend is true.")
-    return _not_due(draft, retrain, state) or _too_soon(draft, retrain, state) or _over_budget(draft, retrain, state)
-
-
-def _not_due(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
-    changed = state.changed
-    wanted = _rows_wanted(retrain, state.rows)
-    if (wanted is not None and changed >= wanted) or retrain_base.is_new(state.base):
-        return None
-    words = f"{counted(changed, 'row')} changed since the last job"
-    if wanted is not None:
-        words += f", and spec.retrain.rows asks for {wanted:,}"
-    due = _next_time(draft, retrain, state)
-    if due is None:
-        return Delay(Reason.WAITING_FOR_ROWS, f"{words}. To train now: hone retrain {_name(draft.body)}")
-    if due <= draft.now:
-        return None
-    return Delay(Reason.WAITING_FOR_ROWS, f"{words}; the next time is {format_time(due)}.", draft.until(due))
-
-
-def _next_time(draft: ModelDraft, retrain: Retrain, state: _State) -> datetime | None:
-    """From when on any changed row is enough: by spec.retrain.times or a request."""
-    times = [state.requested] if state.requested else []
-    if retrain.times:
-        since = read_time(state.last_start) or read_time(draft.body["metadata"].get("creationTimestamp")) or draft.now
-        times.append(next_look(retrain.times, since))
-    return min(times, default=None)
-
-
-def _rows_wanted(retrain: Retrain, present: int) -> int | None:
-    if retrain.rows is None:
-        return None
-    if retrain.rows.at_least is not None:
-        return retrain.rows.at_least
-    share = float((retrain.rows.share or "0%").removesuffix("%")) / 100
-    return max(1, round(share * present))
-
-
-def _too_soon(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
-    changed = [entry["changedAt"] for entry in state.entries if entry.get("changedAt")]
-    quiet = _after(max(changed, default=None), retrain.quiet_period)
-    if quiet and quiet > draft.now:
-        words = f"Rows changed at {max(changed)}: a job starts at {format_time(quiet)} if they stay as they are."
-        return Delay(Reason.WAITING_FOR_QUIET, words, draft.until(quiet))
-    interval = _after(state.last_start, retrain.min_interval)
-    if interval and interval > draft.now:
-        words = f"The last job started at {state.last_start}: the next one starts at {format_time(interval)}."
-        return Delay(Reason.WAITING_FOR_INTERVAL, words, draft.until(interval))
-    return None
-
-
-def _over_budget(draft: ModelDraft, retrain: Retrain, state: _State) -> Delay | None:
-    if retrain.gpu_hours_per_month is None or state.gpu_seconds < retrain.gpu_hours_per_month * 3600:
-        return None
-    following = next_month(draft.now)
-    hours = f"{state.gpu_seconds / 3600:,.1f} of {retrain.gpu_hours_per_month:,} GPU hours of this month are used"
-    return Delay(
-        Reason.BUDGET_USED_UP, f"{hours}: the next job is due {format_time(following)}.", draft.until(following)
-    )
-
-
-def _after(time: str | None, duration: str) -> datetime | None:
-    start = read_time(time)
-    return start + timedelta(seconds=duration_seconds(duration)) if start else None
 
 
 def _is_ours(model: Body, job: Body) -> bool:
