@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 import yaml
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hone_cli.kube import Kube
 
 IMAGE = "vllm/vllm-openai:v0.31.0"
-"""The release whose rules the condition Servable tells."""
+"""The release whose rules the condition Servable reports."""
 Renderer = Callable[[Sequence[ServedModel], Server], list[dict[str, Any]]]
 SERVERS: Mapping[str, Renderer] = {
     "vllm": vllm.render,
@@ -34,6 +34,14 @@ SERVERS: Mapping[str, Renderer] = {
 }
 TARGETS = (*SERVERS, "rewrite", "ollama")
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+class Wishes(NamedTuple):
+    """What the options say about the served models; None: the default."""
+
+    form: str | None
+    max_lora_rank: int | None
+    weights: str | None
 
 
 def serve(
@@ -90,17 +98,8 @@ def serve(
     def server(default: str) -> Server:
         return Server(_server_name(name or default), kube.namespace, image, gpus, replicas, api_key_secret)
 
-    if follow:
-        if to != "vllm" or weights is not None:
-            raise CommandError("--follow is for --to vllm, without --weights")
-        objects = _render_followed(models, versions, form, max_lora_rank, server)
-    else:
-        chosen_models = served(versions, form)
-        named = server(chosen_models[0].name)
-        if max_lora_rank is not None:
-            raise CommandError("--max-lora-rank is for --follow: otherwise it is that of the served versions")
-        objects = render(to, chosen_models, named, weights)
-    typer.echo(text(objects), nl=False)
+    render_all, wishes = _render_followed if follow else _render_chosen, Wishes(form, max_lora_rank, weights)
+    typer.echo(text(render_all(to, models, versions, wishes, server)), nl=False)
 
 
 def _warn(kube: Kube, versions: Sequence[dict[str, Any]]) -> None:
@@ -114,17 +113,34 @@ def _warn(kube: Kube, versions: Sequence[dict[str, Any]]) -> None:
 
 
 def _render_followed(
+    to: str,
     references: Sequence[str],
     versions: Sequence[dict[str, Any]],
-    form: str | None,
-    max_lora_rank: int | None,
+    wishes: Wishes,
     server: Callable[[str], Server],
 ) -> list[dict[str, Any]]:
     """The objects for a vLLM that follows aliases; `versions` are those of today."""
-    aliases = Following([alias_of(r) for r in references], image_of(approved(versions)[0]), _rank(max_lora_rank))
+    if to != "vllm" or wishes.weights is not None:
+        raise CommandError("--follow is for --to vllm, without --weights")
+    aliases = Following([alias_of(r) for r in references], image_of(approved(versions)[0]), _rank(wishes.max_lora_rank))
     # Two aliases may mean one version today.
-    of_today = served(list({v["metadata"]["name"]: v for v in versions}.values()), form)
+    of_today = served(list({v["metadata"]["name"]: v for v in versions}.values()), wishes.form)
     return following.render(of_today, server(aliases.names[0]), aliases)
+
+
+def _render_chosen(
+    to: str,
+    references: Sequence[str],
+    versions: Sequence[dict[str, Any]],
+    wishes: Wishes,
+    server: Callable[[str], Server],
+) -> list[dict[str, Any]]:
+    """The objects for a server of these versions."""
+    models = served(versions, wishes.form)
+    named = server(models[0].name)
+    if wishes.max_lora_rank is not None:
+        raise CommandError("--max-lora-rank is for --follow: otherwise it is that of the served versions")
+    return render(to, models, named, wishes.weights)
 
 
 def render(to: str, models: Sequence[ServedModel], server: Server, weights: str | None) -> list[dict[str, Any]]:
