@@ -142,14 +142,21 @@ NAMES: tuple[LibraryName, ...] = (
         "transformers:PreTrainedTokenizerFast",
         "_encode_plus",
         "reads",
-        "trainer/hone_trainer/encoding/conversation.py",
+        "trainer/hone_trainer/encoding/tokens.py",
         "A tokenizer class that overrides it is called by transformers; the others by the Rust library, twice as fast.",
+    ),
+    LibraryName(
+        "transformers:PreTrainedTokenizerFast",
+        "_decode",
+        "reads",
+        "trainer/hone_trainer/encoding/tokens.py",
+        "A tokenizer class that overrides it decodes by itself; the others by the pieces of the Rust library.",
     ),
     LibraryName(
         "tokenizers.models:BPE",
         "_resize_cache",
         "calls",
-        "trainer/hone_trainer/encoding/conversation.py",
+        "trainer/hone_trainer/encoding/tokens.py",
         "Texts have more words than the library keeps the tokens of; nothing depends on it but the time.",
     ),
     *(

@@ -24,15 +24,15 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import compress, count, islice
 from typing import TYPE_CHECKING, Any
 
 from hone_api.failures import FailureCode
-from hone_trainer.encoding import harmony, pieces, rendering, tool_calls, words
+from hone_trainer.encoding import harmony, rendering, tool_calls
 from hone_trainer.encoding.sections import Sections
+from hone_trainer.encoding.tokens import Tokens
 from hone_trainer.encoding.tool_calls import Message
-from hone_trainer.encoding.words import Words
 from hone_trainer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,10 +43,6 @@ IGNORED = -100
 # With the second, templates of hybrid reasoning models render the prompt for an answer without reasoning.
 _PROMPT_OPTIONS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False})
 
-
-_WORDS = 2**16
-"""Words whose tokens the tokenizer keeps, in about 13 MB: the library's own 10,000 are fewer than a text has, and of
-every other word it finds the tokens again each time."""
 _PREPARED = 2**22
 """Characters that the renderings of one conversation may have together, if they are to be in memory at once."""
 _FAILURES = (ArithmeticError, RecursionError, MemoryError, TypeError, ValueError, LookupError, AttributeError)
@@ -127,8 +123,6 @@ class Encoder:
     """Encodes rows for one tokenizer. `end_marks` and `prompt_options` grow with what was seen."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, train_on: str = "Assistant") -> None:
-        from transformers import PreTrainedTokenizerFast
-
         if not getattr(tokenizer, "is_fast", False):
             raise ConfigError(
                 "the model has no tokenizer.json: a fast tokenizer is needed", FailureCode.UNSUPPORTED_MODEL
@@ -146,45 +140,9 @@ class Encoder:
         self._added = set(added)
         special = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
         self._special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
-        self._backend = tokenizer.backend_tokenizer
-        self._keep_words()
-        self._bos_id, self._eos_id = tokenizer.bos_token_id, int(tokenizer.eos_token_id)
-        self._sections = Sections(tokenizer, lambda text: self._tokenize(text, add_special_tokens=False))
-        own, plain = type(tokenizer), PreTrainedTokenizerFast
-        self._is_plain = (own.__call__, own._encode_plus) == (plain.__call__, plain._encode_plus)
-        self._words = self._by_words()
-        self._adds_special = tokenizer.num_special_tokens_to_add(pair=False) > 0
-        is_decoded_plainly = (own.decode, own._decode) == (plain.decode, plain._decode)
-        self._decode = pieces.decoder(tokenizer.backend_tokenizer) if is_decoded_plainly else self._decode_slowly
-
-    def _by_words(self) -> dict[bool, Words]:
-        """By whether special tokens are split like other text; empty where texts are tokenised as a whole."""
-        if not (self._is_plain and words.are_apart(self._backend)):
-            return {}
-        return {split: Words(partial(self._encode_all, split)) for split in (False, True)}
-
-    def _encode_all(self, split: bool, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text by the Rust library, without special tokens around it."""
-        self._set_up(split)
-        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
-
-    def _set_up(self, split: bool) -> None:
-        backend = self._backend
-        if backend.encode_special_tokens != split:
-            backend.encode_special_tokens = split
-        if backend.truncation is not None:
-            backend.no_truncation()
-        if backend.padding is not None:
-            backend.no_padding()
-
-    def _keep_words(self) -> None:
-        if resize := getattr(self._backend.model, "_resize_cache", None):  # other models keep none
-            resize(_WORDS)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """In a worker of another pod: the tokenizer comes with a cache of the library's size."""
-        self.__dict__.update(state)
-        self._keep_words()
+        self._tokens = Tokens(tokenizer)
+        self._decode, self._eos_id = self._tokens.decode, self._tokens.eos_id
+        self._sections = Sections(tokenizer, lambda text: self._tokens.encode(text, add_special_tokens=False))
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""
@@ -299,7 +257,7 @@ class Encoder:
         _refuse_dropped(messages, prompt)
         before = self._render(harmony.QUESTION, add_generation_prompt=True)
         said = self._render([*harmony.QUESTION, messages[-1]]).removeprefix(before)
-        head, ids = (self._tokenize(text, add_special_tokens=False) for text in (prompt, said))
+        head, ids = (self._tokens.encode(text, add_special_tokens=False) for text in (prompt, said))
         if not head or ids[-1] not in self._added or not harmony.says(self._decode(ids), messages[-1]):
             message = f"the template's text is not the turn in harmony's channels: {messages[-1]['content'][:60]!r}"
             raise RowRefusedError("NotProved", message)
@@ -317,23 +275,13 @@ class Encoder:
                 prompt = self._render(messages[:-1], tools, add_generation_prompt=True, **options)
             if text.startswith(prompt):
                 head = self._sections.ids(prompt)
-                ids = self._continue(head, whole, text[len(prompt) :])
+                ids = self._tokens.continue_from(head, whole, text[len(prompt) :])
                 if ids is not None:
                     yield ids, len(head), options
         if self.has_marks:
             out = self._apply(messages, tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
             if 1 in out["assistant_masks"]:
                 yield out["input_ids"], _last_run(out["assistant_masks"]), {}
-
-    def _continue(self, head: list[int], whole: list[int], rest: str) -> list[int] | None:
-        """Token ids of the whole, beginning with head; None when those of head and rest do not give the same text.
-
-        Where a token would span the border, head and rest are tokenised apart, as they are when served.
-        """
-        if whole[: len(head)] == head:
-            return whole
-        apart = head + self._tokenize(rest, add_special_tokens=False)
-        return apart if self._decode(apart) == self._decode(whole) else None
 
     def _end(self, ids: list[int], start: int, content: str) -> int | None:
         """Index of the end-of-turn token: the first added token before which the tokens decode to the content."""
@@ -367,8 +315,10 @@ class Encoder:
         """Prompt, completion and end of sequence, for a model without a chat template."""
         self._refuse_control_tokens(prompt)
         self._refuse_control_tokens(completion)
-        head = self._without_eos(self._tokenize(prompt))
-        ids = self._continue(head, self._without_eos(self._tokenize(prompt + completion)), completion)
+        head = self._tokens.without_eos(self._tokens.encode(prompt))
+        ids = self._tokens.continue_from(
+            head, self._tokens.without_eos(self._tokens.encode(prompt + completion)), completion
+        )
         if ids is None or _comparable(self._decode(ids[len(head) :])) != _comparable(completion):
             message = f"the tokens after the prompt are not the completion: {completion[:60]!r}"
             raise RowRefusedError("NotProved", message)
@@ -376,12 +326,12 @@ class Encoder:
 
     def _text(self, text: str, number: int) -> Row:
         """Every token of a document and end of sequence; control tokens in it are plain characters."""
-        ids = self._without_eos(self._tokenize(text, split_special_tokens=True))
+        ids = self._tokens.without_eos(self._tokens.encode(text, split_special_tokens=True))
         ids.append(self._eos())
         return self._row(ids, 0, number)
 
     def _row(self, ids: list[int], start: int, number: int) -> Row:
-        bos = self._bos_id
+        bos = self._tokens.bos_id
         if bos is not None and bos != self._eos_id and ids[:2] == [bos, bos]:
             raise RowRefusedError("DoubleBos", "the template and the tokenizer both add a beginning-of-sequence token")
         labels = ids.copy()
@@ -406,29 +356,9 @@ class Encoder:
         except (ArithmeticError, RecursionError, MemoryError) as error:
             raise RowRefusedError("TemplateRefused", f"the chat template fails: {type(error).__name__}") from None
 
-    def _tokenize(self, text: str, *, add_special_tokens: bool = True, split_special_tokens: bool = False) -> list[int]:
-        """What `tokenizer(text)["input_ids"]` is, without the masks and offsets that it makes."""
-        split = split_special_tokens or self.tokenizer.split_special_tokens
-        if not self._is_plain or not isinstance(text, str):
-            options = {"add_special_tokens": add_special_tokens, "split_special_tokens": split}
-            return list(self.tokenizer(text, **options)["input_ids"])
-        if self._words and not (add_special_tokens and self._adds_special):
-            return self._words[split].ids(text)
-        self._set_up(split)
-        ids: list[int] = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
-        return ids
-
-    def _decode_slowly(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
     def _eos(self) -> int:
         self.end_marks.add(self._eos_id)
         return self._eos_id
-
-    def _without_eos(self, ids: list[int]) -> list[int]:
-        """Without the end that some tokenizers append; a beginning-of-sequence token stays as the tokenizer sets it."""
-        only_bos = len(ids) == 1 and self._bos_id == ids[0]
-        return ids[:-1] if ids and ids[-1] == self._eos_id and not only_bos else ids
 
     def _refuse_control_tokens(self, content: str) -> None:
         token = self._special.search(content)
