@@ -1,0 +1,41 @@
+"""A function fits a screen, and a file is read in one go; only a table may be longer."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.pure
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("crds/hone_api", "operator/hone_operator", "trainer/hone_trainer", "cli/hone_cli", "dev/hone_dev")
+LONGEST_FUNCTION, LONGEST_FILE = 54, 400
+"""Lines."""
+TABLES = {"crds/hone_api/failures.py", "crds/hone_api/status_json.py", "dev/hone_dev/library_border.py"}
+
+
+def sources() -> dict[str, str]:
+    files = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    return {path.relative_to(ROOT).as_posix(): path.read_text() for path in files}
+
+
+def long_functions(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            if lines > LONGEST_FUNCTION:
+                yield f"{node.name} has {lines} lines"
+
+
+def test_a_function_fits_a_screen() -> None:
+    assert [f"{path}: {words}" for path, source in sources().items() for words in long_functions(source)] == []
+
+
+def test_a_file_is_read_in_one_go() -> None:
+    long = {path for path, source in sources().items() if source.count("\n") > LONGEST_FILE}
+    assert long == TABLES, "a longer file that is no table, or a table that is short by now"
+
+
+def test_a_long_function_is_seen() -> None:
+    body = "    pass\n" * LONGEST_FUNCTION
+    assert list(long_functions(f"def short():\n{body[:-9]}\nasync def long():\n{body}")) == ["long has 55 lines"]
