@@ -1,23 +1,21 @@
 """Engines on the work that Hone's workers do: rows per CPU second, start, memory, and whether the result is the same.
 
-    .venv/bin/python bench/engines.py [--megabytes 4 12] [--engines fork dask daft ray datatrove]
+    .venv/bin/python bench/engines.py [--megabytes 10 60] [--engines fork dask daft ray datatrove]
 
 Each engine checks the rows of a JSON Lines file and counts them, by the very functions of a Dataset's Job, with two
 workers on one machine. It runs in a process of its own, with packages of its own, which uv fetches. Two sizes give two
-numbers: what a row costs, from the difference, and what the engine costs before the first row. CPU time is that of all
-processes that the engine started. The digest is of all rows in the order in which they came back: it is the same for
-every engine that keeps the source's order.
+numbers: what a row costs, from the difference, and what the engine costs before the first row. CPU time and memory are
+those of all processes that the engine started, as the kernel counts them in a control group: be root. The digest is of
+all rows in the order in which they came back: it is the same for every engine that keeps the source's order.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import hashlib
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import sysconfig
@@ -27,6 +25,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from memory_group import counted
 
 WORKERS = 2
 ROWS = 256
@@ -191,20 +191,20 @@ def measured(name: str, rows: str) -> None:
 
 
 def measure(name: str, rows: Path, python: str) -> dict[str, Any]:
-    """Rows, digest, seconds by the clock and of CPU of all processes, peak MiB of one of them."""
+    """Rows, digest, seconds by the clock and of CPU of all processes, peak MiB of all of them."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     here = Path(__file__).parents[1]
     paths = (here / "bench", here / "crds", here / "trainer", here / "dev", sysconfig.get_paths()["purelib"])
     environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     # Imported, so that each process finds the functions by their names.
     command = [python, "-P", "-c", "import engines, sys; engines.measured(*sys.argv[1:])", name, str(rows)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    seconds = time.monotonic() - started
-    _reap()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {**json.loads(done.stdout.splitlines()[-1]), "seconds": seconds, "cpu": cpu, "peak": after.ru_maxrss / 1024}
+    with counted() as (group, usage):
+        started = time.monotonic()
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=group.join
+        )
+        seconds = time.monotonic() - started
+    return {**json.loads(done.stdout.splitlines()[-1]), "seconds": seconds, "cpu": usage.cpu, "peak": usage.peak}
 
 
 def python_with(packages: tuple[str, ...], folder: Path) -> tuple[str, float]:
@@ -219,24 +219,10 @@ def python_with(packages: tuple[str, ...], folder: Path) -> tuple[str, float]:
     return python, size / 2**20
 
 
-def _reap() -> None:
-    """Wait for processes that the engine left behind, so that their CPU time counts."""
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            return
-
-
-def _adopt_orphans() -> None:
-    """Make this process the parent of processes whose parent ends (prctl(2), PR_SET_CHILD_SUBREAPER)."""
-    ctypes.CDLL(None).prctl(36, 1)
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Engines on the work of a Dataset's workers.")
-    parser.add_argument("--megabytes", type=int, nargs=2, default=[4, 12])
+    parser.add_argument("--megabytes", type=int, nargs=2, default=[10, 60])
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     options = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent))
@@ -251,18 +237,10 @@ def main() -> None:
             write_rows(file, megabytes)
         for name in options.engines:
             python, size = python_with(PACKAGES[name], Path(folder) / name)
-            sys.stdout.flush()
-            pid = os.fork()  # the peak of children never falls: each engine is measured by a parent of its own
-            if not pid:
-                try:
-                    _adopt_orphans()
-                    _report(name, size, *(measure(name, file, python) for file in files))
-                    sys.stdout.flush()
-                except subprocess.CalledProcessError as error:
-                    print(f"{name} is left out: {error}", file=sys.stderr)
-                finally:
-                    os._exit(0)
-            os.waitpid(pid, 0)
+            try:
+                _report(name, size, *(measure(name, file, python) for file in files))
+            except subprocess.CalledProcessError as error:
+                print(f"{name} is left out: {error}", file=sys.stderr)
 
 
 def _report(name: str, size: float, small: dict[str, Any], large: dict[str, Any]) -> None:
