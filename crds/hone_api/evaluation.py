@@ -87,7 +87,7 @@ class PassAt(ApiModel):
     generations: int = Field(
         default=8, ge=1, le=256, description="Answers sampled for each prompt, from which k are drawn; default 8."
     )
-    temperature: Decimal = Field(default="0.8", description="Temperature of sampling; default 0.8.")
+    temperature: Decimal = Field(default="0.8", description="Temperature of sampling; default '0.8'.")
 
 
 TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*$", max_length=100)]

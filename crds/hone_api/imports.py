@@ -42,7 +42,7 @@ class ImportEvaluation(ApiModel):
 
     dataset: Name = Field(description="Dataset of this namespace; its validation rows are scored, as method SFT does.")
     max_rows: int = Field(default=512, ge=1, le=1_000_000, description="Rows used, in file order; default 512.")
-    cpu: Quantity = Field(default="2", description="CPU request of the Job, e.g. 8; default 2.")
+    cpu: Quantity = Field(default="2", description="CPU request of the Job, e.g. 8 or '1.5'; default 2.")
     memory: Quantity = Field(
         default="8Gi", description="Memory request and limit of the Job, which loads the model; default 8Gi."
     )

@@ -79,8 +79,8 @@ class PromotionGate(ApiModel):
         description="Tuned: the value of the model; Change: tuned minus base; Against: tuned minus the model in "
         "evaluation.against of the job, which passes if no model was in use. Default Tuned.",
     )
-    at_most: SignedDecimal | None = Field(default=None, description="Upper limit, in the unit of the metric.")
-    at_least: SignedDecimal | None = Field(default=None, description="Lower limit, in the unit of the metric.")
+    at_most: SignedDecimal | None = Field(default=None, description="Upper limit in the metric's unit, e.g. '1.2'.")
+    at_least: SignedDecimal | None = Field(default=None, description="Lower limit in the metric's unit, e.g. '0.8'.")
 
 
 class Promotion(ApiModel):

@@ -114,7 +114,7 @@ class Resources(ApiModel):
         "request the devices of trainer.networks of the chart, and the run ends if NCCL cannot use them. Default: what "
         "NCCL finds in the pods.",
     )
-    cpu: Quantity = Field(default="2", description="CPU request of each pod, e.g. 8 or 500m; default 2.")
+    cpu: Quantity = Field(default="2", description="CPU request of each pod, e.g. 8, '1.5' or 500m; default 2.")
     memory: Quantity = Field(default="8Gi", description="Memory request and limit of each pod, e.g. 64Gi; default 8Gi.")
     shared_memory: Quantity | None = Field(
         default=None,

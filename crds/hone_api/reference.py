@@ -31,8 +31,9 @@ def reference(kinds: Sequence[Kind]) -> str:
         "",
         f"Group `{GROUP}`, version `{VERSION}`. The same text is in `kubectl explain`.",
         "",
-        "Write a number with a fraction or an exponent in quotes: `learningRate: '2e-4'`. Without quotes the API "
-        'server says `must be of type integer,string: "number"`. Integers need none: `epochs: 3`.',
+        "Write a number with a fraction or an exponent in quotes: `learningRate: '2e-4'`, `epochs: '0.5'`. "
+        'Without quotes the API server says `must be of type integer,string: "number"`. '
+        "Integers need none: `epochs: 3`.",
     ]
     for kind in kinds:
         schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

@@ -147,7 +147,7 @@ class Synthesis(ApiModel):
         default=None, description="What the rows are for, in your own words; part of the prompt. Default: nothing."
     )
     seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of all random choices; default 0.")
-    temperature: Decimal = Field(default="0.7", description="Sampling temperature, 0 to 2; default 0.7.")
+    temperature: Decimal = Field(default="0.7", description="Sampling temperature, 0 to 2; default '0.7'.")
     max_tokens: int = Field(default=1024, ge=1, le=131_072, description="Longest answer in tokens; default 1024.")
     parallel: int = Field(default=4, ge=1, le=256, description="Requests that run at the same time; default 4.")
     filters: SynthesisFilters = Field(

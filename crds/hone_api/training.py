@@ -57,7 +57,7 @@ class Adapter(ApiModel):
         le=4096,
         description="The scale is alpha/rank, or alpha/sqrt(rank) if rank-stabilised; by default it is 2.",
     )
-    dropout: Decimal | None = Field(default=None, description="Dropout on adapter input, 0 to 1; default 0.")
+    dropout: Decimal | None = Field(default=None, description="Dropout on adapter input, e.g. '0.05'; default 0.")
     rank_stabilized: bool = Field(
         default=False,
         description="rsLoRA: scale by alpha/sqrt(rank), so that ranks above 32 still learn; default false.",
@@ -96,7 +96,7 @@ class Training(ApiModel):
         between("l2ToStart", "above 0 and at most 1000", "> 0.0", "<= 1000.0", "0.1"),
         between("maxGradNorm", "above 0 and at most 1000000", "> 0.0", "<= 1000000.0", "1.0"),
     )
-    epochs: Decimal | None = Field(default=None, description="Passes over the rows, e.g. 3; default 1.")
+    epochs: Decimal | None = Field(default=None, description="Passes over the rows, e.g. 3 or '0.5'; default 1.")
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000, description="Optimiser steps, instead of epochs.")
     learning_rate: Decimal | None = Field(
         default=None,
@@ -115,7 +115,7 @@ class Training(ApiModel):
         "fine-tuning (L2-SP, Li et al. 2018), e.g. '0.1'; default: none.",
     )
     max_grad_norm: Decimal = Field(
-        default="1.0", description="The gradient norm is clipped to this value; default 1.0."
+        default="1.0", description="The gradient norm is clipped to this value; default '1.0'."
     )
     batch_size: int = Field(
         default=8,
@@ -177,7 +177,7 @@ class EarlyStopping(ApiModel):
 
     patience: int = Field(default=3, ge=1, le=1000, description="Evaluations without improvement; default 3.")
     min_delta: Decimal = Field(
-        default="0", description="Smallest decrease of the loss that counts as improvement; default 0."
+        default="0", description="Smallest decrease of the loss that counts as improvement, e.g. '0.01'; default 0."
     )
 
 

@@ -47,7 +47,7 @@ The API server checks a manifest before it stores anything, and names every wron
 | It says | What to do |
 | --- | --- |
 | `unknown field "spec.training.learningrate"` | A misspelt name: see `kubectl explain ftj.spec.training` |
-| `must be of type integer,string: "number"` | Put a fraction or an exponent in quotes: `learningRate: '2e-4'` |
+| `must be of type integer,string: "number"` | Quote fractions and exponents: `epochs: '0.5'`, `learningRate: '2e-4'` |
 | `some validation rules were not checked` | Correct the other errors first; by itself it means nothing |
 | `is not supported yet` | Do what follows in the message, or use a later version of Hone |
 | `is immutable` | Create a new FineTuneJob with another name: one object is one run |

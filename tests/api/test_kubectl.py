@@ -20,8 +20,68 @@ pytestmark = pytest.mark.apiserver
 GUARD_SECONDS = 600.0
 KINDS = ("FineTuneJob", "Dataset", "ModelVersion", "Model")
 NOW = "2026-01-01T00:00:00Z"
-READY = {"type": "Ready", "status": "True", "reason": "Verified", "message": "", "lastTransitionTime": NOW}
+READY: dict[str, Any] = {
+    "type": "Ready",
+    "status": "True",
+    "reason": "Verified",
+    "message": "",
+    "lastTransitionTime": NOW,
+}
+READY |= {"observedGeneration": 1}
 OTHERS = [str(t) for t in CONDITIONS_OF["FineTuneJob"] if t != "Ready"]
+LONGEST_DESCRIPTION, LONGEST_RECORD = 180, 260
+"""Lines of `kubectl describe` without events: of a job that trains, with every condition, progress and curves; and of
+one that has ended after an attempt, with where its time and memory went. A field more for everybody costs one here."""
+PHASES = (
+    "queued",
+    "scheduled",
+    "image",
+    "loading",
+    "encoding",
+    "evaluatingBase",
+    "firstStep",
+    "training",
+    "evaluating",
+)
+RECORD = {
+    "attempts": [
+        {
+            "number": 1,
+            "jobName": "seen-1",
+            "startTime": NOW,
+            "endTime": NOW,
+            "outcome": "Succeeded",
+            "startStep": 0,
+            "endStep": 1000,
+            "lostSteps": 0,
+            "phases": {name: 9 for name in (*PHASES, "saving", "exporting", "other")},
+            "heldSecondsBeforeFirstStep": 9,
+        }
+    ],
+    "goodput": {
+        "ratio": "0.7",
+        "scheduling": "0.9",
+        "runtime": "0.8",
+        "seconds": 9,
+        "productiveSeconds": 7,
+        "badput": {"queue": 1, "image": 1, "loading": 1, "firstStep": 1, "evaluation": 1, "saving": 1, "other": 1},
+    },
+    "memory": {"estimated": 9, "peak": 8, "terms": [{"name": f"term-{n}", "bytes": n} for n in range(8)]},
+    "resolved": {
+        "modelCommit": "0" * 40,
+        "modelUri": "pvc://hone-store/base-models/owner--model/0",
+        "datasetDigests": {"rows": f"sha256:{'0' * 64}"},
+        "evaluationDatasets": ["rows/validation"],
+        "learningRate": "0.0002",
+        "microBatchSize": 8,
+        "gradientAccumulationSteps": 1,
+        "worldSize": 1,
+        "maxLength": 512,
+        "adapterRank": 16,
+        "adapterAlpha": 32,
+        "image": "trainer:1",
+    },
+}
 LONG_CURVE = " ".join(f"{step}:0.98765" for step in range(100_000, 100_064))
 STATUS: dict[str, Any] = {
     "FineTuneJob": {
@@ -181,6 +241,16 @@ def test_a_description_is_short_and_begins_with_what_matters(run: Kubectl) -> No
     curves = status[next(n for n, line in enumerate(status) if "Metrics:" in line) :]
     assert len(curves) < 30, "an entry is a name and a line"
     assert any("Name:" in line and "learning_rate" in line for line in curves)
+    assert len(lines) <= LONGEST_DESCRIPTION
+
+
+def test_the_description_of_a_job_that_has_ended_is_bounded_too(api: Any, run: Kubectl) -> None:
+    assert api.merge("FineTuneJob", "seen", {"status": RECORD}, "status", dry_run=False).code == 200
+    lines = run("describe", "ftj", "seen").splitlines()
+    assert api.merge("FineTuneJob", "seen", {"status": dict.fromkeys(RECORD)}, "status", dry_run=False).code == 200
+    assert any("Productive Seconds:" in line for line in lines)
+    assert any("Gradient Accumulation Steps:" in line for line in lines)
+    assert len(lines) <= LONGEST_RECORD
 
 
 def test_all_kinds_by_short_name_and_by_category(run: Kubectl) -> None:
@@ -223,6 +293,7 @@ def test_a_field_that_cannot_be_selected_is_named(run: Kubectl) -> None:
     ("field", "told"),
     [
         ("ftj.spec.training.learningRate", "Peak learning rate, e.g. '2e-4'; default 2e-4 for adapters"),
+        ("ftj.spec.training.epochs", "Passes over the rows, e.g. 3 or '0.5'; default 1."),
         ("ftj.spec.adapter.type", "ENUM: None LoRA QLoRA DoRA"),
         ("ftj.status.failure.hint", "What to do."),
         ("dset.spec.source.uri", "configmap://name/key"),
@@ -266,6 +337,8 @@ def test_wait_for_a_condition(run: Kubectl) -> None:
     [
         ({"spec.training.learningrate": "1e-4"}, 'unknown field "spec.training.learningrate"'),
         ({"spec.training.learningRate": 2e-4}, 'must be of type integer,string: "number"'),
+        ({"spec.training.epochs": 0.5}, 'must be of type integer,string: "number"'),
+        ({"spec.resources": {"cpu": 1.5}}, 'must be of type integer,string: "number"'),
         ({"spec.training.learningRate": 2e-4}, "some validation rules were not checked"),
         ({"spec.output.version": 3}, "is not supported yet"),
     ],

@@ -14,6 +14,8 @@ JOB = "FineTuneJob"
 KINDS = pytest.mark.parametrize("kind", [JOB, "Dataset"])
 FRACTION = re.compile(r"(?:e\.g\.|or) -?\d+(?:\.\d|e-)")
 """An example that would be refused as it stands."""
+IN_QUOTES = re.compile(r"'-?\d+(?:\.\d|e-)")
+IN_GIBIBYTES = re.compile(r"\d[GM]i\b")
 
 
 @pytest.mark.pure
@@ -22,6 +24,16 @@ def test_examples_with_a_fraction_are_in_quotes(kind: str, fields: Any) -> None:
     numbers = [f for f in fields(kind, "spec") if NUMBER in f.schema]
     assert numbers
     assert [f.path for f in numbers if FRACTION.search(f.schema["description"])] == []
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("kind", [JOB, "Dataset", "Model"])
+def test_a_field_that_takes_a_fraction_shows_one_in_quotes(kind: str, fields: Any) -> None:
+    """`kubectl explain` is where people look when the API server refuses `epochs: 0.5` in its own words."""
+    numbers = [f for f in fields(kind, "spec") if NUMBER in f.schema and r"\." in f.schema.get("pattern", "")]
+    without_unit = [f for f in numbers if not IN_GIBIBYTES.search(f.schema["description"])]
+    assert without_unit
+    assert [f.path for f in without_unit if not IN_QUOTES.search(f.schema["description"])] == []
 
 
 @pytest.mark.pure

@@ -72,7 +72,7 @@ class DistillationMethod(ApiModel):
     temperature: Decimal | None = Field(
         default=None,
         description="Divisor of the logits of both models, for level Logits; the loss is multiplied by its square. "
-        "Default 1.",
+        "Default 1; '2.5' shows more of what the teacher considers unlikely.",
     )
 
     @property

@@ -59,7 +59,7 @@ class Generation(ApiModel):
     )
     secret_name: Name | None = Field(default=None, description="Secret with key API_KEY of endpoint; default: none.")
     gpu_memory_utilization: Decimal | None = Field(
-        default=None, description="Fraction of each GPU's memory for vLLM if it shares the GPUs; default 0.3."
+        default=None, description="Fraction of each GPU's memory for vLLM if it shares the GPUs; default '0.3'."
     )
 
     @property

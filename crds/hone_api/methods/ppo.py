@@ -22,18 +22,19 @@ class PpoMethod(ApiModel):
     kl: Decimal = Field(default="0.05", description="KL coefficient against the reference, e.g. '0.05'.")
     target_kl: Decimal | None = Field(
         default=None,
-        description="KL per answer, in nats, that the coefficient is adapted to (Ziegler et al. 2019), e.g. 6; "
+        description="KL per answer, in nats, that the coefficient is adapted to (Ziegler et al. 2019), e.g. '6.0'; "
         "default: the coefficient is constant.",
     )
     max_kl: Decimal = Field(
-        default="100", description="KL per answer, in nats, above which the run ends as Diverged; default 100."
+        default="100",
+        description="KL per answer, in nats, above which the run ends as Diverged, e.g. '7.5'; default 100.",
     )
     iterations: int = Field(default=4, ge=1, le=16, description="Optimiser steps on the same samples; default 4.")
     epsilon: Decimal = Field(
         default="0.2", description="How far ratio and value may move from those of the sampling model, e.g. '0.2'."
     )
     value_weight: Decimal = Field(default="0.1", description="Weight of the value loss, e.g. '0.1'.")
-    gamma: Decimal = Field(default="1", description="Discount factor of later rewards; default 1: no discount.")
+    gamma: Decimal = Field(default="1", description="Discount factor of later rewards, e.g. '0.99'; default 1.")
     gae_lambda: Decimal = Field(
         default="0.95",
         description="Lambda of the generalised advantage estimation (Schulman et al. 2015), e.g. '0.95'.",
@@ -46,7 +47,8 @@ class PpoMethod(ApiModel):
         description="Longest sample, in tokens; longer samples are truncated. Default 128.",
     )
     missing_end_penalty: Decimal = Field(
-        default="1", description="Subtracted from the reward of a sample that has no end-of-turn token; default 1."
+        default="1",
+        description="Subtracted from the reward of a sample that has no end-of-turn token, e.g. '0.5'; default 1.",
     )
 
 

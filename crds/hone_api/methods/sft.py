@@ -19,7 +19,7 @@ class SftMethod(ApiModel):
         description="Assistant: every assistant turn or completion counts; LastAssistant: only the last turn.",
     )
     neftune_alpha: Decimal | None = Field(
-        default=None, description="NEFTune noise on embeddings, e.g. 5; default: none."
+        default=None, description="NEFTune noise on embeddings, e.g. 5 or '7.5'; default: none."
     )
 
 
