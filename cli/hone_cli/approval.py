@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.model import MAX_CANDIDATES
-from hone_api.modelversion import ApprovalState
-from hone_api.states import ConditionType, GateResult
+from hone_api.states import ApprovalState, ConditionType, GateResult
 
 Body = Mapping[str, Any]
 
@@ -31,7 +30,7 @@ def is_rejected_by_gate(version: Body) -> bool:
     """Whether a gate of the job that made the version rejected it, and no person has decided since."""
     approval = version["spec"].get("approval") or {}
     comment = str(approval.get("comment") or "")
-    return bool(approval.get("state") == "Rejected") and comment.startswith(f"{approval.get('by')}:")
+    return bool(approval.get("state") == ApprovalState.REJECTED) and comment.startswith(f"{approval.get('by')}:")
 
 
 def gates_of(version: Body, model: Body | None) -> GateOpinion:
@@ -60,7 +59,7 @@ def promotion_gates(version: Body, model: Body | None) -> GateOpinion:
 
 def consequences(version: Body, model: Body | None, state: ApprovalState) -> list[str]:
     """What follows from a decision, one sentence for each alias and copy."""
-    change = _approved if state == "Approved" else _withdrawn
+    change = _approved if state == ApprovalState.APPROVED else _withdrawn
     return [*change(version, model or {}, state), *_copies(version, model or {}, state)]
 
 
@@ -94,7 +93,7 @@ def _approved(version: Body, model: Body, _state: ApprovalState) -> Iterator[str
 def _withdrawn(version: Body, model: Body, state: ApprovalState) -> Iterator[str]:
     name, promotion, points = version["metadata"]["name"], _promotion(model), _points(model)
     for alias in _pinned(version, model):
-        if state == "Candidate":
+        if state == ApprovalState.CANDIDATE:
             yield f"{alias} of spec.aliases may point to it, but servers that follow the alias do not serve it."
         else:
             where = "points nowhere" if points.get(alias, name) == name else f"stays at {points[alias]}"
@@ -109,7 +108,7 @@ def _expiry(version: Body, model: Body) -> Iterator[str]:
     """What spec.retention does with a version that nobody approves any more."""
     spec, number = version["spec"], version["spec"]["version"]
     keep = ((model.get("spec") or {}).get("retention") or {}).get("keep")
-    was_approved = (spec.get("approval") or {}).get("state") == "Approved"
+    was_approved = (spec.get("approval") or {}).get("state") == ApprovalState.APPROVED
     newest = int((model.get("status") or {}).get("latest") or number)
     if keep is None or not was_approved or newest - number < keep or _pinned(version, model):
         return
@@ -131,7 +130,7 @@ def _next_best(name: str, model: Body) -> str:
 
 def _copies(version: Body, model: Body, state: ApprovalState) -> Iterator[str]:
     entries = (model.get("spec") or {}).get("deliveries") or ()
-    if state == "Approved":
+    if state == ApprovalState.APPROVED:
         for uri in (entry["uri"] for entry in entries if entry.get("when", "Approved") == "Approved"):
             yield f"It is copied to {uri}."
     elif (version.get("status") or {}).get("deliveries"):

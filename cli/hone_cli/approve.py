@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hone_api.modelversion import ApprovalState
+from hone_api.states import ApprovalState
 from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate
 from hone_cli.errors import CommandError, printable
 from hone_cli.versions import chosen
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from hone_cli.kube import Kube
 
 _WORDS: Mapping[ApprovalState, str] = {
-    "Approved": "approved",
-    "Rejected": "rejected",
-    "Candidate": "a candidate, as if nobody had decided",
+    ApprovalState.APPROVED: "approved",
+    ApprovalState.REJECTED: "rejected",
+    ApprovalState.CANDIDATE: "a candidate, as if nobody had decided",
 }
 _Reference = Annotated[
     str,
@@ -63,7 +63,7 @@ def approve(
         raise CommandError("--despite-gates is for an approval: leave it out with --withdraw")
     if despite_gates and not comment:
         raise CommandError("--despite-gates needs a reason for those who read it later: --comment 'why'")
-    state: ApprovalState = "Candidate" if withdraw else "Approved"
+    state: ApprovalState = ApprovalState.CANDIDATE if withdraw else ApprovalState.APPROVED
     _decide(_kube(context, namespace), model, state, comment, dry_run=dry_run, despite_gates=despite_gates)
 
 
@@ -82,7 +82,7 @@ def reject(
     \b
     hone reject support-bot:4 --comment 'promises refunds'
     """
-    _decide(_kube(context, namespace), model, "Rejected", comment, dry_run=dry_run)
+    _decide(_kube(context, namespace), model, ApprovalState.REJECTED, comment, dry_run=dry_run)
 
 
 def _kube(context: str | None, namespace: str | None) -> Kube:
@@ -105,15 +105,15 @@ def _decide(
     approval, gates = version["spec"].get("approval") or {}, gates_of(version, model)
     for line in summary(version, gates):
         typer.echo(line)
-    if approval.get("state", "Candidate") == state:
+    if approval.get("state", ApprovalState.CANDIDATE) == state:
         typer.echo(printable(f"It is {_WORDS[state]}{_by(approval)} already: nothing changed."))
         return
-    if state == "Candidate" and is_rejected_by_gate(version):
+    if state == ApprovalState.CANDIDATE and is_rejected_by_gate(version):
         raise CommandError(
             f"a gate rejected ModelVersion {name}, so there is no decision of a person to withdraw. To approve it "
             "anyway, add --despite-gates --comment 'why'"
         )
-    if state == "Approved" and not (gates.passed or despite_gates):
+    if state == ApprovalState.APPROVED and not (gates.passed or despite_gates):
         raise CommandError(
             f"ModelVersion {name} is not approved: its gates have not passed. Train or evaluate on more rows, or "
             "approve it all the same: --despite-gates --comment 'why'"
@@ -135,7 +135,7 @@ def summary(version: Mapping[str, Any], gates: GateOpinion) -> Iterator[str]:
     spec = version["spec"]
     approval = spec.get("approval") or {}
     why = f": {approval['comment']}" if approval.get("comment") and not is_rejected_by_gate(version) else ""
-    state = f"{approval.get('state', 'Candidate')}{_by(approval)}{why}"
+    state = f"{approval.get('state', ApprovalState.CANDIDATE)}{_by(approval)}{why}"
     yield printable(f"ModelVersion {version['metadata']['name']}: {state}")
     for number in (spec.get("evaluation") or {}).get("numbers") or ():
         where = f" of {number['dataset']}" if number.get("dataset") else ""

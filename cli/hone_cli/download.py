@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from hone_api.delivery import ArtifactForm
 from hone_api.manifest import ADDED
 from hone_api.modelversion import Artifact, ModelVersionSpec
+from hone_api.states import ApprovalState
 from hone_cli import files, local, pod
 from hone_cli.copying import Copied, copy
 from hone_cli.errors import CommandError
@@ -112,8 +113,8 @@ def summary(version: Mapping[str, Any], artifact: Artifact, folder: Path, copied
         f"{folder}: {version['metadata']['name']}, {artifact.format}, {copied.files} files, "
         f"{copied.size_bytes:,} bytes ({copied.read_bytes:,} read now); every byte is as recorded"
     ]
-    approval = (spec.get("approval") or {}).get("state", "Candidate")
-    if approval == "Rejected":
+    approval = (spec.get("approval") or {}).get("state", ApprovalState.CANDIDATE)
+    if approval == ApprovalState.REJECTED:
         lines.append(f"This version was rejected: {spec['approval'].get('comment') or 'without a comment'}")
     base = spec["lineage"]["baseModel"]["uri"]
     lines.append(

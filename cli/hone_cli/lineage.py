@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from hone_api.states import ConditionType, DeliveryState
+from hone_api.states import ApprovalState, ConditionType, DeliveryState
 from hone_cli.errors import CommandError, printable
 
 _SHOWN = 10
 """Newest versions of a model that the tree has, unless --all."""
-_STYLES = {"Approved": "green", "Rejected": "red"}
+_STYLES: Mapping[str, str] = {ApprovalState.APPROVED: "green", ApprovalState.REJECTED: "red"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _version(body: Mapping[str, Any], aliases: Sequence[str]) -> VersionNode:
         name=body["metadata"]["name"],
         version=spec["version"],
         aliases=sorted(aliases),
-        approval=approval.get("state", "Candidate"),
+        approval=approval.get("state", ApprovalState.CANDIDATE),
         approved_by=approval.get("by"),
         ready=ConditionType.READY in true,
         servable=ConditionType.SERVABLE in true,

@@ -11,6 +11,7 @@ import typer
 import yaml
 
 from hone_api.estimate.advice import SERVED_RANKS
+from hone_api.states import ApprovalState
 from hone_cli.errors import CommandError, printable
 from hone_cli.pod import image_of
 from hone_cli.serving import aibrix, following, kserve, ollama, rewrite, vllm
@@ -170,7 +171,7 @@ def approved(versions: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         CommandError: one is not approved, so a server that follows its alias would not load it.
     """
     for version in versions:
-        if (version["spec"].get("approval") or {}).get("state") != "Approved":
+        if (version["spec"].get("approval") or {}).get("state") != ApprovalState.APPROVED:
             name = version["metadata"]["name"]
             raise CommandError(
                 f"ModelVersion {name} is not approved, and --follow serves approved versions alone: see the page "

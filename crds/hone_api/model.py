@@ -25,9 +25,9 @@ from hone_api.meta import (
     Text,
     Timestamp,
 )
-from hone_api.modelversion import MAX_VERSION, ApprovalState
+from hone_api.modelversion import MAX_VERSION
 from hone_api.retrain import Retrain, RetrainStatus
-from hone_api.states import GateResult, ImportState
+from hone_api.states import ApprovalState, GateResult, ImportState
 from hone_api.tracking import Registry, RegistryStatus
 
 MAX_ALIASES = 16

@@ -28,11 +28,10 @@ from hone_api.meta import (
     immutable,
 )
 from hone_api.pod_image import PodImage
-from hone_api.states import DeliveryState
+from hone_api.states import ApprovalState, DeliveryState
 from hone_api.tracking import TrackedRun
 
 MAX_VERSION = 1_000_000
-ApprovalState = Literal["Candidate", "Approved", "Rejected"]
 Purpose = Literal["HeldOut", "Retention", "Harness"]
 """What a number is for."""
 
@@ -223,7 +222,7 @@ class ModelEvaluation(ApiModel):
 class Approval(ApiModel):
     """A person's decision."""
 
-    state: ApprovalState = Field(default="Candidate", description="Default Candidate.")
+    state: ApprovalState = Field(default=ApprovalState.CANDIDATE, description="Default Candidate.")
     by: ShortText | None = Field(
         default=None,
         description="Who decided, as `kubectl auth whoami` prints it: the API server compares it with the user who "

@@ -11,6 +11,7 @@ from hone_api.meta import NUMBER, Kind
 from hone_api.schema import crd
 from hone_api.states import (
     CONDITIONS_OF,
+    ApprovalState,
     AttemptOutcome,
     DatasetPhase,
     DeliveryState,
@@ -60,6 +61,7 @@ def conditions() -> str:
     lines += _words("Phases of a Dataset", "Phase", "Meaning", DatasetPhase)
     lines += _words("Outcomes of an attempt", "Outcome", "Meaning", AttemptOutcome)
     lines += _words("Results of a gate of a Model", "Result", "Meaning", GateResult)
+    lines += _words("States of approval", "State", "Meaning", ApprovalState)
     lines += _words("States of a delivery", "State", "Meaning", DeliveryState)
     lines += _words("States of an import", "State", "Meaning", ImportState)
     return "\n".join(lines) + "\n"

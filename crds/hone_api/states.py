@@ -299,3 +299,11 @@ class ImportState(State):
     IMPORTING = "Importing", "A Job reads the files, checks them and writes them to the store"
     IMPORTED = "Imported", "The ModelVersion exists"
     FAILED = "Failed", "No further attempt before the entry or the annotation `hone.dev/retry` changes: see its reason"
+
+
+class ApprovalState(State):
+    """What a person or a gate decided about a ModelVersion: `spec.approval.state`."""
+
+    CANDIDATE = "Candidate", "Nobody has decided, or the approval was withdrawn"
+    APPROVED = "Approved", "A person approved it"
+    REJECTED = "Rejected", "A person or a gate rejected it: it is not used"

@@ -450,7 +450,7 @@ class PromotionCandidateJson(TypedDict, total=False):
     version: Required[int]
     modelVersion: Required[str]
     gates: Required[str]
-    approval: Required[Literal["Candidate", "Approved", "Rejected"]]
+    approval: Required[str]
     message: str
 
 

@@ -5,18 +5,23 @@ from collections.abc import Iterator
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
+from hone_api import states
 from hone_api.failures import FAILURES, FailureCode
 from hone_api.generate import KINDS
+from hone_api.meta import ApiModel
 from hone_api.states import (
     CONDITIONS_OF,
+    ApprovalState,
     AttemptOutcome,
     ConditionType,
     DatasetPhase,
     DeliveryState,
     GateResult,
+    ImportState,
     JobPhase,
     Reason,
     State,
@@ -34,9 +39,12 @@ STATES: tuple[type[State], ...] = (
     AttemptOutcome,
     DeliveryState,
     GateResult,
+    ImportState,
+    ApprovalState,
 )
 POD, JOB, NODE = "phase of a pod", "word of the Job API", "condition of a node"
 KUEUE = "word of Kueue's API"
+WHEN = "deliveries[].when of a Model"
 STAGE = "a stage of a pod, as its reports name it"
 OTHER_THINGS = {
     ("trainer/hone_trainer/encoding/split_file.py", "Encoded"): "the name of a class",
@@ -86,12 +94,26 @@ OTHER_THINGS = {
     ("operator/hone_operator/reconcile/references.py", "Failed"): POD,
     ("operator/hone_operator/writing/unreadable.py", "Unreadable"): "kind of a key of the queue",
     ("trainer/hone_trainer/sandbox/guest.py", "Failed"): "outcome of a sandboxed program",
-    ("operator/hone_operator/reconcile/model_deliveries.py", "Ready"): "deliveries[].when of a Model",
+    ("operator/hone_operator/reconcile/model_deliveries.py", "Ready"): WHEN,
+    ("operator/hone_operator/reconcile/model_deliveries.py", "Approved"): WHEN,
+    ("crds/hone_api/model.py", "Approved"): WHEN,
+    ("cli/hone_cli/approval.py", "Approved"): WHEN,
+    ("cli/hone_cli/reviews.py", "Rejected"): "a reviewer's verdict",
+    ("crds/hone_api/dataset.py", "Rejected"): "title of a column",
+    ("trainer/hone_trainer/artifacts/delivery/bucket.py", "QuotaExceeded"): "code of an S3 server",
+    ("trainer/hone_trainer/artifacts/delivery/bucket.py", "InvalidArgument"): "code of an S3 server",
     ("trainer/hone_trainer/sandbox/messages.py", "Failed"): "outcome of a sandboxed program",
     ("trainer/hone_trainer/sandbox/worker.py", "Failed"): "outcome of a sandboxed program",
     ("trainer/hone_trainer/sandbox/workers.py", "Failed"): "outcome of a sandboxed program",
 }
 """(file, literal): what else it is there."""
+LITERAL_FIELDS = {
+    ("Condition", "status"): "word of Kubernetes",
+    ("PodImage", "image_pull_policy"): "word of Kubernetes",
+    ("ReviewPod", "image_pull_policy"): "word of Kubernetes",
+    ("AliasStatus", "writer"): "the field of the spec that has the alias; one module sets and reads it",
+}
+"""(model, field) of a status -> why it is a Literal."""
 SAID_BY = {"set": 2, "add_event": 0, "Cause": 0, "Wait": 0, "RefusedSpec": 0, "Waiting": 0, "Refusal": 2, "ready": 1}
 """Calls of the operator that take a reason -> its place among the arguments."""
 
@@ -103,14 +125,31 @@ def trees() -> dict[str, ast.Module]:
     return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in paths}
 
 
-def literals(words: set[str], sources: tuple[str, ...] = SOURCES) -> Iterator[tuple[str, str, int]]:
+def literals(words: set[str]) -> Iterator[tuple[str, str, int]]:
     """(file, literal, line) of every string in product code that is one of these words and nothing else."""
     for path, tree in trees().items():
-        if path in DEFINED or not path.startswith(sources):
+        if path in DEFINED:
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in words:
                 yield path, node.value, node.lineno
+
+
+def models_of(annotation: Any) -> Iterator[type[ApiModel]]:
+    """Every model in a type."""
+    for argument in get_args(annotation):
+        yield from models_of(argument)
+    if isinstance(annotation, type) and issubclass(annotation, ApiModel):
+        yield annotation
+        for info in annotation.model_fields.values():
+            yield from models_of(info.annotation)
+
+
+def literal_words(annotation: Any) -> list[str]:
+    """Words of a type that is a Literal, or holds one."""
+    if get_origin(annotation) is Literal:
+        return [str(word) for word in get_args(annotation)]
+    return [word for argument in get_args(annotation) for word in literal_words(argument)]
 
 
 def words_of(*enums: type[StrEnum]) -> set[str]:
@@ -124,12 +163,29 @@ def test_no_condition_reason_phase_or_outcome_is_written_by_hand() -> None:
     assert by_hand == []
 
 
-def test_no_failure_code_is_written_by_hand_outside_the_trainer() -> None:
-    sources = tuple(source for source in SOURCES if not source.startswith("trainer"))
+def test_no_failure_code_is_written_by_hand() -> None:
     by_hand = [
         f"{path}:{line}: {word}"
-        for path, word, line in literals(words_of(FailureCode), sources)
+        for path, word, line in literals(words_of(FailureCode))
         if (path, word) not in OTHER_THINGS
+    ]
+    assert by_hand == []
+
+
+def test_every_enum_of_states_is_guarded() -> None:
+    """An enum that is missing in `STATES` escapes the tests of this file, as the approval of a version did."""
+    defined = {value for value in vars(states).values() if isinstance(value, type) and issubclass(value, State)}
+    assert defined - {State} == set(STATES)
+
+
+def test_no_field_of_a_status_has_its_words_as_literals() -> None:
+    """Of a field that is a Literal, no code could use typed words. Words of Kubernetes, and of a spec, are as given."""
+    by_hand = [
+        f"{model.__name__}.{name}: {', '.join(words)}"
+        for kind in KINDS
+        for model in models_of(kind.status)
+        for name, info in model.model_fields.items()
+        if (words := literal_words(info.annotation)) and (model.__name__, name) not in LITERAL_FIELDS
     ]
     assert by_hand == []
 

@@ -372,7 +372,7 @@ def _explain(outcome: TerminationMessage, error: BaseException) -> None:
     """The failure for people; a traceback only for what we do not know."""
     failure = outcome.failure
     assert failure is not None
-    if failure.code == "TrainerError":
+    if failure.code == FailureCode.TRAINER_ERROR:
         log.error("unexpected error", exc_info=error)
     print(f"{failure.code}: {failure.message}\n  {failure.hint}", file=sys.stderr)
 

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hone_api.states import ConditionType
+from hone_api.states import ApprovalState, ConditionType
 from hone_cli.versions import condition
 
 
@@ -21,7 +21,7 @@ def cautions(versions: Iterable[Mapping[str, Any]], signs: bool) -> Iterator[str
         signs: whether the platform signs models, so that a version without condition Signed lacks its signature.
     """
     for name, version in {v["metadata"]["name"]: v for v in versions}.items():
-        if (version["spec"].get("approval") or {}).get("state") in (None, "Candidate"):
+        if (version["spec"].get("approval") or {}).get("state") in (None, ApprovalState.CANDIDATE):
             namespace = shlex.quote(version["metadata"]["namespace"])
             yield (
                 f"ModelVersion {name} is not approved: nobody has decided that it may be served. To approve it: "

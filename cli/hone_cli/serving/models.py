@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from hone_api.modelversion import Artifact, ModelVersionSpec
 from hone_api.servable import served_rank, verdicts
+from hone_api.states import ApprovalState
 from hone_cli.errors import CommandError
 
 
@@ -105,7 +106,7 @@ def _spec(version: Mapping[str, Any]) -> ModelVersionSpec:
             f"ModelVersion {name} is not what this version of hone knows: install the version of hone that the "
             f"cluster runs ({error.error_count()} fields differ)"
         ) from None
-    if spec.approval.state == "Rejected":
+    if spec.approval.state == ApprovalState.REJECTED:
         raise CommandError(f"ModelVersion {name} was rejected: {spec.approval.comment or 'without a comment'}")
     return spec
 

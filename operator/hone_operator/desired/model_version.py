@@ -25,6 +25,7 @@ from hone_api.modelversion import (
 from hone_api.plan import TrainingPlan
 from hone_api.report import TrainingResult
 from hone_api.resolved import Resolved
+from hone_api.states import ApprovalState
 from hone_operator.desired import names
 
 REMEMBERED = 64
@@ -188,7 +189,7 @@ def _approval(result: TrainingResult) -> Approval:
     if not result.rejected:
         return Approval()
     # The message begins with the field whose gate failed.
-    return Approval(state="Rejected", by=result.rejected.partition(":")[0][:253], comment=result.rejected)
+    return Approval(state=ApprovalState.REJECTED, by=result.rejected.partition(":")[0][:253], comment=result.rejected)
 
 
 def _data(plan: TrainingPlan, result: TrainingResult, licences: Mapping[str, str]) -> list[DatasetLineage]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from hone_api.model import MAX_HISTORY, ModelSpec
-from hone_api.states import AnyReason, ConditionType, Reason
+from hone_api.states import AnyReason, ApprovalState, ConditionType, Reason
 from hone_api.status_json import AliasStatusJson, AliasTargetJson
 from hone_operator.desired import names
 from hone_operator.reconcile.conditions import condition, is_true
@@ -48,7 +48,7 @@ def unusable(number: int, body: Body | None) -> Unusable | None:
     if body is None or body["metadata"].get("deletionTimestamp"):
         return Unusable(Reason.MODEL_VERSION_NOT_FOUND, f"version {number} does not exist")
     name, why = body["metadata"]["name"], condition(body, ConditionType.READY)
-    if (body["spec"].get("approval") or {}).get("state") == "Rejected":
+    if (body["spec"].get("approval") or {}).get("state") == ApprovalState.REJECTED:
         return Unusable(Reason.MODEL_VERSION_REJECTED, f"ModelVersion {name} is rejected", final=True)
     if is_true(body, ConditionType.STALLED):
         words = f"ModelVersion {name} cannot be used: {why.get('reason')}: {why.get('message')}"

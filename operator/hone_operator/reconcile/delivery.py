@@ -8,7 +8,7 @@ from hone_api.delivery import Delivery
 from hone_api.failures import FailureCode
 from hone_api.modelversion import DeliveryStatus, ModelVersionSpec
 from hone_api.report import DeliverResult
-from hone_api.states import ConditionType, DeliveryState, Reason
+from hone_api.states import ApprovalState, ConditionType, DeliveryState, Reason
 from hone_operator.desired import names
 from hone_operator.desired.deliver import COMPONENT, Parcel, UndeliverableError, deliver, target_claim
 from hone_operator.desired.platform import Platform
@@ -105,7 +105,7 @@ class _ParcelWork:
 
     def obstacles(self) -> Iterator[EntryObstacle]:
         """What must change before a Job can begin."""
-        if self.spec.approval.state == "Rejected":
+        if self.spec.approval.state == ApprovalState.REJECTED:
             words = "A rejected version is not delivered: approve it first."
             yield EntryObstacle(Reason.MODEL_VERSION_REJECTED, words)
         for words in bounds.delivery(self.parcel.target, self.platform.bounds):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.states import AttemptOutcome, ConditionType, Reason
+from hone_api.states import ApprovalState, AttemptOutcome, ConditionType, Reason
 from hone_api.status_json import AttemptJson, JobProgressJson, ResolvedJson
 from hone_operator.desired.attempt import spec_digest
 from hone_operator.desired.names import RESTORED, VELERO
@@ -86,7 +86,7 @@ def restore(draft: JobDraft, version: Body, unfinished: Iterable[Body]) -> Outco
     draft.add_event(REASON, f"{words} It made ModelVersion {name}.", warning=True)
     draft.delete += unfinished
     gate = version["spec"].get("approval") or {}
-    if gate.get("state") == "Rejected" and (gate.get("comment") or "").startswith(f"{gate.get('by')}:"):
+    if gate.get("state") == ApprovalState.REJECTED and (gate.get("comment") or "").startswith(f"{gate.get('by')}:"):
         kept = f"{gate['comment']} ModelVersion {name} is kept, rejected."
         return reject(draft, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
     sentence = f"ModelVersion {name} was made" + (f" in {steps} steps." if steps is not None else ".")

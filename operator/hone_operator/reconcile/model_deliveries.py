@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hone_api.states import DeliveryState
+from hone_api.states import ApprovalState, DeliveryState
 from hone_operator.reconcile import aliases
 
 
@@ -32,7 +32,7 @@ def _applies(when: str, model: Mapping[str, Any] | None, version: Mapping[str, A
     """Whether it is Ready is another question: nothing is delivered before."""
     if when == "Aliased":
         return aliases.at(model, version["metadata"]["name"]) is not None
-    return when == "Ready" or (version["spec"].get("approval") or {}).get("state") == "Approved"
+    return when == "Ready" or (version["spec"].get("approval") or {}).get("state") == ApprovalState.APPROVED
 
 
 def differ(model: Mapping[str, Any] | None, version: Mapping[str, Any]) -> bool:

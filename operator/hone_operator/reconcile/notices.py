@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from hone_api.states import DeliveryState
+from hone_api.states import ApprovalState, DeliveryState
 from hone_operator.times import read_time
 
 Body = Mapping[str, Any]
@@ -89,10 +89,10 @@ def _of_version(body: Body) -> Iterator[Notice]:
         shown = [{k: n[k] for k in ("name", "dataset", "base", "tuned") if n.get(k) is not None} for n in numbers]
         yield _notice(EVALUATED, subject, meta["uid"], "1", {**about, "numbers": shown}, meta["creationTimestamp"])
     approval = spec.get("approval") or {}
-    state, by = approval.get("state", "Candidate"), approval.get("by")
+    state, by = approval.get("state", ApprovalState.CANDIDATE), approval.get("by")
     data = {**about, "state": state, **({"by": by} if by else {})}
     decision = _notice(APPROVAL, subject, meta["uid"], f"{state} {by or ''}", data, None)
-    yield replace(decision, is_default=state == "Candidate")
+    yield replace(decision, is_default=state == ApprovalState.CANDIDATE)
     for entry in status.get("deliveries") or ():
         if entry["state"] == DeliveryState.DELIVERED:
             data = {**about, **{k: entry[k] for k in ("location", "digest", "sizeBytes") if k in entry}}

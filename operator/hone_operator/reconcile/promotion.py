@@ -11,7 +11,7 @@ from hone_api.meta import alias_of
 from hone_api.model import MAX_CANDIDATES, ModelSpec, Promotion, PromotionGate
 from hone_api.modelversion import EvaluationNumber
 from hone_api.reading import read_known
-from hone_api.states import GateResult
+from hone_api.states import ApprovalState, GateResult
 from hone_api.status_json import AliasStatusJson, PromotionCandidateJson
 from hone_operator.reconcile.aliases import unusable
 
@@ -88,7 +88,7 @@ def _may_point(promotion: Promotion, number: int, body: Body, in_use: InUse) -> 
 
 
 def _is_approved(body: Body) -> bool:
-    return bool((body["spec"].get("approval") or {}).get("state") == "Approved")
+    return bool((body["spec"].get("approval") or {}).get("state") == ApprovalState.APPROVED)
 
 
 def candidates(promotion: Promotion, versions: Mapping[int, Body], in_use: InUse) -> list[PromotionCandidateJson]:
@@ -97,11 +97,11 @@ def candidates(promotion: Promotion, versions: Mapping[int, Body], in_use: InUse
     for number in sorted(versions, reverse=True)[:MAX_CANDIDATES]:
         body = versions[number]
         gates = verdict(promotion, body, in_use)
-        approval = (body["spec"].get("approval") or {}).get("state", "Candidate")
+        approval = (body["spec"].get("approval") or {}).get("state", ApprovalState.CANDIDATE)
         words = [gates.message] if gates.message else []
         if problem := unusable(number, body):
             words.append(problem.message)
-        elif approval != "Approved":
+        elif approval != ApprovalState.APPROVED:
             words.append("nobody has approved it")
         entry: PromotionCandidateJson = {
             "version": number,

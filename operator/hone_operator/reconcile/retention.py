@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hone_api.model import ModelSpec
-from hone_api.states import ConditionType
+from hone_api.states import ApprovalState, ConditionType
 from hone_operator.desired import modelref
 from hone_operator.desired.materialize import named_versions
 from hone_operator.reconcile import aliases
@@ -33,7 +33,7 @@ def _chosen(body: Body, aliased: set[str]) -> bool:
     """Whether a person approved it, an alias points to it, or a Job may still be verifying its files."""
     if body["metadata"]["name"] in aliased:
         return True
-    if (body["spec"].get("approval") or {}).get("state") == "Approved":
+    if (body["spec"].get("approval") or {}).get("state") == ApprovalState.APPROVED:
         return True
     return not (is_true(body, ConditionType.READY) or is_true(body, ConditionType.STALLED))
 

@@ -9,6 +9,7 @@ from hone_api.modelversion import Artifact, ModelVersionSpec
 from hone_api.reading import read_known
 from hone_api.servable import served_rank
 from hone_api.served import MAX_APPROVED, ServedAdapter, ServedAlias, ServedAliases, key_of
+from hone_api.states import ApprovalState
 from hone_operator.reconcile.aliases import unusable
 
 Body = Mapping[str, Any]
@@ -59,7 +60,7 @@ def adapter_of(version: Body) -> ServedAdapter | str:
     name = version["metadata"]["name"]
     if problem := unusable(version["spec"].get("version", 0), version):
         return problem.message
-    if (version["spec"].get("approval") or {}).get("state") != "Approved":
+    if (version["spec"].get("approval") or {}).get("state") != ApprovalState.APPROVED:
         return f"ModelVersion {name} is not approved"
     try:
         spec, _ = read_known(ModelVersionSpec, version["spec"])

@@ -12,7 +12,7 @@ from hone_api.methods import Method
 from hone_api.modelversion import Ancestor, ModelVersionSpec
 from hone_api.reading import read_known
 from hone_api.resolved import PinnedModel
-from hone_api.states import AnyReason, ConditionType, JobPhase, Reason
+from hone_api.states import AnyReason, ApprovalState, ConditionType, JobPhase, Reason
 from hone_operator.desired import modelref
 from hone_operator.desired.modelref import UnusableModelError
 from hone_operator.reconcile.conditions import condition, is_true
@@ -145,7 +145,7 @@ def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Ca
         return Cause(FailureCode.UNUSABLE_MODEL_VERSION, str(error))
     if wrong := _wrong_kind(name, spec, reward):
         return Cause(FailureCode.UNUSABLE_MODEL_VERSION, wrong)
-    if spec.approval.state == "Rejected":
+    if spec.approval.state == ApprovalState.REJECTED:
         return Wait(
             Reason.MODEL_VERSION_REJECTED, f"ModelVersion {name} was rejected: spec.approval.comment may say why."
         )

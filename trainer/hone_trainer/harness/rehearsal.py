@@ -13,6 +13,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from hone_api.evaluation import Harness
+from hone_api.failures import FailureCode
 from hone_api.termination import TerminationMessage
 from hone_trainer.errors import to_outcome
 from hone_trainer.models.imports import uncollected
@@ -31,7 +32,7 @@ def main(folder: str, options: str) -> int:
             sentences = list(loaded.sentences)
     except Exception as error:
         outcome = to_outcome(error)
-        if outcome.failure and outcome.failure.code == "TrainerError":
+        if outcome.failure and outcome.failure.code == FailureCode.TRAINER_ERROR:
             traceback.print_exc()
     print(json.dumps({"outcome": outcome.to_json(), "sentences": sentences}))
     return 1 if outcome.failure else 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from hone_api.failures import FailureCode
 from hone_trainer.endpoints.client import Endpoint
 from hone_trainer.errors import SourceError
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
@@ -42,7 +43,7 @@ class JudgeScorer(WithoutGold):
         try:
             answer = self._endpoint.chat(self._model, messages, temperature=0, max_tokens=16, seed=0)
         except SourceError as error:
-            return Masked(error.message, away=error.code == "EndpointUnreachable")
+            return Masked(error.message, away=error.code == FailureCode.ENDPOINT_UNREACHABLE)
         grade = _GRADE.search(answer.text)
         if grade is None or int(grade[0]) > best:
             return Masked(f"the judge answered {answer.text[:60]!r}, which is not a grade from 0 to {best}")

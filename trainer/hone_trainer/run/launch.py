@@ -266,8 +266,8 @@ def first_failure(outcomes: Outcomes, exits: dict[int, int], *, signalled: bool)
         signalled: whether this node received a signal to stop.
     """
     failed = sorted((when, rank, o.failure) for rank, (when, o) in outcomes.items() if o.failure)
-    causes = [(rank, f) for _, rank, f in failed if f.code not in ("RankFailed", "Interrupted")]
-    stops = [(rank, f) for _, rank, f in failed if f.code == "Interrupted"]
+    causes = [(rank, f) for _, rank, f in failed if f.code not in (FailureCode.RANK_FAILED, FailureCode.INTERRUPTED)]
+    stops = [(rank, f) for _, rank, f in failed if f.code == FailureCode.INTERRUPTED]
     if not causes and signalled:
         causes = stops
         if not causes:
@@ -322,7 +322,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
         import traceback
 
         outcome = to_outcome(_or_lost_peer(error))
-        if outcome.failure and outcome.failure.code not in ("Interrupted",):
+        if outcome.failure and outcome.failure.code not in (FailureCode.INTERRUPTED,):
             print(scrub(traceback.format_exc()), file=sys.stderr, flush=True)
     _end(folder, rank, outcome)
 
