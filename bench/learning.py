@@ -9,6 +9,8 @@ If the last job is by QLoRA it also runs by LoRA. Exit code 1 when QLoRA's held-
 LoRA's, or when training lowers it by less than 95 % of what it lowers LoRA's: rounding the base to 4 bits costs some
 loss before the first step, and the second bound leaves that out. `--force-path` runs 4-bit layers as on a processor
 with AVX512-BF16, where bitsandbytes would repack them, or as on one without.
+
+`--plan` runs nothing: it estimates the memory and the time of each job, on GPUs and on a CPU core.
 """
 
 from __future__ import annotations
@@ -66,13 +68,17 @@ class Example:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(self.files[config_map][key])
         plan = {"name": dataset, **spec, "sourcePath": str(file), "store": str(self.work / "store")}
+        exams = spec.get("curation", {}).get("contamination", {}).get("datasets", [])
+        plan["evaluationSets"] = [self.rows(exam["name"], exam.get("split", "validation")) for exam in exams]
         digest = str(materialize.run(MaterializePlan.model_validate(plan)).digest)
         self._materialized[dataset] = digest
         return digest
 
     def made(self, job: str) -> dict[str, Any]:
-        """The model of a job that has run: whole, or an adapter and its base."""
+        """The model of a job that has run: whole, or an adapter and its base. Of one that has not, the base alone."""
         out = self.work / job / "out"
+        if not out.is_dir():
+            return {"path": str(models.smollm2())}
         if (out / "merged").is_dir():
             return {"path": str(out / "merged")}
         digest = hashlib.sha256((out / "adapter" / "manifest.json").read_bytes()).hexdigest()
@@ -83,6 +89,7 @@ class Example:
         """The job's plan, as the operator would write it."""
         spec = self.jobs[job]
         method, trained = spec["method"].lower(), [d["name"] for d in spec["datasets"]]
+        held_out = [d["name"] for d in spec.get("evaluationDatasets", spec["datasets"])]
         base = self.made(spec["model"]["fineTuneJob"]) if "fineTuneJob" in spec["model"] else {}
         version = spec.get("ppo", {}).get("rewardModelVersion")
         retention = spec.get("evaluation", {}).get("retention", {}).get("datasets", [])
@@ -95,17 +102,28 @@ class Example:
             "modelAdapter": base.get("adapter"),
             "models": {version: self.made(version.removesuffix("-v1"))} if version else {},
             "datasets": [self.rows(name, "train") for name in trained],
-            "evaluationDatasets": [self.rows(name, "validation") for name in trained],
+            "evaluationDatasets": [self.rows(name, "validation") for name in held_out],
             "retentionDatasets": [self.rows(d["name"], d["split"]) for d in retention],
             "workPath": str(self.work / run / "work"),
             "outputPath": str(self.work / run / "out"),
         }
 
-    def run(self, plan: dict[str, Any]) -> dict[str, Any]:
-        """Run a plan to its end; its result."""
+    def written(self, plan: dict[str, Any]) -> Path:
+        """The folder of a run, with its plan."""
         folder = self.work / plan["run"]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan.json").write_text(TrainingPlan.model_validate(plan).model_dump_json(by_alias=True))
+        return folder
+
+    def estimate(self, job: str) -> int:
+        """Print what a job needs; the exit code."""
+        folder = self.written(self.plan(job, job))
+        print(f"\n{job}", flush=True)
+        return subprocess.run([sys.executable, "-m", "hone_trainer", "plan", str(folder / "plan.json")]).returncode
+
+    def run(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """Run a plan to its end; its result."""
+        folder = self.written(plan)
         with open(folder / "log", "w") as log:
             command = [sys.executable, "-m", *self.module, "run", str(folder / "plan.json")]
             code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
@@ -125,10 +143,13 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how often the last job runs, with seeds 0, 1, ...")
     parser.add_argument("--set", action="append", default=[], metavar="BLOCK.FIELD=VALUE", help="of the last job")
     parser.add_argument("--work", type=Path, help="folder to keep; jobs that have run there are not run again")
+    parser.add_argument("--plan", action="store_true", help="run nothing: estimate memory and time of each job")
     parser.add_argument("--force-path", choices=repacking.PATHS, help="of 4-bit layers; default: this processor's")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         example = Example(options.example, (options.work or Path(temporary)).absolute(), options.force_path)
+        if options.plan:
+            return max(example.estimate(job) for job in example.jobs)
         *earlier, last = example.jobs
         table, comparisons = Table("job", "metric", "base", "tuned", "rows", title_justify="left"), []
         for job in earlier:
