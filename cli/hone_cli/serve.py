@@ -14,10 +14,11 @@ from hone_api.estimate.advice import SERVED_RANKS
 from hone_api.states import ApprovalState
 from hone_cli.errors import CommandError, printable
 from hone_cli.pod import image_of
-from hone_cli.serving import aibrix, following, kserve, ollama, rewrite, vllm
+from hone_cli.serving import aibrix, following, httproute, kserve, ollama, rewrite, vllm
 from hone_cli.serving.cautions import cautions, shows_signing
 from hone_cli.serving.following import Following
 from hone_cli.serving.models import ServedModel, served
+from hone_cli.serving.sharing import Sharing
 from hone_cli.serving.vllm import Server
 from hone_cli.versions import alias_of, chosen, ready
 
@@ -33,7 +34,12 @@ SERVERS: Mapping[str, Renderer] = {
     "kserve-llm": kserve.llm_inference_service,
     "aibrix": aibrix.render,
 }
-TARGETS = (*SERVERS, "rewrite", "ollama")
+SHARERS: Mapping[str, Callable[[Sequence[ServedModel], Server, Sharing], list[dict[str, Any]]]] = {
+    "rewrite": rewrite.render,
+    "httproute": httproute.render,
+}
+"""What shares out the requests for one model over its versions."""
+TARGETS = (*SERVERS, *SHARERS, "ollama")
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -42,7 +48,7 @@ class Wishes(NamedTuple):
 
     form: str | None
     max_lora_rank: int | None
-    weights: str | None
+    sharing: Sharing
 
 
 def serve(
@@ -67,7 +73,13 @@ def serve(
     max_lora_rank: Annotated[
         int | None, typer.Option(help="With --follow: rank of later versions; default: that of today's.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Of a rewrite: shares of the versions, e.g. 90,10.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="For rewrite and httproute: shares of the versions, e.g. 90,10.")
+    ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="For httproute: the first version answers, the others get copies.")
+    ] = False,
+    gateway: Annotated[str | None, typer.Option(help="For httproute: the Gateway, as name or namespace/name.")] = None,
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
 ) -> None:
@@ -84,6 +96,7 @@ def serve(
     hone serve support-bot --to kserve-llm | kubectl apply -f -
     hone serve bot:3 bot:4 --name bots > bots.yaml              two versions, as bot-v3 and bot-v4
     hone serve bot:3 bot:4 --name pool --to rewrite --weights 90,10
+    hone serve bot:3 bot:4 --to httproute --gateway infra/public --weights 90,10
     hone serve support-bot --to ollama > Modelfile
     hone serve support-bot@production faq-bot@production --follow --name bots > bots.yaml
     """
@@ -99,7 +112,8 @@ def serve(
     def server(default: str) -> Server:
         return Server(_server_name(name or default), kube.namespace, image, gpus, replicas, api_key_secret)
 
-    render_all, wishes = _render_followed if follow else _render_chosen, Wishes(form, max_lora_rank, weights)
+    wishes = Wishes(form, max_lora_rank, Sharing(weights, mirror, gateway))
+    render_all = _render_followed if follow else _render_chosen
     typer.echo(text(render_all(to, models, versions, wishes, server)), nl=False)
 
 
@@ -121,8 +135,8 @@ def _render_followed(
     server: Callable[[str], Server],
 ) -> list[dict[str, Any]]:
     """The objects for a vLLM that follows aliases; `versions` are those of today."""
-    if to != "vllm" or wishes.weights is not None:
-        raise CommandError("--follow is for --to vllm, without --weights")
+    if to != "vllm" or wishes.sharing != Sharing():
+        raise CommandError("--follow is for --to vllm, without --weights, --mirror and --gateway")
     aliases = Following([alias_of(r) for r in references], image_of(approved(versions)[0]), _rank(wishes.max_lora_rank))
     # Two aliases may mean one version today.
     of_today = served(list({v["metadata"]["name"]: v for v in versions}.values()), wishes.form)
@@ -141,19 +155,19 @@ def _render_chosen(
     named = server(models[0].name)
     if wishes.max_lora_rank is not None:
         raise CommandError("--max-lora-rank is for --follow: otherwise it is that of the served versions")
-    return render(to, models, named, wishes.weights)
+    return render(to, models, named, wishes.sharing)
 
 
-def render(to: str, models: Sequence[ServedModel], server: Server, weights: str | None) -> list[dict[str, Any]]:
+def render(to: str, models: Sequence[ServedModel], server: Server, sharing: Sharing) -> list[dict[str, Any]]:
     """The objects for the server `to`.
 
     Raises:
-        CommandError: the name of the server is unknown, or one such server cannot serve all these models.
+        CommandError: the name of the server is unknown, one such server cannot serve all these models, or `sharing` is
+            not for it.
     """
-    if to == "rewrite":
-        return rewrite.render(models, server, _weights(weights))
-    if weights is not None:
-        raise CommandError("--weights is for --to rewrite")
+    sharing.check(to)
+    if to in SHARERS:
+        return SHARERS[to](models, server, sharing)
     if to not in SERVERS:
         raise CommandError(f"no server {to!r}: --to is one of {', '.join(TARGETS)}")
     return SERVERS[to](models, server)
@@ -190,10 +204,3 @@ def _server_name(taken: str) -> str:
     if not _NAME.fullmatch(taken):
         raise CommandError(f"{taken!r} cannot name a Service: give --name, letters, digits and '-' from a letter on")
     return taken
-
-
-def _weights(option: str | None) -> list[int]:
-    try:
-        return [int(w) for w in (option or "").split(",")]
-    except ValueError:
-        raise CommandError("--weights needs a number for each version, e.g. --weights 90,10") from None

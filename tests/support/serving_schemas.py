@@ -1,7 +1,8 @@
 """What the definitions of servers and of a verifier of signatures take, as far as Hone or its pages write it.
 
 Retyped from kserve/kserve (llm_inference_service_types.go of v1alpha2, serving/v1beta1), vllm-project/aibrix
-(modeladapter_types.go) and llm-d/llm-d-router (apix/v1alpha2), all of August 2026;
+(modeladapter_types.go) and llm-d/llm-d-router (apix/v1alpha2), all of August 2026; kubernetes-sigs/gateway-api
+(apis/v1/httproute_types.go of v1.7.0, which `python -m hone_dev canary` runs in a real API server);
 sigstore/model-validation-operator (api/v1alpha1/modelvalidation_types.go).
 """
 
@@ -60,6 +61,30 @@ ADAPTER = _object(
     podSelector=_object(["matchLabels"], matchLabels=LIMITS),
     artifactURL={"type": "string", "pattern": "^/"},
 )
+BACKEND = {"name": NAME, "port": {"type": "integer", "minimum": 1, "maximum": 65535}}
+ROUTE = _object(
+    ["parentRefs", "rules"],
+    parentRefs=_list(_object(["name"], name=NAME, namespace=NAME)),
+    rules=_list(
+        _object(
+            ["matches", "backendRefs"],
+            matches=_list(_object(["path"], path=_object([], type={"const": "PathPrefix"}, value=TEXT))),
+            filters=_list(
+                _object(
+                    ["type", "requestMirror"],
+                    type={"const": "RequestMirror"},
+                    requestMirror=_object(["backendRef"], backendRef=_object(["name", "port"], **BACKEND)),
+                )
+            ),
+            backendRefs={
+                **_list(
+                    _object(["name", "port"], **BACKEND, weight={"type": "integer", "minimum": 0, "maximum": 1_000_000})
+                ),
+                "maxItems": 16,
+            },
+        )
+    ),
+)
 REWRITE = _object(
     ["poolRef", "rules"],
     poolRef=_object(["name"], group=TEXT, kind=TEXT, name=NAME),
@@ -104,4 +129,5 @@ SPECS = {
     ("serving.kserve.io/v1beta1", "InferenceService"): INFERENCE,
     ("model.aibrix.ai/v1alpha1", "ModelAdapter"): ADAPTER,
     ("llm-d.ai/v1alpha2", "InferenceModelRewrite"): REWRITE,
+    ("gateway.networking.k8s.io/v1", "HTTPRoute"): ROUTE,
 }

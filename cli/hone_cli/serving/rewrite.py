@@ -11,17 +11,15 @@ from typing import Any
 
 from hone_cli.errors import CommandError
 from hone_cli.serving.models import ServedModel
+from hone_cli.serving.sharing import Sharing
 from hone_cli.serving.vllm import Server
 
-MOST_WEIGHT = 1_000_000
 
-
-def render(models: Sequence[ServedModel], server: Server, weights: Sequence[int]) -> list[dict[str, Any]]:
+def render(models: Sequence[ServedModel], server: Server, sharing: Sharing) -> list[dict[str, Any]]:
     """A rewrite of the requests for a model.
 
     Args:
         server: its name is that of the InferencePool.
-        weights: one for each version, at least 1; their sum need not be 100.
 
     Raises:
         CommandError: these are not versions of one model, or there is not one weight for each.
@@ -30,9 +28,7 @@ def render(models: Sequence[ServedModel], server: Server, weights: Sequence[int]
         raise CommandError(
             "a rewrite shares out the requests of one model over its versions: name versions of one model"
         )
-    if len(weights) != len(models) or not all(1 <= w <= MOST_WEIGHT for w in weights):
-        versions = ", ".join(m.version for m in models)
-        raise CommandError(f"--weights needs a number from 1 on for each version ({versions}), e.g. --weights 90,10")
+    weights = sharing.shares(models, least=1)
     model = models[0].model
     rule = {
         "matches": [{"model": {"type": "Exact", "value": model}}],

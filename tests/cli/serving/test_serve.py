@@ -13,9 +13,10 @@ from serving_schemas import SPECS
 from hone_api.pod_image import PodImage
 from hone_cli import serve
 from hone_cli.errors import CommandError
-from hone_cli.serving import following, ollama
+from hone_cli.serving import following, ollama, vllm
 from hone_cli.serving.following import Following
 from hone_cli.serving.models import served
+from hone_cli.serving.sharing import Sharing
 from hone_cli.serving.vllm import Server
 from hone_cli.versions import alias_of
 
@@ -55,9 +56,9 @@ def version(
     }
 
 
-def rendered(to: str, *versions: dict[str, Any], form: str | None = None, weights: str | None = None) -> list[Any]:
+def rendered(to: str, *versions: dict[str, Any], form: str | None = None, **sharing: Any) -> list[Any]:
     """As printed, and each object checked against its definition."""
-    objects = list(yaml.safe_load_all(serve.text(serve.render(to, served(versions, form), SERVER, weights))))
+    objects = list(yaml.safe_load_all(serve.text(serve.render(to, served(versions, form), SERVER, Sharing(**sharing)))))
     for body in objects:
         if spec := SPECS.get((body["apiVersion"], body["kind"])):
             jsonschema.validate(body["spec"], spec)
@@ -108,7 +109,7 @@ def test_a_whole_model_is_served_where_no_adapter_can_be(given, folder, flags):
 
 def test_the_clients_key_comes_from_a_secret():
     server = Server("bots", "team", "image", gpus=2, api_key_secret="keys")
-    deployment = serve.render("vllm", served([version("bot")]), server, None)[0]
+    deployment = serve.render("vllm", served([version("bot")]), server, Sharing())[0]
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     assert {"name": "keys", "key": "API_KEY"} in [e.get("valueFrom", {}).get("secretKeyRef") for e in container["env"]]
     assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}
@@ -205,6 +206,32 @@ def test_a_rewrite_shares_requests_out_over_versions():
     assert rule["matches"][0]["model"]["value"] == "bot"
 
 
+def test_a_route_shares_requests_out_over_the_servers_of_versions():
+    versions = version("bot", 3), version("bot", 4)
+    [body] = rendered("httproute", *versions, weights="100,0", gateway="infra/public")
+    [rule] = body["spec"]["rules"]
+    assert body["spec"]["parentRefs"] == [{"name": "public", "namespace": "infra"}]
+    assert rule["backendRefs"] == [
+        {"name": "bot-v3", "port": 8000, "weight": 100},
+        {"name": "bot-v4", "port": 8000, "weight": 0},
+    ]
+    deployment, service = (vllm.render(served([versions[1]]), Server("bot-v4", "team", "i"))[n] for n in (0, 1))
+    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert service["metadata"]["name"] == "bot-v4"
+    assert service["spec"]["ports"][0]["port"] == 8000
+    assert "bot=/adapters/bot" in arguments  # so clients ask each server for `bot`
+
+
+def test_a_route_copies_requests_to_later_versions():
+    [body] = rendered("httproute", version("bot", 3), version("bot", 4), mirror=True, gateway="public")
+    [rule] = body["spec"]["rules"]
+    assert body["spec"]["parentRefs"] == [{"name": "public"}]
+    assert [backend["name"] for backend in rule["backendRefs"]] == ["bot-v3"]
+    assert rule["filters"] == [
+        {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "bot-v4", "port": 8000}}}
+    ]
+
+
 def test_ollama_runs_the_file_of_the_download():
     text = ollama.modelfile(served([version("bot", 2, "GGUF", "Full")], "GGUF"))
     assert text.splitlines()[-1] == "FROM ./bot.gguf"
@@ -239,14 +266,26 @@ OUTSIDE["spec"]["artifacts"][0]["uri"] = "pvc://store/../other"
         ("vllm", [version("a", experts=4)], {}, "mixture of experts"),
         ("vllm", [UNKNOWN_BASE], {}, "does not say where its base is"),
         ("vllm", [OUTSIDE], {}, "only a folder of a volume"),
-        ("vllm", [version("a")], {"weights": "1"}, "--weights is for --to rewrite"),
+        ("vllm", [version("a")], {"weights": "1"}, "--weights is for --to rewrite and --to httproute"),
+        ("vllm", [version("a")], {"mirror": True}, "--mirror and --gateway are for --to httproute"),
+        ("rewrite", [version("a")], {"weights": "1", "gateway": "g"}, "--gateway are for --to httproute"),
+        ("httproute", [version("a")], {"weights": "1"}, "needs --gateway NAME"),
+        ("httproute", [version("a")], {"weights": "1", "gateway": "a/b/c"}, "needs --gateway NAME"),
+        ("httproute", [version("a")], {"weights": "1", "gateway": "infra/"}, "needs --gateway NAME"),
+        ("httproute", [version("a")], {"gateway": "g"}, "needs a number from 0 on for each version"),
+        ("httproute", [version("a", 1), version("a", 2)], {"weights": "0,0", "gateway": "g"}, "a number from 0 on"),
+        ("httproute", [version("a", 1), version("a", 2)], {"weights": "1,-1", "gateway": "g"}, "a number from 0 on"),
+        ("httproute", [version("a"), version("b")], {"weights": "1,2", "gateway": "g"}, "versions of one model"),
+        ("httproute", [version("a")], {"mirror": True, "gateway": "g"}, "one or more that get copies"),
+        ("httproute", [version("a", n) for n in range(1, 18)], {"mirror": True, "gateway": "g"}, "at most 16 versions"),
+        ("httproute", [version("a")], {"mirror": True, "weights": "1", "gateway": "g"}, "leave --weights out"),
         ("tgi", [version("a")], {}, "no server 'tgi': --to is one of vllm, kserve"),
         ("kserve", [version("a")], {}, "use --to kserve-llm"),
         ("aibrix", [version("a", 1, "Full")], {}, "a-v1 is not an adapter"),
         ("rewrite", [version("a"), version("b")], {"weights": "1,2"}, "versions of one model"),
         ("rewrite", [version("a", 1), version("a", 2)], {"weights": "100"}, "a number from 1 on for each version"),
         ("rewrite", [version("a", 1), version("a", 2)], {"weights": "100,0"}, "a number from 1 on for each version"),
-        ("rewrite", [version("a")], {}, "needs a number for each version"),
+        ("rewrite", [version("a")], {}, "a number from 1 on for each version"),
     ],
 )
 def test_what_one_server_cannot_serve_is_refused(to, versions, options, told):
