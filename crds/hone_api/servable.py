@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.estimate.advice import SERVED_RANKS
+from hone_api.estimate.memory import reaches_experts
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.training import DEFAULT_RANK, AdapterType
 
@@ -18,6 +19,10 @@ TRANSFORMERS = "transformers"
 """A library that answers, not a server; listed for what it loads."""
 VLLM_RANK = 16
 """vLLM's --max-lora-rank where it is not set."""
+FUSED_EXPERTS = "--enable-mixed-moe-lora-format"
+"""Makes vLLM take experts that an adapter holds together; each such adapter is loaded with `is_3d_lora_weight`."""
+
+_DOWN = {"down_proj", "w2"}
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,28 @@ def _vllm(spec: ModelVersionSpec) -> ServerVerdict:
         return ServerVerdict("vLLM", False, f"{refused}; train with output.merge to serve the merged model")
     room = served_rank(spec) or VLLM_RANK
     more = f" and --max-lora-rank {room}" if room > VLLM_RANK else ""
+    fused = f" and {FUSED_EXPERTS}, loaded with is_3d_lora_weight" if has_fused_experts(spec) else ""
+    return ServerVerdict("vLLM", True, f"the adapter on its base, with --enable-lora{more}{fused}")
+
+
+def has_fused_experts(spec: ModelVersionSpec) -> bool:
+    """Whether the version's adapter covers experts, which PEFT stores together and vLLM expects one by one."""
     shape = spec.lineage.base_model.shape
-    experts = "; experts need the settings of the page Model families" if shape and shape.experts else ""
-    return ServerVerdict("vLLM", True, f"the adapter on its base, with --enable-lora{more}{experts}")
+    if not shape or not shape.experts or not _first(spec, "Adapter"):
+        return False
+    targets = _targets(spec)
+    return not targets or any(map(reaches_experts, targets))
+
+
+def _has_half_of_experts(spec: ModelVersionSpec) -> bool:
+    """Whether the adapter covers one of the two parameters of the experts, which vLLM expects in pairs."""
+    names = {target.rpartition(".")[2] for target in _targets(spec) if reaches_experts(target)}
+    return bool(names) and "experts" not in names and not (names & _DOWN and names - _DOWN)
+
+
+def _targets(spec: ModelVersionSpec) -> list[str]:
+    targets = _adapter(spec).get("targets")
+    return [str(target) for target in targets] if isinstance(targets, list) else []
 
 
 def _refused(spec: ModelVersionSpec) -> str | None:
@@ -69,6 +93,10 @@ def _refused(spec: ModelVersionSpec) -> str | None:
         return "an adapter with its own reward head"
     if adapter.get("type") == AdapterType.DORA:
         return "a DoRA adapter"
+    if has_fused_experts(spec) and _has_half_of_experts(spec):
+        return "an adapter on only one of gate_up_proj and down_proj of the experts"
+    if has_fused_experts(spec) and spec.lineage.base_model.shape and spec.lineage.base_model.shape.latent:
+        return "an adapter on experts of a model with latent attention"
     return f"an adapter of rank {rank}, above {SERVED_RANKS[-1]}" if rank > SERVED_RANKS[-1] else None
 
 

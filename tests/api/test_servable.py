@@ -85,5 +85,29 @@ def test_a_gguf_file():
     ]
 
 
-def test_experts_name_the_page_with_their_settings():
-    assert told("Adapter", experts=8)[0] == f"{ON_BASE}; experts need the settings of the page Model families"
+FUSED = " and --enable-mixed-moe-lora-format, loaded with is_3d_lora_weight"
+
+
+def test_experts_need_settings_of_their_own():
+    assert told("Adapter", experts=8)[0] == ON_BASE + FUSED
+    assert told("Adapter", experts=8, adapter={"targets": ["q_proj", "experts"]})[0] == ON_BASE + FUSED
+    assert told("Adapter", experts=8, adapter={"targets": ["q_proj", "shared_experts.up_proj"]})[0] == ON_BASE
+    assert told("Adapter", experts=8, adapter={"targets": "nonsense"})[0] == ON_BASE + FUSED
+    assert told("Adapter", "Merged", experts=8)[0] == "vLLM: yes, the merged model, with its path"
+
+
+@pytest.mark.parametrize(
+    ("targets", "loads"),
+    [
+        (["experts.down_proj"], False),
+        (["q_proj", "gate_proj", "up_proj"], False),
+        (["w1", "w3"], False),
+        (["w1", "w3", "w2"], True),
+        (["experts"], True),
+        (["experts.gate_up_proj", "down_proj"], True),
+    ],
+)
+def test_both_parameters_of_the_experts_have_an_adapter_or_none(targets, loads):
+    half = f"vLLM: no, an adapter on only one of gate_up_proj and down_proj of the experts; {MERGE}"
+    expected = ON_BASE + FUSED if loads else half
+    assert told("Adapter", experts=8, adapter={"targets": targets})[0] == expected

@@ -11,13 +11,14 @@ from typing import Any
 
 from hone_cli.errors import CommandError
 from hone_cli.serving import vllm
-from hone_cli.serving.models import ServedModel, one_base
+from hone_cli.serving.models import ServedModel, one_base, refuse_fused_experts
 from hone_cli.serving.vllm import ADAPTERS, PORT, Server
 
 
 def render(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]]:
     """The Deployment that AIBrix loads adapters into, its Service, and the adapters."""
     one_base(models)
+    refuse_fused_experts(models, "AIBrix")
     if server.api_key_secret:
         raise CommandError("--api-key-secret is for --to vllm: AIBrix's gateway has the clients' credentials")
     labels = {"model.aibrix.ai/name": server.name, "model.aibrix.ai/port": str(PORT)}

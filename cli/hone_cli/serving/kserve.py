@@ -11,13 +11,14 @@ from typing import Any
 
 from hone_cli.errors import CommandError
 from hone_cli.serving import vllm
-from hone_cli.serving.models import ServedModel
+from hone_cli.serving.models import ServedModel, refuse_fused_experts
 from hone_cli.serving.vllm import Server
 
 
 def llm_inference_service(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]]:
     """Adapters on one base, or one whole model."""
     whole, adapters = vllm.weights(models), [m for m in models if m.form == "Adapter"]
+    refuse_fused_experts(adapters, "KServe")
     model: dict[str, Any] = {"uri": str(whole), "name": models[0].base_name if adapters else models[0].name}
     if adapters:
         model["lora"] = {

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.modelversion import Artifact, ModelVersionSpec
-from hone_api.servable import served_rank, verdicts
+from hone_api.servable import has_fused_experts, served_rank, verdicts
 from hone_api.states import ApprovalState
 from hone_cli.errors import CommandError
 
@@ -57,6 +57,10 @@ class ServedModel:
     rank: int
     """The least --max-lora-rank of vLLM that takes it; 0: it is not an adapter."""
     is_reward: bool
+    on_experts: bool = False
+    """An adapter whose base is a mixture of experts."""
+    fused_experts: bool = False
+    """It covers the experts, which vLLM takes only with settings of its own."""
 
 
 def served(versions: Sequence[Mapping[str, Any]], form: str | None = None) -> list[ServedModel]:
@@ -97,6 +101,15 @@ def one_base(models: Sequence[ServedModel]) -> ModelFolder:
     return base
 
 
+def refuse_fused_experts(models: Sequence[ServedModel], loader: str) -> None:
+    """Raises CommandError if an adapter covers experts: `loader` has vLLM load it by its path alone."""
+    if fused := next((m for m in models if m.fused_experts), None):
+        raise CommandError(
+            f"ModelVersion {fused.version} is an adapter on the experts of a mixture, which vLLM loads only with "
+            f"is_3d_lora_weight, and {loader} does not set it: use --to vllm, or train with output.merge"
+        )
+
+
 def _spec(version: Mapping[str, Any]) -> ModelVersionSpec:
     name = version["metadata"]["name"]
     try:
@@ -133,11 +146,6 @@ def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) 
     is_adapter = artifact.format == "Adapter"
     if is_adapter and served_rank(spec) is None:
         raise CommandError(f"ModelVersion {version}: vLLM does not load its adapter: train with output.merge")
-    if is_adapter and base.shape and base.shape.experts:
-        raise CommandError(
-            f"ModelVersion {version} is an adapter on a mixture of experts, which vLLM loads with settings that are "
-            "not printed here: see the page Model families, or train with output.merge"
-        )
     if is_adapter and base.location is None:
         raise CommandError(f"ModelVersion {version} does not say where its base is; download it: hone download")
     return ServedModel(
@@ -151,6 +159,8 @@ def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) 
         base_name=_name(base.uri),
         rank=(served_rank(spec) or 0) if is_adapter else 0,
         is_reward=spec.lineage.method == "Reward",
+        on_experts=is_adapter and bool(base.shape and base.shape.experts),
+        fused_experts=is_adapter and has_fused_experts(spec),
     )
 
 

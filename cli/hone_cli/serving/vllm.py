@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hone_api.servable import FUSED_EXPERTS
 from hone_cli.errors import CommandError
 from hone_cli.restricted import container_security, pod_security
 from hone_cli.serving.models import ModelFolder, ServedModel, one_base
@@ -71,8 +73,10 @@ def deployment(models: Sequence[ServedModel], server: Server, *, adapters: Adapt
         cached = 2 * len(tuned) if adapters == "Followed" else len(tuned)
         arguments += ["--enable-lora", "--max-lora-rank", str(max(m.rank for m in tuned))]
         arguments += ["--max-loras", str(min(len(tuned), BATCHED_ADAPTERS)), "--max-cpu-loras", str(cached)]
+    if any(m.fused_experts or (m.on_experts and adapters == "Followed") for m in tuned):  # a later version may have them
+        arguments.append(FUSED_EXPERTS)
     if tuned and adapters == "Loaded":
-        arguments += ["--lora-modules", *(f"{m.name}={ADAPTERS}/{m.name}" for m in tuned)]
+        arguments += ["--lora-modules", *map(_loaded, tuned)]
     mounts = [(whole, BASE)]
     if adapters != "Followed":
         mounts += [(m.folder, f"{ADAPTERS}/{m.name}") for m in tuned]
@@ -102,6 +106,14 @@ def deployment(models: Sequence[ServedModel], server: Server, *, adapters: Adapt
             "template": {"metadata": {"labels": labels(server)}, "spec": pod},
         },
     }
+
+
+def _loaded(adapter: ServedModel) -> str:
+    """An adapter that vLLM loads at its start, as --lora-modules has it."""
+    path = f"{ADAPTERS}/{adapter.name}"
+    if not adapter.fused_experts:
+        return f"{adapter.name}={path}"
+    return json.dumps({"name": adapter.name, "path": path, "is_3d_lora_weight": True})
 
 
 def weights(models: Sequence[ServedModel]) -> ModelFolder:

@@ -106,7 +106,7 @@ class Setup:
     @property
     def adapts_experts(self) -> bool:
         """Whether routed experts have an adapter."""
-        return self.adapted and self.shape.experts > 0 and any(map(_reaches_experts, self.targets or EXPERT_NAMES))
+        return self.adapted and self.shape.experts > 0 and any(map(reaches_experts, self.targets or EXPERT_NAMES))
 
     @property
     def _mixture(self) -> int:
@@ -236,7 +236,7 @@ def _activations(s: Setup) -> int:
     return s.tokens * (kept + ends)
 
 
-def _reaches_experts(target: str) -> bool:
+def reaches_experts(target: str) -> bool:
     """Whether an entry of adapter.targets names routed experts: only by the last part, or below `experts`."""
     *path, last = target.split(".")
     return (last in EXPERT_NAMES and path[-1:] in ([], ["experts"])) or last == "experts"

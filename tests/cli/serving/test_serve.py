@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonschema
@@ -22,11 +23,12 @@ from hone_cli.versions import alias_of
 
 pytestmark = pytest.mark.pure
 SHAPE = {"parameters": 10, "layers": 2, "hidden": 8, "query": 8, "keyValue": 8, "vocabulary": 10, "intermediate": 8}
+LATENT = {"latent": {"rank": 4, "rotary": 4, "expanded": 4, "value": 4}}
 SERVER = Server("bots", "team", "vllm/vllm-openai:v1", gpus=1)
 
 
 def version(
-    model: str, number: int = 1, *forms: str, base: str = "b1", experts: int = 0, **spec: Any
+    model: str, number: int = 1, *forms: str, base: str = "b1", experts: int = 0, latent: bool = False, **spec: Any
 ) -> dict[str, Any]:
     artifacts = [
         {
@@ -41,13 +43,13 @@ def version(
         "baseModel": {
             "uri": "hf://owner/base@main",
             "location": f"pvc://store/base-models/{base}",
-            "shape": {**SHAPE, "experts": experts} if experts else None,
+            "shape": {**SHAPE, "experts": experts, **(LATENT if latent else {})} if experts else None,
             **spec.pop("parent", {}),
         },
         "datasets": [],
         "job": {"name": "run", "uid": "u"},
         "method": spec.pop("method", "SFT"),
-        "hyperParameters": {"adapter": {"type": "LoRA", "rank": spec.pop("rank", 16)}},
+        "hyperParameters": {"adapter": {"type": "LoRA", "rank": spec.pop("rank", 16), **spec.pop("adapter", {})}},
         "seed": 0,
     }
     return {
@@ -83,6 +85,17 @@ def test_adapters_on_one_base_share_a_server():
     assert mounts["/adapters/faq"]["subPath"] == "models/faq-3/adapter"
     assert all(m["readOnly"] for path, m in mounts.items() if path not in ("/tmp", "/dev/shm"))
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+
+
+def test_adapters_on_experts_are_loaded_with_the_settings_that_vllm_needs():
+    attention = version("plain", experts=4, adapter={"targets": ["q_proj", "shared_experts.up_proj"]})
+    asked = arguments(rendered("vllm", version("bot", experts=4), attention)[0])
+    assert "--enable-mixed-moe-lora-format" in asked
+    loaded, plain = asked[asked.index("--lora-modules") + 1 :]
+    assert json.loads(loaded) == {"name": "bot", "path": "/adapters/bot", "is_3d_lora_weight": True}
+    assert plain == "plain=/adapters/plain"
+    assert "--enable-mixed-moe-lora-format" not in arguments(rendered("vllm", attention)[0])
+    assert rendered("aibrix", attention)
 
 
 def test_versions_of_one_model_are_asked_for_by_their_own_names():
@@ -125,6 +138,12 @@ def followed(*versions: dict[str, Any], rank: int | None = None, aliases: str = 
     for body in objects:
         kubernetes_validate.validate(body, "1.32", strict=True)
     return objects[0]["spec"]["template"]["spec"]
+
+
+def test_a_followed_mixture_takes_experts_of_later_versions():
+    attention = version("bot", experts=4, adapter={"targets": ["q_proj"]})
+    assert "--enable-mixed-moe-lora-format" in followed(attention)["containers"][0]["args"]
+    assert "--enable-mixed-moe-lora-format" not in followed(version("bot"))["containers"][0]["args"]
 
 
 def test_a_server_follows_aliases():
@@ -263,7 +282,9 @@ OUTSIDE["spec"]["artifacts"][0]["uri"] = "pvc://store/../other"
         ("vllm", [version("a")], {"form": "Merged"}, "no form Merged; it has adapter"),
         ("vllm", [version("a", 1, "GGUF")], {"form": "GGUF"}, "--to ollama"),
         ("vllm", [version("a", 1, "GGUF")], {}, "neither an adapter nor a merged model"),
-        ("vllm", [version("a", experts=4)], {}, "mixture of experts"),
+        ("aibrix", [version("a", experts=4)], {}, "a-v1 is an adapter on the experts.*AIBrix does not set"),
+        ("kserve-llm", [version("a", experts=4)], {}, "KServe does not set it: use --to vllm"),
+        ("vllm", [version("a", experts=4, latent=True)], {}, "does not load it: an adapter on experts of a model with"),
         ("vllm", [UNKNOWN_BASE], {}, "does not say where its base is"),
         ("vllm", [OUTSIDE], {}, "only a folder of a volume"),
         ("vllm", [version("a")], {"weights": "1"}, "--weights is for --to rewrite and --to httproute"),

@@ -35,6 +35,8 @@ class Server:
     refused: set[str] = field(default_factory=set)
     """Folders that it does not take."""
     gone: list[str] = field(default_factory=list)
+    fused: set[str] = field(default_factory=set)
+    """Names whose adapter was said to hold its experts together."""
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path == "/v1/models":
@@ -46,6 +48,7 @@ class Server:
                 return 400, {"error": {"message": "LoRA rank 64 is greater than max_lora_rank 16."}}
             assert (Path(body["lora_path"]) / "adapter_config.json").is_file()
             self.loaded[name] = body["lora_path"]
+            self.fused = self.fused - {name} | ({name} if body.get("is_3d_lora_weight") else set())
             return 200, "Success"
         self.gone.append(self.loaded.pop(name))
         return 200, "Success"
@@ -63,10 +66,11 @@ class Team:
         followed = [Followed("bot", "bot", "champion")]
         self.follower = Follower(followed, root / "aliases", folders, vllm, BASE, clock=lambda: self.now)
 
-    def trained(self, number: int) -> ServedAdapter:
+    def trained(self, number: int, **config: Any) -> ServedAdapter:
         folder = self.root / "models" / f"r{number}" / "1" / "adapter"
         folder.mkdir(parents=True)
-        (folder / "adapter_config.json").write_text('{"r": 8, "base_model_name_or_path": "pvc://elsewhere"}')
+        config = {"r": 8, "base_model_name_or_path": "pvc://elsewhere", **config}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
         (folder / "adapter_model.safetensors").write_text(str(number))
         uri = f"pvc://store/models/r{number}/1/adapter"
         return ServedAdapter(uri=uri, digest=manifest.write(folder), base=BASE, rank=8)
@@ -109,6 +113,22 @@ def team(tmp_path: Path) -> Iterator[Team]:
         threading.Thread(target=http.serve_forever, daemon=True).start()
         yield Team(tmp_path, f"http://127.0.0.1:{http.server_port}", server)
         http.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_fused"),
+    [
+        (["mlp.experts.gate_up_proj", "mlp.experts.down_proj"], True),
+        (["mlp.shared_experts.up_proj"], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_experts_that_are_held_together_are_said_to_be(team: Team, parameters: Any, is_fused: bool) -> None:
+    adapter = team.trained(1, target_parameters=parameters)
+    team.points(adapter, adapter)
+    team.step()
+    assert team.server.fused == ({"bot"} if is_fused else set())
 
 
 def test_an_alias_moves_and_moves_back(team: Team) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import requests
 
@@ -41,7 +43,10 @@ class Vllm:
             NotTakenError: vLLM does not take it.
             requests.RequestException: it does not answer.
         """
-        self._post("load_lora_adapter", {"lora_name": name, "lora_path": folder}, _LOAD_SECONDS, swap or {})
+        body: dict[str, object] = {"lora_name": name, "lora_path": folder}
+        if has_fused_experts(Path(folder)):
+            body["is_3d_lora_weight"] = True
+        self._post("load_lora_adapter", body, _LOAD_SECONDS, swap or {})
 
     def unload(self, name: str, swap: Mapping[str, str] | None = None) -> None:
         """Forget a name; requests in progress end as they began. A name that is not loaded is not an error.
@@ -72,7 +77,7 @@ class Vllm:
         requests.get(f"{self.url}/v1/models", headers=headers, timeout=_ASK_SECONDS)
 
     def _post(
-        self, path: str, body: Mapping[str, str], seconds: float, more: Mapping[str, str], *, gone: bool = False
+        self, path: str, body: Mapping[str, object], seconds: float, more: Mapping[str, str], *, gone: bool = False
     ) -> None:
         answer = requests.post(f"{self.url}/v1/{path}", json=body, headers=self._headers() | {**more}, timeout=seconds)
         if answer.ok or (gone and answer.status_code == 404):
@@ -82,6 +87,16 @@ class Vllm:
     def _headers(self) -> dict[str, str]:
         key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         return {TOKEN_HEADER: self.token} | key
+
+
+def has_fused_experts(folder: Path) -> bool:
+    """Whether an adapter covers experts, which PEFT stores together. vLLM started with --enable-mixed-moe-lora-format
+    takes them if it is told so."""
+    try:
+        parameters = json.loads((folder / "adapter_config.json").read_bytes()).get("target_parameters")
+    except (OSError, ValueError, AttributeError):
+        return False  # whatever is wrong with it, vLLM says it
+    return any("experts" in str(name).split(".") for name in parameters or ())
 
 
 def _message(answer: requests.Response) -> str:
