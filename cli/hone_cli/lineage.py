@@ -43,6 +43,8 @@ class VersionNode:
     ready: bool
     servable: bool
     delivered: Sequence[str]
+    delivering: Sequence[str]
+    """Where copies go that are being made, and how far they are."""
     """Where copies of it are."""
     base: str
     """The model it was made from: a ModelVersion, or an address and its commit."""
@@ -126,6 +128,11 @@ def _version(body: Mapping[str, Any], aliases: Sequence[str]) -> VersionNode:
     copies = [
         d.get("location") or d["uri"] for d in status.get("deliveries") or () if d["state"] == DeliveryState.DELIVERED
     ]
+    underway = [
+        f"{d['uri']}: {(d.get('progress') or {}).get('summary') or 'begun'}"
+        for d in status.get("deliveries") or ()
+        if d["state"] == DeliveryState.DELIVERING
+    ]
     return VersionNode(
         name=body["metadata"]["name"],
         version=spec["version"],
@@ -135,6 +142,7 @@ def _version(body: Mapping[str, Any], aliases: Sequence[str]) -> VersionNode:
         ready=ConditionType.READY in true,
         servable=ConditionType.SERVABLE in true,
         delivered=copies,
+        delivering=underway,
         base=base.get("modelVersion") or address,
         datasets=[RowsUsed(d["name"], d["split"], d["digest"], d.get("rows")) for d in lineage["datasets"]],
         job=job.get("name"),
@@ -166,6 +174,8 @@ def drawn(model: ModelNode, most: int | None = None) -> Tree:
         branch.add(Text(printable(f"{maker}{by}")))
         for place in version.delivered:
             branch.add(Text(printable(f"copy at {place}")))
+        for place in version.delivering:
+            branch.add(Text(printable(f"copying to {place}")))
     if most is not None and len(model.versions) > most:
         tree.add(Text(f"{len(model.versions) - most} older: --all", style="dim"))
     return tree

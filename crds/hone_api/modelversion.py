@@ -261,6 +261,18 @@ class ModelVersionSpec(ApiModel):
     )
 
 
+class DeliveryProgress(ApiModel):
+    """How far a copy is, as its pod last reported it."""
+
+    arrived_bytes: int = Field(ge=0, le=MAX_COUNT, description="Bytes sent by this attempt, or found there by it.")
+    total_bytes: int = Field(ge=0, le=MAX_COUNT, description="Bytes of the files.")
+    percent: int = Field(ge=0, le=100, description="The first of them in percent of the second.")
+    bytes_per_second: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rate of the last 30 seconds.")
+    eta: ShortText | None = Field(default=None, description="Estimated time to the last byte, e.g. 8m.")
+    summary: ShortText = Field(description="For people, e.g. 412.0 of 988.3 MiB, 41%, 12.1 MiB/s, 48s left.")
+    last_updated_time: Timestamp | None = Field(default=None, description="When the pod last reported.")
+
+
 class DeliveryStatus(EntryStatus):
     """One entry of spec.deliveries."""
 
@@ -268,6 +280,9 @@ class DeliveryStatus(EntryStatus):
     state: DeliveryState = Field(
         description="Pending: not begun, or the next attempt waits; Delivering: a Job copies it; Delivered: every byte "
         "arrived; Failed: no further attempt before the entry or the annotation hone.dev/retry changes."
+    )
+    progress: DeliveryProgress | None = Field(
+        default=None, description="How far the copy is, while state is Delivering; at most every 15 seconds."
     )
     location: KnownUri | None = Field(
         default=None, description="Where it is, e.g. s3://bucket/path/support-bot-v3 or oci://registry/name@sha256:…"

@@ -37,6 +37,11 @@ URL_ENV = "KUBEFLOW_TRAINER_SERVER_URL"
 TOKEN_ENV = "KUBEFLOW_TRAINER_SERVER_TOKEN"
 CA_ENV = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
 
+DELIVERING = "Delivering"
+"""Stage of a pod that delivers a model; its steps are bytes."""
+BYTES_PER_SECOND = "bytes_per_second"
+"""Metric that it reports."""
+
 Short = Annotated[str, StringConstraints(max_length=64)]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Address = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=253)]

@@ -393,6 +393,16 @@ class SignatureStatusJson(TypedDict, total=False):
     tries: int
 
 
+class DeliveryProgressJson(TypedDict, total=False):
+    arrivedBytes: Required[int]
+    totalBytes: Required[int]
+    percent: Required[int]
+    bytesPerSecond: int
+    eta: str
+    summary: Required[str]
+    lastUpdatedTime: str
+
+
 class DeliveryStatusJson(TypedDict, total=False):
     uri: Required[str]
     key: Required[str]
@@ -400,6 +410,7 @@ class DeliveryStatusJson(TypedDict, total=False):
     reason: str
     message: str
     tries: int
+    progress: DeliveryProgressJson
     location: str
     digest: str
     sizeBytes: int

@@ -132,7 +132,7 @@ class Controllers:
         if kind == "Model":
             named = await ModelReader(children, self._exists, self.inbox).observe(body)
             return lambda refused: model.reconcile(body, named.after(refused), self.now())
-        files = await ModelVersionReader(children, self._exists).observe(body)
+        files = await ModelVersionReader(children, self._exists, self.reports).observe(body)
         return lambda refused: modelversion.reconcile(body, replace(files, refusals=refused), self.now(), platform)
 
     def gone(self, kind: str, body: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from chart_documents import named
 
-from hone_operator.desired import dataset_pods, encode
+from hone_operator.desired import dataset_pods, deliver, encode
 
 pytestmark = pytest.mark.pure
 MONITORING = [{"namespaceSelector": {"matchLabels": {"team": "observers"}}}]
@@ -93,7 +93,7 @@ def test_pods_that_share_the_work_on_rows_keep_the_way_to_each_other(render, com
     assert not any(_matches(peer, {"hone.dev/component": "sweep"}) for peer in peers)
 
 
-@pytest.mark.parametrize("component", ["training", encode.COMPONENT])
+@pytest.mark.parametrize("component", ["training", encode.COMPONENT, deliver.COMPONENT])
 def test_pods_that_report_their_progress_reach_the_operator(render, component):
     peers = [p for rule in peers_at(policies(render())["hone-system", "hone"], "progress") for p in rule]
     anywhere = [peer["podSelector"] for peer in peers if peer.get("namespaceSelector") == {}]

@@ -65,6 +65,20 @@ def test_a_version_is_shown_from_its_rows_to_its_aliases() -> None:
         assert part in text, text
 
 
+def test_a_copy_that_is_being_made_says_how_far_it_is() -> None:
+    busy, new = version(1), version(2)
+    progress = {"arrivedBytes": 1, "totalBytes": 2, "percent": 50, "summary": "1.0 of 2.0 MiB, 50%"}
+    busy["status"]["deliveries"] = [{"uri": "s3://bucket/m", "state": "Delivering", "progress": progress}]
+    new["status"]["deliveries"] = [
+        {"uri": "oci://r/m", "state": "Delivering"},
+        {"uri": "pvc://c/m", "state": "Failed", "progress": progress},
+    ]
+    text = shown([], [busy, new])
+    assert "copying to s3://bucket/m: 1.0 of 2.0 MiB, 50%" in text
+    assert "copying to oci://r/m: begun" in text
+    assert "pvc://c/m" not in text
+
+
 def test_a_version_that_no_job_made_says_where_it_comes_from() -> None:
     foreign = version(1)
     lineage = foreign["spec"]["lineage"]

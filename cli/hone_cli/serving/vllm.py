@@ -73,7 +73,9 @@ def deployment(models: Sequence[ServedModel], server: Server, *, adapters: Adapt
         cached = 2 * len(tuned) if adapters == "Followed" else len(tuned)
         arguments += ["--enable-lora", "--max-lora-rank", str(max(m.rank for m in tuned))]
         arguments += ["--max-loras", str(min(len(tuned), BATCHED_ADAPTERS)), "--max-cpu-loras", str(cached)]
-    if any(m.fused_experts or (m.on_experts and adapters == "Followed") for m in tuned):  # a later version may have them
+    if any(
+        m.fused_experts or (m.on_experts and adapters == "Followed") for m in tuned
+    ):  # a later version may have them
         arguments.append(FUSED_EXPERTS)
     if tuned and adapters == "Loaded":
         arguments += ["--lora-modules", *map(_loaded, tuned)]

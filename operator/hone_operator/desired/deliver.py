@@ -17,6 +17,7 @@ from hone_operator.desired.modelref import STANDALONE
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Mount, Work
 from hone_operator.desired.provenance import predicate
+from hone_operator.desired.reports import progress_environment, progress_token
 
 COMPONENT = "deliver"
 ARTIFACT, TARGET = PurePosixPath("/artifact"), PurePosixPath("/target")
@@ -101,12 +102,13 @@ def deliver(
         namespace=meta["namespace"],
         limits=platform.limits,
     )
-    env = hub_environment(platform) if target.uri.startswith("hf://") else {}
+    name = names.deliver(meta["name"], meta["uid"], parcel.key, number)
+    env = progress_environment(platform, meta["namespace"], "deliveries", name)
+    env |= hub_environment(platform) if target.uri.startswith("hf://") else {}
+    mounts += progress_token(platform)
     work = Work(component=COMPONENT, verb="deliver", plan=plan, cpu=CPU, memory=MEMORY, mounts=tuple(mounts), env=env)
     labels = names.labels(COMPONENT, owner, **{names.TRY: str(number), names.CONTENT: parcel.key})
-    return job_with_plan(
-        owner, JobName(names.deliver(meta["name"], meta["uid"], parcel.key, number), labels), work, platform
-    )
+    return job_with_plan(owner, JobName(name, labels), work, platform)
 
 
 def _description(meta: Mapping[str, Any], spec: ModelVersionSpec, target: Delivery) -> dict[str, Any]:

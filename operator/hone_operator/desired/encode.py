@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hone_api import GROUP, VERSION, encoding
+from hone_api import encoding
 from hone_api.finetunejob import Output
 from hone_api.methods import METHODS
 from hone_api.plan import TrainingPlan
-from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV
 from hone_api.training import Training
 from hone_operator.desired import names, worker_pods
 from hone_operator.desired.attempt import AttemptInputs
@@ -15,8 +14,9 @@ from hone_operator.desired.job import JobName
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work, writable_folders
 from hone_operator.desired.quantity import threads
+from hone_operator.desired.reports import progress_environment, progress_token
 from hone_operator.desired.shared import Shared, owned_by_job, work_key
-from hone_operator.desired.training import TOKEN_FOLDER, inputs, progress_token, training_plan
+from hone_operator.desired.training import inputs, training_plan
 
 COMPONENT = "encode"
 WORKERS = "encode-workers"
@@ -102,9 +102,4 @@ def _work(shared: Shared, attempt: AttemptInputs, number: int, platform: Platfor
 
 def _environment(attempt: AttemptInputs, job: str, platform: Platform) -> dict[str, str]:
     env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads(platform.encoding_cpu, 1))}
-    if platform.progress_url:
-        namespace = attempt.owner["metadata"]["namespace"]
-        env[URL_ENV] = f"{platform.progress_url}/apis/{GROUP}/{VERSION}/namespaces/{namespace}/encodings/{job}/status"
-        env[TOKEN_ENV] = str(TOKEN_FOLDER / "token")
-        env[CA_ENV] = str(names.PLAN_FOLDER / "ca.crt")
-    return env
+    return env | progress_environment(platform, attempt.owner["metadata"]["namespace"], "encodings", job)

@@ -8,7 +8,6 @@ from typing import Any
 from hone_api import encoding
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
-from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
 from hone_api.resolved import PinnedModel, Resolved
 from hone_operator.desired import interconnect, memory, modelref, names, rewards, tracking
 from hone_operator.desired.attempt import AttemptInputs, attempt_labels, image, processes_per_node
@@ -19,14 +18,13 @@ from hone_operator.desired.pod import METRICS_PORT, TRAINING, Mount, Work, read_
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.queue import queue_of, queued
 from hone_operator.desired.rank_network import network
+from hone_operator.desired.reports import progress_environment, progress_token
 from hone_operator.desired.scheduling import extended_gpus, scheduling
 from hone_operator.times import duration_seconds, read_time
 
 MODEL = PurePosixPath("/model")
 TEACHER_SECRET = PurePosixPath("/secrets/teacher")
 GENERATION_SECRET = PurePosixPath("/secrets/generation")
-TOKEN_FOLDER = PurePosixPath("/var/run/secrets/hone.dev/progress")
-TOKEN_SECONDS = 3600
 
 
 def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
@@ -203,15 +201,6 @@ def inputs(attempt: AttemptInputs, platform: Platform) -> tuple[Mount, ...]:
     return (*rows_and_base, *volumes)
 
 
-def progress_token(platform: Platform) -> tuple[Mount, ...]:
-    """The token by which a pod reports its progress; none where pods do not report."""
-    if not platform.progress_url:
-        return ()
-    token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
-    source = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}
-    return (Mount("progress", TOKEN_FOLDER, source),)
-
-
 def _store_mounts(attempt: AttemptInputs, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
     """Mounts of the store: the run's own folders writable; rows, models and tasks that the plan names read-only."""
     uid, resolved = attempt.owner["metadata"]["uid"], attempt.resolved
@@ -253,14 +242,7 @@ def environment(attempt: AttemptInputs, platform: Platform) -> dict[str, str]:
         env["GLOO_SOCKET_IFNAME"] = platform.network_interface
         env["NCCL_SOCKET_IFNAME"] = f"={platform.network_interface}"
     env |= interconnect.environment(spec.resources.network, platform.networks)
-    if platform.progress_url:
-        env[URL_ENV] = (
-            f"{platform.progress_url}/apis/hone.dev/v1alpha1/namespaces/{meta['namespace']}"
-            f"/finetunejobs/{meta['name']}/status"
-        )
-        env[TOKEN_ENV] = str(TOKEN_FOLDER / "token")
-        env[CA_ENV] = str(names.PLAN_FOLDER / "ca.crt")
-    return env
+    return env | progress_environment(platform, meta["namespace"], "finetunejobs", meta["name"])
 
 
 def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from hone_operator.apiserver.existence import Existence
 from hone_operator.desired import names, sign
 from hone_operator.desired.deliver import COMPONENT
 from hone_operator.observe.children import Children
+from hone_operator.observe.finetunejob import Reports
 from hone_operator.reconcile import aliases, model_deliveries
 from hone_operator.reconcile.modelversion import ObservedForModelVersion
 from hone_operator.reconcile.pods import ObservedJob
@@ -20,6 +21,7 @@ class ModelVersionReader:
 
     children: Children
     exists: Existence
+    reports: Reports
 
     async def observe(self, body: Mapping[str, Any]) -> ObservedForModelVersion:
         """What is seen of the ModelVersion: its Jobs, claims that are missing, and its aliases."""
@@ -41,8 +43,13 @@ class ModelVersionReader:
         more = model_deliveries.of_model(model, body)
         if verified or jobs:  # the decision that sees how a verification ended goes on to the deliveries
             missing_targets = await self._missing(namespace, [*(body["spec"].get("deliveries") or ()), *more])
+            uids = [job.body["metadata"]["uid"] for job in jobs if not job.finished]
             return ObservedForModelVersion(
-                jobs=jobs, missing_targets=missing_targets, aliases=pointing, model_deliveries=more
+                jobs=jobs,
+                missing_targets=missing_targets,
+                aliases=pointing,
+                model_deliveries=more,
+                reports={uid: report for uid in uids if (report := self.reports.due(uid))},
             )
         missing = None
         for artifact in body["spec"]["artifacts"]:

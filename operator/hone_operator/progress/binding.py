@@ -8,7 +8,6 @@ from typing import Any
 
 from hone_api.states import ConditionType
 from hone_operator.desired import names
-from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.objects.cache import controls
 from hone_operator.progress.auth import Caller
 
@@ -59,8 +58,8 @@ def attempt_of(caller: Caller, chain: Chain) -> int:
     return number
 
 
-def encodes(caller: Caller, job: Object | None, pod: Object | None) -> Object:
-    """The Job that encodes rows in the caller's pod.
+def works_for(caller: Caller, job: Object | None, pod: Object | None, component: str) -> Object:
+    """The Job of this component whose pod the caller is.
 
     Raises:
         ReportRefusedError
@@ -68,8 +67,10 @@ def encodes(caller: Caller, job: Object | None, pod: Object | None) -> Object:
     if pod is None or pod["metadata"]["uid"] != caller.pod_uid:
         raise ReportRefusedError(403, "Forbidden", f"pod {caller.pod_name} does not exist any more")
     labels = (job["metadata"].get("labels") or {}) if job else {}
-    if job is None or labels.get(names.COMPONENT) != ENCODE or not controls(job, pod):
-        raise ReportRefusedError(403, "Forbidden", f"pod {caller.pod_name} does not encode rows for this Job")
+    if job is None or labels.get(names.COMPONENT) != component or not controls(job, pod):
+        raise ReportRefusedError(
+            403, "Forbidden", f"pod {caller.pod_name} is not one of a Job {component} of this name"
+        )
     return job
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from aiohttp import web
@@ -20,9 +21,11 @@ from aiohttp import web
 from hone_api import GROUP, VERSION
 from hone_api.report import MAX_REPORT_BYTES, ProgressReport
 from hone_operator.desired import names
+from hone_operator.desired.deliver import COMPONENT as DELIVER
+from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.progress.answers import bearer, read, refuse
 from hone_operator.progress.auth import Authenticator, Caller, TooManyReviewsError
-from hone_operator.progress.binding import Chain, Object, ReportRefusedError, attempt_of, encodes, labelled_attempt
+from hone_operator.progress.binding import Chain, Object, ReportRefusedError, attempt_of, labelled_attempt, works_for
 from hone_operator.progress.connections import IDLE_SECONDS, BoundedSite, Connections, peer_of
 from hone_operator.progress.metric_reports import MetricReports
 from hone_operator.progress.numbers import Latest, Origin, reached_before, remembered
@@ -35,6 +38,8 @@ MODEL_PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/models/{{name}}/
 PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/finetunejobs/{{name}}/status"
 ENCODING_PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/encodings/{{name}}/status"
 """`name` is that of a Job that encodes rows for all runs that use them."""
+DELIVERY_PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/deliveries/{{name}}/status"
+"""`name` is that of a Job that copies a ModelVersion."""
 HTTP_LOG = f"{__name__}.http"
 
 
@@ -54,7 +59,7 @@ class Bound:
     """Whose progress a report is."""
 
     uid: str
-    """Of the FineTuneJob, or of the Job that encodes."""
+    """Of the FineTuneJob, or of the Job that encodes or delivers."""
     key: Key | None
     """The FineTuneJob whose status changes; None: those who wait look for themselves."""
     attempt: int
@@ -94,6 +99,7 @@ class ProgressServer:
         app = web.Application(client_max_size=MAX_REPORT_BYTES)
         app.router.add_post(PATH, self._post)
         app.router.add_post(ENCODING_PATH, self._post_encoding)
+        app.router.add_post(DELIVERY_PATH, self._post_delivery)
         if self._metrics:
             app.router.add_post(MODEL_PATH, self._post_metric)
         return app
@@ -118,7 +124,10 @@ class ProgressServer:
         return await self._answer(request, self._job_and_attempt)
 
     async def _post_encoding(self, request: web.Request) -> web.Response:
-        return await self._answer(request, self._encoding)
+        return await self._answer(request, partial(self._job_of, ENCODE))
+
+    async def _post_delivery(self, request: web.Request) -> web.Response:
+        return await self._answer(request, partial(self._job_of, DELIVER))
 
     async def _answer(self, request: web.Request, bind: Bind) -> web.Response:
         try:
@@ -174,9 +183,9 @@ class ProgressServer:
         origin = Origin(_created(chain.pod), reached_before(status, attempt))
         return Bound(job["metadata"]["uid"], (namespace, name), attempt, remembered(status, attempt), origin)
 
-    async def _encoding(self, caller: Caller, namespace: str, name: str) -> Bound:
+    async def _job_of(self, component: str, caller: Caller, namespace: str, name: str) -> Bound:
         pod = await self._find("Pod", namespace, caller.pod_name, caller.pod_uid)
-        job = encodes(caller, await self._find("Job", namespace, name), pod)
+        job = works_for(caller, await self._find("Job", namespace, name), pod, component)
         return Bound(job["metadata"]["uid"], None, 0, None, Origin(_created(pod)))
 
     async def _authenticate(self, request: web.Request) -> Caller:

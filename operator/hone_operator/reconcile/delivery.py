@@ -1,7 +1,7 @@
 """Deliveries of a ModelVersion: one Job for each attempt at each entry; none of them changes whether it is Ready."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from hone_api.delivery import Delivery
@@ -12,7 +12,8 @@ from hone_api.states import ApprovalState, ConditionType, DeliveryState, Reason
 from hone_operator.desired import names
 from hone_operator.desired.deliver import COMPONENT, Parcel, UndeliverableError, deliver, target_claim
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile import bounds
+from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile import bounds, delivery_progress
 from hone_operator.reconcile.entry_jobs import (
     MAX_MESSAGE,
     RECHECK_SECONDS,
@@ -28,7 +29,7 @@ from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import VersionDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging_attempts import observe_tries
+from hone_operator.reconcile.staging_attempts import Tries, observe_tries
 
 STATES = {
     EntryStage.PENDING: DeliveryState.PENDING,
@@ -47,6 +48,8 @@ class ObservedDeliveries:
     refusals: Sequence[Refusal] = ()
     signed: bool = False
     """Whether the artifacts have a signature, which is delivered with them."""
+    reports: Mapping[str, Latest] = field(default_factory=dict)
+    """What pods report, by uid of their Job."""
 
 
 def reconcile(draft: VersionDraft, spec: ModelVersionSpec, seen: ObservedDeliveries, platform: Platform) -> None:
@@ -101,7 +104,20 @@ class _ParcelWork:
             self.draft.delete += [job.body for job in jobs]
             return self._delivered(result, max(tries.number, before.number), tries.job.ended_at)
         attempts = EntryJobs(self.draft, self, self.platform.start_timeout_seconds, self.seen.refusals)
-        return _status(self.parcel.target, self.parcel.key, attempts.step(tries, before))
+        now = _status(self.parcel.target, self.parcel.key, attempts.step(tries, before))
+        return self._with_progress(now, tries, old) if now.state == DeliveryState.DELIVERING else now
+
+    def _with_progress(self, now: DeliveryStatus, tries: Tries, old: Any) -> DeliveryStatus:
+        """With how far it is. No event says so: the pod's reports are looked at again and again."""
+        if not self.platform.progress_url:
+            return now
+        self.draft.check_in(RECHECK_SECONDS)
+        report = self.seen.reports.get(tries.job.body["metadata"]["uid"]) if tries.active and tries.job else None
+        shown = delivery_progress.of(report)
+        if shown is None:  # e.g. after a restart of the operator, until the pod's next report
+            shown = delivery_progress.remembered(old, now.tries)
+        message = f"The files are being copied: {shown.summary}." if shown and now.reason == self.working[0] else None
+        return now.model_copy(update={"progress": shown, **({"message": message} if message else {})})
 
     def obstacles(self) -> Iterator[EntryObstacle]:
         """What must change before a Job can begin."""

@@ -19,7 +19,7 @@ from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.verify import claims, verify
-from hone_operator.progress.numbers import number
+from hone_operator.progress.numbers import Latest, number
 from hone_operator.reconcile import delivery, retrying, signing
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
@@ -47,6 +47,8 @@ class ObservedForModelVersion:
     """Names of the aliases that point to it, separated by commas."""
     model_deliveries: Sequence[Mapping[str, Any]] = ()
     """Deliveries that its Model asks for."""
+    reports: Mapping[str, Latest] = field(default_factory=dict)
+    """What pods report, by uid of their Job."""
     refusals: Sequence[Refusal] = field(default_factory=tuple)
 
 
@@ -196,6 +198,8 @@ def _verified(
     if not signature.settled:
         delivery.waiting(draft, spec, f"The model is not signed yet: {signature.message}")
         return draft.outcome()
-    deliveries = delivery.ObservedDeliveries(seen.jobs, seen.missing_targets, seen.refusals, signature.signed)
+    deliveries = delivery.ObservedDeliveries(
+        seen.jobs, seen.missing_targets, seen.refusals, signature.signed, seen.reports
+    )
     delivery.reconcile(draft, spec, deliveries, platform)
     return draft.outcome()

@@ -249,6 +249,24 @@ async def test_a_pod_that_encodes_rows_reports_for_its_job_alone(world):
     assert (await world.post("model-fetch-1", stager, report, kind="encodings"))[0] == 403
 
 
+async def test_a_pod_that_delivers_reports_for_its_job_alone(world):
+    numbers = {"stage": "Delivering", "step": 400, "totalSteps": 1000, "metrics": {"bytes_per_second": "20"}}
+    time = {"progressPercentage": 40, "estimatedRemainingSeconds": 30, "metrics": []}
+    report = {"trainerStatus": time, "hone": numbers}
+    pod = await world.token(await world.encoder("tutor-deliver-1", component="deliver"))
+    assert (await world.post("tutor-deliver-1", pod, report, kind="deliveries"))[0] == 200
+    job = await world.kube("GET", f"/apis/batch/v1/namespaces/{world.namespace}/jobs/tutor-deliver-1")
+    latest = world.store.due(job["metadata"]["uid"])
+    assert (latest.progress.step, latest.progress.total_steps, latest.eta_seconds) == (400, 1000, 30)
+    assert latest.progress.metrics == {"bytes_per_second": "20"}
+    assert (await world.post("tutor-deliver-2", pod, report, kind="deliveries"))[0] == 403, "of another Job"
+    assert (await world.post("tutor-deliver-1", pod, report, kind="encodings"))[0] == 403, "it encodes nothing"
+    assert (await world.post("tutor-deliver-1", pod, report, "other", kind="deliveries"))[0] == 403
+    assert (await world.post("tutor-deliver-1", None, report, kind="deliveries"))[0] == 401
+    encoder = await world.token(await world.encoder("rows-encode-3"))
+    assert (await world.post("rows-encode-3", encoder, report, kind="deliveries"))[0] == 403
+
+
 async def test_bad_bodies(world):
     world.knows("a")
     token = await world.token(await world.attempt("a", 1))

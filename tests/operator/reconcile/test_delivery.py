@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from version_life import Life
 
+from hone_api.report import ProgressReport
+from hone_operator.progress.numbers import Latest, update
 from hone_operator.reconcile.model_deliveries import differ, of_model
 from hone_operator.reconcile.outcome import Outcome, Refusal
 
@@ -222,9 +226,97 @@ def test_what_a_model_asks_for_is_delivered_next_to_what_the_version_asks_for(li
     ]
     assert not differ(of, life.version)
     moved = model(*of["spec"]["deliveries"], alias="tutor-v2")
-    assert looked(life, 80, moved) == Outcome(), "what was delivered stays there"
+    assert replace(looked(life, 80, moved), check_again_in=None) == Outcome(), "what was delivered stays there"
     looked(life, 90, model())
     assert [e["uri"] for e in life.status["deliveries"]] == [BUCKET]
+
+
+MIB = 2**20
+
+
+def reported(arrived: int, total: int = 100 * MIB, before: Latest | None = None, **hone: Any) -> Latest:
+    """A report as the pod sends it, and as the operator keeps it."""
+    numbers = {"stage": "Delivering", "step": arrived, "totalSteps": total, **hone}
+    time = {"progressPercentage": None, "estimatedRemainingSeconds": 48, "lastUpdatedTime": "2026-01-02T03:04:05Z"}
+    report = ProgressReport.model_validate({"trainerStatus": {**time, "metrics": []}, "hone": numbers})
+    latest = update(report, 0, before, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert latest is not None
+    return latest
+
+
+def uid(life: Life) -> str:
+    """Of the Job that copies."""
+    name: str = life.children[-1].body["metadata"]["uid"]
+    return name
+
+
+RATE = {"metrics": {"bytes_per_second": "2.09715e+06"}}
+
+
+def test_the_status_says_how_far_the_copy_is(life: Life, conditions: Any) -> None:
+    assert life.tick(61).check_again_in is not None
+    assert "progress" not in life.status["deliveries"][0]
+    report = reported(41 * MIB, **RATE)
+    outcome = life.tick(62, reports={uid(life): report})
+    assert outcome.check_again_in == 15.0
+    (entry,) = life.status["deliveries"]
+    assert entry["progress"] == {
+        "arrivedBytes": 41 * MIB,
+        "totalBytes": 100 * MIB,
+        "percent": 41,
+        "bytesPerSecond": 2097150,
+        "eta": "48s",
+        "summary": "41.0 of 100.0 MiB, 41%, 2.0 MiB/s, 48s left",
+        "lastUpdatedTime": "2026-01-02T03:04:05Z",
+    }
+    (delivered,) = [c for c in life.status["conditions"] if c["type"] == "Delivered"]
+    assert "The files are being copied: 41.0 of 100.0 MiB, 41%, 2.0 MiB/s, 48s left." in delivered["message"]
+    assert life.tick(70, reports={uid(life): report}).status is None, "the same report is not another write"
+    assert life.tick(71).status is None, "after a restart of the operator, until the next report"
+    life.ends("Complete", life.world.dead(0, outcome=arrived()))
+    life.tick(90)
+    assert "progress" not in life.status["deliveries"][0]
+
+
+def test_the_next_attempt_begins_without_the_progress_of_the_one_before(life: Life) -> None:
+    life.tick(61)
+    life.tick(62, reports={uid(life): reported(41 * MIB)})
+    unreachable = life.world.failure("DestinationUnreachable", "no route")
+    life.ends("Failed", life.world.dead(74, outcome=unreachable))
+    life.tick(63)
+    assert "progress" not in life.status["deliveries"][0]
+    assert len(jobs(life.tick(1000))) == 1
+    assert "progress" not in life.status["deliveries"][0]
+    life.tick(1001, reports={uid(life): reported(99 * MIB)})
+    (entry,) = life.status["deliveries"]
+    assert entry["progress"]["percent"] == 99
+    assert "no route" in entry["message"], "why it is tried again stays"
+    life.tick(1002, reports={uid(life): reported(100 * MIB)})
+    assert entry["message"] == life.status["deliveries"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("report", "summary"),
+    [
+        (reported(0), "0.0 of 100.0 MiB, 0%"),
+        (reported(100 * MIB, **RATE), "100.0 of 100.0 MiB, 100%, 2.0 MiB/s"),
+        (reported(5, total=3), "0.0 of 0.0 MiB, 100%"),
+        (reported(41 * MIB, metrics={"bytes_per_second": "nan"}), "41.0 of 100.0 MiB, 41%"),
+        (reported(41 * MIB, metrics={"bytes_per_second": "-7"}), "41.0 of 100.0 MiB, 41%"),
+        (reported(41 * MIB, metrics={"bytes_per_second": "1e300"}), "41.0 of 100.0 MiB, 41%"),
+        (reported(41 * MIB, stage="Training"), None),
+        (reported(41 * MIB, total=None), None),
+    ],
+)
+def test_a_report_without_sense_does_no_harm(life: Life, report: Latest, summary: str | None) -> None:
+    life.tick(61)
+    life.tick(62, reports={uid(life): report})
+    assert (life.status["deliveries"][0].get("progress") or {}).get("summary") == summary
+
+
+def test_without_a_progress_server_nothing_is_looked_at_again(life: Life) -> None:
+    life.world.platform = replace(life.world.platform, progress_url=None)
+    assert life.tick(61).check_again_in is None
 
 
 def test_an_entry_of_another_release_is_left_out(life: Life) -> None:

@@ -250,14 +250,26 @@ class Operator:
 
 def from_environment() -> Reporters:
     """Bar on a terminal, else lines; also the operator if the pod has its address."""
-    sinks: list[Reporter] = [Bar() if sys.stderr.isatty() else LogLines()]
+    shown: Reporter = Bar() if sys.stderr.isatty() else LogLines()
+    operator = operator_from_environment(POST_INTERVAL, shown.say)
+    return Reporters(shown, *([operator] if operator else []))
+
+
+def operator_from_environment(interval: float, say: Callable[[str], None]) -> Operator | None:
+    """The operator, if the pod has its address.
+
+    Args:
+        interval: seconds between reports.
+        say: gets why reports fail.
+    """
     url, token, ca = (os.environ.get(name) for name in (URL_ENV, TOKEN_ENV, CA_ENV))
-    if url and token:
-        try:
-            sinks.append(Operator(url, Path(token), Path(ca) if ca else None, say=sinks[0].say))
-        except OSError as error:
-            sinks[0].say(f"progress is not reported to {url}: {error}")
-    return Reporters(*sinks)
+    if not url or not token:
+        return None
+    try:
+        return Operator(url, Path(token), Path(ca) if ca else None, interval, say)
+    except OSError as error:
+        say(f"progress is not reported to {url}: {error}")
+        return None
 
 
 def to_report(progress: Progress) -> ProgressReport:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from hone_api.wording import counted
 
@@ -28,7 +28,7 @@ class TaskProgress:
         self._live: Status | None = None
         self._lock = threading.Lock()
 
-    def __enter__(self) -> TaskProgress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

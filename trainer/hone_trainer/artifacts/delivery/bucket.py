@@ -112,6 +112,8 @@ def _upload(prefix: Prefix, original: Original, location: str) -> None:
     for entry in original.files:
         if present.get(entry.path) != entry.size or not _is_there(prefix, original, entry):
             _put(prefix, original, entry)
+        else:
+            prefix.progress(entry.size)
     if MANIFEST not in present:
         text = original.manifest_bytes
         own = Entry(path=MANIFEST, size=len(text), sha256=original.digest.removeprefix("sha256:"))

@@ -9,7 +9,7 @@ from hone_trainer.artifacts.delivery import bucket, hub_repository, image, volum
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.endpoints.http import Resolver, resolve
 from hone_trainer.errors import SourceError, TrainerError
-from hone_trainer.reporting.task import TaskProgress
+from hone_trainer.reporting.transfer import TransferProgress
 from hone_trainer.store.deadline import Deadline
 from hone_trainer.store.hub import SLOWEST
 
@@ -32,7 +32,7 @@ def run(plan: DeliverPlan, resolver: Resolver = resolve) -> DeliverResult:
     original = Original.of(plan.artifact.path, plan.artifact.digest, plan.artifact.trusted)
     deadline = Deadline.after(max(plan.limits.timeout_seconds, original.size_bytes / SLOWEST))
     until = deadline.until
-    with TaskProgress(f"deliver {plan.name} to {plan.target.uri}") as progress:
+    with TransferProgress(f"deliver {plan.name} to {plan.target.uri}", original.size_bytes) as progress:
         try:
             scheme = plan.target.uri.partition("://")[0]
             if scheme == "pvc":

@@ -102,6 +102,7 @@ def _commit(
         message = f"{repository.name} has files that Hone did not deliver, e.g. {foreign[0]}: name another repository"
         raise TrainerError(FailureCode.DESTINATION_OCCUPIED, message)
     new = [content for path, content in contents.items() if not content.is_listed(before.get(path))]
+    progress(sum(content.entry.size for content in contents.values()) - sum(content.entry.size for content in new))
     counter = _Counter(progress)
     additions = [_addition(original, content.entry, counter) for content in new]
     gone = [CommitOperationDelete(path) for path in foreign if path not in contents]

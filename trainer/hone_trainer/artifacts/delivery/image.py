@@ -39,7 +39,9 @@ def deliver(
     _check_free(repository, tag, existing, digest)
     sent = 0
     for layer in package.layers:
-        sent += _upload(repository, layer.descriptor, partial(_counted, layer, progress))
+        uploaded = _upload(repository, layer.descriptor, partial(_counted, layer, progress))
+        progress(0 if uploaded else int(str(layer.descriptor["size"])))
+        sent += uploaded
     _upload(repository, described(package.config_type, package.config), lambda: iter((package.config,)))
     existing = existing or _own(repository, tag, digest)  # the layers may have taken hours
     attachments.attach(repository, described(MANIFEST_TYPE, text), _attached(plan, f"{host}/{name}", digest))

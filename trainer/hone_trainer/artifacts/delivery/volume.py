@@ -64,6 +64,7 @@ def _copy(original: Original, entry: Entry, work: Path, progress: Callable[[int]
     target = work / entry.path
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_file() and target.stat().st_size == entry.size:
+        progress(entry.size)
         return 0  # its content is compared with all others
     temporary = target.with_name(f".{target.name}.tmp")
     with open(temporary, "wb") as file:
