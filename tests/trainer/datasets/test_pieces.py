@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import json
+import lzma
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from hone_trainer.datasets import batches, items, pieces, read
+from hone_trainer.datasets import batches, checked, columnar, items, pieces, read
 from hone_trainer.datasets.checked import Check, PieceCheck, RefusedRow
+from hone_trainer.datasets.pieces import Piece
 from hone_trainer.datasets.read import DataFile
 from hone_trainer.datasets.rows import RawRow, RowError
+from hone_trainer.datasets.shipping import RowsRead, Shipped
 from hone_trainer.errors import SourceError, StoreError
 from hone_trainer.workers.parallel import Workers
 
@@ -37,6 +44,23 @@ class _Shown(Check):
         return read.parsed(batches.unpacked(row))
 
 
+class _Elsewhere(Workers):
+    """Two workers without the files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.are_elsewhere, self.count = True, 2
+        self.sent: list[Shipped] = []
+
+    def map(self, function: Any, items: Any) -> Iterator[Any]:
+        for item in items:
+            self.sent.append(item)
+            sent = pickle.loads(pickle.dumps(item))
+            if isinstance(sent, Piece):
+                sent = sent._replace(files=[DataFile(Path("/nowhere"), file.name) for file in sent.files])
+            yield item, function(sent)
+
+
 def _seen(rows: Iterator[Any]) -> list[Seen]:
     return [(row.number, row.place, row.value, row.error.code if row.error else None) for row in rows]
 
@@ -46,8 +70,7 @@ def ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     """What each way to read gives: whole files; pieces in this process; by two workers; by pods without the files."""
     monkeypatch.setattr(batches, "ROWS", 3)
     checks = PieceCheck(_Shown(), tmp_path / "pieces", MOST)
-    elsewhere = Workers(count=1)
-    elsewhere.are_elsewhere, elsewhere.count = True, 2
+    elsewhere = _Elsewhere()
     with Workers([checks.sent], 2) as two:
 
         def run(files: list[DataFile], size: int) -> list[list[Seen]]:
@@ -153,3 +176,124 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"shards/7000\.jsonl cannot be read: No such file") as caught:
         list(checks.shared([file], Workers()))
     assert caught.value.code == "StorageError"
+
+
+def _stream(table: pyarrow.Table) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=9)
+    return bytes(sink.getvalue())
+
+
+def _file(table: pyarrow.Table) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=9)
+    return bytes(sink.getvalue())
+
+
+def _parquet(table: pyarrow.Table, group: int = 11) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink, row_group_size=group)
+    return bytes(sink.getvalue())
+
+
+def _labelled() -> pyarrow.Table:
+    """Columns of all kinds, a class by number with its name in the metadata, and a text that is not UTF-8."""
+    about = {"info": {"features": {"kind": {"_type": "ClassLabel", "names": ["good", "bad"]}}}}
+    texts = pyarrow.array([b"text", b"\xff\xfe", "ä".encode()] * 9, pyarrow.binary()).view(pyarrow.string())
+    columns = {
+        "a": texts,
+        "kind": [n % 3 - 1 for n in range(27)],
+        "when": pyarrow.array([n * 10**17 for n in range(27)], pyarrow.timestamp("ms")),
+        "turns": [[{"role": "user", "said": None if n % 2 else "so"}] for n in range(27)],
+        "word": pyarrow.array(["one", "two", "three"] * 9).dictionary_encode(),
+    }
+    return pyarrow.table(columns).replace_schema_metadata({b"huggingface": json.dumps(about).encode()})
+
+
+PLAIN = pyarrow.table({"a": [f"text {n}" for n in range(60)]})
+BAD_LINES = ROW * 9 + b'{"a": \n' + b"x" * 400 + b"\n" + LONG + b"\n[1]\n" + ROW * 9
+FILES: dict[str, Callable[[], bytes]] = {
+    "arrow stream.arrow": lambda: _stream(PLAIN),
+    "arrow file.arrow": lambda: _file(PLAIN),
+    "arrow stream, cut off.arrow": lambda: _stream(PLAIN)[:-90],
+    "parquet.parquet": lambda: _parquet(PLAIN),
+    "parquet, packed.parquet.gz": lambda: gzip.compress(_parquet(PLAIN)),
+    "parquet, cut off.parquet": lambda: _parquet(PLAIN)[:-9],
+    "labels.parquet": lambda: _parquet(_labelled()),
+    "labels.arrow": lambda: _stream(_labelled()),
+    "gzip.jsonl.gz": lambda: gzip.compress(BAD_LINES * 3),
+    "gzip, cut off.jsonl.gz": lambda: gzip.compress(BAD_LINES * 900, 0)[:-4000],
+    "gzip, a wrong checksum.jsonl.gz": lambda: gzip.compress(BAD_LINES * 30)[:-8] + b"12345678",
+    "bzip2.jsonl.bz2": lambda: bz2.compress(BAD_LINES * 3),
+    "xz, cut off.jsonl.xz": lambda: lzma.compress(BAD_LINES * 300)[:-30],
+    "array.json": lambda: json.dumps([{"a": f"{n}"} for n in range(30)]).encode(),
+    "array, cut off.json": lambda: json.dumps([{"a": f"{n}"} for n in range(30)]).encode()[:-9],
+    "paragraphs.txt": lambda: b"one\n\ntwo\nthree\n\n\n" * 9,
+    "a page.jsonl": lambda: b"<!doctype html>\n" * 9,
+    "named wrongly.parquet": lambda: ROW * 20,
+    "empty.jsonl": lambda: b"",
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_each_kind_of_file_has_the_same_rows_by_workers_that_do_not_have_it(
+    case: str, size: int, ways: Callable[..., list[list[Seen]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, where one process reads for workers of its pod, and among other files. Small ones are sent whole."""
+    for module in (items, pieces, read):
+        monkeypatch.setattr(module, "MAX_ROW_BYTES", 250 if "json" in case else 2**20)
+    monkeypatch.setattr(columnar, "PART_BYTES", size)
+    (path := tmp_path / case).write_bytes(FILES[case]())
+    (other := tmp_path / "zz.jsonl").write_bytes(ROW * 3)
+    for files in ([DataFile(path, case)], [DataFile(path, case), DataFile(other, "zz.jsonl"), DataFile(path, "z.z")]):
+        whole, *others = ways(files, size)
+        assert len(whole) >= (len(files) > 1)
+        for seen in others:
+            assert seen == whole
+
+
+def test_workers_make_the_rows_of_what_one_process_has_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gzip.jsonl.gz", "parquet.parquet", "arrow file.arrow", "labels.arrow"):
+        (tmp_path / name).write_bytes(FILES[name]())
+    monkeypatch.setattr(pieces, "BYTES", 100)
+    checks, workers = PieceCheck(_Shown(), tmp_path, MOST), _Elsewhere()
+    files = [DataFile(path, path.name) for path in sorted(tmp_path.iterdir())]
+    rows = list(checks.rows(checks.shared(files, workers), workers))
+    assert len(rows) > 200
+    assert not [item for item in workers.sent if isinstance(item, RowsRead)]
+    assert {bool(item.table) for item in workers.sent if isinstance(item, Piece)} == {True, False}
+
+
+def test_small_files_that_unpack_to_more_than_a_worker_sends_are_read_here(
+    ways: Callable[..., list[list[Seen]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checked, "_MOST_SENT", 500)
+    for number in range(4):
+        (tmp_path / f"{number}.jsonl.gz").write_bytes(gzip.compress(ROW * (3, 90, 2, 1)[number]))
+    whole, *others = ways([DataFile(tmp_path / f"{n}.jsonl.gz", f"{n}.jsonl.gz") for n in range(4)], 80)
+    assert len(whole) == 96
+    assert all(seen == whole for seen in others)
+
+
+def test_a_row_as_large_as_its_limit_is_measured_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a column without nulls, Arrow sends less than it has in memory."""
+    texts = ["x" * (n * 40) for n in range(60)]
+    table = pyarrow.table({"a": texts, "b": [None if n == 3 else n for n in range(60)]})
+    monkeypatch.setattr(pieces, "BYTES", 10)
+    monkeypatch.setattr(columnar, "PART_BYTES", 10)
+    checks = PieceCheck(_Shown(), tmp_path, MOST)
+    for name, data in (("a.parquet", _parquet(table, 60)), ("a.arrow", _stream(table))):
+        (tmp_path / name).write_bytes(data)
+        files, workers = [DataFile(tmp_path / name, name)], _Elsewhere()
+        for most in range(1000, 1060):
+            for module in (columnar, read):
+                monkeypatch.setattr(module, "MAX_ROW_BYTES", most)
+            whole = _seen(read.read_rows(files, MOST))
+            assert {code for *_, code in whole} == {None, "RowTooLarge"}
+            assert _seen(one.row for one in checks.rows(checks.shared(files, workers), workers)) == whole
+        assert {isinstance(item, RowsRead) for item in workers.sent} == {True, False}

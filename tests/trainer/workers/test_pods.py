@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from hone_api.plan import MaterializePlan
@@ -33,6 +37,19 @@ def _write_rows(path: Path) -> None:
         answer = f"The keeper lights lamp {n % 90} and calls the people of the town, then writes to a{n}@example.org."
         lines.append('{"question": "' if n % 50 == 9 else f'{{"question": "{question}", "answer": "{answer}"}}')
     path.write_text("\n".join(lines) + "\n")
+
+
+def _write_files(folder: Path) -> None:
+    """The same rows as files of several kinds: large ones, and small ones that share a piece."""
+    folder.mkdir()
+    _write_rows(path := folder / "lines.jsonl")
+    lines = path.read_text().splitlines(keepends=True)
+    table = pyarrow.Table.from_pylist([json.loads(line) for line in lines[:30] if line.endswith("}\n")])
+    pyarrow.parquet.write_table(table, folder / "a.parquet", row_group_size=11)
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress("".join(lines[30:70]).encode()))
+    for number in range(70, 100, 2):
+        (folder / f"c{number}.jsonl").write_text("".join(lines[number : number + 2]))
+    path.write_text("".join(lines[100:]))
 
 
 def _plan(source: Path, store: Path, workers: dict[str, Any] | None) -> MaterializePlan:
@@ -66,14 +83,15 @@ def _pod(plan: Path) -> Iterator[subprocess.Popen[bytes]]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("write", [_write_rows, _write_files])
 def test_three_pods_of_which_one_is_killed_write_the_same_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(materialize, "SMALL_BYTES", 0)
     monkeypatch.setattr(batches, "ROWS", 8)
     monkeypatch.setattr(pieces, "BYTES", 700)
     monkeypatch.setattr(parallel, "cores", lambda: 1)
-    _write_rows(source := tmp_path / "rows.jsonl")
+    write(source := tmp_path / "rows.jsonl")
     alone = _files(_plan(source, tmp_path / "one", None))
     plan = _plan(source, tmp_path / "three", {"pods": 3, "host": "127.0.0.1", "port": free_port("127.0.0.1")})
     (tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True, exclude_none=True))

@@ -23,11 +23,14 @@ def of_rows(rows: Iterable[ValidRow]) -> Iterator[list[ValidRow]]:
     return _batches(rows, lambda row: len(row.line))
 
 
-def of_raw_rows(rows: Iterable[RawRow], alone: bool) -> Iterator[list[Packed]]:
-    """Rows as read; alone: no other process gets them, so each is by itself, as it is."""
-    if alone:
-        return ([row] for row in rows)
-    return _batches(map(_packed, rows), lambda row: len(row) if isinstance(row, bytes) else len(row.line or b""))
+def of_raw_rows(rows: Iterable[RawRow]) -> Iterator[list[Packed]]:
+    """Rows as read."""
+    return _batches(map(_packed, rows), size)
+
+
+def size(row: Packed) -> int:
+    """Bytes of a row as it is sent, about."""
+    return len(row) if isinstance(row, bytes) else len(row.line or b"")
 
 
 def unpacked(row: Packed) -> RawRow:
@@ -42,14 +45,14 @@ def _packed(row: RawRow) -> Packed:
     return row if row.value is None else pickle.dumps(row, pickle.HIGHEST_PROTOCOL)
 
 
-def _batches(rows: Iterable[One], size: Callable[[One], int]) -> Iterator[list[One]]:
+def _batches(rows: Iterable[One], size_of: Callable[[One], int]) -> Iterator[list[One]]:
     batch: list[One] = []
     total = 0
     for row in rows:
-        if batch and (len(batch) == ROWS or total + size(row) > BYTES):
+        if batch and (len(batch) == ROWS or total + size_of(row) > BYTES):
             yield batch
             batch, total = [], 0
         batch.append(row)
-        total += size(row)
+        total += size_of(row)
     if batch:
         yield batch

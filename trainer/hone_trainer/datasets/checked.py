@@ -1,8 +1,7 @@
 """Rows as read to valid rows with their keys, or refused with a reason, each by itself. Workers do this.
 
 Workers read pieces of files themselves (`pieces`); what the numbers and lines of a piece begin with is known to the
-process that gets all of them in order. That process reads for them what they cannot: files of another pod, and a source
-of one file that has no pieces.
+process that gets all of them in order. That process reads for them what they cannot (`shipping`).
 """
 
 from __future__ import annotations
@@ -18,12 +17,13 @@ from typing import Any, NamedTuple, Protocol
 
 from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import batches, columnar, pieces, read
+from hone_trainer.datasets import batches, columnar, pieces, read, shipping
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.detect import Detected
 from hone_trainer.datasets.pieces import Piece, PieceRows
 from hone_trainer.datasets.read import DataFile
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
+from hone_trainer.datasets.shipping import RowsRead, Shipped
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.statistics import check_length
 from hone_trainer.errors import SourceError
@@ -31,6 +31,8 @@ from hone_trainer.workers.parallel import Workers
 
 _HELD = 16
 """Batches of a piece that are sent at once, unless it is a range of lines; the others wait on disk."""
+_MOST_SENT = 32 * 2**20
+"""Bytes of the rows of small files that a worker of another pod sends: packed, they may hold a thousand times more."""
 
 
 class RefusedRow(NamedTuple):
@@ -74,16 +76,6 @@ class Check:
         return error
 
 
-class RowsRead(NamedTuple):
-    """Rows that the parent has read for the workers."""
-
-    rows: Sequence[batches.Packed]
-    piece: Piece | None = None
-    """Where they are from, and whose rows their numbers count; None: the source."""
-    begins: bool = False
-    """Whether they are the first of the piece."""
-
-
 class Checked(Protocol):
     """The checked rows of a piece."""
 
@@ -110,6 +102,8 @@ class Sent(NamedTuple):
     """More of them, which this file has one after the other."""
     lines: int = 0
     unpacked: int = 0
+    is_over: bool = False
+    """Whether they are none because they are too many to be sent."""
 
     def rows(self) -> Iterator[ValidRow | RefusedRow]:
         """All rows; the file goes after the last one."""
@@ -149,21 +143,31 @@ class PieceCheck:
     """
 
     def __init__(self, check: Check, folder: Path, max_bytes: int) -> None:
-        self._check, self._folder, self._max_bytes = check, folder, max_bytes
+        self._check, self._folder, self.max_bytes = check, folder, max_bytes
 
-    def sent(self, item: Piece | RowsRead) -> Sent:
+    def sent(self, item: Shipped) -> Sent:
         """The checked rows of a piece: what a worker does.
 
         Raises:
             SourceError, StoreError: as `read.raw_rows`.
         """
         if isinstance(item, RowsRead):
-            return Sent([self._check.rows(item.rows)])
-        rows = PieceRows(item, self._max_bytes)
-        done = map(self._check.rows, batches.of_raw_rows(rows, alone=False))
-        held = list(done if item.lines else itertools.islice(done, _HELD))
+            return Sent([self._check.rows(item.rows)], unpacked=item.unpacked)
+        rows = PieceRows(item, self.max_bytes)
+        if item.contents is not None:
+            return self._bounded(rows)
+        done = map(self._check.rows, batches.of_raw_rows(rows))
+        held = list(done if item.is_loaded or item.lines else itertools.islice(done, _HELD))
         rest = self._waiting(done)
         return Sent(held, rest, rows.lines, rows.unpacked)
+
+    def _bounded(self, rows: PieceRows) -> Sent:
+        held, size = [], 0
+        for batch in batches.of_raw_rows(rows):
+            if (size := size + sum(map(batches.size, batch))) > _MOST_SENT:
+                return Sent([], is_over=True)
+            held.append(self._check.rows(batch))
+        return Sent(held)
 
     def _waiting(self, done: Iterator[list[ValidRow | RefusedRow]]) -> Path | None:
         """The file with these batches, if there are any."""
@@ -175,45 +179,50 @@ class PieceCheck:
                 pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
         return Path(file.name)
 
-    def rows(self, items: Iterable[Piece | RowsRead], workers: Workers) -> Iterator[ValidRow | RefusedRow]:
+    def rows(self, items: Iterable[Shipped], workers: Workers) -> Iterator[ValidRow | RefusedRow]:
         """The rows of all items in order, with their numbers and places in the source.
 
         Raises:
             SourceError, StoreError: as `read.raw_rows`.
         """
+        return placed(self.checked(items, workers), self.max_bytes)
+
+    def checked(self, items: Iterable[Shipped], workers: Workers) -> Iterator[tuple[Shipped, Checked]]:
+        """Each item with its rows, as they are in it. Errors as `rows`."""
         if workers.count == 1:
-            return _placed(((item, self._streamed(item)) for item in items), self._max_bytes)
-        return _placed(workers.map(self.sent, items), self._max_bytes)
+            return ((item, self._streamed(item)) for item in items)
+        return ((item, self._all(item, sent)) for item, sent in workers.map(self.sent, items))
 
-    def _streamed(self, item: Piece | RowsRead) -> Checked:
+    def _all(self, item: Shipped, sent: Sent) -> Checked:
+        return self._streamed(item._replace(contents=None)) if sent.is_over and isinstance(item, Piece) else sent
+
+    def _streamed(self, item: Shipped) -> Checked:
         """Without a batch in memory: no other process gets it."""
-        return _Streamed(self._check, PieceRows(item, self._max_bytes)) if isinstance(item, Piece) else self.sent(item)
+        return _Streamed(self._check, PieceRows(item, self.max_bytes)) if isinstance(item, Piece) else self.sent(item)
 
-    def shared(self, files: Sequence[DataFile], workers: Workers) -> Iterator[Piece | RowsRead]:
-        """The files as workers take them: a source of one file that is one piece is read here, and its rows shared.
+    def shared(self, files: Sequence[DataFile], workers: Workers) -> Iterator[Shipped]:
+        """The files as workers take them: what they cannot read is read here.
 
         Raises:
             SourceError, StoreError: as `read.raw_rows`.
         """
-        unpacked = 0
-        for piece in pieces.pieces(files, self._max_bytes):
-            if workers.count == 1 or not (workers.are_elsewhere or (len(files) == 1 and piece.is_whole)):
-                yield piece
-            elif piece.lines:
-                yield piece.loaded()
-            else:
-                rows = PieceRows(piece, self._max_bytes)
-                for number, batch in enumerate(batches.of_raw_rows(rows, alone=False)):
-                    yield RowsRead(batch, piece, begins=number == 0)
-                unpacked = rows.unpacked + (0 if piece.is_first else unpacked)
-                _refuse_over(piece, unpacked, self._max_bytes)
+        for piece in pieces.pieces(files, self.max_bytes):
+            yield from self.parts(piece, workers, len(files) == 1)
+
+    def parts(self, piece: Piece, workers: Workers, is_alone: bool) -> Iterator[Shipped]:
+        """A piece as workers take it; is_alone: its file is the only one. Errors as `shared`."""
+        if workers.count == 1 or not (workers.are_elsewhere or (is_alone and piece.is_whole)):
+            return iter([piece])
+        if workers.are_elsewhere and (piece.lines or piece.is_small):
+            return iter([piece.loaded()])
+        return shipping.parts(piece, self.max_bytes)
 
     def read(self, rows: Iterable[RawRow]) -> Iterator[RowsRead]:
         """Rows that are not in files."""
-        return map(RowsRead, batches.of_raw_rows(rows, alone=False))
+        return map(RowsRead, batches.of_raw_rows(rows))
 
 
-def _placed(checked: Iterable[tuple[Piece | RowsRead, Checked]], max_bytes: int) -> Iterator[ValidRow | RefusedRow]:
+def placed(checked: Iterable[tuple[Shipped, Checked]], max_bytes: int) -> Iterator[ValidRow | RefusedRow]:
     """Rows with the numbers and lines that those before them give."""
     total = base = lines = unpacked = 0
     broken: DataFile | None = None
@@ -228,7 +237,12 @@ def _placed(checked: Iterable[tuple[Piece | RowsRead, Checked]], max_bytes: int)
                 continue
             total += 1
             yield _moved(row, base, lines)
-            if piece and piece.groups and isinstance(row, RefusedRow) and row.error.code == "BrokenFile":
+            if (
+                piece
+                and (piece.groups or piece.table)
+                and isinstance(row, RefusedRow)
+                and row.error.code == "BrokenFile"
+            ):
                 broken = piece.files[0]
         lines, unpacked = lines + taken.lines, unpacked + taken.unpacked
         if piece:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from hone_trainer.datasets import memory
 from hone_trainer.datasets.items import MAX_ROW_BYTES
@@ -21,7 +21,33 @@ _UNREADABLE = (ValueError, OverflowError, TypeError, ArithmeticError, LookupErro
 """What becomes of a value that Python cannot hold, such as a date after the year 9999."""
 BATCH_BYTES = 64 * 2**20
 """Unpacked bytes of a batch, as the file declares its rows."""
+PART_BYTES = 2**20
+"""Of a part of a table; a row that is larger is a part by itself."""
 Batches = Iterator[Any]
+
+
+class Table(NamedTuple):
+    """Rows of a file that are read, but no values of Python yet."""
+
+    kind: str
+    """Of the file, for messages."""
+    row: int
+    """The number of the first row in its file, from 1."""
+    batch: Any
+
+    def to_bytes(self) -> bytes:
+        """The batch as an Arrow stream.
+
+        Raises:
+            pyarrow.ArrowException: Arrow cannot write a column of this type.
+        """
+        import pyarrow
+
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, self.batch.schema) as writer:
+            writer.write_batch(self.batch)
+        content: bytes = sink.getvalue().to_pybytes()
+        return content
 
 
 class DamagedFileError(Exception):
@@ -72,8 +98,8 @@ def row_groups(path: Path, size: int) -> list[tuple[int, int]]:
 
 def parquet(
     file: IO[bytes], bound: UnpackedBound, groups: tuple[int, int] | None = None, before: int = 0
-) -> Iterator[Any]:
-    """Rows of a Parquet file, which must be seekable.
+) -> Iterator[Table]:
+    """Tables of a Parquet file, which must be seekable.
 
     Args:
         bound: of the unpacked bytes.
@@ -98,11 +124,11 @@ def parquet(
             mine = range(*groups) if groups else None
             yield from map(_decoded, reader.iter_batches(batch_size=rows, row_groups=mine))
 
-    return _rows("Parquet", batches, bound, before)
+    return _tables("Parquet", batches, bound, before)
 
 
-def arrow_file(file: IO[bytes], bound: UnpackedBound) -> Iterator[Any]:
-    """Rows of an Arrow IPC file (Feather version 2), which must be seekable. Errors as `parquet`."""
+def arrow_file(file: IO[bytes], bound: UnpackedBound) -> Iterator[Table]:
+    """Tables of an Arrow IPC file (Feather version 2), which must be seekable. Errors as `parquet`."""
 
     def batches() -> Batches:
         import pyarrow
@@ -114,7 +140,7 @@ def arrow_file(file: IO[bytes], bound: UnpackedBound) -> Iterator[Any]:
             if (written := _written_batches(file)) != reader.num_record_batches:
                 raise pyarrow.ArrowInvalid(f"its footer lists {reader.num_record_batches} of {written} batches")
 
-    return _rows("Arrow", batches, bound)
+    return _tables("Arrow", batches, bound)
 
 
 def _written_batches(file: IO[bytes]) -> int:
@@ -126,8 +152,8 @@ def _written_batches(file: IO[bytes]) -> int:
     return sum(message.type == "record batch" for message in messages)
 
 
-def arrow_stream(file: IO[bytes], bound: UnpackedBound) -> Iterator[Any]:
-    """Rows of an Arrow IPC stream, as `datasets` saves them. Errors as `parquet`."""
+def arrow_stream(file: IO[bytes], bound: UnpackedBound) -> Iterator[Table]:
+    """Tables of an Arrow IPC stream, as `datasets` saves them. Errors as `parquet`."""
 
     def batches() -> Batches:
         import pyarrow
@@ -142,7 +168,7 @@ def arrow_stream(file: IO[bytes], bound: UnpackedBound) -> Iterator[Any]:
         if watched.read(1):
             raise pyarrow.ArrowInvalid("something follows its end marker; write one stream per file")
 
-    return _rows("Arrow", batches, bound)
+    return _tables("Arrow", batches, bound)
 
 
 class _Watched(io.RawIOBase):
@@ -177,30 +203,72 @@ def _decoded(batch: Any) -> Any:
     return batch
 
 
-def _rows(kind: str, batches: Callable[[], Batches], bound: UnpackedBound, before: int = 0) -> Iterator[Any]:
-    import pyarrow
-
-    row, budget = 1 + before, memory.budget()
+def _tables(kind: str, batches: Callable[[], Batches], bound: UnpackedBound, before: int = 0) -> Iterator[Table]:
+    row = 1 + before
     try:
-        for batch in _within(budget, batches()):
+        for batch in _within(memory.budget(), batches()):
             _check(batch)
             bound.left -= batch.nbytes
             if bound.left < 0:
                 raise bound.error()
             _refuse_repeated_names(batch)
-            classes = class_names(batch.schema.metadata)
-            for value in _values(batch, budget):
-                yield value if isinstance(value, RowError) else _named(value, classes)
-                row += 1
-    except MemoryError:
-        what = (
-            "a damaged length, or a value that many rows share; write fewer rows to a group, or the rows as JSON Lines"
-        )
-        raise UnpackedTooLargeError(
-            f"after row {row - 1} some rows need over {budget >> 20} MiB of memory: {what}"
-        ) from None
-    except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
-        raise DamagedFileError(kind, row, error) from None
+            yield Table(kind, row, batch)
+            row += batch.num_rows
+    except _library_errors() as error:
+        raise _failure(kind, row, error) from None
+
+
+def values(table: Table) -> Iterator[dict[str, Any] | RowError]:
+    """The rows of a table.
+
+    Raises:
+        DamagedFileError, UnpackedTooLargeError: as `parquet`.
+    """
+    row, classes = table.row, class_names(table.batch.schema.metadata)
+    try:
+        for value in _values(table.batch, memory.budget()):
+            yield value if isinstance(value, RowError) else _named(value, classes)
+            row += 1
+    except _library_errors() as error:
+        raise _failure(table.kind, row, error) from None
+
+
+def parts(tables: Iterable[Table]) -> Iterator[Table]:
+    """The tables in parts of some size; a row can be larger."""
+    for table in tables:
+        todo = [table]
+        while todo:
+            kind, row, batch = part = todo.pop()
+            if (rows := batch.num_rows) > 1 and batch.nbytes > PART_BYTES:
+                half = rows // 2
+                todo += Table(kind, row + half, batch.slice(half)), Table(kind, row, batch.slice(0, half))
+            elif rows:
+                yield part
+
+
+def table_of_bytes(kind: str, row: int, data: bytes) -> Table:
+    """What `Table.to_bytes` wrote."""
+    import pyarrow.ipc
+
+    with pyarrow.ipc.open_stream(data) as reader:
+        return Table(kind, row, reader.read_next_batch())
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    """What a read ends with when the file is damaged, or declares more than memory can hold."""
+    import pyarrow
+
+    return (MemoryError, pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError)
+
+
+def _failure(kind: str, row: int, error: Exception) -> Exception:
+    """The error as one of ours; row is the first that could not be read."""
+    if not isinstance(error, MemoryError):
+        return DamagedFileError(kind, row, error)
+    what = "a damaged length, or a value that many rows share; write fewer rows to a group, or the rows as JSON Lines"
+    return UnpackedTooLargeError(
+        f"after row {row - 1} some rows need over {memory.budget() >> 20} MiB of memory: {what}"
+    )
 
 
 def _within(budget: int, batches: Batches) -> Batches:
@@ -259,11 +327,11 @@ def _values(batch: Any, budget: int) -> Iterator[dict[str, Any] | RowError]:
     if batch.nbytes <= MAX_ROW_BYTES:
         try:
             with memory.bounded(budget):
-                values = batch.to_pylist()
+                every = batch.to_pylist()
         except _UNREADABLE:
             pass
         else:
-            yield from map(_without_padding, values)
+            yield from map(_without_padding, every)
             return
     for index in range(batch.num_rows):
         with memory.bounded(budget):

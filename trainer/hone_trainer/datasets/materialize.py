@@ -33,13 +33,13 @@ from hone_trainer.datasets import (
     sources,
     synthesis,
 )
-from hone_trainer.datasets.checked import Check, PieceCheck, RefusedRow, RowsRead, unreadable
+from hone_trainer.datasets.checked import Check, PieceCheck, RefusedRow, unreadable
 from hone_trainer.datasets.counted import Count
 from hone_trainer.datasets.curation import personal_data
-from hone_trainer.datasets.pieces import Piece
 from hone_trainer.datasets.read import DataFile, parsed, raw_rows
 from hone_trainer.datasets.row_statistics import Tally, percent
 from hone_trainer.datasets.rows import RawRow, RowError
+from hone_trainer.datasets.shipping import Shipped
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.endpoints import http
 from hone_trainer.errors import ConfigError, DataError, to_outcome
@@ -181,7 +181,7 @@ class _SourceRows:
         self._head = list(map(parsed, itertools.islice(rows, detect.SAMPLE_ROWS)))
         return self._head
 
-    def items(self, checks: PieceCheck, workers: Workers) -> Iterator[Piece | RowsRead]:
+    def items(self, checks: PieceCheck, workers: Workers) -> Iterator[Shipped]:
         """All of them, as workers take them."""
         return checks.read(itertools.chain(self._head, self.made)) if self.made else checks.shared(self.files, workers)
 

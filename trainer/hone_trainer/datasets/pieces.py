@@ -7,7 +7,9 @@ piece. How files are divided depends on them alone, so rows, numbers and places 
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from hone_trainer.datasets import columnar, read
@@ -33,20 +35,39 @@ class Piece(NamedTuple):
     groups: tuple[int, int] | None = None
     """Row groups [begin, end) of a Parquet file."""
     row: int = 0
-    """Rows of the file in the row groups before."""
+    """Rows of the file in the row groups, or tables, before."""
     is_first: bool = True
     """Whether it begins its file."""
+    is_small: bool = False
+    """Whether it is of whole files that are together not larger than a range of lines."""
     data: bytes | None = None
     """The lines, for a worker that cannot read the file."""
+    contents: list[bytes] | None = None
+    """Of the files, for the same."""
+    table: tuple[str, bytes] | None = None
+    """The kind of the file, and an Arrow stream of rows that were read."""
+    unpacked: int = 0
+    """Bytes of row groups that were read for it."""
 
     @property
     def is_whole(self) -> bool:
         """Whether it is of whole files."""
-        return self.lines is None and self.groups is None
+        return self.lines is None and self.groups is None and self.table is None
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it needs no file."""
+        return self.data is not None or self.contents is not None or self.table is not None
 
     def loaded(self) -> Piece:
-        """The same piece with the bytes of its lines."""
-        return self._replace(data=_block(self)) if self.lines else self
+        """The same piece with the bytes of its lines or files.
+
+        Raises:
+            StoreError: StorageError, naming a file that cannot be read.
+        """
+        return (
+            self._replace(data=_block(self)) if self.lines else self._replace(contents=list(map(_content, self.files)))
+        )
 
 
 def pieces(files: Sequence[DataFile], max_bytes: int) -> Iterator[Piece]:
@@ -65,14 +86,14 @@ def pieces(files: Sequence[DataFile], max_bytes: int) -> Iterator[Piece]:
         with named(file):
             mine = file.path.stat().st_size
         if few and (mine > BYTES or size + mine > BYTES or len(few) == FILES):
-            yield Piece(few)
+            yield Piece(few, is_small=True)
             few, size = [], 0
         if mine <= BYTES:
             few, size = [*few, file], size + mine
         else:
             yield from _of_large(file, mine, max_bytes)
     if few:
-        yield Piece(few)
+        yield Piece(few, is_small=True)
 
 
 def _of_large(file: DataFile, size: int, max_bytes: int) -> Iterator[Piece]:
@@ -99,16 +120,33 @@ class PieceRows:
         self._piece, self._max_bytes = piece, max_bytes
         self.lines = 0
         """Lines of a range."""
-        self.unpacked = 0
+        self.unpacked = piece.unpacked
         """Bytes of row groups."""
 
     def __iter__(self) -> Iterator[RawRow]:
         piece = self._piece
         if piece.lines:
             return self._range(piece.files[0])
+        if piece.table:
+            return self._table(piece.files[0], *piece.table)
         if piece.groups:
             return self._groups(piece.files[0], piece.groups)
+        if piece.contents is not None:
+            return self._contents(piece.files, piece.contents)
         return read.raw_rows(piece.files, self._max_bytes)
+
+    def _contents(self, files: Sequence[DataFile], contents: Sequence[bytes]) -> Iterator[RawRow]:
+        """Rows of files of which there are the bytes alone."""
+        with tempfile.TemporaryDirectory(prefix="pieces-") as folder:
+            written = [DataFile(Path(folder) / str(number), file.name) for number, file in enumerate(files)]
+            for file, content in zip(written, contents, strict=True):
+                file.path.write_bytes(content)
+            yield from read.raw_rows(written, self._max_bytes)
+
+    def _table(self, file: DataFile, kind: str, data: bytes) -> Iterator[RawRow]:
+        table = columnar.table_of_bytes(kind, self._piece.row + 1, data)
+        for number, item in enumerate(read.items_of_tables(file, [table]), 1):
+            yield read.raw_row(number, f"{file.name}{item.where}", item)
 
     def _range(self, file: DataFile) -> Iterator[RawRow]:
         """Rows whose place is yet without the line, which `at` has."""
@@ -124,6 +162,11 @@ class PieceRows:
         for number, item in enumerate(read.items_of_groups(file, bound, groups, self._piece.row), 1):
             yield read.raw_row(number, f"{file.name}{item.where}", item)
         self.unpacked = self._max_bytes - bound.left
+
+
+def _content(file: DataFile) -> bytes:
+    with named(file):
+        return file.path.read_bytes()
 
 
 def _block(piece: Piece) -> bytes:

@@ -7,20 +7,25 @@ the rest by the file's name; anything else is JSON Lines.
 from __future__ import annotations
 
 import errno
+import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from hone_api.failures import FailureCode
 from hone_trainer.datasets import columnar, compression, delimited, json_array
+from hone_trainer.datasets.columnar import Table
 from hone_trainer.datasets.compression import Stream, base_name, seekable, unpacked
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken, lines, too_large
 from hone_trainer.datasets.rows import RawRow, RowError, strict_json, type_name
 from hone_trainer.errors import SourceError, StoreError
 
 Reader = Callable[[Stream], Iterator[Item]]
+Block: TypeAlias = Item | bytes | Table
+"""A row; or lines of JSON, or a table, for another process to make rows of."""
 _BOM = b"\xef\xbb\xbf"
 _NO_ROWS = {
     "a web page": (b"<!doctype", b"<html", b"<?xml"),
@@ -49,6 +54,8 @@ class DataFile(NamedTuple):
 
     path: Path
     name: str
+    version: str = ""
+    """Of its content: another content has another one. Empty: unknown."""
 
 
 def read_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
@@ -72,7 +79,7 @@ def raw_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
     """
     number = 0
     for file in files:
-        for item in _read_file(file, max_bytes):
+        for item in _read_file(file, max_bytes, _json_lines, items_of_tables):
             number += 1
             yield raw_row(number, f"{file.name}{item.where}", item)
 
@@ -125,15 +132,38 @@ def items_of_groups(
 ) -> Iterator[Item]:
     """Items of row groups of a Parquet file; before: rows of the file before them."""
     with open(file.path, "rb") as plain:
-        yield from _columnar_items(file, columnar.parquet(plain, bound, groups, before), before)
+        yield from items_of_tables(file, columnar.parquet(plain, bound, groups, before))
 
 
-def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
+def blocks_of_groups(
+    file: DataFile, bound: columnar.UnpackedBound, groups: tuple[int, int], before: int
+) -> Iterator[Block]:
+    """As `items_of_groups`, in blocks."""
+    with open(file.path, "rb") as plain:
+        yield from _blocks_of_tables(file, columnar.parquet(plain, bound, groups, before))
+
+
+def blocks(file: DataFile, max_bytes: int, size: int) -> Iterator[Block]:
+    """The rows of a file, without an own object for each where that can be; size: bytes of a block of lines.
+
+    Raises:
+        SourceError, StoreError: as `raw_rows`.
+    """
+    return _read_file(file, max_bytes, partial(_blocks_of_lines, size=size), _blocks_of_tables)
+
+
+def _read_file(
+    file: DataFile,
+    max_bytes: int,
+    of_lines: Callable[[Stream], Iterator[Any]],
+    of_tables: Callable[[DataFile, Iterator[Table]], Iterator[Any]],
+) -> Iterator[Any]:
+    """What `of_lines` makes of JSON Lines, and `of_tables` of Parquet and Arrow; items of any other file."""
     with named(file), unpacked(file.path, max_bytes, file.name) as stream:
         try:
             head = stream.peek(512)[:512]
             if head.startswith(_COLUMNAR_MARKS):
-                yield from _columns(file, stream, head, max_bytes)
+                yield from of_tables(file, _tables(file, stream, head, max_bytes))
                 return
             if head.startswith(_BOM):
                 stream.read(len(_BOM))
@@ -143,7 +173,8 @@ def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
             if what := _misnamed(file, head):
                 yield broken("", what)
                 return
-            yield from _reader(file.name, stream)(stream)
+            reader = _reader(file.name, stream)
+            yield from (of_lines if reader is _json_lines else reader)(stream)
         except compression.DamagedStreamError as error:
             yield broken("", str(error))
 
@@ -166,31 +197,53 @@ def _is_text(head: bytes) -> bool:
     return len(head) >= _SHORTEST and all((c.isprintable() and c != "\ufffd") or c in "\t\r\n" for c in text)
 
 
-def _columns(file: DataFile, stream: Stream, head: bytes, max_bytes: int) -> Iterator[Item]:
-    """Rows of a Parquet or Arrow file; a packed one is unpacked next to it, since the index is at the end."""
+def _tables(file: DataFile, stream: Stream, head: bytes, max_bytes: int) -> Iterator[Table]:
+    """Those of a Parquet or Arrow file; a packed one is unpacked next to it, since the index is at the end."""
     read, bound = (
         columnar.parquet if head.startswith(b"PAR1") else columnar.arrow_file,
         columnar.UnpackedBound(max_bytes),
     )
     if head.startswith(columnar.STREAM_MARK):
-        yield from _columnar_items(file, columnar.arrow_stream(stream, bound))
+        yield from columnar.arrow_stream(stream, bound)
     elif _starts_with(file.path, head[:4]):
         with open(file.path, "rb") as plain:
-            yield from _columnar_items(file, read(plain, bound))
+            yield from read(plain, bound)
     else:
         with seekable(stream, file.path.parent) as copy:
-            yield from _columnar_items(file, read(copy, bound))
+            yield from read(copy, bound)
 
 
-def _columnar_items(file: DataFile, rows: Iterator[Any], before: int = 0) -> Iterator[Item]:
+def items_of_tables(file: DataFile, tables: Iterable[Table]) -> Iterator[Item]:
+    """The rows of tables of a file.
+
+    Raises:
+        SourceError: SourceTooLarge.
+    """
+    return _columnar(file, tables, _items_of_table)
+
+
+def _blocks_of_tables(file: DataFile, tables: Iterator[Table]) -> Iterator[Block]:
+    def blocks_of(part: Table) -> Iterator[Block]:
+        # Whether such a row is too large is measured in the file's own memory.
+        return _items_of_table(part) if part.batch.nbytes > MAX_ROW_BYTES // 2 else iter([part])
+
+    return _columnar(file, columnar.parts(tables), blocks_of)
+
+
+def _columnar(file: DataFile, tables: Iterable[Table], of_table: Callable[[Table], Iterator[Any]]) -> Iterator[Any]:
     try:
-        for number, value in enumerate(rows, before + 1):
-            error = value if isinstance(value, RowError) else None
-            yield Item(f", row {number}", None if error else value, error)
+        for table in tables:
+            yield from of_table(table)
     except columnar.UnpackedTooLargeError as error:
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{file.name}: {error}") from None
     except columnar.DamagedFileError as error:
         yield broken(f", row {error.row}", str(error))
+
+
+def _items_of_table(table: Table) -> Iterator[Item]:
+    for number, value in enumerate(columnar.values(table), table.row):
+        error = value if isinstance(value, RowError) else None
+        yield Item(f", row {number}", None if error else value, error)
 
 
 def _reader(name: str, stream: Stream) -> Reader:
@@ -245,6 +298,34 @@ def _json_lines(stream: Stream) -> Iterator[Item]:
     for line, data in lines(stream):
         if (item := item_of_line(line, data)) is not None:
             yield item
+
+
+def _blocks_of_lines(stream: Stream, size: int) -> Iterator[bytes]:
+    """Whole lines together, up to the place where the stream is damaged. A line over the limit ends a block, and is cut
+    after the limit."""
+    kept, end, is_cut = bytearray(), 0, False
+    try:
+        # As much at a time as `readline` gets: of a damaged stream the same lines can be read.
+        while data := stream.read1(io.DEFAULT_BUFFER_SIZE):
+            if is_cut:
+                if (newline := data.find(b"\n")) < 0:
+                    continue
+                yield bytes(kept)
+                kept, data, is_cut = bytearray(), data[newline + 1 :], False
+            if (newline := data.rfind(b"\n")) >= 0:
+                end = len(kept) + newline + 1
+            kept += data
+            if len(kept) >= size and end:
+                yield bytes(kept[:end])
+                kept, end = kept[end:], 0
+            if not end and len(kept) > MAX_ROW_BYTES + 1:
+                kept, is_cut = kept[: MAX_ROW_BYTES + 1], True
+    except compression.DamagedStreamError:
+        if end:
+            yield bytes(kept[:end])
+        raise
+    if kept:
+        yield bytes(kept)
 
 
 def item_of_line(line: int, data: bytes | RowError) -> Item | None:
