@@ -21,7 +21,6 @@ SAMPLE_ROWS = 100
 _LABELS = {"category", "label", "intent", "class"}
 _ANSWERS = ("answer", "response", "completion", "output", "target", "summary", "highlights", "code", "solution")
 """Next to a text and without a question, these columns are what is learned. Formats have some of these names."""
-_TOLD_BY_COLUMNS = (Format.CHAT, Format.SHAREGPT, Format.ALPACA, Format.PROMPT_COMPLETION, Format.TEXT)
 # Names in the wild for roles, for a hint only: their meaning for training is unknown.
 _MEANT: tuple[dict[str, str], ...] = (
     {"question": "question", "oracle": "oracle_context", "distractors": "context", "answer": "cot_answer"},
@@ -77,7 +76,7 @@ class Detected:
         if self.seen is None or row.keys() <= self.seen:
             return
         late = {name: value for name, value in row.items() if name not in self.seen and has_value(value)}
-        if late and (why := problem(self.format.name, self._known, [late], [_fields(self.format, self.columns, row)])):
+        if late and (why := problem(self.format, self._known, [late], [_fields(self.format, self.columns, row)])):
             raise RowError(
                 "UnsupportedField", f"the first {SAMPLE_ROWS} rows have no column {', '.join(late)}. {why}"[:600]
             )
@@ -123,7 +122,7 @@ def _left_out(detected: Detected, sample: Sequence[dict[str, Any]]) -> str | Non
         row for row in sample if _has_shape(detected.format, detected.columns, row) or _is_accepted(detected, row)
     ]
     fields = [_fields(detected.format, detected.columns, row) for row in shaped]
-    return problem(detected.format.name, _read(detected.format, detected.columns), shaped, fields)
+    return problem(detected.format, _read(detected.format, detected.columns), shaped, fields)
 
 
 def _is_accepted(detected: Detected, row: dict[str, Any]) -> bool:
@@ -175,7 +174,7 @@ def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Det
             return Detected(entry, columns, reason=reason)
     if not columns and (shape := _shape(USUAL, sample)):
         return shape
-    for entry in map(FORMATS.__getitem__, _TOLD_BY_COLUMNS):
+    for entry in (entry for entry in FORMATS.values() if entry.by_columns):
         # The columns exist but contain something else: the rows' own errors say what.
         needed = {columns.get(role, role) for role in entry.required}
         if set(columns) <= set(entry.roles) and sum(needed <= row.keys() for row in sample) * 2 > len(sample):

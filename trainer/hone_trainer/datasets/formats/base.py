@@ -28,6 +28,10 @@ class RowFormat:
     """What Auto saw, for people: 'every row has …'."""
     absent: str = "MissingColumn"
     """Code for a row without a required column."""
+    by_columns: bool = True
+    """Whether Auto takes rows with its columns for it though they contain something else: their errors say what."""
+    is_answered: bool = False
+    """Whether a row is a question and answers in columns, so that an unread column may belong to the question."""
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -92,6 +92,7 @@ PROMPT_COMPLETION = RowFormat(
     convert=_prompt_completion,
     recognises=_texts_or_messages,
     why="prompt and completion",
+    is_answered=True,
 )
 ALPACA = RowFormat(
     name="Alpaca",
@@ -100,4 +101,5 @@ ALPACA = RowFormat(
     convert=_alpaca,
     recognises=_texts("instruction", "output"),
     why="texts instruction and output",
+    is_answered=True,
 )

@@ -251,6 +251,8 @@ PREFERENCE = RowFormat(
     convert=_preference,
     recognises=_has_both,
     why="chosen and rejected",
+    by_columns=False,
+    is_answered=True,
 )
 KTO = RowFormat(
     name="KTO",
@@ -259,4 +261,6 @@ KTO = RowFormat(
     convert=_kto,
     recognises=_has_verdict,
     why="an answer and a label true or false",
+    by_columns=False,
+    is_answered=True,
 )

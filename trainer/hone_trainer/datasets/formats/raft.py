@@ -78,4 +78,5 @@ RAFT = RowFormat(
     convert=_raft,
     recognises=_recognises,
     why="question, answer and documents (oracle, distractors)",
+    by_columns=False,
 )

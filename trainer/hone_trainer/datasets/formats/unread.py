@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from hone_api.dataset import Format
+from hone_trainer.datasets.formats.base import RowFormat
 from hone_trainer.datasets.rows import RowError
 
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
@@ -28,7 +29,6 @@ _REMARKS = (
     *("type", "task", "subset", "topic", "tags", "author", "date", "created_at", "timestamp", "version", "hash"),
 )
 _REMARK_ENDINGS = ("_id", "_model", "_source", "_score", "_rating", "_name", "_hash", "_url", "_by", "_date", "_at")
-_ANSWERED = (Format.PROMPT_COMPLETION, Format.ALPACA, Format.PREFERENCE, Format.KTO, Format.VERIFIABLE)
 _INSIST = "or, if it does not matter, name it in spec.ignoreColumns (validate --ignore-column)"
 
 
@@ -52,15 +52,17 @@ def refuse_content(row: dict[str, Any], ignored: Collection[str]) -> None:
 
 
 def problem(
-    format: str, read: Collection[str], sample: Sequence[dict[str, Any]], fields: Sequence[dict[str, Any]]
+    entry: RowFormat, read: Collection[str], sample: Sequence[dict[str, Any]], fields: Sequence[dict[str, Any]]
 ) -> str | None:
     """Why the columns that are left out must not be, in a format that Auto or a person chose; None: they are remarks.
 
     Args:
+        entry: the format.
         read: the columns that the roles read.
         sample: the first rows.
         fields: their values by role.
     """
+    format = entry.name
     unread = {name for row in sample for name, value in row.items() if has_value(value)}
     unread -= {*read}
     if format in (Format.PROMPT_COMPLETION, Format.CHAT, Format.SHAREGPT, Format.ALPACA):
@@ -74,11 +76,11 @@ def problem(
             columns = "the text column" if len(asks) == 1 else "the columns"
             what = f"{columns} {', '.join(asks)} {'is' if len(asks) == 1 else 'are'} not read"
             return f"There is no prompt, and {what}: map it, spec.columns {{prompt: {prompt}}}; {_INSIST}."
-    if format in _ANSWERED:
+    if entry.is_answered:
         for name in (name for name in _SAYS if name in unread and _is_text(name, sample)):
             hint = f'map it to a role, e.g. spec.columns {{prompt: "lines({name}, …)"}}'
             return f"The column {name} is not read, and seems to belong to the question: {hint}; {_INSIST}."
-    if format in (*_ANSWERED, Format.RAFT):
+    if entry.is_answered or format == Format.RAFT:
         for name in (name for name in ("tools", "functions") if name in unread):
             return f"The column {name} is not read by format {format}: Chat, Preference and KTO have tools; {_INSIST}."
     if format in (Format.PROMPT_COMPLETION, Format.ALPACA):

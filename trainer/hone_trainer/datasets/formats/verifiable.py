@@ -74,4 +74,6 @@ VERIFIABLE = RowFormat(
     convert=_verifiable,
     recognises=_recognises,
     why="a prompt, and an answer or tests",
+    by_columns=False,
+    is_answered=True,
 )
