@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from hone_api.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REST, S3_PLACE, entry_rules, matches
+from hone_api.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REPOSITORY, REST, S3_PLACE, entry_rules, matches
 from hone_api.meta import ApiModel, Name, Rule, checked_uri
 from hone_api.source import S3
 
@@ -25,6 +25,15 @@ Target = Annotated[
     matches(_TARGET, _TARGET_MESSAGE),
 ]
 
+PinnedImage = Annotated[
+    str,
+    StringConstraints(
+        pattern=rf"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{{1,5}})?/{REPOSITORY}@sha256:[0-9a-f]{{64}}$",
+        max_length=512,
+    ),
+]
+"""An image by its digest."""
+
 
 class Delivery(ApiModel):
     """A copy of the finished model elsewhere."""
@@ -36,6 +45,26 @@ class Delivery(ApiModel):
             "packaging is for oci:// only: remove it",
             field_path=".packaging",
             holds=lambda entry: entry.packaging is None or entry.uri.startswith("oci://"),
+        ),
+        Rule(
+            "!has(self.baseImage) || (self.uri.startsWith('oci://') && "
+            "(!has(self.packaging) || self.packaging != 'ModelPack'))",
+            "baseImage is for oci:// with packaging Modelcar only: remove it",
+            field_path=".baseImage",
+            holds=lambda entry: (
+                entry.base_image is None or (entry.uri.startswith("oci://") and entry.packaging != "ModelPack")
+            ),
+        ),
+        Rule(
+            "!has(self.baseImage) || !self.uri.startsWith('oci://') || "
+            "self.uri.startsWith('oci://' + self.baseImage.split('/')[0] + '/')",
+            "baseImage is in the registry that uri names: copy it there",
+            field_path=".baseImage",
+            holds=lambda entry: (
+                entry.base_image is None
+                or not entry.uri.startswith("oci://")
+                or entry.uri.startswith(f"oci://{entry.base_image.partition('/')[0]}/")
+            ),
         ),
     )
 
@@ -57,6 +86,12 @@ class Delivery(ApiModel):
         default=None,
         description="What oci:// gets. Modelcar: an image with the files below /models; ModelPack: an artifact of the "
         "CNCF's model-spec, with a layer for each file. Default Modelcar.",
+    )
+    base_image: PinnedImage | None = Field(
+        default=None,
+        description="Image in the same registry, registry/repository@sha256:…, whose layers are put below those of the "
+        "model: one with sh, ln, ls and sleep, e.g. a copy of busybox, makes it a modelcar that KServe runs. Default: "
+        "none.",
     )
 
 

@@ -15,8 +15,9 @@ OWNER_AND_NAME = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*"
 PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{REST}*)?"
 BUCKET = r"s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9]"
 _PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+REPOSITORY = rf"{_PART}(/{_PART})*"
 IMAGE = (
-    rf"oci://([^/?#]*@)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{{1,5}})?/{_PART}(/{_PART})*"
+    rf"oci://([^/?#]*@)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{{1,5}})?/{REPOSITORY}"
     r"(:[A-Za-z0-9_][-A-Za-z0-9._]*)?"
 )
 """With or without a tag, and without a digest."""

@@ -12,6 +12,7 @@ SOURCE = "spec.source.uri"
 NO_CREDENTIALS = "name a Secret in secretName"
 BASE = "a base model is hf://owner/name, hf://owner/name@revision, pvc://claim/path or models://name@alias"
 ROWS = "a source of rows is hf://owner/name"
+PINNED = "sha256:" + "0" * 64
 NO_DOTS = "must not contain a . or .. segment: write the full path"
 MODELS = "http://teacher.models.svc/v1"
 LOGITS = {
@@ -382,6 +383,16 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
             ("pvc://claim/x", {"secretName": "hone-x"}, "", "a volume needs no credentials"),
             ("s3://bucket/x", {"packaging": "ModelPack"}, ".packaging", "packaging is for oci:// only"),
             ("oci://registry/x", {"packaging": "Helm"}, ".packaging", "Unsupported value"),
+            ("oci://registry/x", {"baseImage": "registry/sh:1"}, ".baseImage", "should match"),
+            ("oci://registry/x", {"baseImage": f"other/sh@{PINNED}"}, ".baseImage", "in the registry that uri names"),
+            ("oci://registryx/x", {"baseImage": f"registry/sh@{PINNED}"}, ".baseImage", "in the registry that uri"),
+            ("s3://bucket/x", {"baseImage": f"registry/sh@{PINNED}"}, ".baseImage", "with packaging Modelcar only"),
+            (
+                "oci://registry/x",
+                {"baseImage": f"registry/sh@{PINNED}", "packaging": "ModelPack"},
+                ".baseImage",
+                "with packaging Modelcar only",
+            ),
         )
     ),
     (JOB, {"spec.output.push": [{"uri": "s3://bucket/x"}] * 2}, "spec.output.push", "names a uri twice"),

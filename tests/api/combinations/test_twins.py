@@ -33,6 +33,7 @@ TRACKER = {"type": "MLflow", "uri": "https://mlflow.example.org"}
 CLAIM = {"name": "gpus", "resourceClaimTemplateName": "gpus"}
 DECIMALS = (ABSENT, "0", "0.3", "1", "2e-4", "1.5", "10", "10.5", "1000.5", "2e6")
 NUMBER, REGEX = {"type": "Number"}, {"type": "Regex", "regex": {"pattern": "a"}}
+SHELL = f"tools/sh@sha256:{'0' * 64}"
 SHARE = {"uri": "pvc://share/m"}
 ENDPOINT = "http://models.ai.svc/v1"
 BLOCKS = {
@@ -229,6 +230,7 @@ JOB_CASES: dict[str, Case] = {
             "secretName": (ABSENT, "key"),
             "s3": (ABSENT, {"region": "eu-central-1"}),
             "packaging": (ABSENT, "ModelPack"),
+            "baseImage": (ABSENT, f"registry.example.org/{SHELL}", f"other.example.org/{SHELL}"),
         },
     ),
     "pushes": (

@@ -11,9 +11,10 @@ from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
 from hone_trainer.artifacts import describe
 from hone_trainer.artifacts.delivery import attachments, modelcar, modelpack
+from hone_trainer.artifacts.delivery.base_image import BaseImage
 from hone_trainer.artifacts.delivery.login import login_of
 from hone_trainer.artifacts.delivery.original import Original
-from hone_trainer.artifacts.delivery.package import Blob, Descriptor, described, digest_of
+from hone_trainer.artifacts.delivery.package import Blob, Descriptor, Package, described, digest_of
 from hone_trainer.artifacts.delivery.registry import MANIFEST_TYPE, ImageRepository
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import Resolver
@@ -34,7 +35,7 @@ def deliver(
     tag = tag or f"v{plan.version}"
     repository = ImageRepository(host, name, network_of(plan), login_of(plan.secret_path, host), until, resolver)
     existing = repository.manifest(tag)  # before the layers are sent: an occupied tag is refused at once
-    package = (modelpack if plan.target.packaging == "ModelPack" else modelcar).package(plan, original)
+    package = _package(plan, original, repository)
     text, digest = package.manifest, digest_of(package.manifest)
     _check_free(repository, tag, existing, digest)
     sent = 0
@@ -53,6 +54,15 @@ def deliver(
     return DeliverResult(
         location=f"oci://{host}/{name}@{digest}", digest=digest, size_bytes=original.size_bytes, uploaded_bytes=sent
     )
+
+
+def _package(plan: DeliverPlan, original: Original, repository: ImageRepository) -> Package:
+    if plan.target.packaging == "ModelPack":
+        return modelpack.package(plan, original)
+    if not plan.target.base_image:
+        return modelcar.package(plan, original)
+    name, _, digest = plan.target.base_image.partition("/")[2].partition("@")
+    return modelcar.package(plan, original, BaseImage.read(repository.sibling(name), digest))
 
 
 def _own(repository: ImageRepository, tag: str, digest: str) -> tuple[str, bytes] | None:

@@ -14,29 +14,36 @@ from functools import partial
 
 from hone_api.manifest import MANIFEST, Entry
 from hone_api.plan import DeliverPlan
+from hone_trainer.artifacts.delivery.base_image import LAYER_TYPE, BaseImage
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.artifacts.delivery.package import Blob, Descriptor, Package
 
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 FOLDER = "models"
 WEIGHTS = (".safetensors", ".gguf")
 _TOKENIZER = ("token", "vocab", "merges", "special_tokens", "added_tokens", "chat_template")
 _BLOCK = tarfile.BLOCKSIZE
+EMPTY = BaseImage()
 
 
-def package(plan: DeliverPlan, original: Original) -> Package:
+def package(plan: DeliverPlan, original: Original, base: BaseImage = EMPTY) -> Package:
     """The image. Reads every file, and compares it with the original's manifest.
+
+    Args:
+        base: whose layers are below those of the model.
 
     Raises:
         StoreError: ManifestMismatch, of the original.
     """
     # The registry compares the digest, which was made from checked bytes.
-    blobs = [Blob(layer.descriptor(), partial(layer.bytes, checked=False)) for layer in layers(original)]
-    diff_ids = [blob.descriptor["digest"] for blob in blobs]  # of layers that are not compressed
-    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+    own = [Blob(layer.descriptor(), partial(layer.bytes, checked=False)) for layer in layers(original)]
+    diff_ids = [*base.diff_ids, *(blob.descriptor["digest"] for blob in own)]  # ours are not compressed
+    config: dict[str, object] = {"architecture": "amd64", "os": "linux", "config": base.settings or {}}
+    config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
     created = {"created": plan.created} if plan.created else {}
-    return Package.of(blobs, {**config, **created}, CONFIG_TYPE, plan.labels)
+    named = {BASE_NAME: name, BASE_DIGEST: name.partition("@")[2]} if (name := plan.target.base_image) else {}
+    return Package.of([*base.layers, *own], {**config, **created}, CONFIG_TYPE, plan.labels | named)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,10 @@ class ImageRepository:
     _authorization: str | None = None
     _pools: dict[tuple[str, str], urllib3.HTTPConnectionPool] = field(default_factory=dict)
 
+    def sibling(self, name: str) -> ImageRepository:
+        """Another repository of this registry."""
+        return ImageRepository(self.host, name, self.network, self.login, self.until, self.resolver)
+
     def size_of(self, digest: str) -> int | None:
         """Size of a blob; None if the repository has none of this digest."""
         answer = self._ask("HEAD", f"blobs/{digest}")
