@@ -2,13 +2,14 @@
 
 import hashlib
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hone_dev import paths
 from hone_dev.console import step
 from hone_dev.shell import locked, run
 
 MODULE = paths.SOURCE / "dev" / "cluster"
+FULCIO = paths.SOURCE / "dev" / "fulcio"
 KUBERNETES = "v1.34.4"
 COMPONENTS = (
     "etcd",
@@ -25,16 +26,15 @@ GO_INSTALL = {
     "coredns": "github.com/coredns/coredns@v1.12.4",
     "kueue": "sigs.k8s.io/kueue/cmd/kueue@v0.17.0",
     "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
+    "rekor": "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0",
+    "tesseract": "github.com/transparency-dev/tesseract/cmd/tesseract/posix@v0.1.1",
 }
 GO_HINT = "install Go 1.24 or newer (https://go.dev/doc/install) and put it on PATH"
 
 
 def kubernetes() -> Path:
     """The folder with etcd, the Kubernetes components and kubectl, built if absent."""
-    digest = hashlib.sha256()
-    for source in [*sorted(MODULE.glob("*.go")), MODULE / "go.mod", MODULE / "go.sum"]:
-        digest.update(source.read_bytes())
-    folder = paths.cache("bin", digest.hexdigest()[:16])
+    folder = _folder_of(MODULE)
     binary = folder / "kube"
     with locked(folder / ".lock"):
         if not binary.exists():
@@ -47,15 +47,37 @@ def kubernetes() -> Path:
     return folder
 
 
+def fulcio() -> Path:
+    """The path of Fulcio with an authority in memory, built if absent."""
+    folder = _folder_of(FULCIO)
+    with locked(folder / ".lock"):
+        if not (folder / "fulcio").exists():
+            with step("compiling Fulcio (about 3 minutes, once)"):
+                _go_build(FULCIO, folder, folder / "fulcio", "-s -w")
+    return folder / "fulcio"
+
+
+def _folder_of(module: Path) -> Path:
+    """The folder of the cache for what this module's sources build."""
+    digest = hashlib.sha256()
+    for source in [*sorted(module.glob("*.go")), module / "go.mod", module / "go.sum"]:
+        digest.update(source.read_bytes())
+    return paths.cache("bin", digest.hexdigest()[:16])
+
+
 def _build(folder: Path, binary: Path) -> None:
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
     version = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     flags = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in version.items())
-    partial = folder / "kube.partial"
-    argv = ["go", "build", "-buildvcs=false", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(partial), "."]
+    _go_build(MODULE, folder, binary, f"-s -w {flags}")
+
+
+def _go_build(module: Path, folder: Path, binary: Path, flags: str) -> None:
+    partial = binary.with_suffix(".partial")
+    argv = ["go", "build", "-buildvcs=false", "-trimpath", "-ldflags", flags, "-o", str(partial), "."]
     run(
         *argv,
-        cwd=MODULE,
+        cwd=module,
         log=folder / "build.log",
         env={"CGO_ENABLED": "0"},
         hint=GO_HINT if not shutil.which("go") else "",
@@ -66,7 +88,8 @@ def _build(folder: Path, binary: Path) -> None:
 def program(name: str) -> Path:
     """The path of a program of GO_INSTALL, built if absent."""
     package = GO_INSTALL[name]
-    folder = paths.cache("bin", package.rsplit("/", 1)[1].replace("@", "-"))
+    path, version = package.split("@")
+    folder = paths.cache("bin", f"{name}-{version}")
     with locked(folder / ".lock"):
         if not (folder / name).exists():
             with step(f"compiling {package}"):
@@ -76,4 +99,6 @@ def program(name: str) -> Path:
                     log=folder / "build.log",
                     hint=GO_HINT if not shutil.which("go") else "",
                 )
+            if (installed := folder / PurePosixPath(path).name) != folder / name:
+                installed.rename(folder / name)
     return folder / name

@@ -40,8 +40,9 @@ def clean() -> None:
 
 @cluster.command()
 def programs() -> None:
-    """Compile the programs of Kubernetes, the cluster's DNS and the object store of the tests, if absent."""
+    """Compile the programs of Kubernetes, the cluster's DNS and the servers of the tests, if absent."""
     binaries.kubernetes()
+    binaries.fulcio()
     for name in binaries.GO_INSTALL:
         binaries.program(name)
 
