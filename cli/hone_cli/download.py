@@ -66,7 +66,8 @@ def download(
 
 def is_signed(version: Mapping[str, Any]) -> bool:
     """Whether the folders of its artifacts have a signature."""
-    return bool(((version.get("status") or {}).get("signature") or {}).get("key"))
+    signature = (version.get("status") or {}).get("signature") or {}
+    return bool(signature.get("key") or signature.get("identity"))
 
 
 def into(folder: Path, source: RemoteFiles, artifact: Artifact, signed: bool = False) -> Copied:

@@ -61,6 +61,9 @@ class FailureCode(StrEnum):
     SIGNING_MODULE_UNUSABLE = "SigningModuleUnusable"
     SIGNING_TOKEN_UNREACHABLE = "SigningTokenUnreachable"
     SIGNING_PIN_REFUSED = "SigningPinRefused"
+    SIGNING_IDENTITY_REFUSED = "SigningIdentityRefused"
+    SIGNING_SERVER_UNREACHABLE = "SigningServerUnreachable"
+    SIGNING_TRUST_UNUSABLE = "SigningTrustUnusable"
     SECRET_NOT_FOUND = "SecretNotFound"
     SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"
     UNSAFE_MODEL = "UnsafeModel"
@@ -217,13 +220,14 @@ FAILURES: dict[str, Failure] = {
         ExitCode.CONFIG,
         Retry.HEAL,
         "The model has no model.sig, and this platform wants one: name the Secret with the key in signing.secretName "
-        "of the chart, or sign the folder with model_signing.",
+        "of the chart, or a ServiceAccount in signing.keyless.serviceAccount, or sign the folder with model_signing.",
     ),
     FailureCode.SIGNATURE_INVALID: Failure(
         ExitCode.DATA,
         Retry.NEVER,
-        "The signature is by no key of signing.publicKeys of the chart, or not over these files: do not use this model "
-        "before you know why. If a key was replaced, add the old one to the list.",
+        "The signature is by no key of signing.publicKeys and no identity of signing.keyless.identities of the chart, "
+        "or not over these files: do not use this model before you know why. If a key was replaced, add the old one to "
+        "the list.",
     ),
     FailureCode.SIGNING_KEY_UNUSABLE: Failure(
         ExitCode.CONFIG,
@@ -249,6 +253,25 @@ FAILURES: dict[str, Failure] = {
         "Hone does not repeat a refused PIN, because tokens lock after a few. Correct pin in the signing Secret, "
         "unlock the token if it is locked, and delete the failed Job: the next one signs.",
         "kubectl delete job JOB",
+    ),
+    FailureCode.SIGNING_IDENTITY_REFUSED: Failure(
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "Fulcio must accept tokens of the cluster's issuer for the audience sigstore, and the subject and the issuer "
+        "of its certificate must be one of signing.keyless.identities of the chart.",
+        "kubectl create token SERVICEACCOUNT --audience sigstore",
+    ),
+    FailureCode.SIGNING_SERVER_UNREACHABLE: Failure(
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "Check that pods that sign reach the addresses in signing.keyless.trustConfig of the chart: Fulcio, Rekor and "
+        "the timestamp authority. With restricted egress, add them to networkPolicy.trainer.extraEgress.",
+    ),
+    FailureCode.SIGNING_TRUST_UNUSABLE: Failure(
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "signing.keyless.trustConfig of the chart must be Sigstore's ClientTrustConfig as JSON, with servers that are "
+        "valid now.",
     ),
     FailureCode.SECRET_NOT_FOUND: Failure(
         ExitCode.CONFIG,

@@ -21,6 +21,7 @@ PLACES = frozenset(
         "modelPath",
         "modelLicense",
         "modelAdapter",
+        "modelTrusted",
         "models",
         "workPath",
         "outputPath",

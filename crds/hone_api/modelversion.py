@@ -28,6 +28,7 @@ from hone_api.meta import (
     immutable,
 )
 from hone_api.pod_image import PodImage
+from hone_api.signing import Identity
 from hone_api.states import ApprovalState, DeliveryState
 from hone_api.tracking import TrackedRun
 
@@ -302,7 +303,11 @@ class SignatureStatus(ApiModel):
 
     key: ShortText | None = Field(
         default=None,
-        description="SHA-256 of the PEM of the public key, as model.sig names it; absent until it is signed.",
+        description="SHA-256 of the PEM of the public key, as model.sig names it; absent until it is signed by one.",
+    )
+    identity: Identity | None = Field(default=None, description="Who signed without a key.")
+    trust: ShortText | None = Field(
+        default=None, description="SHA-256 of signing.keyless.trustConfig of the chart that confirmed the identity."
     )
     signed_at: Timestamp | None = Field(default=None, description="When the last artifact was signed.")
     tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of signing Jobs so far.")
@@ -327,7 +332,7 @@ class ModelVersionStatus(ApiModel):
     tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of verifying Jobs so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last verifying Job ended.")
     signature: SignatureStatus | None = Field(
-        default=None, description="Who signed it; with signing.publicKeys of the chart."
+        default=None, description="Who signed it; with signing.publicKeys or signing.keyless of the chart."
     )
     deliveries: Annotated[list[DeliveryStatus], Field(max_length=8)] = Field(
         default_factory=list, description="State of each entry of spec.deliveries, and of the Model's that apply to it."

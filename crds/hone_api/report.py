@@ -26,6 +26,7 @@ from hone_api.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
 from hone_api.phases import PhaseSeconds
 from hone_api.progress_numbers import ReportedNumbers, description
 from hone_api.resolved import MAX_TASK_DATA_SETS, TaskDataSet
+from hone_api.signing import Identity
 from hone_api.states import Reason
 from hone_api.synthesis import SyntheticRows
 from hone_api.tracking import RegisteredAlias, RegisteredVersion, RunId, TrackedRun
@@ -256,8 +257,12 @@ class SignResult(ApiModel):
     """Every artifact has a signature that counts."""
 
     kind: Literal["Sign"] = "Sign"
-    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
-        description="SHA-256 of the public key's PEM, as model.sig names it."
+    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="SHA-256 of the public key's PEM, as model.sig names it."
+    )
+    identity: Identity | None = Field(default=None, description="Who signed without a key.")
+    trust: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        default=None, description="SHA-256 of the trust config that confirmed it."
     )
 
 

@@ -40,6 +40,9 @@ _REFERENCE = (
 
 _SIGNATURE = "trainer/hone_trainer/store/signature.py"
 _SIGNED = "The library's own verification hashes every file; Hone has just compared each with the manifest."
+_IDENTITY = "trainer/hone_trainer/store/identity.py"
+_KEYLESS = "The library's own signer asks the issuer of the token for a page to log in, which no API server has."
+_TRUST = "A trust config that cannot be used must not look like a signature that does not count."
 _TOKEN = "A key in an HSM signs what the library made; its own way there needs PyKCS11, which is under the GPL."
 
 NAMES: tuple[LibraryName, ...] = (
@@ -60,6 +63,19 @@ NAMES: tuple[LibraryName, ...] = (
         "trainer/hone_trainer/store/token_key.py",
         _TOKEN,
     ),
+    LibraryName("model_signing._signing", "sign_sigstore", "imports", _IDENTITY, _KEYLESS),
+    LibraryName("model_signing._signing.signing", "Payload", "imports", _IDENTITY, _KEYLESS),
+    LibraryName("model_signing._signing.sign_sigstore:Signer", "_signing_context", "sets", _IDENTITY, _KEYLESS),
+    LibraryName("model_signing._signing.sign_sigstore:Signer", "_identity_token", "sets", _IDENTITY, _KEYLESS),
+    LibraryName("model_signing._signing.sign_sigstore:Signer", "_client_id", "sets", _IDENTITY, _KEYLESS),
+    LibraryName(
+        "sigstore._internal.fulcio.client",
+        "FulcioClientError",
+        "imports",
+        _IDENTITY,
+        "What Fulcio refuses is to be told from what cannot be reached.",
+    ),
+    LibraryName("sigstore._internal.trust", "KeyringPurpose", "imports", _IDENTITY, _TRUST),
     # transformers
     LibraryName(
         _TRANSFORMERS,

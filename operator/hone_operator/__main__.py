@@ -13,6 +13,7 @@ from functools import partial
 import kopf
 
 from hone_api.quantity import value
+from hone_api.signing import Keyless
 from hone_operator import __version__, handlers, settings
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.controllers import Controllers
@@ -38,7 +39,7 @@ from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing.routing import Key
 from hone_operator.queueing.workqueue import WorkQueue
 from hone_operator.settings.pods import NetworksSettings, PodsSettings
-from hone_operator.settings.tenants import SigningSettings
+from hone_operator.settings.tenants import KeylessSettings, SigningSettings
 from hone_operator.writing.unreadable import Unreadable
 
 log = logging.getLogger("hone_operator")
@@ -104,7 +105,15 @@ def _signing(asked: SigningSettings) -> Signing:
         public_keys=tuple(asked.public_keys),
         fingerprints=frozenset(map(public_key_fingerprint, asked.public_keys)),
         required=asked.required,
+        keyless=_keyless(asked.keyless),
+        service_account=asked.keyless.service_account,
     )
+
+
+def _keyless(asked: KeylessSettings) -> Keyless | None:
+    if not asked.identities:
+        return None
+    return Keyless(trust_config=asked.trust_config, identities=asked.identities)
 
 
 def _bounds(config: settings.Settings) -> Bounds:

@@ -22,6 +22,7 @@ from operator_writes import (
     of_dataset,
     of_namespace,
     policy,
+    signing,
     token,
 )
 from rights import installed
@@ -60,11 +61,17 @@ def test_an_ordinary_job_is_admitted(write):
 @pytest.mark.parametrize(
     "fields",
     [
+        signing(),
         {"serviceAccountName": "trainer-a"},
         {"serviceAccountName": "stager"},
         {"container": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "hone-a", "key": "a"}}}]}},
     ],
-    ids=["an account that jobs may name", "the account of the platform", "a key of a Secret of Hone"],
+    ids=[
+        "a token that signs",
+        "an account that jobs may name",
+        "the account of the platform",
+        "a key of a Secret of Hone",
+    ],
 )
 def test_a_job_has_what_spec_pod_may_ask_for(write, fields):
     code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(**fields))

@@ -13,6 +13,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import DatasetInput
 from hone_api.resolved import Resolved
+from hone_api.signing import Identity, Keyless
 from hone_api.tracking import MlflowRegistry, RegisteredAlias
 from hone_operator.desired import lookup, sweep
 from hone_operator.desired.attempt import AttemptInputs
@@ -226,6 +227,13 @@ def model_signature() -> list[dict[str, Any]]:
     return sign(owner("ModelVersion", "m-v1"), _version(), 1, platform)
 
 
+def keyless_signature() -> list[dict[str, Any]]:
+    identity = Identity(subject="https://kubernetes.io/namespaces/team/serviceaccounts/signer", issuer="https://c.test")
+    keyless = Keyless(trust_config="{}", identities=[identity])
+    platform = replace(PLATFORM, signing=Signing(keyless=keyless, service_account="signer"))
+    return sign(owner("ModelVersion", "m-v1"), _version(), 1, platform)
+
+
 def model_delivery(**target: Any) -> list[dict[str, Any]]:
     parcel = Parcel.of(_version(), Delivery.model_validate(target), PLATFORM)
     return deliver(owner("ModelVersion", "m-v1"), _version(), parcel, 1, PLATFORM)
@@ -283,6 +291,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "pods-that-encode": lambda: encoded_rows(pods=3),
     "verify": model_verify,
     "sign": model_signature,
+    "sign-keyless": keyless_signature,
     "deliver-image": lambda: model_delivery(uri="oci://registry.example/team/m", secretName="hone-registry"),
     "deliver-hub": lambda: model_delivery(uri="hf://team/m", secretName="hone-hub"),
     "deliver-volume": lambda: model_delivery(uri="pvc://serving/team", form="Adapter"),

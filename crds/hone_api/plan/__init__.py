@@ -26,6 +26,7 @@ from hone_api.plan.fields import (
     PublicKey,
     Release,
     ServicePattern,
+    Trusted,
     WorkerPods,
 )
 from hone_api.plan.models import ImportPlan, SignPlan, VerifyPlan
@@ -64,6 +65,7 @@ __all__ = [
     "TasksPlan",
     "TrackingInput",
     "TrainingPlan",
+    "Trusted",
     "VerifyPlan",
     "WorkerPods",
 ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
 from hone_api.dataset import MAX_PODS
 from hone_api.meta import ApiModel, Digest, Percent
 from hone_api.plan_paths import PlanPath
+from hone_api.signing import Keyless
 
 CONTRACT: Literal[1] = 1
 
@@ -121,10 +122,14 @@ PublicKey = Annotated[
 """PEM of a key of the elliptic curves P-256, P-384 or P-521."""
 
 
+Trusted = Annotated[PublicKey | Keyless, WithJsonSchema({"type": "string"})]
+"""Whose signature counts. No object of the API has one: a structural schema has no union of two types."""
+
+
 TRUSTED: Any = Field(
     default=None,
-    description="Public keys. One of them must have signed the folder's model.sig. Without keys, the signature is not "
-    "checked.",
+    description="Public keys, and identities that sign without one. One of them must have signed the folder's "
+    "model.sig. None: the signature is not checked.",
 )
 
 
@@ -133,7 +138,7 @@ class ArtifactInput(ApiModel):
 
     path: PlanPath
     digest: Digest = Field(description="SHA-256 of manifest.json.")
-    trusted: list[PublicKey] | None = TRUSTED
+    trusted: list[Trusted] | None = TRUSTED
 
 
 class ModelInput(ApiModel):
@@ -142,7 +147,7 @@ class ModelInput(ApiModel):
     path: PlanPath = Field(description="Folder of config, tokenizer, safetensors.")
     digest: Digest | None = Field(default=None, description="SHA-256 of its manifest.json; none: not checked.")
     adapter: ArtifactInput | None = None
-    trusted: list[PublicKey] | None = TRUSTED
+    trusted: list[Trusted] | None = TRUSTED
 
 
 BILL: Any = Field(

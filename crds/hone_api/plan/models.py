@@ -34,6 +34,10 @@ class SignPlan(PlanFields):
         default=None,
         description="PKCS #11 library of the token that has the key; the Secret has pkcs11-uri and pin then.",
     )
+    token_path: PlanPath | None = Field(
+        default=None,
+        description="File with the pod's token for Sigstore, by which it signs without a key; not with keyPath.",
+    )
     provenance: dict[str, Any] = Field(description="Predicate of the in-toto statement, SLSA provenance 1.0.")
     bom: dict[str, Any] | None = BILL
 

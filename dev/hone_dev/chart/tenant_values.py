@@ -134,6 +134,34 @@ class Pkcs11(Values):
     )
 
 
+class SigningIdentity(Values):
+    subject: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
+        description="Subject of its certificate, e.g. https://kubernetes.io/namespaces/NAMESPACE/serviceaccounts/NAME."
+    )
+    issuer: Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$", max_length=512)] = Field(
+        description="Issuer of the token that the certificate is given for."
+    )
+
+
+class KeylessSigning(Values):
+    service_account: Annotated[
+        str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)
+    ] = Field(
+        "",
+        description="ServiceAccount in each namespace by whose token, for the audience sigstore, a Job of its own "
+        "signs each model. Not with signing.secretName. Empty: Jobs sign with the key, or only compare.",
+    )
+    trust_config: Annotated[str, StringConstraints(max_length=32768)] = Field(
+        "",
+        description="JSON of Sigstore's ClientTrustConfig: addresses of Fulcio, Rekor and the timestamp authority, "
+        "their certificates and keys.",
+    )
+    identities: list[SigningIdentity] = Field(
+        default_factory=list,
+        description="Who may sign without a key, 64 at most. Empty: nobody.",
+    )
+
+
 class Signing(Values):
     secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = (
         Field(
@@ -145,10 +173,11 @@ class Signing(Values):
     )
     image: SigningImage = Field(default_factory=SigningImage)
     pkcs11: Pkcs11 = Field(default_factory=Pkcs11)
+    keyless: KeylessSigning = Field(default_factory=KeylessSigning)
     public_keys: list[PublicKey] = Field(
         default_factory=list,
-        description="Public keys (PEM) whose signatures count, 16 at most. Empty: models are neither signed nor "
-        "compared with a signature.",
+        description="Public keys (PEM) whose signatures count, 16 at most. If this and keyless.identities are empty, "
+        "models are neither signed nor compared with a signature.",
     )
     required: bool = Field(
         False,

@@ -8,7 +8,7 @@ from typing import Any
 from hone_api.delivery import ArtifactForm
 from hone_api.meta import alias_of
 from hone_api.modelversion import Ancestor, ModelVersionSpec
-from hone_api.plan import ArtifactInput, ModelInput
+from hone_api.plan import ArtifactInput, ModelInput, Trusted
 from hone_api.resolved import PinnedModel
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
@@ -112,8 +112,8 @@ def model_input(model: PinnedModel, platform: Platform) -> ModelInput:
     )
 
 
-def trusted(model: PinnedModel, platform: Platform) -> list[str] | None:
-    """The keys that may have signed the folder. None: the base of an adapter, which has no signature to check."""
+def trusted(model: PinnedModel, platform: Platform) -> list[Trusted] | None:
+    """Whose signature the folder must have. None: the base of an adapter, which has no signature to check."""
     return platform.signing.trusted if model.digest is not None else None
 
 

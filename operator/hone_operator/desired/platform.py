@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hone_api.plan import Limits
+from hone_api.plan import Limits, Trusted
 from hone_api.pod_image import PodImage
+from hone_api.signing import Identity, Keyless
 from hone_operator.desired.interconnect import Rdma
 from hone_operator.desired.podsettings import PodDefaults
 
@@ -60,7 +61,7 @@ class Signing:
     """Secret of each namespace with the private key, or with what a token needs; empty: somebody else signs, and Jobs
     only compare."""
     public_keys: tuple[str, ...] = ()
-    """PEM; empty: no signature is made or looked at."""
+    """PEM of the keys that count."""
     fingerprints: frozenset[str] = frozenset()
     """SHA-256 of each of them, as signatures name their key."""
     required: bool = False
@@ -70,11 +71,32 @@ class Signing:
     pkcs11_module: str = ""
     """PKCS #11 library of the token that has the key; empty: the Secret has it."""
     pkcs11_env: Mapping[str, str] = field(default_factory=dict)
+    keyless: Keyless | None = None
+    """Who may sign without a key; None: nobody."""
+    service_account: str = ""
+    """ServiceAccount of each namespace by whose token Jobs sign without a key; empty: they do not."""
 
     @property
-    def trusted(self) -> list[str] | None:
-        """Keys by one of which a model must be signed that is used; None: it need not be signed."""
-        return list(self.public_keys) if self.required else None
+    def signers(self) -> list[Trusted]:
+        """Keys and identities whose signatures count; empty: no signature is made or looked at."""
+        return [*self.public_keys, *([self.keyless] if self.keyless else [])]
+
+    @property
+    def trusted(self) -> list[Trusted] | None:
+        """Those by one of which a model must be signed that is used; None: it need not be signed."""
+        return self.signers if self.required else None
+
+    def counts(self, key: str | None, identity: Identity | None, trust: str | None) -> bool:
+        """Whether a signature that was compared before still counts.
+
+        Args:
+            key: SHA-256 of the public key.
+            identity: who signed without one.
+            trust: SHA-256 of the trust config that confirmed the identity.
+        """
+        if key is not None:
+            return key in self.fingerprints
+        return self.keyless is not None and trust == self.keyless.trust and identity in self.keyless.identities
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def spec_fields(
 
     Args:
         runtime: the platform's RuntimeClass; empty: the nodes' default.
-        own: fields of the spec from spec.scheduling.
+        own: fields of the spec from spec.scheduling, and the ServiceAccount of what signs.
     """
     out: dict[str, Any] = {}
     if selector := {**defaults.node_selector, **own.get("nodeSelector", {})}:
@@ -95,7 +95,8 @@ def spec_fields(
         out["tolerations"] = tolerations
     if runtime := (settings.runtime_class_name if settings else None) or runtime:
         out["runtimeClassName"] = runtime
-    if account := (settings.service_account_name if settings else None) or defaults.service_account:
+    asked = own.get("serviceAccountName") or (settings.service_account_name if settings else None)
+    if account := asked or defaults.service_account:
         # The API server fills in the old name of the field, and a Job that differs from ours is not taken for ours.
         out |= {"serviceAccountName": account, "serviceAccount": account}
     return out

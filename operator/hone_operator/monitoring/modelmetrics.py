@@ -19,7 +19,7 @@ SCHEMES = ("oci", "s3", "hf", "pvc")
 
 def of_versions() -> Iterator[Series]:
     """Signatures and deliveries of ModelVersions."""
-    text = "Whether the ModelVersion is signed; absent where the platform has no keys."
+    text = "Whether the ModelVersion is signed; absent where the platform has neither keys nor identities."
     yield Series(GaugeMetricFamily("hone_modelversion_signed", text, labels=VERSION), _signed)
     text = "Deliveries of a ModelVersion by the scheme of the target and by state, as in status.deliveries."
     deliveries = GaugeMetricFamily("hone_modelversion_deliveries", text, labels=(*VERSION, "scheme", "state"))

@@ -27,7 +27,8 @@ class ModelVersionReader:
         """What is seen of the ModelVersion: its Jobs, claims that are missing, and its aliases."""
         status = body.get("status") or {}
         verified = bool(status.get("verifiedAt"))
-        signed = bool((status.get("signature") or {}).get("key"))
+        signature = status.get("signature") or {}
+        signed = bool(signature.get("key") or signature.get("identity"))
         done = {entry["key"] for entry in status.get("deliveries") or () if entry["state"] == DeliveryState.DELIVERED}
 
         def is_undigested(job: ObservedJob) -> bool:

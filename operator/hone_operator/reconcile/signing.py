@@ -1,12 +1,13 @@
 """The signature of a ModelVersion whose files match: one Job for each attempt, and what follows without one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hone_api.failures import Retry
 from hone_api.modelversion import ModelVersionSpec, SignatureStatus
 from hone_api.report import SignResult
+from hone_api.signing import Identity
 from hone_api.states import AnyReason, ConditionType, Quoted, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.sign import COMPONENT, sign
@@ -19,7 +20,7 @@ from hone_operator.reconcile.refusals import final_refusal
 from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
 
 RECHECK_SECONDS = 15.0
-SIGNED = "A key of the platform has signed every file."
+SIGNED = "A key or an identity of the platform has signed every file."
 WORKING = "The files are being signed."
 
 
@@ -46,16 +47,20 @@ def reconcile(
     refusals: Sequence[Refusal],
     platform: Platform,
 ) -> SignatureVerdict:
-    """The next step to the signature of a verified ModelVersion; sets condition Signed where the platform has keys."""
+    """The next step to the signature of a verified ModelVersion; sets condition Signed where some signatures count."""
     own = of_component(jobs, COMPONENT)
-    if not platform.signing.public_keys:
+    if not platform.signing.signers:
         draft.delete += [job.body for job in own]
         return UNASKED
     before: Any = draft.old.get("signature") or {}
-    if before.get("key") in platform.signing.fingerprints:
+    if platform.signing.counts(before.get("key"), _identity_of(before), before.get("trust")):
         draft.delete += [job.body for job in own]  # the status has all they say
         return _signed(draft, platform)
     return _Attempts(draft, spec, refusals, platform, observe_tries(own), before.get("tries") or 0).step()
+
+
+def _identity_of(status: Mapping[str, Any]) -> Identity | None:
+    return Identity.model_validate(status["identity"]) if status.get("identity") else None
 
 
 def _signed(draft: VersionDraft, platform: Platform) -> SignatureVerdict:
@@ -80,12 +85,13 @@ class _Attempts:
         tries, draft = self.tries, self.draft
         number = max(tries.number, self.counted)
         if tries.ending and isinstance(tries.ending.result, SignResult) and tries.job and not tries.cause:
-            key = tries.ending.result.key
-            if key in self.platform.signing.fingerprints:
-                draft.put(signature=as_json(SignatureStatus(key=key, signed_at=tries.job.ended_at, tries=number)))
+            by = tries.ending.result
+            if self.platform.signing.counts(by.key, by.identity, by.trust):
+                who = {"key": by.key, "identity": by.identity, "trust": by.trust}
+                draft.put(signature=as_json(SignatureStatus(**who, signed_at=tries.job.ended_at, tries=number)))
                 draft.delete += [tries.job.body, *tries.older]
                 return _signed(draft, self.platform)
-            return self._begin(number, None)  # the keys were replaced while it ran
+            return self._begin(number, None)  # keys or identities were replaced while it ran
         if tries.cause and draft.conditions.given_up_before(ConditionType.SIGNED):
             before = draft.conditions.before(ConditionType.SIGNED)  # the Job forgets why when its pod is gone
             return self._unsigned(Quoted(before["reason"]), before.get("message", ""), final=True)

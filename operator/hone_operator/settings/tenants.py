@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from hone_api.meta import Name
 from hone_api.plan import PublicKey
+from hone_api.signing import Identity
 from hone_operator.keys import public_key_fingerprint
 from hone_operator.settings.section import EnvName, Section, free_variables
+
+ObjectName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
+"""Of an object of Kubernetes, or empty."""
 
 
 class OptInSettings(Section):
@@ -63,21 +68,57 @@ class Pkcs11Settings(Section):
     _env = field_validator("env")(free_variables)
 
 
+class KeylessSettings(Section):
+    """Signatures without a key."""
+
+    service_account: Annotated[
+        str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)
+    ] = ""
+    """ServiceAccount of each namespace by whose token Jobs sign; empty: they only compare."""
+    trust_config: Annotated[str, StringConstraints(max_length=32768)] = ""
+    """JSON of Sigstore's ClientTrustConfig."""
+    identities: Annotated[list[Identity], Field(max_length=64)] = Field(default_factory=list)
+    """Whose certificates count."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if bool(self.trust_config) != bool(self.identities) or (self.service_account and not self.identities):
+            raise ValueError(
+                "signing.keyless needs the authorities and whose signatures count: set trust_config and identities"
+            )
+        if self.trust_config:
+            self._parses()
+        return self
+
+    def _parses(self) -> None:
+        try:
+            parts = json.loads(self.trust_config)
+        except ValueError:
+            parts = None
+        if not isinstance(parts, dict) or not {"trustedRoot", "signingConfig"} <= parts.keys():
+            raise ValueError(
+                "signing.keyless.trust_config is not a ClientTrustConfig in JSON, with trustedRoot and signingConfig"
+            )
+
+
 class SigningSettings(Section):
     """Signatures of models."""
 
-    secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = ""
+    secret_name: ObjectName = ""
     """Secret of each namespace with private-key.pem, or pkcs11-uri and pin; tenants' objects cannot name it."""
     image: Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")] = ""
     """The trainer's image with the library of an HSM; empty: the trainer's image signs."""
     pkcs11: Pkcs11Settings = Field(default_factory=Pkcs11Settings)
+    keyless: KeylessSettings = Field(default_factory=KeylessSettings)
     public_keys: Annotated[list[PublicKey], Field(max_length=16)] = Field(default_factory=list)
     required: bool = False
 
     @model_validator(mode="after")
     def _names_its_keys(self) -> Self:
-        if (self.secret_name or self.required) and not self.public_keys:
+        if (self.secret_name or (self.required and not self.keyless.identities)) and not self.public_keys:
             raise ValueError("signing needs the public keys whose signatures count: set signing.public_keys")
+        if self.secret_name and self.keyless.service_account:
+            raise ValueError("models are signed once: set signing.secret_name or signing.keyless.service_account")
         if self.pkcs11.module and not self.secret_name:
             raise ValueError("signing.pkcs11 needs the Secret with pkcs11-uri and pin: set signing.secret_name")
         for pem in self.public_keys:

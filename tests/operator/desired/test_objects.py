@@ -61,7 +61,8 @@ def test_pods_pass_pod_security_restricted(case):
         if body["kind"] != "Job":
             continue
         spec = body["spec"]["template"]["spec"]
-        assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & spec.keys()
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert ("serviceAccountName" in spec) == (case == "sign-keyless")
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] == 10001
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

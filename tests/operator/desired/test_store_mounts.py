@@ -44,6 +44,7 @@ MAY_WRITE: dict[str, set[str]] = {
     "pods-that-encode": set(),
     "verify": set(),
     "sign": {"models/x/adapter", "models/x/full"},
+    "sign-keyless": {"models/x/adapter", "models/x/full"},
     "deliver-hub": set(),
     "deliver-image": set(),
     "deliver-volume": set(),

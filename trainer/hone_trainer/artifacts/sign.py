@@ -14,6 +14,7 @@ from hone_api.failures import FailureCode
 from hone_api.manifest import MANIFEST
 from hone_api.plan import ArtifactInput, SignPlan
 from hone_api.report import SignResult
+from hone_api.signing import Identity, Keyless
 from hone_trainer.artifacts import describe
 from hone_trainer.errors import StoreError
 from hone_trainer.reporting.task import TaskProgress
@@ -31,20 +32,28 @@ def run(plan: SignPlan) -> SignResult:
 
     Raises:
         StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid, SigningKeyUnusable, and with a token
-            SigningModuleUnusable, SigningTokenUnreachable, SigningPinRefused.
+            SigningModuleUnusable, SigningTokenUnreachable, SigningPinRefused; without a key SigningIdentityRefused,
+            SigningServerUnreachable, SigningTrustUnusable.
         SourceError: SecretNotFound, SecretKeyNotFound.
     """
     with _key(plan) as key, TaskProgress(f"sign {plan.name}") as progress:
         for artifact in plan.artifacts:
-            name = _signed(artifact, plan, key)
+            who = _signed(artifact, plan, key)
+            name = who if isinstance(who, str) else f"{who.subject} of {who.issuer}"
             progress.say(f"{artifact.path}: signed by {name}")
-    return SignResult(key=name)
+    if isinstance(who, str):
+        return SignResult(key=who)
+    return SignResult(identity=who, trust=_keyless(plan).trust)
 
 
 @contextmanager
 def _key(plan: SignPlan) -> Iterator[Path | Signer | None]:
     """What signs: a file, or a token as long as the block runs; None: nothing is signed here."""
-    if plan.key_path is None:
+    if plan.token_path is not None:
+        from hone_trainer.store import identity
+
+        yield identity.IdentitySigner(_keyless(plan), Path(plan.token_path))
+    elif plan.key_path is None:
         yield None
     elif plan.pkcs11_module is None:
         hub.secret_key(plan.key_path, KEY)
@@ -57,7 +66,12 @@ def _key(plan: SignPlan) -> Iterator[Path | Signer | None]:
             yield signer
 
 
-def _signed(artifact: ArtifactInput, plan: SignPlan, key: Path | Signer | None) -> str:
+def _keyless(plan: SignPlan) -> Keyless:
+    """The identities that all artifacts of the plan share."""
+    return next(each for each in plan.artifacts[0].trusted or () if isinstance(each, Keyless))
+
+
+def _signed(artifact: ArtifactInput, plan: SignPlan, key: Path | Signer | None) -> str | Identity:
     if key is None:
         return signature.verify(artifact.path, artifact.digest, artifact.trusted or [])
     root = Path(artifact.path)

@@ -18,44 +18,47 @@ from typing import TYPE_CHECKING
 
 from hone_api.failures import FailureCode
 from hone_api.manifest import DESCRIPTIONS, MANIFEST, SIGNATURE
-from hone_api.plan import ArtifactInput, ModelInput
+from hone_api.plan import ArtifactInput, ModelInput, Trusted
+from hone_api.signing import Identity, Keyless
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest
 
 if TYPE_CHECKING:
     from model_signing._signing.signing import Signer
+    from model_signing.manifest import Manifest
 
 _MAX_BYTES = 32 * 2**20
 """Of a model.sig: a manifest's worth of files, in base64."""
 
 
-def verify(folder: str | Path, digest: str, trusted: Sequence[str]) -> str:
+def verify(folder: str | Path, digest: str, trusted: Sequence[Trusted]) -> str | Identity:
     """Compare the folder's signature with its manifest; the content of the listed files is not read.
 
     Args:
         folder: a folder with a manifest.json of this digest.
         digest: 'sha256:' and the SHA-256 of manifest.json.
-        trusted: PEM of public keys; one of them must have signed.
+        trusted: PEM of public keys, and identities; one of them must have signed.
 
     Returns:
-        SHA-256 of the PEM of the key that signed.
+        SHA-256 of the PEM of the key that signed, or the identity.
 
     Raises:
-        StoreError: SignatureMissing, SignatureInvalid, or ManifestMismatch for a manifest with another digest.
+        StoreError: SignatureMissing, SignatureInvalid, SigningTrustUnusable, or ManifestMismatch for a manifest with
+            another digest.
     """
     root = Path(folder)
     expected = _contents(root, digest)
-    key, signed = _opened(root / SIGNATURE, trusted)
+    who, signed = _opened(root / SIGNATURE, trusted)
     if problems := _differences(expected, signed):
         raise _invalid(root / SIGNATURE, f"it is over other files: {'; '.join(problems)}")
-    return key
+    return who
 
 
 def compare(model: ModelInput | ArtifactInput) -> None:
     """Every file of a folder with its manifest, and the manifest with its signature where one is wanted.
 
     Raises:
-        StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid.
+        StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid, SigningTrustUnusable.
     """
     if model.digest is None:
         return
@@ -64,41 +67,52 @@ def compare(model: ModelInput | ArtifactInput) -> None:
     manifest.verify(model.path, model.digest)
 
 
-def write(folder: str | Path, digest: str, key: Path | Signer, trusted: Sequence[str]) -> str:
+def write(folder: str | Path, digest: str, key: Path | Signer, trusted: Sequence[Trusted]) -> str | Identity:
     """Hash every file of the folder and sign them; a signature that counts stays as it is.
 
     Args:
         folder: a folder with a manifest.json of this digest; model.sig is written to it, complete or not at all.
         digest: 'sha256:' and the SHA-256 of manifest.json.
         key: file with the PEM of an unencrypted elliptic curve key, or a signer whose key is elsewhere.
-        trusted: PEM of public keys; the key's own must be one of them.
+        trusted: PEM of public keys, and identities; that of the key must be one of them.
 
     Returns:
-        SHA-256 of the PEM of the key that signed.
+        SHA-256 of the PEM of the key that signed, or the identity.
 
     Raises:
-        StoreError: ManifestMismatch, if a file differs from the manifest; SigningKeyUnusable.
+        StoreError: ManifestMismatch, if a file differs from the manifest; SigningKeyUnusable; and without a key
+            SigningIdentityRefused, SigningServerUnreachable, SigningTrustUnusable.
     """
     root = Path(folder)
     try:
         return verify(root, digest, trusted)
     except StoreError as error:
-        if error.code == FailureCode.MANIFEST_MISMATCH:
+        if error.code not in (FailureCode.SIGNATURE_MISSING, FailureCode.SIGNATURE_INVALID):
             raise
     expected = _contents(root, digest)
     with tempfile.TemporaryDirectory(prefix="hone-sign-") as scratch:
         fresh = Path(scratch) / SIGNATURE
         _sign(root, key, fresh)
         try:
-            name, signed = _opened(fresh, trusted)
-        except StoreError:
-            owner = key.name if isinstance(key, Path) else "the token's key"
-            message = f"the public key of {owner} is not one of signing.publicKeys of the chart"
-            raise StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message) from None
+            who, signed = _opened(fresh, trusted)
+        except StoreError as error:
+            if error.code != FailureCode.SIGNATURE_INVALID:
+                raise
+            raise _does_not_count(key, fresh) from None
         if problems := _differences(expected, signed):
             raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{root}: {'; '.join(problems)}: it is not signed")
         manifest.write_atomically(root / SIGNATURE, fresh.read_bytes())
-    return name
+    return who
+
+
+def _does_not_count(key: Path | Signer, signature: Path) -> StoreError:
+    """Why the signature that was just made is not one of those that count."""
+    if not isinstance(key, Path) and hasattr(key, "why_not"):
+        problem: StoreError = key.why_not(signature)
+        return problem
+    owner = key.name if isinstance(key, Path) else "the token's key"
+    message = f"the public key of {owner} is not one of signing.publicKeys of the chart"
+    return StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message)
 
 
 def _contents(root: Path, digest: str) -> dict[str, str]:
@@ -142,27 +156,41 @@ def _of_file(private_key: Path) -> Signer:
         raise StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message) from None
 
 
-def _opened(path: Path, trusted: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """(key, SHA-256 of each signed file by path) of a signature by one of the keys."""
+def _opened(path: Path, trusted: Sequence[Trusted]) -> tuple[str | Identity, dict[str, str]]:
+    """(key or identity, SHA-256 of each signed file by path) of a signature by one of them."""
     if not os.path.lexists(path):
         raise StoreError(FailureCode.SIGNATURE_MISSING, f"{path.parent} has no {path.name}")
     _read(path)
+    for each in trusted:
+        opened = _by_identity(path, each) if isinstance(each, Keyless) else _by_key(path, each)
+        if opened:
+            digests = {str(d.identifier): d.digest for d in opened[1].resource_descriptors()}
+            return opened[0], {
+                name: d.digest_hex if d.algorithm == "sha256" else d.algorithm for name, d in digests.items()
+            }
+    keys = sum(isinstance(each, str) for each in trusted)
+    identities = sum(len(each.identities) for each in trusted if isinstance(each, Keyless))
+    either = f"{keys} keys" + (f" and {identities} identities" if identities else "")
+    raise _invalid(path, f"none of the {either} of this platform has signed it")
+
+
+def _by_key(path: Path, pem: str) -> tuple[str, Manifest] | None:
     from model_signing._signing.sign_ec_key import Verifier
     from model_signing._signing.sign_sigstore_pb import Signature
 
     with tempfile.TemporaryDirectory(prefix="hone-keys-") as scratch, redirect_stdout(StringIO()):
-        for number, pem in enumerate(trusted):
-            file = Path(scratch) / f"{number}.pem"
-            file.write_text(pem)
-            try:
-                signed = Verifier(file).verify(Signature.read(path))
-            except Exception:  # whoever can write the folder chose its bytes: whatever is wrong, it does not count
-                continue
-            digests = {str(d.identifier): d.digest for d in signed.resource_descriptors()}
-            return fingerprint(pem), {
-                name: d.digest_hex if d.algorithm == "sha256" else d.algorithm for name, d in digests.items()
-            }
-    raise _invalid(path, f"none of the {len(trusted)} keys of this platform has signed it")
+        file = Path(scratch) / "public-key.pem"
+        file.write_text(pem)
+        try:
+            return fingerprint(pem), Verifier(file).verify(Signature.read(path))
+        except Exception:  # whoever can write the folder chose its bytes: whatever is wrong, it does not count
+            return None
+
+
+def _by_identity(path: Path, keyless: Keyless) -> tuple[Identity, Manifest] | None:
+    from hone_trainer.store import identity
+
+    return identity.opened(path, keyless)
 
 
 def fingerprint(pem: str) -> str:

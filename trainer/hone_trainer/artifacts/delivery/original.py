@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hone_api.failures import FailureCode
 from hone_api.manifest import ADDED, MANIFEST, Entry, manifest_digest
+from hone_api.plan import Trusted
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest, signature
 
@@ -25,14 +26,14 @@ class Original:
     files: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, folder: str | Path, digest: str, trusted: Sequence[str] | None = None) -> Original:
+    def of(cls, folder: str | Path, digest: str, trusted: Sequence[Trusted] | None = None) -> Original:
         """The folder of this digest; the content of its files is compared when it is read.
 
         Args:
-            trusted: keys one of which must have signed the folder; none: it goes without a signature.
+            trusted: keys and identities, one of which must have signed the folder; none: it goes without a signature.
 
         Raises:
-            StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid.
+            StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid, SigningTrustUnusable.
         """
         manifest.verify(folder, digest, hashed=lambda path: False)
         files = manifest.read_entries(folder)
