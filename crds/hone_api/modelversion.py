@@ -267,7 +267,7 @@ class DeliveryProgress(ApiModel):
 
     arrived_bytes: int = Field(ge=0, le=MAX_COUNT, description="Bytes sent by this attempt, or found there by it.")
     total_bytes: int = Field(ge=0, le=MAX_COUNT, description="Bytes of the files.")
-    percent: int = Field(ge=0, le=100, description="The first of them in percent of the second.")
+    percent: int = Field(ge=0, le=100, description="Arrived bytes in percent of totalBytes.")
     bytes_per_second: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rate of the last 30 seconds.")
     eta: ShortText | None = Field(default=None, description="Estimated time to the last byte, e.g. 8m.")
     summary: ShortText = Field(description="For people, e.g. 412.0 of 988.3 MiB, 41%, 12.1 MiB/s, 48s left.")

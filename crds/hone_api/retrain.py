@@ -72,7 +72,7 @@ class Retrain(ApiModel):
         "let its spec.model.uri be models://<this model>@<alias>."
     )
     rows: RetrainRows | None = Field(
-        default=None, description="Train when so many rows changed since the last job. Default: rows do not count."
+        default=None, description="Train when this many rows changed since the last job. Default: rows do not count."
     )
     times: Refresh | None = Field(
         default=None,
@@ -105,9 +105,9 @@ class Retrain(ApiModel):
         default=None,
         ge=0,
         le=1000,
-        description="Number of newest successful jobs of those that this creates that stay. Older ones are deleted, "
-        "their versions stay. Kept in any case: the last job, one from whose model an unfinished or a repeated job "
-        "starts, and with gpuHoursPerMonth those that used GPUs in this month. Default: none is deleted.",
+        description="How many of the newest successful jobs that this creates are kept. Older ones are deleted, their "
+        "versions stay. Kept in any case: the last job, a job from whose model an unfinished or a repeated job starts, "
+        "and with gpuHoursPerMonth those that used GPUs in this month. Default: none is deleted.",
     )
     failed_jobs_history_limit: int | None = Field(
         default=None, ge=0, le=1000, description="The same for failed jobs. Default: none is deleted."

@@ -175,7 +175,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         JOB,
         {"spec.deepspeed": {}, "spec.training.microBatchSize": "Auto"},
         "spec.training",
-        "training.microBatchSize Auto is without deepspeed",
+        "training.microBatchSize Auto cannot be combined with deepspeed",
     ),
     (JOB, {"spec.dpo": {}}, "spec.dpo", "the block dpo is for method DPO: remove it, or set method to DPO"),
     (JOB, {"spec.method": "DPO", "spec.sft": {}}, "spec.sft", "the block sft is for method SFT: remove it"),

@@ -18,8 +18,8 @@ PROBING_RULES = (
     ),
     Rule(
         f"{_IS_NUMBER} || !has(self.deepspeed)",
-        f"training.microBatchSize {AUTO} is without deepspeed: each rank measures alone, and a step with sharded state "
-        "needs all ranks: write a number, or remove it for the estimate's",
+        f"training.microBatchSize {AUTO} cannot be combined with deepspeed: each rank measures alone, and a step with "
+        "sharded state needs all ranks: write a number, or remove it to use the estimate",
         field_path=".training",
         holds=lambda run: not run.training.has_auto_micro_batch or run.deepspeed is None,
     ),

@@ -43,7 +43,7 @@ RUN_RULES = (
     ),
     Rule(
         f"!has(self.evaluation) || !has(self.evaluation.against) || self.method in {list(MEASURED_BY_TOKENS)}",
-        f"evaluation.against is for the methods {', '.join(MEASURED_BY_TOKENS)}, whose numbers need no model besides: "
+        f"evaluation.against is for the methods {', '.join(MEASURED_BY_TOKENS)}, whose numbers need no other model: "
         "remove it, and compare the versions by `python -m hone_trainer evaluate --against`",
         field_path=".evaluation",
         holds=lambda run: run.evaluation.against is None or run.method in MEASURED_BY_TOKENS,

@@ -167,7 +167,7 @@ def test_not_even_one_row_fits(make_plan: Any, probed: Any, monkeypatch: pytest.
     ("fields", "words"),
     [
         ({"method": "ORPO"}, "Auto is for the methods SFT, DAPT, DPO, Reward, Distillation: the loss of others"),
-        ({"deepspeed": {"zeroStage": 2}}, "Auto is without deepspeed: each rank measures alone"),
+        ({"deepspeed": {"zeroStage": 2}}, "Auto cannot be combined with deepspeed: each rank measures alone"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(make_plan: Any, fields: dict[str, Any], words: str) -> None:
