@@ -14,7 +14,7 @@ from app_server import running
 from hone_api.modelversion import Artifact
 from hone_cli import files, pod
 from hone_cli.copying import copy
-from hone_cli.download import choose_artifact, summary
+from hone_cli.download import choose_artifact, is_signed, summary
 from hone_cli.errors import CommandError
 from hone_cli.guard import digest
 from hone_cli.remote_files import RemoteFiles
@@ -253,3 +253,17 @@ def copy_of_nothing(folder: Path) -> Any:
     from hone_cli.copying import Copied
 
     return Copied(files=0, size_bytes=0, read_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("signature", "signed"),
+    [
+        ({"key": "0" * 64}, True),
+        ({"identity": {"subject": "https://kubernetes.io/x", "issuer": "https://issuer.test"}}, True),
+        ({"tries": 3}, False),
+        (None, False),
+    ],
+)
+def test_the_signature_of_a_key_or_of_an_identity_is_copied(signature: dict[str, Any] | None, signed: bool) -> None:
+    assert is_signed({"status": {"signature": signature}}) is signed
+    assert not is_signed({})

@@ -18,8 +18,10 @@ from model_signing import hashing
 from signing_key import Key
 from token_issuer import TokenIssuer
 
+from hone_api.plan import ArtifactInput, SignPlan
 from hone_api.report import SignResult
 from hone_api.signing import Identity, Keyless
+from hone_trainer.artifacts import sign
 from hone_trainer.errors import StoreError
 from hone_trainer.store import identity, signature
 
@@ -55,6 +57,14 @@ def test_whoever_verifies_asks_no_server(by_identity: Signed, ours: Sigstore, mo
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert signature.verify(*by_identity[:2], [keyless(ours)]) == keyless(ours).identities[0]
+
+
+def test_a_job_that_only_compares_says_whose_signature_it_is(
+    by_identity: Signed, ours: Sigstore, tmp_path: Path
+) -> None:
+    key_too = [Key(tmp_path / "key").public, keyless(ours)]
+    artifact = ArtifactInput(path=str(by_identity.folder), digest=by_identity.digest, trusted=key_too)
+    assert sign.run(SignPlan(name="tutor-v3", artifacts=[artifact], provenance={})) == by_identity.result
 
 
 def test_keys_and_identities_count_at_once(
