@@ -47,7 +47,7 @@ def test_row_errors_fit_a_status() -> None:
 
 
 @pytest.mark.parametrize(("text", "told"), [("a\ud800b", "a?b"), ("caf\udce9.txt", "caf?.txt"), ("雪🦊", "雪🦊")])
-def test_a_text_without_utf8_form_is_told_all_the_same(text: str, told: str) -> None:
+def test_a_text_without_utf8_form_is_reported_as_well(text: str, told: str) -> None:
     """Rows and file names can hold half of a surrogate pair; the failure that tells of it must not fail."""
     failure = FailureReport(code="InvalidRow", message=text, hint=text)
     result = DatasetResult(errors=[RowErrorCount(code="MissingColumn", count=1, example=text)])

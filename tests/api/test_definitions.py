@@ -34,7 +34,7 @@ def test_no_drift() -> None:
 
 
 @pytest.mark.parametrize("folder", ["crds", "charts/hone/files/crds"])
-def test_nothing_else_lies_beside_the_definitions(folder: str) -> None:
+def test_nothing_else_lies_next_to_the_definitions(folder: str) -> None:
     found = set((ROOT / folder).glob("*.y*ml"))
     assert found == {p for p in DEFINITIONS if p.parent == ROOT / folder}
 
@@ -126,7 +126,7 @@ def test_status_has_no_default_and_needs_nothing_of_the_user(kind: Any, fields: 
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.kind)
-def test_rules_tell_the_way_out_in_a_line(kind: Any, fields: Any) -> None:
+def test_rules_say_the_way_out_in_a_line(kind: Any, fields: Any) -> None:
     rules = [r for f in fields(kind.kind, "spec") for r in f.schema.get("x-kubernetes-validations", ())]
     assert rules
     for rule in rules:

@@ -193,7 +193,7 @@ def test_a_model_can_be_delivered_later(api: Any, version: str) -> None:
     assert answer.body["spec"]["deliveries"] == deliveries
 
 
-def test_a_dataset_can_be_mended(api: Any, manifest: Any) -> None:
+def test_a_dataset_can_be_fixed(api: Any, manifest: Any) -> None:
     """Another source is another revision; running jobs keep theirs."""
     assert api.create(manifest("Dataset", name="edit"), dry_run=False).code == 201
     answer = api.merge("Dataset", "edit", {"spec": {"source": {"uri": "pvc://data/mended.jsonl"}}}, dry_run=False)

@@ -27,7 +27,9 @@ DATA: dict[str, Any] = {"source": {"uri": "pvc://data/rows.jsonl"}}
         (FineTuneJobSpec, "zzz", None),
     ],
 )
-def test_an_unknown_field_is_told_the_nearest_name(model: type[BaseModel], place: str, nearest: str | None) -> None:
+def test_an_unknown_field_is_reported_with_the_nearest_name(
+    model: type[BaseModel], place: str, nearest: str | None
+) -> None:
     spec: dict[str, Any] = copy.deepcopy(JOB if model is FineTuneJobSpec else DATA)
     *parent, name = place.split(".")
     node: Any = spec
@@ -41,7 +43,7 @@ def test_an_unknown_field_is_told_the_nearest_name(model: type[BaseModel], place
     assert only_unknown(caught.value)
 
 
-def test_a_wrong_value_is_told_without_pydantics_words_and_without_the_value() -> None:
+def test_a_wrong_value_is_reported_without_pydantics_words_and_without_the_value() -> None:
     with pytest.raises(ValidationError) as caught:
         FineTuneJobSpec.model_validate({**JOB, "model": {"uri": "gopher://private-host"}, "zzz": 1})
     told = in_words(caught.value, FineTuneJobSpec)

@@ -538,7 +538,7 @@ def test_longest_name_is_accepted(api: Any, manifest: Any, kind: str, length: in
     assert api.create(manifest(kind, name="a" * length)).code == 201
 
 
-def test_all_errors_are_told_at_once(api: Any, manifest: Any) -> None:
+def test_all_errors_are_reported_at_once(api: Any, manifest: Any) -> None:
     answer = api.create(manifest(JOB, {"spec.method": "x", "spec.training.batchSize": 0, MODEL: "hf://a b"}))
     assert {"spec.method", "spec.training.batchSize", MODEL} <= {field for field, _ in answer.causes}
 

@@ -63,7 +63,7 @@ def test_the_wanted_number_ends_it_and_the_rest_is_left_out():
     assert {c.id for c, _ in found.accepted} == {rows[1].id, rows[3].id}
 
 
-def test_a_rejection_wins_over_others_and_is_told_as_a_conflict():
+def test_a_rejection_wins_over_others_and_is_reported_as_a_conflict():
     rows = candidates(1)
     found = verify(rows, decided((rows[0], "Reject", "ann"), (rows[0], "Accept", "bob")), request(1))
     assert (found.accepted, found.rejected, found.conflicts) == ([], 1, 1)

@@ -171,7 +171,7 @@ def test_another_version_is_not_mixed_in(tmp_path, complete):
         copy(second, tmp_path, second.digest)
 
 
-def test_a_disk_without_room_is_told_before_a_byte_is_read(tmp_path, monkeypatch):
+def test_a_disk_without_room_is_reported_before_a_byte_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     source = Memory()
     with pytest.raises(CommandError, match=r"room for 1,000 bytes, and 102,406 are still to come"):

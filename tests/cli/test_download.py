@@ -243,7 +243,7 @@ def test_an_artifact_that_is_on_no_volume(uri):
         pod.download_pod(BOT[0], artifact, digest(TOKEN))
 
 
-def test_a_rejected_version_is_told(tmp_path):
+def test_a_rejected_version_is_reported(tmp_path):
     body = version("bot-v1", "bot", 1, approval={"state": "Rejected", "comment": "worse than its base"})
     copied = copy_of_nothing(tmp_path)
     assert "was rejected: worse than its base" in summary(body, choose_artifact(body, None), tmp_path, copied)

@@ -30,7 +30,7 @@ def test_each_begins_elsewhere_and_sees_what_the_others_did(make_batch):
     assert [(d.reviewer, d.verdict) for d in seen.others] == [("ann", "Accept")]
 
 
-def test_two_who_disagree_are_told_and_can_find_the_row(make_batch):
+def test_two_who_disagree_are_named_and_can_find_the_row(make_batch):
     batch = make_batch(3)
     ann, bob = person(batch, "ann"), person(batch, "bob")
     ann.decide(batch.ids[1], Verdict.ACCEPT)
@@ -117,14 +117,14 @@ def test_an_edit_that_changes_nothing_is_an_acceptance(make_batch):
     ("row", "words"),
     [({"prompt": " "}, "prompt is empty: reject the row instead"), ({"other": "x"}, "other is not a text of this row")],
 )
-def test_an_edit_that_cannot_be_is_told_and_decides_nothing(make_batch, row, words):
+def test_an_invalid_edit_is_reported_and_decides_nothing(make_batch, row, words):
     batch = make_batch(1)
     with pytest.raises(CommandError, match=words):
         person(batch, "ann").decide(batch.ids[0], Verdict.EDIT, row)
     assert batch.decisions() == []
 
 
-def test_a_row_that_is_not_there_is_told(make_batch):
+def test_a_missing_row_is_reported(make_batch):
     ann = person(make_batch(1), "ann")
     for wrong in (lambda: ann.decide("0" * 16, Verdict.ACCEPT), lambda: ann.state(row="0" * 16)):
         with pytest.raises(CommandError, match="there is no row 0000000000000000"):

@@ -286,7 +286,7 @@ def test_letters_typed_into_a_field_decide_nothing(make_batch, open_page):
     assert batch.decisions() == []
 
 
-def test_an_edit_without_words_is_refused_and_can_be_mended(make_batch, open_page):
+def test_an_edit_without_words_is_refused_and_can_be_fixed(make_batch, open_page):
     batch = make_batch(1)
     page = open_page(batch)
     page.until("counts", "1 wait")
@@ -324,7 +324,7 @@ def test_the_page_and_a_terminal_work_on_the_same_rows(make_batch, open_page, te
     assert sorted({d.reviewer for d in batch.decisions()}) == ["ann", "bob"]
 
 
-def test_who_comes_without_the_token_is_told(browser, make_batch, terminal):
+def test_a_request_without_the_token_is_refused_with_the_reason(browser, make_batch, terminal):
     screen = terminal(
         "dataset", "review", "answers", "--path", str(make_batch(1).folder), "--web", "--reviewer", "ann", columns=200
     )

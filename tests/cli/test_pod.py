@@ -120,12 +120,12 @@ def test_a_folder_that_is_no_batch_of_the_dataset_is_refused(folder: str):
 
 
 @pytest.mark.parametrize("folder", [None, ""])
-def test_a_dataset_without_generated_rows_is_told(folder: Any):
+def test_a_dataset_without_generated_rows_is_reported(folder: Any):
     with pytest.raises(CommandError, match="has no generated rows"):
         made(folder=folder)
 
 
-def test_a_status_of_another_version_tells_the_way_out():
+def test_a_status_of_another_version_says_the_way_out():
     with pytest.raises(
         CommandError, match=r"kubectl annotate dataset answers --namespace team .*hone.dev/review=again"
     ):
@@ -153,7 +153,7 @@ def test_nobody_signs_as_another_user(name: str):
     assert signature(name, "ann") == f"{name} (as ann)"
 
 
-def test_a_name_that_no_decision_can_hold_is_told():
+def test_a_name_that_no_decision_can_hold_is_reported():
     with pytest.raises(CommandError, match="shorten --reviewer"):
         signature("x" * 250, "ann")
 

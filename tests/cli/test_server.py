@@ -96,7 +96,7 @@ TOKENS = {
 @pytest.mark.attack("review server")
 @pytest.mark.parametrize("case", TOKENS)
 @pytest.mark.parametrize("path", ["/api/state", "/api/list", "/api/decide", "/api/undo"])
-async def test_without_the_token_nothing_is_told_or_decided(client, path, case):
+async def test_without_the_token_nothing_is_shown_or_decided(client, path, case):
     answer = await client.post(path, json={"id": client.batch.ids[0], "verdict": "Accept"}, headers=TOKENS[case])
     assert answer.status == 401
     assert "question" not in await answer.text()
@@ -334,7 +334,7 @@ BROKEN = {
 
 @pytest.mark.attack("review server")
 @pytest.mark.parametrize("case", BROKEN)
-async def test_a_broken_request_tells_nothing_and_harms_nobody(client, case):
+async def test_a_broken_request_reveals_nothing_and_harms_nobody(client, case):
     answer = await raw(client, BROKEN[case])
     assert int(answer.split()[1]) in (400, 401, 403, 404, 405)
     assert b"question" not in answer
@@ -346,7 +346,7 @@ async def test_a_call_has_one_method(client):
     assert (await client.get("/api/state", headers=MINE)).status == 405
 
 
-async def test_a_fault_of_the_server_has_the_headers_and_tells_nothing(client, monkeypatch):
+async def test_a_fault_of_the_server_has_the_headers_and_reveals_nothing(client, monkeypatch):
     monkeypatch.setattr(Folder, "undo", lambda self: {}["a secret"])
     answer = await client.post("/api/undo", json={}, headers=MINE)
     assert answer.status == 500

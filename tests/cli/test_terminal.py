@@ -77,7 +77,7 @@ def test_what_a_row_holds_is_shown_as_it_is(make_batch, terminal):
     assert screen.end() == 0
 
 
-def test_a_folder_that_is_no_batch_is_told_in_one_line(tmp_path, terminal):
+def test_a_folder_that_is_no_batch_is_reported_in_one_line(tmp_path, terminal):
     screen = terminal("dataset", "review", "answers", "--path", str(tmp_path))
     assert screen.end() == 1
     assert "is neither a batch" in screen.text

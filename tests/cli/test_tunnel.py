@@ -60,7 +60,7 @@ def test_bytes_come_back_over_several_connections_at_once(echo):
         socket.create_connection(("127.0.0.1", tunnel.port))
 
 
-def test_a_pod_that_is_gone_is_told_with_what_to_do():
+def test_a_pod_that_is_gone_is_reported_with_what_to_do():
     def stream():
         raise ConnectionError("the pod is gone")
 
@@ -70,6 +70,6 @@ def test_a_pod_that_is_gone_is_told_with_what_to_do():
     tunnel.close()
 
 
-def test_a_folder_that_is_none_is_told(tmp_path):
+def test_a_folder_that_is_none_is_reported(tmp_path):
     with pytest.raises(CommandError, match="holds no batch"):
         Folder(tmp_path, "ann").state()

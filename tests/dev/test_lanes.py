@@ -186,7 +186,7 @@ def names(planned: list[lanes.Stage]) -> list[list[list[str]]]:
     return [stage for stage in stages if stage]
 
 
-def test_what_waits_runs_beside_what_computes_and_what_compares_the_machine_at_the_end() -> None:
+def test_what_waits_runs_next_to_what_computes_and_what_compares_the_machine_at_the_end() -> None:
     chosen = [dataclasses.replace(tier, obstacle=lambda: None) for tier in tiers.TIERS if not tier.by_name]
     planned = tiers.planned(chosen)
     assert names(planned) == [

@@ -251,7 +251,7 @@ def test_the_scan_sees(code: str, names: set[str]) -> None:
 
 
 @pytest.mark.trainer
-def test_a_name_that_a_library_dropped_is_told() -> None:
+def test_a_name_that_a_library_dropped_is_reported() -> None:
     entry = NAMES[0]
     assert exists(entry)
     assert not exists(entry._replace(name="_get_gradient_norm_of_old"))

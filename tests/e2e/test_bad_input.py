@@ -73,7 +73,7 @@ def test_bad_data_is_counted_and_named(kubectl) -> None:
     reason_becomes(kubectl, "dset", "far", "Ready", "SourceUnreachable")
 
 
-def test_what_is_missing_holds_the_job_back_and_heals(kubectl, gated) -> None:
+def test_what_is_missing_holds_the_job_back_until_it_appears(kubectl, gated) -> None:
     apply_files(kubectl)
     smollm = "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
     kubectl.apply(

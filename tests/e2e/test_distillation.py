@@ -41,7 +41,7 @@ def test_a_student_learns_from_an_api_and_is_the_teacher_of_the_next(kubectl: An
     kubectl.apply(distillation("pupil", tiny, teacherEndpoint=endpoint))
     reason_becomes(kubectl, "ftj", "pupil", "Finished", "Succeeded")
     check_answers(kubectl)
-    serving.check_nobody_told_the_key(kubectl, "training")
+    serving.check_nothing_reveals_the_key(kubectl, "training")
 
     staged = kubectl.get("ftj", "pupil")["status"]["resolved"]["modelUri"]
     kubectl.apply(distillation("heir", staged, teacherModelVersion="pupil-v1", level="Logits"))

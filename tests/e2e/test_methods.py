@@ -58,7 +58,7 @@ def numbers_of(spec: dict[str, Any]) -> Numbers:
 
 
 @pytest.mark.early
-def test_dapt_lowers_the_perplexity_and_tells_what_it_costs(kubectl) -> None:
+def test_dapt_lowers_the_perplexity_and_says_what_it_costs(kubectl) -> None:
     numbers = numbers_of(versions_of(kubectl, "04-dapt", rows=4, maxSteps=6)["kubernetes-reader"])
     base, tuned = numbers["HeldOut", "perplexity"]
     assert tuned < 0.8 * base

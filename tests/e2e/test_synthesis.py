@@ -122,7 +122,7 @@ def test_generated_rows_wait_for_people_and_then_are_a_dataset(kubectl, hone, im
     wait(lambda: seen("DatasetReady", kind="ftj", of="faq").get("status") == "True", state)
     assert {p["metadata"]["name"] for p in kubectl.get("pods")["items"] if "-review-" in p["metadata"]["name"]} == set()
     check_provenance(kubectl, state())
-    serving.check_nobody_told_the_key(kubectl, "materialize")
+    serving.check_nothing_reveals_the_key(kubectl, "materialize")
 
 
 def check_provenance(kubectl: Any, status: dict[str, Any]) -> None:

@@ -110,7 +110,7 @@ def test_rows_that_are_not_fit(describe: Any) -> None:
         )
 
 
-def test_a_format_that_nobody_can_tell(describe: Any) -> None:
+def test_a_format_that_cannot_be_detected(describe: Any) -> None:
     text = describe([json.dumps({"input": f"q{i}", "output": f"a{i}"}) for i in range(30)], "UnknownFormat")
     assert "the rows have the columns input, output" in text
     assert "Perhaps spec.columns {prompt: input, completion: output} is meant." in text

@@ -68,7 +68,7 @@ def test_nothing_of_kopf_stays_on_an_object_and_a_restart_writes_nothing(namespa
 
 
 @pytest.mark.faults("O15")
-def test_what_is_missing_heals_when_it_appears(namespace, operator, spec):
+def test_what_is_missing_is_used_when_it_appears(namespace, operator, spec):
     namespace.create("FineTuneJob", "run", spec(model={"uri": "pvc://late/smol"}))
     namespace.until(
         lambda: reason(namespace, "FineTuneJob", "run", "DatasetReady") == "DatasetNotFound", "DatasetNotFound"
@@ -120,7 +120,7 @@ def test_suspend_reaches_the_job_and_goes_again(namespace, operator, spec):
     assert len(namespace.get("FineTuneJob", "run")["status"]["attempts"]) == 1
 
 
-def test_a_failure_is_told_and_final(namespace, operator, spec):
+def test_a_failure_is_reported_and_final(namespace, operator, spec):
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())
     namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")

@@ -50,7 +50,7 @@ def test_a_code_outside_the_list_is_a_mistake_of_ours():
         TrainerError("Strange", "x")
 
 
-def test_all_wrong_fields_of_a_plan_are_told_at_once():
+def test_all_wrong_fields_of_a_plan_are_reported_at_once():
     with pytest.raises(ValidationError) as caught:
         parse_plan('{"kind": "Materialize", "store": 3, "source": {"uri": "gopher://x"}, "surprise": 1}')
     message = to_outcome(caught.value).failure.message
@@ -88,7 +88,7 @@ def test_what_looks_like_a_credential_is_hidden(text):
     assert "canary" not in to_outcome(ConfigError(text)).failure.message.lower()
 
 
-def test_what_looks_like_a_credential_is_hidden_beside_one_that_is_known(monkeypatch):
+def test_what_looks_like_a_credential_is_hidden_next_to_one_that_is_known(monkeypatch):
     monkeypatch.setattr(secrets, "_known", set())
     secrets.remember("canary")
     assert secrets.scrub("401 for hf_canaryRest42Rest42 at the hub") == "401 for hf_*** at the hub"

@@ -51,7 +51,7 @@ def test_a_batch_counts_the_samples_of_each_row(method: str, rows: int, words: l
         ({"packing": False}, 256, 8192, ""),
     ],
 )
-def test_a_packed_batch_is_told_in_rows_and_tokens(
+def test_a_packed_batch_is_reported_in_rows_and_tokens(
     training: dict[str, object], rows: int, tokens: int, words: str
 ) -> None:
     spec = FineTuneJobSpec.model_validate(
@@ -81,7 +81,7 @@ def test_a_packed_batch_is_told_in_rows_and_tokens(
         ({"method": "Reward"}, "vLLM cannot load adapters with their own reward head"),
     ],
 )
-def test_what_a_server_does_not_load_is_told(changes: dict[str, object], words: str) -> None:
+def test_what_a_server_does_not_load_is_reported(changes: dict[str, object], words: str) -> None:
     spec = {
         "model": {"uri": "hf://a/b"},
         "datasets": [{"name": "rows"}],

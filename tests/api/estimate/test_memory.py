@@ -153,7 +153,7 @@ def test_the_change_that_is_named_fits_and_costs_the_least() -> None:
     assert change_that_fits(on_gpu(LLAMA_70B), gpu("Tesla-T4")) is None
 
 
-def test_kto_is_never_told_to_take_one_row_a_pass() -> None:
+def test_kto_is_never_advised_to_take_one_row_in_a_micro_batch() -> None:
     eight = on_gpu(LLAMA_7B, method="KTO", micro_batch=8)
     way = change_that_fits(eight, gpu("NVIDIA-A100-80GB"))
     assert way is not None

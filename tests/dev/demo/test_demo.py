@@ -92,7 +92,7 @@ def test_a_run_under_way_is_not_applied_again():
         (job(conditions=[("Running", "True", "Running", "")], phase="Running"), "Running"),
     ],
 )
-def test_one_line_tells_where_a_run_is(of, line):
+def test_one_line_shows_where_a_run_is(of, line):
     assert follow.view(of).line() == line
 
 

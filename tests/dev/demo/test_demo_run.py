@@ -58,7 +58,7 @@ def test_the_example_is_accepted_and_a_second_start_follows(target):
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_a_finished_run_stays_beside_the_next(target):
+def test_a_finished_run_stays_when_the_next_is_written(target):
     command.start(target)
     set_status(target, "ops-commands", {"conditions": ended("Succeeded", "Completed")})
     assert command.start(target).name == "ops-commands-2"
@@ -87,7 +87,7 @@ def test_a_run_is_shown_until_it_ends(target, capsys):
     assert "Training 30/60 50%  loss 2.50" in shown
 
 
-def test_a_failed_run_is_told_with_its_hint(target):
+def test_a_failed_run_is_reported_with_its_hint(target):
     run = command.start(target)
     failure = {"code": "DiskFull", "message": "The store is full.", "hint": "Enlarge it."}
     set_status(target, run.name, {"conditions": ended("Failed", "DiskFull"), "failure": failure})
@@ -96,7 +96,7 @@ def test_a_failed_run_is_told_with_its_hint(target):
     assert caught.value.hint.startswith("Enlarge it.")
 
 
-def test_a_deleted_run_is_told(target):
+def test_a_deleted_run_is_reported(target):
     run = command.start(target)
     timer = threading.Timer(2.0, lambda: target.kubectl("delete", "ftj", run.name, "--namespace", command.TENANT))
     timer.start()

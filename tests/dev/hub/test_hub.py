@@ -140,7 +140,7 @@ def test_what_is_not_there_has_its_own_error(api, root, action, error):
         "/api/models/acme/%2E%2E",
     ],
 )
-def test_nothing_beside_the_revisions_can_be_read(api, root, path):
+def test_nothing_next_to_the_revisions_can_be_read(api, root, path):
     settings(root, tokens=["hf_secret"])
     host, port = api.endpoint.removeprefix("http://").split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=600)  # sends the path as it is

@@ -244,7 +244,7 @@ on_own = pytest.mark.parametrize("tenants", [OWN], indirect=True)
 
 @pytest.mark.attack("objects at the API server")
 @pytest.mark.parametrize(("tenants", "kind", "field", "shape"), INPUTS, indirect=["tenants"])
-def test_the_owner_of_a_hostile_object_is_told(tenants: Tenants, kind: str, field: str, shape: str) -> None:
+def test_the_owner_of_a_hostile_object_is_notified(tenants: Tenants, kind: str, field: str, shape: str) -> None:
     name = f"x-{uuid.uuid4().hex[:8]}"
     post(tenants.kube, kind, tenants.hostile.name, name, field, SHAPES[shape]())
     (event,) = wait_until(lambda: tenants.events(kind, name), "an Event")

@@ -48,7 +48,7 @@ async def test_it_begins_with_everything(listing, namespace):
     assert listing.problem() is None
 
 
-async def test_missed_news_is_read_and_told(listing, namespace):
+async def test_missed_news_is_read_and_reported(listing, namespace):
     namespace.create("Dataset", "second", SOURCE)
     namespace.patch("Dataset", "first", {"spec": {"suspend": True}})
     await listing.compare()

@@ -54,7 +54,7 @@ class World:
 
 
 @pytest.mark.parametrize("kind", ["Service", "NetworkPolicy"])
-async def test_an_attempt_that_lacks_one_of_the_two_is_told_of_in_each_round(kind: str) -> None:
+async def test_an_attempt_that_lacks_one_of_the_two_is_reported_in_each_round(kind: str) -> None:
     world = World()
     first, other = world.attempt(run="first"), world.attempt(run="other")
     await world.patrol.look_around()

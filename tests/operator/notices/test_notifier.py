@@ -117,7 +117,7 @@ def scene(receiver: Receiver, tmp_path: Path) -> Iterator[Scene]:
         yield Scene(url, tmp_path, receiver)
 
 
-async def test_each_end_of_a_version_is_told_once(scene: Scene, receiver: Receiver) -> None:
+async def test_each_end_of_a_version_is_reported_once(scene: Scene, receiver: Receiver) -> None:
     assert await scene.look() is None
     assert receiver.seen == [("evaluated", VERSION["spec"]["evaluation"]["numbers"])]
     scene.approve("Approved")
@@ -141,7 +141,7 @@ async def test_each_end_of_a_version_is_told_once(scene: Scene, receiver: Receiv
     assert len(receiver.events) == 4
 
 
-async def test_a_decision_that_goes_to_and_fro_is_told_each_time(scene: Scene, receiver: Receiver) -> None:
+async def test_a_decision_that_goes_to_and_fro_is_reported_each_time(scene: Scene, receiver: Receiver) -> None:
     for state in ("Approved", "Candidate", "Approved", "Candidate", "Approved"):
         await scene.look()
         scene.approve(state, "ada" if state == "Approved" else None)
@@ -184,7 +184,7 @@ async def test_an_event_that_was_sent_before_a_kill_has_the_same_id(scene: Scene
     assert receiver.events[1] == receiver.events[2]
 
 
-async def test_what_was_there_before_is_not_told(scene: Scene, receiver: Receiver) -> None:
+async def test_what_was_there_before_is_not_reported(scene: Scene, receiver: Receiver) -> None:
     scene.version["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
     scene.approve("Approved")
     scene.point(1, "2025-06-01T00:00:00Z")
@@ -231,7 +231,7 @@ async def test_an_object_of_another_shape_costs_nobody_the_events(scene: Scene, 
     assert [kind for kind, _ in receiver.seen] == ["evaluated"]
 
 
-async def test_the_life_of_a_model_is_told(receiver: Receiver, tmp_path: Path) -> None:
+async def test_the_life_of_a_model_is_reported(receiver: Receiver, tmp_path: Path) -> None:
     """By the real controllers: a change of an object leads to the event."""
     (tmp_path / "hmac-key").write_bytes(KEY)
     with served(receiver.application()) as url:

@@ -25,7 +25,7 @@ def test_one_that_is_added_again_takes_no_other_place():
     assert "other" in gone
 
 
-def test_uids_whose_hashes_want_the_same_place_are_told_apart(monkeypatch):
+def test_uids_whose_hashes_want_the_same_place_are_distinguished(monkeypatch):
     monkeypatch.setattr("hone_operator.objects.tombstones._key", lambda uid: 8 * int(uid) + 3)
     gone = Tombstones(4)
     for uid in ("1", "2", "3"):

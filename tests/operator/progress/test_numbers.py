@@ -113,7 +113,7 @@ def test_after_a_restart_the_status_is_remembered():
     assert (progress.step, progress.loss, progress.eval_loss) == (41, "1", "2.6")
 
 
-def test_what_an_earlier_attempt_told_is_not_remembered():
+def test_what_an_earlier_attempt_reported_is_not_remembered():
     two = ((1, "2026-01-02T03:00:00Z"), (2, "2026-01-02T03:30:00Z"))
     assert remembered(status("2026-01-02T03:04:00Z", two), 2) is None
     assert remembered(status("2026-01-02T03:40:00Z", two), 2).step == 40
@@ -128,7 +128,7 @@ def at(minute):
     return datetime(2026, 1, 2, 3, minute, 30, tzinfo=UTC)
 
 
-def test_100_percent_of_a_reporter_beside_ours_is_not_believed():
+def test_100_percent_of_a_reporter_next_to_ours_is_not_believed():
     """transformers says so at any end, also after SIGTERM at step 41."""
     latest = update(ours(41, total_steps=200, start_step=0), 1, None, NOW)
     assert update(stock(percent=100, eta=0), 1, latest, NOW) is None

@@ -43,7 +43,7 @@ def test_the_authority_is_renewed_a_year_before_its_end():
     assert renewed(first, HOSTS, NOW + timedelta(days=3650 - 364)).ca_cert != first.ca_cert
 
 
-def test_a_damaged_or_mixed_secret_is_mended():
+def test_a_damaged_or_mixed_secret_is_fixed():
     first, second = renewed(None, HOSTS, NOW), renewed(None, HOSTS, NOW)
     for broken in (
         Certificates(b"x", first.ca_cert, first.key, first.cert),
@@ -147,6 +147,6 @@ async def test_a_secret_made_again_gets_back_what_pods_trust():
     assert Certificates.from_secret(secrets.data) == first
 
 
-async def test_a_missing_secret_is_told_with_the_way_out():
+async def test_a_missing_secret_is_reported_with_the_way_out():
     with pytest.raises(TlsError, match=r"helm upgrade"):
         await ensure(Secrets(None), "hone", "hone-operator-tls", HOSTS)

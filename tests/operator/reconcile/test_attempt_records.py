@@ -86,7 +86,7 @@ def test_an_attempt_that_ends_before_its_first_report_has_no_steps(life):
     assert steps(life)[:2] == [(0, 12, 0), (None, None, None)]
 
 
-def test_without_reports_the_result_tells_the_steps(life):
+def test_without_reports_the_result_has_the_steps(life):
     life.tick()
     life.ends("Complete", life.world.dead(0, outcome=life.world.result()))
     life.tick(61)

@@ -192,7 +192,7 @@ def test_an_invalid_pod_ends_the_run_with_the_api_servers_words(life, conditions
     assert conditions(life.status)["Finished"] == "True/Failed"
 
 
-def test_what_admission_denies_may_heal(life, conditions):
+def test_what_admission_denies_may_recover(life, conditions):
     life.tick(refusals=[Refusal("Job", "run-1", "CreateRefused", DENIED)])
     assert conditions(life.status)["Admitted"] == "False/CreateRefused"
     assert conditions(life.status)["Finished"] == "False/NotFinished"
@@ -200,7 +200,7 @@ def test_what_admission_denies_may_heal(life, conditions):
     assert [child.name for child in life.children] == ["run-1"]
 
 
-def test_a_staging_job_that_is_refused_is_told(new_life, conditions):
+def test_a_staging_job_that_is_refused_is_reported(new_life, conditions):
     life = new_life(model={"uri": "hf://org/model"})
     life.tick(refusals=[Refusal("Job", "run-model", "QuotaExceeded", QUOTA)])
     assert conditions(life.status)["ModelReady"] == "False/QuotaExceeded"
@@ -224,7 +224,7 @@ def test_an_invalid_job_of_a_dataset_is_final(world, conditions):
         ("ReadWriteOncePod", 2, "False/PlatformUnsuitable", "serves one pod at a time"),
     ],
 )
-def test_a_store_of_one_node_is_told_at_submission(world, new_life, conditions, mode, nodes, accepted, words):
+def test_a_store_of_one_node_is_reported_at_submission(world, new_life, conditions, mode, nodes, accepted, words):
     world.platform = replace(world.platform, store_access_mode=mode)
     life = new_life(resources={"nodes": nodes})
     life.datasets = {}  # not even the data is there yet

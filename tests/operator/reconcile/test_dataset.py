@@ -56,7 +56,7 @@ def test_status_quotes_no_row_where_it_may_not(world):
     assert "example" not in life.status["curation"][0]
 
 
-def test_the_trainer_is_told_what_to_curate(world):
+def test_the_plan_says_what_to_curate(world):
     wanted = {"deduplicate": "Near", "nearDuplicates": {"similarity": "70%"}}
     config_map, _ = Life(world, curation=wanted, splits={"nearDuplicates": "Group"}).tick().create
     plan = parse_plan(config_map["data"]["plan.json"])
@@ -135,7 +135,7 @@ def test_a_path_that_leaves_its_volume_is_refused(world, conditions):
 @pytest.mark.parametrize(
     ("missing", "reason"), [("ConfigMap/answers", "ConfigMapNotFound"), ("PersistentVolumeClaim/d", "PVCNotFound")]
 )
-def test_a_missing_source_object_heals(life, conditions, missing, reason):
+def test_a_missing_source_object_is_used_once_it_exists(life, conditions, missing, reason):
     outcome = life.tick(missing=missing)
     assert outcome.create == ()
     assert outcome.check_again_in == 15
@@ -143,7 +143,7 @@ def test_a_missing_source_object_heals(life, conditions, missing, reason):
     assert life.tick(15).create
 
 
-def test_bad_rows_are_told_with_counts_and_tried_again(life, conditions):
+def test_bad_rows_are_reported_with_counts_and_retried(life, conditions):
     first = life.tick().create[1]["metadata"]["name"]
     bad = {**RESULT, "digest": None, "rejected": 7}
     failure = life.world.failure("TooManyBadRows", "7 of 10 rows")
@@ -196,7 +196,7 @@ def test_the_pause_between_tries_grows_to_five_minutes(life):
     assert waits == [10, 20, 40, 80, 160, 300, 300]
 
 
-def test_what_trying_again_cannot_mend_stalls_until_the_spec_changes(life, conditions):
+def test_what_a_retry_cannot_fix_stalls_until_the_spec_changes(life, conditions):
     life.tick()
     life.ends("Failed", life.world.dead(78, outcome=life.world.failure("SourceRefused")))
     assert life.tick(61).create == ()
@@ -247,7 +247,7 @@ def test_suspended_nothing_starts(world, conditions):
     assert conditions(life.status)["Ready"] == "False/Suspended"
 
 
-def test_a_pod_that_waits_is_told(life, conditions):
+def test_a_pod_that_waits_is_reported(life, conditions):
     life.tick()
     life.children[-1] = life.world.child(life.children[-1].body, life.world.unscheduled("0/1 nodes"))
     life.tick(5)
@@ -265,7 +265,7 @@ def test_an_image_that_cannot_be_pulled_stalls_after_the_start_timeout(life, con
     assert len(outcome.delete) == 1
 
 
-def test_a_refused_job_is_told(life, conditions):
+def test_a_refused_job_is_reported(life, conditions):
     refusal = Refusal("Job", "rows-data-x", "QuotaExceeded", "exceeded quota")
     life.tick(refusals=(refusal,))
     assert conditions(life.status)["Ready"] == "False/QuotaExceeded"
@@ -323,7 +323,7 @@ def test_a_mixture_that_cannot_be_is_refused(world, conditions, spec, words):
     assert words in life.status["failure"]["message"]
 
 
-def test_a_new_revision_is_told_what_it_replaces(life):
+def test_the_plan_of_a_new_revision_names_what_it_replaces(life):
     life.tick()
     life.ends("Complete", life.world.dead(0, outcome={"result": RESULT}))
     life.tick(61)

@@ -136,7 +136,7 @@ def test_a_rejected_version_waits_for_an_approval(life: Life) -> None:
     assert len(jobs(life.tick(62))) == 1
 
 
-def test_a_missing_claim_heals(life: Life) -> None:
+def test_a_missing_claim_is_used_once_it_exists(life: Life) -> None:
     life.version["spec"]["deliveries"] = [{"uri": "pvc://serving/team"}]
     assert jobs(life.tick(61, missing_targets=["serving"])) == []
     assert states(life) == [("Pending", "PVCNotFound")]

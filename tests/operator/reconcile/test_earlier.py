@@ -69,7 +69,7 @@ def test_an_attempt_that_was_begun_all_the_same_is_stopped(finished: Any, number
     assert last["outcome"] == ("Succeeded" if number == 1 else "Preempted")
 
 
-def test_a_job_that_tells_its_result_is_believed_before_the_model_version(finished: Any) -> None:
+def test_a_job_that_reports_its_result_is_believed_before_the_model_version(finished: Any) -> None:
     """It knows the attempts, the memory, the numbers."""
     before = copy.deepcopy(finished.status)
     finished.job["status"] = {}

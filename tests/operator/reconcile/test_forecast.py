@@ -63,7 +63,7 @@ def test_what_cannot_fit_is_refused_before_a_gpu_is_asked_for_with_the_way_out(w
     assert "adapter.type: LoRA" in life.status["failure"]["hint"]
 
 
-def test_what_fits_starts_with_the_estimate_in_status_and_the_peak_beside_it(world, new_life, conditions):
+def test_what_fits_starts_with_the_estimate_in_status_and_the_peak_next_to_it(world, new_life, conditions):
     life = fetched(
         world,
         new_life,
@@ -127,7 +127,7 @@ def test_what_may_get_a_gpu_that_nobody_knows_is_not_refused(world, new_life, co
         assert conditions(life.status)["Accepted"] == accepted
 
 
-def test_a_cpu_that_is_told_to_computes_in_bfloat16(world, new_life, conditions):
+def test_a_cpu_computes_in_bfloat16_if_the_plan_says_so(world, new_life, conditions):
     for precision, accepted in (("Auto", "False/DoesNotFit"), ("BFloat16", "True/Accepted")):
         training = {"precision": precision, "maxLength": 512}
         life = fetched(world, new_life, resources={"memory": "26Gi"}, training=training)
@@ -173,7 +173,7 @@ def test_a_model_of_unknown_sizes_is_not_judged(world, new_life):
 @pytest.mark.parametrize(
     ("shape", "level", "judged"), [(LLAMA_7B, "Logits", True), (None, "Logits", False), (None, "Sequence", True)]
 )
-def test_a_teacher_is_counted_where_it_is_beside_the_student(world, new_life, shape, level, judged):
+def test_a_teacher_is_counted_where_it_is_next_to_the_student(world, new_life, shape, level, judged):
     life = fetched(
         world,
         new_life,
@@ -203,7 +203,7 @@ def test_a_gpu_that_is_not_in_the_table_is_not_judged(world, new_life):
         ({}, 49, "49 rows are few"),
     ],
 )
-def test_what_looks_wrong_is_told_as_a_condition_and_runs_all_the_same(new_life, conditions, spec, rows, words):
+def test_what_looks_wrong_is_a_condition_and_runs_nevertheless(new_life, conditions, spec, rows, words):
     life = new_life(**spec)
     life.datasets["rows"]["status"]["splits"] = [{"name": "train", "rows": rows}]
     outcome = life.tick()
@@ -215,7 +215,7 @@ def test_what_looks_wrong_is_told_as_a_condition_and_runs_all_the_same(new_life,
     assert life.tick(1) == Outcome()
 
 
-def test_a_packed_batch_is_told_in_rows_and_tokens_with_the_steps_of_an_epoch(world, new_life, conditions):
+def test_a_packed_batch_is_reported_in_rows_and_tokens_with_the_steps_of_an_epoch(world, new_life, conditions):
     """256 short rows become 16 sequences: 2 steps instead of 32."""
     life = fetched(world, new_life, training={"packing": True, "maxLength": 512})
     statistics = {"total": 8192, "mean": 32, "max": 40}
@@ -226,7 +226,7 @@ def test_a_packed_batch_is_told_in_rows_and_tokens_with_the_steps_of_an_epoch(wo
     assert "Set batchSize to 1 to stay near 8 rows a step." in advised["message"]
 
 
-def test_rows_that_fill_the_hosts_memory_are_told(world, new_life, conditions):
+def test_rows_that_fill_the_hosts_memory_are_reported(world, new_life, conditions):
     """3 billion tokens of 6 bytes are too many, in files that 4 ranks share; 200 million are a gigabyte."""
     said = {}
     for rows in (100_000, 1_500_000):
@@ -239,7 +239,7 @@ def test_rows_that_fill_the_hosts_memory_are_told(world, new_life, conditions):
     assert "take about 16.8 GiB in a pod, over all its ranks; resources.memory is 8Gi." in said[1_500_000]
 
 
-def test_answers_that_are_all_cut_are_told_while_the_job_runs(world, new_life, conditions):
+def test_answers_that_are_all_cut_are_reported_while_the_job_runs(world, new_life, conditions):
     life = new_life()
     life.tick()
     for step in range(1, 7):

@@ -178,7 +178,7 @@ def test_an_attempt_whose_image_was_wrong_goes_on_with_the_corrected_one(world, 
     assert [a["outcome"] for a in life.status["attempts"]] == ["Preempted", "Running"]
 
 
-def test_a_missing_dataset_heals(life, conditions):
+def test_a_missing_dataset_is_used_once_it_exists(life, conditions):
     life.datasets = {}
     outcome = life.tick()
     assert outcome.create == ()
@@ -203,13 +203,13 @@ def test_a_dataset_of_an_older_generation_is_not_ready(life, conditions):
     assert conditions(life.status)["DatasetReady"] == "False/DatasetNotReady"
 
 
-def test_a_split_without_rows_is_told(new_life, conditions):
+def test_a_split_without_rows_is_reported(new_life, conditions):
     life = new_life(datasets=[{"name": "rows", "split": "extra"}])
     assert life.tick().create == ()
     assert conditions(life.status)["DatasetReady"] == "False/SplitNotFound"
 
 
-def test_a_missing_claim_heals(life, conditions):
+def test_a_missing_claim_is_used_once_it_exists(life, conditions):
     life.claim_exists = False
     outcome = life.tick()
     assert outcome.create == ()

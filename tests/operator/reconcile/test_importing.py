@@ -256,7 +256,7 @@ def test_what_the_platform_does_not_allow_is_not_read(world: Any) -> None:
     assert "spec.imports hf://acme/tutor is not allowed here" in life.entries[0]["message"]
 
 
-def test_what_the_api_server_refuses_is_told(world: Any) -> None:
+def test_what_the_api_server_refuses_is_reported(world: Any) -> None:
     life = Life(world, WHOLE)
     [job] = [b for b in life.tick().create if b["kind"] == "Job"]
     life.children = []

@@ -86,7 +86,7 @@ def test_every_dataset_is_waited_for(world, new_life, conditions, spec, change, 
         ("Reward", None, True),
     ],
 )
-def test_a_dataset_that_the_method_cannot_learn_from_is_told_before_a_pod_starts(
+def test_a_dataset_that_the_method_cannot_learn_from_is_reported_before_a_pod_starts(
     world, new_life, conditions, method, format, taken
 ):
     life = new_life(method=method)

@@ -45,7 +45,7 @@ def test_no_news_comes_of_a_pod_that_mounts_so_it_is_looked_at_again(life):
     assert life.tick(5).check_again_in is None
 
 
-def test_a_mount_that_fails_is_told_in_the_kubelets_words_and_is_final_in_the_end(life, conditions):
+def test_a_mount_that_fails_is_reported_in_the_kubelets_words_and_is_final_in_the_end(life, conditions):
     life.tick()
     pod = mounting(life.world)
     stuck = unmounted(read_pod(pod), "FailedMount", WORDS)

@@ -71,7 +71,7 @@ def test_a_storage_error_is_tried_again(life, conditions):
     assert life.status["tries"] == 2
 
 
-def test_a_missing_claim_heals(life, conditions):
+def test_a_missing_claim_is_used_once_it_exists(life, conditions):
     assert life.tick(missing_claim="hone-store").create == ()
     assert conditions(life.status)["Ready"] == "False/PVCNotFound"
     assert life.tick(15).create

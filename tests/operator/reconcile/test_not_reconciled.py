@@ -66,7 +66,7 @@ def controllers(api: Api, kind: str) -> Controllers:
 
 
 @pytest.mark.parametrize("kind", sorted(SPECS))
-async def test_an_error_is_a_condition_an_event_and_a_number_and_heals(kind: str, monkeypatch: Any) -> None:
+async def test_an_error_is_a_condition_an_event_and_a_number_and_recovers(kind: str, monkeypatch: Any) -> None:
     api, counted = Api(), []
     run = controllers(api, kind)
     run.on_internal_error = lambda key, error: counted.append(type(error).__name__)
@@ -131,7 +131,7 @@ async def test_a_refused_status_is_seen_on_the_object() -> None:
     assert "StatusRefused" not in str(api.statuses[-1])
 
 
-async def test_the_log_tells_each_change_of_phase_once(caplog: Any) -> None:
+async def test_the_log_names_each_change_of_phase_once(caplog: Any) -> None:
     api = Api()
     run, key = controllers(api, "FineTuneJob"), Key("FineTuneJob", "team", "x")
     with caplog.at_level("INFO", "hone_operator"):

@@ -34,7 +34,7 @@ def test_it_waits_and_says_how_to_go_on(kind):
     assert not (outcome.events)
 
 
-def test_a_running_job_keeps_what_its_status_tells():
+def test_a_running_job_keeps_what_its_status_says():
     attempts = [{"number": 1, "jobName": "x-1", "outcome": "Running"}]
     running = body("FineTuneJob", attempts=attempts, phase="Running", conditions=[ready(type_="Running")])
     outcome = not_enabled(running, NOW, WORDS)

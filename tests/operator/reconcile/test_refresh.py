@@ -71,7 +71,7 @@ def test_what_has_not_changed_is_said(life, conditions):
     assert life.tick(92 + HOUR).status is None
 
 
-def test_what_changed_is_told(life, conditions):
+def test_what_changed_is_reported(life, conditions):
     life.tick(60 + HOUR)
     ends(life, {"result": OTHER}, 90 + HOUR)
     (event,) = life.tick(91 + HOUR).events
@@ -124,7 +124,7 @@ def test_bad_rows_do_not_take_the_place_of_good_ones(life, conditions):
     assert (life.status["rows"], life.status["rejected"]) == (10, 1)
 
 
-def test_what_trying_soon_cannot_mend_is_tried_at_the_next_time(life):
+def test_what_an_early_retry_cannot_fix_is_retried_at_the_next_time(life):
     life.tick(60 + HOUR)
     ends(life, life.world.failure("SourceRefused"), 90 + HOUR, code=78)
     assert life.tick(91 + HOUR).check_again_in == HOUR - 1
@@ -170,7 +170,7 @@ def test_what_is_missing_puts_a_look_off(life, conditions):
     assert plan_of(life.tick(90 + HOUR)).known == "etag:one"
 
 
-def test_a_mixture_is_made_anew_when_a_part_has_another_content(world, conditions):
+def test_a_mixture_is_made_again_when_a_part_has_another_content(world, conditions):
     part, use = ready("own", train=90), {"split": "train", "rows": 9, "tokens": 9, "rowShare": "100%"}
     used = [{"name": "own", "digest": "sha256:" + "1" * 64, **use, "tokenShare": "100%", "passes": "1.00"}]
     life = Life(world, mixture=[{"name": "own", "weight": "100%"}], refresh={"every": "1h"})

@@ -47,7 +47,7 @@ def test_the_sets_are_pinned_and_go_into_the_plan(world, kept):
         (None, True, "DatasetNotFound"),
     ],
 )
-def test_a_set_that_cannot_be_measured_is_told_before_a_pod_starts(world, kept, conditions, form, ready, reason):
+def test_a_set_that_cannot_be_measured_is_reported_before_a_pod_starts(world, kept, conditions, form, ready, reason):
     kept.datasets = {"rows": world.dataset()} | ({"general": general(world, form, ready=ready)} if form else {})
     assert kept.tick().create == ()
     assert conditions(kept.status)["DatasetReady"] == f"False/{reason}"

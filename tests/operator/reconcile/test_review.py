@@ -147,7 +147,7 @@ def test_nothing_left_to_review_and_too_few_accepted_says_what_to_do(world):
     )
 
 
-def test_a_sample_is_told_with_its_confidence(life):
+def test_a_sample_is_reported_with_its_confidence(life):
     said = "0 of 59 sampled rows are bad: with 95% confidence at most 45 of all 1000 rows (4.5%) were."
     life.tick()
     life.ends(60, digest=DIGEST, accepted=1000, complete=True, sample=said)

@@ -43,7 +43,7 @@ def test_a_normal_start_warns_of_nothing(world, new_life):
     assert {e.type for e in events} == {"Normal"}
 
 
-def test_unschedulable_tells_the_schedulers_words(life, conditions):
+def test_unschedulable_quotes_the_scheduler(life, conditions):
     life.tick()
     life.pods(life.world.unscheduled("0/3 nodes"))
     outcome = life.tick(5)
@@ -100,7 +100,7 @@ def test_an_image_that_cannot_be_pulled_fails_after_the_start_timeout(life, cond
     assert life.status["attempts"][0]["outcome"] == "Failed"
 
 
-def test_a_refused_job_object_is_told_and_tried_again(life, conditions):
+def test_a_refused_job_object_is_reported_and_retried(life, conditions):
     refusal = Refusal("Job", "run-1", "QuotaExceeded", "exceeded quota: count/jobs.batch")
     outcome = life.tick(refusals=[refusal])
     assert conditions(life.status)["Admitted"] == "False/QuotaExceeded"
@@ -253,7 +253,7 @@ def test_the_preemption_budget(world, new_life, conditions):
     assert conditions(life.status)["Failed"] == "True/RestartsExhausted"
 
 
-def test_what_another_attempt_cannot_mend_ends_the_job(life, conditions):
+def test_what_another_attempt_cannot_fix_ends_the_job(life, conditions):
     life.tick()
     pod = life.world.dead(70, outcome=life.world.failure("Diverged", "loss is nan at step 7"))
     life.ends("Failed", pod, log_tail="last words")

@@ -74,13 +74,13 @@ REASONS = [
 
 @pytest.mark.parametrize("after", ["", PREEMPTION, DRA])
 @pytest.mark.parametrize(("reason", "plain"), REASONS, ids=[r for r, _ in REASONS])
-def test_each_reason_is_told_in_plain_words_before_the_raw_ones(reason: str, plain: str, after: str) -> None:
+def test_each_reason_is_reported_in_plain_words_before_the_raw_ones(reason: str, plain: str, after: str) -> None:
     told = explain(f"0/3 nodes are available: {reason}.{after}", NEEDS)
     assert told.startswith(plain)
     assert told.endswith(f"(kube-scheduler: 0/3 nodes are available: {reason})")
 
 
-def test_several_reasons_are_told_one_by_one() -> None:
+def test_several_reasons_are_reported_one_by_one() -> None:
     reasons = "1 Insufficient cpu, 1 node(s) had untolerated taint {a: b, c}, 2 Insufficient nvidia.com/gpu"
     told = explain(f"0/3 nodes are available: {reasons}.{DRA}", NEEDS)
     assert told.partition(". (")[0] == (

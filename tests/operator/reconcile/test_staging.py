@@ -106,7 +106,7 @@ def test_the_claim_is_made_before_the_job_that_it_owns(lives):
     assert len(staged(life.tick(1))) == 1
 
 
-def test_a_failure_is_told_to_each_and_tried_again_once_for_all(world, lives, conditions):
+def test_a_failure_is_reported_to_each_and_retried_once_for_all(world, lives, conditions):
     jobs = lives(3)
     (first,) = staged(*(life.tick() for life in jobs))
     jobs[0].ends("Failed", world.dead(69, outcome=world.failure("SourceUnreachable", "no route")), seconds=60)
@@ -171,7 +171,7 @@ def test_what_cannot_be_had_fails_every_job_that_waits_and_none_that_comes_later
     assert conditions(later.status)["Failed"] == "False/NotFinished"
 
 
-def test_a_refusal_of_the_api_server_is_told(lives, conditions):
+def test_a_refusal_of_the_api_server_is_reported(lives, conditions):
     (life,) = lives(1)
     life.tick(refusals=[Refusal("Job", "model-1", "QuotaExceeded", "exceeded quota: jobs")])
     assert conditions(life.status)["ModelReady"] == "False/QuotaExceeded"

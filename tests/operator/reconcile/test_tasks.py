@@ -93,7 +93,7 @@ def test_they_are_staged_for_a_stage_of_a_chain_too(new_life, conditions):
 
 
 @pytest.mark.parametrize("code", ["DatasetSourceNotFound", "GatedModelAccessDenied", "SourceUnreachable"])
-def test_what_can_heal_is_tried_again_with_backoff(world, measured, conditions, code):
+def test_what_can_recover_is_retried_with_backoff(world, measured, conditions, code):
     (first,) = of_component(measured.tick(), "tasks")
     measured.ends("Failed", world.dead(78, outcome=world.failure(code, "openai/gsm8k: 403")), seconds=60)
     outcome = measured.tick(61)

@@ -46,7 +46,7 @@ def test_a_pod_that_reads_is_not_slow_to_start(world):
     assert slow_start([pod(world, DONE, {"running": {}}, "Running")], world.time(3600)) is None
 
 
-def test_the_obstacle_of_the_first_container_is_told(life, conditions):
+def test_the_obstacle_of_the_first_container_is_reported(life, conditions):
     life.tick()
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
     life.children[-1] = life.world.child(life.children[-1].body, pod(life.world, waiting, INITIALIZING))

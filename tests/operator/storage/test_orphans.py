@@ -99,7 +99,7 @@ async def test_a_run_that_stays_is_looked_at_again_later() -> None:
     assert world.cluster.objects["ConfigMap", "ns", "hone-contents"]["data"][f"run.{uid}"]
 
 
-async def test_no_run_goes_while_nobody_can_tell_which_it_writes() -> None:
+async def test_no_run_is_removed_while_nobody_knows_which_one_it_writes() -> None:
     world = World(isolated=False)
     job, _ = await world.leave()
     (name,) = (v["configMap"]["name"] for v in job["spec"]["template"]["spec"]["volumes"] if "configMap" in v)

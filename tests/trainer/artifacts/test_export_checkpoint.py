@@ -79,7 +79,7 @@ def test_a_checkpoint_of_all_weights_and_a_point_on_its_line_to_the_base(
         torch.testing.assert_close(point[name], torch.lerp(base[name], tensor, 0.25))
 
 
-def test_what_cannot_be_exported_is_told(
+def test_what_cannot_be_exported_is_reported(
     runs: Any, make_plan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = make_plan(adapter={"type": "DoRA"}, held_out=False, training={"maxSteps": 1})

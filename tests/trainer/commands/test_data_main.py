@@ -160,7 +160,7 @@ def test_verify(tmp_path, log):
     assert "a: SHA-256" in parse_outcome(log.read_text()).failure.message
 
 
-def test_validate_tells_a_person_what_it_sees(tmp_path, log, capsys):
+def test_validate_shows_a_person_what_it_sees(tmp_path, log, capsys):
     (tmp_path / "rows.csv").write_text("q,a\n" + "".join(f"What is {i}?,{i}\n" for i in range(40)) + "x\n")
     file = str(tmp_path / "rows.csv")
     assert main(["validate", file, "--column", "prompt=q", "--column", "completion=a"]) == 0

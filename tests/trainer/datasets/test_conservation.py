@@ -121,7 +121,7 @@ def _stream() -> bytes:
         pytest.param(lambda data: data + data, "something follows", id="two streams in one file"),
     ],
 )
-def test_an_arrow_stream_is_read_to_its_end_mark(tmp_path: Path, damage: Callable[[bytes], bytes], says: str) -> None:
+def test_an_arrow_stream_is_read_to_its_end(tmp_path: Path, damage: Callable[[bytes], bytes], says: str) -> None:
     (tmp_path / "f").write_bytes(damage(_stream()))
     *rows, last = _read(tmp_path / "f", "f.arrow")
     assert [row.value for row in rows] == [{"text": "a"}, {"text": "b"}]

@@ -133,7 +133,7 @@ def volume(tmp_path: Path) -> Volume:
     return source
 
 
-def test_a_file_that_was_written_anew_with_the_same_rows_is_nothing_new(volume: Volume) -> None:
+def test_a_file_that_was_written_again_with_the_same_rows_is_nothing_new(volume: Volume) -> None:
     before = volume.last
     os.utime(volume.folder / "rows.jsonl", (1, 1))
     again = volume.read()
@@ -142,7 +142,7 @@ def test_a_file_that_was_written_anew_with_the_same_rows_is_nothing_new(volume: 
     assert again.source_version != before.source_version
 
 
-def test_a_config_map_is_mounted_anew_by_every_pod(tmp_path: Path) -> None:
+def test_a_config_map_is_mounted_again_by_every_pod(tmp_path: Path) -> None:
     source = Volume(tmp_path, "configmap://place/rows.jsonl")
     source.put(rows(40))
     source.read()

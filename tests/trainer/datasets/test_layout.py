@@ -88,7 +88,9 @@ def test_files_of_a_configuration_and_split(
         ({}, None, "dev", "no split dev; it has test, train"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(card: Any, config: str | None, split: str | None, words: str) -> None:
+def test_what_does_not_exist_is_reported_with_what_does(
+    card: Any, config: str | None, split: str | None, words: str
+) -> None:
     with pytest.raises(SourceError, match=words) as caught:
         choose(GSM8K, card, config, split, "hf://a/b")
     assert caught.value.code == "SourceNotFound"

@@ -139,7 +139,7 @@ def test_rejected_rows_are_kept_with_their_reasons(plan):
     ]
 
 
-def test_only_the_first_ten_row_numbers_are_told(plan):
+def test_only_the_first_ten_row_numbers_are_reported(plan):
     rows = [*PAIRS, *[{"question": "x"}] * 50]
     result = materialize.run(plan(rows=rows, columns=COLUMNS, checks={"maxRejected": "40%"}))
     assert (result.errors[0].count, result.errors[0].rows) == (50, list(range(101, 111)))
@@ -195,7 +195,7 @@ def test_data_that_is_not_fit(plan, tmp_path, content, fields, code, words):
     assert re.search(words, error.message), error.message
 
 
-def test_bytes_that_are_not_utf8_are_told_with_row_numbers(plan, tmp_path):
+def test_bytes_that_are_not_utf8_are_reported_with_row_numbers(plan, tmp_path):
     (tmp_path / "rows.jsonl").write_bytes(lines([{"text": "a"}] * 3).encode() + '{"text": "é"}\n'.encode("latin-1"))
     error = failure(plan(tmp_path / "rows.jsonl"), "TooManyBadRows")
     assert error.result.errors[0].model_dump() == {

@@ -137,7 +137,7 @@ def test_rows_of_all_parts_lie_among_each_other(store: Store) -> None:
     assert min(kinds(store.rows(result)[:40]).values()) > 8
 
 
-def test_what_cannot_be_is_told(store: Store) -> None:
+def test_what_is_impossible_is_reported(store: Store) -> None:
     with pytest.raises(ConfigError, match="80% together, not 100%"):
         mix.run(store.plan({"own": "60%", "general": "20%"}))
     with pytest.raises(DataError, match="minRows is 9999") as caught:

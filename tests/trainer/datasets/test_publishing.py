@@ -85,7 +85,7 @@ def test_rows_that_are_not_fit_fail_as_ever_and_their_report_is_kept(pod: Pod, t
     assert not pod.incoming.exists()
 
 
-def test_a_failure_without_a_report_is_told_by_whom_it_happened_to(pod: Pod, tmp_path: Path) -> None:
+def test_a_failure_without_a_report_is_named_by_the_rank_that_had_it(pod: Pod, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").unlink()
     code, outcome = pod.runs("materialize")
     assert (code, outcome.failure.code) == (78, "SourceNotFound")

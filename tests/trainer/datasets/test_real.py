@@ -322,7 +322,7 @@ def test_openais_own_example_of_errors(plan: Any) -> None:
     assert {e.code: e.rows for e in caught.value.result.errors} == {"NoUserTurn": [4], "TooLong": [5]}
 
 
-def test_languages_are_told(plan: Any) -> None:
+def test_languages_are_detected(plan: Any) -> None:
     name = "afriqa/queries.afriqa.swa.en.train.json"
     columns = {"prompt": "question", "completion": "answers"}
     result = materialize.run(plan(name, columns=columns, checks={"languages": ["sw"], "minLanguageShare": "80%"}))

@@ -92,7 +92,7 @@ def test_the_same_rows_after_the_same_content_give_the_same_digest(tmp_path: Pat
     assert digests[1] == digests[2], "reading the same again moves nothing"
 
 
-def test_an_edit_of_the_splits_divides_anew(tmp_path: Path) -> None:
+def test_an_edit_of_the_splits_divides_again(tmp_path: Path) -> None:
     rows = [row(n) for n in range(400)]
     growing = Growing(tmp_path, validation="10%")
     before = growing.read(rows)

@@ -247,7 +247,7 @@ def test_checks_that_hold(plan: Any) -> None:
         ("", "unknown"),
     ],
 )
-def test_a_language_is_told_or_left_open(text: str, language: str) -> None:
+def test_a_language_is_detected_or_left_open(text: str, language: str) -> None:
     assert language_of(text) == language
 
 

@@ -119,17 +119,17 @@ def test_one_object_is_pinned_by_its_sha256(make: Any) -> None:
         ("s3://absent-bucket/x", "SourceNotFound", "NoSuchBucket"),
     ],
 )
-def test_what_is_not_there_is_told(make: Any, uri: str, code: str, words: str) -> None:
+def test_what_does_not_exist_is_reported(make: Any, uri: str, code: str, words: str) -> None:
     error = refusal(make(uri))
     assert (error.code, words in error.message) == (code, True), error.message
 
 
-def test_a_glob_without_a_match_is_told(make: Any) -> None:
+def test_a_glob_without_a_match_is_reported(make: Any) -> None:
     error = refusal(make("s3://data/chat", files=["*.parquet"]))
     assert (error.code, "no file matches *.parquet" in error.message) == ("SourceNotFound", True)
 
 
-def test_wrong_keys_are_told_and_not_shown(make: Any) -> None:
+def test_wrong_keys_are_reported_and_not_shown(make: Any) -> None:
     error = refusal(make("s3://data/chat", secret="wrong-secret-key-of-ours"))
     assert (error.code, "the credentials do not open it" in error.message) == ("SourceNotFound", True)
     assert "wrong-secret-key-of-ours" not in error.message
@@ -143,7 +143,7 @@ def test_no_secret_is_anonymous(make: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert (error.code, "AccessDenied" in error.message) == ("SourceNotFound", True)
 
 
-def test_a_secret_without_a_key_is_told(make: Any) -> None:
+def test_a_secret_without_a_key_is_reported(make: Any) -> None:
     plan = make("s3://data/chat")
     (Path(plan.secret_path) / endpoint_s3.SECRET).unlink()
     error = refusal(plan)
@@ -157,7 +157,9 @@ def test_more_than_the_limit_is_not_begun(make: Any) -> None:
     assert error.code == "SourceTooLarge"
 
 
-def test_an_object_that_changes_meanwhile_is_told(make: Any, store: objectstore.ObjectStore, tmp_path: Path) -> None:
+def test_an_object_that_changes_meanwhile_is_reported(
+    make: Any, store: objectstore.ObjectStore, tmp_path: Path
+) -> None:
     moving = store.bucket("data") / "moving.jsonl"
     moving.write_text(rows("first", 3))
     bucket = s3.Bucket.of(make("s3://data/moving.jsonl"))

@@ -128,6 +128,6 @@ def test_a_group_over_several_strata_stays_whole():
     assert set(found) == {"train", "validation", "test"}
 
 
-def test_a_column_of_too_many_values_is_told():
+def test_a_column_of_too_many_values_is_reported():
     with pytest.raises(ConfigError, match=r"splits.stratifyBy: column kind has over 10000 values"):
         stratify([(str(i), str(i)) for i in range(10_001)], STRATIFIED)

@@ -85,7 +85,7 @@ def test_a_row_of_several_files_has_its_place(files: Path, capsys: Any) -> None:
         (["one/a.jsonl", "--dataset", "volume.yaml", "--synthesis"], "--synthesis needs --dataset"),
     ],
 )
-def test_what_cannot_be_is_told(files: Path, arguments: list[str], words: str, capsys: Any) -> None:
+def test_what_is_impossible_is_reported(files: Path, arguments: list[str], words: str, capsys: Any) -> None:
     (files / "volume.yaml").write_text(MANIFEST % "pvc://data/rows.jsonl")
     for name, split in (("part", "train[:10%]"), ("sum", "train+test")):
         of_hub = (MANIFEST % "hf://owner/name").replace('name"}', f'name", split: "{split}"}}')
@@ -148,7 +148,7 @@ def test_an_exam_has_the_columns_of_the_rows_or_its_own(tmp_path: Path, capsys: 
 
 
 @pytest.mark.usefixtures("rows_and_exam")
-def test_an_exam_that_cannot_be_read_is_told_as_such(tmp_path: Path, capsys: Any) -> None:
+def test_an_exam_that_cannot_be_read_is_reported_as_such(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "odd.jsonl").write_text('{"a": 1}\n')
     assert main(["validate", "rows.jsonl", "--against", "odd.jsonl"]) == 65
     assert "UnknownFormat: --against odd.jsonl: " in capsys.readouterr().err
@@ -253,7 +253,7 @@ def test_generated_rows_are_kept_and_asked_for_once(
     assert (tmp_path / "kept/synthetic.jsonl").is_file()
 
 
-def test_generated_rows_that_wait_for_people_are_told(tmp_path: Path, capsys: Any) -> None:
+def test_generated_rows_that_wait_for_people_are_reported(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "seeds.jsonl").write_text(json.dumps({"prompt": "How many?", "completion": "One."}) + "\n")
     with modelserver.serve(Quiz()) as url:
         (tmp_path / "dataset.yaml").write_text(MANIFEST % "pvc://data/seeds.jsonl" + SYNTHESIS % (url, ""))
@@ -344,7 +344,7 @@ def test_pages_about_tests_are_no_splits_and_a_licence_is_no_page(
 
 
 @pytest.mark.parametrize("format", ["PromptCompletion", "Text"])
-def test_markdown_beside_files_of_rows_is_not_read_and_that_is_told(tmp_path: Path, format: str, capsys: Any) -> None:
+def test_markdown_next_to_files_of_rows_is_not_read_and_reported(tmp_path: Path, format: str, capsys: Any) -> None:
     (tmp_path / "rows" / "docs").mkdir(parents=True)
     row = {"text": "t"} if format == "Text" else {"prompt": "p", "completion": "c"}
     (tmp_path / "rows" / "rows.jsonl").write_text(
@@ -373,7 +373,7 @@ def test_files_of_several_splits_are_no_one_source(tmp_path: Path, arguments: li
     assert main(["validate", *arguments, "--dataset", "dataset.yaml"]) == 0, "who names the files insists"
 
 
-def test_a_folder_above_the_files_tells_no_split(tmp_path: Path, capsys: Any) -> None:
+def test_a_folder_above_the_files_names_no_split(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "test").mkdir()
     for name in ("train-1", "rows"):
         (tmp_path / "test" / f"{name}.jsonl").write_text(lines(len(name) * 100))

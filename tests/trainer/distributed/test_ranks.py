@@ -131,7 +131,7 @@ def test_zero_trains_like_one_process(
 @pytest.mark.attack("rendezvous")
 @pytest.mark.parametrize("deepspeed", [{"zeroStage": 2}, pytest.param(OFFLOADED, marks=pytest.mark.long)])
 @pytest.mark.faults("T8")
-def test_zero_goes_on_after_one_rank_was_told_to_stop(runs: Any, make_plan: Any, deepspeed: Any) -> None:
+def test_zero_goes_on_after_one_rank_was_asked_to_stop(runs: Any, make_plan: Any, deepspeed: Any) -> None:
     """A drained node signals one rank of two; transformers' own checkpoint on SIGTERM deadlocks then."""
     common = {"adapter": LORA, "evaluation": {"samples": 0, "everySteps": 8}}
     common |= {"processesPerNode": 2, "deepspeed": deepspeed, "training": {"maxSteps": 40}}
@@ -236,7 +236,7 @@ def test_the_traceback_of_a_rank_hides_credentials(make_plan: Any, tmp_path: Pat
         ({0: (1.0, failed("Diverged"))}, {}, True, "Diverged", 0),
     ],
 )
-def test_the_cause_is_told_from_its_consequences(
+def test_the_cause_is_distinguished_from_its_consequences(
     outcomes: Any, exits: dict[int, int], signalled: bool, code: str, rank: int | None
 ) -> None:
     error = launch.first_failure(outcomes, exits, signalled=signalled)

@@ -138,13 +138,13 @@ def test_a_template_that_doubles_the_beginning_is_refused():
     assert refusal(Encoder(tokenizer), chat("hi", "hello")) == "DoubleBos"
 
 
-def test_an_end_mark_that_is_not_one_token_is_refused():
+def test_an_end_of_turn_token_that_is_not_one_token_is_refused():
     """ChatML pasted onto a model without its tokens: the model could never stop at it."""
     tokenizer = byte_level(["<|endoftext|>"], CHATML, eos_token="<|endoftext|>")
     assert refusal(Encoder(tokenizer), chat("hi", "hello")) == "NotProved"
 
 
-def test_a_template_without_an_end_mark_is_refused():
+def test_a_template_without_an_end_of_turn_token_is_refused():
     tokenizer = byte_level(
         IM, "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}", eos_token=IM[2]
     )
@@ -170,7 +170,7 @@ def test_a_token_over_the_border_of_prompt_and_content_is_split_there(tokenizers
     assert tokenizer.decode(row.input_ids[len(served) :]) == content + "<|im_end|>"
 
 
-def test_the_line_break_after_the_last_end_mark_is_cut(tokenizers):
+def test_the_line_break_after_the_last_end_of_turn_token_is_cut(tokenizers):
     (row,) = Encoder(tokenizers["ChatML"]).encode(chat("hi", "hello"))
     assert tokenizers["ChatML"].decode(row.input_ids).endswith("hello<|im_end|>")
 
@@ -180,7 +180,7 @@ def test_turns_after_the_last_answer_are_left_out(tokenizers):
     assert "unanswered" not in tokenizers["ChatML"].decode(row.input_ids)
 
 
-def test_the_end_mark_is_trained_though_it_is_the_pad_token(tokenizers):
+def test_the_end_of_turn_token_is_trained_though_it_is_the_pad_token(tokenizers):
     tokenizer = tokenizers["ChatML"]
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     encoder = Encoder(tokenizer)

@@ -18,7 +18,7 @@ def pair(question: str, chosen: str, rejected: str) -> dict:
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_a_pair_is_one_prompt_and_two_answers_with_their_end_marks(tokenizers, name):
+def test_a_pair_is_one_prompt_and_two_answers_with_their_end_of_turn_tokens(tokenizers, name):
     tokenizer, mark = tokenizers[name], TOKENIZERS[name][1]
     (found,) = PairEncoder(tokenizer).encode(pair("What is a pod?", "Containers in pods.", "I don't know, 3"))
     for ids, text in ((found.chosen_ids, "Containers in pods."), (found.rejected_ids, "I don't know, 3")):

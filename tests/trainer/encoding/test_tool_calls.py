@@ -61,7 +61,7 @@ def refusal(encode, template, record):
     return caught.value.code
 
 
-def test_the_call_as_the_template_writes_it_and_its_end_mark_count(encode):
+def test_the_call_as_the_template_writes_it_and_its_end_of_turn_token_count(encode):
     assert encode(QWEN, ROW) == [[CALL, "Yes, 31 degrees.<|im_end|>"]]
 
 
@@ -85,7 +85,7 @@ def test_the_prompt_of_a_call_is_what_the_model_is_given_when_served(encode, tok
     assert tokenizer.decode(row.input_ids[len(served) :]) == CALL
 
 
-def test_content_beside_calls_and_several_calls(encode):
+def test_content_next_to_calls_and_several_calls(encode):
     both = asks(call("weather", city="Rome"), call("search", text='a "b"\nc é'), content="I look it up.")
     record = {"messages": [ROW["messages"][0], both], "tools": TOOLS}
     (runs,) = encode(QWEN, record)

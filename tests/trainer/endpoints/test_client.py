@@ -43,7 +43,7 @@ def test_what_may_pass_is_tried_again(script):
     assert len(script.asked) == 3
 
 
-def test_what_does_not_pass_is_told_after_some_tries(script):
+def test_what_does_not_pass_is_reported_after_some_attempts(script):
     script.lines = [(503, {"error": {"message": "overloaded"}})]
     with pytest.raises(SourceError, match="after 6 tries: answers 503: overloaded") as caught:
         ask(endpoint(script))
@@ -107,7 +107,7 @@ def test_no_part_of_a_key_is_left_where_long_words_are_cut(script, body):
 @pytest.mark.parametrize(
     ("status", "of_the_prompt"), [(400, True), (413, True), (422, True), (401, False), (403, False), (404, False)]
 )
-def test_what_is_refused_of_one_prompt_is_told_from_what_is_refused_of_all(script, status, of_the_prompt):
+def test_what_is_refused_of_one_prompt_is_distinguished_from_what_is_refused_of_all(script, status, of_the_prompt):
     script.lines = [(status, {"error": {"message": "No."}})]
     with pytest.raises(SourceError, match=f"answers {status}: No.") as caught:
         ask(endpoint(script))
@@ -131,7 +131,7 @@ def test_a_redirect_is_not_followed(script):
 
 
 @pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": [{"text": "old"}]}])
-def test_another_kind_of_answer_is_told(script, body):
+def test_another_kind_of_answer_is_reported(script, body):
     script.lines = [(200, body)]
     with pytest.raises(SourceError, match="answers something else than a completion"):
         ask(endpoint(script))
@@ -149,7 +149,7 @@ def test_another_kind_of_answer_is_told(script, body):
         ("https://models.example.org/v1?key=1", "is not the base URL of an API"),
     ],
 )
-def test_an_endpoint_that_cannot_be_is_told(url, words):
+def test_an_impossible_endpoint_is_reported(url, words):
     with pytest.raises(ConfigError, match=words):
         Endpoint(url, Access())
 
@@ -157,7 +157,7 @@ def test_an_endpoint_that_cannot_be_is_told(url, words):
 @pytest.mark.parametrize(
     ("address", "words"), [("10.0.0.7", "public; for a server in your own network"), ("169.254.169.254", "public$")]
 )
-def test_who_may_lift_a_refusal_is_told_where_it_can_be(address: str, words: str) -> None:
+def test_who_may_lift_a_refusal_is_named_where_it_can_be(address: str, words: str) -> None:
     server = Endpoint("https://models.example.org/v1", Access(resolver=lambda *_: Resolution([address])))
     with pytest.raises(SourceError, match=words):
         ask(server)
@@ -170,7 +170,7 @@ def test_a_public_name_with_a_private_address_is_refused():
     assert caught.value.code == "SourceRefused"
 
 
-def test_a_server_that_is_silent_for_too_long_is_told_with_that_time_not_with_the_limit_of_the_answer(
+def test_a_server_that_is_silent_for_too_long_is_reported_with_that_time_not_with_the_limit_of_the_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http._BoundedConnection, "idle", 0.1)

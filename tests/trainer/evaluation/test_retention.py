@@ -252,7 +252,7 @@ def test_worse_is_worse_below_zero_and_from_zero() -> None:
     assert told == f"evaluation.retention: worse than the base model beyond 5.0%: {words}."
 
 
-def test_a_point_is_told_by_its_own_number() -> None:
+def test_a_point_is_named_by_its_own_number() -> None:
     """A reward may be negative, and is made large."""
     goal = Goal("reward", "Highest")
     found, tuned = (

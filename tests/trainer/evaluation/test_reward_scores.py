@@ -237,7 +237,7 @@ def plan_on(make_plan: Any, folder: Path, row: dict[str, Any]) -> Any:
     return make_plan(evaluationDatasets=held_out, evaluation=graded({"type": "Number"}))
 
 
-def test_no_held_out_rows_and_rewards_that_cannot_be_told_apart_are_all_named(runs: Any, make_plan: Any) -> None:
+def test_no_held_out_rows_and_rewards_of_one_name_are_all_reported(runs: Any, make_plan: Any) -> None:
     with pytest.raises(TrainerError) as raised:
         runs.finish(make_plan(held_out=False, evaluation=graded({"type": "Number"}, {"type": "Number"})))
     for words in ("evaluation.rewards needs held-out rows", "more than one is named number"):

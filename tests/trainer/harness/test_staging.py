@@ -71,7 +71,7 @@ def test_what_cannot_be_measured_is_refused_by_name(task: str, words: str) -> No
     assert caught.value.code == "InvalidConfiguration"
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     with pytest.raises(TrainerError, match=r"arc_eazy is not a task.*; humaneval runs code"):
         catalogue.find(["arc_easy", "arc_eazy", "humaneval"])
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_staged_says_why(outcomes: dict[str, TerminationMessage],
     assert words in failed(outcomes[name], code)
 
 
-def test_people_are_told_what_a_task_does_not_take(staged: dict[str, Any]) -> None:
+def test_what_a_task_does_not_take_is_reported(staged: dict[str, Any]) -> None:
     loaded = tasks.load(Path(staged["path"]), Harness(tasks=["gpqa_main_zeroshot"], few_shot=3))
     assert loaded.sentences == (
         "evaluation.harness.fewShot: gpqa_main_zeroshot takes no examples by its own definition",

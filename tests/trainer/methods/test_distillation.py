@@ -78,7 +78,7 @@ def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch:
     assert sorted(file.name for file in folder.iterdir()) == ["0.jsonl", "1.jsonl"]
 
 
-def test_a_teacher_that_finishes_no_answer_is_told(plan_of: Any, tiny_model: Path) -> None:
+def test_a_teacher_that_finishes_no_answer_is_reported(plan_of: Any, tiny_model: Path) -> None:
     plan = plan_of(path=tiny_model)
     block = plan.distillation.model_copy(update={"max_completion_length": 1})
     with pytest.raises(TrainerError, match="the teacher finished no answer to 80 rows") as raised:

@@ -104,7 +104,7 @@ def test_a_program_that_turns_on_the_models_own_answers_ends_the_run(
     assert raised.value.code == "RewardFailed"
 
 
-def test_a_sandbox_that_cannot_start_is_told_before_training(
+def test_a_sandbox_that_cannot_start_is_reported_before_training(
     runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool.sys, "executable", "/nowhere/python")

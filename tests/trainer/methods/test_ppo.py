@@ -108,7 +108,7 @@ def logs(plan: Any, form: str = "adapter") -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
-def test_the_mean_reward_rises_and_the_kl_is_told(runs: Any, plan_of: Any, seed: int) -> None:
+def test_the_mean_reward_rises_and_the_kl_is_reported(runs: Any, plan_of: Any, seed: int) -> None:
     plan = plan_of(
         ppo={"kl": "0.01"},
         adapter={"type": "None"},
@@ -272,7 +272,7 @@ def test_a_language_model_is_no_judge(runs: Any, plan_of: Any, tiny_model: Path)
     assert caught.value.code == "UnsupportedModel"
 
 
-def test_a_reward_model_that_tells_nothing_apart_is_refused(
+def test_a_reward_model_that_distinguishes_nothing_is_refused(
     runs: Any, plan_of: Any, judge_path: Path, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file, save_file

@@ -134,7 +134,7 @@ def test_the_kl_coefficient_follows_its_target_in_small_steps() -> None:
     assert fixed.value == 0.1
 
 
-def test_an_answer_counts_up_to_its_first_end_mark() -> None:
+def test_an_answer_counts_up_to_its_first_end_of_turn_token() -> None:
     answers = tensor([[5, 9, 9, 9], [5, 6, 7, 8], [9, 5, 9, 5]])
     mask = rollouts.answer_mask(answers, frozenset({9}))
     assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]]

@@ -199,7 +199,7 @@ def test_a_wrong_key_is_refused_and_not_repeated(guarded: str, run_of: Any) -> N
     assert "sk-wrong" not in raised.value.message
 
 
-def test_a_key_that_is_not_there_is_told(guarded: str, run_of: Any) -> None:
+def test_a_missing_key_is_reported(guarded: str, run_of: Any) -> None:
     with pytest.raises(SourceError) as raised:
         served._connect(run_of(guarded, None))
     assert raised.value.code == "SecretNotFound"

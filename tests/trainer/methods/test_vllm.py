@@ -99,7 +99,7 @@ def curve_of(plan: Any) -> list[dict[str, Any]]:
     return [point for point in map(json.loads, lines) if "loss" in point]
 
 
-def test_bytecode_lies_beside_the_packages_for_pods_that_mount_them(python: Path) -> None:
+def test_bytecode_lies_next_to_the_packages_for_pods_that_mount_them(python: Path) -> None:
     packages = python.parents[1] / "lib" / "python3.11" / "site-packages"
     for name in ("torch/__init__", "vllm/v1/engine/core"):
         folder, _, module = name.rpartition("/")
@@ -172,7 +172,7 @@ def test_a_server_samples_from_the_adapter_of_the_newest_step(
     assert not list(Path(plan.work_path).glob("served*"))
 
 
-def test_a_server_that_has_forgotten_the_adapter_is_told_it_again(
+def test_a_server_that_has_forgotten_the_adapter_gets_it_again(
     server: str, served_plan: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that was restarted."""
@@ -227,14 +227,14 @@ def test_rloo_by_a_server(server: str, served_plan: Any, runs: Any) -> None:
         ({}, {"adapter": {"type": "LoRA", "rank": 32}}, "LoRA rank 32 is greater than max_lora_rank 16.*--enable-lora"),
     ],
 )
-def test_a_server_that_does_not_fit_is_told(
+def test_a_server_that_does_not_fit_is_reported(
     server: str, served_plan: Any, runs: Any, grpo: dict[str, Any], fields: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(TrainerError, match=words):
         runs.finish(served_plan("wrong", server, grpo, **fields))
 
 
-def test_a_server_that_sees_another_store_is_told(
+def test_a_server_that_sees_another_store_is_reported(
     server: str, served_plan: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served.ServedGeneration, "_write", lambda *_: None)
@@ -244,7 +244,7 @@ def test_a_server_that_sees_another_store_is_told(
     assert raised.value.code == "EndpointRefused"
 
 
-def test_a_server_that_is_not_there_is_told(served_plan: Any, runs: Any) -> None:
+def test_an_absent_server_is_reported(served_plan: Any, runs: Any) -> None:
     with pytest.raises(TrainerError, match=r"grpo\.generation\.endpoint: 127\.0\.0\.1, after 6 tries") as raised:
         runs.finish(served_plan("absent", "http://127.0.0.1:9"))
     assert raised.value.code == "EndpointUnreachable"

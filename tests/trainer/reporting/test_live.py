@@ -72,7 +72,7 @@ def url(server: Server) -> str:
     return f"http://127.0.0.1:{server.server_port}/progress"
 
 
-def test_the_last_progress_always_arrives_and_the_token_is_read_anew(server: Server, token: Path) -> None:
+def test_the_last_progress_always_arrives_and_the_token_is_read_again(server: Server, token: Path) -> None:
     operator = Operator(url(server), token, None, interval=0.01)
     operator.report(Progress(stage="Training", step=1, total_steps=4, loss=2.5))
     deadline = time.monotonic() + 600
@@ -158,7 +158,7 @@ def test_a_slow_or_refusing_or_absent_server_never_blocks(server: Server, token:
         operator.close()
 
 
-def test_reporters_change_only_what_they_are_told() -> None:
+def test_reporters_change_only_the_fields_of_an_update() -> None:
     reporters = Reporters()
     reporters.update(stage="Training", step=3)
     reporters.update(loss=1.5)
@@ -174,7 +174,7 @@ def test_rows_are_counted_within_their_stage(capsys: pytest.CaptureFixture[str])
     assert live.to_report(Progress(stage="Encoding", rows=(96, 96))).trainer_status.progress_percentage is None
 
 
-def test_lines_are_few_but_stages_and_the_end_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_few_but_stages_and_the_end_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     lines = live.LogLines(interval=3600)
     for step in range(11):
         lines.report(Progress(stage="Training", step=step, total_steps=10, loss=1.0))

@@ -39,7 +39,7 @@ def test_the_sizes_are_those_of_the_model_without_its_weights_being_read(tiny_mo
     assert set(shape.linear.values()) == expected
 
 
-def test_the_tables_tell_memory_gpus_time_disk_and_advice(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tables_show_memory_gpus_time_disk_and_advice(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     text = shown(make_plan(training={"learningRate": "0.5", "batchSize": 16}), monkeypatch)
     for words in ("activations", "NVIDIA-A100-80GB", "one CPU core", "disk: base model", "8 steps"):
         assert words in text
@@ -93,7 +93,7 @@ def test_validate_refuses_a_model_that_it_cannot_estimate_with(
     assert words in capsys.readouterr().err
 
 
-def test_a_packed_batch_is_told_in_rows_and_tokens(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packed_batch_is_reported_in_rows_and_tokens(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """80 rows of 34 tokens in 11 sequences: by the plan's tables, and by the run before its weights are loaded."""
     from hone_trainer.reporting.live import Reporters
     from hone_trainer.run import pipeline

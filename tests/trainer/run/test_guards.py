@@ -99,7 +99,9 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_caught_where_a_row_has_o
         rows.load(plan, base_model.open_base(folder))
 
 
-def test_an_end_mark_that_the_model_does_not_have_is_refused(runs: Any, make_plan: Any, with_tokenizer: Any) -> None:
+def test_an_end_of_turn_token_that_the_model_does_not_have_is_refused(
+    runs: Any, make_plan: Any, with_tokenizer: Any
+) -> None:
     folder = with_tokenizer(added=[f"zebra{number}" for number in range(200)], eos="zebra199")
     with pytest.raises(
         TrainerError, match=r"eos token zebra199 has id 5[0-9]+, the model's vocabulary is 512"
@@ -108,13 +110,13 @@ def test_an_end_mark_that_the_model_does_not_have_is_refused(runs: Any, make_pla
     assert caught.value.code == "ModelUnsuitable"
 
 
-def test_a_tokenizer_without_an_end_mark_is_refused(with_tokenizer: Any) -> None:
+def test_a_tokenizer_without_an_end_of_sequence_token_is_refused(with_tokenizer: Any) -> None:
     with pytest.raises(TrainerError, match="no end-of-sequence token") as caught:
         base_model.open_base(with_tokenizer(eos=None))
     assert caught.value.code == "UnsupportedModel"
 
 
-def test_the_template_of_another_model_is_told(with_tokenizer: Any, tiny_model: Path) -> None:
+def test_the_template_of_another_model_is_reported(with_tokenizer: Any, tiny_model: Path) -> None:
     assert selfcheck.advice(base_model.open_base(tiny_model)) == []
     gemma = (
         "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}"
@@ -125,7 +127,7 @@ def test_the_template_of_another_model_is_told(with_tokenizer: Any, tiny_model: 
     assert "they are of different models" in words
 
 
-def test_rows_that_lost_their_end_mark_are_told_in_the_result(runs: Any, make_plan: Any) -> None:
+def test_rows_that_lost_their_end_of_turn_token_are_reported_in_the_result(runs: Any, make_plan: Any) -> None:
     plan = make_plan(held_out=False, training={"maxSteps": 1, "maxLength": 26, "truncation": "Truncate"})
     (words,) = runs.finish(plan).advice
     assert "rows train their end-of-turn token; the model may not learn to stop" in words
@@ -149,13 +151,13 @@ def test_spikes_are_jumps_above_what_is_usual(losses: tuple[float, ...], steps: 
     assert bool(loss_spikes.sentences(curve(*losses))) == bool(steps)
 
 
-def test_a_loss_that_rose_is_told() -> None:
+def test_a_loss_that_rose_is_reported() -> None:
     (words,) = loss_spikes.sentences(curve(6.2, 6.3, 7.0, 8.0, 9.0, 9.5, 10.0, 10.2))
     assert "the training loss rose from 6.25 to 10.1" in words
     assert not loss_spikes.sentences(curve(6.2, 6.3, 6.1, 6.3, 6.2, 6.3, 6.2, 6.3))
 
 
-def test_the_run_tells_of_a_rate_far_from_the_usual(
+def test_the_run_warns_of_a_rate_far_from_the_usual(
     runs: Any, make_plan: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = make_plan(held_out=False, adapter={"type": "None"}, training={"maxSteps": 1, "learningRate": "1"})
@@ -181,6 +183,6 @@ def test_a_run_without_a_gradient_ends(runs: Any, make_plan: Any, monkeypatch: p
     assert not Path(plan.output_path).exists()
 
 
-def test_a_spike_is_told_with_step_and_loss() -> None:
+def test_a_spike_is_reported_with_step_and_loss() -> None:
     (words,) = loss_spikes.sentences(curve(2.0, 2.0, 2.0, 2.0, 2.0, 9.0))
     assert "jumped 1 times (step 6: 9 after 2)" in words

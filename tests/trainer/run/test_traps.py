@@ -58,7 +58,7 @@ def test_a_run_that_is_not_sharded_though_asked_for_is_refused() -> None:
 
 
 @pytest.mark.parametrize("sharded", [True, False])
-def test_only_a_run_without_deepspeed_is_told_to_use_the_cpu(make_plan: Any, sharded: bool) -> None:
+def test_only_a_run_without_deepspeed_is_asked_to_use_the_cpu(make_plan: Any, sharded: bool) -> None:
     from hone_api.methods import METHODS, Method
     from hone_trainer.device import Device
     from hone_trainer.methods import arguments

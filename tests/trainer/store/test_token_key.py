@@ -140,7 +140,7 @@ def test_a_module_without_its_configuration_is_named(
     assert MODULE in caught.value.message
 
 
-def test_two_tokens_of_one_name_are_told_apart_by_their_serial(
+def test_two_tokens_of_one_name_are_distinguished_by_their_serial(
     tmp_path: Path, model: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = SoftToken(tmp_path / "two", monkeypatch)

@@ -125,7 +125,7 @@ def test_parts_of_an_epoch_and_long_curves() -> None:
     assert long.total_steps / long.logging_every <= settings.CURVE_POINTS
 
 
-def test_all_wrong_fields_are_told_at_once() -> None:
+def test_all_wrong_fields_are_reported_at_once() -> None:
     wrong = plan(
         training={"batchSize": 9, "precision": "BFloat16", "warmupRatio": "2"},
         adapter={"type": "LoRA", "dropout": "1.5"},

@@ -53,7 +53,7 @@ def test_the_same_rows_give_the_same_digest(curated):
     assert first.rows == 30
 
 
-def test_too_few_rows_that_are_left_are_told_by_step(curated):
+def test_too_few_rows_that_are_left_are_reported_by_step(curated):
     with pytest.raises(DataError) as caught:
         curated([{"text": "same"}] * 5, curation={"deduplicate": "Exact"}, checks={"minRows": 2})
     assert caught.value.code == "TooFewRows"
@@ -137,7 +137,7 @@ def test_rows_out_of_the_bounds_of_length_are_removed(curated):
         curated(rows, curation={"minTokens": 5, "maxTokens": 4})
 
 
-def test_rows_in_other_languages_are_removed_and_those_too_short_to_tell_stay(curated):
+def test_rows_in_other_languages_are_removed_and_those_too_short_to_detect_stay(curated):
     rows = [
         {"text": "The scheduler looks for a node that has room for the pod."},
         {"text": "Der Scheduler sucht einen Knoten, der genug Platz für den Pod hat."},

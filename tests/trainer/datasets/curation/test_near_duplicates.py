@@ -10,7 +10,7 @@ from curating import sentence, step, without
 pytestmark = pytest.mark.trainer
 
 
-def test_the_first_of_near_duplicates_stays_and_the_others_are_told(curated):
+def test_the_first_of_near_duplicates_stays_and_the_others_are_reported(curated):
     first, other = sentence(1), sentence(2)
     rows = [{"text": " ".join(words)} for words in (first, other, without(first, 30), sentence(3), without(first, 10))]
     result, files = curated(rows, curation={"deduplicate": "Near"})
@@ -100,7 +100,7 @@ def test_duplicates_among_the_questions_about_one_document_are_found(curated):
     assert step(result, "NearDuplicates").removed >= 0.99 * len(rows)
 
 
-def test_one_question_with_several_answers_is_told_when_one_is_removed(curated):
+def test_one_question_with_several_answers_is_reported_when_one_is_removed(curated):
     asked = [" ".join(sentence(seed)) for seed in range(9)]
     rows = [{"prompt": text, "completion": answer} for text in asked for answer in ("Yes.", "No.", "yes")]
     result, files = curated(rows, curation={"deduplicate": "Near"})

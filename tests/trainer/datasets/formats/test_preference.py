@@ -250,7 +250,7 @@ def test_a_judged_answer_is_refused(row: dict[str, Any], code: str) -> None:
     assert caught.value.code == code
 
 
-def test_a_class_beside_a_text_is_no_judgement() -> None:
+def test_a_class_next_to_a_text_is_no_judgement() -> None:
     row = {"prompt": "Hi", "completion": "Hello", "label": "greeting"}
     assert detect.choose("Auto", {}, [row]).format.name == "PromptCompletion"
 

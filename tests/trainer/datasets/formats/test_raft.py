@@ -127,7 +127,7 @@ def test_columns_have_names_of_their_own_and_reasoning_comes_first(built: Any) -
     assert oracle_of(record) in documents_of(record)
 
 
-def test_what_cannot_be_built_is_told(built: Any) -> None:
+def test_what_cannot_be_built_is_reported(built: Any) -> None:
     bad = [
         {"question": "When does valve 1 open?", "answer": "Soon.", "oracle": "page-99"},
         {"question": "When does valve 1 open?", "answer": "Soon."},

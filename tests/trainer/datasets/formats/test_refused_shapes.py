@@ -116,11 +116,11 @@ def test_what_would_be_read_wrongly_is_refused_with_the_way_out(name: str) -> No
         ),
     ],
 )
-def test_the_mapping_that_is_told_reads_what_was_unread(row: Row, columns: dict[str, str], record: Row) -> None:
+def test_the_suggested_mapping_reads_what_was_unread(row: Row, columns: dict[str, str], record: Row) -> None:
     assert detect.choose("Auto", columns, [row] * 3).normalise(row) == record
 
 
-def test_the_mapping_that_is_told_for_classes_reads_them() -> None:
+def test_the_suggested_mapping_for_classes_reads_them() -> None:
     rows = [{"text": "t", "label": label} for label in (0, 1)]
     with pytest.raises(RowError, match="completion is a number") as caught:
         detect.choose("PromptCompletion", {"prompt": "text", "completion": "label"}, rows).normalise(rows[1])
@@ -132,7 +132,7 @@ def test_the_mapping_that_is_told_for_classes_reads_them() -> None:
 @pytest.mark.parametrize(
     ("label", "verdict"), [(1.0, True), (0.0, False), (-1, False), ("1", True), ("Good", True), ("bad", False)]
 )
-def test_a_verdict_that_is_told_to_be_a_label_is_read_as_one(label: Any, verdict: bool) -> None:
+def test_a_verdict_that_is_mapped_to_a_label_is_read_as_one(label: Any, verdict: bool) -> None:
     row = {"prompt": "q", "completion": "a", "is_correct": label}
     assert detect.choose("KTO", {"label": "is_correct"}, [row]).normalise(row)["label"] is verdict
 

@@ -288,7 +288,7 @@ ACCEPTED: dict[str, tuple[Row, str, Row]] = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_a_known_shape_is_read_and_told(name: str) -> None:
+def test_a_known_shape_is_read_and_reported(name: str) -> None:
     row, format, record = ACCEPTED[name]
     found = detect.choose("Auto", {}, [row] * 3)
     assert str(found).startswith(f"{format} (Auto: ")

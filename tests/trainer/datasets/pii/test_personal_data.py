@@ -92,7 +92,7 @@ def test_what_only_looks_like_personal_data_stays(text):
         ("1234 5678 9012 3456 7890 2024-01-02 2024-01-03", "1234 5678 9012 3456 7890 2024-01-02 2024-01-03"),
     ],
 )
-def test_a_number_is_found_beside_another(text, clean):
+def test_a_number_is_found_next_to_another(text, clean):
     assert redact(text, Finder().find(text)) == clean
 
 

@@ -142,7 +142,7 @@ def test_without_review_only_when_the_spec_says_so(plan):
     assert result.synthetic.complete
 
 
-def test_a_wrong_key_is_told(plan, tmp_path):
+def test_a_wrong_key_is_reported(plan, tmp_path):
     (tmp_path / "secret" / "API_KEY").write_text("sk-other-key")
     with pytest.raises(SourceError) as caught:
         materialize.run(plan())

@@ -192,7 +192,7 @@ def test_the_judge_decides_and_its_score_stays_with_the_row(plan, script):
     assert script.asked[1]["temperature"] == 0
 
 
-def test_a_model_that_never_keeps_to_the_form_is_told_instead_of_asked_for_ever(plan, script):
+def test_a_model_that_never_keeps_to_the_form_is_reported_instead_of_asked_forever(plan, script):
     script.lines = ["No."]
     with pytest.raises(DataError) as caught:
         materialize.run(plan("SelfInstruct", SEEDS, wanted=2))
@@ -222,7 +222,7 @@ def test_a_row_that_the_judge_refuses_is_filtered(plan, script):
     assert (filtered(result), len(rows)) == ({"Refused": 1}, 20)
 
 
-def test_a_server_that_refuses_many_prompts_is_told_and_may_be_mended(plan, script):
+def test_a_server_that_refuses_many_prompts_is_reported_and_may_be_fixed(plan, script):
     wanted = plan("SelfInstruct", SEEDS, wanted=20, filters={"maxSimilarity": "100%"})
     script.lines = [FILTERED]
     with pytest.raises(

@@ -70,7 +70,7 @@ def test_a_public_server_is_quoted() -> None:
 
 
 @pytest.mark.parametrize(("uri", "name"), [("https://MLflow.org:443/team", "mlflow.org"), ("http://m:5000", "m:5000")])
-def test_a_server_that_does_not_know_its_name_is_told_the_one_that_it_is_asked_by(uri: str, name: str) -> None:
+def test_a_server_that_does_not_know_its_name_gets_the_one_that_it_is_asked_by(uri: str, name: str) -> None:
     with pytest.raises(MlflowError, match=rf"--allowed-hosts {name}, and"):
         MlflowServer(uri, TEAM)._read(403, b"Invalid Host header - possible DNS rebinding attack detected")
 

@@ -189,7 +189,7 @@ def test_versions_are_registered_once_and_aliases_follow(mlflow: RealMlflow) -> 
     assert pointing(mlflow) == {"champion": numbers[2], "theirs": theirs}, "what somebody else has set stays"
 
 
-def test_a_server_that_does_not_know_its_service_by_name_is_told_how(mlflow: RealMlflow) -> None:
+def test_a_server_that_does_not_know_its_service_by_name_gets_an_alias(mlflow: RealMlflow) -> None:
     """By default it knows localhost and private addresses alone, whatever the credentials."""
     named = mlflow.uri.replace("127.0.0.1", "mlflow")
     here = Resolution(["127.0.0.1"])
