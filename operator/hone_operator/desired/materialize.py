@@ -23,10 +23,10 @@ INCOMING = "incoming"
 
 
 SOURCE_FILES = "source-files"
-"""Folder of the store with a subfolder for each Dataset that has files of its source there, until rows are made of
-them: the next attempt has another Job."""
-SHARDED = ("hf://", "s3://")
-"""Sources that can be many files, which are downloaded one by one."""
+"""Folder of the store with a subfolder for each Dataset, for files of its source and rows that were checked, until all
+rows are made: the next attempt has another Job."""
+TINY = "configmap://"
+"""Sources of which nothing is kept."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def source_mount(uri: str) -> tuple[Mount | None, str | None]:
 
 def in_two_steps(owner: Mapping[str, Any], spec: DatasetSpec, job_name: str, work: Work, platform: Platform) -> Work:
     """The work in two containers. The first parses foreign data. Of the store it may write only a folder of its own
-    Job, the batch of generated rows, and a folder of its Dataset for downloads. The second publishes from there.
+    Job, the batch of generated rows, and a folder of its Dataset for the next attempt. The second publishes from there.
     Everything that runs rely on is read-only for the first.
 
     The first container's store is one mount, since a rename cannot cross mounts.
@@ -73,7 +73,7 @@ def in_two_steps(owner: Mapping[str, Any], spec: DatasetSpec, job_name: str, wor
     batch = [str(batch_folder(owner["metadata"]["name"], spec.synthesis))] if spec.synthesis else []
     paths = {"incoming": str(names.STORE / folder)}
     kept = []
-    if spec.source and spec.source.uri.startswith(SHARDED):
+    if spec.source and not spec.source.uri.startswith(TINY):
         kept = [f"{SOURCE_FILES}/{owner['metadata']['uid']}"]
         paths["downloads_path"] = str(names.STORE / kept[0])
     return replace(

@@ -185,7 +185,12 @@ def test_only_pods_that_download_know_the_hub():
         (
             lambda: dataset("pvc://hone-store/rows.jsonl"),
             ("store", False),
-            {"/store/incoming/rows-data-e14762a9": None, "/store/datasets": True, "/source": True},
+            {
+                "/store/incoming/rows-data-e14762a9": None,
+                "/store/source-files/0000-uid": None,
+                "/store/datasets": True,
+                "/source": True,
+            },
         ),
         (lambda: dataset("pvc://data/rows.jsonl"), ("source", True), {"/source": True}),
     ],

@@ -35,7 +35,10 @@ OWN = {"runs/0000-uid", "models/0000-uid"}
 MAY_WRITE: dict[str, set[str]] = {
     **{case: OWN for case in CASES if case.startswith("training-")},
     **{case: {"incoming/rows-data-e14762a9"} for case in CASES if case.startswith("materialize-")},
-    "materialize-hub": {"incoming/rows-data-e14762a9", "source-files/0000-uid"},
+    **{
+        case: {"incoming/rows-data-e14762a9", "source-files/0000-uid"}
+        for case in ("materialize-hub", "materialize-pvc")
+    },
     "materialize-mixture": {"incoming/mix-data-e14762a9"},
     "fetch": {"base-models"},
     "tasks": {"evaluation-tasks"},

@@ -13,7 +13,7 @@ import pytest
 
 from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import materialize
+from hone_trainer.datasets import downloads, materialize, pieces, resumed
 from hone_trainer.errors import classify
 from hone_trainer.run import encode
 from hone_trainer.store import folders
@@ -121,3 +121,45 @@ def test_a_dataset_is_published_whole_or_not_at_all(tmp_path: Path, disk: tuple[
         assert [path for path in folder.rglob("*") if path.is_file()] == []
     resize(2**26)
     assert materialize.run(plan(folder)).digest == known.digest
+
+
+def test_rows_that_were_checked_before_the_disk_was_full_are_not_checked_again(
+    tmp_path: Path, disk: tuple[Path, Resize], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, value in ((resumed, "SMALLEST", 0), (resumed, "_ROOM", 0), (resumed, "PART_BYTES", 60_000)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(pieces, "BYTES", 20_000)
+    folder, resize = disk
+    source = tmp_path / "rows.jsonl"
+    rows = ({"prompt": f"What is {n} and {n % 7}?", "completion": f"It is {n + n % 7}." * 9} for n in range(3000))
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def plan(top: Path) -> MaterializePlan:
+        (kept := top / "kept").mkdir(exist_ok=True)
+        fields = {"name": "rows", "store": str(top / "store"), "source": {"uri": "pvc://claim/rows.jsonl"}}
+        return MaterializePlan.model_validate({**fields, "sourcePath": str(source), "downloadsPath": str(kept)})
+
+    def kept() -> set[Path]:
+        return {*(folder / "kept" / downloads.CHECKED).glob("*.arrow")}
+
+    known, before = materialize.run(plan(tmp_path)), set[Path]()
+    whole = source.stat().st_size
+    for size in (whole // 4, whole // 2, whole, whole * 3 // 2):
+        resize(size)
+        _full(lambda: materialize.run(plan(folder)))
+        assert before <= kept(), "what was kept stays"
+        before = kept()
+    assert len(before) > 5
+    resize(2**26)
+    times = {path: path.stat().st_mtime_ns for path in before}
+    seen: dict[Path, int] = {}
+    publish = resumed.placed
+
+    def placed(*arguments: Any) -> Iterator[Any]:
+        yield from publish(*arguments)
+        seen.update({path: path.stat().st_mtime_ns for path in before})
+
+    monkeypatch.setattr(resumed, "placed", placed)
+    assert materialize.run(plan(folder)).digest == known.digest
+    assert seen == times, "no kept part was written again"
+    assert not kept()

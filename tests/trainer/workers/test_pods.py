@@ -21,7 +21,7 @@ import pytest
 from hone_api.plan import MaterializePlan
 from hone_api.plan.fields import WorkerPods
 from hone_dev.objectstore import free_port
-from hone_trainer.datasets import batches, checked, materialize, pieces
+from hone_trainer.datasets import batches, checked, journal, materialize, pieces, resumed
 from hone_trainer.workers import parallel
 from hone_trainer.workers import pods as worker_pods
 
@@ -122,6 +122,55 @@ def test_three_pods_of_which_one_is_killed_write_the_same_files(
         assert (tmp_path / "killed").exists()
         assert sorted(pod.wait(600) for pod in pods) == [-signal.SIGKILL, 0]
     assert {"train.jsonl", "rejected.jsonl", "removed.jsonl", "report.json"} <= alone.keys()
+
+
+LEADER = """
+import os, signal, sys
+from pathlib import Path
+from hone_api.plan import MaterializePlan
+from hone_trainer.datasets import batches, journal, materialize, pieces, resumed
+from hone_trainer.workers import parallel
+
+batches.ROWS, pieces.BYTES, resumed.SMALLEST, resumed.PART_BYTES = 8, 700, 0, 1500
+parallel.cores = lambda: 1
+finish, calls = journal.PartWriter.finish, []
+
+def dying(writer):
+    calls.append(1)
+    if len(calls) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    finish(writer)
+
+journal.PartWriter.finish = dying
+materialize.run(MaterializePlan.model_validate_json(Path(sys.argv[1]).read_text()))
+"""
+
+
+def test_the_attempt_after_a_killed_leading_pod_checks_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(materialize, "SMALL_BYTES", 0)
+    monkeypatch.setattr(batches, "ROWS", 8)
+    monkeypatch.setattr(pieces, "BYTES", 700)
+    monkeypatch.setattr(resumed, "SMALLEST", 0)
+    monkeypatch.setattr(resumed, "PART_BYTES", 1500)
+    monkeypatch.setattr(parallel, "cores", lambda: 1)
+    _write_files(source := tmp_path / "rows")
+    alone = _files(_plan(source, tmp_path / "one", None))
+    (kept := tmp_path / "kept").mkdir()
+    pods = {"pods": 2, "host": "127.0.0.1", "port": free_port("127.0.0.1")}
+    plan = _plan(source, tmp_path / "two", pods).model_copy(update={"downloads_path": str(kept)})
+    (path := tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True, exclude_none=True))
+    with _pod(path):
+        assert subprocess.run([sys.executable, "-c", LEADER, str(path)], check=False).returncode == -signal.SIGKILL
+    assert len(list(kept.glob("checked/*.arrow"))) == 5
+    asked: list[bool] = []
+    has = journal.Journal.has
+    monkeypatch.setattr(journal.Journal, "has", lambda *args: asked.append(has(*args)) or asked[-1])
+    with _pod(path):
+        assert _files(plan) == alone
+    assert asked.count(True) == 5
+    assert not list(kept.iterdir())
 
 
 def test_a_pod_whose_leader_ends_while_it_joins_waits_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import itertools
 import json
 import pickle
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -104,6 +104,8 @@ class Sent(NamedTuple):
     unpacked: int = 0
     is_over: bool = False
     """Whether they are none because they are too many to be sent."""
+    stored: bytes | None = None
+    """The same rows as they are kept for another attempt."""
 
     def rows(self) -> Iterator[ValidRow | RefusedRow]:
         """All rows; the file goes after the last one."""
@@ -113,6 +115,9 @@ class Sent(NamedTuple):
                 while file.peek(1):
                     yield from pickle.load(file)
             self.rest.unlink()
+
+
+Store = Callable[[Shipped, Sent], bytes]
 
 
 class _Streamed:
@@ -140,10 +145,11 @@ class PieceCheck:
     Args:
         folder: for the rows of pieces that are too large for memory.
         max_bytes: bound on the unpacked bytes of a file.
+        store: makes what is kept of an item; None: nothing is.
     """
 
-    def __init__(self, check: Check, folder: Path, max_bytes: int) -> None:
-        self._check, self._folder, self.max_bytes = check, folder, max_bytes
+    def __init__(self, check: Check, folder: Path, max_bytes: int, store: Store | None = None) -> None:
+        self._check, self._folder, self.max_bytes, self._store = check, folder, max_bytes, store
 
     def sent(self, item: Shipped) -> Sent:
         """The checked rows of a piece: what a worker does.
@@ -152,14 +158,20 @@ class PieceCheck:
             SourceError, StoreError: as `read.raw_rows`.
         """
         if isinstance(item, RowsRead):
-            return Sent([self._check.rows(item.rows)], unpacked=item.unpacked)
+            return self._stored(item, Sent([self._check.rows(item.rows)], unpacked=item.unpacked))
         rows = PieceRows(item, self.max_bytes)
         if item.contents is not None:
-            return self._bounded(rows)
+            return self._stored(item, self._bounded(rows))
         done = map(self._check.rows, batches.of_raw_rows(rows))
         held = list(done if item.is_loaded or item.lines else itertools.islice(done, _HELD))
         rest = self._waiting(done)
-        return Sent(held, rest, rows.lines, rows.unpacked)
+        return self._stored(item, Sent(held, rest, rows.lines, rows.unpacked))
+
+    def _stored(self, item: Shipped, sent: Sent) -> Sent:
+        """With the rows as they are kept, if all of them are there."""
+        if self._store is None or sent.rest is not None or sent.is_over:
+            return sent
+        return sent._replace(stored=self._store(item, sent))
 
     def _bounded(self, rows: PieceRows) -> Sent:
         held, size = [], 0

@@ -25,6 +25,10 @@ from hone_trainer.store.deadline import Deadline, LateError
 _TOUCHED_SECONDS = 60
 """Between two signs of life, for whoever removes what was left behind."""
 _RECORD = ".sha256"
+_BY_FILES = ("hf://", "s3://")
+"""Sources whose files are kept: of another one, nothing says whether a file is the same."""
+CHECKED = "checked"
+"""Folder of the plan's folder with rows that were checked (`journal`)."""
 
 
 class Download(NamedTuple):
@@ -39,9 +43,10 @@ class Download(NamedTuple):
 
 @contextmanager
 def folder_of(plan: MaterializePlan, otherwise: Path) -> Iterator[Path]:
-    """The folder for the files of the plan's source: one that outlasts the attempt, if the plan has one.
+    """The folder for the files of the plan's source: one that outlasts the attempt, if the plan has one and the source
+    is many files.
 
-    Of that one, files of other sources go first, and all files go when the block succeeds.
+    Of that one, files of other sources go first. All that the plan keeps goes when the block succeeds.
     """
     if plan.downloads_path is None:
         otherwise.mkdir(exist_ok=True)
@@ -50,12 +55,13 @@ def folder_of(plan: MaterializePlan, otherwise: Path) -> Iterator[Path]:
     place = plan.source.s3.to_json() if plan.source.s3 else None
     top, key = Path(plan.downloads_path), hashlib.sha256(json.dumps([plan.source.uri, place]).encode()).hexdigest()[:16]
     top.mkdir(parents=True, exist_ok=True)
-    _remove(path for path in top.iterdir() if path.name != key)
-    (top / key).mkdir(exist_ok=True)
+    _remove(path for path in top.iterdir() if path.name not in (key, CHECKED))
+    folder = top / key if plan.source.uri.startswith(_BY_FILES) else otherwise
+    folder.mkdir(exist_ok=True)
     ended = threading.Event()
     threading.Thread(target=_touch, args=(top, ended), daemon=True).start()
     try:
-        yield top / key
+        yield folder
     finally:
         ended.set()
     _remove(top.iterdir())  # not the folder itself: it is a mount

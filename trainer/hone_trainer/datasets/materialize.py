@@ -30,16 +30,18 @@ from hone_trainer.datasets import (
     publishing,
     remembered,
     report,
+    resumed,
     sources,
+    stored_rows,
     synthesis,
 )
 from hone_trainer.datasets.checked import Check, PieceCheck, RefusedRow, unreadable
 from hone_trainer.datasets.counted import Count
 from hone_trainer.datasets.curation import personal_data
+from hone_trainer.datasets.journal import Journal
 from hone_trainer.datasets.read import DataFile, parsed, raw_rows
 from hone_trainer.datasets.row_statistics import Tally, percent
 from hone_trainer.datasets.rows import RawRow, RowError
-from hone_trainer.datasets.shipping import Shipped
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.endpoints import http
 from hone_trainer.errors import ConfigError, DataError, to_outcome
@@ -132,12 +134,14 @@ def _read_rows(
         tally.curation, tally.curated_examples = ledger.steps, ledger.examples
         intake = _Intake(plan, tally, rejected, progress)
         check, count = intake.detect(source.head()), Count(plan.splits.seed)
-        checks = PieceCheck(check, work / "pieces", source.most) if check else None
+        earlier = source.journal(plan)
+        store = stored_rows.stream if earlier and not earlier.is_full else None
+        checks = PieceCheck(check, work / "pieces", source.most, store) if check else None
         functions: list[Callable[..., Any]] = [count.rows, language.languages_of]
         functions += [checks.sent] if checks else []
         functions += itertools.chain.from_iterable(step.work for step in steps.values())
         with _workers(functions, source.files, plan) as workers:
-            checked = checks.rows(source.items(checks, workers), workers) if checks else source.unreadable(plan)
+            checked = source.checked(checks, workers, earlier) if checks else source.unreadable(plan)
             valid = intake.valid(checked)
             kept = curation.curate(valid, steps, work / "curation", ledger, workers)
             _spool(kept, count, tally, work / "spool", workers)
@@ -181,9 +185,15 @@ class _SourceRows:
         self._head = list(map(parsed, itertools.islice(rows, detect.SAMPLE_ROWS)))
         return self._head
 
-    def items(self, checks: PieceCheck, workers: Workers) -> Iterator[Shipped]:
-        """All of them, as workers take them."""
-        return checks.read(itertools.chain(self._head, self.made)) if self.made else checks.shared(self.files, workers)
+    def journal(self, plan: MaterializePlan) -> Journal | None:
+        """What keeps them for another attempt, once `head` was called; None: nothing does."""
+        return None if self.made else resumed.journal_of(plan, self.files, self._head)
+
+    def checked(self, checks: PieceCheck, workers: Workers, earlier: Journal | None) -> Iterator[ValidRow | RefusedRow]:
+        """All of them; earlier: those of an earlier attempt."""
+        if self.made:
+            return checks.rows(checks.read(itertools.chain(self._head, self.made)), workers)
+        return resumed.rows(checks, self.files, workers, earlier)
 
     def unreadable(self, plan: MaterializePlan) -> Iterator[RefusedRow]:
         """All of them, when none of the first can be read."""

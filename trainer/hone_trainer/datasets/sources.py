@@ -96,7 +96,7 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fe
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{repository}: over {plan.limits.max_source_bytes} bytes")
     progress.say(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
     _download(repository, snapshot, names, folder)
-    files = [DataFile(folder / name, name) for name in names]
+    files = [DataFile(folder / name, name, f"{snapshot.commit} {name}") for name in names]
     described = croissant.of_hub(repository, snapshot, about, folder)
     return Fetched(files, snapshot.commit, snapshot.commit, described, pages)
 
@@ -347,6 +347,7 @@ def _hash_files(files: list[DataFile], plan: MaterializePlan, mark: str | None =
         if hashes[0] != plan.source.sha256:
             message = f"{files[0].name} has the SHA-256 {hashes[0]}, expected {plan.source.sha256}"
             raise SourceError(FailureCode.CHECKSUM_MISMATCH, message)
+    files = [file._replace(version=sha) for file, sha in zip(files, hashes, strict=True)]
     if len(files) == 1:
         return Fetched(files, hashes[0], mark)
     listing = "".join(f"{sha}  {file.name}\n" for sha, file in zip(hashes, files, strict=True))

@@ -1,0 +1,325 @@
+"""Rows that an attempt checked before it was killed: the next one reads only the others, and writes the same files."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from hone_api.failures import FailureCode
+from hone_api.plan import MaterializePlan
+from hone_trainer.datasets import batches, checked, downloads, journal, materialize, pieces, resumed
+from hone_trainer.datasets.pieces import PieceRows
+from hone_trainer.datasets.row_statistics import Tally
+from hone_trainer.errors import DataError
+from hone_trainer.workers import parallel
+
+pytestmark = pytest.mark.trainer
+CURATION = {"deduplicate": "Near", "personalData": "Redact", "minTokens": 3}
+Fields = dict[str, Any]
+
+
+def _row(n: int) -> Fields:
+    question = f"What does the keeper of the old tower {n % 90} do when the river {n % 7} rises in winter?"
+    answer = f"The keeper lights lamp {n % 90} and calls the people of the town, then writes to a{n}@example.org."
+    return {"question": question, "answer": " " if n % 17 == 4 else answer}
+
+
+def _lines(numbers: range) -> str:
+    return "".join('{"question": "\\n' if n % 23 == 5 else json.dumps(_row(n)) + "\n" for n in numbers)
+
+
+def _write(folder: Path) -> None:
+    """Large and small files of several kinds; among their rows are some that are refused, with dates in them."""
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(_lines(range(40)))
+    rows = [{**_row(n), "when": datetime.datetime(2026, 1, 1 + n % 20)} for n in range(40, 90)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "b.parquet", row_group_size=9)
+    (folder / "c.jsonl.gz").write_bytes(gzip.compress(_lines(range(90, 120)).encode(), 0))
+    for n in range(120, 140, 2):
+        (folder / f"d{n}.jsonl").write_text(_lines(range(n, n + 2)))
+    (folder / "e.jsonl").write_text(_lines(range(140, 170)))
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces and parts of a few rows."""
+    monkeypatch.setattr(materialize, "SMALL_BYTES", 0)
+    monkeypatch.setattr(batches, "ROWS", 4)
+    monkeypatch.setattr(pieces, "BYTES", 700)
+    monkeypatch.setattr(pieces, "GROUP_BYTES", 1500)
+    monkeypatch.setattr(resumed, "SMALLEST", 0)
+    monkeypatch.setattr(resumed, "PART_BYTES", 1500)
+    monkeypatch.setattr(journal, "BATCH_BYTES", 900)
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Callable[..., MaterializePlan]:
+    _write(tmp_path / "source")
+
+    def make(store: str = "store", **fields: Any) -> MaterializePlan:
+        (kept := tmp_path / f"{store}-kept").mkdir(exist_ok=True)
+        plan = {
+            "name": "rows",
+            "store": str(tmp_path / store),
+            "source": {"uri": "pvc://claim/source"},
+            "sourcePath": str(tmp_path / "source"),
+            "columns": {"prompt": "question", "completion": "answer"},
+            "ignoreColumns": ["when"],
+            "checks": {"maxRejected": "50%"},
+            "curation": CURATION,
+            "downloadsPath": str(kept),
+        }
+        return MaterializePlan.model_validate({**plan, **fields})
+
+    return make
+
+
+Read = tuple[str, Any, Any]
+"""First file, lines and row groups of a piece."""
+
+
+def _named(piece: pieces.Piece) -> Read:
+    return piece.files[0].name, piece.lines, piece.groups
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Read]]:
+    """The pieces that were read since the last call, by any process."""
+    log = tmp_path / "read"
+
+    class Logged(PieceRows):
+        def __init__(self, piece: pieces.Piece, max_bytes: int) -> None:
+            super().__init__(piece, max_bytes)
+            with open(log, "a") as file:
+                file.write(json.dumps(_named(piece)) + "\n")
+
+    monkeypatch.setattr(checked, "PieceRows", Logged)
+
+    def take() -> list[Read]:
+        lines = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return sorted((tuple(json.loads(line)) for line in lines), key=str)
+
+    return take
+
+
+def _files(plan: MaterializePlan) -> dict[str, bytes]:
+    folder = Path(plan.store) / str(materialize.run(plan).path)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def _killed(plan: MaterializePlan, place: tuple[Any, str, int]) -> None:
+    """Materialize in another process, which is killed at the n-th call of a function."""
+    owner, name, number = place
+    inner, calls = getattr(owner, name), []
+
+    def dying(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return inner(*arguments, **named)
+
+    def work() -> None:
+        setattr(owner, name, dying)
+        materialize.run(plan)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def _kept(plan: MaterializePlan) -> list[Path]:
+    return sorted((Path(str(plan.downloads_path)) / downloads.CHECKED).glob("*.arrow"))
+
+
+class _Parts:
+    """The parts of a source that an attempt asks the journal for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kept, self.missing = list[Read](), list[Read]()
+        has = journal.Journal.has
+
+        def asked(of: journal.Journal, part: Any) -> bool:
+            (self.kept if (is_kept := has(of, part)) else self.missing).extend(map(_named, part))
+            return is_kept
+
+        monkeypatch.setattr(journal.Journal, "has", asked)
+
+    def read(self) -> list[Read]:
+        """The pieces of those that are missing, as `read` has them."""
+        return sorted((tuple(json.loads(json.dumps(piece))) for piece in self.missing), key=str)
+
+
+PLACES: dict[str, tuple[tuple[Any, str, int], int]] = {
+    "before anything is kept": ((journal.PartWriter, "attempt", 1), 0),
+    "while a part is written": ((journal.PartWriter, "attempt", 20), 7),
+    "before a part has its name": ((journal.PartWriter, "finish", 9), 8),
+    "when all rows are read": ((journal.Journal, "remove_others", 1), 20),
+    "while rows are counted": ((Tally, "accept", 3), 20),
+    "while rows are divided": ((materialize, "_divide", 1), 20),
+    "before the report": ((materialize, "write_report", 1), 20),
+}
+"""Where an attempt is killed, and the parts that are kept by then."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_killed_attempt_loses_the_rows_of_one_part(
+    place: str, plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = _files(plan("undisturbed"))
+    every = read()
+    point, kept = PLACES[place]
+    _killed(plan(), point)
+    read()
+    assert len(_kept(plan())) == kept
+    parts = _Parts(monkeypatch)
+    assert _files(plan()) == undisturbed
+    assert {"train.jsonl", "rejected.jsonl", "removed.jsonl", "report.json"} <= undisturbed.keys()
+    assert read() == parts.read()
+    assert len(parts.kept) + len(parts.missing) == len(every)
+    assert bool(parts.kept) == bool(kept)
+    assert not list(Path(str(plan().downloads_path)).iterdir()), "all that was kept goes with the last row"
+
+
+def _altered(source: Path) -> None:
+    text = (source / "e.jsonl").read_text()
+    (source / "e.jsonl").write_text(text.replace("lights lamp", "breaks lamp"))
+
+
+def test_an_altered_file_is_read_again_and_no_other(
+    plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _killed(plan(), PLACES["while rows are divided"][0])
+    _altered(Path(str(plan().source_path)))
+    read()
+    parts = _Parts(monkeypatch)
+    again = _files(plan())
+    assert (seen := read()) == parts.read()
+    assert {name for name, *_ in seen} == {"e.jsonl"}
+    assert len(parts.kept) > 15
+    monkeypatch.undo()
+    assert again == _files(plan("undisturbed"))
+
+
+def test_what_belongs_to_no_part_goes(plan: Callable[..., MaterializePlan]) -> None:
+    _killed(plan(), PLACES["while rows are divided"][0])
+    before = _kept(plan())
+    _altered(Path(str(plan().source_path)))
+    _killed(plan(), PLACES["while rows are divided"][0])
+    assert len(_kept(plan())) == len(before)
+    assert 0 < len({*before} - {*_kept(plan())}) < len(before)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-30], lambda data: data[:300] + b"!" + data[301:], lambda _: b""]
+)
+def test_a_damaged_part_is_read_again(
+    damage: Callable[[bytes], bytes],
+    plan: Callable[..., MaterializePlan],
+    read: Callable[[], list[Read]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    undisturbed = _files(plan("undisturbed"))
+    _killed(plan(), PLACES["before the report"][0])
+    for path in (kept := _kept(plan()))[:3]:
+        path.write_bytes(damage(path.read_bytes()))
+    read()
+    parts = _Parts(monkeypatch)
+    assert _files(plan()) == undisturbed
+    assert read() == parts.read()
+    assert 3 <= len(parts.missing) < len(kept)
+
+
+def _other_code(monkeypatch: pytest.MonkeyPatch) -> Fields:
+    monkeypatch.setattr(resumed, "_code", lambda: "another release")
+    return {}
+
+
+OTHERWISE: dict[str, Callable[[pytest.MonkeyPatch], Fields]] = {
+    "another release": _other_code,
+    "other columns": lambda _: {"columns": {"prompt": "answer", "completion": "question"}},
+    "other personal data": lambda _: {"curation": {**CURATION, "personalData": "Keep"}},
+    "longer rows": lambda _: {"checks": {"maxRejected": "50%", "maxTokens": 4000}},
+}
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_rows_that_are_checked_otherwise_are_read_again(
+    case: str, plan: Callable[..., MaterializePlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _killed(plan(), PLACES["before the report"][0])
+    fields = OTHERWISE[case](monkeypatch)
+    parts = _Parts(monkeypatch)
+    again = _files(plan(**fields))
+    assert not parts.kept
+    assert again == _files(plan("undisturbed", **fields))
+
+
+def test_a_check_of_all_rows_is_edited_and_none_is_read_again(
+    plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]]
+) -> None:
+    with pytest.raises(DataError) as caught:
+        materialize.run(plan(checks={"maxRejected": "1%"}))
+    assert caught.value.code == FailureCode.TOO_MANY_BAD_ROWS
+    assert read()
+    again = _files(plan())
+    assert not read()
+    assert again == _files(plan("undisturbed"))
+
+
+@pytest.mark.parametrize("most", [0, 1, 2000, 20_000])
+def test_rows_are_not_kept_where_a_disk_has_no_room_for_them(
+    most: int, plan: Callable[..., MaterializePlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is full when so many bytes were written of a part: the rows themselves still fit."""
+
+    def full(self: Any, data: Any) -> int:
+        if self.tell() + len(memoryview(data).cast("B")) > most:
+            raise OSError(28, "No space left on device")
+        return int(write(self, data))
+
+    write = journal._Summed.write
+    undisturbed = _files(plan("undisturbed"))
+    monkeypatch.setattr(journal._Summed, "write", full)
+    monkeypatch.setattr(journal._Summed, "tell", lambda self: self._file.tell(), raising=False)
+    assert _files(plan()) == undisturbed
+
+
+def test_small_sources_and_disks_keep_nothing(plan: Callable[..., MaterializePlan], monkeypatch: Any) -> None:
+    monkeypatch.setattr(resumed, "SMALLEST", 10**6)
+    _killed(plan(), PLACES["before the report"][0])
+    assert not (Path(str(plan().downloads_path)) / downloads.CHECKED).exists()
+    monkeypatch.setattr(resumed, "SMALLEST", 0)
+    monkeypatch.setattr(resumed, "_ROOM", 10**12)
+    _killed(plan(), PLACES["before the report"][0])
+    assert not _kept(plan())
+
+
+def test_one_process_keeps_what_two_read(
+    plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the other way round: a pod may have other cores."""
+    undisturbed = _files(plan("undisturbed"))
+    for first, second in ((1, 2), (2, 1)):
+        monkeypatch.setattr(parallel, "cores", lambda count=first: count)
+        _killed(plan(f"store-{first}"), PLACES["before a part has its name"][0])
+        read()
+        monkeypatch.setattr(parallel, "cores", lambda count=second: count)
+        with monkeypatch.context() as patch:
+            parts = _Parts(patch)
+            assert _files(plan(f"store-{first}")) == undisturbed
+        assert parts.kept
+        assert read() == parts.read()
