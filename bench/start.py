@@ -1,6 +1,6 @@
 """Start-up and memory of a rank, with few rows and with ten million: from process start to the end of the first step.
 
-    make setup && .venv/bin/python bench/start.py [--cases SFT,packed,KTO,GRPO,resume] [--rows 10000000] [--busy]
+    make setup && .venv/bin/python bench/start.py [--cases SFT,packed,DPO,KTO,GRPO,resume] [--rows 10000000] [--busy]
     .venv/bin/python bench/start.py --quick
 
 Each run is `python -m hone_trainer run` of a tiny model on a CPU, whose rows were encoded before; see `start_runs.py`.
@@ -81,7 +81,7 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Start-up and memory of a rank by the number of rows.")
     parser.add_argument(
-        "--cases", default="SFT,packed,KTO,GRPO,resume", help=f"with commas between them, of {', '.join(CASES)}"
+        "--cases", default="SFT,packed,DPO,KTO,GRPO,resume", help=f"with commas between them, of {', '.join(CASES)}"
     )
     parser.add_argument("--rows", type=int, default=10_000_000, help="the many rows")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each kind; the one with the least CPU counts")
