@@ -22,7 +22,7 @@ from hone_cli import pod, running
 from hone_cli.errors import CommandError
 from hone_cli.guard import digest
 from hone_cli.kube import Kube
-from hone_cli.local import tell_page
+from hone_cli.local import print_page
 from hone_cli.remote import Remote
 from hone_cli.tunnel import Tunnel
 
@@ -39,7 +39,7 @@ class Session:
     def wait_for_page(self) -> None:
         """Print the page's address, and wait for Ctrl-C."""
         with contextlib.suppress(KeyboardInterrupt):
-            tell_page(self.tunnel.port, self.reviews.token)
+            print_page(self.tunnel.port, self.reviews.token)
             threading.Event().wait()
 
     def finish(self) -> SyntheticRows:

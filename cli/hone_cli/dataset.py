@@ -47,7 +47,7 @@ def review(
     if path is not None:
         reviews = folder.Folder(folder.find(path, name), reviewer or getpass.getuser())
         counts = local.serve(reviews, port) if web else _in_terminal(reviews, row)
-        _tell(counts)
+        _print_counts(counts)
         return
     from hone_cli import cluster
 
@@ -56,7 +56,7 @@ def review(
             session.wait_for_page()
         else:
             _in_terminal(session.reviews, row)
-        _tell(session.finish())
+        _print_counts(session.finish())
 
 
 @app.command("serve-review", hidden=True)
@@ -78,7 +78,7 @@ def _in_terminal(reviews: Reviews, row: str | None) -> SyntheticRows | None:
     return Terminal(reviews, row).run()
 
 
-def _tell(counts: SyntheticRows | None) -> None:
+def _print_counts(counts: SyntheticRows | None) -> None:
     if counts is None:
         return
     typer.echo(words(counts))

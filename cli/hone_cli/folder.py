@@ -192,13 +192,13 @@ class Folder:
         try:
             self._own.parent.mkdir(exist_ok=True)
             with open(self._own, "ab") as file:
-                file.write(self._mended() + json.dumps(decision.to_json(), ensure_ascii=False).encode() + b"\n")
+                file.write(self._line_break() + json.dumps(decision.to_json(), ensure_ascii=False).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise CommandError(f"the decision is not kept: {error}") from None
 
-    def _mended(self) -> bytes:
+    def _line_break(self) -> bytes:
         """The bytes that complete a line which a killed process left half-written."""
         if not self._own.is_file() or not (size := self._own.stat().st_size):
             return b""

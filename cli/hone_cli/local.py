@@ -34,7 +34,7 @@ async def _serve(app: web.Application, port: int, token: str) -> None:
     await runner.setup()
     try:
         await web.TCPSite(runner, LOOPBACK, port).start()
-        tell_page(runner.addresses[0][1], token)
+        print_page(runner.addresses[0][1], token)
         await stop.wait()
     finally:
         await runner.cleanup()
@@ -70,7 +70,7 @@ async def _serve_in_pod(serves: Serves, port: int, idle_seconds: float) -> None:
         await runner.cleanup()
 
 
-def tell_page(port: int, token: str) -> None:
+def print_page(port: int, token: str) -> None:
     """Print the address of the page; its fragment stays in the browser."""
     typer.echo(f"Review at http://{LOOPBACK}:{port}/#token={token}\nCtrl-C ends it; what is decided is kept.")
 

@@ -79,9 +79,9 @@ def _of_alias(versions: Versions, name: str, alias: str) -> dict[str, Any]:
     pointing = (((versions.model(name) or {}).get("status") or {}).get("aliases")) or []
     target = next((a["modelVersion"] for a in pointing if a["name"] == alias), None)
     if target is None:
-        known = ", ".join(f"{name}@{a['name']}" for a in pointing) or "none"
+        aliases = ", ".join(f"{name}@{a['name']}" for a in pointing) or "none"
         raise CommandError(
-            f"model {name} in namespace {versions.namespace} has no alias {alias}; it has {known}. "
+            f"model {name} in namespace {versions.namespace} has no alias {alias}; it has {aliases}. "
             f"kubectl get models.hone.dev {name} --namespace {versions.namespace}"
         )
     if (version := versions.model_version(target)) is None:

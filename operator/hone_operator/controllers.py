@@ -165,7 +165,7 @@ class Controllers:
         if key.kind == NOTICES:
             return await self.notifier.process(key.namespace) if self.notifier else None
         if key.kind == UNREADABLE:
-            await self._writes.tell_unreadable(key)
+            await self._writes.report_unreadable(key)
             return None
         body = self.cache.get(*key)
         if body is None or self.unreadable.is_unwritable(key.kind, body["metadata"]):

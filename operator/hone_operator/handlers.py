@@ -98,8 +98,8 @@ class Watches:
         """Request a run of every key that this object concerns; forget the state kept for a deleted one."""
         meta = body["metadata"]
         if self.cache.get(kind, meta["namespace"], meta["name"]) is None and kind in (*OWNER_LABEL, "Job"):
-            for tell in self.gone:
-                tell(meta["uid"])
+            for forget in self.gone:
+                forget(meta["uid"])
             if kind in OWNER_LABEL:
                 self.removed(kind, body)
         for key in keys_concerned(kind, body, self.cache):

@@ -15,7 +15,7 @@ NO_GGUF = "llama.cpp: no, there is no GGUF file; train with output.formats [Safe
 ON_BASE = "vLLM: yes, the adapter on its base, with --enable-lora"
 
 
-def told(*forms: str, method: str = "SFT", experts: int = 0, **hyper_parameters: Any) -> list[str]:
+def sentences(*forms: str, method: str = "SFT", experts: int = 0, **hyper_parameters: Any) -> list[str]:
     shape = {"parameters": 10, "layers": 2, "hidden": 8, "query": 8, "keyValue": 8, "vocabulary": 10, "intermediate": 8}
     spec = {
         "modelName": "bot",
@@ -55,7 +55,7 @@ def told(*forms: str, method: str = "SFT", experts: int = 0, **hyper_parameters:
     ],
 )
 def test_an_adapter(adapter, vllm):
-    assert told("Adapter", adapter=adapter) == [
+    assert sentences("Adapter", adapter=adapter) == [
         vllm,
         NO_GGUF,
         "transformers: yes, the adapter on its base, with PEFT",
@@ -63,22 +63,24 @@ def test_an_adapter(adapter, vllm):
 
 
 def test_the_rank_that_the_trainer_chose_counts():
-    assert told("Adapter", adapter={"type": "LoRA"}, resolved={"adapterRank": 100})[0].endswith("--max-lora-rank 128")
+    assert sentences("Adapter", adapter={"type": "LoRA"}, resolved={"adapterRank": 100})[0].endswith(
+        "--max-lora-rank 128"
+    )
 
 
 def test_a_reward_model():
-    assert told("Adapter", method="Reward")[0] == f"vLLM: no, an adapter with its own reward head; {MERGE}"
-    assert told("Adapter", "Merged", method="Reward")[0] == "vLLM: yes, the merged model, with --runner pooling"
+    assert sentences("Adapter", method="Reward")[0] == f"vLLM: no, an adapter with its own reward head; {MERGE}"
+    assert sentences("Adapter", "Merged", method="Reward")[0] == "vLLM: yes, the merged model, with --runner pooling"
 
 
 def test_a_whole_model_is_served_whatever_the_adapter_was():
-    assert told("Adapter", "Merged", adapter={"type": "DoRA"})[0] == "vLLM: yes, the merged model, with its path"
-    assert told("Full")[0] == "vLLM: yes, the full model, with its path"
+    assert sentences("Adapter", "Merged", adapter={"type": "DoRA"})[0] == "vLLM: yes, the merged model, with its path"
+    assert sentences("Full")[0] == "vLLM: yes, the full model, with its path"
 
 
 def test_a_gguf_file():
-    assert told("Adapter", "Merged", "GGUF")[1] == "llama.cpp: yes, the GGUF file"
-    assert told("GGUF") == [
+    assert sentences("Adapter", "Merged", "GGUF")[1] == "llama.cpp: yes, the GGUF file"
+    assert sentences("GGUF") == [
         "vLLM: no, there is neither an adapter nor a merged model",
         "llama.cpp: yes, the GGUF file",
         "transformers: no, there is only a GGUF file",
@@ -89,11 +91,11 @@ FUSED = " and --enable-mixed-moe-lora-format, loaded with is_3d_lora_weight"
 
 
 def test_experts_need_settings_of_their_own():
-    assert told("Adapter", experts=8)[0] == ON_BASE + FUSED
-    assert told("Adapter", experts=8, adapter={"targets": ["q_proj", "experts"]})[0] == ON_BASE + FUSED
-    assert told("Adapter", experts=8, adapter={"targets": ["q_proj", "shared_experts.up_proj"]})[0] == ON_BASE
-    assert told("Adapter", experts=8, adapter={"targets": "nonsense"})[0] == ON_BASE + FUSED
-    assert told("Adapter", "Merged", experts=8)[0] == "vLLM: yes, the merged model, with its path"
+    assert sentences("Adapter", experts=8)[0] == ON_BASE + FUSED
+    assert sentences("Adapter", experts=8, adapter={"targets": ["q_proj", "experts"]})[0] == ON_BASE + FUSED
+    assert sentences("Adapter", experts=8, adapter={"targets": ["q_proj", "shared_experts.up_proj"]})[0] == ON_BASE
+    assert sentences("Adapter", experts=8, adapter={"targets": "nonsense"})[0] == ON_BASE + FUSED
+    assert sentences("Adapter", "Merged", experts=8)[0] == "vLLM: yes, the merged model, with its path"
 
 
 @pytest.mark.parametrize(
@@ -110,4 +112,4 @@ def test_experts_need_settings_of_their_own():
 def test_both_parameters_of_the_experts_have_an_adapter_or_none(targets, loads):
     half = f"vLLM: no, an adapter on only one of gate_up_proj and down_proj of the experts; {MERGE}"
     expected = ON_BASE + FUSED if loads else half
-    assert told("Adapter", experts=8, adapter={"targets": targets})[0] == expected
+    assert sentences("Adapter", experts=8, adapter={"targets": targets})[0] == expected

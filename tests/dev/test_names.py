@@ -1,6 +1,8 @@
 """Names in the packages that users install: a class name is one thing, a local hides no function of its own file and is
-named by what it is."""
+named by what it is. Functions, also of tests and development, have the words of the style guide."""
 
+import ast
+import re
 import symtable
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ ONE_PER_MODULE = {
     "InPlan": "each method's module has its field of a plan; `methods/blocks.py` joins them",
 }
 
-PARTICIPLES = frozenset({"found", "made", "told", "given"})
+PARTICIPLES = frozenset({"found", "made", "told", "given", "known"})
 """They say how a value came about, not what it is."""
 
 
@@ -87,4 +89,31 @@ def test_a_participle_is_seen() -> None:
         "found",
         "given",
         "told",
+    ]
+
+
+DIALECT = re.compile(r"(^|_)(told|tells?|tell|heal(s|ed|ing)?|mend(s|ed)?|anew|beside|end_marks?)(_|$)")
+"""Words of which the style guide names better ones."""
+WORDED = (*PACKAGES, "dev/hone_dev", "bench", "tests")
+AS_IN_A_LIBRARY = {"tell": "of a fake file or cluster, as io.IOBase has it"}
+
+
+def dialect(source: str) -> Iterator[str]:
+    """Names of functions and classes with a word that the style guide replaces."""
+    for node in ast.walk(ast.parse(source)):
+        named = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        if named and DIALECT.search(node.name) and node.name not in AS_IN_A_LIBRARY:
+            yield node.name
+
+
+def test_functions_have_the_words_of_the_style_guide() -> None:
+    files = sorted(path for folder in WORDED for path in (ROOT / folder).rglob("*.py"))
+    assert len(files) > 1000
+    assert [f"{path.relative_to(ROOT)}: {name}" for path in files for name in dialect(path.read_text())] == []
+
+
+def test_a_word_of_dialect_is_seen() -> None:
+    assert list(dialect("def test_it_is_told(): ...\nclass Healed: ...\ndef _mend(): ...\ndef retold(): ...")) == [
+        "test_it_is_told",
+        "_mend",
     ]

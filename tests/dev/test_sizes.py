@@ -10,7 +10,7 @@ pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("crds/hone_api", "operator/hone_operator", "trainer/hone_trainer", "cli/hone_cli", "dev/hone_dev")
 LONGEST_FUNCTION, LONGEST_FILE = 54, 400
-"""Lines."""
+"""Lines; of a function without its docstring."""
 TABLES = {"crds/hone_api/failures.py", "crds/hone_api/status_json.py", "dev/hone_dev/library_border.py"}
 
 
@@ -19,10 +19,16 @@ def sources() -> dict[str, str]:
     return {path.relative_to(ROOT).as_posix(): path.read_text() for path in files}
 
 
+def lines_of_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """A command's is its help text, with examples."""
+    first = function.body[0]
+    return (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(function) else 0
+
+
 def long_functions(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = (node.end_lineno or 0) - node.lineno + 1
+            lines = (node.end_lineno or 0) - node.lineno + 1 - lines_of_docstring(node)
             if lines > LONGEST_FUNCTION:
                 yield f"{node.name} has {lines} lines"
 

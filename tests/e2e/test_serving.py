@@ -114,7 +114,7 @@ def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -
     before, began = _pods(team), time.monotonic()
     approve(team, second)
     # Every question in between is answered: by the version before, then by the new one.
-    wait(lambda: server.chances("one", ASKED) != answers["one"], lambda: _told(team), PAUSE)
+    wait(lambda: server.chances("one", ASKED) != answers["one"], lambda: _state(team), PAUSE)
     print(f"{time.monotonic() - began:.0f} s from approved to the first token of the new adapter")
     assert server.chances("one", ASKED) not in answers.values()
     assert team.get("mv", second)["status"]["aliases"] == "champion"
@@ -123,8 +123,8 @@ def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -
 
     approve(team, second, "Candidate")
     approve(team, first["two"], "Candidate")
-    wait(lambda: server.chances("one", ASKED) == answers["one"], lambda: _told(team), PAUSE)
-    wait(lambda: server.models() == [base, "one"], lambda: _told(team))
+    wait(lambda: server.chances("one", ASKED) == answers["one"], lambda: _state(team), PAUSE)
+    wait(lambda: server.models() == [base, "one"], lambda: _state(team))
     assert _pods(team) == before, "nothing was restarted"
 
 
@@ -133,7 +133,7 @@ def _pods(kubectl: Any) -> dict[str, int]:
     return restarts(kubectl.get("pods", "--selector=app.kubernetes.io/instance=bots")["items"])
 
 
-def _told(kubectl: Any) -> str:
+def _state(kubectl: Any) -> str:
     return kubectl("get", "configmap", "hone-served", "--output=yaml") + kubectl(
         "logs", "deployment/bots", "--container=follow", "--tail=40"
     )

@@ -27,7 +27,7 @@ def attempts(namespace: Namespace) -> list[tuple[str, int]]:
     return [(each["outcome"], each["nodes"]) for each in status.get("attempts", [])]
 
 
-def told(namespace: Namespace) -> list[str]:
+def events(namespace: Namespace) -> list[str]:
     messages = [event["message"] for event in namespace.list("Event") if event["reason"] == "Resized"]
     return [message.partition(" ends. ")[2] or message for message in sorted(messages)]
 
@@ -66,8 +66,8 @@ def test_an_attempt_shrinks_to_the_free_nodes_and_grows_after_an_interruption(
     assert "run-3" in namespace.names("Service")
     namespace.until(lambda: len(attempts(namespace)) == 3, "the record of attempt 3")
     assert attempts(namespace) == [("Resized", 2), ("Preempted", 1), ("Running", 2)]
-    namespace.until(lambda: len(told(namespace)) == 2, "both events")
-    assert told(namespace) == [
+    namespace.until(lambda: len(events(namespace)) == 2, "both events")
+    assert events(namespace) == [
         "Attempt 2 asks for 1 node; training.batchSize stays 8.",
         "Attempt 3 asks for 2 nodes again; attempt 2 had 1. training.batchSize stays 8.",
     ]

@@ -36,8 +36,8 @@ def scrub(text: str) -> str:
     A remembered value that this hides in part is found by what is left of it.
     """
     text = hidden(text)
-    known = _known.copy()  # another thread may remember a value meanwhile
-    for value in sorted(known | {_left_of(value) for value in known}, key=len, reverse=True):
+    values = _known.copy()  # another thread may remember a value meanwhile
+    for value in sorted(values | {_left_of(value) for value in values}, key=len, reverse=True):
         text = text.replace(value, "***")
     return hidden(text)
 

@@ -63,7 +63,7 @@ def setup(
         teacher=teacher if plan.distillation and plan.distillation.by_logits else None,
         packed=packs(plan),
         row_tokens=row_tokens,
-        **_beside(plan, ranks),
+        **_further_models(plan, ranks),
     )
     return fitted(result, plan, memory)
 
@@ -123,7 +123,7 @@ def _sampling(plan: Plan) -> PpoMethod | GrpoMethod | None:
     return {Method.PPO: plan.ppo, Method.GRPO: plan.grpo}.get(plan.method)
 
 
-def _beside(plan: Plan, ranks: int) -> dict[str, Any]:
+def _further_models(plan: Plan, ranks: int) -> dict[str, Any]:
     """Additional memory of methods that sample."""
     full, grpo = plan.adapter.type == AdapterType.NONE, plan.grpo
     if plan.method == Method.PPO:

@@ -182,10 +182,10 @@ async def _croissant(request: web.Request) -> web.Response:
     repository = _repository(request)
     commit = await _commit(request, repository)
     card = commit.file("README.md")
-    told = metadata_load(card.local) if card else None
-    if not told or not told.get("license"):
+    card_data = metadata_load(card.local) if card else None
+    if not card_data or not card_data.get("license"):
         raise HubError(400, "NoCroissant", "The dataset has no Croissant metadata")
-    licence = f"https://choosealicense.com/licenses/{told['license']}/"
+    licence = f"https://choosealicense.com/licenses/{card_data['license']}/"
     page = f"https://huggingface.co/datasets/{repository.id}"
     document = {"@context": {"@vocab": "https://schema.org/"}, "@type": "sc:Dataset", "name": repository.id}
     return web.json_response({**document, "license": licence, "url": page})

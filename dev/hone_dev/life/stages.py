@@ -202,11 +202,13 @@ def ask(life: Life) -> str:
     """It answers as version 1 was trained, as the copy from the registry does, and not as the base."""
     base, *tuned = life.asked.models()
     hold(tuned == [MODEL, COPY], f"the server has {tuned}")
-    known, new = _questions()
-    life.answers = {question: life.asked.answer(MODEL, question) for question in (known, new)}
-    expected = objects.rows(ROWS)[known]
-    hold(life.answers[known] == expected, f"{known!r} is answered {life.answers[known]!r} instead of {expected!r}")
-    hold(life.asked.answer(base, known) != expected, "the base answers the same")
+    earlier, new = _questions()
+    life.answers = {question: life.asked.answer(MODEL, question) for question in (earlier, new)}
+    expected = objects.rows(ROWS)[earlier]
+    hold(
+        life.answers[earlier] == expected, f"{earlier!r} is answered {life.answers[earlier]!r} instead of {expected!r}"
+    )
+    hold(life.asked.answer(base, earlier) != expected, "the base answers the same")
     copied = {question: life.asked.answer(COPY, question) for question in life.answers}
     hold(copied == life.answers, f"what was pulled answers {copied} instead of {life.answers}")
     life.chance = life.first_token()

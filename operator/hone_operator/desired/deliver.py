@@ -129,7 +129,7 @@ def _labels(spec: ModelVersionSpec, artifact: Artifact) -> dict[str, str]:
         "dev.hone.base": base.uri,
     }
     named = model_licences(spec.lineage)
-    known = [identifier for name in named if (identifier := licences.spdx(name))]
-    if named and len(known) == len(named):  # the annotation is an SPDX expression
-        labels["org.opencontainers.image.licenses"] = " AND ".join(dict.fromkeys(known))
+    identifiers = [identifier for name in named if (identifier := licences.spdx(name))]
+    if named and len(identifiers) == len(named):  # the annotation is an SPDX expression
+        labels["org.opencontainers.image.licenses"] = " AND ".join(dict.fromkeys(identifiers))
     return labels | ({"dev.hone.base.commit": base.commit} if base.commit else {})

@@ -93,7 +93,7 @@ def materialize(
     number: int,
     platform: Platform,
     named: ReferencedObjects | None = None,
-    known: str | None = None,
+    source_version: str | None = None,
 ) -> list[dict[str, Any]]:
     """ConfigMap and Job of attempt `number` for the Dataset's present generation, and what several pods need.
 
@@ -104,7 +104,7 @@ def materialize(
         names.InvalidReferenceError: the source's path leaves its root.
     """
     named = named or ReferencedObjects()
-    work = _mix(owner, spec, platform, named) if spec.mixture else _read(owner, spec, platform, named, known)
+    work = _mix(owner, spec, platform, named) if spec.mixture else _read(owner, spec, platform, named, source_version)
     meta = owner["metadata"]
     generation = meta.get("generation", 1)
     labels = names.labels(dataset_pods.LEAD, owner, **{names.GENERATION: str(generation), names.TRY: str(number)})
@@ -116,7 +116,11 @@ def materialize(
 
 
 def _read(
-    owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: ReferencedObjects, known: str | None
+    owner: Mapping[str, Any],
+    spec: DatasetSpec,
+    platform: Platform,
+    named: ReferencedObjects,
+    source_version: str | None,
 ) -> Work:
     """Read a source."""
     assert spec.source is not None
@@ -140,7 +144,7 @@ def _read(
         **fields,
         previous=_previous(owner),
         previous_split_settings=(owner.get("status") or {}).get("splitSettings"),
-        known=known,
+        known=source_version,
         namespace=meta["namespace"],
         store=str(names.STORE),
         limits=platform.limits,

@@ -151,7 +151,7 @@ def _rows(rows: DatasetLineage) -> Component:
 
 
 def _licences(names: list[str]) -> dict[str, Any]:
-    entries = [{"id": known} if (known := licences.spdx(name)) else {"name": name} for name in names]
+    entries = [{"id": identifier} if (identifier := licences.spdx(name)) else {"name": name} for name in names]
     unique = {str(entry): entry for entry in entries}.values()
     return {"licenses": [{"license": {**entry, "acknowledgement": "declared"}} for entry in unique]} if entries else {}
 

@@ -92,8 +92,8 @@ def _restarts(body: Body) -> float:
 
 def _held(body: Body) -> float | None:
     held = [a.get("heldSecondsBeforeFirstStep") for a in body["status"].get("attempts") or ()]
-    known = [float(seconds) for seconds in held if seconds is not None]
-    return sum(known) if known else None
+    measured = [float(seconds) for seconds in held if seconds is not None]
+    return sum(measured) if measured else None
 
 
 GAUGES = (
@@ -238,8 +238,8 @@ def _attempt_phases() -> Series:
     def samples(body: Body) -> Iterator[Sample]:
         spent = [a.get("phases") or {} for a in body["status"].get("attempts") or ()]
         for phase in PHASES:
-            if known := [seconds[phase.name] for seconds in spent if phase.name in seconds]:
-                yield (*_ref(body), phase.name), sum(known)
+            if measured := [seconds[phase.name] for seconds in spent if phase.name in seconds]:
+                yield (*_ref(body), phase.name), sum(measured)
 
     return Series(family, samples)
 

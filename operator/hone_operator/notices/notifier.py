@@ -51,15 +51,15 @@ class Notifier:
 
     async def _send_news(self, namespace: str) -> float | None:
         models, versions = self.cache.items("Model", namespace), self.cache.items("ModelVersion", namespace)
-        known = await asyncio.to_thread(facts, models, versions)
+        current = await asyncio.to_thread(facts, models, versions)
         ledger = await self._ledger(namespace)
-        unsent = news(known, ledger, self.now())
+        unsent = news(current, ledger, self.now())
         waiting = {fact.key for fact in unsent}
         entries = (
-            {f.key: f.entry(sent=False) for f in known if f.key not in waiting} if ledger is None else dict(ledger)
+            {f.key: f.entry(sent=False) for f in current if f.key not in waiting} if ledger is None else dict(ledger)
         )
         sent = await self._send(namespace, unsent, entries)
-        present = {fact.key for fact in known}
+        present = {fact.key for fact in current}
         kept = {key: entry for key, entry in entries.items() if key in present}
         if kept != ledger and (ledger or models or versions):
             await self._write(namespace, kept)

@@ -138,38 +138,42 @@ def _token(metadata: Any) -> str:
     return str((metadata or {}).get("continue") or "")
 
 
-def decode_list(raw: bytes, keep: Keep = lambda item: item, known: Known = lambda item: False) -> Listed:
+def decode_list(raw: bytes, keep: Keep = lambda item: item, is_known: Known = lambda item: False) -> Listed:
     """Parse a list of objects; `keep` reduces each object before the next one is parsed. What is `known` is left out.
 
     Raises:
         UnreadableError: the list itself is not a JSON object.
     """
     try:
-        return _decode_list(raw.decode(), keep, known)
+        return _decode_list(raw.decode(), keep, is_known)
     except (ValueError, IndexError, RecursionError) as error:
         raise UnreadableError("Malformed", f"the list is not JSON: {type(error).__name__}") from None
 
 
-async def decode_list_aside(raw: bytes, keep: Keep, known: Known = lambda item: False) -> Listed:
+async def decode_list_aside(raw: bytes, keep: Keep, is_known: Known = lambda item: False) -> Listed:
     """The same, but a long list is parsed in a thread, so that the event loop continues."""
-    return await asyncio.to_thread(decode_list, raw, keep, known) if len(raw) > LONG else decode_list(raw, keep, known)
+    return (
+        await asyncio.to_thread(decode_list, raw, keep, is_known)
+        if len(raw) > LONG
+        else decode_list(raw, keep, is_known)
+    )
 
 
-def _decode_list(text: str, keep: Keep, known: Known) -> Listed:
+def _decode_list(text: str, keep: Keep, is_known: Known) -> Listed:
     listed = Listed([], [], {})
     position = _after(text, 0, "{")
     while text[position] != "}":
         key, position = _DECODER.raw_decode(text, position)
         position = _after(text, position, ":")
         if key == "items" and text[position] == "[":
-            position = _read_items(text, position, keep, known, listed)
+            position = _read_items(text, position, keep, is_known, listed)
         else:
             listed.rest[key], position = _DECODER.raw_decode(text, position)
         position = _after_comma(text, position)
     return listed
 
 
-def _read_items(text: str, position: int, keep: Keep, known: Known, listed: Listed) -> int:
+def _read_items(text: str, position: int, keep: Keep, is_known: Known, listed: Listed) -> int:
     """Parse an array of objects into `listed`; returns the position after it."""
     position = _after(text, position, "[")
     while text[position] != "]":
@@ -180,7 +184,7 @@ def _read_items(text: str, position: int, keep: Keep, known: Known, listed: List
             position = _end_of_value(text, start)
         raw = text[start:position].encode()
         try:
-            if item is not None and shaped(known, item):
+            if item is not None and shaped(is_known, item):
                 position = _after_comma(text, position)
                 continue
             check(raw, item)

@@ -11,25 +11,25 @@ class KeyIndex(dict[Hashable, Ref | dict[Ref, None]]):
 
     def add(self, key: Hashable, ref: Ref) -> None:
         """Note that the object has this key."""
-        known = self.get(key)
-        if known is None:
+        entry = self.get(key)
+        if entry is None:
             self[key] = ref
-        elif isinstance(known, dict):
-            known[ref] = None
-        elif known != ref:
-            self[key] = {known: None, ref: None}
+        elif isinstance(entry, dict):
+            entry[ref] = None
+        elif entry != ref:
+            self[key] = {entry: None, ref: None}
 
     def discard(self, key: Hashable, ref: Ref) -> None:
         """Forget that the object has this key, if it has."""
-        known = self.get(key)
-        if isinstance(known, dict):
-            known.pop(ref, None)
-        if not known or known == ref:
+        entry = self.get(key)
+        if isinstance(entry, dict):
+            entry.pop(ref, None)
+        if not entry or entry == ref:
             self.pop(key, None)
 
     def refs(self, key: Hashable) -> list[Ref]:
         """The objects with this key, in the order in which they came."""
-        known = self.get(key)
-        if known is None:
+        entry = self.get(key)
+        if entry is None:
             return []
-        return list(known) if isinstance(known, dict) else [known]
+        return list(entry) if isinstance(entry, dict) else [entry]

@@ -39,9 +39,9 @@ def shared_block(place: Hashable, block: dict[str, Any]) -> dict[str, Any]:
     Args:
         place: where blocks are often equal, e.g. a part of a schema; their number is fixed.
     """
-    known = _blocks.get(place)
-    if known is not None and _parts(known) == _parts(block):
-        return known
+    same = _blocks.get(place)
+    if same is not None and _parts(same) == _parts(block):
+        return same
     if len(block) <= MOST_FIELDS and all(map(_is_small, block.values())):
         _blocks[place] = block
     return block

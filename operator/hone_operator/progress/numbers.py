@@ -36,7 +36,7 @@ class Latest:
     """Steps that had been reported and that this attempt trained again."""
     pod_created: datetime | None = None
     """Creation time of the pod that reported these steps; None if unknown, because the operator restarted."""
-    step_told: datetime | None = None
+    step_reported: datetime | None = None
     """When the step was last reported: a pod that is loading reports none."""
     ours: bool = False
     """Whether our own trainer reports; then transformers' own reports, which claim 100 % at any end, are ignored."""
@@ -101,7 +101,7 @@ def remembered(status: Mapping[str, Any], attempt: int) -> Latest | None:
         attempt,
         read_known(JobProgress, progress)[0],
         received,
-        step_told=received,
+        step_reported=received,
         start_step=attempts[-1].get("startStep"),
         lost=attempts[-1].get("lostSteps", 0),
         ours="stage" in progress,
@@ -135,25 +135,25 @@ def update(
     if previous and (_of_older_pod(previous, origin) or (previous.ours and report.hone is None)):
         return None
     before = previous or Latest(attempt, JobProgress(), now)
-    known = before.progress
-    step, total = _steps(report, known)
+    earlier = before.progress
+    step, total = _steps(report, earlier)
     start = report.hone.start_step if report.hone else None
     loading = report.hone is not None and start is None and step == 0
     if loading:
-        step = known.step
+        step = earlier.step
     resumed = previous is not None and not loading and _of_newer_pod(previous, origin)
-    if step < known.step and not resumed:
+    if step < earlier.step and not resumed:
         return None
     lost = before.lost
     if start is not None and before.start_step is None:
         lost = max(0, origin.reached - start)
     elif resumed:
-        lost += max(0, known.step - (step if start is None else start))
+        lost += max(0, earlier.step - (step if start is None else start))
     eta, hone = report.trainer_status.estimated_remaining_seconds, report.hone
     waits = previous is not None and loading
     return Latest(
         attempt=attempt,
-        progress=_progress(report, known, step, total, now),
+        progress=_progress(report, earlier, step, total, now),
         received=now,
         checkpoint_step=before.checkpoint_step
         if hone is None or hone.checkpoint_step is None
@@ -162,28 +162,28 @@ def update(
         start_step=start if before.start_step is None else before.start_step,
         lost=lost,
         pod_created=before.pod_created if waits else origin.pod_created,
-        step_told=before.step_told if waits else now,
+        step_reported=before.step_reported if waits else now,
         ours=hone is not None,
         tracking_run=(hone.tracking_run if hone else None) or before.tracking_run,
         phases=(hone.phases if hone else {}) or before.phases,
     )
 
 
-def _progress(report: ProgressReport, known: JobProgress, step: int, total: int | None, now: datetime) -> JobProgress:
+def _progress(report: ProgressReport, earlier: JobProgress, step: int, total: int | None, now: datetime) -> JobProgress:
     """The numbers of the status after this report, at this step: what it does not have is as before."""
     percentage = report.trainer_status.progress_percentage or 0
-    percent = min(100, 100 * step // total) if total else max(known.percent, percentage)
+    percent = min(100, 100 * step // total) if total else max(earlier.percent, percentage)
     eta = report.trainer_status.estimated_remaining_seconds
-    stage = report.hone.stage if report.hone else known.stage
-    return known.model_copy(
+    stage = report.hone.stage if report.hone else earlier.stage
+    return earlier.model_copy(
         update={
             **_numbers(report),
-            "metrics": {**(known.metrics or {}), **_metrics(report)} or None,
+            "metrics": {**(earlier.metrics or {}), **_metrics(report)} or None,
             "step": step,
             "total_steps": total,
             "percent": percent,
             "summary": _summary(step, total, percent, stage),
-            "eta": known.eta if eta is None else duration(eta),
+            "eta": earlier.eta if eta is None else duration(eta),
             "stage": stage,
             "last_updated_time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
@@ -208,20 +208,20 @@ def _of_older_pod(previous: Latest, origin: Origin) -> bool:
 
 def _of_newer_pod(previous: Latest, origin: Origin) -> bool:
     """After a restart of the operator only the time of the last step is known: the pod that reported it is older."""
-    before = previous.pod_created or previous.step_told
+    before = previous.pod_created or previous.step_reported
     return bool(before and origin.pod_created and origin.pod_created > before)
 
 
-def _steps(report: ProgressReport, known: JobProgress) -> tuple[int, int | None]:
+def _steps(report: ProgressReport, earlier: JobProgress) -> tuple[int, int | None]:
     """(step, total). A resumed stock script first reports 0 % without a step, and its last report also has no step."""
     if report.hone:
-        return report.hone.step, report.hone.total_steps or known.total_steps
+        return report.hone.step, report.hone.total_steps or earlier.total_steps
     metrics = {m.name: m.value for m in report.trainer_status.metrics}
-    total = _count(metrics.get("total_steps")) or known.total_steps
+    total = _count(metrics.get("total_steps")) or earlier.total_steps
     step = _count(metrics.get("current_step"))
     if step is None:
         done = report.trainer_status.progress_percentage == 100
-        step = total if done and total else known.step
+        step = total if done and total else earlier.step
     return step, total
 
 

@@ -29,18 +29,18 @@ class RefusalCounter(Collector):
         self.total: Counter[str] = Counter()
         """Counts by kind, since the start."""
         self._clock = clock
-        self._untold: Counter[tuple[str, str]] = Counter()
+        self._unlogged: Counter[tuple[str, str]] = Counter()
         self._next = clock()
 
     def add(self, kind: str, address: str) -> None:
         """Count one refusal."""
         self.total[kind] += 1
         place = (kind, address)
-        if place not in self._untold and len(self._untold) >= MAX_PLACES:
+        if place not in self._unlogged and len(self._unlogged) >= MAX_PLACES:
             place = (kind, "further addresses")
-        self._untold[place] += 1
+        self._unlogged[place] += 1
         if self._clock() >= self._next:
-            self.tell()
+            self.log_totals()
 
     def describe(self) -> Iterator[Metric]:
         """The metric without samples."""
@@ -53,12 +53,14 @@ class RefusalCounter(Collector):
             family.add_metric([kind], count)
         yield family
 
-    def tell(self) -> None:
+    def log_totals(self) -> None:
         """Log what has not been logged yet."""
-        worst = ", ".join(f"{count} x {kind} from {address}" for (kind, address), count in self._untold.most_common(5))
-        more = f" and {len(self._untold) - 5} more" if len(self._untold) > 5 else ""
-        log.warning("the progress port refused %d: %s%s", self._untold.total(), worst, more)
-        self._untold.clear()
+        worst = ", ".join(
+            f"{count} x {kind} from {address}" for (kind, address), count in self._unlogged.most_common(5)
+        )
+        more = f" and {len(self._unlogged) - 5} more" if len(self._unlogged) > 5 else ""
+        log.warning("the progress port refused %d: %s%s", self._unlogged.total(), worst, more)
+        self._unlogged.clear()
         self._next = self._clock() + LINE_SECONDS
 
 

@@ -63,7 +63,7 @@ def begun(draft: JobDraft, seen: Observed) -> bool:
     return bool(draft.old.get("attempts") or of_component(seen.jobs, "training"))
 
 
-def tell_refused(draft: JobDraft, refused: RefusedSpec) -> None:
+def report_refused(draft: JobDraft, refused: RefusedSpec) -> None:
     """Set condition Accepted of a run that has begun."""
     words = f"{refused.message}. It was accepted before, so a running attempt continues, but no other is started."
     draft.conditions.set(ConditionType.ACCEPTED, False, refused.reason, words)
@@ -75,7 +75,7 @@ def refuse(draft: JobDraft, seen: Observed, refused: RefusedSpec) -> Outcome:
     spec."""
     if begun(draft, seen):
         draft.conditions.keep_all()
-        tell_refused(draft, refused)
+        report_refused(draft, refused)
         return draft.outcome()
     reason, message = refused
     draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)

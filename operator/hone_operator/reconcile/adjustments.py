@@ -73,8 +73,8 @@ def in_words(records: Sequence[AttemptJson], budget: Restarts) -> str:
 
 def _limit(records: Sequence[AttemptJson]) -> int | None:
     """Most rows of a forward pass after these attempts. The first may bring a limit from attempts before it."""
-    known = [records[0]["microBatchLimit"]] if records and "microBatchLimit" in records[0] else []
-    return min([*known, *(r["microBatchSize"] // 2 for r in records if r.get("microBatchSize", 0) > 1)], default=None)
+    limits = [records[0]["microBatchLimit"]] if records and "microBatchLimit" in records[0] else []
+    return min([*limits, *(r["microBatchSize"] // 2 for r in records if r.get("microBatchSize", 0) > 1)], default=None)
 
 
 def _rate_halvings(records: Sequence[AttemptJson]) -> int:

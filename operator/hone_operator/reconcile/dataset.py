@@ -139,8 +139,8 @@ def _look(
         refresh.unchanged(draft, draft.time)
         return draft.outcome()
     number = max(tries.number, draft.status.get("tries") or 0) + 1
-    known = draft.status.get("sourceVersion")
-    draft.create += materialize(draft.body, spec, number, platform, named, known=known)
+    source_version = draft.status.get("sourceVersion")
+    draft.create += materialize(draft.body, spec, number, platform, named, source_version=source_version)
     draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
     for refusal in seen.refusals:
         draft.check_in(RECHECK_SECONDS)

@@ -73,7 +73,7 @@ def prepare_rows(
         return Rows(ready=True)
     pods = pods_for(size, platform)
     shared = encoded(plan, platform, pods)
-    known = Encoding(work=shared.key, keys=keys)
+    state = Encoding(work=shared.key, keys=keys)
     if seen is None:
         draft.conditions.set(CONDITION, None, Reason.ENCODING, "")
         return Rows(look=shared)
@@ -87,12 +87,12 @@ def prepare_rows(
     )
     staged = stage(draft, wanted, seen.stage, platform)
     if isinstance(staged, EncodeResult):
-        draft.put(encoding=as_json(_done(known, staged)))
+        draft.put(encoding=as_json(_done(state, staged)))
         return ready(draft, EncodedRows(keys=keys, digest=staged.digest), _words(staged))
     if isinstance(staged, Cause):
-        draft.put(encoding=as_json(known))
+        draft.put(encoding=as_json(state))
         return Rows(failure=staged)
-    draft.put(encoding=as_json(known))
+    draft.put(encoding=as_json(state))
     if seen.report:
         _show_progress(draft, seen.report.progress)
     draft.check_in(RECHECK_SECONDS)
@@ -143,9 +143,9 @@ def _bytes(dataset: Mapping[str, Any]) -> int:
     return (dataset.get("status") or {}).get("sizeBytes") or 0
 
 
-def _done(known: Encoding, result: EncodeResult) -> Encoding:
+def _done(state: Encoding, result: EncodeResult) -> Encoding:
     done = {"rows": result.rows, "tokens": result.tokens, "tokens_per_second": result.tokens_per_second}
-    return known.model_copy(update=done)
+    return state.model_copy(update=done)
 
 
 def _show_progress(draft: JobDraft, reported: JobProgress) -> None:

@@ -31,7 +31,7 @@ from hone_operator.reconcile import (
     run_waits,
 )
 from hone_operator.reconcile import progress as reports
-from hone_operator.reconcile.acceptance import RefusedSpec, begun, refuse, tell_refused, why_refused
+from hone_operator.reconcile.acceptance import RefusedSpec, begun, refuse, report_refused, why_refused
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.finish import record
 from hone_operator.reconcile.gates import Gates
@@ -72,7 +72,7 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
     notes = storage_note(spec.resources.nodes, platform), queueing.note(spec.scheduling, platform)
     accept(draft, unknown, " ".join(filter(None, notes)))
     if refused:
-        tell_refused(draft, refused)
+        report_refused(draft, refused)
     return _decide(RunDecision(draft, spec, seen, platform))
 
 
@@ -99,7 +99,7 @@ def _decide(run: RunDecision) -> Outcome:
     draft.put(**attempts.to_status())
     draft.put(goodput=goodput(attempts.records), startTime=_start_time(run))
     misfit = run.gate_keeper.look_ahead(gates)
-    forecast.told_more(draft, warnings)
+    forecast.add_advice(draft, warnings)
     draft.delete += [*run.seen.network_left, *(j.body for j in surplus(draft.body, run.jobs))]
     cause = gates.failure or misfit or final_cause(attempts, run.spec.restarts)
     active = attempts.job if attempts.job and not attempts.job.finished else None

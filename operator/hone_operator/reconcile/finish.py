@@ -68,7 +68,7 @@ def record(
     if memory:
         draft.put(memory=memory)
     if result.advice:
-        forecast.told_more(draft, result.advice)
+        forecast.add_advice(draft, result.advice)
     if result.rejected:
         kept = f"{result.rejected} ModelVersion {body['metadata']['name']} is kept, rejected."
         return reject(draft, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)

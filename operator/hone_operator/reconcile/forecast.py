@@ -87,7 +87,7 @@ def put_advice(draft: JobDraft, sentences: list[str]) -> None:
         draft.conditions.set(ConditionType.ADVISED, False, Reason.NOTHING_TO_ADVISE)
 
 
-def told_more(draft: JobDraft, sentences: Iterable[str]) -> None:
+def add_advice(draft: JobDraft, sentences: Iterable[str]) -> None:
     """Add sentences to condition Advised, which was set before, unless it has them."""
     before = draft.conditions.get(ConditionType.ADVISED).get("message", "")
     if new := [sentence for sentence in sentences if sentence not in before]:
@@ -122,10 +122,10 @@ def _training_seconds(
     spec: FineTuneJobSpec, plans: Mapping[str, Setup], devices: Mapping[str, gpus.Gpu | None], tokens: float
 ) -> int | None:
     """The value of status.estimatedSeconds."""
-    known = {name: gpu for name, gpu in devices.items() if gpu}
-    if METHODS[spec.method].samples or not tokens or len(known) < len(devices):
+    products = {name: gpu for name, gpu in devices.items() if gpu}
+    if METHODS[spec.method].samples or not tokens or len(products) < len(devices):
         return None
-    return math.ceil(max(seconds(plans[name], math.ceil(tokens), gpu.tflops) for name, gpu in known.items()))
+    return math.ceil(max(seconds(plans[name], math.ceil(tokens), gpu.tflops) for name, gpu in products.items()))
 
 
 def _statistics(spec: FineTuneJobSpec, datasets: Datasets) -> list[Mapping[str, Any]]:

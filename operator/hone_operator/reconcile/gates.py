@@ -102,8 +102,8 @@ class GateKeeper:
 
     def look_ahead(self, gates: Gates) -> Cause | None:
         """Set conditions Advised and Accepted: once data and model are known, so are the needs of the run."""
-        known = condition(self.draft.body, ConditionType.ADVISED).get("reason", UNKNOWN)
-        if (self.begun and known != UNKNOWN) or not (gates.datasets and gates.model.ready):
+        advised = condition(self.draft.body, ConditionType.ADVISED).get("reason", UNKNOWN)
+        if (self.begun and advised != UNKNOWN) or not (gates.datasets and gates.model.ready):
             self.conditions.keep(ConditionType.ADVISED, UNKNOWN)
             return None
         misfit = forecast.look_ahead(self.draft, self.spec, gates.model, self.seen.datasets)

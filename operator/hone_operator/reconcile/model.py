@@ -70,7 +70,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
         promotable=next(iter(eligible), None),
         candidates=(promotion.candidates(spec.promotion, versions, in_use) or None) if spec.promotion else None,
     )
-    _tell(draft, decided)
+    _report(draft, decided)
     decide_retraining(draft, spec.retrain, seen.retraining)
     decide_registration(draft, spec, versions, seen.registry)
     decide_imports(draft, spec, seen.versions, seen.imports)
@@ -96,7 +96,7 @@ def _summary(decided: Aliases) -> str | None:
     return (text if len(text) <= MAX_SUMMARY else text[: MAX_SUMMARY - 1] + "…") or None
 
 
-def _tell(draft: ModelDraft, decided: Aliases) -> None:
+def _report(draft: ModelDraft, decided: Aliases) -> None:
     for message in decided.moved:
         draft.add_event(Reason.ALIAS_MOVED, message)
     for message in decided.lost:

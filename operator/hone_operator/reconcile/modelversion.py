@@ -89,11 +89,11 @@ def _refuse(draft: VersionDraft, reason: AnyReason, message: str) -> Outcome:
 
 def _with_deliveries(spec: ModelVersionSpec, more: Sequence[Mapping[str, Any]]) -> ModelVersionSpec:
     """The record with the deliveries of its Model; entries that only another version of Hone knows are left out."""
-    known = []
+    valid = []
     for entry in more:
         with suppress(ValidationError):
-            known.append(Delivery.model_validate(entry))
-    return spec.model_copy(update={"deliveries": [*(spec.deliveries or ()), *known]}) if known else spec
+            valid.append(Delivery.model_validate(entry))
+    return spec.model_copy(update={"deliveries": [*(spec.deliveries or ()), *valid]}) if valid else spec
 
 
 def _columns(draft: VersionDraft, spec: ModelVersionSpec, aliases: str | None) -> None:

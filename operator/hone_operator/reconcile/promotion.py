@@ -43,9 +43,11 @@ class InUse:
     @classmethod
     def of(cls, entries: Iterable[AliasStatusJson]) -> Self:
         """By status.aliases of the Model."""
-        known = list(entries)
-        before = {target["version"] for entry in known for target in entry.get("history") or ()}
-        return cls(frozenset(e["modelVersion"] for e in known), frozenset({*before, *(e["version"] for e in known)}))
+        pointing = list(entries)
+        before = {target["version"] for entry in pointing for target in entry.get("history") or ()}
+        return cls(
+            frozenset(e["modelVersion"] for e in pointing), frozenset({*before, *(e["version"] for e in pointing)})
+        )
 
 
 def find_in_use(spec: ModelSpec, versions: Mapping[int, Body], entries: Iterable[AliasStatusJson]) -> InUse:
@@ -54,9 +56,9 @@ def find_in_use(spec: ModelSpec, versions: Mapping[int, Body], entries: Iterable
     A Model that is restored from a backup has no status. An empty one would let every gate against the version in use
     pass.
     """
-    known = list(entries)
-    if known or spec.promotion is None:
-        return InUse.of(known)
+    pointing = list(entries)
+    if pointing or spec.promotion is None:
+        return InUse.of(pointing)
     pinned = {entry.version for entry in spec.aliases or ()} & versions.keys()
     return _replayed(spec.promotion, versions, frozenset(pinned))
 

@@ -129,8 +129,8 @@ class _Step:
         batch = [n for n in sources if n not in registered][:MAX_AT_ONCE]
         pointing: Any = self.draft.status.get("aliases") or ()
         wanted = [RegisteredAlias(name=a["name"], version=a["version"], since=a["since"]) for a in pointing]
-        known = sources.keys() & {*registered, *batch}
-        changed = [a for a in wanted if a.version in known and a not in status.aliases][:MAX_AT_ONCE]
+        registrable = sources.keys() & {*registered, *batch}
+        changed = [a for a in wanted if a.version in registrable and a not in status.aliases][:MAX_AT_ONCE]
         lost = sorted({a.name for a in status.aliases} - {a.name for a in wanted})[:MAX_AT_ONCE]
         if not batch and not changed and not lost:
             return None

@@ -105,16 +105,16 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
         return
     template, reported = seen.template, retrain_reports.take_newest(draft, seen.reported)
     if wrong := [*problems(retrain), *_request_problems(draft.body)]:
-        _tell(draft, Delay(FailureCode.INVALID_VALUE, "; ".join(wrong)))
+        _report(draft, Delay(FailureCode.INVALID_VALUE, "; ".join(wrong)))
         return
     if problem := _unrepeatable(draft, retrain, template):
         retrain_base.stop_looking(draft, seen.base)
-        _tell(draft, problem)
+        _report(draft, problem)
         return
     assert template is not None
     entries = _entries(draft, template, seen)
     if isinstance(entries, Delay):
-        _tell(draft, entries)
+        _report(draft, entries)
         return
     state = _state(draft, retrain, template, seen, entries, reported)
     wait = why_not_now(draft.body, retrain, state, draft.now)
@@ -127,7 +127,7 @@ def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: Observed
         state = state.begun(draft.time)
     _forget_old(draft, retrain, state.own, seen.parents | {retrain.fine_tune_job, state.job_name, state.last_job or ""})
     draft.put(retrain=state.to_json())
-    _tell(draft, wait)
+    _report(draft, wait)
 
 
 def _state(
@@ -276,7 +276,7 @@ def _name(body: Body) -> str:
     return str(body["metadata"]["name"])
 
 
-def _tell(draft: ModelDraft, wait: Delay) -> None:
+def _report(draft: ModelDraft, wait: Delay) -> None:
     draft.conditions.set(UP_TO_DATE, wait.reason == Reason.TRAINED, wait.reason, wait.message)
     trouble = (Reason.FINE_TUNE_JOB_NOT_FOUND, Reason.NOT_REPEATABLE, Reason.RETRAIN_FAILED, Reason.BUDGET_USED_UP)
     draft.add_event_if_changed(UP_TO_DATE, warning=wait.reason in trouble)

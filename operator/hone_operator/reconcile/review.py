@@ -32,9 +32,9 @@ def news(dataset: Mapping[str, Any], spec: DatasetSpec, result: DatasetResult) -
 
 def set_condition(draft: DatasetDraft, spec: DatasetSpec) -> None:
     """Set ReviewPending once rows were generated, from the newest result, even while another attempt is under way."""
-    if spec.synthesis is None or not (known := draft.status.get("synthetic")):
+    if spec.synthesis is None or not (synthetic := draft.status.get("synthetic")):
         return
-    rows = SyntheticRows.model_validate(known)
+    rows = SyntheticRows.model_validate(synthetic)
     waits = not rows.complete
     draft.conditions.set(
         ConditionType.REVIEW_PENDING, waits, Reason.AWAITING_REVIEW if waits else Reason.REVIEWED, sentence(draft, rows)

@@ -152,9 +152,9 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
     recorded: Sequence[AttemptJson] = (body.get("status") or {}).get("attempts") or ()
     records = [_whole(record, born) for record in recorded]
     by_number = {j.label(names.ATTEMPT): j for j in jobs}
-    known = {r["number"] for r in records}
+    numbers = {r["number"] for r in records}
     for number, child in sorted(by_number.items()):
-        if number not in known:
+        if number not in numbers:
             start = child.body["metadata"]["creationTimestamp"]
             records.append(
                 {"number": number, "jobName": child.name, "startTime": start, "outcome": AttemptOutcome.RUNNING}

@@ -38,9 +38,9 @@ def content(models: Iterable[Body], versions: Mapping[str, Iterable[Body]]) -> d
 def _served(entries: Sequence[Body], versions: Iterable[Body]) -> ServedAliases:
     by_name = {version["metadata"]["name"]: version for version in versions}
     pointed = {n for e in entries for n in (e["version"], *(h["version"] for h in e.get("history") or ()))}
-    known = [version for version in by_name.values() if version["spec"].get("version") in pointed]
-    known.sort(key=lambda version: -version["spec"]["version"])
-    adapters = [adapter for version in known if isinstance(adapter := adapter_of(version), ServedAdapter)]
+    candidates = [version for version in by_name.values() if version["spec"].get("version") in pointed]
+    candidates.sort(key=lambda version: -version["spec"]["version"])
+    adapters = [adapter for version in candidates if isinstance(adapter := adapter_of(version), ServedAdapter)]
     return ServedAliases(
         aliases=[_alias(entry, by_name.get(entry["modelVersion"])) for entry in entries],
         approved=list(dict.fromkeys(adapter.digest for adapter in adapters))[:MAX_APPROVED],

@@ -65,14 +65,14 @@ def observe_tries(jobs: Sequence[ObservedJob]) -> Tries:
     return Tries(number, job, older, ending=ending, cause=root_cause(job))
 
 
-def remember(tries: Tries, known: Cause | None) -> Tries:
+def remember(tries: Tries, cause: Cause | None) -> Tries:
     """The newest attempt with the cause that the status has of it, once its pod is gone: then the Job alone says less.
 
     Args:
         known: the cause that the status reports of an attempt; None: it reports none.
     """
     forgotten = tries.cause is not None and tries.job is not None and not tries.job.states
-    return replace(tries, cause=known) if known and forgotten else tries
+    return replace(tries, cause=cause) if cause and forgotten else tries
 
 
 def timed_out(tries: Tries, now: datetime, seconds: float) -> Cause | None:

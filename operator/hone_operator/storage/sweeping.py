@@ -91,14 +91,14 @@ class Sweeper:
         cached, departed = self._cached(namespace), dict(self.departed.get(namespace, {}))
         # In a thread: it reads every text of every object, and the event loop must continue.
         named = await asyncio.to_thread(_looked_through, cached, self.platform.store_claim)
-        known = store_gc.updated(before, named.contents, self.now(), departed | named.claims)
+        idle_since = store_gc.updated(before, named.contents, self.now(), departed | named.claims)
         job = self._job(body)
         plan = await self._plan(job.body) if job else None
         if job and job.succeeded and plan:
-            known = store_gc.without(known, plan)
+            idle_since = store_gc.without(idle_since, plan)
             text = await self._measured(job)
-        if (known, text) != (before, measured):
-            body = await self.cluster.apply(ledger(namespace, known, text))
+        if (idle_since, text) != (before, measured):
+            body = await self.cluster.apply(ledger(namespace, idle_since, text))
         self._forget_departed(namespace, departed)
         since = self._remember(namespace, text)
         if job and (self._may_go(job) if job.finished else plan is None):
@@ -111,11 +111,11 @@ class Sweeper:
         if body is None or (job and not job.finished):
             return None
         measure = (since or parse_time(body["metadata"]["creationTimestamp"])) + MEASURED
-        due = min(filter(None, (store_gc.due(known, keep), measure)))
+        due = min(filter(None, (store_gc.due(idle_since, keep), measure)))
         if job:
             due = max(due, parse_time(job.ended_at) + store_gc.RETRY)
         if due <= self.now():
-            await self._sweep(namespace, known, text)
+            await self._sweep(namespace, idle_since, text)
             return None
         return (due - self.now()).total_seconds()
 
@@ -220,7 +220,7 @@ class Sweeper:
             async for body in self.cluster.scan(kind, namespace, labels, unread=unread):
                 yield kind, body
 
-    async def _sweep(self, namespace: str, known: Mapping[str, str], measured: str | None) -> None:
+    async def _sweep(self, namespace: str, idle_since: Mapping[str, str], measured: str | None) -> None:
         as_of, keep = self.now(), timedelta(seconds=self.platform.store_keep_unused_seconds)
         unread: set[str] = set()
         live = [pair async for pair in self._live(namespace, unread)]
@@ -230,7 +230,7 @@ class Sweeper:
         used = store_gc.referred(live, self.platform.store_claim)
         whole = references.whole(live, self.platform.store_claim)
         claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
-        remove = [content for content in store_gc.idle_contents(known, keep, as_of) if content not in used]
+        remove = [content for content in store_gc.idle_contents(idle_since, keep, as_of) if content not in used]
         if claim is None:
             return
         orphaned = await orphans.runs(self.cluster, live)
@@ -239,11 +239,11 @@ class Sweeper:
         exports = models.that_stay(live, self.platform.store_claim, orphaned)
         held = await self._held(namespace, remove, exports) | _held_runs(remove, orphaned)
         held |= {content for content in remove if store_gc.folder_of(content) in whole}
-        known = {**known, **dict.fromkeys(held, format_time(as_of))}  # the waiting time starts again
+        idle_since = {**idle_since, **dict.fromkeys(held, format_time(as_of))}  # the waiting time starts again
         remove = [content for content in remove if content not in held]
         asked = self._wanted(live, remove, None if "runs" in whole else orphaned)
         what = replace(asked, exports=exports if exports is None else sorted(exports))
-        owner = await self.cluster.apply(ledger(namespace, known, measured))
+        owner = await self.cluster.apply(ledger(namespace, idle_since, measured))
         job, config = sweep({**owner, "kind": "ConfigMap"}, sweep_plan(what, as_of, self.platform), self.platform)
         created = await self.cluster.create(job, brief=True)
         self.cache.put("Job", created)

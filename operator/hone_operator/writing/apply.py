@@ -209,7 +209,7 @@ class Writes:
         except (NotFoundError, RefusedError) as error:
             log.info("%s: %s %s is not created: %s", key, body["kind"], body["metadata"]["name"], error)
 
-    async def tell_unreadable(self, key: Key) -> None:
+    async def report_unreadable(self, key: Key) -> None:
         """Write the Event about an object that was skipped; its status stays unchanged."""
         if event := self.unreadable.event(key, self.now()):
             with contextlib.suppress(

@@ -42,7 +42,7 @@ class Unreadable:
     """The queue's `request`: the Event is written like everything else, with backoff."""
     count: Callable[[str, str], None] = lambda kind, reason: None
     """Called with kind and reason of each."""
-    _told: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
+    _reported: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
     """uid and resourceVersion of reported objects."""
     _unwritable: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
     _waiting: dict[Key, tuple[str, Skipped]] = field(default_factory=dict)
@@ -52,9 +52,9 @@ class Unreadable:
         self.count(kind, skipped.reason)
         meta = skipped.metadata
         version = _version(kind, meta)
-        if version in self._told:
+        if version in self._reported:
             return
-        _remember(self._told, version)
+        _remember(self._reported, version)
         if skipped.reason == UNWRITABLE:
             _remember(self._unwritable, version)
         name = meta.get("name", "?")

@@ -12,7 +12,7 @@ from hone_operator.progress.numbers import Latest
 pytestmark = pytest.mark.pure
 
 
-def told(life, attempt, step, **fields):
+def report(life, attempt, step, **fields):
     """The newest report of an attempt."""
     received = datetime(2026, 1, 2, 3, 5, tzinfo=UTC)
     life.report = Latest(attempt, JobProgress(step=step), received, ours=True, **fields)
@@ -26,14 +26,14 @@ def steps(life):
 def test_steps_of_attempts_from_their_first_report_on(life):
     life.tick()
     life.pods(life.world.pod())
-    told(life, 1, 12, start_step=0)
+    report(life, 1, 12, start_step=0)
     life.tick(5)
     assert steps(life) == [(0, 12, 0)]
     life.ends("Failed", life.world.dead(137), seconds=60)
     life.tick(61)
     life.tick(600)
     assert steps(life) == [(0, 12, 0), (None, None, None)]  # what the first attempt told is not the second's
-    told(life, 2, 10, start_step=10, lost=2)
+    report(life, 2, 10, start_step=10, lost=2)
     life.pods(life.world.pod())
     life.tick(601)
     assert steps(life) == [(0, 12, 0), (10, 10, 2)]
@@ -46,7 +46,7 @@ def test_steps_of_attempts_from_their_first_report_on(life):
 def test_an_attempt_whose_end_nobody_saw_has_finished_the_run(life, conditions):
     """Its Job was deleted while the operator was down. The next attempt finds its result in the store."""
     life.tick()
-    told(life, 1, 2, start_step=0)
+    report(life, 1, 2, start_step=0)
     life.pods(life.world.pod())
     life.tick(5)
     life.children.clear()
@@ -77,7 +77,7 @@ def test_a_result_of_an_attempt_that_was_not_there_before_corrects_nothing(life,
 
 def test_an_attempt_that_ends_before_its_first_report_has_no_steps(life):
     life.tick()
-    told(life, 1, 12, start_step=0)
+    report(life, 1, 12, start_step=0)
     life.ends("Failed", life.world.dead(137), seconds=60)
     life.tick(61)
     life.tick(600)
@@ -100,7 +100,7 @@ def test_the_last_step_is_the_later_of_report_and_result(life, reported, end):
     """The result names the exported step, which early stopping takes from before the last one."""
     life.tick()
     life.pods(life.world.pod())
-    told(life, 1, reported, start_step=0)
+    report(life, 1, reported, start_step=0)
     life.tick(5)
     result = life.world.result()
     result["result"]["steps"] = 12

@@ -23,7 +23,7 @@ def chat(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": content} for role, content in turns], **more}
 
 
-def told(records: list[dict[str, Any]], format: str = "Chat", **fields: Any) -> str:
+def advice_on(records: list[dict[str, Any]], format: str = "Chat", **fields: Any) -> str:
     """The advice on these records, a sentence a line."""
     profile, lengths = Profile(), LengthHistogram()
     for number, record in enumerate(records):
@@ -51,59 +51,62 @@ def texts(count: int, size: int = 40) -> list[dict[str, Any]]:
     ],
 )
 def test_how_many_rows_for_what(rows: int, format: str, words: str) -> None:
-    assert words in told(texts(rows), format)
+    assert words in advice_on(texts(rows), format)
 
 
 def test_enough_is_not_called_few() -> None:
-    assert "few" not in told(texts(1000), "Preference") + told(texts(500), "Verifiable") + told(texts(600))
+    assert "few" not in advice_on(texts(1000), "Preference") + advice_on(texts(500), "Verifiable") + advice_on(
+        texts(600)
+    )
 
 
 def test_documents_are_counted_in_tokens() -> None:
-    assert "About 10,000 tokens of text are few for method DAPT" in told([{"text": "x" * 4000}] * 10, "Text")
-    assert "few" not in told([{"text": "x" * 400_000}] * 10, "Text")
+    assert "About 10,000 tokens of text are few for method DAPT" in advice_on([{"text": "x" * 4000}] * 10, "Text")
+    assert "few" not in advice_on([{"text": "x" * 400_000}] * 10, "Text")
 
 
 def test_lengths_against_contexts() -> None:
     short = texts(100, size=100)
-    assert "An epoch has about 5,100 tokens; half of the rows have up to 51, 95 % up to 51." in told(short)
-    assert "Every row fits into training.maxLength 512." in told(short)
+    assert "An epoch has about 5,100 tokens; half of the rows have up to 51, 95 % up to 51." in advice_on(short)
+    assert "Every row fits into training.maxLength 512." in advice_on(short)
     one_long = [*texts(199, 100), {"prompt": "q", "completion": "a" * 12_000}]
-    assert "With training.maxLength 512 (and a base model whose context is as long) 1 row (0.5%) is too long" in told(
-        one_long
+    assert (
+        "With training.maxLength 512 (and a base model whose context is as long) 1 row (0.5%) is too long"
+        in advice_on(one_long)
     )
     half_long = [*texts(50, 100), *[{"prompt": "q", "completion": "a" * 12_000}] * 50]
-    assert "Every row fits into training.maxLength 4096." in told(half_long)
+    assert "Every row fits into training.maxLength 4096." in advice_on(half_long)
     giant = [{"prompt": "q", "completion": "a" * 400_000}] * 3
-    assert "3 rows (100.0%) are longer than 32,768 tokens: split them" in told(giant)
+    assert "3 rows (100.0%) are longer than 32,768 tokens: split them" in advice_on(giant)
 
 
 def test_epochs_of_millions() -> None:
-    assert "An epoch has about 1.5 million tokens" in told(texts(1500, size=2000))
+    assert "An epoch has about 1.5 million tokens" in advice_on(texts(1500, size=2000))
 
 
 def test_repeats() -> None:
-    assert "6 % of the rows repeat another one exactly" in told(texts(100), duplicates=6)
-    assert "repeat" not in told(texts(100), duplicates=5)
+    assert "6 % of the rows repeat another one exactly" in advice_on(texts(100), duplicates=6)
+    assert "repeat" not in advice_on(texts(100), duplicates=5)
 
 
 def test_classes_out_of_balance() -> None:
     rows = [{"prompt": f"q{i}", "completion": "yes" if i % 20 else "no"} for i in range(400)]
-    assert "The answers are of 2 kinds, and unbalanced: “yes” in 380 rows, the rarest in 20." in told(rows)
+    assert "The answers are of 2 kinds, and unbalanced: “yes” in 380 rows, the rarest in 20." in advice_on(rows)
     even = [{"prompt": f"q{i}", "completion": "yes" if i % 2 else "no"} for i in range(400)]
-    assert "unbalanced" not in told(even)
+    assert "unbalanced" not in advice_on(even)
 
 
 def test_one_answer_to_many_questions() -> None:
     rows = [*texts(70), *[{"prompt": f"q{i}", "completion": "I cannot help with that."} for i in range(30)]]
-    assert "30 % of the rows have the same answer, “I cannot help with that.”" in told(rows)
-    assert "same answer" not in told(texts(100))
+    assert "30 % of the rows have the same answer, “I cannot help with that.”" in advice_on(rows)
+    assert "same answer" not in advice_on(texts(100))
 
 
 @pytest.mark.parametrize("answer", ["Ada Lovelace", "”Ada Lovelace”", 'it\'s “Ada Lovelace” "she" said'])
 def test_advice_quotes_no_row_where_rows_are_hidden(answer: str) -> None:
     rows = [{"prompt": f"q{i}", "completion": answer if i % 20 else "no"} for i in range(400)]
     for records in (rows, [*texts(70), *rows[:30]]):
-        result = DatasetResult(rows=len(records), advice=told(records).split("\n"))
+        result = DatasetResult(rows=len(records), advice=advice_on(records).split("\n"))
         before = list(result.advice)
         assert "Ada" in "".join(before)
         hide_rows(result)
@@ -117,12 +120,12 @@ def test_conversations() -> None:
     system = chat(("system", "s"), ("user", "a"), ("assistant", "b"))
     tools = chat(("user", "a"), ("assistant", "b"), tools=[{"type": "function", "function": {"name": "f"}}])
     named = {"messages": [{"role": "user", "content": "a", "name": "bob"}, {"role": "assistant", "content": "b"}]}
-    said = told([plain, twice, system, system, tools, named])
+    said = advice_on([plain, twice, system, system, tools, named])
     assert "In 1 row one role speaks twice in a row" in said
     assert "2 of 6 rows have a system turn" in said
     assert "1 row has tools: the base model's chat template must know them" in said
     assert "1 row names who speaks (name)" in said
-    quiet = told([plain] * 6)
+    quiet = advice_on([plain] * 6)
     assert not any(words in quiet for words in ("twice", "system turn", "tools", "name who"))
 
 
@@ -136,67 +139,67 @@ def pairs(count: int, better: int, worse: int) -> list[dict[str, Any]]:
 def test_one_question_with_several_answers() -> None:
     rows = [{"prompt": f"What is {i}?", "completion": f"It is {i}."} for i in range(96)]
     twice = [{"prompt": f"What is {i % 2}?", "completion": f"It is {i}."} for i in range(4)]
-    assert "2 questions have several answers (6 rows)" in told([*rows, *twice])
-    assert "several answers" not in told([*rows, {"prompt": "what is  1?", "completion": "it is 1."}])
+    assert "2 questions have several answers (6 rows)" in advice_on([*rows, *twice])
+    assert "several answers" not in advice_on([*rows, {"prompt": "what is  1?", "completion": "it is 1."}])
     few = [{"prompt": f"q{i}", "completion": "a"} for i in range(300)]
-    assert "several answers" not in told([*few, {"prompt": "q0", "completion": "b"}]), "2 of 301"
+    assert "several answers" not in advice_on([*few, {"prompt": "q0", "completion": "b"}]), "2 of 301"
     chats = [chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", str(i))) for i in range(3)]
-    assert "1 question has several answers (3 rows)" in told(chats)
+    assert "1 question has several answers (3 rows)" in advice_on(chats)
     other = [chat(("user", str(i)), ("assistant", "b"), ("user", "c"), ("assistant", str(i))) for i in range(3)]
     tools = [{**row, "tools": [{"name": f"tool {i}"}]} for i, row in enumerate(chats)]
-    assert "several answers" not in told(tools), "other tools, another answer"
-    assert "several answers" not in told(other), "what was said before belongs to the question"
+    assert "several answers" not in advice_on(tools), "other tools, another answer"
+    assert "several answers" not in advice_on(other), "what was said before belongs to the question"
 
 
 def test_verdicts_that_contradict_each_other() -> None:
     both_ways = [{"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "b", "rejected": "a"}]
-    assert "1 pair of answers is given in both orders" in told(both_ways, "Preference")
+    assert "1 pair of answers is given in both orders" in advice_on(both_ways, "Preference")
     several = [{"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "a", "rejected": "c"}]
-    assert "orders" not in told(several, "Preference")
+    assert "orders" not in advice_on(several, "Preference")
     labels = [{"prompt": "q", "completion": "a", "label": label} for label in (True, False)]
-    assert "1 answer is labelled both true and false (2 rows)" in told(labels, "KTO")
-    assert "labelled both" not in told([labels[0]] * 2, "KTO")
+    assert "1 answer is labelled both true and false (2 rows)" in advice_on(labels, "KTO")
+    assert "labelled both" not in advice_on([labels[0]] * 2, "KTO")
 
 
 def test_chosen_answers_that_are_longer() -> None:
     longer = "In 80 % of the pairs the chosen answer is the longer one (mean 84 characters, rejected 28)"
-    assert longer in told([*pairs(80, 100, 10), *pairs(20, 10, 90)], "Preference")
-    assert "chosen answer is the shorter one" in told(pairs(40, 10, 90), "Preference")
-    assert "the chosen answer is" not in told([*pairs(70, 100, 10), *pairs(30, 10, 90)], "Preference")
-    assert "the chosen answer is" not in told(pairs(19, 100, 10), "Preference"), "too few to say so"
+    assert longer in advice_on([*pairs(80, 100, 10), *pairs(20, 10, 90)], "Preference")
+    assert "chosen answer is the shorter one" in advice_on(pairs(40, 10, 90), "Preference")
+    assert "the chosen answer is" not in advice_on([*pairs(70, 100, 10), *pairs(30, 10, 90)], "Preference")
+    assert "the chosen answer is" not in advice_on(pairs(19, 100, 10), "Preference"), "too few to say so"
     turns = [
         {side: [{"role": "assistant", "content": text}] for side, text in row.items() if side != "prompt"}
         | {"prompt": [{"role": "user", "content": row["prompt"]}]}
         for row in pairs(40, 100, 10)
     ]
-    assert "the chosen answer is the longer one (mean 102" in told(turns, "Preference")
+    assert "the chosen answer is the longer one (mean 102" in advice_on(turns, "Preference")
 
 
 def test_good_answers_that_are_longer() -> None:
     rows = [{"prompt": f"q{i}", "completion": "a" * (90 if i % 2 else 30), "label": bool(i % 2)} for i in range(60)]
-    assert "Good answers are longer than bad ones (mean 90 characters against 30)" in told(rows, "KTO")
+    assert "Good answers are longer than bad ones (mean 90 characters against 30)" in advice_on(rows, "KTO")
     even = [{**row, "completion": f"{i} is even"} for i, row in enumerate(rows)]
-    assert "Good answers" not in told(even, "KTO")
+    assert "Good answers" not in advice_on(even, "KTO")
 
 
 def test_answers_that_differ_in_form_alone() -> None:
     rows = [{"prompt": "q", "chosen": "Yes, it is.", "rejected": "yes,  it is. "}, *pairs(1, 5, 5)]
-    assert "In 1 pair chosen and rejected differ in case or white space alone" in told(rows, "Preference")
-    assert "white space alone" not in told(pairs(9, 5, 5), "Preference")
+    assert "In 1 pair chosen and rejected differ in case or white space alone" in advice_on(rows, "Preference")
+    assert "white space alone" not in advice_on(pairs(9, 5, 5), "Preference")
 
 
 def test_conversations_that_do_not_end_with_an_answer() -> None:
     rows = [chat(("user", "a"), ("assistant", "b"), ("user", last)) for last in "xyz"]
-    assert "3 conversations do not end with the assistant" in told(rows)
-    assert "do not end" not in told([chat(("user", "a"), ("assistant", "b"))])
+    assert "3 conversations do not end with the assistant" in advice_on(rows)
+    assert "do not end" not in advice_on([chat(("user", "a"), ("assistant", "b"))])
 
 
 def test_a_system_turn_in_the_middle() -> None:
     late = chat(("user", "a"), ("assistant", "b"), ("system", "s"), ("user", "c"), ("assistant", "d"))
     first = chat(("system", "s"), ("user", "c"), ("assistant", "d"))
-    assert "In 1 row a system turn comes after the first turn" in told([late, first])
-    assert "after the first turn" not in told([first])
-    assert "In 1 row a system turn" in told(
+    assert "In 1 row a system turn comes after the first turn" in advice_on([late, first])
+    assert "after the first turn" not in advice_on([first])
+    assert "In 1 row a system turn" in advice_on(
         [{"prompt": late["messages"][:4], "chosen": "a", "rejected": "b"}], "Preference"
     )
 
@@ -206,57 +209,57 @@ def test_a_system_turn_in_the_middle() -> None:
     ["<|im_start|>user", "[INST] hi [/INST]", "<<SYS>>", "</s>", "<start_of_turn>model", "<｜User｜>", "<|eot_id|>"],
 )
 def test_control_tokens(text: str) -> None:
-    assert "1 row has a control token of chat templates" in told([chat(("user", text), ("assistant", "b"))])
-    assert "control token" not in told([{"text": text}], "Text"), "in documents they are plain characters"
+    assert "1 row has a control token of chat templates" in advice_on([chat(("user", text), ("assistant", "b"))])
+    assert "control token" not in advice_on([{"text": text}], "Text"), "in documents they are plain characters"
 
 
 @pytest.mark.parametrize("text", ["a <b> c", "x = a[INSTANCE]", "<|", "cat a.txt <|> b", "List<String>", "<samp>"])
 def test_what_is_no_control_token(text: str) -> None:
-    assert "control token" not in told([chat(("user", text), ("assistant", "b"))])
+    assert "control token" not in advice_on([chat(("user", text), ("assistant", "b"))])
 
 
 @pytest.mark.parametrize("text", ["\u200b", "\ufeff", " \u200b\n\u2060", "\u3164", "\u2800"])
 def test_answers_that_show_nothing(text: str) -> None:
     for row in (chat(("user", "a"), ("assistant", text)), {"prompt": "a", "completion": text}):
-        assert "1 row has an answer of characters that show nothing" in told([row])
-    assert "show nothing" not in told([chat(("user", text), ("assistant", "\u200bb"))])
+        assert "1 row has an answer of characters that show nothing" in advice_on([row])
+    assert "show nothing" not in advice_on([chat(("user", text), ("assistant", "\u200bb"))])
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "<NA>", "NaT", "Translate\n\nnan"])
 def test_empty_cells_that_pandas_wrote_as_text(text: str) -> None:
     for row in ({"prompt": text, "completion": "a"}, {"prompt": "a", "completion": text}):
-        assert "1 row has a text that is nan" in told([row])
-    assert "pandas" not in told([{"prompt": "Who is nan", "completion": "My nan\n\nis my Oman"}])
+        assert "1 row has a text that is nan" in advice_on([row])
+    assert "pandas" not in advice_on([{"prompt": "Who is nan", "completion": "My nan\n\nis my Oman"}])
 
 
 def test_a_call_of_a_tool_is_an_answer_that_shows() -> None:
     call = {"type": "function", "function": {"name": "f", "arguments": {"city": "Köln"}}}
     row = chat(("user", "Wie wird das Wetter in Köln?"))
     row["messages"].append({"role": "assistant", "content": "", "tool_calls": [call]})
-    assert "show nothing" not in told([row])
+    assert "show nothing" not in advice_on([row])
 
 
 def test_answers_of_several_tools_are_no_role_twice() -> None:
     row = chat(("user", "a"), ("assistant", "b"), ("tool", "1"), ("tool", "2"), ("assistant", "c"))
-    assert "twice" not in told([row])
+    assert "twice" not in advice_on([row])
 
 
 def test_few_validation_rows() -> None:
-    assert "5 validation rows give a rough held-out loss only" in told(
+    assert "5 validation rows give a rough held-out loss only" in advice_on(
         texts(100), splits=[SplitRows(name="train", rows=95), SplitRows(name="validation", rows=5)]
     )
-    assert "rough" not in told(texts(100), splits=[SplitRows(name="validation", rows=20)])
-    assert "rough" not in told(texts(100), splits=[SplitRows(name="train", rows=100)])
+    assert "rough" not in advice_on(texts(100), splits=[SplitRows(name="validation", rows=20)])
+    assert "rough" not in advice_on(texts(100), splits=[SplitRows(name="train", rows=100)])
 
 
 def test_several_languages() -> None:
     mixed = [LanguageRows(language=name, rows=n, share=f"{n}%") for name, n in (("en", 80), ("de", 15), ("other", 5))]
-    assert "Several languages: en 80%, de 15%." in told(texts(10), languages=mixed)
-    assert "Several" not in told(texts(10), languages=[LanguageRows(language="en", rows=99, share="99%")])
+    assert "Several languages: en 80%, de 15%." in advice_on(texts(10), languages=mixed)
+    assert "Several" not in advice_on(texts(10), languages=[LanguageRows(language="en", rows=99, share="99%")])
 
 
 def test_nothing_is_said_of_no_rows() -> None:
-    assert told([]) == ""
+    assert advice_on([]) == ""
 
 
 def test_lengths() -> None:

@@ -37,7 +37,7 @@ def test_truncation_truncate_cuts_the_end_and_drops_what_has_no_label_left(tmp_p
     assert [len(row.input_ids) for row in found.rows] == [limit - 5, limit]
     assert found.rows[1].input_ids == free.rows[1].input_ids[:limit]
     counts = found.counts
-    assert (counts.too_long, counts.truncated, counts.without_labels, counts.rows_with_end_mark) == (2, 1, 1, 1)
+    assert (counts.too_long, counts.truncated, counts.without_labels, counts.rows_with_end_of_turn) == (2, 1, 1, 1)
     assert counts.tokens + counts.tokens_lost == free.counts.tokens
 
 

@@ -54,10 +54,14 @@ def encoder(kind: str, tokenizer: Any) -> Any:
 def test_a_row_that_is_not_normalised_is_named(tmp_path: Path, tokenizers: Any, kind: str, row: dict[str, Any]) -> None:
     file = tmp_path / "train.jsonl"
     file.write_text(json.dumps(GOOD[kind]) + "\n" + json.dumps(row) + "\n")
-    assert told(file, encoder(kind, tokenizers["ChatML"])) in ("InvalidRow", "DatasetFormatMismatch", "line 2 refused")
+    assert outcome(file, encoder(kind, tokenizers["ChatML"])) in (
+        "InvalidRow",
+        "DatasetFormatMismatch",
+        "line 2 refused",
+    )
 
 
-def told(file: Path, encoder: Any) -> str:
+def outcome(file: Path, encoder: Any) -> str:
     """The code that names line 2; or that the line was refused and counted."""
     try:
         found = split_file.encode_split(file, encoder, max_length=None)

@@ -159,7 +159,7 @@ def test_a_token_that_expires_while_files_are_hashed_was_replaced_meanwhile(
     assert pod.sign(unsigned, by_identity.digest).identity == keyless(ours).identities[0]
 
 
-def test_a_pod_without_a_token_is_told(unsigned: Path, by_identity: Signed, ours: Sigstore, tmp_path: Path) -> None:
+def test_a_pod_without_a_token_is_reported(unsigned: Path, by_identity: Signed, ours: Sigstore, tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         Pod(tmp_path / "none", keyless(ours)).sign(unsigned, by_identity.digest)
     assert caught.value.code == "SigningIdentityRefused"

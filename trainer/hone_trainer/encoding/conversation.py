@@ -180,8 +180,8 @@ class Encoder:
         shown = self._as_shown(said[: turns[-1] + 1], tools)
         turns = turns[-1:] if self.last_only else turns
         try:
-            known = self._prepared(shown, turns, tools)
-            rows = [self._last_turn(shown[: i + 1], number, tools, known) for i in turns]
+            renderings = self._prepared(shown, turns, tools)
+            rows = [self._last_turn(shown[: i + 1], number, tools, renderings) for i in turns]
         finally:
             self._sections.forget()
         last = rows[-1]
@@ -194,19 +194,19 @@ class Encoder:
         it."""
         from jinja2.exceptions import TemplateError
 
-        known = _Renderings()
+        renderings = _Renderings()
         if self.is_harmony or len(turns) * sum(len(str(m.get("content"))) for m in messages) > _PREPARED:
-            return known
+            return renderings
         wholes, prompts = [messages[: i + 1] for i in turns], [messages[:i] for i in turns if i]
         requests: list[tuple[list[Any], dict[str, Any]]] = [(wholes, {}), (prompts, {"add_generation_prompt": True})]
         try:
             texts, heads = rendering.applied_to_all(self.tokenizer, requests, list(tools) or None)
             self._sections.take(texts[-1])
         except (TemplateError, *_FAILURES):  # the turn that fails says so
-            return known
-        known.wholes.update(zip(map(len, wholes), texts, strict=True))
-        known.prompts.update(zip(map(len, prompts), heads, strict=True))
-        return known
+            return renderings
+        renderings.wholes.update(zip(map(len, wholes), texts, strict=True))
+        renderings.prompts.update(zip(map(len, prompts), heads, strict=True))
+        return renderings
 
     def _as_shown(self, messages: list[Message], tools: Sequence[Any]) -> list[Message]:
         """The turns in the form in which the template shows all tools and calls.
@@ -230,16 +230,16 @@ class Encoder:
         raise RowRefusedError("ToolsDropped", f"the chat template does not show {missing} as JSON or text")
 
     def _last_turn(
-        self, messages: Sequence[Message], number: int, tools: Sequence[Any] = (), known: _Renderings | None = None
+        self, messages: Sequence[Message], number: int, tools: Sequence[Any] = (), renderings: _Renderings | None = None
     ) -> Row:
         """The conversation with its last turn trained; it ends with the turn's end-of-turn token."""
-        known = known or _Renderings()
+        renderings = renderings or _Renderings()
         if self.is_harmony:
             return self._harmony_turn(messages, number, tools)
         content = messages[-1]["content"]
-        text = known.wholes.get(len(messages)) or self._render(messages, tools)
+        text = renderings.wholes.get(len(messages)) or self._render(messages, tools)
         _refuse_dropped(messages, text)
-        for ids, start, options in self._readings(messages, text, tools, known.prompts):
+        for ids, start, options in self._readings(messages, text, tools, renderings.prompts):
             calls = messages[-1].get("tool_calls")
             end = self._end_of_calls(ids, start, messages[-1]) if calls else self._end(ids, start, content)
             if end is None:

@@ -104,12 +104,12 @@ def checked_record(record: Mapping[str, Any]) -> dict[str, Any]:
     Without an answer of its own it is the completion, or the chosen one. A conversation is cut before its last
     assistant turn, whose content is the answer.
     """
-    known = {key: record[key] for key in KNOWN if key in record}
+    columns = {key: record[key] for key in KNOWN if key in record}
     if "messages" not in record:
         answer = as_text(dict(record))[1]
-        return {"prompt": record["prompt"], **({} if answer is None else {"answer": answer}), **known}
+        return {"prompt": record["prompt"], **({} if answer is None else {"answer": answer}), **columns}
     turns = [{key: turn[key] for key in turn if key != "weight"} for turn in record["messages"]]
     last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=None)
     if last is None:
-        return {"prompt": turns, **known}
-    return {"prompt": turns[:last], "answer": turns[last]["content"], **known}
+        return {"prompt": turns, **columns}
+    return {"prompt": turns[:last], "answer": turns[last]["content"], **columns}

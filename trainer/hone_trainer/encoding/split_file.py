@@ -110,7 +110,7 @@ class Counts:
     """How many rows end in which tokens: one for each sequence of a row, `IGNORED` where it is not trained."""
 
     @property
-    def rows_with_end_mark(self) -> int:
+    def rows_with_end_of_turn(self) -> int:
         """Rows whose every sequence trains an end-of-turn token as its last one."""
         ended = (count for last, count in self.last_tokens.items() if self.end_marks.issuperset(last))
         return sum(ended)

@@ -97,8 +97,8 @@ class Words:
             missing = list({part for part, ids in zip(parts, tokens, strict=True) if ids is None})
             new = dict(zip(missing, self._encode(missing), strict=True))
             self._keep(new)
-        known = (new[part] if ids is None else ids for part, ids in zip(parts, tokens, strict=True))
-        return list(chain.from_iterable(known))
+        token_ids = (new[part] if ids is None else ids for part, ids in zip(parts, tokens, strict=True))
+        return list(chain.from_iterable(token_ids))
 
     def _keep(self, new: dict[str, Ids]) -> None:
         if len(self._kept) < _KEPT:

@@ -174,7 +174,7 @@ class AllowedNetwork:
         """The host's addresses that are not allowed."""
         return [address for address in resolution.addresses if not self._permits(url, resolution, address)]
 
-    def tells_words(self, url: str, resolution: Resolution) -> bool:
+    def shows_words(self, url: str, resolution: Resolution) -> bool:
         """Whether a message may quote the server: only what the tenant could also read without this pod."""
         return self.allow_private or self.is_listed(url) or all(is_allowed(address) for address in resolution.addresses)
 

@@ -133,7 +133,7 @@ class Endpoint:
     usage: Usage = field(default_factory=Usage)
     """Of chat."""
     _pool: urllib3.HTTPConnectionPool | None = None
-    _tells_words: bool = False
+    _shows_words: bool = False
     _length_name: str = field(default="max_tokens")
 
     def __post_init__(self) -> None:
@@ -238,7 +238,7 @@ class Endpoint:
                 if status == 200:
                     return data
                 words = self._without_key(_words(data))[:_MOST_WORDS]
-                last = f"answers {status}" + (f": {words}" if self._tells_words else "")
+                last = f"answers {status}" + (f": {words}" if self._shows_words else "")
                 if status in _OF_THE_PROMPT:
                     raise PromptRefusedError(f"{self.host} {last}", words)
                 if status not in _TRY_AGAIN:
@@ -296,7 +296,7 @@ class Endpoint:
         resolution, network = self.access.resolver(self.host, port), self.access.network
         if refusal := network.refusal(self.url, resolution):
             raise SourceError(FailureCode.SOURCE_REFUSED, refusal)
-        self._tells_words = network.tells_words(self.url, resolution)
+        self._shows_words = network.shows_words(self.url, resolution)
         return resolution.addresses[0]
 
 

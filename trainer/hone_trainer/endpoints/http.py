@@ -96,7 +96,7 @@ class Client:
         url: str,
         target: Path,
         progress: Callable[[int], None] = lambda _: None,
-        known: Mark | None = None,
+        mark: Mark | None = None,
     ) -> Mark | None:
         """Download url to the file target. progress is called with the size of each chunk in bytes.
 
@@ -115,7 +115,7 @@ class Client:
         for _ in range(_MAX_REDIRECTS + 1):
             same_host = (current.hostname, current.port) == (first.hostname, first.port)
             headers = {"Authorization": self.authorization} if self.authorization and same_host else {}
-            headers |= known.condition() if known else {}
+            headers |= mark.condition() if mark else {}
             outcome = self._get(current, headers, target, deadline, progress)
             if not isinstance(outcome, str):
                 return outcome

@@ -45,8 +45,8 @@ def measure(run: Run) -> OtherVersion:
         return OtherVersion()
     mark = [name, (model.adapter or model).digest, [[split.name, len(split.rows)] for split in run.held_out]]
     file = Path(run.plan.work_path) / "against.json"
-    if file.is_file() and (known := json.loads(file.read_text()))["of"] == mark:
-        return OtherVersion([Score.from_json(score) for score in known["scores"]])
+    if file.is_file() and (saved := json.loads(file.read_text()))["of"] == mark:
+        return OtherVersion([Score.from_json(score) for score in saved["scores"]])
     opened = base_model.open_base(model.path)
     if not scoring_model.read_the_same(run.base, opened):
         words = f"{name} has another tokenizer or chat template, so its losses cannot be compared with this model's"

@@ -93,7 +93,7 @@ def _score(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> Sco
     if trainer.run.plan.evaluation.pass_at:
         metrics += _sampled(trainer, combined, split, poll)
     for graded in metrics:
-        _tell(trainer.run, combined, split, graded)
+        _report(trainer.run, combined, split, graded)
     return Score({graded.name: graded.mean for graded in metrics}, tokens)
 
 
@@ -107,7 +107,7 @@ class Graded(NamedTuple):
     """Failure code if no row has a score."""
 
 
-def _tell(run: Run, combined: Combined, split: HeldOut, graded: Graded) -> None:
+def _report(run: Run, combined: Combined, split: HeldOut, graded: Graded) -> None:
     """Report that rows are left out.
 
     Raises:

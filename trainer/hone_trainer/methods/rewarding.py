@@ -30,7 +30,7 @@ MASKED = "masked_samples"
 where cut ones do not count, or a reward left them out on purpose."""
 FAILED = "failed_samples"
 """Share of samples whose generation or reward failed."""
-_REASONS_TOLD = 20
+_REASONS_REPORTED = 20
 
 
 class Rewards:
@@ -48,7 +48,7 @@ class Rewards:
         weakref.finalize(self, workers.close)
         self._combined = rewards.of_plan(run.plan, specs, workers)
         self._mask_cut = run.plan.grpo.mask_truncated_completions
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._last: CombinedScores | None = None
         self.unanswered: Callable[[], Sequence[bool]] | None = None
         """Which of the newest samples a server failed to generate, where one generates."""
@@ -65,7 +65,7 @@ class Rewards:
         """Scores of answers, which are token ids including the end-of-turn token."""
         samples = rewards.as_samples(self._run.base.tokenizer, rows, answers) if rows else []
         self._last = scores = self._combined(samples) if samples else CombinedScores([], {})
-        self._tell(scores)
+        self._report(scores)
         return scores
 
     def score(
@@ -119,11 +119,11 @@ class Rewards:
         words = "".join(f"; of {count} the reason is {reason}" for reason, count in reasons)
         raise TrainerError(code, f"{what}{words}", rank=ranks.rank())
 
-    def _tell(self, scores: CombinedScores) -> None:
+    def _report(self, scores: CombinedScores) -> None:
         """Each reason once."""
         for reason, count in scores.masked().items():
-            if reason not in self._told and len(self._told) < _REASONS_TOLD:
-                self._told.add(reason)
+            if reason not in self._reported and len(self._reported) < _REASONS_REPORTED:
+                self._reported.add(reason)
                 self._run.reporters.say(f"{count} samples are left out, reward {reason}")
 
 

@@ -144,7 +144,7 @@ class ServedGeneration:
         name, previous = next(self._names), self._name
         self._write(name)
         tries, until = RESTART if previous else TRIES, time.monotonic() + SECONDS
-        in_parallel(lambda name: self._tell(name, tries, until), [name], 1, self._check)
+        in_parallel(lambda name: self._load_adapter(name, tries, until), [name], 1, self._check)
         self._forget(previous)
         return name
 
@@ -153,7 +153,7 @@ class ServedGeneration:
             self._network.save_pretrained(work / name, selected_adapters=["default"], save_embedding_layers=False)
             (work / name).rename(self._folder / name)
 
-    def _tell(self, name: str, tries: int, until: float) -> None:
+    def _load_adapter(self, name: str, tries: int, until: float) -> None:
         """Load the adapter; the server may have it already if an answer was lost or another thread asked."""
         path = self._folder / name
         try:
@@ -186,7 +186,7 @@ class ServedGeneration:
         except SourceError as error:
             if self._name not in error.message:  # which it names when it does not know it
                 raise
-            self._tell(self._name, RESTART, until)
+            self._load_adapter(self._name, RESTART, until)
             answer = self._endpoint.request("POST", "/completions", body, RESTART, until)
         return _samples(answer, number, self._endpoint.host)
 

@@ -28,7 +28,7 @@ class FailedReports:
 
     def __init__(self, host: str, say: Callable[[str], None]) -> None:
         self._host, self._say = host, say
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._missed = 0
 
     def accepted(self) -> None:
@@ -40,8 +40,8 @@ class FailedReports:
         temporary."""
         self._missed += 1
         kind, words, lasts = explain(error)
-        if kind not in self._told and (lasts or self._missed >= PATIENCE):
-            self._told.add(kind)
+        if kind not in self._reported and (lasts or self._missed >= PATIENCE):
+            self._reported.add(kind)
             self._say(f"The operator at {self._host} does not get this run's progress: {words}. {GOES_ON}.")
         return not lasts
 

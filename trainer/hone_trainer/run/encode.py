@@ -216,7 +216,7 @@ def _result(plan: TrainingPlan, places: Mapping[str, Path], work: _Work) -> Enco
         size_bytes=sum(map(manifest.size_of, done)),
         tokens_per_second=f"{work.speed:.0f}" if work.written else None,
         summary=[f"{names[path]}: {split.summary(examples=False)}"[:600] for path, split in counts.items()],
-        advice=[text[:600] for path, split in counts.items() for text in preflight.end_marks(split, names[path])],
+        advice=[text[:600] for path, split in counts.items() for text in preflight.untrained_ends(split, names[path])],
     )
 
 

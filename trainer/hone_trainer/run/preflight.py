@@ -73,15 +73,15 @@ def check_rows(encoded: Encoded, base: Base, where: str) -> list[str]:
     for row in encoded.rows:
         if bad := problem(row, base.vocabulary):
             raise TrainerError(FailureCode.INVALID_ROW, f"{where}, {bad}")
-    return end_marks(encoded.counts, where)
+    return untrained_ends(encoded.counts, where)
 
 
-def end_marks(counts: Counts, where: str) -> list[str]:
+def untrained_ends(counts: Counts, where: str) -> list[str]:
     """A warning when many rows do not teach the model to stop; `where` names their split."""
-    if counts.rows_with_end_mark >= STOP_SHARE * counts.rows:
+    if counts.rows_with_end_of_turn >= STOP_SHARE * counts.rows:
         return []
     return [
-        f"{where}: only {counts.rows_with_end_mark} of {counts.rows} rows train their end-of-turn token; "
+        f"{where}: only {counts.rows_with_end_of_turn} of {counts.rows} rows train their end-of-turn token; "
         "the model may not learn to stop"
     ]
 

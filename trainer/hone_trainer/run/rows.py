@@ -71,7 +71,7 @@ def load(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) -> 
         counts = split.counts
         unanswered = skipped.read(Path(source.path)) if plan.distillation else {}
         warnings.extend(skipped.warnings(name, counts.lines + len(unanswered), unanswered))
-        warnings.extend(preflight.end_marks(counts, name))
+        warnings.extend(preflight.untrained_ends(counts, name))
         summaries[name] = counts.summary() + skipped.summary(unanswered)
         marks.update(counts.end_marks)
         return split

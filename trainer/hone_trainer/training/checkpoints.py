@@ -87,14 +87,14 @@ class RunCheckpoints:
             shutil.rmtree(self.path(old))
         return target
 
-    def newest_valid(self, tell: Callable[[str], None]) -> Path | None:
+    def newest_valid(self, report: Callable[[str], None]) -> Path | None:
         """The newest checkpoint whose every file matches its manifest; reports those that do not."""
         for step in reversed(self.steps()):
             path = self.path(step)
             try:
                 manifest.verify(path)
             except TrainerError as error:
-                tell(f"CheckpointCorrupt: {path.name} is not used: {error}")
+                report(f"CheckpointCorrupt: {path.name} is not used: {error}")
                 continue
             return path
         return None

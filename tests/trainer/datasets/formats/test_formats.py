@@ -49,7 +49,7 @@ def asked(*calls, content=None, **more):
     return {"role": "assistant", "content": content, "tool_calls": made, **more}
 
 
-def told(identity, content):
+def tool_result(identity, content):
     return {"role": "tool", "tool_call_id": identity, "content": content}
 
 
@@ -128,7 +128,7 @@ def weights(*values):
                 "messages": [
                     *turns(ASK),
                     asked(("c1", "weather", '{"city": "Rome"}')),
-                    told("c1", "31"),
+                    tool_result("c1", "31"),
                     *turns(ANSWER),
                 ],
                 "tools": TOOLS,
@@ -150,8 +150,8 @@ def weights(*values):
                 "messages": [
                     *turns(ASK),
                     asked(("a", "weather", "{}"), ("b", "weather", ""), content="I look.", weight=0),
-                    told("b", ""),
-                    told("a", "31"),
+                    tool_result("b", ""),
+                    tool_result("a", "31"),
                     *turns(ANSWER),
                 ],
             },
@@ -346,7 +346,7 @@ def test_a_row_becomes(format, row, record):
         ),
         (
             "Chat",
-            {"messages": [*turns(ASK), asked(("a", "w", "{}")), told("b", "x")]},
+            {"messages": [*turns(ASK), asked(("a", "w", "{}")), tool_result("b", "x")]},
             "BrokenToolCall",
             "'b' is of no",
         ),

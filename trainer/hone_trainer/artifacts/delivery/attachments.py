@@ -76,8 +76,8 @@ def _list(repository: ImageRepository, tag: str, own: Sequence[Mapping[str, Any]
     """
     for _ in range(_TRIES):
         listed = _entries(repository, tag)
-        known = {entry.get("digest") for entry in listed}
-        missing = [entry for entry in own if entry["digest"] not in known]
+        digests = {entry.get("digest") for entry in listed}
+        missing = [entry for entry in own if entry["digest"] not in digests]
         if not missing:
             return
         index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*listed, *missing]}

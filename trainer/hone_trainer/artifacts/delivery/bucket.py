@@ -132,14 +132,14 @@ def _put(prefix: Prefix, original: Original, entry: Entry) -> None:
 def _is_there(prefix: Prefix, original: Original, entry: Entry) -> bool:
     """Whether the object has the file's content."""
     state = prefix.state(entry.path)
-    kind = SHA256 if SHA256.told(state) else MD5
+    kind = SHA256 if SHA256.stored_in(state) else MD5
     if entry.size > PART:
         expected = kind.of_parts([kind.of(part) for part in original.read(entry, _size(entry))])
     elif kind is SHA256:
         expected = kind.written(bytes.fromhex(entry.sha256))
     else:
         expected = kind.written(kind.of(b"".join(original.read(entry))))
-    return kind.told(state) == expected or _reads_back(prefix, entry)
+    return kind.stored_in(state) == expected or _reads_back(prefix, entry)
 
 
 def _check(prefix: Prefix, entry: Entry, stored: str, expected: str) -> None:
@@ -159,17 +159,17 @@ def _reads_back(prefix: Prefix, entry: Entry) -> bool:
 
 def _put_object(prefix: Prefix, entry: Entry, content: bytes) -> None:
     """Upload a file that was read and compared with the manifest, so its SHA-256 is known."""
-    known = bytes.fromhex(entry.sha256)
+    sha256 = bytes.fromhex(entry.sha256)
     place = {"Bucket": prefix.bucket, "Key": prefix.key(entry.path), "Body": content}
     answer: Mapping[str, Any] = {}
     if prefix.hash is SHA256:
-        answer = _with_checksum(prefix, lambda: prefix.client.put_object(**place, **SHA256.sent(known)))
-        if SHA256.told(answer):
-            _check(prefix, entry, SHA256.told(answer), SHA256.written(known))
+        answer = _with_checksum(prefix, lambda: prefix.client.put_object(**place, **SHA256.sent(sha256)))
+        if SHA256.stored_in(answer):
+            _check(prefix, entry, SHA256.stored_in(answer), SHA256.written(sha256))
             return
     digest = MD5.of(content)
     answer = answer or prefix.client.put_object(**place, **MD5.sent(digest))
-    _check(prefix, entry, MD5.told(answer), MD5.written(digest))
+    _check(prefix, entry, MD5.stored_in(answer), MD5.written(digest))
 
 
 def _with_checksum(prefix: Prefix, ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -183,7 +183,7 @@ def _with_checksum(prefix: Prefix, ask: Callable[[], Mapping[str, Any]]) -> Mapp
             raise
         prefix.without_checksums()
         return {}
-    if not (SHA256.told(answer) or answer.get("ChecksumAlgorithm")):
+    if not (SHA256.stored_in(answer) or answer.get("ChecksumAlgorithm")):
         prefix.without_checksums()
     return answer
 
@@ -204,7 +204,7 @@ def _put_parts(prefix: Prefix, original: Original, entry: Entry) -> None:
     prefix.sent += sum(part.sent for part in parts)
     listed = [begun.hash.of_part(number, part.etag, part.digest) for number, part in enumerate(parts, start=1)]
     answer = prefix.client.complete_multipart_upload(**place, UploadId=begun.upload, MultipartUpload={"Parts": listed})
-    _check(prefix, entry, begun.hash.told(answer), begun.hash.of_parts([part.digest for part in parts]))
+    _check(prefix, entry, begun.hash.stored_in(answer), begun.hash.of_parts([part.digest for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _put_part(prefix: Prefix, begun: _Begun, place: dict[str, Any], content: byt
     """Upload a part, unless the server has it. Threads hash at the same time."""
     digest = begun.hash.of(content)
     stored = begun.stored.get(place["PartNumber"], {})
-    if begun.hash.told(stored) == begun.hash.written(digest):
+    if begun.hash.stored_in(stored) == begun.hash.written(digest):
         return _Part(digest, str(stored["ETag"]), 0)
     answer = prefix.client.upload_part(**place, Body=content, **begun.hash.sent(digest))
     return _Part(digest, str(answer["ETag"]), len(content))

@@ -39,7 +39,7 @@ class BodyHash:
         """Parameters of a request whose body has this digest."""
         return {self.header: base64.b64encode(digest).decode()}
 
-    def told(self, answer: Mapping[str, Any]) -> str:
+    def stored_in(self, answer: Mapping[str, Any]) -> str:
         """What the server says; empty: nothing."""
         return str(answer.get(self.answer) or "").strip('"')
 

@@ -101,7 +101,7 @@ def _descriptor(plan: DeliverPlan, original: Original) -> dict[str, Any]:
     labels = plan.labels
     base = "@".join(filter(None, (labels.get("dev.hone.base"), labels.get("dev.hone.base.commit"))))
     family = _settings(original).get("model_type")
-    known = {
+    fields = {
         "name": labels.get("org.opencontainers.image.title", plan.name),
         "version": str(plan.version),
         "revision": original.digest,
@@ -110,7 +110,7 @@ def _descriptor(plan: DeliverPlan, original: Original) -> dict[str, Any]:
         "description": f"{labels.get('dev.hone.form', 'Model')}, trained from {base}" if base else None,
         "licenses": [licence] if (licence := labels.get("org.opencontainers.image.licenses")) else None,
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _parameters(original: Original) -> dict[str, Any]:
@@ -121,13 +121,13 @@ def _parameters(original: Original) -> dict[str, Any]:
     numbers: Counter[str] = Counter()
     for path in weights:
         numbers.update(_numbers(original.folder / path))
-    known = {
+    fields = {
         "architecture": "transformer",
         "format": "safetensors" if weights else None,
         "precision": ",".join(_PRECISIONS[kind] for kind, _ in numbers.most_common() if kind in _PRECISIONS),
         "paramSize": _short(numbers.total()) if _settings(original) else None,  # not that of an adapter
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _settings(original: Original) -> Mapping[str, Any]:

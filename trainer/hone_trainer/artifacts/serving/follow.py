@@ -66,7 +66,7 @@ class Follower:
     """ModelVersion of each name, as of the last pass."""
     problems: dict[str, LoadProblem] = field(default_factory=dict)
     _once_complete: bool = False
-    _told: dict[str, str] = field(default_factory=dict)
+    _reported: dict[str, str] = field(default_factory=dict)
 
     def run(self, stopped: threading.Event) -> None:
         """Pass after pass, until stopped."""
@@ -81,9 +81,9 @@ class Follower:
             loaded = self.vllm.loaded()
         except (requests.RequestException, ValueError, KeyError) as error:
             self.ready = False
-            self._tell("vLLM", f"does not answer yet: {type(error).__name__}")
+            self._report("vLLM", f"does not answer yet: {type(error).__name__}")
             return
-        self._tell("vLLM", "answers")
+        self._report("vLLM", "answers")
         digests = {name: self.folders.digest(path) for name, path in loaded.items()}
         wanted = decide(self.followed, self._models(), digests, self.base)
         settled = [self._settle(each, loaded.get(each.name)) for each in wanted]
@@ -114,7 +114,7 @@ class Follower:
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, ValidationError) as error:
-                self._tell(name, f"what may be served of it cannot be read: {type(error).__name__}")
+                self._report(name, f"what may be served of it cannot be read: {type(error).__name__}")
         return models
 
     def _settle(self, wanted: Wanted, folder: str | None) -> bool:
@@ -137,7 +137,7 @@ class Follower:
             new = str(self.folders.prepare(adapter))
             self.vllm.load(name, new) if folder is None else self.vllm.replace(name, new, folder)
             self._serve(wanted)
-            self._tell(name, f"is {wanted.version}, loaded in {self.clock() - began:.1f} s")
+            self._report(name, f"is {wanted.version}, loaded in {self.clock() - began:.1f} s")
             return True
         except (NotTakenError, TrainerError, OSError, requests.RequestException) as error:
             self._note(wanted, error)
@@ -151,7 +151,7 @@ class Follower:
         if folder is not None:
             self.vllm.unload(wanted.name)
         self.serves.pop(wanted.name, None)
-        self._tell(wanted.name, f"is not served: {wanted.why or 'what it was is no longer approved'}")
+        self._report(wanted.name, f"is not served: {wanted.why or 'what it was is no longer approved'}")
 
     def _is_due(self, name: str, digest: str) -> bool:
         problem = self.problems.get(name)
@@ -164,12 +164,12 @@ class Follower:
         wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(attempts - 1, 10))
         message = f"{wanted.version or wanted.name}: {error}"
         self.problems[wanted.name] = LoadProblem(digest, message, attempts, self.clock() + wait)
-        self._tell(wanted.name, f"is not as it should be: {message}")
+        self._report(wanted.name, f"is not as it should be: {message}")
 
-    def _tell(self, subject: str, text: str) -> None:
+    def _report(self, subject: str, text: str) -> None:
         """Log what is new."""
-        if self._told.get(subject) != text:
-            self._told[subject] = text
+        if self._reported.get(subject) != text:
+            self._reported[subject] = text
             log.info("%s %s", subject, text)
 
 

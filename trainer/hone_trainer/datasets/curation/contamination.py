@@ -48,10 +48,10 @@ class Index:
         """Which evaluation texts have an n-gram."""
         self._prompts: dict[str, str] = {}
         """Names of short prompts."""
-        known: set[str] = set()
+        hashes: set[str] = set()
         for source in sets:
             for number, record in enumerate(_records(source.path), 1):
-                self._add(record, f"row {number} of {'/'.join(filter(None, (source.name, source.split)))}", known)
+                self._add(record, f"row {number} of {'/'.join(filter(None, (source.name, source.split)))}", hashes)
         self._texts_of = {gram: texts for gram, texts in self._texts_of.items() if len(texts) <= _TEMPLATE_ROWS}
         share = float(settings.overlap.removesuffix("%")) / 100
         sizes = Counter(itertools.chain.from_iterable(self._texts_of.values()))
@@ -59,13 +59,13 @@ class Index:
             text: max(math.ceil(share * size), min(_LEAST, math.ceil(size / 2))) for text, size in sizes.items()
         }
 
-    def _add(self, record: Record, name: str, known: set[str]) -> None:
+    def _add(self, record: Record, name: str, hashes: set[str]) -> None:
         prompt, answer = (split_words(unaccented(side)) for side in sides(record))
         if 0 < len(prompt) < self._length:
             self._prompts.setdefault(" ".join(prompt), name)
         for text in (prompt, answer):
-            if len(text) >= self._length and (whole := " ".join(text)) not in known:
-                known.add(whole)
+            if len(text) >= self._length and (whole := " ".join(text)) not in hashes:
+                hashes.add(whole)
                 for gram in set(ngrams(text, self._length)):
                     self._texts_of.setdefault(gram, []).append(len(self._names))
                 self._names.append(name)

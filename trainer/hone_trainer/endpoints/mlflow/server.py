@@ -101,7 +101,7 @@ class MlflowServer:
 
     def _resolve(self, host: str, port: int) -> Resolution:
         resolution = self.resolver(host, port)
-        self._may_quote = self.network.tells_words(self.uri, resolution)
+        self._may_quote = self.network.shows_words(self.uri, resolution)
         return resolution
 
     def _read(self, status: int, answer: bytes) -> dict[str, Any]:
