@@ -229,6 +229,22 @@ def test_the_work_of_an_encoder_that_was_killed_stays_until_the_grace_period_is_
         assert (work / "rows.arrow").exists()
 
 
+def test_the_work_of_an_encoder_that_writes_nothing_for_hours_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_SIGN_SECONDS", 0.02)
+    target = tmp_path / "encoded" / ("a" * 40)
+    with folders.resumed_folder(target) as work:
+        (work / "journal").write_text("{}")
+        for path in (*work.iterdir(), work):
+            os.utime(path, (LONG_AGO, LONG_AGO))
+        deadline = time.monotonic() + 60
+        while work.stat().st_mtime == LONG_AGO and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert sweep.run(plan(tmp_path)).removed == 0
+        assert (work / "journal").exists()
+
+
 def test_what_is_left_is_measured_by_folder(tmp_path: Path) -> None:
     run(tmp_path, "there")
     run(tmp_path, "gone")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,8 +21,6 @@ from hone_trainer.errors import SourceError
 from hone_trainer.store import folders, manifest
 from hone_trainer.store.deadline import Deadline, LateError
 
-_TOUCHED_SECONDS = 60
-"""Between two signs of life, for whoever removes what was left behind."""
 _RECORD = ".sha256"
 _BY_FILES = ("hf://", "s3://")
 """Sources whose files are kept: of another one, nothing says whether a file is the same."""
@@ -58,12 +55,8 @@ def folder_of(plan: MaterializePlan, otherwise: Path) -> Iterator[Path]:
     _remove(path for path in top.iterdir() if path.name not in (key, CHECKED))
     folder = top / key if plan.source.uri.startswith(_BY_FILES) else otherwise
     folder.mkdir(exist_ok=True)
-    ended = threading.Event()
-    threading.Thread(target=_touch, args=(top, ended), daemon=True).start()
-    try:
+    with folders.in_use(top):
         yield folder
-    finally:
-        ended.set()
     _remove(top.iterdir())  # not the folder itself: it is a mount
 
 
@@ -105,11 +98,6 @@ def _is_kept(one: Download, record: Path) -> bool:
         return bool(version == one.version and sha256_of(one.path) == digest)
     except (OSError, ValueError, TypeError):  # not there, or cut off
         return False
-
-
-def _touch(folder: Path, ended: threading.Event) -> None:
-    while not ended.wait(_TOUCHED_SECONDS):
-        os.utime(folder)
 
 
 def _remove(paths: Iterator[Path]) -> None:

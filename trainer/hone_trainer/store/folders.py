@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from hone_trainer.store import manifest
 
 _PREFIX = ".work-"
 _STALE_SECONDS = 24 * 3600
+_SIGN_SECONDS = 60
+"""Between two signs of life, for whoever removes what was left behind."""
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -58,13 +61,30 @@ def resumed_folder(target: Path) -> Iterator[Path]:
         with work_folder(target.parent) as work:
             yield work
         return
-    with lock:
+    with lock, in_use(folder):
         try:
             yield folder
         except DataError:
             remove(folder)
             raise
         remove(folder)
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Touch the folder every minute until the block ends: a sweep leaves it, however long nothing is written."""
+    ended = threading.Event()
+
+    def touch() -> None:
+        while not ended.wait(_SIGN_SECONDS):
+            with suppress(OSError):  # a disk that fails for a moment, or the folder is removed already
+                os.utime(folder)
+
+    threading.Thread(target=touch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _locked(folder: Path) -> IO[bytes] | None:
