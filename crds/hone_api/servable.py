@@ -12,7 +12,7 @@ from typing import Any
 
 from hone_api.estimate.advice import SERVED_RANKS
 from hone_api.estimate.memory import reaches_experts
-from hone_api.modelversion import ModelVersionSpec
+from hone_api.modelversion import BaseModelLineage, ModelVersionSpec
 from hone_api.training import DEFAULT_RANK, AdapterType
 
 TRANSFORMERS = "transformers"
@@ -67,6 +67,22 @@ def _vllm(spec: ModelVersionSpec) -> ServerVerdict:
 
 def has_fused_experts(spec: ModelVersionSpec) -> bool:
     """Whether the version's adapter covers experts, which PEFT stores together and vLLM expects one by one."""
+    return _covers_experts(spec) and expects_single_experts(spec.lineage.base_model)
+
+
+def expects_single_experts(base: BaseModelLineage) -> bool:
+    """Whether the base is a mixture whose experts vLLM expects one by one, as of all families except gpt_oss.
+
+    gpt_oss is told by its name, or by experts as wide as the model. With the setting for the others, vLLM 0.31 answered
+    with other tokens than PEFT; without it, vLLM refuses an adapter of another family, which nobody overlooks.
+    """
+    shape = base.shape
+    if not shape or not shape.experts:
+        return False
+    return "gpt-oss" not in base.uri.lower().replace("_", "-") and shape.expert_width != shape.hidden
+
+
+def _covers_experts(spec: ModelVersionSpec) -> bool:
     shape = spec.lineage.base_model.shape
     if not shape or not shape.experts or not _first(spec, "Adapter"):
         return False
@@ -93,9 +109,9 @@ def _refused(spec: ModelVersionSpec) -> str | None:
         return "an adapter with its own reward head"
     if adapter.get("type") == AdapterType.DORA:
         return "a DoRA adapter"
-    if has_fused_experts(spec) and _has_half_of_experts(spec):
+    if _covers_experts(spec) and _has_half_of_experts(spec):
         return "an adapter on only one of gate_up_proj and down_proj of the experts"
-    if has_fused_experts(spec) and spec.lineage.base_model.shape and spec.lineage.base_model.shape.latent:
+    if _covers_experts(spec) and spec.lineage.base_model.shape and spec.lineage.base_model.shape.latent:
         return "an adapter on experts of a model with latent attention"
     return f"an adapter of rank {rank}, above {SERVED_RANKS[-1]}" if rank > SERVED_RANKS[-1] else None
 

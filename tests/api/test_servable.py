@@ -15,8 +15,16 @@ NO_GGUF = "llama.cpp: no, there is no GGUF file; train with output.formats [Safe
 ON_BASE = "vLLM: yes, the adapter on its base, with --enable-lora"
 
 
-def sentences(*forms: str, method: str = "SFT", experts: int = 0, **hyper_parameters: Any) -> list[str]:
-    shape = {"parameters": 10, "layers": 2, "hidden": 8, "query": 8, "keyValue": 8, "vocabulary": 10, "intermediate": 8}
+def sentences(
+    *forms: str,
+    method: str = "SFT",
+    experts: int = 0,
+    uri: str = "hf://owner/base",
+    shape: dict[str, int] | None = None,
+    **hyper_parameters: Any,
+) -> list[str]:
+    sizes = {"parameters": 10, "layers": 2, "hidden": 8, "query": 8, "keyValue": 8, "vocabulary": 10, "intermediate": 8}
+    mixture = shape or ({"experts": experts} if experts else None)
     spec = {
         "modelName": "bot",
         "version": 1,
@@ -30,7 +38,7 @@ def sentences(*forms: str, method: str = "SFT", experts: int = 0, **hyper_parame
             for form in forms
         ],
         "lineage": {
-            "baseModel": {"uri": "hf://owner/base", "shape": {**shape, "experts": experts} if experts else None},
+            "baseModel": {"uri": uri, "shape": {**sizes, **mixture} if mixture else None},
             "datasets": [],
             "job": {"name": "run", "uid": "u"},
             "method": method,
@@ -113,3 +121,18 @@ def test_both_parameters_of_the_experts_have_an_adapter_or_none(targets, loads):
     half = f"vLLM: no, an adapter on only one of gate_up_proj and down_proj of the experts; {MERGE}"
     expected = ON_BASE + FUSED if loads else half
     assert sentences("Adapter", experts=8, adapter={"targets": targets})[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "width", "needs_settings"),
+    [
+        ("hf://openai/gpt-oss-20b", 1, False),
+        ("pvc://models/GPT_OSS-120b", 1, False),
+        ("pvc://models/mine", 8, False),
+        ("pvc://models/mine", 4, True),
+        ("hf://owner/base", 0, True),
+    ],
+)
+def test_gpt_oss_is_served_without_the_settings_that_make_it_answer_wrongly(uri, width, needs_settings):
+    shape = {"experts": 8, "expertWidth": width}
+    assert sentences("Adapter", uri=uri, shape=shape)[0] == (ON_BASE + FUSED if needs_settings else ON_BASE)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.modelversion import Artifact, ModelVersionSpec
-from hone_api.servable import has_fused_experts, served_rank, verdicts
+from hone_api.servable import expects_single_experts, has_fused_experts, served_rank, verdicts
 from hone_api.states import ApprovalState
 from hone_cli.errors import CommandError
 
@@ -58,7 +58,7 @@ class ServedModel:
     """The least --max-lora-rank of vLLM that takes it; 0: it is not an adapter."""
     is_reward: bool
     on_experts: bool = False
-    """An adapter whose base is a mixture of experts."""
+    """An adapter whose base is a mixture with experts that vLLM expects one by one."""
     fused_experts: bool = False
     """It covers the experts, which vLLM takes only with settings of its own."""
 
@@ -159,7 +159,7 @@ def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) 
         base_name=_name(base.uri),
         rank=(served_rank(spec) or 0) if is_adapter else 0,
         is_reward=spec.lineage.method == "Reward",
-        on_experts=is_adapter and bool(base.shape and base.shape.experts),
+        on_experts=is_adapter and expects_single_experts(base),
         fused_experts=is_adapter and has_fused_experts(spec),
     )
 

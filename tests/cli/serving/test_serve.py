@@ -140,6 +140,15 @@ def followed(*versions: dict[str, Any], rank: int | None = None, aliases: str = 
     return objects[0]["spec"]["template"]["spec"]
 
 
+def test_gpt_oss_is_followed_without_the_settings_of_other_mixtures():
+    of_gpt_oss = version("bot", experts=4, parent={"uri": "hf://openai/gpt-oss-20b"})
+    assert "--enable-mixed-moe-lora-format" not in followed(of_gpt_oss)["containers"][0]["args"]
+    asked = arguments(rendered("vllm", of_gpt_oss)[0])
+    assert asked[-1] == "bot=/adapters/bot"
+    assert "--enable-mixed-moe-lora-format" not in asked
+    assert rendered("aibrix", of_gpt_oss)
+
+
 def test_a_followed_mixture_takes_experts_of_later_versions():
     attention = version("bot", experts=4, adapter={"targets": ["q_proj"]})
     assert "--enable-mixed-moe-lora-format" in followed(attention)["containers"][0]["args"]
