@@ -83,7 +83,7 @@ def resolve(
         max_length: tokens of the longest sequence.
         device: what the ranks compute on; their number must divide `plan.training.batch_size` (see
             `preflight.check_plan`).
-        micro_batch_size: rows of a rank's pass (see `hone_api.sizing`).
+        micro_batch_size: rows of a forward pass on a rank (see `hone_api.estimate.micro_batch`).
         flat: whether micro batches are padding-free.
     """
     training = plan.training
