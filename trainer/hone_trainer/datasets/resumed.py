@@ -16,7 +16,7 @@ from pathlib import Path
 
 import hone_api
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import pieces
+from hone_trainer.datasets import pieces, stored_rows
 from hone_trainer.datasets.checked import Checked, PieceCheck, RefusedRow, placed
 from hone_trainer.datasets.downloads import CHECKED
 from hone_trainer.datasets.journal import Journal, PartWriter
@@ -51,6 +51,7 @@ def journal_of(plan: MaterializePlan, files: Sequence[DataFile], head: Sequence[
         return None
     kept = Journal(Path(plan.downloads_path) / CHECKED, _identity(plan, head))
     kept.is_full = shutil.disk_usage(plan.downloads_path).free < _ROOM * size
+    stored_rows.load()
     return kept
 
 
