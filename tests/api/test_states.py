@@ -49,6 +49,7 @@ STAGE = "a stage of a pod, as its reports name it"
 OTHER_THINGS = {
     ("trainer/hone_trainer/encoding/split_file.py", "Encoded"): "the name of a class",
     ("crds/hone_api/phases.py", "Encoding"): STAGE,
+    ("crds/hone_api/report.py", "Delivering"): STAGE,
     ("trainer/hone_trainer/run/encode.py", "Encoding"): STAGE,
     ("cli/hone_cli/running.py", "Succeeded"): POD,
     ("cli/hone_cli/running.py", "Failed"): POD,
