@@ -105,7 +105,7 @@ def _copy_added(source: FileSource, target: Path, temporary: Path) -> None:
 
 
 def _after(before: int, total: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
-    """The progress of one file, told as that of all."""
+    """The progress of one file, reported as that of all files."""
     return lambda size: progress(before + size, total)
 
 

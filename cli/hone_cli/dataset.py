@@ -67,7 +67,7 @@ def serve_review(batch: Path) -> None:
     except KeyError as error:
         raise CommandError(f"{error} is not set: the hone that started this pod is older than the image") from None
     reviews = folder.Folder(batch, reviewer)
-    reviews.state()  # what is wrong with the batch is told before it is served
+    reviews.state()  # report what is wrong with the batch before serving it
     local.serve_in_pod(lambda asked: application(reviews, token_digest, asked), pod.PORT, _IDLE_SECONDS)
 
 

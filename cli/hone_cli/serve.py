@@ -1,4 +1,4 @@
-"""`hone serve`: manifests for servers that load a model where it lies."""
+"""`hone serve`: manifests for servers that load a model from its volume."""
 
 from __future__ import annotations
 

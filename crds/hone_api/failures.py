@@ -270,7 +270,7 @@ FAILURES: dict[str, Failure] = {
     FailureCode.SIGNING_TRUST_UNUSABLE: Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
-        "signing.keyless.trustConfig of the chart must be Sigstore's ClientTrustConfig as JSON, with servers that are "
+        "Set signing.keyless.trustConfig of the chart to Sigstore's ClientTrustConfig as JSON, with servers that are "
         "valid now.",
     ),
     FailureCode.SECRET_NOT_FOUND: Failure(

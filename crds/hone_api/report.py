@@ -312,7 +312,7 @@ class ImportResult(ApiModel):
     adapter_rank: int | None = Field(default=None, ge=1, le=MAX_COUNT)
     numbers: Annotated[list[EvaluationNumber], _first(64)] = Field(default_factory=list)
     left_out: Annotated[list[Annotated[str, StringConstraints(max_length=64), Storable]], _first(16)] = Field(
-        default_factory=list, description="Files at the source that are no part of the model."
+        default_factory=list, description="Files at the source that do not belong to the model."
     )
     left_out_count: int = Field(default=0, ge=0, le=MAX_COUNT, description="How many there are.")
 

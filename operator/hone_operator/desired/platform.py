@@ -83,7 +83,7 @@ class Signing:
 
     @property
     def trusted(self) -> list[Trusted] | None:
-        """Those by one of which a model must be signed that is used; None: it need not be signed."""
+        """One of these must have signed each model that is used; None: models need no signature."""
         return self.signers if self.required else None
 
     def counts(self, key: str | None, identity: Identity | None, trust: str | None) -> bool:

@@ -45,7 +45,7 @@ class NetworkPatrol:
     cluster: Cluster
     cache: Cache
     lost: Callable[[NetworkedJob], None]
-    """Told each attempt that lacks one of the two. What is read may be a moment old: to be confirmed."""
+    """Called with each attempt that lacks one of the two. The cache may be a moment behind: check before acting."""
     is_served: Callable[[str], bool] = lambda namespace: True
 
     def __post_init__(self) -> None:

@@ -72,7 +72,7 @@ def wait_in_line(run: RunDecision, line: Line) -> Outcome:
 def wait_for_kueue(run: RunDecision, place: QueuePlace) -> Outcome:
     """Wait for Kueue: for the first time, or because it took the quota back.
 
-    That a Job enters its queue is no news. What Kueue says of it first is, and so is whatever comes later.
+    An event says what Kueue answers first and each later change, but not that the Job entered its queue.
     """
     before = run.conditions.before(ConditionType.ADMITTED)
     run.conditions.set(ConditionType.ADMITTED, False, place.reason, place.message)

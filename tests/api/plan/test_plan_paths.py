@@ -82,9 +82,10 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "artifacts": [{"path": "a", "digest": DIGEST}],
             "keyPath": "key",
             "pkcs11Module": "libhsm.so",
+            "tokenPath": "token",
             "provenance": {},
         },
-        ["a", "key", "libhsm.so"],
+        ["a", "key", "libhsm.so", "token"],
     ),
     "Deliver": (
         {

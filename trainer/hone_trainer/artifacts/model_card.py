@@ -32,7 +32,7 @@ RELATIONS: dict[ArtifactForm, str] = {
     "GGUF": "quantized",
 }
 """How each form comes from its base, as the hub names it."""
-PURPOSES = {"Retention": " (to be kept)", "Harness": " (lm-evaluation-harness)"}
+PURPOSES = {"Retention": " (retention)", "Harness": " (lm-evaluation-harness)"}
 
 ENDINGS: dict[Ending | None, str] = {None: "", "Repeats": " (loops)", "Cut": " (cut at the token limit)"}
 

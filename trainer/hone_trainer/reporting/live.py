@@ -47,7 +47,7 @@ class Progress(ReportedNumbers[float]):
     metrics: Mapping[str, float] = Field(default_factory=dict)
     """Further metrics of the method, the latest value of each, e.g. reward_accuracy."""
     phases: Mapping[str, float] = Field(default_factory=dict)
-    """Seconds of the attempt so far, by phase of `hone_api.phases`; they pass, and are no progress."""
+    """Seconds of the attempt so far, by phase of `hone_api.phases`; a change of these alone is not progress."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Progress) and {**vars(self), "phases": {}} == {**vars(other), "phases": {}}
