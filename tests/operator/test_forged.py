@@ -30,7 +30,10 @@ NOW = "2026-01-02T03:04:05Z"
 ODD_TIMES = ("0000-01-01T00:00:00Z", "2026-01-01t00:00:00z", "2026-01-01T00:00:00+99:99", "9999-12-31T23:59:59Z")
 """The API server takes all of them for a date-time."""
 DIGEST = "sha256:" + "a" * 64
-PLAIN = ("x", "1", DIGEST, "a" * 40, "pvc://c/x", "hf://a/b", "0.5", "x@" + "a" * 40)
+PLAIN = (
+    *("x", "1", DIGEST, "a" * 40, "pvc://c/x", "hf://a/b", "0.5", "x@" + "a" * 40),
+    *("https://issuer.example.org", f"registry.example.org/a@{DIGEST}"),
+)
 """Texts of which one matches each pattern."""
 SPECS: dict[str, Any] = {
     "FineTuneJob": {
