@@ -26,6 +26,8 @@ pytestmark = [
         reason="mounts of its own need a user namespace",
     ),
 ]
+OWN = ("incoming/rows-data-", "source-files/0000-uid/")
+"""Folders of this Dataset: the rows that it makes, and what its next attempt goes on with."""
 ROWS = "".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(50))
 OVERWRITE = """
 import os, sys
@@ -83,10 +85,10 @@ class Node:
         return parse_outcome((self.folder / "log").read_text()) or TerminationMessage()
 
     def others(self) -> dict[str, str]:
-        """All files of the volume but those of this Dataset."""
+        """All files of the volume but those in the two folders of this Dataset."""
         volume = self.folder / "volume"
         found = {str(path.relative_to(volume)): path.read_text() for path in volume.rglob("*") if path.is_file()}
-        return {name: text for name, text in found.items() if not name.startswith("incoming/rows-data-")}
+        return {name: text for name, text in found.items() if not name.startswith(OWN)}
 
 
 @pytest.fixture
@@ -116,8 +118,8 @@ def test_what_parses_foreign_data_cannot_overwrite_other_datasets_reports_and_ex
     done = node.runs(reader, [sys.executable, "-c", OVERWRITE, str(node.folder / "view")])
     assert done.returncode == 0, done.stderr
     assert node.others() == before
-    (own,) = (node.folder / "volume" / "incoming").iterdir()
-    assert (own / "planted").read_text() == "taken over"
+    own = [folder for parent in ("incoming", "source-files") for folder in (node.folder / "volume" / parent).iterdir()]
+    assert [(folder / "planted").read_text() for folder in own] == ["taken over"] * len(OWN)
 
 
 def test_what_publishes_sees_nothing_that_the_other_could_have_prepared_but_its_rows(node: Node) -> None:
