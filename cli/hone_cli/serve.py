@@ -152,7 +152,8 @@ def _render_chosen(
 ) -> list[dict[str, Any]]:
     """The objects for a server of these versions."""
     models = served(versions, wishes.form)
-    named = server(models[0].name)
+    # One route for all steps from one version to the next, whichever these are.
+    named = server(models[0].model if to == "httproute" else models[0].name)
     if wishes.max_lora_rank is not None:
         raise CommandError("--max-lora-rank is for --follow: otherwise it is that of the served versions")
     return render(to, models, named, wishes.sharing)

@@ -16,6 +16,7 @@ app.command()(cli.demo)
 app.command()(cli.ask)
 app.command()(cli.faults)
 app.command()(cli.two_teams)
+app.command()(cli.canary)
 app.command()(cli.ettr)
 app.command()(cli.life)
 

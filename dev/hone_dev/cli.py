@@ -142,6 +142,16 @@ def faults(
         raise typer.Exit(1)
 
 
+def canary(
+    requests: Annotated[int, typer.Option(min=100, help="Requests for each route.")] = 1000,
+) -> None:
+    """Shift requests between two versions by routes that `hone serve` prints, through a real gateway. Needs root."""
+    from hone_dev.canary import command
+
+    if not command.run(requests):
+        raise typer.Exit(1)
+
+
 def ettr(
     times: Annotated[int, typer.Option(min=1, help="How often the run is interrupted in each way.")] = 2,
 ) -> None:

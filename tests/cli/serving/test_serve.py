@@ -250,6 +250,16 @@ def test_a_route_shares_requests_out_over_the_servers_of_versions():
     assert "bot=/adapters/bot" in arguments  # so clients ask each server for `bot`
 
 
+def test_the_route_of_a_model_keeps_its_name_from_one_version_to_the_next():
+    def printed(*numbers: int) -> str:
+        versions = [version("bot", number) for number in numbers]
+        wishes = serve.Wishes(None, None, Sharing("90,10", gateway="public"))
+        [body] = serve._render_chosen("httproute", [], versions, wishes, lambda name: Server(name, "team", "i"))
+        return body["metadata"]["name"]
+
+    assert printed(3, 4) == printed(4, 5) == "bot"
+
+
 def test_a_route_copies_requests_to_later_versions():
     [body] = rendered("httproute", version("bot", 3), version("bot", 4), mirror=True, gateway="public")
     [rule] = body["spec"]["rules"]

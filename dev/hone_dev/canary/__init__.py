@@ -1,0 +1,1 @@
+"""Requests through a real gateway, shared out over two versions as `hone serve` prints it."""
