@@ -20,6 +20,7 @@ from pathlib import Path
 import requests
 from rich.table import Table
 
+from hone_api.states import ConditionType, Reason
 from hone_dev import binaries, paths
 from hone_dev.canary import answering, gateway, objects
 from hone_dev.canary.answering import Version
@@ -115,7 +116,7 @@ def _prepare(canary: Canary, port: int) -> str:
     canary.kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all", f"--timeout={GUARD}s")
     for body in objects.everything(canary.versions, port):
         canary.kubectl("create", "-f", "-", stdin=json.dumps(body))
-    ready = {"type": "Ready", "status": "True", "reason": "Verified", "message": ""}
+    ready = {"type": ConditionType.READY, "status": "True", "reason": Reason.VERIFIED, "message": ""}
     ready["lastTransitionTime"] = "2026-01-01T00:00:00Z"
     for number in (1, 2):
         body = objects.model_version(number)
