@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import loopback
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -48,31 +48,17 @@ def serve(folder: Path) -> Iterator[Timestamps]:
     config.write_text(CONFIG.format(folder=folder))
     turn = threading.Lock()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(loopback.Handler, http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             query = folder / "query.tsq"
             with turn:
                 query.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
                 argv = ["openssl", "ts", "-reply", "-config", config, "-section", "tsa", "-queryfile", query]
                 body = subprocess.run(argv, check=True, capture_output=True).stdout
-            self.send_response(200)
-            self.send_header("Content-Type", "application/timestamp-reply")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(200, "application/timestamp-reply", body)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield Timestamps(f"http://127.0.0.1:{server.server_address[1]}", chain)
-    finally:
-        server.shutdown()
-        thread.join(30)
-        server.server_close()
+    with loopback.serve(Handler) as address:
+        yield Timestamps(address, chain)
 
 
 def _certificates(folder: Path) -> tuple[x509.Certificate, ...]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import http.server
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import jwt
+import loopback
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 AUDIENCE = "sigstore"
@@ -63,26 +63,12 @@ def serve() -> Iterator[TokenIssuer]:
     """The issuer on a free port of loopback, until the block ends."""
     documents: dict[str, dict[str, Any]] = {}
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(loopback.Handler, http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = json.dumps(documents.get(self.path, {})).encode()
-            self.send_response(200 if self.path in documents else 404)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(200 if self.path in documents else 404, "application/json", body)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    issuer = TokenIssuer(f"http://127.0.0.1:{server.server_address[1]}")
-    documents.update(issuer.documents)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with loopback.serve(Handler) as address:
+        issuer = TokenIssuer(address)
+        documents.update(issuer.documents)
         yield issuer
-    finally:
-        server.shutdown()
-        thread.join(30)
-        server.server_close()

@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 from click.testing import CliRunner
+from keyless_pods import flip
 from signing_key import Key
 
 from hone_api.plan import ArtifactInput
@@ -91,15 +92,6 @@ def test_the_statement_is_about_every_file(signed: tuple[Path, str]) -> None:
     subject = {entry["name"]: entry["digest"]["sha256"] for entry in statement["subject"]}
     assert subject["manifest.json"] == digest.removeprefix("sha256:")
     assert subject.keys() == {e.path for e in manifest.read_entries(folder)} | {"manifest.json"}
-
-
-def flip(name: str) -> Callable[[Path], object]:
-    def change(folder: Path) -> None:
-        text = bytearray((folder / name).read_bytes())
-        text[len(text) // 2] ^= 1
-        (folder / name).write_bytes(text)
-
-    return change
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
