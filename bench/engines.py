@@ -168,8 +168,8 @@ def datatrove(path: Path, folder: Path) -> Iterable[str]:
     steps = [Read(), JsonlWriter(str(folder / "out"), compression=None)]
     LocalPipelineExecutor(steps, tasks=WORKERS, workers=WORKERS, logging_dir=str(folder / "log")).run()
     for file in sorted((folder / "out").iterdir()):
-        for line in open(file, encoding="utf-8"):  # noqa: SIM115
-            yield json.loads(line)["text"]
+        with open(file, encoding="utf-8") as lines:
+            yield from (json.loads(line)["text"] for line in lines)
 
 
 ENGINES: dict[str, Callable[[Path, Path], Iterable[str]]] = {
