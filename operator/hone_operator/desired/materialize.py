@@ -26,7 +26,7 @@ SOURCE_FILES = "source-files"
 """Folder of the store with a subfolder for each Dataset, for files of its source and rows that were checked, until all
 rows are made: the next attempt has another Job."""
 TINY = "configmap://"
-"""Sources of which nothing is kept."""
+"""Sources that are read again in each attempt: nothing of them is kept between two."""
 
 
 @dataclass(frozen=True)

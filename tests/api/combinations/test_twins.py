@@ -25,7 +25,7 @@ SPECS: dict[str, type[ApiModel]] = {
     "ModelVersion": ModelVersionSpec,
 }
 WITHOUT_EXCEPTION = ("Model", "ModelVersion")
-"""Kinds of which Python says the same as every rule, if only by the type of a field."""
+"""For each rule of these kinds, Python refuses the same, sometimes by the type of a field alone."""
 EXAMPLES = 60
 """Objects that are generated for each case."""
 ABSENT = object()
