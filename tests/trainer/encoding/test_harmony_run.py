@@ -36,6 +36,8 @@ def test_a_run_trains_reasoning_and_shows_answers_as_rows_have_them(runs: Any, m
     data = [{"name": "sums", "split": "train", "path": str(file), "digest": digest}]
     plan = make_plan(
         modelPath=str(tmp_path / "base"),
+        # All weights: adapters leave the head of a random model as it is, which hardly prefers any token to another.
+        adapter={"type": "None"},
         datasets=data,
         evaluationDatasets=[{**data[0], "split": "validation"}],
         training={"maxSteps": 60, "batchSize": 8, "learningRate": "1e-2"},
@@ -43,5 +45,7 @@ def test_a_run_trains_reasoning_and_shows_answers_as_rows_have_them(runs: Any, m
         checkpoints={"everySteps": 60},
     )
     result = runs.finish(plan)
+    (loss,) = [number.to_json()["tuned"] for number in result.numbers if number.name == "loss"]
+    assert float(loss) < 0.1, "the rows are learned by heart, whatever the processor and the day"
     (sample,) = result.samples
     assert sample.tuned == "<think>\nIt is a sum.\n</think>\n\nMore than one."
