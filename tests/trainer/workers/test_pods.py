@@ -124,6 +124,39 @@ def test_three_pods_of_which_one_is_killed_write_the_same_files(
     assert {"train.jsonl", "rejected.jsonl", "removed.jsonl", "report.json"} <= alone.keys()
 
 
+def _killed_as_it_joins(lead: int, killed: Path) -> None:
+    if os.getppid() != lead and not killed.exists():
+        killed.touch()
+        os.killpg(0, signal.SIGKILL)
+
+
+LATE = """
+import time
+from pathlib import Path
+deadline = time.monotonic() + 10
+while not Path({!r}).exists() and time.monotonic() < deadline:
+    time.sleep(0.1)
+"""
+
+
+def test_a_pod_that_is_killed_as_it_joins_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers of the leading pod are late, so that the other pod is the first to join."""
+    workers = WorkerPods(pods=2, host="127.0.0.1", port=free_port("127.0.0.1"))
+    plan = _plan(tmp_path / "rows.jsonl", tmp_path, workers.model_dump())
+    (tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True, exclude_none=True))
+    killed, options = tmp_path / "killed", worker_pods._worker
+    late = LATE.format(str(killed))
+    monkeypatch.setattr(worker_pods, "_worker", lambda: options() | {"preload": [late], "preload_argv": []})
+    with _pod(tmp_path / "plan.json") as pod:
+        pool = worker_pods.PodPool(workers, 1, _killed_as_it_joins, [os.getpid(), killed])
+        try:
+            assert pod.wait(600) == -signal.SIGKILL
+            assert [pool.submit(abs, number).result() for number in (-1, -2)] == [1, 2]
+        finally:
+            pool.shutdown()
+    assert killed.exists()
+
+
 LEADER = """
 import os, signal, sys
 from pathlib import Path

@@ -58,6 +58,7 @@ class PodPool:
 
     def __init__(self, pods: WorkerPods, cores: int, initializer: Callable[..., None], initargs: Sequence[Any]) -> None:
         from distributed import Client, Nanny, Scheduler, SpecCluster, WorkerPlugin
+        from distributed.protocol import pickle
 
         class Begin(WorkerPlugin):
             """Local, so that it is sent by value."""
@@ -65,13 +66,27 @@ class PodPool:
             def setup(self, worker: Any) -> None:
                 initializer(*initargs)
 
+        by_value: Callable[[Any], bytes] = pickle.dumps
+        begin = by_value(Begin())
+
+        class Beginning(Scheduler):
+            """Has the plugin from the start, so that each worker sets it up as it joins.
+
+            `Client.register_plugin` asks those that have joined, and fails when one of them ends meanwhile.
+            """
+
+            worker_plugins: dict[str, bytes]
+
+            def __init__(self, **options: Any) -> None:
+                super().__init__(**options)
+                self.worker_plugins["begin"] = begin
+
         _set_up()
         listen = {"host": "127.0.0.1" if _is_loopback(pods.host) else "", "port": pods.port, "dashboard": False}
         workers = {number: {"cls": Nanny, "options": _worker()} for number in range(cores)}
-        scheduler = {"cls": Scheduler, "options": listen}
+        scheduler = {"cls": Beginning, "options": listen}
         self._cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
         self._client = Client(self._cluster)
-        self._client.register_plugin(Begin(), name="begin")
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Awaited:
         """As `Executor.submit`."""
