@@ -162,8 +162,8 @@ class Evaluation(ApiModel):
     against: AliasUri | None = Field(
         default=None,
         description="Another model to compare with, e.g. models://support-bot@champion: the ModelVersion to which the "
-        "alias points when the first attempt starts is measured on the same held-out rows. For SFT, DAPT and "
-        "Distillation. Default: the tuned model is compared with the base alone.",
+        "alias points when the first attempt starts is measured on the same held-out rows by the method's own "
+        "metrics; of PPO the reward alone. Default: the tuned model is compared with the base alone.",
     )
     rewards: Annotated[list[Reward], Field(max_length=4)] = Field(
         default_factory=list,

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hone_api.meta import ApiModel, Rule
-from hone_api.methods import METHODS
 
-MEASURED_BY_TOKENS = tuple(str(info.name) for info in METHODS.values() if info.by_tokens)
-"""Methods whose held-out numbers are of the tokens of a row, by the model alone."""
 RUN_RULES = (
     Rule(
         "!('GGUF' in self.output.formats) || self.adapter.type == 'None' || self.output.merge",
@@ -40,13 +37,6 @@ RUN_RULES = (
             or run.distillation is None
             or not run.distillation.by_logits
         ),
-    ),
-    Rule(
-        f"!has(self.evaluation) || !has(self.evaluation.against) || self.method in {list(MEASURED_BY_TOKENS)}",
-        f"evaluation.against is for the methods {', '.join(MEASURED_BY_TOKENS)}, whose numbers need no other model: "
-        "remove it, and compare the versions by `python -m hone_trainer evaluate --against`",
-        field_path=".evaluation",
-        holds=lambda run: run.evaluation.against is None or run.method in MEASURED_BY_TOKENS,
     ),
     Rule(
         "!has(self.evaluation) || !has(self.evaluation.against) || !has(self.deepspeed) || "

@@ -87,7 +87,7 @@ def test_a_version_that_reads_other_tokens_is_not_compared(
 def test_without_a_version_in_use_there_is_nothing_to_compare(make_plan: Any) -> None:
     plan = make_plan(**{**AGAINST, "comparedWith": ""})
     found = other_version.measure(SimpleNamespace(plan=plan, held_out=[object()]))
-    assert found.scores is None
+    assert found.values is None
     assert "models://tiny@champion pointed to no version yet" in found.advice
 
 

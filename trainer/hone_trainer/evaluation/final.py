@@ -45,6 +45,7 @@ def appraise(trainer: Loop, base: Baseline, other: OtherVersion, step: int) -> A
         probed = probe_suite.measure(trainer, run.probes, trainer.poll)
         graded = reward_scores.measure(trainer, trainer.poll)
         benchmark_scores = measuring.measure(trainer, trainer.poll)
+        compared = other.scores(trainer)
         points = interpolation.measure(trainer) if _interpolates(run) and base.scores else []
     except StopRequested:
         raise interrupted("while evaluating the trained model") from None
@@ -56,7 +57,7 @@ def appraise(trainer: Loop, base: Baseline, other: OtherVersion, step: int) -> A
     samples, warnings = base.samples(trainer)
     appraisal = Appraisal(
         numbers=[
-            *scores.numbers(names, run.method.metrics, base.scores, tuned, other=other.scores),
+            *scores.numbers(names, run.method.metrics, base.scores, tuned, other=compared),
             *probe_suite.numbers(run.probes, base.probes, probed),
             *paired.numbers([split.name for split in run.prompts], base.graded, graded),
             *measuring.numbers(run.benchmarks, base.harness, benchmark_scores),

@@ -1,7 +1,8 @@
 """The version that `evaluation.against` means, measured on the held-out rows of the run: is the new model better?
 
 It is measured before the run's own weights are loaded, so that both are never in memory, and once for all attempts:
-another version may be in use when the last attempt ends.
+another version may be in use when the last attempt ends. What is kept are values of each row, which the method's
+`compared` turns into scores when the run has its reference, its rewards or its judge.
 """
 
 from __future__ import annotations
@@ -9,30 +10,41 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from hone_api.plan import ModelInput
 from hone_trainer import ranks
 from hone_trainer.models import base_model, merge_base, scoring_model
-from hone_trainer.scoring import heldout
+from hone_trainer.models.base_model import Head
+from hone_trainer.scoring.row_measure import Values
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import interrupted
 from hone_trainer.store.manifest import write_atomically
-from hone_trainer.training.loop import Run
+from hone_trainer.training.loop import Loop, Run
+
+KINDS: dict[Head, str] = {"LanguageModel": "language model", "Reward": "reward model"}
 
 
 @dataclass(frozen=True)
 class OtherVersion:
     """What is known of the version to compare with."""
 
-    scores: Sequence[Score] | None = None
-    """One a held-out split; None: not measured."""
+    values: Sequence[Values] | None = None
+    """Of the rows of each held-out split; None: not measured."""
     advice: str = ""
     """Why it was not measured, for people."""
 
+    def scores(self, trainer: Loop) -> list[Score] | None:
+        """One a held-out split, with the run's own reference, rewards or judge; None: not measured. A collective."""
+        if self.values is None:
+            return None
+        splits = zip(trainer.run.held_out, self.values, strict=True)
+        return [trainer.run.method.compared.score(trainer, split, values, trainer.poll) for split, values in splits]
+
 
 def measure(run: Run) -> OtherVersion:
-    """Score the version. A collective, before the weights of the run are loaded.
+    """Measure the version. A collective, before the weights of the run are loaded.
 
     Raises:
         TrainerError: Interrupted; UnsupportedModel, if the version cannot be loaded.
@@ -45,20 +57,32 @@ def measure(run: Run) -> OtherVersion:
         return OtherVersion()
     mark = [name, (model.adapter or model).digest, [[split.name, len(split.rows)] for split in run.held_out]]
     file = Path(run.plan.work_path) / "against.json"
-    if file.is_file() and (saved := json.loads(file.read_text()))["of"] == mark:
-        return OtherVersion([Score.from_json(score) for score in saved["scores"]])
-    opened = base_model.open_base(model.path)
+    if file.is_file() and (saved := json.loads(file.read_text()))["of"] == mark and "values" in saved:
+        return OtherVersion(saved["values"])
+    if (head := _head(model)) != run.method.head:
+        return OtherVersion(advice=f"{name} is a {KINDS[head]}, and this model is a {KINDS[run.method.head]}")
+    opened = base_model.open_base(model.path, "LanguageModel" if model.adapter else head)
     if not scoring_model.read_the_same(run.base, opened):
-        words = f"{name} has another tokenizer or chat template, so its losses cannot be compared with this model's"
+        words = f"{name} has another tokenizer or chat template, so its numbers cannot be compared with this model's"
         return OtherVersion(advice=words)
-    scores = _scores(run, opened, name, Path(model.adapter.path) if model.adapter else None)
+    values = _values(run, opened, name, Path(model.adapter.path) if model.adapter else None)
     if ranks.is_first():
-        write_atomically(file, json.dumps({"of": mark, "scores": [asdict(score) for score in scores]}).encode())
+        write_atomically(file, json.dumps({"of": mark, "values": values}).encode())
     ranks.barrier()
-    return OtherVersion(scores)
+    return OtherVersion(values)
 
 
-def _scores(run: Run, opened: base_model.Base, name: str, adapter: Path | None) -> list[Score]:
+def _head(model: ModelInput) -> Head:
+    """What the version ends in, by its configuration."""
+    if model.adapter:
+        config = json.loads((Path(model.adapter.path) / "adapter_config.json").read_text())
+        return "Reward" if config.get("task_type") == "SEQ_CLS" else "LanguageModel"
+    config = json.loads((Path(model.path) / "config.json").read_text())
+    named = config.get("architectures") or ()
+    return "Reward" if any(name.endswith("ForSequenceClassification") for name in named) else "LanguageModel"
+
+
+def _values(run: Run, opened: base_model.Base, name: str, adapter: Path | None) -> list[Values]:
     """Args: adapter: folder of an adapter on that base; it is not merged, so a base for QLoRA stays in 4 bits."""
     import torch
 
@@ -70,15 +94,13 @@ def _scores(run: Run, opened: base_model.Base, name: str, adapter: Path | None) 
     run.reporters.update(stage="EvaluatingBase")
     run.reporters.say(f"measuring {name}, the version to compare with, on {len(run.held_out)} held-out splits")
     quantize = adapter is not None and merge_base.is_for_4_bits(adapter)
-    network = scoring_model.load(opened, bf16=run.settings.bf16, frozen=True, quantize=quantize)
+    bf16, head = run.settings.bf16, run.method.head
+    network = scoring_model.load(opened, bf16=bf16, frozen=True, quantize=quantize, head=head)
     if adapter:
         network = scoring_model.with_adapter(network, adapter)
-    pad = run.base.tokenizer.pad_token_id
-    scores = [
-        heldout.score(network, split.rows, pad_id=pad, bf16=run.settings.bf16, poll=poll) for split in run.held_out
-    ]
+    values = [run.method.compared.values(run, network, split, poll) for split in run.held_out]
     del network
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return scores
+    return values

@@ -25,9 +25,9 @@ from hone_trainer.sandbox import SandboxWorkers
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.paired import REWARD, pass_at, pass_name
+from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import Poll
 
 WIDTH = 4
 """Values for each score, see `_columns`."""

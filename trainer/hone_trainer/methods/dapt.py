@@ -68,6 +68,7 @@ METHOD = TrainingMethod(
     trainer=sft.build_trainer,
     flat=lambda _: True,
     score=heldout.score_language_model,
+    compared=heldout.BY_TOKENS,
     metrics={"loss": "Lowest", "perplexity": "Lowest", "token_accuracy": "Highest"},
     length=2048,
 )

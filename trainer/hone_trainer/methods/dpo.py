@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from hone_api.plan import TrainingPlan
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.pairs import Poll
 from hone_trainer.methods.reference import WithReference
 from hone_trainer.models import adapters
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
@@ -145,12 +145,13 @@ def build_trainer(
     return dpo
 
 
-def score(trainer: WithReference, split: HeldOut, poll: Poll) -> Score:
-    """Loss, reward accuracy and reward margin on held-out pairs. The reward of an answer is beta times its log-ratio to
-    the reference, so before training every margin is 0 and the accuracy 0.5."""
+def score(trainer: WithReference, split: HeldOut, values: Values, poll: Poll) -> Score:
+    """Loss, reward accuracy and reward margin on held-out pairs, by a model's log-probabilities of their answers. The
+    reward of an answer is beta times its log-ratio to the reference, so before training every margin is 0 and the
+    accuracy 0.5. The reference is the same for two models, so it drops out of the difference of their margins."""
     beta, loss = float(trainer.run.plan.dpo.beta), FORMULAS[trainer.run.plan.dpo.loss]
-    ours, reference = trainer.compare(split.name, split.rows, poll)
-    ratios = [(c - rc, r - rr) for (c, r), (rc, rr) in zip(ours, reference, strict=True)]
+    reference = trainer.reference(split.name, split.rows, poll)
+    ratios = [(c - rc, r - rr) for (c, r), (rc, rr) in zip(values, reference, strict=True)]
     losses = [
         loss(beta, chosen - rejected, chosen / sum(row.masks[0]) - rejected / sum(row.masks[1]))
         for (chosen, rejected), row in zip(ratios, split.rows, strict=True)
@@ -158,12 +159,14 @@ def score(trainer: WithReference, split: HeldOut, poll: Poll) -> Score:
     return pairs.score(split.rows, losses, [beta * (chosen - rejected) for chosen, rejected in ratios])
 
 
+COMPARED = RowMeasure(lambda run, model, split, poll: pairs.log_probs(run, model, split.rows, poll), score)
 METHOD = TrainingMethod(
     encoder=pairs.encoder,
     dataset=pairs.build_dataset,
     arguments=arguments,
     trainer=build_trainer,
-    score=score,
+    score=COMPARED.of_trained,
+    compared=COMPARED,
     metrics=pairs.METRICS,
     logged=pairs.LOGGED,
 )

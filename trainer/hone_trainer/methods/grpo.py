@@ -18,7 +18,7 @@ from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import generation, rewarding, samples, served
+from hone_trainer.methods import compared_answers, generation, rewarding, samples, served
 from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating
@@ -200,6 +200,10 @@ METHOD = TrainingMethod(
     arguments=arguments,
     trainer=build_trainer,
     score=rewarding.score_greedy,
+    compared=compared_answers.measure(
+        longest=lambda run: options(run.plan).max_completion_length,
+        rewarding=lambda trainer, prompts, answers: trainer.rewards(prompts, answers).totals,
+    ),
     metrics={"reward": "Highest"},
     repeats=lambda plan: options(plan).generations * options(plan).iterations,
     logged={

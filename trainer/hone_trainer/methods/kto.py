@@ -19,12 +19,12 @@ from hone_trainer.encoding.preferences import Judged, JudgedEncoder
 from hone_trainer.errors import DataError
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.pairs import Poll
 from hone_trainer.methods.reference import WithReference
 from hone_trainer.models import adapters
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training import indexed
 from hone_trainer.training.loop import Loop, Run
@@ -220,17 +220,23 @@ def build_trainer(
     return kto
 
 
-def score(trainer: WithReference, split: HeldOut, poll: Poll) -> Score:
-    """Loss, reward accuracy and reward margin on held-out answers.
+def _values(run: Run, model: Network, split: HeldOut, poll: Poll) -> Values:
+    """A model's log-probabilities of each row's answer, and of the answer of the row before it."""
+    parts = [pairs.log_probs(run, model, answers, poll) for answers in _with_mismatched(split).values()]
+    return [[own, other] for (own,), (other,) in zip(*parts, strict=True)]
 
-    The loss is that of eq. 7 with the KL term estimated from the whole split; an answer is right when the sign of its
-    reward is that of its label, so before training the accuracy is 0.5. The margin is the mean reward of the good
-    answers less that of the bad ones; without one of the kinds it is 0.
+
+def score(trainer: WithReference, split: HeldOut, values: Values, poll: Poll) -> Score:
+    """Loss, reward accuracy and reward margin on held-out answers, by `_values` of a model.
+
+    The loss is that of eq. 7 with the model's own KL term, estimated from the whole split; an answer is right when the
+    sign of its reward is that of its label, so before training the accuracy is 0.5. The margin is the mean reward of
+    the good answers less that of the bad ones; without one of the kinds it is 0.
     """
     beta, rows = float(trainer.run.plan.kto.beta), split.rows
     ratios, mismatched = (
-        [ours - reference for (ours,), (reference,) in zip(*trainer.compare(name, answers, poll), strict=True)]
-        for name, answers in _with_mismatched(split).items()
+        [value - reference for value, (reference,) in zip(column, trainer.reference(name, answers, poll), strict=True)]
+        for column, (name, answers) in zip(zip(*values, strict=True), _with_mismatched(split).items(), strict=True)
     )
     kl = max(sum(mismatched) / len(rows), 0.0)
     signs = [1 if row.label else -1 for row in rows]
@@ -287,12 +293,14 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
+COMPARED = RowMeasure(_values, score)
 METHOD = TrainingMethod(
     encoder=encoder,
     dataset=build_dataset,
     arguments=arguments,
     trainer=build_trainer,
-    score=score,
+    score=COMPARED.of_trained,
+    compared=COMPARED,
     metrics=pairs.METRICS,
     logged={"rewards/margins": "reward_margin", "kl": "kl"},
 )

@@ -14,9 +14,9 @@ from hone_trainer.encoding import mapped
 from hone_trainer.encoding.preferences import Pair, labels
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.pairs import Poll
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training import indexed
 from hone_trainer.training.deferred import Deferred
@@ -117,16 +117,15 @@ def build_trainer(
     return orpo
 
 
-def score(trainer: Loop, split: HeldOut, poll: Poll) -> Score:
-    """Loss, reward accuracy and reward margin on held-out pairs. The reward of an answer is the weight times its mean
-    log-probability per token.
+def score(trainer: Loop, split: HeldOut, values: Values, poll: Poll) -> Score:
+    """Loss, reward accuracy and reward margin on held-out pairs, by a model's log-probabilities. The reward of an
+    answer is the weight times its mean log-probability per token.
 
     The loss is what training minimises: as in the authors' code and in TRL, its likelihood is that of prompt and chosen
     answer, while the odds are of the answers alone.
     """
     weight = float(trainer.run.plan.orpo.weight)
-    log_probs = pairs.log_probs(trainer.run, trainer.scoring_model(), split.rows, poll, prompts=True)
-    rows = list(zip(log_probs, split.rows, strict=True))
+    rows = list(zip(values, split.rows, strict=True))
     means = [(c / sum(p.masks[0]), r / sum(p.masks[1])) for (c, r, *_), p in rows]
     # Each token but the first is predicted.
     whole = [sequence / (len(p.prompt_ids) + sum(p.masks[0]) - 1) for (_, _, sequence, _), p in rows]
@@ -171,12 +170,16 @@ def _likelihood(logits: Any, targets: Any) -> Any:
     return functional.cross_entropy(logits[:, : targets.shape[1]].flatten(0, 1), targets.flatten())
 
 
+COMPARED = RowMeasure(
+    lambda run, model, split, poll: pairs.log_probs(run, model, split.rows, poll, prompts=True), score
+)
 METHOD = TrainingMethod(
     encoder=pairs.encoder,
     dataset=build_dataset,
     arguments=arguments,
     trainer=build_trainer,
-    score=score,
+    score=COMPARED.of_trained,
+    compared=COMPARED,
     metrics=pairs.METRICS,
     logged=pairs.LOGGED,
 )

@@ -15,11 +15,11 @@ from hone_trainer.encoding.split_file import Example
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Network
 from hone_trainer.scoring import heldout
+from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training import indexed
 from hone_trainer.training.loop import Run
 
-Poll = Callable[[], None]
 METRICS: dict[str, Any] = {"loss": "Lowest", "reward_accuracy": "Highest", "reward_margin": "Highest"}
 MASKS = ("chosen_mask", "rejected_mask")
 """Columns of a dataset of pairs: which tokens of the answers count."""

@@ -12,15 +12,15 @@ from hone_api.methods import PpoMethod
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import critic, ppo_math
+from hone_trainer.methods import compared_answers, critic, ppo_math
 from hone_trainer.methods.arguments import common
 from hone_trainer.methods.judge import ConversationReward
-from hone_trainer.methods.pairs import Poll
 from hone_trainer.models import base_model, generate
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training import indexed
 from hone_trainer.training.loop import Loop, Run
@@ -147,6 +147,12 @@ METHOD = TrainingMethod(
     arguments=arguments,
     trainer=build_trainer,
     score=score,
+    compared=compared_answers.measure(
+        longest=lambda run: options(run.plan).max_completion_length,
+        rewarding=lambda trainer, prompts, answers: trainer.judge(
+            [prompt.prompt_ids + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        ).tolist(),
+    ),
     metrics={"reward": "Highest", "kl": "Lowest"},
     repeats=lambda plan: options(plan).iterations,
     logged={

@@ -15,8 +15,8 @@ from hone_trainer.encoding.conversation import IGNORED
 from hone_trainer.encoding.preferences import Compared
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import pairs
-from hone_trainer.methods.pairs import Poll
 from hone_trainer.models.network import Network
+from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.signals import interrupted
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Run
@@ -91,20 +91,19 @@ class WithReference(Deferred):
         )
         self.count(inputs["attention_mask"].sum())
 
-    def compare(self, name: str, rows: Sequence[Compared], poll: Poll) -> tuple[list[list[float]], list[list[float]]]:
-        """Log-probabilities of `rows` by the model as it is, and by the reference. A collective.
+    def reference(self, name: str, rows: Sequence[Compared], poll: Poll) -> list[list[float]]:
+        """Log-probabilities of `rows` by the reference. A collective.
 
         Args:
-            name: what the rows are; the reference's are computed once a name.
+            name: what the rows are; they are computed once a name.
         """
-        model = self.scoring_model()
         if name not in self._known:
             with self.model.disable_adapter():
-                self._known[name] = pairs.log_probs(self.run, model, rows, poll)
-        return pairs.log_probs(self.run, model, rows, poll), self._known[name]
+                self._known[name] = pairs.log_probs(self.run, self.scoring_model(), rows, poll)
+        return self._known[name]
 
     def before_training(self, run: Run, splits: Mapping[str, Sequence[Any]]) -> dict[str, list[list[float]]]:
-        """The reference's log-probabilities for full fine-tuning, kept for `compare`. A collective."""
+        """The reference's log-probabilities for full fine-tuning, kept for `reference`. A collective."""
         from trl.models import prepare_deepspeed
 
         model = prepare_deepspeed(self.model, self.accelerator) if self.is_deepspeed_enabled else self.model

@@ -11,10 +11,10 @@ from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.preferences import Pair
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.pairs import Poll
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training import indexed
 from hone_trainer.training.deferred import Deferred
@@ -104,15 +104,16 @@ def build_trainer(
     return reward_trainer
 
 
-def score(trainer: Loop, split: HeldOut, poll: Poll) -> Score:
+def _values(run: Run, model: Network, split: HeldOut, poll: Poll) -> Values:
+    """Rewards of the chosen and the rejected conversation of each pair."""
+    return score_sequences(model, split.rows, run.base.tokenizer.pad_token_id, run.settings.bf16, poll)
+
+
+def score(trainer: Loop, split: HeldOut, values: Values, poll: Poll) -> Score:
     """Loss, reward accuracy and reward margin on held-out pairs; of the base, with the untrained head."""
-    run = trainer.run
-    scores = score_sequences(
-        trainer.scoring_model(), split.rows, run.base.tokenizer.pad_token_id, run.settings.bf16, poll
-    )
-    center = float(run.plan.reward.center_rewards or 0)
-    losses = [pairs.log_loss(chosen - rejected) + center * (chosen + rejected) ** 2 for chosen, rejected in scores]
-    return pairs.score(split.rows, losses, [chosen - rejected for chosen, rejected in scores])
+    center = float(trainer.run.plan.reward.center_rewards or 0)
+    losses = [pairs.log_loss(chosen - rejected) + center * (chosen + rejected) ** 2 for chosen, rejected in values]
+    return pairs.score(split.rows, losses, [chosen - rejected for chosen, rejected in values])
 
 
 def score_sequences(model: Network, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll) -> list[list[float]]:
@@ -127,12 +128,14 @@ def score_sequences(model: Network, rows: Sequence[Any], pad_id: int, bf16: bool
     return heldout.sweep(model, rows, forward, bf16=bf16, poll=poll)
 
 
+COMPARED = RowMeasure(_values, score)
 METHOD = TrainingMethod(
     encoder=pairs.encoder,
     dataset=build_dataset,
     arguments=arguments,
     trainer=build_trainer,
-    score=score,
+    score=COMPARED.of_trained,
+    compared=COMPARED,
     metrics=pairs.METRICS,
     logged={"accuracy": "reward_accuracy", "margin": "reward_margin"},
     head="Reward",

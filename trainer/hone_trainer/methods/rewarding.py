@@ -17,9 +17,9 @@ from hone_trainer.rewards.combined import CombinedScores
 from hone_trainer.sandbox import SandboxWorkers
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training.loop import Run
-from hone_trainer.training.method import Poll
 
 CONSTANT = "frac_reward_zero_std"
 """TRL's name for the share of prompts whose samples all got the same reward."""

@@ -173,5 +173,6 @@ METHOD = TrainingMethod(
     trainer=build_trainer,
     flat=lambda _: True,
     score=heldout.score_language_model,
+    compared=heldout.BY_TOKENS,
     metrics={"loss": "Lowest", "token_accuracy": "Highest"},
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from hone_trainer.models import base_model
-from hone_trainer.models.base_model import Base
+from hone_trainer.models.base_model import Base, Head
 from hone_trainer.models.network import Generating
 
 
-def load(opened: Base, *, bf16: bool, frozen: bool, quantize: bool) -> Generating:
-    """The model with TRL's fused loss head, on the GPU where there is one.
+def load(opened: Base, *, bf16: bool, frozen: bool, quantize: bool, head: Head = "LanguageModel") -> Generating:
+    """The model on the GPU where there is one; a language model with TRL's fused loss head.
 
     Args:
         frozen: whether the weights may be in bfloat16, as those of a base; else they are in float32.
@@ -20,8 +20,9 @@ def load(opened: Base, *, bf16: bool, frozen: bool, quantize: bool) -> Generatin
     from trl.trainer.utils import add_fused_lm_head
 
     cuda = torch.cuda.is_available()
-    network = base_model.load(opened, bf16=bf16, cpu=not cuda, quantize=quantize, frozen=frozen)
-    add_fused_lm_head(network, outputs=("log_probs", "is_top1"))
+    network = base_model.load(opened, bf16=bf16, cpu=not cuda, quantize=quantize, frozen=frozen, head=head)
+    if head == "LanguageModel":
+        add_fused_lm_head(network, outputs=("log_probs", "is_top1"))
     return network if quantize or not cuda else network.cuda()
 
 

@@ -19,6 +19,7 @@ from hone_trainer.models import generate
 from hone_trainer.models.network import Generating, Network, Tokenizer
 from hone_trainer.scoring import endings
 from hone_trainer.scoring.endings import Answer
+from hone_trainer.scoring.row_measure import RowMeasure, Values
 from hone_trainer.scoring.scores import Mean, Score
 
 BATCH_TOKENS_CPU = 1024
@@ -47,9 +48,15 @@ def score(
         model: a causal model.
         poll: called before each batch on every rank; may raise to give up.
         fused: whether the model has TRL's fused head (`add_fused_lm_head`), which returns its likeliest tokens and
-            applies
-            no temperature: it scores without materializing logits.
+            applies no temperature: it scores without materializing logits.
     """
+    return _of_tokens(_token_values(model, rows, pad_id=pad_id, bf16=bf16, poll=poll, fused=fused))
+
+
+def _token_values(
+    model: Network, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Callable[[], None], fused: bool = True
+) -> list[list[float]]:
+    """Loss, right tokens and counted tokens of each row. A collective; arguments as of `score`."""
 
     def forward(batch: Sequence[Row]) -> Sequence[Sequence[float]]:
         inputs = _collate(batch, pad_id, device)
@@ -60,7 +67,10 @@ def score(
         return list(zip(*(column.tolist() for column in sums), strict=True))
 
     device = next(model.parameters()).device
-    values = sweep(model, rows, forward, bf16=bf16, poll=poll)
+    return sweep(model, rows, forward, bf16=bf16, poll=poll)
+
+
+def _of_tokens(values: Values) -> Score:
     losses, correct, tokens = ([float(v) for v in column] for column in zip(*values, strict=True))
     means = {"loss": Mean(losses, tokens), "token_accuracy": Mean(correct, tokens)}
     return Score(means, tokens=int(sum(tokens)))
@@ -83,6 +93,15 @@ def score_language_model(trainer: Any, split: HeldOut, poll: Callable[[], None])
     run = trainer.run
     pad = run.base.tokenizer.pad_token_id
     return score(trainer.scoring_model(), split.rows, pad_id=pad, bf16=run.settings.bf16, poll=poll)
+
+
+BY_TOKENS = RowMeasure(
+    values=lambda run, model, split, poll: _token_values(
+        model, split.rows, pad_id=run.base.tokenizer.pad_token_id, bf16=run.settings.bf16, poll=poll
+    ),
+    score=lambda _trainer, _split, values, _poll: _of_tokens(values),
+)
+"""Of a language model: the tokens of each row, which need nothing but the model."""
 
 
 def sweep(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from hone_api.modelversion import EvaluationNumber
 from hone_trainer.scoring import scores
-from hone_trainer.scoring.scores import Mean, Score
+from hone_trainer.scoring.scores import Mean, Score, common
 
 REWARD, WIN_RATE = "reward_", "win_rate_"
 """Prefixes of metric names, before the name of the reward."""
@@ -39,13 +39,6 @@ def _numbers(split: str, before: Score | None, after: Score) -> Iterator[Evaluat
         if compared and rewarded:
             rate = WIN_RATE + name.removeprefix(REWARD)
             yield from scores.numbers([split], [rate], None, [Score({rate: wins(old, new)}, after.tokens)])
-
-
-def common(one: Mean, other: Mean) -> tuple[Mean, Mean]:
-    """Both means, restricted to rows that count in both."""
-    rows = [i for i, weights in enumerate(zip(one.weights, other.weights, strict=True)) if all(weights)]
-    first, second = (Mean([m.totals[i] for i in rows], [m.weights[i] for i in rows]) for m in (one, other))
-    return first, second
 
 
 def wins(base: Mean, tuned: Mean) -> Mean:

@@ -110,10 +110,23 @@ def numbers(
 
 def _against(name: str, other: Score | None, after: Score) -> dict[str, str]:
     """The fields that compare with another version, whose interval is paired by row as that of the change."""
-    if other is None or other.rows != after.rows:
+    source, _ = DERIVED.get(name, (name, None))
+    if other is None or other.rows != after.rows or source not in other.means:
         return {}
-    low, high = _ends(resampled(name, after) - resampled(name, other))
-    return {"against": _text(other.value(name)), "against_low": _text(low), "against_high": _text(high)}
+    theirs, ours = (
+        Score({source: mean}, 0) for mean in common(other.means[source], after.means[source])
+    )  # an answer may have no reward
+    if not theirs.rows:
+        return {}
+    low, high = _ends(resampled(name, ours) - resampled(name, theirs))
+    return {"against": _text(theirs.value(name)), "against_low": _text(low), "against_high": _text(high)}
+
+
+def common(one: Mean, other: Mean) -> tuple[Mean, Mean]:
+    """Both means, restricted to rows that count in both."""
+    rows = [i for i, weights in enumerate(zip(one.weights, other.weights, strict=True)) if all(weights)]
+    first, second = (Mean([m.totals[i] for i in rows], [m.weights[i] for i in rows]) for m in (one, other))
+    return first, second
 
 
 def _number(name: str, before: Score | None, after: Score) -> EvaluationNumber:

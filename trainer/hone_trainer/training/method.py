@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hone_trainer.models.base_model import Base, Head
     from hone_trainer.models.network import Generating
     from hone_trainer.scoring.heldout import HeldOut
+    from hone_trainer.scoring.row_measure import Poll, RowMeasure
     from hone_trainer.scoring.scores import Best, Score
     from hone_trainer.training.loop import Loop, Run
     from hone_trainer.training.settings import RunSettings
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 def _nothing_more(plan: TrainingPlan, base: Base) -> None:
     """The check of a method that needs nothing besides what every method needs."""
-
-
-Poll = Callable[[], None]
-"""Called before each batch on every rank; raises to give up."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,9 @@ class TrainingMethod:
     """Run, arguments, model, peft's config or None, callbacks -> a `Loop` that is ready to train."""
     score: Callable[[Any, HeldOut, Poll], Score]
     """Trainer, held-out split, poll -> the score of the model as it is. A collective."""
+    compared: RowMeasure
+    """What it measures of the version in `evaluation.against`. Metrics that its score does not have are not
+    compared."""
     metrics: Mapping[str, Best]
     """Metrics of `score` that are reported, each with its good end. The first decides which step is the best."""
     repeats: Callable[[TrainingPlan], int] = lambda _: 1

@@ -1,0 +1,183 @@
+"""The version in use compared with a new one by each method's own metrics: pairs, judged answers, rewards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import judging
+import pytest
+from sampled_sums import FULL, sums, sums_plans
+
+from hone_trainer.evaluation import other_version
+from hone_trainer.methods import METHODS, compared_answers
+from hone_trainer.scoring import scores
+from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.scores import Mean, Score
+
+pytestmark = pytest.mark.trainer
+AGAINST = {"evaluation": {"against": "models://tiny@champion"}, "comparedWith": "tiny-v1"}
+PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return {"name": "polite", "split": path.stem, "path": str(path), "digest": digest}
+
+
+@pytest.fixture
+def plan_of(make_plan: Any, tmp_path: Path, tiny_model: Path) -> Any:
+    """Makes plans of a method: `plan_of(method, name, **fields)`."""
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"Where is {place} {i}?"}],
+            "chosen": [{"role": "assistant", "content": f"Thank you for asking: near {place}."}],
+            "rejected": [{"role": "assistant", "content": f"No idea, but near {place}."}],
+        }
+        for i in range(3)
+        for place in PLACES
+    ]
+    pairs = {
+        "datasets": [write(tmp_path / "train.jsonl", rows[:24])],
+        "evaluationDatasets": [write(tmp_path / "validation.jsonl", rows[24:])],
+    }
+
+    def of_pairs(method: str, name: str, **fields: Any) -> Any:
+        training = {"maxSteps": 4, "learningRate": "2e-3", **fields.pop("training", {})}
+        return make_plan(name, method=method, training=training, **pairs, **fields)
+
+    def of_sums(method: str, name: str, **fields: Any) -> Any:
+        training = {"maxSteps": 4, "batchSize": 16, **fields.pop("training", {})}
+        if method == "GRPO":
+            grpo = {"rewards": [{"type": "Regex", "regex": {"pattern": "[aeiou].*[aeiou]", "match": "Search"}}]}
+            whole = {"grpo": grpo, **FULL}
+            return sums_plans(make_plan, tmp_path)(
+                name, training={"learningRate": "5e-3", **training}, **whole, **fields
+            )
+        splits = {"train": sums(40), "held": sums(56)[40:]}
+        train, held = (write(tmp_path / f"{split}.jsonl", rows) for split, rows in splits.items())
+        judge = tmp_path / "judge"
+        if not judge.exists():
+            judging.reward_model(tiny_model, judge)
+        ppo = {"rewardModelVersion": "judge-v1", "maxCompletionLength": 8, "iterations": 1}
+        models = {"judge-v1": {"path": str(judge)}}
+        rows = {"datasets": [train], "evaluationDatasets": [held]}
+        return make_plan(name, method="PPO", ppo=ppo, models=models, training=training, **rows, **fields)
+
+    return lambda method, *args, **fields: (of_sums if method in ("GRPO", "PPO") else of_pairs)(method, *args, **fields)
+
+
+def in_use(plan: Any, result: Any) -> dict[str, Any]:
+    """What a plan says of a finished run to compare with: an adapter on its base, or a whole model."""
+    if plan.adapter.type == "None":
+        return {**AGAINST, "comparedModel": {"path": str(Path(plan.output_path) / "full")}}
+    adapter = {"path": str(Path(plan.output_path) / "adapter"), "digest": result.artifacts[0].digest}
+    return {**AGAINST, "comparedModel": {"path": plan.model_path, "adapter": adapter}}
+
+
+def numbers_of(result: Any) -> dict[str, Any]:
+    return {number.name: number for number in result.numbers}
+
+
+@pytest.mark.parametrize("method", ["DPO", "ORPO", "KTO", "Reward", "GRPO", "PPO"])
+def test_a_version_has_the_numbers_that_its_own_run_measured(runs: Any, plan_of: Any, method: str) -> None:
+    """Both start from the same base, so their reference is the same; and what is trained is the same as without."""
+    champion = plan_of(method, "champion")
+    old = runs.finish(champion)
+    plan = plan_of(method, "challenger", training={"maxSteps": 8}, **in_use(champion, old))
+    new = runs.finish(plan)
+    compared = {name: number for name, number in numbers_of(new).items() if number.against is not None}
+    assert set(compared) == set(METHODS[method].metrics) - {"kl"}
+    for name, number in compared.items():
+        assert float(number.against) == pytest.approx(float(numbers_of(old)[name].tuned), abs=1e-4), name
+        change = float(number.tuned) - float(number.against)
+        assert float(number.against_low) - 1e-6 <= change <= float(number.against_high) + 1e-6, name
+    assert any(float(number.tuned) != float(number.against) for number in compared.values())
+    assert not any("evaluation.against" in sentence for sentence in new.advice)
+
+    alone = plan_of(method, "alone", training={"maxSteps": 8})
+    runs.finish(alone)
+    form = "full" if plan.adapter.type == "None" else "adapter"
+    assert runs.curve(plan, form) == runs.curve(alone, form)
+
+
+@pytest.mark.parametrize("method", ["DPO", "KTO"])
+def test_a_version_that_the_run_starts_from_is_its_own_reference(
+    runs: Any, plan_of: Any, method: str, tmp_path: Path
+) -> None:
+    """With full fine-tuning, whose reference is computed before the first step."""
+    champion = plan_of(method, "champion", output={"modelName": "tiny", "merge": True})
+    runs.finish(champion)
+    merged = str(Path(champion.output_path) / "merged")
+    plan = plan_of(
+        method, "next", adapter={"type": "None"}, modelPath=merged, comparedModel={"path": merged}, **AGAINST
+    )
+    for name, number in numbers_of(runs.finish(plan)).items():
+        assert float(number.against) == pytest.approx(float(number.base), abs=1e-4), name
+        assert float(number.against_low) == pytest.approx(float(number.change_low), abs=1e-4), name
+
+
+@pytest.mark.parametrize(("method", "other"), [("DPO", "Reward"), ("Reward", "DPO")])
+def test_a_reward_model_is_not_compared_with_a_language_model(
+    runs: Any, plan_of: Any, method: str, other: str, tmp_path: Path
+) -> None:
+    champion = plan_of(other, "champion", training={"maxSteps": 1}, output={"modelName": "tiny", "merge": True})
+    old = runs.finish(champion)
+    for name, compared in (
+        ("adapter", in_use(champion, old)),
+        ("merged", {**AGAINST, "comparedModel": {"path": str(Path(champion.output_path) / "merged")}}),
+    ):
+        result = runs.finish(plan_of(method, name, training={"maxSteps": 1}, **compared))
+        assert all(number.against is None for number in result.numbers)
+        kinds = {"DPO": "language model", "Reward": "reward model"}
+        assert any(f"tiny-v1 is a {kinds[other]}, and this model is a {kinds[method]}" in s for s in result.advice)
+
+
+@pytest.mark.parametrize("method", ["KTO", pytest.param("GRPO", marks=pytest.mark.long)])
+def test_ranks_measure_their_parts(runs: Any, plan_of: Any, method: str) -> None:
+    champion = plan_of(method, "champion")
+    old = runs.finish(champion)
+    plan = plan_of(method, "two", processesPerNode=2, **in_use(champion, old))
+    for name, number in numbers_of(runs.wait(plan, runs.start(plan)).result).items():
+        assert float(number.against) == pytest.approx(float(numbers_of(old)[name].tuned), abs=1e-4), name
+
+
+def test_what_an_attempt_before_an_upgrade_kept_is_measured_again(runs: Any, plan_of: Any) -> None:
+    champion = plan_of("DPO", "champion", training={"maxSteps": 1})
+    old = runs.finish(champion)
+    plan = plan_of("DPO", "challenger", training={"maxSteps": 1}, **in_use(champion, old))
+    runs.finish(plan)
+    file = Path(plan.work_path) / "against.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({"of": kept["of"], "scores": []}))
+    again = plan.model_copy(update={"output_path": f"{plan.output_path}-again"})
+    assert numbers_of(runs.finish(again))["loss"].against is not None
+    assert json.loads(file.read_text()) == kept
+
+
+def test_an_answer_without_a_reward_is_compared_in_neither_version() -> None:
+    rewards = {1: 1.0, 2: None, 3: 0.0}
+    measure = compared_answers.measure(
+        longest=lambda _: 4, rewarding=lambda _, prompts, answers: [rewards[answer[0]] for answer in answers]
+    )
+    split = HeldOut("sums/validation", [object()] * 3, Path("none"))
+    theirs = measure.score(SimpleNamespace(), split, [[1.0, 9.0], [2.0], [3.0]], lambda: None)
+    assert theirs == Score({"reward": Mean([1.0, 0.0, 0.0], [1.0, 0.0, 1.0])}, 4)
+    ours = Score({"reward": Mean([1.0, 1.0, 0.0], [1.0, 1.0, 0.0])}, 3)
+    (number,) = scores.numbers(["sums/validation"], ["reward"], None, [ours], other=[theirs])
+    assert (number.against, number.against_low, number.against_high) == ("1.000000", "0.000000", "0.000000")
+    none = Score({"reward": Mean([0.0] * 3, [0.0] * 3)}, 0)
+    (number,) = scores.numbers(["sums/validation"], ["reward"], None, [ours], other=[none])
+    assert number.against is None
+
+
+def test_every_method_says_what_it_compares(make_plan: Any) -> None:
+    plan = make_plan(**{**AGAINST, "comparedWith": ""})
+    for method in METHODS.values():
+        assert callable(method.compared.values)
+        run = SimpleNamespace(plan=plan, held_out=[object()], method=method)
+        assert "pointed to no version yet" in other_version.measure(run).advice
