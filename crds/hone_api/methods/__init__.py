@@ -14,7 +14,7 @@ from hone_api.methods.blocks import MODULES, PlanBlocks, SpecBlocks
 from hone_api.methods.dapt import DaptMethod
 from hone_api.methods.distillation import DistillationMethod, TeacherEndpoint
 from hone_api.methods.dpo import DpoMethod
-from hone_api.methods.grpo import CLIP_RANGES, VLLM_SHARE, Generation, GrpoMethod
+from hone_api.methods.grpo import CLIP_RANGES, VLLM_FRACTION, Generation, GrpoMethod
 from hone_api.methods.info import ANSWERS, Method, MethodInfo, Rates
 from hone_api.methods.kto import KtoMethod
 from hone_api.methods.orpo import OrpoMethod
@@ -31,7 +31,7 @@ __all__ = [
     "FORMATS_MEASURED",
     "METHODS",
     "METHOD_BLOCKS",
-    "VLLM_SHARE",
+    "VLLM_FRACTION",
     "DaptMethod",
     "DistillationMethod",
     "DpoMethod",

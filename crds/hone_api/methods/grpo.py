@@ -11,7 +11,7 @@ from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, Rule, between, uri_r
 from hone_api.methods.info import ANSWERS, Method, MethodInfo, Rates
 from hone_api.rewards import Reward
 
-VLLM_SHARE = 0.3
+VLLM_FRACTION = 0.3
 """Fraction of a GPU's memory for a vLLM that shares it: its copy of the weights, and the key-value cache."""
 
 
@@ -73,9 +73,9 @@ class Generation(ApiModel):
         return self.is_vllm and self.endpoint is None
 
     @property
-    def share(self) -> float:
+    def gpu_fraction(self) -> float:
         """Fraction of each GPU's memory that vLLM takes from training."""
-        return float(self.gpu_memory_utilization or VLLM_SHARE) if self.is_colocated else 0.0
+        return float(self.gpu_memory_utilization or VLLM_FRACTION) if self.is_colocated else 0.0
 
 
 CLIP_RANGES = {"GSPO": (3e-4, 4e-4), "CISPO": (1.0, 4.0)}

@@ -17,12 +17,12 @@ def capacity(spec: FineTuneJobSpec, name: str) -> int | None:
     if name == "CPU":
         return int(value(spec.resources.memory))
     gpu = gpus.find(name)
-    return int(gpu.memory * (1 - share(spec))) if gpu else None
+    return int(gpu.memory * (1 - vllm_fraction(spec))) if gpu else None
 
 
-def share(spec: FineTuneJobSpec) -> float:
+def vllm_fraction(spec: FineTuneJobSpec) -> float:
     """The fraction of a GPU's memory that a vLLM on it takes."""
-    return spec.grpo.generation.share if spec.grpo else 0.0
+    return spec.grpo.generation.gpu_fraction if spec.grpo else 0.0
 
 
 def smallest(spec: FineTuneJobSpec) -> int | None:

@@ -173,7 +173,7 @@ def _misfit(spec: FineTuneJobSpec, name: str, s: Setup, needs: Estimate) -> Caus
     """Why the run cannot fit on this device, whose memory is known."""
     room = memory.capacity(spec, name) or 0
     if needs.total > SURE * room:
-        shared = " next to vLLM" if memory.share(spec) else ""
+        shared = " next to vLLM" if memory.vllm_fraction(spec) else ""
         has = f"resources.memory is {spec.resources.memory}" if name == "CPU" else f"{name} has {gib(room)}{shared}"
         way = change_that_fits(s, int(TIGHT * room))
         hint = f"The cheapest change that fits: {way}." if way else "No setting makes it fit there: use more memory."
@@ -183,9 +183,9 @@ def _misfit(spec: FineTuneJobSpec, name: str, s: Setup, needs: Estimate) -> Caus
             hint,
         )
     gpu, need = gpus.find(name), of_vllm(s)
-    if gpu and (share := memory.share(spec)) and need > share * gpu.memory:
+    if gpu and (fraction := memory.vllm_fraction(spec)) and need > fraction * gpu.memory:
         hint = f"Set grpo.generation.gpuMemoryUtilization to {math.ceil(100 * need / gpu.memory) / 100:.2f} or more."
-        has = f"but {share:g} of {name} is {gib(share * gpu.memory)}"
+        has = f"but {fraction:g} of {name} is {gib(fraction * gpu.memory)}"
         return Cause(
             FailureCode.DOES_NOT_FIT, f"vLLM needs {gib(need)} for its weights and one sample, {has}. {hint}", hint
         )

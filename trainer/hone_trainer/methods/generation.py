@@ -50,7 +50,7 @@ def arguments(options: Generation, longest: int) -> dict[str, Any]:
     return {
         "use_vllm": True,
         "vllm_mode": "colocate",
-        "vllm_gpu_memory_utilization": options.share,
+        "vllm_gpu_memory_utilization": options.gpu_fraction,
         "vllm_max_model_length": longest,
     }
 

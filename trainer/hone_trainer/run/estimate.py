@@ -64,7 +64,7 @@ def show(plan: TrainingPlan) -> None:
 
     fits = Table("GPU", "memory", "fits", "micro batch", "time", "cheapest change that fits")
     for gpu in TABLE:
-        has = int(gpu.memory * (1 - plan.grpo.generation.share)) if plan.grpo else gpu.memory  # next to a vLLM
+        has = int(gpu.memory * (1 - plan.grpo.generation.gpu_fraction)) if plan.grpo else gpu.memory  # next to a vLLM
         s = fitted(replace(on_gpu, bf16=on_gpu.bf16 and gpu.bf16), plan, has)
         room = estimate(s).total <= has
         way = "" if room else change_that_fits(s, has) or "-"
