@@ -107,7 +107,7 @@ def deliver(
     env |= hub_environment(platform) if target.uri.startswith("hf://") else {}
     mounts += progress_token(platform)
     work = Work(component=COMPONENT, verb="deliver", plan=plan, cpu=CPU, memory=MEMORY, mounts=tuple(mounts), env=env)
-    labels = names.labels(COMPONENT, owner, **{names.TRY: str(number), names.CONTENT: parcel.key})
+    labels = names.labels(COMPONENT, owner, **{names.STAGING_ATTEMPT: str(number), names.CONTENT: parcel.key})
     return job_with_plan(owner, JobName(name, labels), work, platform)
 
 

@@ -80,7 +80,9 @@ def importing(
         env=hub_environment(platform) if from_hub or entry.uri.startswith("hf://") else {},
     )
     # The label of a run: a sweep spares its folder while the pod writes it.
-    labels = names.labels(COMPONENT, owner, **{names.TRY: str(number), names.CONTENT: key, names.RUN: _run(key)})
+    labels = names.labels(
+        COMPONENT, owner, **{names.STAGING_ATTEMPT: str(number), names.CONTENT: key, names.RUN: _run(key)}
+    )
     # And what it reads.
     uris = [entry.uri, *([entry.base.uri] if entry.base else [])]
     reads = {"uris": uris, "datasetDigests": {rows.name: rows.digest} if rows else {}}

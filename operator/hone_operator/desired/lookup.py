@@ -46,6 +46,6 @@ def lookup(owner: Mapping[str, Any], question: Question, last: str, platform: Pl
         env=hub_environment(platform),
     )
     content = question.key(platform)
-    labels = names.labels(COMPONENT, owner, **{names.TRY: "1", names.CONTENT: content})
+    labels = names.labels(COMPONENT, owner, **{names.STAGING_ATTEMPT: "1", names.CONTENT: content})
     name = names.lookup(meta["name"], meta["uid"], names.digest(content, last))
     return job_with_plan(owner, JobName(name, labels), pod, platform)

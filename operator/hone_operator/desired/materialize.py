@@ -107,7 +107,9 @@ def materialize(
     work = _mix(owner, spec, platform, named) if spec.mixture else _read(owner, spec, platform, named, source_version)
     meta = owner["metadata"]
     generation = meta.get("generation", 1)
-    labels = names.labels(dataset_pods.LEAD, owner, **{names.GENERATION: str(generation), names.TRY: str(number)})
+    labels = names.labels(
+        dataset_pods.LEAD, owner, **{names.GENERATION: str(generation), names.STAGING_ATTEMPT: str(number)}
+    )
     name = names.materialize(meta["name"], meta["uid"], generation, number)
     job, work = JobName(name, labels), in_two_steps(owner, spec, name, work, platform)
     if spec.resources.pods > 1:

@@ -61,7 +61,7 @@ def register(owner: Mapping[str, Any], work: Registration, number: int, platform
         limits=platform.limits,
     )
     pod = Work(component=COMPONENT, verb="register", plan=plan, cpu=CPU, memory=MEMORY, mounts=tuple(mounts))
-    labels = names.labels(COMPONENT, owner, **{names.TRY: str(number), names.CONTENT: work.key})
+    labels = names.labels(COMPONENT, owner, **{names.STAGING_ATTEMPT: str(number), names.CONTENT: work.key})
     return job_with_plan(
         owner, JobName(names.register(meta["name"], meta["uid"], work.key, number), labels), pod, platform
     )

@@ -37,7 +37,7 @@ class Shared:
 
     def labels(self, claim: Mapping[str, Any], number: int, component: str) -> dict[str, str]:
         """Labels of the objects of attempt `number`."""
-        return names.labels(component, claim, **{names.TRY: str(number), names.CONTENT: self.key})
+        return names.labels(component, claim, **{names.STAGING_ATTEMPT: str(number), names.CONTENT: self.key})
 
     def objects(self, claim: Mapping[str, Any], number: int, work: Work, platform: Platform) -> list[dict[str, Any]]:
         """[Job, ConfigMap] of attempt `number`. The claim owns the Job and the Job owns its plan, so both are deleted

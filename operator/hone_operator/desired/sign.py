@@ -62,7 +62,7 @@ def sign(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platform
         image=signing.image or None,
         pod={"serviceAccountName": account} if account else {},
     )
-    labels = names.labels(COMPONENT, owner, **{names.TRY: str(number)})
+    labels = names.labels(COMPONENT, owner, **{names.STAGING_ATTEMPT: str(number)})
     return job_with_plan(owner, JobName(names.sign(meta["name"], meta["uid"], number), labels), work, platform)
 
 

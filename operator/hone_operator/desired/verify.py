@@ -51,5 +51,5 @@ def verify(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platfo
         memory=MEMORY,
         mounts=tuple(Mount.claim(f"artifacts-{path.name}", path, c) for c, path in folder.items()),
     )
-    labels = names.labels("verify", owner, **{names.TRY: str(number)})
+    labels = names.labels("verify", owner, **{names.STAGING_ATTEMPT: str(number)})
     return job_with_plan(owner, JobName(names.verify(meta["name"], meta["uid"], number), labels), work, platform)

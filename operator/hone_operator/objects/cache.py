@@ -39,7 +39,7 @@ LABELS = frozenset(
         names.COMPONENT,
         names.ATTEMPT,
         names.RUN,
-        names.TRY,
+        names.STAGING_ATTEMPT,
         names.GENERATION,
         names.CONTENT,
         names.VELERO,

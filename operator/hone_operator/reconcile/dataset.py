@@ -25,7 +25,7 @@ from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import DatasetDraft
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries, remember, timed_out
+from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts, remember, timed_out
 from hone_operator.reconcile.upstream import Wait
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
@@ -71,22 +71,22 @@ def reconcile(dataset: Mapping[str, Any], seen: ObservedForDataset, now: datetim
     draft.delete += [j.body for j in _idle_workers(seen.jobs, current, draft)]
     if is_ready(dataset):
         draft.conditions.keep_rest()
-        return _look_again(draft, spec, seen, observe_tries(current), platform) if spec.refresh else draft.outcome()
+        return _look_again(draft, spec, seen, observe_attempts(current), platform) if spec.refresh else draft.outcome()
     if draft.old.get("observedGeneration") != draft.generation:
         draft.put(tries=None, lastTryTime=None, failure=None)
-    return _materialize(draft, spec, seen, observe_tries(current), platform)
+    return _materialize(draft, spec, seen, observe_attempts(current), platform)
 
 
 def _idle_workers(jobs: Sequence[ObservedJob], leads: Sequence[ObservedJob], draft: DatasetDraft) -> list[ObservedJob]:
     """Jobs of pods that work for no attempt any more; one of an attempt that is still to be created is not idle."""
-    active = {j.label(names.TRY) for j in leads if not j.finished}
-    tries = draft.old.get("tries") if draft.old.get("observedGeneration") == draft.generation else None
-    newest = max([tries or 0, *(j.label(names.TRY) for j in leads)])
+    active = {j.label(names.STAGING_ATTEMPT) for j in leads if not j.finished}
+    counted = draft.old.get("tries") if draft.old.get("observedGeneration") == draft.generation else None
+    newest = max([counted or 0, *(j.label(names.STAGING_ATTEMPT) for j in leads)])
     return [
         j
         for j in of_component(jobs, dataset_pods.COMPONENT)
         if j.label(names.GENERATION) != draft.generation
-        or (j.label(names.TRY) not in active and j.label(names.TRY) <= newest)
+        or (j.label(names.STAGING_ATTEMPT) not in active and j.label(names.STAGING_ATTEMPT) <= newest)
     ]
 
 
@@ -103,31 +103,31 @@ def is_news(dataset: Mapping[str, Any], job: ObservedJob) -> bool:
 
 
 def _look_again(
-    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, tries: Tries, platform: Platform
+    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, attempts: StagingAttempts, platform: Platform
 ) -> Outcome:
     """The next step of refreshing a Ready Dataset."""
     assert spec.refresh is not None
-    job = tries.job
-    if job and tries.active:
-        if cause := timed_out(tries, draft.now, platform.start_timeout_seconds):
+    job = attempts.job
+    if job and attempts.active:
+        if cause := timed_out(attempts, draft.now, platform.start_timeout_seconds):
             draft.put(lastTryTime=draft.time)
             draft.delete.append(job.body)
             refresh.failed(draft, cause)
         else:
             draft.await_start(job)
-            draft.check_in(RECHECK_SECONDS if tries.obstacle else None)
+            draft.check_in(RECHECK_SECONDS if attempts.obstacle else None)
             return draft.outcome()
     elif job and refresh.is_news(draft.old, job):
-        refresh.take(draft, tries, platform)
+        refresh.take(draft, attempts, platform)
     due = refresh.due(spec.refresh, draft.to_json())
     if due and due > draft.now:
         draft.check_in(draft.until(due))
         return draft.outcome()
-    return _look(draft, spec, seen, tries, platform)
+    return _look(draft, spec, seen, attempts, platform)
 
 
 def _look(
-    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, tries: Tries, platform: Platform
+    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, attempts: StagingAttempts, platform: Platform
 ) -> Outcome:
     """Start the look that is due."""
     named = resolve(draft.body["metadata"]["name"], spec, seen.datasets, seen.versions)
@@ -138,10 +138,10 @@ def _look(
     if spec.mixture and refresh.same_parts(named.parts, draft.status):
         refresh.unchanged(draft, draft.time)
         return draft.outcome()
-    number = max(tries.number, draft.status.get("tries") or 0) + 1
+    number = max(attempts.number, draft.status.get("tries") or 0) + 1
     source_version = draft.status.get("sourceVersion")
     draft.create += materialize(draft.body, spec, number, platform, named, source_version=source_version)
-    draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+    draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
     for refusal in seen.refusals:
         draft.check_in(RECHECK_SECONDS)
         return refresh.put_off(draft, Wait(refusal.reason, refusal.message))
@@ -177,27 +177,27 @@ def _not_ready(
 
 
 def _materialize(
-    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, tries: Tries, platform: Platform
+    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, attempts: StagingAttempts, platform: Platform
 ) -> Outcome:
-    number = max(tries.number, draft.status.get("tries") or 0)
-    tries = remember(tries, _cause_of(draft, tries))
-    if tries.job and tries.job.finished:
-        draft.put(lastTryTime=tries.job.ended_at)
-    result = tries.ending.result if tries.ending else None
+    number = max(attempts.number, draft.status.get("tries") or 0)
+    attempts = remember(attempts, _cause_of(draft, attempts))
+    if attempts.job and attempts.job.finished:
+        draft.put(lastTryTime=attempts.job.ended_at)
+    result = attempts.ending.result if attempts.ending else None
     if isinstance(result, DatasetResult):
         materialized.describe(draft, result, platform)
     review.set_condition(draft, spec)
-    if isinstance(result, DatasetResult) and tries.cause is None and not review.news(draft.body, spec, result):
+    if isinstance(result, DatasetResult) and attempts.cause is None and not review.news(draft.body, spec, result):
         if result.digest:
             return _ready(draft, spec, result, number, platform)
         if result.synthetic:
             return review.wait(draft, result.synthetic, number)
-    cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
-    if tries.active and not (cause and tries.cause is None):
-        return _working(draft, tries, number)
-    if cause and (cause.retry is Retry.NEVER or tries.cause is None):
+    cause = attempts.cause or timed_out(attempts, draft.now, platform.start_timeout_seconds)
+    if attempts.active and not (cause and attempts.cause is None):
+        return _working(draft, attempts, number)
+    if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
         _fail(draft, cause, number)
-        draft.delete += [tries.job.body] if tries.active and tries.job else []
+        draft.delete += [attempts.job.body] if attempts.active and attempts.job else []
         return _not_ready(draft, cause.code, cause.advice, DatasetPhase.FAILED, stalled=True, warning=True)
     if spec.suspend:
         return _not_ready(draft, Reason.SUSPENDED, "spec.suspend is true.", DatasetPhase.PENDING)
@@ -209,7 +209,7 @@ def _materialize(
     if isinstance(named, Cause):
         _fail(draft, named, number)
         return _not_ready(draft, named.code, named.advice, DatasetPhase.FAILED, stalled=True, warning=True)
-    start = tries.next_start()
+    start = attempts.next_start()
     if cause and start and start > draft.now:
         draft.check_in(draft.until(start))
         _fail(draft, cause, number)
@@ -217,12 +217,12 @@ def _materialize(
             draft, cause.code, retrying.later(cause.advice, number + 1, start), DatasetPhase.FAILED, warning=True
         )
     draft.create += materialize(draft.body, spec, number + 1, platform, named)
-    return _try(draft, seen, tries, number + 1, cause)
+    return _start_attempt(draft, seen, attempts, number + 1, cause)
 
 
-def _cause_of(draft: DatasetDraft, tries: Tries) -> Cause | None:
+def _cause_of(draft: DatasetDraft, attempts: StagingAttempts) -> Cause | None:
     """Why this attempt failed, by a status that was written after its end; None: it does not say."""
-    failure, job = draft.old.get("failure"), tries.job
+    failure, job = draft.old.get("failure"), attempts.job
     recorded = (draft.old.get("observedGeneration"), draft.old.get("lastTryTime"))
     if job is None or recorded != (draft.generation, job.ended_at):
         return None
@@ -231,24 +231,28 @@ def _cause_of(draft: DatasetDraft, tries: Tries) -> Cause | None:
     return Cause(FailureCode(failure["code"]), failure["message"], failure.get("hint"))
 
 
-def _working(draft: DatasetDraft, tries: Tries, number: int) -> Outcome:
+def _working(draft: DatasetDraft, attempts: StagingAttempts, number: int) -> Outcome:
     draft.put(tries=number)
-    if tries.job:
-        draft.await_start(tries.job)
-    if tries.obstacle:
+    if attempts.job:
+        draft.await_start(attempts.job)
+    if attempts.obstacle:
         draft.check_in(RECHECK_SECONDS)
     if number > 1 and draft.conditions.failed_before(ConditionType.READY):
-        reason, message = retrying.still(draft.conditions.before(ConditionType.READY), tries)
+        reason, message = retrying.still(draft.conditions.before(ConditionType.READY), attempts)
         return _not_ready(draft, reason, message, DatasetPhase(draft.old.get("phase") or DatasetPhase.FAILED))
-    if tries.obstacle:
-        return _not_ready(draft, tries.obstacle.reason, tries.obstacle.message, DatasetPhase.PENDING, warning=True)
+    if attempts.obstacle:
+        return _not_ready(
+            draft, attempts.obstacle.reason, attempts.obstacle.message, DatasetPhase.PENDING, warning=True
+        )
     return _not_ready(
         draft, Reason.MATERIALIZING, f"Attempt {number} is reading the source.", DatasetPhase.MATERIALIZING
     )
 
 
-def _try(draft: DatasetDraft, seen: ObservedForDataset, tries: Tries, number: int, cause: Cause | None) -> Outcome:
-    draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+def _start_attempt(
+    draft: DatasetDraft, seen: ObservedForDataset, attempts: StagingAttempts, number: int, cause: Cause | None
+) -> Outcome:
+    draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
     draft.put(tries=number)
     if refused := final_refusal(seen.refusals):
         draft.create.clear()

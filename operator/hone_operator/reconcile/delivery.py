@@ -29,7 +29,7 @@ from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import VersionDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries
+from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts
 
 STATES = {
     EntryStage.PENDING: DeliveryState.PENDING,
@@ -99,20 +99,22 @@ class _ParcelWork:
 
     def step(self, jobs: Sequence[ObservedJob], old: Any) -> DeliveryStatus:
         """Its state, after its next Job was requested if one is due."""
-        tries, before = observe_tries(jobs), EntryMemory.of(old)
-        if (result := tries.result_of(DeliverResult)) and tries.job:
+        attempts, before = observe_attempts(jobs), EntryMemory.of(old)
+        if (result := attempts.result_of(DeliverResult)) and attempts.job:
             self.draft.delete += [job.body for job in jobs]
-            return self._delivered(result, max(tries.number, before.number), tries.job.ended_at)
-        attempts = EntryJobs(self.draft, self, self.platform.start_timeout_seconds, self.seen.refusals)
-        now = _status(self.parcel.target, self.parcel.key, attempts.step(tries, before))
-        return self._with_progress(now, tries, old) if now.state == DeliveryState.DELIVERING else now
+            return self._delivered(result, max(attempts.number, before.number), attempts.job.ended_at)
+        entry_jobs = EntryJobs(self.draft, self, self.platform.start_timeout_seconds, self.seen.refusals)
+        now = _status(self.parcel.target, self.parcel.key, entry_jobs.step(attempts, before))
+        return self._with_progress(now, attempts, old) if now.state == DeliveryState.DELIVERING else now
 
-    def _with_progress(self, now: DeliveryStatus, tries: Tries, old: Any) -> DeliveryStatus:
+    def _with_progress(self, now: DeliveryStatus, attempts: StagingAttempts, old: Any) -> DeliveryStatus:
         """With how far it is. No event says so: the pod's reports are looked at again and again."""
         if not self.platform.progress_url:
             return now
         self.draft.check_in(RECHECK_SECONDS)
-        report = self.seen.reports.get(tries.job.body["metadata"]["uid"]) if tries.active and tries.job else None
+        report = (
+            self.seen.reports.get(attempts.job.body["metadata"]["uid"]) if attempts.active and attempts.job else None
+        )
         shown = delivery_progress.of(report)
         if shown is None:  # e.g. after a restart of the operator, until the pod's next report
             shown = delivery_progress.remembered(old, now.tries)

@@ -94,7 +94,7 @@ def restore(draft: JobDraft, version: Body, unfinished: Iterable[Body]) -> Outco
 
 
 def restore_failure(draft: JobDraft, cause: Cause, ended_at: str, unfinished: Iterable[Body]) -> Outcome:
-    """Restore the end of a failed run from its record (see `ending.record`); Jobs that still run are deleted."""
+    """Restore the end of a failed run from its record (see `terminal.record`); Jobs that still run are deleted."""
     words = "The status was lost, and is restored from the record of the run's end: it does not start again."
     _conditions(draft, FAILED, words)
     draft.put(attempts=_closed(draft, ended_at, None) or None)

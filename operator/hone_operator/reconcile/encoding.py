@@ -125,7 +125,7 @@ def _of(component: str, jobs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, 
 
 def _attempt(job: Mapping[str, Any]) -> tuple[str | None, str | None]:
     labels = job["metadata"]["labels"]
-    return labels.get(names.CONTENT), labels.get(names.TRY)
+    return labels.get(names.CONTENT), labels.get(names.STAGING_ATTEMPT)
 
 
 def _created(job: Mapping[str, Any]) -> datetime:

@@ -17,7 +17,7 @@ from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import Draft
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts, timed_out
 
 RECHECK_SECONDS = 15.0
 MAX_ASKED = 253
@@ -93,47 +93,49 @@ class EntryJobs:
     start_timeout_seconds: float
     refusals: Sequence[Refusal] = ()
 
-    def step(self, tries: Tries, before: EntryMemory) -> EntryProgress:
+    def step(self, attempts: StagingAttempts, before: EntryMemory) -> EntryProgress:
         """Where it stands, after its next Job was requested if one is due."""
-        number = max(tries.number, before.number)
-        if is_asked_again(self.draft) and not tries.active and not self._is_answer(tries):
-            self.draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
-            tries, before = observe_tries(()), EntryMemory(number)
-        if before.failed and not tries.active:  # whatever its Job shows once its pod is gone
+        number = max(attempts.number, before.number)
+        if is_asked_again(self.draft) and not attempts.active and not self._is_answer(attempts):
+            self.draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
+            attempts, before = observe_attempts(()), EntryMemory(number)
+        if before.failed and not attempts.active:  # whatever its Job shows once its pod is gone
             return EntryProgress(EntryStage.FAILED, before.reason or self.work.working[0], before.message or "", number)
-        cause = tries.cause or timed_out(tries, self.draft.now, self.start_timeout_seconds)
-        if cause and (cause.retry is Retry.NEVER or tries.cause is None):
-            self.draft.delete += [tries.job.body] if tries.active and tries.job else []
+        cause = attempts.cause or timed_out(attempts, self.draft.now, self.start_timeout_seconds)
+        if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
+            self.draft.delete += [attempts.job.body] if attempts.active and attempts.job else []
             return EntryProgress(EntryStage.FAILED, cause.code, cause.message, number)
-        if tries.active and tries.job:
-            return self._underway(tries, tries.job, number, before)
+        if attempts.active and attempts.job:
+            return self._underway(attempts, attempts.job, number, before)
         for obstacle in self.work.obstacles():
             self.draft.check_in(obstacle.check_in)
             return EntryProgress(EntryStage.PENDING, obstacle.reason, obstacle.message, number)
-        start = tries.next_start()
+        start = attempts.next_start()
         if cause and start and start > self.draft.now:
             self.draft.check_in(self.draft.until(start))
             return EntryProgress(
                 EntryStage.PENDING, cause.code, retrying.later(cause.advice, number + 1, start), number
             )
-        return self._begin(tries, number)
+        return self._begin(attempts, number)
 
-    def _is_answer(self, tries: Tries) -> bool:
+    def _is_answer(self, attempts: StagingAttempts) -> bool:
         """Whether the newest Job was made after somebody asked. Definitions that are older lack status.retried."""
-        annotations: Mapping[str, Any] = (tries.job.body["metadata"].get("annotations") if tries.job else None) or {}
+        annotations: Mapping[str, Any] = (
+            attempts.job.body["metadata"].get("annotations") if attempts.job else None
+        ) or {}
         return annotations.get(names.RETRY) == asked(self.draft)
 
-    def _underway(self, tries: Tries, job: ObservedJob, number: int, before: EntryMemory) -> EntryProgress:
+    def _underway(self, attempts: StagingAttempts, job: ObservedJob, number: int, before: EntryMemory) -> EntryProgress:
         self.draft.await_start(job)
-        if tries.obstacle:
+        if attempts.obstacle:
             self.draft.check_in(RECHECK_SECONDS)
-            return EntryProgress(EntryStage.PENDING, tries.obstacle.reason, tries.obstacle.message, number)
+            return EntryProgress(EntryStage.PENDING, attempts.obstacle.reason, attempts.obstacle.message, number)
         reason, message = self.work.working
         if number > 1 and before.message:
             reason, message = before.reason or reason, retrying.underway(retrying.cut(before.message), number)
         return EntryProgress(EntryStage.WORKING, reason, message, number)
 
-    def _begin(self, tries: Tries, number: int) -> EntryProgress:
+    def _begin(self, attempts: StagingAttempts, number: int) -> EntryProgress:
         objects = self.work.objects(number + 1)
         if (value := asked(self.draft)) is not None:
             for body in objects:
@@ -142,13 +144,13 @@ class EntryJobs:
         if final := final_refusal(refused):
             return EntryProgress(EntryStage.FAILED, final.code, final.message, number)
         self.draft.create += objects
-        self.draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+        self.draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
         for refusal in refused:
             self.draft.check_in(RECHECK_SECONDS)
             return EntryProgress(EntryStage.PENDING, refusal.reason, refusal.message, number)
         reason, message = self.work.working
-        if tries.cause:
-            reason, message = tries.cause.code, retrying.underway(tries.cause.advice, number + 1)
+        if attempts.cause:
+            reason, message = attempts.cause.code, retrying.underway(attempts.cause.advice, number + 1)
         return EntryProgress(EntryStage.WORKING, reason, message, number + 1)
 
 

@@ -31,7 +31,7 @@ from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging_attempts import observe_tries
+from hone_operator.reconcile.staging_attempts import observe_attempts
 
 Body = Mapping[str, Any]
 STATES = {
@@ -113,16 +113,16 @@ class _ImportWork:
 
     def step(self, jobs: Sequence[ObservedJob], old: Any) -> ImportStatus:
         """Its state, after its next Job was requested if one is due."""
-        tries, before = observe_tries(jobs), EntryMemory.of(old)
-        number = max(tries.number, before.number)
-        if (result := tries.result_of(ImportResult)) and tries.job:
-            return self._imported(result, tries.job, number)
+        attempts, before = observe_attempts(jobs), EntryMemory.of(old)
+        number = max(attempts.number, before.number)
+        if (result := attempts.result_of(ImportResult)) and attempts.job:
+            return self._imported(result, attempts.job, number)
         try:
             claims(self.entry)
         except names.InvalidReferenceError as error:
             return self._state(ImportState.FAILED, FailureCode.INVALID_VALUE, str(error), number)
-        attempts = EntryJobs(self.draft, self, self.platform.start_timeout_seconds, self.seen.refusals)
-        now = attempts.step(tries, before)
+        entry_jobs = EntryJobs(self.draft, self, self.platform.start_timeout_seconds, self.seen.refusals)
+        now = entry_jobs.step(attempts, before)
         return self._state(STATES[now.stage], now.reason, now.message, now.number)
 
     def obstacles(self) -> Iterator[EntryObstacle]:

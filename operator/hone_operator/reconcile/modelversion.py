@@ -27,7 +27,7 @@ from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import VersionDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries, remember, timed_out
+from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts, remember, timed_out
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
 RECHECK_SECONDS = 15.0
@@ -74,7 +74,7 @@ def reconcile(version: Mapping[str, Any], seen: ObservedForModelVersion, now: da
         draft.delete += [job.body for job in of_component(seen.jobs, "verify")]
         return _verified(draft, spec, seen, verified_at, platform)
     delivery.waiting(draft, spec, "The files are not verified yet.")
-    return _verify(draft, spec, seen, observe_tries(of_component(seen.jobs, "verify")), platform)
+    return _verify(draft, spec, seen, observe_attempts(of_component(seen.jobs, "verify")), platform)
 
 
 def _refuse(draft: VersionDraft, reason: AnyReason, message: str) -> Outcome:
@@ -121,25 +121,29 @@ def _for_column(loss: str) -> str:
 
 
 def _verify(
-    draft: VersionDraft, spec: ModelVersionSpec, seen: ObservedForModelVersion, tries: Tries, platform: Platform
+    draft: VersionDraft,
+    spec: ModelVersionSpec,
+    seen: ObservedForModelVersion,
+    attempts: StagingAttempts,
+    platform: Platform,
 ) -> Outcome:
-    number = max(tries.number, draft.status.get("tries") or 0)
-    tries = remember(tries, _final_cause(draft))
-    if tries.job and tries.job.finished:
-        draft.put(lastTryTime=tries.job.ended_at, tries=number)
-    if tries.ending and isinstance(tries.ending.result, VerifyResult) and tries.job and not tries.cause:
-        return _verified(draft, spec, seen, tries.job.ended_at, platform)
-    cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
-    if cause and (cause.retry is Retry.NEVER or tries.cause is None):
-        draft.delete += [tries.job.body] if tries.active and tries.job else []
+    number = max(attempts.number, draft.status.get("tries") or 0)
+    attempts = remember(attempts, _final_cause(draft))
+    if attempts.job and attempts.job.finished:
+        draft.put(lastTryTime=attempts.job.ended_at, tries=number)
+    if attempts.ending and isinstance(attempts.ending.result, VerifyResult) and attempts.job and not attempts.cause:
+        return _verified(draft, spec, seen, attempts.job.ended_at, platform)
+    cause = attempts.cause or timed_out(attempts, draft.now, platform.start_timeout_seconds)
+    if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
+        draft.delete += [attempts.job.body] if attempts.active and attempts.job else []
         return _unverified(draft, cause.code, cause.message, final=True)
-    if tries.active and tries.job:
-        draft.await_start(tries.job)
-        obstacle = tries.obstacle
+    if attempts.active and attempts.job:
+        draft.await_start(attempts.job)
+        obstacle = attempts.obstacle
         if obstacle:
             draft.check_in(RECHECK_SECONDS)
         if number > 1 and draft.conditions.failed_before(ConditionType.READY):
-            return _unverified(draft, *retrying.still(draft.conditions.before(ConditionType.READY), tries))
+            return _unverified(draft, *retrying.still(draft.conditions.before(ConditionType.READY), attempts))
         if obstacle:
             return _unverified(draft, obstacle.reason, obstacle.message)
         return _unverified(draft, Reason.VERIFYING, "Every file is being hashed.")
@@ -147,12 +151,12 @@ def _verify(
         draft.check_in(RECHECK_SECONDS)
         message = f"PersistentVolumeClaim {seen.missing_claim} does not exist in this namespace."
         return _unverified(draft, Reason.PVC_NOT_FOUND, message)
-    start = tries.next_start()
+    start = attempts.next_start()
     if cause and start and start > draft.now:
         draft.check_in(draft.until(start))
         return _unverified(draft, cause.code, retrying.later(cause.advice, number + 1, start))
     draft.create += verify(draft.body, spec, number + 1, platform)
-    draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+    draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
     draft.put(tries=number + 1)
     if refused := final_refusal(seen.refusals):
         return _unverified(draft, refused.code, refused.message, final=True)

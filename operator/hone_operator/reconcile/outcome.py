@@ -78,6 +78,6 @@ def soonest(*seconds: float | None) -> float | None:
     return min((s for s in seconds if s is not None), default=None)
 
 
-def backoff(tries: int) -> float:
-    """Seconds to wait after failure number `tries`: 10 s, doubled each time, at most 5 minutes."""
-    return float(min(300, 10 * 2 ** min(max(tries, 1) - 1, 10)))
+def backoff(attempts: int) -> float:
+    """Seconds to wait after failure number `attempts`: 10 s, doubled each time, at most 5 minutes."""
+    return float(min(300, 10 * 2 ** min(max(attempts, 1) - 1, 10)))

@@ -20,7 +20,7 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import DatasetDraft
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging_attempts import Tries
+from hone_operator.reconcile.staging_attempts import StagingAttempts
 from hone_operator.reconcile.upstream import Wait
 from hone_operator.times import duration_seconds, parse_time
 
@@ -106,14 +106,14 @@ def first(draft: DatasetDraft) -> None:
     draft.conditions.set(UP_TO_DATE, True, Reason.READ, "The source was read.")
 
 
-def take(draft: DatasetDraft, tries: Tries, platform: Platform) -> None:
+def take(draft: DatasetDraft, attempts: StagingAttempts, platform: Platform) -> None:
     """Take the result of a finished look: nothing new, new content, or an error that changes nothing."""
-    assert tries.job is not None
-    ended = tries.job.ended_at
+    assert attempts.job is not None
+    ended = attempts.job.ended_at
     draft.put(lastTryTime=ended)
-    result = tries.ending.result if tries.ending else None
-    if tries.cause or not isinstance(result, DatasetResult):
-        return failed(draft, tries.cause or Cause(FailureCode.RESULT_MISSING, "The pod left no result."))
+    result = attempts.ending.result if attempts.ending else None
+    if attempts.cause or not isinstance(result, DatasetResult):
+        return failed(draft, attempts.cause or Cause(FailureCode.RESULT_MISSING, "The pod left no result."))
     if result.unchanged:
         return unchanged(draft, ended)
     before, changes = draft.status.get("digest"), draft.status.get("changes")

@@ -32,7 +32,7 @@ from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries
+from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts
 
 Body = Mapping[str, Any]
 REGISTERED = ConditionType.REGISTERED
@@ -85,30 +85,30 @@ class _Step:
         others = [j for j in jobs if not _content(j).startswith(here)]
         self.draft.delete += [job.body for job in others]  # what they wrote is not in this registry
         jobs = [job for job in jobs if job not in others]
-        tries, status = observe_tries(jobs), self._before()
-        if result := tries.result_of(RegisterResult):
+        attempts, status = observe_attempts(jobs), self._before()
+        if result := attempts.result_of(RegisterResult):
             status = _with_result(status, result)
             self.draft.delete += [job.body for job in jobs]
-            tries = observe_tries(())
+            attempts = observe_attempts(())
         self.draft.put(registry=as_json(status))
         work = self._work(status)
-        if work is None and not tries.active:
+        if work is None and not attempts.active:
             self.draft.delete += [job.body for job in jobs]
             self._done(status)
             return
-        if tries.job and not tries.active and (work is None or _content(tries.job) != work.key):
-            tries = Tries(0, None, [job.body for job in jobs])  # it was about something else
-        attempts = _RegistryWork(self, work)
-        now = EntryJobs(self.draft, attempts, self.platform.start_timeout_seconds, self.refusals).step(
-            tries, self._memory(tries)
+        if attempts.job and not attempts.active and (work is None or _content(attempts.job) != work.key):
+            attempts = StagingAttempts(0, None, [job.body for job in jobs])  # it was about something else
+        entry_work = _RegistryWork(self, work)
+        now = EntryJobs(self.draft, entry_work, self.platform.start_timeout_seconds, self.refusals).step(
+            attempts, self._memory(attempts)
         )
-        given_up = now.stage is EntryStage.FAILED and tries.job is not None and not tries.active
+        given_up = now.stage is EntryStage.FAILED and attempts.job is not None and not attempts.active
         self._missing(now.reason, with_retry(now.message, self.draft) if given_up else now.message)
 
-    def _memory(self, tries: Tries) -> EntryMemory:
+    def _memory(self, attempts: StagingAttempts) -> EntryMemory:
         """Of the failure that the condition reports, if it does, while its Job or the next one exists."""
         before = self.draft.conditions.before(REGISTERED)
-        if tries.job is None or not self.draft.conditions.failed_before(REGISTERED):
+        if attempts.job is None or not self.draft.conditions.failed_before(REGISTERED):
             return EntryMemory()
         message = without_retry(before.get("message", ""), self.draft)
         return EntryMemory(failed=message != before.get("message"), reason=Quoted(before["reason"]), message=message)

@@ -23,7 +23,7 @@ from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import ModelDraft
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging_attempts import observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import observe_attempts, timed_out
 from hone_operator.times import duration_seconds, parse_time, read_time
 
 Body = Mapping[str, Any]
@@ -131,16 +131,16 @@ class _Looking:
         content = self.question.key(self.platform)
         looks = [look for look in own if look.body["metadata"]["labels"].get(names.CONTENT) == content]
         self.draft.delete += [look.body for look in own if look not in looks]
-        tries = observe_tries(looks)
-        if tries.job is None:
+        attempts = observe_attempts(looks)
+        if attempts.job is None:
             return self._next(entry, idle)
-        cause = tries.cause or timed_out(tries, self.draft.now, self.platform.start_timeout_seconds)
-        if tries.active and cause is None:
-            self.draft.await_start(tries.job)
+        cause = attempts.cause or timed_out(attempts, self.draft.now, self.platform.start_timeout_seconds)
+        if attempts.active and cause is None:
+            self.draft.await_start(attempts.job)
             return entry
         self.draft.delete += [look.body for look in looks]
-        ended = tries.job.ended_at if tries.job.finished else self.draft.time
-        result = tries.ending.result if tries.ending else None
+        ended = attempts.job.ended_at if attempts.job.finished else self.draft.time
+        result = attempts.ending.result if attempts.ending else None
         if isinstance(result, LookupResult) and not cause:
             entry = _with(entry, present=result.commit, lookedAt=ended, problem=None)
         else:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from hone_api.states import AnyReason, Quoted
-from hone_operator.reconcile.staging_attempts import Tries
+from hone_operator.reconcile.staging_attempts import StagingAttempts
 from hone_operator.times import format_time
 
 _END = re.compile(r" (Attempt \d+ (starts at|is under way|waits)\b.*)?$", re.DOTALL)
@@ -27,12 +27,12 @@ def held_up(message: str, number: int, obstacle: str) -> str:
     return f"{message.rstrip()} Attempt {number} waits: {obstacle}"
 
 
-def still(before: Mapping[str, Any], tries: Tries) -> tuple[AnyReason, str]:
+def still(before: Mapping[str, Any], attempts: StagingAttempts) -> tuple[AnyReason, str]:
     """Reason and message while a new attempt has no result; `before` is the condition that reported the failure."""
     failed = cut(before.get("message", ""))
-    if tries.obstacle:
-        return Quoted(before["reason"]), held_up(failed, tries.number, tries.obstacle.message)
-    return Quoted(before["reason"]), underway(failed, tries.number)
+    if attempts.obstacle:
+        return Quoted(before["reason"]), held_up(failed, attempts.number, attempts.obstacle.message)
+    return Quoted(before["reason"]), underway(failed, attempts.number)
 
 
 def cut(message: str) -> str:

@@ -17,7 +17,7 @@ from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import VersionDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts, timed_out
 
 RECHECK_SECONDS = 15.0
 SIGNED = "A key or an identity of the platform has signed every file."
@@ -56,7 +56,7 @@ def reconcile(
     if platform.signing.counts(before.get("key"), _identity_of(before), before.get("trust")):
         draft.delete += [job.body for job in own]  # the status has all they say
         return _signed(draft, platform)
-    return _Attempts(draft, spec, refusals, platform, observe_tries(own), before.get("tries") or 0).step()
+    return _Attempts(draft, spec, refusals, platform, observe_attempts(own), before.get("tries") or 0).step()
 
 
 def _identity_of(status: Mapping[str, Any]) -> Identity | None:
@@ -77,31 +77,31 @@ class _Attempts:
     spec: ModelVersionSpec
     refusals: Sequence[Refusal]
     platform: Platform
-    tries: Tries
+    attempts: StagingAttempts
     counted: int
 
     def step(self) -> SignatureVerdict:
         """What is known, after the next Job was requested if one is due."""
-        tries, draft = self.tries, self.draft
-        number = max(tries.number, self.counted)
-        if tries.ending and isinstance(tries.ending.result, SignResult) and tries.job and not tries.cause:
-            by = tries.ending.result
+        attempts, draft = self.attempts, self.draft
+        number = max(attempts.number, self.counted)
+        if attempts.ending and isinstance(attempts.ending.result, SignResult) and attempts.job and not attempts.cause:
+            by = attempts.ending.result
             if self.platform.signing.counts(by.key, by.identity, by.trust):
                 who = {"key": by.key, "identity": by.identity, "trust": by.trust}
-                draft.put(signature=as_json(SignatureStatus(**who, signed_at=tries.job.ended_at, tries=number)))
-                draft.delete += [tries.job.body, *tries.older]
+                draft.put(signature=as_json(SignatureStatus(**who, signed_at=attempts.job.ended_at, tries=number)))
+                draft.delete += [attempts.job.body, *attempts.older]
                 return _signed(draft, self.platform)
             return self._begin(number, None)  # keys or identities were replaced while it ran
-        if tries.cause and draft.conditions.given_up_before(ConditionType.SIGNED):
+        if attempts.cause and draft.conditions.given_up_before(ConditionType.SIGNED):
             before = draft.conditions.before(ConditionType.SIGNED)  # the Job forgets why when its pod is gone
             return self._unsigned(Quoted(before["reason"]), before.get("message", ""), final=True)
-        cause = tries.cause or timed_out(tries, draft.now, self.platform.start_timeout_seconds)
-        if cause and (cause.retry is Retry.NEVER or tries.cause is None):
-            draft.delete += [*tries.older, tries.job.body] if tries.active and tries.job else []
+        cause = attempts.cause or timed_out(attempts, draft.now, self.platform.start_timeout_seconds)
+        if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
+            draft.delete += [*attempts.older, attempts.job.body] if attempts.active and attempts.job else []
             return self._unsigned(cause.code, cause.message, final=True)
-        if tries.active and tries.job:
-            return self._underway(tries.job, number)
-        start = tries.next_start()
+        if attempts.active and attempts.job:
+            return self._underway(attempts.job, number)
+        start = attempts.next_start()
         if cause and start and start > draft.now:
             draft.check_in(draft.until(start))
             return self._unsigned(cause.code, retrying.later(cause.advice, number + 1, start))
@@ -109,19 +109,19 @@ class _Attempts:
 
     def _underway(self, job: ObservedJob, number: int) -> SignatureVerdict:
         self.draft.await_start(job)
-        if self.tries.obstacle:
+        if self.attempts.obstacle:
             self.draft.check_in(RECHECK_SECONDS)
         if number > 1 and self.draft.conditions.failed_before(ConditionType.SIGNED):
-            return self._unsigned(*retrying.still(self.draft.conditions.before(ConditionType.SIGNED), self.tries))
-        if self.tries.obstacle:
-            return self._unsigned(self.tries.obstacle.reason, self.tries.obstacle.message)
+            return self._unsigned(*retrying.still(self.draft.conditions.before(ConditionType.SIGNED), self.attempts))
+        if self.attempts.obstacle:
+            return self._unsigned(self.attempts.obstacle.reason, self.attempts.obstacle.message)
         return self._unsigned(Reason.SIGNING, WORKING)
 
     def _begin(self, number: int, again: str | None) -> SignatureVerdict:
-        draft, tries = self.draft, self.tries
+        draft, attempts = self.draft, self.attempts
         objects = sign(draft.body, self.spec, number + 1, self.platform)
         draft.create += objects
-        draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+        draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
         draft.put(signature=as_json(SignatureStatus(tries=number + 1)))
         refused = [r for r in self.refusals if r.name in {body["metadata"]["name"] for body in objects}]
         if final := final_refusal(refused):
@@ -129,8 +129,8 @@ class _Attempts:
         for refusal in refused:
             draft.check_in(RECHECK_SECONDS)
             return self._unsigned(refusal.reason, refusal.message)
-        if again and tries.cause:
-            return self._unsigned(tries.cause.code, again)
+        if again and attempts.cause:
+            return self._unsigned(attempts.cause.code, again)
         return self._unsigned(Reason.SIGNING, WORKING)
 
     def _unsigned(self, reason: AnyReason, message: str, final: bool = False) -> SignatureVerdict:

@@ -17,7 +17,7 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.outcome_builder import Draft
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts, timed_out
 from hone_operator.reconcile.upstream import Wait
 from hone_operator.times import parse_time
 
@@ -66,27 +66,27 @@ def stage(draft: Draft, work: Staging[R], seen: StoreState, platform: Platform) 
     """The result; the cause if there will be none; or None if it is not ready: then the condition says why, and an
     attempt is requested if one is due."""
     jobs, created = seen.of(work.shared), _created(draft)
-    tries = _current(observe_tries(jobs), created, work.shared)
-    before = _current(observe_tries([j for j in jobs if j is not tries.job]), created, work.shared)
-    for observed in (tries, before):
+    attempts = _current(observe_attempts(jobs), created, work.shared)
+    before = _current(observe_attempts([j for j in jobs if j is not attempts.job]), created, work.shared)
+    for observed in (attempts, before):
         if observed.ending and isinstance(observed.ending.result, work.result):
             draft.delete += observed.older
             return observed.ending.result
-    cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
-    if cause and (cause.retry is Retry.NEVER or tries.cause is None):
+    cause = attempts.cause or timed_out(attempts, draft.now, platform.start_timeout_seconds)
+    if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
         draft.conditions.set(work.condition, False, cause.code, cause.message)
         return cause
-    if tries.active and tries.job:
-        draft.await_start(tries.job)
-    start = tries.next_start()
-    due = not tries.active and (start is None or start <= draft.now)
+    if attempts.active and attempts.job:
+        draft.await_start(attempts.job)
+    start = attempts.next_start()
+    due = not attempts.active and (start is None or start <= draft.now)
     if due and seen.hold is None:
-        _begin(draft, work, tries, seen.claim, platform)
+        _begin(draft, work, attempts, seen.claim, platform)
     elif start:
         draft.check_in(draft.until(start))
-    if tries.obstacle:
+    if attempts.obstacle:
         draft.check_in(RECHECK_SECONDS)
-    draft.conditions.set(work.condition, False, *_why(work, seen.hold, tries, cause or before.cause, due))
+    draft.conditions.set(work.condition, False, *_why(work, seen.hold, attempts, cause or before.cause, due))
     if due and seen.hold is None:
         for refusal in seen.refusals:
             message = f"{refusal.kind} {refusal.name}: {refusal.message}"
@@ -104,42 +104,48 @@ def _created(draft: Draft) -> datetime:
     return draft.now - FRESH if created > draft.now + FRESH else created
 
 
-def _current(tries: Tries, created: datetime, shared: Shared) -> Tries:
+def _current(attempts: StagingAttempts, created: datetime, shared: Shared) -> StagingAttempts:
     """The newest attempt, as far as it counts for a FineTuneJob that was created at `asked`.
 
     An earlier failure does not count, since its cause may have been fixed. A branch that was resolved long before does
     not
     count either.
     """
-    if tries.job is None or tries.active:
-        return tries
-    if tries.cause:
-        current = parse_time(tries.job.ended_at) >= created
+    if attempts.job is None or attempts.active:
+        return attempts
+    if attempts.cause:
+        current = parse_time(attempts.job.ended_at) >= created
     else:
-        began = parse_time(tries.job.body["metadata"]["creationTimestamp"])
+        began = parse_time(attempts.job.body["metadata"]["creationTimestamp"])
         current = shared.lasting or began + FRESH >= created
-    return tries if current else replace(tries, ending=None, cause=None)
+    return attempts if current else replace(attempts, ending=None, cause=None)
 
 
-def _begin(draft: Draft, work: Staging[R], tries: Tries, store: Mapping[str, Any] | None, platform: Platform) -> None:
+def _begin(
+    draft: Draft, work: Staging[R], attempts: StagingAttempts, store: Mapping[str, Any] | None, platform: Platform
+) -> None:
     """Request the next attempt; before it, the claim that owns it."""
     if store is None:
         draft.create.append(claim(draft.body["metadata"]["namespace"], platform))
         draft.check_in(CLAIM_SECONDS)
         return
-    draft.create += work.make(store, tries.number + 1)
-    draft.delete += tries.older  # the last one stays until there is a result, so that all waiting jobs see how it ended
+    draft.create += work.make(store, attempts.number + 1)
+    draft.delete += (
+        attempts.older
+    )  # the last one stays until there is a result, so that all waiting jobs see how it ended
 
 
-def _why(work: Staging[R], hold: Wait | None, tries: Tries, cause: Cause | None, due: bool) -> tuple[AnyReason, str]:
+def _why(
+    work: Staging[R], hold: Wait | None, attempts: StagingAttempts, cause: Cause | None, due: bool
+) -> tuple[AnyReason, str]:
     """Reason and message of the condition. `cause` is why the last ended attempt failed; its code is the reason until
     there is a result."""
-    upcoming, start, obstacle = tries.number + 1, tries.next_start(), tries.obstacle
-    if cause and tries.active:
+    upcoming, start, obstacle = attempts.number + 1, attempts.next_start(), attempts.obstacle
+    if cause and attempts.active:
         words = cause.advice
         if obstacle:
-            return cause.code, retrying.held_up(words, tries.number, obstacle.message)
-        return cause.code, retrying.underway(words, tries.number)
+            return cause.code, retrying.held_up(words, attempts.number, obstacle.message)
+        return cause.code, retrying.underway(words, attempts.number)
     if cause and start and not due:
         return cause.code, retrying.later(cause.advice, upcoming, start)
     if cause and hold:
@@ -148,6 +154,6 @@ def _why(work: Staging[R], hold: Wait | None, tries: Tries, cause: Cause | None,
         return cause.code, retrying.underway(cause.advice, upcoming)
     if obstacle:
         return obstacle.reason, obstacle.message
-    if hold and not tries.active:
+    if hold and not attempts.active:
         return hold.reason, hold.message
     return work.underway, f"{work.what} being staged in the store."

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Tries:
+class StagingAttempts:
     """The newest attempt at one piece of work, and how it ended."""
 
     number: int
@@ -47,37 +47,37 @@ class Tries:
         return parse_time(self.job.ended_at) + timedelta(seconds=backoff(self.number))
 
 
-def observe_tries(jobs: Sequence[ObservedJob]) -> Tries:
+def observe_attempts(jobs: Sequence[ObservedJob]) -> StagingAttempts:
     """The state of the newest of these Jobs, which all belong to one piece of work."""
-    ordered = sorted(jobs, key=lambda j: j.label(names.TRY))
+    ordered = sorted(jobs, key=lambda j: j.label(names.STAGING_ATTEMPT))
     if not ordered:
-        return Tries(0, None, ())
+        return StagingAttempts(0, None, ())
     job, older = ordered[-1], [j.body for j in ordered[:-1]]
-    number = job.label(names.TRY)
+    number = job.label(names.STAGING_ATTEMPT)
     if not job.finished:
-        return Tries(number, job, older, obstacle=queueing.wait(job) or waiting(job))
+        return StagingAttempts(number, job, older, obstacle=queueing.wait(job) or waiting(job))
     ending = job.result()
     if job.succeeded and ending:
-        return Tries(number, job, older, ending=ending)
+        return StagingAttempts(number, job, older, ending=ending)
     if job.succeeded:
         cause = Cause(FailureCode.RESULT_MISSING, f"Job {job.name} succeeded, but its pod left no result.")
-        return Tries(number, job, older, cause=cause)
-    return Tries(number, job, older, ending=ending, cause=root_cause(job))
+        return StagingAttempts(number, job, older, cause=cause)
+    return StagingAttempts(number, job, older, ending=ending, cause=root_cause(job))
 
 
-def remember(tries: Tries, cause: Cause | None) -> Tries:
+def remember(attempts: StagingAttempts, cause: Cause | None) -> StagingAttempts:
     """The newest attempt with the cause that the status has of it, once its pod is gone: then the Job alone says less.
 
     Args:
-        known: the cause that the status reports of an attempt; None: it reports none.
+        cause: what the status reports of an attempt; None: it reports none.
     """
-    forgotten = tries.cause is not None and tries.job is not None and not tries.job.states
-    return replace(tries, cause=cause) if cause and forgotten else tries
+    forgotten = attempts.cause is not None and attempts.job is not None and not attempts.job.states
+    return replace(attempts, cause=cause) if cause and forgotten else attempts
 
 
-def timed_out(tries: Tries, now: datetime, seconds: float) -> Cause | None:
+def timed_out(attempts: StagingAttempts, now: datetime, seconds: float) -> Cause | None:
     """The cause if the newest attempt's pod could not start for too long."""
-    obstacle = tries.obstacle
+    obstacle = attempts.obstacle
     if not obstacle or not obstacle.code or not obstacle.since:
         return None
     if (now - obstacle.since).total_seconds() < seconds:

@@ -12,7 +12,7 @@ from hone_operator.desired import names
 from hone_operator.objects.cache import strip
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging_attempts import observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import observe_attempts, timed_out
 
 pytestmark = pytest.mark.pure
 TEAM = {"queueName": "team"}
@@ -354,14 +354,14 @@ def test_a_job_that_a_webhook_put_into_a_queue_is_left_to_kueue(new_life, condit
 
 
 def test_a_job_that_does_not_train_says_why_it_waits_and_is_not_given_up():
-    labels = {names.QUEUE: "staging", names.TRY: "1"}
+    labels = {names.QUEUE: "staging", names.STAGING_ATTEMPT: "1"}
     body = {"kind": "Job", "metadata": {"name": "fetch-1", "labels": labels}, "spec": {"suspend": True}, "status": {}}
     quota = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "insufficient quota for cpu"}
     workload = {"metadata": {"name": "w"}, "spec": {}, "status": {"conditions": [quota]}}
-    tries = observe_tries([ObservedJob(body, workload=workload)])
-    assert tries.active
-    assert tries.obstacle.reason == "Queued"
-    assert tries.obstacle.message == "Job fetch-1 waits in queue staging: insufficient quota for cpu"
-    assert timed_out(tries, datetime.max.replace(tzinfo=UTC), seconds=1) is None
+    attempts = observe_attempts([ObservedJob(body, workload=workload)])
+    assert attempts.active
+    assert attempts.obstacle.reason == "Queued"
+    assert attempts.obstacle.message == "Job fetch-1 waits in queue staging: insufficient quota for cpu"
+    assert timed_out(attempts, datetime.max.replace(tzinfo=UTC), seconds=1) is None
     admitted = ObservedJob({**body, "spec": {"suspend": False}}, workload=workload)
-    assert observe_tries([admitted]).obstacle is None
+    assert observe_attempts([admitted]).obstacle is None
