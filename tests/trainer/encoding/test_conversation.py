@@ -186,7 +186,7 @@ def test_the_end_of_turn_token_is_trained_though_it_is_the_pad_token(tokenizers)
     encoder = Encoder(tokenizer)
     (row,) = encoder.encode(chat("hi", "hello"))
     assert row.labels[-1] == tokenizer.eos_token_id
-    assert encoder.end_marks == {tokenizer.eos_token_id}
+    assert encoder.end_of_turn_ids == {tokenizer.eos_token_id}
 
 
 @pytest.mark.parametrize("prompt", ["Question: 1 + 2 =", "Question: 1 + 2 = ", "Q"])

@@ -167,7 +167,7 @@ def test_a_prompt_is_what_is_served_and_its_answers_end_with_return(tokenizer: A
     encoder = PromptEncoder(tokenizer, 500)
     (prompt,) = encoder.encode({"prompt": "1 + 2 = ?", "answer": "3"})
     assert prompt.prompt_ids == served(tokenizer, [user("1 + 2 = ?")])
-    assert encoder.end_marks == {tokenizer.eos_token_id}, "<|end|> ends the reasoning alone"
+    assert encoder.end_of_turn_ids == {tokenizer.eos_token_id}, "<|end|> ends the reasoning alone"
 
 
 @pytest.mark.parametrize("content", [f"<think>\n{THOUGHT}\n</think>\n\nIt is 3.", "It is 3."])

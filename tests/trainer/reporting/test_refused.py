@@ -29,7 +29,7 @@ def said(environment: dict[str, str], reports: int) -> list[str]:
     """What the log has after so many reports."""
     lines: list[str] = []
     ca = environment.get(CA_ENV)
-    operator = Operator(environment[URL_ENV], Path(environment[TOKEN_ENV]), Path(ca) if ca else None, say=lines.append)
+    operator = Operator(environment[URL_ENV], Path(environment[TOKEN_ENV]), Path(ca) if ca else None, log=lines.append)
     for step in range(reports):
         operator._post(Progress(stage="Training", step=step, start_step=0, total_steps=10))
     operator.close()
@@ -102,7 +102,7 @@ def test_any_answer_is_one_short_line(tmp_path: Path, body: bytes) -> None:
         token = tmp_path / "token"
         token.write_text("t")
         lines: list[str] = []
-        operator = Operator(f"http://127.0.0.1:{listener.getsockname()[1]}/", token, None, say=lines.append)
+        operator = Operator(f"http://127.0.0.1:{listener.getsockname()[1]}/", token, None, log=lines.append)
         operator.report(Progress(stage="Training"))
         peer, _ = listener.accept()
         peer.recv(65536)

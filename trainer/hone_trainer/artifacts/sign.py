@@ -40,7 +40,7 @@ def run(plan: SignPlan) -> SignResult:
         for artifact in plan.artifacts:
             who = _signed(artifact, plan, key)
             name = who if isinstance(who, str) else f"{who.subject} of {who.issuer}"
-            progress.say(f"{artifact.path}: signed by {name}")
+            progress.log(f"{artifact.path}: signed by {name}")
     if isinstance(who, str):
         return SignResult(key=who)
     return SignResult(identity=who, trust=_keyless(plan).trust)

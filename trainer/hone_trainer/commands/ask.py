@@ -55,7 +55,7 @@ def answer(artifact: Path, question: str, base: Path | None = None, max_new_toke
         with rendering.on_day(exported.plan.template_date):
             # An answer must be there to prove where it begins; its text does not matter.
             (row,) = encoder.encode({"prompt": question, "completion": "Yes."})
-        prompt, stop_ids = row.prompt_ids, exported.opened.stop_ids | encoder.end_marks
+        prompt, stop_ids = row.prompt_ids, exported.opened.stop_ids | encoder.end_of_turn_ids
     most = exported.room(prompt, max_new_tokens)
     options: dict[str, Any] = {"tokenizer": tokenizer, "stop_ids": stop_ids, "max_new_tokens": most}
     return heldout.answers(exported.load(), [prompt], **options)[0]

@@ -70,7 +70,7 @@ class Chat:
             network,
             [prompt],
             tokenizer=self.exported.opened.tokenizer,
-            stop_ids=self.exported.opened.stop_ids | self._encoder.end_marks,
+            stop_ids=self.exported.opened.stop_ids | self._encoder.end_of_turn_ids,
             max_new_tokens=most,
         )
         return answer

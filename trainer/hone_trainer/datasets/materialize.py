@@ -89,12 +89,12 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
         try:
             fetched = sources.of_files(files, plan) if files else freshness.fetch(plan, download, progress)
         except http.UnchangedError:
-            progress.say(f"dataset {plan.name}: the source has not changed")
+            progress.log(f"dataset {plan.name}: the source has not changed")
             return DatasetResult(unchanged=True)
         source = _SourceRows(fetched.files, plan.limits.max_source_bytes)
         synthesized = synthesis.run(plan, source.parsed(), fetched.revision, progress) if plan.synthesis else None
         if synthesized and not synthesized.counts.complete:
-            progress.say(
+            progress.log(
                 f"dataset {plan.name}: {counted(synthesized.counts.pending, 'row waits', 'rows wait')} for review"
             )
             return DatasetResult(revision=fetched.revision, synthetic=synthesized.counts)
@@ -117,7 +117,7 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
         result.source_version, result.croissant = freshness.version(plan, fetched), fetched.about
         result.changes = changes.since(plan.previous, Path(plan.store) / "datasets", content, tally.digest)
         write_report(tally, result, content)
-        progress.say(_summary(plan, result))
+        progress.log(_summary(plan, result))
     return result
 
 
@@ -241,7 +241,7 @@ class _Intake:
         self._tally.reject(row, error)
         _write_rejected(self._rejected, row, error)
         if self._tally.rejected <= _REJECTED_LOGGED:
-            self._progress.say(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
+            self._progress.log(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
 
 
 def _workers(functions: Sequence[Callable[..., Any]], files: Sequence[DataFile], plan: MaterializePlan) -> Workers:

@@ -114,7 +114,7 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
                 chosen = _choose(plan, split, parts)
                 tally.splits[split] = _write(plan, parts, chosen, content / f"{split}.jsonl", tally)
                 used += _uses(parts, chosen)
-                progress.say(f"{split}: {', '.join(f'{u.name} {u.row_share}' for u in used if u.split == split)}")
+                progress.log(f"{split}: {', '.join(f'{u.name} {u.row_share}' for u in used if u.split == split)}")
             if split == "train":
                 trained = [part.hashes for part in parts]
             for part in opened:

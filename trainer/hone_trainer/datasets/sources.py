@@ -94,7 +94,7 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fe
         names = layout.choose(names, about, plan.source.config, plan.source.split, str(repository))
     if sum(snapshot.files[name] for name in names) > plan.limits.max_source_bytes:
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{repository}: over {plan.limits.max_source_bytes} bytes")
-    progress.say(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
+    progress.log(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
     _download(repository, snapshot, names, folder)
     files = [DataFile(folder / name, name, f"{snapshot.commit} {name}") for name in names]
     described = croissant.of_hub(repository, snapshot, about, folder)
@@ -123,7 +123,7 @@ def _from_web(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fe
     path = unquote(checked(plan.source.uri).path)
     name = "".join(c for c in PurePosixPath(path).name if c.isprintable())[-100:] or "data"
     target = folder / "download"
-    progress.say(f"downloading {name}")
+    progress.log(f"downloading {name}")
     known_mark = Mark.parse(plan.known) if plan.known else None
     client = Client(plan.limits, authorization)
     mark = client.download(plan.source.uri, target, progress.add_bytes, known_mark)
@@ -141,7 +141,7 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fet
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{what}: over {plan.limits.max_source_bytes} bytes")
     mark = _digest([[name, objects[name].size, objects[name].etag] for name in names])
     _compare(plan, mark)
-    progress.say(f"downloading {len(names)} files of {what}")
+    progress.log(f"downloading {len(names)} files of {what}")
     deadline = Deadline.after(plan.limits.timeout_seconds)
     # Keys are anything, so files are called by their hash.
     files = [DataFile(folder / hashlib.sha256(name.encode()).hexdigest(), name) for name in names]

@@ -120,7 +120,7 @@ class _Renderings:
 
 
 class Encoder:
-    """Encodes rows for one tokenizer. `end_marks` and `prompt_options` grow with what was seen."""
+    """Encodes rows for one tokenizer. `end_of_turn_ids` and `prompt_options` grow with what was seen."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, train_on: str = "Assistant") -> None:
         if not getattr(tokenizer, "is_fast", False):
@@ -134,7 +134,7 @@ class Encoder:
         self.has_template = bool(tokenizer.chat_template)
         self.is_harmony = harmony.is_template(str(tokenizer.chat_template or ""))
         self.has_marks = bool(re.search(r"\{%-?\s*generation\s*-?%\}", str(tokenizer.chat_template or "")))
-        self.end_marks: set[int] = set()
+        self.end_of_turn_ids: set[int] = set()
         self.prompt_options: dict[str, Any] = {}
         added = tokenizer.added_tokens_decoder
         self._added = set(added)
@@ -245,7 +245,7 @@ class Encoder:
             if end is None:
                 continue
             self.prompt_options.update(options)
-            self.end_marks.add(ids[end])
+            self.end_of_turn_ids.add(ids[end])
             return self._row(ids[: end + 1], start, number)
         message = f"the template's text is not the turn's content and an end-of-turn token: {content[:60]!r}"
         raise RowRefusedError("NotProved", message)
@@ -261,7 +261,7 @@ class Encoder:
         if not head or ids[-1] not in self._added or not harmony.says(self._decode(ids), messages[-1]):
             message = f"the template's text is not the turn in harmony's channels: {messages[-1]['content'][:60]!r}"
             raise RowRefusedError("NotProved", message)
-        self.end_marks.add(ids[-1])
+        self.end_of_turn_ids.add(ids[-1])
         return self._row(head + ids, len(head), number)
 
     def _readings(
@@ -357,7 +357,7 @@ class Encoder:
             raise RowRefusedError("TemplateRefused", f"the chat template fails: {type(error).__name__}") from None
 
     def _eos(self) -> int:
-        self.end_marks.add(self._eos_id)
+        self.end_of_turn_ids.add(self._eos_id)
         return self._eos_id
 
     def _refuse_control_tokens(self, content: str) -> None:

@@ -63,7 +63,7 @@ class PromptEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, longest: int) -> None:
         self._encoder, self._longest = Encoder(tokenizer, "LastAssistant"), longest
-        self.end_marks, self.prompt_options = self._encoder.end_marks, self._encoder.prompt_options
+        self.end_of_turn_ids, self.prompt_options = self._encoder.end_of_turn_ids, self._encoder.prompt_options
 
     @classmethod
     def with_room(cls, plan: TrainingPlan, base: Base, answer: int) -> PromptEncoder:

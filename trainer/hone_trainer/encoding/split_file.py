@@ -52,7 +52,7 @@ E_co = TypeVar("E_co", bound=Example, covariant=True)
 class RecordEncoder(Protocol[E_co]):
     """Normalised records to examples, for one tokenizer."""
 
-    end_marks: set[int]
+    end_of_turn_ids: set[int]
     """Token ids seen to end a turn; grows."""
     prompt_options: dict[str, Any]
     """Options of the chat template that prompts need at serving; grows."""
@@ -101,7 +101,7 @@ class Counts:
     tokens_lost: int = 0
     """Tokens of dropped rows, and tokens cut from truncated ones."""
     refused: dict[str, RefusedLines] = field(default_factory=dict)
-    end_marks: set[int] = field(default_factory=set)
+    end_of_turn_ids: set[int] = field(default_factory=set)
     """Token ids that end a turn: generation must stop at them."""
     prompt_options: dict[str, Any] = field(default_factory=dict)
     """Options of the chat template that prompts need at serving, e.g. {'enable_thinking': False}."""
@@ -112,7 +112,7 @@ class Counts:
     @property
     def rows_with_end_of_turn(self) -> int:
         """Rows whose every sequence trains an end-of-turn token as its last one."""
-        ended = (count for last, count in self.last_tokens.items() if self.end_marks.issuperset(last))
+        ended = (count for last, count in self.last_tokens.items() if self.end_of_turn_ids.issuperset(last))
         return sum(ended)
 
     def add(self, later: Counts) -> None:
@@ -128,7 +128,7 @@ class Counts:
         self.tokens_lost += later.tokens_lost
         for code, refused in later.refused.items():
             self.refused.setdefault(code, RefusedLines(example=refused.example)).add(refused)
-        self.end_marks |= later.end_marks
+        self.end_of_turn_ids |= later.end_of_turn_ids
         self.prompt_options |= later.prompt_options
         self.last_tokens.update(later.last_tokens)
 
@@ -183,7 +183,7 @@ def encode_split(
         ConfigError: UnsupportedModel, when the tokenizer cannot be used.
         DataError: InvalidRow, DatasetFormatMismatch, RowTooLong (policy Refuse), or NoTrainableRows.
     """
-    counts = Counts(end_marks=encoder.end_marks, prompt_options=encoder.prompt_options)
+    counts = Counts(end_of_turn_ids=encoder.end_of_turn_ids, prompt_options=encoder.prompt_options)
     policy = Policy(max_length, truncation)
     rows = list(encode_records(records(Path(path)), encoder, policy, Path(path), counts))
     refuse_empty(counts, path)

@@ -149,7 +149,7 @@ def encode_chunk(task: Task, chunk: Chunk) -> Part:
 
 def _encode_chunk(task: Task, chunk: Chunk) -> Part:
     # A new set and dictionary: those of the encoder have what earlier chunks showed.
-    task.encoder.end_marks.clear()
+    task.encoder.end_of_turn_ids.clear()
     task.encoder.prompt_options.clear()
     part = Part()
     rows: list[Any] = []
@@ -162,7 +162,7 @@ def _encode_chunk(task: Task, chunk: Chunk) -> Part:
     except TrainerError as error:
         part.failure = (type(error), error.code, error.message)
         return part
-    part.counts.end_marks = set(task.encoder.end_marks)
+    part.counts.end_of_turn_ids = set(task.encoder.end_of_turn_ids)
     part.counts.prompt_options = dict(task.encoder.prompt_options)
     part.lengths = np.fromiter(map(longest, rows), np.int32, len(rows))
     part.tokens, part.trained = (np.diff(sums).astype(np.int32) for sums in (tokens, trained))

@@ -18,7 +18,7 @@ from hone_trainer.training.loop import Loop, Run, StopRequested
 
 
 @dataclass
-class Appraisal:
+class FinalEvaluation:
     """Numbers and answers of base and tuned model, and the verdict."""
 
     numbers: list[EvaluationNumber]
@@ -31,7 +31,7 @@ class Appraisal:
     resolved: dict[str, int | str] = field(default_factory=dict)
 
 
-def appraise(trainer: Loop, base: Baseline, other: OtherVersion, step: int) -> Appraisal:
+def run_final_evaluation(trainer: Loop, base: Baseline, other: OtherVersion, step: int) -> FinalEvaluation:
     """Measure the model in its current state, which is that of `step`. A collective.
 
     Raises:
@@ -55,7 +55,7 @@ def appraise(trainer: Loop, base: Baseline, other: OtherVersion, step: int) -> A
         measuring.verdict(run.benchmarks, base.harness, benchmark_scores, run.plan),
     )
     samples, warnings = base.samples(trainer)
-    appraisal = Appraisal(
+    final = FinalEvaluation(
         numbers=[
             *scores.numbers(names, run.method.metrics, base.scores, tuned, other=compared),
             *probe_suite.numbers(run.probes, base.probes, probed),
@@ -67,10 +67,10 @@ def appraise(trainer: Loop, base: Baseline, other: OtherVersion, step: int) -> A
         advice=[*warnings, *([f"evaluation.against: {other.advice}"] if other.advice else [])],
     )
     if run.method.goal.metric == "loss":
-        appraisal.advice += loss_spikes.sentences(trainer.state.log_history)
+        final.advice += loss_spikes.sentences(trainer.state.log_history)
     if points and base.probes:
-        _advise_interpolation(appraisal, run, base.probes, [*points, InterpolatedModel(1.0, tuned, probed)])
-    return appraisal
+        _advise_interpolation(final, run, base.probes, [*points, InterpolatedModel(1.0, tuned, probed)])
+    return final
 
 
 def _interpolates(run: Run) -> bool:
@@ -78,9 +78,9 @@ def _interpolates(run: Run) -> bool:
     return retention is not None and retention.interpolate
 
 
-def _advise_interpolation(appraisal: Appraisal, run: Run, base: list[Score], points: list[InterpolatedModel]) -> None:
+def _advise_interpolation(final: FinalEvaluation, run: Run, base: list[Score], points: list[InterpolatedModel]) -> None:
     best = interpolation.best(points, base, run)
     words = interpolation.sentence(best, points[-1], base, run)
-    appraisal.advice += [words] if words else []
-    appraisal.resolved |= {"interpolation": f"{best.weight:g}"} if best else {}
-    appraisal.curve = [point.to_json(run) for point in points]
+    final.advice += [words] if words else []
+    final.resolved |= {"interpolation": f"{best.weight:g}"} if best else {}
+    final.curve = [point.to_json(run) for point in points]

@@ -92,7 +92,7 @@ def _values(run: Run, opened: base_model.Base, name: str, adapter: Path | None) 
             raise interrupted(f"while evaluating {name}")
 
     run.reporters.update(stage="EvaluatingBase")
-    run.reporters.say(f"measuring {name}, the version to compare with, on {len(run.held_out)} held-out splits")
+    run.reporters.log(f"measuring {name}, the version to compare with, on {len(run.held_out)} held-out splits")
     quantize = adapter is not None and merge_base.is_for_4_bits(adapter)
     bf16, head = run.settings.bf16, run.method.head
     network = scoring_model.load(opened, bf16=bf16, frozen=True, quantize=quantize, head=head)

@@ -84,7 +84,7 @@ def measure(trainer: Loop, poll: Poll, *, check: bool = False) -> list[Score]:
         combined = rewards.of_plan(run.plan, specs, workers)
         for split in run.prompts if check else ():
             for sentence in gold.check(combined, [spec.type for spec in specs], split.rows, f"{split.name}: "):
-                run.reporters.say(sentence)
+                run.reporters.log(sentence)
         return [_score(trainer, combined, split, poll) for split in run.prompts]
 
 
@@ -121,7 +121,7 @@ def _report(run: Run, combined: Combined, split: HeldOut, graded: Graded) -> Non
         message = f"{graded.name} on {split.name}: none of {rows} rows got a score{why}"
         raise TrainerError(graded.failure, message, rank=ranks.rank())
     if masked:
-        run.reporters.say(f"{graded.name} on {split.name}: {masked} of {rows} rows got no score and are left out{why}")
+        run.reporters.log(f"{graded.name} on {split.name}: {masked} of {rows} rows got no score and are left out{why}")
 
 
 def _greedy(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> tuple[int, list[Graded]]:

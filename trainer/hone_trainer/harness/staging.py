@@ -84,12 +84,12 @@ def run(plan: TasksPlan) -> TasksResult:
             path = f"{FOLDER}/{hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()}"
             target = Path(plan.store) / path
             if folders.is_intact(target):
-                progress.say("the tasks are already in the store")
+                progress.log("the tasks are already in the store")
             else:
-                progress.say(f"fetching {len(chosen)} data sets: {size / 2**20:.1f} MiB")
+                progress.log(f"fetching {len(chosen)} data sets: {size / 2**20:.1f} MiB")
                 _stage(index, chosen, target, downloads, progress)
         for sentence in rehearse(target, plan.harness):
-            progress.say(sentence)
+            progress.log(sentence)
         result = TasksResult(
             path=path,
             digest=manifest.digest_of(target),
@@ -100,7 +100,7 @@ def run(plan: TasksPlan) -> TasksResult:
         tasks_input = TasksInput(
             path=str(target), digest=result.digest, version=result.version, data_sets=result.data_sets
         )
-        progress.say(f"harnessTasks of a plan: {json.dumps(tasks_input.to_json())}")
+        progress.log(f"harnessTasks of a plan: {json.dumps(tasks_input.to_json())}")
     return result
 
 
@@ -210,7 +210,7 @@ def _stage(
 ) -> None:
     with folders.work_folder(target.parent) as folder:
         for number, one in enumerate(chosen):
-            progress.say(f"{one.data.repository} at {one.snapshot.commit[:12]}: {one.data.config or 'default'}")
+            progress.log(f"{one.data.repository} at {one.snapshot.commit[:12]}: {one.data.config or 'default'}")
             place = downloads / f"{number:03d}"
             place.mkdir()
             hub.download(one.repository, one.snapshot, one.files, place)

@@ -136,5 +136,5 @@ METHOD = replace(
     dataset=build_dataset,
     check=check,
     trainer=build_trainer,
-    flat=lambda plan: not sequence.options_of(plan).by_logits,
+    padding_free=lambda plan: not sequence.options_of(plan).by_logits,
 )

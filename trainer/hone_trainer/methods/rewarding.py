@@ -55,7 +55,7 @@ class Rewards:
         self.kept: list[bool] = []
         """Which of the samples that `score` saw last have a score."""
         for sentence in gold.check(self._combined, [spec.type for spec in specs], self._prompts):
-            run.reporters.say(sentence)
+            run.reporters.log(sentence)
 
     @property
     def _prompts(self) -> Sequence[Prompt]:
@@ -124,7 +124,7 @@ class Rewards:
         for reason, count in scores.masked().items():
             if reason not in self._reported and len(self._reported) < _REASONS_REPORTED:
                 self._reported.add(reason)
-                self._run.reporters.say(f"{count} samples are left out, reward {reason}")
+                self._run.reporters.log(f"{count} samples are left out, reward {reason}")
 
 
 def leave_out(batch: dict[str, Any], kept: Sequence[bool], add_up: Callable[[Any], Any]) -> dict[str, Any]:

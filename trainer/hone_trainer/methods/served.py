@@ -64,7 +64,7 @@ class ServedGeneration:
         run: name of the run, for people who look at the server.
         sampling: of each request.
         check: called each second of waiting; ends it by an exception.
-        say: called with the reason if a prompt has no samples.
+        log: called with the reason if a prompt has no samples.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class ServedGeneration:
         run: str,
         sampling: Mapping[str, Any],
         check: Callable[[], None],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._endpoint, self._network, self._folder, self._sampling = endpoint, network, folder, dict(sampling)
-        self._check, self._say = check, say
+        self._check, self._log = check, log
         self.failed: list[bool] = []
         """Of the samples that were generated last, which stand for those of a prompt that the server failed on."""
         # A new name each time: vLLM would read an adapter that is loaded in place again at each forward pass, and the
@@ -120,7 +120,7 @@ class ServedGeneration:
         if not ranks.any_rank(len(errors) < len(groups)):
             raise errors[0]
         for words in dict.fromkeys(error.message for error in errors):
-            self._say(f"samples of a prompt are left out: {words}")
+            self._log(f"samples of a prompt are left out: {words}")
         samples: list[Sample] = []
         self.failed = []
         for (prompt, number), answer in zip(groups, answers, strict=True):
@@ -238,7 +238,7 @@ def attach(trainer: Any, run: Run) -> None:
         "return_token_ids": True,
     }
     served = ServedGeneration(
-        endpoint, trainer.model, folder, plan.run, sampling, Patience(run.stop), run.reporters.say
+        endpoint, trainer.model, folder, plan.run, sampling, Patience(run.stop), run.reporters.log
     )
     trainer.rewards.unanswered = lambda: served.failed
     trainer.use_vllm, trainer.vllm_mode, trainer.vllm_generation, trainer._last_loaded_step = True, "server", served, -1

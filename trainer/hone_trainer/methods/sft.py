@@ -76,7 +76,7 @@ def config(plan: TrainingPlan, settings: RunSettings, **more: Any) -> SFTConfig:
     from trl import SFTConfig
 
     # Packed sequences are padding-free anyway.
-    more |= {"padding_free": settings.flat and settings.micro_batch_size > 1 and not more["packing"]}
+    more |= {"padding_free": settings.padding_free and settings.micro_batch_size > 1 and not more["packing"]}
     ready = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
     return SFTConfig(**common(plan, settings), **ready, **more)
 
@@ -171,7 +171,7 @@ METHOD = TrainingMethod(
     dataset=build_dataset,
     arguments=arguments,
     trainer=build_trainer,
-    flat=lambda _: True,
+    padding_free=lambda _: True,
     score=heldout.score_language_model,
     compared=heldout.BY_TOKENS,
     metrics={"loss": "Lowest", "token_accuracy": "Highest"},

@@ -53,9 +53,9 @@ def run(plan: FetchPlan) -> FetchResult:
         path = f"base-models/{repository.name.replace('/', '--')}/{snapshot.commit}"
         target = Path(plan.store) / path
         if folders.is_intact(target):
-            progress.say(f"{repository.name} at {snapshot.commit[:12]} is already in the store")
+            progress.log(f"{repository.name} at {snapshot.commit[:12]} is already in the store")
         else:
-            progress.say(f"fetching {repository.name} at {snapshot.commit[:12]}: {size / 2**20:.0f} MiB")
+            progress.log(f"fetching {repository.name} at {snapshot.commit[:12]}: {size / 2**20:.0f} MiB")
             _stage(repository, snapshot, names, target)
         card = _card(repository, snapshot)
         return FetchResult(

@@ -69,7 +69,7 @@ class Reporter(Protocol):
     def report(self, progress: Progress) -> None:
         """Take the progress; returns at once and raises nothing."""
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print one sentence for people."""
 
     def close(self) -> None:
@@ -97,9 +97,9 @@ class Reporters:
         for sink in self.sinks:
             sink.report(self.progress)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         for sink in self.sinks:
-            sink.say(text)
+            sink.log(text)
 
     def close(self) -> None:
         for sink in self.sinks:
@@ -120,7 +120,7 @@ class LogLines:
         self._stage, self._next = progress.stage, now + self._interval
         print(describe(progress), file=sys.stderr, flush=True)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -157,7 +157,7 @@ class Bar:
             numbers=numbers(progress),
         )
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self._bar.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
@@ -177,10 +177,10 @@ class Operator:
         token_file: Path,
         ca_file: Path | None,
         interval: float = POST_INTERVAL,
-        say: Callable[[str], None] = lambda text: None,
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._url, self._token_file, self._interval = url, token_file, interval
-        self._refusals = FailedReports(urllib.parse.urlsplit(url).netloc, say)
+        self._refusals = FailedReports(urllib.parse.urlsplit(url).netloc, log)
         context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else None
         # Never through HTTPS_PROXY: a proxy outside the cluster does not know the name of the Service.
         self._opener = urllib.request.build_opener(
@@ -197,7 +197,7 @@ class Operator:
             self._newest = progress
             self._wake.notify()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         pass
 
     def close(self) -> None:
@@ -251,24 +251,24 @@ class Operator:
 def from_environment() -> Reporters:
     """Bar on a terminal, else lines; also the operator if the pod has its address."""
     shown: Reporter = Bar() if sys.stderr.isatty() else LogLines()
-    operator = operator_from_environment(POST_INTERVAL, shown.say)
+    operator = operator_from_environment(POST_INTERVAL, shown.log)
     return Reporters(shown, *([operator] if operator else []))
 
 
-def operator_from_environment(interval: float, say: Callable[[str], None]) -> Operator | None:
+def operator_from_environment(interval: float, log: Callable[[str], None]) -> Operator | None:
     """The operator, if the pod has its address.
 
     Args:
         interval: seconds between reports.
-        say: gets why reports fail.
+        log: gets why reports fail.
     """
     url, token, ca = (os.environ.get(name) for name in (URL_ENV, TOKEN_ENV, CA_ENV))
     if not url or not token:
         return None
     try:
-        return Operator(url, Path(token), Path(ca) if ca else None, interval, say)
+        return Operator(url, Path(token), Path(ca) if ca else None, interval, log)
     except OSError as error:
-        say(f"progress is not reported to {url}: {error}")
+        log(f"progress is not reported to {url}: {error}")
         return None
 
 

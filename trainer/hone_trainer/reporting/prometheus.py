@@ -43,7 +43,7 @@ class PrometheusReporter:
             self._phases.labels(self._run, phase).set(seconds)
         self._updated.labels(self._run).set(time.time())
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         pass
 
     def close(self) -> None:

@@ -26,8 +26,8 @@ REMEDIES = {
 class FailedReports:
     """Logs why reports fail."""
 
-    def __init__(self, host: str, say: Callable[[str], None]) -> None:
-        self._host, self._say = host, say
+    def __init__(self, host: str, log: Callable[[str], None]) -> None:
+        self._host, self._log = host, log
         self._reported: set[str] = set()
         self._missed = 0
 
@@ -42,7 +42,7 @@ class FailedReports:
         kind, words, lasts = explain(error)
         if kind not in self._reported and (lasts or self._missed >= PATIENCE):
             self._reported.add(kind)
-            self._say(f"The operator at {self._host} does not get this run's progress: {words}. {GOES_ON}.")
+            self._log(f"The operator at {self._host} does not get this run's progress: {words}. {GOES_ON}.")
         return not lasts
 
 

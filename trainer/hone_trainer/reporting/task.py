@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 _EVERY_SECONDS = 10
-log = logging.getLogger("hone.trainer")
+_logger = logging.getLogger("hone.trainer")
 
 
 class TaskProgress:
@@ -37,9 +37,9 @@ class TaskProgress:
         if self._live:
             self._live.stop()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print a line that stays."""
-        log.info("%s", text)
+        _logger.info("%s", text)
 
     def add_bytes(self, count: int) -> None:
         """Count bytes that were read; several threads may do so."""
@@ -63,4 +63,4 @@ class TaskProgress:
             self._live.update(f"{self._title}: {state}")
         elif time.monotonic() >= self._next:
             self._next = time.monotonic() + _EVERY_SECONDS
-            log.info("%s: %s", self._title, state)
+            _logger.info("%s: %s", self._title, state)

@@ -29,7 +29,7 @@ class TransferProgress(TaskProgress):
         self._operator: live.Operator | None = None
 
     def __enter__(self) -> Self:
-        self._operator = live.operator_from_environment(REPORT_SECONDS, self.say)
+        self._operator = live.operator_from_environment(REPORT_SECONDS, self.log)
         self._report()
         return self
 

@@ -25,7 +25,7 @@ _OF_LAUNCHER = re.compile(r"((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MA
 """Variables that make a process one of several ranks."""
 
 
-def settle(run: Run) -> Run:
+def resolve(run: Run) -> Run:
     """The run with the micro batch that fits on all ranks; as it is where the plan has a number. A collective.
 
     An attempt with as many ranks as an earlier one takes its value, so that a resumed run has the same passes.
@@ -41,11 +41,11 @@ def settle(run: Run) -> Run:
     if (fits := agreed.get(str(world))) is None:
         fits = int(ranks.least(_probed(run)))
         if not fits:
-            run.reporters.say("not even one row was measured to fit: the run tries one")
+            run.reporters.log("not even one row was measured to fit: the run tries one")
         fits = max(fits, 1)
         _record(run, {**agreed, str(world): fits})
     size = at_most(fits, of_rank, run.plan.micro_batch_limit)
-    run.reporters.say(f"micro batch {size}: of the {of_rank} rows that a rank has in a step, {fits} fit at once")
+    run.reporters.log(f"micro batch {size}: of the {of_rank} rows that a rank has in a step, {fits} fit at once")
     return replace(run, settings=run.settings.with_micro_batch(size))
 
 

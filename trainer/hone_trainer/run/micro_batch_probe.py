@@ -26,7 +26,7 @@ from hone_trainer.signals import Stop
 from hone_trainer.store.manifest import write_atomically
 from hone_trainer.training import indexed, out_of_memory
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.pass_memory import Gauge, Measured, candidates
+from hone_trainer.training.micro_batch_memory import Gauge, Measured, candidates
 
 FOLDER = "micro-batch"
 """Folder of workPath with what each rank measured, and what attempts agreed on."""

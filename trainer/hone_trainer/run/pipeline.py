@@ -24,7 +24,7 @@ from hone_trainer.encoding import rendering
 from hone_trainer.endpoints.mlflow.tracker import NoTracker, Tracker, tracker_of
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import baseline, other_version, reward_scores
-from hone_trainer.evaluation.final import Appraisal, appraise
+from hone_trainer.evaluation.final import FinalEvaluation, run_final_evaluation
 from hone_trainer.evaluation.other_version import OtherVersion
 from hone_trainer.harness import measuring
 from hone_trainer.methods import METHODS
@@ -63,7 +63,7 @@ def run_plan(plan: TrainingPlan, stop: Stop, heart: Heartbeat | None = None) -> 
     reporters = live.from_environment() if ranks.is_first() else live.Reporters()
     if plan.metrics_port is not None and ranks.is_first():
         reporters.add(PrometheusReporter(plan.run, plan.metrics_port))
-    tracker = tracker_of(plan, reporters.say) if ranks.is_first() else NoTracker()
+    tracker = tracker_of(plan, reporters.log) if ranks.is_first() else NoTracker()
     try:
         with rendering.on_day(plan.template_date):
             result = _run(plan, stop, reporters, tracker, heart or Heartbeat.private(), started)
@@ -82,24 +82,24 @@ def _run(
     run = replace(prepare(plan, stop, reporters), heart=heart)
     if ranks.is_first():
         rows.claim(plan)
-    run = auto_micro_batch.settle(run)
+    run = auto_micro_batch.resolve(run)
     tracker.describe(tracked.params(plan, {**run.settings.to_resolved(), **adapters.resolved(plan.adapter)}))
     training = _train(run, tracker)
-    appraisal = appraise(training.trainer, training.base, training.other, training.exported)
+    final = run_final_evaluation(training.trainer, training.base, training.other, training.exported)
     peak = _peak_memory(run)
     run.reporters.clock.enter(EXPORTING)
     weights = export.weights(training.trainer)
-    result = _result(run, training, appraisal, peak)
+    result = _result(run, training, final, peak)
     tracker.measure(result.steps, tracked.measured(result.numbers))
     result.tracking, missing = tracker.settle()
     result.advice += [missing[:LONGEST_SENTENCE]] if missing else []
     if ranks.is_first():
         folder = finished.begin(plan)
         run.reporters.update(stage="Exporting")
-        for sentence in (*appraisal.advice, *filter(None, [appraisal.rejected])):
-            run.reporters.say(sentence)
+        for sentence in (*final.advice, *filter(None, [final.rejected])):
+            run.reporters.log(sentence)
         effort = _effort(run, training, peak, time.monotonic() - started)
-        record = _record(run, training, appraisal, result, effort)
+        record = _record(run, training, final, result, effort)
         result.artifacts = export.write(run, weights, training.trainer.model, record, folder)
         finished.keep(plan, TerminationMessage(result=result))
         finished.close(folder)
@@ -130,7 +130,7 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     hooks: list[TrainerCallback] = [base, schedule, early, HangGuard(run), speed, Stragglers(run)]
     hooks.append(tracked.LogSteps(tracker, base, run.reporters))
     hooks += penalties(run.plan)
-    newest = run.checkpoints.newest_valid(run.reporters.say)
+    newest = run.checkpoints.newest_valid(run.reporters.log)
     arguments = run.method.arguments(run.plan, run.settings)  # from here on the ranks can talk to each other
     other = other_version.measure(run)
     trainer = build_trainer(run, arguments, hooks, newest)
@@ -138,7 +138,7 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     settings.check_alike(run.settings)
     run.stop.check("while loading")
     if newest is not None:
-        run.reporters.say(f"resuming from {newest.name}{_on_other_ranks(run, newest)}")
+        run.reporters.log(f"resuming from {newest.name}{_on_other_ranks(run, newest)}")
     if ranks.is_first():
         run.checkpoints.clear_partial()
     outcome = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
@@ -196,29 +196,29 @@ def build_trainer(run: Run, arguments: TrainingArguments, hooks: list[TrainerCal
     return trainer
 
 
-def _result(run: Run, training: FinishedTraining, appraisal: Appraisal, peak: int) -> TrainingResult:
+def _result(run: Run, training: FinishedTraining, final: FinalEvaluation, peak: int) -> TrainingResult:
     """What the operator gets; without artifacts yet."""
     early = training.step < run.settings.total_steps
     speed = training.speed.tokens_per_second
     return TrainingResult(
         artifacts=[],
-        numbers=appraisal.numbers,
-        samples=appraisal.samples,
+        numbers=final.numbers,
+        samples=final.samples,
         steps=training.exported,
         stopped_early=early,
         reason=Reason.EARLY_STOPPED if early else Reason.COMPLETED,
         start_step=training.start,
         peak_memory_bytes=peak,
         estimated_memory_bytes=estimate.of_run(run),
-        advice=[sentence[:LONGEST_SENTENCE] for sentence in (*run.advice, *appraisal.advice)],
-        rejected=appraisal.rejected[:LONGEST_SENTENCE] or None,
+        advice=[sentence[:LONGEST_SENTENCE] for sentence in (*run.advice, *final.advice)],
+        rejected=final.rejected[:LONGEST_SENTENCE] or None,
         train_loss=f"{training.loss:.6f}" if training.step > training.start else None,
         tokens_per_second=f"{speed:.1f}" if speed else None,
         resolved={
             **run.settings.to_resolved(),
             **adapters.resolved(run.plan.adapter),
             **targets.describe(training.trainer.model),
-            **appraisal.resolved,
+            **final.resolved,
         },
         datasets=run.used,
     )
@@ -236,20 +236,20 @@ def _effort(run: Run, training: FinishedTraining, peak: int, seconds: float) -> 
 
 
 def _record(
-    run: Run, training: FinishedTraining, appraisal: Appraisal, result: TrainingResult, effort: Effort
+    run: Run, training: FinishedTraining, final: FinalEvaluation, result: TrainingResult, effort: Effort
 ) -> export.RunRecord:
     """The content of the model's card and report."""
     return export.RunRecord(
         numbers=result.numbers,
-        samples=appraisal.samples,
+        samples=final.samples,
         resolved=result.resolved,
         steps=training.exported,
         curves=[*training.base.curve(), *training.trainer.state.log_history],
         data=run.data,
         example=run.example,
         advice=result.advice,
-        rejected=appraisal.rejected,
-        interpolation=appraisal.curve,
+        rejected=final.rejected,
+        interpolation=final.curve,
         lowest=measuring.lowest(run.benchmarks),
         effort=effort,
     )
@@ -280,7 +280,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
     if ranks.is_first():
         about_rows = (*data.sentences, *selfcheck.advice(base), *selfcheck.dated(base, plan.template_date))
         for sentence in (*about_rows, selfcheck.in_words(example), *benchmarks.sentences, *advice):
-            reporters.say(sentence)
+            reporters.log(sentence)
     return Run(
         plan=plan,
         method=METHODS[plan.method],
@@ -292,7 +292,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         checkpoints=RunCheckpoints(Path(plan.work_path) / "checkpoints", plan.checkpoints.keep),
         reporters=reporters,
         stop=stop,
-        stop_ids=base.stop_ids | data.end_marks,
+        stop_ids=base.stop_ids | data.end_of_turn_ids,
         forward=None if ranks.world_size() == 1 or plan.shards_weights else Forward(cuda=hardware.cuda),
         data=data.summaries,
         used=data.used,

@@ -37,7 +37,7 @@ def resolve_run(plan: TrainingPlan, base: Base, data: rows.Data, device: Device)
         max_length=length,
         device=device,
         micro_batch_size=result.micro_batch if result else unsized,
-        flat=not gpu and method.flat(plan) and row_attention.fits(base.config),
+        padding_free=not gpu and method.padding_free(plan) and row_attention.fits(base.config),
     )
 
 

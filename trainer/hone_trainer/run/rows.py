@@ -27,7 +27,7 @@ class Data:
 
     train: Examples
     held_out: list[HeldOut]
-    end_marks: frozenset[int]
+    end_of_turn_ids: frozenset[int]
     summaries: dict[str, str]
     """What became of each split, by <dataset>/<split>."""
     warnings: list[str]
@@ -73,7 +73,7 @@ def load(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) -> 
         warnings.extend(skipped.warnings(name, counts.lines + len(unanswered), unanswered))
         warnings.extend(preflight.untrained_ends(counts, name))
         summaries[name] = counts.summary() + skipped.summary(unanswered)
-        marks.update(counts.end_marks)
+        marks.update(counts.end_of_turn_ids)
         return split
 
     train, used = _mix(plan, [encoded(source) for source in plan.datasets])

@@ -28,7 +28,7 @@ def run(plan: VerifyPlan) -> VerifyResult:
             files += verified.files
             size += verified.size_bytes
             progress.add_bytes(verified.size_bytes)
-            progress.say(f"{artifact.path}: {verified.files} files match")
+            progress.log(f"{artifact.path}: {verified.files} files match")
     if problems:
         raise StoreError(FailureCode.MANIFEST_MISMATCH, "; ".join(problems))
     return VerifyResult(files=files, size_bytes=size)

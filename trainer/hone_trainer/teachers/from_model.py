@@ -35,7 +35,7 @@ class ModelTeacher:
     @property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end an answer; grows with each encoded prompt."""
-        return self.own_stops | self.encoder.end_marks
+        return self.own_stops | self.encoder.end_of_turn_ids
 
     def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
         """See `Teacher`; the answers are greedy, several in parallel."""

@@ -161,14 +161,14 @@ def _answer(teacher: Teacher, split: _Split, refusals: RefusedPrompts) -> None:
         entries += _part(teacher, split, start, refusals)
         if time.monotonic() >= logged_at + SAID_EVERY:
             logged_at = time.monotonic()
-            _say(f"{split.name}: the teacher was asked {len(entries)} of {count} rows")
+            _log(f"{split.name}: the teacher was asked {len(entries)} of {count} rows")
     answered, left = skipped.separate(entries)
     reasons = skipped.summary(left)
     if not answered:
         raise DataError(
             FailureCode.NO_TRAINABLE_ROWS, f"{split.name}: the teacher finished no answer to {count} rows{reasons}"
         )
-    _say(f"{split.name}: the teacher answered {len(answered)} of {count} rows{reasons}")
+    _log(f"{split.name}: the teacher answered {len(answered)} of {count} rows{reasons}")
     if left:
         _write(skipped.file_of(split.target), (skip.entry(row) for row, skip in left.items()))
     _write(split.target, answered)
@@ -194,5 +194,5 @@ def _write(file: Path, entries: Iterable[dict[str, Any]]) -> None:
     write_atomically(file, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

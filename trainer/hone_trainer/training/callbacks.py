@@ -9,7 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hone_trainer import ranks
 from hone_trainer.scoring import early_stopping
-from hone_trainer.training import cadence
+from hone_trainer.training import checkpoint_interval
 
 if TYPE_CHECKING:
     from hone_trainer.training.loop import Run
@@ -21,26 +21,26 @@ class SaveAndEvaluateSchedule(TrainerCallback):
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._cadence = cadence.Cadence(run) if run.settings.checkpoint_auto else None
+        self._interval = checkpoint_interval.CheckpointInterval(run) if run.settings.checkpoint_auto else None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._cadence:
-            self._cadence.begin(state.global_step)
+        if self._interval:
+            self._interval.begin(state.global_step)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._run.stop.hold()
-        if self._cadence:
-            self._cadence.begin_step()
+        if self._interval:
+            self._interval.begin_step()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._cadence:
-            self._cadence.saved(state.global_step)
+        if self._interval:
+            self._interval.saved(state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         step, settings = state.global_step, self._run.settings
         last = step >= state.max_steps
         control.should_evaluate = bool(self._run.held_out) and (last or step % settings.evaluation_every == 0)
-        due = self._cadence.is_due(step) if self._cadence else step % settings.checkpoint_every == 0
+        due = self._interval.is_due(step) if self._interval else step % settings.checkpoint_every == 0
         control.should_save = last or due
         if ranks.any_rank(self._run.stop.requested):
             self._run.stop.requested = True

@@ -145,7 +145,7 @@ class Loop(_Trainer):
     def training_step(self, model: Network, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         if not self._is_checked:
             self._before_first_step(inputs)
-        apart = self.run.settings.flat and "cu_seq_lens_q" in inputs
+        apart = self.run.settings.padding_free and "cu_seq_lens_q" in inputs
         try:
             with row_attention.by_row(self.model.config) if apart else nullcontext():
                 loss = super().training_step(model, inputs, num_items_in_batch)

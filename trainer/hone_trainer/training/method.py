@@ -56,7 +56,7 @@ class TrainingMethod:
     """What the trained model ends in."""
     training_only: str | None = None
     """Name of a module that only training needs: it is left out of what is exported."""
-    flat: Callable[[TrainingPlan], bool] = lambda _: False
+    padding_free: Callable[[TrainingPlan], bool] = lambda _: False
     """Whether its trainer supports padding-free micro batches, if the model's attention allows them."""
     check: Callable[[TrainingPlan, Base], object] = _nothing_more
     """Checked before the first step besides what every method needs; raises TrainerError."""

@@ -18,7 +18,7 @@ CURVE_POINTS = 2000
 
 FAILURE_INTERVAL = 86400
 """Seconds between failures where none was seen."""
-SHORTEST_CADENCE, LONGEST_CADENCE = 60.0, 3600.0
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 60.0, 3600.0
 """Seconds between checkpoints with cadence Auto."""
 MOST_SAVING = 0.1
 """Fraction of the time that checkpoints may take with cadence Auto, also where failures are frequent."""
@@ -44,7 +44,7 @@ class RunSettings:
     cpu: bool
     checkpoint_auto: bool = False
     """Whether `checkpoint_every` is only until the first checkpoint, and `checkpoint_interval` decides then."""
-    flat: bool = False
+    padding_free: bool = False
     """Whether micro batches are padding-free (see `row_attention`)."""
 
     def with_micro_batch(self, rows: int) -> RunSettings:
@@ -73,7 +73,7 @@ def resolve(
     max_length: int,
     device: Device,
     micro_batch_size: int,
-    flat: bool = False,
+    padding_free: bool = False,
 ) -> RunSettings:
     """All numbers of the run.
 
@@ -84,7 +84,7 @@ def resolve(
         device: what the ranks compute on; their number must divide `plan.training.batch_size` (see
             `preflight.check_plan`).
         micro_batch_size: rows of a forward pass on a rank (see `hone_api.estimate.micro_batch`).
-        flat: whether micro batches are padding-free.
+        padding_free: whether micro batches are padding-free.
     """
     training = plan.training
     per_rank = max(1, training.batch_size // device.world_size)
@@ -110,7 +110,7 @@ def resolve(
         logging_every=max(1, math.ceil(total / CURVE_POINTS)),
         bf16=device.computes_in_bf16(training.precision),
         cpu=not device.cuda,
-        flat=flat,
+        padding_free=padding_free,
     )
 
 
@@ -126,7 +126,7 @@ def checkpoint_interval(save: float, step: float, failure_interval: int | None) 
         failure_interval: seconds between failures; None: `FAILURE_INTERVAL`.
     """
     best = math.sqrt(2 * save * (failure_interval or FAILURE_INTERVAL))
-    seconds = min(max(best, SHORTEST_CADENCE, save / MOST_SAVING), max(LONGEST_CADENCE, save / MOST_SAVING))
+    seconds = min(max(best, SHORTEST_INTERVAL, save / MOST_SAVING), max(LONGEST_INTERVAL, save / MOST_SAVING))
     return max(1, round(seconds / max(step, 1e-6)))
 
 

@@ -71,7 +71,7 @@ class Stragglers(TrainerCallback):
         self._row = [*self._row, last.rank] if same else [last.rank] * (last.ratio >= SLOW)
         if len(self._row) == IN_A_ROW:
             sentence = self._in_words(last)
-            self._run.reporters.say(sentence)
+            self._run.reporters.log(sentence)
             self._run.advice.append(sentence)
 
     def _in_words(self, last: Slowest) -> str:

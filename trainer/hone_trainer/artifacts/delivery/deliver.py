@@ -47,5 +47,5 @@ def run(plan: DeliverPlan, resolver: Resolver = resolve) -> DeliverResult:
             code = _OF_DESTINATION.get(error.code, error.code)
             raise TrainerError(code, error.message) from None
         sent = f"{result.uploaded_bytes:,} of {result.size_bytes:,} bytes were sent, the rest was there"
-        progress.say(f"{result.location}: every byte matches; {sent}")
+        progress.log(f"{result.location}: every byte matches; {sent}")
     return result

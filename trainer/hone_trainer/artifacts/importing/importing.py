@@ -52,7 +52,7 @@ def run(plan: ImportPlan, resolver: Resolver = resolve) -> ImportResult:
     target = target_of(plan)
     with TaskProgress(f"import {plan.source.uri}") as progress:
         if (done := _finished(target)) is not None:
-            progress.say(f"{plan.source.uri} is already in the store")
+            progress.log(f"{plan.source.uri} is already in the store")
             return done
         origin = OPEN[plan.source.uri.partition("://")[0]](plan, resolver)
         choice = choose(origin.sizes, plan.source.uri)
@@ -68,7 +68,7 @@ def run(plan: ImportPlan, resolver: Resolver = resolve) -> ImportResult:
         digest = _digest(incoming, choice.names, listed, plan.source.uri)
         result = _published(plan, choice, origin, incoming, target, (adapter, base), digest)
         shutil.rmtree(incoming, ignore_errors=True)
-        progress.say(f"{plan.source.uri}: {choice.form}, {result.artifact.size_bytes:,} bytes")
+        progress.log(f"{plan.source.uri}: {choice.form}, {result.artifact.size_bytes:,} bytes")
         return result
 
 

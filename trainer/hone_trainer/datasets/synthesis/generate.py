@@ -59,12 +59,12 @@ def run(
                 for answer in _in_order(worker, batch, synthesis, last_index, threads):
                     _settle(answer, worker, batch)
                     if time.monotonic() - said > _SAID_EVERY:
-                        progress.say(summary(batch, synthesis, usage))
+                        progress.log(summary(batch, synthesis, usage))
                         said = time.monotonic()
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
-    progress.say(summary(batch, synthesis, usage))
+    progress.log(summary(batch, synthesis, usage))
     if not batch.candidates:
         raise DataError(
             FailureCode.NOTHING_GENERATED, f"no answer of {batch.generated} became a row: {_reasons(batch)}"

@@ -71,19 +71,19 @@ class NoTracker:
         pass
 
 
-def tracker_of(plan: TrainingPlan, say: Callable[[str], None]) -> Tracker:
+def tracker_of(plan: TrainingPlan, log: Callable[[str], None]) -> Tracker:
     """The tracker that the plan asks for."""
     if plan.tracking is None:
         return NoTracker()
     server = MlflowServer(plan.tracking.uri, network_of(plan), plan.tracking.secret_path)
-    return MlflowTracker(plan.tracking, server, plan.run, plan.attempt, say, SETTLE_SECONDS)
+    return MlflowTracker(plan.tracking, server, plan.run, plan.attempt, log, SETTLE_SECONDS)
 
 
 class MlflowTracker:
     """Writes to one MLflow run; its methods never raise.
 
     Args:
-        say: prints one sentence for people.
+        log: prints one sentence for people.
         settle_seconds: how long `settle` and `close` may wait, each.
         pause: seconds between batches.
     """
@@ -94,12 +94,12 @@ class MlflowTracker:
         server: MlflowServer,
         name: str,
         attempt: int,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         settle_seconds: float,
         pause: float = PAUSE_SECONDS,
     ) -> None:
         self._tracking, self._server, self._name, self._attempt = tracking, server, name, attempt
-        self._say, self._settle_seconds, self._pause = say, settle_seconds, pause
+        self._log, self._settle_seconds, self._pause = log, settle_seconds, pause
         self._run: MlflowRun | None = None
         self._points: deque[Point] = deque()
         self._params: dict[str, str] = {}
@@ -214,7 +214,7 @@ class MlflowTracker:
             self._failures += 1
             first, self._problem = self._problem is None, scrub(failure.message)
             if first:
-                self._say(f"warning: spec.tracking: {self._problem}; {WAY_OUT}")
+                self._log(f"warning: spec.tracking: {self._problem}; {WAY_OUT}")
             if failure.code != FailureCode.DESTINATION_REFUSED:
                 return True
             if self._run is not None:

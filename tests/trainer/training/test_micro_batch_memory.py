@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hone_trainer.training.pass_memory import Gauge, Measured, candidates
+from hone_trainer.training.micro_batch_memory import Gauge, Measured, candidates
 
 MIB = 2**20
 

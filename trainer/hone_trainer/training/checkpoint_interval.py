@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hone_trainer.training.loop import Run
 
 
-class Cadence:
+class CheckpointInterval:
     """Counts steps and their seconds since the last checkpoint. All ranks come to the same interval."""
 
     def __init__(self, run: Run) -> None:
@@ -45,5 +45,5 @@ class Cadence:
         interval = settings.checkpoint_interval(save, each, self._run.plan.failure_interval)
         self._seconds, self._steps = 0.0, 0
         if abs(interval - self._interval) > self._interval // 5:
-            self._run.reporters.say(f"a checkpoint takes {save:.1f} s, a step {each:.2f} s: one every {interval} steps")
+            self._run.reporters.log(f"a checkpoint takes {save:.1f} s, a step {each:.2f} s: one every {interval} steps")
         self._interval = interval

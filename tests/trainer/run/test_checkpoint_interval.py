@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hone_trainer.training import cadence, settings
+from hone_trainer.training import checkpoint_interval, settings
 
 
 @pytest.mark.trainer
@@ -25,13 +25,13 @@ def test_a_run_saves_when_the_measured_interval_is_over(
     auto = {"cadence": "Auto", "keep": 10}
     plan = make_plan(checkpoints=auto, failureInterval=7200, held_out=False, training={"maxSteps": 12})
     saved: list[int] = []
-    noted = cadence.Cadence.saved
+    noted = checkpoint_interval.CheckpointInterval.saved
 
-    def note(self: cadence.Cadence, step: int) -> None:
+    def note(self: checkpoint_interval.CheckpointInterval, step: int) -> None:
         saved.append(step)
         noted(self, step)
 
-    monkeypatch.setattr(cadence.Cadence, "saved", note)
+    monkeypatch.setattr(checkpoint_interval.CheckpointInterval, "saved", note)
     runs.finish(plan)
     assert saved == [2, 5, 8, 11, 12]
     assert all(save > 0 and step > 0 and failures == 7200 for save, step, failures in measured)
@@ -40,6 +40,6 @@ def test_a_run_saves_when_the_measured_interval_is_over(
 @pytest.mark.pure
 def test_a_resumed_run_counts_from_its_checkpoint() -> None:
     run: Any = SimpleNamespace(settings=SimpleNamespace(checkpoint_every=20))
-    schedule = cadence.Cadence(run)
+    schedule = checkpoint_interval.CheckpointInterval(run)
     schedule.begin(110)
     assert [step for step in (111, 129, 130) if schedule.is_due(step)] == [130]
