@@ -111,16 +111,16 @@ class Terminal(App[SyntheticRows]):
         try:
             id = self._reviews.undo()
         except CommandError as error:
-            return self._say(str(error))
+            return self._show_message(str(error))
         if id is None:
-            return self._say("There is nothing to undo.")
+            return self._show_message("There is nothing to undo.")
         self._skipped.discard(id)
         self._next(id)
 
     def action_conflict(self) -> None:
         disputed = list(self._state.disputed) if self._state else []
         if not disputed:
-            return self._say("Nobody disagrees.")
+            return self._show_message("Nobody disagrees.")
         self._next(after(disputed, self._state.candidate.id if self._state and self._state.candidate else None))
 
     def action_leave(self) -> None:
@@ -132,7 +132,7 @@ class Terminal(App[SyntheticRows]):
         try:
             self._reviews.decide(candidate.id, verdict, row)
         except CommandError as error:
-            return self._say(str(error))
+            return self._show_message(str(error))
         self._next()
 
     def _next(self, row: str | None = None) -> None:
@@ -142,7 +142,7 @@ class Terminal(App[SyntheticRows]):
                 self._skipped.clear()
                 state = self._reviews.state()
         except CommandError as error:
-            return self._say(str(error))
+            return self._show_message(str(error))
         self._state = state
         self._show(state)
 
@@ -151,9 +151,9 @@ class Terminal(App[SyntheticRows]):
         self.query_one("#counts", Static).update(title)
         self.query_one("#row", Static).update(_page(state))
         self.query_one("#scroll", VerticalScroll).scroll_home(animate=False)
-        self._say(", ".join(f"{d.reviewer}: {d.verdict}" for d in state.others))
+        self._show_message(", ".join(f"{d.reviewer}: {d.verdict}" for d in state.others))
 
-    def _say(self, text: str) -> None:
+    def _show_message(self, text: str) -> None:
         self.query_one("#message", Static).update(Text(visible(text), "yellow"))
 
 
