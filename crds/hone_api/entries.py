@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic import AfterValidator, Field
 
-from hone_api.meta import MAX_COUNT, ApiModel, KnownUri, Rule, ShortText, Text, uri_rules
+from hone_api.meta import MAX_COUNT, ApiModel, KnownUri, Rule, ShortText, Text, is_match, uri_rules
 from hone_api.states import ImportState, State
 
 REST = r"[^\x00-\x20\x7f]"
@@ -30,7 +29,7 @@ def matches(pattern: str, message: str) -> AfterValidator:
     """A check that a uri has one of the forms; raises ValueError with the message."""
 
     def checked(uri: str) -> str:
-        if not re.search(pattern, uri):
+        if not is_match(pattern, uri):
             raise ValueError(message)
         return uri
 
@@ -44,14 +43,14 @@ def entry_rules(pattern: str, message: str) -> tuple[Rule, ...]:
             f"self.uri.matches(r'{pattern}')",
             message,
             field_path=".uri",
-            holds=lambda entry: re.search(pattern, entry.uri) is not None,
+            holds=lambda entry: is_match(pattern, entry.uri),
             one_field=True,
         ),
         Rule(
             f"!self.uri.matches(r'{_TOO_LONG}')",
             "a repository has at most 255 characters, and a tag 128: shorten it",
             field_path=".uri",
-            holds=lambda entry: not re.search(_TOO_LONG, entry.uri),
+            holds=lambda entry: not is_match(_TOO_LONG, entry.uri),
             one_field=True,
         ),
         Rule(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -26,7 +25,11 @@ from hone_api.meta import (
     alias_of,
     base_model_rules,
     immutable,
+    is_match,
+    pattern_rule,
+    percent_of,
     uri_rules,
+    value_of,
 )
 from hone_api.methods import METHOD_BLOCKS, Method, SpecBlocks, block_rules
 from hone_api.placement import NEW_JOB, Cleanup, Resources, Restarts, Scheduling
@@ -85,6 +88,8 @@ class DatasetRef(ApiModel):
             "!has(self.share) || double(self.share.replace('%', '')) > 0.0",
             "share must be above 0%, e.g. 10%",
             field_path=".share",
+            holds=lambda rows: rows.share is None or percent_of(rows.share) > 0,
+            one_field=True,
         ),
     )
 
@@ -105,6 +110,7 @@ def _once(name: str) -> Rule:
         f"!has(self.{name}) || self.{name}.all(d, self.{name}.exists_one(e, e.name == d.name && e.split == d.split))",
         f"{name} names a split of a Dataset twice: remove one",
         field_path=f".{name}",
+        holds=lambda spec: len(splits := [(d.name, d.split) for d in value_of(spec, name) or ()]) == len({*splits}),
     )
 
 
@@ -116,7 +122,7 @@ MODEL_NAME_MESSAGE = (
 
 def _checked_model_name(name: str) -> str:
     """The same where no API server checks: in a plan on a laptop."""
-    if not re.fullmatch(MODEL_NAME, name):
+    if not is_match(MODEL_NAME, name):
         raise ValueError(MODEL_NAME_MESSAGE)
     return name
 
@@ -125,7 +131,7 @@ class Output(ApiModel):
     """The result of the run."""
 
     rules = (
-        Rule(f"self.modelName.matches(r'{MODEL_NAME}')", MODEL_NAME_MESSAGE, field_path=".modelName"),
+        pattern_rule("modelName", MODEL_NAME, MODEL_NAME_MESSAGE, optional=False),
         ONE_PUSH,
     )
 
@@ -245,6 +251,7 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     )
 
 
+_JOB_NAME = "^[a-z][-a-z0-9]*$"
 FINE_TUNE_JOB = Kind(
     kind="FineTuneJob",
     plural="finetunejobs",
@@ -274,10 +281,12 @@ FINE_TUNE_JOB = Kind(
         Rule(
             "size(self.metadata.name) <= 52",
             "metadata.name must be at most 52 characters: pods are called <name>-<attempt>-<rank>",
+            holds=lambda name: len(name) <= 52,
         ),
         Rule(
-            "self.metadata.name.matches('^[a-z][-a-z0-9]*$')",
+            f"self.metadata.name.matches('{_JOB_NAME}')",
             "metadata.name must start with a letter and have no dot: a Service is called <name>-<attempt>",
+            holds=lambda name: is_match(_JOB_NAME, name),
         ),
     ),
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REST, S3_PLACE, entry_rules, matches
-from hone_api.meta import ApiModel, Name, Quantity, Rule, ShortText, at_least, checked_uri, uri_rules
+from hone_api.meta import ApiModel, Name, Quantity, Rule, ShortText, at_least, checked_uri, pattern_rule, uri_rules
 from hone_api.source import S3
 
 _HUB = rf"{OWNER_AND_NAME}(@[-A-Za-z0-9._/]+)?"
@@ -25,7 +25,7 @@ _Uri = Annotated[str, StringConstraints(pattern=rf"^{REST}+$", max_length=512), 
 class ImportBase(ApiModel):
     """The model that an imported adapter was trained on."""
 
-    rules = (Rule(f"self.uri.matches(r'{_BASE}')", _BASE_MESSAGE, field_path=".uri"), *uri_rules())
+    rules = (pattern_rule("uri", _BASE, _BASE_MESSAGE, optional=False), *uri_rules())
 
     uri: Annotated[_Uri, matches(_BASE, _BASE_MESSAGE)] = Field(
         description="hf://owner/name[@revision], which is fetched into the store, or pvc://claim/path."

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -39,6 +40,33 @@ class Rule:
         if self.optional_old_self:
             out["optionalOldSelf"] = True
         return out
+
+
+def is_match(pattern: str, text: str) -> bool:
+    """Whether CEL's `text.matches(pattern)` is true. As in RE2, `$` is the very end, and \\w and \\d are ASCII."""
+    return _compiled(pattern).search(text) is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"(?<!\\)\$", r"\\Z", pattern), re.ASCII)
+
+
+def pattern_rule(name: str, pattern: str, message: str, *, forbidden: bool = False, optional: bool = True) -> Rule:
+    """A rule on the parent of a text that must match a pattern.
+
+    Args:
+        forbidden: it must not match.
+        optional: whether the field may be absent.
+    """
+    matches = f"{'!' if forbidden else ''}self.{name}.matches(r'{pattern}')"
+    return Rule(
+        f"!has(self.{name}) || {matches}" if optional else matches,
+        message,
+        field_path=f".{name}",
+        holds=lambda model: (text := value_of(model, name)) is None or is_match(pattern, text) != forbidden,
+        one_field=True,
+    )
 
 
 class ApiModel(BaseModel):
@@ -140,7 +168,7 @@ _DOT_SEGMENT_MESSAGE = "a URI must not contain a . or .. segment: write the full
 def uri_rules(name: str = "uri") -> tuple[Rule, ...]:
     """Rules on the parent of a URI, where a pattern could only refuse without a way out."""
     return tuple(
-        Rule(f"!has(self.{name}) || !self.{name}.matches(r'{pattern}')", message, field_path=f".{name}")
+        pattern_rule(name, pattern, message, forbidden=True)
         for pattern, message in ((_CREDENTIALS, _CREDENTIALS_MESSAGE), (_DOT_SEGMENT, _DOT_SEGMENT_MESSAGE))
     )
 
@@ -148,7 +176,7 @@ def uri_rules(name: str = "uri") -> tuple[Rule, ...]:
 def checked_uri(uri: str) -> str:
     """The same without an API server: in a plan on a laptop."""
     for pattern, message in ((_CREDENTIALS, _CREDENTIALS_MESSAGE), (_DOT_SEGMENT, _DOT_SEGMENT_MESSAGE)):
-        if re.search(pattern, uri):
+        if is_match(pattern, uri):
             raise ValueError(message)
     return uri
 
@@ -222,15 +250,15 @@ _HUB_PAGE_MESSAGE = "write hf://owner/name: the address of its page on the hub i
 def base_model_rules() -> tuple[Rule, ...]:
     """Rules on the parent of a base model's URI: the pattern accepts all, so that sentences can refuse."""
     return (
-        Rule(f"!has(self.uri) || self.uri.matches(r'{_BASE_MODEL}')", _BASE_MESSAGE, field_path=".uri"),
-        Rule(f"!has(self.uri) || !self.uri.matches(r'{_HUB_PAGE}')", _HUB_PAGE_MESSAGE, field_path=".uri"),
+        pattern_rule("uri", _BASE_MODEL, _BASE_MESSAGE),
+        pattern_rule("uri", _HUB_PAGE, _HUB_PAGE_MESSAGE, forbidden=True),
     )
 
 
 def _base_model(uri: str) -> str:
-    if not re.search(_BASE_MODEL, uri):
+    if not is_match(_BASE_MODEL, uri):
         raise ValueError(_BASE_MESSAGE)
-    if re.search(_HUB_PAGE, uri):
+    if is_match(_HUB_PAGE, uri):
         raise ValueError(_HUB_PAGE_MESSAGE)
     return uri
 
@@ -274,19 +302,19 @@ _ROWS_MESSAGE = (
 def not_read_rules() -> tuple[Rule, ...]:
     """Rules on the parent of a URI of rows: the pattern accepts all, so that sentences can refuse."""
     return (
-        Rule(f"self.uri.matches(r'{_ROWS}')", _ROWS_MESSAGE, field_path=".uri"),
+        pattern_rule("uri", _ROWS, _ROWS_MESSAGE, optional=False),
         *(
-            Rule(f"!self.uri.matches(r'{pattern}')", message, field_path=".uri")
+            pattern_rule("uri", pattern, message, forbidden=True, optional=False)
             for pattern, message in NOT_READ.items()
         ),
     )
 
 
 def _read_uri(uri: str) -> str:
-    if not re.search(_ROWS, uri):
+    if not is_match(_ROWS, uri):
         raise ValueError(_ROWS_MESSAGE)
     for pattern, message in NOT_READ.items():
-        if re.search(pattern, uri):
+        if is_match(pattern, uri):
             raise ValueError(message)
     return uri
 

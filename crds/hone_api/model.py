@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
@@ -24,6 +23,7 @@ from hone_api.meta import (
     SignedDecimal,
     Text,
     Timestamp,
+    is_match,
 )
 from hone_api.modelversion import MAX_VERSION
 from hone_api.retrain import Retrain, RetrainStatus
@@ -50,7 +50,7 @@ class PinnedAlias(ApiModel):
             f"!self.name.matches('{_VERSION}')",
             _LIKE_A_VERSION,
             field_path=".name",
-            holds=lambda alias: not re.search(_VERSION, alias.name),
+            holds=lambda alias: not is_match(_VERSION, alias.name),
             one_field=True,
         ),
     )
@@ -91,7 +91,7 @@ class Promotion(ApiModel):
             f"self.aliases.all(name, !name.matches('{_VERSION}'))",
             _LIKE_A_VERSION,
             field_path=".aliases",
-            holds=lambda promotion: not any(re.search(_VERSION, name) for name in promotion.aliases),
+            holds=lambda promotion: not any(is_match(_VERSION, name) for name in promotion.aliases),
             one_field=True,
         ),
     )
@@ -297,7 +297,7 @@ MODEL = Kind(
             f"size(self.metadata.name) <= 50 && self.metadata.name.matches('{_MODEL_NAME}')",
             "metadata.name is the name of a model, as in spec.output.modelName of a FineTuneJob: at most 50 lower-case "
             "letters, digits and -, e.g. support-bot",
-            holds=lambda name: len(name) <= 50 and re.search(_MODEL_NAME, name) is not None,
+            holds=lambda name: len(name) <= 50 and is_match(_MODEL_NAME, name),
         ),
     ),
 )

@@ -14,6 +14,8 @@ from hone_api.meta import (
     Rule,
     at_least,
     immutable,
+    is_match,
+    pattern_rule,
 )
 
 _PART = r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]"
@@ -195,6 +197,10 @@ class Scheduling(ApiModel):
             "a key of nodeSelector is the name of a label, e.g. pool or nvidia.com/gpu.product: at most 63 letters, "
             "digits, -, _ and ., optionally after a prefix, a DNS name and /",
             field_path=".nodeSelector",
+            holds=lambda scheduling: all(
+                len(key) <= 317 and is_match(QUALIFIED_NAME, key) for key in scheduling.node_selector or ()
+            ),
+            one_field=True,
         ),
         Rule(
             "!has(self.topology) || has(self.queueName)",
@@ -256,10 +262,10 @@ class Restarts(ApiModel):
     """How often a run may start again from its last valid checkpoint."""
 
     rules = (
-        Rule(
-            f"!has(self.hangTimeout) || self.hangTimeout.matches('{A_MINUTE}')",
+        pattern_rule(
+            "hangTimeout",
+            A_MINUTE,
             "hangTimeout must be at least 1m; for steps without a limit use a long time, e.g. 30d",
-            field_path=".hangTimeout",
         ),
     )
     max_restarts: int = Field(

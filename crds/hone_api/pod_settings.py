@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import ApiModel, Name, Quantity, Rule
+from hone_api.meta import ApiModel, Name, Quantity, Rule, is_match
 from hone_api.placement import QUALIFIED_NAME, ClassName, LabelValue
 
 RESERVED_KEYS = r"^((([^/]*\.)?(kubernetes\.io|k8s\.io|x-k8s\.io|hone\.dev)/.*)|job-name|controller-uid)$"
@@ -29,7 +28,7 @@ _KEYS = (
 
 def is_reserved_key(key: str) -> bool:
     """Whether a label or annotation belongs to Kubernetes, Kueue or Hone."""
-    return not key.startswith(FREE_KEYS) and re.search(RESERVED_KEYS, key) is not None
+    return not key.startswith(FREE_KEYS) and is_match(RESERVED_KEYS, key)
 
 
 def _keys(name: str) -> tuple[Rule, Rule]:
@@ -38,7 +37,7 @@ def _keys(name: str) -> tuple[Rule, Rule]:
             f"!has(self.{name}) || self.{name}.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
             f"a key of {name} has at most 63 letters, digits, -, _ and ., optionally after a prefix, a DNS name and /",
             field_path=f".{name}",
-            holds=lambda pod: all(len(k) <= 317 and re.search(QUALIFIED_NAME, k) for k in getattr(pod, name) or {}),
+            holds=lambda pod: all(len(k) <= 317 and is_match(QUALIFIED_NAME, k) for k in getattr(pod, name) or {}),
             one_field=True,
         ),
         Rule(
@@ -67,7 +66,7 @@ class PodVariable(ApiModel):
             "name: Hone, torchrun, Python or the loader of libraries reads this variable: choose another name, or the "
             "field of the spec that it stands for",
             field_path=".name",
-            holds=lambda env: re.search(RESERVED_ENV, env.name) is None,
+            holds=lambda env: not is_match(RESERVED_ENV, env.name),
             one_field=True,
         ),
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from hone_api.meta import ApiModel, DatasetUri, HttpUrl, Name, Rule, not_read_rules, uri_rules
+from hone_api.meta import ApiModel, DatasetUri, HttpUrl, Name, Rule, is_match, not_read_rules, pattern_rule, uri_rules
 
 _SPLIT = r"^\w+(\.\w+)*$"
 _SPLIT_MESSAGE = (
@@ -17,7 +16,7 @@ _SPLIT_MESSAGE = (
 
 
 def _one_split(name: str) -> str:
-    if not re.search(_SPLIT, name):
+    if not is_match(_SPLIT, name):
         raise ValueError(_SPLIT_MESSAGE)
     return name
 
@@ -53,7 +52,7 @@ class Source(ApiModel):
             f"!self.uri.startsWith('s3://') || self.uri.matches(r'{_BUCKET}')",
             "a bucket has 3 to 63 lower-case letters, digits, - and .: write s3://bucket/path",
             field_path=".uri",
-            holds=lambda source: not source.uri.startswith("s3://") or bool(re.search(_BUCKET, source.uri)),
+            holds=lambda source: not source.uri.startswith("s3://") or is_match(_BUCKET, source.uri),
             one_field=True,
         ),
         Rule(
@@ -66,7 +65,7 @@ class Source(ApiModel):
             "config and split are for hf:// only: select files with files",
             holds=lambda source: (source.config is None and source.split is None) or source.uri.startswith("hf://"),
         ),
-        Rule(f"!has(self.split) || self.split.matches(r'{_SPLIT}')", _SPLIT_MESSAGE, field_path=".split"),
+        pattern_rule("split", _SPLIT, _SPLIT_MESSAGE),
         Rule(
             "!has(self.files) || !has(self.config) && !has(self.split)",
             "files already selects the files: remove config and split",
