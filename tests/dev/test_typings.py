@@ -143,3 +143,28 @@ def test_what_a_library_does_not_have_is_seen(stub: str, problem: str | None) ->
     library = ModuleType("library")
     vars(library)["Library"] = Library
     assert list(problems(ast.parse(stub), library)) == ([problem] if problem else [])
+
+
+UNTYPED = re.compile(r"\b(model|trainer|tokenizer)$")
+
+
+def untyped(source: str) -> Iterator[str]:
+    """Function and parameter of each model, trainer and tokenizer that is taken as `Any`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+                if UNTYPED.search(argument.arg.replace("_", " ")) and ast.unparse(argument.annotation or node) == "Any":
+                    yield f"{node.name}({argument.arg})"
+
+
+@pytest.mark.pure
+def test_models_trainers_and_tokenizers_are_not_any() -> None:
+    files = sorted((ROOT / "trainer/hone_trainer").rglob("*.py"))
+    assert len(files) > 300
+    assert [f"{file.relative_to(ROOT)}: {place}" for file in files for place in untyped(file.read_text())] == []
+
+
+@pytest.mark.pure
+def test_a_model_that_is_any_is_seen() -> None:
+    source = "def a(model: Any, rows: Any): ...\nasync def b(*, base_model: Any): ...\ndef c(trainer: Loop): ..."
+    assert list(untyped(source)) == ["a(model)", "b(base_model)"]

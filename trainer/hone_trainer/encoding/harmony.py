@@ -16,9 +16,9 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
 from hone_trainer.encoding.tool_calls import Message
+from hone_trainer.models.network import Tokenizer
 
 QUESTION: list[Message] = [{"role": "user", "content": "a"}]
 """Before a turn, to see how the template writes it: otherwise than after calls, it is the same after all turns."""
@@ -65,7 +65,7 @@ def says(text: str, turn: Message) -> bool:
         return False
 
 
-def decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+def decoded(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """What an answer of a model says, without special tokens.
 
     Of harmony's channels it is the text that a row has: reasoning between <think> and </think>, then the answer. So

@@ -20,6 +20,7 @@ from typing import Any
 
 from hone_api.failures import FailureCode
 from hone_trainer.errors import ConfigError
+from hone_trainer.models.network import Tokenizer
 
 SECONDS = 60.0
 """Longest rendering of one conversation, in seconds of CPU time; templates take milliseconds."""
@@ -44,7 +45,7 @@ def on_day(day: date | None) -> Iterator[None]:
         _day = before
 
 
-def apply_template(tokenizer: Any, messages: list[Any], **options: Any) -> Any:
+def apply_template(tokenizer: Tokenizer, messages: list[Any], **options: Any) -> Any:
     """What `tokenizer.apply_chat_template` returns, within bounds and on the day of the run.
 
     Raises:
@@ -57,7 +58,7 @@ def apply_template(tokenizer: Any, messages: list[Any], **options: Any) -> Any:
 
 
 def applied_to_all(
-    tokenizer: Any, requests: Sequence[tuple[list[Any], dict[str, Any]]], tools: list[Any] | None
+    tokenizer: Tokenizer, requests: Sequence[tuple[list[Any], dict[str, Any]]], tools: list[Any] | None
 ) -> list[list[str]]:
     """The texts of several conversations for each request, within the bounds of one.
 
@@ -81,7 +82,7 @@ def applied_to_all(
     return rendered
 
 
-def _set_day(tokenizer: Any, tools: list[Any] | None) -> None:
+def _set_day(tokenizer: Tokenizer, tools: list[Any] | None) -> None:
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
     # Arguments cannot hold a function: transformers gives the template a text in its place.

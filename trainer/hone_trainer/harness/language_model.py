@@ -21,6 +21,7 @@ from hone_trainer.encoding.split_file import IGNORED, Row
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import generate
 from hone_trainer.scoring import heldout, probe_suite
+from hone_trainer.scoring.in_training import MeasuredTrainer
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -40,7 +41,7 @@ class TunedModel(TemplateLM):
         poll: called before each batch on every rank; may raise to give up.
     """
 
-    def __init__(self, trainer: Any, poll: Callable[[], None]) -> None:
+    def __init__(self, trainer: MeasuredTrainer, poll: Callable[[], None]) -> None:
         super().__init__()
         self.trainer, self.poll = trainer, poll
         self.tokenizer = trainer.run.base.tokenizer

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from hone_api.evaluation import Harness
 from hone_api.modelversion import EvaluationNumber
 from hone_api.plan import TrainingPlan
 from hone_trainer import harness
@@ -18,6 +17,7 @@ from hone_trainer.harness import tasks
 from hone_trainer.harness.tasks import Benchmark, Loaded
 from hone_trainer.models.base_model import Base
 from hone_trainer.scoring import probe_suite, scores
+from hone_trainer.scoring.in_training import MeasuredRun, MeasuredTrainer
 from hone_trainer.scoring.scores import Score
 
 
@@ -49,11 +49,24 @@ def _too_long(name: str, task: Any, base: Base) -> str | None:
     return f"{name} has answers of up to {longest} tokens, the model reads {base.context}: remove it"
 
 
-def measure(trainer: Any, poll: Callable[[], None]) -> list[Score]:
+class BenchmarkedRun(MeasuredRun, Protocol):
+    """A run with tasks of lm-evaluation-harness."""
+
+    @property
+    def benchmarks(self) -> Sequence[Benchmark]: ...
+
+
+class BenchmarkedTrainer(MeasuredTrainer, Protocol):
+    """Its trainer."""
+
+    @property
+    def run(self) -> BenchmarkedRun: ...
+
+
+def measure(trainer: BenchmarkedTrainer, poll: Callable[[], None]) -> list[Score]:
     """One score for each benchmark of `run.benchmarks`, of the model in its current state. A collective."""
     run = trainer.run
-    benchmarks: Sequence[Benchmark] = run.benchmarks
-    options: Harness | None = run.plan.evaluation.harness
+    benchmarks, options = run.benchmarks, run.plan.evaluation.harness
     if not benchmarks or options is None:
         return []
     from lm_eval.evaluator import evaluate

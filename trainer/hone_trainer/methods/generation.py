@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from hone_api.methods import Generation
 from hone_api.plan import TrainingPlan
@@ -55,7 +55,13 @@ def arguments(options: Generation, longest: int) -> dict[str, Any]:
     }
 
 
-def attach(trainer: Any, plan: TrainingPlan) -> None:
+class VllmTrainer(Protocol):
+    """What `attach` changes of TRL's GRPOTrainer and RLOOTrainer."""
+
+    vllm_generation: Any
+
+
+def attach(trainer: VllmTrainer, plan: TrainingPlan) -> None:
     """Correct what TRL's `VLLMGeneration` does otherwise, in a trainer that has one.
 
     vLLM draws from the process's random numbers, and TRL has it set their seed to the number of the rank.

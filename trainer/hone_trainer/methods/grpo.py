@@ -21,7 +21,7 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.methods import compared_answers, generation, rewarding, samples, served
 from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
-from hone_trainer.models.network import Generating
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.training import indexed, unread
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
@@ -129,7 +129,7 @@ def _trainer_class(leaves_one_out: bool) -> Any:
                 return batch
             return rewarding.leave_out(batch, self.rewards.kept, lambda count: self.accelerator.gather(count).sum())
 
-        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        def _compute_loss(self, model: Network, inputs: dict[str, Any]) -> Any:
             with unread.leave_on_device(self):
                 return super()._compute_loss(model, inputs)
 

@@ -11,10 +11,10 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from itertools import count, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hone_api.failures import FailureCode
 from hone_trainer import ranks
@@ -22,6 +22,7 @@ from hone_trainer.encoding import mapped
 from hone_trainer.endpoints.client import TRIES, Access, Endpoint, in_parallel
 from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.methods.arguments import COLLECTIVE_TIMEOUT
+from hone_trainer.methods.rewarding import Rewards
 from hone_trainer.models.network import Adapted, Generating
 from hone_trainer.signals import Stop
 from hone_trainer.store import folders
@@ -209,11 +210,23 @@ class Patience:
             self._stop.check("while waiting for vLLM")
 
 
-def attach(trainer: Any, run: Run) -> None:
+class ServedTrainer(Protocol):
+    """What `attach` reads and sets of TRL's GRPOTrainer and RLOOTrainer."""
+
+    model: Adapted
+    rewards: Rewards
+    at_end: ExitStack
+    use_vllm: bool
+    vllm_mode: str
+    vllm_generation: Any
+    _last_loaded_step: int
+
+
+def attach(trainer: ServedTrainer, run: Run) -> None:
     """Let the plan's server generate the samples of TRL's GRPOTrainer or RLOOTrainer.
 
     Args:
-        trainer: also with `at_end`, an ExitStack.
+        trainer: `at_end` is closed when training ends.
 
     Raises:
         SourceError: EndpointUnreachable; EndpointRefused, also when its model is too short; SourceRefused;

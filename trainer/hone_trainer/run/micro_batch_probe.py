@@ -130,14 +130,14 @@ def _measure(plan: TrainingPlan, gauge: Gauge, measured: Measured, file: Path, *
     del buckets
 
 
-def _feed(trainer: Any, run: Run, steps: Sequence[int]) -> None:
+def _feed(trainer: Loop, run: Run, steps: Sequence[int]) -> None:
     """Let each step of the trainer have so many copies of the longest row."""
     lengths = indexed.sequence_lengths(run.dataset)
     longest = int((mapped.lengths(run.rows) if lengths is None else lengths).argmax())
     usual = trainer.get_train_dataloader()
     batches = [[longest] * rows for rows in steps]
     loader = torch.utils.data.DataLoader(usual.dataset, batch_sampler=batches, collate_fn=usual.collate_fn)
-    trainer.get_train_dataloader = lambda: trainer.accelerator.prepare(loader)
+    vars(trainer).update(get_train_dataloader=lambda: trainer.accelerator.prepare(loader))
 
 
 def _gradient_buckets(trainer: Loop) -> list[torch.Tensor]:

@@ -19,6 +19,7 @@ from hone_trainer.models import generate
 from hone_trainer.models.network import Generating, Network, Tokenizer
 from hone_trainer.scoring import endings
 from hone_trainer.scoring.endings import Answer
+from hone_trainer.scoring.in_training import MeasuredTrainer
 from hone_trainer.scoring.row_measure import RowMeasure, Values
 from hone_trainer.scoring.scores import Mean, Score
 
@@ -88,7 +89,7 @@ def _from_logits(model: Network, inputs: dict[str, Any]) -> list[list[float]]:
     return totals
 
 
-def score_language_model(trainer: Any, split: HeldOut, poll: Callable[[], None]) -> Score:
+def score_language_model(trainer: MeasuredTrainer, split: HeldOut, poll: Callable[[], None]) -> Score:
     """`score` of the model in training, in its current state."""
     run = trainer.run
     pad = run.base.tokenizer.pad_token_id

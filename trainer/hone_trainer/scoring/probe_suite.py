@@ -22,6 +22,7 @@ from hone_trainer.encoding.split_file import RecordEncoder, Row, encode_split, r
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.base_model import Base
 from hone_trainer.scoring import heldout, scores
+from hone_trainer.scoring.in_training import MeasuredTrainer
 from hone_trainer.scoring.scores import Best, Mean, Score
 from hone_trainer.scoring.text_metrics import TEXT_METRICS
 
@@ -130,12 +131,12 @@ def _reference(record: Mapping[str, Any]) -> str:
     return as_text({"messages": answer} if isinstance(answer, list) else dict(record))[1] or ""
 
 
-def measure(trainer: Any, suite: Iterable[Probe], poll: Callable[[], None]) -> list[Score]:
+def measure(trainer: MeasuredTrainer, suite: Iterable[Probe], poll: Callable[[], None]) -> list[Score]:
     """One score for each probe, of the model in its current state. A collective."""
     return [_measure(trainer, probe, poll) for probe in suite]
 
 
-def _measure(trainer: Any, probe: Probe, poll: Callable[[], None]) -> Score:
+def _measure(trainer: MeasuredTrainer, probe: Probe, poll: Callable[[], None]) -> Score:
     score = likely(trainer, probe.rows, poll)
     means: dict[str, Mean] = dict(score.means)
     if EvaluationMetric.MULTIPLE_CHOICE in probe.metrics:
@@ -150,7 +151,7 @@ def _measure(trainer: Any, probe: Probe, poll: Callable[[], None]) -> Score:
     return Score(means, score.tokens)
 
 
-def likely(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> Score:
+def likely(trainer: MeasuredTrainer, rows: Sequence[Row], poll: Callable[[], None]) -> Score:
     """Loss and right tokens of rows, computed by the model's own head. A collective."""
     run = trainer.run
     pad = run.base.tokenizer.pad_token_id
@@ -164,7 +165,7 @@ def _choices(right: Mean, wrong: Mean) -> Mean:
     return Mean([float(r / rw < w / ww) for r, rw, w, ww in pairs], [1.0] * len(right.totals))
 
 
-def _answers(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> list[str]:
+def _answers(trainer: MeasuredTrainer, rows: Sequence[Row], poll: Callable[[], None]) -> list[str]:
     run, out = trainer.run, []
     for start in range(0, len(rows), GENERATION_BATCH):
         poll()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hone_trainer.scoring.heldout import HeldOut
+    from hone_trainer.scoring.in_training import MeasuredTrainer
     from hone_trainer.scoring.scores import Score
 
 Poll = Callable[[], None]
@@ -29,6 +30,6 @@ class RowMeasure:
     score: Callable[[Any, HeldOut, Values, Poll], Score]
     """Trainer, held-out split, values, poll -> the score, as if the model were the one in training. A collective."""
 
-    def of_trained(self, trainer: Any, split: HeldOut, poll: Poll) -> Score:
+    def of_trained(self, trainer: MeasuredTrainer, split: HeldOut, poll: Poll) -> Score:
         """The score of the model in training, in its current state. A collective."""
         return self.score(trainer, split, self.values(trainer.run, trainer.scoring_model(), split, poll), poll)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 
 class Forward:
@@ -14,7 +17,7 @@ class Forward:
         self._events = list[tuple[Any, Any]]()
         self._begin: Any = None
 
-    def watch(self, model: Any) -> None:
+    def watch(self, model: Module) -> None:
         """Time each forward pass of the model that trains."""
         model.register_forward_pre_hook(self._enter)
         model.register_forward_hook(self._leave)
@@ -25,7 +28,7 @@ class Forward:
         self._seconds, self._events = 0.0, []
         return seconds
 
-    def _enter(self, model: Any, *_: Any) -> None:
+    def _enter(self, model: Module, *_: Any) -> None:
         import torch
 
         self._begin = self._mark() if model.training and torch.is_grad_enabled() else None

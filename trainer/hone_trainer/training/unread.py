@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_trainer.training import finite
 
+if TYPE_CHECKING:
+    from transformers import Trainer
+
 
 @contextmanager
-def leave_on_device(trainer: Any) -> Iterator[None]:
+def leave_on_device(trainer: Trainer) -> Iterator[None]:
     """Within it, what the trainer's accelerator gathers or reduces gives a tensor where its value is asked for."""
     accelerator = trainer.accelerator
     trainer.accelerator = _Accelerator(accelerator)
