@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from hone_api.generate import KINDS
+from hone_api.meta import Kind
 from hone_api.schema import crd
 from hone_cli.__main__ import app
 from hone_trainer.commands import command_line
@@ -87,6 +89,41 @@ def test_what_commands_print_of_an_object_exists() -> None:
     assert len(paths) > 10
     known = {*API, ("status", "phase"), ("status", "userInfo", "username")}
     assert [name for name, path in paths.items() if path not in known] == []
+
+
+def patches() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Kind and content of each merge patch that a page shows."""
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for kind, patch in re.findall(r"kubectl (?:-n \S+ )?patch (\S+) \S+ +--type merge +-p '(\{.*\})'", text):
+            yield kind, json.loads(patch)
+
+
+def test_patches_fit_the_api() -> None:
+    shown = list(patches())
+    assert len(shown) > 4
+    for name, patch in shown:
+        (kind,) = (k for k in KINDS if name.partition(".")[0] in (k.singular, k.plural, k.short_name))
+        errors = sorted(Draft202012Validator(optional(spec_schema(kind))).iter_errors(patch["spec"]), key=str)
+        assert not errors, f"{name}: {errors[0].message}"
+
+
+def spec_schema(kind: Kind) -> dict[str, Any]:
+    return crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+
+
+def optional(schema: Any) -> Any:
+    """The same schema of an object that need not be whole, and has no other fields."""
+    if isinstance(schema, list):
+        return [optional(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    part = {
+        name: optional(value) for name, value in schema.items() if not (name == "required" and isinstance(value, list))
+    }
+    return part | (
+        {"additionalProperties": False} if "properties" in part and isinstance(part.get("type"), str) else {}
+    )
 
 
 def commands(program: str) -> set[str]:
