@@ -1,6 +1,6 @@
 # Each line is a command that one can type. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long attack faults mutate lint format docs crds lock cluster-up cluster-down clean bench
+.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long attack faults mutate lint format docs site crds lock cluster-up cluster-down clean bench
 CLUSTER ?= embedded
 SKIP ?=
 COUNT ?= 20000
@@ -53,6 +53,9 @@ format: setup ## Format the Python code
 
 docs: setup-light ## Serve the documentation on http://localhost:8000, rebuilt at each change
 	@.venv/bin/zensical serve
+
+site: setup-light ## Build the documentation in site/, as files that need no other server
+	@$(PY) -m hone_dev.site
 
 crds: setup ## Generate what is generated: CRDs, API reference, chart values, dashboard, Argo CD patch, failure codes, model sizes and commands in the docs
 	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.dashboards && $(PY) -m hone_dev.argocd && $(PY) -m hone_dev.troubleshooting && $(PY) -m hone_dev.models_and_gpus && $(PY) -m hone_dev.cli_reference

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import loopback
 import pytest
 import zensical
 from browser import chromium
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
-from hone_dev import mermaid
+from hone_dev import mermaid, site
 
 pytestmark = pytest.mark.e2e  # Chromium is installed where it is absent, for which root is needed
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,3 +66,22 @@ def test_the_site_loads_this_major_version() -> None:
     templates = Path(zensical.__file__).parent / "templates"
     loaded = {version for file in templates.rglob("*.js") for version in re.findall(r"mermaid@(\d+)", file.read_text())}
     assert loaded == {mermaid.VERSION.split(".")[0]}
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder; logs nothing."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_built_site_draws_without_another_server(browser: Any, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    folder = site.build(tmp_path, mermaid.script())
+    with loopback.serve(partial(Quiet, directory=str(folder))) as address:
+        browser.get(f"{address}/guides/serving/")
+        WebDriverWait(browser, 120).until(lambda page: page.find_elements(By.CSS_SELECTOR, "div.mermaid"))
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [name for name in loaded if not name.startswith(address)] == []
+    assert f"{address}/assets/javascripts/mermaid.min.js" in loaded

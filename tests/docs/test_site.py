@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,43 @@ from typing import Any
 import pytest
 import yaml
 
+from hone_dev.console import HoneDevError
+from hone_dev.site import build, load_diagrams_from_here
+
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_no_page_has_a_link_that_leads_nowhere(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    zensical = Path(sys.executable).with_name("zensical")
-    built = subprocess.run([zensical, "build", "--strict"], cwd=tmp_path, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    assert (tmp_path / "site" / "guides" / "serving" / "index.html").is_file()
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; in place of the program that draws diagrams is an empty one."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(ROOT / "docs", folder / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", folder)
+    (folder / "script.js").touch()
+    return build(folder, folder / "script.js")
+
+
+def test_no_page_has_a_link_that_leads_nowhere(site: Path) -> None:
+    """The build fails on one."""
+    assert (site / "guides" / "serving" / "index.html").is_file()
+
+
+def test_a_page_loads_nothing_from_another_server(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 100
+    loaded = re.compile(r"<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^\" >]*")
+    assert {page.name: found for page in pages if (found := loaded.findall(page.read_text()))} == {}
+    (bundle,) = (site / "assets/javascripts").glob("bundle.*.js")
+    assert re.findall(r"https://[^\"]*mermaid[^\"]*", bundle.read_text()) == []
+    assert (bundle.parent / "mermaid.min.js").is_file()
+
+
+def test_a_theme_that_loads_diagrams_otherwise_is_an_error(site: Path, tmp_path: Path) -> None:
+    (patched,) = (site / "assets/javascripts").glob("bundle.*.js")
+    bundle = Path(shutil.copy(patched, tmp_path))
+    with pytest.raises(HoneDevError, match="names 0 addresses of mermaid, not 1"):
+        load_diagrams_from_here(bundle)
 
 
 class Loader(yaml.SafeLoader):
