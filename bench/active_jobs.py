@@ -93,7 +93,7 @@ async def _token(api: KubeApi, pod: Pod) -> str:
 
 class Reporters:
     """One process for each job that runs, as far as the operator sees: each has its own connection, and posts every
-    5 s until it is told to stop."""
+    5 s until it is asked to stop."""
 
     def __init__(self, port: int):
         self.port, self.posts = port, Posts()

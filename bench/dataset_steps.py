@@ -1,7 +1,7 @@
 """What the benchmarks of Datasets measure: steps of Hone and of `datasets` on made rows, each in a process of its own.
 
 The file is made by repetition with variation: of 1,000 texts, each repetition has a third of its words replaced; a
-tenth of the rows repeats an earlier one exactly, a tenth but for a few words.
+tenth of the rows repeats an earlier one exactly, a tenth except for a few words.
 
 Each process has one thread. Rates and ratios are of its CPU time, without imports: that of the clock on an idle
 machine, and the same on a busy one.

@@ -125,7 +125,7 @@ def peak_tflops(name: str) -> float | None:
 
 def compare(folder: Path, adapter: str, load: Load, args: argparse.Namespace, device: str) -> Comparison:
     """Both sides, alternating, in `folder`, which holds the model."""
-    # One character is one token of this tokenizer; the end mark comes on top.
+    # One character is one token of this tokenizer; the end-of-turn token comes on top.
     row = json.dumps({"text": "#" * (load.length - 1)}) + "\n"
     (folder / "rows.jsonl").write_text(row * load.batch * args.steps)
     training = {

@@ -1,8 +1,8 @@
-"""Peak memory and time of the loss head: ours beside TRL's fused head and plain cross-entropy, in one run.
+"""Peak memory and time of the loss head: ours next to TRL's fused head and plain cross-entropy, in one run.
 
     make setup && .venv/bin/python bench/loss_head.py [--pairs 3] [--tokens 1024] [--vocabulary 49152]
 
-Each measurement is a process of its own: one forward and backward pass over hidden states of which half are masked, as
+Each measurement is a process of its own: one forward and backward pass over hidden states, half of them masked, as
 the prompts of a chat are. Memory is the peak above what the process held before the pass. On a CPU only: on a GPU the
 head is TRL's own. Exit code 1 when ours needs more than half of TRL's memory.
 """

@@ -2,7 +2,7 @@
 
     make setup && .venv/bin/python bench/operator_scale.py [--jobs 1000]
 
-Pods are created but never run. Printed beside each other, from one run: creating the very same ConfigMaps, Services
+Pods are created but never run. Printed next to each other, from one run: creating the very same ConfigMaps, Services
 and Jobs directly over 20 connections, and creating 1,000 FineTuneJobs over 20 connections with the operator doing it.
 Exit code 1 when a bound is missed. The reference in the last column is Kubeflow Trainer 2.3 with JobSet on a quiet
 machine of 2 cores.
@@ -170,7 +170,7 @@ async def measure_restart(api: KubeApi, kubeconfig: Path, folder: Path, audit_lo
 
 
 def report(f: Figures) -> bool:
-    """Print the figures beside their bounds; True when all are held."""
+    """Print the figures with their bounds; True when all are held."""
     rows = [
         (f"{f.jobs} child Jobs exist", f"{f.ours:.1f} s", "", True, "57.8 s"),
         ("the same objects created directly", f"{f.direct:.1f} s", "", True, ""),

@@ -1,4 +1,4 @@
-"""Personal data: what Hone finds of a planted set, beside the libraries that one could take instead.
+"""Personal data: what Hone finds of a planted set, next to the libraries that one could take instead.
 
     .venv/bin/python bench/personal_data.py [--seed 0] [--each 24]
 
@@ -7,7 +7,7 @@ itself. Every detector runs in a process of its own; the peers in environments o
 without one). Each is asked for the kinds that it knows, as its documentation says: detect-secrets with all plugins that
 know a key by its form, Kingfisher and Betterleaks with their default rules, Presidio's recognisers of patterns.
 
-Recall is of values that are covered from end to end, as redaction needs it; touched are those of which a part is found,
+Recall is of values that are covered from end to end, as redaction needs it; touched are values that are found in part,
 as a scanner of source code needs it. Precision is of spans. CPU time is of the second pass over the texts.
 """
 
@@ -46,7 +46,7 @@ def hone() -> Detector:
 
 
 def detect_secrets() -> Detector:
-    """Its plugins for keys of services, and the one for names beside a value."""
+    """Its plugins for keys of services, and the one for names next to a value."""
     from detect_secrets.core.scan import scan_line
     from detect_secrets.settings import transient_settings
 

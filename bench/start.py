@@ -4,7 +4,7 @@
     .venv/bin/python bench/start.py --quick
 
 Each run is `python -m hone_trainer run` of a tiny model on a CPU, whose rows were encoded before; see `start_runs.py`.
-`resume` goes on from the checkpoint of an attempt that was told to stop. `bench/start_billion.py` is the same for a
+`resume` goes on from the checkpoint of an attempt that was asked to stop. `bench/start_billion.py` is the same for a
 billion tokens within the memory of a pod.
 
 Seconds are `loading` and `firstStep` of the run's outcome, CPU seconds are those of all its processes. Memory that is

@@ -129,7 +129,7 @@ def run(plan: Path, *, resumes: bool = False, prepare: Prepare | None = None) ->
     """Train as the plan says.
 
     Args:
-        resumes: after an attempt that is told to stop at its first step.
+        resumes: after an attempt that is asked to stop at its first step.
 
     Raises:
         RuntimeError: the run fails.

@@ -30,7 +30,7 @@ def install(path: Path) -> None:
 
 
 def gpu_peak() -> int:
-    """Bytes of the GPU in use at the peak, with what lies beside torch's allocator (the CUDA context, pages of a paged
+    """Bytes of the GPU in use at the peak, with what is outside torch's allocator (the CUDA context, pages of a paged
     optimizer); nothing else may run there. 0 where no GPU is used. Waits until the GPU has done all it was given."""
     from torch import cuda
 

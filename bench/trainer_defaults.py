@@ -1,11 +1,11 @@
-"""What Hone's defaults train in a second beside TRL's: same model, rows, batch and adapter, in one run.
+"""What Hone's defaults train in a second next to TRL's: same model, rows, batch and adapter, in one run.
 
     make setup && .venv/bin/python bench/trainer_defaults.py [--data FOLDER] [--rows 24] [--sets chat,maths,forum]
 
 Useful tokens are those of the assistant's answers, the same rows on both sides, so the ratio of useful tokens per
 second is the inverse ratio of the time of one epoch (the second: the first warms up), by the clock, and by CPU time for
 a busy machine. TRL's side is `SFTTrainer` with what SFTConfig has when nothing is said, and a rank-16 adapter on all
-linear layers. It computes in bfloat16 then; so does Hone's side, which must be told to on a CPU that has it. Exit code
+linear layers. It computes in bfloat16 then; so does Hone's side, by a setting on a CPU that has it. Exit code
 1: a ratio is below 2.
 """
 

@@ -111,7 +111,7 @@ def write_rows(path: Path, count: int, case: Case) -> None:
 
 
 def write_plan(folder: Path, model: Path, training: dict[str, object], method: str = "SFT", **options: object) -> Path:
-    """A plan for folder/rows.jsonl that says nothing beside `training` and `options` where Hone has a default."""
+    """A plan for folder/rows.jsonl that says nothing besides `training` and `options` where Hone has a default."""
     plan = {
         "kind": "Training",
         "method": method,

@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     items.sort(key=lambda item: item.get_closest_marker("early") is None)
 
 
-# -- processor time, which tells what a test costs on a busy machine too ---------------------------------------
+# -- processor time, which shows what a test costs, also on a busy machine --------------------------------------
 
 used: Counter[str] = Counter()
 """Seconds of processor time by file, of its tests and the processes that these started."""

@@ -27,7 +27,7 @@ def test_numbers_and_samples_fit_a_model_version() -> None:
     assert [n.name for n in evaluation.numbers] == [str(i) for i in range(64)]
 
 
-def test_more_than_the_trainer_sends_fits_too() -> None:
+def test_more_than_the_trainer_sends_also_fits() -> None:
     """A pod of the tenant can write any message."""
     numbers = ", ".join(['{"name": "x", "tuned": "1"}'] * 99)
     message = f'{{"result": {{"kind": "Training", "artifacts": [], "steps": 1, "numbers": [{numbers}]}}}}'
@@ -48,7 +48,7 @@ def test_row_errors_fit_a_status() -> None:
 
 @pytest.mark.parametrize(("text", "told"), [("a\ud800b", "a?b"), ("caf\udce9.txt", "caf?.txt"), ("雪🦊", "雪🦊")])
 def test_a_text_without_utf8_form_is_reported_as_well(text: str, told: str) -> None:
-    """Rows and file names can hold half of a surrogate pair; the failure that tells of it must not fail."""
+    """Rows and file names can hold half of a surrogate pair; the failure that reports it must not fail."""
     failure = FailureReport(code="InvalidRow", message=text, hint=text)
     result = DatasetResult(errors=[RowErrorCount(code="MissingColumn", count=1, example=text)])
     read = parse_outcome(TerminationMessage(result=result, failure=failure).to_termination_message())

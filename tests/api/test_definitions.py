@@ -34,7 +34,7 @@ def test_no_drift() -> None:
 
 
 @pytest.mark.parametrize("folder", ["crds", "charts/hone/files/crds"])
-def test_nothing_else_lies_next_to_the_definitions(folder: str) -> None:
+def test_nothing_else_is_next_to_the_definitions(folder: str) -> None:
     found = set((ROOT / folder).glob("*.y*ml"))
     assert found == {p for p in DEFINITIONS if p.parent == ROOT / folder}
 

@@ -204,7 +204,7 @@ def test_columns(run: Kubectl, short: str, columns: list[str], row: list[str]) -
     assert rows[0][-1], "the age"
 
 
-def test_a_job_without_status_has_a_row_too(run: Kubectl) -> None:
+def test_a_job_without_status_also_has_a_row(run: Kubectl) -> None:
     head, rows = table(run("get", "ftj", "waiting"))
     assert head[1] == "PHASE"
     assert rows[0][:7] == ["waiting", "", "", "", "", "", ""]
@@ -244,7 +244,7 @@ def test_a_description_is_short_and_begins_with_what_matters(run: Kubectl) -> No
     assert len(lines) <= LONGEST_DESCRIPTION
 
 
-def test_the_description_of_a_job_that_has_ended_is_bounded_too(api: Any, run: Kubectl) -> None:
+def test_the_description_of_a_job_that_has_ended_is_also_bounded(api: Any, run: Kubectl) -> None:
     assert api.merge("FineTuneJob", "seen", {"status": RECORD}, "status", dry_run=False).code == 200
     lines = run("describe", "ftj", "seen").splitlines()
     assert api.merge("FineTuneJob", "seen", {"status": dict.fromkeys(RECORD)}, "status", dry_run=False).code == 200

@@ -47,7 +47,7 @@ def test_a_plan_on_a_laptop_takes_every_number(manifest: Any, written: Any, read
 
 @pytest.mark.pure
 @pytest.mark.parametrize("written", [True, float("nan"), -1, [], "fast"])
-def test_what_is_no_number_is_refused_there_too(manifest: Any, written: Any) -> None:
+def test_what_is_not_a_number_is_also_refused_there(manifest: Any, written: Any) -> None:
     with pytest.raises(ValidationError):
         FineTuneJobSpec.model_validate(manifest(JOB, {"spec.training.learningRate": written})["spec"])
 
@@ -101,7 +101,7 @@ def test_what_is_out_of_bounds_or_not_quoted_is_refused(
 
 
 @pytest.mark.apiserver
-def test_small_quantities_are_refused_as_integers_too(api: Any, manifest: Any) -> None:
+def test_small_quantities_are_also_refused_as_integers(api: Any, manifest: Any) -> None:
     answer = api.create(manifest(JOB, {"spec.resources": {"cpu": 0, "memory": 5}}))
     assert {"spec.resources.cpu", "spec.resources.memory"} <= {field for field, _ in answer.causes}
 

@@ -1,4 +1,4 @@
-"""What an outcome tells where status may not quote rows."""
+"""What an outcome reports where status may not quote rows."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What people are told of a spec that cannot be read: the place, plain words, the nearest name that there is."""
+"""What people read about a spec that cannot be parsed: the place, plain words, the nearest name that there is."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_both_sides_read_rows_of_the_same_length(bench: Any, tmp_path: Path, mon
         assert len(ours.input_ids) == bench.TINY.length
 
 
-def test_the_peak_counts_what_lies_next_to_torchs_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_counts_what_torchs_allocator_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """80 of 100 are in use, 60 of them reserved now and 70 at the peak: 20 of CUDA itself."""
     import torch
 

@@ -1,4 +1,4 @@
-"""What `bench/learning.py` says about QLoRA beside LoRA, and that the path it forces is the one that runs."""
+"""What `bench/learning.py` says about QLoRA next to LoRA, and that the path it forces is the one that runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def result(base: str, tuned: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("qlora", "holds"),
     [
-        (("4.4", "3.1"), True),  # a worse start, of which all is won back
+        (("4.4", "3.1"), True),  # a worse start, and all of it is won back
         (("4.4", "3.2"), False),  # 6.7 % above LoRA's at the end
         (("4.0", "3.1"), False),  # only 90 % as far, from the same start
         (("4.4", "4.3"), False),

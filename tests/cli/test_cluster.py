@@ -1,4 +1,4 @@
-"""`hone dataset review` at an API server: what cannot be is told in one line, and leaves nothing behind."""
+"""`hone dataset review` at an API server: what cannot be is reported in one line, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_dataset_that_is_not_there(api, apiserver):
     assert hone(apiserver, "-n", NAMESPACE) == 'hone: datasets.hone.dev "answers" not found'
 
 
-def test_a_dataset_of_which_nothing_is_generated_yet(dataset, apiserver):
+def test_a_dataset_without_generated_rows_yet(dataset, apiserver):
     dataset(generated=0)
     assert hone(apiserver) == ("hone: Dataset answers has no generated rows (yet): kubectl describe dataset answers")
 

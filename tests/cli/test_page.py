@@ -30,7 +30,7 @@ class Page:
 
     def __init__(self, browser: webdriver.Chrome, url: str):
         self.browser = browser
-        browser.get("about:blank")  # another fragment alone would not load anew
+        browser.get("about:blank")  # another fragment alone would not load again
         browser.get(url)
 
     def text(self, id: str) -> str:
@@ -49,7 +49,7 @@ class Page:
         ActionChains(self.browser).send_keys(*keys).perform()
 
     def edit(self) -> list[Any]:
-        """Begin to edit; the fields, of which the first has the focus."""
+        """Begin to edit; the fields. The first has the focus."""
         self.press("e")
         WebDriverWait(self.browser, HANG, 0.05).until(
             lambda browser: browser.switch_to.active_element.tag_name == "textarea"

@@ -1,4 +1,4 @@
-"""The pod of a review: fixed but for what the operator wrote, and it sees the batch alone."""
+"""The pod of a review: fixed except for what the operator wrote, and it sees the batch alone."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_reviewers_name_is_no_reference_to_a_variable(reviewer: str):
         "/",
     ],
 )
-def test_a_folder_that_is_no_batch_of_the_dataset_is_refused(folder: str):
+def test_a_folder_that_is_not_a_batch_of_the_dataset_is_refused(folder: str):
     """The folder in the status comes from the report of a pod."""
     with pytest.raises(CommandError, match="not a folder below synthesis/answers/: no pod was started"):
         made(folder=folder)

@@ -212,7 +212,7 @@ BODIES: dict[str, str | bytes] = {
 
 @pytest.mark.attack("review server")
 @pytest.mark.parametrize("case", BODIES)
-async def test_what_is_no_decision_is_refused_and_not_a_traceback(client, case):
+async def test_what_is_not_a_decision_is_refused_without_a_traceback(client, case):
     body = BODIES[case]
     id = client.batch.ids[0]
     body = body.replace(b'"ID"', f'"{id}"'.encode()) if isinstance(body, bytes) else body.replace('"ID"', f'"{id}"')

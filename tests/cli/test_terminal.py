@@ -64,7 +64,7 @@ def test_undo_skip_and_going_on_later(make_batch, terminal):
     assert screen.end() == 0
     again = terminal(*command)
     assert row_under(again, "1 rejected · 2 wait") != second
-    again.press("\x03")  # Ctrl-C leaves, too
+    again.press("\x03")  # Ctrl-C also leaves
     assert again.end() == 0
 
 
@@ -77,7 +77,7 @@ def test_what_a_row_holds_is_shown_as_it_is(make_batch, terminal):
     assert screen.end() == 0
 
 
-def test_a_folder_that_is_no_batch_is_reported_in_one_line(tmp_path, terminal):
+def test_a_folder_that_is_not_a_batch_is_reported_in_one_line(tmp_path, terminal):
     screen = terminal("dataset", "review", "answers", "--path", str(tmp_path))
     assert screen.end() == 1
     assert "is neither a batch" in screen.text
@@ -93,7 +93,7 @@ def test_two_reviewers_at_once_and_a_row_on_which_they_disagree(make_batch, term
     bob.until("1 wait")
     ann.press("a")
     ann.until("Nothing is left to decide on")
-    bob.press("r")  # who had the row on the screen already decides, too
+    bob.press("r")  # who already had the row on the screen also decides
     bob.until("1 rejected · 0 wait · 1 in conflict")
     bob.press("c")
     bob.until("ann: Accept")

@@ -60,7 +60,7 @@ class Wire:
         self.reached: list[Any] = []
 
     def look_up(self, host: str, port: int, *family: Any, **options: Any) -> Any:
-        """In the place of the name server; what is a number is one for the real resolver too."""
+        """In the place of the name server; what is a number is also one for the real resolver."""
         if answers := self.known.get(host):
             given = (answers.pop(0) if len(answers) > 1 else answers[0]).split()
             return [entry for address in given for entry in _look_up(address, port, *family, **options)]
@@ -170,7 +170,7 @@ def archive(path: Path, *members: tuple[str, str]) -> None:
 
 
 def lay(lies: str, volume: Path, place: Path) -> None:
-    """Put what `lies` says at the place in the volume; good rows lie beside the volume, and in another one."""
+    """Put what `lies` says at the place in the volume; good rows are next to the volume, and in another one."""
     outside, other = volume.parent / "outside.jsonl", volume.parent / "other" / "rows.jsonl"
     other.parent.mkdir()
     for file in (outside, other):

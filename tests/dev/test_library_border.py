@@ -6,7 +6,7 @@ What the scan finds, by `ast`:
 - `x._name` and `getattr(x, "_name")`, if nothing in the same file defines `_name`; otherwise `x` is taken for ours.
 - In a class that derives from a library's class, directly, through classes of ours or as a mixin: every private name
   that it defines, assigns or uses and that a library's class of its family has, in its class body or as `self._name` in
-  its source. This finds accidental overrides too.
+  its source. This also finds accidental overrides.
 
 What it does not find: computed names, an attribute whose name the same file defines for another object, public names
 that are replaced from outside (`module.function = ours`), and keyword arguments.

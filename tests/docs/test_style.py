@@ -48,6 +48,18 @@ def test_words_that_the_guide_replaces_do_not_occur_in_sources() -> None:
     assert {file: found for file, found in words.items() if found} == {}, f"see {GUIDE.relative_to(ROOT)}"
 
 
+def test_words_that_the_guide_replaces_do_not_occur_in_tests_and_benchmarks() -> None:
+    files = sorted({*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")} - {Path(__file__)})
+    assert len(files) > 500
+    prose = {file.relative_to(ROOT).as_posix(): replaced("\n".join(explanations(file.read_text()))) for file in files}
+    assert {file: words for file, words in prose.items() if words} == {}, f"see {GUIDE.relative_to(ROOT)}"
+
+
+def test_names_docstrings_and_comments_of_a_test_are_read() -> None:
+    source = 'def test_it_is_no_row():\n    """Made anew."""\n    assert "beside"  # but for this\n'
+    assert replaced("\n".join(explanations(source))) == ["it is no", "anew", "but for"]
+
+
 def test_docstrings_comments_and_messages_are_read() -> None:
     source = '"""Made anew."""\nx = f"{y} lies beside it"  # but for this\nbeside = 1\n'
     assert replaced("\n".join(sentences(source))) == ["anew", "beside", "but for"]
@@ -63,6 +75,16 @@ def sentences(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
+    yield from re.findall(r"(?:^|\s)# (.+)$", source, re.M)
+
+
+def explanations(source: str) -> Iterator[str]:
+    """Docstrings, comments and names of functions and classes of a module; its other strings may be anything."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name.replace("_", " ")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            yield ast.get_docstring(node) or ""
     yield from re.findall(r"(?:^|\s)# (.+)$", source, re.M)
 
 

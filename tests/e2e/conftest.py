@@ -112,7 +112,7 @@ def operator_image(cluster: Path) -> str:
 
 @pytest.fixture(scope="session")
 def hone(cluster: Path) -> Target:
-    """The chart of the present sources, installed as the demo does it, with the model hub beside the cluster."""
+    """The chart of the present sources, installed as the demo does it, with the model hub outside the cluster."""
     with _one_worker_at_a_time():
         target = targets.embedded()
         # So small that a Dataset in a ConfigMap can be large, and three of them want three pods.
@@ -160,7 +160,7 @@ def kubectl(new_namespace: NewNamespace, request: pytest.FixtureRequest) -> Iter
 @pytest.fixture(scope="session")
 def tiny(hone: Target) -> Iterator[str]:
     """A tiny random model in the hub."""
-    name = f"tiny-{os.urandom(3).hex()}"  # another worker may have one, too
+    name = f"tiny-{os.urandom(3).hex()}"  # another worker may also have one
     folder = models.hub_root() / "models" / "hone-tests" / name
     models.tiny(folder / "main")
     yield f"hf://hone-tests/{name}"

@@ -1,4 +1,4 @@
-"""Bad input in a real cluster: each cause has a reason of its own, heals when it goes away, and starts no training."""
+"""Bad input in a real cluster: each cause has its own reason, recovers when it goes away, and starts no training."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ TOKEN = "hf_of_the_test_0123"
 @pytest.fixture(scope="module")
 def gated() -> Iterator[str]:
     """A gated repository in the hub, with a tiny model in it."""
-    name = f"gated-{os.urandom(3).hex()}"  # another worker may have one, too
+    name = f"gated-{os.urandom(3).hex()}"  # another worker may also have one
     folder = models.hub_root() / "models" / "hone-tests" / name
     models.tiny(folder / "main")
     (folder / "hub.json").write_text(json.dumps({"gated": True, "tokens": [TOKEN]}))

@@ -27,7 +27,7 @@ def step(kubectl: Any) -> int:
 
 
 def goes_on(kubectl: Any) -> None:
-    """The run that trained before is told to have made further steps."""
+    """The run that trained before is shown with further steps."""
     before = step(kubectl)
     wait(lambda: step(kubectl) > before + 1, lambda: f"no step after {before}: {kubectl.get('ftj', 'run')['status']}")
 

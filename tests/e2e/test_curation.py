@@ -17,7 +17,7 @@ HANG = 40 * 60.0  # seconds; a guard against hanging on a busy machine, not an e
 
 
 def with_the_raw_rows() -> list[dict[str, Any]]:
-    """The example, and beside it the same Dataset without a curation with a run of its own."""
+    """The example, and next to it the same Dataset without a curation with a run of its own."""
     objects = runs.manifests(paths.SOURCE / "examples" / "09-curated-data")
     (curated,) = (o for o in objects if o["metadata"]["name"] == "help-desk" and o["kind"] == "Dataset")
     runs.job_of(objects)["spec"]["resources"]["cpu"] = "500m"  # both at the same time on two cores

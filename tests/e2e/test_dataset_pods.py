@@ -1,4 +1,4 @@
-"""A Dataset by one pod and by three, of which one is killed: the same rows and counts. Real pods, real network."""
+"""A Dataset by one pod, and by three although one is killed: the same rows and counts. Real pods, real network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rows() -> str:
     return lines([row if n % 10 else {"prompt": row["prompt"]} for n, row in enumerate(made)])
 
 
-def test_three_pods_of_which_one_is_killed_make_the_same_dataset_as_one(kubectl: Any) -> None:
+def test_three_pods_make_the_same_dataset_as_one_although_one_is_killed(kubectl: Any) -> None:
     # By the server: a client would keep the rows in an annotation, which has no room for them.
     kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(config_map("files", {"rows.jsonl": rows()})))
     fields = {"curation": CURATION, "checks": {"maxRejected": "20%"}}

@@ -54,7 +54,7 @@ def test_a_student_learns_from_an_api_and_is_the_teacher_of_the_next(kubectl: An
 
 
 def check_answers(kubectl: Any) -> None:
-    """The rows are the teacher's own, but for the one that it refuses, which is named."""
+    """The rows are the teacher's own, except for the one that it refuses, which is named."""
     (claim,) = kubectl.get("pvc")["items"]
     store = Path(kubectl.get("pv", claim["spec"]["volumeName"])["spec"]["local"]["path"])
     folder = store / "runs" / kubectl.get("ftj", "pupil")["metadata"]["uid"] / "teacher"

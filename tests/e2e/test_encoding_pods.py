@@ -26,7 +26,7 @@ def rows(part: str) -> str:
     return lines(list(words))
 
 
-def test_three_pods_of_which_one_is_killed_encode_the_same_as_one(kubectl: Any, new_namespace: Any, tiny: str) -> None:
+def test_three_pods_encode_the_same_as_one_although_one_is_killed(kubectl: Any, new_namespace: Any, tiny: str) -> None:
     with new_namespace("encoded by one pod") as alone:
         for namespace in (kubectl, alone):
             for part in PARTS:

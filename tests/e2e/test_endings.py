@@ -47,7 +47,7 @@ def team(new_namespace, hone, tiny) -> Iterator[Any]:
 
 @pytest.fixture
 def staged(team) -> dict[str, str]:
-    """The model as it lies in the namespace's store: no pod is needed to fetch it."""
+    """The model as it is in the namespace's store: no pod is needed to fetch it."""
     return {"uri": team.get("ftj", "first")["status"]["resolved"]["modelUri"]}
 
 

@@ -21,7 +21,7 @@ def applied(kubectl: Any, example: str, **changes: dict[str, Any]) -> str:
     """Apply an example with some fields of the job's spec changed; return the job's name."""
     objects = runs.manifests(EXAMPLES / example)
     job = runs.job_of(objects)
-    job["spec"]["resources"]["cpu"] = "500m"  # a request, not a limit: other tests' pods fit beside it on two cores
+    job["spec"]["resources"]["cpu"] = "500m"  # a request, not a limit: other tests' pods fit next to it on two cores
     for field, values in changes.items():
         job["spec"][field] = job["spec"].get(field, {}) | values
     document = {"apiVersion": "v1", "kind": "List", "items": objects}
@@ -145,7 +145,7 @@ def recomputed(kubectl: Any, job: dict[str, Any], artifact: str) -> dict[str, di
 
 
 def check_the_model_outlives(kubectl: Any, job: dict[str, Any]) -> dict[str, Any]:
-    """Delete the job that has succeeded: its ModelVersion stays. The lineage that this tells."""
+    """Delete the job that has succeeded: its ModelVersion stays. Returns its lineage."""
     version = version_of(kubectl, job)
     check_lineage(kubectl, job, version["spec"])
     name = version["metadata"]["name"]

@@ -27,7 +27,7 @@ def versions_of(kubectl: Any, example: str, rows: int | None = None, **training:
     objects = runs.manifests(EXAMPLES / example)
     jobs = [doc for doc in objects if doc["kind"] == "FineTuneJob"]
     for job in jobs:
-        job["spec"]["resources"]["cpu"] = "500m"  # a request, not a limit: other tests' pods fit beside it on two cores
+        job["spec"]["resources"]["cpu"] = "500m"  # a request, not a limit: pods of other tests fit on two cores
         job["spec"]["training"] |= training
         job["spec"]["evaluation"] |= {"maxRows": rows} if rows else {}
     document = {"apiVersion": "v1", "kind": "List", "items": objects}

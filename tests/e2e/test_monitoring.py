@@ -131,7 +131,7 @@ def test_prometheus_returns_the_loss_of_a_running_job(kubectl, prometheus, tiny)
         prometheus.scrape(kubectl)
         return prometheus.value(expression)
 
-    # The operator tells what the status says, the pod what the trainer knows.
+    # The operator reports what the status says, the pod what the trainer knows.
     loss = until("the operator's loss", lambda: sample(f"hone_job_loss{of_job}"))
     own = until("the trainer's loss", lambda: sample(f"hone_trainer_loss{of_job}"))
     assert 0 < loss < 20

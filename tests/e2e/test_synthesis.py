@@ -86,7 +86,7 @@ def test_generated_rows_wait_for_people_and_then_are_a_dataset(kubectl, hone, im
     assert seen("DatasetReady", kind="ftj", of="faq")["status"] == "False"
     assert state().get("digest") is None
 
-    # Ann, in a terminal, with what the Dataset told her to type.
+    # Ann, in a terminal, with the command that the Dataset shows.
     command = re.search(r"hone (dataset review \S+ --namespace \S+?)\.", seen()["message"])[1].split()
     environment = {"KUBECONFIG": str(reviewer(kubectl, tmp_path))}
     ann = terminal(*command, "--reviewer", "ann", columns=160, **environment)
@@ -126,7 +126,7 @@ def test_generated_rows_wait_for_people_and_then_are_a_dataset(kubectl, hone, im
 
 
 def check_provenance(kubectl: Any, status: dict[str, Any]) -> None:
-    """Beside the rows lies where each comes from, and who accepted it when."""
+    """A file next to the rows says where each comes from, and who accepted it when."""
     claim, _, folder = status["uri"].removeprefix("pvc://").partition("/")
     volume = kubectl.get("pv", kubectl.get("pvc", claim)["spec"]["volumeName"])
     root = Path(volume["spec"]["local"]["path"]) / folder

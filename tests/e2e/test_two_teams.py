@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.usefixtures("image
 
 
 def test_the_quota_holds_and_what_is_preempted_loses_no_step() -> None:
-    """It starts what it needs, its hub and Kueue too. So few steps that others still come while the long jobs train."""
+    """It starts what it needs, also hub and Kueue. So few steps that others still come while the long jobs train."""
     outcome = measured(jobs=6, quota=2, steps=Steps(usual=40, long=800))
     assert outcome.problems(fair=False) == []
     assert outcome.verdict.most_held == 2

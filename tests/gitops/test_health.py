@@ -1,4 +1,4 @@
-"""The health scripts for Argo CD, on the cases that lie beside them in Argo CD's own layout."""
+"""The health scripts for Argo CD, on the cases that are next to them in Argo CD's own layout."""
 
 from typing import Any
 

@@ -312,7 +312,7 @@ DRY_RUN = {"apiVersion": "v1", "kind": "DeleteOptions", "dryRun": ["All"]}
 
 @pytest.fixture
 def others(kube, account):
-    """A function that makes an object of these fields beside those of Hone; they go at the end."""
+    """A function that makes an object of these fields next to those of Hone; they go at the end."""
     made = []
 
     def make(kind, **metadata):

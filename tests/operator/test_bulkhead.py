@@ -130,7 +130,7 @@ COMPONENTS = {"FineTuneJob": "training", "Dataset": "materialize", "ModelVersion
 
 
 async def decided(kind: str, wrong: str | None) -> list[Any]:
-    """What is written about an object beside a Complete Job that claims to be its child."""
+    """What is written about an object next to a Complete Job that claims to be its child."""
     cache, cluster = Cache(), NoCluster()
     owner = {**parent(kind), "apiVersion": API_VERSIONS[kind], "spec": copy.deepcopy(SPECS[kind])}
     cache.put(kind, owner)

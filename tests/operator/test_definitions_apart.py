@@ -58,7 +58,7 @@ def running(namespace: Namespace) -> bool:
 def touched(namespace: Namespace, label: str) -> Any:
     """The reason of Accepted, once the object has changed.
 
-    A default of a new definition changes no resourceVersion, and a watch that began before it still tells of objects
+    A default of a new definition changes no resourceVersion, and a watch that began before it still reports objects
     without it for a moment: only a change after that one is sure to bring it.
     """
     namespace.patch("FineTuneJob", "run", {"metadata": {"labels": {"seen": f"{label}-{time.monotonic_ns()}"}}})

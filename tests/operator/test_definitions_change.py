@@ -1,4 +1,4 @@
-"""Definitions that change under the running operator: its watches begin again, and that is no error."""
+"""Definitions that change under the running operator: its watches begin again, and that is not an error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def apply(kube: Kube, body: dict[str, Any]) -> None:
     kube.call("PUT", target, body)
 
 
-def test_a_watch_that_is_refused_and_tried_again_is_no_error_in_the_log(
+def test_a_watch_that_is_refused_and_tried_again_is_not_an_error_in_the_log(
     kube: Kube, namespace: Namespace, tmp_path: Path
 ) -> None:
     proxy, kubeconfig = FaultProxy.of(kube), tmp_path / "kubeconfig"

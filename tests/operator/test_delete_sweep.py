@@ -259,7 +259,7 @@ def lives(tmp_path_factory) -> dict[tuple[str, str], Life]:
         for life in lives:
             if life.phase == "unseen":
                 life.delete(look(kube)[life.space.name])
-        # The operator looks often, so that what nobody tells it of is found at once.
+        # The operator looks often, so that it finds at once what no event reports.
         operator = Operator(kubeconfig, folder, {"HONE_RESYNC_SECONDS": "5"}).start()
         try:
             sweep(kube, lives, operator)

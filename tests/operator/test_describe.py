@@ -1,4 +1,4 @@
-"""`kubectl describe dset` alone tells a newcomer what is wrong with their file.
+"""`kubectl describe dset` alone shows a newcomer what is wrong with their file.
 
 The operator's process, the API server, the trainer and kubectl are real; the pod that would run the trainer is a
 process on this machine.

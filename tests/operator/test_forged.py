@@ -126,7 +126,7 @@ DURATIONS: dict[str, tuple[str, Body, Any]] = {
 
 @pytest.mark.parametrize("text", LONG)
 @pytest.mark.parametrize("field", DURATIONS)
-def test_a_duration_beyond_every_date_is_no_error_of_the_operator(
+def test_a_duration_beyond_every_date_is_not_an_error_of_the_operator(
     field: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, status, spec = DURATIONS[field]

@@ -148,7 +148,7 @@ def whole(sweep, points, times, record):
         tried.append([f"O{times}", f"write {number}, {point}", state == undisturbed])
         record(tried)
         assert state == undisturbed, f"killed at write {number} ({point}): {done[number - 1]}"
-        # The four objects of an attempt may be made again, what is decided anew may be told again, and the ledger may
-        # be written once more or less, since its pace is that of the machine; a loop would show here.
+        # The four objects of an attempt may be made again, what is decided again may be reported again, and the ledger
+        # may be written one time more or less, since its pace is that of the machine; a loop would show here.
         assert len(done) <= len(writes) + 10 * times, f"killed at write {number} ({point}): {done}"
     assert number > 15

@@ -50,7 +50,7 @@ class World:
         self.cluster.tell(self.cache)
 
     def delete(self) -> None:
-        """As the watch tells it."""
+        """As the watch reports it."""
         self.cluster.remove(self.model)
         self.cluster.tell(self.cache)
         self.operator.gone("ModelVersion", self.model)

@@ -61,7 +61,7 @@ class Node:
     def runs(self, container: dict[str, Any], command: list[str]) -> subprocess.CompletedProcess[str]:
         """A program where the container's mounts of the store are, as a kubelet makes them."""
         script = ["set -e"]
-        # The kubelet mounts what lies above before what lies below.
+        # The kubelet mounts a folder before the folders inside it.
         for mount in sorted(container["volumeMounts"], key=lambda m: m["mountPath"]):
             if mount["name"] == "store":
                 source, seen = (

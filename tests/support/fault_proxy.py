@@ -49,7 +49,7 @@ class Fault:
         status: of an answer in the API server's place.
         only: the resource that it concerns ("pods"), or "status" for writes of a status; all if empty.
         times: how many writes or events in turn.
-        seconds: instead of `times`: everything from the first for so long, reads too.
+        seconds: instead of `times`: everything from the first for so long, also reads.
         words: of an answer in the API server's place.
     """
 
@@ -257,7 +257,7 @@ class FaultProxy:
         if request.method in WRITES:
             lane.note(request.method, resource, body, is_status)
             return await self._write(request, body, lane, lane.due(REQUESTS, resource, is_status), is_status)
-        if lane.since is not None and (fault := lane.due(("answer",), resource)):  # an outage concerns reads too
+        if lane.since is not None and (fault := lane.due(("answer",), resource)):  # an outage also concerns reads
             return self._answer(lane, fault, request.method)
         if place.group(3) is None:
             if refused := lane.due(("refuse reads",), resource):

@@ -1,4 +1,4 @@
-"""Judges of answers: a random reward model, a model whose grade is known, one that is away, and a wrong reference."""
+"""Judges of answers: a random reward model, one whose grade is known, one that is unreachable, a wrong reference."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def reward_model(base: Path, folder: Path) -> Path:
 
 
 class Grader(modelserver.Model):
-    """Grades by the length of the answer, as a model would that was told to."""
+    """Grades by the length of the answer, as a model would that was asked to."""
 
     def __init__(self, served_as: str) -> None:
         self.served_as = served_as

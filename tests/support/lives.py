@@ -1,4 +1,4 @@
-"""The life of one job beside a real Job controller and garbage collector: a hand plays scheduler and kubelet alone."""
+"""The life of one job next to a real Job controller and garbage collector: a hand plays scheduler and kubelet alone."""
 
 from __future__ import annotations
 

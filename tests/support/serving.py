@@ -58,7 +58,7 @@ def server(
 
 
 def check_nothing_reveals_the_key(kubectl: Any, component: str) -> None:
-    """Neither objects nor logs of the component's pods hold it, but for the Secret."""
+    """Neither objects nor logs of the component's pods hold it, except for the Secret."""
     pods = [p["metadata"]["name"] for p in kubectl.get("pods", f"--selector=hone.dev/component={component}")["items"]]
     told = kubectl("get", "dset,ftj,mv,jobs,pods,configmaps,events", "--output=yaml")
     told += "".join(kubectl("logs", pod) for pod in pods)

@@ -78,7 +78,7 @@ def look(names: Sequence[str], folder: Path) -> dict[str, Seen]:
 
 
 def judge(peft: Answers, served: Answers) -> Seen:
-    """What vLLM's answers are, beside PEFT's."""
+    """What vLLM's answers are, next to PEFT's."""
     for name in ("attention", "everything"):
         moved = max(map(_largest, peft["base"]["log_probs"][::NEW], peft[name]["log_probs"][::NEW]))
         assert moved > MOVED, f"training changed no log-probability by more than {moved:.2g}"

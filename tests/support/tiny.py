@@ -22,7 +22,7 @@ def sentences() -> list[tuple[str, str]]:
 
 
 def tokenizer() -> Any:
-    """The tokenizer; its end mark is token 2."""
+    """The tokenizer; its end-of-turn token is 2."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

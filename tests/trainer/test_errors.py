@@ -100,7 +100,7 @@ def test_what_looks_like_a_credential_is_hidden_next_to_one_that_is_known(monkey
     "text",
     ["hf://acme/model@main", "pvc://claim/path", "the tokens of row 3", "https://example.org/x?page=2", "hf_hub"],
 )
-def test_what_is_no_credential_stays(text):
+def test_what_is_not_a_credential_stays(text):
     assert secrets.scrub(text) == text
 
 
@@ -112,7 +112,7 @@ def test_a_remembered_value_is_hidden_everywhere(caplog):
     assert record.getMessage() == "value ***"
 
 
-def test_the_log_filter_hides_them_in_tracebacks_too():
+def test_the_log_filter_also_hides_them_in_tracebacks():
     try:
         raise ValueError("Bearer canary-canary")
     except ValueError as error:
@@ -147,7 +147,7 @@ def test_a_mounted_secret(tmp_path):
     ],
 )
 def test_a_secret_that_is_missing_is_named(tmp_path, monkeypatch, mounted, code, words):
-    """By what the operator tells the pod; the words survive the hiding of credentials."""
+    """By what the operator sets for the pod; the words survive the hiding of credentials."""
     for key, value in mounted.items():
         (tmp_path / key).write_text(value)
     monkeypatch.setenv("HONE_SECRETS", json.dumps({str(tmp_path): "hone-hub"}))

@@ -1,4 +1,4 @@
-"""What is told of a job before it starts."""
+"""What people are advised about a job before it starts."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_ppo_holds_the_reward_model_and_in_full_tuning_the_reference_as_the_poli
 
 
 def test_a_teacher_counts_where_its_distribution_is_learned() -> None:
-    """Whole beside the student, with logits of all tokens; the way out is to let it answer beforehand."""
+    """Whole next to the student, with logits of all tokens; the way out is to let it answer beforehand."""
     spec = {
         "model": {"uri": "hf://tests/7b"},
         "datasets": [{"name": "rows"}],

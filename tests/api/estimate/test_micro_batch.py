@@ -66,7 +66,7 @@ def test_packed_sequences_are_one_a_pass_on_a_gpu(packing: dict[str, Any]) -> No
     assert masks == [2 * 32 * 2048**2, 2 * 32 * (8 * 2048) ** 2]
 
 
-def test_what_is_named_stays_and_rows_that_belong_together_too() -> None:
+def test_what_is_named_stays_and_so_do_rows_that_belong_together() -> None:
     assert on_gpu(spec(training={"microBatchSize": 8}), GIB).micro_batch == 8
     for method in ("KTO", "ORPO"):
         assert on_gpu(spec(method=method), GIB).micro_batch == 8

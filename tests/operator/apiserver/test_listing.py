@@ -23,8 +23,8 @@ async def cluster(apiserver):
     await cluster.close()
 
 
-class Told:
-    """Remembers what was told."""
+class Notified:
+    """Remembers what the listing reports."""
 
     def __init__(self):
         self.names = []
@@ -35,7 +35,7 @@ class Told:
 
 @pytest.fixture
 async def listing(cluster, namespace):
-    listing = Listing(cluster, Cache(), Told(), [namespace.name])
+    listing = Listing(cluster, Cache(), Notified(), [namespace.name])
     namespace.create("Dataset", "first", SOURCE)
     await listing.fill()
     return listing
@@ -78,6 +78,6 @@ async def test_a_watch_that_says_nothing_while_things_change_is_a_problem(listin
 
 
 async def test_an_api_server_without_kueue_is_reported_with_the_way_out(cluster):
-    listing = Listing(cluster, Cache(), Told(), selectors={"Workload": JOB_UID})
+    listing = Listing(cluster, Cache(), Notified(), selectors={"Workload": JOB_UID})
     with pytest.raises(ClusterError, match=r"kueue.enabled of the chart is true.*: install Kueue 0.15 or later"):
         await listing.fill()

@@ -79,7 +79,7 @@ async def test_a_page_that_is_not_json_is_unreadable():
 
 
 class Crowd:
-    """A list of objects of which at most some fit into one page; a token is the number of the first object."""
+    """A list of objects that does not fit into one page; a token is the number of the first object."""
 
     def __init__(self, count: int, fitting: int) -> None:
         self.count, self.fitting, self.asked = count, fitting, []

@@ -114,7 +114,7 @@ def test_every_other_pod_has_what_the_platform_says(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_job_with_a_service_account_is_taken_for_ours() -> None:
-    """The API server sets the field's old name, too."""
+    """The API server also sets the field's old name."""
     wanted = job_of({}, training_pods=DEFAULTS)
     assert difference(wanted, wanted) is None
     foreign = job_of({}, training_pods=replace(DEFAULTS, service_account="admin"))

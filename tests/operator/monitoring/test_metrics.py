@@ -189,7 +189,7 @@ def value(text, name, **labels):
 
 
 async def test_golden(cache):
-    """Names, labels, help texts and values; UPDATE_GOLDEN=1 writes the file anew."""
+    """Names, labels, help texts and values; UPDATE_GOLDEN=1 writes the file again."""
     store = ProgressStore(lambda key: None, interval=60)
     eta = TrainerStatus(estimated_remaining_seconds=480)
     store.accept("u1", ("ml", "running"), 3, ProgressReport(trainer_status=eta, hone=HoneStatus(stage="x", step=412)))

@@ -37,7 +37,7 @@ class World:
         self.patrol = NetworkPatrol(self.server, self.cache, self.lost.append, **options)
 
     def attempt(self, namespace: str = "team", run: str = "run", **job: Any) -> NetworkedJob:
-        """A Job of two nodes of which one pod has its node."""
+        """A Job of two nodes, with one pod that has its node."""
         meta = {"namespace": namespace, "name": f"{run}-1", "uid": f"{namespace}-{run}", "labels": TRAINING}
         owner = {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "name": run, "uid": "u", "controller": True}
         self.cache.put("FineTuneJob", {"metadata": {"namespace": namespace, "name": run, "uid": "u"}, "spec": {}})
@@ -111,7 +111,7 @@ async def test_every_attempt_has_its_turn_and_one_that_has_ended_takes_none() ->
     world = World()
     attempts = [world.attempt("many", f"run-{number}") for number in range(2 * MOST)]
     await world.patrol.look_around()
-    for number in range(2 * MOST):  # those whose turn would be next, too
+    for number in range(2 * MOST):  # also those whose turn would be next
         if number % 2:
             world.attempt("many", f"run-{number}", status=UNCONCERNED["ended"]["status"])
     await world.patrol.look_around()

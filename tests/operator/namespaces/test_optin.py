@@ -137,7 +137,7 @@ async def test_a_policy_of_somebody_else_stays_where_ports_are_not_closed(server
 
 
 def test_what_is_empty_in_a_peer_is_left_out_as_the_api_server_leaves_it_out() -> None:
-    """Else the policy that it gives back is another one, is replaced once a minute, and is away meanwhile."""
+    """Else the policy that it gives back is another one, is replaced once a minute, and is missing meanwhile."""
     peers = [
         {"namespaceSelector": {}, "podSelector": {"matchLabels": {}, "matchExpressions": []}},
         {"ipBlock": {"cidr": "10.0.0.0/8", "except": []}, "podSelector": None},

@@ -101,7 +101,7 @@ def test_an_event_of_a_watch_becomes_a_bookmark(kind: str, shape: str) -> None:
     "line",
     [b"null", b"[]", b"{", b"", b"\xff\xfe", b'{"type":"ADDED"}', b'{"type":"ADDED","object":{"metadata":null}}', b"7"],
 )
-def test_what_is_no_event_is_passed_over(line: bytes) -> None:
+def test_what_is_not_an_event_is_passed_over(line: bytes) -> None:
     noted: list[Any] = []
     guarded = WatchLines(None, "Dataset", lambda *told: noted.append(told)).guarded(line)
     assert json.loads(guarded)["type"] == "BOOKMARK"
@@ -141,7 +141,7 @@ async def test_an_error_in_a_watch_begins_it_again(status: dict[str, Any]) -> No
 
 @pytest.mark.attack("objects at the API server")
 @pytest.mark.parametrize("item", [b"null", b"7", b'"x"', b"[]", b"{}", b'{"metadata":7}', b'{"metadata":{"labels":7}}'])
-def test_what_is_no_object_is_skipped(item: bytes) -> None:
+def test_what_is_not_an_object_is_skipped(item: bytes) -> None:
     listed = decode_list(b'{"items":[' + item + b"," + GOOD + b"]}", lambda b: strip("Dataset", b))
     assert [i["metadata"]["name"] for i in listed.items] == ["good"]
     assert [s.reason for s in listed.skipped] == ["Malformed"]

@@ -53,7 +53,7 @@ def test_nothing_is_mixed_up() -> None:
     assert [len(block) for block in same] == [1, 1, 2]
 
 
-def test_pods_share_it_too() -> None:
+def test_pods_also_share_it() -> None:
     status = {"phase": "Running", "conditions": [{"type": "PodScheduled", "status": "True"}]}
     body = {"metadata": {"name": "p", "namespace": "team", "uid": "1"}, "spec": {"nodeName": "n1"}, "status": status}
     first, second = (strip("Pod", json.loads(json.dumps(body))) for _ in range(2))

@@ -20,7 +20,7 @@ def token(**claims):
 
 
 class Reviews:
-    """The API server's side, told what to answer."""
+    """The API server's side, with given answers."""
 
     def __init__(self, **changes):
         self.count = 0

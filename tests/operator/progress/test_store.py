@@ -56,7 +56,7 @@ async def test_a_decision_in_between_sees_the_report_that_the_status_has():
     assert store.due("uid") is None
 
 
-async def test_for_those_who_look_for_themselves_a_report_is_due_once_an_interval_too():
+async def test_for_those_who_look_for_themselves_a_report_is_also_due_once_an_interval():
     """Or each decision about a FineTuneJob whose rows are being encoded would write a newer report."""
     nudges = []
     store = ProgressStore(nudges.append, interval=0.2)

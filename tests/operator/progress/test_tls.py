@@ -1,4 +1,4 @@
-"""Certificates of the progress server: kept, renewed in time, mended."""
+"""Certificates of the progress server: kept, renewed in time, repaired."""
 
 import ssl
 from datetime import UTC, datetime, timedelta

@@ -32,7 +32,7 @@ def test_steps_of_attempts_from_their_first_report_on(life):
     life.ends("Failed", life.world.dead(137), seconds=60)
     life.tick(61)
     life.tick(600)
-    assert steps(life) == [(0, 12, 0), (None, None, None)]  # what the first attempt told is not the second's
+    assert steps(life) == [(0, 12, 0), (None, None, None)]  # what the first attempt reported is not the second's
     report(life, 2, 10, start_step=10, lost=2)
     life.pods(life.world.pod())
     life.tick(601)

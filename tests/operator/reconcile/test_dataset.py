@@ -41,7 +41,7 @@ def test_it_is_materialised_once(life, conditions):
 
 
 def test_status_quotes_no_row_where_it_may_not(world):
-    """Pods are told so; what an older pod has left is hidden, too."""
+    """Pods get the setting; what an older pod has left is also hidden."""
     world.platform = replace(world.platform, rows_in_status=False)
     life = Life(world)
     outcome = life.tick()

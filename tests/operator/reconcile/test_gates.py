@@ -1,4 +1,4 @@
-"""FineTuneJob, up to its first attempt: what is refused, what is waited for, what heals."""
+"""FineTuneJob, up to its first attempt: what is refused, what is waited for, what recovers."""
 
 from __future__ import annotations
 

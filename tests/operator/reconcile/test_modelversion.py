@@ -77,7 +77,7 @@ def test_a_missing_claim_is_used_once_it_exists(life, conditions):
     assert life.tick(15).create
 
 
-def test_what_lies_on_no_volume_cannot_be_verified(world, conditions):
+def test_files_that_are_on_no_volume_cannot_be_verified(world, conditions):
     life = Life(world, "hf://org/model")
     assert life.tick().create == ()
     assert conditions(life.status)["Stalled"] == "True/NotSupportedYet"

@@ -1,4 +1,4 @@
-"""An error of the operator is seen on the object, once, without what is private; it goes when it heals."""
+"""An error of the operator is seen on the object, once, without what is private; it goes when the cause does."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_a_finished_attempt_adds_up_to_its_time(new_life: Any, at: Any) -> None:
 
 
 def test_without_gpus_seconds_are_counted_once(new_life: Any, at: Any) -> None:
-    """Rank 0 starts 6 s after the first container: it was held for these, too."""
+    """Rank 0 starts 6 s after the first container: it was also held for these."""
     life = new_life(resources={"nodes": 2})
     life.tick()
     life.pods(pod(life, at, started=16), pod(life, at, 1, started=10))

@@ -143,7 +143,7 @@ def test_a_request_for_later_waits_until_then() -> None:
     assert len(world.made()) == 1
 
 
-def test_a_request_that_is_no_time_is_named() -> None:
+def test_a_request_that_is_not_a_time_is_named() -> None:
     world = World()
     asked(world, "now")
     world.tick()

@@ -41,7 +41,7 @@ class Life:
         return outcome
 
     def ends(self, seconds: float, digest: str | None = None, **synthetic: Any) -> None:
-        """The newest Job ends with this state of the review, for the decisions that it was told of."""
+        """The newest Job ends with this state of the review, for the decisions that its plan had."""
         rows = {"generated": 6, "review": self.review, **synthetic}
         result = {"kind": "Materialize", "rows": 3 if digest else 0, "synthetic": rows}
         if digest:
@@ -124,7 +124,7 @@ def test_decisions_during_a_try_are_not_lost(life):
     assert parse_plan(outcome.create[0]["data"]["plan.json"]).review == "1-aaaa"
 
 
-def test_a_change_of_mind_after_ready_is_materialised_too(life, conditions):
+def test_a_change_of_mind_after_ready_is_also_materialised(life, conditions):
     life.tick()
     life.ends(60, digest=DIGEST, accepted=5, complete=True)
     life.tick(61)

@@ -304,7 +304,7 @@ def test_the_operator_was_down_while_the_next_attempt_started(life):
 
 @pytest.mark.faults("O11")
 def test_the_operator_was_down_while_the_first_attempt_started(new_life, conditions):
-    """The Job of attempt 1 was made and the operator killed before its status told of it."""
+    """The Job of attempt 1 was made and the operator killed before its status named it."""
     life, undisturbed = new_life(), new_life()
     for each in (life, undisturbed):
         each.tick()

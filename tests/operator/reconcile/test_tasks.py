@@ -85,7 +85,7 @@ def test_model_and_tasks_are_staged_at_the_same_time(world, new_life, conditions
     assert conditions(life.status)["ModelReady"] == "False/Fetching"
 
 
-def test_they_are_staged_for_a_stage_of_a_chain_too(new_life, conditions):
+def test_they_are_also_staged_for_a_stage_of_a_chain(new_life, conditions):
     life = new_life(model={"modelVersion": "first-v1"}, evaluation={"harness": HARNESS})
     outcome = life.tick()
     assert len(of_component(outcome, "tasks")) == 1
@@ -127,7 +127,7 @@ def test_nothing_is_staged_while_the_job_is_suspended(new_life, conditions):
     assert len(of_component(life.tick(10), "tasks")) == 1
 
 
-def test_a_refused_job_has_the_condition_too(new_life, conditions):
+def test_a_refused_job_also_has_the_condition(new_life, conditions):
     life = new_life(evaluation={"harness": HARNESS}, tracking=[{"type": "WandB"}])
     assert life.tick().create == ()
     assert conditions(life.status)["TasksReady"] == "False/NotAccepted"

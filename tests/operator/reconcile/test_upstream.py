@@ -82,7 +82,7 @@ def test_a_stage_waits_for_the_one_before_it_and_begins_with_its_model(new_life,
 
     life.upstream = Upstream({"sft": job("sft")})
     outcome = life.tick(10)
-    assert (outcome.create, outcome.events) == ((), ())  # as planned: nobody has to mend anything
+    assert (outcome.create, outcome.events) == ((), ())  # as planned: nobody has to fix anything
     assert conditions(life.status)["ModelReady"] == "False/WaitingForJob"
     assert conditions(life.status)["Stalled"].startswith("False/")
     assert life.tick(20) == Outcome()
@@ -210,14 +210,14 @@ def test_a_circle_is_refused(new_life, conditions):
     assert "run -> sft -> run" in life.status["failure"]["message"]
 
 
-def test_a_job_that_waits_for_a_circle_is_refused_too(new_life, conditions):
+def test_a_job_that_waits_for_a_circular_reference_is_also_refused(new_life, conditions):
     circle = {"sft": job("sft", model={"fineTuneJob": "dpo"}), "dpo": job("dpo", model={"fineTuneJob": "sft"})}
     life = chained(new_life, Upstream(circle))
     life.tick()
     assert "run -> sft -> dpo -> sft" in life.status["failure"]["message"]
 
 
-def test_the_reward_model_is_waited_for_and_pinned_too():
+def test_the_reward_model_is_also_waited_for_and_pinned():
     spec = {
         "ppo": {"rewardModelVersion": "judge-v1"},
         "grpo": {"rewards": [{"type": "Number"}, {"type": "RewardModel", "rewardModel": {"modelVersion": "taste-v2"}}]},

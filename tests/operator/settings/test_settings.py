@@ -1,4 +1,4 @@
-"""Settings: file below environment, and every mistake told at once."""
+"""Settings: file below environment, and every mistake reported at once."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def test_all_mistakes_at_once(tmp_path, monkeypatch):
     ("text", "said"),
     [("a: [", "is not YAML"), ("- a\n", "cannot be read"), ("just words\n", "cannot be read")],
 )
-def test_a_file_that_is_no_mapping(tmp_path, monkeypatch, text, said):
+def test_a_file_that_is_not_a_mapping(tmp_path, monkeypatch, text, said):
     write(tmp_path, monkeypatch, text)
     with pytest.raises(ConfigurationError, match=said):
         load()

@@ -84,7 +84,7 @@ def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
 
 
 def test_a_namespace_that_goes_is_let_go(namespace: Namespace, operator: Operator) -> None:
-    """Nothing can be created in it any more: that is no error."""
+    """Nothing can be created in it any more: that is not an error."""
     namespace.dataset("rows", "0")
     namespace.dataset("other", "1")
     namespace.until(lambda: ledger(namespace), "the ledger")

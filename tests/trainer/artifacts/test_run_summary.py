@@ -111,7 +111,7 @@ def test_commands_suit_the_form_of_the_model(changes: dict[str, Any], commands: 
     assert all(part in command for part, command in zip(commands, shown, strict=True))
 
 
-def test_a_model_that_is_no_better_gets_advice_first() -> None:
+def test_a_model_that_is_not_better_gets_advice_first() -> None:
     first = run_summary.next_steps(report(), run_summary.verdict([{**LOSS, "verdict": "bad"}], "loss"))[0]
     assert "learningRate" in first.text
 

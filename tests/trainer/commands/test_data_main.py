@@ -197,7 +197,7 @@ spec:
 
 
 def test_validate_by_the_manifest_of_a_dataset(tmp_path, log, capsys):
-    """As the cluster would, but for what lies there."""
+    """As the cluster would, except for what is there."""
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "a.csv").write_text("q,a\n" + "".join(f"What is {i}?,{i}\n" for i in range(40)) * 2)
     (tmp_path / "rows" / "b.jsonl").write_text("no row\n")

@@ -12,7 +12,7 @@ from hone_trainer.datasets import materialize
 
 @pytest.fixture
 def curated(tmp_path):
-    """Materializes rows under a plan's fields; gives the result and what lies in the store."""
+    """Materializes rows under a plan's fields; gives the result and what is in the store."""
 
     def run(rows, **fields):
         source = tmp_path / "rows.jsonl"

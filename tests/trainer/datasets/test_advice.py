@@ -214,7 +214,7 @@ def test_control_tokens(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a <b> c", "x = a[INSTANCE]", "<|", "cat a.txt <|> b", "List<String>", "<samp>"])
-def test_what_is_no_control_token(text: str) -> None:
+def test_what_is_not_a_control_token(text: str) -> None:
     assert "control token" not in advice_on([chat(("user", text), ("assistant", "b"))])
 
 

@@ -1,4 +1,4 @@
-"""Packed and columnar files: every form of the same rows reads alike, damage is told, memory does not grow."""
+"""Packed and columnar files: every form of the same rows reads alike, damage is reported, memory does not grow."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def test_metadata_of_any_form(document: Any, about: dict[str, str] | None) -> No
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null"])
-def test_what_is_no_metadata_is_no_error(text: bytes) -> None:
+def test_what_is_not_metadata_is_not_an_error(text: bytes) -> None:
     assert croissant.read(text) is None
 
 

@@ -193,7 +193,7 @@ def test_marks_of_servers(headers: dict[str, str], mark: Mark | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "ETag=", "Cookie=x", "0" * 64])
-def test_what_is_no_mark_asks_no_condition(text: str) -> None:
+def test_what_is_not_a_mark_asks_no_condition(text: str) -> None:
     assert Mark.parse(text) is None
 
 

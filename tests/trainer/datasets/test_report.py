@@ -137,7 +137,7 @@ def test_bars_are_as_long_as_their_numbers(plan: Any) -> None:
     assert widths == [round(340 * count / max(rows), 1) for count in rows]
 
 
-def test_rows_that_are_not_fit_have_a_report_too(plan: Any) -> None:
+def test_rows_that_are_not_fit_also_have_a_report(plan: Any) -> None:
     asked = plan([*GOOD, *[{"prompt": "a"}] * 20])
     with pytest.raises(DataError) as caught:
         materialize.run(asked)
@@ -180,7 +180,7 @@ def test_what_the_curation_took_is_shown(plan: Any) -> None:
 
 
 def test_the_same_rows_with_other_rejected_ones_have_a_report_of_their_own(plan: Any) -> None:
-    """Content is shared by its digest, what was wrong beside it is not."""
+    """Content is shared by its digest, what was wrong with other rows is not."""
     first = materialize.run(plan(GOOD))
     again = plan([*GOOD, {"prompt": "a"}])
     second = materialize.run(again)
@@ -252,7 +252,7 @@ def test_a_language_is_detected_or_left_open(text: str, language: str) -> None:
 
 
 def test_the_sample_of_languages_does_not_depend_on_order() -> None:
-    """3,000 rows, of which the sample keeps 2,000; every third is German."""
+    """3,000 rows; the sample keeps 2,000 of them; every third is German."""
     german = "Wo ist das nächste Krankenhaus, und wie komme ich dorthin?"
     english = "Where is the nearest hospital, and how do I get there?"
     rows = [(i * 0x9E3779B97F4A7C15 % 2**64, german if i % 3 == 0 else english) for i in range(3000)]

@@ -284,7 +284,7 @@ def test_a_folder_without_end_goes_and_keeps_nothing_else(tmp_path: Path) -> Non
     assert not rows.exists()
 
 
-def test_what_lies_behind_a_link_stays(tmp_path: Path) -> None:
+def test_what_is_behind_a_link_stays(tmp_path: Path) -> None:
     kept = run(tmp_path, "kept")
     deepen(tmp_path / "incoming" / "rows-1")
     (tmp_path / "incoming" / "rows-1" / "a" / "link").symlink_to(kept)

@@ -38,7 +38,7 @@ def _log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """Two files in two folders, and one that is no data."""
+    """Two files in two folders, and one that is not data."""
     for number, name in enumerate(("one/a.jsonl", "two/b.jsonl", "two/notes")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(lines(number * 100))
@@ -101,7 +101,7 @@ EXAM_QUESTION = "A train leaves at nine with twelve cars and forty seats in each
 
 @pytest.fixture
 def rows_and_exam(tmp_path: Path) -> None:
-    """Three rows, of which the second holds the question of the exam's second row."""
+    """Three rows; the second holds the question of the exam's second row."""
     rows = [("How many seats?", "Count them."), (f"Solve it: {EXAM_QUESTION.upper()}", "Four hundred."), ("Who?", "I.")]
     exam = [("What leaves at nine in the morning, and where does it go then?", "A train."), (EXAM_QUESTION, "480")]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in rows))

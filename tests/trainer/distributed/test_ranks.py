@@ -155,7 +155,7 @@ def test_zero_goes_on_after_one_rank_was_asked_to_stop(runs: Any, make_plan: Any
 
 @pytest.mark.attack("rendezvous")
 def test_sigterm_to_the_launcher_saves_and_exits_75(runs: Any, make_plan: Any) -> None:
-    """Of packed rows, of which both ranks map the packs that the first one computed."""
+    """Of packed rows: both ranks map the packs that the first one computed."""
     plan = make_plan(processesPerNode=2, **{**LONG, "training": {**LONG["training"], "packing": True}})
     process = runs.start(runs.encoded(plan))
     runs.wait_for(store(plan).path(4), process)

@@ -1,4 +1,4 @@
-"""Rows to labels: exactly the assistant content and its end mark, or the row is refused. Every template style."""
+"""Rows to labels: exactly the assistant content and its end-of-turn token, or a refused row. Every template style."""
 
 import random
 import re
@@ -248,7 +248,7 @@ PIECES = [
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_whatever_the_content_the_labels_are_right_or_the_row_is_refused(tokenizers, name):
-    """Right is computed here from the rendered text alone: what lies between the prompt and the end mark."""
+    """Right is computed here from the rendered text alone: what is between the prompt and the end-of-turn token."""
     tokenizer, mark = tokenizers[name], TOKENIZERS[name][1].strip()
     draw = random.Random(name)
     encoder = Encoder(tokenizer)

@@ -39,7 +39,7 @@ CALLED = ' to=functions.weather<|channel|>commentary json<|message|>{"city": "KÃ
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    """With OpenAI's template, of which TRL has a copy."""
+    """With OpenAI's template; TRL has a copy of it."""
     template = (Path(trl.__file__).parent / "chat_templates" / "gptoss.jinja").read_text(encoding="utf-8")
     return byte_level(SPECIAL, template, eos_token="<|return|>", pad_token="<|endoftext|>")
 

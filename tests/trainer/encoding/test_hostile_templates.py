@@ -72,7 +72,7 @@ def encoder(template: str) -> Encoder:
 @pytest.mark.attack("chat templates")
 @pytest.mark.parametrize("case", TEMPLATES)
 def test_a_template_runs_and_reads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    """It is refused with the row, or it is text that tells nothing."""
+    """It is refused with the row, or it is text that reveals nothing."""
     monkeypatch.setenv("CANARY", CANARY)
     canary = tmp_path / "canary"
     made = encoder(TEMPLATES[case].replace("FILE", str(canary)) + "{{ messages[0].content }}")

@@ -1,4 +1,4 @@
-"""Pairs of answers to labels: one prompt, both answers with their end marks, or the row is refused."""
+"""Pairs of answers to labels: one prompt, both answers with their end-of-turn tokens, or the row is refused."""
 
 import pytest
 from chat_templates import IM, TOKENIZERS, byte_level, chat, write

@@ -1,4 +1,4 @@
-"""Tool calls to labels: exactly what the template writes for the call, and the end mark, or the row is refused."""
+"""Tool calls to labels: exactly what the template writes for the call and the end-of-turn token, or a refused row."""
 
 import json
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.trainer
 JOINED = QWEN.replace("{{- tool_call.arguments | tojson }}", "{{- '' + tool_call.arguments }}")
 # A template that would show an object as Python writes it.
 PYTHON = QWEN.replace("{{- tool_call.arguments | tojson }}", "{{- tool_call.arguments }}")
-# Content beside a call is forgotten; only the first call is written.
+# Content next to a call is forgotten; only the first call is written.
 FORGETS = QWEN.replace("{{- '\n' + message.content }}", "{{- '\n' }}")
 FIRST = QWEN.replace("for tool_call in message.tool_calls", "for tool_call in message.tool_calls[:1]")
 

@@ -1,4 +1,4 @@
-"""An endpoint of a model: what is tried again, what is refused and how it is told, where the key goes."""
+"""An endpoint of a model: what is tried again, what is refused and how it is reported, where the key goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of Services by a cluster's own name server: CoreDNS beside a real API server, asked as a pod asks it."""
+"""Names of Services by a cluster's own name server: CoreDNS next to a real API server, asked as a pod asks it."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_a_reward_that_scores_nothing_ends_the_run_before_its_first_step(
     assert not list((Path(plan.work_path) / "checkpoints").glob("step-*"))
 
 
-def test_a_judge_that_is_away_is_left_to_another_attempt(
+def test_a_judge_that_is_unreachable_is_left_to_another_attempt(
     runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge = judging.away(monkeypatch)

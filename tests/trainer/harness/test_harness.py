@@ -176,7 +176,7 @@ def test_examples_and_the_chat_template_are_those_of_lm_eval(
 
 
 def test_a_run_is_the_same_whether_it_is_measured_or_not(runs: Any, measured: Any) -> None:
-    """Dropout draws from the random numbers that lm-eval seeds anew."""
+    """Dropout draws from the random numbers that lm-eval seeds again."""
     common = {"adapter": {"type": "LoRA", "dropout": "0.1"}, "training": {"maxSteps": 4}}
     plan = measured("measured", tasks=("arc_easy",), **common)
     other = measured("plain", **{**common, "harnessTasks": None, "evaluation": {"samples": 0, "everySteps": 1000}})

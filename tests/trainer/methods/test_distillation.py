@@ -104,7 +104,9 @@ def test_rows_with_tools_are_left_out(tiny_model: Path) -> None:
     assert isinstance(plain, dict)
 
 
-def test_the_mark_of_the_chat_template_ends_an_answer_too(plan_of: Any, teacher_model: Path, tmp_path: Path) -> None:
+def test_the_end_of_turn_token_of_the_chat_template_also_ends_an_answer(
+    plan_of: Any, teacher_model: Path, tmp_path: Path
+) -> None:
     """As of bases whose files name the end of a document alone."""
     folder = shutil.copytree(teacher_model, tmp_path / "other")
     document = 0  # <|endoftext|>

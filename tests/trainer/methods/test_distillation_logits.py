@@ -133,7 +133,7 @@ def test_the_curve_is_that_of_trls_gkd(
     runs: Any, plan_of: Any, tiny_model: Path, rows_files: tuple[Path, Path], tmp_path: Path, adapter: str
 ) -> None:
     """On the rows alone (lambda 0) with the forward divergence (beta 0). Its collator trains what the template has
-    after the last end mark, so there is none; and it wants equal embeddings."""
+    after the last end-of-turn token, so there is none; and it wants equal embeddings."""
     student, theirs = tmp_path / "student", tmp_path / "teacher"
     student.mkdir()
     for file in tiny_model.iterdir():

@@ -1,7 +1,7 @@
-"""Each method beside a plain TRL script on the same data: the same tokens, the same curve over 20 steps.
+"""Each method next to a plain TRL script on the same data: the same tokens, the same curve over 20 steps.
 
 The script gives TRL texts and turns, and TRL tokenises them itself, so equal curves also prove ids and masks. The chat
-template has no line break after the last end mark: TRL would train it, we never do.
+template has no line break after the last end-of-turn token: TRL would train it, we never do.
 """
 
 from __future__ import annotations

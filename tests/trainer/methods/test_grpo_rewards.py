@@ -162,7 +162,7 @@ def test_a_reward_model_and_a_judge_score_together(runs: Any, plan_of: Any, tiny
         assert point["reward"] == pytest.approx(0.5 * point["reward_rewardmodel"] + point["reward_judge"], abs=1e-3)
 
 
-def test_evaluation_scores_the_answers_of_its_own_number_by_other_rewards_too(runs: Any, plan_of: Any) -> None:
+def test_evaluation_also_scores_the_answers_of_its_own_number_by_other_rewards(runs: Any, plan_of: Any) -> None:
     vowels = {"type": "Python", "name": "vowels", "python": {"configMapName": "mine"}}
     evaluation = {**ONCE["evaluation"], "maxNewTokens": 4, "rewards": [vowels, {"type": "Number"}]}
     result = runs.finish(plan_of(evaluation=evaluation))

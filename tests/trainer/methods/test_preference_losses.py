@@ -64,7 +64,7 @@ class Hand:
         self.reference = AutoModelForCausalLM.from_pretrained(folder).eval()
 
     def mask(self, ids: list[int]) -> list[bool]:
-        """From each assistant header to its end mark; every assistant turn here is of the answer."""
+        """From each assistant header to its end-of-turn token; every assistant turn here is of the answer."""
         mask, inside = [False] * len(ids), False
         for at, token in enumerate(ids):
             mask[at] = inside = inside or ids[max(at - len(self.head), 0) : at] == self.head
@@ -156,7 +156,7 @@ def trainers() -> dict[str, tuple[Any, Callable[..., float]]]:
 
 
 class Watched:
-    """Every loss of a run and every log-probability of its evaluation, beside those by hand."""
+    """Every loss of a run and every log-probability of its evaluation, next to those by hand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, hand: Hand, method: str, loss: str) -> None:
         self.losses: list[tuple[float, float]] = []

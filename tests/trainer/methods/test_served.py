@@ -173,7 +173,7 @@ def guarded() -> Iterator[str]:
 
 @pytest.fixture
 def run_of(make_plan: Any, tmp_path: Path) -> Any:
-    """The part of a run that connecting needs; `key` is what lies in the secret, if anything."""
+    """The part of a run that connecting needs; `key` is what the secret has, if anything."""
 
     def make(url: str, key: str | None) -> Any:
         folder = tmp_path / "secret"

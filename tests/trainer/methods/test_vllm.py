@@ -1,4 +1,4 @@
-"""vLLM as the generator of GRPO and RLOO: its build for CPUs, in processes of its own Python, on a tiny model; beside
+"""vLLM as the generator of GRPO and RLOO: its build for CPUs, in processes of its own Python, on a tiny model; next to
 the model in training, and as a server."""
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def curve_of(plan: Any) -> list[dict[str, Any]]:
     return [point for point in map(json.loads, lines) if "loss" in point]
 
 
-def test_bytecode_lies_next_to_the_packages_for_pods_that_mount_them(python: Path) -> None:
+def test_bytecode_is_next_to_the_packages_for_pods_that_mount_them(python: Path) -> None:
     packages = python.parents[1] / "lib" / "python3.11" / "site-packages"
     for name in ("torch/__init__", "vllm/v1/engine/core"):
         folder, _, module = name.rpartition("/")

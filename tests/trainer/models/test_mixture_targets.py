@@ -207,7 +207,7 @@ def test_dense_models_are_as_before(tiny_model: Path) -> None:
 
 
 def test_a_run_goes_on_with_the_layers_of_its_checkpoint(tmp_path: Path) -> None:
-    """A checkpoint of a version that adapted the router, too."""
+    """A checkpoint of a version that also adapted the router."""
     from peft import LoraConfig, get_peft_model
 
     get_peft_model(build("mixtral"), LoraConfig(r=4, target_modules="all-linear")).save_pretrained(tmp_path)

@@ -100,7 +100,7 @@ def test_a_long_log_is_read_in_linear_time(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["sk-learn", "the password is wrong", "tokens: 512", "max_tokens=100", "eyJ is"])
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_what_is_not_a_secret_stays(text: str) -> None:
     assert scrub(text) == text
 
 

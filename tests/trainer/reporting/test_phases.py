@@ -62,7 +62,7 @@ def test_a_child_process_goes_on_with_the_clock(pass_seconds: Callable[[float], 
     assert parent.outcome() == {**RUN, "loading": 6}
 
 
-def test_a_command_that_is_no_run_reports_nothing(pass_seconds: Callable[[float], None]) -> None:
+def test_a_command_that_is_not_a_run_reports_nothing(pass_seconds: Callable[[float], None]) -> None:
     pass_seconds(1)
     assert phases.of_process().seconds() == {"loading": 0}
     assert phases.outcome() is None

@@ -349,7 +349,7 @@ def test_all_rewards_that_cannot_be_are_named_at_once(workers: SandboxWorkers) -
         assert f"reward {name}: " in raised.value.message
 
 
-def test_a_config_map_key_that_is_no_text_is_named(workers: SandboxWorkers, tmp_path: Path) -> None:
+def test_a_config_map_key_that_is_not_text_is_named(workers: SandboxWorkers, tmp_path: Path) -> None:
     file = tmp_path / "reward.py"
     file.write_bytes(b"def reward(**_):\n    return '\xff'\n")
     with pytest.raises(TrainerError, match=r"ConfigMap key mine/reward\.py is not UTF-8 text") as caught:

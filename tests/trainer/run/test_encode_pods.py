@@ -43,7 +43,7 @@ def _done(plan: TrainingPlan) -> tuple[EncodeResult, dict[str, bytes]]:
     return result.model_copy(update={"tokens_per_second": None}), files
 
 
-def test_three_pods_of_which_one_is_killed_encode_the_same_as_one(
+def test_three_pods_encode_the_same_as_one_although_one_is_killed(
     make_plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "LEAST", 300)

@@ -1,4 +1,4 @@
-"""What a plan needs, told without running it."""
+"""What a plan needs, computed without running it."""
 
 from __future__ import annotations
 

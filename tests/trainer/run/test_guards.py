@@ -1,4 +1,4 @@
-"""What would train the wrong thing is caught before the first step; what looks wrong is told."""
+"""What would train the wrong thing is caught before the first step; what looks wrong is reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def with_tokenizer(tmp_path: Path, tiny_model: Path) -> Any:
     return make
 
 
-def test_the_first_row_is_shown_with_its_mask_and_lies_in_the_report(
+def test_the_first_row_is_shown_with_its_mask_and_is_in_the_report(
     runs: Any, make_plan: Any, rows_files: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = make_plan(held_out=False, training={"maxSteps": 1})

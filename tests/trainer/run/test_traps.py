@@ -50,7 +50,7 @@ def test_the_spy_sees(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_sharded_though_asked_for_is_refused() -> None:
-    """accelerate falls back to plain data parallelism without a word, e.g. when told to use the CPU."""
+    """accelerate falls back to plain data parallelism without a word, e.g. when set to use the CPU."""
     from torch.nn import Linear
 
     with pytest.raises(TrainerError, match="deepspeed was requested, but the model is wrapped by Linear"):

@@ -89,7 +89,7 @@ def test_the_interval_of_a_change_is_paired_by_row() -> None:
     assert found.purpose == "Retention"
 
 
-def test_a_derived_metric_has_an_interval_too() -> None:
+def test_a_derived_metric_also_has_an_interval() -> None:
     losses = Score({"loss": Mean([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])}, tokens=6)
     assert np.allclose(resampled("perplexity", losses), math.exp(2))
 

@@ -122,7 +122,9 @@ def test_a_key_that_the_platform_does_not_trust_signs_nothing(token: SoftToken, 
 
 
 @pytest.mark.parametrize("module", ["/nowhere/libhsm.so", "/etc/passwd", "/usr/lib/x86_64-linux-gnu/libm.so.6"])
-def test_a_module_that_is_no_library_of_pkcs11_is_named(token: SoftToken, model: tuple[Path, str], module: str) -> None:
+def test_a_module_that_is_not_a_library_of_pkcs11_is_named(
+    token: SoftToken, model: tuple[Path, str], module: str
+) -> None:
     token.name(URI)
     with pytest.raises(StoreError) as caught:
         token.sign(*model, token.public["models"], module)

@@ -202,7 +202,7 @@ def test_a_refused_prompt_is_not_asked_again(plan_of: Any, monkeypatch: pytest.M
     asked = asked_of(plan)
 
     class Mortal(Scripted):
-        """Is away from the third part on."""
+        """Is unreachable from the third part on."""
 
         def answer(self, *args: Any) -> dict[str, Any]:
             return super().answer(*args) if len(self.asked) < 20 else {"choices": []}
@@ -218,7 +218,7 @@ def test_a_refused_prompt_is_not_asked_again(plan_of: Any, monkeypatch: pytest.M
 
 
 def test_a_server_that_refuses_many_prompts_ends_the_attempt(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """5 of 96. The next attempt goes on where this one was, if the server has been mended."""
+    """5 of 96. The next attempt goes on where this one was, if the server has been repaired."""
     monkeypatch.setattr(sequence, "PART", 10)
     asked = asked_of(plan_of("http://127.0.0.1:9/v1"))
     with modelserver.serve(Scripted(asked[4], asked[12], *asked[25:28])) as url:
@@ -339,7 +339,7 @@ def failure(plan: Any) -> TrainerError:
 
 
 def test_an_endpoint_that_refuses_the_key_is_the_runs_own_failure(plan_of: Any, tmp_path: Path) -> None:
-    """As its process tells it."""
+    """As its process reports it."""
     (tmp_path / "API_KEY").write_text("sk-another-key-987654")
     with modelserver.serve(Scripted(), KEY) as url, pytest.raises(TrainerError) as raised:
         ask_teacher.prepare(plan_of(url, teacherSecretPath=str(tmp_path)), Stop(), first=True)
@@ -367,7 +367,7 @@ def test_a_key_that_is_not_there_is_named(plan_of: Any, tmp_path: Path, file: st
     assert failure(plan_of("http://127.0.0.1:9/v1", teacherSecretPath=str(folder))).code == code
 
 
-def test_an_endpoint_that_is_away_is_tried_again_and_named(plan_of: Any, tmp_path: Path) -> None:
+def test_an_unreachable_endpoint_is_tried_again_and_named(plan_of: Any, tmp_path: Path) -> None:
     """The pauses are skipped, in a process of its own, as the trainer's."""
     plan = plan_of("http://127.0.0.1:9/v1")
     (tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True))

@@ -84,7 +84,7 @@ def _pod(plan: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("write", [_write_rows, _write_files])
-def test_three_pods_of_which_one_is_killed_write_the_same_files(
+def test_three_pods_write_the_same_files_although_one_is_killed(
     write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(materialize, "SMALL_BYTES", 0)

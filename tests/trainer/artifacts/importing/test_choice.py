@@ -63,7 +63,7 @@ def test_a_whole_model_is_taken_without_its_pickles_and_other_forms() -> None:
         (["adapter_config.json", "adapter_model.safetensors", "model.safetensors"], "UnsupportedModel", "keep one"),
     ],
 )
-def test_what_is_no_model_says_what_is_there(files: list[str], code: str, words: str) -> None:
+def test_a_folder_that_is_not_a_model_is_refused_with_what_it_has(files: list[str], code: str, words: str) -> None:
     with pytest.raises(SourceError) as caught:
         choose(files, "pvc://files/model")
     assert (caught.value.code, words in caught.value.message) == (code, True), caught.value.message

@@ -105,7 +105,7 @@ def test_two_images_of_one_tag_are_not_mixed(registry: LyingRegistry, tmp_path: 
     ],
     ids=lambda text: str(text[:30]),
 )
-def test_what_is_no_manifest_is_refused(registry: LyingRegistry, tmp_path: Path, text: bytes) -> None:
+def test_what_is_not_a_manifest_is_refused(registry: LyingRegistry, tmp_path: Path, text: bytes) -> None:
     registry.manifests["latest"] = text
     assert refused(tmp_path).startswith("SourceRefused: ")
 

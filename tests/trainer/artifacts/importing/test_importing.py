@@ -266,7 +266,7 @@ def test_layers_that_are_named_by_a_regular_expression_are_listed(place: Place) 
     assert (len(config["target_modules"]), config["exclude_modules"]) == (4, None)
 
 
-def test_a_file_name_that_is_no_text_is_left_out(place: Place) -> None:
+def test_a_file_name_that_is_not_text_is_skipped(place: Place) -> None:
     (place.model / os.fsdecode(b"caf\xe9.bin")).write_bytes(b"x")
     assert any(name.startswith("caf") for name in importing.run(place.plan()).left_out)
 

@@ -97,7 +97,9 @@ def test_rows_out_of_bounds_are_removed_with_their_score(make: Any, tmp_path: Pa
     assert f"minimum is {bound}%" in str(result.curation[0].example)
 
 
-def test_what_is_no_classifier_or_has_no_such_label_is_refused(make: Any, tiny_model: Path, tmp_path: Path) -> None:
+def test_what_is_not_a_classifier_or_does_not_have_the_label_is_refused(
+    make: Any, tiny_model: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="LlamaForCausalLM, which classifies no sequences"):
         Classifier(ModelInput(path=str(tiny_model)), None, tmp_path)
     with pytest.raises(ConfigError, match="labels are good, poor, not best"):

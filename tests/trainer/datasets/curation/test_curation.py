@@ -308,7 +308,7 @@ def test_steps_run_in_the_documented_order(curated, tmp_path):
     assert len(files["train"]) == 2
 
 
-def test_no_valid_row_is_no_error_of_the_curation(curated):
+def test_no_valid_row_is_not_an_error_of_the_curation(curated):
     everything = {"deduplicate": "Near", "balance": {"column": "x", "maxRows": 5}, "diverse": {"rows": 2}}
     with pytest.raises(DataError) as caught:
         curated([{"text": ""}, {"text": ""}], curation=everything, format="Text")

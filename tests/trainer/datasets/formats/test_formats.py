@@ -144,7 +144,7 @@ def weights(*values):
                 "tools": TOOLS,
             },
         ),
-        (  # two calls at once, both answered, one by nothing; content beside them
+        (  # two calls at once, both answered, one by nothing; content next to them
             "Chat",
             {
                 "messages": [

@@ -1,4 +1,4 @@
-"""What becomes of each kind of answer. The server is real and what it says is known: a model that is told its lines."""
+"""What becomes of each kind of answer. The server is real and what it says is known: a model with a script."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ GOOD = "Question: What is the name of the river of Bern?\nAnswer: Aare.\nQuote: 
         ("Preference", SEEDS[:1], "Mars has 2 moons.", "None that I know of.", "NotVerified"),
     ],
 )
-def test_an_answer_that_is_no_row_is_filtered_with_its_reason(plan, script, template, source, answer, good, reason):
+def test_an_answer_that_is_not_a_row_is_filtered_with_its_reason(plan, script, template, source, answer, good, reason):
     script.lines = [answer, good]
     result, rows = made(plan(template, source))
     assert filtered(result) == {reason: 1}
@@ -235,7 +235,7 @@ def test_a_server_that_refuses_many_prompts_is_reported_and_may_be_fixed(plan, s
 
 
 def test_the_log_counts_tokens_of_answers_and_judges(plan, script, caplog):
-    """Those that a filter drops are paid for, too."""
+    """Those that a filter drops are also paid for."""
 
     def completion(text: str, read: Any, written: Any) -> Said:
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.pure, pytest.mark.attack("servers that lie")]
 
 
 class Lying(MlflowServer):
-    """Answers what it is told to, and notes what it was asked."""
+    """Answers what the test sets, and notes what it was asked."""
 
     def __init__(self, run_id: Any = "0123abcd", refuses: str = "") -> None:
         super().__init__("http://m", AllowedNetwork(namespace="team-a"))
