@@ -22,6 +22,8 @@ VLLM_RANK = 16
 FUSED_EXPERTS = "--enable-mixed-moe-lora-format"
 """Makes vLLM take experts that an adapter holds together; each such adapter is loaded with `is_3d_lora_weight`."""
 
+GPT_OSS = "gpt_oss"
+"""model_type of the family whose experts vLLM takes as an adapter holds them."""
 _DOWN = {"down_proj", "w2"}
 
 
@@ -73,12 +75,15 @@ def has_fused_experts(spec: ModelVersionSpec) -> bool:
 def expects_single_experts(base: BaseModelLineage) -> bool:
     """Whether the base is a mixture whose experts vLLM expects one by one, as of all families except gpt_oss.
 
-    gpt_oss is told by its name, or by experts as wide as the model. With the setting for the others, vLLM 0.31 answered
-    with other tokens than PEFT; without it, vLLM refuses an adapter of another family, which nobody overlooks.
+    With the setting for the others, vLLM 0.31 answered with other tokens than PEFT for gpt_oss; without it, vLLM
+    refuses an adapter of another family, which nobody overlooks. A record made before Hone recorded model types has
+    none: gpt_oss is then recognised by its name, or by experts as wide as the model.
     """
     shape = base.shape
     if not shape or not shape.experts:
         return False
+    if shape.model_type:
+        return shape.model_type != GPT_OSS
     return "gpt-oss" not in base.uri.lower().replace("_", "-") and shape.expert_width != shape.hidden
 
 

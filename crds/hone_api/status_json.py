@@ -79,6 +79,7 @@ class ModelShapeJson(TypedDict, total=False):
     tied: bool
     latent: LatentAttentionJson
     context: int
+    modelType: str
 
 
 class PinnedModelJson(TypedDict, total=False):

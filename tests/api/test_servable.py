@@ -124,15 +124,17 @@ def test_both_parameters_of_the_experts_have_an_adapter_or_none(targets, loads):
 
 
 @pytest.mark.parametrize(
-    ("uri", "width", "needs_settings"),
+    ("uri", "width", "model_type", "needs_settings"),
     [
-        ("hf://openai/gpt-oss-20b", 1, False),
-        ("pvc://models/GPT_OSS-120b", 1, False),
-        ("pvc://models/mine", 8, False),
-        ("pvc://models/mine", 4, True),
-        ("hf://owner/base", 0, True),
+        ("pvc://models/mine", 4, "gpt_oss", False),
+        ("hf://owner/not-gpt-oss-20b", 8, "mixtral", True),
+        ("hf://openai/gpt-oss-20b", 1, None, False),
+        ("pvc://models/GPT_OSS-120b", 1, None, False),
+        ("pvc://models/mine", 8, None, False),
+        ("pvc://models/mine", 4, None, True),
+        ("hf://owner/base", 0, None, True),
     ],
 )
-def test_gpt_oss_is_served_without_the_settings_that_make_it_answer_wrongly(uri, width, needs_settings):
-    shape = {"experts": 8, "expertWidth": width}
+def test_gpt_oss_is_served_without_the_settings_that_make_it_answer_wrongly(uri, width, model_type, needs_settings):
+    shape = {"experts": 8, "expertWidth": width, "modelType": model_type}
     assert sentences("Adapter", uri=uri, shape=shape)[0] == (ON_BASE + FUSED if needs_settings else ON_BASE)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from hone_api.meta import MAX_COUNT, ApiModel
+from hone_api.meta import MAX_COUNT, ApiModel, ShortText
 
 UNGATED = frozenset(
     {"gpt2", "gpt_neox", "gptj", "opt", "bloom", "falcon", "phi", "starcoder2", "gpt_bigcode", "codegen", "xglm", "mpt"}
@@ -17,6 +17,10 @@ UNGATED = frozenset(
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
 """Config keys for the number of routed experts in a layer."""
+
+
+LONGEST_TYPE = 128
+"""Characters of a model type that is recorded."""
 
 
 class LatentAttention(ApiModel):
@@ -56,6 +60,8 @@ class ModelShape(ApiModel):
     context: int | None = Field(
         default=None, ge=1, le=1_000_000_000, description="Number of tokens that the model can attend to."
     )
+
+    model_type: ShortText | None = Field(default=None, description="model_type of its config.json, e.g. gpt_oss.")
 
     @property
     def embeddings(self) -> int:
@@ -137,13 +143,20 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
         query=heads * head,
         key_value=(number("num_key_value_heads") or heads) * head,
         intermediate=wide * experts,
-        matrices=2 if text.get("model_type") in UNGATED else 3,
+        matrices=2 if _model_type(text) in UNGATED else 3,
         **_mixture(text, layers, wide),
         latent=latent,
         vocabulary=vocabulary,
         tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
         context=number("max_position_embeddings", "n_positions", "max_seq_len"),
+        model_type=_model_type(config),
     )
+
+
+def _model_type(config: Mapping[str, Any]) -> str | None:
+    """Of the whole model, by which servers choose their code; None where a config.json has no such name."""
+    name = config.get("model_type")
+    return name if isinstance(name, str) and 0 < len(name) <= LONGEST_TYPE else None
 
 
 def _latent(text: Mapping[str, Any], heads: int) -> LatentAttention | None:

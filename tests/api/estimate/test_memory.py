@@ -207,8 +207,20 @@ def test_the_shape_comes_from_the_config() -> None:
     linear = sum(i * o for i, o in shape.linear.values()) * shape.layers
     norms = (2 * shape.layers + 1) * shape.hidden
     assert linear + shape.embeddings + norms == shape.parameters
-    assert shape_of({"model_type": "gemma3", "text_config": config}, 1) == shape_of(config, 1)
+    multimodal = shape_of({"model_type": "gemma3", "text_config": {**config, "model_type": "gemma3_text"}}, 1)
+    assert multimodal == shape_of({**config, "model_type": "gemma3"}, 1)
     assert shape_of({"model_type": "mamba", "hidden_size": 768}, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("recorded", "name"),
+    [("gpt_oss", "gpt_oss"), (None, None), ("", None), (["gpt_oss"], None), (7, None), ("x" * 129, None)],
+)
+def test_the_model_type_is_recorded_where_it_is_a_name(recorded: Any, name: str | None) -> None:
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "vocab_size": 16}
+    shape = shape_of({**sizes, "model_type": recorded}, 1)
+    assert shape is not None
+    assert shape.model_type == name
 
 
 def test_disk_and_time() -> None:

@@ -140,8 +140,11 @@ def followed(*versions: dict[str, Any], rank: int | None = None, aliases: str = 
     return objects[0]["spec"]["template"]["spec"]
 
 
-def test_gpt_oss_is_followed_without_the_settings_of_other_mixtures():
-    of_gpt_oss = version("bot", experts=4, parent={"uri": "hf://openai/gpt-oss-20b"})
+@pytest.mark.parametrize(
+    "parent", [{"uri": "hf://openai/gpt-oss-20b"}, {"shape": {**SHAPE, "experts": 4, "modelType": "gpt_oss"}}]
+)
+def test_gpt_oss_is_followed_without_the_settings_of_other_mixtures(parent):
+    of_gpt_oss = version("bot", experts=4, parent=parent)
     assert "--enable-mixed-moe-lora-format" not in followed(of_gpt_oss)["containers"][0]["args"]
     asked = arguments(rendered("vllm", of_gpt_oss)[0])
     assert asked[-1] == "bot=/adapters/bot"

@@ -178,6 +178,7 @@ def test_the_estimate_counts_experts_and_the_copies_that_autograd_keeps(family: 
     shape = shape_of(config(family).to_dict(), 1)
     assert shape is not None
     assert shape.expert_parameters == sum(sizes.values())
+    assert shape.model_type == config(family).model_type
     own = {w.untyped_storage().data_ptr() for w in network.parameters()}
     kept: dict[int, Any] = {}
 

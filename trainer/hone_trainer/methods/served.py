@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hone_api.failures import FailureCode
+from hone_api.servable import GPT_OSS
 from hone_trainer import ranks
 from hone_trainer.encoding import mapped
 from hone_trainer.endpoints.client import TRIES, Access, Endpoint, in_parallel
@@ -44,7 +45,7 @@ RESTART = 16
 """Tries of a request once training has begun: about ten minutes, in which a restarting server loads its model."""
 FOLDER = "served"
 """Of the adapters in the run's work folder."""
-EXPERTS_AS_SAVED = frozenset({"gpt_oss"})
+EXPERTS_AS_SAVED = frozenset({GPT_OSS})
 """Model types whose experts vLLM loads as PEFT writes them."""
 _LOADED = "has already been loaded"
 """vLLM's messages about an adapter's name."""
