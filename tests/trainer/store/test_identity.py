@@ -99,6 +99,45 @@ def test_another_identity_counts_neither_to_sign_nor_to_verify(
         assert not (signed_copy / "model.sig").exists()
 
 
+def logged(folder: Path) -> int:
+    """Place of the signature in Rekor's log."""
+    (entry,) = json.loads((folder / "model.sig").read_text())["verificationMaterial"]["tlogEntries"]
+    return int(entry["logIndex"])
+
+
+@pytest.mark.faults("D5")
+@pytest.mark.parametrize("listed", ["https://kubernetes.io/namespaces/team/serviceaccounts/other", "team@example.org"])
+def test_an_identity_that_is_refused_leaves_no_entry_in_the_log(
+    listed: str, unsigned: Path, by_identity: Signed, ours: Sigstore, tmp_path: Path
+) -> None:
+    """By its token where that tells, else by the certificate that Fulcio gives for it."""
+    counts = Pod.of(tmp_path, keyless(ours), ours.issuer.token(ACCOUNT))
+    counts.sign(unsigned, by_identity.digest)
+    before = logged(unsigned)
+    (unsigned / "model.sig").unlink()
+    other = keyless(ours).model_copy(update={"identities": [Identity(subject=listed, issuer=ours.issuer.url)]})
+    for _ in range(2):  # the Job tries again
+        with pytest.raises(StoreError, match="identities of the chart does not list") as caught:
+            Pod(counts.token, other).sign(unsigned, by_identity.digest)
+        assert caught.value.code == "SigningIdentityRefused"
+    counts.sign(unsigned, by_identity.digest)
+    assert logged(unsigned) == before + 1
+
+
+def test_a_token_of_another_identity_asks_no_server(
+    unsigned: Path, by_identity: Signed, ours: Sigstore, tmp_path: Path
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        trusted = keyless(ours, "other", fulcio=f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        elsewhere = Identity(subject=SUBJECT + ACCOUNT, issuer="https://issuer.test")
+        for identities in (trusted.identities, [elsewhere]):
+            refused = trusted.model_copy(update={"identities": identities})
+            with pytest.raises(StoreError, match=f"the token of the pod is for {SUBJECT}{ACCOUNT} by") as caught:
+                Pod.of(tmp_path, refused, ours.issuer.token(ACCOUNT)).sign(unsigned, by_identity.digest)
+            assert caught.value.code == "SigningIdentityRefused"
+
+
 @pytest.mark.faults("D5")
 def test_certificates_of_another_authority_do_not_count(
     unsigned: Path, by_identity: Signed, ours: Sigstore, theirs: Sigstore, tmp_path: Path

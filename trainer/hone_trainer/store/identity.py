@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from sigstore._internal.trust import KeyringPurpose
 from sigstore.errors import VerificationError
 from sigstore.models import ClientTrustConfig, InvalidBundle
 from sigstore.oidc import ExpiredIdentity, IdentityError, IdentityToken
-from sigstore.sign import SigningContext
+from sigstore.sign import Signer, SigningContext
 from sigstore.verify import Verifier, policy
 
 from hone_api.failures import FailureCode
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 SECONDS = 180.0
 """For all requests of one signature: the library has no limit of its own for Fulcio and Rekor."""
 _QUOTED = 300
+_KUBERNETES = "https://kubernetes.io/"
+"""Beginning of the names that Fulcio gives to ServiceAccounts."""
 
 
 class IdentitySigner(sign_sigstore.Signer):
@@ -44,11 +48,15 @@ class IdentitySigner(sign_sigstore.Signer):
 
     def __init__(self, keyless: Keyless, token_file: Path) -> None:
         self._signing_context = _servers(keyless)
+        self._signing_context.check = self._check
         self._client_id = TOKEN_AUDIENCE
         self._keyless, self._token_file = keyless, token_file
 
     def sign(self, payload: Payload) -> sign_sigstore.Signature:
         """A signature, its certificate, its entry in the log and a timestamp.
+
+        An identity that does not count leaves no entry in Rekor: its token is refused before a certificate is asked
+        for, or, where the token does not tell, its certificate before the signature is logged.
 
         Raises:
             StoreError: SigningServerUnreachable, SigningIdentityRefused.
@@ -59,6 +67,7 @@ class IdentitySigner(sign_sigstore.Signer):
 
         def work() -> None:
             try:
+                self._check_token()
                 done.append(super(IdentitySigner, self).sign(payload))
             except Exception as error:
                 problems.append(_problem(error))
@@ -72,17 +81,59 @@ class IdentitySigner(sign_sigstore.Signer):
             raise _unreachable(f"no signature within {SECONDS:.0f} s: Fulcio, Rekor or the timestamps do not answer")
         return done[0]
 
-    def why_not(self, signature: Path) -> StoreError:
-        """Why a signature that this signer has made is not one of those that count."""
-        certificate = sign_sigstore.Signature.read(signature).bundle.signing_certificate
+    def why_not(self, _signature: Path) -> StoreError:
+        """Why a signature that this signer has made is not one of those that count: its certificate is."""
+        message = "the log or the timestamp of the signature is not by those in signing.keyless.trustConfig"
+        return StoreError(FailureCode.SIGNING_TRUST_UNUSABLE, f"{message} of the chart")
+
+    def _check_token(self) -> None:
+        """That the token of a ServiceAccount can become a certificate that counts.
+
+        Fulcio may be configured to give other names to the tokens of an issuer: where another name of the issuer is
+        listed, the certificate decides.
+        """
+        token = self._token()
+        subject = _service_account(token)
+        listed = [each.subject for each in self._keyless.identities if each.issuer == token.federated_issuer]
+        if subject and subject not in listed and all(each.startswith(_KUBERNETES) for each in listed):
+            raise _not_listed("token", subject, token.federated_issuer)
+
+    def _check(self, certificate: Certificate) -> None:
         if any(_is_for(each, certificate) for each in self._keyless.identities):
-            message = "the log or the timestamp of the signature is not by those in signing.keyless.trustConfig"
-            return StoreError(FailureCode.SIGNING_TRUST_UNUSABLE, f"{message} of the chart")
+            return
         names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
         subject = ", ".join(str(each.value) for each in names)
-        issuer = IdentityToken(str(self._identity_token), TOKEN_AUDIENCE).issuer
-        message = f"the certificate of the pod is for {subject} by {issuer}, which signing.keyless.identities"
-        return _refused(f"{message} of the chart does not list")
+        raise _not_listed("certificate", subject, self._token().federated_issuer)
+
+    def _token(self) -> IdentityToken:
+        return IdentityToken(str(self._identity_token), TOKEN_AUDIENCE)
+
+
+class _CheckedContext(SigningContext):
+    """The library's, with a check of the certificate before anything is signed and logged."""
+
+    check: Callable[[Certificate], None]
+    """Raises to refuse a certificate."""
+
+    @contextmanager
+    def signer(self, identity_token: IdentityToken, *, cache: bool = True) -> Iterator[Signer]:
+        with super().signer(identity_token, cache=cache) as signer:
+            self.check(signer._signing_cert())
+            yield signer
+
+
+def _service_account(token: IdentityToken) -> str | None:
+    """The name that Fulcio gives to a ServiceAccount of a cluster; None: the token is not of one."""
+    claims = token._unverified_claims.get("kubernetes.io")
+    account = claims.get("serviceaccount") if isinstance(claims, dict) else None
+    if not isinstance(claims, dict) or not isinstance(account, dict):
+        return None
+    return f"{_KUBERNETES}namespaces/{claims.get('namespace')}/serviceaccounts/{account.get('name')}"
+
+
+def _not_listed(what: str, subject: str, issuer: str) -> StoreError:
+    message = f"the {what} of the pod is for {subject} by {issuer}, which signing.keyless.identities"
+    return _refused(f"{message} of the chart does not list")
 
 
 def _token(file: Path) -> str:
@@ -125,11 +176,13 @@ def _is_for(identity: Identity, certificate: Certificate) -> bool:
     return True
 
 
-def _servers(keyless: Keyless) -> SigningContext:
+def _servers(keyless: Keyless) -> _CheckedContext:
     try:
-        return SigningContext.from_trust_config(_trust(keyless))
+        context = _CheckedContext.from_trust_config(_trust(keyless))
     except Exception as error:  # of the library and of its parser
         raise _unusable(error) from None
+    assert isinstance(context, _CheckedContext)
+    return context
 
 
 def _trust(keyless: Keyless) -> ClientTrustConfig:
