@@ -104,7 +104,7 @@ def test_a_packed_batch_is_reported_in_rows_and_tokens(make_plan: Any, monkeypat
     text = " ".join(shown(plan, monkeypatch).split())
     said: list[str] = []
     reporters = Reporters()
-    monkeypatch.setattr(reporters, "say", said.append)
+    monkeypatch.setattr(reporters, "log", said.append)
     run = pipeline.prepare(plan, Stop(), reporters)
     for each in words:
         assert each in " ".join(run.advice), "so it is in the result, the card and the report"
