@@ -15,7 +15,7 @@ from hone_api.meta import Digest
 from hone_api.methods import METHODS
 from hone_api.plan import DatasetInput, TrainingPlan
 
-ENCODER_VERSION = 3
+ENCODER_VERSION = 4
 """Increment it with every change that makes equal rows give other tokens, labels or files: in the trainer's encoders,
 in its format on disk, or in the libraries that render and tokenise (see `tests/api/test_encoding.py`)."""
 KEY_LENGTH = 40

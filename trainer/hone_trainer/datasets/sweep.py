@@ -47,7 +47,8 @@ def run(plan: SweepPlan) -> SweepResult:
         aside = _take_aside(folder, since)
         if aside is None:
             continue
-        size += sum(path.stat().st_size for path in folders.walk(aside) if path.is_file())
+        files = (path.stat() for path in folders.walk(aside) if path.is_file())
+        size += sum(file.st_size for file in files if file.st_nlink == 1)  # others have another name
         folders.remove(aside)
         removed += 1
     exports.remove_empty(since)
@@ -105,12 +106,15 @@ def _source_files(plan: SweepPlan) -> list[Path]:
 
 
 def _measure_folders(store: Path) -> dict[str, int]:
-    """Bytes by folder of the store; what others keep there is `other`."""
-    sizes = dict.fromkeys(KINDS, 0)
+    """Bytes by folder of the store; what others keep there is `other`. A file with several names counts once."""
+    sizes, linked = dict.fromkeys(KINDS, 0), set[tuple[int, int]]()
     for path in folders.walk(store):
         with suppress(FileNotFoundError):
             mode = path.lstat()
-            if stat.S_ISREG(mode.st_mode):
+            same = (mode.st_dev, mode.st_ino)
+            if stat.S_ISREG(mode.st_mode) and same not in linked:
+                if mode.st_nlink > 1:
+                    linked.add(same)
                 top = path.relative_to(store).parts[0]
                 sizes[top if top in KINDS else "other"] += mode.st_size
     return sizes

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from hone_api.failures import FailureCode
 from hone_api.plan import WorkerPods
-from hone_trainer.encoding import chunks, columns, mapped, rendering
+from hone_trainer.encoding import chunks, columns, mapped, rendering, reuse
 from hone_trainer.encoding.chunks import Chunk
 from hone_trainer.encoding.parts import Part, Parts
 from hone_trainer.encoding.split_file import (
@@ -52,6 +52,8 @@ class Task:
     """Name of the split, for messages."""
     day: date | None = None
     """What chat templates print as the date of today; None: what the clock says."""
+    token_key: str | None = None
+    """See `reuse`; None: the rows are reused only under their own name."""
 
 
 def write(task: Task, target: Path, pieces: list[Chunk], noted: Noted, workers: int | None = None) -> None:
@@ -137,6 +139,8 @@ def _assemble(task: Task, target: Path, parts: Parts, new: Iterator[Part], noted
     if bad is not None:
         raise DataError(FailureCode.INVALID_ROW, f"{task.where}, {bad}")
     parts.close(total, has_masks, numbers)
+    if task.token_key is not None:
+        (parts.files / reuse.KEY).write_text(f"{task.token_key}\n")
     manifest.write(parts.files)
     folders.publish(parts.files, target)
 

@@ -25,7 +25,7 @@ from hone_api.failures import FailureCode
 from hone_api.phases import ENCODING
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.report import EncodeResult
-from hone_trainer.encoding import chunks
+from hone_trainer.encoding import chunks, reuse
 from hone_trainer.encoding.mapped import Mapped
 from hone_trainer.encoding.split_file import Encoded, Policy, encode_split
 from hone_trainer.encoding.writing import Encoders, Task
@@ -68,7 +68,7 @@ def run(plan: TrainingPlan) -> EncodeResult:
         missing = {path: folder for path, folder in places.items() if not folders.is_intact(folder)}
         for folder in set(places.values()) - set(missing.values()):
             os.utime(folder)  # a sweep keeps recently used folders
-        if missing:
+        if missing := work.not_reused(missing):
             work.encode(missing)
         return _result(plan, places, work)
     finally:
@@ -230,6 +230,8 @@ class _Work:
     counts_steps: bool = False
     """Whether lines are reported as steps: in a run those are its optimiser steps."""
     written: set[Path] = field(default_factory=set)
+    token_keys: dict[str, str | None] = field(default_factory=dict)
+    """By a split's path, where the rows are for other models as well."""
     tokens: int = 0
     _lines: int = 0
     _all: int = 0
@@ -242,6 +244,18 @@ class _Work:
     def speed(self) -> float:
         """Tokens a second so far."""
         return (self.tokens - self._kept[1]) / max(time.monotonic() - self._started, 1e-6)
+
+    def not_reused(self, targets: Mapping[str, Path]) -> dict[str, Path]:
+        """Of these splits and their folders those that must be encoded: the rows of no other model serve."""
+        sources = [source for source in encoding.splits(self.plan) if source.path in targets]
+        self.token_keys = {
+            source.path: reuse.token_key(self.plan, source, self.base)
+            for source in sources
+            if encoding.key(self.plan, source) is not None
+        }
+        keys = {targets[path]: key for path, key in self.token_keys.items()}
+        there = {folder for folder, key in keys.items() if key is not None and reuse.reused(folder, key)}
+        return {path: folder for path, folder in targets.items() if folder not in there}
 
     def encode(self, targets: Mapping[str, Path]) -> None:
         """Encode the splits of these paths into their folders, one after the other, each on all cores."""
@@ -268,6 +282,7 @@ class _Work:
             vocabulary=self.base.vocabulary,
             where=f"{source.name}/{source.split}",
             day=self.plan.template_date,
+            token_key=self.token_keys.get(source.path),
         )
 
     def _keep(self, where: str, lines: int, tokens: int) -> None:
