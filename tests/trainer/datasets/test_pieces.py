@@ -16,7 +16,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from hone_trainer.datasets import batches, checked, columnar, items, pieces, read
+from hone_trainer.datasets import batches, checked, columnar, delimited, items, json_array, paragraphs, pieces, read
 from hone_trainer.datasets.checked import Check, PieceCheck, RefusedRow
 from hone_trainer.datasets.pieces import Piece
 from hone_trainer.datasets.read import DataFile
@@ -231,6 +231,29 @@ FILES: dict[str, Callable[[], bytes]] = {
     "array.json": lambda: json.dumps([{"a": f"{n}"} for n in range(30)]).encode(),
     "array, cut off.json": lambda: json.dumps([{"a": f"{n}"} for n in range(30)]).encode()[:-9],
     "paragraphs.txt": lambda: b"one\n\ntwo\nthree\n\n\n" * 9,
+    "paragraphs, long, and lines over the limit.txt": lambda: (
+        (b"one\n" * 90 + b" \t\n\n" + b"x" * 400 + b"\n\ny\r\n\r\n") * 9
+    ),
+    "paragraphs, packed and cut off.txt.gz": lambda: gzip.compress(b"one\n \n\ntwo\n" * 2000, 0)[:-4000],
+    "array, deep, not UTF-8, not objects.json": lambda: (
+        b'[{"a": "\xff"}, {"a": ' + b"[" * 240 + b"]" * 240 + b'}, 1, null, "x", {"a": "\\ud800"}]'
+    ),
+    "array, a comma missing.json": lambda: b'[{"a": 1}, {"a": 2} {"a": 3}]',
+    "records.csv": lambda: b"a,b\n" + b'"one\n\n""two",2\r\n3," 4"\n\n5,6"7"\n' * 30,
+    "records, packed and cut off.csv.gz": lambda: gzip.compress(b"a,b\n" + b'"o\nne",2\n' * 3000, 0)[:-4000],
+    "records, some broken.csv": lambda: (
+        b"\xef\xbb\xbf\n\na,b\n" + b'1,2\n"x"y,3\n1,2,3\na,b\n4\r5,"6\n7,\xff\n' * 9 + b"8,9"
+    ),
+    "records, a quote that stays open.csv": lambda: b"a,b\n" + b"1,2\n" * 30 + b'3,"4\n' + b"5,6\n" * 30,
+    "records, a quote that ends late.csv": lambda: b"a,b\n" + b"1,2\n" * 30 + b'3,"4\n' + b"5,6\n" * 5 + b'7,"8\n' * 9,
+    "records over the limit.csv": lambda: b"a,b\n" + (b"1,2\n" * 9 + b'3,"' + b"4\n" * 200 + b'"\n') * 3,
+    "lines over the limit.csv": lambda: b"a,b\n" + (b"1,2\n" * 9 + b"3," + b"4" * 400 + b"\n") * 3,
+    "semicolons.csv": lambda: b'a;b\n"1;\n";2\n' * 30,
+    "another mark.csv": lambda: b"sep=|\na|b\n" + b'"1|\n"|2\n' * 30,
+    "a mark that is not ASCII.csv": lambda: "sep=§\na§b\n".encode() + "1§2\n".encode() * 30,
+    "a header alone.csv": lambda: b"\n\na,b",
+    "a header twice.csv": lambda: b"a,a\n1,2\n" * 9,
+    "literal quotes.tsv": lambda: b"a\tb\n" + b'"so\t"he" said\n"1"\t"2\n3"\n\t"4\t"\n' * 9,
     "a page.jsonl": lambda: b"<!doctype html>\n" * 9,
     "named wrongly.parquet": lambda: ROW * 20,
     "empty.jsonl": lambda: b"",
@@ -238,13 +261,14 @@ FILES: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-@pytest.mark.parametrize("size", [10, 100_000])
+@pytest.mark.parametrize("size", [10, 150, 100_000])
 def test_each_kind_of_file_has_the_same_rows_by_workers_that_do_not_have_it(
     case: str, size: int, ways: Callable[..., list[list[Seen]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Alone, where one process reads for workers of its pod, and among other files. Small ones are sent whole."""
-    for module in (items, pieces, read):
-        monkeypatch.setattr(module, "MAX_ROW_BYTES", 250 if "json" in case else 2**20)
+    for module in (items, pieces, read, delimited, paragraphs, json_array):
+        limited = "json" in case or "limit" in case
+        monkeypatch.setattr(module, "MAX_ROW_BYTES", 250 if limited else 2**20)
     monkeypatch.setattr(columnar, "PART_BYTES", size)
     (path := tmp_path / case).write_bytes(FILES[case]())
     (other := tmp_path / "zz.jsonl").write_bytes(ROW * 3)

@@ -249,12 +249,7 @@ def placed(checked: Iterable[tuple[Shipped, Checked]], max_bytes: int) -> Iterat
                 continue
             total += 1
             yield _moved(row, base, lines)
-            if (
-                piece
-                and (piece.groups or piece.table)
-                and isinstance(row, RefusedRow)
-                and row.error.code == "BrokenFile"
-            ):
+            if piece and piece.may_be_last and isinstance(row, RefusedRow) and row.error.code == "BrokenFile":
                 broken = piece.files[0]
         lines, unpacked = lines + taken.lines, unpacked + taken.unpacked
         if piece:

@@ -7,13 +7,16 @@ the file ends as broken, at the line where the quote opened.
 from __future__ import annotations
 
 import csv
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
+from typing import NamedTuple
 
 from hone_trainer.datasets.compression import Stream
-from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken, too_large
+from hone_trainer.datasets.cuts import Ahead
+from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, Lines, broken, too_large
 from hone_trainer.datasets.rows import RowError
 
 _SWALLOWED_LINES = {"\t": 1}
@@ -35,8 +38,8 @@ class _TooLargeError(Exception):
 class _RecordLines:
     """The lines of a stream as text; those of the current record are kept."""
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream, self.number, self._size = stream, 0, 0
+    def __init__(self, stream: Lines, number: int = 0) -> None:
+        self._stream, self.number, self._size = stream, number, 0
         self.record: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
@@ -68,36 +71,121 @@ class _RecordLines:
         return quotes % 2 == 1
 
 
-def rows(stream: Stream, delimiter: str = ",") -> Iterator[Item]:
+class Records(NamedTuple):
+    """Whole records, of which none can be read otherwise than alone."""
+
+    data: bytes
+    before: int
+    """Lines of the file before."""
+    header: list[str]
+    delimiter: str
+
+    def items(self) -> Iterator[Item]:
+        """The rows."""
+        csv.field_size_limit(MAX_ROW_BYTES)
+        return iter(_Table(_RecordLines(io.BytesIO(self.data), self.before), self.delimiter, self.header))
+
+
+class _Table:
+    """Records as objects by the header's names: those that begin at the next line.
+
+    Args:
+        header: names of the columns; empty: the next record has them.
+        first: the next line, where it was read.
+    """
+
+    def __init__(
+        self, lines: _RecordLines, delimiter: str, header: list[str] | None = None, first: str | None = None
+    ) -> None:
+        self._lines, self.delimiter, self.header = lines, delimiter, header or []
+        self._reader = csv.reader(lines if first is None else chain([first], lines), delimiter=delimiter, strict=True)
+        self._start = lines.number if first is not None else lines.begin()
+        self.has_ended = False
+
+    def __iter__(self) -> Iterator[Item]:
+        while not self.has_ended:
+            yield from self.next()
+
+    def next(self) -> Iterator[Item]:
+        """The next record: a row, or none for the header, a blank line, and the end."""
+        item = _record(self._reader, self._lines, self._start, self.header, self.delimiter)
+        if isinstance(item, Item):
+            yield item
+        self.has_ended = item is None or (
+            isinstance(item, Item) and item.error is not None and item.error.code == "BrokenFile"
+        )
+        self._start = self._lines.begin()
+
+    def cut(self, data: bytes) -> Records:
+        """The next records, which were read elsewhere."""
+        block = Records(data, self._lines.number, self.header, self.delimiter)
+        self._lines.number += data.count(b"\n")
+        self._start = self._lines.begin()
+        return block
+
+
+def rows(stream: Lines, delimiter: str = ",") -> Iterator[Item]:
     """Records as objects by the header's names."""
+    opened = _opened(stream, delimiter)
+    return iter([opened] if isinstance(opened, Item) else opened)
+
+
+tab_separated = partial(rows, delimiter="\t")
+
+
+def blocks(stream: Stream, size: int, delimiter: str = ",") -> Iterator[Item | Records]:
+    """The same with the records in blocks; those that may depend on others are items."""
+    source = Ahead(stream)
+    opened = _opened(source, delimiter)
+    if isinstance(opened, Item):
+        yield opened
+        return
+    while not opened.header and not opened.has_ended:
+        yield from opened.next()
+    end_of_rows = _end_of_records(opened.delimiter)
+    while not opened.has_ended:
+        wanted = size
+        while not (data := source.cut(end_of_rows, wanted)) and wanted < MAX_ROW_BYTES:
+            wanted *= 2
+        if data:
+            yield opened.cut(data)
+        else:  # where one record may depend on others, there may be more: no block for each that is between them
+            end = source.read + size
+            while source.read < end and not opened.has_ended:
+                yield from opened.next()
+
+
+def _opened(stream: Lines, delimiter: str) -> _Table | Item:
+    """The table, or why its header cannot be read."""
     csv.field_size_limit(MAX_ROW_BYTES)
     lines = _RecordLines(stream)
-    header: list[str] = []
     try:
         first = next((line for line in lines if line.strip()), "")
     except _TooLargeError:
-        yield broken(":1", f"the header is over {MAX_ROW_BYTES} bytes")
-        return
+        return broken(":1", f"the header is over {MAX_ROW_BYTES} bytes")
     if first.lower().startswith("sep=") and len(first.strip()) == 5:  # spreadsheets declare the delimiter like this
         delimiter, first = first[4], next(lines, "")
     else:
         unquoted = _QUOTED.sub("", first)
         if delimiter not in unquoted:  # `;` is the comma of half of Europe
             delimiter = next((mark for mark in ";\t" if mark in unquoted), delimiter)
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-    start = lines.number
-    while True:
-        item = _record(reader, lines, start, header, delimiter)
-        if item is None:
-            return
-        if isinstance(item, Item):
-            yield item
-            if item.error is not None and item.error.code == "BrokenFile":
-                return
-        start = lines.begin()
+    return _Table(lines, delimiter, first=first)
 
 
-tab_separated = partial(rows, delimiter="\t")
+def _end_of_records(delimiter: str) -> Callable[[bytearray, int], int]:
+    """What gives the end of the records that csv reads without an error, each by itself: see its state machine, in
+    Modules/_csv.c of CPython. A quote within a field that does not begin with one is a character like others."""
+    if not delimiter.isascii() or delimiter in '"\r\n':
+        return lambda kept, size: 0
+    mark = re.escape(delimiter.encode())
+    field = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^"%b\r\n][^%b\r\n]*+)?+' % (mark, mark)
+    records = re.compile(rb"(?:%b(?:%b%b)*+\r?\n)*+" % (field, mark, field))
+
+    def end(kept: bytearray, size: int) -> int:
+        match = records.match(kept, 0, size)
+        return match.end() if match else 0
+
+    return end
 
 
 def _record(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from hone_trainer.datasets.compression import Stream
 from hone_trainer.datasets.rows import RowError
 
 MAX_ROW_BYTES = 16 * 2**20
+
+
+class Lines(Protocol):
+    """A stream that is read by lines."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """The rest of the line, at most `limit` bytes of it; empty at the end."""
 
 
 class Item(NamedTuple):
@@ -31,7 +36,7 @@ def too_large(where: str, what: str) -> Item:
     return Item(where, error=RowError("RowTooLarge", f"{what} is over {MAX_ROW_BYTES} bytes"))
 
 
-def lines(stream: Stream | io.BytesIO) -> Iterator[tuple[int, bytes | RowError]]:
+def lines(stream: Lines) -> Iterator[tuple[int, bytes | RowError]]:
     """Lines with their numbers from 1. A line over the limit is skipped without being held in memory."""
     line = 0
     while data := stream.readline(MAX_ROW_BYTES + 1):

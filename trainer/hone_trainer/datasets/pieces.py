@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from hone_trainer.datasets import columnar, read
-from hone_trainer.datasets.items import MAX_ROW_BYTES, lines
+from hone_trainer.datasets.cuts import RowBlock
+from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, lines
 from hone_trainer.datasets.read import DataFile, named
 from hone_trainer.datasets.rows import RawRow
 
@@ -46,18 +47,25 @@ class Piece(NamedTuple):
     """Of the files, for the same."""
     table: tuple[str, bytes] | None = None
     """The kind of the file, and an Arrow stream of rows that were read."""
+    cut: RowBlock | None = None
+    """Other rows, for a worker that cannot read the file."""
     unpacked: int = 0
     """Bytes of row groups that were read for it."""
 
     @property
     def is_whole(self) -> bool:
         """Whether it is of whole files."""
-        return self.lines is None and self.groups is None and self.table is None
+        return self.lines is None and self.groups is None and self.table is None and self.cut is None
+
+    @property
+    def may_be_last(self) -> bool:
+        """Whether the file is not read on after a row of this piece that breaks it off."""
+        return bool(self.groups or self.table or self.cut)
 
     @property
     def is_loaded(self) -> bool:
         """Whether it needs no file."""
-        return self.data is not None or self.contents is not None or self.table is not None
+        return not (self.data is None and self.contents is None and self.table is None and self.cut is None)
 
     def loaded(self) -> Piece:
         """The same piece with the bytes of its lines or files.
@@ -129,6 +137,8 @@ class PieceRows:
             return self._range(piece.files[0])
         if piece.table:
             return self._table(piece.files[0], *piece.table)
+        if piece.cut:
+            return _numbered(piece.files[0], piece.cut.items())
         if piece.groups:
             return self._groups(piece.files[0], piece.groups)
         if piece.contents is not None:
@@ -145,8 +155,7 @@ class PieceRows:
 
     def _table(self, file: DataFile, kind: str, data: bytes) -> Iterator[RawRow]:
         table = columnar.table_of_bytes(kind, self._piece.row + 1, data)
-        for number, item in enumerate(read.items_of_tables(file, [table]), 1):
-            yield read.raw_row(number, f"{file.name}{item.where}", item)
+        return _numbered(file, read.items_of_tables(file, [table]))
 
     def _range(self, file: DataFile) -> Iterator[RawRow]:
         """Rows whose place is yet without the line, which `at` has."""
@@ -159,9 +168,13 @@ class PieceRows:
 
     def _groups(self, file: DataFile, groups: tuple[int, int]) -> Iterator[RawRow]:
         bound = columnar.UnpackedBound(self._max_bytes)
-        for number, item in enumerate(read.items_of_groups(file, bound, groups, self._piece.row), 1):
-            yield read.raw_row(number, f"{file.name}{item.where}", item)
+        yield from _numbered(file, read.items_of_groups(file, bound, groups, self._piece.row))
         self.unpacked = self._max_bytes - bound.left
+
+
+def _numbered(file: DataFile, items: Iterable[Item]) -> Iterator[RawRow]:
+    for number, item in enumerate(items, 1):
+        yield read.raw_row(number, f"{file.name}{item.where}", item)
 
 
 def _content(file: DataFile) -> bytes:

@@ -16,16 +16,17 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeAlias
 
 from hone_api.failures import FailureCode
-from hone_trainer.datasets import columnar, compression, delimited, json_array
+from hone_trainer.datasets import columnar, compression, delimited, json_array, paragraphs
 from hone_trainer.datasets.columnar import Table
 from hone_trainer.datasets.compression import Stream, base_name, seekable, unpacked
+from hone_trainer.datasets.cuts import RowBlock
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken, lines, too_large
 from hone_trainer.datasets.rows import RawRow, RowError, strict_json, type_name
 from hone_trainer.errors import SourceError, StoreError
 
 Reader = Callable[[Stream], Iterator[Item]]
-Block: TypeAlias = Item | bytes | Table
-"""A row; or lines of JSON, or a table, for another process to make rows of."""
+Block: TypeAlias = Item | bytes | RowBlock | Table
+"""A row; or lines of JSON, other rows as bytes, or a table, for another process to make rows of."""
 _BOM = b"\xef\xbb\xbf"
 _NO_ROWS = {
     "a web page": (b"<!doctype", b"<html", b"<?xml"),
@@ -79,7 +80,7 @@ def raw_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
     """
     number = 0
     for file in files:
-        for item in _read_file(file, max_bytes, _json_lines, items_of_tables):
+        for item in _read_file(file, max_bytes, lambda reader: reader, items_of_tables):
             number += 1
             yield raw_row(number, f"{file.name}{item.where}", item)
 
@@ -149,16 +150,20 @@ def blocks(file: DataFile, max_bytes: int, size: int) -> Iterator[Block]:
     Raises:
         SourceError, StoreError: as `raw_rows`.
     """
-    return _read_file(file, max_bytes, partial(_blocks_of_lines, size=size), _blocks_of_tables)
+
+    def in_blocks(reader: Reader) -> Callable[[Stream], Iterator[Block]]:
+        return partial(_IN_BLOCKS[reader], size=size) if reader in _IN_BLOCKS else reader
+
+    return _read_file(file, max_bytes, in_blocks, _blocks_of_tables)
 
 
 def _read_file(
     file: DataFile,
     max_bytes: int,
-    of_lines: Callable[[Stream], Iterator[Any]],
+    of_text: Callable[[Reader], Callable[[Stream], Iterator[Any]]],
     of_tables: Callable[[DataFile, Iterator[Table]], Iterator[Any]],
 ) -> Iterator[Any]:
-    """What `of_lines` makes of JSON Lines, and `of_tables` of Parquet and Arrow; items of any other file."""
+    """What `of_tables` makes of Parquet and Arrow, and what `of_text` gives for the reader of any other file."""
     with named(file), unpacked(file.path, max_bytes, file.name) as stream:
         try:
             head = stream.peek(512)[:512]
@@ -173,8 +178,7 @@ def _read_file(
             if what := _misnamed(file, head):
                 yield broken("", what)
                 return
-            reader = _reader(file.name, stream)
-            yield from (of_lines if reader is _json_lines else reader)(stream)
+            yield from of_text(_reader(file.name, stream))(stream)
         except compression.DamagedStreamError as error:
             yield broken("", str(error))
 
@@ -251,7 +255,7 @@ def _reader(name: str, stream: Stream) -> Reader:
     by_name: dict[str, Reader] = {
         ".csv": delimited.rows,
         ".tsv": delimited.tab_separated,
-        ".txt": _paragraphs,
+        ".txt": paragraphs.rows,
         ".md": _document,
     }
     if suffix in by_name:
@@ -328,6 +332,15 @@ def _blocks_of_lines(stream: Stream, size: int) -> Iterator[bytes]:
         yield bytes(kept)
 
 
+_IN_BLOCKS: dict[Reader, Callable[..., Iterator[Block]]] = {
+    _json_lines: _blocks_of_lines,
+    delimited.rows: delimited.blocks,
+    delimited.tab_separated: partial(delimited.blocks, delimiter="\t"),
+    paragraphs.rows: paragraphs.blocks,
+}
+"""What gives the rows of a reader in blocks."""
+
+
 def item_of_line(line: int, data: bytes | RowError) -> Item | None:
     """The item of a line of JSON Lines; None for a blank one."""
     if isinstance(data, RowError):
@@ -351,36 +364,13 @@ def _parsed(where: str, data: bytes) -> Item:
         return Item(where, error=RowError("BrokenJson", f"not JSON: {error}"))
 
 
-def _paragraphs(stream: Stream) -> Iterator[Item]:
-    """A row per paragraph: lines up to a blank one."""
-    block: list[bytes] = []
-    start = 1
-    for line, data in lines(stream):
-        if isinstance(data, RowError):
-            yield Item(f":{line}", error=data)
-        elif data.strip():
-            start = start if block else line
-            block.append(data)
-            if sum(map(len, block)) < MAX_ROW_BYTES:
-                continue
-        if block:
-            yield _text(f":{start}", b"".join(block))
-            block = []
-    if block:
-        yield _text(f":{start}", b"".join(block))
-
-
 def _document(stream: Stream) -> Iterator[Item]:
     """The whole file is one row."""
     data = stream.read(MAX_ROW_BYTES + 1)
     if len(data) > MAX_ROW_BYTES:
         yield too_large("", "the document")
     elif data.strip():
-        yield _text("", data)
-
-
-def _text(where: str, data: bytes) -> Item:
-    return Item(where, {"text": data.decode("utf-8", "surrogateescape").replace("\r\n", "\n").strip("\n")})
+        yield paragraphs.item_of_text("", data)
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:

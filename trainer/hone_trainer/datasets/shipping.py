@@ -1,6 +1,7 @@
 """What one process reads for workers: files of another pod, and a source of one file that has no pieces.
 
-It unpacks, and reads tables as far as Arrow does. Workers cut lines, parse, and make values of Python.
+It unpacks, reads tables as far as Arrow does, and finds where records of CSV and paragraphs end. It parses JSON arrays:
+to find the ends of their elements would take as long. Workers cut lines, parse the rest, and make values of Python.
 """
 
 from __future__ import annotations
@@ -77,8 +78,10 @@ def _pieces(file: DataFile, blocks: Iterable[Block]) -> Iterator[Piece | Item]:
             begin += len(block)
         elif isinstance(block, Table):
             yield from _of_table(file, block)
-        else:
+        elif isinstance(block, Item):
             yield block
+        else:
+            yield Piece([file], cut=block)
 
 
 def _of_table(file: DataFile, table: Table) -> Iterator[Piece | Item]:

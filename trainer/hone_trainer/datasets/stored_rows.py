@@ -132,13 +132,13 @@ def _stub(item: Shipped) -> str:
     piece = item if isinstance(item, Piece) else item.piece
     begins = None if isinstance(item, Piece) else item.begins
     assert piece is not None, "rows that are in no file are not kept"
-    return json.dumps([piece.files[0].name, piece.is_first, bool(piece.groups or piece.table), begins])
+    return json.dumps([piece.files[0].name, piece.is_first, piece.may_be_last, begins])
 
 
 def _item(stub: str) -> Shipped:
     """An item whose rows have the same places; it has no rows."""
-    name, is_first, is_table, begins = json.loads(stub)
-    piece = Piece([DataFile(Path(), name)], groups=_GROUPS if is_table else None, is_first=is_first)
+    name, is_first, may_be_last, begins = json.loads(stub)
+    piece = Piece([DataFile(Path(), name)], groups=_GROUPS if may_be_last else None, is_first=is_first)
     return piece if begins is None else RowsRead([], piece, begins)
 
 
