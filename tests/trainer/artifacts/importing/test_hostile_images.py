@@ -6,11 +6,13 @@ import gzip
 import hashlib
 import io
 import json
+import random
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from hone_api.plan import ImportPlan
@@ -188,3 +190,68 @@ def test_equal_files_of_an_artifact_are_all_there(registry: LyingRegistry, tmp_p
     put(registry, raw(registry, b"", "a.txt"), raw(registry, b"", "b.txt"))
     assert opened(tmp_path).sizes == {"a.txt": 0, "b.txt": 0}
     assert opened(tmp_path).sizes == {"a.txt": 0, "b.txt": 0}, "again, after an interruption"
+
+
+def zstd(content: bytes) -> bytes:
+    packed: bytes = pa.compress(content, "zstd", asbytes=True)
+    return packed
+
+
+SKIPPED = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
+"""A frame of zstd without content, as pzstd and zstd:chunked write them."""
+
+
+@pytest.mark.parametrize("kind", ["", "weight.v1.tar+zstd"], ids=["image", "ModelPack"])
+@pytest.mark.parametrize("before", [b"", SKIPPED], ids=["plain", "pzstd"])
+def test_a_layer_packed_by_zstd_is_read(registry: LyingRegistry, tmp_path: Path, kind: str, before: bytes) -> None:
+    folder = "" if kind else "models/"
+    content = tar(**{f"{folder}config.json": b"{}", f"{folder}weights/a.safetensors": bytes(3 * 2**20)})
+    half = len(content) // 2
+    packed = before + zstd(content[:half]) + zstd(content[half:]) + SKIPPED
+    kinds = {"mediaType": f"application/vnd.cncf.model.{kind}"} if kind else {}
+    put(registry, {**registry.layer(packed), **kinds})
+    assert opened(tmp_path).sizes == {"config.json": 2, "weights/a.safetensors": 3 * 2**20}
+
+
+@pytest.mark.parametrize("end", [4, 20, -20])
+def test_a_layer_packed_by_zstd_that_is_damaged_is_refused(registry: LyingRegistry, tmp_path: Path, end: int) -> None:
+    packed = zstd(tar(**{"models/config.json": bytes(range(256)) * 100}))
+    for content in (packed[:end], packed[:end] + b"\xff" * 40):
+        registry.put(content)
+        assert "is not a tar, plain or packed by gzip or zstd" in refused(tmp_path)
+
+
+def test_zstd_that_unpacks_to_more_than_the_limit_is_refused_on_the_way(
+    registry: LyingRegistry, tmp_path: Path
+) -> None:
+    """A file that is not a part of the model counts as well: it is unpacked to find the next one."""
+    registry.put(zstd(tar(**{"usr/zeros": bytes(2**26)})))
+    assert "more than 16787216 bytes unpacked from zstd" in refused(tmp_path, limit=10_000)
+
+
+def test_the_packed_bytes_of_a_zstd_layer_are_read_to_their_end(
+    registry: LyingRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a download compares the digest."""
+    ends: list[bool] = []
+
+    def download(digest: str, _size: int) -> Iterator[bytes]:
+        content = registry.blobs[digest]
+        yield from (content[i : i + 100] for i in range(0, len(content), 100))
+        ends.append(True)
+
+    monkeypatch.setattr(registry, "download", download)
+    registry.put(zstd(tar(**{"models/config.json": b"{}"})) + SKIPPED * 50)
+    assert (opened(tmp_path).sizes, ends) == ({"config.json": 2}, [True])
+
+
+def test_a_failure_of_the_registry_in_the_middle_of_zstd_is_its_own(
+    registry: LyingRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(digest: str, _size: int) -> Iterator[bytes]:
+        yield registry.blobs[digest][:50]
+        raise SourceError("SourceUnreachable", "the connection ended")
+
+    monkeypatch.setattr(registry, "download", download)
+    registry.put(zstd(tar(**{"models/config.json": random.Random(1).randbytes(2**20)})))
+    assert refused(tmp_path) == "SourceUnreachable: the connection ended"

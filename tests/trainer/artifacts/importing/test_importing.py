@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import tiny
 from aiohttp import web
@@ -456,7 +457,7 @@ class Images:
     def push(self, kind: str, **members: bytes | str) -> None:
         """Push an image with one layer: files by path, or links to a path."""
         content = io.BytesIO()
-        with tarfile.open(fileobj=content, mode=kind) as tar:
+        with tarfile.open(fileobj=content, mode="w" if kind == "zstd" else kind) as tar:
             for name, value in members.items():
                 info = tarfile.TarInfo(f"models/{name}")
                 info.size = len(value) if isinstance(value, bytes) else 0
@@ -466,7 +467,8 @@ class Images:
         login = (imageregistry.USER, imageregistry.PASSWORD)
         repository = ImageRepository(host, name, AllowedNetwork(allow_private=True), login, math.inf)
         layers = []
-        for blob in (content.getvalue(), b"{}"):
+        packed = pa.compress(content.getvalue(), "zstd", asbytes=True) if kind == "zstd" else content.getvalue()
+        for blob in (packed, b"{}"):
             digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
             repository.upload(digest, len(blob), lambda blob=blob: iter((blob,)))
             layers.append({"mediaType": "application/octet-stream", "digest": digest, "size": len(blob)})
@@ -499,8 +501,9 @@ def test_an_image_that_was_delivered_is_imported(
     assert importing.run(images.plan(f"@{digest}", folder="import-2/files")).commit == digest
 
 
-def test_layers_of_others_may_be_gzipped(images: Images) -> None:
-    images.push("w:gz", **{path.name: path.read_bytes() for path in images.place.model.iterdir()})
+@pytest.mark.parametrize("kind", ["w:gz", "zstd"])
+def test_layers_of_others_may_be_packed(images: Images, kind: str) -> None:
+    images.push(kind, **{path.name: path.read_bytes() for path in images.place.model.iterdir()})
     assert importing.run(images.plan()).left_out == ["training_args.bin"]
 
 

@@ -29,6 +29,7 @@ from hone_trainer.artifacts.delivery.modelcar import FOLDER
 from hone_trainer.artifacts.delivery.modelpack import FILE_PATH, LAYERS
 from hone_trainer.artifacts.delivery.registry import ImageRepository
 from hone_trainer.artifacts.importing.incoming import incoming_of
+from hone_trainer.artifacts.importing.zstd_layer import ZstdFile, is_zstd
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import Resolver
 from hone_trainer.errors import SourceError, TrainerError
@@ -47,6 +48,8 @@ _HEADERS = (
 _LARGEST_HEADER = 2**20
 _OF_THE_NAME = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST)
 _BUFFER = 2**20
+_AROUND = 2**24
+"""Bytes of a tar besides the content of its files."""
 _OF_SOURCE = {
     FailureCode.DESTINATION_UNREACHABLE: FailureCode.SOURCE_UNREACHABLE,
     FailureCode.DELIVERY_DAMAGED: FailureCode.SOURCE_UNREACHABLE,
@@ -197,7 +200,11 @@ def _unpack_tar(pieces: Iterator[bytes], layer: Mapping[str, Any], folder: Path,
     media_type = str(layer.get("mediaType"))
     within = FOLDER if media_type.startswith(LAYERS) else ""
     unpacked = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    stream = io.BufferedReader(_LayerFile(pieces), _BUFFER)
+    packed = io.BufferedReader(_LayerFile(pieces), _BUFFER)
+    stream: io.BufferedReader[Any] = packed
+    if is_zstd(packed):
+        most = plan.limits.max_source_bytes + _AROUND
+        stream = io.BufferedReader(ZstdFile(packed, most, f"{plan.source.uri}: layer {layer['digest']}"), _BUFFER)
     try:
         with tarfile.open(fileobj=stream, mode="r|*", bufsize=_BUFFER, tarinfo=_Member) as tar:
             for member in tar:
@@ -207,9 +214,9 @@ def _unpack_tar(pieces: Iterator[bytes], layer: Mapping[str, Any], folder: Path,
                     with _placed(member.name, plan):
                         _write(tar, member, folder / path)
     except tarfile.TarError as error:
-        words = f"layer {layer['digest']} of type {media_type} is not a tar, plain or gzipped: {error}"
+        words = f"layer {layer['digest']} of type {media_type} is not a tar, plain or packed by gzip or zstd: {error}"
         raise SourceError(FailureCode.UNSUPPORTED_MODEL, f"{plan.source.uri}: {words}") from None
-    while stream.read(_BUFFER):
+    while packed.read(_BUFFER):
         pass  # to the end, where the digest is compared
 
 
