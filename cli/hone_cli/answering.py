@@ -69,9 +69,9 @@ class Model:
             ModelEndedError: it has ended.
         """
         assert self.process.stdout
-        if not (said := self.process.stdout.readline()):
+        if not (text := self.process.stdout.readline()):
             raise ModelEndedError.of(self.process.wait())
-        return said
+        return text
 
     def ask(self, request: Asked) -> str:
         """Its answer to a request, as JSON."""

@@ -19,7 +19,7 @@ ONE_PER_MODULE = {
     "InPlan": "each method's module has its field of a plan; `methods/blocks.py` joins them",
 }
 
-PARTICIPLES = frozenset({"found", "made", "told", "given", "known"})
+PARTICIPLES = frozenset({"found", "made", "told", "given", "known", "said"})
 """They say how a value came about, not what it is."""
 
 

@@ -37,7 +37,7 @@ class Grader(modelserver.Model):
         return {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
 
 
-def away(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A reward by a judge whose server does not answer."""
     from hone_trainer.endpoints.client import Endpoint
     from hone_trainer.errors import SourceError

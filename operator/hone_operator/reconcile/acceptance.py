@@ -48,8 +48,8 @@ def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: JobDraft, platform
     ):
         if problem:
             wrong.append(RefusedSpec(FailureCode.PLATFORM_UNSUITABLE, problem))
-    if circle := cycle(draft.body, seen.upstream):
-        words = f"spec.model.fineTuneJob: circular reference: {' -> '.join(circle)}; none of them can start"
+    if jobs := cycle(draft.body, seen.upstream):
+        words = f"spec.model.fineTuneJob: circular reference: {' -> '.join(jobs)}; none of them can start"
         wrong.append(RefusedSpec(FailureCode.CIRCULAR_REFERENCE, words))
     if wrong:
         return RefusedSpec(wrong[0].reason, "; ".join(each.message for each in wrong))

@@ -17,24 +17,24 @@ def of(report: Latest | None) -> DeliveryProgress | None:
     """What the status says; None: nothing was reported yet."""
     if report is None or report.progress.stage != DELIVERING or report.progress.total_steps is None:
         return None
-    said = report.progress
-    arrived, total = said.step, said.total_steps or 0
-    rate = _whole((said.metrics or {}).get(BYTES_PER_SECOND))
+    progress = report.progress
+    arrived, total = progress.step, progress.total_steps or 0
+    rate = _whole((progress.metrics or {}).get(BYTES_PER_SECOND))
     left = duration(report.eta_seconds) if rate and report.eta_seconds is not None and arrived < total else None
     parts = (
         f"{arrived / _MIB:.1f} of {total / _MIB:.1f} MiB",
-        f"{said.percent}%",
+        f"{progress.percent}%",
         f"{rate / _MIB:.1f} MiB/s" if rate else None,
         f"{left} left" if left else None,
     )
     return DeliveryProgress(
         arrived_bytes=arrived,
         total_bytes=total,
-        percent=said.percent,
+        percent=progress.percent,
         bytes_per_second=rate,
         eta=left,
         summary=", ".join(filter(None, parts)),
-        last_updated_time=said.last_updated_time,
+        last_updated_time=progress.last_updated_time,
     )
 
 

@@ -211,8 +211,8 @@ def test_a_circle_is_refused(new_life, conditions):
 
 
 def test_a_job_that_waits_for_a_circular_reference_is_also_refused(new_life, conditions):
-    circle = {"sft": job("sft", model={"fineTuneJob": "dpo"}), "dpo": job("dpo", model={"fineTuneJob": "sft"})}
-    life = chained(new_life, Upstream(circle))
+    circular = {"sft": job("sft", model={"fineTuneJob": "dpo"}), "dpo": job("dpo", model={"fineTuneJob": "sft"})}
+    life = chained(new_life, Upstream(circular))
     life.tick()
     assert "run -> sft -> dpo -> sft" in life.status["failure"]["message"]
 

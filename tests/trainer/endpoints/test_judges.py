@@ -110,7 +110,7 @@ def test_a_grade_is_scaled_to_1() -> None:
         options = {"maxScore": 5, "instructions": "Grade by length.", "model": "strict"}
         found = scores(judge(url, **options), None, "a", "aaaa", "aaaaa", "aaaaaa", "?")
     assert found[:3] == [0.2, 0.8, 1.0]
-    assert all(isinstance(score, Masked) and not score.away for score in found[3:])
+    assert all(isinstance(score, Masked) and not score.unreachable for score in found[3:])
     system, user = grader.asked[0][0]
     assert system["content"].startswith("Grade by length.")
     assert "from 0 (worst) to 5 (best)" in system["content"]
@@ -124,7 +124,7 @@ def test_a_judge_that_is_unreachable_masks_its_samples() -> None:
     (found,) = scores(judge(url, model="strict"), None, "a")
     assert isinstance(found, Masked)
     assert "after 6 tries" in found.reason
-    assert found.away
+    assert found.unreachable
 
 
 def test_a_judge_outside_the_cluster_is_not_spoken_to_in_plain_text() -> None:

@@ -174,7 +174,7 @@ def test_a_reward_that_scores_nothing_ends_the_run_before_its_first_step(
 def test_a_judge_that_is_unreachable_is_left_to_another_attempt(
     runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = judging.away(monkeypatch)
+    judge = judging.unreachable(monkeypatch)
     with pytest.raises(TrainerError, match="none of 16 rows got a score; most often: judge") as raised:
         runs.finish(make_plan(evaluation=graded(judge)))
     assert raised.value.code == "EndpointUnreachable"

@@ -293,7 +293,7 @@ def test_a_question_without_a_score_on_one_rank_does_not_end_the_run(runs: Any, 
 def test_a_judge_that_goes_away_is_left_to_another_attempt(
     runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = judging.away(monkeypatch)
+    judge = judging.unreachable(monkeypatch)
     with pytest.raises(TrainerError, match="none of 4 samples got a score; of 4 the reason is judge: judge") as raised:
         runs.finish(plan_of(grpo={"rewards": [judge]}, **ONE_QUESTION))
     assert raised.value.code == "EndpointUnreachable"

@@ -101,10 +101,10 @@ class Pitfalls:
         self.late_system += any(turn["role"] == "system" for turn in turns[1:])
         self.control_tokens += CONTROL_TOKEN.search(text) is not None
         self.nothing += any(
-            said.endswith(_NOTHING) and said.rpartition("\n\n")[2] in _NOTHING for _, said in texts(record)
+            value.endswith(_NOTHING) and value.rpartition("\n\n")[2] in _NOTHING for _, value in texts(record)
         )
         if not text.isascii():
-            self.invisible += any(_shows_nothing(said) for where, said in texts(record) if where in ANSWER_FIELDS)
+            self.invisible += any(_shows_nothing(value) for where, value in texts(record) if where in ANSWER_FIELDS)
         if "chosen" in record:
             self._see_pair(record)
         elif "label" in record:

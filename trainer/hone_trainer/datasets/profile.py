@@ -99,7 +99,7 @@ class Profile:
 
 def _answer(record: Record) -> str | None:
     if "messages" in record:
-        said = [turn["content"] for turn in record["messages"] if turn["role"] == "assistant"]
-        return said[-1] if said and said[-1] else None
+        answers = [turn["content"] for turn in record["messages"] if turn["role"] == "assistant"]
+        return answers[-1] if answers and answers[-1] else None
     answer = record.get("completion")
     return answer if isinstance(answer, str) else None

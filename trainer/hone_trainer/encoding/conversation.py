@@ -175,9 +175,9 @@ class Encoder:
         turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("weight") != 0]
         if not turns:
             raise RowRefusedError("NoContent", "no assistant turn to train")
-        said = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
-        said = harmony.with_thinking(said) if self.is_harmony else said
-        shown = self._as_shown(said[: turns[-1] + 1], tools)
+        unweighted = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
+        unweighted = harmony.with_thinking(unweighted) if self.is_harmony else unweighted
+        shown = self._as_shown(unweighted[: turns[-1] + 1], tools)
         turns = turns[-1:] if self.last_only else turns
         try:
             renderings = self._prepared(shown, turns, tools)
@@ -256,8 +256,8 @@ class Encoder:
         prompt = self._render(messages[:-1], tools, add_generation_prompt=True) if messages[:-1] else ""
         _refuse_dropped(messages, prompt)
         before = self._render(harmony.QUESTION, add_generation_prompt=True)
-        said = self._render([*harmony.QUESTION, messages[-1]]).removeprefix(before)
-        head, ids = (self._tokens.encode(text, add_special_tokens=False) for text in (prompt, said))
+        answer = self._render([*harmony.QUESTION, messages[-1]]).removeprefix(before)
+        head, ids = (self._tokens.encode(text, add_special_tokens=False) for text in (prompt, answer))
         if not head or ids[-1] not in self._added or not harmony.says(self._decode(ids), messages[-1]):
             message = f"the template's text is not the turn in harmony's channels: {messages[-1]['content'][:60]!r}"
             raise RowRefusedError("NotProved", message)

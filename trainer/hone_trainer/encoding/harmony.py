@@ -71,15 +71,15 @@ def decoded(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     Of harmony's channels it is the text that a row has: reasoning between <think> and </think>, then the answer. So
     people, judges and rewards read answers of gpt-oss as those of other models that reason.
     """
-    said = list(ids)
+    answer_ids = list(ids)
     if is_template(str(tokenizer.chat_template or "")):
-        parts = _MESSAGE.findall(tokenizer.decode(said, skip_special_tokens=False))
+        parts = _MESSAGE.findall(tokenizer.decode(answer_ids, skip_special_tokens=False))
         reasoning = "\n\n".join(text for channel, text in parts if channel == "analysis")
         answer = "".join(text for channel, text in parts if channel != "analysis")
         if parts:
             end = "\n</think>\n\n" if answer else ""
             return f"<think>\n{reasoning}{end}{answer}" if reasoning else answer
-    return str(tokenizer.decode(said, skip_special_tokens=True))
+    return str(tokenizer.decode(answer_ids, skip_special_tokens=True))
 
 
 def _plain(text: str) -> str:

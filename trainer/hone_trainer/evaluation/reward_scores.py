@@ -184,7 +184,7 @@ def _sampled(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> l
 def _columns(score: Scored) -> tuple[float, ...]:
     """WIDTH values: whether it counts, the score, whether the sandbox failed, and whether a server was unreachable."""
     if isinstance(score, Masked):
-        return 0.0, 0.0, float(score.broken), float(score.away)
+        return 0.0, 0.0, float(score.broken), float(score.unreachable)
     return 1.0, score, 0.0, 0.0
 
 

@@ -113,7 +113,9 @@ class Rewards:
         code = FailureCode.REWARD_FAILED
         if ranks.any_rank(any(mask.broken for mask in masks)):
             code = FailureCode.SANDBOX_FAILED
-        elif ranks.any_rank(any(mask.away for mask in masks) or bool(self.unanswered and any(self.unanswered()))):
+        elif ranks.any_rank(
+            any(mask.unreachable for mask in masks) or bool(self.unanswered and any(self.unanswered()))
+        ):
             code = FailureCode.ENDPOINT_UNREACHABLE
         reasons = self._last.masked().most_common(1) if self._last else []
         words = "".join(f"; of {count} the reason is {reason}" for reason, count in reasons)

@@ -50,7 +50,7 @@ class Masked:
     reason: str
     broken: bool = False
     """Whether the sandbox failed, not the reward."""
-    away: bool = False
+    unreachable: bool = False
     """Whether a server was unreachable; it may answer later."""
     meant: bool = False
     """Whether the reward excluded the sample on purpose."""

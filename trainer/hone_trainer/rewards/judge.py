@@ -43,7 +43,7 @@ class JudgeScorer(WithoutGold):
         try:
             answer = self._endpoint.chat(self._model, messages, temperature=0, max_tokens=16, seed=0)
         except SourceError as error:
-            return Masked(error.message, away=error.code == FailureCode.ENDPOINT_UNREACHABLE)
+            return Masked(error.message, unreachable=error.code == FailureCode.ENDPOINT_UNREACHABLE)
         grade = _GRADE.search(answer.text)
         if grade is None or int(grade[0]) > best:
             return Masked(f"the judge answered {answer.text[:60]!r}, which is not a grade from 0 to {best}")

@@ -210,17 +210,19 @@ def _problem(error: Exception) -> StoreError:
         return error
     cause = error.__cause__ if isinstance(error.__cause__, requests.RequestException) else error
     answer = getattr(cause, "response", None)
-    said = f"{type(cause).__name__}: {cause}" if answer is None else f"HTTP {answer.status_code}: {answer.text}"
-    said = said[:_QUOTED]
+    reason = f"{type(cause).__name__}: {cause}" if answer is None else f"HTTP {answer.status_code}: {answer.text}"
+    reason = reason[:_QUOTED]
     if isinstance(error, IdentityError | ExpiredIdentity):
-        return _refused(f"the pod's token cannot be used: {said}")
+        return _refused(f"the pod's token cannot be used: {reason}")
     if isinstance(error, FulcioClientError) and answer is not None and answer.status_code < 500:
-        return _refused(f"Fulcio gives no certificate for the pod's token: {said}")
+        return _refused(f"Fulcio gives no certificate for the pod's token: {reason}")
     if isinstance(error, VerificationError):
-        return _refused(f"the certificate is not by the authority in signing.keyless.trustConfig of the chart: {said}")
+        return _refused(
+            f"the certificate is not by the authority in signing.keyless.trustConfig of the chart: {reason}"
+        )
     if isinstance(error, InvalidBundle):
-        return _unreachable(f"the log or the authority for timestamps has confirmed nothing: {said}")
-    return _unreachable(said)
+        return _unreachable(f"the log or the authority for timestamps has confirmed nothing: {reason}")
+    return _unreachable(reason)
 
 
 def _refused(why: str) -> StoreError:

@@ -99,12 +99,12 @@ def _words(row: ValidRow) -> tuple[list[str], list[str], list[str]]:
     answered: list[str] = []
     for field, text in texts(row.record):
         text_words = split_words(text)
-        said = answered if is_answer(field) else question_words
-        if len(text_words) < (_FEW_WORDS if said is answered else 1) and (signs := _SIGNS.findall(text)):
+        side = answered if is_answer(field) else question_words
+        if len(text_words) < (_FEW_WORDS if side is answered else 1) and (signs := _SIGNS.findall(text)):
             # x = -1 is not x = 1, nor C++ C#, and an emoji is not a word
             text_words[:1] = ["".join([*signs, *text_words[:1]])]
         every += text_words
-        said += text_words
+        side += text_words
     return every, question_words, answered
 
 

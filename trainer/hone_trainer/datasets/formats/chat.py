@@ -23,7 +23,7 @@ _ROLES = {
 }
 _ASSISTANTS = {"model": "assistant", "chatbot": "assistant"}
 """Names of Gemini and Cohere."""
-_SAID = ("content", "parts", "message")
+_CONTENT_KEYS = ("content", "parts", "message")
 """Keys for the content of a turn in the formats of OpenAI, Gemini and older Cohere."""
 
 
@@ -49,13 +49,13 @@ def _turns(raw: dict[str, Any], where: str) -> list[talk.Turn]:
         name = _ASSISTANTS.get(name.lower(), name.lower())
     role = talk.role_of(name, f"{where}.role", _ROLES)
     talk.refuse_other_meaning(raw, where)
-    said = talk.said_in(raw, next((key for key in _SAID if key in raw), "content"), role, where)
-    calls = [*_calls(raw, where), *said.calls]
+    turn_parts = talk.turn_parts_in(raw, next((key for key in _CONTENT_KEYS if key in raw), "content"), role, where)
+    calls = [*_calls(raw, where), *turn_parts.calls]
     if calls and role != "assistant":
         raise RowError("BrokenToolCall", f"{where} calls a tool, but is not the assistant's")
-    if said.results and not said.texts:
-        return said.results
-    turn = talk.normalise_turn(role, talk.content_of(said, where), f"{where}.content", calls=calls or None)
+    if turn_parts.results and not turn_parts.texts:
+        return turn_parts.results
+    turn = talk.normalise_turn(role, talk.content_of(turn_parts, where), f"{where}.content", calls=calls or None)
     if turn is None:
         return []
     for key in ("name", *(("tool_call_id",) if role == "tool" else ())):
@@ -63,7 +63,7 @@ def _turns(raw: dict[str, Any], where: str) -> list[talk.Turn]:
             turn[key] = text_of(raw[key], f"{where}.{key}")
     if not talk.is_trained(talk.weight_of(raw), role, where):
         turn["weight"] = 0
-    return [*said.results, turn]
+    return [*turn_parts.results, turn]
 
 
 def _calls(raw: dict[str, Any], where: str) -> list[Call]:

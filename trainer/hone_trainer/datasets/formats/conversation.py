@@ -60,29 +60,29 @@ def role_of(value: Any, where: str, roles: dict[str, str]) -> str:
     return roles[value]
 
 
-def said_in(raw: Turn, key: str, role: str, where: str) -> parts.Said:
+def turn_parts_in(raw: Turn, key: str, role: str, where: str) -> parts.TurnParts:
     """The content of a raw turn under `key`, as a text or in parts, with its reasoning.
 
     Raises:
         RowError: NotText, WrongType, UnsupportedField or BrokenToolCall.
     """
     content = raw.get(key)
-    said = parts.read(content, f"{where}.{key}")
-    if said is None:
+    turn_parts = parts.read(content, f"{where}.{key}")
+    if turn_parts is None:
         if content is not None and not isinstance(content, str):
             raise RowError("WrongType", f"{where}.{key} is {type_name(content)}, not text")
-        said = parts.Said([] if content is None else [content])
+        turn_parts = parts.TurnParts([] if content is None else [content])
     thoughts = (optional_text(raw.get(name), f"{where}.{name}") for name in _REASONING)
-    said.reasoning += list(dict.fromkeys(text for text in thoughts if text))
-    if said.reasoning and role != "assistant":
+    turn_parts.reasoning += list(dict.fromkeys(text for text in thoughts if text))
+    if turn_parts.reasoning and role != "assistant":
         raise RowError("UnsupportedField", f"{where} has reasoning, but is not the assistant's")
-    return said
+    return turn_parts
 
 
-def content_of(said: parts.Said, where: str) -> str | None:
+def content_of(turn_parts: parts.TurnParts, where: str) -> str | None:
     """The text of a turn, after its reasoning; None if it has none."""
-    content = "".join(said.texts) if said.texts else None
-    return parts.with_reasoning("\n\n".join(said.reasoning), content, where) if said.reasoning else content
+    content = "".join(turn_parts.texts) if turn_parts.texts else None
+    return parts.with_reasoning("\n\n".join(turn_parts.reasoning), content, where) if turn_parts.reasoning else content
 
 
 def normalise_turn(role: str, content: Any, where: str, *, calls: list[Any] | None = None) -> Turn | None:

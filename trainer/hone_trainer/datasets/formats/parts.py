@@ -20,7 +20,7 @@ THINK = ("<think>\n", "\n</think>\n\n")
 
 
 @dataclass
-class Said:
+class TurnParts:
     """The content of one turn's parts."""
 
     texts: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Said:
     """Answers of tools, as turns in OpenAI's form."""
 
 
-def read(content: Any, where: str) -> Said | None:
+def read(content: Any, where: str) -> TurnParts | None:
     """The content of a list of parts; None for content that is not a list.
 
     Raises:
@@ -39,18 +39,18 @@ def read(content: Any, where: str) -> Said | None:
     """
     if not isinstance(content, list):
         return None
-    said = Said()
+    turn_parts = TurnParts()
     for i, part in enumerate(content):
         if isinstance(part, str):
-            said.texts.append(part)
+            turn_parts.texts.append(part)
             continue
         if not isinstance(part, dict):
             raise RowError("NotText", f"{where}[{i}] is {type_name(part)}, not a part of a turn")
         kind = str(part.get("type") or next((key for key in part if key in _PARTS), next(iter(part), "")))
         if kind not in _PARTS:
             raise RowError("NotText", f"{where} has content that is not text: a part of kind {kind[:40]!r}")
-        _PARTS[kind](part, said, f"{where}[{i}]")
-    return said
+        _PARTS[kind](part, turn_parts, f"{where}[{i}]")
+    return turn_parts
 
 
 def with_reasoning(reasoning: str, content: str | None, where: str) -> str:
@@ -64,15 +64,15 @@ def with_reasoning(reasoning: str, content: str | None, where: str) -> str:
     return f"{THINK[0]}{reasoning.strip()}{THINK[1]}{content or ''}"
 
 
-def _text(part: dict[str, Any], said: Said, where: str) -> None:
-    said.texts.append(_texts_in(part, ("text", "value"), where))
+def _text(part: dict[str, Any], turn_parts: TurnParts, where: str) -> None:
+    turn_parts.texts.append(_texts_in(part, ("text", "value"), where))
 
 
-def _reasoning(part: dict[str, Any], said: Said, where: str) -> None:
+def _reasoning(part: dict[str, Any], turn_parts: TurnParts, where: str) -> None:
     inner = part.get("reasoningContent")
     if isinstance(inner, dict):
         part = inner.get("reasoningText", {})
-    said.reasoning.append(_texts_in(part, ("thinking", "reasoning", "text", "value"), where))
+    turn_parts.reasoning.append(_texts_in(part, ("thinking", "reasoning", "text", "value"), where))
 
 
 def _texts_in(part: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
@@ -82,34 +82,36 @@ def _texts_in(part: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
     raise RowError("NotText", f"{where} has no text ({' or '.join(keys)})")
 
 
-def _call(key: str | None, name: str, arguments: str, identity: str) -> Callable[[dict[str, Any], Said, str], None]:
+def _call(
+    key: str | None, name: str, arguments: str, identity: str
+) -> Callable[[dict[str, Any], TurnParts, str], None]:
     """Reads a call under `key`, or the part itself as a call."""
 
-    def read_call(part: dict[str, Any], said: Said, where: str) -> None:
+    def read_call(part: dict[str, Any], turn_parts: TurnParts, where: str) -> None:
         call = part.get(key) if key else part
         if not isinstance(call, dict):
             raise RowError("BrokenToolCall", f"{where}.{key} is {type_name(call)}, not an object")
         function = {"name": call.get(name), "arguments": call.get(arguments)}
-        said.calls.extend(calls_of([{"id": call.get(identity), "function": function}], where))
+        turn_parts.calls.extend(calls_of([{"id": call.get(identity), "function": function}], where))
 
     return read_call
 
 
-def _call_in_json(part: dict[str, Any], said: Said, where: str) -> None:
-    said.calls.extend(calls_of(part.get("value"), f"{where}.value"))
+def _call_in_json(part: dict[str, Any], turn_parts: TurnParts, where: str) -> None:
+    turn_parts.calls.extend(calls_of(part.get("value"), f"{where}.value"))
 
 
-def _result(key: str | None, content: str, identity: str) -> Callable[[dict[str, Any], Said, str], None]:
+def _result(key: str | None, content: str, identity: str) -> Callable[[dict[str, Any], TurnParts, str], None]:
     """Reads the answer of a tool."""
 
-    def read_result(part: dict[str, Any], said: Said, where: str) -> None:
+    def read_result(part: dict[str, Any], turn_parts: TurnParts, where: str) -> None:
         result = part.get(key) if key else part
         if not isinstance(result, dict):
             raise RowError("BrokenToolCall", f"{where}.{key} is {type_name(result)}, not an object")
         turn = {"role": "tool", "content": _result_text(result.get(content), f"{where}.{content}")}
         if isinstance(result.get(identity), str):
             turn["name" if identity == "name" else "tool_call_id"] = result[identity]
-        said.results.append(turn)
+        turn_parts.results.append(turn)
 
     return read_result
 
@@ -135,11 +137,11 @@ def _is_json(part: Any) -> bool:
 
 
 def _plain(part: Any, where: str) -> str:
-    said = read([part], where)
-    return "".join(said.texts) if said else ""
+    turn_parts = read([part], where)
+    return "".join(turn_parts.texts) if turn_parts else ""
 
 
-_PARTS: dict[str, Callable[[dict[str, Any], Said, str], None]] = {
+_PARTS: dict[str, Callable[[dict[str, Any], TurnParts, str], None]] = {
     **dict.fromkeys(("text", "input_text", "output_text"), _text),
     **dict.fromkeys(("thinking", "reasoning", "reasoningContent"), _reasoning),
     "tool_use": _call(None, "name", "input", "id"),

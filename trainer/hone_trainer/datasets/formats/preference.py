@@ -62,8 +62,8 @@ def _kto(fields: Fields) -> Record:
         raise RowError("WrongLabel", f"label is {str(label)[:40]!r}, not true or false, 1 or 0, 1 or -1, good or bad")
     turns = fields.get("messages", fields.get("conversations"))
     if turns is not None:
-        said = _turns(turns, "messages" if "messages" in fields else "conversations", "user")
-        prompt, answer = said[:-1], said[-1:]
+        conversation = _turns(turns, "messages" if "messages" in fields else "conversations", "user")
+        prompt, answer = conversation[:-1], conversation[-1:]
     elif isinstance(fields.get("completion"), list):
         prompt = _turns(fields.get("prompt"), "prompt", "user")
         answer = _turns(fields["completion"], "completion", "assistant")
@@ -164,7 +164,7 @@ def _turns(value: Any, what: str, role: str) -> list[talk.Turn]:
 def _transcript(text: str) -> list[talk.Turn]:
     parts = _SPEAKER.split(text)[1:]
     pairs = zip(parts[::2], parts[1::2], strict=True)
-    return [{"role": _ROLES[who], "content": text_of(said.strip(), f"what the {who} says")} for who, said in pairs]
+    return [{"role": _ROLES[who], "content": text_of(words.strip(), f"what the {who} says")} for who, words in pairs]
 
 
 def _parted(good: list[talk.Turn], bad: list[talk.Turn]) -> tuple[list[talk.Turn], list[talk.Turn], list[talk.Turn]]:

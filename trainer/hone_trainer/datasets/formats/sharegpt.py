@@ -52,12 +52,12 @@ def _turn(raw: dict[str, Any], where: str) -> talk.Turn | None:
     if role == _CALL:
         turn = talk.normalise_turn("assistant", None, where, calls=calls_of(value, f"{where}.value"))
     else:
-        said = talk.said_in(raw, "value", role, where)
-        if said.calls or said.results:
+        turn_parts = talk.turn_parts_in(raw, "value", role, where)
+        if turn_parts.calls or turn_parts.results:
             raise RowError(
                 "BrokenToolCall", f"{where}.value has a tool's call in parts: use the roles function_call, observation"
             )
-        turn = talk.normalise_turn(role, talk.content_of(said, where), f"{where}.value")
+        turn = talk.normalise_turn(role, talk.content_of(turn_parts, where), f"{where}.value")
     if turn is not None and not talk.is_trained(talk.weight_of(raw), turn["role"], where):
         turn["weight"] = 0
     return turn

@@ -33,7 +33,7 @@ from hone_trainer.store import hub
 
 _REQUESTS_PER_ROW = 10
 """If filters keep less than a tenth of a model's rows, the user gets an error instead of endless requests."""
-_SAID_EVERY = 15.0
+_LOG_EVERY = 15.0
 REFUSED = "Refused"
 """Reason of a filter: the server of the model, or that of the judge, refuses what it is sent."""
 
@@ -53,14 +53,14 @@ def run(
     usage = Usage()
     if len(batch.candidates) < synthesis.rows:
         worker = _Asker.of(plan, material, batch, revision, usage)
-        said = time.monotonic()
+        logged = time.monotonic()
         with ThreadPoolExecutor(synthesis.parallel, "ask") as threads:
             try:
                 for answer in _in_order(worker, batch, synthesis, last_index, threads):
                     _settle(answer, worker, batch)
-                    if time.monotonic() - said > _SAID_EVERY:
+                    if time.monotonic() - logged > _LOG_EVERY:
                         progress.log(summary(batch, synthesis, usage))
-                        said = time.monotonic()
+                        logged = time.monotonic()
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
