@@ -52,7 +52,7 @@ class Tunnel:
         try:
             far, close = self.open_stream()
         except Exception:
-            # The client sees the connection close, and reports it; the pod's state tells why.
+            # The client sees the connection close, and reports it; the pod's state says why.
             near.close()
             return
         back = threading.Thread(target=_pump, args=(far, near), daemon=True)

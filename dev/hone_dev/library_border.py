@@ -73,7 +73,7 @@ NAMES: tuple[LibraryName, ...] = (
         "FulcioClientError",
         "imports",
         _IDENTITY,
-        "What Fulcio refuses is to be told from what cannot be reached.",
+        "What Fulcio refuses must be distinguished from what cannot be reached.",
     ),
     LibraryName("sigstore._internal.trust", "KeyringPurpose", "imports", _IDENTITY, _TRUST),
     # transformers

@@ -22,7 +22,7 @@ class Component:
     ready: Callable[[], bool]
     config: tuple[Path, ...] = ()  # files read at start; a change restarts the program
     env: dict[str, str] = field(default_factory=dict)
-    timeout: float = 900.0  # seconds until it must be ready; a guard: one that ends is told at once
+    timeout: float = 900.0  # seconds until it must be ready; a guard: one that ends is noticed at once
 
     def fingerprint(self) -> str:
         """Changes when the program would start differently."""

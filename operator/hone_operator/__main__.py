@@ -216,7 +216,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
 async def _hold_lease(
     config: settings.Settings, cluster: Cluster, fence: Fence, stop: asyncio.Event, stack: contextlib.AsyncExitStack
 ) -> asyncio.Task[None] | None:
-    """Wait for the Lease, and keep it until the stack is closed; None if the operator was told to stop before."""
+    """Wait for the Lease, and keep it until the stack is closed; None if the operator was asked to stop before."""
     leadership = await lead(config, cluster, fence, stop)
     if stop.is_set():
         return None
@@ -252,7 +252,7 @@ def _log_start(config: settings.Settings, *, reports_progress: bool) -> None:
 
 
 async def lead(config: settings.Settings, cluster: Cluster, fence: Fence, stop: asyncio.Event) -> Leadership:
-    """Wait until this operator holds the Lease, or is told to stop."""
+    """Wait until this operator holds the Lease, or is asked to stop."""
     asked = config.leader_election
     identity = asked.identity or socket.gethostname()
     cluster.agent = f"hone-operator/{identity}"

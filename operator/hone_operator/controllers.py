@@ -79,7 +79,7 @@ class Controllers:
     opt_in: OptedInNamespaces | None = None
     """None: every namespace is served."""
     notifier: Notifier | None = None
-    """None: nobody is told by CloudEvents."""
+    """None: no CloudEvents are sent."""
     inbox: Inbox = field(default_factory=Inbox)
     """Metrics whose senders wait."""
     unreadable: Unreadable = field(default_factory=Unreadable)

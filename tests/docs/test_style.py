@@ -30,6 +30,7 @@ REPLACED = (
     "lies? end to end",
     "mend(s|ed)?",
     "thereof",
+    "(be|is|are|was|were|been) told",
     "is no 0",
     "(it|one|which|that|what|this) is no(?! longer)",
 )

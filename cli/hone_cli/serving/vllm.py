@@ -21,7 +21,7 @@ OFFLINE = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
 }
-"""Nothing is fetched, and nothing is told to anybody."""
+"""Nothing is fetched, and nothing is reported to anybody."""
 WRITABLE = {
     "HOME": "/tmp",
     "USER": "vllm",

@@ -33,7 +33,7 @@ class MaterializePlan(RowsPlan):
     kind: Literal["Materialize"] = "Materialize"
     source: Source
     previous: Digest | None = Field(
-        default=None, description="The content before, to tell what changed and to keep its rows in their splits."
+        default=None, description="The content before, to report what changed and to keep its rows in their splits."
     )
     previous_split_settings: ShortText | None = Field(
         default=None, description="splitSettings of that content: if they differ, its rows are split again."
@@ -90,4 +90,4 @@ class MixPlan(RowsPlan):
     total: int | None = Field(default=None, ge=1, description="Rows or tokens of the train split.")
     seed: int = Field(default=0, ge=0)
     checks: Checks = Field(default_factory=Checks)
-    previous: Digest | None = Field(default=None, description="The content before, to tell what changed.")
+    previous: Digest | None = Field(default=None, description="The content before, to report what changed.")

@@ -29,9 +29,9 @@ class Sample:
     time: float
     """Seconds."""
     pods: int
-    """Training pods that are neither finished nor told to stop."""
+    """Training pods that are neither finished nor asked to stop."""
     stopping: int
-    """Training pods that were told to stop and still save."""
+    """Training pods that were asked to stop and still save."""
     steps: Mapping[str, int] = field(default_factory=dict)
     """Last step that each job has reported."""
 

@@ -361,8 +361,8 @@ class Cluster:
             Whether it has gone, and not only begun to go, as with a finalizer.
 
         Raises:
-            ConflictError: it was refused although the object is still there. The next run tries again: no watch tells
-                of a Service or NetworkPolicy that stays.
+            ConflictError: it was refused although the object is still there. The next run tries again: no watch
+                reports a Service or NetworkPolicy that stays.
         """
         meta = body["metadata"]
         options = {
@@ -379,7 +379,7 @@ class Cluster:
             live = await self.get(kind, meta["namespace"], meta["name"])
             if live is not None and live["metadata"]["uid"] == meta["uid"]:
                 raise
-            return False  # another has its name, which the watch tells
+            return False  # another has its name, which the watch reports
         return bool(json.loads(answer)["kind"] == "Status")
 
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str | None:

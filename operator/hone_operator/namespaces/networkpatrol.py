@@ -1,4 +1,4 @@
-"""Notices in seconds that the Service or NetworkPolicy of a running attempt is gone; no watch tells of them.
+"""Notices in seconds that the Service or NetworkPolicy of a running attempt is gone; no watch reports it.
 
 Only attempts of several nodes whose pods have nodes are looked at, by name: that needs no right to list or watch these
 kinds and no connection of its own, and objects that a tenant adds cost nothing.

@@ -157,7 +157,7 @@ class AccountAuthenticator(TokenReviewer[Account]):
     """Of ServiceAccounts that report metrics."""
 
     audience = metric_report.AUDIENCE
-    keep = 60.0  # nothing else tells that the ServiceAccount, or the pod that has the token, is gone
+    keep = 60.0  # nothing else reports that the ServiceAccount, or the pod that has the token, is gone
 
     def identify(self, user: Mapping[str, Any]) -> Account | None:
         """The ServiceAccount."""

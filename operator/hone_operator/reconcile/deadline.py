@@ -17,9 +17,9 @@ from hone_operator.reconcile.run_waits import STOPPING_SECONDS
 from hone_operator.times import duration_seconds, parse_time, read_time
 
 LOST = timedelta(seconds=60)
-"""How long after its time a pod that was told to stop counts as lost with its node."""
+"""How long after its time a pod that was asked to stop counts as lost with its node."""
 UNTOLD = timedelta(minutes=10)
-"""How long after the deadline a pod that nobody has told to stop is waited for, e.g. because Kueue does not run."""
+"""How long after the deadline a pod that nobody has asked to stop is waited for, e.g. because Kueue does not run."""
 
 
 def reached(run: RunDecision, start: str | None) -> Cause | None:

@@ -1,4 +1,4 @@
-"""Attempts with fewer nodes than a job asks for (`resources.minNodes`): when, how many, and what people are told.
+"""Attempts with fewer nodes than a job asks for (`resources.minNodes`): when, how many, what people read.
 
 The plan is fixed before pods exist, so an attempt never changes its number of nodes: it ends, and the next one has
 another. Kueue's own partial admission cannot serve: it chooses any number, after the plan was written, and not only
@@ -101,7 +101,7 @@ def fewer(spec: FineTuneJobSpec, number: int, job: ObservedJob, nodes: int, wait
 
 
 def more(spec: FineTuneJobSpec, records: Sequence[AttemptJson], nodes: int) -> str:
-    """What is told of an attempt with more nodes than the last of these; empty if it has not."""
+    """What is reported of an attempt with more nodes than the last of these; empty if it has not."""
     last = records[-1].get("nodes") if records else None
     if last is None or nodes <= last:
         return ""

@@ -1,4 +1,4 @@
-"""What a receiver of CloudEvents is told about the models of a namespace: decided from the objects, without I/O.
+"""What CloudEvents report about the models of a namespace: decided from the objects, without I/O.
 
 A notice is a fact with a value, e.g. where an alias points. The ledger of a namespace has what was sent last of each
 fact, so a fact is sent when its value is new, whenever the operator looks.

@@ -26,7 +26,7 @@ STOPPED_BY_USER = frozenset({FailureCode.INTERRUPTED, FailureCode.DISRUPTED})
 STOPPED_BY_QUEUE = STOPPED_BY_USER | {FailureCode.RANK_FAILED}
 """Causes that the stop of all pods explains, also of one that needed longer than its grace period."""
 STOPPED = frozenset({AttemptOutcome.SUSPENDED, AttemptOutcome.REQUEUED})
-"""Outcomes of an attempt whose pods were told to stop, and start again later."""
+"""Outcomes of an attempt whose pods were asked to stop, and start again later."""
 
 
 @dataclass
@@ -243,7 +243,7 @@ def _present(record: AttemptJson, job: ObservedJob, now: Now) -> AttemptOutcome:
 
 
 def _stops(pod: PodState) -> bool:
-    """Whether a pod was told to stop, and its end is still to come or fails the Job now."""
+    """Whether a pod was asked to stop, and its end is still to come or fails the Job now."""
     return pod.is_stopping or pod.exit_code == ExitCode.INTERRUPTED
 
 

@@ -327,6 +327,6 @@ def test_languages_are_detected(plan: Any) -> None:
     columns = {"prompt": "question", "completion": "answers"}
     result = materialize.run(plan(name, columns=columns, checks={"languages": ["sw"], "minLanguageShare": "80%"}))
     assert result.languages[0].language == "sw"
-    with pytest.raises(DataError, match=r"of the rows whose language can be told are en, .*: sw \d") as caught:
+    with pytest.raises(DataError, match=r"of the rows with a known language are en, .*: sw \d") as caught:
         materialize.run(plan(name, columns=columns, checks={"languages": ["en"]}))
     assert caught.value.code == "WrongLanguage"

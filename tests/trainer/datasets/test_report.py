@@ -211,7 +211,7 @@ def test_what_was_read_before_the_format_failed_is_in_the_report(plan: Any) -> N
         ),
         ({"maxRejected": "3%", "maxRejectedRows": 9}, "TooManyBadRows", "(checks.maxRejected 3%)"),
         ({"maxTokens": 11}, "TooManyBadRows", "TooLong"),
-        ({"languages": ["de"]}, "WrongLanguage", "0.0% of the rows whose language can be told are de"),
+        ({"languages": ["de"]}, "WrongLanguage", "0.0% of the rows with a known language are de"),
         (
             {"languages": ["de", "fr"], "minLanguageShare": "1%"},
             "WrongLanguage",

@@ -183,7 +183,7 @@ class Tally:
         if share is None or Decimal(share) < percent(checks.min_language_share):
             seen = ", ".join(f"{entry.language} {entry.share}" for entry in language.shares(counts))
             message = (
-                f"{'none' if share is None else f'{100 * share:.1f}%'} of the rows whose language can be told are"
+                f"{'none' if share is None else f'{100 * share:.1f}%'} of the rows with a known language are"
                 f" {' or '.join(checks.languages)}, checks.minLanguageShare is {checks.min_language_share}: {seen}"
             )
             raise DataError(FailureCode.WRONG_LANGUAGE, message, self.result())

@@ -262,7 +262,7 @@ def attach(trainer: ServedTrainer, run: Run) -> None:
 def refuse_experts(network: Adapted, model_type: str) -> None:
     """Refuse an adapter of experts that a server would refuse or, of Mixtral, ignore silently.
 
-    vLLM takes experts that are held together only when it is told so for each adapter, and by the names of a checkpoint
+    vLLM takes experts that are held together only with a setting for each adapter, and by the names of a checkpoint
     (docs/reference/families.md has what was run).
 
     Raises:

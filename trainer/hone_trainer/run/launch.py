@@ -50,7 +50,7 @@ OFFLINE = {
     "DO_NOT_TRACK": "1",
     "DISABLE_KUBEFLOW_INTEGRATION": "TRUE",
 }
-"""Training reads only what was staged, and TRL tells its makers nothing. transformers' reporter to
+"""Training reads only what was staged, and TRL reports nothing to its makers. transformers' reporter to
 Kubeflow would post next to ours, and says 100 % at any end, also after SIGTERM."""
 BEFORE_A_STEP = "before the first step: there was nothing to save"
 _LOST_PEER = re.compile(r"connection (closed|reset)|broken pipe|timed out waiting|\[.*gloo.*\]|socket timeout", re.I)

@@ -54,7 +54,7 @@ def load(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) -> 
     """Every split of the plan, encoded: before, or now.
 
     Args:
-        reporters: are told how far the encoding is.
+        reporters: get how far the encoding is.
 
     Raises:
         TrainerError: InvalidRow, DatasetFormatMismatch, RowTooLong, NoTrainableRows; UnsupportedModel for an unusable
@@ -123,7 +123,7 @@ def _summary(use: DatasetUse) -> str:
 
 
 def _worn(use: DatasetUse) -> list[str]:
-    """What to tell of rows that are repeated very often."""
+    """What to report of rows that are repeated very often."""
     if float(use.passes) <= shares.MANY_PASSES:
         return []
     advice = "add rows, or lower the share"

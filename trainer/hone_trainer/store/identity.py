@@ -56,7 +56,7 @@ class IdentitySigner(sign_sigstore.Signer):
         """A signature, its certificate, its entry in the log and a timestamp.
 
         An identity that does not count leaves no entry in Rekor: its token is refused before a certificate is asked
-        for, or, where the token does not tell, its certificate before the signature is logged.
+        for, or, where the token does not say, its certificate before the signature is logged.
 
         Raises:
             StoreError: SigningServerUnreachable, SigningIdentityRefused.

@@ -91,7 +91,7 @@ class Vllm:
 
 def has_fused_experts(folder: Path) -> bool:
     """Whether an adapter covers experts, which PEFT stores together. vLLM started with --enable-mixed-moe-lora-format
-    takes them if it is told so."""
+    takes them with a setting for each adapter."""
     try:
         parameters = json.loads((folder / "adapter_config.json").read_bytes()).get("target_parameters")
     except (OSError, ValueError, AttributeError):

@@ -362,7 +362,7 @@ USUAL: tuple[Shape | RefusedShape, ...] = (
         RefusedShape(
             "texts and summaries",
             (text, summary),
-            f"A model needs to be told to summarise: spec.columns {{prompt: \"lines('Summarise:', {text})\","
+            f"A model needs an instruction to summarise: spec.columns {{prompt: \"lines('Summarise:', {text})\","
             f" completion: {summary}}}.",
         )
         for text, summary in (("document", "summary"), ("article", "highlights"), ("dialogue", "summary"))
