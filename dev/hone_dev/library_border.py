@@ -42,6 +42,7 @@ _SIGNATURE = "trainer/hone_trainer/store/signature.py"
 _SIGNED = "The library's own verification hashes every file; Hone has just compared each with the manifest."
 _IDENTITY = "trainer/hone_trainer/store/identity.py"
 _KEYLESS = "The library's own signer asks the issuer of the token for a page to log in, which no API server has."
+_BEFORE_REKOR = "An identity that does not count is refused before its signature is logged for everybody to read."
 _TRUST = "A trust config that cannot be used must not look like a signature that does not count."
 _TOKEN = "A key in an HSM signs what the library made; its own way there needs PyKCS11, which is under the GPL."
 
@@ -75,6 +76,8 @@ NAMES: tuple[LibraryName, ...] = (
         _IDENTITY,
         "What Fulcio refuses must be distinguished from what cannot be reached.",
     ),
+    LibraryName("sigstore.sign:Signer", "_signing_cert", "calls", _IDENTITY, _BEFORE_REKOR),
+    LibraryName("sigstore.oidc:IdentityToken", "_unverified_claims", "reads", _IDENTITY, _BEFORE_REKOR),
     LibraryName("sigstore._internal.trust", "KeyringPurpose", "imports", _IDENTITY, _TRUST),
     # transformers
     LibraryName(

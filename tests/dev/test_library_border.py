@@ -108,9 +108,15 @@ def defined(tree: ast.AST) -> set[str]:
     return names
 
 
-def foreign_attributes(tree: ast.AST) -> set[str]:
-    """Private names of objects that are not of this file."""
-    ours = defined(tree)
+def without_protocols(tree: ast.Module) -> ast.Module:
+    """The module without its protocols."""
+    body = [n for n in tree.body if not (isinstance(n, ast.ClassDef) and "Protocol" in map(ast.unparse, n.bases))]
+    return ast.Module(body, tree.type_ignores)
+
+
+def foreign_attributes(tree: ast.Module) -> set[str]:
+    """Private names of objects that are not of this file; a protocol of this file describes such objects."""
+    ours = defined(without_protocols(tree))
     found = filter(None, map(attribute, ast.walk(tree)))
     return {name for owner, name in found if not is_self(owner) and name not in ours}
 
