@@ -181,3 +181,13 @@ def test_every_method_says_what_it_compares(make_plan: Any) -> None:
         assert callable(method.compared.values)
         run = SimpleNamespace(plan=plan, held_out=[object()], method=method)
         assert "pointed to no version yet" in other_version.measure(run).advice
+
+
+@pytest.mark.parametrize("method", ["Reward", pytest.param("DPO", marks=pytest.mark.long)])
+def test_a_version_of_a_base_in_4_bits_is_measured_so(runs: Any, plan_of: Any, method: str) -> None:
+    """The head of a reward model is not rounded."""
+    champion = plan_of(method, "champion", adapter={"type": "QLoRA"})
+    old = runs.finish(champion)
+    plan = plan_of(method, "challenger", adapter={"type": "QLoRA"}, training={"maxSteps": 1}, **in_use(champion, old))
+    for name, number in numbers_of(runs.finish(plan)).items():
+        assert float(number.against) == pytest.approx(float(numbers_of(old)[name].tuned), abs=1e-4), name
