@@ -20,6 +20,7 @@ from hone_operator.objects import cache as caches
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.queueing.workqueue import FairQueue
+from hone_operator.reconcile.pod_state import has_node
 from hone_operator.reconcile.pods import ObservedJob
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,16 @@ class NetworkPatrol:
         for job in self.cache.items("Job"):
             if (job["spec"].get("completions") or 1) < 2:
                 continue
-            owner, seen = caches.owner_of(job), ObservedJob(job, self.cache.children(job, "Pod"))
-            if owner is None or owner.kind != "FineTuneJob" or seen.finished or not seen.scheduled:
+            if (job["metadata"].get("labels") or {}).get(names.COMPONENT) != "training":
+                continue
+            owner, pods = caches.owner_of(job), self.cache.children(job, "Pod")
+            # Thousands of Jobs may wait for nodes: their pods are not read in full.
+            if owner is None or owner.kind != "FineTuneJob" or not any(map(has_node, pods)):
+                continue
+            seen = ObservedJob(job, pods)
+            if seen.finished or not seen.scheduled:
                 continue
             if not caches.controls(self.cache.get(owner.kind, owner.namespace, owner.name), job):
-                continue
-            if (job["metadata"].get("labels") or {}).get(names.COMPONENT) != "training":
                 continue
             if self.is_served(owner.namespace):
                 running.append(NetworkedJob(owner.namespace, seen.name, Key(owner.kind, owner.namespace, owner.name)))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hone_api.termination import FailureReport, TerminationMessage, parse_outcome
 from hone_operator.desired.pod import CONTAINERS
-from hone_operator.reconcile.conditions import KubeCondition, condition
+from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
 from hone_operator.times import parse_time, read_time
 
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -157,6 +157,11 @@ def read_pod(pod: Mapping[str, Any]) -> PodState:
         tuple(wait for each in containers if (wait := _wait(each))),
         min((at for each in containers if (at := _started_at(each))), default=None),
     )
+
+
+def has_node(pod: Mapping[str, Any]) -> bool:
+    """Whether the scheduler has found a node for a pod: one field of `read_pod`, in a tenth of its time."""
+    return is_true(pod, KubeCondition.POD_SCHEDULED)
 
 
 def _rank(pod: Mapping[str, Any]) -> int:
