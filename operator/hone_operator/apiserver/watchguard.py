@@ -38,7 +38,7 @@ def session(info: kopf.ConnectionInfo, note: Note, is_known: IsKnown) -> kopf.Ai
 
     Args:
         note: called with kind and object of what is skipped.
-        is_known: whether to leave an object out of kopf's list, because one of our own lists has brought it.
+        is_known: whether kopf need not see an object, because the cache has it from our own list or write.
     """
 
     class Response(GuardedResponse):
@@ -69,7 +69,7 @@ class GuardedResponse(aiohttp.ClientResponse):
         raise NotImplementedError
 
     def is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
-        """Whether an object of a list is left out, since nothing is new about it."""
+        """Whether an object is left out, since nothing is new about it."""
         raise NotImplementedError
 
     @property
@@ -86,7 +86,8 @@ class GuardedResponse(aiohttp.ClientResponse):
             log.warning("the API server refuses to list or watch %s with %d", KIND_OF[self.url.name], self.status)
             self.status = UNAVAILABLE
         if self.kind and self.url.query.get("watch") == "true":
-            lines: Any = WatchLines(self.content, self.kind, self.note)  # has what kopf uses of a StreamReader
+            # It has what kopf uses of a StreamReader.
+            lines: Any = WatchLines(self.content, self.kind, self.note, self.is_known)
             self.content = lines
         return self
 
@@ -108,10 +109,17 @@ class GuardedResponse(aiohttp.ClientResponse):
 
 
 class WatchLines:
-    """The content of a watch, line by line: an unreadable object becomes a bookmark, which kopf ignores."""
+    """The content of a watch, line by line: an object that is unreadable or known becomes a bookmark, which kopf
+    ignores."""
 
-    def __init__(self, content: aiohttp.StreamReader, kind: str, note: Note):
-        self._content, self._kind, self._note = content, kind, note
+    def __init__(
+        self,
+        content: aiohttp.StreamReader,
+        kind: str,
+        note: Note,
+        is_known: IsKnown = lambda kind, body: False,
+    ):
+        self._content, self._kind, self._note, self._is_known = content, kind, note, is_known
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)
@@ -129,8 +137,7 @@ class WatchLines:
         except UnreadableError as error:
             identity = decoding.identity(line)
             self._note(self._kind, Skipped(error.reason, error.message, identity))
-            version = {"resourceVersion": identity["resourceVersion"]} if "resourceVersion" in identity else {}
-            return json.dumps({"type": "BOOKMARK", "object": {"metadata": version}}).encode()
+            return json.dumps(_bookmark(identity)).encode()
 
     def _stripped(self, event: Any) -> Any:
         if event["type"] == "ERROR":
@@ -138,6 +145,8 @@ class WatchLines:
         if event["type"] not in ("ADDED", "MODIFIED", "DELETED"):
             return event
         body = event["object"]
+        if event["type"] != "DELETED" and self._is_known(self._kind, body):
+            return _bookmark(body["metadata"])
         return {**event, "object": {"apiVersion": body["apiVersion"], **strip(self._kind, body)}}
 
     def _error(self, status: Any) -> dict[str, Any]:
@@ -145,6 +154,12 @@ class WatchLines:
         if status.get("code") != GONE:
             log.warning("the watch of %s begins again: %s", self._kind, status.get("message"))
         return {"type": "ERROR", "object": {**status, "code": GONE}}
+
+
+def _bookmark(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """An event that only says how far the watch has come."""
+    version = {"resourceVersion": metadata["resourceVersion"]} if "resourceVersion" in metadata else {}
+    return {"type": "BOOKMARK", "object": {"metadata": version}}
 
 
 async def bounded_lines(content: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:

@@ -96,6 +96,25 @@ def test_an_event_of_a_watch_becomes_a_bookmark(kind: str, shape: str) -> None:
     assert [(told[0], told[1].reason, told[1].metadata) for told in noted] == [(kind, REASON[shape], WHO)]
 
 
+def test_an_event_about_a_known_version_of_an_object_becomes_a_bookmark() -> None:
+    """It tells of our own write. A deletion is told whatever the cache has."""
+    meta = {"name": "rows", "namespace": "a", "uid": "u", "resourceVersion": "7"}
+    body = {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": meta, "spec": {}, "status": {}}
+    cache = Cache()
+    assert cache.put("Dataset", body)
+    lines = WatchLines(None, "Dataset", lambda *told: pytest.fail(str(told)), cache.has)
+
+    def told(event: str, **changed: str) -> Any:
+        line = {"type": event, "object": {**body, "metadata": meta | changed}}
+        return json.loads(lines.guarded(json.dumps(line).encode()))
+
+    known = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
+    assert told("MODIFIED") == told("ADDED") == known
+    assert told("DELETED") == {"type": "DELETED", "object": body}
+    for changed in ({"resourceVersion": "8"}, {"uid": "v"}, {"name": "other"}):
+        assert told("MODIFIED", **changed) == {"type": "MODIFIED", "object": {**body, "metadata": meta | changed}}
+
+
 @pytest.mark.attack("objects at the API server")
 @pytest.mark.parametrize(
     "line",
