@@ -78,7 +78,7 @@ class Listing:
         for namespace in self.namespaces:
             async for body in self.cluster.scan(kind, namespace, selector):
                 if self.cache.is_kept(kind, body):
-                    self.cache.put(kind, body)
+                    self.cache.put(kind, body, is_stripped=True)
 
     async def compare(self) -> None:
         """Find what the watches missed and repair it: read what is newer, forget what is gone."""

@@ -162,8 +162,12 @@ class Cache:
         """ModelVersions by (namespace, name) of each ModelVersion in their lineage."""
         self._gone = Tombstones(REMEMBERED_DELETIONS)
 
-    def put(self, kind: str, body: Mapping[str, Any]) -> bool:
-        """Keep this body; False if it is not newer than the cached one, or the object was deleted."""
+    def put(self, kind: str, body: Mapping[str, Any], *, is_stripped: bool = False) -> bool:
+        """Keep this body; False if it is not newer than the cached one, or the object was deleted.
+
+        Args:
+            is_stripped: whether `strip` made the body, and nobody has copied it since.
+        """
         meta = body["metadata"]
         ref = (meta["namespace"], meta["name"])
         old = self._objects[kind].get(ref)
@@ -173,7 +177,7 @@ class Cache:
             return False
         if old is not None:  # its labels and owners may have changed
             self._unlink(kind, ref, old)
-        stripped = strip(kind, body)
+        stripped = body if is_stripped else strip(kind, body)
         for index, key in self._links(kind, stripped):
             index.add(key, ref)
         kept: Body = PackedBody(stripped) if has_ended(kind, stripped) else stripped

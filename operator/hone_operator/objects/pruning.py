@@ -6,6 +6,7 @@ The API server prunes by its own definition, which may be from an older or newer
 from __future__ import annotations
 
 from collections.abc import Mapping
+from sys import intern
 from typing import Any
 
 from hone_api.dataset import DATASET
@@ -68,11 +69,7 @@ def _prune(schema: Mapping[str, Any], value: Any, path: str, unknown: dict[str, 
     if isinstance(value, dict):
         fields, values = schema.get("properties"), schema.get("additionalProperties")
         if fields is not None:
-            fields_known = {k: v for k, v in value.items() if k in fields and _fits(fields[k], v)}
-            for name in value.keys() - fields_known.keys():
-                if len(unknown) < MAX_NAMED:
-                    unknown[f"{path}.{name}"[:MAX_PATH]] = None
-            kept = {shared(k): _prune(fields[k], v, f"{path}.{k}", unknown) for k, v in fields_known.items()}
+            kept = _prune_fields(fields, value, path, unknown)
             return shared_block(id(fields), kept) if path.startswith("spec.") else kept
         if isinstance(values, dict):
             return {shared(k): _prune(values, v, f"{path}.{k}", unknown) for k, v in value.items()}
@@ -81,3 +78,22 @@ def _prune(schema: Mapping[str, Any], value: Any, path: str, unknown: dict[str, 
         items = schema.get("items")
         return [_prune(items, v, f"{path}[]", unknown) for v in value] if items else []
     return shared(value) if isinstance(value, str) else value
+
+
+def _prune_fields(
+    fields: Mapping[str, Mapping[str, Any]], value: Mapping[str, Any], path: str, unknown: dict[str, None]
+) -> dict[str, Any]:
+    """The fields that a schema names. By far the most values are texts and numbers: they need no call of their own."""
+    kept: dict[str, Any] = {}
+    for name, inner in value.items():
+        field = fields.get(name)
+        if field is None or not _fits(field, inner):
+            if len(unknown) < MAX_NAMED:
+                unknown[f"{path}.{name}"[:MAX_PATH]] = None
+        elif isinstance(inner, str):
+            kept[intern(name)] = shared(inner)
+        elif isinstance(inner, (dict, list)):
+            kept[intern(name)] = _prune(field, inner, f"{path}.{name}", unknown)
+        else:
+            kept[intern(name)] = inner
+    return kept
