@@ -132,9 +132,13 @@ _COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": ope
 
 def value_of(model: BaseModel, alias: str) -> Any:
     """The value of a field by its JSON name."""
-    return next(
-        getattr(model, name) for name, info in type(model).model_fields.items() if (info.alias or name) == alias
-    )
+    return getattr(model, _names(type(model))[alias])
+
+
+@cache
+def _names(model: type[BaseModel]) -> dict[str, str]:
+    """Names of the fields by their JSON names."""
+    return {info.alias or name: name for name, info in model.model_fields.items()}
 
 
 def _is_between(value: str | None, *bounds: str) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple, get_args
 
 from hone_api.meta import ApiModel, Rule
 
@@ -65,11 +66,25 @@ def broken_rules(model: ApiModel, path: str = "") -> Iterator[Broken]:
     for rule in type(model).rules:
         if rule.holds and not rule.holds(model):
             yield Broken(path, rule)
-    for name, info in type(model).model_fields.items():
-        value, here = getattr(model, name), f"{path}.{info.alias or name}".lstrip(".")
+    for name, json_name in _blocks(type(model)):
+        value, here = getattr(model, name), f"{path}.{json_name}".lstrip(".")
         if isinstance(value, ApiModel):
             yield from broken_rules(value, here)
         elif isinstance(value, list):
             for number, each in enumerate(value):
                 if isinstance(each, ApiModel):
                     yield from broken_rules(each, f"{here}[{number}]")
+
+
+@cache
+def _blocks(model: type[ApiModel]) -> tuple[tuple[str, str], ...]:
+    """Name and JSON name of each field that can hold objects; most hold numbers and texts."""
+    fields = model.model_fields.items()
+    return tuple((name, info.alias or name) for name, info in fields if _has_objects(info.annotation))
+
+
+def _has_objects(annotation: Any) -> bool:
+    """Whether a type such as `list[Model] | None` has one of our objects in it."""
+    if isinstance(annotation, type) and issubclass(annotation, ApiModel):
+        return True
+    return any(map(_has_objects, get_args(annotation)))
