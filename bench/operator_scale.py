@@ -14,6 +14,7 @@ import asyncio
 import copy
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from rich.table import Table
 
 from hone_dev.pki import Authority
 
-LEDGER = "patch configmaps"
-"""The only ConfigMap that the operator changes is the ledger of a namespace: plans are created once."""
+OF_NAMESPACE = ("patch configmaps", "create models", "patch models/status")
+"""Writes that a namespace costs once, however many jobs it has: its ledger, which is the only ConfigMap that the
+operator changes, and the Model that all jobs make versions of."""
 
 
 @dataclass
@@ -39,8 +41,8 @@ class Figures:
     direct: float = 0
     ours: float = 0
     writes_per_job: float = 0
-    ledger_writes: int = 0
-    """Of the namespace, not of a job."""
+    namespace_writes: int = 0
+    """`OF_NAMESPACE`."""
     cpu: float = 0
     peak_rss: float = 0
     steady_p99: float = 0
@@ -137,12 +139,17 @@ async def measure_burst(api: KubeApi, kubeconfig: Path, folder: Path, audit_log:
         figures.cpu = operator.cpu() - cpu
         counts = writes(audit_log, OPERATOR_USER, offset)
         Console(stderr=True).print("operator's writes:", dict(counts))
-        figures.ledger_writes = counts.pop(LEDGER, 0)
+        figures.namespace_writes = pop_namespace(counts)
         figures.writes_per_job = counts.total() / figures.jobs
         latencies = sorted([await first_status(api, path, f"one-{n}") for n in range(100)])
         figures.steady_p99 = latencies[98]
         figures.peak_rss = operator.peak_rss()
         await quiet(audit_log)
+
+
+def pop_namespace(counts: Counter[str]) -> int:
+    """Take the writes of the namespace out of the counts; how many there were."""
+    return sum(counts.pop(each, 0) for each in OF_NAMESPACE)
 
 
 async def quiet(audit_log: Path, seconds: float = 10) -> None:
@@ -156,13 +163,13 @@ async def quiet(audit_log: Path, seconds: float = 10) -> None:
 
 
 async def measure_restart(api: KubeApi, kubeconfig: Path, folder: Path, audit_log: Path, figures: Figures) -> None:
-    """Start again with nothing changed: no write but the ledger's; then one job, to see that it reconciles."""
+    """Start again with nothing changed: no write but the namespace's; then one job, to see that it reconciles."""
     offset, start = audit_log.stat().st_size, time.monotonic()
     async with operating(kubeconfig, folder):
         figures.restart_ready = time.monotonic() - start
         await asyncio.sleep(20)
         counts = writes(audit_log, OPERATOR_USER, offset)
-        figures.ledger_writes += counts.pop(LEDGER, 0)  # with the runs since a Dataset last changed
+        figures.namespace_writes += pop_namespace(counts)  # with the runs since a Dataset last changed
         figures.restart_writes = counts.total()
         if counts:
             Console(stderr=True).print("writes after the restart:", dict(counts))
@@ -176,7 +183,7 @@ def report(f: Figures) -> bool:
         ("the same objects created directly", f"{f.direct:.1f} s", "", True, ""),
         ("ratio to direct", f"{f.ours / f.direct:.2f}", "<= 4", f.ours <= 4 * f.direct, ""),
         ("API writes per job", f"{f.writes_per_job:.2f}", "<= 5", f.writes_per_job <= 5, "7.7"),
-        ("writes of the namespace's ledger", f"{f.ledger_writes}", "<= 5", f.ledger_writes <= 5, ""),
+        ("writes of the namespace: ledger, Model", f"{f.namespace_writes}", "<= 8", f.namespace_writes <= 8, ""),
         ("operator CPU for the burst", f"{f.cpu:.1f} s", "<= 21.6 s", f.cpu <= 21.6 * f.jobs / 1000, "21.6 s"),
         ("operator peak RSS", f"{f.peak_rss:.0f} MiB", "<= 190", f.peak_rss <= 190, "190 MiB"),
         ("event to status, p99, after the burst", f"{f.steady_p99 * 1000:.0f} ms", "<= 1000", f.steady_p99 <= 1, ""),

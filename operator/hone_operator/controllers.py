@@ -93,6 +93,7 @@ class Controllers:
         self._pace = Pace()
         self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By namespace: held while a job takes a place in it."""
+        self._offering: set[tuple[str, str, str]] = set()
         self._networks = networks.existence_cache(self.cluster)
         self._stores = StoreReader(self.cluster, self.cache, self.platform, self._children.read)
 
@@ -108,6 +109,7 @@ class Controllers:
             now=self.now,
             request=self.request,
             on_refused_status=self.on_refused_status,
+            offering=self._offering,
         )
 
     @property

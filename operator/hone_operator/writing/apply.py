@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -56,6 +56,8 @@ class Writes:
     request: Callable[[Key], None]
     """The queue's."""
     on_refused_status: Callable[[Key], None]
+    offering: set[tuple[str, str, str]] = field(default_factory=set)
+    """Kind, namespace and name of what some run creates now because it is missing."""
 
     async def create(self, key: Key, outcome: Outcome) -> list[Refusal]:
         """Create what must exist, step by step; refusals of the API server are returned as data."""
@@ -201,13 +203,20 @@ class Writes:
         self.keep("ModelVersion", stored)
 
     async def _offer(self, key: Key, body: Mapping[str, Any]) -> None:
-        """Create an object without which everything works as well."""
+        """Create an object without which everything works as well, unless another run has created it or does so now:
+        a hundred jobs may have missed it at the same time."""
+        missing = (body["kind"], body["metadata"]["namespace"], body["metadata"]["name"])
+        if missing in self.offering or self.cache.get(*missing) is not None:
+            return
+        self.offering.add(missing)
         try:
             self.keep(body["kind"], await self.cluster.create(body, brief=True))
         except AlreadyExistsError:
             return  # whoever made it, perhaps in Git
         except (NotFoundError, RefusedError) as error:
             log.info("%s: %s %s is not created: %s", key, body["kind"], body["metadata"]["name"], error)
+        finally:
+            self.offering.discard(missing)
 
     async def report_unreadable(self, key: Key) -> None:
         """Write the Event about an object that was skipped; its status stays unchanged."""
