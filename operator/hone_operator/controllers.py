@@ -140,6 +140,11 @@ class Controllers:
     def gone(self, kind: str, body: Mapping[str, Any]) -> None:
         """An object of ours was deleted."""
         note_gone(self.departed, kind, body, self.platform.store_claim)
+        namespace = body["metadata"]["namespace"]
+        if not any(self.cache.items(kind, namespace) for kind in names.OWNER_LABEL):
+            self._stores.forget(namespace)
+            if namespace in self._starting and not self._starting[namespace].locked():
+                del self._starting[namespace]
 
     def network_lost(self, attempt: NetworkedJob) -> None:
         """The Service or NetworkPolicy of a running attempt seems to be gone."""

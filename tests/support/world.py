@@ -73,7 +73,7 @@ class World:
             self.cluster.tell(self.cache)
             for kind in ("Dataset", "FineTuneJob", "ModelVersion", "Model"):
                 for body in self.cluster.of(kind):
-                    await self.controllers.process(Key(kind, "team", body["metadata"]["name"]))
+                    await self.controllers.process(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))
                     self.cluster.tell(self.cache)
             self.play()
             self.now += timedelta(minutes=1)
@@ -94,7 +94,12 @@ class World:
                 "batch.kubernetes.io/job-name": name,
                 "batch.kubernetes.io/job-completion-index": str(rank),
             }
-            meta = {"name": f"{uid}-{rank}", "namespace": "team", "labels": labels, "ownerReferences": [owner]}
+            meta = {
+                "name": f"{uid}-{rank}",
+                "namespace": job["metadata"]["namespace"],
+                "labels": labels,
+                "ownerReferences": [owner],
+            }
             pod = self.cluster.add({"kind": "Pod", "metadata": meta, "spec": job["spec"]["template"]["spec"]})
             self._status(pod, "Pending")
         if pods and all(p["status"]["phase"] == "Succeeded" for p in pods):

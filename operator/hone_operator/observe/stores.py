@@ -64,6 +64,10 @@ class StoreReader:
             return await self.read.in_progress(seen)
         return seen if seen.result() or failed_pods(seen) else await self.read.ended(seen, with_log=False)
 
+    def forget(self, namespace: str) -> None:
+        """Forget the claim of a namespace that has no object of ours any more."""
+        self._claims.pop(namespace, None)
+
     async def _claim(self, namespace: str) -> Mapping[str, Any] | None:
         """The store's claim with its uid."""
         cached = self._claims.get(namespace)
