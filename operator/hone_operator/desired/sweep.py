@@ -24,6 +24,14 @@ MOST_KEYS = 5_000
 fields that we own. An object of more than 1.5 MiB is not stored, and one of more than 1 MiB is not read."""
 PACKED = "contents.gz"
 """Key of the ledger, in its binaryData, with all contents where there are more: lines of content and time."""
+MOST_PACKED = 1_000_000
+"""Characters of it: a larger object is not read. There is room for 27,000 unused runs, or 35,000 that are in use."""
+FULL = "full.txt"
+"""Key of the ledger, if it has no room for all contents: what that means."""
+FULL_WORDS = (
+    "This ledger has no room for all contents of the store. Those without a place here stay in the store after their "
+    "objects are deleted: delete objects that nobody needs, or use more namespaces."
+)
 MOST_BYTES, MOST_CONTENTS = 2**22, 50_000
 """Of that text, and in it; anybody may have written it. What is beyond them stays in the store."""
 _ENTRY = re.compile(r"^(\S+) (\S*)$", re.MULTILINE)
@@ -31,10 +39,26 @@ CPU, MEMORY = "100m", "512Mi"
 PlanOf = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def ledger(namespace: str, contents: Mapping[str, str], stored: str | None = None) -> dict[str, Any]:
+def with_room(contents: Mapping[str, str]) -> dict[str, str]:
+    """The contents that a ledger has room for: unused ones first, because nothing else remembers them.
+
+    Of the others, those that are left out are known again at the next look, as long as an object refers to them.
+    """
+    kept = sorted(contents, key=lambda content: (not contents[content], contents[content], content))
+    while len(kept) > MOST_KEYS and (size := len(_packed({c: contents[c] for c in kept}))) > MOST_PACKED:
+        kept = kept[: len(kept) * MOST_PACKED // size]
+    return {content: contents[content] for content in sorted(kept)}
+
+
+def ledger(
+    namespace: str, contents: Mapping[str, str], stored: str | None = None, *, is_full: bool = False
+) -> dict[str, Any]:
     """ConfigMap of the content, by hexadecimal digest or run. A value is empty, or the time of the last reference.
 
     It has no owner, because it outlives every object that it is about.
+
+    Args:
+        is_full: whether other contents are left out, see `with_room`.
     """
     metadata = {
         "name": names.CONTENTS,
@@ -42,18 +66,21 @@ def ledger(namespace: str, contents: Mapping[str, str], stored: str | None = Non
         "labels": {"app.kubernetes.io/managed-by": names.FIELD_MANAGER},
     }
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
-    data = {STORED: stored} if stored else {}
+    data = ({STORED: stored} if stored else {}) | ({FULL: FULL_WORDS} if is_full else {})
     if len(contents) <= MOST_KEYS:
         return {**body, "data": {**contents, **data}}
+    return {**body, "data": data, "binaryData": {PACKED: _packed(contents)}}
+
+
+def _packed(contents: Mapping[str, str]) -> str:
     text = "\n".join(f"{content} {since}" for content, since in sorted(contents.items()))
-    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
-    return {**body, "data": data, "binaryData": {PACKED: packed}}
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def recorded(body: Mapping[str, Any]) -> dict[str, str]:
     """The contents that a ledger has, whoever wrote them."""
     # An earlier operator kept the plan here.
-    keys = {key: since for key, since in (body.get("data") or {}).items() if key not in (PLAN, STORED)}
+    keys = {key: since for key, since in (body.get("data") or {}).items() if key not in (PLAN, STORED, FULL)}
     try:
         packed = base64.b64decode((body.get("binaryData") or {}).get(PACKED, ""))
         text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(packed, MOST_BYTES).decode()

@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
@@ -19,14 +20,14 @@ from pydantic import TypeAdapter
 from hone_api.plan import SweepPlan
 from hone_api.report import StoredBytes, SweepResult
 from hone_operator.apiserver.cluster import Cluster
-from hone_operator.apiserver.errors import AlreadyExistsError, NotFoundError, RefusedError
+from hone_operator.apiserver.errors import AlreadyExistsError, NamespaceGoneError, NotFoundError, RefusedError
 from hone_operator.desired import names
 from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.desired.encode import WORKERS as ENCODE_WORKERS
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
-from hone_operator.desired.sweep import PLAN, STORED, SweepInputs, ledger, recorded, sweep, sweep_plan
+from hone_operator.desired.sweep import FULL, PLAN, STORED, SweepInputs, ledger, recorded, sweep, sweep_plan, with_room
 from hone_operator.objects import cache as caches
 from hone_operator.objects.cache import Cache
 from hone_operator.observe import modelpods
@@ -81,13 +82,16 @@ class Sweeper:
             # The namespace is being deleted, or a quota is used up; the next request looks again.
             log.info("%s: contents are not looked after now: %s", namespace, error)
             self.departed.pop(namespace, None)
+            if isinstance(error, NamespaceGoneError):
+                self.stored.pop(namespace, None)
             return None
 
     async def _process(self, namespace: str) -> float | None:
         await self._forget_staging(namespace)
         body = await self.cluster.get("ConfigMap", namespace, names.CONTENTS)
         before = recorded(body or {})
-        text = measured = ((body or {}).get("data") or {}).get(STORED)
+        data = (body or {}).get("data") or {}
+        text = measured = data.get(STORED)
         cached, departed = self._cached(namespace), dict(self.departed.get(namespace, {}))
         # In a thread: it reads every text of every object, and the event loop must continue.
         named = await asyncio.to_thread(_looked_through, cached, self.platform.store_claim)
@@ -97,8 +101,9 @@ class Sweeper:
         if job and job.succeeded and plan:
             idle_since = store_gc.without(idle_since, plan)
             text = await self._measured(job)
-        if (idle_since, text) != (before, measured):
-            body = await self.cluster.apply(ledger(namespace, idle_since, text))
+        idle_since, is_full = await self._with_room(namespace, idle_since)
+        if (idle_since, text, is_full) != (before, measured, FULL in data):
+            body = await self.cluster.apply(ledger(namespace, idle_since, text, is_full=is_full))
         self._forget_departed(namespace, departed)
         since = self._remember(namespace, text)
         if job and (self._may_go(job) if job.finished else plan is None):
@@ -115,9 +120,17 @@ class Sweeper:
         if job:
             due = max(due, parse_time(job.ended_at) + store_gc.RETRY)
         if due <= self.now():
-            await self._sweep(namespace, idle_since, text)
+            await self._sweep(namespace, idle_since, partial(ledger, namespace, stored=text, is_full=is_full))
             return None
         return (due - self.now()).total_seconds()
+
+    async def _with_room(self, namespace: str, idle_since: dict[str, str]) -> tuple[dict[str, str], bool]:
+        """The part of the ledger that fits into an object, and whether something is left out."""
+        kept = await asyncio.to_thread(with_room, idle_since)  # packing tens of thousands takes a while
+        left = len(idle_since) - len(kept)
+        if left:
+            log.warning("%s: %s has no room for %d of %d contents", namespace, names.CONTENTS, left, len(idle_since))
+        return kept, left > 0
 
     async def _withdraw(self, job: ObservedJob, plan: SweepPlan, named: "StoreReferences") -> None:
         """Delete a waiting Job (no node, no quota) if something it is to remove is needed again."""
@@ -220,7 +233,9 @@ class Sweeper:
             async for body in self.cluster.scan(kind, namespace, labels, unread=unread):
                 yield kind, body
 
-    async def _sweep(self, namespace: str, idle_since: Mapping[str, str], measured: str | None) -> None:
+    async def _sweep(
+        self, namespace: str, idle_since: Mapping[str, str], ledger_of: Callable[[Mapping[str, str]], dict[str, Any]]
+    ) -> None:
         as_of, keep = self.now(), timedelta(seconds=self.platform.store_keep_unused_seconds)
         unread: set[str] = set()
         live = [pair async for pair in self._live(namespace, unread)]
@@ -243,7 +258,7 @@ class Sweeper:
         remove = [content for content in remove if content not in held]
         asked = self._wanted(live, remove, None if "runs" in whole else orphaned)
         what = replace(asked, exports=exports if exports is None else sorted(exports))
-        owner = await self.cluster.apply(ledger(namespace, idle_since, measured))
+        owner = await self.cluster.apply(ledger_of(idle_since))
         job, config = sweep({**owner, "kind": "ConfigMap"}, sweep_plan(what, as_of, self.platform), self.platform)
         created = await self.cluster.create(job, brief=True)
         self.cache.put("Job", created)

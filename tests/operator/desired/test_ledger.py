@@ -3,12 +3,13 @@
 import base64
 import gzip
 import json
+import os
 import tracemalloc
 import uuid
 
 import pytest
 
-from hone_operator.desired.sweep import MOST_KEYS, PACKED, ledger, recorded
+from hone_operator.desired.sweep import FULL, MOST_KEYS, PACKED, ledger, recorded, with_room
 from hone_operator.objects.decoding import MAX_BYTES
 
 pytestmark = pytest.mark.pure
@@ -56,3 +57,23 @@ def test_a_text_that_unpacks_to_millions_of_lines_takes_little_memory(line: str)
         assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
     finally:
         tracemalloc.stop()
+
+
+def digests(count: int) -> dict[str, str]:
+    return {os.urandom(32).hex(): SINCE if number % 2 else "" for number in range(count)}
+
+
+@pytest.mark.parametrize("known", [contents(60_000), digests(30_000), contents(MOST_KEYS + 1), {}], ids=len)
+def test_a_ledger_without_room_for_all_contents_keeps_the_unused_ones(known: dict[str, str]) -> None:
+    kept = with_room(known)
+    assert kept.items() <= known.items()
+    body = ledger("team", kept, '{"at": "now"}', is_full=len(kept) < len(known))
+    assert stored_bytes(body) < MAX_BYTES
+    assert recorded(body) == kept
+    assert (FULL in body.get("data", {})) == (len(known) >= 30_000)
+    if len(kept) < len(known):
+        assert {content for content, since in known.items() if since} <= kept.keys() or not any(
+            not since for since in kept.values()
+        ), "something in use has the place of something unused"
+        assert len(kept) > 15_000
+    assert with_room({**kept, **known}) == kept, "no write without a change"
