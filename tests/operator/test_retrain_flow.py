@@ -48,6 +48,7 @@ def test_new_rows_make_one_job_that_goes_with_its_model(namespace, operator, spe
     namespace.until(lambda: len(namespace.names("FineTuneJob")) == 2, "a second job")
     [name] = set(namespace.names("FineTuneJob")) - {"run"}
     namespace.until(lambda: namespace.get("Job", f"{name}-1"), "its attempt 1")
+    namespace.until(lambda: namespace.get("FineTuneJob", name).get("status"), "its status, which is written after that")
     job, first = namespace.get("FineTuneJob", name), namespace.get("FineTuneJob", "run")
     assert {k: v for k, v in job["spec"].items() if k != "suspend"} == {
         k: v for k, v in first["spec"].items() if k != "suspend"
