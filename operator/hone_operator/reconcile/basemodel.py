@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from hone_api.estimate.shape import ModelShape
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.meta import alias_of
+from hone_api.methods import Method
 from hone_api.modelversion import Ancestor
 from hone_api.report import FetchResult
 from hone_api.resolved import PinnedModel, Resolved
@@ -105,7 +106,8 @@ def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel
         others.append(resolved.model)
         teacher = resolved.shape if teaches else teacher
     alias = modelref.compared(spec)
-    champion = upstream.compared(alias, objects) if alias else None
+    rewards = spec.get("method") == Method.REWARD
+    champion = upstream.compared(alias, objects, reward=rewards) if alias else None
     if isinstance(champion, Found):
         others += [champion.model] if champion.model not in others else []
     elif champion is not None:

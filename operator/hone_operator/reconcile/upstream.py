@@ -100,13 +100,17 @@ def meant(alias: tuple[str, str], upstream: Upstream) -> str | Wait:
     return Wait(Reason.ALIAS_NOT_FOUND, f"{words}.")
 
 
-def compared(alias: tuple[str, str], upstream: Upstream) -> Found | Wait | Cause | None:
-    """The ModelVersion that a new model is compared with; None: there is none yet."""
+def compared(alias: tuple[str, str], upstream: Upstream, *, reward: bool) -> Found | Wait | Cause | None:
+    """The ModelVersion that a new model is compared with; None: there is none yet.
+
+    Args:
+        reward: whether the new model is a reward model, which is compared with another one.
+    """
     body = upstream.models.get(alias[0])
     if body is not None and not _is_seen(body):
         return Wait(Reason.MODEL_MISSING, f"Model {alias[0]} has changed, and the operator has not seen it yet.")
     name = target(alias, upstream)
-    champion = version(name, upstream, reward=False) if name else None
+    champion = version(name, upstream, reward=reward) if name else None
     if isinstance(champion, Cause):
         words = (
             f"spec.evaluation.against: {champion.message} Point the alias {alias[1]} of Model {alias[0]} to another."
@@ -128,7 +132,7 @@ def _is_seen(model: Body) -> bool:
 
 
 def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Cause:
-    """A ModelVersion by name; `reward`: whether it is used to score answers instead of being trained."""
+    """A ModelVersion by name; `reward`: whether a reward model is wanted, and not a model that answers."""
     body = upstream.versions.get(name)
     if body is None:
         return Wait(

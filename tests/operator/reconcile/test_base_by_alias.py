@@ -119,6 +119,21 @@ def test_a_job_waits_while_the_version_in_use_cannot_be_compared(new_life: Any, 
     assert plan["comparedWith"] == "tutor-v2"
 
 
+@pytest.mark.parametrize(("method", "other"), [("Reward", "SFT"), ("SFT", "Reward"), ("DPO", "Reward")])
+def test_a_job_is_compared_with_a_model_of_its_kind(new_life: Any, conditions: Any, method: str, other: str) -> None:
+    """A reward model returns a number and no text."""
+    life = new_life(method=method, **AGAINST)
+    versions = {"tutor-v1": version("tutor-v1"), "tutor-v2": version("tutor-v2")}
+    versions["tutor-v1"]["spec"]["lineage"]["method"] = other
+    versions["tutor-v2"]["spec"]["lineage"]["method"] = method
+    life.upstream = Upstream(models={"tutor": model("champion")}, versions=versions)
+    assert life.tick().create == ()
+    assert conditions(life.status)["ModelReady"] == "False/WaitingForModelVersion"
+    life.upstream = Upstream(models={"tutor": model("canary", "champion")}, versions=versions)
+    (plan,) = plans(life.tick())
+    assert plan["comparedWith"] == "tutor-v2"
+
+
 @pytest.mark.parametrize("models", [{}, {"tutor": model("canary")}])
 def test_without_a_version_in_use_a_job_starts_all_the_same(new_life: Any, models: Any) -> None:
     life = new_life(**AGAINST)
