@@ -5,9 +5,6 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from attempts import files, killed
 
 from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
@@ -115,32 +113,6 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[R
     return take
 
 
-def _files(plan: MaterializePlan) -> dict[str, bytes]:
-    folder = Path(plan.store) / str(materialize.run(plan).path)
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def _killed(plan: MaterializePlan, place: tuple[Any, str, int]) -> None:
-    """Materialize in another process, which is killed at the n-th call of a function."""
-    owner, name, number = place
-    inner, calls = getattr(owner, name), []
-
-    def dying(*arguments: Any, **named: Any) -> Any:
-        calls.append(1)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return inner(*arguments, **named)
-
-    def work() -> None:
-        setattr(owner, name, dying)
-        materialize.run(plan)
-
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    process.join(300)
-    assert process.exitcode == -signal.SIGKILL
-
-
 def _kept(plan: MaterializePlan) -> list[Path]:
     return sorted((Path(str(plan.downloads_path)) / downloads.CHECKED).glob("*.arrow"))
 
@@ -179,14 +151,14 @@ PLACES: dict[str, tuple[tuple[Any, str, int], int]] = {
 def test_a_killed_attempt_loses_the_rows_of_one_part(
     place: str, plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = _files(plan("undisturbed"))
+    undisturbed = files(plan("undisturbed"))
     every = read()
     point, kept = PLACES[place]
-    _killed(plan(), point)
+    killed(plan(), point)
     read()
     assert len(_kept(plan())) == kept
     parts = _Parts(monkeypatch)
-    assert _files(plan()) == undisturbed
+    assert files(plan()) == undisturbed
     assert {"train.jsonl", "rejected.jsonl", "removed.jsonl", "report.json"} <= undisturbed.keys()
     assert read() == parts.read()
     assert len(parts.kept) + len(parts.missing) == len(every)
@@ -202,23 +174,23 @@ def _altered(source: Path) -> None:
 def test_an_altered_file_is_read_again_and_no_other(
     plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _killed(plan(), PLACES["while rows are divided"][0])
+    killed(plan(), PLACES["while rows are divided"][0])
     _altered(Path(str(plan().source_path)))
     read()
     parts = _Parts(monkeypatch)
-    again = _files(plan())
+    again = files(plan())
     assert (seen := read()) == parts.read()
     assert {name for name, *_ in seen} == {"e.jsonl"}
     assert len(parts.kept) > 15
     monkeypatch.undo()
-    assert again == _files(plan("undisturbed"))
+    assert again == files(plan("undisturbed"))
 
 
 def test_what_belongs_to_no_part_goes(plan: Callable[..., MaterializePlan]) -> None:
-    _killed(plan(), PLACES["while rows are divided"][0])
+    killed(plan(), PLACES["while rows are divided"][0])
     before = _kept(plan())
     _altered(Path(str(plan().source_path)))
-    _killed(plan(), PLACES["while rows are divided"][0])
+    killed(plan(), PLACES["while rows are divided"][0])
     assert len(_kept(plan())) == len(before)
     assert 0 < len({*before} - {*_kept(plan())}) < len(before)
 
@@ -232,13 +204,13 @@ def test_a_damaged_part_is_read_again(
     read: Callable[[], list[Read]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    undisturbed = _files(plan("undisturbed"))
-    _killed(plan(), PLACES["before the report"][0])
+    undisturbed = files(plan("undisturbed"))
+    killed(plan(), PLACES["before the report"][0])
     for path in (kept := _kept(plan()))[:3]:
         path.write_bytes(damage(path.read_bytes()))
     read()
     parts = _Parts(monkeypatch)
-    assert _files(plan()) == undisturbed
+    assert files(plan()) == undisturbed
     assert read() == parts.read()
     assert 3 <= len(parts.missing) < len(kept)
 
@@ -260,12 +232,12 @@ OTHERWISE: dict[str, Callable[[pytest.MonkeyPatch], Fields]] = {
 def test_rows_that_are_checked_otherwise_are_read_again(
     case: str, plan: Callable[..., MaterializePlan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _killed(plan(), PLACES["before the report"][0])
+    killed(plan(), PLACES["before the report"][0])
     fields = OTHERWISE[case](monkeypatch)
     parts = _Parts(monkeypatch)
-    again = _files(plan(**fields))
+    again = files(plan(**fields))
     assert not parts.kept
-    assert again == _files(plan("undisturbed", **fields))
+    assert again == files(plan("undisturbed", **fields))
 
 
 def test_a_check_of_all_rows_is_edited_and_none_is_read_again(
@@ -275,9 +247,9 @@ def test_a_check_of_all_rows_is_edited_and_none_is_read_again(
         materialize.run(plan(checks={"maxRejected": "1%"}))
     assert caught.value.code == FailureCode.TOO_MANY_BAD_ROWS
     assert read()
-    again = _files(plan())
+    again = files(plan())
     assert not read()
-    assert again == _files(plan("undisturbed"))
+    assert again == files(plan("undisturbed"))
 
 
 @pytest.mark.parametrize("most", [0, 1, 2000, 20_000])
@@ -292,19 +264,19 @@ def test_rows_are_not_kept_where_a_disk_has_no_room_for_them(
         return int(write(self, data))
 
     write = journal._Summed.write
-    undisturbed = _files(plan("undisturbed"))
+    undisturbed = files(plan("undisturbed"))
     monkeypatch.setattr(journal._Summed, "write", full)
     monkeypatch.setattr(journal._Summed, "tell", lambda self: self._file.tell(), raising=False)
-    assert _files(plan()) == undisturbed
+    assert files(plan()) == undisturbed
 
 
 def test_small_sources_and_disks_keep_nothing(plan: Callable[..., MaterializePlan], monkeypatch: Any) -> None:
     monkeypatch.setattr(resumed, "SMALLEST", 10**6)
-    _killed(plan(), PLACES["before the report"][0])
+    killed(plan(), PLACES["before the report"][0])
     assert not (Path(str(plan().downloads_path)) / downloads.CHECKED).exists()
     monkeypatch.setattr(resumed, "SMALLEST", 0)
     monkeypatch.setattr(resumed, "_ROOM", 10**12)
-    _killed(plan(), PLACES["before the report"][0])
+    killed(plan(), PLACES["before the report"][0])
     assert not _kept(plan())
 
 
@@ -312,14 +284,14 @@ def test_one_process_keeps_what_two_read(
     plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the other way round: a pod may have other cores."""
-    undisturbed = _files(plan("undisturbed"))
+    undisturbed = files(plan("undisturbed"))
     for first, second in ((1, 2), (2, 1)):
         monkeypatch.setattr(parallel, "cores", lambda count=first: count)
-        _killed(plan(f"store-{first}"), PLACES["before a part has its name"][0])
+        killed(plan(f"store-{first}"), PLACES["before a part has its name"][0])
         read()
         monkeypatch.setattr(parallel, "cores", lambda count=second: count)
         with monkeypatch.context() as patch:
             parts = _Parts(patch)
-            assert _files(plan(f"store-{first}")) == undisturbed
+            assert files(plan(f"store-{first}")) == undisturbed
         assert parts.kept
         assert read() == parts.read()

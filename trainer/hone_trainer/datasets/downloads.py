@@ -24,8 +24,8 @@ from hone_trainer.store.deadline import Deadline, LateError
 _RECORD = ".sha256"
 _BY_FILES = ("hf://", "s3://")
 """Sources whose files are kept: of another one, nothing says whether a file is the same."""
-CHECKED = "checked"
-"""Folder of the plan's folder with rows that were checked (`journal`)."""
+CHECKED, CURATED = "checked", "curated"
+"""Folders of the plan's folder: rows that were checked (`journal`), and what steps of the curation keep."""
 
 
 class Download(NamedTuple):
@@ -52,7 +52,7 @@ def folder_of(plan: MaterializePlan, otherwise: Path) -> Iterator[Path]:
     place = plan.source.s3.to_json() if plan.source.s3 else None
     top, key = Path(plan.downloads_path), hashlib.sha256(json.dumps([plan.source.uri, place]).encode()).hexdigest()[:16]
     top.mkdir(parents=True, exist_ok=True)
-    _remove(path for path in top.iterdir() if path.name not in (key, CHECKED))
+    _remove(path for path in top.iterdir() if path.name not in (key, CHECKED, CURATED))
     folder = top / key if plan.source.uri.startswith(_BY_FILES) else otherwise
     folder.mkdir(exist_ok=True)
     with folders.in_use(top):

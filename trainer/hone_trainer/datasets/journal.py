@@ -38,10 +38,11 @@ class Journal:
 
     Args:
         identity: of everything that the rows depend on besides their pieces.
+        curated_bytes: what steps of the curation may keep besides.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        self._folder, self._identity = folder, identity
+    def __init__(self, folder: Path, identity: str, curated_bytes: int) -> None:
+        self._folder, self.identity, self.curated_bytes = folder, identity, curated_bytes
         folder.mkdir(exist_ok=True)
         self._kept = {match["key"]: path for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))}
         self._used: set[str] = set()
@@ -81,7 +82,7 @@ class Journal:
             [[[file.name, file.version] for file in piece.files], piece.lines, piece.groups, piece.row, piece.is_first]
             for piece in part
         ]
-        return hashlib.sha256(json.dumps([self._identity, about]).encode()).hexdigest()[:32]
+        return hashlib.sha256(json.dumps([self.identity, about]).encode()).hexdigest()[:32]
 
 
 class PartWriter:

@@ -135,7 +135,12 @@ def _read_rows(
         intake = _Intake(plan, tally, rejected, progress)
         check, count = intake.detect(source.head()), Count(plan.splits.seed)
         earlier = source.journal(plan)
-        store = stored_rows.stream if earlier and not earlier.is_full else None
+        store = None
+        if earlier and not earlier.is_full:
+            store = stored_rows.stream
+            for step in steps.values():
+                folder = Path(str(plan.downloads_path)) / downloads.CURATED
+                step.keep(folder, earlier.identity, earlier.curated_bytes)
         checks = PieceCheck(check, work / "pieces", source.most, store) if check else None
         functions: list[Callable[..., Any]] = [count.rows, language.languages_of]
         functions += [checks.sent] if checks else []

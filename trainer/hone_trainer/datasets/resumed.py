@@ -35,7 +35,10 @@ _ASKED = {"format", "columns", "ignore_columns", "splits", "checks", "curation",
 _OF_ALL_ROWS = {"min_rows", "max_rejected", "max_rejected_rows", "languages", "min_language_share"}
 """Checks that need no row again when they are changed."""
 _ROOM = 3
-"""Times the size of the source that must be free: rows take 2.1 times, and must not lack what is kept of them."""
+"""Times the size of the source that must be free: rows take 2.1 times, and must not lack what is kept of them: half of
+the size, and what steps of the curation keep."""
+_CURATED = 0.4
+"""Times the size of the source that steps of the curation may keep."""
 
 
 def journal_of(plan: MaterializePlan, files: Sequence[DataFile], head: Sequence[RawRow]) -> Journal | None:
@@ -49,7 +52,7 @@ def journal_of(plan: MaterializePlan, files: Sequence[DataFile], head: Sequence[
     size = sum(file.path.stat().st_size for file in files)
     if size < SMALLEST:
         return None
-    kept = Journal(Path(plan.downloads_path) / CHECKED, _identity(plan, head))
+    kept = Journal(Path(plan.downloads_path) / CHECKED, _identity(plan, head), int(_CURATED * size))
     kept.is_full = shutil.disk_usage(plan.downloads_path).free < _ROOM * size
     stored_rows.load()
     return kept

@@ -32,6 +32,15 @@ class Step(Protocol):
         """What workers do for it."""
         return ()
 
+    def keep(self, folder: Path, identity: str, most: int) -> None:
+        """Keep what takes long in a folder, for an attempt that has the same rows.
+
+        Args:
+            identity: of the plan and the code.
+            most: bytes.
+        """
+        return
+
     def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """A verdict on each row, in their order.
 

@@ -14,7 +14,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import batches
 from hone_trainer.datasets.curation import lsh
 from hone_trainer.datasets.curation.base import CuratedRow, Step
+from hone_trainer.datasets.curation.kept_sketches import KeptSketches
 from hone_trainer.datasets.curation.words import jaccard, ngrams, split_words
 from hone_trainer.datasets.spool import Spool, ValidRow, parsed
 from hone_trainer.datasets.texts import is_answer, texts
@@ -132,6 +133,11 @@ class _Finder:
         self._least = float(settings.similarity.removesuffix("%")) / 100
         self._by_answer = by_answer
         """Whether rows whose questions and answers differ are none."""
+        self._kept: KeptSketches | None = None
+
+    def keep(self, folder: Path, identity: str, most: int) -> None:
+        """As `Step.keep`: the sketches."""
+        self._kept = KeptSketches(folder / "sketches", f"{identity} {self._by_answer}", most)
 
     def parts(self, row: ValidRow) -> _Parts:
         every, question_words, answered = _words(row)
@@ -154,7 +160,8 @@ class _Finder:
     def fill(self, spool: Spool, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Clusters:
         """Rows into the spool, and their clusters."""
         bands = lsh.Bands(room, self._least)
-        for batch, sketches in workers.map(self.sketches, batches.of_rows(rows)):
+        apply = partial(self._kept.map, workers=workers) if self._kept else workers.map
+        for batch, sketches in apply(self.sketches, batches.of_rows(rows)):
             for row in batch:
                 spool.append(row)
             bands.add(sketches)
@@ -210,6 +217,10 @@ class NearDuplicatesStep(Step):
         """As `Step.work`."""
         return (self._finder.sketches, self._finder.likenesses)
 
+    def keep(self, folder: Path, identity: str, most: int) -> None:
+        """As `Step.keep`."""
+        self._finder.keep(folder, identity, most)
+
     def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
@@ -241,6 +252,10 @@ class NearDuplicateGroups(Step):
     def work(self) -> Sequence[Callable[..., Any]]:
         """As `Step.work`."""
         return (self._finder.sketches, self._finder.likenesses)
+
+    def keep(self, folder: Path, identity: str, most: int) -> None:
+        """As `Step.keep`."""
+        self._finder.keep(folder, identity, most)
 
     def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """As `Step.run`."""
