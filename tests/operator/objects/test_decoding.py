@@ -97,7 +97,7 @@ def test_an_event_of_a_watch_becomes_a_bookmark(kind: str, shape: str) -> None:
 
 
 def test_an_event_about_a_known_version_of_an_object_becomes_a_bookmark() -> None:
-    """It tells of our own write. A deletion is told whatever the cache has."""
+    """The event reports our own write. A deletion is reported whatever the cache has."""
     meta = {"name": "rows", "namespace": "a", "uid": "u", "resourceVersion": "7"}
     body = {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": meta, "spec": {}, "status": {}}
     cache = Cache()
