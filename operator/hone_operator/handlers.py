@@ -97,9 +97,10 @@ class Watches:
 
     def _is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
         """Whether the cache has this version of an object, which also shows that its watch works."""
-        if known := self.cache.has(kind, body):
+        is_here = self.cache.has(kind, body)
+        if is_here:
             self.listing.heard(kind)
-        return known
+        return is_here
 
     def changed(self, kind: str, body: Mapping[str, Any]) -> None:
         """Request a run of every key that this object concerns; forget the state kept for a deleted one."""

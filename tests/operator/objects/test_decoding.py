@@ -102,17 +102,17 @@ def test_an_event_about_a_known_version_of_an_object_becomes_a_bookmark() -> Non
     body = {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": meta, "spec": {}, "status": {}}
     cache = Cache()
     assert cache.put("Dataset", body)
-    lines = WatchLines(None, "Dataset", lambda *told: pytest.fail(str(told)), cache.has)
+    lines = WatchLines(None, "Dataset", lambda *reported: pytest.fail(str(reported)), cache.has)
 
-    def told(event: str, **changed: str) -> Any:
+    def event_of(event: str, **changed: str) -> Any:
         line = {"type": event, "object": {**body, "metadata": meta | changed}}
         return json.loads(lines.guarded(json.dumps(line).encode()))
 
     known = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
-    assert told("MODIFIED") == told("ADDED") == known
-    assert told("DELETED") == {"type": "DELETED", "object": body}
+    assert event_of("MODIFIED") == event_of("ADDED") == known
+    assert event_of("DELETED") == {"type": "DELETED", "object": body}
     for changed in ({"resourceVersion": "8"}, {"uid": "v"}, {"name": "other"}):
-        assert told("MODIFIED", **changed) == {"type": "MODIFIED", "object": {**body, "metadata": meta | changed}}
+        assert event_of("MODIFIED", **changed) == {"type": "MODIFIED", "object": {**body, "metadata": meta | changed}}
 
 
 @pytest.mark.attack("objects at the API server")
