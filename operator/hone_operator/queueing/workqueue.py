@@ -164,7 +164,9 @@ class WorkQueue(Generic[K]):
                     self._recent.move_to_end(tenant)
                     group.create_task(self._run(key))
                 try:
-                    await asyncio.wait_for(self._wake.wait(), wait)
+                    # In Python 3.11, `asyncio.wait_for` loses a cancellation that comes as it is done.
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
                 except TimeoutError:
                     continue
 

@@ -87,6 +87,20 @@ async def test_concurrency_is_bounded(runs):
     assert runs.most == 4
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_it_ends_when_it_is_cancelled_while_a_key_is_requested(runs, turns):
+    runs.after = [3600.0]  # it waits for a time as well as for requests
+    runs.queue.request("later")
+    await runs.until(lambda: runs.done)
+    await asyncio.sleep(0.01)
+    runs.queue.request("a")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    runs.task.cancel()
+    await asyncio.wait([runs.task], timeout=20)
+    assert runs.task.cancelled()
+
+
 async def test_a_failure_comes_again_with_growing_pauses(runs, monkeypatch):
     monkeypatch.setattr(workqueue, "FIRST_BACKOFF", 0.01)
     waits = []

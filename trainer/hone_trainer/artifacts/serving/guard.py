@@ -61,7 +61,8 @@ class AdapterGuard:
             return
         if scope["method"] == "POST" and not self._free.is_set():
             try:
-                await asyncio.wait_for(self._free.wait(), LONGEST_SWAP_SECONDS)
+                async with asyncio.timeout(LONGEST_SWAP_SECONDS):
+                    await self._free.wait()
             except TimeoutError:
                 self._free.set()
         await self.app(scope, receive, send)
