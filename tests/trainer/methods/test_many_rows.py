@@ -25,6 +25,8 @@ from hone_trainer.training import indexed
 
 pytestmark = pytest.mark.trainer
 MANY = 60_000
+ENCODED: Any = None
+"""In place of an encoder: the rows of these tests are encoded already."""
 
 
 def _judged(folder: Path, labels: list[bool]) -> Mapped:
@@ -32,7 +34,7 @@ def _judged(folder: Path, labels: list[bool]) -> Mapped:
     rows = [Judged([1, 2], [3, 4 + number % 90], label, number) for number, label in enumerate(labels, 1)]
     part = writing.Part(rows=writing.stream(columns.batch(rows, 100)), lengths=np.full(len(rows), 4, np.int32))
     part.counts.rows, part.tokens, part.trained = len(rows), part.lengths, part.lengths
-    task: Any = SimpleNamespace(path=folder, where="rows/train", policy=Policy(None))
+    task = writing.Task(folder, ENCODED, Policy(None), 100, "rows/train")
     writing.assemble(task, folder / "encoded", iter([part]), lambda lines, tokens: None)
     return Mapped(folder / "encoded")
 
@@ -72,7 +74,7 @@ def _repeated(folder: Path, examples: list[Any], times: int) -> Mapped:
     lengths = np.array([max(map(len, example.sequences)) for example in examples], np.int32)
     part = writing.Part(rows=writing.stream(columns.batch(examples, 100)), lengths=lengths)
     part.counts.rows, part.tokens, part.trained = len(examples), lengths, lengths
-    task: Any = SimpleNamespace(path=folder, where="rows/train", policy=Policy(None))
+    task = writing.Task(folder, ENCODED, Policy(None), 100, "rows/train")
     writing.assemble(task, folder / "encoded", iter([part] * times), lambda lines, tokens: None)
     return Mapped(folder / "encoded")
 
