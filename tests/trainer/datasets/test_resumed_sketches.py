@@ -70,7 +70,7 @@ Sketched = Callable[[], set[str]]
 
 @pytest.fixture
 def sketched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sketched:
-    """The rows of which sketches were made since the last call, by any process."""
+    """Rows that any process has made a sketch of since the last call."""
     log, made = tmp_path / "sketched", near._Finder.sketches
 
     def sketches(self: near._Finder, rows: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Rows of a file in blocks of bytes, of which a worker makes rows: who reads the file finds the borders alone.
+"""A file in blocks of bytes, which workers parse into rows: the process that reads the file only finds where to cut.
 
 A block is cut only where it is certain that the rows before and after do not depend on each other.
 """

@@ -72,7 +72,7 @@ class _RecordLines:
 
 
 class Records(NamedTuple):
-    """Whole records, of which none can be read otherwise than alone."""
+    """Whole records: each of them is the same, whatever stands before or after it."""
 
     data: bytes
     before: int

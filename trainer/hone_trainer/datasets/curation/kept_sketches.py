@@ -26,7 +26,7 @@ from hone_trainer.workers.parallel import Workers
 _HEAD = struct.Struct("<16sIIII")
 """Hash; bands, sides and rows; CRC-32 of the numbers."""
 _MOST_NUMBERS = 1024
-"""Bands and sides of a row, at most: a damaged head is no reason to read gigabytes."""
+"""Most bands and sides of a row: without a limit, a damaged head could ask for gigabytes."""
 Batch = Sequence[ValidRow]
 
 
