@@ -39,7 +39,7 @@ from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.notenabled import not_enabled
 from hone_operator.reconcile.notreconciled import internal_error
 from hone_operator.reconcile.outcome import Outcome, Refusal
-from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.outcome_builder import JobBuilder
 from hone_operator.reconcile.terminal import recorded
 from hone_operator.storage.sweeping import Claims, Stored, Sweeper, note_gone
 from hone_operator.writing.apply import Writes
@@ -256,7 +256,7 @@ class Controllers:
             return None
         unfinished = [j.body for j in await self._children.jobs(body, lambda _: False) if not j.finished]
         ended_at = config_map["metadata"]["creationTimestamp"]
-        return earlier.restore_failure(JobDraft(body, self.now()), cause, ended_at, unfinished)
+        return earlier.restore_failure(JobBuilder(body, self.now()), cause, ended_at, unfinished)
 
 
 def _begins_work(outcome: Outcome) -> bool:

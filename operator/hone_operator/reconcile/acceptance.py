@@ -13,7 +13,7 @@ from hone_operator.reconcile import bounds, unsupported
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.outcome_builder import JobBuilder
 from hone_operator.reconcile.refusals import storage_problem
 from hone_operator.reconcile.terminal import fail
 from hone_operator.reconcile.upstream import cycle
@@ -32,11 +32,11 @@ class RefusedSpec(NamedTuple):
     message: str
 
 
-def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: JobDraft, platform: Platform) -> RefusedSpec | None:
+def why_refused(spec: FineTuneJobSpec, seen: Observed, builder: JobBuilder, platform: Platform) -> RefusedSpec | None:
     """What this version or this installation cannot do; None if it can do everything."""
     if fields := asked_for(spec):
         return RefusedSpec(FailureCode.NOT_SUPPORTED_YET, unsupported.message(fields))
-    if names.MIN_PARALLELISM in (draft.body["metadata"].get("annotations") or {}):
+    if names.MIN_PARALLELISM in (builder.body["metadata"].get("annotations") or {}):
         return RefusedSpec(FailureCode.NOT_SUPPORTED_YET, PARTIAL_ADMISSION)
     wrong = [RefusedSpec(*problem) for problem in unsupported.contradictions(spec, world_size(spec))]
     if not image(spec, platform):
@@ -48,38 +48,38 @@ def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: JobDraft, platform
     ):
         if problem:
             wrong.append(RefusedSpec(FailureCode.PLATFORM_UNSUITABLE, problem))
-    if jobs := cycle(draft.body, seen.upstream):
+    if jobs := cycle(builder.body, seen.upstream):
         words = f"spec.model.fineTuneJob: circular reference: {' -> '.join(jobs)}; none of them can start"
         wrong.append(RefusedSpec(FailureCode.CIRCULAR_REFERENCE, words))
     if wrong:
         return RefusedSpec(wrong[0].reason, "; ".join(each.message for each in wrong))
-    if asked := bounds.problems(draft.body, platform.bounds):
+    if asked := bounds.problems(builder.body, platform.bounds):
         return RefusedSpec(bounds.CODE, "; ".join(asked))
     return None
 
 
-def begun(draft: JobDraft, seen: Observed) -> bool:
+def begun(builder: JobBuilder, seen: Observed) -> bool:
     """Whether an attempt was started: then another version of Hone, or other settings, accepted the spec."""
-    return bool(draft.old.get("attempts") or of_component(seen.jobs, "training"))
+    return bool(builder.old.get("attempts") or of_component(seen.jobs, "training"))
 
 
-def report_refused(draft: JobDraft, refused: RefusedSpec) -> None:
+def report_refused(builder: JobBuilder, refused: RefusedSpec) -> None:
     """Set condition Accepted of a run that has begun."""
     words = f"{refused.message}. It was accepted before, so a running attempt continues, but no other is started."
-    draft.conditions.set(ConditionType.ACCEPTED, False, refused.reason, words)
-    draft.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
+    builder.conditions.set(ConditionType.ACCEPTED, False, refused.reason, words)
+    builder.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
 
 
-def refuse(draft: JobDraft, seen: Observed, refused: RefusedSpec) -> Outcome:
+def refuse(builder: JobBuilder, seen: Observed, refused: RefusedSpec) -> Outcome:
     """Final before the first attempt. After it the run is left unchanged until a version comes that can read the
     spec."""
-    if begun(draft, seen):
-        draft.conditions.keep_all()
-        report_refused(draft, refused)
-        return draft.outcome()
+    if begun(builder, seen):
+        builder.conditions.keep_all()
+        report_refused(builder, refused)
+        return builder.outcome()
     reason, message = refused
-    draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
-    staged = [ConditionType.TASKS_READY] if (draft.body["spec"].get("evaluation") or {}).get("harness") else []
+    builder.conditions.set(ConditionType.ACCEPTED, False, reason, message)
+    staged = [ConditionType.TASKS_READY] if (builder.body["spec"].get("evaluation") or {}).get("harness") else []
     for type_ in (
         ConditionType.DATASET_READY,
         ConditionType.MODEL_READY,
@@ -88,6 +88,6 @@ def refuse(draft: JobDraft, seen: Observed, refused: RefusedSpec) -> Outcome:
         ConditionType.RUNNING,
         ConditionType.ADVISED,
     ):
-        draft.conditions.set(type_, False, Reason.NOT_ACCEPTED, "")
-    draft.conditions.set(ConditionType.SUSPENDED, False, Reason.NOT_ACCEPTED, "")
-    return fail(draft, Cause(reason, message))
+        builder.conditions.set(type_, False, Reason.NOT_ACCEPTED, "")
+    builder.conditions.set(ConditionType.SUSPENDED, False, Reason.NOT_ACCEPTED, "")
+    return fail(builder, Cause(reason, message))

@@ -16,7 +16,7 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import base_model as shared_model
 from hone_operator.reconcile import upstream
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.outcome_builder import Draft, JobDraft
+from hone_operator.reconcile.outcome_builder import JobBuilder, OutcomeBuilder
 from hone_operator.reconcile.staging import RECHECK_SECONDS, Staging, StoreState, stage
 from hone_operator.reconcile.upstream import Found, Upstream, Wait
 
@@ -57,52 +57,52 @@ class BaseModel:
     """Licence of the base, if its card names one."""
 
 
-def base_model(draft: JobDraft, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
+def base_model(builder: JobBuilder, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
     """Set condition ModelReady, and request a fetch Job if one is due."""
     if pinned := sources.pinned:
         if alias_of(spec.model.uri) and pinned.model_version:
-            draft.put(baseModelVersion=pinned.model_version.name)
-        return _ready(draft, BaseModel(True, pinned.model_commit, pinned.model_uri, version=pinned.model_version))
+            builder.put(baseModelVersion=pinned.model_version.name)
+        return _ready(builder, BaseModel(True, pinned.model_commit, pinned.model_uri, version=pinned.model_version))
     if spec.model.uri is None:
-        model = _chained(draft, upstream.base(draft.body["spec"], sources.upstream))
+        model = _chained(builder, upstream.base(builder.body["spec"], sources.upstream))
     elif alias := alias_of(spec.model.uri):
-        model = _chained(draft, _aliased(draft, alias, sources.upstream))
+        model = _chained(builder, _aliased(builder, alias, sources.upstream))
     elif spec.model.uri.startswith("pvc://"):
-        model = _on_volume(draft, spec, sources.claim_exists)
+        model = _on_volume(builder, spec, sources.claim_exists)
     else:
-        model = _fetched(draft, spec, sources, platform)
-    return _with_others(draft, model, sources.upstream) if model.ready else model
+        model = _fetched(builder, spec, sources, platform)
+    return _with_others(builder, model, sources.upstream) if model.ready else model
 
 
-def _aliased(draft: JobDraft, alias: tuple[str, str], objects: Upstream) -> Found | Wait | Cause:
+def _aliased(builder: JobBuilder, alias: tuple[str, str], objects: Upstream) -> Found | Wait | Cause:
     """The ModelVersion to which the alias pointed first: where it points later changes nothing for this job."""
-    name = draft.old.get("baseModelVersion") or upstream.meant(alias, objects)
+    name = builder.old.get("baseModelVersion") or upstream.meant(alias, objects)
     if isinstance(name, Wait):
         return name
-    draft.put(baseModelVersion=name)
+    builder.put(baseModelVersion=name)
     return upstream.version(name, objects, reward=False)
 
 
-def _chained(draft: Draft, resolved: Found | Wait | Cause) -> BaseModel:
+def _chained(builder: OutcomeBuilder, resolved: Found | Wait | Cause) -> BaseModel:
     """The base is a ModelVersion."""
     if not isinstance(resolved, Found):
-        return _not_found(draft, resolved)
+        return _not_found(builder, resolved)
     pin = resolved.model
     digest = pin.adapter_digest or pin.digest
     model = BaseModel(
         True, digest, pin.uri, version=pin, shape=resolved.shape, ancestors=resolved.ancestors, license=resolved.license
     )
-    return _ready(draft, model)
+    return _ready(builder, model)
 
 
-def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel:
+def _with_others(builder: OutcomeBuilder, model: BaseModel, objects: Upstream) -> BaseModel:
     """Resolve the reward models, the teacher and the model to compare with as well."""
-    spec, others, teacher = draft.body["spec"], list[PinnedModel](), None
+    spec, others, teacher = builder.body["spec"], list[PinnedModel](), None
     for name in modelref.references(spec):
         teaches = name == modelref.teacher(spec)
         resolved = upstream.version(name, objects, reward=not teaches)
         if not isinstance(resolved, Found):
-            return _not_found(draft, resolved)
+            return _not_found(builder, resolved)
         others.append(resolved.model)
         teacher = resolved.shape if teaches else teacher
     alias = modelref.compared(spec)
@@ -111,40 +111,40 @@ def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel
     if isinstance(champion, Found):
         others += [champion.model] if champion.model not in others else []
     elif champion is not None:
-        return _not_found(draft, champion)
+        return _not_found(builder, champion)
     compared_with = champion.model.name if champion else "" if alias else None
     return replace(model, others=tuple(others), teacher=teacher, compared_with=compared_with)
 
 
-def _not_found(draft: Draft, why: Wait | Cause) -> BaseModel:
+def _not_found(builder: OutcomeBuilder, why: Wait | Cause) -> BaseModel:
     if isinstance(why, Cause):
-        draft.conditions.set(ConditionType.MODEL_READY, False, why.code, why.message)
+        builder.conditions.set(ConditionType.MODEL_READY, False, why.code, why.message)
         return BaseModel(failure=why)
-    draft.conditions.set(ConditionType.MODEL_READY, False, why.reason, why.message)
+    builder.conditions.set(ConditionType.MODEL_READY, False, why.reason, why.message)
     return BaseModel()
 
 
-def _on_volume(draft: Draft, spec: FineTuneJobSpec, exists: bool | None) -> BaseModel:
+def _on_volume(builder: OutcomeBuilder, spec: FineTuneJobSpec, exists: bool | None) -> BaseModel:
     if exists:
-        return _ready(draft, BaseModel(True, None, spec.model.uri))
+        return _ready(builder, BaseModel(True, None, spec.model.uri))
     claim = names.split_uri(spec.model.uri or "")[1]
     message = f"PersistentVolumeClaim {claim} of spec.model.uri does not exist in this namespace: create it."
-    draft.conditions.set(ConditionType.MODEL_READY, False, Reason.PVC_NOT_FOUND, message)
-    draft.check_in(RECHECK_SECONDS)
+    builder.conditions.set(ConditionType.MODEL_READY, False, Reason.PVC_NOT_FOUND, message)
+    builder.check_in(RECHECK_SECONDS)
     return BaseModel()
 
 
-def _ready(draft: Draft, model: BaseModel) -> BaseModel:
+def _ready(builder: OutcomeBuilder, model: BaseModel) -> BaseModel:
     if model.version:
         what = f"ModelVersion {model.version.name}, {model.commit}"
     else:
         what = f"{model.uri} at commit {model.commit}" if model.commit else f"{model.uri}"
-    draft.conditions.set(ConditionType.MODEL_READY, True, Reason.AVAILABLE, what)
+    builder.conditions.set(ConditionType.MODEL_READY, True, Reason.AVAILABLE, what)
     return model
 
 
-def _fetched(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
-    shared = shared_model(draft.body["spec"], platform)
+def _fetched(builder: OutcomeBuilder, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
+    shared = shared_model(builder.body["spec"], platform)
     if shared is None:
         raise AssertionError("only models that are downloaded are fetched")
     work = Staging(
@@ -154,12 +154,12 @@ def _fetched(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Pl
         f"{spec.model.uri} is",
         lambda claim, number: fetch(claim, shared, spec, number, platform),
     )
-    staged = stage(draft, work, sources.store, platform)
+    staged = stage(builder, work, sources.store, platform)
     if isinstance(staged, Cause):
         return BaseModel(failure=staged)
     if staged is None:
         return BaseModel()
     uri = f"pvc://{platform.store_claim}/{staged.path.strip('/')}"
     return _ready(
-        draft, BaseModel(True, staged.commit, uri, digest=staged.digest, shape=staged.shape, license=staged.license)
+        builder, BaseModel(True, staged.commit, uri, digest=staged.digest, shape=staged.shape, license=staged.license)
     )

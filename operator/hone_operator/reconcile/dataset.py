@@ -22,7 +22,7 @@ from hone_operator.reconcile.dataset_references import resolve
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
-from hone_operator.reconcile.outcome_builder import DatasetDraft
+from hone_operator.reconcile.outcome_builder import DatasetBuilder
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
 from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts, remember, timed_out
@@ -49,43 +49,47 @@ def reconcile(dataset: Mapping[str, Any], seen: ObservedForDataset, now: datetim
     """The next step of this Dataset. Pure."""
     if dataset["metadata"].get("deletionTimestamp"):
         return Outcome()
-    draft = DatasetDraft(dataset, now)
+    builder = DatasetBuilder(dataset, now)
     try:
         spec, unknown = read_spec(DatasetSpec, dataset)
         if spec.source:
             names.split_uri(spec.source.uri)
     except ValidationError as error:
-        return _refuse(draft, FailureCode.INVALID_VALUE, spec_problems(error))
+        return _refuse(builder, FailureCode.INVALID_VALUE, spec_problems(error))
     except names.InvalidReferenceError as error:
-        return _refuse(draft, FailureCode.INVALID_VALUE, f"spec.source.uri: {error}")
+        return _refuse(builder, FailureCode.INVALID_VALUE, f"spec.source.uri: {error}")
     if wrong := unsupported.dataset_contradictions(spec):
-        return _refuse(draft, FailureCode.CONFLICTING_FIELDS, "; ".join(wrong))
+        return _refuse(builder, FailureCode.CONFLICTING_FIELDS, "; ".join(wrong))
     if wrong := list(refresh.problems(spec)):
-        return _refuse(draft, FailureCode.INVALID_VALUE, "; ".join(wrong))
+        return _refuse(builder, FailureCode.INVALID_VALUE, "; ".join(wrong))
     if asked := bounds.problems(dataset, platform.bounds):
-        return _refuse(draft, bounds.CODE, "; ".join(asked))
-    accept(draft, unknown)
+        return _refuse(builder, bounds.CODE, "; ".join(asked))
+    accept(builder, unknown)
     leads = of_component(seen.jobs, dataset_pods.LEAD)
-    current = [j for j in leads if j.label(names.GENERATION) == draft.generation]
-    draft.delete += [j.body for j in leads if j.label(names.GENERATION) != draft.generation]
-    draft.delete += [j.body for j in _idle_workers(seen.jobs, current, draft)]
+    current = [j for j in leads if j.label(names.GENERATION) == builder.generation]
+    builder.delete += [j.body for j in leads if j.label(names.GENERATION) != builder.generation]
+    builder.delete += [j.body for j in _idle_workers(seen.jobs, current, builder)]
     if is_ready(dataset):
-        draft.conditions.keep_rest()
-        return _look_again(draft, spec, seen, observe_attempts(current), platform) if spec.refresh else draft.outcome()
-    if draft.old.get("observedGeneration") != draft.generation:
-        draft.put(tries=None, lastTryTime=None, failure=None)
-    return _materialize(draft, spec, seen, observe_attempts(current), platform)
+        builder.conditions.keep_rest()
+        return (
+            _look_again(builder, spec, seen, observe_attempts(current), platform) if spec.refresh else builder.outcome()
+        )
+    if builder.old.get("observedGeneration") != builder.generation:
+        builder.put(tries=None, lastTryTime=None, failure=None)
+    return _materialize(builder, spec, seen, observe_attempts(current), platform)
 
 
-def _idle_workers(jobs: Sequence[ObservedJob], leads: Sequence[ObservedJob], draft: DatasetDraft) -> list[ObservedJob]:
+def _idle_workers(
+    jobs: Sequence[ObservedJob], leads: Sequence[ObservedJob], builder: DatasetBuilder
+) -> list[ObservedJob]:
     """Jobs of pods that work for no attempt any more; one of an attempt that is still to be created is not idle."""
     active = {j.label(names.STAGING_ATTEMPT) for j in leads if not j.finished}
-    counted = draft.old.get("tries") if draft.old.get("observedGeneration") == draft.generation else None
+    counted = builder.old.get("tries") if builder.old.get("observedGeneration") == builder.generation else None
     newest = max([counted or 0, *(j.label(names.STAGING_ATTEMPT) for j in leads)])
     return [
         j
         for j in of_component(jobs, dataset_pods.COMPONENT)
-        if j.label(names.GENERATION) != draft.generation
+        if j.label(names.GENERATION) != builder.generation
         or (j.label(names.STAGING_ATTEMPT) not in active and j.label(names.STAGING_ATTEMPT) <= newest)
     ]
 
@@ -103,65 +107,65 @@ def is_news(dataset: Mapping[str, Any], job: ObservedJob) -> bool:
 
 
 def _look_again(
-    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, attempts: StagingAttempts, platform: Platform
+    builder: DatasetBuilder, spec: DatasetSpec, seen: ObservedForDataset, attempts: StagingAttempts, platform: Platform
 ) -> Outcome:
     """The next step of refreshing a Ready Dataset."""
     assert spec.refresh is not None
     job = attempts.job
     if job and attempts.active:
-        if cause := timed_out(attempts, draft.now, platform.start_timeout_seconds):
-            draft.put(lastTryTime=draft.time)
-            draft.delete.append(job.body)
-            refresh.failed(draft, cause)
+        if cause := timed_out(attempts, builder.now, platform.start_timeout_seconds):
+            builder.put(lastTryTime=builder.time)
+            builder.delete.append(job.body)
+            refresh.failed(builder, cause)
         else:
-            draft.await_start(job)
-            draft.check_in(RECHECK_SECONDS if attempts.obstacle else None)
-            return draft.outcome()
-    elif job and refresh.is_news(draft.old, job):
-        refresh.take(draft, attempts, platform)
-    due = refresh.due(spec.refresh, draft.to_json())
-    if due and due > draft.now:
-        draft.check_in(draft.until(due))
-        return draft.outcome()
-    return _look(draft, spec, seen, attempts, platform)
+            builder.await_start(job)
+            builder.check_in(RECHECK_SECONDS if attempts.obstacle else None)
+            return builder.outcome()
+    elif job and refresh.is_news(builder.old, job):
+        refresh.take(builder, attempts, platform)
+    due = refresh.due(spec.refresh, builder.to_json())
+    if due and due > builder.now:
+        builder.check_in(builder.until(due))
+        return builder.outcome()
+    return _look(builder, spec, seen, attempts, platform)
 
 
 def _look(
-    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, attempts: StagingAttempts, platform: Platform
+    builder: DatasetBuilder, spec: DatasetSpec, seen: ObservedForDataset, attempts: StagingAttempts, platform: Platform
 ) -> Outcome:
     """Start the look that is due."""
-    named = resolve(draft.body["metadata"]["name"], spec, seen.datasets, seen.versions)
+    named = resolve(builder.body["metadata"]["name"], spec, seen.datasets, seen.versions)
     if seen.missing or isinstance(named, Wait | Cause):
-        draft.check_in(RECHECK_SECONDS)
+        builder.check_in(RECHECK_SECONDS)
         obstacle = named if isinstance(named, Wait | Cause) else _missing(seen.missing or "")
-        return refresh.put_off(draft, obstacle)
-    if spec.mixture and refresh.same_parts(named.parts, draft.status):
-        refresh.unchanged(draft, draft.time)
-        return draft.outcome()
-    number = max(attempts.number, draft.status.get("tries") or 0) + 1
-    source_version = draft.status.get("sourceVersion")
-    draft.create += materialize(draft.body, spec, number, platform, named, source_version=source_version)
-    draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
+        return refresh.put_off(builder, obstacle)
+    if spec.mixture and refresh.same_parts(named.parts, builder.status):
+        refresh.unchanged(builder, builder.time)
+        return builder.outcome()
+    number = max(attempts.number, builder.status.get("tries") or 0) + 1
+    source_version = builder.status.get("sourceVersion")
+    builder.create += materialize(builder.body, spec, number, platform, named, source_version=source_version)
+    builder.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
     for refusal in seen.refusals:
-        draft.check_in(RECHECK_SECONDS)
-        return refresh.put_off(draft, Wait(refusal.reason, refusal.message))
-    draft.put(tries=number)
-    return draft.outcome()
+        builder.check_in(RECHECK_SECONDS)
+        return refresh.put_off(builder, Wait(refusal.reason, refusal.message))
+    builder.put(tries=number)
+    return builder.outcome()
 
 
-def _refuse(draft: DatasetDraft, reason: AnyReason, message: str) -> Outcome:
-    if is_ready(draft.body):  # another version accepted and materialized it: its content is as good as before
-        draft.conditions.keep_all()
-        draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
-        draft.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
-        return draft.outcome()
-    draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
-    draft.put(failure={"code": reason, "message": message})
-    return _not_ready(draft, reason, message, DatasetPhase.FAILED, stalled=True, warning=True)
+def _refuse(builder: DatasetBuilder, reason: AnyReason, message: str) -> Outcome:
+    if is_ready(builder.body):  # another version accepted and materialized it: its content is as good as before
+        builder.conditions.keep_all()
+        builder.conditions.set(ConditionType.ACCEPTED, False, reason, message)
+        builder.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
+        return builder.outcome()
+    builder.conditions.set(ConditionType.ACCEPTED, False, reason, message)
+    builder.put(failure={"code": reason, "message": message})
+    return _not_ready(builder, reason, message, DatasetPhase.FAILED, stalled=True, warning=True)
 
 
 def _not_ready(
-    draft: DatasetDraft,
+    builder: DatasetBuilder,
     reason: AnyReason,
     message: str,
     phase: DatasetPhase,
@@ -169,110 +173,110 @@ def _not_ready(
     stalled: bool = False,
     warning: bool = False,
 ) -> Outcome:
-    draft.ready(False, reason, message, reconciling=not stalled, stalled=stalled)
-    draft.put(phase=phase)
+    builder.ready(False, reason, message, reconciling=not stalled, stalled=stalled)
+    builder.put(phase=phase)
     if warning:
-        draft.add_event_if_changed(ConditionType.READY, warning=reason not in inputs.HEALTHY)
-    return draft.outcome()
+        builder.add_event_if_changed(ConditionType.READY, warning=reason not in inputs.HEALTHY)
+    return builder.outcome()
 
 
 def _materialize(
-    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, attempts: StagingAttempts, platform: Platform
+    builder: DatasetBuilder, spec: DatasetSpec, seen: ObservedForDataset, attempts: StagingAttempts, platform: Platform
 ) -> Outcome:
-    number = max(attempts.number, draft.status.get("tries") or 0)
-    attempts = remember(attempts, _cause_of(draft, attempts))
+    number = max(attempts.number, builder.status.get("tries") or 0)
+    attempts = remember(attempts, _cause_of(builder, attempts))
     if attempts.job and attempts.job.finished:
-        draft.put(lastTryTime=attempts.job.ended_at)
+        builder.put(lastTryTime=attempts.job.ended_at)
     result = attempts.ending.result if attempts.ending else None
     if isinstance(result, DatasetResult):
-        materialized.describe(draft, result, platform)
-    review.set_condition(draft, spec)
-    if isinstance(result, DatasetResult) and attempts.cause is None and not review.news(draft.body, spec, result):
+        materialized.describe(builder, result, platform)
+    review.set_condition(builder, spec)
+    if isinstance(result, DatasetResult) and attempts.cause is None and not review.news(builder.body, spec, result):
         if result.digest:
-            return _ready(draft, spec, result, number, platform)
+            return _ready(builder, spec, result, number, platform)
         if result.synthetic:
-            return review.wait(draft, result.synthetic, number)
-    cause = attempts.cause or timed_out(attempts, draft.now, platform.start_timeout_seconds)
+            return review.wait(builder, result.synthetic, number)
+    cause = attempts.cause or timed_out(attempts, builder.now, platform.start_timeout_seconds)
     if attempts.active and not (cause and attempts.cause is None):
-        return _working(draft, attempts, number)
+        return _working(builder, attempts, number)
     if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
-        _fail(draft, cause, number)
-        draft.delete += [attempts.job.body] if attempts.active and attempts.job else []
-        return _not_ready(draft, cause.code, cause.advice, DatasetPhase.FAILED, stalled=True, warning=True)
+        _fail(builder, cause, number)
+        builder.delete += [attempts.job.body] if attempts.active and attempts.job else []
+        return _not_ready(builder, cause.code, cause.advice, DatasetPhase.FAILED, stalled=True, warning=True)
     if spec.suspend:
-        return _not_ready(draft, Reason.SUSPENDED, "spec.suspend is true.", DatasetPhase.PENDING)
+        return _not_ready(builder, Reason.SUSPENDED, "spec.suspend is true.", DatasetPhase.PENDING)
     if seen.missing:
-        return _source_missing(draft, seen.missing)
-    named = resolve(draft.body["metadata"]["name"], spec, seen.datasets, seen.versions)
+        return _source_missing(builder, seen.missing)
+    named = resolve(builder.body["metadata"]["name"], spec, seen.datasets, seen.versions)
     if isinstance(named, Wait):
-        return _not_ready(draft, named.reason, named.message, DatasetPhase.PENDING, warning=True)
+        return _not_ready(builder, named.reason, named.message, DatasetPhase.PENDING, warning=True)
     if isinstance(named, Cause):
-        _fail(draft, named, number)
-        return _not_ready(draft, named.code, named.advice, DatasetPhase.FAILED, stalled=True, warning=True)
+        _fail(builder, named, number)
+        return _not_ready(builder, named.code, named.advice, DatasetPhase.FAILED, stalled=True, warning=True)
     start = attempts.next_start()
-    if cause and start and start > draft.now:
-        draft.check_in(draft.until(start))
-        _fail(draft, cause, number)
+    if cause and start and start > builder.now:
+        builder.check_in(builder.until(start))
+        _fail(builder, cause, number)
         return _not_ready(
-            draft, cause.code, retrying.later(cause.advice, number + 1, start), DatasetPhase.FAILED, warning=True
+            builder, cause.code, retrying.later(cause.advice, number + 1, start), DatasetPhase.FAILED, warning=True
         )
-    draft.create += materialize(draft.body, spec, number + 1, platform, named)
-    return _start_attempt(draft, seen, attempts, number + 1, cause)
+    builder.create += materialize(builder.body, spec, number + 1, platform, named)
+    return _start_attempt(builder, seen, attempts, number + 1, cause)
 
 
-def _cause_of(draft: DatasetDraft, attempts: StagingAttempts) -> Cause | None:
+def _cause_of(builder: DatasetBuilder, attempts: StagingAttempts) -> Cause | None:
     """Why this attempt failed, by a status that was written after its end; None: it does not say."""
-    failure, job = draft.old.get("failure"), attempts.job
-    recorded = (draft.old.get("observedGeneration"), draft.old.get("lastTryTime"))
-    if job is None or recorded != (draft.generation, job.ended_at):
+    failure, job = builder.old.get("failure"), attempts.job
+    recorded = (builder.old.get("observedGeneration"), builder.old.get("lastTryTime"))
+    if job is None or recorded != (builder.generation, job.ended_at):
         return None
-    if not (failure and draft.conditions.was_true(ConditionType.ACCEPTED) and failure["code"] in FAILURES):
+    if not (failure and builder.conditions.was_true(ConditionType.ACCEPTED) and failure["code"] in FAILURES):
         return None
     return Cause(FailureCode(failure["code"]), failure["message"], failure.get("hint"))
 
 
-def _working(draft: DatasetDraft, attempts: StagingAttempts, number: int) -> Outcome:
-    draft.put(tries=number)
+def _working(builder: DatasetBuilder, attempts: StagingAttempts, number: int) -> Outcome:
+    builder.put(tries=number)
     if attempts.job:
-        draft.await_start(attempts.job)
+        builder.await_start(attempts.job)
     if attempts.obstacle:
-        draft.check_in(RECHECK_SECONDS)
-    if number > 1 and draft.conditions.failed_before(ConditionType.READY):
-        reason, message = retrying.still(draft.conditions.before(ConditionType.READY), attempts)
-        return _not_ready(draft, reason, message, DatasetPhase(draft.old.get("phase") or DatasetPhase.FAILED))
+        builder.check_in(RECHECK_SECONDS)
+    if number > 1 and builder.conditions.failed_before(ConditionType.READY):
+        reason, message = retrying.still(builder.conditions.before(ConditionType.READY), attempts)
+        return _not_ready(builder, reason, message, DatasetPhase(builder.old.get("phase") or DatasetPhase.FAILED))
     if attempts.obstacle:
         return _not_ready(
-            draft, attempts.obstacle.reason, attempts.obstacle.message, DatasetPhase.PENDING, warning=True
+            builder, attempts.obstacle.reason, attempts.obstacle.message, DatasetPhase.PENDING, warning=True
         )
     return _not_ready(
-        draft, Reason.MATERIALIZING, f"Attempt {number} is reading the source.", DatasetPhase.MATERIALIZING
+        builder, Reason.MATERIALIZING, f"Attempt {number} is reading the source.", DatasetPhase.MATERIALIZING
     )
 
 
 def _start_attempt(
-    draft: DatasetDraft, seen: ObservedForDataset, attempts: StagingAttempts, number: int, cause: Cause | None
+    builder: DatasetBuilder, seen: ObservedForDataset, attempts: StagingAttempts, number: int, cause: Cause | None
 ) -> Outcome:
-    draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
-    draft.put(tries=number)
+    builder.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
+    builder.put(tries=number)
     if refused := final_refusal(seen.refusals):
-        draft.create.clear()
-        _fail(draft, refused, number - 1)
-        return _not_ready(draft, refused.code, refused.advice, DatasetPhase.FAILED, stalled=True, warning=True)
+        builder.create.clear()
+        _fail(builder, refused, number - 1)
+        return _not_ready(builder, refused.code, refused.advice, DatasetPhase.FAILED, stalled=True, warning=True)
     for refusal in seen.refusals:
-        draft.check_in(RECHECK_SECONDS)
-        return _not_ready(draft, refusal.reason, refusal.message, DatasetPhase.PENDING, warning=True)
+        builder.check_in(RECHECK_SECONDS)
+        return _not_ready(builder, refusal.reason, refusal.message, DatasetPhase.PENDING, warning=True)
     if cause:
         # The failure stays visible until the new attempt has a result.
-        return _not_ready(draft, cause.code, retrying.underway(cause.advice, number), DatasetPhase.FAILED)
+        return _not_ready(builder, cause.code, retrying.underway(cause.advice, number), DatasetPhase.FAILED)
     return _not_ready(
-        draft, Reason.MATERIALIZING, f"Attempt {number} is reading the source.", DatasetPhase.MATERIALIZING
+        builder, Reason.MATERIALIZING, f"Attempt {number} is reading the source.", DatasetPhase.MATERIALIZING
     )
 
 
-def _source_missing(draft: DatasetDraft, missing: str) -> Outcome:
+def _source_missing(builder: DatasetBuilder, missing: str) -> Outcome:
     wait = _missing(missing)
-    draft.check_in(RECHECK_SECONDS)
-    return _not_ready(draft, wait.reason, wait.message, DatasetPhase.PENDING, warning=True)
+    builder.check_in(RECHECK_SECONDS)
+    return _not_ready(builder, wait.reason, wait.message, DatasetPhase.PENDING, warning=True)
 
 
 def _missing(missing: str) -> Wait:
@@ -281,18 +285,20 @@ def _missing(missing: str) -> Wait:
     return Wait(reason, f"{kind} {name} of spec.source.uri does not exist in this namespace: create it.")
 
 
-def _ready(draft: DatasetDraft, spec: DatasetSpec, result: DatasetResult, number: int, platform: Platform) -> Outcome:
-    materialized.serve(draft, result, platform)
-    draft.put(tries=number, readTime=draft.status.get("lastTryTime"))
+def _ready(
+    builder: DatasetBuilder, spec: DatasetSpec, result: DatasetResult, number: int, platform: Platform
+) -> Outcome:
+    materialized.serve(builder, result, platform)
+    builder.put(tries=number, readTime=builder.status.get("lastTryTime"))
     if spec.refresh:
-        refresh.first(draft)
+        refresh.first(builder)
     message = f"{counted(result.rows, 'row')}, {result.rejected:,} rejected."
-    draft.ready(True, Reason.MATERIALIZED, message)
-    draft.add_event_if_changed(ConditionType.READY)
-    return draft.outcome()
+    builder.ready(True, Reason.MATERIALIZED, message)
+    builder.add_event_if_changed(ConditionType.READY)
+    return builder.outcome()
 
 
-def _fail(draft: DatasetDraft, cause: Cause, number: int) -> None:
+def _fail(builder: DatasetBuilder, cause: Cause, number: int) -> None:
     failure = cause.to_json()
     failure_body: DatasetFailureJson = {"code": failure["code"], "message": failure["message"], "hint": failure["hint"]}
-    draft.put(failure=failure_body, tries=number)
+    builder.put(failure=failure_body, tries=number)

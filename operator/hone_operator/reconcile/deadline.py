@@ -28,11 +28,11 @@ def reached(run: RunDecision, start: str | None) -> Cause | None:
     Args:
         start: when the first attempt started; None: it has not.
     """
-    attempts, draft, end = run.attempts, run.draft, _end(run, start)
+    attempts, builder, end = run.attempts, run.builder, _end(run, start)
     if end is None or (attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED):
         return None
-    if end > draft.now:
-        draft.check_in(draft.until(end))
+    if end > builder.now:
+        builder.check_in(builder.until(end))
         return None
     cause = Cause(FailureCode.DEADLINE_EXCEEDED, f"The run did not end within spec.deadline {run.spec.deadline}.")
     if attempts.last and attempts.cause and attempts.cause.code in STOPPED_BY_QUEUE:
@@ -49,7 +49,7 @@ def stop(run: RunDecision, job: ObservedJob) -> bool:
     Returns:
         Whether to wait for them; False: none runs, or nothing can stop them but the deletion of their Job.
     """
-    end, now = _end(run, run.draft.status.get("startTime")), run.draft.now
+    end, now = _end(run, run.builder.status.get("startTime")), run.builder.now
     if end is None or not any(pod.runs and not _is_lost(pod, end, now) for pod in job.states):
         return False
     change: dict[str, Any] | None = None
@@ -60,18 +60,18 @@ def stop(run: RunDecision, job: ObservedJob) -> bool:
     else:
         return False
     if change:
-        run.draft.apply.append(change)
+        run.builder.apply.append(change)
     return True
 
 
 def wait(run: RunDecision) -> Outcome:
     """Wait for the pods that stop at the deadline."""
     message = f"spec.deadline {run.spec.deadline} is over: the pods stop after a checkpoint."
-    run.draft.create.clear()
+    run.builder.create.clear()
     run.conditions.keep(ConditionType.ADMITTED, Reason.NOT_ADMITTED)
     run.conditions.set(ConditionType.RUNNING, True, Reason.STOPPING, message)
-    run.draft.add_event_if_changed(ConditionType.RUNNING, warning=True)
-    run.draft.check_in(STOPPING_SECONDS)
+    run.builder.add_event_if_changed(ConditionType.RUNNING, warning=True)
+    run.builder.check_in(STOPPING_SECONDS)
     return run.close(ConditionType.RUNNING)
 
 

@@ -27,7 +27,7 @@ from hone_operator.reconcile.entry_jobs import (
 )
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
-from hone_operator.reconcile.outcome_builder import VersionDraft, as_json
+from hone_operator.reconcile.outcome_builder import VersionBuilder, as_json
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts
 
@@ -52,9 +52,9 @@ class ObservedDeliveries:
     """What pods report, by uid of their Job."""
 
 
-def reconcile(draft: VersionDraft, spec: ModelVersionSpec, seen: ObservedDeliveries, platform: Platform) -> None:
+def reconcile(builder: VersionBuilder, spec: ModelVersionSpec, seen: ObservedDeliveries, platform: Platform) -> None:
     """The next step of each delivery of a verified ModelVersion; sets status.deliveries and condition Delivered."""
-    before = {entry["key"]: entry for entry in draft.old.get("deliveries") or ()}
+    before = {entry["key"]: entry for entry in builder.old.get("deliveries") or ()}
     jobs = of_component(seen.jobs, COMPONENT)
     states, keys = [], set()
     for target in spec.deliveries or ():
@@ -68,29 +68,29 @@ def reconcile(draft: VersionDraft, spec: ModelVersionSpec, seen: ObservedDeliver
         own = [job for job in jobs if job.body["metadata"]["labels"].get(names.CONTENT) == parcel.key]
         old = before.get(parcel.key)
         if old and old["state"] == DeliveryState.DELIVERED:
-            draft.delete += [job.body for job in own]  # the status has all they say
+            builder.delete += [job.body for job in own]  # the status has all they say
             states.append(DeliveryStatus.model_validate(old))
             continue
-        states.append(_ParcelWork(draft, spec, parcel, seen, platform).step(own, old))
-    draft.delete += [job.body for job in jobs if job.body["metadata"]["labels"].get(names.CONTENT) not in keys]
-    draft.put(retried=asked(draft))
-    draft.put(deliveries=[as_json(state) for state in states] or None)
+        states.append(_ParcelWork(builder, spec, parcel, seen, platform).step(own, old))
+    builder.delete += [job.body for job in jobs if job.body["metadata"]["labels"].get(names.CONTENT) not in keys]
+    builder.put(retried=asked(builder))
+    builder.put(deliveries=[as_json(state) for state in states] or None)
     places = "; ".join(state.location or state.uri for state in states)
     summary = f"Every byte arrived at {places}."
-    set_condition(draft, ConditionType.DELIVERED, states, Reason.DELIVERING, Reason.DELIVERED, summary)
+    set_condition(builder, ConditionType.DELIVERED, states, Reason.DELIVERING, Reason.DELIVERED, summary)
 
 
-def waiting(draft: VersionDraft, spec: ModelVersionSpec, why: str) -> None:
+def waiting(builder: VersionBuilder, spec: ModelVersionSpec, why: str) -> None:
     """Set condition Delivered of a version that is not to be delivered yet. What was delivered stays in the status."""
     if spec.deliveries:
-        draft.conditions.set(ConditionType.DELIVERED, False, Reason.WAITING, why)
+        builder.conditions.set(ConditionType.DELIVERED, False, Reason.WAITING, why)
 
 
 @dataclass(frozen=True)
 class _ParcelWork:
     """The delivery of one parcel, as the attempts at it need it."""
 
-    draft: VersionDraft
+    builder: VersionBuilder
     spec: ModelVersionSpec
     parcel: Parcel
     seen: ObservedDeliveries
@@ -101,9 +101,9 @@ class _ParcelWork:
         """Its state, after its next Job was requested if one is due."""
         attempts, before = observe_attempts(jobs), EntryMemory.of(old)
         if (result := attempts.result_of(DeliverResult)) and attempts.job:
-            self.draft.delete += [job.body for job in jobs]
+            self.builder.delete += [job.body for job in jobs]
             return self._delivered(result, max(attempts.number, before.number), attempts.job.ended_at)
-        entry_jobs = EntryJobs(self.draft, self, self.platform.start_timeout_seconds, self.seen.refusals)
+        entry_jobs = EntryJobs(self.builder, self, self.platform.start_timeout_seconds, self.seen.refusals)
         now = _status(self.parcel.target, self.parcel.key, entry_jobs.step(attempts, before))
         return self._with_progress(now, attempts, old) if now.state == DeliveryState.DELIVERING else now
 
@@ -111,7 +111,7 @@ class _ParcelWork:
         """With how far it is. No event says so: the pod's reports are looked at again and again."""
         if not self.platform.progress_url:
             return now
-        self.draft.check_in(RECHECK_SECONDS)
+        self.builder.check_in(RECHECK_SECONDS)
         report = (
             self.seen.reports.get(attempts.job.body["metadata"]["uid"]) if attempts.active and attempts.job else None
         )
@@ -135,7 +135,7 @@ class _ParcelWork:
 
     def objects(self, number: int) -> list[dict[str, Any]]:
         """The Job of attempt `number`, and what it needs."""
-        return deliver(self.draft.body, self.spec, self.parcel, number, self.platform, signed=self.seen.signed)
+        return deliver(self.builder.body, self.spec, self.parcel, number, self.platform, signed=self.seen.signed)
 
     def _delivered(self, result: DeliverResult, number: int, at: str) -> DeliveryStatus:
         return DeliveryStatus(

@@ -19,7 +19,7 @@ from hone_operator.desired.attempt import spec_digest
 from hone_operator.desired.names import RESTORED, VELERO
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.outcome_builder import JobBuilder
 from hone_operator.reconcile.terminal import reject, succeed
 
 Body = Mapping[str, Any]
@@ -67,57 +67,57 @@ def _of_this_spec(job: Body, version: Body) -> bool:
         return False
 
 
-def restore(draft: JobDraft, version: Body, unfinished: Iterable[Body]) -> Outcome:
+def restore(builder: JobBuilder, version: Body, unfinished: Iterable[Body]) -> Outcome:
     """Restore the end of the run from its ModelVersion; Jobs that still run are deleted.
 
     Curves and records of attempts were only in the status, and are lost.
     """
     name, lineage = version["metadata"]["name"], version["spec"].get("lineage") or {}
-    ended_at, steps = lineage.get("finishedAt") or draft.time, lineage.get("steps")
+    ended_at, steps = lineage.get("finishedAt") or builder.time, lineage.get("steps")
     words = "The status was lost, and is restored from the ModelVersion: the run does not start again."
-    _conditions(draft, REASON, words)
-    draft.put(
-        attempts=_closed(draft, ended_at, lineage.get("attempts")) or None,
+    _conditions(builder, REASON, words)
+    builder.put(
+        attempts=_closed(builder, ended_at, lineage.get("attempts")) or None,
         modelVersionName=name,
-        progress=_progress(draft, steps),
-        resolved=draft.old.get("resolved") or _resolved(lineage),
+        progress=_progress(builder, steps),
+        resolved=builder.old.get("resolved") or _resolved(lineage),
         tracking=lineage.get("tracking"),
     )
-    draft.add_event(REASON, f"{words} It made ModelVersion {name}.", warning=True)
-    draft.delete += unfinished
+    builder.add_event(REASON, f"{words} It made ModelVersion {name}.", warning=True)
+    builder.delete += unfinished
     gate = version["spec"].get("approval") or {}
     if gate.get("state") == ApprovalState.REJECTED and (gate.get("comment") or "").startswith(f"{gate.get('by')}:"):
         kept = f"{gate['comment']} ModelVersion {name} is kept, rejected."
-        return reject(draft, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
+        return reject(builder, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
     sentence = f"ModelVersion {name} was made" + (f" in {steps} steps." if steps is not None else ".")
-    return succeed(draft, REASON, f"{sentence} {words}", ended_at)
+    return succeed(builder, REASON, f"{sentence} {words}", ended_at)
 
 
-def restore_failure(draft: JobDraft, cause: Cause, ended_at: str, unfinished: Iterable[Body]) -> Outcome:
+def restore_failure(builder: JobBuilder, cause: Cause, ended_at: str, unfinished: Iterable[Body]) -> Outcome:
     """Restore the end of a failed run from its record (see `terminal.record`); Jobs that still run are deleted."""
     words = "The status was lost, and is restored from the record of the run's end: it does not start again."
-    _conditions(draft, FAILED, words)
-    draft.put(attempts=_closed(draft, ended_at, None) or None)
-    draft.add_event(FAILED, words, warning=True)
-    draft.create.clear()
-    draft.delete += unfinished
-    return reject(draft, cause, ended_at)
+    _conditions(builder, FAILED, words)
+    builder.put(attempts=_closed(builder, ended_at, None) or None)
+    builder.add_event(FAILED, words, warning=True)
+    builder.create.clear()
+    builder.delete += unfinished
+    return reject(builder, cause, ended_at)
 
 
-def _conditions(draft: JobDraft, reason: Reason, words: str) -> None:
+def _conditions(builder: JobBuilder, reason: Reason, words: str) -> None:
     """Set the conditions of the earlier stages, about which nothing is known any more."""
-    harness = [t for t in (ConditionType.TASKS_READY,) if (draft.body["spec"].get("evaluation") or {}).get("harness")]
-    draft.conditions.set(ConditionType.ACCEPTED, True, Reason.ACCEPTED, "")
+    harness = [t for t in (ConditionType.TASKS_READY,) if (builder.body["spec"].get("evaluation") or {}).get("harness")]
+    builder.conditions.set(ConditionType.ACCEPTED, True, Reason.ACCEPTED, "")
     for type_ in (ConditionType.DATASET_READY, ConditionType.MODEL_READY, *harness, ConditionType.ADMITTED):
-        draft.conditions.keep(type_, reason)
-    draft.conditions.set(ConditionType.RUNNING, False, reason, words)
-    draft.conditions.set(ConditionType.SUSPENDED, False, Reason.NOT_SUSPENDED, "")
-    draft.conditions.keep(ConditionType.ADVISED, reason)
+        builder.conditions.keep(type_, reason)
+    builder.conditions.set(ConditionType.RUNNING, False, reason, words)
+    builder.conditions.set(ConditionType.SUSPENDED, False, Reason.NOT_SUSPENDED, "")
+    builder.conditions.keep(ConditionType.ADVISED, reason)
 
 
-def _closed(draft: JobDraft, ended_at: str, made_by_attempt: int | None) -> list[AttemptJson]:
+def _closed(builder: JobBuilder, ended_at: str, made_by_attempt: int | None) -> list[AttemptJson]:
     """The attempts that the status still has; open ones are closed."""
-    records: list[AttemptJson] = [{**r} for r in draft.old.get("attempts") or ()]
+    records: list[AttemptJson] = [{**r} for r in builder.old.get("attempts") or ()]
     for record in records:
         if "endTime" not in record:
             record["endTime"] = ended_at
@@ -128,8 +128,8 @@ def _closed(draft: JobDraft, ended_at: str, made_by_attempt: int | None) -> list
     return records
 
 
-def _progress(draft: JobDraft, steps: int | None) -> JobProgressJson | None:
-    progress: JobProgressJson = {**(draft.old.get("progress") or {})}
+def _progress(builder: JobBuilder, steps: int | None) -> JobProgressJson | None:
+    progress: JobProgressJson = {**(builder.old.get("progress") or {})}
     progress.pop("eta", None)
     progress.pop("stage", None)
     if steps is not None:

@@ -21,7 +21,7 @@ from hone_operator.desired.shared import Shared
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import inputs
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.outcome_builder import JobDraft, as_json
+from hone_operator.reconcile.outcome_builder import JobBuilder, as_json
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging import RECHECK_SECONDS, Staging, StoreState, stage
 from hone_operator.times import parse_time
@@ -54,7 +54,7 @@ class ObservedEncoding:
 
 
 def prepare_rows(
-    draft: JobDraft,
+    builder: JobBuilder,
     attempt: AttemptInputs,
     datasets: inputs.Datasets,
     seen: ObservedEncoding | None,
@@ -69,13 +69,13 @@ def prepare_rows(
     plan, size = encode_plan(attempt, platform), _size(attempt, datasets)
     keys = encoding.keys(plan)
     if not keys or size < platform.encode_from_bytes:
-        draft.put(encoding=None)
+        builder.put(encoding=None)
         return Rows(ready=True)
     pods = pods_for(size, platform)
     shared = encoded(plan, platform, pods)
     state = Encoding(work=shared.key, keys=keys)
     if seen is None:
-        draft.conditions.set(CONDITION, None, Reason.ENCODING, "")
+        builder.conditions.set(CONDITION, None, Reason.ENCODING, "")
         return Rows(look=shared)
     wanted = Staging(
         shared,
@@ -85,31 +85,31 @@ def prepare_rows(
         lambda claim, number: encode(claim, shared, attempt, number, platform, pods),
         Reason.ENCODING,
     )
-    staged = stage(draft, wanted, seen.stage, platform)
+    staged = stage(builder, wanted, seen.stage, platform)
     if isinstance(staged, EncodeResult):
-        draft.put(encoding=as_json(_done(state, staged)))
-        return ready(draft, EncodedRows(keys=keys, digest=staged.digest), _words(staged))
+        builder.put(encoding=as_json(_done(state, staged)))
+        return ready(builder, EncodedRows(keys=keys, digest=staged.digest), _words(staged))
     if isinstance(staged, Cause):
-        draft.put(encoding=as_json(state))
+        builder.put(encoding=as_json(state))
         return Rows(failure=staged)
-    draft.put(encoding=as_json(state))
+    builder.put(encoding=as_json(state))
     if seen.report:
-        _show_progress(draft, seen.report.progress)
-    draft.check_in(RECHECK_SECONDS)
+        _show_progress(builder, seen.report.progress)
+    builder.check_in(RECHECK_SECONDS)
     return Rows()
 
 
-def ready(draft: JobDraft, encoded: EncodedRows, words: str = "") -> Rows:
+def ready(builder: JobBuilder, encoded: EncodedRows, words: str = "") -> Rows:
     """The rows are in the store."""
-    draft.conditions.set(CONDITION, True, Reason.ENCODED, words)
+    builder.conditions.set(CONDITION, True, Reason.ENCODED, words)
     return Rows(ready=True, encoded=encoded)
 
 
-def pinned(draft: JobDraft, resolved: Resolved) -> Rows:
+def pinned(builder: JobBuilder, resolved: Resolved) -> Rows:
     """What the first attempt started with; from then on nothing else matters."""
     if resolved.encoded_rows is None:
         return Rows(ready=True)
-    return ready(draft, resolved.encoded_rows, draft.conditions.before(CONDITION).get("message", ""))
+    return ready(builder, resolved.encoded_rows, builder.conditions.before(CONDITION).get("message", ""))
 
 
 def idle_workers(jobs: Iterable[Mapping[str, Any]], now: datetime) -> list[Mapping[str, Any]]:
@@ -148,17 +148,17 @@ def _done(state: Encoding, result: EncodeResult) -> Encoding:
     return state.model_copy(update=done)
 
 
-def _show_progress(draft: JobDraft, reported: JobProgress) -> None:
+def _show_progress(builder: JobBuilder, reported: JobProgress) -> None:
     """Copy the report of the pod that encodes: what it counts as steps are rows, and no steps of the run."""
     rows, total = reported.step, reported.total_steps
     summary = reported.summary if total is None else f"rows {rows}/{total} {reported.percent}%"
     shown = reported.model_copy(update={"step": 0, "total_steps": None, "summary": summary})
-    draft.put(progress=as_json(shown))
-    if total is not None and draft.conditions.get(CONDITION)["reason"] == Reason.ENCODING:
+    builder.put(progress=as_json(shown))
+    if total is not None and builder.conditions.get(CONDITION)["reason"] == Reason.ENCODING:
         speed, eta = reported.tokens_per_second, reported.eta
         parts = [f"{rows} of {total}", speed and f"{float(speed):.0f} tokens a second", eta and f"{eta} left"]
         message = f"The rows are being encoded: {', '.join(filter(None, parts))}."
-        draft.conditions.set(CONDITION, False, Reason.ENCODING, message)
+        builder.conditions.set(CONDITION, False, Reason.ENCODING, message)
 
 
 def _words(result: EncodeResult) -> str:

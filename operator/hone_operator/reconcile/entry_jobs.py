@@ -14,7 +14,7 @@ from hone_api.states import AnyReason, ConditionType, ImportState, Quoted, Reaso
 from hone_operator.desired import names
 from hone_operator.reconcile import conditions, retrying
 from hone_operator.reconcile.outcome import Refusal
-from hone_operator.reconcile.outcome_builder import Draft
+from hone_operator.reconcile.outcome_builder import OutcomeBuilder
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
 from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts, timed_out
@@ -88,7 +88,7 @@ class EntryWork(Protocol):
 class EntryJobs:
     """The attempts at one entry."""
 
-    draft: Draft
+    builder: OutcomeBuilder
     work: EntryWork
     start_timeout_seconds: float
     refusals: Sequence[Refusal] = ()
@@ -96,23 +96,23 @@ class EntryJobs:
     def step(self, attempts: StagingAttempts, before: EntryMemory) -> EntryProgress:
         """Where it stands, after its next Job was requested if one is due."""
         number = max(attempts.number, before.number)
-        if is_asked_again(self.draft) and not attempts.active and not self._is_answer(attempts):
-            self.draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
+        if is_asked_again(self.builder) and not attempts.active and not self._is_answer(attempts):
+            self.builder.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
             attempts, before = observe_attempts(()), EntryMemory(number)
         if before.failed and not attempts.active:  # whatever its Job shows once its pod is gone
             return EntryProgress(EntryStage.FAILED, before.reason or self.work.working[0], before.message or "", number)
-        cause = attempts.cause or timed_out(attempts, self.draft.now, self.start_timeout_seconds)
+        cause = attempts.cause or timed_out(attempts, self.builder.now, self.start_timeout_seconds)
         if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
-            self.draft.delete += [attempts.job.body] if attempts.active and attempts.job else []
+            self.builder.delete += [attempts.job.body] if attempts.active and attempts.job else []
             return EntryProgress(EntryStage.FAILED, cause.code, cause.message, number)
         if attempts.active and attempts.job:
             return self._underway(attempts, attempts.job, number, before)
         for obstacle in self.work.obstacles():
-            self.draft.check_in(obstacle.check_in)
+            self.builder.check_in(obstacle.check_in)
             return EntryProgress(EntryStage.PENDING, obstacle.reason, obstacle.message, number)
         start = attempts.next_start()
-        if cause and start and start > self.draft.now:
-            self.draft.check_in(self.draft.until(start))
+        if cause and start and start > self.builder.now:
+            self.builder.check_in(self.builder.until(start))
             return EntryProgress(
                 EntryStage.PENDING, cause.code, retrying.later(cause.advice, number + 1, start), number
             )
@@ -123,12 +123,12 @@ class EntryJobs:
         annotations: Mapping[str, Any] = (
             attempts.job.body["metadata"].get("annotations") if attempts.job else None
         ) or {}
-        return annotations.get(names.RETRY) == asked(self.draft)
+        return annotations.get(names.RETRY) == asked(self.builder)
 
     def _underway(self, attempts: StagingAttempts, job: ObservedJob, number: int, before: EntryMemory) -> EntryProgress:
-        self.draft.await_start(job)
+        self.builder.await_start(job)
         if attempts.obstacle:
-            self.draft.check_in(RECHECK_SECONDS)
+            self.builder.check_in(RECHECK_SECONDS)
             return EntryProgress(EntryStage.PENDING, attempts.obstacle.reason, attempts.obstacle.message, number)
         reason, message = self.work.working
         if number > 1 and before.message:
@@ -137,16 +137,16 @@ class EntryJobs:
 
     def _begin(self, attempts: StagingAttempts, number: int) -> EntryProgress:
         objects = self.work.objects(number + 1)
-        if (value := asked(self.draft)) is not None:
+        if (value := asked(self.builder)) is not None:
             for body in objects:
                 body["metadata"].setdefault("annotations", {})[names.RETRY] = value
         refused = [r for r in self.refusals if r.name in {body["metadata"]["name"] for body in objects}]
         if final := final_refusal(refused):
             return EntryProgress(EntryStage.FAILED, final.code, final.message, number)
-        self.draft.create += objects
-        self.draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
+        self.builder.create += objects
+        self.builder.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
         for refusal in refused:
-            self.draft.check_in(RECHECK_SECONDS)
+            self.builder.check_in(RECHECK_SECONDS)
             return EntryProgress(EntryStage.PENDING, refusal.reason, refusal.message, number)
         reason, message = self.work.working
         if attempts.cause:
@@ -154,35 +154,40 @@ class EntryJobs:
         return EntryProgress(EntryStage.WORKING, reason, message, number + 1)
 
 
-def is_asked_again(draft: Draft) -> bool:
+def is_asked_again(builder: OutcomeBuilder) -> bool:
     """Whether somebody asked to start again what has failed, and that was not done yet."""
-    return asked(draft) is not None and asked(draft) != (draft.body.get("status") or {}).get("retried")
+    return asked(builder) is not None and asked(builder) != (builder.body.get("status") or {}).get("retried")
 
 
-def asked(draft: Draft) -> str | None:
+def asked(builder: OutcomeBuilder) -> str | None:
     """The value of the annotation that asks to try again, shortened to what a status holds; None: there is none."""
-    value = (draft.body["metadata"].get("annotations") or {}).get(names.RETRY)
+    value = (builder.body["metadata"].get("annotations") or {}).get(names.RETRY)
     return None if value is None else str(value)[:MAX_ASKED]
 
 
-def with_retry(message: str, draft: Draft) -> str:
+def with_retry(message: str, builder: OutcomeBuilder) -> str:
     """What was given up and why, and a command for it, which is never cut off."""
-    command = _how_to_retry(draft)
+    command = _how_to_retry(builder)
     return f"{message[: conditions.MAX_MESSAGE - len(command) - 2].rstrip('.')}. {command}"
 
 
-def without_retry(message: str, draft: Draft) -> str:
+def without_retry(message: str, builder: OutcomeBuilder) -> str:
     """The message without the command."""
-    return message.removesuffix(_how_to_retry(draft)).rstrip()
+    return message.removesuffix(_how_to_retry(builder)).rstrip()
 
 
-def _how_to_retry(draft: Draft) -> str:
-    kind, name = f"{draft.body['kind'].lower()}s.hone.dev", draft.body["metadata"]["name"]
+def _how_to_retry(builder: OutcomeBuilder) -> str:
+    kind, name = f"{builder.body['kind'].lower()}s.hone.dev", builder.body["metadata"]["name"]
     return f'To try again: kubectl annotate {kind} {name} {names.RETRY}="$(date +%s)" --overwrite'
 
 
 def set_condition(
-    draft: Draft, type_: ConditionType, entries: Sequence[EntryStatus], working: Reason, done: Reason, summary: str
+    builder: OutcomeBuilder,
+    type_: ConditionType,
+    entries: Sequence[EntryStatus],
+    working: Reason,
+    done: Reason,
+    summary: str,
 ) -> None:
     """One condition for all entries, and an Event when they are done or one of them has failed.
 
@@ -195,12 +200,12 @@ def set_condition(
         return
     unfinished = [entry for entry in entries if entry.state != done.value]
     if not unfinished:
-        draft.conditions.set(type_, True, done, summary)
+        builder.conditions.set(type_, True, done, summary)
     else:
         worst = next((entry for entry in unfinished if entry.is_failed), unfinished[0])
         words = "; ".join(f"{entry.uri}: {entry.message}" for entry in unfinished)
-        words = with_retry(words, draft) if worst.is_failed else words
-        draft.conditions.set(type_, False, Quoted(worst.reason) if worst.reason else working, words)
+        words = with_retry(words, builder) if worst.is_failed else words
+        builder.conditions.set(type_, False, Quoted(worst.reason) if worst.reason else working, words)
     failed = any(entry.is_failed or (entry.tries or 0) > 1 for entry in unfinished)
     if failed or not unfinished:
-        draft.add_event_if_changed(type_, warning=failed)
+        builder.add_event_if_changed(type_, warning=failed)

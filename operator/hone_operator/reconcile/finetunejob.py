@@ -38,7 +38,7 @@ from hone_operator.reconcile.gates import Gates
 from hone_operator.reconcile.goodput import goodput
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import JobDraft, as_json
+from hone_operator.reconcile.outcome_builder import JobBuilder, as_json
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal, storage_note
 from hone_operator.reconcile.run_attempts import final_cause, next_start, surplus, trained
@@ -54,26 +54,26 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
         return Outcome()
     if is_true(job, ConditionType.FINISHED):
         return after_end(job, seen.jobs, seen.made, now)
-    draft = JobDraft(job, now)
-    if not begun(draft, seen):
-        draft.put(progress=None)  # of rows that were being encoded; where they still are, it is set again
+    builder = JobBuilder(job, now)
+    if not begun(builder, seen):
+        builder.put(progress=None)  # of rows that were being encoded; where they still are, it is set again
     if seen.made and not _leaves_result(of_component(seen.jobs, "training")):
-        return earlier.restore(draft, seen.made, [j.body for j in seen.jobs if not j.finished])
+        return earlier.restore(builder, seen.made, [j.body for j in seen.jobs if not j.finished])
     try:
         spec, unknown = read_spec(FineTuneJobSpec, job)
         names.split_uri(spec.model.uri or "")
     except ValidationError as error:
-        return refuse(draft, seen, RefusedSpec(FailureCode.INVALID_VALUE, spec_problems(error)))
+        return refuse(builder, seen, RefusedSpec(FailureCode.INVALID_VALUE, spec_problems(error)))
     except names.InvalidReferenceError as error:
-        return refuse(draft, seen, RefusedSpec(FailureCode.INVALID_VALUE, f"spec.model.uri: {error}"))
-    refused = why_refused(spec, seen, draft, platform)
-    if refused and not begun(draft, seen):
-        return refuse(draft, seen, refused)
+        return refuse(builder, seen, RefusedSpec(FailureCode.INVALID_VALUE, f"spec.model.uri: {error}"))
+    refused = why_refused(spec, seen, builder, platform)
+    if refused and not begun(builder, seen):
+        return refuse(builder, seen, refused)
     notes = storage_note(spec.resources.nodes, platform), queueing.note(spec.scheduling, platform)
-    accept(draft, unknown, " ".join(filter(None, notes)))
+    accept(builder, unknown, " ".join(filter(None, notes)))
     if refused:
-        report_refused(draft, refused)
-    return _decide(RunDecision(draft, spec, seen, platform))
+        report_refused(builder, refused)
+    return _decide(RunDecision(builder, spec, seen, platform))
 
 
 def _leaves_result(training: Sequence[ObservedJob]) -> bool:
@@ -83,24 +83,24 @@ def _leaves_result(training: Sequence[ObservedJob]) -> bool:
 
 
 def _decide(run: RunDecision) -> Outcome:
-    draft, attempts = run.draft, run.attempts
+    builder, attempts = run.builder, run.attempts
     # The run has not ended, whoever wrote these.
-    draft.put(modelVersionName=None, completionTime=None, failure=None)
+    builder.put(modelVersionName=None, completionTime=None, failure=None)
     if run.seen.model_missing and not attempts.records:
-        draft.offer.append(desired_model.model(draft.body))
+        builder.offer.append(desired_model.model(builder.body))
     if run.was_in_line:
-        draft.put(queue=None)
+        builder.put(queue=None)
     gates = run.gate_keeper.check()
     if gates.rows.look:
         return Outcome(look=gates.rows.look)
     _set_suspended(run)
     warnings = _merge_progress(run)
     late = deadline.reached(run, _start_time(run))
-    draft.put(**attempts.to_status())
-    draft.put(goodput=goodput(attempts.records), startTime=_start_time(run))
+    builder.put(**attempts.to_status())
+    builder.put(goodput=goodput(attempts.records), startTime=_start_time(run))
     misfit = run.gate_keeper.look_ahead(gates)
-    forecast.add_advice(draft, warnings)
-    draft.delete += [*run.seen.network_left, *(j.body for j in surplus(draft.body, run.jobs))]
+    forecast.add_advice(builder, warnings)
+    builder.delete += [*run.seen.network_left, *(j.body for j in surplus(builder.body, run.jobs))]
     cause = gates.failure or misfit or final_cause(attempts, run.spec.restarts)
     active = attempts.job if attempts.job and not attempts.job.finished else None
     if active is None:
@@ -110,7 +110,7 @@ def _decide(run: RunDecision) -> Outcome:
     if cause := cause or late:
         run.conditions.keep(ConditionType.ADMITTED, Reason.NOT_ADMITTED)
         run.set_not_running(cause.code)
-        return fail(draft, cause, run.unfinished())
+        return fail(builder, cause, run.unfinished())
     if attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED:
         return _finish(run, gates)
     if active:
@@ -134,10 +134,10 @@ def _start(run: RunDecision, gates: Gates) -> Outcome:
     if not run.conditions.is_true(ConditionType.ACCEPTED):
         return run_waits.wait_for_acceptance(run)
     run.conditions.set(ConditionType.ADMITTED, None, Reason.PENDING, run.requested_pods)
-    if problems := list(bounds.placement(run.draft.body["spec"].get("scheduling") or {}, run.platform.bounds)):
+    if problems := list(bounds.placement(run.builder.body["spec"].get("scheduling") or {}, run.platform.bounds)):
         return run_waits.wait_for_placement(run, problems)
     start = next_start(run.attempts)
-    if start and start > run.draft.now:
+    if start and start > run.builder.now:
         return run_waits.back_off(run, start)
     if run.seen.line and not run.seen.line.is_open:
         return run_waits.wait_in_line(run, run.seen.line)
@@ -145,7 +145,7 @@ def _start(run: RunDecision, gates: Gates) -> Outcome:
 
 
 def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
-    draft, attempts = run.draft, run.attempts
+    builder, attempts = run.builder, run.attempts
     number, adjusted = attempts.count + 1, adjustments.after(attempts.records, run.spec.restarts)
     attempt = replace(
         run.gate_keeper.attempt(number, resolved, gates),
@@ -154,8 +154,8 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
         failure_interval=attempts.failure_interval,
         pods=run.nodes,
     )
-    draft.create += training(attempt, run.platform)
-    draft.put(resolved=as_json(resolved))
+    builder.create += training(attempt, run.platform)
+    builder.put(resolved=as_json(resolved))
     run.announce_end_of_attempt()
     run.set_not_running(Reason.STARTING, f"Attempt {number} is starting.")
     if run.seen.refusals:
@@ -164,20 +164,20 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
     entry: AttemptJson = {
         "number": number,
         "jobName": attempt.name,
-        "startTime": run.waits_since or draft.time,
+        "startTime": run.waits_since or builder.time,
         "outcome": AttemptOutcome.RUNNING,
     }
     adjustments.note(entry, attempts.records)
-    elastic.note(entry, attempt.nodes, draft.body)
+    elastic.note(entry, attempt.nodes, builder.body)
     if words := elastic.more(run.spec, attempts.records, attempt.nodes):
-        draft.add_event(Reason.RESIZED, words)
+        builder.add_event(Reason.RESIZED, words)
     attempts.records.append(entry)
-    draft.put(**attempts.to_status())
+    builder.put(**attempts.to_status())
     if queue := queue_of(run.spec.scheduling, run.platform):
         place = queueing.at_the_end(attempt.name, queue)
-        draft.put(startTime=draft.old.get("startTime"), queue=place.status)
+        builder.put(startTime=builder.old.get("startTime"), queue=place.status)
         return run_waits.wait_for_kueue(run, place)
-    draft.put(startTime=draft.old.get("startTime") or draft.time)
+    builder.put(startTime=builder.old.get("startTime") or builder.time)
     return run.close(ConditionType.RUNNING)
 
 
@@ -186,8 +186,8 @@ def _refuse_pods(run: RunDecision) -> None:
     for refusal in run.seen.refusals:
         message = f"{refusal.kind} {refusal.name}: {refusal.message}"
         run.conditions.set(ConditionType.ADMITTED, False, refusal.reason, message)
-        run.draft.add_event_if_changed(ConditionType.ADMITTED, warning=True)
-        run.draft.check_in(RECHECK_SECONDS)
+        run.builder.add_event_if_changed(ConditionType.ADMITTED, warning=True)
+        run.builder.check_in(RECHECK_SECONDS)
 
 
 def _finish(run: RunDecision, gates: Gates) -> Outcome:
@@ -201,7 +201,7 @@ def _finish(run: RunDecision, gates: Gates) -> Outcome:
     )
     run.set_not_running(Reason.SUCCEEDED)
     run.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
-    return record(run.draft, attempt, result, run.seen.ledger, run.seen.versions, run.platform)
+    return record(run.builder, attempt, result, run.seen.ledger, run.seen.versions, run.platform)
 
 
 # -- what goes along with every stage ------------------------------------------------------------
@@ -215,9 +215,9 @@ def _set_suspended(run: RunDecision) -> None:
         run.conditions.set(ConditionType.SUSPENDED, False, Reason.NOT_SUSPENDED, "")
     if run.conditions.changed(ConditionType.SUSPENDED):
         if run.spec.suspend:
-            run.draft.add_event(Reason.SUSPENDED, "The pods stop after a checkpoint.")
+            run.builder.add_event(Reason.SUSPENDED, "The pods stop after a checkpoint.")
         elif run.conditions.was_true(ConditionType.SUSPENDED):
-            run.draft.add_event(Reason.RESUMED, "The run continues from its last checkpoint.")
+            run.builder.add_event(Reason.RESUMED, "The run continues from its last checkpoint.")
 
 
 def _merge_progress(run: RunDecision) -> list[str]:
@@ -226,20 +226,20 @@ def _merge_progress(run: RunDecision) -> list[str]:
     if report is None or report.attempt != run.attempts.count:
         return []
     merged: JobProgressJson = as_json(report.progress)
-    curves = reports.extend_curves(run.draft.old.get("metrics") or (), merged)
-    run.draft.put(progress=merged, metrics=curves or None)
+    curves = reports.extend_curves(run.builder.old.get("metrics") or (), merged)
+    run.builder.put(progress=merged, metrics=curves or None)
     if tracked := tracked_run(run.spec, report.tracking_run):
-        run.draft.put(tracking=as_json(tracked))
+        run.builder.put(tracking=as_json(tracked))
     return reports.warnings(curves)
 
 
 def _start_time(run: RunDecision) -> str | None:
     """When the first attempt started: created its pods, if it had to wait in a queue for that."""
-    if started := run.draft.old.get("startTime"):
+    if started := run.builder.old.get("startTime"):
         return started
     records, job = run.attempts.records, run.attempts.job
     if job and job.queue and not job.finished:
-        return None if queueing.keeps_waiting(job) else run.draft.time
-    if job is None and run.draft.old.get("queue") and not any(map(phases.has_begun, records)):
+        return None if queueing.keeps_waiting(job) else run.builder.time
+    if job is None and run.builder.old.get("queue") and not any(map(phases.has_begun, records)):
         return None  # every Job so far was deleted while it waited in its queue
     return records[0]["startTime"] if records else None

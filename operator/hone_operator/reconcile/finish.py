@@ -18,12 +18,12 @@ from hone_operator.reconcile import forecast
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import JobDraft, as_json
+from hone_operator.reconcile.outcome_builder import JobBuilder, as_json
 from hone_operator.reconcile.terminal import reject, succeed
 
 
 def record(
-    draft: JobDraft,
+    builder: JobBuilder,
     attempt: AttemptInputs,
     result: TrainingResult,
     ledger: Mapping[str, Any] | None,
@@ -33,14 +33,14 @@ def record(
     """Allocate a number, create the ModelVersion, end the run. Repeating it after a crash gives the same result."""
     if not platform.rows_in_status:  # from a pod that started before the setting changed
         result = result.model_copy(update={"samples": []})
-    attempts = draft.status.get("attempts") or []
+    attempts = builder.status.get("attempts") or []
     ended_at = attempts[-1]["endTime"]
-    version = allocate(draft.body, attempt.spec.output.model_name, ledger, versions)
+    version = allocate(builder.body, attempt.spec.output.model_name, ledger, versions)
     if version.ledger:
         exists = "resourceVersion" in version.ledger["metadata"]
-        (draft.apply if exists else draft.create).append(version.ledger)
+        (builder.apply if exists else builder.create).append(version.ledger)
     run = FinishedRun(
-        owner=draft.body,
+        owner=builder.body,
         plan=training_plan(attempt, platform),
         resolved=attempt.resolved,
         result=result,
@@ -50,33 +50,33 @@ def record(
         store_claim=platform.store_claim,
         ancestors=attempt.ancestors,
         spec_digest=spec_digest(attempt.spec),
-        deliveries=_deliveries(draft, attempt.spec.output.push or ()),
+        deliveries=_deliveries(builder, attempt.spec.output.push or ()),
     )
     body = model_version(run, version.number)
-    draft.record.append(body)
-    draft.put(
+    builder.record.append(body)
+    builder.put(
         resolved=merge_resolved(attempt.resolved, result),
-        progress=reports.finished(draft.status.get("progress") or {}, result),
+        progress=reports.finished(builder.status.get("progress") or {}, result),
         modelVersionName=body["metadata"]["name"],
         tracking=as_json(result.tracking) if result.tracking else None,
     )
-    memory: MemoryJson = {**(draft.status.get("memory") or {})}
+    memory: MemoryJson = {**(builder.status.get("memory") or {})}
     if result.estimated_memory_bytes:
         memory["estimated"] = result.estimated_memory_bytes
     if result.peak_memory_bytes:
         memory["peak"] = result.peak_memory_bytes
     if memory:
-        draft.put(memory=memory)
+        builder.put(memory=memory)
     if result.advice:
-        forecast.add_advice(draft, result.advice)
+        forecast.add_advice(builder, result.advice)
     if result.rejected:
         kept = f"{result.rejected} ModelVersion {body['metadata']['name']} is kept, rejected."
-        return reject(draft, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
+        return reject(builder, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
     message = f"ModelVersion {body['metadata']['name']} was made in {result.steps} steps."
-    return succeed(draft, Quoted(result.reason), message, ended_at)
+    return succeed(builder, Quoted(result.reason), message, ended_at)
 
 
-def _deliveries(draft: JobDraft, push: Sequence[Delivery]) -> list[Delivery] | None:
+def _deliveries(builder: JobBuilder, push: Sequence[Delivery]) -> list[Delivery] | None:
     """The entries that a ModelVersion may have, with a Warning about each other one.
 
     A run that began under an earlier definition can have entries that are refused today. Because of one of them, the
@@ -89,7 +89,7 @@ def _deliveries(draft: JobDraft, push: Sequence[Delivery]) -> list[Delivery] | N
             problems.append(ONE_PUSH.message)
         if problems:
             message = f"spec.output.push[{number}] is not delivered: {'; '.join(problems)}."
-            draft.add_event(Reason.DELIVERY_LEFT_OUT, message, warning=True)
+            builder.add_event(Reason.DELIVERY_LEFT_OUT, message, warning=True)
         else:
             accepted[delivery.uri] = delivery
     return list(accepted.values()) or None

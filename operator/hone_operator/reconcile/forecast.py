@@ -23,7 +23,7 @@ from hone_operator.reconcile import licensing
 from hone_operator.reconcile.basemodel import BaseModel
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.inputs import Datasets
-from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.outcome_builder import JobBuilder
 
 SURE = 1.1
 """A run is refused only if the estimate exceeds the memory by more than the estimate's own error."""
@@ -32,7 +32,7 @@ DOCUMENT_TOKENS = 2048
 """Tokens of a sequence of packed documents if the job sets none."""
 
 
-def look_ahead(draft: JobDraft, spec: FineTuneJobSpec, model: BaseModel, datasets: Datasets) -> Cause | None:
+def look_ahead(builder: JobBuilder, spec: FineTuneJobSpec, model: BaseModel, datasets: Datasets) -> Cause | None:
     """Set condition Advised and the estimate in status; returns the cause if the run cannot fit the requested
     resources."""
     packed = longest_sequence(spec, _longest(spec, model.shape, datasets)) if model.shape else None
@@ -45,7 +45,7 @@ def look_ahead(draft: JobDraft, spec: FineTuneJobSpec, model: BaseModel, dataset
         plans = {name: _setup(spec, model.shape, model.teacher, datasets, gpu) for name, gpu in devices.items()}
         estimates = {name: estimate(s) for name, s in plans.items()}
         largest = max(rooms, key=rooms.__getitem__)
-        draft.put(
+        builder.put(
             memory=_memory(spec, estimates[largest]),
             estimatedSeconds=_training_seconds(spec, plans, devices, _trained_tokens(spec, datasets)),
         )
@@ -59,7 +59,7 @@ def look_ahead(draft: JobDraft, spec: FineTuneJobSpec, model: BaseModel, dataset
             if rooms[name] and e.total > TIGHT * rooms[name]
         ]
         sentences += _host(spec, estimates)
-    put_advice(draft, sentences)
+    put_advice(builder, sentences)
     return cause
 
 
@@ -78,20 +78,20 @@ def _holds_teacher(spec: FineTuneJobSpec) -> bool:
     return bool(spec.distillation and spec.distillation.by_logits)
 
 
-def put_advice(draft: JobDraft, sentences: list[str]) -> None:
+def put_advice(builder: JobBuilder, sentences: list[str]) -> None:
     """Set condition Advised; add an Event the first time."""
     if sentences:
-        draft.conditions.set(ConditionType.ADVISED, True, Reason.ADVICE, " ".join(sentences))
-        draft.add_event_if_changed(ConditionType.ADVISED)
+        builder.conditions.set(ConditionType.ADVISED, True, Reason.ADVICE, " ".join(sentences))
+        builder.add_event_if_changed(ConditionType.ADVISED)
     else:
-        draft.conditions.set(ConditionType.ADVISED, False, Reason.NOTHING_TO_ADVISE)
+        builder.conditions.set(ConditionType.ADVISED, False, Reason.NOTHING_TO_ADVISE)
 
 
-def add_advice(draft: JobDraft, sentences: Iterable[str]) -> None:
+def add_advice(builder: JobBuilder, sentences: Iterable[str]) -> None:
     """Add sentences to condition Advised, which was set before, unless it has them."""
-    before = draft.conditions.get(ConditionType.ADVISED).get("message", "")
+    before = builder.conditions.get(ConditionType.ADVISED).get("message", "")
     if new := [sentence for sentence in sentences if sentence not in before]:
-        put_advice(draft, [*([before] if before else []), *new])
+        put_advice(builder, [*([before] if before else []), *new])
 
 
 def _rows(spec: FineTuneJobSpec, datasets: Datasets) -> int:

@@ -12,7 +12,7 @@ from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
 from hone_operator.reconcile.conditions import condition
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component
-from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.outcome_builder import JobBuilder
 from hone_operator.reconcile.staging import StoreState
 from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
 
@@ -49,16 +49,16 @@ class GateKeeper:
     """Sets the conditions of the gates in one decision. Once an attempt exists, what it pinned counts alone."""
 
     def __init__(
-        self, draft: JobDraft, spec: FineTuneJobSpec, seen: Observed, platform: Platform, *, begun: bool
+        self, builder: JobBuilder, spec: FineTuneJobSpec, seen: Observed, platform: Platform, *, begun: bool
     ) -> None:
         """
         Args:
             begun: whether an attempt exists.
         """
-        self.draft, self.spec, self.seen, self.platform, self.begun = draft, spec, seen, platform, begun
-        self.conditions = draft.conditions
+        self.builder, self.spec, self.seen, self.platform, self.begun = builder, spec, seen, platform, begun
+        self.conditions = builder.conditions
         self.training = of_component(seen.jobs, "training")
-        self.pinned = attempt_inputs.resolved(spec, self.training, draft.old)
+        self.pinned = attempt_inputs.resolved(spec, self.training, builder.old)
         """What the newest attempt was resolved to, if a record can be used."""
 
     def check(self) -> Gates:
@@ -67,8 +67,8 @@ class GateKeeper:
         store = self._held(self.seen.store)
         datasets = self._datasets(pinned)
         sources = Sources(store, self.seen.claim_exists, self.seen.upstream, pinned)
-        model = base_model(self.draft, self.spec, sources, self.platform)
-        tasks = evaluation_tasks(self.draft, self.spec, store, pinned, self.platform)
+        model = base_model(self.builder, self.spec, sources, self.platform)
+        tasks = evaluation_tasks(self.builder, self.spec, store, pinned, self.platform)
         gates = Gates(datasets, model, tasks, encoding.Rows())
         return replace(gates, rows=self._rows(gates, pinned))
 
@@ -98,15 +98,15 @@ class GateKeeper:
     def attempt(self, number: int, resolved: Resolved, gates: Gates) -> AttemptInputs:
         """The attempt with this number, and the chain that its base came from."""
         ancestors = attempt_inputs.ancestors(self.training) or gates.model.ancestors
-        return AttemptInputs(self.draft.body, self.spec, number, resolved, ancestors)
+        return AttemptInputs(self.builder.body, self.spec, number, resolved, ancestors)
 
     def look_ahead(self, gates: Gates) -> Cause | None:
         """Set conditions Advised and Accepted: once data and model are known, so are the needs of the run."""
-        advised = condition(self.draft.body, ConditionType.ADVISED).get("reason", UNKNOWN)
+        advised = condition(self.builder.body, ConditionType.ADVISED).get("reason", UNKNOWN)
         if (self.begun and advised != UNKNOWN) or not (gates.datasets and gates.model.ready):
             self.conditions.keep(ConditionType.ADVISED, UNKNOWN)
             return None
-        misfit = forecast.look_ahead(self.draft, self.spec, gates.model, self.seen.datasets)
+        misfit = forecast.look_ahead(self.builder, self.spec, gates.model, self.seen.datasets)
         if self.begun:  # the Job of attempt 1 was created, and the operator ended before it recorded this
             return None
         if misfit:
@@ -125,12 +125,12 @@ class GateKeeper:
     def _rows(self, gates: Gates, pinned: Resolved | None) -> encoding.Rows:
         """Set condition RowsEncoded if a Job encodes the rows."""
         if pinned:
-            return encoding.pinned(self.draft, pinned)
+            return encoding.pinned(self.builder, pinned)
         if not (gates.datasets and gates.model.ready):
             return encoding.Rows()
         encoder = self.seen.encoder and replace(self.seen.encoder, stage=self._held(self.seen.encoder.stage))
         first = self.attempt(1, self.resolved(gates), gates)
-        return encoding.prepare_rows(self.draft, first, self.seen.datasets, encoder, self.platform)
+        return encoding.prepare_rows(self.builder, first, self.seen.datasets, encoder, self.platform)
 
     def _held(self, store: StoreState) -> StoreState:
         seen = self.seen

@@ -29,7 +29,7 @@ from hone_operator.reconcile.entry_jobs import (
 )
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
-from hone_operator.reconcile.outcome_builder import ModelDraft, as_json
+from hone_operator.reconcile.outcome_builder import ModelBuilder, as_json
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging_attempts import observe_attempts
 
@@ -57,22 +57,22 @@ class ObservedForImports:
     refusals: Sequence[Refusal] = ()
 
 
-def decide_imports(draft: ModelDraft, spec: ModelSpec, versions: Sequence[Body], seen: ObservedForImports) -> None:
+def decide_imports(builder: ModelBuilder, spec: ModelSpec, versions: Sequence[Body], seen: ObservedForImports) -> None:
     """The next step of each import; sets status.imports and condition Imported."""
     jobs, states = of_component(seen.jobs, COMPONENT), []
     if seen.platform is not None:
-        before = {entry["key"]: entry for entry in draft.old.get("imports") or ()}
+        before = {entry["key"]: entry for entry in builder.old.get("imports") or ()}
         by_key = {key: version for version in versions if (key := _key(version))}
         for entry in spec.imports or ():
-            key = key_of(draft.body["metadata"]["name"], entry)
+            key = key_of(builder.body["metadata"]["name"], entry)
             own = [job for job in jobs if _content(job) == key]
-            one = _ImportWork(draft, entry, key, versions, seen, seen.platform)
+            one = _ImportWork(builder, entry, key, versions, seen, seen.platform)
             states.append(one.known(own, before.get(key), by_key.get(key)) or one.step(own, before.get(key)))
     keys = {state.key for state in states}
-    draft.delete += [job.body for job in jobs if _content(job) not in keys]
-    draft.put(imports=[as_json(state) for state in states] or None)
+    builder.delete += [job.body for job in jobs if _content(job) not in keys]
+    builder.put(imports=[as_json(state) for state in states] or None)
     summary = f"Imported as {', '.join(state.model_version or state.uri for state in states)}."
-    set_condition(draft, ConditionType.IMPORTED, states, Reason.IMPORTING, Reason.IMPORTED, summary)
+    set_condition(builder, ConditionType.IMPORTED, states, Reason.IMPORTING, Reason.IMPORTED, summary)
 
 
 def _key(version: Body) -> str | None:
@@ -90,7 +90,7 @@ def _content(job: ObservedJob) -> str | None:
 class _ImportWork:
     """The import of one entry, as the attempts at it need it."""
 
-    draft: ModelDraft
+    builder: ModelBuilder
     entry: ModelImport
     key: str
     versions: Sequence[Body]
@@ -102,7 +102,7 @@ class _ImportWork:
         """Its state if it is a version already, or was one."""
         if not version and not (old and old["state"] == ImportState.IMPORTED):
             return None
-        self.draft.delete += [job.body for job in jobs]  # the ModelVersion has all they say
+        self.builder.delete += [job.body for job in jobs]  # the ModelVersion has all they say
         if old and old["state"] == ImportState.IMPORTED:
             return ImportStatus.model_validate(old)
         assert version is not None
@@ -121,7 +121,7 @@ class _ImportWork:
             claims(self.entry)
         except names.InvalidReferenceError as error:
             return self._state(ImportState.FAILED, FailureCode.INVALID_VALUE, str(error), number)
-        entry_jobs = EntryJobs(self.draft, self, self.platform.start_timeout_seconds, self.seen.refusals)
+        entry_jobs = EntryJobs(self.builder, self, self.platform.start_timeout_seconds, self.seen.refusals)
         now = entry_jobs.step(attempts, before)
         return self._state(STATES[now.stage], now.reason, now.message, now.number)
 
@@ -143,21 +143,21 @@ class _ImportWork:
         """The Job of attempt `number`, and what it needs."""
         evaluation = self.entry.evaluation
         rows = rows_of(self.seen.datasets[evaluation.dataset]) if evaluation else None
-        return importing(self.draft.body, self.entry, number, self.platform, rows)
+        return importing(self.builder.body, self.entry, number, self.platform, rows)
 
     def _imported(self, result: ImportResult, job: ObservedJob, number: int) -> ImportStatus:
         """The record of the files; one in a decision, because each needs a number of its own."""
-        if self.draft.record:
-            self.draft.check_in(0)
+        if self.builder.record:
+            self.builder.check_in(0)
             return self._state(ImportState.IMPORTING, *self.working, number)
-        model = self.draft.body["metadata"]["name"]
+        model = self.builder.body["metadata"]["name"]
         version = allocate(job.body, model, self.seen.ledger, self.versions, self.key)
         if version.ledger:
             exists = "resourceVersion" in version.ledger["metadata"]
-            (self.draft.apply if exists else self.draft.create).append(version.ledger)
-        body = imported_version(self.draft.body, self.entry, result, version.number, job.ended_at, self.platform)
-        self.draft.record.append(body)
-        self.draft.delete.append(job.body)
+            (self.builder.apply if exists else self.builder.create).append(version.ledger)
+        body = imported_version(self.builder.body, self.entry, result, version.number, job.ended_at, self.platform)
+        self.builder.record.append(body)
+        self.builder.delete.append(job.body)
         return self._state(ImportState.IMPORTED, None, _left_out(result), number).model_copy(
             update={"model_version": body["metadata"]["name"], "imported_at": job.ended_at}
         )

@@ -7,10 +7,10 @@ from hone_api.states import DatasetPhase
 from hone_api.status_json import ReviewPodJson
 from hone_api.synthesis import ReviewPod
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile.outcome_builder import DatasetDraft, as_json
+from hone_operator.reconcile.outcome_builder import DatasetBuilder, as_json
 
 
-def describe(draft: DatasetDraft, result: DatasetResult, platform: Platform) -> None:
+def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform) -> None:
     """Set rows, errors, statistics, and the location of the report."""
     if not platform.rows_in_status:  # from a pod that started before the setting changed
         result = result.model_copy(deep=True)
@@ -20,8 +20,8 @@ def describe(draft: DatasetDraft, result: DatasetResult, platform: Platform) -> 
         if row_code := ROW_CODES.get(error["code"]):
             error["hint"] = row_code.hint
     report = f"pvc://{platform.store_claim}/{result.report}" if result.report else None
-    draft.put(report=report, reviewPod=_review_pod(result, platform))
-    draft.put(
+    builder.put(report=report, reviewPod=_review_pod(result, platform))
+    builder.put(
         summary=values.get("summary"),
         advice=values.get("advice"),
         rows=values.get("rows"),
@@ -50,8 +50,10 @@ def _review_pod(result: DatasetResult, platform: Platform) -> ReviewPodJson | No
     return pod
 
 
-def serve(draft: DatasetDraft, result: DatasetResult, platform: Platform) -> None:
+def serve(builder: DatasetBuilder, result: DatasetResult, platform: Platform) -> None:
     """Set the content that jobs use from now on."""
     path = (result.path or "").strip("/")
-    draft.put(digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", failure=None, phase=DatasetPhase.READY)
-    draft.put(splitSettings=result.split_settings, sizeBytes=result.size_bytes)
+    builder.put(
+        digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", failure=None, phase=DatasetPhase.READY
+    )
+    builder.put(splitSettings=result.split_settings, sizeBytes=result.size_bytes)

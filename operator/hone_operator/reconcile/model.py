@@ -17,7 +17,7 @@ from hone_operator.reconcile.aliases import Aliases
 from hone_operator.reconcile.entry_jobs import asked
 from hone_operator.reconcile.importing import ObservedForImports, decide_imports
 from hone_operator.reconcile.outcome import Outcome, Refusal
-from hone_operator.reconcile.outcome_builder import ModelDraft
+from hone_operator.reconcile.outcome_builder import ModelBuilder
 from hone_operator.reconcile.registering import ObservedForRegistry, decide_registration
 from hone_operator.reconcile.retraining import ObservedForRetraining, decide_retraining
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
@@ -52,43 +52,43 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     """The next step of this Model. Pure."""
     if model["metadata"].get("deletionTimestamp"):
         return Outcome()
-    draft = ModelDraft(model, now)
+    builder = ModelBuilder(model, now)
     try:
         spec, unknown = read_spec(ModelSpec, model)
     except ValidationError as error:
-        return _refuse(draft, FailureCode.INVALID_VALUE, spec_problems(error))
+        return _refuse(builder, FailureCode.INVALID_VALUE, spec_problems(error))
     if broken := list(rule_problems(spec, "spec")):
-        return _refuse(draft, broken[0].code, "; ".join(problem.message for problem in broken))
-    accept(draft, unknown)
+        return _refuse(builder, broken[0].code, "; ".join(problem.message for problem in broken))
+    accept(builder, unknown)
     versions = aliases.by_number(model["metadata"]["name"], seen.versions)
-    draft.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
-    in_use = promotion.find_in_use(spec, versions, draft.old.get("aliases") or ())
+    builder.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
+    in_use = promotion.find_in_use(spec, versions, builder.old.get("aliases") or ())
     eligible = promotion.eligible(spec.promotion, versions, in_use) if spec.promotion else []
-    decided = aliases.decide(spec, versions, draft.old.get("aliases") or (), eligible, draft.time)
-    draft.put(aliases=decided.entries or None, summary=_summary(decided))
-    draft.put(
+    decided = aliases.decide(spec, versions, builder.old.get("aliases") or (), eligible, builder.time)
+    builder.put(aliases=decided.entries or None, summary=_summary(decided))
+    builder.put(
         promotable=next(iter(eligible), None),
         candidates=(promotion.candidates(spec.promotion, versions, in_use) or None) if spec.promotion else None,
     )
-    _report(draft, decided)
-    decide_retraining(draft, spec.retrain, seen.retraining)
-    decide_registration(draft, spec, versions, seen.registry)
-    decide_imports(draft, spec, seen.versions, seen.imports)
-    draft.put(retried=asked(draft))
-    for body in retention.surplus(spec, draft.status, versions):
+    _report(builder, decided)
+    decide_retraining(builder, spec.retrain, seen.retraining)
+    decide_registration(builder, spec, versions, seen.registry)
+    decide_imports(builder, spec, seen.versions, seen.imports)
+    builder.put(retried=asked(builder))
+    for body in retention.surplus(spec, builder.status, versions):
         if body["metadata"]["name"] not in seen.in_use:
-            draft.delete.append(body)
+            builder.delete.append(body)
             words = f"ModelVersion {body['metadata']['name']} is deleted: spec.retention keeps the newest"
-            draft.add_event(Reason.VERSION_EXPIRED, f"{words} {spec.retention.keep if spec.retention else 0}.")
-    return draft.outcome()
+            builder.add_event(Reason.VERSION_EXPIRED, f"{words} {spec.retention.keep if spec.retention else 0}.")
+    return builder.outcome()
 
 
-def _refuse(draft: ModelDraft, code: FailureCode, message: str) -> Outcome:
+def _refuse(builder: ModelBuilder, code: FailureCode, message: str) -> Outcome:
     """Another version of Hone accepted the spec: the aliases stay where they are."""
-    draft.conditions.set(ConditionType.ACCEPTED, False, code, message)
-    draft.ready(False, code, message, stalled=True)
-    draft.add_event_if_changed(ConditionType.READY, warning=True)
-    return draft.outcome()
+    builder.conditions.set(ConditionType.ACCEPTED, False, code, message)
+    builder.ready(False, code, message, stalled=True)
+    builder.add_event_if_changed(ConditionType.READY, warning=True)
+    return builder.outcome()
 
 
 def _summary(decided: Aliases) -> str | None:
@@ -96,13 +96,13 @@ def _summary(decided: Aliases) -> str | None:
     return (text if len(text) <= MAX_SUMMARY else text[: MAX_SUMMARY - 1] + "…") or None
 
 
-def _report(draft: ModelDraft, decided: Aliases) -> None:
+def _report(builder: ModelBuilder, decided: Aliases) -> None:
     for message in decided.moved:
-        draft.add_event(Reason.ALIAS_MOVED, message)
+        builder.add_event(Reason.ALIAS_MOVED, message)
     for message in decided.lost:
-        draft.add_event(Reason.ALIAS_LOST, message, warning=True)
+        builder.add_event(Reason.ALIAS_LOST, message, warning=True)
     if not decided.problems:
-        draft.ready(True, Reason.RESOLVED, "Every alias points where it should.")
+        builder.ready(True, Reason.RESOLVED, "Every alias points where it should.")
         return
     points = {entry["name"]: entry["modelVersion"] for entry in decided.entries}
     words = [
@@ -111,5 +111,5 @@ def _report(draft: ModelDraft, decided: Aliases) -> None:
     ]
     stuck = all(problem.final for problem in decided.problems.values())
     reason = next(iter(decided.problems.values())).reason
-    draft.ready(False, reason, "; ".join(words) + ".", reconciling=not stuck, stalled=stuck)
-    draft.add_event_if_changed(ConditionType.READY, warning=True)
+    builder.ready(False, reason, "; ".join(words) + ".", reconciling=not stuck, stalled=stuck)
+    builder.add_event_if_changed(ConditionType.READY, warning=True)

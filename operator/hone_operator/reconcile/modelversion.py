@@ -24,7 +24,7 @@ from hone_operator.reconcile import delivery, retrying, signing
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
-from hone_operator.reconcile.outcome_builder import VersionDraft, as_json
+from hone_operator.reconcile.outcome_builder import VersionBuilder, as_json
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
 from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts, remember, timed_out
@@ -56,35 +56,35 @@ def reconcile(version: Mapping[str, Any], seen: ObservedForModelVersion, now: da
     """The next step of this ModelVersion. Pure."""
     if version["metadata"].get("deletionTimestamp"):
         return Outcome()
-    draft = VersionDraft(version, now)
+    builder = VersionBuilder(version, now)
     try:
         spec, unknown = read_spec(ModelVersionSpec, version)
         claims(spec)
     except ValidationError as error:
-        return _refuse(draft, FailureCode.INVALID_VALUE, spec_problems(error))
+        return _refuse(builder, FailureCode.INVALID_VALUE, spec_problems(error))
     except names.InvalidReferenceError as error:
-        return _refuse(draft, FailureCode.NOT_SUPPORTED_YET, str(error))
+        return _refuse(builder, FailureCode.NOT_SUPPORTED_YET, str(error))
     if unknown:
-        accept(draft, unknown)
+        accept(builder, unknown)
     spec = _with_deliveries(spec, seen.model_deliveries)
-    _columns(draft, spec, seen.aliases)
-    _servable(draft, spec)
-    if verified_at := draft.old.get("verifiedAt"):
+    _columns(builder, spec, seen.aliases)
+    _servable(builder, spec)
+    if verified_at := builder.old.get("verifiedAt"):
         # The status has all they say; failed ones stay, for their logs.
-        draft.delete += [job.body for job in of_component(seen.jobs, "verify")]
-        return _verified(draft, spec, seen, verified_at, platform)
-    delivery.waiting(draft, spec, "The files are not verified yet.")
-    return _verify(draft, spec, seen, observe_attempts(of_component(seen.jobs, "verify")), platform)
+        builder.delete += [job.body for job in of_component(seen.jobs, "verify")]
+        return _verified(builder, spec, seen, verified_at, platform)
+    delivery.waiting(builder, spec, "The files are not verified yet.")
+    return _verify(builder, spec, seen, observe_attempts(of_component(seen.jobs, "verify")), platform)
 
 
-def _refuse(draft: VersionDraft, reason: AnyReason, message: str) -> Outcome:
+def _refuse(builder: VersionBuilder, reason: AnyReason, message: str) -> Outcome:
     """Final, except for a model that another version has verified, which stays verified."""
-    if not draft.old.get("verifiedAt"):
-        return _unverified(draft, reason, message, final=True)
-    draft.conditions.keep_all()
-    draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
-    draft.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
-    return draft.outcome()
+    if not builder.old.get("verifiedAt"):
+        return _unverified(builder, reason, message, final=True)
+    builder.conditions.keep_all()
+    builder.conditions.set(ConditionType.ACCEPTED, False, reason, message)
+    builder.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
+    return builder.outcome()
 
 
 def _with_deliveries(spec: ModelVersionSpec, more: Sequence[Mapping[str, Any]]) -> ModelVersionSpec:
@@ -96,10 +96,10 @@ def _with_deliveries(spec: ModelVersionSpec, more: Sequence[Mapping[str, Any]]) 
     return spec.model_copy(update={"deliveries": [*(spec.deliveries or ()), *valid]}) if valid else spec
 
 
-def _columns(draft: VersionDraft, spec: ModelVersionSpec, aliases: str | None) -> None:
+def _columns(builder: VersionBuilder, spec: ModelVersionSpec, aliases: str | None) -> None:
     base = spec.lineage.base_model
     loss = next((n for n in spec.evaluation.numbers if n.name == "loss"), None)
-    draft.put(
+    builder.put(
         base=(base.model_version or base.uri.removeprefix("hf://"))[:253],
         evalLoss=_for_column(loss.tuned) if loss and loss.tuned else None,
         baseEvalLoss=_for_column(loss.base) if loss and loss.base else None,
@@ -108,12 +108,12 @@ def _columns(draft: VersionDraft, spec: ModelVersionSpec, aliases: str | None) -
     )
 
 
-def _servable(draft: VersionDraft, spec: ModelVersionSpec) -> None:
+def _servable(builder: VersionBuilder, spec: ModelVersionSpec) -> None:
     """By the record alone: whether the files are there and right is another condition."""
     by_server = verdicts(spec)
     serves = any(verdict.loads for verdict in by_server if verdict.server != TRANSFORMERS)
     reason = Reason.LOADS if serves else Reason.NOT_SERVABLE
-    draft.conditions.set(ConditionType.SERVABLE, serves, reason, "; ".join(map(str, by_server)) + ".")
+    builder.conditions.set(ConditionType.SERVABLE, serves, reason, "; ".join(map(str, by_server)) + ".")
 
 
 def _for_column(loss: str) -> str:
@@ -121,89 +121,89 @@ def _for_column(loss: str) -> str:
 
 
 def _verify(
-    draft: VersionDraft,
+    builder: VersionBuilder,
     spec: ModelVersionSpec,
     seen: ObservedForModelVersion,
     attempts: StagingAttempts,
     platform: Platform,
 ) -> Outcome:
-    number = max(attempts.number, draft.status.get("tries") or 0)
-    attempts = remember(attempts, _final_cause(draft))
+    number = max(attempts.number, builder.status.get("tries") or 0)
+    attempts = remember(attempts, _final_cause(builder))
     if attempts.job and attempts.job.finished:
-        draft.put(lastTryTime=attempts.job.ended_at, tries=number)
+        builder.put(lastTryTime=attempts.job.ended_at, tries=number)
     if attempts.ending and isinstance(attempts.ending.result, VerifyResult) and attempts.job and not attempts.cause:
-        return _verified(draft, spec, seen, attempts.job.ended_at, platform)
-    cause = attempts.cause or timed_out(attempts, draft.now, platform.start_timeout_seconds)
+        return _verified(builder, spec, seen, attempts.job.ended_at, platform)
+    cause = attempts.cause or timed_out(attempts, builder.now, platform.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
-        draft.delete += [attempts.job.body] if attempts.active and attempts.job else []
-        return _unverified(draft, cause.code, cause.message, final=True)
+        builder.delete += [attempts.job.body] if attempts.active and attempts.job else []
+        return _unverified(builder, cause.code, cause.message, final=True)
     if attempts.active and attempts.job:
-        draft.await_start(attempts.job)
+        builder.await_start(attempts.job)
         obstacle = attempts.obstacle
         if obstacle:
-            draft.check_in(RECHECK_SECONDS)
-        if number > 1 and draft.conditions.failed_before(ConditionType.READY):
-            return _unverified(draft, *retrying.still(draft.conditions.before(ConditionType.READY), attempts))
+            builder.check_in(RECHECK_SECONDS)
+        if number > 1 and builder.conditions.failed_before(ConditionType.READY):
+            return _unverified(builder, *retrying.still(builder.conditions.before(ConditionType.READY), attempts))
         if obstacle:
-            return _unverified(draft, obstacle.reason, obstacle.message)
-        return _unverified(draft, Reason.VERIFYING, "Every file is being hashed.")
+            return _unverified(builder, obstacle.reason, obstacle.message)
+        return _unverified(builder, Reason.VERIFYING, "Every file is being hashed.")
     if seen.missing_claim:
-        draft.check_in(RECHECK_SECONDS)
+        builder.check_in(RECHECK_SECONDS)
         message = f"PersistentVolumeClaim {seen.missing_claim} does not exist in this namespace."
-        return _unverified(draft, Reason.PVC_NOT_FOUND, message)
+        return _unverified(builder, Reason.PVC_NOT_FOUND, message)
     start = attempts.next_start()
-    if cause and start and start > draft.now:
-        draft.check_in(draft.until(start))
-        return _unverified(draft, cause.code, retrying.later(cause.advice, number + 1, start))
-    draft.create += verify(draft.body, spec, number + 1, platform)
-    draft.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
-    draft.put(tries=number + 1)
+    if cause and start and start > builder.now:
+        builder.check_in(builder.until(start))
+        return _unverified(builder, cause.code, retrying.later(cause.advice, number + 1, start))
+    builder.create += verify(builder.body, spec, number + 1, platform)
+    builder.delete += [*attempts.older, *([attempts.job.body] if attempts.job else [])]
+    builder.put(tries=number + 1)
     if refused := final_refusal(seen.refusals):
-        return _unverified(draft, refused.code, refused.message, final=True)
+        return _unverified(builder, refused.code, refused.message, final=True)
     for refusal in seen.refusals:
-        draft.check_in(RECHECK_SECONDS)
-        return _unverified(draft, refusal.reason, refusal.message)
+        builder.check_in(RECHECK_SECONDS)
+        return _unverified(builder, refusal.reason, refusal.message)
     if cause:
-        return _unverified(draft, cause.code, retrying.underway(cause.advice, number + 1))
-    return _unverified(draft, Reason.VERIFYING, "Every file is being hashed.")
+        return _unverified(builder, cause.code, retrying.underway(cause.advice, number + 1))
+    return _unverified(builder, Reason.VERIFYING, "Every file is being hashed.")
 
 
-def _final_cause(draft: VersionDraft) -> Cause | None:
+def _final_cause(builder: VersionBuilder) -> Cause | None:
     """The final cause of a Job that condition Verified reports; None: it reports none."""
-    before = draft.conditions.before(ConditionType.VERIFIED)
-    if not draft.conditions.given_up_before(ConditionType.VERIFIED) or before["reason"] in REFUSED:
+    before = builder.conditions.before(ConditionType.VERIFIED)
+    if not builder.conditions.given_up_before(ConditionType.VERIFIED) or before["reason"] in REFUSED:
         return None
     return Cause(FailureCode(before["reason"]), before.get("message", ""))
 
 
-def _unverified(draft: VersionDraft, reason: AnyReason, message: str, final: bool = False) -> Outcome:
-    draft.conditions.set(ConditionType.VERIFIED, False, reason, message)
-    draft.ready(False, reason, message, reconciling=not final, stalled=final)
+def _unverified(builder: VersionBuilder, reason: AnyReason, message: str, final: bool = False) -> Outcome:
+    builder.conditions.set(ConditionType.VERIFIED, False, reason, message)
+    builder.ready(False, reason, message, reconciling=not final, stalled=final)
     if reason != Reason.VERIFYING:
-        draft.add_event_if_changed(ConditionType.READY, warning=True)
-    return draft.outcome()
+        builder.add_event_if_changed(ConditionType.READY, warning=True)
+    return builder.outcome()
 
 
 def _verified(
-    draft: VersionDraft, spec: ModelVersionSpec, seen: ObservedForModelVersion, at: str, platform: Platform
+    builder: VersionBuilder, spec: ModelVersionSpec, seen: ObservedForModelVersion, at: str, platform: Platform
 ) -> Outcome:
-    draft.put(verifiedAt=at, downloadPod=as_json(platform.pod_image()))
-    draft.conditions.set(ConditionType.VERIFIED, True, Reason.VERIFIED, "Every file matches its manifest.")
-    signature = signing.reconcile(draft, spec, seen.jobs, seen.refusals, platform)
+    builder.put(verifiedAt=at, downloadPod=as_json(platform.pod_image()))
+    builder.conditions.set(ConditionType.VERIFIED, True, Reason.VERIFIED, "Every file matches its manifest.")
+    signature = signing.reconcile(builder, spec, seen.jobs, seen.refusals, platform)
     if not signature.usable:
         final = signature.settled
-        draft.ready(False, signature.reason, signature.message, reconciling=not final, stalled=final)
+        builder.ready(False, signature.reason, signature.message, reconciling=not final, stalled=final)
         if signature.reason != Reason.SIGNING:
-            draft.add_event_if_changed(ConditionType.READY, warning=True)
-        delivery.waiting(draft, spec, f"The model is not signed yet: {signature.message}")
-        return draft.outcome()
-    draft.ready(True, Reason.VERIFIED, "Every file matches its manifest.")
-    draft.add_event_if_changed(ConditionType.READY)
+            builder.add_event_if_changed(ConditionType.READY, warning=True)
+        delivery.waiting(builder, spec, f"The model is not signed yet: {signature.message}")
+        return builder.outcome()
+    builder.ready(True, Reason.VERIFIED, "Every file matches its manifest.")
+    builder.add_event_if_changed(ConditionType.READY)
     if not signature.settled:
-        delivery.waiting(draft, spec, f"The model is not signed yet: {signature.message}")
-        return draft.outcome()
+        delivery.waiting(builder, spec, f"The model is not signed yet: {signature.message}")
+        return builder.outcome()
     deliveries = delivery.ObservedDeliveries(
         seen.jobs, seen.missing_targets, seen.refusals, signature.signed, seen.reports
     )
-    delivery.reconcile(draft, spec, deliveries, platform)
-    return draft.outcome()
+    delivery.reconcile(builder, spec, deliveries, platform)
+    return builder.outcome()

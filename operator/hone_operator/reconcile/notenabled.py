@@ -7,23 +7,23 @@ from typing import Any
 from hone_api.states import ConditionType, JobPhase, Reason
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import DatasetDraft, JobDraft, draft_of
+from hone_operator.reconcile.outcome_builder import DatasetBuilder, JobBuilder, builder_for
 
 REASON = Reason.NAMESPACE_NOT_ENABLED
 
 
 def not_enabled(body: Mapping[str, Any], now: datetime, message: str) -> Outcome:
     """Write only the status: the operator has no other right there."""
-    draft = draft_of(body, now)
+    builder = builder_for(body, now)
     if body["metadata"].get("deletionTimestamp") or is_true(body, ConditionType.FINISHED) or _is_settled(body):
         return Outcome()
-    draft.conditions.keep_all()
-    draft.ready(False, REASON, message, reconciling=True)
-    if isinstance(draft, JobDraft | DatasetDraft) and "phase" not in draft.status:
-        draft.put(phase=JobPhase.PENDING)
-    if isinstance(draft, JobDraft):
-        draft.put(reason=REASON)
-    return draft.outcome()
+    builder.conditions.keep_all()
+    builder.ready(False, REASON, message, reconciling=True)
+    if isinstance(builder, JobBuilder | DatasetBuilder) and "phase" not in builder.status:
+        builder.put(phase=JobPhase.PENDING)
+    if isinstance(builder, JobBuilder):
+        builder.put(reason=REASON)
+    return builder.outcome()
 
 
 def _is_settled(body: Mapping[str, Any]) -> bool:

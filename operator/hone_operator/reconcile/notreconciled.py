@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from hone_api.states import ConditionType, Reason
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import JobDraft, draft_of
+from hone_operator.reconcile.outcome_builder import JobBuilder, builder_for
 
 MAX_TEXT = 400
 _SECRET = re.compile(r"(?i)(bearer|token|password|passwd|secret|api[-_ ]?key|authorization)(\W{1,3})\S+")
@@ -41,15 +41,15 @@ def write_refused(body: Mapping[str, Any], now: datetime, target: Mapping[str, A
 
 
 def _not_reconciled(body: Mapping[str, Any], now: datetime, reason: Reason, message: str) -> Outcome:
-    draft = draft_of(body, now)
-    draft.conditions.keep_all()
-    if not draft.conditions.is_true(ConditionType.READY):
-        draft.conditions.set(ConditionType.READY, False, reason, message)
-    draft.conditions.set(ConditionType.RECONCILING, True, reason, message)
-    if isinstance(draft, JobDraft) and not draft.conditions.is_true(ConditionType.READY):
-        draft.put(reason=reason)
-    draft.add_event_if_changed(ConditionType.RECONCILING, warning=True)
-    return draft.outcome()
+    builder = builder_for(body, now)
+    builder.conditions.keep_all()
+    if not builder.conditions.is_true(ConditionType.READY):
+        builder.conditions.set(ConditionType.READY, False, reason, message)
+    builder.conditions.set(ConditionType.RECONCILING, True, reason, message)
+    if isinstance(builder, JobBuilder) and not builder.conditions.is_true(ConditionType.READY):
+        builder.put(reason=reason)
+    builder.add_event_if_changed(ConditionType.RECONCILING, warning=True)
+    return builder.outcome()
 
 
 def _text(error: BaseException) -> str:

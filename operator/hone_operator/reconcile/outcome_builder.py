@@ -15,7 +15,7 @@ from hone_operator.times import format_time
 START_SECONDS = 15.0
 
 
-class Draft:
+class OutcomeBuilder:
     """Collects the results of one reconcile; `outcome` completes it. Lives within one call of a pure function.
 
     The status is written through the class of the object's kind, which knows its fields.
@@ -105,7 +105,7 @@ class Draft:
         )
 
 
-class JobDraft(Draft):
+class JobBuilder(OutcomeBuilder):
     """Of a FineTuneJob."""
 
     def __init__(self, body: Mapping[str, Any], now: datetime):
@@ -118,7 +118,7 @@ class JobDraft(Draft):
         self._put(fields)
 
 
-class DatasetDraft(Draft):
+class DatasetBuilder(OutcomeBuilder):
     """Of a Dataset."""
 
     def __init__(self, body: Mapping[str, Any], now: datetime):
@@ -131,7 +131,7 @@ class DatasetDraft(Draft):
         self._put(fields)
 
 
-class VersionDraft(Draft):
+class VersionBuilder(OutcomeBuilder):
     """Of a ModelVersion."""
 
     def __init__(self, body: Mapping[str, Any], now: datetime):
@@ -144,7 +144,7 @@ class VersionDraft(Draft):
         self._put(fields)
 
 
-class ModelDraft(Draft):
+class ModelBuilder(OutcomeBuilder):
     """Of a Model."""
 
     def __init__(self, body: Mapping[str, Any], now: datetime):
@@ -157,13 +157,13 @@ class ModelDraft(Draft):
         self._put(fields)
 
 
-def draft_of(body: Mapping[str, Any], now: datetime) -> JobDraft | DatasetDraft | VersionDraft | ModelDraft:
-    """A draft for an object of any of our kinds."""
+def builder_for(body: Mapping[str, Any], now: datetime) -> JobBuilder | DatasetBuilder | VersionBuilder | ModelBuilder:
+    """A builder for an object of any of our kinds."""
     if body["kind"] == "FineTuneJob":
-        return JobDraft(body, now)
+        return JobBuilder(body, now)
     if body["kind"] == "Dataset":
-        return DatasetDraft(body, now)
-    return VersionDraft(body, now) if body["kind"] == "ModelVersion" else ModelDraft(body, now)
+        return DatasetBuilder(body, now)
+    return VersionBuilder(body, now) if body["kind"] == "ModelVersion" else ModelBuilder(body, now)
 
 
 def as_json(model: ApiModel) -> Any:

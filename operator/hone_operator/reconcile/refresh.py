@@ -18,7 +18,7 @@ from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import materialized
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import DatasetDraft
+from hone_operator.reconcile.outcome_builder import DatasetBuilder
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging_attempts import StagingAttempts
 from hone_operator.reconcile.upstream import Wait
@@ -95,59 +95,61 @@ def same_parts(parts: Sequence[DatasetInput], status: Mapping[str, Any]) -> bool
     return {(p.name, p.digest) for p in parts} == {(u["name"], u.get("digest")) for u in status.get("mixture") or ()}
 
 
-def unchanged(draft: DatasetDraft, at: str) -> None:
+def unchanged(builder: DatasetBuilder, at: str) -> None:
     """Record a look that found nothing new."""
-    draft.put(readTime=at)
-    draft.conditions.set(UP_TO_DATE, True, Reason.UNCHANGED, "The source has not changed since it was read.")
+    builder.put(readTime=at)
+    builder.conditions.set(UP_TO_DATE, True, Reason.UNCHANGED, "The source has not changed since it was read.")
 
 
-def first(draft: DatasetDraft) -> None:
+def first(builder: DatasetBuilder) -> None:
     """Record the first reading of the source in this generation."""
-    draft.conditions.set(UP_TO_DATE, True, Reason.READ, "The source was read.")
+    builder.conditions.set(UP_TO_DATE, True, Reason.READ, "The source was read.")
 
 
-def take(draft: DatasetDraft, attempts: StagingAttempts, platform: Platform) -> None:
+def take(builder: DatasetBuilder, attempts: StagingAttempts, platform: Platform) -> None:
     """Take the result of a finished look: nothing new, new content, or an error that changes nothing."""
     assert attempts.job is not None
     ended = attempts.job.ended_at
-    draft.put(lastTryTime=ended)
+    builder.put(lastTryTime=ended)
     result = attempts.ending.result if attempts.ending else None
     if attempts.cause or not isinstance(result, DatasetResult):
-        return failed(draft, attempts.cause or Cause(FailureCode.RESULT_MISSING, "The pod left no result."))
+        return failed(builder, attempts.cause or Cause(FailureCode.RESULT_MISSING, "The pod left no result."))
     if result.unchanged:
-        return unchanged(draft, ended)
-    before, changes = draft.status.get("digest"), draft.status.get("changes")
-    materialized.describe(draft, result, platform)
-    materialized.serve(draft, result, platform)
-    draft.put(readTime=ended)
+        return unchanged(builder, ended)
+    before, changes = builder.status.get("digest"), builder.status.get("changes")
+    materialized.describe(builder, result, platform)
+    materialized.serve(builder, result, platform)
+    builder.put(readTime=ended)
     if result.digest == before:
-        draft.put(changes=changes)
-        draft.conditions.set(UP_TO_DATE, True, Reason.SAME_CONTENT, "The source was read again and gave the same rows.")
+        builder.put(changes=changes)
+        builder.conditions.set(
+            UP_TO_DATE, True, Reason.SAME_CONTENT, "The source was read again and gave the same rows."
+        )
         return None
     sentence = f"{counted(result.rows, 'row')}, {result.rejected:,} rejected."
     if result.changes:
         sentence = f"{counted(result.changes.added, 'row')} added, {result.changes.removed:,} removed: {sentence}"
-    draft.conditions.set(UP_TO_DATE, True, Reason.REFRESHED, sentence)
-    draft.ready(True, Reason.MATERIALIZED, f"{counted(result.rows, 'row')}, {result.rejected:,} rejected.")
-    draft.add_event(Reason.REFRESHED, f"{sentence} Jobs that have started keep {before}.")
+    builder.conditions.set(UP_TO_DATE, True, Reason.REFRESHED, sentence)
+    builder.ready(True, Reason.MATERIALIZED, f"{counted(result.rows, 'row')}, {result.rejected:,} rejected.")
+    builder.add_event(Reason.REFRESHED, f"{sentence} Jobs that have started keep {before}.")
     return None
 
 
-def failed(draft: DatasetDraft, cause: Cause) -> None:
+def failed(builder: DatasetBuilder, cause: Cause) -> None:
     """Record a failed look: jobs continue with the present content."""
-    _outdated(draft, cause.code, cause.advice)
+    _outdated(builder, cause.code, cause.advice)
 
 
-def put_off(draft: DatasetDraft, why: Wait | Cause) -> Outcome:
+def put_off(builder: DatasetBuilder, why: Wait | Cause) -> Outcome:
     """Record that something the look needs is missing."""
-    _outdated(draft, *((why.reason, why.message) if isinstance(why, Wait) else (why.code, why.advice)))
-    return draft.outcome()
+    _outdated(builder, *((why.reason, why.message) if isinstance(why, Wait) else (why.code, why.advice)))
+    return builder.outcome()
 
 
-def _outdated(draft: DatasetDraft, reason: AnyReason, message: str) -> None:
-    message = f"{message.rstrip('.')}. The content of {draft.status.get('readTime')} stays in use."
-    draft.conditions.set(UP_TO_DATE, False, reason, message)
-    draft.add_event_if_changed(UP_TO_DATE, warning=True)
+def _outdated(builder: DatasetBuilder, reason: AnyReason, message: str) -> None:
+    message = f"{message.rstrip('.')}. The content of {builder.status.get('readTime')} stays in use."
+    builder.conditions.set(UP_TO_DATE, False, reason, message)
+    builder.add_event_if_changed(UP_TO_DATE, warning=True)
 
 
 def _final(status: Mapping[str, Any]) -> bool:

@@ -30,7 +30,7 @@ from hone_operator.reconcile.entry_jobs import (
 )
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
-from hone_operator.reconcile.outcome_builder import ModelDraft, as_json
+from hone_operator.reconcile.outcome_builder import ModelBuilder, as_json
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts
 
@@ -49,7 +49,7 @@ class ObservedForRegistry:
 
 
 def decide_registration(
-    draft: ModelDraft, spec: ModelSpec, versions: Mapping[int, Body], seen: ObservedForRegistry
+    builder: ModelBuilder, spec: ModelSpec, versions: Mapping[int, Body], seen: ObservedForRegistry
 ) -> None:
     """The next step of the registry; sets status.registry and condition Registered.
 
@@ -58,17 +58,17 @@ def decide_registration(
     """
     own = of_component(seen.jobs, COMPONENT)
     if spec.registry is None or seen.platform is None:
-        draft.delete += [job.body for job in own]
-        draft.put(registry=None)
+        builder.delete += [job.body for job in own]
+        builder.put(registry=None)
         return
-    _Step(draft, spec, spec.registry.mlflow, versions, seen.platform, seen.refusals).run(own)
+    _Step(builder, spec, spec.registry.mlflow, versions, seen.platform, seen.refusals).run(own)
 
 
 @dataclass(frozen=True)
 class _Step:
     """One decision about one registry."""
 
-    draft: ModelDraft
+    builder: ModelBuilder
     spec: ModelSpec
     registry: MlflowRegistry
     versions: Mapping[int, Body]
@@ -78,44 +78,44 @@ class _Step:
     @property
     def name(self) -> str:
         """Of the registered model."""
-        return self.registry.name or str(self.draft.body["metadata"]["name"])
+        return self.registry.name or str(self.builder.body["metadata"]["name"])
 
     def run(self, jobs: Sequence[ObservedJob]) -> None:
         here = place_key(self.registry, self.name)
         others = [j for j in jobs if not _content(j).startswith(here)]
-        self.draft.delete += [job.body for job in others]  # what they wrote is not in this registry
+        self.builder.delete += [job.body for job in others]  # what they wrote is not in this registry
         jobs = [job for job in jobs if job not in others]
         attempts, status = observe_attempts(jobs), self._before()
         if result := attempts.result_of(RegisterResult):
             status = _with_result(status, result)
-            self.draft.delete += [job.body for job in jobs]
+            self.builder.delete += [job.body for job in jobs]
             attempts = observe_attempts(())
-        self.draft.put(registry=as_json(status))
+        self.builder.put(registry=as_json(status))
         work = self._work(status)
         if work is None and not attempts.active:
-            self.draft.delete += [job.body for job in jobs]
+            self.builder.delete += [job.body for job in jobs]
             self._done(status)
             return
         if attempts.job and not attempts.active and (work is None or _content(attempts.job) != work.key):
             attempts = StagingAttempts(0, None, [job.body for job in jobs])  # it was about something else
         entry_work = _RegistryWork(self, work)
-        now = EntryJobs(self.draft, entry_work, self.platform.start_timeout_seconds, self.refusals).step(
+        now = EntryJobs(self.builder, entry_work, self.platform.start_timeout_seconds, self.refusals).step(
             attempts, self._memory(attempts)
         )
         given_up = now.stage is EntryStage.FAILED and attempts.job is not None and not attempts.active
-        self._missing(now.reason, with_retry(now.message, self.draft) if given_up else now.message)
+        self._missing(now.reason, with_retry(now.message, self.builder) if given_up else now.message)
 
     def _memory(self, attempts: StagingAttempts) -> EntryMemory:
         """Of the failure that the condition reports, if it does, while its Job or the next one exists."""
-        before = self.draft.conditions.before(REGISTERED)
-        if attempts.job is None or not self.draft.conditions.failed_before(REGISTERED):
+        before = self.builder.conditions.before(REGISTERED)
+        if attempts.job is None or not self.builder.conditions.failed_before(REGISTERED):
             return EntryMemory()
-        message = without_retry(before.get("message", ""), self.draft)
+        message = without_retry(before.get("message", ""), self.builder)
         return EntryMemory(failed=message != before.get("message"), reason=Quoted(before["reason"]), message=message)
 
     def _before(self) -> RegistryStatus:
         """What is known of this registered model; nothing of another one. Registering again changes nothing there."""
-        old: Any = self.draft.old.get("registry") or {}
+        old: Any = self.builder.old.get("registry") or {}
         if (old.get("uri"), old.get("name")) == (self.registry.uri, self.name):
             with suppress(ValidationError):  # somebody has written into it
                 return RegistryStatus.model_validate(old)
@@ -127,7 +127,7 @@ class _Step:
         newest = sorted(self.versions)[-MAX_REGISTERED:]
         sources = {n: source for n in newest if (source := self._source(n))}
         batch = [n for n in sources if n not in registered][:MAX_AT_ONCE]
-        pointing: Any = self.draft.status.get("aliases") or ()
+        pointing: Any = self.builder.status.get("aliases") or ()
         wanted = [RegisteredAlias(name=a["name"], version=a["version"], since=a["since"]) for a in pointing]
         registrable = sources.keys() & {*registered, *batch}
         changed = [a for a in wanted if a.version in registrable and a not in status.aliases][:MAX_AT_ONCE]
@@ -143,13 +143,13 @@ class _Step:
         return None if aliases.unusable(number, version) else source_of(version, bool(self.spec.deliveries))
 
     def _missing(self, reason: AnyReason, message: str) -> None:
-        self.draft.conditions.set(REGISTERED, False, reason, message)
+        self.builder.conditions.set(REGISTERED, False, reason, message)
         if reason != Reason.REGISTERING:
-            self.draft.add_event_if_changed(REGISTERED, warning=True)
+            self.builder.add_event_if_changed(REGISTERED, warning=True)
 
     def _done(self, status: RegistryStatus) -> None:
         registered = {entry.version for entry in status.versions}
-        pending = [a["name"] for a in self.draft.status.get("aliases") or () if a["version"] not in registered]
+        pending = [a["name"] for a in self.builder.status.get("aliases") or () if a["version"] not in registered]
         if pending:
             words = f"Not registered yet are the versions of {listed(pending)}"
             words += ": each waits for its delivery, which may wait for approval."
@@ -158,10 +158,10 @@ class _Step:
         waiting = [n for n in sorted(self.versions)[-MAX_REGISTERED:] if n not in registered]
         words = f"{counted(len(status.versions), 'version')} and {counted(len(status.aliases), 'alias', 'aliases')}"
         more = f" {counted(len(waiting), 'version is', 'versions are')} not yet Ready, or not yet delivered."
-        self.draft.conditions.set(
+        self.builder.conditions.set(
             REGISTERED, True, Reason.REGISTERED, f"{self.place()} has {words}.{more if waiting else ''}"
         )
-        self.draft.add_event_if_changed(REGISTERED)
+        self.builder.add_event_if_changed(REGISTERED)
 
     def place(self) -> str:
         """The registered model and its server, for messages."""
@@ -188,7 +188,7 @@ class _RegistryWork:
 
     def objects(self, number: int) -> list[dict[str, Any]]:
         """The Job of attempt `number`, and what it needs."""
-        return register(self.decision.draft.body, self.work, number, self.decision.platform) if self.work else []
+        return register(self.decision.builder.body, self.work, number, self.decision.platform) if self.work else []
 
 
 def _content(job: ObservedJob) -> str:

@@ -21,7 +21,7 @@ from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import bounds
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Refusal
-from hone_operator.reconcile.outcome_builder import ModelDraft
+from hone_operator.reconcile.outcome_builder import ModelBuilder
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging_attempts import observe_attempts, timed_out
 from hone_operator.times import duration_seconds, parse_time, read_time
@@ -77,7 +77,12 @@ def started_from(job: Body) -> str | None:
 
 
 def decide_base(
-    draft: ModelDraft, base: RetrainBase | None, template: Body, newest: Body | None, seen: ObservedForBase, idle: bool
+    builder: ModelBuilder,
+    base: RetrainBase | None,
+    template: Body,
+    newest: Body | None,
+    seen: ObservedForBase,
+    idle: bool,
 ) -> RetrainBaseStatusJson | None:
     """What is known of the base, for the status; requests a look if one is due.
 
@@ -86,25 +91,25 @@ def decide_base(
         idle: whether a new base could start a job now.
     """
     if base is None or seen.platform is None:
-        stop_looking(draft, seen)
+        stop_looking(builder, seen)
         return None
     own = of_component(seen.looks, lookup.COMPONENT)
     model: Body = template["spec"].get("model") or {}
     question = Question(str(model.get("uri") or ""), model.get("secretName"))
-    old: RetrainBaseStatusJson | None = (draft.old.get("retrain") or {}).get("base")
+    old: RetrainBaseStatusJson | None = (builder.old.get("retrain") or {}).get("base")
     entry: RetrainBaseStatusJson = {**old} if old and old.get("uri") == question.uri else {"uri": question.uri}
     if alias_of(question.uri):
-        stop_looking(draft, seen)
+        stop_looking(builder, seen)
         entry = _with(entry, present=seen.target)
     else:
-        entry = _Looking(draft, base, question, seen, seen.platform).run(entry, own, idle)
+        entry = _Looking(builder, base, question, seen, seen.platform).run(entry, own, idle)
     trained = (newest and started_from(newest)) or entry.get("trained") or entry.get("present")
     return _with(entry, trained=trained)
 
 
-def stop_looking(draft: ModelDraft, seen: ObservedForBase) -> None:
+def stop_looking(builder: ModelBuilder, seen: ObservedForBase) -> None:
     """Delete the Jobs of looks, whose answer nobody needs."""
-    draft.delete += [look.body for look in of_component(seen.looks, lookup.COMPONENT)]
+    builder.delete += [look.body for look in of_component(seen.looks, lookup.COMPONENT)]
 
 
 def present(entry: RetrainBaseStatusJson | None) -> str | None:
@@ -121,7 +126,7 @@ def is_new(entry: RetrainBaseStatusJson | None) -> bool:
 class _Looking:
     """One decision about looking at the hub."""
 
-    draft: ModelDraft
+    builder: ModelBuilder
     base: RetrainBase
     question: Question
     seen: ObservedForBase
@@ -130,41 +135,41 @@ class _Looking:
     def run(self, entry: RetrainBaseStatusJson, own: Sequence[ObservedJob], idle: bool) -> RetrainBaseStatusJson:
         content = self.question.key(self.platform)
         looks = [look for look in own if look.body["metadata"]["labels"].get(names.CONTENT) == content]
-        self.draft.delete += [look.body for look in own if look not in looks]
+        self.builder.delete += [look.body for look in own if look not in looks]
         attempts = observe_attempts(looks)
         if attempts.job is None:
             return self._next(entry, idle)
-        cause = attempts.cause or timed_out(attempts, self.draft.now, self.platform.start_timeout_seconds)
+        cause = attempts.cause or timed_out(attempts, self.builder.now, self.platform.start_timeout_seconds)
         if attempts.active and cause is None:
-            self.draft.await_start(attempts.job)
+            self.builder.await_start(attempts.job)
             return entry
-        self.draft.delete += [look.body for look in looks]
-        ended = attempts.job.ended_at if attempts.job.finished else self.draft.time
+        self.builder.delete += [look.body for look in looks]
+        ended = attempts.job.ended_at if attempts.job.finished else self.builder.time
         result = attempts.ending.result if attempts.ending else None
         if isinstance(result, LookupResult) and not cause:
             entry = _with(entry, present=result.commit, lookedAt=ended, problem=None)
         else:
             words = cause.advice if cause else "The pod left no result."
             entry = _with(entry, lookedAt=ended, problem=f"{words} The next look follows."[:4096])
-        self.draft.check_in(max(0.0, self.draft.until(self._due(entry) or self.draft.now)))
+        self.builder.check_in(max(0.0, self.builder.until(self._due(entry) or self.builder.now)))
         return entry
 
     def _next(self, entry: RetrainBaseStatusJson, idle: bool) -> RetrainBaseStatusJson:
         due = self._due(entry)
-        if due and due > self.draft.now:
-            self.draft.check_in(self.draft.until(due))
+        if due and due > self.builder.now:
+            self.builder.check_in(self.builder.until(due))
             return entry
         if not idle:
             return entry
         if words := "; ".join(bounds.watched(self.question.uri, self.question.secret, self.platform.bounds)):
             return _with(entry, problem=words[:4096])
-        objects = lookup.lookup(self.draft.body, self.question, entry.get("lookedAt") or "", self.platform)
+        objects = lookup.lookup(self.builder.body, self.question, entry.get("lookedAt") or "", self.platform)
         ours = {body["metadata"]["name"] for body in objects}
         if refused := next((r for r in self.seen.refusals if r.name in ours), None):
             problem = f"{refused.kind} {refused.name} is not created: {refused.message}"[:4096]
-            self.draft.check_in(LEAST.total_seconds())
-            return _with(entry, lookedAt=self.draft.time, problem=problem)
-        self.draft.create += objects
+            self.builder.check_in(LEAST.total_seconds())
+            return _with(entry, lookedAt=self.builder.time, problem=problem)
+        self.builder.create += objects
         return entry
 
     def _due(self, entry: RetrainBaseStatusJson) -> datetime | None:
@@ -175,7 +180,7 @@ class _Looking:
         every = timedelta(seconds=duration_seconds(self.base.check_every))
         if entry.get("problem"):
             every = min(max(every / 10, LEAST), MOST)
-        spread = zlib.crc32(self.draft.body["metadata"]["uid"].encode()) / 2**32
+        spread = zlib.crc32(self.builder.body["metadata"]["uid"].encode()) / 2**32
         return parse_time(last) + every * (1 + JITTER * spread)
 
 

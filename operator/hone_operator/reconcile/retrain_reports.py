@@ -3,16 +3,16 @@
 from hone_api.states import Reason
 from hone_api.status_json import RetrainReportJson
 from hone_operator.progress.inbox import is_recorded, recorded
-from hone_operator.reconcile.outcome_builder import ModelDraft
+from hone_operator.reconcile.outcome_builder import ModelBuilder
 
 
-def take_newest(draft: ModelDraft, arrived: RetrainReportJson | None) -> RetrainReportJson | None:
+def take_newest(builder: ModelBuilder, arrived: RetrainReportJson | None) -> RetrainReportJson | None:
     """The newest report, with an Event if it has just arrived; it is in the status from now on."""
-    if arrived is None or is_recorded(draft.body, arrived):
-        return recorded(draft.body)
-    draft.put(retrain={**(draft.old.get("retrain") or {"datasets": []}), "reported": arrived})
+    if arrived is None or is_recorded(builder.body, arrived):
+        return recorded(builder.body)
+    builder.put(retrain={**(builder.old.get("retrain") or {"datasets": []}), "reported": arrived})
     words = f"{described(arrived)}, since {arrived['since']}"
-    draft.add_event(Reason.METRIC_REPORTED, f"{words}: {arrived['reason']}" if arrived.get("reason") else f"{words}.")
+    builder.add_event(Reason.METRIC_REPORTED, f"{words}: {arrived['reason']}" if arrived.get("reason") else f"{words}.")
     return arrived
 
 

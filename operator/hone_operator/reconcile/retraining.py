@@ -18,7 +18,7 @@ from hone_operator.desired import retrain as desired
 from hone_operator.reconcile import retrain_base, retrain_reports
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.outcome import Refusal
-from hone_operator.reconcile.outcome_builder import ModelDraft
+from hone_operator.reconcile.outcome_builder import ModelBuilder
 from hone_operator.reconcile.refresh import schedule_problems
 from hone_operator.reconcile.retrain_base import ObservedForBase
 from hone_operator.reconcile.retrain_budget import gpu_seconds, next_month
@@ -97,41 +97,43 @@ def made_model(job: Body) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def decide_retraining(draft: ModelDraft, retrain: Retrain | None, seen: ObservedForRetraining) -> None:
+def decide_retraining(builder: ModelBuilder, retrain: Retrain | None, seen: ObservedForRetraining) -> None:
     """Set condition UpToDate, record what changed, and create a job if one is due."""
     if retrain is None:
-        retrain_base.stop_looking(draft, seen.base)
-        draft.put(retrain=None)
+        retrain_base.stop_looking(builder, seen.base)
+        builder.put(retrain=None)
         return
-    template, reported = seen.template, retrain_reports.take_newest(draft, seen.reported)
-    if wrong := [*problems(retrain), *_request_problems(draft.body)]:
-        _report(draft, Delay(FailureCode.INVALID_VALUE, "; ".join(wrong)))
+    template, reported = seen.template, retrain_reports.take_newest(builder, seen.reported)
+    if wrong := [*problems(retrain), *_request_problems(builder.body)]:
+        _report(builder, Delay(FailureCode.INVALID_VALUE, "; ".join(wrong)))
         return
-    if problem := _unrepeatable(draft, retrain, template):
-        retrain_base.stop_looking(draft, seen.base)
-        _report(draft, problem)
+    if problem := _unrepeatable(builder, retrain, template):
+        retrain_base.stop_looking(builder, seen.base)
+        _report(builder, problem)
         return
     assert template is not None
-    entries = _entries(draft, template, seen)
+    entries = _entries(builder, template, seen)
     if isinstance(entries, Delay):
-        _report(draft, entries)
+        _report(builder, entries)
         return
-    state = _state(draft, retrain, template, seen, entries, reported)
-    wait = why_not_now(draft.body, retrain, state, draft.now)
+    state = _state(builder, retrain, template, seen, entries, reported)
+    wait = why_not_now(builder.body, retrain, state, builder.now)
     refused = next((r for r in seen.refusals if r.kind == "FineTuneJob"), None)
     if wait is None and refused:
         wait = Delay(refused.reason, f"FineTuneJob {refused.name} is not created: {refused.message}", REFUSED_SECONDS)
     if wait is None:
-        draft.create.append(desired.job(draft.body, state.job_name, template))
+        builder.create.append(desired.job(builder.body, state.job_name, template))
         wait = Delay(Reason.RETRAINING, f"FineTuneJob {state.job_name} trains, since {describe_news(state)}.")
-        state = state.begun(draft.time)
-    _forget_old(draft, retrain, state.own, seen.parents | {retrain.fine_tune_job, state.job_name, state.last_job or ""})
-    draft.put(retrain=state.to_json())
-    _report(draft, wait)
+        state = state.begun(builder.time)
+    _forget_old(
+        builder, retrain, state.own, seen.parents | {retrain.fine_tune_job, state.job_name, state.last_job or ""}
+    )
+    builder.put(retrain=state.to_json())
+    _report(builder, wait)
 
 
 def _state(
-    draft: ModelDraft,
+    builder: ModelBuilder,
     retrain: Retrain,
     template: Body,
     seen: ObservedForRetraining,
@@ -139,13 +141,13 @@ def _state(
     reported: RetrainReportJson | None,
 ) -> RetrainState:
     """What there is: the rows, the base, the jobs so far."""
-    old = draft.old.get("retrain") or {}
+    old = builder.old.get("retrain") or {}
     newest = max(seen.jobs, key=_created, default=None)
     idle = not retrain.suspend and all(is_true(job, ConditionType.FINISHED) for job in seen.jobs)
-    base = retrain_base.decide_base(draft, retrain.base, template, newest, seen.base, idle)
+    base = retrain_base.decide_base(builder, retrain.base, template, newest, seen.base, idle)
     digests = {entry["name"]: entry["digest"] for entry in entries}
-    name = desired.name(draft.body["metadata"]["name"], template, digests, retrain_base.present(base))
-    own = [job for job in seen.jobs if _is_ours(draft.body, job)]
+    name = desired.name(builder.body["metadata"]["name"], template, digests, retrain_base.present(base))
+    own = [job for job in seen.jobs if _is_ours(builder.body, job)]
     by_name = {_name(job): job for job in own}
     current = by_name.get(name)
     same_rows = [trained for trained in _trainings(seen) if digests.items() <= trained.rows.items()]
@@ -155,7 +157,7 @@ def _state(
         base = mark_started(base)
     last_start = max(filter(None, [old.get("lastStart"), *map(_created, seen.jobs)]), default=None)
     started, since = read_time(last_start), read_time(reported["since"]) if reported else None
-    requests = [pending(read_time(_request(draft.body)), started), pending(since, started)]
+    requests = [pending(read_time(_request(builder.body)), started), pending(since, started)]
     state = RetrainState(
         job_name=name,
         entries=entries,
@@ -168,7 +170,7 @@ def _state(
         last_start=last_start,
         requested=min(filter(None, requests), default=None),
         reported=reported,
-        gpu_seconds=sum(gpu_seconds(job, draft.now) for job in own),
+        gpu_seconds=sum(gpu_seconds(job, builder.now) for job in own),
     )
     # A job that was created before the base was known has another name.
     return state if current or state.is_new else replace(state, current=by_name.get(state.last_job or ""))
@@ -198,21 +200,21 @@ def _trainings(seen: ObservedForRetraining) -> Iterator[_Training]:
         yield _Training(rows, [start.get("modelVersion") or start.get("commit")])
 
 
-def _forget_old(draft: ModelDraft, retrain: Retrain, own: Sequence[Body], needed: Collection[str]) -> None:
+def _forget_old(builder: ModelBuilder, retrain: Retrain, own: Sequence[Body], needed: Collection[str]) -> None:
     """Delete the finished jobs that the history limits leave no room for."""
-    old = surplus(retrain, own, needed, draft.now)
-    draft.delete += old.delete
+    old = surplus(retrain, own, needed, builder.now)
+    builder.delete += old.delete
     for job in old.delete:
-        draft.add_event(
+        builder.add_event(
             Reason.JOB_EXPIRED, f"FineTuneJob {_name(job)} is deleted by the history limits of spec.retrain."
         )
     if old.counted:
-        draft.check_in(draft.until(next_month(draft.now)))
+        builder.check_in(builder.until(next_month(builder.now)))
 
 
-def _unrepeatable(draft: ModelDraft, retrain: Retrain, template: Body | None) -> Delay | None:
+def _unrepeatable(builder: ModelBuilder, retrain: Retrain, template: Body | None) -> Delay | None:
     """Why the named job cannot be repeated."""
-    name, model = retrain.fine_tune_job, draft.body["metadata"]["name"]
+    name, model = retrain.fine_tune_job, builder.body["metadata"]["name"]
     if template is None or template["metadata"].get("deletionTimestamp"):
         return Delay(Reason.FINE_TUNE_JOB_NOT_FOUND, f"spec.retrain.fineTuneJob: there is no FineTuneJob {name}.")
     output = template["spec"].get("output") or {}
@@ -227,16 +229,16 @@ def _unrepeatable(draft: ModelDraft, retrain: Retrain, template: Body | None) ->
     return None
 
 
-def _entries(draft: ModelDraft, template: Body, seen: ObservedForRetraining) -> list[RetrainDatasetJson] | Delay:
+def _entries(builder: ModelBuilder, template: Body, seen: ObservedForRetraining) -> list[RetrainDatasetJson] | Delay:
     """What changed in each Dataset; or what must be there first."""
-    before = {entry["name"]: entry for entry in (draft.old.get("retrain") or {}).get("datasets") or ()}
+    before = {entry["name"]: entry for entry in (builder.old.get("retrain") or {}).get("datasets") or ()}
     trained = _trained_on(template)
     entries: list[RetrainDatasetJson] = []
     for name in dataset_names(template):
         status = (seen.datasets.get(name) or {}).get("status") or {}
         if not (status.get("digest") and is_true(seen.datasets.get(name) or {}, ConditionType.READY)):
             return Delay(Reason.DATASET_NOT_READY, f"Dataset {name} of FineTuneJob {_name(template)} is not Ready.")
-        entries.append(_entry(name, status, before.get(name), trained.get(name), draft.time))
+        entries.append(_entry(name, status, before.get(name), trained.get(name), builder.time))
     return entries
 
 
@@ -276,8 +278,8 @@ def _name(body: Body) -> str:
     return str(body["metadata"]["name"])
 
 
-def _report(draft: ModelDraft, wait: Delay) -> None:
-    draft.conditions.set(UP_TO_DATE, wait.reason == Reason.TRAINED, wait.reason, wait.message)
+def _report(builder: ModelBuilder, wait: Delay) -> None:
+    builder.conditions.set(UP_TO_DATE, wait.reason == Reason.TRAINED, wait.reason, wait.message)
     trouble = (Reason.FINE_TUNE_JOB_NOT_FOUND, Reason.NOT_REPEATABLE, Reason.RETRAIN_FAILED, Reason.BUDGET_USED_UP)
-    draft.add_event_if_changed(UP_TO_DATE, warning=wait.reason in trouble)
-    draft.check_in(wait.seconds)
+    builder.add_event_if_changed(UP_TO_DATE, warning=wait.reason in trouble)
+    builder.check_in(wait.seconds)

@@ -13,7 +13,7 @@ from hone_api.states import ConditionType, DatasetPhase, Reason
 from hone_api.synthesis import SyntheticRows
 from hone_operator.desired.synthesis import reviewed
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import DatasetDraft
+from hone_operator.reconcile.outcome_builder import DatasetBuilder
 
 
 def seen(dataset: Mapping[str, Any]) -> bool:
@@ -30,26 +30,29 @@ def news(dataset: Mapping[str, Any], spec: DatasetSpec, result: DatasetResult) -
     return spec.synthesis is not None and seen_mark != reviewed(dataset)
 
 
-def set_condition(draft: DatasetDraft, spec: DatasetSpec) -> None:
+def set_condition(builder: DatasetBuilder, spec: DatasetSpec) -> None:
     """Set ReviewPending once rows were generated, from the newest result, even while another attempt is under way."""
-    if spec.synthesis is None or not (synthetic := draft.status.get("synthetic")):
+    if spec.synthesis is None or not (synthetic := builder.status.get("synthetic")):
         return
     rows = SyntheticRows.model_validate(synthetic)
     waits = not rows.complete
-    draft.conditions.set(
-        ConditionType.REVIEW_PENDING, waits, Reason.AWAITING_REVIEW if waits else Reason.REVIEWED, sentence(draft, rows)
+    builder.conditions.set(
+        ConditionType.REVIEW_PENDING,
+        waits,
+        Reason.AWAITING_REVIEW if waits else Reason.REVIEWED,
+        sentence(builder, rows),
     )
 
 
-def wait(draft: DatasetDraft, rows: SyntheticRows, number: int) -> Outcome:
+def wait(builder: DatasetBuilder, rows: SyntheticRows, number: int) -> Outcome:
     """Not Ready until reviewers have decided. There is no time limit."""
-    draft.put(phase=DatasetPhase.AWAITING_REVIEW, tries=number, failure=None)
-    draft.ready(False, Reason.AWAITING_REVIEW, sentence(draft, rows), reconciling=True)
-    draft.add_event_if_changed(ConditionType.READY)
-    return draft.outcome()
+    builder.put(phase=DatasetPhase.AWAITING_REVIEW, tries=number, failure=None)
+    builder.ready(False, Reason.AWAITING_REVIEW, sentence(builder, rows), reconciling=True)
+    builder.add_event_if_changed(ConditionType.READY)
+    return builder.outcome()
 
 
-def sentence(draft: DatasetDraft, rows: SyntheticRows) -> str:
+def sentence(builder: DatasetBuilder, rows: SyntheticRows) -> str:
     """The decisions so far, and the command to continue."""
     wanted = f" of {rows.wanted} wanted" if rows.wanted else ""
     decided = f"{rows.accepted}{wanted} generated rows are accepted, {rows.rejected} rejected"
@@ -58,6 +61,6 @@ def sentence(draft: DatasetDraft, rows: SyntheticRows) -> str:
         return f"{decided}. {rows.sample or ''}".rstrip()
     if not rows.pending:
         return f"{decided}, none is left: raise spec.synthesis.rows, or change its seed or instructions."
-    meta = draft.body["metadata"]
+    meta = builder.body["metadata"]
     command = f"hone dataset review {meta['name']} --namespace {meta['namespace']}"
     return " ".join(filter(None, (f"{decided}, {rows.pending} wait for a person: {command}.", rows.sample)))

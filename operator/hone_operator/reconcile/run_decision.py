@@ -13,7 +13,7 @@ from hone_operator.reconcile.gates import GateKeeper
 from hone_operator.reconcile.line import MAX_ACTIVE
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.outcome_builder import JobBuilder
 from hone_operator.reconcile.run_attempts import Now, observe_attempts
 from hone_operator.reconcile.terminal import phase
 
@@ -32,16 +32,16 @@ AS_PLANNED = frozenset(
 
 
 class RunDecision:
-    """One decision about an accepted job: what was observed of it, and the draft that the stages write into."""
+    """One decision about an accepted job: what was observed of it, and the builder that the stages write into."""
 
-    def __init__(self, draft: JobDraft, spec: FineTuneJobSpec, seen: Observed, platform: Platform):
-        self.draft, self.spec, self.seen, self.platform = draft, spec, seen, platform
-        self.conditions = draft.conditions
+    def __init__(self, builder: JobBuilder, spec: FineTuneJobSpec, seen: Observed, platform: Platform):
+        self.builder, self.spec, self.seen, self.platform = builder, spec, seen, platform
+        self.conditions = builder.conditions
         self.jobs = of_component(seen.jobs, "training")
-        deleted = draft.time if seen.stopping == 0 else None
-        now = Now(spec.suspend, seen.report or newest(draft.old), deleted, seen.stranded)
-        self.attempts = observe_attempts(draft.body, self.jobs, now)
-        self.gate_keeper = GateKeeper(draft, spec, seen, platform, begun=bool(self.attempts.records))
+        deleted = builder.time if seen.stopping == 0 else None
+        now = Now(spec.suspend, seen.report or newest(builder.old), deleted, seen.stranded)
+        self.attempts = observe_attempts(builder.body, self.jobs, now)
+        self.gate_keeper = GateKeeper(builder, spec, seen, platform, begun=bool(self.attempts.records))
 
     @property
     def nodes(self) -> int:
@@ -58,13 +58,13 @@ class RunDecision:
     @property
     def was_in_line(self) -> bool:
         """Whether the job waited for other jobs of the namespace."""
-        queue = self.draft.old.get("queue")
+        queue = self.builder.old.get("queue")
         return queue is not None and queue.get("reason") == MAX_ACTIVE
 
     @property
     def waits_since(self) -> str | None:
         """When the job began to wait for other jobs of the namespace; None: it does not wait."""
-        queue = self.draft.old.get("queue")
+        queue = self.builder.old.get("queue")
         return queue.get("since") if queue and self.was_in_line else None
 
     def unfinished(self) -> list[Mapping[str, Any]]:
@@ -85,7 +85,7 @@ class RunDecision:
                 else Reason.RESTARTING
             )
             difference = adjustments.in_words(self.attempts.records, self.spec.restarts)
-            self.draft.add_event(reason, f"{cause.code}: {cause.message}{difference}", warning=True)
+            self.builder.add_event(reason, f"{cause.code}: {cause.message}{difference}", warning=True)
 
     def close(self, gate: ConditionType) -> Outcome:
         """Close a decision without an end; `gate` is the condition that the job waits for."""
@@ -98,9 +98,9 @@ class RunDecision:
             else c.get(gate)
         )
         if gate in GATES and cause["reason"] not in AS_PLANNED:
-            self.draft.add_event_if_changed(gate, warning=cause["reason"] not in inputs.HEALTHY)
-        self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != ConditionType.SUSPENDED)
+            self.builder.add_event_if_changed(gate, warning=cause["reason"] not in inputs.HEALTHY)
+        self.builder.ready(False, cause["reason"], cause["message"], reconciling=gate != ConditionType.SUSPENDED)
         upcoming = self.attempts.count + (1 if self.attempts.records and not self.attempts.open else 0)
         shown = phase(c, upcoming)
-        self.draft.put(phase=shown, reason=cause["reason"] if cause["reason"] != shown else None)
-        return self.draft.outcome()
+        self.builder.put(phase=shown, reason=cause["reason"] if cause["reason"] != shown else None)
+        return self.builder.outcome()

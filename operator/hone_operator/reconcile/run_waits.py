@@ -20,7 +20,7 @@ def wait_for_gate(run: RunDecision, gate: ConditionType) -> Outcome:
     run.set_not_running(Reason.WAITING)
     for refusal in run.seen.refusals:  # of a Job that stages what this gate waits for
         run.conditions.set(gate, False, refusal.reason, f"{refusal.kind} {refusal.name}: {refusal.message}")
-        run.draft.check_in(RECHECK_SECONDS)
+        run.builder.check_in(RECHECK_SECONDS)
     return run.close(gate)
 
 
@@ -41,31 +41,31 @@ def wait_for_placement(run: RunDecision, problems: list[str]) -> Outcome:
 
 def back_off(run: RunDecision, start: datetime) -> Outcome:
     """Wait until the next attempt is due."""
-    draft, attempts = run.draft, run.attempts
+    builder, attempts = run.builder, run.attempts
     reason = attempts.last.get("reason") if attempts.last else None
     used = f"{attempts.failures} of {run.spec.restarts.max_restarts} restarts used"
     failed = f"Attempt {attempts.count} failed with {reason}"
     message = f"{failed}; attempt {attempts.count + 1} starts at {format_time(start)} ({used})."
     run.set_not_running(Reason.BACK_OFF, message)
-    draft.check_in(draft.until(start))
+    builder.check_in(builder.until(start))
     run.announce_end_of_attempt()
     return run.close(ConditionType.RUNNING)
 
 
 def wait_in_line(run: RunDecision, line: Line) -> Outcome:
     """Wait until fewer jobs of the namespace train."""
-    run.draft.put(
+    run.builder.put(
         queue={
             "reason": MAX_ACTIVE,
             "position": line.position,
             "message": line.message,
-            "since": run.waits_since or run.draft.time,
+            "since": run.waits_since or run.builder.time,
         }
     )
     run.conditions.set(ConditionType.ADMITTED, False, Reason.QUEUED, line.message)
     run.set_not_running(Reason.QUEUED)
     run.announce_end_of_attempt()
-    run.draft.check_in(line.look_again_in)
+    run.builder.check_in(line.look_again_in)
     return run.close(ConditionType.RUNNING)
 
 
@@ -79,7 +79,7 @@ def wait_for_kueue(run: RunDecision, place: QueuePlace) -> Outcome:
     is_first_word = queueing.is_before_kueue(before.get("message", ""))
     is_news = is_first_word or run.conditions.changed(ConditionType.ADMITTED)
     if is_news and not queueing.is_before_kueue(place.message):
-        run.draft.add_event(place.reason, place.message, warning=place.reason == Reason.DEACTIVATED)
+        run.builder.add_event(place.reason, place.message, warning=place.reason == Reason.DEACTIVATED)
     run.set_not_running(place.reason)
     return run.close(ConditionType.RUNNING)
 
@@ -89,7 +89,7 @@ def wait_for_stopping_pods(run: RunDecision) -> Outcome:
     job_name = run.attempts.last.get("jobName") if run.attempts.last else None
     run.conditions.keep(ConditionType.ADMITTED, Reason.PENDING)
     run.set_not_running(Reason.STOPPING, f"Job {job_name} was deleted; its pods are stopping.")
-    run.draft.check_in(STOPPING_SECONDS)
+    run.builder.check_in(STOPPING_SECONDS)
     return run.close(ConditionType.RUNNING)
 
 

@@ -28,10 +28,10 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
     elif job.is_suspended and not run.spec.suspend and run.seen.line and not run.seen.line.is_open:
         return run_waits.wait_in_line(run, run.seen.line)
     elif job.is_suspended != run.spec.suspend:
-        run.draft.apply.append(suspension(job.body, run.spec.suspend))
+        run.builder.apply.append(suspension(job.body, run.spec.suspend))
     pinned = run.gate_keeper.pinned
-    run.draft.put(resolved=as_json(pinned) if pinned else run.draft.old.get("resolved"))
-    run.draft.await_start(job)
+    run.builder.put(resolved=as_json(pinned) if pinned else run.builder.old.get("resolved"))
+    run.builder.await_start(job)
     _look_after_network(run, job)
     if run.spec.suspend:
         return run_waits.pause(run)
@@ -45,18 +45,18 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
         return _replace_image(run, job, obstacle.message)
     if obstacle and obstacle.code and obstacle.since:
         limit = obstacle.since + timedelta(seconds=run.platform.start_timeout_seconds)
-        if limit <= run.draft.now:
+        if limit <= run.builder.now:
             run.set_not_running(obstacle.reason, obstacle.message)
-            return fail(run.draft, Cause(obstacle.code, obstacle.message), run.unfinished())
+            return fail(run.builder, Cause(obstacle.code, obstacle.message), run.unfinished())
         message = run.conditions.kept(ConditionType.RUNNING, obstacle.reason, obstacle.message)
         run.set_not_running(obstacle.reason, message)
-        run.draft.add_event_if_changed(ConditionType.RUNNING, warning=True)
-        run.draft.check_in(run.draft.until(limit))
+        run.builder.add_event_if_changed(ConditionType.RUNNING, warning=True)
+        run.builder.check_in(run.builder.until(limit))
     elif job.running >= job.nodes:
         message = f"Attempt {run.attempts.count} is running."
         run.conditions.set(ConditionType.RUNNING, True, Reason.RUNNING, message)
         if not run.conditions.was_true(ConditionType.RUNNING):
-            run.draft.add_event(Reason.STARTED, message)
+            run.builder.add_event(Reason.STARTED, message)
     else:
         run.set_not_running(Reason.STARTING, f"Attempt {run.attempts.count} is starting.")
     return run.close(ConditionType.RUNNING)
@@ -67,7 +67,7 @@ def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
 
     The status has the decision before the Job is deleted.
     """
-    draft, attempts = run.draft, run.attempts
+    builder, attempts = run.builder, run.attempts
     record = attempts.records[-1]
     if record["outcome"] != AttemptOutcome.RESIZED:
         lack = elastic.shortage(run.spec, job, run.platform.queues)
@@ -76,41 +76,41 @@ def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
         resumed = parse_time(run.conditions.get(ConditionType.SUSPENDED)["lastTransitionTime"])
         since = max(lack.since, resumed)  # a suspended run waits for nobody
         limit = since + timedelta(seconds=run.platform.fewer_nodes_after_seconds)
-        if limit > draft.now:
-            draft.check_in(draft.until(limit))
+        if limit > builder.now:
+            builder.check_in(builder.until(limit))
             return None
         record |= {"outcome": AttemptOutcome.RESIZED, "nextNodes": lack.nodes}
-        draft.put(**attempts.to_status())
-        waited = round((draft.now - since).total_seconds())
-        draft.add_event(Reason.RESIZED, elastic.fewer(run.spec, attempts.count, job, lack.nodes, waited))
-    draft.delete.append(job.body)
+        builder.put(**attempts.to_status())
+        waited = round((builder.now - since).total_seconds())
+        builder.add_event(Reason.RESIZED, elastic.fewer(run.spec, attempts.count, job, lack.nodes, waited))
+    builder.delete.append(job.body)
     return run_waits.resize(run, record)
 
 
 def _follow_queue(run: RunDecision, job: ObservedJob) -> None:
     """Show the place in the queue, and pass the user's suspension on to Kueue."""
-    run.draft.put(queue=queueing.place(job, run.platform.queues).status)
+    run.builder.put(queue=queueing.place(job, run.platform.queues).status)
     if run.platform.queues and (change := queueing.pass_on(job, run.spec.suspend)):
-        run.draft.apply.append(change)
+        run.builder.apply.append(change)
 
 
 def _look_after_network(run: RunDecision, job: ObservedJob) -> None:
     """Create the Service and NetworkPolicy of the ranks again if they are gone, and look again later."""
     if run.seen.network_lost:
-        run.draft.create += network(run.draft.body, run.attempts.count, run.platform)
+        run.builder.create += network(run.builder.body, run.attempts.count, run.platform)
     if job.nodes > 1 and job.scheduled:
         report = run.seen.report
         trains = report and report.attempt == run.attempts.count and report.trained
-        run.draft.check_in(NETWORK_SECONDS if trains else RECHECK_SECONDS)
+        run.builder.check_in(NETWORK_SECONDS if trains else RECHECK_SECONDS)
 
 
 def _set_admitted(run: RunDecision, job: ObservedJob, obstacle: Waiting | None) -> None:
     """Set condition Admitted from where the pods are."""
     if obstacle and not obstacle.scheduled:
         run.conditions.set(ConditionType.ADMITTED, False, obstacle.reason, obstacle.message)
-        run.draft.add_event_if_changed(ConditionType.ADMITTED, warning=True)
+        run.builder.add_event_if_changed(ConditionType.ADMITTED, warning=True)
         if job.refused or unbound_claims(job.states):  # a watch delivers whatever else the pods wait for
-            run.draft.check_in(RECHECK_SECONDS)
+            run.builder.check_in(RECHECK_SECONDS)
     elif job.scheduled >= job.nodes:
         run.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
     else:
@@ -125,7 +125,7 @@ def _is_image_corrected(run: RunDecision) -> bool:
 
 def _replace_image(run: RunDecision, job: ObservedJob, message: str) -> Outcome:
     """Replace the attempt; none of its pods can have trained."""
-    run.draft.delete.append(job.body)
-    run.draft.add_event(Reason.IMAGE_CHANGED, f"{message} The next attempt uses the image that the platform has now.")
+    run.builder.delete.append(job.body)
+    run.builder.add_event(Reason.IMAGE_CHANGED, f"{message} The next attempt uses the image that the platform has now.")
     run.set_not_running(Reason.IMAGE_CHANGED, message)
     return run.close(ConditionType.RUNNING)

@@ -15,7 +15,7 @@ from hone_operator.desired.store import claim
 from hone_operator.reconcile import retrying
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Refusal
-from hone_operator.reconcile.outcome_builder import Draft
+from hone_operator.reconcile.outcome_builder import OutcomeBuilder
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging_attempts import StagingAttempts, observe_attempts, timed_out
 from hone_operator.reconcile.upstream import Wait
@@ -62,46 +62,46 @@ class Staging(Generic[R]):
     """Reason of the condition while nothing is wrong."""
 
 
-def stage(draft: Draft, work: Staging[R], seen: StoreState, platform: Platform) -> R | Cause | None:
+def stage(builder: OutcomeBuilder, work: Staging[R], seen: StoreState, platform: Platform) -> R | Cause | None:
     """The result; the cause if there will be none; or None if it is not ready: then the condition says why, and an
     attempt is requested if one is due."""
-    jobs, created = seen.of(work.shared), _created(draft)
+    jobs, created = seen.of(work.shared), _created(builder)
     attempts = _current(observe_attempts(jobs), created, work.shared)
     before = _current(observe_attempts([j for j in jobs if j is not attempts.job]), created, work.shared)
     for observed in (attempts, before):
         if observed.ending and isinstance(observed.ending.result, work.result):
-            draft.delete += observed.older
+            builder.delete += observed.older
             return observed.ending.result
-    cause = attempts.cause or timed_out(attempts, draft.now, platform.start_timeout_seconds)
+    cause = attempts.cause or timed_out(attempts, builder.now, platform.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
-        draft.conditions.set(work.condition, False, cause.code, cause.message)
+        builder.conditions.set(work.condition, False, cause.code, cause.message)
         return cause
     if attempts.active and attempts.job:
-        draft.await_start(attempts.job)
+        builder.await_start(attempts.job)
     start = attempts.next_start()
-    due = not attempts.active and (start is None or start <= draft.now)
+    due = not attempts.active and (start is None or start <= builder.now)
     if due and seen.hold is None:
-        _begin(draft, work, attempts, seen.claim, platform)
+        _begin(builder, work, attempts, seen.claim, platform)
     elif start:
-        draft.check_in(draft.until(start))
+        builder.check_in(builder.until(start))
     if attempts.obstacle:
-        draft.check_in(RECHECK_SECONDS)
-    draft.conditions.set(work.condition, False, *_why(work, seen.hold, attempts, cause or before.cause, due))
+        builder.check_in(RECHECK_SECONDS)
+    builder.conditions.set(work.condition, False, *_why(work, seen.hold, attempts, cause or before.cause, due))
     if due and seen.hold is None:
         for refusal in seen.refusals:
             message = f"{refusal.kind} {refusal.name}: {refusal.message}"
-            draft.conditions.set(work.condition, False, refusal.reason, message)
-            draft.check_in(RECHECK_SECONDS)
+            builder.conditions.set(work.condition, False, refusal.reason, message)
+            builder.check_in(RECHECK_SECONDS)
     return None
 
 
-def _created(draft: Draft) -> datetime:
+def _created(builder: OutcomeBuilder) -> datetime:
     """When the FineTuneJob was created.
 
     If the clock was set back since, no Job could be young enough for it, and one would follow the other without end.
     """
-    created = parse_time(draft.body["metadata"]["creationTimestamp"])
-    return draft.now - FRESH if created > draft.now + FRESH else created
+    created = parse_time(builder.body["metadata"]["creationTimestamp"])
+    return builder.now - FRESH if created > builder.now + FRESH else created
 
 
 def _current(attempts: StagingAttempts, created: datetime, shared: Shared) -> StagingAttempts:
@@ -122,15 +122,19 @@ def _current(attempts: StagingAttempts, created: datetime, shared: Shared) -> St
 
 
 def _begin(
-    draft: Draft, work: Staging[R], attempts: StagingAttempts, store: Mapping[str, Any] | None, platform: Platform
+    builder: OutcomeBuilder,
+    work: Staging[R],
+    attempts: StagingAttempts,
+    store: Mapping[str, Any] | None,
+    platform: Platform,
 ) -> None:
     """Request the next attempt; before it, the claim that owns it."""
     if store is None:
-        draft.create.append(claim(draft.body["metadata"]["namespace"], platform))
-        draft.check_in(CLAIM_SECONDS)
+        builder.create.append(claim(builder.body["metadata"]["namespace"], platform))
+        builder.check_in(CLAIM_SECONDS)
         return
-    draft.create += work.make(store, attempts.number + 1)
-    draft.delete += (
+    builder.create += work.make(store, attempts.number + 1)
+    builder.delete += (
         attempts.older
     )  # the last one stays until there is a result, so that all waiting jobs see how it ended
 

@@ -10,7 +10,7 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import harness_tasks
 from hone_operator.desired.tasks import tasks
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.outcome_builder import Draft
+from hone_operator.reconcile.outcome_builder import OutcomeBuilder
 from hone_operator.reconcile.staging import Staging, StoreState, stage
 
 
@@ -26,18 +26,18 @@ class EvaluationTasks:
 
 
 def evaluation_tasks(
-    draft: Draft, spec: FineTuneJobSpec, store: StoreState, pinned: Resolved | None, platform: Platform
+    builder: OutcomeBuilder, spec: FineTuneJobSpec, store: StoreState, pinned: Resolved | None, platform: Platform
 ) -> EvaluationTasks:
     """Set condition TasksReady if there is something to stage, and request a Job if one is due.
 
     Args:
         pinned: the inputs of the first attempt; from then on nothing else matters.
     """
-    harness, shared = spec.evaluation.harness, harness_tasks(draft.body["spec"], platform)
+    harness, shared = spec.evaluation.harness, harness_tasks(builder.body["spec"], platform)
     if harness is None or shared is None:
         return EvaluationTasks(ready=True)
     if pinned:
-        return _ready(draft, pinned.evaluation_tasks)
+        return _ready(builder, pinned.evaluation_tasks)
     work = Staging(
         shared,
         ConditionType.TASKS_READY,
@@ -45,17 +45,17 @@ def evaluation_tasks(
         f"The data sets of {', '.join(harness.tasks)} are",
         lambda claim, number: tasks(claim, shared, spec, harness, number, platform),
     )
-    stored = stage(draft, work, store, platform)
+    stored = stage(builder, work, store, platform)
     if isinstance(stored, Cause):
         return EvaluationTasks(failure=stored)
     if stored is None:
         return EvaluationTasks()
     uri = f"pvc://{platform.store_claim}/{stored.path.strip('/')}"
     staged = StagedTasks(uri=uri, digest=stored.digest, version=stored.version, data_sets=stored.data_sets)
-    return _ready(draft, staged)
+    return _ready(builder, staged)
 
 
-def _ready(draft: Draft, staged: StagedTasks | None) -> EvaluationTasks:
+def _ready(builder: OutcomeBuilder, staged: StagedTasks | None) -> EvaluationTasks:
     words = f"{', '.join(staged.data_sets)}, by lm-eval {staged.version}" if staged else ""
-    draft.conditions.set(ConditionType.TASKS_READY, True, Reason.AVAILABLE, words)
+    builder.conditions.set(ConditionType.TASKS_READY, True, Reason.AVAILABLE, words)
     return EvaluationTasks(ready=True, staged=staged)

@@ -16,7 +16,7 @@ from hone_operator.reconcile.conditions import MAX_MESSAGE, Conditions, is_true
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.outcome_builder import JobBuilder
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.run_attempts import STOPPED, surplus
 from hone_operator.times import duration_seconds, parse_time
@@ -30,32 +30,32 @@ IN_QUEUE: dict[str, JobPhase] = {
 """Phases by the reason of condition Admitted."""
 
 
-def succeed(draft: JobDraft, reason: AnyReason, message: str, ended_at: str) -> Outcome:
+def succeed(builder: JobBuilder, reason: AnyReason, message: str, ended_at: str) -> Outcome:
     """End a run whose ModelVersion is recorded."""
-    draft.conditions.set(ConditionType.SUCCEEDED, True, reason, message)
-    draft.conditions.set(ConditionType.FAILED, False, Reason.SUCCEEDED, "")
-    draft.conditions.set(ConditionType.FINISHED, True, Reason.SUCCEEDED, "")
-    draft.ready(True, Reason.SUCCEEDED, message)
-    draft.put(completionTime=ended_at or draft.time, phase=JobPhase.SUCCEEDED, reason=None, failure=None)
-    draft.add_event(Reason.SUCCEEDED, message)
-    draft.check_again_in = None
-    return draft.outcome()
+    builder.conditions.set(ConditionType.SUCCEEDED, True, reason, message)
+    builder.conditions.set(ConditionType.FAILED, False, Reason.SUCCEEDED, "")
+    builder.conditions.set(ConditionType.FINISHED, True, Reason.SUCCEEDED, "")
+    builder.ready(True, Reason.SUCCEEDED, message)
+    builder.put(completionTime=ended_at or builder.time, phase=JobPhase.SUCCEEDED, reason=None, failure=None)
+    builder.add_event(Reason.SUCCEEDED, message)
+    builder.check_again_in = None
+    return builder.outcome()
 
 
-def fail(draft: JobDraft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -> Outcome:
+def fail(builder: JobBuilder, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -> Outcome:
     """End a run for good: the status says why, and the Jobs that still run are deleted."""
-    draft.create.clear()
-    attempts = draft.status.get("attempts") or []
+    builder.create.clear()
+    attempts = builder.status.get("attempts") or []
     last = attempts[-1] if attempts else None
     if last and "endTime" not in last:
         ran = last["outcome"] not in STOPPED
-        last["endTime"] = draft.time
-        phases.close(last, newest(draft.status), phases.gpus_of(draft.body, last), killed=ran, waited=True)
+        last["endTime"] = builder.time
+        phases.close(last, newest(builder.status), phases.gpus_of(builder.body, last), killed=ran, waited=True)
         last |= {"outcome": AttemptOutcome.FAILED, "reason": cause.code}
     if last:
-        draft.create.append(record(draft.body, cause))
-    _failed(draft, cause, draft.time)
-    return draft.outcome(delete=active)
+        builder.create.append(record(builder.body, cause))
+    _failed(builder, cause, builder.time)
+    return builder.outcome(delete=active)
 
 
 def record(job: Mapping[str, Any], cause: Cause) -> dict[str, Any]:
@@ -87,20 +87,20 @@ def recorded(body: Mapping[str, Any]) -> Cause | None:
     return Cause(FailureCode(code), message) if code in FAILURES else None
 
 
-def reject(draft: JobDraft, cause: Cause, ended_at: str) -> Outcome:
+def reject(builder: JobBuilder, cause: Cause, ended_at: str) -> Outcome:
     """End a run whose model is recorded but failed its gate: the run has failed."""
-    _failed(draft, cause, ended_at or draft.time)
-    return draft.outcome()
+    _failed(builder, cause, ended_at or builder.time)
+    return builder.outcome()
 
 
-def _failed(draft: JobDraft, cause: Cause, ended_at: str) -> None:
-    draft.conditions.set(ConditionType.SUCCEEDED, False, Reason.FAILED, "")
-    draft.conditions.set(ConditionType.FAILED, True, cause.code, cause.message)
-    draft.conditions.set(ConditionType.FINISHED, True, Reason.FAILED, "")
-    draft.ready(False, cause.code, cause.message, stalled=True)
-    draft.put(completionTime=ended_at, phase=JobPhase.FAILED, reason=cause.code, failure=cause.to_json())
-    draft.add_event(Reason.FAILED, f"{cause.code}: {cause.message}", warning=True)
-    draft.check_again_in = None
+def _failed(builder: JobBuilder, cause: Cause, ended_at: str) -> None:
+    builder.conditions.set(ConditionType.SUCCEEDED, False, Reason.FAILED, "")
+    builder.conditions.set(ConditionType.FAILED, True, cause.code, cause.message)
+    builder.conditions.set(ConditionType.FINISHED, True, Reason.FAILED, "")
+    builder.ready(False, cause.code, cause.message, stalled=True)
+    builder.put(completionTime=ended_at, phase=JobPhase.FAILED, reason=cause.code, failure=cause.to_json())
+    builder.add_event(Reason.FAILED, f"{cause.code}: {cause.message}", warning=True)
+    builder.check_again_in = None
 
 
 def after_end(
@@ -111,23 +111,23 @@ def after_end(
     Args:
         version: the ModelVersion of this run, if it exists.
     """
-    draft = JobDraft(job, now)
-    draft.conditions.keep_all()
+    builder = JobBuilder(job, now)
+    builder.conditions.keep_all()
     succeeded = is_true(job, ConditionType.SUCCEEDED)
-    draft.put(phase=(JobPhase.SUCCEEDED if succeeded else JobPhase.FAILED))
-    failure = draft.old.get("failure")
-    draft.put(reason=failure.get("code") if failure and not succeeded else None)
-    draft.put(modelVersionName=version["metadata"]["name"] if version else _deleted_version(job))
+    builder.put(phase=(JobPhase.SUCCEEDED if succeeded else JobPhase.FAILED))
+    failure = builder.old.get("failure")
+    builder.put(reason=failure.get("code") if failure and not succeeded else None)
+    builder.put(modelVersionName=version["metadata"]["name"] if version else _deleted_version(job))
     old = surplus(job, of_component(children, "training"))
     gone = [c.body for c in children if not c.finished or c in old]
     after = read_known(Cleanup, job["spec"].get("cleanup") or {})[0].pods_after
-    if after and (ended_at := draft.old.get("completionTime")):
+    if after and (ended_at := builder.old.get("completionTime")):
         end = parse_time(ended_at) + timedelta(seconds=duration_seconds(after))
         if end <= now:
             gone = [c.body for c in children]
         elif children:
-            draft.check_in(draft.until(end))
-    return draft.outcome(delete=gone)
+            builder.check_in(builder.until(end))
+    return builder.outcome(delete=gone)
 
 
 def _deleted_version(job: Mapping[str, Any]) -> str | None:

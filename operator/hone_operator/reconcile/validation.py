@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from hone_api.reading import in_words, read_known
 from hone_api.states import ConditionType, Reason
 from hone_operator.objects.pruning import MAX_NAMED, UNKNOWN
-from hone_operator.reconcile.outcome_builder import Draft
+from hone_operator.reconcile.outcome_builder import OutcomeBuilder
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -23,18 +23,18 @@ def read_spec(model: type[M], body: Mapping[str, Any]) -> tuple[M, list[str]]:
     return spec, [*body["metadata"].get(UNKNOWN, ()), *(f"spec.{path}" for path in unknown)][:MAX_NAMED]
 
 
-def accept(draft: Draft, unknown: list[str], note: str = "") -> None:
+def accept(builder: OutcomeBuilder, unknown: list[str], note: str = "") -> None:
     """Set condition Accepted, with a note. The API server accepted the object, so unknown fields are only a warning."""
     if not unknown:
-        draft.conditions.set(ConditionType.ACCEPTED, True, Reason.ACCEPTED, note)
+        builder.conditions.set(ConditionType.ACCEPTED, True, Reason.ACCEPTED, note)
         return
     message = (
         f"This version of Hone does not know {', '.join(sorted(unknown))}: it has no effect. Upgrade the operator, "
         "or remove the field."
     )
     message = f"{message} {note}".strip()
-    draft.conditions.set(ConditionType.ACCEPTED, True, Reason.UNKNOWN_FIELDS, message)
-    draft.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
+    builder.conditions.set(ConditionType.ACCEPTED, True, Reason.UNKNOWN_FIELDS, message)
+    builder.add_event_if_changed(ConditionType.ACCEPTED, warning=True)
 
 
 def spec_problems(error: ValidationError) -> str:
