@@ -17,21 +17,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-_LOOK = 0.1  # seconds between two looks for output
+_LOOK = 0.1  # seconds between two looks for output, or for what work needs
+_PATIENCE = 60.0
+"""Seconds for which a lane waits for what its next work needs, before it takes later work that can begin."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Commands, and what stands in their way on this machine (None: nothing)."""
+    """Commands, and what stands in their way on this machine (None: nothing).
+
+    Attributes:
+        needs: names of work of other lanes that has to end first; a name that does not run counts as ended.
+    """
 
     name: str
     commands: Sequence[Sequence[str]]
     obstacle: Callable[[], str | None] = lambda: None
+    needs: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Lane:
-    """Work that runs one after the other.
+    """Work that runs one after the other, in this order as far as what it needs has ended.
 
     Attributes:
         nice: added to the niceness of its processes. With 10 they have a tenth of a core that others want, too, and
@@ -92,6 +99,7 @@ class _Lanes:
     folder: Path
     env: Mapping[str, str]
     logs: Path | None
+    names: frozenset[str] = frozenset()
     running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     results: dict[str, Result] = field(default_factory=dict)
     stopped: bool = False
@@ -103,15 +111,27 @@ class _Lanes:
     def follow(self, lane: Lane) -> None:
         """Run a lane to its end, all of it even after a piece failed."""
         prefix = ("nice", "-n", str(lane.nice)) if lane.nice else ()
-        for work in lane.works:
-            if self.stopped:
-                return
+        remaining = list(lane.works)
+        while work := self._next(remaining):
+            remaining.remove(work)
             try:
                 result = self._finish(work, prefix)
             except Exception:  # whoever shows the output waits for a result
                 traceback.print_exc()
                 result = Result(work.name, False)
             self.results[work.name] = result
+
+    def _next(self, remaining: Sequence[Work]) -> Work | None:
+        """The first, once it can begin; after a while, the first that can. None when nothing more is to start."""
+        own = {work.name for work in remaining}
+        patient_until = time.monotonic() + _PATIENCE
+        while remaining and not self.stopped:
+            missing = self.names - self.results.keys() - own
+            able = next((work for work in remaining if missing.isdisjoint(work.needs)), None)
+            if able is remaining[0] or (able and time.monotonic() > patient_until):
+                return able
+            time.sleep(_LOOK)
+        return None
 
     def _finish(self, work: Work, prefix: Sequence[str]) -> Result:
         log = self.log(work)
@@ -181,7 +201,8 @@ def run(stages: Sequence[Stage], folder: Path, env: Mapping[str, str], logs: Pat
     grows.
     """
     stages = [kept for stage in stages if (kept := [lane for lane in stage if lane.works])]
-    together = _Lanes(folder, env, logs if any(len(stage) > 1 for stage in stages) else None)
+    names = frozenset(work.name for stage in stages for lane in stage for work in lane.works)
+    together = _Lanes(folder, env, logs if any(len(stage) > 1 for stage in stages) else None, names)
     if together.logs:
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)

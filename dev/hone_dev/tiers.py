@@ -9,6 +9,7 @@ left out only by name:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 import sys
@@ -53,6 +54,10 @@ class Tier(lanes.Work):
     images: bool = False
     """Runs the images of Hone, which are built here."""
 
+    def needed(self) -> tuple[str, ...]:
+        """Names of the work that makes what it runs."""
+        return tuple(made for made, used in (("programs", self.cluster), ("images", self.images)) if used)
+
 
 def _pytest(
     marker: str, workers: int = MOST_WORKERS, more: Sequence[str] = (), dist: Sequence[str] = ("worksteal",)
@@ -84,7 +89,6 @@ TIERS = (
     Tier("pure", (_pytest("pure and not long"),)),
     Tier("light", (_pytest("pure and not long", more=LIGHT),), by_name=True),
     Tier("trainer", (_pytest("trainer and not long"),)),
-    Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True, waits=True),
     Tier(
         "e2e",
         (_pytest("e2e and not alone and not machine and not long", workers=2, more=[GIVE_UP], dist=BY_FILE),),
@@ -95,6 +99,8 @@ TIERS = (
         last=lanes.Work("e2e-machine", (_pytest("e2e and machine", workers=1, more=[GIVE_UP]),)),
         images=True,
     ),
+    # After e2e, whose tests that run alone leave cores idle: the tiers that compute use these only while they run.
+    Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True, waits=True),
     Tier("long", (_pytest("long", workers=2),), _needs_root, by_name=True),
 )
 
@@ -112,7 +118,10 @@ def planned(chosen: Sequence[Tier]) -> list[lanes.Stage]:
     made += [IMAGES] if made and any(tier.images for tier in able) else []
     computes = [tier for tier in chosen if not tier.waits]
     waits = [
-        work for tier in chosen if tier.waits for work in (tier, *([tier.alone] if tier.alone and tier in able else []))
+        dataclasses.replace(work, needs=tier.needed())
+        for tier in chosen
+        if tier.waits
+        for work in (tier, *([tier.alone] if tier.alone and tier in able else []))
     ]
     together = (Lane(computes, nice=LOW if waits else 0), Lane(waits), Lane(made))
     return [together, [Lane([tier.last for tier in able if tier.last])]]

@@ -149,6 +149,38 @@ def test_stages_of_one_lane_write_to_the_terminal(tmp_path: Path, capfd: pytest.
     assert not (tmp_path / "logs").exists()
 
 
+def after(work: Work, *names: str) -> Work:
+    return dataclasses.replace(work, needs=names)
+
+
+def test_work_waits_for_what_it_needs(tmp_path: Path) -> None:
+    made = python("made", "time.sleep(0.3); put('made')")
+    user = after(python("user", "assert pathlib.Path('made').exists()"), "made", "not planned")
+    results = run(tmp_path, [user, python("last", "")], [made])
+    assert all(each.passed for each in results.values())
+
+
+@pytest.mark.parametrize("patience", [0.2, HANG])
+def test_after_a_while_work_that_needs_less_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """One lane makes first `quick`, which `light` needs, then `slow`, which `heavy` needs."""
+    monkeypatch.setattr(lanes, "_PATIENCE", patience)
+    light_is_first = patience < HANG
+    slow = python("slow", "wait('light')" if light_is_first else "time.sleep(0.5)")
+    heavy = python("heavy", "assert pathlib.Path('light').exists()" if light_is_first else "put('heavy')")
+    light = python("light", "put('light')" if light_is_first else "assert pathlib.Path('heavy').exists()")
+    waits = [after(heavy, "quick", "slow"), after(light, "quick")]
+    results = run(tmp_path, waits, [python("quick", ""), slow])
+    assert list(results) == ["heavy", "light", "quick", "slow"], "shown in the order of the plan"
+    assert all(each.passed for each in results.values())
+
+
+def test_work_does_not_wait_for_what_fails_or_for_its_own_lane(tmp_path: Path) -> None:
+    results = run(tmp_path, [after(python("user", ""), "made", "later"), python("later", "")], [python("made", "1/0")])
+    assert {name: each.passed for name, each in results.items()} == {"user": True, "later": True, "made": False}
+
+
 def test_a_lane_runs_at_its_priority(tmp_path: Path) -> None:
     def shown(niceness: int) -> str:
         return f"import os; assert os.nice(0) == {niceness}"
@@ -190,9 +222,10 @@ def test_what_waits_runs_next_to_what_computes_and_what_compares_the_machine_at_
     chosen = [dataclasses.replace(tier, obstacle=lambda: None) for tier in tiers.TIERS if not tier.by_name]
     planned = tiers.planned(chosen)
     assert names(planned) == [
-        [["lint", "pure", "trainer"], ["apiserver", "e2e", "e2e-alone"], ["programs", "images"]],
+        [["lint", "pure", "trainer"], ["e2e", "e2e-alone", "apiserver"], ["programs", "images"]],
         [["e2e-machine"]],
     ]
+    assert [work.needs for work in planned[0][1].works] == [("programs", "images")] * 2 + [("programs",)]
     assert [lane.nice for lane in planned[0]] == [tiers.LOW, 0, 0]
 
 
