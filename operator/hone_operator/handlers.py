@@ -80,7 +80,7 @@ class Watches:
         @kopf.on.login(registry=registry)
         async def login(**kwargs: Any) -> Any:
             info = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-            return session(info, self.note, self._is_known) if info else None
+            return session(info, self.note, self._is_known, self.listing.filled_at) if info else None
 
     def _register(self, registry: kopf.OperatorRegistry, kind: str, resource: tuple[str, ...]) -> None:
         @kopf.on.event(*resource, id=f"request-{kind.lower()}", registry=registry)

@@ -37,7 +37,13 @@ class MemoryCluster:
         return [copied(body) for body in self.of(kind) if _matches(body, labels)]
 
     async def scan(
-        self, kind: str, namespace: str | None, labels: str = "", metadata_only: bool = False, unread: Any = None
+        self,
+        kind: str,
+        namespace: str | None,
+        labels: str = "",
+        metadata_only: bool = False,
+        unread: Any = None,
+        listed_at: Any = None,
     ) -> AsyncIterator[Body]:
         for body in await self.list(kind, namespace, labels):
             yield body

@@ -119,6 +119,8 @@ class Read:
     accept: str = JSON
     keep: Callable[[Any], Any] = lambda body: body
     unread: set[str] | None = None
+    listed_at: Callable[[str], None] = lambda version: None
+    """Called with the list's resourceVersion, once for each page."""
 
 
 @dataclass
@@ -221,9 +223,15 @@ class Cluster:
         labels: str = "",
         metadata_only: bool = False,
         unread: set[str] | None = None,
+        listed_at: Callable[[str], None] = lambda version: None,
     ) -> AsyncIterator[dict[str, Any]]:
-        """Every object of a kind, stripped; the uids of unreadable ones go to `unread`."""
-        read = Read(METADATA_LIST if metadata_only else JSON, lambda body: strip(kind, body), unread)
+        """Every object of a kind, stripped; the uids of unreadable ones go to `unread`.
+
+        Args:
+            listed_at: called with the resourceVersion of the list, from which a watch brings all that comes after it.
+        """
+        accept = METADATA_LIST if metadata_only else JSON
+        read = Read(accept, lambda body: strip(kind, body), unread, listed_at)
         async for body in self._chunks(kind, namespace, labels, read=read):
             yield body
 
@@ -253,6 +261,7 @@ class Cluster:
             async with contextlib.aclosing(pages(page)) as raws:
                 async for raw in raws:
                     listed = await decode_list_aside(raw, read.keep)
+                    read.listed_at(listed.version)
                     for body in listed.items:
                         yield body
                     self._note(kind, listed.skipped, read)

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hone_operator.apiserver.cluster import Cluster
@@ -50,6 +51,8 @@ class Listing:
     """None: all."""
     selectors: Mapping[str, str] = field(default_factory=lambda: SELECTORS)
     """Of every kind that is watched."""
+    _listed_at: dict[tuple[str, str | None], str] = field(default_factory=dict)
+    """The resourceVersion of the list that filled the cache, by kind and namespace, until a watch begins there."""
     _heard: dict[str, float] = field(default_factory=dict)
     _deaf: dict[str, int] = field(default_factory=dict)
     """Consecutive comparisons that found changes which a silent watch has not delivered."""
@@ -76,9 +79,22 @@ class Listing:
 
     async def _fill(self, kind: str, selector: str) -> None:
         for namespace in self.namespaces:
-            async for body in self.cluster.scan(kind, namespace, selector):
+            note = partial(self._note_version, (kind, namespace))
+            async for body in self.cluster.scan(kind, namespace, selector, listed_at=note):
                 if self.cache.is_kept(kind, body):
                     self.cache.put(kind, body, is_stripped=True)
+
+    def _note_version(self, collection: tuple[str, str | None], version: str) -> None:
+        self._listed_at.setdefault(collection, version)
+
+    def filled_at(self, kind: str, namespace: str | None) -> str | None:
+        """The resourceVersion from which the first watch brings everything that the cache does not have yet; None: it
+        needs a list of its own.
+
+        A Workload may be older than its own list, and its Job newer than the list of Jobs: it was passed over.
+        """
+        version = self._listed_at.pop((kind, namespace), None)
+        return version if version and kind != "Workload" else None
 
     async def compare(self) -> None:
         """Find what the watches missed and repair it: read what is newer, forget what is gone."""

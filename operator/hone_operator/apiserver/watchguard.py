@@ -31,14 +31,16 @@ ENVELOPE = 256
 """Maximum bytes of a watch event around its object."""
 Note = Callable[[str, Skipped], None]
 IsKnown = Callable[[str, Mapping[str, Any]], bool]
+FilledAt = Callable[[str, str | None], str | None]
 
 
-def session(info: kopf.ConnectionInfo, note: Note, is_known: IsKnown) -> kopf.AiohttpSession:
+def session(info: kopf.ConnectionInfo, note: Note, is_known: IsKnown, filled_at: FilledAt) -> kopf.AiohttpSession:
     """A session for kopf with the same credentials.
 
     Args:
         note: called with kind and object of what is skipped.
         is_known: whether kopf need not see an object, because the cache has it from our own list or write.
+        filled_at: the resourceVersion of our own list of a kind, in a namespace or in all; once.
     """
 
     class Response(GuardedResponse):
@@ -47,6 +49,9 @@ def session(info: kopf.ConnectionInfo, note: Note, is_known: IsKnown) -> kopf.Ai
 
         def is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
             return is_known(kind, body)
+
+        def filled_at(self, kind: str, namespace: str | None) -> str | None:
+            return filled_at(kind, namespace)
 
     connector = aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context())
     client_session = aiohttp.ClientSession(
@@ -72,6 +77,10 @@ class GuardedResponse(aiohttp.ClientResponse):
         """Whether an object is left out, since nothing is new about it."""
         raise NotImplementedError
 
+    def filled_at(self, kind: str, namespace: str | None) -> str | None:
+        """The resourceVersion at which kopf's watch begins without a list; None: kopf lists."""
+        raise NotImplementedError
+
     @property
     def kind(self) -> str | None:
         """The kind of the objects in a successful answer; None: something else."""
@@ -92,11 +101,17 @@ class GuardedResponse(aiohttp.ClientResponse):
         return self
 
     async def json(self, **options: Any) -> Any:
-        """Like the parent; the items of a list are parsed one by one and stripped, and known ones are left out."""
+        """Like the parent; the items of a list are parsed one by one and stripped, and known ones are left out.
+
+        kopf's first list has no items and the version of our own list, and the watch brings what changed since. If that
+        version is too old, kopf lists again.
+        """
         kind = self.kind
         if kind is None:
             return await super().json(**options)
         raw = await self.read()
+        if version := self.filled_at(kind, _namespace(self.url.path)):
+            return {"metadata": {"resourceVersion": version}, "items": []}
         try:
             listed = await decoding.decode_list_aside(
                 raw, lambda item: strip(kind, item), lambda item: self.is_known(kind, item)
@@ -106,6 +121,12 @@ class GuardedResponse(aiohttp.ClientResponse):
         for skipped in listed.skipped:
             self.note(kind, skipped)
         return {**listed.rest, "items": listed.items}
+
+
+def _namespace(path: str) -> str | None:
+    """The namespace of a collection; None: all."""
+    *_, folder, name, _ = path.split("/")
+    return name if folder == "namespaces" else None
 
 
 class WatchLines:

@@ -74,6 +74,11 @@ class Listed:
     rest: dict[str, Any]
     """Everything except the items: kind, apiVersion, metadata."""
 
+    @property
+    def version(self) -> str:
+        """The list's resourceVersion; empty if it has none."""
+        return str((self.rest.get("metadata") or {}).get("resourceVersion") or "")
+
 
 def depth(raw: bytes) -> int:
     """Deepest nesting of a JSON text, without recursion."""
