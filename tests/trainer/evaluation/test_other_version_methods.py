@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import judging
+import comparable
 import pytest
-from sampled_sums import FULL, sums, sums_plans
 
 from hone_trainer.evaluation import other_version
 from hone_trainer.methods import METHODS, compared_answers
@@ -20,55 +18,12 @@ from hone_trainer.scoring.scores import Mean, Score
 
 pytestmark = pytest.mark.trainer
 AGAINST = {"evaluation": {"against": "models://tiny@champion"}, "comparedWith": "tiny-v1"}
-PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return {"name": "polite", "split": path.stem, "path": str(path), "digest": digest}
 
 
 @pytest.fixture
 def plan_of(make_plan: Any, tmp_path: Path, tiny_model: Path) -> Any:
     """Makes plans of a method: `plan_of(method, name, **fields)`."""
-    rows = [
-        {
-            "prompt": [{"role": "user", "content": f"Where is {place} {i}?"}],
-            "chosen": [{"role": "assistant", "content": f"Thank you for asking: near {place}."}],
-            "rejected": [{"role": "assistant", "content": f"No idea, but near {place}."}],
-        }
-        for i in range(3)
-        for place in PLACES
-    ]
-    pairs = {
-        "datasets": [write(tmp_path / "train.jsonl", rows[:24])],
-        "evaluationDatasets": [write(tmp_path / "validation.jsonl", rows[24:])],
-    }
-
-    def of_pairs(method: str, name: str, **fields: Any) -> Any:
-        training = {"maxSteps": 4, "learningRate": "2e-3", **fields.pop("training", {})}
-        return make_plan(name, method=method, training=training, **pairs, **fields)
-
-    def of_sums(method: str, name: str, **fields: Any) -> Any:
-        training = {"maxSteps": 4, "batchSize": 16, **fields.pop("training", {})}
-        if method == "GRPO":
-            grpo = {"rewards": [{"type": "Regex", "regex": {"pattern": "[aeiou].*[aeiou]", "match": "Search"}}]}
-            whole = {"grpo": grpo, **FULL}
-            return sums_plans(make_plan, tmp_path)(
-                name, training={"learningRate": "5e-3", **training}, **whole, **fields
-            )
-        splits = {"train": sums(40), "held": sums(56)[40:]}
-        train, held = (write(tmp_path / f"{split}.jsonl", rows) for split, rows in splits.items())
-        judge = tmp_path / "judge"
-        if not judge.exists():
-            judging.reward_model(tiny_model, judge)
-        ppo = {"rewardModelVersion": "judge-v1", "maxCompletionLength": 8, "iterations": 1}
-        models = {"judge-v1": {"path": str(judge)}}
-        rows = {"datasets": [train], "evaluationDatasets": [held]}
-        return make_plan(name, method="PPO", ppo=ppo, models=models, training=training, **rows, **fields)
-
-    return lambda method, *args, **fields: (of_sums if method in ("GRPO", "PPO") else of_pairs)(method, *args, **fields)
+    return comparable.plans(make_plan, tmp_path, tiny_model)
 
 
 def in_use(plan: Any, result: Any) -> dict[str, Any]:
@@ -83,7 +38,7 @@ def numbers_of(result: Any) -> dict[str, Any]:
     return {number.name: number for number in result.numbers}
 
 
-@pytest.mark.parametrize("method", ["DPO", "ORPO", "KTO", "Reward", "GRPO", "PPO"])
+@pytest.mark.parametrize("method", comparable.METHODS)
 def test_a_version_has_the_numbers_that_its_own_run_measured(runs: Any, plan_of: Any, method: str) -> None:
     """Both start from the same base, so their reference is the same; and what is trained is the same as without."""
     champion = plan_of(method, "champion")

@@ -24,6 +24,7 @@ examples:
   python -m hone_trainer ask out/adapter 'What is a Pod?'   one answer of an exported model
   python -m hone_trainer chat out/adapter                 a conversation with the model and its base, side by side
   python -m hone_trainer evaluate out/adapter --data rows.jsonl   the numbers of a finished run again
+  python -m hone_trainer evaluate new --data rows.jsonl --against old   two exported models on the same rows
   python -m hone_trainer export work/checkpoints/step-000400 --output out   a checkpoint as a model, later
   python -m hone_trainer verify artifacts.json            every file against its manifest
   python -m hone_trainer register registration.json       versions and aliases in MLflow's model registry

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
+from hone_trainer.methods import METHODS
 from hone_trainer.models import adapters, base_model, scoring_model
 from hone_trainer.models.network import Generating
 from hone_trainer.store.contents import UNKNOWN
@@ -50,7 +51,24 @@ class Exported:
                 FailureCode.FILE_NOT_FOUND, f"the base model is not in {base}: name its folder with --base"
             )
         bf16 = report["resolved"]["precision"] == "BFloat16"
-        return cls(folder, plan, bf16, is_adapter, base, base_model.open_base(base if is_adapter else folder))
+        head = METHODS[plan.method].head
+        opened = base_model.open_base(base) if is_adapter else base_model.open_base(folder, head)
+        return cls(folder, plan, bf16, is_adapter, base, opened)
+
+    @property
+    def head(self) -> base_model.Head:
+        """What the model ends in."""
+        return METHODS[self.plan.method].head
+
+    @property
+    def has_start(self) -> bool:
+        """Whether the model that the run started from is there."""
+        return (self.base / "config.json").is_file()
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that ended an answer in the run: those of the base, and the end-of-turn tokens that its rows trained."""
+        return self.opened.stop_ids | replace(self.opened, path=self.folder).stop_ids
 
     def room(self, prompt: Sequence[int], most: int, what: str = "question") -> int:
         """Tokens that an answer to these prompt tokens may have: at most `most`, and what the model's context leaves.
@@ -72,6 +90,10 @@ class Exported:
         """The base of a merged or full model."""
         return self._load(base_model.open_base(self.base), quantize=True)
 
+    def load_start(self) -> Generating:
+        """The model that the run started from."""
+        return self.load_alone() if self.is_adapter else self.load_base()
+
     def with_adapter(self, network: Generating) -> Generating:
         """An adapter on its loaded base."""
         return scoring_model.with_adapter(network, self.folder)
@@ -84,7 +106,14 @@ class Exported:
     def _load(self, opened: base_model.Base, *, quantize: bool) -> Generating:
         adapter = self.plan.adapter
         quantize = quantize and adapters.is_quantized(adapter)
-        return scoring_model.load(opened, bf16=self.bf16, frozen=adapters.is_adapter(adapter), quantize=quantize)
+        return scoring_model.load(
+            opened,
+            bf16=self.bf16,
+            frozen=adapters.is_adapter(adapter),
+            quantize=quantize,
+            head=self.head,
+            seed=self.plan.training.seed,
+        )
 
 
 def _stand_in(report: Mapping[str, Any]) -> dict[str, Any]:

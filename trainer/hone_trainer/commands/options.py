@@ -39,6 +39,8 @@ def evaluate(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="JSON Lines file of held-out rows, as materialized")
     parser.add_argument("--base", type=Path, help="folder of the base model; default: where the run had it")
     parser.add_argument("--against", type=Path, help="another exported model to compare with, instead of the base")
+    rewards = "reward model or reward function that GRPO or PPO used; default: where the run had it; may be repeated"
+    parser.add_argument("--reward", type=_named_path, action="append", default=[], metavar="NAME=PATH", help=rewards)
     return parser.parse_args(arguments)
 
 
@@ -67,6 +69,16 @@ def follow(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--vllm", default="http://127.0.0.1:8000", metavar="URL", help="default http://127.0.0.1:8000")
     parser.add_argument("--port", type=int, default=8001, help="of /healthz, /readyz and /status; default 8001")
     return parser.parse_args(arguments)
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    """Raises:
+    argparse.ArgumentTypeError: for anything but NAME=PATH.
+    """
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PATH")
+    return name, Path(path)
 
 
 def _parser(command: str, description: str) -> argparse.ArgumentParser:

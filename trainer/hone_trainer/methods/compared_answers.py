@@ -14,7 +14,7 @@ from hone_trainer.models import generate
 from hone_trainer.models.network import Generating
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
-from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
+from hone_trainer.scoring.row_measure import Needs, Poll, RowMeasure, Values
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training.loop import Loop, Run
 
@@ -26,11 +26,16 @@ Rewarding = Callable[[Any, Sequence[Prompt], Sequence[list[int]]], Sequence[floa
 """Trainer, prompts, answers -> the reward of each answer; None: it has none, and its row is not compared."""
 
 
-def measure(longest: Longest, rewarding: Rewarding) -> RowMeasure:
-    """The measure of a method that rewards answers: the reward of the greedy answer to each prompt."""
+def measure(longest: Longest, rewarding: Rewarding, needs: Needs | None = None) -> RowMeasure:
+    """The measure of a method that rewards answers: the reward of the greedy answer to each prompt.
+
+    Args:
+        needs: what `rewarding` reads of the trainer.
+    """
     return RowMeasure(
         values=lambda run, model, split, poll: _answers(run, model, split, longest(run), poll),
         score=lambda trainer, split, values, poll: _score(trainer, split, values, rewarding, poll),
+        needs=needs,
     )
 
 

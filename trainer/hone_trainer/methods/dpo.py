@@ -159,7 +159,9 @@ def score(trainer: WithReference, split: HeldOut, values: Values, poll: Poll) ->
     return pairs.score(split.rows, losses, [beta * (chosen - rejected) for chosen, rejected in ratios])
 
 
-COMPARED = RowMeasure(lambda run, model, split, poll: pairs.log_probs(run, model, split.rows, poll), score)
+COMPARED = RowMeasure(
+    lambda run, model, split, poll: pairs.log_probs(run, model, split.rows, poll), score, needs="reference"
+)
 METHOD = TrainingMethod(
     encoder=pairs.encoder,
     dataset=pairs.build_dataset,

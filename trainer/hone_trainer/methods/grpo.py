@@ -168,6 +168,7 @@ def build_trainer(
 
     unread.replace_extremes()
     rewards = rewarding.Rewards(run)
+    rewards.check()
     model.generation_config.eos_token_id = sorted(run.stop_ids)
     generation.end_at(args, run.stop_ids)
     grpo = _trainer_class(options(run.plan).advantage == "LeaveOneOut")(
@@ -203,6 +204,7 @@ METHOD = TrainingMethod(
     compared=compared_answers.measure(
         longest=lambda run: options(run.plan).max_completion_length,
         rewarding=lambda trainer, prompts, answers: trainer.rewards(prompts, answers).totals,
+        needs="rewards",
     ),
     metrics={"reward": "Highest"},
     repeats=lambda plan: options(plan).generations * options(plan).iterations,

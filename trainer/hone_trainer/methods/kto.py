@@ -293,7 +293,7 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-COMPARED = RowMeasure(_values, score)
+COMPARED = RowMeasure(_values, score, needs="reference")
 METHOD = TrainingMethod(
     encoder=encoder,
     dataset=build_dataset,

@@ -152,6 +152,7 @@ METHOD = TrainingMethod(
         rewarding=lambda trainer, prompts, answers: trainer.judge(
             [prompt.prompt_ids + answer for prompt, answer in zip(prompts, answers, strict=True)]
         ).tolist(),
+        needs="judge",
     ),
     metrics={"reward": "Highest", "kl": "Lowest"},
     repeats=lambda plan: options(plan).iterations,

@@ -34,19 +34,19 @@ _REASONS_REPORTED = 20
 
 
 class Rewards:
-    """The rewards that the plan names, made and checked against the rows' own answers.
+    """The rewards that the plan names.
 
     Raises:
-        TrainerError: see `rewards.make` and `rewards.gold.check`.
+        TrainerError: see `rewards.make`.
     """
 
     def __init__(self, run: Run) -> None:
         assert run.plan.grpo is not None
-        specs = run.plan.grpo.rewards
+        self._specs = run.plan.grpo.rewards
         self._run = run
         workers = SandboxWorkers()
         weakref.finalize(self, workers.close)
-        self._combined = rewards.of_plan(run.plan, specs, workers)
+        self._combined = rewards.of_plan(run.plan, self._specs, workers)
         self._mask_cut = run.plan.grpo.mask_truncated_completions
         self._reported: set[str] = set()
         self._last: CombinedScores | None = None
@@ -54,8 +54,15 @@ class Rewards:
         """Which of the newest samples a server failed to generate, where one generates."""
         self.kept: list[bool] = []
         """Which of the samples that `score` saw last have a score."""
-        for sentence in gold.check(self._combined, [spec.type for spec in specs], self._prompts):
-            run.reporters.log(sentence)
+
+    def check(self) -> None:
+        """Check them against the own answers of the run's rows.
+
+        Raises:
+            TrainerError: see `rewards.gold.check`.
+        """
+        for sentence in gold.check(self._combined, [spec.type for spec in self._specs], self._prompts):
+            self._run.reporters.log(sentence)
 
     @property
     def _prompts(self) -> Sequence[Prompt]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from hone_trainer.scoring.heldout import HeldOut
@@ -19,6 +19,8 @@ Poll = Callable[[], None]
 """Called before each batch on every rank; raises to give up."""
 Values = Sequence[Sequence[float]]
 """Of each row, in the rows' order."""
+Needs = Literal["reference", "rewards", "judge"]
+"""Attribute of a trainer: log-probabilities by the model that the run started from, rewards, or a reward model."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class RowMeasure:
     """Run, model, held-out split, poll -> what the model says of each row; it is kept as JSON. A collective."""
     score: Callable[[Any, HeldOut, Values, Poll], Score]
     """Trainer, held-out split, values, poll -> the score, as if the model were the one in training. A collective."""
+    needs: Needs | None = None
+    """What `score` reads of the trainer besides its run."""
 
     def of_trained(self, trainer: MeasuredTrainer, split: HeldOut, poll: Poll) -> Score:
         """The score of the model in training, in its current state. A collective."""
