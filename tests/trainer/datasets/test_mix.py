@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import time
@@ -213,7 +215,15 @@ def test_an_old_list_spares_what_came_after_it(store: Store) -> None:
 
 
 def test_who_finds_a_content_while_it_is_swept_has_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of both may be the first: afterwards the content is there and whole."""
+    """Each of both may be the first: afterwards the content is there and whole.
+
+    On a volume without locks of folders; for one that has them, see `test_racing`.
+    """
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     digest = str(store.made["own"].digest).removeprefix("sha256:")
     folder = store.folder / "store" / "datasets" / digest
     plan = SweepPlan(store=str(store.folder / "store"), remove=[f"sha256:{digest}"], as_of=time.time())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import stat
-import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def run(plan: SweepPlan) -> SweepResult:
     models = [folder for folder in exports.removable() if folders.last_written(folder) < since]
     left = [*_incoming(plan), *_source_files(plan)]
     for folder in [*_contents(plan), *_unused_encoded(plan), *_reports(plan), *_runs(plan), *left, *models]:
-        aside = _take_aside(folder, since)
+        aside = folders.take_aside(folder, since)
         if aside is None:
             continue
         files = (path.stat() for path in folders.walk(aside) if path.is_file())
@@ -118,16 +117,3 @@ def _measure_folders(store: Path) -> dict[str, int]:
                 top = path.relative_to(store).parts[0]
                 sizes[top if top in KINDS else "other"] += mode.st_size
     return sizes
-
-
-def _take_aside(folder: Path, since: float) -> Path | None:
-    """The folder, renamed so that nothing reads half of it; None if it is missing, or was used since."""
-    if folder.is_symlink() or not folder.is_dir() or folder.stat().st_mtime >= since:
-        return None
-    aside = folder.with_name(f".work-{uuid.uuid4().hex}")
-    folder.rename(aside)
-    # A second look: who found it between the first one and the renaming has touched it, and relies on it.
-    if aside.stat().st_mtime >= since and not folder.exists():
-        aside.rename(folder)
-        return None
-    return aside

@@ -59,8 +59,7 @@ def reused(target: Path, key: str) -> bool:
     for other in _others(target, key):
         # Whatever fails here, the rows can be encoded; that names what is wrong with the store.
         with suppress(OSError, StoreError), folders.work_folder(target.parent) as work:
-            os.utime(other)  # a sweep keeps recently used folders
-            if folders.is_intact(other):
+            if folders.claim(other):
                 content = work / "files"
                 content.mkdir()
                 for name in [*(entry.path for entry in manifest.read_entries(other)), MANIFEST]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -65,9 +64,7 @@ def run(plan: TrainingPlan) -> EncodeResult:
         base = _checked_base(contents.verify_datasets(plan))
         work = _Work(plan, base, reporters, counts_steps=True)
         places = {source.path: place(plan, source, writes=True) for source in encoding.splits(plan)}
-        missing = {path: folder for path, folder in places.items() if not folders.is_intact(folder)}
-        for folder in set(places.values()) - set(missing.values()):
-            os.utime(folder)  # a sweep keeps recently used folders
+        missing = {path: folder for path, folder in places.items() if not folders.claim(folder)}
         if missing := work.not_reused(missing):
             work.encode(missing)
         return _result(plan, places, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -75,12 +76,12 @@ def in_use(folder: Path) -> Iterator[None]:
     """Touch the folder every minute until the block ends: a sweep leaves it, however long nothing is written."""
     ended = threading.Event()
 
-    def touch() -> None:
+    def show() -> None:
         while not ended.wait(_SIGN_SECONDS):
             with suppress(OSError):  # a disk that fails for a moment, or the folder is removed already
                 os.utime(folder)
 
-    threading.Thread(target=touch, daemon=True).start()
+    threading.Thread(target=show, daemon=True).start()
     try:
         yield
     finally:
@@ -95,8 +96,8 @@ def _locked(folder: Path) -> IO[bytes] | None:
     with ExitStack() as stack, suppress(OSError):
         file = stack.enter_context(path.open("ab"))
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The process that had the folder may have removed it meanwhile, with the file.
-        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        # The process that had the folder, or a sweep, may have removed it meanwhile, with the file.
+        if touch(folder) and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             stack.pop_all()
             return file
     return None
@@ -106,9 +107,10 @@ def _prepare(parent: Path) -> None:
     """Create the folder, and remove what killed pods left in it a day ago."""
     with _naming_what_cannot_be_written():
         parent.mkdir(parents=True, exist_ok=True)
+        since = time.time() - _STALE_SECONDS
         for old in parent.glob(f"{_PREFIX}*"):
-            if time.time() - last_written(old) > _STALE_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
+            if last_written(old) < since and (aside := take_aside(old, since)):
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager
@@ -117,6 +119,69 @@ def _naming_what_cannot_be_written() -> Iterator[None]:
         yield
     except PermissionError as error:
         raise StoreError(FailureCode.STORAGE_ERROR, f"the store cannot be written: {error}") from None
+
+
+def touch(folder: Path) -> bool:
+    """Show sweeps that the folder is used from now on. False: there is none, or a sweep has just taken it."""
+    with suppress(FileNotFoundError), _held(folder, fcntl.LOCK_SH) as is_there:
+        if is_there:
+            os.utime(folder)
+            return True
+    return False
+
+
+def claim(folder: Path) -> bool:
+    """Whether the folder is intact; if it is, no sweep takes it from now on."""
+    with suppress(FileNotFoundError):  # a sweep took it before it was touched
+        return touch(folder) and is_intact(folder)
+    return False
+
+
+def take_aside(folder: Path, since: float) -> Path | None:
+    """Rename a folder that is to be removed, so that nothing reads half of it. None: it is missing, or was touched
+    since."""
+    if not _is_folder(folder):
+        return None
+    with suppress(FileNotFoundError), _held(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as is_there:
+        if not is_there or folder.stat().st_mtime >= since:
+            return None
+        aside = folder.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
+        folder.rename(aside)
+        # A second look, for a volume without locks: who touched it between the first one and the renaming relies on it.
+        return aside if aside.stat().st_mtime < since or not _put_back(aside, folder) else None
+    return None
+
+
+def _put_back(aside: Path, folder: Path) -> bool:
+    with suppress(OSError):  # another one has been published meanwhile
+        aside.rename(folder)
+        return True
+    return False
+
+
+@contextmanager
+def _held(folder: Path, operation: int) -> Iterator[bool]:
+    """Hold a lock of the folder itself for a moment: who touches it and who takes it aside do so one after the other.
+
+    Gives whether the folder is there, and no other process holds a lock that excludes this one. Where the file system
+    has no locks of folders, e.g. NFS, or the folder cannot be read, nothing is held.
+    """
+    try:
+        descriptor = os.open(folder, _OPEN_FOLDER)
+    except PermissionError:
+        yield True
+        return
+    try:
+        is_free = True
+        try:
+            fcntl.flock(descriptor, operation)
+        except BlockingIOError:
+            is_free = False
+        except OSError:
+            pass
+        yield is_free and os.path.samestat(os.fstat(descriptor), folder.stat())
+    finally:
+        os.close(descriptor)
 
 
 def last_written(folder: Path) -> float:
@@ -217,14 +282,22 @@ def publish(content: Path, target: Path, intact: Callable[[Path], bool] = is_int
         try:
             content.rename(target)
             return
-        except OSError:
-            if not target.is_dir():
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         with suppress(FileNotFoundError):  # a sweep removed it first: publish ours
-            os.utime(target)  # before it is read: a sweep keeps recently used folders
-            if intact(target):
+            judged = target.stat()
+            if touch(target) and intact(target):  # before it is read: a sweep keeps recently used folders
                 return
-            aside = target.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
-            target.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove_damaged(target, judged)
     raise StoreError(FailureCode.STORAGE_ERROR, f"{target} is damaged and cannot be replaced")
+
+
+def _remove_damaged(folder: Path, judged: os.stat_result) -> None:
+    """Remove the folder that was judged, and not the one that another process has published in its place."""
+    with _held(folder, fcntl.LOCK_EX) as is_there:
+        if not is_there or not os.path.samestat(folder.stat(), judged):
+            return
+        aside = folder.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
