@@ -61,7 +61,7 @@ def approve(
     """
     if withdraw and despite_gates:
         raise CommandError("--despite-gates is for an approval: leave it out with --withdraw")
-    if despite_gates and not comment:
+    if despite_gates and not (comment or "").strip():
         raise CommandError("--despite-gates needs a reason for those who read it later: --comment 'why'")
     state: ApprovalState = ApprovalState.CANDIDATE if withdraw else ApprovalState.APPROVED
     _decide(_kube(context, namespace), model, state, comment, dry_run=dry_run, despite_gates=despite_gates)

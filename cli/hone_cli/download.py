@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from hone_api.modelversion import Artifact, ModelVersionSpec
 from hone_api.states import ApprovalState
 from hone_cli import files, local, pod
 from hone_cli.copying import Copied, copy
-from hone_cli.errors import CommandError
+from hone_cli.errors import CommandError, printable
 from hone_cli.guard import digest
 from hone_cli.remote_files import RemoteFiles
 from hone_cli.versions import chosen, ready
@@ -98,7 +99,7 @@ def choose_artifact(version: Mapping[str, Any], form: str | None) -> Artifact:
             f"cluster runs ({error.error_count()} fields differ)"
         ) from None
     forms = ", ".join(sorted(artifacts))
-    if form is None and len(artifacts) > 1:
+    if not form and len(artifacts) > 1:
         raise CommandError(f"ModelVersion {name} has several forms: say which, --form {forms.replace(', ', ' or ')}")
     wanted: dict[str, ArtifactForm] = {a.lower(): a for a in artifacts}
     key = form.lower() if form else next(iter(wanted))
@@ -116,15 +117,21 @@ def summary(version: Mapping[str, Any], artifact: Artifact, folder: Path, copied
     ]
     approval = (spec.get("approval") or {}).get("state", ApprovalState.CANDIDATE)
     if approval == ApprovalState.REJECTED:
-        lines.append(f"This version was rejected: {spec['approval'].get('comment') or 'without a comment'}")
-    base = spec["lineage"]["baseModel"]["uri"]
-    lines.append(
-        {
-            "Adapter": f"It needs its base, {base}: python -m hone_trainer ask {folder} 'a question' --base FOLDER",
-            "GGUF": f"Ask it: llama-cli -m {folder}/{spec['modelName']}.gguf -p 'a question'",
-        }.get(artifact.format, f"Ask it: python -m hone_trainer ask {folder} 'a question'")
-    )
+        lines.append(printable(f"This version was rejected: {spec['approval'].get('comment') or 'without a comment'}"))
+    lines.append(_next(spec, artifact, folder))
     return "\n".join(lines)
+
+
+def _next(spec: Mapping[str, Any], artifact: Artifact, folder: Path) -> str:
+    """What to do with the files."""
+    place, base = shlex.quote(str(folder)), printable(spec["lineage"]["baseModel"]["uri"])
+    command = "evaluate" if (is_reward := spec["lineage"]["method"] == "Reward") else "ask"
+    rest = "--data ROWS" if is_reward else "'a question'"
+    if artifact.format == "Adapter":
+        return f"It needs its base, {base}: python -m hone_trainer {command} {place} {rest} --base FOLDER"
+    if artifact.format == "GGUF":
+        return f"Ask it: llama-cli -m {shlex.quote(str(folder / spec['modelName']))}.gguf -p 'a question'"
+    return f"{'Score rows with' if is_reward else 'Ask'} it: python -m hone_trainer {command} {place} {rest}"
 
 
 def serve_files(folder: Path) -> None:

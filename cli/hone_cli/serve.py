@@ -40,6 +40,7 @@ SHARERS: Mapping[str, Callable[[Sequence[ServedModel], Server, Sharing], list[di
 }
 """What shares out the requests for one model over its versions."""
 TARGETS = (*SERVERS, *SHARERS, "ollama")
+_SECRET = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -102,6 +103,8 @@ def serve(
     """
     from hone_cli.kube import Kube
 
+    wishes = Wishes(form, max_lora_rank, Sharing(weights, mirror, gateway))
+    _check_options(to, wishes, follow=follow, secret=api_key_secret)
     kube = Kube.load(context, namespace)
     versions = [ready(chosen(kube, reference)) for reference in models]
     _warn(kube, versions)
@@ -112,9 +115,25 @@ def serve(
     def server(default: str) -> Server:
         return Server(_server_name(name or default), kube.namespace, image, gpus, replicas, api_key_secret)
 
-    wishes = Wishes(form, max_lora_rank, Sharing(weights, mirror, gateway))
     render_all = _render_followed if follow else _render_chosen
     typer.echo(text(render_all(to, models, versions, wishes, server)), nl=False)
+
+
+def _check_options(to: str, wishes: Wishes, *, follow: bool, secret: str | None) -> None:
+    """Refuse what would be left out without a word.
+
+    Raises:
+        CommandError: the Secret of the key has no name, or what is printed has no use for an option.
+    """
+    if secret is not None and not _SECRET.fullmatch(secret):
+        words = "is not the name of a Secret: without a key, anybody may ask"
+        raise CommandError(f"--api-key-secret {secret!r} {words}")
+    if secret is not None and to in (*SHARERS, "ollama"):
+        raise CommandError(f"--api-key-secret is for --to vllm: {to} prints no server")
+    if to == "ollama" and (follow or wishes.max_lora_rank is not None):
+        raise CommandError("--follow and --max-lora-rank are for --to vllm")
+    if to == "ollama":
+        wishes.sharing.check(to)
 
 
 def _warn(kube: Kube, versions: Sequence[dict[str, Any]]) -> None:
@@ -152,8 +171,8 @@ def _render_chosen(
 ) -> list[dict[str, Any]]:
     """The objects for a server of these versions."""
     models = served(versions, wishes.form)
-    # One route for all steps from one version to the next, whichever these are.
-    named = server(models[0].model if to == "httproute" else models[0].name)
+    # One route for all steps from one version to the next, whichever these are. AIBrix has a Service for each adapter.
+    named = server({"httproute": models[0].model, "aibrix": f"{models[0].name}-base"}.get(to, models[0].name))
     if wishes.max_lora_rank is not None:
         raise CommandError("--max-lora-rank is for --follow: otherwise it is that of the served versions")
     return render(to, models, named, wishes.sharing)

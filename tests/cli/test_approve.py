@@ -218,5 +218,7 @@ def test_numbers_are_indented_at_the_terminal(decided_before: Any, capsys: Any) 
 def test_who_overrides_gates_says_why() -> None:
     with pytest.raises(CommandError, match="--comment 'why'"):
         approve("bot:3", despite_gates=True)
+    with pytest.raises(CommandError, match="--comment 'why'"):
+        approve("bot:3", despite_gates=True, comment=" \n")
     with pytest.raises(CommandError, match="leave it out with --withdraw"):
         approve("bot:3", despite_gates=True, withdraw=True)

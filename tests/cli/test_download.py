@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,8 @@ def test_several_forms_need_a_choice():
     with pytest.raises(CommandError, match="no form Full; it has Adapter, GGUF"):
         choose_artifact(body, "Full")
     assert choose_artifact(body, "gguf").format == "GGUF"
+    with pytest.raises(CommandError, match="--form Adapter or GGUF"):
+        choose_artifact(body, "")  # as of a variable that is not set
 
 
 def test_the_pod_mounts_one_folder_read_only_and_no_secret():
@@ -247,6 +250,19 @@ def test_a_rejected_version_is_reported(tmp_path):
     body = version("bot-v1", "bot", 1, approval={"state": "Rejected", "comment": "worse than its base"})
     copied = copy_of_nothing(tmp_path)
     assert "was rejected: worse than its base" in summary(body, choose_artifact(body, None), tmp_path, copied)
+
+
+@pytest.mark.parametrize("method", ["SFT", "Reward"])
+def test_what_is_printed_after_a_download_works_as_it_is(tmp_path: Path, method: str) -> None:
+    """At a shell and on a terminal: a folder has spaces, a comment is what somebody wrote."""
+    comment, folder = "worse\x1b]0;mine\x07\nIt needs nothing", tmp_path / "my models"
+    body = version("bot-v1", "bot", 1, approval={"state": "Rejected", "comment": comment})
+    body["spec"]["lineage"]["method"] = method
+    told = summary(body, choose_artifact(body, None), folder, copy_of_nothing(tmp_path))
+    assert "\x1b" not in told
+    assert "rejected: worse ]0;mine It needs nothing\n" in told
+    words = shlex.split(told.splitlines()[-1].rpartition("python -m hone_trainer ")[2])
+    assert words[:2] == ["evaluate" if method == "Reward" else "ask", str(folder)]
 
 
 def copy_of_nothing(folder: Path) -> Any:

@@ -19,6 +19,11 @@ def render(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]
     """The Deployment that AIBrix loads adapters into, its Service, and the adapters."""
     one_base(models)
     refuse_fused_experts(models, "AIBrix")
+    if server.name in {m.name for m in models}:
+        raise CommandError(
+            f"AIBrix has a Service for the base and one for each adapter, and two would be {server.name}: give another "
+            "--name"
+        )
     if server.api_key_secret:
         raise CommandError("--api-key-secret is for --to vllm: AIBrix's gateway has the clients' credentials")
     labels = {"model.aibrix.ai/name": server.name, "model.aibrix.ai/port": str(PORT)}

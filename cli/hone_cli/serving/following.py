@@ -13,7 +13,16 @@ from hone_api.served import CONFIG_MAP, key_of
 from hone_cli.errors import CommandError
 from hone_cli.restricted import container_security
 from hone_cli.serving.models import ModelFolder, ServedModel
-from hone_cli.serving.vllm import ADAPTERS, Server, api_key, deployment, service, volume, weights
+from hone_cli.serving.vllm import (
+    ADAPTERS,
+    Server,
+    api_key,
+    deployment,
+    service,
+    volume,
+    volume_name,
+    weights,
+)
 
 HEALTH_PORT = 8001
 GUARD_FOLDER = f"{ADAPTERS}/.guard"
@@ -43,8 +52,10 @@ def render(models: Sequence[ServedModel], server: Server, following: Following) 
     """The Deployment and Service of all aliases.
 
     Raises:
-        CommandError: they do not share a base, or an alias means no adapter.
+        CommandError: they do not share a base, an alias means no adapter, or one is named twice.
     """
+    if twice := [f"{model}@{alias}" for (model, alias), count in Counter(following.aliases).items() if count > 1]:
+        raise CommandError(f"{twice[0]} is named twice")
     base = weights(models)
     if other := next((m for m in models if m.form != "Adapter"), None):
         words = "only an adapter can be exchanged while vLLM runs"
@@ -99,7 +110,7 @@ def _follower(server: Server, following: Following, base: ModelFolder, claim: st
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": container_security(),
         "volumeMounts": [
-            {"name": claim, "mountPath": f"/{MODELS}", "subPath": MODELS, "readOnly": True},
+            {"name": volume_name(claim), "mountPath": f"/{MODELS}", "subPath": MODELS, "readOnly": True},
             {"name": "aliases", "mountPath": "/aliases", "readOnly": True},
             {"name": "adapters", "mountPath": ADAPTERS},
             {"name": "tmp", "mountPath": "/tmp"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -73,16 +73,31 @@ def served(versions: Sequence[Mapping[str, Any]], form: str | None = None) -> li
         form: Adapter, Merged, Full or GGUF, instead of the choice here.
 
     Raises:
-        CommandError: a version was rejected, is named twice, has no such form, or none that vLLM loads.
+        CommandError: a version was rejected, is named twice, has no such form, or none that vLLM loads; or two would
+            have the same name.
     """
     specs = [(v["metadata"]["name"], _spec(v)) for v in versions]
     if twice := [name for name, count in Counter(name for name, _ in specs).items() if count > 1]:
         raise CommandError(f"ModelVersion {twice[0]} is named twice")
     count = Counter(spec.model_name for _, spec in specs)
-    return [
+    models = [
         _model(spec.model_name if count[spec.model_name] == 1 else name, name, spec, _artifact(name, spec, form))
         for name, spec in specs
     ]
+    if same := [name for name, count in Counter(m.name for m in models).items() if count > 1]:
+        both = " and ".join(m.version for m in models if m.name == same[0])
+        raise CommandError(f"clients would ask for both {both} by the name {same[0]}: render a server for each")
+    return _apart_from_base(models)
+
+
+def _apart_from_base(models: Sequence[ServedModel]) -> list[ServedModel]:
+    """The models, whose base has another name than all of them: vLLM answers by the base or the adapter of a name."""
+    asked_for = {name for m in models for name in (m.name, m.model)}
+
+    def apart(base: str) -> str:
+        return apart(f"{base}-base") if base in asked_for else base
+
+    return [replace(m, base_name=apart(m.base_name)) for m in models]
 
 
 def one_base(models: Sequence[ServedModel]) -> ModelFolder:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,6 +32,11 @@ WRITABLE = {
     "TRITON_CACHE_DIR": "/tmp/triton",
 }
 """The image is read-only, and its user has no name there."""
+
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_TAKEN = frozenset({"tmp", "shm", "adapters", "aliases"})
+"""Names of volumes that are no claims."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +164,7 @@ def _container(server: Server, arguments: list[str], mounts: Sequence[tuple[Mode
         "securityContext": container_security(),
         "volumeMounts": [
             *(
-                {"name": folder.claim, "mountPath": path, "subPath": folder.path, "readOnly": True}
+                {"name": volume_name(folder.claim), "mountPath": path, "subPath": folder.path, "readOnly": True}
                 for folder, path in mounts
             ),
             {"name": "tmp", "mountPath": "/tmp"},
@@ -179,7 +186,14 @@ def api_key(server: Server) -> list[dict[str, Any]]:
 
 def volume(claim: str) -> dict[str, Any]:
     """A claim, read-only."""
-    return {"name": claim, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+    return {"name": volume_name(claim), "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+
+
+def volume_name(claim: str) -> str:
+    """The claim's own name where a volume may have it: a claim may have dots, or be longer than a label."""
+    if _LABEL.fullmatch(claim) and claim not in _TAKEN:
+        return claim
+    return f"store-{hashlib.sha256(claim.encode()).hexdigest()[:12]}"
 
 
 def service(server: Server) -> dict[str, Any]:

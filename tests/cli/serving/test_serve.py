@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import jsonschema
@@ -10,9 +11,11 @@ import kubernetes_validate
 import pytest
 import yaml
 from serving_schemas import SPECS
+from typer.testing import CliRunner
 
 from hone_api.pod_image import PodImage
 from hone_cli import serve
+from hone_cli.__main__ import app
 from hone_cli.errors import CommandError
 from hone_cli.serving import following, ollama, vllm
 from hone_cli.serving.following import Following
@@ -273,6 +276,91 @@ def test_a_route_copies_requests_to_later_versions():
     ]
 
 
+@pytest.mark.parametrize("to", ["vllm", "kserve-llm"])
+@pytest.mark.parametrize(("folder", "name"), [("bot", "bot-base"), ("base", "base"), ("bot-v3", "bot-v3-base")])
+def test_the_base_has_another_name_than_its_adapters(to: str, folder: str, name: str) -> None:
+    """A base on a volume is called by its folder. Of one name, vLLM answers by the base or by the adapter."""
+    versions = [version("bot", number, parent={"uri": f"pvc://models/{folder}"}) for number in (3, 4)]
+    for asked in (versions, versions[:1]):
+        body = rendered(to, *asked)[0]
+        if to == "vllm":
+            words = arguments(body)
+            names = [words[words.index("--served-model-name") + 1]]
+            names += [word.partition("=")[0] for word in words[words.index("--lora-modules") + 1 :]]
+        else:
+            names = [body["spec"]["model"]["name"], *(a["name"] for a in body["spec"]["model"]["lora"]["adapters"])]
+        assert len(set(names)) == len(asked) + 1
+        if len(asked) == 2:
+            assert names[0] == name
+
+
+@pytest.mark.parametrize("claim", ["tmp", "shm", "adapters", "aliases", "my.store", "s" * 64, "store"])
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_claim_of_any_name_is_mounted(claim: str, follow: bool) -> None:
+    bot = version("bot")
+    bot["spec"]["artifacts"][0]["uri"] = f"pvc://{claim}/models/bot-1/adapter"
+    models = served([bot])
+    if follow:
+        aliases = Following([alias_of("bot@production")], PodImage(image="hone/trainer:1"))
+        deployment = following.render(models, SERVER, aliases)[0]
+    else:
+        deployment = vllm.render(models, SERVER)[0]
+    kubernetes_validate.validate(deployment, "1.32", strict=True)
+    pod = deployment["spec"]["template"]["spec"]
+    names = [volume["name"] for volume in pod["volumes"]]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for name in names)
+    claims = {
+        v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v
+    }
+    assert set(claims.values()) == {"store", claim}
+    containers = [*pod["containers"], *pod.get("initContainers", ())]
+    mounts = {m["mountPath"]: m["name"] for container in containers for m in container["volumeMounts"]}
+    assert set(mounts.values()) <= set(names)
+    assert claims[mounts["/models" if follow else "/adapters/bot"]] == claim
+    assert (claim in names) == (claim == "store" or claim in ("tmp", "shm", *(("adapters", "aliases") * follow)))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--api-key-secret", ""],
+            "--api-key-secret '' is not the name of a Secret: without a key",
+        ),
+        (["--api-key-secret", "My_Key"], "'My_Key' is not the name of a Secret"),
+        (["--to", "rewrite", "--api-key-secret", "key"], "--api-key-secret is for --to vllm: rewrite prints no server"),
+        (["--to", "ollama", "--api-key-secret", "key"], "ollama prints no server"),
+        (["--to", "ollama", "--follow"], "--follow and --max-lora-rank are for --to vllm"),
+        (["--to", "ollama", "--max-lora-rank", "64"], "--follow and --max-lora-rank are for --to vllm"),
+        (["--to", "ollama", "--weights", "90,10"], "--weights is for --to rewrite"),
+        (["--to", "ollama", "--mirror"], "are for --to httproute"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(options: list[str], words: str) -> None:
+    """Before a cluster is asked: there is none here."""
+    result = CliRunner().invoke(app, ["serve", "bot", *options])
+    assert isinstance(result.exception, CommandError)
+    assert words in str(result.exception)
+
+
+def test_the_server_of_aibrix_has_a_name_of_its_own() -> None:
+    """The controller makes a Service for each adapter, by the adapter's name."""
+    wishes = serve.Wishes(None, None, Sharing())
+    deployment, service, adapter = serve._render_chosen(
+        "aibrix", [], [version("bot")], wishes, lambda name: Server(name, "team", "i")
+    )
+    assert {deployment["metadata"]["name"], service["metadata"]["name"]} == {"bot-base"}
+    assert adapter["metadata"]["name"] == "bot"
+    assert arguments(deployment)[3] == adapter["spec"]["baseModel"] == "bot-base"
+
+
+def test_an_alias_is_followed_once() -> None:
+    aliases = Following([alias_of("bot@production")] * 2, PodImage(image="hone/trainer:1"))
+    with pytest.raises(CommandError, match="bot@production is named twice"):
+        following.render(served([version("bot")]), SERVER, aliases)
+
+
 def test_ollama_runs_the_file_of_the_download():
     text = ollama.modelfile(served([version("bot", 2, "GGUF", "Full")], "GGUF"))
     assert text.splitlines()[-1] == "FROM ./bot.gguf"
@@ -298,6 +386,8 @@ OUTSIDE["spec"]["artifacts"][0]["uri"] = "pvc://store/../other"
         ("vllm", [version("a"), version("b", 1, "Full")], {}, "one server has one base"),
         ("vllm", [version("a", 1, "Full"), version("b", 1, "Full")], {}, "one whole model or several adapters"),
         ("vllm", [version("a"), version("a")], {}, "a-v1 is named twice"),
+        ("vllm", [version("a", 3), version("a", 4), version("a-v3")], {}, "both a-v3 and a-v3-v1 by the name a-v3: "),
+        ("aibrix", [version("bots")], {}, "two would be bots: give another --name"),
         ("vllm", [version("a", approval={"state": "Rejected", "comment": "worse"})], {}, "was rejected: worse"),
         ("vllm", [DORA], {}, "does not load it: a DoRA adapter; train with output.merge"),
         ("vllm", [DORA], {"form": "Adapter"}, "does not load its adapter"),
