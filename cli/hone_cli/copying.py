@@ -28,6 +28,10 @@ class BrokenConnectionError(Exception):
     """The connection broke; what arrived before is correct, but incomplete."""
 
 
+class MissingFileError(CommandError):
+    """The folder has no such file."""
+
+
 class FileSource(Protocol):
     """A folder elsewhere."""
 
@@ -36,7 +40,8 @@ class FileSource(Protocol):
 
         Raises:
             BrokenConnectionError: another try may help.
-            CommandError: none will.
+            MissingFileError: the folder has no such file.
+            CommandError: no other try will help.
         """
         ...
 
@@ -71,13 +76,14 @@ def copy(
             not those of the record.
     """
     _check_folder(folder, digest)
-    text = b"".join(_within(source.read(MANIFEST, 0), MAX_BYTES))
+    text = _read_whole(source, MANIFEST)
     entries = _entries(text, digest)
     total = sum(entry.size for entry in entries)
     work = folder / WORK
     if (folder / MANIFEST).exists() and not work.exists():
         _check_complete(folder, entries)
-        return Copied(len(entries), total, 0)
+        if all((folder / name).exists() for name in added):  # it may have been signed since
+            return Copied(len(entries), total, 0)
     work.mkdir(parents=True, exist_ok=True)
     (work / _DIGEST).write_text(digest)
     left = [entry for entry in entries if not _is_there(folder, entry)]
@@ -98,8 +104,8 @@ def copy(
 def _copy_added(source: FileSource, target: Path, temporary: Path) -> None:
     """Its content is for whoever checks the signature: the cluster has no record of it to compare with."""
     try:
-        temporary.write_bytes(b"".join(_within(source.read(target.name, 0), MAX_BYTES)))
-    except CommandError:
+        temporary.write_bytes(_read_whole(source, target.name))
+    except MissingFileError:
         return
     temporary.replace(target)
 
@@ -202,14 +208,34 @@ def _read(source: FileSource, entry: Entry, part: Path, progress: Callable[[int]
         more = part.stat().st_size - have
         came += more
         failures = 0 if more else failures + 1
-        if 0 < failures < _TRIES:
-            time.sleep(_PAUSE_SECONDS * 2 ** (failures - 1))
-        if failures == _TRIES:
-            raise CommandError(
-                f"the connection broke {failures} times without a byte in between ({reason}): run the same command "
-                "again, it goes on with what is there"
-            )
+        if failures:
+            _pause(failures, reason)
     return came
+
+
+def _read_whole(source: FileSource, path: str) -> bytes:
+    """A small file, over as many connections as it takes."""
+    failures = 0
+    while True:
+        try:
+            return b"".join(_within(source.read(path, 0), MAX_BYTES))
+        except BrokenConnectionError as error:
+            failures += 1
+            _pause(failures, str(error))
+
+
+def _pause(failures: int, reason: str) -> None:
+    """Wait before the next try.
+
+    Raises:
+        CommandError: there were enough.
+    """
+    if failures == _TRIES:
+        raise CommandError(
+            f"the connection broke {failures} times without a byte in between ({reason}): run the same command again, "
+            "it goes on with what is there"
+        )
+    time.sleep(_PAUSE_SECONDS * 2 ** (failures - 1))
 
 
 def _within(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:

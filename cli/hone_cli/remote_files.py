@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import requests
 
-from hone_cli.copying import BrokenConnectionError
+from hone_cli.copying import BrokenConnectionError, MissingFileError
 from hone_cli.errors import CommandError
 from hone_cli.files import PREFIX
 from hone_cli.http_session import http_session
@@ -38,7 +38,8 @@ class RemoteFiles:
                 url, headers=headers, stream=True, timeout=(_CONNECT_SECONDS, _SILENT_SECONDS)
             ) as response:
                 if response.status_code != (206 if offset else 200):
-                    raise CommandError(f"{path}: the pod answers {response.status_code} {_error(response)}".strip())
+                    kind = MissingFileError if response.status_code == requests.codes.not_found else CommandError
+                    raise kind(f"{path}: the pod answers {response.status_code} {_error(response)}".strip())
                 yield from response.iter_content(_PIECE)
         except requests.RequestException as error:
             raise BrokenConnectionError(type(error).__name__) from None

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hone_api.manifest import manifest_digest
-from hone_cli.copying import WORK, BrokenConnectionError, copy
+from hone_cli.copying import WORK, BrokenConnectionError, MissingFileError, copy
 from hone_cli.errors import CommandError
 
 pytestmark = pytest.mark.trainer
@@ -32,13 +32,22 @@ class Memory:
         self.digest = manifest_digest(self.files["manifest.json"])
         self.breaks: list[int] = []
         """Bytes after which the next connections break; config.json is read first."""
+        self.broken: dict[str, int] = {}
+        """How often a connection breaks that reads a file."""
+        self.refused: dict[str, bool] = {}
+        """Files for which the pod answers once with an error."""
         self.read_bytes = 0
 
     def read(self, path: str, offset: int) -> Iterator[bytes]:
         if path not in self.files:
-            raise CommandError(f"{path}: 404")
+            raise MissingFileError(f"{path}: 404")
+        if self.refused.pop(path, None):
+            raise CommandError(f"{path}: the pod answers 503")
         data = self.files[path][offset:]
-        stop = self.breaks.pop(0) if self.breaks and path != "manifest.json" else None
+        stop = self.breaks.pop(0) if self.breaks and path in FILES else None
+        if broken := self.broken.get(path, 0):
+            self.broken[path] = broken - 1
+            stop = 0
         for start in range(0, len(data), 1000):
             if stop is not None and start >= stop:
                 raise BrokenConnectionError("reset")
@@ -183,4 +192,43 @@ def test_what_was_added_to_a_folder_is_copied_where_it_is(tmp_path: Path) -> Non
     source = Memory()
     source.files["model.sig"] = b"{}"
     copy(source, tmp_path / "out", source.digest, added=("provenance.json", "model.sig"))
+    assert contents(tmp_path / "out") == source.files
+
+
+@pytest.mark.parametrize("path", ["manifest.json", "model.sig"])
+def test_a_connection_that_breaks_at_a_small_file_is_tried_again(
+    tmp_path: Path, path: str, pauses: list[float]
+) -> None:
+    """The manifest is read first, and the signature last."""
+    source = Memory()
+    source.files["model.sig"] = b"{}"
+    source.broken = {path: 3}
+    copy(source, tmp_path / "out", source.digest, added=("model.sig",))
+    assert contents(tmp_path / "out") == source.files
+    assert pauses == [2.0, 4.0, 8.0]
+    source.broken = {path: 5}
+    with pytest.raises(CommandError, match=r"the connection broke 5 times .*: run the same command again"):
+        copy(source, tmp_path / "other", source.digest, added=("model.sig",))
+    copy(source, tmp_path / "other", source.digest, added=("model.sig",))
+    assert contents(tmp_path / "other") == source.files
+
+
+def test_a_signature_that_the_pod_does_not_give_is_not_left_out(tmp_path: Path) -> None:
+    """Only one that is not there is: without it, the copy could not be verified, and nobody would know why."""
+    source = Memory()
+    source.files["model.sig"] = b"{}"
+    source.refused = {"model.sig": True}
+    with pytest.raises(CommandError, match=r"model\.sig: the pod answers 503"):
+        copy(source, tmp_path / "out", source.digest, added=("model.sig",))
+    copy(source, tmp_path / "out", source.digest, added=("model.sig",))
+    assert contents(tmp_path / "out") == source.files
+
+
+def test_a_model_that_was_signed_after_its_download_gets_its_signature(tmp_path: Path) -> None:
+    source = Memory()
+    copy(source, tmp_path / "out", source.digest)
+    source.files["model.sig"] = b"{}"
+    assert copy(source, tmp_path / "out", source.digest, added=("model.sig",)).read_bytes == 0
+    assert contents(tmp_path / "out") == source.files
+    assert copy(source, tmp_path / "out", source.digest, added=("model.sig",)).read_bytes == 0
     assert contents(tmp_path / "out") == source.files
