@@ -89,7 +89,8 @@ class Forks:
         program, pipe = str(Path(__file__).with_name("runs_in_forks.py")), subprocess.PIPE
         command = [*within, sys.executable, program, *modules]
         self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
-        assert self._line() == "ready"
+        self.apart = Path(self._line())
+        """The address of a server for work that is done apart."""
 
     def __call__(self, arguments: Sequence[str], environment: Mapping[str, str], output: Path, seconds: int = 0) -> int:
         """The exit code of `python -m hone_trainer ARGUMENTS`.

@@ -3,7 +3,7 @@
 A program (see `forks`): it reads a JSON object from each line of stdin and answers with JSON. An object with
 `arguments`, `environment` to add, the file for the `output`, the `seconds` until the command is killed (0: never), and
 Python to execute `before` starts a command: the answer is its process id. `ended` with a process id asks for its exit
-code; null while it runs.
+code; null while it runs. Once it is ready it writes the address of its server for work that is done apart.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import forked_apart
 from forks import exit_code
 
 from hone_trainer import __main__ as trainer
-from hone_trainer.run import launch
+from hone_trainer.run import apart, launch
 
 JEMALLOC = "jemalloc_bg_thd"
 """Thread of pyarrow's allocator, which knows about forks."""
@@ -36,7 +37,9 @@ def main() -> None:
     others = {int(task.name): (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
     del others[os.getpid()]
     assert set(others.values()) <= {JEMALLOC}, f"a fork has one thread, this process has {others}"
-    print("ready", flush=True)
+    server = forked_apart.serve()
+    apart.subprocess = forked_apart.started_by(server)
+    print(server, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
         print(json.dumps(exit_code(order["ended"]) if "ended" in order else started(order)), flush=True)

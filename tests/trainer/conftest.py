@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -281,6 +282,19 @@ def forks() -> Iterator[Callable[[], Forks]]:
     yield get
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def forked_apart(forks: Callable[[], Forks], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run in this process does apart, it does in forks; see `forked_apart`."""
+    import forked_apart
+
+    from hone_trainer.run import apart
+
+    def start(command: list[str], env: dict[str, str]) -> forked_apart.ForkedApart:
+        return forked_apart.ForkedApart(forks().apart, command, env)
+
+    monkeypatch.setattr(apart, "subprocess", SimpleNamespace(Popen=start))
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def plan_of(make_plan: Any, teacher_model: Path) -> Any:
     return make
 
 
+@pytest.mark.usefixtures("forked_apart")
 def test_the_rows_become_the_teachers_own_greedy_answers(plan_of: Any, teacher_model: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -55,6 +56,7 @@ def test_the_rows_become_the_teachers_own_greedy_answers(plan_of: Any, teacher_m
         assert answer["content"] == tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
 
+@pytest.mark.usefixtures("forked_apart")
 def test_the_student_learns_them(runs: Any, plan_of: Any, tmp_path: Path) -> None:
     plan = plan_of()
     result = launch.run(plan, tmp_path)
@@ -78,6 +80,7 @@ def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch:
     assert sorted(file.name for file in folder.iterdir()) == ["0.jsonl", "1.jsonl"]
 
 
+@pytest.mark.usefixtures("forked_apart")
 def test_a_teacher_that_finishes_no_answer_is_reported(plan_of: Any, tiny_model: Path) -> None:
     plan = plan_of(path=tiny_model)
     block = plan.distillation.model_copy(update={"max_completion_length": 1})

@@ -65,6 +65,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> Any:
     return probe
 
 
+@pytest.mark.usefixtures("forked_apart")
 def test_the_run_is_that_of_the_number_also_when_resumed(
     runs: Any, make_plan: Any, interrupt: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +117,7 @@ def test_every_method_with_this_field_can_be_measured(
     assert not list(Path(plan.work_path).glob("checkpoints/step-*"))
 
 
+@pytest.mark.usefixtures("forked_apart")
 def test_without_room_for_one_row_the_run_says_so_and_tries_it(
     runs: Any, make_plan: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:

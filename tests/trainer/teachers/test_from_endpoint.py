@@ -66,6 +66,7 @@ def test_the_answers_are_those_of_the_same_model_in_the_pod(
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.usefixtures("forked_apart")
 def test_a_student_learns_them_and_the_key_is_nowhere(
     plan_of: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +129,7 @@ def asked_of(plan: Any) -> list[str]:
     return [question(row) for source in (*plan.datasets, *plan.evaluation_datasets) for row in records(source.path)]
 
 
+@pytest.mark.usefixtures("forked_apart")
 @pytest.mark.parametrize(
     ("fields", "wrong", "code"),
     [
@@ -162,6 +164,7 @@ def test_rows_without_a_prompt_are_refused_before_any_is_asked(plan_of: Any, tmp
     assert model.asked == []
 
 
+@pytest.mark.usefixtures("forked_apart")
 def test_a_refused_prompt_is_left_out_and_named(plan_of: Any, tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "API_KEY").write_text(KEY)
