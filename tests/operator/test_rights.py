@@ -222,4 +222,5 @@ def test_a_namespace_opts_in_and_out(kube, apiserver, namespace, start_operator,
             "a new job waits",
         )
         assert [n for n in namespace.names("Job") if n.startswith("late")] == []
+        assert "is skipped" not in operator.log(), "what the watch of namespaces brings is read"
         assert operator.stop() == 0

@@ -230,9 +230,9 @@ class Cache:
         return self._objects[kind].get((namespace, name))
 
     def has(self, kind: str, body: Mapping[str, Any]) -> bool:
-        """Whether this version of an object is here."""
+        """Whether this version of an object is here; never of one without a namespace."""
         meta = body["metadata"]
-        here = self.get(kind, meta["namespace"], meta["name"])
+        here = self.get(kind, meta.get("namespace", ""), meta["name"])
         return here is not None and all(here["metadata"].get(key) == meta[key] for key in ("uid", "resourceVersion"))
 
     def is_kept(self, kind: str, body: Mapping[str, Any]) -> bool:

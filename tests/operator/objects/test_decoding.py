@@ -115,6 +115,20 @@ def test_an_event_about_a_known_version_of_an_object_becomes_a_bookmark() -> Non
         assert event_of("MODIFIED", **changed) == {"type": "MODIFIED", "object": {**body, "metadata": meta | changed}}
 
 
+def test_an_event_about_an_object_without_a_namespace_is_passed_on() -> None:
+    """As of a namespace that opts in: else only the comparison of each minute would see it."""
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "uid": "u", "resourceVersion": "7"}}
+    lines = WatchLines(None, "Namespace", lambda *reported: pytest.fail(str(reported)), Cache().has)
+    for event in ("ADDED", "MODIFIED", "DELETED"):
+        line = {"type": event, "object": body}
+        assert json.loads(lines.guarded(json.dumps(line).encode())) == {
+            **line,
+            "object": {**body, "spec": {}, "status": {}},
+        }
+    listed = decode_list(json.dumps({"items": [body]}).encode(), is_known=lambda item: Cache().has("Namespace", item))
+    assert (listed.items, listed.skipped) == ([body], [])
+
+
 @pytest.mark.attack("objects at the API server")
 @pytest.mark.parametrize(
     "line",
