@@ -101,13 +101,20 @@ def _of_version(body: Body) -> Iterator[Notice]:
 
 
 def _of_model(body: Body) -> Iterator[Notice]:
-    meta, status = body["metadata"], body.get("status") or {}
+    meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
     about = {"namespace": meta["namespace"], "model": meta["name"]}
+    subject = f"{meta['namespace']}/models/{meta['name']}"
+    pointing = {entry["name"] for entry in status.get("aliases") or ()}
+    wanted = {entry["name"] for entry in spec.get("aliases") or ()}
+    wanted |= {*((spec.get("promotion") or {}).get("aliases") or ())}
+    for name in sorted(wanted - pointing):
+        data = {**about, "alias": name, "version": None}
+        yield replace(_notice(ALIAS, subject, f"{meta['uid']}/{name}", "nowhere", data, None), is_default=True)
     for entry in status.get("aliases") or ():
         data = {**about, "alias": entry["name"], "version": entry["version"], "name": entry["modelVersion"]}
         if history := entry.get("history"):
             data["before"] = history[0]["version"]
-        value, subject = f"{entry['version']} {entry['since']}", f"{meta['namespace']}/models/{meta['name']}"
+        value = f"{entry['version']} {entry['since']}"
         yield _notice(ALIAS, subject, f"{meta['uid']}/{entry['name']}", value, data, entry["since"])
 
 

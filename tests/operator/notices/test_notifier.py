@@ -152,6 +152,25 @@ async def test_a_decision_that_goes_to_and_fro_is_reported_each_time(scene: Scen
     assert len({event["id"] for event in receiver.events}) == len(receiver.events)
 
 
+async def test_an_alias_that_points_nowhere_any_more_is_reported(scene: Scene, receiver: Receiver) -> None:
+    scene.model["spec"] = {"promotion": {"aliases": ["champion"]}, "aliases": [{"name": "other", "version": 9}]}
+    await scene.look()
+    assert receiver.seen == [("evaluated", VERSION["spec"]["evaluation"]["numbers"])], "it never pointed anywhere"
+    for version in (1, None, 1):
+        if version:
+            scene.point(version, "2026-01-02T00:05:00Z")
+        else:
+            scene.model["status"] = {}
+        for _ in range(2):
+            await scene.look()
+            scene.restart()
+    assert receiver.seen[1:] == [("alias", 1), ("alias", None), ("alias", 1)]
+    assert len({event["id"] for event in receiver.events}) == 4
+    lost = receiver.events[2]
+    assert lost["data"] == {"namespace": "team", "model": "tutor", "alias": "champion", "version": None}
+    assert lost["subject"] == "team/models/tutor"
+
+
 @pytest.mark.parametrize("answer", [500, 429, 302, 404])
 async def test_what_is_not_accepted_is_sent_again(
     scene: Scene, receiver: Receiver, caplog: pytest.LogCaptureFixture, answer: int
