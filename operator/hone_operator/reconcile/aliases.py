@@ -41,6 +41,9 @@ class Unusable(NamedTuple):
     message: str
     final: bool = False
     """Only a person can change it."""
+    passing: bool = False
+    """The version exists and may be Ready again by itself, e.g. once it is signed with a new key: what points to it
+    stays, and whoever reads its files refuses it meanwhile."""
 
 
 def unusable(number: int, body: Body | None) -> Unusable | None:
@@ -55,8 +58,20 @@ def unusable(number: int, body: Body | None) -> Unusable | None:
         return Unusable(Reason.WAITING_FOR_MODEL_VERSION, words, final=True)
     if why.get("status") != "True":
         words = f"ModelVersion {name} is not Ready ({why.get('reason', 'not seen yet')})"
-        return Unusable(Reason.WAITING_FOR_MODEL_VERSION, words)
+        return Unusable(Reason.WAITING_FOR_MODEL_VERSION, words, passing=True)
     return None
+
+
+@dataclass(frozen=True)
+class Promotable:
+    """The versions of a model that a promotion may use."""
+
+    eligible: Sequence[int] = ()
+    """Numbers of those to which its aliases may move, newest first."""
+    unready: Sequence[int] = ()
+    """Numbers of those that would be eligible if they were Ready: an alias that points to one stays."""
+    awaited: Unusable | None = None
+    """Why no alias moves: the status of the Model is lost, and the version that was in use is not Ready yet."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +88,15 @@ class Aliases:
 
 
 def decide(
-    spec: ModelSpec, versions: Mapping[int, Body], before: Iterable[AliasStatusJson], eligible: Sequence[int], now: str
+    spec: ModelSpec, versions: Mapping[int, Body], before: Iterable[AliasStatusJson], may: Promotable, now: str
 ) -> Aliases:
-    """Where each alias points. A pinned one whose version cannot be used stays where it was, as long as that can be.
+    """Where each alias points.
+
+    A pinned one whose version cannot be used stays where it was, as long as that can be. No alias leaves a version that
+    is not Ready for a while: otherwise each new key would move all of them, and forget where they were.
 
     Args:
         versions: ModelVersions by number.
-        eligible: numbers of the versions that a promotion may take, newest first.
     """
     old = {entry["name"]: entry for entry in before}
     out = Aliases([], {}, [], [])
@@ -88,13 +105,14 @@ def decide(
         number: int | None = pinned.version
         if problem := unusable(pinned.version, versions.get(pinned.version)):
             out.problems[pinned.name] = problem
-            number = _still(old.get(pinned.name), [n for n, v in versions.items() if unusable(n, v) is None])
+            number = _still(old.get(pinned.name), [n for n, v in versions.items() if _may_stay(n, v)])
         targets[pinned.name] = (number, "Spec")
     if promotion := spec.promotion:
-        for name in promotion.aliases:
-            newest = next(iter(eligible), None)
-            number = newest if promotion.policy == "Automatic" else _still(old.get(name), eligible)
-            targets.setdefault(name, (number, "Promotion"))
+        for name in set(promotion.aliases) - targets.keys():
+            number = _promoted(old.get(name), may, promotion.policy == "Automatic")
+            targets[name] = (number, "Promotion")
+            if problem := unusable(number, versions[number]) if number is not None else may.awaited:
+                out.problems[name] = problem
     for name, (number, writer) in sorted(targets.items()):
         _point(out, Move(name, number, writer, now), old.get(name), versions)
     return out
@@ -108,6 +126,20 @@ class Move(NamedTuple):
     """None: nowhere."""
     writer: Writer
     time: str
+
+
+def _may_stay(number: int, body: Body) -> bool:
+    problem = unusable(number, body)
+    return problem is None or problem.passing
+
+
+def _promoted(earlier: AliasStatusJson | None, may: Promotable, moves: bool) -> int | None:
+    """Where an alias of the promotion points: to the newest version, if it moves by itself; otherwise where it was."""
+    stays = _still(earlier, [*may.eligible, *may.unready])
+    newest = next(iter(may.eligible), None)
+    if not moves or newest is None:
+        return stays
+    return newest if stays is None or stays in may.eligible else max(newest, stays)
 
 
 def _still(earlier: AliasStatusJson | None, may: Sequence[int]) -> int | None:

@@ -1,6 +1,6 @@
 """Model: the aliases of a name, as they follow from its spec and its ModelVersions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -63,14 +63,14 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     versions = aliases.by_number(model["metadata"]["name"], seen.versions)
     builder.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
     in_use = promotion.find_in_use(spec, versions, builder.old.get("aliases") or ())
-    eligible = promotion.eligible(spec.promotion, versions, in_use) if spec.promotion else []
-    decided = aliases.decide(spec, versions, builder.old.get("aliases") or (), eligible, builder.time)
+    may = promotion.promotable(spec.promotion, versions, in_use)
+    decided = aliases.decide(spec, versions, builder.old.get("aliases") or (), may, builder.time)
     builder.put(aliases=decided.entries or None, summary=_summary(decided))
     builder.put(
-        promotable=next(iter(eligible), None),
+        promotable=next(iter(may.eligible), None),
         candidates=(promotion.candidates(spec.promotion, versions, in_use) or None) if spec.promotion else None,
     )
-    _report(builder, decided)
+    _report(builder, spec, decided)
     decide_retraining(builder, spec.retrain, seen.retraining)
     decide_registration(builder, spec, versions, seen.registry)
     decide_imports(builder, spec, seen.versions, seen.imports)
@@ -96,15 +96,15 @@ def _summary(decided: Aliases) -> str | None:
     return (text if len(text) <= MAX_SUMMARY else text[: MAX_SUMMARY - 1] + "…") or None
 
 
-def _report(builder: ModelBuilder, decided: Aliases) -> None:
+def _report(builder: ModelBuilder, spec: ModelSpec, decided: Aliases) -> None:
+    points = {entry["name"]: entry["modelVersion"] for entry in decided.entries}
     for message in decided.moved:
         builder.add_event(Reason.ALIAS_MOVED, message)
     for message in decided.lost:
         builder.add_event(Reason.ALIAS_LOST, message, warning=True)
     if not decided.problems:
-        builder.ready(True, Reason.RESOLVED, "Every alias points where it should.")
+        builder.ready(True, Reason.RESOLVED, _resolved(spec, points.keys()))
         return
-    points = {entry["name"]: entry["modelVersion"] for entry in decided.entries}
     words = [
         f"Alias {name}: {problem.message}; it points to {points.get(name, 'nothing')}"
         for name, problem in decided.problems.items()
@@ -113,3 +113,17 @@ def _report(builder: ModelBuilder, decided: Aliases) -> None:
     reason = next(iter(decided.problems.values())).reason
     builder.ready(False, reason, "; ".join(words) + ".", reconciling=not stuck, stalled=stuck)
     builder.add_event_if_changed(ConditionType.READY, warning=True)
+
+
+def _resolved(spec: ModelSpec, pointing: Collection[str]) -> str:
+    """Where nothing keeps an alias from its version: whether each has one."""
+    nowhere = [name for name in (spec.promotion.aliases if spec.promotion else ()) if name not in pointing]
+    if spec.promotion is None or not nowhere:
+        return "Every alias points where it should."
+    words = f"No version may be promoted yet, so these aliases point nowhere: {', '.join(nowhere)}."
+    if spec.promotion.policy == "Automatic":
+        return f"{words} status.candidates says what each version lacks."
+    return (
+        f"spec.promotion.policy is Manual, which moves no alias, so these point nowhere: {', '.join(nowhere)}. Set the "
+        "policy to Automatic, or move the alias from spec.promotion.aliases to spec.aliases, with a version."
+    )

@@ -13,7 +13,7 @@ from hone_api.modelversion import EvaluationNumber
 from hone_api.reading import read_known
 from hone_api.states import ApprovalState, GateResult
 from hone_api.status_json import AliasStatusJson, PromotionCandidateJson
-from hone_operator.reconcile.aliases import unusable
+from hone_operator.reconcile.aliases import Promotable, Unusable, unusable
 
 Body = Mapping[str, Any]
 MAX_MESSAGE = 1024
@@ -37,8 +37,8 @@ class InUse:
     """Names of ModelVersions."""
     ever: frozenset[int] = frozenset()
     """Numbers of versions, as far as the history goes."""
-    awaited: bool = False
-    """Whether the version in use is not Ready yet, and an older one must not take its place meanwhile."""
+    awaited: Unusable | None = None
+    """Why the version in use is not Ready yet; an older one must not take its place meanwhile."""
 
     @classmethod
     def of(cls, entries: Iterable[AliasStatusJson]) -> Self:
@@ -54,7 +54,7 @@ def find_in_use(spec: ModelSpec, versions: Mapping[int, Body], entries: Iterable
     """What is in use, by status.aliases; if that is empty, by the records.
 
     A Model that is restored from a backup has no status. An empty one would let every gate against the version in use
-    pass.
+    pass, and older versions be used while newer ones are verified again.
     """
     pointing = list(entries)
     if pointing or spec.promotion is None:
@@ -69,24 +69,27 @@ def _replayed(promotion: Promotion, versions: Mapping[int, Body], pinned: frozen
     in_use = InUse(names, pinned)
     for number in sorted(versions):
         body, problem = versions[number], unusable(number, versions[number])
-        gone = problem is not None and problem.final
+        gone = problem is not None and not problem.passing
         if gone or not _is_approved(body) or verdict(promotion, body, in_use).result != GateResult.PASSED:
             continue
-        awaited = problem is not None and any(gate.value == AGAINST for gate in promotion.gates or ())
-        in_use = InUse(names | {body["metadata"]["name"]}, in_use.ever | {number}, awaited)
+        in_use = InUse(names | {body["metadata"]["name"]}, in_use.ever | {number}, problem)
     return in_use
 
 
-def eligible(promotion: Promotion, versions: Mapping[int, Body], in_use: InUse) -> list[int]:
-    """Numbers of the versions that an alias of the promotion may point to, newest first."""
-    if in_use.awaited:
-        return []
-    return [n for n in sorted(versions, reverse=True) if _may_point(promotion, n, versions[n], in_use)]
+def promotable(promotion: Promotion | None, versions: Mapping[int, Body], in_use: InUse) -> Promotable:
+    """The versions to which an alias of the promotion may point."""
+    if promotion is None or in_use.awaited:
+        return Promotable(awaited=in_use.awaited)
+    passed = [n for n in sorted(versions, reverse=True) if _has_passed(promotion, versions[n], in_use)]
+    problems = {number: unusable(number, versions[number]) for number in passed}
+    return Promotable(
+        eligible=[number for number, problem in problems.items() if problem is None],
+        unready=[number for number, problem in problems.items() if problem and problem.passing],
+    )
 
 
-def _may_point(promotion: Promotion, number: int, body: Body, in_use: InUse) -> bool:
-    passed = verdict(promotion, body, in_use).result == GateResult.PASSED
-    return _is_approved(body) and unusable(number, body) is None and passed
+def _has_passed(promotion: Promotion, body: Body, in_use: InUse) -> bool:
+    return _is_approved(body) and verdict(promotion, body, in_use).result == GateResult.PASSED
 
 
 def _is_approved(body: Body) -> bool:

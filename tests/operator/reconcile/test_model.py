@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -126,13 +127,98 @@ def test_an_alias_stays_until_its_new_version_can_be_used(second: list[Any], rea
     assert model.condition("Ready") == ("True", "Resolved")
 
 
-@pytest.mark.parametrize("lost", [None, version(1, approval="Rejected"), version(1, ready="False")])
+@pytest.mark.parametrize("lost", [None, version(1, approval="Rejected"), version(1, ready="False", stalled=True)])
 def test_no_alias_points_to_a_version_that_cannot_be_used(lost: Any) -> None:
     model = Named(production=1)
     model.tick(version(1))
     outcome = model.tick(*([lost] if lost else []))
     assert model.targets() == {}
     assert "AliasLost" in [e.reason for e in outcome.events]
+
+
+def signed_again(versions: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The versions while each is signed with a new key: none is Ready, then each is, the oldest first."""
+    for done in range(len(versions) + 1):
+        unready = [{**body, "status": version(0, ready="False")["status"]} for body in versions[done:]]
+        yield [*versions[:done], *unready]
+
+
+@pytest.mark.parametrize("policy", ["Automatic", "Manual"])
+@pytest.mark.parametrize("gates", [[], [{"metric": "loss", "value": "Against", "atMost": "0"}]])
+def test_no_alias_moves_while_all_versions_are_signed_again(policy: str, gates: list[Any]) -> None:
+    versions = [compared(1, "3.0", ""), compared(2, "2.0", "tutor-v1", "3.0"), compared(3, "1.0", "tutor-v2", "2.0")]
+    model = Named(pinned=1)
+    model.promote(gates=gates)
+    for number in (1, 2, 3):
+        model.tick(*versions[:number])
+    model.pin(pinned=2)
+    model.tick(*versions)
+    model.promote(policy, gates=gates)
+    before = model.body["status"]["aliases"]
+    assert [(entry["version"], len(entry["history"])) for entry in before] == [(3, 2), (2, 1)]
+    for seen in signed_again(versions):
+        outcome = model.tick(*seen)
+        assert model.body["status"]["aliases"] == before
+        assert not {"AliasMoved", "AliasLost"} & {event.reason for event in outcome.events}
+        ready = all(body["status"]["conditions"][0]["status"] == "True" for body in seen[1:])
+        assert model.condition("Ready") == (("True", "Resolved") if ready else ("False", "WaitingForModelVersion"))
+
+
+def test_a_newer_version_takes_the_place_of_one_that_is_not_ready() -> None:
+    model = Named()
+    model.promote()
+    first, second = version(1, approval="Approved"), version(2, approval="Approved")
+    model.tick(first, second)
+    unready = version(2, ready="False", approval="Approved")
+    model.tick(first, unready)
+    assert model.targets() == {"champion": "tutor-v2"}
+    model.tick(first, unready, version(3, approval="Approved"))
+    assert model.targets() == {"champion": "tutor-v3"}
+
+
+@pytest.mark.parametrize("lost", [version(2, ready="False"), version(2, ready="False", approval="Rejected")])
+def test_a_version_that_is_not_ready_keeps_its_alias_only_while_it_is_approved(lost: dict[str, Any]) -> None:
+    model = Named()
+    model.promote()
+    first = version(1, approval="Approved")
+    model.tick(first, version(2, approval="Approved"))
+    model.tick(first, lost)
+    assert model.targets() == {"champion": "tutor-v1"}
+
+
+def test_retention_keeps_what_an_alias_waits_at_while_versions_are_signed_again() -> None:
+    model = Named(production=2)
+    model.body["spec"]["retention"] = {"keep": 2}
+    versions = [version(number) for number in range(2, 6)]
+    model.tick(*versions)
+    model.pin(production=6)
+    for seen in signed_again(versions):
+        outcome = model.tick(*seen)
+        assert model.targets() == {"production": "tutor-v2"}
+        assert "tutor-v2" not in deleted(outcome)
+
+
+def test_after_a_restore_no_older_version_is_used_whatever_the_gates() -> None:
+    versions = [version(number, approval="Approved") for number in (1, 2, 3)]
+    model = Named()
+    model.promote()
+    for seen in signed_again(versions):
+        model.tick(*seen)
+        assert model.targets() == ({"champion": "tutor-v3"} if seen == versions else {})
+    assert model.condition("Ready") == ("True", "Resolved")
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [("Automatic", "status.candidates says what each version lacks"), ("Manual", "to spec.aliases")],
+)
+def test_an_alias_that_points_nowhere_is_named(policy: str, words: str) -> None:
+    model = Named()
+    model.promote(policy)
+    model.tick(version(1))
+    (ready,) = (c for c in model.body["status"]["conditions"] if c["type"] == "Ready")
+    assert "point nowhere: champion" in ready["message"]
+    assert words in ready["message"]
 
 
 def test_of_two_versions_with_one_number_the_usual_name_counts() -> None:
