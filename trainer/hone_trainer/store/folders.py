@@ -262,13 +262,19 @@ def is_intact(folder: Path) -> bool:
 
 
 def replace(content: Path, target: Path) -> None:
-    """Rename a folder to target, replacing what is there. Of two concurrent calls, one wins."""
+    """Rename a folder to target, replacing what is there. Of two concurrent calls, the last one wins."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
+    while True:
         aside = target.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
-        target.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-    content.rename(target)
+        with suppress(FileNotFoundError):
+            target.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        try:
+            content.rename(target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
 
 
 def publish(content: Path, target: Path, intact: Callable[[Path], bool] = is_intact) -> None:

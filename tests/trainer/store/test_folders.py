@@ -1,0 +1,40 @@
+"""Folders of the store that several processes replace at the same moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from hone_trainer.store import folders
+
+pytestmark = pytest.mark.pure
+ROUNDS, WRITERS = 300, 3
+
+
+def _replace_often(root: Path, writer: int) -> None:
+    for number in range(ROUNDS):
+        content = root / f"content-{writer}"
+        content.mkdir()
+        for name in ("report.html", "report.json"):
+            (content / name).write_text(f"{writer} {number}")
+        folders.replace(content, root / "reports" / "rows")
+    os._exit(0)
+
+
+def test_a_report_is_replaced_by_several_at_once(tmp_path: Path) -> None:
+    """As by two Jobs of one Dataset: none of them fails, and what is there is of one of them."""
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_replace_often, args=(tmp_path, writer)) for writer in range(WRITERS)]
+    for process in writers:
+        process.start()
+    for process in writers:
+        process.join(300)
+    assert [process.exitcode for process in writers] == [0] * WRITERS
+    assert [path.name for path in tmp_path.iterdir()] == ["reports"]
+    (folder,) = (tmp_path / "reports").iterdir()
+    texts = {(folder / name).read_text() for name in ("report.html", "report.json")}
+    assert texts < {f"{writer} {ROUNDS - 1}" for writer in range(WRITERS)}
+    assert len(texts) == 1
