@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,6 +83,19 @@ def test_a_version_that_reads_other_tokens_is_not_compared(
     result = runs.finish(make_plan(training={"maxSteps": 1}, comparedModel={"path": str(foreign)}, **AGAINST))
     assert loss_of(result).against is None
     assert any("tiny-v1 has another tokenizer or chat template" in sentence for sentence in result.advice)
+
+
+def test_a_version_with_too_short_a_context_is_not_compared(
+    runs: Any, make_plan: Any, champion: Any, tmp_path: Path
+) -> None:
+    """Where positions have embeddings of their own, as in GPT-2, a longer row would end the run."""
+    short = tmp_path / "short"
+    shutil.copytree(champion.out / "merged", short)
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 16}))
+    result = runs.finish(make_plan(training={"maxSteps": 1}, comparedModel={"path": str(short)}, **AGAINST))
+    assert loss_of(result).against is None
+    assert any("tiny-v1 reads 16 tokens, and a held-out row takes" in sentence for sentence in result.advice)
 
 
 def test_without_a_version_in_use_there_is_nothing_to_compare(make_plan: Any) -> None:

@@ -13,9 +13,9 @@ from hone_api.modelversion import EvaluationNumber
 from hone_api.plan import TrainingPlan
 from hone_trainer.commands.exported import Exported
 from hone_trainer.commands.rescoring import Rescorer
-from hone_trainer.encoding import mapped, rendering
+from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError
-from hone_trainer.evaluation.other_version import KINDS
+from hone_trainer.evaluation.other_version import KINDS, longest
 from hone_trainer.methods import METHODS
 from hone_trainer.models.scoring_model import read_the_same
 from hone_trainer.run import encode, preflight
@@ -88,10 +88,8 @@ def refuse_short(other: Exported, plan: TrainingPlan, split: HeldOut) -> None:
     """Raises:
     TrainerError: InvalidConfiguration, if a row of the split, or its answer, is longer than the model's context.
     """
-    sampled = plan.grpo or plan.ppo
-    longest = mapped.most(split.rows) + (sampled.max_completion_length if sampled else 0)
-    if longest > other.opened.context:
-        words = f"{other.folder} reads {other.opened.context} tokens, and a row of {split.name} takes {longest}"
+    if (length := longest(plan, [split])) > other.opened.context:
+        words = f"{other.folder} reads {other.opened.context} tokens, and a row of {split.name} takes {length}"
         raise TrainerError(FailureCode.INVALID_CONFIGURATION, f"{words}: the models cannot be compared on it")
 
 

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hone_api.plan import ModelInput
+from hone_api.plan import ModelInput, TrainingPlan
 from hone_trainer import ranks
+from hone_trainer.encoding import mapped
 from hone_trainer.models import base_model, merge_base, scoring_model
 from hone_trainer.models.base_model import Head
+from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Values
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import interrupted
@@ -65,11 +67,20 @@ def measure(run: Run) -> OtherVersion:
     if not scoring_model.read_the_same(run.base, opened):
         words = f"{name} has another tokenizer or chat template, so its numbers cannot be compared with this model's"
         return OtherVersion(advice=words)
+    if (length := longest(run.plan, run.held_out)) > opened.context:
+        words = f"{name} reads {opened.context} tokens, and a held-out row takes {length}, so they cannot be compared"
+        return OtherVersion(advice=words)
     values = _values(run, opened, name, Path(model.adapter.path) if model.adapter else None)
     if ranks.is_first():
         write_atomically(file, json.dumps({"of": mark, "values": values}).encode())
     ranks.barrier()
     return OtherVersion(values)
+
+
+def longest(plan: TrainingPlan, splits: Sequence[HeldOut]) -> int:
+    """Tokens that a model must be able to read to be measured on these rows: the longest one and its answer."""
+    sampled = plan.grpo or plan.ppo
+    return max(mapped.most(split.rows) for split in splits) + (sampled.max_completion_length if sampled else 0)
 
 
 def _head(model: ModelInput) -> Head:
