@@ -1,4 +1,4 @@
-"""All kopf handlers: keep the body, request a run of the keys concerned, return. Nothing here can fail or wait."""
+"""What happens to each object of a list or a watch: the body is kept, and a run of the keys concerned is requested."""
 
 import asyncio
 import logging
@@ -80,22 +80,32 @@ class Watches:
         @kopf.on.login(registry=registry)
         async def login(**kwargs: Any) -> Any:
             info = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-            return session(info, self.note, self._is_known, self.listing.filled_at) if info else None
+            return session(info, self) if info else None
 
     def _register(self, registry: kopf.OperatorRegistry, kind: str, resource: tuple[str, ...]) -> None:
-        @kopf.on.event(*resource, id=f"request-{kind.lower()}", registry=registry)
-        async def request(event: Any, **_: Any) -> None:
-            body = event["object"]  # kopf's view of it takes many times as long to read
-            self.listing.heard(kind)
-            if not self.cache.is_kept(kind, body):
-                return
-            if event["type"] == "DELETED":
-                self.cache.remove(kind, body)
-            elif not self.cache.put(kind, body):
-                return  # the cache has it from our own write or list
-            self.changed(kind, body)
+        @kopf.on.event(*resource, id=f"watch-{kind.lower()}", registry=registry)
+        async def watch(event: Any, **_: Any) -> None:
+            """kopf watches what has a handler; its objects are taken from the session's responses."""
 
-    def _is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
+    def take(self, kind: str, body: Mapping[str, Any], *, is_deleted: bool) -> bool:
+        """Keep or remove an object of a list or a watch of kopf, stripped; False for kinds that others handle."""
+        if kind not in self.resources:
+            return False
+        self.listing.heard(kind)
+        if not self.cache.is_kept(kind, body):
+            return True
+        if is_deleted:
+            self.cache.remove(kind, body)
+        elif not self.cache.put(kind, body, is_stripped=True):
+            return True  # the cache has it from our own write or list
+        self.changed(kind, body)
+        return True
+
+    def filled_at(self, kind: str, namespace: str | None) -> str | None:
+        """The resourceVersion at which the first watch of a kind begins; see `Listing.filled_at`."""
+        return self.listing.filled_at(kind, namespace)
+
+    def is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
         """Whether the cache has this version of an object, which also shows that its watch works."""
         is_here = self.cache.has(kind, body)
         if is_here:

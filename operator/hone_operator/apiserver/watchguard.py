@@ -1,7 +1,8 @@
-"""Guards what kopf reads: each object of a list or a watch separately, within the limits of `decoding`.
+"""Takes the objects of kopf's lists and watches: each separately, within the limits of `decoding`.
 
-kopf parses with the standard library and stops the operator at the first object that cannot be parsed. It accepts an
-HTTP session of ours (`kopf.AiohttpSession`), so the guard is in the session's responses and nothing of kopf is patched.
+kopf parses with the standard library and stops the operator at the first object that cannot be parsed; it keeps a
+record of each object, and starts a task for each event. It accepts an HTTP session of ours (`kopf.AiohttpSession`), so
+all this is in the session's responses and nothing of kopf is patched: kopf keeps the watches open, and gets bookmarks.
 `tests/operator/apiserver/test_intake.py` runs the pinned kopf against a real API server and checks that lists and
 watches pass here.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import kopf
@@ -27,31 +28,36 @@ CHUNK = 2**16
 GONE = 410
 REFUSALS = (403, 404)
 UNAVAILABLE = 503
+CHANGES = ("ADDED", "MODIFIED", "DELETED")
 ENVELOPE = 256
 """Maximum bytes of a watch event around its object."""
 Note = Callable[[str, Skipped], None]
-IsKnown = Callable[[str, Mapping[str, Any]], bool]
-FilledAt = Callable[[str, str | None], str | None]
 
 
-def session(info: kopf.ConnectionInfo, note: Note, is_known: IsKnown, filled_at: FilledAt) -> kopf.AiohttpSession:
-    """A session for kopf with the same credentials.
+class Receiver(Protocol):
+    """What lists and watches are read for."""
 
-    Args:
-        note: called with kind and object of what is skipped.
-        is_known: whether kopf need not see an object, because the cache has it from our own list or write.
-        filled_at: the resourceVersion of our own list of a kind, in a namespace or in all; once.
-    """
+    @property
+    def note(self) -> Note:
+        """Called with kind and object of what is skipped."""
+
+    def is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Whether nothing is new about an object, because the cache has it from our own list or write."""
+
+    def take(self, kind: str, body: Mapping[str, Any], *, is_deleted: bool) -> bool:
+        """Take an object, stripped; False if a handler of kopf is there for its kind."""
+
+    def filled_at(self, kind: str, namespace: str | None) -> str | None:
+        """The resourceVersion of our own list of a kind, at which kopf's watch begins without a list; None: kopf
+        lists."""
+
+
+def session(info: kopf.ConnectionInfo, receiver: Receiver) -> kopf.AiohttpSession:
+    """A session for kopf with the same credentials."""
+    to = receiver
 
     class Response(GuardedResponse):
-        def note(self, kind: str, skipped: Skipped) -> None:
-            note(kind, skipped)
-
-        def is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
-            return is_known(kind, body)
-
-        def filled_at(self, kind: str, namespace: str | None) -> str | None:
-            return filled_at(kind, namespace)
+        receiver = to
 
     connector = aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context())
     client_session = aiohttp.ClientSession(
@@ -69,17 +75,7 @@ def session(info: kopf.ConnectionInfo, note: Note, is_known: IsKnown, filled_at:
 class GuardedResponse(aiohttp.ClientResponse):
     """Reads lists and watches of our kinds object by object."""
 
-    def note(self, kind: str, skipped: Skipped) -> None:
-        """Called with each object that is skipped."""
-        raise NotImplementedError
-
-    def is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
-        """Whether an object is left out, since nothing is new about it."""
-        raise NotImplementedError
-
-    def filled_at(self, kind: str, namespace: str | None) -> str | None:
-        """The resourceVersion at which kopf's watch begins without a list; None: kopf lists."""
-        raise NotImplementedError
+    receiver: Receiver
 
     @property
     def kind(self) -> str | None:
@@ -96,12 +92,13 @@ class GuardedResponse(aiohttp.ClientResponse):
             self.status = UNAVAILABLE
         if self.kind and self.url.query.get("watch") == "true":
             # It has what kopf uses of a StreamReader.
-            lines: Any = WatchLines(self.content, self.kind, self.note, self.is_known)
+            lines: Any = WatchLines(self.content, self.kind, self.receiver)
             self.content = lines
         return self
 
     async def json(self, **options: Any) -> Any:
-        """Like the parent; the items of a list are parsed one by one and stripped, and known ones are left out.
+        """Like the parent; the items of a list are parsed one by one and stripped, and what is known or taken is left
+        out.
 
         kopf's first list has no items and the version of our own list, and the watch brings what changed since. If that
         version is too old, kopf lists again.
@@ -110,17 +107,17 @@ class GuardedResponse(aiohttp.ClientResponse):
         if kind is None:
             return await super().json(**options)
         raw = await self.read()
-        if version := self.filled_at(kind, _namespace(self.url.path)):
+        if version := self.receiver.filled_at(kind, _namespace(self.url.path)):
             return {"metadata": {"resourceVersion": version}, "items": []}
         try:
             listed = await decoding.decode_list_aside(
-                raw, lambda item: strip(kind, item), lambda item: self.is_known(kind, item)
+                raw, lambda item: strip(kind, item), lambda item: self.receiver.is_known(kind, item)
             )
         except UnreadableError as error:  # kopf lists again after this
             raise aiohttp.ClientPayloadError(error.message) from error
         for skipped in listed.skipped:
-            self.note(kind, skipped)
-        return {**listed.rest, "items": listed.items}
+            self.receiver.note(kind, skipped)
+        return {**listed.rest, "items": [body for body in listed.items if not _taken(self.receiver, kind, body)]}
 
 
 def _namespace(path: str) -> str | None:
@@ -129,18 +126,22 @@ def _namespace(path: str) -> str | None:
     return name if folder == "namespaces" else None
 
 
+def _taken(receiver: Receiver, kind: str, body: Mapping[str, Any], *, is_deleted: bool = False) -> bool:
+    """Whether the receiver took an object. If that fails, it counts as taken: the watch must not end, and the next
+    comparison of lists brings what is not in the cache."""
+    try:
+        return receiver.take(kind, body, is_deleted=is_deleted)
+    except Exception:
+        log.exception("an event about a %s is lost", kind)
+        return True
+
+
 class WatchLines:
-    """The content of a watch, line by line: an object that is unreadable or known becomes a bookmark, which kopf
+    """The content of a watch, line by line: an object that is unreadable, known or taken becomes a bookmark, which kopf
     ignores."""
 
-    def __init__(
-        self,
-        content: aiohttp.StreamReader,
-        kind: str,
-        note: Note,
-        is_known: IsKnown = lambda kind, body: False,
-    ):
-        self._content, self._kind, self._note, self._is_known = content, kind, note, is_known
+    def __init__(self, content: aiohttp.StreamReader, kind: str, receiver: Receiver):
+        self._content, self._kind, self._receiver = content, kind, receiver
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)
@@ -151,24 +152,33 @@ class WatchLines:
             yield self.guarded(line) + b"\n"
 
     def guarded(self, line: bytes) -> bytes:
-        """The event with its object stripped, or a bookmark instead."""
+        """A bookmark in place of the event; for a kind that a handler of kopf reads, the stripped event."""
         try:
             event = decoding.decode(line, decoding.MAX_BYTES + ENVELOPE)
-            return json.dumps(decoding.shaped(self._stripped, event)).encode()
+            return json.dumps(self._received(event)).encode()
         except UnreadableError as error:
             identity = decoding.identity(line)
-            self._note(self._kind, Skipped(error.reason, error.message, identity))
+            self._receiver.note(self._kind, Skipped(error.reason, error.message, identity))
             return json.dumps(_bookmark(identity)).encode()
+
+    def _received(self, event: Any) -> Any:
+        stripped = decoding.shaped(self._stripped, event)
+        if stripped["type"] not in CHANGES:
+            return stripped
+        body = stripped["object"]
+        if _taken(self._receiver, self._kind, body, is_deleted=stripped["type"] == "DELETED"):
+            return _bookmark(body["metadata"])
+        return {**stripped, "object": {"apiVersion": event["object"].get("apiVersion", ""), **body}}
 
     def _stripped(self, event: Any) -> Any:
         if event["type"] == "ERROR":
             return self._error(event["object"])
-        if event["type"] not in ("ADDED", "MODIFIED", "DELETED"):
+        if event["type"] not in CHANGES:
             return event
         body = event["object"]
-        if event["type"] != "DELETED" and self._is_known(self._kind, body):
+        if event["type"] != "DELETED" and self._receiver.is_known(self._kind, body):
             return _bookmark(body["metadata"])
-        return {**event, "object": {"apiVersion": body["apiVersion"], **strip(self._kind, body)}}
+        return {**event, "object": strip(self._kind, body)}
 
     def _error(self, status: Any) -> dict[str, Any]:
         """kopf lists and watches again after 410 Gone, and ends the operator at any other error, e.g. of etcd."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import kopf
@@ -85,12 +86,28 @@ def test_one_field_takes_no_other_object_with_it(kind: str, path: str, shape: st
     assert listed.rest == {"metadata": {"continue": "x"}}
 
 
+@dataclass
+class Reader:
+    """What a watch is read for."""
+
+    note: Callable[..., None]
+    is_known: Callable[..., bool] = lambda kind, body: False
+    takes: Callable[..., bool] = lambda body: False
+    taken: list[tuple[str, str, bool]] = field(default_factory=list)
+
+    def take(self, kind: str, body: Mapping[str, Any], *, is_deleted: bool) -> bool:
+        self.taken.append((kind, body["metadata"].get("resourceVersion", ""), is_deleted))
+        return self.takes(body)
+
+    def filled_at(self, kind: str, namespace: str | None) -> None: ...
+
+
 @pytest.mark.attack("objects at the API server")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", KIND)
 def test_an_event_of_a_watch_becomes_a_bookmark(kind: str, shape: str) -> None:
     noted = []
-    lines = WatchLines(None, kind, lambda *told: noted.append(told))
+    lines = WatchLines(None, kind, Reader(lambda *told: noted.append(told)))
     line = lines.guarded(b'{"type":"MODIFIED","object":' + hostile(kind, "spec.model", SHAPES[shape]) + b"}")
     assert json.loads(line) == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
     assert [(told[0], told[1].reason, told[1].metadata) for told in noted] == [(kind, REASON[shape], WHO)]
@@ -102,7 +119,7 @@ def test_an_event_about_a_known_version_of_an_object_becomes_a_bookmark() -> Non
     body = {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": meta, "spec": {}, "status": {}}
     cache = Cache()
     assert cache.put("Dataset", body)
-    lines = WatchLines(None, "Dataset", lambda *reported: pytest.fail(str(reported)), cache.has)
+    lines = WatchLines(None, "Dataset", Reader(lambda *reported: pytest.fail(str(reported)), cache.has))
 
     def event_of(event: str, **changed: str) -> Any:
         line = {"type": event, "object": {**body, "metadata": meta | changed}}
@@ -118,7 +135,7 @@ def test_an_event_about_a_known_version_of_an_object_becomes_a_bookmark() -> Non
 def test_an_event_about_an_object_without_a_namespace_is_passed_on() -> None:
     """As of a namespace that opts in: else only the comparison of each minute would see it."""
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "uid": "u", "resourceVersion": "7"}}
-    lines = WatchLines(None, "Namespace", lambda *reported: pytest.fail(str(reported)), Cache().has)
+    lines = WatchLines(None, "Namespace", Reader(lambda *reported: pytest.fail(str(reported)), Cache().has))
     for event in ("ADDED", "MODIFIED", "DELETED"):
         line = {"type": event, "object": body}
         assert json.loads(lines.guarded(json.dumps(line).encode())) == {
@@ -129,6 +146,29 @@ def test_an_event_about_an_object_without_a_namespace_is_passed_on() -> None:
     assert (listed.items, listed.skipped) == ([body], [])
 
 
+def lines_of(body: dict[str, Any]) -> Iterator[bytes]:
+    for event in ("ADDED", "MODIFIED", "DELETED"):
+        yield json.dumps({"type": event, "object": body}).encode()
+
+
+def test_what_is_taken_becomes_a_bookmark_with_its_version() -> None:
+    reader = Reader(lambda *reported: pytest.fail(str(reported)), takes=lambda body: True)
+    lines = WatchLines(None, "FineTuneJob", reader)
+    read = [json.loads(lines.guarded(line)) for line in lines_of(json.loads(hostile("FineTuneJob", "spec.model", "1")))]
+    assert read == [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}] * 3
+    assert reader.taken == [("FineTuneJob", "7", False), ("FineTuneJob", "7", False), ("FineTuneJob", "7", True)]
+
+
+def test_an_error_about_one_event_does_not_end_the_watch(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(body: Any) -> bool:
+        raise AttributeError
+
+    lines = WatchLines(None, "Dataset", Reader(lambda *reported: pytest.fail(str(reported)), takes=fails))
+    read = [json.loads(lines.guarded(line))["type"] for line in lines_of(json.loads(GOOD) | {"kind": "Dataset"})]
+    assert read == ["BOOKMARK"] * 3
+    assert [record.getMessage() for record in caplog.records] == ["an event about a Dataset is lost"] * 3
+
+
 @pytest.mark.attack("objects at the API server")
 @pytest.mark.parametrize(
     "line",
@@ -136,7 +176,7 @@ def test_an_event_about_an_object_without_a_namespace_is_passed_on() -> None:
 )
 def test_what_is_not_an_event_is_passed_over(line: bytes) -> None:
     noted: list[Any] = []
-    guarded = WatchLines(None, "Dataset", lambda *told: noted.append(told)).guarded(line)
+    guarded = WatchLines(None, "Dataset", Reader(lambda *told: noted.append(told))).guarded(line)
     assert json.loads(guarded)["type"] == "BOOKMARK"
     assert [told[1].reason for told in noted] == ["Malformed"]
 
@@ -155,7 +195,7 @@ def test_what_is_not_an_event_is_passed_over(line: bytes) -> None:
 async def test_an_error_in_a_watch_begins_it_again(status: dict[str, Any]) -> None:
     """kopf ends the whole operator at an error that is not 410 Gone."""
     line = json.dumps({"type": "ERROR", "object": {"kind": "Status", **status}}).encode()
-    guarded = WatchLines(None, "Dataset", lambda *told: None).guarded(line)
+    guarded = WatchLines(None, "Dataset", Reader(lambda *told: None)).guarded(line)
 
     async def stream(**_: Any) -> AsyncIterator[Any]:
         yield json.loads(guarded)
