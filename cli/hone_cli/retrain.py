@@ -17,7 +17,8 @@ def retrain(
     """Train a model again as soon as a row has changed, however few.
 
     It writes the annotation hone.dev/retrain-requested-at of the Model, with your own rights. The minimum interval, the
-    quiet period and the budget of spec.retrain still hold; on unchanged rows no job starts.
+    quiet period and the budget of spec.retrain still hold. On unchanged rows no job starts, unless the job on them did
+    not succeed and was deleted: then it is created again.
     """
     from hone_cli.kube import Kube
 

@@ -161,6 +161,10 @@ class RetrainStatus(ApiModel):
     )
     last_job: Name | None = Field(default=None, description="The job that was created last.")
     last_start: Timestamp | None = Field(default=None, description="When the newest job of this model was created.")
+    succeeded: bool | None = Field(
+        default=None,
+        description="Whether a job on the rows and the base that count as trained made a model. Default: not known.",
+    )
     gpu_seconds: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="GPU seconds of this month, of the created jobs that exist."
     )

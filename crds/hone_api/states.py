@@ -221,7 +221,7 @@ class Reason(State):
     IMPORTING = "Importing", "A Job reads a model of `spec.imports`"
     IMPORTED = "Imported", "Every model of `spec.imports` is a version"
     RETRAINING = "Retraining", "A job of this model is not finished: no other is created meanwhile"
-    RETRAIN_FAILED = "RetrainFailed", "The job on the present content failed; new content, or a job by hand, is next"
+    RETRAIN_FAILED = "RetrainFailed", "No job on the present content succeeded; new content, or a request, is next"
     WAITING_FOR_ROWS = "WaitingForRows", "Fewer rows changed than `spec.retrain` asks for"
     WAITING_FOR_QUIET = "WaitingForQuiet", "Rows changed a moment ago: `spec.retrain.quietPeriod` has not passed"
     WAITING_FOR_INTERVAL = "WaitingForInterval", "The last job started less than `spec.retrain.minInterval` ago"

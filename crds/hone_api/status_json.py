@@ -504,6 +504,7 @@ class RetrainStatusJson(TypedDict, total=False):
     reported: RetrainReportJson
     lastJob: str
     lastStart: str
+    succeeded: bool
     gpuSeconds: int
 
 

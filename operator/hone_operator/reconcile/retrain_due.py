@@ -50,6 +50,10 @@ class RetrainState:
     reported: RetrainReportJson | None
     """The newest metric that was reported."""
     gpu_seconds: float
+    succeeded: bool | None = None
+    """Whether a job on the rows and base that count as trained made a model; None: nobody knows."""
+    failed: str | None = None
+    """A job on the present rows and base that failed."""
 
     @property
     def changed(self) -> int:
@@ -64,8 +68,8 @@ class RetrainState:
 
     def begun(self, time: str) -> "RetrainState":
         """The same after the job was created."""
-        entries, base = mark_trained(self.entries), mark_started(self.base)
-        return replace(self, entries=entries, base=base, last_job=self.job_name, last_start=time, requested=None)
+        marks = replace(self, entries=mark_trained(self.entries), base=mark_started(self.base), succeeded=False)
+        return replace(marks, last_job=self.job_name, last_start=time, requested=None)
 
     def to_json(self) -> RetrainStatusJson:
         """status.retrain."""
@@ -83,6 +87,8 @@ class RetrainState:
             status["lastJob"] = self.last_job
         if self.last_start:
             status["lastStart"] = self.last_start
+        if self.succeeded is not None:
+            status["succeeded"] = self.succeeded
         return status
 
 
@@ -90,17 +96,36 @@ def why_not_now(model: Body, retrain: Retrain, state: RetrainState, now: datetim
     """Why no job is created now; None: create it."""
     if running := next((job for job in state.jobs if not is_true(job, ConditionType.FINISHED)), None):
         return Delay(Reason.RETRAINING, f"FineTuneJob {_name(running)} of this model is not finished.")
-    if state.current and is_true(state.current, ConditionType.FAILED):
-        words = f"FineTuneJob {_name(state.current)} on the present rows failed: see its status. New rows are next."
-        return Delay(Reason.RETRAIN_FAILED, words)
-    if not state.is_new:
-        words = "A job trained on the present rows."
-        if state.requested:
-            words += f" The request of {format_time(state.requested)} waits for new rows{_because(state)}."
-        return Delay(Reason.TRAINED, words)
+    if not state.is_new and (done := _trained(state) if state.succeeded is not False else _failed(model, state, now)):
+        return done
     if retrain.suspend:
         return Delay(Reason.SUSPENDED, "spec.retrain.suspend is true.")
-    return _not_due(model, retrain, state, now) or _too_soon(retrain, state, now) or _over_budget(retrain, state, now)
+    wait = _not_due(model, retrain, state, now) if state.is_new else None
+    return wait or _too_soon(retrain, state, now) or _over_budget(retrain, state, now)
+
+
+def _trained(state: RetrainState) -> Delay:
+    words = "A job trained on the present rows."
+    if state.requested:
+        words += f" The request of {format_time(state.requested)} waits for new rows{_because(state)}."
+    return Delay(Reason.TRAINED, words)
+
+
+def _failed(model: Body, state: RetrainState, now: datetime) -> Delay | None:
+    """Why no job is created on rows on which none succeeded; None: somebody asked for one, and its name is free."""
+    again = f"hone retrain {_name(model)}"
+    if state.current:
+        words = f"FineTuneJob {_name(state.current)} on the present rows failed: see its status. New rows are next."
+        return Delay(Reason.RETRAIN_FAILED, f"{words} To repeat it on these rows, delete it, then run: {again}")
+    if state.requested and state.requested <= now:
+        return None
+    if state.failed:
+        words = f"FineTuneJob {state.failed} on the present rows failed: see its status."
+    else:
+        job = f"FineTuneJob {state.last_job}" if state.last_job else "The job"
+        words = f"{job} on the present rows was deleted before it succeeded."
+    words += f" New rows are next. To train on these rows again: {again}"
+    return Delay(Reason.RETRAIN_FAILED, words, (state.requested - now).total_seconds() if state.requested else None)
 
 
 def _not_due(model: Body, retrain: Retrain, state: RetrainState, now: datetime) -> Delay | None:
@@ -166,6 +191,8 @@ def _after(time: str | None, duration: str) -> datetime | None:
 
 def describe_news(state: RetrainState) -> str:
     """What is new since the last job, and which request it answers."""
+    if not state.is_new:
+        return f"no job on the present rows succeeded and somebody asked for it again{_because(state)}"
     base = retrain_base.is_new(state.base)
     rows = [f"{counted(state.changed, 'row')} changed"] if state.changed or not base else []
     changes = " and ".join([*rows, *([f"its base is now {retrain_base.present(state.base)}"] if base else [])])

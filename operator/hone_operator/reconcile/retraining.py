@@ -5,15 +5,15 @@ objects that exist. The name of the job follows from its template and the conten
 creates one job.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from hone_api.failures import FailureCode
 from hone_api.meta import MAX_COUNT
 from hone_api.retrain import RETRAIN_REQUESTED, Retrain
 from hone_api.states import ConditionType, Reason
-from hone_api.status_json import RetrainDatasetJson, RetrainReportJson
+from hone_api.status_json import RetrainDatasetJson, RetrainReportJson, RetrainStatusJson
 from hone_operator.desired import retrain as desired
 from hone_operator.reconcile import retrain_base, retrain_reports
 from hone_operator.reconcile.conditions import is_true
@@ -31,6 +31,7 @@ from hone_operator.reconcile.retrain_due import (
     pending,
     why_not_now,
 )
+from hone_operator.reconcile.retrain_evidence import Evidence, trained_on, trainings
 from hone_operator.reconcile.retrain_history import surplus
 from hone_operator.times import read_time
 
@@ -142,18 +143,19 @@ def _state(
 ) -> RetrainState:
     """What there is: the rows, the base, the jobs so far."""
     old = builder.old.get("retrain") or {}
-    newest = max(seen.jobs, key=_created, default=None)
     idle = not retrain.suspend and all(is_true(job, ConditionType.FINISHED) for job in seen.jobs)
-    base = retrain_base.decide_base(builder, retrain.base, template, newest, seen.base, idle)
+    base = retrain_base.decide_base(builder, retrain.base, template, _newest(seen.jobs, old), seen.base, idle)
     digests = {entry["name"]: entry["digest"] for entry in entries}
-    name = desired.name(builder.body["metadata"]["name"], template, digests, retrain_base.present(base))
+    present = retrain_base.present(base)
+    name = desired.name(builder.body["metadata"]["name"], template, digests, present)
     own = [job for job in seen.jobs if _is_ours(builder.body, job)]
     by_name = {_name(job): job for job in own}
     current = by_name.get(name)
-    same_rows = [trained for trained in _trainings(seen) if digests.items() <= trained.rows.items()]
+    same_rows = [each for each in trainings(seen.jobs, seen.versions) if digests.items() <= each.rows.items()]
+    same = [each for each in same_rows if present is None or present in each.bases]
     if current or same_rows:
         entries = mark_trained(entries)
-    if current or any(retrain_base.present(base) in trained.bases for trained in same_rows):
+    if current or same:
         base = mark_started(base)
     last_start = max(filter(None, [old.get("lastStart"), *map(_created, seen.jobs)]), default=None)
     started, since = read_time(last_start), read_time(reported["since"]) if reported else None
@@ -172,32 +174,45 @@ def _state(
         reported=reported,
         gpu_seconds=sum(gpu_seconds(job, builder.now) for job in own),
     )
-    # A job that was created before the base was known has another name.
-    return state if current or state.is_new else replace(state, current=by_name.get(state.last_job or ""))
+    if not (current or state.is_new):  # a job that was created before the base was known has another name
+        state = replace(state, current=by_name.get(state.last_job or ""))
+    failed = next((each.failed for each in same if each.failed), None)
+    return replace(state, succeeded=_succeeded(old, state, same), failed=failed)
+
+
+def _newest(jobs: Sequence[Body], old: RetrainStatusJson) -> Body | None:
+    """The newest job, unless a later one was deleted: what that one started from is in the status."""
+    newest = max(jobs, key=_created, default=None)
+    if newest and _name(newest) != old.get("lastJob") and _created(newest) < old.get("lastStart", ""):
+        return None
+    return newest
+
+
+def _succeeded(old: RetrainStatusJson, state: RetrainState, same: Collection[Evidence]) -> bool | None:
+    """Whether a job on the rows and base that count as trained made a model; None: nobody knows.
+
+    Args:
+        same: what was made of the present rows and base.
+    """
+    if any(each.succeeded for each in same) or (state.current and is_true(state.current, ConditionType.SUCCEEDED)):
+        return True
+    if any(each.failed for each in same) or (state.current and is_true(state.current, ConditionType.FAILED)):
+        return False
+    if _marks(old) != _marks(state.to_json()):
+        return None
+    lost = state.last_job is not None and state.last_job not in {_name(job) for job in state.own}
+    return old.get("succeeded", False if lost and not state.is_new else None)
+
+
+def _marks(status: RetrainStatusJson) -> Collection[tuple[str, str | None]]:
+    """The rows and the base that count as trained."""
+    base = status.get("base")
+    rows = {(entry["name"], entry["trained"]) for entry in status.get("datasets") or ()}
+    return rows | {("", base.get("trained"))} if base else rows
 
 
 def _created(job: Body) -> str:
     return str(job["metadata"].get("creationTimestamp") or "")
-
-
-class _Training(NamedTuple):
-    """What a model of this name was made of."""
-
-    rows: Mapping[str, str]
-    """Digest of each Dataset."""
-    bases: Collection[str | None]
-    """Names of what it started from."""
-
-
-def _trainings(seen: ObservedForRetraining) -> Iterator[_Training]:
-    """Of the jobs and the versions of this model."""
-    for job in seen.jobs:
-        yield _Training(_trained_on(job), [retrain_base.started_from(job)])
-    for version in seen.versions:
-        lineage = version["spec"].get("lineage") or {}
-        datasets, start = lineage.get("datasets") or (), lineage.get("baseModel") or {}
-        rows = {entry["name"]: entry["digest"] for entry in datasets if entry.get("name") and entry.get("digest")}
-        yield _Training(rows, [start.get("modelVersion") or start.get("commit")])
 
 
 def _forget_old(builder: ModelBuilder, retrain: Retrain, own: Sequence[Body], needed: Collection[str]) -> None:
@@ -232,7 +247,7 @@ def _unrepeatable(builder: ModelBuilder, retrain: Retrain, template: Body | None
 def _entries(builder: ModelBuilder, template: Body, seen: ObservedForRetraining) -> list[RetrainDatasetJson] | Delay:
     """What changed in each Dataset; or what must be there first."""
     before = {entry["name"]: entry for entry in (builder.old.get("retrain") or {}).get("datasets") or ()}
-    trained = _trained_on(template)
+    trained = trained_on(template)
     entries: list[RetrainDatasetJson] = []
     for name in dataset_names(template):
         status = (seen.datasets.get(name) or {}).get("status") or {}
@@ -261,12 +276,6 @@ def _entry(
         "changedRows": min(before["changedRows"] + rows, MAX_COUNT),
         "changedAt": time,
     }
-
-
-def _trained_on(template: Body) -> Mapping[str, str]:
-    """Digest of each Dataset that the job itself trained on, once it is known."""
-    digests = ((template.get("status") or {}).get("resolved") or {}).get("datasetDigests") or {}
-    return digests if isinstance(digests, Mapping) else {}
 
 
 def _is_ours(model: Body, job: Body) -> bool:

@@ -234,3 +234,23 @@ def test_a_look_goes_with_the_field(watched: Watched) -> None:
     del watched.model["spec"]["retrain"]
     watched.tick()
     assert watched.looks == []
+
+
+def test_a_failed_job_on_a_new_base_that_is_deleted_is_repeated_only_on_request(watched: Watched) -> None:
+    watched.tick()
+    watched.commit(NEW)
+    watched.tick(DAY)
+    [name] = watched.made()
+    watched.jobs[name]["status"]["resolved"] = {
+        "modelCommit": NEW,
+        "datasetDigests": watched.jobs["first"]["status"]["resolved"]["datasetDigests"],
+    }
+    watched.end(name, "Failed")
+    watched.tick(HOUR)
+    assert watched.reason() == "RetrainFailed"
+    del watched.jobs[name]
+    watched.tick(2 * HOUR)
+    assert (watched.reason(), watched.made(), watched.seen["trained"]) == ("RetrainFailed", [], NEW)
+    watched.model["metadata"]["annotations"] = {"hone.dev/retrain-requested-at": format_time(watched.now)}
+    watched.tick(MINUTE)
+    assert watched.made() == [name]

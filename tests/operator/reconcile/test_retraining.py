@@ -262,3 +262,124 @@ def test_a_model_without_retrain_has_no_such_condition() -> None:
     world.tick()
     assert "retrain" not in world.model["status"]
     assert "UpToDate" not in [c["type"] for c in world.model["status"]["conditions"]]
+
+
+def failed(world: World) -> str:
+    """A job on new rows that failed."""
+    world.rows(2, 1200, 200)
+    world.tick()
+    world.tick(HOUR)
+    [name] = world.made()
+    world.end(name, "Failed")
+    world.tick(HOUR)
+    return name
+
+
+def test_a_failed_job_that_is_deleted_does_not_read_as_trained() -> None:
+    world = World(minInterval="1m")
+    name = failed(world)
+    assert "delete it, then run: hone retrain tutor" in world.message()
+    del world.jobs[name]
+    for _ in range(3):
+        world.tick(DAY)
+        assert (world.reason(), world.made()) == ("RetrainFailed", []), world.message()
+    assert f"FineTuneJob {name} on the present rows was deleted before it succeeded." in world.message()
+    assert "hone retrain tutor" in world.message()
+
+
+@pytest.mark.parametrize("first", ["request", "deletion"])
+def test_a_request_starts_a_failed_job_again_once_it_is_deleted(first: str) -> None:
+    world = World(minInterval="1m")
+    name = failed(world)
+    if first == "request":
+        asked(world, format_time(world.now))
+        world.tick(MINUTE)
+        assert (world.reason(), world.made()) == ("RetrainFailed", [name])
+        del world.jobs[name]
+    else:
+        del world.jobs[name]
+        world.tick(MINUTE)
+        asked(world, format_time(world.now))
+    outcome = world.tick(MINUTE)
+    assert (world.reason(), world.made()) == ("Retraining", [name])
+    assert "0 rows" not in world.message()
+    assert "asked for it again" in world.message()
+    assert not [event for event in outcome.events if event.type == "Warning"]
+    world.end(name, "Failed")
+    world.tick(HOUR)
+    del world.jobs[name]
+    world.tick(DAY)
+    assert (world.reason(), world.made()) == ("RetrainFailed", []), "a request is met once"
+
+
+def test_a_request_for_later_repeats_a_deleted_job_then() -> None:
+    world = World(minInterval="1m")
+    name = failed(world)
+    del world.jobs[name]
+    asked(world, format_time(world.now + DAY))
+    outcome = world.tick()
+    assert (world.reason(), outcome.check_again_in) == ("RetrainFailed", DAY.total_seconds())
+    world.tick(DAY)
+    assert world.made() == [name]
+
+
+@pytest.mark.parametrize("limit", [{"minInterval": "3d"}, {"suspend": True}, {"gpuHoursPerMonth": 0}])
+def test_a_repetition_of_a_deleted_job_is_bounded(limit: dict[str, Any]) -> None:
+    world = World(minInterval="1m")
+    name = failed(world)
+    del world.jobs[name]
+    world.model["spec"]["retrain"] |= limit
+    asked(world, format_time(world.now))
+    world.tick(HOUR)
+    assert (world.reason() in ("WaitingForInterval", "Suspended", "BudgetUsedUp"), world.made()) == (True, [])
+
+
+def test_a_running_job_that_is_deleted_does_not_read_as_trained() -> None:
+    world = World(minInterval="1m")
+    world.rows(2, 1200, 200)
+    world.tick()
+    world.tick(HOUR)
+    [name] = world.made()
+    world.tick(MINUTE)
+    del world.jobs[name]
+    world.tick(DAY)
+    assert (world.reason(), world.made()) == ("RetrainFailed", [])
+
+
+@pytest.mark.parametrize("version", [True, False])
+def test_a_job_that_succeeded_still_counts_when_it_is_deleted(version: bool) -> None:
+    world = World(minInterval="1m")
+    name = world.repeat(2)
+    del world.jobs[name]
+    if version:
+        lineage = {"datasets": [{"name": "faq", "split": "train", "digest": digest(2)}]}
+        world.versions = [{"metadata": {"name": "tutor-v2"}, "spec": {"modelName": "tutor", "lineage": lineage}}]
+        del world.model["status"]
+    asked(world, format_time(world.now))
+    world.tick(DAY)
+    assert (world.reason(), world.made()) == ("Trained", [])
+
+
+def test_a_failed_job_of_a_person_is_repeated_only_on_request() -> None:
+    """It has another name than a repetition, so nothing needs to be deleted."""
+    world = World(minInterval="1m")
+    world.jobs["first"]["status"]["conditions"] = []
+    world.end("first", "Failed")
+    world.tick(DAY)
+    assert (world.reason(), world.made()) == ("RetrainFailed", [])
+    assert "FineTuneJob first on the present rows failed" in world.message()
+    asked(world, format_time(world.now))
+    world.tick(MINUTE)
+    [name] = world.made()
+    world.end(name, "Succeeded")
+    world.tick(MINUTE)
+    assert world.reason() == "Trained"
+
+
+def test_a_status_of_an_earlier_operator_knows_no_success() -> None:
+    world = World(minInterval="1m")
+    name = failed(world)
+    del world.model["status"]["retrain"]["succeeded"]
+    del world.jobs[name]
+    world.tick(DAY)
+    assert world.reason() == "RetrainFailed"
