@@ -1,13 +1,17 @@
 """Finished objects are packed: they read as before, and are found as before."""
 
 import copy
+import hashlib
 import json
+import os
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hone_operator.objects import packing
 from hone_operator.objects.cache import Cache, strip
 from hone_operator.objects.packing import PackedBody
 
@@ -167,8 +171,9 @@ def test_a_finished_job_and_its_model_take_few_bytes() -> None:
     texts = {o["kind"]: json.dumps(o) for o in ended if o["kind"] in ("FineTuneJob", "ModelVersion")}
 
     def add(number: int) -> None:
+        digest = hashlib.sha256(str(number).encode()).hexdigest()
         for kind, text in texts.items():
-            body = json.loads(text.replace("T03:", f"T{number % 24:02}:"))
+            body = json.loads(re.sub("[0-9a-f]{64}", digest, text.replace("T03:", f"T{number % 24:02}:")))
             body["metadata"] |= {"name": f"{kind}-{number:040}", "uid": f"{kind}-{number:036}"}
             cache.put(kind, body)
 
@@ -179,4 +184,24 @@ def test_a_finished_job_and_its_model_take_few_bytes() -> None:
         add(number)
     each = (tracemalloc.get_traced_memory()[0] - before) / count
     tracemalloc.stop()
-    assert each < 6 * 1024, "without packing, 16 KiB"
+    assert each < 3.2 * 1024, "without packing 16 KiB, without a dictionary 4.1 KiB"
+
+
+def test_bodies_that_have_nothing_in_common_are_packed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dictionary changes, also to one that does not help, and is never larger than its bound."""
+    monkeypatch.setattr(packing, "SAME_DICTIONARY", 2)
+    monkeypatch.setattr(packing, "_dictionaries", {})
+    bodies = [finished(number, reason=os.urandom(2000 * number).hex()) for number in range(1, 12)]
+    packed = [PackedBody(copy.deepcopy(body)) for body in bodies]
+    assert packed == bodies
+    dictionaries = [body._dictionary for body in packed]
+    assert len(set(dictionaries)) > 2
+    assert max(map(len, dictionaries)) <= packing.LARGEST_DICTIONARY < len(bodies[-1]["status"]["reason"])
+
+
+def test_packed_bodies_outlive_their_dictionary() -> None:
+    bodies = [finished(number, reason="r" * number) for number in range(2 * packing.SAME_DICTIONARY)]
+    packed = [PackedBody(copy.deepcopy(body)) for body in bodies]
+    packing._dictionaries.clear()
+    packing._unpacked.cache_clear()
+    assert packed == bodies
