@@ -1,4 +1,5 @@
-"""The routes of the Hugging Face Hub by which huggingface_hub writes models: repositories, Git LFS, commits, tags.
+"""The routes of the Hugging Face Hub by which huggingface_hub writes models: repositories, Git LFS, commits, branches,
+tags.
 
 A commit is a new folder that takes the place of the old one by rename: readers see all of it or nothing.
 """
@@ -26,6 +27,8 @@ from hone_dev.hub.repository import DEFAULT, LFS_BYTES, Commit, Repository
 LARGE = (".safetensors", ".gguf", ".bin")
 HUB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*")
 _OBJECTS = ".lfs"
+_HISTORY = "history.json"
+"""By branch, the commits that were pushed, newest first."""
 
 
 class Objects:
@@ -113,28 +116,90 @@ class RefusedCommitError(Exception):
         self.status, self.message = status, message
 
 
-def commit(repository: Repository, objects: Objects, lines: list[Mapping[str, Any]]) -> Commit:
-    """Apply the lines of a commit to main.
+def commit(repository: Repository, objects: Objects, branch: str, lines: list[Mapping[str, Any]]) -> Commit:
+    """Apply the lines of a commit to a branch.
 
     Raises:
-        RefusedCommitError: main has moved, a large file was not uploaded, or a path leaves the repository.
+        RefusedCommitError: the branch has moved, a large file was not uploaded, or a path leaves the repository.
     """
-    main = repository.folder / DEFAULT
-    before = repository.commit(DEFAULT)
-    fresh = repository.folder.parent / f".{repository.folder.name}-{uuid.uuid4().hex}"
+    head = _folder(repository, branch)
+    before = repository.commit(branch)
+    fresh = _fresh(repository)
     try:
-        shutil.copytree(main, fresh, copy_function=os.link)
+        shutil.copytree(head, fresh, copy_function=os.link)
         for line in lines:
             _apply(fresh, objects, line["key"], line["value"], before)
         old = fresh.with_name(f"{fresh.name}-old")
-        main.rename(old)
-        fresh.rename(main)
+        head.rename(old)
+        fresh.rename(head)
         shutil.rmtree(old)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    made = repository.commit(DEFAULT)
+    made = repository.commit(branch)
     assert made is not None
+    titles = [line["value"]["summary"] for line in lines if line["key"] == "header"]
+    _remember(
+        repository, {branch: [*({"id": made.sha, "title": title} for title in titles), *pushed(repository, branch)]}
+    )
     return made
+
+
+def pushed(repository: Repository, branch: str) -> list[dict[str, str]]:
+    """Id and title of each commit that was pushed to a branch, newest first. Files that a test put into its folder
+    have none."""
+    return list(_history(repository).get(branch, ()))
+
+
+def create_branch(repository: Repository, name: str, start: str) -> int:
+    """Make a branch at a commit. Returns the status of the answer."""
+    folder, here = _folder(repository, name), _revision_at(repository, start)
+    if folder.exists():
+        return 409
+    if here is None:
+        return 404
+    _copy(repository, here, folder)
+    _remember(repository, {name: pushed(repository, here)})
+    return 200
+
+
+def delete_branch(repository: Repository, name: str) -> int:
+    """Remove a branch; tags keep its commits. Returns the status of the answer."""
+    folder = _folder(repository, name)
+    if name == DEFAULT:
+        return 403
+    if not folder.is_dir():
+        return 404
+    shutil.rmtree(folder)
+    _remember(repository, {name: []})
+    return 200
+
+
+def _history(repository: Repository) -> dict[str, list[dict[str, str]]]:
+    file = repository.folder / _HISTORY
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def _remember(repository: Repository, commits: Mapping[str, list[dict[str, str]]]) -> None:
+    (repository.folder / _HISTORY).write_text(json.dumps({**_history(repository), **commits}))
+
+
+def _folder(repository: Repository, revision: str) -> Path:
+    return repository.folder / quote(revision, safe="")
+
+
+def _fresh(repository: Repository) -> Path:
+    return repository.folder.parent / f".{repository.folder.name}-{uuid.uuid4().hex}"
+
+
+def _revision_at(repository: Repository, sha: str) -> str | None:
+    """A branch or tag at this commit."""
+    return next((one for one in repository.revisions() if (c := repository.commit(one)) and c.sha == sha), None)
+
+
+def _copy(repository: Repository, revision: str, folder: Path) -> None:
+    fresh = _fresh(repository)
+    shutil.copytree(_folder(repository, revision), fresh, copy_function=os.link)
+    fresh.rename(folder)
 
 
 def _apply(folder: Path, objects: Objects, key: str, value: Mapping[str, Any], before: Commit | None) -> None:
@@ -160,15 +225,12 @@ def _apply(folder: Path, objects: Objects, key: str, value: Mapping[str, Any], b
 
 def tag(repository: Repository, name: str, sha: str) -> int:
     """Name a commit. Returns the status of the answer."""
-    folder = repository.folder / quote(name, safe="")
-    here = next((one for one in repository.revisions() if (c := repository.commit(one)) and c.sha == sha), None)
+    folder, here = _folder(repository, name), _revision_at(repository, sha)
     if folder.exists():
         return 409
     if here is None:
         return 404
-    fresh = repository.folder.parent / f".{repository.folder.name}-{uuid.uuid4().hex}"
-    shutil.copytree(repository.folder / quote(here, safe=""), fresh, copy_function=os.link)
-    fresh.rename(folder)
+    _copy(repository, here, folder)
     return 200
 
 

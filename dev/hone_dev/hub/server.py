@@ -61,6 +61,9 @@ def application(root: Path, drip: str | None = None, writers: frozenset[str] = f
     app.router.add_post("/{owner}/{name}.git/info/lfs/objects/batch", _lfs_batch)
     app.router.add_put("/lfs/{owner}/{name}/{oid:[0-9a-f]{64}}", _lfs_object)
     app.router.add_post(models + "/commit/{revision}", _make_commit)
+    app.router.add_get(models + "/commits/{revision}", _commits)
+    app.router.add_post(models + "/branch/{branch}", _create_branch)
+    app.router.add_delete(models + "/branch/{branch}", _delete_branch)
     app.router.add_post(models + "/tag/{revision}", _tag)
     return app
 
@@ -257,16 +260,35 @@ async def _lfs_object(request: web.Request) -> web.Response:
 
 async def _make_commit(request: web.Request) -> web.Response:
     _require_writer(request)
-    repository = _repository(request)
-    if request.match_info["revision"] != DEFAULT:
-        raise HubError(404, "RevisionNotFound", "only main takes commits")
-    lines = await pushing.lines_of(request)
+    repository, branch = _repository(request), request.match_info["revision"]
+    await _commit(request, repository)  # or there is no such branch
+    lines, objects = await pushing.lines_of(request), pushing.Objects(request.app[ROOT])
     try:
-        made = await asyncio.to_thread(pushing.commit, repository, pushing.Objects(request.app[ROOT]), lines)
+        made = await asyncio.to_thread(pushing.commit, repository, objects, branch, lines)
     except pushing.RefusedCommitError as error:
         raise HubError(error.status, "Refused", error.message) from None
     url = f"{request.url.origin()}/{repository.id}/commit/{made.sha}"
     return web.json_response({"success": True, "commitOid": made.sha, "commitUrl": url, "hookOutput": ""})
+
+
+async def _commits(request: web.Request) -> web.Response:
+    repository = _repository(request)
+    await _commit(request, repository)
+    more = {"authors": [], "date": "2026-01-02T03:04:05.000Z", "message": ""}
+    return web.json_response([more | one for one in pushing.pushed(repository, request.match_info["revision"])])
+
+
+async def _create_branch(request: web.Request) -> web.Response:
+    _require_writer(request)
+    repository, start = _repository(request), (await request.json()).get("startingPoint", "")
+    status = await asyncio.to_thread(pushing.create_branch, repository, request.match_info["branch"], start)
+    return web.json_response({}, status=status)
+
+
+async def _delete_branch(request: web.Request) -> web.Response:
+    _require_writer(request)
+    status = await asyncio.to_thread(pushing.delete_branch, _repository(request), request.match_info["branch"])
+    return web.json_response({}, status=status)
 
 
 async def _tag(request: web.Request) -> web.Response:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from huggingface_hub import HfApi, constants
+from huggingface_hub import CommitOperationAdd, HfApi, constants
 from huggingface_hub.errors import (
     GatedRepoError,
+    HfHubHTTPError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -178,3 +179,25 @@ def test_access_can_be_given_while_it_serves(api, root):
         api.auth_check("acme/tiny", token="hf_new")
     settings(root, gated=True, tokens=["hf_new"])
     api.auth_check("acme/tiny", token="hf_new")
+
+
+def test_branches_are_made_take_commits_and_go(root, tmp_path):
+    with hub.serve(root, writers=frozenset({"hf_writer"})) as url:
+        api = HfApi(endpoint=url, token="hf_writer")
+        start = api.model_info("acme/tiny").sha
+        api.create_branch("acme/tiny", branch="side", revision=start)
+        api.create_branch("acme/tiny", branch="side", revision=start, exist_ok=True)
+        add = CommitOperationAdd("more.txt", b"more")
+        made = api.create_commit("acme/tiny", [add], commit_message="Add more", revision="side")
+        assert [(c.commit_id, c.title) for c in api.list_repo_commits("acme/tiny", revision="side")] == [
+            (made.oid, "Add more")
+        ]
+        assert api.list_repo_commits("acme/tiny") == []
+        assert api.model_info("acme/tiny").sha == start
+        api.create_tag("acme/tiny", tag="v1", revision=made.oid)
+        api.delete_branch("acme/tiny", branch="side")
+        assert api.model_info("acme/tiny", revision="v1").sha == made.oid
+        with pytest.raises(HfHubHTTPError, match="404"):
+            api.delete_branch("acme/tiny", branch="side")
+        with pytest.raises(HfHubHTTPError, match="403"):
+            api.delete_branch("acme/tiny", branch="main")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hone_api.manifest import Entry
 from hone_api.plan import DeliverPlan
 from hone_api.source import S3
 from hone_dev import objectstore
@@ -113,6 +116,47 @@ def test_what_others_have_there_is_left_alone(place: Place, model: Model, tmp_pa
     assert code(place.plan(model, path="notes")) == "DestinationOccupied"
     assert read(place.folder / "notes") == {"tutor-v3/mine.txt": b"mine"}
     assert read(place.folder / "team" / "tutor-v3") == other.files()
+
+
+@pytest.mark.parametrize(
+    "content", [b"somebody else's tokenizer", bytes(200_000)], ids=["another size", "the same size"]
+)
+def test_an_object_of_others_under_the_name_of_a_file_is_left_alone(place: Place, model: Model, content: bytes) -> None:
+    key = "team/tutor-v3/tokenizer.json"
+    place.client.put_object(Bucket=place.name, Key=key, Body=content)
+    assert code(place.plan(model)) == "DestinationOccupied"
+    assert read(place.folder / "team") == {"tutor-v3/tokenizer.json": content}, "nothing was sent either"
+
+
+def test_a_model_that_was_signed_again_replaces_the_signature_of_a_killed_upload(place: Place, model: Model) -> None:
+    original = Original.of(model.folder, model.digest)
+    added = model.folder / "model.sig"
+    added.write_text("a signature that no longer counts")
+    plan = place.plan(model)
+
+    def signed() -> Original:
+        text = added.read_bytes()
+        entry = Entry(path=added.name, size=len(text), sha256=sha256(text).hexdigest())
+        return replace(original, files=(*original.files, entry))
+
+    with pytest.raises(Stopped):
+        bucket.deliver(plan, signed(), Stopping(SIZE + added.stat().st_size), math.inf, resolve)
+    there = place.folder / "team" / "tutor-v3"
+    assert (there / "model.sig").exists()
+    added.write_text("a newer one")
+    bucket.deliver(plan, signed(), lambda count: None, math.inf, resolve)
+    assert read(there) == model.files()
+
+
+def test_a_signature_of_others_is_left_alone(place: Place, model: Model) -> None:
+    original = Original.of(model.folder, model.digest)
+    entry = Entry(path="model.sig", size=4, sha256=sha256(b"ours").hexdigest())
+    (model.folder / "model.sig").write_bytes(b"ours")
+    place.client.put_object(Bucket=place.name, Key="team/tutor-v3/model.sig", Body=b"theirs")
+    signed = replace(original, files=(*original.files, entry))
+    with pytest.raises(TrainerError, match=r"e\.g\. model\.sig"):
+        bucket.deliver(place.plan(model), signed, lambda count: None, math.inf, resolve)
+    assert read(place.folder / "team") == {"tutor-v3/model.sig": b"theirs"}
 
 
 def test_each_cause_has_its_code(place: Place, model: Model, tmp_path: Path) -> None:

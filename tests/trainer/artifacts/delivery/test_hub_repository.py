@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with hub.serve(folder, writers=frozenset({TOKEN})) as url:
         monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
         yield folder
 
 
@@ -135,6 +137,80 @@ def test_what_others_put_there_is_left_alone(root: Path, carded: Model, keys: st
     (root / "models" / "team" / "tutor" / place / "config.json").write_text("{}")
     assert code(carded.plan("hf://team/tutor", secretPath=keys)) == "DestinationOccupied"
     assert at(root, place).keys() == {".gitattributes", "config.json"}
+
+
+def rival(tmp_path: Path) -> Model:
+    return Model(tmp_path / "rival", seed=7)
+
+
+def test_the_repository_of_another_model_is_left_alone(root: Path, carded: Model, keys: str, tmp_path: Path) -> None:
+    deliver.run(carded.plan("hf://team/tutor", secretPath=keys))
+    assert code(rival(tmp_path).plan("hf://team/tutor", "rival-v4", 4, secretPath=keys)) == "DestinationOccupied"
+    named = {"org.opencontainers.image.title": "rival"}
+    assert code(rival(tmp_path / "x").plan("hf://team/tutor", "tutor-v4", 4, secretPath=keys, labels=named)) == (
+        "DestinationOccupied"
+    )
+    assert at(root, "main") == at(root, "v3") == carded.files()
+    assert not (root / "models" / "team" / "tutor" / "v4").exists()
+
+
+@pytest.mark.parametrize("path", ["theirs.txt", "config.json"], ids=["a new name", "a name of the next version"])
+def test_files_that_a_person_added_to_main_are_left_alone(
+    root: Path, carded: Model, keys: str, tmp_path: Path, path: str
+) -> None:
+    deliver.run(carded.plan("hf://team/tutor", secretPath=keys))
+    (root / "models" / "team" / "tutor" / "main" / path).write_text("theirs")
+    second = Model(tmp_path / "second", seed=2)
+    (second.folder / "config.json").write_text("{}")
+    (second.folder / "manifest.json").unlink()
+    second.digest = manifest.write(second.folder)
+    assert code(second.plan("hf://team/tutor", "tutor-v4", 4, secretPath=keys)) == "DestinationOccupied"
+    assert at(root, "main") == {**carded.files(), path: b"theirs"}
+
+
+def test_a_manifest_that_no_delivery_put_there_makes_no_repository_ours(
+    root: Path, carded: Model, keys: str, tmp_path: Path
+) -> None:
+    folder = root / "models" / "team" / "tutor" / "main"
+    folder.parent.mkdir(parents=True)
+    theirs = rival(tmp_path)
+    shutil.copytree(theirs.folder, folder)
+    assert code(carded.plan("hf://team/tutor", secretPath=keys)) == "DestinationOccupied"
+    assert at(root, "main") == theirs.files()
+
+
+def test_main_stays_at_the_highest_version(
+    root: Path, carded: Model, keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = Model(tmp_path / "second", seed=2)
+    deliver.run(second.plan("hf://team/tutor", "tutor-v4", 4, secretPath=keys))
+    plan = carded.plan("hf://team/tutor", secretPath=keys)
+    with monkeypatch.context() as patch:
+        cut_before_the_commit(patch)
+        assert code(plan) == "DestinationUnreachable"
+    with monkeypatch.context() as patch:
+        patch.setattr(HfApi, "delete_branch", lambda *args, **options: (_ for _ in ()).throw(ConnectionError("cut")))
+        assert code(plan) == "DestinationUnreachable"
+    result = deliver.run(plan)
+    assert (result.location, result.uploaded_bytes) == ("hf://team/tutor@v3", 0)
+    assert at(root, "main") == at(root, "v4") == second.files()
+    assert at(root, "v3") == carded.files()
+    branches = HfApi(endpoint=constants.ENDPOINT, token=TOKEN).list_repo_refs("team/tutor").branches
+    assert {branch.name for branch in branches} == {"main", "v3", "v4"}, "the branch is gone"
+    third = Model(tmp_path / "third", seed=3)
+    deliver.run(third.plan("hf://team/tutor", "tutor-v5", 5, secretPath=keys))
+    assert at(root, "main") == third.files()
+
+
+def test_a_repository_that_was_cleared_takes_another_model(
+    root: Path, carded: Model, keys: str, tmp_path: Path
+) -> None:
+    deliver.run(carded.plan("hf://team/tutor", secretPath=keys))
+    for path in carded.files():
+        (root / "models" / "team" / "tutor" / "main" / path).unlink()
+    other = rival(tmp_path)
+    deliver.run(other.plan("hf://team/tutor", "rival-v2", 2, secretPath=keys))
+    assert at(root, "main") == at(root, "v2") == other.files()
 
 
 def test_each_cause_has_its_code(

@@ -109,15 +109,31 @@ def _upload(prefix: Prefix, original: Original, location: str) -> None:
     if foreign := sorted(set(present) - {entry.path for entry in original.files} - {MANIFEST}):
         message = f"{location} has {len(foreign)} objects that the model does not have, e.g. {foreign[0]}"
         raise TrainerError(FailureCode.DESTINATION_OCCUPIED, message)
+    intact = {entry.path for entry in original.files if _is_intact(prefix, original, entry, present)}
+    if MANIFEST not in present:
+        _check_own(original, present, intact, location)
     for entry in original.files:
-        if present.get(entry.path) != entry.size or not _is_there(prefix, original, entry):
-            _put(prefix, original, entry)
-        else:
+        if entry.path in intact:
             prefix.progress(entry.size)
+        else:
+            _put(prefix, original, entry)
     if MANIFEST not in present:
         text = original.manifest_bytes
         own = Entry(path=MANIFEST, size=len(text), sha256=original.digest.removeprefix("sha256:"))
         _put_object(prefix, own, text)
+
+
+def _check_own(original: Original, present: Mapping[str, int], intact: set[str], location: str) -> None:
+    """Raises TrainerError DestinationOccupied if an object without our manifest is not one of a killed upload of ours.
+
+    Objects are atomic, so those of ours are whole. Only the model may have been signed again since: the signature is
+    sent after all other files.
+    """
+    listed = {entry.path for entry in original.files if entry not in original.added}
+    replaceable = set() if listed - intact else {entry.path for entry in original.added}
+    if foreign := sorted(set(present) - intact - replaceable):
+        message = f"{location} has no {MANIFEST}, and objects with other content than the model's, e.g. {foreign[0]}"
+        raise TrainerError(FailureCode.DESTINATION_OCCUPIED, message)
 
 
 def _put(prefix: Prefix, original: Original, entry: Entry) -> None:
@@ -129,8 +145,10 @@ def _put(prefix: Prefix, original: Original, entry: Entry) -> None:
         _put_parts(prefix, original, entry)
 
 
-def _is_there(prefix: Prefix, original: Original, entry: Entry) -> bool:
-    """Whether the object has the file's content."""
+def _is_intact(prefix: Prefix, original: Original, entry: Entry, present: Mapping[str, int]) -> bool:
+    """Whether there is an object with the file's content."""
+    if present.get(entry.path) != entry.size:
+        return False
     state = prefix.state(entry.path)
     kind = SHA256 if SHA256.stored_in(state) else MD5
     if entry.size > PART:

@@ -2,31 +2,38 @@
 
 Large files are uploaded before the commit, under their SHA-256; what a killed upload left there is used again. The
 commit is atomic, and the tag comes last, after the hashes that the hub lists were compared with the original's.
+
+The title of the commit names model and version. A delivery touches main only if the newest of these titles is of the
+same model and its manifest lists every file there. If it is of a later version, main stays, and the commit is made on a
+branch that is deleted once the commit has its tag.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO
 
 from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST, Entry
+from hone_api.manifest import ADDED, MANIFEST, MAX_BYTES, Entry
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
 from hone_trainer.artifacts.delivery.original import Original
-from hone_trainer.errors import SourceError, TrainerError
-from hone_trainer.store import hub
+from hone_trainer.errors import SourceError, StoreError, TrainerError
+from hone_trainer.store import hub, manifest
 from hone_trainer.store.deadline import Deadline, LateError
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
-BRANCH = "main"
+_TITLE = re.compile(r"Deliver (.+) v(\d+)")
 _OWN = ".gitattributes"
 """File that the hub itself adds to a new repository."""
 _FULL = (413, 507)
@@ -66,10 +73,13 @@ def deliver(
         if tagged is not None and (other := _differences(contents, tagged)):
             message = f"{repository.name} has a tag {tag} with other content: {other[0]}"
             raise TrainerError(FailureCode.DESTINATION_OCCUPIED, message)
-        sent = 0
+        sent, side = 0, replace(repository, revision=f"hone-delivery-{tag}")
         if tagged is None:
-            sent = _commit(api, repository, original, contents, progress, tag)
+            branch, base = _base(api, repository, side, contents, _Commit.of(plan))
+            sent = _commit(api, branch, base, original, contents, progress, _Commit.of(plan))
         stored = _listed(replace(repository, revision=tag))
+        if _listed(side) is not None:
+            repository.deadline.run([partial(api.delete_branch, repository.name, branch=side.revision)])
     if stored is None or (other := _differences(contents, stored)):
         words = f"{repository.name}, tag {tag}: not what was sent" + (f": {other[0]}" if stored else "")
         raise TrainerError(FailureCode.DELIVERY_DAMAGED, words)
@@ -81,46 +91,111 @@ def deliver(
     )
 
 
-def _commit(
-    api: HfApi,
-    repository: hub.Repository,
-    original: Original,
-    contents: Mapping[str, _Content],
-    progress: Callable[[int], None],
-    tag: str,
-) -> int:
-    """Make main the folder unless it is, and tag it. Returns the bytes sent."""
-    from huggingface_hub import CommitOperationDelete
+@dataclass(frozen=True)
+class _Commit:
+    """The commit of a delivery, as its title names it."""
 
+    model: str
+    version: int
+
+    @classmethod
+    def of(cls, plan: DeliverPlan) -> _Commit:
+        """That of the plan; without labels, as on a laptop, the model is the version's name without its number."""
+        name = plan.labels.get("org.opencontainers.image.title") or plan.name.removesuffix(f"-v{plan.version}")
+        return cls(name, plan.version)
+
+    @classmethod
+    def newest(cls, api: HfApi, repository: hub.Repository) -> _Commit | None:
+        """The last delivery to the branch; None: there was none. Commits of others can be above it."""
+        list_commits = partial(api.list_repo_commits, repository.name, revision=repository.revision)
+        (commits,) = repository.deadline.run([list_commits])
+        titles = (_TITLE.fullmatch(commit.title) for commit in commits)
+        return next((cls(title[1], int(title[2])) for title in titles if title), None)
+
+    @property
+    def tag(self) -> str:
+        return f"v{self.version}"
+
+    @property
+    def title(self) -> str:
+        return f"Deliver {self.model} {self.tag}"
+
+
+def _base(
+    api: HfApi, repository: hub.Repository, side: hub.Repository, contents: Mapping[str, _Content], own: _Commit
+) -> tuple[hub.Repository, hub.Snapshot | None]:
+    """Where to commit and what is there: main, or the side branch if main has a later version. A repository that is
+    missing is created.
+
+    Raises:
+        TrainerError: DestinationOccupied, if main has anything but a delivery of this model.
+    """
     main = _listed(repository)
     if main is None:
         repository.deadline.run([lambda: api.create_repo(repository.name, private=True, exist_ok=True)])
         main = _listed(repository)
-    before = main.digests if main else {}
-    foreign = sorted(set(before) - {_OWN})
-    if foreign and MANIFEST not in before:
+    if main is None or not set(main.files) - {_OWN} or not _differences(contents, main):
+        return repository, main
+    last = _Commit.newest(api, repository)
+    delivered = {*_listed_files(repository, main), MANIFEST, *ADDED} if last else set()
+    if foreign := sorted(set(main.files) - delivered - {_OWN}):
         message = f"{repository.name} has files that Hone did not deliver, e.g. {foreign[0]}: name another repository"
         raise TrainerError(FailureCode.DESTINATION_OCCUPIED, message)
+    if last and last.model != own.model:
+        message = f"{repository.name} has versions of the model {last.model}: name another repository"
+        raise TrainerError(FailureCode.DESTINATION_OCCUPIED, message)
+    if last is None or last.version <= own.version:
+        return repository, main
+    create = partial(api.create_branch, side.name, branch=side.revision, revision=main.commit, exist_ok=True)
+    repository.deadline.run([create])
+    return side, _listed(side)
+
+
+def _listed_files(repository: hub.Repository, main: hub.Snapshot) -> set[str]:
+    """Paths in the manifest on main; none, if it has no manifest of ours."""
+    if not 0 < main.files.get(MANIFEST, 0) <= MAX_BYTES:
+        return set()
+    with TemporaryDirectory() as folder:
+        hub.download(repository, main, [MANIFEST], Path(folder))
+        try:
+            return {entry.path for entry in manifest.read_entries(folder)}
+        except (StoreError, ValueError):
+            return set()
+
+
+def _commit(
+    api: HfApi,
+    repository: hub.Repository,
+    base: hub.Snapshot | None,
+    original: Original,
+    contents: Mapping[str, _Content],
+    progress: Callable[[int], None],
+    own: _Commit,
+) -> int:
+    """Make the branch the folder unless it is, and tag it. Returns the bytes sent."""
+    from huggingface_hub import CommitOperationDelete
+
+    before = base.digests if base else {}
     new = [content for path, content in contents.items() if not content.is_listed(before.get(path))]
     progress(sum(content.entry.size for content in contents.values()) - sum(content.entry.size for content in new))
     counter = _Counter(progress)
     additions = [_addition(original, content.entry, counter) for content in new]
-    gone = [CommitOperationDelete(path) for path in foreign if path not in contents]
+    gone = [CommitOperationDelete(path) for path in sorted(set(before) - set(contents) - {_OWN})]
     if additions or gone:
         call = partial(
             api.create_commit,
             repository.name,
             [*additions, *gone],
-            commit_message=f"Deliver {tag}",
-            revision=BRANCH,
-            parent_commit=main.commit if main else None,
+            commit_message=own.title,
+            revision=repository.revision,
+            parent_commit=base.commit if base else None,
         )
         repository.deadline.run([call])
     head = _listed(repository)
     if head is None or (other := _differences(contents, head)):
         words = "it is gone" if head is None else other[0]
         raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{repository}: not what was sent: {words}")
-    repository.deadline.run([partial(api.create_tag, repository.name, tag=tag, revision=head.commit)])
+    repository.deadline.run([partial(api.create_tag, repository.name, tag=own.tag, revision=head.commit)])
     small = [content.entry for content in new if head.digests[content.entry.path] == content.git]
     return counter.sent + sum(entry.size for entry in small if entry.path != MANIFEST)
 
