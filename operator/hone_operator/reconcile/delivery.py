@@ -65,14 +65,16 @@ def reconcile(builder: VersionBuilder, spec: ModelVersionSpec, seen: ObservedDel
             states.append(_status(target, names.digest(target.to_json()), refused))
             continue
         keys.add(parcel.key)
-        own = [job for job in jobs if job.body["metadata"]["labels"].get(names.CONTENT) == parcel.key]
+        own = [job for job in jobs if _key(job) == parcel.key]
         old = before.get(parcel.key)
         if old and old["state"] == DeliveryState.DELIVERED:
             builder.delete += [job.body for job in own]  # the status has all they say
             states.append(DeliveryStatus.model_validate(old))
             continue
         states.append(_ParcelWork(builder, spec, parcel, seen, platform).step(own, old))
-    builder.delete += [job.body for job in jobs if job.body["metadata"]["labels"].get(names.CONTENT) not in keys]
+    dropped = [job for job in jobs if _key(job) not in keys]
+    builder.delete += [job.body for job in dropped]
+    states += _arrived(dropped, before)
     builder.put(retried=asked(builder))
     builder.put(deliveries=[as_json(state) for state in states] or None)
     places = "; ".join(state.location or state.uri for state in states)
@@ -80,8 +82,30 @@ def reconcile(builder: VersionBuilder, spec: ModelVersionSpec, seen: ObservedDel
     set_condition(builder, ConditionType.DELIVERED, states, Reason.DELIVERING, Reason.DELIVERED, summary)
 
 
-def waiting(builder: VersionBuilder, spec: ModelVersionSpec, why: str) -> None:
-    """Set condition Delivered of a version that is not to be delivered yet. What was delivered stays in the status."""
+def _arrived(dropped: Sequence[ObservedJob], before: Mapping[str, Any]) -> Iterator[DeliveryStatus]:
+    """What Jobs delivered until their entries were dropped, e.g. because an approval was withdrawn as they ended.
+
+    A Model that still has such an entry keeps it, once the status says that it was delivered.
+    """
+    for key in dict.fromkeys(map(_key, dropped)):
+        old, attempts = before.get(key), observe_attempts([job for job in dropped if _key(job) == key])
+        result = attempts.result_of(DeliverResult)
+        if result and attempts.job and old and old["state"] != DeliveryState.DELIVERED:
+            number = max(attempts.number, EntryMemory.of(old).number)
+            yield _delivered(old["uri"], key, result, number, attempts.job.ended_at)
+
+
+def waiting(builder: VersionBuilder, spec: ModelVersionSpec, jobs: Sequence[ObservedJob], why: str) -> None:
+    """Set condition Delivered of a version that is not to be delivered yet, and stop Jobs that deliver it. What was
+    delivered stays in the status."""
+    builder.delete += [job.body for job in of_component(jobs, COMPONENT) if not job.finished]
+    entries = [DeliveryStatus.model_validate(entry) for entry in builder.old.get("deliveries") or ()]
+    held = {"state": DeliveryState.PENDING, "reason": str(Reason.WAITING), "message": why[:MAX_MESSAGE]}
+    stopped = [
+        entry.model_copy(update={**held, "progress": None}) if entry.state == DeliveryState.DELIVERING else entry
+        for entry in entries
+    ]
+    builder.put(deliveries=[as_json(entry) for entry in stopped] or None)
     if spec.deliveries:
         builder.conditions.set(ConditionType.DELIVERED, False, Reason.WAITING, why)
 
@@ -102,7 +126,8 @@ class _ParcelWork:
         attempts, before = observe_attempts(jobs), EntryMemory.of(old)
         if (result := attempts.result_of(DeliverResult)) and attempts.job:
             self.builder.delete += [job.body for job in jobs]
-            return self._delivered(result, max(attempts.number, before.number), attempts.job.ended_at)
+            number = max(attempts.number, before.number)
+            return _delivered(self.parcel.target.uri, self.parcel.key, result, number, attempts.job.ended_at)
         entry_jobs = EntryJobs(self.builder, self, self.platform.start_timeout_seconds, self.seen.refusals)
         now = _status(self.parcel.target, self.parcel.key, entry_jobs.step(attempts, before))
         return self._with_progress(now, attempts, old) if now.state == DeliveryState.DELIVERING else now
@@ -125,7 +150,7 @@ class _ParcelWork:
         """What must change before a Job can begin."""
         if self.spec.approval.state == ApprovalState.REJECTED:
             words = "A rejected version is not delivered: approve it first."
-            yield EntryObstacle(Reason.MODEL_VERSION_REJECTED, words)
+            yield EntryObstacle(Reason.MODEL_VERSION_REJECTED, words, stops=True)
         for words in bounds.delivery(self.parcel.target, self.platform.bounds):
             yield EntryObstacle(bounds.CODE, words)
         claim = target_claim(self.parcel.target)
@@ -137,18 +162,24 @@ class _ParcelWork:
         """The Job of attempt `number`, and what it needs."""
         return deliver(self.builder.body, self.spec, self.parcel, number, self.platform, signed=self.seen.signed)
 
-    def _delivered(self, result: DeliverResult, number: int, at: str) -> DeliveryStatus:
-        return DeliveryStatus(
-            uri=self.parcel.target.uri,
-            key=self.parcel.key,
-            state=DeliveryState.DELIVERED,
-            location=result.location,
-            digest=result.digest,
-            size_bytes=result.size_bytes,
-            uploaded_bytes=result.uploaded_bytes,
-            tries=number,
-            delivered_at=at,
-        )
+
+def _key(job: ObservedJob) -> str:
+    """Of the parcel that a Job delivers."""
+    return str(job.body["metadata"]["labels"].get(names.CONTENT))
+
+
+def _delivered(uri: str, key: str, result: DeliverResult, number: int, at: str) -> DeliveryStatus:
+    return DeliveryStatus(
+        uri=uri,
+        key=key,
+        state=DeliveryState.DELIVERED,
+        location=result.location,
+        digest=result.digest,
+        size_bytes=result.size_bytes,
+        uploaded_bytes=result.uploaded_bytes,
+        tries=number,
+        delivered_at=at,
+    )
 
 
 def _status(target: Delivery, key: str, now: EntryProgress) -> DeliveryStatus:

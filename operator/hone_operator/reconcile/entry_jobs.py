@@ -68,6 +68,8 @@ class EntryObstacle(NamedTuple):
     message: str
     check_in: float | None = None
     """Seconds until it is looked at again; None: its change is an event."""
+    stops: bool = False
+    """Whether a Job that runs is deleted. The next one goes on with what it did."""
 
 
 class EntryWork(Protocol):
@@ -105,9 +107,12 @@ class EntryJobs:
         if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
             self.builder.delete += [attempts.job.body] if attempts.active and attempts.job else []
             return EntryProgress(EntryStage.FAILED, cause.code, cause.message, number)
+        obstacle = next(iter(self.work.obstacles()), None)
         if attempts.active and attempts.job:
-            return self._underway(attempts, attempts.job, number, before)
-        for obstacle in self.work.obstacles():
+            if obstacle is None or not obstacle.stops:
+                return self._underway(attempts, attempts.job, number, before)
+            self.builder.delete.append(attempts.job.body)
+        if obstacle:
             self.builder.check_in(obstacle.check_in)
             return EntryProgress(EntryStage.PENDING, obstacle.reason, obstacle.message, number)
         start = attempts.next_start()

@@ -73,7 +73,7 @@ def reconcile(version: Mapping[str, Any], seen: ObservedForModelVersion, now: da
         # The status has all they say; failed ones stay, for their logs.
         builder.delete += [job.body for job in of_component(seen.jobs, "verify")]
         return _verified(builder, spec, seen, verified_at, platform)
-    delivery.waiting(builder, spec, "The files are not verified yet.")
+    delivery.waiting(builder, spec, seen.jobs, "The files are not verified yet.")
     return _verify(builder, spec, seen, observe_attempts(of_component(seen.jobs, "verify")), platform)
 
 
@@ -195,12 +195,12 @@ def _verified(
         builder.ready(False, signature.reason, signature.message, reconciling=not final, stalled=final)
         if signature.reason != Reason.SIGNING:
             builder.add_event_if_changed(ConditionType.READY, warning=True)
-        delivery.waiting(builder, spec, f"The model is not signed yet: {signature.message}")
+        delivery.waiting(builder, spec, seen.jobs, f"The model is not signed yet: {signature.message}")
         return builder.outcome()
     builder.ready(True, Reason.VERIFIED, "Every file matches its manifest.")
     builder.add_event_if_changed(ConditionType.READY)
     if not signature.settled:
-        delivery.waiting(builder, spec, f"The model is not signed yet: {signature.message}")
+        delivery.waiting(builder, spec, seen.jobs, f"The model is not signed yet: {signature.message}")
         return builder.outcome()
     deliveries = delivery.ObservedDeliveries(
         seen.jobs, seen.missing_targets, seen.refusals, signature.signed, seen.reports

@@ -136,6 +136,45 @@ def test_a_rejected_version_waits_for_an_approval(life: Life) -> None:
     assert len(jobs(life.tick(62))) == 1
 
 
+def test_a_rejection_stops_the_job_that_runs_and_an_approval_continues(life: Life, conditions: Any) -> None:
+    life.tick(61)
+    job = life.children[-1]
+    life.version["spec"]["approval"] = {"state": "Rejected"}
+    assert job.body in life.tick(62).delete
+    assert states(life) == [("Pending", "ModelVersionRejected")]
+    assert conditions(life.status)["Delivered"] == "False/ModelVersionRejected"
+    assert life.tick(63) == Outcome()
+    life.version["spec"]["approval"] = {"state": "Approved"}
+    (again,) = jobs(life.tick(64))
+    assert again != job.name
+    life.ends("Complete", life.world.dead(0, outcome=arrived()))
+    life.tick(70)
+    assert (states(life), life.status["deliveries"][0]["tries"]) == ([("Delivered", None)], 2)
+
+
+def test_what_arrived_before_a_rejection_was_delivered(life: Life) -> None:
+    life.tick(61)
+    life.ends("Complete", life.world.dead(0, outcome=arrived()))
+    life.version["spec"]["approval"] = {"state": "Rejected"}
+    life.tick(62)
+    assert states(life) == [("Delivered", None)]
+
+
+def test_what_arrived_as_an_approval_was_withdrawn_is_recorded(life: Life, conditions: Any) -> None:
+    of = model({"uri": REGISTRY, "when": "Approved"})
+    life.version["spec"] |= {"deliveries": None, "approval": {"state": "Approved"}}
+    looked(life, 61, of)
+    life.ends("Complete", life.world.dead(0, outcome=arrived(REGISTRY)))
+    life.version["spec"]["approval"] = {"state": "Candidate"}
+    looked(life, 70, of)
+    (entry,) = life.status["deliveries"]
+    assert (entry["state"], entry["location"], entry["tries"]) == ("Delivered", f"{REGISTRY}/tutor-v1", 1)
+    assert (conditions(life.status)["Delivered"], life.children) == ("True/Delivered", [])
+    assert replace(looked(life, 80, of), check_again_in=None) == Outcome(), "the Model keeps it"
+    looked(life, 90, model())
+    assert "deliveries" not in life.status
+
+
 def test_a_missing_claim_is_used_once_it_exists(life: Life) -> None:
     life.version["spec"]["deliveries"] = [{"uri": "pvc://serving/team"}]
     assert jobs(life.tick(61, missing_targets=["serving"])) == []

@@ -73,6 +73,26 @@ def test_a_job_of_its_own_signs_before_the_model_is_ready(strict: Life, conditio
     assert (plan["kind"], plan["artifact"]["trusted"]) == ("Deliver", [PUBLIC_KEY])
 
 
+def test_a_delivery_stops_when_the_signature_no_longer_counts(
+    strict: Life, conditions: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict.tick(61)
+    strict.ends("Complete", strict.world.dead(0, outcome=SIGNED))
+    strict.tick(90)
+    delivering = strict.children[-1]
+    signing = replace(strict.world.platform.signing, fingerprints=frozenset({"b" * 64}))
+    monkeypatch.setattr(strict.world, "platform", replace(strict.world.platform, signing=signing), raising=False)
+    assert delivering.body in strict.tick(100).delete
+    assert conditions(strict.status)["Ready"] == "False/Signing"
+    assert conditions(strict.status)["Delivered"] == "False/Waiting"
+    (entry,) = strict.status["deliveries"]
+    assert (entry["state"], entry["reason"], entry["tries"]) == ("Pending", "Waiting", 1)
+    strict.ends("Complete", strict.world.dead(0, outcome={"result": {"kind": "Sign", "key": "b" * 64}}))
+    (job,) = jobs(strict.tick(120))
+    assert job["metadata"]["labels"]["hone.dev/component"] == "deliver"
+    assert job["metadata"]["name"] != delivering.name, "it has a number of its own"
+
+
 def test_the_statement_is_the_record(strict: Life) -> None:
     strict.version["spec"]["lineage"]["baseModel"]["commit"] = "abc123"
     strict.version["spec"]["lineage"]["image"] = "registry.example/trainer@sha256:" + "7" * 64
