@@ -11,6 +11,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import ConflictError
 from hone_operator.objects.cache import Cache
 
 pytestmark = pytest.mark.apiserver
@@ -39,6 +40,31 @@ async def test_a_change_of_spec_is_seen_after_our_own_write(apiserver: Path, nam
         await cluster.close()
     assert now
     assert (now["spec"]["suspend"], now["status"]["phase"]) == (True, "Pending")
+
+
+async def test_a_version_that_was_approved_meanwhile_is_not_deleted(apiserver: Path, namespace: Namespace) -> None:
+    cluster = await connected(apiserver)
+    try:
+        lineage = {"baseModel": {"uri": "hf://org/base"}, "datasets": [], "job": {"name": "run", "uid": "run-uid"}}
+        lineage |= {"method": "SFT", "hyperParameters": {}, "seed": 42}
+        artifact = {
+            "format": "Adapter",
+            "uri": "pvc://hone-store/models/a",
+            "digest": f"sha256:{'0' * 64}",
+            "sizeBytes": 7,
+        }
+        spec = {"modelName": "tutor", "version": 1, "artifacts": [artifact], "lineage": lineage}
+        namespace.create("ModelVersion", "tutor-v1", spec)
+        seen = await cluster.get("ModelVersion", namespace.name, "tutor-v1")
+        assert seen
+        namespace.patch("ModelVersion", "tutor-v1", {"spec": {"approval": {"state": "Approved"}}})
+        with pytest.raises(ConflictError):
+            await cluster.delete("ModelVersion", seen)
+        live = await cluster.get("ModelVersion", namespace.name, "tutor-v1")
+        assert live
+        assert await cluster.delete("ModelVersion", live) is True
+    finally:
+        await cluster.close()
 
 
 async def test_only_what_has_gone_counts_as_deleted(apiserver: Path, namespace: Namespace) -> None:

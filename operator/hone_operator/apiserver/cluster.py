@@ -366,6 +366,8 @@ class Cluster:
     async def delete(self, kind: str, body: Mapping[str, Any]) -> bool:
         """Delete exactly this object and what it owns; another of its name stays.
 
+        A ModelVersion that has changed stays as well: somebody may have approved it.
+
         Returns:
             Whether it has gone, and not only begun to go, as with a finalizer.
 
@@ -374,11 +376,12 @@ class Cluster:
                 reports a Service or NetworkPolicy that stays.
         """
         meta = body["metadata"]
+        as_seen = ("uid", "resourceVersion") if kind == "ModelVersion" else ("uid",)
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
             "propagationPolicy": "Background",
-            "preconditions": {"uid": meta["uid"]},
+            "preconditions": {name: meta[name] for name in as_seen},
         }
         try:
             answer = await self._call("DELETE", url_path(kind, meta["namespace"], meta["name"]), options)
