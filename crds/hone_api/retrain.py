@@ -98,8 +98,9 @@ class Retrain(ApiModel):
         default=None,
         ge=0,
         le=MAX_COUNT,
-        description="GPU hours of the jobs that this creates, in a calendar month of UTC: once they are used, no job "
-        "is created before the next month. A job that runs is not stopped. Default: no limit.",
+        description="GPU hours of the jobs that this creates, in a calendar month of UTC, without the time in a queue: "
+        "once they are used, no job is created before the next month. A job that runs is not stopped. Default: no "
+        "limit.",
     )
     successful_jobs_history_limit: int | None = Field(
         default=None,
@@ -166,5 +167,8 @@ class RetrainStatus(ApiModel):
         description="Whether a job on the rows and the base that count as trained made a model. Default: not known.",
     )
     gpu_seconds: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="GPU seconds of this month, of the created jobs that exist."
+        default=None,
+        ge=0,
+        le=MAX_COUNT,
+        description="GPU seconds that attempts held in this month, of the created jobs that exist.",
     )

@@ -50,7 +50,12 @@ class World:
         }
         made = body or {"kind": "FineTuneJob", "metadata": {"name": name}, "spec": spec}
         made["metadata"]["creationTimestamp"] = format_time(self.now)
-        made["status"] = {"startTime": format_time(self.now), "conditions": []}
+        attempt = {"number": 1, "jobName": f"{name}-1", "startTime": format_time(self.now), "phases": {"scheduled": 0}}
+        made["status"] = {
+            "startTime": format_time(self.now),
+            "conditions": [],
+            "attempts": [{**attempt, "outcome": "Running"}],
+        }
         if contents:
             made["status"]["resolved"] = {"datasetDigests": contents}
         self.jobs[name] = made
@@ -58,6 +63,7 @@ class World:
     def end(self, name: str, how: str) -> None:
         conditions = [{"type": type_, "status": "True", "reason": "x", "message": ""} for type_ in ("Finished", how)]
         self.jobs[name]["status"] |= {"conditions": conditions, "completionTime": format_time(self.now)}
+        self.jobs[name]["status"]["attempts"][-1] |= {"outcome": how, "endTime": format_time(self.now)}
 
     def rows(self, content: int, rows: int, changed: int = 0, ready: str = "True") -> None:
         self.dataset["status"] = {

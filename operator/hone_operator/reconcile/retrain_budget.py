@@ -1,25 +1,57 @@
-"""GPU hours of the jobs that a Model created, by calendar month of UTC. Pure."""
+"""GPU hours of the jobs that a Model created, by calendar month of UTC. Pure.
 
-from collections.abc import Mapping
+An attempt holds its GPUs from when the pod of rank 0 has a node until the attempt ends. The time in a queue is free.
+"""
+
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from hone_operator.reconcile.phases import gpus_of
+from hone_api.phases import OTHER, QUEUED, SCHEDULED
+from hone_api.status_json import AttemptJson
+from hone_operator.reconcile.phases import gpus_of, has_begun
+from hone_operator.reconcile.run_attempts import STOPPED
 from hone_operator.times import read_time
+
+Span = tuple[datetime, datetime, int]
+"""From when until when, and how many GPUs."""
 
 
 def gpu_seconds(job: Mapping[str, Any], now: datetime) -> float:
-    """What the job held of GPUs in this month, from its start to its end."""
-    status = job.get("status") or {}
-    start, end = read_time(status.get("startTime")), read_time(status.get("completionTime")) or now
-    if start is None:
-        return 0.0
-    return max(0.0, (end - max(start, _month(now))).total_seconds()) * gpus_of(job)
+    """What the attempts of a job held of GPUs in this month."""
+    month = _month(now)
+    return sum(max(0.0, (end - max(start, month)).total_seconds()) * gpus for start, end, gpus in _held(job, now))
 
 
 def next_month(now: datetime) -> datetime:
     """When the budget is whole again."""
     return (_month(now) + timedelta(days=32)).replace(day=1)
+
+
+def _held(job: Mapping[str, Any], now: datetime) -> Iterator[Span]:
+    status = job.get("status") or {}
+    attempts: list[AttemptJson] = status.get("attempts") or []
+    if status.get("earlierAttempts") and attempts:  # of the oldest of very many, the time alone is known
+        begin, end = read_time(status.get("startTime")), read_time(attempts[0].get("startTime"))
+        if begin and end:
+            yield begin, end, gpus_of(job)
+    last = read_time(status.get("completionTime")) or now
+    for record in attempts:
+        start = read_time(record.get("startTime"))
+        if start and (span := _span(record, start, read_time(record.get("endTime")) or last)):
+            yield *span, gpus_of(job, record)
+
+
+def _span(record: AttemptJson, start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
+    """From when until when an attempt had its nodes; None: it waits for them."""
+    seconds: Mapping[str, Any] = record.get("phases") or {}
+    if "endTime" not in record and not has_begun(record) and SCHEDULED not in seconds:
+        return None
+    start += timedelta(seconds=seconds.get(QUEUED, 0) + seconds.get(SCHEDULED, 0))
+    if record.get("outcome") in STOPPED:  # the rest of its time is the suspension
+        reported = sum(value for phase, value in seconds.items() if phase not in (QUEUED, SCHEDULED, OTHER))
+        end = min(end, start + timedelta(seconds=reported))
+    return start, end
 
 
 def _month(now: datetime) -> datetime:
