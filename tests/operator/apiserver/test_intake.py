@@ -39,9 +39,9 @@ DEEPEST = "9000 deep"
 """Such an object costs the API server some hundred MiB for a moment: it records who owns which of the levels."""
 SHARED, OWN = "shared", "own"
 """Which API server: the deepest objects have one of their own, which ends with them."""
-API_SERVER_MEMORY = {SHARED: "", OWN: "2GiB"}
-"""Beyond it the API server frees more eagerly. With the deepest objects and without a limit it kept 8 GiB, and answered
-too late; with many large ones it would do nothing but free."""
+API_SERVERS = {SHARED: {"memory": "4GiB", "garbage": "400"}, OWN: {"memory": "2GiB"}}
+"""Beyond its memory an API server frees more eagerly. With the deepest objects and without a limit it kept 8 GiB, and
+answered too late; with many large ones and 2 GiB it would do nothing but free."""
 REASON = {"1000 deep": "TooDeep", "9000 deep": "TooDeep", "largest": "TooLarge"}
 
 
@@ -92,9 +92,9 @@ def nested(keys: list[str], value: str) -> str:
 
 
 @contextmanager
-def lenient_server(folder: Path, memory: str) -> Iterator[tuple[Path, Kube]]:
+def lenient_server(folder: Path, **options: str) -> Iterator[tuple[Path, Kube]]:
     """An API server whose definitions keep what they do not know. No other test has it: what is put there is large."""
-    with control_plane(folder / "cluster", memory=memory) as kubeconfig:
+    with control_plane(folder / "cluster", **options) as kubeconfig:
         kube = connect(kubeconfig, folder)
         for kind in KINDS:
             url, body = f"{CRDS}/{kind.plural}.hone.dev", lenient(crd(kind))
@@ -175,7 +175,7 @@ class Servers:
         """The tenants on the server of this name; another one that is there ends first."""
         if self._tenants is None or name != self._name:
             self.close()
-            server = lenient_server(self._folders.mktemp("intake"), API_SERVER_MEMORY[name])
+            server = lenient_server(self._folders.mktemp("intake"), **API_SERVERS[name])
             kubeconfig, kube = self._stack.enter_context(server)
             folder = self._folders.mktemp("operator")
             self._name, self._tenants = name, self._stack.enter_context(two_tenants(kubeconfig, kube, folder))
