@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,21 @@ def files(plan: MaterializePlan) -> dict[str, bytes]:
     """Materialize in this process; gives the files of the content."""
     folder = Path(plan.store) / str(materialize.run(plan).path)
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+class Undisturbed:
+    """Attempts that nothing happens to: one for all tests of a file with the same rows and fields."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[dict[str, bytes], Any]] = {}
+
+    def __call__(
+        self, plan: Callable[..., MaterializePlan], taken: Callable[[], Any], **fields: Any
+    ) -> tuple[dict[str, bytes], Any]:
+        """The files of the content, and what is `taken` after such an attempt."""
+        if (name := json.dumps(fields, sort_keys=True)) not in self._known:
+            self._known[name] = files(plan("undisturbed", **fields)), taken()
+        return self._known[name]
 
 
 def killed(plan: MaterializePlan, place: tuple[Any, str, int]) -> None:

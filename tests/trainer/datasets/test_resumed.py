@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from attempts import files, killed
+from attempts import Undisturbed, files, killed
 
 from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
@@ -43,7 +43,7 @@ def _write(folder: Path) -> None:
     (folder / "a.jsonl").write_text(_lines(range(40)))
     rows = [{**_row(n), "when": datetime.datetime(2026, 1, 1 + n % 20)} for n in range(40, 90)]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "b.parquet", row_group_size=9)
-    (folder / "c.jsonl.gz").write_bytes(gzip.compress(_lines(range(90, 120)).encode(), 0))
+    (folder / "c.jsonl.gz").write_bytes(gzip.compress(_lines(range(90, 120)).encode(), 0, mtime=0))
     for n in range(120, 140, 2):
         (folder / f"d{n}.jsonl").write_text(_lines(range(n, n + 2)))
     (folder / "e.jsonl").write_text(_lines(range(140, 170)))
@@ -113,6 +113,20 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[R
     return take
 
 
+@pytest.fixture(scope="module")
+def attempts() -> Undisturbed:
+    return Undisturbed()
+
+
+Whole = Callable[..., tuple[dict[str, bytes], list[Read]]]
+
+
+@pytest.fixture
+def whole(attempts: Undisturbed, plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]]) -> Whole:
+    """The files of an undisturbed attempt with these fields, and the pieces that it read."""
+    return lambda **fields: attempts(plan, read, **fields)
+
+
 def _kept(plan: MaterializePlan) -> list[Path]:
     return sorted((Path(str(plan.downloads_path)) / downloads.CHECKED).glob("*.arrow"))
 
@@ -149,10 +163,13 @@ PLACES: dict[str, tuple[tuple[Any, str, int], int]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_killed_attempt_loses_the_rows_of_one_part(
-    place: str, plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]], monkeypatch: pytest.MonkeyPatch
+    place: str,
+    plan: Callable[..., MaterializePlan],
+    read: Callable[[], list[Read]],
+    whole: Whole,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    undisturbed = files(plan("undisturbed"))
-    every = read()
+    undisturbed, every = whole()
     point, kept = PLACES[place]
     killed(plan(), point)
     read()
@@ -202,9 +219,10 @@ def test_a_damaged_part_is_read_again(
     damage: Callable[[bytes], bytes],
     plan: Callable[..., MaterializePlan],
     read: Callable[[], list[Read]],
+    whole: Whole,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    undisturbed = files(plan("undisturbed"))
+    undisturbed, _ = whole()
     killed(plan(), PLACES["before the report"][0])
     for path in (kept := _kept(plan()))[:3]:
         path.write_bytes(damage(path.read_bytes()))
@@ -230,18 +248,18 @@ OTHERWISE: dict[str, Callable[[pytest.MonkeyPatch], Fields]] = {
 
 @pytest.mark.parametrize("case", OTHERWISE)
 def test_rows_that_are_checked_otherwise_are_read_again(
-    case: str, plan: Callable[..., MaterializePlan], monkeypatch: pytest.MonkeyPatch
+    case: str, plan: Callable[..., MaterializePlan], whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed(plan(), PLACES["before the report"][0])
     fields = OTHERWISE[case](monkeypatch)
     parts = _Parts(monkeypatch)
     again = files(plan(**fields))
     assert not parts.kept
-    assert again == files(plan("undisturbed", **fields))
+    assert again == whole(**fields)[0]
 
 
 def test_a_check_of_all_rows_is_edited_and_none_is_read_again(
-    plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]]
+    plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]], whole: Whole
 ) -> None:
     with pytest.raises(DataError) as caught:
         materialize.run(plan(checks={"maxRejected": "1%"}))
@@ -249,12 +267,12 @@ def test_a_check_of_all_rows_is_edited_and_none_is_read_again(
     assert read()
     again = files(plan())
     assert not read()
-    assert again == files(plan("undisturbed"))
+    assert again == whole()[0]
 
 
 @pytest.mark.parametrize("most", [0, 1, 2000, 20_000])
 def test_rows_are_not_kept_where_a_disk_has_no_room_for_them(
-    most: int, plan: Callable[..., MaterializePlan], monkeypatch: pytest.MonkeyPatch
+    most: int, plan: Callable[..., MaterializePlan], whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is full when so many bytes were written of a part: the rows themselves still fit."""
 
@@ -264,7 +282,7 @@ def test_rows_are_not_kept_where_a_disk_has_no_room_for_them(
         return int(write(self, data))
 
     write = journal._Summed.write
-    undisturbed = files(plan("undisturbed"))
+    undisturbed, _ = whole()
     monkeypatch.setattr(journal._Summed, "write", full)
     monkeypatch.setattr(journal._Summed, "tell", lambda self: self._file.tell(), raising=False)
     assert files(plan()) == undisturbed
@@ -281,10 +299,13 @@ def test_small_sources_and_disks_keep_nothing(plan: Callable[..., MaterializePla
 
 
 def test_one_process_keeps_what_two_read(
-    plan: Callable[..., MaterializePlan], read: Callable[[], list[Read]], monkeypatch: pytest.MonkeyPatch
+    plan: Callable[..., MaterializePlan],
+    read: Callable[[], list[Read]],
+    whole: Whole,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And the other way round: a pod may have other cores."""
-    undisturbed = files(plan("undisturbed"))
+    undisturbed, _ = whole()
     for first, second in ((1, 2), (2, 1)):
         monkeypatch.setattr(parallel, "cores", lambda count=first: count)
         killed(plan(f"store-{first}"), PLACES["before a part has its name"][0])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attempts import files, killed
+from attempts import Undisturbed, files, killed
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import batches, detect, downloads, materialize, pieces, resumed
@@ -89,14 +89,29 @@ def sketched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sketched:
     return take
 
 
+@pytest.fixture(scope="module")
+def attempts() -> Undisturbed:
+    return Undisturbed()
+
+
+Whole = Callable[..., tuple[dict[str, bytes], set[str]]]
+
+
+@pytest.fixture
+def whole(attempts: Undisturbed, plan: Callable[..., MaterializePlan], sketched: Sketched) -> Whole:
+    """The files of an undisturbed attempt with these fields, and the rows that it made sketches of."""
+    return lambda **fields: attempts(plan, sketched, **fields)
+
+
 def _sketches(plan: MaterializePlan) -> Path:
     return Path(str(plan.downloads_path)) / downloads.CURATED / "sketches"
 
 
 @pytest.mark.parametrize("number", [1, 9])
-def test_sketches_are_made_once(number: int, plan: Callable[..., MaterializePlan], sketched: Sketched) -> None:
-    undisturbed = files(plan("undisturbed"))
-    every = sketched()
+def test_sketches_are_made_once(
+    number: int, plan: Callable[..., MaterializePlan], sketched: Sketched, whole: Whole
+) -> None:
+    undisturbed, every = whole()
     killed(plan(), (kept_sketches.KeptSketches, "_write", number))
     sketched()
     assert files(plan()) == undisturbed
@@ -119,9 +134,10 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], bool]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_damaged_sketches_are_made_again(case: str, plan: Callable[..., MaterializePlan], sketched: Sketched) -> None:
-    undisturbed = files(plan("undisturbed"))
-    every = sketched()
+def test_damaged_sketches_are_made_again(
+    case: str, plan: Callable[..., MaterializePlan], sketched: Sketched, whole: Whole
+) -> None:
+    undisturbed, every = whole()
     killed(plan(), LATE)
     change, are_some_kept = DAMAGES[case]
     path = _sketches(plan())
@@ -154,10 +170,9 @@ def test_sketches_of_other_rows_are_made_again(plan: Callable[..., MaterializePl
     ids=str,
 )
 def test_sketches_of_other_settings_are_made_again(
-    fields: dict[str, Any], plan: Callable[..., MaterializePlan], sketched: Sketched
+    fields: dict[str, Any], plan: Callable[..., MaterializePlan], sketched: Sketched, whole: Whole
 ) -> None:
-    undisturbed = files(plan("undisturbed", **fields))
-    every = sketched()
+    undisturbed, every = whole(**fields)
     killed(plan(), LATE)
     sketched()
     assert files(plan(**fields)) == undisturbed
@@ -165,7 +180,7 @@ def test_sketches_of_other_settings_are_made_again(
 
 
 def test_sketches_that_would_take_the_room_of_the_rows_are_not_kept(
-    plan: Callable[..., MaterializePlan], sketched: Sketched, monkeypatch: pytest.MonkeyPatch
+    plan: Callable[..., MaterializePlan], sketched: Sketched, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = Path(str(plan().source_path)).stat().st_size
     monkeypatch.setattr(resumed, "_CURATED", 0.2)
@@ -174,14 +189,14 @@ def test_sketches_that_would_take_the_room_of_the_rows_are_not_kept(
     assert 0.1 * size < _sketches(plan()).stat().st_size <= 0.2 * size
     again = files(plan())
     assert 0 < len(sketched()) < len(every)
-    assert again == files(plan("undisturbed"))
+    assert again == whole()[0]
 
 
 @pytest.mark.parametrize("most", [0, 300, 3000])
 def test_sketches_are_not_kept_where_a_disk_has_no_room_for_them(
-    most: int, plan: Callable[..., MaterializePlan], monkeypatch: pytest.MonkeyPatch
+    most: int, plan: Callable[..., MaterializePlan], whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = files(plan("undisturbed"))
+    undisturbed, _ = whole()
     opened = kept_sketches.KeptSketches._opened
     rooms = list[int]()
 
@@ -216,13 +231,15 @@ def test_sketches_are_not_kept_where_a_disk_has_no_room_for_them(
     assert rooms == [0], "what there is of them gives way to the rows"
 
 
-def test_two_attempts_at_once_do_not_share_the_file(plan: Callable[..., MaterializePlan], tmp_path: Path) -> None:
+def test_two_attempts_at_once_do_not_share_the_file(
+    plan: Callable[..., MaterializePlan], whole: Whole, tmp_path: Path
+) -> None:
     one = kept_sketches.KeptSketches(tmp_path / "kept" / "sketches", "", 0)
     first = one._opened()
     assert first is not None
     with first:
         assert one._opened() is None
-        assert files(plan()) == files(plan("undisturbed"))
+        assert files(plan()) == whole()[0]
     second = one._opened()
     assert second is not None
     second.close()
