@@ -80,17 +80,18 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What went by since the last report was used by this part of this test."""
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What went by since the end of the last test was used by this one."""
     global noted
     report = yield
-    before, noted = noted, so_far()
-    report.processor_seconds = noted - before
+    if call.when == "teardown":
+        before, noted = noted, so_far()
+        report.processor_seconds = noted - before
     return report
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    # A worker that died reports without it.
+    # The other parts of a test report without it, and so does a worker that died.
     used[report.nodeid.partition("::")[0]] += getattr(report, "processor_seconds", 0.0)
 
 
