@@ -41,6 +41,8 @@ def _plane() -> ControlPlane:
         service_cidr=network.SERVICE_CIDR,
         service_address=network.SERVICE_ADDRESS,
         pod_cidr=network.POD_CIDR,
+        memory="1GiB",  # until then it looks for garbage less often, which takes processor time
+        garbage="400",
     )
 
 
