@@ -1,6 +1,7 @@
 """Models in GGUF for llama.cpp: what is exported is the tuned model, and what cannot be is refused before training."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,25 @@ from hone_trainer.models import gguf
 pytestmark = pytest.mark.trainer
 
 MERGED = {"modelName": "tiny", "formats": ["Safetensors", "GGUF"], "merge": True}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files_in_memory() -> Iterator[None]:
+    """gguf reads each of 100,000 texts of a vocabulary by itself: from a mapped file it takes several times as long."""
+    import numpy
+    from gguf import gguf_reader
+
+    class Numpy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(numpy, name)
+
+        def memmap(self, path: str, mode: str) -> Any:
+            assert mode == "r"
+            return numpy.fromfile(path, numpy.uint8)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf_reader, "np", Numpy())
+        yield
 
 
 @pytest.fixture(scope="module")
