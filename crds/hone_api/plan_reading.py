@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from typing import get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from hone_api import RELEASE
 from hone_api.plan import AnyPlan, Plan
 from hone_api.reading import without_unknown
 
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
+PLANS: dict[str, type[BaseModel]] = {
+    get_args(plan.model_fields["kind"].annotation)[0]: plan for plan in get_args(AnyPlan)
+}
+"""By kind, with which pydantic begins the place of each problem."""
 
 
 def parse_plan(text: str | bytes) -> AnyPlan:

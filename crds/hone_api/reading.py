@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -36,13 +36,18 @@ def without_unknown(value: Any, error: ValidationError) -> tuple[Any, list[str]]
     return reduced, [".".join(map(str, place)) for place in unknown]
 
 
-def in_words(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
+def in_words(
+    error: ValidationError, model: type[BaseModel] | None = None, tagged: Mapping[str, type[BaseModel]] | None = None
+) -> list[str]:
     """Each problem as `place: problem`, without values, which may be long or private.
 
     Args:
         model: the type that was read; with it, the message for an unknown field names the nearest field.
+        tagged: if the type was a union, its members by tag. Pydantic begins each place with the tag, which is in no
+            file, so it is left out.
     """
-    return [_in_words(e, model) for e in error.errors(include_url=False, include_input=False, include_context=False)]
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    return [_in_words(problem, *_rooted(problem["loc"], model, tagged or {})) for problem in problems]
 
 
 def only_unknown(error: ValidationError) -> bool:
@@ -50,11 +55,20 @@ def only_unknown(error: ValidationError) -> bool:
     return all(e["type"] == "extra_forbidden" for e in error.errors(include_url=False, include_input=False))
 
 
-def _in_words(problem: ErrorDetails, model: type[BaseModel] | None) -> str:
-    place = ".".join(map(str, problem["loc"]))
+def _rooted(
+    place: tuple[int | str, ...], model: type[BaseModel] | None, tagged: Mapping[str, type[BaseModel]]
+) -> tuple[tuple[int | str, ...], type[BaseModel] | None]:
+    """The place without the tag of a union's member, and the type in which it is."""
+    if place and isinstance(tag := place[0], str) and tag in tagged:
+        return place[1:], tagged[tag]
+    return place, model
+
+
+def _in_words(problem: ErrorDetails, steps: tuple[int | str, ...], model: type[BaseModel] | None) -> str:
+    place = ".".join(map(str, steps))
     if problem["type"] != "extra_forbidden":
         return f"{place}: {problem['msg'].removeprefix('Value error, ')}" if place else problem["msg"]
-    *parent, name = problem["loc"]
+    *parent, name = steps
     fields = _fields(model, parent) if model else ()
     nearest = difflib.get_close_matches(str(name), fields, n=1)
     return f"{place}: unknown field" + (f", did you mean {nearest[0]}?" if nearest else "")

@@ -10,6 +10,7 @@ import errno
 from pydantic import ValidationError
 
 from hone_api.failures import FAILURES, ExitCode, FailureCode, Retry
+from hone_api.plan_reading import PLANS
 from hone_api.reading import in_words, only_unknown
 from hone_api.report import DatasetResult
 from hone_api.termination import FailureReport, TerminationMessage
@@ -90,7 +91,8 @@ def classify(error: BaseException) -> TrainerError:
         return error
     if isinstance(error, ValidationError):
         return ConfigError(
-            "; ".join(in_words(error)), FailureCode.UNKNOWN_FIELD if only_unknown(error) else FailureCode.INVALID_VALUE
+            "; ".join(in_words(error, tagged=PLANS)),
+            FailureCode.UNKNOWN_FIELD if only_unknown(error) else FailureCode.INVALID_VALUE,
         )
     if type(error).__name__ == "OutOfMemoryError":  # torch.OutOfMemoryError, without importing torch
         return TrainerError(FailureCode.GPU_OUT_OF_MEMORY, str(error))

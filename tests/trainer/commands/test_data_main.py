@@ -119,7 +119,11 @@ def test_the_termination_message_fits_whatever_the_rows_say(tmp_path, log):
         (None, "FileNotFound", "cannot be read"),
         ("{", "InvalidValue", "JSON"),
         ('{"kind": "Strange"}', "InvalidValue", "kind"),
-        ('{"kind": "Fetch", "model": {"uri": "gopher://x"}, "storee": ""}', "InvalidValue", "storee: unknown field"),
+        (
+            '{"kind": "Fetch", "model": {"uri": "gopher://x"}, "storee": ""}',
+            "InvalidValue",
+            "; storee: unknown field, did you mean store?",
+        ),
         (
             '{"kind": "Verify", "name": "m", "artifacts": [{"path": "x", "digest": "sha256:' + "0" * 64 + '"}]}',
             "InvalidArgument",
