@@ -100,7 +100,7 @@ class Store:
 
     def write(self) -> None:
         """As a job that finds no rows of another model."""
-        reuse.reused = lambda *_: False  # type: ignore[assignment]
+        pytest.MonkeyPatch().setattr(reuse, "reused", lambda *_: False)
         encode.run(self.plan)
 
     def sweep(self) -> None:
