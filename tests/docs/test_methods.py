@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from shapes import LLAMA_8B
 
+from hone_api.dataset import Format
 from hone_api.estimate.memory import Setup, estimate
 from hone_api.methods import METHODS, DpoMethod, KtoMethod, Method, OrpoMethod, PpoMethod
 
@@ -71,3 +72,15 @@ def test_the_defaults_are_those_of_the_api(method):
     for field, default in BLOCKS.items():
         if field in rows:
             assert rows[field].split(" (")[0] == str(default), field
+
+
+def test_the_page_on_formats_lists_the_methods_that_take_each() -> None:
+    rows = (PAGES.parent / "data" / "formats.md").read_text().partition("For method")[2].partition("\n\n")[0]
+    listed = {cells[1].strip(" `"): cells[3].strip().split(", ") for cells in map(cells_of, rows.splitlines()[2:])}
+    taken = {format_: [m for m, info in METHODS.items() if format_ in info.formats] for format_ in Format}
+    del taken[Format.AUTO]
+    assert listed == taken
+
+
+def cells_of(row: str) -> list[str]:
+    return row.split("|")
