@@ -14,6 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from hone_api.states import ApprovalState, ConditionType, DeliveryState
+from hone_api.wording import counted
 from hone_cli.errors import CommandError, printable
 
 _SHOWN = 10
@@ -167,7 +168,7 @@ def drawn(model: ModelNode, most: int | None = None) -> Tree:
         branch = tree.add(_headline(version))
         branch.add(Text(printable(f"{version.method} of {version.base}")))
         for rows in version.datasets:
-            count = "" if rows.rows is None else f", {rows.rows:,} rows"
+            count = "" if rows.rows is None else f", {counted(rows.rows, 'row')}"
             branch.add(Text(printable(f"{rows.name}/{rows.split}{count} ({rows.digest.removeprefix('sha256:')[:12]})")))
         by = f", submitted by {version.submitted_by}" if version.submitted_by else ""
         maker = f"imported from {version.imported}" if version.imported else f"job {version.job}"

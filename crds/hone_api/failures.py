@@ -31,7 +31,7 @@ class Retry(StrEnum):
     """Another attempt can succeed; it spends the restart budget."""
     DISRUPTION = "Disruption"
     """The cluster ended the pod; another attempt, without using the restart budget."""
-    HEAL = "Heal"
+    UNTIL_FIXED = "Heal"
     """The cause is external and may disappear: retry with backoff, without limit."""
 
 
@@ -153,10 +153,10 @@ class Failure:
 FAILURES: dict[str, Failure] = {
     # Sources and references
     FailureCode.SOURCE_UNREACHABLE: Failure(
-        ExitCode.IO, Retry.HEAL, "Check the host name and the network policy of the namespace."
+        ExitCode.IO, Retry.UNTIL_FIXED, "Check the host name and the network policy of the namespace."
     ),
     FailureCode.SOURCE_NOT_FOUND: Failure(
-        ExitCode.CONFIG, Retry.HEAL, "Check the path of the source, and the keys of the Secret in secretName."
+        ExitCode.CONFIG, Retry.UNTIL_FIXED, "Check the path of the source, and the keys of the Secret in secretName."
     ),
     FailureCode.SOURCE_REFUSED: Failure(
         ExitCode.CONFIG,
@@ -166,35 +166,37 @@ FAILURES: dict[str, Failure] = {
     ),
     FailureCode.SEVERAL_SPLITS: Failure(
         ExitCode.DATA,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Name the files of one split in spec.source.files, and create one Dataset for each split.",
     ),
     FailureCode.SOURCE_TOO_LARGE: Failure(
         ExitCode.DATA, Retry.NEVER, "Split the source, or raise limits.maxSourceBytes of the chart."
     ),
     FailureCode.MODEL_NOT_FOUND: Failure(
-        ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for a private model."
+        ExitCode.CONFIG,
+        Retry.UNTIL_FIXED,
+        "Check owner and name, and secretName for a private model; of a model on a volume, check the path.",
     ),
     FailureCode.DATASET_SOURCE_NOT_FOUND: Failure(
-        ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for private data."
+        ExitCode.CONFIG, Retry.UNTIL_FIXED, "Check owner and name, and secretName for private data."
     ),
     FailureCode.GATED_MODEL_ACCESS_DENIED: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Accept the licence on the hub, and name a Secret with the key HF_TOKEN in secretName.",
     ),
-    FailureCode.REVISION_NOT_FOUND: Failure(ExitCode.CONFIG, Retry.HEAL, "Check the revision after @."),
+    FailureCode.REVISION_NOT_FOUND: Failure(ExitCode.CONFIG, Retry.UNTIL_FIXED, "Check the revision after @."),
     FailureCode.CHECKSUM_MISMATCH: Failure(
-        ExitCode.DATA, Retry.HEAL, "Correct sha256, or find out who changed the source."
+        ExitCode.DATA, Retry.UNTIL_FIXED, "Correct sha256, or find out who changed the source."
     ),
     FailureCode.DESTINATION_UNREACHABLE: Failure(
         ExitCode.IO,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Check the host name, the network policy of the namespace, and whether the server runs.",
     ),
     FailureCode.DESTINATION_DENIED: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Check the keys of the Secret, and whether they may write there. Of a volume: whether the node has mounted it "
         "read-only, e.g. after an error.",
     ),
@@ -211,14 +213,16 @@ FAILURES: dict[str, Failure] = {
         "the ModelVersion, or remove what is there and change the entry.",
     ),
     FailureCode.DESTINATION_FULL: Failure(
-        ExitCode.IO, Retry.HEAL, "Free space at the destination, or raise its quota."
+        ExitCode.IO, Retry.UNTIL_FIXED, "Free space at the destination, or raise its quota."
     ),
     FailureCode.DELIVERY_DAMAGED: Failure(
-        ExitCode.IO, Retry.HEAL, "What arrived differs from what was sent: check the network and the server's storage."
+        ExitCode.IO,
+        Retry.UNTIL_FIXED,
+        "What arrived differs from what was sent: check the network and the server's storage.",
     ),
     FailureCode.SIGNATURE_MISSING: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "The model has no model.sig, and this platform wants one: name the Secret with the key in signing.secretName "
         "of the chart, or a ServiceAccount in signing.keyless.serviceAccount, or sign the folder with model_signing.",
     ),
@@ -231,20 +235,20 @@ FAILURES: dict[str, Failure] = {
     ),
     FailureCode.SIGNING_KEY_UNUSABLE: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "The signing Secret's private-key.pem must be an unencrypted PEM of P-256, P-384 or P-521, or its pkcs11-uri "
         "name one such pair of keys on a token; the public key must be one of signing.publicKeys of the chart.",
         "openssl ecparam -name prime256v1 -genkey -noout -out private-key.pem; openssl ec -in private-key.pem -pubout",
     ),
     FailureCode.SIGNING_MODULE_UNUSABLE: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Set signing.pkcs11.module of the chart to the path of a PKCS #11 library in signing.image, and give it its "
         "configuration by signing.pkcs11.env and the Secret.",
     ),
     FailureCode.SIGNING_TOKEN_UNREACHABLE: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Check that the HSM answers, and that pkcs11-uri of the signing Secret names its token.",
     ),
     FailureCode.SIGNING_PIN_REFUSED: Failure(
@@ -256,32 +260,32 @@ FAILURES: dict[str, Failure] = {
     ),
     FailureCode.SIGNING_IDENTITY_REFUSED: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Fulcio must accept tokens of the cluster's issuer for the audience sigstore, and the subject and the issuer "
         "of its certificate must be one of signing.keyless.identities of the chart.",
         "kubectl create token SERVICEACCOUNT --audience sigstore",
     ),
     FailureCode.SIGNING_SERVER_UNREACHABLE: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Check that pods that sign reach the addresses in signing.keyless.trustConfig of the chart: Fulcio, Rekor and "
         "the timestamp authority. With restricted egress, add them to networkPolicy.trainer.extraEgress.",
     ),
     FailureCode.SIGNING_TRUST_UNUSABLE: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Set signing.keyless.trustConfig of the chart to Sigstore's ClientTrustConfig as JSON, with servers that are "
         "valid now.",
     ),
     FailureCode.SECRET_NOT_FOUND: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Create the Secret in this namespace.",
         "kubectl create secret generic SECRET --from-literal=KEY=VALUE",
     ),
     FailureCode.SECRET_KEY_NOT_FOUND: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Add the key to the Secret.",
         """kubectl patch secret SECRET -p '{"stringData": {"KEY": "VALUE"}}'""",
     ),
@@ -302,33 +306,35 @@ FAILURES: dict[str, Failure] = {
     ),
     # Data
     FailureCode.EMPTY_SOURCE: Failure(
-        ExitCode.DATA, Retry.HEAL, "The source has no rows: check the path and the files."
+        ExitCode.DATA, Retry.UNTIL_FIXED, "The source has no rows: check the path and the files."
     ),
     FailureCode.UNKNOWN_FORMAT: Failure(
-        ExitCode.DATA, Retry.HEAL, "Name the format, and map the columns in spec.columns."
+        ExitCode.DATA, Retry.UNTIL_FIXED, "Name the format, and map the columns in spec.columns."
     ),
     FailureCode.UNREAD_COLUMNS: Failure(
-        ExitCode.DATA, Retry.HEAL, "Map the column in spec.columns, or list it in spec.ignoreColumns."
+        ExitCode.DATA, Retry.UNTIL_FIXED, "Map the column in spec.columns, or list it in spec.ignoreColumns."
     ),
     FailureCode.DAMAGED_FILE: Failure(
         ExitCode.DATA,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Download or write the file again. The number of rows that it should have is unknown.",
     ),
     FailureCode.TOO_MANY_BAD_ROWS: Failure(
-        ExitCode.DATA, Retry.HEAL, "Fix the rows listed, or raise checks.maxRejected."
+        ExitCode.DATA, Retry.UNTIL_FIXED, "Fix the rows listed, or raise checks.maxRejected."
     ),
-    FailureCode.TOO_FEW_ROWS: Failure(ExitCode.DATA, Retry.HEAL, "Add rows, or lower checks.minRows."),
+    FailureCode.TOO_FEW_ROWS: Failure(ExitCode.DATA, Retry.UNTIL_FIXED, "Add rows, or lower checks.minRows."),
     FailureCode.WRONG_LANGUAGE: Failure(
-        ExitCode.DATA, Retry.HEAL, "Remove the rows of other languages, or change checks.languages or minLanguageShare."
+        ExitCode.DATA,
+        Retry.UNTIL_FIXED,
+        "Remove the rows of other languages, or change checks.languages or minLanguageShare.",
     ),
-    FailureCode.EMPTY_SPLIT: Failure(ExitCode.DATA, Retry.HEAL, "Raise splits.validation, or add rows."),
+    FailureCode.EMPTY_SPLIT: Failure(ExitCode.DATA, Retry.UNTIL_FIXED, "Raise splits.validation, or add rows."),
     FailureCode.ENDPOINT_UNREACHABLE: Failure(
-        ExitCode.IO, Retry.HEAL, "Check the endpoint and the network policy of the namespace."
+        ExitCode.IO, Retry.UNTIL_FIXED, "Check the endpoint and the network policy of the namespace."
     ),
     FailureCode.ENDPOINT_REFUSED: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "Check the endpoint, its model, and API_KEY in the Secret. If rows are named, read the server's message about "
         "them.",
     ),
@@ -345,7 +351,7 @@ FAILURES: dict[str, Failure] = {
         "A reward must score the row's own answer 1: fix the rows named, or choose another reward.",
     ),
     FailureCode.CONFIG_MAP_NOT_FOUND: Failure(
-        ExitCode.CONFIG, Retry.HEAL, "Create the ConfigMap in this namespace, with the key named in the message."
+        ExitCode.CONFIG, Retry.UNTIL_FIXED, "Create the ConfigMap in this namespace, with the key named in the message."
     ),
     FailureCode.REWARD_FAILED: Failure(
         ExitCode.DATA, Retry.NEVER, "Fix the reward named in the message: it must return a number for each sample."
@@ -448,7 +454,7 @@ FAILURES: dict[str, Failure] = {
     FailureCode.NOT_SUPPORTED_YET: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Remove the field, or use a later version of Hone.",
+        "Remove the field, and do what follows it in the message.",
         "kubectl explain ftj.spec --recursive",
     ),
     FailureCode.NOT_ALLOWED: Failure(
@@ -560,11 +566,11 @@ FAILURES: dict[str, Failure] = {
         "kubectl describe pod -l hone.dev/finetunejob=NAME",
     ),
     FailureCode.QUOTA_EXCEEDED: Failure(
-        ExitCode.CONFIG, Retry.HEAL, "Free quota in the namespace, or ask for more.", "kubectl describe quota"
+        ExitCode.CONFIG, Retry.UNTIL_FIXED, "Free quota in the namespace, or ask for more.", "kubectl describe quota"
     ),
     FailureCode.POD_REFUSED: Failure(
         ExitCode.CONFIG,
-        Retry.HEAL,
+        Retry.UNTIL_FIXED,
         "A rule of the cluster refuses the pod, often a LimitRange or a missing PriorityClass: change the field named "
         "in the message, or the rule.",
         "kubectl describe limitrange; kubectl get priorityclass",

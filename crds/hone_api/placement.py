@@ -277,9 +277,9 @@ class Restarts(ApiModel):
     on_out_of_memory: Literal["HalveMicroBatch", "Fail"] = Field(
         default="HalveMicroBatch",
         description="If the memory runs out in a training step, HalveMicroBatch starts an attempt with half as many "
-        "rows in a forward pass, and more passes in a step: the batch stays the same. It does not count as one of "
-        "maxRestarts. Not for methods whose loss depends on the micro batch: ORPO, KTO, PPO, GRPO. Fail ends the run. "
-        "Default HalveMicroBatch.",
+        "rows in a forward pass, and more forward passes in a step: the batch stays the same. It does not count as one "
+        "of maxRestarts. Not for methods whose loss depends on the micro batch: ORPO, KTO, PPO, GRPO. Fail ends the "
+        "run. Default HalveMicroBatch.",
     )
     on_divergence: Literal["Fail", "HalveLearningRate"] = Field(
         default="Fail",

@@ -7,7 +7,6 @@ that has one was stored under a definition without the rule, and its status and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
@@ -56,17 +55,15 @@ class Unsupported:
         )
 
 
-def _field(path: str, instead: str, harmless: Any = None) -> Unsupported:
-    """A field that nothing reads; `harmless` is the one value that requests nothing."""
+def _field(path: str, instead: str) -> Unsupported:
+    """A field that nothing reads."""
     cel = " && ".join(f"has(self.{step})" for step in accumulate(path.split("."), "{}.{}".format))
-    if harmless is not None:
-        cel += f" && self.{path} != {json.dumps(harmless)}"
 
     def is_asked(spec: FineTuneJobSpec) -> bool:
         node: Any = spec
         for step in path.split("."):
             node = None if node is None else getattr(node, to_snake(step))
-        return node is not None and node != harmless
+        return node is not None
 
     return Unsupported(path, f"spec.{path}", instead, cel, is_asked)
 
@@ -91,8 +88,9 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     ),
     Unsupported(
         "model.uri",
-        "spec.model.uri other than hf:// and pvc://",
-        "name a model of the hub (hf://owner/name), or copy it to a volume (pvc://claim/path)",
+        "spec.model.uri with https://, s3:// or oci://",
+        "name a model of the hub (hf://owner/name), a version of a model (models://name@alias), or copy it to a volume "
+        "(pvc://claim/path)",
         "has(self.model.uri) && self.model.uri.matches('^(https|s3|oci)://')",
         lambda s: s.model.uri is not None and not s.model.uri.startswith(RUNNABLE_MODELS),
         whole=False,

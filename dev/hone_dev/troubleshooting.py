@@ -9,7 +9,7 @@ RETRY = {
     Retry.NEVER: ("no", "The same input gives the same failure"),
     Retry.ATTEMPT: ("restart", "From the last checkpoint, within `restarts.maxRestarts`"),
     Retry.DISRUPTION: ("preemption", "From the last checkpoint, within `restarts.maxPreemptions`"),
-    Retry.HEAL: ("until fixed", "With growing pauses, until the cause is gone; while training, as *restart*"),
+    Retry.UNTIL_FIXED: ("until fixed", "With growing pauses, until the cause is gone; while training, as *restart*"),
 }
 """In a word for the tables, and in a sentence."""
 SMALLER = ("smaller", "If it was in a training step, with [half the micro batch](interruptions.md#the-memory-runs-out)")
@@ -49,7 +49,7 @@ The API server checks a manifest before it stores anything, and names every wron
 | `unknown field "spec.training.learningrate"` | A misspelt name: see `kubectl explain ftj.spec.training` |
 | `must be of type integer,string: "number"` | Quote fractions and exponents: `epochs: '0.5'`, `learningRate: '2e-4'` |
 | `some validation rules were not checked` | Correct the other errors first; by itself it means nothing |
-| `is not supported yet` | Do what follows in the message, or use a later version of Hone |
+| `is not supported yet` | Do what follows in the message |
 | `is immutable` | Create a new FineTuneJob with another name: one object is one run |
 
 ## Waiting

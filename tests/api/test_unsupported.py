@@ -16,7 +16,7 @@ ASKED: dict[str, dict[str, Any]] = {
         "spec.ppo": {"rewardModelVersion": "judge-v1"},
         "spec.deepspeed": {"zeroStage": 2},
     },
-    "spec.model.uri other than hf:// and pvc://": {"spec.model.uri": "oci://registry/model"},
+    "spec.model.uri with https://, s3:// or oci://": {"spec.model.uri": "oci://registry/model"},
 }
 """A manifest's changes that ask for each entry of the table."""
 NOT_ASKED: tuple[dict[str, Any], ...] = (

@@ -93,4 +93,4 @@ def _amount(plan: Plan, rows: int) -> Iterator[str]:
     if batch // generations > rows:  # GRPO's batchSize counts samples
         each = f" at {generations} generations" if generations > 1 else ""
         end = "it is refused" if plan.grpo or plan.ppo else "an epoch is one step"
-        yield f"batchSize {batch}{each} is more than the {rows} rows of the data: {end}; lower it."
+        yield f"batchSize {batch}{each} is more than the {counted(rows, 'row')} of the data: {end}; lower it."

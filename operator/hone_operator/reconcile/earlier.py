@@ -15,6 +15,7 @@ from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import ApprovalState, AttemptOutcome, ConditionType, Reason
 from hone_api.status_json import AttemptJson, JobProgressJson, ResolvedJson
+from hone_api.wording import counted
 from hone_operator.desired.attempt import spec_digest
 from hone_operator.desired.names import RESTORED, VELERO
 from hone_operator.reconcile.failures import Cause
@@ -89,7 +90,7 @@ def restore(builder: JobBuilder, version: Body, unfinished: Iterable[Body]) -> O
     if gate.get("state") == ApprovalState.REJECTED and (gate.get("comment") or "").startswith(f"{gate.get('by')}:"):
         kept = f"{gate['comment']} ModelVersion {name} is kept, rejected."
         return reject(builder, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
-    sentence = f"ModelVersion {name} was made" + (f" in {steps} steps." if steps is not None else ".")
+    sentence = f"ModelVersion {name} was made" + (f" in {counted(steps, 'step')}." if steps is not None else ".")
     return succeed(builder, REASON, f"{sentence} {words}", ended_at)
 
 

@@ -13,6 +13,7 @@ from hone_api.finetunejob_status import Encoding, JobProgress
 from hone_api.report import EncodeResult
 from hone_api.resolved import EncodedRows, Resolved
 from hone_api.states import ConditionType, Reason
+from hone_api.wording import counted
 from hone_operator.desired import names
 from hone_operator.desired.attempt import AttemptInputs
 from hone_operator.desired.encode import COMPONENT, WORKERS, encode, encode_plan, encoded, pods_for
@@ -163,5 +164,5 @@ def _show_progress(builder: JobBuilder, reported: JobProgress) -> None:
 
 def _words(result: EncodeResult) -> str:
     """For people: what became of the rows, and what looks wrong."""
-    head = f"{result.rows} examples, {result.tokens} tokens"
+    head = f"{counted(result.rows, 'example')}, {counted(result.tokens, 'token')}"
     return "; ".join([head, *result.summary, *result.advice])

@@ -10,6 +10,7 @@ from hone_api.report import TrainingResult
 from hone_api.resolved import Resolved
 from hone_api.states import Quoted, Reason
 from hone_api.status_json import MemoryJson, ResolvedJson
+from hone_api.wording import counted
 from hone_operator.desired.attempt import AttemptInputs, spec_digest
 from hone_operator.desired.model_version import FinishedRun, allocate, model_version
 from hone_operator.desired.platform import Platform
@@ -72,7 +73,7 @@ def record(
     if result.rejected:
         kept = f"{result.rejected} ModelVersion {body['metadata']['name']} is kept, rejected."
         return reject(builder, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
-    message = f"ModelVersion {body['metadata']['name']} was made in {result.steps} steps."
+    message = f"ModelVersion {body['metadata']['name']} was made in {counted(result.steps, 'step')}."
     return succeed(builder, Quoted(result.reason), message, ended_at)
 
 

@@ -13,7 +13,7 @@ from hone_api.unsupported import Unsupported
 
 def message(fields: Sequence[Unsupported]) -> str:
     """One sentence for all of them."""
-    return f"{'; '.join(field.message for field in fields)}. Or use a later version of Hone."
+    return f"{'; '.join(field.message for field in fields)}."
 
 
 def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[Problem]:

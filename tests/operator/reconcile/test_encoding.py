@@ -126,7 +126,7 @@ def test_the_run_reads_what_was_encoded_and_nothing_else(large, conditions):
     mounts = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     assert [m["readOnly"] for m in mounts if m["mountPath"] == "/store/encoded"] == [True]
     message = next(c["message"] for c in status["conditions"] if c["type"] == "RowsEncoded")
-    assert "34567 tokens" in message
+    assert "34,567 tokens" in message
     assert "20000 trained" in message
 
     large.life.datasets = {}

@@ -40,7 +40,7 @@ def test_a_run_goes_on_with_fewer_ranks_and_with_more_again(
     stopped = interrupt(alone, 8).step
     assert ranks_of(checkpoints.path(stopped)) == 1
     said = capsys.readouterr()
-    words = "of 2 ranks on 1: a step still has 8 rows, now 1 passes of 8 on each rank"
+    words = "of 2 ranks on 1: a step still has 8 rows, now 1 forward pass of 8 on each rank"
     assert f"resuming from step-000004 {words}" in said.out + said.err
 
     last = first.model_copy(update={"attempt": 3})

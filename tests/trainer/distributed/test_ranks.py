@@ -255,5 +255,5 @@ def test_ranks_that_come_to_different_numbers_end_before_the_first_step(runs: An
     failure = runs.wait(plans[0], runs.start(runs.encoded(plans[0]), JOB_COMPLETION_INDEX="0"), 78).failure
     second.wait()
     assert failure.code == "HardwareUnsuitable"
-    assert "rows a pass in Float32, others differ" in failure.message
+    assert "rows in a forward pass in Float32, unlike others" in failure.message
     assert not store(plans[0]).newest_valid(print)

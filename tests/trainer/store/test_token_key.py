@@ -77,7 +77,7 @@ def test_what_the_uri_does_not_name_is_refused(token: SoftToken, model: tuple[Pa
     token.name(uri)
     with pytest.raises(StoreError) as caught:
         token.sign(*model, token.public["models"])
-    assert (caught.value.code, caught.value.retry) == (code, Retry.HEAL)
+    assert (caught.value.code, caught.value.retry) == (code, Retry.UNTIL_FIXED)
     assert said in caught.value.message
     assert not (model[0] / "model.sig").exists()
 

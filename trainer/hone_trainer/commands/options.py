@@ -52,13 +52,15 @@ def export(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--plan", type=Path, help="the run's plan; default: plan.json of its work folder")
     parser.add_argument("--merge", action="store_true", help="also base and adapter merged; default: as the plan says")
     parser.add_argument("--gguf", action="store_true", help="also in GGUF for llama.cpp; an adapter needs --merge")
-    parser.add_argument("--weight", type=float, default=1.0, help="point between base, 0, and tuned weights, 1")
+    parser.add_argument("--weight", type=float, default=1.0, help="between base weights (0) and tuned weights (1)")
     return parser.parse_args(arguments)
 
 
 def follow(arguments: Sequence[str]) -> argparse.Namespace:
     """Of `python -m hone_trainer follow`."""
-    parser = _parser("follow", "keep the vLLM of this pod on the adapters that aliases mean; see `hone serve --follow`")
+    parser = _parser(
+        "follow", "load into the vLLM of this pod the adapters that aliases point to; see `hone serve --follow`"
+    )
     parser.add_argument("--alias", action="append", required=True, metavar="NAME=MODEL@ALIAS", help="may be repeated")
     parser.add_argument("--base", required=True, metavar="URI", help="base that vLLM serves, e.g. pvc://claim/folder")
     parser.add_argument("--claim", required=True, help="volume claim of the store")

@@ -191,9 +191,9 @@ class Tally:
     def _left(self) -> str:
         removed = ", ".join(f"{s.step} {s.removed}" for s in self.curation if s.removed)
         return (
-            f"{self.rows} of {self.valid} valid rows are left (removed: {removed})"
+            f"{self.rows} of {counted(self.valid, 'valid row')} left (removed: {removed})"
             if removed
-            else f"{self.rows} valid rows"
+            else counted(self.rows, "valid row")
         )
 
     def check_splits(self) -> None:
@@ -201,7 +201,7 @@ class Tally:
         empty = [name for name in splits.wanted(self.plan.splits) if not self.splits.get(name)]
         if empty:
             message = (
-                f"split {' and '.join(empty)} is empty: {self.rows} rows are too few different ones for"
+                f"split {' and '.join(empty)} is empty: {counted(self.rows, 'row is', 'rows are')} too few for"
                 f" splits.validation {self.plan.splits.validation} and splits.test {self.plan.splits.test}"
                 ' ("0%" asks for none)'
             )

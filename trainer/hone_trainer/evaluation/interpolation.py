@@ -129,7 +129,10 @@ def best(points: Sequence[InterpolatedModel], base: Sequence[Score], run: Run) -
 def sentence(choice: InterpolatedModel | None, tuned: InterpolatedModel, base: Sequence[Score], run: Run) -> str | None:
     """What the curve shows in addition to the tuned model; None if the tuned model is the best point."""
     if choice is None:
-        return "evaluation.retention.interpolate: no point between base and tuned model keeps what must be kept."
+        return (
+            "evaluation.retention.interpolate: no weights between base and tuned keep every number of "
+            "evaluation.retention within its limit."
+        )
     if choice.weight == tuned.weight:
         return None
     goal, probes = run.method.goal, _regressions_in_words(run.probes, base, choice.probes)

@@ -16,6 +16,7 @@ from hone_api.plan import TrainingPlan
 from hone_api.report import TrainingResult
 from hone_api.states import Reason
 from hone_api.termination import TerminationMessage
+from hone_api.wording import counted
 from hone_trainer import device, ranks
 from hone_trainer.artifacts import export
 from hone_trainer.artifacts.run_summary import Effort
@@ -163,9 +164,10 @@ def _on_other_ranks(run: Run, checkpoint: Path) -> str:
     saved, now = ranks_of(checkpoint), run.settings
     if saved in (0, now.world_size):
         return ""
+    passes = counted(now.accumulation, "forward pass", "forward passes")
     return (
         f" of {saved} ranks on {now.world_size}: a step still has {run.plan.training.batch_size} rows, now "
-        f"{now.accumulation} passes of {now.micro_batch_size} on each rank; the order of the rows and the learning "
+        f"{passes} of {now.micro_batch_size} on each rank; the order of the rows and the learning "
         "rate stay, dropout draws other numbers"
     )
 

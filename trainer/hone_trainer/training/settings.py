@@ -140,7 +140,7 @@ def check_alike(settings: RunSettings) -> None:
     if ranks.add_up(mine) != [settings.world_size * number for number in mine]:
         precision = "BFloat16" if settings.bf16 else "Float32"
         message = (
-            f"rank {ranks.rank()} has {settings.micro_batch_size} rows a pass in {precision}, others differ: name one "
-            "product in resources.gpuProducts, or training.precision and training.microBatchSize"
+            f"rank {ranks.rank()} has {settings.micro_batch_size} rows in a forward pass in {precision}, unlike "
+            "others: name one product in resources.gpuProducts, or training.precision and training.microBatchSize"
         )
         raise TrainerError(FailureCode.HARDWARE_UNSUITABLE, message)

@@ -134,7 +134,7 @@ def test_a_volume_that_is_mounted_read_only_is_tried_again(model: Model, tmp_pat
         with pytest.raises(TrainerError) as caught:
             deliver.run(plan)
         assert "Read-only file system" in caught.value.message
-        assert FAILURES[caught.value.code].retry == Retry.HEAL
+        assert FAILURES[caught.value.code].retry == Retry.UNTIL_FIXED
         subprocess.run(["mount", "-o", "remount,rw", volume], check=True)
         assert deliver.run(plan).uploaded_bytes == 500_017
     finally:

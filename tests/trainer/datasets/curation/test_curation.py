@@ -57,7 +57,7 @@ def test_too_few_rows_that_are_left_are_reported_by_step(curated):
     with pytest.raises(DataError) as caught:
         curated([{"text": "same"}] * 5, curation={"deduplicate": "Exact"}, checks={"minRows": 2})
     assert caught.value.code == "TooFewRows"
-    assert "1 of 5 valid rows are left (removed: ExactDuplicates 4), checks.minRows is 2" in caught.value.message
+    assert "1 of 5 valid rows left (removed: ExactDuplicates 4), checks.minRows is 2" in caught.value.message
 
 
 def test_nothing_of_the_curation_is_left_on_disk(curated, tmp_path: Path):
