@@ -9,7 +9,7 @@ PY := .venv/bin/python
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Make .venv from the lock files (7 GB; needs Python 3.11)
+setup: ## Make .venv from the lock files (7 GB; needs Python 3.11 or newer)
 	@dev/bootstrap.sh
 
 setup-light: ## The same without what trains, for work on docs, CLI, API and operator (1 GB)
