@@ -4,9 +4,9 @@
 
 For each number of jobs, in an API server of its own:
 
-1. All jobs are created, in namespaces of at most 2,000. Each gets its Job and its pods. A hand plays scheduler and
-   kubelet: the pods of 200 jobs (a tenth of the jobs, if that is less) run, on two nodes each; all other pods find no
-   node.
+1. All jobs are created, in namespaces of at most 2,000. Each gets its Job and its pods. The benchmark does
+   what scheduler and kubelet would do: it sets the pods of 200 jobs (a tenth of the jobs, if that is less) to Running,
+   on two nodes each; all other pods find no node.
 2. The operator is started again. It has to be ready soon, and to write nothing.
 3. Each job that runs reports its progress every 5 s, over TLS and a connection of its own. Meanwhile new jobs come, one
    at a time.

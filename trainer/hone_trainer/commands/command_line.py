@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("chat", help="converse with an exported model and its base", add_help=False)
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
     commands.add_parser("export", help="export a checkpoint as a model after the run", add_help=False)
-    commands.add_parser("follow", help="keep the vLLM of this pod on what aliases mean", add_help=False)
+    commands.add_parser("follow", help="load the versions that aliases name into the vLLM of this pod", add_help=False)
     _add_validate(commands.add_parser("validate", help="check rows on a laptop: format, splits, rejected rows"))
     return out
 
