@@ -3,7 +3,7 @@
     .venv/bin/python bench/dataset_attempts.py --folder /var/tmp [--megabytes 1100] [--kill checking writing]
 
 A file of made rows is materialized with near duplicates removed by `python -m hone_trainer materialize`: once
-undisturbed, then in several attempts, of which each but the last gets SIGKILL at one of the moments. Printed are, for
+undisturbed, then in several attempts; each except the last gets SIGKILL at one of the moments. Printed are, for
 each attempt, what earlier ones had kept, the CPU time of all its processes, how much less that is than undisturbed, and
 the peak memory of the largest process; of a killed attempt what it took until then.
 

@@ -32,7 +32,7 @@ from hone_api.tracking import Registry, RegistryStatus
 
 MAX_ALIASES = 16
 MAX_CANDIDATES = 5
-"""Newest versions of which the status says what keeps them from being promoted."""
+"""Newest versions for which the status says what keeps them from being promoted."""
 MAX_HISTORY = 10
 """Earlier targets of an alias that its status remembers."""
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=32)]

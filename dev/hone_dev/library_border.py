@@ -184,7 +184,7 @@ NAMES: tuple[LibraryName, ...] = (
             name,
             "imports",
             "trainer/hone_trainer/models/base_model.py",
-            "Which architectures are of which kind, without loading a model.",
+            "The kind of each architecture, without loading a model.",
         )
         for name in ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES")
     ),

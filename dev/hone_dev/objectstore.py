@@ -79,8 +79,8 @@ def _answers(endpoint: str) -> bool:
 def free_port(host: str) -> int:
     """A port of `host` that nothing listens on.
 
-    It is below the ports that the kernel gives to connections, one of which could take it before the server does, and
-    below those of Kubernetes' Services.
+    It is below the ports that the kernel gives to connections, since a connection could take it before the server
+    does, and below those of Kubernetes' Services.
     """
     while True:
         port = _RANDOM.choice(SERVER_PORTS)

@@ -1,4 +1,4 @@
-"""Runs independent parts of the work, each of which takes minutes, in parallel."""
+"""Runs independent parts of the work in parallel. Each part takes minutes."""
 
 import threading
 import time

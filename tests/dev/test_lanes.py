@@ -235,7 +235,7 @@ def test_tests_that_run_alone_go_with_their_tier() -> None:
     assert names(tiers.planned([dataclasses.replace(chosen, obstacle=lambda: "needs root")])) == [[["e2e"]]]
     planned = tiers.planned(by_name("lint", "trainer"))
     assert names(planned) == [[["lint", "trainer"]]]
-    assert planned[0][0].nice == 0, "nothing runs beside it"
+    assert planned[0][0].nice == 0, "nothing runs next to it"
 
 
 def chooses(expression: str, marks: set[str]) -> bool:

@@ -93,7 +93,7 @@ def test_a_participle_is_seen() -> None:
 
 
 DIALECT = re.compile(r"(^|_)(told|tells?|tell|heal(s|ed|ing)?|mend(s|ed)?|anew|beside|end_marks?)(_|$)")
-"""Words of which the style guide names better ones."""
+"""Words for which the style guide names better ones."""
 WORDED = (*PACKAGES, "dev/hone_dev", "bench", "tests")
 AS_IN_A_LIBRARY = {"tell": "of a fake file or cluster, as io.IOBase has it"}
 

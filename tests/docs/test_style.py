@@ -25,6 +25,8 @@ REPLACED = (
     "beside",
     "but for",
     "end marks?",
+    "of which",
+    "once more",
     "is no error",
     "is away",
     "lies? end to end",

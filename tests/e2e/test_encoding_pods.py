@@ -1,4 +1,4 @@
-"""Three real pods, one of which is killed, encode rows into the same files as one pod.
+"""Three real pods encode rows into the same files as one pod, although one of them is killed.
 
 `tests/trainer/run/test_encode_pods.py` is the shorter one, with processes for pods.
 """

@@ -34,7 +34,7 @@ PLAIN = (
     *("x", "1", DIGEST, "a" * 40, "pvc://c/x", "hf://a/b", "0.5", "x@" + "a" * 40),
     *("https://issuer.example.org", f"registry.example.org/a@{DIGEST}"),
 )
-"""Texts of which one matches each pattern."""
+"""Texts: for each pattern, one of them matches."""
 SPECS: dict[str, Any] = {
     "FineTuneJob": {
         "model": {"uri": "hf://org/model"},

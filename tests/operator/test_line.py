@@ -24,7 +24,7 @@ AGES = {"fourth": 4, "fifth": 5, "first": 1, "third": 3, "second": 2}
 
 
 class Team:
-    """Five jobs of one namespace, two of which may train at the same time."""
+    """Five jobs of one namespace; two of them may train at the same time."""
 
     def __init__(self) -> None:
         self.world = World.new()

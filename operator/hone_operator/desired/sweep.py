@@ -20,7 +20,7 @@ PLAN = names.PLAN_FILE.name
 STORED = "stored.json"
 """Key of the ledger: bytes by folder of the store, and when they were measured."""
 MOST_KEYS = 5_000
-"""Contents that have a key of the ledger each, which takes about 100 bytes: the key, and once more in the list of the
+"""Contents that have a key of the ledger each, which takes about 100 bytes: the key, and again in the list of the
 fields that we own. An object of more than 1.5 MiB is not stored, and one of more than 1 MiB is not read."""
 PACKED = "contents.gz"
 """Key of the ledger, in its binaryData, with all contents where there are more: lines of content and time."""

@@ -103,7 +103,7 @@ class KueueSettings(Section):
 
 
 class LeaderElectionSettings(Section):
-    """Several operators, of which one works at a time."""
+    """Several operators; one of them works at a time."""
 
     enabled: bool = False
     lease: Annotated[str, StringConstraints(min_length=1, max_length=253)] = "hone-operator"

@@ -159,7 +159,7 @@ def test_kto_is_never_advised_to_take_one_row_in_a_micro_batch() -> None:
     assert way is not None
     assert way.startswith("training.microBatchSize: 2")
     three = change_that_fits(replace(eight, micro_batch=3), gpu("NVIDIA-A100-40GB"))
-    assert "microBatchSize" not in (three or ""), "2 rows do not divide a step of which 3 are a pass"
+    assert "microBatchSize" not in (three or ""), "2 rows do not divide a step whose micro batch has 3"
     assert "microBatchSize" not in (change_that_fits(replace(eight, micro_batch=2), gpu("NVIDIA-L4")) or "")
 
 

@@ -43,7 +43,7 @@ def test_data_sets_are_pinned_and_a_second_time_not_fetched(staging_job: tuple[S
     assert [d["splits"] for d in index["data"][:2]] == [list(SPLITS), ["train", "test"]]
     assert len(index["data"]) == 5, "the group and its task share one of them"
     assert {file.suffix for file in (folder / "data").rglob("*") if file.is_file()} == {".arrow", ".json"}
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name], "nothing is left beside it"
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name], "nothing is left next to it"
     inode = (folder / "tasks.json").stat().st_ino
     assert stage.staged(*TASKS, *FURTHER, secret={"HF_TOKEN": TOKEN}) == first
     assert (folder / "tasks.json").stat().st_ino == inode

@@ -246,7 +246,7 @@ def test_code_in_humanevals_form(workers: SandboxWorkers) -> None:
     assert scores(workers, {"type": "Code"}, record, "    return 2 * x", whole, "    return x") == [1, 1, 0]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
+@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not next to the repository")
 def test_humanevals_own_solutions_pass(workers: SandboxWorkers) -> None:
     rows = [json.loads(line) for line in (DATA / "humaneval/HumanEval_rows_000-081.jsonl").read_text().splitlines()]
     for row in rows[:24]:
@@ -254,7 +254,7 @@ def test_humanevals_own_solutions_pass(workers: SandboxWorkers) -> None:
         assert scores(workers, {"type": "Code"}, record, row["canonical_solution"]) == [1], row["task_id"]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
+@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not next to the repository")
 def test_gsm8ks_own_answers_are_right(workers: SandboxWorkers) -> None:
     rows = [json.loads(line) for line in (DATA / "gsm8k/train.jsonl").read_text().splitlines()]
     reward = rewards.make([RewardSpec(type="Number", final={"marked": True})], {}, workers)

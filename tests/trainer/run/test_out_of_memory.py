@@ -34,7 +34,7 @@ def hungry(self, model, inputs, *rest):
 
 Loop.training_step = hungry
 """
-"""From the sixth step on each row takes a GiB of address space, of which there are five."""
+"""From the sixth step on each row takes a GiB of address space; there are five GiB."""
 
 
 @pytest.mark.trainer

@@ -16,7 +16,7 @@ from hone_trainer.training.settings import RunSettings
 pytestmark = pytest.mark.trainer
 CPU = Device(1, cuda=False, bf16=False)
 TIGHT = int((RUNTIME_CPU + 5 * 2**20) / FILLED)
-"""Bytes: 8 rows of the tiny model need 7 MiB beside the runtime, one row 3."""
+"""Bytes: 8 rows of the tiny model need 7 MiB in addition to the runtime, one row 3."""
 
 
 def settled(plan: Any) -> RunSettings:

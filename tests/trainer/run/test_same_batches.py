@@ -26,7 +26,7 @@ TURNS = [
 
 
 def _turns(number: int) -> dict[str, Any]:
-    """A conversation of two answers, the first of which is not trained in every third row."""
+    """A conversation of two answers. In every third row, the first answer is not trained."""
     first = {**TURNS[1], **({"weight": 0} if number % 3 == 0 else {})}
     return {"messages": [TURNS[0], first, TURNS[2], {**TURNS[3], "content": f"The long one of {number}."}]}
 

@@ -142,7 +142,7 @@ def test_a_plan_of_an_older_operator_never_writes_into_an_old_export(plan: Train
     manifest.write(adapter)
     with pytest.raises(ConfigError):
         finished.begin(changed(plan, export_folder=None))
-    assert finished.begin(plan) == Path(plan.output_path) / "attempt-1", "beside it"
+    assert finished.begin(plan) == Path(plan.output_path) / "attempt-1", "next to it"
 
 
 @pytest.mark.pure

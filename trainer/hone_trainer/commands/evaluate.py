@@ -112,7 +112,7 @@ def _values(exported: Exported, other: Exported | None, rescorer: Rescorer) -> I
 def numbers_of(
     exported: Exported, split: HeldOut, before: Score | None, tuned: Score, *, is_base: bool
 ) -> list[EvaluationNumber]:
-    """The numbers, with `base` and its change of whichever model is compared with.
+    """The numbers, with `base` and its change; both are of the model that is compared with.
 
     Args:
         is_base: whether `before` is of the base. Another version is compared as by `evaluation.against`: an answer

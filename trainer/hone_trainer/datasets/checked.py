@@ -272,7 +272,7 @@ def _moved(row: ValidRow | RefusedRow, numbers: int, lines: int) -> ValidRow | R
 
 
 def unreadable(rows: Iterable[RawRow], plan: MaterializePlan) -> Iterator[RefusedRow]:
-    """Rows of which none has a value, refused."""
+    """Refuse rows without a value."""
     return (refused(row, row.error or RowError("WrongType", "the row is empty"), plan) for row in rows)
 
 

@@ -146,7 +146,7 @@ class PieceRows:
         return read.raw_rows(piece.files, self._max_bytes)
 
     def _contents(self, files: Sequence[DataFile], contents: Sequence[bytes]) -> Iterator[RawRow]:
-        """Rows of files of which there are the bytes alone."""
+        """Rows of files that exist as bytes in memory, not on disk."""
         with tempfile.TemporaryDirectory(prefix="pieces-") as folder:
             written = [DataFile(Path(folder) / str(number), file.name) for number, file in enumerate(files)]
             for file, content in zip(written, contents, strict=True):

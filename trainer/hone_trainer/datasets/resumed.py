@@ -1,4 +1,4 @@
-"""The checked rows of a source, of which an earlier attempt may have kept some."""
+"""The checked rows of a source; an earlier attempt may have kept some of them."""
 
 from __future__ import annotations
 

@@ -367,7 +367,7 @@ class Encoder:
 
 
 def _refuse_dropped(messages: Sequence[Message], text: str) -> None:
-    """Refuse a conversation of which the text leaves a turn out that is not the assistant's."""
+    """Refuse a conversation if the text lacks one of its turns that is not the assistant's."""
     for turn in messages[:-1]:
         if turn["role"] != "assistant" and not tool_calls.shows(text, turn["content"]):
             raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out")

@@ -105,7 +105,7 @@ class ServedGeneration:
         num_generations: int = 1,
         profiler: AbstractContextManager[Any] | None = None,
     ) -> tuple[Any, list[list[int]], list[list[list[float | None]]], list[list[list[int]]]]:
-        """A sample for each prompt: prompts, samples, log-probabilities of their tokens, and of which tokens those are.
+        """A sample for each prompt: prompts, samples, log-probabilities of their tokens, and the ids of those tokens.
 
         A prompt that the server fails on has the last token of the prompt as its samples, and `failed` marks which
         they are. A collective.

@@ -15,7 +15,7 @@ from hone_trainer.reporting.task import TaskProgress
 REPORT_SECONDS = 10.0
 """Seconds between two reports: each may cost a write of a status."""
 WINDOW_SECONDS = 30.0
-"""Seconds of which the rate is the mean. What was there already arrives at once, and is soon forgotten."""
+"""The rate is the mean of so many seconds. What was there already arrives at once, and is soon forgotten."""
 _SAMPLE_SECONDS = 1.0
 
 

@@ -22,7 +22,7 @@ class Columns:
     """Tokens of each row's sequence, as numpy array; None where nobody asks."""
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """A batch of the dataset's own columns, the first of which is the index, with the values in their place."""
+        """A batch of the dataset's own columns, with the values in place of the index, which is the first column."""
         rows = [self.make(index) for index in batch[self.names[0]]]
         added = {name: list(values) for name, values in batch.items() if name not in self.names}
         return {**{name: [row[name] for row in rows] for name in self.names}, **added}

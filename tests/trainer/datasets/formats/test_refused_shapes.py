@@ -50,7 +50,7 @@ REFUSED: dict[str, tuple[Row, str, str]] = {
         "UnreadColumns",
         "{prompt: headline}",
     ),
-    "0 and 1 beside an answer": ({"prompt": "q", "completion": "a", "label": 1}, "UnreadColumns", "format: KTO"),
+    "0 and 1 with an answer": ({"prompt": "q", "completion": "a", "label": 1}, "UnreadColumns", "format: KTO"),
     "kto_tag": ({"prompt": "q", "completion": "a", "kto_tag": "true"}, "UnreadColumns", "format: KTO"),
     "verdicts of 1 and -1": ({"prompt": "q", "completion": "a", "label": -1}, "UnreadColumns", "label: label"),
     "verdicts in words": ({"prompt": "q", "completion": "a", "label": "Good"}, "UnreadColumns", "format: KTO"),
@@ -69,23 +69,23 @@ REFUSED: dict[str, tuple[Row, str, str]] = {
         '{prompt: "lines(text, question)", completion: answer}',
     ),
     **{
-        f"{name} beside a question": ({"question": "q", "answer": "B", name: value}, "UnreadColumns", f"column {name}")
+        f"{name} with a question": ({"question": "q", "answer": "B", name: value}, "UnreadColumns", f"column {name}")
         for name, value in (("choices", ["x", "y"]), ("options", ["x", "y"]), ("A", "x"), ("opa", "x"))
     },
     **{
-        f"{name} beside an answer": (
+        f"{name} with an answer": (
             {"prompt": "q", "completion": "a", name: "hm"},
             "UnreadColumns",
             f"content: answer, reasoning: {name}",
         )
         for name in ("reasoning", "reasoning_content", "thinking")
     },
-    "tools beside an answer to check by": (
+    "tools with an answer to check by": (
         {"prompt": "q", "answer": "4", "tools": [{"name": "f"}]},
         "UnreadColumns",
         "tools is not read by format Verifiable",
     ),
-    "context beside prompt": ({"prompt": "q", "completion": "a", "context": "c"}, "UnreadColumns", "context"),
+    "context with prompt": ({"prompt": "q", "completion": "a", "context": "c"}, "UnreadColumns", "context"),
 }
 
 
@@ -146,7 +146,7 @@ def test_who_ignores_the_column_insists(name: str) -> None:
 
 
 WRITTEN_OUT: dict[str, tuple[str, dict[str, str], Row, str]] = {
-    "a question beside two answers": (
+    "a question with two answers": (
         "Preference",
         {},
         {"question": "q", "chosen": "It is so. Yes.", "rejected": "It is so. No."},
@@ -164,22 +164,22 @@ WRITTEN_OUT: dict[str, tuple[str, dict[str, str], Row, str]] = {
         {"instruction": "q", "input": "i", "chosen": "It is so. Yes.", "rejected": "It is so. No."},
         '{prompt: "lines(instruction, input)"}',
     ),
-    "a label beside an answer": (
+    "a label with an answer": (
         "PromptCompletion",
         {"prompt": "question"},
         {"question": "q", "completion": "a", "label": "False"},
         "format: KTO",
     ),
-    "a label beside a chat": ("Chat", {}, {**CHAT, "label": False}, "format: KTO"),
-    "a label beside an instruction": ("Alpaca", {}, {"instruction": "q", "output": "a", "label": 0}, "format: KTO"),
-    "context beside an answer": ("PromptCompletion", {}, {**PAIR, "context": "c"}, "lines(context"),
-    "context beside an answer to check by": (
+    "a label with a chat": ("Chat", {}, {**CHAT, "label": False}, "format: KTO"),
+    "a label with an instruction": ("Alpaca", {}, {"instruction": "q", "output": "a", "label": 0}, "format: KTO"),
+    "context with an answer": ("PromptCompletion", {}, {**PAIR, "context": "c"}, "lines(context"),
+    "context with an answer to check by": (
         "Verifiable",
         {},
         {"prompt": "q", "answer": "4", "context": "c"},
         "lines(c",
     ),
-    "context beside an answer with the verdict 0": ("KTO", {}, {**PAIR, "label": 0, "context": "c"}, "lines(context"),
+    "context with an answer with the verdict 0": ("KTO", {}, {**PAIR, "label": 0, "context": "c"}, "lines(context"),
 }
 
 

@@ -250,7 +250,7 @@ SEED = {"prompt": "Who knows?", "completion": "Ann."}
     [
         pytest.param([{"messages": [{"role": EMAIL, "content": "Hi"}]}], "Chat", id="role"),
         pytest.param([{EMAIL: "unread", "other": "x"}], "Auto", id="column of no format"),
-        pytest.param([{EMAIL: "unread", "prompt": "q"}], "PromptCompletion", id="column beside a missing one"),
+        pytest.param([{EMAIL: "unread", "prompt": "q"}], "PromptCompletion", id="column next to a missing one"),
         pytest.param([{"messages": EMAIL}], "Chat", id="conversation"),
     ],
 )

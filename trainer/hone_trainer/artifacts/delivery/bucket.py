@@ -31,7 +31,7 @@ from hone_trainer.errors import TrainerError
 
 log = logging.getLogger(__name__)
 PART = 32 * 2**20
-"""Bytes of a part, some of which are in memory. A file of more than `_MAX_PARTS` of them gets larger ones."""
+"""Bytes of a part; several parts are in memory at a time. A file of more than `_MAX_PARTS` of them gets larger ones."""
 _MAX_PARTS = 10_000
 _AT_ONCE = 4
 _FULL = {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge"}

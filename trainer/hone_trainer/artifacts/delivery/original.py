@@ -30,7 +30,7 @@ class Original:
         """The folder of this digest; the content of its files is compared when it is read.
 
         Args:
-            trusted: keys and identities, one of which must have signed the folder; none: it goes without a signature.
+            trusted: keys and identities; one of them must have signed the folder. None: no signature is needed.
 
         Raises:
             StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid, SigningTrustUnusable.

@@ -56,7 +56,7 @@ _OF_SOURCE = {
     FailureCode.DESTINATION_DENIED: FailureCode.SOURCE_NOT_FOUND,
     FailureCode.DESTINATION_REFUSED: FailureCode.SOURCE_REFUSED,
 }
-"""The same failures of a registry, of which is read."""
+"""The same failures of a registry that is read from."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def decide(
     """One for each followed name, and one for each other name that is loaded.
 
     Args:
-        models: by name; without those of which the operator says nothing.
+        models: by name; without those that the operator does not report.
         loaded: digest of the adapter that is loaded, by name; empty if it is not one of ours.
         base: URI of the base that the server has.
     """
