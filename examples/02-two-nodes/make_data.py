@@ -3,7 +3,7 @@
 
     python examples/02-two-nodes/make_data.py
 
-writes `kubernetes-api.jsonl` beside itself, from which the examples 04 to 07, 09 and 11 make their data, and the
+writes `kubernetes-api.jsonl` next to itself, from which the examples 04 to 07, 09 and 11 make their data, and the
 ConfigMap `data.yaml` of the examples 02 and 03. The document comes in the Go module k8s.io/kubernetes
 (`go mod download`), so nothing but the Go module proxy is needed. The same module gives the same bytes.
 

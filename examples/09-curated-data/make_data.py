@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make rows of mixed quality: answers of example 02 among what a team's own export holds beside them.
+"""Make rows of mixed quality: answers of example 02, and what else a team's own export holds.
 
     python examples/09-curated-data/make_data.py
 

@@ -25,7 +25,7 @@ def readme(example: str) -> str:
 
 
 def jobs(example: str) -> dict[str, Any]:
-    documents = yaml.safe_load_all((EXAMPLES / example / "finetunejob.yaml").read_text())
+    documents = yaml.safe_load_all(next((EXAMPLES / example).glob("finetunejob*.yaml")).read_text())
     return {document["metadata"]["name"]: document["spec"] for document in documents}
 
 
@@ -46,7 +46,7 @@ def test_the_readme_leads_to_the_guide_of_each_method(example: str) -> None:
 
 
 @pytest.mark.trainer
-@pytest.mark.parametrize("example", NAMES)
+@pytest.mark.parametrize("example", [*NAMES, "12-two-teams"])
 def test_the_readme_says_what_hone_estimates(
     example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
