@@ -99,15 +99,19 @@ def waiting(builder: VersionBuilder, spec: ModelVersionSpec, jobs: Sequence[Obse
     """Set condition Delivered of a version that is not to be delivered yet, and stop Jobs that deliver it. What was
     delivered stays in the status."""
     builder.delete += [job.body for job in of_component(jobs, COMPONENT) if not job.finished]
-    entries = [DeliveryStatus.model_validate(entry) for entry in builder.old.get("deliveries") or ()]
-    held = {"state": DeliveryState.PENDING, "reason": str(Reason.WAITING), "message": why[:MAX_MESSAGE]}
-    stopped = [
-        entry.model_copy(update={**held, "progress": None}) if entry.state == DeliveryState.DELIVERING else entry
-        for entry in entries
-    ]
-    builder.put(deliveries=[as_json(entry) for entry in stopped] or None)
+    entries: Any = builder.old.get("deliveries")
+    held = {"state": str(DeliveryState.PENDING), "reason": str(Reason.WAITING), "message": why[:MAX_MESSAGE]}
+    if entries:
+        builder.put(deliveries=[_held(entry, held) for entry in entries])
     if spec.deliveries:
         builder.conditions.set(ConditionType.DELIVERED, False, Reason.WAITING, why)
+
+
+def _held(entry: Any, held: dict[str, str]) -> Any:
+    """An entry of the status, with other words if its Job was stopped."""
+    if entry["state"] != DeliveryState.DELIVERING:
+        return entry
+    return {name: value for name, value in entry.items() if name != "progress"} | held
 
 
 @dataclass(frozen=True)

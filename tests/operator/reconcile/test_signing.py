@@ -82,11 +82,16 @@ def test_a_delivery_stops_when_the_signature_no_longer_counts(
     delivering = strict.children[-1]
     signing = replace(strict.world.platform.signing, fingerprints=frozenset({"b" * 64}))
     monkeypatch.setattr(strict.world, "platform", replace(strict.world.platform, signing=signing), raising=False)
+    strict.status["deliveries"][0]["progress"] = {"arrivedBytes": 1, "totalBytes": 10, "percent": 10, "summary": "10%"}
+    strict.status["deliveries"].append({"uri": "s3://other/team", "key": "o", "state": "Delivered", "tries": 7})
     assert delivering.body in strict.tick(100).delete
     assert conditions(strict.status)["Ready"] == "False/Signing"
     assert conditions(strict.status)["Delivered"] == "False/Waiting"
-    (entry,) = strict.status["deliveries"]
+    entry, other = strict.status["deliveries"]
     assert (entry["state"], entry["reason"], entry["tries"]) == ("Pending", "Waiting", 1)
+    assert entry["message"].startswith("The model is not signed yet")
+    assert "progress" not in entry
+    assert other == {"uri": "s3://other/team", "key": "o", "state": "Delivered", "tries": 7}, "what was delivered stays"
     strict.ends("Complete", strict.world.dead(0, outcome={"result": {"kind": "Sign", "key": "b" * 64}}))
     (job,) = jobs(strict.tick(120))
     assert job["metadata"]["labels"]["hone.dev/component"] == "deliver"

@@ -168,6 +168,14 @@ def test_files_that_a_person_added_to_main_are_left_alone(
     assert at(root, "main") == {**carded.files(), path: b"theirs"}
 
 
+def test_the_signature_of_the_version_before_goes_with_it(root: Path, carded: Model, keys: str, tmp_path: Path) -> None:
+    deliver.run(carded.plan("hf://team/tutor", secretPath=keys))
+    (root / "models" / "team" / "tutor" / "main" / "model.sig").write_text("no manifest lists it")
+    second = Model(tmp_path / "second", seed=2)
+    deliver.run(second.plan("hf://team/tutor", "tutor-v4", 4, secretPath=keys))
+    assert at(root, "main") == second.files()
+
+
 def test_a_manifest_that_no_delivery_put_there_makes_no_repository_ours(
     root: Path, carded: Model, keys: str, tmp_path: Path
 ) -> None:
