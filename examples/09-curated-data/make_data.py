@@ -4,7 +4,7 @@
     python examples/09-curated-data/make_data.py
 
 writes `data.yaml`. It takes the rows from `examples/02-two-nodes/kubernetes-api.jsonl`; the same rows give the same
-bytes. What is no answer is made up here, and all of it is of a kind that people find in their own files: the auto-reply
+bytes. The other rows are made up here. People find such rows in their own files: the auto-reply
 of a help desk, answers in another language, pasted logs, rows that are there many times.
 """
 
@@ -69,7 +69,7 @@ def rows() -> tuple[list[Row], list[Row]]:
 
 
 def _disguised(rng: random.Random, originals: list[Row]) -> Iterator[Row]:
-    """The same rows again and again, but for case and white space."""
+    """The same rows again and again, except for case and white space."""
     ways = (str, str.upper, lambda text: text.replace(" ", "  "), lambda text: f"{text}\n")
     for _ in range(REPEATED // len(originals)):
         way = rng.choice(ways)

@@ -12,8 +12,13 @@ pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs/contributing/style.md"
 GENERATED = {ROOT / "docs/reference/api.md"}
-PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - GENERATED - {GUIDE, ROOT / "CHANGELOG.md"})
+PAGES = sorted(
+    {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")}
+    - GENERATED
+    - {GUIDE, ROOT / "CHANGELOG.md"}
+)
 PACKAGES = ("crds/hone_api", "operator/hone_operator", "trainer/hone_trainer", "cli/hone_cli", "dev/hone_dev")
+UNINSTALLED = ("tests", "bench", "examples")
 SOURCES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 TEMPLATES = sorted(
     file
@@ -51,10 +56,11 @@ def test_words_that_the_guide_replaces_do_not_occur_in_sources() -> None:
     assert {file: found for file, found in words.items() if found} == {}, f"see {GUIDE.relative_to(ROOT)}"
 
 
-def test_words_that_the_guide_replaces_do_not_occur_in_tests_and_benchmarks() -> None:
-    files = sorted({*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")} - {Path(__file__)})
+def test_words_that_the_guide_replaces_do_not_occur_in_tests_benchmarks_and_examples() -> None:
+    files = sorted({file for folder in UNINSTALLED for file in (ROOT / folder).rglob("*.py")} - {Path(__file__)})
     assert len(files) > 500
     prose = {file.relative_to(ROOT).as_posix(): replaced("\n".join(explanations(file.read_text()))) for file in files}
+    prose["pyproject.toml"] = replaced((ROOT / "pyproject.toml").read_text())
     assert {file: words for file, words in prose.items() if words} == {}, f"see {GUIDE.relative_to(ROOT)}"
 
 
