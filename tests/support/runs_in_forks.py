@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         print(json.dumps(exit_code(order["ended"]) if "ended" in order else started(order)), flush=True)
+    shutil.rmtree(server.parent)
 
 
 def started(order: dict[str, Any]) -> int:
