@@ -113,7 +113,8 @@ def serve(
         return
 
     def server(default: str) -> Server:
-        return Server(_server_name(name or default), kube.namespace, image, gpus, replicas, api_key_secret)
+        trainer = image_of(versions[0]) if to in ("vllm", "aibrix") else None
+        return Server(_server_name(name or default), kube.namespace, image, trainer, gpus, replicas, api_key_secret)
 
     render_all = _render_followed if follow else _render_chosen
     typer.echo(text(render_all(to, models, versions, wishes, server)), nl=False)
@@ -156,7 +157,8 @@ def _render_followed(
     """The objects for a vLLM that follows aliases; `versions` are those of today."""
     if to != "vllm" or wishes.sharing != Sharing():
         raise CommandError("--follow is for --to vllm, without --weights, --mirror and --gateway")
-    aliases = Following([alias_of(r) for r in references], image_of(approved(versions)[0]), _rank(wishes.max_lora_rank))
+    approved(versions)
+    aliases = Following([alias_of(reference) for reference in references], _rank(wishes.max_lora_rank))
     # Two aliases may mean one version today.
     of_today = served(list({v["metadata"]["name"]: v for v in versions}.values()), wishes.form)
     return following.render(of_today, server(aliases.names[0]), aliases)

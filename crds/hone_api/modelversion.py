@@ -58,6 +58,11 @@ class BaseModelLineage(ApiModel):
     location: KnownUri | None = Field(
         default=None, description="Folder of its weights when the run read them, e.g. pvc://hone-store/base-models/…"
     )
+    digest: Digest | None = Field(
+        default=None,
+        description="SHA-256 of manifest.json of that folder, with which servers compare its files; absent for a "
+        "folder of a user's own volume, which has no manifest.",
+    )
     shape: ModelShape | None = Field(default=None, description="Sizes of the base model, for memory estimates.")
     license: ShortText | None = Field(default=None, description="Licence that its card names.")
 

@@ -294,6 +294,7 @@ class ImportedBase(ApiModel):
 
     path: Address | None = Field(default=None, description="Folder below the store; none: on its own volume.")
     commit: Address | None = None
+    digest: Digest | None = Field(default=None, description="SHA-256 of manifest.json of a base that was fetched.")
     shape: ModelShape | None = None
     license: ShortText | None = None
 

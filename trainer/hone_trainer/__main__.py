@@ -187,10 +187,11 @@ def _encode(options: argparse.Namespace, _: list[str]) -> Result:
 
 
 def _verify(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _read_plan(options.plan, VerifyPlan)
     from hone_trainer.store import verify
 
-    return verify.run(plan)
+    if bool(options.plan) == bool(options.folder):
+        raise ConfigError("verify takes a plan or --folder, and not both", FailureCode.INVALID_ARGUMENT)
+    return verify.run(_read_plan(options.plan, VerifyPlan) if options.plan else verify.of_folders(options.folder))
 
 
 def _sign(options: argparse.Namespace, _: list[str]) -> Result:

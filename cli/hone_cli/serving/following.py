@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.pod_image import PodImage
 from hone_api.served import CONFIG_MAP, key_of
 from hone_cli.errors import CommandError
-from hone_cli.restricted import container_security
 from hone_cli.serving.models import ModelFolder, ServedModel
+from hone_cli.serving.verifying import container
 from hone_cli.serving.vllm import (
     ADAPTERS,
     Server,
     api_key,
     deployment,
     service,
+    trainer_of,
     volume,
     volume_name,
     weights,
@@ -33,11 +33,10 @@ MODELS = "models"
 
 @dataclass(frozen=True)
 class Following:
-    """What a server follows, and the image of the container that does."""
+    """What a server follows."""
 
     aliases: Sequence[tuple[str, str]]
     """Model and alias of each served model, in the same order."""
-    image: PodImage
     rank: int | None = None
     """Most of a later version, for vLLM's --max-lora-rank; None: that of the versions of today."""
 
@@ -75,8 +74,7 @@ def render(models: Sequence[ServedModel], server: Server, following: Following) 
         {"name": "PYTHONPATH", "value": GUARD_FOLDER},
     ]
     vllm["volumeMounts"].append({"name": "adapters", "mountPath": ADAPTERS, "readOnly": True})
-    pod["initContainers"] = [_follower(server, following, base, claim)]
-    pod["imagePullSecrets"] = [{"name": name} for name in following.image.image_pull_secrets]
+    pod["initContainers"].append(_follower(server, following, base, claim))
     if claim != base.claim:
         pod["volumes"].append(volume(claim))
     pod["volumes"] += [{"name": "adapters", "emptyDir": {}}, _aliases(following)]
@@ -92,30 +90,28 @@ def _ask_for_rank(arguments: list[str], rank: int | None) -> None:
 
 def _follower(server: Server, following: Following, base: ModelFolder, claim: str) -> dict[str, Any]:
     """The container that starts before vLLM and ends after it."""
-    command = ["python", "-m", "hone_trainer", "follow", "--base", str(base), "--claim", claim]
+    command = ["follow", "--base", str(base), "--claim", claim]
     for name, (model, alias) in zip(following.names, following.aliases, strict=True):
         command += ["--alias", f"{name}={model}@{alias}"]
-    return {
-        "name": "follow",
-        "image": following.image.image,
-        "imagePullPolicy": following.image.image_pull_policy,
-        "restartPolicy": "Always",
-        "command": command,
-        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "PYTHONUNBUFFERED", "value": "1"}, *api_key(server)],
-        "ports": [{"name": "follow", "containerPort": HEALTH_PORT}],
+    mounts: list[dict[str, Any]] = [
+        {"name": volume_name(claim), "mountPath": f"/{MODELS}", "subPath": MODELS, "readOnly": True},
+        {"name": "aliases", "mountPath": "/aliases", "readOnly": True},
+        {"name": "adapters", "mountPath": ADAPTERS},
+    ]
+    follower = container(
+        "follow",
+        trainer_of(server),
+        command,
+        mounts,
+        restartPolicy="Always",
+        ports=[{"name": "follow", "containerPort": HEALTH_PORT}],
         # vLLM imports what this container writes first.
-        "startupProbe": {**_health("/healthz"), "periodSeconds": 1, "failureThreshold": 300},
-        "readinessProbe": {**_health("/readyz"), "periodSeconds": 5},
-        "livenessProbe": {**_health("/healthz"), "periodSeconds": 30},
-        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
-        "securityContext": container_security(),
-        "volumeMounts": [
-            {"name": volume_name(claim), "mountPath": f"/{MODELS}", "subPath": MODELS, "readOnly": True},
-            {"name": "aliases", "mountPath": "/aliases", "readOnly": True},
-            {"name": "adapters", "mountPath": ADAPTERS},
-            {"name": "tmp", "mountPath": "/tmp"},
-        ],
-    }
+        startupProbe={**_health("/healthz"), "periodSeconds": 1, "failureThreshold": 300},
+        readinessProbe={**_health("/readyz"), "periodSeconds": 5},
+        livenessProbe={**_health("/healthz"), "periodSeconds": 30},
+    )
+    follower["env"] += api_key(server)
+    return follower
 
 
 def _health(path: str) -> dict[str, Any]:

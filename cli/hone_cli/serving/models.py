@@ -50,6 +50,8 @@ class ServedModel:
     """Name of its ModelVersion."""
     form: str
     folder: ModelFolder
+    digest: str
+    """Of manifest.json of its folder."""
     size_bytes: int
     base: ModelFolder | None
     """Of an adapter."""
@@ -61,6 +63,8 @@ class ServedModel:
     """An adapter whose base is a mixture with experts that vLLM expects one by one."""
     fused_experts: bool = False
     """It covers the experts, which vLLM takes only with settings of its own."""
+    base_digest: str | None = None
+    """Of manifest.json of its base's folder; None: the version does not record it."""
 
 
 def served(versions: Sequence[Mapping[str, Any]], form: str | None = None) -> list[ServedModel]:
@@ -116,6 +120,19 @@ def one_base(models: Sequence[ServedModel]) -> ModelFolder:
     return base
 
 
+def base_digest(models: Sequence[ServedModel]) -> str | None:
+    """Digest of manifest.json of the base that all adapters share; None: no version records it.
+
+    Raises:
+        CommandError: they record several.
+    """
+    digests = {m.base_digest: m.version for m in models if m.base_digest}
+    if len(digests) > 1:
+        several = " and ".join(digests.values())
+        raise CommandError(f"{several} record different files of one base: render a server for each")
+    return next(iter(digests), None)
+
+
 def refuse_fused_experts(models: Sequence[ServedModel], loader: str) -> None:
     """Raises CommandError if an adapter covers experts: `loader` has vLLM load it by its path alone."""
     if fused := next((m for m in models if m.fused_experts), None):
@@ -169,6 +186,7 @@ def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) 
         version=version,
         form=artifact.format,
         folder=ModelFolder.of(artifact.uri),
+        digest=artifact.digest,
         size_bytes=artifact.size_bytes,
         base=ModelFolder.of(base.location) if is_adapter and base.location else None,
         base_name=_name(base.uri),
@@ -176,6 +194,7 @@ def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) 
         is_reward=spec.lineage.method == "Reward",
         on_experts=is_adapter and expects_single_experts(base),
         fused_experts=is_adapter and has_fused_experts(spec),
+        base_digest=base.digest if is_adapter else None,
     )
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hone_api.pod_image import PodImage
 from hone_api.servable import FUSED_EXPERTS
 from hone_cli.errors import CommandError
 from hone_cli.restricted import container_security, pod_security
-from hone_cli.serving.models import ModelFolder, ServedModel, one_base
+from hone_cli.serving.models import ModelFolder, ServedModel, base_digest, one_base
+from hone_cli.serving.verifying import pull_secrets, verifier
 
 PORT = 8000
 BASE, ADAPTERS = "/base", "/adapters"
@@ -46,6 +48,8 @@ class Server:
     name: str
     namespace: str
     image: str
+    trainer: PodImage | None = None
+    """Image of the containers that verify and exchange models; None: nothing that is printed has them."""
     gpus: int = 1
     replicas: int = 1
     api_key_secret: str | None = None
@@ -86,20 +90,11 @@ def deployment(models: Sequence[ServedModel], server: Server, *, adapters: Adapt
         arguments.append(FUSED_EXPERTS)
     if tuned and adapters == "Loaded":
         arguments += ["--lora-modules", *map(_loaded, tuned)]
-    mounts = [(whole, BASE)]
+    recorded = base_digest(tuned) if tuned else models[0].digest
+    mounts = [_Mounted(whole, BASE, recorded)]
     if adapters != "Followed":
-        mounts += [(m.folder, f"{ADAPTERS}/{m.name}") for m in tuned]
-    pod = {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": pod_security(),
-        "containers": [_container(server, arguments, mounts)],
-        "volumes": [
-            *(volume(claim) for claim in dict.fromkeys(folder.claim for folder, _ in mounts)),
-            {"name": "tmp", "emptyDir": {}},
-            {"name": "shm", "emptyDir": {"medium": "Memory"}},
-        ],
-    }
+        mounts += [_Mounted(m.folder, f"{ADAPTERS}/{m.name}", m.digest) for m in tuned]
+    pod = _pod(server, arguments, mounts)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -117,12 +112,51 @@ def deployment(models: Sequence[ServedModel], server: Server, *, adapters: Adapt
     }
 
 
+@dataclass(frozen=True)
+class _Mounted:
+    """A folder of a volume in the pod."""
+
+    folder: ModelFolder
+    path: str
+    digest: str | None
+    """Of its manifest.json; None: no record has it."""
+
+    def mount(self) -> dict[str, Any]:
+        """Read-only, and nothing else of the volume."""
+        name = volume_name(self.folder.claim)
+        return {"name": name, "mountPath": self.path, "subPath": self.folder.path, "readOnly": True}
+
+
+def _pod(server: Server, arguments: list[str], mounts: Sequence[_Mounted]) -> dict[str, Any]:
+    trainer = trainer_of(server)
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "imagePullSecrets": pull_secrets(trainer),
+        "securityContext": pod_security(),
+        "initContainers": verifier(trainer, [(each.mount(), each.digest) for each in mounts]),
+        "containers": [_container(server, arguments, [each.mount() for each in mounts])],
+        "volumes": [
+            *(volume(claim) for claim in dict.fromkeys(each.folder.claim for each in mounts)),
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        ],
+    }
+
+
 def _loaded(adapter: ServedModel) -> str:
     """An adapter that vLLM loads at its start, as --lora-modules has it."""
     path = f"{ADAPTERS}/{adapter.name}"
     if not adapter.fused_experts:
         return f"{adapter.name}={path}"
     return json.dumps({"name": adapter.name, "path": path, "is_3d_lora_weight": True})
+
+
+def trainer_of(server: Server) -> PodImage:
+    """The image of the containers next to vLLM."""
+    if server.trainer is None:
+        raise AssertionError("a Deployment of vLLM has containers of the trainer's image")
+    return server.trainer
 
 
 def weights(models: Sequence[ServedModel]) -> ModelFolder:
@@ -146,7 +180,7 @@ def labels(server: Server) -> dict[str, str]:
     return {"app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": server.name}
 
 
-def _container(server: Server, arguments: list[str], mounts: Sequence[tuple[ModelFolder, str]]) -> dict[str, Any]:
+def _container(server: Server, arguments: list[str], mounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in {**OFFLINE, **WRITABLE}.items()]
     env += api_key(server)
     health = {"httpGet": {"path": "/health", "port": "http"}}
@@ -163,10 +197,7 @@ def _container(server: Server, arguments: list[str], mounts: Sequence[tuple[Mode
         "livenessProbe": {**health, "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
         "securityContext": container_security(),
         "volumeMounts": [
-            *(
-                {"name": volume_name(folder.claim), "mountPath": path, "subPath": folder.path, "readOnly": True}
-                for folder, path in mounts
-            ),
+            *mounts,
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],

@@ -159,6 +159,7 @@ def _base(entry: ModelImport, result: ImportResult, store: str) -> BaseModelLine
         uri=entry.base.uri,
         commit=base.commit,
         location=f"{store}/{base.path}" if base.path else entry.base.uri,
+        digest=base.digest,
         shape=base.shape,
         license=base.license,
     )

@@ -160,6 +160,7 @@ def _lineage(run: FinishedRun) -> Lineage:
             commit=run.resolved.model_commit,
             model_version=plan.model_version,
             location=run.resolved.model_uri,
+            digest=run.plan.model_digest,
             shape=run.resolved.model_shape,
             license=run.resolved.model_license,
         ),

@@ -27,7 +27,8 @@ from hone_cli.versions import alias_of
 pytestmark = pytest.mark.pure
 SHAPE = {"parameters": 10, "layers": 2, "hidden": 8, "query": 8, "keyValue": 8, "vocabulary": 10, "intermediate": 8}
 LATENT = {"latent": {"rank": 4, "rotary": 4, "expanded": 4, "value": 4}}
-SERVER = Server("bots", "team", "vllm/vllm-openai:v1", gpus=1)
+IMAGE = PodImage(image="registry/trainer:1", image_pull_secrets=["pull"])
+SERVER = Server("bots", "team", "vllm/vllm-openai:v1", IMAGE, gpus=1)
 
 
 def version(
@@ -124,7 +125,7 @@ def test_a_whole_model_is_served_where_no_adapter_can_be(given, folder, flags):
 
 
 def test_the_clients_key_comes_from_a_secret():
-    server = Server("bots", "team", "image", gpus=2, api_key_secret="keys")
+    server = Server("bots", "team", "image", IMAGE, gpus=2, api_key_secret="keys")
     deployment = serve.render("vllm", served([version("bot")]), server, Sharing())[0]
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     assert {"name": "keys", "key": "API_KEY"} in [e.get("valueFrom", {}).get("secretKeyRef") for e in container["env"]]
@@ -132,12 +133,9 @@ def test_the_clients_key_comes_from_a_secret():
     assert container["args"][container["args"].index("--tensor-parallel-size") + 1] == "2"
 
 
-IMAGE = PodImage(image="registry/trainer:1", image_pull_secrets=["pull"])
-
-
 def followed(*versions: dict[str, Any], rank: int | None = None, aliases: str = "production") -> Any:
     names = [(v["spec"]["modelName"], alias) for v in versions for alias in aliases.split()]
-    objects = following.render(served(versions), SERVER, Following(names, IMAGE, rank))
+    objects = following.render(served(versions), SERVER, Following(names, rank))
     for body in objects:
         kubernetes_validate.validate(body, "1.32", strict=True)
     return objects[0]["spec"]["template"]["spec"]
@@ -159,6 +157,60 @@ def test_a_followed_mixture_takes_experts_of_later_versions():
     attention = version("bot", experts=4, adapter={"targets": ["q_proj"]})
     assert "--enable-mixed-moe-lora-format" in followed(attention)["containers"][0]["args"]
     assert "--enable-mixed-moe-lora-format" not in followed(version("bot"))["containers"][0]["args"]
+
+
+RECORDED = {"digest": "sha256:" + "b" * 64}
+"""Of a base."""
+
+
+def checked(pod: dict[str, Any]) -> list[str]:
+    """What the first container compares, before any other starts."""
+    verify = pod["initContainers"][0]
+    assert (verify["name"], verify["image"], verify.get("restartPolicy")) == ("verify", IMAGE.image, None)
+    assert verify["command"][:4] == ["python", "-m", "hone_trainer", "verify"]
+    assert verify["command"][4::2] == ["--folder"] * len(verify["command"][5::2])
+    by_path = {m["mountPath"]: m for m in verify["volumeMounts"]}
+    [vllm] = pod["containers"]
+    folders = [folder.partition("=")[0] for folder in verify["command"][5::2]]
+    assert [by_path[path] for path in folders] == [m for m in vllm["volumeMounts"] if m["mountPath"] in folders]
+    assert all(by_path[path]["readOnly"] for path in folders)
+    assert pod["imagePullSecrets"] == [{"name": "pull"}]
+    return list(verify["command"][5::2])
+
+
+ZEROS = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize("to", ["vllm", "aibrix"])
+def test_every_mounted_folder_is_verified_before_the_server_starts(to: str) -> None:
+    deployment = rendered(to, version("support", parent=RECORDED), version("faq", 3))[0]
+    assert checked(deployment["spec"]["template"]["spec"]) == [
+        f"/base={RECORDED['digest']}",
+        f"/adapters/support={ZEROS}",
+        f"/adapters/faq={ZEROS}",
+    ]
+
+
+def test_a_base_without_a_record_is_not_verified_and_its_adapters_are() -> None:
+    deployment = rendered("vllm", version("support"))[0]
+    assert checked(deployment["spec"]["template"]["spec"]) == [f"/adapters/support={ZEROS}"]
+
+
+def test_a_whole_model_is_verified_by_its_own_digest() -> None:
+    deployment = rendered("vllm", version("bot", 1, "Full", parent=RECORDED))[0]
+    assert checked(deployment["spec"]["template"]["spec"]) == [f"/base={ZEROS}"]
+
+
+def test_a_server_that_follows_verifies_the_base_first() -> None:
+    pod = followed(version("support", parent=RECORDED), version("faq"))
+    assert checked(pod) == [f"/base={RECORDED['digest']}"]
+    assert [container["name"] for container in pod["initContainers"]] == ["verify", "follow"]
+
+
+def test_adapters_that_record_different_files_of_one_base_are_refused() -> None:
+    other = version("faq", parent={"digest": "sha256:" + "c" * 64})
+    with pytest.raises(CommandError, match="support-v1 and faq-v1 record different files of one base"):
+        rendered("vllm", version("support", parent=RECORDED), other)
 
 
 def test_a_server_follows_aliases():
@@ -249,7 +301,7 @@ def test_a_route_shares_requests_out_over_the_servers_of_versions():
         {"name": "bot-v3", "port": 8000, "weight": 100},
         {"name": "bot-v4", "port": 8000, "weight": 0},
     ]
-    deployment, service = (vllm.render(served([versions[1]]), Server("bot-v4", "team", "i"))[n] for n in (0, 1))
+    deployment, service = (vllm.render(served([versions[1]]), Server("bot-v4", "team", "i", IMAGE))[n] for n in (0, 1))
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     assert service["metadata"]["name"] == "bot-v4"
     assert service["spec"]["ports"][0]["port"] == 8000
@@ -260,7 +312,7 @@ def test_the_route_of_a_model_keeps_its_name_from_one_version_to_the_next():
     def printed(*numbers: int) -> str:
         versions = [version("bot", number) for number in numbers]
         wishes = serve.Wishes(None, None, Sharing("90,10", gateway="public"))
-        [body] = serve._render_chosen("httproute", [], versions, wishes, lambda name: Server(name, "team", "i"))
+        [body] = serve._render_chosen("httproute", [], versions, wishes, lambda name: Server(name, "team", "i", IMAGE))
         return body["metadata"]["name"]
 
     assert printed(3, 4) == printed(4, 5) == "bot"
@@ -301,7 +353,7 @@ def test_a_claim_of_any_name_is_mounted(claim: str, follow: bool) -> None:
     bot["spec"]["artifacts"][0]["uri"] = f"pvc://{claim}/models/bot-1/adapter"
     models = served([bot])
     if follow:
-        aliases = Following([alias_of("bot@production")], PodImage(image="hone/trainer:1"))
+        aliases = Following([alias_of("bot@production")])
         deployment = following.render(models, SERVER, aliases)[0]
     else:
         deployment = vllm.render(models, SERVER)[0]
@@ -348,7 +400,7 @@ def test_the_server_of_aibrix_has_a_name_of_its_own() -> None:
     """The controller makes a Service for each adapter, by the adapter's name."""
     wishes = serve.Wishes(None, None, Sharing())
     deployment, service, adapter = serve._render_chosen(
-        "aibrix", [], [version("bot")], wishes, lambda name: Server(name, "team", "i")
+        "aibrix", [], [version("bot")], wishes, lambda name: Server(name, "team", "i", IMAGE)
     )
     assert {deployment["metadata"]["name"], service["metadata"]["name"]} == {"bot-base"}
     assert adapter["metadata"]["name"] == "bot"
@@ -356,7 +408,7 @@ def test_the_server_of_aibrix_has_a_name_of_its_own() -> None:
 
 
 def test_an_alias_is_followed_once() -> None:
-    aliases = Following([alias_of("bot@production")] * 2, PodImage(image="hone/trainer:1"))
+    aliases = Following([alias_of("bot@production")] * 2)
     with pytest.raises(CommandError, match="bot@production is named twice"):
         following.render(served([version("bot")]), SERVER, aliases)
 

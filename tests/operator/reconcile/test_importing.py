@@ -25,12 +25,14 @@ ADAPTER = {"uri": "hf://acme/tutor", "base": {"uri": "hf://acme/base"}}
 WHOLE = {"uri": "pvc://files/model"}
 DIGEST = "sha256:" + "1" * 64
 
+BASE_DIGEST = "sha256:" + "b" * 64
+
 
 def arrived(form: str = "Adapter", **fields: Any) -> dict[str, Any]:
     """What the pod says at its end."""
     folder = {"Adapter": "adapter", "Full": "full"}[form]
     artifact = {"format": form, "uri": folder, "digest": DIGEST, "sizeBytes": 10}
-    base = {"path": "base-models/acme--base/c0ffee", "commit": "c0ffee", "license": "mit"}
+    base = {"path": "base-models/acme--base/c0ffee", "commit": "c0ffee", "license": "mit", "digest": BASE_DIGEST}
     of_adapter = {"base": base, "adapterType": "LoRA", "adapterRank": 16, "commit": "abc"} if form == "Adapter" else {}
     return {"result": {"kind": "Import", "artifact": artifact, "digest": DIGEST, **of_adapter, **fields}}
 
@@ -100,6 +102,7 @@ def test_a_job_reads_the_files_and_a_version_is_recorded(world: Any, conditions:
     assert lineage.imported.digest == DIGEST
     assert (lineage.base_model.uri, lineage.base_model.license) == ("hf://acme/base", "mit")
     assert lineage.base_model.location == "pvc://hone-store/base-models/acme--base/c0ffee"
+    assert lineage.base_model.digest == BASE_DIGEST
     assert spec.artifacts[0].uri == f"pvc://hone-store/models/{plan['folder']}/adapter"
     assert conditions(life.model["status"])["Imported"] == "True/Imported"
     [entry] = life.entries

@@ -173,15 +173,17 @@ def test_what_each_dataset_gave_is_in_status_and_record(world, new_life):
     ]
 
 
-def test_licences_of_base_and_data_are_in_status_and_record(world, new_life):
+def test_licences_and_digests_of_base_and_data_are_in_status_and_record(world, new_life):
     life = new_life(model={"uri": "hf://org/model@main"})
     life.datasets["rows"]["status"]["croissant"] = {"license": "https://choosealicense.com/licenses/mit/"}
     life.tick()
     fetched = {"kind": "Fetch", "path": "base-models/org--model/abc", "commit": "abc", "license": "apache-2.0"}
+    fetched["digest"] = OTHER
     life.ends("Complete", world.dead(0, outcome={"result": fetched}))
     life.tick(70)
     life.ends("Complete", world.dead(0, outcome=world.result()), seconds=80)
     record = life.tick(90).record[0]
     assert life.status["resolved"]["modelLicense"] == "apache-2.0"
     assert record["spec"]["lineage"]["baseModel"]["license"] == "apache-2.0"
+    assert record["spec"]["lineage"]["baseModel"]["digest"] == OTHER
     assert record["spec"]["lineage"]["datasets"][0]["license"] == "https://choosealicense.com/licenses/mit/"

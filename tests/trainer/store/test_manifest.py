@@ -7,7 +7,9 @@ import resource
 
 import pytest
 
+from hone_api.failures import ExitCode
 from hone_api.plan import VerifyPlan
+from hone_trainer.__main__ import main
 from hone_trainer.errors import StoreError
 from hone_trainer.store import folders, manifest, verify
 
@@ -140,6 +142,28 @@ def test_verify_counts_all_artifacts_and_names_every_one_that_differs(folder):
         verify.run(plan((folder, wrong), (folder, digest), (folder / "absent", digest)))
     assert wrong in caught.value.message
     assert f"{folder / 'absent'}: manifest.json: missing" in caught.value.message
+
+
+def test_folders_are_verified_without_a_plan(folder, capsys):
+    digest = manifest.write(folder)
+    asked = ["verify", "--folder", f"{folder}={digest}"]
+    assert main([*asked, "--folder", f"{folder}={digest}"]) == 0
+    (folder / "a.txt").write_text("two")
+    assert main(asked) == ExitCode.IO
+    assert "a.txt: SHA-256 is" in capsys.readouterr().err
+    (folder / "a.txt").write_text("one")
+    manifest.write(folder)
+    assert main(asked) == 0
+    (folder / "sub" / "b.bin").unlink()
+    manifest.write(folder)
+    assert main(asked) == ExitCode.IO, "a manifest that was written again has another digest"
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["plan.json", "--folder", "/a=b"], ["--folder", "/a"], ["--folder", "/a=sha256:0"]]
+)
+def test_a_folder_without_a_digest_is_refused(words):
+    assert main(["verify", *words]) == ExitCode.CONFIG
 
 
 @pytest.mark.attack("manifests")

@@ -66,7 +66,10 @@ def parser() -> argparse.ArgumentParser:
     commands = out.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _OF_A_PLAN.items():
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("plan", type=Path, metavar="PLAN", help="JSON file of the plan")
+        if name == "verify":
+            _add_verify(command)
+        else:
+            command.add_argument("plan", type=Path, metavar="PLAN", help="JSON file of the plan")
     commands.add_parser("ask", help="print one answer of an exported model", add_help=False)
     commands.add_parser("chat", help="converse with an exported model and its base", add_help=False)
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
@@ -74,6 +77,12 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("follow", help="load the versions that aliases name into the vLLM of this pod", add_help=False)
     _add_validate(commands.add_parser("validate", help="check rows on a laptop: format, splits, rejected rows"))
     return out
+
+
+def _add_verify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("plan", type=Path, nargs="?", metavar="PLAN", help="JSON file of the plan")
+    words = "a folder and the digest of its manifest.json, in place of a plan; may be repeated"
+    command.add_argument("--folder", action="append", default=[], metavar="PATH=DIGEST", help=words)
 
 
 def _add_validate(validate: argparse.ArgumentParser) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
 from hone_api.failures import FailureCode
 from hone_api.plan import VerifyPlan
 from hone_api.report import VerifyResult
-from hone_trainer.errors import StoreError
+from hone_trainer.errors import ConfigError, StoreError
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import manifest
 
@@ -32,3 +37,20 @@ def run(plan: VerifyPlan) -> VerifyResult:
     if problems:
         raise StoreError(FailureCode.MANIFEST_MISMATCH, "; ".join(problems))
     return VerifyResult(files=files, size_bytes=size)
+
+
+def of_folders(texts: Sequence[str]) -> VerifyPlan:
+    """The plan for folders that are written as PATH=DIGEST.
+
+    Raises:
+        ConfigError: one is not written so.
+    """
+    artifacts = []
+    for text in texts:
+        path, _, digest = text.rpartition("=")
+        artifacts.append({"path": str(Path(path).absolute()) if path else "", "digest": digest})
+    try:
+        return VerifyPlan.model_validate({"name": "folders", "artifacts": artifacts})
+    except ValidationError:
+        words = f"--folder {' '.join(texts)}: each is PATH=sha256: and 64 hexadecimal digits"
+        raise ConfigError(words, FailureCode.INVALID_ARGUMENT) from None

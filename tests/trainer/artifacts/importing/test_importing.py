@@ -395,6 +395,7 @@ def test_an_adapter_of_the_hub_brings_its_base(
     assert len(result.commit) == 40
     assert result.base.path == f"base-models/acme--base/{result.base.commit}"
     assert (place.store / result.base.path / "model.safetensors").is_file()
+    assert result.base.digest == manifest.digest_of(place.store / result.base.path)
     config = json.loads((place.stored / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "acme/base"
     failure = command(place.plan("hf://acme/tutor", "hf://acme/other", folder="import-2/files")).failure

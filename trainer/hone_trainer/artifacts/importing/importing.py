@@ -148,7 +148,7 @@ def _base(plan: ImportPlan) -> tuple[Path, ImportedBase]:
     )
     staged = fetch.run(wanted)
     return Path(plan.store) / staged.path, ImportedBase(
-        path=staged.path, commit=staged.commit, shape=staged.shape, license=staged.license
+        path=staged.path, digest=staged.digest, commit=staged.commit, shape=staged.shape, license=staged.license
     )
 
 
