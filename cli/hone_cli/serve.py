@@ -11,7 +11,6 @@ import typer
 import yaml
 
 from hone_api.estimate.advice import SERVED_RANKS
-from hone_api.states import ApprovalState
 from hone_cli.errors import CommandError, printable
 from hone_cli.pod import image_of
 from hone_cli.serving import aibrix, following, httproute, kserve, ollama, rewrite, vllm
@@ -20,7 +19,7 @@ from hone_cli.serving.following import Following
 from hone_cli.serving.models import ServedModel, served
 from hone_cli.serving.sharing import Sharing
 from hone_cli.serving.vllm import Server
-from hone_cli.versions import alias_of, chosen, ready
+from hone_cli.versions import alias_of, is_approved, to_serve
 
 if TYPE_CHECKING:
     from hone_cli.kube import Kube
@@ -55,7 +54,10 @@ class Wishes(NamedTuple):
 def serve(
     models: Annotated[
         list[str],
-        typer.Argument(help="Models: name (its newest version that is Ready), name:version, name@alias, ModelVersion."),
+        typer.Argument(
+            help="Models: name (its newest approved version; if none is approved, the newest that is Ready), "
+            "name:version, name@alias, ModelVersion."
+        ),
     ],
     to: Annotated[str, typer.Option(help=f"Server: {', '.join(TARGETS)}.")] = "vllm",
     name: Annotated[str | None, typer.Option(help="Name of the server's objects; default: the first model's.")] = None,
@@ -89,8 +91,8 @@ def serve(
     They are for kubectl apply or Git; the command changes nothing in the cluster. The server mounts the volume that
     Hone wrote the models to, read-only; no file is copied. Several adapters on one base share one server. Clients
     ask for the name of the model, or, where several versions of one model are named, for the name of the
-    ModelVersion. A version that nobody has approved, or that has no signature although the platform signs, is
-    served with a warning on stderr.
+    ModelVersion. Of a model without a version, the newest approved one is served, as stderr says. A version that
+    nobody has approved, or that has no signature although the platform signs, is served with a warning on stderr.
 
     \b
     hone serve support-bot faq-bot --name bots > bots.yaml      two adapters in one vLLM
@@ -106,7 +108,11 @@ def serve(
     wishes = Wishes(form, max_lora_rank, Sharing(weights, mirror, gateway))
     _check_options(to, wishes, follow=follow, secret=api_key_secret)
     kube = Kube.load(context, namespace)
-    versions = [ready(chosen(kube, reference)) for reference in models]
+    choices = [to_serve(kube, reference) for reference in models]
+    for choice in choices:
+        if choice.why:
+            typer.echo(printable(choice.why), err=True)
+    versions = [choice.version for choice in choices]
     _warn(kube, versions)
     if to == "ollama":
         typer.echo(ollama.modelfile(served(versions, form or "GGUF")), nl=False)
@@ -207,7 +213,7 @@ def approved(versions: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         CommandError: one is not approved, so a server that follows its alias would not load it.
     """
     for version in versions:
-        if (version["spec"].get("approval") or {}).get("state") != ApprovalState.APPROVED:
+        if not is_approved(version):
             name = version["metadata"]["name"]
             raise CommandError(
                 f"ModelVersion {name} is not approved, and --follow serves approved versions alone: see the page "

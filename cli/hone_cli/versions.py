@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from hone_api.states import ConditionType
+from hone_api.states import ApprovalState, ConditionType
 from hone_cli.errors import CommandError
 
 _REFERENCE = re.compile(
@@ -60,6 +60,62 @@ def chosen(versions: Versions, reference: str) -> dict[str, Any]:
             f"kubectl get modelversions.hone.dev --namespace {versions.namespace}"
         )
     return next((v for v in reversed(of_model) if _is_ready(v)), of_model[-1])
+
+
+class Choice(NamedTuple):
+    """The version that a server gets."""
+
+    version: dict[str, Any]
+    why: str | None = None
+    """Which it is and why, for people; None: they named it."""
+
+
+def to_serve(versions: Versions, reference: str) -> Choice:
+    """The ModelVersion of `model`, `model:3`, `model@alias` or `model-v3` for a server.
+
+    Of a model alone it is the newest approved version that is Ready, whatever came later. Only if none is approved, it
+    is the newest that is Ready.
+
+    Raises:
+        CommandError: there is none, or one is approved and none of these is Ready.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if not match or match["version"] or match["alias"] or versions.model_version(match["name"]):
+        return Choice(ready(chosen(versions, reference)))
+    of_model = _newest_first(versions.model_versions(match["name"]), match["name"])
+    approved = [v for v in of_model if is_approved(v)]
+    if not approved:
+        present = [v for v in of_model if _is_ready(v)] or [chosen(versions, reference)]
+        newest = ready(present[0])
+        why = f"the newest version of model {reference} that is Ready; none is approved"
+        return Choice(newest, f"Chose ModelVersion {_name(newest)}: {why}.")
+    newest = ready(next((v for v in approved if _is_ready(v)), approved[0]))
+    why = f"the newest approved version of model {reference}"
+    if behind := [_name(v) for v in approved[: approved.index(newest)]]:
+        why += f" that is Ready, which is not true of {', '.join(behind)}"
+    if later := [_name(v) for v in of_model[: of_model.index(newest)] if not is_approved(v)]:
+        why += f"; not approved: {', '.join(later)}"
+    return Choice(newest, f"Chose ModelVersion {_name(newest)}: {why}.")
+
+
+def _newest_first(of_model: Sequence[dict[str, Any]], model: str) -> list[dict[str, Any]]:
+    """Of two with one number, the one with the usual name alone, as for the operator: somebody made the other one."""
+    names = {_name(version) for version in of_model}
+    usual = [
+        version
+        for version in of_model
+        if (name := f"{model}-v{int(version['spec']['version'])}") not in names or name == _name(version)
+    ]
+    return sorted(usual, key=lambda version: int(version["spec"]["version"]), reverse=True)
+
+
+def is_approved(version: Mapping[str, Any]) -> bool:
+    """Whether a person approved it."""
+    return (version["spec"].get("approval") or {}).get("state") == ApprovalState.APPROVED
+
+
+def _name(version: Mapping[str, Any]) -> str:
+    return str(version["metadata"]["name"])
 
 
 def alias_of(reference: str) -> tuple[str, str]:

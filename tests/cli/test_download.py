@@ -19,7 +19,7 @@ from hone_cli.download import choose_artifact, is_signed, summary
 from hone_cli.errors import CommandError
 from hone_cli.guard import digest
 from hone_cli.remote_files import RemoteFiles
-from hone_cli.versions import chosen, ready
+from hone_cli.versions import chosen, ready, to_serve
 from hone_trainer.store import manifest
 
 pytestmark = pytest.mark.trainer
@@ -283,3 +283,49 @@ def copy_of_nothing(folder: Path) -> Any:
 def test_the_signature_of_a_key_or_of_an_identity_is_copied(signature: dict[str, Any] | None, signed: bool) -> None:
     assert is_signed({"status": {"signature": signature}}) is signed
     assert not is_signed({})
+
+
+def served_version(*states: str, reference: str = "bot") -> tuple[str, str | None]:
+    """What `hone serve` takes of versions 1, 2, …: a letter for approved, rejected or candidate, small if not Ready."""
+    approval = {"a": {"state": "Approved", "by": "ada"}, "r": {"state": "Rejected"}, "c": {"state": "Candidate"}}
+    bodies = [
+        version(f"bot-v{n}", "bot", n, is_ready=state.isupper(), approval=approval[state.lower()])
+        for n, state in enumerate(states, 1)
+    ]
+    choice = to_serve(Namespace(*bodies), reference)
+    return choice.version["metadata"]["name"], choice.why
+
+
+@pytest.mark.parametrize(
+    ("states", "name", "why"),
+    [
+        ("CAC", "bot-v2", "the newest approved version of model bot; not approved: bot-v3."),
+        ("AA", "bot-v2", "the newest approved version of model bot."),
+        ("AR", "bot-v1", "the newest approved version of model bot; not approved: bot-v2."),
+        ("Aac", "bot-v1", "that is Ready, which is not true of bot-v2; not approved: bot-v3."),
+        ("CCc", "bot-v2", "the newest version of model bot that is Ready; none is approved."),
+    ],
+)
+def test_a_server_of_a_model_gets_the_newest_approved_version(states, name, why):
+    chosen_name, words = served_version(*states)
+    assert chosen_name == name
+    assert words.startswith(f"Chose ModelVersion {name}: ")
+    assert words.endswith(why)
+
+
+def test_a_server_of_a_named_version_gets_that_one():
+    assert served_version(*"AC", reference="bot:2") == ("bot-v2", None)
+    assert served_version(*"AC", reference="bot-v2") == ("bot-v2", None)
+
+
+def test_no_candidate_is_served_in_place_of_an_approved_version_that_is_not_ready():
+    with pytest.raises(CommandError, match="bot-v1 is not Ready"):
+        served_version(*"aC")
+    with pytest.raises(CommandError, match="has no ModelVersion for bot"):
+        served_version()
+
+
+def test_an_approved_copy_of_a_number_is_not_served():
+    approval = {"state": "Approved", "by": "eve"}
+    both = [version("bot-v3", "bot", 3), version("bot-v3x", "bot", 3, approval=approval)]
+    assert to_serve(Namespace(*both), "bot").version["metadata"]["name"] == "bot-v3"

@@ -24,7 +24,8 @@ def add(namespace):
         namespace.create("ModelVersion", name, spec | ({"approval": {"state": state, "by": "ada"}} if state else {}))
         conditions = [{"type": "Ready", "status": "True"}, *([{"type": "Signed", "status": signed}] if signed else [])]
         told = {"reason": "Tested", "message": "told by the operator", "lastTransitionTime": NOW}
-        namespace.patch("ModelVersion", name, {"status": {"conditions": [c | told for c in conditions]}}, "status")
+        status = {"conditions": [c | told for c in conditions], "downloadPod": {"image": "hone/trainer:1"}}
+        namespace.patch("ModelVersion", name, {"status": status}, "status")
 
     return create
 
@@ -46,12 +47,24 @@ def test_a_candidate_is_served_with_a_warning_that_says_how_to_approve_it(namesp
     add(1, "Approved")
     add(2)
     assert serve("desk:1")[1] == []
-    objects, warnings = serve("desk")
+    objects, warnings = serve("desk:2")
     assert [body["kind"] for body in objects] == ["Deployment", "Service"]
     assert warnings == [
         "Warning: ModelVersion desk-v2 is not approved: nobody has decided that it may be served. "
         f"To approve it: hone approve desk-v2 --namespace {namespace.name}"
     ]
+
+
+def test_the_newest_approved_version_of_a_model_is_served(add, serve):
+    add(1)
+    chose = "Chose ModelVersion desk-v1: the newest version of model desk that is Ready; none is approved."
+    assert serve("desk")[1][0] == chose
+    add(2, "Approved")
+    add(3)
+    objects, lines = serve("desk")
+    assert objects[0]["metadata"]["annotations"]["hone.dev/model-versions"] == "desk-v2"
+    chose = "Chose ModelVersion desk-v2: the newest approved version of model desk; not approved: desk-v3."
+    assert lines == [chose]
 
 
 def test_an_unsigned_version_is_served_with_a_warning_where_others_are_signed(add, serve):
