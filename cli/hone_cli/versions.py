@@ -62,7 +62,7 @@ def chosen(versions: Versions, reference: str) -> dict[str, Any]:
     return next((v for v in reversed(of_model) if _is_ready(v)), of_model[-1])
 
 
-class Choice(NamedTuple):
+class VersionChoice(NamedTuple):
     """The version that a server gets."""
 
     version: dict[str, Any]
@@ -70,7 +70,7 @@ class Choice(NamedTuple):
     """Which it is and why, for people; None: they named it."""
 
 
-def to_serve(versions: Versions, reference: str) -> Choice:
+def to_serve(versions: Versions, reference: str) -> VersionChoice:
     """The ModelVersion of `model`, `model:3`, `model@alias` or `model-v3` for a server.
 
     Of a model alone it is the newest approved version that is Ready, whatever came later. Only if none is approved, it
@@ -81,21 +81,21 @@ def to_serve(versions: Versions, reference: str) -> Choice:
     """
     match = _REFERENCE.fullmatch(reference)
     if not match or match["version"] or match["alias"] or versions.model_version(match["name"]):
-        return Choice(ready(chosen(versions, reference)))
+        return VersionChoice(ready(chosen(versions, reference)))
     of_model = _newest_first(versions.model_versions(match["name"]), match["name"])
     approved = [v for v in of_model if is_approved(v)]
     if not approved:
         present = [v for v in of_model if _is_ready(v)] or [chosen(versions, reference)]
         newest = ready(present[0])
         why = f"the newest version of model {reference} that is Ready; none is approved"
-        return Choice(newest, f"Chose ModelVersion {_name(newest)}: {why}.")
+        return VersionChoice(newest, f"Chose ModelVersion {_name(newest)}: {why}.")
     newest = ready(next((v for v in approved if _is_ready(v)), approved[0]))
     why = f"the newest approved version of model {reference}"
     if behind := [_name(v) for v in approved[: approved.index(newest)]]:
         why += f" that is Ready, which is not true of {', '.join(behind)}"
     if later := [_name(v) for v in of_model[: of_model.index(newest)] if not is_approved(v)]:
         why += f"; not approved: {', '.join(later)}"
-    return Choice(newest, f"Chose ModelVersion {_name(newest)}: {why}.")
+    return VersionChoice(newest, f"Chose ModelVersion {_name(newest)}: {why}.")
 
 
 def _newest_first(of_model: Sequence[dict[str, Any]], model: str) -> list[dict[str, Any]]:
