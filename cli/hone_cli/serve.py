@@ -108,11 +108,7 @@ def serve(
     wishes = Wishes(form, max_lora_rank, Sharing(weights, mirror, gateway))
     _check_options(to, wishes, follow=follow, secret=api_key_secret)
     kube = Kube.load(context, namespace)
-    choices = [to_serve(kube, reference) for reference in models]
-    for choice in choices:
-        if choice.why:
-            typer.echo(printable(choice.why), err=True)
-    versions = [choice.version for choice in choices]
+    versions = _choose(kube, models)
     _warn(kube, versions)
     if to == "ollama":
         typer.echo(ollama.modelfile(served(versions, form or "GGUF")), nl=False)
@@ -141,6 +137,15 @@ def _check_options(to: str, wishes: Wishes, *, follow: bool, secret: str | None)
         raise CommandError("--follow and --max-lora-rank are for --to vllm")
     if to == "ollama":
         wishes.sharing.check(to)
+
+
+def _choose(kube: Kube, references: Sequence[str]) -> list[dict[str, Any]]:
+    """The versions, and on stderr why these where a model alone was named."""
+    choices = [to_serve(kube, reference) for reference in references]
+    for choice in choices:
+        if choice.why:
+            typer.echo(printable(choice.why), err=True)
+    return [choice.version for choice in choices]
 
 
 def _warn(kube: Kube, versions: Sequence[dict[str, Any]]) -> None:
