@@ -62,7 +62,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         with installed(kube, kubeconfig, SYSTEM, CHART) as account:
             user = account.kubeconfig(kubeconfig, folder / "account.kubeconfig")
             env = {"HONE_NAMESPACE": SYSTEM, "HONE_KUEUE__ENABLED": "true", "HONE_STAGING__QUEUE_NAME": "staging"}
-            env["HONE_TRAINER__FEWER_NODES_AFTER_SECONDS"] = "1"
+            env["HONE_TRAINER__FEWER_NODES_AFTER_SECONDS"] = "2"  # times of pods and Workloads are whole seconds
             operator = Operator(user, folder, env).start()
             yield Cluster(kube, folder / "plane" / "logs" / "audit.log")
             assert operator.alive(), operator.log()
