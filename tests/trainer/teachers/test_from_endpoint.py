@@ -24,6 +24,7 @@ from hone_trainer.teachers import sequence, skipped
 pytestmark = pytest.mark.trainer
 LENGTH = 16
 KEY = "sk-test-key-0123456789"
+LONG = "127.0.0.1 answers 400: This model's maximum context length is 8 tokens."
 
 
 @pytest.fixture
@@ -174,11 +175,10 @@ def test_a_refused_prompt_is_left_out_and_named(plan_of: Any, tmp_path: Path) ->
         plan = plan_of(url, teacherSecretPath="secret", training={"maxSteps": 1})
         result = launch.run(plan, tmp_path)
     assert result is not None
-    words = "127.0.0.1 answers 400: This model's maximum context length is 8 tokens."
     told = [
         "places/train: 2 of 80 prompts are left out, since the teacher's server refuses "
-        f"row 5 ({words}), row 71 ({words})",
-        f"places/validation: 1 of 16 prompts are left out, since the teacher's server refuses row 6 ({words})",
+        f"row 5 ({LONG}), row 71 ({LONG})",
+        f"places/validation: 1 of 16 prompts are left out, since the teacher's server refuses row 6 ({LONG})",
     ]
     assert [sentence for sentence in result.advice if "sample answers" not in sentence] == told
     report = json.loads((Path(plan.output_path) / "adapter" / "report.json").read_text())
@@ -187,7 +187,7 @@ def test_a_refused_prompt_is_left_out_and_named(plan_of: Any, tmp_path: Path) ->
     folder = Path(plan.work_path) / "teacher"
     assert not {question(row) for row in records(folder / "0.jsonl")} & set(refused)
     left = {row["leftOut"]: row for row in records(folder / "0.left-out.jsonl")}
-    assert (left[5]["words"], left[71]["words"]) == (words, words)
+    assert (left[5]["words"], left[71]["words"]) == (LONG, LONG)
     assert {asked[row - 1] for row in left} == {q for q in asked[:80] if "Rome" in q or "Oslo" in q} | set(refused[:2])
 
 
@@ -229,10 +229,9 @@ def test_a_server_that_refuses_many_prompts_ends_the_attempt(plan_of: Any, monke
         with pytest.raises(TrainerError) as raised:
             sequence.write_answers(plan)
     assert raised.value.code == "EndpointRefused"
-    words = "127.0.0.1 answers 400: This model's maximum context length is 8 tokens."
     assert raised.value.message == (
         "the teacher's server refuses 5 of 30 prompts so far, and more than 5% end the run: places/train "
-        f"row 5 ({words}), row 13 ({words}), row 26 ({words}), and 2 more. Remove or shorten such rows, or let the "
+        f"row 5 ({LONG}), row 13 ({LONG}), row 26 ({LONG}), and 2 more. Remove or shorten such rows, or let the "
         "server take them: its context must hold a prompt and distillation.maxCompletionLength"
     )
     mended = Scripted()
@@ -382,8 +381,7 @@ def test_an_unreachable_endpoint_is_tried_again_and_named(plan_of: Any, tmp_path
     arguments = [sys.executable, "-c", program, str(tmp_path / "plan.json"), str(tmp_path / "outcome.json")]
     done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ}, check=False)
     found = json.loads((tmp_path / "outcome.json").read_text())["failure"]
-    assert done.stdout.count("pause") == 5, done.stderr
-    assert (done.returncode, found["code"]) == (74, "EndpointUnreachable")
+    assert (done.returncode, found["code"], done.stdout.count("pause")) == (74, "EndpointUnreachable", 5), done.stderr
     assert "after 6 tries" in found["message"]
 
 
