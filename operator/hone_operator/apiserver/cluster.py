@@ -42,7 +42,6 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 FORCE = {"fieldManager": FIELD_MANAGER, "force": "true"}
 MAX_LOG_BYTES = 8192
-"""Requests that change nothing of tenants, and the Lease itself."""
 PATCH_REFUSED = "the server rejected our request due to an error in our request"
 """The API server's message if a test in a JSON patch fails."""
 
@@ -120,7 +119,7 @@ class Read:
     keep: Callable[[Any], Any] = lambda body: body
     unread: set[str] | None = None
     listed_at: Callable[[str], None] = lambda version: None
-    """Called with the list's resourceVersion, once for each page."""
+    """Called with the list's resourceVersion, after which a watch brings all that changes, once for each page."""
 
 
 @dataclass
@@ -225,11 +224,7 @@ class Cluster:
         unread: set[str] | None = None,
         listed_at: Callable[[str], None] = lambda version: None,
     ) -> AsyncIterator[dict[str, Any]]:
-        """Every object of a kind, stripped; the uids of unreadable ones go to `unread`.
-
-        Args:
-            listed_at: called with the resourceVersion of the list, from which a watch brings all that comes after it.
-        """
+        """Every object of a kind, stripped; the uids of unreadable ones go to `unread`. For `listed_at` see `Read`."""
         accept = METADATA_LIST if metadata_only else JSON
         read = Read(accept, lambda body: strip(kind, body), unread, listed_at)
         async for body in self._chunks(kind, namespace, labels, read=read):
@@ -364,9 +359,7 @@ class Cluster:
             raise
 
     async def delete(self, kind: str, body: Mapping[str, Any]) -> bool:
-        """Delete exactly this object and what it owns; another of its name stays.
-
-        A ModelVersion that has changed stays as well: somebody may have approved it.
+        """Delete exactly this object and what it owns; another of its name stays, and a changed ModelVersion, too.
 
         Returns:
             Whether it has gone, and not only begun to go, as with a finalizer.
