@@ -115,6 +115,7 @@ def test_what_was_pinned_outlives_what_is_upstream_and_is_recorded_by_value(worl
         "commit": D2,
         "modelVersion": "sft-v1",
         "location": "pvc://hone-store/models/uid-0/merged",
+        "digest": D2,
     }
     (parent,) = lineage["ancestors"]
     assert (parent["modelVersion"], parent["digest"], parent["method"]) == ("sft-v1", D2, "SFT")
