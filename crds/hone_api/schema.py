@@ -12,6 +12,8 @@ from hone_api.meta import NUMBER, ApiModel, Kind
 
 MAX_CRD_BYTES = 200_000
 NOT_SUPPORTED = "Not supported yet: "
+QUOTE = " Quote a fraction or an exponent."
+"""Otherwise the API server refuses it, and its message does not say that quotes are missing."""
 
 
 def crd(kind: Kind) -> dict[str, Any]:
@@ -81,6 +83,8 @@ def _convert(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
         del out["default"]
     if NUMBER in out:  # an integer or a string; a fraction without quotes is refused, whatever the schema says
         out.pop("type", None)
+        if "description" in out and r"\." in out.get("pattern", ""):
+            out["description"] += QUOTE
     if "const" in out:
         out["enum"] = [out.pop("const")]
     if "properties" in node:
