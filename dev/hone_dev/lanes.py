@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import IO
 
 _LOOK = 0.1  # seconds between two looks for output, or for what work needs
-_PATIENCE = 60.0
-"""Seconds for which a lane waits for what its next work needs, before it takes later work that can begin."""
+_PATIENCE = 300.0
+"""Seconds for which a lane waits for what its next work needs, before it takes later work that can begin. The cores are
+not idle meanwhile: the other lanes compute."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class LoadProblem:
 
 @dataclass
 class Follower:
-    """Keeps one vLLM on what aliases mean."""
+    """Loads into one vLLM the adapters that aliases point to."""
 
     followed: Sequence[Followed]
     aliases: Path
