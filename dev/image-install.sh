@@ -9,7 +9,7 @@ set +a
 python3 -m venv /tmp/uv
 /tmp/uv/bin/pip install -q --no-cache-dir --disable-pip-version-check --require-hashes -r /requirements/uv.txt
 [ -e /opt/hone ] || /tmp/uv/bin/uv venv -q --python "$(command -v python3)" /opt/hone
-# What no stage named a place for would stay in the layer: the packages a second time.
+# What no stage named a place for would stay in the layer: the packages once more.
 [ -n "${UV_CACHE_DIR:-}" ] || set -- --no-cache "$@"
 /tmp/uv/bin/uv pip install --python /opt/hone/bin/python --link-mode copy --compile-bytecode --require-hashes "$@"
 rm -rf /tmp/uv
