@@ -269,12 +269,19 @@ def replace(content: Path, target: Path) -> None:
         with suppress(FileNotFoundError):
             target.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
-        try:
-            content.rename(target)
+        if _renamed(content, target):
             return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+
+
+def _renamed(content: Path, target: Path) -> bool:
+    """Rename a folder to target; False if there is one with files."""
+    try:
+        content.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def publish(content: Path, target: Path, intact: Callable[[Path], bool] = is_intact) -> None:
@@ -285,12 +292,8 @@ def publish(content: Path, target: Path, intact: Callable[[Path], bool] = is_int
         StoreError: StorageError when target is damaged again and again.
     """
     for _ in range(3):
-        try:
-            content.rename(target)
+        if _renamed(content, target):
             return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
         with suppress(FileNotFoundError):  # a sweep removed it first: publish ours
             judged = target.stat()
             if touch(target) and intact(target):  # before it is read: a sweep keeps recently used folders
