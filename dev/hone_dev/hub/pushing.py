@@ -152,14 +152,10 @@ def pushed(repository: Repository, branch: str) -> list[dict[str, str]]:
 
 def create_branch(repository: Repository, name: str, start: str) -> int:
     """Make a branch at a commit. Returns the status of the answer."""
-    folder, here = _folder(repository, name), _revision_at(repository, start)
-    if folder.exists():
-        return 409
-    if here is None:
-        return 404
-    _copy(repository, here, folder)
-    _remember(repository, {name: pushed(repository, here)})
-    return 200
+    here, status = _revision_at(repository, start), tag(repository, name, start)
+    if here is not None and status == 200:
+        _remember(repository, {name: pushed(repository, here)})
+    return status
 
 
 def delete_branch(repository: Repository, name: str) -> int:
