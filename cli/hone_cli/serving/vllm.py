@@ -38,7 +38,7 @@ WRITABLE = {
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _TAKEN = frozenset({"tmp", "shm", "adapters", "aliases"})
-"""Names of volumes that are no claims."""
+"""Names of volumes that do not come from a claim."""
 
 
 @dataclass(frozen=True)
