@@ -66,9 +66,18 @@ def resumed_folder(target: Path) -> Iterator[Path]:
         try:
             yield folder
         except DataError:
-            remove(folder)
+            _discard(folder)
             raise
-        remove(folder)
+        _discard(folder)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder under another name: while its lock is removed file by file, the next process could make its own
+    in the same folder, and lose what it writes there."""
+    aside = folder.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
+    with suppress(OSError):
+        folder = folder.rename(aside)
+    remove(folder)
 
 
 @contextmanager
