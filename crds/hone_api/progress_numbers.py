@@ -32,6 +32,8 @@ class ProgressNumber:
     """Whether it is a field of `status.progress`."""
     curve: bool = False
     """Whether `status.metrics` holds a curve of it."""
+    figure: bool = False
+    """Whether a run's page has a small figure of it alone. The losses share a large one."""
     gauge: str = ""
     """Name of its gauges after `hone_trainer_` and `hone_job_`, where it is not `name`."""
     job_gauge: bool = True
@@ -88,8 +90,8 @@ class ProgressNumbers(ApiModel, Generic[ValueT]):
     epoch: ValueT | None = _measured("Passes over the rows so far", kubeflow="current_epoch")
     loss: ValueT | None = _measured("Latest training loss", unit=NATS, curve=True, kubeflow="loss")
     eval_loss: ValueT | None = _measured("Latest held-out loss", unit=NATS, curve=True, kubeflow="eval_loss")
-    learning_rate: ValueT | None = _measured("Latest learning rate", curve=True, kubeflow="learning_rate")
-    grad_norm: ValueT | None = _measured("Latest gradient norm before clipping", kubeflow="grad_norm")
+    learning_rate: ValueT | None = _measured("Latest learning rate", curve=True, figure=True, kubeflow="learning_rate")
+    grad_norm: ValueT | None = _measured("Latest gradient norm before clipping", figure=True, kubeflow="grad_norm")
     tokens_per_second: ValueT | None = _measured("Tokens per second over all ranks", kubeflow="tokens_per_second")
     checkpoint_bytes: int | None = _count(
         "Bytes that the run's checkpoints took in the store when the newest was written. checkpoints.retain decides "

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_trainer.artifacts import plots, run_summary
 from hone_trainer.artifacts.plots import Plot
 from hone_trainer.reporting import html
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 NAME = "report.html"
 TRAINING, HELD_OUT = "training", "held out"
 """Names of the curves in a figure."""
-LOGGED = ("grad_norm", "learning_rate")
-"""Training metrics with a figure of their own."""
+DRAWN = tuple(number.name for number in PROGRESS_NUMBERS if number.figure)
+"""Numbers of a run's progress with a figure of their own."""
 
 
 def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], method: TrainingMethod) -> str:
@@ -72,7 +73,7 @@ def _figures(curves: Sequence[Mapping[str, Any]]) -> list[tuple[str, Plot]]:
     evaluated = [name for entry in curves for name in entry if name.startswith("eval_") and name != "eval_loss"]
     curves_by_name = {"loss": {TRAINING: points("loss"), HELD_OUT: points("eval_loss")}}
     curves_by_name |= {name.removeprefix("eval_"): {HELD_OUT: points(name)} for name in dict.fromkeys(evaluated)}
-    curves_by_name |= {name: {TRAINING: points(name)} for name in LOGGED}
+    curves_by_name |= {name: {TRAINING: points(name)} for name in DRAWN}
     sizes = {name: plots.LARGE if name == "loss" else plots.SMALL for name in curves_by_name}
     return [(name, figure) for name, parts in curves_by_name.items() if (figure := plots.plot(parts, sizes[name]))]
 
