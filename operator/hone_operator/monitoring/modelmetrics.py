@@ -36,7 +36,7 @@ def of_models() -> Iterator[Series]:
     yield Series(imports, _imports)
     text = "Whether the registry of a Model has what can be registered now; absent where it names none."
     yield Series(GaugeMetricFamily("hone_model_registered", text, labels=("namespace", "model")), _registered)
-    text = "Since when the newest metric is beyond its limit that one of spec.retrain.requesters reported, Unix time."
+    text = "Unix time since which the metric last reported by one of spec.retrain.requesters is beyond its limit."
     reported = GaugeMetricFamily("hone_model_metric_reported_timestamp_seconds", text, labels=("namespace", "model"))
     yield Series(reported, _reported)
     labels = ("namespace", "model", "alias", "version")
