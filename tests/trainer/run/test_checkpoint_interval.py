@@ -43,3 +43,26 @@ def test_a_resumed_run_counts_from_its_checkpoint() -> None:
     schedule = checkpoint_interval.CheckpointInterval(run)
     schedule.begin(110)
     assert [step for step in (111, 129, 130) if schedule.is_due(step)] == [130]
+
+
+@pytest.mark.pure
+def test_slow_steps_are_saved_after_ten_minutes_until_a_checkpoint_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of two minutes: 20 of them would take longer than many a spot node lives."""
+    now = 0.0
+    monkeypatch.setattr(checkpoint_interval.time, "monotonic", lambda: now)
+    run: Any = SimpleNamespace(
+        settings=SimpleNamespace(checkpoint_every=20),
+        save_seconds=30.0,
+        plan=SimpleNamespace(failure_interval=7200),
+        reporters=SimpleNamespace(log=lambda _: None),
+    )
+    schedule = checkpoint_interval.CheckpointInterval(run)
+    schedule.begin(0)
+    due = []
+    for step in range(1, 20):
+        schedule.begin_step()
+        now += 120.0
+        if schedule.is_due(step):
+            due.append(step)
+            schedule.saved(step)
+    assert due == [5, 10, 15], "then 11 minutes, by Young and Daly"

@@ -22,20 +22,24 @@ class CheckpointInterval:
         """Step of the last checkpoint."""
         self._since = 0.0
         self._seconds, self._steps = 0.0, 0
+        self._measured = False
 
     def begin(self, step: int) -> None:
         """Training begins after this step."""
         self._saved = step
+        self.begin_step()
 
     def begin_step(self) -> None:
         """An optimiser step begins."""
         self._since = time.monotonic()
 
     def is_due(self, step: int) -> bool:
-        """Whether a checkpoint follows this step, which has just ended."""
+        """Whether a checkpoint follows this step, which has just ended. A collective until the first is measured."""
         self._seconds += time.monotonic() - self._since
         self._steps += 1
-        return step - self._saved >= self._interval
+        if step - self._saved >= self._interval:
+            return True
+        return not self._measured and ranks.any_rank(self._seconds >= settings.FIRST_SECONDS)
 
     def saved(self, step: int) -> None:
         """The checkpoint of this step is complete. A collective."""
@@ -43,7 +47,7 @@ class CheckpointInterval:
         mine = [self._run.save_seconds, self._seconds / max(1, self._steps)]
         save, each = (total / ranks.world_size() for total in ranks.add_up(mine))
         interval = settings.checkpoint_interval(save, each, self._run.plan.failure_interval)
-        self._seconds, self._steps = 0.0, 0
+        self._seconds, self._steps, self._measured = 0.0, 0, True
         if abs(interval - self._interval) > self._interval // 5:
             self._run.reporters.log(f"a checkpoint takes {save:.1f} s, a step {each:.2f} s: one every {interval} steps")
         self._interval = interval

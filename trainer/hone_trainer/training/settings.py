@@ -22,8 +22,9 @@ SHORTEST_INTERVAL, LONGEST_INTERVAL = 60.0, 3600.0
 """Seconds between checkpoints with cadence Auto."""
 MOST_SAVING = 0.1
 """Fraction of the time that checkpoints may take with cadence Auto, also where failures are frequent."""
-FIRST_CHECKPOINT = 20
-"""Steps to the first checkpoint with cadence Auto at most, which measures how long one takes."""
+FIRST_CHECKPOINT, FIRST_SECONDS = 20, 600.0
+"""Steps, and seconds of training, to an attempt's first checkpoint with cadence Auto at most, which measures how long
+one takes. Where a step takes minutes, an attempt that ends before the twentieth would leave nothing."""
 
 
 @dataclass(frozen=True)
