@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_api.states import AttemptOutcome, ConditionType, Reason
 from hone_operator.desired import names
 from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
@@ -18,6 +19,9 @@ LOOK_SECONDS, LONGEST_LOOK = 15.0, 300.0
 """Seconds until the next job of the line looks again, and at most: jobs far behind look less often."""
 _CONTINUES = (AttemptOutcome.FAILED, AttemptOutcome.PREEMPTED, AttemptOutcome.RESIZED)
 """Outcomes of an attempt after which the next one starts by itself."""
+_HELD_BACK = (Reason.WAITING, Reason.NOT_ACCEPTED, FailureCode.NOT_ALLOWED, Reason.QUEUED)
+"""Reasons of condition Admitted while the next attempt waits for something that may never come: a Dataset that is gone,
+say, or limits that were tightened. Who waited for it joins the line."""
 _ENDED = (KubeCondition.COMPLETE, KubeCondition.FAILED)
 
 
@@ -93,11 +97,13 @@ def _owner(child: Mapping[str, Any]) -> str | None:
 
 
 def _has_place(job: Mapping[str, Any], training: set[str | None]) -> bool:
-    """Whether a job trains, or starts again by itself."""
+    """Whether a job trains, or starts again by itself as soon as its pause is over."""
     if job["metadata"]["uid"] in training:
         return True
     attempts = (job.get("status") or {}).get("attempts") or ()
     if not attempts or is_true(job, ConditionType.FINISHED) or job["spec"].get("suspend"):
+        return False
+    if condition(job, ConditionType.ADMITTED).get("reason") in _HELD_BACK:
         return False
     last = attempts[-1]
     if last.get("outcome") == AttemptOutcome.RESIZED:

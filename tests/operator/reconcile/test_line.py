@@ -80,6 +80,15 @@ def test_who_has_a_place_and_who_is_ahead(siblings: Any, children: Any, active: 
     assert place(job("c", 3), 2, siblings, children) == Line(2, active, ahead)
 
 
+@pytest.mark.parametrize("reason", ["Waiting", "NotAccepted", "NotAllowed", "Queued"])
+def test_a_failed_job_that_cannot_start_again_takes_no_place(reason: str) -> None:
+    """Its Dataset is gone, or the limits were tightened: others would wait for it for ever. It joins the line later."""
+    admitted = {"type": "Admitted", "status": "False", "reason": reason}
+    held_back = job("a", 1, attempts=[{**ENDED, "outcome": "Failed"}], conditions=[admitted])
+    assert place(job("c", 3), 1, [held_back], []) == Line(most=1, active=0, ahead=0)
+    assert place(held_back, 1, [job("c", 3)], [attempt("c")]) == Line(most=1, active=1, ahead=0)
+
+
 def test_a_job_that_trains_or_starts_again_needs_no_place() -> None:
     again = job("c", 3, attempts=[{**ENDED, "outcome": "Failed"}])
     assert place(again, 2, [again], []) is None
