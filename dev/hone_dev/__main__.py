@@ -18,6 +18,7 @@ app.command()(cli.faults)
 app.command()(cli.two_teams)
 app.command()(cli.canary)
 app.command()(cli.ettr)
+app.command()(cli.restart)
 app.command()(cli.life)
 
 

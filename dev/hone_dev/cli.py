@@ -162,6 +162,16 @@ def ettr(
         raise typer.Exit(1)
 
 
+def restart(
+    times: Annotated[int, typer.Option(min=1, help="How often the rank is killed.")] = 1,
+) -> None:
+    """Kill the rank of a run on a real pod; see how long it takes until it trains again, and where the time goes."""
+    from hone_dev.ettr import restart as command
+
+    if not command.run(times):
+        raise typer.Exit(1)
+
+
 def two_teams(
     jobs: Annotated[int, typer.Option(min=4, help="Jobs of both teams together.")] = 30,
     quota: Annotated[int, typer.Option(min=2, help="Jobs that may train at the same time.")] = 4,
