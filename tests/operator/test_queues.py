@@ -28,6 +28,10 @@ CHART = {
 }
 COVERED = ("cpu", "memory", "ephemeral-storage")
 """Every resource that a pod of Hone on CPU requests."""
+POOL = {"example.org/pool": "spot"}
+TAINTED = {"key": "example.org/spot", "operator": "Exists", "effect": "NoSchedule"}
+"""What Kueue adds to the pods of a Job that it admits: a selector for the nodes of their flavor, and its toleration."""
+FLAVOR = {"nodeLabels": POOL, "tolerations": [TAINTED]}
 
 
 def of_kueue(kind: str, name: str, spec: Any) -> dict[str, Any]:
@@ -57,8 +61,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("kueue")
     with control_plane(folder / "plane", controllers=True, addons=(kueue.component,), garbage="400") as kubeconfig:
         kube = connect(kubeconfig, folder)
-        kube.call("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
-        kube.call("POST", f"{KUEUE}/resourceflavors", of_kueue("ResourceFlavor", "any", {}))
+        kube.call("POST", "/api/v1/nodes", {"metadata": {"name": NODE, "labels": POOL}})
+        kube.call("POST", f"{KUEUE}/resourceflavors", of_kueue("ResourceFlavor", "any", FLAVOR))
         with installed(kube, kubeconfig, SYSTEM, CHART) as account:
             user = account.kubeconfig(kubeconfig, folder / "account.kubeconfig")
             env = {"HONE_NAMESPACE": SYSTEM, "HONE_KUEUE__ENABLED": "true", "HONE_STAGING__QUEUE_NAME": "staging"}
@@ -181,6 +185,8 @@ def test_a_job_waits_for_quota_is_preempted_and_continues_as_the_same_attempt(cl
         c["type"] for c in team.get("Job", "first-1")["status"].get("conditions", []) if c["status"] == "True"
     ]
     assert conditions == [], "the Job has neither failed nor lost its place"
+    pods = team.get("Job", "first-1")["spec"]["template"]["spec"]
+    assert (pods["nodeSelector"], TAINTED in pods["tolerations"]) == (POOL, True), "what Kueue adds stays"
     assert team.status("second")["phase"] == "Queued"
     writes = cluster.writes(team.name)
     assert writes["create", "jobs"] == 3
