@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from hone_api import RELEASE
-from hone_cli import approve, chat, dataset, download, lineage, retrain, serve
 from hone_cli.errors import CommandError, printable
 
 _HELP = """Review data, and approve, download, ask and serve trained models. For everything else, use kubectl.
@@ -25,17 +26,38 @@ hone reject MODEL:VERSION         reject it: nothing uses it any more
 hone retrain MODEL                train a model again on its new rows
 hone serve MODEL...               print the manifests of a server for models
 """
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-app.add_typer(dataset.app, name="dataset")
-app.command()(download.download)
-app.command()(chat.chat)
-app.command("serve-chat", hidden=True)(chat.serve_chat)
-app.command()(serve.serve)
-app.command()(lineage.models)
-app.command()(approve.approve)
-app.command()(approve.reject)
-app.command()(retrain.retrain)
-app.command("serve-files", hidden=True)(download.serve_files)
+_COMMANDS = {
+    "dataset": ("dataset", "app"),
+    "download": ("download", "download"),
+    "chat": ("chat", "chat"),
+    "serve-chat": ("chat", "serve_chat"),
+    "serve": ("serve", "serve"),
+    "models": ("lineage", "models"),
+    "approve": ("approve", "approve"),
+    "reject": ("approve", "reject"),
+    "retrain": ("retrain", "retrain"),
+    "serve-files": ("download", "serve_files"),
+}
+"""Module of this package, and the function or group of commands in it."""
+_OF_PODS = ("serve-chat", "serve-files")
+"""What the pods of `hone` run, and nobody types."""
+
+
+def application(names: Iterable[str] = tuple(_COMMANDS)) -> typer.Typer:
+    """`hone` with these commands.
+
+    What all commands import takes most of the time in which `hone` starts: each module is imported if it is needed.
+    """
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.callback(help=_HELP)(_options)
+    for name in names:
+        module, member = _COMMANDS[name]
+        command = getattr(import_module(f"hone_cli.{module}"), member)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name, hidden=name in _OF_PODS)(command)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -44,8 +66,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help=_HELP)
-def options(
+def _options(
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the release of Hone and exit."),
@@ -58,7 +79,9 @@ def main() -> None:
     """Run one command; an error is printed on one line."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean-up code runs
     try:
-        app(prog_name="hone")
+        # Of any other first word, help and errors name all commands.
+        named = [word for word in sys.argv[1:2] if word in _COMMANDS]
+        application(named or _COMMANDS)(prog_name="hone")
     except CommandError as error:
         print(f"hone: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)

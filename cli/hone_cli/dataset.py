@@ -10,10 +10,9 @@ from typing import Annotated
 import typer
 
 from hone_api.synthesis import SyntheticRows
-from hone_cli import folder, local, pod
+from hone_cli import folder, pod
 from hone_cli.errors import CommandError
 from hone_cli.reviews import Reviews, words
-from hone_cli.server import application
 
 app = typer.Typer(no_args_is_help=True, help="Review the rows that a model generated.")
 _IDLE_SECONDS = 2 * 3600.0
@@ -46,7 +45,7 @@ def review(
     """
     if path is not None:
         reviews = folder.Folder(folder.find(path, name), reviewer or getpass.getuser())
-        counts = local.serve(reviews, port) if web else _in_terminal(reviews, row)
+        counts = _on_a_page(reviews, port) if web else _in_terminal(reviews, row)
         _print_counts(counts)
         return
     from hone_cli import cluster
@@ -62,13 +61,21 @@ def review(
 @app.command("serve-review", hidden=True)
 def serve_review(batch: Path) -> None:
     """Run in the review pod; the token's digest and the reviewer come from its environment."""
+    from hone_cli import local, server
+
     try:
         token_digest, reviewer = os.environ[pod.DIGEST_ENV], os.environ[pod.REVIEWER_ENV]
     except KeyError as error:
         raise CommandError(f"{error} is not set: the hone that started this pod is older than the image") from None
     reviews = folder.Folder(batch, reviewer)
     reviews.state()  # report what is wrong with the batch before serving it
-    local.serve_in_pod(lambda asked: application(reviews, token_digest, asked), pod.PORT, _IDLE_SECONDS)
+    local.serve_in_pod(lambda asked: server.application(reviews, token_digest, asked), pod.PORT, _IDLE_SECONDS)
+
+
+def _on_a_page(reviews: Reviews, port: int) -> SyntheticRows:
+    from hone_cli import local  # a terminal needs no server
+
+    return local.serve(reviews, port)
 
 
 def _in_terminal(reviews: Reviews, row: str | None) -> SyntheticRows | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
-from hone_cli.__main__ import app
+from hone_cli.__main__ import application
 from hone_dev import paths
 from hone_trainer.commands import command_line, options
 
@@ -52,7 +52,7 @@ WITH_OWN_PARSER: dict[str, Callable[[Sequence[str]], object]] = {
 
 def page() -> str:
     """The page as Markdown."""
-    group = get_command(app)
+    group = get_command(application())
     assert isinstance(group, TyperGroup)
     commands = "".join(_section(name, command) for name, command in _commands(group, "hone"))
     helps = {name: _trainer_help(name) for name in (*OF_A_LAPTOP, *WITH_OWN_PARSER)}

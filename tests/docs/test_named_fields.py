@@ -17,7 +17,7 @@ from typer.main import get_command
 from hone_api.generate import KINDS
 from hone_api.meta import Kind
 from hone_api.schema import crd
-from hone_cli.__main__ import app
+from hone_cli.__main__ import application
 from hone_trainer.commands import command_line
 
 pytestmark = pytest.mark.pure
@@ -141,7 +141,7 @@ def test_the_commands_of_hone_exist_with_their_options() -> None:
     shown = commands("hone")
     assert len(shown) > 40
     for line in shown:
-        words, command = shlex.split(line, comments=True), get_command(app)
+        words, command = shlex.split(line, comments=True), get_command(application())
         while isinstance(command, TyperGroup):
             assert words, line
             assert words[0] in command.commands, line

@@ -12,7 +12,7 @@ import typer.main
 
 from hone_api.review import most_defective
 from hone_api.synthesis import Template
-from hone_cli.__main__ import app
+from hone_cli.__main__ import application
 from hone_cli.terminal import Terminal
 
 pytestmark = pytest.mark.pure
@@ -31,7 +31,7 @@ def commands():
 
 @pytest.mark.parametrize("line", sorted(set(commands())))
 def test_hone_takes_what_the_documentation_types(line):
-    command, words = typer.main.get_command(app), shlex.split(line, comments=True)
+    command, words = typer.main.get_command(application()), shlex.split(line, comments=True)
     context = click.Context(command)
     while isinstance(command, click.Group):
         _, found, words = command.resolve_command(context, words)

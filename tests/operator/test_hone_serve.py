@@ -4,7 +4,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from hone_cli.__main__ import app
+from hone_cli.__main__ import application
 
 pytestmark = pytest.mark.apiserver
 NOW = "2026-01-01T00:00:00Z"
@@ -36,7 +36,7 @@ def serve(namespace, apiserver, monkeypatch):
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(apiserver))
 
     def run(*words):
-        done = CliRunner().invoke(app, ["serve", *words, "--namespace", namespace.name])
+        done = CliRunner().invoke(application(), ["serve", *words, "--namespace", namespace.name])
         assert done.exit_code == 0, done.exception
         return list(yaml.safe_load_all(done.stdout)), done.stderr.splitlines()
 

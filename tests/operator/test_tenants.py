@@ -12,7 +12,7 @@ from rights import installed
 from typer.testing import CliRunner
 
 from hone_api.unsupported import UNSUPPORTED
-from hone_cli.__main__ import app
+from hone_cli.__main__ import application
 from hone_cli.errors import CommandError
 from hone_cli.kube import Kube
 
@@ -333,7 +333,7 @@ def hone(apiserver, monkeypatch):
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(apiserver))
 
     def run(*words):
-        done = CliRunner().invoke(app, [*words, "--namespace", TENANT])
+        done = CliRunner().invoke(application(), [*words, "--namespace", TENANT])
         assert done.exception is None or isinstance(done.exception, CommandError), done.exception
         return done.stdout + (str(done.exception) if done.exception else "")
 

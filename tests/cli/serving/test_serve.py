@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from hone_api.pod_image import PodImage
 from hone_cli import serve
-from hone_cli.__main__ import app
+from hone_cli.__main__ import application
 from hone_cli.errors import CommandError
 from hone_cli.serving import following, ollama, vllm
 from hone_cli.serving.following import Following
@@ -391,7 +391,7 @@ def test_a_claim_of_any_name_is_mounted(claim: str, follow: bool) -> None:
 )
 def test_an_option_that_would_be_ignored_is_refused(options: list[str], words: str) -> None:
     """Before a cluster is asked: there is none here."""
-    result = CliRunner().invoke(app, ["serve", "bot", *options])
+    result = CliRunner().invoke(application(), ["serve", "bot", *options])
     assert isinstance(result.exception, CommandError)
     assert words in str(result.exception)
 

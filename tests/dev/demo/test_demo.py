@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from hone_cli.__main__ import app as hone
+from hone_cli.__main__ import application
 from hone_dev.__main__ import app
 from hone_dev.console import HoneDevError
 from hone_dev.demo import ask, command, follow, runs, summary, targets
@@ -306,7 +306,7 @@ def test_the_command_that_copies_the_model_is_one_of_hone(target, where):
     assert told.startswith(f"{where}.venv/bin/python -m hone_cli download ops-commands-v1 ")
     words = shlex.split(told.removeprefix(where))[3:]
     assert ("--context" in words) == bool(target.context)
-    found = CliRunner().invoke(hone, [*words, "--help"])
+    found = CliRunner().invoke(application(), [*words, "--help"])
     assert found.exit_code == 0, found.output
 
 

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from hone_api.delivery import ArtifactForm
 from hone_api.plan import TrainingPlan
-from hone_cli.__main__ import app
+from hone_cli.__main__ import application
 from hone_trainer.artifacts import model_card, run_summary, usage
 
 pytestmark = pytest.mark.trainer
@@ -77,7 +77,7 @@ def test_commands_suit_the_form(changes: dict[str, Any], expected: list[str]) ->
 
 @pytest.mark.parametrize("form", ["Adapter", "Merged", "Full", "GGUF"])
 def test_hone_has_these_commands_and_options(form: ArtifactForm) -> None:
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(application())
     of_hone = [shlex.split(command)[1:] for command in commands(form=form) if command.startswith("hone ")]
     for name, *arguments in of_hone:
         with group.commands[name].make_context(name, arguments) as context:
