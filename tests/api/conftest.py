@@ -127,22 +127,16 @@ def _until(check: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def api(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API server with our definitions; it is left as it was found, for the tests of other parts."""
+@pytest.fixture(scope="session")
+def api(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Api:
+    """The API server with our definitions, which stay: to compile their rules takes it a second or more."""
     api = Api(apiserver, tmp_path_factory.mktemp("api"))
-    made = []
     for definition in map(crd, KINDS):
         answer = api.call("POST", DEFINITIONS, definition)
         assert answer.code in (201, 409), answer.message
-        made += [definition] if answer.code == 201 else []
     for kind in KINDS:
         _until(lambda kind=kind: api.call("GET", api.path(kind.kind)).code == 200, f"{kind.plural} are served")
-    yield api
-    for definition in made:
-        path = f"{DEFINITIONS}/{definition['metadata']['name']}"
-        api.call("DELETE", path)
-        _until(lambda path=path: api.call("GET", path).code == 404, f"{path} is gone")
+    return api
 
 
 @pytest.fixture(scope="module")
