@@ -229,33 +229,9 @@ def two_tenants(kubeconfig: Path, kube: Kube, folder: Path) -> Iterator[Tenants]
         operator.kill()
 
 
-INPUTS = [
-    *[(SHARED, kind, field, "1000 deep") for kind, field in fields()],
-    *[(SHARED, kind.kind, "spec.podOverrides", "largest") for kind in KINDS],
-    # Each costs the API server two seconds: `make test` has one of each kind.
-    *[
-        pytest.param(OWN, kind, field, DEEPEST, marks=() if field == "spec.podOverrides" else pytest.mark.long)
-        for kind, field in fields()
-    ],
-]
+# Tests of one API server stand together: it starts once, and so does its operator, for 6 s of processor time and more.
 on_shared = pytest.mark.parametrize("tenants", [SHARED], indirect=True)
 on_own = pytest.mark.parametrize("tenants", [OWN], indirect=True)
-
-
-@pytest.mark.attack("objects at the API server")
-@pytest.mark.parametrize(("tenants", "kind", "field", "shape"), INPUTS, indirect=["tenants"])
-def test_the_owner_of_a_hostile_object_is_notified(tenants: Tenants, kind: str, field: str, shape: str) -> None:
-    name = f"x-{uuid.uuid4().hex[:8]}"
-    post(tenants.kube, kind, tenants.hostile.name, name, field, SHAPES[shape]())
-    (event,) = wait_until(lambda: tenants.events(kind, name), "an Event")
-    assert (event["reason"], event["type"]) == ("Unreadable", "Warning")
-    assert tenants.skipped(kind, REASON[shape]) > 0
-    # As text: nobody of ours can parse it. The operator has written nothing on it.
-    url = tenants.kube.server + path(kind, tenants.hostile.name, name)
-    assert '"manager":"hone"' not in tenants.kube._session.get(url, timeout=600).text
-    assert tenants.operator.alive()
-    if shape == DEEPEST:  # each list would cost as much again
-        tenants.kube.call("DELETE", path(kind, tenants.hostile.name, name))
 
 
 def write(kube: Kube, kind: str, namespace: str, name: str, keys: list[str], value: str) -> None:
@@ -270,31 +246,8 @@ def write(kube: Kube, kind: str, namespace: str, name: str, keys: list[str], val
         assert written.status_code == 200, written.text[:300]
 
 
-@pytest.mark.attack("objects at the API server")
-@on_own
-def test_the_deepest_objects_do_not_end_an_operator_that_starts(tenants: Tenants) -> None:
-    """One of each kind, in the first list."""
-    names = {kind.kind: f"start-{uuid.uuid4().hex[:8]}" for kind in KINDS}
-    for kind, name in names.items():
-        write(tenants.kube, kind, tenants.hostile.name, name, ["spec", "podOverrides"], SHAPES[DEEPEST]())
-    tenants.operator.kill()
-    tenants.operator.start()
-    wait_until(tenants.operator.ready, "the operator has looked at everything")
-    for kind, name in names.items():
-        assert tenants.skipped(kind, REASON[DEEPEST]) > 0
-        tenants.kube.call("DELETE", path(kind, tenants.hostile.name, name))
-    tenants.still_served()
-
-
-@pytest.mark.attack("objects at the API server")
-@pytest.mark.parametrize("every", [pytest.param(16, id="some"), pytest.param(1, id="all", marks=pytest.mark.long)])
-@pytest.mark.parametrize(
-    ("tenants", "shape"), [(OWN, DEEPEST), (SHARED, "1000 deep"), (SHARED, "largest")], indirect=["tenants"]
-)
-def test_no_field_at_any_place_ends_the_operator(tenants: Tenants, shape: str, every: int) -> None:
-    """At the places of spec and status; the largest, 1.3 MB each, right below spec and status."""
-    if shape == DEEPEST:  # costs the API server two seconds each: it keeps who owns which of the levels
-        every *= 16
+def fill_places(tenants: Tenants, shape: str, every: int) -> None:
+    """The value at every n-th place of spec and status, an object each; the largest right below spec and status."""
     found = [(kind, keys) for kind, keys in places() if shape != "largest" or len(keys) == 2][::every]
     reason, value = REASON[shape], SHAPES[shape]()
     before = {kind: tenants.skipped(kind, reason) for kind in dict(found)}
@@ -314,6 +267,20 @@ def test_no_field_at_any_place_ends_the_operator(tenants: Tenants, shape: str, e
             lambda kind=kind, count=count: tenants.skipped(kind, reason) >= before[kind] + count, "all were seen"
         )
     tenants.still_served()
+
+
+some_and_all = pytest.mark.parametrize(
+    "every", [pytest.param(16, id="some"), pytest.param(1, id="all", marks=pytest.mark.long)]
+)
+
+
+@pytest.mark.attack("objects at the API server")
+@some_and_all
+@pytest.mark.parametrize("shape", ["1000 deep", "largest"])
+@on_shared
+def test_no_field_at_any_place_ends_the_operator(tenants: Tenants, shape: str, every: int) -> None:
+    """At the places of spec and status; the largest have 1.3 MB each."""
+    fill_places(tenants, shape, every)
 
 
 @pytest.mark.attack("objects at the API server")
@@ -372,3 +339,54 @@ def test_a_deep_or_large_child_costs_its_owner_alone(tenants: Tenants, kind: str
     if reason:
         wait_until(lambda: tenants.skipped(kind, reason) > before, "the watch has brought it")
     tenants.still_served()
+
+
+INPUTS = [
+    *[(SHARED, kind, field, "1000 deep") for kind, field in fields()],
+    *[(SHARED, kind.kind, "spec.podOverrides", "largest") for kind in KINDS],
+    # Each costs the API server two seconds: `make test` has one of each kind.
+    *[
+        pytest.param(OWN, kind, field, DEEPEST, marks=() if field == "spec.podOverrides" else pytest.mark.long)
+        for kind, field in fields()
+    ],
+]
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize(("tenants", "kind", "field", "shape"), INPUTS, indirect=["tenants"])
+def test_the_owner_of_a_hostile_object_is_notified(tenants: Tenants, kind: str, field: str, shape: str) -> None:
+    name = f"x-{uuid.uuid4().hex[:8]}"
+    post(tenants.kube, kind, tenants.hostile.name, name, field, SHAPES[shape]())
+    (event,) = wait_until(lambda: tenants.events(kind, name), "an Event")
+    assert (event["reason"], event["type"]) == ("Unreadable", "Warning")
+    assert tenants.skipped(kind, REASON[shape]) > 0
+    # As text: nobody of ours can parse it. The operator has written nothing on it.
+    url = tenants.kube.server + path(kind, tenants.hostile.name, name)
+    assert '"manager":"hone"' not in tenants.kube._session.get(url, timeout=600).text
+    assert tenants.operator.alive()
+    if shape == DEEPEST:  # each list would cost as much again
+        tenants.kube.call("DELETE", path(kind, tenants.hostile.name, name))
+
+
+@pytest.mark.attack("objects at the API server")
+@on_own
+def test_the_deepest_objects_do_not_end_an_operator_that_starts(tenants: Tenants) -> None:
+    """One of each kind, in the first list."""
+    names = {kind.kind: f"start-{uuid.uuid4().hex[:8]}" for kind in KINDS}
+    for kind, name in names.items():
+        write(tenants.kube, kind, tenants.hostile.name, name, ["spec", "podOverrides"], SHAPES[DEEPEST]())
+    tenants.operator.kill()
+    tenants.operator.start()
+    wait_until(tenants.operator.ready, "the operator has looked at everything")
+    for kind, name in names.items():
+        assert tenants.skipped(kind, REASON[DEEPEST]) > 0
+        tenants.kube.call("DELETE", path(kind, tenants.hostile.name, name))
+    tenants.still_served()
+
+
+@pytest.mark.attack("objects at the API server")
+@some_and_all
+@on_own
+def test_no_field_at_any_place_ends_the_operator_by_the_deepest_value(tenants: Tenants, every: int) -> None:
+    """Each costs the API server two seconds: it keeps who owns which of the levels."""
+    fill_places(tenants, DEEPEST, 16 * every)
