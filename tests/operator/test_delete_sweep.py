@@ -15,7 +15,7 @@ from functools import partial
 import pytest
 from hand import Namespace, fine_tune_job
 from kube import Kube, connect
-from lives import Hand, Seen, component, look
+from lives import LOOK_EVERY, Hand, Seen, component, look
 from operator_process import Operator
 
 from hone_dev.controlplane import control_plane
@@ -246,7 +246,7 @@ def drive(kube: Kube, lives: list[Life], done: Callable[[dict[str, Seen]], bool]
                 life.step(seen)
         if done(world):
             return
-        time.sleep(0.1)
+        time.sleep(LOOK_EVERY)
 
 
 @pytest.fixture(scope="module")

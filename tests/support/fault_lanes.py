@@ -18,7 +18,7 @@ import yaml
 from fault_proxy import STAGES, FaultProxy, Lane
 from hand import Namespace, fine_tune_job
 from kube import Kube, NotFoundError
-from lives import RESULTS, Seen, component, look
+from lives import LOOK_EVERY, RESULTS, Seen, component, look
 from operator_process import Operator
 
 Body = dict[str, Any]
@@ -224,7 +224,7 @@ def live(
             if all([life.step(world[life.space.name]) for life in lives]):
                 break
             meanwhile(operator, lives, world)
-            time.sleep(0.1)
+            time.sleep(LOOK_EVERY)
     finally:
         if operator.alive():
             operator.kill()

@@ -20,6 +20,8 @@ from hand import Namespace
 from kube import GUARD_SECONDS
 
 Point = Literal["before", "carried out", "answered"]
+LOOK_SECONDS = 0.2
+"""Between two looks at objects that the operator does not write."""
 POINTS: tuple[Point, ...] = ("before", "carried out", "answered")
 
 FORKS = """
@@ -130,17 +132,30 @@ class Sweep:
         self.processes.start(env)
         story = self.story(space)
         story.begin()
-        end = time.monotonic() + GUARD_SECONDS
+        end, written = time.monotonic() + GUARD_SECONDS, len(lane.writes)
         while not story.step():
             assert time.monotonic() < end, f"killed at {at}: no end\n{story.state()}\n{self.processes.log()}"
             if killed.is_set():
                 killed.clear()
                 self.processes.start(env)
-            time.sleep(0.02)
+            written = wait_for_a_write(lane, written)
         time.sleep(0.1)
         state, writes = story.state(), list(lane.writes)
         self.processes.kill()
         return state, writes
+
+
+def wait_for_a_write(lane: Lane, written: int) -> int:
+    """Until the operator has written more than so often; how often it has.
+
+    After LOOK_SECONDS it returns in any case. Only the operator and the hand change anything, and a look costs as much
+    processor time as a write.
+    """
+    end = time.monotonic() + LOOK_SECONDS
+    time.sleep(0.02)
+    while len(lane.writes) <= written and time.monotonic() < end:
+        time.sleep(0.02)
+    return len(lane.writes)
 
 
 def conditions_of(body: dict[str, Any]) -> dict[str, str]:

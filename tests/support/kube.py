@@ -108,11 +108,12 @@ def path(kind: str, namespace: str, name: str = "", sub: str = "") -> str:
 
 
 def wait_until(check: Callable[[], Any], what: str) -> Any:
-    """The first true value of `check`."""
-    end = time.monotonic() + GUARD_SECONDS
+    """The first true value of `check`, which is asked less often the longer it takes."""
+    end, pause = time.monotonic() + GUARD_SECONDS, 0.05
     while time.monotonic() < end:
         with contextlib.suppress(RuntimeError):
             if value := check():
                 return value
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.5)
     raise AssertionError(f"did not come about: {what}")

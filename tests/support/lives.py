@@ -15,6 +15,8 @@ from kube import PLURAL, Kube, NotFoundError
 Body = dict[str, Any]
 KINDS = ("FineTuneJob", "Dataset", "ModelVersion", "Model", "Job", "Pod", "ConfigMap", "Service")
 COMPONENT = "hone.dev/component"
+LOOK_EVERY = 0.5
+"""Seconds from one look at all namespaces to the next: each costs the API server and its reader 0.1 s and more."""
 DIGEST = "sha256:" + "0" * 64
 SPLITS = [{"name": "train", "rows": 9}, {"name": "validation", "rows": 1}]
 RESULTS: dict[str, Body] = {
