@@ -60,7 +60,7 @@ def test_half_the_rate_goes_on_from_the_last_checkpoint(runs: Any, make_plan: An
     assert curve[4] == pytest.approx(RATE * (total - 3) / total)
 
 
-@pytest.mark.pure
+@pytest.mark.trainer
 @pytest.mark.parametrize(("halvings", "final"), [(None, True), (0, False), (MAX_RATE_HALVINGS, True)])
 def test_divergence_ends_the_run_for_good_where_nothing_is_lowered(
     make_plan: Any, halvings: int | None, final: bool

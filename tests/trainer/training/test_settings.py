@@ -10,7 +10,6 @@ from hone_api.methods import METHODS, Method
 from hone_api.plan import TrainingPlan
 from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import arguments
 from hone_trainer.run import preflight
 from hone_trainer.scoring import early_stopping
 from hone_trainer.training import settings
@@ -88,35 +87,12 @@ def test_cadence_auto_begins_with_a_checkpoint_that_is_measured() -> None:
         preflight.check_plan(refused, Device(1, cuda=False, bf16=False), methods=METHODS)
 
 
-def test_batches_are_put_together_ahead_of_a_gpu_alone() -> None:
-    names = ("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers")
-    on_gpu, on_cpu = (arguments.common(plan(), resolve(plan(), cuda=cuda)) for cuda in (True, False))
-    assert [on_gpu[name] for name in names] == [2, 4, True]
-    assert not set(names) & set(on_cpu)
-
-
 def test_bfloat16_only_where_the_device_has_it() -> None:
     assert resolve(plan(), cuda=True, bf16=True).bf16
     assert not resolve(plan(), bf16=True).bf16, "a CPU is asked for it by name"
     assert resolve(plan(training={"precision": "BFloat16"}), bf16=True).bf16
     assert not resolve(plan(), cuda=True, bf16=False).bf16
     assert not resolve(plan(training={"precision": "Float32"}), cuda=True, bf16=True).bf16
-
-
-@pytest.mark.parametrize(
-    ("adapter", "cuda", "more", "optimizer"),
-    [
-        ("QLoRA", True, {}, "paged_adamw_32bit"),
-        ("QLoRA", True, {"deepspeed": {"zeroStage": 2}}, "adamw_torch_fused"),
-        ("QLoRA", False, {}, "adamw_torch"),
-        ("LoRA", True, {}, "adamw_torch_fused"),
-    ],
-)
-def test_the_state_of_the_optimizer_is_paged_with_qlora_on_a_gpu(
-    adapter: str, cuda: bool, more: dict[str, Any], optimizer: str
-) -> None:
-    wanted = plan(adapter={"type": adapter}, **more)
-    assert arguments.common(wanted, resolve(wanted, cuda=cuda))["optim"] == optimizer
 
 
 def test_parts_of_an_epoch_and_long_curves() -> None:

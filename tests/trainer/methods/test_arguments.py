@@ -1,0 +1,43 @@
+"""Arguments of the Trainer, by device; they are read from transformers, whose import takes seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hone_api.methods import METHODS, Method
+from hone_api.plan import TrainingPlan
+from hone_trainer.device import Device
+from hone_trainer.methods import arguments
+from hone_trainer.training import settings
+
+pytestmark = pytest.mark.trainer
+
+
+def common(plan: TrainingPlan, cuda: bool) -> dict[str, Any]:
+    device = Device(1, cuda=cuda, bf16=False)
+    sizes = {"sequences": 100, "max_length": 64, "micro_batch_size": 4}
+    return arguments.common(plan, settings.resolve(plan, rates=METHODS[Method.SFT].rates, device=device, **sizes))
+
+
+def test_batches_are_put_together_ahead_of_a_gpu_alone(make_plan: Any) -> None:
+    names = ("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers")
+    on_gpu, on_cpu = (common(make_plan(), cuda) for cuda in (True, False))
+    assert [on_gpu[name] for name in names] == [2, 4, True]
+    assert not set(names) & set(on_cpu)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "cuda", "more", "optimizer"),
+    [
+        ("QLoRA", True, {}, "paged_adamw_32bit"),
+        ("QLoRA", True, {"deepspeed": {"zeroStage": 2}}, "adamw_torch_fused"),
+        ("QLoRA", False, {}, "adamw_torch"),
+        ("LoRA", True, {}, "adamw_torch_fused"),
+    ],
+)
+def test_the_state_of_the_optimizer_is_paged_with_qlora_on_a_gpu(
+    make_plan: Any, adapter: str, cuda: bool, more: dict[str, Any], optimizer: str
+) -> None:
+    assert common(make_plan(adapter={"type": adapter}, **more), cuda)["optim"] == optimizer
