@@ -345,12 +345,22 @@ NAMES: tuple[LibraryName, ...] = (
         "trainer/hone_trainer/harness/catalogue.py",
         "Tells a plain group from one that changes its tasks.",
     ),
+    *(
+        LibraryName(
+            "lm_eval.tasks._yaml_loader",
+            "load_yaml",
+            "imports",
+            f"trainer/hone_trainer/harness/{module}.py",
+            "Reads one definition without an index of all tasks.",
+        )
+        for module in ("definitions", "tasks")
+    ),
     LibraryName(
-        "lm_eval.tasks._yaml_loader",
-        "load_yaml",
+        "lm_eval.tasks._index",
+        "TaskIndex",
         "imports",
-        "trainer/hone_trainer/harness/tasks.py",
-        "Reads one definition without an index of all tasks.",
+        "trainer/hone_trainer/harness/definitions.py",
+        "Which definition counts where several have the same name.",
     ),
     LibraryName(
         "lm_eval.api.model",

@@ -12,6 +12,7 @@ from typing import Any
 
 from hone_trainer import harness
 from hone_trainer.errors import ConfigError
+from hone_trainer.harness.definitions import Definitions
 
 _OPTIONS = ("data_files", "data_dir", "column_names", "header", "delimiter", "sep")
 """Arguments that a task may pass to the loader of its data set."""
@@ -81,12 +82,8 @@ def find(names: Sequence[str]) -> list[RequestedTasks]:
 
 
 @cache
-def _index() -> Mapping[str, Any]:
-    """lm-eval's entry for each name; reading its 14,000 definitions takes seconds."""
-    from lm_eval.tasks import TaskManager
-
-    index: Mapping[str, Any] = TaskManager().task_index
-    return index
+def _index() -> Definitions:
+    return Definitions(root())
 
 
 def _members(name: str, index: Mapping[str, Any]) -> tuple[list[HarnessTask], list[str]]:
