@@ -15,6 +15,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from faker import Faker
@@ -142,10 +143,12 @@ class _Writer:
         return {"prompt": asked, "completion": self.text(25, 80)}
 
 
+@cache
 def plant(language: str, seed: int = 0) -> Leaks:
     """An exam of 45 long and 20 short questions, and rows that leak each of the long ones in every way.
 
-    Of the clean rows 500 have the exam's openings, and 200 are short questions of the exam's forms.
+    Of the clean rows 500 have the exam's openings, and 200 are short questions of the exam's forms. They are written
+    once: that takes twice as long as to find them.
     """
     writer = _Writer(language, seed)
     exam = [writer.row(opening=number % 2 == 0) for number in range(EXAM_ROWS)]
