@@ -27,7 +27,8 @@ DATA = Path(__file__).parents[4] / "shared" / "data"
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[SandboxWorkers]:
-    with SandboxWorkers(2) as made:
+    """Some answers below compute until the limit, which is shorter here."""
+    with SandboxWorkers(2, cpu_seconds=1) as made:
         yield made
 
 

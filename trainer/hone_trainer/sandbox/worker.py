@@ -1,6 +1,8 @@
-"""A worker: `python -m hone_trainer.sandbox.worker`. It reads requests as JSON lines on standard input and writes
-replies to
-standard output. It has no secret in its environment, and the process that started it kills it if it does not answer.
+"""A worker: `python -m hone_trainer.sandbox.worker SECONDS`. It reads requests as JSON lines on standard input and
+writes replies to standard output. It has no secret in its environment, and the process that started it kills it if it
+does not answer.
+
+SECONDS is the CPU time of a request that counts no instructions.
 """
 
 from __future__ import annotations
@@ -55,8 +57,8 @@ KINDS: dict[str, Callable[[], Kind]] = {
 LOAD = "load"
 """The kind of a request that loads another kind, which can take a while. Its value: the layers of confinement that
 this machine lacks."""
-CPU_SECONDS = {"mathematics": 3.0, "jsonSchema": 3.0}
-"""CPU time of a request that counts no instructions, in seconds."""
+COUNTS_NO_INSTRUCTIONS = frozenset({"mathematics", "jsonSchema"})
+"""Kinds whose requests have a limit of CPU time."""
 
 
 def _confine() -> list[str]:
@@ -80,12 +82,12 @@ def _loaded(kind: str) -> Kind:
     return KINDS[kind]()
 
 
-def _answer(kind: str, body: dict[str, Any], missing: list[str]) -> Reply:
+def _answer(kind: str, body: dict[str, Any], missing: list[str], cpu_seconds: float) -> Reply:
     try:
         if kind == LOAD:
             return _load(body["kind"], missing)
         answer = _loaded(kind)
-        _set_timers(CPU_SECONDS.get(kind, 0))
+        _set_timers(cpu_seconds if kind in COUNTS_NO_INSTRUCTIONS else 0)
         return answer(body)
     except MemoryError:
         return Reply("Failed", message="it needs too much memory")
@@ -119,7 +121,7 @@ def _too_long(_signal: int, _frame: object) -> None:
     raise TimeoutError
 
 
-def main() -> None:
+def main(cpu_seconds: float) -> None:
     """Answer until standard input ends."""
     missing = _confine()
     signal.signal(signal.SIGPROF, _too_long)
@@ -127,8 +129,9 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints is not a reply
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps(asdict(_answer(request["kind"], request["body"], missing))), file=replies, flush=True)
+        reply = _answer(request["kind"], request["body"], missing, cpu_seconds)
+        print(json.dumps(asdict(reply)), file=replies, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(float(sys.argv[1]))

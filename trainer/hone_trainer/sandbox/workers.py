@@ -21,6 +21,8 @@ from hone_trainer.sandbox.worker import LOAD
 
 PATIENCE_SECONDS = 30.0
 """Seconds that a worker may take in addition to ten times its program's limit: a busy machine must not decide."""
+CPU_SECONDS = 3.0
+"""CPU time of a request that counts no instructions, in seconds."""
 LOAD_SECONDS = 300.0
 _KEPT_VARIABLES = ("HOME", "PATH", "LANG", "XDG_CACHE_HOME", "PYTHONPYCACHEPREFIX")
 """Of the environment. A worker cannot write bytecode: without what others wrote it compiles sympy at each start."""
@@ -32,11 +34,14 @@ class SandboxWorkers:
     Args:
         count: processes; default: one for each CPU of this process, at most 8.
         patience: seconds; see PATIENCE_SECONDS.
+        cpu_seconds: see CPU_SECONDS.
     """
 
-    def __init__(self, count: int | None = None, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, count: int | None = None, patience: float = PATIENCE_SECONDS, cpu_seconds: float = CPU_SECONDS
+    ) -> None:
         self.count = count or min(8, len(os.sched_getaffinity(0)))
-        self._patience = patience
+        self._patience, self._cpu_seconds = patience, cpu_seconds
         self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
         for _ in range(self.count):
             self._idle.put(None)  # started when first needed
@@ -74,7 +79,7 @@ class SandboxWorkers:
     def _ask(self, request: WorkerRequest) -> Reply:
         worker = self._idle.get()
         try:
-            worker = worker or _Worker()
+            worker = worker or _Worker(self._cpu_seconds)
             reply = worker.ask(request, self._seconds(request))
         except OSError as error:
             reply = Reply("Broken", message=f"the sandbox cannot start: {error}")
@@ -95,10 +100,10 @@ class SandboxWorkers:
 class _Worker:
     """One worker process."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpu_seconds: float) -> None:
         environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-s", "-P", "-m", "hone_trainer.sandbox.worker"],
+            [sys.executable, "-s", "-P", "-m", "hone_trainer.sandbox.worker", str(cpu_seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
