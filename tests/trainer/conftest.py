@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import compileall
 import functools
 import gc
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import random
@@ -35,6 +37,15 @@ def packages_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.metadata, "metadata", functools.cache(importlib.metadata.metadata))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sandbox_compiled_once() -> None:
+    """What workers of the sandbox alone import: they cannot write bytecode, and would compile it at each start: 2 s."""
+    for name in ("antlr4", "latex2sympy2_extended", "math_verify", "wasmtime"):
+        spec = importlib.util.find_spec(name)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            assert compileall.compile_dir(folder, quiet=1), folder
 
 
 @pytest.fixture(scope="session")
