@@ -39,6 +39,7 @@ DEEP = {"transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "l
 DEEP |= {"kubernetes"}
 DOCUMENTED = {"_replace", "_asdict", "_fields", "_make", "_exit", "_func_lines", "_func_json", "_func_name"}
 """Named tuples, os._exit, and functions that jmespath finds by their prefix."""
+BY_NAME = ("getattr", "setattr", "hasattr", "delattr")
 Found = set[tuple[str, str]]
 """(file, name)"""
 
@@ -79,16 +80,17 @@ def internal_imports(tree: ast.AST) -> set[str]:
 def attribute(node: ast.AST) -> tuple[str, str] | None:
     """(object, private name) of `object._name`, and of getattr and its like with a literal."""
     if isinstance(node, ast.Attribute):
-        pair = (ast.unparse(node.value), node.attr)
-    elif (
-        isinstance(node, ast.Call)
-        and ast.unparse(node.func) in ("getattr", "setattr", "hasattr", "delattr")
-        and isinstance(node.args[1], ast.Constant)
-    ):
-        pair = (ast.unparse(node.args[0]), str(node.args[1].value))
-    else:
+        return (ast.unparse(node.value), node.attr) if private(node.attr) else None
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in BY_NAME):
         return None
-    return pair if private(pair[1]) else None
+    owner, name = node.args[:2]
+    if not (isinstance(name, ast.Constant) and private(str(name.value))):
+        return None
+    return ast.unparse(owner), str(name.value)
+
+
+def is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def is_self(owner: str) -> bool:
@@ -104,7 +106,7 @@ def defined(tree: ast.AST) -> set[str]:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         parts = [part for target in targets if target for part in ast.walk(target)]
         names |= {part.id for part in parts if isinstance(part, ast.Name)}
-        names |= {part.attr for part in parts if isinstance(part, ast.Attribute) and ast.unparse(part.value) == "self"}
+        names |= {part.attr for part in parts if isinstance(part, ast.Attribute) and is_name(part.value, "self")}
     return names
 
 
@@ -132,9 +134,14 @@ def classes() -> dict[tuple[str, str], ast.ClassDef]:
     return found
 
 
+@cache
+def imported(file: str) -> dict[str, tuple[str, str]]:
+    return {name: (module, there) for name, module, there in imports(sources()[file])}
+
+
 def bases(file: str, node: ast.ClassDef) -> tuple[set[tuple[str, str]], set[type]]:
     """Classes of ours, and of libraries. A base that is a variable may be any class that the file imports."""
-    local = {name: (module, there) for name, module, there in imports(sources()[file])}
+    local = imported(file)
     ours: set[tuple[str, str]] = set()
     theirs: set[type] = set()
     for text in (ast.unparse(base).split("[")[0] for base in node.bases):
