@@ -40,6 +40,18 @@ def packages_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def services_read_once() -> Iterator[None]:
+    """botocore parses its description of S3, and the addresses of all services of AWS, for each session."""
+    from botocore.loaders import JSONFileLoader
+
+    load = JSONFileLoader.load_file
+    read = functools.cache(lambda path: load(JSONFileLoader(), path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def sandbox_compiled_once() -> None:
     """What workers of the sandbox alone import: they cannot write bytecode, and would compile it at each start: 2 s."""
     for name in ("antlr4", "latex2sympy2_extended", "math_verify", "wasmtime"):
