@@ -144,7 +144,8 @@ def _standing(workload: Mapping[str, Any]) -> tuple[Reason, str, str, str]:
         admitted = condition(workload, KubeCondition.ADMITTED)
         return Reason.QUEUED, KubeCondition.ADMITTED, "", admitted.get("lastTransitionTime", "")
     if quota.get("status") == "True":
-        return Reason.QUEUED, "AdmissionChecks", _open_checks(workload), quota.get("lastTransitionTime", "")
+        open_checks = _open_checks(workload) or "All its checks are ready: Kueue is about to admit it."
+        return Reason.QUEUED, "AdmissionChecks", open_checks, quota.get("lastTransitionTime", "")
     since = quota.get("lastTransitionTime") or meta.get("creationTimestamp", "")
     return Reason.QUEUED, quota.get("reason") or Reason.PENDING, waits or "Kueue has not considered it yet.", since
 

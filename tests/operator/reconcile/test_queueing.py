@@ -202,6 +202,10 @@ def test_open_admission_checks_are_named(queued):
         "AdmissionChecks",
         "capacity: no node yet",
     )
+    checks[0]["state"] = "Ready"
+    queued.kueue(condition("QuotaReserved", "True", since=queued.at(2)), admissionChecks=checks)
+    queued.life.tick(4)
+    assert queued.status["queue"]["message"] == "All its checks are ready: Kueue is about to admit it."
 
 
 def test_waiting_does_not_count_towards_the_deadline(new_life, at, world, conditions):
