@@ -56,20 +56,24 @@ class Processes:
             [sys.executable, "-c", FORKS], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._pid: int | None = None
+        self._starting = threading.Lock()
+        """An operator can write before its process id has arrived here, and is killed at that write."""
 
     def start(self, env: dict[str, str]) -> None:
         assert self._forks.stdin
         assert self._forks.stdout
-        self._forks.stdin.write(json.dumps({"env": env, "log": self._log}) + "\n")
-        self._forks.stdin.flush()
-        self._pid = int(self._forks.stdout.readline())
+        with self._starting:
+            self._forks.stdin.write(json.dumps({"env": env, "log": self._log}) + "\n")
+            self._forks.stdin.flush()
+            self._pid = int(self._forks.stdout.readline())
 
     def log(self) -> str:
         return Path(self._log).read_text()[-4000:]
 
     def kill(self) -> None:
         """SIGKILL; returns when the process is gone."""
-        pid, self._pid = self._pid, None
+        with self._starting:
+            pid, self._pid = self._pid, None
         if pid is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -77,6 +81,16 @@ class Processes:
             while True:
                 os.kill(pid, 0)
                 time.sleep(0.001)
+
+    def alive(self) -> bool:
+        """Whether it runs, or `kill` has ended it."""
+        if (pid := self._pid) is None:
+            return True
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return self._pid is None
+        return True
 
     def close(self) -> None:
         self.kill()
@@ -134,7 +148,8 @@ class Sweep:
         story.begin()
         end, written = time.monotonic() + GUARD_SECONDS, len(lane.writes)
         while not story.step():
-            assert time.monotonic() < end, f"killed at {at}: no end\n{story.state()}\n{self.processes.log()}"
+            assert self.processes.alive(), f"killed at {at}: it ended by itself\n{self.processes.log()}"
+            assert time.monotonic() < end, f"killed at {at}: no end\n{self.processes.log()}\n{story.state()}"
             if killed.is_set():
                 killed.clear()
                 self.processes.start(env)
