@@ -16,12 +16,18 @@ from typing import Any
 import pytest
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import materialize
+from hone_trainer.datasets import language, materialize
 from hone_trainer.errors import DataError
 
 pytestmark = pytest.mark.trainer
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 Row = dict[str, Any]
+
+
+@pytest.fixture
+def few_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To tell the languages of 2,000 rows takes longer than to read all of them."""
+    monkeypatch.setattr(language, "SAMPLE_ROWS", 20)
 
 
 @pytest.fixture
@@ -223,6 +229,7 @@ def raw_rows(path: Path) -> Iterator[Row]:
             yield from (json.loads(line) for line in content.decode().split("\n") if line.strip())
 
 
+@pytest.mark.usefixtures("few_languages")
 @pytest.mark.parametrize(
     ("name", "columns", "format", "definition", "rows"), SETS, ids=[f"{format}-{name}" for name, _, format, *_ in SETS]
 )
