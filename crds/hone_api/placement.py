@@ -26,6 +26,8 @@ EXTENDED_RESOURCE = rf"^{_DNS}/{_PART}$"
 TaintKey = Annotated[str, StringConstraints(pattern=rf"^(({_DNS}/)?{_PART})?$", max_length=253)]
 LabelValue = Annotated[str, StringConstraints(pattern=rf"^({_PART})?$", max_length=63)]
 ClassName = Annotated[str, StringConstraints(pattern=rf"^({_DNS})?$", max_length=253)]
+PriorityLabel = Annotated[str, StringConstraints(pattern=rf"^({_DNS})?$", max_length=63)]
+"""Name of a WorkloadPriorityClass, which is the value of a label of the Job."""
 
 
 class ResourceClaim(ApiModel):
@@ -227,7 +229,7 @@ class Scheduling(ApiModel):
         "that of workloadPriorityClass, or else of priorityClassName. Without kueue.enabled of the chart the run "
         "starts without a queue.",
     )
-    workload_priority_class: ClassName | None = Field(
+    workload_priority_class: PriorityLabel | None = Field(
         default=None,
         description="WorkloadPriorityClass of Kueue: the priority in the queue, which does not change that of the "
         "pods. Needs queueName. Without kueue.enabled of the chart it has no effect.",

@@ -16,9 +16,16 @@ FREE_KEYS = "cluster-autoscaler.kubernetes.io/"
 RESERVED_ENV = (
     r"^((HONE|KUBEFLOW_TRAINER|KUBERNETES|HF|LD|PYTHON|TORCHELASTIC|TORCH_ELASTIC|GROUP|ROLE|LOCAL)_.*"
     r"|PYTHON[A-Z]*|HOME|USER|PATH|OMP_NUM_THREADS|RANK|WORLD_SIZE|NODE_RANK|MASTER_ADDR|MASTER_PORT|DO_NOT_TRACK"
-    r"|GLOO_SOCKET_IFNAME|NCCL_SOCKET_IFNAME)$"
+    r"|GLOO_SOCKET_IFNAME|NCCL_SOCKET_IFNAME|NVIDIA_([^T].*|T[^F].*)|(AMD|HABANA|ASCEND)_VISIBLE_DEVICES"
+    r"|ASCEND_(RUNTIME|VNPU)_.*|DOCKER_RESOURCE_.*|CUDA_VERSION)$"
 )
-"""Names of variables that Hone, torchrun, Python and the loader of libraries read."""
+"""Names of variables that Hone, torchrun, Python, the loader of libraries and container runtimes read.
+
+By the last ones a container gets devices of its node that it did not request. NVIDIA's runtime takes an image with
+CUDA_VERSION for an old one and gives it all GPUs, and prefers DOCKER_RESOURCE_* where it is set up so. Free are
+NVIDIA_TF32_OVERRIDE, which cuBLAS reads, and what only narrows the choice within the container, e.g.
+CUDA_VISIBLE_DEVICES.
+"""
 MOUNT_PATH = r"^/mnt(/[A-Za-z0-9_][-A-Za-z0-9_.]*)+$"
 _KEYS = (
     "labels and annotations of *.kubernetes.io, *.k8s.io and hone.dev belong to Kubernetes, Kueue and Hone, except "
@@ -63,8 +70,8 @@ class PodVariable(ApiModel):
         ),
         Rule(
             f"!self.name.matches(r'{RESERVED_ENV}')",
-            "name: Hone, torchrun, Python or the loader of libraries reads this variable: choose another name, or the "
-            "field of the spec that it stands for",
+            "name: Hone, torchrun, Python, the loader of libraries or the container runtime reads this variable: "
+            "choose another name, or the field of the spec that it stands for",
             field_path=".name",
             holds=lambda env: not is_match(RESERVED_ENV, env.name),
             one_field=True,

@@ -58,6 +58,7 @@ CORPUS = [
     *({"tolerations": [{"key": "a", "value": value}]} for value in VALUES),
     *({"tolerations": [each]} for each in TOLERATIONS),
     *({"priorityClassName": name} for name in CLASSES),
+    *({"queueName": "team", "workloadPriorityClass": name} for name in (*CLASSES, "a" * 63, "a" * 64)),
 ]
 
 
@@ -81,6 +82,8 @@ def test_it_is_refused_at_once_or_makes_a_pod(ask, wish):
         return
     fields = scheduling(FineTuneJobSpec.model_validate(spec))
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}], **fields}}
-    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}, "spec": {"template": template}}
+    labels = {"kueue.x-k8s.io/priority-class": wish.get("workloadPriorityClass", "")}
+    meta = {"name": "x", "labels": labels}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"template": template}}
     code, message = ask("/apis/batch/v1/namespaces/{}/jobs", job)
     assert code == 201, message

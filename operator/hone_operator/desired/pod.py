@@ -129,8 +129,9 @@ def plan_text(work: Work) -> str:
 
 
 def environment(work: Work, platform: Platform) -> list[dict[str, Any]]:
-    """Environment in a stable order. `$` is doubled, because the kubelet would expand `$(VAR)`."""
-    secret = podsettings.secret_environment(work.settings)
+    """Environment in a stable order, each name once. `$` is doubled, because the kubelet would expand `$(VAR)`."""
+    asked = podsettings.secret_environment(work.settings)
+    secret = {name: source for name, source in asked.items() if name not in work.env}
     env = {
         # The numeric user has no entry in /etc/passwd: libraries that look up a home or a name need these.
         "HOME": "/tmp",
@@ -139,6 +140,7 @@ def environment(work: Work, platform: Platform) -> list[dict[str, Any]]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
+        **({} if work.limits or work.claims else _NO_GPU),
         **{name: value for name, value in _of_all_pods(platform).items() if name not in secret},
         **podsettings.plain_environment(work.settings),
         **work.env,
@@ -150,6 +152,11 @@ def environment(work: Work, platform: Platform) -> list[dict[str, Any]]:
     }
     plain: list[dict[str, Any]] = [{"name": k, "value": v.replace("$", "$$")} for k, v in env.items()]
     return [*plain, *({"name": name, "valueFrom": source} for name, source in secret.items())]
+
+
+_NO_GPU = {"NVIDIA_VISIBLE_DEVICES": "void"}
+"""NVIDIA's runtime gives all GPUs of the node to a container whose image says so, as those with CUDA do. With devices
+the plugin sets the variable, and the container's own value would win."""
 
 
 def _of_all_pods(platform: Platform) -> dict[str, str]:

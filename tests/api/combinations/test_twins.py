@@ -383,7 +383,12 @@ JOB_CASES: dict[str, Case] = {
         "pod.env[]",
         {},
         {
-            "name": ("NCCL_DEBUG", "HF_HOME", "HONE_X", "LD_PRELOAD", "RANK", "RANKS", "PYTHONPATH", "PATH", "MYPATH"),
+            "name": (
+                *("NCCL_DEBUG", "HF_HOME", "HONE_X", "LD_PRELOAD", "RANK", "RANKS", "PYTHONPATH", "PATH", "MYPATH"),
+                *("NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "NVIDIA_T", "NVIDIA_TF32_OVERRIDE"),
+                *("AMD_VISIBLE_DEVICES", "HABANA_VISIBLE_DEVICES", "ASCEND_VISIBLE_DEVICES", "ASCEND_RUNTIME_OPTIONS"),
+                *("CUDA_VERSION", "DOCKER_RESOURCE_GPU", "CUDA_VISIBLE_DEVICES", "nvidia_visible_devices"),
+            ),
             "value": (ABSENT, "", "x"),
             "secretName": (ABSENT, "hone-key"),
             "key": (ABSENT, "token"),

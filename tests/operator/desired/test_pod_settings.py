@@ -195,3 +195,49 @@ def test_a_variable_from_a_secret_is_there_once() -> None:
     for container in template["spec"]["containers"]:
         sources = [each.get("valueFrom") for each in container["env"] if each["name"] == "SSL_CERT_FILE"]
         assert sources == [{"secretKeyRef": {"name": "team", "key": "path"}}]
+
+
+@pytest.mark.parametrize("name", ["NCCL_NET", "NCCL_IB_HCA"])
+def test_a_variable_from_a_secret_does_not_replace_what_hone_sets(name: str) -> None:
+    """The kubelet takes the last of two variables with one name."""
+    asked = [{"name": each, "secretName": "hone-nccl", "key": "k"} for each in (name, "NCCL_DEBUG")]
+    spec = {"resources": {"nodes": 2, "network": "RoCE"}, "pod": {"env": asked}}
+    for container in template_of(spec, networks={"RoCE": desired_objects.RDMA})["spec"]["containers"]:
+        (ours,) = [each for each in container["env"] if each["name"] == name]
+        assert ours.keys() == {"name", "value"}
+        secrets = {each["name"]: each.get("value") for each in container["env"]}["HONE_SECRET_VARIABLES"]
+        assert secrets == "NCCL_DEBUG"
+
+
+def test_many_variables_are_each_there_once() -> None:
+    names = ["NCCL_NET", "SSL_CERT_FILE", "HTTPS_PROXY", *(f"X{number}" for number in range(29))]
+    asked = [{"name": name, "secretName": "hone-a", "key": "k"} for name in names]
+    spec = {"resources": {"nodes": 2, "network": "RoCE"}, "pod": {"env": asked}}
+    template = template_of(spec, networks={"RoCE": desired_objects.RDMA}, ca_config_map="company-ca")
+    env = [each["name"] for each in template["spec"]["containers"][0]["env"]]
+    assert len(env) == len(set(env))
+    assert set(names) <= set(env)
+
+
+@pytest.mark.parametrize(
+    ("resources", "devices"),
+    [({}, "void"), ({"gpusPerNode": 2}, None), (CLAIMED, None), ({"gpusPerNode": 0}, "void")],
+    ids=["nothing", "GPUs", "claims", "no GPUs"],
+)
+def test_a_pod_that_requests_no_gpu_gets_none_from_the_runtime(resources: Any, devices: str | None) -> None:
+    """The runtime reads the variable of the image otherwise; with GPUs it is the device plugin's."""
+    env = variables(template_of({"resources": resources}))
+    assert env.get("NVIDIA_VISIBLE_DEVICES", {}).get("value") == devices
+
+
+def test_the_platform_may_give_gpus_without_requests() -> None:
+    template = template_of({}, extra_env={"NVIDIA_VISIBLE_DEVICES": "0"})
+    assert variables(template)["NVIDIA_VISIBLE_DEVICES"]["value"] == "0"
+
+
+def test_no_other_pod_gets_gpus_from_the_runtime() -> None:
+    jobs = [body for case, make in CASES.items() if not case.startswith("training") for body in make()]
+    containers = [each for body in jobs if body["kind"] == "Job" for each in desired_objects.all_containers(body)]
+    assert len(containers) >= 10
+    for container in containers:
+        assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container["env"]
