@@ -23,9 +23,9 @@ VALUES = {
     "admission": {"separateDuties": True},
     "tenants": {
         "priorityClasses": ["batch-*"],
-        "tolerationKeys": ["nvidia.com/*", "team"],
-        "nodeSelectorKeys": ["*"],
-        "models": ["hf://a/*", "pvc://models/smol"],
+        "tolerationKeys": ["nvidia.com/*", "team", "node-role.kubernetes.io/*"],
+        "nodeSelectorKeys": ["*", "n*"],
+        "models": ["hf://a/*", "pvc://files/*", "pvc://models/smol"],
         "maxGpus": 8,
         "serviceAccounts": ["trainer-*"],
         "runtimeClasses": ["kata"],
@@ -35,14 +35,21 @@ VALUES = {
 }
 
 
+MODEL = {"apiVersion": "hone.dev/v1alpha1", "kind": "Model", "metadata": {"name": "older"}}
+MODEL["spec"] = {"imports": [{"uri": "hf://other/b", "secretName": "database-password", "base": {"uri": "hf://o/c"}}]}
+PLURALS = {"FineTuneJob": "finetunejobs", "Dataset": "datasets", "Model": "models", "ModelVersion": "modelversions"}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def account(kube, apiserver):
     # Applied, not created: where tests are taken over by another process, this fixture may be set up again.
     def apply(path, body):
         kube.call("PATCH", f"{path}?fieldManager=tests&force=true", body, "application/apply-patch+yaml")
 
-    apply(f"/api/v1/namespaces/{TENANT}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT}})
+    space = {"name": TENANT, "labels": {"hone.dev/enabled": "true"}}
+    apply(f"/api/v1/namespaces/{TENANT}", {"apiVersion": "v1", "kind": "Namespace", "metadata": space})
     older = {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": {"name": "older"}}
+    apply(f"{HONE}/models/older", MODEL)
     older["spec"] = {"source": {"uri": "hf://a/b", "secretName": "database-password"}}
     apply(f"{HONE}/datasets/older", older)
     with installed(kube, apiserver, SYSTEM, VALUES) as user:
@@ -54,7 +61,7 @@ def create(kube):
     """(code, message) of a create, tried only."""
 
     def ask(kind, spec):
-        plural = {"FineTuneJob": "finetunejobs", "Dataset": "datasets"}[kind]
+        plural = PLURALS[kind]
         body = {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "metadata": {"name": "x"}, "spec": spec}
         return kube.impersonate("ada", "POST", f"{HONE}/{plural}?dryRun=All", body)
 
@@ -92,6 +99,27 @@ def synthesis(secret=None, judge_secret=None):
     return {"source": {"uri": "pvc://data/rows.jsonl"}, "synthesis": asked}
 
 
+def imports(*entries):
+    """Spec of a Model to which ada adds these entries."""
+    return {"imports": [{**entry, "submittedBy": "ada"} for entry in entries]}
+
+
+def version_of(model, number, submitter=None):
+    """A ModelVersion that a job of `submitter` made."""
+    lineage = {
+        "baseModel": {"uri": "hf://a/b"},
+        "datasets": [],
+        "job": {"name": "j", "uid": "u"} | ({"submittedBy": submitter} if submitter else {}),
+        "method": "SFT",
+        "hyperParameters": {},
+        "seed": 1,
+    }
+    artifact = {"format": "Adapter", "uri": "pvc://hone-store/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
+    spec = {"modelName": model, "version": number, "artifacts": [artifact], "lineage": lineage}
+    meta = {"name": f"{model}-v{number}"}
+    return {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": meta, "spec": spec}
+
+
 SECRETS = {
     ("FineTuneJob", "model.secretName"): lambda s: fine_tune_job(model={"uri": "hf://a/b", "secretName": s}),
     ("FineTuneJob", "output.push[].secretName"): lambda s: fine_tune_job(
@@ -120,6 +148,18 @@ SECRETS = {
     ("Dataset", "source.secretName"): lambda s: {"source": {"uri": "hf://a/b", "secretName": s}},
     ("Dataset", "synthesis.secretName"): synthesis,
     ("Dataset", "synthesis.filters.judge.secretName"): lambda s: synthesis(judge_secret=s),
+    ("Model", "deliveries[].secretName"): lambda s: {"deliveries": [{"uri": "s3://bucket/x", "secretName": s}]},
+    ("Model", "registry.mlflow.secretName"): lambda s: {
+        "registry": {"mlflow": {"uri": "https://mlflow.example.org", "secretName": s}}
+    },
+    ("Model", "imports[].secretName"): lambda s: imports({"uri": "hf://a/b", "secretName": s}),
+    ("Model", "imports[].base.secretName"): lambda s: imports(
+        {"uri": "hf://a/b", "base": {"uri": "hf://a/c", "secretName": s}}
+    ),
+    ("ModelVersion", "deliveries[].secretName"): lambda s: {
+        **version_of("x", 1)["spec"],
+        "deliveries": [{"uri": "s3://bucket/x", "secretName": s}],
+    },
 }
 IDS = [f"{kind} {field}" for kind, field in SECRETS]
 
@@ -137,10 +177,12 @@ def fields_called(name, schema, path=""):
 
 def test_every_secret_name_of_the_definitions_is_tried():
     found = set()
-    for kind, plural in (("FineTuneJob", "finetunejobs"), ("Dataset", "datasets")):
+    for kind, plural in PLURALS.items():
         document = yaml.safe_load((ROOT / "crds" / f"{plural}.yaml").read_text())
         schema = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-        found |= {(kind, field) for field in fields_called("secretName", schema)}
+        # The lineage is a record, from which nothing is read.
+        fields = (field for field in fields_called("secretName", schema) if not field.startswith("lineage."))
+        found |= {(kind, field) for field in fields}
     assert found == set(SECRETS)
 
 
@@ -167,6 +209,59 @@ def test_an_object_from_before_the_prefix_can_still_be_edited(kube):
     assert kube.impersonate("ada", "PUT", f"{path}/older?dryRun=All", older)[0] == 403
 
 
+def test_models_from_before_the_limits_can_still_be_edited(kube):
+    """What an entry named already stays; the operator records deliveries of a job from before."""
+    made = kube.call("GET", f"{HONE}/models/older")
+    added = {"imports": [*made["spec"]["imports"], {"uri": "hf://other/d", "submittedBy": "ada"}]}
+
+    def write(spec):
+        return kube.impersonate("ada", "PUT", f"{HONE}/models/older?dryRun=All", {**made, "spec": spec})
+
+    assert write(made["spec"] | {"deliveries": [{"uri": "s3://bucket/x"}]})[0] == 200
+    assert write(added)[0] == 403
+    version = version_of("x", 1)
+    version["spec"]["deliveries"] = [{"uri": "s3://bucket/x", "secretName": "database-password"}]
+    path = f"{HONE}/modelversions?dryRun=All"
+    assert kube.impersonate(f"system:serviceaccount:{SYSTEM}:hone", "POST", path, version) == (201, "")
+    assert kube.impersonate(f"system:serviceaccount:{TENANT}:hone", "POST", path, version)[0] == 403
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"uri": "hf://other/b"},
+        {"uri": "hf://A/b"},
+        {"uri": "pvc://models/smol2"},
+        {"uri": "hf://a/b", "base": {"uri": "hf://other/b"}},
+    ],
+    ids=["another organisation", "capitals", "longer path", "another base"],
+)
+def test_an_import_beyond_the_limits_is_refused(create, entry):
+    code, message = create("Model", imports({"uri": "hf://a/first"}, entry))
+    refused = entry.get("base", entry)["uri"]
+    assert code == 403, message
+    assert f"spec.imports names {refused}, which is not allowed here (tenants.models of the chart: hf://a/*," in message
+
+
+@pytest.mark.parametrize(
+    "spec", [{}, {"imports": []}, imports({"uri": "pvc://models/smol", "base": {"uri": "hf://a/b"}})]
+)
+def test_a_model_within_the_limits_is_taken(create, spec):
+    assert create("Model", spec) == (201, "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "HABANA_VISIBLE_DEVICES", "CUDA_VERSION"],
+)
+@pytest.mark.parametrize("source", [{"value": "all"}, {"secretName": "hone-a", "key": "k"}], ids=["value", "Secret"])
+def test_gpus_past_the_requests_cannot_be_asked_for(create, name, source):
+    variables = [{"name": "CUDA_VISIBLE_DEVICES", "value": "0"}]
+    assert create("FineTuneJob", fine_tune_job(pod={"env": variables})) == (201, "")
+    code, message = create("FineTuneJob", fine_tune_job(pod={"env": [*variables, {"name": name, **source}]}))
+    assert (code, "the container runtime reads this variable" in message) == (422, True), message
+
+
 PLACES = {
     "system-node-critical": {"priorityClassName": "system-node-critical"},
     "system-cluster-critical": {"priorityClassName": "system-cluster-critical"},
@@ -175,6 +270,7 @@ PLACES = {
     "every taint by an empty key": {"tolerations": [{"key": "", "operator": "Exists"}]},
     "the control plane": {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]},
     "a taint that is not listed": {"tolerations": [{"key": "other-team", "operator": "Exists"}]},
+    "every taint of an effect": {"tolerations": [{"operator": "Exists", "effect": "NoExecute"}]},
     "control-plane nodes": {"nodeSelector": {"node-role.kubernetes.io/control-plane": ""}},
     "masters": {"nodeSelector": {"node-role.kubernetes.io/master": ""}},
 }
@@ -194,7 +290,7 @@ def test_pods_do_not_go_where_they_may_not(create, scheduling):
             {"model": {"uri": "hf://another/model"}},
             "spec.model.uri hf://another/model is not allowed here",
         ),
-        ({"model": {"uri": "pvc://models/smol2"}}, "hf://a/*, pvc://models/smol)"),
+        ({"model": {"uri": "pvc://models/smol2"}}, "hf://a/*, pvc://files/*, pvc://models/smol)"),
         ({"pod": {"serviceAccountName": "admin"}}, "(tenants.serviceAccounts of the chart: trainer-*)"),
         ({"pod": {"runtimeClassName": "runc"}}, "(tenants.runtimeClasses of the chart: kata)"),
         (
@@ -245,22 +341,6 @@ def test_the_store_is_not_mounted_as_a_whole(create):
     code, message = mounted("hone-store")
     assert (code, "it is the store. Name a model or a Dataset in the spec" in message) == (403, True)
     assert mounted("own") == (201, "")
-
-
-def version_of(model, number, submitter=None):
-    """A ModelVersion that a job of `submitter` made."""
-    lineage = {
-        "baseModel": {"uri": "hf://a/b"},
-        "datasets": [],
-        "job": {"name": "j", "uid": "u"} | ({"submittedBy": submitter} if submitter else {}),
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 1,
-    }
-    artifact = {"format": "Adapter", "uri": "pvc://hone-store/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
-    spec = {"modelName": model, "version": number, "artifacts": [artifact], "lineage": lineage}
-    meta = {"name": f"{model}-v{number}"}
-    return {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": meta, "spec": spec}
 
 
 def test_approval_is_a_right_of_its_own(kube):

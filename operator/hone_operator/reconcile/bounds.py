@@ -18,7 +18,7 @@ from hone_operator.reconcile.conditions import condition
 
 CODE = FailureCode.NOT_ALLOWED
 CONTROL_PLANE = frozenset({"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"})
-"""Keys that * does not cover: they must be listed by name."""
+"""Keys that no prefix covers: they must be listed by name."""
 
 
 def secret_names(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -164,8 +164,9 @@ def _class_allowed(name: str, bounds: Bounds) -> bool:
 
 
 def _key_allowed(key: str, allowed: tuple[str, ...]) -> bool:
-    entries = [e for e in allowed if e != "*"] if key in CONTROL_PLANE else allowed
-    return any(_matches(key, entry) for entry in entries)
+    if key in CONTROL_PLANE:
+        return key in allowed
+    return any(_matches(key, entry) for entry in allowed)
 
 
 def _matches(text: str, entry: str) -> bool:

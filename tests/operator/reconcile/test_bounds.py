@@ -101,6 +101,15 @@ def test_the_control_plane_is_not_covered_by_a_star(new_life, conditions, field,
     assert conditions(life.status)["Accepted"] == "False/NotAllowed"
 
 
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize("entry", ["n*", "node-role.kubernetes.io/*", "node-role.kubernetes.io/control-plane*"])
+def test_no_prefix_covers_the_control_plane(world, new_life, conditions, entry):
+    world.platform = replace(world.platform, bounds=Bounds("", ("*",), (entry,), (entry,)))
+    life = new_life(scheduling={"nodeSelector": {"node-role.kubernetes.io/control-plane": ""}})
+    life.tick()
+    assert conditions(life.status)["Accepted"] == "False/NotAllowed"
+
+
 @pytest.mark.parametrize(
     "spec",
     [
