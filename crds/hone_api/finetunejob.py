@@ -225,8 +225,8 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     restarts: Restarts = Field(default_factory=Restarts, description="Restart budget.")
     deadline: Duration | None = Field(
         default=None,
-        description="Longest time from the start of the first attempt to the end, e.g. 12h; default: none. When it is "
-        "over, the pods save a checkpoint and stop, and the run has failed.",
+        description="Longest time from the start of the first attempt to the end, without later waits in a queue, "
+        "e.g. 12h; default: none. When it is over, the pods save a checkpoint and stop, and the run has failed.",
     )
     cleanup: Cleanup = Field(default_factory=Cleanup, description="What is removed after the run.")
     output: Output = Field(description="The result of the run.")

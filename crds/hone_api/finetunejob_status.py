@@ -137,6 +137,7 @@ class Attempt(ApiModel):
         description="Pods of the next attempt, because not all of this one's found a node in time.",
     )
     phases: AttemptPhases | None = Field(default=None, description="Where the time of the attempt went, in seconds.")
+    idle_since: Timestamp | None = Field(default=None, description="Up to when phases count a time without pods.")
     held_seconds_before_first_step: int | None = Field(
         default=None,
         ge=0,

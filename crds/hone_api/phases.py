@@ -17,6 +17,7 @@ from pydantic import Field, StringConstraints
 from hone_api.meta import MAX_COUNT, ApiModel
 
 QUEUED, SCHEDULED, IMAGE, OTHER = "queued", "scheduled", "image", "other"
+SUSPENDED = "suspended"
 LOADING, ENCODING, EVALUATING_BASE = "loading", "encoding", "evaluatingBase"
 FIRST_STEP, TRAINING, EVALUATING, SAVING, EXPORTING = "firstStep", "training", "evaluating", "saving", "exporting"
 
@@ -36,7 +37,7 @@ class Phase:
 PHASES = (
     Phase(
         QUEUED,
-        "From the start of the attempt until its queue lets it start: Kueue's, or the line of tenants.maxActiveJobs",
+        "Until its queue lets it start, also after an eviction: Kueue's, or the line of tenants.maxActiveJobs",
         "queued",
     ),
     Phase(SCHEDULED, "From then until the pod of rank 0 has a node", "waiting"),
@@ -53,16 +54,12 @@ PHASES = (
     Phase(EVALUATING, "Evaluation during and after training", "evaluating"),
     Phase(SAVING, "Checkpoints, while the ranks wait for them", "saving"),
     Phase(EXPORTING, "Writing the model, its card and its report", "exporting"),
-    Phase(
-        OTHER,
-        "The rest: pods that stop, a suspension with the start of the pods after it, and what a pod that was "
-        "killed did not report",
-        "other",
-    ),
+    Phase(SUSPENDED, "Suspended by spec.suspend, once the pods have stopped", "suspended"),
+    Phase(OTHER, "The rest: pods that stop, and what a pod that was killed did not report", "other"),
 )
 BEFORE_FIRST_STEP = (LOADING, ENCODING, EVALUATING_BASE)
 """Phases in which containers run and nothing is trained yet."""
-MEASURED = frozenset(phase.name for phase in PHASES) - {QUEUED, SCHEDULED, IMAGE, OTHER}
+MEASURED = frozenset(phase.name for phase in PHASES) - {QUEUED, SCHEDULED, IMAGE, SUSPENDED, OTHER}
 """Phases that the trainer measures."""
 OF_STAGE = {
     "Loading": LOADING,
@@ -98,4 +95,5 @@ class AttemptPhases(ApiModel):
     evaluating: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[EVALUATING])
     saving: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[SAVING])
     exporting: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[EXPORTING])
+    suspended: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[SUSPENDED])
     other: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[OTHER])

@@ -163,6 +163,7 @@ class AttemptPhasesJson(TypedDict, total=False):
     evaluating: int
     saving: int
     exporting: int
+    suspended: int
     other: int
 
 
@@ -182,6 +183,7 @@ class AttemptJson(TypedDict, total=False):
     nodes: int
     nextNodes: int
     phases: AttemptPhasesJson
+    idleSince: str
     heldSecondsBeforeFirstStep: int
 
 

@@ -66,6 +66,7 @@ SIZE = (
     "kube_persistentvolumeclaim_resource_requests_storage_bytes"
     '{namespace="ml",persistentvolumeclaim="hone-store",job="kube-state-metrics"}'
 )
+CREATED = {f"hone_job_created_timestamp_seconds{{{JOB}}}": "0x420"}
 CASES = [
     Case(
         "FineTuneJobFailed",
@@ -115,8 +116,22 @@ CASES = [
             f"hone_job_created_timestamp_seconds{{{JOB}}}": "0x100",
         },
     ),
-    Case("FineTuneJobQueuedTooLong", 400, {phase("Queued"): "1x100 0x320", phase("Requeued"): "0x100 1x320"}, REF),
-    Case("FineTuneJobQueuedTooLong", 400, {phase("Queued"): "1x100 0x20 1x300"}),
+    Case(
+        "FineTuneJobQueuedTooLong",
+        400,
+        {phase("Queued"): "1x100 0x320", phase("Requeued"): "0x100 1x320", **CREATED},
+        REF,
+    ),
+    # It is admitted again and again, for five minutes each time.
+    Case("FineTuneJobQueuedTooLong", 400, {phase("Requeued"): "1x100 0x5 1x150 0x5 1x160", **CREATED}, REF),
+    Case("FineTuneJobQueuedTooLong", 400, {phase("Queued"): "1x100 0x90 1x300", **CREATED}),
+    # A young job, and one that has ended since.
+    Case(
+        "FineTuneJobQueuedTooLong",
+        400,
+        {phase("Queued"): "_x99 1x310", f"hone_job_created_timestamp_seconds{{{JOB}}}": "_x99 6000x310"},
+    ),
+    Case("FineTuneJobQueuedTooLong", 400, {phase("Queued"): "1x390 0x30", phase("Failed"): "0x390 1x30", **CREATED}),
     Case("FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x80"}, {"namespace": "ml", "queue": "gpus"}),
     # Another job of the queue runs.
     Case(

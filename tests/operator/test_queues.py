@@ -6,6 +6,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -173,14 +174,19 @@ def test_a_job_waits_for_quota_is_preempted_and_continues_as_the_same_attempt(cl
     assert [a["outcome"] for a in status["attempts"]] == ["Requeued"]
     assert status["queue"]["reason"] == "Preempted"
     team.pod_saves("first-1", pod)
+    before = team.until(lambda: team.status("first")["attempts"][0].get("idleSince"), "it waits without pods")
     team.pod_runs("third-1")
     assert team.phase("third", "Running")["queue"]["priority"] == 1000
+    waited = datetime.fromisoformat(before) + timedelta(seconds=3)
+    team.until(lambda: datetime.fromisoformat(now()) >= waited, "a wait of some seconds")
 
     team.delete("FineTuneJob", "third")
     pod = team.pod_runs("first-1")
     status = team.phase("first", "Running")
     assert [(a["number"], a["jobName"], a["outcome"]) for a in status["attempts"]] == [(1, "first-1", "Running")]
     assert status["queue"]["evictions"] == 1
+    team.until(lambda: "idleSince" not in team.status("first")["attempts"][0], "its container has started again")
+    assert team.status("first")["attempts"][0]["phases"]["queued"] >= 3
     conditions = [
         c["type"] for c in team.get("Job", "first-1")["status"].get("conditions", []) if c["status"] == "True"
     ]

@@ -96,6 +96,11 @@ def _held(body: Body) -> float | None:
     return sum(measured) if measured else None
 
 
+def _evictions(body: Body) -> float | None:
+    queue = body["status"].get("queue") or {}
+    return float(queue.get("evictions", 0)) if queue.get("workload") else None
+
+
 GAUGES = (
     JobGauge("progress_ratio", "Optimiser steps done, as a share of the run.", _ratio),
     *(JobGauge(n.gauge_name, n.description, _number(n.json_name)) for n in PROGRESS_NUMBERS if n.job_gauge),
@@ -124,6 +129,7 @@ GAUGES = (
         "GPU-seconds before the first step, of all attempts; without GPUs, seconds.",
         _held,
     ),
+    JobGauge("evictions", "How often Kueue took the quota of the newest attempt back.", _evictions),
 )
 COUNTERS = (
     JobGauge("restarts", "Attempts that failed and were followed by another.", _restarts),

@@ -113,7 +113,7 @@ def _pod_status(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _workload_status(status: Mapping[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {k: status[k] for k in ("conditions",) if k in status}
+    kept: dict[str, Any] = {k: status[k] for k in ("conditions", "accumulatedPastExecutionTimeSeconds") if k in status}
     if queue := (status.get("admission") or {}).get("clusterQueue"):
         kept["admission"] = {"clusterQueue": queue}
     if checks := status.get("admissionChecks"):

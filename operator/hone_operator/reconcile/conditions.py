@@ -19,6 +19,8 @@ class KubeCondition(StrEnum):
     """Of a Job: it succeeded, and all of its pods have ended."""
     FAILED = "Failed"
     """Of a Job: it failed, and all of its pods have ended."""
+    SUSPENDED = "Suspended"
+    """Of a Job: it has no pods, because it is suspended; they may still be stopping."""
     DISRUPTION_TARGET = "DisruptionTarget"
     """Of a pod: the cluster takes it."""
     POD_SCHEDULED = "PodScheduled"

@@ -1,10 +1,14 @@
-"""spec.deadline: the run ends once its pods have saved and reported their last step. Pure."""
+"""spec.deadline: the run ends once its pods have saved and reported their last step. Pure.
+
+Waits in a queue after the start of the run put the deadline off, and no run ends by it while it waits there.
+"""
 
 from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api.failures import FailureCode
 from hone_api.states import AttemptOutcome, ConditionType, Reason
+from hone_api.status_json import AttemptJson
 from hone_operator.desired.job import suspension
 from hone_operator.reconcile import queueing
 from hone_operator.reconcile.failures import Cause
@@ -29,7 +33,7 @@ def reached(run: RunDecision, start: str | None) -> Cause | None:
         start: when the first attempt started; None: it has not.
     """
     attempts, builder, end = run.attempts, run.builder, _end(run, start)
-    if end is None or (attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED):
+    if end is None or _waits(run) or (attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED):
         return None
     if end > builder.now:
         builder.check_in(builder.until(end))
@@ -79,7 +83,27 @@ def _end(run: RunDecision, start: str | None) -> datetime | None:
     """When the deadline is over; None: there is none, or it has not begun."""
     if not run.spec.deadline or not start:
         return None
-    return parse_time(start) + timedelta(seconds=duration_seconds(run.spec.deadline))
+    begin = parse_time(start)
+    waited = sum(_queued_after(begin, record) for record in run.attempts.records)
+    return begin + timedelta(seconds=duration_seconds(run.spec.deadline) + waited)
+
+
+def _queued_after(begin: datetime, record: AttemptJson) -> float:
+    """Seconds that an attempt waited in a queue after the start of the run."""
+    queued: float = (record.get("phases") or {}).get("queued", 0)
+    start = read_time(record["startTime"])
+    before = (begin - start).total_seconds() if start else 0.0
+    return max(0.0, queued - max(0.0, before))
+
+
+def _waits(run: RunDecision) -> bool:
+    """Whether the run waits in a queue of Kueue, or in the line of its namespace."""
+    job = run.attempts.job
+    if run.spec.suspend:
+        return False
+    if job and not job.finished and queueing.waits_in_queue(job):
+        return True
+    return run.was_in_line and run.seen.line is not None
 
 
 def _is_lost(pod: PodState, end: datetime, now: datetime) -> bool:

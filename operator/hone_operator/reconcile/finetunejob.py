@@ -26,6 +26,7 @@ from hone_operator.reconcile import (
     earlier,
     elastic,
     forecast,
+    idle,
     phases,
     queueing,
     run_waits,
@@ -95,6 +96,7 @@ def _decide(run: RunDecision) -> Outcome:
         return Outcome(look=gates.rows.look)
     _set_suspended(run)
     warnings = _merge_progress(run)
+    builder.check_in(idle.look_again_in(attempts.last, attempts.job, builder.now))
     late = deadline.reached(run, _start_time(run))
     builder.put(**attempts.to_status())
     builder.put(goodput=goodput(attempts.records), startTime=_start_time(run))

@@ -20,11 +20,13 @@ from hone_api.phases import (
     PHASES,
     QUEUED,
     SCHEDULED,
+    SUSPENDED,
     TRAINING,
 )
 from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson, AttemptPhasesJson
 from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile import idle
 from hone_operator.reconcile.conditions import KubeCondition, condition
 from hone_operator.reconcile.pod_state import PodState
 from hone_operator.reconcile.pods import ObservedJob
@@ -46,8 +48,9 @@ def take(record: AttemptJson, job: ObservedJob | None, report: Latest | None, gp
     """
     pods = job.states if job else ()
     seconds = _of(record)
-    for phase, value in _before_containers(record, job).items():
-        seconds.setdefault(phase, value)
+    if "idleSince" not in record:
+        for phase, value in _before_containers(record, job).items():
+            seconds.setdefault(phase, value)
     last_word = _last_word(pods) if job and job.finished else {}
     reported = report.phases if report and report.attempt == record["number"] else {}
     for source in (reported, last_word):
@@ -69,6 +72,11 @@ def close(record: AttemptJson, report: Latest | None, gpus: int, *, killed: bool
     """
     seconds = _of(record)
     rest = _time_of(record) - sum(seconds.values())
+    for phase in (QUEUED, SUSPENDED):  # the pods may have trained for a moment that was counted as a wait
+        surplus = min(seconds.get(phase, 0), max(0, -rest))
+        if surplus:
+            seconds[phase] -= surplus
+            rest += surplus
     if rest > 0 and record["outcome"] == AttemptOutcome.RESIZED:  # its pods waited for others to find a node
         seconds[SCHEDULED] = seconds.get(SCHEDULED, 0) + rest
         rest = 0
@@ -85,7 +93,7 @@ def close(record: AttemptJson, report: Latest | None, gpus: int, *, killed: bool
 
 def has_begun(record: AttemptJson) -> bool:
     """Whether an attempt is known to have had pods with a node."""
-    return "startStep" in record or bool(_of(record).keys() - {QUEUED, SCHEDULED, OTHER})
+    return "startStep" in record or bool(_of(record).keys() - {QUEUED, SCHEDULED, SUSPENDED, OTHER})
 
 
 def gpus_of(body: Mapping[str, Any], record: AttemptJson | None = None) -> int:
@@ -125,7 +133,7 @@ def _before_containers(record: AttemptJson, job: ObservedJob | None) -> Seconds:
     admitted = _admitted(job) if job else None
     if job is None or start is None or admitted is None:
         return {}
-    queued = _between(start, admitted)
+    queued = max(0, _between(start, admitted) - idle.admitted_seconds(job))
     seconds = {QUEUED: queued} if job.queue or queued > 1 else {}  # a second passes while a Job is created
     first = next((pod for pod in job.states if pod.rank == 0), None)
     at = read_time(first.scheduling.since or "") if first and first.scheduling.is_true else None

@@ -87,6 +87,13 @@ def keeps_waiting(job: ObservedJob) -> bool:
     return bool(job.queue) and job.is_suspended and not admitted
 
 
+def waits_in_queue(job: ObservedJob) -> bool:
+    """Whether Kueue keeps a Job suspended for a reason of its own: not because the operator has deactivated it."""
+    workload = job.workload
+    held = workload is not None and not _is_active(workload) and _is_ours(workload)
+    return keeps_waiting(job) and not held
+
+
 def is_evicted(job: ObservedJob) -> bool:
     """Whether Kueue took the quota of a Job back, and has not given it any since."""
     return is_true(job.workload or {}, KubeCondition.EVICTED)

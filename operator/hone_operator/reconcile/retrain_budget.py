@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from hone_api.phases import OTHER, QUEUED, SCHEDULED
+from hone_api.phases import OTHER, QUEUED, SCHEDULED, SUSPENDED
 from hone_api.status_json import AttemptJson
 from hone_operator.reconcile.phases import gpus_of, has_begun
 from hone_operator.reconcile.run_attempts import STOPPED
 from hone_operator.times import read_time
 
+WITHOUT_NODES = (QUEUED, SCHEDULED, SUSPENDED)
+"""Phases in which an attempt holds no GPU."""
 Span = tuple[datetime, datetime, int]
 """From when until when, and how many GPUs."""
 
@@ -47,9 +49,9 @@ def _span(record: AttemptJson, start: datetime, end: datetime) -> tuple[datetime
     seconds: Mapping[str, Any] = record.get("phases") or {}
     if "endTime" not in record and not has_begun(record) and SCHEDULED not in seconds:
         return None
-    start += timedelta(seconds=seconds.get(QUEUED, 0) + seconds.get(SCHEDULED, 0))
+    start += timedelta(seconds=sum(seconds.get(phase, 0) for phase in WITHOUT_NODES))
     if record.get("outcome") in STOPPED:  # the rest of its time is the suspension
-        reported = sum(value for phase, value in seconds.items() if phase not in (QUEUED, SCHEDULED, OTHER))
+        reported = sum(value for phase, value in seconds.items() if phase not in (*WITHOUT_NODES, OTHER))
         end = min(end, start + timedelta(seconds=reported))
     return start, end
 

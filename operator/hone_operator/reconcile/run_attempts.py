@@ -12,7 +12,7 @@ from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson, EarlierAttemptsJson, FineTuneJobStatusJson
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import adjustments, elastic, phases, queueing
+from hone_operator.reconcile import adjustments, elastic, idle, phases, queueing
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
 from hone_operator.reconcile.pod_state import PodState
@@ -128,6 +128,7 @@ class Now:
     """Inputs for closing a record, in addition to its Job."""
 
     suspended: bool
+    time: datetime
     report: Latest | None = None
     """The newest report, of any attempt."""
     job_deleted_at: str | None = None
@@ -168,14 +169,17 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
             adjustments.note(record, records[:index])
             if job:
                 elastic.note(record, job.nodes, body)
+                idle.follow(record, job, now.time, suspended=now.suspended)
             gpus = phases.gpus_of(body, record)
             _take_steps(record, before, now.report)
             last_word = phases.take(record, job, now.report, gpus)
-            stopped = record["outcome"] in STOPPED
+            outcome = record["outcome"]
             cause = _bring_up_to_date(record, job, before, following, now)
             if "endTime" in record:
                 waited = bool(job and job.states and not job.states[0].ran)
-                phases.close(record, now.report, gpus, killed=not (last_word or stopped), waited=waited)
+                idle.close(record, outcome)
+                ran = not last_word and outcome not in STOPPED
+                phases.close(record, now.report, gpus, killed=ran, waited=waited)
             if following is None:
                 attempts.job, attempts.cause = job, cause
                 _settle(records, job)

@@ -39,7 +39,7 @@ class RunDecision:
         self.conditions = builder.conditions
         self.jobs = of_component(seen.jobs, "training")
         deleted = builder.time if seen.stopping == 0 else None
-        now = Now(spec.suspend, seen.report or newest(builder.old), deleted, seen.stranded)
+        now = Now(spec.suspend, builder.now, seen.report or newest(builder.old), deleted, seen.stranded)
         self.attempts = observe_attempts(builder.body, self.jobs, now)
         self.gate_keeper = GateKeeper(builder, spec, seen, platform, begun=bool(self.attempts.records))
 

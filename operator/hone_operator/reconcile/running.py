@@ -7,7 +7,7 @@ from hone_api.states import AttemptOutcome, ConditionType, Reason
 from hone_operator.desired.attempt import image
 from hone_operator.desired.job import suspension
 from hone_operator.desired.rank_network import network
-from hone_operator.reconcile import elastic, queueing, run_waits
+from hone_operator.reconcile import elastic, idle, queueing, run_waits
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import as_json
@@ -28,6 +28,8 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
     elif job.is_suspended and not run.spec.suspend and run.seen.line and not run.seen.line.is_open:
         return run_waits.wait_in_line(run, run.seen.line)
     elif job.is_suspended != run.spec.suspend:
+        if run.was_in_line and "idleSince" in run.attempts.records[-1]:
+            idle.count_queue(run.attempts.records[-1], run.builder.now)
         run.builder.apply.append(suspension(job.body, run.spec.suspend))
     pinned = run.gate_keeper.pinned
     run.builder.put(resolved=as_json(pinned) if pinned else run.builder.old.get("resolved"))
@@ -79,6 +81,8 @@ def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
         if limit > builder.now:
             builder.check_in(builder.until(limit))
             return None
+        if queueing.keeps_waiting(job):
+            idle.count_queue(record, builder.now)
         record |= {"outcome": AttemptOutcome.RESIZED, "nextNodes": lack.nodes}
         builder.put(**attempts.to_status())
         waited = round((builder.now - since).total_seconds())

@@ -11,7 +11,7 @@ from hone_api.reading import read_known
 from hone_api.states import GATES, AnyReason, AttemptOutcome, ConditionType, JobPhase, Reason
 from hone_operator.desired import names
 from hone_operator.progress.numbers import newest
-from hone_operator.reconcile import phases
+from hone_operator.reconcile import idle, phases
 from hone_operator.reconcile.conditions import MAX_MESSAGE, Conditions, is_true
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
@@ -50,6 +50,7 @@ def fail(builder: JobBuilder, cause: Cause, active: Iterable[Mapping[str, Any]] 
     if last and "endTime" not in last:
         ran = last["outcome"] not in STOPPED
         last["endTime"] = builder.time
+        idle.close(last, last["outcome"])
         phases.close(last, newest(builder.status), phases.gpus_of(builder.body, last), killed=ran, waited=True)
         last |= {"outcome": AttemptOutcome.FAILED, "reason": cause.code}
     if last:

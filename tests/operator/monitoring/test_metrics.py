@@ -48,6 +48,7 @@ RUNNING = job(
     "running",
     "u1",
     phase="Running",
+    queue={"name": "team", "workload": "job-running-1", "reason": "Admitted", "evictions": 2},
     startTime="2026-01-01T00:01:00Z",
     progress={
         "step": 412,

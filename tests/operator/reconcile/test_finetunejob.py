@@ -10,7 +10,7 @@ from hone_operator.reconcile.outcome import Outcome
 pytestmark = pytest.mark.pure
 
 
-def test_suspend_and_resume(life, conditions):
+def test_suspend_and_resume(life, conditions, at):
     life.tick()
     life.pods(life.world.pod())
     life.tick(5)
@@ -26,7 +26,10 @@ def test_suspend_and_resume(life, conditions):
     assert [e.reason for e in outcome.events] == ["Suspended"]
     life.children[-1].body["spec"]["suspend"] = True
     life.pods()
-    assert life.tick(20) == Outcome()
+    outcome = life.tick(20)
+    assert (outcome.create, outcome.apply, outcome.delete, outcome.events) == ((), (), (), ())
+    assert life.status["attempts"][0]["idleSince"] == at(20)
+    assert life.tick(21) == Outcome()
     life.job["spec"]["suspend"] = False
     outcome = life.tick(30)
     assert outcome.apply[0]["spec"] == {"suspend": False}

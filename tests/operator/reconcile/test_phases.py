@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from played import MEASURED, ended, phases, pod, report
 
-from hone_api.finetunejob_status import JobProgress
-from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.line import Line
 
 pytestmark = pytest.mark.pure
-START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-def pod(life: Any, at: Any, rank: int = 0, scheduled: float = 3, started: float = 10) -> dict[str, Any]:
-    """A pod that got a node and whose container runs."""
-    state = {"running": {"startedAt": at(started)}}
-    body: dict[str, Any] = life.world.pod(rank, containerStatuses=[{"name": "trainer", "state": state}])
-    body["status"]["conditions"][0]["lastTransitionTime"] = at(scheduled)
-    return body
-
-
-def ended(life: Any, at: Any, exit_code: int, outcome: Any = None) -> dict[str, Any]:
-    body: dict[str, Any] = life.world.dead(exit_code, outcome=outcome)
-    body["status"]["conditions"][0]["lastTransitionTime"] = at(3)
-    body["status"]["containerStatuses"][0]["state"]["terminated"]["startedAt"] = at(10)
-    return body
-
-
-def report(life: Any, seconds: float, stage: str, attempt: int = 1, **phases: float) -> None:
-    when = START + timedelta(seconds=seconds)
-    told = JobProgress(step=1, stage=stage, last_updated_time=when.strftime("%Y-%m-%dT%H:%M:%SZ"))
-    life.report = Latest(attempt, told, when, ours=True, phases=phases)
-
-
-def phases(life: Any, number: int = 1) -> dict[str, int]:
-    found: dict[str, int] = life.status["attempts"][number - 1].get("phases", {})
-    return found
 
 
 def held(life: Any) -> int | None:
     seconds: int | None = life.status["attempts"][0].get("heldSecondsBeforeFirstStep")
     return seconds
-
-
-MEASURED = {"loading": 20.4, "evaluatingBase": 5.2, "firstStep": 2.0, "training": 10.1, "saving": 1.0}
 
 
 def test_a_finished_attempt_adds_up_to_its_time(new_life: Any, at: Any) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from played import PREEMPTED, SHORT, TEAM, Queued, condition
 
 from hone_operator.desired import names
 from hone_operator.objects.cache import strip
@@ -15,59 +16,6 @@ from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging_attempts import observe_attempts, timed_out
 
 pytestmark = pytest.mark.pure
-TEAM = {"queueName": "team"}
-SHORT = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor h100"
-PREEMPTED = "Preempted to accommodate a workload due to prioritization in the ClusterQueue"
-
-
-def condition(type_: str, status: str, reason: str = "", message: str = "", since: str = "") -> dict[str, Any]:
-    return {"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": since}
-
-
-class Queued:
-    """A life whose Job is in a queue, and Kueue's part of it played by hand."""
-
-    def __init__(self, new_life: Any, at: Any, topology: Any = None, **spec: Any) -> None:
-        placed = {"topology": topology} if topology else {}
-        self.life = new_life(scheduling={**TEAM, **placed}, **spec)
-        self.life.world.platform = replace(self.life.world.platform, queues=True)
-        self.at = at
-
-    @property
-    def status(self) -> dict[str, Any]:
-        return dict(self.life.status)
-
-    @property
-    def job(self) -> dict[str, Any]:
-        return dict(self.life.children[-1].body)
-
-    def kueue(self, *conditions: Any, suspend: bool = True, pods: Any = (), **workload: Any) -> None:
-        """What Kueue has written: conditions of the Workload, and `suspend` of the Job."""
-        meta = {"name": "job-run-1-ab12c", "namespace": "team", "uid": "wl", "creationTimestamp": self.at(1)}
-        meta |= workload.pop("metadata", {})
-        spec = {"active": workload.pop("active", True), "priority": 100}
-        body = {
-            "kind": "Workload",
-            "metadata": meta,
-            "spec": spec,
-            "status": {"conditions": list(conditions), **workload},
-        }
-        job = self.life.children[-1]
-        job.body["spec"]["suspend"] = suspend
-        self.life.children[-1] = self.life.world.child(job.body, *pods, workload=body)
-
-    def admitted(self, *pods: Any) -> None:
-        admission = {"clusterQueue": "research"}
-        quota = condition("QuotaReserved", "True", "QuotaReserved", "", self.at(20))
-        taken = condition("Admitted", "True", "Admitted", "", self.at(20))
-        gone = condition("Evicted", "False", "QuotaReserved", f"Previously: {PREEMPTED}", self.at(20))
-        self.kueue(quota, taken, gone, suspend=False, pods=pods, admission=admission)
-
-    def evicted(self, *pods: Any, reason: str = "Preempted", waits: str = SHORT) -> None:
-        quota = condition("QuotaReserved", "False", "Pending", waits, self.at(40))
-        taken = condition("Evicted", "True", reason, PREEMPTED, self.at(40))
-        counted = {"evictions": [{"reason": reason, "underlyingCause": "", "count": 1}]}
-        self.kueue(quota, taken, pods=pods, schedulingStats=counted)
 
 
 @pytest.fixture
@@ -228,7 +176,7 @@ def test_at_the_deadline_kueue_stops_the_pods(new_life, at, world, conditions):
     assert [(body["kind"], body["spec"]) for body in outcome.apply] == [("Workload", {"active": False})]
     assert outcome.delete == ()
     assert conditions(queued.status)["Running"] == "True/Stopping"
-    queued.kueue(active=False)
+    queued.kueue(active=False, metadata={"annotations": {"hone.dev/held": "true"}})
     assert len(queued.life.tick(640).delete) == 1
     assert conditions(queued.status)["Failed"] == "True/DeadlineExceeded"
 
