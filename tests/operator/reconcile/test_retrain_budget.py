@@ -59,6 +59,12 @@ def test_a_suspension_within_an_attempt_holds_nothing(outcome: str) -> None:
     assert hours(end, attempt(START, end, outcome, phases={"queued": 3600, "other": 4 * 86400})) == 0
 
 
+def test_an_attempt_that_goes_on_after_a_suspension_held_nothing_during_it() -> None:
+    phases = {"queued": 86400, "scheduled": 0, "training": 3600, "suspended": 86400}
+    end = START + 2 * DAY + HOUR
+    assert hours(end, attempt(START, end, "Succeeded", phases=phases)) == 8
+
+
 def test_an_attempt_whose_pods_waited_for_each_other_holds_nothing() -> None:
     end = START + HOUR
     assert hours(end, attempt(START, end, "Resized", phases={"queued": 60, "scheduled": 3540})) == 0
