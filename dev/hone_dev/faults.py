@@ -13,10 +13,9 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -188,16 +187,22 @@ class Tally:
         for name in self.not_run:
             console.print(f"not run: {name}", markup=False, soft_wrap=True)
 
-    def markdown(self, day: date) -> str:
-        """The table of docs/reliability.md."""
-        lines = ["| Fault | What happens | Cases tried | Cases held |", "| --- | --- | --- | --- |"]
-        lines += [
-            f"| {k} | {words} | {tried or 'not tested'} | {held if tried else ''} |"
-            for k, words, tried, held in self.rows()
-        ]
-        held = sum(held for *_, held in self.cases)
-        words = f"{len(self.cases)} cases, {held} held; the last of them on {day.isoformat()}, {os.cpu_count()} cores."
-        return "\n".join([*lines, "", words])
+    def markdown(self, page: str, faults: Collection[str], commit: str) -> str:
+        """The table of docs/reliability.md.
+
+        Args:
+            page: has the rows of the faults that were not run.
+            faults: those that were run.
+            commit: what they were run on.
+        """
+        lines = ["| Fault | What happens | Cases tried | Cases held | Commit |", "| --- | --- | --- | --- | --- |"]
+        for fault, words, tried, held in self.rows():
+            kept = re.search(rf"^\| {fault} \|.*$", page, re.MULTILINE)
+            if kept and fault not in faults:
+                lines.append(kept[0])
+            else:
+                lines.append(f"| {fault} | {words} | {tried or 'not tested'} | {held if tried else ''} | {commit} |")
+        return "\n".join(lines)
 
 
 class _Only:
@@ -250,6 +255,7 @@ def run(only: list[str], sample: bool, write: bool, fresh: bool) -> bool:
     argv = ["-v", "-m", marks, "--tb=short", "--no-header", "-p", "no:cacheprovider"]
     code = pytest.main(argv, plugins=[_Only(only), tally])
     tally.print()
-    if write:
-        PAGE.write_text(replaced(PAGE.read_text(), tally.markdown(datetime.now(UTC).date())))
+    if write and not tally.not_run:
+        page, commit = PAGE.read_text(), version(ROOT)[:8]
+        PAGE.write_text(replaced(page, tally.markdown(page, only or FAULTS, commit)))
     return code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) and tally.held

@@ -92,6 +92,16 @@ def test_the_table_goes_between_its_marks_of_the_page() -> None:
         faults.replaced("# Another page", "")
 
 
+def test_a_run_of_some_faults_writes_their_rows_and_leaves_the_others() -> None:
+    page = "| O1 | words | 7 | 7 | 0123abcd |\n| O3 | words | 1 | 1 | 0123abcd |"
+    tally = faults.Tally([faults.Result("a", (("O3", "a", True), ("O3", "b", False))), faults.Result("b", ())])
+    rows = tally.markdown(page, ["O3", "O4"], "89abcdef").splitlines()
+    assert rows[2] == "| O1 | words | 7 | 7 | 0123abcd |"
+    assert f"| O3 | {faults.FAULTS['O3']} | 2 | 1 | 89abcdef |" in rows
+    assert f"| O4 | {faults.FAULTS['O4']} | not tested |  | 89abcdef |" in rows
+    assert len(rows) == 2 + len(faults.FAULTS)
+
+
 def test_every_fault_is_tested_by_something_or_the_page_says_that_it_is_not() -> None:
     marked = {
         fault
