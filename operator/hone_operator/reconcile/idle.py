@@ -136,8 +136,8 @@ def _add_unseen(record: AttemptJson, job: ObservedJob, until: datetime | None) -
     start = read_time(record["startTime"])
     if "idleSince" in record or QUEUED not in seconds or not past or not start or not until:
         return
-    known = past + seconds[QUEUED] + seconds.get(SUSPENDED, 0)
-    unseen = round((until - start).total_seconds()) - known
+    counted = past + seconds[QUEUED] + seconds.get(SUSPENDED, 0)
+    unseen = round((until - start).total_seconds()) - counted
     if unseen > ROUNDING:
         record["phases"] = cast(AttemptPhasesJson, {**seconds, QUEUED: seconds[QUEUED] + unseen})
         _set(record, until)
@@ -200,8 +200,8 @@ def _count(record: AttemptJson, phase: str, until: datetime | None, admitted: in
     if since and until and until > since:
         gained = round((until - since).total_seconds())
         if start:
-            known = max(sum(seconds.values()), admitted + seconds.get(QUEUED, 0) + seconds.get(SUSPENDED, 0))
-            gained = max(0, min(gained, round((until - start).total_seconds()) - known))
+            counted = max(sum(seconds.values()), admitted + seconds.get(QUEUED, 0) + seconds.get(SUSPENDED, 0))
+            gained = max(0, min(gained, round((until - start).total_seconds()) - counted))
         _set(record, until)
     if since:
         record["phases"] = cast(AttemptPhasesJson, {**seconds, phase: seconds.get(phase, 0) + gained})
