@@ -18,12 +18,13 @@ from prometheus_client.registry import Collector
 from hone_api.failures import FAILURES
 from hone_api.phases import PHASES
 from hone_api.progress_numbers import PROGRESS_NUMBERS
-from hone_api.states import AttemptOutcome, ConditionType, JobPhase, Reason
+from hone_api.states import ConditionType, JobPhase, Reason
 from hone_operator.monitoring import modelmetrics, podmetrics
 from hone_operator.monitoring.series import Sample, Series, filled
 from hone_operator.objects.cache import Body, Cache
 from hone_operator.progress.store import ProgressStore
 from hone_operator.reconcile import goodput, phases
+from hone_operator.reconcile.run_attempts import Attempts
 from hone_operator.times import read_time
 
 JOB = ("namespace", "finetunejob")
@@ -78,16 +79,18 @@ def _ratio(body: Body) -> float | None:
     return min(1.0, step / total) if total else percent / 100
 
 
-def _ended_as(outcome: AttemptOutcome) -> Callable[[Body], float]:
-    def count(body: Body) -> float:
-        return float(sum(a.get("outcome") == outcome for a in body["status"].get("attempts") or ()))
+def _attempts(body: Body, ended: slice) -> Attempts:
+    """Attempts of a job, with those that its status only counts, so that no counter falls."""
+    records = (body["status"].get("attempts") or [])[ended]
+    return Attempts([each for each in records if "outcome" in each], earlier=body["status"].get("earlierAttempts"))
 
-    return count
+
+def _preemptions(body: Body) -> float:
+    return float(_attempts(body, slice(None)).preemptions)
 
 
 def _restarts(body: Body) -> float:
-    attempts = body["status"].get("attempts") or ()
-    return float(sum(earlier.get("outcome") == AttemptOutcome.FAILED for earlier in attempts[:-1]))
+    return float(_attempts(body, slice(-1)).failures)
 
 
 def _held(body: Body) -> float | None:
@@ -133,7 +136,7 @@ GAUGES = (
 )
 COUNTERS = (
     JobGauge("restarts", "Attempts that failed and were followed by another.", _restarts),
-    JobGauge("preemptions", "Attempts that ended by a disruption.", _ended_as(AttemptOutcome.PREEMPTED)),
+    JobGauge("preemptions", "Attempts that ended by a disruption.", _preemptions),
 )
 
 

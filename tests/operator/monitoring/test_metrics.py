@@ -23,6 +23,7 @@ from hone_operator.monitoring.metrics import Metrics
 from hone_operator.objects.cache import Cache
 from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing.routing import Key, contents_of
+from hone_operator.reconcile.run_attempts import Attempts
 
 pytestmark = pytest.mark.pure
 GOLDEN = Path(__file__).parents[1] / "metrics.golden.txt"
@@ -231,6 +232,22 @@ async def test_state_follows_the_cache(cache):
     assert value(text, "hone_job_phase", namespace="ml", finetunejob="new", phase="Pending") == 1
     cache.remove("FineTuneJob", RUNNING)
     assert 'finetunejob="running"' not in re.sub(r"hone_pod_info.*", "", await scrape(metrics))
+
+
+async def test_counters_do_not_fall_when_old_attempts_are_only_counted(cache):
+    """Of more than 128 attempts, the status has the newest 128 and a number of the others."""
+    outcomes = [("Failed", "Preempted")[number % 2] for number in range(132)]
+    records = [{"number": n, "jobName": f"long-{n}", "outcome": outcome} for n, outcome in enumerate(outcomes, 1)]
+    labels, before = {"namespace": "ml", "finetunejob": "long"}, (0.0, 0.0)
+    for count in range(126, 133):
+        status = Attempts(records[:count]).to_status()
+        cache.put("FineTuneJob", job("long", "u9", phase="Running", **{k: v for k, v in status.items() if v}))
+        text = await scrape(Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0))
+        now = tuple(value(text, f"hone_job_{name}_total", **labels) for name in ("restarts", "preemptions"))
+        assert before[0] <= now[0], count
+        assert before[1] <= now[1], count
+        before = now
+    assert before == (66, 66)
 
 
 async def test_rows_that_are_being_encoded_are_no_steps_of_the_run(cache):
