@@ -51,6 +51,7 @@ OTHER_THINGS = {
     ("crds/hone_api/phases.py", "Encoding"): STAGE,
     ("crds/hone_api/report.py", "Delivering"): STAGE,
     ("trainer/hone_trainer/run/encode.py", "Encoding"): STAGE,
+    ("operator/hone_operator/reconcile/conditions.py", "Suspended"): JOB,
     ("cli/hone_cli/running.py", "Succeeded"): POD,
     ("cli/hone_cli/running.py", "Failed"): POD,
     ("cli/hone_cli/reviews.py", "Accepted"): "a reviewer's verdict",
