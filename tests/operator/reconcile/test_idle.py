@@ -168,17 +168,22 @@ def test_an_attempt_that_is_resized_in_the_queue_has_waited_in_it(new_life: Any,
     assert phases(queued.life)["queued"] == 20 + 10_000 - 115
 
 
+def suspend(life: Any, at: int, stopped: int) -> None:
+    """The user suspends the run, its pods stop, and then the user takes the suspension back."""
+    life.job["spec"]["suspend"] = True
+    life.tick(at)
+    life.children[-1].body["spec"]["suspend"] = True
+    life.pods()
+    life.tick(stopped)
+    life.job["spec"]["suspend"] = False
+
+
 def test_a_suspension_is_a_phase_that_goodput_leaves_out(life: Any, at: Any) -> None:
     life.tick()
     life.pods(pod(life, at))
     report(life, 40, "Training", **MEASURED)
     life.tick(40)
-    life.job["spec"]["suspend"] = True
-    life.tick(45)
-    life.children[-1].body["spec"]["suspend"] = True
-    life.pods()
-    life.tick(50)
-    life.job["spec"]["suspend"] = False
+    suspend(life, at=45, stopped=50)
     life.tick(DAY)
     life.children[-1].body["spec"]["suspend"] = False
     life.tick(DAY + 1)
@@ -215,12 +220,7 @@ def test_the_line_of_the_namespace_does_not_use_the_deadline_up(new_life: Any, a
     life.tick()
     life.pods(pod(life, at))
     life.tick(11)
-    life.job["spec"]["suspend"] = True
-    life.tick(20)
-    life.children[-1].body["spec"]["suspend"] = True
-    life.pods()
-    life.tick(25)
-    life.job["spec"]["suspend"] = False
+    suspend(life, at=20, stopped=25)
     closed = Line(most=1, active=1, ahead=0)
     life.tick(30, line=closed)
     life.tick(DAY, line=closed)
