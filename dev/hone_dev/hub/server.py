@@ -261,7 +261,7 @@ async def _lfs_object(request: web.Request) -> web.Response:
 async def _make_commit(request: web.Request) -> web.Response:
     _require_writer(request)
     repository, branch = _repository(request), request.match_info["revision"]
-    await _commit(request, repository)  # fails with 404 if there is no such branch
+    await _commit(request, repository)  # answers 404 if the branch does not exist
     lines, objects = await pushing.lines_of(request), pushing.Objects(request.app[ROOT])
     try:
         made = await asyncio.to_thread(pushing.commit, repository, objects, branch, lines)
