@@ -18,7 +18,7 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import Shared
 from hone_operator.namespaces import networks
-from hone_operator.namespaces.handover import Handover
+from hone_operator.namespaces.handover import Handover, Holds
 from hone_operator.namespaces.networkpatrol import NetworkedJob
 from hone_operator.namespaces.optin import Closed, OptedInNamespaces
 from hone_operator.notices.notifier import Notifier
@@ -33,7 +33,7 @@ from hone_operator.observe.stores import StoreReader
 from hone_operator.progress.inbox import Inbox
 from hone_operator.progress.numbers import Latest
 from hone_operator.queueing.pace import Pace
-from hone_operator.queueing.routing import CONTENTS, NOTICES, SERVED, Key, notices_of
+from hone_operator.queueing.routing import CONTENTS, NOTICES, SERVED, Key, notices_of, served_in
 from hone_operator.reconcile import dataset, earlier, finetunejob, line, model, modelversion
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.notenabled import not_enabled
@@ -83,6 +83,7 @@ class Controllers:
     inbox: Inbox = field(default_factory=Inbox)
     """Metrics whose senders wait."""
     unreadable: Unreadable = field(default_factory=Unreadable)
+    holds: Holds = field(default_factory=Holds)
     stored: Stored = field(default_factory=dict)
     """Bytes of every namespace's store, as last measured."""
     departed: dict[str, Claims] = field(default_factory=dict)
@@ -158,6 +159,10 @@ class Controllers:
         except NamespaceGoneError as error:
             log.debug("%s: its namespace is being deleted: %s", key, error)
             return None
+        except Exception:
+            if key.kind == "Model" and self.holds.give_up(key.namespace, key.name):
+                self.request(served_in(key.namespace))  # its aliases stay where they are; a withdrawn version must not
+            raise
 
     async def _process(self, key: Key) -> float | None:
         if self.opt_in and (problem := await self.opt_in.problem(key.namespace)):
@@ -165,10 +170,10 @@ class Controllers:
         if key.kind == CONTENTS:
             return await self._look_after_contents(key.namespace)
         if key.kind == SERVED:
-            await Handover(self.cluster, self.cache).process(key.namespace)
+            again = await Handover(self.cluster, self.cache, self.holds).process(key.namespace)
             if self.notifier:
                 self.request(notices_of(key.namespace))  # a slow receiver must not keep servers waiting
-            return None
+            return again
         if key.kind == NOTICES:
             return await self.notifier.process(key.namespace) if self.notifier else None
         if key.kind == UNREADABLE:

@@ -12,6 +12,7 @@ from hone_api.failures import FailureCode
 from hone_api.meta import MAX_COUNT
 from hone_api.model import ModelSpec
 from hone_api.states import ConditionType, Reason
+from hone_api.status_json import AliasStatusJson
 from hone_operator.reconcile import aliases, promotion, retention
 from hone_operator.reconcile.aliases import Aliases
 from hone_operator.reconcile.entry_jobs import asked
@@ -62,9 +63,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     accept(builder, unknown)
     versions = aliases.by_number(model["metadata"]["name"], seen.versions)
     builder.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
-    in_use = promotion.find_in_use(spec, versions, builder.old.get("aliases") or ())
-    may = promotion.promotable(spec.promotion, versions, in_use)
-    decided = aliases.decide(spec, versions, builder.old.get("aliases") or (), may, builder.time)
+    in_use, may, decided = _decide_aliases(spec, versions, builder.old.get("aliases") or (), builder.time)
     builder.put(aliases=decided.entries or None, summary=_summary(decided))
     builder.put(
         promotable=next(iter(may.eligible), None),
@@ -81,6 +80,39 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
             words = f"ModelVersion {body['metadata']['name']} is deleted: spec.retention keeps the newest"
             builder.add_event(Reason.VERSION_EXPIRED, f"{words} {spec.retention.keep if spec.retention else 0}.")
     return builder.outcome()
+
+
+def _decide_aliases(
+    spec: ModelSpec, versions: Mapping[int, Mapping[str, Any]], before: Sequence[AliasStatusJson], now: str
+) -> tuple[promotion.InUse, aliases.Promotable, Aliases]:
+    """What is in use, what may be promoted, and where each alias points."""
+    in_use = promotion.find_in_use(spec, versions, before)
+    may = promotion.promotable(spec.promotion, versions, in_use)
+    return in_use, may, aliases.decide(spec, versions, before, may, now)
+
+
+def moves_alias(model: Mapping[str, Any], versions: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the next reconcile of this Model changes where one of its aliases points. Pure.
+
+    Args:
+        versions: ModelVersions of its namespace.
+    """
+    if model["metadata"].get("deletionTimestamp"):
+        return False
+    try:
+        spec, _ = read_spec(ModelSpec, model)
+        before = (model.get("status") or {}).get("aliases") or ()
+        if any(rule_problems(spec, "spec")):
+            return False
+        by_number = aliases.by_number(model["metadata"]["name"], versions)
+        decided = _decide_aliases(spec, by_number, before, "")[2]
+        return _points(decided.entries) != _points(before)
+    except (ValidationError, KeyError, TypeError):  # of another version of Hone: such a Model moves nothing
+        return False
+
+
+def _points(entries: Sequence[AliasStatusJson]) -> set[tuple[str, str]]:
+    return {(entry["name"], entry["modelVersion"]) for entry in entries}
 
 
 def _refuse(builder: ModelBuilder, code: FailureCode, message: str) -> Outcome:

@@ -19,6 +19,7 @@ import requests
 from hone_api.served import ServedAdapter, ServedAlias, ServedAliases, key_of
 from hone_trainer.artifacts.serving.folders import KEPT_SECONDS, AdapterFolders
 from hone_trainer.artifacts.serving.follow import GUARD, GUARD_MODULE, Follower, install_guard, serve_health
+from hone_trainer.artifacts.serving.guard import BEGIN, END, SWAP_HEADER
 from hone_trainer.artifacts.serving.vllm import Vllm
 from hone_trainer.artifacts.serving.wanted import Followed
 from hone_trainer.store import manifest
@@ -37,6 +38,8 @@ class Server:
     gone: list[str] = field(default_factory=list)
     fused: set[str] = field(default_factory=set)
     """Names whose adapter was said to hold its experts together."""
+    asked: list[str] = field(default_factory=list)
+    """What changed adapters, and where requests begin and cease to wait."""
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path == "/v1/models":
@@ -99,6 +102,8 @@ def team(tmp_path: Path) -> Iterator[Team]:
 
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            steps = (self.headers.get(SWAP_HEADER), "" if self.path == "/v1/models" else self.path[4:].split("_")[0])
+            server.asked += [step for step in steps if step]
             status, body = server.answer(self.path, json.loads(text or "{}"))
             out = json.dumps(body).encode()
             self.send_response(status)
@@ -160,6 +165,37 @@ def test_a_withdrawn_approval_unloads(team: Team) -> None:
     assert team.step() == {"bot": first.digest}
     (team.root / "aliases" / key_of("bot")).unlink()
     assert team.step() == {}
+
+
+@pytest.mark.parametrize("copied", [True, False], ids=["copied before", "not copied yet"])
+def test_a_withdrawn_adapter_is_replaced_while_requests_wait_and_never_waits_for_a_copy(
+    team: Team, copied: bool
+) -> None:
+    first, second = team.trained(1), team.trained(2)
+    for adapter in (first, second) if copied else (second,):
+        team.points(adapter, first, second)
+        team.step()
+    team.server.asked.clear()
+    team.points(first, first)
+    assert team.step() == {"bot": first.digest}
+    assert team.server.asked == ([BEGIN, "unload", "load", END] if copied else ["unload", "load"])
+    assert team.follower.serves == {"bot": "bot-v1"}
+
+
+def test_a_withdrawn_adapter_does_not_return_if_the_next_is_refused(team: Team) -> None:
+    first, second = team.trained(1), team.trained(2)
+    for adapter in (first, second):
+        team.points(adapter, first, second)
+        team.step()
+    team.server.refused.add(first.digest.removeprefix("sha256:"))
+    team.points(first, first)
+    assert team.step() == {}
+    assert team.follower.status()["serves"] == {}
+    assert team.server.asked[-1] == END
+    team.server.loaded["bot"] = str(team.follower.folders.path(second.digest))  # as if the unload had been lost
+    assert team.step() == {}, "also before the next attempt is due"
+    team.server.refused.clear()
+    assert team.step(600) == {"bot": first.digest}
 
 
 @pytest.mark.parametrize("approved", [True, False], ids=["approved", "withdrawn"])

@@ -42,6 +42,10 @@ class AdapterFolders:
         folder = Path(path)
         return f"sha256:{folder.name}" if folder.parent == self.root else ""
 
+    def has(self, digest: str) -> bool:
+        """Whether there is a copy of the adapter."""
+        return self.path(digest).is_dir()
+
     def prepare(self, adapter: ServedAdapter) -> Path:
         """A complete copy whose every file matches the manifest, with the name of the served base.
 
@@ -50,7 +54,7 @@ class AdapterFolders:
             OSError: it cannot be copied.
         """
         folder = self.path(adapter.digest)
-        if folder.is_dir():
+        if self.has(adapter.digest):
             return folder
         copy = self.root / f"{_UNFINISHED}{folder.name}"
         shutil.rmtree(copy, ignore_errors=True)

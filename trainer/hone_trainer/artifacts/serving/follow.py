@@ -128,20 +128,30 @@ class Follower:
             if folder == str(self.folders.path(adapter.digest)):
                 self._serve(wanted)
                 return True
-            if folder is not None and not wanted.may_stay:
-                self._drop(wanted, folder)
+            due = self._is_due(name, adapter.digest)
+            if folder is not None and not wanted.may_stay and not (due and self.folders.has(adapter.digest)):
+                self._drop(wanted, folder)  # to copy the next one first may take long
                 folder = None
-            if not self._is_due(name, adapter.digest):
+            if not due:
                 return False
             began = self.clock()
             new = str(self.folders.prepare(adapter))
-            self.vllm.load(name, new) if folder is None else self.vllm.replace(name, new, folder)
+            self._load(wanted, new, folder)
             self._serve(wanted)
             self._report(name, f"is {wanted.version}, loaded in {self.clock() - began:.1f} s")
             return True
         except (NotTakenError, TrainerError, OSError, requests.RequestException) as error:
             self._note(wanted, error)
             return False
+
+    def _load(self, wanted: Wanted, new: str, before: str | None) -> None:
+        if before is None:
+            self.vllm.load(wanted.name, new)
+        elif wanted.may_stay:
+            self.vllm.replace(wanted.name, new, before)
+        else:
+            self.serves.pop(wanted.name, None)
+            self.vllm.replace(wanted.name, new, None)
 
     def _serve(self, wanted: Wanted) -> None:
         self.serves[wanted.name] = wanted.version

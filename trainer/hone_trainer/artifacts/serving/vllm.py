@@ -56,8 +56,11 @@ class Vllm:
         """
         self._post("unload_lora_adapter", {"lora_name": name}, _ASK_SECONDS, swap or {}, gone=True)
 
-    def replace(self, name: str, folder: str, before: str) -> None:
-        """Load another folder under a name, while requests wait; if vLLM refuses it, the folder before is loaded again.
+    def replace(self, name: str, folder: str, before: str | None) -> None:
+        """Load another folder under a name, while requests wait.
+
+        Args:
+            before: loaded again if vLLM refuses the new one; None: the name is free then.
 
         Raises:
             NotTakenError: vLLM does not take the new one.
@@ -67,7 +70,8 @@ class Vllm:
             self.unload(name, {SWAP_HEADER: BEGIN})
             self.load(name, folder)
         except NotTakenError:
-            self.load(name, before)
+            if before is not None:
+                self.load(name, before)
             raise
         finally:
             self._let_requests_go_on()
