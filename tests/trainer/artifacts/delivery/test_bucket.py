@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from hone_api.manifest import Entry
 from hone_api.plan import DeliverPlan
@@ -231,3 +232,128 @@ def test_bytes_that_changed_on_the_way_are_refused_by_the_server(
     there = place.folder / "team" / "tutor-v3"
     assert not (there / "adapter_model.safetensors").exists()
     assert not (there / "manifest.json").exists()
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, event: str, happens: Callable[[], object]) -> None:
+    """This happens once, directly before the first such request of the next delivery."""
+    begun: list[str] = []
+
+    def before(model: Any, **_: Any) -> None:
+        if model.name == event and not begun:
+            begun.append(event)
+            happens()
+
+    hooked(monkeypatch, before_call=before)
+
+
+def refusal(answer: str, status: int) -> tuple[AWSResponse, dict[str, Any]]:
+    """A server's, for a handler of `before-call`."""
+    error = {"Code": answer, "Message": "A header you provided implies functionality that is not implemented"}
+    return AWSResponse("", status, {}, None), {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+def refuse_conditions(monkeypatch: pytest.MonkeyPatch, answer: str = "NotImplemented", status: int = 501) -> list[str]:
+    """As servers do that know none; the requests that had one."""
+    refused: list[str] = []
+
+    def refuse(model: Any, params: dict[str, Any], **_: Any) -> Any:
+        if "If-None-Match" not in params["headers"]:
+            return None
+        refused.append(model.name)
+        return refusal(answer, status)
+
+    hooked(monkeypatch, before_call=refuse)
+    return refused
+
+
+def test_of_two_deliveries_to_one_place_one_wins_and_is_whole(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (Model(tmp_path / str(seed), seed=seed) for seed in (1, 2))
+    meanwhile(monkeypatch, "PutObject", lambda: deliver.run(place.plan(second)))
+    assert code(place.plan(first)) == "DestinationOccupied"
+    assert read(place.folder / "team" / "tutor-v3") == second.files()
+
+
+def test_a_large_object_that_appears_meanwhile_is_left_alone(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "PART", PART)
+    model = Model(tmp_path / "large", weights=2 * PART)
+    theirs = {"Bucket": place.name, "Key": "team/tutor-v3/adapter_model.safetensors", "Body": bytes(2 * PART)}
+    meanwhile(monkeypatch, "CompleteMultipartUpload", lambda: place.client.put_object(**theirs))
+    assert code(place.plan(model)) == "DestinationOccupied"
+    assert read(place.folder / "team" / "tutor-v3")["adapter_model.safetensors"] == bytes(2 * PART)
+    assert not place.client.list_multipart_uploads(Bucket=place.name).get("Uploads"), "nothing of ours stays"
+
+
+@pytest.mark.parametrize("path", ["adapter_model.safetensors", "manifest.json"])
+def test_an_object_that_appears_meanwhile_is_left_alone(
+    place: Place, model: Model, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    theirs = {"Bucket": place.name, "Key": f"team/tutor-v3/{path}", "Body": b"{}"}
+    meanwhile(monkeypatch, "PutObject", lambda: place.client.put_object(**theirs))
+    assert code(place.plan(model)) == "DestinationOccupied"
+    there = read(place.folder / "team" / "tutor-v3")
+    assert there[path] == b"{}"
+    assert path == "manifest.json" or "manifest.json" not in there
+
+
+@pytest.mark.parametrize("weights", [300_000, 2 * PART], ids=["objects", "parts"])
+def test_two_attempts_at_one_delivery_both_end_well(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: int
+) -> None:
+    monkeypatch.setattr(bucket, "PART", PART)
+    model = Model(tmp_path / "large", weights=weights)
+    event = "PutObject" if weights < PART else "CreateMultipartUpload"
+    meanwhile(monkeypatch, event, lambda: deliver.run(place.plan(model)))
+    assert deliver.run(place.plan(model)).digest == model.digest
+    assert read(place.folder / "team" / "tutor-v3") == model.files()
+
+
+def test_an_upload_that_another_attempt_completed_is_complete(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket, "PART", PART)
+    model = Model(tmp_path / "large", weights=2 * PART)
+    meanwhile(monkeypatch, "CompleteMultipartUpload", lambda: deliver.run(place.plan(model)))
+    assert deliver.run(place.plan(model)).digest == model.digest
+    assert read(place.folder / "team" / "tutor-v3") == model.files()
+
+
+@pytest.mark.parametrize(("answer", "status"), [("NoSuchUpload", 404), ("ConditionalRequestConflict", 409)])
+def test_what_another_attempt_writes_at_the_same_time_is_tried_again(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, status: int
+) -> None:
+    def refuse(model: Any, **_: Any) -> Any:
+        return refusal(answer, status) if model.name == "CompleteMultipartUpload" else None
+
+    monkeypatch.setattr(bucket, "PART", PART)
+    model = Model(tmp_path / "large", weights=2 * PART)
+    with monkeypatch.context() as once:
+        hooked(once, before_call=refuse)
+        assert code(place.plan(model)) == "DestinationUnreachable"
+    assert deliver.run(place.plan(model)).uploaded_bytes < 2 * PART
+    assert read(place.folder / "team" / "tutor-v3") == model.files()
+
+
+@pytest.mark.parametrize(("answer", "status"), [("NotImplemented", 501), ("501", 501), ("InvalidArgument", 400)])
+def test_a_server_that_knows_no_condition_is_asked_without_it(
+    place: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    answer: str,
+    status: int,
+) -> None:
+    refused = refuse_conditions(monkeypatch, answer, status)
+    monkeypatch.setattr(bucket, "PART", PART)
+    model = Model(tmp_path / "large", weights=2 * PART)
+    deliver.run(place.plan(model))
+    assert read(place.folder / "team" / "tutor-v3") == model.files()
+    assert len(refused) == 1, "it is asked once"
+    assert [r.message for r in caplog.records if "If-None-Match" in r.message] == [
+        f"s3://{place.name}: the server knows no If-None-Match ({answer}): "
+        "a delivery to this place at the same time is not noticed"
+    ]
+    assert "checksums" not in caplog.text, "it takes SHA-256"

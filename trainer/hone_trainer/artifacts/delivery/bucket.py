@@ -3,6 +3,9 @@
 Each file is compared with its manifest while it is read. Each part is sent with its SHA-256, which the server compares
 with what it received, and the hash that the server returns is compared again. With a server that knows no such
 checksums, MD5 and its ETag take their place; one whose ETags are not MD5 hashes is read back instead.
+
+An object that is not there yet is written on the condition that it is still absent, so of two deliveries to one place
+neither overwrites the other. A server that knows no such condition is asked without it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,8 +38,11 @@ PART = 32 * 2**20
 _MAX_PARTS = 10_000
 _AT_ONCE = 4
 _FULL = {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge"}
-_NO_CHECKSUMS = {"NotImplemented", "InvalidRequest", "InvalidArgument"}
-"""Codes of servers that do not take a SHA-256."""
+_UNKNOWN = {"NotImplemented", "501", "InvalidRequest", "InvalidArgument"}
+"""Codes of servers that do not take a SHA-256, or a condition."""
+_TAKEN = {"PreconditionFailed", "412"}
+_AGAIN = {"ConditionalRequestConflict", "NoSuchUpload"}
+"""Codes if somebody else writes the object at the same time, or has completed the same upload."""
 _DAMAGED = {"BadDigest", "InvalidDigest", "InvalidPart"}
 
 
@@ -51,6 +57,8 @@ class Prefix:
     sent: int = 0
     hash: BodyHash = SHA256
     """With which bytes are compared; MD5 once the server has shown that it knows no SHA-256."""
+    conditional: bool = True
+    """Whether a new object is written only while it is absent."""
 
     def key(self, path: str) -> str:
         """The key of a file."""
@@ -76,6 +84,12 @@ class Prefix:
         if self.hash is SHA256:
             self.hash = MD5
             log.warning("s3://%s: the server knows no SHA-256 checksums: its MD5 is compared instead", self.bucket)
+
+    def without_condition(self, code: str) -> None:
+        """The server has shown that it does not know If-None-Match."""
+        self.conditional = False
+        words = "the server knows no If-None-Match (%s): a delivery to this place at the same time is not noticed"
+        log.warning(f"s3://%s: {words}", self.bucket, code)
 
 
 def deliver(
@@ -116,11 +130,11 @@ def _upload(prefix: Prefix, original: Original, location: str) -> None:
         if entry.path in intact:
             prefix.progress(entry.size)
         else:
-            _put(prefix, original, entry)
+            _put(prefix, original, entry, is_new=entry.path not in present)
     if MANIFEST not in present:
         text = original.manifest_bytes
         own = Entry(path=MANIFEST, size=len(text), sha256=original.digest.removeprefix("sha256:"))
-        _put_object(prefix, own, text)
+        _put_object(prefix, own, text, is_new=True)
 
 
 def _check_own(original: Original, present: Mapping[str, int], intact: set[str], location: str) -> None:
@@ -136,13 +150,13 @@ def _check_own(original: Original, present: Mapping[str, int], intact: set[str],
         raise TrainerError(FailureCode.DESTINATION_OCCUPIED, message)
 
 
-def _put(prefix: Prefix, original: Original, entry: Entry) -> None:
+def _put(prefix: Prefix, original: Original, entry: Entry, is_new: bool) -> None:
     if entry.size <= PART:
-        _put_object(prefix, entry, b"".join(original.read(entry)))
+        _put_object(prefix, entry, b"".join(original.read(entry)), is_new)
         prefix.progress(entry.size)
         prefix.sent += entry.size
     else:
-        _put_parts(prefix, original, entry)
+        _put_parts(prefix, original, entry, is_new)
 
 
 def _is_intact(prefix: Prefix, original: Original, entry: Entry, present: Mapping[str, int]) -> bool:
@@ -175,38 +189,69 @@ def _reads_back(prefix: Prefix, entry: Entry) -> bool:
     return hasher.hexdigest() == entry.sha256
 
 
-def _put_object(prefix: Prefix, entry: Entry, content: bytes) -> None:
+def _put_object(prefix: Prefix, entry: Entry, content: bytes, is_new: bool) -> None:
     """Upload a file that was read and compared with the manifest, so its SHA-256 is known."""
     sha256 = bytes.fromhex(entry.sha256)
-    place = {"Bucket": prefix.bucket, "Key": prefix.key(entry.path), "Body": content}
-    answer: Mapping[str, Any] = {}
+    put = partial(prefix.client.put_object, Bucket=prefix.bucket, Key=prefix.key(entry.path), Body=content)
+    answer: Mapping[str, Any] | None = {}
     if prefix.hash is SHA256:
-        answer = _with_checksum(prefix, lambda: prefix.client.put_object(**place, **SHA256.sent(sha256)))
+        answer = _with_checksum(prefix, lambda: _if_absent(prefix, entry, partial(put, **SHA256.sent(sha256)), is_new))
+        if answer is None:
+            return
         if SHA256.stored_in(answer):
             _check(prefix, entry, SHA256.stored_in(answer), SHA256.written(sha256))
             return
     digest = MD5.of(content)
-    answer = answer or prefix.client.put_object(**place, **MD5.sent(digest))
-    _check(prefix, entry, MD5.stored_in(answer), MD5.written(digest))
+    answer = answer or _if_absent(prefix, entry, partial(put, **MD5.sent(digest)), is_new)
+    if answer is not None:
+        _check(prefix, entry, MD5.stored_in(answer), MD5.written(digest))
 
 
-def _with_checksum(prefix: Prefix, ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+def _if_absent(
+    prefix: Prefix, entry: Entry, write: Callable[..., Mapping[str, Any]], is_new: bool
+) -> Mapping[str, Any] | None:
+    """The answer to a write, of a new object only while it is absent; None: it is there with the file's content, e.g.
+    because an answer was lost.
+
+    Raises:
+        TrainerError: DestinationOccupied, if somebody else has written it meanwhile.
+    """
+    from botocore.exceptions import ClientError
+
+    if not (is_new and prefix.conditional):
+        return write()
+    try:
+        return write(IfNoneMatch="*")
+    except ClientError as error:
+        code = error.response["Error"].get("Code", "")
+        if code in _UNKNOWN:
+            prefix.without_condition(code)
+            return write()
+        if code not in _TAKEN:
+            raise
+    if not _reads_back(prefix, entry):
+        place = f"s3://{prefix.bucket}/{prefix.key(entry.path)}"
+        raise TrainerError(FailureCode.DESTINATION_OCCUPIED, f"{place} was written by somebody else at the same time")
+    return None
+
+
+def _with_checksum(prefix: Prefix, ask: Callable[[], Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
     """The answer to a request with a SHA-256; empty: the server does not take one."""
     from botocore.exceptions import ClientError
 
     try:
         answer = ask()
     except ClientError as error:
-        if error.response["Error"].get("Code") not in _NO_CHECKSUMS:
+        if error.response["Error"].get("Code") not in _UNKNOWN:
             raise
         prefix.without_checksums()
         return {}
-    if not (SHA256.stored_in(answer) or answer.get("ChecksumAlgorithm")):
+    if answer is not None and not (SHA256.stored_in(answer) or answer.get("ChecksumAlgorithm")):
         prefix.without_checksums()
     return answer
 
 
-def _put_parts(prefix: Prefix, original: Original, entry: Entry) -> None:
+def _put_parts(prefix: Prefix, original: Original, entry: Entry, is_new: bool) -> None:
     """Upload a large file in parts; those that an earlier attempt sent are used."""
     place = {"Bucket": prefix.bucket, "Key": prefix.key(entry.path)}
     begun = _begun(prefix, entry)
@@ -221,8 +266,25 @@ def _put_parts(prefix: Prefix, original: Original, entry: Entry) -> None:
     parts = [part.result() for part in sending]
     prefix.sent += sum(part.sent for part in parts)
     listed = [begun.hash.of_part(number, part.etag, part.digest) for number, part in enumerate(parts, start=1)]
-    answer = prefix.client.complete_multipart_upload(**place, UploadId=begun.upload, MultipartUpload={"Parts": listed})
-    _check(prefix, entry, begun.hash.stored_in(answer), begun.hash.of_parts([part.digest for part in parts]))
+    place["UploadId"] = begun.upload
+    complete = partial(prefix.client.complete_multipart_upload, **place, MultipartUpload={"Parts": listed})
+    try:
+        answer = _if_absent(prefix, entry, complete, is_new)
+    except TrainerError:
+        _abort(prefix, place)
+        raise
+    if answer is None:
+        _abort(prefix, place)
+    else:
+        _check(prefix, entry, begun.hash.stored_in(answer), begun.hash.of_parts([part.digest for part in parts]))
+
+
+def _abort(prefix: Prefix, upload: Mapping[str, Any]) -> None:
+    """Let the server forget the parts of an upload that is not needed; one that cannot be aborted harms nobody."""
+    from botocore.exceptions import ClientError
+
+    with suppress(ClientError):
+        prefix.client.abort_multipart_upload(**upload)
 
 
 @dataclass(frozen=True)
@@ -261,7 +323,7 @@ def _begun(prefix: Prefix, entry: Entry) -> _Begun:
         pages = prefix.client.get_paginator("list_parts").paginate(**place, UploadId=upload["UploadId"])
         stored = {part["PartNumber"]: part for page in pages for part in page.get("Parts", ())}
         return _Begun(upload["UploadId"], SHA256 if upload.get("ChecksumAlgorithm") == "SHA256" else MD5, stored)
-    answer: Mapping[str, Any] = {}
+    answer: Mapping[str, Any] | None = {}
     if prefix.hash is SHA256:
         begin = partial(prefix.client.create_multipart_upload, **place, **SHA256.begun_with)
         answer = _with_checksum(prefix, begin)
@@ -296,6 +358,6 @@ def _code(code: str, status: str) -> FailureCode:
         return FailureCode.DESTINATION_FULL
     if code in _DAMAGED:
         return FailureCode.DELIVERY_DAMAGED
-    if code in s3.ELSEWHERE | s3.ABSENT or status.startswith("4"):
+    if code not in _AGAIN and (code in s3.ELSEWHERE | s3.ABSENT or status.startswith("4")):
         return FailureCode.DESTINATION_REFUSED
     return FailureCode.DESTINATION_UNREACHABLE
