@@ -14,7 +14,7 @@ import pytest
 from hone_api.methods import METHODS
 from hone_dev.objectstore import free_port
 from hone_trainer.errors import TrainerError
-from hone_trainer.run import apart, auto_micro_batch, micro_batch_probe, preflight
+from hone_trainer.run import apart, auto_micro_batch, micro_batch_probe, micro_batch_record, preflight
 from hone_trainer.signals import Stop
 from hone_trainer.training.loop import Loop
 
@@ -50,13 +50,13 @@ def bits(plan: Any) -> bytes:
 
 
 def record(plan: Any, name: str) -> Any:
-    return json.loads((Path(plan.work_path) / micro_batch_probe.FOLDER / f"{name}.json").read_text())
+    return json.loads((Path(plan.work_path) / micro_batch_record.FOLDER / f"{name}.json").read_text())
 
 
 @pytest.fixture
 def probed(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the probe of a plan in this process; gives what it recorded."""
-    monkeypatch.setenv(micro_batch_probe.RANK_ENV, "0")
+    monkeypatch.setenv(micro_batch_record.RANK_ENV, "0")
 
     def probe(plan: Any) -> Any:
         micro_batch_probe.probe(plan)
@@ -187,7 +187,7 @@ def test_the_probe_has_the_gpu_of_its_rank_and_no_other_ranks(monkeypatch: pytes
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         alone = auto_micro_batch._alone()
         assert alone["CUDA_VISIBLE_DEVICES"] == expected
-        assert (alone[micro_batch_probe.RANK_ENV], alone["KEPT"]) == ("5", "yes")
+        assert (alone[micro_batch_record.RANK_ENV], alone["KEPT"]) == ("5", "yes")
         assert not [name for name in alone if name in {*ranked, "LOCAL_WORLD_SIZE", "GROUP_RANK"}]
     assert os.environ["RANK"] == "5"
 
@@ -211,15 +211,15 @@ def test_what_was_measured_before_the_kernel_killed_the_probe_counts(
 ) -> None:
     (tmp_path / "killed_probe.py").write_text(KILLED_PROBE)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    monkeypatch.setattr(micro_batch_probe, "__name__", "killed_probe")
+    monkeypatch.setattr(micro_batch_record, "PROBE", "killed_probe")
     plan = runs.encoded(make_plan(training={**AUTO, "batchSize": 8, "maxSteps": 1}, memory=PLENTY))
     run: Any = SimpleNamespace(plan=plan, stop=Stop())
     assert auto_micro_batch._probed(run) == 2
     assert list(record(plan, "rank-0")["measuredBytes"]) == ["1", "2"]
     assert record(plan, "rank-0")["trying"] == 4
-    monkeypatch.setattr(micro_batch_probe, "__name__", "no_such_probe")
+    monkeypatch.setattr(micro_batch_record, "PROBE", "no_such_probe")
     assert auto_micro_batch._probed(run) == 2, "the kernel killed the whole container: the next attempt takes it"
-    file = micro_batch_probe.record_file(plan, 0)
+    file = micro_batch_record.record_file(plan, 0)
     for earlier in ({"microBatchSize": 8}, {"microBatchSize": 0, "trying": 1}):
         file.write_text(json.dumps(earlier))
         with pytest.raises(TrainerError, match="ended with exit code 1"):

@@ -19,7 +19,7 @@ from hone_api.dataset import Splits
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.splits import Division, hash_of, wanted
 from hone_trainer.store import manifest
-from hone_trainer.store.contents import SPLITS
+from hone_trainer.store.contents import REPORT, SPLITS
 
 NEW = 0
 """Code of a row that was in no split; the others are 1 plus the index in SPLITS."""
@@ -81,10 +81,8 @@ class Before:
 def _reported(folder: Path) -> str | None:
     """The settings by the report of the content: those of whoever read it first. For a status from before there were
     any."""
-    from hone_trainer.datasets.report import DATA  # it needs the tally, which needs this
-
     try:
-        return settings_of(Splits.model_validate(json.loads((folder / DATA).read_text(encoding="utf-8"))["splits"]))
+        return settings_of(Splits.model_validate(json.loads((folder / REPORT).read_text(encoding="utf-8"))["splits"]))
     except (OSError, ValueError, LookupError, TypeError):
         return None
 

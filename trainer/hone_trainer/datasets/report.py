@@ -17,11 +17,12 @@ from hone_api.termination import FailureReport
 from hone_trainer.datasets import sources
 from hone_trainer.datasets.row_statistics import Tally
 from hone_trainer.reporting import html
+from hone_trainer.store.contents import REPORT
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-PAGE, DATA = "report.html", "report.json"
+PAGE, DATA = "report.html", REPORT
 
 
 def write(tally: Tally, result: DatasetResult, folder: Path, failure: FailureReport | None = None) -> None:

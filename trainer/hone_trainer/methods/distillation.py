@@ -17,7 +17,8 @@ from hone_trainer.methods import divergence, sft
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
-from hone_trainer.teachers import from_model, sequence
+from hone_trainer.teachers import from_model
+from hone_trainer.teachers.teacher import options_of
 from hone_trainer.training.loop import Loop, Run
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class AnsweredEncoder(Encoder):
 
 def encoder(plan: TrainingPlan, base: Base) -> Encoder:
     """Of a conversation the last turn is the teacher's own; its distribution is known for every turn."""
-    if sequence.options_of(plan).by_logits:
+    if options_of(plan).by_logits:
         return AnsweredEncoder(base.tokenizer, "Assistant")
     return Encoder(base.tokenizer, "LastAssistant")
 
@@ -47,7 +48,7 @@ def check(plan: TrainingPlan, base: Base) -> None:
     Raises:
         TrainerError: UnsupportedModel, when level Logits would compare other tokens.
     """
-    if sequence.options_of(plan).by_logits:
+    if options_of(plan).by_logits:
         from_model.open_teacher(plan, base)
 
 
@@ -57,7 +58,7 @@ def build_dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> A
     Raises:
         TrainerError: InvalidConfiguration, when the teacher that must read them cannot: its context is too short.
     """
-    if sequence.options_of(plan).by_logits:
+    if options_of(plan).by_logits:
         name, folder = from_model.named(plan)
         context, longest = base_model.open_base(folder).context, mapped.most(rows)
         if longest > context:
@@ -118,7 +119,7 @@ def build_trainer(
     callbacks: list[TrainerCallback],
 ) -> Loop:
     """A trainer that is ready to train."""
-    options = sequence.options_of(run.plan)
+    options = options_of(run.plan)
     if not options.by_logits:
         return sft.build_trainer(run, args, network, peft_config, callbacks)
     distiller = sft.build_trainer(run, args, network, peft_config, callbacks, loop=Taught)
@@ -136,5 +137,5 @@ METHOD = replace(
     dataset=build_dataset,
     check=check,
     trainer=build_trainer,
-    padding_free=lambda plan: not sequence.options_of(plan).by_logits,
+    padding_free=lambda plan: not options_of(plan).by_logits,
 )

@@ -16,7 +16,7 @@ from hone_api.combinations.batches import at_most
 from hone_api.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError
-from hone_trainer.run import apart, micro_batch_probe
+from hone_trainer.run import apart, micro_batch_record
 from hone_trainer.store.manifest import write_atomically
 from hone_trainer.training.loop import Run
 
@@ -55,12 +55,12 @@ def _probed(run: Run) -> int:
     With cgroups v2, the kubelet lets the kernel kill all processes of the container: then this is the next attempt.
     """
     run.stop.check("before the micro batch was measured")
-    file = micro_batch_probe.record_file(run.plan, ranks.rank())
+    file = micro_batch_record.record_file(run.plan, ranks.rank())
     if rows := _measured_by_a_killed_probe(file):
         return rows
     file.unlink(missing_ok=True)
     try:
-        apart.run(micro_batch_probe.__name__, run.plan, run.stop, "the probe of the micro batch", _alone())
+        apart.run(micro_batch_record.PROBE, run.plan, run.stop, "the probe of the micro batch", _alone())
     except TrainerError as error:
         rows = _measured_by_a_killed_probe(file)
         if error.code != FailureCode.OUT_OF_MEMORY or not rows:
@@ -85,7 +85,7 @@ def _alone() -> dict[str, str]:
     elif local < len(gpus := visible.split(",")):
         visible = gpus[local]  # without one it stays empty: GPUs are hidden from the run
     inherited = {name: value for name, value in os.environ.items() if not _OF_LAUNCHER.fullmatch(name)}
-    return {**inherited, "CUDA_VISIBLE_DEVICES": visible, micro_batch_probe.RANK_ENV: str(ranks.rank())}
+    return {**inherited, "CUDA_VISIBLE_DEVICES": visible, micro_batch_record.RANK_ENV: str(ranks.rank())}
 
 
 def _agreed(run: Run) -> dict[str, int]:
@@ -103,4 +103,4 @@ def _record(run: Run, agreed: dict[str, int]) -> None:
 
 
 def _agreed_file(run: Run) -> Path:
-    return Path(run.plan.work_path) / micro_batch_probe.FOLDER / AGREED
+    return Path(run.plan.work_path) / micro_batch_record.FOLDER / AGREED

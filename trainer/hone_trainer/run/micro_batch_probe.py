@@ -21,25 +21,16 @@ from hone_api.plan import TrainingPlan
 from hone_trainer.encoding import mapped, rendering
 from hone_trainer.errors import TrainerError, classify
 from hone_trainer.reporting.live import Reporters
-from hone_trainer.run import apart, resolve
+from hone_trainer.run import apart, pipeline, resolve
+from hone_trainer.run.micro_batch_record import RANK_ENV, record_file
 from hone_trainer.signals import Stop
 from hone_trainer.store.manifest import write_atomically
 from hone_trainer.training import indexed, out_of_memory
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.micro_batch_memory import Gauge, Measured, candidates
 
-FOLDER = "micro-batch"
-"""Folder of workPath with what each rank measured, and what attempts agreed on."""
-RANK_ENV = "HONE_PROBED_RANK"
-"""The rank for which a process measures."""
 _RATE = "1e-9"
 """Learning rate: the same memory as with any other, and a loss that stays finite."""
-
-
-def record_file(plan: TrainingPlan, rank: int) -> Path:
-    """JSON with microBatchSize (0: not even one row fits), limitBytes, measuredBytes by rows, and, until the probe has
-    ended, the size that it is `trying`."""
-    return Path(plan.work_path) / FOLDER / f"rank-{rank}.json"
 
 
 def alone(plan: TrainingPlan) -> TrainingPlan:
@@ -109,8 +100,6 @@ class _Ladder(TrainerCallback):
 
 
 def _measure(plan: TrainingPlan, gauge: Gauge, measured: Measured, file: Path, *, says: bool) -> None:
-    from hone_trainer.run import pipeline  # it imports this module's user
-
     run = pipeline.prepare(alone(plan), Stop(), Reporters())
     # The first step allocates what stays: the optimizer's state, the buffers of libraries.
     steps = [1, *candidates(run.plan.training.batch_size)]

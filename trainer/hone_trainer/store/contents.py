@@ -18,6 +18,8 @@ from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest
 
 SPLITS = ("train", "validation", "test")
+REPORT = "report.json"
+"""Next to the split files: what was counted while the rows were read. Not part of the digest."""
 UNKNOWN = "sha256:" + "0" * 64
 """The digest in a plan that a person wrote without one: the rows are not checked."""
 

@@ -10,8 +10,9 @@ from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.prompts import checked_record
 from hone_trainer.endpoints.client import Access, Endpoint, ModelReply, PromptRefusedError, in_parallel
 from hone_trainer.store.hub import secret_key
-from hone_trainer.teachers import sequence, skipped
+from hone_trainer.teachers import skipped
 from hone_trainer.teachers.skipped import LeftOut
+from hone_trainer.teachers.teacher import answered_row, longest_answer, options_of, tools_in
 
 PARALLEL = 8
 
@@ -39,7 +40,7 @@ class EndpointTeacher:
 
     def _row(self, record: dict[str, Any]) -> dict[str, Any] | LeftOut:
         checked = checked_record(record)
-        if left := sequence.tools_in(record, checked["prompt"]) or _no_question(checked["prompt"]):
+        if left := tools_in(record, checked["prompt"]) or _no_question(checked["prompt"]):
             return left
         try:
             answer = self._ask(checked["prompt"])
@@ -49,7 +50,7 @@ class EndpointTeacher:
             return LeftOut("its answer is longer than maxCompletionLength")
         if not answer.text.strip():
             return LeftOut("its answer is empty")
-        return sequence.answered_row(checked, answer.text)
+        return answered_row(checked, answer.text)
 
     def _ask(self, prompt: Any) -> ModelReply:
         turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
@@ -70,8 +71,8 @@ def connect(plan: TrainingPlan) -> EndpointTeacher:
         SourceError: SecretNotFound, SecretKeyNotFound, SourceRefused, EndpointUnreachable, EndpointRefused.
         ConfigError: the URL is not valid.
     """
-    options = sequence.options_of(plan).teacher_endpoint
+    options = options_of(plan).teacher_endpoint
     assert options is not None
     key = secret_key(plan.teacher_secret_path, "API_KEY") if plan.teacher_secret_path else None
     endpoint = Endpoint(options.endpoint, Access.of(plan, key, PARALLEL))
-    return EndpointTeacher(endpoint, options.model or endpoint.first_model(), sequence.longest_answer(plan))
+    return EndpointTeacher(endpoint, options.model or endpoint.first_model(), longest_answer(plan))

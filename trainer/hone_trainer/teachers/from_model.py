@@ -15,8 +15,8 @@ from hone_trainer.encoding.prompts import Prompt, PromptEncoder, checked_record
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
-from hone_trainer.teachers import sequence
 from hone_trainer.teachers.skipped import LeftOut
+from hone_trainer.teachers.teacher import answered_row, longest_answer, options_of, tools_in
 
 BATCH = 8
 
@@ -45,7 +45,7 @@ class ModelTeacher:
             yield prompt if isinstance(prompt, LeftOut) else self._row(prompt, next(answers))
 
     def _prompt(self, record: dict[str, Any]) -> Prompt | LeftOut:
-        if left := sequence.tools_in(record, checked_record(record)["prompt"]):
+        if left := tools_in(record, checked_record(record)["prompt"]):
             return left
         try:
             return self.encoder.encode(record)[0]
@@ -59,13 +59,13 @@ class ModelTeacher:
     def _row(self, prompt: Prompt, ids: list[int]) -> dict[str, Any] | LeftOut:
         text = self.decode(ids[:-1])  # an end-of-turn token need not be a special token
         if ids and ids[-1] in self.stop_ids and text.strip():
-            return sequence.answered_row(prompt.record, text)
+            return answered_row(prompt.record, text)
         return LeftOut("its answer is empty, or longer than maxCompletionLength")
 
 
 def named(plan: TrainingPlan) -> tuple[str, str]:
     """Name and folder of the ModelVersion."""
-    name = sequence.options_of(plan).teacher_model_version
+    name = options_of(plan).teacher_model_version
     assert name is not None
     return name, plan.models[name].path
 
@@ -96,7 +96,7 @@ def load(plan: TrainingPlan) -> ModelTeacher:
 
     from hone_trainer.models import generate
 
-    longest = sequence.longest_answer(plan)
+    longest = longest_answer(plan)
     base = base_model.open_base(named(plan)[1])
     cuda = torch.cuda.is_available()
     bf16 = cuda and torch.cuda.is_bf16_supported()

@@ -10,27 +10,25 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hone_api.failures import FailureCode
-from hone_api.methods import DistillationMethod
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer.encoding import split_file
 from hone_trainer.encoding.prompts import no_prompt
 from hone_trainer.errors import DataError
 from hone_trainer.store.manifest import write_atomically
-from hone_trainer.teachers import skipped
+from hone_trainer.teachers import from_endpoint, from_model, skipped
 from hone_trainer.teachers.skipped import LeftOut, RefusedPrompts
+from hone_trainer.teachers.teacher import Teacher, options_of
 
 PART = 64
 """Rows in a part."""
 SAID_EVERY = 15.0
 """Seconds between lines in the log while the teacher answers."""
-LONGEST_ANSWER = 256
-"""Tokens of an answer when the plan names none."""
 
 
 def sources(plan: TrainingPlan) -> list[DatasetInput]:
@@ -46,49 +44,6 @@ def answers_file(plan: TrainingPlan, number: int) -> Path:
     return Path(plan.work_path) / "teacher" / f"{number}.jsonl"
 
 
-class Teacher(Protocol):
-    """Answers prompts."""
-
-    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
-        """The records with the teacher's answers, in order; the reason for a record that it cannot read or finish."""
-
-
-def answered_row(checked: Mapping[str, Any], answer: str) -> dict[str, Any]:
-    """An answered prompt, with the row's fields that evaluation.rewards compare with.
-
-    Args:
-        checked: see `prompts.checked_record`.
-    """
-    own = {key: value for key, value in checked.items() if key != "prompt"}
-    prompt = checked["prompt"]
-    if isinstance(prompt, list):
-        return {"messages": [*prompt, {"role": "assistant", "content": answer}], **own}
-    return {"prompt": prompt, "completion": answer, **own}
-
-
-def tools_in(record: Mapping[str, Any], prompt: Any) -> LeftOut | None:
-    """Why a row with tools is left out: `row` does not keep tools, so its answer would be trained without them.
-
-    Args:
-        prompt: as `prompts.checked_record` returns it.
-    """
-    turns = prompt if isinstance(prompt, list) else []
-    if record.get("tools") or any(set(turn) != {"role", "content"} for turn in turns):
-        return LeftOut("it has tools, which are not sent to the teacher")
-    return None
-
-
-def options_of(plan: TrainingPlan) -> DistillationMethod:
-    """The plan's block; the API guarantees that it exists."""
-    assert plan.distillation is not None
-    return plan.distillation
-
-
-def longest_answer(plan: TrainingPlan) -> int:
-    """Maximum tokens of an answer."""
-    return options_of(plan).max_completion_length or LONGEST_ANSWER
-
-
 def load(plan: TrainingPlan) -> Teacher:
     """Load the plan's teacher.
 
@@ -96,11 +51,7 @@ def load(plan: TrainingPlan) -> Teacher:
         SourceError: from an endpoint or its key; see `from_endpoint.connect`.
     """
     if options_of(plan).teacher_endpoint:
-        from hone_trainer.teachers import from_endpoint
-
         return from_endpoint.connect(plan)
-    from hone_trainer.teachers import from_model
-
     return from_model.load(plan)
 
 
