@@ -103,8 +103,7 @@ class Attempt(ApiModel):
         default=None,
         ge=0,
         le=MAX_COUNT,
-        description="Steps that earlier attempts had reported and that were trained again, since there was no later "
-        "checkpoint.",
+        description="Steps reported before that were trained again, since there was no later checkpoint.",
     )
     micro_batch_limit: int | None = Field(
         default=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -115,9 +115,13 @@ def newest(status: Mapping[str, Any]) -> Latest | None:
 
 
 def reached_before(status: Mapping[str, Any], attempt: int) -> int:
-    """Last step that the previous attempt reported."""
-    earlier = [a for a in status.get("attempts") or () if a["number"] < attempt]
-    return earlier[-1].get("endStep", 0) if earlier else 0
+    """Last step that an earlier attempt reported."""
+    return last_step([a for a in status.get("attempts") or () if a["number"] < attempt])
+
+
+def last_step(records: Sequence[Mapping[str, Any]]) -> int:
+    """Last step that attempts reported: of the newest of them that reported any. It is 0 without one."""
+    return next((record["endStep"] for record in reversed(records) if "endStep" in record), 0)
 
 
 def update(

@@ -45,16 +45,16 @@ PRODUCTIVE = "productive"
 
 def spent(records: Sequence[AttemptJson]) -> list[dict[str, int]]:
     """Seconds of each attempt by kind of badput, or productive; the time between two counts to the later one. Pure."""
-    padded = [None, *records, None]
-    return [_spent(before, record, after) for before, record, after in zip(padded, records, padded[2:], strict=False)]
+    befores = [None, *records]
+    return [_spent(*each) for each in zip(befores, records, _lost(records), strict=False)]
 
 
-def _spent(before: AttemptJson | None, record: AttemptJson, after: AttemptJson | None) -> dict[str, int]:
+def _spent(before: AttemptJson | None, record: AttemptJson, lost: int) -> dict[str, int]:
     phases = cast(Mapping[str, int], record.get("phases") or {})
     seconds = {kind: sum(phases.get(part, 0) for part in parts) for kind, parts in KINDS.items()}
-    seconds[LOST_STEPS] = _lost(record, after) if after else 0
+    seconds[LOST_STEPS] = lost
     seconds[RESTART] = _between(before, record) if before else 0
-    return {**seconds, PRODUCTIVE: phases.get(TRAINING, 0) - seconds[LOST_STEPS]}
+    return {**seconds, PRODUCTIVE: phases.get(TRAINING, 0) - lost}
 
 
 def goodput(records: Sequence[AttemptJson]) -> GoodputJson | None:
@@ -80,11 +80,37 @@ def _ratio(part: int, whole: int) -> str:
     return f"{part / whole:.3f}"
 
 
-def _lost(before: AttemptJson, after: AttemptJson) -> int:
-    """Seconds in which an attempt trained steps that the next one trained again."""
-    steps = before.get("endStep", 0) - before.get("startStep", 0)
-    seconds = (before.get("phases") or {}).get("training", 0)
-    return round(seconds * min(1.0, after.get("lostSteps", 0) / steps)) if steps > 0 else 0
+def _lost(records: Sequence[AttemptJson]) -> list[int]:
+    """Seconds in which each attempt trained steps that it, or a later one, trained again.
+
+    The `lostSteps` of an attempt are first those between its start and the last step reported before it: of the
+    attempt before it, and of earlier ones if it started below that one's start. The rest are its own: its pods stopped
+    for a while and went on from an earlier checkpoint.
+    """
+    counting: list[tuple[int, int]] = []  # (index of an attempt, number of its steps that count so far), in order
+    lost, trained = [0] * len(records), [0] * len(records)
+    reached: int | None = None
+    for index, record in enumerate(records):
+        start, end, again = record.get("startStep", 0), record.get("endStep", 0), record.get("lostSteps", 0)
+        is_unknown = reached is None and record["number"] > 1  # what came before has left the status
+        of_earlier = again if is_unknown else min(again, max(0, (reached or 0) - start))
+        _take_back(counting, lost, of_earlier)
+        lost[index] = again - of_earlier
+        trained[index] = max(0, end - start) + lost[index]
+        counting.append((index, max(0, end - start)))
+        reached = record.get("endStep", reached)
+    times = [(record.get("phases") or {}).get("training", 0) for record in records]
+    return [round(time * part / max(1, whole)) for time, part, whole in zip(times, lost, trained, strict=True)]
+
+
+def _take_back(counting: list[tuple[int, int]], lost: list[int], number: int) -> None:
+    """Count the newest so many steps as lost by those who trained them."""
+    while number and counting:
+        index, steps = counting.pop()
+        lost[index] += min(steps, number)
+        if steps > number:
+            counting.append((index, steps - number))
+        number = max(0, number - steps)
 
 
 def _between(before: AttemptJson, after: AttemptJson) -> int:

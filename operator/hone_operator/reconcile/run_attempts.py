@@ -11,7 +11,7 @@ from hone_api.report import TrainingResult
 from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson, EarlierAttemptsJson, FineTuneJobStatusJson
 from hone_operator.desired import names
-from hone_operator.progress.numbers import Latest
+from hone_operator.progress.numbers import Latest, last_step
 from hone_operator.reconcile import adjustments, elastic, idle, phases, queueing
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
@@ -165,16 +165,16 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
         following = records[index + 1] if index + 1 < len(records) else None
         if "endTime" not in record:
             job = by_number.get(record["number"])
-            before = records[index - 1] if index else None
+            reached = last_step(records[:index])
             adjustments.note(record, records[:index])
             if job:
                 elastic.note(record, job.nodes, body)
                 idle.follow(record, job, now.time, suspended=now.suspended)
             gpus = phases.gpus_of(body, record)
-            _take_steps(record, before, now.report)
+            _take_steps(record, reached, now.report)
             last_word = phases.take(record, job, now.report, gpus)
             outcome = record["outcome"]
-            cause = _bring_up_to_date(record, job, before, following, now)
+            cause = _bring_up_to_date(record, job, reached, following, now)
             if "endTime" in record:
                 waited = bool(job and job.states and not job.states[0].ran)
                 idle.close(record, outcome)
@@ -197,7 +197,7 @@ def _whole(record: AttemptJson, born: str) -> AttemptJson:
 def _bring_up_to_date(
     record: AttemptJson,
     job: ObservedJob | None,
-    before: AttemptJson | None,
+    reached: int,
     following: AttemptJson | None,
     now: Now,
 ) -> Cause | None:
@@ -227,7 +227,7 @@ def _bring_up_to_date(
     if result is None:
         return _close(record, job.ended_at, _cause(job), now)
     _close(record, job.ended_at, None, now)
-    _started(record, before, result.start_step)
+    _started(record, reached, result.start_step)
     # The result is at the exported step, to which early stopping goes back; the last report may be missing.
     record["endStep"] = max(record.get("endStep", 0), result.steps)
     return None
@@ -276,21 +276,25 @@ def trained(job: ObservedJob) -> TrainingResult | None:
     return result if isinstance(result, TrainingResult) and result.artifacts else None
 
 
-def _take_steps(record: AttemptJson, before: AttemptJson | None, report: Latest | None) -> None:
+def _take_steps(record: AttemptJson, reached: int, report: Latest | None) -> None:
     """Record what the attempt's pods have reported: the step they resumed from, and the current step."""
     if report is None or report.attempt != record["number"]:
         return
     if report.start_step is not None:
-        _started(record, before, report.start_step)
+        _started(record, reached, report.start_step)
         record["lostSteps"] = max(report.lost, record["lostSteps"])
     if report.step or report.start_step is not None:
         record["endStep"] = report.step
 
 
-def _started(record: AttemptJson, before: AttemptJson | None, step: int) -> None:
-    """Record that the attempt resumed from this step; later steps of the attempt before it are lost."""
+def _started(record: AttemptJson, reached: int, step: int) -> None:
+    """Record that the attempt resumed from this step; what earlier attempts reported after it is lost.
+
+    Args:
+        reached: the last step that they reported.
+    """
     record.setdefault("startStep", step)
-    record.setdefault("lostSteps", max(0, (before.get("endStep", 0) if before else 0) - record["startStep"]))
+    record.setdefault("lostSteps", max(0, reached - record["startStep"]))
 
 
 def _close(record: AttemptJson, ended_at: str, cause: Cause | None, now: Now) -> Cause | None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from hone_api.finetunejob_status import FineTuneJobStatus
 from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
 from hone_api.termination import parse_outcome
-from hone_operator.progress.numbers import Origin, duration, number, remembered, update
+from hone_operator.progress.numbers import Origin, duration, number, reached_before, remembered, update
 from hone_operator.reconcile.outcome_builder import as_json
 from hone_operator.reconcile.progress import extend_curves
 
@@ -268,3 +268,12 @@ def test_every_evaluation_on_a_plateau_is_a_point_of_the_curve():
         latest = update(ours(step, eval_loss=loss), 1, latest, NOW)
         curves = extend_curves(curves, as_json(latest.progress))
     assert curves == [{"name": "eval_loss", "curve": "10:2.50041 20:2.49962 30:2.49991"}]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "step"), [(1, 0), (2, 90), (3, 90), (4, 30)], ids=["first", "second", "after one that loaded", "fourth"]
+)
+def test_the_last_step_before_an_attempt_is_of_the_newest_that_reported_one(attempt, step):
+    steps = [{"endStep": 90}, {}, {"endStep": 30}, {"endStep": 99}]
+    attempts = [{"number": number, **fields} for number, fields in enumerate(steps, 1)]
+    assert reached_before({"attempts": attempts}, attempt) == step

@@ -86,6 +86,23 @@ def test_an_attempt_that_ends_before_its_first_report_has_no_steps(life):
     assert steps(life)[:2] == [(0, 12, 0), (None, None, None)]
 
 
+def test_steps_lost_before_an_attempt_that_ended_while_it_loaded(life):
+    life.tick()
+    life.pods(life.world.pod())
+    report(life, 1, 12, start_step=0)
+    life.tick(5)
+    for number in (1, 2):
+        life.ends("Failed", life.world.dead(137), seconds=600 * number - 540)
+        life.tick(600 * number - 539)
+        life.tick(600 * number)
+    result = life.world.result()
+    result["result"]["startStep"] = 4
+    life.ends("Complete", life.world.dead(0, outcome=result), seconds=1260)
+    life.tick(1261)
+    assert steps(life)[:2] == [(0, 12, 0), (None, None, None)]
+    assert steps(life)[2][0::2] == (4, 8)
+
+
 def test_without_reports_the_result_has_the_steps(life):
     life.tick()
     life.ends("Complete", life.world.dead(0, outcome=life.world.result()))
