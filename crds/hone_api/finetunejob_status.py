@@ -181,6 +181,9 @@ class EarlierAttempts(ApiModel):
     number: int = Field(ge=1, le=MAX_COUNT, description="How many there were.")
     failed: int = Field(ge=0, le=MAX_COUNT, description="Of them, those that count towards restarts.maxRestarts.")
     preempted: int = Field(ge=0, le=MAX_COUNT, description="Of them, those that count towards restarts.maxPreemptions.")
+    queued_seconds: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="How long they waited in a queue after status.startTime."
+    )
 
 
 class Goodput(ApiModel):

@@ -191,6 +191,7 @@ class EarlierAttemptsJson(TypedDict, total=False):
     number: Required[int]
     failed: Required[int]
     preempted: Required[int]
+    queuedSeconds: int
 
 
 class BadputJson(TypedDict, total=False):

@@ -8,7 +8,6 @@ from typing import Any
 
 from hone_api.failures import FailureCode
 from hone_api.states import AttemptOutcome, ConditionType, Reason
-from hone_api.status_json import AttemptJson
 from hone_operator.desired.job import suspension
 from hone_operator.reconcile import queueing
 from hone_operator.reconcile.failures import Cause
@@ -18,7 +17,7 @@ from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.run_attempts import STOPPED_BY_QUEUE
 from hone_operator.reconcile.run_decision import RunDecision
 from hone_operator.reconcile.run_waits import STOPPING_SECONDS
-from hone_operator.times import duration_seconds, parse_time, read_time
+from hone_operator.times import duration_seconds, read_time
 
 LOST = timedelta(seconds=60)
 """How long after its time a pod that was asked to stop counts as lost with its node."""
@@ -81,19 +80,13 @@ def wait(run: RunDecision) -> Outcome:
 
 def _end(run: RunDecision, start: str | None) -> datetime | None:
     """When the deadline is over; None: there is none, or it has not begun."""
-    if not run.spec.deadline or not start:
+    now, begin = run.builder.now, read_time(start)
+    if not run.spec.deadline or begin is None:
         return None
-    begin = parse_time(start)
-    waited = sum(_queued_after(begin, record) for record in run.attempts.records)
-    return begin + timedelta(seconds=duration_seconds(run.spec.deadline) + waited)
-
-
-def _queued_after(begin: datetime, record: AttemptJson) -> float:
-    """Seconds that an attempt waited in a queue after the start of the run."""
-    queued: float = (record.get("phases") or {}).get("queued", 0)
-    start = read_time(record["startTime"])
-    before = (begin - start).total_seconds() if start else 0.0
-    return max(0.0, queued - max(0.0, before))
+    waited = run.attempts.queued_after(begin, now)
+    begin = min(begin, now)  # the clock was ahead, or the status is forged
+    since_begin = (now - begin).total_seconds()
+    return begin + timedelta(seconds=duration_seconds(run.spec.deadline) + min(waited, since_begin))
 
 
 def _waits(run: RunDecision) -> bool:

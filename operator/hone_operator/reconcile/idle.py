@@ -83,6 +83,16 @@ def admitted_seconds(job: ObservedJob | None) -> int:
     return past if isinstance(past, int) and past > 0 else 0
 
 
+def queued_after(begin: datetime, record: AttemptJson, now: datetime) -> int:
+    """Seconds that an attempt waited in a queue after the start of the run, but never more than the attempt took."""
+    start = read_time(record["startTime"])
+    if start is None:
+        return 0
+    whole = (read_time(record.get("endTime")) or now) - start
+    queued = min(_seconds(record).get(QUEUED, 0), round(whole.total_seconds()))
+    return max(0, queued - max(0, round((begin - start).total_seconds())))
+
+
 def _catch_up(record: AttemptJson, job: ObservedJob, now: datetime) -> None:
     """Count what has happened since the last look, at which the user had not suspended the run."""
     if queueing.waits_in_queue(job):

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api.failures import ExitCode, FailureCode, Retry
+from hone_api.meta import MAX_COUNT
 from hone_api.placement import Restarts
 from hone_api.report import TrainingResult
 from hone_api.states import AttemptOutcome
@@ -40,6 +41,8 @@ class Attempts:
     """Why the last attempt ended, if it failed just now."""
     earlier: EarlierAttemptsJson | None = None
     """status.earlierAttempts: those before the records."""
+    begin: datetime | None = None
+    """status.startTime, of the first attempt."""
 
     @property
     def count(self) -> int:
@@ -74,6 +77,11 @@ class Attempts:
         spent = sum(max(0.0, (end - start).total_seconds()) for start, end in times if start and end)
         return round((86400 + spent) / (1 + len(lost))) if lost else None
 
+    def queued_after(self, begin: datetime, now: datetime) -> int:
+        """Seconds that all attempts waited in a queue after the start of the run."""
+        earlier = self.earlier.get("queuedSeconds", 0) if self.earlier else 0
+        return earlier + sum(idle.queued_after(begin, record, now) for record in self.records)
+
     def to_status(self) -> FineTuneJobStatusJson:
         """The fields of the status: of very many attempts, the oldest are only counted."""
         dropped, before = self.records[:-MAX_RECORDS], self.earlier
@@ -84,7 +92,16 @@ class Attempts:
                 "failed": _failures(dropped) + (before["failed"] if before else 0),
                 "preempted": _preemptions(dropped) + (before["preempted"] if before else 0),
             }
+            queued = sum(_queued(self.begin, record) for record in dropped)
+            if queued := queued + (before.get("queuedSeconds", 0) if before else 0):
+                earlier["queuedSeconds"] = min(queued, MAX_COUNT)
         return {"attempts": self.records[-MAX_RECORDS:] or None, "earlierAttempts": earlier}
+
+
+def _queued(begin: datetime | None, record: AttemptJson) -> int:
+    """Seconds that an attempt that has ended waited in a queue after the start of the run."""
+    end = read_time(record.get("endTime"))
+    return idle.queued_after(begin, record, end) if begin and end else 0
 
 
 def _failures(records: Sequence[AttemptJson]) -> int:
@@ -160,7 +177,8 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
             records.append(
                 {"number": number, "jobName": child.name, "startTime": start, "outcome": AttemptOutcome.RUNNING}
             )
-    attempts = Attempts(records, earlier=(body.get("status") or {}).get("earlierAttempts"))
+    status = body.get("status") or {}
+    attempts = Attempts(records, earlier=status.get("earlierAttempts"), begin=read_time(status.get("startTime")))
     for index, record in enumerate(records):
         following = records[index + 1] if index + 1 < len(records) else None
         if "endTime" not in record:

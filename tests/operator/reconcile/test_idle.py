@@ -263,3 +263,31 @@ def test_what_kueue_says_about_earlier_admissions_is_kept() -> None:
     meta = {"name": "w", "namespace": "team", "uid": "u"}
     body = {"metadata": meta, "spec": {}, "status": {"accumulatedPastExecutionTimeSeconds": 95, "other": 1}}
     assert strip("Workload", body)["status"] == {"accumulatedPastExecutionTimeSeconds": 95}
+
+
+def old_attempts(at: Any, number: int, **phases: int) -> list[Any]:
+    """Attempts of 100 seconds, one after the other, that the cluster ended."""
+    ended = {"jobName": "run-0", "outcome": "Preempted", "reason": "Disrupted", "phases": phases}
+    return [{"number": n + 1, "startTime": at(100 * n), "endTime": at(100 * n + 100), **ended} for n in range(number)]
+
+
+def test_waits_of_attempts_that_leave_the_status_still_put_the_deadline_off(new_life: Any, world: Any, at: Any) -> None:
+    """130 attempts waited 90 of their 100 seconds each; the first one before the run had started."""
+    life = new_life(deadline="1h", restarts={"maxPreemptions": 1000})
+    life.job["status"] = {"startTime": at(90), "attempts": old_attempts(at, 130, queued=90, training=10)}
+    life.tick(13001)
+    assert [r["number"] for r in life.status["attempts"]][::127] == [4, 131]
+    assert life.status["earlierAttempts"] == {"number": 3, "failed": 0, "preempted": 3, "queuedSeconds": 180}
+    life.pods(world.pod())
+    assert life.tick(13002).check_again_in == 90 + 3600 + 129 * 90 - 13002
+    assert life.status["earlierAttempts"]["queuedSeconds"] == 180, "each is counted once"
+
+
+def test_no_forged_wait_puts_the_deadline_off_beyond_its_attempt(new_life: Any, world: Any, at: Any) -> None:
+    life = new_life(deadline="1h", restarts={"maxPreemptions": 1000})
+    life.job["status"] = {"startTime": at(0), "attempts": old_attempts(at, 2, queued=2**53 - 1)}
+    life.tick(300)
+    life.pods(world.pod())
+    assert life.tick(301).check_again_in == 3600 + 200 - 301
+    life.status["earlierAttempts"] = {"number": 1, "failed": 0, "preempted": 0, "queuedSeconds": 2**53 - 1}
+    assert life.tick(400).check_again_in == 3600, "as if it had waited all the time"
