@@ -127,7 +127,9 @@ def _asked(spec: Mapping[str, Any]) -> Body:
     """For a pod without a node: the fields that the scheduler's messages are about."""
     requests = [(c.get("resources") or {}).get("requests") or {} for c in spec.get("containers") or ()]
     claims = [v["persistentVolumeClaim"] for v in spec.get("volumes") or () if v.get("persistentVolumeClaim")]
+    gates = [{"name": gate["name"]} for gate in spec.get("schedulingGates") or ()]
     return {
+        **({"schedulingGates": gates} if gates else {}),
         "containers": [{"resources": {"requests": dict(r)}} for r in requests],
         "nodeSelector": dict(spec.get("nodeSelector") or {}),
         "volumes": [{"persistentVolumeClaim": {"claimName": c["claimName"]}} for c in claims],

@@ -12,7 +12,7 @@ from hone_api.termination import TerminationMessage
 from hone_operator.desired import names
 from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
 from hone_operator.reconcile.pod_state import ContainerWait, PodState, read_pod
-from hone_operator.reconcile.scheduling import Needs, explain
+from hone_operator.reconcile.scheduling import Needs, explain, gated
 
 IMAGE_REASONS = frozenset(
     {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
@@ -172,7 +172,8 @@ def _pod_waiting(pod: PodState, claims: tuple[str, ...]) -> Waiting | None:
     if unscheduled.status == "False":
         reason = Quoted(unscheduled.reason or FailureCode.UNSCHEDULABLE)
         message = "no node fits" if unscheduled.message is None else unscheduled.message
-        return Waiting(reason, f"Pod {pod.name}: {explain(message, Needs.of(pod.body, claims))}")
+        words = gated(pod.body) or explain(message, Needs.of(pod.body, claims))
+        return Waiting(reason, f"Pod {pod.name}: {words}")
     for wait in pod.waits:
         if code := _code_of(wait):
             words = f"Pod {pod.name}: {wait.message or wait.reason}"

@@ -142,11 +142,12 @@ def _standing(workload: Mapping[str, Any]) -> tuple[Reason, str, str, str]:
         words = f"{eviction or 'The workload is deactivated'}. {ACTIVATE.format(meta['name'], meta['namespace'])}"
         word = evicted.get("reason") or Reason.DEACTIVATED
         return Reason.DEACTIVATED, word, words, evicted.get("lastTransitionTime", "")
-    if evicted.get("status") == "True" and not evicted["reason"].startswith(Reason.DEACTIVATED):
+    word = evicted.get("reason") or KubeCondition.EVICTED
+    if evicted.get("status") == "True" and not word.startswith(Reason.DEACTIVATED):
         words = (
             eviction if waits in ("", eviction) or quota["status"] == "True" else f"{eviction}. It waits again: {waits}"
         )
-        return Reason.REQUEUED, evicted["reason"], words, evicted.get("lastTransitionTime", "")
+        return Reason.REQUEUED, word, words, evicted.get("lastTransitionTime", "")
     if is_true(workload, KubeCondition.ADMITTED):
         admitted = condition(workload, KubeCondition.ADMITTED)
         return Reason.QUEUED, KubeCondition.ADMITTED, "", admitted.get("lastTransitionTime", "")

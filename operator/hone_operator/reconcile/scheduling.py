@@ -13,6 +13,8 @@ WHO = "{who}"
 _HEAD = re.compile(r"0/(\d+) nodes are available: ?(.*)", re.DOTALL)
 _COUNTED = re.compile(r"(\d+) (\D.*)", re.DOTALL)
 _NEXT = re.compile(r", (?=\d+ [A-Za-z])")
+KUEUE = "kueue.x-k8s.io/"
+TOPOLOGY_GATE = f"{KUEUE}topology"
 _NAMES = {"cpu": "CPU", "memory": "memory", "ephemeral-storage": "ephemeral storage"}
 
 
@@ -56,6 +58,20 @@ def explain(message: str, needs: Needs) -> str:
         return message
     plain = "; ".join(dict.fromkeys(phrases))
     return f"{plain[0].upper()}{plain[1:]}. (kube-scheduler: {_short(f'0/{total} nodes are available: {words}')})"
+
+
+def gated(pod: Mapping[str, Any]) -> str | None:
+    """Why the scheduler does not look at a pod yet; None if it has no scheduling gates."""
+    gates = [gate["name"] for gate in (pod.get("spec") or {}).get("schedulingGates") or ()]
+    if not gates:
+        return None
+    words = f"the scheduler waits until the scheduling gate{'s' if gates[1:] else ''} {', '.join(gates)} of the pod "
+    words += "are removed" if gates[1:] else "is removed"
+    if TOPOLOGY_GATE in gates:
+        words += f". Kueue removes {TOPOLOGY_GATE} once it has chosen nodes in the topology"
+    if others := [gate for gate in gates if not gate.startswith(KUEUE)]:
+        words += f". Something else in this cluster set {', '.join(others)} and must remove it"
+    return words
 
 
 def _filtered(words: str) -> str:

@@ -282,6 +282,17 @@ def test_the_user_suspends_through_kueue(queued, world, conditions):
     assert queued.life.tick(70).apply == ()
 
 
+@pytest.mark.parametrize("reason", [{}, {"reason": ""}])
+def test_an_eviction_without_a_reason_is_one(queued, conditions, reason):
+    """Kueue always writes one; others that write Workloads may not."""
+    queued.life.tick()
+    evicted = {"type": "Evicted", "status": "True", "lastTransitionTime": queued.at(5), "message": PREEMPTED, **reason}
+    queued.kueue(evicted)
+    queued.life.tick(10)
+    assert conditions(queued.status)["Admitted"] == "False/Requeued"
+    assert (queued.status["queue"]["reason"], queued.status["queue"]["message"]) == ("Evicted", PREEMPTED)
+
+
 def test_what_somebody_else_deactivated_stays_so(queued, conditions):
     queued.life.tick()
     told = condition("Evicted", "True", "Deactivated", "The workload is deactivated", queued.at(5))

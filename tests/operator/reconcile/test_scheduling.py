@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hone_operator.objects.cache import strip
+from hone_operator.reconcile.pods import waiting
 from hone_operator.reconcile.scheduling import MAX_RAW, Needs, explain, unbound
 
 pytestmark = pytest.mark.pure
@@ -109,6 +112,39 @@ def test_an_unknown_reason_among_known_ones_stays_as_it_is() -> None:
 )
 def test_unknown_words_pass_unchanged(words: str) -> None:
     assert explain(words, NEEDS) == words
+
+
+@pytest.mark.parametrize(
+    ("gates", "words"),
+    [
+        (
+            ["kueue.x-k8s.io/topology"],
+            "the scheduling gate kueue.x-k8s.io/topology of the pod is removed. Kueue removes kueue.x-k8s.io/topology "
+            "once it has chosen nodes in the topology",
+        ),
+        (
+            ["example.org/licence"],
+            "the scheduling gate example.org/licence of the pod is removed. Something else in this cluster set "
+            "example.org/licence and must remove it",
+        ),
+        (
+            ["kueue.x-k8s.io/admission", "kueue.x-k8s.io/topology", "a"],
+            "the scheduling gates kueue.x-k8s.io/admission, kueue.x-k8s.io/topology, a of the pod are removed. Kueue "
+            "removes kueue.x-k8s.io/topology once it has chosen nodes in the topology. Something else in this cluster "
+            "set a and must remove it",
+        ),
+    ],
+)
+def test_a_pod_with_scheduling_gates_names_them(world: Any, gates: list[str], words: str) -> None:
+    """The API server's own words name none: a pod with gates has this condition from its creation on."""
+    pod = world.unscheduled("Scheduling is blocked due to non-empty scheduling gates")
+    pod["status"]["conditions"][0]["reason"] = "SchedulingGated"
+    pod["spec"] = {"schedulingGates": [{"name": name} for name in gates], "containers": [{"name": "trainer"}]}
+    kept = strip("Pod", pod)
+    obstacle = waiting(world.child({"metadata": {"name": "run-1"}, "spec": {}}, kept))
+    assert obstacle is not None
+    assert obstacle.reason == "SchedulingGated"
+    assert obstacle.message == f"Pod {pod['metadata']['name']}: the scheduler waits until {words}"
 
 
 def test_the_raw_words_are_shortened() -> None:
