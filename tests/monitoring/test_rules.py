@@ -138,6 +138,10 @@ CASES = [
         "FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x80", phase("Running").replace('"a"', '"b"'): "1x80"}
     ),
     Case("FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x50 0x30"}),
+    # It waits for tenants.maxActiveJobs: Kueue has not seen it, or is not enabled.
+    Case(
+        "FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x80", f"hone_job_line_position{{{JOB}}}": "3x40 2x40"}
+    ),
     Case(
         "FineTuneJobQuotaExceeded",
         31,

@@ -104,6 +104,11 @@ def _evictions(body: Body) -> float | None:
     return float(queue.get("evictions", 0)) if queue.get("workload") else None
 
 
+def _line_position(body: Body) -> float | None:
+    position = (body["status"].get("queue") or {}).get("position")
+    return None if position is None else float(position)
+
+
 GAUGES = (
     JobGauge("progress_ratio", "Optimiser steps done, as a share of the run.", _ratio),
     *(JobGauge(n.gauge_name, n.description, _number(n.json_name)) for n in PROGRESS_NUMBERS if n.job_gauge),
@@ -133,6 +138,9 @@ GAUGES = (
         _held,
     ),
     JobGauge("evictions", "How often Kueue took the quota of the newest attempt back.", _evictions),
+    JobGauge(
+        "line_position", "Place in the line of its namespace (tenants.maxActiveJobs), 1 for the next.", _line_position
+    ),
 )
 COUNTERS = (
     JobGauge("restarts", "Attempts that failed and were followed by another.", _restarts),

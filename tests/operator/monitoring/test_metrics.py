@@ -89,7 +89,7 @@ RUNNING = job(
         "badput": {"queue": 5, "image": 8, "loading": 35, "other": 2},
     },
 )
-NEW = job("new", "u2", reason="DatasetNotReady")
+NEW = job("new", "u2", reason="DatasetNotReady", queue={"reason": "MaxActiveJobs", "position": 3})
 FAILED = job(
     "failed",
     "u3",
