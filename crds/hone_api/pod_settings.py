@@ -13,6 +13,15 @@ RESERVED_KEYS = r"^((([^/]*\.)?(kubernetes\.io|k8s\.io|x-k8s\.io|hone\.dev)/.*)|
 """Keys of labels and annotations that belong to Kubernetes, Kueue and Hone."""
 FREE_KEYS = "cluster-autoscaler.kubernetes.io/"
 """Prefix of those that are free in spite of their domain."""
+RUNTIME_KEYS = (
+    r"^((io\.(kubernetes|containerd|katacontainers)|run\.oci|dev\.gvisor|org\.systemd)\..*"
+    r"|([^/]*\.)?((crio|cri-o|nri|containerd)\.io|noderesource\.dev)(/.*)?)$"
+)
+"""Keys of annotations that CRI-O, containerd, crun, runc, Kata Containers, gVisor and runtime plugins (NRI) read.
+
+By them a pod gets devices and mounts of its node, other cgroups, or options of its virtual machine, where the node's
+runtime is set up to obey them. The platform can set them for all pods (trainer.pods of the chart).
+"""
 RESERVED_ENV = (
     r"^((HONE|KUBEFLOW_TRAINER|KUBERNETES|HF|LD|PYTHON|TORCHELASTIC|TORCH_ELASTIC|GROUP|ROLE|LOCAL)_.*"
     r"|PYTHON[A-Z]*|HOME|USER|PATH|OMP_NUM_THREADS|RANK|WORLD_SIZE|NODE_RANK|MASTER_ADDR|MASTER_PORT|DO_NOT_TRACK"
@@ -131,6 +140,13 @@ class PodSettings(ApiModel):
     rules = (
         *_keys("labels"),
         *_keys("annotations"),
+        Rule(
+            f"!has(self.annotations) || !self.annotations.exists(k, k.matches(r'{RUNTIME_KEYS}'))",
+            "annotations: the node's container runtime reads this key: only trainer.pods of the chart can set it",
+            field_path=".annotations",
+            holds=lambda pod: not any(is_match(RUNTIME_KEYS, k) for k in pod.annotations or {}),
+            one_field=True,
+        ),
         Rule(
             "!has(self.env) || self.env.all(e, self.env.exists_one(f, f.name == e.name))",
             "env has a name twice: remove one",

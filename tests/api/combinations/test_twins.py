@@ -74,6 +74,17 @@ KEYS = (
         "a b",
     ),
 )
+OF_RUNTIMES = (
+    *(
+        "io.kubernetes.cri-o.Devices",
+        "io.kubernetes.cri-o",
+        "run.oci.handler",
+        "seccomp-profile.kubernetes.cri-o.io/POD",
+    ),
+    *("cpu-quota.crio.io", "cpu-shared.crio.io/trainer", "mycrio.io", "crio.io.example.org/a", "devices.nri.io/pod"),
+    *("io.katacontainers.config.hypervisor.kernel_params", "dev.gvisor.flag.nvproxy", "org.systemd.property.CPUQuota"),
+    *("ulimits.nri.containerd.io", "devices.noderesource.dev/container.trainer", "io.containerd.rdt-class"),
+)
 A, B = {"name": "A", "value": "1"}, {"name": "B", "secretName": "hone-key", "key": "token"}
 
 
@@ -374,7 +385,7 @@ JOB_CASES: dict[str, Case] = {
         {},
         {
             "labels": tuple({key: "a"} for key in KEYS),
-            "annotations": tuple({key: "a"} for key in KEYS),
+            "annotations": tuple({key: "a"} for key in (*KEYS, *OF_RUNTIMES)),
             "env": (ABSENT, [A], [A, B], [A, {**B, "name": "A"}]),
             "volumes": (ABSENT, [volume("a")], [volume("a"), volume("a")], [volume("a"), volume("a/b"), volume("ab")]),
         },
