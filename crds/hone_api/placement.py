@@ -160,6 +160,7 @@ class Toleration(ApiModel):
 
 
 NodeLevel = Annotated[str, StringConstraints(pattern=QUALIFIED_NAME, max_length=63)]
+"""A level of Kueue's Topology: there up to 316 characters, but in the topologyRequest of a Workload 63 (Kueue 0.17)."""
 
 
 class Topology(ApiModel):
