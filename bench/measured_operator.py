@@ -23,6 +23,12 @@ TICKS = os.sysconf("SC_CLK_TCK")
 DOCKERFILE = Path(__file__).resolve().parents[1] / "Dockerfile"
 
 
+def cpu_of(pid: int) -> float:
+    """User and system CPU seconds of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 def allocator() -> dict[str, str]:
     """Variables by which the operator's image replaces Python's allocator; empty where the library is not installed."""
     if not ctypes.util.find_library("jemalloc"):
@@ -57,8 +63,7 @@ class Operator:
 
     def cpu(self) -> float:
         """User and system CPU seconds so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_of(self.process.pid)
 
     def peak_rss(self) -> float:
         """Peak resident memory so far, MiB."""
