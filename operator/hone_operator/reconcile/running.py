@@ -40,7 +40,7 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
     if resized := _resize(run, job):
         return resized
     if queueing.keeps_waiting(job):
-        return run_waits.wait_for_kueue(run, queueing.place(job, run.platform.queues))
+        return run_waits.wait_for_kueue(run, _place(run, job))
     obstacle = waiting(job)
     _set_admitted(run, job, obstacle)
     if obstacle and obstacle.code == FailureCode.IMAGE_PULL_FAILED and _is_image_corrected(run):
@@ -93,9 +93,17 @@ def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
 
 def _follow_queue(run: RunDecision, job: ObservedJob) -> None:
     """Show the place in the queue, and pass the user's suspension on to Kueue."""
-    run.builder.put(queue=queueing.place(job, run.platform.queues).status)
+    run.builder.put(queue=_place(run, job).status)
     if run.platform.queues and (change := queueing.pass_on(job, run.spec.suspend)):
         run.builder.apply.append(change)
+
+
+def _place(run: RunDecision, job: ObservedJob) -> queueing.QueuePlace:
+    """The place in the queue that the status shows."""
+    if run.platform.queues and (seconds := queueing.silent_for(job, run.builder.now)):
+        run.builder.check_in(seconds)
+        return queueing.at_the_end(job.name, job.queue)
+    return queueing.place(job, run.platform.queues)
 
 
 def _look_after_network(run: RunDecision, job: ObservedJob) -> None:

@@ -117,6 +117,33 @@ def test_what_kueue_says_first_is_an_event(queued):
     assert [event.reason for event in queued.life.tick(5).events] == ["Requeued"]
 
 
+def test_that_kueue_says_nothing_at_first_is_no_news(queued):
+    """Mostly it admits the Job in the same second: a status and an Event less for each."""
+    queued.life.tick()
+    queued.kueue()
+    assert queued.life.tick(3) == Outcome(check_again_in=8.0)
+    assert queued.status["queue"]["message"].startswith("Kueue has not taken up Job run-1 yet")
+    [event] = queued.life.tick(11).events
+    assert (event.reason, event.message) == ("Queued", "Kueue has not considered it yet.")
+    assert queued.status["queue"]["workload"] == "job-run-1-ab12c"
+    assert queued.life.tick(12) == Outcome()
+
+
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_where_clocks_differ_kueue_is_believed_at_once(queued, seconds):
+    queued.life.tick()
+    queued.kueue(metadata={"creationTimestamp": queued.at(seconds)})
+    assert queued.life.tick(3).check_again_in is None
+    assert queued.status["queue"]["message"] == "Kueue has not considered it yet."
+
+
+def test_a_new_workload_that_somebody_stopped_is_news(queued):
+    queued.life.tick()
+    queued.kueue(active=False)
+    queued.life.tick(3)
+    assert queued.status["reason"] == "Deactivated"
+
+
 def test_a_queue_that_nobody_enabled_is_an_event(queued):
     queued.life.tick()
     queued.life.world.platform = replace(queued.life.world.platform, queues=False)
