@@ -33,7 +33,7 @@ from hone_operator.observe.stores import StoreReader
 from hone_operator.progress.inbox import Inbox
 from hone_operator.progress.numbers import Latest
 from hone_operator.queueing.pace import Pace
-from hone_operator.queueing.routing import CONTENTS, NOTICES, SERVED, Key, notices_of, served_in
+from hone_operator.queueing.routing import CONTENTS, NOTICES, SERVED, Key, Request, notices_of, served_in
 from hone_operator.reconcile import dataset, earlier, finetunejob, line, model, modelversion
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.notenabled import not_enabled
@@ -74,7 +74,7 @@ class Controllers:
     on_done: Callable[[Key, float], None] | None = None
     on_internal_error: Callable[[Key, BaseException], None] = lambda key, error: None
     on_refused_status: Callable[[Key], None] = lambda key: None
-    request: Callable[[Key], None] = lambda key: None
+    request: Request = lambda key, after=0.0: None
     """The queue's."""
     opt_in: OptedInNamespaces | None = None
     """None: every namespace is served."""

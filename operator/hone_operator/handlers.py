@@ -15,7 +15,7 @@ from hone_operator.apiserver.listing import JOB_UID, SELECTORS, Listing
 from hone_operator.apiserver.watchguard import Note, session
 from hone_operator.desired.names import COMPONENT, OWNER_LABEL
 from hone_operator.objects.cache import Cache
-from hone_operator.queueing.routing import Key, contents_of, keys_concerned, served_in
+from hone_operator.queueing.routing import Key, contents_of, keys_concerned, patience, served_in
 from hone_operator.queueing.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Watches:
             if kind in OWNER_LABEL:
                 self.removed(kind, body)
         for key in keys_concerned(kind, body, self.cache):
-            self.queue.request(key)
+            self.queue.request(key, 0.0 if kind in OWNER_LABEL else patience(kind, body, key, self.cache))
 
     async def resync(self, seconds: float) -> None:
         """Compare with the API server once a minute; request a run of every object every `seconds`."""

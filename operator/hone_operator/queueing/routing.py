@@ -1,7 +1,7 @@
 """Which keys a change concerns: the object's own key, its owners, and objects that wait for it."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from hone_api.served import CONFIG_MAP
 from hone_api.states import ConditionType
@@ -32,6 +32,14 @@ SERVED = "Served"
 """The same: see `handover`."""
 NOTICES = "Notices"
 """The same: see `notifier`."""
+PATIENCE = 1.0
+"""Seconds that a run may wait for what is about to change."""
+
+
+class Request(Protocol):
+    """Requests a run of a key, now or after some seconds."""
+
+    def __call__(self, key: Key, after: float = 0.0, /) -> None: ...
 
 
 def keys_concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
@@ -62,6 +70,21 @@ def keys_concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key
     if (owner.kind, owner.name) == ("ConfigMap", names.CONTENTS) and kind == "Job":
         return [contents_of(namespace)]
     return []
+
+
+def patience(kind: str, body: Mapping[str, Any], key: Key, cache: Cache) -> float:
+    """How many seconds a run of `key` may wait, if this object was changed by anybody but a user.
+
+    Until the pods of a job in Kueue's queue run, Kueue, the Job controller and the scheduler write about it ten times
+    in a moment. One run sees them all, and one status shows them all.
+    """
+    job = cache.get(*key) if key.kind == "FineTuneJob" else None
+    if job is None or is_true(job, ConditionType.RUNNING) or is_true(job, ConditionType.FINISHED):
+        return 0.0
+    owner = caches.owner_of(body)
+    created = kind == "Job" and owner is not None and owner.kind == key.kind  # the status does not name its queue yet
+    is_queued = created and names.QUEUE in (body["metadata"].get("labels") or {})
+    return PATIENCE if is_queued or "name" in ((job.get("status") or {}).get("queue") or {}) else 0.0
 
 
 def _not_begun(namespace: str, cache: Cache) -> list[Key]:

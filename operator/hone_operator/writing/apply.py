@@ -28,7 +28,7 @@ from hone_operator.namespaces import networks
 from hone_operator.objects import cache as caches
 from hone_operator.objects.cache import Cache
 from hone_operator.objects.decoding import IDENTITY, Skipped
-from hone_operator.queueing.routing import Key, keys_concerned
+from hone_operator.queueing.routing import Key, Request, keys_concerned, patience
 from hone_operator.reconcile.notreconciled import status_refused, write_refused
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.refusals import refusal
@@ -53,7 +53,7 @@ class Writes:
     exists: Existence
     unreadable: Unreadable
     now: Callable[[], datetime]
-    request: Callable[[Key], None]
+    request: Request
     """The queue's."""
     on_refused_status: Callable[[Key], None]
     offering: set[tuple[str, str, str]] = field(default_factory=set)
@@ -183,7 +183,7 @@ class Writes:
         newer."""
         if self.cache.put(kind, body):
             for key in keys_concerned(kind, body, self.cache):
-                self.request(key)
+                self.request(key, patience(kind, body, key, self.cache))
 
     async def _record(self, key: Key, body: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Create a ModelVersion; an existing one must belong to the same run or import."""

@@ -258,7 +258,7 @@ async def test_the_life_of_a_model_is_reported(receiver: Receiver, tmp_path: Pat
         webhook = Webhook(f"{url}/hooks/secret-path", tmp_path / "hmac-key")
         world.controllers.notifier = Notifier(world.cluster, world.cache, webhook, world.controllers.now)
         requested: list[Key] = []
-        world.controllers.request = requested.append
+        world.controllers.request = lambda key, after=0.0: requested.append(key)
 
         async def live(rounds: int) -> None:
             for _ in range(rounds):
