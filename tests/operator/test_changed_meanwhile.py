@@ -67,6 +67,32 @@ async def test_a_version_that_was_approved_meanwhile_is_not_deleted(apiserver: P
         await cluster.close()
 
 
+async def test_a_job_that_delivered_meanwhile_is_not_deleted(apiserver: Path, namespace: Namespace) -> None:
+    """Its entry was dropped while it ran, and its result says where the files are now."""
+    cluster = await connected(apiserver)
+    try:
+        container = {"name": "trainer", "image": "example.org/trainer"}
+        template = {"spec": {"containers": [container], "restartPolicy": "Never"}}
+        labels = {"hone.dev/component": "deliver"}
+        for name in ("delivers", "verifies"):
+            namespace.create("Job", name, {"template": template})
+        namespace.patch("Job", "delivers", {"metadata": {"labels": labels}})
+        for name, stays in (("delivers", True), ("verifies", False)):
+            seen = await cluster.get("Job", namespace.name, name)
+            assert seen
+            namespace.patch("Job", name, {"status": {"active": 1}}, "status")
+            if stays:
+                with pytest.raises(ConflictError):
+                    await cluster.delete("Job", seen)
+                seen = await cluster.get("Job", namespace.name, name)
+                assert seen
+            await cluster.delete("Job", seen)
+            left = await cluster.get("Job", namespace.name, name)
+            assert left is None or left["metadata"].get("deletionTimestamp")
+    finally:
+        await cluster.close()
+
+
 async def test_only_what_has_gone_counts_as_deleted(apiserver: Path, namespace: Namespace) -> None:
     """What the cache forgets as deleted never comes back, so it must not be an object that lives."""
     cluster = await connected(apiserver)

@@ -28,7 +28,7 @@ from hone_operator.apiserver.errors import (
 )
 from hone_operator.apiserver.fencing import fenced, is_write
 from hone_operator.apiserver.pages import MAX_PAGE_BYTES, PageTooLongError, pages
-from hone_operator.desired.names import FIELD_MANAGER, KUEUE_API
+from hone_operator.desired.names import COMPONENT, DELIVER, FIELD_MANAGER, KUEUE_API
 from hone_operator.objects.cache import strip
 from hone_operator.objects.decoding import Skipped, UnreadableError, decode, decode_list_aside, identity
 from hone_operator.objects.pruning import UNKNOWN
@@ -343,8 +343,7 @@ class Cluster:
         """Write the status of an object for which the API server cannot also store the managers of its fields.
 
         An apply must record them: with very many labels they are as large as the labels, and more than etcd accepts.
-            For
-        any other write the API server leaves them out.
+        For any other write the API server leaves them out.
         """
         patch = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
@@ -359,7 +358,8 @@ class Cluster:
             raise
 
     async def delete(self, kind: str, body: Mapping[str, Any]) -> bool:
-        """Delete exactly this object and what it owns; another of its name stays, and a changed ModelVersion, too.
+        """Delete exactly this object and what it owns; another of its name stays, and so does a changed ModelVersion,
+        or a changed Job that delivers one: it may have ended, and nothing else knows where the files are.
 
         Returns:
             Whether it has gone, and not only begun to go, as with a finalizer.
@@ -369,7 +369,8 @@ class Cluster:
                 reports a Service or NetworkPolicy that stays.
         """
         meta = body["metadata"]
-        as_seen = ("uid", "resourceVersion") if kind == "ModelVersion" else ("uid",)
+        delivers = (meta.get("labels") or {}).get(COMPONENT) == DELIVER
+        as_seen = ("uid", "resourceVersion") if kind == "ModelVersion" or delivers else ("uid",)
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",

@@ -19,7 +19,7 @@ from hone_operator.desired.pod import Mount, Work
 from hone_operator.desired.provenance import predicate
 from hone_operator.desired.reports import progress_environment, progress_token
 
-COMPONENT = "deliver"
+COMPONENT = names.DELIVER
 ARTIFACT, TARGET = PurePosixPath("/artifact"), PurePosixPath("/target")
 CPU, MEMORY = "500m", "1Gi"
 
@@ -108,7 +108,7 @@ def deliver(
     mounts += progress_token(platform)
     work = Work(component=COMPONENT, verb="deliver", plan=plan, cpu=CPU, memory=MEMORY, mounts=tuple(mounts), env=env)
     labels = names.labels(COMPONENT, owner, **{names.STAGING_ATTEMPT: str(number), names.CONTENT: parcel.key})
-    return job_with_plan(owner, JobName(name, labels), work, platform)
+    return job_with_plan(owner, JobName(name, labels, {names.DELIVERY: target.uri}), work, platform)
 
 
 def _description(meta: Mapping[str, Any], spec: ModelVersionSpec, target: Delivery) -> dict[str, Any]:

@@ -54,7 +54,7 @@ ANNOTATIONS = {
     "Dataset": frozenset({REVIEW}),
     "ModelVersion": frozenset({names.RETRY}),
     "Model": frozenset({names.RETRY, RETRAIN_REQUESTED}),
-    "Job": frozenset({names.RESOLVED, names.ANCESTORS, names.RETRY}),
+    "Job": frozenset({names.RESOLVED, names.ANCESTORS, names.DELIVERY, names.RETRY}),
     "Pod": frozenset({INDEX}),
     "Workload": frozenset({names.HELD}),
 }

@@ -1,8 +1,11 @@
 """Deliveries of a ModelVersion: one Job for each attempt at each entry; none of them changes whether it is Ready."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import ValidationError
 
 from hone_api.delivery import Delivery
 from hone_api.failures import FailureCode
@@ -73,7 +76,7 @@ def reconcile(builder: VersionBuilder, spec: ModelVersionSpec, seen: ObservedDel
             continue
         states.append(_ParcelWork(builder, spec, parcel, seen, platform).step(own, old))
     dropped = [job for job in jobs if _key(job) not in keys]
-    builder.delete += [job.body for job in dropped]
+    builder.delete += [job.body for job in dropped if not _is_ending(job)]
     states += _arrived(dropped, before)
     builder.put(retried=asked(builder))
     builder.put(deliveries=[as_json(state) for state in states] or None)
@@ -90,15 +93,27 @@ def _arrived(dropped: Sequence[ObservedJob], before: Mapping[str, Any]) -> Itera
     for key in dict.fromkeys(map(_key, dropped)):
         old, attempts = before.get(key), observe_attempts([job for job in dropped if _key(job) == key])
         result = attempts.result_of(DeliverResult)
-        if result and attempts.job and old and old["state"] != DeliveryState.DELIVERED:
+        if result and attempts.job and not (old and old["state"] == DeliveryState.DELIVERED):
             number = max(attempts.number, EntryMemory.of(old).number)
-            yield _delivered(old["uri"], key, result, number, attempts.job.ended_at)
+            with suppress(ValidationError):  # of a Job of an earlier operator, or one that somebody forged
+                uri = old["uri"] if old else _named(attempts.job).uri
+                yield _delivered(uri, key, result, number, attempts.job.ended_at)
+
+
+def _named(job: ObservedJob) -> Delivery:
+    """The entry for which a Job was made, by what it says itself."""
+    return Delivery.model_validate({"uri": (job.body["metadata"].get("annotations") or {}).get(names.DELIVERY)})
+
+
+def _is_ending(job: ObservedJob) -> bool:
+    """Whether the pod has left a result that the Job does not report yet: it is not stopped, its end comes soon."""
+    return not job.finished and job.result() is not None
 
 
 def waiting(builder: VersionBuilder, spec: ModelVersionSpec, jobs: Sequence[ObservedJob], why: str) -> None:
     """Set condition Delivered of a version that is not to be delivered yet, and stop Jobs that deliver it. What was
     delivered stays in the status."""
-    builder.delete += [job.body for job in of_component(jobs, COMPONENT) if not job.finished]
+    builder.delete += [job.body for job in of_component(jobs, COMPONENT) if not (job.finished or _is_ending(job))]
     entries: Any = builder.old.get("deliveries")
     held = {"state": str(DeliveryState.PENDING), "reason": str(Reason.WAITING), "message": why[:MAX_MESSAGE]}
     if entries:

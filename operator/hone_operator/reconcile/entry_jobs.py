@@ -109,7 +109,7 @@ class EntryJobs:
             return EntryProgress(EntryStage.FAILED, cause.code, cause.message, number)
         obstacle = next(iter(self.work.obstacles()), None)
         if attempts.active and attempts.job:
-            if obstacle is None or not obstacle.stops:
+            if obstacle is None or not obstacle.stops or attempts.job.result():
                 return self._underway(attempts, attempts.job, number, before)
             self.builder.delete.append(attempts.job.body)
         if obstacle:

@@ -175,6 +175,51 @@ def test_what_arrived_as_an_approval_was_withdrawn_is_recorded(life: Life, condi
     assert "deliveries" not in life.status
 
 
+def test_what_arrived_is_recorded_also_if_no_status_named_its_entry(life: Life) -> None:
+    of = model({"uri": REGISTRY, "when": "Approved"})
+    life.version["spec"] |= {"deliveries": None, "approval": {"state": "Approved"}}
+    looked(life, 61, of)
+    del life.status["deliveries"]  # the operator was killed before it wrote them
+    life.ends("Complete", life.world.dead(0, outcome=arrived(REGISTRY)))
+    life.version["spec"]["approval"] = {"state": "Candidate"}
+    looked(life, 70, of)
+    (entry,) = life.status["deliveries"]
+    assert (entry["uri"], entry["state"], entry["tries"]) == (REGISTRY, "Delivered", 1)
+    assert replace(looked(life, 80, of), check_again_in=None) == Outcome(), "the Model keeps it"
+
+
+@pytest.mark.parametrize(
+    "annotations", [{}, {"hone.dev/delivery": "no address"}], ids=["an earlier operator", "forged"]
+)
+def test_a_result_without_an_address_is_no_record(life: Life, annotations: dict[str, str]) -> None:
+    life.tick(61)
+    life.ends("Complete", life.world.dead(0, outcome=arrived()))
+    job = life.children[-1]
+    meta = {**job.body["metadata"], "annotations": annotations}
+    life.children[-1] = replace(job, body={**job.body, "metadata": meta})
+    del life.status["deliveries"]
+    life.version["spec"]["deliveries"] = None
+    life.tick(62)
+    assert "deliveries" not in life.status
+    assert life.children == []
+
+
+@pytest.mark.parametrize("change", ["withdrawn", "rejected"])
+def test_a_job_whose_pod_has_a_result_is_not_stopped(life: Life, change: str) -> None:
+    of = model({"uri": REGISTRY, "when": "Approved"} if change == "withdrawn" else {"uri": REGISTRY, "when": "Ready"})
+    life.version["spec"] |= {"deliveries": None, "approval": {"state": "Approved"}}
+    looked(life, 61, of)
+    done = life.world.dead(0, outcome=arrived(REGISTRY))
+    life.children[-1] = life.world.child(life.children[-1].body, done)
+    life.version["spec"]["approval"] = {"state": "Candidate" if change == "withdrawn" else "Rejected"}
+    looked(life, 62, of)
+    assert len(life.children) == 1, "it stays until it reports what its pod did"
+    life.ends("Complete", done)
+    looked(life, 63, of)
+    assert states(life) == [("Delivered", None)]
+    assert life.children == []
+
+
 def test_a_missing_claim_is_used_once_it_exists(life: Life) -> None:
     life.version["spec"]["deliveries"] = [{"uri": "pvc://serving/team"}]
     assert jobs(life.tick(61, missing_targets=["serving"])) == []
