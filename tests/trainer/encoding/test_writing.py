@@ -354,7 +354,7 @@ SIZED: dict[str, tuple[Callable[[int], Row], Callable[[Any], Any]]] = {
 def test_short_rows_take_at_most_what_the_estimate_counts(tmp_path: Path, name: str) -> None:
     """Prompts have their row as text as well."""
     row, encoder = SIZED[name]
-    file = _file(tmp_path, [row(n) for n in range(2000)])
+    file = _file(tmp_path, [row(n) for n in range(1000)])
     found = _write(file, encoder(tiny.tokenizer()), tmp_path / "out", Policy(None), 1)
     size = sum(file.stat().st_size for file in found.folder.iterdir())
     assert size <= ROW_BYTES * found.counts.tokens

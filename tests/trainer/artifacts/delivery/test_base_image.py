@@ -83,7 +83,7 @@ class Registry:
         rootfs = {"type": "layers", "diff_ids": [digest(content)]}
         body = {"architecture": "amd64", "os": "linux", "rootfs": rootfs, "config": settings, **config}
         own = self.blob(json.dumps(body).encode(), CONFIG)
-        return self.put({"config": own, "layers": [self.blob(gzip.compress(content), layer_type)]})
+        return self.put({"config": own, "layers": [self.blob(gzip.compress(content, 1), layer_type)]})
 
 
 @pytest.fixture
