@@ -41,13 +41,15 @@ def packages_read_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def services_read_once() -> Iterator[None]:
-    """botocore parses its description of S3, and the addresses of all services of AWS, for each session."""
-    from botocore.loaders import JSONFileLoader
+    """botocore lists all services of AWS, and parses their addresses and its description of S3, for each session."""
+    from botocore.loaders import JSONFileLoader, Loader
 
-    load = JSONFileLoader.load_file
+    load, every = JSONFileLoader.load_file, Loader.list_available_services
     read = functools.cache(lambda path: load(JSONFileLoader(), path))
+    listed = functools.cache(lambda kind: every(Loader(), kind))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        patch.setattr(Loader, "list_available_services", lambda _, type_name: listed(type_name))
         yield
 
 
