@@ -18,12 +18,12 @@ import ast
 import importlib
 import inspect
 import sys
-import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from class_sources import tree_of
 
 from hone_dev.library_border import NAMES, LibraryName
 
@@ -166,14 +166,18 @@ def load(module: str, *path: str) -> set[type]:
 
 
 @cache
+def defined_by(kind: type) -> set[str]:
+    """Of a class, see `defined`; nothing if it has no source."""
+    source = tree_of(kind)
+    return defined(source) if source else set()
+
+
+@cache
 def private_names(kind: type) -> frozenset[str]:
     """Of a class of a library and of its bases: in the class, and on `self` in the source."""
     names = set(dir(kind))
     for base in kind.__mro__[:-1]:
-        try:
-            names |= defined(ast.parse(textwrap.dedent(inspect.getsource(base))))
-        except (OSError, TypeError):
-            continue  # of C, or made at run time
+        names |= defined_by(base)
     return frozenset(filter(private, names))
 
 

@@ -11,7 +11,6 @@ import ast
 import importlib
 import inspect
 import re
-import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from class_sources import tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPINGS = ROOT / "dev/typings"
@@ -82,12 +82,16 @@ def attributes(kind: type) -> frozenset[str]:
     names: set[str] = set()
     for each in kind.__mro__[:-1]:
         names |= set(vars(each)) | set(vars(each).get("__annotations__", {}))
-        try:
-            source = ast.parse(textwrap.dedent(inspect.getsource(each)))
-        except (OSError, TypeError):
-            continue  # a class that is not written in Python
-        names |= {n.attr for n in ast.walk(source) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self"}
+        names |= of_self(each)
     return frozenset(names)
+
+
+@cache
+def of_self(kind: type) -> frozenset[str]:
+    """What the source of a class names as `self.name`; nothing of a class that is not written in Python."""
+    source = tree_of(kind)
+    attributes = [node for node in ast.walk(source) if isinstance(node, ast.Attribute)] if source else []
+    return frozenset(n.attr for n in attributes if isinstance(n.value, ast.Name) and n.value.id == "self")
 
 
 def declared(tree: ast.Module) -> Iterator[str]:
