@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -13,6 +14,15 @@ import requests
 from hone_api.plan import DeliverPlan
 from hone_dev import imageregistry
 from hone_trainer.store import manifest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def authorities_read_once() -> Iterator[None]:
+    """Python parses every authority that this machine trusts before it asks a server for TLS; here none speaks it."""
+    trusting = ssl.create_default_context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", lambda: trusting)
+        yield
 
 
 class Model:
