@@ -137,6 +137,13 @@ NAMES: tuple[LibraryName, ...] = (
         "The saved config must not carry the path of the file on this machine.",
     ),
     LibraryName(
+        "gguf:GGUFReader",
+        "_get_field_parts",
+        "sets",
+        "trainer/hone_trainer/models/gguf.py",
+        "Reading without the texts of a vocabulary, which take most of the time.",
+    ),
+    LibraryName(
         "transformers.core_model_loading",
         "_weight_conversions",
         "reads",

@@ -1,10 +1,10 @@
 """Models in GGUF for llama.cpp: what is exported is the tuned model, and what cannot be is refused before training."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from hone_trainer.errors import ConfigError
@@ -13,25 +13,6 @@ from hone_trainer.models import gguf
 pytestmark = pytest.mark.trainer
 
 MERGED = {"modelName": "tiny", "formats": ["Safetensors", "GGUF"], "merge": True}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def files_in_memory() -> Iterator[None]:
-    """gguf reads each of 100,000 texts of a vocabulary by itself: from a mapped file it takes several times as long."""
-    import numpy
-    from gguf import gguf_reader
-
-    class Numpy:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(numpy, name)
-
-        def memmap(self, path: str, mode: str) -> Any:
-            assert mode == "r"
-            return numpy.fromfile(path, numpy.uint8)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gguf_reader, "np", Numpy())
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +58,8 @@ def test_the_file_holds_the_tuned_model_and_its_tokenizer(runs: Any, make_plan: 
     assert "Model in GGUF for llama.cpp made from `hf://tests/tiny@main`" in card
     assert "echo 'FROM ./tiny.gguf' > Modelfile && ollama create tiny -f Modelfile && ollama run tiny" in card
 
-    reader = GGUFReader(forms["GGUF"] / "tiny.gguf")
+    with gguf.without_texts():
+        reader = GGUFReader(forms["GGUF"] / "tiny.gguf")
     assert reader.fields["general.architecture"].contents() == "llama"
     assert {t.tensor_type.name for t in reader.tensors} == {"F16", "F32"}
     tokenizer = AutoTokenizer.from_pretrained(convertible)
@@ -98,7 +80,9 @@ def test_eight_bits_are_as_close_as_eight_bits_can_be(convertible: Path, tmp_pat
 
     drift = gguf.write(convertible, tmp_path / "m.gguf", "Q8")
     assert 1e-3 < drift < gguf.TOLERANCE["Q8"]
-    assert {t.tensor_type.name for t in GGUFReader(tmp_path / "m.gguf").tensors} == {"Q8_0", "F32"}
+    with gguf.without_texts():
+        reader = GGUFReader(tmp_path / "m.gguf")
+    assert {t.tensor_type.name for t in reader.tensors} == {"Q8_0", "F32"}
 
 
 def test_what_llama_cpp_cannot_convert_is_refused_before_training(runs: Any, make_plan: Any) -> None:
@@ -120,3 +104,26 @@ def test_an_architecture_that_llama_cpp_lacks_is_refused(
     with pytest.raises(ConfigError, match=r"output\.formats GGUF: .*GPTNeoForCausalLM") as caught:
         runs.finish(make_plan(modelPath=str(folder), output=MERGED))
     assert caught.value.code == "UnsupportedModel"
+
+
+def test_a_file_without_its_texts_is_read_as_far_as_the_rest(tmp_path: Path) -> None:
+    """Nothing after the texts is at another place."""
+    from gguf import GGUFReader, GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_token_list(["a", "", "öä", "d" * 300])
+    writer.add_token_scores([0.5, 1.5, 2.5, 3.5])
+    writer.add_tensor("weight", numpy.arange(6, dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    whole = GGUFReader(tmp_path / "m.gguf")
+    with gguf.without_texts():
+        rest = GGUFReader(tmp_path / "m.gguf")
+    assert GGUFReader(tmp_path / "m.gguf").fields["tokenizer.ggml.tokens"].contents() == ["a", "", "öä", "d" * 300]
+    assert rest.fields["tokenizer.ggml.tokens"].contents() == [""] * 4
+    assert list(rest.fields) == list(whole.fields)
+    for name in rest.fields.keys() - {"tokenizer.ggml.tokens"}:
+        assert rest.fields[name].contents() == whole.fields[name].contents(), name
+    assert [(t.name, t.data.tolist()) for t in rest.tensors] == [("weight", [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])]
