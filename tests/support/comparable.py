@@ -1,10 +1,11 @@
-"""Plans of methods that are not compared by tokens: pairs, judged answers, rewards of greedy answers."""
+"""Plans and runs of methods that are not compared by tokens: pairs, judged answers, rewards of greedy answers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import judging
 from sampled_sums import FULL, sums, sums_plans
 
 METHODS = ("DPO", "ORPO", "KTO", "Reward", "GRPO", "PPO")
+AGAINST = {"evaluation": {"against": "models://tiny@champion"}, "comparedWith": "tiny-v1"}
 PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
 
 
@@ -59,3 +61,38 @@ def plans(make_plan: Any, folder: Path, model: Path) -> Callable[..., Any]:
         return make_plan(name, method="PPO", ppo=ppo, models=models, training=training, **rows, **fields)
 
     return lambda method, *args, **fields: (of_sums if method in ("GRPO", "PPO") else of_pairs)(method, *args, **fields)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A finished run, and another one that was compared with it; tests only read them."""
+
+    plan_of: Callable[..., Any]
+    """Makes further plans with the same rows."""
+    champion: Any
+    """Plan of the first, which also left a merged model if it trained an adapter."""
+    old: Any
+    """Its result."""
+    challenger: Any
+    new: Any
+
+
+def pair(make_plan: Any, folder: Path, model: Path, method: str) -> Pair:
+    """Runs of a method, in the folder."""
+    from hone_trainer.run import pipeline
+    from hone_trainer.signals import Stop
+
+    plan_of = plans(make_plan, folder, model)
+    merged = {} if method == "GRPO" else {"output": {"modelName": "tiny", "merge": True}}
+    champion = plan_of(method, "champion", **merged)
+    old = pipeline.run_plan(champion, Stop())
+    challenger = plan_of(method, "challenger", training={"maxSteps": 8}, **in_use(champion, old))
+    return Pair(plan_of, champion, old, challenger, pipeline.run_plan(challenger, Stop()))
+
+
+def in_use(plan: Any, result: Any) -> dict[str, Any]:
+    """What a plan says of a finished run to compare with: an adapter on its base, or a whole model."""
+    if plan.adapter.type == "None":
+        return {**AGAINST, "comparedModel": {"path": str(Path(plan.output_path) / "full")}}
+    adapter = {"path": str(Path(plan.output_path) / "adapter"), "digest": result.artifacts[0].digest}
+    return {**AGAINST, "comparedModel": {"path": plan.model_path, "adapter": adapter}}

@@ -171,9 +171,8 @@ def teacher_model(tiny_model: Path, rows_files: tuple[Path, Path], tmp_path_fact
 MakePlan = Callable[..., Any]
 
 
-@pytest.fixture
-def make_plan(tmp_path: Path, tiny_model: Path, rows_files: tuple[Path, Path]) -> MakePlan:
-    """Makes a TrainingPlan of 8 steps; keyword arguments replace fields, `training` and `evaluation` are merged."""
+def plans_in(folder: Path, model: Path, rows_files: tuple[Path, Path]) -> MakePlan:
+    """See `make_plan`; all files of the runs are in the folder."""
     from hone_api.plan import TrainingPlan
 
     def digest(path: Path) -> str:
@@ -187,7 +186,7 @@ def make_plan(tmp_path: Path, tiny_model: Path, rows_files: tuple[Path, Path]) -
         evaluation = {"everySteps": 4, "samples": 0, **fields.pop("evaluation", {})}
         body: dict[str, Any] = {
             "run": name,
-            "modelPath": str(tiny_model),
+            "modelPath": str(model),
             "modelUri": "hf://tests/tiny@main",
             "modelCommit": "0123abcd",
             "datasets": [{"name": "places", "split": "train", "path": str(train), "digest": digest(train)}],
@@ -201,13 +200,31 @@ def make_plan(tmp_path: Path, tiny_model: Path, rows_files: tuple[Path, Path]) -
             "evaluation": evaluation,
             "checkpoints": {"everySteps": 4},
             "output": {"modelName": "tiny"},
-            "workPath": str(tmp_path / name / "work"),
-            "outputPath": str(tmp_path / name / "out"),
+            "workPath": str(folder / name / "work"),
+            "outputPath": str(folder / name / "out"),
             **fields,
         }
         return TrainingPlan.model_validate(body)
 
     return make
+
+
+@pytest.fixture
+def make_plan(tmp_path: Path, tiny_model: Path, rows_files: tuple[Path, Path]) -> MakePlan:
+    """Makes a TrainingPlan of 8 steps; keyword arguments replace fields, `training` and `evaluation` are merged."""
+    return plans_in(tmp_path, tiny_model, rows_files)
+
+
+@pytest.fixture(scope="session")
+def compared_runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, rows_files: tuple[Path, Path]) -> Any:
+    """Runs of a method that were made once, see `comparable.Pair`; for tests that only read them."""
+    import comparable
+
+    def made(method: str) -> comparable.Pair:
+        folder = tmp_path_factory.mktemp(f"compared-{method}")
+        return comparable.pair(plans_in(folder, tiny_model, rows_files), folder, tiny_model, method)
+
+    return functools.cache(made)
 
 
 class Runs:

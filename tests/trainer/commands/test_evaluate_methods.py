@@ -36,14 +36,6 @@ def held_out(plan: Any) -> Path:
     return Path(plan.evaluation_datasets[0].path)
 
 
-def against(plan: Any, result: Any) -> dict[str, Any]:
-    """What the plan of another run says of this finished one."""
-    model = {"path": str(exported(plan))}
-    if plan.adapter.type != "None":
-        model = {"path": plan.model_path, "adapter": {"path": model["path"], "digest": result.artifacts[0].digest}}
-    return {"evaluation": {"against": "models://tiny@champion"}, "comparedWith": "tiny-v1", "comparedModel": model}
-
-
 def by_name(numbers: Any) -> dict[str, Any]:
     return {number.name: number for number in numbers}
 
@@ -55,11 +47,10 @@ def assert_equal(one: str | None, other: str | None) -> None:
 
 
 @pytest.mark.parametrize("method", comparable.METHODS)
-def test_the_numbers_are_those_that_a_run_measures(runs: Any, plan_of: Any, method: str) -> None:
-    champion = plan_of(method, "champion")
-    old = runs.finish(champion)
-    plan = plan_of(method, "challenger", training={"maxSteps": 8}, **against(champion, old))
-    measured = by_name(runs.finish(plan).numbers)
+def test_the_numbers_are_those_that_a_run_measures(compared_runs: Any, method: str) -> None:
+    pair = compared_runs(method)
+    champion, plan = pair.champion, pair.challenger
+    measured = by_name(pair.new.numbers)
     numbers = by_name(recompute(exported(plan), held_out(plan), against=exported(champion)))
     assert set(numbers) == set(METHODS[method].metrics) - {"kl"}
     for name, number in numbers.items():
@@ -76,10 +67,10 @@ def test_the_numbers_are_those_that_a_run_measures(runs: Any, plan_of: Any, meth
 
 @pytest.mark.parametrize("method", ["DPO", "Reward"])
 def test_a_merged_model_is_compared_as_its_adapter(
-    runs: Any, plan_of: Any, method: str, tmp_path: Path, tiny_model: Path
+    compared_runs: Any, method: str, tmp_path: Path, tiny_model: Path
 ) -> None:
-    plan = plan_of(method, "champion", output={"modelName": "tiny", "merge": True})
-    result = runs.finish(plan)
+    pair = compared_runs(method)
+    plan, result = pair.champion, pair.old
     for one, other in (("adapter", "merged"), ("merged", "adapter")):
         for number in recompute(exported(plan, one), held_out(plan), against=exported(plan, other)):
             assert_equal(number.tuned, by_name(result.numbers)[number.name].tuned)

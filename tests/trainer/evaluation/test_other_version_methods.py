@@ -9,6 +9,7 @@ from typing import Any
 
 import comparable
 import pytest
+from comparable import AGAINST, in_use
 
 from hone_trainer.evaluation import other_version
 from hone_trainer.methods import METHODS, compared_answers
@@ -17,7 +18,6 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
 
 pytestmark = pytest.mark.trainer
-AGAINST = {"evaluation": {"against": "models://tiny@champion"}, "comparedWith": "tiny-v1"}
 
 
 @pytest.fixture
@@ -26,25 +26,15 @@ def plan_of(make_plan: Any, tmp_path: Path, tiny_model: Path) -> Any:
     return comparable.plans(make_plan, tmp_path, tiny_model)
 
 
-def in_use(plan: Any, result: Any) -> dict[str, Any]:
-    """What a plan says of a finished run to compare with: an adapter on its base, or a whole model."""
-    if plan.adapter.type == "None":
-        return {**AGAINST, "comparedModel": {"path": str(Path(plan.output_path) / "full")}}
-    adapter = {"path": str(Path(plan.output_path) / "adapter"), "digest": result.artifacts[0].digest}
-    return {**AGAINST, "comparedModel": {"path": plan.model_path, "adapter": adapter}}
-
-
 def numbers_of(result: Any) -> dict[str, Any]:
     return {number.name: number for number in result.numbers}
 
 
 @pytest.mark.parametrize("method", comparable.METHODS)
-def test_a_version_has_the_numbers_that_its_own_run_measured(runs: Any, plan_of: Any, method: str) -> None:
+def test_a_version_has_the_numbers_that_its_own_run_measured(runs: Any, compared_runs: Any, method: str) -> None:
     """Both start from the same base, so their reference is the same; and what is trained is the same as without."""
-    champion = plan_of(method, "champion")
-    old = runs.finish(champion)
-    plan = plan_of(method, "challenger", training={"maxSteps": 8}, **in_use(champion, old))
-    new = runs.finish(plan)
+    pair = compared_runs(method)
+    plan, old, new = pair.challenger, pair.old, pair.new
     compared = {name: number for name, number in numbers_of(new).items() if number.against is not None}
     assert set(compared) == set(METHODS[method].metrics) - {"kl"}
     for name, number in compared.items():
@@ -54,7 +44,7 @@ def test_a_version_has_the_numbers_that_its_own_run_measured(runs: Any, plan_of:
     assert any(float(number.tuned) != float(number.against) for number in compared.values())
     assert not any("evaluation.against" in sentence for sentence in new.advice)
 
-    alone = plan_of(method, "alone", training={"maxSteps": 8})
+    alone = pair.plan_of(method, "alone", training={"maxSteps": 8})
     runs.finish(alone)
     form = "full" if plan.adapter.type == "None" else "adapter"
     assert runs.curve(plan, form) == runs.curve(alone, form)
@@ -62,12 +52,10 @@ def test_a_version_has_the_numbers_that_its_own_run_measured(runs: Any, plan_of:
 
 @pytest.mark.parametrize("method", ["DPO", "KTO"])
 def test_a_version_that_the_run_starts_from_is_its_own_reference(
-    runs: Any, plan_of: Any, method: str, tmp_path: Path
+    runs: Any, compared_runs: Any, plan_of: Any, method: str
 ) -> None:
     """With full fine-tuning, whose reference is computed before the first step."""
-    champion = plan_of(method, "champion", output={"modelName": "tiny", "merge": True})
-    runs.finish(champion)
-    merged = str(Path(champion.output_path) / "merged")
+    merged = str(Path(compared_runs(method).champion.output_path) / "merged")
     plan = plan_of(
         method, "next", adapter={"type": "None"}, modelPath=merged, comparedModel={"path": merged}, **AGAINST
     )
@@ -93,10 +81,9 @@ def test_a_reward_model_is_not_compared_with_a_language_model(
 
 
 @pytest.mark.parametrize("method", ["KTO", pytest.param("GRPO", marks=pytest.mark.long)])
-def test_ranks_measure_their_parts(runs: Any, plan_of: Any, method: str) -> None:
-    champion = plan_of(method, "champion")
-    old = runs.finish(champion)
-    plan = plan_of(method, "two", processesPerNode=2, **in_use(champion, old))
+def test_ranks_measure_their_parts(runs: Any, compared_runs: Any, plan_of: Any, method: str) -> None:
+    pair = compared_runs(method)
+    plan, old = plan_of(method, "two", processesPerNode=2, **in_use(pair.champion, pair.old)), pair.old
     for name, number in numbers_of(runs.wait(plan, runs.start(plan)).result).items():
         assert float(number.against) == pytest.approx(float(numbers_of(old)[name].tuned), abs=1e-4), name
 
