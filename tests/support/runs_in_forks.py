@@ -4,6 +4,9 @@ A program (see `forks`): it reads a JSON object from each line of stdin and answ
 `arguments`, `environment` to add, the file for the `output`, the `seconds` until the command is killed (0: never), and
 Python to execute `before` starts a command: the answer is its process id. `ended` with a process id asks for its exit
 code; null while it runs. Once it is ready it writes the address of its server for work that is done apart.
+
+What it imports does not see the libraries that most runs hide, see `hone_trainer.run.libraries`: forks do not run plans
+with quantised weights.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from forks import exit_code
 from hone_trainer import __main__ as trainer
 from hone_trainer.run import apart, launch
 
+UNUSED = ("bitsandbytes", "boto3", "scipy", "sklearn")
+"""A third of the processor time of all imports; forks find them again."""
 JEMALLOC = "jemalloc_bg_thd"
 """Thread of pyarrow's allocator, which knows about forks."""
 
@@ -32,9 +37,15 @@ JEMALLOC = "jemalloc_bg_thd"
 def main() -> None:
     """Answer until stdin ends."""
     os.environ.update(launch.OFFLINE)  # before the libraries, as in a run
+    absent: dict[str, Any] = dict.fromkeys(UNUSED)
+    sys.modules.update(absent)
+    gc.disable()
     for module in sys.argv[1:]:
         import_module(module)
     gc.freeze()
+    gc.enable()
+    for name in UNUSED:
+        del sys.modules[name]
     others = {int(task.name): (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
     del others[os.getpid()]
     assert set(others.values()) <= {JEMALLOC}, f"a fork has one thread, this process has {others}"
