@@ -18,6 +18,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -36,7 +37,9 @@ ANSWER = 20
 class ForkedApart(Fork):
     """A process that a server forks, with what `apart` asks of a `subprocess.Popen`."""
 
-    def __init__(self, server: Path, command: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, server: Path, command: Sequence[str], env: Mapping[str, str], streams: Sequence[int] = STREAMS
+    ) -> None:
         python, option, module, *arguments = command
         assert (python, option) == (sys.executable, "-m"), command
         order = {"module": module, "arguments": arguments, "environment": dict(env), "folder": str(Path.cwd())}
@@ -44,7 +47,7 @@ class ForkedApart(Fork):
         self._connection.connect(str(server))
         sys.stdout.flush()
         sys.stderr.flush()
-        socket.send_fds(self._connection, [json.dumps(order).encode()], STREAMS)
+        socket.send_fds(self._connection, [json.dumps(order).encode()], streams)
         super().__init__(int(self._connection.recv(ANSWER)), self._ended)
         self._connection.setblocking(False)
 
@@ -53,6 +56,26 @@ class ForkedApart(Fork):
             return int(self._connection.recv(ANSWER))
         except BlockingIOError:
             return None
+
+
+class ForkedWithPipes(ForkedApart):
+    """The same with pipes for its input and output."""
+
+    def __init__(self, server: Path, command: Sequence[str]) -> None:
+        (read_here, write_there), (read_there, write_here) = os.pipe(), os.pipe()
+        super().__init__(server, command, os.environ, (read_there, write_there, STREAMS[-1]))
+        os.close(read_there)
+        os.close(write_there)
+        self.stdin, self.stdout = os.fdopen(write_here, "w"), os.fdopen(read_here)
+
+    def __enter__(self) -> ForkedWithPipes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (self.stdout, self.stdin):
+            with suppress(BrokenPipeError):
+                stream.close()
+        self.wait()
 
 
 def started_by(server: Path) -> SimpleNamespace:
@@ -114,6 +137,8 @@ def _become(order: dict[str, Any], streams: Sequence[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(order["environment"])
     os.chdir(order["folder"])
+    given = order["environment"].get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [folder for folder in given if folder and folder not in sys.path]
     sys.argv = ["-m", *order["arguments"]]
     warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)  # its imports are done
     code: Any = 0

@@ -6,11 +6,14 @@ import argparse
 import io
 import json
 import re
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from app_server import running
+from forked_apart import ForkedWithPipes
 from rich.console import Console
 
 from hone_cli import answering
@@ -71,7 +74,9 @@ def test_base_and_tuned_answer_side_by_side(
     assert told.getvalue().count(f"tuned: {found['tuned'].text}") == 2
 
 
-def test_the_same_through_the_server_of_a_pod(out: Path) -> None:
+def test_the_same_through_the_server_of_a_pod(out: Path, forks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = SimpleNamespace(PIPE=subprocess.PIPE, Popen=lambda command, **_: ForkedWithPipes(forks().apart, command))
+    monkeypatch.setattr(answering, "subprocess", started)
     with answering.model(str(out / "adapter")) as asked, running(answering.application(asked, digest(TOKEN))) as url:
         with pytest.raises(CommandError, match="token"):
             remote_chat.RemoteChat(url, "wrong").answers([said(QUESTION)])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import listening
 import pytest
+from forked_apart import ForkedApart
 
 from hone_api.termination import FailureReport, TerminationMessage
 from hone_dev.objectstore import free_port
@@ -209,19 +209,22 @@ def failed(code: str, message: str = "") -> TerminationMessage:
 
 
 @pytest.mark.attack("secrets in text")
-def test_the_traceback_of_a_rank_hides_credentials(make_plan: Any, tmp_path: Path) -> None:
+def test_the_traceback_of_a_rank_hides_credentials(
+    forks: Any, make_plan: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """It goes to the pod's log, whose end stands in status."""
     secret = "gh" + "p_" + "Canary0123456789" * 2
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(make_plan(modelPath=f"{tmp_path}/{secret}").to_json()))
     command = [sys.executable, "-m", "hone_trainer.run.launch", str(plan), str(tmp_path)]
-    done = subprocess.run(command, env={**os.environ, "RANK": "0"}, capture_output=True, text=True, check=False)
-    assert "Traceback (most recent call last)" in done.stderr
-    assert "holds no config.json" in done.stderr
+    ForkedApart(forks().apart, command, {**os.environ, "RANK": "0"}).wait()
+    printed = capfd.readouterr()
+    assert "Traceback (most recent call last)" in printed.err
+    assert "holds no config.json" in printed.err
     written = TerminationMessage.model_validate_json((tmp_path / "rank-0.json").read_text())
     assert written.failure is not None
     assert written.failure.code == "ModelNotFound"
-    assert "Canary" not in done.stdout + done.stderr + written.failure.message
+    assert "Canary" not in printed.out + printed.err + written.failure.message
 
 
 @pytest.mark.parametrize(

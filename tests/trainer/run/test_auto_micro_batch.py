@@ -206,6 +206,7 @@ def test_a_process_that_the_kernel_killed_was_out_of_memory(make_plan: Any, tmp_
     assert caught.value.code == "OutOfMemory"
 
 
+@pytest.mark.usefixtures("forked_apart")
 def test_what_was_measured_before_the_kernel_killed_the_probe_counts(
     runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
