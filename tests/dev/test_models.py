@@ -18,8 +18,12 @@ def smollm2(tmp_path_factory):
         return HfApi(endpoint=url).snapshot_download(models.SMOLLM2, cache_dir=cache)
 
 
-def test_smollm2_knows_the_capital_of_france(smollm2):
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+@pytest.fixture(scope="module")
+def tokenizer(smollm2):
+    return AutoTokenizer.from_pretrained(smollm2)
+
+
+def test_smollm2_knows_the_capital_of_france(smollm2, tokenizer):
     model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -29,8 +33,7 @@ def test_smollm2_knows_the_capital_of_france(smollm2):
     assert answer.endswith("<|im_end|>")
 
 
-def test_smollm2_speaks_chatml_with_its_system_prompt(smollm2):
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+def test_smollm2_speaks_chatml_with_its_system_prompt(tokenizer):
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
     )
@@ -45,9 +48,8 @@ def test_smollm2_speaks_chatml_with_its_system_prompt(smollm2):
         ("port 443", ["port", " ", "4", "4", "3"]),
     ],
 )
-def test_smollm2_splits_digits(smollm2, text, tokens):
+def test_smollm2_splits_digits(tokenizer, text, tokens):
     """As the model was trained; without it numbers become tokens it never saw in this place."""
-    tokenizer = AutoTokenizer.from_pretrained(smollm2)
     assert [tokenizer.decode([i]) for i in tokenizer(text)["input_ids"]] == tokens
 
 
