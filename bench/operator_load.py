@@ -16,6 +16,7 @@ Then, in one more API server, records of finished jobs: as many FineTuneJobs wit
 says, without Jobs and pods. One of them is real; the others are copies.
 
 Pods never run. Figures are printed next to their bounds, and one line for each number of jobs with the cost of a job.
+With `--write`, docs/reliability.md gets a column for each number of jobs.
 The exit code is 1 if a bound is missed.
 """
 
@@ -36,6 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import load_page
 import records
 from active_jobs import Reporters, empty_tls_secret, set_pods
 from kubeapi import HONE, KubeApi
@@ -273,6 +275,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, nargs="+", default=[500, 1000], help="how many FineTuneJobs, one run each")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="how long jobs report")
     parser.add_argument("--records", type=int, default=0, help="how many finished jobs are kept")
+    parser.add_argument("--write", action="store_true", help="write the columns of docs/reliability.md")
     parser.add_argument("--folder", type=Path, help="an empty folder for data and logs (default: a temporary one)")
     args = parser.parse_args()
     MINUTES = args.minutes
@@ -289,6 +292,8 @@ def main() -> int:
             held = show(f"{args.records} records of finished jobs", record_rows(kept)) and held
         if loads:
             curve(loads)
+        if args.write:
+            load_page.write(loads)
     return 0 if held else 1
 
 
