@@ -1,6 +1,6 @@
 """A family from training to serving: Hone trains and exports, PEFT and vLLM's build for CPUs load what it left.
 
-Both load it in fresh processes of vLLM's Python, which has other versions of torch and transformers than the trainer.
+Both load it in a fresh process of vLLM's Python, which has other versions of torch and transformers than the trainer.
 """
 
 from __future__ import annotations
@@ -73,8 +73,7 @@ def look(names: Sequence[str], folder: Path) -> dict[str, Seen]:
     """
     tasks = [task(family, folder / family) for family in names]
     (folder / "tasks.json").write_text(json.dumps(tasks))
-    by_peft, by_vllm = (answers(folder, library) for library in ("peft", "vllm"))
-    return {family: judge(*pair) for family, *pair in zip(names, by_peft, by_vllm, strict=True)}
+    return {family: judge(*pair) for family, *pair in zip(names, *answers(folder), strict=True)}
 
 
 def judge(peft: Answers, served: Answers) -> Seen:
@@ -145,16 +144,16 @@ def _plan(base: Path, folder: Path, targets: list[str] | None) -> Any:
     return TrainingPlan.model_validate(body)
 
 
-def answers(folder: Path, library: str) -> list[Answers]:
-    """Tokens and log-probabilities of each task by `peft` or `vllm`, or why there are none."""
+def answers(folder: Path) -> list[list[Answers]]:
+    """Tokens and log-probabilities of each task by PEFT, and by vLLM, or why there are none."""
     env = {**os.environ, **vllm.EAGER, "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"}
     env |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"}
-    found, log = folder / f"{library}.jsonl", folder / f"{library}.log"
+    written, log = [folder / f"{library}.jsonl" for library in ("peft", "vllm")], folder / "answers.log"
     with open(log, "wb") as file:
-        argv = [vllm.python(), PROGRAM, library, folder / "tasks.json", found]
+        argv = [vllm.python(), PROGRAM, folder / "tasks.json", *written]
         ended = subprocess.run(argv, env=env, stdout=file, stderr=subprocess.STDOUT)
     assert ended.returncode == 0, log.read_text(errors="replace")[-4000:]
-    return [json.loads(line) for line in found.read_text().splitlines()]
+    return [[json.loads(line) for line in each.read_text().splitlines()] for each in written]
 
 
 def verdict(seen: dict[str, Any], expected: dict[str, Any]) -> str:

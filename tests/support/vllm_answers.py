@@ -1,7 +1,7 @@
-"""Run by vLLM's Python: what PEFT, or vLLM's build for CPUs, answers with the models and adapters of each task.
+"""Run by vLLM's Python: what PEFT, and then vLLM's build for CPUs, answers with the models and adapters of each task.
 
     vllm_answers.py versions
-    vllm_answers.py peft|vllm TASKS.json ANSWERS.jsonl
+    vllm_answers.py TASKS.json ANSWERS_OF_PEFT.jsonl ANSWERS_OF_VLLM.jsonl
 
 An answer has the tokens that follow each prompt greedily, and the log-probabilities at the place of each, of all tokens
 or the likeliest; or the words by which it was refused.
@@ -192,8 +192,8 @@ if __name__ == "__main__":
     if sys.argv[1] == "versions":
         print(versions())
     else:
-        answer = {"peft": by_peft, "vllm": by_vllm}[sys.argv[1]]
-        tasks = json.loads(Path(sys.argv[2]).read_text())
-        with open(sys.argv[3], "w") as file:
-            for task in tasks:
-                print(json.dumps(answer(task)), file=file, flush=True)
+        tasks = json.loads(Path(sys.argv[1]).read_text())
+        for answer, answers in zip((by_peft, by_vllm), sys.argv[2:], strict=True):
+            with open(answers, "w") as file:
+                for task in tasks:
+                    print(json.dumps(answer(task)), file=file, flush=True)
