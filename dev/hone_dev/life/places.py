@@ -20,6 +20,8 @@ from hone_dev.console import HoneDevError
 BUCKET, PREFIX = "models", "served"
 REGISTRY_PORT, STORE_PORT = 5000, 9000
 """Of their Services, as `deliver/model.yaml` of the example has them."""
+FILTER: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""Python 3.11 has it from 3.11.4 on; the layers are Hone's own."""
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -49,7 +51,7 @@ class Places:
         """
         for digest in self.layers(location):
             with tarfile.open(fileobj=io.BytesIO(self._blob(location, "blobs", digest))) as tar:
-                tar.extractall(folder, filter="data")
+                tar.extractall(folder, **FILTER)
         return folder / "models"
 
     def layers(self, location: str) -> dict[str, int]:

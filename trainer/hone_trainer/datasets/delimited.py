@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -23,6 +24,8 @@ _SWALLOWED_LINES = {"\t": 1}
 _MANY_LINES, _LOOK_LIKE_ROWS = 10, 0.9
 """If a field has this many lines, and this share of them has the fields of a row, the field is rows that a quote
 swallowed. Texts hardly ever contain tabs, so a single line is enough."""
+POSSESSIVE = (3, 11, 5)
+"""The Python from which on quantifiers such as *+ match what they should (CPython's issue 106052)."""
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _QUOTES = 'write quotes inside a field twice ("")'
 
@@ -174,8 +177,11 @@ def _opened(stream: Lines, delimiter: str) -> _Table | Item:
 
 def _end_of_records(delimiter: str) -> Callable[[bytearray, int], int]:
     """What gives the end of the records that csv reads without an error, each by itself: see its state machine, in
-    Modules/_csv.c of CPython. A quote within a field that does not begin with one is a character like others."""
-    if not delimiter.isascii() or delimiter in '"\r\n':
+    Modules/_csv.c of CPython. A quote within a field that does not begin with one is a character like others.
+
+    Where Python's possessive quantifiers end records too early, no record is known to stand by itself.
+    """
+    if not delimiter.isascii() or delimiter in '"\r\n' or sys.version_info < POSSESSIVE:
         return lambda kept, size: 0
     mark = re.escape(delimiter.encode())
     field = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^"%b\r\n][^%b\r\n]*+)?+' % (mark, mark)

@@ -31,6 +31,8 @@ pytestmark = pytest.mark.trainer
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 CONFIG = "application/vnd.oci.image.config.v1+json"
+FILTER: Any = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
+"""Python 3.11 has it from 3.11.4 on."""
 COMMANDS = ("sh", "ln", "ls", "mkdir", "sleep")
 MODELCAR = "ln -sf /proc/$$/root/models /mnt/models && sleep infinity"
 """What KServe's modelcarCommand gives the container (pkg/utils/storage.go, August 2026)."""
@@ -104,7 +106,7 @@ def unpacked(repository: str, folder: Path) -> dict[str, Any]:
         content = gzip.decompress(content) if layer["mediaType"].endswith("gzip") else content
         assert digest(content) == diff_id
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            tar.extractall(folder, filter="tar")
+            tar.extractall(folder, **FILTER)
     return config
 
 
