@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -24,8 +23,6 @@ _SWALLOWED_LINES = {"\t": 1}
 _MANY_LINES, _LOOK_LIKE_ROWS = 10, 0.9
 """If a field has this many lines, and this share of them has the fields of a row, the field is rows that a quote
 swallowed. Texts hardly ever contain tabs, so a single line is enough."""
-POSSESSIVE = (3, 11, 5)
-"""The Python from which on quantifiers such as *+ match what they should (CPython's issue 106052)."""
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _QUOTES = 'write quotes inside a field twice ("")'
 
@@ -179,17 +176,19 @@ def _end_of_records(delimiter: str) -> Callable[[bytearray, int], int]:
     """What gives the end of the records that csv reads without an error, each by itself: see its state machine, in
     Modules/_csv.c of CPython. A quote within a field that does not begin with one is a character like others.
 
-    Where Python's possessive quantifiers end records too early, no record is known to stand by itself.
+    Records are not repeated by `*+`: until Python 3.11.5 it ends too early (CPython's issue 106052).
     """
-    if not delimiter.isascii() or delimiter in '"\r\n' or sys.version_info < POSSESSIVE:
+    if not delimiter.isascii() or delimiter in '"\r\n':
         return lambda kept, size: 0
     mark = re.escape(delimiter.encode())
     field = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^"%b\r\n][^%b\r\n]*+)?+' % (mark, mark)
-    records = re.compile(rb"(?:%b(?:%b%b)*+\r?\n)*+" % (field, mark, field))
+    records = re.compile(rb"(?:%b(?:%b%b)*+\r?\n){1,64}" % (field, mark, field))
 
     def end(kept: bytearray, size: int) -> int:
-        match = records.match(kept, 0, size)
-        return match.end() if match else 0
+        position = 0
+        while match := records.match(kept, position, size):
+            position = match.end()
+        return position
 
     return end
 
