@@ -23,6 +23,7 @@ _NEVER = [
         "168.63.129.16/32",  # Azure's WireServer
         "192.0.0.0/24",  # protocol assignments, and Oracle's metadata service
         "192.88.99.0/24",  # relays from IPv6 to IPv4, deprecated
+        "2001::/23",  # protocol assignments: Teredo, ORCHID; younger Pythons take parts of it for public
         "3fff::/20",  # documentation; younger than this Python's list
         "fd00:ec2::/32",  # metadata service of AWS
         "fd20:ce::/32",  # of Google Cloud
