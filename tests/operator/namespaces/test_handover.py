@@ -63,7 +63,7 @@ class Team:
         holds = Holds(lambda: self.time)
         now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.operator = Controllers(self.cluster, self.cache, Platform("trainer"), now=lambda: now, holds=holds)
-        self.operator.request = self.requested.append
+        self.operator.request = lambda key, after=0.0: self.requested.append(key)
 
     def add(self, kind: str, name: str, spec: Body) -> Body:
         return self.cluster.add({"kind": kind, "metadata": {"name": name, "namespace": "team"}, "spec": spec})
