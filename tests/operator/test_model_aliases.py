@@ -5,6 +5,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from adapter_versions import adapter_version
 from kube import path
 
 pytestmark = pytest.mark.apiserver
@@ -189,18 +190,7 @@ def test_what_a_model_may_not_be_is_refused_with_the_way_out(namespace, name, al
 
 def adapter(namespace, number):
     """A version of tutor that vLLM loads as an adapter."""
-    lineage = {
-        "baseModel": {"uri": "hf://org/model", "location": "pvc://hone-store/base-models/x"},
-        "datasets": [],
-        "job": {"name": f"earlier-{number}", "uid": f"earlier-{number}"},
-        "method": "SFT",
-        "hyperParameters": {"adapter": {"type": "LoRA", "rank": 8}},
-        "seed": 1,
-    }
-    uri = f"pvc://hone-store/models/earlier-{number}/1/adapter"
-    artifact = {"format": "Adapter", "uri": uri, "digest": "sha256:" + str(number) * 64, "sizeBytes": 1}
-    spec = {"modelName": "tutor", "version": number, "artifacts": [artifact], "lineage": lineage}
-    namespace.create("ModelVersion", f"tutor-v{number}", spec)
+    namespace.create("ModelVersion", f"tutor-v{number}", adapter_version(number))
     prefix = f"tutor-v{number}-verify"
     job = namespace.until(lambda: [n for n in namespace.names("Job") if n.startswith(prefix)], "a verify Job")[0]
     namespace.succeed(job, {"kind": "Verify", "files": 3, "sizeBytes": 7})

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from adapter_versions import adapter_version
 from fault_lanes import new_space
 from fault_proxy import Fault, FaultProxy, Lane
 from hand import Namespace
@@ -25,7 +26,7 @@ from hone_api.served import CONFIG_MAP
 pytestmark = pytest.mark.apiserver
 FIRST, SECOND = ("sha256:" + digit * 64 for digit in "12")
 WRITES = 4
-"""So many follow a withdrawal, e.g. the statuses of the Model and its versions, and the ConfigMap."""
+"""How many follow a withdrawal, e.g. the statuses of the Model and its versions, and the ConfigMap."""
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Served:
         }
         processes.start(self._env)
         for number in (1, 2):
-            space.create("ModelVersion", f"tutor-v{number}", record(number))
+            space.create("ModelVersion", f"tutor-v{number}", adapter_version(number))
             self._verify(number)
             self.decide(number, "Approved")
         space.create("Model", "tutor", {"promotion": {"policy": "Automatic", "aliases": ["champion"]}})
@@ -109,21 +110,6 @@ class Served:
         self.lane.fault = fault
 
 
-def record(number: int) -> dict[str, Any]:
-    """A version that vLLM loads as an adapter."""
-    lineage = {
-        "baseModel": {"uri": "hf://org/model", "location": "pvc://hone-store/base-models/x"},
-        "datasets": [],
-        "job": {"name": f"earlier-{number}", "uid": f"earlier-{number}"},
-        "method": "SFT",
-        "hyperParameters": {"adapter": {"type": "LoRA", "rank": 8}},
-        "seed": 1,
-    }
-    uri = f"pvc://hone-store/models/earlier-{number}/1/adapter"
-    artifact = {"format": "Adapter", "uri": uri, "digest": "sha256:" + str(number) * 64, "sizeBytes": 1}
-    return {"modelName": "tutor", "version": number, "artifacts": [artifact], "lineage": lineage}
-
-
 @pytest.fixture
 def served(kube: Any, tmp_path: Any, free_ports: Any) -> Iterator[Served]:
     proxy = FaultProxy.of(kube)
@@ -155,6 +141,6 @@ def test_what_is_withdrawn_leaves_while_the_status_of_the_model_is_refused(serve
     served.arm(Fault("answer", 503, only="models", times=1000))
     served.lane.injected = 1  # it has begun
     served.decide(2, "Candidate")
-    wait_until(lambda: served.now() is None, "it is no longer served")
+    wait_until(lambda: served.now() is None, "nothing is served")
     served.arm(None)
     served.until_served(FIRST)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @cache
 def tree_of(kind: type) -> ast.ClassDef | None:
-    """None where there is no source: a class of C, or one that was made at run time."""
+    """None if the class has no source: it is written in C, or was created at run time."""
     try:
         file = inspect.getsourcefile(kind)
     except (OSError, TypeError):
