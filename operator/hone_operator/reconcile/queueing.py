@@ -21,7 +21,7 @@ from hone_operator.times import read_time
 
 MAX_MESSAGE = 1024
 SILENT_SECONDS = 10.0
-"""So long after Kueue has made the Workload of a Job, its silence is no news: mostly it admits the Job at once."""
+"""How long after Kueue has created a Workload its silence is not reported: usually it admits the Job at once."""
 NOT_TAKEN_UP = "Kueue has not taken up Job {} yet. If this lasts, Kueue does not run, or does not manage Jobs here."
 NOT_ENABLED = (
     "Job {} waits in Kueue's queue {}, and kueue.enabled of the chart is false: set it to true, or delete the Job, and "
