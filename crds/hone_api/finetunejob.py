@@ -17,6 +17,7 @@ from hone_api.meta import (
     BaseModelUri,
     Column,
     Duration,
+    Immutable,
     Kind,
     Name,
     Percent,
@@ -24,7 +25,6 @@ from hone_api.meta import (
     ShortText,
     alias_of,
     base_model_rules,
-    immutable,
     is_match,
     pattern_rule,
     percent_of,
@@ -155,7 +155,7 @@ class Output(ApiModel):
     )
 
 
-IMMUTABLE = [
+IMMUTABLE = (
     "model",
     "datasets",
     "evaluationDatasets",
@@ -175,7 +175,7 @@ IMMUTABLE = [
     "tracking",
     "submittedBy",
     "use",
-]
+)
 """Fields of spec that never change."""
 
 
@@ -208,9 +208,9 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
             field_path=".tracking",
             holds=lambda spec: [t.type for t in spec.tracking or ()].count("MLflow") <= 1,
         ),
-        *(immutable("spec", name, NEW_JOB) for name in IMMUTABLE),
         *(each.rule() for each in UNSUPPORTED),
     )
+    immutable = Immutable("spec", IMMUTABLE, NEW_JOB)
     adapter: Adapter = Field(default_factory=Adapter, description="What is trainable; default LoRA.")
     training: Training = Field(default_factory=Training, description="Optimisation.")
     early_stopping: EarlyStopping | None = Field(default=None, description="Early stopping; default: none.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from hone_api.quantity import value as quantity_value
+
+VALIDATIONS = "x-kubernetes-validations"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,36 @@ class Rule:
         if self.optional_old_self:
             out["optionalOldSelf"] = True
         return out
+
+
+@dataclass(frozen=True)
+class Immutable:
+    """Fields that never change once the object exists.
+
+    The API server asks every rule at each write of a status, and each field that a rule reads of an object costs it a
+    list of all fields of that object. So a field is compared by a rule on the field itself, which reads none; only that
+    a field appears or disappears must be seen from the parent.
+    """
+
+    path: str
+    """The object, e.g. spec.scheduling."""
+    names: tuple[str, ...]
+    way_out: str
+    """What to do instead."""
+
+    def on_field(self, name: str) -> Rule:
+        """The value does not change."""
+        return self._rule(name, "self == oldSelf")
+
+    def on_parent(self, schema: dict[str, Any]) -> Iterator[Rule]:
+        """Optional fields neither appear nor disappear; one with a default is always there."""
+        for name in self.names:
+            if name not in schema.get("required", ()) and schema["properties"][name].get("default") is None:
+                yield self._rule(name, f"has(self.{name}) == has(oldSelf.{name})", field_path=f".{name}")
+
+    def _rule(self, name: str, rule: str, field_path: str | None = None) -> Rule:
+        message = f"{self.path}.{name} is immutable: {self.way_out}"
+        return Rule(rule, message, field_path=field_path, reason="FieldValueForbidden")
 
 
 def is_match(pattern: str, text: str) -> bool:
@@ -72,39 +104,33 @@ def pattern_rule(name: str, pattern: str, message: str, *, forbidden: bool = Fal
 class ApiModel(BaseModel):
     """Base of every object in a spec, a status, a plan or a report.
 
-    JSON names are camelCase; unknown names are refused. `rules` become CEL rules of the object's schema.
+    JSON names are camelCase; unknown names are refused. `rules` become CEL rules of the object's schema, `immutable`
+    those of its fields.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", use_enum_values=True)
     rules: ClassVar[tuple[Rule, ...]] = ()
+    immutable: ClassVar[Immutable | None] = None
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
         """Add what pydantic leaves out: the CEL rules, and defaults from a factory."""
         reference: dict[str, Any] = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
-        if cls.rules:
-            schema["x-kubernetes-validations"] = [rule.to_json() for rule in cls.rules]
         for info in cls.model_fields.values():
             if info.default_factory is not None:
                 value = info.get_default(call_default_factory=True)
                 # {} is enough for an object: the API server fills in the defaults of its fields.
                 schema["properties"][info.alias]["default"] = {} if isinstance(value, BaseModel) else value
+        if rules := [*(cls.immutable.on_parent(schema) if cls.immutable else ()), *cls.rules]:
+            schema[VALIDATIONS] = [rule.to_json() for rule in rules]
+        for name in cls.immutable.names if cls.immutable else ():
+            schema["properties"][name][VALIDATIONS] = [cls.immutable.on_field(name).to_json()]
         return reference
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form with camelCase names and without absent fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def immutable(path: str, name: str, way_out: str) -> Rule:
-    """A rule on the parent: unlike one on the field, it also sees a field that appears or disappears."""
-    return Rule(
-        f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
-        f"{path}.{name} is immutable: {way_out}",
-        field_path=f".{name}",
-        reason="FieldValueForbidden",
-    )
 
 
 DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$"

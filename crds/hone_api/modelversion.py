@@ -18,6 +18,7 @@ from hone_api.meta import (
     Column,
     Condition,
     Digest,
+    Immutable,
     Kind,
     KnownUri,
     Name,
@@ -25,7 +26,6 @@ from hone_api.meta import (
     ShortText,
     Text,
     Timestamp,
-    immutable,
 )
 from hone_api.pod_image import PodImage
 from hone_api.signing import Identity
@@ -243,10 +243,8 @@ WAY_OUT = "a ModelVersion is a record; only approval, deliveries and deletionPol
 class ModelVersionSpec(ApiModel):
     """The record of a model; immutable except for approval, deliveries and deletionPolicy."""
 
-    rules = (
-        *(immutable("spec", name, WAY_OUT) for name in ("modelName", "version", "artifacts", "evaluation", "lineage")),
-        ONE_DELIVERY,
-    )
+    rules = (ONE_DELIVERY,)
+    immutable = Immutable("spec", ("modelName", "version", "artifacts", "evaluation", "lineage"), WAY_OUT)
     model_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)] = Field(
         description="Name of the model."
     )

@@ -9,11 +9,11 @@ from pydantic import Field, StringConstraints
 from hone_api.meta import (
     ApiModel,
     Duration,
+    Immutable,
     Name,
     Quantity,
     Rule,
     at_least,
-    immutable,
     is_match,
     pattern_rule,
 )
@@ -191,10 +191,6 @@ class Scheduling(ApiModel):
     """Where and when pods run; only priorityClassName can change, for later attempts."""
 
     rules = (
-        *(
-            immutable("spec.scheduling", name, NEW_JOB)
-            for name in ("queueName", "workloadPriorityClass", "managedBy", "nodeSelector", "tolerations", "topology")
-        ),
         Rule(
             f"!has(self.nodeSelector) || self.nodeSelector.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
             "a key of nodeSelector is the name of a label, e.g. pool or nvidia.com/gpu.product: at most 63 letters, "
@@ -223,6 +219,11 @@ class Scheduling(ApiModel):
             field_path=".managedBy",
             holds=lambda scheduling: scheduling.managed_by is None or scheduling.queue_name is not None,
         ),
+    )
+    immutable = Immutable(
+        "spec.scheduling",
+        ("queueName", "workloadPriorityClass", "managedBy", "nodeSelector", "tolerations", "topology"),
+        NEW_JOB,
     )
     queue_name: Name | None = Field(
         default=None,

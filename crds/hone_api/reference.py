@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hone_api import GROUP, VERSION
-from hone_api.meta import NUMBER, Kind
+from hone_api.meta import NUMBER, VALIDATIONS, Kind
 from hone_api.schema import crd
 from hone_api.states import (
     CONDITIONS_OF,
@@ -83,7 +83,7 @@ def _tables(path: str, schema: dict[str, Any]) -> Iterator[str]:
         default = f"`{json.dumps(child['default'], ensure_ascii=False)}`" if "default" in child else ""
         default = "required" if name in required else default
         yield f"| `{name}` | {_type(child)} | {default} | {_escape(child.get('description', ''))} |"
-    for rule in schema.get("x-kubernetes-validations", ()):
+    for rule in schema.get(VALIDATIONS, ()):
         if "oldSelf" not in rule["rule"] or "optionalOldSelf" in rule:
             yield from ("", f"Rule: {rule['message']}.")
     for name, child in properties.items():

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from hone_api import GROUP, VERSION
-from hone_api.meta import NUMBER, ApiModel, Kind
+from hone_api.meta import NUMBER, VALIDATIONS, ApiModel, Kind
 
 MAX_CRD_BYTES = 200_000
+"""Of a definition as compact JSON: client-side apply writes it into an annotation, and all annotations of an object have
+256 KiB."""
 NOT_SUPPORTED = "Not supported yet: "
 QUOTE = " Quote a fraction or an exponent."
 """Otherwise the API server refuses it, and its message does not say that quotes are missing."""
@@ -33,7 +35,7 @@ def crd(kind: Kind) -> dict[str, Any]:
     for path in kind.not_supported:
         _mark_unsupported(schema["properties"]["spec"], path)
     if kind.rules:
-        schema["x-kubernetes-validations"] = [rule.to_json() for rule in kind.rules]
+        schema[VALIDATIONS] = [rule.to_json() for rule in kind.rules]
     version = {
         "name": VERSION,
         "served": True,
@@ -98,14 +100,15 @@ def _convert(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Resolve a reference or an optional type; keywords next to it take precedence."""
+    """Resolve a reference or an optional type; keywords next to it take precedence, and rules are added."""
     options = [option for option in node.get("anyOf", []) if option.get("type") != "null"]
     if options:
         (option,) = options  # a union of two types is not structural
         node = {**option, **{k: v for k, v in node.items() if k != "anyOf"}}
     if "$ref" in node:
         target = definitions[node["$ref"].rpartition("/")[2]]
-        node = {**target, **{k: v for k, v in node.items() if k != "$ref"}}
+        rules = {VALIDATIONS: node[VALIDATIONS] + target[VALIDATIONS]} if VALIDATIONS in node.keys() & target else {}
+        node = {**target, **{k: v for k, v in node.items() if k != "$ref"}, **rules}
         return _resolve(node, definitions)
     return node
 
