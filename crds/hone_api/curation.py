@@ -73,9 +73,9 @@ class NearDuplicates(ApiModel):
 
     rules = (
         Rule(
-            "!has(self.similarity) || double(self.similarity.replace('%', '')) >= 50.0",
+            "double(self.replace('%', '')) >= 50.0",
             "similarity must be at least 50%: rows that share less are not duplicates",
-            field_path=".similarity",
+            of="similarity",
             holds=lambda near: percent_of(near.similarity) >= 50,
             one_field=True,
         ),

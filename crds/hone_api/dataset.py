@@ -103,9 +103,9 @@ class MixturePart(ApiModel):
 
     rules = (
         Rule(
-            "double(self.weight.replace('%', '')) > 0.0",
+            "double(self.replace('%', '')) > 0.0",
             "weight must be above 0%, e.g. 10%",
-            field_path=".weight",
+            of="weight",
             holds=lambda part: percent_of(part.weight) > 0,
             one_field=True,
         ),
@@ -165,9 +165,9 @@ class DatasetSpec(ApiModel):
 
     rules = (
         Rule(
-            "!has(self.mixture) || self.mixture.size() > 0",
+            "self.size() > 0",
             "name the parts of the mixture",
-            field_path=".mixture",
+            of="mixture",
             holds=lambda spec: spec.mixture is None or bool(spec.mixture),
             one_field=True,
         ),

@@ -98,9 +98,9 @@ class Delivery(ApiModel):
 def _once(name: str) -> Rule:
     """No place gets two deliveries, which would write the same files."""
     return Rule(
-        f"!has(self.{name}) || self.{name}.all(d, self.{name}.exists_one(e, e.uri == d.uri))",
+        "self.all(d, self.exists_one(e, e.uri == d.uri))",
         f"{name} names a uri twice: remove one, or write another path or tag",
-        field_path=f".{name}",
+        of=name,
         holds=lambda parent: len({d.uri for d in getattr(parent, name) or ()}) == len(getattr(parent, name) or ()),
     )
 

@@ -40,16 +40,16 @@ def entry_rules(pattern: str, message: str) -> tuple[Rule, ...]:
     """Rules of an entry with fields uri, secretName and s3."""
     return (
         Rule(
-            f"self.uri.matches(r'{pattern}')",
+            f"self.matches(r'{pattern}')",
             message,
-            field_path=".uri",
+            of="uri",
             holds=lambda entry: is_match(pattern, entry.uri),
             one_field=True,
         ),
         Rule(
-            f"!self.uri.matches(r'{_TOO_LONG}')",
+            f"!self.matches(r'{_TOO_LONG}')",
             "a repository has at most 255 characters, and a tag 128: shorten it",
-            field_path=".uri",
+            of="uri",
             holds=lambda entry: not is_match(_TOO_LONG, entry.uri),
             one_field=True,
         ),

@@ -71,9 +71,9 @@ class PassAt(ApiModel):
             holds=lambda options: max(options.k) <= options.generations,
         ),
         Rule(
-            "self.k.all(n, self.k.exists_one(m, m == n))",
+            "self.all(n, self.exists_one(m, m == n))",
             "k has one number twice: remove it",
-            field_path=".k",
+            of="k",
             holds=lambda options: len(set(options.k)) == len(options.k),
             one_field=True,
         ),

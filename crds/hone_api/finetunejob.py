@@ -85,9 +85,9 @@ class DatasetRef(ApiModel):
 
     rules = (
         Rule(
-            "!has(self.share) || double(self.share.replace('%', '')) > 0.0",
+            "double(self.replace('%', '')) > 0.0",
             "share must be above 0%, e.g. 10%",
-            field_path=".share",
+            of="share",
             holds=lambda rows: rows.share is None or percent_of(rows.share) > 0,
             one_field=True,
         ),
@@ -107,9 +107,9 @@ class DatasetRef(ApiModel):
 def _once(name: str) -> Rule:
     """No split of a Dataset is named twice."""
     return Rule(
-        f"!has(self.{name}) || self.{name}.all(d, self.{name}.exists_one(e, e.name == d.name && e.split == d.split))",
+        "self.all(d, self.exists_one(e, e.name == d.name && e.split == d.split))",
         f"{name} names a split of a Dataset twice: remove one",
-        field_path=f".{name}",
+        of=name,
         holds=lambda spec: len(splits := [(d.name, d.split) for d in value_of(spec, name) or ()]) == len({*splits}),
     )
 
@@ -131,7 +131,7 @@ class Output(ApiModel):
     """The result of the run."""
 
     rules = (
-        pattern_rule("modelName", MODEL_NAME, MODEL_NAME_MESSAGE, optional=False),
+        pattern_rule("modelName", MODEL_NAME, MODEL_NAME_MESSAGE),
         ONE_PUSH,
     )
 
@@ -203,9 +203,9 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
         _once("datasets"),
         _once("evaluationDatasets"),
         Rule(
-            "!has(self.tracking) || self.tracking.filter(t, t.type == 'MLflow').size() <= 1",
+            "self.filter(t, t.type == 'MLflow').size() <= 1",
             "a run is logged to one MLflow server: remove the other entries of tracking",
-            field_path=".tracking",
+            of="tracking",
             holds=lambda spec: [t.type for t in spec.tracking or ()].count("MLflow") <= 1,
         ),
         *(each.rule() for each in UNSUPPORTED),

@@ -25,7 +25,7 @@ _Uri = Annotated[str, StringConstraints(pattern=rf"^{REST}+$", max_length=512), 
 class ImportBase(ApiModel):
     """The model that an imported adapter was trained on."""
 
-    rules = (pattern_rule("uri", _BASE, _BASE_MESSAGE, optional=False), *uri_rules())
+    rules = (pattern_rule("uri", _BASE, _BASE_MESSAGE), *uri_rules())
 
     uri: Annotated[_Uri, matches(_BASE, _BASE_MESSAGE)] = Field(
         description="hf://owner/name[@revision], which is fetched into the store, or pvc://claim/path."
@@ -81,9 +81,9 @@ class ModelImport(ApiModel):
 
 
 ONE_IMPORT = Rule(
-    "!has(self.imports) || self.imports.all(i, self.imports.exists_one(e, e.uri == i.uri))",
+    "self.all(i, self.exists_one(e, e.uri == i.uri))",
     "imports names a uri twice: remove one",
-    field_path=".imports",
+    of="imports",
     holds=lambda spec: len({i.uri for i in spec.imports or ()}) == len(spec.imports or ()),
 )
 MAX_IMPORTS = 32

@@ -30,6 +30,9 @@ class Rule:
     holds: Callable[[Any], bool] | None = None
     """The same in Python, of the model that has the rule: for plans that no API server has seen. Of a rule of a kind:
     of the object's name."""
+    of: str | None = None
+    """JSON name of the field in whose schema the rule stands: `self` is its value there. Such a rule is asked if the
+    field is there, and costs the API server much less than one of the parent, see `Immutable`."""
     one_field: bool = False
     """Whether one value is wrong by itself, and not only together with others."""
 
@@ -59,19 +62,15 @@ class Immutable:
     way_out: str
     """What to do instead."""
 
-    def on_field(self, name: str) -> Rule:
-        """The value does not change."""
-        return self._rule(name, "self == oldSelf")
-
-    def on_parent(self, schema: dict[str, Any]) -> Iterator[Rule]:
-        """Optional fields neither appear nor disappear; one with a default is always there."""
+    def rules(self, schema: dict[str, Any]) -> Iterator[Rule]:
+        """No value changes, and no optional field appears or disappears; one with a default is always there."""
+        reason = "FieldValueForbidden"
         for name in self.names:
+            message = f"{self.path}.{name} is immutable: {self.way_out}"
+            yield Rule("self == oldSelf", message, of=name, reason=reason)
             if name not in schema.get("required", ()) and schema["properties"][name].get("default") is None:
-                yield self._rule(name, f"has(self.{name}) == has(oldSelf.{name})", field_path=f".{name}")
-
-    def _rule(self, name: str, rule: str, field_path: str | None = None) -> Rule:
-        message = f"{self.path}.{name} is immutable: {self.way_out}"
-        return Rule(rule, message, field_path=field_path, reason="FieldValueForbidden")
+                same = f"has(self.{name}) == has(oldSelf.{name})"
+                yield Rule(same, message, field_path=f".{name}", reason=reason)
 
 
 def is_match(pattern: str, text: str) -> bool:
@@ -84,18 +83,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"(?<!\\)\$", r"\\Z", pattern), re.ASCII)
 
 
-def pattern_rule(name: str, pattern: str, message: str, *, forbidden: bool = False, optional: bool = True) -> Rule:
-    """A rule on the parent of a text that must match a pattern.
-
-    Args:
-        forbidden: it must not match.
-        optional: whether the field may be absent.
-    """
-    matches = f"{'!' if forbidden else ''}self.{name}.matches(r'{pattern}')"
+def pattern_rule(name: str, pattern: str, message: str, *, forbidden: bool = False) -> Rule:
+    """A rule of a text that must match a pattern, or with `forbidden` must not."""
     return Rule(
-        f"!has(self.{name}) || {matches}" if optional else matches,
+        f"{'!' if forbidden else ''}self.matches(r'{pattern}')",
         message,
-        field_path=f".{name}",
+        of=name,
         holds=lambda model: (text := value_of(model, name)) is None or is_match(pattern, text) != forbidden,
         one_field=True,
     )
@@ -122,10 +115,9 @@ class ApiModel(BaseModel):
                 value = info.get_default(call_default_factory=True)
                 # {} is enough for an object: the API server fills in the defaults of its fields.
                 schema["properties"][info.alias]["default"] = {} if isinstance(value, BaseModel) else value
-        if rules := [*(cls.immutable.on_parent(schema) if cls.immutable else ()), *cls.rules]:
-            schema[VALIDATIONS] = [rule.to_json() for rule in rules]
-        for name in cls.immutable.names if cls.immutable else ():
-            schema["properties"][name][VALIDATIONS] = [cls.immutable.on_field(name).to_json()]
+        for rule in (*(cls.immutable.rules(schema) if cls.immutable else ()), *cls.rules):
+            place = schema["properties"][rule.of] if rule.of else schema
+            place.setdefault(VALIDATIONS, []).append(rule.to_json())
         return reference
 
     def to_json(self) -> dict[str, Any]:
@@ -138,16 +130,14 @@ SIGNED_DECIMAL = r"^-?" + DECIMAL.removeprefix("^")
 
 
 def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
-    """A rule on the parent of a decimal string; `low` and `high` are comparisons, e.g. '> 0.0' and '<= 1.0'.
+    """A rule of a decimal string; `low` and `high` are comparisons, e.g. '> 0.0' and '<= 1.0'.
 
     Text that is not a number gets the same message; double() alone would add an evaluation error to the refusal.
     """
-    text_of = f"string(self.{name})"
-    number = f"{text_of}.matches(r'{SIGNED_DECIMAL}')"
     return Rule(
-        f"!has(self.{name}) || {number} && double({text_of}) {low} && double({text_of}) {high}",
+        f"string(self).matches(r'{SIGNED_DECIMAL}') && double(string(self)) {low} && double(string(self)) {high}",
         f"{name} must be {text}, e.g. '{example}'",
-        field_path=f".{name}",
+        of=name,
         holds=lambda model: _is_between(value_of(model, name), low, high),
         one_field=True,
     )
@@ -178,12 +168,12 @@ def percent_of(text: str) -> float:
 
 
 def at_least(name: str, quantity: str, example: str) -> Rule:
-    """A rule on the parent of a quantity: a smaller value cannot run at all."""
+    """A rule of a quantity: a smaller value cannot run at all."""
     lowest = quantity_value(quantity)
     return Rule(
-        f"!has(self.{name}) || quantity(string(self.{name})).compareTo(quantity('{quantity}')) >= 0",
+        f"quantity(string(self)).compareTo(quantity('{quantity}')) >= 0",
         f"{name} must be at least {quantity}, e.g. {example}",
-        field_path=f".{name}",
+        of=name,
         holds=lambda model: (text := value_of(model, name)) is None or quantity_value(text) >= lowest,
         one_field=True,
     )
@@ -196,7 +186,7 @@ _DOT_SEGMENT_MESSAGE = "a URI must not contain a . or .. segment: write the full
 
 
 def uri_rules(name: str = "uri") -> tuple[Rule, ...]:
-    """Rules on the parent of a URI, where a pattern could only refuse without a way out."""
+    """Rules of a URI, where a pattern could only refuse without a way out."""
     return tuple(
         pattern_rule(name, pattern, message, forbidden=True)
         for pattern, message in ((_CREDENTIALS, _CREDENTIALS_MESSAGE), (_DOT_SEGMENT, _DOT_SEGMENT_MESSAGE))
@@ -330,13 +320,10 @@ _ROWS_MESSAGE = (
 
 
 def not_read_rules() -> tuple[Rule, ...]:
-    """Rules on the parent of a URI of rows: the pattern accepts all, so that sentences can refuse."""
+    """Rules of a URI of rows: the pattern accepts all, so that sentences can refuse."""
     return (
-        pattern_rule("uri", _ROWS, _ROWS_MESSAGE, optional=False),
-        *(
-            pattern_rule("uri", pattern, message, forbidden=True, optional=False)
-            for pattern, message in NOT_READ.items()
-        ),
+        pattern_rule("uri", _ROWS, _ROWS_MESSAGE),
+        *(pattern_rule("uri", pattern, message, forbidden=True) for pattern, message in NOT_READ.items()),
     )
 
 

@@ -47,9 +47,9 @@ class PinnedAlias(ApiModel):
 
     rules = (
         Rule(
-            f"!self.name.matches('{_VERSION}')",
+            f"!self.matches('{_VERSION}')",
             _LIKE_A_VERSION,
-            field_path=".name",
+            of="name",
             holds=lambda alias: not is_match(_VERSION, alias.name),
             one_field=True,
         ),
@@ -88,9 +88,9 @@ class Promotion(ApiModel):
 
     rules = (
         Rule(
-            f"self.aliases.all(name, !name.matches('{_VERSION}'))",
+            f"self.all(name, !name.matches('{_VERSION}'))",
             _LIKE_A_VERSION,
-            field_path=".aliases",
+            of="aliases",
             holds=lambda promotion: not any(is_match(_VERSION, name) for name in promotion.aliases),
             one_field=True,
         ),

@@ -53,9 +53,9 @@ class Resources(ApiModel):
             holds=lambda resources: resources.network is None or resources.nodes > 1,
         ),
         Rule(
-            "!has(self.claims) || self.claims.all(c, self.claims.exists_one(d, d.name == c.name))",
+            "self.all(c, self.exists_one(d, d.name == c.name))",
             "claims has a name twice: rename one",
-            field_path=".claims",
+            of="claims",
             holds=lambda resources: len({c.name for c in resources.claims or ()}) == len(resources.claims or ()),
             one_field=True,
         ),
@@ -192,10 +192,10 @@ class Scheduling(ApiModel):
 
     rules = (
         Rule(
-            f"!has(self.nodeSelector) || self.nodeSelector.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
+            f"self.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
             "a key of nodeSelector is the name of a label, e.g. pool or nvidia.com/gpu.product: at most 63 letters, "
             "digits, -, _ and ., optionally after a prefix, a DNS name and /",
-            field_path=".nodeSelector",
+            of="nodeSelector",
             holds=lambda scheduling: all(
                 len(key) <= 317 and is_match(QUALIFIED_NAME, key) for key in scheduling.node_selector or ()
             ),

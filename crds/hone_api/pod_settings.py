@@ -50,16 +50,16 @@ def is_reserved_key(key: str) -> bool:
 def _keys(name: str) -> tuple[Rule, Rule]:
     return (
         Rule(
-            f"!has(self.{name}) || self.{name}.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
+            f"self.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
             f"a key of {name} has at most 63 letters, digits, -, _ and ., optionally after a prefix, a DNS name and /",
-            field_path=f".{name}",
+            of=name,
             holds=lambda pod: all(len(k) <= 317 and is_match(QUALIFIED_NAME, k) for k in getattr(pod, name) or {}),
             one_field=True,
         ),
         Rule(
-            f"!has(self.{name}) || self.{name}.all(k, k.startsWith('{FREE_KEYS}') || !k.matches(r'{RESERVED_KEYS}'))",
+            f"self.all(k, k.startsWith('{FREE_KEYS}') || !k.matches(r'{RESERVED_KEYS}'))",
             f"{name}: {_KEYS}",
-            field_path=f".{name}",
+            of=name,
             holds=lambda pod: not any(map(is_reserved_key, getattr(pod, name) or {})),
             one_field=True,
         ),
@@ -78,10 +78,10 @@ class PodVariable(ApiModel):
             ),
         ),
         Rule(
-            f"!self.name.matches(r'{RESERVED_ENV}')",
+            f"!self.matches(r'{RESERVED_ENV}')",
             "name: Hone, torchrun, Python, the loader of libraries or the container runtime reads this variable: "
             "choose another name, or the field of the spec that it stands for",
-            field_path=".name",
+            of="name",
             holds=lambda env: not is_match(RESERVED_ENV, env.name),
             one_field=True,
         ),
@@ -141,24 +141,24 @@ class PodSettings(ApiModel):
         *_keys("labels"),
         *_keys("annotations"),
         Rule(
-            f"!has(self.annotations) || !self.annotations.exists(k, k.matches(r'{RUNTIME_KEYS}'))",
+            f"!self.exists(k, k.matches(r'{RUNTIME_KEYS}'))",
             "annotations: the node's container runtime reads this key: only trainer.pods of the chart can set it",
-            field_path=".annotations",
+            of="annotations",
             holds=lambda pod: not any(is_match(RUNTIME_KEYS, k) for k in pod.annotations or {}),
             one_field=True,
         ),
         Rule(
-            "!has(self.env) || self.env.all(e, self.env.exists_one(f, f.name == e.name))",
+            "self.all(e, self.exists_one(f, f.name == e.name))",
             "env has a name twice: remove one",
-            field_path=".env",
+            of="env",
             holds=lambda pod: len({e.name for e in pod.env or ()}) == len(pod.env or ()),
             one_field=True,
         ),
         Rule(
-            "!has(self.volumes) || self.volumes.all(v, self.volumes.exists_one(w, w.mountPath == v.mountPath || "
+            "self.all(v, self.exists_one(w, w.mountPath == v.mountPath || "
             "w.mountPath.startsWith(v.mountPath + '/')))",
             "volumes has a mountPath twice, or one below another: give each a folder of its own",
-            field_path=".volumes",
+            of="volumes",
             holds=lambda pod: all(
                 sum(f"{w.mount_path}/".startswith(f"{v.mount_path}/") for w in pod.volumes or ()) == 1
                 for v in pod.volumes or ()

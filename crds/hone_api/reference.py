@@ -83,12 +83,20 @@ def _tables(path: str, schema: dict[str, Any]) -> Iterator[str]:
         default = f"`{json.dumps(child['default'], ensure_ascii=False)}`" if "default" in child else ""
         default = "required" if name in required else default
         yield f"| `{name}` | {_type(child)} | {default} | {_escape(child.get('description', ''))} |"
-    for rule in schema.get(VALIDATIONS, ()):
+    for rule in _rules(schema):
         if "oldSelf" not in rule["rule"] or "optionalOldSelf" in rule:
             yield from ("", f"Rule: {rule['message']}.")
     for name, child in properties.items():
         target = child.get("items", child)
         yield from _tables(f"{path}.{name}" + ("[]" if "items" in child else ""), target)
+
+
+def _rules(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of an object, and of its fields that have no table of their own."""
+    yield from schema.get(VALIDATIONS, ())
+    for child in schema.get("properties", {}).values():
+        if "properties" not in child:
+            yield from child.get(VALIDATIONS, ())
 
 
 def _type(schema: dict[str, Any]) -> str:

@@ -11,8 +11,7 @@ from hone_api import GROUP, VERSION
 from hone_api.meta import NUMBER, VALIDATIONS, ApiModel, Kind
 
 MAX_CRD_BYTES = 200_000
-"""Of a definition as compact JSON: client-side apply writes it into an annotation, and all annotations of an object have
-256 KiB."""
+"""Of a definition as compact JSON: client-side apply writes it into an annotation, and annotations have 256 KiB."""
 NOT_SUPPORTED = "Not supported yet: "
 QUOTE = " Quote a fraction or an exponent."
 """Otherwise the API server refuses it, and its message does not say that quotes are missing."""

@@ -49,9 +49,9 @@ class Source(ApiModel):
             holds=lambda source: source.sha256 is None or not source.uri.startswith("hf://"),
         ),
         Rule(
-            f"!self.uri.startsWith('s3://') || self.uri.matches(r'{_BUCKET}')",
+            f"!self.startsWith('s3://') || self.matches(r'{_BUCKET}')",
             "a bucket has 3 to 63 lower-case letters, digits, - and .: write s3://bucket/path",
-            field_path=".uri",
+            of="uri",
             holds=lambda source: not source.uri.startswith("s3://") or is_match(_BUCKET, source.uri),
             one_field=True,
         ),
