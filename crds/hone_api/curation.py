@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import MAX_COUNT, ApiModel, ColumnName, Name, Percent, Rule, ShortText, Text, percent_of
+from hone_api.meta import MAX_COUNT, ApiModel, ColumnName, Name, Percent, ShortText, Text, percent_of
+from hone_api.rule import Rule
 
 
 class PersonalData(StrEnum):

@@ -20,10 +20,10 @@ from hone_api.meta import (
     Name,
     Percent,
     Quantity,
-    Rule,
     at_least,
     percent_of,
 )
+from hone_api.rule import Rule
 from hone_api.source import Source
 from hone_api.synthesis import Raft, Synthesis
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REPOSITORY, REST, S3_PLACE, entry_rules, matches
-from hone_api.meta import ApiModel, Name, Rule, checked_uri
+from hone_api.meta import ApiModel, Name, checked_uri
+from hone_api.rule import Rule
 from hone_api.source import S3
 
 Packaging = Literal["Modelcar", "ModelPack"]

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import AfterValidator, Field
 
-from hone_api.meta import MAX_COUNT, ApiModel, KnownUri, Rule, ShortText, Text, is_match, uri_rules
+from hone_api.meta import MAX_COUNT, ApiModel, KnownUri, ShortText, Text, is_match, uri_rules
+from hone_api.rule import Rule
 from hone_api.states import ImportState, State
 
 REST = r"[^\x00-\x20\x7f]"

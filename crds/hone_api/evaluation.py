@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import AliasUri, ApiModel, Decimal, Name, Percent, Rule, between
+from hone_api.meta import AliasUri, ApiModel, Decimal, Name, Percent, between
 from hone_api.rewards import VERIFIERS, Reward
+from hone_api.rule import Rule
 
 
 class EvaluationDatasetRef(ApiModel):

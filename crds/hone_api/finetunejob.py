@@ -17,11 +17,9 @@ from hone_api.meta import (
     BaseModelUri,
     Column,
     Duration,
-    Immutable,
     Kind,
     Name,
     Percent,
-    Rule,
     ShortText,
     alias_of,
     base_model_rules,
@@ -34,6 +32,7 @@ from hone_api.meta import (
 from hone_api.methods import METHOD_BLOCKS, Method, SpecBlocks, block_rules
 from hone_api.placement import NEW_JOB, Cleanup, Resources, Restarts, Scheduling
 from hone_api.pod_settings import PodSettings
+from hone_api.rule import Immutable, Rule
 from hone_api.tracking import Tracking
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Training
 from hone_api.unsupported import UNSUPPORTED

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REST, S3_PLACE, entry_rules, matches
-from hone_api.meta import ApiModel, Name, Quantity, Rule, ShortText, at_least, checked_uri, pattern_rule, uri_rules
+from hone_api.meta import ApiModel, Name, Quantity, ShortText, at_least, checked_uri, pattern_rule, uri_rules
+from hone_api.rule import Rule
 from hone_api.source import S3
 
 _HUB = rf"{OWNER_AND_NAME}(@[-A-Za-z0-9._/]+)?"

@@ -18,7 +18,6 @@ from hone_api.meta import (
     Condition,
     Kind,
     Name,
-    Rule,
     ShortText,
     SignedDecimal,
     Text,
@@ -27,6 +26,7 @@ from hone_api.meta import (
 )
 from hone_api.modelversion import MAX_VERSION
 from hone_api.retrain import Retrain, RetrainStatus
+from hone_api.rule import Rule
 from hone_api.states import ApprovalState, GateResult, ImportState
 from hone_api.tracking import Registry, RegistryStatus
 

@@ -18,16 +18,15 @@ from hone_api.meta import (
     Column,
     Condition,
     Digest,
-    Immutable,
     Kind,
     KnownUri,
     Name,
-    Rule,
     ShortText,
     Text,
     Timestamp,
 )
 from hone_api.pod_image import PodImage
+from hone_api.rule import Immutable, Rule
 from hone_api.signing import Identity
 from hone_api.states import ApprovalState, DeliveryState
 from hone_api.tracking import TrackedRun

@@ -6,17 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import (
-    ApiModel,
-    Duration,
-    Immutable,
-    Name,
-    Quantity,
-    Rule,
-    at_least,
-    is_match,
-    pattern_rule,
-)
+from hone_api.meta import ApiModel, Duration, Name, Quantity, at_least, is_match, pattern_rule
+from hone_api.rule import Immutable, Rule
 
 _PART = r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]"
 _DNS = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import ApiModel, Name, Quantity, Rule, is_match
+from hone_api.meta import ApiModel, Name, Quantity, is_match
 from hone_api.placement import QUALIFIED_NAME, ClassName, LabelValue
+from hone_api.rule import Rule
 
 RESERVED_KEYS = r"^((([^/]*\.)?(kubernetes\.io|k8s\.io|x-k8s\.io|hone\.dev)/.*)|job-name|controller-uid)$"
 """Keys of labels and annotations that belong to Kubernetes, Kueue and Hone."""
@@ -155,8 +156,7 @@ class PodSettings(ApiModel):
             one_field=True,
         ),
         Rule(
-            "self.all(v, self.exists_one(w, w.mountPath == v.mountPath || "
-            "w.mountPath.startsWith(v.mountPath + '/')))",
+            "self.all(v, self.exists_one(w, w.mountPath == v.mountPath || w.mountPath.startsWith(v.mountPath + '/')))",
             "volumes has a mountPath twice, or one below another: give each a folder of its own",
             of="volumes",
             holds=lambda pod: all(

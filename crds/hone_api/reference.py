@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hone_api import GROUP, VERSION
-from hone_api.meta import NUMBER, VALIDATIONS, Kind
+from hone_api.meta import NUMBER, Kind
+from hone_api.rule import VALIDATIONS
 from hone_api.schema import crd
 from hone_api.states import (
     CONDITIONS_OF,

@@ -7,19 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from hone_api.dataset import Refresh
-from hone_api.meta import (
-    MAX_COUNT,
-    ApiModel,
-    Digest,
-    Duration,
-    KnownUri,
-    Name,
-    Percent,
-    Rule,
-    ShortText,
-    Text,
-    Timestamp,
-)
+from hone_api.meta import MAX_COUNT, ApiModel, Digest, Duration, KnownUri, Name, Percent, ShortText, Text, Timestamp
+from hone_api.rule import Rule
 
 RETRAIN_REQUESTED = "hone.dev/retrain-requested-at"
 """Annotation of a Model: the time from which on any new row is enough to repeat its job once."""

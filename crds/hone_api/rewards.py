@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from hone_api import wording
-from hone_api.meta import ApiModel, HttpUrl, Name, Quantity, Rule, SignedDecimal, between, uri_rules, value_of
+from hone_api.meta import ApiModel, HttpUrl, Name, Quantity, SignedDecimal, between, uri_rules, value_of
+from hone_api.rule import Rule
 
 RewardName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=24)]
 ConfigMapKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from hone_api import GROUP, VERSION
-from hone_api.meta import NUMBER, VALIDATIONS, ApiModel, Kind
+from hone_api.meta import NUMBER, ApiModel, Kind
+from hone_api.rule import VALIDATIONS
 
 MAX_CRD_BYTES = 200_000
 """Of a definition as compact JSON: client-side apply writes it into an annotation, and annotations have 256 KiB."""

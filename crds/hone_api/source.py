@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from hone_api.meta import ApiModel, DatasetUri, HttpUrl, Name, Rule, is_match, not_read_rules, pattern_rule, uri_rules
+from hone_api.meta import ApiModel, DatasetUri, HttpUrl, Name, is_match, not_read_rules, pattern_rule, uri_rules
+from hone_api.rule import Rule
 
 _SPLIT = r"^\w+(\.\w+)*$"
 _SPLIT_MESSAGE = (

@@ -7,19 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import (
-    MAX_COUNT,
-    ApiModel,
-    Decimal,
-    HttpUrl,
-    Name,
-    Percent,
-    Rule,
-    ShortText,
-    between,
-    uri_rules,
-)
+from hone_api.meta import MAX_COUNT, ApiModel, Decimal, HttpUrl, Name, Percent, ShortText, between, uri_rules
 from hone_api.pod_image import PodImage
+from hone_api.rule import Rule
 
 REVIEW = "hone.dev/review"
 """Annotation on a Dataset: what was decided by then. A value that differs from the last one materializes again."""

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import MAX_COUNT, ApiModel, HttpUrl, KnownUri, Name, Rule, ShortText, Timestamp, uri_rules
+from hone_api.meta import MAX_COUNT, ApiModel, HttpUrl, KnownUri, Name, ShortText, Timestamp, uri_rules
+from hone_api.rule import Rule
 
 TOKEN_KEY, USER_KEY, PASSWORD_KEY = "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 """Keys of a Secret, named as the variables from which MLflow's own client reads them."""

@@ -7,13 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, WithJsonSchema
 
-from hone_api.meta import (
-    NUMBER,
-    ApiModel,
-    Decimal,
-    Rule,
-    between,
-)
+from hone_api.meta import NUMBER, ApiModel, Decimal, between
+from hone_api.rule import Rule
 
 DEFAULT_RANK = 16
 AUTO, MAX_MICRO_BATCH = "Auto", 4096

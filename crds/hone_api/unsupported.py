@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.alias_generators import to_snake
 
-from hone_api.meta import Rule
+from hone_api.rule import Rule
 
 if TYPE_CHECKING:
     from hone_api.finetunejob import FineTuneJobSpec

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hone_api.meta import Rule
 from hone_api.methods import METHODS
 from hone_api.placement import Resources
+from hone_api.rule import Rule
 from hone_api.training import Training
 
 METHODS_ON_ANY_RANKS = tuple(str(info.name) for info in METHODS.values() if info.row_by_row)

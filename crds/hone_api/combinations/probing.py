@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hone_api.combinations.elastic import METHODS_ON_ANY_RANKS
-from hone_api.meta import Rule
+from hone_api.rule import Rule
 from hone_api.training import AUTO
 
 _IS_NUMBER = f"!has(self.training.microBatchSize) || self.training.microBatchSize != '{AUTO}'"

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from hone_api.dataset import Format
-from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, Rule, between, uri_rules
+from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, between, uri_rules
 from hone_api.methods.info import ANSWERS, Method, MethodInfo, Rates
+from hone_api.rule import Rule
 
 
 class TeacherEndpoint(ApiModel):

@@ -12,9 +12,10 @@ from hone_api.combinations import dataset_problems
 from hone_api.combinations.rules import broken_rules
 from hone_api.dataset import DATASET, DatasetSpec
 from hone_api.finetunejob import FINE_TUNE_JOB, FineTuneJobSpec
-from hone_api.meta import ApiModel, Kind, Rule
+from hone_api.meta import ApiModel, Kind
 from hone_api.model import MODEL, ModelSpec
 from hone_api.modelversion import MODEL_VERSION, ModelVersionSpec
+from hone_api.rule import Rule
 
 JOB = "FineTuneJob"
 SPECS: dict[str, type[ApiModel]] = {
