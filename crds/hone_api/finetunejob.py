@@ -195,10 +195,7 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     """Desired state. Immutable except for suspend, scheduling.priorityClassName and cleanup."""
 
     rules = (
-        *block_rules(),
-        *RUN_RULES,
-        *ELASTIC_RULES,
-        *PROBING_RULES,
+        *(rule.at_creation() for rule in (*block_rules(), *RUN_RULES, *ELASTIC_RULES, *PROBING_RULES)),
         _once("datasets"),
         _once("evaluationDatasets"),
         Rule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 VALIDATIONS = "x-kubernetes-validations"
@@ -27,6 +27,11 @@ class Rule:
     field is there, and costs the API server much less than one of the parent, see `Immutable`."""
     one_field: bool = False
     """Whether one value is wrong by itself, and not only together with others."""
+
+    def at_creation(self) -> Rule:
+        """The same, asked of new objects only: for fields that never change, which each write of a status would ask
+        again, and of objects that were stored before there was the rule."""
+        return replace(self, rule=f"oldSelf.hasValue() || ({self.rule})", optional_old_self=True)
 
     def to_json(self) -> dict[str, str | bool]:
         out: dict[str, str | bool] = {"rule": self.rule, "message": self.message}

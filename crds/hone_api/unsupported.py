@@ -46,13 +46,8 @@ class Unsupported:
 
     def rule(self) -> Rule:
         """A rule on spec that refuses a new object."""
-        return Rule(
-            f"oldSelf.hasValue() || !({self.cel})",
-            self.message,
-            field_path=f".{self.path}",
-            reason="FieldValueForbidden",
-            optional_old_self=True,
-        )
+        path = f".{self.path}"
+        return Rule(f"!({self.cel})", self.message, field_path=path, reason="FieldValueForbidden").at_creation()
 
 
 def _field(path: str, instead: str) -> Unsupported:

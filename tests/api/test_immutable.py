@@ -144,6 +144,23 @@ def test_placement_cannot_change_come_or_go(api: Any, jobs: Any, field: str) -> 
         refuses(api, JOB, name, {"scheduling": {field: value}}, f"scheduling.{field}", "create a new FineTuneJob")
 
 
+def test_a_job_from_before_a_rule_of_several_fields_goes_on(api: Any, manifest: Any, older_definition: Any) -> None:
+    """Its fields cannot change, so nothing that the rule asks for can be mended."""
+    contradicts = manifest(JOB, {"spec.method": "DPO", "spec.sft": {"neftuneAlpha": "5"}}, name="edit-older")
+    with older_definition():
+        assert api.create(contradicts, dry_run=False).code == 201
+    try:
+        for change, sub in (({"status": {"phase": "Running"}}, "status"), ({"spec": {"suspend": True}}, "")):
+            answer = api.merge(JOB, "edit-older", change, sub, dry_run=False)
+            assert answer.code == 200, answer.message
+        refuses(api, JOB, "edit-older", {"sft": None}, "sft", "create a new FineTuneJob")
+    finally:
+        api.call("DELETE", api.path(JOB, "edit-older"))
+    answer = api.create(contradicts)
+    assert answer.code == 422
+    assert "spec.sft" in answer.message
+
+
 @pytest.mark.parametrize("spec", MUTABLE, ids=str)
 def test_suspend_priority_and_cleanup_can_change_and_go_back(api: Any, jobs: Any, spec: dict[str, Any]) -> None:
     before = api.call("GET", api.path(JOB, jobs[1])).body["spec"]
