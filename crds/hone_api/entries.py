@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import AfterValidator, Field
 
 from hone_api.meta import MAX_COUNT, ApiModel, KnownUri, ShortText, Text, is_match, uri_rules
-from hone_api.rule import Rule
+from hone_api.rule import UNQUOTED, Rule
 from hone_api.states import ImportState, State
 
 REST = r"[^\x00-\x20\x7f]"
@@ -44,6 +44,7 @@ def entry_rules(pattern: str, message: str) -> tuple[Rule, ...]:
             f"self.matches(r'{pattern}')",
             message,
             of="uri",
+            reason=UNQUOTED,
             holds=lambda entry: is_match(pattern, entry.uri),
             one_field=True,
         ),
@@ -51,6 +52,7 @@ def entry_rules(pattern: str, message: str) -> tuple[Rule, ...]:
             f"!self.matches(r'{_TOO_LONG}')",
             "a repository has at most 255 characters, and a tag 128: shorten it",
             of="uri",
+            reason=UNQUOTED,
             holds=lambda entry: not is_match(_TOO_LONG, entry.uri),
             one_field=True,
         ),

@@ -99,9 +99,9 @@ class Harness(ApiModel):
 
     rules = (
         Rule(
-            "self.tasks.all(t, self.tasks.exists_one(u, u == t))",
+            "self.all(t, self.exists_one(u, u == t))",
             "tasks has one name twice: remove it",
-            field_path=".tasks",
+            of="tasks",
             holds=lambda harness: len(set(harness.tasks)) == len(harness.tasks),
         ),
     )

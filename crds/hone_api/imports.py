@@ -26,7 +26,7 @@ _Uri = Annotated[str, StringConstraints(pattern=rf"^{REST}+$", max_length=512), 
 class ImportBase(ApiModel):
     """The model that an imported adapter was trained on."""
 
-    rules = (pattern_rule("uri", _BASE, _BASE_MESSAGE), *uri_rules())
+    rules = (pattern_rule("uri", _BASE, _BASE_MESSAGE, quoted=False), *uri_rules())
 
     uri: Annotated[_Uri, matches(_BASE, _BASE_MESSAGE)] = Field(
         description="hf://owner/name[@revision], which is fetched into the store, or pvc://claim/path."

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from hone_api.quantity import value as quantity_value
-from hone_api.rule import VALIDATIONS, Immutable, Rule
+from hone_api.rule import UNQUOTED, VALIDATIONS, Immutable, Rule
 
 
 def is_match(pattern: str, text: str) -> bool:
@@ -25,12 +25,17 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"(?<!\\)\$", r"\\Z", pattern), re.ASCII)
 
 
-def pattern_rule(name: str, pattern: str, message: str, *, forbidden: bool = False) -> Rule:
-    """A rule of a text that must match a pattern, or with `forbidden` must not."""
+def pattern_rule(name: str, pattern: str, message: str, *, forbidden: bool = False, quoted: bool = True) -> Rule:
+    """A rule for a string that must match a pattern, or must not if `forbidden`.
+
+    Args:
+        quoted: whether the refusal may quote the string; not if it may hold a password.
+    """
     return Rule(
         f"{'!' if forbidden else ''}self.matches(r'{pattern}')",
         message,
         of=name,
+        reason=None if quoted else UNQUOTED,
         holds=lambda model: (text := value_of(model, name)) is None or is_match(pattern, text) != forbidden,
         one_field=True,
     )
@@ -39,8 +44,8 @@ def pattern_rule(name: str, pattern: str, message: str, *, forbidden: bool = Fal
 class ApiModel(BaseModel):
     """Base of every object in a spec, a status, a plan or a report.
 
-    JSON names are camelCase; unknown names are refused. `rules` become CEL rules of the object's schema, `immutable`
-    those of its fields.
+    JSON names are camelCase; unknown names are refused. `rules` and `immutable` become CEL rules in the schemas of the
+    object and of its fields.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", use_enum_values=True)
@@ -72,7 +77,7 @@ SIGNED_DECIMAL = r"^-?" + DECIMAL.removeprefix("^")
 
 
 def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
-    """A rule of a decimal string; `low` and `high` are comparisons, e.g. '> 0.0' and '<= 1.0'.
+    """A rule for a decimal string; `low` and `high` are comparisons, e.g. '> 0.0' and '<= 1.0'.
 
     Text that is not a number gets the same message; double() alone would add an evaluation error to the refusal.
     """
@@ -110,7 +115,7 @@ def percent_of(text: str) -> float:
 
 
 def at_least(name: str, quantity: str, example: str) -> Rule:
-    """A rule of a quantity: a smaller value cannot run at all."""
+    """A rule for a quantity: a smaller value cannot run at all."""
     lowest = quantity_value(quantity)
     return Rule(
         f"quantity(string(self)).compareTo(quantity('{quantity}')) >= 0",
@@ -128,9 +133,9 @@ _DOT_SEGMENT_MESSAGE = "a URI must not contain a . or .. segment: write the full
 
 
 def uri_rules(name: str = "uri") -> tuple[Rule, ...]:
-    """Rules of a URI, where a pattern could only refuse without a way out."""
+    """Rules for a URI, where a pattern could only refuse without a way out."""
     return tuple(
-        pattern_rule(name, pattern, message, forbidden=True)
+        pattern_rule(name, pattern, message, forbidden=True, quoted=False)
         for pattern, message in ((_CREDENTIALS, _CREDENTIALS_MESSAGE), (_DOT_SEGMENT, _DOT_SEGMENT_MESSAGE))
     )
 
@@ -210,10 +215,10 @@ _HUB_PAGE_MESSAGE = "write hf://owner/name: the address of its page on the hub i
 
 
 def base_model_rules() -> tuple[Rule, ...]:
-    """Rules on the parent of a base model's URI: the pattern accepts all, so that sentences can refuse."""
+    """Rules for a base model's URI: the pattern accepts all, so that sentences can refuse."""
     return (
-        pattern_rule("uri", _BASE_MODEL, _BASE_MESSAGE),
-        pattern_rule("uri", _HUB_PAGE, _HUB_PAGE_MESSAGE, forbidden=True),
+        pattern_rule("uri", _BASE_MODEL, _BASE_MESSAGE, quoted=False),
+        pattern_rule("uri", _HUB_PAGE, _HUB_PAGE_MESSAGE, forbidden=True, quoted=False),
     )
 
 
@@ -262,10 +267,10 @@ _ROWS_MESSAGE = (
 
 
 def not_read_rules() -> tuple[Rule, ...]:
-    """Rules of a URI of rows: the pattern accepts all, so that sentences can refuse."""
+    """Rules for a URI of rows: the pattern accepts all, so that sentences can refuse."""
     return (
-        pattern_rule("uri", _ROWS, _ROWS_MESSAGE),
-        *(pattern_rule("uri", pattern, message, forbidden=True) for pattern, message in NOT_READ.items()),
+        pattern_rule("uri", _ROWS, _ROWS_MESSAGE, quoted=False),
+        *(pattern_rule("uri", text, message, forbidden=True, quoted=False) for text, message in NOT_READ.items()),
     )
 
 

@@ -93,7 +93,7 @@ def _tables(path: str, schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _rules(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Of an object, and of its fields that have no table of their own."""
+    """The rules of an object, and those of its fields that are not objects."""
     yield from schema.get(VALIDATIONS, ())
     for child in schema.get("properties", {}).values():
         if "properties" not in child:

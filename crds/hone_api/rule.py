@@ -1,4 +1,4 @@
-"""Rules of the API server in CEL: what a schema alone cannot say of a field, or of several together."""
+"""CEL rules that the API server checks: what a schema alone cannot say about one field or several."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 VALIDATIONS = "x-kubernetes-validations"
+UNQUOTED = "FieldValueForbidden"
+"""Reason of a rule whose refusal does not quote the value: a URI may hold a password. Since Kubernetes 1.35 all others
+quote the value of a field, unless it is an object or a list."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,17 @@ class Rule:
     """The same in Python, of the model that has the rule: for plans that no API server has seen. Of a rule of a kind:
     of the object's name."""
     of: str | None = None
-    """JSON name of the field in whose schema the rule stands: `self` is its value there. Such a rule is asked if the
-    field is there, and costs the API server much less than one of the parent, see `Immutable`."""
+    """JSON name of the field whose schema gets the rule; there `self` is the field's value. The rule is skipped if the
+    field is absent, and costs the API server much less than a rule on the parent: see `Immutable`."""
     one_field: bool = False
     """Whether one value is wrong by itself, and not only together with others."""
 
     def at_creation(self) -> Rule:
-        """The same, asked of new objects only: for fields that never change, which each write of a status would ask
-        again, and of objects that were stored before there was the rule."""
+        """The same rule, checked only when an object is created.
+
+        For fields that never change: otherwise every status write would check it again, also of an object that was
+        stored before the rule existed.
+        """
         return replace(self, rule=f"oldSelf.hasValue() || ({self.rule})", optional_old_self=True)
 
     def to_json(self) -> dict[str, str | bool]:
@@ -48,9 +54,10 @@ class Rule:
 class Immutable:
     """Fields that never change once the object exists.
 
-    The API server asks every rule at each write of a status, and each field that a rule reads of an object costs it a
-    list of all fields of that object. So a field is compared by a rule on the field itself, which reads none; only that
-    a field appears or disappears must be seen from the parent.
+    The API server checks every rule at each status write. Each time a rule reads a field of an object, it builds a map
+    of the schemas of all fields of that object (`Structural.Properties` of apiextensions-apiserver). So the value is
+    compared by a rule on the field itself, which does not touch the parent; only the appearance or disappearance of a
+    field needs a rule on the parent.
     """
 
     path: str
@@ -61,10 +68,9 @@ class Immutable:
 
     def rules(self, schema: dict[str, Any]) -> Iterator[Rule]:
         """No value changes, and no optional field appears or disappears; one with a default is always there."""
-        reason = "FieldValueForbidden"
         for name in self.names:
             message = f"{self.path}.{name} is immutable: {self.way_out}"
-            yield Rule("self == oldSelf", message, of=name, reason=reason)
+            yield Rule("self == oldSelf", message, of=name, reason=UNQUOTED)
             if name not in schema.get("required", ()) and schema["properties"][name].get("default") is None:
                 same = f"has(self.{name}) == has(oldSelf.{name})"
-                yield Rule(same, message, field_path=f".{name}", reason=reason)
+                yield Rule(same, message, field_path=f".{name}", reason=UNQUOTED)

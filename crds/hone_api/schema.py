@@ -12,7 +12,8 @@ from hone_api.meta import NUMBER, ApiModel, Kind
 from hone_api.rule import VALIDATIONS
 
 MAX_CRD_BYTES = 200_000
-"""Of a definition as compact JSON: client-side apply writes it into an annotation, and annotations have 256 KiB."""
+"""Size of a definition as compact JSON: client-side apply copies it into an annotation, and all annotations together
+may have 256 KiB."""
 NOT_SUPPORTED = "Not supported yet: "
 QUOTE = " Quote a fraction or an exponent."
 """Otherwise the API server refuses it, and its message does not say that quotes are missing."""
@@ -100,15 +101,15 @@ def _convert(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Resolve a reference or an optional type; keywords next to it take precedence, and rules are added."""
+    """Resolve a reference or an optional type; keywords next to it take precedence; rules of both are kept."""
     options = [option for option in node.get("anyOf", []) if option.get("type") != "null"]
     if options:
         (option,) = options  # a union of two types is not structural
         node = {**option, **{k: v for k, v in node.items() if k != "anyOf"}}
     if "$ref" in node:
         target = definitions[node["$ref"].rpartition("/")[2]]
-        rules = {VALIDATIONS: node[VALIDATIONS] + target[VALIDATIONS]} if VALIDATIONS in node.keys() & target else {}
-        node = {**target, **{k: v for k, v in node.items() if k != "$ref"}, **rules}
+        rules = [*node.get(VALIDATIONS, ()), *target.get(VALIDATIONS, ())]
+        node = {**target, **{k: v for k, v in node.items() if k != "$ref"}, **({VALIDATIONS: rules} if rules else {})}
         return _resolve(node, definitions)
     return node
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.meta import ApiModel, DatasetUri, HttpUrl, Name, is_match, not_read_rules, pattern_rule, uri_rules
-from hone_api.rule import Rule
+from hone_api.rule import UNQUOTED, Rule
 
 _SPLIT = r"^\w+(\.\w+)*$"
 _SPLIT_MESSAGE = (
@@ -53,6 +53,7 @@ class Source(ApiModel):
             f"!self.startsWith('s3://') || self.matches(r'{_BUCKET}')",
             "a bucket has 3 to 63 lower-case letters, digits, - and .: write s3://bucket/path",
             of="uri",
+            reason=UNQUOTED,
             holds=lambda source: not source.uri.startswith("s3://") or is_match(_BUCKET, source.uri),
             one_field=True,
         ),

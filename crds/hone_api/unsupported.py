@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.alias_generators import to_snake
 
-from hone_api.rule import Rule
+from hone_api.rule import UNQUOTED, Rule
 
 if TYPE_CHECKING:
     from hone_api.finetunejob import FineTuneJobSpec
@@ -47,7 +47,7 @@ class Unsupported:
     def rule(self) -> Rule:
         """A rule on spec that refuses a new object."""
         path = f".{self.path}"
-        return Rule(f"!({self.cel})", self.message, field_path=path, reason="FieldValueForbidden").at_creation()
+        return Rule(f"!({self.cel})", self.message, field_path=path, reason=UNQUOTED).at_creation()
 
 
 def _field(path: str, instead: str) -> Unsupported:

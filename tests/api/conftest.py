@@ -141,7 +141,7 @@ def api(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Api:
 
 @pytest.fixture(scope="module")
 def older_definition(api: Api, manifest: Callable[..., dict[str, Any]]) -> Callable[[], AbstractContextManager[None]]:
-    """While it is entered, FineTuneJobs are served by a definition from before the rules for new objects only."""
+    """While it is entered, FineTuneJobs are served by a definition without the rules checked only at creation."""
     definition = crd(next(k for k in KINDS if k.kind == "FineTuneJob"))
     path = f"{DEFINITIONS}/{definition['metadata']['name']}"
     asks = manifest("FineTuneJob", {"spec.output.version": 3})

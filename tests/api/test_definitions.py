@@ -11,6 +11,7 @@ import quick_yaml
 import yaml
 
 from hone_api.generate import KINDS, ROOT, files
+from hone_api.rule import VALIDATIONS
 from hone_api.schema import MAX_CRD_BYTES, crd
 
 pytestmark = pytest.mark.pure
@@ -128,11 +129,21 @@ def test_status_has_no_default_and_needs_nothing_of_the_user(kind: Any, fields: 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.kind)
 def test_rules_say_the_way_out_in_a_line(kind: Any, fields: Any) -> None:
-    rules = [r for f in fields(kind.kind, "spec") for r in f.schema.get("x-kubernetes-validations", ())]
+    rules = [r for f in fields(kind.kind, "spec") for r in f.schema.get(VALIDATIONS, ())]
     assert rules
     for rule in rules:
         assert "\n" not in rule["message"]
         assert len(rule["message"]) <= 200
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.kind)
+def test_no_refusal_quotes_a_uri_that_may_hold_a_password(kind: Any, fields: Any) -> None:
+    """Kubernetes 1.35 and later quote the value of a text, unless the reason is Forbidden."""
+    uris = [f for f in fields(kind.kind, "spec") if "user name or password" in str(f.schema.get(VALIDATIONS, ""))]
+    uris = [f for f in uris if f.schema["type"] == "string"]
+    assert uris
+    for field in uris:
+        assert {rule.get("reason") for rule in field.schema[VALIDATIONS]} == {"FieldValueForbidden"}, field.path
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.kind)

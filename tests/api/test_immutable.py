@@ -145,7 +145,7 @@ def test_placement_cannot_change_come_or_go(api: Any, jobs: Any, field: str) -> 
 
 
 def test_a_job_from_before_a_rule_of_several_fields_goes_on(api: Any, manifest: Any, older_definition: Any) -> None:
-    """Its fields cannot change, so nothing that the rule asks for can be repaired."""
+    """Its fields cannot change, so a job that breaks the rule cannot be repaired."""
     contradicts = manifest(JOB, {"spec.method": "DPO", "spec.sft": {"neftuneAlpha": "5"}}, name="edit-older")
     with older_definition():
         assert api.create(contradicts, dry_run=False).code == 201
