@@ -146,6 +146,19 @@ def test_no_refusal_quotes_a_uri_that_may_hold_a_password(kind: Any, fields: Any
         assert {rule.get("reason") for rule in field.schema[VALIDATIONS]} == {"FieldValueForbidden"}, field.path
 
 
+def test_a_rule_that_edits_are_not_asked_reads_only_fields_that_edits_cannot_change() -> None:
+    """Otherwise an edit could break it."""
+    read = {
+        (kind.kind, name): kind.spec.immutable and name in kind.spec.immutable.names
+        for kind in KINDS
+        for rule in kind.spec.rules
+        if rule.optional_old_self
+        for name in re.findall(r"\bself\.(\w+)", rule.rule)
+    }
+    assert ("FineTuneJob", "method") in read
+    assert [field for field, cannot_change in read.items() if not cannot_change] == []
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.kind)
 def test_patterns_are_anchored(kind: Any, fields: Any) -> None:
     """A good value must not carry a bad one in."""
