@@ -59,6 +59,7 @@ FAULTS = {
     "T8": "Rank dies, is stopped, cannot be reached",
     "T9": "Killed inside an export",
     "T10": "Progress server unreachable, slow, forged reports",
+    "T14": "Hub, judge, teacher or MLflow away, or gone in the middle of an answer",
     "D1": "Registry or bucket fails in the middle of an upload: 500, half of a body, a lost answer",
     "D2": "Registry or bucket answers 503",
     "D3": "Registry or bucket is full",

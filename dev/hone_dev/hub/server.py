@@ -32,14 +32,18 @@ class HubError(Exception):
         )
 
 
-def application(root: Path, drip: str | None = None, writers: frozenset[str] = frozenset()) -> web.Application:
+def application(
+    root: Path, drip: str | None = None, writers: frozenset[str] = frozenset(), cut: str | None = None
+) -> web.Application:
     """The hub that serves the repositories below `root`.
 
     Args:
         drip: answers whose path contains this are sent byte by byte, without the last byte.
         writers: tokens that may push.
+        cut: a connection that asks for a path which contains this is closed in the middle of the answer.
     """
-    app = web.Application(client_max_size=2**30, middlewares=[_errors, *([_dripping(drip)] if drip else [])])
+    broken = [*([_dripping(drip)] if drip else []), *([_cutting(cut)] if cut else [])]
+    app = web.Application(client_max_size=2**30, middlewares=[_errors, *broken])
     app[ROOT], app[WRITERS] = root, writers
     app.on_response_prepare.append(_set_etag)
     api = "/api/{kind:models|datasets}/{owner}/{name}"
@@ -88,6 +92,21 @@ def _dripping(what: str) -> Middleware:
             await asyncio.sleep(0.2)
 
     return drip
+
+
+def _cutting(what: str) -> Middleware:
+    @web.middleware
+    async def cut(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if what not in request.path or request.method == "HEAD":
+            return await handler(request)
+        response = web.StreamResponse(headers={"Content-Length": "1000000"})
+        await response.prepare(request)
+        await response.write(b" " * 1000)
+        assert request.transport
+        request.transport.close()
+        return response
+
+    return cut
 
 
 async def _set_etag(request: web.Request, response: web.StreamResponse) -> None:
@@ -305,8 +324,13 @@ async def _healthz(request: web.Request) -> web.Response:
 
 @contextmanager
 def serve(
-    root: Path, host: str = "127.0.0.1", port: int = 0, drip: str | None = None, writers: frozenset[str] = frozenset()
+    root: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    drip: str | None = None,
+    writers: frozenset[str] = frozenset(),
+    cut: str | None = None,
 ) -> Iterator[str]:
     """Serve `root` from a thread of this process; yields the URL for HF_ENDPOINT. Port 0 takes a free one."""
-    with served(application(root, drip, writers), host, port) as url:
+    with served(application(root, drip, writers, cut), host, port) as url:
         yield url

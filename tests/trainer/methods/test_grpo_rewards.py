@@ -290,6 +290,7 @@ def test_a_question_without_a_score_on_one_rank_does_not_end_the_run(runs: Any, 
     assert {point["failed_samples"] for point in logs(plan)} == {0.5}
 
 
+@pytest.mark.faults("T14")
 def test_a_judge_that_goes_away_is_left_to_another_attempt(
     runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Fetch: the real hf:// path, by the real command, against a hub on loopback."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,9 +190,48 @@ def test_a_missing_secret_and_a_missing_key_have_reasons_of_their_own(fetch):
     assert "HF_TOKEN" in failed(fetch("hf://acme/tiny", {"TOKEN": "x"}), "SecretKeyNotFound")
 
 
+@pytest.mark.faults("T14")
 def test_an_unreachable_hub(tmp_path, commands):
     fetch = Fetch(tmp_path, "http://127.0.0.1:9", commands)
     assert "127.0.0.1:9" in failed(fetch("hf://acme/tiny"), "SourceUnreachable")
+
+
+@pytest.mark.faults("T14")
+@pytest.mark.parametrize("what", ["/api/models/acme/tiny", "/tree/", "model-00002", "config.json"])
+def test_a_hub_that_goes_away_costs_only_the_files_that_were_not_whole(tmp_path, model, commands, what):
+    """The first shard is larger than others, as shards are; only what is missing comes from the hub that is back."""
+    (model / "model.safetensors").rename(model / "model-00001.safetensors")
+    save_file({"v": numpy.arange(6.0)}, model / "model-00002.safetensors")
+    with hub.serve(model.parents[3], cut=what) as url:
+        fetch = Fetch(tmp_path, url, commands)
+        failed(fetch("hf://acme/tiny", timeoutSeconds=30), "SourceUnreachable")
+    assert not list(fetch.store.rglob("manifest.json"))
+    whole = {path.name: path.stat().st_ino for path in fetch.store.glob("base-models/*/.work-*/model/*.safetensors")}
+    assert set(whole) >= ({"model-00001.safetensors"} if what == "model-00002" else set())
+    with hub.serve(model.parents[3]) as url:
+        fetch.endpoint = url
+        result = fetched(fetch("hf://acme/tiny"))
+    folder = fetch.store / result.path
+    assert {name: (folder / name).stat().st_ino for name in whole} == whole
+    assert manifest.verify(folder, result.digest).files == 5
+    assert [path.name for path in folder.parent.iterdir()] == [result.commit]
+
+
+@pytest.mark.faults("T14")
+def test_weights_that_the_disk_damaged_between_two_attempts_are_downloaded_again(tmp_path, model, commands):
+    with hub.serve(model.parents[3], cut="tokenizer.json") as url:
+        fetch = Fetch(tmp_path, url, commands)
+        failed(fetch("hf://acme/tiny", timeoutSeconds=30), "SourceUnreachable")
+    (weights,) = fetch.store.glob("base-models/*/.work-*/model/model.safetensors")
+    times = weights.stat()
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with hub.serve(model.parents[3]) as url:
+        fetch.endpoint = url
+        assert "model.safetensors is not what the hub lists" in failed(fetch("hf://acme/tiny"), "ChecksumMismatch")
+        assert not list(fetch.store.glob("base-models/*/[!.]*"))
+        result = fetched(fetch("hf://acme/tiny"))
+    assert (fetch.store / result.path / weights.name).read_bytes() == (model / weights.name).read_bytes()
 
 
 def test_pickled_weights_alone_are_refused_before_any_download(fetch, model):

@@ -96,6 +96,7 @@ def test_a_student_learns_them_and_the_key_is_nowhere(
     assert not [f for f in Path(plan.work_path).parent.rglob("*") if f.is_file() and KEY.encode() in f.read_bytes()]
 
 
+@pytest.mark.faults("T14")
 def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequence, "PART", 10)
 
@@ -369,6 +370,7 @@ def test_a_key_that_is_not_there_is_named(plan_of: Any, tmp_path: Path, file: st
     assert failure(plan_of("http://127.0.0.1:9/v1", teacherSecretPath=str(folder))).code == code
 
 
+@pytest.mark.faults("T14")
 def test_an_unreachable_endpoint_is_tried_again_and_named(plan_of: Any, tmp_path: Path) -> None:
     """The pauses are skipped, in a process of its own, as the trainer's."""
     plan = plan_of("http://127.0.0.1:9/v1")

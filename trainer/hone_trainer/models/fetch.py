@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.failures import FailureCode
+from hone_api.manifest import MANIFEST
 from hone_api.plan import FetchPlan
 from hone_api.report import FetchResult
 from hone_trainer.errors import ConfigError, SourceError
@@ -97,13 +98,35 @@ def _choose_files(repository: hub.Repository, snapshot: hub.Snapshot) -> list[st
 
 
 def _stage(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str], target: Path) -> None:
-    with folders.work_folder(target.parent) as folder:
-        hub.download(repository, snapshot, names, folder)
+    """Files that an earlier call downloaded whole are not downloaded again."""
+    with folders.resumed_folder(target) as work:
+        folder = work / "model"
+        folder.mkdir(exist_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        hub.download(repository, snapshot, names, folder, resumable=True)
+        hub.forget_download(folder)
         for config in folder.glob("*.json"):
             make_safe(config)
         check_safetensors(folder)
         manifest.write(folder)
+        _check_weights(repository, snapshot, folder)
         folders.publish(folder, target)
+
+
+def _check_weights(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> None:
+    """Compare the manifest with the digests of the hub, so that no large file is read twice. What differs is removed.
+
+    Raises:
+        SourceError: ChecksumMismatch.
+    """
+    weights = [entry for entry in manifest.read_entries(folder) if entry.path.endswith(".safetensors")]
+    listed = [(entry, snapshot.digests[entry.path]) for entry in weights]
+    others = [entry.path for entry, digest in listed if hub.is_sha256(digest) and digest != entry.sha256]
+    for name in others:
+        (folder / name).unlink()
+    if others:
+        words = f"{repository}: {', '.join(others[:5])} is not what the hub lists; the next attempt downloads it again"
+        raise SourceError(FailureCode.CHECKSUM_MISMATCH, words)
 
 
 def check_safetensors(folder: Path) -> None:

@@ -160,9 +160,17 @@ def differing(snapshot: Snapshot, names: Sequence[str], folder: Path) -> list[st
         return [name for name, is_same in zip(names, same, strict=True) if not is_same]
 
 
+def is_sha256(digest: str) -> bool:
+    """Whether a digest that the hub lists is of the content alone: of a large file. The others are git's."""
+    return len(digest) == 64
+
+
 def _has_digest(path: Path, digest: str) -> bool:
-    is_sha256 = len(digest) == 64
-    hasher = hashlib.sha256() if is_sha256 else hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    hasher = (
+        hashlib.sha256()
+        if is_sha256(digest)
+        else hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    )
     with open(path, "rb") as file:
         while data := file.read(2**20):
             hasher.update(data)
@@ -197,12 +205,17 @@ def download(
         # Not snapshot_download: at its end the process waits for the download threads, however long that takes.
         deadline.run([partial(get, name) for name in names])
     if not resumable:
-        shutil.rmtree(folder / ".cache", ignore_errors=True)
+        forget_download(folder)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise SourceError(
             FailureCode.SOURCE_UNREACHABLE, f"{repository}: the hub did not send {', '.join(missing[:5])}"
         )
+
+
+def forget_download(folder: Path) -> None:
+    """Remove the library's notes about the files that it downloaded into a folder."""
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
 def metadata(repository: Repository) -> bytes:

@@ -115,6 +115,7 @@ def test_a_later_attempt_with_other_parameters_says_so_in_tags(mlflow: RealMlflo
     assert run["tags"]["hone.attempt-2.microBatchSize"] == "2"
 
 
+@pytest.mark.faults("T14")
 def test_what_a_server_did_not_take_arrives_when_it_does(mlflow: RealMlflow, tmp_path: Path) -> None:
     """The password is wrong for a while, as a Secret that was not rotated everywhere."""
     said: list[str] = []
@@ -205,6 +206,7 @@ def test_an_alias_that_mlflow_reserves_is_refused_with_its_words(mlflow: RealMlf
     assert caught.value.code == FailureCode.DESTINATION_REFUSED
 
 
+@pytest.mark.faults("T14")
 def test_a_server_that_is_not_there_costs_a_run_its_curve_and_nothing_else(
     runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
