@@ -6,6 +6,7 @@ A proxy between the delivery and a real server numbers the requests, and breaks 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -33,11 +34,39 @@ FAULTS = {
     "503": ("D2", "DestinationUnreachable"),
     "500": ("D1", "DestinationUnreachable"),
     "507": ("D3", "DestinationFull"),
+    "no space": ("D3", "DestinationFull"),
+    "quota": ("D3", "DestinationFull"),
     "half of the body": ("D1", "DestinationUnreachable"),
     "the answer is lost": ("D1", "DestinationUnreachable"),
 }
-"""Of the table in docs/reliability.md, and the code of an attempt that meets nothing else from there on."""
-_BODY = b"{}"
+"""Of the table in docs/reliability.md, and the code of an attempt that the fault ends."""
+
+
+def _registry_says(code: str, message: str, detail: Any) -> str:
+    return json.dumps({"errors": [{"code": code, "message": message, "detail": detail}]})
+
+
+def _bucket_says(code: str, message: str) -> str:
+    return f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+
+
+_ENOSPC = "write /var/lib/registry/docker/registry/v2/repositories/team/m/_uploads/0/data: no space left on device"
+_FULL = {
+    # Debian's registry, MinIO whose disk fills up during the write; Harbor, Ceph and Versity's gateway.
+    ("oci", "no space"): (500, _registry_says("UNKNOWN", "unknown error", _ENOSPC)),
+    ("s3", "no space"): (500, _bucket_says("InternalError", "internal error, cause(no space left on device)")),
+    ("oci", "quota"): (
+        403,
+        _registry_says(
+            "DENIED",
+            "adding 2.1 MiB of storage resource, which when updated to current "
+            "usage of 8.3 MiB will exceed the configured upper limit of 10.0 MiB.",
+            None,
+        ),
+    ),
+    ("s3", "quota"): (403, _bucket_says("QuotaExceeded", "Your request was denied due to quota exceeded.")),
+}
+"""What real servers answer to a write they have no room for."""
 
 
 class _CutError(Exception):
@@ -55,6 +84,7 @@ class Breaking:
     """Passes requests on to `upstream`, except those that the fault is about."""
 
     upstream: str
+    scheme: str
     fault: str = ""
     at: int = 0
     """Number of the first request that is broken, from 1; 0: none."""
@@ -78,7 +108,10 @@ class Breaking:
         if not broken:
             return await self._forward(request, body)
         if self.fault.isdigit():
-            return web.Response(status=int(self.fault), body=b"" if request.method == "HEAD" else _BODY)
+            return web.Response(status=int(self.fault), body=b"" if request.method == "HEAD" else b"{}")
+        if full := _FULL.get((self.scheme, self.fault)):
+            reads = request.method in ("GET", "HEAD", "DELETE")
+            return await self._forward(request, body) if reads else web.Response(status=full[0], text=full[1])
         with suppress(aiohttp.ClientError, _CutError):
             await self._forward(request, body if self.fault == "the answer is lost" else _half(body))
         assert request.transport
@@ -116,7 +149,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Targ
     with ExitStack() as stack:
         store = stack.enter_context(objectstore.serve(tmp_path_factory.mktemp("s3")))
         registry = stack.enter_context(imageregistry.serve(tmp_path_factory.mktemp("registry")))
-        bucket, image = Breaking(store.endpoint), Breaking(f"http://{registry.host}")
+        bucket, image = Breaking(store.endpoint, "s3"), Breaking(f"http://{registry.host}", "oci")
         for proxy in (bucket, image):
             proxy.url = stack.enter_context(served(proxy.application()))
         keys = {s3.KEY: store.access_key, s3.SECRET: store.secret_key}
@@ -163,7 +196,7 @@ def broken(target: Target, model: Model, name: str, fault: str, at: int, goes_on
     try:
         deliver.run(plan)
     except TrainerError as error:
-        if error.code not in (FAULTS[fault][1], "DestinationUnreachable"):
+        if error.code != FAULTS[fault][1]:
             wrong.append(f"code {error.code}: {error.message}")
     else:
         if not target.is_complete(name):

@@ -26,6 +26,7 @@ from hone_api.manifest import MANIFEST, MAX_BYTES, Entry, manifest_digest
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
 from hone_trainer.artifacts.delivery.bucket_hashes import MD5, SHA256, BodyHash, sign_hash_only
+from hone_trainer.artifacts.delivery.capacity import is_full
 from hone_trainer.artifacts.delivery.original import CHUNK, Original
 from hone_trainer.endpoints import s3
 from hone_trainer.endpoints.addresses import network_of
@@ -37,7 +38,6 @@ PART = 32 * 2**20
 """Bytes of a part; several parts are in memory at a time. A file of more than `_MAX_PARTS` of them gets larger ones."""
 _MAX_PARTS = 10_000
 _AT_ONCE = 4
-_FULL = {"507", "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "EntityTooLarge"}
 _UNKNOWN = {"NotImplemented", "501", "InvalidRequest", "InvalidArgument"}
 """Codes of servers that do not take a SHA-256, or a condition."""
 _TAKEN = {"PreconditionFailed", "412"}
@@ -346,16 +346,16 @@ def _translated(what: str) -> Iterator[None]:
         code, words = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
         status = str(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
         text = f"{what}: {code} {words}".strip()[:400]
-        raise TrainerError(_code(code, status), text) from None
+        raise TrainerError(_code(code, status, words), text) from None
     except (BotoCoreError, HTTPError) as error:
         raise TrainerError(FailureCode.DESTINATION_UNREACHABLE, f"{what}: {error}"[:500]) from None
 
 
-def _code(code: str, status: str) -> FailureCode:
+def _code(code: str, status: str, words: str) -> FailureCode:
+    if is_full(int(status or 0), code, words):
+        return FailureCode.DESTINATION_FULL
     if code in s3.DENIED or status in ("401", "403"):
         return FailureCode.DESTINATION_DENIED
-    if code in _FULL or status == "507":
-        return FailureCode.DESTINATION_FULL
     if code in _DAMAGED:
         return FailureCode.DELIVERY_DAMAGED
     if code not in _AGAIN and (code in s3.ELSEWHERE | s3.ABSENT or status.startswith("4")):

@@ -25,6 +25,7 @@ from hone_api.failures import FailureCode
 from hone_api.manifest import ADDED, MANIFEST, MAX_BYTES, Entry
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
+from hone_trainer.artifacts.delivery.capacity import is_full
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import SourceError, StoreError, TrainerError
 from hone_trainer.store import hub, manifest
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 _TITLE = re.compile(r"Deliver (.+) v(\d+)")
 _OWN = ".gitattributes"
 """File that the hub itself adds to a new repository."""
-_FULL = (413, 507)
 _AGAIN = (408, 409, 412, 429)
 """Answers of a hub that is busy, and of one that somebody else writes to at the same time."""
 
@@ -278,18 +278,18 @@ def _translated(repository: hub.Repository) -> Iterator[None]:
         raise TrainerError(FailureCode.DESTINATION_UNREACHABLE, f"{repository}: {error}") from None
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
-        raise TrainerError(_code(status), f"{repository}: {_first_line(error)}") from None
+        raise TrainerError(_code(status, error.server_message or ""), f"{repository}: {_first_line(error)}") from None
     except ValueError as error:  # of the library: an answer that it cannot use, or a card that the hub refuses
         raise TrainerError(FailureCode.DESTINATION_REFUSED, f"{repository}: {str(error)[:400]}") from None
     except (httpx2.HTTPError, ConnectionError) as error:
         raise TrainerError(FailureCode.DESTINATION_UNREACHABLE, f"{repository}: {_first_line(error)}") from None
 
 
-def _code(status: int) -> FailureCode:
+def _code(status: int, words: str) -> FailureCode:
+    if is_full(status, "", words):
+        return FailureCode.DESTINATION_FULL
     if status in (401, 403, 404):
         return FailureCode.DESTINATION_DENIED
-    if status in _FULL:
-        return FailureCode.DESTINATION_FULL
     if 400 <= status < 500 and status not in _AGAIN:
         return FailureCode.DESTINATION_REFUSED
     return FailureCode.DESTINATION_UNREACHABLE

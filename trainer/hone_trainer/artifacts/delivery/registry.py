@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 from urllib3.exceptions import HTTPError, SSLError
 
 from hone_api.failures import FailureCode
+from hone_trainer.artifacts.delivery.capacity import detail_of, is_full
 from hone_trainer.artifacts.delivery.registry_names import DOCKER_HUB, registry_of
 from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.endpoints.http import Resolver, checked, connect, name_of, resolve, send_to
@@ -91,7 +92,7 @@ class ImageRepository:
                 if error.code != FailureCode.DESTINATION_UNREACHABLE or attempt == _TRIES - 1:
                     raise
             else:
-                if answer.status < 500 or attempt == _TRIES - 1:
+                if answer.status < 500 or _is_full(answer) or attempt == _TRIES - 1:
                     break
             time.sleep(_PAUSE_SECONDS * 2**attempt)
         self._expect(answer, 201)
@@ -167,7 +168,7 @@ class ImageRepository:
         """One request below the repository; tried again when the server has a moment of weakness."""
         for attempt in range(_TRIES):
             answer = self._send(method, f"{self._url()}/{self.name}/{path}", headers or {}, content)
-            if answer.status < 500 and answer.status != 429:
+            if (answer.status < 500 and answer.status != 429) or _is_full(answer):
                 break
             time.sleep(_PAUSE_SECONDS * 2**attempt if attempt < _TRIES - 1 else 0)
         return answer
@@ -256,14 +257,12 @@ class ImageRepository:
         """Raises what an answer other than `status` means."""
         if answer.status == status:
             return
-        errors = _json(answer.body).get("errors") or [{}]
-        first = errors[0] if isinstance(errors, list) and isinstance(errors[0], dict) else {}
-        code, words = str(first.get("code", "")), str(first.get("message", ""))
-        text = f"{self}: the registry answers {answer.status} {code} {words}".strip()[:400]
+        code, words = _first_error(answer)
+        text = f"{self}: the registry answers {answer.status} {code} {words}".strip()[:500]
+        if _is_full(answer):
+            raise TrainerError(FailureCode.DESTINATION_FULL, text)
         if answer.status in (401, 403) or code in ("UNAUTHORIZED", "DENIED"):
             raise TrainerError(FailureCode.DESTINATION_DENIED, f"{text}: {self._who()}")
-        if answer.status in (413, 507):
-            raise TrainerError(FailureCode.DESTINATION_FULL, text)
         if code in ("DIGEST_INVALID", "SIZE_INVALID", "MANIFEST_BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID"):
             raise TrainerError(FailureCode.DELIVERY_DAMAGED, text)
         if 400 <= answer.status < 500 and answer.status not in (408, 429):
@@ -275,6 +274,18 @@ class ImageRepository:
 
     def _unreachable(self, error: Exception) -> TrainerError:
         return TrainerError(FailureCode.DESTINATION_UNREACHABLE, f"{self}: {error}"[:500])
+
+
+def _first_error(answer: RegistryAnswer) -> tuple[str, str]:
+    """Code, and message with detail, of the first error in a registry's answer."""
+    errors = _json(answer.body).get("errors") or [{}]
+    first = errors[0] if isinstance(errors, list) and isinstance(errors[0], dict) else {}
+    words = (str(first.get("message", "")), detail_of(first.get("detail")))
+    return str(first.get("code", "")), ": ".join(filter(None, words))
+
+
+def _is_full(answer: RegistryAnswer) -> bool:
+    return answer.status >= 400 and is_full(answer.status, *_first_error(answer))
 
 
 def _json(body: bytes) -> dict[str, Any]:
