@@ -21,7 +21,7 @@ def authorities_read_once() -> Iterator[None]:
     """Python parses every authority that this machine trusts before it asks a server for TLS; here none speaks it."""
     trusting = ssl.create_default_context()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ssl, "create_default_context", lambda: trusting)
+        patch.setattr(ssl, "create_default_context", lambda *_, **__: trusting)
         yield
 
 
