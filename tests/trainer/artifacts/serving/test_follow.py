@@ -7,7 +7,8 @@ import importlib.util
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import requests
+from kube import wait_until
 
 from hone_api.served import ServedAdapter, ServedAlias, ServedAliases, key_of
 from hone_trainer.artifacts.serving.folders import KEPT_SECONDS, AdapterFolders
@@ -40,6 +42,8 @@ class Server:
     """Names whose adapter was said to hold its experts together."""
     asked: list[str] = field(default_factory=list)
     """What changed adapters, and where requests begin and cease to wait."""
+    while_loading: Callable[[], object] = bool
+    """Called before an adapter is loaded."""
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path == "/v1/models":
@@ -47,6 +51,7 @@ class Server:
             return 200, {"data": [{"id": "base", "root": "/base", "parent": None}, *cards]}
         name = body["lora_name"]
         if path == "/v1/load_lora_adapter":
+            self.while_loading()
             if name in self.loaded or Path(body["lora_path"]).name in self.refused:
                 return 400, {"error": {"message": "LoRA rank 64 is greater than max_lora_rank 16."}}
             assert (Path(body["lora_path"]) / "adapter_config.json").is_file()
@@ -78,17 +83,66 @@ class Team:
         uri = f"pvc://store/models/r{number}/1/adapter"
         return ServedAdapter(uri=uri, digest=manifest.write(folder), base=BASE, rank=8)
 
-    def points(self, adapter: ServedAdapter | None, *approved: ServedAdapter) -> None:
+    def points(self, adapter: ServedAdapter | None, *approved: ServedAdapter, model: str = "bot") -> None:
         """What the operator writes."""
-        why = None if adapter else "ModelVersion bot-v1 is not approved"
-        alias = ServedAlias(name="champion", version=1, model_version="bot-v1", adapter=adapter, why=why)
+        why = None if adapter else f"ModelVersion {model}-v1 is not approved"
+        alias = ServedAlias(name="champion", version=1, model_version=f"{model}-v1", adapter=adapter, why=why)
         served = ServedAliases(aliases=[alias], approved=[a.digest for a in approved])
-        (self.root / "aliases" / key_of("bot")).write_text(served.model_dump_json(by_alias=True))
+        unfinished = self.root / "aliases" / "unfinished"
+        unfinished.write_text(served.model_dump_json(by_alias=True))
+        unfinished.rename(self.root / "aliases" / key_of(model))
+
+    def also_serves(self, model: str, number: int) -> ServedAdapter:
+        """Follow a second model, and serve it."""
+        self.follower.followed = [*self.follower.followed, Followed(model, model, "champion")]
+        adapter = self.trained(number)
+        self.points(adapter, adapter, model=model)
+        assert self.step()[model] == adapter.digest
+        return adapter
+
+    @contextmanager
+    def held(self, work: str) -> Iterator[threading.Event]:
+        """Copies or loads begin, and end only after the block. Yields what is set when one has begun."""
+        begun, may_end = threading.Event(), threading.Event()
+        prepare = self.follower.folders.prepare
+
+        def hold() -> None:
+            begun.set()
+            assert may_end.wait(60)
+
+        def slow(adapter: ServedAdapter) -> Path:
+            folder = prepare(adapter)
+            hold()
+            return folder
+
+        if work == "copy":
+            self.follower.folders.prepare = slow  # type: ignore[method-assign]
+        else:
+            self.server.while_loading = hold
+        try:
+            yield begun
+        finally:
+            may_end.set()
+            self.end_errands()
+            self.follower.folders.prepare = prepare  # type: ignore[method-assign]
+            self.server.while_loading = bool
 
     def step(self, seconds: float = 2.0) -> dict[str, str]:
-        """A pass later: the digest that each name has."""
+        """Some passes later: the digest that each name has."""
         self.now += seconds
-        self.follower.step()
+        for _ in range(3):  # copied, then loaded, then seen
+            self.follower.step()
+            self.end_errands()
+        return self.loaded()
+
+    def end_errands(self) -> None:
+        """Wait until the follower neither copies nor loads."""
+        for thread in threading.enumerate():
+            if thread.name in ("copy", "load"):
+                thread.join()
+
+    def loaded(self) -> dict[str, str]:
+        """The digest that each name has."""
         return {name: f"sha256:{Path(folder).name}" for name, folder in self.server.loaded.items()}
 
 
@@ -153,6 +207,17 @@ def test_an_alias_moves_and_moves_back(team: Team) -> None:
     assert kept == {first.digest.removeprefix("sha256:")}
 
 
+def test_it_follows_until_it_is_stopped(team: Team) -> None:
+    adapter, stopped = team.trained(1), threading.Event()
+    team.points(adapter, adapter)
+    following = threading.Thread(target=team.follower.run, args=(stopped,))
+    following.start()
+    wait_until(lambda: team.follower.ready, "ready")
+    assert team.loaded() == {"bot": adapter.digest}
+    stopped.set()
+    following.join()
+
+
 def test_a_withdrawn_approval_unloads(team: Team) -> None:
     first = team.trained(1)
     team.points(first, first)
@@ -165,6 +230,88 @@ def test_a_withdrawn_approval_unloads(team: Team) -> None:
     assert team.step() == {"bot": first.digest}
     (team.root / "aliases" / key_of("bot")).unlink()
     assert team.step() == {}
+
+
+@pytest.mark.parametrize("work", ["copy", "load"])
+@pytest.mark.parametrize("when", ["in the same pass", "later"])
+def test_what_is_withdrawn_leaves_while_another_adapter_is_copied_or_loaded(team: Team, work: str, when: str) -> None:
+    first, second = team.trained(1), team.trained(2)
+    team.points(first, first)
+    faq = team.also_serves("faq", 3)
+    team.points(second, first, second)
+    if work == "load":
+        team.follower.folders.prepare(second)
+    with team.held(work) as begun:
+        if when == "in the same pass":
+            team.points(None, model="faq")
+        team.follower.step()
+        assert begun.wait(60)
+        if when == "later":
+            assert team.loaded()["faq"] == faq.digest
+            team.points(None, model="faq")
+            team.follower.step()
+        assert "faq" not in team.loaded()
+        assert "faq" not in team.follower.status()["serves"]
+    assert team.step() == {"bot": second.digest}
+
+
+def test_a_withdrawn_adapter_does_not_wait_for_its_turn_to_be_replaced(team: Team) -> None:
+    first, second = team.trained(1), team.trained(2)
+    team.points(first, first)
+    faq, other = team.also_serves("faq", 3), team.trained(4)
+    for adapter in (second, other):
+        team.follower.folders.prepare(adapter)
+    team.points(second, first, second)
+    with team.held("load") as begun:
+        team.follower.step()
+        assert begun.wait(60)
+        team.points(other, other, model="faq")
+        team.follower.step()
+        assert faq.digest not in team.loaded().values()
+    assert team.step() == {"bot": second.digest, "faq": other.digest}
+
+
+@pytest.mark.parametrize("other", [True, False], ids=["another is next", "nothing is next"])
+def test_what_is_withdrawn_while_it_is_copied_is_never_loaded(team: Team, other: bool) -> None:
+    first, second, third = (team.trained(number) for number in (1, 2, 3))
+    team.points(first, first)
+    team.step()
+    team.points(second, first, second)
+    with team.held("copy") as begun:
+        team.follower.step()
+        assert begun.wait(60)
+        team.points(*((third, first, third) if other else (first, first)))
+        team.server.asked.clear()
+    assert team.step() == {"bot": (third if other else first).digest}
+    assert team.server.asked == ([BEGIN, "unload", "load", END] if other else [])
+
+
+def test_what_is_withdrawn_between_a_pass_and_the_load_is_not_loaded(team: Team) -> None:
+    first = team.trained(1)
+    team.follower.folders.prepare(first)
+    team.points(first, first)
+    look = team.follower._look
+
+    def late() -> Any:
+        if threading.current_thread().name == "load":
+            team.points(None)
+        return look()
+
+    team.follower._look = late  # type: ignore[method-assign]
+    assert team.step() == {}
+    assert team.server.asked == []
+
+
+def test_what_was_withdrawn_meanwhile_does_not_return_if_the_next_is_refused(team: Team) -> None:
+    first, second = team.trained(1), team.trained(2)
+    team.points(first, first)
+    team.step()
+    team.server.refused.add(second.digest.removeprefix("sha256:"))
+    team.points(second, first, second)
+    team.server.while_loading = lambda: team.points(second, second)
+    team.server.asked.clear()
+    assert team.step() == {}
+    assert team.server.asked == [BEGIN, "unload", "load", END]
 
 
 @pytest.mark.parametrize("copied", [True, False], ids=["copied before", "not copied yet"])
@@ -257,6 +404,15 @@ def test_probes_and_status(team: Team) -> None:
     team.step()
     assert requests.get(f"{url}/readyz", timeout=600).status_code == 200
     assert requests.get(f"{url}/status", timeout=600).json()["serves"] == {"bot": "bot-v1"}
+    with team.held("copy") as begun:
+        later = team.trained(2)
+        team.points(later, adapter, later)
+        team.follower.step()
+        assert begun.wait(60)
+        team.now += 3600
+        team.follower.step()
+        assert requests.get(f"{url}/healthz", timeout=600).status_code == 503, "a copy that does not end"
+    assert requests.get(f"{url}/healthz", timeout=600).status_code == 200
     team.now += 3600
     assert requests.get(f"{url}/healthz", timeout=600).status_code == 503
     assert requests.get(f"{url}/other", timeout=600).status_code == 404

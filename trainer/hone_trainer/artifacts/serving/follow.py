@@ -2,6 +2,9 @@
 
 Level-triggered: each pass compares what the operator says, in a mounted ConfigMap, with what vLLM says it has. So a
 restart of either container, or a change that was missed, needs nothing else. It has no rights at the API server.
+
+A pass only looks and unloads, so it takes moments. What is missing is copied by one thread and loaded by another, which
+looks again right before. What may be served can change while gigabytes are copied, for this name and for others.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pydantic import ValidationError
 from hone_api.reading import read_known
 from hone_api.served import ServedAliases, key_of
 from hone_trainer.artifacts.serving import guard
+from hone_trainer.artifacts.serving.errand import Errand
 from hone_trainer.artifacts.serving.folders import AdapterFolders
 from hone_trainer.artifacts.serving.vllm import NotTakenError, Vllm
 from hone_trainer.artifacts.serving.wanted import Followed, Wanted, decide
@@ -67,43 +71,63 @@ class Follower:
     problems: dict[str, LoadProblem] = field(default_factory=dict)
     _once_complete: bool = False
     _reported: dict[str, str] = field(default_factory=dict)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held by whoever looks and then decides by it: a pass, or the thread that loads."""
+    _changing: str | None = None
+    """Name that vLLM is loading an adapter under now; no pass touches it."""
+    _stirred: threading.Event = field(default_factory=threading.Event)
+    """Something was copied or loaded: the next pass need not wait."""
+    _copies: Errand = field(init=False)
+    _loads: Errand = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._copies, self._loads = Errand("copy", self.clock), Errand("load", self.clock)
 
     def run(self, stopped: threading.Event) -> None:
         """Pass after pass, until stopped."""
         while not stopped.is_set():
+            self._stirred.clear()
             self.step()
-            stopped.wait(PASS_SECONDS)
+            self._stirred.wait(PASS_SECONDS)
 
     def step(self) -> None:
-        """One pass."""
+        """One pass: unload what must go, and begin to copy and load what is missing."""
         self.last_pass = self.clock()
-        try:
-            loaded = self.vllm.loaded()
-        except (requests.RequestException, ValueError, KeyError) as error:
-            self.ready = False
-            self._report("vLLM", f"does not answer yet: {type(error).__name__}")
-            return
-        self._report("vLLM", "answers")
-        digests = {name: self.folders.digest(path) for name, path in loaded.items()}
-        wanted = decide(self.followed, self._models(), digests, self.base)
-        settled = [self._settle(each, loaded.get(each.name)) for each in wanted]
-        self._once_complete = self._once_complete or all(settled)
+        with self._turn:
+            try:
+                wanted, loaded = self._look()
+            except (requests.RequestException, ValueError, KeyError) as error:
+                self.ready = False
+                self._report("vLLM", f"does not answer yet: {type(error).__name__}")
+                return
+            self._report("vLLM", "answers")
+            late = [each for each in wanted if not self._settle(each, loaded.get(each.name))]
+        self._once_complete = self._once_complete or not late
         # A new pod lacks nothing when it takes over. Later, one adapter that cannot be loaded does not take the others.
         self.ready = self._once_complete
-        used = {each.adapter.digest for each in wanted if each.adapter} | set(digests.values())
-        self.folders.forget(used, self.clock())
+        if not self._copies.is_busy and not self._loads.is_busy:  # which may be about to use a folder
+            used = {each.adapter.digest for each in wanted if each.adapter}
+            self.folders.forget(used | {self.folders.digest(path) for path in loaded.values()}, self.clock())
+        self._begin(late)
 
     def status(self) -> Mapping[str, object]:
         """What is served and what is not, for people."""
         return {
             "ready": self.ready,
-            "serves": self.serves,
-            "problems": {name: problem.message for name, problem in self.problems.items()},
+            "serves": dict(self.serves),
+            "problems": {name: problem.message for name, problem in list(self.problems.items())},
         }
 
     def is_alive(self) -> bool:
-        """Whether passes still happen."""
-        return self.clock() - self.last_pass < _HUNG_SECONDS
+        """Whether passes still happen, and copies and loads end."""
+        since = (self.last_pass, self._copies.began, self._loads.began)
+        return all(self.clock() - began < _HUNG_SECONDS for began in since if began is not None)
+
+    def _look(self) -> tuple[list[Wanted], dict[str, str]]:
+        """What should be loaded now, and the folder of each name that is."""
+        loaded = self.vllm.loaded()
+        digests = {name: self.folders.digest(path) for name, path in loaded.items()}
+        return decide(self.followed, self._models(), digests, self.base), loaded
 
     def _models(self) -> dict[str, ServedAliases]:
         models = {}
@@ -118,8 +142,10 @@ class Follower:
         return models
 
     def _settle(self, wanted: Wanted, folder: str | None) -> bool:
-        """Load or unload one name; whether it is as wanted now."""
+        """Unload a name if what it is must go; whether it is as wanted now."""
         name, adapter = wanted.name, wanted.adapter
+        if name == self._changing:
+            return False
         try:
             if adapter is None:
                 self._drop(wanted, folder)
@@ -128,30 +154,73 @@ class Follower:
             if folder == str(self.folders.path(adapter.digest)):
                 self._serve(wanted)
                 return True
-            due = self._is_due(name, adapter.digest)
-            if folder is not None and not wanted.may_stay and not (due and self.folders.has(adapter.digest)):
-                self._drop(wanted, folder)  # to copy the next one first may take long
-                folder = None
-            if not due:
-                return False
-            began = self.clock()
-            new = str(self.folders.prepare(adapter))
-            self._load(wanted, new, folder)
+            is_there = self._is_due(wanted) and self.folders.has(adapter.digest)
+            is_next = is_there and (not self._loads.is_busy or self._loads.doing == name)
+            if folder is not None and not wanted.may_stay and not is_next:
+                self._drop(wanted, folder)  # to copy the next one, or to load others, may take long
+        except (NotTakenError, requests.RequestException) as error:
+            self._note(wanted, error)
+        return False
+
+    def _begin(self, late: Sequence[Wanted]) -> None:
+        """Have adapters loaded that are there, first in place of those that must go, and the others copied."""
+        due = [(each, each.adapter.digest) for each in late if each.adapter and self._is_due(each)]
+        there = sorted((each for each, digest in due if self.folders.has(digest)), key=lambda each: each.may_stay)
+        if there and not self._loads.is_busy:
+            self._loads.begin([each.name for each in there], self._load, self._stirred.set)
+        lacking = [each.name for each, digest in due if not self.folders.has(digest)]
+        if lacking and not self._copies.is_busy:
+            self._copies.begin(lacking, self._copy, self._stirred.set)
+
+    def _copy(self, name: str) -> None:
+        """Copy what a name should be now."""
+        for wanted in decide(self.followed, self._models(), {}, self.base):
+            if wanted.name == name and wanted.adapter:
+                try:
+                    self.folders.prepare(wanted.adapter)
+                except (TrainerError, OSError) as error:
+                    self._note(wanted, error)
+
+    def _load(self, name: str) -> None:
+        """Load what a name should be now, if it is there and is not loaded yet."""
+        began = self.clock()
+        with self._turn:
+            wanted, folder = self._now(name)
+            if wanted is None or wanted.adapter is None or not self.folders.has(wanted.adapter.digest):
+                return
+            new = str(self.folders.path(wanted.adapter.digest))
+            if new == folder:
+                return
+            self._changing = name
+            if folder is not None and not wanted.may_stay:
+                self.serves.pop(name, None)
+        try:
+            if folder is None:
+                self.vllm.load(name, new)
+            else:
+                self.vllm.replace(name, new, folder, lambda: self._may_stay(name, folder))
             self._serve(wanted)
             self._report(name, f"is {wanted.version}, loaded in {self.clock() - began:.1f} s")
-            return True
-        except (NotTakenError, TrainerError, OSError, requests.RequestException) as error:
+        except (NotTakenError, requests.RequestException) as error:
             self._note(wanted, error)
-            return False
+        finally:
+            with self._turn:
+                self._changing = None
 
-    def _load(self, wanted: Wanted, new: str, before: str | None) -> None:
-        if before is None:
-            self.vllm.load(wanted.name, new)
-        elif wanted.may_stay:
-            self.vllm.replace(wanted.name, new, before)
-        else:
-            self.serves.pop(wanted.name, None)
-            self.vllm.replace(wanted.name, new, None)
+    def _now(self, name: str) -> tuple[Wanted | None, str | None]:
+        """What a name should be, and the folder that it has."""
+        try:
+            wanted, loaded = self._look()
+        except (requests.RequestException, ValueError, KeyError):
+            return None, None  # the next pass reports it
+        return next((each for each in wanted if each.name == name), None), loaded.get(name)
+
+    def _may_stay(self, name: str, folder: str) -> bool:
+        """Whether what is in a folder may be served under a name until the next one is loaded."""
+        loaded = {name: self.folders.digest(folder)}
+        return any(
+            each.may_stay for each in decide(self.followed, self._models(), loaded, self.base) if each.name == name
+        )
 
     def _serve(self, wanted: Wanted) -> None:
         self.serves[wanted.name] = wanted.version
@@ -163,8 +232,9 @@ class Follower:
         self.serves.pop(wanted.name, None)
         self._report(wanted.name, f"is not served: {wanted.why or 'what it was is no longer approved'}")
 
-    def _is_due(self, name: str, digest: str) -> bool:
-        problem = self.problems.get(name)
+    def _is_due(self, wanted: Wanted) -> bool:
+        problem = self.problems.get(wanted.name)
+        digest = wanted.adapter.digest if wanted.adapter else ""
         return problem is None or problem.digest != digest or self.clock() >= problem.again_at
 
     def _note(self, wanted: Wanted, error: Exception) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +56,12 @@ class Vllm:
         """
         self._post("unload_lora_adapter", {"lora_name": name}, _ASK_SECONDS, swap or {}, gone=True)
 
-    def replace(self, name: str, folder: str, before: str | None) -> None:
+    def replace(self, name: str, folder: str, before: str, may_return: Callable[[], bool]) -> None:
         """Load another folder under a name, while requests wait.
 
         Args:
-            before: loaded again if vLLM refuses the new one; None: the name is free then.
+            before: folder that the name has.
+            may_return: asked if vLLM refuses the new one: whether `before` is loaded again. If not, the name is free.
 
         Raises:
             NotTakenError: vLLM does not take the new one.
@@ -70,7 +71,7 @@ class Vllm:
             self.unload(name, {SWAP_HEADER: BEGIN})
             self.load(name, folder)
         except NotTakenError:
-            if before is not None:
+            if may_return():
                 self.load(name, before)
             raise
         finally:
