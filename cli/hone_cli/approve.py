@@ -10,7 +10,7 @@ import typer
 from hone_api.states import ApprovalState
 from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate
 from hone_cli.errors import CommandError, printable
-from hone_cli.versions import chosen
+from hone_cli.versions import MODEL_HELP, chosen
 
 if TYPE_CHECKING:
     from hone_cli.kube import Kube
@@ -22,7 +22,7 @@ _WORDS: Mapping[ApprovalState, str] = {
 }
 _Reference = Annotated[
     str,
-    typer.Argument(help="A model (its newest version that is Ready), model:version, model@alias, or a ModelVersion."),
+    typer.Argument(help=MODEL_HELP),
 ]
 _Comment = Annotated[str | None, typer.Option(help="Why; it stays in spec.approval.comment.")]
 _DryRun = Annotated[

@@ -20,7 +20,7 @@ from hone_cli.download import choose_artifact
 from hone_cli.errors import CommandError
 from hone_cli.guard import digest
 from hone_cli.http_session import http_session
-from hone_cli.versions import chosen, ready
+from hone_cli.versions import MODEL_HELP, chosen, ready
 
 _IDLE_SECONDS = 1800.0
 """Seconds after which an unused pod ends by itself: it holds the model in memory."""
@@ -67,9 +67,7 @@ class RemoteChat:
 def chat(
     model: Annotated[
         str,
-        typer.Argument(
-            help="A model (its newest version that is Ready), model:version, model@alias, or a ModelVersion."
-        ),
+        typer.Argument(help=MODEL_HELP),
     ],
     form: Annotated[str | None, typer.Option(help="Adapter, Merged or Full, where the version has several.")] = None,
     gpus: Annotated[

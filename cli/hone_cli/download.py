@@ -22,7 +22,7 @@ from hone_cli.copying import Copied, copy
 from hone_cli.errors import CommandError, printable
 from hone_cli.guard import digest
 from hone_cli.remote_files import RemoteFiles
-from hone_cli.versions import chosen, ready
+from hone_cli.versions import MODEL_HELP, chosen, ready
 
 _IDLE_SECONDS = 2 * 3600.0
 """Seconds after which an unused pod ends by itself."""
@@ -31,9 +31,7 @@ _IDLE_SECONDS = 2 * 3600.0
 def download(
     model: Annotated[
         str,
-        typer.Argument(
-            help="A model (its newest version that is Ready), model:version, model@alias, or a ModelVersion."
-        ),
+        typer.Argument(help=MODEL_HELP),
     ],
     folder: Annotated[Path, typer.Argument(help="A new folder, or one whose download was interrupted.")],
     form: Annotated[

@@ -56,7 +56,7 @@ def serve(
         list[str],
         typer.Argument(
             help="Models: name (its newest approved version; if none is approved, the newest that is Ready), "
-            "name:version, name@alias, ModelVersion."
+            "name:version, name@alias, ModelVersion. models://name@alias, as jobs name it, is the same."
         ),
     ],
     to: Annotated[str, typer.Option(help=f"Server: {', '.join(TARGETS)}.")] = "vllm",

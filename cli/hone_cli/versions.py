@@ -6,12 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from hone_api.meta import ALIAS_SCHEME
 from hone_api.states import ApprovalState, ConditionType
 from hone_cli.errors import CommandError
 
 _REFERENCE = re.compile(
     r"(?P<name>[a-z0-9]([-a-z0-9]*[a-z0-9])?)(:(?P<version>[0-9]{1,7})|@(?P<alias>[a-z]([-a-z0-9]*[a-z0-9])?))?"
 )
+
+
+MODEL_HELP = (
+    "A model (its newest version that is Ready), model:version, model@alias, or a ModelVersion. "
+    f"{ALIAS_SCHEME}model@alias, as jobs name it, is the same."
+)
+"""Of an argument that names a version."""
 
 
 class Versions(Protocol):
@@ -33,7 +41,7 @@ class Versions(Protocol):
 
 
 def chosen(versions: Versions, reference: str) -> dict[str, Any]:
-    """The ModelVersion of `model`, `model:3`, `model@alias` or `model-v3`.
+    """The ModelVersion of `model`, `model:3`, `model@alias` or `model-v3`; the second and third also after models://.
 
     Of a model alone it is the newest that is Ready, or else the newest.
     A name that is both a model's and a ModelVersion's means the ModelVersion.
@@ -41,9 +49,12 @@ def chosen(versions: Versions, reference: str) -> dict[str, Any]:
     Raises:
         CommandError: there is none.
     """
-    match = _REFERENCE.fullmatch(reference)
+    match = _read(reference)
     if not match:
-        raise CommandError(f"{reference!r} is neither model, model:version, model@alias nor the name of a ModelVersion")
+        raise CommandError(
+            f"{reference!r} is neither model, model:version, model@alias nor the name of a ModelVersion; "
+            f"{ALIAS_SCHEME} may precede model:version and model@alias"
+        )
     name, number = match["name"], match["version"]
     if alias := match["alias"]:
         return _of_alias(versions, name, alias)
@@ -60,6 +71,14 @@ def chosen(versions: Versions, reference: str) -> dict[str, Any]:
             f"kubectl get modelversions.hone.dev --namespace {versions.namespace}"
         )
     return next((v for v in reversed(of_model) if _is_ready(v)), of_model[-1])
+
+
+def _read(reference: str) -> re.Match[str] | None:
+    """Its parts. Jobs name an alias by models://model@alias, so that is read as well; models://model means nothing."""
+    match = _REFERENCE.fullmatch(reference.removeprefix(ALIAS_SCHEME))
+    if match and reference.startswith(ALIAS_SCHEME) and not (match["version"] or match["alias"]):
+        return None
+    return match
 
 
 class VersionChoice(NamedTuple):
@@ -79,7 +98,7 @@ def to_serve(versions: Versions, reference: str) -> VersionChoice:
     Raises:
         CommandError: there is none, or one is approved and none of these is Ready.
     """
-    match = _REFERENCE.fullmatch(reference)
+    match = _read(reference)
     if not match or match["version"] or match["alias"] or versions.model_version(match["name"]):
         return VersionChoice(ready(chosen(versions, reference)))
     of_model = _newest_first(versions.model_versions(match["name"]), match["name"])
@@ -119,12 +138,12 @@ def _name(version: Mapping[str, Any]) -> str:
 
 
 def alias_of(reference: str) -> tuple[str, str]:
-    """Model and alias of `model@alias`.
+    """Model and alias of `model@alias` or `models://model@alias`.
 
     Raises:
         CommandError: it is something else.
     """
-    match = _REFERENCE.fullmatch(reference)
+    match = _read(reference)
     if not match or not match["alias"]:
         raise CommandError(f"{reference!r} is not model@alias: --follow serves what an alias means at any time")
     return match["name"], match["alias"]

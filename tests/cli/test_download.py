@@ -167,6 +167,8 @@ BOT = [version(f"bot-v{n}", "bot", n, is_ready=n != 11) for n in (9, 10, 11)]
         ("bot-v9", "bot-v9"),
         ("bot:11", "bot-v11"),
         ("bot@production", "bot-v9"),
+        ("models://bot@production", "bot-v9"),
+        ("models://bot:9", "bot-v9"),
     ],
 )
 def test_which_version_is_meant(reference, name):
@@ -198,7 +200,12 @@ def test_an_alias_that_points_nowhere(reference, told):
         chosen(Namespace(*BOT), reference)
 
 
-@pytest.mark.parametrize("reference", ["", "Bot", "bot:", "bot:x", "bot@", "bot@1:2", "../bot", "bot:99999999"])
+SCHEMES = ["models://bot", "models://bot-v9", "models:bot@production", "hf://bot@production", "models://models://bot:9"]
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "Bot", "bot:", "bot:x", "bot@", "bot@1:2", "../bot", "bot:99999999", *SCHEMES]
+)
 def test_a_reference_that_is_none(reference):
     with pytest.raises(CommandError, match="is neither model"):
         chosen(Namespace(*BOT), reference)

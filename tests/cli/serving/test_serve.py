@@ -257,9 +257,10 @@ def test_what_cannot_be_followed_is_refused(versions, rank, told):
 
 
 def test_only_approved_aliases_are_followed():
-    assert alias_of("bot@production") == ("bot", "production")
-    with pytest.raises(CommandError, match="is not model@alias"):
-        alias_of("bot:3")
+    assert alias_of("bot@production") == alias_of("models://bot@production") == ("bot", "production")
+    for other in ("bot:3", "models://bot:3", "models://bot"):
+        with pytest.raises(CommandError, match="is not model@alias"):
+            alias_of(other)
     yes = version("bot", approval={"state": "Approved", "by": "ada"})
     assert serve.approved([yes]) == [yes]
     with pytest.raises(CommandError, match="bot-v1 is not approved"):
