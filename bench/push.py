@@ -1,17 +1,18 @@
-"""Compares deliveries with the plain client of each store: time for the same bytes, and bytes of a second version.
+"""Compares deliveries with the plain clients of each store: time for the same bytes, and bytes of a second version.
 
-    make setup && .venv/bin/python bench/push.py [--megabytes 300] [--repeats 3]
+    make setup && .venv/bin/python bench/push.py [--megabytes 300] [--repeats 3] [--only oci]
 
-Against servers on this machine, in processes of their own, alternating:
+Against servers on this machine, alternating. Hone compares each file with its manifest while it sends it, and what
+arrived with what was sent. The others send the same files:
 
-- s3: Hone's delivery to versitygw, which compares each file with its manifest and each part with the server's hash;
-  boto3's `upload_file` of the same files, with its defaults.
-- oci: Hone's delivery to docker-registry, which compares each file with its manifest and makes the layers while it
-  sends them; `tar`, `sha256sum` and `curl` of the same files.
+- s3: boto3's `upload_file` with its defaults, to versitygw.
+- oci: `oras push`, and `tar`, `sha256sum` and `curl`, to docker-registry. Hone makes the layers while it sends them.
+- hf: `upload_folder` of huggingface_hub, to the hub of the tests.
+- pvc: `cp`, `sync` and `cmp`.
 
 Both by the clock and by the CPU seconds of the client and its children, the servers' not included. Imports do not
-count. Exit code 1 when Hone takes more than 1.25 times the plain client's time by the clock (on a machine that nobody
-else uses), or when a second version sends more than the one file of weights that changed and a MiB.
+count. Exit code 1 when Hone takes more than 1.25 times a plain client's time by the clock (on a machine that nobody
+else uses), or when a second version sends more than the one file of weights that changed and a MiB (oci and hf).
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from random import Random
@@ -34,11 +37,38 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hone_dev import imageregistry, objectstore
+from hone_dev import binaries, hub, imageregistry, objectstore
 
 RATE = 0.8
 """Bound: the plain client's seconds by Hone's."""
 FILES = 3
+COLUMNS = (
+    "Store",
+    "Next to",
+    "Seconds of",
+    "Hone",
+    "Plain client",
+    "Rate to its",
+    "Second version sent",
+)
+TOKEN = "hf_benchBenchBenchBench42"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where a model goes, and who else can bring it there.
+
+    Args:
+        target: fields of Hone's plan for a place of this name.
+        others: (words, key of CALLS, its arguments after the folder for a place of this name).
+        sends_less: whether a second version sends only what differs.
+        environment: variables of all clients.
+    """
+
+    target: Callable[[str], dict[str, Any]]
+    others: Sequence[tuple[str, str, Callable[[str], tuple[Any, ...]]]]
+    sends_less: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_model(folder: Path, megabytes: int, seed: int) -> str:
@@ -55,7 +85,7 @@ def write_model(folder: Path, megabytes: int, seed: int) -> str:
     return manifest.write(folder)
 
 
-def deliver(folder: str, digest: str, target: dict[str, Any], version: int, secret: str | None) -> dict[str, Any]:
+def deliver(folder: str, digest: str, fields: dict[str, Any], version: int) -> dict[str, Any]:
     """Hone's delivery; returns its result."""
     from hone_api.plan import DeliverPlan
     from hone_trainer.artifacts.delivery import deliver as delivery
@@ -65,9 +95,8 @@ def deliver(folder: str, digest: str, target: dict[str, Any], version: int, secr
             "name": f"model-v{version}",
             "version": version,
             "artifact": {"path": folder, "digest": digest},
-            "target": target,
-            "secretPath": secret,
             "limits": {"allowPrivateAddresses": True},
+            **fields,
         }
     )
     return delivery.run(plan).to_json()
@@ -100,10 +129,36 @@ def curl(folder: str, host: str, name: str) -> None:
             )
 
 
+def oras(folder: str, program: str, reference: str) -> None:
+    """The registries' own client: each file is a layer."""
+    names = [path.name for path in sorted(Path(folder).iterdir())]
+    subprocess.run([program, "push", "--plain-http", "--no-tty", reference, *names], cwd=folder, check=True)
+
+
+def upload_folder(folder: str, name: str) -> None:
+    """The plain client of the hub."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=TOKEN)
+    api.create_repo(name)
+    api.upload_folder(repo_id=name, folder_path=folder)
+
+
+def copy(folder: str, place: str) -> None:
+    """What a person does to be as sure of a copy as Hone is."""
+    subprocess.run(["cp", "-r", folder, place], check=True)
+    subprocess.run(["sync", "-f", place], check=True)
+    for path in sorted(Path(folder).iterdir()):
+        subprocess.run(["cmp", path, f"{place}/{path.name}"], check=True)
+
+
 CALLS: dict[str, Callable[..., dict[str, Any] | None]] = {
     "deliver": deliver,
     "upload_files": upload_files,
     "curl": curl,
+    "oras": oras,
+    "upload_folder": upload_folder,
+    "copy": copy,
 }
 
 
@@ -116,15 +171,16 @@ class Cost:
     result: Any
 
 
-def measured(call: str, *arguments: Any) -> Cost:
+def measured(environment: Mapping[str, str], call: str, *arguments: Any) -> Cost:
     """A call in a process of its own, without imports."""
     argv = [sys.executable, __file__, "--call", json.dumps([call, arguments])]
-    return Cost(**json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1]))
+    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, env={**os.environ, **environment})
+    return Cost(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def run_call(text: str) -> None:
     """One call, for `measured`."""
-    for module in ("boto3", "botocore.config", "hone_trainer.artifacts.delivery.deliver"):
+    for module in ("boto3", "botocore.config", "huggingface_hub", "hone_trainer.artifacts.delivery.deliver"):
         import_module(module)
     call, arguments = json.loads(text)
     clock, cpu = time.perf_counter(), sum(os.times()[:4])
@@ -133,56 +189,135 @@ def run_call(text: str) -> None:
     print(json.dumps({**took, "result": result}))
 
 
+@contextmanager
+def s3(work: Path) -> Iterator[Store]:
+    """versitygw."""
+    (work / "s3").mkdir()
+    with objectstore.serve(work / "s3") as server:
+        server.bucket("models")
+        names = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+        secret = secret_of(work, **names)
+        endpoint = {"endpoint": server.endpoint}
+        keys = (server.endpoint, *names.values())
+        yield Store(
+            lambda place: {"target": {"uri": f"s3://models/{place}", "s3": endpoint}, "secretPath": secret},
+            [("upload_file of boto3", "upload_files", lambda place: (*keys, place))],
+        )
+
+
+@contextmanager
+def oci(work: Path) -> Iterator[Store]:
+    """Debian's docker-registry."""
+    program = str(binaries.program("oras"))
+    with imageregistry.serve(work / "oci") as server:
+        yield Store(
+            lambda place: {"target": {"uri": f"oci://{server.host}/{place}"}},
+            [
+                ("oras push", "oras", lambda place: (program, f"{server.host}/{place}:v1")),
+                ("tar, sha256sum and curl", "curl", lambda place: (server.host, place)),
+            ],
+            sends_less=True,
+        )
+
+
+@contextmanager
+def hf(work: Path) -> Iterator[Store]:
+    """The hub of the tests."""
+    with hub.serve(work / "hf", writers=frozenset({TOKEN})) as url:
+        secret = secret_of(work, HF_TOKEN=TOKEN)
+        yield Store(
+            lambda place: {"target": {"uri": f"hf://team/{place}"}, "secretPath": secret},
+            [("upload_folder of huggingface_hub", "upload_folder", lambda place: (f"team/{place}",))],
+            sends_less=True,
+            environment={"HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+        )
+
+
+@contextmanager
+def pvc(work: Path) -> Iterator[Store]:
+    """A folder."""
+    (work / "pvc").mkdir()
+
+    def target(place: str) -> dict[str, Any]:
+        return {"target": {"uri": f"pvc://claim/{place}"}, "targetPath": str(work / "pvc" / place)}
+
+    yield Store(target, [("cp, sync and cmp", "copy", lambda place: (str(work / "pvc" / place),))])
+
+
+STORES = {"s3": s3, "oci": oci, "hf": hf, "pvc": pvc}
+
+
+def secret_of(work: Path, **keys: str) -> str:
+    """A folder as a Secret is mounted."""
+    folder = work / "secret"
+    folder.mkdir()
+    for name, value in keys.items():
+        (folder / name).write_text(value)
+    return str(folder)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--megabytes", type=int, default=300, help="size of the model")
+    parser.add_argument("--repeats", type=int, default=3, help="deliveries by each client; the median counts")
+    parser.add_argument("--only", nargs="*", choices=STORES, default=STORES, help="stores to compare")
     parser.add_argument("--call", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.call:
         run_call(options.call)
         return 0
+    table = Table(*COLUMNS)
     with tempfile.TemporaryDirectory(prefix="hone-push-") as temporary:
-        return compare(Path(temporary), options.megabytes, options.repeats)
+        models = Models.write(Path(temporary) / "models", options.megabytes)
+        held = [compare(name, models, Path(temporary) / name, options.repeats, table) for name in options.only]
+    Console(width=140).print(table)
+    return int(not all(held))
 
 
-def compare(work: Path, megabytes: int, repeats: int) -> int:
-    """Measure, print, and return the exit code."""
-    first, second = work / "first", work / "second"
-    digests = {folder: write_model(folder, megabytes, seed) for seed, folder in ((7, first), (8, second))}
-    table = Table("Store", "Seconds of", "Hone", "Plain client", "Rate by the plain client's", "Second version sent")
-    failed = False
-    changed = (megabytes // FILES + 1) * 2**20
-    (work / "s3").mkdir()
-    with objectstore.serve(work / "s3") as bucket, imageregistry.serve(work / "oci") as registry:
-        bucket.bucket("models")
-        secret = work / "secret"
-        secret.mkdir()
-        (secret / "AWS_ACCESS_KEY_ID").write_text(bucket.access_key)
-        (secret / "AWS_SECRET_ACCESS_KEY").write_text(bucket.secret_key)
-        keys = (bucket.endpoint, bucket.access_key, bucket.secret_key)
-        for store in ("s3", "oci"):
-            own, plain = [], []
-            for repeat in range(repeats):
-                place = f"r{repeat}-{time.time_ns()}"
-                target: dict[str, Any] = {"uri": f"oci://{registry.host}/{place}"}
-                if store == "s3":
-                    target = {"uri": f"s3://models/{place}", "s3": {"endpoint": bucket.endpoint}}
-                credentials = str(secret) if store == "s3" else None
-                own.append(measured("deliver", str(first), digests[first], target, 1, credentials))
-                arguments = (*keys, f"plain-{place}") if store == "s3" else (registry.host, f"plain-{place}")
-                plain.append(measured("upload_files" if store == "s3" else "curl", str(first), *arguments))
-            sent = ""
-            if store == "oci":
-                result = measured("deliver", str(second), digests[second], target, 2, None).result
-                sent = f"{result['uploadedBytes'] / 2**20:.0f} of {result['sizeBytes'] / 2**20:.0f} MiB"
-                failed |= result["uploadedBytes"] > changed
-            for what in ("clock", "cpu"):
-                ours, theirs = (statistics.median(getattr(cost, what) for cost in costs) for costs in (own, plain))
-                table.add_row(store, what, f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.2f}", sent)
-                failed |= what == "clock" and theirs / ours < RATE
-    Console().print(table)
-    return int(failed)
+@dataclass(frozen=True)
+class Models:
+    """Two versions of a model: their folders and digests."""
+
+    first: tuple[str, str]
+    second: tuple[str, str]
+    most_sent: int
+    """Bytes that the second may send after the first."""
+
+    @classmethod
+    def write(cls, folder: Path, megabytes: int) -> Models:
+        """Write them; all but one file of weights is the same."""
+        first, second = folder / "first", folder / "second"
+        return cls(
+            first=(str(first), write_model(first, megabytes, 7)),
+            second=(str(second), write_model(second, megabytes, 8)),
+            most_sent=(megabytes // FILES + 1) * 2**20,
+        )
+
+
+def compare(name: str, models: Models, work: Path, repeats: int, table: Table) -> bool:
+    """Measure one store, add its rows to the table, and return whether the bounds held. Its folder is removed."""
+    work.mkdir()
+    folder, digest = models.first
+    with STORES[name](work) as store:
+        own: list[Cost] = []
+        plain: dict[str, list[Cost]] = {words: [] for words, *_ in store.others}
+        for repeat in range(repeats):
+            own.append(measured(store.environment, "deliver", folder, digest, store.target(f"r{repeat}"), 1))
+            for number, (words, call, arguments) in enumerate(store.others):
+                others = arguments(f"p{number}-{repeat}")
+                plain[words].append(measured(store.environment, call, folder, *others))
+        sent, held = "", True
+        if store.sends_less:
+            result = measured(store.environment, "deliver", *models.second, store.target(f"r{repeats - 1}"), 2).result
+            sent = f"{result['uploadedBytes'] / 2**20:.0f} of {result['sizeBytes'] / 2**20:.0f} MiB"
+            held = result["uploadedBytes"] <= models.most_sent
+    for words, costs in plain.items():
+        for what in ("clock", "cpu"):
+            ours, theirs = (statistics.median(getattr(cost, what) for cost in each) for each in (own, costs))
+            table.add_row(name, words, what, f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.2f}", sent)
+            held &= what == "cpu" or theirs / ours >= RATE
+    shutil.rmtree(work)
+    return held
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ GO_INSTALL = {
     "coredns": "github.com/coredns/coredns@v1.12.4",
     "kueue": "sigs.k8s.io/kueue/cmd/kueue@v0.17.0",
     "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
+    "oras": "oras.land/oras/cmd/oras@v1.3.6",
     "rekor": "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0",
     "tesseract": "github.com/transparency-dev/tesseract/cmd/tesseract/posix@v0.1.1",
 }
