@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,15 +14,15 @@ import requests
 
 from hone_api.plan import DeliverPlan
 from hone_dev import imageregistry
+from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.store import manifest
 
 
 @pytest.fixture(scope="module", autouse=True)
 def authorities_read_once() -> Iterator[None]:
     """Python parses every authority that this machine trusts before it asks a server for TLS; here none speaks it."""
-    trusting = ssl.create_default_context()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ssl, "create_default_context", lambda *_, **__: trusting)
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
         yield
 
 
@@ -66,6 +67,12 @@ def model(tmp_path: Path) -> Model:
 
 class Stopped(BaseException):
     """Stands for a kill: no handler of an error sees it."""
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are sent in their order, so that a test knows which have arrived."""
+    monkeypatch.setattr(at_once, "AT_ONCE", 1)
 
 
 class Stopping:

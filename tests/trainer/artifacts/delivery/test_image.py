@@ -156,6 +156,7 @@ def test_a_second_version_uploads_only_the_layers_that_differ(
     assert sorted(get(repository, "tags/list").json()["tags"]) == ["v3", "v4"]
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_killed_push_has_no_tag_and_goes_on(repository: str, model: Model, keys: str) -> None:
     plan = model.plan(f"oci://{repository}:prod", secretPath=keys)
     with pytest.raises(Stopped):
@@ -221,6 +222,7 @@ def test_credentials_go_to_the_registry_alone(host: str, url: str, own: bool) ->
     assert ImageRepository(host, "m", AllowedNetwork(), None, math.inf).is_own(urlsplit(url)) is own
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_tag_that_another_model_took_during_the_upload_is_left_alone(
     repository: str, model: Model, keys: str, tmp_path: Path
 ) -> None:
@@ -239,6 +241,7 @@ def test_a_tag_that_another_model_took_during_the_upload_is_left_alone(
     assert get(repository, "tags/list").json()["tags"] == ["v3"], "nothing is attached to an image that is not there"
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_tag_that_another_attempt_wrote_during_the_upload_is_not_written_again(
     repository: str, model: Model, keys: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,7 @@ def test_a_second_version_sends_only_the_files_that_differ(
     assert files(repository) == model.files()
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_killed_push_has_no_tag_and_goes_on(repository: str, model: Model, keys: str) -> None:
     plan = pack(model, repository, keys, ":prod")
     with pytest.raises(Stopped):

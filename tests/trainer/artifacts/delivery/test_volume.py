@@ -34,6 +34,7 @@ def test_every_byte_is_under_the_name_of_the_version(model: Model, plan: Any, tm
     assert deliver.run(plan).uploaded_bytes == 0, "it is there"
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_killed_copy_shows_nothing_and_goes_on(model: Model, plan: Any, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         volume.deliver(plan, Original.of(model.folder, model.digest), Stopping(300_000))
@@ -42,6 +43,7 @@ def test_a_killed_copy_shows_nothing_and_goes_on(model: Model, plan: Any, tmp_pa
     assert read(tmp_path / "volume" / "team" / "tutor-v3") == model.files()
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_what_a_kill_left_damaged_is_copied_again(model: Model, plan: Any, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         volume.deliver(plan, Original.of(model.folder, model.digest), Stopping(300_010))

@@ -13,10 +13,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO
@@ -25,6 +25,7 @@ from hone_api.failures import FailureCode
 from hone_api.manifest import ADDED, MANIFEST, MAX_BYTES, Entry
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
+from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.artifacts.delivery.capacity import is_full
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import SourceError, StoreError, TrainerError
@@ -43,13 +44,21 @@ _AGAIN = (408, 409, 412, 429)
 
 @dataclass(frozen=True)
 class _Content:
-    """The hashes by which the hub lists a file: SHA-256 of large ones, git's of others."""
+    """A file, and the hashes by which the hub lists it: SHA-256 of a large one, git's of others."""
 
+    original: Original
     entry: Entry
-    git: str
 
     def is_listed(self, digest: str | None) -> bool:
-        return digest in (self.entry.sha256, self.git)
+        return digest is not None and digest == (self.entry.sha256 if hub.is_sha256(digest) else self.git)
+
+    @cached_property
+    def git(self) -> str:
+        """Only read of a file that the hub lists by it: two hashes of each byte take twice the time."""
+        hasher = hashlib.sha1(b"blob %d\0" % self.entry.size, usedforsecurity=False)
+        for piece in self.original.content(self.entry):
+            hasher.update(piece)
+        return hasher.hexdigest()
 
 
 def deliver(
@@ -63,7 +72,7 @@ def deliver(
     """
     token = hub.token_of(plan.secret_path)
     repository = hub.Repository.parse(plan.target.uri, "model", token, deadline)
-    tag, contents = f"v{plan.version}", {content.entry.path: content for content in _contents(original)}
+    tag, contents = f"v{plan.version}", _contents(original)
     _use_plain_uploads()
     with _translated(repository):
         from huggingface_hub import HfApi
@@ -196,7 +205,7 @@ def _commit(
         words = "it is gone" if head is None else other[0]
         raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{repository}: not what was sent: {words}")
     repository.deadline.run([partial(api.create_tag, repository.name, tag=own.tag, revision=head.commit)])
-    small = [content.entry for content in new if head.digests[content.entry.path] == content.git]
+    small = [content.entry for content in new if not hub.is_sha256(head.digests[content.entry.path])]
     return counter.sent + sum(entry.size for entry in small if entry.path != MANIFEST)
 
 
@@ -222,23 +231,21 @@ def _addition(original: Original, entry: Entry, counter: _Counter) -> CommitOper
                 counter.sent += entry.size
                 counter.progress(entry.size)
 
-    return CountedAddition(entry.path, str(original.folder / entry.path))
+    addition = CountedAddition(entry.path, str(original.folder / entry.path))
+    addition.upload_info.sha256 = bytes.fromhex(entry.sha256)  # or the library reads the whole file for it
+    return addition
 
 
-def _contents(original: Original) -> Iterator[_Content]:
-    """Hashes of all files, each compared with the manifest while it is read."""
-    for entry in original.files:
-        yield _Content(entry, _git_hash(entry.size, original.read(entry)))
-    text = original.manifest_bytes
-    own = Entry(path=MANIFEST, size=len(text), sha256=original.digest.removeprefix("sha256:"))
-    yield _Content(own, _git_hash(len(text), [text]))
+def _contents(original: Original) -> dict[str, _Content]:
+    """All files by their paths. Each is read, and compared with the manifest."""
 
+    def compare(entry: Entry, check: at_once.Check) -> None:
+        for _ in original.content(entry):
+            check()
 
-def _git_hash(size: int, pieces: Iterable[bytes]) -> str:
-    hasher = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    for piece in pieces:
-        hasher.update(piece)
-    return hasher.hexdigest()
+    entries = [*original.files, original.manifest_entry]
+    at_once.each(compare, entries)
+    return {entry.path: _Content(original, entry) for entry in entries}
 
 
 def _listed(repository: hub.Repository) -> hub.Snapshot | None:

@@ -10,7 +10,7 @@ from hone_api.manifest import BOM, PROVENANCE
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
 from hone_trainer.artifacts import describe
-from hone_trainer.artifacts.delivery import attachments, modelcar, modelpack
+from hone_trainer.artifacts.delivery import at_once, attachments, modelcar, modelpack
 from hone_trainer.artifacts.delivery.base_image import BaseImage
 from hone_trainer.artifacts.delivery.login import login_of
 from hone_trainer.artifacts.delivery.original import Original
@@ -38,11 +38,7 @@ def deliver(
     package = _package(plan, original, repository)
     text, digest = package.manifest, digest_of(package.manifest)
     _check_free(repository, tag, existing, digest)
-    sent = 0
-    for layer in package.layers:
-        uploaded = _upload(repository, layer.descriptor, partial(_counted, layer, progress))
-        progress(0 if uploaded else int(str(layer.descriptor["size"])))
-        sent += uploaded
+    sent = sum(at_once.each(partial(_send, repository, progress), package.layers))
     _upload(repository, described(package.config_type, package.config), lambda: iter((package.config,)))
     existing = existing or _own(repository, tag, digest)  # the layers may have taken hours
     attachments.attach(repository, described(MANIFEST_TYPE, text), _attached(plan, f"{host}/{name}", digest))
@@ -99,7 +95,15 @@ def _upload(repository: ImageRepository, descriptor: Descriptor, content: Callab
     return size
 
 
-def _counted(layer: Blob, progress: Callable[[int], None]) -> Iterator[bytes]:
+def _send(repository: ImageRepository, progress: Callable[[int], None], layer: Blob, check: at_once.Check) -> int:
+    """Upload a layer over connections of its own. Returns the bytes sent."""
+    uploaded = _upload(repository.apart(), layer.descriptor, partial(_counted, layer, progress, check))
+    progress(0 if uploaded else int(str(layer.descriptor["size"])))
+    return uploaded
+
+
+def _counted(layer: Blob, progress: Callable[[int], None], check: at_once.Check) -> Iterator[bytes]:
     for piece in layer.content():
+        check()
         yield piece
         progress(len(piece))

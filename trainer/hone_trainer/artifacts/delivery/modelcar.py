@@ -14,6 +14,7 @@ from functools import partial
 
 from hone_api.manifest import MANIFEST, Entry
 from hone_api.plan import DeliverPlan
+from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.artifacts.delivery.base_image import LAYER_TYPE, BaseImage
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.artifacts.delivery.package import Blob, Descriptor, Package
@@ -37,7 +38,7 @@ def package(plan: DeliverPlan, original: Original, base: BaseImage = EMPTY) -> P
         StoreError: ManifestMismatch, of the original.
     """
     # The registry compares the digest, which was made from checked bytes.
-    own = [Blob(layer.descriptor(), partial(layer.bytes, checked=False)) for layer in layers(original)]
+    own = at_once.each(_blob, layers(original))
     diff_ids = [*base.diff_ids, *(blob.descriptor["digest"] for blob in own)]  # ours are not compressed
     config: dict[str, object] = {"architecture": "amd64", "os": "linux", "config": base.settings or {}}
     config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
@@ -74,10 +75,11 @@ class Layer:
             yield bytes(-entry.size % _BLOCK)
         yield bytes(2 * _BLOCK)
 
-    def descriptor(self) -> Descriptor:
+    def descriptor(self, check: at_once.Check) -> Descriptor:
         """Type, digest and size; reads every file, and compares it with the original's manifest."""
         hasher, size = hashlib.sha256(), 0
         for piece in self.bytes():
+            check()
             hasher.update(piece)
             size += len(piece)
         return {"mediaType": LAYER_TYPE, "digest": f"sha256:{hasher.hexdigest()}", "size": size}
@@ -91,6 +93,10 @@ def layers(original: Original) -> list[Layer]:
     others = (*(entry for entry in rest if entry not in tokenizer), original.manifest_entry)
     groups = [tokenizer, *((entry,) for entry in weights), others]
     return [Layer(original, group) for group in groups if group]
+
+
+def _blob(layer: Layer, check: at_once.Check) -> Blob:
+    return Blob(layer.descriptor(check), partial(layer.bytes, checked=False))
 
 
 def _header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:

@@ -69,6 +69,17 @@ class Original:
             raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{self.folder / MANIFEST} changed while it was delivered")
         return text
 
+    def content(self, entry: Entry) -> Iterator[bytes]:
+        """As `read`, also of the manifest itself.
+
+        Raises:
+            StoreError: ManifestMismatch.
+        """
+        if entry.path == MANIFEST:
+            yield self.manifest_bytes
+        else:
+            yield from self.read(entry)
+
     def read(self, entry: Entry, size: int = CHUNK) -> Iterator[bytes]:
         """The file in pieces of `size` bytes, compared with the manifest.
 

@@ -12,7 +12,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
@@ -70,6 +70,10 @@ class ImageRepository:
     def sibling(self, name: str) -> ImageRepository:
         """Another repository of this registry."""
         return ImageRepository(self.host, name, self.network, self.login, self.until, self.resolver)
+
+    def apart(self) -> ImageRepository:
+        """The same repository with connections of its own, for another thread."""
+        return replace(self, _pools={})
 
     def size_of(self, digest: str) -> int | None:
         """Size of a blob; None if the repository has none of this digest."""

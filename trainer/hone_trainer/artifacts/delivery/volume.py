@@ -6,12 +6,14 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from hone_api.failures import FailureCode
 from hone_api.manifest import MANIFEST, Entry
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
+from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import StoreError, TrainerError, classify
 from hone_trainer.store import folders, manifest
@@ -45,7 +47,7 @@ def deliver(plan: DeliverPlan, original: Original, progress: Callable[[int], Non
     else:
         try:
             work.mkdir(parents=True, exist_ok=True)
-            sent = sum(_copy(original, entry, work, progress) for entry in original.files)
+            sent = sum(at_once.each(partial(_copy, original, work, progress), original.files))
             manifest.write_atomically(work / MANIFEST, own_manifest)
             _compare(work, original, FailureCode.DELIVERY_DAMAGED)
             _publish(work, target, original)
@@ -59,7 +61,7 @@ def deliver(plan: DeliverPlan, original: Original, progress: Callable[[int], Non
     return DeliverResult(location=location, digest=original.digest, size_bytes=original.size_bytes, uploaded_bytes=sent)
 
 
-def _copy(original: Original, entry: Entry, work: Path, progress: Callable[[int], None]) -> int:
+def _copy(original: Original, work: Path, progress: Callable[[int], None], entry: Entry, check: at_once.Check) -> int:
     """Copy one file, unless an earlier attempt did. Returns the bytes written."""
     target = work / entry.path
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +71,7 @@ def _copy(original: Original, entry: Entry, work: Path, progress: Callable[[int]
     temporary = target.with_name(f".{target.name}.tmp")
     with open(temporary, "wb") as file:
         for piece in _read(original, entry):
+            check()
             file.write(piece)
             progress(len(piece))
         file.flush()
