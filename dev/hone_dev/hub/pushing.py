@@ -22,7 +22,7 @@ from urllib.parse import quote
 import yaml
 from aiohttp import web
 
-from hone_dev.hub.repository import DEFAULT, LFS_BYTES, Commit, Repository
+from hone_dev.hub.repository import DEFAULT, LFS_BYTES, Commit, Repository, remember
 
 LARGE = (".safetensors", ".gguf", ".bin")
 HUB_ID = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*")
@@ -52,6 +52,7 @@ class Objects:
             if hasher.hexdigest() != oid:
                 return False
             fresh.replace(self.path(oid))
+            remember(self.path(oid), oid)
             return True
         finally:
             fresh.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -14,7 +13,11 @@ from urllib.parse import quote, unquote
 KINDS = ("models", "datasets")
 DEFAULT = "main"
 LFS_BYTES = 10 * 2**20
-_CHUNK = 2**20
+_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
+"""What git has in place of a large file."""
+_MOST_KNOWN = 4096
+_known: dict[tuple[int, int, int, int], str] = {}
+"""SHA-256 of large files by `_content_of`."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +106,29 @@ def _commit(folder: Path) -> Commit:
 
 def _files(folder: Path) -> Iterator[File]:
     for local in sorted(path for path in folder.rglob("*") if path.is_file()):
-        stat = local.stat()
-        oid, sha256 = _digests(local, stat.st_size, stat.st_mtime_ns)
-        yield File(local.relative_to(folder).as_posix(), local, stat.st_size, oid, sha256)
+        size = local.stat().st_size
+        large = size >= LFS_BYTES or local.suffix == ".safetensors"
+        sha256 = _sha256(local) if large else None
+        text = _POINTER.format(sha256, size).encode() if large else local.read_bytes()
+        oid = hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest()
+        yield File(local.relative_to(folder).as_posix(), local, size, oid, sha256)
 
 
-@lru_cache(maxsize=4096)
-def _digests(local: Path, size: int, mtime_ns: int) -> tuple[str, str | None]:
-    """Git's blob id, and SHA-256 of large files; `mtime_ns` makes a changed file a new question."""
-    blob, content = hashlib.sha1(f"blob {size}\0".encode()), hashlib.sha256()
-    with local.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            blob.update(chunk)
-            content.update(chunk)
-    large = size >= LFS_BYTES or local.suffix == ".safetensors"
-    return blob.hexdigest(), content.hexdigest() if large else None
+def remember(local: Path, sha256: str) -> None:
+    """Note the digest of a file that was hashed while it arrived, so that no listing reads it again."""
+    if len(_known) > _MOST_KNOWN:
+        _known.clear()
+    _known[_content_of(local)] = sha256
+
+
+def _sha256(local: Path) -> str:
+    if (content := _content_of(local)) not in _known:
+        with local.open("rb") as file:
+            remember(local, hashlib.file_digest(file, "sha256").hexdigest())
+    return _known[content]
+
+
+def _content_of(local: Path) -> tuple[int, int, int, int]:
+    """Of all names of the file in one, and another one once it is changed."""
+    stat = local.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -47,6 +47,7 @@ def refused(plan: Any) -> TrainerError:
 
 @pytest.mark.trainer
 @pytest.mark.faults("D3")
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_registry_whose_disk_is_full(large: Model, tmp_path: Path) -> None:
     """It goes on once there is room, and does not send gigabytes several times before."""
     from .test_image import pulled

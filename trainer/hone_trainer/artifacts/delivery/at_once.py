@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -25,20 +24,27 @@ def each(work: Callable[[Item, Check], Result], items: Sequence[Item]) -> list[R
     Raises:
         BaseException: the first of a call. Calls that have not begun are dropped, the others end at their next check.
     """
-    ended = threading.Event()
+    failed: list[BaseException] = []
 
     def check() -> None:
-        if ended.is_set():
+        if failed:
             raise _EndedError
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        calls = [pool.submit(work, item, check) for item in items]
+    def run(item: Item) -> Result:
+        check()
         try:
-            done, _ = wait(calls, return_when=FIRST_EXCEPTION)
-            for call in done:
-                call.result()
-        except BaseException:
-            ended.set()
-            pool.shutdown(cancel_futures=True)
+            return work(item, check)
+        except BaseException as error:
+            failed.append(error)
             raise
-        return [call.result() for call in calls]
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        calls = [pool.submit(run, item) for item in items]
+        try:
+            wait(calls, return_when=FIRST_EXCEPTION)
+        except BaseException as error:  # a signal
+            failed.append(error)
+            raise
+    if failed:
+        raise failed[0]
+    return [call.result() for call in calls]

@@ -25,7 +25,6 @@ from hone_api.failures import FailureCode
 from hone_api.manifest import ADDED, MANIFEST, MAX_BYTES, Entry
 from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
-from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.artifacts.delivery.capacity import is_full
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import SourceError, StoreError, TrainerError
@@ -238,14 +237,8 @@ def _addition(original: Original, entry: Entry, counter: _Counter) -> CommitOper
 
 def _contents(original: Original) -> dict[str, _Content]:
     """All files by their paths. Each is read, and compared with the manifest."""
-
-    def compare(entry: Entry, check: at_once.Check) -> None:
-        for _ in original.content(entry):
-            check()
-
-    entries = [*original.files, original.manifest_entry]
-    at_once.each(compare, entries)
-    return {entry.path: _Content(original, entry) for entry in entries}
+    original.check()
+    return {entry.path: _Content(original, entry) for entry in (*original.files, original.manifest_entry)}
 
 
 def _listed(repository: hub.Repository) -> hub.Snapshot | None:

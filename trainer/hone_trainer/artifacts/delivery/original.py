@@ -10,6 +10,7 @@ from pathlib import Path
 from hone_api.failures import FailureCode
 from hone_api.manifest import ADDED, MANIFEST, Entry, manifest_digest
 from hone_api.plan import Trusted
+from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest, signature
 
@@ -68,6 +69,19 @@ class Original:
         if manifest_digest(text) != self.digest:
             raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{self.folder / MANIFEST} changed while it was delivered")
         return text
+
+    def check(self) -> None:
+        """Read every file, and compare it with the manifest.
+
+        Raises:
+            StoreError: ManifestMismatch.
+        """
+
+        def compare(entry: Entry, check: at_once.Check) -> None:
+            for _ in self.content(entry):
+                check()
+
+        at_once.each(compare, [*self.files, self.manifest_entry])
 
     def content(self, entry: Entry) -> Iterator[bytes]:
         """As `read`, also of the manifest itself.

@@ -49,7 +49,7 @@ def deliver(plan: DeliverPlan, original: Original, progress: Callable[[int], Non
             work.mkdir(parents=True, exist_ok=True)
             sent = sum(at_once.each(partial(_copy, original, work, progress), original.files))
             manifest.write_atomically(work / MANIFEST, own_manifest)
-            _compare(work, original, FailureCode.DELIVERY_DAMAGED)
+            _check_copy(work, original)
             _publish(work, target, original)
         except OSError as error:
             if error.errno not in _CODES:
@@ -59,6 +59,15 @@ def deliver(plan: DeliverPlan, original: Original, progress: Callable[[int], Non
         manifest.flush_directory(parent)
     location = f"{plan.target.uri.rstrip('/')}/{plan.name}"
     return DeliverResult(location=location, digest=original.digest, size_bytes=original.size_bytes, uploaded_bytes=sent)
+
+
+def _check_copy(work: Path, original: Original) -> None:
+    """Compare the copy with the manifest, and if it differs, the original, to name the one that is wrong."""
+    try:
+        _compare(work, original, FailureCode.DELIVERY_DAMAGED)
+    except TrainerError:
+        original.check()
+        raise
 
 
 def _copy(original: Original, work: Path, progress: Callable[[int], None], entry: Entry, check: at_once.Check) -> int:
@@ -81,9 +90,9 @@ def _copy(original: Original, work: Path, progress: Callable[[int], None], entry
 
 
 def _read(original: Original, entry: Entry) -> Iterator[bytes]:
-    """The pieces of a file in the store; an error is the store's, and not that of the volume."""
+    """The pieces of a file in the store; an error is the store's, and not that of the volume. The copy is compared."""
     try:
-        yield from original.read(entry)
+        yield from original.unchecked(entry)
     except OSError as error:
         raise classify(error) from None
 
