@@ -213,17 +213,18 @@ class Loop(_Trainer):
         from transformers import Trainer
 
         store, step, since = self.run.checkpoints, self.state.global_step, time.monotonic()
-        if ranks.is_first():
-            store.begin()
-        ranks.barrier()
-        with self.run.reporters.clock.within(SAVING), naming_disk_errors(store.folder):
+        with self.run.reporters.clock.within(SAVING), naming_disk_errors(store.folder):  # a slow store is not a hang
+            if ranks.is_first():
+                store.begin()
+            ranks.barrier()
             Trainer._save_checkpoint(self, model, trial)  # not TRL's, which adds a model card
             ranks.barrier()
             if ranks.is_first():
                 store.complete(step, self.best_step(), drop=self.PRIVATE)
-        ranks.barrier()
+            ranks.barrier()
+            size = store.size_bytes()
         self.run.save_seconds = time.monotonic() - since
-        self.run.reporters.update(checkpoint_step=step, checkpoint_bytes=store.size_bytes())
+        self.run.reporters.update(checkpoint_step=step, checkpoint_bytes=size)
 
     # Evaluation
 
