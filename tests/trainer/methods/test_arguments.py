@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from hone_api.methods import METHODS, Method
+from hone_api.phases import SAVING, TRAINING
 from hone_api.plan import TrainingPlan
 from hone_trainer.device import Device
 from hone_trainer.methods import arguments
-from hone_trainer.training import settings
+from hone_trainer.training import hang_guard, settings
 
 pytestmark = pytest.mark.trainer
 
@@ -26,6 +27,14 @@ def test_batches_are_put_together_ahead_of_a_gpu_alone(make_plan: Any) -> None:
     on_gpu, on_cpu = (common(make_plan(), cuda) for cuda in (True, False))
     assert [on_gpu[name] for name in names] == [2, 4, True]
     assert not set(names) & set(on_cpu)
+
+
+@pytest.mark.faults("T11")
+@pytest.mark.parametrize("asked", [None, 60, 5 * 3600])
+def test_ranks_wait_for_each_other_for_longer_than_the_hang_guard_lets_any(make_plan: Any, asked: int | None) -> None:
+    """The first rank writes a checkpoint to a slow store for up to an hour, or waits for a judge in its step."""
+    limits = [hang_guard.limit(phase, [1.0, 1.0, 1.0], asked) for phase in (SAVING, TRAINING)]
+    assert common(make_plan(hangTimeout=asked), cuda=False)["ddp_timeout"] > max(limits)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,19 @@ from hone_api.training import AdapterType
 from hone_trainer.training import deepspeed
 from hone_trainer.training.settings import RunSettings
 
-COLLECTIVE_TIMEOUT = 1800
-"""Seconds that a rank waits for the others; the longest silence is the first rank's export."""
+COLLECTIVE_TIMEOUT = 7200
+"""Seconds that a rank waits for the others at least; the longest silence is the first rank's export, to a slow store. A
+hang is found earlier, by `run/hangs`, which knows whose it is."""
 WORKERS = 2
 """Processes of a rank on a GPU that put batches together; each holds a copy of nothing but what it touches (fork)."""
 PREFETCH = 4
 """Batches that each of them keeps ready."""
 SCHEDULERS = {"Linear": "linear", "Cosine": "cosine", "Constant": "constant_with_warmup"}
+
+
+def collective_timeout(plan: TrainingPlan) -> int:
+    """Seconds that a rank waits for the others: longer than any limit that the hang guard has."""
+    return max(COLLECTIVE_TIMEOUT, 2 * (plan.hang_timeout or 0))
 
 
 def common(plan: TrainingPlan, settings: RunSettings) -> dict[str, Any]:
@@ -46,7 +52,7 @@ def common(plan: TrainingPlan, settings: RunSettings) -> dict[str, Any]:
         "logging_first_step": True,
         "logging_nan_inf_filter": False,  # by default a NaN is logged as the mean of the losses before it
         "restore_callback_states_from_checkpoint": True,
-        "ddp_timeout": COLLECTIVE_TIMEOUT,
+        "ddp_timeout": collective_timeout(plan),
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": not settings.cpu,
         **_loading(settings),

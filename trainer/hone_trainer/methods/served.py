@@ -22,7 +22,6 @@ from hone_trainer import ranks
 from hone_trainer.encoding import mapped
 from hone_trainer.endpoints.client import TRIES, Access, Endpoint, in_parallel
 from hone_trainer.errors import ConfigError, SourceError
-from hone_trainer.methods.arguments import COLLECTIVE_TIMEOUT
 from hone_trainer.methods.rewarding import Rewards
 from hone_trainer.models.network import Adapted, Generating
 from hone_trainer.signals import Stop
@@ -33,7 +32,7 @@ from hone_trainer.training.loop import Run
 
 PARALLEL = 64
 """Prompts of a rank that are under way at a time; vLLM makes one batch of them."""
-SECONDS = COLLECTIVE_TIMEOUT - 300.0
+SECONDS = 1500.0
 """Until the samples of a step, or an adapter, must be there, all tries together: before the other ranks give up."""
 GRACE = 30.0
 """Seconds of waiting after a signal. A server that is well answers in them, and the step ends with a checkpoint."""
