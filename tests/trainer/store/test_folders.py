@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,20 @@ def test_a_report_is_replaced_by_several_at_once(tmp_path: Path) -> None:
     texts = {(folder / name).read_text() for name in ("report.html", "report.json")}
     assert texts < {f"{writer} {ROUNDS - 1}" for writer in range(WRITERS)}
     assert len(texts) == 1
+
+
+@pytest.mark.faults("T12")
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_folder_that_is_in_use_stays_though_the_clock_is_days_ahead(tmp_path: Path, resumed: bool) -> None:
+    """Another pod begins, on a node whose clock has jumped: what was written just now is days old there."""
+    work = folders.resumed_folder(tmp_path / "rows") if resumed else folders.work_folder(tmp_path)
+    with work as folder:
+        (folder / "part").write_text("x")
+        old = time.time() - 3 * 86400
+        for path in (*folders.walk(folder), folder):
+            os.utime(path, (old, old))
+        with folders.work_folder(tmp_path) as other:
+            assert other.is_dir()
+        assert folders.take_aside(folder, time.time()) is None
+        assert (folder / "part").read_text() == "x"
+    assert list(tmp_path.iterdir()) == []

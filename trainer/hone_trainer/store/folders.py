@@ -39,7 +39,8 @@ def work_folder(parent: Path) -> Iterator[Path]:
     with _naming_what_cannot_be_written():
         work.mkdir()
     try:
-        yield work
+        with _held(work, fcntl.LOCK_SH):
+            yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -62,7 +63,7 @@ def resumed_folder(target: Path) -> Iterator[Path]:
         with work_folder(target.parent) as work:
             yield work
         return
-    with lock, in_use(folder):
+    with lock, in_use(folder), _held(folder, fcntl.LOCK_SH):
         try:
             yield folder
         except DataError:
@@ -170,7 +171,8 @@ def _put_back(aside: Path, folder: Path) -> bool:
 
 @contextmanager
 def _held(folder: Path, operation: int) -> Iterator[bool]:
-    """Hold a lock of the folder itself for a moment: who touches it and who takes it aside do so one after the other.
+    """Hold a lock of the folder itself: who touches it and who takes it aside do so one after the other, and what a
+    process works in is not taken, whatever the clocks of the nodes say.
 
     Gives whether the folder is there, and no other process holds a lock that excludes this one. Where the file system
     has no locks of folders, e.g. NFS, or the folder cannot be read, nothing is held.
