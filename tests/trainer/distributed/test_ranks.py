@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +261,22 @@ def test_ranks_that_come_to_different_numbers_end_before_the_first_step(runs: An
     assert failure.code == "HardwareUnsuitable"
     assert "rows in a forward pass in Float32, unlike others" in failure.message
     assert not store(plans[0]).newest_valid(print)
+
+
+@pytest.mark.faults("T12")
+def test_the_first_of_two_failures_is_not_found_by_the_clock_of_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EndedError(Exception):
+        pass
+
+    def end(code: int) -> None:
+        raise EndedError
+
+    monkeypatch.setattr(launch.os, "_exit", end)
+    before = time.monotonic()
+    for rank in (1, 0):
+        with pytest.raises(EndedError):
+            launch._end(tmp_path, rank, TerminationMessage())
+    outcomes = launch._outcomes(tmp_path)
+    assert before - 1e-3 < outcomes[1][0] <= outcomes[0][0] <= time.monotonic()

@@ -252,7 +252,7 @@ def _launch_config(plan: TrainingPlan, node: int) -> object:
 
 
 Outcomes = dict[int, tuple[float, TerminationMessage]]
-"""Time and outcome by rank, of the ranks that wrote one."""
+"""Time by `time.monotonic()`, and outcome, by rank, of the ranks that wrote one."""
 
 
 def first_failure(outcomes: Outcomes, exits: dict[int, int], *, signalled: bool) -> TrainerError:
@@ -330,6 +330,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
 def _end(folder: Path, rank: int, outcome: TerminationMessage) -> NoReturn:
     temporary = folder / f".rank-{rank}"
     temporary.write_text(_with_phases(outcome).model_dump_json(by_alias=True))
+    os.utime(temporary, (now := time.monotonic(), now))  # the node's clock may jump: which rank failed first?
     temporary.rename(folder / f"rank-{rank}.json")
     sys.stdout.flush()
     sys.stderr.flush()
