@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -19,16 +20,17 @@ pytestmark = [pytest.mark.pure, pytest.mark.attack("servers that lie")]
 class Lying(MlflowServer):
     """Answers what the test sets, and notes what it was asked."""
 
-    def __init__(self, run_id: Any = "0123abcd", refuses: str = "") -> None:
+    def __init__(self, run_id: Any = "0123abcd", refuses: str = "", **info: Any) -> None:
         super().__init__("http://m", AllowedNetwork(namespace="team-a"))
-        self.run_id, self.refuses, self.asked = run_id, refuses, list[tuple[str, dict[str, Any]]]()
+        self.info = {"run_id": run_id, **info}
+        self.refuses, self.asked = refuses, list[tuple[str, dict[str, Any]]]()
 
     def call(self, method: str, path: str, **fields: Any) -> dict[str, Any]:
         self.asked.append((path, fields))
         if self.refuses and any(point["key"] == self.refuses for point in fields.get("metrics", ())):
             raise MlflowError(FailureCode.DESTINATION_REFUSED, "m answers 400 INVALID_PARAMETER_VALUE", "INVALID")
         answers = {"experiments/get-by-name": {"experiment": {"experiment_id": "1"}}}
-        return answers.get(path, {"run": {"info": {"run_id": self.run_id}}} if path == "runs/create" else {})
+        return answers.get(path, {"run": {"info": self.info}} if path == "runs/create" else {})
 
 
 def tracker(server: MlflowServer) -> MlflowTracker:
@@ -55,6 +57,20 @@ def test_one_value_that_is_refused_costs_its_batch_alone() -> None:
     arrived = [point["key"] for path, fields in server.asked if path == "runs/log-batch" for point in fields["metrics"]]
     assert arrived[-1] == "loss"
     assert [fields["status"] for path, fields in server.asked if path == "runs/update"] == ["FINISHED"]
+
+
+@pytest.mark.faults("T12")
+@pytest.mark.parametrize(
+    ("start", "is_used"), [(5, True), (2**52, True), ("never", False), (2**80, False), (-9, False)]
+)
+def test_a_run_does_not_end_before_it_began(start: Any, is_used: bool) -> None:
+    """The clock of the node jumps back, or the next attempt is on a node whose clock is behind."""
+    server, before = Lying(start_time=start), int(time.time() * 1000)
+    found = tracker(server)
+    found.settle()
+    found.close("FINISHED")
+    (ended,) = [fields["end_time"] for path, fields in server.asked if path == "runs/update"]
+    assert ended == start if is_used and start > before else before <= ended < before + 3600_000
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from hone_trainer.errors import TrainerError
 MOST_POINTS, MOST_PARAMS = 1000, 100
 """Of one request, by MLflow's limits."""
 _MAX_KEY, _MAX_VALUE = 250, 5000
+_LATEST = 2**53
+"""Milliseconds since 1970: what every reader of JSON can hold."""
 _RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _NOT_IN_KEY = re.compile(r"[^-\w./ ]")
 
@@ -54,6 +56,8 @@ class MlflowRun:
     run_id: str
     params: Mapping[str, str]
     """Those that it had when it was opened."""
+    started: int = 0
+    """When it began, by the server, in milliseconds since 1970; 0: unknown."""
 
     @classmethod
     def open(cls, server: MlflowServer, experiment: str, name: str, uid: str, tags: Mapping[str, str]) -> MlflowRun:
@@ -75,7 +79,7 @@ class MlflowRun:
             about = {"experiment_id": experiment_id, "run_name": name, "start_time": _now(), "tags": listed}
             body = server.call("POST", "runs/create", **about)["run"]
         params = {p["key"]: p["value"] for p in body.get("data", {}).get("params", ())}
-        return cls(server, _id_of(server, body), params)
+        return cls(server, _id_of(server, body), params, _start_of(body))
 
     def log(self, points: Sequence[Point]) -> None:
         """Write at most MOST_POINTS points. Writing the same points again changes nothing."""
@@ -94,7 +98,8 @@ class MlflowRun:
 
     def end(self, status: str) -> None:
         """Set the state of the run: FINISHED, FAILED, or SCHEDULED where it will go on."""
-        over = {} if status == "SCHEDULED" else {"end_time": _now()}
+        # The clock of a node may have jumped, or be behind that of the node where the run began.
+        over = {} if status == "SCHEDULED" else {"end_time": max(_now(), self.started)}
         self.server.call("POST", "runs/update", run_id=self.run_id, status=status, **over)
 
 
@@ -104,6 +109,11 @@ def _id_of(server: MlflowServer, body: Mapping[str, Any]) -> str:
         words = f"{server.host}: its run has the id {str(run_id)[:70]!r}, which is none of MLflow"
         raise TrainerError(FailureCode.DESTINATION_REFUSED, words)
     return run_id
+
+
+def _start_of(body: Mapping[str, Any]) -> int:
+    started = body["info"].get("start_time")
+    return started if isinstance(started, int) and 0 < started < _LATEST else 0
 
 
 def _experiment(server: MlflowServer, name: str) -> str:
