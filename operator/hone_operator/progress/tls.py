@@ -25,7 +25,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS, AUTHORITY_RENEW_DAYS = 3650, 365
 SERVING_DAYS, SERVING_RENEW_DAYS = 90, 30
-CLOCK_SKEW = timedelta(minutes=10)
+CLOCK_SKEW = timedelta(days=1)
+"""The clock of a node may be so far behind: its pods report all the same."""
 CA_KEY, CA_CERT, SERVING_KEY, SERVING_CERT = "ca.key", "ca.crt", "tls.key", "tls.crt"
 CROSS_CERTS = "ca-cross.crt"
 ROTATE, ROTATED = "rotate", "rotated"

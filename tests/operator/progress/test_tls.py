@@ -64,6 +64,14 @@ def test_an_ordinary_client_verifies_the_chain_and_the_host():
     assert not _handshake(stranger, server_context(certificates), HOSTS[0])
 
 
+@pytest.mark.faults("T12")
+def test_a_node_whose_clock_is_hours_behind_trusts_new_certificates():
+    now = datetime.now(UTC)
+    certificates = renewed(None, HOSTS, now)
+    for pem in (certificates.ca_cert, certificates.cert):
+        assert x509.load_pem_x509_certificate(pem).not_valid_before_utc < now - timedelta(hours=23)
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_pods_of_every_earlier_authority_trust_the_newest(strict):
     now = datetime.now(UTC)
