@@ -88,20 +88,23 @@ def test_a_metric_without_a_true_zero_changes_by_its_difference() -> None:
     assert run_summary.cards(report(), [number], "reward")[0].value == "+0.7500"
 
 
+CURL, TRAINER = "curl -s localhost:8000/v1/chat/completions", "python -m hone_trainer"
+
+
 @pytest.mark.parametrize(
     ("changes", "commands"),
     [
-        ({}, ["python -", "vllm serve owner/base --enable-lora --lora-modules tutor=.", "python -m hone_trainer"]),
-        ({"resolved": {"adapterRank": 24}}, ["python -", "--max-lora-rank 32", "python -m hone_trainer"]),
+        ({}, ["python -", "vllm serve owner/base --enable-lora --lora-modules tutor=.", CURL, TRAINER]),
+        ({"resolved": {"adapterRank": 24}}, ["python -", "--max-lora-rank 32", CURL, TRAINER]),
         ({"plan": {"adapter": {"type": "DoRA"}}}, ["python -", "python -m hone_trainer"]),
-        ({"form": "Merged"}, ["python -", "vllm serve . --served-model-name tutor", "python -m hone_trainer"]),
-        ({"form": "GGUF"}, ["llama-cli -m tutor.gguf", "ollama create tutor"]),
+        ({"form": "Merged"}, ["python -", "vllm serve . --served-model-name tutor", CURL, TRAINER]),
+        ({"form": "GGUF"}, ["llama-cli -m tutor.gguf", "ollama create tutor", "llama-server", CURL]),
         (
             {"plan": {"modelUri": "pvc://models/base"}},
             ["python -m hone_trainer ask .", "python -m hone_trainer evaluate"],
         ),
         ({"plan": {"method": "Reward"}}, []),
-        ({"plan": {"method": "DPO"}}, ["python -", "vllm serve owner/base"]),
+        ({"plan": {"method": "DPO"}}, ["python -", "vllm serve owner/base", CURL]),
     ],
 )
 def test_commands_suit_the_form_of_the_model(changes: dict[str, Any], commands: list[str]) -> None:

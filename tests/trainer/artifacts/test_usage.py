@@ -31,7 +31,12 @@ def commands(**changes: Any) -> list[str]:
     return [step.command.split("\n")[0] for step in usage.steps(report(**changes)) if step.command]
 
 
-CLUSTER = ["hone chat tutor --form Merged", "hone download tutor out --form Merged"]
+CLUSTER = [
+    "hone chat tutor --form Merged",
+    "hone serve tutor --form Merged | kubectl apply -f -",
+    "hone download tutor out --form Merged",
+]
+CURL = "curl -s localhost:8000/v1/chat/completions"
 
 
 @pytest.mark.parametrize(
@@ -41,32 +46,61 @@ CLUSTER = ["hone chat tutor --form Merged", "hone download tutor out --form Merg
             {},
             [
                 "hone chat tutor --form Adapter",
+                "hone serve tutor --form Adapter | kubectl apply -f -",
                 "hone download tutor out --form Adapter",
                 "python - <<'END'",
                 "vllm serve owner/base --enable-lora --lora-modules tutor=.",
+                CURL,
             ],
         ),
-        ({"form": "Merged"}, [*CLUSTER, "python - <<'END'", "vllm serve . --served-model-name tutor"]),
+        ({"form": "Merged"}, [*CLUSTER, "python - <<'END'", "vllm serve . --served-model-name tutor", CURL]),
+        (
+            {"adapter": {"type": "DoRA"}, "output": {"modelName": "bot-8000"}},
+            ["hone chat bot-8000 --form Adapter", "hone download bot-8000 out --form Adapter", "python - <<'END'"],
+        ),
+        (
+            {"adapter": {"targets": ["q_proj", "experts.gate_up_proj", "experts.down_proj"]}},
+            [
+                "hone chat tutor --form Adapter",
+                "hone serve tutor --form Adapter | kubectl apply -f -",
+                "hone download tutor out --form Adapter",
+                "python - <<'END'",
+                CURL,
+            ],
+        ),
         (
             {"form": "GGUF"},
             [
                 "hone download tutor out --form GGUF",
                 "llama-cli -m tutor.gguf -p 'Your question'",
                 "echo 'FROM ./tutor.gguf' > Modelfile && ollama create tutor -f Modelfile && ollama run tutor",
+                "llama-server -m tutor.gguf --port 8000",
+                CURL,
             ],
         ),
         ({"method": "Reward"}, ["hone download tutor out --form Adapter"]),
-        ({"method": "DAPT", "form": "Full"}, ["hone download tutor out --form Full", "python - <<'END'", "vllm serve"]),
+        (
+            {"method": "DAPT", "form": "Full"},
+            [
+                "hone serve tutor --form Full | kubectl apply -f -",
+                "hone download tutor out --form Full",
+                "python - <<'END'",
+                "vllm serve",
+                "curl -s localhost:8000/v1/completions",
+            ],
+        ),
         ({"modelAdapter": {"path": "x"}}, []),
         (
             {"modelUri": "pvc://models/base"},
             [
                 "hone chat tutor --form Adapter",
+                "hone serve tutor --form Adapter | kubectl apply -f -",
                 "hone download tutor out --form Adapter",
                 "python -m hone_trainer ask . 'Your question'",
+                CURL,
             ],
         ),
-        ({"effort": None, "form": "Full"}, ["python - <<'END'", "vllm serve . --served-model-name tutor"]),
+        ({"effort": None, "form": "Full"}, ["python - <<'END'", "vllm serve . --served-model-name tutor", CURL]),
     ],
 )
 def test_commands_suit_the_form(changes: dict[str, Any], expected: list[str]) -> None:
@@ -78,12 +112,30 @@ def test_commands_suit_the_form(changes: dict[str, Any], expected: list[str]) ->
 @pytest.mark.parametrize("form", ["Adapter", "Merged", "Full", "GGUF"])
 def test_hone_has_these_commands_and_options(form: ArtifactForm) -> None:
     group: Any = typer.main.get_command(application())
-    of_hone = [shlex.split(command)[1:] for command in commands(form=form) if command.startswith("hone ")]
+    lines = [command.split(" | ")[0] for command in commands(form=form) if command.startswith("hone ")]
+    of_hone = [shlex.split(line)[1:] for line in lines]
     for name, *arguments in of_hone:
         with group.commands[name].make_context(name, arguments) as context:
-            assert context.params["model"] == "tutor"
+            assert context.params.get("model") == "tutor" or context.params["models"] == ["tutor"]
             assert context.params["form"] == form
-    assert of_hone[-1][0] == "download"
+    assert [name for name, *_ in of_hone] == (["download"] if form == "GGUF" else ["chat", "serve", "download"])
+
+
+def test_a_service_of_a_model_whose_name_begins_with_a_digit_has_another_name() -> None:
+    [serve] = [s.command for s in usage.steps(report(output={"modelName": "3d"})) if s.command.startswith("hone serve")]
+    assert serve.splitlines() == [
+        "hone serve 3d --form Adapter --name model-3d | kubectl apply -f -",
+        "kubectl port-forward service/model-3d 8000",
+    ]
+
+
+@pytest.mark.parametrize("form", ["Adapter", "GGUF"])
+def test_the_question_by_curl_is_that_of_the_guide(form: ArtifactForm) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "use-your-model.md").read_text()
+    [shown] = re.findall(r"^\$ (curl .*\n.*)$", guide, re.M)
+    asked = usage.steps(report(form=form))[-1].command
+    words = asked.replace("tutor", "support-bot").replace("Your question", "What is a Pod?")
+    assert shlex.split(words) == shlex.split(shown)
 
 
 EVIL = "x\"'\n```\n<script>alert(1)</script>\n# Heading"
