@@ -85,7 +85,7 @@ class Resources(ApiModel):
         "(trainer.fewerNodesAfterSeconds of the chart). An attempt then has a number of pods from minNodes to nodes "
         "over which training.batchSize divides evenly; the batch stays the same, and each attempt after an "
         "interruption asks for nodes again. For methods whose loss does not depend on the ranks: SFT, DAPT, DPO, "
-        "Reward, Distillation; not with deepspeed. Default: every attempt has nodes.",
+        "Reward, Distillation. Default: every attempt has nodes.",
     )
     gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of each pod; 0 trains on CPU. Default 0.")
     gpu_resource_name: Annotated[str, StringConstraints(pattern=EXTENDED_RESOURCE, max_length=128)] = Field(

@@ -210,6 +210,13 @@ NAMES: tuple[LibraryName, ...] = (
         "trainer/hone_trainer/artifacts/export.py",
         "Gathers an adapter without the frozen base; accelerate's get_state_dict gathers both.",
     ),
+    LibraryName(
+        "deepspeed.runtime.engine:DeepSpeedEngine",
+        "_get_all_ckpt_names",
+        "sets",
+        "trainer/hone_trainer/training/resharding.py",
+        "A rank that was not there when a checkpoint was saved has no file of its own, and reads that of the first.",
+    ),
     # TRL
     LibraryName(_DPO, "_prepare_dataset", "overrides", f"{_METHODS}/dpo.py", _ENCODED),
     LibraryName(_KTO, "_prepare_dataset", "overrides", f"{_METHODS}/kto.py", _ENCODED),

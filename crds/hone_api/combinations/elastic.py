@@ -18,13 +18,6 @@ ELASTIC_RULES = (
         field_path=".resources",
         holds=lambda spec: spec.resources.min_nodes is None or spec.method in METHODS_ON_ANY_RANKS,
     ),
-    Rule(
-        "!has(self.resources.minNodes) || !has(self.deepspeed)",
-        "resources.minNodes: DeepSpeed's checkpoints are resumed only by as many ranks as saved them: remove minNodes, "
-        "or deepspeed for plain data parallelism",
-        field_path=".resources",
-        holds=lambda spec: spec.resources.min_nodes is None or spec.deepspeed is None,
-    ),
 )
 """Rules of a spec."""
 

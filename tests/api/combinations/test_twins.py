@@ -216,7 +216,6 @@ JOB_CASES: dict[str, Case] = {
         {
             "method": ("SFT", "ORPO"),
             "resources": ({"nodes": 2}, {"nodes": 2, "minNodes": 1}, {"nodes": 2, "minNodes": 2}),
-            "deepspeed": (ABSENT, {"zeroStage": 2}),
         },
     ),
     "probed": (

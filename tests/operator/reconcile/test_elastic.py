@@ -91,6 +91,16 @@ def test_an_attempt_without_enough_nodes_ends_after_a_while_and_the_next_has_wha
     assert life.tick(1000).delete == ()
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_sharded_run_has_fewer_nodes_as_well(new_life, world, stage):
+    life = new_life(**ELASTIC, **FREE, deepspeed={"zeroStage": stage})
+    life.tick()
+    life.pods(*some_without_a_node(world, 3))
+    life.tick(300)
+    plan = plan_of(life.tick(310, stopping=0))
+    assert (plan["nodes"], plan["maxNodes"], plan["deepspeed"]["zeroStage"]) == (2, 4, stage)
+
+
 def test_the_next_attempt_after_an_interruption_asks_for_all_nodes_again(new_life, world):
     life = new_life(**ELASTIC)
     life.tick()
@@ -250,7 +260,6 @@ def test_a_batch_that_no_smaller_number_divides_is_refused(new_life, conditions)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"deepspeed": {"zeroStage": 2}}, "remove minNodes, or deepspeed"),
         ({"method": "ORPO"}, "minNodes is for the methods SFT, DAPT, DPO, Reward, Distillation"),
         ({"resources": {"nodes": 2, "minNodes": 2}}, "minNodes must be below nodes"),
     ],

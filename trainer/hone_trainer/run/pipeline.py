@@ -165,10 +165,12 @@ def _on_other_ranks(run: Run, checkpoint: Path) -> str:
     if saved in (0, now.world_size):
         return ""
     passes = counted(now.accumulation, "forward pass", "forward passes")
+    part, before = ("all" if ranks == 1 else f"1/{ranks}" for ranks in (now.world_size, saved))
+    parts = f"; each holds {part} of what ZeRO divides, no longer {before}" if run.plan.deepspeed else ""
     return (
         f" of {saved} ranks on {now.world_size}: a step still has {run.plan.training.batch_size} rows, now "
         f"{passes} of {now.micro_batch_size} on each rank; the order of the rows and the learning "
-        "rate stay, dropout draws other numbers"
+        f"rate stay, dropout draws other numbers{parts}"
     )
 
 

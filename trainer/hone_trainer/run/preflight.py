@@ -106,8 +106,6 @@ def _plan(plan: TrainingPlan) -> Iterator[Problem]:
         )
     if plan.evaluation.against and plan.compared_model is None and plan.compared_with != "":
         yield _conflict("evaluation.against needs comparedWith and comparedModel: name and folder of that model")
-    if plan.max_nodes and plan.deepspeed:
-        yield _conflict("maxNodes: DeepSpeed's checkpoints are resumed only by as many ranks as saved them: remove it")
     if plan.max_nodes and plan.method not in METHODS_ON_ANY_RANKS:
         yield _conflict(f"maxNodes is for the methods {', '.join(METHODS_ON_ANY_RANKS)}: remove it")
     yield from (_conflict(rule.message) for rule in PROBING_RULES if rule.holds and not rule.holds(plan))

@@ -34,6 +34,7 @@ from hone_trainer.training import (
     finite,
     learning_rate,
     out_of_memory,
+    resharding,
     row_attention,
     samplers,
     selfcheck,
@@ -277,6 +278,12 @@ class Loop(_Trainer):
         return early_stopping.best_step(self.state.log_history, float(early.min_delta), goal) if early else None
 
     # Control flow
+
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> Any:
+        """The library's. It is called when DeepSpeed's engine exists, and has loaded no checkpoint yet."""
+        if self.run.plan.deepspeed is not None:
+            resharding.allow_other_ranks(self.accelerator.deepspeed_engine_wrapped.engine)
+        return super().create_scheduler(*args, **kwargs)
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_for_training(*args, **kwargs)
