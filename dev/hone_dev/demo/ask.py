@@ -105,8 +105,12 @@ def pod(image: str, folder: str, question: str) -> dict[str, Any]:
     }
 
 
+def sample_question(samples: Sequence[Mapping[str, Any]]) -> str:
+    """One like those of the model's rows."""
+    return str(samples[0]["prompt"]).strip() if samples else QUESTION
+
+
 def command(cluster: str, samples: Sequence[Mapping[str, Any]]) -> str:
-    """What to type to ask the demo's model, with a question like those of its rows."""
-    question = samples[0]["prompt"].strip() if samples else QUESTION
+    """What to type to ask the demo's model."""
     more = "" if cluster == "embedded" else f" --cluster {cluster}"
-    return f".venv/bin/python -m hone_dev ask{more} {shlex.quote(question)}"
+    return f".venv/bin/python -m hone_dev ask{more} {shlex.quote(sample_question(samples))}"

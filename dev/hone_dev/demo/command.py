@@ -10,7 +10,7 @@ from typing import Any
 
 from hone_dev import paths
 from hone_dev.console import HoneDevError, note, step
-from hone_dev.demo import ask, runs, summary
+from hone_dev.demo import runs, summary, usage
 from hone_dev.demo.follow import follow
 from hone_dev.demo.targets import TARGETS, Target
 
@@ -44,10 +44,8 @@ def demo(cluster: str) -> None:
         target.kubectl("--namespace", TENANT, "wait", "--for=condition=Ready", f"mv/{name}", "--timeout=600s")
     version = target.get("--namespace", TENANT, "mv", name)
     summary.show(job, version, reached - started, installed - reached)
-    note(f"look around: {_kubectl(target)} -n {TENANT} get dset,ftj,mv")
-    note(f"take it with you: {hone_command(target, 'download', name, name)}")
-    note(f"converse with it and its base: {hone_command(target, 'chat', name)}")
-    note(f"ask it yourself: {ask.command(cluster, version['spec']['evaluation'].get('samples', []))}")
+    for line in usage.lines(target, cluster, TENANT, version):
+        note(line)
 
 
 def target_of(cluster: str) -> Target:
@@ -55,18 +53,6 @@ def target_of(cluster: str) -> Target:
     if cluster not in TARGETS:
         raise HoneDevError(f"there is no cluster {cluster}", f"choose one of: {', '.join(TARGETS)}")
     return TARGETS[cluster]()
-
-
-def _kubectl(target: Target) -> str:
-    context = f" --context {target.context}" if target.context else ""
-    return f"kubectl --kubeconfig {target.kubeconfig}" if target.kubeconfig else f"kubectl{context}"
-
-
-def hone_command(target: Target, *arguments: str) -> str:
-    """The command line of `hone` against the demo's cluster."""
-    kubeconfig = f"KUBECONFIG={target.kubeconfig} " if target.kubeconfig else ""
-    context = f" --context {target.context}" if target.context else ""
-    return f"{kubeconfig}.venv/bin/python -m hone_cli {' '.join(arguments)} --namespace {TENANT}{context}"
 
 
 def install(target: Target) -> None:
@@ -82,7 +68,7 @@ def install(target: Target) -> None:
         try:
             target.helm("upgrade", RELEASE, chart, *options, stdin=values)
         except HoneDevError as error:
-            error.hint = error.hint or f"{_kubectl(target)} -n {SYSTEM} describe pods"
+            error.hint = error.hint or f"{usage.kubectl_of(target)} -n {SYSTEM} describe pods"
             raise
 
 

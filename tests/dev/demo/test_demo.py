@@ -4,13 +4,11 @@ import io
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from hone_cli.__main__ import application
 from hone_dev.__main__ import app
 from hone_dev.console import HoneDevError
 from hone_dev.demo import ask, command, follow, runs, summary, targets
@@ -292,22 +290,6 @@ def test_the_last_line_of_the_demo_is_a_command_of_the_program():
     assert words == ["-m", "hone_dev", "ask", "--cluster", "kind", "What's `spec.x` for $1?"]
     assert ask.command("embedded", []) == ".venv/bin/python -m hone_dev ask 'Restart checkout in production.'"
     assert CliRunner().invoke(app, ["ask", "--help"]).exit_code == 0
-
-
-@pytest.mark.parametrize(
-    ("target", "where"),
-    [
-        (targets.Target(Path("/a/kubeconfig"), None, {}), "KUBECONFIG=/a/kubeconfig "),
-        (targets.Target(None, "prod", {}), ""),
-    ],
-)
-def test_the_command_that_copies_the_model_is_one_of_hone(target, where):
-    told = command.hone_command(target, "download", "ops-commands-v1", "ops-commands-v1")
-    assert told.startswith(f"{where}.venv/bin/python -m hone_cli download ops-commands-v1 ")
-    words = shlex.split(told.removeprefix(where))[3:]
-    assert ("--context" in words) == bool(target.context)
-    found = CliRunner().invoke(application(), [*words, "--help"])
-    assert found.exit_code == 0, found.output
 
 
 def test_a_question_reaches_the_trainer_as_it_is():
