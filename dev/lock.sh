@@ -14,7 +14,7 @@ lock requirements/dask.in -o requirements/dask.txt
 lock requirements/pkcs11.in -o requirements/pkcs11.txt
 lock requirements/gguf.in --no-deps -o requirements/gguf.txt
 lock requirements/mlflow.in --no-deps -o requirements/mlflow.txt
-lock pyproject.toml --extra operator --extra trainer --extra dask --extra pkcs11 --extra cli --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
+lock pyproject.toml --extra operator --extra trainer --extra dask --extra pkcs11 --extra cli --extra llamacpp --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
   -o requirements/dev.txt
 # For documentation, command line and operator: without torch (`make setup-light`).
 lock pyproject.toml --extra operator --extra cli --extra dev -c requirements/dev.txt -o requirements/light.txt

@@ -12,6 +12,7 @@ from hone_trainer.models import gguf
 
 pytestmark = pytest.mark.trainer
 
+TOKENS = 12
 MERGED = {"modelName": "tiny", "formats": ["Safetensors", "GGUF"], "merge": True}
 
 
@@ -83,6 +84,50 @@ def test_eight_bits_are_as_close_as_eight_bits_can_be(convertible: Path, tmp_pat
     with gguf.without_texts():
         reader = GGUFReader(tmp_path / "m.gguf")
     assert {t.tensor_type.name for t in reader.tensors} == {"Q8_0", "F32"}
+
+
+def answers_of_llama_cpp(file: Path, prompt: str, question: str) -> tuple[str, str]:
+    """What llama.cpp continues a prompt with, and answers a question by the chat template in the file; both greedy."""
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(file)
+    parameters.n_ctx, parameters.n_parallel, parameters.warmup = 256, 1, False
+    parameters.cpuparams.n_threads = 1
+    server = xllamacpp.Server(parameters)
+    options = {"max_tokens": TOKENS, "temperature": 0}
+    continued = server.handle_completions({"prompt": prompt, **options})
+    answered = server.handle_chat_completions({"messages": [{"role": "user", "content": question}], **options})
+    return continued["choices"][0]["text"], answered["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize("precision", ["Float16", pytest.param("Q8", marks=pytest.mark.long)])
+def test_llama_cpp_loads_the_file_and_answers_as_transformers_does(precision: str, tmp_path: Path) -> None:
+    """The real SmolLM2, by the real llama.cpp: weights, tokenizer and chat template are those of the folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from hone_dev import models
+
+    gguf.write(models.smollm2(), tmp_path / "m.gguf", precision)
+    prompt, question = "The capital of France is", "What is the capital of Italy?"
+    tokenizer = AutoTokenizer.from_pretrained(models.smollm2())
+    model = AutoModelForCausalLM.from_pretrained(models.smollm2(), dtype=torch.float32)
+    chat = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+    )
+    expected = []
+    for text in (prompt, chat):
+        ids = tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+        made = model.generate(ids, do_sample=False, max_new_tokens=TOKENS)[0, ids.shape[1] :]
+        expected.append(tokenizer.decode(made, skip_special_tokens=True))
+    continued, answered = answers_of_llama_cpp(tmp_path / "m.gguf", prompt, question)
+    assert continued == expected[0]
+    assert continued.startswith(" Paris.")
+    if precision == "Q8":  # eight bits take another word now and then
+        assert answered[:12] == expected[1][:12]
+    else:
+        assert answered == expected[1]
 
 
 def test_what_llama_cpp_cannot_convert_is_refused_before_training(runs: Any, make_plan: Any) -> None:
