@@ -44,9 +44,9 @@ class VersionNode:
     ready: bool
     servable: bool
     delivered: Sequence[str]
+    """Where copies of it are."""
     delivering: Sequence[str]
     """Where copies go that are being made, and how far they are."""
-    """Where copies of it are."""
     base: str
     """The model it was made from: a ModelVersion, or an address and its commit."""
     datasets: Sequence[RowsUsed]
