@@ -16,6 +16,7 @@ from hone_api.meta import (
     ApiModel,
     BaseModelUri,
     Column,
+    DeletionPolicy,
     Duration,
     Kind,
     Name,
@@ -146,6 +147,12 @@ class Output(ApiModel):
     )
     gguf_precision: Literal["Float32", "Float16", "BFloat16", "Q8"] = Field(
         default="Float16", description="Weights in the GGUF file; Q8 is 8 bits in blocks of 32; default Float16."
+    )
+    deletion_policy: DeletionPolicy | None = Field(
+        default=None,
+        description="Whether the files of the model are removed from the store some time after its ModelVersion is "
+        "deleted, by a person or by spec.retention of the Model. Delete or Retain, the default. The ModelVersion gets "
+        "it, where it can be changed.",
     )
     push: Deliveries | None = Field(
         default=None,

@@ -7,7 +7,17 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REST, S3_PLACE, entry_rules, matches
-from hone_api.meta import ApiModel, Name, Quantity, ShortText, at_least, checked_uri, pattern_rule, uri_rules
+from hone_api.meta import (
+    ApiModel,
+    DeletionPolicy,
+    Name,
+    Quantity,
+    ShortText,
+    at_least,
+    checked_uri,
+    pattern_rule,
+    uri_rules,
+)
 from hone_api.rule import Rule
 from hone_api.source import S3
 
@@ -75,6 +85,12 @@ class ModelImport(ApiModel):
         default=None,
         description="User who adds the entry, as `kubectl auth whoami` prints it; the API server refuses any other. "
         "The ModelVersion records it. Required where the platform separates training from approval.",
+    )
+    deletion_policy: DeletionPolicy | None = Field(
+        default=None,
+        description="Whether the imported files are removed from the store some time after the ModelVersion is "
+        "deleted, by a person or by spec.retention. Delete or Retain, the default. The ModelVersion gets it when it "
+        "is made, and it can be changed there.",
     )
     evaluation: ImportEvaluation | None = Field(
         default=None, description="Numbers that the version gets, measured on a CPU. Default: none."

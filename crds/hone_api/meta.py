@@ -194,6 +194,7 @@ ShortText = Annotated[str, StringConstraints(max_length=253), Storable]
 Text = Annotated[str, StringConstraints(max_length=4096), Storable]
 KnownUri = Annotated[str, StringConstraints(max_length=1024)]
 """A URI that was copied from a spec to a status or a record: the spec was checked, and no URI is longer."""
+DeletionPolicy = Literal["Retain", "Delete"]
 Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
 _REST = r"[^\x00-\x20\x7f]+"
 _HF = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"

@@ -168,7 +168,7 @@ class ModelSpec(ApiModel):
     retention: VersionRetention | None = Field(
         default=None,
         description="Which versions are deleted when newer ones exist. What happens to the files of a deleted version "
-        "is its own deletionPolicy. Default: none is deleted.",
+        "is its own deletionPolicy, which output.deletionPolicy of its job decided. Default: none is deleted.",
     )
     retrain: Retrain | None = Field(default=None, description="Training again when rows change. Default: never.")
     deliveries: Annotated[list[ModelDelivery], Field(max_length=4)] | None = Field(

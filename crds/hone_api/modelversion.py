@@ -17,6 +17,7 @@ from hone_api.meta import (
     ApiModel,
     Column,
     Condition,
+    DeletionPolicy,
     Digest,
     Kind,
     KnownUri,
@@ -257,10 +258,12 @@ class ModelVersionSpec(ApiModel):
         description="Where this version is copied to; default: nowhere. Initially the job's output.push. A new entry "
         "is delivered at once; a copy that was delivered stays when its entry is removed.",
     )
-    deletion_policy: Literal["Retain", "Delete"] = Field(
+    deletion_policy: DeletionPolicy = Field(
         default="Retain",
-        description="What happens to the files when this object is deleted. Retain keeps them forever. Delete removes "
-        "them from the namespace's store some time later, if no other object and no running pod names their folder.",
+        description="What happens to the files when this object is deleted, by a person or by spec.retention of the "
+        "Model. Retain keeps them forever. Delete removes them from the namespace's store some time later, if no other "
+        "object and no running pod names their folder. Initially output.deletionPolicy of the job, or deletionPolicy "
+        "of the import.",
     )
 
 

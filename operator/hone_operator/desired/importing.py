@@ -24,7 +24,12 @@ SOURCE, BASE, BASE_SECRET = PurePosixPath("/source"), PurePosixPath("/base"), Pu
 
 def key_of(model: str, entry: ModelImport) -> str:
     """Equal for equal work, whoever asks for it."""
-    return names.digest("import", model, entry.model_copy(update={"submitted_by": None}).to_json(), length=16)
+    return names.digest("import", model, _work_of(entry).to_json(), length=16)
+
+
+def _work_of(entry: ModelImport) -> ModelImport:
+    """The entry without what only the record of it needs."""
+    return entry.model_copy(update={"submitted_by": None, "deletion_policy": None})
 
 
 def claims(entry: ModelImport) -> list[str]:
@@ -59,7 +64,7 @@ def importing(
     read = read_only_folders(platform, "datasets") if rows else ()
     plan = ImportPlan(
         name=meta["name"],
-        source=entry,
+        source=entry.model_copy(update={"deletion_policy": None}),
         source_volume=source_volume,
         base_volume=base_volume,
         secret_path=secret_path,
@@ -137,6 +142,7 @@ def imported_version(
             finished_at=at,
         ),
         evaluation=ModelEvaluation(numbers=result.numbers),
+        deletion_policy=entry.deletion_policy or "Retain",
     )
     return {
         "apiVersion": API_VERSION,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from hone_api import API_VERSION
 from hone_api.delivery import Delivery
 from hone_api.hyperparameters import PLACES
+from hone_api.meta import DeletionPolicy
 from hone_api.modelversion import (
     MAX_VERSION,
     Ancestor,
@@ -114,6 +115,7 @@ class FinishedRun:
     ancestors: list[Ancestor] = field(default_factory=list)
     spec_digest: str | None = None
     deliveries: list[Delivery] | None = None
+    deletion_policy: DeletionPolicy | None = None
     attempt_nodes: list[int] | None = None
     """Nodes of each attempt, where they can differ."""
 
@@ -138,6 +140,7 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
         evaluation=ModelEvaluation(numbers=result.numbers, samples=result.samples, against=run.resolved.compared_with),
         approval=_approval(result),
         deliveries=run.deliveries,
+        deletion_policy=run.deletion_policy or "Retain",
     )
     return {
         "apiVersion": API_VERSION,

@@ -62,7 +62,8 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         namespace=meta["namespace"],
         services=platform.limits.services,
         cluster_cidrs=platform.limits.cluster_cidrs,
-        output=spec.output.model_copy(update={"push": None}),  # a Job of the ModelVersion does that
+        # What happens to the finished model is the ModelVersion's: its Jobs copy it, a sweep removes it.
+        output=spec.output.model_copy(update={"push": None, "deletion_policy": None}),
         work_path=str(names.STORE / "runs" / uid),
         output_path=str(names.STORE / "models" / uid),
         export_folder=f"attempt-{attempt.number}",

@@ -52,6 +52,7 @@ def record(
         ancestors=attempt.ancestors,
         spec_digest=spec_digest(attempt.spec),
         deliveries=_deliveries(builder, attempt.spec.output.push or ()),
+        deletion_policy=attempt.spec.output.deletion_policy,
     )
     body = model_version(run, version.number)
     builder.record.append(body)

@@ -77,8 +77,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     for body in retention.surplus(spec, builder.status, versions):
         if body["metadata"]["name"] not in seen.in_use:
             builder.delete.append(body)
-            words = f"ModelVersion {body['metadata']['name']} is deleted: spec.retention keeps the newest"
-            builder.add_event(Reason.VERSION_EXPIRED, f"{words} {spec.retention.keep if spec.retention else 0}.")
+            builder.add_event(Reason.VERSION_EXPIRED, retention.words_of(body, spec.retention))
     return builder.outcome()
 
 

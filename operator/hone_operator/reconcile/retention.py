@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hone_api.model import ModelSpec
+from hone_api.model import ModelSpec, VersionRetention
 from hone_api.states import ApprovalState, ConditionType
 from hone_operator.desired import modelref
 from hone_operator.desired.materialize import named_versions
@@ -27,6 +27,15 @@ def surplus(spec: ModelSpec, status: Body, versions: Mapping[int, Body]) -> list
     usable = [n for n in numbers if aliases.unusable(n, versions[n]) is None]
     stay = {*numbers[-keep:], *usable[-keep:], *pinned}
     return [versions[n] for n in numbers if n not in stay and not _chosen(versions[n], aliased)]
+
+
+def words_of(body: Body, retention: VersionRetention | None) -> str:
+    """What is reported of a version that is deleted."""
+    goes = body["spec"].get("deletionPolicy") == "Delete"
+    files = "Its files are removed later" if goes else "Its files stay"
+    policy = "Delete" if goes else "Retain"
+    kept = f"ModelVersion {body['metadata']['name']} is deleted: spec.retention keeps the newest"
+    return f"{kept} {retention.keep if retention else 0}. {files}: its deletionPolicy is {policy}."
 
 
 def _chosen(body: Body, aliased: set[str]) -> bool:

@@ -479,8 +479,9 @@ def test_retention_keeps_the_newest_and_what_somebody_chose_or_uses() -> None:
     versions += [version(4, approval="Approved"), version(5, ready="False"), version(8, ready="False", stalled=True)]
     outcome = model.tick(*versions)
     assert deleted(outcome) == ["tutor-v2", "tutor-v6"], "7 is the second of those that can be used"
+    files = "Its files stay: its deletionPolicy is Retain."
     assert [e.message for e in outcome.events if e.reason == "VersionExpired"] == [
-        f"ModelVersion {name} is deleted: spec.retention keeps the newest 2." for name in deleted(outcome)
+        f"ModelVersion {name} is deleted: spec.retention keeps the newest 2. {files}" for name in deleted(outcome)
     ]
 
 

@@ -135,3 +135,32 @@ def test_a_model_goes_with_a_model_version_that_says_so(namespace: Namespace, st
     data = namespace.get("ConfigMap", "hone-contents")["data"]
     assert set(data) == {"stored.json"}, "the model is forgotten"
     assert json.loads(data["stored.json"])["unclaimed"] == ["models/mine"], "what nobody names is told"
+
+
+def test_what_retention_deletes_gives_its_bytes_back_if_the_job_says_so(
+    namespace: Namespace, start: Start, spec: Callable[..., Any], result: dict[str, Any]
+) -> None:
+    """Nobody has to change a ModelVersion: the job decides, and the newest version keeps its files."""
+    (artifact,) = result["artifacts"]
+    made = result | {"artifacts": [artifact | {"uri": "attempt-1/adapter"}]}
+    start()
+    namespace.dataset()
+    for name in ("first", "second"):
+        output = {"modelName": "tutor", "deletionPolicy": "Delete"}
+        namespace.create("FineTuneJob", name, spec(output=output))
+        namespace.until(lambda name=name: namespace.get("Job", f"{name}-1"), "attempt 1")
+        namespace.succeed(f"{name}-1", made)
+        (verify,) = namespace.until(lambda: [n for n in namespace.names("Job") if "verify" in n], "it is verified")
+        namespace.succeed(verify, {"kind": "Verify", "files": 1, "sizeBytes": 7})
+        namespace.until(lambda: not [n for n in namespace.names("Job") if "verify" in n], "its Job goes")
+    versions = {v["metadata"]["name"]: v["spec"]["deletionPolicy"] for v in namespace.list("ModelVersion")}
+    assert versions == {"tutor-v1": "Delete", "tutor-v2": "Delete"}
+    uids = [namespace.get("FineTuneJob", name)["metadata"]["uid"] for name in ("first", "second")]
+    namespace.patch("Model", "tutor", {"spec": {"retention": {"keep": 1}}})
+    namespace.until(lambda: namespace.names("ModelVersion") == ["tutor-v2"], "the older version goes")
+
+    def removed() -> list[str]:
+        plans = [json.loads((body.get("data") or {}).get("plan.json", "{}")) for body in namespace.list("ConfigMap")]
+        return [place for plan in plans if plan.get("kind") == "Sweep" for place in plan["models"]]
+
+    assert namespace.until(removed, "a sweep") == [f"{uids[0]}/attempt-1"]
