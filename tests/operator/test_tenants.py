@@ -407,6 +407,37 @@ def test_approval_is_a_right_of_its_own(kube):
         assert code == (201 if user == "approver" else 403), message
 
 
+def test_a_version_that_is_created_as_approved_names_who_creates_it(kube):
+    """Also with the verb approve nobody approves in the name of somebody else; a tool that restores backups may."""
+    group = "rbac.authorization.k8s.io"
+    for user, verbs in (("zoe", ["create", "approve"]), ("restorer", ["create", "approve", "attest"])):
+        meta = {"name": f"{user}-writes"}
+        rules = [{"apiGroups": ["hone.dev"], "resources": ["modelversions"], "verbs": verbs}]
+        roles = f"/apis/{group}/v1/namespaces/{TENANT}"
+        kube.call("POST", f"{roles}/roles", {"kind": "Role", "metadata": meta, "rules": rules})
+        subjects = [{"kind": "User", "name": user, "apiGroup": group}]
+        reference = {"apiGroup": group, "kind": "Role", "name": meta["name"]}
+        binding = {"kind": "RoleBinding", "metadata": meta, "roleRef": reference, "subjects": subjects}
+        kube.call("POST", f"{roles}/rolebindings", binding)
+        for verb in verbs:
+            wait_until(lambda user=user, verb=verb: allowed(kube, user, verb, "modelversions"), f"{user} may {verb}")
+
+    def make(user, submitter=None, **approval):
+        body = version_of("made", 1, submitter)
+        body["spec"]["approval"] = approval
+        path = f"{HONE}/modelversions?dryRun=All"
+        return kube.impersonate(user, "POST", path, body, groups="system:authenticated")
+
+    code, message = make("zoe", state="Approved", by="ada")
+    assert (code, "spec.approval.by is ada, and must be the user who decides, zoe" in message) == (403, True)
+    assert make("zoe", state="Approved")[0] == 403
+    assert make("zoe", "bob", state="Approved", by="zoe")[0] == 201
+    code, message = make("zoe", "zoe", state="Approved", by="zoe")
+    assert (code, "somebody else must approve it" in message) == (403, True)
+    assert make("restorer", "ada", state="Approved", by="ada")[0] == 201
+    assert make("zoe", state="Rejected", by="evaluation.retention")[0] == 201, "as a gate rejects"
+
+
 @pytest.fixture
 def hone(apiserver, monkeypatch):
     """What `hone` prints in the tenant's namespace; the message of its error if it has one."""
