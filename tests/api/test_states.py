@@ -102,7 +102,6 @@ OTHER_THINGS = {
     ("cli/hone_cli/approval.py", "Approved"): WHEN,
     ("cli/hone_cli/reviews.py", "Rejected"): "a reviewer's verdict",
     ("crds/hone_api/dataset.py", "Rejected"): "title of a column",
-    ("trainer/hone_trainer/artifacts/delivery/bucket.py", "QuotaExceeded"): "code of an S3 server",
     ("trainer/hone_trainer/artifacts/delivery/bucket.py", "InvalidArgument"): "code of an S3 server",
     ("trainer/hone_trainer/sandbox/messages.py", "Failed"): "outcome of a sandboxed program",
     ("trainer/hone_trainer/sandbox/worker.py", "Failed"): "outcome of a sandboxed program",
