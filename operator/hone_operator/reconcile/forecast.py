@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from hone_api.combinations import expert_problems
+from hone_api.combinations.elastic import node_counts
 from hone_api.estimate import gpus
 from hone_api.estimate.advice import advise
 from hone_api.estimate.cost import seconds
 from hone_api.estimate.memory import Estimate, Setup, estimate, gib, of_vllm
-from hone_api.estimate.micro_batch import longest_sequence, setup
+from hone_api.estimate.micro_batch import fitted, longest_sequence, setup
 from hone_api.estimate.savings import change_that_fits
 from hone_api.estimate.shape import ModelShape
 from hone_api.failures import FailureCode
@@ -17,6 +19,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import METHODS, Method
 from hone_api.states import ConditionType, Reason
 from hone_api.status_json import MemoryJson
+from hone_api.wording import counted
 from hone_operator.desired import memory
 from hone_operator.desired.attempt import processes_per_node, world_size
 from hone_operator.reconcile import licensing
@@ -59,6 +62,8 @@ def look_ahead(builder: JobBuilder, spec: FineTuneJobSpec, model: BaseModel, dat
             if rooms[name] and e.total > TIGHT * rooms[name]
         ]
         sentences += _host(spec, estimates)
+        for name in (name for name, e in estimates.items() if rooms[name] and e.total <= TIGHT * rooms[name]):
+            sentences += _on_fewer_nodes(spec, name, plans[name], rooms[name])
     put_advice(builder, sentences)
     return cause
 
@@ -71,6 +76,30 @@ def _host(spec: FineTuneJobSpec, estimates: Mapping[str, Estimate]) -> Iterator[
         yield (
             f"memory of the host is tight: rows and what is offloaded take about {gib(need)} in a pod, over all its "
             f"ranks; resources.memory is {spec.resources.memory}."
+        )
+
+
+def _on_fewer_nodes(spec: FineTuneJobSpec, name: str, s: Setup, room: int) -> Iterator[str]:
+    """Warn if a rank of an attempt with fewer nodes has too much of what ZeRO divides.
+
+    Args:
+        s: of an attempt with all nodes, which fits.
+        room: memory of a rank, bytes.
+    """
+    if spec.deepspeed is None or spec.resources.min_nodes is None:
+        return
+    needs = {
+        nodes: estimate(fitted(replace(s, ranks=world_size(spec, nodes)), spec, memory.smallest(spec))).total
+        for nodes in node_counts(spec.resources, spec.training)
+    }
+    tight = {nodes: need for nodes, need in needs.items() if need > TIGHT * room}
+    if tight:
+        fits = min(needs.keys() - tight.keys())
+        way = f"set resources.minNodes to {fits}" if fits < spec.resources.nodes else "remove resources.minNodes"
+        fewest = min(tight)
+        yield (
+            f"memory is tight on {name} in an attempt with {counted(fewest, 'node')}: about {gib(tight[fewest])} of "
+            f"{gib(room)}, because fewer ranks hold more of what ZeRO divides: {way}."
         )
 
 

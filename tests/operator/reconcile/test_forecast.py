@@ -239,6 +239,23 @@ def test_rows_that_fill_the_hosts_memory_are_reported(world, new_life, condition
     assert "take about 16.8 GiB in a pod, over all its ranks; resources.memory is 8Gi." in said[1_500_000]
 
 
+@pytest.mark.parametrize(
+    ("fewest", "sharded", "way"),
+    [(1, True, "set resources.minNodes to 2."), (2, True, ""), (1, False, "")],
+)
+def test_memory_that_is_tight_on_fewer_nodes_is_reported(world, new_life, fewest, sharded, way):
+    """7 billion weights are trained: two ranks of 80 GB hold half of the optimizer each, one does not hold all."""
+    spec = {"training": {"batchSize": 8}, **({"deepspeed": {"zeroStage": 3}} if sharded else {})}
+    spec |= {"adapter": {"type": "None" if sharded else "LoRA"}}
+    resources = {"nodes": 4, "minNodes": fewest, "gpusPerNode": 1, "gpuProducts": ["NVIDIA-H100-80GB-HBM3"]}
+    life = fetched(world, new_life, resources=resources, **spec)
+    life.tick(61)
+    said = next(c for c in life.status["conditions"] if c["type"] == "Advised").get("message", "")
+    assert ("because fewer ranks hold more of what ZeRO divides" in said) == bool(way)
+    assert way in said
+    assert ("memory is tight on NVIDIA-H100-80GB-HBM3 in an attempt with 1 node: about " in said) == bool(way)
+
+
 def test_answers_that_are_all_cut_are_reported_while_the_job_runs(world, new_life, conditions):
     life = new_life()
     life.tick()
