@@ -56,7 +56,12 @@ def test_a_run_goes_on_with_fewer_ranks_and_with_more_again(
 
 
 @pytest.mark.parametrize(
-    ("stage", "adapter", "form"), [(2, {"type": "None"}, "full"), (3, {"type": "LoRA"}, "adapter")]
+    ("stage", "adapter", "form"),
+    [
+        (2, {"type": "None"}, "full"),
+        (3, {"type": "LoRA"}, "adapter"),
+        pytest.param(2, {"type": "QLoRA"}, "adapter", marks=pytest.mark.long),
+    ],
 )
 def test_a_sharded_run_goes_on_with_fewer_ranks_and_with_more_again(
     runs: Any, make_plan: Any, two_nodes: dict[str, Any], stage: int, adapter: dict[str, str], form: str

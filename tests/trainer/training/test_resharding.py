@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hone_trainer.errors import TrainerError
 from hone_trainer.training import resharding
 from hone_trainer.training.resharding import Layout, Span, copy_part
 
@@ -96,6 +98,25 @@ def test_a_lost_moment_would_show(trained: Path, case: str) -> None:
     whole, without = losses(trained, case)["fewer"], losses(trained, f"{case}, forgets")["fewer"]
     assert without[0] == pytest.approx(whole[0], abs=1e-4), "the weights are the same"
     assert abs(without[-1] - whole[-1]) > 1e-2
+
+
+def test_weights_of_another_model_are_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    weight = torch.zeros(7, 13)
+    held = {"round_robin_bit16_groups": [[weight]], "single_partition_of_fp32_groups": [torch.zeros(46)]}
+    files = SimpleNamespace(load=pytest.fail)
+    engine = SimpleNamespace(
+        optimizer=SimpleNamespace(param_names={weight: "0.weight"}, **held),
+        zero_optimization_stage=lambda: 2,
+        checkpoint_engine=files,
+        _get_all_ckpt_names=pytest.fail,
+    )
+    resharding.allow_other_ranks(engine)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    (file,) = (trained / "stage 2" / "saved").glob("*/*zero_pp_rank_1_*_optim_states.pt")
+    with pytest.raises(TrainerError, match="saved of 3 ranks cannot be resumed on 2: its weights are 6 in flat"):
+        files.load(str(file))
 
 
 def test_ranks_hold_other_parts_of_the_same_numbers() -> None:
