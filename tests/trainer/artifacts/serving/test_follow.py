@@ -111,9 +111,8 @@ class Team:
             assert may_end.wait(60)
 
         def slow(adapter: ServedAdapter) -> Path:
-            folder = prepare(adapter)
             hold()
-            return folder
+            return prepare(adapter)
 
         if work == "copy":
             self.follower.folders.prepare = slow  # type: ignore[method-assign]
