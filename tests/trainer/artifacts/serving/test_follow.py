@@ -368,6 +368,30 @@ def test_an_adapter_that_cannot_be_loaded_keeps_only_an_approved_one(team: Team,
         assert not team.follower.problems
 
 
+@pytest.mark.parametrize("text", ["[]", "{", "\udcff"])
+def test_an_adapter_without_a_config_is_noted_and_not_copied_at_each_pass(team: Team, text: str) -> None:
+    adapter = team.trained(1)
+    folder = team.root / "models" / "r1" / "1" / "adapter"
+    (folder / "adapter_config.json").write_text(text, errors="surrogateescape")
+    (folder / "manifest.json").unlink()
+    wrong = adapter.model_copy(update={"digest": manifest.write(folder)})
+    team.points(wrong, wrong)
+    assert team.step() == {}
+    assert team.follower.problems["bot"].attempts == 1
+
+
+def test_what_nobody_expected_in_a_thread_ends_the_passes(team: Team) -> None:
+    adapter = team.trained(1)
+    team.points(adapter, adapter)
+
+    def broken(adapter: ServedAdapter) -> Path:
+        raise RuntimeError("unexpected")
+
+    team.follower.folders.prepare = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="unexpected"):
+        team.step()
+
+
 def test_a_new_pod_is_not_ready_without_its_adapter(team: Team) -> None:
     adapter = team.trained(1)
     team.server.refused.add(adapter.digest.removeprefix("sha256:"))

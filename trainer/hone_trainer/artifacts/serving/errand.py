@@ -18,6 +18,8 @@ class Errand:
     """The thing that it is doing."""
     began: float | None = None
     """When that began, by `clock`."""
+    error: Exception | None = None
+    """What nobody expected, and ended the thread."""
     _thread: threading.Thread | None = None
 
     @property
@@ -33,6 +35,9 @@ class Errand:
                 self.doing, self.began = thing, self.clock()
                 try:
                     work(thing)
+                except Exception as error:
+                    self.error = error
+                    return
                 finally:
                     self.doing = self.began = None
                     done()

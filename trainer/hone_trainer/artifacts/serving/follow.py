@@ -91,8 +91,14 @@ class Follower:
             self._stirred.wait(PASS_SECONDS)
 
     def step(self) -> None:
-        """One pass: unload what must go, and begin to copy and load what is missing."""
+        """One pass: unload what must go, and begin to copy and load what is missing.
+
+        Raises what ended a thread that copies or loads: the container starts again then.
+        """
         self.last_pass = self.clock()
+        for error in (self._copies.error, self._loads.error):
+            if error is not None:
+                raise error
         with self._turn:
             try:
                 wanted, loaded = self._look()
@@ -178,7 +184,7 @@ class Follower:
             if wanted.name == name and wanted.adapter:
                 try:
                     self.folders.prepare(wanted.adapter)
-                except (TrainerError, OSError) as error:
+                except (TrainerError, OSError, ValueError, TypeError) as error:  # also of a config that is none
                     self._note(wanted, error)
 
     def _load(self, name: str) -> None:
