@@ -74,14 +74,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     ),
     _field("output.version", "remove it; a model gets the next version number"),
     Unsupported(
-        "deepspeed",
-        "spec.deepspeed with method PPO",
-        "remove it; GRPO can shard, with a reward of type RewardModel",
-        "self.method == 'PPO' && has(self.deepspeed)",
-        lambda s: s.method == "PPO" and s.deepspeed is not None,
-        whole=False,
-    ),
-    Unsupported(
         "model.uri",
         "spec.model.uri with https://, s3:// or oci://",
         "name a model of the hub (hf://owner/name), a version of a model (models://name@alias), or copy it to a volume "

@@ -11,11 +11,6 @@ from hone_api.unsupported import UNSUPPORTED, Unsupported, asked_for
 ASKED: dict[str, dict[str, Any]] = {
     "spec.tracking of another type than MLflow": {"spec.tracking": [{"type": "WandB"}]},
     "spec.output.version": {"spec.output.version": 3},
-    "spec.deepspeed with method PPO": {
-        "spec.method": "PPO",
-        "spec.ppo": {"rewardModelVersion": "judge-v1"},
-        "spec.deepspeed": {"zeroStage": 2},
-    },
     "spec.model.uri with https://, s3:// or oci://": {"spec.model.uri": "oci://registry/model"},
 }
 """A manifest's changes that ask for each entry of the table."""
@@ -27,7 +22,7 @@ NOT_ASKED: tuple[dict[str, Any], ...] = (
     {"spec.scheduling": {"priorityClassName": "urgent", "queueName": "team", "topology": {"required": "rack"}}},
     {"spec.model.uri": "pvc://models/base"},
     {"spec.output.push": [{"uri": "oci://registry.example.org/team/model", "secretName": "hone-registry"}]},
-    {"spec.method": "PPO", "spec.ppo": {"rewardModelVersion": "judge-v1"}},
+    {"spec.method": "PPO", "spec.ppo": {"rewardModelVersion": "judge-v1"}, "spec.deepspeed": {"zeroStage": 3}},
 )
 ENTRIES = pytest.mark.parametrize("entry", UNSUPPORTED, ids=lambda e: e.what)
 

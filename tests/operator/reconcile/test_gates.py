@@ -47,15 +47,6 @@ def test_the_same_again_writes_nothing(life):
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        (
-            {
-                "method": "PPO",
-                "ppo": {"rewardModelVersion": "rm"},
-                "deepspeed": {"zeroStage": 2},
-                "resources": {"nodes": 2},
-            },
-            "spec.deepspeed with method PPO",
-        ),
         ({"model": {"uri": "s3://bucket/x"}}, "spec.model.uri"),
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),

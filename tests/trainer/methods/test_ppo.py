@@ -322,7 +322,6 @@ def test_a_loss_that_is_not_finite_names_its_rows(
 @pytest.mark.parametrize(
     ("fields", "code", "words"),
     [
-        ({"deepspeed": {"zeroStage": 2}, "processesPerNode": 1}, "NotSupportedYet", "deepspeed with method PPO"),
         ({"training": {"batchSize": 64}}, "InvalidConfiguration", "more than the 40 prompts"),
         ({"training": {"maxLength": 8}}, "ConflictingFields", "above ppo.maxCompletionLength 8"),
     ],

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hone_trainer.models.network import Generating
+from hone_trainer.models.network import Generating, Network
 
 NAME = "value_head"
 
@@ -23,24 +23,31 @@ class Views:
     """Reward expected from here on; None without a value head."""
 
 
-def install(model: Generating) -> None:
-    """Add the head to a causal model, before peft wraps it. It begins at 0: nothing is expected yet."""
+def install(model: Generating, *, frozen: bool) -> None:
+    """Add the head to a causal model, before peft wraps it. It begins at 0: nothing is expected yet.
+
+    Args:
+        frozen: whether the model's own weights are. If not, the head has their type: ZeRO-3 wants one for all that is
+            trained, and reads them in bfloat16 where the run computes in it.
+    """
     import torch
 
-    head = torch.nn.Linear(model.config.get_text_config().hidden_size, 1).to(model.device, torch.float32)
+    from hone_trainer.methods.value_head import ValueHead
+
+    dtype = torch.float32 if frozen else next(model.parameters()).dtype
+    head = ValueHead(model.config.get_text_config().hidden_size, 1).to(model.device, dtype)
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     setattr(model, NAME, head)
 
 
-def views(model: Generating, inputs: dict[str, Any], answers_from: int, temperature: float, head: Any = None) -> Views:
+def views(model: Network, inputs: dict[str, Any], answers_from: int, temperature: float, head: Any = None) -> Views:
     """The model's views of the tokens from column `answers_from` on.
 
     Args:
         inputs: input_ids, attention_mask, position_ids.
         head: the value head to ask, of this model.
     """
-    import torch
     from trl.trainer.utils import selective_log_softmax_and_entropy
 
     ids = inputs["input_ids"]
@@ -51,11 +58,10 @@ def views(model: Generating, inputs: dict[str, Any], answers_from: int, temperat
     )
     values = None
     if head is not None:
-        with torch.autocast(ids.device.type, enabled=False):
-            values = head(out.hidden_states[-1][:, answers_from - 1 : -1].float())[..., 0]
+        values = head(out.hidden_states[-1][:, answers_from - 1 : -1])
     return Views(log_probs, entropy, values)
 
 
-def head_of(model: Generating) -> Any:
+def head_of(model: Network) -> Any:
     """The head that was installed, in peft's wrapping where there is one."""
     return next(module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] == NAME)

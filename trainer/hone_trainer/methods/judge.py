@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
@@ -34,14 +34,27 @@ class ConversationReward:
             path, trust_remote_code=False, use_safetensors=True, local_files_only=True
         ).to(device)
         self._model.eval().requires_grad_(False)
-        self._pad = self._model.config.pad_token_id
+        self._pad, self._device = self._model.config.pad_token_id, device
+
+    def prepared(self, accelerator: Any) -> Self:
+        """Itself, with weights that are sharded where the policy's are: then each call is a collective.
+
+        Args:
+            accelerator: of the trainer.
+        """
+        plugin = accelerator.state.deepspeed_plugin
+        if plugin is not None and plugin.zero_stage == 3:
+            from trl.models import prepare_deepspeed
+
+            self._model = prepare_deepspeed(self._model, accelerator)
+        return self
 
     def __call__(self, conversations: Sequence[Sequence[int]]) -> Any:
         """The reward of each, (rows) of float32."""
         import torch
 
         with torch.no_grad():
-            inputs = pairs.padded(conversations, self._pad, self._model.device)
+            inputs = pairs.padded(conversations, self._pad, self._device)
             return self._model(**inputs).logits[:, 0].float()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hone_api.failures import FailureCode
 from hone_api.methods import PpoMethod
 from hone_api.plan import TrainingPlan
+from hone_trainer import ranks
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import compared_answers, critic, ppo_math
@@ -17,7 +18,7 @@ from hone_trainer.methods.arguments import common
 from hone_trainer.methods.judge import ConversationReward
 from hone_trainer.models import base_model, generate
 from hone_trainer.models.base_model import Base
-from hone_trainer.models.network import Generating
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Poll
@@ -82,7 +83,7 @@ def build_trainer(
     judge = ConversationReward(name, run.plan.models[name].path, run.base, args.device)
     reference = None
     set_seed(args.seed)  # an adapter begins at random
-    critic.install(network)
+    critic.install(network, frozen=peft_config is not None)
     if peft_config is None:
         # Weights as the policy has them: rounded ones would already be another model.
         settings = run.settings
@@ -104,11 +105,22 @@ def build_trainer(
         callbacks=callbacks,
     )
     ppo.remove_callback(PrinterCallback)  # our reporters report
-    ppo.judge = judge
-    ppo.reference = reference and ppo.accelerator.prepare_model(reference, evaluation_mode=True)
+    ppo.judge = judge.prepared(ppo.accelerator)
+    ppo.reference = reference and held_fixed(ppo, reference)
     ppo.attach(run)
     set_seed(args.seed, device_specific=True)  # ranks sample differently
     return ppo
+
+
+def held_fixed(trainer: Ppo, model: Generating) -> Network:
+    """The reference as the policy is: under ZeRO in its precision, in stage 3 sharded."""
+    from trl.models import prepare_deepspeed
+
+    if trainer.is_deepspeed_enabled:
+        engine: Network = prepare_deepspeed(model, trainer.accelerator)
+        return engine
+    prepared: Network = trainer.accelerator.prepare_model(model, evaluation_mode=True)
+    return prepared
 
 
 def score(trainer: Ppo, split: HeldOut, poll: Poll) -> Score:
@@ -121,7 +133,7 @@ def score(trainer: Ppo, split: HeldOut, poll: Poll) -> Score:
         prompts = [row.prompt_ids for row in batch]
         answers = generate.greedy(trainer.model, prompts, pad_id=pad, stop_ids=run.stop_ids, longest=longest)
         rewards = trainer.judge([p + a for p, a in zip(prompts, answers, strict=True)]).tolist()
-        kl = [_divergence(trainer, p, a) for p, a in zip(prompts, answers, strict=True)]
+        kl = _divergences(trainer, prompts, answers)
         return [[r, k, float(len(a))] for r, k, a in zip(rewards, kl, answers, strict=True)]
 
     values = heldout.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
@@ -130,12 +142,22 @@ def score(trainer: Ppo, split: HeldOut, poll: Poll) -> Score:
     return Score({"reward": Mean(rewards, ones), "kl": Mean(kl, ones)}, tokens=int(sum(lengths)))
 
 
+def _divergences(trainer: Ppo, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> list[float]:
+    """Of each answer, one at a time, since all logits are in memory. Where weights are sharded, a rank with fewer
+    answers than another repeats its last one: each forward pass needs all ranks."""
+    turns = len(answers)
+    if trainer.run.plan.shards_weights:
+        turns = -int(ranks.least(-turns))
+    last = len(answers) - 1
+    return [_divergence(trainer, prompts[min(i, last)], answers[min(i, last)]) for i in range(turns)][: last + 1]
+
+
 def _divergence(trainer: Ppo, prompt: list[int], answer: list[int]) -> float:
     import torch
 
     inputs = {"input_ids": torch.tensor([prompt + answer], device=trainer.args.device), "use_cache": False}
     kept = len(answer) + 1
-    ours = trainer.model(**inputs, logits_to_keep=kept).logits[0, :-1]
+    ours = trainer.scoring_model()(**inputs, logits_to_keep=kept).logits[0, :-1]
     with trainer.as_reference() as reference:
         theirs = reference(**inputs, logits_to_keep=kept).logits[0, :-1]
     return float(ppo_math.divergence(ours, theirs).sum())

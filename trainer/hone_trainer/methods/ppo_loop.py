@@ -23,7 +23,7 @@ from hone_trainer.methods.judge import ConversationReward
 from hone_trainer.methods.reference import TOLERANCE
 from hone_trainer.methods.rollouts import Rollout
 from hone_trainer.models import generate
-from hone_trainer.models.network import Generating, Network
+from hone_trainer.models.network import Network
 from hone_trainer.training import finite
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.samplers import PromptOrder
@@ -98,7 +98,8 @@ class Ppo(Loop, Trainer):
         """Sampled answers to prompts, with the outputs of policy, reference and reward model for them."""
         stop_ids, start = self.run.stop_ids, batch["input_ids"].shape[1]
         pad = self.run.base.tokenizer.pad_token_id
-        self.model.eval()
+        model = self.scoring_model()
+        model.eval()
         with self.compute_loss_context_manager():
             ids = generate.sampled(
                 self.model,
@@ -111,7 +112,7 @@ class Ppo(Loop, Trainer):
             mask = rollouts.answer_mask(ids[:, start:], stop_ids)
             whole = torch.cat([batch["attention_mask"], mask], 1)
             inputs = {"input_ids": ids, "attention_mask": whole, **rollouts.positions(whole)}
-            ours = critic.views(self.model, inputs, start, self.temperature, critic.head_of(self.model))
+            ours = critic.views(model, inputs, start, self.temperature, critic.head_of(model))
             with self.as_reference() as reference:
                 theirs = critic.views(reference, inputs, start, self.temperature)
         raw = self.judge(rollouts.conversations(ids, whole))
@@ -136,7 +137,7 @@ class Ppo(Loop, Trainer):
             yield self.reference
         else:
             with self.model.disable_adapter():
-                yield self.model
+                yield self.scoring_model()
 
     def _check_kl(self, kl: float) -> None:
         step = self.state.global_step + 1
@@ -165,9 +166,10 @@ class Ppo(Loop, Trainer):
 
     # Learning
 
-    def compute_loss(self, model: Generating, inputs: Rollout, *_: Any, **__: Any) -> Any:
-        """The mean over all tokens of the step: transformers divides by the micro batches, DDP by the ranks."""
-        head = critic.head_of(self.model)
+    def compute_loss(self, model: Network, inputs: Rollout, *_: Any, **__: Any) -> Any:
+        """The mean over all tokens of the step: transformers divides by the micro batches, DDP and ZeRO by the
+        ranks."""
+        head = critic.head_of(model)
         now = critic.views(model, inputs.inputs, inputs.answers_from, self.temperature, head)
         policy = ppo_math.policy_losses(now.log_probs, inputs.log_probs, inputs.advantages, self.epsilon)
         value = ppo_math.value_losses(now.values, inputs.values, inputs.returns, self.epsilon)

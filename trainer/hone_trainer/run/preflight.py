@@ -93,8 +93,6 @@ def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str
         yield "grpo.generation.engine VLLM (this image has no vLLM: use trainer-vllm, or engine Transformers)"
     if plan.output.push:
         yield "output.push (deliver the result by `python -m hone_trainer deliver`)"
-    if plan.method == "PPO" and plan.deepspeed:
-        yield "deepspeed with method PPO (GRPO can shard, with a reward of type RewardModel)"
 
 
 def _plan(plan: TrainingPlan) -> Iterator[Problem]:

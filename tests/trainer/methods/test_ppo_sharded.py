@@ -1,0 +1,143 @@
+"""PPO with ZeRO: the same run as with plain data parallelism, also after a kill; what it leaves needs no DeepSpeed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import judging
+import pytest
+
+from hone_trainer import device
+from hone_trainer.training import checkpoints
+
+pytestmark = pytest.mark.trainer
+CURVES = ("loss", "grad_norm", "reward", "kl", "kl_coefficient", "policy_loss", "value_loss", "entropy")
+SHARDED_3 = {"zeroStage": 3}
+OFFLOADED = {"zeroStage": 3, "offload": "OptimizerAndParameters"}
+FILES = {"adapter": "adapter_model.safetensors", "full": "model.safetensors"}
+
+
+@pytest.fixture
+def plan_of(make_plan: Any, tmp_path: Path, tiny_model: Path) -> Any:
+    """Makes a plan for two ranks by a random reward model; keyword arguments replace fields."""
+    judge = judging.reward_model(tiny_model, tmp_path / "judge")
+
+    def split(name: str, numbers: range, times: int) -> dict[str, str]:
+        path = tmp_path / f"{name}.jsonl"
+        rows = [{"prompt": [{"role": "user", "content": f"What is {n} and {n % 7}?" * times}]} for n in numbers]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+        return {"name": "sums", "split": name, "path": str(path), "digest": digest}
+
+    # Long held-out rows come in two batches, the second smaller: a rank has fewer answers to measure than another.
+    splits = {
+        "datasets": [split("train", range(40), 1)],
+        "evaluationDatasets": [split("validation", range(40, 49), 10)],
+    }
+
+    def make(name: str, **fields: Any) -> Any:
+        return make_plan(
+            name,
+            method="PPO",
+            ppo={"rewardModelVersion": "judge-v1", "maxCompletionLength": 8, "iterations": 2, "targetKl": "0.5"},
+            training={"maxSteps": 5, "batchSize": 16, "microBatchSize": 4, **fields.pop("training", {})},
+            models={"judge-v1": {"path": str(judge)}},
+            processesPerNode=2,
+            checkpoints={"everySteps": 3},
+            evaluation={"everySteps": 5},
+            **splits,
+            **fields,
+        )
+
+    return make
+
+
+def points(plan: Any, form: str) -> list[dict[str, float]]:
+    lines = (Path(plan.output_path) / form / "metrics.jsonl").read_text().splitlines()
+    return [point for point in map(json.loads, lines) if "loss" in point]
+
+
+def curves(plan: Any, form: str) -> list[list[float]]:
+    return [[point.get(name, 0.0) for name in CURVES] for point in points(plan, form)]
+
+
+def exported(plan: Any, form: str) -> Path:
+    """The artifact, once the libraries have loaded it as a plain language model."""
+    from peft import PeftModel
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM
+
+    folder = Path(plan.output_path) / form
+    with safe_open(folder / FILES[form], "pt") as tensors:
+        assert not [name for name in tensors.keys() if "value_head" in name]  # noqa: SIM118 - not a dict
+    if form == "full":
+        AutoModelForCausalLM.from_pretrained(folder)
+    else:
+        PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(plan.model_path), folder)
+    return folder / FILES[form]
+
+
+@pytest.mark.parametrize(
+    ("deepspeed", "adapter", "form"),
+    [
+        ({"zeroStage": 2}, "LoRA", "adapter"),
+        (SHARDED_3, "None", "full"),
+        pytest.param({"zeroStage": 1}, "None", "full", marks=pytest.mark.long),
+        pytest.param({"zeroStage": 2}, "QLoRA", "adapter", marks=pytest.mark.long),
+        pytest.param({"zeroStage": 2, "offload": "Optimizer"}, "None", "full", marks=pytest.mark.long),
+        pytest.param(SHARDED_3, "LoRA", "adapter", marks=pytest.mark.long),
+        pytest.param(OFFLOADED, "None", "full", marks=pytest.mark.long),
+    ],
+)
+def test_zero_learns_as_plain_data_parallelism_and_resumes_bit_for_bit(
+    runs: Any, plan_of: Any, deepspeed: dict[str, Any], adapter: str, form: str
+) -> None:
+    """Killed between two steps on the same answers; with LoRA activations are computed again for the gradient."""
+    common = {"adapter": {"type": adapter}, "training": {"gradientCheckpointing": adapter == "LoRA"}}
+    plain = plan_of("plain", **common)
+    whole, broken = (plan_of(name, **common, deepspeed=deepspeed) for name in ("whole", "broken"))
+    expected = runs.wait(plain, runs.start(runs.encoded(plain))).result
+    result = runs.wait(whole, runs.start(runs.encoded(whole))).result
+    assert len(curves(whole, form)) == 5
+    for ours, theirs in zip(curves(whole, form), curves(plain, form), strict=True):
+        assert dict(zip(CURVES, ours, strict=True)) == pytest.approx(dict(zip(CURVES, theirs, strict=True)), abs=1e-4)
+    for mine, other in zip(result.numbers, expected.numbers, strict=True):
+        assert float(mine.base) == pytest.approx(float(other.base), abs=1e-4)
+        assert float(mine.tuned) == pytest.approx(float(other.tuned), abs=1e-4)
+
+    killed = runs.start(runs.encoded(broken), **{checkpoints.FAILPOINT_ENV: "after-rename"})
+    assert runs.wait(broken, killed, 1).failure.code == "RankFailed"
+    resumed = runs.wait(broken, runs.start(broken)).result
+    assert resumed.start_step == 3
+    assert curves(broken, form) == curves(whole, form)
+    assert exported(broken, form).read_bytes() == exported(whole, form).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("stage", "adapter", "form"),
+    [
+        (2, "None", "full"),
+        pytest.param(2, "LoRA", "adapter", marks=pytest.mark.long),
+        pytest.param(3, "None", "full", marks=pytest.mark.long),
+        pytest.param(3, "LoRA", "adapter", marks=pytest.mark.long),
+    ],
+)
+def test_in_bfloat16_the_policy_begins_as_its_reference(
+    runs: Any, plan_of: Any, stage: int, adapter: str, form: str
+) -> None:
+    """DeepSpeed holds both in bfloat16, also with full fine-tuning, and a head that computes in float32. transformers
+    refuses bfloat16 on a CPU with DeepSpeed, so it is made to believe that there is a GPU for it."""
+    if not device.here().bf16:
+        pytest.skip("this CPU does not multiply in bfloat16")
+    training = {"maxSteps": 2, "precision": "BFloat16"}
+    plan = plan_of("run", adapter={"type": adapter}, deepspeed={"zeroStage": stage}, training=training)
+    before = "import transformers.training_args as their; their.is_torch_bf16_gpu_available = lambda: True"
+    result = runs.wait(plan, runs.start(runs.encoded(plan), before=before)).result
+    assert points(plan, form)[0]["kl"] == 0
+    assert points(plan, form)[1]["value_loss"] < points(plan, form)[0]["value_loss"]
+    kl = next(number for number in result.numbers if number.name == "kl")
+    assert (float(kl.base), float(kl.tuned) > 0) == (0, True)
+    exported(plan, form)
