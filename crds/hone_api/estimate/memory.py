@@ -163,17 +163,18 @@ def estimate(s: Setup) -> Estimate:
     host = 0
     if s.offload != "None":
         host, optimizer = optimizer, 0
+    reference, reward_model = _held_fixed(s, width)
     if s.offload == "OptimizerAndParameters":
-        host, weights = host + weights, 0
+        host, weights, reference = host + weights + reference, 0, 0
+        if s.method == Method.PPO:
+            host, reward_model = host + reward_model, 0
     if s.ranks > 1 and not sharded:
         gradients *= 2  # DDP's buckets
-    whole = frozen * (2 if s.bf16 else 4) if s.method == Method.PPO else 0
     teacher = s.teacher.parameters * (2 if s.bf16 else 4) if s.teacher else 0
     terms = {
         "weights": weights,
-        "reference": 4 * frozen if s.reference else 0,
-        # PPO's reward model has the same base, otherwise its tokenizer would differ
-        "rewardModel": whole or s.reward_models * frozen * (2 if s.bf16 else 4),
+        "reference": reference,
+        "rewardModel": reward_model,
         "teacher": teacher,
         "start": weights if s.keeps_start else 0,
         "gradients": gradients,
@@ -200,6 +201,20 @@ def estimate(s: Setup) -> Estimate:
     loading = 0 if s.gpu else terms["runtime"] + weights + unrounded + max(frozen * (2 if s.bf16 else 4), 2 * teacher)
     shared = ROW_BYTES * s.row_tokens if s.gpu else 0
     return Estimate({name: size for name, size in terms.items() if size}, host=host, rows=shared, loading=loading)
+
+
+def _held_fixed(s: Setup, width: int) -> tuple[int, int]:
+    """Bytes of the reference, and of reward models.
+
+    Args:
+        width: bytes of a trained weight. DeepSpeed holds the reference in the same type.
+    """
+    frozen, split = s.shape.parameters, s.ranks if s.zero_stage == 3 else 1
+    reference = width * frozen // split if s.reference else 0
+    of_base = frozen * (2 if s.bf16 else 4)
+    if s.method == Method.PPO:  # the same base as the policy's, otherwise its tokenizer would differ
+        return reference, of_base // split
+    return reference, s.reward_models * of_base
 
 
 def _weights(s: Setup, width: int) -> tuple[int, int]:

@@ -54,6 +54,17 @@ def test_ppo_holds_the_reward_model_and_in_full_tuning_the_reference_as_the_poli
     assert "reference" not in estimate(adapted).terms
 
 
+def test_zero_3_shards_the_models_of_ppo_as_the_policy_and_zero_2_holds_them_in_its_type() -> None:
+    full = on_gpu(LLAMA_7B, method="PPO", adapter="None", reference=True, ranks=8)
+    two, three = (estimate(replace(full, zero_stage=stage)).terms for stage in (2, 3))
+    whole = 2 * LLAMA_7B.parameters
+    assert (two["reference"], two["rewardModel"]) == (whole, whole)
+    assert (three["reference"], three["rewardModel"], three["weights"]) == (whole // 8,) * 3
+    offloaded = estimate(replace(full, zero_stage=3, offload="OptimizerAndParameters"))
+    assert not {"weights", "reference", "rewardModel"} & offloaded.terms.keys()
+    assert offloaded.host == three["optimizer"] + 3 * (whole // 8)
+
+
 def test_a_teacher_counts_where_its_distribution_is_learned() -> None:
     """Whole next to the student, with logits of all tokens; the way out is to let it answer beforehand."""
     spec = {
