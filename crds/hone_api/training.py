@@ -231,8 +231,9 @@ class DeepSpeed(ApiModel):
         le=3,
         description="1 shards the optimiser state, 2 also the gradients, 3 also the weights; default 2.",
     )
-    offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = Field(
+    offload: Literal["None", "Optimizer", "OptimizerAndParameters", "NVMe"] = Field(
         default="None",
         description="What moves from the GPU to the host's memory, which resources.memory limits: Optimizer, so that "
-        "the CPU takes the optimizer's steps, or OptimizerAndParameters with zeroStage 3. Slower. Default None.",
+        "the CPU takes the optimizer's steps, or OptimizerAndParameters with zeroStage 3. Slower. NVMe is not "
+        "supported yet: such a run cannot be resumed. Default None.",
     )

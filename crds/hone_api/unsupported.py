@@ -74,6 +74,15 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     ),
     _field("output.version", "remove it; a model gets the next version number"),
     Unsupported(
+        "deepspeed.offload",
+        "spec.deepspeed.offload NVMe",
+        "use OptimizerAndParameters with zeroStage 3, or more nodes; DeepSpeed does not restore an optimizer on NVMe "
+        "from a checkpoint, so that a resumed run would go on without its state",
+        "has(self.deepspeed) && self.deepspeed.offload == 'NVMe'",
+        lambda s: s.deepspeed is not None and s.deepspeed.offload == "NVMe",
+        whole=False,
+    ),
+    Unsupported(
         "model.uri",
         "spec.model.uri with https://, s3:// or oci://",
         "name a model of the hub (hf://owner/name), a version of a model (models://name@alias), or copy it to a volume "

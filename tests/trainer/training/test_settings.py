@@ -115,11 +115,12 @@ def test_all_wrong_fields_are_reported_at_once() -> None:
 
 
 def test_what_is_not_built_is_refused_by_name() -> None:
-    wrong = plan(method="DPO", output={"modelName": "m", "push": [{"uri": "oci://a/b"}]})
+    output = {"modelName": "m", "push": [{"uri": "oci://a/b"}]}
+    wrong = plan(method="DPO", output=output, deepspeed={"zeroStage": 3, "offload": "NVMe"})
     with pytest.raises(TrainerError) as caught:
         preflight.check_plan(wrong, Device(1, cuda=False, bf16=False), methods=["SFT"])
     assert caught.value.code == "NotSupportedYet"
-    for part in ("DPO", "output.push"):
+    for part in ("DPO", "output.push", "deepspeed.offload NVMe"):
         assert part in caught.value.message
 
 

@@ -93,6 +93,8 @@ def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str
         yield "grpo.generation.engine VLLM (this image has no vLLM: use trainer-vllm, or engine Transformers)"
     if plan.output.push:
         yield "output.push (deliver the result by `python -m hone_trainer deliver`)"
+    if plan.deepspeed and plan.deepspeed.offload == "NVMe":
+        yield "deepspeed.offload NVMe (its optimizer is not restored from checkpoints: use OptimizerAndParameters)"
 
 
 def _plan(plan: TrainingPlan) -> Iterator[Problem]:
