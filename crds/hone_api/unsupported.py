@@ -77,7 +77,7 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         "deepspeed.offload",
         "spec.deepspeed.offload NVMe",
         "use OptimizerAndParameters with zeroStage 3, or more nodes; DeepSpeed does not restore an optimizer on NVMe "
-        "from a checkpoint, so that a resumed run would go on without its state",
+        "from a checkpoint",
         "has(self.deepspeed) && self.deepspeed.offload == 'NVMe'",
         lambda s: s.deepspeed is not None and s.deepspeed.offload == "NVMe",
         whole=False,
