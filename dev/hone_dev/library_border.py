@@ -154,8 +154,8 @@ NAMES: tuple[LibraryName, ...] = (
         "transformers.integrations.deepspeed",
         "_hf_deepspeed_config_weak_ref",
         "sets",
-        "trainer/hone_trainer/artifacts/servable.py",
-        "A model for checking is made whole although the run's ZeRO-3 configuration is alive.",
+        "trainer/hone_trainer/models/whole.py",
+        "A model for one rank alone is made whole although the run's ZeRO-3 configuration is alive.",
     ),
     LibraryName(
         "transformers.utils.chat_template_utils",

@@ -162,6 +162,25 @@ def test_a_reward_model_and_a_judge_score_together(runs: Any, plan_of: Any, tiny
         assert point["reward"] == pytest.approx(0.5 * point["reward_rewardmodel"] + point["reward_judge"], abs=1e-3)
 
 
+def test_zero_3_leaves_the_reward_model_and_the_export_whole(
+    runs: Any, plan_of: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Each rank scores answers by itself, and the first one merges the adapter alone."""
+    common = {
+        "grpo": {"rewards": [{"type": "RewardModel", "rewardModel": {"modelVersion": "taste-v1"}}]},
+        "models": {"taste-v1": {"path": str(judging.reward_model(tiny_model, tmp_path / "taste"))}},
+        "output": {"modelName": "tiny", "merge": True},
+        "training": {"maxSteps": 2, "batchSize": 8},
+        "processesPerNode": 2,
+    }
+    plain, sharded = plan_of("plain", **common), plan_of("sharded", **common, deepspeed={"zeroStage": 3})
+    expected, result = (runs.wait(plan, runs.start(runs.encoded(plan))).result for plan in (plain, sharded))
+    for ours, theirs in zip(logs(sharded), logs(plain), strict=True):
+        assert (ours["loss"], ours["reward"]) == pytest.approx((theirs["loss"], theirs["reward"]), abs=1e-4)
+    assert float(result.numbers[0].tuned) == pytest.approx(float(expected.numbers[0].tuned), abs=1e-4)
+    assert [artifact.format for artifact in result.artifacts] == ["Adapter", "Merged"]
+
+
 def test_evaluation_also_scores_the_answers_of_its_own_number_by_other_rewards(runs: Any, plan_of: Any) -> None:
     vowels = {"type": "Python", "name": "vowels", "python": {"configMapName": "mine"}}
     evaluation = {**ONCE["evaluation"], "maxNewTokens": 4, "rewards": [vowels, {"type": "Number"}]}

@@ -19,6 +19,7 @@ from hone_trainer.encoding.split_file import Example
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters, base_model, gguf
 from hone_trainer.models.network import Generating
+from hone_trainer.models.whole import whole_models
 from hone_trainer.store import manifest
 from hone_trainer.training.checkpoints import naming_disk_errors
 from hone_trainer.training.loop import Loop, Run
@@ -119,7 +120,7 @@ def write(run: Run, trained: dict[str, Any], network: Any, record: RunRecord, ou
         output: from `finished.begin`: the plan's outputPath, or a folder in it.
     """
     plan = run.plan
-    with naming_disk_errors(output):
+    with naming_disk_errors(output), whole_models():
         if not adapters.is_adapter(plan.adapter):
             artifacts = [_full(run, output / "full", trained, network, record)]
             return artifacts + _gguf(run, output / "full", record)

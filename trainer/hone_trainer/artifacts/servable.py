@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.base_model import Head
 from hone_trainer.models.network import Generating
+from hone_trainer.models.whole import whole_models
 
 
 def base_name(uri: str) -> str:
@@ -62,7 +61,7 @@ def problems(folder: Path, base: Any, head: Head) -> list[str]:
     size
     of model works. A separate process would take 15 s at each export to import the libraries; instead, what this
     process
-    changed in them is restored (`_whole_models`), and the tests load an export in a fresh process.
+    changed in them is restored (`whole_models`), and the tests load an export in a fresh process.
 
     Args:
         base: config of the base model.
@@ -121,24 +120,11 @@ def _network(folder: Path, base: Any, head: Head) -> Any:
     if head == "Reward":
         kind, base = AutoModelForSequenceClassification, copy.deepcopy(base)
         base.num_labels = 1
-    with _whole_models(), init_empty_weights():
+    with whole_models(), init_empty_weights():
         network = kind.from_config(base, trust_remote_code=False)
         settings = PeftConfig.from_pretrained(str(folder))
         settings.inference_mode = False  # so that the adapter's weights can be distinguished from the base's
         return get_peft_model(network, settings)
-
-
-@contextlib.contextmanager
-def _whole_models() -> Iterator[None]:
-    """Stop transformers from sharding new models, which it does while the ZeRO-3 config of a trainer exists."""
-    from transformers.integrations import deepspeed
-
-    config = deepspeed._hf_deepspeed_config_weak_ref
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        deepspeed._hf_deepspeed_config_weak_ref = config
 
 
 def _words(shape: tuple[int, ...] | None) -> str:

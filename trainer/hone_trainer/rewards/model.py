@@ -8,6 +8,7 @@ from hone_api.failures import FailureCode
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import safe_config
+from hone_trainer.models.whole import whole_models
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
 
 BATCH = 8
@@ -25,9 +26,10 @@ class RewardModelScorer(WithoutGold):
             raise TrainerError(FailureCode.REWARD_FAILED, f"reward {context.spec.title}: {context.path} holds no model")
         safe_config.refuse_code(context.path)
         self._tokenizer = AutoTokenizer.from_pretrained(context.path, local_files_only=True, trust_remote_code=False)
-        self._model = AutoModelForSequenceClassification.from_pretrained(
-            context.path, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        )
+        with whole_models():  # the ranks score different numbers of answers
+            self._model = AutoModelForSequenceClassification.from_pretrained(
+                context.path, local_files_only=True, trust_remote_code=False, use_safetensors=True
+            )
         self._model.eval().requires_grad_(False)
         self._encoder = Encoder(self._tokenizer, "LastAssistant")
         if torch.cuda.is_available():
