@@ -31,6 +31,8 @@ KINDS = (
     "other",
 )
 """Folders of a store; `other` is what users keep there, e.g. exports."""
+_DOWNLOAD_SECONDS = 24 * 3600
+"""What an interrupted download left is there for the next attempt."""
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
@@ -41,7 +43,7 @@ def run(plan: SweepPlan) -> SweepResult:
     removed, size, since = 0, 0, plan.as_of - plan.grace_seconds
     exports = Exports(plan)
     models = [folder for folder in exports.removable() if folders.last_written(folder) < since]
-    left = [*_incoming(plan), *_source_files(plan)]
+    left = [*_incoming(plan), *_source_files(plan), *_downloads(plan)]
     for folder in [*_contents(plan), *_unused_encoded(plan), *_reports(plan), *_runs(plan), *left, *models]:
         aside = folders.take_aside(folder, since)
         if aside is None:
@@ -58,6 +60,13 @@ def run(plan: SweepPlan) -> SweepResult:
     named = [path for path in unclaimed if re.fullmatch(r"[!-~]{1,253}", path)][:MAX_UNCLAIMED]
     stored = _measure_folders(Path(plan.store))
     return SweepResult(removed=removed, size_bytes=size, stored=stored, unclaimed=named, unclaimed_count=len(unclaimed))
+
+
+def _downloads(plan: SweepPlan) -> list[Path]:
+    """What interrupted downloads of base models left a day ago, which no later one has used."""
+    left = Path(plan.store).glob("base-models/*/.work-*")
+    since = plan.as_of - max(plan.grace_seconds, _DOWNLOAD_SECONDS)
+    return sorted(folder for folder in left if folder.is_dir() and folders.last_written(folder) < since)
 
 
 def _contents(plan: SweepPlan) -> list[Path]:

@@ -5,6 +5,7 @@ Weights that are not safetensors are refused, and keys in config.json that make 
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import json
 import tempfile
@@ -12,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.failures import FailureCode, Retry
 from hone_api.manifest import MANIFEST
 from hone_api.plan import FetchPlan
 from hone_api.report import FetchResult
-from hone_trainer.errors import ConfigError, SourceError
+from hone_trainer.errors import ConfigError, SourceError, TrainerError
 from hone_trainer.models import read_shape
 from hone_trainer.models.safe_config import make_safe
 from hone_trainer.reporting.task import TaskProgress
@@ -99,29 +100,41 @@ def _choose_files(repository: hub.Repository, snapshot: hub.Snapshot) -> list[st
 
 def _stage(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str], target: Path) -> None:
     """Files that an earlier call downloaded whole are not downloaded again."""
-    with folders.resumed_folder(target) as work:
+    with folders.resumed_folder(target, keep=_goes_on) as work:
         folder = work / "model"
         folder.mkdir(exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
         hub.download(repository, snapshot, names, folder, resumable=True)
         hub.forget_download(folder)
+        small = [name for name in names if not name.endswith(".safetensors")]
+        _check_none(hub.differing(snapshot, small, folder), repository, folder)
         for config in folder.glob("*.json"):
             make_safe(config)
-        check_safetensors(folder)
         manifest.write(folder)
-        _check_weights(repository, snapshot, folder)
+        _check_none(_other_weights(snapshot, folder), repository, folder)
+        check_safetensors(folder)
         folders.publish(folder, target)
 
 
-def _check_weights(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> None:
-    """Compare the manifest with the digests of the hub, so that no large file is read twice. What differs is removed.
+def _goes_on(error: BaseException) -> bool:
+    """Whether the next attempt uses what has arrived. A full disk gets its space back."""
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return not is_full and not (isinstance(error, TrainerError) and error.retry is Retry.NEVER)
 
-    Raises:
-        SourceError: ChecksumMismatch.
-    """
+
+def _other_weights(snapshot: hub.Snapshot, folder: Path) -> list[str]:
+    """Those that are not what the hub lists, by the manifest: no large file is read twice."""
     weights = [entry for entry in manifest.read_entries(folder) if entry.path.endswith(".safetensors")]
     listed = [(entry, snapshot.digests[entry.path]) for entry in weights]
-    others = [entry.path for entry, digest in listed if hub.is_sha256(digest) and digest != entry.sha256]
+    return [entry.path for entry, digest in listed if hub.is_sha256(digest) and digest != entry.sha256]
+
+
+def _check_none(others: list[str], repository: hub.Repository, folder: Path) -> None:
+    """Remove files that are not what the hub lists: the library that downloads goes by their times alone.
+
+    Raises:
+        SourceError: ChecksumMismatch, if there are any.
+    """
     for name in others:
         (folder / name).unlink()
     if others:

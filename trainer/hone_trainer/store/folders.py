@@ -46,11 +46,16 @@ def work_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def resumed_folder(target: Path) -> Iterator[Path]:
+def resumed_folder(
+    target: Path, keep: Callable[[BaseException], bool] = lambda error: not isinstance(error, DataError)
+) -> Iterator[Path]:
     """The work folder in which target is built, with what an earlier call left in it; removed at the end.
 
-    If the block ends with an error, the folder stays for the next call, except after a DataError: the next attempt
-    would find the same fault in the same data. If another process works in the folder, this one gets its own.
+    If another process works in the folder, this one gets its own.
+
+    Args:
+        keep: whether the folder stays for the next call after this error. After a DataError the next attempt would find
+            the same fault in the same data.
 
     Raises:
         StoreError: StorageError when the store cannot be written.
@@ -66,8 +71,9 @@ def resumed_folder(target: Path) -> Iterator[Path]:
     with lock, in_use(folder), _held(folder, fcntl.LOCK_SH):
         try:
             yield folder
-        except DataError:
-            _discard(folder)
+        except BaseException as error:
+            if not keep(error):
+                _discard(folder)
             raise
         _discard(folder)
 

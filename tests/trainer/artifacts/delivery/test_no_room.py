@@ -85,7 +85,6 @@ def test_an_s3_server_whose_disk_is_full(large: Model, tmp_path: Path) -> None:
     ("status", "code", "words"),
     [
         (507, "", ""),
-        (413, "", ""),
         (500, "UNKNOWN", "unknown error: write /data: no space left on device"),
         (500, "UNKNOWN", detail_of({"DriverName": "filesystem", "Enclosed": {"Op": "mkdir", "Path": "/d", "Err": 28}})),
         (500, "UNKNOWN", detail_of({"Op": "write", "Path": "/var/lib/registry/data", "Err": 122})),
@@ -112,6 +111,10 @@ def test_what_servers_say_that_have_no_room(status: int, code: str, words: str) 
 @pytest.mark.parametrize(
     ("status", "code", "words"),
     [
+        (413, "", "Request Entity Too Large"),
+        (400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size"),
+        (403, "", "Quota exceeded for quota metric 'Requests per minute'"),
+        (503, "RequestQuotaExceeded", ""),
         (429, "TOOMANYREQUESTS", "Quota exceeded for quota metric 'Requests per minute'"),
         (403, "DENIED", "requested access to the resource is denied"),
         (403, "AccessDenied", "Access Denied"),

@@ -1,6 +1,6 @@
 """Whether a server refused because it has no room: a full disk, or a quota.
 
-There is no standard for it. 507 and 413 say it by themselves, but CNCF Distribution answers 500 UNKNOWN with the words
+There is no standard for it. 507 says it by itself, but CNCF Distribution answers 500 UNKNOWN with the words
 of the kernel in `detail`, Harbor and Quay 403 DENIED with a message about the quota, MinIO 507 XMinioStorageFull, 400
 XMinioAdminBucketQuotaExceeded or 500 InternalError with the words of the kernel, Ceph and Versity 403 QuotaExceeded.
 """
@@ -11,10 +11,12 @@ import json
 import re
 from typing import Any
 
-FULL_STATUS = (413, 507)
+_FULL_STATUS = 507
 _RATE = (408, 429)
 """Statuses of a server that has too much to do: their words about a quota mean requests, not bytes."""
-_CODES = re.compile(r"QuotaExceeded$|StorageFull$|^InsufficientStorage$|^EntityTooLarge$")
+_REQUESTS = re.compile(r"requests? (per|quota|rate)|RequestQuota|rate limit|per (second|minute|hour)", re.IGNORECASE)
+"""Quotas of another kind."""
+_CODES = re.compile(r"QuotaExceeded$|StorageFull$|^InsufficientStorage$")
 _WORDS = re.compile(
     r"no space left|(disk|storage) quota|quota (has been )?exceeded|(exceed\w*|over)\b.{0,40}\bquota"
     r"|exceed the configured upper limit"  # Harbor, of a project's quota
@@ -33,9 +35,9 @@ def is_full(status: int, code: str, words: str) -> bool:
         code: the error code in the answer's body; "" if it has none.
         words: message and detail of it.
     """
-    if status in _RATE:
+    if status in _RATE or _REQUESTS.search(f"{code} {words}"):
         return False
-    return status in FULL_STATUS or bool(_CODES.search(code) or _WORDS.search(words))
+    return status == _FULL_STATUS or bool(_CODES.search(code) or _WORDS.search(words))
 
 
 def detail_of(value: Any) -> str:
