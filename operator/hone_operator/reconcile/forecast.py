@@ -61,22 +61,42 @@ def look_ahead(builder: JobBuilder, spec: FineTuneJobSpec, model: BaseModel, dat
             for name, e in estimates.items()
             if rooms[name] and e.total > TIGHT * rooms[name]
         ]
-        sentences += _host(spec, estimates)
+        sentences += _host(spec, estimates, plans)
         for name in (name for name, e in estimates.items() if rooms[name] and e.total <= TIGHT * rooms[name]):
             sentences += _on_fewer_nodes(spec, name, plans[name], rooms[name])
     put_advice(builder, sentences)
     return cause
 
 
-def _host(spec: FineTuneJobSpec, estimates: Mapping[str, Estimate]) -> Iterator[str]:
-    """Warn if rows and offloaded data fill the memory of a pod with GPUs."""
-    need = max(e.host * processes_per_node(spec) + e.rows for e in estimates.values())
+def _host(spec: FineTuneJobSpec, estimates: Mapping[str, Estimate], plans: Mapping[str, Setup]) -> Iterator[str]:
+    """Warn if rows and offloaded data fill the memory of a pod with GPUs, with all nodes or with fewer.
+
+    Args:
+        plans: of the estimates, by device.
+    """
+    need = max(_in_host(spec, e) for e in estimates.values())
     room = memory.capacity(spec, "CPU")
-    if spec.resources.gpus_per_node and room and need > TIGHT * room:
+    if not spec.resources.gpus_per_node or not room:
+        return
+    if need > TIGHT * room:
         yield (
             f"memory of the host is tight: rows and what is offloaded take about {gib(need)} in a pod, over all its "
             f"ranks; resources.memory is {spec.resources.memory}."
         )
+        return
+    by_nodes = [_by_nodes(spec, s) for s in plans.values()]
+    needs = {nodes: max(_in_host(spec, each[nodes]) for each in by_nodes) for nodes in by_nodes[0]}
+    if tight := [nodes for nodes in needs if needs[nodes] > TIGHT * room]:
+        yield (
+            f"memory of the host is tight in an attempt with {counted(min(tight), 'node')}: rows and what is offloaded "
+            f"take about {gib(needs[min(tight)])} in a pod, over all its ranks, because fewer ranks hold more of what "
+            f"ZeRO divides; resources.memory is {spec.resources.memory}: raise it, or {_way(spec, needs, tight)}."
+        )
+
+
+def _in_host(spec: FineTuneJobSpec, e: Estimate) -> int:
+    """Bytes in the memory of a pod with GPUs."""
+    return e.host * processes_per_node(spec) + e.rows
 
 
 def _on_fewer_nodes(spec: FineTuneJobSpec, name: str, s: Setup, room: int) -> Iterator[str]:
@@ -86,21 +106,33 @@ def _on_fewer_nodes(spec: FineTuneJobSpec, name: str, s: Setup, room: int) -> It
         s: of an attempt with all nodes, which fits.
         room: memory of a rank, bytes.
     """
+    needs = {nodes: e.total for nodes, e in _by_nodes(spec, s).items()}
+    if tight := [nodes for nodes in needs if needs[nodes] > TIGHT * room]:
+        yield (
+            f"memory is tight on {name} in an attempt with {counted(min(tight), 'node')}: about "
+            f"{gib(needs[min(tight)])} of {gib(room)}, because fewer ranks hold more of what ZeRO divides: "
+            f"{_way(spec, needs, tight)}."
+        )
+
+
+def _by_nodes(spec: FineTuneJobSpec, s: Setup) -> dict[int, Estimate]:
+    """Estimates for the numbers of nodes that attempts may have; none if all need the same memory.
+
+    Args:
+        s: of an attempt with all nodes.
+    """
     if spec.deepspeed is None or spec.resources.min_nodes is None:
-        return
-    needs = {
-        nodes: estimate(fitted(replace(s, ranks=world_size(spec, nodes)), spec, memory.smallest(spec))).total
+        return {}
+    return {
+        nodes: estimate(fitted(replace(s, ranks=world_size(spec, nodes)), spec, memory.smallest(spec)))
         for nodes in node_counts(spec.resources, spec.training)
     }
-    tight = {nodes: need for nodes, need in needs.items() if need > TIGHT * room}
-    if tight:
-        fits = min(needs.keys() - tight.keys())
-        way = f"set resources.minNodes to {fits}" if fits < spec.resources.nodes else "remove resources.minNodes"
-        fewest = min(tight)
-        yield (
-            f"memory is tight on {name} in an attempt with {counted(fewest, 'node')}: about {gib(tight[fewest])} of "
-            f"{gib(room)}, because fewer ranks hold more of what ZeRO divides: {way}."
-        )
+
+
+def _way(spec: FineTuneJobSpec, needs: Iterable[int], tight: Iterable[int]) -> str:
+    """How attempts keep off the numbers of nodes on which memory is tight; with all nodes it is not."""
+    fits = min({*needs} - {*tight} | {spec.resources.nodes})
+    return f"set resources.minNodes to {fits}" if fits < spec.resources.nodes else "remove resources.minNodes"
 
 
 def _holds_teacher(spec: FineTuneJobSpec) -> bool:

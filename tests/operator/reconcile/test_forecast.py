@@ -256,6 +256,27 @@ def test_memory_that_is_tight_on_fewer_nodes_is_reported(world, new_life, fewest
     assert ("memory is tight on NVIDIA-H100-80GB-HBM3 in an attempt with 1 node: about " in said) == bool(way)
 
 
+@pytest.mark.parametrize(
+    ("fewest", "room", "said"),
+    [
+        (2, "32Gi", "resources.memory is 32Gi: raise it, or remove resources.minNodes."),
+        (1, "64Gi", "resources.memory is 64Gi: raise it, or set resources.minNodes to 2."),
+        (2, "64Gi", ""),
+    ],
+)
+def test_memory_of_the_host_that_is_tight_on_fewer_nodes_is_reported(world, new_life, fewest, room, said):
+    """With offload it is the host that holds the optimizer: each of two ranks has twice as much as each of four."""
+    resources = {"gpusPerNode": 1, "gpuProducts": ["NVIDIA-H100-80GB-HBM3"], "memory": room}
+    spec = {"training": {"batchSize": 8}, "deepspeed": {"zeroStage": 3, "offload": "Optimizer"}}
+    spec |= {"adapter": {"type": "None"}, "resources": {"nodes": 4, "minNodes": fewest, **resources}}
+    life = fetched(world, new_life, **spec)
+    life.tick(61)
+    advised = next(c for c in life.status["conditions"] if c["type"] == "Advised").get("message", "")
+    nodes = "1 node" if fewest == 1 else "2 nodes"
+    assert (f"memory of the host is tight in an attempt with {nodes}: " in advised) == bool(said)
+    assert said in advised
+
+
 def test_answers_that_are_all_cut_are_reported_while_the_job_runs(world, new_life, conditions):
     life = new_life()
     life.tick()
