@@ -60,6 +60,8 @@ def _score(trainer: Loop, split: HeldOut, values: Values, rewarding: Rewarding, 
         poll()
         mine = range(start + ranks.rank(), min(start + BATCH * world, len(rows)), world)
         answers = [[int(token) for token in values[row]] for row in mine]
+        # In ZeRO stage 3 PPO's judge is a collective, which a rank without rows would leave out, and the others would
+        # wait. It does not get here: evaluation.against is refused in stage 3 (hone_api/combinations/rules.py).
         rewards = rewarding(trainer, [rows[row] for row in mine], answers) if mine else []
         for row, reward in zip(mine, rewards, strict=True):
             totals[row], weights[row] = (0.0, 0.0) if reward is None else (float(reward), 1.0)
