@@ -14,6 +14,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import AttemptOutcome, Reason
 from hone_api.status_json import AttemptJson
 from hone_operator.reconcile import queueing
+from hone_operator.reconcile.failures import OUT_OF_MEMORY
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import read_time
 
@@ -44,19 +45,59 @@ def nodes_of(records: Sequence[AttemptJson], number: int) -> int | None:
     return next((record.get("nodes") for record in records if record["number"] == number), None)
 
 
-def shortage(spec: FineTuneJobSpec, job: ObservedJob, queues: bool) -> Shortage | None:
+def continues(spec: FineTuneJobSpec, records: Sequence[AttemptJson]) -> bool:
+    """Whether an attempt with all nodes follows the last of these, which ran out of memory on fewer.
+
+    With ZeRO a rank holds less on more nodes. It counts as one of the restarts, and happens at most once for each
+    number of nodes, since no later attempt has as few.
+    """
+    return bool(records) and _lacked_memory(spec, records[-1])
+
+
+def in_words(spec: FineTuneJobSpec, records: Sequence[AttemptJson]) -> str:
+    """What the next attempt does differently, for the end of a message; empty if memory did not run out on fewer
+    nodes."""
+    if not continues(spec, records):
+        return ""
+    had = _nodes(_too_few(spec, records))
+    return (
+        f". A rank holds more of what ZeRO divides on {had} than on {spec.resources.nodes}: the next attempt asks for "
+        f"{_nodes(spec.resources.nodes)}, and none has {had} or fewer again. Raise resources.minNodes in your next job"
+    )
+
+
+def _too_few(spec: FineTuneJobSpec, records: Sequence[AttemptJson]) -> int:
+    """Most nodes on which an attempt lacked memory; 0: none did."""
+    return max((record["nodes"] for record in records if _lacked_memory(spec, record)), default=0)
+
+
+def _lacked_memory(spec: FineTuneJobSpec, record: AttemptJson) -> bool:
+    """Whether an attempt ran out of memory that it may have with all nodes, and not because of the rows of a pass."""
+    return (
+        spec.deepspeed is not None
+        and spec.restarts.on_out_of_memory != "Fail"
+        and record["outcome"] == AttemptOutcome.FAILED
+        and record.get("reason") in OUT_OF_MEMORY
+        and "microBatchSize" not in record
+        and record.get("nodes", spec.resources.nodes) < spec.resources.nodes
+    )
+
+
+def shortage(spec: FineTuneJobSpec, records: Sequence[AttemptJson], job: ObservedJob, queues: bool) -> Shortage | None:
     """Since when an attempt waits for nodes or quota, and how many nodes the next one can have.
 
     Without Kueue those that the pods have already, so an attempt ends only for one that can start. Kueue does not say
     how much is free: the next smaller number is tried.
 
     Args:
+        records: of all attempts; none gets as few nodes as one that lacked memory on them.
         queues: whether the operator reads Kueue's Workloads.
 
     Returns:
         None: the attempt does not wait, or a smaller one would wait as well.
     """
-    smaller = [nodes for nodes in node_counts(spec.resources, spec.training) if nodes < job.nodes]
+    too_few = _too_few(spec, records)
+    smaller = [nodes for nodes in node_counts(spec.resources, spec.training) if too_few < nodes < job.nodes]
     if not smaller:
         return None
     if job.queue and job.is_suspended:

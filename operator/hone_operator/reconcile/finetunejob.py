@@ -103,7 +103,7 @@ def _decide(run: RunDecision) -> Outcome:
     misfit = run.gate_keeper.look_ahead(gates)
     forecast.add_advice(builder, warnings)
     builder.delete += [*run.seen.network_left, *(j.body for j in surplus(builder.body, run.jobs))]
-    cause = gates.failure or misfit or final_cause(attempts, run.spec.restarts)
+    cause = gates.failure or misfit or final_cause(attempts, run.spec)
     active = attempts.job if attempts.job and not attempts.job.finished else None
     if active is None:
         cause = cause or final_refusal(run.seen.refusals)

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api.failures import ExitCode, FailureCode, Retry
+from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.meta import MAX_COUNT
-from hone_api.placement import Restarts
 from hone_api.report import TrainingResult
 from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson, EarlierAttemptsJson, FineTuneJobStatusJson
@@ -348,14 +348,14 @@ def _outcome(cause: Cause, before: str) -> AttemptOutcome:
     return AttemptOutcome.PREEMPTED if cause.retry is Retry.DISRUPTION else AttemptOutcome.FAILED
 
 
-def final_cause(attempts: Attempts, budget: Restarts) -> Cause | None:
+def final_cause(attempts: Attempts, spec: FineTuneJobSpec) -> Cause | None:
     """The cause that ends the run, or None if another attempt follows the last closed one."""
-    cause = attempts.cause
+    cause, budget = attempts.cause, spec.restarts
     if cause is None:
         return None
     if adjustments.continues(attempts.records, budget):
         return None
-    if cause.retry is Retry.NEVER:
+    if cause.retry is Retry.NEVER and not elastic.continues(spec, attempts.records):
         return cause
     failed, preempted = attempts.failures, attempts.preemptions
     if failed > budget.max_restarts:

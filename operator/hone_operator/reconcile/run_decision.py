@@ -84,7 +84,8 @@ class RunDecision:
                 if cause.code in (FailureCode.DISRUPTED, FailureCode.INTERRUPTED)
                 else Reason.RESTARTING
             )
-            difference = adjustments.in_words(self.attempts.records, self.spec.restarts)
+            records = self.attempts.records
+            difference = adjustments.in_words(records, self.spec.restarts) or elastic.in_words(self.spec, records)
             self.builder.add_event(reason, f"{cause.code}: {cause.message}{difference}", warning=True)
 
     def close(self, gate: ConditionType) -> Outcome:

@@ -72,7 +72,7 @@ def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
     builder, attempts = run.builder, run.attempts
     record = attempts.records[-1]
     if record["outcome"] != AttemptOutcome.RESIZED:
-        lack = elastic.shortage(run.spec, job, run.platform.queues)
+        lack = elastic.shortage(run.spec, attempts.records, job, run.platform.queues)
         if lack is None:
             return None
         resumed = parse_time(run.conditions.get(ConditionType.SUSPENDED)["lastTransitionTime"])

@@ -101,6 +101,83 @@ def test_a_sharded_run_has_fewer_nodes_as_well(new_life, world, stage):
     assert (plan["nodes"], plan["maxNodes"], plan["deepspeed"]["zeroStage"]) == (2, 4, stage)
 
 
+SHARDED = {
+    "resources": {"nodes": 4, "minNodes": 1},
+    "training": {"batchSize": 8},
+    "deepspeed": {"zeroStage": 3},
+    "restarts": {"maxRestarts": 1},
+}
+
+
+def lacks_memory(life: Any, world: Any, with_a_node: int, code: str = "GpuOutOfMemory", **fields: Any) -> Any:
+    """Attempt 1 ends for want of nodes, attempt 2 for want of memory; what is decided then."""
+    life.tick()
+    life.pods(*some_without_a_node(world, with_a_node))
+    life.tick(300)
+    life.tick(310, stopping=0)
+    life.pods(*[world.pod(rank) for rank in range(with_a_node)])
+    life.tick(320)
+    dead = world.dead(1, outcome=world.failure(code, "while the engine was built", **fields))
+    if code == "OutOfMemory":
+        dead = world.dead(137, reason="OOMKilled")
+    life.ends("Failed", dead, seconds=400)
+    return life.tick(401)
+
+
+@pytest.mark.parametrize("code", ["GpuOutOfMemory", "OutOfMemory"])
+def test_a_sharded_attempt_that_lacks_memory_on_fewer_nodes_is_followed_by_one_with_all(new_life, world, code):
+    life = new_life(**SHARDED)
+    (event,) = [e for e in lacks_memory(life, world, 1, code).events if e.reason == "Restarting"]
+    assert event.message.endswith(
+        ". A rank holds more of what ZeRO divides on 1 node than on 4: the next attempt asks for 4 nodes, and none has "
+        "1 node or fewer again. Raise resources.minNodes in your next job"
+    )
+    assert life.status["phase"] == "Restarting"
+    assert "(1 of 1 restarts used)" in next(c for c in life.status["conditions"] if c["type"] == "Running")["message"]
+    life.tick(1000)
+    assert [(r["outcome"], r["nodes"]) for r in life.status["attempts"]] == [
+        ("Resized", 4),
+        ("Failed", 1),
+        ("Running", 4),
+    ]
+    life.pods(*some_without_a_node(world, 1))
+    assert life.tick(10_000).delete == ()
+    life.pods(*some_without_a_node(world, 2))
+    life.tick(10_010)
+    assert life.status["attempts"][-1]["nextNodes"] == 2
+
+
+def test_a_sharded_attempt_that_lacks_memory_on_all_nodes_ends_the_job(new_life, world):
+    life = new_life(**SHARDED)
+    lacks_memory(life, world, 1)
+    life.tick(1000)
+    life.pods(*[world.pod(rank) for rank in range(4)])
+    life.ends("Failed", world.dead(1, outcome=world.failure("GpuOutOfMemory")), seconds=1100)
+    life.tick(1101)
+    assert life.status["failure"]["code"] == "GpuOutOfMemory"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"deepspeed": None}, {"restarts": {"maxRestarts": 0}}, {"restarts": {"onOutOfMemory": "Fail"}}],
+    ids=["nothing is divided", "no restart is left", "not wanted"],
+)
+def test_a_lack_of_memory_on_fewer_nodes_ends_the_job_where_more_nodes_are_no_way_out(new_life, world, spec):
+    life = new_life(**{name: value for name, value in {**SHARDED, **spec}.items() if value})
+    lacks_memory(life, world, 1)
+    assert life.status["phase"] == "Failed"
+    assert life.status["failure"]["code"] == "GpuOutOfMemory"
+
+
+def test_fewer_rows_in_a_pass_are_tried_before_a_number_of_nodes_is_given_up(new_life, world):
+    life = new_life(**SHARDED)
+    lacks_memory(life, world, 1, microBatchSize=8)
+    assert (life.status["attempts"][-1]["nodes"], life.status["attempts"][-1]["microBatchLimit"]) == (4, 4)
+    life.pods(*some_without_a_node(world, 1))
+    life.tick(10_000)
+    assert life.status["attempts"][-1]["nextNodes"] == 1
+
+
 def test_the_next_attempt_after_an_interruption_asks_for_all_nodes_again(new_life, world):
     life = new_life(**ELASTIC)
     life.tick()
