@@ -15,7 +15,7 @@ from live import ROWS, config_map, dataset, job, lines, processes_of, reason_bec
 from hone_dev import cluster as embedded
 from hone_dev.process import Supervisor
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.usefixtures("hone")]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.long, pytest.mark.usefixtures("hone")]
 KILLED = ("kubelet", "containerd")
 STEPS, EVERY = 1000, 20
 """Of the runs, and between checkpoints."""

@@ -58,7 +58,7 @@ def test_a_run_goes_on_with_fewer_ranks_and_with_more_again(
 @pytest.mark.parametrize(
     ("stage", "adapter", "form"),
     [
-        (2, {"type": "None"}, "full"),
+        pytest.param(2, {"type": "None"}, "full", marks=pytest.mark.long),
         (3, {"type": "LoRA"}, "adapter"),
         pytest.param(2, {"type": "QLoRA"}, "adapter", marks=pytest.mark.long),
     ],

@@ -93,7 +93,7 @@ def exported(plan: Any, form: str) -> Path:
 @pytest.mark.parametrize(
     ("deepspeed", "adapter", "form"),
     [
-        ({"zeroStage": 2}, "LoRA", "adapter"),
+        pytest.param({"zeroStage": 2}, "LoRA", "adapter", marks=pytest.mark.long),
         (SHARDED_3, "None", "full"),
         pytest.param({"zeroStage": 1}, "None", "full", marks=pytest.mark.long),
         pytest.param({"zeroStage": 2}, "QLoRA", "adapter", marks=pytest.mark.long),
