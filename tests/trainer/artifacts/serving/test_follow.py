@@ -28,6 +28,7 @@ from hone_trainer.store import manifest
 
 pytestmark = pytest.mark.pure
 BASE = "pvc://store/base-models/b"
+DEEP = "[" * 200_000
 
 
 @dataclass
@@ -37,6 +38,10 @@ class Server:
     loaded: dict[str, str] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     """Folders that it does not take."""
+    refusal: Any = field(
+        default_factory=lambda: {"error": {"message": "LoRA rank 64 is greater than max_lora_rank 16."}}
+    )
+    """What it answers then; bytes are sent as they are."""
     gone: list[str] = field(default_factory=list)
     fused: set[str] = field(default_factory=set)
     """Names whose adapter was said to hold its experts together."""
@@ -53,7 +58,7 @@ class Server:
         if path == "/v1/load_lora_adapter":
             self.while_loading()
             if name in self.loaded or Path(body["lora_path"]).name in self.refused:
-                return 400, {"error": {"message": "LoRA rank 64 is greater than max_lora_rank 16."}}
+                return 400, self.refusal
             assert (Path(body["lora_path"]) / "adapter_config.json").is_file()
             self.loaded[name] = body["lora_path"]
             self.fused = self.fused - {name} | ({name} if body.get("is_3d_lora_weight") else set())
@@ -134,6 +139,13 @@ class Team:
             self.end_errands()
         return self.loaded()
 
+    def stops(self) -> None:
+        """A pass while vLLM does not answer."""
+        real, self.follower.vllm = self.follower.vllm, Vllm("http://127.0.0.1:9", "")
+        self.follower.step()
+        assert not self.follower.ready
+        self.follower.vllm = real
+
     def end_errands(self) -> None:
         """Wait until the follower neither copies nor loads."""
         for thread in threading.enumerate():
@@ -158,7 +170,7 @@ def team(tmp_path: Path) -> Iterator[Team]:
             steps = (self.headers.get(SWAP_HEADER), "" if self.path == "/v1/models" else self.path[4:].split("_")[0])
             server.asked += [step for step in steps if step]
             status, body = server.answer(self.path, json.loads(text or "{}"))
-            out = json.dumps(body).encode()
+            out = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(out)))
             self.end_headers()
@@ -180,13 +192,25 @@ def team(tmp_path: Path) -> Iterator[Team]:
         (["mlp.shared_experts.up_proj"], False),
         ([], False),
         (None, False),
+        (True, False),
+        (5, False),
     ],
 )
 def test_experts_that_are_held_together_are_said_to_be(team: Team, parameters: Any, is_fused: bool) -> None:
+    faq = team.also_serves("faq", 2)
     adapter = team.trained(1, target_parameters=parameters)
     team.points(adapter, adapter)
-    team.step()
+    assert team.step() == {"faq": faq.digest, "bot": adapter.digest}
     assert team.server.fused == ({"bot"} if is_fused else set())
+
+
+def test_an_odd_answer_is_noted_and_others_are_served(team: Team) -> None:
+    faq, adapter = team.also_serves("faq", 2), team.trained(1)
+    team.server.refused.add(adapter.digest.removeprefix("sha256:"))
+    team.server.refusal = DEEP.encode()
+    team.points(adapter, adapter)
+    assert team.step() == {"faq": faq.digest}
+    assert team.follower.problems["bot"].attempts == 1
 
 
 def test_an_alias_moves_and_moves_back(team: Team) -> None:
@@ -209,10 +233,14 @@ def test_an_alias_moves_and_moves_back(team: Team) -> None:
 def test_it_follows_until_it_is_stopped(team: Team) -> None:
     adapter, stopped = team.trained(1), threading.Event()
     team.points(adapter, adapter)
+    left = team.follower.folders.root / "unfinished-0"
+    left.mkdir()
+    (left / "adapter_model.safetensors").touch()
     following = threading.Thread(target=team.follower.run, args=(stopped,))
     following.start()
     wait_until(lambda: team.follower.ready, "ready")
     assert team.loaded() == {"bot": adapter.digest}
+    assert not left.exists(), "left by a container that ended while it copied"
     stopped.set()
     following.join()
 
@@ -368,15 +396,15 @@ def test_an_adapter_that_cannot_be_loaded_keeps_only_an_approved_one(team: Team,
         assert not team.follower.problems
 
 
-@pytest.mark.parametrize("text", ["[]", "{", "\udcff"])
+@pytest.mark.parametrize("text", ["[]", "{", "\udcff", DEEP], ids=["list", "no JSON", "no UTF-8", "deep"])
 def test_an_adapter_without_a_config_is_noted_and_not_copied_at_each_pass(team: Team, text: str) -> None:
-    adapter = team.trained(1)
+    faq, adapter = team.also_serves("faq", 2), team.trained(1)
     folder = team.root / "models" / "r1" / "1" / "adapter"
     (folder / "adapter_config.json").write_text(text, errors="surrogateescape")
     (folder / "manifest.json").unlink()
     wrong = adapter.model_copy(update={"digest": manifest.write(folder)})
     team.points(wrong, wrong)
-    assert team.step() == {}
+    assert team.step() == {"faq": faq.digest}
     assert team.follower.problems["bot"].attempts == 1
 
 
@@ -403,12 +431,58 @@ def test_a_new_pod_is_not_ready_without_its_adapter(team: Team) -> None:
     assert team.follower.ready
 
 
-def test_a_server_that_started_again_gets_its_adapters(team: Team) -> None:
+@pytest.mark.parametrize("seen", [True, False], ids=["did not answer", "between two passes"])
+def test_a_server_that_started_again_gets_its_adapters_before_it_is_ready(team: Team, seen: bool) -> None:
     adapter = team.trained(1)
     team.points(adapter, adapter)
     team.step()
+    if seen:
+        team.stops()
     team.server.loaded.clear()
+    with team.held("load") as begun:
+        team.follower.step()
+        assert begun.wait(60)
+        assert not team.follower.ready
+        team.follower.step()
+        assert not team.follower.ready, "it is being loaded"
+        assert team.follower.status()["serves"] == {}
     assert team.step() == {"bot": adapter.digest}
+    assert team.follower.ready
+
+
+def test_a_server_that_started_again_is_tried_at_once_and_is_ready_without_what_it_refuses(team: Team) -> None:
+    first, second = team.trained(1), team.trained(2)
+    team.points(first, first)
+    faq = team.also_serves("faq", 3)
+    team.server.refused.add(second.digest.removeprefix("sha256:"))
+    team.points(second, first, second)
+    for _ in range(9):
+        team.step(600)
+    assert team.follower.problems["bot"].attempts > 5, "the next attempt is minutes away"
+    team.stops()
+    team.server.loaded.clear()
+    with team.held("load") as begun:
+        team.follower.step()
+        assert begun.wait(60)
+        assert not team.follower.ready, "what an earlier vLLM refused does not count"
+    assert team.step(0) == {"faq": faq.digest}
+    assert team.follower.problems["bot"].attempts == 1
+    assert team.follower.ready
+
+
+def test_one_adapter_that_is_exchanged_does_not_take_the_pod(team: Team) -> None:
+    first, second = team.trained(1), team.trained(2)
+    team.points(first, first)
+    team.step()
+    team.points(second, first, second)
+    team.follower.folders.prepare(second)
+    with team.held("load") as begun:
+        team.follower.step()
+        assert begun.wait(60)
+        assert team.loaded() == {}
+        team.follower.step()
+        assert team.follower.ready
+    assert team.step() == {"bot": second.digest}
 
 
 def test_an_adapter_outside_the_store_is_not_read(team: Team) -> None:

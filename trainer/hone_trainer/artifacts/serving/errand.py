@@ -43,6 +43,6 @@ class Errand:
                     done()
 
         self.doing = things[0]
-        # The process ends without waiting for it: a copy that is not complete is removed at the next attempt.
+        # The process ends without waiting for it: a copy that is not complete is removed at the next start.
         self._thread = threading.Thread(target=run, name=self.name, daemon=True)
         self._thread.start()

@@ -80,6 +80,11 @@ class AdapterFolders:
                 shutil.rmtree(folder)
                 del self._unused[folder.name]
 
+    def forget_unfinished(self) -> None:
+        """Delete what a container that ended while it copied left. Only while nothing is copied."""
+        for folder in self.root.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _source(self, uri: str) -> Path:
         scheme, _, rest = uri.partition("://")
         claim, _, path = rest.partition("/")

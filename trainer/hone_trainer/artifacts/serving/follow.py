@@ -70,6 +70,8 @@ class Follower:
     """ModelVersion of each name, as of the last pass."""
     problems: dict[str, LoadProblem] = field(default_factory=dict)
     _once_complete: bool = False
+    _tried: bool = False
+    """Since vLLM started, each adapter was loaded, or why it is not was noted."""
     _reported: dict[str, str] = field(default_factory=dict)
     _turn: threading.Lock = field(default_factory=threading.Lock)
     """Held by whoever looks and then decides by it: a pass, or the thread that loads."""
@@ -85,6 +87,7 @@ class Follower:
 
     def run(self, stopped: threading.Event) -> None:
         """Pass after pass, until stopped."""
+        self.folders.forget_unfinished()
         while not stopped.is_set():
             self._stirred.clear()
             self.step()
@@ -100,17 +103,23 @@ class Follower:
             if error is not None:
                 raise error
         with self._turn:
+            # Not what is loaded or replaced now, nor what vLLM refused to exchange: those may lack for another reason.
+            had = {name for name in list(self.serves) if name != self._changing and name not in self.problems}
             try:
                 wanted, loaded = self._look()
             except (requests.RequestException, ValueError, KeyError) as error:
-                self.ready = False
+                self._try_again()
                 self._report("vLLM", f"does not answer yet: {type(error).__name__}")
                 return
             self._report("vLLM", "answers")
+            if had and had.isdisjoint(loaded):  # it started again between two passes
+                self._try_again()
+                self.serves = {name: version for name, version in self.serves.items() if name not in had}
             late = [each for each in wanted if not self._settle(each, loaded.get(each.name))]
         self._once_complete = self._once_complete or not late
+        self._tried = self._tried or all(self._problem(each) for each in late)
         # A new pod lacks nothing when it takes over. Later, one adapter that cannot be loaded does not take the others.
-        self.ready = self._once_complete
+        self.ready = self._once_complete and self._tried
         if not self._copies.is_busy and not self._loads.is_busy:  # which may be about to use a folder
             used = {each.adapter.digest for each in wanted if each.adapter}
             self.folders.forget(used | {self.folders.digest(path) for path in loaded.values()}, self.clock())
@@ -128,6 +137,11 @@ class Follower:
         """Whether passes still happen, and copies and loads end."""
         since = (self.last_pass, self._copies.began, self._loads.began)
         return all(self.clock() - began < _HUNG_SECONDS for began in since if began is not None)
+
+    def _try_again(self) -> None:
+        """Not be ready until each adapter was tried. What an earlier vLLM refused does not count, nor make one wait."""
+        self.ready = self._tried = False
+        self.problems.clear()
 
     def _look(self) -> tuple[list[Wanted], dict[str, str]]:
         """What should be loaded now, and the folder of each name that is."""
@@ -184,7 +198,7 @@ class Follower:
             if wanted.name == name and wanted.adapter:
                 try:
                     self.folders.prepare(wanted.adapter)
-                except (TrainerError, OSError, ValueError, TypeError) as error:  # also of a config that is none
+                except (TrainerError, OSError, ValueError, TypeError, RecursionError) as error:  # also of an odd config
                     self._note(wanted, error)
 
     def _load(self, name: str) -> None:
@@ -207,7 +221,7 @@ class Follower:
                 self.vllm.replace(name, new, folder, lambda: self._may_stay(name, folder))
             self._serve(wanted)
             self._report(name, f"is {wanted.version}, loaded in {self.clock() - began:.1f} s")
-        except (NotTakenError, requests.RequestException) as error:
+        except (NotTakenError, OSError, ValueError, TypeError, RecursionError) as error:  # also of an odd answer
             self._note(wanted, error)
         finally:
             with self._turn:
@@ -238,15 +252,20 @@ class Follower:
         self.serves.pop(wanted.name, None)
         self._report(wanted.name, f"is not served: {wanted.why or 'what it was is no longer approved'}")
 
-    def _is_due(self, wanted: Wanted) -> bool:
+    def _problem(self, wanted: Wanted) -> LoadProblem | None:
+        """What was noted of the adapter that a name should have."""
         problem = self.problems.get(wanted.name)
         digest = wanted.adapter.digest if wanted.adapter else ""
-        return problem is None or problem.digest != digest or self.clock() >= problem.again_at
+        return problem if problem and problem.digest == digest else None
+
+    def _is_due(self, wanted: Wanted) -> bool:
+        problem = self._problem(wanted)
+        return problem is None or self.clock() >= problem.again_at
 
     def _note(self, wanted: Wanted, error: Exception) -> None:
         digest = wanted.adapter.digest if wanted.adapter else ""
-        before = self.problems.get(wanted.name)
-        attempts = before.attempts + 1 if before and before.digest == digest else 1
+        before = self._problem(wanted)
+        attempts = before.attempts + 1 if before else 1
         wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(attempts - 1, 10))
         message = f"{wanted.version or wanted.name}: {error}"
         self.problems[wanted.name] = LoadProblem(digest, message, attempts, self.clock() + wait)

@@ -99,9 +99,9 @@ def has_fused_experts(folder: Path) -> bool:
     takes them with a setting for each adapter."""
     try:
         parameters = json.loads((folder / "adapter_config.json").read_bytes()).get("target_parameters")
-    except (OSError, ValueError, AttributeError):
+        return any("experts" in str(name).split(".") for name in parameters or ())
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return False  # whatever is wrong with it, vLLM says it
-    return any("experts" in str(name).split(".") for name in parameters or ())
 
 
 def _message(answer: requests.Response) -> str:
