@@ -63,12 +63,14 @@ class Store:
         others: (words, key of CALLS, its arguments after the folder for a place of this name).
         sends_less: whether a second version sends only what differs.
         environment: variables of all clients.
+        forget: called before each client, so that none finds what another one has sent.
     """
 
     target: Callable[[str], dict[str, Any]]
     others: Sequence[tuple[str, str, Callable[[str], tuple[Any, ...]]]]
     sends_less: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    forget: Callable[[], None] = lambda: None
 
 
 def write_model(folder: Path, megabytes: int, seed: int) -> str:
@@ -229,6 +231,7 @@ def hf(work: Path) -> Iterator[Store]:
             lambda place: {"target": {"uri": f"hf://team/{place}"}, "secretPath": secret},
             [("upload_folder of huggingface_hub", "upload_folder", lambda place: (f"team/{place}",))],
             sends_less=True,
+            forget=lambda: shutil.rmtree(work / "hf" / ".lfs", ignore_errors=True),
             environment={"HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
         )
 
@@ -302,8 +305,10 @@ def compare(name: str, models: Models, work: Path, repeats: int, table: Table) -
         own: list[Cost] = []
         plain: dict[str, list[Cost]] = {words: [] for words, *_ in store.others}
         for repeat in range(repeats):
+            store.forget()
             own.append(measured(store.environment, "deliver", folder, digest, store.target(f"r{repeat}"), 1))
             for number, (words, call, arguments) in enumerate(store.others):
+                store.forget()
                 others = arguments(f"p{number}-{repeat}")
                 plain[words].append(measured(store.environment, call, folder, *others))
         sent, held = "", True
