@@ -196,6 +196,18 @@ def test_a_secret_that_pulls_images_also_delivers(repository: str, model: Model,
     assert code(other) == "SecretKeyNotFound"
 
 
+def test_a_token_that_has_run_out_is_asked_for_again(repository: str, model: Model, keys: str) -> None:
+    """A base's layers are read after all weights were hashed, which takes longer than many tokens last."""
+    deliver.run(model.plan(f"oci://{repository}", secretPath=keys))
+    (layer, *_) = get(repository, "manifests/v3").json()["layers"]
+    host, _, name = repository.partition("/")
+    login = (imageregistry.USER, imageregistry.PASSWORD)
+    place = ImageRepository(host, name, AllowedNetwork(allow_private=True), login, math.inf)
+    assert place.manifest("v3")
+    place._authorization = "Bearer of-this-morning"
+    assert len(b"".join(place.download(layer["digest"], layer["size"]))) == layer["size"]
+
+
 def test_credentials_go_to_a_registry_whose_name_is_written_in_upper_case(repository: str, model: Model) -> None:
     """Its answers name it in lower case."""
     port = repository.partition("/")[0].partition(":")[2]

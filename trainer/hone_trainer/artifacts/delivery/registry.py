@@ -112,7 +112,7 @@ class ImageRepository:
         return self._send("PUT", place, headers, content)
 
     def download(self, digest: str, size: int) -> Iterator[bytes]:
-        """A blob in pieces, compared with its digest and size after the last one. Call `manifest` first, which logs in.
+        """A blob in pieces, compared with its digest and size after the last one.
 
         Raises:
             TrainerError: Destination…, DeliveryDamaged.
@@ -134,7 +134,15 @@ class ImageRepository:
             raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{self}: the blob {digest} arrived with other content")
 
     def _opened(self, url: str) -> urllib3.BaseHTTPResponse:
-        """The answer to a GET, whose body is not read yet, on a connection of its own."""
+        """The answer to a GET, whose body is not read yet, on a connection of its own. A token may have run out."""
+        answer = self._opened_once(url)
+        if answer.status == 401 and self.is_own(urlsplit(url)):
+            answer.close()
+            self._authorization = self._log_in(answer.headers.get("WWW-Authenticate", ""))
+            answer = self._opened_once(url)
+        return answer
+
+    def _opened_once(self, url: str) -> urllib3.BaseHTTPResponse:
         parts = checked(url, plain=self.network.plain(url))
         pool = connect(parts, self.network, self.until, self.resolver)
         own = {"User-Agent": "hone"}
