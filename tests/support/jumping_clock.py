@@ -75,4 +75,4 @@ def jump_at(moments: Mapping[str, float], stop: str = "") -> None:
         jump(f"save {step}")
         return complete(self, step, *given, **named)
 
-    Loop.training_step, RunCheckpoints.complete = training_step, completed  # type: ignore[method-assign]
+    Loop.training_step, RunCheckpoints.complete = training_step, completed

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from torch import autograd as autograd
+from torch import nn as nn
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

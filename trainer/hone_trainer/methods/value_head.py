@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 
-class ValueHead(torch.nn.Linear):  # type: ignore[misc]
+class ValueHead(torch.nn.Linear):
     """One number for each hidden state, computed in float32 also where DeepSpeed keeps the weights in bfloat16.
 
     Called as a module: under ZeRO-3 its weights are there only then.

@@ -120,7 +120,7 @@ class Team:
             return prepare(adapter)
 
         if work == "copy":
-            self.follower.folders.prepare = slow  # type: ignore[method-assign]
+            self.follower.folders.prepare = slow
         else:
             self.server.while_loading = hold
         try:
@@ -128,7 +128,7 @@ class Team:
         finally:
             may_end.set()
             self.end_errands()
-            self.follower.folders.prepare = prepare  # type: ignore[method-assign]
+            self.follower.folders.prepare = prepare
             self.server.while_loading = bool
 
     def step(self, seconds: float = 2.0) -> dict[str, str]:
@@ -324,7 +324,7 @@ def test_what_is_withdrawn_between_a_pass_and_the_load_is_not_loaded(team: Team)
             team.points(None)
         return look()
 
-    team.follower._look = late  # type: ignore[method-assign]
+    team.follower._look = late
     assert team.step() == {}
     assert team.server.asked == []
 
@@ -415,7 +415,7 @@ def test_what_nobody_expected_in_a_thread_ends_the_passes(team: Team) -> None:
     def broken(adapter: ServedAdapter) -> Path:
         raise RuntimeError("unexpected")
 
-    team.follower.folders.prepare = broken  # type: ignore[method-assign]
+    team.follower.folders.prepare = broken
     with pytest.raises(RuntimeError, match="unexpected"):
         team.step()
 
