@@ -95,7 +95,7 @@ TIERS = (
         _needs_root,
         cluster=True,
         waits=True,
-        alone=lanes.Work("e2e-alone", ([*KEEP, *_pytest("e2e and alone", workers=1, more=[GIVE_UP])],)),
+        alone=lanes.Work("e2e-alone", ([*KEEP, *_pytest("e2e and alone and not long", workers=1, more=[GIVE_UP])],)),
         last=lanes.Work("e2e-machine", (_pytest("e2e and machine", workers=1, more=[GIVE_UP]),)),
         images=True,
     ),
