@@ -38,7 +38,7 @@ def render(**changes: Any) -> Page:
 def test_nothing_of_a_row_acts() -> None:
     found = render()
     assert "script" not in {tag for tag, _ in found.tags}
-    assert found.text.count(EVIL) == 10, "title, heading, three commands, prompt, answer, data, mask, advice"
+    assert found.text.count(EVIL) == 13, "title, heading, six commands, prompt, answer, data, mask, advice"
 
 
 def test_a_change_beyond_chance_is_coloured_by_the_good_end_of_its_metric() -> None:
