@@ -122,7 +122,7 @@ class _Server:
         self._listed: dict[int, list[bytes]] = {}
 
     def serve(self, device: int) -> None:
-        """Until the store is no longer mounted."""
+        """Answer the kernel until the store is unmounted."""
         while True:
             try:
                 request = os.read(device, MOST + (1 << 16))
