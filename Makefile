@@ -1,6 +1,6 @@
 # Each line is a command that one can type. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long attack faults mutate lint format docs site crds lock cluster-up cluster-down clean bench
+.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long outside attack faults mutate lint format docs site crds lock cluster-up cluster-down clean bench
 CLUSTER ?= embedded
 SKIP ?=
 COUNT ?= 20000
@@ -35,6 +35,9 @@ e2e: setup ## The end-to-end tier on the embedded cluster
 
 long: setup ## Long tests that `make test` leaves out: whole pipelines on real pods, vLLM on two ranks
 	@$(PY) -m hone_dev.tiers --only long
+
+outside: setup ## What the outside has, by enumeration: model families, chat templates, rights, fields, shapes, listings
+	@$(PY) -m hone_dev.tiers --only outside
 
 attack: setup ## Every attack input against the running parts; prints tried and held by area
 	@$(PY) -m hone_dev.attack
