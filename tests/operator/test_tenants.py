@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from hand import fine_tune_job
+from hand import fine_tune_job, version_of
 from kube import ROOT, wait_until
 from rights import installed
 from typer.testing import CliRunner
@@ -102,22 +102,6 @@ def synthesis(secret=None, judge_secret=None):
 def imports(*entries):
     """Spec of a Model to which ada adds these entries."""
     return {"imports": [{**entry, "submittedBy": "ada"} for entry in entries]}
-
-
-def version_of(model, number, submitter=None):
-    """A ModelVersion that a job of `submitter` made."""
-    lineage = {
-        "baseModel": {"uri": "hf://a/b"},
-        "datasets": [],
-        "job": {"name": "j", "uid": "u"} | ({"submittedBy": submitter} if submitter else {}),
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 1,
-    }
-    artifact = {"format": "Adapter", "uri": "pvc://hone-store/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
-    spec = {"modelName": model, "version": number, "artifacts": [artifact], "lineage": lineage}
-    meta = {"name": f"{model}-v{number}"}
-    return {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": meta, "spec": spec}
 
 
 SECRETS = {

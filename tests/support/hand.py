@@ -204,6 +204,22 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def version_of(model: str, number: int, submitter: str | None = None) -> dict[str, Any]:
+    """A ModelVersion that a job of `submitter` made."""
+    lineage = {
+        "baseModel": {"uri": "hf://a/b"},
+        "datasets": [],
+        "job": {"name": "j", "uid": "u"} | ({"submittedBy": submitter} if submitter else {}),
+        "method": "SFT",
+        "hyperParameters": {},
+        "seed": 1,
+    }
+    artifact = {"format": "Adapter", "uri": "pvc://hone-store/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
+    spec = {"modelName": model, "version": number, "artifacts": [artifact], "lineage": lineage}
+    meta = {"name": f"{model}-v{number}"}
+    return {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": meta, "spec": spec}
+
+
 def training_result() -> dict[str, Any]:
     artifact = {"format": "Adapter", "uri": "adapter", "digest": "sha256:" + "a" * 64, "sizeBytes": 7}
     loss = {"name": "loss", "base": "3.9", "tuned": "2.1", "rows": 10}

@@ -85,7 +85,7 @@ class Kube:
         answer = self._session.request(
             verb, self.server + path, data=json.dumps(body), headers=headers, timeout=GUARD_SECONDS
         )
-        return answer.status_code, str(answer.json().get("message", ""))
+        return answer.status_code, str(answer.json().get("message", "")) if answer.status_code >= 400 else ""
 
 
 def connect(kubeconfig: Path, folder: Path) -> Kube:
