@@ -213,7 +213,7 @@ class DatasetSpec(ApiModel):
         default=None,
         description="Role to column, e.g. {prompt: question, completion: answer}, or to a JMESPath expression over the "
         "row, e.g. input.messages, instances[0].output, 'a constant', lines(instruction, context), json(messages), "
-        'name(label, `["no", "yes"]`); roles by format: prompt, '
+        'name(label, `["no", "yes"]`), pick(label, {"1": a, "2": b}); roles by format: prompt, '
         "completion; messages; instruction, input, output, history; conversations; text; chosen, rejected; label; "
         "answer, tests, entryPoint, solution; question, oracle, distractors, reasoning (raft: also text, id); "
         "system, tools.",

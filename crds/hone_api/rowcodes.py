@@ -103,7 +103,11 @@ ROW_CODES: dict[str, RowCode] = {
         "An answer with several turns does not end with an assistant turn.",
         "End the answer with an assistant turn, or remove the turns after the last one.",
     ),
-    "WrongLabel": RowCode("The label is neither true nor false.", "Use true for a good answer, false for a bad one."),
+    "WrongLabel": RowCode(
+        "The label is none of those that the format, or pick(…) in spec.columns, knows.",
+        "In format KTO, use true for a good answer and false for a bad one. Otherwise, add the label to pick(…), or"
+        " remove these rows, e.g. ties.",
+    ),
     "NotText": RowCode(
         "A turn has images or other content that is not text.", "Remove these rows: Hone trains only text."
     ),

@@ -11,9 +11,9 @@ from hone_api.dataset import Format
 from hone_api.failures import FailureCode
 from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
 from hone_trainer.datasets.formats.pairs import class_name
-from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, RefusedShape, Shape
+from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, RefusedShape, Shape, judged_of
 from hone_trainer.datasets.formats.unread import has_value, problem, refuse_content
-from hone_trainer.datasets.rows import Record, RowError
+from hone_trainer.datasets.rows import Record, RowError, label_text
 from hone_trainer.errors import ConfigError, DataError
 
 SAMPLE_ROWS = 100
@@ -50,6 +50,8 @@ class Detected:
     reason: str | None = None
     seen: frozenset[str] | None = None
     """Columns with a value in the sample, for which it is known whether they may be left out; None: not examined."""
+    labels: frozenset[str] = frozenset()
+    """Labels of format KTO in the sample."""
 
     def __str__(self) -> str:
         return f"{self.format.name} (Auto: {self.reason})" if self.reason else self.format.name
@@ -69,6 +71,8 @@ class Detected:
         refuse_content(row, self._known)
         record = self.format.normalise(row, self.columns)
         self._refuse_late(row)
+        if self.labels:
+            _refuse_mixed({*self.labels, *_labels(self.format, self.columns, [row])})
         return record
 
     def _refuse_late(self, row: dict[str, Any]) -> None:
@@ -113,7 +117,31 @@ def choose(
     if why := _left_out(detected, rows):
         raise DataError(FailureCode.UNREAD_COLUMNS, why)
     seen = frozenset(name for row in rows for name, value in row.items() if has_value(value))
-    return replace(detected, ignored=frozenset(ignored), seen=seen)
+    labels = _labels(detected.format, detected.columns, rows) if detected.format.name == Format.KTO else frozenset()
+    try:
+        _refuse_mixed(labels)
+    except RowError as error:
+        raise DataError(FailureCode.UNKNOWN_FORMAT, str(error)) from None
+    return replace(detected, ignored=frozenset(ignored), seen=seen, labels=labels)
+
+
+def _labels(entry: RowFormat, columns: dict[str, str], rows: Sequence[dict[str, Any]]) -> frozenset[str]:
+    values = (_fields(entry, columns, row).get("label") for row in rows)
+    return frozenset(label_text(value) for value in values if value is not None)
+
+
+def _refuse_mixed(labels: Collection[str]) -> None:
+    """Refuse rows with the label 0 together with rows with -1: next to -1, 0 mostly stands for neither good nor bad.
+
+    Raises:
+        RowError: WrongLabel.
+    """
+    if {"0", "-1"} <= {*labels}:
+        raise RowError(
+            "WrongLabel",
+            "some labels are 0 and some are -1, and both alone mean a bad answer. Write what they mean, e.g."
+            ' spec.columns {label: \'pick(label, {"1": `true`, "-1": `false`})\'}: rows with another label are refused',
+        )
 
 
 def _left_out(detected: Detected, sample: Sequence[dict[str, Any]]) -> str | None:
@@ -122,7 +150,10 @@ def _left_out(detected: Detected, sample: Sequence[dict[str, Any]]) -> str | Non
         row for row in sample if _has_shape(detected.format, detected.columns, row) or _is_accepted(detected, row)
     ]
     fields = [_fields(detected.format, detected.columns, row) for row in shaped]
-    return problem(detected.format, _read(detected.format, detected.columns), shaped, fields)
+    read = _read(detected.format, detected.columns)
+    if shaped and (judged := judged_of(shaped[0])) and not {judged[1].label, judged[1].second} & read:
+        return judged[1].doubt(judged[0], shaped)
+    return problem(detected.format, read, shaped, fields)
 
 
 def _is_accepted(detected: Detected, row: dict[str, Any]) -> bool:
@@ -200,6 +231,8 @@ def _shape(shapes: Sequence[Shape | RefusedShape], sample: Sequence[dict[str, An
             continue
         if isinstance(shape, RefusedShape):
             raise DataError(FailureCode.UNKNOWN_FORMAT, f"These are {shape.name}. {shape.way_out}")
+        if shape.judged and (why := shape.judged.doubt(shape.columns["prompt"], list(filter(shape.has, sample)))):
+            raise DataError(FailureCode.UNKNOWN_FORMAT, why)
         entry = FORMATS[shape.format]
         seen = sorted({str(key)[:40] for row in sample for key in row})
         reads = ", ".join(f"{role} from {text}" for role, text in shape.columns.items())
@@ -227,6 +260,8 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
         (name, *_) = row
         if separator := next((mark for mark in ";\t|" if mark in name), None):
             return f"Fields seem to be separated by {separator!r}: a .csv has commas, a .tsv tabs."
+    if (judged := judged_of(row)) and (why := judged[1].doubt(judged[0], sample)):
+        return why
     texts = bool(row) and all(isinstance(value, str) for value in row.values())
     if texts and any(_is_said(name) for name in row):
         return _NO_HEADER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +120,15 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)
 """Reads JSON alone: Python's own takes NaN, and the last of equal keys."""
+
+
+_WHOLE = re.compile(r"(-?\d+)\.0+")
+
+
+def label_text(value: Any) -> str:
+    """A label as text in small letters: 1, 1.0, "1" and "1.0" are one label, as CSV has no numbers."""
+    text = str(value).strip().lower()
+    return whole[1] if (whole := _WHOLE.fullmatch(text)) else text
 
 
 def type_name(value: Any) -> str:

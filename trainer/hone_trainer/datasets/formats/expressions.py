@@ -1,11 +1,13 @@
 """Column expressions: what a role is read from, where it is not one whole column.
 
 An expression is JMESPath (https://jmespath.org), which is specified, has no loops and reads nothing but the row:
-`input.messages`, `instances[0].output`, `'a constant'`. Three functions are added:
+`input.messages`, `instances[0].output`, `'a constant'`. Four functions are added:
 
 - `lines(a, b, …)`: the texts, or lists of texts, that are not empty, joined by blank lines.
 - `json(text)`: the value of a JSON text; other values as they are.
 - `name(number, list)`: the number's name in a list of names, from 0.
+- `pick(label, {"1": a, "2": b})`: what the label stands for. A row with any other label is refused: `label == '1' && a
+  || b` would take b for a tie, for null, and for every label of another coding.
 
 The exact name of a column of the row is that column, whatever characters it has.
 """
@@ -21,7 +23,7 @@ import jmespath
 from jmespath import functions
 from jmespath.exceptions import JMESPathError
 
-from hone_trainer.datasets.rows import RowError, strict_json, type_name
+from hone_trainer.datasets.rows import RowError, label_text, strict_json, type_name
 
 _PLAIN = re.compile(r"[\w -]+")
 
@@ -46,7 +48,16 @@ class _Functions(functions.Functions):
 
     @functions.signature({"types": ["number", "null"]}, {"types": ["array"]})
     def _func_name(self, number: float | None, names: list[Any]) -> Any:
-        return names[int(number)] if number is not None and 0 <= number < len(names) else None
+        is_index = number is not None and 0 <= number < len(names) and number == int(number)
+        return names[int(number)] if number is not None and is_index else None
+
+    @functions.signature({"types": []}, {"types": ["object"]})
+    def _func_pick(self, label: Any, meanings: dict[str, Any]) -> Any:
+        by_label = {label_text(name): value for name, value in meanings.items()}
+        if label is None or label_text(label) not in by_label:
+            shown = "null" if label is None else repr(label)[:40]
+            raise RowError("WrongLabel", f"the label is {shown}, and pick(…) knows {', '.join(meanings)}"[:300])
+        return by_label[label_text(label)]
 
 
 _OPTIONS = jmespath.Options(custom_functions=_Functions())

@@ -17,7 +17,7 @@ from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
 from hone_trainer.datasets.formats.tools import tools_of
 from hone_trainer.datasets.formats.unread import VERDICTS
-from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of
+from hone_trainer.datasets.rows import Record, RowError, label_text, optional_text, text_of
 
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -57,7 +57,7 @@ def _preference(fields: Fields) -> Record:
 
 def _kto(fields: Fields) -> Record:
     label = fields["label"]
-    verdict = VERDICTS.get(str(label).strip().lower())
+    verdict = VERDICTS.get(label_text(label))
     if verdict is None:
         raise RowError("WrongLabel", f"label is {str(label)[:40]!r}, not true or false, 1 or 0, 1 or -1, good or bad")
     turns = fields.get("messages", fields.get("conversations"))
@@ -241,7 +241,7 @@ def _has_verdict(fields: Fields) -> bool:
     """A label alone is weak evidence: classification data also have one. A CSV has only texts."""
     answered = "messages" in fields or "conversations" in fields or {"prompt", "completion"} <= fields.keys()
     label = fields.get("label")
-    return answered and (isinstance(label, bool) or str(label).strip().lower() in ("true", "false"))
+    return answered and label_text(label) in ("true", "false")
 
 
 PREFERENCE = RowFormat(

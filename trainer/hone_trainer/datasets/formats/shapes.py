@@ -7,14 +7,74 @@ own names, since a format would read one column of these rows alone; `USUAL` aft
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hone_api.dataset import Format
 from hone_trainer.datasets.formats.unread import is_remark
+from hone_trainer.datasets.rows import label_text
 
 Row = Mapping[str, Any]
+_TIE = re.compile(r"\b(tie|tied|draw|equal|same|both|none|neither|unsure)\b|bothbad|^$")
+"""Labels that prefer neither answer."""
+
+
+def _identifier(column: str) -> str:
+    """The column as an expression has it."""
+    return column if column.isidentifier() and column.isascii() else json.dumps(column)
+
+
+@dataclass(frozen=True)
+class LabelledPair:
+    """A label column and the columns of the two answers that it chooses between."""
+
+    label: str
+    first: str
+    second: str
+    codings: tuple[tuple[str, str], ...] = ()
+    """Pairs of labels for the first and for the second answer."""
+    is_documented: bool = False
+    """Whether the set's authors say so: then one of the two labels is enough to know the coding."""
+
+    def doubt(self, prompt: str, rows: Sequence[Row]) -> str | None:
+        """Why the labels of the rows do not say which answer is better, with the mappings to choose from."""
+        labels = {label_text(row[self.label]): None for row in rows if row.get(self.label) is not None}
+        for coding in self.codings:
+            if labels.keys() <= {*coding} and (self.is_documented or len(labels) == len(coding)):
+                return None
+        decided = [label for label in sorted(labels) if not _TIE.search(label)]
+        left, right = decided if len(decided) == 2 else ("LABEL OF THE FIRST", "LABEL OF THE SECOND")
+        here, there = ({left: one, right: other} for one, other in (self._answers, self._answers[::-1]))
+        asked = f"prompt: {prompt}, " if prompt else ""
+        ways = [
+            f"spec.columns {{{asked}chosen: '{self._picked(good)}', rejected: '{self._picked(bad)}'}}"
+            for good, bad in ((here, there), (there, here))
+        ]
+        return (
+            f"The column {self.label} seems to say which of {self.first} and {self.second} is better, but not how: its"
+            f" values are {', '.join(sorted(labels)[:8])[:200]}. Write what they mean:"
+            f" {' or '.join(ways if len(decided) == 2 else ways[:1])}. A row with another label, such as a tie, is"
+            " rejected."
+        )
+
+    @property
+    def _answers(self) -> tuple[str, str]:
+        return self.first, self.second
+
+    def _picked(self, meanings: Mapping[str, str]) -> str:
+        pairs = ", ".join(f'"{label}": {_identifier(column)}' for label, column in meanings.items())
+        return f"pick({_identifier(self.label)}, {{{pairs}}})"
+
+    def columns(self, prompt: str) -> dict[str, str]:
+        """Role to expression."""
+        good, bad = (
+            {label: column for coding in self.codings for label, column in zip(coding, answers, strict=True)}
+            for answers in (self._answers, self._answers[::-1])
+        )
+        return {"prompt": prompt, "chosen": self._picked(good), "rejected": self._picked(bad)}
 
 
 @dataclass(frozen=True)
@@ -30,6 +90,8 @@ class Shape:
     """What else holds for a row of this shape."""
     absent: frozenset[str] = field(default_factory=frozenset)
     """Columns that rows of this shape do not have."""
+    judged: LabelledPair | None = None
+    """What says which of two answers is the better one."""
 
     def has(self, row: Row) -> bool:
         """Whether a row has this shape."""
@@ -107,6 +169,40 @@ def _object(column: str, *keys: str) -> Callable[[Row], bool]:
     return lambda row: isinstance(row.get(column), dict) and row[column].keys() >= set(keys)
 
 
+_ANSWER_PAIRS = (("1", "2"), ("0", "1"), ("a", "b"), ("A", "B"), ("j", "k"), ("", "_2"))
+"""Endings of the names of two answers to one prompt."""
+_ANSWERS = re.compile(
+    r"output|response|answer|completion|candidate|reply|generat|conversation|assistant|summar", re.IGNORECASE
+)
+_DECIDES = re.compile(
+    r"label|prefer|winner|winning|better|best|choice|chosen|vote|verdict|selected|safer", re.IGNORECASE
+)
+
+
+def judged_of(row: Row) -> tuple[str, LabelledPair] | None:
+    """The prompt, and what seems to judge two answers of the row, whatever the names of its columns."""
+    pairs = [
+        (first, first.removesuffix(one) + other)
+        for first in row
+        for one, other in _ANSWER_PAIRS
+        if first.endswith(one) and _ANSWERS.search(first) and isinstance(row[first], str | list)
+    ]
+    pairs = [(first, second) for first, second in pairs if type(row.get(second)) is type(row[first])]
+    labels = [name for name, value in row.items() if _DECIDES.search(name) and isinstance(value, str | int | float)]
+    labels = [name for name in labels if all(name not in pair for pair in pairs)]
+    prompt = next((name for name in ("prompt", *_ASKED, "problem", "history", "context") if name in row), "")
+    pairs = [pair for pair in pairs if prompt not in pair]
+    if not pairs or not labels:
+        return None
+    first, second = max(pairs, key=lambda pair: len(str(row[pair[0]])))
+    return prompt, LabelledPair(labels[0], first, second)
+
+
+def _judged(name: str, prompt: str, judged: LabelledPair) -> Shape:
+    needs = (prompt, judged.first, judged.second, judged.label)
+    return Shape(name, Format.PREFERENCE, needs, judged.columns(prompt), judged=judged)
+
+
 DISTINCT: tuple[Shape | RefusedShape, ...] = (
     Shape(
         "OpenAI preference",
@@ -176,27 +272,10 @@ DISTINCT: tuple[Shape | RefusedShape, ...] = (
         {"messages": "messages", "system": "lines(system[].text)"},
         lambda row: isinstance(row["system"], list) and _turns("messages", "role", "content")(row),
     ),
-    Shape(
-        "SHP",
-        Format.PREFERENCE,
-        ("history", "human_ref_A", "human_ref_B", "labels"),
-        {
-            "prompt": "history",
-            "chosen": "labels == `1` && human_ref_A || human_ref_B",
-            "rejected": "labels == `1` && human_ref_B || human_ref_A",
-        },
+    _judged(
+        "SHP", "history", LabelledPair("labels", "human_ref_A", "human_ref_B", (("1", "0"), ("true", "false")), True)
     ),
-    Shape(
-        "LLMBar",
-        Format.PREFERENCE,
-        ("input", "output_1", "output_2", "label"),
-        {
-            "prompt": "input",
-            "chosen": "label == `1` && output_1 || output_2",
-            "rejected": "label == `1` && output_2 || output_1",
-        },
-        lambda row: row["label"] in (1, 2),
-    ),
+    _judged("LLMBar", "input", LabelledPair("label", "output_1", "output_2", (("1", "2"),))),
     Shape(
         "Self-Instruct tasks",
         Format.PROMPT_COMPLETION,

@@ -7,16 +7,16 @@ from typing import Any
 
 from hone_api.dataset import Format
 from hone_trainer.datasets.formats.base import RowFormat
-from hone_trainer.datasets.rows import RowError
+from hone_trainer.datasets.rows import RowError, label_text
 
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 SPANS = ("train_detail",)
 _LABELS = ("label", "labels", "kto_tag", "is_correct", "correct")
 VERDICTS = {
-    **dict.fromkeys(("true", "1", "1.0", "good"), True),
-    **dict.fromkeys(("false", "0", "0.0", "-1", "-1.0", "bad"), False),
+    **dict.fromkeys(("true", "1", "good"), True),
+    **dict.fromkeys(("false", "0", "-1", "bad"), False),
 }
-"""Labels that mean a good or a bad answer, in lower case."""
+"""Labels that mean a good or a bad answer, as `label_text`."""
 _SAYS = (
     *("question", "instruction", "query", "input", "context", "passage", "document", "problem", "system_prompt"),
     *("history", "title_and_text", "choices", "options", "A", "opa", "option_a", "optionA"),
@@ -66,8 +66,16 @@ def problem(
     unread = {name for row in sample for name, value in row.items() if has_value(value)}
     unread -= {*read}
     if format in (Format.PROMPT_COMPLETION, Format.CHAT, Format.SHAREGPT, Format.ALPACA):
-        for name in (name for name in _LABELS if name in unread and _judges(name, sample)):
+        for name in (name for name in _LABELS if name in unread and None not in _verdicts(name, sample)):
             hint = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {name}}}"
+            return f"The column {name} is not read: {hint}; {_INSIST}."
+    if format == Format.PREFERENCE:
+        for name in (name for name in _LABELS if name in unread and _verdicts(name, sample) == {True, False}):
+            hint = (
+                "if it says which of the two answers is better, set spec.columns {chosen:"
+                f' \'pick({name}, {{"1": chosen, "0": rejected}})\', rejected: \'pick({name}, {{"1": rejected,'
+                ' "0": chosen})\'}, with your own labels'
+            )
             return f"The column {name} is not read: {hint}; {_INSIST}."
     if format == Format.PREFERENCE and any(_lacks_prompt(row) for row in fields):
         texts = [name for name in sorted(unread) if not is_remark(name) and _is_text(name, sample)]
@@ -93,10 +101,9 @@ def problem(
     return None
 
 
-def _judges(name: str, sample: Sequence[dict[str, Any]]) -> bool:
-    """Whether the column holds nothing but verdicts that format KTO reads."""
-    values = {str(row[name]).strip().lower() for row in sample if has_value(row.get(name))}
-    return values <= VERDICTS.keys()
+def _verdicts(name: str, sample: Sequence[dict[str, Any]]) -> set[bool | None]:
+    """What the column says of answers, as format KTO reads it; None is in it for anything else."""
+    return {VERDICTS.get(label_text(row[name])) for row in sample if has_value(row.get(name))}
 
 
 def _is_text(name: str, sample: Sequence[dict[str, Any]]) -> bool:
