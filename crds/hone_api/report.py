@@ -311,6 +311,9 @@ class ImportResult(ApiModel):
     base: ImportedBase | None = Field(default=None, description="Of an adapter.")
     adapter_type: Literal["LoRA", "DoRA"] | None = None
     adapter_rank: int | None = Field(default=None, ge=1, le=MAX_COUNT)
+    adapter_targets: Annotated[list[Annotated[str, StringConstraints(max_length=240), Storable]], _first(64)] = Field(
+        default_factory=list, description="Last parts of the names of the layers that it changes."
+    )
     numbers: Annotated[list[EvaluationNumber], _first(64)] = Field(default_factory=list)
     left_out: Annotated[list[Annotated[str, StringConstraints(max_length=64), Storable]], _first(16)] = Field(
         default_factory=list, description="Files at the source that do not belong to the model."

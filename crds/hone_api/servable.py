@@ -25,6 +25,8 @@ FUSED_EXPERTS = "--enable-mixed-moe-lora-format"
 GPT_OSS = "gpt_oss"
 """model_type of the family whose experts vLLM takes as an adapter holds them."""
 _DOWN = {"down_proj", "w2"}
+_ENDS = frozenset({"embed_in", "embed_out", "embed_tokens", "lm_head", "wte"})
+"""Embeddings and heads: PEFT and vLLM have different rules for tying them."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def _refused(spec: ModelVersionSpec) -> str | None:
         return "an adapter with its own reward head"
     if adapter.get("type") == AdapterType.DORA:
         return "a DoRA adapter"
+    if ends := sorted(_ENDS.intersection(target.rpartition(".")[2] for target in _targets(spec))):
+        return f"an adapter on {' and '.join(ends)}, which was not compared with PEFT"
     if _covers_experts(spec) and _has_half_of_experts(spec):
         return "an adapter on only one of gate_up_proj and down_proj of the experts"
     if _covers_experts(spec) and spec.lineage.base_model.shape and spec.lineage.base_model.shape.latent:

@@ -324,6 +324,13 @@ NAMES: tuple[LibraryName, ...] = (
         "Scales the adapter of each layer.",
     ),
     LibraryName(
+        "peft.tuners.lora",
+        "LoraLayer",
+        "imports",
+        "trainer/hone_trainer/artifacts/servable.py",
+        "Rank and scale of each layer, as PEFT computes them.",
+    ),
+    LibraryName(
         "peft.tuners.lora.layer",
         "ParamWrapper",
         "imports",

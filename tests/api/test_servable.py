@@ -58,6 +58,10 @@ def sentences(
         ({"type": "LoRA", "rank": 64}, f"{ON_BASE} and --max-lora-rank 64"),
         ({"type": "LoRA", "rank": 1024}, f"vLLM: no, an adapter of rank 1024, above 512; {MERGE}"),
         ({"type": "DoRA", "rank": 16}, f"vLLM: no, a DoRA adapter; {MERGE}"),
+        (
+            {"type": "LoRA", "rank": 8, "targets": ["lm_head", "q_proj"]},
+            f"vLLM: no, an adapter on lm_head, which was not compared with PEFT; {MERGE}",
+        ),
         ("of another release", ON_BASE),
         ({"rank": {"of": "another release"}}, ON_BASE),
     ],

@@ -175,8 +175,9 @@ def _hyper_parameters(result: ImportResult) -> dict[str, Any]:
     """What servers ask of an adapter; nothing else is known."""
     if result.adapter_rank is None:
         return {}
+    targets = {"targets": result.adapter_targets} if result.adapter_targets else {}
     return {
-        "adapter": {"type": result.adapter_type, "rank": result.adapter_rank},
+        "adapter": {"type": result.adapter_type, "rank": result.adapter_rank, **targets},
         "resolved": {"adapterRank": result.adapter_rank},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
@@ -28,6 +28,8 @@ def base_name(uri: str) -> str:
     return uri
 
 
+_ADAPTER = "default"
+"""PEFT's name of the only adapter."""
 STORED = {"mixtral": (".mlp.experts.", ".block_sparse_moe.experts.")}
 """By model type: names that differ between memory (transformers 5) and checkpoints, whose names vLLM uses."""
 
@@ -103,10 +105,28 @@ def _not_loaded(folder: Path, network: Generating, base: Any) -> list[str]:
     ]
 
 
+class LayerScale(NamedTuple):
+    """How PEFT computes the update of one layer."""
+
+    rank: int
+    scale: float
+
+
+def scales(folder: Path, base: Any) -> dict[str, LayerScale]:
+    """What PEFT makes of the config in `folder`, by the layer's name in the adapter's weights."""
+    from peft.tuners.lora import LoraLayer
+
+    return {
+        name: LayerScale(module.r[_ADAPTER], float(module.scaling[_ADAPTER]))
+        for name, module in _network(folder, base, "LanguageModel").named_modules()
+        if isinstance(module, LoraLayer)
+    }
+
+
 def _state(network: Generating) -> dict[str, Any]:
     from peft import get_peft_model_state_dict
 
-    state: dict[str, Any] = get_peft_model_state_dict(network)
+    state: dict[str, Any] = get_peft_model_state_dict(network, save_embedding_layers=False)
     return state
 
 

@@ -75,9 +75,9 @@ def test_names_of_files_that_were_left_out_fit_the_report() -> None:
 
 
 def test_a_lora_config_is_read() -> None:
-    assert ForeignAdapter.of(LORA, "x") == ForeignAdapter("LoRA", 8, "acme/base")
+    assert ForeignAdapter.of(LORA, "x") == ForeignAdapter("LoRA", "acme/base")
     dora = {**LORA, "use_dora": True, "rank_pattern": {"q_proj": 32}}
-    assert ForeignAdapter.of(dora, "x") == ForeignAdapter("DoRA", 32, "acme/base")
+    assert ForeignAdapter.of(dora, "x") == ForeignAdapter("DoRA", "acme/base")
     assert ForeignAdapter.of({**LORA, "base_model_name_or_path": None}, "x").base == ""
 
 

@@ -396,6 +396,16 @@ def test_an_adapter_that_cannot_be_loaded_keeps_only_an_approved_one(team: Team,
         assert not team.follower.problems
 
 
+@pytest.mark.parametrize("config", [{"alpha_pattern": {"q_proj": 64}}, {"use_dora": True}, {"of_tomorrow": 1}])
+def test_an_adapter_that_vllm_would_compute_otherwise_is_not_loaded(team: Team, config: dict[str, Any]) -> None:
+    before, after = team.trained(1), team.trained(2, **config)
+    team.points(before, before)
+    team.step()
+    team.points(after, before, after)
+    assert team.step() == {"bot": before.digest}
+    assert "vLLM would answer otherwise" in team.follower.problems["bot"].message
+
+
 @pytest.mark.parametrize("text", ["[]", "{", "\udcff", DEEP], ids=["list", "no JSON", "no UTF-8", "deep"])
 def test_an_adapter_without_a_config_is_noted_and_not_copied_at_each_pass(team: Team, text: str) -> None:
     faq, adapter = team.also_serves("faq", 2), team.trained(1)

@@ -23,12 +23,12 @@ from hone_api.modelversion import Artifact
 from hone_api.plan import FetchPlan, ImportPlan
 from hone_api.report import ImportedBase, ImportResult
 from hone_trainer.artifacts import servable
-from hone_trainer.artifacts.importing import whole_model
+from hone_trainer.artifacts.importing import folding, whole_model
 from hone_trainer.artifacts.importing.adapter import ForeignAdapter, base_problem
 from hone_trainer.artifacts.importing.choice import ADAPTER_CONFIG, CARD, REPORT, Choice, choose, shown
 from hone_trainer.artifacts.importing.incoming import incoming_of, target_of
 from hone_trainer.artifacts.importing.origins import OPEN, ForeignFiles
-from hone_trainer.artifacts.importing.targets import explicit_targets
+from hone_trainer.artifacts.importing.targets import explicit_targets, target_names
 from hone_trainer.endpoints.http import Resolver, resolve
 from hone_trainer.errors import ConfigError, SourceError, StoreError
 from hone_trainer.models import base_model, fetch, read_shape
@@ -216,7 +216,8 @@ def _published(
             "shape": None if base else read_shape.shape(work),
             "base": base[1] if base else None,
             "adapter_type": adapter.type if adapter else None,
-            "adapter_rank": adapter.rank if adapter else None,
+            "adapter_rank": json.loads((work / ADAPTER_CONFIG).read_text())["r"] if adapter else None,
+            "adapter_targets": target_names(work) if adapter else [],
             "left_out": shown(choice.left_out),
             "left_out_count": len(choice.left_out),
         }
@@ -259,9 +260,13 @@ def _complete_adapter(plan: ImportPlan, work: Path, base: Path) -> base_model.Ba
     config = json.loads((work / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     config |= {"base_model_name_or_path": servable.base_name(plan.source.base.uri), "auto_mapping": None}
     config |= {"revision": None, "inference_mode": True, **explicit_targets(config, work)}
+    config |= {"init_lora_weights": True, "eva_config": None}  # of use before the first step alone
     (work / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     try:
+        folding.drop_base_weights(work, base)
         wrong = servable.problems(work, opened.config, "LanguageModel")
+        if not wrong:
+            folding.fold(work, opened.config)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:  # of PEFT, by what it misses
         wrong = [str(error).partition("\n")[0][:500]]
     if wrong:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from hone_api.failures import FailureCode
 from hone_api.manifest import MANIFEST
 from hone_api.served import ServedAdapter
+from hone_trainer.artifacts.importing.adapter import unserved
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest
 
@@ -50,7 +51,7 @@ class AdapterFolders:
         """A complete copy whose every file matches the manifest, with the name of the served base.
 
         Raises:
-            StoreError: the adapter is not in the store, or is not what was recorded.
+            StoreError: the adapter is not in the store, is not what was recorded, or asks for what vLLM skips.
             OSError: it cannot be copied.
         """
         folder = self.path(adapter.digest)
@@ -61,8 +62,10 @@ class AdapterFolders:
         try:
             shutil.copytree(self._source(adapter.uri), copy, symlinks=True)
             manifest.verify(copy, adapter.digest)
-            config = json.loads((copy / _CONFIG).read_text())
-            (copy / _CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": self.base}, indent=2))
+            config = {**json.loads((copy / _CONFIG).read_text()), "base_model_name_or_path": self.base}
+            if words := unserved(config):  # of a version that an earlier Hone imported
+                raise StoreError(FailureCode.UNSUPPORTED_MODEL, f"vLLM would answer otherwise: {words}")
+            (copy / _CONFIG).write_text(json.dumps(config, indent=2))
             (copy / MANIFEST).unlink()  # it is about the file before this change
             copy.rename(folder)
         finally:
