@@ -132,7 +132,7 @@ def test_a_config_names_no_code_and_no_kernel(tmp_path: Path, key: str, deep: bo
     ("content", "code"),
     [
         ('{"quantization_config": {"quant_method": "owner/kernel"}}', "UnsupportedModel"),
-        ('{"quantization_config": {"quant_method": ["gptq"]}}', "UnsupportedModel"),
+        ('{"quantization_config": {"quant_method": ["fp8"]}}', "UnsupportedModel"),
         ('{"quantization_config": "quark"}', "UnsupportedModel"),
         ("[" * 100_000, "UnsafeModel"),
         ("[" * 600 + "]" * 600, "UnsafeModel"),
@@ -174,13 +174,13 @@ def test_implementations_of_transformers_itself_are_no_code_of_the_model(tmp_pat
         "attn_implementation": {"": "eager", "vision_config": None},
         "experts_implementation": "grouped_mm",
         "use_kernels": False,
-        "quantization_config": {"quant_method": "gptq"},
+        "quantization_config": {"quant_method": "mxfp4"},
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     refuse_code(tmp_path)
 
 
-@pytest.mark.parametrize("method", ["gptq", "fp8"])
+@pytest.mark.parametrize("method", ["bitsandbytes", "fp8"])
 def test_a_known_quantization_stays(tmp_path: Path, method: str) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"quantization_config": {"quant_method": method}}))

@@ -8,7 +8,7 @@ from typing import Any, Self
 from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import pairs
-from hone_trainer.models import base_model
+from hone_trainer.models import base_model, weights
 from hone_trainer.models.base_model import Base
 
 
@@ -30,9 +30,7 @@ class ConversationReward:
         if wrong := unlike(opened.tokenizer, policy.tokenizer):
             message = f"ppo.rewardModelVersion {name} has another {wrong} than the model: train both on the same base"
             raise TrainerError(FailureCode.UNSUPPORTED_MODEL, message)
-        self._model = AutoModelForSequenceClassification.from_pretrained(
-            path, trust_remote_code=False, use_safetensors=True, local_files_only=True
-        ).to(device)
+        self._model = weights.load(AutoModelForSequenceClassification, opened.path).to(device)
         self._model.eval().requires_grad_(False)
         self._pad, self._device = self._model.config.pad_token_id, device
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
-from hone_trainer.models import quantized, safe_config
+from hone_trainer.models import quantized, safe_config, weights
 from hone_trainer.models.imports import uncollected
 from hone_trainer.models.network import Generating, Tokenizer
 
@@ -41,12 +41,20 @@ class Base:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Ids that end a generation: the tokenizer's EOS and those of the generation config."""
+        """Ids that end a generation: the tokenizer's EOS and those of the generation config.
+
+        Raises:
+            TrainerError: UnsupportedModel.
+        """
         ids = {self.tokenizer.eos_token_id}
         generation = self.path / "generation_config.json"
         if generation.is_file():
             eos = json.loads(generation.read_text()).get("eos_token_id")
-            ids |= set(eos if isinstance(eos, list) else [eos])
+            named = eos if isinstance(eos, list) else [eos]
+            if not all(i is None or type(i) is int for i in named):
+                message = f"{generation}: eos_token_id is {eos!r:.80}, not a token id or a list of token ids"
+                raise TrainerError(FailureCode.UNSUPPORTED_MODEL, message)
+            ids |= set(named)
         return frozenset(i for i in ids if i is not None)
 
 
@@ -73,13 +81,11 @@ def open_base(path: str | Path, head: Head = "LanguageModel", tokenizer_path: st
             MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
         )
 
-    try:
+    with weights.naming_foreign_errors(folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(
             tokenizer_path or folder, trust_remote_code=False, local_files_only=True
         )
-    except (ValueError, OSError, KeyError) as error:
-        raise TrainerError(FailureCode.UNSUPPORTED_MODEL, f"{folder}: {error}") from error
     families, kind = {
         "LanguageModel": (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "causal language model"),
         "Reward": (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "reward model"),
@@ -132,28 +138,63 @@ def load(
         frozen: whether only an adapter is trained.
         head: a reward head that the base does not have is initialised randomly.
         seed: for a new head.
+
+    Raises:
+        TrainerError: UnsupportedModel, if the files are not the weights of the model.
     """
     with uncollected():
         import torch
-        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
+        from transformers import set_seed
 
     dtype = torch.bfloat16 if bf16 and frozen else torch.float32
     options: dict[str, Any] = {}
+    if quantize or getattr(base.config, "quantization_config", None):
+        check_weights(base, head)  # for rounded weights transformers compares neither sizes nor scales
     if quantize:
         options["quantization_config"] = nf4(dtype, head)
         options["device_map"] = {"": "cpu" if cpu else torch.cuda.current_device()}
-    kind = AutoModelForCausalLM
+    elif kind := _rounded_type(base):
+        options["quantization_config"] = kind(dequantize=True)  # their kernels have no gradient, and come from a hub
     if head == "Reward":
         set_seed(seed)
         # The reward is read at the last token that is not padding.
-        kind = AutoModelForSequenceClassification
         options |= {"num_labels": 1, "pad_token_id": base.tokenizer.pad_token_id}
-    network: Generating = kind.from_pretrained(
-        base.path, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True, **options
+    network: Generating = weights.load(
+        _auto_class(head), base.path, new_head=_is_head_new(base, head), dtype=dtype, **options
     )
     if quantize:
         quantized.keep_layout(network)
     return network
+
+
+def check_weights(base: Base, head: Head = "LanguageModel") -> None:
+    """Check by the headers of its files that the base has the weights of the model, and no others.
+
+    Raises:
+        TrainerError: UnsupportedModel, UnsafeModel.
+    """
+    weights.check(_auto_class(head), base.path, base.config, new_head=_is_head_new(base, head))
+
+
+def _auto_class(head: Head) -> Any:
+    with uncollected():
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    return AutoModelForCausalLM if head == "LanguageModel" else AutoModelForSequenceClassification
+
+
+def _rounded_type(base: Base) -> Any:
+    """The class of a quantisation whose weights are only rounded to a smaller type; None for others."""
+    from transformers import FineGrainedFP8Config, Mxfp4Config
+
+    stored = getattr(base.config, "quantization_config", None) or {}
+    return {"fp8": FineGrainedFP8Config, "mxfp4": Mxfp4Config}.get(str(stored.get("quant_method")))
+
+
+def _is_head_new(base: Base, head: Head) -> bool:
+    """Whether a reward head is put on a model of another kind."""
+    names = base.config.architectures or ()
+    return head == "Reward" and not any("ForSequenceClassification" in name for name in names)
 
 
 def nf4(compute_dtype: Any, head: Head = "LanguageModel") -> Any:

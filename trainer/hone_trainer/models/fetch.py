@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import fnmatch
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from hone_api.manifest import MANIFEST
 from hone_api.plan import FetchPlan
 from hone_api.report import FetchResult
 from hone_trainer.errors import ConfigError, SourceError, TrainerError
-from hone_trainer.models import read_shape
+from hone_trainer.models import read_shape, weights
 from hone_trainer.models.safe_config import make_safe
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import folders, hub, hub_card, manifest
@@ -112,7 +111,7 @@ def _stage(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str],
             make_safe(config)
         manifest.write(folder)
         _check_none(_other_weights(snapshot, folder), repository, folder)
-        check_safetensors(folder)
+        weights.check_files(folder)
         folders.publish(folder, target)
 
 
@@ -140,30 +139,3 @@ def _check_none(others: list[str], repository: hub.Repository, folder: Path) -> 
     if others:
         words = f"{repository}: {', '.join(others[:5])} is not what the hub lists; the next attempt downloads it again"
         raise SourceError(FailureCode.CHECKSUM_MISMATCH, words)
-
-
-def check_safetensors(folder: Path) -> None:
-    """Read the header of every safetensors file, and check that all shards of an index are files next to it.
-
-    Raises:
-        SourceError: UnsafeModel.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="numpy"):
-                pass
-        except (SafetensorError, OSError, ValueError) as error:
-            raise SourceError(FailureCode.UNSAFE_MODEL, f"{path.name} is not a safetensors file: {error}") from None
-    here = {path.name for path in folder.glob("*.safetensors")}
-    for index in sorted(folder.glob("*.index.json")):
-        try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise SourceError(FailureCode.UNSAFE_MODEL, f"{index.name} is not an index of safetensors files") from None
-        if missing := sorted(str(name)[:80] for name in shards - here):
-            raise SourceError(
-                FailureCode.UNSAFE_MODEL,
-                f"{index.name} names what is not a safetensors file next to it: {', '.join(missing[:5])}",
-            )

@@ -30,8 +30,8 @@ _CODE_KEYS = {
 """CVE-2026-4372 and similar."""
 _BUILT_IN = (None, False, "eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm")
 """Values of these keys for which transformers never contacts a hub, whatever packages are installed."""
-QUANTIZATIONS = ("awq", "bitsandbytes", "compressed-tensors", "fp8", "gptq", "hqq", "mxfp4", "torchao")
-"""Quantization methods that stored weights may use."""
+QUANTIZATIONS = ("bitsandbytes", "fp8", "mxfp4")
+"""Quantization methods that stored weights may use: those that the image has the libraries for."""
 
 
 def make_safe(config: Path) -> None:
@@ -66,12 +66,21 @@ def refuse_code(folder: Path) -> None:
 def _read(config: Path) -> tuple[Any, Any]:
     """The content unchanged, and without keys that name code."""
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = json.loads(config.read_text(encoding="utf-8"), parse_constant=_constant)
         cleaned = _without_code(content)
     except (ValueError, RecursionError):
-        raise SourceError(FailureCode.UNSAFE_MODEL, f"{config.name} is not JSON, or is nested too deep") from None
+        raise SourceError(
+            FailureCode.UNSAFE_MODEL, f"{config.name} is not JSON (it has NaN, say), or is nested too deep"
+        ) from None
     _check_quantization(config.name, content)
     return content, cleaned
+
+
+def _constant(name: str) -> float:
+    """Infinity, which configs of state-space models have; NaN makes every loss NaN."""
+    if name == "NaN":
+        raise ValueError
+    return float(name)
 
 
 def _check_quantization(name: str, content: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hone_api.failures import FailureCode
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.errors import TrainerError
-from hone_trainer.models import safe_config
+from hone_trainer.models import safe_config, weights
 from hone_trainer.models.whole import whole_models
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
 
@@ -25,11 +25,12 @@ class RewardModelScorer(WithoutGold):
         if context.path is None or not (context.path / "config.json").is_file():
             raise TrainerError(FailureCode.REWARD_FAILED, f"reward {context.spec.title}: {context.path} holds no model")
         safe_config.refuse_code(context.path)
-        self._tokenizer = AutoTokenizer.from_pretrained(context.path, local_files_only=True, trust_remote_code=False)
-        with whole_models():  # the ranks score different numbers of answers
-            self._model = AutoModelForSequenceClassification.from_pretrained(
-                context.path, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        with weights.naming_foreign_errors(context.path):
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                context.path, local_files_only=True, trust_remote_code=False
             )
+        with whole_models():  # the ranks score different numbers of answers
+            self._model = weights.load(AutoModelForSequenceClassification, context.path)
         self._model.eval().requires_grad_(False)
         self._encoder = Encoder(self._tokenizer, "LastAssistant")
         if torch.cuda.is_available():

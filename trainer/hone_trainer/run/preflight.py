@@ -18,7 +18,7 @@ from hone_trainer.encoding.split_file import Counts, Encoded, problem
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.models import adapters, gguf
-from hone_trainer.models.base_model import Base, open_base
+from hone_trainer.models.base_model import Base, check_weights, open_base
 from hone_trainer.training import selfcheck
 
 STOP_SHARE = 0.99
@@ -38,15 +38,18 @@ def check_plan(plan: TrainingPlan, device: Device, *, methods: Collection[str]) 
 
 
 def check_base(plan: TrainingPlan, base: Base) -> None:
-    """What needs the model's config.
+    """What needs the model's config and the headers of its files.
 
     Raises:
-        TrainerError: ModelUnsuitable, with every wrong field; what the method's own check raises.
+        TrainerError: UnsupportedModel or UnsafeModel, if the files are not the weights of the model; ModelUnsuitable,
+            with every wrong field; what the method's own check raises.
     """
+    if ranks.is_first():
+        if "GGUF" in plan.output.formats:
+            gguf.check(base.path)
+        check_weights(base, METHODS[plan.method].head)
     _refuse([Problem(FailureCode.MODEL_UNSUITABLE, words) for words in _base(plan, base)])
     METHODS[plan.method].check(plan, base)
-    if "GGUF" in plan.output.formats and ranks.is_first():
-        gguf.check(base.path)
 
 
 def before_ranks(run: TrainingPlan) -> Base:

@@ -23,15 +23,15 @@ from hone_api.modelversion import Artifact
 from hone_api.plan import FetchPlan, ImportPlan
 from hone_api.report import ImportedBase, ImportResult
 from hone_trainer.artifacts import servable
-from hone_trainer.artifacts.importing import folding, whole_model
+from hone_trainer.artifacts.importing import folding
 from hone_trainer.artifacts.importing.adapter import ForeignAdapter, base_problem
 from hone_trainer.artifacts.importing.choice import ADAPTER_CONFIG, CARD, REPORT, Choice, choose, shown
 from hone_trainer.artifacts.importing.incoming import incoming_of, target_of
 from hone_trainer.artifacts.importing.origins import OPEN, ForeignFiles
 from hone_trainer.artifacts.importing.targets import explicit_targets, target_names
 from hone_trainer.endpoints.http import Resolver, resolve
-from hone_trainer.errors import ConfigError, SourceError, StoreError
-from hone_trainer.models import base_model, fetch, read_shape
+from hone_trainer.errors import ConfigError, SourceError, StoreError, TrainerError
+from hone_trainer.models import base_model, fetch, read_shape, weights
 from hone_trainer.models.safe_config import make_safe
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import folders, hub_card, manifest
@@ -207,7 +207,7 @@ def _published(
                 shutil.copyfile(incoming / name, work / name)
         for config in work.glob("*.json"):
             make_safe(config)
-        fetch.check_safetensors(work)
+        weights.check_files(work)
         opened = _complete_adapter(plan, work, base[0]) if base else _opened(plan, work)
         facts: dict[str, Any] = {
             "commit": origin.commit,
@@ -231,15 +231,17 @@ def _published(
 
 
 def _opened(plan: ImportPlan, work: Path) -> base_model.Base:
-    """A whole model, whose files have each weight: transformers would fill in others at random.
+    """A whole model, whose files have each weight.
 
     Raises:
         SourceError: UnsupportedModel.
     """
     opened = base_model.open_base(work)
-    if wrong := whole_model.problems(work):
-        words = f"the files are not the weights of the model in config.json: {'; '.join(wrong[:3])}"
-        raise SourceError(FailureCode.UNSUPPORTED_MODEL, f"{plan.source.uri}: {words}")
+    try:
+        base_model.check_weights(opened)
+    except TrainerError as error:
+        words = error.message.removeprefix(f"{work}: ")
+        raise SourceError(error.code, f"{plan.source.uri}: {words}") from error
     return opened
 
 

@@ -10,7 +10,7 @@ from hone_api.plan import ModelInput
 from hone_trainer.datasets.rows import Record
 from hone_trainer.datasets.texts import joined
 from hone_trainer.errors import ConfigError, TrainerError
-from hone_trainer.models import merge_base, safe_config
+from hone_trainer.models import merge_base, safe_config, weights
 from hone_trainer.store import signature
 
 _BATCH = 16
@@ -41,7 +41,9 @@ class Classifier:
                 signature.compare(part)
         path = merge_base.whole(model, room / "merged", first=True).path
         safe_config.refuse_code(Path(path))
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        with weights.naming_foreign_errors(Path(path)):
+            config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+            self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         kinds = config.architectures or ["of an unknown kind"]
         if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
             raise ConfigError(f"curation.scores: the model is {', '.join(kinds)}, which classifies no sequences")
@@ -49,11 +51,8 @@ class Classifier:
         if label is not None and label not in labels:
             raise ConfigError(f"curation.scores: the model's labels are {', '.join(sorted(labels))}, not {label}")
         self._label = labels[label] if label is not None else len(labels) - 1
-        self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         self._longest = min(_LONGEST, self._tokenizer.model_max_length)
-        self._model = AutoModelForSequenceClassification.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        ).eval()
+        self._model = weights.load(AutoModelForSequenceClassification, Path(path)).eval()
 
     def scores(self, records: Sequence[Record]) -> list[float]:
         """From 0 to 1 for each record."""
