@@ -214,6 +214,15 @@ class AliasStatus(ApiModel):
     )
 
 
+class FormerAlias(ApiModel):
+    """Where an alias that points nowhere now pointed before."""
+
+    name: AliasName = Field(description="Name of the alias.")
+    history: Annotated[list[AliasTarget], Field(max_length=MAX_HISTORY)] = Field(
+        description="Versions, newest first; at most 10."
+    )
+
+
 class ImportStatus(EntryStatus):
     """One entry of spec.imports."""
 
@@ -254,6 +263,11 @@ class ModelStatus(ApiModel):
     aliases: Annotated[list[AliasStatus], Field(max_length=2 * MAX_ALIASES)] | None = Field(
         default=None,
         description="Where each alias points, by name.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    former_aliases: Annotated[list[FormerAlias], Field(max_length=2 * MAX_ALIASES)] | None = Field(
+        default=None,
+        description="Aliases of the spec that point nowhere now, and where they pointed, by name.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     promotable: int | None = Field(

@@ -468,6 +468,11 @@ class AliasStatusJson(TypedDict, total=False):
     history: list[AliasTargetJson]
 
 
+class FormerAliasJson(TypedDict, total=False):
+    name: Required[str]
+    history: Required[list[AliasTargetJson]]
+
+
 class PromotionCandidateJson(TypedDict, total=False):
     version: Required[int]
     modelVersion: Required[str]
@@ -547,6 +552,7 @@ class ModelStatusJson(TypedDict, total=False):
     versions: int | None
     latest: int | None
     aliases: list[AliasStatusJson] | None
+    formerAliases: list[FormerAliasJson] | None
     promotable: int | None
     candidates: list[PromotionCandidateJson] | None
     retrain: RetrainStatusJson | None

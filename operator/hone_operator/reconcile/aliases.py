@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from hone_api.model import MAX_HISTORY, ModelSpec
 from hone_api.states import AnyReason, ApprovalState, ConditionType, Reason
-from hone_api.status_json import AliasStatusJson, AliasTargetJson
+from hone_api.status_json import AliasStatusJson, AliasTargetJson, FormerAliasJson
 from hone_operator.desired import names
 from hone_operator.reconcile.conditions import condition, is_true
 
@@ -79,7 +79,9 @@ class Aliases:
     """What is decided about all aliases of a Model, in one status."""
 
     entries: list[AliasStatusJson]
-    problems: dict[str, Unusable]
+    former: list[FormerAliasJson]
+    """Where the aliases that point nowhere pointed."""
+    problems: Mapping[str, Unusable]
     """By alias: why it does not point where it should."""
     moved: list[str]
     """What is new, for Events."""
@@ -87,34 +89,58 @@ class Aliases:
     """Aliases that point nowhere any more, for Events."""
 
 
-def decide(
-    spec: ModelSpec, versions: Mapping[int, Body], before: Iterable[AliasStatusJson], may: Promotable, now: str
-) -> Aliases:
-    """Where each alias points.
+@dataclass(frozen=True)
+class Aim:
+    """Where each alias of a spec should point."""
+
+    targets: dict[str, tuple[int | None, Writer]]
+    """Numbers of versions by alias; None: nowhere."""
+    problems: dict[str, Unusable]
+
+    @property
+    def points(self) -> dict[str, int]:
+        """Without those that point nowhere."""
+        return {name: number for name, (number, _) in self.targets.items() if number is not None}
+
+
+def aim(spec: ModelSpec, versions: Mapping[int, Body], points: Mapping[str, int], may: Promotable) -> Aim:
+    """Where each alias should point.
 
     A pinned one whose version cannot be used stays where it was, as long as that can be. No alias leaves a version that
     is not Ready for a while: otherwise each new key would move all of them, and forget where they were.
 
     Args:
         versions: ModelVersions by number.
+        points: the number that each alias has now.
     """
-    old = {entry["name"]: entry for entry in before}
-    out = Aliases([], {}, [], [])
-    targets: dict[str, tuple[int | None, Writer]] = {}
+    out = Aim({}, {})
     for pinned in spec.aliases or ():
         number: int | None = pinned.version
         if problem := unusable(pinned.version, versions.get(pinned.version)):
             out.problems[pinned.name] = problem
-            number = _still(old.get(pinned.name), [n for n, v in versions.items() if _may_stay(n, v)])
-        targets[pinned.name] = (number, "Spec")
+            number = _still(points.get(pinned.name), [n for n, v in versions.items() if _may_stay(n, v)])
+        out.targets[pinned.name] = (number, "Spec")
     if promotion := spec.promotion:
-        for name in set(promotion.aliases) - targets.keys():
-            number = _promoted(old.get(name), may, promotion.policy == "Automatic")
-            targets[name] = (number, "Promotion")
+        for name in set(promotion.aliases) - out.targets.keys():
+            number = _promoted(points.get(name), may, promotion.policy == "Automatic")
+            out.targets[name] = (number, "Promotion")
             if problem := unusable(number, versions[number]) if number is not None else may.awaited:
                 out.problems[name] = problem
-    for name, (number, writer) in sorted(targets.items()):
-        _point(out, Move(name, number, writer, now), old.get(name), versions)
+    return out
+
+
+def decide(
+    aimed: Aim,
+    versions: Mapping[int, Body],
+    before: Iterable[AliasStatusJson],
+    former: Iterable[FormerAliasJson],
+    now: str,
+) -> Aliases:
+    """The entries of all aliases, each with where it pointed before."""
+    old, histories = {entry["name"]: entry for entry in before}, {entry["name"]: entry["history"] for entry in former}
+    out = Aliases([], [], aimed.problems, [], [])
+    for name, (number, writer) in sorted(aimed.targets.items()):
+        _point(out, Move(name, number, writer, now), old.get(name), histories.get(name, ()), versions)
     return out
 
 
@@ -133,7 +159,7 @@ def _may_stay(number: int, body: Body) -> bool:
     return problem is None or problem.passing
 
 
-def _promoted(earlier: AliasStatusJson | None, may: Promotable, moves: bool) -> int | None:
+def _promoted(earlier: int | None, may: Promotable, moves: bool) -> int | None:
     """Where an alias of the promotion points: to the newest version, if it moves by itself; otherwise where it was."""
     stays = _still(earlier, [*may.eligible, *may.unready])
     newest = next(iter(may.eligible), None)
@@ -142,23 +168,29 @@ def _promoted(earlier: AliasStatusJson | None, may: Promotable, moves: bool) -> 
     return newest if stays is None or stays in may.eligible else max(newest, stays)
 
 
-def _still(earlier: AliasStatusJson | None, may: Sequence[int]) -> int | None:
+def _still(earlier: int | None, may: Sequence[int]) -> int | None:
     """The version to which an alias points, if it still may."""
-    return earlier["version"] if earlier and earlier["version"] in may else None
+    return earlier if earlier in may else None
 
 
-def _point(out: Aliases, move: Move, earlier: AliasStatusJson | None, versions: Mapping[int, Body]) -> None:
-    name = move.name
+def _point(
+    out: Aliases,
+    move: Move,
+    earlier: AliasStatusJson | None,
+    former: Sequence[AliasTargetJson],
+    versions: Mapping[int, Body],
+) -> None:
+    name, left = move.name, _left(earlier, former, move.time)
     if move.number is None:
         if earlier:
             out.lost.append(f"Alias {name} points nowhere any more; it was {earlier['modelVersion']}.")
+        if left:
+            out.former.append({"name": name, "history": left})
         return
     body = versions[move.number]
     target = body["metadata"]["name"]
     stays = earlier is not None and (earlier["version"], earlier["modelVersion"]) == (move.number, target)
-    history: list[AliasTargetJson] = list(earlier.get("history") or ()) if earlier else []
-    if earlier and not stays:
-        history.insert(0, {"version": earlier["version"], "since": earlier["since"], "until": move.time})
+    history = list(earlier.get("history") or ()) if earlier and stays else left
     entry: AliasStatusJson = {
         "name": name,
         "version": move.number,
@@ -174,3 +206,11 @@ def _point(out: Aliases, move: Move, earlier: AliasStatusJson | None, versions: 
     if not stays:
         words = f"Alias {name} points to {target}" + (f", before {earlier['modelVersion']}" if earlier else "")
         out.moved.append(f"{words}: gates passed, approved by {by}." if "approvedBy" in entry else f"{words}.")
+
+
+def _left(earlier: AliasStatusJson | None, former: Sequence[AliasTargetJson], now: str) -> list[AliasTargetJson]:
+    """Where an alias pointed before, if it leaves its version now, newest first."""
+    if earlier is None:
+        return list(former)
+    left: AliasTargetJson = {"version": earlier["version"], "since": earlier["since"], "until": now}
+    return [left, *(earlier.get("history") or ())][:MAX_HISTORY]

@@ -12,7 +12,7 @@ from hone_api.failures import FailureCode
 from hone_api.meta import MAX_COUNT
 from hone_api.model import ModelSpec
 from hone_api.states import ConditionType, Reason
-from hone_api.status_json import AliasStatusJson
+from hone_api.status_json import AliasStatusJson, FormerAliasJson
 from hone_operator.reconcile import aliases, promotion, retention
 from hone_operator.reconcile.aliases import Aliases
 from hone_operator.reconcile.entry_jobs import asked
@@ -63,8 +63,8 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     accept(builder, unknown)
     versions = aliases.by_number(model["metadata"]["name"], seen.versions)
     builder.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
-    in_use, may, decided = _decide_aliases(spec, versions, builder.old.get("aliases") or (), builder.time)
-    builder.put(aliases=decided.entries or None, summary=_summary(decided))
+    in_use, may, decided = _decide_aliases(spec, versions, builder.old, builder.time)
+    builder.put(aliases=decided.entries or None, formerAliases=decided.former or None, summary=_summary(decided))
     builder.put(
         promotable=next(iter(may.eligible), None),
         candidates=(promotion.candidates(spec.promotion, versions, in_use) or None) if spec.promotion else None,
@@ -82,12 +82,27 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
 
 
 def _decide_aliases(
-    spec: ModelSpec, versions: Mapping[int, Mapping[str, Any]], before: Sequence[AliasStatusJson], now: str
+    spec: ModelSpec, versions: Mapping[int, Mapping[str, Any]], status: Mapping[str, Any], now: str
 ) -> tuple[promotion.InUse, aliases.Promotable, Aliases]:
-    """What is in use, what may be promoted, and where each alias points."""
-    in_use = promotion.find_in_use(spec, versions, before)
-    may = promotion.promotable(spec.promotion, versions, in_use)
-    return in_use, may, aliases.decide(spec, versions, before, may, now)
+    """What is in use, what may be promoted, and where each alias points.
+
+    Gates compare with what is in use, and that follows from the gates: it is decided again until nothing moves, so that
+    no alias points nowhere meanwhile. It ends: an alias that may stay where it is only moves to newer versions.
+    """
+    before: Sequence[AliasStatusJson] = status.get("aliases") or ()
+    former: Sequence[FormerAliasJson] = status.get("formerAliases") or ()
+    wanted = {pinned.name for pinned in spec.aliases or ()} | {*(spec.promotion.aliases if spec.promotion else ())}
+    present = [entry for entry in before if entry["name"] in wanted]
+    left = {t["version"] for e in (*present, *former) if e["name"] in wanted for t in e.get("history") or ()}
+    left |= {entry["version"] for entry in present}
+    points, names = {e["name"]: e["version"] for e in present}, {e["modelVersion"] for e in present}
+    while True:
+        in_use = promotion.find_in_use(spec, versions, names, left | {*points.values()})
+        may = promotion.promotable(spec.promotion, versions, in_use)
+        aimed = aliases.aim(spec, versions, points, may)
+        if aimed.points == points:
+            return in_use, may, aliases.decide(aimed, versions, before, former, now)
+        points, names = aimed.points, {versions[number]["metadata"]["name"] for number in aimed.points.values()}
 
 
 def moves_alias(model: Mapping[str, Any], versions: Sequence[Mapping[str, Any]]) -> bool:
@@ -100,12 +115,12 @@ def moves_alias(model: Mapping[str, Any], versions: Sequence[Mapping[str, Any]])
         return False
     try:
         spec, _ = read_spec(ModelSpec, model)
-        before = (model.get("status") or {}).get("aliases") or ()
+        status = model.get("status") or {}
         if any(rule_problems(spec, "spec")):
             return False
         by_number = aliases.by_number(model["metadata"]["name"], versions)
-        decided = _decide_aliases(spec, by_number, before, "")[2]
-        return _points(decided.entries) != _points(before)
+        decided = _decide_aliases(spec, by_number, status, "")[2]
+        return _points(decided.entries) != _points(status.get("aliases") or ())
     except (ValidationError, KeyError, TypeError):  # of another version of Hone: such a Model moves nothing
         return False
 

@@ -1,9 +1,9 @@
 """Which versions of a model a promotion may take: those whose gates passed and that a person approved. Pure."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -12,7 +12,7 @@ from hone_api.model import MAX_CANDIDATES, ModelSpec, Promotion, PromotionGate
 from hone_api.modelversion import EvaluationNumber
 from hone_api.reading import read_known
 from hone_api.states import ApprovalState, GateResult
-from hone_api.status_json import AliasStatusJson, PromotionCandidateJson
+from hone_api.status_json import PromotionCandidateJson
 from hone_operator.reconcile.aliases import Promotable, Unusable, unusable
 
 Body = Mapping[str, Any]
@@ -40,27 +40,22 @@ class InUse:
     awaited: Unusable | None = None
     """Why the version in use is not Ready yet; an older one must not take its place meanwhile."""
 
-    @classmethod
-    def of(cls, entries: Iterable[AliasStatusJson]) -> Self:
-        """By status.aliases of the Model."""
-        pointing = list(entries)
-        before = {target["version"] for entry in pointing for target in entry.get("history") or ()}
-        return cls(
-            frozenset(e["modelVersion"] for e in pointing), frozenset({*before, *(e["version"] for e in pointing)})
-        )
 
-
-def find_in_use(spec: ModelSpec, versions: Mapping[int, Body], entries: Iterable[AliasStatusJson]) -> InUse:
-    """What is in use, by status.aliases; if that is empty, by the records.
+def find_in_use(spec: ModelSpec, versions: Mapping[int, Body], names: Collection[str], ever: Collection[int]) -> InUse:
+    """What is in use, by status.aliases; if no alias points anywhere, by the records.
 
     A Model that is restored from a backup has no status. An empty one would let every gate against the version in use
     pass, and older versions be used while newer ones are verified again.
+
+    Args:
+        names: ModelVersions to which aliases point.
+        ever: numbers of versions to which aliases ever pointed; empty: the status is new, or lost.
     """
-    pointing = list(entries)
-    if pointing or spec.promotion is None:
-        return InUse.of(pointing)
+    if names or spec.promotion is None:
+        return InUse(frozenset(names), frozenset(ever))
     pinned = {entry.version for entry in spec.aliases or ()} & versions.keys()
-    return _replayed(spec.promotion, versions, frozenset(pinned))
+    replayed = _replayed(spec.promotion, versions, frozenset(pinned))
+    return replace(replayed, ever=replayed.ever | {*ever}, awaited=None if ever else replayed.awaited)
 
 
 def _replayed(promotion: Promotion, versions: Mapping[int, Body], pinned: frozenset[int]) -> InUse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -341,7 +342,83 @@ def test_only_what_was_compared_with_the_version_in_use_replaces_it() -> None:
         model.tick(first, unmeasured, better, outdated)
         assert model.targets() == {"champion": "tutor-v3"}
     model.tick(first, unmeasured, version(3, approval="Rejected"), outdated)
-    assert model.targets() == {"champion": "tutor-v1"}, "it was in use before"
+    assert model.targets() == {"champion": "tutor-v4"}, "it is better than v1, which would be in use again"
+
+
+def test_an_alias_goes_from_a_withdrawn_version_to_the_one_before_at_once() -> None:
+    """Also if no alias ever pointed to that, e.g. because the Model was created after both were approved."""
+    model = Named()
+    model.promote(gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
+    first, second = compared(1, "2.0", ""), compared(2, "1.0", "tutor-v1", "2.0")
+    model.tick(first, second)
+    assert model.targets() == {"champion": "tutor-v2"}
+    outcome = model.tick(first, version(2, approval="Candidate"))
+    assert model.targets() == {"champion": "tutor-v1"}
+    assert [event.reason for event in outcome.events] == ["AliasMoved"], "nothing was lost"
+    (alias,) = model.body["status"]["aliases"]
+    assert [target["version"] for target in alias["history"]] == [2]
+
+
+def test_an_alias_that_points_nowhere_keeps_its_history() -> None:
+    model = Named()
+    model.promote()
+    model.tick(version(1, approval="Approved"), version(2, approval="Approved"))
+    model.tick(version(1), version(2))
+    (former,) = model.body["status"]["formerAliases"]
+    assert (former["name"], [target["version"] for target in former["history"]]) == ("champion", [2])
+    model.tick(version(1, approval="Approved"), version(2))
+    (alias,) = model.body["status"]["aliases"]
+    assert (alias["version"], [target["version"] for target in alias["history"]]) == (1, [2])
+    assert "formerAliases" not in model.body["status"]
+
+
+def _random_version(rng: random.Random, number: int) -> dict[str, Any]:
+    against = rng.choice([None, "", *(f"tutor-v{n}" for n in range(1, number))])
+    change = rng.choice([-0.5, -0.1, 0.2])
+    loss = {"name": "loss", "base": "3", "tuned": "1", "changeLow": "-2", "changeHigh": "-1"}
+    if against:
+        loss |= {"against": "1", "againstLow": str(change), "againstHigh": str(change + 0.05)}
+    evaluation = {} if against is None else {"against": against}
+    return version(number, approval="Approved", numbers=[loss], evaluation=evaluation)
+
+
+def _change(rng: random.Random, model: Named, versions: dict[int, dict[str, Any]]) -> None:
+    number = rng.choice([*versions, 0]) or max(versions, default=0) + 1
+    match rng.randrange(9):
+        case 0 | 1 | 2:
+            versions[max(versions, default=0) + 1] = _random_version(rng, max(versions, default=0) + 1)
+        case 3 | 4 if number in versions:
+            state = rng.choice(["Approved", "Candidate", "Rejected"])
+            versions[number]["spec"]["approval"] = {"state": state, "by": "ada"}
+        case 5 if number in versions:
+            ready = rng.choice(["True", "False"])
+            versions[number]["status"] = {
+                "conditions": [{"type": "Ready", "status": ready, "reason": "", "message": ""}]
+            }
+        case 6 if number in versions:
+            del versions[number]
+        case 7:
+            model.pin(**({"pinned": number} if rng.random() < 0.5 else {}))
+        case 8:
+            gates: Any = [[], [{"metric": "loss", "value": "Against", "atMost": "0"}]]
+            change = {"metric": "loss", "value": "Change", "atMost": rng.choice(["0", "-3"])}
+            model.promote(rng.choice(["Automatic", "Automatic", "Manual"]), gates=[*rng.choice(gates), change])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_one_pass_decides_what_two_decide(seed: int) -> None:
+    rng, model, versions = random.Random(seed), Named(), {}
+    model.promote(gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
+    for _ in range(40):
+        _change(rng, model, versions)
+        pointed = model.targets() if "status" in model.body else {}
+        model.tick(*versions.values())
+        once = (model.targets(), model.body["status"].get("formerAliases"))
+        assert model.tick(*versions.values()).status is None, "nothing is left to decide"
+        if "champion" in pointed and "champion" not in once[0]:
+            moves = model.body["spec"]["promotion"]["policy"] == "Automatic"
+            assert not (moves and "promotable" in model.body["status"]), "nothing, and there is a version for it"
+            assert model.body["status"]["formerAliases"][0]["name"] == "champion"
 
 
 @pytest.mark.parametrize("policy", ["Automatic", "Manual"])
