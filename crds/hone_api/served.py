@@ -49,6 +49,6 @@ class ServedAliases(ApiModel):
     )
     approved: Annotated[list[Digest], Field(max_length=MAX_APPROVED)] = Field(
         default_factory=list,
-        description="Adapters of the approved versions that an alias points or pointed to: one that is loaded stays "
-        "until the one that the alias points to is loaded. Any other is unloaded at once.",
+        description="Adapters of approved versions, first those that an alias points or pointed to, then the newest: "
+        "one that is loaded stays until the one that the alias points to is loaded. Any other is unloaded at once.",
     )

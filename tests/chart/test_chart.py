@@ -337,7 +337,7 @@ def test_render_modes(render):
     kinds = ("PodMonitor", "PrometheusRule")
     values = {"metrics": {**on, "renderMode": "skipIfMissing"}, "prometheusRule": {"enabled": True}}
     assert of_kind(render(values), *kinds) == []
-    assert len(of_kind(render(values, "--api-versions", "monitoring.coreos.com/v1"), *kinds)) == 3
+    assert len(of_kind(render(values, "--api-versions", "monitoring.coreos.com/v1"), *kinds)) == 4
     with pytest.raises(Exception, match=r"monitoring\.coreos\.com/v1 are not installed"):
         render({"metrics": {**on, "renderMode": "failIfMissing"}})
 

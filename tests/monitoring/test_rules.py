@@ -58,6 +58,7 @@ def is_carried(alert: str, metric: str, labels: dict[str, str], moving: str, the
 
 
 VERSION, MODEL = {"namespace": "ml", "modelversion": "m-v1"}, {"namespace": "ml", "model": "m"}
+NAME = {"namespace": "ml", "name": "m"}
 TO_S3, FROM_HUB = {**VERSION, "scheme": "s3"}, {**MODEL, "scheme": "hf"}
 QUEUE = {f'hone_job_info{{namespace="ml",finetunejob="{name}",queue="gpus"}}': "1x80" for name in ("a", "b")}
 REF = {"namespace": "ml", "finetunejob": "a"}
@@ -156,6 +157,8 @@ CASES = [
     *is_not("ModelVersionNotSigned", "hone_modelversion_signed", VERSION),
     *is_not("ModelNotRegistered", "hone_model_registered", MODEL),
     *is_not("ModelAliasesNotResolved", "hone_model_ready", MODEL),
+    Case("ModelNotServed", 11, {'hone_serve_problem{namespace="ml",pod="a",name="m"}': "1x20"}, NAME),
+    Case("ModelNotServed", 11, {'hone_serve_problem{namespace="ml",pod="a",name="m"}': "1x5 0x20"}),
     *is_carried("ModelDelivery", "hone_modelversion_deliveries", TO_S3, "Delivering", "Delivered"),
     *is_carried("ModelImport", "hone_model_imports", FROM_HUB, "Importing", "Imported"),
     Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE: "100x40"}, {"namespace": "ml"}),

@@ -66,6 +66,7 @@ def render(models: Sequence[ServedModel], server: Server, following: Following) 
     body = deployment(models, server, adapters="Followed")
     meta, pod = body["metadata"], body["spec"]["template"]["spec"]
     meta["annotations"] = {"hone.dev/follows": ",".join(f"{model}@{alias}" for model, alias in following.aliases)}
+    body["spec"]["template"]["metadata"]["labels"] |= {"hone.dev/server": "follow"}  # the chart's PodMonitor
     [vllm] = pod["containers"]
     _ask_for_rank(vllm["args"], following.rank)
     vllm["args"] += ["--middleware", GUARD]

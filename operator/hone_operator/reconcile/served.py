@@ -1,6 +1,7 @@
 """What servers of a namespace may load by the aliases of its Models: adapters of approved versions alone. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -38,12 +39,13 @@ def content(models: Iterable[Body], versions: Mapping[str, Iterable[Body]]) -> d
 def _served(entries: Sequence[Body], versions: Iterable[Body]) -> ServedAliases:
     by_name = {version["metadata"]["name"]: version for version in versions}
     pointed = {n for e in entries for n in (e["version"], *(h["version"] for h in e.get("history") or ()))}
-    candidates = [version for version in by_name.values() if version["spec"].get("version") in pointed]
-    candidates.sort(key=lambda version: -version["spec"]["version"])
-    adapters = [adapter for version in candidates if isinstance(adapter := adapter_of(version), ServedAdapter)]
+    candidates = [version for version in by_name.values() if _is_approved(version)]
+    candidates.sort(key=lambda version: (version["spec"]["version"] not in pointed, -version["spec"]["version"]))
+    read = (adapter_of(version) for version in candidates)
+    adapters = islice((adapter for adapter in read if isinstance(adapter, ServedAdapter)), MAX_APPROVED)
     return ServedAliases(
         aliases=[_alias(entry, by_name.get(entry["modelVersion"])) for entry in entries],
-        approved=list(dict.fromkeys(adapter.digest for adapter in adapters))[:MAX_APPROVED],
+        approved=list(dict.fromkeys(adapter.digest for adapter in adapters)),
     )
 
 
@@ -60,7 +62,7 @@ def adapter_of(version: Body) -> ServedAdapter | str:
     name = version["metadata"]["name"]
     if problem := unusable(version["spec"].get("version", 0), version):
         return problem.message
-    if (version["spec"].get("approval") or {}).get("state") != ApprovalState.APPROVED:
+    if not _is_approved(version):
         return f"ModelVersion {name} is not approved"
     try:
         spec, _ = read_known(ModelVersionSpec, version["spec"])
@@ -73,6 +75,10 @@ def adapter_of(version: Body) -> ServedAdapter | str:
     if location is None:
         return f"ModelVersion {name} does not say where its base is"
     return ServedAdapter(uri=artifact.uri, digest=artifact.digest, base=location, rank=rank)
+
+
+def _is_approved(version: Body) -> bool:
+    return bool((version["spec"].get("approval") or {}).get("state") == ApprovalState.APPROVED)
 
 
 def _adapter(spec: ModelVersionSpec) -> Artifact | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hone_api.served import MAX_APPROVED
 from hone_operator.reconcile.served import content
 
 pytestmark = pytest.mark.pure
@@ -94,6 +95,8 @@ def test_a_status_of_another_version_does_not_stop_other_models(entry: dict[str,
     assert list(content([odd, model(champion=1)], {"tutor": [version(1)]})) == ["tutor.json"]
 
 
-def test_what_an_alias_never_pointed_to_does_not_stay_loaded() -> None:
-    found = served(model(champion=9), *map(version, range(1, 12)))
-    assert found["approved"] == [f"sha256:{n:064x}" for n in (9, 3, 2, 1)]
+def test_what_an_alias_pointed_to_comes_first_of_what_may_stay() -> None:
+    """Also without a history, as after the Model was created again, an approved version that a server has may stay."""
+    found = served(model(champion=9), *map(version, range(1, 60)), version(60, "Candidate"))
+    assert found["approved"] == [f"sha256:{n:064x}" for n in (9, 3, 2, 1, *range(59, 23, -1))]
+    assert len(found["approved"]) == MAX_APPROVED

@@ -406,6 +406,39 @@ def test_an_adapter_that_vllm_would_compute_otherwise_is_not_loaded(team: Team, 
     assert "vLLM would answer otherwise" in team.follower.problems["bot"].message
 
 
+def test_an_approved_adapter_stays_while_the_alias_means_what_this_server_cannot_load(team: Team) -> None:
+    """A version that is DoRA, merged or full, on another base, or whose approval is missing."""
+    before = team.trained(1)
+    team.points(before, before)
+    team.step()
+    for base in ("pvc://store/base-models/other", None):
+        after = team.trained(2 if base else 3).model_copy(update={"base": base}) if base else None
+        team.points(after, before)
+        assert team.step() == {"bot": before.digest}
+        assert team.follower.ready
+    team.points(None)
+    assert team.step() == {}, "it is not approved any more"
+
+
+def test_what_is_served_and_what_is_not_is_measured(team: Team) -> None:
+    http = serve_health(team.follower, 0)
+    url = f"http://127.0.0.1:{http.server_port}/metrics"
+    before = team.trained(1)
+    team.points(before, before)
+    team.step()
+    answer = requests.get(url, timeout=60)
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert 'hone_served{name="bot",version="bot-v1"} 1\n' in answer.text
+    assert 'hone_serve_problem{name="bot"} 0\n' in answer.text
+    for text in ("no JSON", '{"aliases": []}', None):
+        key = team.root / "aliases" / key_of("bot")
+        key.write_text(text) if text else key.unlink()
+        team.step()
+        answer = requests.get(url, timeout=60)
+        assert ("hone_served{" in answer.text, 'hone_serve_problem{name="bot"} 1\n' in answer.text) == (False, True)
+    http.shutdown()
+
+
 @pytest.mark.parametrize("text", ["[]", "{", "\udcff", DEEP], ids=["list", "no JSON", "no UTF-8", "deep"])
 def test_an_adapter_without_a_config_is_noted_and_not_copied_at_each_pass(team: Team, text: str) -> None:
     faq, adapter = team.also_serves("faq", 2), team.trained(1)

@@ -26,9 +26,12 @@ def model(digest: str | None, base: str = BASE, approved: tuple[str, ...] = ()) 
         ({"bot": model(NEW, approved=(NEW, OLD))}, {"bot": OLD}, NEW, "", True),
         ({"bot": model(NEW, approved=(NEW,))}, {"bot": OLD}, NEW, "", False),
         ({"bot": model(NEW)}, {}, NEW, "", False),
-        ({"bot": model(None, approved=(OLD,))}, {"bot": OLD}, None, "bot-v2 is not approved", False),
+        ({"bot": model(None, approved=(OLD,))}, {"bot": OLD}, None, "bot-v2 is not approved", True),
+        ({"bot": model(None, approved=(NEW,))}, {"bot": OLD}, None, "bot-v2 is not approved", False),
         ({"bot": ServedAliases(approved=[OLD])}, {"bot": OLD}, None, "points nowhere", False),
         ({}, {"bot": OLD}, None, "points nowhere", False),
+        ({"bot": None}, {"bot": OLD}, None, "bot.json of ConfigMap hone-served cannot be read", False),
+        ({"bot": model(NEW, "pvc://a/b", approved=(OLD,))}, {"bot": OLD}, None, "trained on another base", True),
         ({"bot": model(NEW, base="pvc://store/base-models/other")}, {}, None, "another base", False),
     ],
 )

@@ -37,13 +37,14 @@ GUARD = ".guard"
 """Folder with the middleware and its token, among the adapters."""
 GUARD_MODULE = "hone_adapter_guard"
 PASS_SECONDS = 2.0
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _HUNG_SECONDS = 1200.0
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 300.0
 
 
 @dataclass
 class LoadProblem:
-    """Why the adapter of a name is not loaded, and when the next attempt is due."""
+    """Why a name is not what its alias says, and when the next attempt to load it is due."""
 
     digest: str
     message: str
@@ -133,6 +134,17 @@ class Follower:
             "problems": {name: problem.message for name, problem in list(self.problems.items())},
         }
 
+    def metrics(self) -> str:
+        """The same for Prometheus."""
+        names = [each.name for each in self.followed]
+        served = [(name, version) for name in names if (version := self.serves.get(name))]
+        lines = ["# HELP hone_served ModelVersion that is served under a name.", "# TYPE hone_served gauge"]
+        lines += [f'hone_served{{name="{_escaped(name)}",version="{_escaped(version)}"}} 1' for name, version in served]
+        lines += ["# HELP hone_serve_problem Whether a name is not what its alias says: see /status."]
+        lines += ["# TYPE hone_serve_problem gauge"]
+        lines += [f'hone_serve_problem{{name="{_escaped(name)}"}} {int(name in self.problems)}' for name in names]
+        return "\n".join(lines) + "\n"
+
     def is_alive(self) -> bool:
         """Whether passes still happen, and copies and loads end."""
         since = (self.last_pass, self._copies.began, self._loads.began)
@@ -149,8 +161,9 @@ class Follower:
         digests = {name: self.folders.digest(path) for name, path in loaded.items()}
         return decide(self.followed, self._models(), digests, self.base), loaded
 
-    def _models(self) -> dict[str, ServedAliases]:
-        models = {}
+    def _models(self) -> dict[str, ServedAliases | None]:
+        """What the operator says of each model; None: it cannot be read."""
+        models: dict[str, ServedAliases | None] = {}
         for name in {each.model for each in self.followed}:
             try:
                 text = (self.aliases / key_of(name)).read_text()
@@ -158,6 +171,7 @@ class Follower:
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, ValidationError) as error:
+                models[name] = None
                 self._report(name, f"what may be served of it cannot be read: {type(error).__name__}")
         return models
 
@@ -168,8 +182,12 @@ class Follower:
             return False
         try:
             if adapter is None:
-                self._drop(wanted, folder)
-                self.problems.pop(name, None)
+                if folder is None or not wanted.may_stay:
+                    self._drop(wanted, folder)
+                else:
+                    self._report(name, f"stays as it is: {wanted.why}")
+                if wanted.is_followed:
+                    self.problems[name] = LoadProblem("", wanted.why, 0, 0.0)
                 return True
             if folder == str(self.folders.path(adapter.digest)):
                 self._serve(wanted)
@@ -278,6 +296,10 @@ class Follower:
             log.info("%s %s", subject, text)
 
 
+def _escaped(label: str) -> str:
+    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
 def install_guard(adapters: Path) -> str:
     """Write the middleware that vLLM imports, and its token; a token that is there stays: vLLM has read it.
 
@@ -297,15 +319,15 @@ def install_guard(adapters: Path) -> str:
 
 
 def serve_health(follower: Follower, port: int) -> ThreadingHTTPServer:
-    """Answer /healthz, /readyz and /status on all addresses, in a thread."""
+    """Answer /healthz, /readyz, /status and /metrics on all addresses, in a thread."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answers = {"/healthz": follower.is_alive(), "/readyz": follower.ready, "/status": True}
-            good = answers.get(self.path)
-            body = json.dumps(follower.status()).encode()
+            answers = {"/healthz": follower.is_alive(), "/readyz": follower.ready, "/status": True, "/metrics": True}
+            good, is_metrics = answers.get(self.path), self.path == "/metrics"
+            body = (follower.metrics() if is_metrics else json.dumps(follower.status())).encode()
             self.send_response(404 if good is None else 200 if good else 503)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", _METRICS_TYPE if is_metrics else "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
