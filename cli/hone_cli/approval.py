@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.model import MAX_CANDIDATES
+from pydantic import ValidationError
+
+from hone_api.gates import InUse, verdict
+from hone_api.model import Promotion
+from hone_api.modelversion import ModelVersionSpec
+from hone_api.reading import read_known
+from hone_api.servable import served_rank, verdicts
 from hone_api.states import ApprovalState, ConditionType, GateResult
 
 Body = Mapping[str, Any]
@@ -53,14 +59,63 @@ def promotion_gates(version: Body, model: Body | None) -> GateOpinion:
         if candidate["modelVersion"] == version["metadata"]["name"]:
             result = GateResult(candidate["gates"])
             return GateOpinion(result, "" if result == GateResult.PASSED else str(candidate.get("message", "")))
-    words = f"status.candidates of Model {meta['name']} has the newest {MAX_CANDIDATES} versions, and not this one"
-    return GateOpinion(None, words)
+    return _judged(version, model)  # status.candidates has the newest alone
 
 
-def consequences(version: Body, model: Body | None, state: ApprovalState) -> list[str]:
-    """What follows from a decision, one sentence for each alias and copy."""
+def _judged(version: Body, model: Body) -> GateOpinion:
+    """What the operator would say of a version that status.candidates does not list."""
+    try:
+        promotion, _ = read_known(Promotion, model["spec"]["promotion"])
+    except ValidationError:
+        return GateOpinion(None, "spec.promotion of the Model was written by another version of Hone")
+    entries = [*(model["status"].get("aliases") or ()), *(model["status"].get("formerAliases") or ())]
+    ever = {target["version"] for entry in entries for target in entry.get("history") or ()}
+    ever |= {entry["version"] for entry in entries if "version" in entry}
+    return GateOpinion(*verdict(promotion, version, InUse(frozenset(_points(model).values()), frozenset(ever))))
+
+
+def consequences(
+    version: Body, model: Body | None, state: ApprovalState, present: Mapping[str, Body] | None = None
+) -> list[str]:
+    """What follows from a decision, one sentence for each alias and copy.
+
+    Args:
+        present: the ModelVersions to which aliases point, by name.
+    """
     change = _approved if state == ApprovalState.APPROVED else _withdrawn
-    return [*change(version, model or {}, state), *_copies(version, model or {}, state)]
+    warnings = _warnings(version, model or {}, present or {}) if state == ApprovalState.APPROVED else ()
+    return [*change(version, model or {}, state), *warnings, *_copies(version, model or {}, state)]
+
+
+def _warnings(version: Body, model: Body, present: Mapping[str, Body]) -> Iterator[str]:
+    """What servers that follow an alias cannot load of the version, although they have the one before."""
+    aliases = {*_pinned(version, model), *(_promotion(model).get("aliases") or ())}
+    for before in sorted({_points(model)[alias] for alias in aliases if alias in _points(model)}):
+        if before in present and before != version["metadata"]["name"]:
+            yield from _differences(version, present[before])
+
+
+def _differences(version: Body, before: Body) -> Iterator[str]:
+    try:
+        new, old = (read_known(ModelVersionSpec, each["spec"])[0] for each in (version, before))
+    except ValidationError:
+        return
+    names = [each["metadata"]["name"] for each in (version, before)]
+    ranks = [served_rank(each) for each in (new, old)]
+    bases = [each.lineage.base_model.location or each.lineage.base_model.uri for each in (new, old)]
+    stay = f"Servers that follow the alias keep {names[1]} while it is approved"
+    if ranks[1] is None:
+        return
+    if ranks[0] is None:
+        other = f"serve {names[0]} with manifests of its own"
+        yield f"Warning: it has no adapter that they load ({verdicts(new)[0]}). {stay}: {other}."
+    elif bases[0] != bases[1]:
+        yield f"Warning: its base is {bases[0]}, and that of {names[1]} is {bases[1]}. {stay}: print new manifests."
+    elif ranks[0] > ranks[1]:
+        yield (
+            f"Warning: it needs --max-lora-rank {ranks[0]}, and {names[1]} needs {ranks[1]}. {stay}, if they have less "
+            "than that: print new manifests."
+        )
 
 
 def _approved(version: Body, model: Body, _state: ApprovalState) -> Iterator[str]:
@@ -131,8 +186,10 @@ def _next_best(name: str, model: Body) -> str:
 def _copies(version: Body, model: Body, state: ApprovalState) -> Iterator[str]:
     entries = (model.get("spec") or {}).get("deliveries") or ()
     if state == ApprovalState.APPROVED:
-        for uri in (entry["uri"] for entry in entries if entry.get("when", "Approved") == "Approved"):
-            yield f"It is copied to {uri}."
+        later = {"Approved": "", "Aliased": " as soon as an alias points to it"}
+        for entry in entries:
+            if (when := entry.get("when", "Approved")) in later:
+                yield f"It is copied to {entry['uri']}{later[when]}."
     elif (version.get("status") or {}).get("deliveries"):
         yield "Copies that were delivered stay where they are."
 

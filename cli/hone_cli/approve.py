@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hone_api.licences import forbids_commercial_use
 from hone_api.states import ApprovalState
 from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate
 from hone_cli.errors import CommandError, printable
@@ -124,14 +125,20 @@ def _decide(
         )
     kube.decide(version, {"state": state, "by": user, "comment": comment}, dry_run=dry_run)
     typer.echo(printable(f"{name} {'would be' if dry_run else 'is'} {_WORDS[state]}. By: {user}."))
-    for line in consequences(version, model, state):
+    for line in consequences(version, model, state, _pointed(kube, model)):
         typer.echo(printable(line))
     if not dry_run:
         typer.echo(f"To watch it: hone models {version['spec']['modelName']} -n {kube.namespace}")
 
 
+def _pointed(kube: Kube, model: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:
+    """The ModelVersions to which aliases point, by name."""
+    names = {entry["modelVersion"] for entry in ((model or {}).get("status") or {}).get("aliases") or ()}
+    return {name: version for name in sorted(names) if (version := kube.model_version(name))}
+
+
 def summary(version: Mapping[str, Any], gates: GateOpinion) -> Iterator[str]:
-    """What to know before a decision: the state, the numbers of the evaluation, and the gates, a line each."""
+    """What to know before a decision: the state, the numbers of the evaluation, licences and gates, a line each."""
     spec = version["spec"]
     approval = spec.get("approval") or {}
     why = f": {approval['comment']}" if approval.get("comment") and not is_rejected_by_gate(version) else ""
@@ -142,8 +149,19 @@ def summary(version: Mapping[str, Any], gates: GateOpinion) -> Iterator[str]:
         interval = f" (95 %: {number['low']} to {number['high']})" if number.get("low") and number.get("high") else ""
         change = f"{number.get('base') or '?'} → {number['tuned']}"
         yield "  " + printable(f"{number['name']}{where}: {change}{interval}")
+    if named := _licences(spec.get("lineage") or {}):
+        yield printable(f"Licences: {', '.join(named)}")
     words = f": {gates.message}" if gates.message else ""
     yield printable(f"Gates: {gates.result or 'not known'}{words}")
+
+
+def _licences(lineage: Mapping[str, Any]) -> list[str]:
+    """What the version was made from, each with its licence."""
+    base = lineage.get("baseModel") or {}
+    sources = [("base", base), ("import", lineage.get("imported") or {})]
+    sources += [(f"Dataset {each.get('name')}", each) for each in lineage.get("datasets") or ()]
+    named = [(what, str(each["license"])) for what, each in sources if each.get("license")]
+    return [f"{what} {name}{', not for commercial use' * forbids_commercial_use(name)}" for what, name in named]
 
 
 def _by(approval: Mapping[str, Any]) -> str:

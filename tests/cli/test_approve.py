@@ -15,6 +15,7 @@ from hone_cli.errors import CommandError
 pytestmark = pytest.mark.pure
 
 GATES = [{"metric": "loss", "atMost": "1.2"}]
+LOSS = {"name": "loss", "tuned": "1.0"}
 
 
 def version(number: int = 3, ready: bool = True, **spec: Any) -> dict[str, Any]:
@@ -53,7 +54,9 @@ def automatic(*candidates: dict[str, Any], champion: int | None = 2, **status: A
         (automatic(judged("Passed", "nobody has approved it")), version(), "Passed", ""),
         (automatic(judged("Failed", "loss is 2, and must be at most 1.2")), version(), "Failed", "loss is 2"),
         (automatic(judged("Inconclusive", "loss was not measured")), version(), "Inconclusive", "not measured"),
-        (automatic(judged("Passed", number=9)), version(), None, "newest 5 versions, and not this one"),
+        (automatic(judged("Passed", number=9)), version(), "Inconclusive", "loss was not measured"),
+        (automatic(judged("Passed", number=9)), version(evaluation={"numbers": [LOSS]}), "Passed", ""),
+        (automatic(judged("Failed", number=9), observedGeneration=1), version(), None, "has not judged it"),
         (automatic(judged("Passed"), observedGeneration=1), version(), None, "has not judged it"),
         (
             None,
@@ -87,7 +90,12 @@ def test_what_gates_say(of: Any, version_: dict[str, Any], result: str | None, w
             version(),
             "champion does not move to it: version 7 is newer, and may be promoted.",
         ),
-        (automatic(), version(), "champion moves to it only if the operator finds that its gates have passed."),
+        (automatic(), version(evaluation={"numbers": [LOSS]}), "champion moves from bot-v2 to bot-v3."),
+        (
+            automatic(observedGeneration=1),
+            version(),
+            "champion moves to it only if the operator finds that its gates have passed.",
+        ),
         (
             automatic(judged("Passed")),
             version(approval={"state": "Rejected", "by": "evaluation.gate", "comment": "evaluation.gate: 9 > 5"}),
@@ -106,7 +114,54 @@ def test_an_approval_names_servers_and_copies() -> None:
     of = model(aliases=[{"name": "production", "version": 3}, {"name": "old", "version": 1}], deliveries=entries)
     said = consequences(version(), of, "Approved")
     assert said[0] == "production of spec.aliases: servers that follow it load bot-v3 once it is Ready."
-    assert said[2:] == ["It is copied to s3://b/m.", "It is copied to hf://a/m."]
+    assert said[2:] == [
+        "It is copied to s3://b/m.",
+        "It is copied to oci://r/m as soon as an alias points to it.",
+        "It is copied to hf://a/m.",
+    ]
+
+
+def adapter(number: int, base: str = "pvc://store/base-models/b", **settings: Any) -> dict[str, Any]:
+    """A version with an adapter that servers may follow."""
+    lineage = {
+        "baseModel": {"uri": "hf://org/base", "location": base},
+        "datasets": [],
+        "job": {"name": "run", "uid": "u"},
+        "method": "SFT",
+        "hyperParameters": {"adapter": {"type": "LoRA", "rank": 16, **settings}},
+        "seed": 1,
+    }
+    uri, digest = "pvc://store/models/r/1/adapter", "sha256:" + "0" * 64
+    files = {"format": settings.get("form", "Adapter"), "uri": uri, "digest": digest, "sizeBytes": 1}
+    return version(number, artifacts=[files], lineage=lineage)
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (adapter(3), None),
+        (adapter(3, rank=8), None),
+        (adapter(3, rank=32), "it needs --max-lora-rank 32, and bot-v2 needs 16"),
+        (adapter(3, base="pvc://store/base-models/c"), "its base is pvc://store/base-models/c, and that of bot-v2 is"),
+        (adapter(3, type="DoRA"), "it has no adapter that they load (vLLM: no, a DoRA adapter"),
+        (adapter(3, form="Merged"), "it has no adapter that they load (vLLM: yes, the merged model"),
+    ],
+)
+def test_an_approval_warns_of_what_servers_that_follow_cannot_load(after: dict[str, Any], words: str | None) -> None:
+    of = automatic(judged("Passed"))
+    moved, *warnings = consequences(after, of, "Approved", {"bot-v2": adapter(2)})
+    assert moved == "champion moves from bot-v2 to bot-v3."
+    assert len(warnings) == bool(words)
+    if words:
+        assert warnings[0].startswith(f"Warning: {words}")
+        assert "Servers that follow the alias keep bot-v2 while it is approved" in warnings[0]
+
+
+def test_licences_come_before_the_decision() -> None:
+    lineage = {"baseModel": {"license": "cc-by-nc-4.0"}, "datasets": [{"name": "faq", "license": "mit"}, {"name": "x"}]}
+    licensed = version(lineage=lineage)
+    lines = list(summary(licensed, gates_of(licensed, None)))
+    assert "Licences: base cc-by-nc-4.0, not for commercial use, Dataset faq mit" in lines
 
 
 @pytest.mark.parametrize(

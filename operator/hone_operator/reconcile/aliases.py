@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from hone_api.gates import Unusable
 from hone_api.model import MAX_HISTORY, ModelSpec
-from hone_api.states import AnyReason, ApprovalState, ConditionType, Reason
+from hone_api.states import ApprovalState, ConditionType, Reason
 from hone_api.status_json import AliasStatusJson, AliasTargetJson, FormerAliasJson
 from hone_operator.desired import names
 from hone_operator.reconcile.conditions import condition, is_true
@@ -32,18 +33,6 @@ def at(model: Body | None, version: str) -> str | None:
     """The aliases of a Model that point to the ModelVersion of this name, for display; None if there is none."""
     entries = ((model or {}).get("status") or {}).get("aliases") or ()
     return ",".join(entry["name"] for entry in entries if entry.get("modelVersion") == version)[:253] or None
-
-
-class Unusable(NamedTuple):
-    """Why nothing may point to a version."""
-
-    reason: AnyReason
-    message: str
-    final: bool = False
-    """Only a person can change it."""
-    passing: bool = False
-    """The version exists and may be Ready again by itself, e.g. once it is signed with a new key: what points to it
-    stays, and whoever reads its files refuses it meanwhile."""
 
 
 def unusable(number: int, body: Body | None) -> Unusable | None:

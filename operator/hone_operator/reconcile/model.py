@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from hone_api.combinations import rule_problems
 from hone_api.failures import FailureCode
+from hone_api.gates import InUse
 from hone_api.meta import MAX_COUNT
 from hone_api.model import ModelSpec
 from hone_api.states import ConditionType, Reason
@@ -83,7 +84,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
 
 def _decide_aliases(
     spec: ModelSpec, versions: Mapping[int, Mapping[str, Any]], status: Mapping[str, Any], now: str
-) -> tuple[promotion.InUse, aliases.Promotable, Aliases]:
+) -> tuple[InUse, aliases.Promotable, Aliases]:
     """What is in use, what may be promoted, and where each alias points.
 
     Gates compare with what is in use, and that follows from the gates: it is decided again until nothing moves, so that
