@@ -15,7 +15,7 @@ from hone_api.meta import Digest
 from hone_api.methods import METHODS
 from hone_api.plan import DatasetInput, TrainingPlan
 
-ENCODER_VERSION = 4
+ENCODER_VERSION = 5
 """Increment it with every change that makes equal rows give other tokens, labels or files: in the trainer's encoders,
 in its format on disk, or in the libraries that render and tokenise (see `tests/api/test_encoding.py`)."""
 KEY_LENGTH = 40
@@ -54,6 +54,8 @@ def address(plan: TrainingPlan, rows: list[str], model: str) -> str:
         "encodes": METHODS[plan.method].encodes,
         **_options(plan),
     }
+    if plan.training.thinking != "Auto":
+        body["thinking"] = plan.training.thinking
     if plan.template_date and body["encodes"] != "Documents":  # some chat templates print it
         body["date"] = plan.template_date.isoformat()
     return _hash(body)[:KEY_LENGTH]

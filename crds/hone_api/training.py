@@ -139,6 +139,12 @@ class Training(ApiModel):
         description="Rows over maxLength: Drop them, Truncate their end, or Refuse the run; they are always counted. "
         "Default Drop.",
     )
+    thinking: Literal["Auto", "Enabled", "Disabled"] = Field(
+        default="Auto",
+        description="Prompts of models whose chat template has a switch for reasoning (enable_thinking or thinking), "
+        "in training, sampling and evaluation: Auto is the prompt that a server makes by default, Enabled and Disabled "
+        "set the switch. A model trained with one of them is served with it: `hone serve` sets it. Default Auto.",
+    )
     packing: bool = Field(
         default=False,
         description="Pack several rows into one sequence, without attention across rows; default false. batchSize then "

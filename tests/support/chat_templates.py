@@ -108,6 +108,9 @@ TOKENIZERS = {
     "Marked": (lambda: byte_level(IM, MARKED, eos_token="<|im_end|>"), "<|im_end|>"),
 }
 
+HEADS = {"Qwen3": "<think>\n\n</think>\n\n"}
+"""What a template writes after its generation prompt, before an answer without reasoning."""
+
 
 def chat(*contents: str, system: str | None = None) -> dict:
     """A row of turns, user and assistant in turn."""

@@ -4,9 +4,10 @@ import random
 import re
 
 import pytest
-from chat_templates import CHATML, HEADER, IM, LLAMA3, TOKENIZERS, byte_level, chat, sentence_piece
+from chat_templates import CHATML, HEADER, HEADS, IM, LLAMA3, TOKENIZERS, byte_level, chat, sentence_piece
 from tokenizers import AddedToken
 
+from hone_trainer.encoding import rendering
 from hone_trainer.encoding.conversation import IGNORED, Encoder, Row, RowRefusedError
 from hone_trainer.errors import TrainerError
 
@@ -46,7 +47,7 @@ def test_one_turn(tokenizers, name):
     tokenizer, mark = tokenizers[name], TOKENIZERS[name][1]
     (row,) = Encoder(tokenizer).encode({"prompt": "What is a pod?", "completion": "A pod has containers."})
     check_shape(row)
-    assert trained(tokenizer, row) == ["A pod has containers." + mark]
+    assert trained(tokenizer, row) == [HEADS.get(name, "") + "A pod has containers." + mark]
     assert len(runs(row)[0]) < len(row.input_ids) - 3
 
 
@@ -56,10 +57,9 @@ def test_the_prompt_is_what_the_model_is_given_when_served(tokenizers, name):
     encoder = Encoder(tokenizer)
     record = chat("What is a pod?", "A pod has containers.", "And France?", "Paris.")
     row = encoder.encode(record)[-1]
-    served = tokenizer.apply_chat_template(
-        record["messages"][:-1], add_generation_prompt=True, return_dict=False, **encoder.prompt_options
-    )
+    served = tokenizer.apply_chat_template(record["messages"][:-1], add_generation_prompt=True, return_dict=False)
     assert row.prompt_ids == served
+    assert encoder.prompt(record["messages"][:-1]) == served
 
 
 @pytest.mark.parametrize("name", [n for n in TOKENIZERS if n != "Qwen3"])
@@ -78,18 +78,18 @@ def test_last_assistant_trains_the_last_turn_alone(tokenizers, name):
     tokenizer, mark = tokenizers[name], TOKENIZERS[name][1]
     (row,) = Encoder(tokenizer, "LastAssistant").encode(chat("hi", "hello you", "1 + 2 = ?", "3"))
     check_shape(row)
-    assert trained(tokenizer, row) == ["3" + mark]
+    assert trained(tokenizer, row) == [HEADS.get(name, "") + "3" + mark]
 
 
 def test_a_template_that_rewrites_history_gives_a_row_per_turn(tokenizers):
     tokenizer = tokenizers["Qwen3"]
     encoder = Encoder(tokenizer)
     rows = encoder.encode(chat("hi", "hello you", "1 + 2 = ?", "3"), number=7)
-    assert [trained(tokenizer, row) for row in rows] == [["hello you<|im_end|>"], ["3<|im_end|>"]]
+    head = HEADS["Qwen3"]
+    assert [trained(tokenizer, row) for row in rows] == [[head + "hello you<|im_end|>"], [head + "3<|im_end|>"]]
     assert [row.number for row in rows] == [7, 7]
     # The later turn sees the earlier one without the reasoning block, as when served.
     assert tokenizer.decode(rows[1].input_ids).count("<think>") == 1
-    assert encoder.prompt_options == {"enable_thinking": False}
 
 
 def test_reasoning_is_trained_when_it_is_written_as_the_template_writes_it(tokenizers):
@@ -98,16 +98,39 @@ def test_reasoning_is_trained_when_it_is_written_as_the_template_writes_it(token
     answer = "<think>\n1 and 2 are 3\n</think>\n\n3"
     (row,) = encoder.encode(chat("1 + 2 = ?", answer))
     assert trained(tokenizer, row) == [answer + "<|im_end|>"]
-    assert encoder.prompt_options == {}
     # Written otherwise, the template changes the content: refused, not trained as something else.
     assert refusal(Encoder(tokenizer), chat("1 + 2 = ?", "Well: <think>no</think> 3")) == "NotProved"
+
+
+@pytest.mark.parametrize(
+    ("thinking", "prompt"), [("Auto", ""), ("Enabled", ""), ("Disabled", "<think>\n\n</think>\n\n")]
+)
+def test_the_switch_for_thinking_holds_for_prompts_and_rows(tokenizers, thinking, prompt):
+    tokenizer = tokenizers["Qwen3"]
+    with rendering.of_run(None, thinking):
+        encoder = Encoder(tokenizer)
+        asked = encoder.prompt("1 + 2 = ?")
+        (row,) = encoder.encode(chat("1 + 2 = ?", "3"))
+    assert tokenizer.decode(asked).endswith("<|im_start|>assistant\n" + prompt)
+    assert row.prompt_ids == asked
+    assert tokenizer.decode(row.input_ids).endswith("<think>\n\n</think>\n\n3<|im_end|>")
+    assert rendering.switched(tokenizer, thinking) == {
+        "Enabled": {"enable_thinking": True},
+        "Disabled": {"enable_thinking": False},
+    }.get(thinking, {})
+    assert rendering.switched(tokenizers["ChatML"], thinking) == {}
+
+
+def test_a_prompt_whose_turn_the_template_drops_is_refused(tokenizers):
+    with pytest.raises(RowRefusedError, match="leaves the system turn out: move its text into the next user turn"):
+        Encoder(tokenizers["Llama2"]).prompt([{"role": "system", "content": "Be brief."}, *chat("hi")["messages"]])
 
 
 @pytest.mark.parametrize("name", ["ChatML", "Llama3", "Phi3", "Qwen3", "Marked"])
 def test_a_system_turn_is_read_and_not_trained(tokenizers, name):
     tokenizer, mark = tokenizers[name], TOKENIZERS[name][1]
     (row,) = Encoder(tokenizer).encode(chat("hi", "hello", system="Answer as a pirate."))
-    assert trained(tokenizer, row) == ["hello" + mark]
+    assert trained(tokenizer, row) == [HEADS.get(name, "") + "hello" + mark]
     assert "Answer as a pirate." in tokenizer.decode(row.input_ids)
 
 
@@ -266,7 +289,8 @@ def test_whatever_the_content_the_labels_are_right_or_the_row_is_refused(tokeniz
         normal = [
             tokenizer.backend_tokenizer.normalizer.normalize_str(c.strip()).replace("▁", " ").strip() for c in contents
         ]
-        assert [text.replace("▁", " ").strip() for text in found] == normal[1::2]
+        answers = [text.removeprefix(HEADS.get(name, "")).replace("▁", " ").strip() for text in found]
+        assert answers == normal[1::2]
         for row in rows:
             check_shape(row)
             assert all(tokenizer.decode(run[-1:]).strip() == mark for run in runs(row))

@@ -174,13 +174,13 @@ def test_a_prompt_is_what_is_served_and_its_answers_end_with_return(tokenizer: A
 def test_an_answer_is_read_as_rows_have_it(tokenizer: Any, content: str) -> None:
     (row,) = rows_of(tokenizer, user("1 + 2 = ?"), answer(content))
     ids = row.input_ids[len(row.prompt_ids) :]
-    assert harmony.decoded(tokenizer, ids) == content
+    assert harmony.decoded(tokenizer, row.prompt_ids, ids) == content
     (sample,) = as_samples(tokenizer, [Prompt([], {"prompt": "1 + 2 = ?"}, 1)], [ids])
     assert sample.completion == content
-    cut = harmony.decoded(tokenizer, ids[:-3])
+    cut = harmony.decoded(tokenizer, row.prompt_ids, ids[:-3])
     assert content.startswith(cut)
     assert len(cut) > 5
-    assert harmony.decoded(tokenizer, tokenizer("no channel")["input_ids"]) == "no channel"
+    assert harmony.decoded(tokenizer, [], tokenizer("no channel")["input_ids"]) == "no channel"
 
 
 @pytest.mark.parametrize(

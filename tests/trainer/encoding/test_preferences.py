@@ -1,7 +1,7 @@
 """Pairs of answers to labels: one prompt, both answers with their end-of-turn tokens, or the row is refused."""
 
 import pytest
-from chat_templates import IM, TOKENIZERS, byte_level, chat, write
+from chat_templates import HEADS, IM, TOKENIZERS, byte_level, chat, write
 
 from hone_trainer.encoding.conversation import IGNORED, Encoder, RowRefusedError
 from hone_trainer.encoding.preferences import JudgedEncoder, Pair, PairEncoder
@@ -22,7 +22,7 @@ def test_a_pair_is_one_prompt_and_two_answers_with_their_end_of_turn_tokens(toke
     tokenizer, mark = tokenizers[name], TOKENIZERS[name][1]
     (found,) = PairEncoder(tokenizer).encode(pair("What is a pod?", "Containers in pods.", "I don't know, 3"))
     for ids, text in ((found.chosen_ids, "Containers in pods."), (found.rejected_ids, "I don't know, 3")):
-        assert tokenizer.decode(ids).strip() == text + mark
+        assert tokenizer.decode(ids).strip() == HEADS.get(name, "") + text + mark
         (row,) = Encoder(tokenizer).encode(chat("What is a pod?", text))
         assert row.input_ids == found.prompt_ids + ids
         assert row.labels == [IGNORED] * len(found.prompt_ids) + ids

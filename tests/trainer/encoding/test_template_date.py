@@ -62,7 +62,7 @@ def question(tokenizer: Any) -> str:
 )
 def test_the_date_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch, tokenizer: Any, shown: str, text: Any) -> None:
     clock.stands_at(monkeypatch, "2031-02-03")
-    with rendering.on_day(date(2026, 11, 27)):
+    with rendering.of_run(date(2026, 11, 27), "Auto"):
         assert shown in text(tokenizer())
     assert shown not in text(tokenizer())
 

@@ -205,7 +205,7 @@ def test_a_teachers_answer_takes_the_place_of_what_is_learned_alone(tiny_model: 
     made = from_model.ModelTeacher(
         PromptEncoder(tokenizer, 64),
         lambda prompts, _: [ids] * len(prompts),
-        lambda found: tokenizer.decode(found, skip_special_tokens=True),
+        lambda _, found: tokenizer.decode(found, skip_special_tokens=True),
         frozenset({tokenizer.eos_token_id}),
     )
     rows = [{"messages": [USER, GOOD]}, {"prompt": "Is 2 small?", "completion": "2"}, {"prompt": [USER], "answer": "2"}]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hone_trainer.encoding import harmony
 from hone_trainer.encoding.prompts import PromptEncoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.run import ask_teacher, launch
@@ -101,7 +103,9 @@ def test_rows_with_tools_are_left_out(tiny_model: Path) -> None:
     assert encoder.encode({"messages": asks, "tools": tools})  # the template shows them
     end = tokenizer.eos_token_id
     answer = [*tokenizer.encode("Late."), end]
-    told = local.ModelTeacher(encoder, lambda prompts, _: [answer] * len(prompts), tokenizer.decode, frozenset({end}))
+    told = local.ModelTeacher(
+        encoder, lambda prompts, _: [answer] * len(prompts), partial(harmony.decoded, tokenizer), frozenset({end})
+    )
     with_tools, plain = told.rows([{"messages": asks, "tools": tools}, {"messages": asks}])
     assert with_tools == LeftOut("it has tools, which are not sent to the teacher")
     assert isinstance(plain, dict)

@@ -1,4 +1,4 @@
-"""`python -m hone_trainer ask`: one answer of an exported model, asked as its training rows ask."""
+"""`python -m hone_trainer ask`: one answer of an exported model, asked as a server asks."""
 
 from __future__ import annotations
 
@@ -52,10 +52,9 @@ def answer(artifact: Path, question: str, base: Path | None = None, max_new_toke
         prompt, stop_ids = tokenizer(question)["input_ids"], exported.opened.stop_ids
     else:
         encoder = Encoder(tokenizer, "LastAssistant")
-        with rendering.on_day(exported.plan.template_date):
-            # An answer must be there to prove where it begins; its text does not matter.
-            (row,) = encoder.encode({"prompt": question, "completion": "Yes."})
-        prompt, stop_ids = row.prompt_ids, exported.opened.stop_ids | encoder.end_of_turn_ids
+        with rendering.of_run(exported.plan.template_date, exported.plan.training.thinking):
+            prompt = encoder.prompt(question)
+        stop_ids = exported.opened.stop_ids | encoder.end_of_turn_ids
     most = exported.room(prompt, max_new_tokens)
     options: dict[str, Any] = {"tokenizer": tokenizer, "stop_ids": stop_ids, "max_new_tokens": most}
     return heldout.answers(exported.load(), [prompt], **options)[0]

@@ -54,15 +54,14 @@ class Chat:
         Raises:
             TrainerError: the chat template refuses the conversation, or it is too long for the model.
         """
-        with rendering.on_day(self.exported.plan.template_date):
-            # An answer must be there to prove where it begins; its text does not matter.
-            (row,) = self._encoder.encode({"messages": [*messages, {"role": "assistant", "content": "Yes."}]})
-        most = self.exported.room(row.prompt_ids, self.max_new_tokens, "conversation")
+        with rendering.of_run(self.exported.plan.template_date, self.exported.plan.training.thinking):
+            prompt = self._encoder.prompt([dict(message) for message in messages])
+        most = self.exported.room(prompt, self.max_new_tokens, "conversation")
         answers_by_model = {}
         if self._base is not None or self.exported.is_adapter:
             with self._without_adapter():
-                answers_by_model[BASE] = self._generate(self._base or self._tuned, row.prompt_ids, most)
-        answers_by_model[TUNED] = self._generate(self._tuned, row.prompt_ids, most)
+                answers_by_model[BASE] = self._generate(self._base or self._tuned, prompt, most)
+        answers_by_model[TUNED] = self._generate(self._tuned, prompt, most)
         return answers_by_model
 
     def _generate(self, network: Generating, prompt: Sequence[int], most: int) -> Answer:

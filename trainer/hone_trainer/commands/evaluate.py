@@ -58,7 +58,7 @@ def recompute(
     if other:
         refuse_incomparable(exported, other)
     plan, opened = exported.plan, exported.opened
-    with rendering.on_day(plan.template_date):
+    with rendering.of_run(plan.template_date, plan.training.thinking):
         encoded = encode.in_memory(plan, opened, str(data))
     for warning in preflight.check_rows(encoded, opened, str(data)):
         print(warning, file=sys.stderr)

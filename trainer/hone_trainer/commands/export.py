@@ -72,7 +72,7 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
     manifest.verify(checkpoint)
     # One process exports what any number of ranks has trained.
     alone = plan.model_copy(update={"deepspeed": None, "nodes": 1, "processes_per_node": 1})
-    with rendering.on_day(plan.template_date):
+    with rendering.of_run(plan.template_date, plan.training.thinking):
         run = pipeline.prepare(alone, Stop(), live.Reporters())
     step, history = checkpoints.step_of(checkpoint), _history(checkpoint)
     trained = _weights(checkpoint, run)

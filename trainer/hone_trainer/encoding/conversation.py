@@ -4,9 +4,10 @@ How a turn is proved, for any chat template:
 
 1. The prompt is rendered and tokenised as it is when the model is served: the turns before, and the generation prompt.
    The conversation that ends with the turn must begin with it. The turn starts there.
-2. From there the tokens up to some added token (the end-of-turn token) must decode to the turn's content; only white
-   space may differ, at either end. Those tokens and the end-of-turn token are trained; what follows (a line break) is
-   not.
+2. From there the tokens up to some added token (the end-of-turn token) must decode to the turn's reasoning and content;
+   only white space may differ, at either end. Those tokens and the end-of-turn token are trained; what follows (a line
+   break) is not. After a generation prompt, what the template itself writes before any content is trained as well: a
+   served model has to write it (Qwen3's empty <think> block of an answer without reasoning).
 3. A turn that calls tools is written by the template in its own way. There the tokens up to the end-of-turn token that
    other turns have must show every name, key and value of the calls, and the content.
 
@@ -29,7 +30,8 @@ from itertools import compress, count, islice
 from typing import TYPE_CHECKING, Any
 
 from hone_api.failures import FailureCode
-from hone_trainer.encoding import harmony, rendering, tool_calls
+from hone_trainer.encoding import harmony, reasoning, rendering, tool_calls
+from hone_trainer.encoding.reasoning import Frame
 from hone_trainer.encoding.sections import Sections
 from hone_trainer.encoding.tokens import Tokens
 from hone_trainer.encoding.tool_calls import Message
@@ -40,9 +42,11 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """Label of a token that does not count in the loss (torch's ignore_index)."""
-# With the second, templates of hybrid reasoning models render the prompt for an answer without reasoning.
-_PROMPT_OPTIONS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False})
-
+_QUESTION: Message = {"role": "user", "content": "a"}
+_REASONED, _ANSWERED = "tortoises", "hedgehogs"
+"""Texts that no chat template writes by itself."""
+_ANSWER: Message = {"role": "assistant", "content": _ANSWERED}
+_CALLS = "the calls"
 _PREPARED = 2**22
 """Characters that the renderings of one conversation may have together, if they are to be in memory at once."""
 _FAILURES = (ArithmeticError, RecursionError, MemoryError, TypeError, ValueError, LookupError, AttributeError)
@@ -120,7 +124,7 @@ class _Renderings:
 
 
 class Encoder:
-    """Encodes rows for one tokenizer. `end_of_turn_ids` and `prompt_options` grow with what was seen."""
+    """Encodes rows for one tokenizer. `end_of_turn_ids` grows with what was seen."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, train_on: str = "Assistant") -> None:
         if not getattr(tokenizer, "is_fast", False):
@@ -135,10 +139,10 @@ class Encoder:
         self.is_harmony = harmony.is_template(str(tokenizer.chat_template or ""))
         self.has_marks = bool(re.search(r"\{%-?\s*generation\s*-?%\}", str(tokenizer.chat_template or "")))
         self.end_of_turn_ids: set[int] = set()
-        self.prompt_options: dict[str, Any] = {}
         added = tokenizer.added_tokens_decoder
         self._added = set(added)
         special = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
+        self._special_ids = {id for id, token in added.items() if token.content in special}
         self._special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
         self._tokens = Tokens(tokenizer)
         self._decode, self._eos_id = self._tokens.decode, self._tokens.eos_id
@@ -166,18 +170,11 @@ class Encoder:
         return [self._text(record["text"], number)]
 
     def _chat(self, messages: Sequence[Message], number: int, tools: Sequence[Any] = ()) -> list[Row]:
-        if not self.has_template:
-            raise ConfigError(
-                "rows are conversations, but the model has no chat template", FailureCode.UNSUPPORTED_MODEL
-            )
-        for text in tool_calls.texts_in([*messages, *tools]):
-            self._refuse_control_tokens(text)
         turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("weight") != 0]
         if not turns:
             raise RowRefusedError("NoContent", "no assistant turn to train")
         unweighted = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
-        unweighted = harmony.with_thinking(unweighted) if self.is_harmony else unweighted
-        shown = self._as_shown(unweighted[: turns[-1] + 1], tools)
+        shown = self._shown(unweighted[: turns[-1] + 1], tools)
         turns = turns[-1:] if self.last_only else turns
         try:
             renderings = self._prepared(shown, turns, tools)
@@ -188,6 +185,40 @@ class Encoder:
         if all(row.input_ids == last.input_ids[: len(row.input_ids)] for row in rows):
             return [_merge(rows)]
         return rows
+
+    def prompt(self, asked: str | Sequence[Message], tools: Sequence[Any] = ()) -> list[int]:
+        """Token ids that a server gives the model for a question or turns; `end_of_turn_ids` has what ends its answer.
+
+        Raises:
+            RowRefusedError: the chat template refuses the turns, or leaves one out.
+        """
+        if isinstance(asked, str) and not self.has_template:
+            self._refuse_control_tokens(asked)
+            self._eos()
+            return self._tokens.without_eos(self._tokens.encode(asked))
+        turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+        shown = self._shown(turns, tools)
+        text = self._prompt(shown, tools)
+        _refuse_dropped(shown, text)
+        self.end_of_turn_ids |= {self._eos_id if self._mark is None else self._mark}
+        return self._tokens.encode(text, add_special_tokens=False)
+
+    def _shown(self, messages: Sequence[Message], tools: Sequence[Any]) -> list[Message]:
+        """The turns in the form in which the template shows all of them."""
+        if not self.has_template:
+            raise ConfigError(
+                "rows are conversations, but the model has no chat template", FailureCode.UNSUPPORTED_MODEL
+            )
+        for text in tool_calls.texts_in([*messages, *tools]):
+            self._refuse_control_tokens(text)
+        return self._as_shown(self._with_reasoning(messages), tools)
+
+    def _with_reasoning(self, messages: Sequence[Message]) -> list[Message]:
+        """The turns with their reasoning where the template looks for it."""
+        return reasoning.in_fields(messages) if self.is_harmony or self._frames[1] else list(messages)
+
+    def _prompt(self, messages: Sequence[Message], tools: Sequence[Any]) -> str:
+        return self._render(messages, tools, add_generation_prompt=True) if messages else ""
 
     def _prepared(self, messages: list[Message], turns: list[int], tools: Sequence[Any]) -> _Renderings:
         """What the proofs of these turns will ask for, rendered at once; the longest is tokenised. No result depends on
@@ -216,12 +247,16 @@ class Encoder:
         """
         if not tools and not any(tool_calls.calls_in(messages)):
             return messages
-        missing: str | None = "the calls"
+        missing: str | None = _CALLS
         for form in (messages, tool_calls.with_text_arguments(messages)):
             try:
                 text = self._render(form, tools)
             except TypeError:  # the template joins arguments as text
                 continue
+            except RowRefusedError:
+                if missing == _CALLS:
+                    raise
+                break
             if tool_calls.shows_python(text, messages):
                 continue
             missing = tool_calls.missing_tool(text, tools) or tool_calls.missing_call(text, messages)
@@ -236,25 +271,24 @@ class Encoder:
         renderings = renderings or _Renderings()
         if self.is_harmony:
             return self._harmony_turn(messages, number, tools)
-        content = messages[-1]["content"]
+        turn = messages[-1]
         text = renderings.wholes.get(len(messages)) or self._render(messages, tools)
-        _refuse_dropped(messages, text)
-        for ids, start, options in self._readings(messages, text, tools, renderings.prompts):
-            calls = messages[-1].get("tool_calls")
-            end = self._end_of_calls(ids, start, messages[-1]) if calls else self._end(ids, start, content)
+        prompt = renderings.prompts.get(len(messages) - 1) or self._prompt(messages[:-1], tools)
+        _refuse_dropped(messages[:-1], text)
+        for ids, start in self._readings(messages, text, tools, prompt):
+            forms = self._forms(turn, is_open=reasoning.before_open_block(prompt) is not None)
+            end = self._end_of_calls(ids, start, turn) if turn.get("tool_calls") else self._end(ids, start, forms)
             if end is None:
                 continue
-            self.prompt_options.update(options)
             self.end_of_turn_ids.add(ids[end])
             return self._row(ids[: end + 1], start, number)
-        message = f"the template's text is not the turn's content and an end-of-turn token: {content[:60]!r}"
-        raise RowRefusedError("NotProved", message)
+        raise RowRefusedError("NotProved", _why_not_proved(turn, text, prompt))
 
     def _harmony_turn(self, messages: Sequence[Message], number: int, tools: Sequence[Any]) -> Row:
         """The last turn after the prompt that the model is served: once a turn has followed, the template leaves out
         reasoning that the prompt has."""
         prompt = self._render(messages[:-1], tools, add_generation_prompt=True) if messages[:-1] else ""
-        _refuse_dropped(messages, prompt)
+        _refuse_dropped(messages[:-1], prompt)
         before = self._render(harmony.QUESTION, add_generation_prompt=True)
         answer = self._render([*harmony.QUESTION, messages[-1]]).removeprefix(before)
         head, ids = (self._tokens.encode(text, add_special_tokens=False) for text in (prompt, answer))
@@ -265,51 +299,121 @@ class Encoder:
         return self._row(head + ids, len(head), number)
 
     def _readings(
-        self, messages: Sequence[Message], text: str, tools: Sequence[Any], prompts: dict[int, str]
-    ) -> Iterator[tuple[list[int], int, dict[str, Any]]]:
+        self, messages: Sequence[Message], text: str, tools: Sequence[Any], prompt: str
+    ) -> Iterator[tuple[list[int], int]]:
         """Token ids of the conversation and a candidate for the index of its last turn's first token."""
-        whole = self._sections.ids(text)
-        for options in _PROMPT_OPTIONS:
-            prompt = (not options and prompts.get(len(messages) - 1)) or ""
-            if not prompt and messages[:-1]:
-                prompt = self._render(messages[:-1], tools, add_generation_prompt=True, **options)
-            if text.startswith(prompt):
-                head = self._sections.ids(prompt)
-                ids = self._tokens.continue_from(head, whole, text[len(prompt) :])
-                if ids is not None:
-                    yield ids, len(head), options
+        text = reasoning.continued(prompt, text, messages[-1])
+        if text.startswith(prompt):
+            head = self._sections.ids(prompt)
+            ids = self._tokens.continue_from(head, self._sections.ids(text), text[len(prompt) :])
+            if ids is not None:
+                yield ids, len(head)
+                follower = self._follower_of_calls if messages[-1].get("tool_calls") else self._follower
+                if follower is not None:
+                    yield [*ids, follower], len(head)
         if self.has_marks:
             out = self._apply(messages, tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
             if 1 in out["assistant_masks"]:
-                yield out["input_ids"], _last_run(out["assistant_masks"]), {}
+                yield out["input_ids"], _last_run(out["assistant_masks"])
 
-    def _end(self, ids: list[int], start: int, content: str) -> int | None:
-        """Index of the end-of-turn token: the first added token before which the tokens decode to the content."""
-        expected = _comparable(content)
-        is_added = map(self._added.__contains__, islice(ids, start + 1, None))
-        for index in compress(count(start + 1), is_added):
-            if _comparable(self._decode(ids[start:index])) == expected:
-                return index
+    def _forms(self, turn: Message, *, is_open: bool) -> list[list[str]]:
+        """The texts that the turn may consist of.
+
+        Args:
+            is_open: whether the prompt ends with <think>.
+        """
+        plain, reasoned = self._frames
+        if reasoned and reasoning.FIELDS[0] in turn:
+            return [reasoned.parts(turn)]
+        content = turn["content"].lstrip()
+        if not is_open:
+            return [[content], plain.parts(turn)]
+        if content.startswith(reasoning.OPEN):
+            return [[content.removeprefix(reasoning.OPEN)]]
+        return [plain.parts(turn)] if reasoning.CLOSE in plain.head else []
+
+    def _end(self, ids: list[int], start: int, forms: list[list[str]]) -> int | None:
+        """Index of the end-of-turn token: the first added token before which the tokens decode to one of the forms."""
+        normal = [[unicodedata.normalize("NFC", part) for part in parts] for parts in forms]
+        is_end = map(self._can_end.__contains__, islice(ids, start + 1, None))
+        for index in compress(count(start + 1), is_end):
+            text = unicodedata.normalize("NFC", self._decode(ids[start:index]))
+            if any(reasoning.are_all_of(parts, text) for parts in normal):
+                return self._through_eos(ids, index)
         return None
+
+    def _through_eos(self, ids: list[int], index: int) -> int:
+        """The index, or that of EOS where added tokens alone are before it: Cohere2's models write both."""
+        for later in range(index, len(ids)):
+            if ids[later] == self._eos_id:
+                return later
+            if ids[later] not in self._added:
+                break
+        return index
 
     def _end_of_calls(self, ids: list[int], start: int, turn: Message) -> int | None:
         """Index of the end-of-turn token of a turn with calls: the token that ends other turns, after all content."""
-        mark = self._content_mark
+        ends = {self._mark, self._follower_of_calls} - {None} or {self._eos_id}
+        last = len(ids) - 1 if ids[-1] in self._special_ids else None  # Gemma 4 ends calls with <|tool_response>
         for index in range(start + 1, len(ids)):
-            if ids[index] == mark or (mark is None and ids[index] == self._eos_id):
+            if ids[index] in ends or index == last:
                 text = self._decode(ids[start:index])
-                says = tool_calls.missing_call(text, [turn]) is None and tool_calls.shows(text, turn["content"])
-                return index if says else None
+                says = tool_calls.missing_call(text, [turn]) is None
+                texts = (turn["content"], turn.get(reasoning.FIELDS[0], ""))
+                return index if says and all(tool_calls.shows(text, part) for part in texts) else None
         return None
 
     @cached_property
-    def _content_mark(self) -> int | None:
-        """The end-of-turn token of a plain turn under this template."""
-        plain = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        try:
-            return self._last_turn(plain, 0).input_ids[-1]
-        except RowRefusedError:
+    def _can_end(self) -> set[int]:
+        """Tokens that can end a turn. An added token that is not special, e.g. </think>, must end a plain turn."""
+        return self._special_ids if self._mark is None else self._special_ids | {self._mark}
+
+    @cached_property
+    def _frames(self) -> tuple[Frame, Frame | None]:
+        """What the template writes around turns without and with reasoning; None where it has no field for it."""
+        prompt, thought = self._probe([]), _ANSWER | dict.fromkeys(reasoning.FIELDS, _REASONED)
+        answered, reasoned = (reasoning.continued(prompt, self._probe([turn]), turn) for turn in (_ANSWER, thought))
+        head, has_reasoning, rest = reasoned.removeprefix(prompt).partition(_REASONED)
+        between, has_answer, _ = rest.partition(_ANSWERED)
+        has_field = bool(has_reasoning and has_answer and reasoned.startswith(prompt))
+        # Without a generation prompt the template would have the model write the header of its turn.
+        is_led = prompt != self._probe([], add_generation_prompt=False) and answered.startswith(prompt)
+        before = answered.removeprefix(prompt).partition(_ANSWERED)[0] if is_led else ""
+        return Frame(before), Frame(head, between) if has_field else None
+
+    @cached_property
+    def _mark(self) -> int | None:
+        """The token that ends a turn without reasoning and calls; of other turns it is looked for in them."""
+        after = self._probe([_ANSWER]).partition(_ANSWERED)[2]
+        ids = self._tokens.encode(after.strip(), add_special_tokens=False)
+        first = ids[0] if ids and ids[0] in self._added else None
+        return self._follower if first is None else ids[self._through_eos(ids, 0)]
+
+    @cached_property
+    def _follower(self) -> int | None:
+        """The token that begins the next turn, where it alone ends one: the template of GLM has no other."""
+        return self._follows(_ANSWER, {"role": "user", "content": "b"})
+
+    @cached_property
+    def _follower_of_calls(self) -> int | None:
+        call = {"type": "function", "function": {"name": _ANSWERED, "arguments": {"a": 1}}}
+        return self._follows({**_ANSWER, "content": "", "tool_calls": [call]}, {"role": "tool", "content": "b"})
+
+    def _follows(self, turn: Message, later: Message) -> int | None:
+        text, longer = self._probe([turn]), self._probe([turn, later])
+        if not text or not longer.startswith(text):
             return None
+        last = self._tokens.encode(text, add_special_tokens=False)[-1:]
+        ids = self._tokens.encode(longer[len(text) :].lstrip(), add_special_tokens=False)
+        return ids[0] if ids and ids[0] in self._special_ids and not self._special_ids.issuperset(last) else None
+
+    def _probe(self, turns: Sequence[Message], **options: Any) -> str:
+        """A question and these turns as the template writes them; empty where it does not."""
+        options = options or {"add_generation_prompt": not turns}
+        try:
+            return self._render([_QUESTION, *turns], **options)
+        except (RowRefusedError, *_FAILURES):
+            return ""
 
     def _pair(self, prompt: str, completion: str, number: int) -> Row:
         """Prompt, completion and end of sequence, for a model without a chat template."""
@@ -368,9 +472,10 @@ class Encoder:
 
 def _refuse_dropped(messages: Sequence[Message], text: str) -> None:
     """Refuse a conversation if the text lacks one of its turns that is not the assistant's."""
-    for turn in messages[:-1]:
+    for turn in messages:
         if turn["role"] != "assistant" and not tool_calls.shows(text, turn["content"]):
-            raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out")
+            way_out = ": move its text into the next user turn" if turn["role"] == "system" else ""
+            raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out{way_out}")
 
 
 def _last_run(mask: list[int]) -> int:
@@ -393,3 +498,12 @@ def _merge(rows: list[Row]) -> Row:
 def _comparable(text: str) -> str:
     """Text without outer white space, which templates trim, in the Unicode form that tokenizers normalise to."""
     return unicodedata.normalize("NFC", text).strip()
+
+
+def _why_not_proved(turn: Message, text: str, prompt: str) -> str:
+    quoted = f"{turn['content'][:60]!r}"
+    if reasoning.before_open_block(prompt) is not None and not text.startswith(prompt):
+        return f"the chat template's prompt opens <think>, and this turn has no reasoning to go on with: {quoted}"
+    if prompt.rstrip().endswith(reasoning.CLOSE) and reasoning.has_block(turn):
+        return f"the chat template's prompt closes its reasoning, and this turn has one: {quoted}"
+    return f"the template's text is not the turn's content and an end-of-turn token: {quoted}"

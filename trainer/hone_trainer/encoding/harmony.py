@@ -17,16 +17,18 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from hone_trainer.encoding import reasoning
 from hone_trainer.encoding.tool_calls import Message
 from hone_trainer.models.network import Tokenizer
 
 QUESTION: list[Message] = [{"role": "user", "content": "a"}]
 """Before a turn, to see how the template writes it: otherwise than after calls, it is the same after all turns."""
-_REASONING = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 _MESSAGE = re.compile(
     r"<\|channel\|>(\w*)[^<]*<\|message\|>(.*?)(?=<\|(?:start|channel|end|return|call)\|>|\Z)", re.DOTALL
 )
 _CALL = "<|call|>"
+_TAIL = 8
+"""Tokens of a prompt that show whether it ends with <think>."""
 
 
 def is_template(template: str) -> bool:
@@ -34,24 +36,11 @@ def is_template(template: str) -> bool:
     return all(mark in template for mark in ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>", _CALL))
 
 
-def with_thinking(messages: Sequence[Message]) -> list[Message]:
-    """The turns with reasoning, which rows have between <think> and </think>, in the field that the template reads."""
-    return [_apart(message) if message["role"] == "assistant" else message for message in messages]
-
-
-def _apart(message: Message) -> Message:
-    reasoning = _REASONING.match(message["content"])
-    if not reasoning:
-        return message
-    apart = {**message, "content": message["content"][reasoning.end() :]}
-    return apart | ({"thinking": reasoning[1].strip()} if reasoning[1].strip() else {})
-
-
 def says(text: str, turn: Message) -> bool:
     """Whether the text, from the end of the prompt to the last token, is the turn and nothing else."""
     calls, content = turn.get("tool_calls"), turn["content"]
-    reasoning = turn.get("thinking") or (content if calls else "")
-    start = f"<|channel|>analysis<|message|>{reasoning}<|end|><|start|>assistant" if reasoning else ""
+    thought = turn.get("thinking") or (content if calls else "")
+    start = f"<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant" if thought else ""
     if not calls:
         return _plain(text) == _plain(f"{start}<|channel|>final<|message|>{content}<|return|>")
     call = calls[0]["function"]
@@ -65,21 +54,22 @@ def says(text: str, turn: Message) -> bool:
         return False
 
 
-def decoded(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+def decoded(tokenizer: Tokenizer, prompt: Sequence[int], ids: Sequence[int]) -> str:
     """What an answer of a model says, without special tokens.
 
-    Of harmony's channels it is the text that a row has: reasoning between <think> and </think>, then the answer. So
-    people, judges and rewards read answers of gpt-oss as those of other models that reason.
+    It is the text that a row has, whether the prompt or the answer begins the reasoning: reasoning between <think> and
+    </think>, then the answer. So people, judges and rewards read all models that reason alike.
     """
     answer_ids = list(ids)
     if is_template(str(tokenizer.chat_template or "")):
         parts = _MESSAGE.findall(tokenizer.decode(answer_ids, skip_special_tokens=False))
-        reasoning = "\n\n".join(text for channel, text in parts if channel == "analysis")
+        thought = "\n\n".join(text for channel, text in parts if channel == "analysis")
         answer = "".join(text for channel, text in parts if channel != "analysis")
         if parts:
             end = "\n</think>\n\n" if answer else ""
-            return f"<think>\n{reasoning}{end}{answer}" if reasoning else answer
-    return str(tokenizer.decode(answer_ids, skip_special_tokens=True))
+            return f"<think>\n{thought}{end}{answer}" if thought else answer
+    end_of_prompt = str(tokenizer.decode(list(prompt[-_TAIL:]), skip_special_tokens=False))
+    return reasoning.as_row(end_of_prompt, str(tokenizer.decode(answer_ids, skip_special_tokens=True)))
 
 
 def _plain(text: str) -> str:

@@ -246,7 +246,6 @@ def counts_to(counts: Counts) -> dict[str, Any]:
         **plain,
         "refused": {code: vars(refused) for code, refused in counts.refused.items()},
         "end_marks": sorted(counts.end_of_turn_ids),
-        "prompt_options": counts.prompt_options,
         "last_tokens": sorted([list(last), count] for last, count in counts.last_tokens.items()),
     }
 
@@ -255,7 +254,7 @@ def counts_from(body: dict[str, Any]) -> Counts:
     """The counts of their JSON."""
     counts = Counts(**{name: body[name] for name in _NUMBERS})
     counts.refused = {code: RefusedLines(**refused) for code, refused in body["refused"].items()}
-    counts.end_of_turn_ids, counts.prompt_options = set(body["end_marks"]), body["prompt_options"]
+    counts.end_of_turn_ids = set(body["end_marks"])
     counts.last_tokens.update({tuple(last): count for last, count in body["last_tokens"]})
     return counts
 

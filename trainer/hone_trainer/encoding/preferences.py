@@ -123,7 +123,7 @@ class PairEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._encoder = Encoder(tokenizer)
-        self.end_of_turn_ids, self.prompt_options = self._encoder.end_of_turn_ids, self._encoder.prompt_options
+        self.end_of_turn_ids = self._encoder.end_of_turn_ids
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""
@@ -174,7 +174,7 @@ class JudgedEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._pairs = PairEncoder(tokenizer)
-        self.end_of_turn_ids, self.prompt_options = self._pairs.end_of_turn_ids, self._pairs.prompt_options
+        self.end_of_turn_ids = self._pairs.end_of_turn_ids
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""

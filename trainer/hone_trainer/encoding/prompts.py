@@ -1,7 +1,7 @@
 """Prompts to token ids: what the model is given when it is served, and what its answer is checked against.
 
-The prompt is rendered by the encoder of conversations (conversation.py) before a placeholder answer, so the same proof
-holds: the template's text goes on with exactly that answer and an end-of-turn token.
+A prompt is what a server makes of the turns by the chat template. No label has to be proved, so it does not depend on
+an answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hone_api.plan import TrainingPlan
     from hone_trainer.models.base_model import Base
 
-_ANSWER = "ok"
 KNOWN = ("answer", "tests", "entryPoint", "solution")
 """What a record may say of a right answer."""
 
@@ -63,7 +62,7 @@ class PromptEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, longest: int) -> None:
         self._encoder, self._longest = Encoder(tokenizer, "LastAssistant"), longest
-        self.end_of_turn_ids, self.prompt_options = self._encoder.end_of_turn_ids, self._encoder.prompt_options
+        self.end_of_turn_ids = self._encoder.end_of_turn_ids
 
     @classmethod
     def with_room(cls, plan: TrainingPlan, base: Base, answer: int) -> PromptEncoder:
@@ -78,16 +77,10 @@ class PromptEncoder:
         """The prompt of a record.
 
         Raises:
-            RowRefusedError: the template does not go on from the prompt with an answer, or the prompt is too long.
+            RowRefusedError: the template refuses the turns or leaves one out, or the prompt is too long.
         """
         checked = checked_record(record)
-        prompt = checked["prompt"]
-        if isinstance(prompt, list):
-            answered = {"messages": [*prompt, {"role": "assistant", "content": _ANSWER}]}
-            rows = self._encoder.encode({**answered, **({"tools": record["tools"]} if record.get("tools") else {})})
-        else:
-            rows = self._encoder.encode({"prompt": prompt, "completion": _ANSWER})
-        ids = rows[-1].prompt_ids
+        ids = self._encoder.prompt(checked["prompt"], record.get("tools") or ())
         if len(ids) > self._longest:
             raise RowRefusedError("PromptTooLong", f"{len(ids)} tokens; {self._longest} leave room for an answer")
         return [Prompt(ids, checked, number)]

@@ -1,10 +1,11 @@
-"""How a chat template is applied: within bounds, and on the day of the run.
+"""How a chat template is applied: within bounds, on the day of the run, with its switch for thinking.
 
 A template is a program of the model's author: jinja's sandbox keeps it from code and files, and a limit keeps it from
 running for ever or filling the pod's memory: an operator like '%99999999999d' would.
 
-Templates of Llama 3 and gpt-oss print the date of today by `strftime_now`. Within `on_day` that is the day of the run,
-so that a run that is resumed on another day has the same prompts.
+Templates of Llama 3 and gpt-oss print the date of today by `strftime_now`. Within `of_run` that is the day of the run,
+so that a run that is resumed on another day has the same prompts. Templates of models that can reason have a switch for
+it, whose state is `training.thinking`; with Auto the template gets none, so prompts are those that a server makes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
+from functools import lru_cache
 from types import FrameType
 from typing import Any
 
@@ -28,33 +30,57 @@ MAX_CHARACTERS = 2**26
 """Longest conversation as text; a row has at most 2**24 bytes."""
 MORE_BYTES = 2**30
 """Address space that one rendering may add to what the process has."""
+_SWITCHES = ("enable_thinking", "thinking")
+"""Variables by which chat templates are asked for reasoning: Qwen, GLM, Nemotron, Gemma; DeepSeek, Granite, Kimi."""
+_STATES = {"Enabled": True, "Disabled": False}
 _day: date | None = None
+_thinking = "Auto"
 
 
 @contextmanager
-def on_day(day: date | None) -> Iterator[None]:
-    """Within, `strftime_now` of every template that `applied` renders is 00:00 of this day; None: what the clock says.
+def of_run(day: date | None, thinking: str) -> Iterator[None]:
+    """Within, every template is rendered as for this run.
 
     It holds for all threads of the process: a process works for one run at a time.
+
+    Args:
+        day: `strftime_now` of templates is 00:00 of it; None: what the clock says.
+        thinking: see `training.thinking`.
     """
-    global _day
-    before, _day = _day, day
+    global _day, _thinking
+    before, _day, _thinking = (_day, _thinking), day, thinking
     try:
         yield
     finally:
-        _day = before
+        _day, _thinking = before
+
+
+def switched(tokenizer: Tokenizer, thinking: str, tools: list[Any] | None = None) -> dict[str, bool]:
+    """The variables of the tokenizer's chat template that `training.thinking` sets; servers need the same."""
+    if thinking not in _STATES or not tokenizer.chat_template:
+        return {}
+    return dict.fromkeys(_switches(tokenizer.get_chat_template(tools=tools)), _STATES[thinking])
+
+
+@lru_cache(maxsize=8)
+def _switches(template: str) -> tuple[str, ...]:
+    from jinja2.meta import find_undeclared_variables
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    read = find_undeclared_variables(_compile_jinja_template(template).environment.parse(template))
+    return tuple(name for name in _SWITCHES if name in read)
 
 
 def apply_template(tokenizer: Tokenizer, messages: list[Any], **options: Any) -> Any:
-    """What `tokenizer.apply_chat_template` returns, within bounds and on the day of the run.
+    """What `tokenizer.apply_chat_template` returns, within bounds and as for the run.
 
     Raises:
         ConfigError, MemoryError: see `bounded`.
         jinja2.TemplateError: the template's own.
     """
     with bounded():
-        _set_day(tokenizer, options.get("tools"))
-        return tokenizer.apply_chat_template(messages, **options)
+        _set_day(tokenizer, tools := options.get("tools"))
+        return tokenizer.apply_chat_template(messages, **switched(tokenizer, _thinking, tools), **options)
 
 
 def applied_to_all(
@@ -71,8 +97,9 @@ def applied_to_all(
     """
     with bounded():
         _set_day(tokenizer, tools)
+        switches = switched(tokenizer, _thinking, tools)
         rendered = [
-            tokenizer.apply_chat_template(conversations, tools=tools, tokenize=False, **options)
+            tokenizer.apply_chat_template(conversations, tools=tools, tokenize=False, **switches, **options)
             if conversations
             else []
             for conversations, options in requests

@@ -54,8 +54,6 @@ class RecordEncoder(Protocol[E_co]):
 
     end_of_turn_ids: set[int]
     """Token ids seen to end a turn; grows."""
-    prompt_options: dict[str, Any]
-    """Options of the chat template that prompts need at serving; grows."""
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""
@@ -103,8 +101,6 @@ class Counts:
     refused: dict[str, RefusedLines] = field(default_factory=dict)
     end_of_turn_ids: set[int] = field(default_factory=set)
     """Token ids that end a turn: generation must stop at them."""
-    prompt_options: dict[str, Any] = field(default_factory=dict)
-    """Options of the chat template that prompts need at serving, e.g. {'enable_thinking': False}."""
 
     last_tokens: Counter[tuple[int, ...]] = field(default_factory=Counter)
     """How many rows end in which tokens: one for each sequence of a row, `IGNORED` where it is not trained."""
@@ -129,7 +125,6 @@ class Counts:
         for code, refused in later.refused.items():
             self.refused.setdefault(code, RefusedLines(example=refused.example)).add(refused)
         self.end_of_turn_ids |= later.end_of_turn_ids
-        self.prompt_options |= later.prompt_options
         self.last_tokens.update(later.last_tokens)
 
     def summary(self, *, examples: bool = True) -> str:
@@ -183,7 +178,7 @@ def encode_split(
         ConfigError: UnsupportedModel, when the tokenizer cannot be used.
         DataError: InvalidRow, DatasetFormatMismatch, RowTooLong (policy Refuse), or NoTrainableRows.
     """
-    counts = Counts(end_of_turn_ids=encoder.end_of_turn_ids, prompt_options=encoder.prompt_options)
+    counts = Counts(end_of_turn_ids=encoder.end_of_turn_ids)
     policy = Policy(max_length, truncation)
     rows = list(encode_records(records(Path(path)), encoder, policy, Path(path), counts))
     refuse_empty(counts, path)

@@ -66,11 +66,15 @@ def missing_call(text: str, messages: Sequence[Message]) -> str | None:
 
 
 def shows(text: str, value: Any) -> bool:
-    """Whether the text holds a value: a text as it is or as JSON escapes it, anything else as JSON writes it."""
-    if isinstance(value, str) and value.strip() in text:
+    """Whether the text holds a value: a text as it is, as JSON escapes it or in single quotes, anything else as JSON or
+    Python writes it."""
+    if not isinstance(value, str):
+        return any(form in text for form in (json.dumps(value), str(value)))
+    if value.strip() in text:
         return True
-    forms = [json.dumps(value, ensure_ascii=False), json.dumps(value)]
-    return any((form[1:-1] if isinstance(value, str) else form) in text for form in forms)
+    escaped = value.replace("\\", r"\\").replace("\n", r"\n").replace("\r", r"\r")
+    forms = (json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1], escaped.replace("'", r"\'"))
+    return any(form in text for form in forms)
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -52,6 +52,8 @@ class Task:
     """Name of the split, for messages."""
     day: date | None = None
     """What chat templates print as the date of today; None: what the clock says."""
+    thinking: str = "Auto"
+    """See `training.thinking`."""
     token_key: str | None = None
     """See `reuse`; None: the rows are reused only under their own name."""
 
@@ -124,7 +126,7 @@ def assemble(task: Task, target: Path, parts: Iterator[Part], noted: Noted) -> N
 def _identity(task: Task, pieces: Sequence[Chunk]) -> str:
     """Of the parts that these chunks give. The name of the folder stands for the rows and the encoder."""
     borders = [(chunk.start, chunk.end) for chunk in pieces]
-    return hashlib.sha256(repr((task.policy, task.vocabulary, task.day, borders)).encode()).hexdigest()
+    return hashlib.sha256(repr((task.policy, task.vocabulary, task.day, task.thinking, borders)).encode()).hexdigest()
 
 
 def _assemble(task: Task, target: Path, parts: Parts, new: Iterator[Part], noted: Noted) -> None:
@@ -147,14 +149,12 @@ def _assemble(task: Task, target: Path, parts: Parts, new: Iterator[Part], noted
 
 def encode_chunk(task: Task, chunk: Chunk) -> Part:
     """The rows of a chunk."""
-    with rendering.on_day(task.day):
+    with rendering.of_run(task.day, task.thinking):
         return _encode_chunk(task, chunk)
 
 
 def _encode_chunk(task: Task, chunk: Chunk) -> Part:
-    # A new set and dictionary: those of the encoder have what earlier chunks showed.
-    task.encoder.end_of_turn_ids.clear()
-    task.encoder.prompt_options.clear()
+    task.encoder.end_of_turn_ids.clear()  # it has what earlier chunks showed
     part = Part()
     rows: list[Any] = []
     tokens, trained = [0], [0]
@@ -167,7 +167,6 @@ def _encode_chunk(task: Task, chunk: Chunk) -> Part:
         part.failure = (type(error), error.code, error.message)
         return part
     part.counts.end_of_turn_ids = set(task.encoder.end_of_turn_ids)
-    part.counts.prompt_options = dict(task.encoder.prompt_options)
     part.lengths = np.fromiter(map(longest, rows), np.int32, len(rows))
     part.tokens, part.trained = (np.diff(sums).astype(np.int32) for sums in (tokens, trained))
     try:

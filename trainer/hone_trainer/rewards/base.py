@@ -40,7 +40,7 @@ class Sample:
 def as_samples(tokenizer: Tokenizer, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[Sample]:
     """Samples from prompts and their answers, which are token ids including the end-of-turn token."""
     pairs = zip(rows, answers, strict=True)
-    return [Sample(harmony.decoded(tokenizer, ids), row.record, len(ids)) for row, ids in pairs]
+    return [Sample(harmony.decoded(tokenizer, row.prompt_ids, ids), row.record, len(ids)) for row, ids in pairs]
 
 
 @dataclass(frozen=True)

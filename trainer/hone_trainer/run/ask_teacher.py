@@ -55,7 +55,7 @@ def ask(plan: TrainingPlan) -> None:
     from hone_trainer.run import preflight
 
     preflight.before_ranks(plan)  # answers cost, and would be for nothing
-    with rendering.on_day(plan.template_date):
+    with rendering.of_run(plan.template_date, plan.training.thinking):
         sequence.write_answers(plan)
 
 

@@ -279,6 +279,7 @@ class _Work:
             vocabulary=self.base.vocabulary,
             where=f"{source.name}/{source.split}",
             day=self.plan.template_date,
+            thinking=self.plan.training.thinking,
             token_key=self.token_keys.get(source.path),
         )
 

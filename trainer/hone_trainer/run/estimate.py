@@ -40,7 +40,7 @@ def show(plan: TrainingPlan) -> None:
     preflight.check_plan(plan, on_gpus, methods=METHODS)
     base = base_model.open_base(plan.model_path)
     preflight.check_base(plan, base)
-    with rendering.on_day(plan.template_date):
+    with rendering.of_run(plan.template_date, plan.training.thinking):
         data = rows.load(plan, base)
     dataset, numbers = resolve.resolve_run(plan, base, data, on_gpus)
     longest = resolve.longest_sequence(plan, dataset, data.train)

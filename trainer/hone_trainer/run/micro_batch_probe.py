@@ -63,7 +63,7 @@ def probe(plan: TrainingPlan) -> None:
     measured = Measured(gauge.limit(plan))
     file = record_file(plan, rank)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with rendering.on_day(plan.template_date):
+    with rendering.of_run(plan.template_date, plan.training.thinking):
         _measure(plan, gauge, measured, file, says=rank == 0)
     _write(measured, file)
 

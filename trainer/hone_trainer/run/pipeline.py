@@ -66,7 +66,7 @@ def run_plan(plan: TrainingPlan, stop: Stop, heart: Heartbeat | None = None) -> 
         reporters.add(PrometheusReporter(plan.run, plan.metrics_port))
     tracker = tracker_of(plan, reporters.log) if ranks.is_first() else NoTracker()
     try:
-        with rendering.on_day(plan.template_date):
+        with rendering.of_run(plan.template_date, plan.training.thinking):
             result = _run(plan, stop, reporters, tracker, heart or Heartbeat.private(), started)
         tracker.close(tracked.status_after(None))
     except BaseException as error:

@@ -14,6 +14,7 @@ from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer import device, ranks
 from hone_trainer.device import Device
+from hone_trainer.encoding import rendering
 from hone_trainer.encoding.split_file import Counts, Encoded, problem
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
@@ -146,6 +147,11 @@ def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
     length = plan.training.max_length
     if length and length > base.context:
         yield f"training.maxLength {length} is over the model's context of {base.context} tokens"
+    if plan.training.thinking != "Auto" and not rendering.switched(base.tokenizer, plan.training.thinking):
+        yield (
+            f"training.thinking {plan.training.thinking}: the model's chat template has no switch for it "
+            "(enable_thinking or thinking): remove it"
+        )
     options = plan.evaluation.harness
     if options and options.apply_chat_template and not base.tokenizer.chat_template:
         yield "evaluation.harness.applyChatTemplate: the model's tokenizer has no chat template: remove it"

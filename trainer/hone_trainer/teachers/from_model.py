@@ -28,7 +28,8 @@ class ModelTeacher:
     encoder: PromptEncoder
     answers: Callable[[Sequence[list[int]], frozenset[int]], list[list[int]]]
     """Answers prompts, each up to one of the tokens that end it."""
-    decode: Callable[[list[int]], str]
+    decode: Callable[[Sequence[int], Sequence[int]], str]
+    """The text of an answer's tokens after those of its prompt."""
     own_stops: frozenset[int]
     """Tokens that end an answer according to the model's files; those of its chat template are added."""
 
@@ -57,7 +58,7 @@ class ModelTeacher:
             yield from self.answers([prompt.prompt_ids for prompt in prompts[start : start + BATCH]], self.stop_ids)
 
     def _row(self, prompt: Prompt, ids: list[int]) -> dict[str, Any] | LeftOut:
-        text = self.decode(ids[:-1])  # an end-of-turn token need not be a special token
+        text = self.decode(prompt.prompt_ids, ids[:-1])  # an end-of-turn token need not be a special token
         if ids and ids[-1] in self.stop_ids and text.strip():
             return answered_row(prompt.record, text)
         return LeftOut("its answer is empty, or longer than maxCompletionLength")

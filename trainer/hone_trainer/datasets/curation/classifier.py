@@ -75,7 +75,7 @@ class Classifier:
 
         if self._tokenizer.chat_template and "text" not in record:
             try:
-                with rendering.on_day(_DAY):
+                with rendering.of_run(_DAY, "Auto"):
                     return list(Encoder(self._tokenizer, "LastAssistant").encode(record)[-1].input_ids)
             except (TrainerError, ValueError):
                 pass  # a format without conversations

@@ -14,9 +14,7 @@ from typing import Any
 
 from hone_trainer.datasets.formats.tools import calls_of
 from hone_trainer.datasets.rows import RowError, type_name
-
-THINK = ("<think>\n", "\n</think>\n\n")
-"""How reasoning stands before an answer: Qwen3's and DeepSeek-R1's templates read and write it so."""
+from hone_trainer.encoding.reasoning import THINK
 
 
 @dataclass
