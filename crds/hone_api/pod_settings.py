@@ -36,6 +36,19 @@ CUDA_VERSION for an old one and gives it all GPUs, and prefers DOCKER_RESOURCE_*
 NVIDIA_TF32_OVERRIDE, which cuBLAS reads, and what only narrows the choice within the container, e.g.
 CUDA_VISIBLE_DEVICES.
 """
+ALLOWED_ENV = [
+    *("CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING", "CUDA_VISIBLE_DEVICES"),
+    *("NCCL_ALGO", "NCCL_BUFFSIZE", "NCCL_CROSS_NIC", "NCCL_DEBUG", "NCCL_DEBUG_SUBSYS", "NCCL_IB_*"),
+    *("NCCL_MAX_NCHANNELS", "NCCL_MIN_NCHANNELS", "NCCL_NET_GDR_*", "NCCL_NTHREADS", "NCCL_P2P_*", "NCCL_PROTO"),
+    *("NCCL_SHM_*", "NCCL_SOCKET_*", "NVIDIA_TF32_OVERRIDE", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"),
+    *("TOKENIZERS_PARALLELISM", "TORCH_CPP_LOG_LEVEL", "TORCH_DISTRIBUTED_DEBUG", "TORCH_LOGS", "TORCH_NCCL_*"),
+    "TORCH_SHOW_CPP_STACKTRACES",
+]
+"""Variables that jobs may set unless the chart says otherwise (tenants.env). None of them names code that a library
+loads, as NCCL_NET_PLUGIN, OPENSSL_CONF and CC do."""
+ALLOWED_KEYS = ["cluster-autoscaler.kubernetes.io/safe-to-evict", "karpenter.sh/do-not-disrupt", "prometheus.io/*"]
+"""Labels and annotations with a prefix that jobs may set unless the chart says otherwise (tenants.podKeys). Webhooks
+read others, and give a pod containers, volumes or an identity of a cloud by them."""
 MOUNT_PATH = r"^/mnt(/[A-Za-z0-9_][-A-Za-z0-9_.]*)+$"
 _KEYS = (
     "labels and annotations of *.kubernetes.io, *.k8s.io and hone.dev belong to Kubernetes, Kueue and Hone, except "
@@ -167,13 +180,20 @@ class PodSettings(ApiModel):
         ),
     )
     labels: Annotated[dict[str, LabelValue], Field(max_length=16)] | None = Field(
-        default=None, description="Labels of the pods, e.g. for cost accounts."
+        default=None,
+        description="Labels of the pods, e.g. for cost accounts. Keys with a prefix must be of tenants.podKeys of the "
+        "chart.",
     )
     annotations: (
         Annotated[dict[str, Annotated[str, StringConstraints(max_length=1024)]], Field(max_length=16)] | None
-    ) = Field(default=None, description="Annotations of the pods, e.g. k8s.v1.cni.cncf.io/networks.")
+    ) = Field(
+        default=None,
+        description="Annotations of the pods. Keys with a prefix must be of tenants.podKeys of the chart, e.g. "
+        "karpenter.sh/do-not-disrupt.",
+    )
     env: Annotated[list[PodVariable], Field(max_length=32)] | None = Field(
-        default=None, description="Environment variables of the trainer, e.g. NCCL settings."
+        default=None,
+        description="Environment variables of the trainer, of tenants.env of the chart, e.g. NCCL settings.",
     )
     volumes: Annotated[list[PodVolume], Field(max_length=8)] | None = Field(
         default=None, description="Additional volumes. Host paths are not possible."

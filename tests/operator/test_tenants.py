@@ -31,6 +31,8 @@ VALUES = {
         "runtimeClasses": ["kata"],
         "resourceClaimTemplates": ["gpu-*"],
         "workloadPriorityClasses": ["batch"],
+        "podKeys": ["karpenter.sh/*", "example.org/team"],
+        "destinations": ["oci://registry.example.org/team-a/*", "s3://bucket/x"],
     },
 }
 
@@ -124,7 +126,7 @@ SECRETS = {
         distillation={"teacherEndpoint": {"endpoint": "https://t.example/v1", "model": "m", "secretName": s}},
     ),
     ("FineTuneJob", "pod.env[].secretName"): lambda s: fine_tune_job(
-        pod={"env": [{"name": "KEY", "secretName": s, "key": "k"}]}
+        pod={"env": [{"name": "NCCL_DEBUG", "secretName": s, "key": "k"}]}
     ),
     ("FineTuneJob", "pod.volumes[].secretName"): lambda s: fine_tune_job(
         pod={"volumes": [{"mountPath": "/mnt/key", "secretName": s}]}
@@ -244,6 +246,54 @@ def test_gpus_past_the_requests_cannot_be_asked_for(create, name, source):
     assert create("FineTuneJob", fine_tune_job(pod={"env": variables})) == (201, "")
     code, message = create("FineTuneJob", fine_tune_job(pod={"env": [*variables, {"name": name, **source}]}))
     assert (code, "the container runtime reads this variable" in message) == (422, True), message
+
+
+CODE = (
+    *("OPENSSL_CONF", "CUDA_INJECTION64_PATH", "NCCL_NET_PLUGIN", "NCCL_TUNER_PLUGIN", "OMP_TOOL_LIBRARIES", "CC"),
+    *("GCONV_PATH", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "AWS_CONFIG_FILE"),
+    *("HTTPS_PROXY", "SSL_CERT_FILE", "nccl_debug", "NCCL_DEBUGX"),
+)
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_a_variable_that_the_chart_does_not_list_is_refused(create, name):
+    variables = [{"name": "NCCL_DEBUG", "value": "INFO"}, {"name": "NCCL_IB_HCA", "value": "mlx5"}]
+    assert create("FineTuneJob", fine_tune_job(pod={"env": variables})) == (201, "")
+    code, message = create("FineTuneJob", fine_tune_job(pod={"env": [*variables, {"name": name, "value": "/mnt/x"}]}))
+    assert (code, f"spec.pod.env sets {name}, which is not one of tenants.env of the chart" in message) == (403, True)
+
+
+@pytest.mark.parametrize("field", ["labels", "annotations"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("sidecar.istio.io/inject", "sidecar.istio.io/userVolume", "vault.hashicorp.com/agent-inject"),
+        *("dapr.io/enabled", "iam.amazonaws.com/role", "azure.workload.identity/use", "k8s.v1.cni.cncf.io/networks"),
+        *("example.org/team2", "admission.datadoghq.com/enabled"),
+    ],
+)
+def test_a_key_that_a_webhook_may_read_is_refused(create, field, key):
+    allowed = {"karpenter.sh/do-not-disrupt": "true", "example.org/team": "a", "cost-center": "b"}
+    assert create("FineTuneJob", fine_tune_job(pod={field: allowed})) == (201, "")
+    code, message = create("FineTuneJob", fine_tune_job(pod={field: {**allowed, key: "true"}}))
+    assert (code, f"{key}, which is not one of tenants.podKeys of the chart" in message) == (403, True), message
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "ModelVersion", "Model"])
+def test_a_model_is_delivered_where_the_platform_says(create, kind):
+    def send(uri):
+        entries = [{"uri": uri, "secretName": "hone-a"}]
+        spec = {
+            "FineTuneJob": lambda: fine_tune_job(output={"modelName": "m", "push": entries}),
+            "ModelVersion": lambda: {**version_of("x", 1)["spec"], "deliveries": entries},
+            "Model": lambda: {"deliveries": entries},
+        }
+        return create(kind, spec[kind]())
+
+    assert send("oci://registry.example.org/team-a/m") == (201, "")
+    for uri in ("oci://registry.example.org/team-b/m", "s3://bucket/xy", "oci://registry.example.org.evil/team-a/m"):
+        code, message = send(uri)
+        assert (code, "to which nothing is delivered here (tenants.destinations of the chart" in message) == (403, True)
 
 
 PLACES = {

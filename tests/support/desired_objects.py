@@ -10,6 +10,7 @@ from typing import Any
 from hone_api.dataset import DatasetSpec
 from hone_api.delivery import Delivery
 from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.imports import ModelImport
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import DatasetInput
 from hone_api.resolved import Resolved
@@ -20,6 +21,7 @@ from hone_operator.desired.attempt import AttemptInputs
 from hone_operator.desired.deliver import Parcel, deliver
 from hone_operator.desired.encode import encode, encode_plan, encoded
 from hone_operator.desired.fetch import fetch
+from hone_operator.desired.importing import importing
 from hone_operator.desired.interconnect import Rdma
 from hone_operator.desired.materialize import ReferencedObjects, materialize
 from hone_operator.desired.platform import Platform, Signing
@@ -248,6 +250,12 @@ def registered_model() -> list[dict[str, Any]]:
     version = as_registered(body, "oci://registry.example/team/m@sha256:" + "0" * 64, registry)
     alias = RegisteredAlias(name="champion", version=1, since="2026-01-02T00:00:00Z")
     return register(owner("Model", "m"), Registration(registry, "m", [version], [alias], ["candidate"]), 1, PLATFORM)
+
+
+def imported_model() -> list[dict[str, Any]]:
+    base = {"uri": "hf://org/base", "secretName": "token"}
+    entry = ModelImport.model_validate({"uri": "pvc://files/a", "base": base, "submittedBy": "ada"})
+    return importing(owner("Model", "m"), entry, 1, PLATFORM)
 
 
 def looked_up() -> list[dict[str, Any]]:

@@ -40,7 +40,12 @@ def job(**pod):
     spec = {
         "automountServiceAccountToken": False,
         "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {
+            **dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), 10001),
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "containers": [{k: v for k, v in container.items() if v is not None}],
         "volumes": [{"name": "plan", "configMap": {"name": "plan"}}],
         **pod,
@@ -83,7 +88,41 @@ def signing(verb="sign", account="signer", audience="sigstore"):
     return {**token(audience=audience), "serviceAccountName": account, "container": {"command": command}}
 
 
+def variable(name, value="/mnt/x"):
+    return {"container": {"env": [{"name": name, "value": value}]}}
+
+
+def at(path, **source):
+    """A volume at this path of the container."""
+    volumes = volume(**(source or {"persistentVolumeClaim": {"claimName": "own"}}))
+    return {**volumes, "container": {"volumeMounts": [{"name": "v", "mountPath": path, "readOnly": True}]}}
+
+
+CODE = (
+    *("PYTHONPATH", "PYTHONHOME", "LD_PRELOAD", "LD_AUDIT", "OPENSSL_CONF", "CUDA_INJECTION64_PATH", "NCCL_NET_PLUGIN"),
+    *("GCONV_PATH", "CC", "SSL_CERT_FILE", "HTTPS_PROXY", "HOME", "HF_HOME", "TRITON_CACHE_DIR"),
+    "NVIDIA_VISIBLE_DEVICES",
+)
+PROGRAMS = ("/", "/app", "/dev/shm", "/etc", "/etc/hone2", "/opt/hone/lib", "/store/../app", "/tmp", "/usr/lib/python3")
 BAD_PODS = {
+    **{f"variable {name}": variable(name) for name in CODE},
+    **{f"mount over {path}": at(path) for path in PROGRAMS},
+    "foreign Secret as a volume": at("/secrets/a", secret={"secretName": "database-password"}),
+    "ConfigMap and token in one volume": volume(projected={"sources": [{"configMap": {"name": "a"}}]}),
+    "arguments": {"container": {"args": ["x"]}},
+    "another verb": {"container": {"command": ["python", "-m", "hone_trainer", "serve", "/etc/hone/plan.json"]}},
+    "another plan": {"container": {"command": ["python", "-m", "hone_trainer", "run", "/store/plan.json"]}},
+    "nodes of no match expression": {
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["control-plane-1"]}]}
+                    ]
+                }
+            }
+        }
+    },
     "hostPath": volume(hostPath={"path": "/"}),
     "CSI volume": volume(csi={"driver": "secrets-store.csi.k8s.io"}),
     "NFS volume": volume(nfs={"server": "10.0.0.1", "path": "/"}),
@@ -129,7 +168,7 @@ BAD_PODS = {
     "host port": {"container": {"ports": [{"containerPort": 80, "hostPort": 80}]}},
     "secret in the environment": {"container": {"envFrom": [{"secretRef": {"name": "keys"}}]}},
     "secret key in a variable": {
-        "container": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}]}
+        "container": {"env": [{"name": "NCCL_DEBUG", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}]}
     },
     "whole store": mounted(),
     "all runs": mounted(subPath="runs"),

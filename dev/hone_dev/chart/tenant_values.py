@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from hone_api.plan import Cidr, PublicKey, ServicePattern
+from hone_api.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
 from hone_dev.chart.value_types import ImageDigest, Seconds, StringMap, Text, Values
 
 
@@ -92,6 +93,27 @@ class Tenants(Values):
     runtime_classes: list[Text] = Field(
         default_factory=list,
         description="RuntimeClasses that jobs may name in spec.pod, each in full or as prefix*. Empty: none.",
+    )
+    env: list[Text] = Field(
+        default_factory=lambda: ALLOWED_ENV,
+        description="Environment variables that jobs may set in spec.pod, each in full or as prefix*. Some variables "
+        "name code that a library loads: what you add here may be such a one.",
+    )
+    pod_keys: list[Text] = Field(
+        default_factory=lambda: ALLOWED_KEYS,
+        description="Keys with a prefix (prefix/name) of labels and annotations that jobs may set in spec.pod, each in "
+        "full or as prefix*. Admission webhooks read such keys and add containers, volumes or identities. Keys without "
+        "a prefix are always allowed.",
+    )
+    deliveries: Literal["Any", "Approved"] = Field(
+        "Any",
+        description="Which ModelVersions leave the store by deliveries and output.push. Approved: those that a person "
+        "approved; the others wait.",
+    )
+    destinations: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="Addresses to which models may be delivered, each in full or as prefix*, e.g. "
+        "oci://registry.example.org/team-a/*. Empty: none.",
     )
     resource_claim_templates: list[Text] = Field(
         default_factory=list,

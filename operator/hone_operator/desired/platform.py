@@ -25,6 +25,14 @@ class Bounds:
     """ServiceAccounts that jobs may name."""
     runtime_classes: tuple[str, ...] = ()
     """RuntimeClasses that jobs may name."""
+    env: tuple[str, ...] = ("*",)
+    """Environment variables that jobs may set."""
+    pod_keys: tuple[str, ...] = ("*",)
+    """Keys with a prefix of labels and annotations that jobs may set."""
+    only_approved: bool = False
+    """Whether a ModelVersion is delivered only once a person has approved it."""
+    destinations: tuple[str, ...] = ("*",)
+    """Addresses of deliveries."""
     resource_claim_templates: tuple[str, ...] = ()
     """ResourceClaimTemplates that jobs may name."""
     workload_priority_classes: tuple[str, ...] = ("*",)

@@ -4,7 +4,7 @@ The chart's admission policy enforces the same at the API server. This module al
 the policy, and clusters without it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hone_api.delivery import Delivery
@@ -56,12 +56,15 @@ def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
         *_gpus(resources, bounds),
         *_claims(resources, bounds),
         *_pod(spec.get("pod") or {}, bounds),
+        *_destinations("spec.output.push", (spec.get("output") or {}).get("push") or [], bounds),
     ]
 
 
 def delivery(target: Delivery, bounds: Bounds) -> Iterator[str]:
     """Why this delivery is not allowed; empty if it is. Whoever edits a ModelVersion can name any Secret."""
-    return _secrets({"deliveries": [target.to_json()]}, bounds)
+    entry = target.to_json()
+    yield from _secrets({"deliveries": [entry]}, bounds)
+    yield from _destinations("spec.deliveries", [entry], bounds)
 
 
 def registry(target: MlflowRegistry, bounds: Bounds) -> Iterator[str]:
@@ -109,6 +112,12 @@ def _gpus(resources: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
         )
 
 
+def _destinations(field: str, entries: Sequence[Mapping[str, Any]], bounds: Bounds) -> Iterator[str]:
+    for uri in (entry["uri"] for entry in entries):
+        if not any(_matches(uri, entry) for entry in bounds.destinations):
+            yield f"{field} {uri} {_of('tenants.destinations', bounds.destinations)}"
+
+
 def _pod(pod: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
     for field, value, allowed in (
         ("serviceAccountName", "tenants.serviceAccounts", bounds.service_accounts),
@@ -116,6 +125,13 @@ def _pod(pod: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
     ):
         if (name := pod.get(field)) and not any(_matches(name, entry) for entry in allowed):
             yield f"spec.pod.{field} {name} {_of(value, allowed)}"
+    for number, variable in enumerate(pod.get("env") or []):
+        if not any(_matches(variable["name"], entry) for entry in bounds.env):
+            yield f"spec.pod.env[{number}] {variable['name']} {_of('tenants.env', bounds.env)}"
+    for field in ("labels", "annotations"):
+        for key in pod.get(field) or {}:
+            if "/" in key and not any(_matches(key, entry) for entry in bounds.pod_keys):
+                yield f"spec.pod.{field} {key} {_of('tenants.podKeys', bounds.pod_keys)}"
     for number, volume in enumerate(pod.get("volumes") or []):
         if volume.get("claimName") == bounds.store_claim:
             yield (

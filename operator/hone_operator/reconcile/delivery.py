@@ -170,6 +170,10 @@ class _ParcelWork:
         if self.spec.approval.state == ApprovalState.REJECTED:
             words = "A rejected version is not delivered: approve it first."
             yield EntryObstacle(Reason.MODEL_VERSION_REJECTED, words, stops=True)
+        elif self.platform.bounds.only_approved and self.spec.approval.state != ApprovalState.APPROVED:
+            name = self.builder.body["metadata"]["name"]
+            words = f"It waits for an approval, without which nothing is delivered here: hone approve {name}."
+            yield EntryObstacle(Reason.WAITING, words, stops=True)
         for words in bounds.delivery(self.parcel.target, self.platform.bounds):
             yield EntryObstacle(bounds.CODE, words)
         claim = target_claim(self.parcel.target)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from hone_api.meta import Name
 from hone_api.plan import PublicKey
+from hone_api.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
 from hone_api.signing import Identity
 from hone_operator.keys import public_key_fingerprint
 from hone_operator.settings.section import EnvName, Section, free_variables
@@ -47,6 +48,14 @@ class TenantSettings(Section):
     """ServiceAccounts that jobs may name for their pods."""
     runtime_classes: list[str] = Field(default_factory=list)
     """RuntimeClasses that jobs may name for their pods."""
+    env: list[str] = Field(default_factory=lambda: ALLOWED_ENV)
+    """Environment variables that jobs may set on their pods."""
+    pod_keys: list[str] = Field(default_factory=lambda: ALLOWED_KEYS)
+    """Keys with a prefix of labels and annotations that jobs may set on their pods."""
+    deliveries: Literal["Any", "Approved"] = "Any"
+    """Which ModelVersions are delivered."""
+    destinations: list[str] = Field(default_factory=lambda: ["*"])
+    """Addresses to which they may be delivered."""
     resource_claim_templates: list[str] = Field(default_factory=list)
     """ResourceClaimTemplates that jobs may name."""
     workload_priority_classes: list[str] = Field(default_factory=lambda: ["*"])

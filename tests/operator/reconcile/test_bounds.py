@@ -18,6 +18,9 @@ STRICT = Bounds(
     ("pool",),
     models=("hf://org/*", "pvc://models/smol"),
     workload_priority_classes=(),
+    env=("NCCL_IB_*",),
+    pod_keys=("example.org/*",),
+    destinations=("oci://registry.example.org/a/*",),
     max_gpus=8,
 )
 HUB = {"uri": "hf://org/model", "secretName": "database"}
@@ -64,6 +67,18 @@ def strict(world):
         (
             {"pod": {"env": [{"name": "A", "secretName": "database", "key": "k"}]}},
             "spec.pod.env[0].secretName: Secrets for Hone are called hone-… here",
+        ),
+        (
+            {"pod": {"env": [{"name": "NCCL_IB_HCA", "value": "a"}, {"name": "OPENSSL_CONF", "value": "/mnt/a"}]}},
+            "spec.pod.env[1] OPENSSL_CONF is not allowed here (tenants.env of the chart: NCCL_IB_*)",
+        ),
+        (
+            {"pod": {"annotations": {"cost": "a", "example.org/a": "b", "dapr.io/enabled": "true"}}},
+            "spec.pod.annotations dapr.io/enabled is not allowed here (tenants.podKeys of the chart: example.org/*)",
+        ),
+        (
+            {"output": {"modelName": "m", "push": [{"uri": "oci://registry.example.org/b/m"}]}},
+            "spec.output.push oci://registry.example.org/b/m is not allowed here (tenants.destinations of the chart",
         ),
         (
             {"scheduling": {"queueName": "team", "workloadPriorityClass": "urgent"}},

@@ -11,6 +11,7 @@ import pytest
 from version_life import Life
 
 from hone_api.report import ProgressReport
+from hone_operator.desired.platform import Bounds
 from hone_operator.progress.numbers import Latest, update
 from hone_operator.reconcile.model_deliveries import differ, of_model
 from hone_operator.reconcile.outcome import Outcome, Refusal
@@ -251,16 +252,35 @@ def test_what_can_never_be_delivered_says_why(life: Life, delivery: dict[str, st
 
 
 def test_a_secret_outside_the_prefix_is_not_mounted(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from hone_operator.desired.platform import Bounds
-
     platform = replace(life.world.platform, bounds=Bounds(secret_prefix="hone-"))
     monkeypatch.setattr(life.world, "platform", platform, raising=False)
     life.version["spec"]["deliveries"] = [{"uri": BUCKET, "secretName": "database-password"}]
     assert jobs(life.tick(61)) == []
     assert states(life) == [("Pending", "NotAllowed")]
     assert "copy it to a Secret called hone-database-password" in life.status["deliveries"][0]["message"]
+
+
+def test_a_place_that_the_platform_does_not_list_gets_nothing(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds = Bounds(destinations=("s3://elsewhere/*",))
+    monkeypatch.setattr(life.world, "platform", replace(life.world.platform, bounds=bounds), raising=False)
+    life.version["spec"]["deliveries"] = [{"uri": BUCKET}]
+    assert jobs(life.tick(61)) == []
+    assert states(life) == [("Pending", "NotAllowed")]
+    assert "(tenants.destinations of the chart: s3://elsewhere/*)" in life.status["deliveries"][0]["message"]
+
+
+def test_a_candidate_waits_where_only_approved_versions_are_delivered(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = Bounds(only_approved=True)
+    monkeypatch.setattr(life.world, "platform", replace(life.world.platform, bounds=bounds), raising=False)
+    assert jobs(life.tick(61)) == []
+    assert states(life) == [("Pending", "Waiting")]
+    assert f"hone approve {life.version['metadata']['name']}" in life.status["deliveries"][0]["message"]
+    life.version["spec"]["approval"] = {"state": "Approved"}
+    assert len(jobs(life.tick(62))) == 1
+    life.version["spec"]["approval"] = {"state": "Candidate"}
+    assert life.children[-1].body in life.tick(63).delete
 
 
 def test_a_quota_is_waited_for(life: Life) -> None:
