@@ -17,7 +17,7 @@ from hone_api.meta import (
     Text,
     Timestamp,
 )
-from hone_api.phases import AttemptPhases
+from hone_api.phases import OF_STAGE, AttemptPhases
 from hone_api.progress_numbers import ProgressNumbers
 from hone_api.resolved import EncodingKey, Resolved
 from hone_api.states import AttemptOutcome, JobPhase
@@ -33,15 +33,19 @@ class JobProgress(ProgressNumbers[ShortText]):
     metrics: Annotated[dict[str, ShortText], Field(max_length=12)] | None = Field(
         default=None, description="Latest values of the method's own metrics, e.g. reward_accuracy, eval_perplexity."
     )
-    eta: ShortText | None = Field(default=None, description="Estimated time to the end, e.g. 8m.")
+    eta: ShortText | None = Field(
+        default=None,
+        description="Estimated time to the end of the current stage, e.g. 8m; in Training, to the end of the steps.",
+    )
     stage: ShortText | None = Field(
         default=None,
-        description="Activity of the trainer: Encoding, Loading, EvaluatingBase, Training, Evaluating, Exporting.",
+        description=f"Activity of the trainer: {', '.join(OF_STAGE)}.",
     )
     summary: ShortText | None = Field(
         default=None,
         description="Steps and percent for people, e.g. 412/1000 41%; before the first step the activity of the pods, "
-        "e.g. Loading; before the first attempt the rows that a Job has encoded, e.g. rows 40000/86700 46%.",
+        "e.g. Evaluating base 7/24 rows; before the first attempt the rows that a Job has encoded, e.g. rows "
+        "40000/86700 46%.",
     )
     last_updated_time: Timestamp | None = Field(default=None, description="When the trainer last reported.")
 

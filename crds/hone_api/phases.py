@@ -8,6 +8,7 @@ operator of another version does not know.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -64,12 +65,24 @@ MEASURED = frozenset(phase.name for phase in PHASES) - {QUEUED, SCHEDULED, IMAGE
 OF_STAGE = {
     "Loading": LOADING,
     "Encoding": ENCODING,
+    "EvaluatingOtherVersion": EVALUATING_BASE,
+    "ScoringReference": LOADING,
     "EvaluatingBase": EVALUATING_BASE,
+    "BenchmarkingBase": EVALUATING_BASE,
     "Training": TRAINING,
     "Evaluating": EVALUATING,
+    "Benchmarking": EVALUATING,
     "Exporting": EXPORTING,
 }
 """The phase of a stage that the trainer reports. In `Training`, the first step has a phase of its own."""
+STEPPING = frozenset({"Training", "Evaluating"})
+"""Stages in which the optimiser step says more than the name of the stage."""
+
+
+def stage_words(stage: str) -> str:
+    """For people: EvaluatingBase -> Evaluating base."""
+    return re.sub(r"(?<=[a-z])[A-Z]", lambda capital: f" {capital[0].lower()}", stage)
+
 
 PhaseName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-zA-Z]*$", max_length=40)]
 LONGEST = 10 * 365 * 86400

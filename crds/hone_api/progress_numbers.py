@@ -30,6 +30,8 @@ class ProgressNumber:
     """Whether it is an integer. Others travel as text of at most six digits, so that 'nan' survives JSON."""
     in_status: bool = True
     """Whether it is a field of `status.progress`."""
+    of_stage: bool = False
+    """Whether it is of the current stage alone: it never outlives its stage, in the trainer and in the status."""
     curve: bool = False
     """Whether `status.metrics` holds a curve of it."""
     figure: bool = False
@@ -92,7 +94,14 @@ class ProgressNumbers(ApiModel, Generic[ValueT]):
     eval_loss: ValueT | None = _measured("Latest held-out loss", unit=NATS, curve=True, kubeflow="eval_loss")
     learning_rate: ValueT | None = _measured("Latest learning rate", curve=True, figure=True, kubeflow="learning_rate")
     grad_norm: ValueT | None = _measured("Latest gradient norm before clipping", figure=True, kubeflow="grad_norm")
-    tokens_per_second: ValueT | None = _measured("Tokens per second over all ranks", kubeflow="tokens_per_second")
+    loss_step: int | None = _count("Step up to which the latest training loss was measured", job_gauge=False)
+    eval_step: int | None = _count("Step at which the latest held-out loss was measured", job_gauge=False)
+    tokens_per_second: ValueT | None = _measured(
+        "Tokens per second over all ranks, in the current stage", of_stage=True, kubeflow="tokens_per_second"
+    )
+    rows: int | None = _count("Rows that the current stage has done, e.g. of an evaluation", of_stage=True)
+    total_rows: int | None = _count("Rows of the current stage", of_stage=True, gauge="rows_target")
+    rows_per_second: ValueT | None = _measured("Rows per second of the current stage", of_stage=True)
     checkpoint_bytes: int | None = _count(
         "Bytes that the run's checkpoints took in the store when the newest was written. checkpoints.retain decides "
         "how long they stay",
@@ -123,6 +132,8 @@ def _numbers() -> tuple[ProgressNumber, ...]:
 PROGRESS_NUMBERS = _numbers()
 MEASURED = tuple(number for number in PROGRESS_NUMBERS if not number.count)
 """The numbers that travel as text."""
+OF_STAGE = tuple(number.name for number in PROGRESS_NUMBERS if number.of_stage)
+"""The numbers that never outlive their stage; so does the estimated time left."""
 _BY_NAME = {number.name: number for number in PROGRESS_NUMBERS}
 
 

@@ -23,7 +23,12 @@ class JobProgressJson(TypedDict, total=False):
     evalLoss: str
     learningRate: str
     gradNorm: str
+    lossStep: int
+    evalStep: int
     tokensPerSecond: str
+    rows: int
+    totalRows: int
+    rowsPerSecond: str
     checkpointBytes: int
     slowestRank: int
     slowestRankRatio: str

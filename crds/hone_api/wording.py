@@ -15,6 +15,18 @@ def counted(number: int, one: str, several: str = "") -> str:
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
+def duration(seconds: int) -> str:
+    """A time for people, in at most two units: 45s, 8m, 3h12m, 2d4h."""
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if minutes == 0:
+        return f"{seconds}s"
+    if hours == 0:
+        return f"{minutes}m"
+    if days == 0:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
+
+
 def listed(words: Sequence[str]) -> str:
     """The words as a list in a sentence, e.g. "Number, Math and ExactMatch"."""
     return " and ".join([*filter(None, [", ".join(words[:-1])]), *words[-1:]])

@@ -26,10 +26,9 @@ from hone_trainer.reporting.prometheus import PrometheusReporter
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-SHOWN_OTHERWISE = {"tracking_run", "start_step", "eta_seconds", "phases", "rows"}
-"""Fields of the trainer's progress that the status shows in another form (steps lost, a time, phases, an MLflow run),
-or that only the terminal shows."""
-VALUES = {number.name: place for place, number in enumerate(PROGRESS_NUMBERS, 2)}
+SHOWN_OTHERWISE = {"tracking_run", "start_step", "eta_seconds", "phases"}
+"""Fields of the trainer's progress that the status shows in another form (steps lost, a time, phases, MLflow's run)."""
+VALUES = {number.name: place for place, number in enumerate(PROGRESS_NUMBERS, 2)} | {"step": 98}
 """A different value for each number, so that a mix-up is seen."""
 each = pytest.mark.parametrize("number", PROGRESS_NUMBERS, ids=lambda number: number.name)
 
@@ -91,7 +90,8 @@ def test_it_is_described_by_the_table(number: ProgressNumber) -> None:
 @each
 def test_it_has_a_curve_where_the_table_says_so(number: ProgressNumber, status: dict[str, Any]) -> None:
     found = {series["name"]: series["curve"] for series in extend_curves([], status)}
-    assert found.get(number.name) == (f"{VALUES['step']}:{VALUES[number.name]}" if number.curve else None)
+    step = VALUES["eval_step" if number.name.startswith("eval_") else "loss_step"]
+    assert found.get(number.name) == (f"{step}:{VALUES[number.name]}" if number.curve else None)
 
 
 def test_the_trainer_has_a_gauge_of_each() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from hone_api import GROUP, VERSION
+from hone_api.phases import stage_words
 from hone_api.states import GATES, ConditionType, JobPhase
 from hone_dev.console import HoneDevError, console, note
 from hone_dev.demo.runs import is_finished
@@ -49,7 +50,8 @@ def view(job: Mapping[str, Any]) -> View:
     shown = "  ".join(
         f"{label} {_rounded(progress[key], digits)}" for key, label, digits in NUMBERS if progress.get(key)
     )
-    return View(progress["stage"], progress.get("step", 0), progress.get("totalSteps"), shown)
+    rows = (progress.get("rows", 0), progress["totalRows"]) if progress.get("totalRows") else None
+    return View(stage_words(progress["stage"]), *(rows or (progress.get("step", 0), progress.get("totalSteps"))), shown)
 
 
 def _rounded(text: str, digits: int) -> str:

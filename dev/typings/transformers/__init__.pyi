@@ -17,6 +17,7 @@ class TrainerState:
 class TrainerControl:
     should_training_stop: bool
     should_save: bool
+    should_log: bool
     should_evaluate: bool
 
 @dataclass(init=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,14 +9,14 @@ from typing import Any
 
 from hone_api.finetunejob_status import JobProgress
 from hone_api.meta import MAX_COUNT
-from hone_api.progress_numbers import MEASURED, PROGRESS_NUMBERS
+from hone_api.phases import STEPPING, stage_words
+from hone_api.progress_numbers import MEASURED, OF_STAGE, PROGRESS_NUMBERS
 from hone_api.reading import read_known
 from hone_api.report import ProgressReport
+from hone_api.wording import duration
 
 KUBEFLOW_NAMES = {measured.kubeflow: measured.name for measured in MEASURED if measured.kubeflow}
 """Names under which stock Hugging Face scripts log metrics that we show. Everything else in a report is dropped."""
-STEPPING = frozenset({"Training", "Evaluating"})
-"""Stages in which the step count is more informative than the stage."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +73,6 @@ def number(text: str | None, digits: int = 6) -> str | None:
         return format(float(text), f".{digits}g") if text is not None else None
     except ValueError:
         return None
-
-
-def duration(seconds: int) -> str:
-    """For people: 45s, 8m, 3h12m, 2d4h."""
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if minutes == 0:
-        return f"{seconds}s"
-    if hours == 0:
-        return f"{minutes}m"
-    if days == 0:
-        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
-    return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
 
 
 def remembered(status: Mapping[str, Any], attempt: int) -> Latest | None:
@@ -153,7 +140,7 @@ def update(
         lost = max(0, origin.reached - start)
     elif resumed:
         lost += max(0, earlier.step - (step if start is None else start))
-    eta, hone = report.trainer_status.estimated_remaining_seconds, report.hone
+    hone = report.hone
     waits = previous is not None and loading
     return Latest(
         attempt=attempt,
@@ -162,7 +149,7 @@ def update(
         checkpoint_step=before.checkpoint_step
         if hone is None or hone.checkpoint_step is None
         else hone.checkpoint_step,
-        eta_seconds=before.eta_seconds if eta is None else eta,
+        eta_seconds=_seconds_left(report, before.eta_seconds),
         start_step=start if before.start_step is None else before.start_step,
         lost=lost,
         pod_created=before.pod_created if waits else origin.pod_created,
@@ -174,36 +161,46 @@ def update(
 
 
 def _progress(report: ProgressReport, earlier: JobProgress, step: int, total: int | None, now: datetime) -> JobProgress:
-    """The numbers of the status after this report, at this step: what it does not have is as before."""
+    """The numbers of the status after this report, at this step: what it does not have is as before.
+
+    Our own trainer reports all that it knows: what is of a stage, and is not in its report, is of an earlier stage.
+    """
     percentage = report.trainer_status.progress_percentage or 0
     percent = min(100, 100 * step // total) if total else max(earlier.percent, percentage)
     eta = report.trainer_status.estimated_remaining_seconds
     stage = report.hone.stage if report.hone else earlier.stage
+    of_stage = dict.fromkeys((*OF_STAGE, "eta")) if report.hone else {}
     return earlier.model_copy(
         update={
+            **of_stage,
             **_numbers(report),
+            **({} if eta is None else {"eta": duration(eta)}),
             "metrics": {**(earlier.metrics or {}), **_metrics(report)} or None,
             "step": step,
             "total_steps": total,
             "percent": percent,
-            "summary": _summary(step, total, percent, stage),
-            "eta": earlier.eta if eta is None else duration(eta),
+            "summary": _summary(step, total, percent, report),
             "stage": stage,
             "last_updated_time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
 
 
-def _summary(step: int, total: int | None, percent: int, stage: str | None) -> str:
-    """For people: 412/1000 41%; before the first step the stage, e.g. "Evaluating base"."""
-    if step == 0 and stage and stage not in STEPPING:
-        return words(stage)
-    return f"{step}/{total} {percent}%" if total else f"{percent}%"
+def _seconds_left(report: ProgressReport, before: int | None) -> int | None:
+    left = report.trainer_status.estimated_remaining_seconds
+    return before if left is None and report.hone is None else left
 
 
-def words(stage: str) -> str:
-    """EvaluatingBase -> Evaluating base."""
-    return re.sub(r"(?<=[a-z])[A-Z]", lambda capital: f" {capital[0].lower()}", stage)
+def _summary(step: int, total: int | None, percent: int, report: ProgressReport) -> str:
+    """For people: 412/1000 41%; before the first step the stage, e.g. "Evaluating base 7/24 rows"."""
+    steps = f"{step}/{total} {percent}%" if total else f"{percent}%"
+    if (hone := report.hone) is None:
+        return steps
+    words = stage_words(hone.stage)
+    rows = f" {hone.rows}/{hone.total_rows} rows" if hone.rows is not None and hone.total_rows else ""
+    if step == 0 and hone.stage not in STEPPING:
+        return f"{words}{rows}"
+    return f"{steps}, {words.lower()}{rows}" if rows else steps
 
 
 def _of_older_pod(previous: Latest, origin: Origin) -> bool:

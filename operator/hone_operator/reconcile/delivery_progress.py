@@ -8,7 +8,8 @@ from hone_api.meta import MAX_COUNT
 from hone_api.modelversion import DeliveryProgress
 from hone_api.report import BYTES_PER_SECOND, DELIVERING
 from hone_api.states import DeliveryState
-from hone_operator.progress.numbers import Latest, duration
+from hone_api.wording import duration
+from hone_operator.progress.numbers import Latest
 
 _MIB = 2**20
 

@@ -21,6 +21,7 @@ from hone_operator.desired.names import RESTORED, VELERO
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import JobBuilder
+from hone_operator.reconcile.progress import without_stage
 from hone_operator.reconcile.terminal import reject, succeed
 
 Body = Mapping[str, Any]
@@ -130,9 +131,7 @@ def _closed(builder: JobBuilder, ended_at: str, made_by_attempt: int | None) -> 
 
 
 def _progress(builder: JobBuilder, steps: int | None) -> JobProgressJson | None:
-    progress: JobProgressJson = {**(builder.old.get("progress") or {})}
-    progress.pop("eta", None)
-    progress.pop("stage", None)
+    progress = without_stage(builder.old.get("progress") or {})
     if steps is not None:
         progress |= {"step": steps, "totalSteps": steps, "percent": 100, "summary": f"{steps}/{steps} 100%"}
     return progress or None

@@ -224,12 +224,18 @@ def _set_suspended(run: RunDecision) -> None:
 
 def _merge_progress(run: RunDecision) -> list[str]:
     """Copy the attempt's last report into the status; returns problems that its curves show."""
-    report = run.seen.report
-    if report is None or report.attempt != run.attempts.count:
+    job, report = run.attempts.job, run.seen.report
+    if report and report.attempt != run.attempts.count:
+        report = None
+    progress: JobProgressJson = as_json(report.progress) if report else run.builder.old.get("progress") or {}
+    if not (job and any(pod.runs for pod in job.states)):
+        progress = reports.without_stage(progress)
+    if run.attempts.records:
+        run.builder.put(progress=progress or None)
+    if report is None:
         return []
-    merged: JobProgressJson = as_json(report.progress)
-    curves = reports.extend_curves(run.builder.old.get("metrics") or (), merged)
-    run.builder.put(progress=merged, metrics=curves or None)
+    curves = reports.extend_curves(run.builder.old.get("metrics") or (), progress)
+    run.builder.put(metrics=curves or None)
     if tracked := tracked_run(run.spec, report.tracking_run):
         run.builder.put(tracking=as_json(tracked))
     return reports.warnings(curves)

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from hone_api.progress_numbers import PROGRESS_NUMBERS
+from pydantic.alias_generators import to_camel
+
+from hone_api.progress_numbers import OF_STAGE, PROGRESS_NUMBERS
 from hone_api.report import TrainingResult
 from hone_api.status_json import JobProgressJson, MetricSeriesJson
 from hone_operator.progress.numbers import number
@@ -26,11 +28,11 @@ class CurvePoint(NamedTuple):
 
 def finished(previous: JobProgressJson, result: TrainingResult) -> JobProgressJson:
     """status.progress of a successful run: the last report, completed by the result."""
-    out: JobProgressJson = {**previous}
-    out.pop("eta", None)
-    out.pop("stage", None)
+    out = without_stage(previous)
     out |= {"step": result.steps, "totalSteps": result.steps, "percent": 100}
     out["summary"] = f"{result.steps}/{result.steps} 100%"
+    if result.tokens_per_second:
+        out["tokensPerSecond"] = number(result.tokens_per_second) or result.tokens_per_second
     if result.train_loss:
         out["loss"] = number(result.train_loss) or result.train_loss
     for measured in result.numbers:
@@ -38,6 +40,12 @@ def finished(previous: JobProgressJson, result: TrainingResult) -> JobProgressJs
             out["evalLoss"] = number(measured.tuned) or measured.tuned
             break
     return out
+
+
+def without_stage(progress: JobProgressJson) -> JobProgressJson:
+    """The progress of a run that is in no stage, because no pod of it runs."""
+    of_stage = {"eta", "stage", *map(to_camel, OF_STAGE)}
+    return cast(JobProgressJson, {name: value for name, value in progress.items() if name not in of_stage})
 
 
 def warnings(curves: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -59,15 +67,18 @@ def warnings(curves: Sequence[Mapping[str, Any]]) -> list[str]:
 def extend_curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> list[MetricSeriesJson]:
     """status.metrics with the newest values; thinned by dropping every second point when full."""
     old = {series["name"]: points(series) for series in previous}
-    step = progress.get("step", 0)
-    newest = {name: progress.get(field) for name, field in CURVES.items()} | (progress.get("metrics") or {})
+    reached = progress.get("step", 0)
+    newest: dict[str, Any] = dict.fromkeys(old)
+    newest |= {name: progress.get(field) for name, field in CURVES.items()} | (progress.get("metrics") or {})
     for name, value in newest.items():
         curve = old.setdefault(name, [])
+        is_eval = name.startswith("eval_")
+        step = progress.get("evalStep" if is_eval else "lossStep", reached)
         # A resumed attempt repeats some steps: its values replace those after its start.
-        while curve and curve[-1].step > step:
+        while curve and curve[-1].step > reached:
             curve.pop()
-        repeated = curve and (curve[-1].step == step or (name.startswith("eval_") and curve[-1].value == value))
-        if value is not None and not repeated:
+        repeated = curve and (curve[-1].step >= step or (is_eval and curve[-1].value == value))
+        if value is not None and not repeated and step <= reached:
             curve.append(CurvePoint(step, value))
         if len(curve) > MAX_POINTS:
             old[name] = curve[:-1:2] + curve[-1:]

@@ -7,13 +7,16 @@ import pytest
 from pydantic import ValidationError
 
 from hone_api.finetunejob_status import FineTuneJobStatus
+from hone_api.progress_numbers import OF_STAGE, PROGRESS_NUMBERS
 from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
 from hone_api.termination import parse_outcome
-from hone_operator.progress.numbers import Origin, duration, number, reached_before, remembered, update
+from hone_api.wording import duration
+from hone_operator.progress.numbers import Origin, number, reached_before, remembered, update
 from hone_operator.reconcile.outcome_builder import as_json
 from hone_operator.reconcile.progress import extend_curves
 
 pytestmark = pytest.mark.pure
+COUNTS = {number.name for number in PROGRESS_NUMBERS if number.count}
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -74,10 +77,30 @@ def test_a_new_attempt_starts_over_from_its_own_step():
 
 
 def test_numbers_that_a_report_lacks_keep_their_last_value():
-    latest = update(ours(1, loss="2.5", eval_loss="2.6", tokens_per_second="74"), 1, None, NOW)
+    latest = update(ours(1, loss="2.5", eval_loss="2.6"), 1, None, NOW)
     latest = update(ours(2, loss="2.4"), 1, latest, NOW)
-    progress = latest.progress
-    assert (progress.loss, progress.eval_loss, progress.tokens_per_second) == ("2.4", "2.6", "74")
+    assert (latest.progress.loss, latest.progress.eval_loss) == ("2.4", "2.6")
+    latest = update(stock(percent=20, eta=480, current_step=3, tokens_per_second=74), 1, None, NOW)
+    latest = update(stock(percent=25, current_step=4), 1, latest, NOW)
+    assert (latest.progress.tokens_per_second, latest.progress.eta, latest.eta_seconds) == ("74", "8m", 480)
+
+
+STAGES = ["Encoding", "EvaluatingOtherVersion", "EvaluatingBase", "BenchmarkingBase", "Training", "Exporting"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(a, b) for a in STAGES for b in STAGES if a != b])
+def test_a_value_never_outlives_its_stage(before, after):
+    """Also if every report between the two was lost."""
+    values = {name: 7 if name in COUNTS else "7" for name in OF_STAGE}
+    timed = TrainerStatus(estimated_remaining_seconds=7)
+    full = ProgressReport(trainer_status=timed, hone=HoneStatus(stage=before, step=0, **values))
+    latest = update(full, 1, None, NOW)
+    assert all(getattr(latest.progress, name) for name in OF_STAGE)
+    assert latest.progress.eta == "7s"
+    empty = HoneStatus(stage=after, step=0)
+    latest = update(ProgressReport(trainer_status=TrainerStatus(), hone=empty), 1, latest, NOW)
+    assert [getattr(latest.progress, name) for name in OF_STAGE] == [None] * len(OF_STAGE)
+    assert (latest.progress.eta, latest.eta_seconds) == (None, None)
 
 
 def test_our_fields_win_over_the_stock_metrics():
@@ -202,6 +225,23 @@ def test_before_the_first_step_the_summary_says_the_stage(stage, summary):
     report = ProgressReport(
         trainer_status=TrainerStatus(),
         hone=HoneStatus(stage=stage, step=0, total_steps=20 if summary[0] == "0" else None),
+    )
+    assert update(report, 1, None, NOW).progress.summary == summary
+
+
+@pytest.mark.parametrize(
+    ("stage", "step", "summary"),
+    [
+        ("EvaluatingBase", 0, "Evaluating base 7/24 rows"),
+        ("Encoding", 0, "Encoding 7/24 rows"),
+        ("Evaluating", 3, "3/20 15%, evaluating 7/24 rows"),
+        ("Training", 3, "3/20 15%"),
+    ],
+)
+def test_the_summary_counts_the_rows_of_the_stage(stage, step, summary):
+    rows = {} if stage == "Training" else {"rows": 7, "total_rows": 24}
+    report = ProgressReport(
+        trainer_status=TrainerStatus(), hone=HoneStatus(stage=stage, step=step, total_steps=20, **rows)
     )
     assert update(report, 1, None, NOW).progress.summary == summary
 

@@ -45,6 +45,19 @@ def test_a_resumed_attempt_replaces_what_it_trains_again() -> None:
     ]
 
 
+def test_a_point_is_at_the_step_at_which_it_was_measured() -> None:
+    """Reports are at intervals: steps between two of them are in none, and an evaluation is some steps old."""
+    progress: dict[str, Any] = {"step": 23, "lossStep": 20, "evalStep": 16, "loss": "1.5", "evalLoss": "2"}
+    progress["metrics"] = {"eval_f1": "0.5"}
+    curves = extend_curves(extend_curves([], progress), {**progress, "step": 25})
+    assert {series["name"]: series["curve"] for series in curves} == {
+        "loss": "20:1.5",
+        "eval_loss": "16:2",
+        "eval_f1": "16:0.5",
+    }
+    assert extend_curves(curves, {"step": 6, "lossStep": 8, "loss": "1"}) == []  # a resumed attempt, before its loss
+
+
 @pytest.mark.parametrize("curve", ["x", "4", ":", "4:", "4:x", "-4:1", "4:1:2", "9" * 40 + ":1", "4:１x"])
 def test_what_somebody_else_wrote_is_left_out(curve: str) -> None:
     assert points({"name": "loss", "curve": f"2:2 {curve} 6:1"}) == [CurvePoint(2, "2"), CurvePoint(6, "1")]

@@ -19,6 +19,7 @@ from hone_trainer.run import rows
 from hone_trainer.scoring import heldout, probe_suite
 from hone_trainer.scoring.early_stopping import Goal
 from hone_trainer.scoring.probe_suite import Probe
+from hone_trainer.scoring.row_measure import Unwatched
 from hone_trainer.scoring.scores import Mean, Score
 
 pytestmark = pytest.mark.trainer
@@ -80,7 +81,7 @@ def test_what_is_kept_is_measured_before_and_after_with_intervals(runs: Any, mak
     for layer in interpolation.lora_layers(network):
         layer.scaling = {name: 0.4 * factor for name, factor in layer.scaling.items()}
     pad = opened.tokenizer.pad_token_id
-    found = heldout.score(network, rows, pad_id=pad, bf16=False, poll=lambda: None, fused=False)
+    found = heldout.score(network, rows, pad_id=pad, bf16=False, poll=Unwatched(), fused=False)
     assert found.value("perplexity") == pytest.approx(curve[1]["metrics"]["perplexity on general/validation"], rel=1e-5)
 
 
@@ -164,7 +165,7 @@ def test_without_a_fused_head_the_numbers_are_the_same(tiny_model: Path, make_pl
     (probe,) = probe_suite.probes(plan, opened)
     network = base_model.load(opened, bf16=False, cpu=True, quantize=False, frozen=True)
     add_fused_lm_head(network, outputs=("log_probs", "is_top1"))
-    options: dict[str, Any] = {"pad_id": opened.tokenizer.pad_token_id, "bf16": False, "poll": lambda: None}
+    options: dict[str, Any] = {"pad_id": opened.tokenizer.pad_token_id, "bf16": False, "poll": Unwatched()}
     plain, fused = (heldout.score(network, probe.rows, fused=fused, **options) for fused in (False, True))
     assert plain.value("loss") == pytest.approx(fused.value("loss"), rel=1e-6)
     assert plain.value("token_accuracy") == fused.value("token_accuracy")

@@ -7,13 +7,16 @@ import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hone_api import phases
+from hone_api.progress_numbers import OF_STAGE
 from hone_api.report import ProgressReport
 from hone_trainer.reporting import live
 from hone_trainer.reporting.live import Operator, Progress, Reporters
@@ -167,11 +170,84 @@ def test_reporters_change_only_the_fields_of_an_update() -> None:
 
 def test_rows_are_counted_within_their_stage(capsys: pytest.CaptureFixture[str]) -> None:
     reporters = Reporters(live.LogLines(interval=3600))
-    reporters.update(stage="Encoding", rows=(40, 96))
-    reporters.update(rows=(96, 96))
+    reporters.begin_rows("EvaluatingBase", 96)
+    reporters.add_rows(40, begun=96)
+    reporters.add_rows(56)
     reporters.update(stage="Training", step=1, total_steps=8)
-    assert capsys.readouterr().err.splitlines() == ["Encoding 40/96", "Encoding 96/96", "Training 1/8"]
-    assert live.to_report(Progress(stage="Encoding", rows=(96, 96))).trainer_status.progress_percentage is None
+    first, last, training = capsys.readouterr().err.splitlines()
+    assert (first, training) == ("Evaluating base 0/96 rows", "Training 1/8")
+    assert last.startswith("Evaluating base 96/96 rows rows/s ")
+    assert live.to_report(Progress(stage="Encoding", rows=96, total_rows=96)).trainer_status.progress_percentage is None
+
+
+def test_a_value_never_outlives_its_stage() -> None:
+    reporters = Reporters()
+    values: dict[str, Any] = dict.fromkeys((*OF_STAGE, "eta_seconds"), 7)
+    for stage in phases.OF_STAGE:
+        reporters.update(stage=stage, loss=2.5, **values)
+        reporters.update(stage=stage, step=3)
+        assert {**vars(reporters.progress), **values} == vars(reporters.progress)
+        reporters.update(stage=f"not {stage}")
+        assert {**vars(reporters.progress), **dict.fromkeys(values)} == vars(reporters.progress)
+        assert reporters.progress.loss == 2.5
+
+
+def test_rows_have_a_rate_and_an_end_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The total grows with rows that are measured twice, e.g. by another model."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    reporters = Reporters()
+    reporters.begin_rows("EvaluatingBase", 20)
+    assert (reporters.progress.rows, reporters.progress.total_rows, reporters.progress.eta_seconds) == (0, 20, None)
+    now += 10
+    reporters.add_rows(5, begun=20)
+    assert (reporters.progress.rows_per_second, reporters.progress.eta_seconds) == (0.5, 30)
+    now += 10
+    reporters.add_rows(15)
+    assert (reporters.progress.rows, reporters.progress.eta_seconds) == (20, 0)
+    now += 10
+    reporters.add_rows(10, begun=10)
+    assert (reporters.progress.rows, reporters.progress.total_rows, reporters.progress.eta_seconds) == (30, 30, 0)
+
+
+def test_long_work_without_a_number_is_reported_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, sent = 100.0, list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    reporters = Reporters(Timed(lambda: sent.append(now)))
+    for _ in range(100):  # tokens of an answer
+        reporters.go_on()
+        now += 0.25
+    assert len(sent) == 25 / live.SIGN_INTERVAL - 1
+    assert max(b - a for a, b in pairwise(sent)) <= live.SIGN_INTERVAL + 0.25
+
+
+class Timed:
+    """A Reporter that notes each report."""
+
+    def __init__(self, note: Callable[[], None]) -> None:
+        self._note = note
+
+    def report(self, progress: Progress) -> None:
+        self._note()
+
+    def log(self, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_short_evaluation_among_steps_has_no_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    reporters = Reporters(live.LogLines(interval=3600))
+    reporters.update(stage="Training", step=1, total_steps=3, loss=2.0)
+    for step in (2, 3):
+        reporters.update(step=step, loss=2.0 - step / 4)
+        reporters.begin_rows("Evaluating", 24)
+        reporters.update(stage="Training", eval_step=step, eval_loss=3.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "Training 1/3 loss 2.0000",
+        "Training 3/3 loss 1.2500 eval 3.0000",
+    ]
 
 
 def test_lines_are_few_but_stages_and_the_end_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,3 +274,14 @@ def test_metrics_are_served_and_unknown_numbers_have_no_series() -> None:
     assert 'hone_trainer_steps{finetunejob="my-job"} 3.0' in text
     assert 'hone_trainer_steps_target{finetunejob="my-job"} 10.0' in text
     assert "hone_trainer_eval_loss{" not in text
+
+
+def test_a_number_that_is_no_longer_known_has_no_series() -> None:
+    metrics = PrometheusReporter("my-job", 0, "127.0.0.1")
+    try:
+        metrics.report(Progress(stage="Encoding", tokens_per_second=87_691.0))
+        metrics.report(Progress(stage="EvaluatingBase"))
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics") as answer:
+            assert "hone_trainer_tokens_per_second{" not in answer.read().decode()
+    finally:
+        metrics.close()

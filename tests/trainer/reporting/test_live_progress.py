@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import time
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from progressing import JOB, Reporting, reporting
 
-from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV
+from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, ProgressReport
+from hone_operator.progress.numbers import update
+from hone_operator.reconcile.progress import extend_curves
+from hone_trainer.reporting import live
 from hone_trainer.reporting.live import Operator, Progress
 
 pytestmark = pytest.mark.trainer
@@ -51,6 +58,70 @@ def test_sigterm_and_resume(runs: Any, make_plan: Any, tmp_path: Path) -> None:
         second.wait()
         assert server.latest.start_step == 0
         assert server.latest.lost == 0
+
+
+@pytest.fixture
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[ProgressReport]:
+    """Every report of a run in this process, at no interval; the log has every line."""
+    sent: list[ProgressReport] = []
+
+    class Sent(live.LogLines):
+        def report(self, progress: Progress) -> None:
+            super().report(progress)
+            sent.append(live.to_report(progress))
+
+    monkeypatch.setattr(live, "ROWS_INTERVAL", 0.0)
+    monkeypatch.setattr(live, "SIGN_INTERVAL", 0.0)
+    monkeypatch.setattr(live, "from_environment", lambda: live.Reporters(Sent(interval=0.0)))
+    return sent
+
+
+def test_log_status_and_artifact_agree_about_each_step(
+    runs: Any, make_plan: Any, reports: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One report a step, with its own loss. Each report alone is right: any of them may be the last to arrive."""
+    plan = make_plan(evaluation={"everySteps": 2})
+    runs.finish(plan)
+    written = [json.loads(line) for line in (Path(plan.output_path) / "adapter/metrics.jsonl").read_text().splitlines()]
+    losses = {point["step"]: f"{point['loss']:.6g}" for point in written if "loss" in point}
+    shown = {(str(point["step"]), f"{point['loss']:.4f}") for point in written if "loss" in point}
+    scores = {point["step"]: f"{point['eval_loss']:.6g}" for point in written if "eval_loss" in point}
+    assert (list(losses), list(scores)) == ([*range(1, 9)], [0, 2, 4, 6, 8])
+
+    steps, curves, latest = [], list[Any](), None
+    for report in reports:
+        hone = report.hone
+        assert hone.loss == (losses[hone.loss_step] if hone.step else None)
+        assert hone.loss_step == (hone.step or None)
+        assert hone.eval_loss == (scores[hone.eval_step] if hone.eval_step else None)
+        steps += [hone.step] if hone.step not in steps else []
+        latest = update(report, 1, latest, datetime.now(UTC))
+        assert latest
+        curves = extend_curves(curves, latest.progress.to_json())
+    assert steps == [*range(9)]
+    told = {series["name"]: series["curve"].split() for series in curves}
+    assert told["loss"] == [f"{step}:{loss}" for step, loss in losses.items()]
+    assert told["eval_loss"] == [f"{step}:{loss}" for step, loss in scores.items() if step]
+
+    lines = re.findall(r"^Training (\d+)/8 loss (\S+)", capsys.readouterr().err, re.M)
+    assert {*lines} == shown
+
+
+def test_every_stage_that_counts_rows_reports_them(runs: Any, make_plan: Any, reports: list[Any]) -> None:
+    """16 held-out rows and two questions, of the base and of the trained model. No stage shows values of another."""
+    runs.finish(make_plan(evaluation={"everySteps": 100, "samples": 2}))
+    stages: dict[str, list[Any]] = {}
+    for report in reports:
+        stages.setdefault(report.hone.stage, []).append(report)
+    assert list(stages) == ["Loading", "Encoding", "EvaluatingBase", "Training", "Evaluating", "Exporting"]
+    for stage, last in (("Encoding", 96), ("EvaluatingBase", 18)):
+        counted = [report.hone for report in stages[stage]]
+        assert (counted[-1].rows, counted[-1].total_rows) == (last, last)
+        assert all(later.rows >= earlier.rows for earlier, later in pairwise(counted))
+    for stage, (first, *_) in stages.items():
+        values = first.hone.tokens_per_second, first.hone.rows_per_second
+        assert (*values, first.trainer_status.estimated_remaining_seconds) == (None, None, None), stage
+    assert len(stages["EvaluatingBase"]) > 18  # also while an answer is written
 
 
 def test_early_stopping_reports_its_last_step_not_the_exported_one(runs: Any, make_plan: Any, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_command_encodes_reports_and_reuses(command: Command, make_plan: Any
     assert result.size_bytes == sum(map(manifest.size_of, folders.values()))
     assert float(result.tokens_per_second or 0) > 0
     assert [text.partition(":")[0] for text in result.summary] == ["places/train", "places/validation"]
-    assert "Encoding 96/96" in log
+    assert "Encoding 96/96 rows" in log
     again = encode.run(plan)
     assert (again.reused, again.digest, again.tokens) == (2, result.digest, result.tokens)
 
@@ -70,11 +70,13 @@ def test_what_an_earlier_attempt_encoded_foretells_no_end(make_plan: Any) -> Non
     reporters = Reporters()
     work = encode._Work(make_plan(), None, reporters)  # a report reads no base
     work._all = 96
+    reporters.begin_rows("Encoding", 96)
+    reporters._reported = 0.0  # long ago
     work._keep("places/train", 60, 600)
     work._note(0, 0, 60, 600)
-    assert (reporters.progress.rows, reporters.progress.eta_seconds) == ((60, 96), None)
+    assert (reporters.progress.rows, reporters.progress.eta_seconds) == (60, None)
     work._note(0, 0, 96, 960)
-    assert (reporters.progress.rows, reporters.progress.eta_seconds) == ((96, 96), 0)
+    assert (reporters.progress.rows, reporters.progress.eta_seconds) == (96, 0)
 
 
 def test_a_run_reads_what_was_staged_and_encodes_nothing(

@@ -21,7 +21,7 @@ from hone_trainer.methods.judge import ConversationReward
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating
 from hone_trainer.scoring.heldout import HeldOut
-from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
+from hone_trainer.scoring.row_measure import Poll, RowMeasure, Unwatched, Values
 from hone_trainer.scoring.scores import Score
 
 log = logging.getLogger("hone.trainer")
@@ -89,7 +89,7 @@ class Rescorer:
 
     def values(self, network: Generating) -> Values:
         """What the model says of each row."""
-        return self._measure.values(self.run, network, self._split, _go_on)
+        return self._measure.values(self.run, network, self._split, Unwatched())
 
     def score(self, values: Values, whose: Path) -> Score:
         """The score that follows from the values of the model in the folder `whose`.
@@ -97,7 +97,7 @@ class Rescorer:
         Raises:
             TrainerError: RewardFailed, if none of its answers got a reward.
         """
-        score = self._measure.score(self, self._split, values, _go_on)
+        score = self._measure.score(self, self._split, values, Unwatched())
         if not any(any(mean.weights) for mean in score.means.values()):
             words = f"{whose}: none of its {score.rows} answers got a reward; the log has the reasons"
             raise TrainerError(FailureCode.REWARD_FAILED, words)
@@ -152,7 +152,3 @@ def _needed(plan: TrainingPlan) -> Iterator[tuple[str, Path]]:
             yield spec.reward_model.model_version, Path(plan.models[spec.reward_model.model_version].path)
         elif spec.title in plan.reward_paths:
             yield spec.title, Path(plan.reward_paths[spec.title])
-
-
-def _go_on() -> None:
-    """Nobody asks for a stop."""

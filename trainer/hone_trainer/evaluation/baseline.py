@@ -86,15 +86,15 @@ class Baseline(TrainerCallback):
         return [{"step": 0, **{f"eval_{name}": total.value(name) for name in self._run.method.metrics}}]
 
     def _measure(self) -> None:
-        self._run.reporters.update(stage="EvaluatingBase")
+        self._run.begin_evaluation("EvaluatingBase")
         try:
             self.scores = self.trainer.scores()
             self.probes = probe_suite.measure(self.trainer, self._run.probes, self.trainer.poll)
             self.graded = reward_scores.measure(self.trainer, self.trainer.poll, check=True)
-            self.harness = measuring.measure(self.trainer, self.trainer.poll)
+            self._answers = self._answer(self.trainer)
+            self.harness = measuring.measure(self.trainer, self.trainer.poll, "BenchmarkingBase")
         except StopRequested:
             raise interrupted("while evaluating the base model") from None
-        self._answers = self._answer(self.trainer)
         if ranks.is_first():
             body: dict[str, Any] = {name: [asdict(score) for score in getattr(self, name) or ()] for name in MEASURED}
             body["answers"] = [asdict(answer) for answer in self._answers]
@@ -107,13 +107,16 @@ class Baseline(TrainerCallback):
         self._answers = [Answer.from_json(answer) for answer in body["answers"] or ()]
 
     def _answer(self, trainer: Loop) -> list[Answer]:
-        return heldout.answers(
+        trainer.poll.count(0, begun=len(self._questions))
+        answers = heldout.answers(
             trainer.model,
             [row.prompt_ids for row, _, _ in self._questions],
             tokenizer=self._run.base.tokenizer,
             stop_ids=self._run.stop_ids,
             sharded=self._run.plan.shards_weights,
         )
+        trainer.poll.count(len(answers))
+        return answers
 
 
 def questions(held_out: list[HeldOut], count: int) -> list[tuple[Example, str, str | None]]:

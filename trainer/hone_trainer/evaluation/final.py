@@ -39,14 +39,15 @@ def run_final_evaluation(trainer: Loop, base: Baseline, other: OtherVersion, ste
     """
     run: Run = trainer.run
     if run.is_measured:
-        run.reporters.update(stage="Evaluating")
+        run.begin_evaluation("Evaluating", is_scored=step in run.scores)
     try:
         tuned = run.scores[step] if step in run.scores else trainer.scores()
         probed = probe_suite.measure(trainer, run.probes, trainer.poll)
         graded = reward_scores.measure(trainer, trainer.poll)
-        benchmark_scores = measuring.measure(trainer, trainer.poll)
         compared = other.scores(trainer)
         points = interpolation.measure(trainer) if _interpolates(run) and base.scores else []
+        samples, warnings = base.samples(trainer)
+        benchmark_scores = measuring.measure(trainer, trainer.poll, "Benchmarking")
     except StopRequested:
         raise interrupted("while evaluating the trained model") from None
     names = [split.name for split in run.held_out]
@@ -54,7 +55,6 @@ def run_final_evaluation(trainer: Loop, base: Baseline, other: OtherVersion, ste
         probe_suite.verdict(run.probes, base.probes, probed, run.plan),
         measuring.verdict(run.benchmarks, base.harness, benchmark_scores, run.plan),
     )
-    samples, warnings = base.samples(trainer)
     final = FinalEvaluation(
         numbers=[
             *scores.numbers(names, run.method.metrics, base.scores, tuned, other=compared),

@@ -23,7 +23,7 @@ from hone_trainer.scoring.row_measure import Values
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import interrupted
 from hone_trainer.store.manifest import write_atomically
-from hone_trainer.training.loop import Loop, Run
+from hone_trainer.training.loop import Loop, Run, RunPoll
 
 KINDS: dict[Head, str] = {"LanguageModel": "language model", "Reward": "reward model"}
 
@@ -97,12 +97,8 @@ def _values(run: Run, opened: base_model.Base, name: str, adapter: Path | None) 
     """Args: adapter: folder of an adapter on that base; it is not merged, so a base for QLoRA stays in 4 bits."""
     import torch
 
-    def poll() -> None:
-        run.heart.again()
-        if ranks.any_rank(run.stop.requested):
-            raise interrupted(f"while evaluating {name}")
-
-    run.reporters.update(stage="EvaluatingBase")
+    poll = RunPoll(run, lambda: interrupted(f"while evaluating {name}"))
+    run.reporters.begin_rows("EvaluatingOtherVersion", sum(len(split.rows) for split in run.held_out))
     run.reporters.log(f"measuring {name}, the version to compare with, on {len(run.held_out)} held-out splits")
     quantize = adapter is not None and merge_base.is_for_4_bits(adapter)
     bf16, head = run.settings.bf16, run.method.head

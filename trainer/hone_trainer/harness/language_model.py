@@ -6,7 +6,7 @@ prefixes, windows and the truncation of answers are those of lm-eval's own `HFLM
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
@@ -22,6 +22,7 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.models import generate
 from hone_trainer.scoring import heldout, probe_suite
 from hone_trainer.scoring.in_training import MeasuredTrainer
+from hone_trainer.scoring.row_measure import Poll
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -41,7 +42,7 @@ class TunedModel(TemplateLM):
         poll: called before each batch on every rank; may raise to give up.
     """
 
-    def __init__(self, trainer: MeasuredTrainer, poll: Callable[[], None]) -> None:
+    def __init__(self, trainer: MeasuredTrainer, poll: Poll) -> None:
         super().__init__()
         self.trainer, self.poll = trainer, poll
         self.tokenizer = trainer.run.base.tokenizer

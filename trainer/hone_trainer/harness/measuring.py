@@ -5,7 +5,7 @@ lm-eval makes the prompts, parses, and counts; its values for each row become me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +16,10 @@ from hone_trainer.errors import ConfigError
 from hone_trainer.harness import tasks
 from hone_trainer.harness.tasks import Benchmark, Loaded
 from hone_trainer.models.base_model import Base
+from hone_trainer.reporting.live import Reporters
 from hone_trainer.scoring import probe_suite, scores
 from hone_trainer.scoring.in_training import MeasuredRun, MeasuredTrainer
+from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.scoring.scores import Score
 
 
@@ -54,6 +56,8 @@ class BenchmarkedRun(MeasuredRun, Protocol):
 
     @property
     def benchmarks(self) -> Sequence[Benchmark]: ...
+    @property
+    def reporters(self) -> Reporters: ...
 
 
 class BenchmarkedTrainer(MeasuredTrainer, Protocol):
@@ -63,12 +67,17 @@ class BenchmarkedTrainer(MeasuredTrainer, Protocol):
     def run(self) -> BenchmarkedRun: ...
 
 
-def measure(trainer: BenchmarkedTrainer, poll: Callable[[], None]) -> list[Score]:
-    """One score for each benchmark of `run.benchmarks`, of the model in its current state. A collective."""
+def measure(trainer: BenchmarkedTrainer, poll: Poll, stage: str) -> list[Score]:
+    """One score for each benchmark of `run.benchmarks`, of the model in its current state. A collective.
+
+    Args:
+        stage: what is reported meanwhile.
+    """
     run = trainer.run
     benchmarks, options = run.benchmarks, run.plan.evaluation.harness
     if not benchmarks or options is None:
         return []
+    run.reporters.begin_rows(stage)
     from lm_eval.evaluator import evaluate
 
     from hone_trainer.harness.language_model import TunedModel

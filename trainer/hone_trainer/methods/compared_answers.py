@@ -56,6 +56,7 @@ def _score(trainer: Loop, split: HeldOut, values: Values, rewarding: Rewarding, 
     """The mean reward of answers. A collective: every rank scores its part."""
     rows, world = split.rows, ranks.world_size()
     totals, weights = [0.0] * len(rows), [0.0] * len(rows)
+    poll.count(0, begun=len(rows))
     for start in range(0, len(rows), BATCH * world):
         poll()
         mine = range(start + ranks.rank(), min(start + BATCH * world, len(rows)), world)
@@ -65,6 +66,7 @@ def _score(trainer: Loop, split: HeldOut, values: Values, rewarding: Rewarding, 
         rewards = rewarding(trainer, [rows[row] for row in mine], answers) if mine else []
         for row, reward in zip(mine, rewards, strict=True):
             totals[row], weights[row] = (0.0, 0.0) if reward is None else (float(reward), 1.0)
+        poll.count(min(BATCH * world, len(rows) - start))
     numbers = ranks.add_up([*totals, *weights])
     mean = Mean(numbers[: len(rows)], numbers[len(rows) :])
     return Score({"reward": mean}, tokens=sum(map(len, values)))

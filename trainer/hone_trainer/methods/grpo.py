@@ -178,7 +178,7 @@ def build_trainer(
         train_dataset=run.dataset,
         processing_class=run.base.tokenizer,
         peft_config=peft_config,
-        callbacks=[*callbacks, reward_guards.Differences(run), reward_guards.Cut(run)],
+        callbacks=[reward_guards.Means(run), *callbacks, reward_guards.Differences(run), reward_guards.Cut(run)],
     )
     grpo.rewards, grpo.at_end = rewards, ExitStack()
     if options(run.plan).generation.is_colocated:

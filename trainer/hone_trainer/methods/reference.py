@@ -19,7 +19,7 @@ from hone_trainer.models.network import Network
 from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.signals import interrupted
 from hone_trainer.training.deferred import Deferred
-from hone_trainer.training.loop import Run
+from hone_trainer.training.loop import Run, RunPoll
 
 TOLERANCE = {False: 1e-3, True: 5e-2}
 """Largest relative error of the first loss in float32 and, True, in bfloat16."""
@@ -108,10 +108,8 @@ class WithReference(Deferred):
 
         model = prepare_deepspeed(self.model, self.accelerator) if self.is_deepspeed_enabled else self.model
 
-        def poll() -> None:
-            if ranks.any_rank(run.stop.requested):
-                raise interrupted("while computing the reference")
-
+        poll = RunPoll(run, lambda: interrupted("while computing the reference"))
+        run.reporters.begin_rows("ScoringReference", sum(map(len, splits.values())))
         self._known = {name: pairs.log_probs(run, model, rows, poll) for name, rows in splits.items()}
         return self._known
 

@@ -15,15 +15,11 @@ _MOST_PARTS = 4
 """Rewards whose own means are reported."""
 
 
-class Differences(TrainerCallback):
-    """Gives a run up in which rewards never differ, or no sample ever gets one: without a difference there is no
-    gradient. Also reports the mean of each of several rewards."""
+class Means(TrainerCallback):
+    """Notes the mean of each of several rewards for the report of the step; comes before what reports it."""
 
     def __init__(self, run: Run) -> None:
-        assert run.plan.grpo is not None
         self._run = run
-        self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
-        self._masks_cut = run.plan.grpo.mask_truncated_completions
 
     def on_log(
         self,
@@ -34,8 +30,20 @@ class Differences(TrainerCallback):
         **_: Any,
     ) -> None:
         parts = {key: value for key, value in (logs or {}).items() if key.startswith("reward_") and key != "reward_std"}
-        if parts:
-            self._run.reporters.update(metrics=dict(sorted(parts.items())[:_MOST_PARTS]))
+        self._run.reporters.note(metrics=dict(sorted(parts.items())[:_MOST_PARTS]))
+
+
+class Differences(TrainerCallback):
+    """Gives a run up in which rewards never differ, or no sample ever gets one: without a difference there is no
+    gradient."""
+
+    def __init__(self, run: Run) -> None:
+        assert run.plan.grpo is not None
+        self._run = run
+        self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
+        self._masks_cut = run.plan.grpo.mask_truncated_completions
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         sampled = [entry for entry in state.log_history if CONSTANT in entry]
         scored = [entry for entry in sampled if entry["reward"] is not None]  # None: all samples were left out
         step = state.global_step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hone_api.failures import FailureCode
@@ -43,8 +43,8 @@ class NotFiniteError(TrainerError):
         super().__init__(FailureCode.DIVERGED, "the logits of an answer are not finite")
 
 
-def guard(model: Generating) -> None:
-    """Make `model.generate` raise NotFiniteError if a logit is NaN or infinite.
+def guard(model: Generating, goes_on: Callable[[], None] = lambda: None) -> None:
+    """Make `model.generate` raise NotFiniteError if a logit is NaN or infinite, and call `goes_on` for each token.
 
     torch cannot sample from such a distribution: on a CPU it raises a RuntimeError, on a GPU an assertion makes the
     device unusable. So the logits are replaced, and a flag that records it is read once, at the end of the answers.
@@ -59,6 +59,7 @@ def guard(model: Generating) -> None:
         wrong: list[Any] = []
 
         def note(_module: Any, _inputs: Any, logits: Any) -> Any:
+            goes_on()
             not_finite = logits.isnan() | logits.isposinf()
             wrong[:] = [not_finite.any() | wrong[0] if wrong else not_finite.any()]
             return logits.masked_fill(not_finite, 0)

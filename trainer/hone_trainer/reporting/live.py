@@ -18,8 +18,10 @@ from typing import Any, Protocol
 
 from pydantic import ConfigDict, Field
 
-from hone_api.progress_numbers import PROGRESS_NUMBERS, ReportedNumbers
+from hone_api.phases import STEPPING, stage_words
+from hone_api.progress_numbers import OF_STAGE, PROGRESS_NUMBERS, ReportedNumbers
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, ProgressReport, TrainerStatus
+from hone_api.wording import duration
 from hone_trainer.reporting import phases
 from hone_trainer.reporting.refused import FailedReports
 
@@ -28,6 +30,10 @@ POST_INTERVAL = 2.0
 SHORTEST_INTERVAL = 0.5
 """Least seconds between any two reports: the operator accepts two a second from a pod and refuses more."""
 POST_TIMEOUT = 5.0
+ROWS_INTERVAL = 1.0
+"""Seconds between reports of the rows of a stage."""
+SIGN_INTERVAL = 5.0
+"""Seconds after which work that goes on is reported again, though no number has changed."""
 LINE_INTERVAL = 5.0
 """Seconds between plain lines of one stage."""
 
@@ -39,8 +45,6 @@ class Progress(ReportedNumbers[float]):
     stage: str = "Loading"
     start_step: int | None = None
     """Step that this process resumed from; None until training begins."""
-    rows: tuple[int, int] | None = None
-    """Rows that the stage has done, and all of them; None where it counts steps. Shown to people alone."""
     eta_seconds: int | None = None
     tracking_run: str | None = None
     """Id of the MLflow run."""
@@ -82,6 +86,8 @@ class Reporters:
     def __init__(self, *sinks: Reporter) -> None:
         self.sinks, self.progress = list(sinks), Progress()
         self.clock = phases.of_process()
+        self._stage_began = self._reported = time.monotonic()
+        self._rows = self._rows_begun = 0
 
     def add(self, sink: Reporter) -> None:
         """Add a reporter."""
@@ -89,13 +95,49 @@ class Reporters:
 
     def update(self, **fields: Any) -> None:
         """Change some fields of the progress, add to its metrics, and report the result to every reporter."""
+        self.note(**fields)
+        self._reported = time.monotonic()
+        for sink in self.sinks:
+            sink.report(self.progress)
+
+    def note(self, **fields: Any) -> None:
+        """The same without a report: the next one has it. What a stage has measured never outlives the stage."""
         self.clock.enter_stage(fields.get("stage", ""))
         metrics = {**self.progress.metrics, **fields.pop("metrics", {})}
         if fields.get("stage", self.progress.stage) != self.progress.stage:
-            fields.setdefault("rows", None)
+            fields = {**dict.fromkeys((*OF_STAGE, "eta_seconds")), **fields}
+            self._stage_began = time.monotonic()
         self.progress = self.progress.but(**fields, metrics=metrics, phases=self.clock.seconds())
-        for sink in self.sinks:
-            sink.report(self.progress)
+
+    def begin_rows(self, stage: str, total: int = 0) -> None:
+        """Report that a stage begins which counts rows; at least `total` of them."""
+        self._rows = self._rows_begun = 0
+        self.update(stage=stage, rows=0, total_rows=total or None)
+
+    def add_rows(self, done: int, begun: int = 0) -> None:
+        """Count rows of the stage: `done` have been measured, `begun` will be. The total grows with what is begun."""
+        self._rows, self._rows_begun = self._rows + done, self._rows_begun + begun
+        self.report_rows(self._rows, max(self.progress.total_rows or 0, self._rows_begun))
+
+    def report_rows(self, done: int, total: int, *, kept: int = 0, **fields: Any) -> None:
+        """Report how many rows of the stage are done, with their rate and the time that is left, now and then.
+
+        Args:
+            kept: of these rows, those that an earlier attempt did: they took none of this one's time.
+            fields: further fields of the progress.
+        """
+        now = time.monotonic()
+        self.note(rows=done, total_rows=total)
+        if now < self._reported + ROWS_INTERVAL and done < total:
+            return
+        rate = (done - kept) / max(now - self._stage_began, 1e-6)
+        left = round((total - done) / rate) if rate else None
+        self.update(rows_per_second=rate or None, eta_seconds=left, **fields)
+
+    def go_on(self) -> None:
+        """Report the progress again if the last report is some time ago: long work without a number goes on."""
+        if time.monotonic() >= self._reported + SIGN_INTERVAL:
+            self.update()
 
     def log(self, text: str) -> None:
         for sink in self.sinks:
@@ -110,15 +152,17 @@ class LogLines:
     """Plain lines on stderr, for a pod's log."""
 
     def __init__(self, interval: float = LINE_INTERVAL) -> None:
-        self._interval, self._next, self._stage = interval, 0.0, ""
+        self._interval, self._next = interval, 0.0
+        self._stage = self._line = ""
 
     def report(self, progress: Progress) -> None:
-        now = time.monotonic()
+        now, line = time.monotonic(), describe(progress)
         done, total = position(progress)
-        if progress.stage == self._stage and now < self._next and done != total:
+        stage = "" if progress.stage in STEPPING else progress.stage  # an evaluation among steps is one line or none
+        if line == self._line or (stage == self._stage and now < self._next and done != total):
             return
-        self._stage, self._next = progress.stage, now + self._interval
-        print(describe(progress), file=sys.stderr, flush=True)
+        self._stage, self._line, self._next = stage, line, now + self._interval
+        print(line, file=sys.stderr, flush=True)
 
     def log(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -152,7 +196,7 @@ class Bar:
         self._bar.tasks[0].total = total  # `update` keeps the total of the stage before where there is none
         self._bar.update(
             self._task,
-            description=progress.stage,
+            description=stage_words(progress.stage),
             completed=done,
             numbers=numbers(progress),
         )
@@ -297,14 +341,16 @@ def to_report(progress: Progress) -> ProgressReport:
 
 def position(progress: Progress) -> tuple[int, int | None]:
     """How many rows or steps of the stage are done, of how many."""
-    return progress.rows or (progress.step, progress.total_steps)
+    if progress.rows is not None and progress.total_rows:
+        return progress.rows, progress.total_rows
+    return progress.step, progress.total_steps
 
 
 def describe(progress: Progress) -> str:
     """One line that describes the progress."""
     done, total = position(progress)
-    steps = f"{done}/{total}" if total else ""
-    return " ".join(part for part in (progress.stage, steps, numbers(progress)) if part)
+    steps = f"{done}/{total}{' rows' if progress.total_rows else ''}" if total else ""
+    return " ".join(part for part in (stage_words(progress.stage), steps, numbers(progress)) if part)
 
 
 def numbers(progress: Progress) -> str:
@@ -314,5 +360,7 @@ def numbers(progress: Progress) -> str:
         ("eval", progress.eval_loss, "{:.4f}"),
         ("lr", progress.learning_rate, "{:.2e}"),
         ("tok/s", progress.tokens_per_second, "{:.0f}"),
+        ("rows/s", progress.rows_per_second, "{:.3g}"),
     ]
-    return " ".join(f"{name} {form.format(value)}" for name, value, form in parts if value is not None)
+    left = [] if progress.eta_seconds is None else [f"ETA {duration(progress.eta_seconds)}"]
+    return " ".join([*(f"{name} {form.format(value)}" for name, value, form in parts if value is not None), *left])

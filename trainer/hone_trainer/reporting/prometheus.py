@@ -37,7 +37,9 @@ class PrometheusReporter:
     def report(self, progress: Progress) -> None:
         for field, gauge in self._gauges.items():
             value = getattr(progress, field)
-            if value is not None:  # a number that is not known yet has no series instead of a wrong 0
+            if value is None:  # a number that is not known, or no longer, has no series instead of a wrong one
+                gauge.clear()
+            else:
                 gauge.labels(self._run).set(value)
         for phase, seconds in progress.phases.items():
             self._phases.labels(self._run, phase).set(seconds)

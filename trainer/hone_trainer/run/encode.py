@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 STAGE = "Encoding"
 _MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
-_REPORTED_SECONDS = 1.0
 log = logging.getLogger("hone.trainer")
 
 
@@ -235,7 +234,6 @@ class _Work:
     _kept: tuple[int, int] = (0, 0)
     """Lines and tokens that an earlier attempt encoded; they took none of this one's time."""
     _started: float = field(default_factory=time.monotonic)
-    _next: float = 0.0
 
     @property
     def speed(self) -> float:
@@ -258,6 +256,7 @@ class _Work:
         """Encode the splits of these paths into their folders, one after the other, each on all cores."""
         pieces = {Path(path): chunks.chunks(Path(path)) for path in targets}
         self._all = sum(chunk.lines for split in pieces.values() for chunk in split)
+        self.reporters.begin_rows(STAGE, self._all)
         tasks: dict[Path, Task] = {}
         for source in encoding.splits(self.plan):
             if (folder := targets.get(source.path)) is not None:
@@ -290,16 +289,8 @@ class _Work:
     def _note(self, lines_before: int, tokens_before: int, lines: int, tokens: int) -> None:
         """Report what is done: of this split so many lines and tokens, after those of the splits before."""
         self._lines, self.tokens = lines_before + lines, tokens_before + tokens
-        now = time.monotonic()
-        if now < self._next and self._lines < self._all:
-            return
-        self._next = now + _REPORTED_SECONDS
-        new = self._lines - self._kept[0]
-        rest = round((self._all - self._lines) * (now - self._started) / new) if new else None
         steps = {"step": self._lines, "total_steps": self._all} if self.counts_steps else {}
-        self.reporters.update(
-            stage=STAGE, rows=(self._lines, self._all), tokens_per_second=self.speed, eta_seconds=rest, **steps
-        )
+        self.reporters.report_rows(self._lines, self._all, kept=self._kept[0], tokens_per_second=self.speed, **steps)
 
 
 def _encode(plan: TrainingPlan) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from hone_api.estimate.advice import advise
 from hone_api.failures import FailureCode
-from hone_api.phases import EXPORTING
 from hone_api.plan import TrainingPlan
 from hone_api.report import TrainingResult
 from hone_api.states import Reason
@@ -88,7 +87,7 @@ def _run(
     training = _train(run, tracker)
     final = run_final_evaluation(training.trainer, training.base, training.other, training.exported)
     peak = _peak_memory(run)
-    run.reporters.clock.enter(EXPORTING)
+    run.reporters.update(stage="Exporting")
     weights = export.weights(training.trainer)
     result = _result(run, training, final, peak)
     tracker.measure(result.steps, tracked.measured(result.numbers))
@@ -96,7 +95,6 @@ def _run(
     result.advice += [missing[:LONGEST_SENTENCE]] if missing else []
     if ranks.is_first():
         folder = finished.begin(plan)
-        run.reporters.update(stage="Exporting")
         for sentence in (*final.advice, *filter(None, [final.rejected])):
             run.reporters.log(sentence)
         effort = _effort(run, training, peak, time.monotonic() - started)
@@ -191,7 +189,7 @@ def build_trainer(run: Run, arguments: TrainingArguments, hooks: list[TrainerCal
         head=method.head,
         seed=plan.training.seed,
     )
-    generate.guard(network)
+    generate.guard(network, run.reporters.go_on)
     adapted = adapters.is_adapter(plan.adapter)
     peft_config = adapters.to_peft(plan.adapter, network, method.head, newest) if adapted else None
     trainer = method.trainer(run, arguments, network, peft_config, hooks)

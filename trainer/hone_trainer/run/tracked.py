@@ -41,7 +41,7 @@ class LogSteps(TrainerCallback):
     ) -> None:
         self._tracker.measure(state.global_step, numbers(logs or {}))
         if self._tracker.run_id != self._reporters.progress.tracking_run:
-            self._reporters.update(tracking_run=self._tracker.run_id)
+            self._reporters.note(tracking_run=self._tracker.run_id)
 
 
 def numbers(logs: Mapping[str, Any]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from hone_trainer.models.network import Generating, Network, Tokenizer
 from hone_trainer.scoring import endings
 from hone_trainer.scoring.endings import Answer
 from hone_trainer.scoring.in_training import MeasuredTrainer
-from hone_trainer.scoring.row_measure import RowMeasure, Values
+from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
 from hone_trainer.scoring.scores import Mean, Score
 
 BATCH_TOKENS_CPU = 1024
@@ -40,9 +40,7 @@ class HeldOut:
     path: Path
 
 
-def score(
-    model: Network, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Callable[[], None], fused: bool = True
-) -> Score:
+def score(model: Network, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Poll, fused: bool = True) -> Score:
     """Loss and token accuracy of the model on `rows`; a collective.
 
     Args:
@@ -55,7 +53,7 @@ def score(
 
 
 def _token_values(
-    model: Network, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Callable[[], None], fused: bool = True
+    model: Network, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Poll, fused: bool = True
 ) -> list[list[float]]:
     """Loss, right tokens and counted tokens of each row. A collective; arguments as of `score`."""
 
@@ -89,7 +87,7 @@ def _from_logits(model: Network, inputs: dict[str, Any]) -> list[list[float]]:
     return totals
 
 
-def score_language_model(trainer: MeasuredTrainer, split: HeldOut, poll: Callable[[], None]) -> Score:
+def score_language_model(trainer: MeasuredTrainer, split: HeldOut, poll: Poll) -> Score:
     """`score` of the model in training, in its current state."""
     run = trainer.run
     pad = run.base.tokenizer.pad_token_id
@@ -111,14 +109,14 @@ def sweep(
     forward: Callable[[Sequence[E]], Sequence[Sequence[float]]],
     *,
     bf16: bool,
-    poll: Callable[[], None],
+    poll: Poll,
 ) -> list[list[float]]:
     """Values of `forward` for each row, in the rows' order. A collective: every rank takes its part of the batches.
 
     Args:
         model: is put into evaluation mode during the call.
         forward: maps a batch to the same number of values for each of its rows.
-        poll: called before each batch on every rank; may raise to give up.
+        poll: called before each batch on every rank; may raise to give up. It also gets the number of rows.
     """
     import torch
 
@@ -132,6 +130,7 @@ def sweep(
     try:
         # Every rank runs the same number of forward passes (sharded weights are gathered by all), so a rank without a
         # batch repeats one and does not count it.
+        poll.count(0, begun=len(rows))
         for turn in range(-(-len(batches) // world)):
             poll()
             index = turn * world + ranks.rank()
@@ -141,6 +140,7 @@ def sweep(
             if index < len(batches):
                 values_of_row.update(zip(batch, values, strict=True))
             width = len(values[0])
+            poll.count(sum(map(len, batches[turn * world : (turn + 1) * world])))
     finally:
         model.train(was_training)
     flat = ranks.add_up([value for i in range(len(rows)) for value in values_of_row.get(i, [0.0] * width)])

@@ -6,7 +6,7 @@ Rows, prompts and greedy decoding are the same before and after training.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.models.base_model import Base
 from hone_trainer.scoring import heldout, scores
 from hone_trainer.scoring.in_training import MeasuredTrainer
+from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.scoring.scores import Best, Mean, Score
 from hone_trainer.scoring.text_metrics import TEXT_METRICS
 
@@ -131,12 +132,12 @@ def _reference(record: Mapping[str, Any]) -> str:
     return as_text({"messages": answer} if isinstance(answer, list) else dict(record))[1] or ""
 
 
-def measure(trainer: MeasuredTrainer, suite: Iterable[Probe], poll: Callable[[], None]) -> list[Score]:
+def measure(trainer: MeasuredTrainer, suite: Iterable[Probe], poll: Poll) -> list[Score]:
     """One score for each probe, of the model in its current state. A collective."""
     return [_measure(trainer, probe, poll) for probe in suite]
 
 
-def _measure(trainer: MeasuredTrainer, probe: Probe, poll: Callable[[], None]) -> Score:
+def _measure(trainer: MeasuredTrainer, probe: Probe, poll: Poll) -> Score:
     score = likely(trainer, probe.rows, poll)
     means: dict[str, Mean] = dict(score.means)
     if EvaluationMetric.MULTIPLE_CHOICE in probe.metrics:
@@ -151,7 +152,7 @@ def _measure(trainer: MeasuredTrainer, probe: Probe, poll: Callable[[], None]) -
     return Score(means, score.tokens)
 
 
-def likely(trainer: MeasuredTrainer, rows: Sequence[Row], poll: Callable[[], None]) -> Score:
+def likely(trainer: MeasuredTrainer, rows: Sequence[Row], poll: Poll) -> Score:
     """Loss and right tokens of rows, computed by the model's own head. A collective."""
     run = trainer.run
     pad = run.base.tokenizer.pad_token_id
@@ -165,8 +166,9 @@ def _choices(right: Mean, wrong: Mean) -> Mean:
     return Mean([float(r / rw < w / ww) for r, rw, w, ww in pairs], [1.0] * len(right.totals))
 
 
-def _answers(trainer: MeasuredTrainer, rows: Sequence[Row], poll: Callable[[], None]) -> list[str]:
+def _answers(trainer: MeasuredTrainer, rows: Sequence[Row], poll: Poll) -> list[str]:
     run, out = trainer.run, []
+    poll.count(0, begun=len(rows))
     for start in range(0, len(rows), GENERATION_BATCH):
         poll()
         generated = heldout.answers(
@@ -178,6 +180,7 @@ def _answers(trainer: MeasuredTrainer, rows: Sequence[Row], poll: Callable[[], N
             sharded=run.plan.shards_weights,
         )
         out += [answer.text for answer in generated]
+        poll.count(len(generated))
     return out
 
 

@@ -8,15 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from hone_trainer.scoring.heldout import HeldOut
     from hone_trainer.scoring.in_training import MeasuredTrainer
     from hone_trainer.scoring.scores import Score
 
-Poll = Callable[[], None]
-"""Called before each batch on every rank; raises to give up."""
+
+class Poll(Protocol):
+    """What work that takes long reports to, between its batches."""
+
+    def __call__(self) -> None:
+        """Called before each batch on every rank; raises to give up. A collective."""
+
+    def count(self, done: int, begun: int = 0) -> None:
+        """So many rows are done, and so many more will be."""
+
+
+class Unwatched:
+    """A `Poll` of work that nobody watches."""
+
+    def __call__(self) -> None:
+        pass
+
+    def count(self, done: int, begun: int = 0) -> None:
+        pass
+
+
 Values = Sequence[Sequence[float]]
 """Of each row, in the rows' order."""
 Needs = Literal["reference", "rewards", "judge"]

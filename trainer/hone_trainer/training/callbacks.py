@@ -66,8 +66,8 @@ class StopEarly(TrainerCallback):
 
 
 class Report(TrainerCallback):
-    """Progress and speed. The clock runs from the end of one step to the end of the next, so it counts data loading,
-    and not evaluation and checkpoints."""
+    """Progress and speed: one report a step, with what was measured up to that step. The clock runs from the end of one
+    step to the end of the next, so it counts data loading, and not evaluation and checkpoints."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -107,7 +107,9 @@ class Report(TrainerCallback):
         self._mark = now
         steps_done = state.global_step - self._first_step
         left = self._seconds / steps_done * (state.max_steps - state.global_step)
-        self._run.reporters.update(step=state.global_step, epoch=state.epoch, eta_seconds=round(left))
+        self._run.reporters.note(step=state.global_step, epoch=state.epoch, eta_seconds=round(left))
+        if not control.should_log:  # else `on_log` reports the step, with its loss
+            self._run.reporters.update()
 
     def on_log(
         self,
@@ -119,13 +121,14 @@ class Report(TrainerCallback):
     ) -> None:
         if not logs or "loss" not in logs:
             return
-        speed = self._run.reporters.progress.tokens_per_second
+        speed = self._run.reporters.progress.tokens_per_second or self.tokens_per_second
         ours = {ours: logs.get(theirs) for theirs, ours in self._run.method.logged.items()}
         if "num_tokens" in logs:  # GRPO counts them when it samples, and not at the further steps on the same samples
             tokens, elapsed = logs["num_tokens"], self._seconds - self._logged_seconds
             speed = (tokens - self._tokens) / elapsed if elapsed else None
             self._tokens, self._logged_seconds = tokens, self._seconds
         self._run.reporters.update(
+            loss_step=state.global_step,
             loss=logs["loss"],
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,9 +107,35 @@ class Run:
         """Whether there is something to measure before and after."""
         return bool(self.held_out or self.probes or self.benchmarks)
 
+    def begin_evaluation(self, stage: str, *, is_scored: bool = False) -> None:
+        """Report that all rows are measured now, except those of benchmarks.
+
+        Args:
+            is_scored: whether the scores of the held-out rows are known.
+        """
+        parts = (*(() if is_scored else self.held_out), *self.probes, *self.prompts)
+        self.reporters.begin_rows(stage, sum(len(part.rows) for part in parts))
+
 
 class StopRequested(Exception):  # noqa: N818 - not an error
     """A stop was asked for in the middle of an evaluation."""
+
+
+@dataclass(frozen=True)
+class RunPoll:
+    """The `Poll` of work within a run: it shows that the rank goes on, and how many rows are done."""
+
+    run: Run
+    stopped: Callable[[], Exception] = StopRequested
+    """The error for a stop that was asked for."""
+
+    def __call__(self) -> None:
+        self.run.heart.again()
+        if ranks.any_rank(self.run.stop.requested):
+            raise self.stopped()
+
+    def count(self, done: int, begun: int = 0) -> None:
+        self.run.reporters.add_rows(done, begun)
 
 
 def _leave_out(folder: str) -> None:
@@ -125,6 +151,7 @@ class Loop(_Trainer):
 
     def attach(self, run: Run) -> None:
         self.run = run
+        self.poll = RunPoll(run)
         self._is_checked = False
         self._zero_steps: int | None = 0
         """Steps without a gradient so far; None once there was one."""
@@ -231,7 +258,7 @@ class Loop(_Trainer):
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Scores on the held-out rows; called by transformers every `evaluation_every` steps."""
-        self.run.reporters.update(stage="Evaluating")
+        self.run.reporters.begin_rows("Evaluating", sum(len(split.rows) for split in self.run.held_out))
         step = self.state.global_step
         try:
             scores = self.scores()
@@ -243,7 +270,8 @@ class Loop(_Trainer):
         metrics = {f"eval_{name}": total.value(name) for name in self.run.method.metrics}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self.run.reporters.update(stage="Training", eval_loss=metrics.pop("eval_loss", None), metrics=metrics)
+        loss = metrics.pop("eval_loss", None)
+        self.run.reporters.update(stage="Training", eval_step=step, eval_loss=loss, metrics=metrics)
         return metrics
 
     def scores(self) -> list[Score]:
@@ -256,16 +284,6 @@ class Loop(_Trainer):
                 message = f"the {method.goal.metric} on {split.name} is {value} after step {step}"
                 raise TrainerError(FailureCode.DIVERGED, message, step=step)
         return scores
-
-    def poll(self) -> None:
-        """Called now and then by whatever takes long. A collective.
-
-        Raises:
-            StopRequested: a stop was asked for.
-        """
-        self.run.heart.again()
-        if ranks.any_rank(self.run.stop.requested):
-            raise StopRequested
 
     def scoring_model(self) -> Network:
         """The model to run forward: DeepSpeed's engine where weights are sharded."""

@@ -66,7 +66,7 @@ class Stragglers(TrainerCallback):
 
     def compared(self, last: Slowest) -> None:
         """Report the slowest rank of a window, and say so once if it is a straggler."""
-        self._run.reporters.update(slowest_rank=last.rank, slowest_rank_ratio=last.ratio)
+        self._run.reporters.note(slowest_rank=last.rank, slowest_rank_ratio=last.ratio)
         same = last.ratio >= SLOW and self._row[-1:] in ([], [last.rank])
         self._row = [*self._row, last.rank] if same else [last.rank] * (last.ratio >= SLOW)
         if len(self._row) == IN_A_ROW:
