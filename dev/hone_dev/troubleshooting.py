@@ -72,6 +72,10 @@ NAME          PHASE       REASON     PROGRESS               LOSS   ETA   MODEL  
 support-bot   Preparing   Encoding   rows 40000/86700 46%          8m            3m
 ```
 
+In a run, `status.progress` has the rows, rate and ETA of the stage that it is in, e.g. `Evaluating base 7/24 rows`. A
+value of one stage is never shown in the next: the ETA of the training appears with its first step, and after an
+evaluation among the steps it appears again with the next step.
+
 A Dataset with [`refresh`](data/refresh.md) stays Ready if a check of its source fails; its condition `UpToDate` has the
 reason, and jobs continue to use the existing rows.
 

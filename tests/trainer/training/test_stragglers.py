@@ -44,7 +44,7 @@ def test_the_slowest_is_compared_with_the_others(seconds: list[float], expected:
 )
 def test_a_straggler_is_named_once_it_was_slow_several_times(windows: list[tuple[int, float]], named: int) -> None:
     said: list[str] = []
-    reporters = SimpleNamespace(update=lambda **_: None, log=said.append)
+    reporters = SimpleNamespace(note=lambda **_: None, log=said.append)
     run: Any = SimpleNamespace(reporters=reporters, advice=[], plan=SimpleNamespace(processes_per_node=1))
     guard = Stragglers(run)
     for rank, ratio in windows:
