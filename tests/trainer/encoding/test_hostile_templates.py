@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hone_trainer.errors import ConfigError
 pytestmark = pytest.mark.trainer
 
 CANARY = "CanaryOfTheEnvironment"
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 SUBCLASSES = "().__class__.__base__.__subclasses__()"
 POPEN = "__import__('os').popen('touch FILE')"
 TEMPLATES = {
@@ -55,12 +57,20 @@ TEMPLATES = {
     "more than memory": "{{ 'x' * 10**15 }}",
     "a long text": "{{ 'x' * (2**26 + 1) }}",
     "not a template": "{% for",
+    "a power that C computes": "{{ (3**20000000) % 7 }}",
+    "a power of a variable": "{% set n = namespace(a=3) %}{% for i in range(99) %}{% set n.a = n.a ** 9 %}{% endfor %}",
+    "a power before a loop": "{{ (3**6000000) % 7 }}" + LOOPS,
+    "a product of products": "{% set n = namespace(a=3) %}{% for i in range(99) %}{% set n.a = n.a*n.a %}{% endfor %}",
+    "a long list": "{{ ([1] * 2**27)|sort|length }}",
 }
+SECONDS_OF_CPU = 5.0
+"""Most that any of them may take; they take milliseconds."""
 ENDLESS = {
-    "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "nested loops": LOOPS,
     "a growing list": "{% set n = namespace(a=[1]) %}{% for a in range(99999) %}{% for b in range(99999) %}"
     "{% set n.a = n.a[:9] + [b] %}{% endfor %}{% endfor %}",
     "nested macros": "{% macro a(n) %}{% if n %}{{ a(n - 1) }}{{ a(n - 1) }}{% endif %}{% endmacro %}{{ a(60) }}",
+    "slow constants before a loop": "{{ '" + "a " * 300_000 + "'|wordwrap(1)|wordcount }}" + LOOPS,
     "filters": "{% for a in range(99999) %}{% set b = range(99999)|map('string')|list %}{% endfor %}",
 }
 
@@ -76,13 +86,14 @@ def test_a_template_runs_and_reads_nothing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("CANARY", CANARY)
     canary = tmp_path / "canary"
     made = encoder(TEMPLATES[case].replace("FILE", str(canary)) + "{{ messages[0].content }}")
-    record = chat("What is a pod?", "A pod has containers.")
+    record, start = chat("What is a pod?", "A pod has containers."), time.process_time()
     try:
         rows = made.encode(record)
     except (RowRefusedError, ConfigError, *NOT_NORMALISED) as error:
         shown = str(error)
     else:
         shown = "".join(made.tokenizer.decode(row.input_ids) for row in rows)
+    assert time.process_time() - start < SECONDS_OF_CPU
     assert not canary.exists()
     for secret in (CANARY, "root:x:", "environ(", "<class '", "__builtins__':"):
         assert secret not in shown
@@ -92,9 +103,11 @@ def test_a_template_runs_and_reads_nothing(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.attack("chat templates")
 @pytest.mark.parametrize("case", ENDLESS)
 def test_a_template_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    monkeypatch.setattr(rendering, "SECONDS", 0.3)
+    monkeypatch.setattr(rendering, "SECONDS", 0.1)
+    made, start = encoder(ENDLESS[case] + "{{ messages[0].content }}"), time.process_time()
     with pytest.raises(ConfigError, match="chat template took more than") as caught:
-        encoder(ENDLESS[case] + "{{ messages[0].content }}").encode(chat("What is a pod?", "A pod."))
+        made.encode(chat("What is a pod?", "A pod."))
+    assert time.process_time() - start < SECONDS_OF_CPU
     assert caught.value.code == "UnsupportedModel"
 
 

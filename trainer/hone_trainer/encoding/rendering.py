@@ -1,7 +1,8 @@
 """How a chat template is applied: within bounds, on the day of the run, with its switch for thinking.
 
 A template is a program of the model's author: jinja's sandbox keeps it from code and files, and a limit keeps it from
-running for ever or filling the pod's memory: an operator like '%99999999999d' would.
+running for ever or filling the pod's memory: an operator like '%99999999999d' would. Operators whose result can be
+large in one step of C, in which no signal is handled, have bounds of their own.
 
 Templates of Llama 3 and gpt-oss print the date of today by `strftime_now`. Within `of_run` that is the day of the run,
 so that a run that is resumed on another day has the same prompts. Templates of models that can reason have a switch for
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import FrameType
 from typing import Any
 
@@ -33,6 +34,8 @@ MORE_BYTES = 2**30
 _SWITCHES = ("enable_thinking", "thinking")
 """Variables by which chat templates are asked for reasoning: Qwen, GLM, Nemotron, Gemma; DeepSeek, Granite, Kimi."""
 _STATES = {"Enabled": True, "Disabled": False}
+_BITS = 2**16
+"""Of the largest integer that a power or a product may give."""
 _day: date | None = None
 _thinking = "Auto"
 
@@ -109,9 +112,44 @@ def applied_to_all(
     return rendered
 
 
+@cache
+def _bound_operators() -> None:
+    """Replace operators in the sandbox that transformers compiles templates for."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    operators = {"**": _power, "*": _product}
+    ImmutableSandboxedEnvironment.intercepted_binops = frozenset(operators)
+    ImmutableSandboxedEnvironment.default_binop_table = {
+        **ImmutableSandboxedEnvironment.default_binop_table,
+        **operators,
+    }
+    _compile_jinja_template.cache_clear()
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * exponent > _BITS:
+        raise OverflowError
+    return base**exponent
+
+
+def _product(left: Any, right: Any) -> Any:
+    for factor, times in ((left, right), (right, left)):
+        if (
+            isinstance(factor, str | bytes | list | tuple)
+            and isinstance(times, int)
+            and len(factor) * times > MAX_CHARACTERS
+        ):
+            raise MemoryError
+    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > _BITS:
+        raise OverflowError
+    return left * right
+
+
 def _set_day(tokenizer: Tokenizer, tools: list[Any] | None) -> None:
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
+    _bound_operators()
     # Arguments cannot hold a function: transformers gives the template a text in its place.
     template = _compile_jinja_template(tokenizer.get_chat_template(tools=tools))
     template.environment.globals["strftime_now"] = _strftime
@@ -119,6 +157,10 @@ def _set_day(tokenizer: Tokenizer, tools: list[Any] | None) -> None:
 
 def _strftime(format: str) -> str:
     return (datetime.now() if _day is None else datetime.combine(_day, time())).strftime(format)
+
+
+class _TimeOver(BaseException):
+    """Not an Exception: jinja catches each of them while it computes constants."""
 
 
 @contextmanager
@@ -134,24 +176,27 @@ def bounded() -> Iterator[None]:
         return
 
     def over(number: int, frame: FrameType | None) -> None:
-        raise ConfigError(
-            f"the model's chat template took more than {SECONDS:.0f} s of CPU time for one conversation: it may "
-            "loop for ever; look at chat_template.jinja of the model",
-            FailureCode.UNSUPPORTED_MODEL,
-        )
+        raise _TimeOver
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     most = _address_space() + MORE_BYTES
     before = signal.signal(signal.SIGVTALRM, over)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, SECONDS / 10)  # again: a library may go on after the first
     if soft == resource.RLIM_INFINITY or most < soft:
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+            signal.signal(signal.SIGVTALRM, before)
+    except _TimeOver:
+        raise ConfigError(
+            f"the model's chat template took more than {SECONDS:.0f} s of CPU time for one conversation: it may "
+            "loop for ever; look at chat_template.jinja of the model",
+            FailureCode.UNSUPPORTED_MODEL,
+        ) from None
 
 
 def _address_space() -> int:
