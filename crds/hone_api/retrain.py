@@ -83,6 +83,11 @@ class Retrain(ApiModel):
     quiet_period: Duration = Field(
         default="10m", description="How long the Datasets must be unchanged before a job starts. Default 10m."
     )
+    max_wait: Duration | None = Field(
+        default=None,
+        description="How long a job that is due waits for quietPeriod at most: then it trains on the rows that there "
+        "are, although they change. Default: 10 times quietPeriod.",
+    )
     gpu_hours_per_month: int | None = Field(
         default=None,
         ge=0,
@@ -148,6 +153,9 @@ class RetrainStatus(ApiModel):
     )
     reported: RetrainReport | None = Field(
         default=None, description="The newest metric that one of spec.retrain.requesters reported."
+    )
+    due_since: Timestamp | None = Field(
+        default=None, description="Since when a job is due that waits for quietPeriod, minInterval or the budget."
     )
     last_job: Name | None = Field(default=None, description="The job that was created last.")
     last_start: Timestamp | None = Field(default=None, description="When the newest job of this model was created.")

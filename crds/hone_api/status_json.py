@@ -515,6 +515,7 @@ class RetrainStatusJson(TypedDict, total=False):
     base: RetrainBaseStatusJson
     requestedAt: str
     reported: RetrainReportJson
+    dueSince: str
     lastJob: str
     lastStart: str
     succeeded: bool

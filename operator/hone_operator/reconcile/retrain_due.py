@@ -19,6 +19,11 @@ from hone_operator.times import duration_seconds, format_time, read_time
 Body = Mapping[str, Any]
 
 
+QUIET_PERIODS = 10
+"""How many of them a job that is due waits at most, if spec.retrain.maxWait is not set."""
+_LIMITS = (Reason.WAITING_FOR_QUIET, Reason.WAITING_FOR_INTERVAL, Reason.BUDGET_USED_UP)
+
+
 class Delay(NamedTuple):
     """Why no job is created now."""
 
@@ -50,10 +55,16 @@ class RetrainState:
     reported: RetrainReportJson | None
     """The newest metric that was reported."""
     gpu_seconds: float
+    due_since: str | None = None
+    """Since when a job waits for nothing but the limits."""
     succeeded: bool | None = None
     """Whether a job on the rows and base that count as trained made a model; None: nobody knows."""
     failed: str | None = None
     """A job on the present rows and base that failed."""
+
+    def after(self, wait: Delay | None, time: str) -> "RetrainState":
+        """The same after this was decided."""
+        return replace(self, due_since=(self.due_since or time) if wait and wait.reason in _LIMITS else None)
 
     @property
     def changed(self) -> int:
@@ -69,7 +80,7 @@ class RetrainState:
     def begun(self, time: str) -> "RetrainState":
         """The same after the job was created."""
         marks = replace(self, entries=mark_trained(self.entries), base=mark_started(self.base), succeeded=False)
-        return replace(marks, last_job=self.job_name, last_start=time, requested=None)
+        return replace(marks, last_job=self.job_name, last_start=time, requested=None, due_since=None)
 
     def to_json(self) -> RetrainStatusJson:
         """status.retrain."""
@@ -83,6 +94,8 @@ class RetrainState:
             status["requestedAt"] = format_time(self.requested)
         if self.reported:
             status["reported"] = self.reported
+        if self.due_since:
+            status["dueSince"] = self.due_since
         if self.last_job:
             status["lastJob"] = self.last_job
         if self.last_start:
@@ -165,14 +178,22 @@ def _rows_wanted(retrain: Retrain, present: int) -> int | None:
 def _too_soon(retrain: Retrain, state: RetrainState, now: datetime) -> Delay | None:
     changed = [entry["changedAt"] for entry in state.entries if entry.get("changedAt")]
     quiet = _after(max(changed, default=None), retrain.quiet_period)
-    if quiet and quiet > now:
-        words = f"Rows changed at {max(changed)}: a job starts at {format_time(quiet)} if they stay as they are."
-        return Delay(Reason.WAITING_FOR_QUIET, words, (quiet - now).total_seconds())
+    latest = (read_time(state.due_since) or now) + timedelta(seconds=_longest_wait(retrain))
+    if quiet and now < min(quiet, latest):
+        words = f"Rows changed at {max(changed)}: a job starts at {format_time(quiet)} if they stay as they are"
+        words += f", and at {format_time(latest)} in any case."
+        return Delay(Reason.WAITING_FOR_QUIET, words, (min(quiet, latest) - now).total_seconds())
     interval = _after(state.last_start, retrain.min_interval)
     if interval and interval > now:
         words = f"The last job started at {state.last_start}: the next one starts at {format_time(interval)}."
         return Delay(Reason.WAITING_FOR_INTERVAL, words, (interval - now).total_seconds())
     return None
+
+
+def _longest_wait(retrain: Retrain) -> float:
+    if retrain.max_wait is not None:
+        return duration_seconds(retrain.max_wait)
+    return QUIET_PERIODS * duration_seconds(retrain.quiet_period)
 
 
 def _over_budget(retrain: Retrain, state: RetrainState, now: datetime) -> Delay | None:

@@ -122,6 +122,7 @@ def decide_retraining(builder: ModelBuilder, retrain: Retrain | None, seen: Obse
     refused = next((r for r in seen.refusals if r.kind == "FineTuneJob"), None)
     if wait is None and refused:
         wait = Delay(refused.reason, f"FineTuneJob {refused.name} is not created: {refused.message}", REFUSED_SECONDS)
+    state = state.after(wait, builder.time)
     if wait is None:
         builder.create.append(desired.job(builder.body, state.job_name, template))
         wait = Delay(Reason.RETRAINING, f"FineTuneJob {state.job_name} trains, since {describe_news(state)}.")
@@ -173,6 +174,7 @@ def _state(
         requested=min(filter(None, requests), default=None),
         reported=reported,
         gpu_seconds=sum(gpu_seconds(job, builder.now) for job in own),
+        due_since=old.get("dueSince"),
     )
     if not (current or state.is_new):  # a job that was created before the base was known has another name
         state = replace(state, current=by_name.get(state.last_job or ""))

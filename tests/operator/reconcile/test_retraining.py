@@ -87,6 +87,50 @@ def test_triggers(retrain: dict[str, Any], wait: timedelta, created: bool) -> No
     assert bool(world.made()) is created, world.message()
 
 
+@pytest.mark.parametrize(
+    ("every", "retrain", "longest"),
+    [
+        (5, {"rows": {"atLeast": 10}}, timedelta(minutes=100)),
+        (5, {"rows": {"atLeast": 10}, "maxWait": "30m"}, 30 * MINUTE),
+        (5, {"rows": None, "times": {"schedule": "0 3 * * *"}}, timedelta(minutes=100)),
+        (9, {"rows": {"atLeast": 400}, "quietPeriod": "1h"}, 10 * HOUR),
+    ],
+)
+def test_rows_that_never_rest_are_trained_on_all_the_same(
+    every: int, retrain: dict[str, Any], longest: timedelta
+) -> None:
+    """A week of a feedback loop: three rows every few minutes."""
+    world = World(minInterval="12h", **retrain)
+    waits: list[timedelta] = []
+    due = None
+    for minute in range(0, 7 * 24 * 60, every):
+        world.rows(2 + minute, 1000 + minute, 3)
+        world.tick(every * MINUTE)
+        if world.reason() == "WaitingForQuiet":
+            due = due or world.now
+        elif due:
+            waits.append(world.now - due)
+            due = None
+        for name in world.made():
+            world.end(name, "Succeeded")
+    assert len(world.made()) >= 5
+    assert max(waits, default=timedelta(0)) <= longest + every * MINUTE
+
+
+def test_rows_that_come_in_bursts_are_not_trained_on_in_the_middle_of_one() -> None:
+    """Also if the first of them came long before they were enough."""
+    world = World(minInterval="1h")
+    world.rows(2, 1001, 1)
+    world.tick()
+    world.tick(5 * DAY)
+    for content in range(3, 8):
+        world.rows(content, 1001 + 60 * content, 60)
+        world.tick(5 * MINUTE)
+        assert world.made() == []
+    world.tick(10 * MINUTE)
+    assert len(world.made()) == 1
+
+
 def asked(world: World, at: str) -> None:
     world.model["metadata"]["annotations"] = {"hone.dev/retrain-requested-at": at}
 
