@@ -6,12 +6,24 @@ import signal
 import sys
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from hone_api import RELEASE
 from hone_cli.errors import CommandError, printable
+
+
+class Command(NamedTuple):
+    """Where a command is."""
+
+    module: str
+    """Of this package."""
+    member: str
+    """Its function, or its group of commands."""
+    short: str = ""
+    """The first sentence of its help: to print all of them, none needs to be imported."""
+
 
 _HELP = """Review data, and approve, download, ask and serve trained models. For everything else, use kubectl.
 
@@ -21,24 +33,25 @@ hone dataset review NAME          decide on the rows that a model generated
 hone download MODEL FOLDER        copy a trained model out of the cluster
 hone chat MODEL                   ask a model and its base, side by side
 hone models                       show models as trees, from rows to aliases
+hone report MODEL:VERSION         copy the report page of a version
 hone approve MODEL:VERSION        approve a version, after its gates
 hone reject MODEL:VERSION         reject it: nothing uses it any more
 hone retrain MODEL                train a model again on its new rows
 hone serve MODEL...               print the manifests of a server for models
 """
 _COMMANDS = {
-    "dataset": ("dataset", "app"),
-    "download": ("download", "download"),
-    "chat": ("chat", "chat"),
-    "serve-chat": ("chat", "serve_chat"),
-    "serve": ("serve", "serve"),
-    "models": ("lineage", "models"),
-    "approve": ("approve", "approve"),
-    "reject": ("approve", "reject"),
-    "retrain": ("retrain", "retrain"),
-    "serve-files": ("download", "serve_files"),
+    "dataset": Command("dataset", "app", "Review the rows that a model generated."),
+    "download": Command("download", "download", "Copy the files of a model out of the cluster."),
+    "report": Command("download", "report", "Copy the report page of a version, without its weights."),
+    "chat": Command("chat", "chat", "Converse with a trained model and its base, side by side."),
+    "serve-chat": Command("chat", "serve_chat"),
+    "serve": Command("serve", "serve", "Print the manifests of a server for models."),
+    "models": Command("lineage", "models", "Show models as trees: rows, job, version, alias."),
+    "approve": Command("approve", "approve", "Approve a version of a model, after its gates."),
+    "reject": Command("approve", "reject", "Reject a version of a model."),
+    "retrain": Command("retrain", "retrain", "Train a model again as soon as a row has changed, however few."),
+    "serve-files": Command("download", "serve_files"),
 }
-"""Module of this package, and the function or group of commands in it."""
 _OF_PODS = ("serve-chat", "serve-files")
 """What the pods of `hone` run, and nobody types."""
 
@@ -48,15 +61,31 @@ def application(names: Iterable[str] = tuple(_COMMANDS)) -> typer.Typer:
 
     What all commands import takes most of the time in which `hone` starts: each module is imported if it is needed.
     """
-    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.callback(help=_HELP)(_options)
+    app = _empty()
     for name in names:
-        module, member = _COMMANDS[name]
+        module, member, _ = _COMMANDS[name]
         command = getattr(import_module(f"hone_cli.{module}"), member)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
             app.command(name, hidden=name in _OF_PODS)(command)
+    return app
+
+
+def listing() -> typer.Typer:
+    """`hone` for its own help and for words that are no command: nothing of a command is imported but its name."""
+    app = _empty()
+    for name, command in _COMMANDS.items():
+        app.command(name, hidden=name in _OF_PODS, help=command.short)(lambda: None)
+    return app
+
+
+def _empty() -> typer.Typer:
+    settings = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(
+        no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=settings
+    )
+    app.callback(help=_HELP)(_options)
     return app
 
 
@@ -79,9 +108,8 @@ def main() -> None:
     """Run one command; an error is printed on one line."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean-up code runs
     try:
-        # Of any other first word, help and errors name all commands.
         named = [word for word in sys.argv[1:2] if word in _COMMANDS]
-        application(named or _COMMANDS)(prog_name="hone")
+        (application(named) if named else listing())(prog_name="hone")
     except CommandError as error:
         print(f"hone: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)

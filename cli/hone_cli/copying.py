@@ -101,6 +101,21 @@ def copy(
     return Copied(len(entries), total, read)
 
 
+def copy_one(source: FileSource, folder: Path, path: str, digest: str) -> Path:
+    """Copy one file of a folder into another one, and return where it is; it is compared with the manifest.
+
+    Raises:
+        MissingFileError: the manifest has no such file.
+        CommandError: as `copy`.
+    """
+    entry = next((entry for entry in _entries(_read_whole(source, MANIFEST), digest) if entry.path == path), None)
+    if entry is None:
+        raise MissingFileError(f"the folder in the cluster has no {path}")
+    (folder / WORK).mkdir()
+    _fetch(source, folder, entry, lambda size: None)
+    return folder / path
+
+
 def _copy_added(source: FileSource, target: Path, temporary: Path) -> None:
     """Its content is for whoever checks the signature: the cluster has no record of it to compare with."""
     try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shlex
+import tempfile
+import webbrowser
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -18,12 +20,16 @@ from hone_api.manifest import ADDED
 from hone_api.modelversion import Artifact, ModelVersionSpec
 from hone_api.states import ApprovalState
 from hone_cli import files, local, pod
-from hone_cli.copying import Copied, copy
+from hone_cli.copying import Copied, MissingFileError, copy, copy_one
 from hone_cli.errors import CommandError, printable
 from hone_cli.guard import digest
 from hone_cli.remote_files import RemoteFiles
 from hone_cli.versions import MODEL_HELP, chosen, ready
 
+if TYPE_CHECKING:
+    from hone_cli.kube import Kube
+
+_REPORT = "report.html"
 _IDLE_SECONDS = 2 * 3600.0
 """Seconds after which an unused pod ends by itself."""
 
@@ -51,16 +57,70 @@ def download(
     hone download support-bot-v3 out           the same, by the name of its ModelVersion
     hone download support-bot out --form GGUF  one form, where there are several
     """
-    from hone_cli import running
     from hone_cli.kube import Kube
 
     kube = Kube.load(context, namespace)
     version = ready(chosen(kube, model))
     artifact = choose_artifact(version, form)
+    with _reached(kube, version, artifact) as source:
+        copied = into(folder, source, artifact, is_signed(version))
+    typer.echo(summary(version, artifact, folder, copied))
+
+
+def report(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new file; default: NAME-OF-THE-MODELVERSION.html.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+) -> None:
+    """Copy the report page of a version, without its weights.
+
+    A temporary pod reads the page from the volume, with your own rights. It is verified like a download.
+
+    \b
+    hone report support-bot:3 --open
+    """
+    from hone_cli.kube import Kube
+
+    kube = Kube.load(context, namespace)
+    version = ready(chosen(kube, model))
+    target = output or Path(f"{version['metadata']['name']}.html")
+    if target.exists():
+        raise CommandError(f"{target} exists: name another file with --output")
+    artifact = choose_artifact(version, None, any_form=True)
+    with _reached(kube, version, artifact) as source:
+        fetch_report(source, artifact, target)
+    typer.echo(f"{target}: the report of {version['metadata']['name']}; every byte is as recorded")
+    if show and not webbrowser.open(target.resolve().as_uri()):
+        typer.echo("No browser was found: open the file in one.")
+
+
+def fetch_report(source: RemoteFiles, artifact: Artifact, target: Path) -> None:
+    """Write the report page of an artifact to a file.
+
+    Raises:
+        CommandError: see `copying.copy`; there is no page, as of a version that was imported.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            target.write_bytes(copy_one(source, Path(folder), _REPORT, artifact.digest).read_bytes())
+    except MissingFileError:
+        raise CommandError("the version has no report page: an imported one has none") from None
+    except OSError as error:
+        raise CommandError(f"{error.filename or target}: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _reached(kube: Kube, version: Mapping[str, Any], artifact: Artifact) -> Iterator[RemoteFiles]:
+    """The files of an artifact, served by a temporary pod."""
+    from hone_cli import running
+
     token = secrets.token_urlsafe(32)
     with running.reached(kube, running.create(kube, pod.download_pod(version, artifact, digest(token)))) as tunnel:
-        copied = into(folder, RemoteFiles(tunnel.url, token), artifact, is_signed(version))
-    typer.echo(summary(version, artifact, folder, copied))
+        yield RemoteFiles(tunnel.url, token)
 
 
 def is_signed(version: Mapping[str, Any]) -> bool:
@@ -82,8 +142,8 @@ def into(folder: Path, source: RemoteFiles, artifact: Artifact, signed: bool = F
         raise CommandError(f"{error.filename or folder}: {error.strerror or error}") from None
 
 
-def choose_artifact(version: Mapping[str, Any], form: str | None) -> Artifact:
-    """The form that is asked for, or the only one.
+def choose_artifact(version: Mapping[str, Any], form: str | None, any_form: bool = False) -> Artifact:
+    """The form that is asked for, or the only one; with `any_form` the first of several.
 
     Raises:
         CommandError: there are several and none is named, or none of this name.
@@ -97,7 +157,7 @@ def choose_artifact(version: Mapping[str, Any], form: str | None) -> Artifact:
             f"cluster runs ({error.error_count()} fields differ)"
         ) from None
     forms = ", ".join(sorted(artifacts))
-    if not form and len(artifacts) > 1:
+    if not form and len(artifacts) > 1 and not any_form:
         raise CommandError(f"ModelVersion {name} has several forms: say which, --form {forms.replace(', ', ' or ')}")
     wanted: dict[str, ArtifactForm] = {a.lower(): a for a in artifacts}
     key = form.lower() if form else next(iter(wanted))

@@ -103,6 +103,22 @@ class Kube:
         """The Models of the namespace."""
         return self._list("models", "")
 
+    def unfinished_jobs(self, model: str) -> list[str]:
+        """Jobs that will make a version of a model, each with its phase."""
+        jobs = [j for j in self._list("finetunejobs", "") if (j["spec"].get("output") or {}).get("modelName") == model]
+        phases = {job["metadata"]["name"]: (job.get("status") or {}).get("phase") or "Pending" for job in jobs}
+        return [f"{name} is {phase}" for name, phase in phases.items() if phase not in ("Succeeded", "Failed")]
+
+    def has_namespace(self) -> bool | None:
+        """Whether the namespace exists; None: we may not ask."""
+        try:
+            self.core.read_namespace(self.namespace)
+        except ApiException as error:
+            return False if error.status == 404 else None
+        except HTTPError as error:
+            raise _unreachable(error) from None
+        return True
+
     def _list(self, plural: str, selector: str) -> list[dict[str, Any]]:
         custom = client.CustomObjectsApi(self._api)
         listed = asked(

@@ -19,6 +19,8 @@ from hone_cli.errors import CommandError, printable
 
 _SHOWN = 10
 """Newest versions of a model that the tree has, unless --all."""
+_WIDEST = 5000
+"""Columns: a digest that is cut cannot be copied, so the terminal wraps long lines itself."""
 _STYLES: Mapping[str, str] = {ApprovalState.APPROVED: "green", ApprovalState.REJECTED: "red"}
 
 
@@ -91,14 +93,17 @@ def models(
     nodes = trees(kube.all_models(), kube.model_versions(name))
     if name is not None:
         nodes = [node for node in nodes if node.name == name]
+    if not nodes and kube.has_namespace() is False:
+        raise CommandError(f"namespace {kube.namespace} does not exist: kubectl get namespaces")
     if not nodes:
         raise CommandError(f"namespace {kube.namespace} has no model{f' {name}' if name else ''}")
     if as_json:
         typer.echo(json.dumps([asdict(node) for node in nodes], indent=2))
         return
-    console = Console()
+    console = Console(width=_WIDEST)
     for node in nodes:
         console.print(drawn(node, None if every else _SHOWN), soft_wrap=True)
+    typer.echo("The report of a version: hone report MODEL:VERSION --open")
 
 
 def trees(objects: Iterable[Mapping[str, Any]], versions: Iterable[Mapping[str, Any]]) -> list[ModelNode]:

@@ -35,6 +35,10 @@ class Versions(Protocol):
         """All of a model."""
         ...
 
+    def unfinished_jobs(self, model: str) -> list[str]:
+        """Jobs that will make a version of a model, each with its phase."""
+        ...
+
     def model(self, name: str) -> dict[str, Any] | None:
         """The Model, which has the aliases; None: there is none of this name."""
         ...
@@ -66,6 +70,9 @@ def chosen(versions: Versions, reference: str) -> dict[str, Any]:
         usual = [v for v in of_model if v["metadata"]["name"] == f"{name}-v{int(number)}"]
         of_model = usual or of_model  # as the operator does, if somebody has made another one of this number
     if not of_model:
+        if jobs := versions.unfinished_jobs(name):
+            words = ", ".join(f"FineTuneJob {job}" for job in jobs[:5])
+            raise CommandError(f"there is no ModelVersion for {reference} yet: {words}")
         raise CommandError(
             f"namespace {versions.namespace} has no ModelVersion for {reference}: "
             f"kubectl get modelversions.hone.dev --namespace {versions.namespace}"

@@ -15,7 +15,7 @@ from app_server import running
 from hone_api.modelversion import Artifact
 from hone_cli import files, pod
 from hone_cli.copying import copy
-from hone_cli.download import choose_artifact, is_signed, summary
+from hone_cli.download import choose_artifact, fetch_report, is_signed, summary
 from hone_cli.errors import CommandError
 from hone_cli.guard import digest
 from hone_cli.remote_files import RemoteFiles
@@ -127,8 +127,37 @@ class Namespace:
         pointing = [{"name": "production", "modelVersion": "bot-v9"}, {"name": "lost", "modelVersion": "bot-v1"}]
         return {"status": {"aliases": pointing}} if name == "bot" else None
 
+    def unfinished_jobs(self, model: str) -> list[str]:
+        return ["run-1 is Running"] if model == "training" else []
+
     def model_versions(self, model: str) -> list[dict[str, Any]]:
         return [v for v in self.versions if v["spec"]["modelName"] == model]
+
+
+def test_a_model_whose_job_trains_is_said_to_be_underway():
+    with pytest.raises(CommandError, match="no ModelVersion for training yet: FineTuneJob run-1 is Running"):
+        chosen(Namespace(), "training")
+    with pytest.raises(CommandError, match="has no ModelVersion for other"):
+        chosen(Namespace(), "other")
+
+
+def test_the_report_comes_over_alone(url, exported, tmp_path, monkeypatch):
+    (exported / "report.html").write_text("<h1>Tutor</h1>")
+    artifact = Artifact(format="Adapter", uri="pvc://s/m", digest=manifest.write(exported), size_bytes=1)
+    read, real = [], RemoteFiles.read
+    monkeypatch.setattr(RemoteFiles, "read", lambda *of: read.append(of[1]) or real(*of))
+    fetch_report(RemoteFiles(url, TOKEN), artifact, tmp_path / "bot-v1.html")
+    assert (tmp_path / "bot-v1.html").read_text() == "<h1>Tutor</h1>"
+    assert read == ["manifest.json", "report.html"]
+    (exported / "report.html").write_text("<h1>Other</h1>")
+    with pytest.raises(CommandError, match="is not the file that was recorded"):
+        fetch_report(RemoteFiles(url, TOKEN), artifact, tmp_path / "other.html")
+    (exported / "report.html").unlink()
+    (exported / "manifest.json").unlink()
+    imported = artifact.model_copy(update={"digest": manifest.write(exported)})
+    with pytest.raises(CommandError, match="an imported one has none"):
+        fetch_report(RemoteFiles(url, TOKEN), imported, tmp_path / "other.html")
+    assert not (tmp_path / "other.html").exists()
 
 
 def test_the_pod_of_a_chat_sees_the_model_and_its_base_alone():

@@ -9,8 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from hone_api import RELEASE
+from hone_cli.__main__ import application, listing
 from hone_dev import cli_reference
 
 pytestmark = pytest.mark.pure
@@ -46,6 +48,28 @@ def test_help_fits_a_terminal_and_names_every_command() -> None:
     assert "..." not in printed.split("\nCommands:\n")[1], "the first sentence of a command is cut"
     assert {command.split()[0] for command in COMMANDS} <= set(re.findall(r"^  (\w+)  ", printed, re.M))
     assert "serve-files" not in printed
+
+
+def test_the_list_of_commands_is_what_the_commands_say() -> None:
+    listed, commands = (get_command(app).commands for app in (listing(), application()))
+    assert {*listed} == {*commands}
+    for name, command in commands.items():
+        if not command.hidden:
+            assert listed[name].get_short_help_str(300) == command.get_short_help_str(300), name
+        assert listed[name].hidden == command.hidden
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("models", "-h")])
+def test_help_imports_no_client_of_a_cluster_and_no_server(words: tuple[str, ...]) -> None:
+    """Help that takes seconds is not asked for."""
+    program = f"import sys; sys.argv = ['hone', *{words!r}]; from hone_cli.__main__ import main\n"
+    program += "try: main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
+    variables = {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=variables)
+    assert done.stdout.startswith("Usage: hone ")
+    imported = {name.partition(".")[0] for name in done.stderr.split()}
+    assert "typer" in imported
+    assert not imported & {"aiohttp", "requests", "chardet", "kubernetes", *([] if "models" in words else ["pydantic"])}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

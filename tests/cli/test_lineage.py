@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from hone_cli.lineage import drawn, trees
+from hone_cli.errors import CommandError
+from hone_cli.kube import Kube
+from hone_cli.lineage import drawn, models, trees
 
 pytestmark = pytest.mark.pure
 
@@ -109,6 +112,32 @@ def test_models_without_versions_and_versions_without_a_model_are_there() -> Non
     assert data[0]["versions"][0]["datasets"] == [
         {"name": "faq", "split": "train", "digest": "sha256:" + "b" * 64, "rows": 1200}
     ]
+
+
+def test_a_digest_is_never_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """People copy it into the manifest of another cluster."""
+    place = "oci://registry.example.com:5000/a-long-team-name/tutor@sha256:" + "a" * 64
+    deliveries = [{"uri": "oci://r", "location": place, "state": "Delivered"}]
+    body = version(1)
+    body["status"]["deliveries"] = deliveries
+    monkeypatch.setattr(Kube, "load", lambda *_: SimpleNamespace(all_models=list, model_versions=lambda _: [body]))
+    monkeypatch.setenv("COLUMNS", "80")
+    models("tutor")
+    printed = capsys.readouterr().out
+    assert place in printed
+    assert max(map(len, printed.splitlines())) < len(place) + 40, "no line is padded"
+
+
+@pytest.mark.parametrize(
+    ("exists", "words"), [(True, "namespace nope has no model"), (None, "has no model"), (False, "does not exist")]
+)
+def test_a_namespace_that_does_not_exist_is_said_to_be_absent(
+    exists: bool | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kube = SimpleNamespace(namespace="nope", all_models=list, model_versions=lambda _: [], has_namespace=lambda: exists)
+    monkeypatch.setattr(Kube, "load", lambda *_: kube)
+    with pytest.raises(CommandError, match=words):
+        models()
 
 
 def test_words_of_an_object_are_not_markup() -> None:
