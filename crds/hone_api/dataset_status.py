@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -33,6 +34,36 @@ class RowErrorCount(ApiModel):
     )
     example: Text | None = Field(default=None, description="Message of the first, with file and line.")
     hint: ShortText | None = Field(default=None, description="What to do about rows of this kind.")
+
+
+class NotReadReason(StrEnum):
+    """Why a file of a source is not read."""
+
+    DESCRIPTION = "Description"
+    EMPTY = "Empty"
+    HIDDEN = "Hidden"
+    NOT_CHOSEN = "NotChosen"
+    NOT_LISTED = "NotListed"
+    OTHER_SPLIT = "OtherSplit"
+    PAGE = "Page"
+    SAME_FILE = "SameFile"
+    UNKNOWN_KIND = "UnknownKind"
+
+
+class NotReadFiles(ApiModel):
+    """Files of the source that are not read, for one reason."""
+
+    reason: ShortText = Field(
+        description="Description: it describes the data, such as README.md; Empty: no byte; Hidden: the name begins "
+        "with a dot, or the folder is for temporary files; NotChosen: no match in source.files; NotListed: the list of "
+        "files next to it (state.json of datasets) leaves it out; OtherSplit: of another split or configuration, by "
+        "the card or by its name; Page: Markdown next to files of rows; SameFile: another name, by a link, of what is "
+        "read; UnknownKind: not a kind of file that is read."
+    )
+    count: int = Field(ge=1, le=MAX_COUNT, description="Files, or folders that are not looked into (name/).")
+    first: Annotated[list[ShortText], Field(max_length=5)] = Field(
+        default_factory=list, description="The first names, sorted, relative to the source."
+    )
 
 
 class OverContext(ApiModel):
@@ -148,6 +179,9 @@ class DatasetStatus(ApiModel):
     rejected: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rejected rows.")
     errors: Annotated[list[RowErrorCount], Field(max_length=32)] | None = Field(
         default=None, description="Rejected rows by code."
+    )
+    not_read: Annotated[list[NotReadFiles], Field(max_length=16)] | None = Field(
+        default=None, description="Files of the source that are not read, by the reason."
     )
     duplicates: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Rows that repeat an earlier one exactly."

@@ -16,6 +16,7 @@ from hone_api.dataset_status import (
     Croissant,
     DatasetUse,
     LanguageRows,
+    NotReadFiles,
     RowErrorCount,
     SplitRows,
     TokenStatistics,
@@ -151,6 +152,7 @@ class DatasetResult(ApiModel):
     splits: Annotated[list[SplitRows], Field(max_length=8)] = Field(default_factory=list)
     rejected: int = Field(default=0, ge=0, le=MAX_COUNT)
     errors: Annotated[list[RowErrorCount], _first(32)] = Field(default_factory=list)
+    not_read: Annotated[list[NotReadFiles], _first(16)] = Field(default_factory=list)
     duplicates: int = Field(default=0, ge=0, le=MAX_COUNT)
     curation: Annotated[list[CurationStep], _first(16)] = Field(default_factory=list)
     tokens: TokenStatistics | None = None

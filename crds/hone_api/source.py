@@ -95,7 +95,7 @@ class Source(ApiModel):
     )
     split: Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_one_split)] | None = Field(
         default=None,
-        description="Split of that configuration, e.g. test; default: train if it exists, otherwise all.",
+        description="Split of that configuration, e.g. test; default: train, or the only one.",
     )
     files: (
         Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=512)]], Field(max_length=64)] | None

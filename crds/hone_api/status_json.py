@@ -285,6 +285,12 @@ class RowErrorCountJson(TypedDict, total=False):
     hint: str
 
 
+class NotReadFilesJson(TypedDict, total=False):
+    reason: Required[str]
+    count: Required[int]
+    first: list[str]
+
+
 class CurationStepJson(TypedDict, total=False):
     step: Required[str]
     removed: int
@@ -380,6 +386,7 @@ class DatasetStatusJson(TypedDict, total=False):
     splitSettings: str | None
     rejected: int | None
     errors: list[RowErrorCountJson] | None
+    notRead: list[NotReadFilesJson] | None
     duplicates: int | None
     curation: list[CurationStepJson] | None
     tokens: TokenStatisticsJson | None

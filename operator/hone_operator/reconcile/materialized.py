@@ -28,6 +28,7 @@ def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform)
         splits=values.get("splits"),
         rejected=values.get("rejected"),
         errors=values.get("errors"),
+        notRead=values.get("notRead"),
         duplicates=values.get("duplicates"),
         curation=values.get("curation"),
         tokens=values.get("tokens"),

@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from hone_api.report import DatasetResult
+from hone_api.source import Source
 from hone_api.termination import parse_outcome
 from hone_dev import hub
-from hone_trainer.datasets.layout import by_name, choose
+from hone_trainer.datasets.layout import Indexes, one_split, splits_of
 from hone_trainer.errors import SourceError
 
 pytestmark = pytest.mark.trainer
@@ -75,7 +76,12 @@ DEFAULT = {"configs": [*CARD["configs"][:1], {**CARD["configs"][1], "default": T
 def test_files_of_a_configuration_and_split(
     names: list[str], card: dict[str, Any], config: str | None, split: str | None, expected: list[str]
 ) -> None:
-    assert choose(names, card, config, split, "hf://a/b") == expected
+    assert sorted(chosen(names, card, config, split)) == expected
+
+
+def chosen(names: list[str], card: dict[str, Any], config: str | None, split: str | None) -> list[str]:
+    source = Source(uri="hf://a/b", config=config, split=split)
+    return one_split(names, Indexes(card), source, "hf://a/b")
 
 
 @pytest.mark.parametrize(
@@ -92,13 +98,13 @@ def test_what_does_not_exist_is_reported_with_what_does(
     card: Any, config: str | None, split: str | None, words: str
 ) -> None:
     with pytest.raises(SourceError, match=words) as caught:
-        choose(GSM8K, card, config, split, "hf://a/b")
+        chosen(GSM8K, card, config, split)
     assert caught.value.code == "SourceNotFound"
 
 
 def test_splits_by_name_lose_no_file() -> None:
     names = [*GSM8K, "val/x.csv", "notes.txt"]
-    assert sorted(name for files in by_name(names).values() for name in files) == sorted(names)
+    assert sorted(name for files in splits_of(names).values() for name in files) == sorted(names)
 
 
 def test_a_configuration_through_a_hub(tmp_path: Path) -> None:

@@ -347,8 +347,20 @@ def test_a_dataset_from_the_hub_is_pinned_to_a_commit(plan, dataset_hub):
     result = materialize.run(plan(columns=COLUMNS, source={"uri": "hf://acme/rows"}, rows=[]))
     assert result.rows == 60, "the rest is its test split"
     assert len(result.revision) == 40
+    assert [(one.reason, one.count, one.first) for one in result.not_read] == [
+        ("Description", 2, ["README.md", "dataset_infos.json"]),
+        ("OtherSplit", 1, ["data/test-00000.jsonl"]),
+    ]
+    assert any("another split or configuration: data/test-00000.jsonl" in sentence for sentence in result.advice)
     every = {"uri": f"hf://acme/rows@{result.revision}", "files": ["data/*.jsonl"]}
     assert materialize.run(plan(columns=COLUMNS, source=every, rows=[])).rows == 100
+
+
+def test_what_a_saved_data_set_lists_is_read_from_the_hub(plan, dataset_hub):
+    (dataset_hub / "data" / "train-00000.jsonl").rename(dataset_hub / "data" / "a.jsonl")
+    (dataset_hub / "data" / "test-00000.jsonl").rename(dataset_hub / "data" / "b.jsonl")
+    (dataset_hub / "data" / "state.json").write_text(json.dumps({"_data_files": [{"filename": "a.jsonl"}]}))
+    assert materialize.run(plan(columns=COLUMNS, source={"uri": "hf://acme/rows"}, rows=[])).rows == 60
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,38 @@ def test_keys_prefixes_and_globs(make: Any, uri: str, files: list[str] | None, f
     assert texts(make(uri, files=files)) == expected(**found)
 
 
+CARD = """---
+configs:
+- config_name: default
+  data_files:
+  - {split: train, path: a.jsonl}
+  - {split: test, path: b.jsonl}
+---
+"""
+
+
+def test_a_card_and_a_list_of_files_count_in_a_bucket(store: objectstore.ObjectStore, make: Any) -> None:
+    (card := store.bucket("data") / "card").mkdir()
+    (card / "README.md").write_text(CARD)
+    (saved := store.bucket("data") / "saved").mkdir()
+    (saved / "state.json").write_text(json.dumps({"_data_files": [{"filename": "a.jsonl"}]}))
+    for folder in (card, saved):
+        (folder / "a.jsonl").write_text(rows("a", 20))
+        (folder / "b.jsonl").write_text(rows("b", 5))
+    assert texts(make("s3://data/card")) == texts(make("s3://data/saved/")) == expected(a=20)
+    reasons = [
+        [one.reason for one in materialize.run(make(f"s3://data/{name}")).not_read] for name in ("card", "saved")
+    ]
+    assert reasons == [["Description", "OtherSplit"], ["Description", "NotListed"]]
+
+
+def test_an_object_that_is_named_itself_is_read_whatever_it_is_called(
+    store: objectstore.ObjectStore, make: Any
+) -> None:
+    (store.bucket("data") / "plain").write_text(rows("p", 20))
+    assert texts(make("s3://data/plain")) == expected(p=20)
+
+
 def test_the_order_of_files_is_that_of_their_names(make: Any) -> None:
     plan = make("s3://data/chat", files=["b.jsonl", "a.jsonl.gz"])
     result = materialize.run(plan)

@@ -7,10 +7,11 @@ aligned a model with 1,000 careful ones; broad instruction sets have 5,000 to 20
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from decimal import Decimal
 
 from hone_api.dataset import Format
+from hone_api.dataset_status import NotReadReason
 from hone_api.privacy import quoted
 from hone_api.report import DatasetResult
 from hone_api.wording import are, counted
@@ -33,12 +34,8 @@ _LENGTH_BIAS = Decimal("0.75")
 _LENGTH_RATIO = 2
 
 
-def advice(result: DatasetResult, profile: Profile, format: str, pages: Sequence[str] = ()) -> list[str]:
-    """Sentences for people, the weightiest first.
-
-    Args:
-        pages: files of the source that are not read, since they are about the rows.
-    """
+def advice(result: DatasetResult, profile: Profile, format: str) -> list[str]:
+    """Sentences for people, the weightiest first."""
     if not result.rows:
         return []
     return [
@@ -53,7 +50,7 @@ def advice(result: DatasetResult, profile: Profile, format: str, pages: Sequence
         *_conversations(result, profile),
         *_validation(result),
         *_languages(result),
-        *_pages(pages),
+        *_not_read(result),
     ]
 
 
@@ -268,13 +265,20 @@ def _languages(result: DatasetResult) -> Iterator[str]:
         yield f"Several languages: {listed}. If that is not meant, name those wanted in checks.languages."
 
 
-def _pages(names: Sequence[str]) -> Iterator[str]:
-    if names:
-        shown = ", ".join(" ".join(name[:60].split()) for name in names[:5]) + (", …" if len(names) > 5 else "")
-        yield (
-            f"Not read, because Markdown next to files of rows describes them: {shown}. To read it, name it in"
-            " source.files."
-        )
+_WHY_NOT = {
+    NotReadReason.PAGE: "because Markdown next to files of rows describes them",
+    NotReadReason.UNKNOWN_KIND: "because files of their kind are not read",
+    NotReadReason.OTHER_SPLIT: "because they are of another split or configuration",
+    NotReadReason.SAME_FILE: "because they are links to what is read",
+}
+"""Of the reasons, those by which rows may be missed."""
+
+
+def _not_read(result: DatasetResult) -> Iterator[str]:
+    for one in result.not_read:
+        if why := _WHY_NOT.get(NotReadReason(one.reason)):
+            more = f", … ({one.count:,} in all)" if one.count > len(one.first) else ""
+            yield f"Not read, {why}: {', '.join(one.first)}{more}. To read it, name it in source.files."
 
 
 def _percent(part: int, whole: int) -> str:

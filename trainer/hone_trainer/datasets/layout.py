@@ -1,4 +1,4 @@
-"""Which files of a hub repository are a configuration and a split: by its card, else by their names.
+"""Which files of a source are a configuration and a split: by its card, dataset_dict.json, or their names.
 
 The card's front matter names them (`configs`: config_name, data_files, data_dir, default), as
 https://huggingface.co/docs/hub/datasets-manual-configuration has it; without, folders are configurations and words in
@@ -8,57 +8,132 @@ names are splits, as https://huggingface.co/docs/hub/datasets-file-names-and-spl
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.failures import FailureCode
+from hone_api.source import Source
 from hone_trainer.datasets.compression import base_name
 from hone_trainer.errors import SourceError
 
 TRAIN = "train"
-_WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
+OTHER = "other"
+"""Files without a split in their names, next to files of train."""
+SPLITS = "dataset_dict.json"
+DOCUMENTS = (".txt", ".md")
 _SUBJECTS = {"training", "testing", "evaluation"}
 """Words of splits that are also subjects of documents."""
+_WORDS = {
+    split: {f"{word}{end}" for word in words for end in ("", "set", "sets", "data", "split")}
+    for split, words in {
+        TRAIN: ("train", "training"),
+        "validation": ("validation", "valid", "val", "dev", "devel"),
+        "test": ("test", "testing", "eval", "evals", "evaluation", "heldout", "holdout", "devtest"),
+    }.items()
+}
 
 
-def choose(
-    names: Sequence[str], card: Mapping[str, Any], config: str | None, split: str | None, what: str
-) -> list[str]:
-    """The files of a configuration and a split, in the order of their names.
+@dataclass(frozen=True)
+class Indexes:
+    """What the source says of its own files."""
 
-    Args:
-        names: the repository's data files.
-        card: the front matter of its README.md.
-        config: None for the card's default one.
-        split: None for train where there is one, else for all.
-        what: the repository, for messages.
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """The front matter of README.md."""
+    documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """state.json and dataset_dict.json of `datasets`, by their names in the listing."""
+
+
+def one_split(names: list[str], indexes: Indexes, source: Source, what: str) -> list[str]:
+    """The files of the split that the source names; of train, where an index or a hub says what that is.
 
     Raises:
-        SourceError: SourceNotFound for a configuration or split that is not there; the message names those that are.
+        SourceError: SourceNotFound, SeveralSplits.
     """
-    configs = [one for one in card.get("configs") or () if isinstance(one, dict) and one.get("config_name")]
+    on_hub = source.uri.startswith("hf://")
+    configs = _configs(indexes.card)
+    if configs and not on_hub and len(configs) > 1 and not _defaults(configs):
+        by_config = {str(one["config_name"]): _splits_of(one, names) for one in configs}
+        first = {config: splits.get(TRAIN) or _all(splits) for config, splits in by_config.items()}
+        raise several(first, names, what)
+    by_split = _all_splits(names, configs, indexes, source, what)
+    split = source.split or (TRAIN if TRAIN in by_split and (on_hub or configs) else None)
+    if split is None and len(by_split) > 1:
+        raise several(by_split, names, what, by_name=on_hub)
+    if split is not None and split not in by_split:
+        there = ", ".join(sorted(by_split)) or "none"
+        raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{what} has no split {split}; it has {there}")
+    files = by_split[split] if split else _all(by_split)
+    if configs and not files and names:
+        message = f"{what}: no data file is named as its card says for split {split or ', '.join(by_split)}"
+        raise SourceError(FailureCode.SOURCE_NOT_FOUND, message)
+    return files
+
+
+def _all_splits(
+    names: list[str], configs: Sequence[Mapping[str, Any]], indexes: Indexes, source: Source, what: str
+) -> dict[str, list[str]]:
+    """Files of a configuration by split: as the card, or dataset_dict.json says, else by their names."""
     if configs:
-        splits = _splits_of(entry(configs, config, what), names)
+        return _splits_of(entry(configs, source.config, what), names)
+    if source.config is not None:
+        names = [name for name in names if name.startswith(f"{source.config}/")]
+        if not names:
+            raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{what} has no configuration {source.config}")
+    folders = {
+        f"{join(index.rpartition('/')[0], str(split))}/": str(split)
+        for index, document in indexes.documents.items()
+        if index.endswith(SPLITS) and isinstance(document.get("splits"), list)
+        for split in document["splits"]
+    }
+    if not folders:
+        return splits_of(names)
+    by_split: dict[str, list[str]] = {}
+    for name in names:
+        split = next((split for folder, split in folders.items() if name.startswith(folder)), OTHER)
+        by_split.setdefault(split, []).append(name)
+    return by_split
+
+
+def join(folder: str, name: str) -> str:
+    """The path of a name in a folder, or at the top."""
+    return f"{folder}/{name}" if folder else name
+
+
+def several(
+    by_split: Mapping[str, list[str]], names: Sequence[str], what: str, *, by_name: bool = False
+) -> SourceError:
+    """SeveralSplits: test rows must not be trained on.
+
+    Args:
+        by_name: whether source.split may name one.
+    """
+    if by_name:
+        choices = f"spec.source.split ({', '.join(by_split)})"
     else:
-        folder = [name for name in names if config is None or name.startswith(f"{config}/")]
-        if config is not None and not folder:
-            raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{what} has no configuration {config}")
-        splits = by_name(folder)
-    if split is None:
-        files_of_train = splits.get(TRAIN) or [name for files in splits.values() for name in files]
-    elif split in splits:
-        files_of_train = splits[split]
-    else:
-        raise SourceError(
-            FailureCode.SOURCE_NOT_FOUND, f"{what} has no split {split}; it has {', '.join(sorted(splits)) or 'none'}"
-        )
-    return sorted(set(files_of_train))
+        globs = "; ".join(f"{split}: files: {json.dumps(_glob(files))}" for split, files in by_split.items())
+        choices = f"spec.source.files ({globs})"
+    every = json.dumps(sorted({f"*{PurePosixPath(name).suffix}" for name in names}))
+    return SourceError(
+        FailureCode.SEVERAL_SPLITS,
+        f"{what} has the files of several splits. Choose one in {choices}, and make a Dataset of each; to split all"
+        f" rows again, write files: {every}"[:1000],
+    )
+
+
+def _all(by_split: Mapping[str, list[str]]) -> list[str]:
+    return [name for files in by_split.values() for name in files]
+
+
+def _glob(files: Sequence[str]) -> list[str]:
+    """Names or a glob that choose these files."""
+    folders = {PurePosixPath(name).parent.as_posix() for name in files}
+    if len(files) > 1 and len(folders) == 1 and "." not in folders:
+        return [f"{folders.pop()}/*{PurePosixPath(files[0]).suffix}"]
+    return list(files[:8])
 
 
 def of_config(names: Sequence[str], card: Mapping[str, Any], config: str | None, what: str) -> list[str]:
@@ -67,46 +142,78 @@ def of_config(names: Sequence[str], card: Mapping[str, Any], config: str | None,
     Raises:
         SourceError: SourceNotFound for a configuration that is not there.
     """
-    configs = [one for one in card.get("configs") or () if isinstance(one, dict) and one.get("config_name")]
-    splits = _splits_of(entry(configs, config, what), names)
-    return sorted({name for files in splits.values() for name in files})
+    splits = _splits_of(entry(_configs(card), config, what), names)
+    return sorted({*_all(splits)})
 
 
-def by_name(names: Sequence[str]) -> dict[str, list[str]]:
-    """Files by the split in their path; files without one are train if no file is named train."""
-    by_split: dict[str, list[str]] = {}
-    for name in names:
-        words = re.split(r"[^a-z]+", name.lower())
-        matching = [split for split, split_words in _WORDS.items() if set(words) & set(split_words)]
-        by_split.setdefault(matching[0] if matching else "", []).append(name)
-    plain = by_split.pop("", [])
-    if plain:
-        by_split.setdefault(TRAIN, []).extend(plain)
-    return by_split
+def splits_of(names: Sequence[str]) -> dict[str, list[str]]:
+    """Files by the split in their names, train first.
+
+    Files without one are train if no file is; next to a file of rows that says train, they may be anything.
+    """
+    texts = [name for name in names if base_name(name).endswith(DOCUMENTS)]
+    by_split = documents(texts)
+    if texts and not by_split:
+        by_split[OTHER] = texts
+    is_said = False
+    for name in sorted({*names} - {*texts}):
+        split, word = _split_of(name)
+        by_split.setdefault(split, []).append(name)
+        is_said |= split == TRAIN and word not in _SUBJECTS
+    if OTHER in by_split and not is_said:
+        by_split.setdefault(TRAIN, []).extend(by_split.pop(OTHER))
+    return {split: by_split[split] for split in (*_WORDS, OTHER) if split in by_split}
+
+
+def _split_of(name: str) -> tuple[str, str]:
+    """The split in a path, and the word for it: of the file's name, else of the innermost folder that has one."""
+    for part in reversed(PurePosixPath(name).parts):
+        words = {word: None for word in re.split(r"[^a-z]+", _normal(part))}
+        for split, split_words in _WORDS.items():
+            if word := next((word for word in words if word in split_words), None):
+                return split, word
+    return OTHER, ""
+
+
+def _normal(text: str) -> str:
+    """Lower case, with words apart: heldOut, held-out and held_out are heldout."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).lower()
+    return re.sub(r"\b(held|hold)[-_. ]out|(?<=_)(held|hold)[-_. ]out", "heldout", apart)
 
 
 def documents(names: Sequence[str]) -> dict[str, list[str]]:
     """Texts by split, as a corpus has them: train.txt, wiki.test.txt, dev/0.md; empty where they are pages.
 
     A page about tests is not a split: a folder, or the name (of .txt its first or last word) has to be a split's, and
-    one has to be that of train, or half of them those of some. The others are then train, if none is named train.
+    one has to be that of train, or half of them those of some. The others are then train.
     """
     by_file = {name: split for name in names if (split := _split_in_path(PurePosixPath(base_name(name))))}
     if TRAIN not in by_file.values() and 2 * len(by_file) < len(names):
         return {}
     by_split: dict[str, list[str]] = {}
-    for name in by_file if TRAIN in by_file.values() else names:
+    for name in names:
         by_split.setdefault(by_file.get(name, TRAIN), []).append(name)
     return by_split
 
 
 def _split_in_path(path: PurePosixPath) -> str | None:
     """The split in a document's path."""
-    words = [re.sub(r"[\W_]*\d+(-of-\d+)?", "", part) for part in (*path.parts[:-1], path.stem)]
+    words = [re.sub(r"[\W_]*\d+(-of-\d+)?", "", _normal(part)) for part in (*path.parts[:-1], path.stem)]
     if path.suffix == ".txt":
-        inner = re.split(r"[\W\d_]+", path.stem)
+        inner = re.split(r"[\W\d_]+", _normal(path.stem))
         words += [inner[0], inner[-1]]
-    return next((split for split, split_words in _WORDS.items() if {*words} & {*split_words} - _SUBJECTS), None)
+    return next((split for split, split_words in _WORDS.items() if {*words} & split_words - _SUBJECTS), None)
+
+
+def _configs(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The card's entries."""
+    configs = card.get("configs")
+    entries = configs if isinstance(configs, list) else []
+    return [one for one in entries if isinstance(one, dict) and one.get("config_name")]
+
+
+def _defaults(configs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [one for one in configs if one.get("default") or one["config_name"] == "default"]
 
 
 def entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -> Mapping[str, Any]:
@@ -117,7 +224,7 @@ def entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -
     """
     configs_by_name = {str(one["config_name"]): one for one in configs}
     if config is None:
-        default = [one for one in configs if one.get("default") or one["config_name"] == "default"]
+        default = _defaults(configs)
         if default or len(configs_by_name) == 1:
             return (default or configs)[0]
         raise SourceError(
@@ -132,14 +239,27 @@ def entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -
 
 
 def _splits_of(described: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
-    """Files by split. data_files is a glob, a list of globs, or a list of {split, path}."""
+    """Files by split. data_files is a glob, a list of globs, a list of {split, path}, or globs by split."""
+    folder = str(described.get("data_dir") or "").strip("./")
     files = described.get("data_files")
     if files is None:
-        folder = str(described.get("data_dir") or "").strip("/")
-        return by_name([name for name in names if not folder or name.startswith(f"{folder}/")])
+        return splits_of([name for name in names if not folder or name.startswith(f"{folder}/")])
+    if isinstance(files, dict):
+        files = [{"split": split, "path": path} for split, path in files.items()]
     by_split: dict[str, list[str]] = {}
     for one in files if isinstance(files, list) else [files]:
         split, paths = (str(one.get("split", TRAIN)), one.get("path")) if isinstance(one, dict) else (TRAIN, one)
-        for glob in paths if isinstance(paths, list) else [paths]:
-            by_split.setdefault(split, []).extend(fnmatch.filter(names, str(glob)))
+        for path in paths if isinstance(paths, list) else [paths]:
+            matches = re.compile(_translated(join(folder, str(path).removeprefix("./")))).match
+            by_split.setdefault(split, []).extend(filter(matches, names))
     return by_split
+
+
+def _translated(glob: str) -> str:
+    """A regular expression for a glob of a card, in which * ends at / and ** does not."""
+    from fsspec.utils import glob_translate
+
+    try:
+        return glob_translate(glob)
+    except ValueError:  # such as a**: the hub's own reader refuses it as well
+        return fnmatch.translate(glob)

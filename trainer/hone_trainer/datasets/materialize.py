@@ -103,7 +103,7 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
             synthesized.write_provenance(content, partial(personal_data.redacted, plan=plan))
         elif plan.raft:
             plan, source.made = synthesis.raft.built(plan, source.parsed())
-        tally = Tally(plan, fetched.revision, pages=fetched.left_out, before=remembered.Before.of(plan))
+        tally = Tally(plan, fetched.revision, not_read=fetched.not_read, before=remembered.Before.of(plan))
         try:
             _read_rows(source, tally, steps, work, progress)
         except DataError as error:

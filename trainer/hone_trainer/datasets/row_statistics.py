@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from hone_api.curation import CurationStep
-from hone_api.dataset_status import RowErrorCount, SplitRows
+from hone_api.dataset_status import NotReadFiles, RowErrorCount, SplitRows
 from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
@@ -58,8 +58,8 @@ class Tally:
     """Of rows that a step of the curation removed or changed, for the report."""
     splits: dict[str, int] = field(default_factory=dict)
     digest: str | None = None
-    pages: tuple[str, ...] = ()
-    """Files of the source that are not read, since they are about the rows."""
+    not_read: Sequence[NotReadFiles] = ()
+    """Files of the source."""
     before: Before | None = None
     """What the splits of the content before are to be kept by."""
     groups: array[int] = field(default_factory=lambda: array("Q"))
@@ -121,13 +121,14 @@ class Tally:
             splits=[SplitRows(name=name, rows=count) for name, count in self.splits.items()],
             rejected=self.rejected,
             errors=self._errors(),
+            not_read=list(self.not_read),
             duplicates=self.duplicates.count(),
             curation=self.curation,
             tokens=self.lengths.statistics(),
             languages=language.shares(self._languages()),
             summary=self._summary(),
         )
-        result.advice = advice(result, self.profile, (self.format or "").partition(" ")[0], self.pages)
+        result.advice = advice(result, self.profile, (self.format or "").partition(" ")[0])
         return result
 
     def _summary(self) -> str:

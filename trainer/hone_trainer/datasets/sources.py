@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import errno
-import fnmatch
+import functools
 import hashlib
 import json
-import logging
 import os
-import re
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 
-from hone_api.dataset_status import Croissant
+from hone_api.dataset_status import Croissant, NotReadFiles
 from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import croissant, downloads, layout, s3
-from hone_trainer.datasets.compression import SUFFIXES, base_name
+from hone_trainer.datasets import croissant, downloads, listing, s3
+from hone_trainer.datasets.layout import Indexes
+from hone_trainer.datasets.listing import ListedName, NameKind
 from hone_trainer.datasets.read import DataFile, named
 from hone_trainer.endpoints.http import Client, Mark, UnchangedError, checked
 from hone_trainer.errors import SourceError
@@ -27,27 +28,9 @@ from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import hub, hub_card
 from hone_trainer.store.deadline import Deadline
 
-_log = logging.getLogger(__name__)
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md")
-_MAX_FILES = 10_000
 _HASHED_AT_ONCE = 4
-# Files that describe a data set in a repository and hold no rows.
-_NOT_ROWS = {
-    "dataset_infos.json",
-    "dataset_info.json",
-    "dataset_dict.json",
-    "state.json",
-    "readme.md",
-    "croissant.json",
-    "readme.txt",
-    *(f"{name}{suffix}" for name in ("license", "licence", "notice", "copying") for suffix in (".txt", ".md")),
-}
-_LICENCE = re.compile(
-    r"(?:licen[cs]e|notice|copying)[-_.](?:mit|apache|bsd|l?gpl|agpl|mpl|cc|isc|unlicense)[\w.-]*\.(?:txt|md)"
-)
-_PAGE = ".md"
-"""Next to files of rows, Markdown describes them (NOTES.md); alone it is a corpus."""
-_DOCUMENTS = (".txt", _PAGE)
+_LINKED_FOLDERS = 10_000
+"""Folders that links lead to, at most: links in such folders multiply them."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +38,14 @@ class Fetched:
     """Files of a source; revision is a hub commit, or the SHA-256 of the content.
 
     mark identifies this content of the source without reading it; None: there is no mark. about is what the
-    source's Croissant metadata says, where there is any. left_out are pages about the rows, which are not read.
+    source's Croissant metadata says, where there is any.
     """
 
     files: list[DataFile]
     revision: str
     mark: str | None = None
     about: Croissant | None = None
-    left_out: tuple[str, ...] = ()
+    not_read: Sequence[NotReadFiles] = ()
 
 
 def shown(uri: str) -> str:
@@ -88,17 +71,21 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fe
     repository = hub.Repository.parse(plan.source.uri, "dataset", hub.token_of(plan.secret_path), deadline)
     snapshot = hub.look_up(repository)
     _compare(plan, snapshot.commit)
-    names, pages = _choose_files(snapshot.files, plan.source.files, str(repository))
+    entries = {name: ListedName(size) for name, size in snapshot.files.items()}
     about = hub_card.front_matter(repository, snapshot, folder)
-    if not plan.source.files:
-        names = layout.choose(names, about, plan.source.config, plan.source.split, str(repository))
+
+    def get(wanted: Sequence[str]) -> Iterator[Path]:
+        hub.download(repository, snapshot, [n for n in wanted if n != listing.CARD], folder, resumable=True)
+        return (folder / name for name in wanted)  # the card is there
+
+    names, not_read = _choose(plan, entries, str(repository), get)
     if sum(snapshot.files[name] for name in names) > plan.limits.max_source_bytes:
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{repository}: over {plan.limits.max_source_bytes} bytes")
     progress.log(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
     _download(repository, snapshot, names, folder)
     files = [DataFile(folder / name, name, f"{snapshot.commit} {name}") for name in names]
     described = croissant.of_hub(repository, snapshot, about, folder)
-    return Fetched(files, snapshot.commit, snapshot.commit, described, pages)
+    return Fetched(files, snapshot.commit, snapshot.commit, described, not_read)
 
 
 def _download(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str], folder: Path) -> None:
@@ -135,19 +122,28 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fet
     bucket, what = s3.Bucket.of(plan), shown(plan.source.uri)
     path = plan.source.uri.removeprefix("s3://").partition("/")[2]
     objects = bucket.list(path)
-    names, pages = _choose_files({name: one.size for name, one in objects.items()}, plan.source.files, what)
-    _check_one_split(names, plan.source.files, what)
+    deadline = Deadline.after(plan.limits.timeout_seconds)
+
+    def get(wanted: Sequence[str]) -> Iterator[Path]:
+        for number, name in enumerate(wanted):
+            target = folder / f"index-{number}"
+            bucket.download(objects[name], target, deadline.until, lambda _: None)
+            yield target
+
+    if [one.key for one in objects.values()] == [path]:
+        names, not_read = listing.FileChoice([*objects], [])
+    else:
+        names, not_read = _choose(plan, {name: ListedName(one.size) for name, one in objects.items()}, what, get)
     if sum(objects[name].size for name in names) > plan.limits.max_source_bytes:
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{what}: over {plan.limits.max_source_bytes} bytes")
     mark = _digest([[name, objects[name].size, objects[name].etag] for name in names])
     _compare(plan, mark)
     progress.log(f"downloading {len(names)} files of {what}")
-    deadline = Deadline.after(plan.limits.timeout_seconds)
     # Keys are anything, so files are called by their hash.
     files = [DataFile(folder / hashlib.sha256(name.encode()).hexdigest(), name) for name in names]
     downloads.fetch([_of_object(bucket, objects[f.name], f, deadline, progress) for f in files], deadline)
     about = croissant.of_bucket(bucket, path, folder, deadline.until)
-    return replace(_hash_files(files, plan, mark), about=about, left_out=pages)
+    return replace(_hash_files(files, plan, mark), about=about, not_read=not_read)
 
 
 def _of_object(
@@ -169,12 +165,12 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> 
     if not path.exists():
         raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{shown(plan.source.uri)}: there is no such file or folder")
     inside = _inside(path, root)
-    pages: tuple[str, ...] = ()
+    not_read: list[NotReadFiles] = []
     if inside.is_dir():
-        by_path = {p.relative_to(inside).as_posix(): p for p in _walk(inside)}
-        names, pages = _choose_files({name: 0 for name in by_path}, plan.source.files, shown(plan.source.uri))
-        _check_one_split(names, plan.source.files, shown(plan.source.uri))
-        files = [DataFile(_inside(by_path[name], root), name) for name in names]
+        entries = _walk(inside, root)
+        get = functools.partial(map, inside.joinpath)
+        names, not_read = _choose(plan, entries, shown(plan.source.uri), get)
+        files = [DataFile(_inside(inside / name, root), name) for name in names]
     elif inside.is_file():
         files = [DataFile(inside, path.name)]
     else:  # a pipe would be read for ever
@@ -187,10 +183,10 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> 
     if plan.source.uri.startswith("configmap://"):  # its files are as new as the pod
         fetched = _hash_files(files, plan)
         _compare(plan, fetched.revision)
-        return replace(fetched, mark=fetched.revision, left_out=pages)
+        return replace(fetched, mark=fetched.revision, not_read=not_read)
     mark = _digest([[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)])
     _compare(plan, mark)
-    return replace(_hash_files(files, plan, mark), about=croissant.of_mount(inside, root), left_out=pages)
+    return replace(_hash_files(files, plan, mark), about=croissant.of_mount(inside, root), not_read=not_read)
 
 
 def _compare(plan: MaterializePlan, mark: str) -> None:
@@ -210,34 +206,85 @@ def _root(path: Path) -> Path:
     return path.resolve() if path.is_dir() and not path.is_symlink() else path.parent.resolve()
 
 
-def _walk(root: Path) -> list[Path]:
-    """Files below root; hidden ones and folders behind links are not looked at (a config map's are both).
+def _walk(root: Path, boundary: Path) -> dict[str, ListedName]:
+    """What is below root: files, folders that are not looked into (name/), and what cannot be read.
+
+    Links to folders inside the boundary are followed.
 
     Raises:
-        SourceError: SourceRefused for folders that are nested more deeply than a path can be long.
+        SourceError: SourceRefused for folders that are nested more deeply than a path can be long; SourceTooLarge for
+            links that multiply folders.
     """
-    paths: list[Path] = []
-    todo = [root]
+    names: dict[str, ListedName] = {}
+    todo: list[_Folder] = [_Folder(root, "", None, None, False)]
+    linked = 0
     while todo:  # no recursion: whoever made the source chose how deep it is
         folder = todo.pop()
         try:
-            for path in folder.iterdir():
-                if path.name.startswith((".", "lost+found")):
-                    continue
-                if path.is_dir() and not path.is_symlink():
-                    todo.append(path)
-                elif path.is_file():
-                    paths.append(path)
-        except PermissionError:
-            _log.warning("%s cannot be read, and is left out", folder.relative_to(root))
+            with os.scandir(folder.path) as entries:
+                for entry in entries:
+                    name, below = _entry(entry, folder, boundary)
+                    if isinstance(below, _Folder):
+                        todo.append(below)
+                        linked += below.is_linked
+                    else:
+                        names[name] = below
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            name = folder.relative_to(root).as_posix()[:80]
-            raise SourceError(
-                FailureCode.SOURCE_REFUSED, f"{name}…: folders are nested too deeply to be read"
-            ) from None
-    return sorted(paths)
+            if error.errno == errno.ENAMETOOLONG:
+                message = f"{folder.name[:80]}…: folders are nested too deeply to be read"
+                raise SourceError(FailureCode.SOURCE_REFUSED, message) from None
+            names[folder.name or "./"] = ListedName(kind=NameKind.UNREADABLE, why=error.strerror or str(error))
+        if linked > _LINKED_FOLDERS:
+            message = f"{folder.name[:80]}…: links lead to over {_LINKED_FOLDERS} folders: remove links"
+            raise SourceError(FailureCode.SOURCE_TOO_LARGE, message)
+    return names
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder to look into; name ends with /."""
+
+    path: Path
+    name: str
+    real: Path | None
+    """Where it is, if a link leads there."""
+    parent: _Folder | None
+    is_linked: bool
+
+    def is_in(self, real: Path) -> bool:
+        """Whether it is this folder, or was reached through it."""
+        folder: _Folder | None = self
+        while folder:
+            if (folder.real or folder.path) == real:
+                return True
+            folder = folder.parent
+        return False
+
+
+def _entry(entry: os.DirEntry[str], folder: _Folder, boundary: Path) -> tuple[str, ListedName | _Folder]:
+    """The name of an entry in the source, and what it is."""
+    name, is_link = f"{folder.name}{entry.name}", entry.is_symlink()
+    path = folder.path / entry.name
+    try:
+        real = Path(os.path.realpath(path)) if is_link else None
+        if real and not real.is_relative_to(boundary):
+            return name + ("/" if real.is_dir() else ""), ListedName(kind=NameKind.OUTSIDE)
+        if entry.is_dir():
+            if listing.is_hidden(entry.name):
+                return f"{name}/", ListedName(kind=NameKind.HIDDEN)
+            if real and folder.is_in(real):
+                return f"{name}/", ListedName(kind=NameKind.LOOP)
+            return name, _Folder(path, f"{name}/", real, folder, folder.is_linked or is_link)
+        about = entry.stat()
+    except FileNotFoundError:
+        return name, ListedName(kind=NameKind.DANGLING)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise
+        kind = NameKind.DANGLING if error.errno == errno.ELOOP else NameKind.UNREADABLE
+        return name, ListedName(kind=kind, why=error.strerror or str(error))
+    kind = NameKind.FILE if stat.S_ISREG(about.st_mode) else NameKind.SPECIAL
+    return name, ListedName(about.st_size, kind, (about.st_dev, about.st_ino), folder.is_linked or is_link)
 
 
 def _inside(path: Path, root: Path) -> Path:
@@ -252,65 +299,30 @@ def _inside(path: Path, root: Path) -> Path:
     return resolved
 
 
-def _choose_files(
-    names: dict[str, int], patterns: Sequence[str] | None, what: str
-) -> tuple[list[str], tuple[str, ...]]:
-    """The names that match the globs, or all data files, and the pages next to them that are left out; sorted.
+Get = Callable[[Sequence[str]], Iterator[Path]]
+"""Files of the source on this machine, by their names."""
+
+
+def _choose(plan: MaterializePlan, entries: Mapping[str, ListedName], what: str, get: Get) -> listing.FileChoice:
+    """The files that hold the source's rows, by its listing and its indexes.
 
     Raises:
-        SourceError: SourceNotFound when there is none, or a glob matches nothing.
+        SourceError, StoreError: as `listing.choose`.
     """
-    pages: tuple[str, ...] = ()
-    if patterns:
-        idle = [p for p in patterns if not fnmatch.filter(names, p)]
-        if idle:
-            raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{what}: no file matches {', '.join(idle)}")
-        chosen = sorted(name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns))
-    else:
-        data_files = sorted(name for name in names if is_data(name))
-        rows = [name for name in data_files if not base_name(name).endswith(_PAGE)]
-        chosen, pages = (rows, tuple(name for name in data_files if name not in {*rows})) if rows else (data_files, ())
-    if not chosen:
-        readable = f"{', '.join(DATA_SUFFIXES)}, or those with {' or '.join(SUFFIXES)}"
-        raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{what} has no data file ({readable})")
-    if len(chosen) > _MAX_FILES:
-        raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{what} has {len(chosen)} files, more than {_MAX_FILES}")
-    return chosen, pages
+    names = [] if plan.source.files else listing.index_names(entries)
+    paths = dict(zip(names, get(names), strict=True))
+    documents = {name: document for name, path in paths.items() if (document := _document(path))}
+    card = hub_card.read(paths[listing.CARD]) if listing.CARD in paths else {}
+    return listing.choose(entries, Indexes(card, documents), plan.source, what)
 
 
-def _check_one_split(names: Sequence[str], patterns: Sequence[str] | None, what: str) -> None:
-    """Refuse a folder whose files are splits, if the spec does not choose one: test rows must not be trained on.
-
-    Raises:
-        SourceError: SeveralSplits.
-    """
-    by_split = splits_of(names)
-    if patterns or len(by_split) < 2:
-        return
-    globs = "; ".join(f"{split}: files: {json.dumps(_glob(files))}" for split, files in by_split.items())
-    every = json.dumps(sorted({f"*{PurePosixPath(name).suffix}" for name in names}))
-    raise SourceError(
-        FailureCode.SEVERAL_SPLITS,
-        f"{what} has the files of several splits. Choose one in spec.source.files ({globs}), and make a Dataset of "
-        f"each; to split all rows again, write files: {every}"[:1000],
-    )
-
-
-def splits_of(names: Sequence[str]) -> dict[str, list[str]]:
-    """Files by the split in their names, train first."""
-    texts = [name for name in names if base_name(name).endswith(_DOCUMENTS)]
-    by_split = layout.by_name([name for name in names if name not in {*texts}])
-    for split, files in layout.documents(texts).items():
-        by_split.setdefault(split, []).extend(files)
-    return {split: by_split[split] for split in (layout.TRAIN, "validation", "test") if split in by_split}
-
-
-def _glob(files: Sequence[str]) -> list[str]:
-    """Names or a glob that choose these files."""
-    folders = {PurePosixPath(name).parent.as_posix() for name in files}
-    if len(files) > 1 and len(folders) == 1 and "." not in folders:
-        return [f"{folders.pop()}/*{PurePosixPath(files[0]).suffix}"]
-    return list(files[:8])
+def _document(path: Path) -> dict[str, Any] | None:
+    """The object in a file of JSON; None: there is none."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def of_files(paths: Sequence[Path], plan: MaterializePlan) -> Fetched:
@@ -327,12 +339,6 @@ def of_files(paths: Sequence[Path], plan: MaterializePlan) -> Fetched:
         raise SourceError(FailureCode.SOURCE_REFUSED, f"{', '.join(odd[:5])}: name either several files, or one folder")
     top = Path(os.path.commonpath([path.absolute().parent for path in paths]))
     return _hash_files([DataFile(path.resolve(), path.absolute().relative_to(top).as_posix()) for path in paths], plan)
-
-
-def is_data(name: str) -> bool:
-    """Whether a file of a repository holds rows, by its name."""
-    base = base_name(PurePosixPath(name).name)
-    return base not in _NOT_ROWS and not _LICENCE.fullmatch(base) and base.endswith(DATA_SUFFIXES)
 
 
 def _hash_files(files: list[DataFile], plan: MaterializePlan, mark: str | None = None) -> Fetched:

@@ -28,7 +28,6 @@ from hone_api.rowcodes import ROW_CODES
 from hone_api.source import Source
 from hone_api.wording import counted
 from hone_trainer.datasets import against, layout, materialize
-from hone_trainer.datasets.sources import splits_of
 from hone_trainer.errors import ConfigError, DataError, SourceError
 from hone_trainer.store import contents
 
@@ -192,7 +191,8 @@ def _check_one_split(paths: Sequence[Path]) -> None:
     """
     top = os.path.commonpath([path.absolute().parent for path in paths])
     by_name = {path.absolute().relative_to(top).as_posix(): path for path in paths}
-    by_split = splits_of([*by_name])
+    by_split = layout.splits_of([*by_name])
+    by_split.pop(layout.OTHER, None)  # files that somebody names one by one
     if len(by_split) < 2:
         return
     listed = "; ".join(f"{split}: {', '.join(names[:4])}" for split, names in by_split.items())
@@ -323,6 +323,9 @@ def _report(result: DatasetResult) -> str:
             f" {error.example}\n"
             f"  {'':16} {ROW_CODES[error.code].hint}"
         )
+    lines += [
+        f"not read:   {counted(one.count, 'name')} ({one.reason}): {', '.join(one.first)}" for one in result.not_read
+    ]
     lines += [_line_of_step(step) for step in result.curation]
     lines += [f"{'advice:' if i == 0 else '':12}{sentence}" for i, sentence in enumerate(result.advice)]
     return "\n".join(lines)

@@ -26,7 +26,7 @@ from hone_api.report import TasksResult
 from hone_api.resolved import MAX_TASK_DATA_SETS
 from hone_api.termination import TerminationMessage
 from hone_trainer import harness
-from hone_trainer.datasets import layout, sources
+from hone_trainer.datasets import layout, listing
 from hone_trainer.errors import ConfigError, SourceError, TrainerError
 from hone_trainer.harness import catalogue
 from hone_trainer.harness.catalogue import DataSet, RequestedTasks
@@ -160,7 +160,7 @@ def _files(data: DataSet, repository: hub.Repository, snapshot: hub.Snapshot, ca
     Raises:
         ConfigError: InvalidConfiguration, if there is no data file.
     """
-    names = sorted(name for name in snapshot.files if sources.is_data(name))
+    names = sorted(name for name in snapshot.files if listing.is_data(name))
     if patterns := data.options.get("data_files"):
         files = [n for n in names if any(fnmatch.fnmatchcase(n, str(p).lstrip("./")) for p in _flat(patterns))]
     elif data.options.get("data_dir"):
