@@ -21,6 +21,7 @@ from hone_api.meta import (
     Percent,
     Quantity,
     at_least,
+    keyed_by,
     percent_of,
 )
 from hone_api.rule import Rule
@@ -226,7 +227,7 @@ class DatasetSpec(ApiModel):
     splits: Splits = Field(default_factory=Splits, description="How rows are assigned to splits.")
     checks: Checks = Field(default_factory=Checks, description="Conditions under which the Dataset is not Ready.")
     curation: Curation | None = Field(default=None, description="Which rows are removed or changed; default: none.")
-    mixture: Annotated[list[MixturePart], Field(max_length=16)] | None = Field(
+    mixture: Annotated[list[MixturePart], keyed_by("name", max_length=16)] | None = Field(
         default=None,
         description="Several Datasets combined, split by split. The rows of the first are used once; rows of the "
         "others are left out or repeated to match the weights. Default: none.",

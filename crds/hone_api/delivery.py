@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REPOSITORY, REST, S3_PLACE, entry_rules, matches
-from hone_api.meta import ApiModel, Name, checked_uri
+from hone_api.meta import ApiModel, Name, checked_uri, keyed_by
 from hone_api.rule import Rule
 from hone_api.source import S3
 
@@ -107,4 +107,4 @@ def _once(name: str) -> Rule:
 
 
 ONE_PUSH, ONE_DELIVERY = _once("push"), _once("deliveries")
-Deliveries = Annotated[list[Delivery], Field(max_length=4)]
+Deliveries = Annotated[list[Delivery], keyed_by("uri", max_length=4)]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import AliasUri, ApiModel, Decimal, Name, Percent, between
+from hone_api.meta import AliasUri, ApiModel, Decimal, Name, Percent, between, keyed_by
 from hone_api.rewards import VERIFIERS, Reward
 from hone_api.rule import Rule
 
@@ -42,7 +42,7 @@ METRICS = (
 class Retention(ApiModel):
     """What the base model could do and the tuned model must still do: measured before and after."""
 
-    datasets: Annotated[list[EvaluationDatasetRef], Field(min_length=1, max_length=8)] = Field(
+    datasets: Annotated[list[EvaluationDatasetRef], keyed_by("name", "split", min_length=1, max_length=8)] = Field(
         description="General rows that are not trained on."
     )
     metrics: Annotated[list[EvaluationMetric], Field(min_length=1, max_length=6)] = Field(
@@ -166,7 +166,7 @@ class Evaluation(ApiModel):
         "alias points when the first attempt starts is measured on the same held-out rows by the method's own "
         "metrics; of PPO the reward alone. Default: the tuned model is compared with the base alone.",
     )
-    rewards: Annotated[list[Reward], Field(max_length=4)] = Field(
+    rewards: Annotated[list[Reward], keyed_by("type", "name", max_length=4)] = Field(
         default_factory=list,
         description="Rewards that score the greedy answers of base and tuned model to the held-out prompts: the mean "
         "of each reward, and how often the tuned model's answer is better. Default: none.",

@@ -25,6 +25,7 @@ from hone_api.meta import (
     alias_of,
     base_model_rules,
     is_match,
+    keyed_by,
     pattern_rule,
     percent_of,
     uri_rules,
@@ -189,10 +190,10 @@ class _WhatToTrain(ApiModel):
     """What comes first in a spec."""
 
     model: ModelRef = Field(description="The model to start from.")
-    datasets: Annotated[list[DatasetRef], Field(min_length=1, max_length=16)] = Field(
+    datasets: Annotated[list[DatasetRef], keyed_by("name", "split", min_length=1, max_length=16)] = Field(
         description="Rows to train on, one or several Datasets.",
     )
-    evaluation_datasets: Annotated[list[EvaluationDatasetRef], Field(max_length=16)] | None = Field(
+    evaluation_datasets: Annotated[list[EvaluationDatasetRef], keyed_by("name", "split", max_length=16)] | None = Field(
         default=None, description="Held-out rows; default: the validation split of each Dataset that has one."
     )
     method: Method = Field(default=Method.SFT, description="How the model is tuned; default SFT.")
@@ -233,7 +234,7 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     )
     cleanup: Cleanup = Field(default_factory=Cleanup, description="What is removed after the run.")
     output: Output = Field(description="The result of the run.")
-    tracking: Annotated[list[Tracking], Field(max_length=4)] | None = Field(
+    tracking: Annotated[list[Tracking], keyed_by("type", max_length=4)] | None = Field(
         default=None,
         description="Where parameters and metrics of the run are logged as well, at most one MLflow server. A server "
         "that does not answer neither stops nor slows the run. Default: none.",

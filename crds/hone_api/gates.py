@@ -103,7 +103,7 @@ def _numbers(listed: Iterable[Any]) -> list[EvaluationNumber]:
 
 def _of(gate: PromotionGate, numbers: Iterable[EvaluationNumber]) -> list[EvaluationNumber | None]:
     """The numbers that a gate is about; [None] if there is none."""
-    about = [n for n in numbers if n.name == gate.metric and gate.dataset in (None, n.dataset)]
+    about = [n for n in numbers if n.name == gate.metric and gate.dataset in ("", n.dataset)]
     return [*about] or [None]
 
 

@@ -15,6 +15,7 @@ from hone_api.meta import (
     ShortText,
     at_least,
     checked_uri,
+    keyed_by,
     pattern_rule,
     uri_rules,
 )
@@ -104,4 +105,4 @@ ONE_IMPORT = Rule(
     holds=lambda spec: len({i.uri for i in spec.imports or ()}) == len(spec.imports or ()),
 )
 MAX_IMPORTS = 32
-Imports = Annotated[list[ModelImport], Field(max_length=MAX_IMPORTS)]
+Imports = Annotated[list[ModelImport], keyed_by("uri", max_length=MAX_IMPORTS)]

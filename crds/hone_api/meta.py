@@ -295,28 +295,47 @@ HttpUrl = Annotated[
 ]
 
 
+LIST_TYPE, LIST_KEYS = "x-kubernetes-list-type", "x-kubernetes-list-map-keys"
+
+
+def keyed_by(*names: str, max_length: int, min_length: int | None = None) -> Any:
+    """A list whose entries differ in these fields: with server-side apply, each manager owns its own entries.
+
+    Each of the fields is required or has a default. For other lists, see `schema.structural`.
+    """
+    extra = {LIST_TYPE: "map", LIST_KEYS: list(names)}
+    return Field(min_length=min_length, max_length=max_length, json_schema_extra=extra)
+
+
 class Condition(ApiModel):
     """metav1.Condition: one aspect of the object's state."""
 
-    type: Annotated[str, StringConstraints(max_length=64)] = Field(description="Aspect, in CamelCase, e.g. Ready.")
+    type: Annotated[
+        str,
+        StringConstraints(
+            pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+            r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
+            max_length=316,
+        ),
+    ] = Field(description="Aspect, in CamelCase, e.g. Ready.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the aspect holds.")
-    reason: Annotated[str, StringConstraints(max_length=64)] = Field(
-        description="Machine-readable cause in CamelCase, e.g. DatasetNotReady."
+    reason: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", min_length=1, max_length=1024)
+    ] = Field(description="Machine-readable cause in CamelCase, e.g. DatasetNotReady.")
+    message: Annotated[str, StringConstraints(max_length=32_768), Storable] = Field(
+        description="What happened, where, and what to do, for people."
     )
-    message: Text = Field(default="", description="What happened, where, and what to do, for people.")
     observed_generation: int | None = Field(
         default=None, ge=0, description="metadata.generation that this condition was computed from."
     )
-    last_transition_time: Timestamp | None = Field(
-        default=None, description="When status last changed, RFC 3339 in UTC."
-    )
+    last_transition_time: Timestamp = Field(description="When status last changed, RFC 3339 in UTC.")
 
 
 CONDITIONS: Any = Field(
     default_factory=list,
     max_length=16,
     description="Conditions by type; each carries observedGeneration.",
-    json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    json_schema_extra={LIST_TYPE: "map", LIST_KEYS: ["type"]},
 )
 OBSERVED_GENERATION = Field(default=None, ge=0, description="metadata.generation that this status was computed from.")
 

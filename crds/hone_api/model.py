@@ -23,6 +23,7 @@ from hone_api.meta import (
     Text,
     Timestamp,
     is_match,
+    keyed_by,
 )
 from hone_api.modelversion import MAX_VERSION
 from hone_api.retrain import Retrain, RetrainStatus
@@ -71,8 +72,8 @@ class PromotionGate(ApiModel):
     metric: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
         description="Name of the number in spec.evaluation.numbers of the ModelVersion, e.g. loss."
     )
-    dataset: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
-        default=None, description="Its dataset there, e.g. faq/validation. Default: all numbers of this name must pass."
+    dataset: Annotated[str, StringConstraints(max_length=253)] = Field(
+        default="", description="Its dataset there, e.g. faq/validation. Default: all numbers of this name must pass."
     )
     value: Literal["Tuned", "Change", "Against"] = Field(
         default="Tuned",
@@ -101,10 +102,9 @@ class Promotion(ApiModel):
         "leaves a version that is rejected, no longer approved, altered or gone. Default Manual.",
     )
     aliases: Annotated[list[AliasName], Field(min_length=1, max_length=8)] = Field(
-        description="Aliases that the operator alone moves, e.g. champion; none of them may be in spec.aliases.",
-        json_schema_extra={"x-kubernetes-list-type": "set"},
+        description="Aliases that the operator alone moves, e.g. champion; none of them may be in spec.aliases."
     )
-    gates: Annotated[list[PromotionGate], Field(max_length=16)] | None = Field(
+    gates: Annotated[list[PromotionGate], keyed_by("metric", "dataset", "value", max_length=16)] | None = Field(
         default=None, description="Limits that a version must keep; all of them. Default: none, approval is enough."
     )
 
@@ -156,11 +156,10 @@ class ModelSpec(ApiModel):
         ONE_DELIVERY,
         ONE_IMPORT,
     )
-    aliases: Annotated[list[PinnedAlias], Field(max_length=MAX_ALIASES)] | None = Field(
+    aliases: Annotated[list[PinnedAlias], keyed_by("name", max_length=MAX_ALIASES)] | None = Field(
         default=None,
         description="Aliases that people move, each once. An alias whose version is missing, not Ready or rejected "
         "stays where it was until that version can be used. Default: none.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     promotion: Promotion | None = Field(
         default=None, description="Aliases that follow gates and approval. Default: none."
@@ -171,7 +170,7 @@ class ModelSpec(ApiModel):
         "is its own deletionPolicy, which output.deletionPolicy of its job decided. Default: none is deleted.",
     )
     retrain: Retrain | None = Field(default=None, description="Training again when rows change. Default: never.")
-    deliveries: Annotated[list[ModelDelivery], Field(max_length=4)] | None = Field(
+    deliveries: Annotated[list[ModelDelivery], keyed_by("uri", max_length=4)] | None = Field(
         default=None,
         description="Where versions are copied to, in addition to spec.deliveries of each. status.deliveries of the "
         "ModelVersion has the state. Default: nowhere.",
@@ -260,10 +259,9 @@ class ModelStatus(ApiModel):
     retried: ShortText | None = RETRIED
     versions: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of ModelVersions of this name.")
     latest: int | None = Field(default=None, ge=1, le=MAX_VERSION, description="Highest version number that exists.")
-    aliases: Annotated[list[AliasStatus], Field(max_length=2 * MAX_ALIASES)] | None = Field(
+    aliases: Annotated[list[AliasStatus], keyed_by("name", max_length=2 * MAX_ALIASES)] | None = Field(
         default=None,
         description="Where each alias points, by name.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     former_aliases: Annotated[list[FormerAlias], Field(max_length=2 * MAX_ALIASES)] | None = Field(
         default=None,

@@ -12,6 +12,7 @@ from hone_api.estimate.shape import ModelShape
 from hone_api.hyperparameters import HyperParameters
 from hone_api.meta import (
     CONDITIONS,
+    LIST_TYPE,
     MAX_COUNT,
     OBSERVED_GENERATION,
     ApiModel,
@@ -138,6 +139,7 @@ class Stage(ApiModel):
         default=None,
         description="Nodes of each attempt, oldest first, of a job with resources.minNodes; of more than 128 attempts, "
         "the newest 128. attempts counts all. hyperParameters.nodes are those of the attempt that finished.",
+        json_schema_extra={LIST_TYPE: "atomic"},
     )
     steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the exported weights.")
     finished_at: Timestamp | None = Field(default=None, description="When training ended.")

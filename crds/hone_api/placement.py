@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import ApiModel, Duration, Name, Quantity, at_least, is_match, pattern_rule
+from hone_api.meta import ApiModel, Duration, Name, Quantity, at_least, is_match, keyed_by, pattern_rule
 from hone_api.rule import Immutable, Rule
 
 _PART = r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]"
@@ -99,7 +99,7 @@ class Resources(ApiModel):
         description="Claims: a claim of each pod has its gpusPerNode GPUs, and gpuResourceName is not requested. "
         "Default ExtendedResource.",
     )
-    claims: Annotated[list[ResourceClaim], Field(max_length=8)] | None = Field(
+    claims: Annotated[list[ResourceClaim], keyed_by("name", max_length=8)] | None = Field(
         default=None,
         description="Devices by Dynamic Resource Allocation, of GPUs or other drivers, for each pod. Default: none.",
     )
@@ -122,13 +122,13 @@ class Toleration(ApiModel):
 
     rules = (
         Rule(
-            "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
             "operator Exists matches every value: remove value, or use operator Equal",
             field_path=".value",
             holds=lambda toleration: toleration.operator != "Exists" or not toleration.value,
         ),
         Rule(
-            "has(self.key) && self.key != '' || self.operator == 'Exists'",
+            "has(self.key) && self.key != '' || has(self.operator) && self.operator == 'Exists'",
             "a toleration without key matches every taint: name the key, or set operator to Exists",
             holds=lambda toleration: bool(toleration.key) or toleration.operator == "Exists",
         ),
@@ -140,7 +140,7 @@ class Toleration(ApiModel):
         ),
     )
     key: TaintKey | None = Field(default=None, description="Taint key, e.g. nvidia.com/gpu; absent matches all.")
-    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="Exists or Equal; default Equal.")
+    operator: Literal["Exists", "Equal"] | None = Field(default=None, description="Exists or Equal; default Equal.")
     value: LabelValue | None = Field(default=None, description="Taint value.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         default=None, description="Taint effect; absent matches all."

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import ApiModel, Name, Quantity, is_match
+from hone_api.meta import ApiModel, Name, Quantity, is_match, keyed_by
 from hone_api.placement import QUALIFIED_NAME, ClassName, LabelValue
 from hone_api.rule import Rule
 
@@ -191,11 +191,11 @@ class PodSettings(ApiModel):
         description="Annotations of the pods. Keys with a prefix must be of tenants.podKeys of the chart, e.g. "
         "karpenter.sh/do-not-disrupt.",
     )
-    env: Annotated[list[PodVariable], Field(max_length=32)] | None = Field(
+    env: Annotated[list[PodVariable], keyed_by("name", max_length=32)] | None = Field(
         default=None,
         description="Environment variables of the trainer, of tenants.env of the chart, e.g. NCCL settings.",
     )
-    volumes: Annotated[list[PodVolume], Field(max_length=8)] | None = Field(
+    volumes: Annotated[list[PodVolume], keyed_by("mountPath", max_length=8)] | None = Field(
         default=None, description="Additional volumes. Host paths are not possible."
     )
     service_account_name: ClassName | None = Field(

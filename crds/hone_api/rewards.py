@@ -12,7 +12,7 @@ from hone_api import wording
 from hone_api.meta import ApiModel, HttpUrl, Name, Quantity, SignedDecimal, between, uri_rules, value_of
 from hone_api.rule import Rule
 
-RewardName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=24)]
+RewardName = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9_]*)?$", max_length=24)]
 ConfigMapKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
 
 
@@ -200,8 +200,8 @@ class Reward(ApiModel):
         description="Number, Math or ExactMatch (the row's answer), Code (the row's tests), Regex, JsonSchema, Format, "
         "Length, Python (your own), RewardModel or Judge."
     )
-    name: RewardName | None = Field(
-        default=None, description="Name in metrics, e.g. short_enough; default: the type in lower case."
+    name: RewardName = Field(
+        default="", description="Name in metrics, e.g. short_enough; default: the type in lower case."
     )
     weight: SignedDecimal = Field(default="1", description="Factor in the weighted sum, e.g. '0.2' or -1; default 1.")
     final: AnswerReward | None = Field(default=None, description="Options of Number, Math and ExactMatch.")

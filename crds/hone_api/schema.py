@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hone_api import GROUP, VERSION
-from hone_api.meta import NUMBER, ApiModel, Kind
+from hone_api.meta import LIST_TYPE, NUMBER, ApiModel, Kind
 from hone_api.rule import VALIDATIONS
 
 MAX_CRD_BYTES = 200_000
@@ -30,7 +30,7 @@ def crd(kind: Kind) -> dict[str, Any]:
             "kind": {"type": "string", "description": f"Always {kind.kind}."},
             "metadata": {"type": "object"},
             "spec": structural(kind.spec),
-            "status": _without_defaults(structural(kind.status)),
+            "status": _with_whole_lists(_without_defaults(structural(kind.status))),
         },
     }
     for path in kind.not_supported:
@@ -74,7 +74,11 @@ def crd(kind: Kind) -> dict[str, Any]:
 
 
 def structural(model: type[ApiModel]) -> dict[str, Any]:
-    """The structural OpenAPI v3 schema of a model, with camelCase names, defaults and CEL rules."""
+    """The structural OpenAPI v3 schema of a model, with camelCase names, defaults and CEL rules.
+
+    A list of values is a set. A list of objects is a map if its entries have keys (`meta.keyed_by`), and otherwise
+    belongs to one manager as a whole.
+    """
     source = model.model_json_schema(by_alias=True)
     return _convert(source, source.get("$defs", {}))
 
@@ -94,6 +98,7 @@ def _convert(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
         out["properties"] = {name: _convert(child, definitions) for name, child in node["properties"].items()}
     if "items" in node:
         out["items"] = _convert(node["items"], definitions)
+        out.setdefault(LIST_TYPE, "atomic" if out["items"].get("type") == "object" else "set")
     values = out.pop("additionalProperties", None)
     if isinstance(values, dict):
         out["additionalProperties"] = _convert(values, definitions)
@@ -122,6 +127,14 @@ def _without_defaults(node: Any) -> Any:
             k: _without_defaults(v) for k, v in node.items() if k != "default" or (isinstance(v, dict) and "type" in v)
         }
     return [_without_defaults(item) for item in node] if isinstance(node, list) else node
+
+
+def _with_whole_lists(node: Any) -> Any:
+    """Let every list without keys belong to the operator as a whole: in a status, the values of a list may repeat."""
+    if isinstance(node, dict):
+        lists = {LIST_TYPE: "atomic"} if node.get(LIST_TYPE) == "set" else {}
+        return {k: _with_whole_lists(v) for k, v in node.items()} | lists
+    return [_with_whole_lists(item) for item in node] if isinstance(node, list) else node
 
 
 def _mark_unsupported(spec: dict[str, Any], path: str) -> None:

@@ -10,9 +10,9 @@ class ConditionJson(TypedDict, total=False):
     type: Required[str]
     status: Required[Literal["True", "False", "Unknown"]]
     reason: Required[str]
-    message: str
+    message: Required[str]
     observedGeneration: int
-    lastTransitionTime: str
+    lastTransitionTime: Required[str]
 
 
 class JobProgressJson(TypedDict, total=False):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hone_api.dataset import Format
-from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, between, uri_rules
+from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, between, keyed_by, uri_rules
 from hone_api.methods.info import ANSWERS, Method, MethodInfo, Rates
 from hone_api.rewards import Reward
 from hone_api.rule import Rule
@@ -118,7 +118,7 @@ class GrpoMethod(ApiModel):
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "1"),
         between("topP", "above 0 and at most 1", "> 0.0", "<= 1.0", "1"),
     )
-    rewards: Annotated[list[Reward], Field(min_length=1, max_length=8)] = Field(
+    rewards: Annotated[list[Reward], keyed_by("type", "name", min_length=1, max_length=8)] = Field(
         description="Rewards of an answer; the total is their weighted sum."
     )
     advantage: Literal["Group", "LeaveOneOut"] = Field(
