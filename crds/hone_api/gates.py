@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from hone_api.meta import alias_of
 from hone_api.model import Promotion, PromotionGate
 from hone_api.modelversion import EvaluationNumber
+from hone_api.plan_record import values_of
 from hone_api.reading import read_known
 from hone_api.states import AnyReason, GateResult
 
@@ -79,7 +80,7 @@ def _is_outdated(body: Body, in_use: InUse) -> str:
     compared = (spec.get("evaluation") or {}).get("against")
     if compared is None or not in_use.now or compared in in_use.now or spec.get("version") in in_use.ever:
         return ""
-    asked = ((spec.get("lineage") or {}).get("hyperParameters") or {}).get("evaluation") or {}
+    asked = values_of(spec.get("lineage") or {}).get("evaluation") or {}
     alias = alias_of(asked.get("against"))
     if compared and alias and alias[0] != spec.get("modelName"):
         return ""  # with another model than this one

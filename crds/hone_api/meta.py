@@ -295,6 +295,7 @@ HttpUrl = Annotated[
 ]
 
 
+PRESERVED = "x-kubernetes-preserve-unknown-fields"
 LIST_TYPE, LIST_KEYS = "x-kubernetes-list-type", "x-kubernetes-list-map-keys"
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
 from hone_api.delivery import ONE_DELIVERY, ArtifactForm, Deliveries
 from hone_api.entries import RETRIED, EntryStatus
 from hone_api.estimate.shape import ModelShape
-from hone_api.hyperparameters import HyperParameters
 from hone_api.meta import (
     CONDITIONS,
     LIST_TYPE,
     MAX_COUNT,
     OBSERVED_GENERATION,
+    PRESERVED,
     ApiModel,
     Column,
     Condition,
@@ -27,6 +28,7 @@ from hone_api.meta import (
     Text,
     Timestamp,
 )
+from hone_api.plan_record import PlanRecord, StageSettings, values_of
 from hone_api.pod_image import PodImage
 from hone_api.rule import Immutable, Rule
 from hone_api.signing import Identity
@@ -123,9 +125,14 @@ class Stage(ApiModel):
         default=None, description="Where the model came from; absent for one that a job made."
     )
     method: ShortText = Field(description="SFT, DPO, …; Import for a model that no job made.")
-    hyper_parameters: HyperParameters = Field(
-        description="Resolved training plan: the fields of a FineTuneJob, and in resolved the values that the trainer "
-        "chose."
+    settings: StageSettings = Field(default_factory=StageSettings, description="What people look for in the plan.")
+    plan: PlanRecord | None = Field(
+        default=None, description="The resolved training plan; absent for a record from before this field."
+    )
+    hyper_parameters: dict[str, Any] | None = Field(
+        default=None,
+        description="The plan of a record from before plan; it is read, and not written.",
+        json_schema_extra={PRESERVED: True},
     )
     seed: int | None = Field(
         default=None,
@@ -138,11 +145,17 @@ class Stage(ApiModel):
     attempt_nodes: Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(max_length=128)] | None = Field(
         default=None,
         description="Nodes of each attempt, oldest first, of a job with resources.minNodes; of more than 128 attempts, "
-        "the newest 128. attempts counts all. hyperParameters.nodes are those of the attempt that finished.",
+        "the newest 128. attempts counts all. settings.nodes are those of the attempt that finished.",
         json_schema_extra={LIST_TYPE: "atomic"},
     )
     steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the exported weights.")
     finished_at: Timestamp | None = Field(default=None, description="When training ended.")
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The plan's values, by the names in its document; empty if the record does not have them."""
+        fields = {"settings", "plan", "hyper_parameters"}
+        return values_of(self.model_dump(mode="json", by_alias=True, exclude_none=True, include=fields))
 
 
 class Ancestor(Stage):

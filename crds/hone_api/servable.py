@@ -148,13 +148,13 @@ def _is_reward(spec: ModelVersionSpec) -> bool:
 
 
 def _adapter(spec: ModelVersionSpec) -> Mapping[str, Any]:
-    adapter = spec.lineage.hyper_parameters.get("adapter")
+    adapter = spec.lineage.values.get("adapter")
     return adapter if isinstance(adapter, dict) else {}
 
 
 def _rank(spec: ModelVersionSpec, adapter: Mapping[str, Any]) -> int:
     """The rank as trained: the trainer's choice, or the plan's; a record is read as it is, whoever wrote it."""
-    resolved = spec.lineage.hyper_parameters.get("resolved")
+    resolved = spec.lineage.values.get("resolved")
     chosen = resolved.get("adapterRank") if isinstance(resolved, dict) else None
     try:
         return int(chosen or adapter.get("rank") or DEFAULT_RANK)

@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")})
 PAGES.remove(ROOT / "CHANGELOG.md")  # names what is gone
 FOREIGN = {
-    "hyperParameters.resolved.interpolation",  # a map of the lineage
     "resources.limits.memory",  # a map of the chart
     "spec.active",  # of a Workload of Kueue
     "spec.managedBy",  # of a Job of batch/v1

@@ -10,6 +10,7 @@ import serving
 import teaching
 from live import HANG, ROWS, condition, config_map, dataset, job, lines, reason_becomes
 
+from hone_api.plan_record import values_of
 from hone_dev import modelserver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
@@ -50,7 +51,7 @@ def test_a_student_learns_from_an_api_and_is_the_teacher_of_the_next(kubectl: An
     assert [model["name"] for model in status["resolved"]["modelVersions"]] == ["pupil-v1"]
     assert float(status["progress"]["loss"]) < 1 < float(status["progress"]["evalLoss"])
     lineage = kubectl.get("mv", "heir-v1")["spec"]["lineage"]
-    assert lineage["hyperParameters"]["distillation"]["teacherModelVersion"] == "pupil-v1"
+    assert values_of(lineage)["distillation"]["teacherModelVersion"] == "pupil-v1"
 
 
 def check_answers(kubectl: Any) -> None:

@@ -18,6 +18,7 @@ from kube import Kube, connect
 from lives import LOOK_EVERY, Hand, Seen, component, look
 from operator_process import Operator
 
+from hone_api.plan_record import values_of
 from hone_dev.controlplane import control_plane
 
 pytestmark = pytest.mark.apiserver
@@ -156,7 +157,7 @@ def dataset_gone(life: Life, seen: Seen) -> dict[str, bool]:
             "the job said which Dataset it misses": "DatasetNotFound" in life.noted,
             "the job went on when it was there again": seen.succeeded() and seen.attempts() == [WELL],
         }
-    plans = [v["spec"]["lineage"]["hyperParameters"] for v in seen["ModelVersion"]]
+    plans = [values_of(v["spec"]["lineage"]) for v in seen["ModelVersion"]]
     return {
         "the run goes on with what it has pinned": seen.succeeded() and seen.attempts() == [WELL],
         "the Dataset is gone": not seen["Dataset"],

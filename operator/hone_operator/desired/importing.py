@@ -9,6 +9,7 @@ from hone_api import API_VERSION
 from hone_api.imports import ModelImport
 from hone_api.modelversion import Artifact, BaseModelLineage, ImportLineage, Lineage, ModelEvaluation, ModelVersionSpec
 from hone_api.plan import DatasetInput, ImportPlan
+from hone_api.plan_record import PlanRecord, StageSettings
 from hone_api.report import ImportResult
 from hone_operator.desired import names
 from hone_operator.desired.hub import hub_environment, secret_mounts
@@ -113,7 +114,7 @@ def imported_version(
     """
     meta, key = owner["metadata"], key_of(owner["metadata"]["name"], entry)
     store = f"pvc://{platform.store_claim}"
-    artifact = result.artifact
+    artifact, values = result.artifact, _values(result)
     spec = ModelVersionSpec(
         model_name=meta["name"],
         version=number,
@@ -137,7 +138,8 @@ def imported_version(
                 submitted_by=entry.submitted_by,
             ),
             method=METHOD,
-            hyper_parameters=_hyper_parameters(result),
+            settings=StageSettings.of(values),
+            plan=PlanRecord.of(values) if values else None,
             image=platform.trainer_image[:253],
             finished_at=at,
         ),
@@ -171,7 +173,7 @@ def _base(entry: ModelImport, result: ImportResult, store: str) -> BaseModelLine
     )
 
 
-def _hyper_parameters(result: ImportResult) -> dict[str, Any]:
+def _values(result: ImportResult) -> dict[str, Any]:
     """What servers ask of an adapter; nothing else is known."""
     if result.adapter_rank is None:
         return {}

@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from hone_api import API_VERSION
 from hone_api.delivery import Delivery
-from hone_api.hyperparameters import PLACES
 from hone_api.meta import DeletionPolicy
 from hone_api.modelversion import (
     MAX_VERSION,
@@ -24,6 +23,7 @@ from hone_api.modelversion import (
     ModelVersionSpec,
 )
 from hone_api.plan import TrainingPlan
+from hone_api.plan_record import PLACES, PlanRecord, StageSettings
 from hone_api.report import TrainingResult
 from hone_api.resolved import Resolved
 from hone_api.states import ApprovalState
@@ -157,6 +157,7 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
 def _lineage(run: FinishedRun) -> Lineage:
     """What the model was made from, and how."""
     meta, plan = run.owner["metadata"], run.plan
+    values = _values(plan, run.result)
     return Lineage(
         base_model=BaseModelLineage(
             uri=plan.model_uri,
@@ -178,7 +179,8 @@ def _lineage(run: FinishedRun) -> Lineage:
             spec_digest=run.spec_digest,
         ),
         method=plan.method,
-        hyper_parameters=_hyper_parameters(plan, run.result),
+        settings=StageSettings.of(values),
+        plan=PlanRecord.of(values),
         seed=plan.training.seed,
         image=run.resolved.image,
         attempts=run.attempts,
@@ -208,7 +210,7 @@ def _data(plan: TrainingPlan, result: TrainingResult, licences: Mapping[str, str
     return lineages
 
 
-def _hyper_parameters(plan: TrainingPlan, result: TrainingResult) -> dict[str, Any]:
+def _values(plan: TrainingPlan, result: TrainingResult) -> dict[str, Any]:
     """The plan without its paths, and the values that the trainer chose where the plan left them open."""
     values = {k: v for k, v in plan.to_json().items() if k not in PLACES}
     return {**values, "resolved": dict(result.resolved)} if result.resolved else values

@@ -9,6 +9,7 @@ from hone_api.delivery import ArtifactForm
 from hone_api.meta import alias_of
 from hone_api.modelversion import Ancestor, ModelVersionSpec
 from hone_api.plan import ArtifactInput, ModelInput, Trusted
+from hone_api.plan_record import PlanRecord, StageSettings
 from hone_api.resolved import PinnedModel
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
@@ -17,6 +18,8 @@ from hone_operator.desired.pod import Mount
 MODELS = PurePosixPath("/models")
 """Where volumes other than the store that hold ModelVersions are mounted."""
 MAX_ANCESTORS = 16
+MAX_PLANS = 98_304
+"""Characters of the plans of all ancestors: they are in an annotation of the attempt, whose limit is 256 KiB."""
 STANDALONE: tuple[ArtifactForm, ...] = ("Merged", "Full")
 """Forms that load without another model, in order of preference."""
 
@@ -29,7 +32,7 @@ def pin(name: str, spec: ModelVersionSpec) -> PinnedModel:
     """Locate the weights of a ModelVersion: its merged or full form, else its base and the adapter to merge.
 
     Raises:
-        UnusableModelError: it has neither, or it is an adapter whose base is not recorded.
+        UnusableModelError: it has neither, or it is an adapter whose base is not stored.
     """
     forms = {a.format: a for a in spec.artifacts}
     for form in STANDALONE:
@@ -55,7 +58,23 @@ def ancestors(name: str, spec: ModelVersionSpec, pinned: PinnedModel) -> list[An
         model_version=name,
         digest=pinned.adapter_digest or pinned.digest or "",
     )
-    return [*lineage.ancestors, parent][-MAX_ANCESTORS:]
+    room, chain = MAX_PLANS, list[Ancestor]()
+    for stage in [parent, *reversed(lineage.ancestors)][:MAX_ANCESTORS]:
+        stored = stage if stage.plan or not stage.hyper_parameters else _as_plan(stage)
+        room -= len((stored.plan and stored.plan.text) or "")
+        chain.insert(0, stored if room >= 0 else _without_text(stored))
+    return chain
+
+
+def _as_plan(stage: Ancestor) -> Ancestor:
+    """A stage from before `plan` as it is recorded today."""
+    values = stage.values
+    plan, settings = PlanRecord.of(values), StageSettings.of(values)
+    return stage.model_copy(update={"plan": plan, "settings": settings, "hyper_parameters": None})
+
+
+def _without_text(stage: Ancestor) -> Ancestor:
+    return stage.model_copy(update={"plan": stage.plan and stage.plan.model_copy(update={"text": None})})
 
 
 @dataclass(frozen=True)

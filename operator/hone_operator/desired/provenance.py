@@ -24,7 +24,7 @@ def predicate(name: str, namespace: str, spec: ModelVersionSpec) -> dict[str, An
             "externalParameters": {
                 "method": lineage.method,
                 **_known(seed=lineage.seed),
-                "hyperParameters": lineage.hyper_parameters,
+                "hyperParameters": lineage.values,
             },
             "internalParameters": {
                 "modelVersion": name,

@@ -8,6 +8,7 @@ import pytest
 
 from hone_api.imports import ModelImport
 from hone_api.model import VersionRetention
+from hone_api.plan_record import values_of
 from hone_api.report import ImportResult
 from hone_operator.desired import retrain
 from hone_operator.desired.importing import imported_version, importing, key_of
@@ -32,7 +33,7 @@ def test_of_a_job(world: Any, new_life: Any, policy: str | None, kept: str) -> N
     life.ends("Complete", world.dead(0, outcome=world.result()))
     (version,) = life.tick(70).record
     assert version["spec"]["deletionPolicy"] == kept
-    assert "deletionPolicy" not in version["spec"]["lineage"]["hyperParameters"].get("output", {})
+    assert "deletionPolicy" not in values_of(version["spec"]["lineage"]).get("output", {})
 
 
 @pytest.mark.parametrize(("policy", "kept"), POLICIES)

@@ -10,6 +10,7 @@ import pytest
 
 from hone_api.combinations.elastic import node_counts
 from hone_api.placement import Resources
+from hone_api.plan_record import values_of
 from hone_api.training import Training
 
 pytestmark = pytest.mark.pure
@@ -205,7 +206,7 @@ def test_the_record_of_the_model_has_the_nodes_that_each_attempt_had(new_life, w
     life.ends("Complete", world.dead(0, outcome=world.result()), seconds=400)
     (version,) = life.tick(401).record
     lineage = version["spec"]["lineage"]
-    assert (lineage["hyperParameters"]["nodes"], lineage["hyperParameters"]["maxNodes"]) == (2, 4)
+    assert (lineage["settings"]["nodes"], values_of(lineage)["maxNodes"]) == (2, 4)
     assert (lineage["attempts"], lineage["attemptNodes"]) == (2, [4, 2])
 
 

@@ -121,7 +121,7 @@ def test_success_makes_one_model_version(life, conditions):
     maker = record["spec"]["lineage"]["job"]
     assert maker.pop("specDigest").startswith("sha256:")
     assert maker == {"name": "run", "uid": "job-uid", "generation": 1}
-    assert record["spec"]["lineage"]["hyperParameters"]["training"]["batchSize"] == 8
+    assert record["spec"]["lineage"]["settings"]["batchSize"] == 8
     assert conditions(life.status)["Succeeded"] == "True/Completed"
     assert conditions(life.status)["Finished"] == "True/Succeeded"
     assert conditions(life.status)["Ready"] == "True/Succeeded"

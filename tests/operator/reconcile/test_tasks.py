@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from hone_api.plan_record import values_of
+
 pytestmark = pytest.mark.pure
 DIGEST = "sha256:" + "7" * 64
 COMMIT = "c" * 40
@@ -175,7 +177,7 @@ def test_the_gate_keeps_the_model_as_rejected_and_names_the_reason(world, measur
     (version,) = measured.tick(91).record
     assert version["spec"]["approval"] == {"state": "Rejected", "by": "evaluation.harness", "comment": WORDS}
     assert version["spec"]["evaluation"]["numbers"][-1]["purpose"] == "Harness"
-    staged = version["spec"]["lineage"]["hyperParameters"]["harnessTasks"]
+    staged = values_of(version["spec"]["lineage"])["harnessTasks"]
     assert staged["dataSets"] == STAGED["dataSets"]
     assert conditions(measured.status)["Failed"] == "True/RetentionGateFailed"
     assert measured.status["failure"]["message"].startswith(WORDS)
