@@ -23,6 +23,8 @@ from hone_api.resolved import EncodingKey, Resolved
 from hone_api.states import AttemptOutcome, JobPhase
 from hone_api.tracking import TrackedRun
 
+EarlierSeconds = Annotated[dict[str, Annotated[int, Field(ge=0, le=MAX_COUNT)]], Field(max_length=32)]
+
 
 class JobProgress(ProgressNumbers[ShortText]):
     """Progress of the current attempt; before the first one, of the Job that encodes the rows."""
@@ -139,7 +141,8 @@ class Attempt(ApiModel):
         le=1024,
         description="Pods of the next attempt, because not all of this one's found a node in time.",
     )
-    phases: AttemptPhases | None = Field(default=None, description="Where the time of the attempt went, in seconds.")
+    phase_seconds: AttemptPhases | None = Field(default=None, description="Where the time of the attempt went.")
+    phases: EarlierSeconds | None = Field(default=None, description="Earlier name of phaseSeconds; read, not written.")
     idle_since: Timestamp | None = Field(default=None, description="Up to when phases count a time without pods.")
     held_seconds_before_first_step: int | None = Field(
         default=None,
@@ -198,7 +201,8 @@ class Goodput(ApiModel):
     runtime: ShortText = Field(description="Share of that time in which it trained steps that count.")
     seconds: int = Field(ge=0, le=MAX_COUNT, description="Time of all attempts and between them.")
     productive_seconds: int = Field(ge=0, le=MAX_COUNT, description="Time in steps that count.")
-    badput: Badput = Field(description="The rest of the time.")
+    badput_seconds: Badput | None = Field(default=None, description="The rest of the time.")
+    badput: EarlierSeconds | None = Field(default=None, description="Earlier name of badputSeconds; read, not written.")
 
 
 class Queue(ApiModel):

@@ -304,7 +304,7 @@ def keyed_by(*names: str, max_length: int, min_length: int | None = None) -> Any
 
     Each of the fields is required or has a default. For other lists, see `schema.structural`.
     """
-    extra = {LIST_TYPE: "map", LIST_KEYS: list(names)}
+    extra: Any = {LIST_TYPE: "map", LIST_KEYS: list(names)}
     return Field(min_length=min_length, max_length=max_length, json_schema_extra=extra)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
@@ -92,6 +92,16 @@ PhaseSeconds = Annotated[
 ]
 """Seconds by phase, as the trainer sends them: of this attempt so far, with what earlier pods of it measured."""
 _HELP: Mapping[str, str] = {phase.name: f"{phase.help}. Seconds." for phase in PHASES}
+
+
+def seconds_of(record: Mapping[str, Any]) -> dict[str, int]:
+    """Seconds of an attempt by phase; in a record from before `phaseSeconds`, they are in `phases`."""
+    return {**(record.get("phaseSeconds") or record.get("phases") or {})}
+
+
+def badput_of(goodput: Mapping[str, Any]) -> dict[str, int]:
+    """Seconds by kind of badput; in a status from before `badputSeconds`, they are in `badput`."""
+    return {**(goodput.get("badputSeconds") or goodput.get("badput") or {})}
 
 
 class AttemptPhases(ApiModel):

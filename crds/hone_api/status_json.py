@@ -187,7 +187,8 @@ class AttemptJson(TypedDict, total=False):
     learningRateHalvings: int
     nodes: int
     nextNodes: int
-    phases: AttemptPhasesJson
+    phaseSeconds: AttemptPhasesJson
+    phases: dict[str, int]
     idleSince: str
     heldSecondsBeforeFirstStep: int
 
@@ -218,7 +219,8 @@ class GoodputJson(TypedDict, total=False):
     runtime: Required[str]
     seconds: Required[int]
     productiveSeconds: Required[int]
-    badput: Required[BadputJson]
+    badputSeconds: BadputJson
+    badput: dict[str, int]
 
 
 class QueueJson(TypedDict, total=False):

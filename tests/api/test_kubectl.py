@@ -54,7 +54,7 @@ RECORD = {
             "startStep": 0,
             "endStep": 1000,
             "lostSteps": 0,
-            "phases": {name: 9 for name in (*PHASES, "saving", "exporting", "other")},
+            "phaseSeconds": {name: 9 for name in (*PHASES, "saving", "exporting", "other")},
             "heldSecondsBeforeFirstStep": 9,
         }
     ],
@@ -64,7 +64,15 @@ RECORD = {
         "runtime": "0.8",
         "seconds": 9,
         "productiveSeconds": 7,
-        "badput": {"queue": 1, "image": 1, "loading": 1, "firstStep": 1, "evaluation": 1, "saving": 1, "other": 1},
+        "badputSeconds": {
+            "queue": 1,
+            "image": 1,
+            "loading": 1,
+            "firstStep": 1,
+            "evaluation": 1,
+            "saving": 1,
+            "other": 1,
+        },
     },
     "memory": {"estimated": 9, "peak": 8, "terms": [{"name": f"term-{n}", "bytes": n} for n in range(8)]},
     "resolved": {

@@ -186,7 +186,7 @@ def test_a_job_waits_for_quota_is_preempted_and_continues_as_the_same_attempt(cl
     assert [(a["number"], a["jobName"], a["outcome"]) for a in status["attempts"]] == [(1, "first-1", "Running")]
     assert status["queue"]["evictions"] == 1
     team.until(lambda: "idleSince" not in team.status("first")["attempts"][0], "its container has started again")
-    assert team.status("first")["attempts"][0]["phases"]["queued"] >= 3
+    assert team.status("first")["attempts"][0]["phaseSeconds"]["queued"] >= 3
     conditions = [
         c["type"] for c in team.get("Job", "first-1")["status"].get("conditions", []) if c["status"] == "True"
     ]

@@ -88,5 +88,5 @@ def report(life: Any, seconds: float, stage: str, attempt: int = 1, **phases: fl
 
 
 def phases(life: Any, number: int = 1) -> dict[str, int]:
-    found: dict[str, int] = life.status["attempts"][number - 1].get("phases", {})
+    found: dict[str, int] = life.status["attempts"][number - 1].get("phaseSeconds", {})
     return found

@@ -50,7 +50,12 @@ class World:
         }
         made = body or {"kind": "FineTuneJob", "metadata": {"name": name}, "spec": spec}
         made["metadata"]["creationTimestamp"] = format_time(self.now)
-        attempt = {"number": 1, "jobName": f"{name}-1", "startTime": format_time(self.now), "phases": {"scheduled": 0}}
+        attempt = {
+            "number": 1,
+            "jobName": f"{name}-1",
+            "startTime": format_time(self.now),
+            "phaseSeconds": {"scheduled": 0},
+        }
         made["status"] = {
             "startTime": format_time(self.now),
             "conditions": [],

@@ -123,7 +123,7 @@ def _times(job: Mapping[str, Any], version: Mapping[str, Any], cluster: float, c
 def before_first_step(job: Mapping[str, Any]) -> str:
     """What the last attempt did before its first step; empty if its trainer did not measure that."""
     attempts = job["status"].get("attempts") or [{}]
-    seconds, held = attempts[-1].get("phases") or {}, attempts[-1].get("heldSecondsBeforeFirstStep")
+    seconds, held = attempts[-1].get("phaseSeconds") or {}, attempts[-1].get("heldSecondsBeforeFirstStep")
     if held is None:
         return ""
     before = [phase for phase in PHASES if phase.name in (QUEUED, SCHEDULED, IMAGE, *BEFORE_FIRST_STEP)]

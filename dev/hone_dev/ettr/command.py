@@ -44,7 +44,7 @@ def _saving(status: Mapping[str, Any]) -> float:
     """Seconds for one checkpoint, over all attempts."""
     attempts = status["attempts"][:-1]
     saved = sum((each["endStep"] - each["startStep"]) // EVERY for each in attempts)
-    seconds = sum((each.get("phases") or {}).get("saving", 0) for each in attempts)
+    seconds = sum((each.get("phaseSeconds") or {}).get("saving", 0) for each in attempts)
     return float(seconds / max(1, saved))
 
 

@@ -84,7 +84,7 @@ def interrupted_run(nodes: int) -> Iterator[InterruptedRun]:
 def _trains(status: Mapping[str, Any], attempt: int) -> bool:
     """Whether this attempt has made a step."""
     attempts = status["attempts"]
-    return len(attempts) >= attempt and "training" in (attempts[attempt - 1].get("phases") or {})
+    return len(attempts) >= attempt and "training" in (attempts[attempt - 1].get("phaseSeconds") or {})
 
 
 def _gets_on(status: Mapping[str, Any], attempt: int) -> bool:

@@ -18,7 +18,7 @@ BOUND = 60.0
 
 @dataclass(frozen=True)
 class Restart:
-    """Seconds from a fault to the next step, and what status.attempts[].phases has of them."""
+    """Seconds from a fault to the next step, and what status.attempts[].phaseSeconds has of them."""
 
     seconds: float
     phases: Mapping[str, Any]
@@ -36,7 +36,7 @@ def run(times: int) -> bool:
         for _ in range(times):
             with step(f"{mix.KILLED}: from here to the next step"):
                 seconds = training.interrupt(mix.KILLED)
-            phases = dict(training.status()["attempts"][-1]["phases"])
+            phases = dict(training.status()["attempts"][-1]["phaseSeconds"])
             phases.pop("training")  # comes after the first step
             restarts.append(Restart(seconds, phases))
     show(restarts)

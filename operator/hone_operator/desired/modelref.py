@@ -32,7 +32,7 @@ def pin(name: str, spec: ModelVersionSpec) -> PinnedModel:
     """Locate the weights of a ModelVersion: its merged or full form, else its base and the adapter to merge.
 
     Raises:
-        UnusableModelError: it has neither, or it is an adapter whose base is not stored.
+        UnusableModelError: it has neither, or it is an adapter whose base is not recorded.
     """
     forms = {a.format: a for a in spec.artifacts}
     for form in STANDALONE:
@@ -60,9 +60,9 @@ def ancestors(name: str, spec: ModelVersionSpec, pinned: PinnedModel) -> list[An
     )
     room, chain = MAX_PLANS, list[Ancestor]()
     for stage in [parent, *reversed(lineage.ancestors)][:MAX_ANCESTORS]:
-        stored = stage if stage.plan or not stage.hyper_parameters else _as_plan(stage)
-        room -= len((stored.plan and stored.plan.text) or "")
-        chain.insert(0, stored if room >= 0 else _without_text(stored))
+        entry = stage if stage.plan or not stage.hyper_parameters else _as_plan(stage)
+        room -= len((entry.plan and entry.plan.text) or "")
+        chain.insert(0, entry if room >= 0 else _without_text(entry))
     return chain
 
 

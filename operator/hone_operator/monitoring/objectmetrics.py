@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from hone_api.failures import FAILURES
-from hone_api.phases import PHASES
+from hone_api.phases import PHASES, badput_of, seconds_of
 from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_api.states import ConditionType, JobPhase, Reason
 from hone_operator.monitoring import modelmetrics, podmetrics
@@ -249,11 +249,11 @@ def _job_numbers() -> Iterator[Series]:
 
 
 def _attempt_phases() -> Series:
-    text = "Seconds of all attempts of a FineTuneJob by phase, as in status.attempts[].phases."
+    text = "Seconds of all attempts of a FineTuneJob by phase, as in status.attempts[].phaseSeconds."
     family = GaugeMetricFamily("hone_job_attempt_phase_seconds", text, labels=(*JOB, "phase"))
 
     def samples(body: Body) -> Iterator[Sample]:
-        spent = [a.get("phases") or {} for a in body["status"].get("attempts") or ()]
+        spent = [seconds_of(a) for a in body["status"].get("attempts") or ()]
         for phase in PHASES:
             if measured := [seconds[phase.name] for seconds in spent if phase.name in seconds]:
                 yield (*_ref(body), phase.name), sum(measured)
@@ -268,7 +268,7 @@ def _goodput() -> Iterator[Series]:
     yield Series(ratio, lambda body: [(_ref(body), float(_status(body, "goodput")["ratio"]))])
     text = "Seconds of a FineTuneJob in which no step was trained that counts, by kind."
     badput = GaugeMetricFamily("hone_job_badput_seconds", text, labels=(*JOB, "kind"))
-    yield Series(badput, lambda b: [((*_ref(b), k), s) for k, s in _status(b, "goodput")["badput"].items()])
+    yield Series(badput, lambda b: [((*_ref(b), k), s) for k, s in badput_of(_status(b, "goodput")).items()])
     text = "GPU-seconds of the FineTuneJobs of a queue by kind of badput, or productive; without GPUs, seconds."
     yield Series(GaugeMetricFamily(QUEUE_SECONDS, text, labels=QUEUE_LABELS), _queue_seconds)
 

@@ -20,6 +20,7 @@ from hone_api.phases import (
     SAVING,
     SCHEDULED,
     TRAINING,
+    seconds_of,
 )
 from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson, BadputJson, GoodputJson
@@ -50,7 +51,7 @@ def spent(records: Sequence[AttemptJson]) -> list[dict[str, int]]:
 
 
 def _spent(before: AttemptJson | None, record: AttemptJson, lost: int) -> dict[str, int]:
-    phases = cast(Mapping[str, int], record.get("phases") or {})
+    phases = seconds_of(record)
     seconds = {kind: sum(phases.get(part, 0) for part in parts) for kind, parts in KINDS.items()}
     seconds[LOST_STEPS] = lost
     seconds[RESTART] = _between(before, record) if before else 0
@@ -72,7 +73,7 @@ def goodput(records: Sequence[AttemptJson]) -> GoodputJson | None:
         "runtime": _ratio(productive, held),
         "seconds": total,
         "productiveSeconds": productive,
-        "badput": cast(BadputJson, {kind: seconds for kind, seconds in badput.items() if seconds}),
+        "badputSeconds": cast(BadputJson, {kind: seconds for kind, seconds in badput.items() if seconds}),
     }
 
 
@@ -99,7 +100,7 @@ def _lost(records: Sequence[AttemptJson]) -> list[int]:
         trained[index] = max(0, end - start) + lost[index]
         counting.append((index, max(0, end - start)))
         reached = record.get("endStep", reached)
-    times = [(record.get("phases") or {}).get("training", 0) for record in records]
+    times = [seconds_of(record).get(TRAINING, 0) for record in records]
     return [round(time * part / max(1, whole)) for time, part, whole in zip(times, lost, trained, strict=True)]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import cast
 
-from hone_api.phases import IMAGE, QUEUED, SCHEDULED, SUSPENDED
+from hone_api.phases import IMAGE, QUEUED, SCHEDULED, SUSPENDED, seconds_of
 from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson, AttemptPhasesJson
 from hone_operator.reconcile import queueing
@@ -50,7 +50,7 @@ def follow(record: AttemptJson, job: ObservedJob, now: datetime, *, suspended: b
 
 def count_queue(record: AttemptJson, now: datetime) -> None:
     """Count a wait in a queue, or in the line of a namespace, that ends now."""
-    if "idleSince" not in record and QUEUED not in _seconds(record):
+    if "idleSince" not in record and QUEUED not in seconds_of(record):
         _set(record, read_time(record["startTime"]))
     _count(record, QUEUED, now)
 
@@ -63,7 +63,7 @@ def close(record: AttemptJson, before: str) -> None:
     """
     end = read_time(record.get("endTime"))
     if "idleSince" in record and end:
-        queued = before in (AttemptOutcome.REQUEUED, AttemptOutcome.RESIZED) or SCHEDULED not in _seconds(record)
+        queued = before in (AttemptOutcome.REQUEUED, AttemptOutcome.RESIZED) or SCHEDULED not in seconds_of(record)
         phase = QUEUED if queued else SCHEDULED
         _count(record, SUSPENDED if before == AttemptOutcome.SUSPENDED else phase, end)
     record.pop("idleSince", None)
@@ -89,7 +89,7 @@ def queued_after(begin: datetime, record: AttemptJson, now: datetime) -> int:
     if start is None:
         return 0
     whole = (read_time(record.get("endTime")) or now) - start
-    queued = min(_seconds(record).get(QUEUED, 0), round(whole.total_seconds()))
+    queued = min(seconds_of(record).get(QUEUED, 0), round(whole.total_seconds()))
     return max(0, queued - max(0, round((begin - start).total_seconds())))
 
 
@@ -106,7 +106,7 @@ def _catch_up(record: AttemptJson, job: ObservedJob, now: datetime) -> None:
 def _suspend(record: AttemptJson, job: ObservedJob, now: datetime) -> None:
     """The user suspends an attempt, which may have no pods already."""
     waits = queueing.waits_in_queue(job)
-    if waits and QUEUED not in _seconds(record):  # it has never been admitted
+    if waits and QUEUED not in seconds_of(record):  # it has never been admitted
         record.setdefault("idleSince", record["startTime"])
     if "idleSince" in record:
         _count(record, QUEUED if waits else SCHEDULED, now, admitted_seconds(job))
@@ -116,7 +116,7 @@ def _suspend(record: AttemptJson, job: ObservedJob, now: datetime) -> None:
 def _wait(record: AttemptJson, job: ObservedJob, now: datetime) -> None:
     """Count the wait in the queue, in steps."""
     if "idleSince" not in record:
-        if QUEUED in _seconds(record):
+        if QUEUED in seconds_of(record):
             stopped = _stopped(job, now)
             _add_unseen(record, job, stopped)
             _set(record, stopped)
@@ -142,14 +142,14 @@ def _add_unseen(record: AttemptJson, job: ObservedJob, until: datetime | None) -
     Args:
         until: when Kueue admitted the Job last, or took its quota back.
     """
-    seconds, past = _seconds(record), admitted_seconds(job)
+    seconds, past = seconds_of(record), admitted_seconds(job)
     start = read_time(record["startTime"])
     if "idleSince" in record or QUEUED not in seconds or not past or not start or not until:
         return
     counted = past + seconds[QUEUED] + seconds.get(SUSPENDED, 0)
     unseen = round((until - start).total_seconds()) - counted
     if unseen > ROUNDING:
-        record["phases"] = cast(AttemptPhasesJson, {**seconds, QUEUED: seconds[QUEUED] + unseen})
+        put_seconds(record, {**seconds, QUEUED: seconds[QUEUED] + unseen})
         _set(record, until)
 
 
@@ -205,7 +205,7 @@ def _count(record: AttemptJson, phase: str, until: datetime | None, admitted: in
         admitted: seconds of earlier admissions, which nobody may have seen.
     """
     since, start = read_time(record.get("idleSince")), read_time(record["startTime"])
-    seconds = _seconds(record)
+    seconds = seconds_of(record)
     gained = 0
     if since and until and until > since:
         gained = round((until - since).total_seconds())
@@ -214,14 +214,14 @@ def _count(record: AttemptJson, phase: str, until: datetime | None, admitted: in
             gained = max(0, min(gained, round((until - start).total_seconds()) - counted))
         _set(record, until)
     if since:
-        record["phases"] = cast(AttemptPhasesJson, {**seconds, phase: seconds.get(phase, 0) + gained})
+        put_seconds(record, {**seconds, phase: seconds.get(phase, 0) + gained})
 
 
 def _take_back(record: AttemptJson, since: datetime, now: datetime) -> None:
     """Take back what was counted by a clock that was ahead."""
-    seconds = _seconds(record)
+    seconds = seconds_of(record)
     ahead = min(seconds.get(QUEUED, 0), round((since - now).total_seconds()))
-    record["phases"] = cast(AttemptPhasesJson, {**seconds, QUEUED: seconds.get(QUEUED, 0) - ahead})
+    put_seconds(record, {**seconds, QUEUED: seconds.get(QUEUED, 0) - ahead})
     _set(record, since - timedelta(seconds=ahead))
 
 
@@ -230,5 +230,7 @@ def _set(record: AttemptJson, since: datetime | None) -> None:
         record["idleSince"] = format_time(since)
 
 
-def _seconds(record: AttemptJson) -> dict[str, int]:
-    return cast(dict[str, int], {**(record.get("phases") or {})})
+def put_seconds(record: AttemptJson, seconds: Mapping[str, int]) -> None:
+    """Write the seconds of an attempt by phase."""
+    record["phaseSeconds"] = cast(AttemptPhasesJson, dict(seconds))
+    record.pop("phases", None)

@@ -1,4 +1,4 @@
-"""Where the time of an attempt went: from pods, reports and the termination message to status.attempts[].phases.
+"""Where the time of an attempt went: from pods, reports and the termination message to status.attempts[].phaseSeconds.
 
 What the status has only grows, so a restart of the operator, a lost report or a deleted pod loses nothing that was
 written before. Rank 0 speaks for the attempt.
@@ -6,7 +6,7 @@ written before. Rank 0 speaks for the attempt.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from hone_api.meta import MAX_COUNT
 from hone_api.phases import (
@@ -22,9 +22,10 @@ from hone_api.phases import (
     SCHEDULED,
     SUSPENDED,
     TRAINING,
+    seconds_of,
 )
 from hone_api.states import AttemptOutcome
-from hone_api.status_json import AttemptJson, AttemptPhasesJson
+from hone_api.status_json import AttemptJson
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import idle
 from hone_operator.reconcile.conditions import KubeCondition, condition
@@ -109,7 +110,7 @@ def gpus_of(body: Mapping[str, Any], record: AttemptJson | None = None) -> int:
 
 
 def _of(record: AttemptJson) -> Seconds:
-    return cast(Seconds, {**(record.get("phases") or {})})
+    return seconds_of(record)
 
 
 def _put(record: AttemptJson, seconds: Seconds, gpus: int, alone: int) -> None:
@@ -121,7 +122,7 @@ def _put(record: AttemptJson, seconds: Seconds, gpus: int, alone: int) -> None:
     if not seconds:
         return
     ordered = {phase.name: seconds[phase.name] for phase in PHASES if phase.name in seconds}
-    record["phases"] = cast(AttemptPhasesJson, ordered)
+    idle.put_seconds(record, ordered)
     if LOADING in seconds:
         held = max(1, gpus) * (alone + sum(seconds.get(phase, 0) for phase in BEFORE_FIRST_STEP))
         record["heldSecondsBeforeFirstStep"] = max(held, record.get("heldSecondsBeforeFirstStep", 0))

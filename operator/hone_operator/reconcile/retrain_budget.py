@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from hone_api.phases import OTHER, QUEUED, SCHEDULED, SUSPENDED
+from hone_api.phases import OTHER, QUEUED, SCHEDULED, SUSPENDED, seconds_of
 from hone_api.status_json import AttemptJson
 from hone_operator.reconcile.phases import gpus_of, has_begun
 from hone_operator.reconcile.run_attempts import STOPPED
@@ -46,7 +46,7 @@ def _held(job: Mapping[str, Any], now: datetime) -> Iterator[Span]:
 
 def _span(record: AttemptJson, start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
     """From when until when an attempt had its nodes; None: it waits for them."""
-    seconds: Mapping[str, Any] = record.get("phases") or {}
+    seconds = seconds_of(record)
     if "endTime" not in record and not has_begun(record) and SCHEDULED not in seconds:
         return None
     start += timedelta(seconds=sum(seconds.get(phase, 0) for phase in WITHOUT_NODES))

@@ -207,7 +207,7 @@ def test_the_summary_shows_what_was_gained_and_where_the_time_went(monkeypatch):
     run = job(startTime="2026-01-01T00:01:00Z", completionTime="2026-01-01T00:12:00Z")
     run["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
     phases = {"scheduled": 0, "image": 2, "loading": 14, "evaluatingBase": 65, "firstStep": 3, "training": 500}
-    run["status"]["attempts"] = [{"phases": phases, "heldSecondsBeforeFirstStep": 79}]
+    run["status"]["attempts"] = [{"phaseSeconds": phases, "heldSecondsBeforeFirstStep": 79}]
     summary.show(run, VERSION, 80, 10)
     text = out.getvalue()
     for part in ("ops-commands-v1", " 3.8 ", " 1.9 ", "-50 %", "What is [x]?", "No idea.", "A field.", "The field."):

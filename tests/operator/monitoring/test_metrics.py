@@ -68,14 +68,14 @@ RUNNING = job(
             "number": 1,
             "jobName": "running-1",
             "outcome": "Failed",
-            "phases": {"scheduled": 3, "image": 7, "loading": 20, "other": 2},
+            "phaseSeconds": {"scheduled": 3, "image": 7, "loading": 20, "other": 2},
             "heldSecondsBeforeFirstStep": 80,
         },
         {
             "number": 2,
             "jobName": "running-2",
             "outcome": "Preempted",
-            "phases": {"scheduled": 2, "image": 1, "loading": 15, "training": 40},
+            "phaseSeconds": {"scheduled": 2, "image": 1, "loading": 15, "training": 40},
             "heldSecondsBeforeFirstStep": 60,
         },
         {"number": 3, "jobName": "running-3", "outcome": "Running"},
@@ -86,7 +86,7 @@ RUNNING = job(
         "runtime": "0.471",
         "seconds": 90,
         "productiveSeconds": 40,
-        "badput": {"queue": 5, "image": 8, "loading": 35, "other": 2},
+        "badputSeconds": {"queue": 5, "image": 8, "loading": 35, "other": 2},
     },
 )
 NEW = job("new", "u2", reason="DatasetNotReady", queue={"reason": "MaxActiveJobs", "position": 3})

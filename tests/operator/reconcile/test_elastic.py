@@ -259,8 +259,8 @@ def test_the_time_without_a_node_is_counted_as_such_and_gpus_by_the_nodes_of_the
     life.pods(*some_without_a_node(world, 2))
     life.tick(300)
     life.tick(305, stopping=0)
-    assert sum(life.status["attempts"][0]["phases"].values()) == 305
-    assert life.status["attempts"][0]["phases"]["scheduled"] == 305
+    assert sum(life.status["attempts"][0]["phaseSeconds"].values()) == 305
+    assert life.status["attempts"][0]["phaseSeconds"]["scheduled"] == 305
     assert size_of(life.children[-1]) == (2, 2, 4)
 
 

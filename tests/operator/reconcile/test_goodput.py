@@ -26,7 +26,7 @@ def test_a_run_that_was_never_disturbed(at: Any) -> None:
         "runtime": "0.571",
         "seconds": 200,
         "productiveSeconds": 80,
-        "badput": {"queue": 60, "image": 20, "loading": 20, "firstStep": 5, "saving": 15},
+        "badputSeconds": {"queue": 60, "image": 20, "loading": 20, "firstStep": 5, "saving": 15},
     }
 
 
@@ -37,7 +37,7 @@ def test_lost_steps_and_restarts_are_badput(at: Any) -> None:
     second = attempt(at, 210, phases=later, startStep=30, lostSteps=10)
     found = goodput([first, second])
     assert found is not None
-    assert found["badput"] == {
+    assert found["badputSeconds"] == {
         "queue": 60,
         "image": 20,
         "loading": 54,
@@ -50,7 +50,7 @@ def test_lost_steps_and_restarts_are_badput(at: Any) -> None:
         "other": 7,
     }
     assert (found["productiveSeconds"], found["seconds"]) == (120, 320)
-    assert found["productiveSeconds"] + sum(found["badput"].values()) == found["seconds"]
+    assert found["productiveSeconds"] + sum(found["badputSeconds"].values()) == found["seconds"]
 
 
 def test_the_time_of_each_attempt_is_its_own(at: Any) -> None:
@@ -75,30 +75,30 @@ def numbered(at: Any, *records: dict[str, Any]) -> list[Any]:
 
 def test_steps_that_an_attempt_lost_itself_are_badput(at: Any) -> None:
     """Its pods went from step 0 to 100, stopped without a checkpoint, and went from 50 to 100 again: 150 steps."""
-    queued = {"startStep": 0, "endStep": 100, "lostSteps": 50, "phases": {"training": 300}}
+    queued = {"startStep": 0, "endStep": 100, "lostSteps": 50, "phaseSeconds": {"training": 300}}
     assert lost(*numbered(at, queued)) == [100]
-    later = {"startStep": 90, "endStep": 200, "lostSteps": 10, "phases": {"training": 220}}
+    later = {"startStep": 90, "endStep": 200, "lostSteps": 10, "phaseSeconds": {"training": 220}}
     assert lost(*numbered(at, queued, later)) == [120, 0]
 
 
 def test_lost_steps_that_reach_over_several_attempts_count_in_each(at: Any) -> None:
     """The third attempt cannot read the checkpoint of step 40, from which the second one trained a step."""
-    first = {"startStep": 0, "endStep": 40, "lostSteps": 0, "phases": {"training": 80}}
-    second = {"startStep": 40, "endStep": 41, "lostSteps": 0, "phases": {"training": 2}}
-    third = {"startStep": 10, "endStep": 60, "lostSteps": 31, "phases": {"training": 100}}
+    first = {"startStep": 0, "endStep": 40, "lostSteps": 0, "phaseSeconds": {"training": 80}}
+    second = {"startStep": 40, "endStep": 41, "lostSteps": 0, "phaseSeconds": {"training": 2}}
+    third = {"startStep": 10, "endStep": 60, "lostSteps": 31, "phaseSeconds": {"training": 100}}
     assert lost(*numbered(at, first, second, third)) == [60, 2, 0]
-    fourth = {"startStep": 5, "endStep": 60, "lostSteps": 55, "phases": {"training": 110}}
+    fourth = {"startStep": 5, "endStep": 60, "lostSteps": 55, "phaseSeconds": {"training": 110}}
     assert lost(*numbered(at, first, second, third, fourth)) == [70, 2, 100, 0]
 
 
 def test_an_attempt_that_ended_while_it_loaded_does_not_hide_lost_steps(at: Any) -> None:
-    first = {"startStep": 0, "endStep": 40, "lostSteps": 0, "phases": {"training": 80}}
-    third = {"startStep": 20, "endStep": 60, "lostSteps": 20, "phases": {"training": 80}}
-    assert lost(*numbered(at, first, {"phases": {"loading": 9}}, third)) == [40, 0, 0]
+    first = {"startStep": 0, "endStep": 40, "lostSteps": 0, "phaseSeconds": {"training": 80}}
+    third = {"startStep": 20, "endStep": 60, "lostSteps": 20, "phaseSeconds": {"training": 80}}
+    assert lost(*numbered(at, first, {"phaseSeconds": {"loading": 9}}, third)) == [40, 0, 0]
 
 
 def test_steps_that_dropped_attempts_lost_are_not_those_of_the_oldest_that_is_left(at: Any) -> None:
-    oldest = {"number": 41, "startStep": 10, "endStep": 20, "lostSteps": 30, "phases": {"training": 20}}
+    oldest = {"number": 41, "startStep": 10, "endStep": 20, "lostSteps": 30, "phaseSeconds": {"training": 20}}
     assert lost(*numbered(at, oldest)) == [0]
 
 
@@ -107,7 +107,9 @@ def test_forged_numbers_of_steps_take_no_time_twice(at: Any) -> None:
     records = [{"startStep": a, "endStep": b, "lostSteps": c} for a in numbers for b in numbers for c in numbers]
     for record in records:
         for other in records:
-            for seconds in spent(numbered(at, *({**each, "phases": {"training": 100}} for each in (record, other)))):
+            for seconds in spent(
+                numbered(at, *({**each, "phaseSeconds": {"training": 100}} for each in (record, other)))
+            ):
                 assert 0 <= seconds["lostSteps"] <= 100
                 assert seconds["productive"] + seconds["lostSteps"] == 100
 
@@ -116,7 +118,7 @@ def test_a_suspension_by_the_user_is_left_out(at: Any) -> None:
     first = attempt(at, 0, 200, "Suspended", phases=FIRST)
     found = goodput([first, attempt(at, 90000, phases={"training": 20})])
     assert found is not None
-    assert (found["seconds"], found["badput"].get("restart")) == (220, None)
+    assert (found["seconds"], found["badputSeconds"].get("restart")) == (220, None)
 
 
 def test_nothing_is_said_before_the_first_step(at: Any) -> None:

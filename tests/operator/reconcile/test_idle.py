@@ -71,10 +71,10 @@ def test_the_wait_after_an_eviction_counts_to_the_queue(trained: Queued, at: Any
 
 
 def test_goodput_goes_on_while_it_waits(trained: Queued) -> None:
-    assert trained.status["goodput"]["badput"]["queue"] == 23
+    assert trained.status["goodput"]["badputSeconds"]["queue"] == 23
     assert trained.life.tick(700).status is None, "not with every look"
     outcome = trained.life.tick(5000)
-    assert trained.status["goodput"]["badput"]["queue"] == 23 + 4800
+    assert trained.status["goodput"]["badputSeconds"]["queue"] == 23 + 4800
     assert outcome.check_again_in == 115 + 5400 - 5000
     assert trained.life.tick(5001).status is None
 
@@ -196,7 +196,7 @@ def test_a_suspension_is_a_phase_that_goodput_leaves_out(life: Any, at: Any) -> 
     life.tick(DAY + 201)
     assert sum(phases(life).values()) == DAY + 200
     assert life.status["goodput"]["seconds"] == 250
-    assert life.status["goodput"]["badput"].get("other", 0) < 50
+    assert life.status["goodput"]["badputSeconds"].get("other", 0) < 50
 
 
 def test_a_suspension_during_an_eviction(trained: Queued, at: Any) -> None:
@@ -247,7 +247,7 @@ def test_clocks_that_jump(trained: Queued, at: Any, world: Any, jump: int) -> No
 def test_a_record_of_an_earlier_version(trained: Queued, at: Any, world: Any) -> None:
     """It has no phases, or no time up to which they count."""
     record = trained.life.status["attempts"][0]
-    record.pop("phases")
+    record.pop("phaseSeconds")
     record.pop("idleSince")
     trained.life.tick(2000)
     admit(trained, 3000, pod(trained.life, at, scheduled=3001, started=3002), past=95)
@@ -267,7 +267,7 @@ def test_what_kueue_says_about_earlier_admissions_is_kept() -> None:
 
 def old_attempts(at: Any, number: int, **phases: int) -> list[Any]:
     """Attempts of 100 seconds, one after the other, that the cluster ended."""
-    ended = {"jobName": "run-0", "outcome": "Preempted", "reason": "Disrupted", "phases": phases}
+    ended = {"jobName": "run-0", "outcome": "Preempted", "reason": "Disrupted", "phaseSeconds": phases}
     return [{"number": n + 1, "startTime": at(100 * n), "endTime": at(100 * n + 100), **ended} for n in range(number)]
 
 

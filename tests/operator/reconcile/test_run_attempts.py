@@ -167,7 +167,7 @@ def test_a_failed_attempt_is_followed_by_another_after_a_pause(life, conditions)
         "endTime": "",
         "outcome": "Failed",
         "reason": "StorageError",
-        "phases": {"other": 60},
+        "phaseSeconds": {"other": 60},
     }
     outcome = life.tick(70)
     assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-2"]

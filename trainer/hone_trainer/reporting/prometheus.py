@@ -22,7 +22,7 @@ class PrometheusReporter:
             n.name: Gauge(f"hone_trainer_{n.gauge_name}", n.description, [_LABEL], registry=registry)
             for n in PROGRESS_NUMBERS
         }
-        text = "Seconds of the attempt so far, by phase: see status.attempts[].phases."
+        text = "Seconds of the attempt so far, by phase: see status.attempts[].phaseSeconds."
         self._phases = Gauge("hone_trainer_phase_seconds", text, [_LABEL, "phase"], registry=registry)
         self._updated = Gauge(
             "hone_trainer_last_progress_timestamp_seconds", "When progress was last seen.", [_LABEL], registry=registry
