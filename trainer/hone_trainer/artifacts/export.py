@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from hone_trainer.encoding.split_file import Example
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters, base_model, gguf
 from hone_trainer.models.network import Generating
+from hone_trainer.models.weights import naming_foreign_errors, repair_generation
 from hone_trainer.models.whole import whole_models
 from hone_trainer.store import manifest
 from hone_trainer.training.checkpoints import naming_disk_errors
@@ -209,7 +211,29 @@ def _gguf(run: Run, source: Path, record: RunRecord) -> list[Artifact]:
 
 
 def _finish(run: Run, folder: Path, form: ArtifactForm, record: RunRecord, *notes: str) -> Artifact:
-    """Write tokenizer, generation settings, card, report and curves; then the manifest, which is read back."""
+    """Write what comes with the weights; then the manifest, which is read back."""
+    _describe(run, folder, form, record, notes)
+    digest = manifest.write(folder)
+    verified = manifest.verify(folder, digest)
+    uri = folder.relative_to(run.plan.output_path).as_posix()
+    return Artifact(format=form, uri=uri, digest=verified.digest, size_bytes=verified.size_bytes)
+
+
+def rehearse(run: Run) -> None:
+    """Write what comes with the weights into a temporary folder: what cannot be exported is not trained.
+
+    Raises:
+        TrainerError: UnsupportedModel, for a generation config, tokenizer or config that cannot be written.
+    """
+    record = RunRecord([], [], run.settings.to_resolved(), 0, [], run.data, run.example, run.advice)
+    form: ArtifactForm = "Adapter" if adapters.is_adapter(run.plan.adapter) else "Full"
+    with tempfile.TemporaryDirectory(prefix="hone-rehearsal-") as folder, naming_foreign_errors(run.base.path):
+        run.base.config.save_pretrained(folder)
+        _describe(run, Path(folder), form, record)
+
+
+def _describe(run: Run, folder: Path, form: ArtifactForm, record: RunRecord, notes: Sequence[str] = ()) -> None:
+    """Write tokenizer, generation settings, card, report and curves."""
     run.base.tokenizer.save_pretrained(folder)
     if run.method.head == "LanguageModel":
         _generation_config(run).save_pretrained(folder)
@@ -247,10 +271,6 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: RunRecord, *note
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     (folder / run_page.NAME).write_text(run_page.render(report, record.curves, run.method), encoding="utf-8")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in record.curves))
-    digest = manifest.write(folder)
-    verified = manifest.verify(folder, digest)
-    uri = folder.relative_to(run.plan.output_path).as_posix()
-    return Artifact(format=form, uri=uri, digest=verified.digest, size_bytes=verified.size_bytes)
 
 
 def _generation_config(run: Run) -> Any:
@@ -263,6 +283,7 @@ def _generation_config(run: Run) -> Any:
         config = GenerationConfig.from_model_config(run.base.config)
     config.eos_token_id = sorted(run.stop_ids)
     config.pad_token_id = run.base.tokenizer.pad_token_id
+    repair_generation(config)
     return config
 
 

@@ -75,7 +75,18 @@ def load(kind: Any, folder: Path, *, new_head: bool = False, **options: Any) -> 
             f"{folder}: the files are not the weights of the model in config.json: {', '.join(wrong[:SHOWN])}{more}. "
             "Copy the model again, with every file as its makers published it",
         )
+    if generation := getattr(network, "generation_config", None):
+        repair_generation(generation)
     return network
+
+
+def repair_generation(config: Any) -> None:
+    """Have a generation config that sets how to sample also say that it samples: transformers reads the contradiction,
+    which many models have, but does not write it."""
+    try:
+        config.validate(strict=True)
+    except ValueError:
+        config.do_sample = True
 
 
 def check(kind: Any, folder: Path, config: Any, *, new_head: bool = False) -> None:

@@ -283,7 +283,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         about_rows = (*data.sentences, *selfcheck.advice(base), *selfcheck.dated(base, plan.template_date))
         for sentence in (*about_rows, selfcheck.in_words(example), *benchmarks.sentences, *advice):
             reporters.log(sentence)
-    return Run(
+    run = Run(
         plan=plan,
         method=METHODS[plan.method],
         base=base,
@@ -304,6 +304,9 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         advice=[*data.warnings, *selfcheck.advice(base), *advice],
         example=example,
     )
+    if ranks.is_first():
+        export.rehearse(run)
+    return run
 
 
 def _peak_memory(run: Run) -> int:
