@@ -6,6 +6,7 @@ What vLLM takes was read in its source (vllm/config/lora.py, vllm/lora/peft_help
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from hone_api.estimate.advice import SERVED_RANKS
 from hone_api.estimate.memory import reaches_experts
 from hone_api.modelversion import BaseModelLineage, ModelVersionSpec
-from hone_api.training import DEFAULT_RANK, AdapterType
+from hone_api.training import DEFAULT_RANK, AdapterType, thinking_switches
 
 TRANSFORMERS = "transformers"
 """A library that answers, not a server; listed for what it loads."""
@@ -22,6 +23,8 @@ VLLM_RANK = 16
 FUSED_EXPERTS = "--enable-mixed-moe-lora-format"
 """Makes vLLM take experts that an adapter holds together; each such adapter is loaded with `is_3d_lora_weight`."""
 
+TEMPLATE_KWARGS = "--default-chat-template-kwargs"
+"""vLLM's variables of the chat template where a request has none."""
 GPT_OSS = "gpt_oss"
 """model_type of the family whose experts vLLM takes as an adapter holds them."""
 _DOWN = {"down_proj", "w2"}
@@ -66,7 +69,20 @@ def _vllm(spec: ModelVersionSpec) -> ServerVerdict:
     room = served_rank(spec) or VLLM_RANK
     more = f" and --max-lora-rank {room}" if room > VLLM_RANK else ""
     fused = f" and {FUSED_EXPERTS}, loaded with is_3d_lora_weight" if has_fused_experts(spec) else ""
-    return ServerVerdict("vLLM", True, f"the adapter on its base, with --enable-lora{more}{fused}")
+    switches = template_kwargs(spec)
+    thinking = f" and {TEMPLATE_KWARGS} '{switches}'" if switches else ""
+    return ServerVerdict("vLLM", True, f"the adapter on its base, with --enable-lora{more}{fused}{thinking}")
+
+
+def template_kwargs(spec: ModelVersionSpec) -> str | None:
+    """What `TEMPLATE_KWARGS` must be for a server of the version's adapter, which has the base's chat template.
+
+    Whole models have the default in their own template.
+    """
+    training = spec.lineage.hyper_parameters.get("training")
+    thinking = training.get("thinking") if isinstance(training, Mapping) else None
+    switches = thinking_switches(str(thinking)) if _first(spec, "Adapter") else {}
+    return json.dumps(switches) if switches else None
 
 
 def has_fused_experts(spec: ModelVersionSpec) -> bool:

@@ -173,6 +173,15 @@ class Training(ApiModel):
         return self.micro_batch_size == AUTO
 
 
+def thinking_switches(thinking: str) -> dict[str, bool]:
+    """Variables of chat templates that `training.thinking` sets; a template reads one of them or none.
+
+    The first is that of Qwen, GLM, Nemotron and Gemma, the second that of DeepSeek, Granite and Kimi.
+    """
+    states = {"Enabled": True, "Disabled": False}
+    return dict.fromkeys(("enable_thinking", "thinking"), states[thinking]) if thinking in states else {}
+
+
 class EarlyStopping(ApiModel):
     """Stop when the held-out loss no longer improves; the best checkpoint is exported."""
 

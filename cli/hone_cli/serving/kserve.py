@@ -11,7 +11,7 @@ from typing import Any
 
 from hone_cli.errors import CommandError
 from hone_cli.serving import vllm
-from hone_cli.serving.models import ServedModel, refuse_fused_experts
+from hone_cli.serving.models import ServedModel, refuse_fused_experts, shared_template_kwargs
 from hone_cli.serving.vllm import Server
 
 
@@ -19,6 +19,11 @@ def llm_inference_service(models: Sequence[ServedModel], server: Server) -> list
     """Adapters on one base, or one whole model."""
     whole, adapters = vllm.weights(models), [m for m in models if m.form == "Adapter"]
     refuse_fused_experts(adapters, "KServe")
+    if shared_template_kwargs(adapters):
+        raise CommandError(
+            f"ModelVersion {adapters[0].version} was trained with training.thinking, which KServe does not set for "
+            "vLLM's prompts: use --to vllm, or --form Merged where the version has it"
+        )
     model: dict[str, Any] = {"uri": str(whole), "name": models[0].base_name if adapters else models[0].name}
     if adapters:
         model["lora"] = {

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.modelversion import Artifact, ModelVersionSpec
-from hone_api.servable import expects_single_experts, has_fused_experts, served_rank, verdicts
+from hone_api.servable import expects_single_experts, has_fused_experts, served_rank, template_kwargs, verdicts
 from hone_api.states import ApprovalState
 from hone_cli.errors import CommandError
 
@@ -63,6 +63,8 @@ class ServedModel:
     """An adapter whose base is a mixture with experts that vLLM expects one by one."""
     fused_experts: bool = False
     """It covers the experts, which vLLM takes only with settings of its own."""
+    template_kwargs: str | None = None
+    """What vLLM's --default-chat-template-kwargs must be for its prompts."""
     base_digest: str | None = None
     """Of manifest.json of its base's folder; None: the version does not record it."""
 
@@ -133,6 +135,19 @@ def base_digest(models: Sequence[ServedModel]) -> str | None:
     return next(iter(digests), None)
 
 
+def shared_template_kwargs(models: Sequence[ServedModel]) -> str | None:
+    """`template_kwargs` of all models.
+
+    Raises:
+        CommandError: they have several: a server has one default.
+    """
+    by_kwargs = {m.template_kwargs: m.version for m in models}
+    if len(by_kwargs) > 1:
+        several = " and ".join(by_kwargs.values())
+        raise CommandError(f"{several} were trained with different training.thinking: render a server for each")
+    return next(iter(by_kwargs), None)
+
+
 def refuse_fused_experts(models: Sequence[ServedModel], loader: str) -> None:
     """Raises CommandError if an adapter covers experts: `loader` has vLLM load it by its path alone."""
     if fused := next((m for m in models if m.fused_experts), None):
@@ -194,6 +209,7 @@ def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) 
         is_reward=spec.lineage.method == "Reward",
         on_experts=is_adapter and expects_single_experts(base),
         fused_experts=is_adapter and has_fused_experts(spec),
+        template_kwargs=template_kwargs(spec) if is_adapter else None,
         base_digest=base.digest if is_adapter else None,
     )
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hone_api.pod_image import PodImage
-from hone_api.servable import FUSED_EXPERTS
+from hone_api.servable import FUSED_EXPERTS, TEMPLATE_KWARGS
 from hone_cli.errors import CommandError
 from hone_cli.restricted import container_security, pod_security
-from hone_cli.serving.models import ModelFolder, ServedModel, base_digest, one_base
+from hone_cli.serving.models import ModelFolder, ServedModel, base_digest, one_base, shared_template_kwargs
 from hone_cli.serving.verifying import pull_secrets, verifier
 
 PORT = 8000
@@ -88,6 +88,8 @@ def deployment(models: Sequence[ServedModel], server: Server, *, adapters: Adapt
         m.fused_experts or (m.on_experts and adapters == "Followed") for m in tuned
     ):  # a later version may have them
         arguments.append(FUSED_EXPERTS)
+    if kwargs := shared_template_kwargs(tuned):
+        arguments += [TEMPLATE_KWARGS, kwargs]
     if tuned and adapters == "Loaded":
         arguments += ["--lora-modules", *map(_loaded, tuned)]
     recorded = base_digest(tuned) if tuned else models[0].digest

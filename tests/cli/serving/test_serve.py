@@ -53,7 +53,10 @@ def version(
         "datasets": [],
         "job": {"name": "run", "uid": "u"},
         "method": spec.pop("method", "SFT"),
-        "hyperParameters": {"adapter": {"type": "LoRA", "rank": spec.pop("rank", 16), **spec.pop("adapter", {})}},
+        "hyperParameters": {
+            "adapter": {"type": "LoRA", "rank": spec.pop("rank", 16), **spec.pop("adapter", {})},
+            "training": {"thinking": spec.pop("thinking", "Auto")},
+        },
         "seed": 0,
     }
     return {
@@ -100,6 +103,15 @@ def test_adapters_on_experts_are_loaded_with_the_settings_that_vllm_needs():
     assert plain == "plain=/adapters/plain"
     assert "--enable-mixed-moe-lora-format" not in arguments(rendered("vllm", attention)[0])
     assert rendered("aibrix", attention)
+
+
+def test_prompts_of_adapters_have_the_switch_that_they_were_trained_with():
+    """The server renders them by the base's template; a whole model has the default in its own."""
+    asked = arguments(rendered("vllm", version("bot", thinking="Disabled"), version("faq", thinking="Disabled"))[0])
+    switches = json.loads(asked[asked.index("--default-chat-template-kwargs") + 1])
+    assert switches == {"enable_thinking": False, "thinking": False}
+    whole, plain = version("bot", 1, "Merged", thinking="Disabled"), version("faq")
+    assert all("--default-chat-template-kwargs" not in arguments(rendered("vllm", v)[0]) for v in (whole, plain))
 
 
 def test_versions_of_one_model_are_asked_for_by_their_own_names():
@@ -449,6 +461,8 @@ OUTSIDE["spec"]["artifacts"][0]["uri"] = "pvc://store/../other"
         ("vllm", [version("a", 1, "GGUF")], {}, "neither an adapter nor a merged model"),
         ("aibrix", [version("a", experts=4)], {}, "a-v1 is an adapter on the experts.*AIBrix does not set"),
         ("kserve-llm", [version("a", experts=4)], {}, "KServe does not set it: use --to vllm"),
+        ("kserve-llm", [version("a", thinking="Enabled")], {}, "a-v1 was trained with training.thinking, which KServe"),
+        ("vllm", [version("a"), version("b", thinking="Enabled")], {}, "a-v1 and b-v1 were trained with different"),
         ("vllm", [version("a", experts=4, latent=True)], {}, "does not load it: an adapter on experts of a model with"),
         ("vllm", [UNKNOWN_BASE], {}, "does not say where its base is"),
         ("vllm", [OUTSIDE], {}, "only a folder of a volume"),

@@ -181,3 +181,12 @@ def test_the_card_of_a_run_has_a_snippet_that_answers(
     capsys.readouterr()
     exec(snippet, {})
     assert capsys.readouterr().out, "its answer"
+
+
+def test_a_server_of_an_adapter_gets_the_switch_that_it_was_trained_with() -> None:
+    def served(thinking: str) -> list[str]:
+        return shlex.split(next(c for c in commands(training={"thinking": thinking}) if c.startswith("vllm serve")))
+
+    switches = '{"enable_thinking": true, "thinking": true}'
+    assert served("Enabled")[-2:] == ["--default-chat-template-kwargs", switches]
+    assert "--default-chat-template-kwargs" not in served("Auto")

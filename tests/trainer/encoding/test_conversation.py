@@ -2,6 +2,7 @@
 
 import random
 import re
+from copy import copy
 
 import pytest
 from chat_templates import CHATML, HEADER, HEADS, IM, LLAMA3, TOKENIZERS, byte_level, chat, sentence_piece
@@ -12,6 +13,7 @@ from hone_trainer.encoding.conversation import IGNORED, Encoder, Row, RowRefused
 from hone_trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer
+QUESTION = {"conversation": chat("1 + 2 = ?")["messages"], "add_generation_prompt": True, "return_dict": False}
 
 
 def runs(row: Row) -> list[list[int]]:
@@ -119,6 +121,18 @@ def test_the_switch_for_thinking_holds_for_prompts_and_rows(tokenizers, thinking
         "Disabled": {"enable_thinking": False},
     }.get(thinking, {})
     assert rendering.switched(tokenizers["ChatML"], thinking) == {}
+
+
+@pytest.mark.parametrize("thinking", ["Auto", "Enabled", "Disabled"])
+def test_an_exported_template_makes_the_prompts_of_the_run_by_default(tokenizers, thinking):
+    tokenizer = copy(tokenizers["Qwen3"])
+    with rendering.of_run(None, thinking):
+        trained_on = Encoder(tokenizer).prompt("1 + 2 = ?")
+    asked = {wish: tokenizer.apply_chat_template(**QUESTION, enable_thinking=wish) for wish in (True, False)}
+    tokenizer.chat_template = rendering.with_default(tokenizer.chat_template, thinking)
+    assert tokenizer.apply_chat_template(**QUESTION) == trained_on
+    assert {wish: tokenizer.apply_chat_template(**QUESTION, enable_thinking=wish) for wish in asked} == asked
+    assert rendering.with_default(CHATML, thinking) == CHATML
 
 
 def test_a_prompt_whose_turn_the_template_drops_is_refused(tokenizers):

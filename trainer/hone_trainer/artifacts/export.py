@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from hone_api.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
 from hone_trainer import ranks
 from hone_trainer.artifacts import model_card, run_page, servable, usage
 from hone_trainer.artifacts.run_summary import Effort
+from hone_trainer.encoding import rendering
 from hone_trainer.encoding.split_file import Example
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters, base_model, gguf
-from hone_trainer.models.network import Generating
+from hone_trainer.models.network import Generating, Tokenizer
 from hone_trainer.models.weights import naming_foreign_errors, repair_generation
 from hone_trainer.models.whole import whole_models
 from hone_trainer.store import manifest
@@ -234,7 +236,7 @@ def rehearse(run: Run) -> None:
 
 def _describe(run: Run, folder: Path, form: ArtifactForm, record: RunRecord, notes: Sequence[str] = ()) -> None:
     """Write tokenizer, generation settings, card, report and curves."""
-    run.base.tokenizer.save_pretrained(folder)
+    _tokenizer(run).save_pretrained(folder)
     if run.method.head == "LanguageModel":
         _generation_config(run).save_pretrained(folder)
     report = {
@@ -271,6 +273,14 @@ def _describe(run: Run, folder: Path, form: ArtifactForm, record: RunRecord, not
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     (folder / run_page.NAME).write_text(run_page.render(report, record.curves, run.method), encoding="utf-8")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in record.curves))
+
+
+def _tokenizer(run: Run) -> Tokenizer:
+    """The base's tokenizer, whose chat template makes the prompts of this run unless a request sets its switch."""
+    tokenizer, thinking = copy(run.base.tokenizer), run.plan.training.thinking
+    if isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = rendering.with_default(tokenizer.chat_template, thinking)
+    return tokenizer
 
 
 def _generation_config(run: Run) -> Any:

@@ -13,8 +13,8 @@ from typing import Any
 
 from hone_api.estimate.advice import SERVED_RANKS
 from hone_api.estimate.memory import reaches_experts
-from hone_api.servable import VLLM_RANK
-from hone_api.training import DEFAULT_RANK
+from hone_api.servable import TEMPLATE_KWARGS, VLLM_RANK
+from hone_api.training import DEFAULT_RANK, thinking_switches
 from hone_trainer.artifacts.servable import base_name
 
 CHAT = """python - <<'END'
@@ -124,6 +124,8 @@ def _served_adapter(report: Mapping[str, Any]) -> Iterator[NextStep]:
         return
     base = shlex.quote(base_name(plan["modelUri"]))
     more = f" --max-lora-rank {room}" if room > VLLM_RANK else ""
+    if switches := thinking_switches(plan.get("training", {}).get("thinking", "")):
+        more += f" {TEMPLATE_KWARGS} {shlex.quote(json.dumps(switches))}"
     command = f"vllm serve {base} --enable-lora --lora-modules {shlex.quote(plan['output']['modelName'])}=.{more}"
     yield NextStep("Serve it with vLLM, as an adapter on its base:", command, is_server=True)
 

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any
 
 from hone_api.failures import FailureCode
+from hone_api.training import thinking_switches
 from hone_trainer.errors import ConfigError
 from hone_trainer.models.network import Tokenizer
 
@@ -31,9 +32,6 @@ MAX_CHARACTERS = 2**26
 """Longest conversation as text; a row has at most 2**24 bytes."""
 MORE_BYTES = 2**30
 """Address space that one rendering may add to what the process has."""
-_SWITCHES = ("enable_thinking", "thinking")
-"""Variables by which chat templates are asked for reasoning: Qwen, GLM, Nemotron, Gemma; DeepSeek, Granite, Kimi."""
-_STATES = {"Enabled": True, "Disabled": False}
 _BITS = 2**16
 """Of the largest integer that a power or a product may give."""
 _day: date | None = None
@@ -60,18 +58,28 @@ def of_run(day: date | None, thinking: str) -> Iterator[None]:
 
 def switched(tokenizer: Tokenizer, thinking: str, tools: list[Any] | None = None) -> dict[str, bool]:
     """The variables of the tokenizer's chat template that `training.thinking` sets; servers need the same."""
-    if thinking not in _STATES or not tokenizer.chat_template:
+    states = thinking_switches(thinking)
+    if not states or not tokenizer.chat_template:
         return {}
-    return dict.fromkeys(_switches(tokenizer.get_chat_template(tools=tools)), _STATES[thinking])
+    read = _variables(tokenizer.get_chat_template(tools=tools))
+    return {name: state for name, state in states.items() if name in read}
+
+
+def with_default(template: str, thinking: str) -> str:
+    """A chat template whose switch is in this state unless a request sets it."""
+    states = thinking_switches(thinking).items()
+    read = _variables(template) if states else ()
+    default = "{{%- if {0} is not defined %}}{{%- set {0} = {1} %}}{{%- endif %}}"
+    return "".join(default.format(name, str(state).lower()) for name, state in states if name in read) + template
 
 
 @lru_cache(maxsize=8)
-def _switches(template: str) -> tuple[str, ...]:
+def _variables(template: str) -> set[str]:
+    """Names that a chat template expects to be given."""
     from jinja2.meta import find_undeclared_variables
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
-    read = find_undeclared_variables(_compile_jinja_template(template).environment.parse(template))
-    return tuple(name for name in _SWITCHES if name in read)
+    return find_undeclared_variables(_compile_jinja_template(template).environment.parse(template))
 
 
 def apply_template(tokenizer: Tokenizer, messages: list[Any], **options: Any) -> Any:
