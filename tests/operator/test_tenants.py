@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.attack("objects at the API serv
 SYSTEM, TENANT = "hone-tenants", "tenants-a"
 HONE = f"/apis/hone.dev/v1alpha1/namespaces/{TENANT}"
 VALUES = {
-    "admission": {"separateDuties": True},
+    "admission": {"separateDuties": True, "serviceAccounts": ["pipelines:release", "argo:*"]},
     "tenants": {
         "priorityClasses": ["batch-*"],
         "tolerationKeys": ["nvidia.com/*", "team", "node-role.kubernetes.io/*"],
@@ -470,6 +471,34 @@ def test_a_version_that_is_created_as_approved_names_who_creates_it(kube):
     assert (code, "somebody else must approve it" in message) == (403, True)
     assert make("restorer", "ada", state="Approved", by="ada")[0] == 201
     assert make("zoe", state="Rejected", by="evaluation.retention")[0] == 201, "as a gate rejects"
+    puppet = f"system:serviceaccount:{TENANT}:puppet"
+    code, message = make("zoe", puppet, state="Approved", by="zoe")
+    assert (code, f"{puppet} is a service account, and may neither approve nor" in message) == (403, True)
+    assert make("zoe", "system:serviceaccount:pipelines:release", state="Approved", by="zoe")[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("account", "code"),
+    [
+        (f"system:serviceaccount:{TENANT}:puppet", 403),
+        ("system:serviceaccount:pipelines:release2", 403),
+        ("system:serviceaccount:argo:server", 200),
+        ("system:serviceaccount:pipelines:release", 200),
+    ],
+)
+def test_a_service_account_approves_only_if_the_platform_lists_it(kube, account, code):
+    """Every right is there: `edit` can act as each service account of its namespace."""
+    path = f"{HONE}/modelversions"
+    with contextlib.suppress(RuntimeError):
+        kube.call("POST", path, version_of("second", 1, "ada"))
+
+    def decide(state):
+        body = {"spec": {"approval": {"state": state, "by": account}}}
+        merge = "application/merge-patch+json"
+        return kube.impersonate(account, "PATCH", f"{path}/second-v1?dryRun=All", body, content_type=merge)
+
+    assert decide("Approved")[0] == code
+    assert decide("Rejected")[0] == 200, "a pipeline may always stop a model"
 
 
 @pytest.fixture

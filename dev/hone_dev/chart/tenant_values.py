@@ -54,7 +54,13 @@ class Admission(Values):
     separate_duties: bool = Field(
         False,
         description="Who submits a job must say so in spec.submittedBy, and cannot approve the model that the job "
-        "makes.",
+        "makes. The role approve is then no part of admin: bind it to those who approve.",
+    )
+    service_accounts: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="Service accounts that may approve models, as namespace:name or prefix*; with separateDuties also "
+        "those whose jobs may be approved. Whoever may edit a namespace can act as each of its service accounts: list "
+        "those of other namespaces. Empty: people alone.",
     )
     extra_images: list[Text] = Field(
         default_factory=list,

@@ -92,6 +92,12 @@ def trains(child: Mapping[str, Any]) -> bool:
     return not any(is_true(child, ended) for ended in _ENDED)
 
 
+def queue_of(job: Mapping[str, Any]) -> str | None:
+    """The queue of Kueue that a job names."""
+    name: str | None = (job["spec"].get("scheduling") or {}).get("queueName")
+    return name
+
+
 def _owner(child: Mapping[str, Any]) -> str | None:
     return (child["metadata"].get("labels") or {}).get(names.RUN)
 
@@ -106,6 +112,8 @@ def _has_place(job: Mapping[str, Any], training: set[str | None]) -> bool:
     if condition(job, ConditionType.ADMITTED).get("reason") in _HELD_BACK:
         return False
     last = attempts[-1]
+    if "endTime" not in last and is_true(job, ConditionType.RUNNING):
+        return True  # also if somebody took the label from its Job, by which we would see it
     if last.get("outcome") == AttemptOutcome.RESIZED:
         return True  # also while its pods stop, and its Job is gone
     return "endTime" in last and last.get("outcome") in _CONTINUES

@@ -59,6 +59,8 @@ def attempt(of: str, suspend: bool = False, ended: str = "", **labels: str) -> d
     return {"metadata": {"labels": labels}, "spec": {"suspend": suspend}, "status": {"conditions": conditions}}
 
 
+RUNNING = {"type": "Running", "status": "True"}
+"""Of a job whose Job lacks the label, so that the operator does not see it: anybody with `edit` can take it away."""
 ENDED = {"number": 1, "jobName": "x-1", "endTime": "2026-01-02T03:05:00Z"}
 
 
@@ -71,6 +73,8 @@ ENDED = {"number": 1, "jobName": "x-1", "endTime": "2026-01-02T03:05:00Z"}
         ([job("b", 2)], [attempt("b", ended="Complete")], 0, 0),
         ([job("b", 2)], [attempt("b", **{"kueue.x-k8s.io/queue-name": "gpus"})], 0, 0),
         ([job("b", 2)], [attempt("b", **{"hone.dev/component": "fetch"})], 0, 0),
+        ([job("b", 2, attempts=[{"number": 1}], conditions=[RUNNING])], [], 1, 0),
+        ([job("b", 2, attempts=[{"number": 1}])], [], 0, 0),
         ([job("b", 2, attempts=[{**ENDED, "outcome": "Failed"}])], [], 1, 0),
         ([job("b", 2, attempts=[{**ENDED, "outcome": "Suspended"}])], [], 0, 0),
         ([waiting("b", 2), waiting("d", 4), job("a", 1)], [], 0, 1),
