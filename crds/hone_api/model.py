@@ -16,6 +16,7 @@ from hone_api.meta import (
     ApiModel,
     Column,
     Condition,
+    Digest,
     Kind,
     Name,
     ShortText,
@@ -193,6 +194,7 @@ class AliasTarget(ApiModel):
     version: int = Field(ge=1, le=MAX_VERSION, description="Number of the version.")
     since: Timestamp = Field(description="From when on.")
     until: Timestamp = Field(description="Until when.")
+    digest: Digest | None = Field(default=None, description="As of the alias.")
 
 
 class AliasStatus(ApiModel):
@@ -202,6 +204,11 @@ class AliasStatus(ApiModel):
     version: int = Field(ge=1, le=MAX_VERSION, description="Number of the version.")
     model_version: Name = Field(description="Name of the ModelVersion.")
     since: Timestamp = Field(description="When the alias was moved there.")
+    digest: Digest | None = Field(
+        default=None,
+        description="Digest of the version's artifact; of several, the SHA-256 of their digests. The alias never "
+        "points to a version of the same number with another digest.",
+    )
     writer: Literal["Spec", "Promotion"] = Field(
         description="Who moves the alias. Spec: people, in spec.aliases; Promotion: the operator, by spec.promotion."
     )
@@ -258,6 +265,13 @@ class ModelStatus(ApiModel):
     conditions: list[Condition] = CONDITIONS
     retried: ShortText | None = RETRIED
     versions: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of ModelVersions of this name.")
+    last_version: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_VERSION,
+        description="Highest number that a version of this name has had, also one that was deleted. It is not used "
+        "again.",
+    )
     latest: int | None = Field(default=None, ge=1, le=MAX_VERSION, description="Highest version number that exists.")
     aliases: Annotated[list[AliasStatus], keyed_by("name", max_length=2 * MAX_ALIASES)] | None = Field(
         default=None,

@@ -470,6 +470,7 @@ class AliasTargetJson(TypedDict, total=False):
     version: Required[int]
     since: Required[str]
     until: Required[str]
+    digest: str
 
 
 class AliasStatusJson(TypedDict, total=False):
@@ -477,6 +478,7 @@ class AliasStatusJson(TypedDict, total=False):
     version: Required[int]
     modelVersion: Required[str]
     since: Required[str]
+    digest: str
     writer: Required[Literal["Spec", "Promotion"]]
     approvedBy: str
     history: list[AliasTargetJson]
@@ -565,6 +567,7 @@ class ModelStatusJson(TypedDict, total=False):
     conditions: list[ConditionJson] | None
     retried: str | None
     versions: int | None
+    lastVersion: int | None
     latest: int | None
     aliases: list[AliasStatusJson] | None
     formerAliases: list[FormerAliasJson] | None

@@ -55,23 +55,24 @@ def allocate(
     ledger: Mapping[str, Any] | None,
     existing: Iterable[Mapping[str, Any]],
     imported: str | None = None,
+    last: int = 0,
 ) -> Version:
     """The version number for this run's model: the run's existing one, or one that was never used.
 
     `ledger` is the namespace's ConfigMap as read (its resourceVersion guards the write), `existing` the
-    ModelVersions of the namespace: the ledger may have been lost, they may have been deleted. Of an import, `owner` is
-    its Job and `imported` the key of its entry.
+    ModelVersions of the namespace, `last` the last number in the status of the Model: any of the three may have been
+    lost. Of an import, `owner` is its Job and `imported` the key of its entry.
     """
     uid = owner["metadata"]["uid"]
     data: dict[str, str] = dict((ledger or {}).get("data") or {})
-    last, runs = _remembered(data.get(model, ""))
+    recorded, runs = _remembered(data.get(model, ""))
     taken = {v["spec"]["version"]: maker(v) for v in existing if v["spec"]["modelName"] == model}
     own = [number for number, made_by in taken.items() if made_by == (imported or uid)]
     if own:
         return Version(own[0], None)
     if uid in runs and runs[uid] not in taken:
         return Version(runs[uid], None)
-    number = max(last, *taken, 0) + 1
+    number = max(recorded, last, *taken, 0) + 1
     runs = dict([*((u, n) for u, n in runs.items() if u != uid), (uid, number)][-REMEMBERED:])
     data[model] = json.dumps({"last": number, "runs": runs})
     metadata = {
@@ -83,6 +84,11 @@ def allocate(
         metadata["resourceVersion"] = ledger["metadata"]["resourceVersion"]
         metadata["uid"] = ledger["metadata"]["uid"]
     return Version(number, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+def last_of(model: Mapping[str, Any] | None) -> int:
+    """The last number of a Model's versions, by its status, which only the operator writes."""
+    return int(((model or {}).get("status") or {}).get("lastVersion") or 0)
 
 
 def maker(version: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from hone_api.states import ConditionType
 from hone_operator.apiserver.existence import Existence
 from hone_operator.desired import modelref, names
+from hone_operator.desired.model_version import last_of
 from hone_operator.desired.shared import Shared
 from hone_operator.namespaces import networks as ranks_networks
 from hone_operator.objects import cache as caches
@@ -55,6 +56,7 @@ class FineTuneJobReader:
         jobs, left = await self._attempts(body)
         newest, attempts = self.reports.latest(meta["uid"]), of_component(jobs, "training")
         is_still = left is not None or all(job.is_still for job in attempts)
+        model = self.children.cache.get("Model", namespace, _model(body))
         seen = Observed(
             datasets=self.children.named("Dataset", body, modelref.datasets),
             jobs=jobs,
@@ -67,7 +69,8 @@ class FineTuneJobReader:
             stranded=left.stranded if left else (),
             network_lost=await ranks_networks.is_lost(self.networks, attempts, newest),
             network_left=await ranks_networks.find_left_behind(self.children.cluster, body, attempts),
-            model_missing=self.children.cache.get("Model", namespace, _model(body)) is None,
+            model_missing=model is None,
+            last_version=last_of(model),
             made=made_by(body, self.children.cache.made_by(namespace, meta["name"], meta["uid"])),
         )
         if any(j.succeeded and is_open(body, j) for j in attempts):

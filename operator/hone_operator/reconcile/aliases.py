@@ -1,5 +1,6 @@
 """Aliases of a Model: which ModelVersion each points to, since when, and where it pointed before. Pure."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -49,6 +50,35 @@ def unusable(number: int, body: Body | None) -> Unusable | None:
         words = f"ModelVersion {name} is not Ready ({why.get('reason', 'not seen yet')})"
         return Unusable(Reason.WAITING_FOR_MODEL_VERSION, words, passing=True)
     return None
+
+
+def digest_of(version: Body) -> str | None:
+    """Digest of a version's artifact; of several, the SHA-256 of their digests. None: it has none."""
+    digests = sorted(str(a["digest"]) for a in version["spec"].get("artifacts") or () if "digest" in a)
+    if len(digests) < 2:
+        return next(iter(digests), None)
+    return f"sha256:{hashlib.sha256(chr(10).join(digests).encode()).hexdigest()}"
+
+
+def swapped(
+    versions: Mapping[int, Body], before: Iterable[AliasStatusJson], former: Iterable[FormerAliasJson]
+) -> dict[int, Unusable]:
+    """Versions with a number to which an alias has pointed when it had other files: nothing may point to them.
+
+    Numbers are not used again. Whoever got one used again, by whatever means, does not decide what an alias means.
+    """
+    entries: list[AliasStatusJson | AliasTargetJson] = [*before]
+    entries += [past for entry in (*before, *former) for past in entry.get("history") or ()]
+    known = {entry["version"]: entry["digest"] for entry in reversed(entries) if "digest" in entry}
+    out = {}
+    for number in known.keys() & versions.keys():
+        if (digest := digest_of(versions[number])) != known[number]:
+            words = (
+                f"version {number} has the digest {digest}, and had {known[number]} when an alias pointed to it: "
+                "train or import the model again, which makes a version with a number of its own"
+            )
+            out[number] = Unusable(Reason.MODEL_VERSION_NOT_FOUND, words, final=True)
+    return out
 
 
 @dataclass(frozen=True)
@@ -188,6 +218,8 @@ def _point(
         "writer": move.writer,
         "history": history[:MAX_HISTORY],
     }
+    if digest := digest_of(body):
+        entry["digest"] = digest
     by = (body["spec"].get("approval") or {}).get("by")
     if move.writer == "Promotion" and by:
         entry["approvedBy"] = by
@@ -202,4 +234,6 @@ def _left(earlier: AliasStatusJson | None, former: Sequence[AliasTargetJson], no
     if earlier is None:
         return list(former)
     left: AliasTargetJson = {"version": earlier["version"], "since": earlier["since"], "until": now}
+    if "digest" in earlier:
+        left["digest"] = earlier["digest"]
     return [left, *(earlier.get("history") or ())][:MAX_HISTORY]

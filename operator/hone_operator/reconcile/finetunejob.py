@@ -203,7 +203,7 @@ def _finish(run: RunDecision, gates: Gates) -> Outcome:
     )
     run.set_not_running(Reason.SUCCEEDED)
     run.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
-    return record(run.builder, attempt, result, run.seen.ledger, run.seen.versions, run.platform)
+    return record(run.builder, attempt, result, run.seen.ledger, run.seen.versions, run.seen.last_version, run.platform)
 
 
 # -- what goes along with every stage ------------------------------------------------------------

@@ -29,6 +29,7 @@ def record(
     result: TrainingResult,
     ledger: Mapping[str, Any] | None,
     versions: Sequence[Mapping[str, Any]],
+    last: int,
     platform: Platform,
 ) -> Outcome:
     """Allocate a number, create the ModelVersion, end the run. Repeating it after a crash gives the same result."""
@@ -36,7 +37,7 @@ def record(
         result = result.model_copy(update={"samples": []})
     attempts = builder.status.get("attempts") or []
     ended_at = attempts[-1]["endTime"]
-    version = allocate(builder.body, attempt.spec.output.model_name, ledger, versions)
+    version = allocate(builder.body, attempt.spec.output.model_name, ledger, versions, last=last)
     if version.ledger:
         exists = "resourceVersion" in version.ledger["metadata"]
         (builder.apply if exists else builder.create).append(version.ledger)

@@ -15,7 +15,7 @@ from hone_api.report import ImportResult
 from hone_api.states import AnyReason, ConditionType, ImportState, Reason
 from hone_operator.desired import names
 from hone_operator.desired.importing import COMPONENT, claims, imported_version, importing, key_of, rows_of
-from hone_operator.desired.model_version import allocate
+from hone_operator.desired.model_version import allocate, last_of
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import bounds, inputs
 from hone_operator.reconcile.entry_jobs import (
@@ -151,7 +151,7 @@ class _ImportWork:
             self.builder.check_in(0)
             return self._state(ImportState.IMPORTING, *self.working, number)
         model = self.builder.body["metadata"]["name"]
-        version = allocate(job.body, model, self.seen.ledger, self.versions, self.key)
+        version = allocate(job.body, model, self.seen.ledger, self.versions, self.key, last_of(self.builder.body))
         if version.ledger:
             exists = "resourceVersion" in version.ledger["metadata"]
             (self.builder.apply if exists else self.builder.create).append(version.ledger)

@@ -64,6 +64,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     accept(builder, unknown)
     versions = aliases.by_number(model["metadata"]["name"], seen.versions)
     builder.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
+    builder.put(lastVersion=max([*versions, builder.old.get("lastVersion") or 0]) or None)
     in_use, may, decided = _decide_aliases(spec, versions, builder.old, builder.time)
     builder.put(aliases=decided.entries or None, formerAliases=decided.former or None, summary=_summary(decided))
     builder.put(
@@ -96,12 +97,15 @@ def _decide_aliases(
     present = [entry for entry in before if entry["name"] in wanted]
     left = {t["version"] for e in (*present, *former) if e["name"] in wanted for t in e.get("history") or ()}
     left |= {entry["version"] for entry in present}
+    swapped = aliases.swapped(versions, before, former)
+    versions = {number: body for number, body in versions.items() if number not in swapped}
     points, names = {e["name"]: e["version"] for e in present}, {e["modelVersion"] for e in present}
     while True:
         in_use = promotion.find_in_use(spec, versions, names, left | {*points.values()})
         may = promotion.promotable(spec.promotion, versions, in_use)
         aimed = aliases.aim(spec, versions, points, may)
         if aimed.points == points:
+            aimed.problems.update((p.name, swapped[p.version]) for p in spec.aliases or () if p.version in swapped)
             return in_use, may, aliases.decide(aimed, versions, before, former, now)
         points, names = aimed.points, {versions[number]["metadata"]["name"] for number in aimed.points.values()}
 

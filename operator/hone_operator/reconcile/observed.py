@@ -34,6 +34,8 @@ class Observed:
     ledger: Mapping[str, Any] | None = None
     versions: Sequence[Mapping[str, Any]] = ()
     """ModelVersions of the namespace; read, with the ledger, only if a run has just succeeded."""
+    last_version: int = 0
+    """The last number of the Model, by its status."""
     model_missing: bool = False
     """Whether no Model has the name that the job gives its model."""
     made: Mapping[str, Any] | None = None

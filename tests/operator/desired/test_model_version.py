@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hone_operator.desired.model_version import REMEMBERED, allocate
+from hone_operator.desired.model_version import REMEMBERED, allocate, last_of
 
 pytestmark = pytest.mark.pure
 
@@ -56,6 +56,8 @@ def test_a_lost_ledger_is_rebuilt_from_the_model_versions():
 
 
 def test_with_a_lost_ledger_a_run_finds_its_own_model_version():
+    assert allocate(run("b"), "tutor", None, [], last=last_of({"status": {"lastVersion": 7}})).number == 8
+    assert allocate(run("b"), "tutor", None, [existing(9, "x")], last=last_of(None)).number == 10
     version = allocate(run("a"), "tutor", None, [existing(3, "a")])
     assert (version.number, version.ledger) == (3, None)
 

@@ -28,6 +28,7 @@ def version(number: int, ready: str = "True", approval: str = "Candidate", **cha
         meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     decided = {"state": approval} | ({"by": "ada"} if approval == "Approved" else {})
     spec = {"modelName": changes.get("model", "tutor"), "version": number, "approval": decided}
+    spec["artifacts"] = [{"digest": each} for each in changes.get("digests", ())]
     spec["evaluation"] = {"numbers": changes.get("numbers", []), **changes.get("evaluation", {})}
     return {"kind": "ModelVersion", "metadata": meta, "spec": spec, "status": {"conditions": conditions}}
 
@@ -84,6 +85,38 @@ def test_an_alias_follows_its_spec_and_remembers_where_it_was() -> None:
     (alias,) = model.body["status"]["aliases"]
     assert (alias["version"], alias["writer"], alias["since"]) == (2, "Spec", "2026-01-02T03:06:05Z")
     assert alias["history"] == [{"version": 1, "since": "2026-01-02T03:05:05Z", "until": "2026-01-02T03:06:05Z"}]
+
+
+def test_an_alias_refuses_other_files_under_a_number_to_which_it_pointed() -> None:
+    """Whoever deletes a version and gets its number used again does not decide what production means."""
+    first, other, second = ([f"sha256:{letter * 64}"] for letter in "abc")
+    model = Named(production=1)
+    model.tick(version(1, digests=first))
+    assert model.body["status"]["aliases"][0]["digest"] == first[0]
+    model.tick(version(1, digests=other))
+    assert model.targets() == {}
+    assert model.condition("Ready") == ("False", "ModelVersionNotFound")
+    (words,) = (c["message"] for c in model.body["status"]["conditions"] if c["type"] == "Ready")
+    assert f"version 1 has the digest {other[0]}, and had {first[0]} when an alias pointed to it" in words
+    model.tick(version(1, digests=first))
+    assert model.targets() == {"production": "tutor-v1"}, "restored from a backup, it is the same"
+    model.pin(production=2)
+    model.tick(version(1, digests=first), version(2, digests=second))
+    assert model.body["status"]["aliases"][0]["history"][0]["digest"] == first[0]
+    model.pin(production=1)
+    model.tick(version(1, digests=other), version(2, digests=second))
+    assert model.targets() == {"production": "tutor-v2"}
+    model.promote()
+    model.pin()
+    model.tick(version(1, digests=first + second, approval="Approved"))
+    assert model.targets() == {}, "nor does another alias point to it"
+
+
+def test_the_last_number_outlives_its_version() -> None:
+    model = Named()
+    model.tick(version(1), version(4))
+    model.tick(version(1))
+    assert (model.body["status"]["latest"], model.body["status"]["lastVersion"]) == (1, 4)
 
 
 def test_the_same_state_is_written_once() -> None:
