@@ -14,7 +14,11 @@ TOKEN_KEY, USER_KEY, PASSWORD_KEY = "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_US
 JOB_TAG = "hone.job_uid"
 """Tag by which the MLflow run of a FineTuneJob is found again: its uid."""
 VERSION_TAG = "hone.model_version_uid"
-"""Tag by which the MLflow version of a ModelVersion is found again: its uid."""
+"""Tag with the uid of a ModelVersion; it has another one after a restore from a backup."""
+NUMBER_TAG = "hone.version"
+"""Tag with the number of a ModelVersion."""
+DIGEST_TAG = "hone.digest"
+"""Tag with the digest of the first artifact: with the number, it finds the MLflow version of a ModelVersion again."""
 SECRET_KEYS = f"{TOKEN_KEY}, or {USER_KEY} and {PASSWORD_KEY}"
 ExperimentName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", min_length=1, max_length=250)]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]+$", max_length=64)]
@@ -121,7 +125,7 @@ class VersionToRegister(ApiModel):
     """A ModelVersion as the registry gets it."""
 
     version: int = Field(ge=1, le=MAX_COUNT, description="Number of the ModelVersion.")
-    uid: ShortText = Field(description="Of the ModelVersion: the version in MLflow is found by it.")
+    uid: ShortText = Field(description="Of the ModelVersion.")
     source: KnownUri = Field(description="Where its files are.")
     run_id: RunId | None = Field(default=None, description="The MLflow run that trained it, on the same server.")
     tags: dict[str, str] = Field(default_factory=dict, description="Further tags.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from hone_api.plan import RegisterPlan
 from hone_api.states import DeliveryState
-from hone_api.tracking import MlflowRegistry, RegisteredAlias, VersionToRegister
+from hone_api.tracking import DIGEST_TAG, NUMBER_TAG, MlflowRegistry, RegisteredAlias, VersionToRegister
 from hone_operator.desired import names
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job_with_plan
@@ -68,7 +68,9 @@ def register(owner: Mapping[str, Any], work: Registration, number: int, platform
 
 
 def source_of(version: Mapping[str, Any], awaits_delivery: bool) -> str | None:
-    """Where the files of a ModelVersion are: at its first delivery that arrived, else in the store.
+    """Where the files of a ModelVersion are: at a delivery that arrived, else in the store.
+
+    Of several deliveries one to a bucket, from which MLflow can load; otherwise the first.
 
     None: a delivery is to arrive first.
 
@@ -82,7 +84,7 @@ def source_of(version: Mapping[str, Any], awaits_delivery: bool) -> str | None:
         if entry.get("state") == DeliveryState.DELIVERED and entry.get("location")
     ]
     if arrived:
-        return str(arrived[0])
+        return str(next((place for place in arrived if str(place).startswith("s3://")), arrived[0]))
     if awaits_delivery or version["spec"].get("deliveries"):
         return None
     forms = {artifact["format"]: artifact["uri"] for artifact in version["spec"].get("artifacts") or ()}
@@ -97,10 +99,11 @@ def as_registered(version: Mapping[str, Any], source: str, registry: MlflowRegis
     digests = {f"hone.dataset.{d['name']}": d["digest"] for d in lineage.get("datasets") or ()}
     tags = {
         "hone.model_version": meta["name"],
-        "hone.version": str(spec["version"]),
+        NUMBER_TAG: str(spec["version"]),
         "hone.job_uid": (lineage.get("job") or {}).get("uid"),
         "hone.base": "@".join(filter(None, (base.get("uri", "").partition("@")[0], base.get("commit")))),
         "hone.image": lineage.get("image"),
+        DIGEST_TAG: next((artifact.get("digest") for artifact in spec.get("artifacts") or ()), None),
         "hone.run_id": run.get("runId"),
         **digests,
     }

@@ -290,6 +290,9 @@ class _TimedResponse(http.client.HTTPResponse):
 class _BoundedConnection(urllib3.connection.HTTPConnection):
     idle: ClassVar[float] = _READ_SECONDS
 
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"  # in messages of urllib3
+
     def getresponse(self) -> Any:
         response: Any = functools.partial(_TimedResponse, seconds=self.timeout, idle=self.idle)
         self.response_class = response  # a class to http.client, which only calls it

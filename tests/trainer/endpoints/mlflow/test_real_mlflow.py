@@ -148,12 +148,22 @@ SOURCES = {
 }
 
 
-def registered(server: RealMlflow, *numbers: int, remove: tuple[str, ...] = (), **aliases: int) -> dict[int, str]:
+def registered(
+    server: RealMlflow,
+    *numbers: int,
+    remove: tuple[str, ...] = (),
+    life: str = "first",
+    namespace: str = "team-a",
+    **aliases: int,
+) -> dict[int, str]:
     """MLflow's numbers of the versions after the Job."""
     listed = [{"name": name, "version": version, "since": SINCE} for name, version in aliases.items()]
-    common = {"runId": "f" * 32, "tags": {"hone.job": "run"}}
-    versions = [{"version": n, "uid": f"version-uid-{n}", "source": SOURCES[n], **common} for n in numbers]
-    body: dict[str, Any] = {"model": "tutor", "uri": server.uri, "name": "Tutor of team-a", "namespace": "team-a"}
+    versions: list[dict[str, Any]] = [
+        {"version": n, "uid": f"{life}-uid-{n}", "source": SOURCES[n], "runId": "f" * 32} for n in numbers
+    ]
+    for version in versions:
+        version["tags"] = {"hone.job": "run", "hone.digest": f"sha256:{version['version']:064}"}
+    body: dict[str, Any] = {"model": "tutor", "uri": server.uri, "name": "Tutor of team-a", "namespace": namespace}
     body |= {"secretPath": str(server.secret), "limits": {"allowPrivateAddresses": True}}
     plan = RegisterPlan.model_validate({**body, "versions": versions, "aliases": listed, "remove": list(remove)})
     result = registry.register(plan, seconds=3600)
@@ -177,10 +187,13 @@ def test_versions_are_registered_once_and_aliases_follow(mlflow: RealMlflow) -> 
         assert (body["source"], body["run_id"]) == (SOURCES[number], "f" * 32)
         assert {tag["key"]: tag["value"] for tag in body["tags"]} == {
             "hone.job": "run",
-            "hone.model_version_uid": f"version-uid-{number}",
+            "hone.model_version_uid": f"first-uid-{number}",
             "hone.namespace": "team-a",
             "hone.model": "tutor",
+            "hone.version": str(number),
+            "hone.digest": f"sha256:{number:064}",
         }
+    assert registered(mlflow, 1, 2, champion=1, life="restored") == numbers, "nor one after a restore from a backup"
     numbers |= registered(mlflow, 2, 3, champion=2, candidate=3)
     assert pointing(mlflow) == {"champion": numbers[2], "candidate": numbers[3]}
     somebody = mlflow.client.call("POST", "model-versions/create", name="Tutor of team-a", source="s3://other/x")
@@ -188,6 +201,14 @@ def test_versions_are_registered_once_and_aliases_follow(mlflow: RealMlflow) -> 
     mlflow.client.call("POST", "registered-models/alias", name="Tutor of team-a", alias="theirs", version=theirs)
     registered(mlflow, remove=("candidate", "theirs", "never-set"))
     assert pointing(mlflow) == {"champion": numbers[2], "theirs": theirs}, "what somebody else has set stays"
+    with pytest.raises(
+        TrainerError, match="alias champion points to a version of Model tutor of namespace team-a"
+    ) as of:
+        registered(mlflow, 1, champion=1, life="other", namespace="team-b")
+    assert of.value.code == FailureCode.DESTINATION_OCCUPIED
+    assert pointing(mlflow)["champion"] == numbers[2]
+    registered(mlflow, 1, other=1, life="other", namespace="team-b")
+    assert pointing(mlflow)["other"] not in numbers.values(), "the same number and digest of another namespace"
 
 
 def test_a_server_that_does_not_know_its_service_by_name_gets_an_alias(mlflow: RealMlflow) -> None:
