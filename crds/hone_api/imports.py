@@ -45,6 +45,12 @@ class ImportBase(ApiModel):
     secret_name: Name | None = Field(
         default=None, description="Secret in this namespace; key HF_TOKEN. Default: none, the base is public."
     )
+    names: Annotated[list[ShortText], Field(max_length=16)] | None = Field(
+        default=None,
+        description="Other repositories that adapter_config.json may name instead: an earlier name, a mirror, or a "
+        "quantised copy of this base, e.g. unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit. Default: none. Hone cannot "
+        "check that they have the same weights; names and shapes of the layers are compared in any case.",
+    )
 
 
 class ImportEvaluation(ApiModel):

@@ -114,3 +114,13 @@ def test_what_servers_and_later_stages_could_not_load_is_refused(change: dict[st
 )
 def test_the_base_is_compared_by_name_where_both_have_one(named: str, base: str, differs: bool) -> None:
     assert (base_problem(named, base) is not None) is differs
+
+
+@pytest.mark.parametrize("named", ["meta-llama/Meta-Llama-3.1-8B", "unsloth/meta-llama-3.1-8b-bnb-4bit"])
+def test_a_base_may_have_other_names(named: str) -> None:
+    base, others = (
+        "hf://meta-llama/Llama-3.1-8B",
+        ["meta-llama/Meta-Llama-3.1-8B", "unsloth/Meta-Llama-3.1-8B-bnb-4bit"],
+    )
+    assert base_problem(named, base, others) is None
+    assert f"add {named} to base.names" in (base_problem(named, base) or "")

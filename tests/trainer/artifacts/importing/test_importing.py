@@ -20,6 +20,7 @@ from aiohttp import web
 from forks import Forks, without_hub
 from safetensors.torch import load_file, save_file
 
+from hone_api.imports import ImportBase
 from hone_api.plan import DeliverPlan, ImportPlan, ModelInput
 from hone_api.report import ImportResult
 from hone_api.source import S3
@@ -29,13 +30,14 @@ from hone_dev.threaded import served
 from hone_trainer.artifacts.delivery import deliver
 from hone_trainer.artifacts.delivery.registry import MANIFEST_TYPE, ImageRepository
 from hone_trainer.artifacts.importing import importing
+from hone_trainer.artifacts.importing.card import write_card
 from hone_trainer.commands import import_model
 from hone_trainer.commands.evaluate import recompute
 from hone_trainer.endpoints import s3
 from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import merge_base
-from hone_trainer.store import manifest
+from hone_trainer.store import hub_card, manifest
 from hone_trainer.store.contents import UNKNOWN
 
 pytestmark = pytest.mark.trainer
@@ -191,7 +193,7 @@ def test_a_killed_import_goes_on_and_leaves_nothing_that_looks_complete(
     (incoming / "README.md.part").write_text("---\nlicen")
     importing.run(place.plan())
     assert (place.stored / "adapter" / "adapter_model.safetensors").stat().st_ino == weights, "it was not read again"
-    assert (place.stored / "adapter" / "README.md").read_text() == CARD
+    assert (place.stored / "adapter" / "ORIGINAL.md").read_text() == CARD
 
 
 def test_what_changed_at_the_source_is_not_mixed_with_what_arrived(
@@ -203,6 +205,31 @@ def test_what_changed_at_the_source_is_not_mixed_with_what_arrived(
             importing.run(place.plan())
     (place.model / "README.md").write_text(CARD.replace("apache-2.0", "mit"))
     assert importing.run(place.plan()).license == "mit"
+
+
+def test_a_card_names_the_base_as_hubs_do_and_keeps_the_one_that_came(place: Place) -> None:
+    theirs = "---\nbase_model: ~/.cache/models/base\nlicense: llama3.1\n---\n# Model Card for Model ID\n"
+    (place.model / "README.md").write_text(theirs)
+    plan = place.plan()
+    assert importing.run(plan).license == "llama3.1"
+    folder = place.stored / "adapter"
+    assert (folder / "ORIGINAL.md").read_text() == theirs
+    card = hub_card.read(folder / "README.md")
+    assert card == {"license": "llama3.1", "library_name": "peft", "tags": ["hone", "lora"]}
+    hub_base = plan.model_copy(
+        update={"source": plan.source.model_copy(update={"base": ImportBase(uri="hf://a/b@v1")})}
+    )
+    (folder / "ORIGINAL.md").replace(folder / "README.md")
+    assert write_card(folder, hub_base, "Adapter", "c" * 40) == "llama3.1"
+    assert hub_card.read(folder / "README.md")["base_model"] == "a/b"
+
+
+def test_a_model_without_a_tokenizer_is_refused_without_a_path_of_the_pod(whole: Place) -> None:
+    for file in [*whole.model.glob("tokenizer*"), *whole.model.glob("special_tokens*")]:
+        file.unlink()
+    code, message = refused(whole.plan(base=None))
+    words = "pvc://files/model: it has no tokenizer: add one to the folder with tokenizer.save_pretrained"
+    assert (code, message) == ("UnsupportedModel", words)
 
 
 def test_a_whole_model_is_a_full_one(whole: Place) -> None:
@@ -400,8 +427,10 @@ def test_an_adapter_of_the_hub_brings_its_base(
     assert config["base_model_name_or_path"] == "acme/base"
     failure = command(place.plan("hf://acme/tutor", "hf://acme/other", folder="import-2/files")).failure
     assert failure is not None
-    words = "hf://acme/tutor: adapter_config.json names the base acme/base, and the entry names hf://acme/other"
-    assert (failure.code, failure.message) == ("BaseMismatch", words)
+    words = (
+        "hf://acme/tutor: adapter_config.json names the base acme/base, and the entry names hf://acme/other. If both"
+    )
+    assert (failure.code, failure.message[: len(words)]) == ("BaseMismatch", words)
     failure = command(place.plan("hf://acme/absent", None, folder="import-3/files")).failure
     assert failure is not None
     assert failure.code == "ModelNotFound"

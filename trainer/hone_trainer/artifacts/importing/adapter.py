@@ -118,19 +118,23 @@ class ForeignAdapter:
         return cls("DoRA" if config.get("use_dora") else "LoRA", _text(config, "base_model_name_or_path"))
 
 
-def base_problem(named: str, base: str) -> str | None:
+def base_problem(named: str, base: str, others: Collection[str] = ()) -> str | None:
     """Why the base in adapter_config.json is another one than `base`; None: it is the same, or has no name that can be
     compared: then the weights decide.
 
     Args:
         base: hf://owner/name[@revision] or pvc://claim/path.
+        others: names that mean the same base.
     """
     if not base.startswith("hf://") or not _HUB_NAME.fullmatch(named):
         return None
     wanted = base.removeprefix("hf://").partition("@")[0]
-    if named.lower() == wanted.lower():
+    if named.lower() in {name.lower() for name in (wanted, *others)}:
         return None
-    return f"adapter_config.json names the base {named}, and the entry names {base}"
+    return (
+        f"adapter_config.json names the base {named}, and the entry names {base}. If both are the same model, e.g. "
+        f"under an earlier name, a mirror or a quantised copy, add {named} to base.names"
+    )
 
 
 def _pattern(config: Mapping[str, Any], name: str, source: str) -> Mapping[str, Any]:

@@ -25,7 +25,8 @@ from hone_api.report import ImportedBase, ImportResult
 from hone_trainer.artifacts import servable
 from hone_trainer.artifacts.importing import folding
 from hone_trainer.artifacts.importing.adapter import ForeignAdapter, base_problem
-from hone_trainer.artifacts.importing.choice import ADAPTER_CONFIG, CARD, REPORT, Choice, choose, shown
+from hone_trainer.artifacts.importing.card import write_card
+from hone_trainer.artifacts.importing.choice import ADAPTER_CONFIG, REPORT, Choice, choose, shown
 from hone_trainer.artifacts.importing.incoming import incoming_of, target_of
 from hone_trainer.artifacts.importing.origins import OPEN, ForeignFiles
 from hone_trainer.artifacts.importing.targets import explicit_targets, target_names
@@ -34,7 +35,7 @@ from hone_trainer.errors import ConfigError, SourceError, StoreError, TrainerErr
 from hone_trainer.models import base_model, fetch, read_shape, weights
 from hone_trainer.models.safe_config import make_safe
 from hone_trainer.reporting.task import TaskProgress
-from hone_trainer.store import folders, hub_card, manifest
+from hone_trainer.store import folders, manifest
 
 FORMS = {"Adapter": "adapter", "Full": "full"}
 """Folder of each form."""
@@ -107,7 +108,7 @@ def _adapter(plan: ImportPlan, incoming: Path) -> ForeignAdapter:
     if not isinstance(config, dict):
         raise SourceError(FailureCode.UNSAFE_MODEL, f"{plan.source.uri}: {ADAPTER_CONFIG} is not a JSON object")
     adapter = ForeignAdapter.of(config, plan.source.uri)
-    if problem := base_problem(adapter.base, plan.source.base.uri):
+    if problem := base_problem(adapter.base, plan.source.base.uri, plan.source.base.names or ()):
         raise SourceError(FailureCode.BASE_MISMATCH, f"{plan.source.uri}: {problem}")
     return adapter
 
@@ -209,10 +210,11 @@ def _published(
             make_safe(config)
         weights.check_files(work)
         opened = _complete_adapter(plan, work, base[0]) if base else _opened(plan, work)
+        licence = write_card(work, plan, choice.form, origin.commit)
         facts: dict[str, Any] = {
             "commit": origin.commit,
             "digest": digest,
-            "license": hub_card.licence(hub_card.read(work / CARD)),
+            "license": licence,
             "shape": None if base else read_shape.shape(work),
             "base": base[1] if base else None,
             "adapter_type": adapter.type if adapter else None,
@@ -236,7 +238,7 @@ def _opened(plan: ImportPlan, work: Path) -> base_model.Base:
     Raises:
         SourceError: UnsupportedModel.
     """
-    opened = base_model.open_base(work)
+    opened = _open(plan.source.uri, work)
     try:
         base_model.check_weights(opened)
     except TrainerError as error:
@@ -249,7 +251,7 @@ def _complete_adapter(plan: ImportPlan, work: Path, base: Path) -> base_model.Ba
     """Check the adapter's weights against its base, and give it the base's name and a tokenizer."""
     assert plan.source.base is not None
     has_tokenizer = (work / "tokenizer_config.json").is_file()
-    opened = base_model.open_base(base, tokenizer_path=work if has_tokenizer else None)
+    opened = _open(plan.source.base.uri, base, tokenizer=work if has_tokenizer else None)
     if not has_tokenizer:
         opened.tokenizer.save_pretrained(work)
     elif added := _tokens_without_embedding(opened, base):
@@ -275,6 +277,17 @@ def _complete_adapter(plan: ImportPlan, work: Path, base: Path) -> base_model.Ba
         words = f"the adapter does not fit {plan.source.base.uri}: {'; '.join(wrong[:3])}"
         raise SourceError(FailureCode.BASE_MISMATCH, f"{plan.source.uri}: {words}")
     return opened
+
+
+def _open(uri: str, folder: Path, tokenizer: Path | None = None) -> base_model.Base:
+    """Open a model; what is wrong with it names its address, and no folder of this pod."""
+    try:
+        return base_model.open_base(folder, tokenizer_path=tokenizer)
+    except TrainerError as error:
+        words = error.message.partition("\n")[0].replace(f"{folder}: ", "").replace(str(folder), "the folder")
+        if not ((tokenizer or folder) / "tokenizer_config.json").is_file():
+            words = "it has no tokenizer: add one to the folder with tokenizer.save_pretrained"
+        raise SourceError(error.code, f"{uri}: {words}") from None
 
 
 def _tokens_without_embedding(opened: base_model.Base, base: Path) -> list[str]:
