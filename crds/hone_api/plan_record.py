@@ -73,6 +73,9 @@ class StageSettings(ApiModel):
     )
     max_length: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens per row.")
     precision: ShortText | None = Field(default=None, description="Float32 or BFloat16, or Auto.")
+    thinking: ShortText | None = Field(
+        default=None, description="Prompts that the model was trained on: Auto, Enabled or Disabled."
+    )
     nodes: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Pods of the attempt that finished.")
     ranks_per_node: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Ranks of each pod, one per GPU.")
     zero_stage: int | None = Field(
@@ -94,6 +97,7 @@ class StageSettings(ApiModel):
             max_steps=_integer(training.get("maxSteps")),
             max_length=_integer(resolved.get("maxLength") or training.get("maxLength")),
             precision=_text(resolved.get("precision") or training.get("precision")),
+            thinking=_text(training.get("thinking")),
             nodes=_integer(values.get("nodes")),
             ranks_per_node=_integer(values.get("processesPerNode")),
             zero_stage=_integer(_object(values, "deepspeed").get("zeroStage")),
@@ -110,7 +114,8 @@ def values_of(lineage: Mapping[str, Any]) -> Mapping[str, Any]:
         return _parsed(text)
     settings = _object(lineage, "settings")
     if kind := settings.get("adapterType"):
-        return {"adapter": {"type": kind, "rank": settings.get("adapterRank")}}
+        adapter = {"type": kind, "rank": settings.get("adapterRank")}
+        return {"adapter": adapter, "training": {"thinking": settings.get("thinking")}}
     return _object(lineage, "hyperParameters")
 
 

@@ -79,7 +79,7 @@ def template_kwargs(spec: ModelVersionSpec) -> str | None:
 
     Whole models have the default in their own template.
     """
-    training = spec.lineage.hyper_parameters.get("training")
+    training = spec.lineage.values.get("training")
     thinking = training.get("thinking") if isinstance(training, Mapping) else None
     switches = thinking_switches(str(thinking)) if _first(spec, "Adapter") else {}
     return json.dumps(switches) if switches else None
