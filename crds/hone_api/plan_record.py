@@ -115,7 +115,7 @@ def values_of(lineage: Mapping[str, Any]) -> Mapping[str, Any]:
     settings = _object(lineage, "settings")
     if kind := settings.get("adapterType"):
         adapter = {"type": kind, "rank": settings.get("adapterRank")}
-        return {"adapter": adapter, "training": {"thinking": settings.get("thinking")}}
+        return {"adapter": adapter, "training": {"thinking": settings.get("thinking", "Auto")}}
     return _object(lineage, "hyperParameters")
 
 

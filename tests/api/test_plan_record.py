@@ -56,12 +56,13 @@ def test_settings_are_what_the_run_had() -> None:
 @pytest.mark.pure
 def test_a_plan_that_is_too_long_keeps_its_digest_and_what_servers_ask_for() -> None:
     values = {**VALUES, "rewards": "x" * MAX_TEXT}
+    values["training"] = {**values.get("training", {}), "thinking": "Disabled"}
     record = PlanRecord.of(values)
     assert record.text is None
     lineage = Lineage.model_validate(
         {**STAGE, "plan": record.to_json(), "settings": StageSettings.of(values).to_json()}
     )
-    assert lineage.values == {"adapter": {"type": "LoRA", "rank": 16}}
+    assert lineage.values == {"adapter": {"type": "LoRA", "rank": 16}, "training": {"thinking": "Disabled"}}
 
 
 @pytest.mark.pure
