@@ -52,7 +52,8 @@ class Splits(ApiModel):
     seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of the assignment; default 0.")
     group_by: ColumnName | None = Field(
         default=None,
-        description="Column whose equal values are always in the same split, e.g. document_id; default: the whole row.",
+        description="Column whose equal values are always in the same split, e.g. document_id; default: rows with one "
+        "question are, unless they are more than a held-out split has.",
     )
     stratify_by: ColumnName | None = Field(
         default=None,

@@ -12,6 +12,7 @@ from hone_api.privacy import hide_rows
 from hone_api.report import DatasetResult
 from hone_trainer.datasets.advice import advice
 from hone_trainer.datasets.language import share_in, shares
+from hone_trainer.datasets.pitfalls import question_hash
 from hone_trainer.datasets.profile import Profile
 from hone_trainer.datasets.rows import RowError
 from hone_trainer.datasets.statistics import CONTEXTS, LengthHistogram, check_length, length_of
@@ -27,7 +28,7 @@ def advice_on(records: list[dict[str, Any]], format: str = "Chat", **fields: Any
     """The advice on these records, a sentence a line."""
     profile, lengths = Profile(), LengthHistogram()
     for number, record in enumerate(records):
-        profile.see(record, number)
+        profile.see(record, number, question_hash(record))
         lengths.see(record)
     result = DatasetResult(rows=len(records), tokens=lengths.statistics(), **fields)
     return "\n".join(advice(result, profile, format))

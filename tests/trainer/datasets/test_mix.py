@@ -29,14 +29,18 @@ class Store:
         self.folder = folder
         self.made: dict[str, DatasetResult] = {}
 
-    def dataset(self, name: str, rows: list[str], previous: str | None = None, **splits: str) -> DatasetResult:
+    def dataset(self, name: str, texts: list[str], previous: str | None = None, **splits: str) -> DatasetResult:
+        return self.of_rows(name, [{"text": text} for text in texts], previous, **splits)
+
+    def of_rows(
+        self, name: str, rows: list[dict[str, str]], previous: str | None = None, **splits: str
+    ) -> DatasetResult:
         file = self.folder / f"{name}.jsonl"
-        file.write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         body = {
             "name": name,
             "source": {"uri": "pvc://c/f"},
             "sourcePath": str(file),
-            "format": "Text",
             "splits": {"validation": "20%", **splits},
             "store": str(self.folder / "store"),
             **({"previous": previous} if previous else {}),
@@ -108,6 +112,17 @@ def test_a_held_out_row_that_is_trained_on_elsewhere_goes(store: Store) -> None:
     result = mix.run(store.plan({"third": "50%", "own": "50%"}))
     assert clash in store.rows(result)
     assert clash not in store.rows(result, "validation")
+
+
+def test_questions_that_one_part_trains_on_and_another_holds_out_are_counted(store: Store) -> None:
+    for name, seed in (("one", "0"), ("other", "1")):
+        store.of_rows(name, [{"prompt": f"q{n}", "completion": f"{name} {n}"} for n in range(100)], seed=seed)
+    result = mix.run(store.plan({"one": "50%", "other": "50%"}))
+    held = next(split.rows for split in result.splits if split.name == "validation")
+    [sentence] = [sentence for sentence in result.advice if "question in train" in sentence]
+    crossing = int(sentence.split()[0])
+    assert 0 < crossing <= held
+    assert f"{crossing} of {held} validation rows" in sentence
 
 
 def test_by_tokens_the_tokens_have_the_shares(store: Store) -> None:

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from hone_api.dataset import Splits
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_trainer.datasets import materialize
+from hone_trainer.datasets.rows import canonical
+from hone_trainer.datasets.splits import Division, hash_of
 from hone_trainer.errors import DataError
+from hone_trainer.store import manifest
 
 pytestmark = pytest.mark.trainer
 Rows = list[dict[str, Any]]
@@ -20,6 +24,11 @@ NAMES = ("train", "validation", "test")
 
 def row(number: int, series: int = 0) -> dict[str, Any]:
     return {"text": f"text {number} of series {series}", "page": f"page {number // 20}", "kind": "abc"[number % 3]}
+
+
+def text_of(record: dict[str, Any]) -> str:
+    """What a row is known by in these tests."""
+    return str(record.get("text") or f"{record['prompt']} -> {record['completion']}")
 
 
 class Growing:
@@ -34,12 +43,12 @@ class Growing:
         (self.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         before = {"previous": self.last.digest, "previousSplitSettings": self.last.split_settings} if self.last else {}
         place = {"source": {"uri": "pvc://claim/rows.jsonl"}, "sourcePath": str(self.folder / "rows.jsonl")}
-        body = {"name": "rows", "format": "Text", "store": str(self.folder / "store"), "splits": self.splits}
+        body = {"name": "rows", "store": str(self.folder / "store"), "splits": self.splits}
         self.last = materialize.run(MaterializePlan.model_validate({**body, **place, **before}))
         folder = self.folder / "store" / str(self.last.path)
         files = {name: folder / f"{name}.jsonl" for name in NAMES}
         return {
-            name: {json.loads(line)["text"] for line in file.open()} if file.is_file() else set()
+            name: {text_of(json.loads(line)) for line in file.open()} if file.is_file() else set()
             for name, file in files.items()
         }
 
@@ -163,3 +172,83 @@ def test_a_row_that_was_in_several_splits_decides_nothing(tmp_path: Path) -> Non
     assert growing.read([*rows, row(99)])["validation"] >= before["validation"]
     assert growing.last is not None
     assert {split.name: split.rows > 20 for split in growing.last.splits} == {"train": True, "validation": True}
+
+
+def asked(question: int, answer: int) -> dict[str, Any]:
+    return {"prompt": f"question {question}", "completion": f"answer {answer}", "page": f"page {question % 20}"}
+
+
+def questions(found: set[str]) -> set[str]:
+    return {text.partition(" -> ")[0].lower() for text in found}
+
+
+def crossing(advice: list[str]) -> list[str]:
+    return [sentence for sentence in advice if "question in train" in sentence]
+
+
+ASKED = [asked(n % 200, n // 200) for n in range(800)]
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [{}, {"test": "10%"}, {"stratifyBy": "page"}, {"nearDuplicates": "Group"}],
+    ids=lambda splits: str([*splits]),
+)
+def test_a_question_is_in_one_split(tmp_path: Path, splits: dict[str, Any]) -> None:
+    growing = Growing(tmp_path, **splits)
+    rows = [{**row, "prompt": row["prompt"].upper() if n % 2 else row["prompt"]} for n, row in enumerate(ASKED)]
+    found = growing.read(rows)
+    assert sum(map(len, found.values())) == 800
+    assert not questions(found["train"]) & questions(found["validation"] | found["test"])
+    assert 20 <= len(found["validation"]) <= 80
+    assert growing.last is not None
+    assert crossing(growing.last.advice) == []
+
+
+def test_a_set_without_a_repeated_question_is_divided_by_its_rows_alone(tmp_path: Path) -> None:
+    found = Growing(tmp_path).read(ASKED[:200])
+    division = Division.of(Splits())
+    lines = {text_of(row): canonical({"prompt": row["prompt"], "completion": row["completion"]}) for row in ASKED[:200]}
+    assert found["validation"] == {
+        text for text, line in lines.items() if division.split_of(hash_of(line.encode(), 0)) == "validation"
+    }
+
+
+def test_one_question_for_all_rows_is_divided_and_counted(tmp_path: Path) -> None:
+    growing = Growing(tmp_path)
+    found = growing.read([asked(0, n) for n in range(200)])
+    held = len(found["validation"])
+    assert 4 <= held <= 20
+    assert growing.last is not None
+    assert crossing(growing.last.advice)[0].startswith(f"{held} of {held} validation rows have their question in train")
+
+
+def test_rows_that_were_divided_before_questions_counted_stay_and_new_ones_join_them(tmp_path: Path) -> None:
+    growing = Growing(tmp_path)
+    before = growing.read(ASKED[:200])  # a question each: by their rows
+    after = growing.read(ASKED)
+    assert moved(before, after) == 0
+    assert not questions(after["train"]) & questions(after["validation"])
+    # The same rows by content alone, as they were divided before questions counted.
+    before, folder = after, growing.folder / "store" / str(growing.last and growing.last.path)
+    held = sorted(after["validation"])
+    exchanged = {name: [json.loads(line) for line in (folder / f"{name}.jsonl").open()] for name in NAMES[:2]}
+    exchanged["train"].append(exchanged["validation"].pop())
+    for name, records in exchanged.items():
+        (folder / f"{name}.jsonl").write_text("".join(canonical(record) + "\n" for record in records))
+    manifest.write(folder)
+    again = growing.read([*ASKED, asked(200, 0)])
+    assert len(again["validation"] & {*held}) == len(held) - 1
+    assert growing.last is not None
+    assert crossing(growing.last.advice)[0].startswith("3 of ")
+
+
+def test_groups_of_a_column_stay_as_they_are_and_questions_that_cross_are_counted(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, groupBy="part", validation="30%")
+    rows = [{**asked(n % 50, n // 50), "part": f"part {n // 50}"} for n in range(500)]
+    found = growing.read(rows)
+    parts = [{text.partition("answer ")[2] for text in found[name]} for name in NAMES[:2]]
+    assert not parts[0] & parts[1]
+    held = len(found["validation"])
+    assert growing.last is not None
+    assert crossing(growing.last.advice)[0].startswith(f"{held} of {held} validation rows")

@@ -7,7 +7,7 @@ aligned a model with 1,000 careful ones; broad instruction sets have 5,000 to 20
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from hone_api.dataset import Format
@@ -34,8 +34,14 @@ _LENGTH_BIAS = Decimal("0.75")
 _LENGTH_RATIO = 2
 
 
-def advice(result: DatasetResult, profile: Profile, format: str) -> list[str]:
-    """Sentences for people, the weightiest first."""
+def advice(
+    result: DatasetResult, profile: Profile, format: str, crossing: Mapping[str, int] | None = None
+) -> list[str]:
+    """Sentences for people, the weightiest first.
+
+    Args:
+        crossing: rows of held-out splits whose question is in train.
+    """
     if not result.rows:
         return []
     return [
@@ -49,6 +55,7 @@ def advice(result: DatasetResult, profile: Profile, format: str) -> list[str]:
         *_answers(profile),
         *_conversations(result, profile),
         *_validation(result),
+        *_crossing(result, crossing or {}),
         *_languages(result),
         *_not_read(result),
     ]
@@ -254,6 +261,16 @@ def _validation(result: DatasetResult) -> Iterator[str]:
     held = next((split.rows for split in result.splits if split.name == "validation"), None)
     if held is not None and held < _FEW_VALIDATION_ROWS:
         yield f"{held} validation rows give a rough held-out loss only: raise splits.validation, or add rows."
+
+
+def _crossing(result: DatasetResult, crossing: Mapping[str, int]) -> Iterator[str]:
+    for split in result.splits:
+        if rows := crossing.get(split.name):
+            yield (
+                f"{rows:,} of {counted(split.rows, f'{split.name} row')} {'has its' if rows == 1 else 'have their'}"
+                " question in train: a score on them is partly memory. Rows of the previous content keep their split:"
+                " another splits.seed divides all again. Rows with a common value are kept together by splits.groupBy."
+            )
 
 
 def _languages(result: DatasetResult) -> Iterator[str]:

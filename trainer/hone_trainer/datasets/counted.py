@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hone_trainer.datasets.language import LanguageSample
+from hone_trainer.datasets.pitfalls import question_hash
 from hone_trainer.datasets.profile import Profile
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.datasets.spool import ValidRow
@@ -21,6 +22,8 @@ class Counted:
     """For each row the hash of its group, which decides its split."""
     contents: array[int] = field(default_factory=lambda: array("Q"))
     """For each row the hash of its content."""
+    questions: array[int] = field(default_factory=lambda: array("Q"))
+    """For each row the hash of what it asks; of a document, of its content."""
     lengths: LengthHistogram = field(default_factory=LengthHistogram)
     profile: Profile = field(default_factory=Profile)
 
@@ -40,7 +43,9 @@ class Count:
         for row in batch:
             content = hash_of(row.line.encode(), 0)
             counted.groups.append(hash_of(row.group_key.encode(), self._seed))
+            question = content if "text" in row.record else question_hash(row.record)
             counted.contents.append(content)
+            counted.questions.append(question)
             counted.lengths.see(row.record)
-            counted.profile.see(row.record, content)
+            counted.profile.see(row.record, content, question)
         return counted

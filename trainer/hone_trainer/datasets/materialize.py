@@ -32,6 +32,7 @@ from hone_trainer.datasets import (
     report,
     resumed,
     sources,
+    splits,
     stored_rows,
     synthesis,
 )
@@ -257,23 +258,23 @@ def _workers(functions: Sequence[Callable[..., Any]], files: Sequence[DataFile],
 
 
 def _spool(rows: Iterator[ValidRow], count: Count, tally: Tally, path: Path, workers: Workers) -> None:
-    """First pass: every row into a file as '<hash of its group>\\t<record>'."""
+    """First pass: every row into a file, a line each."""
     with open(path, "w", encoding="utf-8") as spool:
         for batch, counted in workers.map(count.rows, batches.of_rows(rows)):
             tally.accept(batch, counted)
-            spool.writelines(f"{group:016x}\t{row.line}\n" for group, row in zip(counted.groups, batch, strict=True))
+            spool.writelines(f"{row.line}\n" for row in batch)
 
 
 def _divide(spool: Path, folder: Path, tally: Tally) -> dict[str, int]:
     """Second pass: the spool into one file a split. Gives the rows of each; order is that of the source."""
-    split_of = _split_of_rows(tally)
+    names = _splits_of_rows(tally)
     counts: dict[str, int] = {}
     files: dict[str, IO[str]] = {}
+    codes = bytearray()
     try:
         with open(spool, encoding="utf-8") as lines:
-            for number, entry in enumerate(lines):
-                value, _, line = entry.partition("\t")
-                name = split_of(number, int(value, 16))
+            for name, line in zip(names, lines, strict=True):
+                codes.append(SPLITS.index(name))
                 if name not in files:
                     files[name] = open(folder / f"{name}.jsonl", "w", encoding="utf-8")  # noqa: SIM115
                 files[name].write(line)
@@ -281,20 +282,22 @@ def _divide(spool: Path, folder: Path, tally: Tally) -> dict[str, int]:
     finally:
         for file in files.values():
             file.close()
+    tally.see_splits(codes)
     return {name: counts[name] for name in SPLITS if name in counts}
 
 
-def _split_of_rows(tally: Tally) -> Callable[[int, int], str]:
-    """What gives the split of a row, by its number among those kept, from 0, and the hash of its group."""
-    places = tally.strata.places() if tally.strata else None
+def _splits_of_rows(tally: Tally) -> Iterable[str]:
+    """The split of each row that is kept, in order."""
+    groups = splits.joined(tally.plan.splits, tally.groups, tally.questions)
+    places = tally.strata.places(groups) if tally.strata else groups
     if tally.before:
-        codes = tally.before.codes_of(tally.duplicates.hashes, tally.groups)
-        divided = remembered.divided(tally.plan.splits, places or tally.groups, codes)
-        return lambda number, _: divided[number]
-    for place in places or ():
-        tally.division.see(place)
-    tally.division.settle()
-    return lambda number, value: tally.division.split_of(places[number] if places else value)
+        codes = tally.before.codes_of(tally.duplicates.hashes, tally.groups, groups)
+        return remembered.divided(tally.plan.splits, places, codes)
+    division = splits.Division.of(tally.plan.splits)
+    for place in places:
+        division.see(place)
+    division.settle()
+    return map(division.split_of, places)
 
 
 def _write_rejected(file: IO[str], row: RawRow, error: RowError) -> None:

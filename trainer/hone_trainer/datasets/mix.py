@@ -119,6 +119,7 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
                 trained = [part.hashes for part in parts]
             for part in opened:
                 part.file.close()
+        tally.see_splits([at for at, name in enumerate(contents.SPLITS) for _ in range(tally.splits.get(name, 0))])
         tally.valid = tally.rows
         if tally.rows < plan.checks.min_rows:
             message = f"{counted(tally.rows, 'row')}, checks.minRows is {plan.checks.min_rows}"

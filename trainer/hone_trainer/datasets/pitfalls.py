@@ -38,9 +38,9 @@ class Answers:
     def __init__(self) -> None:
         self._questions, self._answers = array("Q"), array("Q")
 
-    def see(self, question: str, answer: str) -> None:
-        """Note a row."""
-        self._questions.append(_hash(question))
+    def see(self, question: int, answer: str) -> None:
+        """Note a row, by the hash of its question."""
+        self._questions.append(question)
         self._answers.append(_hash(answer))
 
     def add(self, other: Answers) -> None:
@@ -92,8 +92,8 @@ class Pitfalls:
     lengths: AnswerLengths = field(default_factory=AnswerLengths)
     answers: Answers = field(default_factory=Answers)
 
-    def see(self, record: Record, text: str) -> None:
-        """Count one row; text is all of its text."""
+    def see(self, record: Record, text: str, question: int) -> None:
+        """Count one row; text is all of its text, question the hash of what it asks."""
         if "text" in record:  # a document has no question and is not a conversation
             return
         turns = _turns(record)
@@ -110,7 +110,7 @@ class Pitfalls:
         elif "label" in record:
             self._see_judged(record)
         else:
-            self.answers.see(*_asked_and_answered(record))
+            self.answers.see(question, _asked_and_answered(record)[1])
 
     def add(self, other: Pitfalls) -> None:
         """Count the rows of another one."""
@@ -121,14 +121,14 @@ class Pitfalls:
     def _see_pair(self, record: Record) -> None:
         question, better, worse = (_text(record[side]) for side in ("prompt", "chosen", "rejected"))
         self.same_but_form += normalised(better) == normalised(worse)
-        self.answers.see("\0".join([question, *sorted((better, worse))]), better)
+        self.answers.see(_hash("\0".join([question, *sorted((better, worse))])), better)
         one, better, worse = self.lengths, _said(record["chosen"]), _said(record["rejected"])
         one.pairs, one.better, one.worse = one.pairs + 1, one.better + len(better), one.worse + len(worse)
         one.longer, one.shorter = one.longer + (len(better) > len(worse)), one.shorter + (len(better) < len(worse))
 
     def _see_judged(self, record: Record) -> None:
         question, answer = _text(record["prompt"]), _text(record["completion"])
-        self.answers.see(f"{question}\0{answer}", str(record["label"]))
+        self.answers.see(_hash(f"{question}\0{answer}"), str(record["label"]))
         one, answer = self.lengths, _said(record["completion"])
         if record["label"]:
             one.better, one.better_rows = one.better + len(answer), one.better_rows + 1
@@ -147,6 +147,11 @@ def _turns(record: Record) -> Sequence[dict[str, Any]]:
     """The turns of a conversation, or of a prompt of turns."""
     turns = record.get("messages", record.get("prompt"))
     return turns if isinstance(turns, list) else ()
+
+
+def question_hash(record: Record) -> int:
+    """A hash of what the row asks: its prompt, or all turns before the last answer, in whatever case and spacing."""
+    return _hash(_asked_and_answered(record)[0])
 
 
 def _asked_and_answered(record: Record) -> tuple[str, str]:

@@ -43,11 +43,11 @@ class Profile:
     examples: list[str] = field(default_factory=list)
     """The first rows as JSON."""
 
-    def see(self, record: Record, value: int) -> None:
-        """Count one row; value is the hash of its content."""
+    def see(self, record: Record, value: int, question: int) -> None:
+        """Count one row by the hash of its content, and of what it asks."""
         text = joined(record)
         self.languages.see(value, text)
-        self.pitfalls.see(record, text)
+        self.pitfalls.see(record, text, question)
         if len(self.examples) < _EXAMPLES:
             self.examples.append(canonical(record)[:_EXAMPLE_CHARACTERS])
         if (answer := _answer(record)) is not None:

@@ -61,21 +61,30 @@ class Before:
         every, first, count = numpy.unique(numpy.concatenate(hashes), return_index=True, return_counts=True)
         return cls(every, numpy.where(count == 1, numpy.concatenate(codes)[first], NEW).astype(numpy.uint8))
 
-    def codes_of(self, lines: Sequence[int], groups: Sequence[int]) -> Any:
-        """The code of each row, by the hashes of its line and of its group.
+    def codes_of(self, lines: Sequence[int], groups: Sequence[int], joined: Sequence[int]) -> Any:
+        """The code of each row, by the hashes of its line, of its group, and of its group with those of its question.
 
         A group has one split. Where its rows were in several, as when a new row joins two groups, what was held out
-        stays so: test goes before validation, and validation before train.
+        stays so: test goes before validation, and validation before train. A question only decides where its new rows
+        go: the content before may have been divided before questions counted.
         """
         import numpy
 
         hashes = numpy.array(lines, dtype=numpy.uint64)
         at = numpy.minimum(numpy.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
         codes = numpy.where(self.hashes[at] == hashes, self.codes[at], NEW)
-        _, group = numpy.unique(numpy.array(groups, dtype=numpy.uint64), return_inverse=True)
-        highest = numpy.zeros(len(hashes), dtype=numpy.uint8)
-        numpy.maximum.at(highest, group, codes)
-        return highest[group]
+        codes = _highest(codes, groups)
+        return numpy.where(codes == NEW, _highest(codes, joined), codes)
+
+
+def _highest(codes: Any, groups: Sequence[int]) -> Any:
+    """The highest code of each row's group."""
+    import numpy
+
+    _, group = numpy.unique(numpy.array(groups, dtype=numpy.uint64), return_inverse=True)
+    highest = numpy.zeros(len(codes), dtype=numpy.uint8)
+    numpy.maximum.at(highest, group, codes)
+    return highest[group]
 
 
 def _reported(folder: Path) -> str | None:

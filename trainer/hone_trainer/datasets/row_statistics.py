@@ -25,6 +25,7 @@ from hone_trainer.datasets.rows import RawRow, RowError
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.statistics import Duplicates, LengthHistogram
 from hone_trainer.errors import DataError
+from hone_trainer.store.contents import SPLITS
 from hone_trainer.workers.parallel import Workers
 
 _ROWS_NAMED = 10
@@ -63,23 +64,24 @@ class Tally:
     before: Before | None = None
     """What the splits of the content before are to be kept by."""
     groups: array[int] = field(default_factory=lambda: array("Q"))
-    """The hash of each row's group, where there is a content before."""
+    """The hash of each row's group."""
+    questions: array[int] = field(default_factory=lambda: array("Q"))
+    """The hash of what each row asks."""
+    crossing: dict[str, int] = field(default_factory=dict)
+    """Rows of held-out splits whose question is in train."""
     languages: Counter[str] | None = None
     """Rows of the sample by language, once they are identified."""
 
     def __post_init__(self) -> None:
-        self.division = splits.Division.of(self.plan.splits)
         self.strata = splits.Strata(self.plan.splits) if self.plan.splits.stratify_by else None
 
     def accept(self, rows: Sequence[ValidRow], counted: Counted) -> None:
         """Count rows that are kept."""
-        if self.before:
-            self.groups.extend(counted.groups)
-        for row, value in zip(rows, counted.groups, strict=True):
-            if self.strata:
-                self.strata.see(value, row.stratum)
-            elif not self.before:
-                self.division.see(value)
+        self.groups.extend(counted.groups)
+        self.questions.extend(counted.questions)
+        if self.strata:
+            for row in rows:
+                self.strata.see(row.stratum)
         self.duplicates.add(counted.contents)
         self.lengths.add(counted.lengths)
         self.profile.add(counted.profile)
@@ -98,6 +100,13 @@ class Tally:
             value = "" if row.value is None else json.dumps(row.value, ensure_ascii=False, default=str)
             shown = value[:_EXAMPLE_CHARACTERS] + ("…" if len(value) > _EXAMPLE_CHARACTERS else "")
             examples.append({"row": row.number, "place": row.place, "message": str(error), "value": shown})
+
+    def see_splits(self, codes: Sequence[int]) -> None:
+        """Count the held-out rows whose question is in train, by the index of each row's split in SPLITS."""
+        train = SPLITS.index("train")
+        for held, name in enumerate(SPLITS):
+            if held != train and (rows := splits.crossing(self.questions, codes, held, train)):
+                self.crossing[name] = rows
 
     def identify(self, workers: Workers) -> None:
         """Count the languages of the sample, after the last row; workers have `language.languages_of`."""
@@ -128,7 +137,7 @@ class Tally:
             languages=language.shares(self._languages()),
             summary=self._summary(),
         )
-        result.advice = advice(result, self.profile, (self.format or "").partition(" ")[0])
+        result.advice = advice(result, self.profile, (self.format or "").partition(" ")[0], self.crossing)
         return result
 
     def _summary(self) -> str:

@@ -5,6 +5,9 @@ and rows of one group, have one hash and cannot cross. In small data a wanted sp
 moves just far enough to give it one hash, i.e. as few rows as possible move. That they do not move back when rows are
 appended is the work of `remembered`.
 
+Rows with one question are one group, that of the first of them, unless splits.groupBy names another, or they are more
+than the smallest held-out split has: a set of one question for all rows would be in one split (`joined`).
+
 With splits.stratifyBy a place takes the hash's part: places are spread evenly over [0, 2^64) within each value of the
 column, in the order of the rows. Rows that are appended at the end then move no other row.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -83,21 +86,19 @@ class Division:
 
 
 class Strata:
-    """Rows by their value of splits.stratifyBy; 12 bytes of memory a row, and every value once."""
+    """Rows by their value of splits.stratifyBy; 4 bytes of memory a row, and every value once."""
 
     def __init__(self, splits: Splits) -> None:
         self._splits = splits
-        self._hashes = array("Q")
         self._values = array("I")
         self._number: dict[str, int] = {}
 
-    def see(self, value: int, stratum: str) -> None:
-        """Note the next row: the hash of its group, and the value of its column.
+    def see(self, stratum: str) -> None:
+        """Note the value of the next row's column.
 
         Raises:
             ConfigError: more than 10,000 values.
         """
-        self._hashes.append(value)
         self._values.append(self._number.setdefault(stratum, len(self._number)))
         if len(self._number) > _MOST_STRATA:
             column = self._splits.stratify_by
@@ -105,11 +106,15 @@ class Strata:
                 f"splits.stratifyBy: column {column} has over {_MOST_STRATA} values: choose a coarser one"
             )
 
-    def places(self) -> list[int]:
-        """For each row, in order, the number that decides its split. A group has one: that of its first row."""
+    def places(self, groups: array[int]) -> array[int]:
+        """For each row, in order, the number that decides its split. A group has one: that of its first row.
+
+        Args:
+            groups: the hash of each row's group.
+        """
         import numpy
 
-        _, first, group = numpy.unique(numpy.array(self._hashes), return_index=True, return_inverse=True)
+        _, first, group = numpy.unique(numpy.array(groups), return_index=True, return_inverse=True)
         stratum = numpy.array(self._values)[first]
         order = numpy.lexsort((first, stratum))
         sizes = numpy.bincount(stratum, minlength=len(self._number))
@@ -117,8 +122,44 @@ class Strata:
         begin = numpy.array([hash_of(name.encode(), self._splits.seed) for name in self._number], dtype=numpy.uint64)
         place = numpy.empty(len(first), dtype=numpy.uint64)
         place[order] = begin[stratum[order]] + (numpy.arange(len(first)) - starts).astype(numpy.uint64) * _STEP
-        rows_of_group: list[int] = place[group].tolist()
-        return rows_of_group
+        return array("Q", place[group].tobytes())
+
+
+def joined(splits: Splits, groups: array[int], questions: array[int]) -> array[int]:
+    """For each row the hash of its group, where rows with one question are one.
+
+    Args:
+        groups: of each row, the hash of the group that it is in for other reasons, or of its content.
+        questions: the hash of what it asks.
+    """
+    import numpy
+
+    shares = [share for share in (_share(splits.validation), _share(splits.test)) if share]
+    if splits.group_by or not shares:
+        return groups
+    _, asked, rows = numpy.unique(numpy.array(questions), return_inverse=True, return_counts=True)
+    is_kept = (rows[asked] > 1) & (rows[asked] <= int(min(shares) * len(groups)))
+    if not is_kept.any():
+        return groups
+    alone = numpy.arange(len(rows), len(rows) + len(groups))
+    keys = (numpy.where(is_kept, asked, alone), numpy.unique(numpy.array(groups), return_inverse=True)[1])
+    first = numpy.arange(len(groups))
+    while True:  # until no group of near duplicates connects two questions
+        before = first
+        for key in keys:
+            lowest = numpy.full(len(rows) + len(groups), len(groups))
+            numpy.minimum.at(lowest, key, first)
+            first = lowest[key]
+        if (first == before).all():
+            return array("Q", numpy.array(groups)[first].tobytes())
+
+
+def crossing(questions: array[int], codes: Sequence[int], held: int, train: int) -> int:
+    """How many rows of a held-out split have their question in train, by each row's code of its split."""
+    import numpy
+
+    hashes, split = numpy.array(questions), numpy.array(codes)
+    return int(numpy.isin(hashes[split == held], hashes[split == train]).sum())
 
 
 def wanted(splits: Splits) -> list[str]:
