@@ -33,6 +33,8 @@ _KTO = "trl.trainer.kto_trainer:KTOTrainer"
 _RANDOM = "Rollouts, samples and their order are part of a checkpoint, else a resumed run trains on others."
 _ORDER = "The order of prompts is a function of the seed and the step, so that a resumed run finds it again."
 _UNREAD = "Numbers of a micro batch stay on the device until they are logged."
+_MODEL_CHECK = "trainer/hone_trainer/training/model_check.py"
+_AS_TRAINED = "The loaded model is checked with the loss head and the packed inputs that TRL's trainers give it."
 _ENCODED = "Rows arrive encoded: TRL would tokenize them again, with its own templates."
 _REFERENCE = (
     "The reference's log-probabilities come from our own pass, which can be stopped and serves evaluation as well."
@@ -285,6 +287,8 @@ NAMES: tuple[LibraryName, ...] = (
         "trainer/hone_trainer/models/scoring_model.py",
         "Log-probabilities without the logits of all tokens in memory.",
     ),
+    LibraryName("trl.trainer.utils", "add_fused_lm_head", "imports", _MODEL_CHECK, _AS_TRAINED),
+    LibraryName("trl.trainer.sft_trainer", "DataCollatorForLanguageModeling", "imports", _MODEL_CHECK, _AS_TRAINED),
     LibraryName(
         "trl.trainer.utils",
         "disable_dropout_in_model",

@@ -162,7 +162,8 @@ def build_trainer(
     )
     sft.remove_callback(PrinterCallback)  # our reporters report
     sft.attach(run)
-    chunked_loss.install(sft.model)
+    if not run.has_own_head:
+        chunked_loss.install(sft.model)
     return sft
 
 

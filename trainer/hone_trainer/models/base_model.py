@@ -162,7 +162,7 @@ def load(
     network: Generating = weights.load(
         _auto_class(head), base.path, new_head=_is_head_new(base, head), dtype=dtype, **options
     )
-    if quantize:
+    if quantized.is_in_4_bits(network):
         quantized.keep_layout(network)
     return network
 

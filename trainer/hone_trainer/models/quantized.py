@@ -21,6 +21,11 @@ AGREE = 0.99
 """Smallest cosine of a layer's gradient with that of its dequantised weights; rounding to bfloat16 leaves 0.9999."""
 
 
+def is_in_4_bits(model: Network) -> bool:
+    """Whether a model, or the base of its adapter, has bitsandbytes' 4-bit layers: as QLoRA rounds it, or as saved."""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
+
+
 def keep_layout(model: Network) -> None:
     """Stop bitsandbytes from repacking the model's 4-bit weights. Call before the first forward pass."""
     for _, layer in _layers(model):
@@ -43,7 +48,7 @@ def check_gradient(model: Network) -> None:
         if not cosine > AGREE:
             device = layer.weight.device.type
             message = (
-                f"adapter.type QLoRA: the gradient through the 4-bit layer {name} on {device} does not agree with that "
+                f"the gradient through the 4-bit layer {name} on {device} does not agree with that "
                 f"of its dequantised weights (cosine {cosine:.3f}, at least {AGREE} is right): nothing was trained"
             )
             raise TrainerError(FailureCode.GRADIENT_MISMATCH, message, rank=ranks.rank())

@@ -33,6 +33,8 @@ FUSED_FROM = {
     "w2": "down_proj",
 }
 """The parameter for a name that only checkpoints use."""
+READ_DIRECTLY = frozenset({"out_proj", "dt_proj"})
+"""Layers of a Mamba mixer whose weights it reads itself, past an adapter around them; PEFT refuses `out_proj`."""
 LONGEST = 240
 """Maximum characters of a description."""
 
@@ -55,15 +57,17 @@ def choose(network: Generating, wanted: list[str] | None) -> Targets:
         network: a model, possibly on the meta device.
         wanted: names of layers, matched like in peft; None: all except routers and the head.
     """
-    fused = expert_parameters(network)
-    if not is_mixture(network):
-        return Targets(wanted or ALL_LINEAR, [])
+    fused, whole = expert_parameters(network), linear_modules(network, everywhere=True)
     linear = [name for name in linear_modules(network) if wanted is None or any(matches(name, w) for w in wanted)]
+    is_narrow = len(whole) > len(linear_modules(network))
+    if not is_mixture(network):
+        return Targets(_shortened(linear, whole) if is_narrow else wanted or ALL_LINEAR, [])
     experts = [name for name in fused if wanted is None or any(_matches_experts(name, w) for w in wanted)]
     modules = [name for name in linear if not (fused and _leaf(name) in REWRITTEN)]
     weights = [f"{name}.weight" for name in linear if name not in set(modules)]
     if wanted is None:  # no router's name ends like this, so one name covers all layers
-        modules = sorted({_leaf(name) for name in modules})
+        modules = _shortened(modules, whole)
+    if wanted is None and text_part(network) is None:
         weights, experts = sorted({_end(name, 3) for name in weights}), sorted({_end(name, 2) for name in experts})
     return Targets(modules, [*experts, *weights], bool(experts))
 
@@ -100,20 +104,26 @@ def is_mixture(network: Generating) -> bool:
 
 def expert_parameters(network: Generating) -> list[str]:
     """Names of the parameters that hold all routed experts of a layer: (experts, in, out) or (experts, out, in)."""
+    part = text_part(network)
     return [
         f"{name}.{own}"
         for name, module in _modules(network)
-        if "experts" in name.split(".") or type(module).__name__.endswith("Experts")
+        if is_below(name, part) and ("experts" in name.split(".") or type(module).__name__.endswith("Experts"))
         for own, parameter in module.named_parameters(recurse=False)
         if len(getattr(parameter, "ds_shape", parameter.shape)) == 3
     ]
 
 
-def linear_modules(network: Generating) -> list[str]:
-    """Names of the linear modules, except the head and, in a mixture of experts, the routers."""
+def linear_modules(network: Generating, *, everywhere: bool = False) -> list[str]:
+    """Names of the linear modules, except the head and, in a mixture of experts, the routers.
+
+    Args:
+        everywhere: also those that text does not pass through, and those that a mixer reads past an adapter.
+    """
     import torch
 
     head, mixture = network.get_output_embeddings(), is_mixture(network)
+    part, past = text_part(network), set[str]() if everywhere else _read_directly(network)
     return [
         name
         for name, module in _modules(network)
@@ -121,7 +131,48 @@ def linear_modules(network: Generating) -> list[str]:
         and module is not head
         and name != "score"
         and not (mixture and ROUTER.search(_leaf(name)))
+        and (everywhere or is_below(name, part))
+        and name not in past
     ]
+
+
+def text_part(network: Generating) -> str | None:
+    """Name of the module that computes text in a model that also takes images or sound; None: all of it does."""
+    text = network.config.get_text_config()
+    if text is network.config:
+        return None
+    parts = (name for name, module in _modules(network) if type(getattr(module, "config", None)) is type(text))
+    return next(parts, None)
+
+
+def freeze_other_parts(network: Generating) -> None:
+    """Leave weights that text does not pass through as they are: those of other kinds of input."""
+    part, head = text_part(network), network.get_output_embeddings()
+    of_head = {id(weight) for weight in head.parameters()} if head is not None else set[int]()
+    for name, weight in network.named_parameters():
+        if not is_below(name, part) and id(weight) not in of_head:
+            weight.requires_grad_(False)
+
+
+def is_below(name: str, part: str | None) -> bool:
+    """Whether a module or parameter is in the module `part`; everything is in None."""
+    return part is None or name.startswith(f"{part}.")
+
+
+def _read_directly(network: Generating) -> set[str]:
+    return {
+        f"{name}.{own}"
+        for name, module in _modules(network)
+        if hasattr(module, "ssm_state_size")
+        for own, _ in module.named_children()
+        if own in READ_DIRECTLY
+    }
+
+
+def _shortened(names: list[str], whole: list[str]) -> list[str]:
+    """The last parts of names, if they match none of `whole` besides; else the names."""
+    leaves = {_leaf(name) for name in names}
+    return sorted(leaves if all(name in set(names) or _leaf(name) not in leaves for name in whole) else names)
 
 
 def count_adapted(network: Generating) -> Counter[str]:

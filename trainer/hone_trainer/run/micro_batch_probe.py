@@ -21,7 +21,7 @@ from hone_api.plan import TrainingPlan
 from hone_trainer.encoding import mapped, rendering
 from hone_trainer.errors import TrainerError, classify
 from hone_trainer.reporting.live import Reporters
-from hone_trainer.run import apart, pipeline, resolve
+from hone_trainer.run import apart, pipeline, resolve, rows_in_one_pass
 from hone_trainer.run.micro_batch_record import RANK_ENV, record_file
 from hone_trainer.signals import Stop
 from hone_trainer.store.manifest import write_atomically
@@ -104,7 +104,11 @@ def _measure(plan: TrainingPlan, gauge: Gauge, measured: Measured, file: Path, *
     # The first step allocates what stays: the optimizer's state, the buffers of libraries.
     steps = [1, *candidates(run.plan.training.batch_size)]
     hooks = [*pipeline.penalties(run.plan), _Ladder(steps, gauge, measured, file, says=says)]
-    trainer = pipeline.build_trainer(run, run.method.arguments(run.plan, run.settings), hooks, None)
+    arguments = run.method.arguments(run.plan, run.settings)
+    run, network = pipeline.load(run, arguments)
+    run = rows_in_one_pass.decided(run, network, arguments, record=False)
+    arguments = run.method.arguments(run.plan, run.settings)
+    trainer = pipeline.build_trainer(run, arguments, network, hooks, None)
     _feed(trainer, run, steps)
     buckets = _gradient_buckets(trainer) if plan.nodes * plan.processes_per_node > 1 else []
     try:

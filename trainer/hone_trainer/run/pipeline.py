@@ -28,14 +28,15 @@ from hone_trainer.evaluation.final import FinalEvaluation, run_final_evaluation
 from hone_trainer.evaluation.other_version import OtherVersion
 from hone_trainer.harness import measuring
 from hone_trainer.methods import METHODS
-from hone_trainer.models import adapters, base_model, generate, targets
+from hone_trainer.models import adapters, base_model, generate, quantized, targets
+from hone_trainer.models.network import Generating
 from hone_trainer.reporting import live
 from hone_trainer.reporting.prometheus import PrometheusReporter
-from hone_trainer.run import auto_micro_batch, estimate, preflight, resolve, rows, tracked
+from hone_trainer.run import auto_micro_batch, estimate, preflight, resolve, rows, rows_in_one_pass, tracked
 from hone_trainer.scoring import probe_suite
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import finished
-from hone_trainer.training import callbacks, deepspeed, learning_rate, selfcheck, settings
+from hone_trainer.training import callbacks, deepspeed, learning_rate, model_check, selfcheck, settings
 from hone_trainer.training.checkpoints import RunCheckpoints, ranks_of, step_of
 from hone_trainer.training.forward import Forward
 from hone_trainer.training.hang_guard import HangGuard
@@ -83,8 +84,8 @@ def _run(
     if ranks.is_first():
         rows.claim(plan)
     run = auto_micro_batch.resolve(run)
-    tracker.describe(tracked.params(plan, {**run.settings.to_resolved(), **adapters.resolved(plan.adapter)}))
     training = _train(run, tracker)
+    run = training.trainer.run
     final = run_final_evaluation(training.trainer, training.base, training.other, training.exported)
     peak = _peak_memory(run)
     run.reporters.update(stage="Exporting")
@@ -124,15 +125,19 @@ class FinishedTraining:
 
 def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     """Train to the end, from the newest checkpoint where there is one, and load the best step."""
+    newest = run.checkpoints.newest_valid(run.reporters.log)
+    arguments = run.method.arguments(run.plan, run.settings)  # from here on the ranks can talk to each other
+    other = other_version.measure(run)
+    run, network = load(run, arguments)
+    run = rows_in_one_pass.decided(run, network, arguments)
+    arguments = run.method.arguments(run.plan, run.settings)
+    tracker.describe(tracked.params(run.plan, {**run.settings.to_resolved(), **adapters.resolved(run.plan.adapter)}))
     base, speed = baseline.Baseline(run), callbacks.Report(run)
     schedule, early = callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run)
     hooks: list[TrainerCallback] = [base, schedule, early, HangGuard(run), speed, Stragglers(run)]
     hooks.append(tracked.LogSteps(tracker, base, run.reporters))
     hooks += penalties(run.plan)
-    newest = run.checkpoints.newest_valid(run.reporters.log)
-    arguments = run.method.arguments(run.plan, run.settings)  # from here on the ranks can talk to each other
-    other = other_version.measure(run)
-    trainer = build_trainer(run, arguments, hooks, newest)
+    trainer = build_trainer(run, arguments, network, hooks, newest)
     base.trainer = trainer
     settings.check_alike(run.settings)
     run.stop.check("while loading")
@@ -177,20 +182,40 @@ def penalties(plan: TrainingPlan) -> list[TrainerCallback]:
     return [L2ToStart(float(plan.training.l2_to_start))] if plan.training.l2_to_start else []
 
 
-def build_trainer(run: Run, arguments: TrainingArguments, hooks: list[TrainerCallback], newest: Path | None) -> Loop:
-    """The method's trainer around the loaded model, to go on from the checkpoint `newest`."""
-    plan, method = run.plan, run.method
+def load(run: Run, arguments: TrainingArguments) -> tuple[Run, Generating]:
+    """The base model with its weights, which has shown that it can be trained, and the run with what it has shown.
+
+    Raises:
+        TrainerError: ModelUnsuitable.
+    """
+    plan = run.plan
     network = base_model.load(
         run.base,
         bf16=run.settings.bf16,
         cpu=run.settings.cpu,
         quantize=adapters.is_quantized(plan.adapter),
         frozen=adapters.is_adapter(plan.adapter),
-        head=method.head,
+        head=run.method.head,
         seed=plan.training.seed,
     )
     generate.guard(network, run.reporters.go_on)
+    if not (plan.shards_weights or quantized.is_in_4_bits(network)):
+        network.to(arguments.device)
+    if run.method.head != "LanguageModel":
+        return run, network
+    look = model_check.Look.of(run, network, arguments.device)
+    model_check.check_causal(look)
+    return replace(run, has_own_head=model_check.has_own_head(look)), network
+
+
+def build_trainer(
+    run: Run, arguments: TrainingArguments, network: Generating, hooks: list[TrainerCallback], newest: Path | None
+) -> Loop:
+    """The method's trainer around the loaded model, to go on from the checkpoint `newest`."""
+    plan, method = run.plan, run.method
     adapted = adapters.is_adapter(plan.adapter)
+    if not adapted:
+        targets.freeze_other_parts(network)
     peft_config = adapters.to_peft(plan.adapter, network, method.head, newest) if adapted else None
     trainer = method.trainer(run, arguments, network, peft_config, hooks)
     if plan.deepspeed is None or plan.deepspeed.zero_stage < 3:  # ZeRO-3 wants one type, and has float32 masters

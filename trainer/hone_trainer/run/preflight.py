@@ -144,6 +144,9 @@ def _conflict(words: str) -> Problem:
 
 def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
     yield from selfcheck.problems(base)
+    saved = getattr(base.config, "quantization_config", None) or {}
+    if saved.get("quant_method") == "bitsandbytes" and not adapters.is_adapter(plan.adapter):
+        yield "adapter.type None: the base was saved in 4 or 8 bits, which cannot be trained: use LoRA or QLoRA"
     length = plan.training.max_length
     if length and length > base.context:
         yield f"training.maxLength {length} is over the model's context of {base.context} tokens"

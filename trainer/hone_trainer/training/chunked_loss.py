@@ -45,6 +45,49 @@ def install(model: Generating) -> None:
     model.forward = types.MethodType(forward, model)
 
 
+def is_installed(model: Generating) -> bool:
+    """Whether a causal model, with or without PEFT's wrapper, has TRL's head or ours."""
+    return "forward" in vars(model.get_base_model() if hasattr(model, "get_base_model") else model)
+
+
+def use_logits(model: Generating, temperature: float = 1.0) -> None:
+    """Let `model(..., labels=, fused_lm_head=True)` take the log-probabilities from the model's own logits.
+
+    Args:
+        model: as of `install`.
+        temperature: by which logits are divided.
+    """
+    from trl.trainer.utils import FusedCausalLMOutput
+
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    theirs = model.forward
+
+    @functools.wraps(theirs)
+    def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
+        if not fused_lm_head:
+            return theirs(*args, labels=labels, **kwargs)
+        count = kwargs.pop("num_items_in_batch", None)
+        output = theirs(*args, **{**kwargs, "use_cache": False})
+        mask = labels[:, 1:] != IGNORED
+        logits, chosen = output.logits[:, :-1][mask].float() / temperature, labels[:, 1:][mask]
+        log_p = logits.log_softmax(1)
+        entropy = -(log_p.detach().exp() * log_p.detach()).sum(1)
+        result = (log_p.gather(1, chosen[:, None])[:, 0], entropy, log_p.argmax(1) == chosen, logits.detach().mean(1))
+        log_probs, entropy, is_top1, means = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in result)
+        return FusedCausalLMOutput(
+            loss=-log_probs.sum() / (mask.sum().clamp(min=1) if count is None else count),
+            log_probs=log_probs,
+            entropy=entropy,
+            mean_logits=means,
+            is_top1=is_top1,
+            label_mask=mask,
+            aux_loss=getattr(output, "aux_loss", None),
+        )
+
+    model.forward = types.MethodType(forward, model)
+
+
 def _is_plain(config: Any) -> bool:
     """Whether logits are the head's product and nothing else: neither scaled, capped, nor routed."""
     special = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")

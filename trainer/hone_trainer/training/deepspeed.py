@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
+from hone_trainer.models.network import Network
 from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -66,6 +69,30 @@ def prepare(cpu: bool) -> None:
 
     PartialState._prepare_backend = with_gloo
     _skip_shm_unless_built()
+
+
+@contextmanager
+def gathered_by_module(network: Network) -> Iterator[None]:
+    """Forward passes of a model that ZeRO-3 has divided and that has no engine yet: each module's own weights are
+    whole while it computes. All ranks must run the same passes."""
+    from deepspeed import zero
+
+    whole: list[Any] = []
+
+    def enter(module: Any, *_: Any) -> None:
+        whole.append(zero.GatheredParameters(list(module.parameters(recurse=False))))
+        whole[-1].__enter__()
+
+    def leave(*_: Any) -> None:
+        whole.pop().__exit__(None, None, None)
+
+    hooks = [module.register_forward_pre_hook(enter) for module in network.modules()]
+    hooks += [module.register_forward_hook(leave, always_call=True) for module in network.modules()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def assert_sharded(trainer: Trainer) -> None:

@@ -20,7 +20,7 @@ from hone_trainer import ranks
 from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.encoding.split_file import Example
 from hone_trainer.errors import TrainerError
-from hone_trainer.models import adapters, generate, quantized
+from hone_trainer.models import generate, quantized
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Network
 from hone_trainer.reporting.live import Reporters
@@ -30,9 +30,11 @@ from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import Stop
 from hone_trainer.training import (
     batch_rows,
+    chunked_loss,
     deepspeed,
     finite,
     learning_rate,
+    model_check,
     out_of_memory,
     resharding,
     row_attention,
@@ -95,12 +97,22 @@ class Run:
     """What looked wrong before the first step."""
     example: list[Shown] = field(default_factory=list)
     """A training row as the model reads it."""
+    has_own_head: bool = False
+    """Whether the loaded model computes its log-probabilities from its whole logits (see `model_check`)."""
     save_seconds: float = 0.0
     """How long the last checkpoint took."""
     forward: Forward | None = None
     """The time of this rank's forward passes; None where it says nothing: with one rank, or sharded weights."""
     heart: Heartbeat = field(default_factory=Heartbeat.private)
     """Signs of life, for the process that watches this rank."""
+
+    def advise(self, sentence: str | None) -> None:
+        """Note advice for the log and the result; None for none. The same on every rank."""
+        if sentence is None:
+            return
+        self.advice.append(sentence)
+        if ranks.is_first():
+            self.reporters.log(sentence)
 
     @property
     def is_measured(self) -> bool:
@@ -157,6 +169,12 @@ class Loop(_Trainer):
         """Steps without a gradient so far; None once there was one."""
         self._micro_batches: list[tuple[Any, Any]] = []
         """Inputs and loss of the step's micro batches so far."""
+        if run.has_own_head and chunked_loss.is_installed(self.model):
+            chunked_loss.use_logits(self.model, float(getattr(self.args, "temperature", 1.0)))
+            run.advise(
+                "the loss is computed from the whole logits, because the loss heads that save memory leave out a part "
+                f"of a {run.base.config.model_type}: a step needs more memory than estimated"
+            )
         if run.forward:
             run.forward.watch(self.model)
         if hasattr(self.model, "create_or_update_model_card"):  # of peft, which would render it for each checkpoint
@@ -171,8 +189,7 @@ class Loop(_Trainer):
     # A stop at the first non-finite number, before it reaches the weights
 
     def training_step(self, model: Network, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        if not self._is_checked:
-            self._before_first_step(inputs)
+        gradients = None if self._is_checked else self._before_first_step(inputs)
         apart = self.run.settings.padding_free and "cu_seq_lens_q" in inputs
         try:
             with row_attention.by_row(self.model.config) if apart else nullcontext():
@@ -183,18 +200,22 @@ class Loop(_Trainer):
             if (spent := out_of_memory.in_step(error, self.run, self.state.global_step + 1)) is None:
                 raise
             raise spent from error
+        if gradients is not None:
+            needs_all = ranks.world_size() > 1 and not self.is_deepspeed_enabled
+            self.run.advise(gradients.check(needs_all=needs_all))
         # It is read at the end of the step: reading it here would make the host wait for the device each time.
         self._micro_batches.append((inputs, loss.detach()))
         return loss
 
-    def _before_first_step(self, inputs: Any) -> None:
+    def _before_first_step(self, inputs: Any) -> model_check.Gradients:
         self._is_checked = True
         if self.run.plan.learning_rate_halvings:
             learning_rate.set_rate(self.lr_scheduler, self.run.settings.learning_rate)
         if isinstance(inputs, Mapping):
             selfcheck.batch(inputs)
-        if adapters.is_quantized(self.run.plan.adapter):
+        if quantized.is_in_4_bits(self.model):
             quantized.check_gradient(self.model)
+        return model_check.Gradients(self.model)
 
     def _get_grad_norm(self, model: Network, grad_norm: Any = None) -> float | None:
         """The gradient norm of a step, read together with the losses of its micro batches. The optimizer comes next."""

@@ -47,6 +47,8 @@ class RunSettings:
     """Whether `checkpoint_every` is only until the first checkpoint, and `checkpoint_interval` decides then."""
     padding_free: bool = False
     """Whether micro batches are padding-free (see `row_attention`)."""
+    unpacked: bool = False
+    """Whether rows are not packed although the job packs them (see `model_check`)."""
 
     def with_micro_batch(self, rows: int) -> RunSettings:
         """The same steps in passes of `rows` rows, which must divide a rank's rows."""
@@ -55,6 +57,7 @@ class RunSettings:
     def to_resolved(self) -> dict[str, int | str]:
         """The part that the user did not choose, for status and model card."""
         return {
+            **({"packing": "Off"} if self.unpacked else {}),
             "worldSize": self.world_size,
             "microBatchSize": self.micro_batch_size,
             "gradientAccumulationSteps": self.accumulation,

@@ -1,0 +1,192 @@
+"""Every causal family of transformers: a run trains on what the model computes for each row alone, or says why not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import every_family
+import pytest
+import tiny
+from safetensors.torch import load_file
+
+from hone_trainer.errors import TrainerError
+from hone_trainer.models import base_model
+from hone_trainer.run import rows_in_one_pass
+
+pytestmark = pytest.mark.trainer
+DOCUMENTS = 8
+PACKED, APART = "packed", "one row a sequence"
+UNSUITABLE = "ModelUnsuitable"
+SAMPLE = {
+    "llama": PACKED,
+    "gpt_oss": APART,
+    "opt": APART,
+    "mamba": APART,
+    "falcon_h1": APART,
+    "recurrent_gemma": APART,
+}
+LOGITS = {"recurrent_gemma"}
+
+
+def texts() -> list[str]:
+    return [f"{question} {answer}" for question, answer in tiny.sentences()[:DOCUMENTS]]
+
+
+def own_loss(model: Any) -> float:
+    """Mean over the tokens of all documents, one document at a time and in float64."""
+    import torch
+
+    total, count = 0.0, 0
+    for text in texts():
+        ids = torch.tensor([tiny.tokenizer()(text)["input_ids"] + [2]])
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits[0, :-1].double()
+        total -= float(logits.log_softmax(-1).gather(1, ids[0, 1:, None]).sum())
+        count += ids.shape[1] - 1
+    return total / count
+
+
+def plan_of(make_plan: Any, folder: Path, base: Path, **fields: Any) -> Any:
+    """DAPT with what it does by default, one step over all documents."""
+    rows = folder / "documents.jsonl"
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts()))
+    digest = f"sha256:{hashlib.sha256(rows.read_bytes()).hexdigest()}"
+    return make_plan(
+        fields.pop("name", "run"),
+        held_out=False,
+        method="DAPT",
+        dapt={},
+        modelPath=str(base),
+        datasets=[{"name": "documents", "split": "train", "path": str(rows), "digest": digest}],
+        training={"maxSteps": 1, "batchSize": DOCUMENTS, "maxLength": 64, **fields.pop("training", {})},
+        **fields,
+    )
+
+
+def outcome(runs: Any, plan: Any, expected: float) -> tuple[str, str]:
+    """What became of a run, and its advice or error. A run that trains has the loss of each row alone."""
+    try:
+        result = runs.finish(plan)
+    except TrainerError as error:
+        return str(error.code), error.message
+    file = Path(plan.output_path) / ("adapter" if plan.adapter.type != "None" else "full") / "metrics.jsonl"
+    first = json.loads(file.read_text().splitlines()[0])
+    # Experts are kept in balance by a second loss, as transformers weighs it.
+    balance = first.get("aux_loss", 0.0) * getattr(
+        base_model.open_base(plan.model_path).config, "router_aux_loss_coef", 0.001
+    )
+    assert first["loss"] == pytest.approx(expected + balance, rel=1e-4)
+    return (APART if result.resolved.get("packing") == "Off" else PACKED), " ".join(result.advice)
+
+
+@pytest.mark.parametrize("family", SAMPLE)
+def test_a_family_trains_on_rows_as_if_each_were_alone(runs: Any, make_plan: Any, tmp_path: Path, family: str) -> None:
+    model = every_family.build(every_family.config(family))
+    base = every_family.save(model, tmp_path / "base")
+    kind, words = outcome(runs, plan_of(make_plan, tmp_path, base), own_loss(model))
+    assert kind == SAMPLE[family], words
+    assert (family in words) == (kind == APART)
+    assert ("whole logits" in words) == (family in LOGITS)
+
+
+@pytest.fixture(scope="session")
+def wrapped_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gemma 3 as it is published: text, and a tower for images."""
+    model = every_family.build(every_family.config("gemma3"))
+    return every_family.save(model, tmp_path_factory.mktemp("wrapped") / "base")
+
+
+@pytest.mark.parametrize("adapter", ["LoRA", "None"])
+def test_text_trains_only_the_text_model_on_two_ranks(
+    runs: Any, make_plan: Any, tmp_path: Path, wrapped_base: Path, adapter: str
+) -> None:
+    plan = plan_of(
+        make_plan, tmp_path, wrapped_base, processesPerNode=2, adapter={"type": adapter}, training={"maxSteps": 2}
+    )
+    runs.wait(plan, runs.start(plan))
+    form = "adapter" if adapter == "LoRA" else "full"
+    folder = Path(plan.output_path) / form
+    tensors = load_file(folder / ("adapter_model.safetensors" if adapter == "LoRA" else "model.safetensors"))
+    before = load_file(wrapped_base / "model.safetensors")
+    if adapter == "LoRA":
+        assert {"language_model" in name for name in tensors} == {True}
+    else:
+        moved = {name for name, weight in tensors.items() if not weight.equal(before[name])}
+        assert moved == {name for name in before if "language_model" in name}
+
+
+def base_of(folder: Path, family: str, **more: Any) -> Path:
+    return every_family.save(every_family.build(every_family.config(family, **more)), folder / "base")
+
+
+def test_a_model_that_sees_later_tokens_is_refused(runs: Any, make_plan: Any, tmp_path: Path) -> None:
+    base = base_of(tmp_path, "bert", is_decoder=False)
+    kind, words = outcome(runs, plan_of(make_plan, tmp_path, base), expected=0)
+    assert kind == UNSUITABLE
+    assert "bert: tokens change what the model predicts before them" in words
+
+
+def test_ranks_with_divided_weights_decide_alike(runs: Any, make_plan: Any, tmp_path: Path) -> None:
+    """gpt_oss does not pack, and its loss is that of one rank without ZeRO."""
+    base = base_of(tmp_path, "gpt_oss")
+    alone = plan_of(make_plan, tmp_path, base, name="alone", training={"maxSteps": 2})
+    divided = plan_of(
+        make_plan,
+        tmp_path,
+        base,
+        name="divided",
+        training={"maxSteps": 2},
+        processesPerNode=2,
+        deepspeed={"zeroStage": 3},
+    )
+    outcome = runs.wait(divided, runs.start(divided))
+    assert outcome.result.resolved["packing"] == "Off"
+    assert runs.finish(alone).resolved["packing"] == "Off"
+    for (_, loss, _), (_, expected, _) in zip(runs.curve(divided), runs.curve(alone), strict=True):
+        assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_resumed_run_packs_as_its_first_attempt_did(
+    runs: Any, make_plan: Any, tmp_path: Path, interrupt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields: dict[str, Any] = {"training": {"maxSteps": 4}, "checkpoints": {"everySteps": 2}}
+    apart = plan_of(make_plan, tmp_path, base_of(tmp_path, "opt"), name="apart", **fields)
+    packed = plan_of(make_plan, tmp_path, base_of(tmp_path / "llama", "llama"), name="packed", **fields)
+    for plan in (apart, packed):
+        interrupt(plan, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(rows_in_one_pass, "why_mixed", lambda *_, **__: None)
+        assert runs.finish(apart).resolved["packing"] == "Off"
+    monkeypatch.setattr(rows_in_one_pass, "why_mixed", lambda *_, **__: "these kernels mix rows")
+    with pytest.raises(TrainerError, match="mix rows, and an earlier attempt of this run packed rows") as caught:
+        runs.finish(packed)
+    assert caught.value.code == UNSUITABLE
+
+
+@pytest.mark.outside
+@pytest.mark.long
+@pytest.mark.parametrize("family", every_family.families())
+def test_every_family_trains_as_if_each_row_were_alone_or_is_refused(
+    runs: Any, make_plan: Any, tmp_path: Path, family: str, record_property: Any
+) -> None:
+    kind, words = seen(runs, make_plan, tmp_path, family)
+    record_property("kind", kind)
+    print(f"SEEN {family}: {kind} {words[:300]}")
+    assert kind in (PACKED, APART, UNSUITABLE, NOT_BUILT), words
+
+
+NOT_BUILT = "cannot be built small"
+
+
+def seen(runs: Any, make_plan: Any, folder: Path, family: str) -> tuple[str, str]:
+    """What becomes of a family: of its model, and of a run on it."""
+    try:
+        model = every_family.build(every_family.config(family))
+        base = every_family.save(model, folder / "base")
+        expected = own_loss(model)
+    except Exception as error:
+        return NOT_BUILT, f"{type(error).__name__}: {error}"
+    return outcome(runs, plan_of(make_plan, folder, base), expected)

@@ -1,0 +1,75 @@
+"""Whether the loaded model may have several rows in one pass, packed or padding-free: decided before the steps are
+planned, by all ranks, and once for all attempts, because packing decides the number of steps.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from hone_api.estimate.micro_batch import packs
+from hone_api.failures import FailureCode
+from hone_trainer import device, ranks
+from hone_trainer.encoding.mapped import Examples
+from hone_trainer.errors import TrainerError
+from hone_trainer.models.network import Generating
+from hone_trainer.run import auto_micro_batch, resolve, rows
+from hone_trainer.store.manifest import write_atomically
+from hone_trainer.training.loop import Run
+from hone_trainer.training.model_check import Look, why_mixed
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+FILE = "packing.json"
+"""In workPath: why an earlier attempt did not pack, or null if it did."""
+
+
+def decided(run: Run, network: Generating, arguments: TrainingArguments, *, record: bool = True) -> Run:
+    """The run, without packing if the model mixes rows of one pass. A collective.
+
+    Args:
+        record: whether the next attempts are to decide alike.
+
+    Raises:
+        TrainerError: ModelUnsuitable, if an earlier attempt packed and this one cannot.
+    """
+    if not (packs(run.plan) or run.settings.padding_free):
+        return run
+    file = Path(run.plan.work_path) / FILE
+    earlier = _read(file)
+    if earlier and earlier[0]:
+        return apart(run, earlier[0])
+    mixed = why_mixed(Look.of(run, network, arguments.device), by_row=run.settings.padding_free)
+    why = ranks.text_of_first(mixed or "")
+    if earlier and why:
+        message = f"{why}, and an earlier attempt of this run packed rows: start a new run on this hardware and image"
+        raise TrainerError(FailureCode.MODEL_UNSUITABLE, message)
+    if record and ranks.is_first():
+        write_atomically(file, json.dumps(why or None).encode())
+    return apart(run, why) if why else run
+
+
+def _read(file: Path) -> list[str | None]:
+    """What earlier attempts decided, if there was one. A collective: the first rank reads for all."""
+    text = file.read_text() if ranks.is_first() and file.is_file() else ""
+    text = ranks.text_of_first(text)
+    return [json.loads(text)] if text else []
+
+
+def apart(run: Run, why: str) -> Run:
+    """The run with a pass for each row, or for padded rows, and the numbers that follow."""
+    training = run.plan.training.model_copy(update={"packing": False})
+    dapt = run.plan.dapt and run.plan.dapt.model_copy(update={"pack": False})
+    plan = run.plan.model_copy(update={"training": training, "dapt": dapt})
+    if packs(run.plan):
+        data = rows.Data(cast(Examples, run.rows), run.held_out, frozenset(), run.data, [], run.used)
+        dataset, settings = resolve.resolve_run(plan, run.base, data, device.here())
+    else:
+        dataset, settings = run.dataset, run.settings
+    settings = replace(settings, padding_free=False, unpacked=packs(run.plan))
+    result = replace(run, plan=plan, dataset=dataset, settings=settings)
+    result.advise(f"{why}: each row is a sequence of its own" + (", not packed" if packs(run.plan) else ""))
+    return auto_micro_batch.resolve(result)

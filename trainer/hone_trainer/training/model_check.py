@@ -1,0 +1,245 @@
+"""What a loaded model shows on a few tokens before it is trained, whatever its family: that no token sees later ones,
+that rows of one pass do not see each other, that the loss head computes the model's own log-probabilities.
+
+transformers has some 200 causal families. Which of them keep packed rows apart, and what stands between their backbone
+and the logits, changes with its releases: so the model itself is asked. The passes are a few tokens long. All ranks run
+the same ones, because ZeRO-3 gathers the weights for each.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hone_api.failures import FailureCode
+from hone_trainer import ranks
+from hone_trainer.errors import TrainerError, classify
+from hone_trainer.models.network import Generating, Network
+from hone_trainer.training import chunked_loss, deepspeed, out_of_memory, row_attention
+
+if TYPE_CHECKING:
+    from hone_trainer.training.loop import Run
+
+TOKENS = 32
+"""Most tokens of a row."""
+ROWS = 3
+SEEN = {False: 0.01, True: 0.1}
+"""What must not move a prediction may move it by this fraction of what must, in float32 and, True, in bfloat16: passes
+round differently, and mixtures compute other tokens together. A mean over positions and vocabulary, in nats."""
+LEAST = 1e-3
+"""Nats that a visible token counts as moving predictions at least."""
+HEAD = {False: 1e-4, True: 0.05}
+"""Largest mean difference between the head's log-probabilities and the logits', of the spread of the logits."""
+SHOWN = 3
+"""Names in a message."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A model and the tokens that it is asked about.
+
+    Args:
+        rows: token ids of a few training rows, cut; the longest first.
+        device: on which the passes run.
+        bf16: whether training computes in bfloat16.
+        sharded: whether ZeRO-3 has divided the weights.
+    """
+
+    network: Generating
+    rows: list[list[int]]
+    device: Any
+    bf16: bool = False
+    sharded: bool = False
+
+    @classmethod
+    def of(cls, run: Run, network: Generating, device: Any) -> Look:
+        """At the model of a run."""
+        examples = run.rows
+        rows = [list(examples[index].sequences[0][:TOKENS]) for index in range(min(ROWS, len(examples)))]
+        rows = sorted((row for row in rows if len(set(row)) > 1), key=len, reverse=True)
+        return cls(network, rows, device, run.settings.bf16, run.plan.shards_weights)
+
+    def alone(self, row: list[int]) -> Any:
+        """Log-probabilities of the vocabulary after each token of a row, (tokens, vocabulary)."""
+        return _log_softmax(self.run(**self._inputs(row)).logits[0])
+
+    def together(self, rows: list[list[int]], by_row: bool) -> list[Any]:
+        """The same of each row, in one pass as packed and padding-free training has it."""
+        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+        inputs = DataCollatorForLanguageModeling(0, padding_free=True)([{"input_ids": row} for row in rows])
+        del inputs["labels"]
+        inputs = {name: value.to(self.device) if hasattr(value, "to") else value for name, value in inputs.items()}
+        with row_attention.by_row(self.network.config) if by_row else nullcontext():
+            logits = self.run(**inputs).logits[0]
+        return list(_log_softmax(logits).split([len(row) for row in rows]))
+
+    def by_head(self, row: list[int]) -> Any:
+        """Log-probabilities of a row's tokens but the first, by the head that training uses."""
+        inputs, config = self._inputs(row), self.network.config.get_text_config()
+        coefficient: float = getattr(config, "router_aux_loss_coef", 0.0)
+        if hasattr(config, "output_router_logits") and coefficient:
+            inputs["output_router_logits"] = True  # as TRL's trainers have it
+        return self.run(**inputs, labels=inputs["input_ids"], fused_lm_head=True).log_probs[0]
+
+    def run(self, **inputs: Any) -> Any:
+        """A forward pass as in training, without dropout and gradients."""
+        import torch
+
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), self._whole():
+                return self.network(**inputs, use_cache=False)
+        finally:
+            self.network.train(was_training)
+
+    def _inputs(self, row: list[int]) -> dict[str, Any]:
+        import torch
+
+        ids = torch.tensor([row], device=self.device)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def _whole(self) -> AbstractContextManager[None]:
+        return deepspeed.gathered_by_module(self.network) if self.sharded else nullcontext()
+
+
+def check_causal(look: Look) -> None:
+    """That tokens do not change what the model predicts before them. A collective.
+
+    Raises:
+        TrainerError: ModelUnsuitable, also if the model fails on the tokens.
+    """
+    if not look.rows:
+        return
+    row, half = look.rows[0], len(look.rows[0]) // 2
+    start, end = row[:half], row[half:]
+    try:
+        plain, later, earlier = (look.alone(r) for r in (row, start + _changed(end, row), _changed(start, row) + end))
+    except Exception as error:
+        message = f"{_kind(look)}: the model cannot compute the logits of a row of text: {_unless_memory(error)}"
+        raise TrainerError(FailureCode.MODEL_UNSUITABLE, message) from error
+    visible = _distance(plain[half:], earlier[half:])
+    if _any(_distance(plain[:half], later[:half]) > SEEN[look.bf16] * max(visible, LEAST)):
+        message = (
+            f"{_kind(look)}: tokens change what the model predicts before them, so it would learn from the tokens that "
+            "it is asked for: use a causal model (an encoder needs is_decoder in its config)"
+        )
+        raise TrainerError(FailureCode.MODEL_UNSUITABLE, message)
+
+
+def why_mixed(look: Look, *, by_row: bool) -> str | None:
+    """Why rows must not be in one pass of this model; None if each is computed as if it were alone. A collective.
+
+    Args:
+        by_row: whether `row_attention` computes the attention.
+    """
+    if len(look.rows) < 2:
+        return None
+    (first, *rest), half = look.rows, len(look.rows[0]) // 2
+    try:
+        alone = [look.alone(row) for row in rest]
+        own, *together = look.together([first, *rest], by_row)
+        own_moved, *moved = look.together([_changed(first[:half], first) + first[half:], *rest], by_row)
+    except Exception as error:
+        raised: str | None = _unless_memory(error)
+    else:
+        raised, visible = None, _distance(own[half:], own_moved[half:])
+        pairs = zip((*alone, *moved), (*together, *together), strict=True)
+        unlike = max(_distance(*pair) for pair in pairs) > SEEN[look.bf16] * max(visible, LEAST)
+    if _any(raised is not None):
+        return f"{_kind(look)} cannot compute several rows in one pass ({raised or 'on another rank'})"
+    return f"in one pass, rows of {_kind(look)} change each other" if _any(unlike) else None
+
+
+def has_own_head(look: Look) -> bool:
+    """Whether the loss heads that save memory compute other log-probabilities than the model's logits. A collective.
+
+    Args:
+        look: at a causal model as it was loaded.
+    """
+    import torch
+    from trl.trainer.utils import add_fused_lm_head
+
+    if not look.rows:
+        return False
+    row, model = look.rows[0], look.network
+    every = look.alone(row)[:-1]
+    expected = every.gather(1, torch.tensor(row[1:], device=look.device)[:, None])[:, 0]
+    add_fused_lm_head(model)
+    chunked_loss.install(model)
+    try:
+        is_unlike = _distance(look.by_head(row), expected) > HEAD[look.bf16] * float(every.std(1).mean())
+    except Exception as error:
+        _unless_memory(error)
+        is_unlike = True
+    finally:
+        del model.forward
+    return _any(is_unlike)
+
+
+def _changed(tokens: list[int], row: list[int]) -> list[int]:
+    """Other tokens of the row that they are from, which has several: for each the next larger one."""
+    ids = sorted(set(row))
+    after = dict(zip(ids, [*ids[1:], ids[0]], strict=True))
+    return [after[token] for token in tokens]
+
+
+def _kind(look: Look) -> str:
+    return str(look.network.config.get_text_config().model_type)
+
+
+def _log_softmax(logits: Any) -> Any:
+    return logits.float().log_softmax(-1)
+
+
+def _distance(one: Any, other: Any) -> float:
+    return float((one.float() - other.float()).abs().mean())
+
+
+def _any(flag: Any) -> bool:
+    return ranks.any_rank(bool(flag))
+
+
+def _unless_memory(error: Exception) -> str:
+    """The error in words, unless it is that memory ran out."""
+    if classify(error).code in out_of_memory.CODES:
+        raise error
+    return f"{type(error).__name__}: {error}"
+
+
+class Gradients:
+    """Which trained tensors get a gradient in a step, also where DeepSpeed or DDP takes it away at once."""
+
+    def __init__(self, model: Network) -> None:
+        self._missing = {name for name, weight in model.named_parameters() if weight.requires_grad}
+        self._hooks = [
+            weight.register_hook(lambda _, name=name: self._missing.discard(name))
+            for name, weight in model.named_parameters()
+            if weight.requires_grad
+        ]
+
+    def check(self, *, needs_all: bool) -> str | None:
+        """After the backward pass of a micro batch.
+
+        Args:
+            needs_all: whether data parallelism waits for every gradient.
+
+        Returns:
+            For people, what gets no gradient.
+
+        Raises:
+            TrainerError: ModelUnsuitable, if training cannot go on without.
+        """
+        for hook in self._hooks:
+            hook.remove()
+        if not self._missing:
+            return None
+        names = sorted(self._missing)
+        shown = ", ".join(names[:SHOWN]) + (" and more" if len(names) > SHOWN else "")
+        what = f"{len(names)} trained tensors had no gradient in the first pass ({shown})"
+        if needs_all:
+            way_out = "ranks that share gradients wait for all: name other adapter.targets, use deepspeed, or one rank"
+            raise TrainerError(FailureCode.MODEL_UNSUITABLE, f"{what}, and {way_out}", rank=ranks.rank())
+        return f"{what}: they stay as they are unless other rows reach them"
