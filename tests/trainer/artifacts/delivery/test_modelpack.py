@@ -56,6 +56,7 @@ def files(repository: str, reference: str = "v3") -> dict[str, bytes]:
         metadata = json.loads(layer["annotations"]["org.cncf.model.file.metadata+json"])
         jsonschema.validate(metadata, FILE_METADATA)
         path = layer["annotations"]["org.cncf.model.filepath"]
+        assert layer["annotations"]["org.opencontainers.image.title"] == path, "oras skips a layer without it"
         content[path] = get(repository, f"blobs/{layer['digest']}").content
         assert (metadata["name"], metadata["size"]) == (Path(path).name, len(content[path]))
     return content

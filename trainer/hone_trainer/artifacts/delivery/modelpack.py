@@ -25,6 +25,7 @@ CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
 LAYERS = "application/vnd.cncf.model."
 """How the media types of its layers begin."""
 FILE_PATH, FILE_METADATA = "org.cncf.model.filepath", "org.cncf.model.file.metadata+json"
+_TITLE = "org.opencontainers.image.title"
 _WEIGHT, _CONFIG, _DOC, _CODE = (f"{LAYERS}{kind}.v1.raw" for kind in ("weight", "weight.config", "doc", "code"))
 _DOCUMENTS = (".md", ".html", ".svg", ".png", ".pdf")
 _NAMED_DOCUMENTS = ("LICENSE", "NOTICE", PROVENANCE, BOM, "report.json")
@@ -81,7 +82,11 @@ def _blob(original: Original, entry: Entry) -> Blob:
         "mediaType": media_type(entry.path),
         "digest": f"sha256:{entry.sha256}",
         "size": entry.size,
-        "annotations": {FILE_PATH: entry.path, FILE_METADATA: json.dumps(metadata, sort_keys=True)},
+        "annotations": {
+            FILE_PATH: entry.path,
+            FILE_METADATA: json.dumps(metadata, sort_keys=True),
+            _TITLE: entry.path,  # oras pulls only layers that have one
+        },
     }
     return Blob(descriptor, partial(_content, original, entry))
 
@@ -102,7 +107,7 @@ def _descriptor(plan: DeliverPlan, original: Original) -> dict[str, Any]:
     base = "@".join(filter(None, (labels.get("dev.hone.base"), labels.get("dev.hone.base.commit"))))
     family = _settings(original).get("model_type")
     fields = {
-        "name": labels.get("org.opencontainers.image.title", plan.name),
+        "name": labels.get(_TITLE, plan.name),
         "version": str(plan.version),
         "revision": original.digest,
         "createdAt": plan.created,
