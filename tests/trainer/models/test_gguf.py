@@ -62,6 +62,7 @@ def test_the_file_holds_the_tuned_model_and_its_tokenizer(runs: Any, make_plan: 
     with gguf.without_texts():
         reader = GGUFReader(forms["GGUF"] / "tiny.gguf")
     assert reader.fields["general.architecture"].contents() == "llama"
+    assert reader.fields["general.name"].contents() == "tiny"
     assert {t.tensor_type.name for t in reader.tensors} == {"F16", "F32"}
     tokenizer = AutoTokenizer.from_pretrained(convertible)
     assert reader.fields["tokenizer.chat_template"].contents() == tokenizer.chat_template
@@ -79,11 +80,14 @@ def test_the_file_holds_the_tuned_model_and_its_tokenizer(runs: Any, make_plan: 
 def test_eight_bits_are_as_close_as_eight_bits_can_be(convertible: Path, tmp_path: Path) -> None:
     from gguf import GGUFReader
 
-    drift = gguf.write(convertible, tmp_path / "m.gguf", "Q8")
+    (convertible / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    drift = gguf.write(convertible, tmp_path / "m.gguf", "Q8", "Support bot")
     assert 1e-3 < drift < gguf.TOLERANCE["Q8"]
     with gguf.without_texts():
         reader = GGUFReader(tmp_path / "m.gguf")
     assert {t.tensor_type.name for t in reader.tensors} == {"Q8_0", "F32"}
+    assert reader.fields["general.name"].contents() == "Support bot", "not the folder's name"
+    assert reader.fields["general.license"].contents() == "apache-2.0", "that of the card"
 
 
 def answers_of_llama_cpp(file: Path, prompt: str, question: str) -> tuple[str, str]:
@@ -109,7 +113,7 @@ def test_llama_cpp_loads_the_file_and_answers_as_transformers_does(precision: st
 
     from hone_dev import models
 
-    gguf.write(models.smollm2(), tmp_path / "m.gguf", precision)
+    gguf.write(models.smollm2(), tmp_path / "m.gguf", precision, "smollm2")
     prompt, question = "The capital of France is", "What is the capital of Italy?"
     tokenizer = AutoTokenizer.from_pretrained(models.smollm2())
     model = AutoModelForCausalLM.from_pretrained(models.smollm2(), dtype=torch.float32)

@@ -207,7 +207,8 @@ def _gguf(run: Run, source: Path, record: RunRecord) -> list[Artifact]:
         return []
     folder, precision = source.with_name("gguf"), run.plan.output.gguf_precision
     _fresh(folder)
-    drift = gguf.write(source, folder / f"{run.plan.output.model_name}.gguf", precision)
+    name = run.plan.output.model_name
+    drift = gguf.write(source, folder / f"{name}.gguf", precision, name)
     note = f"Largest difference of a weight from the safetensors, relative to its tensor's largest: {drift:.2g}."
     return [_finish(run, folder, "GGUF", record, f"Precision {precision}.", note)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import subprocess
@@ -38,11 +39,13 @@ def check(base: Path) -> None:
         )
 
 
-def write(source: Path, file: Path, precision: str) -> float:
+def write(source: Path, file: Path, precision: str, name: str) -> float:
     """Convert the safetensors model in folder `source` to `file`, and compare every tensor that was written.
 
     Args:
         precision: key of `PRECISIONS`; norms and biases stay in float32, as llama.cpp requires.
+        name: what hubs show, general.name; the converter would write the folder's name. It takes the licence from the
+            folder's model card.
 
     Returns:
         The largest difference of a weight, relative to the largest weight of its tensor.
@@ -50,7 +53,10 @@ def write(source: Path, file: Path, precision: str) -> float:
     Raises:
         TrainerError: the conversion failed, or a tensor is off by more than its precision allows.
     """
-    words = _convert(source, file, "--outtype", PRECISIONS[precision])
+    with tempfile.TemporaryDirectory(prefix="hone-gguf-") as folder:
+        (Path(folder) / "metadata.json").write_text(json.dumps({"general.name": name}))
+        options = ("--outtype", PRECISIONS[precision], "--metadata", f"{folder}/metadata.json")
+        words = _convert(source, file, *options)
     if words:
         raise TrainerError(FailureCode.TRAINER_ERROR, f"the conversion of {source.name} to GGUF failed: {words}")
     drift = _difference(source, file)
