@@ -212,6 +212,7 @@ class Reason(State):
     REGISTERING = "Registering", "A Job registers versions or sets aliases where `spec.registry` says"
     REGISTERED = "Registered", "The registry of `spec.registry` has the versions and aliases"
     RESOLVED = "Resolved", "Every alias points where it should"
+    NOT_HANDED_OVER = "NotHandedOver", "Servers do not learn what aliases mean: ConfigMap `hone-served` is not written"
     VERSION_EXPIRED = "VersionExpired", "A ModelVersion is deleted because newer ones exist, by spec.retention (Event)"
     JOB_EXPIRED = "JobExpired", "A FineTuneJob is deleted by the history limits of `spec.retrain` (Event)"
     ALIAS_MOVED = "AliasMoved", "An alias points to another version (Event)"

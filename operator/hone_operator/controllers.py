@@ -134,6 +134,7 @@ class Controllers:
             return lambda refused: dataset.reconcile(body, replace(rows, refusals=refused), self.now(), platform)
         if kind == "Model":
             named = await ModelReader(children, self._exists, self.inbox).observe(body)
+            named = replace(named, not_handed_over=self.holds.refused.get(body["metadata"]["namespace"], ""))
             return lambda refused: model.reconcile(body, named.after(refused), self.now())
         files = await ModelVersionReader(children, self._exists, self.reports).observe(body)
         return lambda refused: modelversion.reconcile(body, replace(files, refusals=refused), self.now(), platform)
@@ -170,7 +171,11 @@ class Controllers:
         if key.kind == CONTENTS:
             return await self._look_after_contents(key.namespace)
         if key.kind == SERVED:
+            before = self.holds.refused.get(key.namespace)
             again = await Handover(self.cluster, self.cache, self.holds).process(key.namespace)
+            if self.holds.refused.get(key.namespace) != before:
+                for each in self.cache.items("Model", key.namespace):
+                    self.request(Key("Model", key.namespace, each["metadata"]["name"]))
             if self.notifier:
                 self.request(notices_of(key.namespace))  # a slow receiver must not keep servers waiting
             return again

@@ -275,6 +275,10 @@ BAD_OBJECTS = {
     "NetworkPolicy of egress": policy(policyTypes=["Ingress", "Egress"], egress=[{}]),
     "ConfigMap of nobody": changed("ConfigMap", metadata={"name": "free"}),
     "ConfigMap that can change": changed("ConfigMap", immutable=False),
+    "ConfigMap by another name": changed("ConfigMap", metadata={"name": "settings", "ownerReferences": OWNER}),
+    "ConfigMap of an invented kind": changed(
+        "ConfigMap", metadata={"name": "x-1-0123abcd", "ownerReferences": [{**OWNER[0], "kind": "X"}]}
+    ),
     "Service with external addresses": changed(
         "Service", spec={"clusterIP": "None", "externalIPs": ["10.1.1.1"], "ports": [{"port": 443}]}
     ),

@@ -225,6 +225,16 @@ def test_servers_may_load_only_what_is_approved_and_an_alias_means(namespace, op
     approve(namespace, 1)
     namespace.patch("Model", "tutor", {"spec": {"aliases": [{"name": "production", "version": 1}]}})
     namespace.until(lambda: served(namespace) == {"production": first}, "what somebody wrote is replaced")
+    namespace.patch("ConfigMap", "hone-served", {"immutable": True})
+    namespace.patch("ModelVersion", "tutor-v1", {"spec": {"approval": {"state": "Candidate"}}})
+    namespace.until(
+        lambda: namespace.condition("Model", "tutor", "Ready").get("reason") == "NotHandedOver",
+        "servers get nothing new",
+    )
+    namespace.delete("ConfigMap", "hone-served")
+    approve(namespace, 1)
+    namespace.until(lambda: served(namespace) == {"production": first}, "it is made again")
+    namespace.until(lambda: namespace.condition("Model", "tutor", "Ready")["status"] == "True", "the Model is Ready")
     namespace.delete("Model", "tutor")
     namespace.until(lambda: not namespace.get("ConfigMap", "hone-served").get("data"), "the Model is gone")
 

@@ -84,6 +84,7 @@ class Tries:
             "Create, change and delete the operator's records": [
                 *[("POST", MAPS, record(name)) for name in RECORDS[1:]],
                 *[("POST", MAPS, record(name, immutable=True)) for name in RECORDS[1:]],
+                ("POST", MAPS, record("x-ended-0123abcd")),
                 ("PATCH", f"{MAPS}/hone-contents", {"data": {"m": ""}}),
                 ("PATCH", f"{MAPS}/hone-contents", {"immutable": True}),
                 ("PATCH", f"{MAPS}/hone-contents", {"metadata": {"ownerReferences": [OWNER]}}),

@@ -198,7 +198,7 @@ OBJECTS = {
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": "plan", "ownerReferences": OWNER},
+            "metadata": {"name": "x-1-0123abcd", "ownerReferences": OWNER},
             "immutable": True,
         },
     ),

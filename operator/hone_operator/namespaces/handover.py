@@ -16,6 +16,8 @@ from hone_operator.reconcile.model import moves_alias
 from hone_operator.reconcile.served import content
 
 log = logging.getLogger(__name__)
+LOOK_SECONDS = 30.0
+"""Until what could not be written is tried again: nothing reports that it can be."""
 HOLD_SECONDS = 10.0
 """A Model moves its aliases within milliseconds; a withdrawn version must not stay for one that does not."""
 
@@ -26,6 +28,8 @@ class Holds:
     that a version is withdrawn before they read which one is next, and serve none for as long as a kubelet takes."""
 
     clock: Callable[[], float] = time.monotonic
+    refused: dict[str, str] = field(default_factory=dict)
+    """By namespace: why what servers may load could not be written."""
     _since: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def left(self, namespace: str, moving: Collection[str]) -> dict[str, float]:
@@ -56,7 +60,8 @@ class Handover:
         """Write what the aliases say, if the ConfigMap says something else; there is none before the first alias.
 
         Returns:
-            Seconds until it has to be called again, because a Model is about to move an alias; None: it has not.
+            Seconds until it has to be called again, because a Model is about to move an alias or the API server refused
+            the ConfigMap; None: it has not.
         """
         models = self.cache.items("Model", namespace)
         versions = {m["metadata"]["name"]: self.cache.versions_of(namespace, m["metadata"]["name"]) for m in models}
@@ -71,12 +76,14 @@ class Handover:
             data |= {key: before[key] for key in map(key_of, held) if key in before}
             if (data or body) and before != data:
                 await self.cluster.apply(served(namespace, data))
+            self.holds.refused.pop(namespace, None)
             return min(held.values(), default=None)
         except NamespaceGoneError:
             raise
-        except (NotFoundError, RefusedError) as error:  # e.g. a quota is used up; the next request looks again
+        except (NotFoundError, RefusedError) as error:  # e.g. a quota is used up, or the ConfigMap is immutable
             log.warning("%s: what may be served is not written: %s", namespace, error)
-            return None
+            self.holds.refused[namespace] = str(error)
+            return LOOK_SECONDS
 
 
 def _moving(models: Sequence[Mapping[str, Any]], versions: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[str]:

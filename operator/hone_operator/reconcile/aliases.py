@@ -69,12 +69,12 @@ def swapped(
     """
     entries: list[AliasStatusJson | AliasTargetJson] = [*before]
     entries += [past for entry in (*before, *former) for past in entry.get("history") or ()]
-    known = {entry["version"]: entry["digest"] for entry in reversed(entries) if "digest" in entry}
+    pointed = {entry["version"]: entry["digest"] for entry in reversed(entries) if "digest" in entry}
     out = {}
-    for number in known.keys() & versions.keys():
-        if (digest := digest_of(versions[number])) != known[number]:
+    for number in pointed.keys() & versions.keys():
+        if (digest := digest_of(versions[number])) != pointed[number]:
             words = (
-                f"version {number} has the digest {digest}, and had {known[number]} when an alias pointed to it: "
+                f"version {number} has the digest {digest}, and had {pointed[number]} when an alias pointed to it: "
                 "train or import the model again, which makes a version with a number of its own"
             )
             out[number] = Unusable(Reason.MODEL_VERSION_NOT_FOUND, words, final=True)

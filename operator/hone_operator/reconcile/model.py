@@ -12,6 +12,7 @@ from hone_api.failures import FailureCode
 from hone_api.gates import InUse
 from hone_api.meta import MAX_COUNT
 from hone_api.model import ModelSpec
+from hone_api.served import CONFIG_MAP
 from hone_api.states import ConditionType, Reason
 from hone_api.status_json import AliasStatusJson, FormerAliasJson
 from hone_operator.reconcile import aliases, promotion, retention
@@ -39,6 +40,8 @@ class ObservedForModel:
     """Only with retrain."""
     registry: ObservedForRegistry = field(default_factory=ObservedForRegistry)
     imports: ObservedForImports = field(default_factory=ObservedForImports)
+    not_handed_over: str = ""
+    """Why servers of the namespace do not learn what aliases mean."""
 
     def after(self, refusals: Sequence[Refusal]) -> "ObservedForModel":
         """The same, with what the API server refused a moment ago."""
@@ -72,6 +75,13 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
         candidates=(promotion.candidates(spec.promotion, versions, in_use) or None) if spec.promotion else None,
     )
     _report(builder, spec, decided)
+    if seen.not_handed_over and (decided.entries or decided.lost):
+        words = (
+            f"Servers keep what ConfigMap {CONFIG_MAP} says, since it cannot be written: {seen.not_handed_over}. If it "
+            "is immutable, whoever has the verb attest on ModelVersions deletes it, and the operator makes it again."
+        )
+        builder.ready(False, Reason.NOT_HANDED_OVER, words, reconciling=True)
+        builder.add_event_if_changed(ConditionType.READY, warning=True)
     decide_retraining(builder, spec.retrain, seen.retraining)
     decide_registration(builder, spec, versions, seen.registry)
     decide_imports(builder, spec, seen.versions, seen.imports)

@@ -13,7 +13,7 @@ from hone_api.served import CONFIG_MAP
 from hone_operator.apiserver.errors import ClusterError, ConflictError, RefusedError
 from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform
-from hone_operator.namespaces.handover import HOLD_SECONDS, Holds
+from hone_operator.namespaces.handover import HOLD_SECONDS, LOOK_SECONDS, Holds
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key, keys_concerned, served_in
 
@@ -30,6 +30,8 @@ class Flaky(MemoryCluster):
     """Refuses the status of Models, and keeps every text about tutor in what servers read."""
 
     refusal: ClusterError | None = None
+    immutable: ClusterError | None = None
+    """The answer to writes of what servers read."""
 
     def __init__(self) -> None:
         super().__init__(lambda: "2026-01-02T03:04:05Z")
@@ -42,6 +44,8 @@ class Flaky(MemoryCluster):
 
     async def apply(self, body: Any) -> Body:
         if body["metadata"]["name"] == CONFIG_MAP:
+            if self.immutable:
+                raise self.immutable
             self.published.append(body["data"].get("tutor.json", ""))
             self.objects.pop(("ConfigMap", "team", CONFIG_MAP), None)  # its keys are the operator's alone
         return await super().apply(body)
@@ -131,6 +135,27 @@ async def test_servers_go_from_a_withdrawn_version_straight_to_the_next() -> Non
     assert await team.run(SERVED) is None
     assert [of_champion(text) for text in team.cluster.published] == [digest(2), digest(1)]
     assert json.loads(team.cluster.published[-1])["approved"] == [digest(1)], "servers unload the one that is withdrawn"
+
+
+async def test_a_model_reports_that_its_servers_get_nothing_new() -> None:
+    """Somebody made the ConfigMap immutable before the chart's policies were there."""
+    team = Team()
+    await team.settle()
+    team.cluster.immutable = RefusedError(422, "Invalid", "field is immutable")
+    team.withdraw(2)
+    await team.run(MODEL)
+    again = await team.run(SERVED)
+    assert again == LOOK_SECONDS
+    assert MODEL in team.requested
+    await team.run(MODEL)
+    (ready,) = (c for c in team.cluster.objects[MODEL]["status"]["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "NotHandedOver")
+    assert "field is immutable. If it is immutable, whoever has the verb attest" in ready["message"]
+    team.cluster.immutable = None
+    assert await team.run(SERVED) is None
+    await team.run(MODEL)
+    (ready,) = (c for c in team.cluster.objects[MODEL]["status"]["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], team.serves) == ("True", digest(1))
 
 
 async def test_a_version_that_goes_is_replaced_in_one_step() -> None:
