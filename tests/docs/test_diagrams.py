@@ -75,13 +75,35 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-def test_the_built_site_draws_without_another_server(browser: Any, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    folder = site.build(tmp_path, mermaid.script())
-    with loopback.serve(partial(Quiet, directory=str(folder))) as address:
-        browser.get(f"{address}/guides/serving/")
-        WebDriverWait(browser, 120).until(lambda page: page.find_elements(By.CSS_SELECTOR, "div.mermaid"))
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of the built site, on loopback."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "docs", folder / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", folder)
+    with loopback.serve(partial(Quiet, directory=str(site.build(folder, mermaid.script())))) as served:
+        yield served
+
+
+def test_a_command_is_copied_without_its_prompt_and_its_output(browser: Any, address: str) -> None:
+    browser.get(f"{address}/quickstart/")
+    browser.execute_script("navigator.clipboard.writeText = text => { window.copied = text; return Promise.resolve() }")
+    browser.execute_script("document.execCommand = () => { window.copied = document.activeElement.value; return true }")
+    copied = []
+    for block in browser.find_elements(By.CSS_SELECTOR, "pre:has(.gp)"):
+        buttons = block.find_elements(By.XPATH, "./ancestor::*[1]//button[@data-md-type='copy']")
+        browser.execute_script("arguments[0].click()", buttons[0])
+        copied.append(browser.execute_script("return window.copied"))
+    assert copied
+    lines = [line for text in copied for line in text.splitlines()]
+    prompts = browser.execute_script("return document.querySelectorAll('pre .gp').length")
+    assert len([line for line in lines if line.strip()]) >= prompts
+    assert [line for line in lines if line.startswith("$")] == []
+
+
+def test_the_built_site_draws_without_another_server(browser: Any, address: str) -> None:
+    browser.get(f"{address}/guides/serving/")
+    WebDriverWait(browser, 120).until(lambda page: page.find_elements(By.CSS_SELECTOR, "div.mermaid"))
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert [name for name in loaded if not name.startswith(address)] == []
     assert f"{address}/assets/javascripts/mermaid.min.js" in loaded
