@@ -302,3 +302,68 @@ def test_shares_of_languages() -> None:
     assert [e.language for e in shares(many)][-1] == "other"
     assert sum(e.rows for e in shares(many)) == many.total()
     assert shares(Counter()) == []
+
+
+CALLS = {
+    "a call has no result before the next turn": [["a"], [], ["b"], ["b"]],
+    "a call has two results": [["a"], ["a", "a"]],
+    "two calls have one id": [["a", "a"], ["a"]],
+}
+
+
+def calling(*ids: list[str], name: str = "weather", **arguments: Any) -> list[dict[str, Any]]:
+    """Turns of a conversation: ids of calls, ids of their results, and so on."""
+    turns: list[dict[str, Any]] = [{"role": "user", "content": "warm?"}]
+    for at, several in enumerate(ids):
+        calls = [
+            {"id": each, "type": "function", "function": {"name": name, "arguments": arguments}} for each in several
+        ]
+        results = [{"role": "tool", "content": "20 C", "tool_call_id": each} for each in several]
+        turns += results if at % 2 else [{"role": "assistant", "content": "", "tool_calls": calls}]
+    return turns
+
+
+def tool(name: str = "weather", **parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+@pytest.mark.parametrize(
+    ("turns", "tools", "fault"),
+    [
+        *((calling(*ids), [], fault) for fault, ids in CALLS.items()),
+        (calling(["a"], name="get weather!"), [], "a tool's name has other characters"),
+        (calling(["a"]), [tool(**CITY)], "do not fit the tool's own schema"),
+        (calling(["a"], city=3), [tool(**CITY)], "do not fit the tool's own schema"),
+        (calling(["a"]), [tool(type="objekt", properties=3)], "are not a JSON Schema"),
+        (calling(["a"]), [tool(), tool()], "a tool is given twice"),
+    ],
+)
+def test_calls_that_an_api_would_refuse(turns: list[dict[str, Any]], tools: list[dict[str, Any]], fault: str) -> None:
+    record = {"messages": turns, **({"tools": tools} if tools else {})}
+    preference = {"prompt": turns[:1], "chosen": turns[1:], "rejected": [{"role": "assistant", "content": "no"}]}
+    preference |= {"tools": tools} if tools else {}
+    for row in (record, preference):
+        [sentence] = [line for line in advice_on([row, row]).splitlines() if "may refuse, and the model" in line]
+        assert sentence.count("(2)") == 1, "this fault alone, in both rows"
+        assert fault in sentence
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": calling(["a", "b"], ["b", "a"], ["c"], city="Rome"), "tools": [tool(**CITY)]},
+        {"messages": calling(["a"], city="Rome")},
+        {"messages": calling(["a"]), "tools": [tool(type="object", properties={"x": {"pattern": "(a+)+$"}})]},
+        {"messages": calling(["a"]), "tools": [tool(**{"$ref": "http://127.0.0.1:9/schema"})]},
+        {
+            "prompt": [{"role": "user", "content": "warm?"}],
+            "chosen": calling(["a"], city="Rome")[1:],
+            "rejected": calling(["a"], city="Bonn")[1:],
+        },
+    ],
+)
+def test_calls_that_an_api_takes(row: dict[str, Any]) -> None:
+    assert "may refuse, and the model" not in advice_on([row] * 2)

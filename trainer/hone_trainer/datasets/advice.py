@@ -7,7 +7,7 @@ aligned a model with 1,000 careful ones; broad instruction sets have 5,000 to 20
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from hone_api.dataset import Format
@@ -35,12 +35,17 @@ _LENGTH_RATIO = 2
 
 
 def advice(
-    result: DatasetResult, profile: Profile, format: str, crossing: Mapping[str, int] | None = None
+    result: DatasetResult,
+    profile: Profile,
+    format: str,
+    crossing: Mapping[str, int] | None = None,
+    notes: Sequence[str] = (),
 ) -> list[str]:
     """Sentences for people, the weightiest first.
 
     Args:
         crossing: rows of held-out splits whose question is in train.
+        notes: what of the rows is not read.
     """
     if not result.rows:
         return []
@@ -51,6 +56,8 @@ def advice(
         *_removed_answers(result),
         *_conflicts(result, profile.pitfalls, format),
         *_harmful(profile.pitfalls),
+        *_tools(profile.pitfalls),
+        *notes,
         *_length_bias(profile.pitfalls.lengths),
         *_answers(profile),
         *_conversations(result, profile),
@@ -194,6 +201,14 @@ def _harmful(pitfalls: Pitfalls) -> Iterator[str]:
             " templates refuse it"
             " or leave it out. Put it first, or make it a user turn."
         )
+
+
+def _tools(pitfalls: Pitfalls) -> Iterator[str]:
+    if pitfalls.tools:
+        faults = "; ".join(f"{text} ({rows:,})" for text, rows in pitfalls.tools.most_common())
+        yield f"Tools that an API or a chat template may refuse, and the model learns to call so, by rows: {faults}."[
+            :600
+        ]
 
 
 def _length_bias(lengths: AnswerLengths) -> Iterator[str]:

@@ -12,7 +12,7 @@ from hone_api.failures import FailureCode
 from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
 from hone_trainer.datasets.formats.pairs import class_name
 from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, RefusedShape, Shape, judged_of
-from hone_trainer.datasets.formats.unread import has_value, problem, refuse_content
+from hone_trainer.datasets.formats.unread import has_value, notes, problem, refuse_content
 from hone_trainer.datasets.rows import Record, RowError, label_text
 from hone_trainer.errors import ConfigError, DataError
 
@@ -52,6 +52,8 @@ class Detected:
     """Columns with a value in the sample, for which it is known whether they may be left out; None: not examined."""
     labels: frozenset[str] = frozenset()
     """Labels of format KTO in the sample."""
+    notes: tuple[str, ...] = ()
+    """What people should know of columns and keys that are not read."""
 
     def __str__(self) -> str:
         return f"{self.format.name} (Auto: {self.reason})" if self.reason else self.format.name
@@ -122,7 +124,9 @@ def choose(
         _refuse_mixed(labels)
     except RowError as error:
         raise DataError(FailureCode.UNKNOWN_FORMAT, str(error)) from None
-    return replace(detected, ignored=frozenset(ignored), seen=seen, labels=labels)
+    fields = [_fields(detected.format, detected.columns, row) for row in rows]
+    left = notes(detected.format, _read(detected.format, detected.columns), rows, fields)
+    return replace(detected, ignored=frozenset(ignored), seen=seen, labels=labels, notes=left)
 
 
 def _labels(entry: RowFormat, columns: dict[str, str], rows: Sequence[dict[str, Any]]) -> frozenset[str]:

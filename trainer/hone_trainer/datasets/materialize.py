@@ -229,7 +229,7 @@ class _Intake:
             for row in unreadable((row for row in head if row.error), plan):
                 self._refuse(row)
             raise DataError(error.code, error.message, self._tally.result()) from None
-        self._tally.format = str(detected)[:253]
+        self._tally.format, self._tally.notes = str(detected)[:253], detected.notes
         return Check(plan, detected)
 
     def valid(self, checked: Iterable[ValidRow | RefusedRow]) -> Iterator[ValidRow]:

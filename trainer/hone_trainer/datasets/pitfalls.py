@@ -6,11 +6,13 @@ import hashlib
 import re
 import unicodedata
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hone_trainer.datasets.curation.words import normalised
+from hone_trainer.datasets.formats.tools import tool_faults
 from hone_trainer.datasets.rows import Record
 from hone_trainer.datasets.texts import ANSWER_FIELDS, joined, texts
 
@@ -89,6 +91,8 @@ class Pitfalls:
     """Rows with a text, or a last paragraph (an Alpaca input), that is an empty cell of pandas."""
     same_but_form: int = 0
     """Pairs whose answers differ in case and white space alone."""
+    tools: Counter[str] = field(default_factory=Counter)
+    """Rows by what is wrong with their tools or calls."""
     lengths: AnswerLengths = field(default_factory=AnswerLengths)
     answers: Answers = field(default_factory=Answers)
 
@@ -97,6 +101,7 @@ class Pitfalls:
         if "text" in record:  # a document has no question and is not a conversation
             return
         turns = _turns(record)
+        self.tools.update(tool_faults(record))
         self.without_answer_last += "messages" in record and turns[-1]["role"] != "assistant"
         self.late_system += any(turn["role"] == "system" for turn in turns[1:])
         self.control_tokens += CONTROL_TOKEN.search(text) is not None
@@ -116,6 +121,7 @@ class Pitfalls:
         """Count the rows of another one."""
         add_numbers(self, other)
         add_numbers(self.lengths, other.lengths)
+        self.tools.update(other.tools)
         self.answers.add(other.answers)
 
     def _see_pair(self, record: Record) -> None:

@@ -43,6 +43,8 @@ class Tally:
     plan: MaterializePlan
     revision: str
     format: str | None = None
+    notes: tuple[str, ...] = ()
+    """What of the rows is not read, as sentences."""
     valid: int = 0
     """Rows that were not rejected."""
     rows: int = 0
@@ -137,7 +139,8 @@ class Tally:
             languages=language.shares(self._languages()),
             summary=self._summary(),
         )
-        result.advice = advice(result, self.profile, (self.format or "").partition(" ")[0], self.crossing)
+        format = (self.format or "").partition(" ")[0]
+        result.advice = advice(result, self.profile, format, self.crossing, self.notes)
         return result
 
     def _summary(self) -> str:

@@ -245,3 +245,79 @@ def test_a_turn_is_refused(turn: Row, code: str) -> None:
     with pytest.raises(RowError) as caught:
         detect.choose("Chat", {}, [row]).normalise(row)
     assert caught.value.code == code
+
+
+BESIDE: list[tuple[Row, Row, str]] = [
+    *(
+        (PAIR, {name: value}, "format: KTO")
+        for name in ("thumbs_up", "feedback", "is_helpful")
+        for value in (True, "1")
+    ),
+    *((PAIR, {"feedback": word}, "pick(feedback, ") for word in ("up", "👎", "Negative", "yes")),
+    *(
+        (PAIR, {name: "some words"}, f"lines({name}, …)")
+        for name in ("contexts", "evidence", "background", "story", "retrieved", "documents", "persona", "instructions")
+    ),
+    (PAIR, {"retrieved_contexts": ["some words", "others"]}, "lines(retrieved_contexts, …)"),
+    (CHAT, {"documents": [{"title": "t", "text": "some words"}]}, "system: "),
+    *((CHAT, {name: "some words"}, "system: ") for name in ("persona", "context", "instructions", "system_prompt")),
+    *(
+        ({"prompt": "q", "chosen": "good", "rejected": "bad"}, {good: 1, bad: 5.5}, "chosen: rejected")
+        for good, bad in (("score_chosen", "score_rejected"), ("chosen-rating", "rejected-rating"))
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "more", "words"), BESIDE, ids=[f"{[*more]} {words}" for _, more, words in BESIDE])
+def test_a_column_that_changes_what_is_learned_is_not_passed_over(row: Row, more: Row, words: str) -> None:
+    with pytest.raises(DataError, match="ignoreColumns") as caught:
+        detect.choose("Auto", {}, [{**row, **more}] * 3)
+    assert caught.value.code == "UnreadColumns"
+    assert words in caught.value.message
+    assert detect.choose("Auto", {}, [{**row, **more}] * 3, [*more]).normalise({**row, **more})
+
+
+def test_a_column_that_stands_in_what_is_read_says_nothing_more() -> None:
+    row = {"messages": [{"role": "system", "content": "You are Ada. Be brief."}, *TALK], "persona": "You are Ada."}
+    assert detect.choose("Auto", {}, [row] * 3).normalise(row) == {"messages": row["messages"]}
+
+
+@pytest.mark.parametrize("name", ["img", "image_path", "image_urls", "media", "pixel_values", "video_url"])
+def test_pictures_under_other_names_are_refused(name: str) -> None:
+    row = {**PAIR, name: "a.png"}
+    with pytest.raises(RowError, match=f"the column {name} has something"):
+        detect.choose("Auto", {}, [row] * 3).normalise(row)
+
+
+def test_every_column_and_key_of_a_turn_that_is_not_read_is_named_with_its_share() -> None:
+    turns = [TALK[0], {**TALK[1], "cache_control": {"type": "ephemeral"}}]
+    rows = [{"messages": turns, "id": "1", **({"lang": "en"} if n % 4 == 0 else {})} for n in range(8)]
+    columns, keys = detect.choose("Auto", {}, rows).notes
+    assert columns == "Columns that are not read, with their share of the first rows: id 100 %, lang 25 %."
+    assert keys == "Keys of turns that are not read, with their share of the first rows: cache_control 100 %."
+    assert detect.choose("Auto", {}, [CHAT] * 3).notes == ()
+
+
+@pytest.mark.parametrize("name", ["rating", "reward", "score", "helpfulness_score", "sample_weight"])
+def test_a_grade_of_answers_is_named(name: str) -> None:
+    rows = [{**PAIR, name: grade} for grade in (1, 5, 3)]
+    grade, share = detect.choose("Auto", {}, rows).notes
+    assert f"The column {name} (1 to 5) is not read" in grade
+    assert f"{name} 100 %" in share
+
+
+def test_some_pairs_with_the_higher_grade_on_the_rejected_answer_are_counted() -> None:
+    pair = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    rows = [{**pair, "score_chosen": n, "score_rejected": 2} for n in (1, 2, 3, 4)]
+    assert detect.choose("Auto", {}, rows).notes[0] == "In 1 of the first 4 rows score_rejected is above score_chosen."
+
+
+@pytest.mark.parametrize("key", ["reasoning_details", "thoughts", "cot", "tool_plan"])
+def test_reasoning_under_an_unknown_key_is_refused(key: str) -> None:
+    row = {"messages": [TALK[0], {**TALK[1], key: "hm"}]}
+    detected = detect.choose("Auto", {}, [row] * 3)
+    with pytest.raises(RowError, match=r"call it reasoning_content") as caught:
+        detected.normalise(row)
+    assert caught.value.code == "UnsupportedField"
+    both = {"messages": [TALK[0], {**TALK[1], key: [{"text": "hm"}], "reasoning": "hm"}]}
+    assert detected.normalise(both) == THOUGHT

@@ -20,6 +20,8 @@ Turn = dict[str, Any]
 _MEANINGFUL = ("audio", "image", "images", "video", "videos", "refusal", "train_detail")
 _TRAINING = ("train", "training", "trainable", "loss")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
+_THOUGHTS = ("reasoning_details", "thoughts", "thought", "cot", "chain_of_thought", "rationale", "tool_plan")
+"""Keys that providers have for reasoning in other forms, or in addition to a text."""
 
 
 def turns_of(value: Any, what: str) -> list[Turn]:
@@ -109,6 +111,11 @@ def refuse_other_meaning(turn: Turn, where: str) -> None:
     for key in _MEANINGFUL:
         if turn.get(key) not in (None, "", [], {}):
             raise RowError("UnsupportedField", f"{where}.{key} is not supported")
+    if not any(turn.get(key) for key in _REASONING):
+        for key in (key for key in _THOUGHTS if turn.get(key) not in (None, "", [], {})):
+            raise RowError(
+                "UnsupportedField", f"{where}.{key} seems to be reasoning: call it reasoning_content, or remove it"
+            )
     for key in _TRAINING:
         if turn.get(key, True) not in (None, True):  # 1 equals True
             raise RowError("UnsupportedField", f"{where}.{key} is not supported: use weight 0 of format Chat")

@@ -2,24 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from hone_api.dataset import Format
+from hone_api.wording import counted
 from hone_trainer.datasets.formats.base import RowFormat
 from hone_trainer.datasets.rows import RowError, label_text
+from hone_trainer.datasets.texts import joined
 
-MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+MEDIA = (
+    *("image", "images", "audio", "audios", "video", "videos", "img", "imgs", "picture", "pictures", "photo", "photos"),
+    *("image_path", "image_paths", "image_url", "image_urls", "image_file", "image_bytes", "pixel_values", "media"),
+    *("audio_path", "audio_url", "audio_file", "video_path", "video_url", "video_file"),
+)
 SPANS = ("train_detail",)
-_LABELS = ("label", "labels", "kto_tag", "is_correct", "correct")
+_LABELS = (
+    *(
+        "label",
+        "labels",
+        "kto_tag",
+        "is_correct",
+        "correct",
+        "thumbs_up",
+        "thumbs",
+        "feedback",
+        "user_feedback",
+        "liked",
+    ),
+    *("is_helpful", "helpful", "is_good", "upvoted", "accepted", "approved", "verdict"),
+)
+_GRADES = re.compile(r"(?:^|[_-])(?:reward|rating|score|quality|stars|grade|weight|votes|upvotes)$")
+"""Names of columns with a number that says how good an answer is, or how much a row counts."""
 VERDICTS = {
     **dict.fromkeys(("true", "1", "good"), True),
     **dict.fromkeys(("false", "0", "-1", "bad"), False),
 }
 """Labels that mean a good or a bad answer, as `label_text`."""
+_BACKGROUND = (
+    *(
+        "context",
+        "contexts",
+        "background",
+        "evidence",
+        "knowledge",
+        "facts",
+        "documents",
+        "docs",
+        "passages",
+        "persona",
+    ),
+    *("retrieved", "retrieved_contexts", "retrieved_documents", "instructions", "system_prompt"),
+)
+"""Names of columns that a conversation is about."""
 _SAYS = (
     *("question", "instruction", "query", "input", "context", "passage", "document", "problem", "system_prompt"),
     *("history", "title_and_text", "choices", "options", "A", "opa", "option_a", "optionA"),
+    *("story", "paragraph", "paragraphs", "article", *(name for name in _BACKGROUND if name not in ("context",))),
 )
 """Names of columns that a question is made of, most often the first of them."""
 _REASONING = ("reasoning", "reasoning_content", "thinking")
@@ -29,6 +70,16 @@ _REMARKS = (
     *("type", "task", "subset", "topic", "tags", "author", "date", "created_at", "timestamp", "version", "hash"),
 )
 _REMARK_ENDINGS = ("_id", "_model", "_source", "_score", "_rating", "_name", "_hash", "_url", "_by", "_date", "_at")
+_LEARNED_WHOLE = (Format.PROMPT_COMPLETION, Format.CHAT, Format.SHAREGPT, Format.ALPACA)
+"""Formats whose every answer is learned."""
+_GOOD_WORDS = {"up", "positive", "yes", "thumbs_up", "like", "helpful", "pass", "correct", "👍"}
+_BAD_WORDS = {"down", "negative", "no", "thumbs_down", "dislike", "unhelpful", "fail", "incorrect", "👎"}
+_WORDS = '{"LABEL OF GOOD": `true`, "LABEL OF BAD": `false`}'
+TURN_KEYS = {
+    *("role", "from", "content", "value", "parts", "message", "name", "tool_call_id", "tool_calls", "function_call"),
+    *("weight", "loss_weight", "train", "training", "trainable", "loss", "reasoning_content", "reasoning", "thinking"),
+}
+"""Keys of a turn that are read."""
 _INSIST = "or, if it does not matter, name it in spec.ignoreColumns (validate --ignore-column)"
 
 
@@ -65,10 +116,13 @@ def problem(
     format = entry.name
     unread = {name for row in sample for name, value in row.items() if has_value(value)}
     unread -= {*read}
-    if format in (Format.PROMPT_COMPLETION, Format.CHAT, Format.SHAREGPT, Format.ALPACA):
-        for name in (name for name in _LABELS if name in unread and None not in _verdicts(name, sample)):
-            hint = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {name}}}"
-            return f"The column {name} is not read: {hint}; {_INSIST}."
+    if format in _LEARNED_WHOLE:
+        for name in (name for name in _LABELS if name in unread):
+            labels = {label_text(row[name]) for row in sample if has_value(row.get(name))}
+            label = f"'pick({name}, {_WORDS})'" if labels <= _GOOD_WORDS | _BAD_WORDS else name
+            if labels <= VERDICTS.keys() or label != name:
+                hint = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {label}}}"
+                return f"The column {name} is not read: {hint}; {_INSIST}."
     if format == Format.PREFERENCE:
         for name in (name for name in _LABELS if name in unread and _verdicts(name, sample) == {True, False}):
             hint = (
@@ -77,6 +131,12 @@ def problem(
                 ' "0": chosen})\'}, with your own labels'
             )
             return f"The column {name} is not read: {hint}; {_INSIST}."
+        for good, bad in _graded_pairs(unread):
+            if (worse := _exchanged(good, bad, sample)) * 2 > len(sample):
+                return (
+                    f"In {worse} of the first {counted(len(sample), 'row')} {bad} is above {good}: if a high number is"
+                    f" good, exchange the answers, spec.columns {{chosen: rejected, rejected: chosen}}; {_INSIST}."
+                )
     if format == Format.PREFERENCE and any(_lacks_prompt(row) for row in fields):
         texts = [name for name in sorted(unread) if not is_remark(name) and _is_text(name, sample)]
         if asks := [name for name in _SAYS if name in texts] or texts[:1]:
@@ -85,9 +145,13 @@ def problem(
             what = f"{columns} {', '.join(asks)} {'is' if len(asks) == 1 else 'are'} not read"
             return f"There is no prompt, and {what}: map it, spec.columns {{prompt: {prompt}}}; {_INSIST}."
     if entry.is_answered:
-        for name in (name for name in _SAYS if name in unread and _is_text(name, sample)):
+        for name in (name for name in _SAYS if name in unread and _says_more(name, sample, fields)):
             hint = f'map it to a role, e.g. spec.columns {{prompt: "lines({name}, …)"}}'
             return f"The column {name} is not read, and seems to belong to the question: {hint}; {_INSIST}."
+    if format in (Format.CHAT, Format.SHAREGPT):
+        for name in (name for name in _BACKGROUND if name in unread and _says_more(name, sample, fields)):
+            hint = f'map it to the system turn, e.g. spec.columns {{system: "lines({name})"}}'
+            return f"The column {name} is not read, and seems to belong to the conversation: {hint}; {_INSIST}."
     if entry.is_answered or format == Format.RAFT:
         for name in (name for name in ("tools", "functions") if name in unread):
             return f"The column {name} is not read by format {format}: Chat, Preference and KTO have tools; {_INSIST}."
@@ -99,6 +163,68 @@ def problem(
             )
             return f"The column {name} is not read, and seems to belong to the answer: {hint}; {_INSIST}."
     return None
+
+
+def notes(
+    entry: RowFormat, read: Collection[str], sample: Sequence[dict[str, Any]], fields: Sequence[dict[str, Any]]
+) -> tuple[str, ...]:
+    """What people should know of what is left out, by the first rows. Arguments as `problem`."""
+    columns = Counter(name for row in sample for name, value in row.items() if has_value(value) and name not in read)
+    keys = Counter(
+        key
+        for values in fields
+        for key in {key for turn in _raw_turns(values) for key, value in turn.items() if has_value(value)}
+        if key not in TURN_KEYS
+    )
+    sentences = []
+    for name in columns if entry.name in _LEARNED_WHOLE else ():
+        numbers = [row[name] for row in sample if isinstance(row.get(name), int | float)]
+        if _GRADES.search(name.lower()) and len(set(numbers)) > 1:
+            sentences.append(
+                f"The column {name} ({min(numbers)} to {max(numbers)}) is not read: every row counts the same, and"
+                " answers with a low number are learned as those with a high one. Leave out the rows that are not good,"
+                " or see formats KTO and Preference."
+            )
+    for good, bad in _graded_pairs(columns) if entry.name == Format.PREFERENCE else ():
+        if worse := _exchanged(good, bad, sample):
+            sentences.append(f"In {worse} of the first {counted(len(sample), 'row')} {bad} is above {good}.")
+    for what, counts in (("Columns", columns), ("Keys of turns", keys)):
+        if counts:
+            listed = ", ".join(f"{name[:40]} {100 * rows // len(sample)} %" for name, rows in counts.most_common(20))
+            more = f" and {len(counts) - 20} more" if len(counts) > 20 else ""
+            sentences.append(f"{what} that are not read, with their share of the first rows: {listed}{more}."[:600])
+    return tuple(sentences)
+
+
+def _raw_turns(fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for role in ("messages", "conversations", "prompt", "completion", "chosen", "rejected"):
+        turns = fields.get(role)
+        for turn in turns if isinstance(turns, list) else [turns]:
+            if isinstance(turn, dict):
+                yield turn
+
+
+def _graded_pairs(columns: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Columns with the grades of the chosen and the rejected answer."""
+    for good in columns:
+        bad = good.replace("chosen", "rejected")
+        if good != bad and bad in columns and re.search("score|rating|reward|quality", good):
+            yield good, bad
+
+
+def _exchanged(good: str, bad: str, sample: Sequence[dict[str, Any]]) -> int:
+    """Rows in which the rejected answer has the higher grade."""
+    grades = [(row.get(good), row.get(bad)) for row in sample]
+    return sum(isinstance(high, int | float) and isinstance(low, int | float) and low > high for high, low in grades)
+
+
+def _says_more(name: str, sample: Sequence[dict[str, Any]], fields: Sequence[dict[str, Any]]) -> bool:
+    """Whether the column is text that most of the rows do not have in what is read."""
+    new = sum(
+        bool(text := joined({"": row.get(name)}).strip()) and text not in joined({"": values})
+        for row, values in zip(sample, fields, strict=True)
+    )
+    return _is_text(name, sample) and 2 * new > sum(has_value(row.get(name)) for row in sample)
 
 
 def _verdicts(name: str, sample: Sequence[dict[str, Any]]) -> set[bool | None]:
