@@ -19,7 +19,7 @@ from hone_api.meta import Kind
 from hone_api.methods.table import blocks
 from hone_api.model import MODEL
 from hone_api.modelversion import MODEL_VERSION
-from hone_api.reference import conditions, reference
+from hone_api.reference import conditions, kind_page, reference
 from hone_api.schema import crd
 from hone_api.status_types import status_types
 
@@ -36,6 +36,7 @@ def files() -> dict[Path, str]:
         text = HEADER + yaml.safe_dump(crd(kind), sort_keys=False, width=100, allow_unicode=True)
         for folder in ("crds", "charts/hone/files/crds"):
             out[ROOT / folder / f"{kind.plural}.yaml"] = text
+        out[ROOT / "docs/reference" / f"{kind.singular}.md"] = kind_page(kind)
     out[ROOT / "docs/reference/api.md"] = reference(KINDS)
     out[ROOT / "docs/reference/conditions.md"] = conditions()
     out[ROOT / "crds/hone_api/status_json.py"] = status_types(KINDS)

@@ -25,7 +25,7 @@ from hone_api.states import (
 
 
 def reference(kinds: Sequence[Kind]) -> str:
-    """The whole page."""
+    """The page of the group, which leads to one page for each kind."""
     lines = [
         "# API reference",
         "",
@@ -37,12 +37,31 @@ def reference(kinds: Sequence[Kind]) -> str:
         'Without quotes the API server says `must be of type integer,string: "number"`. '
         "Integers need none: `epochs: 3`.",
     ]
+    lines += ["", "| Kind | Short name | What it is |", "| --- | --- | --- |"]
     for kind in kinds:
-        schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-        lines += ["", f"## {kind.kind}", "", f"`kubectl get {kind.short_name}`. {schema['description']}"]
-        for part in ("spec", "status"):
-            lines += _tables(part, schema["properties"][part])
+        text = _schema(kind)["description"]
+        lines.append(f"| [{kind.kind}]({kind.singular}.md) | `{kind.short_name}` | {_escape(text)} |")
     return "\n".join(lines) + "\n"
+
+
+def kind_page(kind: Kind) -> str:
+    """The page of one kind: every field of its spec and status."""
+    schema = _schema(kind)
+    lines = [
+        f"# {kind.kind}",
+        "",
+        "<!-- Generated from crds/hone_api by `make crds`. Do not edit. -->",
+        "",
+        f"`kubectl get {kind.short_name}`. {schema['description']}",
+    ]
+    for part in ("spec", "status"):
+        lines += _tables(part, schema["properties"][part])
+    return "\n".join(lines) + "\n"
+
+
+def _schema(kind: Kind) -> dict[str, Any]:
+    schema: dict[str, Any] = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return schema
 
 
 def conditions() -> str:
@@ -78,7 +97,7 @@ def _tables(path: str, schema: dict[str, Any]) -> Iterator[str]:
     properties = schema.get("properties", {})
     if not any("description" in child for child in properties.values()):
         return  # a scalar, or a shape whose fields are described elsewhere
-    yield from ("", f"### {path}", "", "| field | type | default | description |", "| --- | --- | --- | --- |")
+    yield from ("", f"## {path}", "", "| field | type | default | description |", "| --- | --- | --- | --- |")
     required = set(schema.get("required", ()))
     for name, child in properties.items():
         default = f"`{json.dumps(child['default'], ensure_ascii=False)}`" if "default" in child else ""
