@@ -208,9 +208,8 @@ AliasUri = Annotated[str, StringConstraints(pattern=rf"^{_ALIAS}$", max_length=1
 """An alias of a Model in the same namespace."""
 _BASE_MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST}|{_ALIAS})$"
 _BASE_MESSAGE = (
-    "a base model is hf://owner/name, hf://owner/name@revision, pvc://claim/path or models://name@alias, e.g. "
-    "hf://HuggingFaceTB/SmolLM2-135M-Instruct; copy others to a volume (pvc://). Version 3 of a model is modelVersion: "
-    "name-v3, without uri"
+    "a base model is hf://owner/name, hf://owner/name@revision, pvc://claim/path or models://name@alias; "
+    "copy others to a volume (pvc://). Version 3 of a model is modelVersion: name-v3, without uri"
 )
 _HUB_PAGE = r"^https://(www\.)?(huggingface\.co|hf\.co)/"
 _HUB_PAGE_MESSAGE = "write hf://owner/name: the address of its page on the hub is not read"
