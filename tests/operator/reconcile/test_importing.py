@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hone_api.modelversion import ModelVersionSpec
-from hone_api.servable import verdicts
+from hone_api.servable import served_rank, verdicts
 from hone_operator.desired import mlbom, modelref, provenance
 from hone_operator.desired.deliver import Parcel, deliver
 from hone_operator.desired.platform import Bounds
@@ -111,6 +111,20 @@ def test_a_job_reads_the_files_and_a_version_is_recorded(world: Any, conditions:
     assert life.children == [], "the ModelVersion has all that its Job says"
     life.tick(62)
     assert life.tick(1000) == Outcome()
+
+
+@pytest.mark.parametrize(
+    ("targets", "rank"), [([], 16), (["q_proj", "v_proj"], 16), (["embed_tokens", "q_proj"], None)]
+)
+def test_what_an_adapter_changes_is_recorded_so_that_servers_can_refuse_it(
+    world: Any, targets: list[str], rank: int | None
+) -> None:
+    life = Life(world, ADAPTER)
+    life.tick()
+    life.tick(1)
+    life.ends("Complete", world.dead(0, outcome=arrived(adapterTargets=targets)))
+    [record] = life.tick(61).record
+    assert served_rank(ModelVersionSpec.model_validate(record["spec"])) == rank
 
 
 def test_who_asked_is_recorded_and_changes_nothing_else(world: Any) -> None:

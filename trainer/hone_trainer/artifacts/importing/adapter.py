@@ -81,9 +81,11 @@ def unserved(config: Mapping[str, Any], taken: Collection[str] = SERVED) -> str 
     Args:
         taken: fields that may have any value.
     """
+    why = {**REFUSED, **dict.fromkeys(FOLDED, "vLLM before 0.33 skips it: import the adapter again")}
+    why["use_dora"] = "vLLM loads no DoRA"
     for name, value in sorted(config.items()):
         if name not in taken and value and value not in _NEUTRAL.get(name, ()):
-            return f"{name} is {str(value)[:80]}: {REFUSED.get(name, 'Hone does not know what it does')}"
+            return f"{name} is {str(value)[:80]}: {why.get(name, 'Hone does not know what it does')}"
     return None
 
 
