@@ -425,6 +425,11 @@ def test_an_adapter_of_the_hub_brings_its_base(
     assert result.base.digest == manifest.digest_of(place.store / result.base.path)
     config = json.loads((place.stored / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "acme/base"
+    (models / "acme" / "renamed").symlink_to(models / "acme" / "base")  # the hub follows the earlier name
+    result = command(place.plan("hf://acme/tutor", "hf://acme/renamed", folder="import-4/files")).result
+    assert isinstance(result, ImportResult)
+    assert result.base is not None
+    assert result.base.path == f"base-models/acme--renamed/{result.base.commit}"
     failure = command(place.plan("hf://acme/tutor", "hf://acme/other", folder="import-2/files")).failure
     assert failure is not None
     words = (

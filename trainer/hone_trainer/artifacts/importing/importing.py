@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ from hone_trainer.errors import ConfigError, SourceError, StoreError, TrainerErr
 from hone_trainer.models import base_model, fetch, read_shape, weights
 from hone_trainer.models.safe_config import make_safe
 from hone_trainer.reporting.task import TaskProgress
-from hone_trainer.store import folders, manifest
+from hone_trainer.store import folders, hub, manifest
+from hone_trainer.store.deadline import Deadline
 
 FORMS = {"Adapter": "adapter", "Full": "full"}
 """Folder of each form."""
@@ -108,9 +110,22 @@ def _adapter(plan: ImportPlan, incoming: Path) -> ForeignAdapter:
     if not isinstance(config, dict):
         raise SourceError(FailureCode.UNSAFE_MODEL, f"{plan.source.uri}: {ADAPTER_CONFIG} is not a JSON object")
     adapter = ForeignAdapter.of(config, plan.source.uri)
-    if problem := base_problem(adapter.base, plan.source.base.uri, plan.source.base.names or ()):
+    problem = base_problem(adapter.base, plan.source.base.uri, plan.source.base.names or ())
+    if problem and not _is_same_repository(plan, adapter.base):
         raise SourceError(FailureCode.BASE_MISMATCH, f"{plan.source.uri}: {problem}")
     return adapter
+
+
+def _is_same_repository(plan: ImportPlan, named: str) -> bool:
+    """Whether the hub has one commit under both names of a base: it follows the earlier name of a repository."""
+    assert plan.source.base is not None
+    token, deadline = hub.token_of(plan.base_secret_path), Deadline.after(plan.limits.timeout_seconds)
+    base = hub.Repository.parse(plan.source.base.uri, "model", token, deadline)
+    try:
+        commits = {hub.commit_of(replace(base, name=name, revision="main")) for name in (base.name, named)}
+    except SourceError:  # e.g. there is no repository of that name, or the token does not reach it
+        return False
+    return len(commits) == 1
 
 
 def _no_number(word: str) -> float:
