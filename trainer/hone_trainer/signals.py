@@ -7,6 +7,7 @@ there is nothing to save, and the process ends at once: a node that is drained d
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -42,6 +43,18 @@ class Stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         return self
+
+    def pass_on(self, process: int) -> None:
+        """From now on signals go to the child `process`; one that is stopped continues, or it would never get them."""
+
+        def send(number: int, _frame: FrameType | None) -> None:
+            self.requested = True
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.kill(process, number)
+                os.kill(process, signal.SIGCONT)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, send)
 
     def check(self, where: str) -> None:
         """Raise when a stop was asked for; for stages in which there is nothing to save."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from live import HANG
 
 from hone_trainer.distributed.heartbeat import Beat
 from hone_trainer.run import hangs
@@ -44,6 +48,77 @@ def test_a_single_rank_that_stands_still_leaves_its_stacks(runs: Any, make_plan:
     assert (failure.code, failure.rank, failure.step) == ("Hung", 0, 2)
     assert "after step 2; rank 0 is at <string>:10 halting < " in failure.message
     assert 'File "<string>", line 10 in halting' in (Path(plan.work_path).parent / "log-0").read_text()
+
+
+LONG = {"training": {"maxSteps": 100_000}, "evaluation": {"samples": 0, "everySteps": 100_000}}
+SAVES = """
+import time
+
+from hone_trainer.training.checkpoints import RunCheckpoints
+
+complete = RunCheckpoints.complete
+
+def marked(self, *given, **named):
+    made = complete(self, *given, **named)
+    (self.path(4).parent.parent / "saves").touch()
+    time.sleep(1800)
+    return made
+
+RunCheckpoints.complete = marked
+"""
+"""Halts in the phase that may take an hour."""
+
+
+def child(process: Any) -> int:
+    """The process id of the only rank."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    leads = [int(one) for one in children if os.getsid(int(one)) == int(one)]
+    assert len(leads) == 1
+    return leads[0]
+
+
+@pytest.mark.trainer
+@pytest.mark.parametrize("before", ["", SAVES], ids=["in training", "while it saves"])
+def test_a_single_rank_that_is_stopped_ends_the_run(runs: Any, make_plan: Any, before: str) -> None:
+    plan = make_plan(hangTimeout=5, **LONG)
+    process = runs.start(runs.encoded(plan), before=before)
+    runs.wait_for(Path(plan.work_path) / ("saves" if before else "checkpoints/step-000004"), process)
+    os.kill(child(process), signal.SIGSTOP)
+    failure = runs.wait(plan, process, 1).failure
+    assert failure.code == "Hung"
+    assert "rank 0 is stopped (SIGSTOP)" in failure.message
+
+
+@pytest.mark.trainer
+def test_a_stopped_rank_gets_the_signal_to_save(runs: Any, make_plan: Any) -> None:
+    plan = make_plan(**LONG)
+    process = runs.start(runs.encoded(plan))
+    runs.wait_for(Path(plan.work_path) / "checkpoints/step-000004", process)
+    os.kill(child(process), signal.SIGSTOP)
+    process.terminate()
+    failure = runs.wait(plan, process, 75).failure
+    assert (failure.code, failure.step >= 4) == ("Interrupted", True)
+
+
+@pytest.mark.trainer
+def test_a_rank_that_is_killed_ends_its_launcher_by_the_same_signal(runs: Any, make_plan: Any) -> None:
+    """The kubelet then sees what the kernel did, such as OOMKilled."""
+    plan = make_plan(**LONG)
+    process = runs.start(runs.encoded(plan))
+    runs.wait_for(Path(plan.work_path) / "checkpoints/step-000004", process)
+    rank = child(process)
+    os.kill(rank, signal.SIGKILL)
+    assert runs.wait(plan, process, -signal.SIGKILL) is None
+
+
+@pytest.mark.trainer
+def test_no_rank_outlives_its_launcher(runs: Any, make_plan: Any) -> None:
+    plan = make_plan(**LONG)
+    process = runs.start(runs.encoded(plan))
+    runs.wait_for(Path(plan.work_path) / "checkpoints/step-000004", process)
+    rank = os.pidfd_open(child(process))
+    process.kill()
+    assert select.select([rank], [], [], HANG)[0], "the rank goes on"
 
 
 def seen(stacks: str = "", state: str = "S", step: int = 4) -> hangs.Seen:

@@ -24,6 +24,8 @@ from hone_trainer.errors import TrainerError
 TICK = 1.0
 """Seconds between two looks; a look that comes late counts as one."""
 STACKS_SIGNAL = signal.SIGUSR1
+STOPPED = 600.0
+"""Seconds for which a rank may be stopped (SIGSTOP), whatever it did before: nobody waits an hour for that."""
 PATIENCE = 5.0
 """Seconds in which a rank writes its stacks, unless it is stopped."""
 FRAMES = 6
@@ -73,14 +75,16 @@ class _Silence:
 
     number: int = -1
     seconds: float = 0.0
+    stopped: float = 0.0
 
-    def tick(self, beat: Beat) -> bool:
+    def tick(self, beat: Beat, state: str, longest_stop: float) -> bool:
         """Whether its time is over."""
+        self.stopped = self.stopped + TICK if state == "T" else 0.0
         if beat.number != self.number:
             self.number, self.seconds = beat.number, 0.0
             return False
         self.seconds += TICK
-        return 0 < beat.limit <= self.seconds
+        return 0 < beat.limit <= self.seconds or self.stopped >= longest_stop
 
 
 def describe(seen: Mapping[int, Seen], silent: float) -> TrainerError:
@@ -113,14 +117,6 @@ def _state(process: int) -> str:
     with suppress(OSError, IndexError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     return ""
-
-
-def stacks_here(folder: Path) -> str:
-    """Stacks of all threads of this process."""
-    file = folder / "stacks"
-    with open(file, "w") as opened:
-        faulthandler.dump_traceback(opened, all_threads=True)
-    return file.read_text()
 
 
 def look(folder: Path, hearts: Mapping[int, Heartbeat]) -> dict[int, Seen]:
@@ -163,7 +159,9 @@ class Watcher:
     hearts: Callable[[], Mapping[int, Heartbeat]]
     """The ranks that have started."""
     on_hang: Callable[[float], None]
-    """Called once, with the seconds since the last sign of life."""
+    """Called with the seconds since the last sign of life; again after as many seconds, should the rank still hang."""
+    longest_stop: float = STOPPED
+    """Seconds for which a rank may be stopped."""
     _closed: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -184,8 +182,10 @@ class Watcher:
             over = [
                 silence.seconds
                 for rank, heart in self.hearts().items()
-                if (silence := silences.setdefault(rank, _Silence())).tick(heart.last())
+                if (silence := silences.setdefault(rank, _Silence())).tick(
+                    beat := heart.last(), _state(beat.process), self.longest_stop
+                )
             ]
             if over:
                 self.on_hang(max(over))
-                return
+                silences.clear()

@@ -1,4 +1,4 @@
-"""Starts the ranks of one node: in this process when there is one, else under torch's elastic agent.
+"""Starts the ranks of one node: a fork of this process when there is one, else under torch's elastic agent.
 
 `launch.run` is what `python -m hone_trainer run` calls. With several ranks it is also the program of each rank:
 `python -m hone_trainer.run.launch <plan.json> <folder for results>`.
@@ -52,6 +52,10 @@ OFFLINE = {
 }
 """Training reads only what was staged, and TRL reports nothing to its makers. transformers' reporter to
 Kubeflow would post next to ours, and says 100 % at any end, also after SIGTERM."""
+LOOK = 0.1
+"""Seconds between two looks whether the only rank has ended."""
+UNKILLABLE = 30.0
+"""Seconds in which a rank that was killed ends, unless the kernel cannot end it."""
 BEFORE_A_STEP = "before the first step: there was nothing to save"
 _LOST_PEER = re.compile(r"connection (closed|reset)|broken pipe|timed out waiting|\[.*gloo.*\]|socket timeout", re.I)
 
@@ -121,30 +125,71 @@ def _end_run(plan: TrainingPlan, failed: TerminationMessage) -> NoReturn:
 
 def _run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
     world = plan.nodes * plan.processes_per_node
-    if world == 1 and plan.deepspeed is None:  # DeepSpeed wants a process group even for one rank
-        return _run_here(plan, stop)
     with tempfile.TemporaryDirectory(prefix="hone-ranks-") as folder:
+        if world == 1 and plan.deepspeed is None:  # DeepSpeed wants a process group even for one rank
+            return _run_here(plan, Path(folder), stop)
         return _run_ranks(plan, Path(folder), stop)
 
 
-def _run_here(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
-    """The only rank, in this process; a thread looks after it."""
-    with uncollected():
-        from hone_trainer.run import pipeline
-
-    heart = Heartbeat.private()
-    watcher = hangs.Watcher(lambda: {0: heart}, lambda silent: _give_up(plan, heart, silent)).start()
+def _run_here(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult | None:
+    """The only rank is a child, forked before it imports what trains; this process stays small, and looks after it."""
+    rank = _fork(plan, folder, stop)
+    watch = _NodeWatch(folder, plan.hang_timeout)
+    watcher = watch.start()
     try:
-        return pipeline.run_plan(plan, stop, heart)
+        exit_code = _exit_code(rank, watch)
     finally:
         watcher.close()
+    _, outcome = _outcomes(folder).get(0, (0.0, TerminationMessage()))
+    phases.of_process().take_over(outcome.phases)
+    if watch.failure:
+        raise watch.failure
+    if failure := outcome.failure:
+        named = {"rank": failure.rank, "step": failure.step, "micro_batch_size": failure.micro_batch_size}
+        raise TrainerError(FailureCode(failure.code), failure.message, **named)
+    if not isinstance(outcome.result, TrainingResult):
+        _end_as(exit_code or 1)
+    return outcome.result
 
 
-def _give_up(plan: TrainingPlan, heart: Heartbeat, silent: float) -> NoReturn:
-    """End this process, whose first thread hangs."""
-    with tempfile.TemporaryDirectory(prefix="hone-stacks-") as folder:
-        seen = {0: hangs.Seen(heart.last(), "", hangs.stacks_here(Path(folder)))}
-    _end_run(plan, to_outcome(_log_hang(seen, silent)))
+def _fork(plan: TrainingPlan, folder: Path, stop: Stop) -> int:
+    """The process id of the rank, which gets the signals that this process gets."""
+    signals, parent = (signal.SIGTERM, signal.SIGINT), os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until each has its handlers
+    rank = os.fork()
+    if rank == 0:
+        os.setsid()  # a terminal's Ctrl-C comes from the parent, and once
+        stop.leave_at_once(lambda: _end(folder, 0, to_outcome(interrupted(BEFORE_A_STEP))))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        die_with_parent(parent)
+        _carry_out(plan, folder, 0, stop)
+    stop.pass_on(rank)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    return rank
+
+
+def _exit_code(rank: int, watch: _NodeWatch) -> int:
+    """That of the rank, once it has ended; one that hung may not even end when it is killed, inside of the kernel."""
+    patience = UNKILLABLE
+    while patience > 0:
+        ended, status = os.waitpid(rank, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(LOOK)
+        patience -= LOOK if watch.failure else 0
+    return 1
+
+
+def _end_as(exit_code: int) -> NoReturn:
+    """End as the rank did, which left no report: whoever looks at this process sees the kernel's signal."""
+    if exit_code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL has no handler
+            signal.signal(-exit_code, signal.SIG_DFL)
+        os.kill(os.getpid(), -exit_code)
+        exit_code = 128 - exit_code  # the first process of a container gets no such signal
+    os._exit(exit_code)
 
 
 def _log_hang(seen: Mapping[int, hangs.Seen], silent: float) -> TrainerError:
@@ -184,8 +229,8 @@ def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult |
     command = ("-u", "-m", "hone_trainer.run.launch", str(plan_file), str(folder))
     clock = phases.of_process()
     os.environ[phases.ENV] = clock.to_json()
-    watch = _NodeWatch(folder)
-    watcher = hangs.Watcher(watch.hearts, watch.on_hang).start()
+    watch = _NodeWatch(folder, plan.hang_timeout)
+    watcher = watch.start()
     try:
         elastic_launch(_launch_config(plan, node), sys.executable)(*command)
     except ChildFailedError as error:
@@ -214,8 +259,13 @@ class _NodeWatch:
     """The ranks that the agent has started on this node, as the watcher sees them."""
 
     folder: Path
+    hang_timeout: float | None
     failure: TrainerError | None = None
     _hearts: dict[int, Heartbeat] = field(default_factory=dict)
+    _waited: bool = False
+
+    def start(self) -> hangs.Watcher:
+        return hangs.Watcher(self.hearts, self.on_hang, self.hang_timeout or hangs.STOPPED).start()
 
     def hearts(self) -> Mapping[int, Heartbeat]:
         for rank, heart in Heartbeat.ranks(self.folder).items():
@@ -223,11 +273,13 @@ class _NodeWatch:
         return self._hearts
 
     def on_hang(self, silent: float) -> None:
-        """Kill the ranks, so that the agent ends; unless one has ended already: the agent then acts by itself."""
+        """Kill the ranks, so that the agent ends. If one has ended already, the agent may act by itself until the next
+        call."""
         seen = hangs.look(self.folder, self._hearts)
-        if len(seen) == len(self._hearts):
+        if seen and (len(seen) == len(self._hearts) or self._waited):
             self.failure = _log_hang(seen, silent)
             hangs.end(seen)
+        self._waited = True
 
 
 def _launch_config(plan: TrainingPlan, node: int) -> object:
@@ -309,20 +361,29 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
     die_with_parent()  # no rank outlives a killed run
     plan = parse_plan(plan_file.read_bytes())
     assert isinstance(plan, TrainingPlan)
+    messages.speak_json()
+    libraries.hide_unused(plan)
+    _carry_out(plan, folder, rank, stop)
+
+
+def _carry_out(plan: TrainingPlan, folder: Path, rank: int, stop: Stop) -> NoReturn:
+    """Run, and end with the outcome."""
     hangs.write_stacks_to(folder, rank)
     heart = Heartbeat.create(folder, rank)
     try:
-        messages.speak_json()
-        libraries.hide_unused(plan)
         with uncollected():
             from hone_trainer.run import pipeline
 
         outcome = TerminationMessage(result=pipeline.run_plan(plan, stop, heart))
+    except KeyboardInterrupt:  # a second Ctrl-C
+        os._exit(130)
     except BaseException as error:
         import traceback
 
         outcome = to_outcome(_or_lost_peer(error))
-        if outcome.failure and outcome.failure.code not in (FailureCode.INTERRUPTED,):
+        alone = plan.nodes * plan.processes_per_node == 1
+        known = set(FailureCode) - {FailureCode.TRAINER_ERROR} if alone else {FailureCode.INTERRUPTED}
+        if outcome.failure and outcome.failure.code not in known:
             print(scrub(traceback.format_exc()), file=sys.stderr, flush=True)
     _end(folder, rank, outcome)
 
