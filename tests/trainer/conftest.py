@@ -80,6 +80,13 @@ def frozen(thawed: None) -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def no_start() -> Iterator[None]:
+    """Runs in this process are not the start of an attempt that a test made here."""
+    yield
+    os.environ.pop("HONE_START", None)
+
+
 @pytest.fixture(scope="session")
 def experts_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """Folder of a Mixtral of one layer with four experts, with the tokenizer of the tiny model."""

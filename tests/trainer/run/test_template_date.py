@@ -81,11 +81,11 @@ def test_a_run_resumed_on_another_day_is_the_same_run(
 
 
 def test_the_commands_after_a_run_keep_its_date(
-    make_plan: Any, attempt: Attempt, dated_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+    make_plan: Any, attempt: Attempt, dated_model: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, tmp_path: Path
 ) -> None:
     plan = make_plan(modelPath=str(dated_model))
     result = attempt(plan, "2026-11-27")
-    told = capsys.readouterr().err
+    told = capfd.readouterr().err
     assert "the chat template prints the date of today: in every attempt of this run it is 2026-11-27" in told
     assert "Today Date: 27 Nov 2026" in told
     clock.stands_at(monkeypatch, "2031-02-03")

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from hone_trainer.reporting import phases, termination
 from hone_trainer.run import ask_teacher, hangs, libraries, template_date
 from hone_trainer.secrets import scrub
 from hone_trainer.signals import Stop, die_with_parent, interrupted
-from hone_trainer.store import contents, finished
+from hone_trainer.store import contents, fence, finished
 
 RENDEZVOUS_TIMEOUT = 900
 """Seconds that nodes wait for each other; images are pulled at different speeds."""
@@ -83,6 +83,8 @@ def run(plan: TrainingPlan, plan_dir: Path, since: float | None = None) -> Train
         from hone_trainer.run import encode  # its libraries read OFFLINE when they are imported
 
     first = _node() == 0
+    if first:
+        fence.take(plan)
     if (finished_run := finished.result(plan)) is not None:
         return finished_run if first else None
     finished.place(plan)  # what cannot be exported is not trained
@@ -92,7 +94,7 @@ def run(plan: TrainingPlan, plan_dir: Path, since: float | None = None) -> Train
         answered = ask_teacher.prepare(ready, stop, first)
         result = _run(encode.prepare(answered, stop, first), stop)
     except Exception as error:
-        _keep_outcome(plan, _with_phases(to_outcome(error)))
+        _keep_outcome(plan, _with_phases(to_outcome(fence.explain(plan, error))))
         raise
     finally:
         if first:
@@ -164,7 +166,7 @@ def _fork(plan: TrainingPlan, folder: Path, stop: Stop) -> int:
         stop.leave_at_once(lambda: _end(folder, 0, to_outcome(interrupted(BEFORE_A_STEP))))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         die_with_parent(parent)
-        _carry_out(plan, folder, 0, stop)
+        _carry_out(plan, folder, 0, stop, known=set(FailureCode) - {FailureCode.TRAINER_ERROR})
     stop.pass_on(rank)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     return rank
@@ -363,11 +365,15 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
     assert isinstance(plan, TrainingPlan)
     messages.speak_json()
     libraries.hide_unused(plan)
-    _carry_out(plan, folder, rank, stop)
+    _carry_out(plan, folder, rank, stop, known={FailureCode.INTERRUPTED})
 
 
-def _carry_out(plan: TrainingPlan, folder: Path, rank: int, stop: Stop) -> NoReturn:
-    """Run, and end with the outcome."""
+def _carry_out(plan: TrainingPlan, folder: Path, rank: int, stop: Stop, known: Collection[FailureCode]) -> NoReturn:
+    """Run, and end with the outcome.
+
+    Args:
+        known: failures that are printed without a traceback.
+    """
     hangs.write_stacks_to(folder, rank)
     heart = Heartbeat.create(folder, rank)
     try:
@@ -380,9 +386,7 @@ def _carry_out(plan: TrainingPlan, folder: Path, rank: int, stop: Stop) -> NoRet
     except BaseException as error:
         import traceback
 
-        outcome = to_outcome(_or_lost_peer(error))
-        alone = plan.nodes * plan.processes_per_node == 1
-        known = set(FailureCode) - {FailureCode.TRAINER_ERROR} if alone else {FailureCode.INTERRUPTED}
+        outcome = to_outcome(fence.explain(plan, _or_lost_peer(error)))
         if outcome.failure and outcome.failure.code not in known:
             print(scrub(traceback.format_exc()), file=sys.stderr, flush=True)
     _end(folder, rank, outcome)

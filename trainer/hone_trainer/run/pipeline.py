@@ -35,7 +35,7 @@ from hone_trainer.reporting.prometheus import PrometheusReporter
 from hone_trainer.run import auto_micro_batch, estimate, preflight, resolve, rows, rows_in_one_pass, tracked
 from hone_trainer.scoring import probe_suite
 from hone_trainer.signals import Stop, interrupted
-from hone_trainer.store import finished
+from hone_trainer.store import fence, finished
 from hone_trainer.training import callbacks, deepspeed, learning_rate, model_check, selfcheck, settings
 from hone_trainer.training.checkpoints import RunCheckpoints, ranks_of, step_of
 from hone_trainer.training.forward import Forward
@@ -95,12 +95,14 @@ def _run(
     result.tracking, missing = tracker.settle()
     result.advice += [missing[:LONGEST_SENTENCE]] if missing else []
     if ranks.is_first():
+        fence.check(plan)
         folder = finished.begin(plan)
         for sentence in (*final.advice, *filter(None, [final.rejected])):
             run.reporters.log(sentence)
         effort = _effort(run, training, peak, time.monotonic() - started)
         record = _record(run, training, final, result, effort)
         result.artifacts = export.write(run, weights, training.trainer.model, record, folder)
+        fence.check(plan)
         finished.keep(plan, TerminationMessage(result=result))
         finished.close(folder)
     ranks.barrier()
@@ -316,7 +318,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         rows=data.train,
         dataset=dataset,
         held_out=data.held_out,
-        checkpoints=RunCheckpoints(Path(plan.work_path) / "checkpoints", plan.checkpoints.keep),
+        checkpoints=RunCheckpoints(Path(plan.work_path) / "checkpoints", plan.checkpoints.keep, plan),
         reporters=reporters,
         stop=stop,
         stop_ids=base.stop_ids | data.end_of_turn_ids,

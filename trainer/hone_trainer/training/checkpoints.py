@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hone_api.failures import FailureCode
+from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
-from hone_trainer.store import manifest
+from hone_trainer.store import fence, manifest
 
 _NAME = re.compile(r"^step-(\d+)$")
 PARTIAL = ".partial"
@@ -34,11 +35,18 @@ class RunCheckpoints:
 
     folder: Path
     keep: int
+    plan: TrainingPlan | None = None
+    """Of the attempt that writes; None for who only reads."""
 
     @property
     def partial(self) -> Path:
-        """Where the next checkpoint is written."""
-        return self.folder / PARTIAL
+        """Where the next checkpoint is written; each attempt has its own."""
+        attempt = self.plan.attempt if self.plan else 1
+        return self.folder / (PARTIAL if attempt == 1 else f"{PARTIAL}-{attempt}")
+
+    def _check(self) -> None:
+        if self.plan is not None:
+            fence.check(self.plan)
 
     def path(self, step: int) -> Path:
         """Folder of the checkpoint of `step`; six digits keep the names in order."""
@@ -57,7 +65,12 @@ class RunCheckpoints:
         )
 
     def begin(self) -> Path:
-        """An empty folder for the next checkpoint. On the first rank only."""
+        """An empty folder for the next checkpoint. On the first rank only.
+
+        Raises:
+            TrainerError: Interrupted, if a later attempt has taken over.
+        """
+        self._check()
         self.clear_partial()
         self.partial.mkdir(parents=True)
         return self.partial
@@ -78,6 +91,7 @@ class RunCheckpoints:
         _failpoint("before-manifest")
         manifest.write(self.partial)
         _failpoint("before-rename")
+        self._check()
         if target.exists():  # a run that was resumed from an older checkpoint passes this step again
             shutil.rmtree(target)
         self.partial.rename(target)
@@ -100,8 +114,9 @@ class RunCheckpoints:
         return None
 
     def clear_partial(self) -> None:
-        """Remove what a crash, or a full disk, left half written."""
-        shutil.rmtree(self.partial, ignore_errors=True)
+        """Remove what a crash, a full disk, or an earlier attempt left half written."""
+        for folder in self.folder.glob(f"{PARTIAL}*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
