@@ -26,7 +26,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import compress, count, islice
+from itertools import compress, count, islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from hone_api.failures import FailureCode
@@ -259,7 +259,10 @@ class Encoder:
                 break
             if tool_calls.shows_python(text, messages):
                 continue
-            missing = tool_calls.missing_tool(text, tools) or tool_calls.missing_call(text, messages)
+            # The call of a tool also has its name: the first prompt must show them all.
+            asked = list(takewhile(lambda message: message["role"] != "assistant", form))
+            missing = tool_calls.missing_tool(self._prompt(asked, tools) if tools and asked else text, tools)
+            missing = missing or tool_calls.missing_call(text, messages)
             if missing is None:
                 return form
         raise RowRefusedError("ToolsDropped", f"the chat template does not show {missing} as JSON or text")
@@ -376,10 +379,12 @@ class Encoder:
         head, has_reasoning, rest = reasoned.removeprefix(prompt).partition(_REASONED)
         between, has_answer, _ = rest.partition(_ANSWERED)
         has_field = bool(has_reasoning and has_answer and reasoned.startswith(prompt))
+        before = answered.removeprefix(prompt).partition(_ANSWERED)[0] if answered.startswith(prompt) else ""
         # Without a generation prompt the template would have the model write the header of its turn.
-        is_led = prompt != self._probe([], add_generation_prompt=False) and answered.startswith(prompt)
-        before = answered.removeprefix(prompt).partition(_ANSWERED)[0] if is_led else ""
-        return Frame(before), Frame(head, between) if has_field else None
+        is_header = prompt == self._probe([], add_generation_prompt=False) and not self._added.issuperset(
+            self._tokens.encode(before.strip(), add_special_tokens=False)
+        )
+        return Frame("" if is_header else before), Frame(head, between) if has_field else None
 
     @cached_property
     def _mark(self) -> int | None:
@@ -501,9 +506,11 @@ def _comparable(text: str) -> str:
 
 
 def _why_not_proved(turn: Message, text: str, prompt: str) -> str:
-    quoted = f"{turn['content'][:60]!r}"
+    quoted, way_out = f"{turn['content'][:60]!r}", "; training.thinking sets the switch of a template that has one"
     if reasoning.before_open_block(prompt) is not None and not text.startswith(prompt):
-        return f"the chat template's prompt opens <think>, and this turn has no reasoning to go on with: {quoted}"
+        return (
+            f"the chat template's prompt opens <think>, and this turn has no reasoning to go on with: {quoted}{way_out}"
+        )
     if prompt.rstrip().endswith(reasoning.CLOSE) and reasoning.has_block(turn):
-        return f"the chat template's prompt closes its reasoning, and this turn has one: {quoted}"
+        return f"the chat template's prompt closes its reasoning, and this turn has one: {quoted}{way_out}"
     return f"the template's text is not the turn's content and an end-of-turn token: {quoted}"

@@ -70,20 +70,21 @@ def before_open_block(prompt: str) -> str | None:
 def continued(prompt: str, text: str, turn: Message) -> str:
     """The conversation as it goes on after its prompt, where the prompt ends with <think>; otherwise the text.
 
-    Nemotron's template has other white space in the block of a turn than in the prompt. DeepSeek-R1's leaves the
-    reasoning of turns out: what the model writes after the prompt is the turn as the row has it.
+    Nemotron's template has other white space in the block of a turn than in the prompt. DeepSeek-R1's and EXAONE's
+    leave the reasoning of turns out: what the model writes after the prompt is the turn as the row has it.
 
     Args:
         text: the conversation as the template writes it.
     """
     stem, apart = before_open_block(prompt), _apart(turn)
-    if stem is None or text.startswith(prompt) or not text.startswith(stem):
+    if stem is None or not text.startswith(stem):
         return text
-    answer, rest = apart["content"].strip(), text[len(stem) :].lstrip()
-    if rest.startswith(OPEN):
+    answer, thought, rest = apart["content"].strip(), apart.get(FIELDS[0], ""), text[len(stem) :].lstrip()
+    if thought not in rest:
+        rest = _EMPTY.sub("", rest, count=1) if _EMPTY.match(rest) else rest
+        return f"{prompt}{thought}{THINK[1]}{rest}" if answer and rest.startswith(answer) else text
+    if rest.startswith(OPEN) and not text.startswith(prompt):
         return prompt + rest.removeprefix(OPEN).lstrip()
-    if FIELDS[0] in apart and answer and rest.startswith(answer):
-        return f"{prompt}{apart[FIELDS[0]]}{THINK[1]}{rest}"
     return text
 
 
