@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -418,6 +419,35 @@ def test_an_approved_adapter_stays_while_the_alias_means_what_this_server_cannot
         assert team.follower.ready
     team.points(None)
     assert team.step() == {}, "it is not approved any more"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_only_approved_adapters_are_ever_served_and_none_goes_before_its_time(team: Team, seed: int) -> None:
+    """Random words of the operator: targets, approvals, other bases, an alias that is gone, JSON that is none."""
+    rng = random.Random(seed)
+    good = [team.trained(number) for number in (1, 2, 3)]
+    odd = [team.trained(4, use_dora=True), good[0].model_copy(update={"base": "pvc://store/base-models/other"})]
+    key = team.root / "aliases" / key_of("bot")
+    for _ in range(15):
+        before = team.loaded().get("bot")
+        approved = rng.sample(good, rng.randrange(4))
+        target = rng.choice([*good, *odd, None, "gone", "damaged"])
+        if target == "gone":
+            key.unlink(missing_ok=True)
+        elif target == "damaged":
+            key.write_text("{")
+        else:
+            may = approved if target is None else [*approved, target]  # the operator names no other adapter
+            team.points(target, *may)
+        after = team.step(400.0).get("bot")
+        digests = {adapter.digest for adapter in approved}
+        if target in good:
+            assert after == target.digest
+        elif target in ("gone", "damaged"):
+            assert after is None
+        else:
+            assert after == (before if before in digests or (target and before == target.digest) else None)
+        assert ("bot" in team.follower.problems) == (target not in good)
 
 
 def test_what_is_served_and_what_is_not_is_measured(team: Team) -> None:
