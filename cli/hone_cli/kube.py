@@ -16,6 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from hone_api import GROUP, VERSION
 from hone_api.retrain import RETRAIN_REQUESTED
+from hone_api.states import JobPhase
 from hone_api.synthesis import REVIEW
 from hone_cli import pod
 from hone_cli.errors import CommandError
@@ -106,8 +107,10 @@ class Kube:
     def unfinished_jobs(self, model: str) -> list[str]:
         """Jobs that will make a version of a model, each with its phase."""
         jobs = [j for j in self._list("finetunejobs", "") if (j["spec"].get("output") or {}).get("modelName") == model]
-        phases = {job["metadata"]["name"]: (job.get("status") or {}).get("phase") or "Pending" for job in jobs}
-        return [f"{name} is {phase}" for name, phase in phases.items() if phase not in ("Succeeded", "Failed")]
+        phases = {job["metadata"]["name"]: (job.get("status") or {}).get("phase") or JobPhase.PENDING for job in jobs}
+        return [
+            f"{name} is {phase}" for name, phase in phases.items() if phase not in (JobPhase.SUCCEEDED, JobPhase.FAILED)
+        ]
 
     def has_namespace(self) -> bool | None:
         """Whether the namespace exists; None: we may not ask."""

@@ -55,6 +55,7 @@ OTHER_THINGS = {
     ("cli/hone_cli/running.py", "Succeeded"): POD,
     ("cli/hone_cli/running.py", "Failed"): POD,
     ("cli/hone_cli/reviews.py", "Accepted"): "a reviewer's verdict",
+    ("trainer/hone_trainer/datasets/listing.py", "Unreadable"): "why a file of a source is not read",
     ("operator/hone_operator/settings/tenants.py", "Approved"): "a value of the chart",
     ("dev/hone_dev/chart/tenant_values.py", "Approved"): "a value of the chart",
     ("crds/hone_api/dataset.py", "Ready"): "title of a column",
