@@ -75,6 +75,14 @@ def test_a_server_that_does_not_know_its_name_gets_the_one_that_it_is_asked_by(u
         MlflowServer(uri, TEAM)._read(403, b"Invalid Host header - possible DNS rebinding attack detected")
 
 
+def test_a_server_that_is_not_there_is_named_and_no_class_of_ours() -> None:
+    server = MlflowServer("http://127.0.0.1:9", AllowedNetwork(namespace="team-a", allow_private=True))
+    with pytest.raises(TrainerError, match=r"127\.0\.0\.1:9: Failed to establish") as caught:
+        server.call("GET", "experiments/get", experiment_id="0")
+    assert caught.value.code == FailureCode.DESTINATION_UNREACHABLE
+    assert "Bounded" not in caught.value.message
+
+
 def test_credentials_come_from_the_secret(tmp_path: Path) -> None:
     assert authorization(None) == {}
     with pytest.raises(TrainerError, match="does not exist in this namespace") as caught:
