@@ -6,6 +6,7 @@ import lupa.lua51
 import pytest
 import yaml
 
+from hone_api.generate import KINDS as API_KINDS
 from hone_dev import argocd
 
 pytestmark = pytest.mark.pure
@@ -33,6 +34,14 @@ def test_every_input_is_used_and_every_state_is_covered(kind):
     tests = yaml.safe_load((ROOT / kind / "health_test.yaml").read_text())["tests"]
     assert {t["inputPath"] for t in tests} == {f"testdata/{p.name}" for p in (ROOT / kind / "testdata").iterdir()}
     assert {"Healthy", "Progressing", "Degraded"} <= {t["healthStatus"]["status"] for t in tests}
+
+
+@pytest.mark.parametrize(("kind", "test"), cases())
+def test_every_input_is_an_object_that_the_api_server_takes(kind, test):
+    (described,) = (each for each in API_KINDS if each.kind == kind)
+    obj = yaml.safe_load((ROOT / kind / test["inputPath"]).read_text())
+    described.spec.model_validate(obj["spec"])
+    described.status.model_validate(obj.get("status") or {})
 
 
 def test_the_sandbox_is_one(lua):
