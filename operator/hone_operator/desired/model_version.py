@@ -72,7 +72,8 @@ def allocate(
         return Version(own[0], None)
     if uid in runs and runs[uid] not in taken:
         return Version(runs[uid], None)
-    number = max(recorded, last, *taken, 0) + 1
+    # The largest number leaves none after it: whoever makes a ModelVersion with it would end all later runs.
+    number = max(recorded, *(number for number in (last, *taken) if number < MAX_VERSION), 0) + 1
     runs = dict([*((u, n) for u, n in runs.items() if u != uid), (uid, number)][-REMEMBERED:])
     data[model] = json.dumps({"last": number, "runs": runs})
     metadata = {

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from hone_api.modelversion import MAX_VERSION
 from hone_operator.desired.model_version import REMEMBERED, allocate, last_of
 
 pytestmark = pytest.mark.pure
@@ -65,6 +66,12 @@ def test_with_a_lost_ledger_a_run_finds_its_own_model_version():
 def test_a_number_that_somebody_took_by_hand_is_left_to_them():
     ledger = written(allocate(run("a"), "tutor", None, []).ledger)
     assert allocate(run("a"), "tutor", ledger, [existing(1, "somebody")]).number == 2
+
+
+def test_nobody_ends_the_numbers_of_a_model_by_taking_the_largest_one():
+    ledger = written(allocate(run("a"), "tutor", None, []).ledger)
+    taken = [existing(1, "a"), existing(MAX_VERSION, "somebody")]
+    assert allocate(run("b"), "tutor", ledger, taken, last=MAX_VERSION).number == 2
 
 
 def test_models_count_apart():
