@@ -69,13 +69,13 @@ def write(path: Path, volume: Path) -> Path:
 
 
 def link(name: str, target: str) -> Callable[[Path, Path], None]:
-    """A link, next to files behind it; {volume} in the target is where the volume is."""
+    """A link, next to files behind it; {other} in the target is another folder of the volume."""
 
     def make(folder: Path, volume: Path) -> None:
-        for place in (folder / "inner/in.jsonl", folder / "one.jsonl", volume / "other/far.jsonl"):
+        other = volume / f"other-{folder.name}"
+        for place in (folder / "inner/in.jsonl", folder / "one.jsonl", other / "far.jsonl", other / "deep/er.jsonl"):
             write(place, volume)
-        write(volume / "other/deep/er.jsonl", volume)
-        (folder / name).symlink_to(target.format(volume=volume, folder=folder))
+        (folder / name).symlink_to(target.format(other=other, folder=folder))
 
     return make
 
@@ -152,10 +152,8 @@ PARTS = {
     "no bytes": Part(content(e_jsonl="", f_csv=""), not_read=dict.fromkeys(("e.jsonl", "f.csv"), NotReadReason.EMPTY)),
     "a hard link": Part(hard, ["a.jsonl"], {"b.jsonl": SAME}),
     "a link to a file next to it": Part(link("a.jsonl", "one.jsonl"), NEXT, {"a.jsonl": SAME}),
-    "a link to a file of the volume": Part(link("a.jsonl", "{volume}/other/far.jsonl"), [*NEXT, "a.jsonl"]),
-    "a link to a folder of the volume": Part(
-        link("more", "{volume}/other"), [*NEXT, "more/far.jsonl", "more/deep/er.jsonl"]
-    ),
+    "a link to a file of the volume": Part(link("a.jsonl", "{other}/far.jsonl"), [*NEXT, "a.jsonl"]),
+    "a link to a folder of the volume": Part(link("more", "{other}"), [*NEXT, "more/far.jsonl", "more/deep/er.jsonl"]),
     "a link to a folder next to it": Part(link("more", "inner"), NEXT, {"more/in.jsonl": SAME}),
     "a hidden link to a folder": Part(link(".more", "inner"), NEXT, {".more/": HIDDEN}),
     "a loop": Part(link("inner/loop", "."), NEXT, {"inner/loop/": SAME}),
@@ -166,7 +164,7 @@ PARTS = {
         {"left/to/r.jsonl": SAME, "right/to/l.jsonl": SAME, "left/to/to/": SAME, "right/to/to/": SAME},
     ),
     "a dangling link": Part(link("a.jsonl", "blobs/abc"), refused="SourceNotFound"),
-    "a dangling link to a folder": Part(link("more", "{volume}/none"), refused="SourceNotFound"),
+    "a dangling link to a folder": Part(link("more", "{other}/none"), refused="SourceNotFound"),
     "a dangling link of another kind": Part(link("a.bin", "none"), NEXT, {"a.bin": NotReadReason.UNKNOWN_KIND}),
     "a hidden dangling link": Part(link(".a.jsonl", "none"), NEXT, {".a.jsonl": HIDDEN}),
     "a link to itself": Part(link("a.jsonl", "a.jsonl"), refused="SourceNotFound"),
