@@ -191,7 +191,7 @@ class DatasetStatus(ApiModel):
     )
     tokens: TokenStatistics | None = Field(default=None, description="Length of rows.")
     languages: Annotated[list[LanguageRows], Field(max_length=8)] | None = Field(
-        default=None, description="Languages of a sample of up to 2000 rows."
+        default=None, description="Languages of a sample of up to 500 rows; 2000 where checks.languages is set."
     )
     synthetic: SyntheticRows | None = Field(default=None, description="Results of generated rows.")
     review_pod: ReviewPod | None = Field(default=None, description="Settings of the pod for reviewing generated rows.")

@@ -251,6 +251,15 @@ def test_a_language_is_detected_or_left_open(text: str, language: str) -> None:
     assert language_of(text) == language
 
 
+@pytest.mark.parametrize(("checks", "identified"), [({}, 500), ({"languages": ["en"], "minLanguageShare": "1%"}, 700)])
+def test_more_languages_are_identified_where_a_check_depends_on_them(
+    plan: Any, checks: dict[str, Any], identified: int
+) -> None:
+    rows = [{"prompt": f"What is the name of number {n}?", "completion": f"It is called {n}."} for n in range(700)]
+    result = materialize.run(plan(rows, checks=checks))
+    assert sum(one.rows for one in result.languages) == identified
+
+
 def test_the_sample_of_languages_does_not_depend_on_order() -> None:
     """3,000 rows; the sample keeps 2,000 of them; every third is German."""
     german = "Wo ist das nächste Krankenhaus, und wie komme ich dorthin?"

@@ -12,6 +12,9 @@ from hone_api.dataset_status import LanguageRows
 
 UNKNOWN, OTHER = "unknown", "other"
 SAMPLE_ROWS = 2000
+ADVISED_ROWS = 500
+"""Rows of the sample that are identified where `checks.languages` refuses nothing: a share of 5 % is then right to 2
+points, at a quarter of the time."""
 _CHARACTERS = 1000
 """Of a text that are looked at: more change nothing."""
 _LETTERS, _CERTAIN = 16, 0.5
