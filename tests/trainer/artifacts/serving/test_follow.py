@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import random
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -663,3 +664,19 @@ def test_requests_do_not_wait_for_a_follower_that_ended(behind):
 
     asyncio.run(exchange())
     assert app.seen[-1] == "/v1/completions"
+
+
+def test_an_idle_connection_to_the_probes_ends(team: Team) -> None:
+    http = serve_health(team.follower, 0)
+    with socket.create_connection(("127.0.0.1", http.server_port), timeout=600) as idle:
+        assert idle.recv(1) == b""
+    http.shutdown()
+
+
+def test_aliases_that_are_nested_too_deeply_cannot_be_read(team: Team) -> None:
+    adapter = team.trained(1)
+    team.points(adapter, adapter)
+    for file in team.follower.aliases.iterdir():
+        if file.is_file():
+            file.write_text("[" * 100_000)
+    assert set(team.follower._models().values()) == {None}

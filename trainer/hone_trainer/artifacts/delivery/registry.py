@@ -76,12 +76,13 @@ class ImageRepository:
         return replace(self, _pools={})
 
     def size_of(self, digest: str) -> int | None:
-        """Size of a blob; None if the repository has none of this digest."""
+        """Size of a blob, -1 where the registry gives none; None if the repository has none of this digest."""
         answer = self._ask("HEAD", f"blobs/{digest}")
         if answer.status == 404:
             return None
         self._expect(answer, 200)
-        return int(answer.headers.get("Content-Length", -1))
+        length = answer.headers.get("Content-Length", "")
+        return int(length) if re.fullmatch("[0-9]{1,18}", length) else -1
 
     def upload(self, digest: str, size: int, content: Callable[[], Iterator[bytes]]) -> None:
         """Upload a blob; the registry compares it with its digest before anybody can read it.
@@ -261,8 +262,11 @@ class ImageRepository:
         if response.status != 200:
             message = f"{self}: the token server {parts.netloc} answers {response.status}: {self._who()}"
             raise TrainerError(FailureCode.DESTINATION_DENIED, message)
-        token = _json(body).get("token") or _json(body).get("access_token") or ""
-        remember(str(token))
+        token = str(_json(body).get("token") or _json(body).get("access_token") or "")
+        remember(token)
+        if not (token.isascii() and token.isprintable()):
+            message = f"{self}: the token server {parts.netloc} sends a token that is not one line of ASCII"
+            raise TrainerError(FailureCode.DESTINATION_REFUSED, message)
         return f"Bearer {token}"
 
     def _expect(self, answer: RegistryAnswer, status: int) -> None:
@@ -303,6 +307,6 @@ def _is_full(answer: RegistryAnswer) -> bool:
 def _json(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -40,6 +40,8 @@ PASS_SECONDS = 2.0
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _HUNG_SECONDS = 1200.0
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 300.0
+_IDLE_SECONDS = 5
+"""Of a connection to the port for health: each has a thread."""
 
 
 @dataclass
@@ -170,7 +172,7 @@ class Follower:
                 models[name], _ = read_known(ServedAliases, json.loads(text))
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, ValidationError) as error:
+            except (OSError, ValueError, RecursionError, ValidationError) as error:
                 models[name] = None
                 self._report(name, f"what may be served of it cannot be read: {type(error).__name__}")
         return models
@@ -322,6 +324,8 @@ def serve_health(follower: Follower, port: int) -> ThreadingHTTPServer:
     """Answer /healthz, /readyz, /status and /metrics on all addresses, in a thread."""
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = _IDLE_SECONDS
+
         def do_GET(self) -> None:
             answers = {"/healthz": follower.is_alive(), "/readyz": follower.ready, "/status": True, "/metrics": True}
             good, is_metrics = answers.get(self.path), self.path == "/metrics"
