@@ -35,7 +35,7 @@ SAMPLE = [
 ]
 SAMPLED = [("Plain", "three"), ("System", "two"), ("Reasoning", "two"), ("Tools", "answered")]
 REFUSED_OF_SAMPLE = {
-    "deepseek_r1_distill": {"Plain": "NotProved", "System": "NotProved", "Tools": "ToolsDropped"},
+    "deepseek_r1_distill": {"Plain": "NoReasoning", "System": "NoReasoning", "Tools": "ToolsDropped"},
     "cohere2": {"Tools": "TemplateRefused"},
 }
 WORDS = set(
@@ -149,8 +149,12 @@ def test_the_switch_for_thinking_holds_for_prompts_and_rows(name: str, thinking:
 @pytest.mark.parametrize(
     ("name", "kind", "words"),
     [
-        ("deepseek_r1_distill", "Plain", "prompt opens <think>, and this turn has no reasoning to go on with"),
-        ("qwen3_5_nothink", "Reasoning", "prompt closes its reasoning, and this turn has one.*training.thinking"),
+        ("deepseek_r1_distill", "Plain", "opens <think>, and the turn has no reasoning: add it"),
+        (
+            "qwen3_5_nothink",
+            "Reasoning",
+            "closes its reasoning, and the turn has one: train with training.thinking Enabled",
+        ),
         ("mistral_v3_tekken", "System", "leaves the system turn out: move its text into the next user turn"),
     ],
 )

@@ -60,7 +60,15 @@ def test_validate_says_what_training_on_the_rows_needs(
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["validate", str(file), "--out", str(kept), "--model", str(tiny_model)]) == 0
     out = capsys.readouterr().out
-    for words in (f"plan:       {kept}/plan.json", method, "activations", "NVIDIA-A100-80GB", "one CPU core"):
+    for words in (
+        f"plan:       {kept}/plan.json",
+        "/train: ",
+        "trained",
+        method,
+        "activations",
+        "NVIDIA-A100-80GB",
+        "one CPU core",
+    ):
         assert words in out
 
 

@@ -105,6 +105,10 @@ REFUSALS = {
     "TemplateRefused": "The chat template raised an error, e.g. for a system turn or for roles that do not alternate.",
     "TurnDropped": "The chat template leaves a system or user turn out of the conversation.",
     "ToolsDropped": "The chat template has no place for the row's tools or tool calls, or leaves some of them out.",
+    "NoReasoning": "The prompt of the chat template opens <think>, and the turn has no reasoning: add it, or train "
+    "with training.thinking Disabled where the template has that switch.",
+    "ReasoningOff": "The prompt of the chat template closes its reasoning, and the turn has one: train with "
+    "training.thinking Enabled where the template has that switch.",
     "NotProved": "No part of the rendered conversation is exactly the turn's content and an end-of-turn token.",
     "DoubleBos": "The row would start with two beginning-of-sequence tokens.",
     "NoContent": "The row has no token to train.",
@@ -285,7 +289,7 @@ class Encoder:
                 continue
             self.end_of_turn_ids.add(ids[end])
             return self._row(ids[: end + 1], start, number)
-        raise RowRefusedError("NotProved", _why_not_proved(turn, text, prompt))
+        raise _not_proved(turn, text, prompt)
 
     def _harmony_turn(self, messages: Sequence[Message], number: int, tools: Sequence[Any]) -> Row:
         """The last turn after the prompt that the model is served: once a turn has followed, the template leaves out
@@ -505,12 +509,11 @@ def _comparable(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def _why_not_proved(turn: Message, text: str, prompt: str) -> str:
-    quoted, way_out = f"{turn['content'][:60]!r}", "; training.thinking sets the switch of a template that has one"
+def _not_proved(turn: Message, text: str, prompt: str) -> RowRefusedError:
     if reasoning.before_open_block(prompt) is not None and not text.startswith(prompt):
-        return (
-            f"the chat template's prompt opens <think>, and this turn has no reasoning to go on with: {quoted}{way_out}"
-        )
-    if prompt.rstrip().endswith(reasoning.CLOSE) and reasoning.has_block(turn):
-        return f"the chat template's prompt closes its reasoning, and this turn has one: {quoted}{way_out}"
-    return f"the template's text is not the turn's content and an end-of-turn token: {quoted}"
+        code, why = "NoReasoning", REFUSALS["NoReasoning"]
+    elif prompt.rstrip().endswith(reasoning.CLOSE) and reasoning.has_block(turn):
+        code, why = "ReasoningOff", REFUSALS["ReasoningOff"]
+    else:
+        code, why = "NotProved", "the template's text is not the turn's content and an end-of-turn token"
+    return RowRefusedError(code, f"{why.rstrip('.')}: {turn['content'][:60]!r}")

@@ -48,6 +48,8 @@ def show(plan: TrainingPlan) -> None:
     epochs = numbers.total_steps * plan.training.batch_size / max(1, len(dataset))
     tokens = int(epochs * data.tokens)
     console = Console()
+    for sentence in data.sentences:
+        console.print(sentence, markup=False)
     console.print(
         f"{plan.method} by {plan.adapter.type}: {numbers.total_steps:,} steps, {tokens:,} tokens, "
         f"{ranks} rank{'s' if ranks > 1 else ''}"
