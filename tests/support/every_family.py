@@ -22,6 +22,8 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("mamba_n_heads", "mamba_num_heads"), 4),
     **dict.fromkeys(("mamba_d_head", "mamba_head_dim", "mamba_d_state", "ssm_state_size"), 16),
     **dict.fromkeys(("mamba_chunk_size", "chunk_size"), 16),
+    **dict.fromkeys(("n_groups", "mamba_n_groups", "mamba_ngroups"), 1),
+    **dict.fromkeys(("router_jitter_noise", "input_jitter_noise"), 0.0),
     "mamba_d_ssm": 64,
     "vocab_size": 512,
     "vocab_size_per_layer_input": 512,
@@ -47,6 +49,7 @@ MORE: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "codegen": {"rotary_dim": 8},
     "gptj": {"rotary_dim": 8},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "mamba2": {"num_heads": 4},
     "xlnet": {"d_head": 16},
     "zamba2": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "mamba"]},
@@ -55,7 +58,7 @@ MORE: dict[str, dict[str, Any]] = {
     "reformer": {"axial_pos_embds": False, "num_buckets": 4},
 }
 """What a family's own rules ask for besides."""
-MOST = 15_000_000
+MOST = 40_000_000
 """Weights of a small model."""
 SCALE = 4
 """Of random matrices: with their usual size, tokens hardly read each other."""

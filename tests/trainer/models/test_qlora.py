@@ -155,3 +155,26 @@ def test_a_resumed_run_exports_the_same_bytes(runs: Any, make_plan: Any, interru
     files = [Path(plan.output_path) / "adapter" / "adapter_model.safetensors" for plan in (whole, broken)]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert {tensor.dtype for tensor in load_file(files[0]).values()} == {torch.float32}
+
+
+@pytest.fixture(scope="session")
+def saved_in_4_bits(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as a base whose weights are 4-bit already."""
+    folder, opened = tmp_path_factory.mktemp("bnb") / "base", base_model.open_base(tiny_model)
+    base_model.load(opened, bf16=False, cpu=True, quantize=True, frozen=True).save_pretrained(folder)
+    opened.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("repacking_processor")
+def test_lora_on_a_base_of_4_bits_learns_as_qlora_does(runs: Any, make_plan: Any, saved_in_4_bits: Path) -> None:
+    plans = [make_plan(kind, modelPath=str(saved_in_4_bits), adapter={"type": kind}) for kind in ("QLoRA", "LoRA")]
+    for plan in plans:
+        runs.finish(plan)
+    assert runs.curve(plans[1]) == runs.curve(plans[0])
+
+
+def test_a_base_of_4_bits_is_not_trained_in_full(runs: Any, make_plan: Any, saved_in_4_bits: Path) -> None:
+    with pytest.raises(TrainerError, match=r"adapter\.type None: the base was saved in 4 or 8 bits") as caught:
+        runs.finish(make_plan(modelPath=str(saved_in_4_bits), adapter={"type": "None"}))
+    assert caught.value.code == "ModelUnsuitable"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,34 @@ pytestmark = pytest.mark.trainer
 DOCUMENTS = 8
 PACKED, APART = "packed", "one row a sequence"
 UNSUITABLE = "ModelUnsuitable"
-SAMPLE = {
-    "llama": PACKED,
-    "gpt_oss": APART,
-    "opt": APART,
-    "mamba": APART,
-    "falcon_h1": APART,
-    "recurrent_gemma": APART,
+NOT_BUILT = "cannot be built small"
+OUTSIDE = Path(__file__).parents[3] / "docs/outside.md"
+APART_FAMILIES = """
+afmoe bailing_hybrid bamba bart bert bert-generation big_bird bigbird_pegasus biogpt blenderbot blenderbot-small
+bloom camembert data2vec-text deepseek_v4 electra ernie falcon_h1 falcon_mamba gpt_oss granitemoehybrid
+inkling_text jamba kimi_linear lara_mini lfm2_moe lfm3 mamba mamba2 marian mbart megatron-bert minimax mpt mvp
+nemotron_h olmo_hybrid openai-gpt opt pegasus plbart prophetnet qwen3_5 qwen3_5_moe qwen3_5_moe_text
+qwen3_5_text qwen3_next recurrent_gemma rembert roberta roberta-prelayernorm roc_bert roformer rwkv trocr xglm
+xlm-roberta xlm-roberta-xl xlstm zamba2 zaya
+"""
+"""Whose rows would change each other in one pass."""
+NOT_BUILT_FAMILIES = """
+blt cohere_compass_text dbrx dots3_note dots3_note_text fuyu gemma3n gemma3n_text gemma4_assistant
+gemma4_unified_assistant got_ocr2 inkling2_loop_text inkling2_text mimo_v2_flash moshi
+moss_transcribe_diarize musicgen musicgen_melody qwen4_exp qwen4_exp_text xmod zamba
+"""
+"""Which transformers does not build in these sizes, or not without other libraries."""
+REFUSED_FAMILIES = {
+    "cpmant": "ModelUnsuitable",
+    "emu3": "UnsupportedModel",
+    "laguna": "TrainerError",
+    "mllama": "UnsupportedModel",
+    "reformer": "ModelUnsuitable",
+    "xlm": "ModelUnsuitable",
+    "xlnet": "ModelUnsuitable",
 }
+"""With the code. The adapter of laguna is trained, and then fails the check that PEFT can load it."""
+SAMPLE = ("llama", "gpt_oss", "opt", "mamba", "falcon_h1", "recurrent_gemma")
 LOGITS = {"recurrent_gemma"}
 
 
@@ -87,7 +108,7 @@ def test_a_family_trains_on_rows_as_if_each_were_alone(runs: Any, make_plan: Any
     model = every_family.build(every_family.config(family))
     base = every_family.save(model, tmp_path / "base")
     kind, words = outcome(runs, plan_of(make_plan, tmp_path, base), own_loss(model))
-    assert kind == SAMPLE[family], words
+    assert kind == expected_of(family), words
     assert (family in words) == (kind == APART)
     assert ("whole logits" in words) == (family in LOGITS)
 
@@ -99,7 +120,7 @@ def wrapped_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return every_family.save(model, tmp_path_factory.mktemp("wrapped") / "base")
 
 
-@pytest.mark.parametrize("adapter", ["LoRA", "None"])
+@pytest.mark.parametrize("adapter", ["LoRA", pytest.param("None", marks=pytest.mark.long)])
 def test_text_trains_only_the_text_model_on_two_ranks(
     runs: Any, make_plan: Any, tmp_path: Path, wrapped_base: Path, adapter: str
 ) -> None:
@@ -170,15 +191,11 @@ def test_a_resumed_run_packs_as_its_first_attempt_did(
 @pytest.mark.long
 @pytest.mark.parametrize("family", every_family.families())
 def test_every_family_trains_as_if_each_row_were_alone_or_is_refused(
-    runs: Any, make_plan: Any, tmp_path: Path, family: str, record_property: Any
+    runs: Any, make_plan: Any, tmp_path: Path, family: str
 ) -> None:
     kind, words = seen(runs, make_plan, tmp_path, family)
-    record_property("kind", kind)
-    print(f"SEEN {family}: {kind} {words[:300]}")
-    assert kind in (PACKED, APART, UNSUITABLE, NOT_BUILT), words
-
-
-NOT_BUILT = "cannot be built small"
+    print(f"SEEN {family}: {kind} {words}")
+    assert kind == expected_of(family), words
 
 
 def seen(runs: Any, make_plan: Any, folder: Path, family: str) -> tuple[str, str]:
@@ -190,3 +207,24 @@ def seen(runs: Any, make_plan: Any, folder: Path, family: str) -> tuple[str, str
     except Exception as error:
         return NOT_BUILT, f"{type(error).__name__}: {error}"
     return outcome(runs, plan_of(make_plan, folder, base), expected)
+
+
+def expected_of(family: str) -> str:
+    """What was seen of a family; one that is new packs."""
+    if family in REFUSED_FAMILIES:
+        return REFUSED_FAMILIES[family]
+    if family in NOT_BUILT_FAMILIES.split():
+        return NOT_BUILT
+    return APART if family in APART_FAMILIES.split() else PACKED
+
+
+def test_the_page_counts_every_family() -> None:
+    count = Counter(map(expected_of, every_family.families()))
+    tried = count.total() - count[NOT_BUILT]
+    row = next(line for line in OUTSIDE.read_text().splitlines() if line.startswith("| Causal families"))
+    _, _, cells, holds, missing, _, _ = (cell.strip() for cell in row.split("|"))
+    assert cells == f"{tried} of {count.total()}"
+    refused = count[UNSUITABLE] + count["UnsupportedModel"]
+    words = f"{count[PACKED]} train packed, {count[APART]} one row a sequence, {refused} are refused"
+    assert holds == f"{count[PACKED] + count[APART] + refused}: {words}"
+    assert {name for name in NOT_BUILT_FAMILIES.split() if f"`{name}`" not in missing} == set()

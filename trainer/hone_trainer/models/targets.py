@@ -33,6 +33,8 @@ FUSED_FROM = {
     "w2": "down_proj",
 }
 """The parameter for a name that only checkpoints use."""
+OF_FAMILIES = "transformers.models."
+"""Where families have modules of their own."""
 READ_DIRECTLY = frozenset({"out_proj", "dt_proj"})
 """Layers of a Mamba mixer whose weights it reads itself, past an adapter around them; PEFT refuses `out_proj`."""
 LONGEST = 240
@@ -57,16 +59,16 @@ def choose(network: Generating, wanted: list[str] | None) -> Targets:
         network: a model, possibly on the meta device.
         wanted: names of layers, matched like in peft; None: all except routers and the head.
     """
-    fused, whole = expert_parameters(network), linear_modules(network, everywhere=True)
+    fused, every = expert_parameters(network), [name for name, _ in _modules(network)]
     linear = [name for name in linear_modules(network) if wanted is None or any(matches(name, w) for w in wanted)]
-    is_narrow = len(whole) > len(linear_modules(network))
     if not is_mixture(network):
-        return Targets(_shortened(linear, whole) if is_narrow else wanted or ALL_LINEAR, [])
+        is_narrow = len(linear_modules(network, everywhere=True)) > len(linear_modules(network))
+        return Targets(_shortened(linear, every) if is_narrow else wanted or ALL_LINEAR, [])
     experts = [name for name in fused if wanted is None or any(_matches_experts(name, w) for w in wanted)]
     modules = [name for name in linear if not (fused and _leaf(name) in REWRITTEN)]
     weights = [f"{name}.weight" for name in linear if name not in set(modules)]
     if wanted is None:  # no router's name ends like this, so one name covers all layers
-        modules = _shortened(modules, whole)
+        modules = _shortened(modules, every)
     if wanted is None and text_part(network) is None:
         weights, experts = sorted({_end(name, 3) for name in weights}), sorted({_end(name, 2) for name in experts})
     return Targets(modules, [*experts, *weights], bool(experts))
@@ -118,7 +120,8 @@ def linear_modules(network: Generating, *, everywhere: bool = False) -> list[str
     """Names of the linear modules, except the head and, in a mixture of experts, the routers.
 
     Args:
-        everywhere: also those that text does not pass through, and those that a mixer reads past an adapter.
+        everywhere: also those that text does not pass through, those that a mixer reads past an adapter, and those
+            of a family's own kind, which compute something else.
     """
     import torch
 
@@ -131,7 +134,7 @@ def linear_modules(network: Generating, *, everywhere: bool = False) -> list[str
         and module is not head
         and name != "score"
         and not (mixture and ROUTER.search(_leaf(name)))
-        and (everywhere or is_below(name, part))
+        and (everywhere or (is_below(name, part) and not type(module).__module__.startswith(OF_FAMILIES)))
         and name not in past
     ]
 
@@ -169,10 +172,10 @@ def _read_directly(network: Generating) -> set[str]:
     }
 
 
-def _shortened(names: list[str], whole: list[str]) -> list[str]:
-    """The last parts of names, if they match none of `whole` besides; else the names."""
+def _shortened(names: list[str], every: list[str]) -> list[str]:
+    """The last parts of the names, if they match no other module of a network; else the names."""
     leaves = {_leaf(name) for name in names}
-    return sorted(leaves if all(name in set(names) or _leaf(name) not in leaves for name in whole) else names)
+    return sorted(leaves if all(_leaf(name) not in leaves for name in set(every) - set(names)) else names)
 
 
 def count_adapted(network: Generating) -> Counter[str]:

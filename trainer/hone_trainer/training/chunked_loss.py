@@ -69,6 +69,7 @@ def use_logits(model: Generating, temperature: float = 1.0) -> None:
             return theirs(*args, labels=labels, **kwargs)
         count = kwargs.pop("num_items_in_batch", None)
         output = theirs(*args, **{**kwargs, "use_cache": False})
+        balance = getattr(output, "aux_loss", None)  # none where a dense family has the options of a mixture
         mask = labels[:, 1:] != IGNORED
         logits, chosen = output.logits[:, :-1][mask].float() / temperature, labels[:, 1:][mask]
         log_p = logits.log_softmax(1)
@@ -82,7 +83,7 @@ def use_logits(model: Generating, temperature: float = 1.0) -> None:
             mean_logits=means,
             is_top1=is_top1,
             label_mask=mask,
-            aux_loss=getattr(output, "aux_loss", None),
+            aux_loss=log_probs.new_zeros(()) if balance is None else balance,
         )
 
     model.forward = types.MethodType(forward, model)

@@ -197,9 +197,10 @@ class Loop(_Trainer):
         except generate.NotFiniteError as error:
             raise self._diverged(str(error), [inputs]) from None
         except (MemoryError, RuntimeError) as error:
-            if (spent := out_of_memory.in_step(error, self.run, self.state.global_step + 1)) is None:
+            spent = out_of_memory.in_step(error, self.run, self.state.global_step + 1)
+            if (failure := spent or model_check.without_gradient(error, self.run)) is None:
                 raise
-            raise spent from error
+            raise failure from error
         if gradients is not None:
             needs_all = ranks.world_size() > 1 and not self.is_deepspeed_enabled
             self.run.advise(gradients.check(needs_all=needs_all))

@@ -209,6 +209,14 @@ def _unless_memory(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def without_gradient(error: Exception, run: Run) -> TrainerError | None:
+    """The failure of a backward pass in which no trained weight takes part; None for another error."""
+    if "does not require grad" not in str(error):
+        return None
+    message = f"{run.base.config.model_type}: no trained weight takes part in the loss: name other adapter.targets"
+    return TrainerError(FailureCode.MODEL_UNSUITABLE, message)
+
+
 class Gradients:
     """Which trained tensors get a gradient in a step, also where DeepSpeed or DDP takes it away at once."""
 
