@@ -16,9 +16,16 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.outside, pytest.mark.attack("ob
 SYSTEM, SPACE = "hone-roles", "roles-a"
 DOCS = Path(__file__).parents[2] / "docs"
 GROUP = "rbac.authorization.k8s.io"
-ROLES = {"view": ["view"], "edit": ["edit"], "edit and hone-approve": ["edit", "approve"], "admin": ["admin"]}
+ROLES = {
+    "view": ["view"],
+    "edit": ["view", "edit"],
+    "edit and hone-approve": ["view", "edit", "approve"],
+    "admin": ["view", "edit", "admin"],
+}
+"""As Kubernetes aggregates them."""
 HONE = f"/apis/hone.dev/v1alpha1/namespaces/{SPACE}"
 MAPS = f"/api/v1/namespaces/{SPACE}/configmaps"
+JOBS, PODS = f"/apis/batch/v1/namespaces/{SPACE}/jobs", f"/api/v1/namespaces/{SPACE}/pods"
 RECORDS = ("hone-contents", "hone-model-versions", "hone-notices", "hone-served")
 MERGE = "application/merge-patch+json"
 KINDS = {"FineTuneJob": "finetunejobs", "Dataset": "datasets", "ModelVersion": "modelversions", "Model": "models"}
@@ -81,6 +88,22 @@ class Tries:
                 ("PATCH", f"{HONE}/modelversions/m-v{n}", {"spec": {"approval": {"state": state, "by": "$user"}}})
                 for n, state in ((1, "Approved"), (1, "Rejected"), (2, "Rejected"), (2, "Candidate"))
             ],
+            "Change labels and annotations `hone.dev/*` of Hone's Jobs and their pods": [
+                ("PATCH", f"{path}/x-1", {"metadata": {field: {key: value}}})
+                for path in (JOBS, PODS)
+                for field, key, value in (
+                    ("labels", "hone.dev/component", None),
+                    ("labels", "hone.dev/component", "fetch"),
+                    ("labels", "hone.dev/run", "another"),
+                    ("annotations", "hone.dev/resolved", "{}"),
+                    ("annotations", "hone.dev/ancestors", "[]"),
+                )
+            ],
+            "Change others of theirs": [
+                ("PATCH", f"{path}/x-1", {"metadata": {field: {key: "a"}}})
+                for path in (JOBS, PODS)
+                for field, key in (("labels", "team"), ("annotations", "kueue.x-k8s.io/note"))
+            ],
             "Create, change and delete the operator's records": [
                 *[("POST", MAPS, record(name)) for name in RECORDS[1:]],
                 *[("POST", MAPS, record(name, immutable=True)) for name in RECORDS[1:]],
@@ -139,9 +162,16 @@ def space(kube, apiserver):
                 made["spec"]["approval"] = {"state": "Approved", "by": "kubernetes-admin"}
             apply(f"{HONE}/{plural}/{name}", made)
     apply(f"{MAPS}/hone-contents", record("hone-contents"))
+    marks = {"labels": {"hone.dev/component": "training"}, "annotations": {"hone.dev/resolved": "{..}"}}
+    pod = {"restartPolicy": "Never", "containers": [{"name": "trainer", "image": "a"}]}
+    meta = {"name": "x-1", **marks}
+    job = {"suspend": True, "template": {"spec": pod}}
+    apply(f"{JOBS}/x-1", {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": job})
+    kube.call("POST", f"/api/v1/namespaces/{SPACE}/serviceaccounts", {"metadata": {"name": "default"}})
+    apply(f"{PODS}/x-1", {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod})
     with installed(kube, apiserver, SYSTEM, {}):
         for role, parts in ROLES.items():
-            for part in [*parts, "edit" if "approve" in parts else parts[0]]:
+            for part in parts:
                 for cluster_role in aggregated(kube, part):
                     bind(kube, role, cluster_role)
         for role in ROLES:
