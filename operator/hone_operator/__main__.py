@@ -179,7 +179,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         reports = ProgressStore(
             lambda key: queue.request(Key("FineTuneJob", *key)), config.progress.status_interval_seconds
         )
-        health = Health(queue.stuck_for, [watches.listing.problem], lambda: queue.caught_up)
+        health = Health(queue.stuck_for, ready=lambda: queue.caught_up)
         stack.push_async_callback((await serve(health.application(), config.ports.probes)).cleanup)
         keeping = None
         if elects:
@@ -207,6 +207,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         metrics.registry.register(refusals)
         _count(metrics, controllers, unreadable)
         queue.on_failure = metrics.failed
+        watches.on_deaf = metrics.deaf
         watches.gone, watches.removed = (reports.drop, metrics.forget), controllers.gone
         stack.push_async_callback((await serve(metrics.application(), config.ports.metrics)).cleanup)
         controllers.request = unreadable.request = queue.request

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 import kopf
@@ -65,6 +66,11 @@ class Watches:
         self.resources = {**RESOURCES, "Workload": WORKLOADS} if workloads else RESOURCES
         selectors = {**SELECTORS, "Workload": JOB_UID} if workloads else SELECTORS
         self.listing = Listing(cluster, cache, self.changed, namespaces or (None,), selectors)
+        self.listing.deaf = self._begin_again
+        self.on_deaf: Callable[[str], None] = lambda kind: None
+        """Called with the kind of a watch that delivers nothing, though objects change."""
+        self._open: dict[str, WeakSet[aiohttp.ClientResponse]] = {}
+        self._looking: set[asyncio.Task[None]] = set()
         self.gone: tuple[Callable[[str], None], ...] = ()
         """Called with the uid of each deleted object of ours."""
         self.removed: Callable[[str, Mapping[str, Any]], None] = lambda kind, body: None
@@ -94,12 +100,63 @@ class Watches:
         self.listing.heard(kind)
         if not self.cache.is_kept(kind, body):
             return True
+        if is_deleted and self.listing.selectors.get(kind) and not body["metadata"].get("deletionTimestamp"):
+            self._start(self._deleted_or_unlabelled(kind, body))
+        else:
+            self._keep(kind, body, is_deleted=is_deleted)
+        return True
+
+    def _keep(self, kind: str, body: Mapping[str, Any], *, is_deleted: bool, is_stripped: bool = True) -> None:
+        lost = {} if is_deleted else self.cache.lost_labels(kind, body)
         if is_deleted:
             self.cache.remove(kind, body)
-        elif not self.cache.put(kind, body, is_stripped=True):
-            return True  # the cache has it from our own write or list
+        elif not self.cache.put(kind, body, is_stripped=is_stripped):
+            return  # the cache has it from our own write or list
+        if lost:
+            self._start(self._restore_labels(kind, body, lost))
         self.changed(kind, body)
-        return True
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._looking.add(task)  # the event loop has weak references alone
+        task.add_done_callback(self._looking.discard)
+
+    async def _deleted_or_unlabelled(self, kind: str, body: Mapping[str, Any]) -> None:
+        """A watch with a selector reports as deleted also what has lost the label, and is there.
+
+        If the API server cannot be asked now, the next comparison of lists finds out.
+        """
+        meta = body["metadata"]
+        try:
+            live = await self.listing.cluster.get(kind, meta["namespace"], meta["name"])
+        except (ClusterError, aiohttp.ClientError, TimeoutError) as error:
+            log.warning("%s %s/%s: whether it was deleted is unknown: %s", kind, meta["namespace"], meta["name"], error)
+            return
+        if live is None or live["metadata"]["uid"] != meta["uid"]:
+            self._keep(kind, body, is_deleted=True)
+        else:
+            self._keep(kind, live, is_deleted=False, is_stripped=False)
+
+    async def _restore_labels(self, kind: str, body: Mapping[str, Any], lost: Mapping[str, str]) -> None:
+        """Give a Job of ours its labels back, by which it is watched and found. Elsewhere than in namespaces that are
+        enabled the API server refuses it; then lists are compared once a minute."""
+        meta = body["metadata"]
+        try:
+            await self.listing.cluster.set_labels(kind, body, lost)
+            log.info("%s %s/%s has lost labels, and got them back", kind, meta["namespace"], meta["name"])
+        except (ClusterError, aiohttp.ClientError, TimeoutError) as error:
+            log.warning("%s %s/%s has lost labels: %s", kind, meta["namespace"], meta["name"], error)
+
+    def opened(self, kind: str, response: aiohttp.ClientResponse) -> None:
+        """A watch of this kind has begun."""
+        self._open.setdefault(kind, WeakSet()).add(response)
+
+    def _begin_again(self, kind: str) -> None:
+        """Close the watches of a kind, which deliver nothing: kopf opens others. It is no reason to end the operator:
+        comparing lists has found what they missed."""
+        self.on_deaf(kind)
+        for response in list(self._open.get(kind, ())):
+            response.close()
 
     def filled_at(self, kind: str, namespace: str | None) -> str | None:
         """The resourceVersion at which the first watch of a kind begins; see `Listing.filled_at`."""

@@ -36,6 +36,7 @@ from hone_operator.objects.pruning import UNKNOWN
 log = logging.getLogger(__name__)
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 APPLY = "application/apply-patch+yaml"
+MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -301,6 +302,19 @@ class Cluster:
         target = url_path(body["kind"], meta["namespace"], meta["name"])
         applied: dict[str, Any] = json.loads(await self._call("PATCH", target, body, FORCE, APPLY))
         return applied
+
+    async def set_labels(self, kind: str, body: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+        """Set some labels of exactly this object.
+
+        Raises:
+            ConflictError: another object has its name.
+        """
+        meta = body["metadata"]
+        patch = {"metadata": {"uid": meta["uid"], "labels": dict(labels)}}
+        target = url_path(kind, meta["namespace"], meta["name"])
+        query = {"fieldManager": FIELD_MANAGER}
+        changed: dict[str, Any] = json.loads(await self._call("PATCH", target, patch, query, MERGE_PATCH))
+        return changed
 
     async def apply_status(self, kind: str, owner: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
         """Write the whole status of one of our objects if it was not replaced; return the object after the write.

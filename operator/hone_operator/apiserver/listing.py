@@ -51,6 +51,8 @@ class Listing:
     """None: all."""
     selectors: Mapping[str, str] = field(default_factory=lambda: SELECTORS)
     """Of every kind that is watched."""
+    deaf: Callable[[str], None] = lambda kind: None
+    """Called with the kind of a watch that delivers nothing, though objects change."""
     _listed_at: dict[tuple[str, str | None], str] = field(default_factory=dict)
     """The resourceVersion of the list that filled the cache, by kind and namespace, until a watch begins there."""
     _heard: dict[str, float] = field(default_factory=dict)
@@ -105,6 +107,10 @@ class Listing:
                     late += await self._compare(kind, namespace, selector)
             silent = time.monotonic() - self._heard.get(kind, 0.0) > SILENT_SECONDS
             self._deaf[kind] = self._deaf.get(kind, 0) + 1 if late and silent else 0
+            if self._deaf[kind] > 1:  # a single time may be a very recent change
+                log.warning("the watch of %s delivers nothing, though objects have changed: it begins again", kind)
+                self._deaf[kind] = 0
+                self.deaf(kind)
 
     async def _compare(self, kind: str, namespace: str | None, selector: str) -> int:
         late, listed = 0, set[str]()
@@ -118,14 +124,17 @@ class Listing:
             if cached is None or cached["metadata"]["uid"] != meta["uid"] or version(cached) < version(body):
                 with contextlib.suppress(UnreadableObjectError):  # noted; the previously read body stays
                     live = await self.cluster.get(kind, meta["namespace"], meta["name"])
-                    late += 1
                     if live is not None and self.cache.put(kind, live):
+                        late += 1
                         self.changed(kind, live)
         for uid, old in before.items():
             here = namespace is None or old["metadata"]["namespace"] == namespace
             meta = old["metadata"]
             if here and uid not in listed and self.cache.get(kind, meta["namespace"], meta["name"]) is old:
-                if await self._exists(kind, old):
+                live, exists = await self._live(kind, old)
+                if exists:
+                    if live is not None and self.cache.put(kind, live):  # it has lost its label: no watch reports it
+                        self.changed(kind, live)
                     continue
                 late += 1
                 self.cache.remove(kind, old)
@@ -134,19 +143,12 @@ class Listing:
             log.info("%d of kind %s had changed without an event from a watch so far", late, kind)
         return late
 
-    async def _exists(self, kind: str, body: Mapping[str, Any]) -> bool:
-        """Whether an object that a list lacks exists: an API server's list can be older than what we know, and what the
-        cache has forgotten as deleted never comes back."""
+    async def _live(self, kind: str, body: Mapping[str, Any]) -> tuple[dict[str, Any] | None, bool]:
+        """An object that a list lacks, and whether it exists: an API server's list can be older than what we know, and
+        what the cache has forgotten as deleted never comes back."""
         meta = body["metadata"]
         try:
             live = await self.cluster.get(kind, meta["namespace"], meta["name"])
         except UnreadableObjectError:
-            return True
-        return live is not None and live["metadata"]["uid"] == meta["uid"]
-
-    def problem(self) -> str | None:
-        """The problem with the watches, or None."""
-        for kind, times in self._deaf.items():
-            if times > 1:  # a single time may be a very recent change
-                return f"the watch of {kind} delivers nothing, though objects have changed"
-        return None
+            return None, True
+        return live, live is not None and live["metadata"]["uid"] == meta["uid"]

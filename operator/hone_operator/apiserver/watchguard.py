@@ -47,6 +47,9 @@ class Receiver(Protocol):
     def take(self, kind: str, body: Mapping[str, Any], *, is_deleted: bool) -> bool:
         """Take an object, stripped; False if a handler of kopf is there for its kind."""
 
+    def opened(self, kind: str, response: aiohttp.ClientResponse) -> None:
+        """A watch has begun; kopf begins again one that is closed."""
+
     def filled_at(self, kind: str, namespace: str | None) -> str | None:
         """The resourceVersion of our own list of a kind, at which kopf's watch begins without a list; None: kopf
         lists."""
@@ -94,6 +97,7 @@ class GuardedResponse(aiohttp.ClientResponse):
             # It has what kopf uses of a StreamReader.
             lines: Any = WatchLines(self.content, self.kind, self.receiver)
             self.content = lines
+            self.receiver.opened(self.kind, self)
         return self
 
     async def json(self, **options: Any) -> Any:

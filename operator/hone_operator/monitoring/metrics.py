@@ -92,6 +92,12 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self._deaf = Counter(
+            "hone_operator_deaf_watches_total",
+            "Times that a watch began again because it had delivered nothing, though objects had changed.",
+            ["kind"],
+            registry=registry,
+        )
         self._unreadable = Counter(
             "hone_operator_unreadable_objects_total",
             "Times that an object was skipped because it is too large, nested too deep or not JSON.",
@@ -146,6 +152,10 @@ class Metrics:
     def status_refused(self, key: Key) -> None:
         """Count a status that the API server refused."""
         self._refused.labels(key.kind).inc()
+
+    def deaf(self, kind: str) -> None:
+        """Count a watch that delivered nothing."""
+        self._deaf.labels(kind).inc()
 
     def unreadable(self, kind: str, reason: str) -> None:
         """Count an object that was skipped; see `decoding`."""

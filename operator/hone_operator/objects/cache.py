@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from hone_api import API_VERSION
+from hone_api import API_VERSION, GROUP
 from hone_api.retrain import RETRAIN_REQUESTED
 from hone_api.synthesis import REVIEW
 from hone_operator.desired import modelref, names
@@ -180,6 +180,9 @@ class Cache:
         if old is not None:  # its labels and owners may have changed
             self._unlink(kind, ref, old)
         stripped = body if is_stripped else strip(kind, body)
+        if lost := self.lost_labels(kind, stripped):
+            labels = {**(stripped["metadata"].get("labels") or {}), **lost}
+            stripped = {**stripped, "metadata": {**stripped["metadata"], "labels": compact(labels)}}
         for index, key in self._links(kind, stripped):
             index.add(key, ref)
         kept: Body = PackedBody(stripped) if has_ended(kind, stripped) else stripped
@@ -238,13 +241,30 @@ class Cache:
         return here is not None and all(here["metadata"].get(key) == meta[key] for key in ("uid", "resourceVersion"))
 
     def is_kept(self, kind: str, body: Mapping[str, Any]) -> bool:
-        """Whether an object of this kind is of interest: of all Workloads, only those of Jobs that are here."""
-        if kind != "Workload":
+        """Whether an object of this kind is of interest: what is here, until its deletion, and what is ours.
+
+        Anybody can give a Job or a pod our labels. Ours is what has a controller of ours; Workloads and pods, one that
+        is here. A Job may be seen before its owner.
+        """
+        if kind in OURS:
             return True
         meta, owner = body["metadata"], owner_of(body)
         if self.get(kind, meta["namespace"], meta["name"]) is not None:
             return True
-        return owner is not None and controls(self.get("Job", meta["namespace"], owner.name), body)
+        if owner is None or owner.api_version != API_VERSIONS.get(owner.kind):
+            return False
+        parent = self.get(owner.kind, meta["namespace"], owner.name)
+        return controls(parent, body) or (kind == "Job" and parent is None and owner.kind != "Job")
+
+    def lost_labels(self, kind: str, body: Mapping[str, Any]) -> dict[str, str]:
+        """Labels that we gave a Job which is here, and that somebody has removed or changed since."""
+        meta = body["metadata"]
+        here = self.get(kind, meta["namespace"], meta["name"]) if kind == "Job" else None
+        if here is None or here["metadata"]["uid"] != meta["uid"]:
+            return {}
+        now = meta.get("labels") or {}
+        ours = (here["metadata"].get("labels") or {}).items()
+        return {name: value for name, value in ours if name.startswith(f"{GROUP}/") and now.get(name) != value}
 
     def items(self, kind: str, namespace: str | None = None) -> list[Body]:
         """All objects of a kind, or of one namespace; a list, because a watch may change the cache meanwhile."""

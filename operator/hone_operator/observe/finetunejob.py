@@ -38,6 +38,8 @@ class Left(NamedTuple):
     stopping: Sequence[str]
     stranded: Sequence[str]
     """Pods that can never start."""
+    orphaned: Sequence[str]
+    """Those of `stopping` that do not stop by themselves: the Job was deleted without them."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class FineTuneJobReader:
             store=await self.stores.observe(body),
             stopping=None if left is None else len(left.stopping),
             stranded=left.stranded if left else (),
+            orphaned=left.orphaned if left else (),
             network_lost=await ranks_networks.is_lost(self.networks, attempts, newest),
             network_left=await ranks_networks.find_left_behind(self.children.cluster, body, attempts),
             model_missing=model is None,
@@ -95,11 +98,13 @@ class FineTuneJobReader:
         job = await self.children.cluster.get("Job", namespace, name)
         if job is not None and caches.controls(body, job) and self.children.cache.put("Job", job):
             return await self._attempts(body)
-        pods = await self.children.cluster.list("Pod", namespace, labels=f"batch.kubernetes.io/job-name={name}")
+        pods = await self.children.cluster.list("Pod", namespace, labels=f"{names.RUN}={body['metadata']['uid']}")
         pods = [p for p in pods if p["metadata"]["labels"].get(names.COMPONENT) == "training" and _of_job(p, name)]
         left = [p for p in pods if p["status"].get("phase") not in ("Succeeded", "Failed")]
         stranded = [p["metadata"]["name"] for p in left if await self.children.read.never_starts(p)]
-        return jobs, Left([n for p in left if (n := p["metadata"]["name"]) not in stranded], stranded)
+        left = [p for p in left if p["metadata"]["name"] not in stranded]
+        orphaned = [p["metadata"]["name"] for p in left if _is_orphan(p)]
+        return jobs, Left([p["metadata"]["name"] for p in left], stranded, orphaned)
 
     def _line(self, body: Mapping[str, Any]) -> Line | None:
         """The place in the line of the namespace, if there is one and the job does not use a queue of Kueue."""
@@ -158,6 +163,11 @@ def _model(body: Mapping[str, Any]) -> str:
 
 
 def _of_job(pod: Mapping[str, Any], name: str) -> bool:
-    """Whether a Job with this name was the controller of a pod; the Job is gone, so its uid is unknown."""
+    """Whether a pod of the run has no controller, or had a Job with this name; that is gone, so its uid is unknown."""
     owner = caches.owner_of(pod)
-    return owner is not None and (owner.api_version, owner.kind, owner.name) == ("batch/v1", "Job", name)
+    return owner is None or (owner.api_version, owner.kind, owner.name) == ("batch/v1", "Job", name)
+
+
+def _is_orphan(pod: Mapping[str, Any]) -> bool:
+    """Whether nobody ends a pod, because its Job was deleted with --cascade=orphan."""
+    return caches.owner_of(pod) is None and "deletionTimestamp" not in pod["metadata"]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -12,13 +12,11 @@ STUCK_SECONDS = 300.0
 
 @dataclass
 class Health:
-    """`/healthz` fails if no run ends or begins, or if a check fails; `/readyz` fails until every object had its
-    run."""
+    """`/healthz` fails if no run ends or begins: nothing that a tenant writes may end the operator. `/readyz` fails
+    until every object had its run."""
 
     stuck_for: Callable[[], float]
     """Seconds that the longest run has taken, or that objects have waited while no run began."""
-    checks: list[Callable[[], str | None]] = field(default_factory=list)
-    """Each returns a problem, or None."""
     ready: Callable[[], bool] = lambda: True
 
     def problem(self) -> str | None:
@@ -26,7 +24,7 @@ class Health:
         seconds = self.stuck_for()
         if seconds > STUCK_SECONDS:
             return f"reconciling is stuck: no run has ended or begun for {seconds:.0f} s"
-        return next((text for check in self.checks if (text := check())), None)
+        return None
 
     def application(self) -> web.Application:
         """/healthz and /readyz, plain text."""

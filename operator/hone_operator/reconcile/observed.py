@@ -46,6 +46,8 @@ class Observed:
     """Running pods of the last attempt if somebody deleted its Job; None: the Job exists."""
     stranded: Sequence[str] = ()
     """Names of its other pods, which can never start because their plan is also gone."""
+    orphaned: Sequence[str] = ()
+    """Names of the running pods that no controller ends."""
     line: Line | None = None
     """Place in the line of the namespace; None: the job trains, or none has to wait."""
     network_lost: bool = False

@@ -88,7 +88,14 @@ def wait_for_stopping_pods(run: RunDecision) -> Outcome:
     """Wait for the last attempt's pods: two sets of pods must not write the same checkpoints."""
     job_name = run.attempts.last.get("jobName") if run.attempts.last else None
     run.conditions.keep(ConditionType.ADMITTED, Reason.PENDING)
-    run.set_not_running(Reason.STOPPING, f"Job {job_name} was deleted; its pods are stopping.")
+    message = f"Job {job_name} was deleted; its pods are stopping."
+    if orphans := run.seen.orphaned:
+        namespace = run.builder.body["metadata"]["namespace"]
+        message = (
+            f"Job {job_name} was deleted without its pods, which still write the run's checkpoints. The next attempt "
+            f"starts when they have ended; to end them now: kubectl delete pod {' '.join(orphans)} -n {namespace}"
+        )
+    run.set_not_running(Reason.STOPPING, message)
     run.builder.check_in(STOPPING_SECONDS)
     return run.close(ConditionType.RUNNING)
 

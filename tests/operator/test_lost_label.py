@@ -1,0 +1,161 @@
+"""A label that a Job or a pod loses, and gets again: what is there never counts as deleted, and nobody's label ends the
+operator. The API server is real, and so are the events of its watches."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand import Namespace
+from kube import path
+from kubernetes.aio import config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from hone_operator.apiserver import listing
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.desired.names import COMPONENT
+from hone_operator.handlers import Watches
+from hone_operator.objects.cache import Cache, strip
+from hone_operator.queueing.workqueue import WorkQueue
+
+pytestmark = pytest.mark.apiserver
+POD = {"containers": [{"name": "x", "image": "example.org/x"}], "restartPolicy": "Never"}
+SPECS: dict[str, Any] = {"Job": {"suspend": True, "template": {"spec": POD}}, "Pod": POD}
+
+
+async def nothing(key: Any) -> float | None:
+    return None
+
+
+class Watching:
+    """The operator's watches of one namespace; their events are read on demand."""
+
+    def __init__(self, namespace: Namespace, watches: Watches) -> None:
+        self.namespace, self.watches = namespace, watches
+        self.deaf: list[str] = []
+        watches.on_deaf = self.deaf.append
+        self._version = namespace.kube.call("GET", path("Job", namespace.name))["metadata"]["resourceVersion"]
+
+    async def events(self, kind: str) -> list[str]:
+        """Take what a watch with our selector has delivered since the last call; returns types of events."""
+        since = f"watch=true&timeoutSeconds=1&labelSelector={COMPONENT}&resourceVersion={self._version}"
+        raw = await self.watches.listing.cluster._call("GET", f"{path(kind, self.namespace.name)}?{since}")
+        read = [json.loads(line) for line in raw.splitlines()]
+        for event in read:
+            self._version = event["object"]["metadata"]["resourceVersion"]
+            self.watches.take(kind, strip(kind, event["object"]), is_deleted=event["type"] == "DELETED")
+        while self.watches._looking:
+            await asyncio.gather(*self.watches._looking)
+        return [event["type"] for event in read]
+
+
+@pytest.fixture
+async def watching(apiserver: Path, namespace: Namespace) -> AsyncIterator[Watching]:
+    configuration = Configuration()
+    await config.load_kube_config(str(apiserver), client_configuration=configuration)
+    cluster = Cluster(ApiClient(configuration))
+    yield Watching(namespace, Watches(cluster, Cache(), WorkQueue(nothing), [namespace.name]))
+    await cluster.close()
+
+
+def label(namespace: Namespace, kind: str, name: str, value: str | None) -> None:
+    namespace.patch(kind, name, {"metadata": {"labels": {COMPONENT: value}}})
+
+
+@pytest.mark.parametrize("kind", ["Job", "Pod"])
+async def test_the_labels_of_strangers_do_not_matter(
+    watching: Watching, namespace: Namespace, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may create them, in any namespace. Every watch counts as silent, so a missed change would be noticed."""
+    monkeypatch.setattr(listing, "SILENT_SECONDS", -1.0)
+    namespace.create(kind, "x", SPECS[kind], metadata={"name": "x", "labels": {COMPONENT: "x"}})
+    assert await watching.events(kind) == ["ADDED"]
+    for value, event in ((None, "DELETED"), ("x", "ADDED")):
+        label(namespace, kind, "x", value)
+        assert await watching.events(kind) == [event]
+    for _ in range(3):
+        await watching.watches.listing.compare()
+    assert watching.deaf == []
+    assert watching.watches.cache.items(kind) == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_job_of_ours_that_loses_its_labels_gets_them_back(
+    watching: Watching, namespace: Namespace, spec: Any, again: bool
+) -> None:
+    owner = namespace.create("FineTuneJob", "run", spec())
+    cache = watching.watches.cache
+    cache.put("FineTuneJob", owner)
+    labels = {COMPONENT: "training", "hone.dev/attempt": "1", "theirs": "a"}
+    meta = {"name": "run-1", "labels": labels, **owned("hone.dev/v1alpha1", owner)}
+    job = namespace.create("Job", "run-1", SPECS["Job"], metadata=meta)
+    assert await watching.events("Job") == ["ADDED"]
+    changes: list[dict[str, Any]] = [{COMPONENT: None, "theirs": "b"}, {"hone.dev/attempt": "7"}]
+    for changed in changes[: 1 + again]:
+        namespace.patch("Job", "run-1", {"metadata": {"labels": changed}})
+        await watching.events("Job")
+        assert cache.children(owner, "Job")[0]["metadata"]["labels"]["hone.dev/attempt"] == "1"
+    now = namespace.get("Job", "run-1")["metadata"]
+    assert now["labels"] == {**labels, "theirs": "b"}
+    assert now["uid"] == job["metadata"]["uid"]
+    await watching.events("Job")
+    namespace.delete("Job", "run-1")
+    assert await watching.events("Job") == ["DELETED"]
+    assert cache.items("Job") == []
+
+
+async def test_a_pod_of_ours_that_loses_its_label_is_followed(
+    watching: Watching, namespace: Namespace, spec: Any
+) -> None:
+    """The operator may not write pods; comparing lists brings what becomes of it."""
+    owner = namespace.create("FineTuneJob", "run", spec())
+    cache = watching.watches.cache
+    meta = {"name": "run-1", "labels": {COMPONENT: "training"}, **owned("hone.dev/v1alpha1", owner)}
+    job = namespace.create("Job", "run-1", SPECS["Job"], metadata=meta)
+    for body in (owner, job):
+        cache.put(body["kind"], body)
+    meta = {"name": "run-1-0", "labels": {COMPONENT: "training"}, **owned("batch/v1", job)}
+    namespace.create("Pod", "run-1-0", POD, metadata=meta)
+    await watching.events("Pod")
+    label(namespace, "Pod", "run-1-0", None)
+    await watching.events("Pod")
+    assert [pod["metadata"]["name"] for pod in cache.children(job, "Pod")] == ["run-1-0"]
+    namespace.patch("Pod", "run-1-0", {"status": {"phase": "Failed"}}, sub="status")
+    await watching.watches.listing.compare()
+    assert cache.children(job, "Pod")[0]["status"]["phase"] == "Failed"
+    assert watching.deaf == []
+
+
+def owned(api: str, owner: dict[str, Any]) -> dict[str, Any]:
+    meta = owner["metadata"]
+    reference = {"apiVersion": api, "kind": owner["kind"], "name": meta["name"], "uid": meta["uid"], "controller": True}
+    return {"ownerReferences": [reference]}
+
+
+def test_a_run_goes_on_when_its_job_loses_every_label(
+    namespace: Namespace, operator: Any, spec: Any, result: Any
+) -> None:
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+    job = namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    pods = namespace.start_pods("run-1")
+    namespace.until(lambda: namespace.get("FineTuneJob", "run")["status"]["phase"] == "Running", "Running")
+    labels = job["metadata"]["labels"]
+    namespace.patch("Job", "run-1", {"metadata": {"labels": dict.fromkeys(labels)}})
+
+    def restored() -> bool:
+        now = namespace.get("Job", "run-1")["metadata"].get("labels") or {}
+        return all(now.get(name) == value for name, value in labels.items() if name.startswith("hone.dev/"))
+
+    namespace.until(restored, "labels of Hone are there again")
+    for rank, pod in enumerate(pods):
+        namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
+    namespace.end_job("run-1", "Complete")
+    namespace.until(lambda: namespace.get("FineTuneJob", "run")["status"]["phase"] == "Succeeded", "Succeeded")
+    assert [a["outcome"] for a in namespace.get("FineTuneJob", "run")["status"]["attempts"]] == ["Succeeded"]
+    assert "run-2" not in namespace.names("Job")
