@@ -232,6 +232,7 @@ class Reason(State):
     INTERNAL_ERROR = "InternalError", "The operator failed on this object and retries: report it"
     STATUS_REFUSED = "StatusRefused", "The API server refused the status that the operator wrote"
     WRITE_REFUSED = "WriteRefused", "The API server refused to create or change an object; the message names it"
+    API_SERVER_ERROR = "APIServerError", "The API server fails a request, e.g. because an admission webhook is down"
     RECOVERED = "Recovered", "The operator works on this object again"
     UNREADABLE = "Unreadable", "The object is too large, too deep or not JSON, and is skipped (Event)"
     UNWRITABLE = "Unwritable", "The object has no room for a status, and is left alone (Event)"

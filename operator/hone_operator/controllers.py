@@ -1,6 +1,7 @@
 """Observe, decide, carry out, for each kind. The only place where decisions meet I/O."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -37,7 +38,7 @@ from hone_operator.queueing.routing import CONTENTS, NOTICES, SERVED, Key, Reque
 from hone_operator.reconcile import dataset, earlier, finetunejob, line, model, modelversion
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.notenabled import not_enabled
-from hone_operator.reconcile.notreconciled import internal_error
+from hone_operator.reconcile.notreconciled import api_server_error, internal_error
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import JobBuilder
 from hone_operator.reconcile.terminal import recorded
@@ -95,6 +96,8 @@ class Controllers:
         self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By namespace: held while a job takes a place in it."""
         self._offering: set[tuple[str, str, str]] = set()
+        self._failing: set[Key] = set()
+        """Objects whose last run ended by an error of the API server."""
         self._networks = networks.existence_cache(self.cluster)
         self._stores = StoreReader(self.cluster, self.cache, self.platform, self._children.read)
 
@@ -185,16 +188,32 @@ class Controllers:
             await self._writes.report_unreadable(key)
             return None
         body = self.cache.get(*key)
+        if body is None:
+            self._failing.discard(key)
         if body is None or self.unreadable.is_unwritable(key.kind, body["metadata"]):
             return None
         try:
-            return await self._reconcile(key, body)
-        except (ClusterError, aiohttp.ClientError, OSError, TimeoutError):
-            raise  # of the API server or the way to it: the queue tries again
+            again = await self._reconcile(key, body)
+            self._failing.discard(key)
+            return again
+        except ClusterError as error:
+            await self._show_failing(key, body, error)
+            raise  # the queue tries again, as with the next
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            raise  # of the way to the API server
         except Exception as error:
             self.on_internal_error(key, error)
             await self._writes.carry_out(key, body, internal_error(body, self.now(), error))
             raise
+
+    async def _show_failing(self, key: Key, body: Mapping[str, Any], error: ClusterError) -> None:
+        """Show the second error of the API server in a row: an admission webhook that is down lets a status pass."""
+        if error.status < 500:
+            return
+        if key in self._failing:
+            with contextlib.suppress(ClusterError, aiohttp.ClientError, OSError, TimeoutError):
+                await self._writes.carry_out(key, body, api_server_error(body, self.now(), error.message))
+        self._failing.add(key)
 
     async def _look_after_contents(self, namespace: str) -> float | None:
         began = self.now().timestamp()

@@ -134,8 +134,10 @@ class Watches:
             return
         if live is None or live["metadata"]["uid"] != meta["uid"]:
             self._keep(kind, body, is_deleted=True)
-        else:
+        elif self.cache.is_ours(live):
             self._keep(kind, live, is_deleted=False, is_stripped=False)
+        else:
+            self.cache.remove(kind, body, is_deleted=False)
 
     async def _restore_labels(self, kind: str, body: Mapping[str, Any], lost: Mapping[str, str]) -> None:
         """Give a Job of ours its labels back, by which it is watched and found. Elsewhere than in namespaces that are

@@ -189,11 +189,12 @@ class Cache:
         self._objects[kind][ref] = self._in_namespace[kind, meta["namespace"]][ref] = kept
         return True
 
-    def remove(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Remove a deleted object; one of the same name with another uid stays."""
+    def remove(self, kind: str, body: Mapping[str, Any], *, is_deleted: bool = True) -> None:
+        """Remove a deleted object, for good, or one that is of no interest now; another of its name stays."""
         meta = body["metadata"]
         ref = (meta["namespace"], meta["name"])
-        self._gone.add(meta["uid"])
+        if is_deleted:
+            self._gone.add(meta["uid"])
         old = self._objects[kind].get(ref)
         if old is not None and old["metadata"]["uid"] == meta["uid"]:
             self._unlink(kind, ref, old)
@@ -243,24 +244,24 @@ class Cache:
     def is_kept(self, kind: str, body: Mapping[str, Any]) -> bool:
         """Whether an object of this kind is of interest: what is here, until its deletion, and what is ours.
 
-        Anybody can give a Job or a pod our labels. Ours is what has a controller of ours; Workloads and pods, one that
-        is here. A Job may be seen before its owner.
+        Jobs are of interest also without a controller: one whose FineTuneJob was deleted without it still writes. Of
+        pods and Workloads, only those of Jobs that are here are.
         """
-        if kind in OURS:
+        if kind in OURS or kind == "Job":
             return True
-        meta, owner = body["metadata"], owner_of(body)
-        if self.get(kind, meta["namespace"], meta["name"]) is not None:
-            return True
-        if owner is None or owner.api_version != API_VERSIONS.get(owner.kind):
-            return False
-        parent = self.get(owner.kind, meta["namespace"], owner.name)
-        return controls(parent, body) or (kind == "Job" and parent is None and owner.kind != "Job")
+        meta = body["metadata"]
+        return self.get(kind, meta["namespace"], meta["name"]) is not None or self.is_ours(body)
+
+    def is_ours(self, body: Mapping[str, Any]) -> bool:
+        """Whether the controller of an object is here, by every part of the reference: anybody can set our labels."""
+        owner = owner_of(body)
+        return owner is not None and controls(self.get(owner.kind, owner.namespace, owner.name), body)
 
     def lost_labels(self, kind: str, body: Mapping[str, Any]) -> dict[str, str]:
         """Labels that we gave a Job which is here, and that somebody has removed or changed since."""
         meta = body["metadata"]
         here = self.get(kind, meta["namespace"], meta["name"]) if kind == "Job" else None
-        if here is None or here["metadata"]["uid"] != meta["uid"]:
+        if here is None or here["metadata"]["uid"] != meta["uid"] or not self.is_ours(body):
             return {}
         now = meta.get("labels") or {}
         ours = (here["metadata"].get("labels") or {}).items()

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hone_api.states import ConditionType, Reason
+from hone_api.states import ConditionType, JobPhase, Reason
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import JobBuilder, builder_for
 
@@ -20,6 +20,14 @@ def internal_error(body: Mapping[str, Any], now: datetime, error: BaseException)
     """Reconciling=True with the error's type and text; everything else stays unchanged."""
     message = f"The operator failed and retries: {type(error).__name__}: {_text(error)}. Report it with this object."
     return _not_reconciled(body, now, Reason.INTERNAL_ERROR, message)
+
+
+def api_server_error(body: Mapping[str, Any], now: datetime, words: str) -> Outcome:
+    """The same if the API server fails again and again, e.g. because an admission webhook does not answer."""
+    message = f"The API server fails, and the operator retries: {_scrub(words)}"
+    if "failed calling webhook" in words:
+        message += ". Whoever looks after this webhook must start it"
+    return _not_reconciled(body, now, Reason.API_SERVER_ERROR, message)
 
 
 def status_refused(body: Mapping[str, Any], now: datetime, words: str) -> Outcome:
@@ -46,6 +54,8 @@ def _not_reconciled(body: Mapping[str, Any], now: datetime, reason: Reason, mess
     if not builder.conditions.is_true(ConditionType.READY):
         builder.conditions.set(ConditionType.READY, False, reason, message)
     builder.conditions.set(ConditionType.RECONCILING, True, reason, message)
+    if isinstance(builder, JobBuilder) and "phase" not in builder.status:
+        builder.put(phase=JobPhase.PENDING)
     if isinstance(builder, JobBuilder) and not builder.conditions.is_true(ConditionType.READY):
         builder.put(reason=reason)
     builder.add_event_if_changed(ConditionType.RECONCILING, warning=True)
