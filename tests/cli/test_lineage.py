@@ -122,7 +122,7 @@ def test_a_digest_is_never_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     body["status"]["deliveries"] = deliveries
     monkeypatch.setattr(Kube, "load", lambda *_: SimpleNamespace(all_models=list, model_versions=lambda _: [body]))
     monkeypatch.setenv("COLUMNS", "80")
-    models("tutor")
+    models("bot")
     printed = capsys.readouterr().out
     assert place in printed
     assert max(map(len, printed.splitlines())) < len(place) + 40, "no line is padded"
