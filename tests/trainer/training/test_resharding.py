@@ -50,16 +50,14 @@ def losses(trained: Path, case: str) -> dict[str, list[float]]:
 
 def states(checkpoint: Path, by_weight: bool) -> list[Any]:
     """Weights, moments and settings of each rank, without padding: that of stage 3 is not initialised."""
-    import torch
-
     (folder,) = checkpoint.glob("global_step*")
-    model = torch.load(folder / f"{'zero_pp_rank_0_' * by_weight}mp_rank_00_model_states.pt", weights_only=False)
+    model = resharding._mapped(folder / f"{'zero_pp_rank_0_' * by_weight}mp_rank_00_model_states.pt")
     counts = [{name: shape.numel() for name, shape in group.items()} for group in model["param_shapes"]]
     files, saved = resharding.optimizer_files(folder), []
     spans = Layout(counts, len(files), by_weight).spans().values()
     weights, moments = KEYS[by_weight]
     for rank, file in enumerate(files):
-        state = torch.load(file, weights_only=False)["optimizer_state_dict"]
+        state = resharding._mapped(file)["optimizer_state_dict"]
         groups = [{"weights": flat, **state[moments]["state"][group]} for group, flat in enumerate(state[weights])]
         values = [
             {key: numbers(tensor, rank, [span for span in spans if span.group == group]) for key, tensor in one.items()}
@@ -98,6 +96,32 @@ def test_a_lost_moment_would_show(trained: Path, case: str) -> None:
     whole, without = losses(trained, case)["fewer"], losses(trained, f"{case}, forgets")["fewer"]
     assert without[0] == pytest.approx(whole[0], abs=1e-4), "the weights are the same"
     assert abs(without[-1] - whole[-1]) > 1e-2
+
+
+class Hostile:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, *call: Any) -> None:
+        self._call = call
+
+    def __reduce__(self) -> Any:
+        return self._call[0], self._call[1:]
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    import os
+    import pickle
+
+    import torch
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+
+    file, mark = tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt", tmp_path / "mark"
+    chain = Hostile(getattr, Hostile(getattr, ZeroStageEnum, "__class__"), "mro")
+    for hostile in (Hostile(os.system, f"touch {mark}"), Hostile(exec, f"open({str(mark)!r}, 'w')"), chain):
+        torch.save({"optimizer_state_dict": hostile}, file)
+        with pytest.raises(pickle.UnpicklingError):
+            resharding._mapped(file)
+        assert not mark.exists()
 
 
 def test_weights_of_another_model_are_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

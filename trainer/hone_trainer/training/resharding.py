@@ -11,6 +11,7 @@ whole weights that each rank then reads. In stage 3 it loads the settings of the
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -152,21 +153,18 @@ def optimizer_files(folder: Path) -> list[Path]:
 
 
 def allow_other_ranks(engine: Any) -> None:
-    """From now on DeepSpeed's `engine` also loads checkpoints that another number of ranks saved.
-
-    Those of as many ranks are read by DeepSpeed alone.
-    """
-    read, files_of = engine.checkpoint_engine.load, engine._get_all_ckpt_names
+    """From now on DeepSpeed's `engine` also loads checkpoints that another number of ranks saved."""
+    files_of = engine._get_all_ckpt_names
 
     def load(path: str, map_location: Any = None) -> Any:
         folder = Path(path).parent
         saved = optimizer_files(folder)
         if len(saved) in (0, ranks.world_size()):
-            return read(path, map_location=map_location)
+            return _read(path, map_location)
         if _OPTIMIZER_FILE.match(Path(path).name):
             return _own_file(engine, folder, saved)
         # The base has its frozen weights already: they are those of the run.
-        return {**read(path, map_location=map_location), _RANKS: ranks.world_size(), _FROZEN: None}
+        return {**_read(path, map_location), _RANKS: ranks.world_size(), _FROZEN: None}
 
     def model_files(folder: str, tag: str) -> list[str]:
         """DeepSpeed's, or those of the first rank where this rank is one more than saved."""
@@ -217,7 +215,24 @@ def _layout_of(engine: Any) -> tuple[Layout, list[int], list[int]]:
 
 
 def _mapped(file: Path) -> Any:
-    """Content of a file of a verified checkpoint; its tensors are read from the volume when they are used."""
-    import torch
+    """Content of a file of a checkpoint; its tensors are read from the volume when they are used."""
+    return _read(str(file), map_location="cpu", mmap=True)
 
-    return torch.load(file, map_location="cpu", mmap=True, weights_only=False)
+
+def _read(path: str, map_location: Any = None, mmap: bool | None = None) -> Any:
+    """What `torch.load` reads, and of classes only those that DeepSpeed puts into a checkpoint: whoever can write to
+    the run's folder can also write its manifest, but must not run code here."""
+    import torch
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    def member(kind: Any, name: str) -> Any:
+        """In place of getattr, by which Python stores the member of an enumeration."""
+        if kind is not ZeroStageEnum or name not in ZeroStageEnum.__members__:
+            raise pickle.UnpicklingError(f"{path} asks for {name} of {kind}")
+        return ZeroStageEnum[name]
+
+    classes = [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address, (member, "builtins.getattr")]
+    with torch.serialization.safe_globals(classes):
+        return torch.load(path, map_location=map_location, mmap=mmap, weights_only=True)
