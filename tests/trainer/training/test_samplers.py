@@ -10,11 +10,11 @@ from typing import Any
 import method_plans
 import pytest
 import torch
-from accelerate.data_loader import SeedableRandomSampler
+from accelerate.data_loader import BatchSamplerShard, SeedableRandomSampler
 from memory import peak_bytes
 from trl.trainer.utils import RepeatSampler
 
-from hone_trainer.training.samplers import PromptOrder, Shuffled, WithinStep
+from hone_trainer.training.samplers import PromptOrder, Shuffled, WithinStep, ragged_step
 
 pytestmark = pytest.mark.trainer
 MANY = 300_000
@@ -96,3 +96,18 @@ def test_a_run_reads_its_rows_in_no_order_of_torch(
     monkeypatch.setattr(torch.utils.data.RandomSampler, "__iter__", refuse)
     training = {"maxSteps": 2, "batchSize": 8, "microBatchSize": 4}
     runs.finish(method_plans.plan_of(make_plan, variant, tmp_path, tiny_model, training=training))
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+def test_the_number_of_rows_that_a_ragged_step_repeats_is_what_accelerate_adds(
+    world_size: int, micro_batch: int
+) -> None:
+    batch = micro_batch * world_size * 2
+    for rows in range(batch, 4 * batch):
+        batches = torch.utils.data.BatchSampler(range(rows), micro_batch, drop_last=False)
+        shards = [BatchSamplerShard(batches, world_size, rank) for rank in range(world_size)]
+        dealt = sum(len(one) for shard in shards for one in shard)
+        advice = ragged_step(rows, batch, micro_batch, world_size)
+        assert len(advice) == (dealt > rows)
+        assert all(f" {dealt - rows} of the epoch's first rows again" in words for words in advice)

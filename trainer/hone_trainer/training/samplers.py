@@ -40,6 +40,24 @@ class Shuffled:
         self._inner.set_epoch(epoch)
 
 
+def ragged_step(rows: int, batch: int, micro_batch: int, world_size: int) -> list[str]:
+    """For people: how accelerate fills up the last step of an epoch, so that each rank has as many passes.
+
+    Args:
+        rows: of an epoch; packs, where rows are packed.
+        batch: rows of a step over all ranks.
+        micro_batch: rows of a forward pass on one rank.
+    """
+    again = -(rows % batch) % (micro_batch * world_size) if world_size > 1 else 0
+    if not again:
+        return []
+    return [
+        f"{rows} rows are not a multiple of batchSize {batch}: on {world_size} ranks the last step of each epoch "
+        f"trains {again} of the epoch's first rows again. One rank, or a batchSize that divides the rows, trains each "
+        "row once."
+    ]
+
+
 def compact(loader: Any) -> None:
     """Give a prepared data loader `Shuffled` in place of accelerate's random sampler, if it has that one."""
     from accelerate.data_loader import SeedableRandomSampler
