@@ -38,7 +38,7 @@ VALUES = {
         "runtimeClassName": "kata",
     },
     "caBundle": {"configMapName": "authorities"},
-    "tenants": {"resourceClaimTemplates": ["four-gpus"], "env": ["NCCL_DEBUG"]},
+    "tenants": {"resourceClaimTemplates": ["four-gpus"]},
 }
 SIGNING = {
     "key": {"secretName": "signing-key", "publicKeys": [PUBLIC_KEY]},
@@ -54,7 +54,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def with_settings():
-    """A job that sets what it may on its pods, where the platform trusts authorities of its own and hides rows."""
+    """A job that sets as much as it may on its pods; the platform trusts authorities of its own and hides rows."""
     platform = replace(
         PLATFORM,
         ca_config_map="authorities",
@@ -62,8 +62,9 @@ def with_settings():
         training_pods=PodDefaults(service_account="trainer"),
         training_runtime="kata",
     )
-    env = [{"name": "NCCL_DEBUG", "secretName": "hone-a", "key": "k"}]
-    volumes = [{"mountPath": "/mnt/a", "scratch": {"size": "1Gi"}}, {"mountPath": "/mnt/b", "secretName": "hone-b"}]
+    env = [{"name": f"NCCL_IB_{number}", "secretName": "hone-a", "key": "k"} for number in range(32)]
+    volumes = [{"mountPath": f"/mnt/{number}", "secretName": "hone-b"} for number in range(7)]
+    volumes.append({"mountPath": "/mnt/a", "scratch": {"size": "1Gi"}})
     pod = {"labels": {"team": "a"}, "annotations": {"note": "b"}, "env": env, "volumes": volumes}
     return run({"pod": pod, "resources": {"network": "TCP"}}, platform=platform)
 
@@ -106,6 +107,20 @@ def test_what_the_builders_make_is_admitted(account):
             code, message = ask(kube, body, PATHS[body["kind"]])
             # The ledger and the claim are there already if another test has made them.
             assert code == 201 or body["metadata"]["name"] in ("hone-store", "hone-contents"), f"{case}: {message}"
+
+
+def test_a_job_to_which_somebody_added_a_field_is_still_suspended(account):
+    kube, _, _ = account
+    job = next(b for b in built("training-one-pod") if b["kind"] == "Job")
+    job["metadata"]["name"] = "added"
+    made = kube.call("POST", JOBS, {**job, "spec": {**job["spec"], "ttlSecondsAfterFinished": 60}})
+    suspend = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "added"}, "spec": {"suspend": True}}
+    path = f"{JOBS}/{made['metadata']['name']}"
+    operator = f"system:serviceaccount:{SYSTEM}:hone"
+    apply = f"{path}?fieldManager=hone&force=true&dryRun=All"
+    code, message = kube.impersonate(operator, "PATCH", apply, suspend, content_type="application/apply-patch+yaml")
+    kube.call("DELETE", f"{path}?propagationPolicy=Background")
+    assert code == 200, message
 
 
 LEVELS = {
