@@ -23,11 +23,21 @@ _PATTERNS = (
     (re.compile(r"(?<![-A-Za-z0-9_])eyJ[-A-Za-z0-9_]{8,}\.[-A-Za-z0-9_]{8,}(?:\.[-A-Za-z0-9_]*)?"), "***"),
     (
         re.compile(
-            r"(?i)((?:secret_?access_?key|session_?token|api[_-]?key|access[_-]?token|auth[_-]?token|password|passwd|"
+            r"(?i)((?:secret_?access_?key|session_?token|security[_-]?token|tracking[_-]?token|api[_-]?key|access[_-]?token|auth[_-]?token|password|passwd|"
             r"client[_-]?secret|account[_-]?key)(?:\\?['\"])?\s{0,8}[=:]\s{0,8}(?:\\?['\"])?)[^\s'\",;&\\]{6,}"
         ),
         r"\1***",
     ),
+    # Of the environment, whatever the service is called.
+    (
+        re.compile(
+            r"\b([A-Z][A-Z0-9_]{0,64}_(?:TOKEN|SECRET|PASSWORD|PASSPHRASE|KEY)\s{0,8}=\s{0,8}(?:\\?['\"])?)[^\s'\",;&\\]{6,}"
+        ),
+        r"\1***",
+    ),
+    # Of a registry's config.json.
+    (re.compile(r"(\\?['\"]auth\\?['\"]\s{0,8}:\s{0,8}\\?['\"])[A-Za-z0-9+/=]{8,}"), r"\1***"),
+    (re.compile(r"\bdapi[0-9a-f]{32}"), "dapi***"),
     (re.compile(r"(?i)\b(bearer|basic)\s{1,8}[-A-Za-z0-9._~+/=]{6,}"), r"\1 ***"),
     (re.compile(r"://[^\s/@]+@"), "://***@"),
     (

@@ -156,7 +156,9 @@ FAILURES: dict[str, Failure] = {
         ExitCode.IO, Retry.UNTIL_FIXED, "Check the host name and the network policy of the namespace."
     ),
     FailureCode.SOURCE_NOT_FOUND: Failure(
-        ExitCode.CONFIG, Retry.UNTIL_FIXED, "Check the path of the source, and the keys of the Secret in secretName."
+        ExitCode.CONFIG,
+        Retry.UNTIL_FIXED,
+        "Check the path of the source; with secretName also the keys of that Secret.",
     ),
     FailureCode.SOURCE_REFUSED: Failure(
         ExitCode.CONFIG,

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """The text without control characters other than line ends and tabs: a terminal would execute them."""
+    return text if text.isprintable() else _CONTROL.sub(" ", text)
 
 
 def counted(number: int, one: str, several: str = "") -> str:

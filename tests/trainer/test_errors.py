@@ -78,6 +78,11 @@ def test_a_long_message_is_cut():
         "GET https://example.org/x?a=1&X-Amz-Signature=canary&b=2",
         "GET https://example.org/x?sig=canary",
         "GET https://example.org/x?access_token=canary",
+        "X-Amz-Security-Token=canarycanary",
+        "X-Amz-Security-Token: canarycanary",
+        "MLFLOW_TRACKING_TOKEN=dapicanarycanary",
+        "export SOME_SERVICE_SECRET='canarycanary'",
+        '{"auths": {"registry": {"auth": "Y2FuYXJ5OmNhbmFyeQ=="}}}',
     ],
 )
 def test_what_looks_like_a_credential_is_hidden(text):
@@ -98,10 +103,37 @@ def test_what_looks_like_a_credential_is_hidden_next_to_one_that_is_known(monkey
 
 @pytest.mark.parametrize(
     "text",
-    ["hf://acme/model@main", "pvc://claim/path", "the tokens of row 3", "https://example.org/x?page=2", "hf_hub"],
+    [
+        "hf://acme/model@main",
+        "pvc://claim/path",
+        "the tokens of row 3",
+        "https://example.org/x?page=2",
+        "hf_hub",
+        "a key = value",
+        '"auth": "none"',
+    ],
 )
 def test_what_is_not_a_credential_stays(text):
     assert secrets.scrub(text) == text
+
+
+@pytest.mark.parametrize("sequence", ["\x1b[2J", "\x1b]8;;http://evil\x07", "\x9b31m", "\r", "\u202e"])
+def test_what_a_terminal_would_execute_is_not_printed(sequence):
+    text = f"column {sequence}name"
+    assert secrets.scrub(text).startswith("column  ")
+    assert sequence[0] not in secrets.scrub(text)
+    assert sequence[0] not in to_outcome(ConfigError(text)).failure.message
+    record = logging.LogRecord("x", logging.INFO, __file__, 1, "%s\tof\nrow", (text,), None)
+    assert secrets.ScrubbingFilter().filter(record)
+    assert sequence[0] not in record.msg
+    assert record.msg.endswith("name\tof\nrow")
+
+
+def test_a_package_that_is_missing_is_named_with_the_extra():
+    failure = to_outcome(ModuleNotFoundError("No module named 'numpy'", name="numpy")).failure
+    assert failure.code == "InvalidConfiguration"
+    assert "numpy is not installed" in failure.message
+    assert "pip install '.[trainer]'" in failure.message
 
 
 def test_a_remembered_value_is_hidden_everywhere(caplog):

@@ -96,6 +96,11 @@ def classify(error: BaseException) -> TrainerError:
         )
     if type(error).__name__ == "OutOfMemoryError":  # torch.OutOfMemoryError, without importing torch
         return TrainerError(FailureCode.GPU_OUT_OF_MEMORY, str(error))
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("hone_"):
+        return ConfigError(
+            f"the Python package {error.name} is not installed. Commands of the trainer need the extra `trainer`, in a"
+            " clone: pip install '.[trainer]'"
+        )
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return TrainerError(FailureCode.OUT_OF_MEMORY, str(error) or "the process ran out of memory")
     if isinstance(error, OSError) and error.errno in _DISK_FULL:

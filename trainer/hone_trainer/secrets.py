@@ -10,6 +10,7 @@ from typing import Any
 
 from hone_api.credentials import hidden, mapped
 from hone_api.plan import SECRET_VARIABLES_ENV, SECRETS_ENV
+from hone_api.wording import visible
 
 _known: set[str] = set()
 _SCHEMES = {"basic", "bearer", "apikey", "digest"}
@@ -30,12 +31,13 @@ def remember_variables() -> None:
 
 
 def scrub(text: str) -> str:
-    """The text with every remembered credential, and everything that looks like one, replaced by ***.
+    """The text with every remembered credential, and everything that looks like one, replaced by ***, and with no
+    control sequences of terminals.
 
     What looks like a credential goes first: a remembered value may be a part of it, whose rest would look like nothing.
     A remembered value that this hides in part is found by what is left of it.
     """
-    text = hidden(text)
+    text = hidden(visible(text))
     values = _known.copy()  # another thread may remember a value meanwhile
     for value in sorted(values | {_left_of(value) for value in values}, key=len, reverse=True):
         text = text.replace(value, "***")

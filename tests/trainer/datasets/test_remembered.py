@@ -252,3 +252,12 @@ def test_groups_of_a_column_stay_as_they_are_and_questions_that_cross_are_counte
     held = len(found["validation"])
     assert growing.last is not None
     assert crossing(growing.last.advice)[0].startswith(f"{held} of {held} validation rows")
+
+
+def test_few_groups_that_give_another_share_are_named(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, groupBy="part", validation="10%")
+    growing.read([{**asked(n, 0), "part": f"part {n % 4}"} for n in range(400)])
+    assert growing.last is not None
+    [sentence] = [sentence for sentence in growing.last.advice if "is never divided" in sentence]
+    assert sentence.startswith("Validation has ")
+    assert "instead of 10 %" in sentence

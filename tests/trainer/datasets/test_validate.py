@@ -379,3 +379,35 @@ def test_a_folder_above_the_files_names_no_split(tmp_path: Path, capsys: Any) ->
         (tmp_path / "test" / f"{name}.jsonl").write_text(lines(len(name) * 100))
     assert main(["validate", "test/train-1.jsonl", "test/rows.jsonl"]) == 0
     assert "rows:       80 valid" in capsys.readouterr().out
+
+
+def test_names_of_columns_and_rows_print_no_control_sequence(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"prompt": "q\x9b2J", "completion": "a", "\x1b]8;;http://evil\x07click": "b", "\x1b[2J": 1}
+    path.write_text("".join(json.dumps({**row, "prompt": f"{row['prompt']} {n}"}) + "\n" for n in range(3)))
+    assert main(["validate", str(path)]) == 0
+    printed = "".join(capsys.readouterr())
+    assert "click" in printed
+    assert not {"\x1b", "\x07", "\x9b"} & {*printed}
+
+
+def test_a_nul_in_the_first_row_rejects_that_row_alone(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"prompt,completion\nq,a\0\n" + b"".join(b"q%d,a%d\n" % (n, n) for n in range(40)))
+    assert main(["validate", str(path)]) == 0
+    assert "rejected:   1" in capsys.readouterr().out
+
+
+def test_a_whole_number_that_is_too_long_is_named_as_such(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = ['{"prompt": "q", "completion": "a", "n": ' + "9" * 5000 + "}"]
+    path.write_text("\n".join(rows + [json.dumps({"prompt": f"q{n}", "completion": "a"}) for n in range(40)]))
+    assert main(["validate", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "a whole number of over 4,300 digits" in printed
+    assert "int_max_str_digits" not in printed
+
+
+def test_a_model_that_is_not_a_folder_has_the_command_that_fetches_it(files: Path, tmp_path: Path, capsys: Any) -> None:
+    assert main(["validate", "one/a.jsonl", "--out", str(tmp_path / "kept"), "--model", "acme/tiny"]) != 0
+    assert "hf download acme/tiny --local-dir base" in capsys.readouterr().err

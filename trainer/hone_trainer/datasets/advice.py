@@ -167,9 +167,9 @@ def _conflicts(result: DatasetResult, pitfalls: Pitfalls, format: str) -> Iterat
 def _harmful(pitfalls: Pitfalls) -> Iterator[str]:
     if pitfalls.control_tokens:
         yield (
-            f"{counted(pitfalls.control_tokens, 'row has', 'rows have')} a control token of chat templates in their"
-            " text, such as"
-            " <|im_start|>, [INST] or </s>: training refuses them where the base model knows the token. Remove it."
+            f"{counted(pitfalls.control_tokens, 'row has', 'rows have')} a control token of chat templates in a text,"
+            " such as <|im_start|>, [INST] or </s>: training refuses them where the base model knows the token. Remove"
+            " it."
         )
     if pitfalls.invisible:
         yield (
@@ -275,7 +275,8 @@ def _conversations(result: DatasetResult, profile: Profile) -> Iterator[str]:
 def _validation(result: DatasetResult) -> Iterator[str]:
     held = next((split.rows for split in result.splits if split.name == "validation"), None)
     if held is not None and held < _FEW_VALIDATION_ROWS:
-        yield f"{held} validation rows give a rough held-out loss only: raise splits.validation, or add rows."
+        rows = counted(held, "validation row gives", "validation rows give")
+        yield f"{rows} a rough held-out loss only: raise splits.validation, or add rows."
 
 
 def _crossing(result: DatasetResult, crossing: Mapping[str, int]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -170,7 +171,10 @@ def _is_accepted(detected: Detected, row: dict[str, Any]) -> bool:
 
 
 def _check_expressions(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> None:
+    roles = sorted({role for entry in FORMATS.values() for role in entry.roles})
     for role, text in columns.items():
+        if role not in roles:
+            raise ConfigError(f"columns {role}: no format has this role{_did_you_mean(role, roles)}")
         if any(text in row for row in sample):
             continue
         try:
@@ -181,6 +185,18 @@ def _check_expressions(columns: dict[str, str], sample: Sequence[dict[str, Any]]
             ) from None
 
 
+def _did_you_mean(name: str, names: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _absent(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> str:
+    """Which plain columns of the mapping no row of the sample has, as a sentence."""
+    seen = {str(name) for row in sample for name in row}
+    absent = [text for text in columns.values() if text not in seen and expressions.compiled(text) is None]
+    return f" No row has the column {absent[0]}{_did_you_mean(absent[0], seen) or '.'}" if absent else ""
+
+
 def _read(format: RowFormat, columns: dict[str, str]) -> set[str]:
     """The columns that the roles read."""
     named = {name for text in columns.values() for name in {text, *expressions.columns_read(text)}}
@@ -189,7 +205,7 @@ def _read(format: RowFormat, columns: dict[str, str]) -> set[str]:
 
 def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Detected:
     seen = sorted({str(key)[:40] for row in sample for key in row})
-    if len(sample) == 1 and _is_columns(sample[0]):
+    if len(sample) == 1 and _is_columns(sample[0]) and "input_ids" not in sample[0]:
         raise DataError(
             FailureCode.UNKNOWN_FORMAT, f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}"
         )
@@ -216,7 +232,8 @@ def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Det
             reason = f"{_first_have(sample)} the columns {', '.join(sorted(needed))}"
             return Detected(entry, columns, reason=reason)
     raise DataError(
-        FailureCode.UNKNOWN_FORMAT, f"the rows have the columns {', '.join(seen[:20]) or 'none'}. {_way_out(sample)}"
+        FailureCode.UNKNOWN_FORMAT,
+        f"the rows have the columns {', '.join(seen[:20]) or 'none'}.{_absent(columns, sample)} {_way_out(sample)}",
     )
 
 
@@ -317,7 +334,7 @@ def _one_object(row: dict[str, Any]) -> str | None:
     """What to write, where the only row is a whole set."""
     lists = [name for name, value in row.items() if isinstance(value, list)]
     rows = [name for name in lists if row[name] and all(isinstance(one, dict) for one in row[name])]
-    if len(rows) == 1 and len(lists) == 1:
+    if len(rows) == 1 and len(lists) == 1 and not any(isinstance(value, dict) for value in row.values()):
         return f"The file is one object: write the list in {rows[0][:40]!r} itself as the file."
     if _is_columns(row):
         return "The file is one object with a list for each column: write one object for each row."

@@ -293,9 +293,15 @@ def _no_rows(name: str, head: bytes) -> str | None:
     for kind, marks in _NO_ROWS.items():
         if start.startswith(marks):
             return kind
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in (head[:64].rstrip(b"\0") or head[:64]):
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_half_nul(head[:64]):
         return "UTF-16 text, or not text at all"
     return None
+
+
+def _is_half_nul(head: bytes) -> bool:
+    """Whether text begins so that has a NUL for each letter, as UTF-16 has; one in a row is that row's mistake."""
+    text = head.rstrip(b"\0") or head
+    return 0 < len(text) <= 4 * text.count(0)
 
 
 def _json_lines(stream: Stream) -> Iterator[Item]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -105,10 +105,23 @@ class Tally:
 
     def see_splits(self, codes: Sequence[int]) -> None:
         """Count the held-out rows whose question is in train, by the index of each row's split in SPLITS."""
+        if self.plan.splits.group_by:
+            self.notes += tuple(self._uneven(codes))
         train = SPLITS.index("train")
         for held, name in enumerate(SPLITS):
             if held != train and (rows := splits.crossing(self.questions, codes, held, train)):
                 self.crossing[name] = rows
+
+    def _uneven(self, codes: Sequence[int]) -> Iterator[str]:
+        """Held-out splits that few groups make much larger or smaller than asked for."""
+        for name in ("validation", "test"):
+            asked, rows = percent(getattr(self.plan.splits, name)), sum(code == SPLITS.index(name) for code in codes)
+            if asked and abs(rows - asked * len(codes)) * 2 > asked * len(codes):
+                share = f"{100 * rows / len(codes):.1f} % of the rows instead of {(100 * asked).normalize():f} %"
+                yield (
+                    f"{name.capitalize()} has {share}: a group of splits.groupBy is never divided, and there are few or"
+                    " large ones. Another splits.seed, or stratifyBy, may come closer."
+                )
 
     def identify(self, workers: Workers) -> None:
         """Count the languages of the sample, after the last row; workers have `language.languages_of`."""

@@ -87,6 +87,10 @@ def strict_json(text: str) -> Any:
         return DECODER.decode(text)
     except RecursionError:
         raise ValueError("it nests too deep") from None
+    except ValueError as error:
+        if "int_max_str_digits" in str(error):
+            raise ValueError("it has a whole number of over 4,300 digits: write it as a text") from None
+        raise
 
 
 def canonical(record: Record) -> str:

@@ -48,9 +48,13 @@ class Fetched:
     not_read: Sequence[NotReadFiles] = ()
 
 
+LAPTOP = "pvc://laptop/"
+"""Begins the URI of files that `validate` reads, which are in no claim."""
+
+
 def shown(uri: str) -> str:
-    """The URI for people and reports: without a query, which may hold a signature."""
-    return uri.partition("?")[0].partition("#")[0]
+    """The URI for people and reports: without a query, which may hold a signature; a file of a laptop by its name."""
+    return uri.partition("?")[0].partition("#")[0].removeprefix(LAPTOP)
 
 
 def fetch(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
@@ -163,7 +167,12 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> 
     path = Path(plan.source_path)
     root = _root(path)
     if not path.exists():
-        raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{shown(plan.source.uri)}: there is no such file or folder")
+        names = sorted(each.name for each in path.parent.iterdir()) if path.parent.is_dir() else []
+        names = [name for name in names if not name.startswith("..")]  # the kubelet's own, in a ConfigMap
+        has = f"; next to it there are {', '.join(names[:10])}{', …' if len(names) > 10 else ''}" if names else ""
+        raise SourceError(
+            FailureCode.SOURCE_NOT_FOUND, f"{shown(plan.source.uri)}: there is no such file or folder{has}"[:1000]
+        )
     inside = _inside(path, root)
     not_read: list[NotReadFiles] = []
     if inside.is_dir():

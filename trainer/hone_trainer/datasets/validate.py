@@ -26,8 +26,9 @@ from hone_api.reading import in_words, only_unknown
 from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
 from hone_api.source import Source
-from hone_api.wording import counted
+from hone_api.wording import counted, visible
 from hone_trainer.datasets import against, layout, materialize
+from hone_trainer.datasets.sources import LAPTOP
 from hone_trainer.errors import ConfigError, DataError, SourceError
 from hone_trainer.store import contents
 
@@ -80,7 +81,7 @@ def run(request: ValidationRequest) -> DatasetResult:
             result = materialize.run(plan, files)
         except DataError as error:
             if error.result:
-                print(_report(error.result))
+                print(visible(_report(error.result)))
                 _keep(store, error.result, request)
             raise
         if result.path is None:
@@ -88,8 +89,8 @@ def run(request: ValidationRequest) -> DatasetResult:
             return result
         first = _first_row(store / result.path)
         _keep(store, result, request)
-    print(_report(result))
-    print(f"first row:  {first}")
+    print(visible(_report(result)))
+    print(visible(f"first row:  {first}"))
     return result
 
 
@@ -174,7 +175,7 @@ def _source(sources: Sequence[str], spec: DatasetSpec | None) -> tuple[Source, l
     paths = [path for source in sources for path in _paths(source)]
     if len(paths) > 1 and not (described and described.files):
         _check_one_split(paths)
-    uri = f"pvc://laptop/{quote(paths[0].name or 'rows')}"[:1024]
+    uri = f"{LAPTOP}{quote(paths[0].name or 'rows')}"[:1024]
     return Source(uri=uri, files=described.files if described and len(paths) == 1 else None), paths
 
 

@@ -33,7 +33,9 @@ def write(folder: Path, model: Path, result: DatasetResult) -> Path:
         ConfigError: FileNotFound without a model there; InvalidArgument for rows whose method needs more than a model.
     """
     if not (model / "config.json").is_file():
-        raise ConfigError(f"--model {model}: the folder has no config.json", FailureCode.FILE_NOT_FOUND)
+        what = "the folder has no config.json" if model.is_dir() else "there is no such folder"
+        way_out = f"--model takes a local folder, e.g. after: hf download {model} --local-dir base"
+        raise ConfigError(f"--model {model}: {what}. {way_out}", FailureCode.FILE_NOT_FOUND)
     splits = [name for name in contents.SPLITS if (folder / f"{name}.jsonl").is_file()]
     rows = {name: _split(folder / f"{name}.jsonl") for name in splits}
     plan: dict[str, Any] = {

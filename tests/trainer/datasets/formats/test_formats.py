@@ -358,7 +358,7 @@ def test_a_row_becomes(format, row, record):
         ("Chat", weights(0, 0), "NothingTrained", "weight 0"),
         ("Chat", weights(0.5), "WrongWeight", r"messages\[1\]\.weight is 0\.5, not 0 or 1"),
         ("Chat", weights(True), "WrongWeight", "weight is True"),
-        ("Chat", weights("1"), "WrongWeight", "weight is 1, not 0 or 1"),
+        ("Chat", weights("1"), "WrongWeight", "weight is the text '1', not 0 or 1"),
         ("Chat", {"messages": [{**turns(ASK)[0], "weight": 1}, *turns(ANSWER)]}, "WrongWeight", "only the assistant's"),
         ("Chat", {"messages": [*turns(ASK), {**turns(ANSWER)[0], "refusal": "no"}]}, "UnsupportedField", "refusal"),
         ("Chat", {"messages": [*turns(ASK), {**turns(ANSWER)[0], "train": False}]}, "UnsupportedField", "use weight 0"),

@@ -9,7 +9,7 @@ from conversations import CHAT, PAIR, TALK, THOUGHT, Row
 
 from hone_trainer.datasets import detect
 from hone_trainer.datasets.rows import RowError
-from hone_trainer.errors import DataError
+from hone_trainer.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.pure
 REFUSED: dict[str, tuple[Row, str, str]] = {
@@ -321,3 +321,38 @@ def test_reasoning_under_an_unknown_key_is_refused(key: str) -> None:
     assert caught.value.code == "UnsupportedField"
     both = {"messages": [TALK[0], {**TALK[1], key: [{"text": "hm"}], "reasoning": "hm"}]}
     assert detected.normalise(both) == THOUGHT
+
+
+def test_a_misspelt_role_or_column_is_named_with_what_may_be_meant() -> None:
+    row = {"question": "q", "text": "t"}
+    with pytest.raises(ConfigError, match="columns promt: no format has this role; did you mean prompt"):
+        detect.choose("Auto", {"promt": "question"}, [row])
+    with pytest.raises(DataError, match="No row has the column questions; did you mean question"):
+        detect.choose("Auto", {"prompt": "questions", "completion": "text"}, [row] * 2)
+
+
+def test_a_single_row_is_not_taken_for_a_whole_set() -> None:
+    with pytest.raises(DataError, match="pre-tokenised rows"):
+        detect.choose("Auto", {}, [{"input_ids": [1, 2], "attention_mask": [1, 1]}])
+    with pytest.raises(DataError) as caught:
+        detect.choose("Auto", {}, [{"input": {"messages": TALK[:1]}, "preferred_output": TALK[1:]}])
+    assert "The file is one object" not in caught.value.message
+
+
+def test_questions_without_an_answer_have_the_mapping_that_reads_them() -> None:
+    row = {"context": "c", "question": "q", "answers": {"text": [], "answer_start": []}}
+    detected = detect.choose("Auto", {}, [row])
+    with pytest.raises(RowError, match=r"for rows with an empty list, write e\.g\. answers") as caught:
+        detected.normalise(row)
+    expression = str(caught.value).partition("e.g. ")[2].partition("; the row has")[0]
+    mapped = detect.choose("PromptCompletion", {"prompt": "question", "completion": expression}, [row], ["context"])
+    assert mapped.normalise(row)["completion"] == "I do not know."
+
+
+def test_a_marker_that_is_left_out_is_named() -> None:
+    rows = [{"prompt": "q", "completion": "a<|endoftext|>"}, PAIR]
+    detected = detect.choose("Auto", {}, rows)
+    assert detected.notes[0].startswith(
+        "In 1 of the first 2 rows the completion ends in <|endoftext|>, which is left out"
+    )
+    assert detected.normalise(rows[0]) == {"prompt": "q", "completion": "a"}

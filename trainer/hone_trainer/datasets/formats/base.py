@@ -63,5 +63,7 @@ class RowFormat:
         if missing:
             has = ", ".join(sorted(map(str, row))[:20]) or "none"
             what = "null" if all(column in row for column in missing) else "missing"
-            raise RowError(self.absent, f"column {' and '.join(missing)} is {what}; the row has: {has}"[:600])
+            lists = [column for column in missing if column.endswith("[0]")]
+            hint = f"; for rows with an empty list, write e.g. {lists[0]} || 'I do not know.'" if lists else ""
+            raise RowError(self.absent, f"column {' and '.join(missing)} is {what}{hint}; the row has: {has}"[:600])
         return self.convert(fields)

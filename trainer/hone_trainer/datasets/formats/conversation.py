@@ -135,7 +135,8 @@ def is_trained(weight: Any, role: str, where: str) -> bool:
     if weight is None:
         return True
     if isinstance(weight, bool) or weight not in (0, 1):
-        raise RowError("WrongWeight", f"{where}.weight is {str(weight)[:40]}, not 0 or 1")
+        shown = f"the text {weight[:40]!r}" if isinstance(weight, str) else str(weight)[:40]
+        raise RowError("WrongWeight", f"{where}.weight is {shown}, not 0 or 1")
     if role != "assistant" and weight == 1:
         raise RowError("WrongWeight", f"{where}.weight is 1, but only the assistant's turns are trained")
     return role != "assistant" or weight == 1

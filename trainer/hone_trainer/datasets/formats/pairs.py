@@ -16,10 +16,8 @@ from hone_trainer.datasets.formats import chat
 from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
 from hone_trainer.datasets.formats.tools import tools_of
+from hone_trainer.datasets.formats.unread import LEGACY_END
 from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of, type_name
-
-# The end marker of OpenAI's legacy completion files; the encoder adds the model's own token.
-_LEGACY_END = "<|endoftext|>"
 
 
 def class_name(column: str, classes: int = 2) -> str:
@@ -49,7 +47,7 @@ def _prompt_completion(fields: Fields) -> Record:
     if isinstance(completion, int) and not isinstance(completion, bool):
         hint = f"write the name of a class by spec.columns {{completion: {class_name('label')}}}"
         raise RowError("WrongType", f"completion is a number, not text; {hint}")
-    text = text_of(completion, "completion").removesuffix(_LEGACY_END)
+    text = text_of(completion, "completion").removesuffix(LEGACY_END)
     if not text.strip():
         raise RowError("EmptyContent", "completion is empty")
     return _record(text_of(prompt, "prompt"), text, fields)

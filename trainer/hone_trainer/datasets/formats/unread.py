@@ -80,6 +80,8 @@ TURN_KEYS = {
     *("weight", "loss_weight", "train", "training", "trainable", "loss", "reasoning_content", "reasoning", "thinking"),
 }
 """Keys of a turn that are read."""
+LEGACY_END = "<|endoftext|>"
+"""The end marker of OpenAI's legacy completion files; the encoder adds the model's own token."""
 _INSIST = "or, if it does not matter, name it in spec.ignoreColumns (validate --ignore-column)"
 
 
@@ -188,6 +190,13 @@ def notes(
     for good, bad in _graded_pairs(columns) if entry.name == Format.PREFERENCE else ():
         if worse := _exchanged(good, bad, sample):
             sentences.append(f"In {worse} of the first {counted(len(sample), 'row')} {bad} is above {good}.")
+    ended = [values for values in fields if str(values.get("completion")).endswith(LEGACY_END)]
+    if ended and entry.name == Format.PROMPT_COMPLETION:
+        rows = counted(len(sample), "row")
+        sentences.append(
+            f"In {len(ended)} of the first {rows} the completion ends in {LEGACY_END}, which is left out: the model's"
+            " own token ends an answer."
+        )
     for what, counts in (("Columns", columns), ("Keys of turns", keys)):
         if counts:
             listed = ", ".join(f"{name[:40]} {100 * rows // len(sample)} %" for name, rows in counts.most_common(20))

@@ -19,6 +19,10 @@ _CARD = re.compile(
     r"(?![\w-]|[.,]\d)"
 )
 """Next to other numbers, such as 12/27 and 123 after it, datafog-core reads one number that is too long."""
+_OTHER_ISSUERS = re.compile(
+    r"35(?:2[89]|[3-8]\d)\d{12}$|3(?:0[0-5]|[68]\d)\d{11}$|62\d{14}$|(?:5018|5020|5038|5893|6304|67\d\d)\d{12}$"
+)
+"""JCB, Diners Club, UnionPay, Maestro."""
 _SHORTEST_SSN = len("123-45-6789")
 _V4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?[0-9A-Za-z_\u00c0-\u04ff]|[+-]\w|\.\*)")
 _V6 = re.compile(r"(?<![\w.:])(?:[0-9A-Fa-f]{1,4}::?){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
@@ -51,13 +55,20 @@ def cards_and_ssns(text: str, places: Places, kinds: Collection[PersonalData]) -
             yield PersonalSpan(start, end, kind)
     if PersonalData.CREDIT_CARD in kinds:
         for match in (match for start, end in places for match in _CARD.finditer(text, start, end + 2)):
-            if scan(match[0], {"entities": ["CREDIT_CARD"]}):
+            if _is_of_other_issuer(match[0]) or scan(match[0], {"entities": ["CREDIT_CARD"]}):
                 yield PersonalSpan(*match.span(), PersonalData.CREDIT_CARD)
 
 
 def _is_card(digits: str) -> bool:
     """Whether it is as long as cards are: one in ten of other numbers, such as those of articles, looks like one."""
     return len(digits) in _CARD_DIGITS or (len(digits) > max(_CARD_DIGITS) and digits.startswith(_UNION_PAY))
+
+
+def _is_of_other_issuer(number: str) -> bool:
+    """Whether it is a card of an issuer that datafog-core does not know, with a right check digit (Luhn)."""
+    digits = [int(digit) for digit in number if digit.isdigit()]
+    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
+    return bool(_OTHER_ISSUERS.match("".join(map(str, digits)))) and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
 def addresses(text: str, places: Places) -> Iterator[PersonalSpan]:
