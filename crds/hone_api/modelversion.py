@@ -90,7 +90,7 @@ class JobLineage(ApiModel):
     submitted_by: ShortText | None = Field(default=None, description="User who submitted it, from spec.submittedBy.")
     spec_digest: Digest | None = Field(
         default=None,
-        description="SHA-256 of the spec without its mutable fields; used to recognise a restored job.",
+        description="SHA-256 of what the spec says about the result, not where it runs; recognises a restored job.",
     )
 
 

@@ -181,6 +181,7 @@ class Reason(State):
     COMPLETED = "Completed", "The run trained all of its steps"
     EARLY_STOPPED = "EarlyStopped", "The held-out loss stopped improving, so the run ended early"
     RESTORED_FROM_MODEL_VERSION = "RestoredFromModelVersion", "The status was lost; the ModelVersion says how it ended"
+    RESTORED_DIFFERS = "RestoredDiffers", "Restored from a backup, and a job of its name made a model by another spec"
     RESTORED_FROM_RECORD = "RestoredFromRecord", "The status was lost; the record of the failed run says how it ended"
     # Of advice
     NOT_KNOWN_YET = "NotKnownYet", "Data and model are not known yet"

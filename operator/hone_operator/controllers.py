@@ -275,7 +275,7 @@ class Controllers:
         live = await self.cluster.list("ModelVersion", meta["namespace"], labels=f"{names.FINETUNEJOB}={meta['name']}")
         for version in live:
             self._writes.keep("ModelVersion", version)
-        return made_by(body, live) is not None
+        return made_by(body, live) is not None or earlier.differs(body, live) is not None
 
     async def _failed_before(self, body: Mapping[str, Any]) -> Outcome | None:
         """The end of a failed run if only its record is left; None if there is none."""

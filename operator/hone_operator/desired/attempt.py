@@ -40,8 +40,18 @@ class AttemptInputs:
         return names.attempt(self.owner["metadata"]["name"], self.number)
 
 
+WHERE_IT_RUNS = {"resources", "pod", "scheduling", "restarts", "deadline", "cleanup", "suspend", "submitted_by"}
+"""Fields of a spec that say where and how long a run may run, and not what it makes: a restore may adapt them."""
+
+
 def spec_digest(spec: FineTuneJobSpec) -> str:
-    """SHA-256 of the user's spec, without mutable fields; a changed default does not change it."""
+    """SHA-256 of what the user's spec says about the result; a changed default does not change it."""
+    fields = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=WHERE_IT_RUNS)
+    return f"sha256:{names.digest(fields, length=64)}"
+
+
+def spec_digest_before(spec: FineTuneJobSpec) -> str:
+    """The digest that earlier versions recorded, of all fields that cannot be changed."""
     fields = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"suspend", "cleanup"})
     scheduling = {k: v for k, v in fields.pop("scheduling", {}).items() if k != "priorityClassName"}
     fields |= {"scheduling": scheduling} if scheduling else {}

@@ -16,7 +16,7 @@ from hone_operator.observe.stores import StoreReader
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import line, upstream
 from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.earlier import made_by
+from hone_operator.reconcile.earlier import differs, made_by
 from hone_operator.reconcile.encoding import ObservedEncoding
 from hone_operator.reconcile.line import Line
 from hone_operator.reconcile.observed import Observed, of_component
@@ -74,7 +74,8 @@ class FineTuneJobReader:
             network_left=await ranks_networks.find_left_behind(self.children.cluster, body, attempts),
             model_missing=model is None,
             last_version=last_of(model),
-            made=made_by(body, self.children.cache.made_by(namespace, meta["name"], meta["uid"])),
+            made=made_by(body, made := self.children.cache.made_by(namespace, meta["name"], meta["uid"])),
+            differs=differs(body, made),
         )
         if any(j.succeeded and is_open(body, j) for j in attempts):
             ledger = await self.children.cluster.get("ConfigMap", namespace, names.LEDGER)

@@ -16,7 +16,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import ApprovalState, AttemptOutcome, ConditionType, Reason
 from hone_api.status_json import AttemptJson, JobProgressJson, ResolvedJson
 from hone_api.wording import counted
-from hone_operator.desired.attempt import spec_digest
+from hone_operator.desired.attempt import spec_digest, spec_digest_before
 from hone_operator.desired.names import RESTORED, VELERO
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
@@ -32,8 +32,8 @@ FAILED = Reason.RESTORED_FROM_RECORD
 def is_restored(job: Body) -> bool:
     """Whether this object was restored from a backup: it has a new uid but is the same run."""
     meta = job["metadata"]
-    marked = (meta.get("annotations") or {}).get(RESTORED, "false") != "false"
-    return marked or VELERO in (meta.get("labels") or {})
+    marked = (meta.get("annotations") or {}).get(RESTORED)
+    return marked != "false" if marked is not None else VELERO in (meta.get("labels") or {})
 
 
 def made_by(job: Body, versions: Iterable[Body]) -> Body | None:
@@ -64,9 +64,23 @@ def _of_this_spec(job: Body, version: Body) -> bool:
         return False
     recorded = _maker(version).get("specDigest")
     try:
-        return recorded is None or recorded == spec_digest(FineTuneJobSpec.model_validate(job["spec"]))
+        spec = FineTuneJobSpec.model_validate(job["spec"])
     except ValidationError:
         return False
+    return recorded in (None, spec_digest(spec), spec_digest_before(spec))
+
+
+def differs(job: Body, versions: Iterable[Body]) -> str | None:
+    """Why a restored object does not start: a job of its name has made a model by another spec. None: it may start."""
+    meta, versions = job["metadata"], list(versions)
+    made = [v["metadata"]["name"] for v in versions if _maker(v).get("name") == meta["name"]]
+    if not made or not is_restored(job) or made_by(job, versions) is not None:
+        return None
+    return (
+        f"This object is marked as restored, and a job of its name has made ModelVersion {made[-1]} by another spec. "
+        f"If it is to train: kubectl annotate ftj {meta['name']} -n {meta['namespace']} {RESTORED}=false --overwrite; "
+        "otherwise delete it"
+    )
 
 
 def restore(builder: JobBuilder, version: Body, unfinished: Iterable[Body]) -> Outcome:

@@ -136,6 +136,8 @@ def _start(run: RunDecision, gates: Gates) -> Outcome:
     if not run.conditions.is_true(ConditionType.ACCEPTED):
         return run_waits.wait_for_acceptance(run)
     run.conditions.set(ConditionType.ADMITTED, None, Reason.PENDING, run.requested_pods)
+    if run.seen.differs and not run.attempts.records:
+        return run_waits.wait_for_decision(run, run.seen.differs)
     if problems := list(bounds.placement(run.builder.body["spec"].get("scheduling") or {}, run.platform.bounds)):
         return run_waits.wait_for_placement(run, problems)
     start = next_start(run.attempts)

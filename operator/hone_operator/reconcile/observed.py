@@ -40,6 +40,8 @@ class Observed:
     """Whether no Model has the name that the job gives its model."""
     made: Mapping[str, Any] | None = None
     """The ModelVersion that this run has already made."""
+    differs: str | None = None
+    """Why a restored object does not start; None: it may."""
     refusals: Sequence[Refusal] = ()
     """What the API server refused when this decision was carried out a moment ago."""
     stopping: int | None = None

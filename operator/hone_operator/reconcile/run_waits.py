@@ -32,6 +32,14 @@ def wait_for_acceptance(run: RunDecision) -> Outcome:
     return run.close(ConditionType.ACCEPTED)
 
 
+def wait_for_decision(run: RunDecision, message: str) -> Outcome:
+    """Start no restored object whose run has made another model: a person decides."""
+    run.conditions.set(ConditionType.ADMITTED, False, Reason.RESTORED_DIFFERS, message)
+    run.set_not_running(Reason.RESTORED_DIFFERS)
+    run.builder.add_event_if_changed(ConditionType.ADMITTED, warning=True)
+    return run.close(ConditionType.RUNNING)
+
+
 def wait_for_placement(run: RunDecision, problems: list[str]) -> Outcome:
     """Start no attempt that asks for nodes or a priority that the platform does not permit."""
     run.conditions.set(ConditionType.ADMITTED, False, bounds.CODE, "; ".join(problems))

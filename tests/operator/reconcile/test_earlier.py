@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_operator.desired.attempt import spec_digest_before
 from hone_operator.reconcile import earlier
 
 pytestmark = pytest.mark.pure
@@ -130,14 +132,34 @@ def test_a_restored_object_has_a_new_uid_and_is_the_same_run(finished: Any, mark
         ({"suspend": True}, True),
         ({"cleanup": {"podsAfter": "1h"}}, True),
         ({"scheduling": {"priorityClassName": "low"}}, True),
+        ({"scheduling": {"nodeSelector": {"zone": "b"}, "queueName": "gpus"}}, True),
+        ({"resources": {"nodes": 2}, "restarts": {"maxRestarts": 9}}, True),
         ({"method": "SFT"}, True),
     ],
 )
-def test_a_restored_object_with_another_spec_is_another_run(finished: Any, change: Any, same: bool) -> None:
+def test_a_restored_object_with_another_spec_waits(finished: Any, change: Any, same: bool) -> None:
+    """A restore may adapt where it runs. What would make another model starts when a person says so."""
     job = copy.deepcopy(finished.job)
     job["metadata"] |= {"uid": "another", "labels": {earlier.VELERO: "nightly"}}
     job["spec"] |= change
     assert (earlier.made_by(job, [finished.made]) is not None) == same
+    assert ("restored=false" in (earlier.differs(job, [finished.made]) or "")) != same
+    job["metadata"]["annotations"] = {earlier.RESTORED: "false"}
+    assert earlier.made_by(job, [finished.made]) is earlier.differs(job, [finished.made]) is None
+
+
+def test_a_restored_object_that_differs_starts_nothing(life: Any, conditions: Any) -> None:
+    outcome = life.tick(differs="words")
+    assert [body["kind"] for body in outcome.create if body["kind"] == "Job"] == []
+    assert conditions(life.status)["Admitted"] == "False/RestoredDiffers"
+    assert life.tick(10).create
+
+
+def test_a_digest_of_an_earlier_version_is_recognised(finished: Any) -> None:
+    job, made = copy.deepcopy(finished.job), copy.deepcopy(finished.made)
+    job["metadata"] |= {"uid": "another", "labels": {earlier.VELERO: "nightly"}}
+    made["spec"]["lineage"]["job"]["specDigest"] = spec_digest_before(FineTuneJobSpec.model_validate(job["spec"]))
+    assert earlier.made_by(job, [made]) is made
 
 
 def test_of_several_models_of_one_name_the_newest_of_this_spec_counts(finished: Any) -> None:
