@@ -64,7 +64,9 @@ class JobReader:
     async def _why_not_started(self, job: ObservedJob, pod: PodState) -> ObservedJob:
         """The kubelet's message, from its newest event; and whether what it waits for can never come."""
         meta = pod.body["metadata"]
-        event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},type=Warning")
+        # It has a node: what the scheduler said before is no longer true, and has another name in the status.
+        fields = f"involvedObject.uid={meta['uid']},type=Warning,reason!=FailedScheduling"
+        event = await self._newest_event(meta["namespace"], fields)
         if event is None:
             return job
         words = unmounted(pod, Quoted(event.get("reason") or "FailedMount"), event.get("message", ""))

@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from hone_api.states import ConditionType, Reason
+from hone_api.failures import FailureCode
+from hone_api.states import GATES, ConditionType, Reason
 from hone_api.status_json import AttemptJson
 from hone_operator.reconcile import bounds, queueing
 from hone_operator.reconcile.line import MAX_ACTIVE, Line
@@ -21,7 +22,22 @@ def wait_for_gate(run: RunDecision, gate: ConditionType) -> Outcome:
     for refusal in run.seen.refusals:  # of a Job that stages what this gate waits for
         run.conditions.set(gate, False, refusal.reason, f"{refusal.kind} {refusal.name}: {refusal.message}")
         run.builder.check_in(RECHECK_SECONDS)
-    return run.close(gate)
+    closed = {type_: reason for type_ in GATES if (reason := _closed_by(run, type_))}
+    return run.close(next((type_ for type_, reason in closed.items() if _needs_a_person(reason)), gate))
+
+
+def _closed_by(run: RunDecision, gate: ConditionType) -> str:
+    """The reason of a gate that is closed; empty: it is open, or there is no such gate."""
+    try:
+        shown = run.conditions.get(gate)
+    except KeyError:
+        return ""
+    return str(shown["reason"]) if shown["status"] == "False" else ""
+
+
+def _needs_a_person(reason: str) -> bool:
+    """Whether a reason is of something that failed or is not there: it hides behind nothing that only takes time."""
+    return reason in set(FailureCode) or reason.endswith("NotFound")
 
 
 def wait_for_acceptance(run: RunDecision) -> Outcome:

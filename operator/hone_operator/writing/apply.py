@@ -98,6 +98,8 @@ class Writes:
             except UnreadableObjectError as error:
                 words = f"a {kind} of this name is not read, {error.reason}: delete it"
                 raise NameTakenError(words) from None
+            if existing is not None and kind == "PersistentVolumeClaim":
+                return existing  # another run of this namespace has made it in the same moment
             if existing is None or "ownerReferences" not in meta:
                 raise  # it changed in the meantime: decide again
             if caches.owner_of(existing) != caches.owner_of(body):

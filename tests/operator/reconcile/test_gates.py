@@ -200,6 +200,19 @@ def test_a_split_without_rows_is_reported(new_life, conditions):
     assert conditions(life.status)["DatasetReady"] == "False/SplitNotFound"
 
 
+@pytest.mark.parametrize("ready", [False, True])
+def test_what_needs_a_person_does_not_hide_behind_what_takes_time(life, conditions, ready):
+    life.datasets = {"rows": life.world.dataset(ready=ready)}
+    life.claim_exists = False
+    life.tick()
+    assert conditions(life.status)["DatasetReady"] == ("True/Ready" if ready else "False/DatasetNotReady")
+    assert life.status["reason"] == "PVCNotFound"
+    assert conditions(life.status)["Ready"] == "False/PVCNotFound"
+    life.claim_exists = True
+    life.tick(15)
+    assert ready or life.status["reason"] == "DatasetNotReady"
+
+
 def test_a_missing_claim_is_used_once_it_exists(life, conditions):
     life.claim_exists = False
     outcome = life.tick()
