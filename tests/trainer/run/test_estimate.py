@@ -80,7 +80,7 @@ def test_validate_says_what_training_on_the_rows_needs(
         (
             {"prompt": "1 + 1?", "completion": "2"},
             ["--out", "kept", "--model", "none"],
-            "none: the folder has no config.json",
+            "none: there is no such folder. --model takes a local folder",
         ),
     ],
 )
