@@ -14,6 +14,8 @@ FAR = 100
 """Factor from which a difference is not a matter of taste."""
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM takes for --max-lora-rank (vllm/config/lora.py)."""
+MOST_BETA = 10
+"""Of a method with a reference, from which the loss is a matter of rounding."""
 FEW_ROWS = 50
 MANY_ROWS = 1.5
 """Rows of a packed sequence from which a batch differs much from its number."""
@@ -29,6 +31,7 @@ def advise(plan: Plan, rows: int, tokens: int = 0, length: int | None = None) ->
     """
     return [
         *_rate(plan.method, plan.adapter, plan.training),
+        *_beta(plan),
         *_served(plan),
         *_amount(plan, rows),
         *(_packed(plan, rows, tokens, length) if tokens and length else ()),
@@ -82,6 +85,16 @@ def _rate(method: str, adapter: Adapter, training: Training) -> Iterator[str]:
             yield (
                 f"learningRate {training.learning_rate} is {far:.0f} times {way} what is usual for {method} with "
                 f"{kind}, {usual:g}: the run may {'diverge' if way == 'above' else 'learn nothing'}."
+            )
+
+
+def _beta(plan: Plan) -> Iterator[str]:
+    """How strongly a method holds on to its reference; from some value on, rounding is all that is left of the loss."""
+    for name, options in (("dpo", plan.dpo), ("kto", plan.kto)):
+        if options and float(options.beta) > MOST_BETA:
+            yield (
+                f"{name}.beta {options.beta} is above {MOST_BETA}, and 0.1 is usual: the loss then counts the smallest "
+                "differences from the reference, and the run may diverge."
             )
 
 

@@ -91,3 +91,11 @@ def test_what_a_server_does_not_load_is_reported(changes: dict[str, object], wor
     }
     told = [sentence for sentence in advise(FineTuneJobSpec.model_validate(spec), 1000) if "vLLM" in sentence]
     assert [sentence[: len(words)] for sentence in told] == ([words] if words else [])
+
+
+@pytest.mark.parametrize(("beta", "warned"), [("0.1", False), ("10", False), ("1000000000", True)])
+@pytest.mark.parametrize("method", ["DPO", "KTO"])
+def test_a_beta_that_leaves_only_rounding_is_reported(method: str, beta: str, warned: bool) -> None:
+    body = {"model": {"uri": "hf://a/b"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}}
+    spec = FineTuneJobSpec.model_validate({**body, "method": method, method.lower(): {"beta": beta}})
+    assert any(f"{method.lower()}.beta {beta} is above 10" in words for words in advise(spec, 1000)) == warned

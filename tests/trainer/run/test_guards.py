@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hone_trainer.device import Device
 from hone_trainer.encoding.split_file import IGNORED, Counts, Encoded, Row
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import loss_spikes
@@ -186,3 +187,18 @@ def test_a_run_without_a_gradient_ends(runs: Any, make_plan: Any, monkeypatch: p
 def test_a_spike_is_reported_with_step_and_loss() -> None:
     (words,) = loss_spikes.sentences(curve(2.0, 2.0, 2.0, 2.0, 2.0, 9.0))
     assert "jumped 1 times (step 6: 9 after 2)" in words
+
+
+def test_an_empty_chat_template_is_reported(with_tokenizer: Any) -> None:
+    folder = with_tokenizer()
+    (folder / "chat_template.jinja").write_text("")
+    (words,) = selfcheck.advice(base_model.open_base(folder))
+    assert "chat template is empty" in words
+
+
+def test_bfloat16_with_deepspeed_on_a_cpu_is_refused_by_its_field(make_plan: Any) -> None:
+    plan = make_plan(training={"precision": "BFloat16"}, deepspeed={"zeroStage": 2})
+    with pytest.raises(TrainerError, match="BFloat16 with deepspeed needs a GPU") as caught:
+        preflight.check_plan(plan, Device(1, cuda=False, bf16=True), methods=METHODS)
+    assert caught.value.code == "HardwareUnsuitable"
+    preflight.check_plan(plan, Device(1, cuda=True, bf16=True), methods=METHODS)

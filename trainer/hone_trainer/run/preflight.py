@@ -121,6 +121,9 @@ def _hardware(plan: TrainingPlan, device: Device) -> Iterator[Problem]:
     if plan.training.precision == "BFloat16" and not device.bf16:
         words = "training.precision BFloat16 needs a GPU or CPU that multiplies in it: use Auto or Float32"
         yield Problem(FailureCode.HARDWARE_UNSUITABLE, words)
+    elif plan.training.precision == "BFloat16" and plan.deepspeed and not device.cuda:
+        words = "training.precision BFloat16 with deepspeed needs a GPU: on CPUs use Auto or Float32, or no deepspeed"
+        yield Problem(FailureCode.HARDWARE_UNSUITABLE, words)
 
 
 def _held_out(plan: TrainingPlan) -> Iterator[Problem]:

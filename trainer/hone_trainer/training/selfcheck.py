@@ -81,6 +81,8 @@ def problems(base: Base) -> Iterator[str]:
 def advice(base: Base) -> list[str]:
     """What looks as if tokenizer and chat template were of different models."""
     template = base.tokenizer.chat_template
+    if template == "":
+        return ["the model's chat template is empty: prompts and answers are trained as plain text, without any marks."]
     marks = dict.fromkeys(_MARK.findall(template)) if isinstance(template, str) else {}
     sizes = {mark: len(base.tokenizer.encode(mark, add_special_tokens=False)) for mark in marks}
     split = {mark: size for mark, size in sizes.items() if size > 1 and not mark.startswith("[")}
