@@ -1,15 +1,18 @@
-"""Preparing a Dataset next to `datasets` and datatrove: rows and megabytes per CPU second, and peak memory.
+"""Preparing a Dataset next to what people would write: rows and megabytes per CPU second, and peak memory.
 
     .venv/bin/python bench/dataset.py [--megabytes 20 100] [--peers-up-to 1000] [--all-tokenised]
+    .venv/bin/python bench/dataset.py --written [--rows FILE]
 
 Exit code 1 when a process of Hone takes more than 1.5 GiB. In the same run, on the same generated file of JSON Lines:
 
-- datasets: `load_dataset` and `map` with the very functions that Hone calls, near duplicates by rensa's deduplicator;
 - personal data: the same rows with numbers, dates, paths and URLs among the words and, in one row of twenty, a planted
   sentence with personal data or what looks alike; redacted, and as they are.
 - datatrove: the MinHash steps that made FineWeb, in an environment of its own (uv fetches it; left out without one).
 
-Ratios below 1: Hone is the faster one. `bench/dataset_workers.py` measures what a second worker gives.
+With --written only: check, remove exact duplicates, hold a twentieth out and write, by Hone and as a user of
+`datasets`, polars or DuckDB would write it (bench/dataset_peers.py), on functions with their docstrings from the
+installed packages (bench/real_text.py), on rows of 60 bytes, or on a file with question and answer. uv fetches polars
+and DuckDB; without it: "not installed". `bench/dataset_workers.py` measures what a second worker gives.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from dataset_steps import BUDGET_MIB, measure, write_noted, write_rows
+from dataset_steps import BUDGET_MIB, PEERS, measure, write_noted, write_real, write_rows, write_short
 
 TOKENISED_ROWS = 20_000
 """Rows that are tokenised unless all are: each by itself, so that their rate hardly depends on how many there are."""
@@ -34,10 +37,8 @@ def run(
     """(name, rows in, measurement) one after the other; tokenising reads the first of what deduplicating left."""
     rows = folder / f"rows-{megabytes}.jsonl"
     count = write_rows(rows, megabytes)
-    families = ("hone", "datasets") if peers else ("hone",)
-    for family in families:
-        for step in ("validate", "deduplicate"):
-            yield f"{family}_{step}", count, measure(f"{family}_{step}", rows, folder / f"{family}-{step}")
+    for step in ("validate", "deduplicate"):
+        yield f"hone_{step}", count, measure(f"hone_{step}", rows, folder / f"hone-{step}")
     if peers:
         try:
             yield "datatrove", count, measure("datatrove", rows, folder / "datatrove")
@@ -51,25 +52,19 @@ def run(
     with open(folder / "hone-deduplicate" / "train", "rb") as left, open(sample, "wb") as file:
         file.writelines(islice(left, tokenised))
     size = {"mb": sample.stat().st_size / 10**6}
-    for family in families:
-        made = measure(f"{family}_tokenise", sample, folder / f"{family}-tokenise")
-        yield f"{family}_tokenise", int(made["rows"]), {**made, **size}
+    made = measure("hone_tokenise", sample, folder / "hone-tokenise")
+    yield "hone_tokenise", int(made["rows"]), {**made, **size}
 
 
 def report(megabytes: int, folder: Path, options: argparse.Namespace, missed: list[str]) -> float:
     """Prints the table of one size; gives the CPU seconds of Hone's two steps that see all rows."""
     found: dict[str, tuple[int, dict[str, float]]] = {}
     peers, tokenised = megabytes <= options.peers_up_to, None if options.all_tokenised else TOKENISED_ROWS
-    print(f"\n{f'{megabytes} MB':22} {'rows in':>9} {'left':>9} {'clock s':>8} {'CPU s':>8}", end="")
-    print(f" {'rows/s':>8} {'MB/s':>6} {'peak MiB':>9}", flush=True)
+    _head(f"{megabytes} MB")
     for name, count, made in run(megabytes, folder, peers, tokenised):
         found[name] = (count, made)
-        print(f"{name:22} {count:9,} {made['rows']:9,.0f} {made['seconds']:8.1f} {made['cpu']:8.1f}", end="")
-        rate = made.get("mb", megabytes) / made["cpu"]
-        print(f" {count / made['cpu']:8,.0f} {rate:6.2f} {made['peak_mib']:9,.0f}", flush=True)
+        _line(name, count, made, made.get("mb", megabytes))
     cpu = {name: made["cpu"] for name, (_, made) in found.items()}
-    for step in ("validate", "deduplicate", "tokenise") if peers else ():
-        print(f"{step}: hone / datasets {cpu[f'hone_{step}'] / cpu[f'datasets_{step}']:.2f} of the time")
     print(f"personal data: redacted / kept {cpu['hone_redact'] / cpu['hone_keep']:.2f} of the time")
     if "datatrove" in cpu:
         alone = cpu["hone_deduplicate"] - cpu["hone_validate"]
@@ -85,6 +80,38 @@ def report(megabytes: int, folder: Path, options: argparse.Namespace, missed: li
     return cpu["hone_deduplicate"]
 
 
+def _head(title: str) -> None:
+    print(
+        f"\n{title:22} {'rows in':>9} {'left':>9} {'clock s':>8} {'CPU s':>8} {'rows/s':>8} {'MB/s':>6} {'peak MiB':>9}"
+    )
+
+
+def _line(name: str, count: int, made: dict[str, float], megabytes: float) -> None:
+    print(f"{name:22} {count:9,} {made['rows']:9,.0f} {made['seconds']:8.1f} {made['cpu']:8.1f}", end="")
+    print(f" {count / made['cpu']:8,.0f} {megabytes / made['cpu']:6.2f} {made['peak_mib']:9,.0f}", flush=True)
+
+
+def written(rows: Path, title: str, folder: Path) -> None:
+    """Prints Hone next to its peers on one file."""
+    with open(rows, "rb") as file:
+        count = sum(1 for _ in file)
+    megabytes = rows.stat().st_size / 10**6
+    _head(f"{title}, {megabytes:.1f} MB")
+    cpu = {}
+    for name in ("hone_exact", *PEERS):
+        try:
+            made = measure(name, rows, folder / f"{rows.stem}-{name}")
+        except (OSError, subprocess.CalledProcessError):
+            print(f"{name:22} not installed")
+            continue
+        cpu[name] = made["cpu"]
+        _line(name, count, made, megabytes)
+    print(
+        ", ".join(f"hone / {name} {cpu['hone_exact'] / cpu[name]:.1f}" for name in PEERS if name in cpu),
+        "of the CPU time",
+    )
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Throughput and memory of a Dataset's preparation.")
@@ -94,7 +121,19 @@ def main() -> int:
         "--all-tokenised", action="store_true", help=f"tokenise all rows that are left, not {TOKENISED_ROWS:,} of them"
     )
     parser.add_argument("--folder", type=Path, help="for files of some three times the size; default: temporary")
+    parser.add_argument("--written", action="store_true", help="only next to what people would write")
+    parser.add_argument("--rows", type=Path, help="with --written: rows with question and answer; default: see above")
     options = parser.parse_args()
+    if options.written:
+        with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-dataset-") as place:
+            folder, size = Path(place), min(options.megabytes)
+            files = {"given": options.rows} if options.rows else {}
+            for name, write in (("real", write_real), ("short", write_short)) if not files else ():
+                files[name] = folder / f"{name}.jsonl"
+                write(files[name], size)
+            for name, rows in files.items():
+                written(rows, name, folder)
+        return 0
     totals: dict[int, float] = {}
     missed: list[str] = []
     for megabytes in options.megabytes:

@@ -1,7 +1,7 @@
-"""What the benchmarks of Datasets measure: steps of Hone and of `datasets` on made rows, each in a process of its own.
+"""What the benchmarks of Datasets measure: steps of Hone, each in a process of its own.
 
-The file is made by repetition with variation: of 1,000 texts, each repetition has a third of its words replaced; a
-tenth of the rows repeats an earlier one exactly, a tenth except for a few words.
+The file of `write_rows` is made by repetition with variation: of 1,000 texts, each repetition has a third of its words
+replaced; a tenth of the rows repeats an earlier one exactly, a tenth except for a few words.
 
 Each process has one thread. Rates and ratios are of its CPU time, without imports: that of the clock on an idle
 machine, and the same on a busy one.
@@ -17,13 +17,16 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 BENCH = Path(__file__).parent
+PEERS = {"datasets": (), "polars": ("polars==2.1.0",), "duckdb": ("duckdb==2.0.1",)}
+"""What bench/dataset_peers.py has, and the packages that it needs in addition to this environment's."""
 DATATROVE = ("datatrove==0.10.1", "orjson", "regex", "tokenizers", "xxhash<4")
 COLUMNS = {"prompt": "question", "completion": "answer"}
 WORKERS = 2
@@ -58,6 +61,25 @@ def write_rows(path: Path, megabytes: int, seed: int = 0) -> int:
             line = json.dumps({"question": made[0], "answer": made[1]}).encode() + b"\n"
             file.write(line)
             size, rows = size + len(line), rows + 1
+    return rows
+
+
+def write_real(path: Path, megabytes: float) -> int:
+    """Functions and their docstrings as questions and answers; gives the rows."""
+    from real_text import write
+
+    write("chats", path, megabytes)
+    pairs = [[turn["content"] for turn in json.loads(line)["messages"]] for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({"question": a, "answer": b}) + "\n" for a, b in pairs))
+    return len(pairs)
+
+
+def write_short(path: Path, megabytes: float) -> int:
+    """Rows of some 60 bytes; gives their number."""
+    rows = int(megabytes * 10**6 / 60)
+    with open(path, "w", encoding="utf-8") as file:
+        for n in range(rows):
+            file.write(json.dumps({"question": f"What is {n} + {n % 97}?", "answer": f"It is {n + n % 97}."}) + "\n")
     return rows
 
 
@@ -107,12 +129,17 @@ def hone_validate(rows: Path, work: Path) -> int:
     return _materialised(rows, work, {}).rows
 
 
+def hone_exact(rows: Path, work: Path) -> int:
+    """The same with exact duplicates removed, and a twentieth held out."""
+    return _materialised(rows, work, {"deduplicate": "Exact"}, "5%").rows
+
+
 def hone_deduplicate(rows: Path, work: Path) -> int:
     """The same with exact and near duplicates removed."""
     return _materialised(rows, work, {"deduplicate": "Near"}).rows
 
 
-def _materialised(rows: Path, work: Path, curation: dict[str, Any]) -> Any:
+def _materialised(rows: Path, work: Path, curation: dict[str, Any], held: str = "0%") -> Any:
     from hone_api.plan import MaterializePlan
     from hone_trainer.datasets import materialize
 
@@ -122,7 +149,7 @@ def _materialised(rows: Path, work: Path, curation: dict[str, Any]) -> Any:
         "source": {"uri": "pvc://bench/rows.jsonl"},
         "sourcePath": str(rows),
         "columns": COLUMNS,
-        "splits": {"validation": "0%"},
+        "splits": {"validation": held},
         "curation": curation,
     }
     result = materialize.run(MaterializePlan.model_validate(plan))
@@ -157,67 +184,14 @@ def _encoder() -> Any:
     return Encoder(base_model.open_base(smollm2()).tokenizer)
 
 
-def datasets_validate(rows: Path, work: Path) -> int:
-    """`load_dataset` and `map` with Hone's conversion; written as JSON Lines."""
-    from datasets import load_dataset
-
-    from hone_api.dataset import Format
-    from hone_trainer.datasets.formats import FORMATS
-
-    convert = FORMATS[Format.PROMPT_COMPLETION].normalise
-    data = load_dataset("json", data_files=str(rows), split="train", cache_dir=str(work / "cache"))
-    data = data.map(lambda row: convert(row, COLUMNS), remove_columns=data.column_names)
-    data.to_json(str(work / "train"))
-    return len(data)
-
-
-def datasets_deduplicate(rows: Path, work: Path) -> int:
-    """The same, then `filter` with Hone's n-grams and rensa's deduplicator."""
-    from datasets import load_dataset
-    from rensa import RMinHashDeduplicator
-
-    from hone_api.dataset import Format
-    from hone_trainer.datasets.curation.words import ngrams, split_words
-    from hone_trainer.datasets.formats import FORMATS
-    from hone_trainer.datasets.texts import joined
-
-    convert = FORMATS[Format.PROMPT_COMPLETION].normalise
-    seen = RMinHashDeduplicator(threshold=0.8, num_perm=128, use_lsh=True, num_bands=16)
-    data = load_dataset("json", data_files=str(rows), split="train", cache_dir=str(work / "cache"))
-    data = data.map(lambda row: convert(row, COLUMNS), remove_columns=data.column_names)
-
-    def first(row: dict[str, Any], index: int) -> bool:
-        return bool(seen.add_pairs([(str(index), ngrams(split_words(joined(row)), 3))])[0])
-
-    data = data.filter(first, with_indices=True)
-    data.to_json(str(work / "train"))
-    return len(data)
-
-
-def datasets_tokenise(rows: Path, work: Path) -> int:
-    """`map` with Hone's encoder into the cache."""
-    from datasets import load_dataset
-
-    encoder = _encoder()
-    data = load_dataset("json", data_files=str(rows), split="train", cache_dir=str(work / "cache"))
-
-    def encode(row: dict[str, Any]) -> dict[str, list[int]]:
-        made = encoder.encode(row)[0]
-        return {"input_ids": made.input_ids, "labels": made.labels}
-
-    return len(data.map(encode, remove_columns=data.column_names))
-
-
 MEASURED: dict[str, Callable[[Path, Path], int]] = {
     f.__name__: f
     for f in (
         hone_validate,
+        hone_exact,
         hone_deduplicate,
         hone_redact,
         hone_tokenise,
-        datasets_validate,
-        datasets_deduplicate,
-        datasets_tokenise,
     )
 }
 
@@ -230,22 +204,26 @@ def measure(name: str, rows: Path, work: Path, workers: int = 1) -> dict[str, fl
     work.mkdir()
     command = [sys.executable, __file__, name, str(rows), str(work), "--workers", str(workers)]
     if name == "datatrove":
-        script = [str(BENCH / "datatrove_minhash.py"), str(rows), str(work)]
-        packages = [word for package in DATATROVE for word in ("--with", package)]
-        command = [str(Path(sys.executable).with_name("uv")), "run", "-q", "--no-project", "--isolated", *packages]
-        command += ["--python", sys.executable, "python", *script]
+        command = _with(DATATROVE, BENCH / "datatrove_minhash.py", str(rows), str(work))
+    if name in PEERS:
+        script = (BENCH / "dataset_peers.py", name, str(rows), str(work))
+        command = [sys.executable, *map(str, script)] if find_spec(name) else _with(PEERS[name], *script)
     done = subprocess.run(command, env={**os.environ, **QUIET}, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    found["peak_mib"] = max(found["parent_mib"], found["worker_mib"])
-    return found
+    return {"peak_mib": max(found.get("parent_mib", 0), found.get("worker_mib", 0)), **found}
+
+
+def _with(packages: Sequence[str], script: Path, *arguments: str) -> list[str]:
+    """The command of a script in an environment of its own, which uv makes."""
+    added = [word for package in packages for word in ("--with", package)]
+    uv = [str(Path(sys.executable).with_name("uv")), "run", "-q", "--no-project", "--isolated", *added]
+    return [*uv, "--python", sys.executable, "python", str(script), *arguments]
 
 
 def measured(name: str, rows: Path, work: Path, workers: int) -> None:
     """In the process of its own."""
     import logging
 
-    if name.startswith("datasets"):
-        import datasets  # noqa: F401
     import hone_trainer.datasets.materialize  # noqa: F401
     from hone_trainer.workers import parallel
 

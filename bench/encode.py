@@ -1,15 +1,17 @@
 """Compares Hone's encoder with `datasets.map`: tokens per CPU second, with the same template and masks.
 
-    make setup && .venv/bin/python bench/encode.py [--megabytes 20] [--repeats 3] [--kinds texts] [--busy]
+    make setup && .venv/bin/python bench/encode.py [--megabytes 20] [--repeats 3] [--kinds prose,code] [--busy]
     .venv/bin/python bench/encode.py --quick
 
-Rows are generated (chats of one to four answers, with a system prompt in every fourth; documents), or read from files
-of normalised rows. The tokenizer is SmolLM2's. On the same rows, in processes of their own, alternating:
+Rows are real text of the installed packages (bench/real_text.py: chats, prose, code), or read from files of normalised
+rows. --kinds words are documents of English words at random, where each word comes again and again: the best case
+for the words that Hone keeps. The tokenizer is SmolLM2's. On the same rows, in processes of their own, alternating:
 
 - chats: Hone's encoder, with its checks, writes its folder; `load_dataset` and `map` of `apply_chat_template(...,
   return_assistant_tokens_mask=True)`, as TRL's SFTTrainer calls it for `assistant_only_loss`, with SmolLM2's template
   and `{% generation %}` around what the assistant says. Token ids and masks of both are compared, row for row.
-- texts: Hone's encoder of DAPT, without a bound on the length; `map` of the tokenizer in batches, with end of sequence.
+- prose, code, texts, words: Hone's encoder of DAPT, without a bound on the length; `map` of the tokenizer in batches,
+  with end of sequence.
 
 Rates are tokens a second of CPU, of a process and its workers, without imports; of the repeats, the one with the least
 CPU time counts, since other work on the machine only adds to it. With two workers, `clock` is the time of one worker by
@@ -32,7 +34,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,38 +74,25 @@ class Run:
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
-def write_chats(path: Path, megabytes: float, seed: int = 0) -> None:
-    """Chats of one to four answers of 20 to 200 words; one of four has a system prompt."""
-    rng, text = _texts(seed)
-    system = [text(20, 60) for _ in range(4)]
+def write(kind: str, path: Path, megabytes: float) -> None:
+    """Rows of a kind."""
+    if kind == "words":
+        _write_words(path, megabytes)
+    else:
+        import real_text
 
-    def row() -> dict[str, Any]:
-        turns = [{"role": "system", "content": rng.choice(system)}] if rng.random() < 0.25 else []
-        for _ in range(rng.choices((1, 2, 3, 4), (60, 20, 12, 8))[0]):
-            turns += [{"role": "user", "content": text(8, 60)}, {"role": "assistant", "content": text(20, 200)}]
-        return {"messages": turns}
-
-    _write(path, megabytes, iter(row, None))
+        real_text.write(kind, path, megabytes)
 
 
-def write_texts(path: Path, megabytes: float, seed: int = 1) -> None:
+def _write_words(path: Path, megabytes: float) -> None:
     """Documents of 50 to 1,500 words."""
-    _, text = _texts(seed)
-    _write(path, megabytes, iter(lambda: {"text": text(50, 1500)}, None))
-
-
-def _texts(seed: int) -> tuple[random.Random, Any]:
     from hone_dev import planted
 
-    rng = random.Random(seed)
+    rng = random.Random(1)
     word = planted.word_source(rng)
-    return rng, lambda least, most: planted.text(rng, word, least, most)
-
-
-def _write(path: Path, megabytes: float, rows: Iterator[dict[str, Any] | None]) -> None:
     with open(path, "wb") as file:
         while file.tell() < megabytes * 10**6:
-            file.write(json.dumps(next(rows)).encode() + b"\n")
+            file.write(json.dumps({"text": planted.text(rng, word, 50, 1500)}).encode() + b"\n")
 
 
 # -- what is measured, each in a process of its own -------------------------------------------------------------------
@@ -310,11 +298,11 @@ def compare(kind: str, rows: Path, folder: Path, repeats: int, busy: bool, conso
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Tokens a second of the encoder.")
-    parser.add_argument("--megabytes", type=float, default=20, help="of generated rows of each kind")
+    parser.add_argument("--megabytes", type=float, default=20, help="of each kind, or what there is")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--kinds", default="chats,texts", help="with commas between them; default: both")
-    parser.add_argument("--chats", type=Path, help="normalised rows with messages; default: generated")
-    parser.add_argument("--texts", type=Path, help="normalised rows with text; default: generated")
+    parser.add_argument("--kinds", default="chats,prose,code", help="with commas between them; also words")
+    parser.add_argument("--chats", type=Path, help="instead: normalised rows with messages")
+    parser.add_argument("--texts", type=Path, help="instead: normalised rows with text")
     parser.add_argument("--busy", action="store_true", help="others use the machine: bound the speed-up by CPU time")
     parser.add_argument("--measure", nargs=4, metavar=("NAME", "KIND", "ROWS", "WORK"), help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true", help="8 MB of each kind, once, bound by CPU")
@@ -328,12 +316,12 @@ def main() -> int:
     console, missed = Console(), []
     with tempfile.TemporaryDirectory(prefix="bench-encode-") as temporary:
         folder = Path(temporary)
-        makers = {"chats": (write_chats, options.chats), "texts": (write_texts, options.texts)}
-        for kind in options.kinds.split(","):
-            write, given = makers[kind]
-            rows = given or folder / f"{kind}.jsonl"
-            if given is None:
-                write(rows, options.megabytes)
+        files = {"chats": options.chats, "texts": options.texts}
+        files = {kind: rows for kind, rows in files.items() if rows}
+        for kind in () if files else options.kinds.split(","):
+            files[kind] = folder / f"{kind}.jsonl"
+            write(kind, files[kind], options.megabytes)
+        for kind, rows in files.items():
             missed += compare(kind, rows, folder, options.repeats, options.busy, console)
     for name in missed:
         console.print(f"[red]missed: {name}")
