@@ -14,7 +14,7 @@ from hone_api.report import DatasetResult
 from hone_trainer.datasets import materialize
 from hone_trainer.datasets.rows import canonical
 from hone_trainer.datasets.splits import Division, hash_of
-from hone_trainer.errors import DataError
+from hone_trainer.errors import DataError, SourceError
 from hone_trainer.store import manifest
 
 pytestmark = pytest.mark.trainer
@@ -261,3 +261,11 @@ def test_few_groups_that_give_another_share_are_named(tmp_path: Path) -> None:
     [sentence] = [sentence for sentence in growing.last.advice if "is never divided" in sentence]
     assert sentence.startswith("Validation has ")
     assert "instead of 10 %" in sentence
+
+
+def test_a_key_that_a_configmap_lacks_is_named_with_those_that_it_has(tmp_path: Path) -> None:
+    for name in ("banking.jsonl", "..data"):
+        (tmp_path / name).write_text("")
+    body = {"name": "rows", "store": str(tmp_path / "store"), "source": {"uri": "configmap://rows/rows.jsonl"}}
+    with pytest.raises(SourceError, match=r"next to it there are banking\.jsonl$"):
+        materialize.run(MaterializePlan.model_validate({**body, "sourcePath": str(tmp_path / "rows.jsonl")}))
