@@ -63,8 +63,9 @@ def test_a_new_job_says_that_a_webhook_is_down(namespace: Namespace, operator: A
     namespace.create("FineTuneJob", "run", spec())
     namespace.until(shows_it(namespace), "the status names the webhook")
     assert namespace.get("FineTuneJob", "run")["status"]["phase"] == "Pending"
-    events = namespace.list("Event")
-    assert any(event.get("reason") == "APIServerError" for event in events)
+    namespace.until(
+        lambda: any(event.get("reason") == "APIServerError" for event in namespace.list("Event")), "an Event says so"
+    )
     remove()
     namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
     namespace.until(

@@ -56,6 +56,7 @@ class FineTuneJobReader:
         """What is seen of the job and of what it refers to."""
         meta, namespace = body["metadata"], body["metadata"]["namespace"]
         jobs, left = await self._attempts(body)
+        versions = self.children.cache.made_by(namespace, meta["name"], meta["uid"])
         newest, attempts = self.reports.latest(meta["uid"]), of_component(jobs, "training")
         is_still = left is not None or all(job.is_still for job in attempts)
         model = self.children.cache.get("Model", namespace, _model(body))
@@ -74,8 +75,8 @@ class FineTuneJobReader:
             network_left=await ranks_networks.find_left_behind(self.children.cluster, body, attempts),
             model_missing=model is None,
             last_version=last_of(model),
-            made=made_by(body, made := self.children.cache.made_by(namespace, meta["name"], meta["uid"])),
-            differs=differs(body, made),
+            made=made_by(body, versions),
+            differs=differs(body, versions),
         )
         if any(j.succeeded and is_open(body, j) for j in attempts):
             ledger = await self.children.cluster.get("ConfigMap", namespace, names.LEDGER)

@@ -73,11 +73,11 @@ def _of_this_spec(job: Body, version: Body) -> bool:
 def differs(job: Body, versions: Iterable[Body]) -> str | None:
     """Why a restored object does not start: a job of its name has made a model by another spec. None: it may start."""
     meta, versions = job["metadata"], list(versions)
-    made = [v["metadata"]["name"] for v in versions if _maker(v).get("name") == meta["name"]]
-    if not made or not is_restored(job) or made_by(job, versions) is not None:
+    models = [v["metadata"]["name"] for v in versions if _maker(v).get("name") == meta["name"]]
+    if not models or not is_restored(job) or made_by(job, versions) is not None:
         return None
     return (
-        f"This object is marked as restored, and a job of its name has made ModelVersion {made[-1]} by another spec. "
+        f"This object is marked as restored, and a job of its name has made ModelVersion {models[-1]} by another spec. "
         f"If it is to train: kubectl annotate ftj {meta['name']} -n {meta['namespace']} {RESTORED}=false --overwrite; "
         "otherwise delete it"
     )
