@@ -35,6 +35,8 @@ _ORDER = "The order of prompts is a function of the seed and the step, so that a
 _UNREAD = "Numbers of a micro batch stay on the device until they are logged."
 _MODEL_CHECK = "trainer/hone_trainer/training/model_check.py"
 _AS_TRAINED = "The loaded model is checked with the loss head and the packed inputs that TRL's trainers give it."
+_RESHARDING = "trainer/hone_trainer/training/resharding.py"
+_UNPICKLED = "The classes in DeepSpeed's checkpoints: torch unpickles only those that are named."
 _ENCODED = "Rows arrive encoded: TRL would tokenize them again, with its own templates."
 _REFERENCE = (
     "The reference's log-probabilities come from our own pass, which can be stopped and serves evaluation as well."
@@ -219,6 +221,10 @@ NAMES: tuple[LibraryName, ...] = (
         "trainer/hone_trainer/training/resharding.py",
         "A rank that was not there when a checkpoint was saved has no file of its own, and reads that of the first.",
     ),
+    LibraryName("deepspeed.runtime.fp16.loss_scaler", "DynamicLossScaler", "imports", _RESHARDING, _UNPICKLED),
+    LibraryName("deepspeed.runtime.fp16.loss_scaler", "LossScaler", "imports", _RESHARDING, _UNPICKLED),
+    LibraryName("deepspeed.runtime.zero.config", "ZeroStageEnum", "imports", _RESHARDING, _UNPICKLED),
+    LibraryName("deepspeed.utils.tensor_fragment", "fragment_address", "imports", _RESHARDING, _UNPICKLED),
     # TRL
     LibraryName(_DPO, "_prepare_dataset", "overrides", f"{_METHODS}/dpo.py", _ENCODED),
     LibraryName(_KTO, "_prepare_dataset", "overrides", f"{_METHODS}/kto.py", _ENCODED),

@@ -10,7 +10,7 @@ from typing import Any
 from chat_templates import byte_level
 from transformers import PreTrainedTokenizerFast
 
-TRL = Path(str(find_spec("trl").origin)).parent / "chat_templates"  # type: ignore[union-attr]
+TRL = Path(str(getattr(find_spec("trl"), "origin", ""))).parent / "chat_templates"
 AXOLOTL = Path(__file__).parents[1] / "corpus" / "chat_templates"
 FILES = {path.stem: path for path in sorted([*TRL.glob("*.jinja"), *AXOLOTL.glob("*.jinja")])}
 NAMES = [name for name in FILES if not name.endswith("_training")]

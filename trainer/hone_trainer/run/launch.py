@@ -166,7 +166,7 @@ def _fork(plan: TrainingPlan, folder: Path, stop: Stop) -> int:
         stop.leave_at_once(lambda: _end(folder, 0, to_outcome(interrupted(BEFORE_A_STEP))))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         die_with_parent(parent)
-        _carry_out(plan, folder, 0, stop, known=set(FailureCode) - {FailureCode.TRAINER_ERROR})
+        _carry_out(plan, folder, 0, stop, expected=set(FailureCode) - {FailureCode.TRAINER_ERROR})
     stop.pass_on(rank)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     return rank
@@ -365,14 +365,14 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
     assert isinstance(plan, TrainingPlan)
     messages.speak_json()
     libraries.hide_unused(plan)
-    _carry_out(plan, folder, rank, stop, known={FailureCode.INTERRUPTED})
+    _carry_out(plan, folder, rank, stop, expected={FailureCode.INTERRUPTED})
 
 
-def _carry_out(plan: TrainingPlan, folder: Path, rank: int, stop: Stop, known: Collection[FailureCode]) -> NoReturn:
+def _carry_out(plan: TrainingPlan, folder: Path, rank: int, stop: Stop, expected: Collection[FailureCode]) -> NoReturn:
     """Run, and end with the outcome.
 
     Args:
-        known: failures that are printed without a traceback.
+        expected: failures that are printed without a traceback.
     """
     hangs.write_stacks_to(folder, rank)
     heart = Heartbeat.create(folder, rank)
@@ -387,7 +387,7 @@ def _carry_out(plan: TrainingPlan, folder: Path, rank: int, stop: Stop, known: C
         import traceback
 
         outcome = to_outcome(fence.explain(plan, _or_lost_peer(error)))
-        if outcome.failure and outcome.failure.code not in known:
+        if outcome.failure and outcome.failure.code not in expected:
             print(scrub(traceback.format_exc()), file=sys.stderr, flush=True)
     _end(folder, rank, outcome)
 

@@ -246,7 +246,7 @@ def test_a_label_next_to_chosen_and_rejected_is_not_passed_over() -> None:
 
 
 @pytest.mark.pure
-@pytest.mark.parametrize("value", [*{value for coding in CODINGS for value in coding}, *NOISE], ids=repr)
+@pytest.mark.parametrize("value", [*dict.fromkeys(value for coding in CODINGS for value in coding), *NOISE], ids=repr)
 def test_a_verdict_is_one_of_a_closed_set(value: Any, tmp_path: Path) -> None:
     rows = [{"prompt": "q", "completion": "a", "label": value}] * 2
     for row in (rows[0], as_csv(rows, tmp_path)[0]):
