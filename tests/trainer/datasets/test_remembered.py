@@ -264,8 +264,10 @@ def test_few_groups_that_give_another_share_are_named(tmp_path: Path) -> None:
 
 
 def test_a_key_that_a_configmap_lacks_is_named_with_those_that_it_has(tmp_path: Path) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
     for name in ("banking.jsonl", "..data"):
-        (tmp_path / name).write_text("")
+        (mount / name).write_text("")
     body = {"name": "rows", "store": str(tmp_path / "store"), "source": {"uri": "configmap://rows/rows.jsonl"}}
     with pytest.raises(SourceError, match=r"next to it there are banking\.jsonl$"):
-        materialize.run(MaterializePlan.model_validate({**body, "sourcePath": str(tmp_path / "rows.jsonl")}))
+        materialize.run(MaterializePlan.model_validate({**body, "sourcePath": str(mount / "rows.jsonl")}))
