@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import every_family
 import pytest
 from safetensors.torch import load_file, save_file
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
-from hone_trainer.models import base_model
+from hone_trainer.models import base_model, weights
 from hone_trainer.run import preflight
 
 pytestmark = pytest.mark.trainer
@@ -247,3 +248,64 @@ def test_a_base_in_four_bits_needs_its_scales(copy: Path, tmp_path: Path) -> Non
     assert load(folder, frozen=True).is_loaded_in_4bit
     change(folder, lambda tensors: tensors.pop(f"{UP}.absmax"))
     assert refusal(lambda: load(folder, frozen=True))[0] == "UnsupportedModel"
+
+
+PLACES = 6
+"""Weights of each family that are removed and resized, from its first to its last."""
+
+
+def is_refused(folder: Path) -> bool:
+    """Whether the files in a folder without a tokenizer are not those of its config."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        weights.check(AutoModelForCausalLM, folder, AutoConfig.from_pretrained(folder))
+    except TrainerError as error:
+        return str(error.code) == "UnsupportedModel"
+    return False
+
+
+def missed(folder: Path) -> list[str]:
+    """What is taken although it is wrong, or refused although it is sound."""
+    wrong, tensors = ["sound"] if is_refused(folder) else [], load_file(folder / FILE)
+    names = list(tensors)
+    chosen = dict.fromkeys(names[at * (len(names) - 1) // (PLACES - 1)] for at in range(PLACES))
+    variants = {"one more": {**tensors, f"{names[-1].replace('.', '.extra_', 1)}_more": tensors[names[0]].clone()}}
+    for name in chosen:
+        variants[f"without {name}"] = {key: tensor for key, tensor in tensors.items() if key != name}
+        if shape := tensors[name].shape:
+            larger = tensors[name].repeat(2, *[1] * (len(shape) - 1))
+            variants[f"larger {name}"] = {**tensors, name: larger}
+    for what, changed in variants.items():
+        save_file(changed, folder / FILE, metadata={"format": "pt"})
+        if not is_refused(folder):
+            wrong.append(what)
+    return wrong
+
+
+@pytest.mark.parametrize("family", ["mixtral", "gpt_oss"])
+def test_a_family_whose_weights_have_other_names_in_files(tmp_path: Path, family: str) -> None:
+    every_family.build(every_family.config(family)).save_pretrained(tmp_path)
+    assert missed(tmp_path) == []
+
+
+@pytest.mark.outside
+@pytest.mark.long
+def test_every_family_is_taken_whole_and_refused_otherwise(tmp_path: Path) -> None:
+    tried, wrong, unbuilt = 0, {}, []
+    for family in every_family.families():
+        folder = tmp_path / family
+        try:
+            every_family.build(every_family.config(family)).save_pretrained(folder)
+        except Exception:  # the family's own rules do not allow a small one
+            unbuilt.append(family)
+            continue
+        tried += 1
+        if found := missed(folder):
+            wrong[family] = found
+        shutil.rmtree(folder)
+    page = (Path(__file__).parents[3] / "docs" / "outside.md").read_text()
+    (row,) = (line for line in page.splitlines() if "tests/trainer/models/test_weights.py" in line)
+    assert f"| {tried} families | {tried - len(wrong)} |" in row, (wrong, unbuilt)
+    assert f"{len(unbuilt)} families" in row
+    assert all(f"`{family}`" in row for family in wrong), wrong
