@@ -138,16 +138,15 @@ def owned(api: str, owner: dict[str, Any]) -> dict[str, Any]:
     return {"ownerReferences": [reference]}
 
 
-def test_a_run_goes_on_when_its_job_loses_every_label(
-    namespace: Namespace, operator: Any, spec: Any, result: Any
-) -> None:
+def test_a_run_goes_on_when_its_job_loses_labels(namespace: Namespace, operator: Any, spec: Any, result: Any) -> None:
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())
     job = namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
     pods = namespace.start_pods("run-1")
     namespace.until(lambda: namespace.get("FineTuneJob", "run")["status"]["phase"] == "Running", "Running")
     labels = job["metadata"]["labels"]
-    namespace.patch("Job", "run-1", {"metadata": {"labels": dict.fromkeys(labels)}})
+    # Not all: the API server gives a Job without labels those of its pods.
+    namespace.patch("Job", "run-1", {"metadata": {"labels": {COMPONENT: None, "hone.dev/attempt": None}}})
 
     def restored() -> bool:
         now = namespace.get("Job", "run-1")["metadata"].get("labels") or {}
