@@ -33,8 +33,8 @@ FUSED_FROM = {
     "w2": "down_proj",
 }
 """The parameter for a name that only checkpoints use."""
-OF_FAMILIES = "transformers.models."
-"""Where families have modules of their own."""
+GROUPED = "GroupedLinear"
+"""Linear layers, by the end of their name, that multiply groups of inputs: an adapter would have the wrong shape."""
 READ_DIRECTLY = frozenset({"out_proj", "dt_proj"})
 """Layers of a Mamba mixer whose weights it reads itself, past an adapter around them; PEFT refuses `out_proj`."""
 LONGEST = 240
@@ -121,7 +121,7 @@ def linear_modules(network: Generating, *, everywhere: bool = False) -> list[str
 
     Args:
         everywhere: also those that text does not pass through, those that a mixer reads past an adapter, and those
-            of a family's own kind, which compute something else.
+            that multiply groups.
     """
     import torch
 
@@ -134,7 +134,7 @@ def linear_modules(network: Generating, *, everywhere: bool = False) -> list[str
         and module is not head
         and name != "score"
         and not (mixture and ROUTER.search(_leaf(name)))
-        and (everywhere or (is_below(name, part) and not type(module).__module__.startswith(OF_FAMILIES)))
+        and (everywhere or (is_below(name, part) and not type(module).__name__.endswith(GROUPED)))
         and name not in past
     ]
 
