@@ -154,7 +154,7 @@ class Watches:
         self._open.setdefault(kind, WeakSet()).add(response)
 
     def _begin_again(self, kind: str) -> None:
-        """Close the watches of a kind, which deliver nothing: kopf opens others. It is no reason to end the operator:
+        """Close the watches of a kind, which deliver nothing: kopf opens others. The operator need not end for it:
         comparing lists has found what they missed."""
         self.on_deaf(kind)
         for response in list(self._open.get(kind, ())):

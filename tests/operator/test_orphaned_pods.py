@@ -1,4 +1,4 @@
-"""`kubectl delete job --cascade=orphan`: the pods go on without their Job, and no other attempt writes beside them."""
+"""`kubectl delete job --cascade=orphan`: the pods go on without their Job, and no other attempt writes meanwhile."""
 
 from __future__ import annotations
 
