@@ -59,7 +59,7 @@ def with_settings():
         PLATFORM,
         ca_config_map="authorities",
         rows_in_status=False,
-        training_pods=PodDefaults(service_account="trainer"),
+        training_pods=PodDefaults(labels={"cost-center": "7"}, service_account="trainer"),
         training_runtime="kata",
     )
     env = [{"name": f"NCCL_IB_{number}", "secretName": "hone-a", "key": "k"} for number in range(32)]

@@ -7,7 +7,7 @@ from typing import Any
 from hone_api.failures import ExitCode
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import CONTAINER, CONTAINERS, Work, plan_text, template
+from hone_operator.desired.pod import CONTAINER, CONTAINERS, Work, defaults_of, plan_text, template
 from hone_operator.desired.queue import queued
 
 QUEUED = frozenset(
@@ -56,7 +56,10 @@ def with_plan(
     body = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": names.metadata(job.name, owner, job.labels, job.annotations),
+        # A policy of the cluster may ask for a label, such as a cost centre, on Jobs as well as on pods.
+        "metadata": names.metadata(
+            job.name, owner, {**defaults_of(work, platform).labels, **job.labels}, job.annotations
+        ),
         "spec": {
             "completionMode": "Indexed",
             "completions": nodes,

@@ -14,6 +14,7 @@ from hone_api.privacy import ROWS_ENV
 from hone_operator.desired import names, podsettings
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.podlimits import resources
+from hone_operator.desired.podsettings import PodDefaults
 
 USER = 10001
 CONTAINER = "trainer"
@@ -244,11 +245,16 @@ def _authorities(platform: Platform) -> tuple[Mount, ...]:
     return (Mount("authorities", CA_FILE.parent, source),)
 
 
+def defaults_of(work: Work, platform: Platform) -> PodDefaults:
+    """What the platform sets for this kind of work."""
+    return platform.training_pods if work.component == TRAINING else platform.staging_pods
+
+
 def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Platform) -> dict[str, Any]:
     """PodTemplateSpec of the work."""
     fields, mounts = containers(work, plan_name, platform)
     trains = work.component == TRAINING
-    defaults = platform.training_pods if trains else platform.staging_pods
+    defaults = defaults_of(work, platform)
     spec = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

@@ -241,3 +241,15 @@ def test_no_other_pod_gets_gpus_from_the_runtime() -> None:
     assert len(containers) >= 10
     for container in containers:
         assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container["env"]
+
+
+def test_jobs_have_the_labels_that_the_platform_sets_for_their_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    staging = PodDefaults(labels={"cost": "staging", "app": "tuning"})
+    assert DEFAULTS.labels.items() <= job_of({}, training_pods=DEFAULTS)["metadata"]["labels"].items()
+    monkeypatch.setattr(desired_objects, "PLATFORM", replace(PLATFORM, staging_pods=staging))
+    made = [body for case, make in CASES.items() if not case.startswith("training") for body in make()]
+    jobs = [body["metadata"]["labels"] for body in made if body["kind"] == "Job"]
+    assert len(jobs) >= 10
+    for labels in jobs:
+        assert {**labels, **staging.labels} == labels
+        assert labels["hone.dev/component"]
