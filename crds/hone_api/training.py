@@ -11,7 +11,7 @@ from hone_api.meta import NUMBER, ApiModel, Decimal, between
 from hone_api.rule import Rule
 
 DEFAULT_RANK = 16
-AUTO, MAX_MICRO_BATCH = "Auto", 4096
+AUTO, MAX_MICRO_BATCH, LARGEST_BATCH = "Auto", 4096, 65536
 MicroBatchSize = Annotated[
     Annotated[int, Field(ge=1, le=MAX_MICRO_BATCH)] | Literal["Auto"],
     WithJsonSchema({NUMBER: True, "minimum": 1, "maximum": MAX_MICRO_BATCH, "pattern": f"^{AUTO}$", "maxLength": 4}),
@@ -115,7 +115,7 @@ class Training(ApiModel):
     batch_size: int = Field(
         default=8,
         ge=1,
-        le=65536,
+        le=LARGEST_BATCH,
         description="Rows per optimiser step over all ranks; default 8. With packing: packed sequences of maxLength "
         "tokens, each of several rows; the condition Advised reports how many rows that is.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hone_api.training import Training
+from hone_api.training import LARGEST_BATCH, Training
 
 LARGEST_MICRO_BATCH = 8
 """Maximum rows of a micro batch by default: more rarely help, and memory grows with them."""
@@ -23,8 +23,13 @@ def at_most(micro: int, rows: int, limit: int | None) -> int:
 def batch_problems(training: Training, world_size: int) -> list[str]:
     """Why the rows of a step cannot be divided evenly."""
     micro = training.fixed_micro_batch or 1
-    if training.batch_size % (micro * world_size) == 0:
+    rows = micro * world_size
+    if training.batch_size % rows == 0:
         return []
+    # The next larger one: a size that nobody chose is the default, and most ranks need more rows than that.
+    even = min(-(-training.batch_size // rows), LARGEST_BATCH // rows) * rows
+    way_out = f"set it to {even}" if even else "use fewer ranks or a smaller microBatchSize"
     return [
-        f"training.batchSize {training.batch_size} must be a multiple of {world_size} ranks x microBatchSize {micro}"
+        f"training.batchSize {training.batch_size} must be a multiple of {world_size} ranks x microBatchSize {micro}: "
+        f"{way_out}"
     ]

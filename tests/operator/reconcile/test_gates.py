@@ -88,7 +88,7 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
             "nothing is left for the entries that have none",
         ),
         ({"model": {"uri": "pvc://models/../other"}}, "spec.model.uri"),
-        ({"resources": {"nodes": 3}}, "must be a multiple of 3 ranks"),
+        ({"resources": {"nodes": 3}}, "batchSize 8 must be a multiple of 3 ranks x microBatchSize 1: set it to 9"),
         ({"training": {"batchSize": 8, "microBatchSize": 8}, "resources": {"nodes": 2}}, "2 ranks x microBatchSize 8"),
         ({"method": "DPO", "training": {"packing": True}}, "spec.training.packing is for method SFT"),
         ({"method": "KTO", "adapter": {"dropout": "0.1"}}, "spec.adapter.dropout: method KTO trains without dropout"),
