@@ -328,9 +328,10 @@ class Cluster:
         body = {"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "status": status}
         target = url_path(kind, meta["namespace"], meta["name"], "status")
         remaining = dict(status)
+        accept = JSON if _gone(owner.get("status") or {}, status) else METADATA_ONLY
         while True:
             try:
-                answer = await self._call("PATCH", target, {**body, "status": remaining}, FORCE, APPLY, METADATA_ONLY)
+                answer = await self._call("PATCH", target, {**body, "status": remaining}, FORCE, APPLY, accept)
                 break
             except TooLargeError:
                 answer = await self._replace_status(target, meta["uid"], remaining)
@@ -342,7 +343,13 @@ class Cluster:
                 # The definition is from an older version: fields that it lacks cannot be written, all others can.
                 log.warning("%s %s/%s: %s", kind, ours["namespace"], ours["name"], error.message)
                 remaining = less
-        written = json.loads(answer)["metadata"]
+        stored = json.loads(answer)
+        if left := _gone(stored.get("status") or {}, remaining):
+            # Somebody else wrote them too, so an apply without them removes only our claim to them.
+            ours_alone = {"metadata": {"uid": meta["uid"]}, "status": {name: remaining.get(name) for name in left}}
+            query = {"fieldManager": FIELD_MANAGER}
+            stored = json.loads(await self._call("PATCH", target, ours_alone, query, MERGE_PATCH, METADATA_ONLY))
+        written = stored["metadata"]
         if written.get("generation") != meta.get("generation"):
             # The user changed the spec meanwhile. Our copy is old, and the write made it look new: the
             # watch would bring nothing newer, and the change would never be seen.
@@ -412,3 +419,12 @@ class Cluster:
             return None
         # Hide credentials before cutting: half a credential is not recognised.
         return hidden(data.decode(errors="replace"))[-MAX_LOG_BYTES:] or None
+
+
+def _gone(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Fields of a status that are absent afterwards, and lists with fewer entries."""
+    return [
+        name
+        for name, value in before.items()
+        if name not in after or (isinstance(value, list) and len(value) > len(after[name]))
+    ]

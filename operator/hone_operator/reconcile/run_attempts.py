@@ -154,9 +154,22 @@ class Now:
     """Names of its pods that can never start."""
 
 
+def _recorded(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> list[AttemptJson]:
+    """The records of status.attempts by number, without those at the end that somebody else wrote: they have no Job,
+    and the attempt before them has not ended or has not the number before theirs."""
+    records: list[AttemptJson] = sorted((body.get("status") or {}).get("attempts") or (), key=lambda r: r["number"])
+    numbers = {job.label(names.ATTEMPT) for job in jobs}
+    while len(records) > 1 and records[-1]["number"] not in numbers:
+        last, before = records[-1], records[-2]
+        if "endTime" in before and last["number"] == before["number"] + 1:
+            break
+        records.pop()
+    return records
+
+
 def last_open(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> Mapping[str, Any] | None:
     """The last attempt's record if it is open and its Job is missing, because somebody deleted it."""
-    records = (body.get("status") or {}).get("attempts") or ()
+    records = _recorded(body, jobs)
     if not records or "endTime" in records[-1]:
         return None
     # A later Job, whose record was never written, shows that this attempt ended.
@@ -167,8 +180,7 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
     """The attempts so far. A closed record stays unchanged (except for `_settle`); the last open one follows its
     Job."""
     born = body["metadata"].get("creationTimestamp", "")
-    recorded: Sequence[AttemptJson] = (body.get("status") or {}).get("attempts") or ()
-    records = [_whole(record, born) for record in recorded]
+    records = [_whole(record, born) for record in _recorded(body, jobs)]
     by_number = {j.label(names.ATTEMPT): j for j in jobs}
     numbers = {r["number"] for r in records}
     for number, child in sorted(by_number.items()):
