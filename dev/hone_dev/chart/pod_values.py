@@ -32,7 +32,7 @@ class VllmImage(Values):
 
 
 class Pods(Values):
-    labels: StringMap = Field(default_factory=dict, description="Labels of these pods and their Jobs, e.g. cost-center.")
+    labels: StringMap = Field(default_factory=dict, description="Labels of these pods and of their Jobs.")
     annotations: StringMap = Field(default_factory=dict, description="Annotations of these pods.")
     node_selector: StringMap = Field(default_factory=dict, description="Labels of the nodes for these pods.")
     tolerations: list[Map] = Field(default_factory=list, description="Taints that these pods tolerate.")
