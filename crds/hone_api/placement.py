@@ -178,6 +178,13 @@ class Topology(ApiModel):
 NEW_JOB = "create a new FineTuneJob with another name (one object is one run)"
 
 
+_TOLERATED = (
+    ".map(t, [t.?key.orValue(''), t.?operator.orValue('Equal'), t.?value.orValue(''), t.?effect.orValue(''), "
+    "string(t.?tolerationSeconds.orValue(-1))])"
+)
+"""What tolerations mean. An object of an earlier definition has the operator that its manifest leaves out."""
+
+
 class Scheduling(ApiModel):
     """Where and when pods run; only priorityClassName can change, for later attempts."""
 
@@ -215,6 +222,7 @@ class Scheduling(ApiModel):
         "spec.scheduling",
         ("queueName", "workloadPriorityClass", "managedBy", "nodeSelector", "tolerations", "topology"),
         NEW_JOB,
+        {"tolerations": f"self == oldSelf || self{_TOLERATED} == oldSelf{_TOLERATED}"},
     )
     queue_name: Name | None = Field(
         default=None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 VALIDATIONS = "x-kubernetes-validations"
@@ -65,12 +65,14 @@ class Immutable:
     names: tuple[str, ...]
     way_out: str
     """What to do instead."""
+    same: Mapping[str, str] = field(default_factory=dict)
+    """By field: the rule that holds if its value is the same, where that is more than being equal."""
 
     def rules(self, schema: dict[str, Any]) -> Iterator[Rule]:
         """No value changes, and no optional field appears or disappears; one with a default is always there."""
         for name in self.names:
             message = f"{self.path}.{name} is immutable: {self.way_out}"
-            yield Rule("self == oldSelf", message, of=name, reason=UNQUOTED)
+            yield Rule(self.same.get(name, "self == oldSelf"), message, of=name, reason=UNQUOTED)
             if name not in schema.get("required", ()) and schema["properties"][name].get("default") is None:
                 same = f"has(self.{name}) == has(oldSelf.{name})"
                 yield Rule(same, message, field_path=f".{name}", reason=UNQUOTED)

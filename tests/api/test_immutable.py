@@ -172,6 +172,26 @@ def test_suspend_priority_and_cleanup_can_change_and_go_back(api: Any, jobs: Any
     assert api.call("GET", api.path(JOB, jobs[1])).body["spec"] == before
 
 
+@pytest.mark.parametrize("meant", [{}, {"operator": "Exists", "value": ""}, {"effect": "NoExecute"}], ids=str)
+def test_a_toleration_may_leave_out_the_operator_that_an_earlier_definition_filled_in(
+    api: Any, manifest: Any, meant: dict[str, str]
+) -> None:
+    """An apply of the unchanged manifest replaces the whole list."""
+    filled = {"key": "pool", "operator": "Equal", "value": "a"}
+    assert (
+        api.create(manifest(JOB, {"spec.scheduling.tolerations": [filled]}, "edit-filled"), dry_run=False).code == 201
+    )
+    try:
+        spec = {"scheduling": {"tolerations": [{"key": "pool", "value": "a"} | meant]}}
+        if meant:
+            refuses(api, JOB, "edit-filled", spec, "scheduling.tolerations", "create a new FineTuneJob")
+        else:
+            answer = api.merge(JOB, "edit-filled", {"spec": spec})
+            assert answer.code == 200, answer.message
+    finally:
+        api.call("DELETE", api.path(JOB, "edit-filled"))
+
+
 RECORD: dict[str, Any] = {
     "modelName": "other",
     "version": 2,

@@ -54,6 +54,9 @@ def spec_digest_before(spec: FineTuneJobSpec) -> str:
     """The digest that earlier versions recorded, of all fields that cannot be changed."""
     fields = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"suspend", "cleanup"})
     scheduling = {k: v for k, v in fields.pop("scheduling", {}).items() if k != "priorityClassName"}
+    for toleration in scheduling.get("tolerations") or ():
+        if toleration.get("operator") == "Equal":  # was a default
+            del toleration["operator"]
     fields |= {"scheduling": scheduling} if scheduling else {}
     return f"sha256:{names.digest(fields, length=64)}"
 

@@ -95,7 +95,7 @@ class Conditions:
     def kept(self, type_: ConditionType, reason: AnyReason, message: str) -> str:
         """The previous message if the reason is the same: the kubelet words one obstacle differently every second."""
         old = self.before(type_)
-        return old["message"] if old.get("reason") == reason else message
+        return old.get("message", "") if old.get("reason") == reason else message
 
     def failed_before(self, type_: ConditionType) -> bool:
         """Whether this condition reported a failure: it stays visible while another attempt is under way."""

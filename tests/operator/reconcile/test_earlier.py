@@ -162,6 +162,13 @@ def test_a_digest_of_an_earlier_version_is_recognised(finished: Any) -> None:
     assert earlier.made_by(job, [made]) is made
 
 
+def test_a_digest_of_an_earlier_version_left_out_the_operator_that_it_filled_in() -> None:
+    spec = {"model": {"uri": "hf://o/m"}, "datasets": [{"name": "rows"}], "output": {"modelName": "t"}}
+    stored = spec | {"scheduling": {"tolerations": [{"key": "a", "operator": "Equal", "value": "x"}]}}
+    recorded = "sha256:3d25316c132a0d4d43d84289708fc3ccac2b3a28cf5739997e775330ba834aad"
+    assert spec_digest_before(FineTuneJobSpec.model_validate(stored)) == recorded
+
+
 def test_of_several_models_of_one_name_the_newest_of_this_spec_counts(finished: Any) -> None:
     newer, other = copy.deepcopy(finished.made), copy.deepcopy(finished.made)
     newer["spec"] |= {"version": 2}
