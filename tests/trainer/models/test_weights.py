@@ -204,6 +204,26 @@ def test_a_sound_base_is_accepted(copy: Path, keep: Any) -> None:
     assert load(copy).num_parameters() > 0
 
 
+def masks_and_angles(folder: Path) -> None:
+    import torch
+
+    add = {"mlp.masked_bias": torch.tensor(-1e9), "self_attn.cos_cached": torch.ones(8)}
+    change(folder, lambda tensors: tensors.update({f"model.layers.1.{name}": value for name, value in add.items()}))
+
+
+def index_of_pickles(folder: Path) -> None:
+    index = {"weight_map": {UP: "pytorch_model-00001-of-00002.bin"}}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("publish", [masks_and_angles, index_of_pickles])
+def test_a_base_as_older_releases_published_it_is_accepted(copy: Path, publish: Callable[[Path], None]) -> None:
+    """With constants that are computed now, and with a second form of the weights."""
+    publish(copy)
+    base_model.check_weights(base_model.open_base(copy))
+    assert load(copy).num_parameters() > 0
+
+
 TOKENIZERS = ("CTRL", "Esm", "Phobert", "XLM", "Bartpho", "Marian", "Speech2Text", "Wav2Vec2CTC", "FSMT", "Flaubert")
 TOKENIZERS += ("Biogpt", "Bertweet", "Luke", "MBart50", "M2M100", "ProphetNet", "Cpm", "Tapas", "BertJapanese", "CLVP")
 

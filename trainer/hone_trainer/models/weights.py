@@ -18,6 +18,9 @@ from hone_trainer.errors import SourceError, TrainerError, classify
 
 PLAIN = {"F64", "F32", "F16", "BF16"}
 """Types of tensors that are not quantised. Files of every quantisation have others, too."""
+NO_WEIGHTS = (".attn.bias", ".masked_bias", ".inv_freq", ".causal_mask", ".cos_cached", ".sin_cached")
+"""Ends of the names of constants that older releases of transformers stored with the weights, and that are computed
+now: causal masks and the angles of positions."""
 SHOWN = 5
 """Weights that a message names."""
 
@@ -114,13 +117,14 @@ def check(kind: Any, folder: Path, config: Any, *, new_head: bool = False) -> No
 def _problems(network: Any, report: dict[str, Any], new_head: bool) -> Iterator[str]:
     body = f"{network.base_model_prefix}."
     buffers = {name for name, _ in network.named_buffers()}
+    buffers |= {name.removeprefix(body) for name in buffers}
     for name in sorted(report["missing_keys"]):
         if not (new_head and not name.startswith(body)):
             yield f"{name} is missing"
     for name, ours, asked in sorted(report["mismatched_keys"]):
         yield f"{name} has the size {tuple(ours)}, not {tuple(asked)}"
     for name in sorted(report["unexpected_keys"]):
-        if name not in buffers and not (new_head and not name.startswith(body)):
+        if not (name in buffers or name.endswith(NO_WEIGHTS)) and not (new_head and not name.startswith(body)):
             yield f"{name} is not a weight of the model"
     yield from report["error_msgs"]
 
@@ -141,7 +145,7 @@ def check_files(folder: Path) -> dict[str, str]:
         except (OSError, ValueError, RecursionError) as error:
             raise SourceError(FailureCode.UNSAFE_MODEL, f"{path.name} is not a safetensors file: {error}") from None
     here = {path.name for path in folder.glob("*.safetensors")}
-    for index in sorted(folder.glob("*.index.json")):
+    for index in sorted(folder.glob("*.safetensors.index.json")):  # not of pickles
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
