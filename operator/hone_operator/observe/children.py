@@ -1,5 +1,6 @@
 """What all kinds read: child Jobs with their pods, and the objects that a spec refers to."""
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,9 @@ from hone_operator.desired.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.observe.jobs import JobReader
 from hone_operator.reconcile.pods import ObservedJob
+
+MOST_COMPARED = 500
+"""Pairs of names that are compared for one object: about 50 ms for the longest."""
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,16 @@ class Children:
         namespace = body["metadata"]["namespace"]
         by_name = {name: self.cache.get(kind, namespace, name) for name in names_of(body["spec"])}
         return {name: other for name, other in by_name.items() if other is not None}
+
+    def similar(
+        self, kind: str, body: Mapping[str, Any], names_of: Callable[[Mapping[str, Any]], set[str]]
+    ) -> dict[str, str]:
+        """The name most like it of an object that exists, for each that the spec refers to and that does not."""
+        missing = names_of(body["spec"]) - self.named(kind, body, names_of).keys()
+        if not missing:
+            return {}
+        here = [other["metadata"]["name"] for other in self.cache.items(kind, body["metadata"]["namespace"])]
+        if len(missing) * len(here) > MOST_COMPARED:
+            return {}
+        near = {name: difflib.get_close_matches(name, here, n=1) for name in missing}
+        return {name: alike[0] for name, alike in near.items() if alike}

@@ -62,6 +62,7 @@ class FineTuneJobReader:
         model = self.children.cache.get("Model", namespace, _model(body))
         seen = Observed(
             datasets=self.children.named("Dataset", body, modelref.datasets),
+            similar=self.children.similar("Dataset", body, modelref.datasets),
             jobs=jobs,
             report=newest if is_still else self.reports.due(meta["uid"]),
             claim_exists=await self._model_claim(body),

@@ -115,7 +115,7 @@ class GateKeeper:
 
     def _datasets(self, pinned: Resolved | None) -> bool:
         """Set condition DatasetReady: every Dataset is Ready, or was when an attempt pinned its digest."""
-        problem = None if pinned else inputs.find_problem(self.spec, self.seen.datasets)
+        problem = None if pinned else inputs.find_problem(self.spec, self.seen.datasets, self.seen.similar)
         if problem:
             self.conditions.set(ConditionType.DATASET_READY, False, *problem)
             return False
@@ -134,4 +134,4 @@ class GateKeeper:
 
     def _held(self, store: StoreState) -> StoreState:
         seen = self.seen
-        return replace(store, refusals=seen.refusals, hold=inputs.hold(self.spec, seen.datasets))
+        return replace(store, refusals=seen.refusals, hold=inputs.hold(self.spec, seen.datasets, seen.similar))

@@ -14,6 +14,8 @@ from hone_operator.reconcile.upstream import Wait
 
 Datasets = Mapping[str, Mapping[str, Any]]
 """Datasets by name; missing ones are absent."""
+Similar = Mapping[str, str]
+"""The name of an existing Dataset for that of a missing one, where two names are alike."""
 VALIDATION = "validation"
 HEALTHY = frozenset({Reason.DATASET_NOT_READY})
 """Reasons for waiting in a normal start: an Event, but no Warning. A failed Dataset has its own Warning."""
@@ -37,19 +39,19 @@ def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, Purpose]]:
         yield ref.name, ref.split, Purpose("evaluation.retention", FORMATS_MEASURED)
 
 
-def find_problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[AnyReason, str] | None:
+def find_problem(spec: FineTuneJobSpec, datasets: Datasets, similar: Similar) -> tuple[AnyReason, str] | None:
     """(reason, message) for the first Dataset that cannot be used now."""
     for name, split, purpose in used(spec):
-        if reason_and_message := dataset_problem(name, split, datasets) or _mismatch(datasets[name], purpose):
+        if reason_and_message := dataset_problem(name, split, datasets, similar) or _mismatch(datasets[name], purpose):
             return reason_and_message
     return _unanswered(spec, datasets) if spec.evaluation.rewards else None
 
 
-def hold(spec: FineTuneJobSpec, datasets: Datasets) -> Wait | None:
+def hold(spec: FineTuneJobSpec, datasets: Datasets, similar: Similar) -> Wait | None:
     """Why nothing is staged now. A Dataset that is still being read does not block staging: GPUs need both."""
     if spec.suspend:
         return Wait(Reason.SUSPENDED, "spec.suspend is true.")
-    missing_dataset = find_problem(spec, datasets)
+    missing_dataset = find_problem(spec, datasets, similar)
     if missing_dataset and missing_dataset[0] == Reason.DATASET_NOT_FOUND:
         return Wait(Reason.WAITING_FOR_DATASET, f"Nothing is staged before the Dataset exists: {missing_dataset[1]}")
     return None
@@ -66,10 +68,13 @@ def _unanswered(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[AnyReason, s
     return next((problem for problem in wrong if problem), None)
 
 
-def dataset_problem(name: str, split: str | None, datasets: Datasets) -> tuple[AnyReason, str] | None:
+def dataset_problem(
+    name: str, split: str | None, datasets: Datasets, similar: Similar | None = None
+) -> tuple[AnyReason, str] | None:
     """(reason, message) if the split cannot be read now; split None: any split."""
     if name not in datasets:
-        return Reason.DATASET_NOT_FOUND, f"Dataset {name} does not exist in this namespace: create it."
+        near = f" Did you mean {similar[name]}?" if similar and name in similar else ""
+        return Reason.DATASET_NOT_FOUND, f"Dataset {name} does not exist in this namespace: create it.{near}"
     dataset = datasets[name]
     meta, status = dataset["metadata"], dataset.get("status") or {}
     current = status.get("observedGeneration") == meta.get("generation")

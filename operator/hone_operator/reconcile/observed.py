@@ -20,6 +20,8 @@ class Observed:
 
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Datasets by name; missing ones are absent."""
+    similar: Mapping[str, str] = field(default_factory=dict)
+    """The name of an existing Dataset for that of a missing one, where two names are alike."""
     jobs: Sequence[ObservedJob] = ()
     """Child Jobs, owned by exactly this object."""
     report: Latest | None = None
