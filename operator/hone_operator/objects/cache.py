@@ -86,7 +86,8 @@ def strip(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
     status = body.get("status") or {}
     spec = body.get("spec") or {}
     if kind == "Job":
-        spec = {"suspend": spec.get("suspend", False), "completions": spec.get("completions")}
+        emptied = {"parallelism": 0} if spec.get("parallelism") == 0 else {}
+        spec = {"suspend": spec.get("suspend", False), "completions": spec.get("completions"), **emptied}
         status = {k: v for k, v in status.items() if k != "uncountedTerminatedPods"}
     elif kind == "Pod":
         spec = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else _asked(spec)

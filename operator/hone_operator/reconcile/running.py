@@ -60,8 +60,19 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
         if not run.conditions.was_true(ConditionType.RUNNING):
             run.builder.add_event(Reason.STARTED, message)
     else:
-        run.set_not_running(Reason.STARTING, f"Attempt {run.attempts.count} is starting.")
+        run.set_not_running(Reason.STARTING, _starting(run, job))
     return run.close(ConditionType.RUNNING)
+
+
+def _starting(run: RunDecision, job: ObservedJob) -> str:
+    """What an attempt does that has not all of its pods."""
+    if job.body["spec"].get("parallelism") == 0:
+        patch = f"""kubectl patch job {job.name} -n {job.body["metadata"]["namespace"]} --type merge"""
+        return (
+            f"Attempt {run.attempts.count} gets no pods, because somebody has set spec.parallelism of its Job to 0: "
+            f"""{patch} -p '{{"spec":{{"parallelism":{job.nodes}}}}}'"""
+        )
+    return f"Attempt {run.attempts.count} is starting."
 
 
 def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from hone_operator.objects.cache import strip
 from hone_operator.reconcile.outcome import Outcome, Refusal
 
 pytestmark = pytest.mark.pure
@@ -24,6 +25,21 @@ def test_running_when_every_pod_runs(world, new_life, conditions):
     assert life.status["phase"] == "Running"
     assert [e.reason for e in outcome.events] == ["Started"]
     assert life.tick(20) == Outcome(check_again_in=15)  # whether Service and NetworkPolicy are still there
+
+
+def test_a_job_that_somebody_has_emptied_says_so(world, new_life, conditions):
+    life = new_life(resources={"nodes": 2})
+    life.tick()
+    life.pods(world.pod(0), world.pod(1))
+    life.tick(5)
+    life.pods()
+    body = json.loads(json.dumps(life.children[-1].body))
+    body["spec"]["parallelism"] = 0
+    life.children[-1] = world.child(strip("Job", body))
+    life.tick(10)
+    assert conditions(life.status)["Running"] == "False/Starting"
+    (message,) = (c["message"] for c in life.status["conditions"] if c["type"] == "Running")
+    assert message.endswith("""kubectl patch job run-1 -n team --type merge -p '{"spec":{"parallelism":2}}'""")
 
 
 def test_a_normal_start_warns_of_nothing(world, new_life):
