@@ -39,6 +39,7 @@ VALUES = {
     },
     "caBundle": {"configMapName": "authorities"},
     "tenants": {"resourceClaimTemplates": ["four-gpus"]},
+    "kueue": {"enabled": True},
 }
 SIGNING = {
     "key": {"secretName": "signing-key", "publicKeys": [PUBLIC_KEY]},
@@ -64,12 +65,24 @@ def with_settings():
     )
     env = [{"name": f"NCCL_IB_{number}", "secretName": "hone-a", "key": "k"} for number in range(32)]
     volumes = [{"mountPath": f"/mnt/{number}", "secretName": "hone-b"} for number in range(7)]
-    volumes.append({"mountPath": "/mnt/a", "scratch": {"size": "1Gi"}})
+    volumes.append({"mountPath": "/mnt/a..b", "scratch": {"size": "1Gi"}})
     pod = {"labels": {"team": "a"}, "annotations": {"note": "b"}, "env": env, "volumes": volumes}
     return run({"pod": pod, "resources": {"network": "TCP"}}, platform=platform)
 
 
-BUILT = {**CASES, "import": imported_model, "training-with-settings": with_settings}
+def in_a_queue(**topology):
+    """A job that Kueue places within a domain of its Topology, on another cluster."""
+    asked = {"queueName": "team", "workloadPriorityClass": "high", "managedBy": "MultiKueue", "topology": topology}
+    return run({"scheduling": asked}, platform=replace(PLATFORM, queues=True))
+
+
+BUILT = {
+    **CASES,
+    "import": imported_model,
+    "training-with-settings": with_settings,
+    "training-in-one-rack": lambda: in_a_queue(required="example.org/rack"),
+    "training-near": lambda: in_a_queue(preferred="example.org/rack"),
+}
 
 
 def built(case):
