@@ -47,7 +47,7 @@ def test_every_expression_passes_the_type_checker(kube, objects):
 def test_the_record_ends_with_its_namespace_and_not_before(kube):
     path, maps = "/api/v1/namespaces/ends", "/api/v1/namespaces/ends/configmaps"
     kube.call("POST", "/api/v1/namespaces", {"metadata": {"name": "ends", "labels": {"hone.dev/enabled": "true"}}})
-    for name in ("hone-served", "hone-contents"):
+    for name in ("hone-served", "hone-contents", "hone-model-versions"):
         made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
         assert kube.impersonate(OPERATOR, "POST", maps, made)[0] == 201
     # The API server learns of new policies a moment after they were written.
@@ -64,13 +64,21 @@ def test_the_record_ends_with_its_namespace_and_not_before(kube):
         lambda: "a record that only the operator of Hone writes" in kube.impersonate(*delete, groups="nobody")[1],
         "the policy is in force",
     )
+    for name, policy in (("hone-served", "Orphan"), ("hone-contents", "Foreground")):  # each sets a finalizer
+        kube.call("DELETE", f"{maps}/{name}?propagationPolicy={policy}")
+        gone(kube, f"{maps}/{name}")
     kube.call("DELETE", path)
+    gone(kube, path)
 
-    def gone():
+
+def gone(kube, path):
+    """Waits until the object is gone."""
+
+    def answered():
         try:
             kube.call("GET", path)
         except NotFoundError:
             return True
         return False
 
-    wait_until(gone, "the namespace is gone")
+    wait_until(answered, f"{path} is gone")

@@ -98,6 +98,14 @@ class Tries:
                     ("annotations", "hone.dev/resolved", "{}"),
                     ("annotations", "hone.dev/ancestors", "[]"),
                 )
+            ]
+            + [
+                ("PATCH", f"{JOBS}/x-1", {"spec": {"template": {"metadata": {field: {key: value}}}}})
+                for field, key, value in (
+                    ("labels", "hone.dev/component", None),
+                    ("labels", "hone.dev/run", "another"),
+                    ("annotations", "hone.dev/resolved", "{}"),
+                )
             ],
             "Change others of theirs": [
                 ("PATCH", f"{path}/x-1", {"metadata": {field: {key: "a"}}})
@@ -162,10 +170,13 @@ def space(kube, apiserver):
                 made["spec"]["approval"] = {"state": "Approved", "by": "kubernetes-admin"}
             apply(f"{HONE}/{plural}/{name}", made)
     apply(f"{MAPS}/hone-contents", record("hone-contents"))
-    marks = {"labels": {"hone.dev/component": "training"}, "annotations": {"hone.dev/resolved": "{..}"}}
+    marks = {
+        "labels": {"hone.dev/component": "training", "hone.dev/run": "x"},
+        "annotations": {"hone.dev/resolved": "{..}"},
+    }
     pod = {"restartPolicy": "Never", "containers": [{"name": "trainer", "image": "a"}]}
     meta = {"name": "x-1", **marks}
-    job = {"suspend": True, "template": {"spec": pod}}
+    job = {"suspend": True, "template": {"metadata": {"labels": marks["labels"]}, "spec": pod}}
     apply(f"{JOBS}/x-1", {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": job})
     kube.call("POST", f"/api/v1/namespaces/{SPACE}/serviceaccounts", {"metadata": {"name": "default"}})
     apply(f"{PODS}/x-1", {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod})
