@@ -11,6 +11,7 @@ import judging
 import pytest
 
 from hone_trainer import device
+from hone_trainer.run import preflight
 from hone_trainer.training import checkpoints
 
 pytestmark = pytest.mark.trainer
@@ -136,15 +137,17 @@ def test_zero_learns_as_plain_data_parallelism_and_resumes_bit_for_bit(
     ],
 )
 def test_in_bfloat16_the_policy_begins_as_its_reference(
-    runs: Any, plan_of: Any, stage: int, adapter: str, form: str
+    runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch, stage: int, adapter: str, form: str
 ) -> None:
     """DeepSpeed holds both in bfloat16, also with full fine-tuning, and a head that computes in float32. transformers
-    refuses bfloat16 on a CPU with DeepSpeed, so it is made to believe that there is a GPU for it."""
+    refuses bfloat16 on a CPU with DeepSpeed, and so does Hone: both are made to believe that there is a GPU for it."""
     if not device.here().bf16:
         pytest.skip("this CPU does not multiply in bfloat16")
     training = {"maxSteps": 2, "precision": "BFloat16"}
     plan = plan_of("run", adapter={"type": adapter}, deepspeed={"zeroStage": stage}, training=training)
+    monkeypatch.setattr(preflight, "_hardware", lambda plan, device: [])
     before = "import transformers.training_args as their; their.is_torch_bf16_gpu_available = lambda: True\n"
+    before += "from hone_trainer.run import preflight; preflight._hardware = lambda plan, device: []\n"
     before += APART if stage == 3 else ""
     result = runs.wait(plan, runs.start(runs.encoded(plan), before=before)).result
     assert points(plan, form)[0]["kl"] == 0
