@@ -216,9 +216,13 @@ def index_of_pickles(folder: Path) -> None:
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
 
 
-@pytest.mark.parametrize("publish", [masks_and_angles, index_of_pickles])
-def test_a_base_as_older_releases_published_it_is_accepted(copy: Path, publish: Callable[[Path], None]) -> None:
-    """With constants that are computed now, and with a second form of the weights."""
+def hidden_file(folder: Path) -> None:
+    (folder / f"._{FILE}").write_bytes(b"\0\5\x16\7")
+
+
+@pytest.mark.parametrize("publish", [masks_and_angles, index_of_pickles, hidden_file])
+def test_a_base_with_what_transformers_does_not_read_is_accepted(copy: Path, publish: Callable[[Path], None]) -> None:
+    """Constants that older releases stored, a second form of the weights, and what macOS writes."""
     publish(copy)
     base_model.check_weights(base_model.open_base(copy))
     assert load(copy).num_parameters() > 0

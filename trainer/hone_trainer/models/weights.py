@@ -130,7 +130,8 @@ def _problems(network: Any, report: dict[str, Any], new_head: bool) -> Iterator[
 
 
 def check_files(folder: Path) -> dict[str, str]:
-    """Read the header of every safetensors file, and check that all shards of an index are files next to it.
+    """Read the header of every safetensors file, and check that all shards of an index are files next to it. Hidden
+    files are not read: macOS writes `._model.safetensors` next to a file on a foreign disk.
 
     Returns:
         The type of each tensor.
@@ -139,12 +140,12 @@ def check_files(folder: Path) -> dict[str, str]:
         SourceError: UnsafeModel.
     """
     types: dict[str, str] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob("[!.]*.safetensors")):
         try:
             types.update(_types(path))
         except (OSError, ValueError, RecursionError) as error:
             raise SourceError(FailureCode.UNSAFE_MODEL, f"{path.name} is not a safetensors file: {error}") from None
-    here = {path.name for path in folder.glob("*.safetensors")}
+    here = {path.name for path in folder.glob("[!.]*.safetensors")}
     for index in sorted(folder.glob("*.safetensors.index.json")):  # not of pickles
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
