@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from hone_api.report import DatasetResult
 from hone_api.source import Source
 from hone_api.termination import parse_outcome
 from hone_dev import hub
+from hone_trainer.datasets import listing
 from hone_trainer.datasets.layout import Indexes, one_split, splits_of
+from hone_trainer.datasets.listing import ListedName
 from hone_trainer.errors import SourceError
 
 pytestmark = pytest.mark.trainer
@@ -129,3 +133,41 @@ def test_a_configuration_through_a_hub(tmp_path: Path) -> None:
     folder = tmp_path / "store" / str(outcome.result.path)
     rows = [json.loads(line)["text"] for file in folder.glob("[tv]*.jsonl") for line in file.read_text().splitlines()]
     assert sorted(rows) == sorted(f"socratic test {i}" for i in range(30))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["data/test-0.parquet", "data/train-0.parquet", "data/train-1.parquet"],
+        ["test-0.parquet", *(f"train-{n}.parquet" for n in range(12))],
+        ["test/0.csv", "test/1.csv", "train/0.csv", "train/1.csv"],
+        ["a-test.csv", "a-train.csv", "b-test.csv", "b-train.csv"],
+        ["a/x-train.csv", "b/y-train.csv", "c/z-test.csv"],
+    ],
+)
+def test_what_a_refusal_says_to_write_chooses_no_other_split(names: list[str]) -> None:
+    volume = Source(uri="pvc://claim/set")
+    with pytest.raises(SourceError) as caught:
+        one_split(names, Indexes(), volume, "pvc")
+    said = re.findall(r"(train|test): files: (\[.*?\])", caught.value.message)
+    chosen = {split: [n for n in names for glob in json.loads(globs) if fnmatch(n, glob)] for split, globs in said}
+    assert chosen == {split: [name for name in names if split in name] for split in ("train", "test")}
+
+
+def test_a_file_that_the_card_names_and_that_is_not_there_is_not_passed_over() -> None:
+    entry = {"config_name": "default", "data_files": [{"split": "train", "path": ["a.jsonl", "b.jsonl"]}]}
+    held = {"split": "test", "path": "c.jsonl"}
+    card = {"configs": [{**entry, "data_files": [*entry["data_files"], held]}]}
+    volume = Source(uri="pvc://claim/set")
+    with pytest.raises(SourceError, match=r"its card names b\.jsonl"):
+        one_split(["a.jsonl"], Indexes(card), volume, "pvc")
+    assert one_split(["a.jsonl", "b.jsonl"], Indexes(card), volume, "pvc") == ["a.jsonl", "b.jsonl"]
+
+
+def test_two_revisions_in_a_hubs_cache_are_not_read_together() -> None:
+    volume = Source(uri="pvc://claim/set")
+    names = [f"datasets--a--{name}/snapshots/{sha * 40}/rows.jsonl" for name, sha in (("x", "a"), ("y", "b"))]
+    both = [*names, names[0].replace("a" * 40, "c" * 40)]
+    assert listing.choose({name: ListedName(1) for name in names}, Indexes(), volume, "pvc").files == names
+    with pytest.raises(SourceError, match=f"several revisions.*snapshots/{'a' * 40}/"):
+        listing.choose({name: ListedName(1) for name in both}, Indexes(), volume, "pvc")

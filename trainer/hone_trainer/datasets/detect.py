@@ -12,7 +12,7 @@ from hone_api.dataset import Format
 from hone_api.failures import FailureCode
 from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
 from hone_trainer.datasets.formats.pairs import class_name
-from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, RefusedShape, Shape, judged_of
+from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, RefusedShape, Shape, judged_of, named_answers
 from hone_trainer.datasets.formats.unread import has_value, notes, problem, refuse_content
 from hone_trainer.datasets.rows import Record, RowError, label_text
 from hone_trainer.errors import ConfigError, DataError
@@ -156,8 +156,11 @@ def _left_out(detected: Detected, sample: Sequence[dict[str, Any]]) -> str | Non
     ]
     fields = [_fields(detected.format, detected.columns, row) for row in shaped]
     read = _read(detected.format, detected.columns)
-    if shaped and (judged := judged_of(shaped[0])) and not {judged[1].label, judged[1].second} & read:
+    if shaped and (judged := judged_of(shaped)) and not {judged[1].label, judged[1].second} & read:
         return judged[1].doubt(judged[0], shaped)
+    named = named_answers(shaped) if shaped and detected.format.name == Format.PREFERENCE else None
+    if named and not {named[1].first, named[1].second} & read:
+        return named[1].doubt(named[0], shaped)
     return problem(detected.format, read, shaped, fields)
 
 
@@ -281,7 +284,7 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
         (name, *_) = row
         if separator := next((mark for mark in ";\t|" if mark in name), None):
             return f"Fields seem to be separated by {separator!r}: a .csv has commas, a .tsv tabs."
-    if (judged := judged_of(row)) and (why := judged[1].doubt(judged[0], sample)):
+    if (judged := judged_of(sample)) and (why := judged[1].doubt(judged[0], sample)):
         return why
     texts = bool(row) and all(isinstance(value, str) for value in row.values())
     if texts and any(_is_said(name) for name in row):

@@ -8,10 +8,12 @@ names are splits, as https://huggingface.co/docs/hub/datasets-file-names-and-spl
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import has_magic
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -70,6 +72,10 @@ def one_split(names: list[str], indexes: Indexes, source: Source, what: str) -> 
     if configs and not files and names:
         message = f"{what}: no data file is named as its card says for split {split or ', '.join(by_split)}"
         raise SourceError(FailureCode.SOURCE_NOT_FOUND, message)
+    paths = [path for of, path in _paths_of(entry(configs, source.config, what)) if of == split] if configs else []
+    if absent := [path for path in paths if not has_magic(path) and path not in names]:
+        message = f"{what}: its card names {absent[0]}, and there is no such data file. Copy it, or name the files"
+        raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{message} to read in spec.source.files")
     return files
 
 
@@ -114,7 +120,7 @@ def several(
     if by_name:
         choices = f"spec.source.split ({', '.join(by_split)})"
     else:
-        globs = "; ".join(f"{split}: files: {json.dumps(_glob(files))}" for split, files in by_split.items())
+        globs = "; ".join(f"{split}: files: {json.dumps(_glob(files, names))}" for split, files in by_split.items())
         choices = f"spec.source.files ({globs})"
     every = json.dumps(sorted({f"*{PurePosixPath(name).suffix}" for name in names}))
     return SourceError(
@@ -128,12 +134,14 @@ def _all(by_split: Mapping[str, list[str]]) -> list[str]:
     return [name for files in by_split.values() for name in files]
 
 
-def _glob(files: Sequence[str]) -> list[str]:
-    """Names or a glob that choose these files."""
-    folders = {PurePosixPath(name).parent.as_posix() for name in files}
-    if len(files) > 1 and len(folders) == 1 and "." not in folders:
-        return [f"{folders.pop()}/*{PurePosixPath(files[0]).suffix}"]
-    return list(files[:8])
+def _glob(files: Sequence[str], names: Sequence[str]) -> list[str]:
+    """A glob that chooses these files and no other of the names, or their names."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(min(files), max(files), strict=False))
+    start = "".join(letter for letter, _ in same)
+    for glob in (f"{begin}*{PurePosixPath(files[0]).suffix}" for begin in (start[: start.rfind("/") + 1], start)):
+        if len(files) > 1 and {*fnmatch.filter(names, glob)} == {*files}:
+            return [glob]
+    return [*files[:8], *(["…"] if len(files) > 8 else [])]
 
 
 def of_config(names: Sequence[str], card: Mapping[str, Any], config: str | None, what: str) -> list[str]:
@@ -241,18 +249,24 @@ def entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -
 def _splits_of(described: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
     """Files by split. data_files is a glob, a list of globs, a list of {split, path}, or globs by split."""
     folder = str(described.get("data_dir") or "").strip("./")
-    files = described.get("data_files")
-    if files is None:
+    if described.get("data_files") is None:
         return splits_of([name for name in names if not folder or name.startswith(f"{folder}/")])
+    by_split: dict[str, list[str]] = {}
+    for split, path in _paths_of(described):
+        by_split.setdefault(split, []).extend(filter(re.compile(_translated(path)).match, names))
+    return by_split
+
+
+def _paths_of(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each split and a name or glob of its files."""
+    folder = str(described.get("data_dir") or "").strip("./")
+    files = described.get("data_files") or []
     if isinstance(files, dict):
         files = [{"split": split, "path": path} for split, path in files.items()]
-    by_split: dict[str, list[str]] = {}
     for one in files if isinstance(files, list) else [files]:
         split, paths = (str(one.get("split", TRAIN)), one.get("path")) if isinstance(one, dict) else (TRAIN, one)
         for path in paths if isinstance(paths, list) else [paths]:
-            matches = re.compile(_translated(join(folder, str(path).removeprefix("./")))).match
-            by_split.setdefault(split, []).extend(filter(matches, names))
-    return by_split
+            yield split, join(folder, str(path).removeprefix("./"))
 
 
 def _translated(glob: str) -> str:

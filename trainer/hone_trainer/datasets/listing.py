@@ -51,6 +51,8 @@ _TABLES = {
     "a Hudi table": re.compile(r"(^|/)\.hoodie/"),
 }
 
+_SNAPSHOT = re.compile(r"((?:.*/)?)snapshots/([0-9a-f]{40})/")
+
 
 class NameKind(StrEnum):
     """What stands behind a name."""
@@ -213,6 +215,13 @@ def _refuse_tables(listing: Iterable[str], what: str) -> None:
                 f"{what} is {kind} ({_short(example)}), whose log says which files count. Export its rows, e.g. as"
                 " Parquet, or, if every file counts, name them in spec.source.files",
             )
+    revisions = {(match[1], match[2]) for name in listing if (match := _SNAPSHOT.match(name))}
+    if len(revisions) > len({repository for repository, _ in revisions}):
+        folders = ", ".join(f"{repository}snapshots/{revision}/*" for repository, revision in sorted(revisions)[:4])
+        raise SourceError(
+            FailureCode.SOURCE_REFUSED,
+            f"{what} is a hub's cache with several revisions of a data set. Choose one in spec.source.files: {folders}",
+        )
 
 
 def _not_rows(name: str, one: ListedName) -> NotReadReason | None:

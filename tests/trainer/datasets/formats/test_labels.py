@@ -239,6 +239,41 @@ def test_two_answers_and_a_verdict_are_never_read_as_one_answer(row: Row) -> Non
 
 
 @pytest.mark.pure
+@pytest.mark.parametrize("write", [int, bool, str, lambda flag: str(bool(flag))])
+def test_a_tie_among_one_column_for_each_answer_prefers_neither(write: Any) -> None:
+    rows = [
+        {"prompt": f"q{n}", "response_a": f"a{n}", "response_b": f"b{n}"}
+        | {f"winner_{name}": write(int(n % 3 == at)) for at, name in enumerate(("model_a", "model_b", "tie"))}
+        for n in range(9)
+    ]
+    for sample in (rows, [row for row in rows if row not in rows[2::3]]):
+        with pytest.raises(DataError, match="winner_model_a, winner_model_b seems") as caught:
+            detect.choose("Auto", {}, sample)
+        better = set()
+        for columns in mappings(caught.value.message):
+            detected = detect.choose("Auto", columns, rows)
+            better.add("".join(detected.normalise(row)["chosen"][0] for row in rows[:2]))
+            with pytest.raises(RowError, match="and pick"):
+                detected.normalise(rows[2])
+        assert better == {"ab", "ba"}
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize(
+    ("one", "other"), [("A", "B"), ("response_a", "response_b"), ("model_a", "model_b"), ("0", "1"), (0, 1)]
+)
+def test_a_chosen_that_names_an_answer_is_not_the_answer(one: Any, other: Any) -> None:
+    row = {"prompt": "q", "response_a": "first", "response_b": "second", "chosen": one, "rejected": other}
+    rows = [row, {**row, "chosen": other, "rejected": one}] * 3
+    with pytest.raises(DataError, match="which of response_a and response_b is better") as caught:
+        detect.choose("Auto", {}, rows)
+    columns, _ = mappings(caught.value.message)
+    assert {detect.choose("Auto", columns, rows).normalise(row)["chosen"] for row in rows} == {"first", "second"}
+    held = [{**row, "chosen": row["response_a"], "rejected": row["response_b"]}] * 3
+    assert detect.choose("Auto", {}, held).normalise(held[0])["chosen"] == "first"
+
+
+@pytest.mark.pure
 def test_a_label_next_to_chosen_and_rejected_is_not_passed_over() -> None:
     rows = [{"prompt": "q", "chosen": f"a{n}", "rejected": f"b{n}", "label": n % 2} for n in range(4)]
     with pytest.raises(DataError, match="which of the two answers is better"):

@@ -254,6 +254,14 @@ BESIDE: list[tuple[Row, Row, str]] = [
         for value in (True, "1")
     ),
     *((PAIR, {"feedback": word}, "pick(feedback, ") for word in ("up", "👎", "Negative", "yes")),
+    *((PAIR, {"label": word}, "pick(label, ") for word in ("desirable", "undesirable", "safe", "Unsafe")),
+    (PAIR, {"is_safe": False}, "label: is_safe"),
+    (PAIR, {"is_harmful": True}, """label: 'pick(is_harmful, {"true": `false`, "false": `true`})'"""),
+    (CHAT, {"toxic": 1}, """label: 'pick(toxic, {"1": `false`, "0": `true`})'"""),
+    *(
+        (PAIR, {name: "other words"}, "format: Preference")
+        for name in ("corrected_response", "rejected-answer", "improved_output", "bad_completion", "incorrect answer")
+    ),
     *(
         (PAIR, {name: "some words"}, f"lines({name}, …)")
         for name in ("contexts", "evidence", "background", "story", "retrieved", "documents", "persona", "instructions")

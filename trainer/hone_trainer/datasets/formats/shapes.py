@@ -20,6 +20,7 @@ from hone_trainer.datasets.rows import label_text
 Row = Mapping[str, Any]
 _TIE = re.compile(r"\b(tie|tied|draw|equal|same|both|none|neither|unsure)\b|bothbad|^$")
 """Labels that prefer neither answer."""
+_TRUE, _FALSE = {"1", "true"}, {"0", "false"}
 
 
 def _identifier(column: str) -> str:
@@ -38,14 +39,17 @@ class LabelledPair:
     """Pairs of labels for the first and for the second answer."""
     is_documented: bool = False
     """Whether the set's authors say so: then one of the two labels is enough to know the coding."""
+    flags: tuple[str, ...] = ()
+    """Columns that say it together, each true or false, e.g. one for each answer."""
 
     def doubt(self, prompt: str, rows: Sequence[Row]) -> str | None:
         """Why the labels of the rows do not say which answer is better, with the mappings to choose from."""
-        labels = {label_text(row[self.label]): None for row in rows if row.get(self.label) is not None}
+        labels = {self._label_of(row): None for row in rows if row.get(self.label) is not None}
         for coding in self.codings:
             if labels.keys() <= {*coding} and (self.is_documented or len(labels) == len(coding)):
                 return None
         decided = [label for label in sorted(labels) if not _TIE.search(label)]
+        decided = [label for label in decided if not self.flags or _TRUE & {*label.split()}]
         left, right = decided if len(decided) == 2 else ("LABEL OF THE FIRST", "LABEL OF THE SECOND")
         here, there = ({left: one, right: other} for one, other in (self._answers, self._answers[::-1]))
         asked = f"prompt: {prompt}, " if prompt else ""
@@ -54,8 +58,8 @@ class LabelledPair:
             for good, bad in ((here, there), (there, here))
         ]
         return (
-            f"The column {self.label} seems to say which of {self.first} and {self.second} is better, but not how: its"
-            f" values are {', '.join(sorted(labels)[:8])[:200]}. Write what they mean:"
+            f"{self._said} to say which of {self.first} and {self.second} is better, but not how: its values are"
+            f" {', '.join(sorted(labels)[:8])[:200]}. Write what they mean:"
             f" {' or '.join(ways if len(decided) == 2 else ways[:1])}. A row with another label, such as a tie, is"
             " rejected."
         )
@@ -64,9 +68,18 @@ class LabelledPair:
     def _answers(self) -> tuple[str, str]:
         return self.first, self.second
 
+    @property
+    def _said(self) -> str:
+        return f"The set of columns {', '.join(self.flags)} seems" if self.flags else f"The column {self.label} seems"
+
+    def _label_of(self, row: Row) -> str:
+        return " ".join(label_text(row.get(name)) for name in self.flags or (self.label,))
+
     def _picked(self, meanings: Mapping[str, str]) -> str:
         pairs = ", ".join(f'"{label}": {_identifier(column)}' for label, column in meanings.items())
-        return f"pick({_identifier(self.label)}, {{{pairs}}})"
+        flags = ", ".join(f"to_string({_identifier(name)})" for name in self.flags)
+        label = f'join(`" "`, [{flags}])' if flags else _identifier(self.label)
+        return f"pick({label}, {{{pairs}}})"
 
     def columns(self, prompt: str) -> dict[str, str]:
         """Role to expression."""
@@ -175,12 +188,35 @@ _ANSWERS = re.compile(
     r"output|response|answer|completion|candidate|reply|generat|conversation|assistant|summar", re.IGNORECASE
 )
 _DECIDES = re.compile(
-    r"label|prefer|winner|winning|better|best|choice|chosen|vote|verdict|selected|safer", re.IGNORECASE
+    r"label|prefer|winner|winning|better|best|choice|chosen|vote|verdict|selected|safer|rank", re.IGNORECASE
 )
 
 
-def judged_of(row: Row) -> tuple[str, LabelledPair] | None:
-    """The prompt, and what seems to judge two answers of the row, whatever the names of its columns."""
+def judged_of(rows: Sequence[Row]) -> tuple[str, LabelledPair] | None:
+    """The prompt, and what seems to judge two answers of the rows, whatever the names of their columns."""
+    row = rows[0] if rows else {}
+    prompt, pairs = _answer_pairs(row)
+    labels = [name for name, value in row.items() if _DECIDES.search(name) and isinstance(value, str | int | float)]
+    labels = [name for name in labels if all(name not in pair for pair in pairs)]
+    pairs = [pair for pair in pairs if prompt not in pair]
+    if not pairs or not labels:
+        return None
+    return prompt, LabelledPair(labels[0], *_longest(pairs, row), flags=_flags(labels, rows))
+
+
+def named_answers(rows: Sequence[Row]) -> tuple[str, LabelledPair] | None:
+    """The prompt, and two answers that the column chosen seems to name rather than hold, e.g. A or response_a."""
+    prompt, pairs = _answer_pairs(rows[0])
+    names = {label_text(row.get("chosen")) for row in rows}
+    if not pairs or len(names) > 4 or max(map(len, names)) > 40:
+        return None
+    pair = _longest(pairs, rows[0])
+    is_held = any(row.get("chosen") == row.get(name) for row in rows for name in pair)
+    return None if is_held else (prompt, LabelledPair("chosen", *pair))
+
+
+def _answer_pairs(row: Row) -> tuple[str, list[tuple[str, str]]]:
+    """The prompt's column, and the columns of two answers by the endings of their names."""
     pairs = [
         (first, first.removesuffix(one) + other)
         for first in row
@@ -188,14 +224,19 @@ def judged_of(row: Row) -> tuple[str, LabelledPair] | None:
         if first.endswith(one) and _ANSWERS.search(first) and isinstance(row[first], str | list)
     ]
     pairs = [(first, second) for first, second in pairs if type(row.get(second)) is type(row[first])]
-    labels = [name for name, value in row.items() if _DECIDES.search(name) and isinstance(value, str | int | float)]
-    labels = [name for name in labels if all(name not in pair for pair in pairs)]
-    prompt = next((name for name in ("prompt", *_ASKED, "problem", "history", "context") if name in row), "")
-    pairs = [pair for pair in pairs if prompt not in pair]
-    if not pairs or not labels:
-        return None
-    first, second = max(pairs, key=lambda pair: len(str(row[pair[0]])))
-    return prompt, LabelledPair(labels[0], first, second)
+    return next((name for name in ("prompt", *_ASKED, "problem", "history", "context") if name in row), ""), pairs
+
+
+def _longest(pairs: Sequence[tuple[str, str]], row: Row) -> tuple[str, str]:
+    return max(pairs, key=lambda pair: len(str(row[pair[0]])))
+
+
+def _flags(labels: Sequence[str], rows: Sequence[Row]) -> tuple[str, ...]:
+    """The labels, if each is true or false and at most one is true: alone, one of them does not tell a tie."""
+    flags = [name for name in labels if {label_text(row.get(name)) for row in rows} <= _TRUE | _FALSE]
+    flags = [name for name in flags if not _TIE.search(name.replace("_", " "))]
+    is_one = all(sum(label_text(row.get(name)) in _TRUE for name in flags) <= 1 for row in rows)
+    return tuple(flags) if len(flags) > 1 and is_one else ()
 
 
 def _judged(name: str, prompt: str, judged: LabelledPair) -> Shape:

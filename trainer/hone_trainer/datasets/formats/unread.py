@@ -32,7 +32,8 @@ _LABELS = (
         "user_feedback",
         "liked",
     ),
-    *("is_helpful", "helpful", "is_good", "upvoted", "accepted", "approved", "verdict"),
+    *("is_helpful", "helpful", "is_good", "upvoted", "accepted", "approved", "verdict", "is_safe", "safe"),
+    *("is_unsafe", "unsafe", "is_harmful", "harmful", "is_toxic", "toxic", "safety_label"),
 )
 _GRADES = re.compile(r"(?:^|[_-])(?:reward|rating|score|quality|stars|grade|weight|votes|upvotes)$")
 """Names of columns with a number that says how good an answer is, or how much a row counts."""
@@ -72,8 +73,22 @@ _REMARKS = (
 _REMARK_ENDINGS = ("_id", "_model", "_source", "_score", "_rating", "_name", "_hash", "_url", "_by", "_date", "_at")
 _LEARNED_WHOLE = (Format.PROMPT_COMPLETION, Format.CHAT, Format.SHAREGPT, Format.ALPACA)
 """Formats whose every answer is learned."""
-_GOOD_WORDS = {"up", "positive", "yes", "thumbs_up", "like", "helpful", "pass", "correct", "👍"}
-_BAD_WORDS = {"down", "negative", "no", "thumbs_down", "dislike", "unhelpful", "fail", "incorrect", "👎"}
+_GOOD_WORDS = {
+    *("up", "positive", "yes", "thumbs_up", "like", "helpful", "pass", "correct", "👍"),
+    *("desirable", "safe", "harmless", "acceptable", "accepted", "approved", "preferred", "chosen"),
+}
+_BAD_WORDS = {
+    *("down", "negative", "no", "thumbs_down", "dislike", "unhelpful", "fail", "incorrect", "👎"),
+    *("undesirable", "unsafe", "harmful", "toxic", "unacceptable", "rejected", "dispreferred"),
+}
+_MEANS_BAD = re.compile(r"(?:is_)?(?:unsafe|harmful|toxic)")
+"""Names of labels that are true of a bad answer."""
+_OTHER_ANSWER = re.compile(
+    r"(?:correct|revis|edit|improv|better|prefer|gold|chosen|reject|bad|negative|wrong|worse|incorrect)[a-z]*[_ -]"
+    r"(?:output|response|answer|completion|reply)",
+    re.IGNORECASE,
+)
+"""Names of columns with an answer that is better or worse than the one that is read."""
 _WORDS = '{"LABEL OF GOOD": `true`, "LABEL OF BAD": `false`}'
 TURN_KEYS = {
     *("role", "from", "content", "value", "parts", "message", "name", "tool_call_id", "tool_calls", "function_call"),
@@ -122,6 +137,9 @@ def problem(
         for name in (name for name in _LABELS if name in unread):
             labels = {label_text(row[name]) for row in sample if has_value(row.get(name))}
             label = f"'pick({name}, {_WORDS})'" if labels <= _GOOD_WORDS | _BAD_WORDS else name
+            if _MEANS_BAD.fullmatch(name) and labels <= {"true", "false", "1", "0"}:
+                bad, good = ("true", "false") if labels <= {"true", "false"} else ("1", "0")
+                label = f'\'pick({name}, {{"{bad}": `false`, "{good}": `true`}})\''
             if labels <= VERDICTS.keys() or label != name:
                 hint = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {label}}}"
                 return f"The column {name} is not read: {hint}; {_INSIST}."
@@ -158,6 +176,9 @@ def problem(
         for name in (name for name in ("tools", "functions") if name in unread):
             return f"The column {name} is not read by format {format}: Chat, Preference and KTO have tools; {_INSIST}."
     if format in (Format.PROMPT_COMPLETION, Format.ALPACA):
+        for name in (name for name in sorted(unread) if _OTHER_ANSWER.fullmatch(name) and _is_text(name, sample)):
+            hint = "if one of the two is better, set format: Preference and spec.columns {chosen: …, rejected: …}"
+            return f"The column {name} is not read, and seems to be another answer: {hint}; {_INSIST}."
         for name in (name for name in _REASONING if name in unread and _is_text(name, sample)):
             hint = (
                 "train it as a turn's reasoning, e.g. spec.columns {messages: \"[{role: 'user', content: question},"
