@@ -15,6 +15,7 @@ from hone_trainer.evaluation import other_version
 from hone_trainer.methods import METHODS, compared_answers
 from hone_trainer.scoring import scores
 from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.row_measure import Unwatched
 from hone_trainer.scoring.scores import Mean, Score
 
 pytestmark = pytest.mark.trainer
@@ -107,7 +108,7 @@ def test_an_answer_without_a_reward_is_compared_in_neither_version() -> None:
         longest=lambda _: 4, rewarding=lambda _, prompts, answers: [rewards[answer[0]] for answer in answers]
     )
     split = HeldOut("sums/validation", [object()] * 3, Path("none"))
-    theirs = measure.score(SimpleNamespace(), split, [[1.0, 9.0], [2.0], [3.0]], lambda: None)
+    theirs = measure.score(SimpleNamespace(), split, [[1.0, 9.0], [2.0], [3.0]], Unwatched())
     assert theirs == Score({"reward": Mean([1.0, 0.0, 0.0], [1.0, 0.0, 1.0])}, 4)
     ours = Score({"reward": Mean([1.0, 1.0, 0.0], [1.0, 1.0, 0.0])}, 3)
     (number,) = scores.numbers(["sums/validation"], ["reward"], None, [ours], other=[theirs])
