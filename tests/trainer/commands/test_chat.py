@@ -54,6 +54,11 @@ def test_base_and_tuned_answer_side_by_side(
         assert set(later) == {"base", "tuned"}
         with pytest.raises(TrainerError, match=r"conversation has \d+ tokens"):
             asked.answers([said("word " * 1000)])
+        mark = asked.exported.opened.tokenizer.eos_token
+        with pytest.raises(TrainerError, match="ControlToken: content holds"):
+            asked.answers([said(f"What does {mark} mean?")])
+        with pytest.raises(TrainerError, match="ControlToken: content holds"):
+            ask.answer(out / form, f"What does {mark} mean?")
     assert by_form["adapter"]["base"] == by_form["merged"]["base"]
     assert by_form["adapter"]["base"] != by_form["adapter"]["tuned"]
 

@@ -135,6 +135,19 @@ def test_an_exported_template_makes_the_prompts_of_the_run_by_default(tokenizers
     assert rendering.with_default(CHATML, thinking) == CHATML
 
 
+@pytest.mark.parametrize("start", ["\n", "\n\n  {% if true %}A{% endif %}", "    {% if true %}A{% endif %}", "", "\tA"])
+def test_an_exported_template_changes_nothing_but_its_default(tokenizers, start):
+    """Whatever it begins with, and whichever of two names a request uses."""
+    tokenizer = copy(tokenizers["ChatML"])
+    is_on = "{{ thinking if thinking is defined else enable_thinking|default('unset') }}"
+    template = tokenizer.chat_template = f"{start}{CHATML}{is_on}"
+    requests = [{"thinking": True}, {"thinking": False}, {"enable_thinking": True}, {"enable_thinking": False}]
+    asked = [tokenizer.apply_chat_template(**QUESTION, **request) for request in requests]
+    tokenizer.chat_template = rendering.with_default(template, "Enabled")
+    assert tokenizer.apply_chat_template(**QUESTION) == asked[0]
+    assert [tokenizer.apply_chat_template(**QUESTION, **request) for request in requests] == asked
+
+
 def test_a_prompt_whose_turn_the_template_drops_is_refused(tokenizers):
     with pytest.raises(RowRefusedError, match="leaves the system turn out: move its text into the next user turn"):
         Encoder(tokenizers["Llama2"]).prompt([{"role": "system", "content": "Be brief."}, *chat("hi")["messages"]])
@@ -155,6 +168,18 @@ def test_what_the_template_refuses_is_refused_with_its_words(tokenizers):
     two = {"messages": [{"role": "user", "content": "a"}] * 2 + [{"role": "assistant", "content": "b"}]}
     with pytest.raises(RowRefusedError, match="must alternate"):
         encoder.encode(two)
+
+
+@pytest.mark.parametrize(
+    "fault", ["messages[0].content.index('no such part')", "'{a}'.format(b=1)", "'a' + none", "2**20000"]
+)
+def test_a_template_that_fails_refuses_rows_and_prompts(tokenizers, fault):
+    tokenizer = copy(tokenizers["ChatML"])
+    tokenizer.chat_template = f"{{{{ {fault} }}}}{CHATML}"
+    for encoded in (Encoder(tokenizer).encode, lambda row: Encoder(tokenizer).prompt(row["messages"][:1])):
+        with pytest.raises(RowRefusedError, match="the chat template fails") as caught:
+            encoded(chat("hi", "hello"))
+        assert caught.value.code == "TemplateRefused"
 
 
 def test_a_system_turn_that_the_template_drops_is_not_refused_silently(tokenizers):

@@ -10,7 +10,6 @@ from typing import Any
 from hone_api.failures import FailureCode
 from hone_trainer.commands.exported import Exported
 from hone_trainer.commands.options import TOKENS
-from hone_trainer.encoding import rendering
 from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
@@ -40,7 +39,8 @@ def answer(artifact: Path, question: str, base: Path | None = None, max_new_toke
 
     Raises:
         TrainerError: FileNotFound when `artifact` is not one, or an adapter's base is not there; InvalidConfiguration
-            for a reward model; RowTooLong for a question that leaves no room for an answer.
+            for a reward model; RowTooLong for a question that leaves no room for an answer; InvalidRow for one that
+            the chat template refuses.
     """
     exported = Exported.read(artifact, base)
     if METHODS[exported.plan.method].head != "LanguageModel":
@@ -52,8 +52,7 @@ def answer(artifact: Path, question: str, base: Path | None = None, max_new_toke
         prompt, stop_ids = tokenizer(question)["input_ids"], exported.opened.stop_ids
     else:
         encoder = Encoder(tokenizer, "LastAssistant")
-        with rendering.of_run(exported.plan.template_date, exported.plan.training.thinking):
-            prompt = encoder.prompt(question)
+        prompt = exported.prompt(encoder, question)
         stop_ids = exported.opened.stop_ids | encoder.end_of_turn_ids
     most = exported.room(prompt, max_new_tokens)
     options: dict[str, Any] = {"tokenizer": tokenizer, "stop_ids": stop_ids, "max_new_tokens": most}

@@ -13,7 +13,6 @@ from typing import Any, TextIO
 from hone_api.failures import FailureCode
 from hone_trainer.commands.ask import NOTES
 from hone_trainer.commands.exported import Exported
-from hone_trainer.encoding import rendering
 from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
@@ -54,8 +53,7 @@ class Chat:
         Raises:
             TrainerError: the chat template refuses the conversation, or it is too long for the model.
         """
-        with rendering.of_run(self.exported.plan.template_date, self.exported.plan.training.thinking):
-            prompt = self._encoder.prompt([dict(message) for message in messages])
+        prompt = self.exported.prompt(self._encoder, [dict(message) for message in messages])
         most = self.exported.room(prompt, self.max_new_tokens, "conversation")
         answers_by_model = {}
         if self._base is not None or self.exported.is_adapter:

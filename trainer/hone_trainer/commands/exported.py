@@ -10,6 +10,9 @@ from typing import Any, Self
 
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
+from hone_trainer.encoding import rendering
+from hone_trainer.encoding.conversation import Encoder, RowRefusedError
+from hone_trainer.encoding.tool_calls import Message
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.models import adapters, base_model, scoring_model
@@ -69,6 +72,18 @@ class Exported:
     def stop_ids(self) -> frozenset[int]:
         """Ids that ended an answer in the run: those of the base, and the end-of-turn tokens that its rows trained."""
         return self.opened.stop_ids | replace(self.opened, path=self.folder).stop_ids
+
+    def prompt(self, encoder: Encoder, asked: str | Sequence[Message]) -> list[int]:
+        """Token ids that a server gives the model for a question or turns.
+
+        Raises:
+            TrainerError: InvalidRow, the chat template or the tokenizer cannot take it.
+        """
+        try:
+            with rendering.of_run(self.plan.template_date, self.plan.training.thinking):
+                return encoder.prompt(asked)
+        except RowRefusedError as error:
+            raise TrainerError(FailureCode.INVALID_ROW, f"{error.code}: {error}") from error
 
     def room(self, prompt: Sequence[int], most: int, what: str = "question") -> int:
         """Tokens that an answer to these prompt tokens may have: at most `most`, and what the model's context leaves.

@@ -255,9 +255,9 @@ class Encoder:
         for form in (messages, tool_calls.with_text_arguments(messages)):
             try:
                 text = self._render(form, tools)
-            except TypeError:  # the template joins arguments as text
-                continue
-            except RowRefusedError:
+            except RowRefusedError as error:
+                if isinstance(error.__cause__, TypeError):  # the template joins arguments as text
+                    continue
                 if missing == _CALLS:
                     raise
                 break
@@ -466,8 +466,8 @@ class Encoder:
             return rendering.apply_template(self.tokenizer, list(messages), tools=list(tools) or None, **options)
         except TemplateError as error:
             raise RowRefusedError("TemplateRefused", f"the chat template says: {error}") from None
-        except (ArithmeticError, RecursionError, MemoryError) as error:
-            raise RowRefusedError("TemplateRefused", f"the chat template fails: {type(error).__name__}") from None
+        except _FAILURES as error:
+            raise RowRefusedError("TemplateRefused", f"the chat template fails: {type(error).__name__}") from error
 
     def _eos(self) -> int:
         self.end_of_turn_ids.add(self._eos_id)

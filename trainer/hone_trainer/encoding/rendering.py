@@ -66,11 +66,15 @@ def switched(tokenizer: Tokenizer, thinking: str, tools: list[Any] | None = None
 
 
 def with_default(template: str, thinking: str) -> str:
-    """A chat template whose switch is in this state unless a request sets it."""
-    states = thinking_switches(thinking).items()
-    read = _variables(template) if states else ()
-    default = "{{%- if {0} is not defined %}}{{%- set {0} = {1} %}}{{%- endif %}}"
-    return "".join(default.format(name, str(state).lower()) for name, state in states if name in read) + template
+    """A chat template whose switch is in this state unless a request sets it, by either name."""
+    states = thinking_switches(thinking)
+    names = sorted(states.keys() & _variables(template)) if states else []
+    if not names:
+        return template
+    unset = " and ".join(f"{name} is not defined" for name in names)
+    default = "".join(f"{{%- set {name} = {str(states[name]).lower()} %}}" for name in names)
+    border = "\n" if template[0].isspace() else ""  # jinja takes one line break after a block
+    return f"{{%- if {unset} %}}{default}{{%- endif %}}{border}{template}"
 
 
 @lru_cache(maxsize=8)
