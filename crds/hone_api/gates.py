@@ -80,8 +80,9 @@ def _is_outdated(body: Body, in_use: InUse) -> str:
     compared = (spec.get("evaluation") or {}).get("against")
     if compared is None or not in_use.now or compared in in_use.now or spec.get("version") in in_use.ever:
         return ""
-    asked = values_of(spec.get("lineage") or {}).get("evaluation") or {}
-    alias = alias_of(asked.get("against"))
+    asked = values_of(spec.get("lineage") or {}).get("evaluation")
+    against = asked.get("against") if isinstance(asked, dict) else None
+    alias = alias_of(against) if isinstance(against, str) else None
     if compared and alias and alias[0] != spec.get("modelName"):
         return ""  # with another model than this one
     was = f"compared with {compared}" if compared else "compared with no other version"

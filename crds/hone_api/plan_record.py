@@ -136,7 +136,7 @@ def _object(node: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _integer(value: Any) -> int | None:
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if 0 <= number <= MAX_COUNT else None
 

@@ -174,5 +174,5 @@ def _rank(spec: ModelVersionSpec, adapter: Mapping[str, Any]) -> int:
     chosen = resolved.get("adapterRank") if isinstance(resolved, dict) else None
     try:
         return int(chosen or adapter.get("rank") or DEFAULT_RANK)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return DEFAULT_RANK

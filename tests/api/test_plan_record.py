@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from hone_api.modelversion import Lineage
+from hone_api.gates import InUse, verdict
+from hone_api.model import Promotion
+from hone_api.modelversion import Lineage, ModelVersionSpec
 from hone_api.plan_record import MAX_TEXT, PlanRecord, StageSettings, values_of
+from hone_api.servable import verdicts
 
 EARLIER = Path(__file__).parents[1] / "operator" / "objects_of_an_earlier_operator.json"
 STAGE: dict[str, Any] = {"baseModel": {"uri": "hf://a/b"}, "datasets": [], "imported": None, "method": "SFT"}
@@ -95,3 +98,30 @@ def test_the_server_keeps_the_values_of_an_earlier_record_and_lets_nobody_change
             assert "lineage is immutable" in answer.message
     finally:
         api.call("DELETE", path)
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"evaluation": "x"}',
+        '{"evaluation": {"against": 5}}',
+        '{"evaluation": {"against": ["models://tutor@champion"]}}',
+        '{"adapter": {"type": "LoRA", "rank": 1e999}}',
+        '{"resolved": {"adapterRank": 1e999}, "training": {"thinking": ["Enabled"]}}',
+        '{"adapter": "x", "training": 5, "resolved": []}',
+    ],
+)
+def test_a_document_of_another_form_ends_no_decision(text: str) -> None:
+    """Whoever may restore a ModelVersion writes it, and the API server does not look into it."""
+    digest = f"sha256:{'0' * 64}"
+    lineage = {**STAGE, "plan": {"version": "v", "digest": digest, "text": text}}
+    numbers = {"against": "tutor-v1", "numbers": [{"name": "loss", "tuned": "1", "against": "2"}]}
+    artifact = {"format": "Adapter", "uri": "pvc://store/x", "digest": digest, "sizeBytes": 1}
+    spec = {"modelName": "tutor", "version": 2, "artifacts": [artifact], "lineage": lineage, "evaluation": numbers}
+    gate = {"metric": "loss", "value": "Against", "atMost": "0"}
+    promotion = Promotion.model_validate({"aliases": ["champion"], "gates": [gate]})
+    assert verdict(promotion, {"spec": spec}, InUse(frozenset({"tutor-v0"}))).result == "Inconclusive"
+    read = ModelVersionSpec.model_validate(spec)
+    assert verdicts(read)[0].loads
+    assert StageSettings.of(read.lineage.values).adapter_rank is None
