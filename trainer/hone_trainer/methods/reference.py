@@ -18,7 +18,6 @@ from hone_trainer.methods import pairs
 from hone_trainer.models.network import Network
 from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.signals import interrupted
-from hone_trainer.training import chunked_loss
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Run, RunPoll
 
@@ -110,6 +109,8 @@ class WithReference(Deferred):
         model = prepare_deepspeed(self.model, self.accelerator) if self.is_deepspeed_enabled else self.model
 
         if run.has_own_head:
+            from hone_trainer.training import chunked_loss
+
             chunked_loss.use_logits(self.model)
         poll = RunPoll(run, lambda: interrupted("while computing the reference"))
         run.reporters.begin_rows("ScoringReference", sum(map(len, splits.values())))

@@ -30,7 +30,6 @@ from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import Stop
 from hone_trainer.training import (
     batch_rows,
-    chunked_loss,
     deepspeed,
     finite,
     learning_rate,
@@ -162,6 +161,8 @@ class Loop(_Trainer):
     """Files that transformers and TRL put into a checkpoint and nothing reads; this one is a pickle."""
 
     def attach(self, run: Run) -> None:
+        from hone_trainer.training import chunked_loss  # loads torch
+
         self.run = run
         self.poll = RunPoll(run)
         self._is_checked = False

@@ -16,7 +16,7 @@ from hone_api.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError, classify
 from hone_trainer.models.network import Generating, Network
-from hone_trainer.training import chunked_loss, deepspeed, out_of_memory, row_attention
+from hone_trainer.training import deepspeed, out_of_memory, row_attention
 
 if TYPE_CHECKING:
     from hone_trainer.training.loop import Run
@@ -161,6 +161,8 @@ def has_own_head(look: Look) -> bool:
     """
     import torch
     from trl.trainer.utils import add_fused_lm_head
+
+    from hone_trainer.training import chunked_loss  # loads torch
 
     if not look.rows:
         return False
