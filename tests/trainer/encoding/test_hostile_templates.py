@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from chat_templates import IM, byte_level, chat
 
+from hone_api.failures import FailureCode
 from hone_trainer.encoding import rendering
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.encoding.split_file import NOT_NORMALISED
 from hone_trainer.errors import ConfigError
+from hone_trainer.run import launch
 
 pytestmark = pytest.mark.trainer
 
@@ -119,3 +124,28 @@ def test_a_template_that_ends_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -
     for number in range(20_000_000):  # more than 0.2 s of CPU time
         total += number
     assert total
+
+
+IN_ONE_CALL = {
+    "tuples that are compared": "{% set ns.a = (ns.a, ns.a) %}{% set ns.b = (ns.b, ns.b) %}|{{ ns.a == ns.b }}",
+    "a key that is hashed": "{% set ns.a = (ns.a, ns.a) %}|{{ {ns.a: 1} }}",
+}
+
+
+@pytest.mark.parametrize("case", IN_ONE_CALL)
+def test_a_process_that_no_signal_reaches_is_ended_by_the_kernel(case: str) -> None:
+    """Each level doubles what one call of C does, in which Python answers no signal."""
+    nest, use = IN_ONE_CALL[case].split("|")
+    template = f"{{% set ns = namespace(a=(1,), b=(1,)) %}}{{% for i in range(60) %}}{nest}{{% endfor %}}{use}"
+    program = (
+        "import sys\nfrom jinja2.sandbox import ImmutableSandboxedEnvironment\n"
+        "from hone_trainer.encoding import rendering\nrendering.SECONDS = 0.2\n"
+        "with rendering.bounded():\n    ImmutableSandboxedEnvironment().from_string(sys.argv[1]).render()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, template], capture_output=True)
+    assert done.returncode == -signal.SIGPROF, done.stderr
+
+
+def test_what_the_kernel_ended_is_reported_as_the_template() -> None:
+    failure = launch.first_failure({}, {0: -signal.SIGPROF}, signalled=False)
+    assert failure.code == FailureCode.UNSUPPORTED_MODEL

@@ -179,6 +179,9 @@ class _TimeOver(BaseException):
 def bounded() -> Iterator[None]:
     """Ends what is within after `SECONDS` of CPU time; without effect in other threads than the main one.
 
+    Python answers no signal within one call of C, e.g. a comparison of lists that are in each other many times over. So
+    after three times that long, the kernel ends the process by SIGPROF, which nothing else here sends.
+
     Raises:
         ConfigError: UnsupportedModel, when the time is over.
         MemoryError: it wants more than `MORE_BYTES`.
@@ -194,6 +197,7 @@ def bounded() -> Iterator[None]:
     most = _address_space() + MORE_BYTES
     before = signal.signal(signal.SIGVTALRM, over)
     signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, SECONDS / 10)  # again: a library may go on after the first
+    signal.setitimer(signal.ITIMER_PROF, 3 * SECONDS)
     if soft == resource.RLIM_INFINITY or most < soft:
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     try:
@@ -201,14 +205,20 @@ def bounded() -> Iterator[None]:
             yield
         finally:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
             signal.signal(signal.SIGVTALRM, before)
     except _TimeOver:
-        raise ConfigError(
-            f"the model's chat template took more than {SECONDS:.0f} s of CPU time for one conversation: it may "
-            "loop for ever; look at chat_template.jinja of the model",
-            FailureCode.UNSUPPORTED_MODEL,
-        ) from None
+        raise endless() from None
+
+
+def endless() -> ConfigError:
+    """The failure of a template that does not end; of a process that SIGPROF ended as well."""
+    return ConfigError(
+        f"the model's chat template took more than {SECONDS:.0f} s of CPU time for one conversation: it may "
+        "loop for ever; look at chat_template.jinja of the model",
+        FailureCode.UNSUPPORTED_MODEL,
+    )
 
 
 def _address_space() -> int:

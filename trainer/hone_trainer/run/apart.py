@@ -15,6 +15,7 @@ from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
 from hone_api.termination import TerminationMessage
+from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.reporting import phases
 from hone_trainer.run import libraries
@@ -49,6 +50,8 @@ def run(module: str, plan: TrainingPlan, stop: Stop, what: str, environment: Map
         failure = TerminationMessage.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
         if failure is None and process.returncode == -signal.SIGKILL:
             raise TrainerError(FailureCode.OUT_OF_MEMORY, f"{what} was killed, as the kernel does when memory is short")
+        if failure is None and process.returncode == -signal.SIGPROF:
+            raise rendering.endless()
         if failure is None:
             raise TrainerError(FailureCode.TRAINER_ERROR, f"{what} ended with exit code {process.returncode}")
         raise TrainerError(FailureCode(failure.code), failure.message)

@@ -27,6 +27,7 @@ from hone_api.report import TrainingResult
 from hone_api.termination import TerminationMessage
 from hone_trainer.distributed import loopback, messages
 from hone_trainer.distributed.heartbeat import Heartbeat
+from hone_trainer.encoding import rendering
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.models import merge_base
 from hone_trainer.models.imports import uncollected
@@ -327,6 +328,8 @@ def first_failure(outcomes: Outcomes, exits: dict[int, int], *, signalled: bool)
         if not causes:
             return interrupted("before its first checkpoint")
     silent = [rank for rank in sorted(exits) if rank not in outcomes]
+    if not causes and any(exits[rank] == -signal.SIGPROF for rank in silent):
+        return rendering.endless()
     if not causes and silent:
         return TrainerError(FailureCode.RANK_FAILED, f"rank {silent[0]} {_death(exits[silent[0]])}", rank=silent[0])
     causes = causes or stops or [(rank, f) for _, rank, f in failed]

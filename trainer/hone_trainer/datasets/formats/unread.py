@@ -133,16 +133,8 @@ def problem(
     format = entry.name
     unread = {name for row in sample for name, value in row.items() if has_value(value)}
     unread -= {*read}
-    if format in _LEARNED_WHOLE:
-        for name in (name for name in _LABELS if name in unread):
-            labels = {label_text(row[name]) for row in sample if has_value(row.get(name))}
-            label = f"'pick({name}, {_WORDS})'" if labels <= _GOOD_WORDS | _BAD_WORDS else name
-            if _MEANS_BAD.fullmatch(name) and labels <= {"true", "false", "1", "0"}:
-                bad, good = ("true", "false") if labels <= {"true", "false"} else ("1", "0")
-                label = f'\'pick({name}, {{"{bad}": `false`, "{good}": `true`}})\''
-            if labels <= VERDICTS.keys() or label != name:
-                hint = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {label}}}"
-                return f"The column {name} is not read: {hint}; {_INSIST}."
+    if format in _LEARNED_WHOLE and (verdict := _verdict(unread, sample)):
+        return verdict
     if format == Format.PREFERENCE:
         for name in (name for name in _LABELS if name in unread and _verdicts(name, sample) == {True, False}):
             hint = (
@@ -185,6 +177,20 @@ def problem(
                 f" {{role: 'assistant', content: answer, reasoning: {name}}}]\"}}"
             )
             return f"The column {name} is not read, and seems to belong to the answer: {hint}; {_INSIST}."
+    return None
+
+
+def _verdict(unread: Collection[str], sample: Sequence[dict[str, Any]]) -> str | None:
+    """Why a column that says whether an answer is good must not be left out."""
+    for name in (name for name in _LABELS if name in unread):
+        labels = {label_text(row[name]) for row in sample if has_value(row.get(name))}
+        label = f"'pick({name}, {_WORDS})'" if labels <= _GOOD_WORDS | _BAD_WORDS else name
+        if _MEANS_BAD.fullmatch(name) and labels <= {"true", "false", "1", "0"}:
+            bad, good = ("true", "false") if labels <= {"true", "false"} else ("1", "0")
+            label = f'\'pick({name}, {{"{bad}": `false`, "{good}": `true`}})\''
+        if labels <= VERDICTS.keys() or label != name:
+            hint = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {label}}}"
+            return f"The column {name} is not read: {hint}; {_INSIST}."
     return None
 
 
