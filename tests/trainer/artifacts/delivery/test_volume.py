@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,10 @@ def test_a_path_that_the_volume_cannot_have_is_refused(model: Model, tmp_path: P
 def test_a_target_that_another_writer_creates_during_the_copy_is_compared(
     model: Model, plan: Any, tmp_path: Path, theirs: str
 ) -> None:
-    team = tmp_path / "volume" / "team"
+    team, first = tmp_path / "volume" / "team", threading.Lock()
 
     def meanwhile(count: int) -> None:
-        if (team / "tutor-v3").exists():
+        if not first.acquire(blocking=False):  # files are copied at once, and each copy reports
             return
         if theirs == "file":
             (team / "tutor-v3").write_text("somebody's")
