@@ -29,7 +29,7 @@ def without_rows(outcome: TerminationMessage) -> TerminationMessage:
 
 def quoted(text: str) -> str:
     """A row's text inside a sentence, on one line, in quotation marks that `hide_rows` recognises."""
-    inner = " ".join(text.split()).replace("”", '"')
+    inner = " ".join(text.split()).replace("”", '"').encode("utf-8", "replace").decode()
     return f"“{inner}”"
 
 

@@ -126,7 +126,7 @@ def test_the_example_imports_what_is_copied_to_its_volume_later(team) -> None:
 def test_a_bucket_that_refuses_the_keys_is_asked_again_with_others(team) -> None:
     message = reason_becomes(team.kubectl, "mdl", FROM_BUCKET, "Imported", "SourceNotFound")["message"]
     assert "the credentials do not open it" in message
-    assert "keys of the Secret" in message
+    assert "keys of that Secret" in message
     assert "not-the-key" not in message
     team.kubectl.apply(team.bucket_keys(team.store.secret_key))
     version = imported(team.kubectl, FROM_BUCKET)

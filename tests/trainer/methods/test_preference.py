@@ -18,6 +18,7 @@ from hone_trainer.encoding.preferences import PairEncoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import orpo, reward
 from hone_trainer.models import base_model
+from hone_trainer.scoring.row_measure import Unwatched
 
 pytestmark = pytest.mark.trainer
 PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
@@ -162,7 +163,7 @@ def test_the_files_of_a_reward_model_give_its_numbers_again(runs: Any, plan_of: 
     rows = split_file.encode_split(
         plan.evaluation_datasets[0].path, PairEncoder(base_model.open_base(plan.model_path).tokenizer), max_length=None
     ).rows
-    together = reward.score_sequences(network, rows, pad, False, lambda: None)
+    together = reward.score_sequences(network, rows, pad, False, Unwatched())
     with torch.no_grad():
         alone = [float(network(input_ids=torch.tensor([ids])).logits) for row in rows for ids in row.sequences]
     assert [value for pair in together for value in pair] == pytest.approx(alone, abs=1e-4)

@@ -6,6 +6,7 @@ the rest by the file's name; anything else is JSON Lines.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import json
@@ -293,7 +294,7 @@ def _no_rows(name: str, head: bytes) -> str | None:
     for kind, marks in _NO_ROWS.items():
         if start.startswith(marks):
             return kind
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_half_nul(head[:64]):
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_half_nul(head[:64]) or _is_binary(head[:64]):
         return "UTF-16 text, or not text at all"
     return None
 
@@ -302,6 +303,15 @@ def _is_half_nul(head: bytes) -> bool:
     """Whether text begins so that has a NUL for each letter, as UTF-16 has; one in a row is that row's mistake."""
     text = head.rstrip(b"\0") or head
     return 0 < len(text) <= 4 * text.count(0)
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether text does not begin so: a NUL, and bytes that are not UTF-8."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last letter may go on
+    except UnicodeDecodeError:
+        return b"\0" in head
+    return False
 
 
 def _json_lines(stream: Stream) -> Iterator[Item]:

@@ -301,8 +301,8 @@ def test_every_column_and_key_of_a_turn_that_is_not_read_is_named_with_its_share
     turns = [TALK[0], {**TALK[1], "cache_control": {"type": "ephemeral"}}]
     rows = [{"messages": turns, "id": "1", **({"lang": "en"} if n % 4 == 0 else {})} for n in range(8)]
     columns, keys = detect.choose("Auto", {}, rows).notes
-    assert columns == "Columns that are not read, with their share of the first rows: id 100 %, lang 25 %."
-    assert keys == "Keys of turns that are not read, with their share of the first rows: cache_control 100 %."
+    assert columns == "Columns that are not read, with their share of the first rows: “id” 100 %, “lang” 25 %."
+    assert keys == "Keys of turns that are not read, with their share of the first rows: “cache_control” 100 %."
     assert detect.choose("Auto", {}, [CHAT] * 3).notes == ()
 
 
@@ -310,14 +310,16 @@ def test_every_column_and_key_of_a_turn_that_is_not_read_is_named_with_its_share
 def test_a_grade_of_answers_is_named(name: str) -> None:
     rows = [{**PAIR, name: grade} for grade in (1, 5, 3)]
     grade, share = detect.choose("Auto", {}, rows).notes
-    assert f"The column {name} (1 to 5) is not read" in grade
-    assert f"{name} 100 %" in share
+    assert f"The column “{name}” (1 to 5) is not read" in grade
+    assert f"“{name}” 100 %" in share
 
 
 def test_some_pairs_with_the_higher_grade_on_the_rejected_answer_are_counted() -> None:
     pair = {"prompt": "q", "chosen": "good", "rejected": "bad"}
     rows = [{**pair, "score_chosen": n, "score_rejected": 2} for n in (1, 2, 3, 4)]
-    assert detect.choose("Auto", {}, rows).notes[0] == "In 1 of the first 4 rows score_rejected is above score_chosen."
+    assert (
+        detect.choose("Auto", {}, rows).notes[0] == "In 1 of the first 4 rows “score_rejected” is above “score_chosen”."
+    )
 
 
 @pytest.mark.parametrize("key", ["reasoning_details", "thoughts", "cot", "tool_plan"])

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from hone_api.dataset import Format
+from hone_api.privacy import quoted
 from hone_api.wording import counted
 from hone_trainer.datasets.formats.base import RowFormat
 from hone_trainer.datasets.rows import RowError, label_text
@@ -97,6 +98,8 @@ TURN_KEYS = {
 """Keys of a turn that are read."""
 LEGACY_END = "<|endoftext|>"
 """The end marker of OpenAI's legacy completion files; the encoder adds the model's own token."""
+SHOWN = 10
+"""Names in a sentence, which has at most 600 characters."""
 _INSIST = "or, if it does not matter, name it in spec.ignoreColumns (validate --ignore-column)"
 
 
@@ -210,13 +213,15 @@ def notes(
         numbers = [row[name] for row in sample if isinstance(row.get(name), int | float)]
         if _GRADES.search(name.lower()) and len(set(numbers)) > 1:
             sentences.append(
-                f"The column {name} ({min(numbers)} to {max(numbers)}) is not read: every row counts the same, and"
-                " answers with a low number are learned as those with a high one. Leave out the rows that are not good,"
-                " or see formats KTO and Preference."
+                f"The column {_shown(name)} ({min(numbers)} to {max(numbers)}) is not read: every row counts the same,"
+                " and answers with a low number are learned as those with a high one. Leave out the rows that are not"
+                " good, or see formats KTO and Preference."
             )
     for good, bad in _graded_pairs(columns) if entry.name == Format.PREFERENCE else ():
         if worse := _exchanged(good, bad, sample):
-            sentences.append(f"In {worse} of the first {counted(len(sample), 'row')} {bad} is above {good}.")
+            sentences.append(
+                f"In {worse} of the first {counted(len(sample), 'row')} {_shown(bad)} is above {_shown(good)}."
+            )
     ended = [values for values in fields if str(values.get("completion")).endswith(LEGACY_END)]
     if ended and entry.name == Format.PROMPT_COMPLETION:
         rows = counted(len(sample), "row")
@@ -226,10 +231,15 @@ def notes(
         )
     for what, counts in (("Columns", columns), ("Keys of turns", keys)):
         if counts:
-            listed = ", ".join(f"{name[:40]} {100 * rows // len(sample)} %" for name, rows in counts.most_common(20))
-            more = f" and {len(counts) - 20} more" if len(counts) > 20 else ""
-            sentences.append(f"{what} that are not read, with their share of the first rows: {listed}{more}."[:600])
+            listed = [f"{_shown(name)} {100 * rows // len(sample)} %" for name, rows in counts.most_common(SHOWN)]
+            names = ", ".join(listed) + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")
+            sentences.append(f"{what} that are not read, with their share of the first rows: {names}.")
     return tuple(sentences)
+
+
+def _shown(name: str) -> str:
+    """A name, which can be text of a row: where that must stay out of the status, it does as well."""
+    return quoted(name[:40])
 
 
 def _raw_turns(fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
