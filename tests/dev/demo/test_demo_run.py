@@ -67,7 +67,8 @@ def test_a_finished_run_stays_when_the_next_is_written(target):
 
 def test_a_run_is_shown_until_it_ends(target, capsys):
     run = command.start(target)
-    running = [{"type": "Running", "status": "True", "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z"}]
+    since = "2026-01-01T00:00:00Z"
+    running = [{"type": "Running", "status": "True", "reason": "R", "message": "", "lastTransitionTime": since}]
     progress = {"stage": "Training", "step": 30, "totalSteps": 60, "percent": 50, "loss": "2.5"}
 
     set_status(target, run.name, {"conditions": running, "progress": progress})
