@@ -306,11 +306,12 @@ def _is_half_nul(head: bytes) -> bool:
 
 
 def _is_binary(head: bytes) -> bool:
-    """Whether text does not begin so: a NUL, and bytes that are not UTF-8."""
+    """Whether no line of text begins so: a NUL, and bytes that are not UTF-8."""
+    line = head.partition(b"\n")[0]
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # the last letter may go on
+        codecs.getincrementaldecoder("utf-8")().decode(line)  # the last letter may go on
     except UnicodeDecodeError:
-        return b"\0" in head
+        return b"\0" in line
     return False
 
 
