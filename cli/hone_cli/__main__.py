@@ -73,7 +73,7 @@ def application(names: Iterable[str] = tuple(_COMMANDS)) -> typer.Typer:
 
 
 def listing() -> typer.Typer:
-    """`hone` for its own help and for words that are no command: nothing of a command is imported but its name."""
+    """`hone` for its own help and for words that are not commands: nothing of a command is imported but its name."""
     app = _empty()
     for name, command in _COMMANDS.items():
         app.command(name, hidden=name in _OF_PODS, help=command.short)(lambda: None)

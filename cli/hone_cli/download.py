@@ -102,7 +102,7 @@ def fetch_report(source: RemoteFiles, artifact: Artifact, target: Path) -> None:
     """Write the report page of an artifact to a file.
 
     Raises:
-        CommandError: see `copying.copy`; there is no page, as of a version that was imported.
+        CommandError: see `copying.copy`; an imported version has no page.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
