@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from hone_trainer.datasets import memory
@@ -73,7 +72,7 @@ class UnpackedBound:
         return UnpackedTooLargeError(f"unpacked, it is over {self.most} bytes")
 
 
-def row_groups(path: Path, size: int) -> list[tuple[int, int]]:
+def row_groups(file: IO[bytes], size: int) -> list[tuple[int, int]]:
     """Row groups of a Parquet file, as many together as unpack to this size: (end, rows) of each such run.
 
     None for a file that is not Parquet, or cannot be read: whoever reads its rows says why.
@@ -82,7 +81,7 @@ def row_groups(path: Path, size: int) -> list[tuple[int, int]]:
 
     runs: list[tuple[int, int]] = []
     try:
-        with memory.bounded(memory.budget()), pyarrow.parquet.ParquetFile(path, pre_buffer=False) as reader:
+        with memory.bounded(memory.budget()), pyarrow.parquet.ParquetFile(file, pre_buffer=False) as reader:
             groups = [reader.metadata.row_group(index) for index in range(reader.num_row_groups)]
             sizes = [(max(0, group.total_byte_size), max(0, group.num_rows)) for group in groups]
     except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError, MemoryError):

@@ -28,30 +28,27 @@ class DamagedStreamError(Exception):
     """What was packed cannot be unpacked to its end."""
 
 
-@contextmanager
-def unpacked(path: Path, max_bytes: int, name: str) -> Iterator[Stream]:
-    """The bytes of a file, unpacked where it is packed.
+def unpacked(file: Stream, max_bytes: int, name: str) -> Stream:
+    """The bytes of a file from its beginning, unpacked where it is packed.
 
     Raises:
         SourceError: SourceTooLarge when more than max_bytes come out.
         DamagedStreamError: while reading.
     """
-    with open(path, "rb") as file:
-        head = file.read(6)
-        file.seek(0)
-        if head.startswith(GZIP):
-            inner, kind = cast(IO[bytes], gzip.GzipFile(fileobj=file)), "gzip"
-        elif head.startswith(BZIP2):
-            inner, kind = cast(IO[bytes], _Unpacker(file, bz2.BZ2Decompressor)), "bzip2"
-        elif head.startswith(XZ):
-            inner, kind = cast(IO[bytes], _Unpacker(file, _xz)), "xz"
-        elif head.startswith(ZSTD):
-            import pyarrow
+    head = file.peek(6)[:6]
+    if head.startswith(GZIP):
+        inner, kind = cast(IO[bytes], gzip.GzipFile(fileobj=file)), "gzip"
+    elif head.startswith(BZIP2):
+        inner, kind = cast(IO[bytes], _Unpacker(file, bz2.BZ2Decompressor)), "bzip2"
+    elif head.startswith(XZ):
+        inner, kind = cast(IO[bytes], _Unpacker(file, _xz)), "xz"
+    elif head.startswith(ZSTD):
+        import pyarrow
 
-            inner, kind = pyarrow.CompressedInputStream(file, "zstd"), "zstd"
-        else:
-            inner, kind = file, ""
-        yield io.BufferedReader(_BoundedStream(inner, max_bytes, name, kind))
+        inner, kind = pyarrow.CompressedInputStream(file, "zstd"), "zstd"
+    else:
+        inner, kind = file, ""
+    return io.BufferedReader(_BoundedStream(inner, max_bytes, name, kind))
 
 
 @contextmanager

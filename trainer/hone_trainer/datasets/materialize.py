@@ -252,7 +252,7 @@ class _Intake:
 
 def _workers(functions: Sequence[Callable[..., Any]], files: Sequence[DataFile], plan: MaterializePlan) -> Workers:
     """One for each core, in other pods as well if the plan has some; forks would start too late for a small source."""
-    size = sum(file.path.stat().st_size for file in files)
+    size = sum(file.size for file in files)
     count = min(parallel.cores(), MOST_WORKERS) if plan.workers or size >= SMALL_BYTES else 1
     return Workers(functions, count, "checks rows", plan.workers)
 

@@ -92,7 +92,7 @@ def pieces(files: Sequence[DataFile], max_bytes: int) -> Iterator[Piece]:
     size = 0
     for file in files:
         with named(file):
-            mine = file.path.stat().st_size
+            mine = file.size
         if few and (mine > BYTES or size + mine > BYTES or len(few) == FILES):
             yield Piece(few, is_small=True)
             few, size = [], 0
@@ -111,7 +111,9 @@ def _of_large(file: DataFile, size: int, max_bytes: int) -> Iterator[Piece]:
             yield Piece([file], lines=(begin, min(begin + BYTES, size)), is_first=begin == start)
         return
     begin, row = 0, 0
-    for end, rows in columnar.row_groups(file.path, GROUP_BYTES):
+    with named(file), file.open() as plain:
+        groups = columnar.row_groups(plain, GROUP_BYTES)
+    for end, rows in groups:
         yield Piece([file], groups=(begin, end), row=row, is_first=not begin)
         begin, row = end, row + rows
     if not begin:
@@ -178,15 +180,15 @@ def _numbered(file: DataFile, items: Iterable[Item]) -> Iterator[RawRow]:
 
 
 def _content(file: DataFile) -> bytes:
-    with named(file):
-        return file.path.read_bytes()
+    with named(file), file.open() as plain:
+        return plain.read()
 
 
 def _block(piece: Piece) -> bytes:
     """The bytes of the lines that begin in the range, the last one to its end, or to where it is too large."""
     assert piece.lines
     begin, end = piece.lines
-    with named(piece.files[0]), open(piece.files[0].path, "rb") as file:
+    with named(piece.files[0]), piece.files[0].open(end) as file:
         if not piece.is_first:
             file.seek(begin - 1)
             begin += len(skipped := file.readline(end - begin + 1)) - 1

@@ -52,12 +52,32 @@ _COLUMNAR = (".parquet", ".arrow", ".feather")
 
 
 class DataFile(NamedTuple):
-    """A local file and the name that people know it by, relative to its source."""
+    """A file and the name that people know it by, relative to its source."""
 
     path: Path
     name: str
     version: str = ""
     """Of its content: another content has another one. Empty: unknown."""
+
+    @property
+    def size(self) -> int:
+        """Bytes.
+
+        Raises:
+            OSError: it is not there.
+        """
+        return self.path.stat().st_size
+
+    def open(self, end: int | None = None) -> io.BufferedReader[Any]:
+        """Its bytes, as a seekable file.
+
+        Args:
+            end: bytes from here on are not wanted; None: all are.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return open(self.path, "rb")
 
 
 def read_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
@@ -119,7 +139,7 @@ def start_of_lines(file: DataFile) -> int | None:
     Raises:
         StoreError: StorageError.
     """
-    with named(file), open(file.path, "rb") as plain:
+    with named(file), file.open() as plain:
         head = plain.peek(_PEEKED)[:512]
         start = len(_BOM) if head.startswith(_BOM) else 0
         plain.seek(start)
@@ -133,7 +153,7 @@ def items_of_groups(
     file: DataFile, bound: columnar.UnpackedBound, groups: tuple[int, int], before: int
 ) -> Iterator[Item]:
     """Items of row groups of a Parquet file; before: rows of the file before them."""
-    with open(file.path, "rb") as plain:
+    with file.open() as plain:
         yield from items_of_tables(file, columnar.parquet(plain, bound, groups, before))
 
 
@@ -141,7 +161,7 @@ def blocks_of_groups(
     file: DataFile, bound: columnar.UnpackedBound, groups: tuple[int, int], before: int
 ) -> Iterator[Block]:
     """As `items_of_groups`, in blocks."""
-    with open(file.path, "rb") as plain:
+    with file.open() as plain:
         yield from _blocks_of_tables(file, columnar.parquet(plain, bound, groups, before))
 
 
@@ -165,7 +185,8 @@ def _read_file(
     of_tables: Callable[[DataFile, Iterator[Table]], Iterator[Any]],
 ) -> Iterator[Any]:
     """What `of_tables` makes of Parquet and Arrow, and what `of_text` gives for the reader of any other file."""
-    with named(file), unpacked(file.path, max_bytes, file.name) as stream:
+    with named(file), file.open() as plain:
+        stream = unpacked(plain, max_bytes, file.name)
         try:
             head = stream.peek(512)[:512]
             if head.startswith(_COLUMNAR_MARKS):
@@ -188,7 +209,7 @@ def _misnamed(file: DataFile, head: bytes) -> str | None:
     """Why a file whose content differs from its name counts as damaged."""
     suffix = PurePath(file.name.lower()).suffix
     if suffix in compression.SUFFIXES:
-        with open(file.path, "rb") as plain:
+        with file.open() as plain:
             if not compression.is_packed(plain.read(8)) and not _is_text(head):
                 return f"the file is named {suffix}, and is neither packed nor text"
     if (inner := PurePath(base_name(file.name)).suffix) in _COLUMNAR:
@@ -210,8 +231,8 @@ def _tables(file: DataFile, stream: Stream, head: bytes, max_bytes: int) -> Iter
     )
     if head.startswith(columnar.STREAM_MARK):
         yield from columnar.arrow_stream(stream, bound)
-    elif _starts_with(file.path, head[:4]):
-        with open(file.path, "rb") as plain:
+    elif _starts_with(file, head[:4]):
+        with file.open() as plain:
             yield from read(plain, bound)
     else:
         with seekable(stream, file.path.parent) as copy:
@@ -390,6 +411,6 @@ def _document(stream: Stream) -> Iterator[Item]:
         yield paragraphs.item_of_text("", data)
 
 
-def _starts_with(path: Path, magic: bytes) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(magic)) == magic
+def _starts_with(file: DataFile, magic: bytes) -> bool:
+    with file.open() as plain:
+        return plain.read(len(magic)) == magic

@@ -49,7 +49,7 @@ def journal_of(plan: MaterializePlan, files: Sequence[DataFile], head: Sequence[
     """
     if plan.downloads_path is None or not all(file.version for file in files):
         return None
-    size = sum(file.path.stat().st_size for file in files)
+    size = sum(file.size for file in files)
     if size < SMALLEST:
         return None
     kept = Journal(Path(plan.downloads_path) / CHECKED, _identity(plan, head), int(_CURATED * size))
@@ -125,7 +125,7 @@ def _size(piece: Piece) -> int:
     """Bytes, about."""
     if piece.lines:
         return piece.lines[1] - piece.lines[0]
-    return pieces.GROUP_BYTES if piece.groups else sum(file.path.stat().st_size for file in piece.files)
+    return pieces.GROUP_BYTES if piece.groups else sum(file.size for file in piece.files)
 
 
 def _identity(plan: MaterializePlan, head: Sequence[RawRow]) -> str:

@@ -370,8 +370,8 @@ def _hash_files(files: list[DataFile], plan: MaterializePlan, mark: str | None =
 
 
 def _sha256(file: DataFile) -> str:
-    with named(file):
-        return downloads.sha256_of(file.path)
+    with named(file), file.open() as plain:
+        return hashlib.file_digest(plain, "sha256").hexdigest()
 
 
 Fetcher = Callable[[MaterializePlan, Path, TaskProgress], Fetched]
