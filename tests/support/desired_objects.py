@@ -20,7 +20,7 @@ from hone_operator.desired import lookup, sweep
 from hone_operator.desired.attempt import AttemptInputs
 from hone_operator.desired.deliver import Parcel, deliver
 from hone_operator.desired.encode import encode, encode_plan, encoded
-from hone_operator.desired.fetch import fetch
+from hone_operator.desired.fetch import fetch, rows_to_try
 from hone_operator.desired.importing import importing
 from hone_operator.desired.interconnect import Rdma
 from hone_operator.desired.materialize import ReferencedObjects, materialize
@@ -165,7 +165,9 @@ def model_fetch() -> list[dict[str, Any]]:
     )
     shared = base_model({"model": {"uri": "hf://org/model", "secretName": "token"}}, PLATFORM)
     assert shared is not None
-    return fetch(owner("PersistentVolumeClaim", "hone-store"), shared, spec, 2, PLATFORM)
+    resolved = Resolved(dataset_digests={"rows": "sha256:" + "5" * 64}, evaluation_datasets=["rows/validation"])
+    rows = rows_to_try(AttemptInputs(owner("FineTuneJob", "run"), spec, 1, resolved), PLATFORM)
+    return fetch(owner("PersistentVolumeClaim", "hone-store"), shared, spec, 2, PLATFORM, rows)
 
 
 HARNESS = {"tasks": ["arc_easy", "gsm8k"], "fewShot": 5, "maxRegression": "5%"}

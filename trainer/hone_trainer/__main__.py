@@ -157,7 +157,11 @@ def _fetch(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, FetchPlan)
     from hone_trainer.models import fetch
 
-    return fetch.run(plan)
+    if plan.rows is None:
+        return fetch.run(plan)
+    from hone_trainer.run import encode
+
+    return fetch.run(plan, partial(encode.try_rows, plan.rows))
 
 
 def _lookup(options: argparse.Namespace, _: list[str]) -> Result:

@@ -26,12 +26,13 @@ from hone_api.plan.fields import (
     PublicKey,
     Release,
     ServicePattern,
+    TasksInput,
     Trusted,
     WorkerPods,
 )
 from hone_api.plan.models import ImportPlan, SignPlan, VerifyPlan
 from hone_api.plan.rows import MaterializePlan, MixPlan, RowsPlan
-from hone_api.plan.store import FetchPlan, LookupPlan, SweepPlan, TasksInput, TasksPlan
+from hone_api.plan.store import FetchPlan, LookupPlan, SweepPlan, TasksPlan
 from hone_api.plan.training import TrackingInput, TrainingPlan
 
 __all__ = [

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from hone_api.dataset import MAX_PODS
 from hone_api.meta import ApiModel, Digest, Percent
 from hone_api.plan_paths import PlanPath
+from hone_api.resolved import TaskDataSet
 from hone_api.signing import Keyless
 
 CONTRACT: Literal[1] = 1
@@ -139,6 +140,15 @@ class ArtifactInput(ApiModel):
     path: PlanPath
     digest: Digest = Field(description="SHA-256 of manifest.json.")
     trusted: list[Trusted] | None = TRUSTED
+
+
+class TasksInput(ApiModel):
+    """Data sets of lm-evaluation-harness tasks, staged."""
+
+    path: PlanPath = Field(description="Folder with tasks.json.")
+    digest: Digest = Field(description="SHA-256 of its manifest.json.")
+    version: str = Field(description="Version of lm-evaluation-harness that staged them.")
+    data_sets: list[TaskDataSet] = Field(description="Their repositories, as owner/name@commit.")
 
 
 class ModelInput(ApiModel):

@@ -8,10 +8,11 @@ from pydantic import Field
 
 from hone_api.evaluation import Harness
 from hone_api.finetunejob import ModelRef
-from hone_api.meta import ApiModel, Digest, KnownUri, Name
+from hone_api.meta import Digest, KnownUri, Name
 from hone_api.plan.fields import ExportFolder, Limits, PlanFields
+from hone_api.plan.training import TrainingPlan
 from hone_api.plan_paths import PlanPath
-from hone_api.resolved import EncodingKey, TaskDataSet
+from hone_api.resolved import EncodingKey
 
 
 class SweepPlan(PlanFields):
@@ -60,6 +61,10 @@ class FetchPlan(PlanFields):
     model: ModelRef
     secret_path: PlanPath | None = Field(default=None, description="Folder where model.secretName is mounted.")
     store: PlanPath = Field(description="Path of the store.")
+    rows: TrainingPlan | None = Field(
+        default=None,
+        description="What a run trains on: before the weights are fetched, a row of each split is encoded.",
+    )
     limits: Limits = Field(default_factory=Limits)
 
 
@@ -82,12 +87,3 @@ class TasksPlan(PlanFields):
     )
     store: PlanPath = Field(description="Path of the store.")
     limits: Limits = Field(default_factory=Limits)
-
-
-class TasksInput(ApiModel):
-    """Data sets of lm-evaluation-harness tasks, staged."""
-
-    path: PlanPath = Field(description="Folder with tasks.json.")
-    digest: Digest = Field(description="SHA-256 of its manifest.json.")
-    version: str = Field(description="Version of lm-evaluation-harness that staged them.")
-    data_sets: list[TaskDataSet] = Field(description="Their repositories, as owner/name@commit.")

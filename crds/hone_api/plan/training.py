@@ -23,10 +23,10 @@ from hone_api.plan.fields import (
     ModelInput,
     PlanFields,
     ServicePattern,
+    TasksInput,
     Trusted,
     WorkerPods,
 )
-from hone_api.plan.store import TasksInput
 from hone_api.plan_paths import PlanPath
 from hone_api.tracking import ExperimentName
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Training

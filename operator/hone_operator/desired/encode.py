@@ -53,8 +53,9 @@ def _options(run: TrainingPlan) -> dict[str, Any]:
     info = METHODS[run.method]
     if info.encodes == "Prompts" or run.distillation:
         return {"training": run.training, info.block: getattr(run, info.block)}
-    lengths = Training(max_length=run.training.max_length, truncation=run.training.truncation)
-    return {"training": lengths, "sft": type(run.sft)(train_on=run.sft.train_on)}
+    read = {"max_length", "truncation", "thinking"}
+    training = Training(**run.training.model_dump(include=read))
+    return {"training": training, "sft": type(run.sft)(train_on=run.sft.train_on)}
 
 
 def pods_for(size: int, platform: Platform) -> int:

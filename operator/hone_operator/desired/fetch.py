@@ -3,24 +3,52 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hone_api import encoding
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.plan import FetchPlan
+from hone_api.plan import FetchPlan, TrainingPlan
 from hone_operator.desired import names
+from hone_operator.desired.attempt import AttemptInputs
+from hone_operator.desired.encode import encode_plan
 from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import Work, writable_folders
+from hone_operator.desired.pod import Work, read_only_folders, writable_folders
 from hone_operator.desired.shared import Shared
 
 
+def rows_to_try(first: AttemptInputs | None, platform: Platform) -> TrainingPlan | None:
+    """What is tried before the weights are fetched; None where no rows are there yet.
+
+    Args:
+        first: the first attempt with the Datasets that are Ready now; None: they are not.
+    """
+    plan = encode_plan(first, platform) if first else None
+    return None if plan is None or encoding.is_answered_later(plan) else plan
+
+
+def rows_label(rows: TrainingPlan | None) -> str:
+    """Value of the label by which a FineTuneJob tells whether rows like its own were tried; empty for none."""
+    return names.digest(rows.to_json(), length=16) if rows else ""
+
+
 def fetch(
-    claim: Mapping[str, Any], shared: Shared, spec: FineTuneJobSpec, number: int, platform: Platform
+    claim: Mapping[str, Any],
+    shared: Shared,
+    spec: FineTuneJobSpec,
+    number: int,
+    platform: Platform,
+    rows: TrainingPlan | None = None,
 ) -> list[dict[str, Any]]:
-    """Job and ConfigMap of attempt `number`."""
+    """Job and ConfigMap of attempt `number`.
+
+    Args:
+        rows: see `rows_to_try`.
+    """
     secrets, secret_path = secret_mounts(spec.model.secret_name)
     plan = FetchPlan(
         model=spec.model,
         secret_path=secret_path,
         store=str(names.STORE),
+        rows=rows,
         limits=platform.limits,
     )
     work = Work(
@@ -29,7 +57,12 @@ def fetch(
         plan=plan,
         cpu=platform.staging_cpu,
         memory=platform.staging_memory,
-        mounts=(*writable_folders(platform, "base-models"), *secrets),
+        mounts=(
+            *writable_folders(platform, "base-models"),
+            *(read_only_folders(platform, "datasets") if rows else ()),
+            *secrets,
+        ),
         env=hub_environment(platform),
     )
-    return shared.objects(claim, number, work, platform)
+    labels = {names.ROWS: rows_label(rows)} if rows else {}
+    return shared.objects(claim, number, work, platform, labels)

@@ -39,10 +39,21 @@ class Shared:
         """Labels of the objects of attempt `number`."""
         return names.labels(component, claim, **{names.STAGING_ATTEMPT: str(number), names.CONTENT: self.key})
 
-    def objects(self, claim: Mapping[str, Any], number: int, work: Work, platform: Platform) -> list[dict[str, Any]]:
+    def objects(
+        self,
+        claim: Mapping[str, Any],
+        number: int,
+        work: Work,
+        platform: Platform,
+        more: Mapping[str, str] | None = None,
+    ) -> list[dict[str, Any]]:
         """[Job, ConfigMap] of attempt `number`. The claim owns the Job and the Job owns its plan, so both are deleted
-        in turn."""
-        name = JobName(self.job_name(number), self.labels(claim, number, self.component))
+        in turn.
+
+        Args:
+            more: labels besides those of `labels`.
+        """
+        name = JobName(self.job_name(number), {**self.labels(claim, number, self.component), **(more or {})})
         config = plan_config(claim, name, work, platform)
         job = with_plan(config["metadata"]["name"], claim, name, work, platform)
         config["metadata"]["ownerReferences"] = [owned_by_job(name.name)]

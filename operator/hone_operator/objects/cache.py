@@ -42,6 +42,7 @@ LABELS = frozenset(
         names.STAGING_ATTEMPT,
         names.GENERATION,
         names.CONTENT,
+        names.ROWS,
         names.VELERO,
         names.QUEUE,
         JOB_NAME,

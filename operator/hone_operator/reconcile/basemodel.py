@@ -11,7 +11,8 @@ from hone_api.report import FetchResult
 from hone_api.resolved import PinnedModel, Resolved
 from hone_api.states import ConditionType, Reason
 from hone_operator.desired import modelref, names
-from hone_operator.desired.fetch import fetch
+from hone_operator.desired.attempt import AttemptInputs
+from hone_operator.desired.fetch import fetch, rows_label, rows_to_try
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import base_model as shared_model
 from hone_operator.reconcile import upstream
@@ -30,6 +31,8 @@ class Sources:
     upstream: Upstream
     pinned: Resolved | None
     """The inputs of the first attempt. From then on nothing else matters, and upstream objects may be deleted."""
+    first: AttemptInputs | None = None
+    """The first attempt with the Datasets, where they are Ready."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,14 @@ def _fetched(builder: OutcomeBuilder, spec: FineTuneJobSpec, sources: Sources, p
     shared = shared_model(builder.body["spec"], platform)
     if shared is None:
         raise AssertionError("only models that are downloaded are fetched")
+    rows = rows_to_try(sources.first, platform)
     work = Staging(
         shared,
         ConditionType.MODEL_READY,
         FetchResult,
         f"{spec.model.uri} is",
-        lambda claim, number: fetch(claim, shared, spec, number, platform),
+        lambda claim, number: fetch(claim, shared, spec, number, platform, rows),
+        rows=rows_label(rows),
     )
     staged = stage(builder, work, sources.store, platform)
     if isinstance(staged, Cause):

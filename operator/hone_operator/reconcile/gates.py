@@ -66,11 +66,22 @@ class GateKeeper:
         pinned = self.pinned if self.begun else None
         store = self._held(self.seen.store)
         datasets = self._datasets(pinned)
-        sources = Sources(store, self.seen.claim_exists, self.seen.upstream, pinned)
+        sources = Sources(store, self.seen.claim_exists, self.seen.upstream, pinned, self._first(datasets))
         model = base_model(self.builder, self.spec, sources, self.platform)
         tasks = evaluation_tasks(self.builder, self.spec, store, pinned, self.platform)
         gates = Gates(datasets, model, tasks, encoding.Rows())
         return replace(gates, rows=self._rows(gates, pinned))
+
+    def _first(self, datasets: bool) -> AttemptInputs | None:
+        """The first attempt as far as its rows are known; None: they are not."""
+        if self.begun or not datasets:
+            return None
+        digests, held_out = (
+            inputs.digests(self.spec, self.seen.datasets),
+            inputs.held_out(self.spec, self.seen.datasets),
+        )
+        resolved = Resolved(dataset_digests=digests, evaluation_datasets=held_out)
+        return AttemptInputs(self.builder.body, self.spec, 1, resolved)
 
     def resolved(self, gates: Gates) -> Resolved:
         """The resolved inputs of the newest attempt; for the first attempt, the objects that are Ready now."""

@@ -60,14 +60,16 @@ class Staging(Generic[R]):
     """The objects of an attempt, from the store's claim and its number."""
     underway: Reason = Reason.FETCHING
     """Reason of the condition while nothing is wrong."""
+    rows: str = ""
+    """Label `names.ROWS` of its Jobs. A final failure of one that tried other rows does not count: they may be why."""
 
 
 def stage(builder: OutcomeBuilder, work: Staging[R], seen: StoreState, platform: Platform) -> R | Cause | None:
     """The result; the cause if there will be none; or None if it is not ready: then the condition says why, and an
     attempt is requested if one is due."""
     jobs, created = seen.of(work.shared), _created(builder)
-    attempts = _current(observe_attempts(jobs), created, work.shared)
-    before = _current(observe_attempts([j for j in jobs if j is not attempts.job]), created, work.shared)
+    attempts = _current(observe_attempts(jobs), created, work)
+    before = _current(observe_attempts([j for j in jobs if j is not attempts.job]), created, work)
     for observed in (attempts, before):
         if observed.ending and isinstance(observed.ending.result, work.result):
             builder.delete += observed.older
@@ -104,20 +106,20 @@ def _created(builder: OutcomeBuilder) -> datetime:
     return builder.now - FRESH if created > builder.now + FRESH else created
 
 
-def _current(attempts: StagingAttempts, created: datetime, shared: Shared) -> StagingAttempts:
-    """The newest attempt, as far as it counts for a FineTuneJob that was created at `asked`.
+def _current(attempts: StagingAttempts, created: datetime, work: Staging[R]) -> StagingAttempts:
+    """The newest attempt, as far as it counts for a FineTuneJob that was created then.
 
-    An earlier failure does not count, since its cause may have been fixed. A branch that was resolved long before does
-    not
-    count either.
+    An earlier failure does not count, since its cause may have been fixed, nor does one that concerns others. A branch
+    that was resolved long before does not count either.
     """
     if attempts.job is None or attempts.active:
         return attempts
     if attempts.cause:
-        current = parse_time(attempts.job.ended_at) >= created
+        own = attempts.job.body["metadata"]["labels"].get(names.ROWS, "") == work.rows
+        current = parse_time(attempts.job.ended_at) >= created and (own or attempts.cause.retry is not Retry.NEVER)
     else:
         began = parse_time(attempts.job.body["metadata"]["creationTimestamp"])
-        current = shared.lasting or began + FRESH >= created
+        current = work.shared.lasting or began + FRESH >= created
     return attempts if current else replace(attempts, ending=None, cause=None)
 
 

@@ -170,7 +170,10 @@ def test_two_jobs_that_ask_at_the_same_moment_create_equal_objects(world, new_li
     assert plain[0] == plain[1]
 
 
-@pytest.mark.parametrize("change", [{"training": {"maxLength": 64}}, {"sft": {"trainOn": "LastAssistant"}}])
+@pytest.mark.parametrize(
+    "change",
+    [{"training": {"maxLength": 64}}, {"training": {"thinking": "Disabled"}}, {"sft": {"trainOn": "LastAssistant"}}],
+)
 def test_other_tokens_are_other_work(world, new_life, large, change):
     large.tick()
     large.done()

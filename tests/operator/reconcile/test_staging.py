@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -191,3 +192,32 @@ def test_a_job_that_ends_early_leaves_the_shared_job_to_the_others(world, lives,
     assert conditions(first.status)["Failed"] == "True/InvalidConfiguration"
     assert first.tick(75).delete == ()
     assert conditions(second.status)["ModelReady"] == "False/Fetching"
+
+
+def plan_of(outcome: Any) -> Any:
+    (config,) = (b for b in outcome.create if b["kind"] == "ConfigMap")
+    return json.loads(config["data"]["plan.json"])
+
+
+def test_rows_that_are_ready_are_tried_before_the_weights_are_fetched(world, lives):
+    ready, unread = lives(2)
+    assert [rows["path"].rpartition("/")[2] for rows in plan_of(ready.tick())["rows"]["datasets"]] == ["train.jsonl"]
+    unread.shared = []
+    unread.datasets = {"rows": world.dataset(ready=False)}
+    assert "rows" not in plan_of(unread.tick()), "a download waits for no Dataset"
+
+
+def test_rows_that_the_base_cannot_train_end_their_own_jobs_alone(world, lives, conditions):
+    refused, same, other = lives(3)
+    other.job["spec"]["sft"] = {"trainOn": "LastAssistant"}
+    (first,) = staged(*(life.tick() for life in (refused, same, other)))
+    refused.ends("Failed", world.dead(65, outcome=world.failure("NoTrainableRows", "none of 9 lines")), seconds=60)
+    assert staged(refused.tick(61), same.tick(61)) == []
+    assert {conditions(life.status)["ModelReady"] for life in (refused, same)} == {"False/NoTrainableRows"}
+    assert refused.status["failure"]["code"] == "NoTrainableRows"
+    (second,) = staged(other.tick(61))
+    assert second != first
+    assert conditions(other.status)["ModelReady"] == "False/Fetching"
+    other.ends("Complete", world.dead(0, outcome={"result": FETCHED}), seconds=90)
+    other.tick(91)
+    assert conditions(other.status)["ModelReady"] == "True/Available"

@@ -4,18 +4,21 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
+from family_templates import record, tokenizer
 from forks import Forks, without_hub
 from safetensors.numpy import save_file
 
 from hone_api.report import FetchResult, LookupResult
 from hone_api.termination import TerminationMessage, parse_outcome
 from hone_dev import hub
-from hone_trainer.store import manifest
+from hone_dev.threaded import served
+from hone_trainer.store import contents, manifest
 from hone_trainer.store.deadline import Deadline
 from hone_trainer.store.hub import SLOWEST
 
@@ -63,8 +66,10 @@ class Fetch:
         self.store = folder / "store"
         self.output = ""
 
-    def __call__(self, uri: str, secret: dict[str, str] | None = None, **limits: int) -> TerminationMessage:
-        plan = {"kind": "Fetch", "model": {"uri": uri}, "store": "store", "limits": limits}
+    def __call__(
+        self, uri: str, secret: dict[str, str] | None = None, rows: dict[str, Any] | None = None, **limits: int
+    ) -> TerminationMessage:
+        plan = {"kind": "Fetch", "model": {"uri": uri}, "store": "store", "rows": rows, "limits": limits}
         return self.carry_out("fetch", plan, secret)
 
     def carry_out(self, verb: str, plan: dict[str, Any], secret: dict[str, str] | None = None) -> TerminationMessage:
@@ -274,3 +279,62 @@ def test_a_hub_that_sends_a_byte_now_and_then_is_left_when_the_time_is_up(tmp_pa
 @pytest.mark.parametrize(("size", "seconds"), [(2**30, 3600), (400 * 2**30, 102_400)])
 def test_what_is_large_has_longer(size, seconds):
     assert Deadline.after(3600).at_least(size / SLOWEST).seconds == seconds
+
+
+# -- rows that are tried before the weights are downloaded ------------------------------------------------------
+
+
+@contextmanager
+def hub_of(folder: Path, template: str) -> Iterator[tuple[str, list[str]]]:
+    """A hub with acme/tiny of this chat template: its URL, and the paths of the files that were sent."""
+    model = folder / "hub" / "models" / "acme" / "tiny" / "main"
+    tok = tokenizer(template)
+    tok.save_pretrained(model)
+    (model / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": len(tok), "auto_map": {}}))
+    save_file({"w": numpy.arange(6.0)}, model / "model.safetensors")
+    app, sent = hub.application(folder / "hub"), list[str]()
+
+    async def note(request: Any, response: Any) -> None:
+        if request.method == "GET" and "/resolve/" in request.path:
+            sent.append(request.path.rpartition("/")[2])
+
+    app.on_response_prepare.append(note)
+    with served(app) as url:
+        yield url, sent
+
+
+@pytest.mark.parametrize(
+    ("template", "code", "words"),
+    [
+        ("qwen3", None, "line 1 can be trained on"),
+        ("deepseek_r1_distill", "NoTrainableRows", "1 refused: NoReasoning"),
+    ],
+)
+def test_rows_that_the_base_cannot_train_are_refused_before_its_weights_are_downloaded(
+    tmp_path: Path, commands: Forks, template: str, code: str | None, words: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(record("Plain", "one")) + "\n")
+    rows = {
+        "kind": "Training",
+        "run": "encode",
+        "modelPath": "/absent",
+        "modelUri": "hf://acme/tiny",
+        "datasets": [{"name": "rows", "path": str(tmp_path / "rows.jsonl"), "digest": contents.UNKNOWN}],
+        "evaluationDatasets": [],
+        "output": {"modelName": "encode"},
+        "workPath": "/absent",
+        "outputPath": "/absent",
+    }
+    with hub_of(tmp_path, template) as (url, sent):
+        fetch = Fetch(tmp_path, url, commands)
+        outcome = fetch("hf://acme/tiny", rows=rows)
+    assert sent.count("tokenizer.json") == 1, "what was tried is not downloaded again"
+    if code:
+        assert words in failed(outcome, code)
+        assert "model.safetensors" not in sent
+        assert not list(fetch.store.glob("base-models/*/*"))
+    else:
+        folder = fetch.store / fetched(outcome).path
+        assert sent[-1] == "model.safetensors"
+        assert words in fetch.output
+        assert "auto_map" not in (folder / "config.json").read_text()

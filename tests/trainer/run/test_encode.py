@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -9,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from family_templates import record, says, tokenizer, user
 from forks import Forks
 
 from hone_api import encoding
 from hone_api.report import EncodeResult
 from hone_api.termination import TerminationMessage
+from hone_trainer.encoding import rendering
 from hone_trainer.errors import DataError, StoreError, TrainerError
 from hone_trainer.models import base_model
 from hone_trainer.reporting.live import Reporters
 from hone_trainer.run import encode, rows
 from hone_trainer.signals import Stop
-from hone_trainer.store import manifest
+from hone_trainer.store import contents, manifest
 
 pytestmark = pytest.mark.trainer
 
@@ -161,3 +164,52 @@ def test_rows_without_a_digest_are_known_by_their_file(make_plan: Any, tmp_path:
         file.write_text(json.dumps({"prompt": "Where?", "completion": text}) + "\n")
         seen.append(rows.load(plan, base).train[0])
     assert seen[0] != seen[1]
+
+
+PLAIN = record("Plain", "one")
+PAIR = {"prompt": [user("Hi?")], "chosen": [says("Hello.")], "rejected": [says("No.")]}
+GRPO = {"rewards": [{"type": "ExactMatch"}]}
+
+
+@pytest.mark.parametrize(
+    ("template", "records", "fields", "code"),
+    [
+        ("qwen3", [PLAIN], {}, None),
+        ("deepseek_r1_distill", [PLAIN, record("Reasoning", "one")], {}, None),
+        ("deepseek_r1_distill", [PLAIN], {}, "NoTrainableRows"),
+        ("qwen3_5_nothink", [record("Reasoning", "one")], {}, "NoTrainableRows"),
+        ("qwen3_5_nothink", [record("Reasoning", "one")], {"training": {"thinking": "Enabled"}}, None),
+        ("phi3", [record("Tools", "answered")], {}, "NoTrainableRows"),
+        ("qwen3", [PLAIN], {"training": {"maxLength": 8}}, "NoTrainableRows"),
+        ("qwen3", [PLAIN], {"training": {"maxLength": 8, "truncation": "Refuse"}}, "RowTooLong"),
+        ("", [PLAIN], {}, "UnsupportedModel"),
+        ("", [{"text": "All of it."}], {"method": "DAPT"}, None),
+        ("qwen3", [PAIR], {"method": "DPO"}, None),
+        ("deepseek_r1_distill", [PAIR], {"method": "DPO"}, "NoTrainableRows"),
+        ("qwen3", [{"prompt": "1 + 1?", "answer": "2"}], {"method": "GRPO", "grpo": GRPO}, None),
+        ("qwen3", [{"chosen": "a"}], {}, "DatasetFormatMismatch"),
+    ],
+)
+def test_what_is_tried_without_weights_is_refused_as_all_rows_would_be(
+    make_plan: Any, tmp_path: Path, template: str, records: list[Any], fields: dict[str, Any], code: str | None
+) -> None:
+    model, file = tmp_path / "model", tmp_path / "rows.jsonl"
+    tok = copy.copy(tokenizer(template or "qwen3"))
+    tok.chat_template = tok.chat_template if template else None
+    tok.save_pretrained(model)
+    (model / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": len(tok)}))
+    file.write_text("".join(json.dumps(row) + "\n" for row in records))
+    source = {"name": "rows", "split": "train", "path": str(file), "digest": contents.UNKNOWN}
+    plan = make_plan(modelPath=str(model), datasets=[source], held_out=False, **fields)
+
+    def ending(carry_out: Callable[[], object]) -> str | None:
+        try:
+            carry_out()
+        except TrainerError as error:
+            return str(error.code)
+        return None
+
+    assert ending(lambda: encode.try_rows(plan, model)) == code
+    (model / "model.safetensors").touch()
+    with rendering.of_run(None, plan.training.thinking):
+        assert ending(lambda: encode.in_memory(plan, base_model.open_base(model), str(file))) == code

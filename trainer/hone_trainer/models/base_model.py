@@ -58,12 +58,19 @@ class Base:
         return frozenset(i for i in ids if i is not None)
 
 
-def open_base(path: str | Path, head: Head = "LanguageModel", tokenizer_path: str | Path | None = None) -> Base:
+def open_base(
+    path: str | Path,
+    head: Head = "LanguageModel",
+    tokenizer_path: str | Path | None = None,
+    *,
+    with_weights: bool = True,
+) -> Base:
     """Read config and tokenizer of the model in folder `path`.
 
     Args:
         head: the output that the model must have.
         tokenizer_path: folder of the tokenizer, where it is not the model's own.
+        with_weights: whether the weights must be there too.
 
     Raises:
         TrainerError: ModelNotFound, UnsafeModel (pickled weights, or code in the repository), UnsupportedModel,
@@ -73,7 +80,7 @@ def open_base(path: str | Path, head: Head = "LanguageModel", tokenizer_path: st
     if not (folder / "config.json").is_file():
         raise TrainerError(FailureCode.MODEL_NOT_FOUND, f"{folder} holds no config.json")
     _refuse_unreadable(folder)
-    _refuse_unsafe(folder)
+    _refuse_unsafe(folder, with_weights=with_weights)
     with uncollected():
         from transformers import AutoConfig, AutoTokenizer
         from transformers.models.auto.modeling_auto import (
@@ -116,10 +123,10 @@ def _refuse_unreadable(folder: Path) -> None:
         )
 
 
-def _refuse_unsafe(folder: Path) -> None:
+def _refuse_unsafe(folder: Path, *, with_weights: bool) -> None:
     """Refuse code in the model's folder, weights that are not safetensors, and an adapter next to the weights."""
     safe_config.refuse_code(folder)
-    if not any(folder.glob("*.safetensors")):
+    if with_weights and not any(folder.glob("*.safetensors")):
         raise TrainerError(FailureCode.UNSAFE_MODEL, f"{folder} holds no *.safetensors file")
     if (folder / "adapter_config.json").exists():
         way_out = "transformers would apply it silently; name a base model, or one with the adapter merged"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,17 @@ _OTHER_FORM = "consolidated"
 """Prefixes of files with the same weights for another library, which transformers does not read."""
 
 
-def run(plan: FetchPlan) -> FetchResult:
+def run(plan: FetchPlan, check: Callable[[Path], object] | None = None) -> FetchResult:
     """Stage the plan's model unless it is staged already.
+
+    Args:
+        check: is given a folder with config and tokenizer before the weights are downloaded.
 
     Raises:
         SourceError: ModelNotFound, GatedModelAccessDenied, RevisionNotFound, SourceUnreachable, SourceTooLarge,
             UnsafeModel, UnsupportedModel, SecretNotFound, SecretKeyNotFound.
         ConfigError: NotSupportedYet, for any scheme except hf://.
+        TrainerError: what `check` raises.
     """
     uri = plan.model.uri or ""
     if not uri.startswith("hf://"):
@@ -57,7 +62,7 @@ def run(plan: FetchPlan) -> FetchResult:
             progress.log(f"{repository.name} at {snapshot.commit[:12]} is already in the store")
         else:
             progress.log(f"fetching {repository.name} at {snapshot.commit[:12]}: {size / 2**20:.0f} MiB")
-            _stage(repository, snapshot, names, target)
+            _stage(repository, snapshot, names, target, check)
         card = _card(repository, snapshot)
         return FetchResult(
             path=path,
@@ -97,15 +102,30 @@ def _choose_files(repository: hub.Repository, snapshot: hub.Snapshot) -> list[st
     return names
 
 
-def _stage(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str], target: Path) -> None:
+def _stage(
+    repository: hub.Repository,
+    snapshot: hub.Snapshot,
+    names: list[str],
+    target: Path,
+    check: Callable[[Path], object] | None,
+) -> None:
     """Files that an earlier call downloaded whole are not downloaded again."""
     with folders.resumed_folder(target, keep=_goes_on) as work:
         folder = work / "model"
         folder.mkdir(exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)
+        small = [name for name in names if not name.endswith(".safetensors")]
+        if check:
+            hub.download(repository, snapshot, small, folder, resumable=True)
+            _check_none(hub.differing(snapshot, small, folder), repository, folder)
+            with tempfile.TemporaryDirectory(prefix="hone-model-") as copies:
+                for name in small:
+                    shutil.copyfile(folder / name, Path(copies, name))
+                for config in Path(copies).glob("*.json"):
+                    make_safe(config)
+                check(Path(copies))
         hub.download(repository, snapshot, names, folder, resumable=True)
         hub.forget_download(folder)
-        small = [name for name in names if not name.endswith(".safetensors")]
         _check_none(hub.differing(snapshot, small, folder), repository, folder)
         for config in folder.glob("*.json"):
             make_safe(config)

@@ -24,9 +24,17 @@ from hone_api.failures import FailureCode
 from hone_api.phases import ENCODING
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.report import EncodeResult
-from hone_trainer.encoding import chunks, reuse
+from hone_trainer.encoding import chunks, rendering, reuse
 from hone_trainer.encoding.mapped import Mapped
-from hone_trainer.encoding.split_file import Encoded, Policy, encode_split
+from hone_trainer.encoding.split_file import (
+    Counts,
+    Encoded,
+    Policy,
+    encode_records,
+    encode_split,
+    records,
+    refuse_empty,
+)
 from hone_trainer.encoding.writing import Encoders, Task
 from hone_trainer.errors import StoreError, TrainerError
 from hone_trainer.methods import METHODS
@@ -134,6 +142,26 @@ def ready(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) ->
     if missing:
         _Work(plan, base, reporters or Reporters()).encode(missing)
     return {path: Mapped(folder) for path, folder in places.items()}
+
+
+def try_rows(plan: TrainingPlan, files: Path) -> None:
+    """Encode each split up to the first row that can be trained on: `run` would refuse a split that has none.
+
+    Args:
+        files: folder with config and tokenizer of the base.
+
+    Raises:
+        TrainerError: NoTrainableRows, and what else `run` raises for these rows.
+    """
+    base = base_model.open_base(files, with_weights=False)
+    policy = _policy(plan, base)
+    with rendering.of_run(plan.template_date, plan.training.thinking):
+        for source in encoding.splits(plan):
+            encoder, path = _method(plan).encoder(plan, base), Path(source.path)
+            counts = Counts()
+            if next(encode_records(records(path), encoder, policy, path, counts), None) is None:
+                refuse_empty(counts, f"{source.name}/{source.split}")
+            log.info("%s/%s: line %s can be trained on", source.name, source.split, f"{counts.lines:,}")
 
 
 def in_memory(plan: TrainingPlan, base: Base, path: str) -> Encoded:
