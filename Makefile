@@ -19,37 +19,37 @@ demo: setup ## From nothing to a first fine-tuned model (CLUSTER=embedded|curren
 	@$(PY) -m hone_dev demo --cluster $(CLUSTER)
 
 test: setup ## All that CI runs (leave a tier out by name: SKIP=e2e)
-	@$(PY) -m hone_dev.tiers $(if $(SKIP),--skip $(SKIP))
+	@$(PY) -m hone_dev.campaigns.tiers $(if $(SKIP),--skip $(SKIP))
 
 test-pure: ## Only the tests without I/O
 test-apiserver: ## Only the tests against a real etcd and kube-apiserver
 test-trainer: ## Only the tests that train small models on the CPU
 test-pure test-apiserver test-trainer: setup
-	@$(PY) -m hone_dev.tiers --only $(@:test-%=%)
+	@$(PY) -m hone_dev.campaigns.tiers --only $(@:test-%=%)
 
 test-light: setup-light ## The tests without I/O that `make setup-light` is enough for
-	@$(PY) -m hone_dev.tiers --only light
+	@$(PY) -m hone_dev.campaigns.tiers --only light
 
 e2e: setup ## The end-to-end tier on the embedded cluster
-	@$(PY) -m hone_dev.tiers --only e2e
+	@$(PY) -m hone_dev.campaigns.tiers --only e2e
 
 long: setup ## Long tests that `make test` leaves out: whole pipelines on real pods, vLLM on two ranks
-	@$(PY) -m hone_dev.tiers --only long
+	@$(PY) -m hone_dev.campaigns.tiers --only long
 
 outside: setup ## What the outside has, by enumeration: model families, chat templates, rights, fields, shapes, listings
-	@$(PY) -m hone_dev.tiers --only outside
+	@$(PY) -m hone_dev.campaigns.tiers --only outside
 
 attack: setup ## Every attack input against the running parts; prints tried and held by area
-	@$(PY) -m hone_dev.attack
+	@$(PY) -m hone_dev.campaigns.attack
 
 faults: setup ## Operator and trainer under every fault, an hour or two; writes the table of docs/reliability.md
 	@$(PY) -m hone_dev faults --write
 
 mutate: setup ## Damaged data files against every reader, a larger campaign than the tests run (COUNT=20000)
-	@$(PY) -m hone_dev.mutations --count $(COUNT)
+	@$(PY) -m hone_dev.campaigns.mutations --count $(COUNT)
 
 lint: setup ## Style, types, import contracts, drift of generated files
-	@$(PY) -m hone_dev.tiers --only lint
+	@$(PY) -m hone_dev.campaigns.tiers --only lint
 
 format: setup ## Format the Python code
 	@.venv/bin/ruff check --fix -q . ; .venv/bin/ruff format -q .
@@ -58,10 +58,10 @@ docs: setup-light ## Serve the documentation on http://localhost:8000, rebuilt a
 	@.venv/bin/zensical serve
 
 site: setup-light ## Build the documentation in site/, as files that need no other server
-	@$(PY) -m hone_dev.site
+	@$(PY) -m hone_dev.generate.site
 
 crds: setup ## Generate what is generated: CRDs, API reference, chart values, dashboard, Argo CD patch, failure codes, model sizes and commands in the docs
-	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.dashboards && $(PY) -m hone_dev.argocd && $(PY) -m hone_dev.troubleshooting && $(PY) -m hone_dev.models_and_gpus && $(PY) -m hone_dev.cli_reference
+	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.generate.dashboards && $(PY) -m hone_dev.generate.argocd && $(PY) -m hone_dev.generate.troubleshooting && $(PY) -m hone_dev.generate.models_and_gpus && $(PY) -m hone_dev.generate.cli_reference
 
 lock: setup ## Lock dependencies by version and hash
 	@dev/lock.sh

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from kubeapi import HONE, KubeApi
 
-from hone_api.report import AUDIENCE
+from hone_api.contract.report import AUDIENCE
 from hone_trainer.reporting.live import Progress, to_report
 
 MERGE_PATCH = "application/merge-patch+json"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hone_dev.controlplane import Component, ControlPlane, control_plane
+from hone_dev.cluster.controlplane import Component, ControlPlane, control_plane
 
 Figures = TypeVar("Figures")
 

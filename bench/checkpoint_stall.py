@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from trainer_overhead import CASES, write_plan, write_rows
 
-from hone_dev import models
+from hone_dev.models import models
 
 DAY = 86400
 

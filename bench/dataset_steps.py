@@ -41,7 +41,7 @@ QUIET = {
 
 def write_rows(path: Path, megabytes: int, seed: int = 0) -> int:
     """Makes the file; gives its rows."""
-    from hone_dev.planted import text, word_source
+    from hone_dev.campaigns.planted import text, word_source
 
     rng = random.Random(seed)
     word = word_source(rng)
@@ -85,7 +85,7 @@ def write_short(path: Path, megabytes: float) -> int:
 
 def write_noted(rows: Path, path: Path, seed: int = 0) -> None:
     """Makes a file of the rows with numbers and paths in each answer, and personal data in some."""
-    from hone_dev.planted_personal import samples
+    from hone_dev.campaigns.planted_personal import samples
 
     rng = random.Random(seed)
     sentences = [sample.text for sample in samples(seed)]
@@ -177,7 +177,7 @@ def hone_tokenise(rows: Path, work: Path) -> int:
 
 @cache
 def _encoder() -> Any:
-    from hone_dev.models import smollm2
+    from hone_dev.models.models import smollm2
     from hone_trainer.encoding.conversation import Encoder
     from hone_trainer.models import base_model
 

@@ -86,7 +86,7 @@ def write(kind: str, path: Path, megabytes: float) -> None:
 
 def _write_words(path: Path, megabytes: float) -> None:
     """Documents of 50 to 1,500 words."""
-    from hone_dev import planted
+    from hone_dev.campaigns import planted
 
     rng = random.Random(1)
     word = planted.word_source(rng)
@@ -100,7 +100,7 @@ def _write_words(path: Path, megabytes: float) -> None:
 
 def hone(kind: str, rows: Path, work: Path, workers: int) -> Run:
     """Hone's encoder, file to folder, with the tokenizer as a run opens it."""
-    from hone_dev.models import smollm2
+    from hone_dev.models.models import smollm2
     from hone_trainer.encoding import chunks, mapped, writing
     from hone_trainer.encoding.conversation import Encoder
     from hone_trainer.encoding.split_file import Policy
@@ -125,7 +125,7 @@ def reference(kind: str, rows: Path, work: Path) -> Run:
     import datasets
     from transformers import AutoTokenizer
 
-    from hone_dev.models import smollm2
+    from hone_dev.models.models import smollm2
 
     tokenizer = AutoTokenizer.from_pretrained(smollm2())
     template = marked(str(tokenizer.chat_template))

@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 from trainer_overhead import WARM_UP, Run, alternate, random_llama, write_plan
 
+from hone_api.blocks.shape import ModelShape
 from hone_api.estimate import gpus
 from hone_api.estimate.cost import CPU_TFLOPS
 from hone_api.estimate.memory import gib
-from hone_api.estimate.shape import ModelShape
 from hone_trainer.models import read_shape
 
 SLOWEST, MOST_MEMORY, LOWEST_ESTIMATE = 0.98, 1.05, 0.95

@@ -34,7 +34,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hone_dev import vllm
+from hone_dev.models import vllm
 
 VOCABULARY, PROMPT, BATCHES, BOUND = 64, [1, 2, 3, 4], 32, 3.0
 """BOUND is TRL's vllm_importance_sampling_clip_max."""

@@ -31,7 +31,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.table import Table
 
-from hone_api.report import AUDIENCE
+from hone_api.contract.report import AUDIENCE
 from hone_operator.progress.auth import POD_NAME, POD_UID, Authenticator
 from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.server import ProgressServer

@@ -21,7 +21,7 @@ from typing import Any
 from kubeapi import HONE, KubeApi
 from operator_objects import job
 
-from hone_api.report import AUDIENCE
+from hone_api.contract.report import AUDIENCE
 
 HOSTILE = "mallory"
 HONEST = [f"team-{n}" for n in range(10)]

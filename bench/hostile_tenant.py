@@ -40,9 +40,9 @@ from operator_objects import job, prepare
 from rich.console import Console
 from rich.table import Table
 
-from hone_dev.controlplane import control_plane
-from hone_dev.pki import Authority
-from hone_dev.tools import helm
+from hone_dev.cluster.controlplane import control_plane
+from hone_dev.cluster.pki import Authority
+from hone_dev.tools.tools import helm
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMORY_LIMIT = 512.0

@@ -34,9 +34,9 @@ from operator_scale import children_of, copies
 from rich.console import Console
 from rich.table import Table
 
-from hone_dev import kueue
-from hone_dev.pki import Authority
-from hone_dev.process import Supervisor
+from hone_dev.cluster import kueue
+from hone_dev.cluster.pki import Authority
+from hone_dev.cluster.process import Supervisor
 
 BOUND = 1.2
 KUEUE = "/apis/kueue.x-k8s.io/v1beta2"

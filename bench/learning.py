@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hone_api.plan import MaterializePlan, TrainingPlan
-from hone_dev import models, repacking
+from hone_dev.models import models, repacking
 from hone_trainer.datasets import materialize
 
 LOSS, GAIN = 1.05, 0.95
@@ -49,7 +49,7 @@ class Example:
         """
         objects = [doc for file in sorted(folder.glob("*.yaml")) for doc in yaml.safe_load_all(file.read_text())]
         self.work = work
-        self.module = ["hone_dev.repacking", path] if path else ["hone_trainer"]
+        self.module = ["hone_dev.models.repacking", path] if path else ["hone_trainer"]
         self.files = {m["metadata"]["name"]: m["data"] for m in objects if m["kind"] == "ConfigMap"}
         self.datasets = {m["metadata"]["name"]: m["spec"] for m in objects if m["kind"] == "Dataset"}
         self.jobs = {m["metadata"]["name"]: m["spec"] for m in objects if m["kind"] == "FineTuneJob"}

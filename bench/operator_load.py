@@ -45,8 +45,8 @@ from load_figures import Load, curve, record_rows, rows, show
 from measured_operator import OPERATOR_USER, Operator, free_ports, operating, until
 from operator_objects import first_status, install, job, prepare
 
-from hone_dev.controlplane import control_plane
-from hone_dev.pki import Authority
+from hone_dev.cluster.controlplane import control_plane
+from hone_dev.cluster.pki import Authority
 
 AUDIT_MIB = 4000
 """More than a run writes: a log that is renamed meanwhile would hide writes."""

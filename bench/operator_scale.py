@@ -26,7 +26,7 @@ from operator_objects import first_status, install, job, prepare
 from rich.console import Console
 from rich.table import Table
 
-from hone_dev.pki import Authority
+from hone_dev.cluster.pki import Authority
 
 OF_NAMESPACE = ("patch configmaps", "create models", "patch models/status")
 """Writes that a namespace costs once, however many jobs it has: its ledger, which is the only ConfigMap that the

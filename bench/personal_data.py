@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/personal_data.py [--seed 0] [--each 24]
 
-The texts are those of hone_dev.planted_personal: English, German, Spanish and French, each form of personal data by
+The texts are those of hone_dev.campaigns.planted_personal: English, German, Spanish and French, each form of personal data by
 itself. Every detector runs in a process of its own; the peers in environments of their own, which uv fetches (left out
 without one). Each is asked for the kinds that it knows, as its documentation says: detect-secrets with all plugins that
 know a key by its form, Kingfisher and Betterleaks with their default rules, Presidio's recognisers of patterns.
@@ -177,9 +177,9 @@ def main() -> None:
 
 def report(seed: int, each: int) -> None:
     """The table, and the forms that each detector misses."""
-    from hone_api.curation import PersonalData
-    from hone_dev.planted_personal import Span as Placed
-    from hone_dev.planted_personal import samples, score
+    from hone_api.dataset.curation import PersonalData
+    from hone_dev.campaigns.planted_personal import Span as Placed
+    from hone_dev.campaigns.planted_personal import samples, score
 
     planted = samples(seed, each)
     kinds = {sample.form: sample.kind for sample in planted if sample.kind}

@@ -37,7 +37,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hone_dev import binaries, hub, imageregistry, objectstore
+from hone_dev import hub
+from hone_dev.cluster import binaries, imageregistry, objectstore
 
 RATE = 0.8
 """Bound: the plain client's seconds by Hone's."""

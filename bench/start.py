@@ -92,7 +92,7 @@ def main() -> int:
         options.cases, options.rows, options.busy = "packed", 10**6, True
     table, missed = new_table(), list[str]()
     with tempfile.TemporaryDirectory(prefix="bench-start-") as temporary:
-        from hone_dev import models
+        from hone_dev.models import models
 
         folder = Path(temporary)
         models.tiny(model := folder / "model")

@@ -54,7 +54,7 @@ def main() -> int:
     options = parser.parse_args()
     console, table = Console(width=140), new_table()
     with tempfile.TemporaryDirectory(prefix="bench-start-", dir=options.folder) as temporary, limited(POD_MIB) as group:
-        from hone_dev import models
+        from hone_dev.models import models
 
         folder = Path(temporary)
         models.tiny(model := folder / "model")

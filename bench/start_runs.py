@@ -96,7 +96,7 @@ def write_rows(folder: Path, plan_file: Path, case: Case, rows: int, vocabulary:
     Returns:
         Bytes of the encoded rows.
     """
-    from hone_api.plan_reading import parse_plan
+    from hone_api.contract.plan_reading import parse_plan
     from hone_trainer.encoding import chunks, writing
     from hone_trainer.encoding.split_file import Policy
     from hone_trainer.methods import METHODS

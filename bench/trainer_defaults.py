@@ -68,7 +68,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=24, help="rows of a set, a multiple of the batch")
     parser.add_argument("--sets", default=",".join(SETS), help="which, with commas between them")
     args = parser.parse_args()
-    from hone_dev import models
+    from hone_dev.models import models
     from hone_trainer import device
 
     training = {"epochs": str(EPOCHS), "batchSize": BATCH, "precision": "BFloat16" if device.here().bf16 else "Float32"}

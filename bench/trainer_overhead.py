@@ -61,7 +61,7 @@ def random_llama(folder: Path, sizes: Mapping[str, int], dtype: str = "float32")
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from hone_dev import models
+    from hone_dev.models import models
 
     models.tiny(folder)
     torch.manual_seed(0)

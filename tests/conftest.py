@@ -133,7 +133,7 @@ def schemas_read_once() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The kubeconfig of a real etcd and kube-apiserver that run for this session; pods never run."""
-    from hone_dev.controlplane import control_plane
+    from hone_dev.cluster.controlplane import control_plane
 
     with control_plane(tmp_path_factory.mktemp("apiserver"), garbage="400") as kubeconfig:
         yield kubeconfig

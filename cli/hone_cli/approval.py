@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hone_api.gates import InUse, verdict
-from hone_api.model import Promotion
-from hone_api.modelversion import ModelVersionSpec
-from hone_api.reading import read_known
-from hone_api.servable import served_rank, verdicts
-from hone_api.states import ApprovalState, ConditionType, GateResult
+from hone_api.base.reading import read_known
+from hone_api.kinds.model import Promotion
+from hone_api.kinds.modelversion import ModelVersionSpec
+from hone_api.verdicts.gates import InUse, verdict
+from hone_api.verdicts.servable import served_rank, verdicts
+from hone_api.words.states import ApprovalState, ConditionType, GateResult
 
 Body = Mapping[str, Any]
 

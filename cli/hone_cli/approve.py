@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hone_api.licences import forbids_commercial_use
-from hone_api.states import ApprovalState
+from hone_api.base.licences import forbids_commercial_use
+from hone_api.words.states import ApprovalState
 from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate
 from hone_cli.errors import CommandError, printable
 from hone_cli.versions import MODEL_HELP, chosen

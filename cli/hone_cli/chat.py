@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from hone_api.modelversion import Artifact
+from hone_api.kinds.modelversion import Artifact
 from hone_cli import answering, local, pod
 from hone_cli.download import choose_artifact
 from hone_cli.errors import CommandError

@@ -16,8 +16,8 @@ from typing import Any
 
 import typer
 
-from hone_api.review import MAX_REVIEWER
-from hone_api.synthesis import REVIEW, SyntheticRows
+from hone_api.dataset.review import MAX_REVIEWER
+from hone_api.dataset.synthesis import REVIEW, SyntheticRows
 from hone_cli import pod, running
 from hone_cli.errors import CommandError
 from hone_cli.guard import digest

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from hone_api.manifest import MANIFEST, MAX_BYTES, Entry, Manifest, manifest_digest
+from hone_api.contract.manifest import MANIFEST, MAX_BYTES, Entry, Manifest, manifest_digest
 from hone_cli.errors import CommandError
 
 WORK = ".hone-download"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hone_api.synthesis import SyntheticRows
+from hone_api.dataset.synthesis import SyntheticRows
 from hone_cli import folder, pod
 from hone_cli.errors import CommandError
 from hone_cli.reviews import Reviews, words

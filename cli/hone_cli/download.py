@@ -15,10 +15,10 @@ import typer
 from pydantic import ValidationError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from hone_api.delivery import ArtifactForm
-from hone_api.manifest import ADDED
-from hone_api.modelversion import Artifact, ModelVersionSpec
-from hone_api.states import ApprovalState
+from hone_api.blocks.delivery import ArtifactForm
+from hone_api.contract.manifest import ADDED
+from hone_api.kinds.modelversion import Artifact, ModelVersionSpec
+from hone_api.words.states import ApprovalState
 from hone_cli import files, local, pod
 from hone_cli.copying import Copied, MissingFileError, copy, copy_one
 from hone_cli.errors import CommandError, printable

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from hone_api.meta import ApiModel
-from hone_api.review import (
+from hone_api.base.meta import ApiModel
+from hone_api.dataset.review import (
     CANDIDATES,
     DECISIONS,
     FILTERED,

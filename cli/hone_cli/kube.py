@@ -15,9 +15,9 @@ from kubernetes.stream import portforward
 from urllib3.exceptions import HTTPError
 
 from hone_api import GROUP, VERSION
-from hone_api.retrain import RETRAIN_REQUESTED
-from hone_api.states import JobPhase
-from hone_api.synthesis import REVIEW
+from hone_api.blocks.retrain import RETRAIN_REQUESTED
+from hone_api.dataset.synthesis import REVIEW
+from hone_api.words.states import JobPhase
 from hone_cli import pod
 from hone_cli.errors import CommandError
 

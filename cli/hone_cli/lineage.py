@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from hone_api.states import ApprovalState, ConditionType, DeliveryState
-from hone_api.wording import counted
+from hone_api.base.wording import counted
+from hone_api.words.states import ApprovalState, ConditionType, DeliveryState
 from hone_cli.errors import CommandError, printable
 
 _SHOWN = 10

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import typer
 from aiohttp import web
 
-from hone_api.synthesis import SyntheticRows
+from hone_api.dataset.synthesis import SyntheticRows
 from hone_cli.guard import digest
 from hone_cli.pod import LISTENING
 from hone_cli.reviews import Reviews

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hone_api.pod_image import PodImage
-from hone_api.synthesis import REVIEW, ReviewPod
+from hone_api.base.pod_image import PodImage
+from hone_api.dataset.synthesis import REVIEW, ReviewPod
 from hone_cli.errors import CommandError
 from hone_cli.restricted import container_security, pod_security
 
 if TYPE_CHECKING:
-    from hone_api.modelversion import Artifact  # what it imports is most of the time in which a review starts
+    from hone_api.kinds.modelversion import Artifact  # what it imports is most of the time in which a review starts
 
 DIGEST_ENV, REVIEWER_ENV = "HONE_REVIEW_TOKEN_SHA256", "HONE_REVIEWER"
 PORT = 8080

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import requests
 from pydantic import BaseModel, ValidationError
 
-from hone_api.review import Row, Verdict
+from hone_api.dataset.review import Row, Verdict
 from hone_cli.errors import CommandError
 from hone_cli.http_session import http_session
 from hone_cli.reviews import BatchState, ListPage, Status

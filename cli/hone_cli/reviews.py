@@ -8,8 +8,8 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from hone_api.review import Candidate, Decision, Row, Standing, Verdict
-from hone_api.synthesis import SyntheticRows
+from hone_api.dataset.review import Candidate, Decision, Row, Standing, Verdict
+from hone_api.dataset.synthesis import SyntheticRows
 from hone_cli.errors import CommandError
 
 PAGE = 50

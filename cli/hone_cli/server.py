@@ -16,7 +16,7 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from hone_api.review import Row, Verdict
+from hone_api.dataset.review import Row, Verdict
 from hone_cli.guard import guarded
 from hone_cli.reviews import Reviews, Status
 

@@ -11,8 +11,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Label, Static, TextArea
 
-from hone_api.review import Row, Verdict
-from hone_api.synthesis import SyntheticRows
+from hone_api.dataset.review import Row, Verdict
+from hone_api.dataset.synthesis import SyntheticRows
 from hone_cli.errors import CommandError
 from hone_cli.reviews import BatchState, Reviews, after, edited, texts, words
 

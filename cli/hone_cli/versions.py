@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from hone_api.meta import ALIAS_SCHEME
-from hone_api.states import ApprovalState, ConditionType
+from hone_api.base.meta import ALIAS_SCHEME
+from hone_api.words.states import ApprovalState, ConditionType
 from hone_cli.errors import CommandError
 
 _REFERENCE = re.compile(

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import yaml
 
-from hone_api.dataset import DATASET
-from hone_api.finetunejob import FINE_TUNE_JOB
-from hone_api.meta import Kind
+from hone_api.base.meta import Kind
+from hone_api.dataset.dataset import DATASET
+from hone_api.kinds.finetunejob import FINE_TUNE_JOB
+from hone_api.kinds.model import MODEL
+from hone_api.kinds.modelversion import MODEL_VERSION
 from hone_api.methods.table import blocks
-from hone_api.model import MODEL
-from hone_api.modelversion import MODEL_VERSION
-from hone_api.reference import conditions, kind_page, reference
-from hone_api.schema import crd
-from hone_api.status_types import status_types
+from hone_api.schema.reference import conditions, kind_page, reference
+from hone_api.schema.schema import crd
+from hone_api.schema.status_types import status_types
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS: tuple[Kind, ...] = (FINE_TUNE_JOB, DATASET, MODEL_VERSION, MODEL)
@@ -39,7 +39,7 @@ def files() -> dict[Path, str]:
         out[ROOT / "docs/reference" / f"{kind.singular}.md"] = kind_page(kind)
     out[ROOT / "docs/reference/api.md"] = reference(KINDS)
     out[ROOT / "docs/reference/conditions.md"] = conditions()
-    out[ROOT / "crds/hone_api/status_json.py"] = status_types(KINDS)
+    out[ROOT / "crds/hone_api/contract/status_json.py"] = status_types(KINDS)
     return out
 
 

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from hone_dev import cli
-from hone_dev.console import HoneDevError, show_error
+from hone_dev.tools.console import HoneDevError, show_error
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="The development cluster of Hone.")
 app.add_typer(cli.cluster, name="cluster")

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hone_dev import binaries
-from hone_dev import cluster as embedded
-from hone_dev import images as image
-from hone_dev import tools as tool
+from hone_dev.cluster import binaries
+from hone_dev.cluster import cluster as embedded
+from hone_dev.cluster import images as image
+from hone_dev.tools import tools as tool
 
 cluster = typer.Typer(no_args_is_help=True, help="Real Kubernetes on this machine, without Docker.")
 
@@ -94,8 +94,8 @@ def hub(
     """Serve models and datasets by the Hugging Face Hub protocol, until interrupted."""
     from aiohttp import web
 
-    from hone_dev import models
     from hone_dev.hub import application
+    from hone_dev.models import models
 
     folder = root or models.hub_root()
     typer.echo(f"export HF_ENDPOINT=http://{host}:{port}")
@@ -132,7 +132,7 @@ def faults(
 
     A run that was stopped goes on where it was, as long as no file was edited.
     """
-    from hone_dev import faults as matrix
+    from hone_dev.campaigns import faults as matrix
 
     if unknown := sorted(set(only or ()) - set(matrix.FAULTS)):
         raise typer.BadParameter(f"unknown fault {', '.join(unknown)}; use {', '.join(matrix.FAULTS)}")

@@ -137,7 +137,7 @@ NAMES: tuple[LibraryName, ...] = (
         "transformers.configuration_utils:PreTrainedConfig",
         "_name_or_path",
         "sets",
-        "dev/hone_dev/gguf.py",
+        "dev/hone_dev/models/gguf.py",
         "The saved config must not carry the path of the file on this machine.",
     ),
     LibraryName(

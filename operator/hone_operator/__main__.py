@@ -12,14 +12,14 @@ from functools import partial
 
 import kopf
 
-from hone_api.quantity import value
-from hone_api.signing import Keyless
+from hone_api.base.quantity import value
+from hone_api.blocks.signing import Keyless
 from hone_operator import __version__, handlers, settings
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.controllers import Controllers
-from hone_operator.desired.interconnect import Rdma
-from hone_operator.desired.platform import Bounds, Platform, PodLimits, Signing
-from hone_operator.desired.podsettings import PodDefaults
+from hone_operator.desired.core.interconnect import Rdma
+from hone_operator.desired.core.platform import Bounds, Platform, PodLimits, Signing
+from hone_operator.desired.core.podsettings import PodDefaults
 from hone_operator.keys import public_key_fingerprint
 from hone_operator.monitoring.metrics import Metrics
 from hone_operator.namespaces.networkpatrol import NetworkPatrol

@@ -15,9 +15,9 @@ import aiohttp
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ClusterError, NamespaceGoneError
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired import names
-from hone_operator.desired.platform import Platform
-from hone_operator.desired.shared import Shared
+from hone_operator.desired.core import names
+from hone_operator.desired.core.platform import Platform
+from hone_operator.desired.core.shared import Shared
 from hone_operator.namespaces import networks
 from hone_operator.namespaces.handover import Handover, Holds
 from hone_operator.namespaces.networkpatrol import NetworkedJob
@@ -35,13 +35,17 @@ from hone_operator.progress.inbox import Inbox
 from hone_operator.progress.numbers import Latest
 from hone_operator.queueing.pace import Pace
 from hone_operator.queueing.routing import CONTENTS, NOTICES, SERVED, Key, Request, notices_of, served_in
-from hone_operator.reconcile import dataset, earlier, finetunejob, line, model, modelversion
-from hone_operator.reconcile.earlier import made_by
-from hone_operator.reconcile.notenabled import not_enabled
-from hone_operator.reconcile.notreconciled import api_server_error, internal_error
-from hone_operator.reconcile.outcome import Outcome, Refusal
-from hone_operator.reconcile.outcome_builder import JobBuilder
-from hone_operator.reconcile.terminal import recorded
+from hone_operator.reconcile.core import line
+from hone_operator.reconcile.core.notenabled import not_enabled
+from hone_operator.reconcile.core.notreconciled import api_server_error, internal_error
+from hone_operator.reconcile.core.outcome import Outcome, Refusal
+from hone_operator.reconcile.core.outcome_builder import JobBuilder
+from hone_operator.reconcile.dataset import dataset
+from hone_operator.reconcile.model import model
+from hone_operator.reconcile.run import earlier, finetunejob
+from hone_operator.reconcile.run.earlier import made_by
+from hone_operator.reconcile.run.terminal import recorded
+from hone_operator.reconcile.version import modelversion
 from hone_operator.storage.sweeping import Claims, Stored, Sweeper, note_gone
 from hone_operator.writing.apply import Writes
 from hone_operator.writing.unreadable import UNREADABLE, Unreadable

@@ -14,7 +14,7 @@ from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ClusterError
 from hone_operator.apiserver.listing import JOB_UID, SELECTORS, Listing
 from hone_operator.apiserver.watchguard import Note, session
-from hone_operator.desired.names import COMPONENT, OWNER_LABEL
+from hone_operator.desired.core.names import COMPONENT, OWNER_LABEL
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key, contents_of, keys_concerned, patience, served_in
 from hone_operator.queueing.workqueue import WorkQueue

@@ -17,9 +17,9 @@ import pytest
 import requests
 import yaml
 
+from hone_api.base.meta import ApiModel
 from hone_api.generate import KINDS
-from hone_api.meta import ApiModel
-from hone_api.schema import crd
+from hone_api.schema.schema import crd
 
 GUARD_SECONDS = 60.0
 """A hang guard, not a limit."""

@@ -2,12 +2,12 @@
 
 import pytest
 
-from hone_api.dataset_status import DatasetStatus, RowErrorCount
-from hone_api.finetunejob import ModelRef
-from hone_api.modelversion import AnsweredPrompt, BaseModelLineage, EvaluationNumber, ModelEvaluation
-from hone_api.report import DatasetResult, TrainingResult
-from hone_api.resolved import Resolved
-from hone_api.termination import FailureReport, TerminationMessage, parse_outcome
+from hone_api.contract.report import DatasetResult, TrainingResult
+from hone_api.contract.termination import FailureReport, TerminationMessage, parse_outcome
+from hone_api.dataset.dataset_status import DatasetStatus, RowErrorCount
+from hone_api.kinds.finetunejob import ModelRef
+from hone_api.kinds.modelversion import AnsweredPrompt, BaseModelLineage, EvaluationNumber, ModelEvaluation
+from hone_api.kinds.resolved import Resolved
 
 pytestmark = pytest.mark.pure
 

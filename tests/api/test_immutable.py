@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from hone_api.finetunejob import IMMUTABLE, FineTuneJobSpec
-from hone_api.modelversion import ModelVersionSpec
-from hone_api.placement import Scheduling
+from hone_api.blocks.placement import Scheduling
+from hone_api.kinds.finetunejob import IMMUTABLE, FineTuneJobSpec
+from hone_api.kinds.modelversion import ModelVersionSpec
 
 pytestmark = pytest.mark.apiserver
 

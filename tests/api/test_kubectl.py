@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from hone_api.failures import FAILURES
-from hone_api.states import CONDITIONS_OF
-from hone_dev.tools import kubectl
-from hone_dev.troubleshooting import page
+from hone_api.words.failures import FAILURES
+from hone_api.words.states import CONDITIONS_OF
+from hone_dev.generate.troubleshooting import page
+from hone_dev.tools.tools import kubectl
 
 pytestmark = pytest.mark.apiserver
 

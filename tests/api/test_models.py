@@ -3,11 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
-from hone_api.dataset import Source
-from hone_api.delivery import Delivery
-from hone_api.finetunejob import ModelRef
-from hone_api.meta import ApiModel
-from hone_api.tracking import Tracking
+from hone_api.base.meta import ApiModel
+from hone_api.blocks.delivery import Delivery
+from hone_api.blocks.tracking import Tracking
+from hone_api.dataset.dataset import Source
+from hone_api.kinds.finetunejob import ModelRef
 
 pytestmark = pytest.mark.pure
 

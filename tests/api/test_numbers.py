@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hone_api.dataset import DatasetSpec
-from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.meta import NUMBER
+from hone_api.base.meta import NUMBER
+from hone_api.dataset.dataset import DatasetSpec
+from hone_api.kinds.finetunejob import FineTuneJobSpec
 
 JOB = "FineTuneJob"
 KINDS = pytest.mark.parametrize("kind", [JOB, "Dataset"])

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import quick_yaml
 
+from hone_api.base.meta import LIST_KEYS, LIST_TYPE
 from hone_api.generate import KINDS
-from hone_api.meta import LIST_KEYS, LIST_TYPE
-from hone_api.schema import crd
-from hone_dev.tools import kubectl
+from hone_api.schema.schema import crd
+from hone_dev.tools.tools import kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = ROOT / "docs" / "outside.md"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.estimate.shape import ModelShape, shape_of
+from hone_api.blocks.shape import ModelShape, shape_of
 
 pytestmark = pytest.mark.trainer
 BENCH = Path(__file__).resolve().parents[2] / "bench"

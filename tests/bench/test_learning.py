@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hone_dev import repacking
+from hone_dev.models import repacking
 
 pytestmark = pytest.mark.trainer
 BENCH = Path(__file__).resolve().parents[2] / "bench"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hone_dev import paths, tools
-from hone_dev.controlplane import control_plane
-from hone_operator.desired.namespace import NamespaceSetup
+from hone_dev.cluster.controlplane import control_plane
+from hone_dev.tools import paths, tools
+from hone_operator.desired.core.namespace import NamespaceSetup
 
 pytestmark = pytest.mark.apiserver
 CHART = paths.SOURCE / "charts" / "hone"

@@ -4,7 +4,9 @@ import pytest
 import yaml
 from chart_documents import named
 
-from hone_operator.desired import dataset_pods, deliver, encode
+from hone_operator.desired.dataset import dataset_pods
+from hone_operator.desired.staging import encode
+from hone_operator.desired.version import deliver
 
 pytestmark = pytest.mark.pure
 MONITORING = [{"namespaceSelector": {"matchLabels": {"team": "observers"}}}]

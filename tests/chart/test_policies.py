@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from kube import NotFoundError, connect, wait_until
 
-from hone_dev import tools
-from hone_dev.controlplane import control_plane
+from hone_dev.cluster.controlplane import control_plane
+from hone_dev.tools import tools
 
 pytestmark = pytest.mark.apiserver
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"

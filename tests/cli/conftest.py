@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from hone_api.review import Candidate, Decision, Provenance, ReviewRequest, row_id
-from hone_api.synthesis import Synthesis
+from hone_api.dataset.review import Candidate, Decision, Provenance, ReviewRequest, row_id
+from hone_api.dataset.synthesis import Synthesis
 
 
 class Batch:

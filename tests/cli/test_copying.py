@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.manifest import manifest_digest
+from hone_api.contract.manifest import manifest_digest
 from hone_cli.copying import WORK, BrokenConnectionError, MissingFileError, copy
 from hone_cli.errors import CommandError
 

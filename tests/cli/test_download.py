@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 from app_server import running
 
-from hone_api.modelversion import Artifact
+from hone_api.kinds.modelversion import Artifact
 from hone_cli import files, pod
 from hone_cli.copying import copy
 from hone_cli.download import choose_artifact, fetch_report, is_signed, summary

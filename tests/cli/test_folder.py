@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hone_api.review import Verdict
+from hone_api.dataset.review import Verdict
 from hone_cli.errors import CommandError
 from hone_cli.folder import Folder, find
 from hone_cli.reviews import EXCERPT, PAGE, Status

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from hone_api import RELEASE
 from hone_cli.__main__ import application, listing
-from hone_dev import cli_reference
+from hone_dev.generate import cli_reference
 
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def test_the_release_is_that_of_the_package() -> None:
 
 
 def test_the_reference_is_what_the_program_says() -> None:
-    assert cli_reference.PAGE.read_text() == cli_reference.page(), "run python -m hone_dev.cli_reference"
+    assert cli_reference.PAGE.read_text() == cli_reference.page(), "run python -m hone_dev.generate.cli_reference"
 
 
 def test_help_fits_a_terminal_and_names_every_command() -> None:

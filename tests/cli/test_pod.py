@@ -11,7 +11,7 @@ from hone_cli import pod
 from hone_cli.cluster import signature
 from hone_cli.errors import CommandError, printable
 from hone_cli.guard import digest
-from hone_operator.desired.pod import USER
+from hone_operator.desired.core.pod import USER
 
 pytestmark = pytest.mark.pure
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from hone_api.failures import FAILURES
+from hone_api.contract.report import DatasetResult
+from hone_api.contract.termination import TerminationMessage
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult
-from hone_api.termination import TerminationMessage
+from hone_api.words.failures import FAILURES
 from hone_trainer.datasets import materialize, read
 from hone_trainer.errors import to_outcome
 

@@ -15,11 +15,11 @@ import tls_server
 import yaml
 from pydantic import ValidationError
 
-from hone_api.failures import FAILURES
+from hone_api.contract.termination import TerminationMessage
+from hone_api.dataset.source import Source
 from hone_api.plan import MaterializePlan
-from hone_api.source import Source
-from hone_api.termination import TerminationMessage
-from hone_operator.desired import names
+from hone_api.words.failures import FAILURES
+from hone_operator.desired.core import names
 from hone_trainer.datasets import materialize
 from hone_trainer.endpoints import addresses
 from hone_trainer.endpoints.addresses import is_allowed

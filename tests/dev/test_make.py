@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hone_dev import tiers
+from hone_dev.campaigns import tiers
 
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]

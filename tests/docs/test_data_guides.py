@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from hone_api.failures import FAILURES
+from hone_api.words.failures import FAILURES
 from hone_trainer.__main__ import main
 
 pytestmark = pytest.mark.trainer

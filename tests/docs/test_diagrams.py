@@ -17,7 +17,7 @@ from browser import chromium
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from hone_dev import mermaid, site
+from hone_dev.generate import mermaid, site
 
 pytestmark = pytest.mark.e2e  # Chromium is installed where it is absent, for which root is needed
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,12 +13,12 @@ import yaml
 from serving_schemas import SPECS
 
 from hone_api import API_VERSION
-from hone_api.dataset import DATASET
-from hone_api.finetunejob import FINE_TUNE_JOB
-from hone_api.model import MODEL
-from hone_api.modelversion import MODEL_VERSION
+from hone_api.dataset.dataset import DATASET
+from hone_api.kinds.finetunejob import FINE_TUNE_JOB
+from hone_api.kinds.model import MODEL
+from hone_api.kinds.modelversion import MODEL_VERSION
 from hone_api.plan import TrainingPlan
-from hone_dev import troubleshooting
+from hone_dev.generate import troubleshooting
 
 pytestmark = pytest.mark.pure
 
@@ -117,4 +117,4 @@ def test_the_pages_of_the_site_are_those_that_exist():
 
 
 def test_the_codes_are_those_of_the_api():
-    assert troubleshooting.PAGE.read_text() == troubleshooting.page(), "run python -m hone_dev.troubleshooting"
+    assert troubleshooting.PAGE.read_text() == troubleshooting.page(), "run python -m hone_dev.generate.troubleshooting"

@@ -11,7 +11,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 from hone_api.generate import KINDS
-from hone_api.schema import crd
+from hone_api.schema.schema import crd
 
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from shapes import LLAMA_8B
 
-from hone_api.dataset import Format
+from hone_api.dataset.dataset import Format
 from hone_api.estimate.memory import Setup, estimate
 from hone_api.methods import METHODS, DpoMethod, KtoMethod, Method, OrpoMethod, PpoMethod
 

@@ -6,14 +6,14 @@ import yaml
 from hone_api.estimate import gpus
 from hone_api.estimate.memory import estimate
 from hone_api.estimate.micro_batch import setup
-from hone_api.finetunejob import FineTuneJobSpec
-from hone_dev import models_and_gpus as page
+from hone_api.kinds.finetunejob import FineTuneJobSpec
+from hone_dev.generate import models_and_gpus as page
 
 pytestmark = pytest.mark.pure
 
 
 def test_the_page_is_generated():
-    assert page.PAGE.read_text() == page.page(), "run python -m hone_dev.models_and_gpus"
+    assert page.PAGE.read_text() == page.page(), "run python -m hone_dev.generate.models_and_gpus"
 
 
 @pytest.mark.parametrize("model", page.MODELS)

@@ -14,9 +14,9 @@ from jsonschema import Draft202012Validator
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from hone_api.base.meta import Kind
 from hone_api.generate import KINDS
-from hone_api.meta import Kind
-from hone_api.schema import crd
+from hone_api.schema.schema import crd
 from hone_cli.__main__ import application
 from hone_trainer.commands import command_line
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hone_dev.console import HoneDevError
-from hone_dev.site import build, load_diagrams_from_here
+from hone_dev.generate.site import build, load_diagrams_from_here
+from hone_dev.tools.console import HoneDevError
 
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ import click
 import pytest
 import typer.main
 
-from hone_api.review import most_defective
-from hone_api.synthesis import Template
+from hone_api.dataset.review import most_defective
+from hone_api.dataset.synthesis import Template
 from hone_cli.__main__ import application
 from hone_cli.terminal import Terminal
 

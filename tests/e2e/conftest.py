@@ -16,16 +16,17 @@ import pytest
 import requests
 from kube import Kube, path
 
-from hone_dev import cluster as embedded
-from hone_dev import images as built
-from hone_dev import models, paths
-from hone_dev.console import HoneDevError
+from hone_dev.cluster import cluster as embedded
+from hone_dev.cluster import images as built
+from hone_dev.cluster.process import Supervisor
 from hone_dev.demo import command, targets
 from hone_dev.demo.targets import Target
-from hone_dev.process import Supervisor
-from hone_dev.shell import locked, run
-from hone_dev.side_by_side import Part
-from hone_dev.tools import kubectl as kubectl_path
+from hone_dev.models import models
+from hone_dev.tools import paths
+from hone_dev.tools.console import HoneDevError
+from hone_dev.tools.shell import locked, run
+from hone_dev.tools.side_by_side import Part
+from hone_dev.tools.tools import kubectl as kubectl_path
 
 POLLED = {"ftj": "FineTuneJob", "dset": "Dataset", "mv": "ModelVersion", "job": "Job", "pod": "Pod"}
 """What tests look at every second: a start of kubectl costs a tenth of a second of processor time."""

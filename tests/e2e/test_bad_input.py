@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from live import ROWS, config_map, dataset, failure, job, lines, reason_becomes, secret, training, wait
 
-from hone_dev import models
 from hone_dev.demo import command
+from hone_dev.models import models
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 

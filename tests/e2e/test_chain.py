@@ -10,8 +10,9 @@ import pytest
 import yaml
 from live import conditions, failure, reason_becomes, wait
 
-from hone_dev import models, paths
 from hone_dev.demo import runs
+from hone_dev.models import models
+from hone_dev.tools import paths
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 SMALL = {"maxSteps": 4, "batchSize": 4, "microBatchSize": 4, "learningRate": "5e-3"}

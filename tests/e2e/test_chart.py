@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from live import ROWS, config_map, dataset, job, lines, training, wait
 
-from hone_dev import paths
 from hone_dev.demo.command import RELEASE, SYSTEM
+from hone_dev.tools import paths
 
 pytestmark = pytest.mark.e2e
 

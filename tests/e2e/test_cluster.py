@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from hone_dev import cluster as embedded
-from hone_dev import machine
-from hone_dev.process import Supervisor
+from hone_dev.cluster import cluster as embedded
+from hone_dev.cluster import machine
+from hone_dev.cluster.process import Supervisor
 
 pytestmark = pytest.mark.e2e
 

@@ -10,8 +10,8 @@ import serving
 import teaching
 from live import HANG, ROWS, condition, config_map, dataset, job, lines, reason_becomes
 
-from hone_api.plan_record import values_of
-from hone_dev import modelserver
+from hone_api.kinds.plan_record import values_of
+from hone_dev.models import modelserver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 REFUSED = "What is 7 and one?"
@@ -19,7 +19,7 @@ REFUSED = "What is 7 and one?"
 
 def teacher(image: str) -> list[dict[str, Any]]:
     """A teacher with a key, which refuses one of the prompts."""
-    programs = {"teaching.py": Path(teaching.__file__), "hone_dev/modelserver.py": Path(modelserver.__file__)}
+    programs = {"teaching.py": Path(teaching.__file__), "hone_dev/models/modelserver.py": Path(modelserver.__file__)}
     command = ["python", "/program/teaching.py", REFUSED]
     return serving.server("teacher", image, command, programs, {}, cpu="50m", memory="128Mi")
 

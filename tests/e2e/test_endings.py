@@ -22,8 +22,8 @@ from live import (
     wait,
 )
 
-from hone_dev import models
-from hone_dev.node import NAME as NODE
+from hone_dev.cluster.node import NAME as NODE
+from hone_dev.models import models
 
 pytestmark = [pytest.mark.e2e, pytest.mark.early, pytest.mark.usefixtures("hone")]
 

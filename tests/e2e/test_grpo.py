@@ -7,8 +7,8 @@ from typing import Any
 import live
 import pytest
 
-from hone_dev import paths
 from hone_dev.demo import runs
+from hone_dev.tools import paths
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hone_dev import paths
 from hone_dev.demo import runs
+from hone_dev.tools import paths
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 EXAMPLES = paths.SOURCE / "examples"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from live import conditions, reason_becomes, wait
 
-from hone_dev.console import HoneDevError
 from hone_dev.life import objects, places, platform
+from hone_dev.tools.console import HoneDevError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 NAME = "service-desk"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from live import ROWS, config_map, dataset, job, lines
 
-from hone_dev import paths, tools
+from hone_dev.tools import paths, tools
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 RULES = paths.SOURCE / "charts" / "hone" / "files" / "rules" / "hone.yaml"

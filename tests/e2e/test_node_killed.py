@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from live import ROWS, config_map, dataset, job, lines, processes_of, reason_becomes, training, wait
 
-from hone_dev import cluster as embedded
-from hone_dev.process import Supervisor
+from hone_dev.cluster import cluster as embedded
+from hone_dev.cluster.process import Supervisor
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.long, pytest.mark.usefixtures("hone")]
 KILLED = ("kubelet", "containerd")

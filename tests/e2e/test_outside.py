@@ -22,10 +22,12 @@ from live import (
 )
 from mlflow_server import PASSWORD, USER, RealMlflow, real_mlflow
 
-from hone_api.tracking import PASSWORD_KEY, USER_KEY
-from hone_dev import cluster, models, objectstore, paths
+from hone_api.blocks.tracking import PASSWORD_KEY, USER_KEY
+from hone_dev.cluster import cluster, objectstore
 from hone_dev.demo import runs
 from hone_dev.life.places import port_of, service
+from hone_dev.models import models
+from hone_dev.tools import paths
 
 pytestmark = [pytest.mark.e2e, pytest.mark.early]
 EXAMPLE = paths.SOURCE / "examples" / "14-import"

@@ -17,9 +17,9 @@ import requests
 import yaml
 from live import ROWS, approve, config_map, dataset, job, lines, reason_becomes, wait
 
-from hone_dev import models, vllm_pod
+from hone_dev.cluster.node import NAME as NODE
 from hone_dev.life.server import Server, restarts
-from hone_dev.node import NAME as NODE
+from hone_dev.models import models, vllm_pod
 from hone_trainer.store import manifest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.early, pytest.mark.usefixtures("hone")]

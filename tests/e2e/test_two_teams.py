@@ -2,10 +2,10 @@
 
 import pytest
 
-from hone_dev import cluster as embedded
-from hone_dev import paths
-from hone_dev.console import HoneDevError
-from hone_dev.process import Supervisor
+from hone_dev.cluster import cluster as embedded
+from hone_dev.cluster.process import Supervisor
+from hone_dev.tools import paths
+from hone_dev.tools.console import HoneDevError
 from hone_dev.two_teams.command import measured
 from hone_dev.two_teams.objects import Steps
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hone_api.dataset import DatasetSpec
+from hone_api.dataset.dataset import DatasetSpec
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from hone_api import API_VERSION
-from hone_api.dataset import DATASET
-from hone_api.finetunejob import FINE_TUNE_JOB
-from hone_api.model import MODEL
+from hone_api.dataset.dataset import DATASET
+from hone_api.kinds.finetunejob import FINE_TUNE_JOB
+from hone_api.kinds.model import MODEL
 
 pytestmark = pytest.mark.pure
 

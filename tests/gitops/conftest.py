@@ -6,7 +6,7 @@ from typing import Any
 import lupa.lua51
 import pytest
 
-from hone_dev import argocd
+from hone_dev.generate import argocd
 
 # What is left after gitops-engine opened its libraries; the methods of strings go with `string`.
 SANDBOX = """

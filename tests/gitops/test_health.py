@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from hone_api.generate import KINDS as API_KINDS
-from hone_dev import argocd
+from hone_dev.generate import argocd
 
 pytestmark = pytest.mark.pure
 ROOT = argocd.FOLDER / "resource_customizations" / "hone.dev"
@@ -51,7 +51,7 @@ def test_the_sandbox_is_one(lua):
 
 
 def test_the_patch_is_up_to_date():
-    """Otherwise: python -m hone_dev.argocd."""
+    """Otherwise: python -m hone_dev.generate.argocd."""
     assert argocd.PATCH.read_text() == argocd.patch()
     data = yaml.safe_load(argocd.PATCH.read_text())["data"]
     for kind in KINDS:

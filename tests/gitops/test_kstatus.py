@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from hone_dev import argocd
-from hone_operator.desired.platform import Platform
-from hone_operator.reconcile import dataset, finetunejob, model, modelversion
-from hone_operator.reconcile.observed import Observed
+from hone_dev.generate import argocd
+from hone_operator.desired.core.platform import Platform
+from hone_operator.reconcile.dataset import dataset
+from hone_operator.reconcile.model import model
+from hone_operator.reconcile.run import finetunejob
+from hone_operator.reconcile.staging.observed import Observed
+from hone_operator.reconcile.version import modelversion
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 import promql_parser
 import pytest
 
-from hone_dev import dashboards
+from hone_dev.generate import dashboards
 
 pytestmark = pytest.mark.pure
 BOARD = json.loads(dashboards.FILE.read_text())
@@ -29,7 +29,7 @@ def names() -> set[str]:
 
 
 def test_the_committed_file_is_what_the_code_makes():
-    """Otherwise: python -m hone_dev.dashboards."""
+    """Otherwise: python -m hone_dev.generate.dashboards."""
     assert dashboards.FILE.read_text() == dashboards.build()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hone_dev import paths, tools
+from hone_dev.tools import paths, tools
 
 pytestmark = pytest.mark.pure
 RULES = paths.SOURCE / "charts" / "hone" / "files" / "rules" / "hone.yaml"

@@ -21,9 +21,10 @@ from kube import Kube
 from operator_process import Operator
 from prometheus_client.parser import text_string_to_metric_families
 
-from hone_api.metric_report import AUDIENCE
-from hone_dev import alertmanager, paths
-from hone_dev.alertmanager import Alertmanager
+from hone_api.contract.metric_report import AUDIENCE
+from hone_dev.cluster import alertmanager
+from hone_dev.cluster.alertmanager import Alertmanager
+from hone_dev.tools import paths
 
 pytestmark = pytest.mark.apiserver
 SYSTEM, MODEL, ACCOUNT = "hone-alerts", "support-bot", "alertmanager"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hone_operator.controllers import Controllers
-from hone_operator.desired.names import OWNER_LABEL
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.names import OWNER_LABEL
+from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import API_VERSIONS, Cache, controls
 from hone_operator.progress.auth import Caller
 from hone_operator.progress.binding import Chain, ReportRefusedError, attempt_of

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from world import World
 
-from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.core.conditions import is_true
 
 pytestmark = pytest.mark.pure
 ROUNDS = 12

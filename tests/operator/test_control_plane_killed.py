@@ -17,8 +17,8 @@ from kube import Kube, connect, wait_until
 from lives import Seen, look
 from operator_process import Operator, free_ports
 
-from hone_dev.controlplane import ControlPlane
-from hone_dev.process import Component, Supervisor
+from hone_dev.cluster.controlplane import ControlPlane
+from hone_dev.cluster.process import Component, Supervisor
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.long]
 KILLED = {

@@ -15,7 +15,7 @@ from kube import Kube, connect, wait_until
 from operator_process import Operator
 
 from hone_api.generate import KINDS
-from hone_api.schema import crd
+from hone_api.schema.schema import crd
 
 pytestmark = pytest.mark.apiserver
 Start = Callable[[Path, dict[str, str]], Operator]

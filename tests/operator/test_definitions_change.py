@@ -14,7 +14,7 @@ from kube import HONE, Kube
 from operator_process import Operator
 
 from hone_api.generate import KINDS
-from hone_api.schema import crd
+from hone_api.schema.schema import crd
 
 pytestmark = pytest.mark.apiserver
 REFUSED = Fault("refuse first watches", 429, retry_after=1, words="storage is (re)initializing", times=100)

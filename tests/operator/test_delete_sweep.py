@@ -18,8 +18,8 @@ from kube import Kube, connect
 from lives import LOOK_EVERY, Hand, Seen, component, look
 from operator_process import Operator
 
-from hone_api.plan_record import values_of
-from hone_dev.controlplane import control_plane
+from hone_api.kinds.plan_record import values_of
+from hone_dev.cluster.controlplane import control_plane
 
 pytestmark = pytest.mark.apiserver
 HANG = 300.0  # seconds; a guard against hanging on a busy machine, not an expectation

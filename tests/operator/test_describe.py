@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from desired_objects import all_containers
 
-from hone_dev.tools import kubectl
+from hone_dev.tools.tools import kubectl
 
 pytestmark = pytest.mark.apiserver
 

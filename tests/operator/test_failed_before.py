@@ -10,10 +10,10 @@ import pytest
 from memory_cluster import Body, MemoryCluster
 
 from hone_operator.controllers import Controllers
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
-from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.core.conditions import is_true
 
 pytestmark = pytest.mark.pure
 DIGEST = "sha256:" + "a" * 64

@@ -18,10 +18,10 @@ import pytest
 from memory_cluster import Body, MemoryCluster
 
 from hone_api.generate import KINDS
-from hone_api.resolved import Resolved
-from hone_api.schema import crd, structural
+from hone_api.kinds.resolved import Resolved
+from hone_api.schema.schema import crd, structural
 from hone_operator.controllers import Controllers
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key, contents_of
 

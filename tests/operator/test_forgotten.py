@@ -12,9 +12,9 @@ import pytest
 from memory_cluster import MemoryCluster
 from world import APPLIED, World
 
-from hone_api.report import HoneStatus, ProgressReport, TrainerStatus
+from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired.platform import Bounds
+from hone_operator.desired.core.platform import Bounds
 from hone_operator.handlers import Watches
 from hone_operator.monitoring.metrics import Metrics
 from hone_operator.progress.store import ProgressStore

@@ -13,7 +13,7 @@ from desired_objects import CASES, PLATFORM, PUBLIC_KEY, RDMA, imported_model, r
 from operator_writes import ENABLED
 from rights import installed, render
 
-from hone_operator.desired.podsettings import PodDefaults
+from hone_operator.desired.core.podsettings import PodDefaults
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("operator's rights")]
 SYSTEM = "hone-fields"

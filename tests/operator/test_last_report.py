@@ -10,7 +10,7 @@ import pytest
 from lives import RESULTS
 from world import World
 
-from hone_api.report import HoneStatus, ProgressReport, TrainerStatus
+from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing.routing import Key
 

@@ -13,10 +13,10 @@ from memory_cluster import Body
 from world import World
 
 from hone_operator.apiserver.errors import AlreadyExistsError
-from hone_operator.desired.platform import Bounds
+from hone_operator.desired.core.platform import Bounds
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
-from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.core.conditions import is_true
 
 pytestmark = pytest.mark.pure
 AGES = {"fourth": 4, "fifth": 5, "first": 1, "third": 3, "second": 2}

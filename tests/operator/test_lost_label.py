@@ -18,7 +18,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from hone_operator.apiserver import listing
 from hone_operator.apiserver.cluster import Cluster
-from hone_operator.desired.names import COMPONENT
+from hone_operator.desired.core.names import COMPONENT
 from hone_operator.handlers import Watches
 from hone_operator.objects.cache import Cache, strip
 from hone_operator.queueing.workqueue import WorkQueue

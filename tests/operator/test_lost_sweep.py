@@ -18,17 +18,17 @@ import pytest
 from lives import RESULTS
 from memory_cluster import Body, MemoryCluster
 
-from hone_api.modelversion import Artifact
+from hone_api.contract.plan_reading import parse_plan
+from hone_api.contract.report import TrainingResult
+from hone_api.contract.termination import TerminationMessage
+from hone_api.kinds.modelversion import Artifact
 from hone_api.plan import TrainingPlan
-from hone_api.plan_reading import parse_plan
-from hone_api.report import TrainingResult
-from hone_api.termination import TerminationMessage
 from hone_operator.controllers import Controllers
-from hone_operator.desired import names
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core import names
+from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
-from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.core.conditions import is_true
 from hone_trainer.store import finished, manifest
 
 pytestmark = pytest.mark.pure

@@ -19,7 +19,7 @@ from kube import Kube
 from operator_process import Operator
 from rights import installed
 
-from hone_api.metric_report import AUDIENCE
+from hone_api.contract.metric_report import AUDIENCE
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("progress port")]
 SYSTEM = "hone-metrics"

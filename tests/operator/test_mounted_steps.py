@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from desired_objects import PLATFORM, all_containers, owner
 
-from hone_api.dataset import DatasetSpec
-from hone_api.termination import TerminationMessage, parse_outcome
-from hone_operator.desired.materialize import materialize
+from hone_api.contract.termination import TerminationMessage, parse_outcome
+from hone_api.dataset.dataset import DatasetSpec
+from hone_operator.desired.dataset.materialize import materialize
 
 pytestmark = [
     pytest.mark.trainer,

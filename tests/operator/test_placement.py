@@ -6,8 +6,8 @@ import uuid
 import pytest
 from hand import fine_tune_job
 
-from hone_api.finetunejob import FineTuneJobSpec
-from hone_operator.desired.scheduling import scheduling
+from hone_api.kinds.finetunejob import FineTuneJobSpec
+from hone_operator.desired.run.scheduling import scheduling
 
 pytestmark = pytest.mark.apiserver
 KEYS = (

@@ -16,8 +16,8 @@ from kube import Kube, connect
 from operator_process import Operator
 from rights import installed
 
-from hone_dev import kueue
-from hone_dev.controlplane import control_plane
+from hone_dev.cluster import kueue
+from hone_dev.cluster.controlplane import control_plane
 
 pytestmark = pytest.mark.apiserver
 SYSTEM, NODE = "hone-kueue", "node"

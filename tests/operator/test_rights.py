@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rights import installed
 
-from hone_operator.desired.namespace import NamespaceSetup
+from hone_operator.desired.core.namespace import NamespaceSetup
 
 pytestmark = pytest.mark.apiserver
 SYSTEM = "hone-rights"

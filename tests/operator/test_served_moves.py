@@ -21,7 +21,7 @@ from hand import Namespace
 from killing import POINTS, Processes, wait_for_a_write
 from kube import wait_until
 
-from hone_api.served import CONFIG_MAP
+from hone_api.contract.served import CONFIG_MAP
 
 pytestmark = pytest.mark.apiserver
 FIRST, SECOND = ("sha256:" + digit * 64 for digit in "12")

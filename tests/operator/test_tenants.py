@@ -12,7 +12,7 @@ from kube import ROOT, wait_until
 from rights import installed
 from typer.testing import CliRunner
 
-from hone_api.unsupported import UNSUPPORTED
+from hone_api.kinds.unsupported import UNSUPPORTED
 from hone_cli.__main__ import application
 from hone_cli.errors import CommandError
 from hone_cli.kube import Kube

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from hone_api.placement import A_MINUTE
+from hone_api.blocks.placement import A_MINUTE
 from hone_operator.times import LONGEST_SECONDS, duration_seconds
 
 pytestmark = pytest.mark.pure

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from world import RECORDED, World
 
-from hone_api.plan_reading import parse_plan
-from hone_operator.reconcile.conditions import is_true
+from hone_api.contract.plan_reading import parse_plan
+from hone_operator.reconcile.core.conditions import is_true
 
 pytestmark = pytest.mark.pure
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from forks import RUN, Forks, without_hub
 
-from hone_api.termination import TerminationMessage, parse_outcome
+from hone_api.contract.termination import TerminationMessage, parse_outcome
 
 ALONE = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 """Runs a command in a network that has loopback alone."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from selenium import webdriver
 
-from hone_dev import packages
+from hone_dev.tools import packages
 
 ATTACKS = [
     "<script>document.title = 'ran'</script>",

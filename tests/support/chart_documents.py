@@ -2,7 +2,7 @@
 
 import subprocess
 
-from hone_dev import paths, tools
+from hone_dev.tools import paths, tools
 
 CHART = paths.SOURCE / "charts" / "hone"
 

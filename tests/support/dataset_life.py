@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hone_api.plan_reading import parse_plan
-from hone_operator.reconcile.dataset import ObservedForDataset, reconcile
-from hone_operator.reconcile.outcome import Outcome
+from hone_api.contract.plan_reading import parse_plan
+from hone_operator.reconcile.core.outcome import Outcome
+from hone_operator.reconcile.dataset.dataset import ObservedForDataset, reconcile
 
 
 class Life:

@@ -7,32 +7,33 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from hone_api.dataset import DatasetSpec
-from hone_api.delivery import Delivery
-from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.imports import ModelImport
-from hone_api.modelversion import ModelVersionSpec
+from hone_api.blocks.delivery import Delivery
+from hone_api.blocks.imports import ModelImport
+from hone_api.blocks.signing import Identity, Keyless
+from hone_api.blocks.tracking import MlflowRegistry, RegisteredAlias
+from hone_api.dataset.dataset import DatasetSpec
+from hone_api.kinds.finetunejob import FineTuneJobSpec
+from hone_api.kinds.modelversion import ModelVersionSpec
+from hone_api.kinds.resolved import Resolved
 from hone_api.plan import DatasetInput
-from hone_api.resolved import Resolved
-from hone_api.signing import Identity, Keyless
-from hone_api.tracking import MlflowRegistry, RegisteredAlias
-from hone_operator.desired import lookup, sweep
-from hone_operator.desired.attempt import AttemptInputs
-from hone_operator.desired.deliver import Parcel, deliver
-from hone_operator.desired.encode import encode, encode_plan, encoded
-from hone_operator.desired.fetch import fetch, rows_to_try
-from hone_operator.desired.importing import importing
-from hone_operator.desired.interconnect import Rdma
-from hone_operator.desired.materialize import ReferencedObjects, materialize
-from hone_operator.desired.platform import Platform, Signing
-from hone_operator.desired.register import Registration, as_registered, register
-from hone_operator.desired.shared import base_model
-from hone_operator.desired.shared import harness_tasks as staged_tasks
-from hone_operator.desired.sign import sign
-from hone_operator.desired.store import claim
-from hone_operator.desired.tasks import tasks
-from hone_operator.desired.training import training
-from hone_operator.desired.verify import verify
+from hone_operator.desired.core.interconnect import Rdma
+from hone_operator.desired.core.platform import Platform, Signing
+from hone_operator.desired.core.shared import base_model
+from hone_operator.desired.core.shared import harness_tasks as staged_tasks
+from hone_operator.desired.dataset.materialize import ReferencedObjects, materialize
+from hone_operator.desired.model.importing import importing
+from hone_operator.desired.model.register import Registration, as_registered, register
+from hone_operator.desired.run.attempt import AttemptInputs
+from hone_operator.desired.run.training import training
+from hone_operator.desired.staging import lookup
+from hone_operator.desired.staging.encode import encode, encode_plan, encoded
+from hone_operator.desired.staging.fetch import fetch, rows_to_try
+from hone_operator.desired.staging.tasks import tasks
+from hone_operator.desired.store import sweep
+from hone_operator.desired.store.store import claim
+from hone_operator.desired.version.deliver import Parcel, deliver
+from hone_operator.desired.version.sign import sign
+from hone_operator.desired.version.verify import verify
 
 DIGEST = "sha256:" + "0" * 64
 PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ==\n-----END PUBLIC KEY-----\n"

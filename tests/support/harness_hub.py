@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hone_api.report import TasksResult
-from hone_api.termination import TerminationMessage, parse_outcome
+from hone_api.contract.report import TasksResult
+from hone_api.contract.termination import TerminationMessage, parse_outcome
 
 TOKEN = "hf_canaryCanaryCanary42"
 WORDS = ["river", "tower", "bridge", "market", "harbour", "garden", "Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo"]

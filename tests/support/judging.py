@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hone_dev import modelserver
+from hone_dev.models import modelserver
 
 
 def reward_model(base: Path, folder: Path) -> Path:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pytest
 from keyless_servers import Sigstore
 
+from hone_api.blocks.signing import Identity, Keyless
+from hone_api.contract.report import SignResult
 from hone_api.plan import ArtifactInput, ModelInput, SignPlan, Trusted
-from hone_api.report import SignResult
-from hone_api.signing import Identity, Keyless
 from hone_trainer.artifacts import sign
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import StoreError

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from token_issuer import AUDIENCE, TokenIssuer
 
-from hone_dev import binaries
-from hone_dev.objectstore import free_port, running
+from hone_dev.cluster import binaries
+from hone_dev.cluster.objectstore import free_port, running
 
 _FORMAT = "application/vnd.dev.sigstore"
 _SINCE = {"start": "2020-01-01T00:00:00Z"}

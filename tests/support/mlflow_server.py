@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hone_api.tracking import PASSWORD_KEY, USER_KEY
+from hone_api.blocks.tracking import PASSWORD_KEY, USER_KEY
 from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.endpoints.mlflow.server import MlflowServer
 

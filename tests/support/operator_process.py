@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 from kube import GUARD_SECONDS
 
-from hone_dev.objectstore import free_port
+from hone_dev.cluster.objectstore import free_port
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["hone_operator.__main__"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hone_operator.desired import rank_network, store
-from hone_operator.desired.namespace import NamespaceSetup
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.namespace import NamespaceSetup
+from hone_operator.desired.core.platform import Platform
+from hone_operator.desired.run import rank_network
+from hone_operator.desired.store import store
 
 SYSTEM = "hone-bounds"
 OPERATOR = f"system:serviceaccount:{SYSTEM}:hone"

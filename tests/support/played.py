@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hone_api.finetunejob_status import JobProgress
+from hone_api.kinds.finetunejob_status import JobProgress
 from hone_operator.progress.numbers import Latest
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV, ProgressReport
+from hone_api.contract.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV, ProgressReport
 from hone_operator.progress.auth import POD_NAME, POD_UID, Authenticator
 from hone_operator.progress.numbers import Latest
 from hone_operator.progress.server import ProgressServer

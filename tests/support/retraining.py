@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hone_api.status_json import RetrainReportJson
-from hone_operator.reconcile.model import ObservedForModel, reconcile
-from hone_operator.reconcile.outcome import Outcome, Refusal
-from hone_operator.reconcile.retrain_base import ObservedForBase
-from hone_operator.reconcile.retraining import ObservedForRetraining
+from hone_api.contract.status_json import RetrainReportJson
+from hone_operator.reconcile.core.outcome import Outcome, Refusal
+from hone_operator.reconcile.model.model import ObservedForModel, reconcile
+from hone_operator.reconcile.retrain.retrain_base import ObservedForBase
+from hone_operator.reconcile.retrain.retraining import ObservedForRetraining
 from hone_operator.times import format_time
 
 START = datetime(2026, 1, 10, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ import requests
 import yaml
 from kube import GUARD_SECONDS, Kube, wait_until
 
-from hone_dev import paths, tools
+from hone_dev.tools import paths, tools
 
 KINDS = (
     "ServiceAccount",

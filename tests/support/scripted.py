@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hone_dev.threaded import served
+from hone_dev.tools.threaded import served
 
 Said = str | tuple[int, dict[str, Any]]
 """The text of an answer, or a status and the body that goes with it."""

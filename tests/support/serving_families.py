@@ -18,7 +18,7 @@ from typing import Any
 import families
 import tiny
 
-from hone_dev import vllm
+from hone_dev.models import vllm
 
 BASE = "tests/families"
 """Name of the base model, as a server serves it."""

@@ -1,6 +1,6 @@
 """Sizes of well-known models."""
 
-from hone_api.estimate.shape import ModelShape
+from hone_api.blocks.shape import ModelShape
 
 LLAMA_7B = ModelShape(
     parameters=6_738_415_616,

@@ -11,8 +11,8 @@ from pkcs11 import Attribute, KeyType
 from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
 
 from hone_api.plan import ArtifactInput, SignPlan
-from hone_dev import packages
-from hone_dev.shell import run
+from hone_dev.tools import packages
+from hone_dev.tools.shell import run
 from hone_trainer.artifacts import sign
 
 MODULE = "/usr/lib/softhsm/libsofthsm2.so"

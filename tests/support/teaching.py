@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hone_dev import modelserver
+from hone_dev.models import modelserver
 
 
 class Scripted(modelserver.Model):

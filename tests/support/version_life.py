@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from hone_operator.reconcile.modelversion import ObservedForModelVersion, reconcile
-from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.core.outcome import Outcome
+from hone_operator.reconcile.version.modelversion import ObservedForModelVersion, reconcile
 
 VERIFIED = {"result": {"kind": "Verify", "files": 3, "sizeBytes": 10}}
 

@@ -16,11 +16,11 @@ from lives import RESULTS
 from memory_cluster import Body, MemoryCluster
 
 from hone_operator.controllers import Controllers
-from hone_operator.desired import names
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core import names
+from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
-from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.core.conditions import is_true
 
 RECORDED = json.loads((Path(__file__).parents[1] / "operator/objects_of_an_earlier_operator.json").read_text())
 ROUNDS = 12

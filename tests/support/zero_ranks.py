@@ -61,7 +61,7 @@ def engine(options: dict[str, Any], ranks: int) -> Any:
     """DeepSpeed's as a run configures it, ready for checkpoints of other ranks."""
     import deepspeed
 
-    from hone_api.training import DeepSpeed
+    from hone_api.blocks.training import DeepSpeed
     from hone_trainer.training import deepspeed as ours
     from hone_trainer.training import resharding
 

@@ -285,7 +285,7 @@ class Runs:
 
     def wait(self, plan: Any, process: Process, exit_code: int = 0, node: int = 0) -> Any:
         """The outcome of a process that must end with `exit_code`."""
-        from hone_api.termination import TerminationMessage
+        from hone_api.contract.termination import TerminationMessage
 
         folder = Path(plan.work_path).parent
         try:

@@ -7,9 +7,9 @@ import logging
 import pytest
 from pydantic import ValidationError
 
-from hone_api.failures import FAILURES
-from hone_api.plan_reading import parse_plan
-from hone_api.report import DatasetResult
+from hone_api.contract.plan_reading import parse_plan
+from hone_api.contract.report import DatasetResult
+from hone_api.words.failures import FAILURES
 from hone_trainer import secrets
 from hone_trainer.errors import ConfigError, DataError, SourceError, StoreError, TrainerError, classify, to_outcome
 from hone_trainer.store.hub import secret_key

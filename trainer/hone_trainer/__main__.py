@@ -1,6 +1,6 @@
 """`python -m hone_trainer`: what a pod of the trainer image runs, and a person on a laptop.
 
-Whatever happens ends as a `TerminationMessage` and an exit code of `hone_api.failures`.
+Whatever happens ends as a `TerminationMessage` and an exit code of `hone_api.words.failures`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from hone_api import RELEASE, plan_paths
-from hone_api.failures import FailureCode
+from hone_api import RELEASE
+from hone_api.contract.plan_reading import read_plan
+from hone_api.contract.report import Result
+from hone_api.contract.termination import TerminationMessage
 from hone_api.plan import (
     PLAN_SHA256_ENV,
     DeliverPlan,
@@ -35,10 +37,9 @@ from hone_api.plan import (
     TasksPlan,
     TrainingPlan,
     VerifyPlan,
+    plan_paths,
 )
-from hone_api.plan_reading import read_plan
-from hone_api.report import Result
-from hone_api.termination import TerminationMessage
+from hone_api.words.failures import FailureCode
 from hone_trainer.commands import command_line
 from hone_trainer.commands import options as command_options
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome

@@ -1,6 +1,6 @@
 """Errors of the trainer: each knows its code, exit code, and whether a retry helps.
 
-The codes, their exit codes and hints are one table, shared with the operator: `hone_api.failures.FAILURES`.
+The codes, their exit codes and hints are one table, shared with the operator: `hone_api.words.failures.FAILURES`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import errno
 
 from pydantic import ValidationError
 
-from hone_api.failures import FAILURES, ExitCode, FailureCode, Retry
-from hone_api.plan_reading import PLANS
-from hone_api.reading import in_words, only_unknown
-from hone_api.report import DatasetResult
-from hone_api.termination import FailureReport, TerminationMessage
+from hone_api.base.reading import in_words, only_unknown
+from hone_api.contract.plan_reading import PLANS
+from hone_api.contract.report import DatasetResult
+from hone_api.contract.termination import FailureReport, TerminationMessage
+from hone_api.words.failures import FAILURES, ExitCode, FailureCode, Retry
 from hone_trainer.secrets import scrub
 
 _MAX_MESSAGE = 2000
@@ -42,7 +42,7 @@ class TrainerError(Exception):
     ) -> None:
         super().__init__(message)
         if code not in FAILURES:
-            raise KeyError(f"{code} is not in hone_api.failures.FAILURES")
+            raise KeyError(f"{code} is not in hone_api.words.failures.FAILURES")
         self.code, self.message, self.rank, self.step = code, message, rank, step
         self.micro_batch_size = micro_batch_size
 

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hone_api.credentials import hidden, mapped
+from hone_api.base.credentials import hidden, mapped
+from hone_api.base.wording import visible
 from hone_api.plan import SECRET_VARIABLES_ENV, SECRETS_ENV
-from hone_api.wording import visible
 
 _known: set[str] = set()
 _SCHEMES = {"basic", "bearer", "apikey", "digest"}

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hone_api.states import ApprovalState, ConditionType
+from hone_api.words.states import ApprovalState, ConditionType
 from hone_cli.versions import condition
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.served import CONFIG_MAP, key_of
+from hone_api.contract.served import CONFIG_MAP, key_of
 from hone_cli.errors import CommandError
 from hone_cli.serving.models import ModelFolder, ServedModel
 from hone_cli.serving.verifying import container

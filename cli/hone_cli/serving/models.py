@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hone_api.modelversion import Artifact, ModelVersionSpec
-from hone_api.servable import expects_single_experts, has_fused_experts, served_rank, template_kwargs, verdicts
-from hone_api.states import ApprovalState
+from hone_api.kinds.modelversion import Artifact, ModelVersionSpec
+from hone_api.verdicts.servable import expects_single_experts, has_fused_experts, served_rank, template_kwargs, verdicts
+from hone_api.words.states import ApprovalState
 from hone_cli.errors import CommandError
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hone_api.pod_image import PodImage
+from hone_api.base.pod_image import PodImage
 from hone_cli.restricted import container_security
 
 

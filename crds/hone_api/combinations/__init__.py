@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from hone_api.base.meta import ApiModel
+from hone_api.blocks.evaluation import Evaluation
+from hone_api.blocks.training import Adapter, AdapterType, DeepSpeed, Training
 from hone_api.combinations.batches import batch_problems, divisors
 from hone_api.combinations.evaluation import evaluation_problems, schema_problems, twice_in
 from hone_api.combinations.rules import broken_rules
 from hone_api.combinations.shares import share_problem
-from hone_api.dataset import DATASET, DatasetSpec
-from hone_api.evaluation import Evaluation
-from hone_api.failures import FailureCode
-from hone_api.meta import ApiModel
+from hone_api.dataset.dataset import DATASET, DatasetSpec
 from hone_api.methods import METHODS, GrpoMethod, Method, PpoMethod
-from hone_api.training import Adapter, AdapterType, DeepSpeed, Training
+from hone_api.words.failures import FailureCode
 
 
 class Problem(NamedTuple):

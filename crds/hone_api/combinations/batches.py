@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hone_api.training import LARGEST_BATCH, Training
+from hone_api.blocks.training import LARGEST_BATCH, Training
 
 LARGEST_MICRO_BATCH = 8
 """Maximum rows of a micro batch by default: more rarely help, and memory grows with them."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from hone_api.base.rule import Rule
+from hone_api.blocks.placement import Resources
+from hone_api.blocks.training import Training
 from hone_api.methods import METHODS
-from hone_api.placement import Resources
-from hone_api.rule import Rule
-from hone_api.training import Training
 
 METHODS_ON_ANY_RANKS = tuple(str(info.name) for info in METHODS.values() if info.row_by_row)
 """Methods whose loss is the same on any number of ranks."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hone_api import json_schemas
-from hone_api.dataset import Format
-from hone_api.evaluation import Evaluation, EvaluationMetric
+from hone_api.base import json_schemas
+from hone_api.blocks.evaluation import Evaluation, EvaluationMetric
+from hone_api.blocks.rewards import Reward
+from hone_api.blocks.training import Adapter, AdapterType
+from hone_api.dataset.dataset import Format
 from hone_api.methods import METHODS, GrpoMethod, Method
-from hone_api.rewards import Reward
-from hone_api.training import Adapter, AdapterType
 
 _PAIRS_METRICS = {"accuracy", "margin"}
 """Methods on pairs have their own metrics reward_accuracy and reward_margin."""

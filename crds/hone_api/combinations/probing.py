@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from hone_api.base.rule import Rule
+from hone_api.blocks.training import AUTO
 from hone_api.combinations.elastic import METHODS_ON_ANY_RANKS
-from hone_api.rule import Rule
-from hone_api.training import AUTO
 
 _IS_NUMBER = f"!has(self.training.microBatchSize) || self.training.microBatchSize != '{AUTO}'"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple, get_args
 
-from hone_api.meta import ApiModel
-from hone_api.rule import Rule
+from hone_api.base.meta import ApiModel
+from hone_api.base.rule import Rule
 
 RUN_RULES = (
     Rule(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from hone_api.base.wording import counted
+from hone_api.blocks.training import DEFAULT_RANK, Adapter, AdapterType, Training
 from hone_api.estimate.micro_batch import Plan, packs
 from hone_api.methods import METHODS, Method
-from hone_api.training import DEFAULT_RANK, Adapter, AdapterType, Training
-from hone_api.wording import counted
 
 FAR = 100
 """Factor from which a difference is not a matter of taste."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hone_api.estimate.shape import ModelShape
+from hone_api.blocks.shape import ModelShape
+from hone_api.blocks.training import AdapterType
 from hone_api.methods import METHODS, Method
-from hone_api.training import AdapterType
 
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Bytes of a weight: 4 bits, an 8-bit scale for 64 weights, and a 32-bit one for 256 scales (QLoRA, section 3)."""

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from hone_api.blocks.shape import ModelShape
+from hone_api.blocks.training import DEFAULT_RANK, AdapterType
 from hone_api.combinations.batches import LARGEST_MICRO_BATCH, at_most, divisors
 from hone_api.estimate.memory import Setup, estimate
-from hone_api.estimate.shape import ModelShape
-from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.methods import METHODS, GrpoMethod, Method, PpoMethod
 from hone_api.plan import TrainingPlan
-from hone_api.training import DEFAULT_RANK, AdapterType
 
 CPU_TOKENS = 1024
 """Tokens of a micro batch on a CPU: memory grows with them, and short rows need some (`bench/trainer_defaults.py`)."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hone_api.blocks.training import AdapterType
 from hone_api.estimate.memory import Setup, estimate
 from hone_api.methods import METHODS, Method
-from hone_api.training import AdapterType
 
 
 def cheaper(s: Setup) -> list[tuple[str, Setup]]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hone_api.dataset import Format
-from hone_api.evaluation import Evaluation
-from hone_api.meta import value_of
+from hone_api.base.meta import value_of
+from hone_api.base.rule import Rule
+from hone_api.blocks.evaluation import Evaluation
+from hone_api.blocks.rewards import Reward
+from hone_api.dataset.dataset import Format
 from hone_api.methods.blocks import MODULES, PlanBlocks, SpecBlocks
 from hone_api.methods.dapt import DaptMethod
 from hone_api.methods.distillation import DistillationMethod, TeacherEndpoint
@@ -21,8 +23,6 @@ from hone_api.methods.orpo import OrpoMethod
 from hone_api.methods.ppo import PpoMethod
 from hone_api.methods.reward import RewardMethod
 from hone_api.methods.sft import SftMethod
-from hone_api.rewards import Reward
-from hone_api.rule import Rule
 
 __all__ = [
     "ANSWERS",

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.dataset import Format
-from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, between, uri_rules
+from hone_api.base.meta import ApiModel, Decimal, HttpUrl, Name, between, uri_rules
+from hone_api.base.rule import Rule
+from hone_api.dataset.dataset import Format
 from hone_api.methods.info import ANSWERS, Method, MethodInfo, Rates
-from hone_api.rule import Rule
 
 
 class TeacherEndpoint(ApiModel):

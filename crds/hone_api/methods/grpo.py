@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hone_api.dataset import Format
-from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, between, keyed_by, uri_rules
+from hone_api.base.meta import ApiModel, Decimal, HttpUrl, Name, between, keyed_by, uri_rules
+from hone_api.base.rule import Rule
+from hone_api.blocks.rewards import Reward
+from hone_api.dataset.dataset import Format
 from hone_api.methods.info import ANSWERS, Method, MethodInfo, Rates
-from hone_api.rewards import Reward
-from hone_api.rule import Rule
 
 VLLM_FRACTION = 0.3
 """Fraction of a GPU's memory for a vLLM that shares it: its copy of the weights, and the key-value cache."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from hone_api.dataset import Format
+from hone_api.dataset.dataset import Format
 
 
 class Method(StrEnum):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hone_api.dataset import Format
-from hone_api.meta import ApiModel, Decimal
+from hone_api.base.meta import ApiModel, Decimal
+from hone_api.dataset.dataset import Format
 from hone_api.methods.info import Method, MethodInfo, Rates
 
 

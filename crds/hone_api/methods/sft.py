@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from hone_api.dataset import Format
-from hone_api.meta import ApiModel, Decimal
+from hone_api.base.meta import ApiModel, Decimal
+from hone_api.dataset.dataset import Format
 from hone_api.methods.info import ANSWERS, Method, MethodInfo, Rates
 
 

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hone_api.delivery import Delivery
-from hone_api.meta import HttpUrl, Name, ShortText
+from hone_api.base.meta import HttpUrl, Name, ShortText
+from hone_api.blocks.delivery import Delivery
+from hone_api.blocks.tracking import RegisteredAlias, RegisteredName, VersionToRegister
 from hone_api.plan.fields import BILL, NAMESPACE, ArtifactInput, Limits, PlanFields
-from hone_api.plan_paths import PlanPath
-from hone_api.tracking import RegisteredAlias, RegisteredName, VersionToRegister
+from hone_api.plan.plan_paths import PlanPath
 
 
 class DeliverPlan(PlanFields):

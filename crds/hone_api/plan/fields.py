@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 
-from hone_api.dataset import MAX_PODS
-from hone_api.meta import ApiModel, Digest, Percent
-from hone_api.plan_paths import PlanPath
-from hone_api.resolved import TaskDataSet
-from hone_api.signing import Keyless
+from hone_api.base.meta import ApiModel, Digest, Percent
+from hone_api.blocks.signing import Keyless
+from hone_api.dataset.dataset import MAX_PODS
+from hone_api.kinds.resolved import TaskDataSet
+from hone_api.plan.plan_paths import PlanPath
 
 CONTRACT: Literal[1] = 1
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from hone_api.imports import ModelImport
-from hone_api.meta import Name
+from hone_api.base.meta import Name
+from hone_api.blocks.imports import ModelImport
 from hone_api.plan.fields import BILL, NAMESPACE, ArtifactInput, DatasetInput, ExportFolder, Limits, PlanFields
-from hone_api.plan_paths import PlanPath
+from hone_api.plan.plan_paths import PlanPath
 
 
 class VerifyPlan(PlanFields):

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hone_api.curation import Curation
-from hone_api.dataset import Checks, Format, Splits
-from hone_api.meta import Digest, ShortText
+from hone_api.base.meta import Digest, ShortText
+from hone_api.dataset.curation import Curation
+from hone_api.dataset.dataset import Checks, Format, Splits
+from hone_api.dataset.source import Source
+from hone_api.dataset.synthesis import Raft, Synthesis
 from hone_api.plan.fields import NAMESPACE, DatasetInput, Limits, ModelInput, PlanFields, WorkerPods
-from hone_api.plan_paths import PlanPath
-from hone_api.source import Source
-from hone_api.synthesis import Raft, Synthesis
+from hone_api.plan.plan_paths import PlanPath
 
 
 class RowsPlan(PlanFields):

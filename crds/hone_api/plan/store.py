@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from hone_api.evaluation import Harness
-from hone_api.finetunejob import ModelRef
-from hone_api.meta import Digest, KnownUri, Name
+from hone_api.base.meta import Digest, KnownUri, Name
+from hone_api.blocks.evaluation import Harness
+from hone_api.kinds.finetunejob import ModelRef
+from hone_api.kinds.resolved import EncodingKey
 from hone_api.plan.fields import ExportFolder, Limits, PlanFields
+from hone_api.plan.plan_paths import PlanPath
 from hone_api.plan.training import TrainingPlan
-from hone_api.plan_paths import PlanPath
-from hone_api.resolved import EncodingKey
 
 
 class SweepPlan(PlanFields):

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
+from hone_api.base.meta import ApiModel, Digest, HttpUrl, Name, ShortText
+from hone_api.blocks.evaluation import Evaluation
+from hone_api.blocks.tracking import ExperimentName
+from hone_api.blocks.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Training
 from hone_api.combinations.rules import RUN_RULES
-from hone_api.evaluation import Evaluation
-from hone_api.finetunejob import Output
-from hone_api.meta import ApiModel, Digest, HttpUrl, Name, ShortText
+from hone_api.kinds.finetunejob import Output
 from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.plan.fields import (
     CLUSTER_CIDRS,
@@ -27,9 +29,7 @@ from hone_api.plan.fields import (
     Trusted,
     WorkerPods,
 )
-from hone_api.plan_paths import PlanPath
-from hone_api.tracking import ExperimentName
-from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Training
+from hone_api.plan.plan_paths import PlanPath
 
 
 class TrackingInput(ApiModel):
@@ -84,7 +84,7 @@ class TrainingPlan(PlanBlocks, _Attempt):
     evaluation_datasets: list[DatasetInput] = Field(default_factory=list)
     encoded_path: PlanPath | None = Field(
         default=None,
-        description="Folder of encoded splits, each in the folder of its key (`hone_api.encoding.key`): `encode` "
+        description="Folder of encoded splits, each in the folder of its key (`hone_api.contract.encoding.key`): `encode` "
         "writes them there, `run` reads them. `run` encodes in workPath what is not there; none: everything.",
     )
     encoded_digest: Digest | None = Field(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from hone_dev.shell import run
+from hone_dev.tools.shell import run
 
 LINK = "hone-canary"
 NETWORK = "10.215.0.{}"

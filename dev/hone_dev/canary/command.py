@@ -20,16 +20,17 @@ from pathlib import Path
 import requests
 from rich.table import Table
 
-from hone_api.states import ConditionType, Reason
-from hone_dev import binaries, paths
+from hone_api.words.states import ConditionType, Reason
 from hone_dev.canary import answering, gateway, objects
 from hone_dev.canary.answering import Version
 from hone_dev.canary.objects import GATEWAY, MODEL, NAMESPACE, PLATFORM
-from hone_dev.console import HoneDevError, console
-from hone_dev.controlplane import control_plane
-from hone_dev.objectstore import free_port
-from hone_dev.pki import Authority
-from hone_dev.shell import run as program
+from hone_dev.cluster import binaries
+from hone_dev.cluster.controlplane import control_plane
+from hone_dev.cluster.objectstore import free_port
+from hone_dev.cluster.pki import Authority
+from hone_dev.tools import paths
+from hone_dev.tools.console import HoneDevError, console
+from hone_dev.tools.shell import run as program
 
 STEPS = ("100,0", "90,10", "50,50", "0,100", "100,0")
 """Weights of the two versions, in the order in which they are applied; the last one goes back."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hone_dev import paths
-from hone_dev.binaries import GO_HINT
-from hone_dev.console import step
-from hone_dev.objectstore import running
-from hone_dev.shell import locked, run
+from hone_dev.cluster.binaries import GO_HINT
+from hone_dev.cluster.objectstore import running
+from hone_dev.tools import paths
+from hone_dev.tools.console import step
+from hone_dev.tools.shell import locked, run
 
 TRAEFIK, LEGO, GATEWAY_API = (
     "github.com/traefik/traefik/v3@v3.6.7",

@@ -11,9 +11,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from hone_api.meta import NUMBER
-from hone_dev import paths
+from hone_api.base.meta import NUMBER
 from hone_dev.chart.values import ChartValues
+from hone_dev.tools import paths
 
 CHART = paths.SOURCE / "charts" / "hone"
 NOTICE = "Written by `python -m hone_dev.chart.generate` from dev/hone_dev/chart/values.py."

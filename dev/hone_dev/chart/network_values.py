@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hone_api.meta import Name
+from hone_api.base.meta import Name
 from hone_dev.chart.value_types import Map, Values
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.dataset import MAX_PODS
-from hone_api.meta import Quantity
+from hone_api.base.meta import Quantity
+from hone_api.dataset.dataset import MAX_PODS
 from hone_dev.chart.value_types import ClassName, Env, ImageDigest, Map, Seconds, Secrets, StringMap, Text, Values
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from hone_api.blocks.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
 from hone_api.plan import Cidr, PublicKey, ServicePattern
-from hone_api.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
 from hone_dev.chart.value_types import ImageDigest, Seconds, StringMap, Text, Values
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from hone_api.meta import Name, Quantity
+from hone_api.base.meta import Name, Quantity
 from hone_dev.chart.monitoring_values import Dashboards, Metrics, PrometheusRule
 from hone_dev.chart.network_values import NetworkPolicy
 from hone_dev.chart.pod_values import Encoding, Image, PodLimits, PodSecurity, Staging, Trainer

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hone_dev.console import HoneDevError, step
 from hone_dev.demo.targets import Target
+from hone_dev.tools.console import HoneDevError, step
 
 POD, CLAIM = "ask", "hone-store"
 PATIENCE = 600.0

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from hone_dev import paths
-from hone_dev.console import HoneDevError, note, step
 from hone_dev.demo import runs, summary, usage
 from hone_dev.demo.follow import follow
 from hone_dev.demo.targets import TARGETS, Target
+from hone_dev.tools import paths
+from hone_dev.tools.console import HoneDevError, note, step
 
 EXAMPLE = paths.SOURCE / "examples" / "01-first-model"
 SYSTEM, TENANT, RELEASE = "hone-system", "demo", "hone"

@@ -11,11 +11,11 @@ from typing import Any
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from hone_api import GROUP, VERSION
-from hone_api.phases import stage_words
-from hone_api.states import GATES, ConditionType, JobPhase
-from hone_dev.console import HoneDevError, console, note
+from hone_api.words.phases import stage_words
+from hone_api.words.states import GATES, ConditionType, JobPhase
 from hone_dev.demo.runs import is_finished
 from hone_dev.demo.targets import Target
+from hone_dev.tools.console import HoneDevError, console, note
 
 PATIENCE = 20 * 60.0  # seconds without any change of the status
 # field of status.progress, its name for people, digits after the point

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from hone_api.states import ConditionType
+from hone_api.words.states import ConditionType
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from hone_api.phases import BEFORE_FIRST_STEP, IMAGE, PHASES, QUEUED, SCHEDULED
-from hone_api.states import ConditionType
+from hone_api.words.phases import BEFORE_FIRST_STEP, IMAGE, PHASES, QUEUED, SCHEDULED
+from hone_api.words.states import ConditionType
 
 ENDINGS = {"Repeats": "loops: it repeats itself to the end", "Cut": "cut at the token limit"}
 """Marks of answers that did not end by themselves."""

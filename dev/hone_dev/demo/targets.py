@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hone_dev import cluster, images, models, paths, tools
-from hone_dev.console import HoneDevError, note, step
-from hone_dev.process import Component, Supervisor
-from hone_dev.shell import run
-from hone_dev.side_by_side import Part
+from hone_dev.cluster import cluster, images
+from hone_dev.cluster.process import Component, Supervisor
+from hone_dev.models import models
+from hone_dev.tools import paths, tools
+from hone_dev.tools.console import HoneDevError, note, step
+from hone_dev.tools.shell import run
+from hone_dev.tools.side_by_side import Part
 
 HUB_PORT = 8090
 KIND_CLUSTER = "hone"

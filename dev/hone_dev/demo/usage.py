@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hone_api.modelversion import ModelVersionSpec
-from hone_api.servable import verdicts
+from hone_api.kinds.modelversion import ModelVersionSpec
+from hone_api.verdicts.servable import verdicts
 from hone_dev.demo import ask
 from hone_dev.demo.targets import Target
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
-from hone_dev.console import console, note, step
 from hone_dev.ettr import mix
 from hone_dev.ettr.faults import INTERRUPT
 from hone_dev.ettr.interrupted import EVERY, HANG_TIMEOUT, InterruptedRun, interrupted_run
+from hone_dev.tools.console import console, note, step
 
 NODES = 2
 WANTED = 0.97

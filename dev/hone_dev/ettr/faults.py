@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hone_dev.console import HoneDevError
 from hone_dev.demo.targets import Target
 from hone_dev.ettr import mix
+from hone_dev.tools.console import HoneDevError
 
 Pod = Mapping[str, Any]
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.states import JobPhase
-from hone_dev.console import HoneDevError, step
+from hone_api.words.states import JobPhase
 from hone_dev.demo import runs
 from hone_dev.demo.command import EXAMPLE, install
 from hone_dev.demo.targets import Target, embedded
 from hone_dev.ettr.faults import INTERRUPT
+from hone_dev.tools.console import HoneDevError, step
 
 NAMESPACE, NAME = "ettr", "interrupted"
 HANG_TIMEOUT = 60

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from hone_dev.console import console, step
 from hone_dev.ettr import mix
 from hone_dev.ettr.interrupted import interrupted_run
+from hone_dev.tools.console import console, step
 
 BOUND = 60.0
 """Seconds from the fault to the next step, for a model of 135M on a machine that does nothing else."""

@@ -14,7 +14,7 @@ from huggingface_hub import metadata_load
 
 from hone_dev.hub import pushing
 from hone_dev.hub.repository import DEFAULT, Commit, Repository, find
-from hone_dev.threaded import served
+from hone_dev.tools.threaded import served
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ROOT = web.AppKey("root", Path)

@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from hone_dev import vllm, vllm_pod
-from hone_dev.console import HoneDevError, console, note, step
 from hone_dev.demo.command import ENABLED, RESTRICTED, install
 from hone_dev.demo.targets import Target, embedded
 from hone_dev.life import places, platform
 from hone_dev.life.stages import ADA, BOB, NAMESPACE, STAGES, Life
+from hone_dev.models import vllm, vllm_pod
+from hone_dev.tools.console import HoneDevError, console, note, step
 
 
 def run() -> None:

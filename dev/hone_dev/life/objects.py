@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from hone_api.modelversion import ModelVersionSpec
-from hone_api.states import ConditionType, ImportState, JobPhase, Reason
+from hone_api.kinds.modelversion import ModelVersionSpec
+from hone_api.words.states import ConditionType, ImportState, JobPhase, Reason
 from hone_dev.life.platform import EXAMPLE
 
 Body = Mapping[str, Any]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hone_dev import cluster
+from hone_dev.cluster import cluster
 from hone_dev.demo.targets import Target
-from hone_dev.shell import run
+from hone_dev.tools.shell import run
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 import requests
 
-from hone_dev import cluster, imageregistry, objectstore
-from hone_dev.console import HoneDevError
+from hone_dev.cluster import cluster, imageregistry, objectstore
+from hone_dev.tools.console import HoneDevError
 
 BUCKET, PREFIX = "models", "served"
 REGISTRY_PORT, STORE_PORT = 5000, 9000

@@ -11,12 +11,13 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hone_dev import paths, pki
-from hone_dev.console import HoneDevError
+from hone_dev.cluster import pki
 from hone_dev.demo.command import RELEASE, SYSTEM
 from hone_dev.demo.targets import Target
 from hone_dev.life.places import secret
-from hone_dev.shell import run
+from hone_dev.tools import paths
+from hone_dev.tools.console import HoneDevError
+from hone_dev.tools.shell import run
 from hone_trainer.errors import TrainerError
 from hone_trainer.store import manifest
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from hone_dev.console import HoneDevError
+from hone_dev.tools.console import HoneDevError
 
 _HUNG = 600
 """Seconds; a guard against hanging, not an expectation."""

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 import yaml
 
-from hone_api.states import ConditionType, DeliveryState, GateResult, Reason
-from hone_dev import vllm_pod
-from hone_dev.console import HoneDevError
+from hone_api.words.states import ConditionType, DeliveryState, GateResult, Reason
+from hone_dev.cluster.node import NAME as NODE
 from hone_dev.demo.targets import Target
 from hone_dev.life import objects, platform
 from hone_dev.life.people import Person
 from hone_dev.life.places import Places, digest_of, read
 from hone_dev.life.server import Server, restarts
-from hone_dev.node import NAME as NODE
+from hone_dev.models import vllm_pod
+from hone_dev.tools.console import HoneDevError
 
 NAMESPACE, MODEL, COPY, ALIAS, SERVER = "model-life", "service-desk", "service-desk-copy", "champion", "desk"
 BOB, ADA = (Person(name, "admin", NAMESPACE) for name in ("bob@example.org", "ada@example.org"))

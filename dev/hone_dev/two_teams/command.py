@@ -12,11 +12,12 @@ from typing import Any
 
 from rich.table import Table
 
-from hone_api.states import JobPhase
-from hone_dev import cluster, models
-from hone_dev.console import HoneDevError, console, note, step
+from hone_api.words.states import JobPhase
+from hone_dev.cluster import cluster
 from hone_dev.demo.command import install
 from hone_dev.demo.targets import Target, embedded
+from hone_dev.models import models
+from hone_dev.tools.console import HoneDevError, console, note, step
 from hone_dev.two_teams import objects
 from hone_dev.two_teams.verdict import FAIR_WITHIN, Sample, Verdict, judge
 from hone_dev.two_teams.watching import Teams, Workloads, ended, sample, trained_again

@@ -13,7 +13,7 @@ from typing import Any
 
 from kubernetes import client, config, watch
 
-from hone_api.states import ConditionType
+from hone_api.words.states import ConditionType
 from hone_dev.two_teams import objects
 from hone_dev.two_teams.verdict import Holding, Sample
 

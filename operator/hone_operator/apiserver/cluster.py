@@ -16,7 +16,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from hone_api import API_VERSION, GROUP, VERSION
-from hone_api.credentials import hidden
+from hone_api.base.credentials import hidden
 from hone_operator.apiserver.errors import (
     ClusterError,
     ConflictError,
@@ -28,7 +28,7 @@ from hone_operator.apiserver.errors import (
 )
 from hone_operator.apiserver.fencing import fenced, is_write
 from hone_operator.apiserver.pages import MAX_PAGE_BYTES, PageTooLongError, pages
-from hone_operator.desired.names import COMPONENT, DELIVER, FIELD_MANAGER, KUEUE_API
+from hone_operator.desired.core.names import COMPONENT, DELIVER, FIELD_MANAGER, KUEUE_API
 from hone_operator.objects.cache import strip
 from hone_operator.objects.decoding import Skipped, UnreadableError, decode, decode_list_aside, identity
 from hone_operator.objects.pruning import UNKNOWN

@@ -15,7 +15,7 @@ from typing import Any
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ClusterError, NotFoundError, UnreadableObjectError
-from hone_operator.desired.names import COMPONENT, KUEUE_API
+from hone_operator.desired.core.names import COMPONENT, KUEUE_API
 from hone_operator.objects.cache import Cache, version
 
 log = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from hone_api.states import ConditionType
+from hone_api.words.states import ConditionType
 from hone_operator import __version__
-from hone_operator.desired.names import OWNER_LABEL
+from hone_operator.desired.core.names import OWNER_LABEL
 from hone_operator.monitoring.objectmetrics import ObjectCollector, epoch_seconds
 from hone_operator.objects.cache import Body, Cache
 from hone_operator.objects.decoding import REASONS

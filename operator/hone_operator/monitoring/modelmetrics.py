@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily
 
-from hone_api.states import ConditionType, DeliveryState, ImportState, Reason
+from hone_api.words.states import ConditionType, DeliveryState, ImportState, Reason
 from hone_operator.monitoring.series import Sample, Series
 from hone_operator.objects.cache import Body
 from hone_operator.times import read_time

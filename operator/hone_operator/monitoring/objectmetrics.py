@@ -15,16 +15,17 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hone_api.failures import FAILURES
-from hone_api.phases import PHASES, badput_of, seconds_of
-from hone_api.progress_numbers import PROGRESS_NUMBERS
-from hone_api.states import ConditionType, JobPhase, Reason
+from hone_api.words.failures import FAILURES
+from hone_api.words.phases import PHASES, badput_of, seconds_of
+from hone_api.words.progress_numbers import PROGRESS_NUMBERS
+from hone_api.words.states import ConditionType, JobPhase, Reason
 from hone_operator.monitoring import modelmetrics, podmetrics
 from hone_operator.monitoring.series import Sample, Series, filled
 from hone_operator.objects.cache import Body, Cache
 from hone_operator.progress.store import ProgressStore
-from hone_operator.reconcile import goodput, phases
-from hone_operator.reconcile.run_attempts import Attempts
+from hone_operator.reconcile.core import phases
+from hone_operator.reconcile.run import goodput
+from hone_operator.reconcile.run.run_attempts import Attempts
 from hone_operator.times import read_time
 
 JOB = ("namespace", "finetunejob")

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily
 
-from hone_operator.desired import names
+from hone_operator.desired.core import names
 from hone_operator.monitoring.series import Sample, Series
 from hone_operator.objects.cache import Body
-from hone_operator.reconcile import phases
+from hone_operator.reconcile.core import phases
 
 JOB = ("namespace", "finetunejob")
 RANK = "batch.kubernetes.io/job-completion-index"

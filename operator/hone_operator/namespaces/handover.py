@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hone_api.served import CONFIG_MAP, key_of
+from hone_api.contract.served import CONFIG_MAP, key_of
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import NamespaceGoneError, NotFoundError, RefusedError
-from hone_operator.desired.served import served
+from hone_operator.desired.model.served import served
 from hone_operator.objects.cache import Cache
-from hone_operator.reconcile.model import moves_alias
-from hone_operator.reconcile.served import content
+from hone_operator.reconcile.model.model import moves_alias
+from hone_operator.reconcile.model.served import content
 
 log = logging.getLogger(__name__)
 LOOK_SECONDS = 30.0

@@ -14,14 +14,14 @@ import aiohttp
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ClusterError
-from hone_operator.desired import names
+from hone_operator.desired.core import names
 from hone_operator.namespaces.networks import KINDS
 from hone_operator.objects import cache as caches
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.queueing.workqueue import FairQueue
-from hone_operator.reconcile.pod_state import has_node
-from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.core.pod_state import has_node
+from hone_operator.reconcile.core.pods import ObservedJob
 
 log = logging.getLogger(__name__)
 SECONDS = 5.0

@@ -6,11 +6,11 @@ from typing import Any
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired import names
+from hone_operator.desired.core import names
 from hone_operator.objects import cache as caches
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.run_attempts import is_open
+from hone_operator.reconcile.core.pods import ObservedJob
+from hone_operator.reconcile.run.run_attempts import is_open
 
 KINDS = ("NetworkPolicy", "Service")
 BELIEVED_SECONDS = 300.0

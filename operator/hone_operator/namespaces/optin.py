@@ -20,8 +20,8 @@ import kopf
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import AlreadyExistsError, ClusterError, NamespaceGoneError
-from hone_operator.desired import names
-from hone_operator.desired.namespace import NamespaceSetup
+from hone_operator.desired.core import names
+from hone_operator.desired.core.namespace import NamespaceSetup
 from hone_operator.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from typing import Any
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import NotFoundError, RefusedError
-from hone_operator.desired import names
+from hone_operator.desired.core import names
 from hone_operator.notices.webhook import NotSentError, Webhook
 from hone_operator.objects.cache import Cache
-from hone_operator.reconcile.notices import Notice, facts, news
-from hone_operator.reconcile.outcome import backoff
+from hone_operator.reconcile.core.outcome import backoff
+from hone_operator.reconcile.model.notices import Notice, facts, news
 
 log = logging.getLogger(__name__)
 LEDGER, ENTRY = "hone-notices", "sent.json"

@@ -8,9 +8,9 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hone_api import API_VERSION, GROUP
-from hone_api.retrain import RETRAIN_REQUESTED
-from hone_api.synthesis import REVIEW
-from hone_operator.desired import modelref, names
+from hone_api.blocks.retrain import RETRAIN_REQUESTED
+from hone_api.dataset.synthesis import REVIEW
+from hone_operator.desired.core import modelref, names
 from hone_operator.objects import pruning
 from hone_operator.objects.index import KeyIndex, Ref
 from hone_operator.objects.packing import PackedBody, has_ended

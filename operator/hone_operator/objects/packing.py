@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from hone_api.states import ConditionType
+from hone_api.words.states import ConditionType
 
 ENDS: dict[str, tuple[str, ...]] = {
     "FineTuneJob": (ConditionType.FINISHED,),

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any
 
-from hone_api.dataset import DATASET
-from hone_api.finetunejob import FINE_TUNE_JOB
-from hone_api.meta import Kind
-from hone_api.model import MODEL
-from hone_api.modelversion import MODEL_VERSION
-from hone_api.schema import structural
+from hone_api.base.meta import Kind
+from hone_api.dataset.dataset import DATASET
+from hone_api.kinds.finetunejob import FINE_TUNE_JOB
+from hone_api.kinds.model import MODEL
+from hone_api.kinds.modelversion import MODEL_VERSION
+from hone_api.schema.schema import structural
 from hone_operator.objects.sharing import shared, shared_block
 from hone_operator.times import read_time
 

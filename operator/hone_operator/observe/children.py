@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from hone_operator.apiserver.cluster import Cluster
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.observe.jobs import JobReader
-from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.core.pods import ObservedJob
 
 MOST_COMPARED = 500
 """Pairs of names that are compared for one object: about 50 ms for the longest."""

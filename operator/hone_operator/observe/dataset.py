@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired.dataset_pods import LEAD
-from hone_operator.desired.materialize import named_datasets, named_versions
+from hone_operator.desired.dataset.dataset_pods import LEAD
+from hone_operator.desired.dataset.materialize import named_datasets, named_versions
 from hone_operator.observe.children import Children
-from hone_operator.reconcile import dataset
-from hone_operator.reconcile.dataset import ObservedForDataset
-from hone_operator.reconcile.observed import of_component
-from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.core.pods import ObservedJob
+from hone_operator.reconcile.dataset import dataset
+from hone_operator.reconcile.dataset.dataset import ObservedForDataset
+from hone_operator.reconcile.staging.observed import of_component
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
-from hone_api.states import ConditionType
+from hone_api.words.states import ConditionType
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired import modelref, names
-from hone_operator.desired.model_version import last_of
-from hone_operator.desired.shared import Shared
+from hone_operator.desired.core import modelref, names
+from hone_operator.desired.core.shared import Shared
+from hone_operator.desired.version.model_version import last_of
 from hone_operator.namespaces import networks as ranks_networks
 from hone_operator.objects import cache as caches
 from hone_operator.observe.children import Children
 from hone_operator.observe.stores import StoreReader
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import line, upstream
-from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.earlier import differs, made_by
-from hone_operator.reconcile.encoding import ObservedEncoding
-from hone_operator.reconcile.line import Line
-from hone_operator.reconcile.observed import Observed, of_component
-from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.run_attempts import is_open, last_open
-from hone_operator.reconcile.upstream import Upstream
+from hone_operator.reconcile.core import line, upstream
+from hone_operator.reconcile.core.conditions import is_true
+from hone_operator.reconcile.core.line import Line
+from hone_operator.reconcile.core.pods import ObservedJob
+from hone_operator.reconcile.core.upstream import Upstream
+from hone_operator.reconcile.run.earlier import differs, made_by
+from hone_operator.reconcile.run.run_attempts import is_open, last_open
+from hone_operator.reconcile.staging.encoding import ObservedEncoding
+from hone_operator.reconcile.staging.observed import Observed, of_component
 
 
 class Reports(Protocol):

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from hone_api.states import Quoted
+from hone_api.words.states import Quoted
 from hone_operator.apiserver.cluster import Cluster
-from hone_operator.desired.pod import CONTAINER, PLAN
+from hone_operator.desired.core.pod import CONTAINER, PLAN
 from hone_operator.objects import cache as caches
-from hone_operator.reconcile.failures import failed_pods
-from hone_operator.reconcile.pod_state import PodState, read_pod
-from hone_operator.reconcile.pods import ObservedJob, slow_start, unbound_claims, unmounted
-from hone_operator.reconcile.scheduling import unbound
+from hone_operator.reconcile.core.failures import failed_pods
+from hone_operator.reconcile.core.pod_state import PodState, read_pod
+from hone_operator.reconcile.core.pods import ObservedJob, slow_start, unbound_claims, unmounted
+from hone_operator.reconcile.core.scheduling import unbound
 
 LOG_LINES = 20
 

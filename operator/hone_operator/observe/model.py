@@ -5,21 +5,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired import modelref, names
-from hone_operator.desired.importing import COMPONENT
+from hone_operator.desired.core import modelref, names
+from hone_operator.desired.model.importing import COMPONENT
 from hone_operator.objects.cache import Cache
 from hone_operator.observe import modelpods
 from hone_operator.observe.children import Children
 from hone_operator.progress.inbox import Inbox
-from hone_operator.reconcile import aliases, models, retention, retrain_history
-from hone_operator.reconcile.importing import ObservedForImports
-from hone_operator.reconcile.model import ObservedForModel
-from hone_operator.reconcile.observed import of_component
-from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.registering import ObservedForRegistry
-from hone_operator.reconcile.retrain_base import ObservedForBase
-from hone_operator.reconcile.retraining import ObservedForRetraining, dataset_names
-from hone_operator.reconcile.upstream import Upstream, target
+from hone_operator.reconcile.core.pods import ObservedJob
+from hone_operator.reconcile.core.upstream import Upstream, target
+from hone_operator.reconcile.model import aliases, retention
+from hone_operator.reconcile.model.importing import ObservedForImports
+from hone_operator.reconcile.model.model import ObservedForModel
+from hone_operator.reconcile.model.registering import ObservedForRegistry
+from hone_operator.reconcile.retrain import retrain_history
+from hone_operator.reconcile.retrain.retrain_base import ObservedForBase
+from hone_operator.reconcile.retrain.retraining import ObservedForRetraining, dataset_names
+from hone_operator.reconcile.staging.observed import of_component
+from hone_operator.reconcile.store import models
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hone_operator.apiserver.cluster import Cluster
-from hone_operator.desired import names
+from hone_operator.desired.core import names
 
 NOT_ENDED = "status.phase!=Succeeded,status.phase!=Failed"
 

@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.states import DeliveryState
+from hone_api.words.states import DeliveryState
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired import names, sign
-from hone_operator.desired.deliver import COMPONENT
+from hone_operator.desired.core import names
+from hone_operator.desired.version import sign
+from hone_operator.desired.version.deliver import COMPONENT
 from hone_operator.observe.children import Children
 from hone_operator.observe.finetunejob import Reports
-from hone_operator.reconcile import aliases, model_deliveries
-from hone_operator.reconcile.modelversion import ObservedForModelVersion
-from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.core.pods import ObservedJob
+from hone_operator.reconcile.model import aliases, model_deliveries
+from hone_operator.reconcile.version.modelversion import ObservedForModelVersion
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hone_api.states import ConditionType
+from hone_api.words.states import ConditionType
 from hone_operator.apiserver.cluster import Cluster
-from hone_operator.desired import names, shared
-from hone_operator.desired.platform import Platform
-from hone_operator.desired.shared import Shared
+from hone_operator.desired.core import names, shared
+from hone_operator.desired.core.platform import Platform
+from hone_operator.desired.core.shared import Shared
 from hone_operator.objects import cache as caches
 from hone_operator.objects.cache import Cache
 from hone_operator.observe.jobs import JobReader
-from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.failures import failed_pods
-from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging import StoreState
+from hone_operator.reconcile.core.conditions import is_true
+from hone_operator.reconcile.core.failures import failed_pods
+from hone_operator.reconcile.core.pods import ObservedJob
+from hone_operator.reconcile.staging.staging import StoreState
 
 BELIEVED_SECONDS = 60.0
 

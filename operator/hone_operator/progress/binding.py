@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.states import ConditionType
-from hone_operator.desired import names
+from hone_api.words.states import ConditionType
+from hone_operator.desired.core import names
 from hone_operator.objects.cache import controls
 from hone_operator.progress.auth import Caller
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from hone_api.states import ConditionType
-from hone_api.status_json import RetrainReportJson
+from hone_api.contract.status_json import RetrainReportJson
+from hone_api.words.states import ConditionType
 from hone_operator.times import read_time
 
 Body = Mapping[str, Any]

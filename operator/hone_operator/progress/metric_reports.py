@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from hone_api.metric_report import AUDIENCE, MAX_METRIC_BYTES, Reading, read_metric
-from hone_api.status_json import RetrainReportJson
+from hone_api.contract.metric_report import AUDIENCE, MAX_METRIC_BYTES, Reading, read_metric
+from hone_api.contract.status_json import RetrainReportJson
 from hone_operator.progress.answers import bearer, read
 from hone_operator.progress.auth import Account, AccountAuthenticator
 from hone_operator.progress.binding import Object, ReportRefusedError

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from hone_api.finetunejob_status import JobProgress
-from hone_api.meta import MAX_COUNT
-from hone_api.phases import STEPPING, stage_words
-from hone_api.progress_numbers import MEASURED, OF_STAGE, PROGRESS_NUMBERS
-from hone_api.reading import read_known
-from hone_api.report import ProgressReport
-from hone_api.wording import duration
+from hone_api.base.meta import MAX_COUNT
+from hone_api.base.reading import read_known
+from hone_api.base.wording import duration
+from hone_api.contract.report import ProgressReport
+from hone_api.kinds.finetunejob_status import JobProgress
+from hone_api.words.phases import STEPPING, stage_words
+from hone_api.words.progress_numbers import MEASURED, OF_STAGE, PROGRESS_NUMBERS
 
 KUBEFLOW_NAMES = {measured.kubeflow: measured.name for measured in MEASURED if measured.kubeflow}
 """Names under which stock Hugging Face scripts log metrics that we show. Everything else in a report is dropped."""
@@ -43,7 +43,7 @@ class Latest:
     tracking_run: str | None = None
     """Id of the MLflow run, as the trainer reports it."""
     phases: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of the attempt by phase of `hone_api.phases`; empty before a report of this operator's time."""
+    """Seconds of the attempt by phase of `hone_api.words.phases`; empty before a report of this operator's time."""
 
     @property
     def step(self) -> int:

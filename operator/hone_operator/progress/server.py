@@ -19,10 +19,10 @@ from typing import Protocol
 from aiohttp import web
 
 from hone_api import GROUP, VERSION
-from hone_api.report import MAX_REPORT_BYTES, ProgressReport
-from hone_operator.desired import names
-from hone_operator.desired.deliver import COMPONENT as DELIVER
-from hone_operator.desired.encode import COMPONENT as ENCODE
+from hone_api.contract.report import MAX_REPORT_BYTES, ProgressReport
+from hone_operator.desired.core import names
+from hone_operator.desired.staging.encode import COMPONENT as ENCODE
+from hone_operator.desired.version.deliver import COMPONENT as DELIVER
 from hone_operator.progress.answers import bearer, read, refuse
 from hone_operator.progress.auth import Authenticator, Caller, TooManyReviewsError
 from hone_operator.progress.binding import Chain, Object, ReportRefusedError, attempt_of, labelled_attempt, works_for

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from hone_api.report import ProgressReport
+from hone_api.contract.report import ProgressReport
 from hone_operator.progress.numbers import UNKNOWN, Latest, Origin, update
 
 Key = tuple[str, str]

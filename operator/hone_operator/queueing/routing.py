@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from hone_api.served import CONFIG_MAP
-from hone_api.states import ConditionType
-from hone_operator.desired import names
-from hone_operator.desired.encode import COMPONENT as ENCODE
-from hone_operator.desired.materialize import named_datasets, named_versions
+from hone_api.contract.served import CONFIG_MAP
+from hone_api.words.states import ConditionType
+from hone_operator.desired.core import names
+from hone_operator.desired.dataset.materialize import named_datasets, named_versions
+from hone_operator.desired.staging.encode import COMPONENT as ENCODE
 from hone_operator.objects import cache as caches
 from hone_operator.objects.cache import Cache
-from hone_operator.reconcile import aliases, model_deliveries
-from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.retraining import made_model
+from hone_operator.reconcile.core.conditions import is_true
+from hone_operator.reconcile.model import aliases, model_deliveries
+from hone_operator.reconcile.retrain.retraining import made_model
 
 
 class Key(NamedTuple):

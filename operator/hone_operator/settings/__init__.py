@@ -21,7 +21,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from hone_api.meta import Name, Quantity
+from hone_api.base.meta import Name, Quantity
 from hone_api.plan import Limits as SourceLimits
 from hone_operator.settings.pods import (
     EncodingSettings,

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from hone_api.dataset import MAX_PODS
-from hone_api.meta import Quantity
-from hone_api.placement import EXTENDED_RESOURCE, LabelValue, Toleration
-from hone_api.quantity import value
+from hone_api.base.meta import Quantity
+from hone_api.base.quantity import value
+from hone_api.blocks.placement import EXTENDED_RESOURCE, LabelValue, Toleration
+from hone_api.dataset.dataset import MAX_PODS
 from hone_operator.settings.section import ClassName, EnvName, Seconds, SecretName, Section, free_keys, free_variables
 
 

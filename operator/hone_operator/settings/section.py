@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from hone_api.pod_settings import is_reserved_key
+from hone_api.blocks.pod_settings import is_reserved_key
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[int, Field(ge=1, le=7 * 24 * 3600)]

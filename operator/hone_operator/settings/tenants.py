@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from hone_api.meta import Name
+from hone_api.base.meta import Name
+from hone_api.blocks.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
+from hone_api.blocks.signing import Identity
 from hone_api.plan import PublicKey
-from hone_api.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
-from hone_api.signing import Identity
 from hone_operator.keys import public_key_fingerprint
 from hone_operator.settings.section import EnvName, Section, free_variables
 

@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hone_operator.apiserver.cluster import Cluster
-from hone_operator.desired import names
-from hone_operator.desired.pod import PLAN
-from hone_operator.reconcile.references import needs_run, run_of
+from hone_operator.desired.core import names
+from hone_operator.desired.core.pod import PLAN
+from hone_operator.reconcile.core.references import needs_run, run_of
 
 RUNS = "runs"
 

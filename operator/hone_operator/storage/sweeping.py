@@ -17,23 +17,35 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
+from hone_api.contract.report import StoredBytes, SweepResult
 from hone_api.plan import SweepPlan
-from hone_api.report import StoredBytes, SweepResult
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import AlreadyExistsError, NamespaceGoneError, NotFoundError, RefusedError
-from hone_operator.desired import names
-from hone_operator.desired.encode import COMPONENT as ENCODE
-from hone_operator.desired.encode import WORKERS as ENCODE_WORKERS
-from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import PLAN as VOLUME
-from hone_operator.desired.shared import wanted
-from hone_operator.desired.sweep import FULL, PLAN, STORED, SweepInputs, ledger, recorded, sweep, sweep_plan, with_room
+from hone_operator.desired.core import names
+from hone_operator.desired.core.platform import Platform
+from hone_operator.desired.core.pod import PLAN as VOLUME
+from hone_operator.desired.core.shared import wanted
+from hone_operator.desired.staging.encode import COMPONENT as ENCODE
+from hone_operator.desired.staging.encode import WORKERS as ENCODE_WORKERS
+from hone_operator.desired.store.sweep import (
+    FULL,
+    PLAN,
+    STORED,
+    SweepInputs,
+    ledger,
+    recorded,
+    sweep,
+    sweep_plan,
+    with_room,
+)
 from hone_operator.objects import cache as caches
 from hone_operator.objects.cache import Cache
 from hone_operator.observe import modelpods
-from hone_operator.reconcile import encoding, models, references, store_gc
-from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.references import encoding_work
+from hone_operator.reconcile.core import references
+from hone_operator.reconcile.core.pods import ObservedJob
+from hone_operator.reconcile.core.references import encoding_work
+from hone_operator.reconcile.staging import encoding
+from hone_operator.reconcile.store import models, store_gc
 from hone_operator.storage import orphans
 from hone_operator.times import format_time, parse_time, read_time
 

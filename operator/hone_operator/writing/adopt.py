@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hone_operator.desired.names import QUEUE
+from hone_operator.desired.core.names import QUEUE
 
 COMPARED = {
     "ConfigMap": ("data", "binaryData", "immutable"),

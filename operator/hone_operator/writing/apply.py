@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from hone_api.states import Reason
+from hone_api.words.states import Reason
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import (
     AlreadyExistsError,
@@ -21,17 +21,17 @@ from hone_operator.apiserver.errors import (
     UnreadableObjectError,
 )
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired import store
-from hone_operator.desired.model_version import maker
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.platform import Platform
+from hone_operator.desired.store import store
+from hone_operator.desired.version.model_version import maker
 from hone_operator.namespaces import networks
 from hone_operator.objects import cache as caches
 from hone_operator.objects.cache import Cache
 from hone_operator.objects.decoding import IDENTITY, Skipped
 from hone_operator.queueing.routing import Key, Request, keys_concerned, patience
-from hone_operator.reconcile.notreconciled import status_refused, write_refused
-from hone_operator.reconcile.outcome import Outcome, Refusal
-from hone_operator.reconcile.refusals import refusal
+from hone_operator.reconcile.core.notreconciled import status_refused, write_refused
+from hone_operator.reconcile.core.outcome import Outcome, Refusal
+from hone_operator.reconcile.core.refusals import refusal
 from hone_operator.writing.adopt import difference
 from hone_operator.writing.events import event_body
 from hone_operator.writing.unreadable import UNWRITABLE, Unreadable

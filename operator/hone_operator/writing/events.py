@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from hone_api import API_VERSION
-from hone_operator.desired import names
-from hone_operator.reconcile.outcome import Event
+from hone_operator.desired.core import names
+from hone_operator.reconcile.core.outcome import Event
 
 CONTROLLER = "hone.dev/operator"
 MAX_NOTE_BYTES = 1024

@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Any
 
 from hone_api import API_VERSION
-from hone_api.states import Reason
+from hone_api.words.states import Reason
 from hone_operator.objects.cache import API_VERSIONS, OURS
 from hone_operator.objects.decoding import Skipped
 from hone_operator.queueing.routing import Key
-from hone_operator.reconcile.outcome import Event
+from hone_operator.reconcile.core.outcome import Event
 from hone_operator.writing.events import event_body
 
 log = logging.getLogger(__name__)

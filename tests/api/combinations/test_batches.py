@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from hone_api.blocks.training import Training
 from hone_api.combinations.batches import batch_problems
-from hone_api.training import Training
 
 pytestmark = pytest.mark.pure
 

@@ -8,15 +8,15 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
+from hone_api.base.meta import ApiModel, Kind
+from hone_api.base.rule import Rule
 from hone_api.combinations import dataset_problems
 from hone_api.combinations.rules import broken_rules
-from hone_api.dataset import DATASET, DatasetSpec
-from hone_api.finetunejob import FINE_TUNE_JOB, FineTuneJobSpec
-from hone_api.meta import ApiModel, Kind
-from hone_api.model import MODEL, ModelSpec
-from hone_api.modelversion import MODEL_VERSION, ModelVersionSpec
-from hone_api.rule import Rule
-from hone_api.unsupported import UNSUPPORTED
+from hone_api.dataset.dataset import DATASET, DatasetSpec
+from hone_api.kinds.finetunejob import FINE_TUNE_JOB, FineTuneJobSpec
+from hone_api.kinds.model import MODEL, ModelSpec
+from hone_api.kinds.modelversion import MODEL_VERSION, ModelVersionSpec
+from hone_api.kinds.unsupported import UNSUPPORTED
 
 JOB = "FineTuneJob"
 SPECS: dict[str, type[ApiModel]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hone_api.estimate.advice import advise
-from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.kinds.finetunejob import FineTuneJobSpec
 
 pytestmark = pytest.mark.pure
 

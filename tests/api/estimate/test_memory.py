@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from shapes import LLAMA_7B, LLAMA_70B
 
+from hone_api.blocks.shape import ModelShape, shape_of
 from hone_api.estimate import gpus
 from hone_api.estimate.cost import disk, flops
 from hone_api.estimate.memory import Setup, estimate
 from hone_api.estimate.micro_batch import setup
 from hone_api.estimate.savings import change_that_fits
-from hone_api.estimate.shape import ModelShape, shape_of
-from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.kinds.finetunejob import FineTuneJobSpec
 
 pytestmark = pytest.mark.pure
 GIB = 2**30

@@ -9,7 +9,7 @@ from shapes import LLAMA_7B
 
 from hone_api.estimate.memory import estimate
 from hone_api.estimate.micro_batch import FILLED, longest_sequence, micro_batch, setup
-from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.kinds.finetunejob import FineTuneJobSpec
 
 pytestmark = pytest.mark.pure
 GIB = 2**30

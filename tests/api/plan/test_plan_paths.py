@@ -9,9 +9,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from hone_api import plan_paths
-from hone_api.plan import AnyPlan, RowsPlan
-from hone_api.plan_reading import parse_plan
+from hone_api.contract.plan_reading import parse_plan
+from hone_api.plan import AnyPlan, RowsPlan, plan_paths
 
 pytestmark = pytest.mark.pure
 DIGEST = "sha256:" + "0" * 64

@@ -10,8 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from hone_api import RELEASE
+from hone_api.contract.plan_reading import parse_plan, read_plan
 from hone_api.plan import SweepPlan, TrainingPlan
-from hone_api.plan_reading import parse_plan, read_plan
 from hone_operator import __version__
 
 pytestmark = pytest.mark.pure

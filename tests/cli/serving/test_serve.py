@@ -13,7 +13,7 @@ import yaml
 from serving_schemas import SPECS
 from typer.testing import CliRunner
 
-from hone_api.pod_image import PodImage
+from hone_api.base.pod_image import PodImage
 from hone_cli import serve
 from hone_cli.__main__ import application
 from hone_cli.errors import CommandError

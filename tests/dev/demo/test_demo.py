@@ -10,8 +10,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from hone_dev.__main__ import app
-from hone_dev.console import HoneDevError
 from hone_dev.demo import ask, command, follow, runs, summary, targets
+from hone_dev.tools.console import HoneDevError
 
 pytestmark = pytest.mark.pure
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hone_dev.console import HoneDevError
 from hone_dev.demo import ask, command
 from hone_dev.demo.follow import follow
 from hone_dev.demo.targets import Target
+from hone_dev.tools.console import HoneDevError
 
 pytestmark = pytest.mark.apiserver
 

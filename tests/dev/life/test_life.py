@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hone_api.model import MODEL
-from hone_dev import imageregistry, objectstore
+from hone_api.kinds.model import MODEL
+from hone_dev.cluster import imageregistry, objectstore
 from hone_dev.life import objects, places, platform
 from hone_dev.life.server import restarts
 from hone_dev.life.stages import COPY, STAGES

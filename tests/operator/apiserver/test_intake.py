@@ -21,8 +21,8 @@ from kube import PLURAL, Kube, connect, path, wait_until
 from operator_process import Operator, free_ports
 
 from hone_api.generate import KINDS
-from hone_api.schema import crd
-from hone_dev.controlplane import control_plane
+from hone_api.schema.schema import crd
+from hone_dev.cluster.controlplane import control_plane
 
 pytestmark = pytest.mark.apiserver
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

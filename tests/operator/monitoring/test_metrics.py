@@ -15,15 +15,15 @@ from aiohttp.test_utils import TestClient, TestServer
 from memory_cluster import MemoryCluster
 from prometheus_client.parser import text_string_to_metric_families
 
-from hone_api.report import HoneStatus, ProgressReport, TrainerStatus
-from hone_dev import paths, tools
+from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
+from hone_dev.tools import paths, tools
 from hone_operator.controllers import Controllers
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.platform import Platform
 from hone_operator.monitoring.metrics import Metrics
 from hone_operator.objects.cache import Cache
 from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing.routing import Key, contents_of
-from hone_operator.reconcile.run_attempts import Attempts
+from hone_operator.reconcile.run.run_attempts import Attempts
 
 pytestmark = pytest.mark.pure
 GOLDEN = Path(__file__).parents[1] / "metrics.golden.txt"

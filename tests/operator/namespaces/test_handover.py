@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from memory_cluster import Body, MemoryCluster
 
-from hone_api.served import CONFIG_MAP
+from hone_api.contract.served import CONFIG_MAP
 from hone_operator.apiserver.errors import ClusterError, ConflictError, RefusedError
 from hone_operator.controllers import Controllers
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.platform import Platform
 from hone_operator.namespaces.handover import HOLD_SECONDS, LOOK_SECONDS, Holds
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key, keys_concerned, served_in

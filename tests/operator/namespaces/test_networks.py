@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from hone_api.finetunejob_status import JobProgress
+from hone_api.kinds.finetunejob_status import JobProgress
 from hone_operator.apiserver import existence
 from hone_operator.namespaces import networks
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.core.pods import ObservedJob
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

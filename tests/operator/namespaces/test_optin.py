@@ -10,7 +10,7 @@ import pytest
 from memory_cluster import Body, MemoryCluster
 
 from hone_operator.apiserver.errors import ClusterError, NamespaceGoneError
-from hone_operator.desired.namespace import NamespaceSetup
+from hone_operator.desired.core.namespace import NamespaceSetup
 from hone_operator.namespaces import optin
 from hone_operator.settings import Settings
 

@@ -18,7 +18,7 @@ from aiohttp import web
 from memory_cluster import MemoryCluster
 from world import World
 
-from hone_dev.threaded import served
+from hone_dev.tools.threaded import served
 from hone_operator.notices.notifier import BUSY_SECONDS, LEDGER, Notifier
 from hone_operator.notices.webhook import Webhook
 from hone_operator.objects.cache import Cache

@@ -14,7 +14,7 @@ import pytest
 from kopf._cogs.clients import watching
 
 from hone_api.generate import KINDS
-from hone_api.schema import crd
+from hone_api.schema.schema import crd
 from hone_operator.apiserver.watchguard import WatchLines
 from hone_operator.objects import decoding
 from hone_operator.objects.cache import Cache, strip

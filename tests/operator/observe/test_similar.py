@@ -9,7 +9,7 @@ import pytest
 from memory_cluster import MemoryCluster
 
 from hone_operator.controllers import Controllers
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.observe.children import MOST_COMPARED
 from hone_operator.queueing.routing import Key

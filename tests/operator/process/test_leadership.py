@@ -14,7 +14,7 @@ from kube import GUARD_SECONDS, Kube, connect, wait_until
 from operator_process import Operator
 from rights import installed
 
-from hone_dev.controlplane import control_plane
+from hone_dev.cluster.controlplane import control_plane
 
 pytestmark = pytest.mark.apiserver
 SYSTEM, TENANT = "hone-pair", "team"

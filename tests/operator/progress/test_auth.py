@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from hone_api import metric_report
-from hone_api.report import AUDIENCE
+from hone_api.contract import metric_report
+from hone_api.contract.report import AUDIENCE
 from hone_operator.progress.auth import POD_NAME, POD_UID, Account, AccountAuthenticator, Authenticator, Caller
 
 pytestmark = pytest.mark.pure

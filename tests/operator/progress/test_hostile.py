@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hone_api.report import AUDIENCE
+from hone_api.contract.report import AUDIENCE
 from hone_operator.progress import connections
 from hone_operator.progress.auth import Authenticator, TooManyReviewsError
 from hone_operator.progress.connections import Connections

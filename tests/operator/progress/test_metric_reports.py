@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from hone_api.metric_report import AUDIENCE, Reading
+from hone_api.contract.metric_report import AUDIENCE, Reading
 from hone_operator.progress import metric_reports
 from hone_operator.progress.auth import Account, AccountAuthenticator, Authenticator
 from hone_operator.progress.binding import ReportRefusedError

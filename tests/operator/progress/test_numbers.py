@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from hone_api.finetunejob_status import FineTuneJobStatus
-from hone_api.progress_numbers import OF_STAGE, PROGRESS_NUMBERS
-from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
-from hone_api.termination import parse_outcome
-from hone_api.wording import duration
+from hone_api.base.wording import duration
+from hone_api.contract.report import HoneStatus, Metric, ProgressReport, TrainerStatus
+from hone_api.contract.termination import parse_outcome
+from hone_api.kinds.finetunejob_status import FineTuneJobStatus
+from hone_api.words.progress_numbers import OF_STAGE, PROGRESS_NUMBERS
 from hone_operator.progress.numbers import Origin, number, reached_before, remembered, update
-from hone_operator.reconcile.outcome_builder import as_json
-from hone_operator.reconcile.progress import extend_curves
+from hone_operator.reconcile.core.outcome_builder import as_json
+from hone_operator.reconcile.run.progress import extend_curves
 
 pytestmark = pytest.mark.pure
 COUNTS = {number.name for number in PROGRESS_NUMBERS if number.count}

@@ -17,7 +17,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.exceptions import ApiException
 
-from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
+from hone_api.contract.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.objects.cache import Cache
 from hone_operator.progress.auth import Authenticator

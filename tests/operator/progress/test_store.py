@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hone_api.report import HoneStatus, ProgressReport, TrainerStatus
+from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_operator.progress.store import ProgressStore
 
 pytestmark = pytest.mark.pure

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hone_operator.desired import names
+from hone_operator.desired.core import names
 from hone_operator.handlers import Watches
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import PATIENCE, Key, patience

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from hone_operator.desired.platform import Platform
-from hone_operator.reconcile.finetunejob import reconcile
-from hone_operator.reconcile.observed import Observed
-from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging import StoreState
-from hone_operator.reconcile.upstream import Upstream
+from hone_operator.desired.core.platform import Platform
+from hone_operator.reconcile.core.outcome import Outcome
+from hone_operator.reconcile.core.pods import ObservedJob
+from hone_operator.reconcile.core.upstream import Upstream
+from hone_operator.reconcile.run.finetunejob import reconcile
+from hone_operator.reconcile.staging.observed import Observed
+from hone_operator.reconcile.staging.staging import StoreState
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DIGEST = "sha256:" + "0" * 64

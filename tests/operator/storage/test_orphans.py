@@ -11,7 +11,7 @@ from memory_cluster import Body, MemoryCluster
 
 from hone_api.plan import SweepPlan
 from hone_operator.controllers import Controllers
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key, contents_of
 

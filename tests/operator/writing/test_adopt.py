@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from hone_api.plan import VerifyPlan
-from hone_operator.desired import names
-from hone_operator.desired.job import JobName, job_with_plan
-from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import Work, store
+from hone_operator.desired.core import names
+from hone_operator.desired.core.job import JobName, job_with_plan
+from hone_operator.desired.core.platform import Platform
+from hone_operator.desired.core.pod import Work, store
 from hone_operator.writing.adopt import difference
 
 PLATFORM = Platform("trainer:1")

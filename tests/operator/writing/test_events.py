@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from hand import Namespace
 
-from hone_api.states import Reason
-from hone_operator.reconcile.outcome import Event
+from hone_api.words.states import Reason
+from hone_operator.reconcile.core.outcome import Event
 from hone_operator.writing.events import event_body
 
 pytestmark = pytest.mark.apiserver

@@ -11,7 +11,7 @@ from world import World
 
 from hone_operator.apiserver.errors import RefusedError
 from hone_operator.queueing.routing import Key
-from hone_operator.reconcile.conditions import condition, is_true
+from hone_operator.reconcile.core.conditions import condition, is_true
 
 pytestmark = pytest.mark.pure
 RUN = Key("FineTuneJob", "team", "run")

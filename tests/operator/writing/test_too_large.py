@@ -18,7 +18,7 @@ from memory_cluster import Body, MemoryCluster
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ConflictError, TooLargeError, UnreadableObjectError
 from hone_operator.controllers import Controllers
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.writing.unreadable import Unreadable

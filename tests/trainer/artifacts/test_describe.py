@@ -11,8 +11,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from signing_key import Key
 
-from hone_api.modelversion import ModelVersionSpec
-from hone_operator.desired.mlbom import bom
+from hone_api.kinds.modelversion import ModelVersionSpec
+from hone_operator.desired.version.mlbom import bom
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest, signature
 

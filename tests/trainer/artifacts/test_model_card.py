@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hone_api.delivery import ArtifactForm
+from hone_api.blocks.delivery import ArtifactForm
 from hone_api.plan import TrainingPlan
 from hone_dev.hub.pushing import problems_of_card
 from hone_trainer.artifacts import model_card

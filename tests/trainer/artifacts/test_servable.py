@@ -12,7 +12,7 @@ import pytest
 from families import FAMILIES, build, config
 from safetensors.torch import load_file, save_file
 
-from hone_api.training import Adapter
+from hone_api.blocks.training import Adapter
 from hone_trainer.artifacts import servable
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters

@@ -12,7 +12,7 @@ import pytest
 import typer.main
 from markdown_it import MarkdownIt
 
-from hone_api.delivery import ArtifactForm
+from hone_api.blocks.delivery import ArtifactForm
 from hone_api.plan import TrainingPlan
 from hone_cli.__main__ import application
 from hone_trainer.artifacts import model_card, run_summary, usage

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from hone_api.report import DatasetResult
-from hone_api.termination import parse_outcome
+from hone_api.contract.report import DatasetResult
+from hone_api.contract.termination import parse_outcome
 from hone_trainer.__main__ import main
 from hone_trainer.store import manifest
 

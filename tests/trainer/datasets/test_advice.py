@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hone_api.dataset_status import LanguageRows, SplitRows
-from hone_api.privacy import hide_rows
-from hone_api.report import DatasetResult
+from hone_api.contract.privacy import hide_rows
+from hone_api.contract.report import DatasetResult
+from hone_api.dataset.dataset_status import LanguageRows, SplitRows
 from hone_trainer.datasets.advice import advice
 from hone_trainer.datasets.language import share_in, shares
 from hone_trainer.datasets.pitfalls import question_hash

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hone_api.dataset import Format
+from hone_api.dataset.dataset import Format
 from hone_trainer.datasets import detect
 from hone_trainer.datasets.rows import RowError
 from hone_trainer.errors import ConfigError, DataError

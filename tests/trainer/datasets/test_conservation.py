@@ -1,4 +1,4 @@
-"""Rows in = valid + rejected + a loss that is named, in every reader: the campaigns of `hone_dev.mutations`.
+"""Rows in = valid + rejected + a loss that is named, in every reader: the campaigns of `hone_dev.campaigns.mutations`.
 
 Each runs in a process of its own, which a reader that is not safe would kill.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from hone_dev.mutations import FORMS, HIDES_ROWS
+from hone_dev.campaigns.mutations import FORMS, HIDES_ROWS
 from hone_trainer.datasets.items import MAX_ROW_BYTES
 from hone_trainer.datasets.read import DataFile, read_rows
 from hone_trainer.datasets.rows import RawRow
@@ -30,7 +30,7 @@ COUNT = os.environ.get("HONE_MUTATIONS", "150")
 @pytest.mark.attack("data files")
 @pytest.mark.parametrize("form", FORMS)
 def test_no_row_of_a_damaged_file_vanishes(form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [sys.executable, "-m", "hone_dev.mutations", form, "--count", COUNT]
+    command = [sys.executable, "-m", "hone_dev.campaigns.mutations", form, "--count", COUNT]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     with capsys.disabled():
         print(f"\n{done.stdout.strip()}")

@@ -10,9 +10,10 @@ import mlcroissant
 import pytest
 import tls_server
 
-from hone_api.dataset_status import Croissant
+from hone_api.dataset.dataset_status import Croissant
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
-from hone_dev import hub, objectstore
+from hone_dev import hub
+from hone_dev.cluster import objectstore
 from hone_trainer.datasets import croissant, materialize, mix
 from hone_trainer.endpoints import s3
 from hone_trainer.store import manifest

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from hone_api.plan import Limits, MaterializePlan
-from hone_dev import hub, objectstore
+from hone_dev import hub
+from hone_dev.cluster import objectstore
 from hone_trainer.datasets import materialize, s3, sources
 from hone_trainer.endpoints import s3 as endpoint_s3
 from hone_trainer.errors import SourceError

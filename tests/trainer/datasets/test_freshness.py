@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import tls_server
 
+from hone_api.contract.report import DatasetResult
 from hone_api.plan import DatasetInput, MaterializePlan
-from hone_api.report import DatasetResult
-from hone_dev import hub, objectstore
+from hone_dev import hub
+from hone_dev.cluster import objectstore
 from hone_trainer.datasets import materialize, sources
 from hone_trainer.endpoints import s3
 from hone_trainer.endpoints.http import Mark

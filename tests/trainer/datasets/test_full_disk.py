@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import downloads, materialize, pieces, resumed
 from hone_trainer.errors import classify
 from hone_trainer.run import encode

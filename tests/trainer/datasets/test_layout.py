@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from hone_api.report import DatasetResult
-from hone_api.source import Source
-from hone_api.termination import parse_outcome
+from hone_api.contract.report import DatasetResult
+from hone_api.contract.termination import parse_outcome
+from hone_api.dataset.source import Source
 from hone_dev import hub
 from hone_trainer.datasets import listing
 from hone_trainer.datasets.layout import Indexes, one_split, splits_of

@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 import yaml
 
-from hone_api.dataset_status import NotReadReason
+from hone_api.dataset.dataset_status import NotReadReason
+from hone_api.dataset.source import Source
 from hone_api.plan import MaterializePlan
-from hone_api.source import Source
 from hone_trainer.datasets import layout, listing, sources
 from hone_trainer.datasets.layout import Indexes
 from hone_trainer.datasets.listing import ListedName

@@ -14,8 +14,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from hone_api.contract.report import DatasetResult
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult
 from hone_trainer.datasets import materialize, pieces, read
 from hone_trainer.datasets.read import DataFile, read_rows
 from hone_trainer.datasets.rows import RawRow

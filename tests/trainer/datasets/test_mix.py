@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from hone_api.contract.report import DatasetResult
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan, SweepPlan
-from hone_api.report import DatasetResult
 from hone_trainer.datasets import materialize, mix, publishing, sweep
 from hone_trainer.errors import ConfigError, DataError, SourceError
 from hone_trainer.store import manifest

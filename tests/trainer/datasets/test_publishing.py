@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hone_api.contract.report import DatasetResult
+from hone_api.contract.termination import TerminationMessage, parse_outcome
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult
-from hone_api.termination import TerminationMessage, parse_outcome
 from hone_trainer import secrets
 from hone_trainer.__main__ import main
 from hone_trainer.datasets import materialize, publishing

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hone_api.dataset import Splits
+from hone_api.contract.report import DatasetResult
+from hone_api.dataset.dataset import Splits
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult
 from hone_trainer.datasets import materialize
 from hone_trainer.datasets.rows import canonical
 from hone_trainer.datasets.splits import Division, hash_of

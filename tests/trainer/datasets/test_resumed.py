@@ -14,8 +14,8 @@ import pyarrow.parquet
 import pytest
 from attempts import Undisturbed, files, killed
 
-from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import batches, checked, downloads, journal, materialize, pieces, resumed
 from hone_trainer.datasets.pieces import PieceRows
 from hone_trainer.datasets.row_statistics import Tally

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hone_api.plan import Limits, MaterializePlan
-from hone_dev import objectstore
+from hone_dev.cluster import objectstore
 from hone_trainer.datasets import materialize, s3
 from hone_trainer.endpoints import s3 as endpoint_s3
 from hone_trainer.endpoints.addresses import Resolution

@@ -4,7 +4,7 @@ from array import array
 
 import pytest
 
-from hone_api.dataset import Splits
+from hone_api.dataset.dataset import Splits
 from hone_trainer.datasets.splits import Division, Strata, hash_of, wanted
 from hone_trainer.errors import ConfigError
 

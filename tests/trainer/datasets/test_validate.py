@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import tls_server
 
-from hone_dev import hub, modelserver
+from hone_dev import hub
+from hone_dev.models import modelserver
 from hone_trainer.__main__ import main
 
 pytestmark = pytest.mark.trainer

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hone_dev.objectstore import free_port
+from hone_dev.cluster.objectstore import free_port
 from hone_trainer.errors import TrainerError
 from hone_trainer.run import preflight, rows
 from hone_trainer.store import finished, manifest

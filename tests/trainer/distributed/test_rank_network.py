@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.report import TrainingResult
+from hone_api.contract.report import TrainingResult
 
 pytestmark = pytest.mark.trainer
 HOST = "models.example.org"

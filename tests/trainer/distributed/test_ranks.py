@@ -14,8 +14,8 @@ import listening
 import pytest
 from forked_apart import ForkedApart
 
-from hone_api.termination import FailureReport, TerminationMessage
-from hone_dev.objectstore import free_port
+from hone_api.contract.termination import FailureReport, TerminationMessage
+from hone_dev.cluster.objectstore import free_port
 from hone_trainer.commands import evaluate
 from hone_trainer.run import launch
 from hone_trainer.training import shared_packs

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from chat_templates import IM, byte_level, chat
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import rendering
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.encoding.split_file import NOT_NORMALISED

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hone_api import encoding
+from hone_api.contract import encoding
 from hone_api.plan import SweepPlan
 from hone_trainer.datasets import sweep
 from hone_trainer.encoding import parts, reuse

@@ -14,7 +14,7 @@ import pytest
 import tiny
 
 from hone_api.estimate.memory import ROW_BYTES
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import chunks, mapped, writing
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.encoding.mapped import Joined, Mapped, Picked

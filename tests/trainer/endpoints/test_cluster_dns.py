@@ -14,7 +14,8 @@ from typing import Any
 import alone
 import pytest
 
-from hone_dev import binaries, tools
+from hone_dev.cluster import binaries
+from hone_dev.tools import tools
 
 pytestmark = pytest.mark.apiserver
 ADDRESS = "127.0.0.77"

@@ -10,8 +10,8 @@ from typing import Any
 import judging
 import pytest
 
-from hone_api.rewards import Reward as RewardSpec
-from hone_dev import modelserver
+from hone_api.blocks.rewards import Reward as RewardSpec
+from hone_dev.models import modelserver
 from hone_trainer import rewards
 from hone_trainer.endpoints.client import Access
 from hone_trainer.errors import SourceError

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import tls_server
 
+from hone_api.dataset.source import S3
 from hone_api.plan import Limits
-from hone_api.source import S3
 from hone_trainer.endpoints import http, s3
 from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.store import hub

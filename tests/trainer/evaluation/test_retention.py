@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.termination import TerminationMessage
+from hone_api.contract.termination import TerminationMessage
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import baseline, interpolation
 from hone_trainer.models import base_model

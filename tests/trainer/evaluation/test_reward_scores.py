@@ -10,7 +10,7 @@ from typing import Any
 import judging
 import pytest
 
-from hone_dev import modelserver
+from hone_dev.models import modelserver
 from hone_trainer.encoding.plain_text import as_text
 from hone_trainer.encoding.prompts import PromptEncoder, checked_record
 from hone_trainer.errors import TrainerError

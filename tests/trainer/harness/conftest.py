@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from harness_hub import ARC, FURTHER, GSM, SPLITS, TASKS, TOKEN, Stage, card, hard, pages, write
 
-from hone_api.report import TasksResult
+from hone_api.contract.report import TasksResult
 from hone_dev import hub
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from harness_hub import FURTHER, SPLITS, TASKS, TOKEN, Stage, card, choices, write
 
-from hone_api.evaluation import Harness
-from hone_api.report import TasksResult
-from hone_api.termination import TerminationMessage
+from hone_api.blocks.evaluation import Harness
+from hone_api.contract.report import TasksResult
+from hone_api.contract.termination import TerminationMessage
 from hone_trainer.errors import TrainerError
 from hone_trainer.harness import catalogue, tasks
 

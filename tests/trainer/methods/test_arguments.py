@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from hone_api.methods import METHODS, Method
-from hone_api.phases import SAVING, TRAINING
 from hone_api.plan import TrainingPlan
+from hone_api.words.phases import SAVING, TRAINING
 from hone_trainer.device import Device
 from hone_trainer.methods import arguments
 from hone_trainer.training import hang_guard, settings

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from hone_api.blocks.training import Adapter
 from hone_api.methods import Generation
-from hone_api.training import Adapter
 from hone_trainer.methods import generation, merged
 from hone_trainer.models import adapters
 

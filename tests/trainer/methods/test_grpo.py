@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sampled_sums import FULL, ONCE, logs, sums, sums_plans, write
 
-from hone_api.report import TrainingResult
+from hone_api.contract.report import TrainingResult
 from hone_trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer

@@ -12,7 +12,7 @@ import judging
 import pytest
 from sampled_sums import ONCE, VOWELS, logs, sums, sums_plans, write
 
-from hone_dev import modelserver
+from hone_dev.models import modelserver
 from hone_trainer.errors import TrainerError
 from hone_trainer.rewards import gold
 from hone_trainer.sandbox import workers as pool

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from memory import peak_bytes
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import columns, mapped, writing
 from hone_trainer.encoding.conversation import Row
 from hone_trainer.encoding.mapped import Examples, Joined, Mapped, Picked

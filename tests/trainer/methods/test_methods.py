@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hone_api import methods as api
-from hone_api.finetunejob import IMMUTABLE, FineTuneJobSpec
+from hone_api.kinds.finetunejob import IMMUTABLE, FineTuneJobSpec
 from hone_api.plan import TrainingPlan
 from hone_trainer.methods import METHODS
 

@@ -13,7 +13,7 @@ from typing import Any
 import judging
 import pytest
 
-from hone_api.report import TrainingResult
+from hone_api.contract.report import TrainingResult
 from hone_trainer import device
 from hone_trainer.artifacts import servable
 from hone_trainer.errors import TrainerError

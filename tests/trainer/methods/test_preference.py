@@ -12,7 +12,7 @@ from typing import Any
 import judging
 import pytest
 
-from hone_api.report import TrainingResult
+from hone_api.contract.report import TrainingResult
 from hone_trainer.encoding import split_file
 from hone_trainer.encoding.preferences import PairEncoder
 from hone_trainer.errors import TrainerError

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import requests
 
-from hone_dev import paths, vllm
+from hone_dev.models import vllm
+from hone_dev.tools import paths
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import served
 

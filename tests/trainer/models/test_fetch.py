@@ -14,10 +14,10 @@ from family_templates import record, tokenizer
 from forks import Forks, without_hub
 from safetensors.numpy import save_file
 
-from hone_api.report import FetchResult, LookupResult
-from hone_api.termination import TerminationMessage, parse_outcome
+from hone_api.contract.report import FetchResult, LookupResult
+from hone_api.contract.termination import TerminationMessage, parse_outcome
 from hone_dev import hub
-from hone_dev.threaded import served
+from hone_dev.tools.threaded import served
 from hone_trainer.store import contents, manifest
 from hone_trainer.store.deadline import Deadline
 from hone_trainer.store.hub import SLOWEST

@@ -22,7 +22,7 @@ def convertible(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from hone_dev import models
+    from hone_dev.models import models
 
     tokenizer = AutoTokenizer.from_pretrained(models.smollm2())
     torch.manual_seed(0)
@@ -111,7 +111,7 @@ def test_llama_cpp_loads_the_file_and_answers_as_transformers_does(precision: st
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from hone_dev import models
+    from hone_dev.models import models
 
     gguf.write(models.smollm2(), tmp_path / "m.gguf", precision, "smollm2")
     prompt, question = "The capital of France is", "What is the capital of Italy?"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from families import MIXTURES, build, config
 
+from hone_api.blocks.shape import shape_of
+from hone_api.blocks.training import Adapter
 from hone_api.estimate.memory import Setup, estimate
-from hone_api.estimate.shape import shape_of
-from hone_api.training import Adapter
 from hone_trainer.models import adapters, targets
 
 pytestmark = pytest.mark.trainer

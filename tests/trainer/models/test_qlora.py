@@ -9,7 +9,7 @@ import method_plans
 import pytest
 from safetensors.torch import load_file
 
-from hone_dev import repacking
+from hone_dev.models import repacking
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import base_model, quantized
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from hone_api.modelversion import AnsweredPrompt
+from hone_api.contract.termination import parse_outcome
+from hone_api.kinds.modelversion import AnsweredPrompt
 from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan
-from hone_api.termination import parse_outcome
 from hone_operator.apiserver.cluster import Cluster
 from hone_trainer.errors import SourceError, StoreError
 from hone_trainer.models import base_model, merge_base
@@ -95,7 +95,7 @@ REPEATED = ["a", "a-", "eyJ-", "password", "password ", "://a", "?a", "&key", "b
 def test_a_long_log_is_read_in_linear_time(text: str) -> None:
     """32 KiB of one letter took six minutes before; in a process of its own, whose processor time is limited."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (100, 100))"
-    program = f"{limit}; from hone_api.credentials import hidden; hidden(({text!r} * 2**20)[:2**20])"
+    program = f"{limit}; from hone_api.base.credentials import hidden; hidden(({text!r} * 2**20)[:2**20])"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from hone_api import phases
-from hone_api.progress_numbers import OF_STAGE
-from hone_api.report import ProgressReport
+from hone_api.contract.report import ProgressReport
+from hone_api.words import phases
+from hone_api.words.progress_numbers import OF_STAGE
 from hone_trainer.reporting import live
 from hone_trainer.reporting.live import Operator, Progress, Reporters
 from hone_trainer.reporting.prometheus import PrometheusReporter

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from progressing import JOB, Reporting, reporting
 
-from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, ProgressReport
+from hone_api.contract.report import CA_ENV, TOKEN_ENV, URL_ENV, ProgressReport
 from hone_operator.progress.numbers import update
-from hone_operator.reconcile.progress import extend_curves
+from hone_operator.reconcile.run.progress import extend_curves
 from hone_trainer.reporting import live
 from hone_trainer.reporting.live import Operator, Progress
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from progressing import Reporting, reporting
 
-from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV
+from hone_api.contract.report import CA_ENV, TOKEN_ENV, URL_ENV
 from hone_operator.progress.tls import renewed
 from hone_trainer.reporting.live import Operator, Progress
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.rewards import Reward as RewardSpec
+from hone_api.blocks.rewards import Reward as RewardSpec
 from hone_trainer import rewards
 from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import TrainerError

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.rewards import Reward as RewardSpec
+from hone_api.blocks.rewards import Reward as RewardSpec
 from hone_trainer import rewards
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.rewards import Masked, Sample, answers

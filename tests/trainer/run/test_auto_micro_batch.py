@@ -12,7 +12,7 @@ import method_plans
 import pytest
 
 from hone_api.methods import METHODS
-from hone_dev.objectstore import free_port
+from hone_dev.cluster.objectstore import free_port
 from hone_trainer.errors import TrainerError
 from hone_trainer.run import apart, auto_micro_batch, micro_batch_probe, micro_batch_record, preflight
 from hone_trainer.signals import Stop

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hone_api import encoding
+from hone_api.contract import encoding
 from hone_trainer.models import merge_base
 from hone_trainer.run import encode
 from hone_trainer.signals import Stop

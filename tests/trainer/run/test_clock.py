@@ -13,7 +13,7 @@ from forks import RUN, Forks
 from jumping_clock import HOUR, JUMPED, NodeClock
 from progressing import Reporting, reporting
 
-from hone_api.termination import TerminationMessage
+from hone_api.contract.termination import TerminationMessage
 from hone_trainer.training.checkpoints import RunCheckpoints
 
 pytestmark = pytest.mark.trainer

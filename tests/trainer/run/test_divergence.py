@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.placement import MAX_RATE_HALVINGS
+from hone_api.blocks.placement import MAX_RATE_HALVINGS
 from hone_trainer.training import learning_rate
 
 RATE = 1e-3
@@ -65,7 +65,7 @@ def test_half_the_rate_goes_on_from_the_last_checkpoint(runs: Any, make_plan: An
 def test_divergence_ends_the_run_for_good_where_nothing_is_lowered(
     make_plan: Any, halvings: int | None, final: bool
 ) -> None:
-    from hone_api.termination import FailureReport, TerminationMessage
+    from hone_api.contract.termination import FailureReport, TerminationMessage
     from hone_trainer.store import finished
 
     plan = make_plan(exportFolder="attempt-1", learningRateHalvings=halvings)

@@ -13,9 +13,9 @@ import pytest
 from family_templates import record, says, tokenizer, user
 from forks import Forks
 
-from hone_api import encoding
-from hone_api.report import EncodeResult
-from hone_api.termination import TerminationMessage
+from hone_api.contract import encoding
+from hone_api.contract.report import EncodeResult
+from hone_api.contract.termination import TerminationMessage
 from hone_trainer.encoding import rendering
 from hone_trainer.errors import DataError, StoreError, TrainerError
 from hone_trainer.models import base_model

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from hone_api import encoding
+from hone_api.contract import encoding
+from hone_api.contract.report import EncodeResult
 from hone_api.plan import TrainingPlan, WorkerPods
-from hone_api.report import EncodeResult
-from hone_dev.objectstore import free_port
+from hone_dev.cluster.objectstore import free_port
 from hone_trainer.encoding import chunks, writing
 from hone_trainer.errors import ConfigError
 from hone_trainer.run import encode, launch

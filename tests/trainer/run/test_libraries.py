@@ -52,7 +52,7 @@ def test_vllm_finds_what_is_installed(tmp_path: Path, monkeypatch: pytest.Monkey
     rewards = [{"type": "Length", "length": {"max": 100}}]
     plan = plan_of(tmp_path, method="GRPO", grpo={"rewards": rewards})
     assert set(unused(plan)) == ALL
-    (tmp_path / "vllm.py").touch()
+    (tmp_path / "models/vllm.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     assert set(unused(plan)) == set()
     assert set(unused(plan_of(tmp_path))) == ALL
@@ -75,7 +75,7 @@ def test_a_hidden_library_is_neither_found_nor_imported(tmp_path: Path) -> None:
     program = """
 import sys
 from importlib.util import find_spec
-from hone_api.plan_reading import parse_plan
+from hone_api.contract.plan_reading import parse_plan
 from hone_trainer.run.libraries import hide_unused
 names = ("bitsandbytes", "boto3", "deepspeed", "scipy", "sklearn")
 assert all(map(find_spec, names))

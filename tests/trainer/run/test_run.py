@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from hone_api.report import TrainingResult
-from hone_api.termination import TerminationMessage
+from hone_api.contract.report import TrainingResult
+from hone_api.contract.termination import TerminationMessage
 from hone_trainer.artifacts import export
 from hone_trainer.commands import evaluate
 from hone_trainer.errors import TrainerError

@@ -9,7 +9,7 @@ from typing import Any
 import method_plans
 import pytest
 
-from hone_api.training import AdapterType
+from hone_api.blocks.training import AdapterType
 from hone_trainer.methods import arguments
 
 pytestmark = pytest.mark.trainer

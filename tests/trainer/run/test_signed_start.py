@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from signing_key import Key
 
-from hone_api.failures import FAILURES, FailureCode
 from hone_api.plan import ArtifactInput, ModelInput
+from hone_api.words.failures import FAILURES, FailureCode
 from hone_trainer.datasets.curation.classifier import Classifier
 from hone_trainer.errors import StoreError
 from hone_trainer.models import merge_base

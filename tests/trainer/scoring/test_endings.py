@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.modelversion import AnsweredPrompt
+from hone_api.kinds.modelversion import AnsweredPrompt
 from hone_trainer.artifacts import model_card
 from hone_trainer.scoring import endings
 from hone_trainer.scoring.endings import Answer

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hone_api.modelversion import Artifact
+from hone_api.contract.report import TrainingResult
+from hone_api.contract.termination import FailureReport, TerminationMessage
+from hone_api.kinds.modelversion import Artifact
 from hone_api.plan import TrainingPlan
-from hone_api.report import TrainingResult
-from hone_api.termination import FailureReport, TerminationMessage
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.run import launch
 from hone_trainer.store import finished, manifest

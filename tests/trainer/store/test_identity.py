@@ -18,9 +18,9 @@ from model_signing import hashing
 from signing_key import Key
 from token_issuer import TokenIssuer
 
+from hone_api.blocks.signing import Identity, Keyless
+from hone_api.contract.report import SignResult
 from hone_api.plan import ArtifactInput, SignPlan
-from hone_api.report import SignResult
-from hone_api.signing import Identity, Keyless
 from hone_trainer.artifacts import sign
 from hone_trainer.errors import StoreError
 from hone_trainer.store import identity, signature

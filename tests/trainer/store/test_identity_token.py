@@ -12,8 +12,8 @@ import pytest
 from sigstore.oidc import IdentityToken
 from token_issuer import TokenIssuer
 
-from hone_api.signing import TOKEN_AUDIENCE
-from hone_dev import tools
+from hone_api.blocks.signing import TOKEN_AUDIENCE
+from hone_dev.tools import tools
 
 pytestmark = pytest.mark.apiserver
 

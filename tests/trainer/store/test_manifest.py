@@ -7,8 +7,8 @@ import resource
 
 import pytest
 
-from hone_api.failures import ExitCode
 from hone_api.plan import VerifyPlan
+from hone_api.words.failures import ExitCode
 from hone_trainer.__main__ import main
 from hone_trainer.errors import StoreError
 from hone_trainer.store import folders, manifest, verify

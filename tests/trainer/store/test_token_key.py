@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pkcs11 import TokenFlag
 from soft_token import MODULE, PIN, URI, SoftToken
 
-from hone_api.failures import FAILURES, Retry
+from hone_api.words.failures import FAILURES, Retry
 from hone_trainer.errors import StoreError
 from hone_trainer.store import key_uri, manifest, signature, token_key
 

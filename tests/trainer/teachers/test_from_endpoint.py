@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from teaching import Scripted
 
-from hone_dev import modelserver
+from hone_dev.models import modelserver
 from hone_trainer.device import Device
 from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.methods import METHODS

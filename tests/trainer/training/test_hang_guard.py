@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hone_api.phases import EVALUATING, EXPORTING, FIRST_STEP, LOADING, SAVING, TRAINING
+from hone_api.words.phases import EVALUATING, EXPORTING, FIRST_STEP, LOADING, SAVING, TRAINING
 from hone_trainer.training import hang_guard
 
 pytestmark = pytest.mark.trainer

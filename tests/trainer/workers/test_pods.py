@@ -20,7 +20,7 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_api.plan.fields import WorkerPods
-from hone_dev.objectstore import free_port
+from hone_dev.cluster.objectstore import free_port
 from hone_trainer.datasets import batches, checked, journal, materialize, pieces, resumed
 from hone_trainer.workers import parallel
 from hone_trainer.workers import pods as worker_pods

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from hone_api.manifest import BOM, MANIFEST, PROVENANCE
+from hone_api.contract.manifest import BOM, MANIFEST, PROVENANCE
 from hone_api.plan import ArtifactInput
 from hone_trainer.store import manifest
 

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hone_api.delivery import ArtifactForm
-from hone_api.failures import FailureCode
-from hone_api.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
+from hone_api.blocks.delivery import ArtifactForm
+from hone_api.kinds.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.artifacts import model_card, run_page, servable, usage
 from hone_trainer.artifacts.run_summary import Effort

@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Sequence
 
-from hone_api import licences
-from hone_api.delivery import ArtifactForm
-from hone_api.modelversion import AnsweredPrompt, Ending, EvaluationNumber
+from hone_api.base import licences
+from hone_api.blocks.delivery import ArtifactForm
+from hone_api.kinds.modelversion import AnsweredPrompt, Ending, EvaluationNumber
 from hone_api.plan import TrainingPlan
 from hone_trainer.artifacts.usage import NextStep
 

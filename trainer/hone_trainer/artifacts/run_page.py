@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hone_api.progress_numbers import PROGRESS_NUMBERS
+from hone_api.words.progress_numbers import PROGRESS_NUMBERS
 from hone_trainer.artifacts import plots, run_summary
 from hone_trainer.artifacts.plots import Plot
 from hone_trainer.reporting import html

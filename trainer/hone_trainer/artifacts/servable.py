@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.base_model import Head
 from hone_trainer.models.network import Generating

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST
+from hone_api.blocks.signing import Identity, Keyless
+from hone_api.contract.manifest import MANIFEST
+from hone_api.contract.report import SignResult
 from hone_api.plan import ArtifactInput, SignPlan
-from hone_api.report import SignResult
-from hone_api.signing import Identity, Keyless
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts import describe
 from hone_trainer.errors import StoreError
 from hone_trainer.reporting.task import TaskProgress

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hone_api.blocks.training import DEFAULT_RANK, thinking_switches
 from hone_api.estimate.advice import SERVED_RANKS
 from hone_api.estimate.memory import reaches_experts
-from hone_api.servable import TEMPLATE_KWARGS, VLLM_RANK
-from hone_api.training import DEFAULT_RANK, thinking_switches
+from hone_api.verdicts.servable import TEMPLATE_KWARGS, VLLM_RANK
 from hone_trainer.artifacts.servable import base_name
 
 CHAT = """python - <<'END'

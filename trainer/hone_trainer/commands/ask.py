@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.commands.exported import Exported
 from hone_trainer.commands.options import TOKENS
 from hone_trainer.encoding.conversation import Encoder

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.commands.ask import NOTES
 from hone_trainer.commands.exported import Exported
 from hone_trainer.encoding.conversation import Encoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hone_api.dataset import Format
+from hone_api.dataset.dataset import Format
 
 _EXAMPLES = """\
 examples:

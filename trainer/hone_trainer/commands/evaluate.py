@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hone_api.failures import FailureCode
-from hone_api.modelversion import EvaluationNumber
+from hone_api.kinds.modelversion import EvaluationNumber
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.commands.exported import Exported
 from hone_trainer.commands.rescoring import Rescorer
 from hone_trainer.encoding import rendering

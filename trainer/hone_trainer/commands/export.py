@@ -9,12 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from hone_api import plan_paths
-from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST
-from hone_api.modelversion import Artifact
-from hone_api.plan import TrainingPlan
-from hone_api.plan_reading import parse_plan
+from hone_api.contract.manifest import MANIFEST
+from hone_api.contract.plan_reading import parse_plan
+from hone_api.kinds.modelversion import Artifact
+from hone_api.plan import TrainingPlan, plan_paths
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts import export
 from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError

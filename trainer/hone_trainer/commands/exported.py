@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import rendering
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.encoding.tool_calls import Message

@@ -8,7 +8,7 @@ import signal
 import threading
 from types import FrameType
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.serving.folders import AdapterFolders
 from hone_trainer.artifacts.serving.follow import Follower, install_guard, serve_health
 from hone_trainer.artifacts.serving.vllm import Vllm

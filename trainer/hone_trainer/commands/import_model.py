@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hone_api.modelversion import EvaluationNumber
+from hone_api.contract.report import ImportResult
+from hone_api.kinds.modelversion import EvaluationNumber
 from hone_api.plan import ImportPlan
-from hone_api.report import ImportResult
 from hone_trainer.artifacts.importing import importing
 from hone_trainer.commands import evaluate
 from hone_trainer.store import contents

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hone_api.failures import FailureCode
 from hone_api.plan import ModelInput, TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.commands.exported import Exported
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS, pairs, ppo, rewarding

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
-from hone_api.dataset import Format
-from hone_api.dataset_status import NotReadReason
-from hone_api.privacy import quoted
-from hone_api.report import DatasetResult
-from hone_api.wording import are, counted
+from hone_api.base.wording import are, counted
+from hone_api.contract.privacy import quoted
+from hone_api.contract.report import DatasetResult
+from hone_api.dataset.dataset import Format
+from hone_api.dataset.dataset_status import NotReadReason
 from hone_trainer.datasets.language import OTHER, UNKNOWN
 from hone_trainer.datasets.pitfalls import AnswerLengths, Pitfalls
 from hone_trainer.datasets.profile import Profile

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hone_api.curation import Contamination, EvaluationSet
-from hone_api.dataset import Format, Splits
+from hone_api.base.wording import counted
+from hone_api.contract.report import DatasetResult
+from hone_api.dataset.curation import Contamination, EvaluationSet
+from hone_api.dataset.dataset import Format, Splits
+from hone_api.dataset.source import Source
 from hone_api.plan import DatasetInput, MaterializePlan
-from hone_api.report import DatasetResult
-from hone_api.source import Source
-from hone_api.wording import counted
 from hone_trainer.datasets import materialize
 from hone_trainer.errors import ConfigError, DataError
 from hone_trainer.store.contents import UNKNOWN

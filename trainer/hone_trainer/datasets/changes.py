@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hone_api.dataset_status import Changes
+from hone_api.dataset.dataset_status import Changes
 from hone_trainer.datasets.splits import hash_of
 
 

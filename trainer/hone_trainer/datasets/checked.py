@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import batches, columnar, pieces, read, shipping
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.detect import Detected

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-from hone_api.dataset_status import Croissant
+from hone_api.dataset.dataset_status import Croissant
 from hone_trainer.errors import SourceError
 from hone_trainer.store import hub
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from hone_api.dataset import Format
-from hone_api.failures import FailureCode
+from hone_api.dataset.dataset import Format
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
 from hone_trainer.datasets.formats.pairs import class_name
 from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, RefusedShape, Shape, judged_of, named_answers

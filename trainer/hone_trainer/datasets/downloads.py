@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import SourceError
 from hone_trainer.store import folders, manifest
 from hone_trainer.store.deadline import Deadline, LateError

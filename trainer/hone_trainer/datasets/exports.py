@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from hone_api.manifest import MANIFEST
+from hone_api.contract.manifest import MANIFEST
 from hone_api.plan import SweepPlan
 from hone_trainer.store.finished import MARK
 

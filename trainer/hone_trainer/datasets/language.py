@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from hone_api.dataset_status import LanguageRows
+from hone_api.dataset.dataset_status import LanguageRows
 
 UNKNOWN, OTHER = "unknown", "other"
 SAMPLE_ROWS = 2000

@@ -17,8 +17,8 @@ from glob import has_magic
 from pathlib import PurePosixPath
 from typing import Any
 
-from hone_api.failures import FailureCode
-from hone_api.source import Source
+from hone_api.dataset.source import Source
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets.compression import base_name
 from hone_trainer.errors import SourceError
 

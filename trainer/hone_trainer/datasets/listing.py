@@ -14,9 +14,9 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from hone_api.dataset_status import NotReadFiles, NotReadReason
-from hone_api.failures import FailureCode
-from hone_api.source import Source
+from hone_api.dataset.dataset_status import NotReadFiles, NotReadReason
+from hone_api.dataset.source import Source
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import layout
 from hone_trainer.datasets.compression import SUFFIXES, base_name
 from hone_trainer.datasets.layout import DOCUMENTS, SPLITS, Indexes, join

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from hone_api.base.wording import counted
+from hone_api.contract.report import DatasetResult
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult
-from hone_api.wording import counted
 from hone_trainer.datasets import (
     batches,
     changes,

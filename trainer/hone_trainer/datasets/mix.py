@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from hone_api.dataset_status import DatasetUse
-from hone_api.failures import FailureCode
+from hone_api.base.wording import counted
+from hone_api.contract.report import DatasetResult
+from hone_api.dataset.dataset_status import DatasetUse
+from hone_api.dataset.source import Source as DatasetSource
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
-from hone_api.report import DatasetResult
-from hone_api.source import Source as DatasetSource
-from hone_api.wording import counted
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import batches, changes, croissant, materialize, publishing, report, shares
 from hone_trainer.datasets.counted import Count
 from hone_trainer.datasets.row_statistics import Tally

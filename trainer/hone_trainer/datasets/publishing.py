@@ -15,11 +15,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST
+from hone_api.contract.manifest import MANIFEST
+from hone_api.contract.report import DatasetResult
+from hone_api.contract.termination import TerminationMessage
 from hone_api.plan import RowsPlan
-from hone_api.report import DatasetResult
-from hone_api.termination import TerminationMessage
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import croissant, report
 from hone_trainer.errors import ConfigError, DataError, StoreError, to_outcome
 from hone_trainer.secrets import scrub_in

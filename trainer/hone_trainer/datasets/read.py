@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple, TypeAlias
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import columnar, compression, delimited, json_array, paragraphs
 from hone_trainer.datasets.columnar import Table
 from hone_trainer.datasets.compression import Stream, base_name, seekable, unpacked

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hone_api.dataset import Splits
+from hone_api.dataset.dataset import Splits
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.splits import Division, hash_of, wanted
 from hone_trainer.store import manifest

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hone_api.report import DatasetResult
-from hone_api.rowcodes import ROW_CODES
-from hone_api.termination import FailureReport
+from hone_api.contract.report import DatasetResult
+from hone_api.contract.termination import FailureReport
+from hone_api.words.rowcodes import ROW_CODES
 from hone_trainer.datasets import sources
 from hone_trainer.datasets.row_statistics import Tally
 from hone_trainer.reporting import html

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from hone_api.curation import CurationStep
-from hone_api.dataset_status import NotReadFiles, RowErrorCount, SplitRows
-from hone_api.failures import FailureCode
+from hone_api.base.wording import are, counted
+from hone_api.contract.report import DatasetResult
+from hone_api.dataset.curation import CurationStep
+from hone_api.dataset.dataset_status import NotReadFiles, RowErrorCount, SplitRows
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult
-from hone_api.wording import are, counted
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import language, remembered, sources, splits
 from hone_trainer.datasets.advice import advice
 from hone_trainer.datasets.counted import Counted

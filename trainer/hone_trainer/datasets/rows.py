@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.rowcodes import ROW_CODES
+from hone_api.words.rowcodes import ROW_CODES
 
 Record = dict[str, Any]
 """A normalised row: {messages: [{role, content}], tools}, {prompt, completion} or {text}."""

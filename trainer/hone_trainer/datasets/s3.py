@@ -11,8 +11,8 @@ from typing import Any
 
 from urllib3.exceptions import HTTPError
 
-from hone_api.failures import FailureCode
 from hone_api.plan import Limits, MaterializePlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints import s3
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import DISK_ERRORS, Resolver, resolve

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 from hone_api.combinations.shares import share_of, share_problem, total_of
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.errors import ConfigError
 

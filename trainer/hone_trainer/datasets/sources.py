@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from hone_api.dataset_status import Croissant, NotReadFiles
-from hone_api.failures import FailureCode
+from hone_api.dataset.dataset_status import Croissant, NotReadFiles
 from hone_api.plan import MaterializePlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import croissant, downloads, listing, s3
 from hone_trainer.datasets.layout import Indexes
 from hone_trainer.datasets.listing import ListedName, NameKind

@@ -20,7 +20,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from hone_api.dataset import Splits
+from hone_api.dataset.dataset import Splits
 from hone_trainer.errors import ConfigError
 
 _SPACE = 2**64

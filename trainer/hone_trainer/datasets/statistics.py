@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hone_api.dataset_status import OverContext, TokenStatistics
+from hone_api.dataset.dataset_status import OverContext, TokenStatistics
 from hone_trainer.datasets.rows import Record, RowError
 from hone_trainer.datasets.texts import texts
 

@@ -13,8 +13,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from hone_api.contract.report import MAX_UNCLAIMED, SweepResult
 from hone_api.plan import SweepPlan
-from hone_api.report import MAX_UNCLAIMED, SweepResult
 from hone_trainer.datasets.exports import Exports
 from hone_trainer.store import folders
 

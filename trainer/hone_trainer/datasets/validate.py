@@ -17,16 +17,16 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from hone_api.base.reading import in_words, only_unknown
+from hone_api.base.wording import counted, visible
 from hone_api.combinations import dataset_problems
-from hone_api.curation import Curation, CurationStep, Scorer
-from hone_api.dataset import DatasetSpec, Format
-from hone_api.failures import FailureCode
+from hone_api.contract.report import DatasetResult
+from hone_api.dataset.curation import Curation, CurationStep, Scorer
+from hone_api.dataset.dataset import DatasetSpec, Format
+from hone_api.dataset.source import Source
 from hone_api.plan import Limits, MaterializePlan
-from hone_api.reading import in_words, only_unknown
-from hone_api.report import DatasetResult
-from hone_api.rowcodes import ROW_CODES
-from hone_api.source import Source
-from hone_api.wording import counted, visible
+from hone_api.words.failures import FailureCode
+from hone_api.words.rowcodes import ROW_CODES
 from hone_trainer.datasets import against, layout, materialize
 from hone_trainer.datasets.sources import LAPTOP
 from hone_trainer.errors import ConfigError, DataError, SourceError

@@ -29,7 +29,7 @@ from functools import cached_property
 from itertools import compress, count, islice, takewhile
 from typing import TYPE_CHECKING, Any
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import harmony, reasoning, rendering, tool_calls
 from hone_trainer.encoding.reasoning import Frame
 from hone_trainer.encoding.sections import Sections

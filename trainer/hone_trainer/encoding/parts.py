@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import mapped
 from hone_trainer.encoding.split_file import Counts
 from hone_trainer.errors import DataError, TrainerError

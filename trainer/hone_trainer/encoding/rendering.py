@@ -21,8 +21,8 @@ from functools import cache, lru_cache
 from types import FrameType
 from typing import Any
 
-from hone_api.failures import FailureCode
-from hone_api.training import thinking_switches
+from hone_api.blocks.training import thinking_switches
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import ConfigError
 from hone_trainer.models.network import Tokenizer
 

@@ -17,8 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hone_api import encoding
-from hone_api.manifest import MANIFEST
+from hone_api.contract import encoding
+from hone_api.contract.manifest import MANIFEST
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer.errors import StoreError
 from hone_trainer.store import folders, manifest

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hone_api.failures import FailureCode
 from hone_api.plan import WorkerPods
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import chunks, columns, mapped, rendering, reuse
 from hone_trainer.encoding.chunks import Chunk
 from hone_trainer.encoding.parts import Part, Parts

@@ -22,8 +22,8 @@ from urllib.parse import SplitResult, urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan, TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.addresses import PRIVATE_WAY_OUT, AllowedNetwork, is_own, network_of
 from hone_trainer.endpoints.http import Resolver, pool_of, resolve, timeout_until
 from hone_trainer.endpoints.usage import Usage

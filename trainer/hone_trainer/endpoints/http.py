@@ -25,8 +25,8 @@ import urllib3
 import urllib3.connection
 from urllib3.exceptions import HTTPError
 
-from hone_api.failures import FailureCode
 from hone_api.plan import Limits
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.addresses import AllowedNetwork, Resolution
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import remember

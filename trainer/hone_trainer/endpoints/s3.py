@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.exceptions import HTTPError
 
-from hone_api.source import S3
+from hone_api.dataset.source import S3
 from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.endpoints.http import Resolver, checked, connect, resolve, send_to
 from hone_trainer.secrets import read_key, remember

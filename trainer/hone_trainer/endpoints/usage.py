@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from hone_api.wording import counted
+from hone_api.base.wording import counted
 
 _MOST = 2**53 - 1
 

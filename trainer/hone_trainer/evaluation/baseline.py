@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hone_api.modelversion import AnsweredPrompt
+from hone_api.kinds.modelversion import AnsweredPrompt
 from hone_trainer import ranks
 from hone_trainer.encoding import split_file
 from hone_trainer.encoding.plain_text import as_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hone_api.modelversion import AnsweredPrompt, EvaluationNumber
+from hone_api.kinds.modelversion import AnsweredPrompt, EvaluationNumber
 from hone_trainer.evaluation import interpolation, loss_spikes, reward_scores
 from hone_trainer.evaluation.baseline import Baseline
 from hone_trainer.evaluation.interpolation import InterpolatedModel

@@ -10,9 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from hone_api.failures import FailureCode
+from hone_api.blocks.rewards import VERIFIERS
 from hone_api.plan import DatasetInput, TrainingPlan
-from hone_api.rewards import VERIFIERS
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks, rewards
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.encoding.split_file import encode_split, records

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from hone_api.modelversion import EvaluationNumber
+from hone_api.kinds.modelversion import EvaluationNumber
 from hone_api.plan import TrainingPlan
 from hone_trainer import harness
 from hone_trainer.errors import ConfigError

@@ -12,9 +12,9 @@ import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from hone_api.evaluation import Harness
-from hone_api.failures import FailureCode
-from hone_api.termination import TerminationMessage
+from hone_api.blocks.evaluation import Harness
+from hone_api.contract.termination import TerminationMessage
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import to_outcome
 from hone_trainer.models.imports import uncollected
 

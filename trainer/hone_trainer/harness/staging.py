@@ -19,12 +19,12 @@ from typing import Any
 
 import yaml
 
-from hone_api.evaluation import Harness
-from hone_api.failures import FailureCode
+from hone_api.blocks.evaluation import Harness
+from hone_api.contract.report import TasksResult
+from hone_api.contract.termination import TerminationMessage
+from hone_api.kinds.resolved import MAX_TASK_DATA_SETS
 from hone_api.plan import TasksInput, TasksPlan
-from hone_api.report import TasksResult
-from hone_api.resolved import MAX_TASK_DATA_SETS
-from hone_api.termination import TerminationMessage
+from hone_api.words.failures import FailureCode
 from hone_trainer import harness
 from hone_trainer.datasets import layout, listing
 from hone_trainer.errors import ConfigError, SourceError, TrainerError

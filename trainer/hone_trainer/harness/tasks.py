@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hone_api.evaluation import Harness
-from hone_api.failures import FailureCode
+from hone_api.blocks.evaluation import Harness
+from hone_api.words.failures import FailureCode
 from hone_trainer import harness
 from hone_trainer.errors import ConfigError, StoreError
 from hone_trainer.harness import catalogue

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hone_api.blocks.training import AdapterType
 from hone_api.plan import TrainingPlan
-from hone_api.training import AdapterType
 from hone_trainer.training import deepspeed
 from hone_trainer.training.settings import RunSettings
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import mapped
 from hone_trainer.encoding.split_file import Encoder, Row
 from hone_trainer.errors import TrainerError

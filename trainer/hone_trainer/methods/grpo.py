@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone_api.estimate.micro_batch import longest_sequence
-from hone_api.failures import FailureCode
 from hone_api.methods import GrpoMethod
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError

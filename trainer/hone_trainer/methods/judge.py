@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import pairs
 from hone_trainer.models import base_model, weights

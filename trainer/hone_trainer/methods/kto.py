@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import mapped
 from hone_trainer.encoding.preferences import Judged, JudgedEncoder
 from hone_trainer.errors import DataError

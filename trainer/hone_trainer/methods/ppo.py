@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from hone_api.failures import FailureCode
 from hone_api.methods import PpoMethod
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError

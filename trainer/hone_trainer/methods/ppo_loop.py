@@ -15,7 +15,7 @@ import torch
 from transformers import Trainer
 from trl.trainer.utils import RepeatSampler
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import critic, ppo_math, rollouts

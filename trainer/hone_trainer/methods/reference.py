@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding.conversation import IGNORED
 from hone_trainer.encoding.preferences import Compared

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods.rewarding import CLIPPED, CONSTANT
 from hone_trainer.training.loop import Run

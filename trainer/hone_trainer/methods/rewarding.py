@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks, rewards
 from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import TrainerError

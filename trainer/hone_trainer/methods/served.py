@@ -16,8 +16,8 @@ from itertools import count, groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-from hone_api.failures import FailureCode
-from hone_api.servable import GPT_OSS
+from hone_api.verdicts.servable import GPT_OSS
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding import mapped
 from hone_trainer.endpoints.client import TRIES, Access, Endpoint, in_parallel

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from hone_api.blocks.training import DEFAULT_RANK, Adapter
 from hone_api.combinations import expert_problems
-from hone_api.training import DEFAULT_RANK, Adapter
 from hone_trainer.models import targets
 from hone_trainer.models.base_model import Head
 from hone_trainer.models.network import Generating, Network

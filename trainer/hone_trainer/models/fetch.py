@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hone_api.failures import FailureCode, Retry
-from hone_api.manifest import MANIFEST
+from hone_api.contract.manifest import MANIFEST
+from hone_api.contract.report import FetchResult
 from hone_api.plan import FetchPlan
-from hone_api.report import FetchResult
+from hone_api.words.failures import FailureCode, Retry
 from hone_trainer.errors import ConfigError, SourceError, TrainerError
 from hone_trainer.models import read_shape, weights
 from hone_trainer.models.safe_config import make_safe

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hone_api.contract.report import LookupResult
 from hone_api.plan import LookupPlan
-from hone_api.report import LookupResult
 from hone_trainer.store import hub
 from hone_trainer.store.deadline import Deadline
 

@@ -13,8 +13,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from hone_api.failures import FailureCode
 from hone_api.plan import ModelInput, TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.imports import uncollected
 from hone_trainer.store import folders, manifest, signature

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.network import Network

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from hone_api.estimate.shape import ModelShape, shape_of
+from hone_api.blocks.shape import ModelShape, shape_of
 
 
 def shape(folder: Path) -> ModelShape | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import SourceError
 
 _CODE_KEYS = {

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 from pydantic import ConfigDict, Field
 
-from hone_api.phases import STEPPING, stage_words
-from hone_api.progress_numbers import OF_STAGE, PROGRESS_NUMBERS, ReportedNumbers
-from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, ProgressReport, TrainerStatus
-from hone_api.wording import duration
+from hone_api.base.wording import duration
+from hone_api.contract.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, ProgressReport, TrainerStatus
+from hone_api.words.phases import STEPPING, stage_words
+from hone_api.words.progress_numbers import OF_STAGE, PROGRESS_NUMBERS, ReportedNumbers
 from hone_trainer.reporting import phases
 from hone_trainer.reporting.refused import FailedReports
 
@@ -39,7 +39,7 @@ LINE_INTERVAL = 5.0
 
 
 class Progress(ReportedNumbers[float]):
-    """Where the run is. `hone_api.progress_numbers` has its numbers."""
+    """Where the run is. `hone_api.words.progress_numbers` has its numbers."""
 
     model_config = ConfigDict(frozen=True)
     stage: str = "Loading"
@@ -51,7 +51,7 @@ class Progress(ReportedNumbers[float]):
     metrics: Mapping[str, float] = Field(default_factory=dict)
     """Further metrics of the method, the latest value of each, e.g. reward_accuracy."""
     phases: Mapping[str, float] = Field(default_factory=dict)
-    """Seconds of the attempt so far, by phase of `hone_api.phases`; a change of these alone is not progress."""
+    """Seconds of the attempt so far, by phase of `hone_api.words.phases`; a change of these alone is not progress."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Progress) and {**vars(self), "phases": {}} == {**vars(other), "phases": {}}

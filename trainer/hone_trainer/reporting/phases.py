@@ -1,4 +1,4 @@
-"""Measures where the time of an attempt goes, by a monotonic clock. Phases are those of `hone_api.phases`.
+"""Measures where the time of an attempt goes, by a monotonic clock. Phases are those of `hone_api.words.phases`.
 
 A process has one run at a time, and one clock (`of_process`): a signal handler, an error and a result all report it. A
 process that is started for the run goes on with the clock of its parent, since the clock of Linux is one for all. What
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from hone_api.phases import FIRST_STEP, LOADING, OF_STAGE, TRAINING, PhaseSeconds
+from hone_api.words.phases import FIRST_STEP, LOADING, OF_STAGE, TRAINING, PhaseSeconds
 
 FILE = "phases.json"
 ENV = "HONE_PHASES"

@@ -6,7 +6,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-from hone_api.progress_numbers import PROGRESS_NUMBERS
+from hone_api.words.progress_numbers import PROGRESS_NUMBERS
 from hone_trainer.reporting.live import Progress
 
 _LABEL = "finetunejob"

@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from hone_api.wording import counted
+from hone_api.base.wording import counted
 
 if TYPE_CHECKING:
     from rich.status import Status

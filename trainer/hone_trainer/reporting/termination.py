@@ -6,8 +6,8 @@ import logging
 import os
 from pathlib import Path
 
-from hone_api.privacy import ROWS_ENV, without_rows
-from hone_api.termination import TerminationMessage
+from hone_api.contract.privacy import ROWS_ENV, without_rows
+from hone_api.contract.termination import TerminationMessage
 from hone_trainer.secrets import scrub_in
 
 ENV = "HONE_TERMINATION_LOG"

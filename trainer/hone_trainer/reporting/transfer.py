@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from hone_api.report import BYTES_PER_SECOND, DELIVERING
+from hone_api.contract.report import BYTES_PER_SECOND, DELIVERING
 from hone_trainer.reporting import live
 from hone_trainer.reporting.task import TaskProgress
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from hone_api.blocks.rewards import Reward as RewardSpec
+from hone_api.blocks.rewards import RewardType
 from hone_api.plan import TrainingPlan
-from hone_api.rewards import Reward as RewardSpec
-from hone_api.rewards import RewardType
 from hone_trainer.endpoints.client import Access
 from hone_trainer.errors import ConfigError
 from hone_trainer.rewards.base import Context, Masked, RewardFunction, Sample, as_samples

@@ -12,7 +12,7 @@ from hone_trainer.endpoints.client import Access
 from hone_trainer.models.network import Tokenizer
 
 if TYPE_CHECKING:
-    from hone_api.rewards import Reward as RewardSpec
+    from hone_api.blocks.rewards import Reward as RewardSpec
     from hone_trainer.encoding.prompts import Prompt
     from hone_trainer.sandbox import SandboxWorkers
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import re2
 
-from hone_api.rewards import ProgramLimits
+from hone_api.blocks.rewards import ProgramLimits
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored
 from hone_trainer.sandbox import ExecutionLimits, Program
 

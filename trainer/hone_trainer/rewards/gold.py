@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hone_api.failures import FailureCode
-from hone_api.rewards import VERIFIERS
-from hone_api.wording import counted
+from hone_api.base.wording import counted
+from hone_api.blocks.rewards import VERIFIERS
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import TrainerError
 from hone_trainer.rewards.base import Masked, Sample, Scored

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import re2
 
-from hone_api import json_schemas
+from hone_api.base import json_schemas
 from hone_trainer.errors import ConfigError
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
 from hone_trainer.sandbox import WorkerRequest

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.client import Endpoint
 from hone_trainer.errors import SourceError
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hone_api.rewards import AnswerReward
+from hone_api.blocks.rewards import AnswerReward
 from hone_trainer.rewards import answers
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored
 from hone_trainer.sandbox import WorkerRequest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import safe_config, weights

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from hone_api.rewards import AnswerReward
+from hone_api.blocks.rewards import AnswerReward
 from hone_trainer.rewards import answers
 from hone_trainer.rewards.base import Context, Sample, Scored
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored
 from hone_trainer.rewards.code import limits

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hone_api.failures import FailureCode
+from hone_api.contract.plan_reading import parse_plan
+from hone_api.contract.termination import TerminationMessage
 from hone_api.plan import TrainingPlan
-from hone_api.plan_reading import parse_plan
-from hone_api.termination import TerminationMessage
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.reporting import phases

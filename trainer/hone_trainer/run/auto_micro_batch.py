@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hone_api.combinations.batches import at_most
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError
 from hone_trainer.run import apart, micro_batch_record

@@ -1,6 +1,6 @@
 """Rows to tokens, once: before a GPU is requested (`python -m hone_trainer encode`), or else before the ranks start.
 
-Each split has a folder of its own, by the key of `hone_api.encoding`: below `encodedPath` of the plan where the stage
+Each split has a folder of its own, by the key of `hone_api.contract.encoding`: below `encodedPath` of the plan where the stage
 made it, else below workPath. Ranks map it.
 
 `python -m hone_trainer.run.encode <plan.json> <file of the outcome>` encodes before several ranks start, in a process
@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hone_api import encoding
-from hone_api.failures import FailureCode
-from hone_api.phases import ENCODING
+from hone_api.contract import encoding
+from hone_api.contract.report import EncodeResult
 from hone_api.plan import DatasetInput, TrainingPlan
-from hone_api.report import EncodeResult
+from hone_api.words.failures import FailureCode
+from hone_api.words.phases import ENCODING
 from hone_trainer.encoding import chunks, rendering, reuse
 from hone_trainer.encoding.mapped import Mapped
 from hone_trainer.encoding.split_file import (

@@ -14,8 +14,8 @@ from hone_api.estimate.gpus import TABLE
 from hone_api.estimate.memory import Setup, estimate, gib
 from hone_api.estimate.micro_batch import fitted
 from hone_api.estimate.savings import change_that_fits
-from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.run_summary import duration
 from hone_trainer.device import Device
 from hone_trainer.encoding import rendering

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.contract.report import DatasetResult
 from hone_api.methods import METHODS, Method
 from hone_api.plan import TrainingPlan
-from hone_api.report import DatasetResult
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import ConfigError
 from hone_trainer.store import contents
 

@@ -19,12 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from hone_api import plan_paths
-from hone_api.failures import FailureCode
-from hone_api.plan import TrainingPlan
-from hone_api.plan_reading import parse_plan
-from hone_api.report import TrainingResult
-from hone_api.termination import TerminationMessage
+from hone_api.contract.plan_reading import parse_plan
+from hone_api.contract.report import TrainingResult
+from hone_api.contract.termination import TerminationMessage
+from hone_api.plan import TrainingPlan, plan_paths
+from hone_api.words.failures import FailureCode
 from hone_trainer.distributed import loopback, messages
 from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.encoding import rendering

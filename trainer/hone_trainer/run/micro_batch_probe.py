@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hone_api.evaluation import Evaluation
+from hone_api.blocks.evaluation import Evaluation
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding import mapped, rendering
 from hone_trainer.errors import TrainerError, classify

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hone_api.base.wording import counted
 from hone_api.combinations.elastic import METHODS_ON_ANY_RANKS
+from hone_api.contract.report import TrainingResult
+from hone_api.contract.termination import TerminationMessage
 from hone_api.estimate.advice import advise
-from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
-from hone_api.report import TrainingResult
-from hone_api.states import Reason
-from hone_api.termination import TerminationMessage
-from hone_api.wording import counted
+from hone_api.words.failures import FailureCode
+from hone_api.words.states import Reason
 from hone_trainer import device, ranks
 from hone_trainer.artifacts import export
 from hone_trainer.artifacts.run_summary import Effort

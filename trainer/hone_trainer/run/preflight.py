@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 
+from hone_api.blocks.shape import expert_count
 from hone_api.combinations import Problem, problems
 from hone_api.combinations.elastic import METHODS_ON_ANY_RANKS
 from hone_api.combinations.probing import PROBING_RULES
-from hone_api.estimate.shape import expert_count
-from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer import device, ranks
 from hone_trainer.device import Device
 from hone_trainer.encoding import rendering

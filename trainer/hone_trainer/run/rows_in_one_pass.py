@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from hone_api.estimate.micro_batch import packs
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer import device, ranks
 from hone_trainer.encoding.mapped import Examples
 from hone_trainer.errors import TrainerError

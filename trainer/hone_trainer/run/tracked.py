@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hone_api.failures import FailureCode
-from hone_api.modelversion import EvaluationNumber
+from hone_api.kinds.modelversion import EvaluationNumber
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import classify
 
 if TYPE_CHECKING:

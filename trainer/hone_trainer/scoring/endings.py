@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.modelversion import Ending
+from hone_api.kinds.modelversion import Ending
 
 REPETITIONS = 3
 """Consecutive repetitions of the same tokens at the end of an answer that loops."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from hone_api.modelversion import EvaluationNumber
+from hone_api.kinds.modelversion import EvaluationNumber
 from hone_trainer.scoring import scores
 from hone_trainer.scoring.scores import Mean, Score, common
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hone_api.evaluation import EvaluationMetric
-from hone_api.failures import FailureCode
-from hone_api.modelversion import EvaluationNumber, Purpose
+from hone_api.blocks.evaluation import EvaluationMetric
+from hone_api.kinds.modelversion import EvaluationNumber, Purpose
 from hone_api.plan import DatasetInput, TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.encoding.plain_text import as_text
 from hone_trainer.encoding.preferences import Judged, JudgedEncoder, Pair, PairEncoder, labels

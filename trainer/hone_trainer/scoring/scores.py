@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hone_api.modelversion import EvaluationNumber, Purpose
+from hone_api.kinds.modelversion import EvaluationNumber, Purpose
 
 Best = Literal["Lowest", "Highest"]
 """Whether lower or higher is better."""

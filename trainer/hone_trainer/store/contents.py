@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from hone_api.failures import FailureCode
 from hone_api.plan import DatasetInput, TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest
 

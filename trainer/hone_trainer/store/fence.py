@@ -11,8 +11,8 @@ import os
 import uuid
 from pathlib import Path
 
-from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.store import manifest
 

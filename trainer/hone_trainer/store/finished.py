@@ -17,12 +17,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from hone_api.failures import FAILURES, FailureCode, Retry
-from hone_api.manifest import MANIFEST
-from hone_api.placement import MAX_RATE_HALVINGS
+from hone_api.blocks.placement import MAX_RATE_HALVINGS
+from hone_api.contract.manifest import MANIFEST
+from hone_api.contract.report import TrainingResult
+from hone_api.contract.termination import FailureReport, TerminationMessage
 from hone_api.plan import TrainingPlan
-from hone_api.report import TrainingResult
-from hone_api.termination import FailureReport, TerminationMessage
+from hone_api.words.failures import FAILURES, FailureCode, Retry
 from hone_trainer.errors import ConfigError, StoreError, TrainerError
 from hone_trainer.store import manifest
 

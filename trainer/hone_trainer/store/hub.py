@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember, secret_name
 from hone_trainer.store.deadline import NO_END, Deadline, LateError

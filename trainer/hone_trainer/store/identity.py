@@ -20,8 +20,8 @@ from sigstore.oidc import ExpiredIdentity, IdentityError, IdentityToken
 from sigstore.sign import Signer, SigningContext
 from sigstore.verify import Verifier, policy
 
-from hone_api.failures import FailureCode
-from hone_api.signing import TOKEN_AUDIENCE, Identity, Keyless
+from hone_api.blocks.signing import TOKEN_AUDIENCE, Identity, Keyless
+from hone_api.words.failures import FailureCode
 from hone_trainer import secrets
 from hone_trainer.errors import StoreError
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hone_api.failures import FailureCode
-from hone_api.manifest import ADDED, MANIFEST, MAX_BYTES, Entry, Manifest, manifest_digest
+from hone_api.contract.manifest import ADDED, MANIFEST, MAX_BYTES, Entry, Manifest, manifest_digest
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import StoreError
 
 _CHUNK = 4 * 2**20

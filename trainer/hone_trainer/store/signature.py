@@ -16,10 +16,10 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hone_api.failures import FailureCode
-from hone_api.manifest import DESCRIPTIONS, MANIFEST, SIGNATURE
+from hone_api.blocks.signing import Identity, Keyless
+from hone_api.contract.manifest import DESCRIPTIONS, MANIFEST, SIGNATURE
 from hone_api.plan import ArtifactInput, ModelInput, Trusted
-from hone_api.signing import Identity, Keyless
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from model_signing._signing import sign_ec_key
 from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import StoreError
 from hone_trainer.store import key_uri
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hone_api.failures import FailureCode
+from hone_api.contract.report import VerifyResult
 from hone_api.plan import VerifyPlan
-from hone_api.report import VerifyResult
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import ConfigError, StoreError
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import manifest

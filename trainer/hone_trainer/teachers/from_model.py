@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import harmony
 from hone_trainer.encoding.conversation import RowRefusedError
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder, checked_record

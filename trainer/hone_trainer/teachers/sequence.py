@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hone_api.failures import FailureCode
 from hone_api.plan import DatasetInput, TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import split_file
 from hone_trainer.encoding.prompts import no_prompt
 from hone_trainer.errors import DataError

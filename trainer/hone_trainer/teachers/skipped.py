@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.client import MOST_REFUSED_PERCENT, too_many
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import scrub

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.network import Network
 from hone_trainer.training.settings import RunSettings

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hone_api.phases import EVALUATING, FIRST_STEP, SAVING, TRAINING
+from hone_api.words.phases import EVALUATING, FIRST_STEP, SAVING, TRAINING
 
 if TYPE_CHECKING:
     from hone_trainer.training.loop import Run
@@ -35,7 +35,7 @@ def limit(phase: str, seconds: list[float], asked: float | None) -> float:
     """Seconds until the next sign of life at most; 0: no limit. Pure.
 
     Args:
-        phase: of `hone_api.phases`.
+        phase: of `hone_api.words.phases`.
         seconds: of the last steps.
         asked: what the plan says about a step; None: nothing.
     """

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hone_api.dataset_status import DatasetUse
-from hone_api.failures import FailureCode
-from hone_api.phases import SAVING
+from hone_api.dataset.dataset_status import DatasetUse
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
+from hone_api.words.phases import SAVING
 from hone_trainer import ranks
 from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.encoding.split_file import Example

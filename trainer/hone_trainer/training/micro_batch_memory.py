@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hone_api.blocks.training import MAX_MICRO_BATCH
 from hone_api.estimate.micro_batch import FILLED
 from hone_api.plan import TrainingPlan
-from hone_api.training import MAX_MICRO_BATCH
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 

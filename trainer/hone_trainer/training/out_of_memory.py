@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hone_api.failures import FailureCode
 from hone_api.methods import METHODS
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError, classify
 

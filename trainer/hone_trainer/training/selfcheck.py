@@ -11,7 +11,7 @@ from datetime import date
 from itertools import groupby
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.encoding.preferences import Compared
 from hone_trainer.encoding.split_file import IGNORED, Example, Row
 from hone_trainer.errors import TrainerError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from hone_api.failures import FailureCode
 from hone_api.methods import Rates
 from hone_api.plan import TrainingPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError

@@ -18,8 +18,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from hone_api.failures import FailureCode
 from hone_api.plan import WorkerPods
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.signals import die_with_parent
 from hone_trainer.workers.pods import Awaited, PodPool

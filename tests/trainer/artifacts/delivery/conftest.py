@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from hone_api.plan import DeliverPlan
-from hone_dev import imageregistry
+from hone_dev.cluster import imageregistry
 from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.store import manifest
 

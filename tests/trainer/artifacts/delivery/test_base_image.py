@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from hone_api.plan import DeliverPlan
-from hone_dev import imageregistry
+from hone_dev.cluster import imageregistry
 from hone_trainer.artifacts.delivery import deliver
 from hone_trainer.artifacts.delivery.registry import INDEX_TYPE, MANIFEST_TYPE, ImageRepository
 from hone_trainer.endpoints.addresses import AllowedNetwork

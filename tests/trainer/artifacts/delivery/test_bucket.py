@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from botocore.awsrequest import AWSResponse
 
-from hone_api.manifest import Entry
+from hone_api.contract.manifest import Entry
+from hone_api.dataset.source import S3
 from hone_api.plan import DeliverPlan
-from hone_api.source import S3
-from hone_dev import objectstore
+from hone_dev.cluster import objectstore
 from hone_trainer.artifacts.delivery import bucket, deliver
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.endpoints import s3

@@ -22,10 +22,10 @@ import requests
 from aiohttp import web
 from signing_key import Key
 
+from hone_api.dataset.source import S3
 from hone_api.plan import DeliverPlan
-from hone_api.source import S3
-from hone_dev import imageregistry, objectstore
-from hone_dev.threaded import served
+from hone_dev.cluster import imageregistry, objectstore
+from hone_dev.tools.threaded import served
 from hone_trainer.artifacts.delivery import deliver
 from hone_trainer.endpoints import s3
 from hone_trainer.errors import TrainerError

@@ -11,7 +11,8 @@ import pytest
 from huggingface_hub import HfApi, constants
 
 from hone_api.plan import DeliverPlan
-from hone_dev import hub, objectstore
+from hone_dev import hub
+from hone_dev.cluster import objectstore
 from hone_trainer.artifacts.delivery import deliver
 from hone_trainer.errors import StoreError, TrainerError
 from hone_trainer.store import manifest

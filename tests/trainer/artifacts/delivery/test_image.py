@@ -16,8 +16,8 @@ import requests
 from aiohttp import encode_basic_auth, web
 
 from hone_api.plan import DeliverPlan
-from hone_dev import imageregistry, objectstore
-from hone_dev.threaded import served
+from hone_dev.cluster import imageregistry, objectstore
+from hone_dev.tools.threaded import served
 from hone_trainer.artifacts.delivery import attachments, deliver, image
 from hone_trainer.artifacts.delivery.login import login_of
 from hone_trainer.artifacts.delivery.original import Original

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from hone_api.failures import FAILURES, Retry
-from hone_dev import imageregistry, objectstore
+from hone_api.words.failures import FAILURES, Retry
+from hone_dev.cluster import imageregistry, objectstore
 from hone_trainer.artifacts.delivery import deliver
 from hone_trainer.artifacts.delivery.capacity import detail_of, is_full
 from hone_trainer.endpoints import s3

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hone_api.report import TOKEN_ENV, URL_ENV, ProgressReport
-from hone_dev import imageregistry
+from hone_api.contract.report import TOKEN_ENV, URL_ENV, ProgressReport
+from hone_dev.cluster import imageregistry
 from hone_trainer.artifacts.delivery import deliver
 from hone_trainer.reporting import transfer
 from hone_trainer.reporting.transfer import TransferProgress

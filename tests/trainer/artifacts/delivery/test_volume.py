@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from signing_key import Key
 
-from hone_api.failures import FAILURES, Retry
+from hone_api.words.failures import FAILURES, Retry
 from hone_trainer.artifacts.delivery import deliver, volume
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import TrainerError

@@ -20,13 +20,14 @@ from aiohttp import web
 from forks import Forks, without_hub
 from safetensors.torch import load_file, save_file
 
-from hone_api.imports import ImportBase
+from hone_api.blocks.imports import ImportBase
+from hone_api.contract.report import ImportResult
+from hone_api.contract.termination import TerminationMessage, parse_outcome
+from hone_api.dataset.source import S3
 from hone_api.plan import DeliverPlan, ImportPlan, ModelInput
-from hone_api.report import ImportResult
-from hone_api.source import S3
-from hone_api.termination import TerminationMessage, parse_outcome
-from hone_dev import hub, imageregistry, objectstore
-from hone_dev.threaded import served
+from hone_dev import hub
+from hone_dev.cluster import imageregistry, objectstore
+from hone_dev.tools.threaded import served
 from hone_trainer.artifacts.delivery import deliver
 from hone_trainer.artifacts.delivery.registry import MANIFEST_TYPE, ImageRepository
 from hone_trainer.artifacts.importing import importing

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hone_api.blocks.training import Adapter
 from hone_api.plan import ImportPlan
-from hone_api.training import Adapter
 from hone_trainer.artifacts.importing import importing
 from hone_trainer.artifacts.importing.adapter import FOLDED, REFUSED, SERVED, ForeignAdapter, unserved
 from hone_trainer.errors import TrainerError

@@ -20,7 +20,7 @@ import pytest
 import requests
 from kube import wait_until
 
-from hone_api.served import ServedAdapter, ServedAlias, ServedAliases, key_of
+from hone_api.contract.served import ServedAdapter, ServedAlias, ServedAliases, key_of
 from hone_trainer.artifacts.serving.folders import KEPT_SECONDS, AdapterFolders
 from hone_trainer.artifacts.serving.follow import GUARD, GUARD_MODULE, Follower, install_guard, serve_health
 from hone_trainer.artifacts.serving.guard import BEGIN, END, SWAP_HEADER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hone_api.served import ServedAdapter, ServedAlias, ServedAliases
+from hone_api.contract.served import ServedAdapter, ServedAlias, ServedAliases
 from hone_trainer.artifacts.serving.wanted import Followed, decide
 
 pytestmark = pytest.mark.pure

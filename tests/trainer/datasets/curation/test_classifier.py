@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from hone_api.blocks.rewards import Reward as RewardSpec
 from hone_api.plan import MaterializePlan, ModelInput
-from hone_api.rewards import Reward as RewardSpec
 from hone_trainer.datasets import materialize
 from hone_trainer.datasets.curation.classifier import Classifier
 from hone_trainer.errors import ConfigError, SourceError

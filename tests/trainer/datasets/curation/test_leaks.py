@@ -8,9 +8,9 @@ from statistics import mean
 
 import pytest
 
-from hone_api.curation import Contamination
-from hone_dev.leaks import CLEAN, EXAM_ROWS, KINDS, LANGUAGES, SAME_FORM, VERBATIM, LeakCounts, plant, table
-from hone_dev.leaks import measured as measure
+from hone_api.dataset.curation import Contamination
+from hone_dev.campaigns.leaks import CLEAN, EXAM_ROWS, KINDS, LANGUAGES, SAME_FORM, VERBATIM, LeakCounts, plant, table
+from hone_dev.campaigns.leaks import measured as measure
 
 pytestmark = pytest.mark.trainer
 DEFAULT = Contamination.model_fields["overlap"].default

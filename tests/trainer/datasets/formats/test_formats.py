@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hone_api.dataset import Format
+from hone_api.dataset.dataset import Format
 from hone_api.methods import METHODS
 from hone_trainer.datasets.formats import FORMATS
 from hone_trainer.datasets.rows import RowError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.dataset import Format
+from hone_api.dataset.dataset import Format
 from hone_trainer.datasets import detect
 from hone_trainer.datasets.formats import FORMATS
 from hone_trainer.datasets.rows import RowError

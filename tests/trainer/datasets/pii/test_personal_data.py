@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hone_api.curation import PersonalData
+from hone_api.dataset.curation import PersonalData
 from hone_api.plan import MaterializePlan
-from hone_dev.planted_personal import DetectionScore, PlantedText, samples, score
+from hone_dev.campaigns.planted_personal import DetectionScore, PlantedText, samples, score
 from hone_trainer.datasets import materialize, validate
 from hone_trainer.datasets.pii import MARKS, Finder, redact
 from hone_trainer.datasets.pii.first_look import may_hold

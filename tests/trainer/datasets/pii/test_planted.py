@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hone_api.plan import MaterializePlan
-from hone_dev.planted import DECOYS, Planted, plant, similarity
+from hone_dev.campaigns.planted import DECOYS, Planted, plant, similarity
 from hone_trainer.datasets import materialize
 
 pytestmark = pytest.mark.trainer

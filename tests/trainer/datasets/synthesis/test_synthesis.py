@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from hone_api.dataset.review import Decision
 from hone_api.plan import MaterializePlan
-from hone_api.review import Decision
-from hone_dev import models, modelserver
+from hone_dev.models import models, modelserver
 from hone_trainer.datasets import materialize
 from hone_trainer.errors import SourceError
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hone_api.failures import FailureCode
 from hone_api.plan import TrackingInput
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.endpoints.mlflow.run import key_of
 from hone_trainer.endpoints.mlflow.server import MlflowError, MlflowServer

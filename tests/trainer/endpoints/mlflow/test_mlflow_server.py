@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.addresses import AllowedNetwork, Resolution
 from hone_trainer.endpoints.mlflow.server import MlflowError, MlflowServer, authorization
 from hone_trainer.errors import TrainerError

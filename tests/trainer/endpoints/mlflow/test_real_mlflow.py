@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from mlflow_server import LOOPBACK, PASSWORD, RealMlflow, real_mlflow, secret
 
-from hone_api.failures import FailureCode
 from hone_api.plan import RegisterPlan, TrackingInput
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints import http
 from hone_trainer.endpoints.addresses import Resolution
 from hone_trainer.endpoints.mlflow import registry

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery.registry import INDEX_TYPE, MANIFEST_TYPE, ImageRepository
 from hone_trainer.errors import TrainerError
 

@@ -21,10 +21,10 @@ from typing import Any
 
 from urllib3.exceptions import HTTPError
 
-from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST, MAX_BYTES, Entry, manifest_digest
+from hone_api.contract.manifest import MANIFEST, MAX_BYTES, Entry, manifest_digest
+from hone_api.contract.report import DeliverResult
 from hone_api.plan import DeliverPlan
-from hone_api.report import DeliverResult
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery.bucket_hashes import MD5, SHA256, BodyHash, sign_hash_only
 from hone_trainer.artifacts.delivery.capacity import is_full
 from hone_trainer.artifacts.delivery.original import CHUNK, Original

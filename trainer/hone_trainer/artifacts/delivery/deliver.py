@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hone_api.failures import FailureCode
+from hone_api.contract.report import DeliverResult
 from hone_api.plan import DeliverPlan
-from hone_api.report import DeliverResult
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery import bucket, hub_repository, image, volume
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.endpoints.http import Resolver, resolve

@@ -21,10 +21,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, BinaryIO
 
-from hone_api.failures import FailureCode
-from hone_api.manifest import ADDED, MANIFEST, MAX_BYTES, Entry
+from hone_api.contract.manifest import ADDED, MANIFEST, MAX_BYTES, Entry
+from hone_api.contract.report import DeliverResult
 from hone_api.plan import DeliverPlan
-from hone_api.report import DeliverResult
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery.capacity import is_full
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import SourceError, StoreError, TrainerError

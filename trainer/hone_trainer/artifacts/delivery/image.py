@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from hone_api.failures import FailureCode
-from hone_api.manifest import BOM, PROVENANCE
+from hone_api.contract.manifest import BOM, PROVENANCE
+from hone_api.contract.report import DeliverResult
 from hone_api.plan import DeliverPlan
-from hone_api.report import DeliverResult
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts import describe
 from hone_trainer.artifacts.delivery import at_once, attachments, modelcar, modelpack
 from hone_trainer.artifacts.delivery.base_image import BaseImage

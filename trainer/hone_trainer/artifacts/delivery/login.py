@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery.registry_names import registry_of
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from hone_api.manifest import MANIFEST, Entry
+from hone_api.contract.manifest import MANIFEST, Entry
 from hone_api.plan import DeliverPlan
 from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.artifacts.delivery.base_image import LAYER_TYPE, BaseImage

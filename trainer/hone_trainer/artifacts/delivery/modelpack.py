@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hone_api.manifest import BOM, MANIFEST, PROVENANCE, Entry
+from hone_api.contract.manifest import BOM, MANIFEST, PROVENANCE, Entry
 from hone_api.plan import DeliverPlan
 from hone_trainer.artifacts.delivery.modelcar import WEIGHTS
 from hone_trainer.artifacts.delivery.original import Original

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hone_api.failures import FailureCode
-from hone_api.manifest import ADDED, MANIFEST, Entry, manifest_digest
+from hone_api.contract.manifest import ADDED, MANIFEST, Entry, manifest_digest
 from hone_api.plan import Trusted
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest, signature

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 from urllib3.exceptions import HTTPError, SSLError
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery.capacity import detail_of, is_full
 from hone_trainer.artifacts.delivery.registry_names import DOCKER_HUB, registry_of
 from hone_trainer.endpoints.addresses import AllowedNetwork

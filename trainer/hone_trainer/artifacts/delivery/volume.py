@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST, Entry
+from hone_api.contract.manifest import MANIFEST, Entry
+from hone_api.contract.report import DeliverResult
 from hone_api.plan import DeliverPlan
-from hone_api.report import DeliverResult
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.artifacts.delivery.original import Original
 from hone_trainer.errors import StoreError, TrainerError, classify

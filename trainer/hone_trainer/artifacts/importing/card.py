@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hone_api import licences
-from hone_api.delivery import ArtifactForm
+from hone_api.base import licences
+from hone_api.blocks.delivery import ArtifactForm
 from hone_api.plan import ImportPlan
 from hone_trainer.artifacts.importing.choice import CARD
 from hone_trainer.artifacts.model_card import LIBRARIES, RELATIONS, TITLES, base_name

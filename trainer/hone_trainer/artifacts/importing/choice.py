@@ -7,9 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from hone_api.delivery import ArtifactForm
-from hone_api.failures import FailureCode
-from hone_api.manifest import ADDED, MANIFEST
+from hone_api.blocks.delivery import ArtifactForm
+from hone_api.contract.manifest import ADDED, MANIFEST
+from hone_api.words.failures import FailureCode
 from hone_trainer.errors import SourceError
 from hone_trainer.models.fetch import ALLOWED
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-from hone_api.failures import FailureCode
 from hone_api.plan import ImportPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery.login import login_of
 from hone_trainer.artifacts.delivery.modelcar import FOLDER
 from hone_trainer.artifacts.delivery.modelpack import FILE_PATH, LAYERS

@@ -17,12 +17,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hone_api.failures import FailureCode
-from hone_api.finetunejob import ModelRef
-from hone_api.manifest import MANIFEST, Entry, Manifest, manifest_digest
-from hone_api.modelversion import Artifact
+from hone_api.contract.manifest import MANIFEST, Entry, Manifest, manifest_digest
+from hone_api.contract.report import ImportedBase, ImportResult
+from hone_api.kinds.finetunejob import ModelRef
+from hone_api.kinds.modelversion import Artifact
 from hone_api.plan import FetchPlan, ImportPlan
-from hone_api.report import ImportedBase, ImportResult
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts import servable
 from hone_trainer.artifacts.importing import folding
 from hone_trainer.artifacts.importing.adapter import ForeignAdapter, base_problem

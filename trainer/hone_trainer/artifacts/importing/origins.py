@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hone_api.failures import FailureCode
 from hone_api.plan import ImportPlan
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.importing.image import ImageOrigin
 from hone_trainer.datasets.s3 import Bucket, Object
 from hone_trainer.endpoints import s3

@@ -6,7 +6,7 @@ import io
 import tarfile
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets.compression import ZSTD
 from hone_trainer.errors import SourceError
 

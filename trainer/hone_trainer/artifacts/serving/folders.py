@@ -8,9 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from hone_api.failures import FailureCode
-from hone_api.manifest import MANIFEST
-from hone_api.served import ServedAdapter
+from hone_api.contract.manifest import MANIFEST
+from hone_api.contract.served import ServedAdapter
+from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.importing.adapter import unserved
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest

@@ -23,8 +23,8 @@ from pathlib import Path
 import requests
 from pydantic import ValidationError
 
-from hone_api.reading import read_known
-from hone_api.served import ServedAliases, key_of
+from hone_api.base.reading import read_known
+from hone_api.contract.served import ServedAliases, key_of
 from hone_trainer.artifacts.serving import guard
 from hone_trainer.artifacts.serving.errand import Errand
 from hone_trainer.artifacts.serving.folders import AdapterFolders

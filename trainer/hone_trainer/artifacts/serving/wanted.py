@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hone_api.served import CONFIG_MAP, ServedAdapter, ServedAliases, key_of
+from hone_api.contract.served import CONFIG_MAP, ServedAdapter, ServedAliases, key_of
 
 
 @dataclass(frozen=True)

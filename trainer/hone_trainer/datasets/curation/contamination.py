@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from hone_api.curation import Contamination as Settings
+from hone_api.dataset.curation import Contamination as Settings
 from hone_api.plan import DatasetInput, MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
 from hone_trainer.datasets.curation.words import ngrams, split_words, unaccented

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from hone_api.curation import CurationStep
+from hone_api.dataset.curation import CurationStep
 from hone_trainer.datasets.curation.base import CuratedRow
 from hone_trainer.datasets.spool import ValidRow
 

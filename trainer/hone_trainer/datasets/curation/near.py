@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hone_api.curation import NearDuplicates as Settings
+from hone_api.dataset.curation import NearDuplicates as Settings
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import batches
 from hone_trainer.datasets.curation import lsh

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from hone_api.curation import PHONE_REGIONS, PersonalData
+from hone_api.dataset.curation import PHONE_REGIONS, PersonalData
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
 from hone_trainer.datasets.pii import Finder, redact

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from hone_api.curation import ScoreFilter, Scorer
+from hone_api.dataset.curation import ScoreFilter, Scorer
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Step
 from hone_trainer.datasets.curation.quality import RULES, broken_rules

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hone_api.dataset import Format
+from hone_api.dataset.dataset import Format
 from hone_trainer.datasets.formats.base import RowFormat
 from hone_trainer.datasets.formats.chat import CHAT
 from hone_trainer.datasets.formats.pairs import ALPACA, PROMPT_COMPLETION

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hone_api.dataset import Format
+from hone_api.dataset.dataset import Format
 from hone_trainer.datasets.formats.unread import is_remark
 from hone_trainer.datasets.rows import label_text
 

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from hone_api.dataset import Format
-from hone_api.privacy import quoted
-from hone_api.wording import counted
+from hone_api.base.wording import counted
+from hone_api.contract.privacy import quoted
+from hone_api.dataset.dataset import Format
 from hone_trainer.datasets.formats.base import RowFormat
 from hone_trainer.datasets.rows import RowError, label_text
 from hone_trainer.datasets.texts import joined

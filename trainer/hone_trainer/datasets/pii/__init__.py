@@ -14,7 +14,7 @@ import re
 from bisect import bisect
 from collections.abc import Collection
 
-from hone_api.curation import PHONE_REGIONS, PersonalData
+from hone_api.dataset.curation import PHONE_REGIONS, PersonalData
 from hone_trainer.datasets.pii import emails, ibans, keys, numbers, phones
 from hone_trainer.datasets.pii.plain import plain
 from hone_trainer.datasets.pii.span import PersonalSpan

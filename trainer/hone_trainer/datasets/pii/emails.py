@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hone_api.curation import PersonalData
+from hone_api.dataset.curation import PersonalData
 from hone_trainer.datasets.pii.span import PersonalSpan
 
 _LONGEST_LOCAL, _LONGEST_DOMAIN = 64, 253

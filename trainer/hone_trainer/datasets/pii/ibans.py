@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import re2
 
-from hone_api.curation import PersonalData
+from hone_api.dataset.curation import PersonalData
 from hone_trainer.datasets.pii.span import PersonalSpan
 
 _IBAN = re.compile(r"(?<![^\W_])[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}")

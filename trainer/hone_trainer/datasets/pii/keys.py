@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import re2
 
-from hone_api.curation import PersonalData
+from hone_api.dataset.curation import PersonalData
 from hone_trainer.datasets.pii.span import PersonalSpan
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 
 import re2
 
-from hone_api.curation import PersonalData
+from hone_api.dataset.curation import PersonalData
 from hone_trainer.datasets.pii.span import PersonalSpan, Places
 
 _BY_DATAFOG = {"CREDIT_CARD": PersonalData.CREDIT_CARD, "SSN": PersonalData.SSN}

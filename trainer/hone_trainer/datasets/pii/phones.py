@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from hone_api.curation import PersonalData
+from hone_api.dataset.curation import PersonalData
 from hone_trainer.datasets.pii.span import PersonalSpan, Places
 
 if TYPE_CHECKING:

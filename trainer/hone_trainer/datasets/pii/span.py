@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hone_api.curation import PersonalData
+from hone_api.dataset.curation import PersonalData
 
 Places = list[tuple[int, int]]
 """Where digits stand, with blanks, points, dashes and brackets between them: text[start:end] each."""

@@ -1,7 +1,7 @@
 """Synthesis: rows that a model makes of a source's rows or documents, and that wait for people.
 
 source -> what the model is shown (material) -> prompts and answers (templates, endpoint, generate) -> filters -> the
-batch in the store (batch) -> people's decisions (hone_api.review) -> rows that are materialized as any others.
+batch in the store (batch) -> people's decisions (hone_api.dataset.review) -> rows that are materialized as any others.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hone_api.dataset.review import Candidate, Decision, Verdict, Verified, batch_folder, verify
+from hone_api.dataset.synthesis import Raft, SyntheticRows, Template
 from hone_api.plan import MaterializePlan
-from hone_api.review import Candidate, Decision, Verdict, Verified, batch_folder, verify
-from hone_api.synthesis import Raft, SyntheticRows, Template
 from hone_trainer.datasets.rows import RawRow
 from hone_trainer.datasets.synthesis import generate, material, raft
 from hone_trainer.datasets.synthesis.batch import GeneratedBatch

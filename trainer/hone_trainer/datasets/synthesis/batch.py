@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from hone_api.meta import ApiModel
-from hone_api.review import (
+from hone_api.base.meta import ApiModel
+from hone_api.dataset.review import (
     CANDIDATES,
     DECISIONS,
     FILTERED,
@@ -23,7 +23,7 @@ from hone_api.review import (
     Filtered,
     ReviewRequest,
 )
-from hone_api.synthesis import Synthesis
+from hone_api.dataset.synthesis import Synthesis
 from hone_trainer.store.manifest import write_atomically
 
 AnyModel = TypeVar("AnyModel", bound=ApiModel)

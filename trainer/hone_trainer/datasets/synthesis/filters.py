@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rapidfuzz.distance import LCSseq
 
-from hone_api.synthesis import Judge
+from hone_api.dataset.synthesis import Judge
 from hone_trainer.endpoints.client import Endpoint
 from hone_trainer.scoring.text_metrics import tokens
 

@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.base.wording import counted
+from hone_api.dataset.review import Candidate, Filtered, Provenance, row_id
+from hone_api.dataset.synthesis import Synthesis
 from hone_api.plan import MaterializePlan
-from hone_api.review import Candidate, Filtered, Provenance, row_id
-from hone_api.synthesis import Synthesis
-from hone_api.wording import counted
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets.synthesis.batch import GeneratedBatch
 from hone_trainer.datasets.synthesis.filters import RowJudge, Similar
 from hone_trainer.datasets.synthesis.material import Material, Seed

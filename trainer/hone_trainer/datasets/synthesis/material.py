@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.dataset import Format
-from hone_api.failures import FailureCode
+from hone_api.dataset.dataset import Format
+from hone_api.dataset.synthesis import FROM_DOCUMENTS
 from hone_api.plan import MaterializePlan
-from hone_api.synthesis import FROM_DOCUMENTS
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import detect
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.rows import RawRow, Record, RowError

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
-from hone_api.dataset import Format
+from hone_api.dataset.dataset import Format
+from hone_api.dataset.synthesis import Raft
 from hone_api.plan import MaterializePlan
-from hone_api.synthesis import Raft
 from hone_trainer.datasets.rows import RawRow, RowError
 from hone_trainer.errors import ConfigError
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from hone_api.dataset import Format
+from hone_api.dataset.dataset import Format
+from hone_api.dataset.synthesis import Raft
+from hone_api.dataset.synthesis import Template as Name
 from hone_api.plan import MaterializePlan
-from hone_api.synthesis import Raft
-from hone_api.synthesis import Template as Name
 from hone_trainer.datasets.synthesis import raft
 from hone_trainer.datasets.synthesis.material import Material, Passage, Seed
 from hone_trainer.endpoints.client import Message
@@ -25,7 +25,7 @@ _SHOWN_SEEDS = 3
 
 
 class AnswerError(ValueError):
-    """An answer that is not a row; reason is one of `hone_api.synthesis.FilteredRows`."""
+    """An answer that is not a row; reason is one of `hone_api.dataset.synthesis.FilteredRows`."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

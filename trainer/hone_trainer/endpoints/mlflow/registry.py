@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.failures import FailureCode
+from hone_api.base.wording import counted
+from hone_api.blocks.tracking import DIGEST_TAG, NUMBER_TAG, VERSION_TAG, RegisteredVersion, VersionToRegister
+from hone_api.contract.report import RegisterResult
 from hone_api.plan import RegisterPlan
-from hone_api.report import RegisterResult
-from hone_api.tracking import DIGEST_TAG, NUMBER_TAG, VERSION_TAG, RegisteredVersion, VersionToRegister
-from hone_api.wording import counted
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import Resolver, resolve
 from hone_trainer.endpoints.mlflow.run import entries

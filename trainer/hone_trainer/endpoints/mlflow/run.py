@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from hone_api.failures import FailureCode
-from hone_api.tracking import JOB_TAG
+from hone_api.blocks.tracking import JOB_TAG
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.mlflow.server import EXISTS, MISSING, MlflowError, MlflowServer
 from hone_trainer.errors import TrainerError
 

@@ -17,8 +17,8 @@ from urllib.parse import urlencode, urlsplit
 
 from urllib3.exceptions import HTTPError
 
-from hone_api.failures import FailureCode
-from hone_api.tracking import PASSWORD_KEY, SECRET_KEYS, TOKEN_KEY, USER_KEY
+from hone_api.blocks.tracking import PASSWORD_KEY, SECRET_KEYS, TOKEN_KEY, USER_KEY
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.addresses import AllowedNetwork, Resolution
 from hone_trainer.endpoints.http import Resolver, checked, connect, name_of, resolve, send_to
 from hone_trainer.errors import SourceError, TrainerError

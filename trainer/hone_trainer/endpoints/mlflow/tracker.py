@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from hone_api.failures import FailureCode
+from hone_api.base.wording import counted
+from hone_api.blocks.tracking import TrackedRun
 from hone_api.plan import TrackingInput, TrainingPlan
-from hone_api.tracking import TrackedRun
-from hone_api.wording import counted
+from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.mlflow.run import MOST_POINTS, MlflowRun, Point, key_of
 from hone_trainer.endpoints.mlflow.server import MlflowServer

@@ -1,0 +1,1 @@
+"""What every model of the API is made of: the base class, rules, quantities, words of messages."""

@@ -1,0 +1,110 @@
+"""Delivery: one form of a finished model, copied to a registry, a bucket or another volume."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from hone_api.base.meta import ApiModel, Name, checked_uri, keyed_by
+from hone_api.base.rule import Rule
+from hone_api.blocks.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REPOSITORY, REST, S3_PLACE, entry_rules, matches
+from hone_api.dataset.source import S3
+
+Packaging = Literal["Modelcar", "ModelPack"]
+ArtifactForm = Literal["Adapter", "Merged", "Full", "GGUF"]
+_TARGET = rf"^({IMAGE}|{BUCKET}(/{REST}*)?|{OWNER_AND_NAME}|{PVC})$"
+_TARGET_MESSAGE = (
+    "a delivery goes to oci://registry/repository[:tag] with a repository in lower case, s3://bucket/path, "
+    "hf://owner/name without a revision, or pvc://claim/path"
+)
+
+Target = Annotated[
+    str,
+    StringConstraints(pattern=rf"^{REST}+$", max_length=512),
+    AfterValidator(checked_uri),
+    matches(_TARGET, _TARGET_MESSAGE),
+]
+
+PinnedImage = Annotated[
+    str,
+    StringConstraints(
+        pattern=rf"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{{1,5}})?/{REPOSITORY}@sha256:[0-9a-f]{{64}}$",
+        max_length=512,
+    ),
+]
+"""An image by its digest."""
+
+
+class Delivery(ApiModel):
+    """A copy of the finished model elsewhere."""
+
+    rules = (
+        *entry_rules(_TARGET, _TARGET_MESSAGE),
+        Rule(
+            "!has(self.packaging) || self.uri.startsWith('oci://')",
+            "packaging is for oci:// only: remove it",
+            field_path=".packaging",
+            holds=lambda entry: entry.packaging is None or entry.uri.startswith("oci://"),
+        ),
+        Rule(
+            "!has(self.baseImage) || (self.uri.startsWith('oci://') && "
+            "(!has(self.packaging) || self.packaging != 'ModelPack'))",
+            "baseImage is for oci:// with packaging Modelcar only: remove it",
+            field_path=".baseImage",
+            holds=lambda entry: (
+                entry.base_image is None or (entry.uri.startswith("oci://") and entry.packaging != "ModelPack")
+            ),
+        ),
+        Rule(
+            "!has(self.baseImage) || !self.uri.startsWith('oci://') || "
+            "self.uri.startsWith('oci://' + self.baseImage.split('/')[0] + '/')",
+            "baseImage is in the registry that uri names: copy it there",
+            field_path=".baseImage",
+            holds=lambda entry: (
+                entry.base_image is None
+                or not entry.uri.startswith("oci://")
+                or entry.uri.startswith(f"oci://{entry.base_image.partition('/')[0]}/")
+            ),
+        ),
+    )
+
+    uri: Target = Field(
+        description="oci://registry/repository[:tag], s3://bucket/path, hf://owner/name or pvc://claim/path. Without a "
+        "tag, the tag is v<version>, as it always is on a hub. In a bucket or on a volume, the files are in a folder "
+        "<path>/<name of the ModelVersion>.",
+    )
+    secret_name: Name | None = Field(
+        default=None,
+        description="Secret in this namespace; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, "
+        "AWS_SESSION_TOKEN for s3://; username and password, or .dockerconfigjson, for oci://; HF_TOKEN for hf://.",
+    )
+    s3: S3 | None = S3_PLACE
+    form: ArtifactForm | None = Field(
+        default=None, description="Form to deliver; default: Merged or Full if there is one, otherwise Adapter."
+    )
+    packaging: Packaging | None = Field(
+        default=None,
+        description="What oci:// gets. Modelcar: an image with the files below /models; ModelPack: an artifact of the "
+        "CNCF's model-spec, with a layer for each file. Default Modelcar.",
+    )
+    base_image: PinnedImage | None = Field(
+        default=None,
+        description="Image in the same registry, registry/repository@sha256:…, whose layers are put below those of the "
+        "model: one with sh, ln, ls and sleep, e.g. a copy of busybox, makes it a modelcar that KServe runs. Default: "
+        "none.",
+    )
+
+
+def _once(name: str) -> Rule:
+    """No place gets two deliveries, which would write the same files."""
+    return Rule(
+        "self.all(d, self.exists_one(e, e.uri == d.uri))",
+        f"{name} names a uri twice: remove one, or write another path or tag",
+        of=name,
+        holds=lambda parent: len({d.uri for d in getattr(parent, name) or ()}) == len(getattr(parent, name) or ()),
+    )
+
+
+ONE_PUSH, ONE_DELIVERY = _once("push"), _once("deliveries")
+Deliveries = Annotated[list[Delivery], keyed_by("uri", max_length=4)]

@@ -1,0 +1,254 @@
+"""How a FineTuneJob trains: adapter, optimisation, checkpoints, sharding."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, WithJsonSchema
+
+from hone_api.base.meta import NUMBER, ApiModel, Decimal, between
+from hone_api.base.rule import Rule
+
+DEFAULT_RANK = 16
+AUTO, MAX_MICRO_BATCH, LARGEST_BATCH = "Auto", 4096, 65536
+MicroBatchSize = Annotated[
+    Annotated[int, Field(ge=1, le=MAX_MICRO_BATCH)] | Literal["Auto"],
+    WithJsonSchema({NUMBER: True, "minimum": 1, "maximum": MAX_MICRO_BATCH, "pattern": f"^{AUTO}$", "maxLength": 4}),
+]
+"""Rows, or Auto for as many as the trainer measures to fit."""
+
+
+class AdapterType(StrEnum):
+    """What is trainable."""
+
+    NONE = "None"
+    LORA = "LoRA"
+    QLORA = "QLoRA"
+    DORA = "DoRA"
+
+
+class Adapter(ApiModel):
+    """Parameter-efficient tuning; type None trains all weights.
+
+    LoRA: Hu et al. 2021, arXiv 2106.09685. QLoRA: Dettmers et al. 2023, arXiv 2305.14314. DoRA: Liu et al. 2024, arXiv
+    2402.09353. rsLoRA: Kalajdzievski 2023, arXiv 2312.03732.
+    """
+
+    rules = (
+        Rule(
+            "self.type != 'None' || !has(self.rank) && !has(self.alpha) && !has(self.dropout) && !has(self.targets)"
+            " && !(has(self.rankStabilized) && self.rankStabilized)",
+            "type None trains all weights: remove rank, alpha, dropout, targets, rankStabilized, or set type to LoRA",
+            holds=lambda adapter: adapter.type != AdapterType.NONE or adapter == Adapter(type=AdapterType.NONE),
+        ),
+        between("dropout", "at least 0 and below 1", ">= 0.0", "< 1.0", "0.05"),
+    )
+    type: AdapterType = Field(default=AdapterType.LORA, description="None, LoRA, QLoRA or DoRA; default LoRA.")
+    rank: int | None = Field(default=None, ge=1, le=1024, description="Rank of the update; default 16.")
+    alpha: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="The scale is alpha/rank, or alpha/sqrt(rank) if rank-stabilised; by default it is 2.",
+    )
+    dropout: Decimal | None = Field(default=None, description="Dropout on adapter input, e.g. '0.05'; default 0.")
+    rank_stabilized: bool = Field(
+        default=False,
+        description="rsLoRA: scale by alpha/sqrt(rank), so that ranks above 32 still learn; default false.",
+    )
+    targets: (
+        Annotated[
+            list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$", max_length=128)]],
+            Field(max_length=64),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Names of linear modules, e.g. q_proj; default: all linear layers except the head.",
+    )
+
+
+class Training(ApiModel):
+    """Optimisation. Batch sizes are in rows, lengths in tokens."""
+
+    rules = (
+        Rule(
+            "!(has(self.epochs) && has(self.maxSteps))",
+            "set epochs or maxSteps, not both: remove one of them",
+            holds=lambda training: training.epochs is None or training.max_steps is None,
+        ),
+        Rule(
+            "!has(self.microBatchSize) || type(self.microBatchSize) == string"
+            " || self.batchSize % int(self.microBatchSize) == 0",
+            "batchSize must be a multiple of microBatchSize: change one of them, e.g. 8 and 4",
+            holds=lambda training: training.batch_size % (training.fixed_micro_batch or 1) == 0,
+        ),
+        between("epochs", "above 0 and at most 1000", "> 0.0", "<= 1000.0", "3"),
+        between("learningRate", "above 0 and at most 1", "> 0.0", "<= 1.0", "2e-4"),
+        between("warmupRatio", "at least 0 and at most 1", ">= 0.0", "<= 1.0", "0.03"),
+        between("weightDecay", "at least 0 and at most 1", ">= 0.0", "<= 1.0", "0.01"),
+        between("l2ToStart", "above 0 and at most 1000", "> 0.0", "<= 1000.0", "0.1"),
+        between("maxGradNorm", "above 0 and at most 1000000", "> 0.0", "<= 1000000.0", "1.0"),
+    )
+    epochs: Decimal | None = Field(default=None, description="Passes over the rows, e.g. 3 or '0.5'; default 1.")
+    max_steps: int | None = Field(default=None, ge=1, le=10_000_000, description="Optimiser steps, instead of epochs.")
+    learning_rate: Decimal | None = Field(
+        default=None,
+        description="Peak learning rate, e.g. '2e-4'; default 2e-4 for adapters, 2e-5 for full tuning.",
+    )
+    scheduler: Literal["Linear", "Cosine", "Constant"] = Field(
+        default="Linear", description="Learning-rate schedule after warm-up; default Linear (decays to 0)."
+    )
+    warmup_ratio: Decimal = Field(
+        default="0.03", description="Share of the steps during which the rate rises, e.g. '0.03'."
+    )
+    weight_decay: Decimal = Field(default="0", description="AdamW weight decay, e.g. '0.01'; default 0.")
+    l2_to_start: Decimal | None = Field(
+        default=None,
+        description="Strength of a penalty on the distance to the initial weights, which reduces forgetting in full "
+        "fine-tuning (L2-SP, Li et al. 2018), e.g. '0.1'; default: none.",
+    )
+    max_grad_norm: Decimal = Field(
+        default="1.0", description="The gradient norm is clipped to this value; default '1.0'."
+    )
+    batch_size: int = Field(
+        default=8,
+        ge=1,
+        le=LARGEST_BATCH,
+        description="Rows per optimiser step over all ranks; default 8. With packing: packed sequences of maxLength "
+        "tokens, each of several rows; the condition Advised reports how many rows that is.",
+    )
+    micro_batch_size: MicroBatchSize | None = Field(
+        default=None,
+        description="Rows per rank and forward pass, 1 to 4096, or Auto: the largest divisor of the rank's rows that "
+        "fits into the memory by measurement, with steps of growing size before the first one (SFT, DAPT, DPO, Reward "
+        "and Distillation without deepspeed). Default: the largest divisor of the rank's rows up to 8 (SFT, "
+        "DAPT and Distillation on a CPU: up to 1024 tokens; packed sequences on a GPU: 1) that, according to the "
+        "estimate, fits into resources.memory, on GPUs into the smallest of resources.gpuProducts. For ORPO, KTO, PPO "
+        "and GRPO memory is not considered.",
+    )
+    max_length: int | None = Field(
+        default=None,
+        ge=8,
+        le=1_048_576,
+        description="Tokens per row; default: the longest row of the data, but at most the model's context.",
+    )
+    truncation: Literal["Drop", "Truncate", "Refuse"] = Field(
+        default="Drop",
+        description="Rows over maxLength: Drop them, Truncate their end, or Refuse the run; they are always counted. "
+        "Default Drop.",
+    )
+    thinking: Literal["Auto", "Enabled", "Disabled"] = Field(
+        default="Auto",
+        description="Prompts of models whose chat template has a switch for reasoning (enable_thinking or thinking), "
+        "in training, sampling and evaluation: Auto is the prompt that a server makes by default, Enabled and Disabled "
+        "set the switch. A model trained with one of them is served with it: `hone serve` sets it. Default Auto.",
+    )
+    packing: bool = Field(
+        default=False,
+        description="Pack several rows into one sequence, without attention across rows; default false. batchSize then "
+        "counts sequences: lower it if rows are short, otherwise an epoch has few steps.",
+    )
+    precision: Literal["Auto", "Float32", "BFloat16"] = Field(
+        default="Auto",
+        description="Auto is BFloat16 on GPUs that support it (Ampere and newer), otherwise Float32, so that figures "
+        "of CPUs are the same on all machines. A CPU with AMX or AVX512-BF16 also supports BFloat16.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations: less memory, about 30 % more time; default false."
+    )
+    seed: int = Field(
+        default=42, ge=0, le=2_147_483_647, description="Seed of data order and initialisation; default 42."
+    )
+
+    @property
+    def fixed_micro_batch(self) -> int | None:
+        """Rows of a micro batch as written; None where the trainer chooses them."""
+        return None if isinstance(self.micro_batch_size, str) else self.micro_batch_size
+
+    @property
+    def has_auto_micro_batch(self) -> bool:
+        """Whether the trainer measures how many rows of a micro batch fit."""
+        return self.micro_batch_size == AUTO
+
+
+def thinking_switches(thinking: str) -> dict[str, bool]:
+    """Variables of chat templates that `training.thinking` sets; a template reads one of them or none.
+
+    The first is that of Qwen, GLM, Nemotron and Gemma, the second that of DeepSeek, Granite and Kimi.
+    """
+    states = {"Enabled": True, "Disabled": False}
+    return dict.fromkeys(("enable_thinking", "thinking"), states[thinking]) if thinking in states else {}
+
+
+class EarlyStopping(ApiModel):
+    """Stop when the held-out loss no longer improves; the best checkpoint is exported."""
+
+    patience: int = Field(default=3, ge=1, le=1000, description="Evaluations without improvement; default 3.")
+    min_delta: Decimal = Field(
+        default="0", description="Smallest decrease of the loss that counts as improvement, e.g. '0.01'; default 0."
+    )
+
+
+class Checkpoints(ApiModel):
+    """Checkpoints for resuming."""
+
+    rules = (
+        Rule(
+            "!has(self.everySteps) || self.cadence != 'Auto'",
+            "cadence Auto chooses the interval: remove everySteps, or set cadence to Fixed",
+            field_path=".cadence",
+            holds=lambda checkpoints: checkpoints.every_steps is None or checkpoints.cadence != "Auto",
+        ),
+    )
+    cadence: Literal["Fixed", "Auto"] = Field(
+        default="Fixed",
+        description="Fixed: every everySteps steps. Auto: the interval that costs the least time, from the measured "
+        "time of a checkpoint and of a step, and from how often attempts of this run ended without notice (Young and "
+        "Daly), between 1 minute and 1 hour. Default Fixed.",
+    )
+    every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Steps between checkpoints; default: a tenth of the run.",
+    )
+    keep: int = Field(
+        default=2,
+        ge=2,
+        le=100,
+        description="Number of newest checkpoints that are kept in addition to the best; default 2.",
+    )
+    retain: Literal["UntilDeleted", "UntilSucceeded"] = Field(
+        default="UntilDeleted",
+        description="How long checkpoints stay in the store: until the FineTuneJob is deleted, or until its run has "
+        "succeeded. They are removed some time later (store.keepUnusedSeconds of the chart). Default UntilDeleted.",
+    )
+
+
+class DeepSpeed(ApiModel):
+    """Sharding by DeepSpeed ZeRO (Rajbhandari et al. 2020)."""
+
+    rules = (
+        Rule(
+            "self.offload != 'OptimizerAndParameters' || self.zeroStage == 3",
+            "offload OptimizerAndParameters needs zeroStage 3, which alone shards the weights: set it, or use offload "
+            "Optimizer",
+            field_path=".offload",
+            holds=lambda sharding: sharding.offload != "OptimizerAndParameters" or sharding.zero_stage == 3,
+        ),
+    )
+
+    zero_stage: int = Field(
+        default=2,
+        ge=1,
+        le=3,
+        description="1 shards the optimiser state, 2 also the gradients, 3 also the weights; default 2.",
+    )
+    offload: Literal["None", "Optimizer", "OptimizerAndParameters", "NVMe"] = Field(
+        default="None",
+        description="What moves from the GPU to the host's memory, which resources.memory limits: Optimizer, so that "
+        "the CPU takes the optimizer's steps, or OptimizerAndParameters with zeroStage 3. Slower. NVMe is not "
+        "supported yet: such a run cannot be resumed. Default None.",
+    )

@@ -1,0 +1,1 @@
+"""What operator, trainer and servers tell each other, besides the plan."""

@@ -1,0 +1,1 @@
+"""The kind Dataset: spec, status, and the blocks that only it has."""

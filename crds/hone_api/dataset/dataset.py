@@ -1,0 +1,290 @@
+"""Dataset: rows from a source, validated, split and materialized once into the namespace's store."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from hone_api.base.meta import (
+    MAX_COUNT,
+    ApiModel,
+    Column,
+    ColumnExpression,
+    ColumnName,
+    Duration,
+    Kind,
+    Name,
+    Percent,
+    Quantity,
+    at_least,
+    keyed_by,
+    percent_of,
+)
+from hone_api.base.rule import Rule
+from hone_api.dataset.curation import Curation
+from hone_api.dataset.dataset_status import DatasetStatus
+from hone_api.dataset.source import Source
+from hone_api.dataset.synthesis import Raft, Synthesis
+
+
+class Format(StrEnum):
+    """Shape of a row; Auto detects it from the first rows and reports why."""
+
+    AUTO = "Auto"
+    ALPACA = "Alpaca"
+    SHAREGPT = "ShareGPT"
+    CHAT = "Chat"
+    PROMPT_COMPLETION = "PromptCompletion"
+    TEXT = "Text"
+    PREFERENCE = "Preference"
+    KTO = "KTO"
+    VERIFIABLE = "Verifiable"
+    RAFT = "RAFT"
+
+
+class Splits(ApiModel):
+    """How rows are assigned to splits: by a hash of content and seed. Rows of the previous content keep their split."""
+
+    validation: Percent = Field(default="5%", description="Share held out for evaluation, e.g. 5%; default 5%.")
+    test: Percent = Field(default="0%", description="Share held out for a final test, e.g. 5%; default 0%.")
+    seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of the assignment; default 0.")
+    group_by: ColumnName | None = Field(
+        default=None,
+        description="Column whose equal values are always in the same split, e.g. document_id; default: rows with one "
+        "question are, unless they are more than a held-out split has.",
+    )
+    stratify_by: ColumnName | None = Field(
+        default=None,
+        description="Column whose values have the same proportions in every split, e.g. category; rows appended at "
+        "the end do not move other rows. Default: none.",
+    )
+    near_duplicates: Literal["Ignore", "Group"] = Field(
+        default="Ignore",
+        description="Group: near duplicates (curation.nearDuplicates) are also in the same split; default Ignore.",
+    )
+
+
+class Checks(ApiModel):
+    """Conditions under which the Dataset is not Ready."""
+
+    min_rows: int = Field(default=1, ge=1, le=1_000_000_000, description="Smallest number of valid rows; default 1.")
+    max_rejected: Percent = Field(
+        default="5%",
+        description="Largest share of rejected rows, e.g. 5%; default 5%. Rejected rows are never trained on.",
+    )
+    max_rejected_rows: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000_000,
+        description="Largest number of rejected rows, in addition to maxRejected; default: any number.",
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Longest row, in tokens as counted in status.tokens; longer rows are rejected. Default: any.",
+    )
+    languages: (
+        Annotated[
+            list[Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$", max_length=3)]],
+            Field(max_length=32),
+        ]
+        | None
+    ) = Field(default=None, description="Required languages, ISO 639-1, e.g. [en, de]; default: any.")
+    min_language_share: Percent = Field(
+        default="90%",
+        description="Smallest share of rows in one of these languages, in a sample of up to 2000 rows that are long "
+        "enough to identify; default 90%.",
+    )
+
+
+class MixturePart(ApiModel):
+    """A Dataset and its weight in a mixture."""
+
+    rules = (
+        Rule(
+            "double(self.replace('%', '')) > 0.0",
+            "weight must be above 0%, e.g. 10%",
+            of="weight",
+            holds=lambda part: percent_of(part.weight) > 0,
+            one_field=True,
+        ),
+    )
+    name: Name = Field(description="Name of a Dataset in this namespace.")
+    weight: Percent = Field(description="Share of the mixture, e.g. 80%; all weights must add up to 100%.")
+
+
+class Refresh(ApiModel):
+    """When to check whether the source has changed; an unchanged source is not read again."""
+
+    rules = (
+        Rule(
+            "[has(self.every), has(self.schedule)].filter(x, x).size() == 1",
+            "set exactly one of every and schedule",
+            holds=lambda refresh: (refresh.every is None) != (refresh.schedule is None),
+        ),
+        Rule(
+            "!has(self.timeZone) || has(self.schedule)",
+            "timeZone is for schedule: remove it",
+            field_path=".timeZone",
+            holds=lambda refresh: refresh.time_zone is None or refresh.schedule is not None,
+        ),
+    )
+    every: Duration | None = Field(
+        default=None, description="Time from one check to the next, e.g. 24h; at least 5m. Alternative: schedule."
+    )
+    schedule: Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$", max_length=128)] | None = Field(
+        default=None, description="Times of the checks in cron's five fields, e.g. 0 3 * * 1-5. Alternative: every."
+    )
+    time_zone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][-A-Za-z0-9_+/]*$", max_length=64)] | None = Field(
+        default=None, description="Time zone of schedule, e.g. Europe/Berlin; default UTC."
+    )
+
+
+MAX_PODS = 16
+
+
+class DatasetResources(ApiModel):
+    """What each materializing pod requests, and how many there are."""
+
+    rules = (at_least("cpu", "10m", "500m"), at_least("memory", "64Mi", "2Gi"))
+
+    cpu: Quantity = Field(default="500m", description="CPU request, e.g. 2 or '1.5'; default 500m.")
+    memory: Quantity = Field(default="2Gi", description="Memory request and limit, e.g. 4Gi; default 2Gi.")
+    pods: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_PODS,
+        description="Pods that check rows, each with this cpu and memory; default 1. With more, the first one also "
+        "reads the source, keeps the order and writes. The rows and their digest do not depend on it.",
+    )
+
+
+class DatasetSpec(ApiModel):
+    """Desired state. An edit materializes a new revision with a new digest; running jobs keep their revision."""
+
+    rules = (
+        Rule(
+            "self.size() > 0",
+            "name the parts of the mixture",
+            of="mixture",
+            holds=lambda spec: spec.mixture is None or bool(spec.mixture),
+            one_field=True,
+        ),
+        Rule(
+            "has(self.mixture) || self.mixtureBy == 'Rows' && !has(self.mixtureTotal)",
+            "mixtureBy and mixtureTotal are for a mixture: remove them",
+            holds=lambda spec: spec.mixture is not None or (spec.mixture_by == "Rows" and spec.mixture_total is None),
+        ),
+        Rule(
+            "[has(self.source), has(self.mixture)].filter(x, x).size() == 1",
+            "set exactly one of source and mixture",
+            holds=lambda spec: (spec.source is None) != (spec.mixture is None),
+        ),
+        Rule(
+            "!has(self.mixture) || !has(self.resources.pods) || self.resources.pods == 1",
+            "resources.pods above 1 is for a source: one pod combines the parts of a mixture",
+            field_path=".resources.pods",
+            holds=lambda spec: spec.mixture is None or spec.resources.pods == 1,
+        ),
+        Rule(
+            "!has(self.synthesis) || has(self.source)",
+            "spec.synthesis needs a source: the seed rows or documents",
+            holds=lambda spec: spec.synthesis is None or spec.source is not None,
+        ),
+        Rule(
+            "!has(self.raft) || has(self.source)",
+            "spec.raft needs a source: the documents and questions",
+            holds=lambda spec: spec.raft is None or spec.source is not None,
+        ),
+        Rule(
+            "!has(self.raft) || (has(self.synthesis) ? self.synthesis.template == 'RAFT'"
+            " : self.format in ['Auto', 'RAFT'])",
+            "spec.raft is for format RAFT, or for synthesis.template RAFT",
+            holds=lambda spec: (
+                spec.raft is None
+                or (spec.synthesis.template == "RAFT" if spec.synthesis else spec.format in ("Auto", "RAFT"))
+            ),
+        ),
+    )
+    source: Source | None = Field(default=None, description="Where the rows come from.")
+    format: Format = Field(default=Format.AUTO, description="Shape of a row; default Auto.")
+    columns: Annotated[dict[str, ColumnExpression], Field(max_length=16)] | None = Field(
+        default=None,
+        description="Role to column, e.g. {prompt: question, completion: answer}, or to a JMESPath expression over the "
+        "row, e.g. input.messages, instances[0].output, 'a constant', lines(instruction, context), json(messages), "
+        'name(label, `["no", "yes"]`), pick(label, {"1": a, "2": b}); roles by format: prompt, '
+        "completion; messages; instruction, input, output, history; conversations; text; chosen, rejected; label; "
+        "answer, tests, entryPoint, solution; question, oracle, distractors, reasoning (raft: also text, id); "
+        "system, tools.",
+    )
+    ignore_columns: Annotated[list[ColumnName], Field(max_length=64)] | None = Field(
+        default=None,
+        description="Columns that are ignored on purpose, e.g. [images]. Other columns that seem to belong to the "
+        "rows are refused if no role reads them. Default: none.",
+    )
+    splits: Splits = Field(default_factory=Splits, description="How rows are assigned to splits.")
+    checks: Checks = Field(default_factory=Checks, description="Conditions under which the Dataset is not Ready.")
+    curation: Curation | None = Field(default=None, description="Which rows are removed or changed; default: none.")
+    mixture: Annotated[list[MixturePart], keyed_by("name", max_length=16)] | None = Field(
+        default=None,
+        description="Several Datasets combined, split by split. The rows of the first are used once; rows of the "
+        "others are left out or repeated to match the weights. Default: none.",
+    )
+    mixture_by: Literal["Rows", "Tokens"] = Field(
+        default="Rows", description="Unit of weights and of mixtureTotal; default Rows."
+    )
+    mixture_total: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = Field(
+        default=None,
+        description="Size of the mixture's train split; default: as many as use each row of the first part once.",
+    )
+    refresh: Refresh | None = Field(
+        default=None,
+        description="When to check whether the source has changed; default: only when the spec is edited.",
+    )
+    synthesis: Synthesis | None = Field(
+        default=None, description="Rows generated from the source's; the Dataset has only these. Default: none."
+    )
+    raft: Raft | None = Field(
+        default=None,
+        description="Builds a RAFT set of the source's documents (text) and questions (question, answer, oracle); "
+        "default: the rows are already RAFT rows.",
+    )
+    resources: DatasetResources = Field(default_factory=DatasetResources, description="The materializing pods.")
+    suspend: bool = Field(default=False, description="True stops materializing; default false.")
+
+
+DATASET = Kind(
+    kind="Dataset",
+    plural="datasets",
+    singular="dataset",
+    short_name="dset",
+    spec=DatasetSpec,
+    status=DatasetStatus,
+    columns=(
+        Column("Format", ".status.formatDetected"),
+        Column("Rows", ".status.rows", type="integer"),
+        Column("Rejected", ".status.rejected", type="integer"),
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+        Column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
+        Column("Age", ".metadata.creationTimestamp", type="date"),
+        Column("Source", ".spec.source.uri", priority=1),
+        Column("Digest", ".status.digest", priority=1),
+        Column("Bytes", ".status.sizeBytes", type="integer", priority=1),
+    ),
+    selectable=(".status.phase", ".spec.format"),
+    rules=(
+        Rule(
+            "size(self.metadata.name) <= 52",
+            "metadata.name must be at most 52 characters: its Job is called <name>-<suffix>",
+            holds=lambda name: len(name) <= 52,
+        ),
+        Rule(
+            "!self.metadata.name.contains('.')",
+            "metadata.name must have no dot, as FineTuneJobs name it: use - instead",
+            holds=lambda name: "." not in name,
+        ),
+    ),
+)

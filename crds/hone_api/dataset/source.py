@@ -1,0 +1,105 @@
+"""Source: where the rows of a Dataset come from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from hone_api.base.meta import ApiModel, DatasetUri, HttpUrl, Name, is_match, not_read_rules, pattern_rule, uri_rules
+from hone_api.base.rule import UNQUOTED, Rule
+
+_SPLIT = r"^\w+(\.\w+)*$"
+_SPLIT_MESSAGE = (
+    "split is the name of one split, e.g. train: for train+test make a Dataset of each and a mixture of both; for a "
+    "part such as train[:10%] name files in files, or draw rows by a mixture with mixtureTotal"
+)
+
+
+def _one_split(name: str) -> str:
+    if not is_match(_SPLIT, name):
+        raise ValueError(_SPLIT_MESSAGE)
+    return name
+
+
+class S3(ApiModel):
+    """Where s3:// leads, if not to AWS."""
+
+    rules = uri_rules("endpoint")
+
+    endpoint: HttpUrl | None = Field(
+        default=None,
+        description="Base URL of an S3-compatible service, e.g. https://minio.example.org or http://minio.storage.svc; "
+        "plain http:// is allowed only for Services of the cluster. Default: AWS.",
+    )
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = Field(
+        default="us-east-1", description="Region of the bucket, e.g. eu-central-1; default us-east-1."
+    )
+
+
+_BUCKET = r"^s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9](/.*)?$"
+
+
+class Source(ApiModel):
+    """Where the rows come from."""
+
+    rules = (
+        Rule(
+            "!has(self.sha256) || !self.uri.startsWith('hf://')",
+            "sha256 is for a single file: hf:// is pinned by @revision instead",
+            holds=lambda source: source.sha256 is None or not source.uri.startswith("hf://"),
+        ),
+        Rule(
+            f"!self.startsWith('s3://') || self.matches(r'{_BUCKET}')",
+            "a bucket has 3 to 63 lower-case letters, digits, - and .: write s3://bucket/path",
+            of="uri",
+            reason=UNQUOTED,
+            holds=lambda source: not source.uri.startswith("s3://") or is_match(_BUCKET, source.uri),
+            one_field=True,
+        ),
+        Rule(
+            "!has(self.s3) || self.uri.startsWith('s3://')",
+            "s3 is for s3:// only: remove it",
+            holds=lambda source: source.s3 is None or source.uri.startswith("s3://"),
+        ),
+        Rule(
+            "!has(self.config) && !has(self.split) || self.uri.startsWith('hf://')",
+            "config and split are for hf:// only: select files with files",
+            holds=lambda source: (source.config is None and source.split is None) or source.uri.startswith("hf://"),
+        ),
+        pattern_rule("split", _SPLIT, _SPLIT_MESSAGE),
+        Rule(
+            "!has(self.files) || !has(self.config) && !has(self.split)",
+            "files already selects the files: remove config and split",
+            holds=lambda source: source.files is None or (source.config is None and source.split is None),
+        ),
+        *uri_rules(),
+        *not_read_rules(),
+    )
+    uri: DatasetUri = Field(
+        description="hf://owner/name[@revision], s3://bucket/path, https://…, pvc://claim/path or configmap://name/key."
+    )
+    secret_name: Name | None = Field(
+        default=None,
+        description="Secret in this namespace; key HF_TOKEN for hf://, AUTHORIZATION for https://, AWS_ACCESS_KEY_ID, "
+        "AWS_SECRET_ACCESS_KEY and, if needed, AWS_SESSION_TOKEN for s3://.",
+    )
+    s3: S3 | None = Field(default=None, description="Endpoint and region of s3://; default: AWS.")
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)] | None = Field(
+        default=None, description="Expected SHA-256 of the file, hexadecimal; any other content is refused."
+    )
+    config: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = Field(
+        default=None,
+        description="Configuration of an hf:// data set, as named in its card, e.g. main; default: the default "
+        "configuration.",
+    )
+    split: Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_one_split)] | None = Field(
+        default=None,
+        description="Split of that configuration, e.g. test; default: train, or the only one.",
+    )
+    files: (
+        Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=512)]], Field(max_length=64)] | None
+    ) = Field(
+        default=None,
+        description="Files or globs inside uri, e.g. data/train-*.jsonl; default: all data files.",
+    )

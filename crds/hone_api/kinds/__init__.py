@@ -1,0 +1,1 @@
+"""The kinds FineTuneJob, ModelVersion and Model: spec and status."""

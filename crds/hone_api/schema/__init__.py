@@ -1,0 +1,1 @@
+"""From models to CustomResourceDefinitions and pages of the reference."""

@@ -1,0 +1,1 @@
+"""What a version may do: be promoted, be loaded by a server."""

@@ -1,0 +1,1 @@
+"""The embedded cluster: its programs, node, network, images and stores."""

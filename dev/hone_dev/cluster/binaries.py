@@ -1,0 +1,105 @@
+"""The cluster's programs, compiled here from the Go module proxy once per version and cached."""
+
+import hashlib
+import shutil
+from pathlib import Path, PurePosixPath
+
+from hone_dev.tools import paths
+from hone_dev.tools.console import step
+from hone_dev.tools.shell import locked, run
+
+MODULE = paths.SOURCE / "dev" / "cluster"
+FULCIO = paths.SOURCE / "dev" / "fulcio"
+KUBERNETES = "v1.34.4"
+COMPONENTS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+    "kubectl",
+    "hostpath-provisioner",
+)
+# Programs that build from the proxy as they are. Add one line to add one (kwok).
+GO_INSTALL = {
+    "coredns": "github.com/coredns/coredns@v1.12.4",
+    "kueue": "sigs.k8s.io/kueue/cmd/kueue@v0.17.0",
+    "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
+    "oras": "oras.land/oras/cmd/oras@v1.3.6",
+    "rekor": "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0",
+    "tesseract": "github.com/transparency-dev/tesseract/cmd/tesseract/posix@v0.1.1",
+}
+GO_HINT = "install Go 1.24 or newer (https://go.dev/doc/install) and put it on PATH"
+
+
+def kubernetes() -> Path:
+    """The folder with etcd, the Kubernetes components and kubectl, built if absent."""
+    folder = _folder_of(MODULE)
+    binary = folder / "kube"
+    with locked(folder / ".lock"):
+        if not binary.exists():
+            with step(f"compiling Kubernetes {KUBERNETES} (about 7 minutes, once)"):
+                _build(folder, binary)
+        for name in COMPONENTS:
+            link = folder / name
+            if not link.is_symlink():
+                link.symlink_to("kube")
+    return folder
+
+
+def fulcio() -> Path:
+    """The path of Fulcio with an authority in memory, built if absent."""
+    folder = _folder_of(FULCIO)
+    with locked(folder / ".lock"):
+        if not (folder / "fulcio").exists():
+            with step("compiling Fulcio (about 3 minutes, once)"):
+                _go_build(FULCIO, folder, folder / "fulcio", "-s -w")
+    return folder / "fulcio"
+
+
+def _folder_of(module: Path) -> Path:
+    """The folder of the cache for what this module's sources build."""
+    digest = hashlib.sha256()
+    for source in [*sorted(module.glob("*.go")), module / "go.mod", module / "go.sum"]:
+        digest.update(source.read_bytes())
+    return paths.cache("bin", digest.hexdigest()[:16])
+
+
+def _build(folder: Path, binary: Path) -> None:
+    major, minor, _ = KUBERNETES.removeprefix("v").split(".")
+    version = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    flags = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in version.items())
+    _go_build(MODULE, folder, binary, f"-s -w {flags}")
+
+
+def _go_build(module: Path, folder: Path, binary: Path, flags: str) -> None:
+    partial = binary.with_suffix(".partial")
+    argv = ["go", "build", "-buildvcs=false", "-trimpath", "-ldflags", flags, "-o", str(partial), "."]
+    run(
+        *argv,
+        cwd=module,
+        log=folder / "build.log",
+        env={"CGO_ENABLED": "0"},
+        hint=GO_HINT if not shutil.which("go") else "",
+    )
+    partial.rename(binary)
+
+
+def program(name: str) -> Path:
+    """The path of a program of GO_INSTALL, built if absent."""
+    package = GO_INSTALL[name]
+    path, version = package.split("@")
+    folder = paths.cache("bin", f"{name}-{version}")
+    with locked(folder / ".lock"):
+        if not (folder / name).exists():
+            with step(f"compiling {package}"):
+                run(
+                    *("go", "install", "-trimpath", "-ldflags", "-s -w", package),
+                    env={"GOBIN": str(folder), "CGO_ENABLED": "0"},
+                    log=folder / "build.log",
+                    hint=GO_HINT if not shutil.which("go") else "",
+                )
+            if (installed := folder / PurePosixPath(path).name) != folder / name:
+                installed.rename(folder / name)
+    return folder / name

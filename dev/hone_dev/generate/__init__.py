@@ -1,0 +1,1 @@
+"""What is written from code: pages, dashboards, pictures."""

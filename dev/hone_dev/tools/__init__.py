@@ -1,0 +1,1 @@
+"""What all of this needs: paths, programs, a console."""

@@ -1,0 +1,1 @@
+"""A Model, the Jobs that import and register versions, and what servers may load."""

@@ -1,0 +1,107 @@
+"""The Job that encodes the rows of a run as tokens before any GPU is requested; runs with equal rows share it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hone_api.blocks.training import Training
+from hone_api.contract import encoding
+from hone_api.kinds.finetunejob import Output
+from hone_api.methods import METHODS
+from hone_api.plan import TrainingPlan
+from hone_operator.desired.core import names
+from hone_operator.desired.core.job import JobName
+from hone_operator.desired.core.platform import Platform
+from hone_operator.desired.core.pod import Work, writable_folders
+from hone_operator.desired.core.quantity import threads
+from hone_operator.desired.core.reports import progress_environment, progress_token
+from hone_operator.desired.core.shared import Shared, owned_by_job, work_key
+from hone_operator.desired.dataset import worker_pods
+from hone_operator.desired.run.attempt import AttemptInputs
+from hone_operator.desired.run.training import inputs, training_plan
+
+COMPONENT = "encode"
+WORKERS = "encode-workers"
+"""Component of the other pods, where there are several."""
+
+
+def encode_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
+    """A plan of what the tokens depend on, without anything else of the run: two runs that need the same tokens at the
+    same moment create the same Job."""
+    run = training_plan(attempt, platform)
+    folder = str(names.STORE / encoding.FOLDER)
+    return TrainingPlan(
+        run=COMPONENT,
+        method=run.method,
+        model_path=run.model_path,
+        model_uri=run.model_uri,
+        model_commit=run.model_commit,
+        model_digest=run.model_digest,
+        model_trusted=run.model_trusted,
+        model_adapter=run.model_adapter,
+        template_date=run.template_date,
+        datasets=[source.model_copy(update={"share": None}) for source in run.datasets],
+        evaluation_datasets=run.evaluation_datasets,
+        encoded_path=folder,
+        output=Output(model_name=COMPONENT),
+        work_path=folder,
+        output_path=folder,
+        **_options(run),
+    )
+
+
+def _options(run: TrainingPlan) -> dict[str, Any]:
+    """Of training and of the method's block what tokens depend on; all of it where the rest must fit together."""
+    info = METHODS[run.method]
+    if info.encodes == "Prompts" or run.distillation:
+        return {"training": run.training, info.block: getattr(run, info.block)}
+    read = {"max_length", "truncation", "thinking"}
+    training = Training(**run.training.model_dump(include=read))
+    return {"training": training, "sft": type(run.sft)(train_on=run.sft.train_on)}
+
+
+def pods_for(size: int, platform: Platform) -> int:
+    """Pods that encode Datasets of so many bytes."""
+    return max(1, min(platform.encoding_pods, -(-size // platform.encoding_pod_bytes)))
+
+
+def encoded(plan: TrainingPlan, platform: Platform, pods: int = 1) -> Shared:
+    """The work of encoding the splits of this plan, which is from `encode_plan`."""
+    what = [plan.to_json(), platform.encoding_cpu, platform.encoding_memory, *([pods] if pods > 1 else [])]
+    return Shared(COMPONENT, work_key(COMPONENT, what, platform), "rows", lasting=True)
+
+
+def encode(
+    claim: Mapping[str, Any], shared: Shared, attempt: AttemptInputs, number: int, platform: Platform, pods: int = 1
+) -> list[dict[str, Any]]:
+    """Job and ConfigMap of attempt `number` at encoding; with more pods before them the Job of the others, and its
+    NetworkPolicy and Service."""
+    work = _work(shared, attempt, number, platform)
+    if pods == 1:
+        return shared.objects(claim, number, work, platform)
+    own = names.fit(shared.title, f"encode-work-{shared.key[:8]}-{number}", 52)
+    work = worker_pods.leading(work, shared.job_name(number), own, claim["metadata"]["namespace"], pods, platform)
+    lead, config = shared.objects(claim, number, work, platform)
+    name = JobName(own, shared.labels(claim, number, WORKERS))
+    workers = worker_pods.others(claim, name, config["metadata"]["name"], work, pods, platform)
+    # They go with the Job of the other pods, which is deleted when the leading one has finished: see `sweeping`.
+    metadata = {**names.metadata(own, claim, name.labels), "ownerReferences": [owned_by_job(own)]}
+    network = worker_pods.network(metadata, {names.CONTENT: shared.key}, COMPONENT)
+    return [workers, *network, lead, config]
+
+
+def _work(shared: Shared, attempt: AttemptInputs, number: int, platform: Platform) -> Work:
+    return Work(
+        component=COMPONENT,
+        verb="encode",
+        plan=encode_plan(attempt, platform),
+        cpu=platform.encoding_cpu,
+        memory=platform.encoding_memory,
+        mounts=(*writable_folders(platform, encoding.FOLDER), *inputs(attempt, platform), *progress_token(platform)),
+        env=_environment(attempt, shared.job_name(number), platform),
+        pod={"activeDeadlineSeconds": platform.pod_limits.staging_seconds},
+    )
+
+
+def _environment(attempt: AttemptInputs, job: str, platform: Platform) -> dict[str, str]:
+    env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads(platform.encoding_cpu, 1))}
+    return env | progress_environment(platform, attempt.owner["metadata"]["namespace"], "encodings", job)

@@ -1,0 +1,1 @@
+"""The store of a namespace, and the Job that sweeps it."""

@@ -1,0 +1,1 @@
+"""What every decision is made of: outcome, conditions, refusals, pods, failures."""

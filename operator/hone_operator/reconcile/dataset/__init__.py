@@ -1,0 +1,1 @@
+"""A Dataset: materialized, refreshed, reviewed."""

@@ -1,0 +1,60 @@
+"""The result of a materializing pod, for a Dataset's status."""
+
+from hone_api.contract.privacy import hide_rows
+from hone_api.contract.report import DatasetResult
+from hone_api.contract.status_json import ReviewPodJson
+from hone_api.dataset.synthesis import ReviewPod
+from hone_api.words.rowcodes import ROW_CODES
+from hone_api.words.states import DatasetPhase
+from hone_operator.desired.core.platform import Platform
+from hone_operator.reconcile.core.outcome_builder import DatasetBuilder, as_json
+
+
+def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform) -> None:
+    """Set rows, errors, statistics, and the location of the report."""
+    if not platform.rows_in_status:  # from a pod that started before the setting changed
+        result = result.model_copy(deep=True)
+        hide_rows(result)
+    values = result.to_json()
+    for error in values.get("errors", ()):
+        if row_code := ROW_CODES.get(error["code"]):
+            error["hint"] = row_code.hint
+    report = f"pvc://{platform.store_claim}/{result.report}" if result.report else None
+    builder.put(report=report, reviewPod=_review_pod(result, platform))
+    builder.put(
+        summary=values.get("summary"),
+        advice=values.get("advice"),
+        rows=values.get("rows"),
+        splits=values.get("splits"),
+        rejected=values.get("rejected"),
+        errors=values.get("errors"),
+        notRead=values.get("notRead"),
+        duplicates=values.get("duplicates"),
+        curation=values.get("curation"),
+        tokens=values.get("tokens"),
+        languages=values.get("languages"),
+        formatDetected=values.get("formatDetected"),
+        revision=values.get("revision"),
+        synthetic=values.get("synthetic"),
+        mixture=values.get("mixture"),
+        changes=values.get("changes"),
+        croissant=values.get("croissant"),
+        sourceVersion=values.get("sourceVersion"),
+    )
+
+
+def _review_pod(result: DatasetResult, platform: Platform) -> ReviewPodJson | None:
+    """The review pod, built from the platform's settings only: reviewers create it with their own rights."""
+    if not result.synthetic:
+        return None
+    pod: ReviewPodJson = as_json(ReviewPod(**platform.pod_image().model_dump(), claim=platform.store_claim))
+    return pod
+
+
+def serve(builder: DatasetBuilder, result: DatasetResult, platform: Platform) -> None:
+    """Set the content that jobs use from now on."""
+    path = (result.path or "").strip("/")
+    builder.put(
+        digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", failure=None, phase=DatasetPhase.READY
+    )
+    builder.put(splitSettings=result.split_settings, sizeBytes=result.size_bytes)

@@ -1,0 +1,1 @@
+"""When a Model's job runs again."""

@@ -1,0 +1,1 @@
+"""A FineTuneJob from acceptance to its end: attempts, waits, adjustments, progress."""

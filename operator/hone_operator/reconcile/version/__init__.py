@@ -1,0 +1,1 @@
+"""A ModelVersion: delivered and signed."""
