@@ -2,10 +2,11 @@
 
     .venv/bin/python bench/personal_data.py [--seed 0] [--each 24]
 
-The texts are those of hone_dev.campaigns.planted_personal: English, German, Spanish and French, each form of personal data by
-itself. Every detector runs in a process of its own; the peers in environments of their own, which uv fetches (left out
-without one). Each is asked for the kinds that it knows, as its documentation says: detect-secrets with all plugins that
-know a key by its form, Kingfisher and Betterleaks with their default rules, Presidio's recognisers of patterns.
+The texts are those of hone_dev.campaigns.planted_personal: English, German, Spanish and French, each form of personal
+data by itself. Every detector runs in a process of its own; the peers in environments of their own, which uv fetches
+(left out without one). Each is asked for the kinds that it knows, as its documentation says: detect-secrets with all
+plugins that know a key by its form, Kingfisher and Betterleaks with their default rules, Presidio's recognisers of
+patterns.
 
 Recall is of values that are covered from end to end, as redaction needs it; touched are values that are found in part,
 as a scanner of source code needs it. Precision is of spans. CPU time is of the second pass over the texts.

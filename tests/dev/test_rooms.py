@@ -14,6 +14,10 @@ PACKAGES = {
     "cli": "cli/hone_cli",
 }
 TESTED_ELSEWHERE = {
+    **{
+        f"operator/desired/{room}": "tests/operator/desired/test_objects.py builds every object"
+        for room in ("dataset", "model", "run", "staging")
+    },
     "api/methods": "an entry here has its trainer there: tests/trainer/methods/test_methods.py",
     "dev/chart": "its values are tested as Helm uses them, in tests/chart",
 }

@@ -84,8 +84,8 @@ class TrainingPlan(PlanBlocks, _Attempt):
     evaluation_datasets: list[DatasetInput] = Field(default_factory=list)
     encoded_path: PlanPath | None = Field(
         default=None,
-        description="Folder of encoded splits, each in the folder of its key (`hone_api.contract.encoding.key`): `encode` "
-        "writes them there, `run` reads them. `run` encodes in workPath what is not there; none: everything.",
+        description="Folder of encoded splits, each in the folder of its key (`hone_api.contract.encoding.key`): "
+        "`encode` writes them there, `run` reads them. `run` encodes in workPath what is not there; none: everything.",
     )
     encoded_digest: Digest | None = Field(
         default=None,

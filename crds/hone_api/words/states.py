@@ -1,6 +1,7 @@
 """What a status says in one word: condition types, reasons, phases, outcomes. Each word has a line that says when.
 
-The pages of the reference are generated from these lines. A reason can also be a failure code (`hone_api.words.failures`).
+The pages of the reference are generated from these lines. A reason can also be a failure code
+(`hone_api.words.failures`).
 """
 
 from __future__ import annotations

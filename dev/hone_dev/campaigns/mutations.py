@@ -1,4 +1,4 @@
-"""`python -m hone_dev.campaigns.mutations`: damaged data files against the trainer's readers; prints what became of them.
+"""`python -m hone_dev.campaigns.mutations`: damaged files against the trainer's readers; prints what became of them.
 
 Each file is flipped, cut or doubled at a place that its seed decides. No reader may crash, and no row may vanish: what
 an independent reading of the damaged file finds is valid, rejected, or hidden by an item that fails the whole Dataset.

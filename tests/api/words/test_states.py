@@ -1,4 +1,4 @@
-"""Words of a status stand once, in `hone_api.words.states` and `hone_api.words.failures`: product code has no literal of them."""
+"""Words of a status stand once, in `states` and `failures` of `hone_api.words`: product code has no literal of them."""
 
 import ast
 from collections.abc import Iterator

@@ -66,7 +66,7 @@ def test_the_output_of_a_piece_is_shown_in_one_piece_in_the_order_of_the_lanes(
 def test_what_is_shown_grows_while_the_work_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The work ends only when what it has printed was seen."""
     program = (
-        "from hone_dev import lanes; from hone_dev.campaigns.lanes import Lane, Work; import pathlib, sys\n"
+        "from hone_dev.campaigns import lanes; from hone_dev.campaigns.lanes import Lane, Work; import pathlib, sys\n"
         f"one = Lane([Work('one', [{[sys.executable, '-c', WAITS]!r}])])\n"
         "two = Lane([Work('two', [['true']])])\n"
         "lanes.run([[one, two]], pathlib.Path(), {}, pathlib.Path('logs'))"

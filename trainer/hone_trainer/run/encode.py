@@ -1,7 +1,7 @@
 """Rows to tokens, once: before a GPU is requested (`python -m hone_trainer encode`), or else before the ranks start.
 
-Each split has a folder of its own, by the key of `hone_api.contract.encoding`: below `encodedPath` of the plan where the stage
-made it, else below workPath. Ranks map it.
+Each split has a folder of its own, by the key of `hone_api.contract.encoding`: below `encodedPath` of the plan
+where the stage made it, else below workPath. Ranks map it.
 
 `python -m hone_trainer.run.encode <plan.json> <file of the outcome>` encodes before several ranks start, in a process
 whose memory is not theirs.

@@ -59,6 +59,9 @@ class Api:
         return {**owner, "metadata": {**owner["metadata"], "resourceVersion": version}, "status": status}
 
 
+ROOMS = {"Dataset": "dataset", "FineTuneJob": "run"}
+
+
 def controllers(api: Api, kind: str) -> Controllers:
     cache = Cache()
     cache.put(kind, body(kind))
@@ -75,7 +78,7 @@ async def test_an_error_is_a_condition_an_event_and_a_number_and_recovers(kind: 
         raise ArithmeticError("conversion of 2097152Ki\nfailed; token=hunter2 at https://me:pw@host/")
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"hone_operator.reconcile.{kind.lower()}.reconcile", broken)
+        patch.setattr(f"hone_operator.reconcile.{ROOMS[kind]}.{kind.lower()}.reconcile", broken)
         for _ in range(3):
             with pytest.raises(ArithmeticError):
                 await run.process(Key(kind, "team", "x"))
