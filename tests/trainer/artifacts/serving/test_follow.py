@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import random
@@ -21,6 +22,7 @@ import requests
 from kube import wait_until
 
 from hone_api.contract.served import ServedAdapter, ServedAlias, ServedAliases, key_of
+from hone_trainer.artifacts.serving import follow
 from hone_trainer.artifacts.serving.folders import KEPT_SECONDS, AdapterFolders
 from hone_trainer.artifacts.serving.follow import GUARD, GUARD_MODULE, Follower, install_guard, serve_health
 from hone_trainer.artifacts.serving.guard import BEGIN, END, SWAP_HEADER
@@ -670,6 +672,20 @@ def test_an_idle_connection_to_the_probes_ends(team: Team) -> None:
     http = serve_health(team.follower, 0)
     with socket.create_connection(("127.0.0.1", http.server_port), timeout=600) as idle:
         assert idle.recv(1) == b""
+    http.shutdown()
+
+
+def test_idle_connections_neither_take_threads_without_end_nor_shut_a_probe_out(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "_IDLE_SECONDS", 3600)
+    http = serve_health(team.follower, 0)
+    before = threading.active_count()
+    with contextlib.ExitStack() as ended:
+        for _ in range(300):
+            ended.enter_context(socket.create_connection(("127.0.0.1", http.server_port), timeout=600))
+        assert requests.get(f"http://127.0.0.1:{http.server_port}/healthz", timeout=600).ok
+        wait_until(lambda: threading.active_count() - before <= 64, "the threads end")
     http.shutdown()
 
 

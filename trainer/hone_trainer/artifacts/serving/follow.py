@@ -9,16 +9,19 @@ looks again right before. What may be served can change while gigabytes are copi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import secrets
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import requests
 from pydantic import ValidationError
@@ -41,7 +44,8 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _HUNG_SECONDS = 1200.0
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 300.0
 _IDLE_SECONDS = 5
-"""Of a connection to the port for health: each has a thread."""
+_MOST_CONNECTIONS = 64
+"""To the port for health: each has a thread."""
 
 
 @dataclass
@@ -320,6 +324,26 @@ def install_guard(adapters: Path) -> str:
     return token.read_text()
 
 
+class _HealthServer(ThreadingHTTPServer):
+    """Ends the oldest connection for one too many, so that idle strangers do not keep the kubelet's probe waiting."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: dict[Any, None] = {}
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open[request] = None
+        for oldest in list(self._open)[:-_MOST_CONNECTIONS]:
+            self._open.pop(oldest, None)
+            with contextlib.suppress(OSError):  # it has just ended
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.pop(request, None)
+        super().shutdown_request(request)
+
+
 def serve_health(follower: Follower, port: int) -> ThreadingHTTPServer:
     """Answer /healthz, /readyz, /status and /metrics on all addresses, in a thread."""
 
@@ -339,6 +363,6 @@ def serve_health(follower: Follower, port: int) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("", port), Handler)
+    server = _HealthServer(("", port), Handler)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server
