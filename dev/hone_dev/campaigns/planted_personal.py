@@ -11,6 +11,7 @@ import json
 import random
 import re
 import string
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,6 +168,9 @@ def _emails(rng: random.Random, fakers: dict[str, Faker]) -> dict[str, Callable[
         "idn domain": lambda: f"{fakers['de'].user_name()}@{rng.choice(('uni-köln', 'müller', 'peña', 'café'))}.de",
         "angle brackets": lambda: f"«<»{address()}",
         "spelled": lambda: address().replace("@", rng.choice((" (at) ", "(at)", " [at] ", "{at}", " (arroba) "))),
+        "html": lambda: address().replace("@", rng.choice(("&#64;", "&#x40;", "&commat;"))),
+        "quoted": lambda: f'"{fakers["en"].first_name()} {fakers["en"].last_name()}"@example.org',
+        "at an address": lambda: f"{fakers['en'].user_name()}@[{fakers['en'].ipv4_public()}]",
         "spelled dot": lambda: " (at) ".join(address().replace(".", " (dot) ").split("@")),
     }
 
@@ -243,6 +247,16 @@ def _cards(rng: random.Random, fake: Faker) -> dict[str, Callable[[], str]]:
     }
 
 
+_SENTRY = b'{"iat":1700000000.1,"url":"https://sentry.io","region_url":"https://us.sentry.io","org":"web"}'
+_SEED_PHRASES = (
+    "legal winner thank year wave sausage worth useful legal winner thank yellow",
+    "letter advice cage absurd amount doctor acoustic avoid letter advice cage above",
+    "void come effort suffer camp survey warrior heavy shoot primary clutch crush open amazing screen patrol group"
+    " space point ten exist slush involve unfold",
+)
+"""Of the test vectors of BIP 39."""
+
+
 def _ipv6(rng: random.Random) -> str:
     groups = [f"{rng.randrange(0x2001, 0x2F00):x}", *(f"{rng.randrange(1, 2**16):x}" for _ in range(7))]
     return ":".join(groups)
@@ -291,6 +305,19 @@ def _keys(rng: random.Random) -> dict[str, Callable[[], str]]:
         "azure storage": lambda: f"«AccountName=web;AccountKey=»{text(86)}==",
         "url password": lambda: f"«postgres://app:»{text(12)}«@db.example.com/app»",
         "jwt": jwt,
+        "google, for an hour": lambda: "ya29.a0" + text(120, _URL_SAFE),
+        "mailgun": lambda: "key-" + text(32, _HEX),
+        "entra": lambda: text(3) + rng.choice("78") + "Q~" + text(34),
+        "heroku": lambda: "HRKU-" + str(uuid.UUID(int=rng.getrandbits(128))),
+        "planetscale": lambda: "pscale_tkn_" + text(43, _URL_SAFE),
+        "new relic": lambda: "NRAK-" + text(27, _UPPER),
+        "tailscale": lambda: f"tskey-auth-k{text(11)}CNTRL-{text(32)}",
+        "stripe, test": lambda: rng.choice(("sk_test_", "rk_test_")) + text(24),
+        "fly": lambda: "fm2_" + text(100),
+        "notion": lambda: "ntn_" + text(11, _DIGITS) + text(35),
+        "sentry": lambda: f"sntrys_{base64.b64encode(_SENTRY).decode().rstrip('=')}_{text(43)}",
+        "kubeconfig": lambda: "«client-key-data: »" + base64.b64encode(block("RSA").encode()).decode(),
+        "seed phrase": lambda: f"«mnemonic: »{rng.choice(_SEED_PHRASES)}«.»",
         "rsa block": lambda: block("RSA"),
         "openssh block": lambda: block("OPENSSH"),
     }
@@ -357,6 +384,14 @@ def _harmless(rng: random.Random, fake: Faker) -> dict[str, Callable[[], str]]:
             f"{fake.word()}-{_text(rng, 10, 'bcdfghjklmnpqrstvwxz2456789')}-{_text(rng, 5, 'bcdfghjkl2456789')}"
         ),
         "model id": lambda: f"meta-llama/Llama-3.{number(1, 4)}-{number(1, 90)}B-Instruct",
+        "beginning": lambda: rng.choice(
+            ("key-value store", "pscale_token_name", "sk_test_mode_enabled", "Is it 1Q~2Q~3Q?", "HRKU-like keys"),
+        ),
+        "words": lambda: (
+            "recovery phrase: "
+            + " ".join(rng.choices(("write", "down", "twelve", "words", "from", "paper", "abandon"), k=12))
+        ),
+        "certificate": lambda: "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t" + _text(rng, 40),
         "function": lambda: rng.choice(
             ("hf_hub_download", "npm_config_registry", "sk_learn_estimator_html", "gsk_cipher_suite_list")
         ),

@@ -49,7 +49,7 @@ class Finder:
         matches: list[PersonalSpan] = []
         if PersonalData.EMAIL in self._kinds and "@" in text:
             matches += emails.find(text)
-        if PersonalData.EMAIL in self._kinds and ("(" in text or "[" in text or "{" in text):
+        if PersonalData.EMAIL in self._kinds and any(sign in text for sign in "([{&"):
             matches += emails.find_spelled(text)
         if PersonalData.SECRET in self._kinds:
             matches += keys.find(text)

@@ -18,8 +18,10 @@ _DOMAIN = re.compile(
     re.IGNORECASE,
 )
 """After .com may follow a word of a script without blanks."""
-_SPELLED = re.compile(r"[(\[{] ?(?:at|arroba|ät) ?[)\]}] ?", re.IGNORECASE)
-"""The sign in words, as in name (at) example.org. Without brackets it is prose."""
+_QUOTED = re.compile(r"\"[\w .+-]{1,62}\"\Z")
+_AT_ADDRESS = re.compile(r"\[\d{1,3}(?:\.\d{1,3}){3}\]")
+_SPELLED = re.compile(r"[(\[{] ?(?:at|arroba|ät) ?[)\]}] ?|&(?:#64|#x40|commat);", re.IGNORECASE)
+"""The sign in words, as in name (at) example.org, or as HTML. Without brackets it is prose."""
 _SPELLED_DOMAIN = re.compile(
     r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?(?:\.| ?[(\[{] ?(?:dot|punkt|punto|point|\.) ?[)\]}] ?)){1,8}"
     r"(?:xn--[a-z0-9-]+|[^\W\d_]{2,63})(?![\w(-])",
@@ -53,7 +55,9 @@ def find_spelled(text: str) -> Iterator[PersonalSpan]:
 def _around(text: str, at: int) -> PersonalSpan | None:
     start = max(0, at - _LONGEST_LOCAL)
     local = _LOCAL.search(text, start, at)
-    domain = _DOMAIN.match(text, at + 1, at + 1 + _LONGEST_DOMAIN)
+    domain = _DOMAIN.match(text, at + 1, at + 1 + _LONGEST_DOMAIN) or _AT_ADDRESS.match(text, at + 1)
+    if domain and (quoted := _QUOTED.search(text, start, at)):
+        return PersonalSpan(quoted.start(), domain.end(), PersonalData.EMAIL)
     if not local or not domain:
         return None
     written = local[0]

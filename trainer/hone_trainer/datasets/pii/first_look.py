@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re2
 
+from hone_trainer.datasets.pii.keys import SEED_PHRASE
+
 _BLANK = r"\s\p{Z}\\nrtbf"
 """Blanks, also as JSON writes them inside a text, or a text that is JSON itself."""
 _DASH = r"\-‐‑‒–—―−－"
@@ -22,10 +24,10 @@ _NAME = (
     rf"[{_BLANK}\"'`\]]{{0,24}}[:=：＝]"
 )
 _IPV6 = rf"[A-Fa-f{_DIGIT}]{{1,4}}:[A-Fa-f{_DIGIT}]{{0,4}}:"
-_SPELLED_AT = rf"[(\[{{（][{_BLANK}]{{0,4}}(?i:at|arroba|ät)[{_BLANK}]{{0,4}}[)\]}}）]"
+_SPELLED_AT = rf"[(\[{{（][{_BLANK}]{{0,4}}(?i:at|arroba|ät)[{_BLANK}]{{0,4}}[)\]}}）]|(?i:&(?:#64|#x40|commat);)"
 _ESCAPED = r"\\u"
 """A sign by its number: it may stand for any other."""
-_MAY_HOLD = re2.compile("|".join(("[@＠]", _ESCAPED, _NUMBER, _KEY, _NAME, _IPV6, _SPELLED_AT)))
+_MAY_HOLD = re2.compile("|".join(("[@＠]", _ESCAPED, _NUMBER, _KEY, _NAME, _IPV6, _SPELLED_AT, SEED_PHRASE)))
 
 
 def may_hold(line: str) -> bool:

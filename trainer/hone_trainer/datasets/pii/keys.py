@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import re2
@@ -30,7 +31,11 @@ _IS = r"[ \t]{0,7}[\"'`\]]{0,2}[ \t]{0,3}[:=：＝]"
 """Blanks before a quote: a backslash was there (`plain`)."""
 _KEY = r"[\w+=\-]{16}"
 _NAME = rf"://[^\s/]*@|(?i:(?:authorization|secret|token|{_NAMES}){_IS})"
-_MAY_BE_KEY, _MAY_BE_NAMED, _MAY_BE_EITHER = map(re2.compile, (_KEY, _NAME, f"{_KEY}|{_NAME}"))
+SEED_PHRASE = r"\b[a-z]{3,8}(?: [a-z]{3,8}){11}"
+"""Of a wallet: words that stand next to each other. In prose a shorter one is mostly among twelve."""
+_MAY_BE_KEY, _MAY_BE_NAMED, _MAY_BE_EITHER = map(
+    re2.compile, (f"{_KEY}|{SEED_PHRASE}", _NAME, f"{_KEY}|{SEED_PHRASE}|{_NAME}")
+)
 _KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S)
 _FORMS = re2.compile(
     "|".join(
@@ -41,6 +46,16 @@ _FORMS = re2.compile(
             r"\bsk-(?:proj|svcacct|admin|ant|or)-[\w-]{32,}",  # OpenAI, Anthropic, OpenRouter: of any length
             r"\b\d{8,10}:AA[\w-]{33}",  # Telegram
             r"\b[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,38}",  # Discord
+            r"\bya29\.[\w-]{30,}",  # Google, for an hour
+            r"\bkey-[0-9a-f]{32}\b",  # Mailgun
+            r"\b[\w.~-]{3}[78]Q~[\w.~-]{31,34}",  # Entra ID, client of Azure
+            r"\bHRKU-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b",  # Heroku
+            r"\bpscale_(?:tkn|pw|oauth)_[\w.-]{32,64}",  # PlanetScale
+            r"\bNRAK-[A-Z0-9]{27}\b",  # New Relic
+            r"\btskey-[a-z]+-\w{10,}-\w{20,}",  # Tailscale
+            r"\b[rs]k_test_[A-Za-z0-9]{24,}\b",  # Stripe
+            r"\bfm[12][a-z]?_[\w+/=]{60,}",  # Fly.io
+            r"\bLS0tLS1CRUdJTiB(?:QUklW|SU0Eg|FQyBQ|PUEVOU1NI|FTkNSWVBURU)[\w+/=]{40,}",  # a private key in base64
         )
     )
 )
@@ -126,4 +141,4 @@ def by_kingfisher(text: str) -> Iterator[PersonalSpan]:
 def _scanner() -> Scanner:
     from kingfisher_sdk import Rules, Scanner
 
-    return Scanner(Rules(), base64=False)
+    return Scanner(Rules([Path(__file__).with_name("seed_phrase.yaml")]), base64=False)

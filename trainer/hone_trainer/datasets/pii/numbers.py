@@ -15,7 +15,7 @@ _BY_DATAFOG = {"CREDIT_CARD": PersonalData.CREDIT_CARD, "SSN": PersonalData.SSN}
 _CARD_DIGITS, _UNION_PAY = (14, 15, 16), "62"
 _CARD = re.compile(
     r"(?<![\w.,-])"
-    r"(?:\d{4}(?P<a>[ -])\d{4}(?P=a)\d{4}(?P=a)\d{4}|\d{4}(?P<b>[ -])\d{6}(?P=b)\d{4,5}|\d{14,16})"
+    r"(?:\d{4}(?P<a>[ .-])\d{4}(?P=a)\d{4}(?P=a)\d{4}|\d{4}(?P<b>[ -])\d{6}(?P=b)\d{4,5}|\d{14,16})"
     r"(?![\w-]|[.,]\d)"
 )
 """Next to other numbers, such as 12/27 and 123 after it, datafog-core reads one number that is too long."""
@@ -55,7 +55,7 @@ def cards_and_ssns(text: str, places: Places, kinds: Collection[PersonalData]) -
             yield PersonalSpan(start, end, kind)
     if PersonalData.CREDIT_CARD in kinds:
         for match in (match for start, end in places for match in _CARD.finditer(text, start, end + 2)):
-            if _is_of_other_issuer(match[0]) or scan(match[0], {"entities": ["CREDIT_CARD"]}):
+            if _is_of_other_issuer(match[0]) or scan(match[0].replace(".", ""), {"entities": ["CREDIT_CARD"]}):
                 yield PersonalSpan(*match.span(), PersonalData.CREDIT_CARD)
 
 
