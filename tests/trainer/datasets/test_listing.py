@@ -342,12 +342,60 @@ def test_hidden_files_are_read_where_a_glob_says_so(volume: Path) -> None:
     assert [file.name for file in fetch(volume, files=[".*.jsonl"]).files] == [".a.jsonl"]
 
 
+CARD = """---
+configs:
+- config_name: default
+  data_files: [{split: train, path: a.jsonl}, {split: test, path: b.jsonl}]
+---
+"""
+
+
+def test_a_card_in_a_folder_says_which_of_its_files_are_trained(volume: Path) -> None:
+    rows("one/a.jsonl", "one/b.jsonl", "two/c.jsonl", "notes/x.md")(volume, volume)
+    for folder, text in {"one": CARD, "two": "# Two", "notes": CARD}.items():
+        (volume / folder / "README.md").write_text(text)
+    found = fetch(volume)
+    assert [file.name for file in found.files] == ["one/a.jsonl", "two/c.jsonl"]
+    assert {one.reason: one.first for one in found.not_read}["OtherSplit"] == ["one/b.jsonl"]
+    assert [file.name for file in fetch(volume, files=["one/b.jsonl"]).files] == ["one/b.jsonl"]
+    (volume / "one/a.jsonl").unlink()
+    with pytest.raises(SourceError, match="/one: no data file is named as its card says"):
+        fetch(volume)
+
+
+def test_columns_in_names_of_folders_are_not_lost(volume: Path) -> None:
+    rows("set/label=0/a.jsonl", "set/label=1/a.jsonl", "set/label=1/b.jsonl")(volume, volume)
+    with pytest.raises(SourceError, match=r"column label in names of folders alone \(label=0, label=1\)") as caught:
+        fetch(volume / "set")
+    assert caught.value.code == "SourceRefused"
+    globs = re.findall(r"files: (\[.*?\])", str(caught.value))
+    assert [len(fetch(volume / "set", files=json.loads(glob)).files) for glob in globs] == [1, 3]
+    rows("one/lang=de/a.jsonl", "one/lang=de/b.jsonl")(volume, volume)
+    assert len(fetch(volume / "one").files) == 2
+
+
 # -- as `datasets` reads them ----------------------------------------------------------------------------------------
 
 
 FORMS = (
     *("{}.jsonl", "{}-00000-of-00001.jsonl", "data/{}-0.jsonl", "{}/a.jsonl", "x_{}.jsonl", "{}_x.jsonl"),
     *("x/{}/a.jsonl", "x-{}-y.jsonl", "x/{}/y/a.jsonl"),
+)
+FOREIGN = (
+    *(
+        ("Trainingsdaten", "Testdaten"),
+        ("training", "Validierung"),
+        ("entraînement", "test"),
+        ("entrenamiento", "pruebas"),
+    ),
+    *(
+        ("treino", "teste"),
+        ("обучение", "тест"),
+        ("训练集", "测试集"),
+        ("訓練データ", "検証データ"),
+        ("훈련", "테스트"),
+        ("trn", "tst"),
+    ),
 )
 HELD = ("heldout", "held_out", "held-out", "holdout", "hold-out", "heldOut", "testset", "test_set", "testSet", "evals")
 
@@ -362,7 +410,7 @@ def _words() -> list[tuple[str, str]]:
 
 
 def test_files_named_as_splits_are_not_trained_together() -> None:
-    for (train, other), form in itertools.product(_words(), FORMS):
+    for (train, other), form in itertools.product([*_words(), *FOREIGN], FORMS):
         names = [form.format(train), form.format(other)]
         volume = Source(uri="pvc://claim/set")
         with pytest.raises(SourceError) as caught:

@@ -11,6 +11,7 @@ import fnmatch
 import itertools
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import has_magic
@@ -27,14 +28,48 @@ OTHER = "other"
 """Files without a split in their names, next to files of train."""
 SPLITS = "dataset_dict.json"
 DOCUMENTS = (".txt", ".md")
-_SUBJECTS = {"training", "testing", "evaluation"}
+_FOREIGN = {
+    TRAIN: (
+        *("trainings", "entrainement", "apprentissage", "entrenamiento", "treino", "treinamento", "addestramento"),
+        *("обучение", "обучающая", "训练", "訓練", "学習", "학습", "훈련"),
+    ),
+    "validation": (
+        *("validierung", "validierungs", "validacion", "validacao", "validazione", "convalida"),
+        *("валидация", "валидационная", "проверка", "验证", "驗證", "検証", "검증"),
+    ),
+    "test": (
+        *("prueba", "pruebas", "teste", "testes", "collaudo"),
+        *("тест", "тестовая", "测试", "測試", "评估", "評估", "テスト", "評価", "테스트", "평가"),
+    ),
+}
+"""Words of other languages, without accents, that `datasets` does not know."""
+_SUBJECTS = {"training", "testing", "evaluation", *_FOREIGN[TRAIN]}
 """Words of splits that are also subjects of documents."""
+_ENDS = (
+    "",
+    "set",
+    "sets",
+    "data",
+    "split",
+    "daten",
+    "satz",
+    "集",
+    "数据",
+    "數據",
+    "データ",
+    "セット",
+    "데이터",
+    "세트",
+)
 _WORDS = {
-    split: {f"{word}{end}" for word in words for end in ("", "set", "sets", "data", "split")}
+    split: {f"{word}{end}" for word in (*words, *_FOREIGN[split]) for end in _ENDS}
     for split, words in {
-        TRAIN: ("train", "training"),
+        TRAIN: ("train", "training", "trn"),
         "validation": ("validation", "valid", "val", "dev", "devel"),
-        "test": ("test", "testing", "eval", "evals", "evaluation", "heldout", "holdout", "devtest"),
+        "test": (
+            *("test", "tests", "testing", "tst", "eval", "evals", "evaluation", "evaluations"),
+            *("heldout", "holdout", "devtest"),
+        ),
     }.items()
 }
 
@@ -47,6 +82,8 @@ class Indexes:
     """The front matter of README.md."""
     documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """state.json and dataset_dict.json of `datasets`, by their names in the listing."""
+    cards_below: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The front matter of README.md in folders, as of copies of several repositories, by its name in the listing."""
 
 
 def one_split(names: list[str], indexes: Indexes, source: Source, what: str) -> list[str]:
@@ -77,6 +114,22 @@ def one_split(names: list[str], indexes: Indexes, source: Source, what: str) -> 
         message = f"{what}: its card names {absent[0]}, and there is no such data file. Copy it, or name the files"
         raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{message} to read in spec.source.files")
     return files
+
+
+def left_by_cards(chosen: Sequence[str], indexes: Indexes, source: Source, what: str) -> set[str]:
+    """Files below folders that have a card of their own, and that are not of its configuration and split.
+
+    Raises:
+        SourceError: as `one_split`.
+    """
+    left: set[str] = set()
+    for card, front in indexes.cards_below.items() if not _configs(indexes.card) else ():
+        folder = card.rpartition("/")[0] + "/"
+        inside = [name.removeprefix(folder) for name in chosen if name.startswith(folder)]
+        if inside and _configs(front):
+            kept = one_split(inside, Indexes(front), source, f"{what}/{folder.rstrip('/')}")
+            left |= {folder + name for name in {*inside} - {*kept}}
+    return left
 
 
 def _all_splits(
@@ -176,7 +229,8 @@ def splits_of(names: Sequence[str]) -> dict[str, list[str]]:
 def _split_of(name: str) -> tuple[str, str]:
     """The split in a path, and the word for it: of the file's name, else of the innermost folder that has one."""
     for part in reversed(PurePosixPath(name).parts):
-        words = {word: None for word in re.split(r"[^a-z]+", _normal(part))}
+        name = _normal(part)
+        words = dict.fromkeys((*re.split(r"[^a-z]+", name), *re.split(r"[\W\d_]+", name)))
         for split, split_words in _WORDS.items():
             if word := next((word for word in words if word in split_words), None):
                 return split, word
@@ -184,8 +238,9 @@ def _split_of(name: str) -> tuple[str, str]:
 
 
 def _normal(text: str) -> str:
-    """Lower case, with words apart: heldOut, held-out and held_out are heldout."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).lower()
+    """Lower case without accents, with words apart: heldOut, held-out and held_out are heldout."""
+    plain = unicodedata.normalize("NFC", re.sub(r"(?<=[a-z])[\u0300-\u036f]", "", unicodedata.normalize("NFKD", text)))
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", plain).lower()
     return re.sub(r"\b(held|hold)[-_. ]out|(?<=_)(held|hold)[-_. ]out", "heldout", apart)
 
 

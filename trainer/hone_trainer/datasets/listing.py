@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -104,22 +105,26 @@ class FileChoice(NamedTuple):
 Reasons = dict[str, NotReadReason]
 
 
-def index_names(listing: Mapping[str, ListedName]) -> list[str]:
-    """The files to read before `choose`.
+def index_names(listing: Mapping[str, ListedName], *, on_hub: bool = False) -> list[str]:
+    """The files to read before `choose`. Of cards in folders, a hub's do not count, nor those of folders without rows.
 
     Raises:
         SourceError: SourceTooLarge when there are too many.
     """
+    rows = () if on_hub else [name for name in listing if is_data(name) and not name.lower().endswith(DOCUMENTS)]
+    folders = {"", *(str(folder) for name in rows for folder in PurePosixPath(name).parents)}
     names = [
         name
         for name, one in listing.items()
         if one.kind == NameKind.FILE
         and one.size <= MAX_INDEX_BYTES
-        and (name == CARD or PurePosixPath(name).name in (_STATE, SPLITS))
+        and (PurePosixPath(name).name in (_STATE, SPLITS) or (_is_card(name) and name[: -len(CARD) - 1] in folders))
         and not is_hidden(name)
     ]
     if len(names) > _MAX_INDEXES:
-        message = f"{len(names)} files named {_STATE} or {SPLITS}, more than {_MAX_INDEXES}: choose by source.files"
+        message = (
+            f"{len(names)} files named {CARD}, {_STATE} or {SPLITS}, more than {_MAX_INDEXES}: choose by source.files"
+        )
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, message)
     return sorted(names)
 
@@ -148,8 +153,10 @@ def choose(listing: Mapping[str, ListedName], indexes: Indexes, source: Source, 
     if not source.files:
         _leave(reasons, chosen, _unlisted(chosen, listing, indexes, what), NotReadReason.NOT_LISTED)
         _leave(reasons, chosen, _others(chosen, _PAGE), NotReadReason.PAGE)
+        _leave(reasons, chosen, layout.left_by_cards(chosen, indexes, source, what), NotReadReason.OTHER_SPLIT)
         of_split = layout.one_split(chosen, indexes, source, what)
         _leave(reasons, chosen, {*chosen} - {*of_split}, NotReadReason.OTHER_SPLIT)
+        _refuse_columns_in_folders(chosen, what)
         empty = [name for name in chosen if not listing[name].size and base_name(name).endswith(_LINES)]
         _leave(reasons, chosen, empty if len(empty) < len(chosen) else (), NotReadReason.EMPTY)
     if not chosen:
@@ -158,6 +165,27 @@ def choose(listing: Mapping[str, ListedName], indexes: Indexes, source: Source, 
     if len(chosen) > _MAX_FILES:
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{what} has {len(chosen)} files, more than {_MAX_FILES}")
     return FileChoice(sorted(chosen), counts(reasons))
+
+
+def _is_card(name: str) -> bool:
+    return PurePosixPath(name).name == CARD
+
+
+def _refuse_columns_in_folders(chosen: Iterable[str], what: str) -> None:
+    """Folders that are called by a column and its value, as Spark and pyarrow partition rows: no row has that value."""
+    values: dict[str, set[str]] = {}
+    for part in (part for name in chosen for part in PurePosixPath(name).parts[:-1]):
+        column, equals, _ = part.partition("=")
+        if equals and column:
+            values.setdefault(column, set()).add(part)
+    for column, folders in ((column, sorted(folders)) for column, folders in values.items() if len(folders) > 1):
+        raise SourceError(
+            FailureCode.SOURCE_REFUSED,
+            f"{what} has the column {_short(column)} in names of folders alone ({_short(', '.join(folders[:4]))}): no"
+            " row has its value. Choose folders in spec.source.files,"
+            f" files: {json.dumps([f'*{_short(folders[0])}/*'])}, or all, without that column,"
+            ' files: ["*=*"]',
+        )
 
 
 def counts(reasons: Mapping[str, NotReadReason]) -> list[NotReadFiles]:

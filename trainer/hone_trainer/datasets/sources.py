@@ -318,11 +318,11 @@ def _choose(plan: MaterializePlan, entries: Mapping[str, ListedName], what: str,
     Raises:
         SourceError, StoreError: as `listing.choose`.
     """
-    names = [] if plan.source.files else listing.index_names(entries)
+    names = [] if plan.source.files else listing.index_names(entries, on_hub=plan.source.uri.startswith("hf://"))
     paths = dict(zip(names, get(names), strict=True))
     documents = {name: document for name, path in paths.items() if (document := _document(path))}
-    card = hub_card.read(paths[listing.CARD]) if listing.CARD in paths else {}
-    return listing.choose(entries, Indexes(card, documents), plan.source, what)
+    cards = {name: hub_card.read(path) for name, path in paths.items() if name.endswith(listing.CARD)}
+    return listing.choose(entries, Indexes(cards.pop(listing.CARD, {}), documents, cards), plan.source, what)
 
 
 def _document(path: Path) -> dict[str, Any] | None:
