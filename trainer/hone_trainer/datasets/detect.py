@@ -220,7 +220,7 @@ def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Det
         )
     for entry in FORMATS.values():
         if set(columns) <= set(entry.roles) and _share(entry, columns, sample) >= 0.5:
-            if not columns and entry.name == Format.TEXT and _is_answered_text(sample):
+            if not columns and entry.name == Format.TEXT and (_is_answered_text(sample) or _is_short_text(sample)):
                 raise DataError(
                     FailureCode.UNKNOWN_FORMAT, f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}"
                 )
@@ -275,6 +275,12 @@ def _is_answered_text(sample: Sequence[dict[str, Any]]) -> bool:
     return any(2 * sum(isinstance(row.get(name), str) for row in sample) > len(sample) for name in _ANSWERS)
 
 
+def _is_short_text(sample: Sequence[dict[str, Any]]) -> bool:
+    """Whether most rows have a text ten times as long in another column: then `text` may be a verdict or a title."""
+    lengths = [{name: len(value) for name, value in row.items() if isinstance(value, str)} for row in sample]
+    return 2 * sum(10 * row.get("text", 0) < max(row.values(), default=0) for row in lengths) > len(sample)
+
+
 def _way_out(sample: Sequence[dict[str, Any]]) -> str:
     """The mapping to write, if the names of the columns or a single row make it clear."""
     row = sample[0] if sample else {}
@@ -289,6 +295,9 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
     texts = bool(row) and all(isinstance(value, str) for value in row.values())
     if texts and any(_is_said(name) for name in row):
         return _NO_HEADER
+    if "text" in row and _is_short_text(sample):
+        longest = max((name for name in row if isinstance(row[name], str)), key=lambda name: len(row[name]))
+        return f"The column {longest} is ten times as long as text: map what is learned, or set format Text."
     for mapping in _MEANT:
         if all(expressions.columns_read(column) <= row.keys() for column in mapping.values()):
             if classes := _classes(mapping.get("completion"), sample):

@@ -25,6 +25,11 @@ REFUSED: dict[str, tuple[Row, str, str]] = {
     ),
     "ranked completions": ({"prompt": "q", "completions": ["a", "b"]}, "UnknownFormat", "ranked completions"),
     "pre-tokenised": ({"input_ids": [1, 2], "labels": [1, 2]}, "UnknownFormat", "give the texts"),
+    "JudgeLM": (
+        {"question_body": "q", "answer1_body": "good " * 9, "answer2_body": "bad " * 9, "text": "9 3"},
+        "UnknownFormat",
+        "The column answer1_body is ten times as long as text",
+    ),
     "Axolotl segments": ({"segments": [{"label": True, "text": "a"}]}, "UnknownFormat", "Axolotl segments"),
     "OASST": (
         {"message_id": "1", "parent_id": None, "role": "prompter", "text": "t"},
@@ -248,6 +253,11 @@ def test_a_turn_is_refused(turn: Row, code: str) -> None:
 
 
 BESIDE: list[tuple[Row, Row, str]] = [
+    ({"messages": TALK}, {"resolved": False}, "format: KTO"),
+    (PAIR, {"pred_correct": 1}, "format: KTO"),
+    (PAIR, {"options": {"A": "Alpha", "B": "Beta"}}, '"lines(options, …)"'),
+    (PAIR, {"context": {"title": ["t"], "sentences": [["Ada was born."]]}}, '"lines(context, …)"'),
+    (CHAT, {"chat_template_kwargs": {"enable_thinking": True, "xml_tools": ["{}"]}}, "its xml_tools change prompts"),
     *(
         (PAIR, {name: value}, "format: KTO")
         for name in ("thumbs_up", "feedback", "is_helpful")
@@ -306,7 +316,7 @@ def test_every_column_and_key_of_a_turn_that_is_not_read_is_named_with_its_share
     assert detect.choose("Auto", {}, [CHAT] * 3).notes == ()
 
 
-@pytest.mark.parametrize("name", ["rating", "reward", "score", "helpfulness_score", "sample_weight"])
+@pytest.mark.parametrize("name", ["rating", "reward", "score", "helpfulness", "helpfulness_score", "sample_weight"])
 def test_a_grade_of_answers_is_named(name: str) -> None:
     rows = [{**PAIR, name: grade} for grade in (1, 5, 3)]
     grade, share = detect.choose("Auto", {}, rows).notes
@@ -366,3 +376,24 @@ def test_a_marker_that_is_left_out_is_named() -> None:
         "In 1 of the first 2 rows the completion ends in <|endoftext|>, which is left out"
     )
     assert detected.normalise(rows[0]) == {"prompt": "q", "completion": "a"}
+
+
+def test_a_conversation_that_is_written_out_as_text_is_named() -> None:
+    rows = [{"text": "### Human: q### Assistant: a"}] * 3
+    (note,) = detect.choose("Auto", {}, rows).notes
+    assert note.startswith(
+        "In 3 of the first 3 rows the text seems to be a conversation, with marks such as ### Human:"
+    )
+    assert detect.choose("Auto", {}, [{"text": "a"}] * 3).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "record"),
+    [
+        ({"messages": TALK[:1], "ground_truth": "4", "dataset": "gsm8k"}, {"prompt": TALK[:1], "answer": "4"}),
+        ({"question": "q", "solution": "s", "answer": "4"}, {"prompt": "q", "answer": "4", "solution": "s"}),
+    ],
+)
+def test_questions_with_a_checked_answer_are_verifiable(row: Row, record: Row) -> None:
+    detected = detect.choose("Auto", {}, [row] * 3)
+    assert (detected.format.name, detected.normalise(row)) == ("Verifiable", record)

@@ -282,6 +282,13 @@ DISTINCT: tuple[Shape | RefusedShape, ...] = (
         _ends_with_question,
     ),
     Shape(
+        "Tülu's questions with a ground truth",
+        Format.VERIFIABLE,
+        ("messages", "ground_truth"),
+        {"prompt": "messages", "answer": "ground_truth"},
+        lambda row: _is_text(row["ground_truth"]) and _ends_with_question(row),
+    ),
+    Shape(
         "verl",
         Format.VERIFIABLE,
         ("prompt", "reward_model"),
@@ -457,6 +464,13 @@ USUAL: tuple[Shape | RefusedShape, ...] = (
         ("problem", "answer"),
         {"prompt": "problem"},
         _texts("problem"),
+    ),
+    Shape(
+        "question, solution and answer",
+        Format.VERIFIABLE,
+        ("question", "solution", "answer"),
+        {"prompt": "question"},
+        _texts("question", "solution"),
     ),
     _pair("problem and solution", "problem", "solution"),
     _pair("OpenOrca", "question", "response", "system_prompt", "question", "response", system="system_prompt"),

@@ -35,8 +35,13 @@ _LABELS = (
     ),
     *("is_helpful", "helpful", "is_good", "upvoted", "accepted", "approved", "verdict", "is_safe", "safe"),
     *("is_unsafe", "unsafe", "is_harmful", "harmful", "is_toxic", "toxic", "safety_label"),
+    *("resolved", "is_resolved", "solved", "is_solved", "passed", "success", "is_success"),
+    *("pred_correct", "answer_correct", "is_answer_correct", "response_correct"),
 )
-_GRADES = re.compile(r"(?:^|[_-])(?:reward|rating|score|quality|stars|grade|weight|votes|upvotes)$")
+_GRADES = re.compile(
+    r"(?:^|[_-])(?:reward|rating|score|quality|stars|grade|weight|votes|upvotes"
+    r"|helpfulness|correctness|coherence|honesty|truthfulness|harmlessness|instruction_following)$"
+)
 """Names of columns with a number that says how good an answer is, or how much a row counts."""
 VERDICTS = {
     **dict.fromkeys(("true", "1", "good"), True),
@@ -65,6 +70,9 @@ _SAYS = (
     *("story", "paragraph", "paragraphs", "article", *(name for name in _BACKGROUND if name not in ("context",))),
 )
 """Names of columns that a question is made of, most often the first of them."""
+_OPTIONS = "chat_template_kwargs"
+"""The column from which TRL renders each row's template."""
+_WRITTEN_OUT = re.compile(r"### ?(?:Human|Instruction|User|Assistant|Response) ?:|<\|im_start\|>|\[/INST\]")
 _REASONING = ("reasoning", "reasoning_content", "thinking")
 """Names of columns with what is thought before the answer."""
 _REMARKS = (
@@ -167,6 +175,9 @@ def problem(
         for name in (name for name in _BACKGROUND if name in unread and _says_more(name, sample, fields)):
             hint = f'map it to the system turn, e.g. spec.columns {{system: "lines({name})"}}'
             return f"The column {name} is not read, and seems to belong to the conversation: {hint}; {_INSIST}."
+    if _OPTIONS in unread and (keys := _template_options(sample)):
+        hint = "write instructions as a system turn, and tools in the column tools"
+        return f"The column {_OPTIONS} is not read, and its {', '.join(keys)} change prompts: {hint}; {_INSIST}."
     if entry.is_answered or format == Format.RAFT:
         for name in (name for name in ("tools", "functions") if name in unread):
             return f"The column {name} is not read by format {format}: Chat, Preference and KTO have tools; {_INSIST}."
@@ -181,6 +192,12 @@ def problem(
             )
             return f"The column {name} is not read, and seems to belong to the answer: {hint}; {_INSIST}."
     return None
+
+
+def _template_options(sample: Sequence[dict[str, Any]]) -> list[str]:
+    """Options with a text or tools: a switch, as for thinking, is one of the run."""
+    given = [row[_OPTIONS] for row in sample if isinstance(row.get(_OPTIONS), dict)]
+    return sorted({str(key) for options in given for key, value in options.items() if value and value is not True})
 
 
 def _verdict(unread: Collection[str], sample: Sequence[dict[str, Any]]) -> str | None:
@@ -222,6 +239,13 @@ def notes(
             sentences.append(
                 f"In {worse} of the first {counted(len(sample), 'row')} {_shown(bad)} is above {_shown(good)}."
             )
+    written = [match for values in fields if (match := _WRITTEN_OUT.search(str(values.get("text"))))]
+    if entry.name == Format.TEXT and 2 * len(written) > len(sample):
+        sentences.append(
+            f"In {len(written)} of the first {counted(len(sample), 'row')} the text seems to be a conversation, with"
+            f" marks such as {written[0][0]}: all of it is learned, questions as well, and prompts of a served model"
+            " have other marks. To train the answers alone, write {messages: [{role, content}]}."
+        )
     ended = [values for values in fields if str(values.get("completion")).endswith(LEGACY_END)]
     if ended and entry.name == Format.PROMPT_COMPLETION:
         rows = counted(len(sample), "row")
@@ -270,7 +294,9 @@ def _says_more(name: str, sample: Sequence[dict[str, Any]], fields: Sequence[dic
         bool(text := joined({"": row.get(name)}).strip()) and text not in joined({"": values})
         for row, values in zip(sample, fields, strict=True)
     )
-    return _is_text(name, sample) and 2 * new > sum(has_value(row.get(name)) for row in sample)
+    values = [row[name] for row in sample if has_value(row.get(name))]
+    are_texts = 2 * sum(isinstance(value, str | list | dict) for value in values) > len(values)
+    return are_texts and 2 * new > len(values)
 
 
 def _verdicts(name: str, sample: Sequence[dict[str, Any]]) -> set[bool | None]:
