@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from hone_api.blocks.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
 from hone_api.plan import Cidr, PublicKey, ServicePattern
-from hone_dev.chart.value_types import ImageDigest, Seconds, StringMap, Text, Values
+from hone_dev.chart.value_types import ImageDigest, Map, Seconds, StringMap, Text, Values
 
 
 class Limits(Values):
@@ -45,6 +45,26 @@ class Rbac(Values):
     )
 
 
+class ExtraFields(Values):
+    """What admission webhooks of the platform set in Jobs."""
+
+    job: Map = Field(
+        default_factory=dict,
+        description="Fields that webhooks of yours set in the spec of Jobs, with the values that they write, e.g. "
+        "{ttlSecondsAfterFinished: 900}: the operator's Jobs may have them.",
+    )
+    pod: Map = Field(
+        default_factory=dict,
+        description="The same for the spec of their pods. Fields of securityContext are added to Hone's, or replace "
+        "them.",
+    )
+    container: Map = Field(
+        default_factory=dict,
+        description="The same for each of their containers. Fields of securityContext are added to Hone's, or replace "
+        "them.",
+    )
+
+
 class Admission(Values):
     enabled: bool = Field(
         True,
@@ -67,6 +87,7 @@ class Admission(Values):
         description="Additional images that the operator's Jobs may run, e.g. the old one while both versions are in "
         "use.",
     )
+    extra_fields: ExtraFields = Field(default_factory=ExtraFields)
 
 
 class Tenants(Values):
