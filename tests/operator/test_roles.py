@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hand import fine_tune_job, version_of
@@ -31,6 +32,12 @@ MERGE = "application/merge-patch+json"
 KINDS = {"FineTuneJob": "finetunejobs", "Dataset": "datasets", "ModelVersion": "modelversions", "Model": "models"}
 DRY_RUN = {"apiVersion": "v1", "kind": "DeleteOptions", "dryRun": ["All"]}
 OWNER = {"apiVersion": "v1", "kind": "ConfigMap", "name": "bait", "uid": "0"}
+OWNERS = [
+    *[{"apiVersion": "hone.dev/v1alpha1", "kind": kind, "name": "x", "uid": "0", "controller": True} for kind in KINDS],
+    OWNER | {"name": "hone-contents", "controller": True},
+    OWNER | {"kind": "PersistentVolumeClaim", "name": "hone-store", "controller": True},
+]
+"""Those with which a Job counts as Hone's."""
 
 
 def body(kind, name):
@@ -42,8 +49,17 @@ def body(kind, name):
     return {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec[kind]}
 
 
-def record(name, **fields):
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"m": "x"}, **fields}
+def record(name, owners=(), **fields):
+    meta = {"name": name, "ownerReferences": list(owners)}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"m": "x"}, **fields}
+
+
+def job(name="new", owners=(), labels=MappingProxyType({})):
+    """A Job of somebody."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": "trainer", "image": "a"}]}
+    meta = {"name": name, "labels": dict(labels), "ownerReferences": list(owners)}
+    spec = {"suspend": True, "template": {"metadata": {"labels": dict(labels)}, "spec": pod}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
 
 class Tries:
@@ -107,6 +123,20 @@ class Tries:
                     ("annotations", "hone.dev/resolved", "{}"),
                 )
             ],
+            "Create Jobs that an object of Hone owns, or give a Job or `<job>-ended-<hash>` such an owner": [
+                *[("POST", JOBS, job(owners=[owner])) for owner in OWNERS],
+                *[("PATCH", f"{JOBS}/mine", {"metadata": {"ownerReferences": [owner]}}) for owner in OWNERS],
+                ("POST", MAPS, record("x-ended-0123abcd", owners=OWNERS[:1])),
+                ("PATCH", f"{MAPS}/mine-ended-0123abcd", {"metadata": {"ownerReferences": OWNERS[:1]}}),
+            ],
+            "Create Jobs and ConfigMaps without such an owner": [
+                ("POST", JOBS, job()),
+                ("POST", JOBS, job(labels={"hone.dev/component": "training", "hone.dev/run": "x"})),
+                ("POST", JOBS, job(owners=[OWNER | {"controller": True}])),
+                ("POST", MAPS, record("build-ended-0123abcd")),
+                ("POST", MAPS, record("build-ended-0123abcd", owners=[OWNER])),
+                ("PATCH", f"{MAPS}/mine-ended-0123abcd", {"data": {"m": ""}}),
+            ],
             "Change others of theirs": [
                 ("PATCH", f"{path}/x-1", {"metadata": {field: {key: "a"}}})
                 for path in (JOBS, PODS)
@@ -115,7 +145,6 @@ class Tries:
             "Create, change and delete the operator's records": [
                 *[("POST", MAPS, record(name)) for name in RECORDS[1:]],
                 *[("POST", MAPS, record(name, immutable=True)) for name in RECORDS[1:]],
-                ("POST", MAPS, record("x-ended-0123abcd")),
                 ("PATCH", f"{MAPS}/hone-contents", {"data": {"m": ""}}),
                 ("PATCH", f"{MAPS}/hone-contents", {"immutable": True}),
                 ("PATCH", f"{MAPS}/hone-contents", {"metadata": {"ownerReferences": [OWNER]}}),
@@ -174,10 +203,11 @@ def space(kube, apiserver):
         "labels": {"hone.dev/component": "training", "hone.dev/run": "x"},
         "annotations": {"hone.dev/resolved": "{..}"},
     }
-    pod = {"restartPolicy": "Never", "containers": [{"name": "trainer", "image": "a"}]}
-    meta = {"name": "x-1", **marks}
-    job = {"suspend": True, "template": {"metadata": {"labels": marks["labels"]}, "spec": pod}}
-    apply(f"{JOBS}/x-1", {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": job})
+    marked = job("x-1", labels=marks["labels"])
+    pod, meta = marked["spec"]["template"]["spec"], {"name": "x-1", **marks}
+    apply(f"{JOBS}/x-1", {**marked, "metadata": meta})
+    apply(f"{JOBS}/mine", job("mine"))
+    apply(f"{MAPS}/mine-ended-0123abcd", record("mine-ended-0123abcd"))
     kube.call("POST", f"/api/v1/namespaces/{SPACE}/serviceaccounts", {"metadata": {"name": "default"}})
     apply(f"{PODS}/x-1", {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod})
     with installed(kube, apiserver, SYSTEM, {}):
