@@ -119,6 +119,8 @@ def _from_exit(pod: PodState) -> tuple[FailureCode, str]:
         return FailureCode.OUT_OF_MEMORY, f"Pod {name} was killed: it used more memory than resources.memory."
     if pod.reason == "Evicted":
         return FailureCode.DISRUPTED, f"Pod {name} was evicted: {pod.message}"
+    if pod.body["metadata"].get("deletionTimestamp") and exit_code in (None, SIGKILL):
+        return FailureCode.DISRUPTED, f"Pod {name} was deleted, and killed before it had saved a checkpoint."
     if pod.reason == "DeadlineExceeded" and exit_code != ExitCode.INTERRUPTED:
         return (
             FailureCode.RANK_FAILED,
@@ -146,4 +148,6 @@ def _without_pods(job: ObservedJob) -> Cause:
         return Cause(FailureCode.DISRUPTED, text)
     if f"exit code {int(ExitCode.INTERRUPTED)}" in text:
         return Cause(FailureCode.INTERRUPTED, text)
+    if words.get("reason") == "BackoffLimitExceeded":  # pods that fail by themselves stay
+        return Cause(FailureCode.DISRUPTED, f"The pods of Job {job.name} were deleted.")
     return Cause(FailureCode.RANK_FAILED, text)

@@ -86,11 +86,23 @@ def test_a_node_that_evicts_is_a_disruption(world, failed):
     [
         ("Pod a/b has condition DisruptionTarget matching FailJob rule at index 0", "Disrupted"),
         ("Container trainer for pod a/b failed with exit code 75 matching FailJob rule at index 1", "Interrupted"),
-        ("Job has reached the specified backoff limit", "RankFailed"),
+        ("Container trainer for pod a/b failed with exit code 70 matching FailJob rule at index 1", "RankFailed"),
     ],
 )
 def test_without_pods_the_job_s_own_words_decide(failed, words, code):
     assert root_cause(failed(message=words)).code == code
+
+
+@pytest.mark.faults("O19")
+def test_pods_that_were_removed_by_force_are_a_disruption(world, failed):
+    """`kubectl delete pod --force`: the Job controller counts a failure, and the pod is gone or has no last words."""
+    job = failed(message="Job has reached the specified backoff limit")
+    job.body["status"]["conditions"][0]["reason"] = "BackoffLimitExceeded"
+    assert (root_cause(job).code, root_cause(job).message) == ("Disrupted", "The pods of Job run-1 were deleted.")
+    killed = world.dead(137)
+    killed["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert root_cause(failed(killed)).code == "Disrupted"
+    assert root_cause(failed(killed, world.dead(139, rank=1, seconds=40))).code == "RankFailed"
 
 
 def test_a_code_from_a_newer_trainer_is_a_trainer_error(world, failed):
