@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from world import World
 
+from hone_api.words.states import Reason
+
 pytestmark = pytest.mark.pure
 
 
@@ -51,4 +53,4 @@ async def test_of_the_conditions_for_tools_only_the_one_that_is_true_repeats_the
         for body in (world.job, *world.cluster.of("Dataset"), *world.cluster.of("ModelVersion")):
             for condition in body["status"]["conditions"]:
                 if condition["type"] in ("Stalled", "Reconciling", "Finished") and condition["status"] == "False":
-                    assert condition["message"] == "", condition
+                    assert condition["message"] == Reason(condition["reason"]).when, condition

@@ -10,6 +10,7 @@ from hone_api.words.states import KSTATUS, AnyReason, ConditionType, Reason
 MAX_MESSAGE = 4096
 TROUBLE = frozenset({Reason.INTERNAL_ERROR, Reason.STATUS_REFUSED, Reason.WRITE_REFUSED})
 """Reasons of a failed decision: the next successful decision does not keep them."""
+MEANING: dict[str, str] = {reason.value: reason.when for reason in Reason}
 
 
 class KubeCondition(StrEnum):
@@ -46,8 +47,8 @@ class Conditions:
         self._time = now
 
     def set(self, type_: ConditionType, value: bool | None, reason: AnyReason, message: str = "") -> None:
-        """`value` None is Unknown."""
-        self._write(type_, value, reason, message)
+        """`value` None is Unknown. Without a message, the condition says what its reason means."""
+        self._write(type_, value, reason, message or MEANING.get(reason, ""))
 
     def _write(self, type_: str, value: bool | None, reason: str, message: str) -> None:
         """`type_` can also be a condition that another version of Hone wrote."""
