@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Namespace
+import requests
+from hand import UNSCHEDULED, Namespace, running
 from kube import path
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
+from rights import installed
 
 from hone_operator.apiserver import listing
 from hone_operator.apiserver.cluster import Cluster
@@ -159,3 +162,44 @@ def test_a_run_goes_on_when_its_job_loses_labels(namespace: Namespace, operator:
     namespace.until(lambda: namespace.get("FineTuneJob", "run")["status"]["phase"] == "Succeeded", "Succeeded")
     assert [a["outcome"] for a in namespace.get("FineTuneJob", "run")["status"]["attempts"]] == ["Succeeded"]
     assert "run-2" not in namespace.names("Job")
+
+
+@pytest.mark.faults("O19")
+@pytest.mark.attack("operator's rights")
+def test_labels_are_lost_in_a_cluster(kube, apiserver, namespace, start_operator, spec, tmp_path) -> None:
+    """The operator with the rights of the chart watches all namespaces and compares lists each second; a stranger, in
+    one that is not enabled, takes the label of a Job away and gives it back."""
+    elsewhere = Namespace(kube, f"{namespace.name}-plain")
+    kube.call("POST", "/api/v1/namespaces", {"metadata": {"name": elsewhere.name}})
+    namespace.label(**{"hone.dev/enabled": "true"})
+    system = f"hone-labels-{uuid.uuid4().hex[:5]}"
+    opt_in = {"HONE_OPT_IN__ROLE": f"{system}-hone-namespace", "HONE_OPT_IN__SERVICE_ACCOUNT": "hone"}
+    images = {"trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}}}
+    with installed(kube, apiserver, system, images) as user:
+        settings = {"HONE_NAMESPACE": system, "HONE_RESYNC_SECONDS": "1", **opt_in}
+        operator = start_operator(user.kubeconfig(apiserver, tmp_path / "account.kubeconfig"), settings)
+        namespace.until(operator.ready, "ready")
+        elsewhere.create("Job", "x", SPECS["Job"], metadata={"name": "x", "labels": {COMPONENT: "x"}})
+        for value in (None, "x"):
+            label(elsewhere, "Job", "x", value)
+        namespace.dataset()
+        namespace.create("FineTuneJob", "run", spec())
+        labels = namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")["metadata"]["labels"]
+        *_, waiting = namespace.start_pods("run-1", without_a_node=1)
+        namespace.patch("Job", "run-1", {"metadata": {"labels": {COMPONENT: None, "hone.dev/attempt": None}}})
+        namespace.until(lambda: namespace.get("Job", "run-1")["metadata"]["labels"] == labels, "labels are there again")
+        label(namespace, "Pod", waiting, None)  # what becomes of it is seen by comparing lists alone
+        seen = 0
+        for status, value in ((running(), "True"), (UNSCHEDULED, "False")):
+            seen = len(operator.log())
+            namespace.patch("Pod", waiting, {"status": status}, "status")
+            namespace.until(
+                lambda value=value: namespace.condition("FineTuneJob", "run", "Running").get("status") == value,
+                "compared",
+            )
+        assert requests.get(f"http://127.0.0.1:{operator.probes}/healthz", timeout=600).text == "ok"
+        log = operator.log()
+        assert f"Job {namespace.name}/run-1 has lost labels, and got them back" in log
+        assert "of kind Job had changed without an event" not in log[seen:]
+        assert "forbidden" not in log.lower()
+    assert [a["outcome"] for a in namespace.get("FineTuneJob", "run")["status"]["attempts"]] == ["Running"]
