@@ -64,10 +64,6 @@ COPY requirements/gguf.txt /requirements/
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
     sh /requirements/image-install.sh --no-deps --target /opt/hone/share/hone/gguf -r /requirements/gguf.txt
 
-COPY requirements/dask.txt /requirements/
-RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
-    sh /requirements/image-install.sh -r /requirements/dask.txt
-
 # What NCCL loads to use InfiniBand and RoCE; without it only TCP is left.
 RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
     apt-get update -q; \

@@ -115,7 +115,7 @@ def write_rows(folder: Path, plan_file: Path, case: Case, rows: int, vocabulary:
     task = writing.Task(Path(source.path), encoder, Policy(None), vocabulary or base.vocabulary, "rows/train")
     parts = [writing.encode_chunk(task, chunk) for chunk in chunks.chunks(task.path)]
     target = encode.place(plan, source)
-    writing.assemble(task, target, _repeated(parts, rows), lambda lines, tokens: None)
+    writing.assemble(task, target, _repeated(parts, rows))
     return sum(file.stat().st_size for file in target.iterdir())
 
 

@@ -60,7 +60,7 @@ def test_jobs_with_equal_rows_share_one_encoding(
     )
 
 
-def test_several_pods_are_there_while_the_first_one_encodes(
+def test_several_pods_share_the_work(
     namespace: Namespace,
     apiserver: Path,
     start_operator: Callable[[Path, dict[str, str]], Operator],
@@ -73,13 +73,9 @@ def test_several_pods_are_there_while_the_first_one_encodes(
     (fetch,) = namespace.until(lambda: jobs_of(namespace, "fetch"), "the base model is staged")
     namespace.succeed(fetch, FETCHED)
     (encode,) = namespace.until(lambda: jobs_of(namespace, "encode"), "the rows are encoded")
-    (workers,) = jobs_of(namespace, "encode-workers")
-    job = namespace.get("Job", workers)
-    assert job["spec"]["completions"] == 2
-    for kind in ("NetworkPolicy", "Service"):
-        (owner,) = namespace.get(kind, workers)["metadata"]["ownerReferences"]
-        assert owner["uid"] == job["metadata"]["uid"], "it goes with the Job"
+    spec_of_job = namespace.get("Job", encode)["spec"]
+    assert (spec_of_job["completions"], spec_of_job["backoffLimitPerIndex"]) == (3, 3)
+    assert spec_of_job["successPolicy"] == {"rules": [{"succeededIndexes": "0"}]}
     namespace.succeed(encode, ENCODED)
     namespace.until(lambda: jobs_of(namespace, "training"), "the run trains")
-    namespace.until(lambda: not jobs_of(namespace, "encode-workers"), "the other pods have gone")
     assert jobs_of(namespace, "encode") == [encode]

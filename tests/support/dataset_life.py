@@ -32,8 +32,8 @@ class Life:
         self.children = [c for c in self.children if c.name not in gone]
         return outcome
 
-    def ends(self, type_: str, pod: Any, seconds: float = 60) -> None:
-        self.children[-1] = self.world.ended(self.world.child(self.children[-1].body, pod), type_, seconds)
+    def ends(self, type_: str, *pods: Any, seconds: float = 60) -> None:
+        self.children[-1] = self.world.ended(self.world.child(self.children[-1].body, *pods), type_, seconds)
 
     @property
     def status(self) -> dict[str, Any]:

@@ -114,20 +114,14 @@ def _plan(options: argparse.Namespace, _: list[str]) -> None:
 def _materialize(options: argparse.Namespace, _: list[str]) -> Result | None:
     plan = _read_plan(options.plan, MaterializePlan)
     from hone_trainer.datasets import materialize, publishing
+    from hone_trainer.workers.pods import this_pod
 
+    if not this_pod(plan.pods).leads:
+        return None
     if plan.incoming is None:
         return materialize.run(plan)
     publishing.hand_over(plan, partial(materialize.make, plan))
     return None
-
-
-def _work(options: argparse.Namespace, _: list[str]) -> None:
-    plan = _read_plan(options.plan, MaterializePlan, TrainingPlan)
-    from hone_trainer.workers import parallel, pods
-
-    if not isinstance(plan, MaterializePlan | TrainingPlan) or plan.workers is None:
-        raise ConfigError("the plan has no `workers`: one pod does its work")
-    pods.work(plan.workers, parallel.cores())
 
 
 def _mix(options: argparse.Namespace, _: list[str]) -> Result | None:
@@ -140,11 +134,13 @@ def _mix(options: argparse.Namespace, _: list[str]) -> Result | None:
     return None
 
 
-def _publish(options: argparse.Namespace, _: list[str]) -> Result:
+def _publish(options: argparse.Namespace, _: list[str]) -> Result | None:
     plan = _read_plan(options.plan, RowsPlan)
     from hone_trainer.datasets import publishing
+    from hone_trainer.workers.pods import this_pod
 
-    return publishing.run(plan)
+    pods = plan.pods if isinstance(plan, MaterializePlan) else None
+    return publishing.run(plan) if this_pod(pods).leads else None
 
 
 def _sweep(options: argparse.Namespace, _: list[str]) -> Result:
@@ -179,7 +175,7 @@ def _tasks(options: argparse.Namespace, _: list[str]) -> Result:
     return staging.run(plan)
 
 
-def _encode(options: argparse.Namespace, _: list[str]) -> Result:
+def _encode(options: argparse.Namespace, _: list[str]) -> Result | None:
     plan = _read_plan(options.plan, TrainingPlan)
     from hone_trainer.run import launch, libraries
 
@@ -301,7 +297,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "run": _run,
     "plan": _plan,
     "materialize": _materialize,
-    "work": _work,
     "mix": _mix,
     "publish": _publish,
     "sweep": _sweep,

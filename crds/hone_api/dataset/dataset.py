@@ -157,8 +157,8 @@ class DatasetResources(ApiModel):
         default=1,
         ge=1,
         le=MAX_PODS,
-        description="Pods that check rows, each with this cpu and memory; default 1. With more, the first one also "
-        "reads the source, keeps the order and writes. The rows and their digest do not depend on it.",
+        description="Pods that read and check rows, each with this cpu and memory; default 1. The first one also "
+        "compares and writes all of them. More need a store with ReadWriteMany. The rows do not depend on it.",
     )
 
 

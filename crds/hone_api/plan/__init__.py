@@ -14,6 +14,7 @@ from hone_api.plan.deliveries import DeliverPlan, RegisterPlan
 from hone_api.plan.fields import (
     CONTRACT,
     PLAN_SHA256_ENV,
+    POD_INDEX_ENV,
     SECRET_VARIABLES_ENV,
     SECRETS_ENV,
     ArtifactInput,
@@ -28,7 +29,6 @@ from hone_api.plan.fields import (
     ServicePattern,
     TasksInput,
     Trusted,
-    WorkerPods,
 )
 from hone_api.plan.models import ImportPlan, SignPlan, VerifyPlan
 from hone_api.plan.rows import MaterializePlan, MixPlan, RowsPlan
@@ -38,6 +38,7 @@ from hone_api.plan.training import TrackingInput, TrainingPlan
 __all__ = [
     "CONTRACT",
     "PLAN_SHA256_ENV",
+    "POD_INDEX_ENV",
     "SECRETS_ENV",
     "SECRET_VARIABLES_ENV",
     "AnyPlan",
@@ -68,7 +69,6 @@ __all__ = [
     "TrainingPlan",
     "Trusted",
     "VerifyPlan",
-    "WorkerPods",
 ]
 
 AnyPlan = (

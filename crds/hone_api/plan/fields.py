@@ -91,14 +91,14 @@ class PlanFields(ApiModel):
     )
 
 
-class WorkerPods(ApiModel):
-    """Pods that share the work on rows: a leading one, and others that work for it."""
-
-    pods: int = Field(ge=2, le=MAX_PODS, description="All of them, the leading one included.")
-    host: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=253)] = Field(
-        description="Name or address of the leading pod."
-    )
-    port: int = Field(default=8786, ge=1024, le=65535, description="Of its scheduler.")
+POD_INDEX_ENV = "JOB_COMPLETION_INDEX"
+"""Which of a Job's pods this one is, from 0. Kubernetes sets it in each container."""
+PODS: Any = Field(
+    default=None,
+    ge=2,
+    le=MAX_PODS,
+    description="Pods that share the work on rows, each with this plan; the first one finishes it. None: one does all.",
+)
 
 
 class DatasetInput(ApiModel):

@@ -11,7 +11,7 @@ from hone_api.dataset.curation import Curation
 from hone_api.dataset.dataset import Checks, Format, Splits
 from hone_api.dataset.source import Source
 from hone_api.dataset.synthesis import Raft, Synthesis
-from hone_api.plan.fields import NAMESPACE, DatasetInput, Limits, ModelInput, PlanFields, WorkerPods
+from hone_api.plan.fields import NAMESPACE, PODS, DatasetInput, Limits, ModelInput, PlanFields
 from hone_api.plan.plan_paths import PlanPath
 
 
@@ -71,7 +71,7 @@ class MaterializePlan(RowsPlan):
     judge_secret_path: PlanPath | None = Field(
         default=None, description="The same of synthesis.filters.judge.secretName."
     )
-    workers: WorkerPods | None = Field(default=None, description="Other pods that check rows; None: there are none.")
+    pods: int | None = PODS
     review: str | None = Field(default=None, description="Annotation hone.dev/review of the Dataset, by now.")
     raft: Raft | None = None
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")

@@ -17,6 +17,7 @@ from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.plan.fields import (
     CLUSTER_CIDRS,
     NAMESPACE,
+    PODS,
     SERVICES,
     TRUSTED,
     ArtifactInput,
@@ -27,7 +28,6 @@ from hone_api.plan.fields import (
     ServicePattern,
     TasksInput,
     Trusted,
-    WorkerPods,
 )
 from hone_api.plan.plan_paths import PlanPath
 
@@ -92,9 +92,7 @@ class TrainingPlan(PlanBlocks, _Attempt):
         description="What `encode` reported as its digest: a run with other encoded splits fails; none: they are "
         "compared with their own manifests alone.",
     )
-    workers: WorkerPods | None = Field(
-        default=None, description="Other pods that `encode` shares its work with; None: there are none."
-    )
+    pods: int | None = PODS
     retention_datasets: list[DatasetInput] = Field(
         default_factory=list, description="The splits of evaluation.retention.datasets."
     )

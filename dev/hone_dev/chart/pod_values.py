@@ -126,7 +126,7 @@ class Encoding(Values):
     pods: Annotated[int, Field(ge=1, le=MAX_PODS)] = Field(
         1,
         description="Most pods that encode the rows of a job, each with this cpu and memory. With more than one, the "
-        "first one also reads the rows, keeps their order and writes. What they write does not depend on it.",
+        "first one also writes. They need store.accessMode ReadWriteMany.",
     )
     pod_size: Quantity = Field(
         "1Gi", description="Size of a job's Datasets for each of these pods: 5Gi are encoded by 5 pods if pods allows."

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired.dataset.dataset_pods import LEAD
-from hone_operator.desired.dataset.materialize import named_datasets, named_versions
+from hone_operator.desired.dataset.materialize import COMPONENT, named_datasets, named_versions
 from hone_operator.observe.children import Children
 from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.dataset import dataset
@@ -35,7 +34,7 @@ class DatasetReader:
         """`kind/name` of a source in the namespace that does not exist; looked up only when an attempt is due."""
         uri = (body["spec"].get("source") or {}).get("uri", "")
         if (dataset.is_ready(body) and not body["spec"].get("refresh")) or any(
-            not j.finished for j in of_component(jobs, LEAD)
+            not j.finished for j in of_component(jobs, COMPONENT)
         ):
             return None
         namespace = body["metadata"]["namespace"]

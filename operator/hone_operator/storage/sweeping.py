@@ -26,7 +26,6 @@ from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.pod import PLAN as VOLUME
 from hone_operator.desired.core.shared import wanted
 from hone_operator.desired.staging.encode import COMPONENT as ENCODE
-from hone_operator.desired.staging.encode import WORKERS as ENCODE_WORKERS
 from hone_operator.desired.store.sweep import (
     FULL,
     PLAN,
@@ -44,7 +43,6 @@ from hone_operator.observe import modelpods
 from hone_operator.reconcile.core import references
 from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.core.references import encoding_work
-from hone_operator.reconcile.staging import encoding
 from hone_operator.reconcile.store import models, store_gc
 from hone_operator.storage import orphans
 from hone_operator.times import format_time, parse_time, read_time
@@ -158,21 +156,17 @@ class Sweeper:
             self.departed[namespace] = left
 
     async def _forget_staging(self, namespace: str) -> None:
-        """Delete the shared Jobs whose work no FineTuneJob of the namespace needs, running or not, and those of pods
-        that work for a leading pod which has finished."""
+        """Delete the shared Jobs whose work no FineTuneJob of the namespace needs, running or not."""
         runs = self.cache.items("FineTuneJob", namespace)
         needed = await asyncio.to_thread(_staging_needed, runs, self.platform)  # there may be thousands of runs
         read = set(map(id, runs))
         needed |= _staging_needed(  # what has come or changed meanwhile
             [job for job in self.cache.items("FineTuneJob", namespace) if id(job) not in read], self.platform
         )
-        jobs = self.cache.items("Job", namespace)
-        idle = [job["metadata"]["name"] for job in encoding.idle_workers(jobs, self.now())]
-        for job in jobs:
+        for job in self.cache.items("Job", namespace):
             meta, owner = job["metadata"], caches.owner_of(job)
             content = (meta.get("labels") or {}).get(names.CONTENT)
-            is_needed = content in needed or self._may_not_be_named_yet(job)
-            if not content or (is_needed and meta["name"] not in idle):
+            if not content or content in needed or self._may_not_be_named_yet(job):
                 continue
             if (
                 owner
@@ -184,7 +178,7 @@ class Sweeper:
     def _may_not_be_named_yet(self, job: Mapping[str, Any]) -> bool:
         """Whether a Job encodes rows, and was created so recently that the status of its FineTuneJob may not."""
         meta = job["metadata"]
-        encodes = meta["labels"].get(names.COMPONENT) in (ENCODE, ENCODE_WORKERS)
+        encodes = meta["labels"].get(names.COMPONENT) == ENCODE
         return encodes and parse_time(meta["creationTimestamp"]) + NEW > self.now()
 
     def _job(self, body: Mapping[str, Any] | None) -> ObservedJob | None:

@@ -215,34 +215,32 @@ def test_what_a_job_has_begun_to_verify_is_not_swept(store: Store, monkeypatch: 
 def test_what_a_job_goes_on_from_is_not_swept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier attempt encoded was last written long ago; to read it takes a while."""
     store.link()
-    (target, _), written = store.targets, list[int]()
-    plan = store.plan.model_copy(update={"workers": None})
+    (target, _), found = store.targets, list[set[int]]()
     monkeypatch.setattr(reuse, "reused", lambda *_: False)
     for folder in store.targets:
         shutil.rmtree(folder)
-    add = parts.Parts.added
+    put, indexes = parts.Parts.put, parts.Parts.indexes
 
-    def stopped(this: parts.Parts, new: Any) -> Any:
-        yield from add(this, new)
+    def stopped(this: parts.Parts, index: int, part: parts.Part) -> None:
+        put(this, index, part)
         raise OSError("the node went down")
 
-    monkeypatch.setattr(parts.Parts, "added", stopped)
+    monkeypatch.setattr(parts.Parts, "put", stopped)
     with pytest.raises(OSError, match="went down"):
-        encode.run(plan)
-    monkeypatch.setattr(parts.Parts, "added", add)
+        encode.run(store.plan)
+    monkeypatch.setattr(parts.Parts, "put", put)
     work = target.with_name(f".work-{target.name}")
     for path in [*work.rglob("*"), work]:
         os.utime(path, (time.time() - LONG_AGO,) * 2)
-    resume = parts.Parts._resume
 
-    def swept(this: parts.Parts, identity: str) -> None:
+    def swept(this: parts.Parts) -> set[int]:
         _in_another_process(store.sweep)
-        resume(this, identity)
-        written.append(this.finished)
+        found.append(indexes(this))
+        return found[-1]
 
-    monkeypatch.setattr(parts.Parts, "_resume", swept)
-    encode.run(plan)
-    assert written[0] > 0, "it goes on from what the earlier attempt encoded"
+    monkeypatch.setattr(parts.Parts, "indexes", swept)
+    encode.run(store.plan)
+    assert found[0], "it goes on from what the earlier attempt encoded"
     store.assert_whole()
 
 

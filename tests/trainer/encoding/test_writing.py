@@ -191,25 +191,19 @@ def test_an_attempt_goes_on_after_the_worker_of_an_earlier_one_was_killed(tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == [".work-out", "rows.jsonl"]
     (notes := tmp_path / "notes").mkdir()
     resumed = _write(file, Noting(tiny.tokenizer(), notes), tmp_path / "out", Policy(None), 1)
-    assert 0 < 120 - len((notes / str(os.getpid())).read_text().split()) < 90
+    again = (notes / str(os.getpid())).read_text().split()
+    assert "90" in again
+    assert len(again) < 90
     _assert_same(resumed, _write(file, Encoder(tiny.tokenizer()), tmp_path / "whole", Policy(None), 1))
     assert not (tmp_path / ".work-out").exists()
 
 
-DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
-    "rows of a part that is not whole": ("files/rows.arrow", lambda data: data + b"abc"),
-    "a line that is not whole": ("journal", lambda data: data[:-9]),
-    "zeros after a crash": ("files/rows.arrow", lambda data: data[:-100] + bytes(100)),
-    "numbers that were not written": ("numbers", lambda data: data[:-4]),
-    "a number of the journal that the disk changed": (
-        "journal",
-        lambda data: data.replace(b'"longest": ', b'"longest": 9'),
-    ),
-    "a name of the journal that the disk changed": (
-        "journal",
-        lambda data: data.replace(b'"end_marks"', b'"end_maras"'),
-    ),
-    "chunks of another size": ("journal", lambda data: b'"0"' + data[data.index(b"\n") :]),
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "it is not whole": lambda data: data[:-4],
+    "it is empty": lambda data: b"",
+    "zeros after a crash": lambda data: data[:-100] + bytes(100),
+    "a number that the disk changed": lambda data: data.replace(b'"longest": ', b'"longest": 9'),
+    "a name that the disk changed": lambda data: data.replace(b'"end_marks"', b'"end_maras"'),
 }
 
 
@@ -224,9 +218,10 @@ def test_a_part_that_is_not_whole_is_encoded_again(tmp_path: Path, damage: str) 
     task = writing.Task(file, Encoder(tiny.tokenizer()), Policy(None), 512, "rows/train")
     with pytest.raises(TrainerError, match="stopped"):
         writing.write(task, tmp_path / "out", chunks.chunks(file, SMALL), stop, 1)
-    name, damaged = DAMAGES[damage]
-    path = tmp_path / ".work-out" / name
-    path.write_bytes(damaged(path.read_bytes()))
+    (path,) = (tmp_path / ".work-out").glob("*/1")
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGES[damage](whole))
+    assert path.read_bytes() != whole
     resumed = _write(file, Encoder(tiny.tokenizer()), tmp_path / "out", Policy(None), 1)
     _assert_same(resumed, _write(file, Encoder(tiny.tokenizer()), tmp_path / "whole", Policy(None), 1))
 
@@ -380,11 +375,3 @@ def test_chunks_are_smaller_where_the_file_is(tmp_path: Path) -> None:
         sizes[size] = [chunk.end - chunk.start for chunk in chunks.chunks(file)]
     assert [len(found) for found in sizes.values()] == [1, 3, 64]
     assert all(sum(found) == size for size, found in sizes.items())
-
-
-def test_an_encoder_that_was_sent_to_another_pod_gives_the_same_rows() -> None:
-    import cloudpickle
-
-    encoder = Encoder(tiny.tokenizer())
-    sent = cloudpickle.loads(cloudpickle.dumps(encoder))
-    assert [sent.encode(_chat(n), n) for n in range(3)] == [encoder.encode(_chat(n), n) for n in range(3)]

@@ -35,7 +35,7 @@ def _judged(folder: Path, labels: list[bool]) -> Mapped:
     part = writing.Part(rows=writing.stream(columns.batch(rows, 100)), lengths=np.full(len(rows), 4, np.int32))
     part.counts.rows, part.tokens, part.trained = len(rows), part.lengths, part.lengths
     task = writing.Task(folder, ENCODED, Policy(None), 100, "rows/train")
-    writing.assemble(task, folder / "encoded", iter([part]), lambda lines, tokens: None)
+    writing.assemble(task, folder / "encoded", iter([part]))
     return Mapped(folder / "encoded")
 
 
@@ -75,7 +75,7 @@ def _repeated(folder: Path, examples: list[Any], times: int) -> Mapped:
     part = writing.Part(rows=writing.stream(columns.batch(examples, 100)), lengths=lengths)
     part.counts.rows, part.tokens, part.trained = len(examples), lengths, lengths
     task = writing.Task(folder, ENCODED, Policy(None), 100, "rows/train")
-    writing.assemble(task, folder / "encoded", iter([part] * times), lambda lines, tokens: None)
+    writing.assemble(task, folder / "encoded", iter([part] * times))
     return Mapped(folder / "encoded")
 
 

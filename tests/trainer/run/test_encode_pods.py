@@ -3,87 +3,111 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hone_api.contract import encoding
-from hone_api.contract.report import EncodeResult
-from hone_api.plan import TrainingPlan, WorkerPods
-from hone_dev.cluster.objectstore import free_port
-from hone_trainer.encoding import chunks, writing
+from hone_api import encoding
+from hone_api.plan import POD_INDEX_ENV, TrainingPlan
+from hone_trainer.encoding import chunks, parts
 from hone_trainer.errors import ConfigError
 from hone_trainer.run import encode, launch
 
 pytestmark = pytest.mark.trainer
+POD = """
+import sys
+from hone_trainer import __main__
+from hone_trainer.encoding import chunks
+from hone_trainer.run import encode
+
+chunks.LEAST, encode.cores = 300, lambda: 1
+sys.exit(__main__.main(["encode", sys.argv[1]]))
+"""
 
 
-@contextmanager
-def _pod(plan: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A pod that works for another one, as a process group."""
-    command = [sys.executable, "-m", "hone_trainer", "work", str(plan)]
-    with subprocess.Popen(command, start_new_session=True) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+def _start(plan: Path, index: int) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, POD_INDEX_ENV: str(index)}
+    return subprocess.Popen([sys.executable, "-c", POD, str(plan)], env=environment, start_new_session=True)
 
 
-def _done(plan: TrainingPlan) -> tuple[EncodeResult, dict[str, bytes]]:
-    result = encode.run(plan)
+def _files(plan: TrainingPlan) -> dict[str, bytes]:
     folder = Path(str(plan.encoded_path))
-    files = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-    return result.model_copy(update={"tokens_per_second": None}), files
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_three_pods_encode_the_same_as_one_although_one_is_killed(
-    make_plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _plan(make_plan: Any, folder: Path, pods: int | None) -> tuple[TrainingPlan, Path]:
+    plan = make_plan("run", encodedPath=str(folder)).model_copy(update={"pods": pods})
+    path = folder.with_suffix(".json")
+    path.write_text(plan.model_dump_json(by_alias=True, exclude_none=True))
+    return plan, path
+
+
+@pytest.fixture
+def alone(make_plan: Any, tmp_path: Path) -> dict[str, bytes]:
+    """The files as one pod writes them."""
+    plan, path = _plan(make_plan, tmp_path / "one", None)
+    assert _start(path, 0).wait() == 0
+    assert len({name.partition("/")[0] for name in _files(plan)}) == len(encoding.keys(plan) or ()) == 2
+    return _files(plan)
+
+
+@pytest.mark.parametrize("pods", [2, 3])
+def test_several_pods_encode_the_same_as_one_although_all_are_killed(
+    make_plan: Any, tmp_path: Path, alone: dict[str, bytes], pods: int
 ) -> None:
-    monkeypatch.setattr(chunks, "LEAST", 300)
+    """At a random moment each, after some parts are there; then each of them is replaced."""
+    plan, path = _plan(make_plan, tmp_path / "shared", pods)
+    first = [_start(path, index) for index in range(pods)]
+    while not list((tmp_path / "shared").glob(".work-*/*/0")):
+        assert first[0].poll() is None
+        time.sleep(0.01)
+    for process in random.sample(first, pods):
+        time.sleep(random.random() / 20)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert [process.wait() for process in first] == [-signal.SIGKILL] * pods
+    second = [_start(path, index) for index in range(pods)]
+    assert [process.wait() for process in second] == [0] * pods
+    assert _files(plan) == alone
+
+
+def test_the_first_pod_waits_for_nobody(make_plan: Any, tmp_path: Path, alone: dict[str, bytes]) -> None:
+    plan, path = _plan(make_plan, tmp_path / "shared", 3)
+    assert _start(path, 0).wait() == 0
+    assert _files(plan) == alone
+    assert _start(path, 1).wait() == 0, "a pod that is late has nothing to do"
+    assert _files(plan) == alone
+
+
+def test_another_pod_leaves_only_its_share(make_plan: Any, tmp_path: Path) -> None:
+    _, path = _plan(make_plan, tmp_path / "shared", 3)
+    assert _start(path, 1).wait() == 0
+    made = [int(file.name) for file in (tmp_path / "shared").glob(".work-*/*/*")]
+    assert made
+    assert {index % 3 for index in made} == {1}
+
+
+def test_a_pod_whose_first_one_has_ended_stops(make_plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that it adds to is gone: the rows are published, or nobody wants them."""
+    plan, _ = _plan(make_plan, tmp_path / "shared", 2)
+
+    def gone(self: parts.Parts, index: int, part: parts.Part) -> None:
+        self.path.parent.rename(tmp_path / "aside")
+        raise FileNotFoundError(self.path)
+
+    monkeypatch.setattr(parts.Parts, "put", gone)
     monkeypatch.setattr(encode, "cores", lambda: 1)
-    alone = make_plan("run", encodedPath=str(tmp_path / "one"))
-    result, files = _done(alone)
-    pods = WorkerPods(pods=3, host="127.0.0.1", port=free_port("127.0.0.1"))
-    plan = alone.model_copy(update={"workers": pods, "encoded_path": str(tmp_path / "three")})
-    # The other pods have no file of the first one.
-    told = plan.model_copy(update={"encoded_path": "/nowhere", "model_path": "/nowhere", "work_path": "/nowhere"})
-    (tmp_path / "plan.json").write_text(told.model_dump_json(by_alias=True))
-    places, lead, killed, whole = tmp_path / "places", os.getpid(), tmp_path / "killed", writing.encode_chunk
-    places.mkdir()
-
-    def encode_chunk(task: writing.Task, chunk: chunks.Chunk) -> writing.Part:
-        """Waits until both other pods work, and ends the first of them while it has rows."""
-        import time
-
-        if os.getppid() != lead:
-            assert chunk.data is not None
-            (places / str(os.getpgid(0))).touch()
-            mine = sorted(places.iterdir())[0].name == str(os.getpgid(0))
-            if mine and len(list(places.iterdir())) == 2 and not killed.exists():
-                killed.touch()
-                os.killpg(0, signal.SIGKILL)
-        deadline = time.monotonic() + 600
-        while len(list(places.iterdir())) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return whole(task, chunk)
-
-    monkeypatch.setattr(writing, "encode_chunk", encode_chunk)
-    with ExitStack() as stack:
-        others = [stack.enter_context(_pod(tmp_path / "plan.json")) for _ in range(2)]
-        assert _done(plan) == (result, files)
-        assert killed.exists()
-        assert sorted(pod.wait(600) for pod in others) == [-signal.SIGKILL, 0]
-    assert len({name.partition("/")[0] for name in files}) == len(encoding.keys(plan) or ()) == 2
+    monkeypatch.setattr(chunks, "LEAST", 300)
+    monkeypatch.setenv(POD_INDEX_ENV, "1")
+    assert encode.run(plan.model_copy(update={"evaluation_datasets": []})) is None
+    assert (tmp_path / "aside").exists()
 
 
 def test_a_run_has_no_other_pods(make_plan: Any, tmp_path: Path) -> None:
-    plan = make_plan().model_copy(update={"workers": WorkerPods(pods=2, host="127.0.0.1")})
-    with pytest.raises(ConfigError, match="`workers` of a plan is for `encode`"):
-        launch.run(plan, tmp_path)
+    with pytest.raises(ConfigError, match="`pods` of a plan is for `encode`"):
+        launch.run(make_plan().model_copy(update={"pods": 2}), tmp_path)

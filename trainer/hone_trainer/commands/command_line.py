@@ -40,7 +40,6 @@ _OF_A_PLAN = {
     "materialize": "read, validate and split the rows of a source, into the store",
     "mix": "combine several materialized Datasets into one, into the store",
     "publish": "move the rows that materialize or mix left in the plan's `incoming` into the store",
-    "work": "check or encode rows for the pod that leads this work, in another pod",
     "sweep": "remove from the store what nothing refers to",
     "fetch": "download a base model into the store, pinned to a commit",
     "lookup": "print which commit a branch or tag of the hub names",

@@ -146,7 +146,7 @@ def _read_rows(
         functions: list[Callable[..., Any]] = [count.rows, language.languages_of]
         functions += [checks.sent] if checks else []
         functions += itertools.chain.from_iterable(step.work for step in steps.values())
-        with _workers(functions, source.files, plan) as workers:
+        with _workers(functions, source.files) as workers:
             checked = source.checked(checks, workers, earlier) if checks else source.unreadable(plan)
             valid = intake.valid(checked)
             kept = curation.curate(valid, steps, work / "curation", ledger, workers)
@@ -250,11 +250,11 @@ class _Intake:
             self._progress.log(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
 
 
-def _workers(functions: Sequence[Callable[..., Any]], files: Sequence[DataFile], plan: MaterializePlan) -> Workers:
-    """One for each core, in other pods as well if the plan has some; forks would start too late for a small source."""
+def _workers(functions: Sequence[Callable[..., Any]], files: Sequence[DataFile]) -> Workers:
+    """One for each core; forks would start too late for a small source."""
     size = sum(file.size for file in files)
-    count = min(parallel.cores(), MOST_WORKERS) if plan.workers or size >= SMALL_BYTES else 1
-    return Workers(functions, count, "checks rows", plan.workers)
+    count = min(parallel.cores(), MOST_WORKERS) if size >= SMALL_BYTES else 1
+    return Workers(functions, count, "checks rows")
 
 
 def _spool(rows: Iterator[ValidRow], count: Count, tally: Tally, path: Path, workers: Workers) -> None:

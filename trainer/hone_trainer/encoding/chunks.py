@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,6 @@ class Chunk:
     line: int
     """Number of its first line, from 1."""
     lines: int
-    data: bytes | None = None
-    """The lines, for a worker that cannot read the file."""
-
-    def loaded(self, path: Path) -> Chunk:
-        """The same chunk with its bytes.
-
-        Raises:
-            StoreError: StorageError, when the file cannot be read.
-        """
-        return replace(self, data=_block(path, self))
 
 
 def chunks(path: Path, size: int | None = None) -> list[Chunk]:
@@ -71,7 +61,7 @@ def records(path: Path, chunk: Chunk) -> Iterator[tuple[int, dict[str, Any]]]:
         DataError: InvalidRow.
         StoreError: StorageError, when the file cannot be read.
     """
-    text, problem = _decoded(_block(path, chunk) if chunk.data is None else chunk.data)
+    text, problem = _decoded(_block(path, chunk))
     number = chunk.line - 1
     for line in io.StringIO(text, newline=None):
         number += 1

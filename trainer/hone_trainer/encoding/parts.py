@@ -1,31 +1,42 @@
-"""The parts of a split as they are encoded, in a folder: an attempt goes on from what an earlier one finished.
+"""What the chunks of a split gave, each in a file of its own. A file that exists is done.
 
-`files` becomes the encoded split. `journal` has a line of JSON for each part that is whole in `files/rows.arrow`, and
-`numbers` the numbers of its rows. What was written after the last whole part is cut off. CRC-32, of the part and of the
-line itself, finds what a node that crashed has not written, and what a disk has changed.
+So any process makes any part, in any order, and an attempt makes those that are missing. A part begins with a line of
+JSON. Its CRC-32, of the line and of what follows, finds what a node that crashed has not written, and what a disk has
+changed: that part is made again.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import shutil
+import uuid
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import mapped
 from hone_trainer.encoding.split_file import Counts
-from hone_trainer.errors import DataError, TrainerError
+from hone_trainer.errors import DataError
 from hone_trainer.store.arrays import save
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 """Of an Arrow stream."""
 _NUMBERS = (mapped.LENGTHS, mapped.TOKENS, mapped.TRAINED)
+
+
+class PartSize(NamedTuple):
+    """What is known of a part before it is read."""
+
+    lines: int
+    tokens: int
+    is_bad: bool = False
+    """Whether its rows end the work: no part after it is needed."""
 
 
 @dataclass
@@ -41,140 +52,122 @@ class Part:
     has_masks: bool = False
     problem: str | None = None
     """Why the first row that the model cannot learn from is such a row."""
-    failure: tuple[type[TrainerError], FailureCode, str] | None = None
-    """What ended the chunk: kind, code and message. An error of ours is not pickled."""
+    failure: tuple[FailureCode, str] | None = None
+    """Code and message of the row that ended the chunk."""
+
+    @property
+    def size(self) -> PartSize:
+        """Its lines and tokens."""
+        return PartSize(self.counts.lines, self.counts.tokens, self.failure is not None)
 
     def check(self) -> None:
         """Raises:
-        DataError, TrainerError: what ended the chunk.
+        DataError: what ended the chunk.
         """
         if self.failure is not None:
-            kind, code, message = self.failure
-            raise DataError(code, message) if issubclass(kind, DataError) else TrainerError(code, message)
+            raise DataError(*self.failure)
 
 
 class Parts:
-    """The folder.
+    """The folder of the parts.
 
     Args:
-        identity: of the chunks and of how they are encoded. Parts of another identity are removed.
+        identity: of the chunks and of how they are encoded, so that parts of another one are never taken.
     """
 
-    def __init__(self, folder: Path, identity: str = "") -> None:
-        self.files = folder / "files"
-        self.files.mkdir(exist_ok=True)
-        self._rows, self._numbers, self._journal = self.files / mapped.ROWS, folder / "numbers", folder / "journal"
-        self.finished = 0
-        """Chunks that an earlier attempt encoded."""
-        self.kept = Part()
-        """What they gave together, without the rows."""
-        self._size = 0
-        """Bytes of `rows.arrow` up to the end of the last part."""
-        self._resume(identity)
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.path = folder / identity[:32]
+        self.path.mkdir(exist_ok=True)
 
-    def added(self, parts: Iterable[Part]) -> Iterator[Part]:
-        """Each part without its rows, once it is in the folder.
+    def indexes(self) -> set[int]:
+        """Of the chunks whose part is there."""
+        return {int(path.name) for path in self.path.iterdir() if path.name.isdecimal()}
 
-        Raises:
-            DataError, TrainerError: what ended a chunk.
-        """
-        with open(self._rows, "ab") as rows, open(self._numbers, "ab") as numbers, open(self._journal, "ab") as journal:
-            for part in parts:
-                part.check()
-                content, of_rows = self._message(part.rows), _bytes(part)
-                # The line of the journal is written last: a killed process leaves what it wrote before.
-                for file, data in (
-                    (rows, content),
-                    (numbers, of_rows),
-                    (journal, _line(part, len(content), _checksum(content, of_rows))),
-                ):
-                    file.write(data)
-                    file.flush()
-                self._size += len(content)
-                yield replace(part, rows=b"")
+    def has(self, index: int) -> bool:
+        """Whether the part of this chunk is there."""
+        return (self.path / str(index)).exists()
 
-    def close(self, total: Counts, has_masks: bool, numbers: list[tuple[Any, Any, Any]]) -> None:
-        """Write what a split has besides its rows.
+    def put(self, index: int, part: Part) -> None:
+        """Write the part of a chunk; it is there as a whole or not at all."""
+        unfinished = self.path / f"unfinished-{uuid.uuid4().hex}"
+        try:
+            unfinished.write_bytes(_packed(part))
+            unfinished.rename(self.path / str(index))
+        except OSError:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
 
-        Args:
-            numbers: lengths, tokens and trained tokens of the rows of each part.
-        """
-        with open(self._rows, "ab") as rows:
-            rows.write(_END)
+    def get(self, index: int) -> Part | None:
+        """The part of a chunk; None where it is missing or not whole."""
+        with suppress(FileNotFoundError):
+            line, _, rest = (self.path / str(index)).read_bytes().partition(b"\n")
+            return _unpacked(line, rest)
+        return None
+
+    def size(self, index: int) -> PartSize:
+        """Of a part that is there. It is read whole when it is used."""
+        with open(self.path / str(index), "rb") as file, suppress(ValueError, KeyError):
+            body = json.loads(file.readline()[9:])
+            counts = mapped.counts_from(body["counts"])
+            return PartSize(counts.lines, counts.tokens, body["failure"] is not None)
+        return PartSize(0, 0)
+
+
+def write(files: Path, parts: Iterable[Part]) -> tuple[Counts, str | None]:
+    """Write what the parts of a split have together into a new folder, unless they have no row.
+
+    Returns:
+        The counts of all parts, and the problem of the first one that has one.
+
+    Raises:
+        DataError: what ended a chunk.
+    """
+    shutil.rmtree(files, ignore_errors=True)
+    files.mkdir()
+    total, problem, has_masks, numbers = Counts(), None, False, list[tuple[Any, Any, Any]]()
+    with open(files / mapped.ROWS, "wb") as rows:
+        for part in parts:
+            part.check()
+            if part.rows:
+                after_schema = 8 + int.from_bytes(part.rows[4:8], "little")
+                rows.write(part.rows[after_schema if numbers else 0 : -len(_END)])
+                numbers.append((part.lengths, part.tokens, part.trained))
+            total.add(part.counts)
+            has_masks, problem = has_masks or part.has_masks, problem or part.problem
+        rows.write(_END)
+    if numbers:
         for name, arrays in zip(_NUMBERS, zip(*numbers, strict=True), strict=True):
-            save(self.files / name, np.concatenate(arrays))
+            save(files / name, np.concatenate(arrays))
         longest_kept = max(int(lengths.max()) for lengths, _, _ in numbers)
         body = {**mapped.counts_to(total), "hasMasks": has_masks, "longestKept": longest_kept}
-        (self.files / mapped.COUNTS).write_text(json.dumps(body) + "\n")
-
-    def _message(self, stream: bytes) -> bytes:
-        """The batch of a stream; the first one with the schema before it."""
-        after_schema = 8 + int.from_bytes(stream[4:8], "little")
-        return stream[after_schema if self._size else 0 : -len(_END)]
-
-    def _resume(self, identity: str) -> None:
-        """Read the journal, and cut the files after the last part that is whole. What else is there goes."""
-        for other in self.files.iterdir():
-            if other.name != mapped.ROWS:
-                other.unlink()
-        head, parts = json.dumps(identity).encode() + b"\n", list[Any]()
-        with (
-            open(self._journal, "ab+") as journal,
-            open(self._rows, "ab+") as rows,
-            open(self._numbers, "ab+") as numbers,
-        ):
-            files = (journal, rows, numbers)
-            for file in files:
-                file.seek(0)
-            is_same = journal.readline() == head
-            ends = [len(head) if is_same else 0, 0, 0]
-            while is_same and (part := _read(journal.readline(), rows, numbers)):
-                self.kept.counts.add(part.counts)
-                self.kept.has_masks |= part.has_masks
-                self.kept.problem = self.kept.problem or part.problem
-                parts.append((part.lengths, part.tokens, part.trained))
-                self.finished, ends = self.finished + 1, [file.tell() for file in files]
-            for file, end in zip(files, ends, strict=True):
-                if file.seek(0, os.SEEK_END) > end:
-                    file.truncate(end)
-            if not is_same:
-                journal.write(head)
-        self._size = ends[1]
-        if parts:
-            self.kept.lengths, self.kept.tokens, self.kept.trained = map(np.concatenate, zip(*parts, strict=True))
+        (files / mapped.COUNTS).write_text(json.dumps(body) + "\n")
+    return total, problem
 
 
-def _line(part: Part, size: int, checksum: int) -> bytes:
+def _packed(part: Part) -> bytes:
     body = {
-        **{"size": size, "rows": len(part.lengths), "crc": checksum, "counts": mapped.counts_to(part.counts)},
-        **{"hasMasks": part.has_masks, "problem": part.problem},
+        **{"size": len(part.rows), "counts": mapped.counts_to(part.counts)},
+        **{"hasMasks": part.has_masks, "problem": part.problem, "failure": part.failure},
     }
-    text = json.dumps(body).encode() + b"\n"
-    return _mark(text) + b" " + text
+    line = json.dumps(body).encode()
+    numbers = [np.asarray(array, np.int32).tobytes() for array in (part.lengths, part.tokens, part.trained)]
+    rest = b"".join([part.rows, *numbers])
+    return b"%08x %s\n%s" % (_checksum(line, rest), line, rest)
 
 
-def _read(line: bytes, rows: Any, numbers: Any) -> Part | None:
-    """The part of a line without its rows; None where it is not whole, and after the last one."""
+def _unpacked(line: bytes, rest: bytes) -> Part | None:
     mark, _, text = line.partition(b" ")
-    if mark != _mark(text):
+    if mark != b"%08x" % _checksum(text, rest):
         return None
     body = json.loads(text)
-    content, of_rows = rows.read(body["size"]), numbers.read(len(_NUMBERS) * 4 * body["rows"])
-    if _checksum(content, of_rows) != body["crc"]:
-        return None
-    lengths, tokens, trained = np.frombuffer(of_rows, np.int32).reshape(len(_NUMBERS), -1)
-    counts, masks, problem = mapped.counts_from(body["counts"]), body["hasMasks"], body["problem"]
-    return Part(counts, b"", lengths, tokens, trained, has_masks=masks, problem=problem)
+    lengths, tokens, trained = np.frombuffer(rest[body["size"] :], np.int32).reshape(len(_NUMBERS), -1)
+    failure = body["failure"] and (FailureCode(body["failure"][0]), body["failure"][1])
+    return Part(
+        *(mapped.counts_from(body["counts"]), rest[: body["size"]], lengths, tokens, trained),
+        *(body["hasMasks"], body["problem"], failure),
+    )
 
 
-def _mark(text: bytes) -> bytes:
-    """What the line begins with: a line that was changed, or ends early, has another one."""
-    return b"%08x" % zlib.crc32(text)
-
-
-def _bytes(part: Part) -> bytes:
-    return b"".join(np.asarray(array, np.int32).tobytes() for array in (part.lengths, part.tokens, part.trained))
-
-
-def _checksum(content: bytes, numbers: bytes) -> int:
-    return zlib.crc32(numbers, zlib.crc32(content))
+def _checksum(line: bytes, rest: bytes) -> int:
+    return zlib.crc32(rest, zlib.crc32(line))

@@ -1,29 +1,30 @@
 """A split's file to a folder of encoded rows, on all cores. The files are the same for any number of workers and pods:
-the chunks are those of the file, and their results are written in its order. They are the same as well when an attempt
-goes on from the chunks that an earlier one finished.
+the chunks are those of the file, each becomes a part by itself, and the parts are written in its order. They are the
+same as well when an attempt goes on from the parts that an earlier one finished.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from hone_api.plan import WorkerPods
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import chunks, columns, mapped, rendering, reuse
+from hone_trainer.encoding import parts as part_files
 from hone_trainer.encoding.chunks import Chunk
-from hone_trainer.encoding.parts import Part, Parts
+from hone_trainer.encoding.parts import Part, Parts, PartSize
 from hone_trainer.encoding.split_file import (
-    Counts,
     Policy,
     RecordEncoder,
     encode_records,
@@ -31,12 +32,16 @@ from hone_trainer.encoding.split_file import (
     problem,
     refuse_empty,
 )
-from hone_trainer.errors import DataError, TrainerError
+from hone_trainer.errors import DataError
 from hone_trainer.store import folders, manifest
 from hone_trainer.workers.parallel import Workers, cores
+from hone_trainer.workers.pods import ALONE, Pod
 
 Noted = Callable[[int, int], None]
 """Called after each chunk with lines and tokens so far; may raise to give up."""
+_LOOK_SECONDS = 5.0
+"""Between two looks at what other pods have made."""
+log = logging.getLogger("hone.trainer")
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,14 @@ class Encoders:
 
     Args:
         tasks: all splits that `write` may be called with.
-        count: processes; with pods: in each of them.
-        pods: the pods whose workers encode; None: this pod alone.
+        count: processes.
+        pod: which of those that share the work this is.
     """
 
-    def __init__(self, tasks: Sequence[Task], count: int, pods: WorkerPods | None = None) -> None:
-        self._tasks = list(tasks)
-        self._encode = [partial(encode_chunk, task) for task in tasks]
-        self._workers = Workers(self._encode, count, "encodes rows", pods)
+    def __init__(self, tasks: Sequence[Task], count: int, pod: Pod = ALONE) -> None:
+        self._tasks, self._pod = list(tasks), pod
+        self._encode = [partial(_made, task) for task in tasks]
+        self._workers = Workers(self._encode, count, "encodes rows")
 
     def __enter__(self) -> Encoders:
         return self
@@ -98,29 +103,77 @@ class Encoders:
         """As the function `write`.
 
         Args:
-            kept: called first, with the lines and tokens that an earlier attempt encoded, if it did.
+            kept: called first, with the lines and tokens that are encoded already, if some are.
         """
         with folders.resumed_folder(target) as work:
             parts = Parts(work, _identity(task, pieces))
-            if parts.finished and kept:
-                kept(parts.kept.counts.lines, parts.kept.counts.tokens)
-            new = self._encoded(task, iter(pieces[parts.finished :]))
-            _assemble(task, target, parts, new, noted)
+            done = _Done(parts)
+            if done.lines and kept:
+                kept(done.lines, done.tokens)
+            self._encode_missing(task, parts, pieces, done, noted)
+            _publish(task, target, work, (_part(task, parts, at, chunk) for at, chunk in enumerate(pieces)))
 
-    def _encoded(self, task: Task, pieces: Iterator[Chunk]) -> Iterator[Part]:
-        if self._workers.are_elsewhere:
-            pieces = (chunk.loaded(task.path) for chunk in pieces)
-        return (part for _, part in self._workers.map(self._encode[self._tasks.index(task)], pieces))
+    def share(self, task: Task, target: Path, pieces: Sequence[Chunk]) -> None:
+        """In a pod that does not lead: encode its share, for the first one to write."""
+        with folders.joined_folder(target) as work:
+            try:
+                parts = Parts(work, _identity(task, pieces))
+                self._encode_missing(task, parts, pieces, _Done(parts), lambda lines, tokens: None)
+            except FileNotFoundError:
+                if work.exists():
+                    raise
+                log.info("%s: the first pod has ended", task.where)
+
+    def _encode_missing(self, task: Task, parts: Parts, pieces: Sequence[Chunk], done: _Done, noted: Noted) -> None:
+        order = self._pod.order(len(pieces))
+        missing = (_Missing(parts, at, pieces[at]) for at in order if at < done.end and not parts.has(at))
+        for item, size in self._workers.map(self._encode[self._tasks.index(task)], missing):
+            done.add(item.at, size)
+            if self._pod.count > 1:
+                done.look()
+            noted(done.lines, done.tokens)
 
 
-def assemble(task: Task, target: Path, parts: Iterator[Part], noted: Noted) -> None:
+class _Missing(NamedTuple):
+    """A part that is to be made."""
+
+    parts: Parts
+    at: int
+    chunk: Chunk
+
+
+class _Done:
+    """What is there of a split."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.lines, self.tokens, self.end = 0, 0, sys.maxsize
+        """end: parts from here on are not needed: a row before them ends the work."""
+        self._parts, self._seen, self._looked = parts, set[int](), 0.0
+        self.look()
+
+    def add(self, index: int, size: PartSize) -> None:
+        """Count a part, once."""
+        if index not in self._seen:
+            self._seen.add(index)
+            self.lines, self.tokens = self.lines + size.lines, self.tokens + size.tokens
+            self.end = min(self.end, index) if size.is_bad else self.end
+
+    def look(self) -> None:
+        """Count what others have made, from time to time."""
+        if time.monotonic() > self._looked + _LOOK_SECONDS:
+            for index in self._parts.indexes() - self._seen:
+                self.add(index, self._parts.size(index))
+            self._looked = time.monotonic()
+
+
+def assemble(task: Task, target: Path, parts: Iterable[Part]) -> None:
     """Make the folder `target` of what the chunks of a split gave, in their order.
 
     Raises:
         DataError, StoreError: as `write`.
     """
     with folders.work_folder(target.parent) as work:
-        _assemble(task, target, Parts(work), parts, noted)
+        _publish(task, target, work, parts)
 
 
 def _identity(task: Task, pieces: Sequence[Chunk]) -> str:
@@ -129,22 +182,28 @@ def _identity(task: Task, pieces: Sequence[Chunk]) -> str:
     return hashlib.sha256(repr((task.policy, task.vocabulary, task.day, task.thinking, borders)).encode()).hexdigest()
 
 
-def _assemble(task: Task, target: Path, parts: Parts, new: Iterator[Part], noted: Noted) -> None:
-    total, bad, has_masks, numbers = Counts(), None, False, []
-    for part in chain([parts.kept] if parts.finished else (), parts.added(new)):
-        total.add(part.counts)
-        bad, has_masks = bad or part.problem, has_masks or part.has_masks
-        if len(part.lengths):
-            numbers.append((part.lengths, part.tokens, part.trained))
-        noted(total.lines, total.tokens)
+def _publish(task: Task, target: Path, work: Path, parts: Iterable[Part]) -> None:
+    files = work / "files"
+    total, bad = part_files.write(files, parts)
     refuse_empty(total, task.path)
     if bad is not None:
         raise DataError(FailureCode.INVALID_ROW, f"{task.where}, {bad}")
-    parts.close(total, has_masks, numbers)
     if task.token_key is not None:
-        (parts.files / reuse.KEY).write_text(f"{task.token_key}\n")
-    manifest.write(parts.files)
-    folders.publish(parts.files, target)
+        (files / reuse.KEY).write_text(f"{task.token_key}\n")
+    manifest.write(files)
+    folders.publish(files, target)
+
+
+def _made(task: Task, missing: _Missing) -> PartSize:
+    """In a worker: the part is in its folder."""
+    part = encode_chunk(task, missing.chunk)
+    missing.parts.put(missing.at, part)
+    return part.size
+
+
+def _part(task: Task, parts: Parts, index: int, chunk: Chunk) -> Part:
+    """The part as it was made; made again where the disk has lost it."""
+    return parts.get(index) or encode_chunk(task, chunk)
 
 
 def encode_chunk(task: Task, chunk: Chunk) -> Part:
@@ -163,8 +222,8 @@ def _encode_chunk(task: Task, chunk: Chunk) -> Part:
             rows.append(row)
             tokens.append(part.counts.tokens)
             trained.append(part.counts.trained_tokens)
-    except TrainerError as error:
-        part.failure = (type(error), error.code, error.message)
+    except DataError as error:
+        part.failure = (error.code, error.message)
         return part
     part.counts.end_of_turn_ids = set(task.encoder.end_of_turn_ids)
     part.lengths = np.fromiter(map(longest, rows), np.int32, len(rows))

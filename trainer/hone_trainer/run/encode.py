@@ -46,6 +46,7 @@ from hone_trainer.run import apart, preflight
 from hone_trainer.signals import Stop
 from hone_trainer.store import contents, folders, manifest, signature
 from hone_trainer.workers.parallel import cores
+from hone_trainer.workers.pods import ALONE, Pod, this_pod
 
 if TYPE_CHECKING:
     from hone_trainer.training.method import TrainingMethod
@@ -55,8 +56,11 @@ _MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 log = logging.getLogger("hone.trainer")
 
 
-def run(plan: TrainingPlan) -> EncodeResult:
+def run(plan: TrainingPlan) -> EncodeResult | None:
     """Encode every split of the plan into `encodedPath`, or find that it is there.
+
+    Returns:
+        None in a pod that does not lead: it has encoded its share.
 
     Raises:
         TrainerError: what reading the model and the rows raises; InvalidConfiguration for a plan whose rows a teacher
@@ -66,15 +70,16 @@ def run(plan: TrainingPlan) -> EncodeResult:
     if encoding.is_answered_later(plan):
         message = "distillation.level Sequence: the teacher answers once the run has started, so no rows exist yet"
         raise TrainerError(FailureCode.INVALID_CONFIGURATION, message)
-    reporters = live.from_environment()
+    pod = this_pod(plan.pods)
+    reporters = live.from_environment() if pod.leads else Reporters()
     try:
-        base = _checked_base(contents.verify_datasets(plan))
-        work = _Work(plan, base, reporters, counts_steps=True)
+        base = _checked_base(contents.verify_datasets(plan) if pod.leads else plan)
+        work = _Work(plan, base, reporters, counts_steps=True, pod=pod)
         places = {source.path: place(plan, source, writes=True) for source in encoding.splits(plan)}
         missing = {path: folder for path, folder in places.items() if not folders.claim(folder)}
         if missing := work.not_reused(missing):
             work.encode(missing)
-        return _result(plan, places, work)
+        return _result(plan, places, work) if pod.leads else None
     finally:
         reporters.close()
 
@@ -253,6 +258,7 @@ class _Work:
     reporters: Reporters
     counts_steps: bool = False
     """Whether lines are reported as steps: in a run those are its optimiser steps."""
+    pod: Pod = ALONE
     written: set[Path] = field(default_factory=set)
     token_keys: dict[str, str | None] = field(default_factory=dict)
     """By a split's path, where the rows are for other models as well."""
@@ -289,11 +295,12 @@ class _Work:
         for source in encoding.splits(self.plan):
             if (folder := targets.get(source.path)) is not None:
                 tasks.setdefault(folder, self._task(source))
-        pods = self.plan.workers
-        # All splits have the same workers: those of other pods leave when the work is done.
-        count = cores() if pods else min(cores(), max(map(len, pieces.values()), default=1))
-        with Encoders(list(tasks.values()), count, pods) as encoders:
+        count = min(cores(), max(map(len, pieces.values()), default=1))
+        with Encoders(list(tasks.values()), count, self.pod) as encoders:
             for folder, task in tasks.items():
+                if not self.pod.leads:
+                    encoders.share(task, folder, pieces[task.path])
+                    continue
                 noted = partial(self._note, self._lines, self.tokens)
                 encoders.write(task, folder, pieces[task.path], noted, partial(self._keep, task.where))
                 self.written.add(folder)
@@ -311,7 +318,7 @@ class _Work:
         )
 
     def _keep(self, where: str, lines: int, tokens: int) -> None:
-        log.info("%s: going on after line %s, which an earlier attempt has encoded", where, f"{lines:,}")
+        log.info("%s: going on with %s lines that are encoded already", where, f"{lines:,}")
         self._kept = (self._kept[0] + lines, self._kept[1] + tokens)
 
     def _note(self, lines_before: int, tokens_before: int, lines: int, tokens: int) -> None:

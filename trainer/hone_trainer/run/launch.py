@@ -73,8 +73,8 @@ def run(plan: TrainingPlan, plan_dir: Path, since: float | None = None) -> Train
     Raises:
         TrainerError: the failure of the rank that failed first.
     """
-    if plan.workers:
-        raise ConfigError("`workers` of a plan is for `encode`: a run shares its work with no other pods")
+    if plan.pods:
+        raise ConfigError("`pods` of a plan is for `encode`: a run shares its work with no other pods")
     plan = plan_paths.absolute(plan, plan_dir)
     clock = phases.begin(Path(plan.work_path), plan.attempt, since)
     stop = Stop().install().leave_at_once(partial(_leave, plan))

@@ -78,6 +78,17 @@ def resumed_folder(
         _discard(folder)
 
 
+@contextmanager
+def joined_folder(target: Path) -> Iterator[Path]:
+    """The work folder of `resumed_folder`, for a process of another pod that adds files to it; it stays at the end."""
+    _prepare(target.parent)
+    folder = target.with_name(f"{_PREFIX}{target.name}")
+    with _naming_what_cannot_be_written():
+        folder.mkdir(exist_ok=True)
+    with in_use(folder):
+        yield folder
+
+
 def _discard(folder: Path) -> None:
     """Remove a folder under another name: while its lock is removed file by file, the next process could make its own
     in the same folder, and lose what it writes there."""

@@ -1,7 +1,7 @@
 """All cores: functions that workers apply to one item after the other, with results in order.
 
-In one pod, workers are forks of this process. What a function reads (a tokenizer, settings, patterns) is inherited and
-never sent; only items and results are pickled. In several pods (`pods`), the functions are sent once to each worker.
+Workers are forks of this process. What a function reads (a tokenizer, settings, patterns) is inherited and never sent;
+only items and results are pickled.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from hone_api.plan import WorkerPods
 from hone_api.words.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.signals import die_with_parent
-from hone_trainer.workers.pods import Awaited, PodPool
 
 AHEAD = 2
 """Items that are given to each worker before the result of its first one is used."""
@@ -48,26 +46,17 @@ class Workers:
 
     Args:
         functions: those that `map` may be called with.
-        count: processes; below 2, this process does the work itself, without a fork. With pods: in each of them.
+        count: processes; below 2, this process does the work itself, without a fork.
         doing: for the message when one is killed: 'encodes rows'.
-        pods: the pods whose workers apply the functions; None: this pod alone.
     """
 
-    def __init__(
-        self,
-        functions: Sequence[Callable[..., Any]] = (),
-        count: int = 1,
-        doing: str = "works",
-        pods: WorkerPods | None = None,
-    ) -> None:
-        self.count = max(1, count) * (pods.pods if pods else 1)
-        self.are_elsewhere = pods is not None
-        """Whether they may be in pods that have no files of this one."""
+    are_elsewhere = False
+
+    def __init__(self, functions: Sequence[Callable[..., Any]] = (), count: int = 1, doing: str = "works") -> None:
+        self.count = max(1, count)
         self._functions, self._doing = list(functions), doing
-        self._pool: ProcessPoolExecutor | PodPool | None = None
-        if pods:
-            self._pool = PodPool(pods, max(1, count), _begin_in_pod, [self._functions])
-        elif self.count > 1:
+        self._pool: ProcessPoolExecutor | None = None
+        if self.count > 1:
             context = multiprocessing.get_context("fork")
             initial = (self._functions, os.getpid())
             self._pool = ProcessPoolExecutor(self.count, context, initializer=_begin, initargs=initial)
@@ -89,10 +78,8 @@ class Workers:
             return ((item, function(item)) for item in items)
         return self._shared(self._pool, self._functions.index(function), iter(items))
 
-    def _shared(
-        self, pool: ProcessPoolExecutor | PodPool, number: int, items: Iterator[Item]
-    ) -> Iterator[tuple[Item, Any]]:
-        waiting: deque[tuple[Item, Future[Any] | Awaited]] = deque()
+    def _shared(self, pool: ProcessPoolExecutor, number: int, items: Iterator[Item]) -> Iterator[tuple[Item, Any]]:
+        waiting: deque[tuple[Item, Future[Any]]] = deque()
         try:
             while True:
                 while len(waiting) < AHEAD * self.count and (item := next(items, None)) is not None:
@@ -134,13 +121,6 @@ def _begin(functions: Sequence[Callable[..., Any]], parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent(parent)
     gc.freeze()  # a collection would look at all that was inherited, and so copy its pages: 0.2 s
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-
-def _begin_in_pod(functions: Sequence[Callable[..., Any]]) -> None:
-    """In a worker that Dask starts and ends: what it applies."""
-    global _functions
-    _functions = functions
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 

@@ -1,4 +1,4 @@
-"""A plan's ConfigMap and the Job that carries it out: one pod, or one for each node of a run."""
+"""A plan's ConfigMap and the Job that carries it out: one pod, several that share it, or one for each node of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +16,14 @@ QUEUED = frozenset(
 """Components that wait in the platform's queue for CPU Jobs. Not the sweep, which frees space for the others."""
 DECIDED_EXIT_CODES = sorted({ExitCode.DATA, ExitCode.DIVERGED, ExitCode.IO, ExitCode.INTERRUPTED, ExitCode.CONFIG})
 """Exit codes of the contract, ascending: the API server refuses any other order."""
+
+
+_SHARED = {
+    "backoffLimitPerIndex": 3,
+    "maxFailedIndexes": 0,
+    "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
+}
+"""A pod that is lost or killed is replaced, and goes on from what is in the store; the first one's end is the Job's."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ def plan_config(owner: Mapping[str, Any], job: JobName, work: Work, platform: Pl
 def job_with_plan(
     owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, nodes: int = 1
 ) -> list[dict[str, Any]]:
-    """[ConfigMap, Job]: `nodes` pods without retries. The operator decides whether and when to retry."""
+    """[ConfigMap, Job]: `nodes` pods without retries, or those that share the work. The operator decides whether and
+    when to retry."""
     config = plan_config(owner, job, work, platform)
     return [config, with_plan(config["metadata"]["name"], owner, job, work, platform, nodes)]
 
@@ -53,6 +62,7 @@ def with_plan(
     plan: str, owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, nodes: int = 1
 ) -> dict[str, Any]:
     """Only the Job; ConfigMap `plan` has its plan.json."""
+    shared = work.pods > 1
     body = {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -62,15 +72,15 @@ def with_plan(
         ),
         "spec": {
             "completionMode": "Indexed",
-            "completions": nodes,
-            "parallelism": nodes,
-            "backoffLimit": 0,
+            "completions": work.pods if shared else nodes,
+            "parallelism": work.pods if shared else nodes,
+            **(_SHARED if shared else {"backoffLimit": 0}),
             "podReplacementPolicy": "Failed",
-            # Every rule fails the Job; the rules are here so that its condition says which pod and why.
+            # A rule that fails the Job is here so that its condition says which pod and why.
             "podFailurePolicy": {
                 "rules": [
                     {
-                        "action": "FailJob",
+                        "action": "Ignore" if shared else "FailJob",
                         "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
                     },
                     *(

@@ -88,11 +88,6 @@ def materialize(dataset: str, uid: str, generation: int, number: int) -> str:
     return fit(dataset, f"data-{digest(uid, generation, number)}", 52)
 
 
-def dataset_pods(dataset: str, uid: str) -> str:
-    """The Service and NetworkPolicy of the pods that materialize a Dataset, where there are several."""
-    return fit(dataset, f"pods-{digest(uid)}")
-
-
 def verify(version: str, uid: str, number: int) -> str:
     """The Job that re-hashes the files of a ModelVersion, attempt `number`."""
     return fit(version, f"verify-{digest(uid, number)}", 52)

@@ -94,6 +94,8 @@ class Work:
     """Mounts of a second container, which runs `publish` after the verb has succeeded; empty: there is none."""
     settings: PodSettings | None = None
     """What the job sets on its pods."""
+    pods: int = 1
+    """Those that share it: each does a part, and the first one finishes it with what all have left in the store."""
 
 
 def store(platform: Platform) -> Mount:

@@ -15,9 +15,9 @@ from hone_operator.desired.core.hub import hub_environment, secret_mounts
 from hone_operator.desired.core.job import JobName, job_with_plan
 from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.pod import Mount, Work, read_only_folders, store, writable_folders
-from hone_operator.desired.dataset import dataset_pods
 from hone_operator.desired.dataset.synthesis import generation as generation_of
 
+COMPONENT = "materialize"
 SOURCE = PurePosixPath("/source")
 INCOMING = "incoming"
 """Folder of the store with a subfolder for each Job that makes rows, until they are published."""
@@ -74,7 +74,7 @@ def in_two_steps(owner: Mapping[str, Any], spec: DatasetSpec, job_name: str, wor
     batch = [str(batch_folder(owner["metadata"]["name"], spec.synthesis))] if spec.synthesis else []
     paths = {"incoming": str(names.STORE / folder)}
     kept = []
-    if spec.source and not spec.source.uri.startswith(TINY):
+    if spec.source and (work.pods > 1 or not spec.source.uri.startswith(TINY)):
         kept = [f"{SOURCE_FILES}/{owner['metadata']['uid']}"]
         paths["downloads_path"] = str(names.STORE / kept[0])
     return replace(
@@ -96,7 +96,7 @@ def materialize(
     named: ReferencedObjects | None = None,
     source_version: str | None = None,
 ) -> list[dict[str, Any]]:
-    """ConfigMap and Job of attempt `number` for the Dataset's present generation, and what several pods need.
+    """ConfigMap and Job of attempt `number` for the Dataset's present generation.
 
     Args:
         known: sourceVersion of the content in use; a source that still has this version is not read again.
@@ -108,13 +108,9 @@ def materialize(
     work = _mix(owner, spec, platform, named) if spec.mixture else _read(owner, spec, platform, named, source_version)
     meta = owner["metadata"]
     generation = meta.get("generation", 1)
-    labels = names.labels(
-        dataset_pods.LEAD, owner, **{names.GENERATION: str(generation), names.STAGING_ATTEMPT: str(number)}
-    )
+    labels = names.labels(COMPONENT, owner, **{names.GENERATION: str(generation), names.STAGING_ATTEMPT: str(number)})
     name = names.materialize(meta["name"], meta["uid"], generation, number)
     job, work = JobName(name, labels), in_two_steps(owner, spec, name, work, platform)
-    if spec.resources.pods > 1:
-        return dataset_pods.several(owner, spec, job, work, platform)
     return job_with_plan(owner, job, work, platform)
 
 
@@ -151,17 +147,19 @@ def _read(
         namespace=meta["namespace"],
         store=str(names.STORE),
         limits=platform.limits,
+        pods=spec.resources.pods if spec.resources.pods > 1 else None,
     )
     models = modelref.places(named.classifiers.values(), platform)
     stored = read_only_folders(platform, "datasets", *modelref.stored(named.classifiers.values(), platform))
     return Work(
-        component=dataset_pods.LEAD,
+        component=COMPONENT,
         verb="materialize",
         plan=plan,
         cpu=spec.resources.cpu,
         memory=spec.resources.memory,
         mounts=(*stored, *([mount] if mount else []), *secrets, *more, *models),
         env=hub_environment(platform),
+        pods=spec.resources.pods,
     )
 
 
@@ -178,7 +176,7 @@ def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named:
         store=str(names.STORE),
     )
     return Work(
-        component=dataset_pods.LEAD,
+        component=COMPONENT,
         verb="mix",
         plan=plan,
         cpu=spec.resources.cpu,

@@ -9,19 +9,15 @@ from hone_api.kinds.finetunejob import Output
 from hone_api.methods import METHODS
 from hone_api.plan import TrainingPlan
 from hone_operator.desired.core import names
-from hone_operator.desired.core.job import JobName
 from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.pod import Work, writable_folders
 from hone_operator.desired.core.quantity import threads
 from hone_operator.desired.core.reports import progress_environment, progress_token
-from hone_operator.desired.core.shared import Shared, owned_by_job, work_key
-from hone_operator.desired.dataset import worker_pods
+from hone_operator.desired.core.shared import Shared, work_key
 from hone_operator.desired.run.attempt import AttemptInputs
 from hone_operator.desired.run.training import inputs, training_plan
 
 COMPONENT = "encode"
-WORKERS = "encode-workers"
-"""Component of the other pods, where there are several."""
 
 
 def encode_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
@@ -60,7 +56,9 @@ def _options(run: TrainingPlan) -> dict[str, Any]:
 
 
 def pods_for(size: int, platform: Platform) -> int:
-    """Pods that encode Datasets of so many bytes."""
+    """Pods that encode Datasets of so many bytes; they need a store that several nodes can mount."""
+    if platform.store_access_mode != "ReadWriteMany":
+        return 1
     return max(1, min(platform.encoding_pods, -(-size // platform.encoding_pod_bytes)))
 
 
@@ -73,32 +71,22 @@ def encoded(plan: TrainingPlan, platform: Platform, pods: int = 1) -> Shared:
 def encode(
     claim: Mapping[str, Any], shared: Shared, attempt: AttemptInputs, number: int, platform: Platform, pods: int = 1
 ) -> list[dict[str, Any]]:
-    """Job and ConfigMap of attempt `number` at encoding; with more pods before them the Job of the others, and its
-    NetworkPolicy and Service."""
-    work = _work(shared, attempt, number, platform)
-    if pods == 1:
-        return shared.objects(claim, number, work, platform)
-    own = names.fit(shared.title, f"encode-work-{shared.key[:8]}-{number}", 52)
-    work = worker_pods.leading(work, shared.job_name(number), own, claim["metadata"]["namespace"], pods, platform)
-    lead, config = shared.objects(claim, number, work, platform)
-    name = JobName(own, shared.labels(claim, number, WORKERS))
-    workers = worker_pods.others(claim, name, config["metadata"]["name"], work, pods, platform)
-    # They go with the Job of the other pods, which is deleted when the leading one has finished: see `sweeping`.
-    metadata = {**names.metadata(own, claim, name.labels), "ownerReferences": [owned_by_job(own)]}
-    network = worker_pods.network(metadata, {names.CONTENT: shared.key}, COMPONENT)
-    return [workers, *network, lead, config]
+    """Job and ConfigMap of attempt `number` at encoding."""
+    return shared.objects(claim, number, _work(shared, attempt, number, platform, pods), platform)
 
 
-def _work(shared: Shared, attempt: AttemptInputs, number: int, platform: Platform) -> Work:
+def _work(shared: Shared, attempt: AttemptInputs, number: int, platform: Platform, pods: int) -> Work:
+    plan = encode_plan(attempt, platform)
     return Work(
         component=COMPONENT,
         verb="encode",
-        plan=encode_plan(attempt, platform),
+        plan=plan.model_copy(update={"pods": pods}) if pods > 1 else plan,
         cpu=platform.encoding_cpu,
         memory=platform.encoding_memory,
         mounts=(*writable_folders(platform, encoding.FOLDER), *inputs(attempt, platform), *progress_token(platform)),
         env=_environment(attempt, shared.job_name(number), platform),
         pod={"activeDeadlineSeconds": platform.pod_limits.staging_seconds},
+        pods=pods,
     )
 
 

@@ -44,6 +44,17 @@ def storage_note(nodes: int, platform: Platform) -> str:
     )
 
 
+def shared_store_problem(pods: int, platform: Platform) -> str | None:
+    """Why the pods of a Dataset cannot share their work by this store."""
+    if pods == 1 or platform.store_access_mode == "ReadWriteMany":
+        return None
+    return (
+        f"spec.resources.pods {pods}: the store {platform.store_claim} is {platform.store_access_mode}, so pods on "
+        "other nodes cannot use it; use 1 pod with more resources.cpu, or a storage class with ReadWriteMany "
+        "(store.accessMode of the chart)"
+    )
+
+
 def storage_problem(nodes: int, platform: Platform) -> str | None:
     """Why this store can never serve a run of so many nodes."""
     if nodes == 1 or platform.store_access_mode != "ReadWriteOncePod":

@@ -15,15 +15,14 @@ from hone_api.words.failures import FAILURES, FailureCode, Retry
 from hone_api.words.states import AnyReason, ConditionType, DatasetPhase, Reason
 from hone_operator.desired.core import names
 from hone_operator.desired.core.platform import Platform
-from hone_operator.desired.dataset import dataset_pods
-from hone_operator.desired.dataset.materialize import materialize
+from hone_operator.desired.dataset.materialize import COMPONENT, materialize
 from hone_operator.reconcile.core import bounds, unsupported
 from hone_operator.reconcile.core.conditions import is_true
 from hone_operator.reconcile.core.failures import Cause
 from hone_operator.reconcile.core.outcome import Outcome, Refusal
 from hone_operator.reconcile.core.outcome_builder import DatasetBuilder
 from hone_operator.reconcile.core.pods import ObservedJob
-from hone_operator.reconcile.core.refusals import final_refusal
+from hone_operator.reconcile.core.refusals import final_refusal, shared_store_problem
 from hone_operator.reconcile.core.upstream import Wait
 from hone_operator.reconcile.core.validation import accept, read_spec, spec_problems
 from hone_operator.reconcile.dataset import materialized, refresh, review
@@ -67,11 +66,12 @@ def reconcile(dataset: Mapping[str, Any], seen: ObservedForDataset, now: datetim
         return _refuse(builder, FailureCode.INVALID_VALUE, "; ".join(wrong))
     if asked := bounds.problems(dataset, platform.bounds):
         return _refuse(builder, bounds.CODE, "; ".join(asked))
+    if problem := shared_store_problem(spec.resources.pods, platform):
+        return _refuse(builder, FailureCode.PLATFORM_UNSUITABLE, problem)
     accept(builder, unknown)
-    leads = of_component(seen.jobs, dataset_pods.LEAD)
+    leads = of_component(seen.jobs, COMPONENT)
     current = [j for j in leads if j.label(names.GENERATION) == builder.generation]
     builder.delete += [j.body for j in leads if j.label(names.GENERATION) != builder.generation]
-    builder.delete += [j.body for j in _idle_workers(seen.jobs, current, builder)]
     if is_ready(dataset):
         builder.conditions.keep_rest()
         return (
@@ -80,21 +80,6 @@ def reconcile(dataset: Mapping[str, Any], seen: ObservedForDataset, now: datetim
     if builder.old.get("observedGeneration") != builder.generation:
         builder.put(tries=None, lastTryTime=None, failure=None)
     return _materialize(builder, spec, seen, observe_attempts(current), platform)
-
-
-def _idle_workers(
-    jobs: Sequence[ObservedJob], leads: Sequence[ObservedJob], builder: DatasetBuilder
-) -> list[ObservedJob]:
-    """Jobs of pods that work for no attempt any more; one of an attempt that is still to be created is not idle."""
-    active = {j.label(names.STAGING_ATTEMPT) for j in leads if not j.finished}
-    counted = builder.old.get("tries") if builder.old.get("observedGeneration") == builder.generation else None
-    newest = max([counted or 0, *(j.label(names.STAGING_ATTEMPT) for j in leads)])
-    return [
-        j
-        for j in of_component(jobs, dataset_pods.COMPONENT)
-        if j.label(names.GENERATION) != builder.generation
-        or (j.label(names.STAGING_ATTEMPT) not in active and j.label(names.STAGING_ATTEMPT) <= newest)
-    ]
 
 
 def is_ready(dataset: Mapping[str, Any]) -> bool:

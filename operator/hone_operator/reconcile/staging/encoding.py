@@ -3,9 +3,8 @@
 A small Dataset is encoded by the run itself: starting a pod would take longer.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api.base.wording import counted
@@ -14,22 +13,17 @@ from hone_api.contract.report import EncodeResult
 from hone_api.kinds.finetunejob_status import Encoding, JobProgress
 from hone_api.kinds.resolved import EncodedRows, Resolved
 from hone_api.words.states import ConditionType, Reason
-from hone_operator.desired.core import names
 from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.shared import Shared
 from hone_operator.desired.run.attempt import AttemptInputs
-from hone_operator.desired.staging.encode import COMPONENT, WORKERS, encode, encode_plan, encoded, pods_for
+from hone_operator.desired.staging.encode import encode, encode_plan, encoded, pods_for
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.core.failures import Cause
 from hone_operator.reconcile.core.outcome_builder import JobBuilder, as_json
-from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.staging import inputs
 from hone_operator.reconcile.staging.staging import RECHECK_SECONDS, Staging, StoreState, stage
-from hone_operator.times import parse_time
 
 CONDITION = ConditionType.ROWS_ENCODED
-NEW = timedelta(minutes=1)
-"""How long the pods that work for a leading one may be there before its Job is."""
 
 
 @dataclass(frozen=True)
@@ -111,26 +105,6 @@ def pinned(builder: JobBuilder, resolved: Resolved) -> Rows:
     if resolved.encoded_rows is None:
         return Rows(ready=True)
     return ready(builder, resolved.encoded_rows, builder.conditions.before(CONDITION).get("message", ""))
-
-
-def idle_workers(jobs: Iterable[Mapping[str, Any]], now: datetime) -> list[Mapping[str, Any]]:
-    """Of the Jobs of a namespace those of pods that work for no leading pod, because it has finished or is gone."""
-    jobs = list(jobs)
-    leads = {_attempt(job): ObservedJob(job, ()).finished for job in _of(COMPONENT, jobs)}
-    return [job for job in _of(WORKERS, jobs) if leads.get(_attempt(job), _created(job) + NEW <= now)]
-
-
-def _of(component: str, jobs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [job for job in jobs if (job["metadata"].get("labels") or {}).get(names.COMPONENT) == component]
-
-
-def _attempt(job: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    labels = job["metadata"]["labels"]
-    return labels.get(names.CONTENT), labels.get(names.STAGING_ATTEMPT)
-
-
-def _created(job: Mapping[str, Any]) -> datetime:
-    return parse_time(job["metadata"]["creationTimestamp"])
 
 
 def _size(attempt: AttemptInputs, datasets: inputs.Datasets) -> int:

@@ -109,7 +109,7 @@ def test_every_other_pod_has_what_the_platform_says(monkeypatch: pytest.MonkeyPa
         component = body["metadata"]["labels"]["hone.dev/component"]
         queue = body["metadata"]["labels"].get("kueue.x-k8s.io/queue-name")
         assert (queue, body["spec"].get("suspend", False)) == (
-            (None, False) if component in ("sweep", "materialize-workers", "encode-workers") else ("staging", True)
+            (None, False) if component == "sweep" else ("staging", True)
         ), component
 
 

@@ -189,7 +189,7 @@ def test_the_pause_between_tries_grows_to_five_minutes(life):
     life.tick()
     waits, seconds = [], 0.0
     for _ in range(7):
-        life.ends("Failed", life.world.dead(74, outcome=life.world.failure("SourceUnreachable")), seconds)
+        life.ends("Failed", life.world.dead(74, outcome=life.world.failure("SourceUnreachable")), seconds=seconds)
         waits.append(life.tick(seconds).check_again_in)
         seconds += waits[-1]
         life.tick(seconds)

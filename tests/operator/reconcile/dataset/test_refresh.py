@@ -35,7 +35,7 @@ def refreshed(world: Any, **spec: Any) -> Life:
 
 
 def ends(life: Life, outcome: dict[str, Any], seconds: float, code: int = 0) -> None:
-    life.ends("Failed" if code else "Complete", life.world.dead(code, outcome=outcome), seconds)
+    life.ends("Failed" if code else "Complete", life.world.dead(code, outcome=outcome), seconds=seconds)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,10 +15,9 @@ from hone_api.kinds.finetunejob_status import JobProgress
 from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.staging.encode import pods_for
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile.staging.encoding import ObservedEncoding, idle_workers
+from hone_operator.reconcile.staging.encoding import ObservedEncoding
 from hone_operator.reconcile.staging.staging import StoreState
 from hone_operator.reconcile.store import store_gc
-from hone_operator.times import format_time
 
 pytestmark = pytest.mark.pure
 ROWS = "sha256:" + "5" * 64
@@ -189,25 +188,10 @@ def test_several_pods_share_the_work_of_a_large_dataset(world, new_life, conditi
     several = Encoding(world, new_life(model={"uri": "hf://org/model"}), size=9 * 2**30)
     world.platform = replace(world.platform, encoding_pods=3)
     outcome = several.tick()
-    kinds = [b["kind"] for b in outcome.create]
-    assert kinds == ["Job", "NetworkPolicy", "Service", "Job", "ConfigMap"]
-    workers, network, service, lead, config = outcome.create
-    plan, name = plan_of(outcome), workers["metadata"]["name"]
-    assert workers["metadata"]["labels"]["hone.dev/component"] == "encode-workers"
-    assert (workers["spec"]["completions"], lead["spec"]["completions"]) == (2, 1)
-    assert (workers["spec"]["backoffLimit"], "podFailurePolicy" in workers["spec"]) == (12, False)
-    pod = workers["spec"]["template"]["spec"]
-    assert pod["containers"][0]["command"][3] == "work"
-    assert pod["volumes"][0]["configMap"]["name"] == config["metadata"]["name"]
-    assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} == {"configMap", "emptyDir"}
-    assert plan.workers.pods == 3
-    assert plan.workers.host == f"{lead['metadata']['name']}-0.{name}.team.svc.cluster.local"
-    assert lead["spec"]["template"]["spec"]["subdomain"] == service["metadata"]["name"] == name
-    content = {"hone.dev/content": lead["metadata"]["labels"]["hone.dev/content"]}
-    assert network["spec"]["podSelector"]["matchLabels"] == content
-    for made in (workers, lead):
-        assert content.items() <= made["spec"]["template"]["metadata"]["labels"].items()
-    assert [ref["name"] for made in (network, service) for ref in made["metadata"]["ownerReferences"]] == [name] * 2
+    assert [b["kind"] for b in outcome.create] == ["Job", "ConfigMap"]
+    job, plan = outcome.create[0]["spec"], plan_of(outcome)
+    assert (job["completions"], job["parallelism"], plan.pods) == (3, 3, 3)
+    assert job["successPolicy"] == {"rules": [{"succeededIndexes": "0"}]}
     assert encoding.keys(plan) == several.life.status["encoding"]["keys"]
     assert several.tick(20).create == ()
 
@@ -216,26 +200,7 @@ def test_several_pods_share_the_work_of_a_large_dataset(world, new_life, conditi
 def test_there_is_a_pod_for_each_gigabyte_as_far_as_the_platform_allows(size, pods):
     assert pods_for(size, replace(PLATFORM, encoding_pods=8)) == pods
     assert pods_for(size, PLATFORM) == 1
-
-
-def test_pods_are_idle_when_the_one_that_they_work_for_has_finished_or_is_gone(world):
-    now = datetime(2026, 1, 2, tzinfo=UTC)
-
-    def job(component, number, *conditions, age=0):
-        labels = {"hone.dev/component": component, "hone.dev/content": "c", "hone.dev/try": str(number)}
-        created = format_time(now - timedelta(seconds=age))
-        meta = {"name": f"{component}-{number}", "labels": labels, "creationTimestamp": created}
-        return {"kind": "Job", "metadata": meta, "status": {"conditions": list(conditions)}}
-
-    ended = {"type": "Failed", "status": "True", "lastTransitionTime": format_time(now)}
-    jobs = [
-        *(job("encode-workers", number) for number in (1, 2, 3)),
-        job("encode-workers", 4, age=61),
-        job("encode", 1, ended),
-        job("encode", 2),
-        job("fetch", 3, ended),
-    ]
-    assert [idle["metadata"]["name"] for idle in idle_workers(jobs, now)] == ["encode-workers-1", "encode-workers-4"]
+    assert pods_for(size, replace(PLATFORM, encoding_pods=8, store_access_mode="ReadWriteOnce")) == 1
 
 
 REPORTED = JobProgress(
