@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from hone_api.base.reading import read_known
 from hone_api.kinds.model import Promotion
 from hone_api.kinds.modelversion import ModelVersionSpec
-from hone_api.verdicts.gates import InUse, verdict
+from hone_api.verdicts.gates import InUse, MeasuredNumber, verdict
 from hone_api.verdicts.servable import served_rank, verdicts
 from hone_api.words.states import ApprovalState, ConditionType, GateResult
 
@@ -72,6 +72,18 @@ def _judged(version: Body, model: Body) -> GateOpinion:
     ever = {target["version"] for entry in entries for target in entry.get("history") or ()}
     ever |= {entry["version"] for entry in entries if "version" in entry}
     return GateOpinion(*verdict(promotion, version, InUse(frozenset(_points(model).values()), frozenset(ever))))
+
+
+def number_line(each: MeasuredNumber) -> str:
+    """A number of a version: before and after, its interval, the other version, and when it was measured again."""
+    number = each.number
+    assert number is not None
+    where = f" of {number.dataset}" if number.dataset else ""
+    interval = f" (95 %: {number.low} to {number.high})" if number.low and number.high else ""
+    other = f", {each.against} has {number.against}" if each.against and number.against else ""
+    return (
+        f"{number.name}{where}: {number.base or '?'} → {number.tuned}{interval}{other}{f', {each.at}' * bool(each.at)}"
+    )
 
 
 def consequences(

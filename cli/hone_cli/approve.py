@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hone_api.base.licences import forbids_commercial_use
+from hone_api.verdicts.gates import measured, newest
 from hone_api.words.states import ApprovalState
-from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate
+from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate, number_line
 from hone_cli.errors import CommandError, printable
 from hone_cli.versions import MODEL_HELP, chosen
 
@@ -144,11 +145,8 @@ def summary(version: Mapping[str, Any], gates: GateOpinion) -> Iterator[str]:
     why = f": {approval['comment']}" if approval.get("comment") and not is_rejected_by_gate(version) else ""
     state = f"{approval.get('state', ApprovalState.CANDIDATE)}{_by(approval)}{why}"
     yield printable(f"ModelVersion {version['metadata']['name']}: {state}")
-    for number in (spec.get("evaluation") or {}).get("numbers") or ():
-        where = f" of {number['dataset']}" if number.get("dataset") else ""
-        interval = f" (95 %: {number['low']} to {number['high']})" if number.get("low") and number.get("high") else ""
-        change = f"{number.get('base') or '?'} → {number['tuned']}"
-        yield "  " + printable(f"{number['name']}{where}: {change}{interval}")
+    for each in newest(measured(version)):
+        yield "  " + printable(number_line(each))
     if named := _licences(spec.get("lineage") or {}):
         yield printable(f"Licences: {', '.join(named)}")
     words = f": {gates.message}" if gates.message else ""

@@ -14,7 +14,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from hone_api.base.wording import counted
+from hone_api.verdicts.gates import measured, newest
 from hone_api.words.states import ApprovalState, ConditionType, DeliveryState
+from hone_cli.approval import number_line
 from hone_cli.errors import CommandError, printable
 
 _SHOWN = 10
@@ -60,6 +62,8 @@ class VersionNode:
     finished_at: str | None
     base_loss: str | None
     loss: str | None
+    measured: Sequence[str]
+    """Numbers that were measured again."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ def _version(body: Mapping[str, Any], aliases: Sequence[str]) -> VersionNode:
         finished_at=lineage.get("finishedAt"),
         base_loss=status.get("baseEvalLoss"),
         loss=status.get("evalLoss"),
+        measured=[number_line(each) for each in newest(measured(body)) if each.at],
     )
 
 
@@ -178,6 +183,8 @@ def drawn(model: ModelNode, most: int | None = None) -> Tree:
         by = f", submitted by {version.submitted_by}" if version.submitted_by else ""
         maker = f"imported from {version.imported}" if version.imported else f"job {version.job}"
         branch.add(Text(printable(f"{maker}{by}")))
+        for line in version.measured:
+            branch.add(Text(printable(line)))
         for place in version.delivered:
             branch.add(Text(printable(f"copy at {place}")))
         for place in version.delivering:

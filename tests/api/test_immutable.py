@@ -107,6 +107,7 @@ def test_every_field_is_either_mutable_or_tried_here() -> None:
         *RECORD,
         "approval",
         "deliveries",
+        "evaluations",
         "deletionPolicy",
     }
 
@@ -228,6 +229,23 @@ def test_a_model_can_be_delivered_later(api: Any, version: str) -> None:
     answer = api.merge(VERSION, version, {"spec": {"deliveries": deliveries}}, dry_run=False)
     assert answer.code == 200, answer.message
     assert answer.body["spec"]["deliveries"] == deliveries
+
+
+def test_a_model_can_be_measured_again_on_other_rows_by_several_managers(api: Any, version: str) -> None:
+    for dataset in ("faq", "week"):
+        entry = {"dataset": dataset, "against": "models://tutor@champion"}
+        body = {"apiVersion": "hone.dev/v1alpha1", "kind": VERSION, "spec": {"evaluations": [entry]}}
+        target = f"{api.path(VERSION, version)}&fieldManager={dataset}"
+        answer = api.call("PATCH", target, {**body, "metadata": {"name": version}}, "application/apply-patch+yaml")
+        assert answer.code == 200, answer.message
+    assert [(e["dataset"], e["split"], e["maxRows"]) for e in answer.body["spec"]["evaluations"]] == [
+        ("faq", "validation", 512),
+        ("week", "validation", 512),
+    ]
+    for against in ("models://tutor:2", "tutor@champion", "hf://owner/name"):
+        answer = api.merge(VERSION, version, {"spec": {"evaluations": [{"dataset": "faq", "against": against}]}})
+        assert answer.code == 422
+        assert "against is models://name@alias or the name of a ModelVersion, e.g. support-bot-v2" in answer.message
 
 
 def test_a_dataset_can_be_fixed(api: Any, manifest: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -162,3 +163,21 @@ def test_a_run_and_its_version_are_in_mlflow(team) -> None:
     assert (registered["source"], registered["run_id"]) == (artifact["uri"], tracked["runId"])
     reason_becomes(kubectl, "mdl", TRACKED, "Registered", "Registered")
     assert PASSWORD not in kubectl("get", "ftj,mdl,mv,jobs,pods,configmaps,events", "--output=yaml")
+
+
+def test_the_version_is_measured_again_as_its_run_measured_it(team) -> None:
+    kubectl = team.kubectl
+    reason_becomes(kubectl, "ftj", TRACKED, "Finished", "Succeeded")
+    name = kubectl.get("ftj", TRACKED)["status"]["modelVersionName"]
+    entry = {"dataset": "good", "cpu": "100m", "memory": "2Gi"}
+    patch = json.dumps({"spec": {"evaluations": [entry]}})
+    kubectl("patch", "modelversions.hone.dev", name, "--type=merge", "--patch", patch)
+    reason_becomes(kubectl, "mv", name, "Measured", "Measured")
+    version = kubectl.get("mv", name)
+    [measurement] = version["status"]["evaluations"]
+    assert measurement["digest"] == kubectl.get("dset", "good")["status"]["digest"]
+    of_the_run = {number["name"]: number for number in version["spec"]["evaluation"]["numbers"]}
+    for number in measurement["numbers"]:
+        assert number["dataset"] == of_the_run[number["name"]]["dataset"] == "good/validation"
+        for value in ("base", "tuned"):
+            assert float(number[value]) == pytest.approx(float(of_the_run[number["name"]][value]), abs=1e-3)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from desired_objects import CASES, PLATFORM, PUBLIC_KEY, RDMA, imported_model, run
+from desired_objects import CASES, PLATFORM, PUBLIC_KEY, RDMA, imported_model, measured_model, run
 from operator_writes import ENABLED
 from rights import installed, render
 
@@ -79,6 +79,7 @@ def in_a_queue(**topology):
 BUILT = {
     **CASES,
     "import": imported_model,
+    "measure": measured_model,
     "training-with-settings": with_settings,
     "training-in-one-rack": lambda: in_a_queue(required="example.org/rack"),
     "training-near": lambda: in_a_queue(preferred="example.org/rack"),

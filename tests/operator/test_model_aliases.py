@@ -69,7 +69,7 @@ def test_a_model_that_was_there_first_stays_as_it_is(namespace, operator, spec):
     assert namespace.get("Model", "tutor")["metadata"]["generation"] == 1
 
 
-def version(namespace, number, job):
+def version(namespace, number, job, **evaluation):
     """A ModelVersion of tutor whose files were verified."""
     lineage = {
         "baseModel": {"uri": "hf://org/model", "commit": "abc", "location": "pvc://hone-store/base-models/x"},
@@ -83,7 +83,7 @@ def version(namespace, number, job):
     artifact = {"format": "Merged", "uri": uri, "digest": "sha256:" + str(number) * 64, "sizeBytes": 1}
     numbers = [{"name": "loss", "tuned": "1.0", "low": "0.9", "high": "1.1"}]
     spec = {"modelName": "tutor", "version": number, "artifacts": [artifact], "lineage": lineage}
-    namespace.create("ModelVersion", f"tutor-v{number}", spec | {"evaluation": {"numbers": numbers}})
+    namespace.create("ModelVersion", f"tutor-v{number}", spec | {"evaluation": {"numbers": numbers, **evaluation}})
     prefix = f"tutor-v{number}-verify"
     job = namespace.until(lambda: [n for n in namespace.names("Job") if n.startswith(prefix)], "a verify Job")[0]
     namespace.succeed(job, {"kind": "Verify", "files": 3, "sizeBytes": 7})
@@ -116,6 +116,44 @@ def test_a_promotion_moves_an_alias_and_a_job_keeps_the_version_it_meant(namespa
     namespace.until(lambda: "aliases" not in namespace.get("ModelVersion", "tutor-v2")["status"], "column")
     job = status(namespace, "FineTuneJob", "next")
     assert (job["baseModelVersion"], job["resolved"]["modelVersion"]["name"]) == ("tutor-v2", "tutor-v2")
+
+
+def test_a_version_that_is_measured_next_to_the_champion_replaces_it(namespace, operator):
+    namespace.until(operator.ready, "ready")
+    namespace.dataset()
+    for number in (1, 2):
+        version(namespace, number, f"earlier-{number}", against="")
+    gates = [{"metric": "loss", "dataset": "rows/validation", "value": "Against", "atMost": "0"}]
+    namespace.create("Model", "tutor", {"promotion": {"policy": "Automatic", "aliases": ["champion"], "gates": gates}})
+    approve(namespace, 1)
+    namespace.until(lambda: target(namespace) == {"champion": "tutor-v1"}, "there is none to be better than")
+    approve(namespace, 2)
+    asked = {"dataset": "rows", "against": "models://tutor@champion"}
+    namespace.patch("ModelVersion", "tutor-v2", {"spec": {"evaluations": [asked]}})
+
+    def measuring():
+        return [name for name in namespace.names("Job") if name.startswith("tutor-v2-measure")]
+
+    def evaluated():
+        entries = status(namespace, "ModelVersion", "tutor-v2").get("evaluations") or [{}]
+        return entries[0].get("state"), entries[0].get("against"), entries[0].get("digest", "")[-1:]
+
+    loss = {"name": "loss", "dataset": "rows/validation", "tuned": "1", "against": "2"}
+    loss |= {"againstLow": "-1.2", "againstHigh": "-0.8"}
+    [job] = namespace.until(measuring, "a Job that measures")
+    assert target(namespace) == {"champion": "tutor-v1"}
+    namespace.succeed(job, {"kind": "Measure", "numbers": [loss]})
+    namespace.until(lambda: target(namespace) == {"champion": "tutor-v2"}, "it is better")
+    namespace.until(lambda: evaluated() == ("Measured", "tutor-v1", "0"), "the status has the numbers")
+    namespace.until(lambda: not measuring(), "its Job is gone, and no other one began when the alias moved")
+
+    namespace.patch("Dataset", "rows", {"status": {"digest": "sha256:" + "1" * 64}}, "status")
+    [job] = namespace.until(measuring, "a Job on the rows of this week")
+    worse = loss | {"againstLow": "0.1", "againstHigh": "0.3"}
+    namespace.succeed(job, {"kind": "Measure", "numbers": [worse]})
+    namespace.until(lambda: evaluated() == ("Measured", "tutor-v1", "1"), "with the version that it replaced")
+    namespace.until(lambda: status(namespace)["candidates"][0]["gates"] == "Failed", "the Model says so")
+    assert target(namespace) == {"champion": "tutor-v2"}, "a person decides about a rollback"
 
 
 def register(namespace):

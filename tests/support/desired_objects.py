@@ -8,15 +8,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hone_api.blocks.delivery import Delivery
+from hone_api.blocks.evaluation import VersionEvaluation
 from hone_api.blocks.imports import ModelImport
 from hone_api.blocks.signing import Identity, Keyless
 from hone_api.blocks.tracking import MlflowRegistry, RegisteredAlias
 from hone_api.dataset.dataset import DatasetSpec
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.kinds.modelversion import ModelVersionSpec
-from hone_api.kinds.resolved import Resolved
+from hone_api.kinds.resolved import PinnedModel, Resolved
 from hone_api.plan import DatasetInput
 from hone_operator.desired.core.interconnect import Rdma
+from hone_operator.desired.core.modelref import pin
 from hone_operator.desired.core.platform import Platform, Signing
 from hone_operator.desired.core.shared import base_model
 from hone_operator.desired.core.shared import harness_tasks as staged_tasks
@@ -32,6 +34,7 @@ from hone_operator.desired.staging.tasks import tasks
 from hone_operator.desired.store import sweep
 from hone_operator.desired.store.store import claim
 from hone_operator.desired.version.deliver import Parcel, deliver
+from hone_operator.desired.version.measure import MeasuringTask, measure
 from hone_operator.desired.version.sign import sign
 from hone_operator.desired.version.verify import verify
 
@@ -259,6 +262,15 @@ def imported_model() -> list[dict[str, Any]]:
     base = {"uri": "hf://org/base", "secretName": "token"}
     entry = ModelImport.model_validate({"uri": "pvc://files/a", "base": base, "submittedBy": "ada"})
     return importing(owner("Model", "m"), entry, 1, PLATFORM)
+
+
+def measured_model() -> list[dict[str, Any]]:
+    spec = _version().model_copy(deep=True)
+    spec.lineage.base_model.location = "pvc://hone-store/base-models/org--model/abc"
+    entry = VersionEvaluation(dataset="rows", against="other-v2")
+    other = PinnedModel(name="other-v2", uri="pvc://other/models/y/merged", digest=DIGEST)
+    measured = MeasuringTask(entry, DIGEST, pin("m-v1", spec), other)
+    return measure(owner("ModelVersion", "m-v1"), spec, measured, 1, PLATFORM)
 
 
 def looked_up() -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from hone_api.plan import (
     ImportPlan,
     LookupPlan,
     MaterializePlan,
+    MeasurePlan,
     MixPlan,
     PlanFields,
     RegisterPlan,
@@ -223,6 +224,14 @@ def _import(options: argparse.Namespace, _: list[str]) -> Result:
     return import_model.run(plan)
 
 
+def _measure(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _read_plan(options.plan, MeasurePlan)
+    with uncollected():
+        from hone_trainer.commands import measure
+
+    return measure.run(plan)
+
+
 def _ask(_: argparse.Namespace, rest: list[str]) -> None:
     arguments = command_options.ask(rest)
     with uncollected():
@@ -309,6 +318,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "deliver": _deliver,
     "register": _register,
     "import": _import,
+    "measure": _measure,
     "ask": _ask,
     "chat": _chat,
     "evaluate": _evaluate,

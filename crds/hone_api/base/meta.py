@@ -203,10 +203,10 @@ _CONFIG_MAP = r"configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+"
 _MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST})$"
 ModelUri = Annotated[str, StringConstraints(pattern=_MODEL, max_length=1024), AfterValidator(checked_uri)]
 ALIAS_SCHEME = "models://"
-_ALIAS = rf"{ALIAS_SCHEME}[a-z0-9]([-a-z0-9]*[a-z0-9])?@[a-z]([-a-z0-9]*[a-z0-9])?"
-AliasUri = Annotated[str, StringConstraints(pattern=rf"^{_ALIAS}$", max_length=128)]
+ALIAS = rf"{ALIAS_SCHEME}[a-z0-9]([-a-z0-9]*[a-z0-9])?@[a-z]([-a-z0-9]*[a-z0-9])?"
+AliasUri = Annotated[str, StringConstraints(pattern=rf"^{ALIAS}$", max_length=128)]
 """An alias of a Model in the same namespace."""
-_BASE_MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST}|{_ALIAS})$"
+_BASE_MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST}|{ALIAS})$"
 _BASE_MESSAGE = (
     "a base model is hf://owner/name, hf://owner/name@revision, pvc://claim/path or models://name@alias; "
     "copy others to a volume (pvc://). Version 3 of a model is modelVersion: name-v3, without uri"

@@ -73,7 +73,6 @@ def entry_rules(pattern: str, message: str) -> tuple[Rule, ...]:
 class EntryStatus(ApiModel):
     """What has become of an entry that a Job works through."""
 
-    uri: KnownUri = Field(description="uri of the entry.")
     key: ShortText = Field(description="Digest of what the entry asks for.")
     state: State = Field(description="Pending, at work, done or Failed.")
     reason: ShortText | None = Field(default=None, description="Failure code, or what the entry waits for.")
@@ -84,6 +83,21 @@ class EntryStatus(ApiModel):
     def is_failed(self) -> bool:
         """Whether no further attempt starts by itself."""
         return self.state == ImportState.FAILED  # of all such entries
+
+    @property
+    def title(self) -> str:
+        """The entry in messages."""
+        raise NotImplementedError
+
+
+class PlaceStatus(EntryStatus):
+    """The same of an entry with an address."""
+
+    uri: KnownUri = Field(description="uri of the entry.")
+
+    @property
+    def title(self) -> str:
+        return self.uri
 
 
 RETRIED: Any = Field(

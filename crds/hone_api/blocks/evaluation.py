@@ -7,8 +7,21 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hone_api.base.meta import AliasUri, ApiModel, Decimal, Name, Percent, between, keyed_by
+from hone_api.base.meta import (
+    ALIAS,
+    AliasUri,
+    ApiModel,
+    Decimal,
+    Name,
+    Percent,
+    Quantity,
+    at_least,
+    between,
+    keyed_by,
+    pattern_rule,
+)
 from hone_api.base.rule import Rule
+from hone_api.blocks.entries import matches
 from hone_api.blocks.rewards import VERIFIERS, Reward
 
 
@@ -187,3 +200,38 @@ class Evaluation(ApiModel):
     harness: Harness | None = Field(
         default=None, description="Tasks of lm-evaluation-harness, before and after training; default: none."
     )
+
+
+_OTHER = rf"^({ALIAS}|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$"
+_OTHER_MESSAGE = "against is models://name@alias or the name of a ModelVersion, e.g. support-bot-v2"
+_Other = Annotated[str, StringConstraints(min_length=1, max_length=128), matches(_OTHER, _OTHER_MESSAGE)]
+
+
+class VersionEvaluation(ApiModel):
+    """Rows on which a finished model is measured again, alone or next to another one."""
+
+    rules = (
+        pattern_rule("against", _OTHER, _OTHER_MESSAGE, quoted=False),
+        at_least("cpu", "10m", "2"),
+        at_least("memory", "64Mi", "8Gi"),
+    )
+
+    dataset: Name = Field(description="Dataset of this namespace. If its content changes, the model is measured again.")
+    split: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)] = Field(
+        default="validation", description="Split of the Dataset; default validation."
+    )
+    against: _Other | None = Field(
+        default=None,
+        description="Another model to compare with on the same rows: models://name@alias, or a ModelVersion by name. "
+        "If the alias moves to an older version than this one, or to one of another model, both are compared again. "
+        "Default: the model is compared with its base alone.",
+    )
+    max_rows: int = Field(default=512, ge=1, le=1_000_000, description="Rows used, in file order; default 512.")
+    cpu: Quantity = Field(default="2", description="CPU request of the Job, e.g. 8 or '1.5'; default 2.")
+    memory: Quantity = Field(
+        default="8Gi", description="Memory request and limit of the Job, which loads one model at a time; default 8Gi."
+    )
+
+
+MAX_EVALUATIONS = 8
+VersionEvaluations = Annotated[list[VersionEvaluation], keyed_by("dataset", "split", max_length=MAX_EVALUATIONS)]

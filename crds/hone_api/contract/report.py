@@ -26,7 +26,7 @@ from hone_api.dataset.dataset_status import (
     TokenStatistics,
 )
 from hone_api.dataset.synthesis import SyntheticRows
-from hone_api.kinds.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
+from hone_api.kinds.modelversion import MAX_MEASURED, AnsweredPrompt, Artifact, EvaluationNumber
 from hone_api.kinds.resolved import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.words.phases import PhaseSeconds
 from hone_api.words.progress_numbers import ReportedNumbers, description
@@ -323,6 +323,13 @@ class ImportResult(ApiModel):
     left_out_count: int = Field(default=0, ge=0, le=MAX_COUNT, description="How many there are.")
 
 
+class MeasureResult(ApiModel):
+    """A model was measured on rows again."""
+
+    kind: Literal["Measure"] = "Measure"
+    numbers: Annotated[list[EvaluationNumber], _first(MAX_MEASURED)]
+
+
 Result = Annotated[
     TrainingResult
     | DatasetResult
@@ -335,6 +342,7 @@ Result = Annotated[
     | SignResult
     | DeliverResult
     | RegisterResult
-    | ImportResult,
+    | ImportResult
+    | MeasureResult,
     Field(discriminator="kind"),
 ]

@@ -429,18 +429,49 @@ class DeliveryProgressJson(TypedDict, total=False):
 
 
 class DeliveryStatusJson(TypedDict, total=False):
-    uri: Required[str]
     key: Required[str]
     state: Required[str]
     reason: str
     message: str
     tries: int
+    uri: Required[str]
     progress: DeliveryProgressJson
     location: str
     digest: str
     sizeBytes: int
     uploadedBytes: int
     deliveredAt: str
+
+
+class EvaluationNumberJson(TypedDict, total=False):
+    name: Required[str]
+    dataset: str
+    base: str
+    tuned: Required[str]
+    low: str
+    high: str
+    changeLow: str
+    changeHigh: str
+    against: str
+    againstLow: str
+    againstHigh: str
+    purpose: Literal["HeldOut", "Retention", "Harness"]
+    rows: int
+    tokens: int
+
+
+class MeasurementJson(TypedDict, total=False):
+    key: Required[str]
+    state: Required[str]
+    reason: str
+    message: str
+    tries: int
+    dataset: Required[str]
+    split: Required[str]
+    digest: str
+    against: str
+    numbers: list[EvaluationNumberJson]
+    evaluatedAt: str
 
 
 class PodImageJson(TypedDict, total=False):
@@ -463,6 +494,7 @@ class ModelVersionStatusJson(TypedDict, total=False):
     lastTryTime: str | None
     signature: SignatureStatusJson | None
     deliveries: list[DeliveryStatusJson] | None
+    evaluations: list[MeasurementJson] | None
     downloadPod: PodImageJson | None
 
 
@@ -552,12 +584,12 @@ class RegistryStatusJson(TypedDict, total=False):
 
 
 class ImportStatusJson(TypedDict, total=False):
-    uri: Required[str]
     key: Required[str]
     state: Required[str]
     reason: str
     message: str
     tries: int
+    uri: Required[str]
     modelVersion: str
     importedAt: str
 

@@ -25,7 +25,7 @@ from hone_api.base.meta import (
 )
 from hone_api.base.rule import Rule
 from hone_api.blocks.delivery import ONE_DELIVERY, Delivery
-from hone_api.blocks.entries import RETRIED, EntryStatus
+from hone_api.blocks.entries import RETRIED, PlaceStatus
 from hone_api.blocks.imports import MAX_IMPORTS, ONE_IMPORT, Imports
 from hone_api.blocks.retrain import Retrain, RetrainStatus
 from hone_api.blocks.tracking import Registry, RegistryStatus
@@ -71,15 +71,17 @@ class PromotionGate(ApiModel):
         ),
     )
     metric: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
-        description="Name of the number in spec.evaluation.numbers of the ModelVersion, e.g. loss."
+        description="Name of the number in spec.evaluation.numbers or status.evaluations of the ModelVersion, e.g. "
+        "loss: the newest of each dataset is read."
     )
     dataset: Annotated[str, StringConstraints(max_length=253)] = Field(
         default="", description="Its dataset there, e.g. faq/validation. Default: all numbers of this name must pass."
     )
     value: Literal["Tuned", "Change", "Against"] = Field(
         default="Tuned",
-        description="Tuned: the value of the model; Change: tuned minus base; Against: tuned minus the model in "
-        "evaluation.against of the job, which passes if no model was in use. Default Tuned.",
+        description="Tuned: the value of the model; Change: tuned minus base; Against: tuned minus the version in use, "
+        "which evaluation.against of the job or against of spec.evaluations of the ModelVersion names. It passes if no "
+        "model was in use. Default Tuned.",
     )
     at_most: SignedDecimal | None = Field(default=None, description="Upper limit in the metric's unit, e.g. '1.2'.")
     at_least: SignedDecimal | None = Field(default=None, description="Lower limit in the metric's unit, e.g. '0.8'.")
@@ -100,7 +102,8 @@ class Promotion(ApiModel):
     policy: Literal["Automatic", "Manual"] = Field(
         default="Manual",
         description="Automatic moves the aliases. Manual moves none: they stay where they are. In both cases an alias "
-        "leaves a version that is rejected, no longer approved, altered or gone. Default Manual.",
+        "leaves a version that is rejected, no longer approved, altered or gone, and not one whose gates fail later. "
+        "Default Manual.",
     )
     aliases: Annotated[list[AliasName], Field(min_length=1, max_length=8)] = Field(
         description="Aliases that the operator alone moves, e.g. champion; none of them may be in spec.aliases."
@@ -229,7 +232,7 @@ class FormerAlias(ApiModel):
     )
 
 
-class ImportStatus(EntryStatus):
+class ImportStatus(PlaceStatus):
     """One entry of spec.imports."""
 
     key: ShortText = Field(description="Digest of what the entry asks for; another one is another import.")

@@ -28,12 +28,13 @@ from hone_api.base.meta import (
 from hone_api.base.pod_image import PodImage
 from hone_api.base.rule import Immutable, Rule
 from hone_api.blocks.delivery import ONE_DELIVERY, ArtifactForm, Deliveries
-from hone_api.blocks.entries import RETRIED, EntryStatus
+from hone_api.blocks.entries import RETRIED, EntryStatus, PlaceStatus
+from hone_api.blocks.evaluation import MAX_EVALUATIONS, VersionEvaluations
 from hone_api.blocks.shape import ModelShape
 from hone_api.blocks.signing import Identity
 from hone_api.blocks.tracking import TrackedRun
 from hone_api.kinds.plan_record import PlanRecord, StageSettings, values_of
-from hone_api.words.states import ApprovalState, DeliveryState
+from hone_api.words.states import ApprovalState, DeliveryState, MeasurementState
 
 MAX_VERSION = 1_000_000
 Purpose = Literal["HeldOut", "Retention", "Harness"]
@@ -252,11 +253,11 @@ class Approval(ApiModel):
     comment: Text | None = Field(default=None, description="Why.")
 
 
-WAY_OUT = "a ModelVersion is a record; only approval, deliveries and deletionPolicy can change"
+WAY_OUT = "a ModelVersion is a record; only approval, deliveries, evaluations and deletionPolicy can change"
 
 
 class ModelVersionSpec(ApiModel):
-    """The record of a model; immutable except for approval, deliveries and deletionPolicy."""
+    """The record of a model; immutable except for approval, deliveries, evaluations and deletionPolicy."""
 
     rules = (ONE_DELIVERY,)
     immutable = Immutable("spec", ("modelName", "version", "artifacts", "evaluation", "lineage"), WAY_OUT)
@@ -272,6 +273,12 @@ class ModelVersionSpec(ApiModel):
         default=None,
         description="Where this version is copied to; default: nowhere. Initially the job's output.push. A new entry "
         "is delivered at once; a copy that was delivered stays when its entry is removed.",
+    )
+    evaluations: VersionEvaluations | None = Field(
+        default=None,
+        description="Rows on which this version is measured again, by a Job on CPUs. status.evaluations has the "
+        "numbers, and gates of the Model read the newest of each metric and dataset. Default: the numbers of "
+        "evaluation are all there are.",
     )
     deletion_policy: DeletionPolicy = Field(
         default="Retain",
@@ -294,7 +301,7 @@ class DeliveryProgress(ApiModel):
     last_updated_time: Timestamp | None = Field(default=None, description="When the pod last reported.")
 
 
-class DeliveryStatus(EntryStatus):
+class DeliveryStatus(PlaceStatus):
     """One entry of spec.deliveries."""
 
     key: ShortText = Field(description="Digest of what the entry asks for; another one is another delivery.")
@@ -316,6 +323,39 @@ class DeliveryStatus(EntryStatus):
         default=None, ge=0, le=MAX_COUNT, description="Bytes that the last attempt sent; the rest was there already."
     )
     delivered_at: Timestamp | None = Field(default=None, description="When the last byte had been verified.")
+
+
+MAX_MEASURED = 8
+"""Numbers of one entry of spec.evaluations: its Job's termination message has room for them."""
+
+
+class Measurement(EntryStatus):
+    """One entry of spec.evaluations, and the numbers that were measured last, also while others are measured."""
+
+    dataset: Name = Field(description="Dataset of the entry.")
+    split: ShortText = Field(description="Its split.")
+    key: ShortText = Field(
+        description="Digest of what is to be measured: the entry, the content of the Dataset, the other version."
+    )
+    state: MeasurementState = Field(
+        description="Pending: not begun, or the next attempt waits; Measuring: a Job measures; Measured: the numbers "
+        "are those of the present rows; Failed: no further attempt before the entry, the rows, the other version or "
+        "the annotation hone.dev/retry changes."
+    )
+    digest: Digest | None = Field(default=None, description="Content of the Dataset that was measured.")
+    against: ShortText | None = Field(
+        default=None,
+        description="ModelVersion that was compared with; empty: the alias pointed to none. Absent: with the base "
+        "alone.",
+    )
+    numbers: Annotated[list[EvaluationNumber], Field(max_length=MAX_MEASURED)] | None = Field(
+        default=None, description="Metrics of base and tuned model."
+    )
+    evaluated_at: Timestamp | None = Field(default=None, description="When they were measured.")
+
+    @property
+    def title(self) -> str:
+        return f"{self.dataset}/{self.split}"
 
 
 class SignatureStatus(ApiModel):
@@ -356,6 +396,9 @@ class ModelVersionStatus(ApiModel):
     )
     deliveries: Annotated[list[DeliveryStatus], Field(max_length=8)] = Field(
         default_factory=list, description="State of each entry of spec.deliveries, and of the Model's that apply to it."
+    )
+    evaluations: Annotated[list[Measurement], Field(max_length=MAX_EVALUATIONS)] | None = Field(
+        default=None, description="State of each entry of spec.evaluations, and its numbers."
     )
     download_pod: PodImage | None = Field(
         default=None, description="Settings of the pod from which `hone download` reads the files."

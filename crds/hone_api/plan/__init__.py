@@ -30,7 +30,7 @@ from hone_api.plan.fields import (
     TasksInput,
     Trusted,
 )
-from hone_api.plan.models import ImportPlan, SignPlan, VerifyPlan
+from hone_api.plan.models import ImportPlan, MeasurePlan, SignPlan, VerifyPlan
 from hone_api.plan.rows import MaterializePlan, MixPlan, RowsPlan
 from hone_api.plan.store import FetchPlan, LookupPlan, SweepPlan, TasksPlan
 from hone_api.plan.training import TrackingInput, TrainingPlan
@@ -52,6 +52,7 @@ __all__ = [
     "Limits",
     "LookupPlan",
     "MaterializePlan",
+    "MeasurePlan",
     "MixPlan",
     "ModelInput",
     "Plan",
@@ -84,6 +85,7 @@ AnyPlan = (
     | DeliverPlan
     | RegisterPlan
     | ImportPlan
+    | MeasurePlan
 )
 
 Plan = Annotated[AnyPlan, Field(discriminator="kind")]

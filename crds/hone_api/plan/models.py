@@ -8,7 +8,16 @@ from pydantic import Field
 
 from hone_api.base.meta import Name
 from hone_api.blocks.imports import ModelImport
-from hone_api.plan.fields import BILL, NAMESPACE, ArtifactInput, DatasetInput, ExportFolder, Limits, PlanFields
+from hone_api.plan.fields import (
+    BILL,
+    NAMESPACE,
+    ArtifactInput,
+    DatasetInput,
+    ExportFolder,
+    Limits,
+    ModelInput,
+    PlanFields,
+)
 from hone_api.plan.plan_paths import PlanPath
 
 
@@ -58,3 +67,17 @@ class ImportPlan(PlanFields):
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
     namespace: str | None = NAMESPACE
     limits: Limits = Field(default_factory=Limits)
+
+
+class MeasurePlan(PlanFields):
+    """Measures a finished model on rows, as its own run did, and next to another version where one is named."""
+
+    kind: Literal["Measure"] = "Measure"
+    name: Name = Field(description="ModelVersion, for messages.")
+    model: ModelInput
+    base_path: PlanPath | None = Field(
+        default=None, description="Folder of the base of a merged or full model; none: it is not measured."
+    )
+    rows: DatasetInput
+    max_rows: int = Field(ge=1, description="Rows used, in file order.")
+    against: ModelInput | None = Field(default=None, description="The other version; none: with the base alone.")

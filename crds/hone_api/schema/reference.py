@@ -19,6 +19,7 @@ from hone_api.words.states import (
     GateResult,
     ImportState,
     JobPhase,
+    MeasurementState,
     Reason,
     State,
 )
@@ -83,6 +84,7 @@ def conditions() -> str:
     lines += _words("Results of a gate of a Model", "Result", "Meaning", GateResult)
     lines += _words("States of approval", "State", "Meaning", ApprovalState)
     lines += _words("States of a delivery", "State", "Meaning", DeliveryState)
+    lines += _words("States of an evaluation", "State", "Meaning", MeasurementState)
     lines += _words("States of an import", "State", "Meaning", ImportState)
     return "\n".join(lines) + "\n"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -53,43 +53,105 @@ class InUse:
     """Why the version in use is not Ready yet; an older one must not take its place meanwhile."""
 
 
+class MeasuredNumber(NamedTuple):
+    """A number of a version, and how it came about."""
+
+    number: EvaluationNumber | None
+    against: str | None = None
+    """ModelVersion that was compared with; empty: there was none. None: none was asked for."""
+    other_model: bool = False
+    """Whether that is a version of another model, as the job asked for it: no entry can choose an easier rival."""
+    at: str = ""
+    """When it was measured again, RFC 3339; empty: with the version itself."""
+
+
+def measured(body: Body) -> list[MeasuredNumber]:
+    """All numbers of a version: of its job or import, and then those that were measured again, oldest first."""
+    spec = body["spec"]
+    evaluation = spec.get("evaluation") or {}
+    asked = values_of(spec.get("lineage") or {}).get("evaluation")
+    against = asked.get("against") if isinstance(asked, dict) else None
+    other = _is_of_another_model(against, spec)
+    first = [MeasuredNumber(n, evaluation.get("against"), other) for n in _numbers(evaluation.get("numbers") or ())]
+    entries = {(e.get("dataset"), e.get("split", "validation")): e for e in spec.get("evaluations") or ()}
+    later = []
+    for entry in (body.get("status") or {}).get("evaluations") or ():
+        wanted = entries.get((entry.get("dataset"), entry.get("split")), {})
+        rival, at = other and _is_of_another_model(wanted.get("against"), spec), entry.get("evaluatedAt") or ""
+        later += [MeasuredNumber(n, entry.get("against"), rival, at) for n in _numbers(entry.get("numbers") or ())]
+    return [*first, *sorted(later, key=lambda each: each.at)]
+
+
+def newest(
+    numbers: Iterable[MeasuredNumber], counts: Callable[[MeasuredNumber], bool] = lambda each: True
+) -> list[MeasuredNumber]:
+    """Of each metric and dataset the newest that counts, else the newest; in the order of the first."""
+    out: dict[tuple[str, str | None], MeasuredNumber] = {}
+    for each in numbers:
+        key = (each.number.name, each.number.dataset) if each.number else ("", None)
+        if key not in out or counts(each) or not counts(out[key]):
+            out[key] = each
+    return [*out.values()]
+
+
 def verdict(promotion: Promotion, body: Body, in_use: InUse) -> GateVerdict:
     """All gates together: failed if one failed, else inconclusive if one is, else passed."""
-    evaluation = body["spec"].get("evaluation") or {}
-    numbers = _numbers(evaluation.get("numbers") or ())
-    stale = _is_outdated(body, in_use)
-    gates = [gate for gate in promotion.gates or () if gate.value != AGAINST]
-    against = [gate for gate in promotion.gates or () if gate.value == AGAINST]
-    if evaluation.get("against") != "" and not stale:  # empty: there was no other model, nothing to be better than
-        gates += against
-    verdicts = [_judge(gate, number) for gate in gates for number in _of(gate, numbers)]
-    if against and stale:
-        verdicts.append(GateVerdict(GateResult.INCONCLUSIVE, stale))
+    numbers = measured(body)
+    verdicts = [v for gate in promotion.gates or () for v in _of(gate, numbers, body, in_use)]
     for result in (GateResult.FAILED, GateResult.INCONCLUSIVE):
-        if words := [v.message for v in verdicts if v.result == result]:
+        if words := dict.fromkeys(v.message for v in verdicts if v.result == result):
             return GateVerdict(result, "; ".join(words))
     return GateVerdict(GateResult.PASSED)
 
 
-def _is_outdated(body: Body, in_use: InUse) -> str:
+def _of(gate: PromotionGate, numbers: Iterable[MeasuredNumber], body: Body, in_use: InUse) -> Iterator[GateVerdict]:
+    """What a gate says of each number that it is about."""
+    about = [m for m in numbers if (n := m.number) and n.name == gate.metric and gate.dataset in ("", n.dataset)]
+    about = about or [MeasuredNumber(None, (body["spec"].get("evaluation") or {}).get("against"))]
+    if gate.value != AGAINST:
+        yield from (_judge(gate, each.number) for each in newest(about, lambda each: _has(gate.value, each)))
+        return
+    for each in newest(about, lambda each: _is_comparison(each, body, in_use)):
+        if stale := _is_outdated(body, each, in_use):
+            yield GateVerdict(GateResult.INCONCLUSIVE, stale)
+        elif each.against != "":  # empty: there was no other model, nothing to be better than
+            yield _judge(gate, each.number)
+
+
+def _has(value: str, each: MeasuredNumber) -> bool:
+    return each.number is not None and _interval(value, each.number) is not None
+
+
+def _is_comparison(each: MeasuredNumber, body: Body, in_use: InUse) -> bool:
+    """Whether it says if a version may replace the one in use, or may be used again. A comparison with a newer version
+    says neither."""
+    prefix = f"{body['spec'].get('modelName')}-v"
+    number = (each.against or "").removeprefix(prefix)
+    newer = (each.against or "").startswith(prefix) and number.isdecimal() and int(number) > body["spec"]["version"]
+    return each.against is not None and not newer and not _is_outdated(body, each, in_use)
+
+
+def _is_of_another_model(against: Any, spec: Mapping[str, Any]) -> bool:
+    """Whether `against` of a job or an entry names an alias of another model."""
+    alias = alias_of(against) if isinstance(against, str) else None
+    return alias is not None and alias[0] != spec.get("modelName")
+
+
+def _is_outdated(body: Body, each: MeasuredNumber, in_use: InUse) -> str:
     """Why what a version was compared with says nothing about the one in use now; empty if it does.
 
     A version that was in use once was better than the one before it, and stays eligible for a rollback.
     """
-    spec = body["spec"]
-    compared = (spec.get("evaluation") or {}).get("against")
-    if compared is None or not in_use.now or compared in in_use.now or spec.get("version") in in_use.ever:
+    compared = each.against
+    if compared is None or not in_use.now or compared in in_use.now or body["spec"].get("version") in in_use.ever:
         return ""
-    asked = values_of(spec.get("lineage") or {}).get("evaluation")
-    against = asked.get("against") if isinstance(asked, dict) else None
-    alias = alias_of(against) if isinstance(against, str) else None
-    if compared and alias and alias[0] != spec.get("modelName"):
-        return ""  # with another model than this one
+    if compared and each.other_model:
+        return ""
     was = f"compared with {compared}" if compared else "compared with no other version"
     now = ", ".join(sorted(in_use.now))
     if in_use.awaited:
         return f"it was {was}, and {now} is approved and not Ready yet: wait for that, or reject it"
-    return f"it was {was}, and in use is {now}: train again to compare it with that"
+    return f"it was {was}, and in use is {now}: compare it with that in spec.evaluations, or train again"
 
 
 def _numbers(listed: Iterable[Any]) -> list[EvaluationNumber]:
@@ -103,17 +165,11 @@ def _numbers(listed: Iterable[Any]) -> list[EvaluationNumber]:
     return out
 
 
-def _of(gate: PromotionGate, numbers: Iterable[EvaluationNumber]) -> list[EvaluationNumber | None]:
-    """The numbers that a gate is about; [None] if there is none."""
-    about = [n for n in numbers if n.name == gate.metric and gate.dataset in ("", n.dataset)]
-    return [*about] or [None]
-
-
 def _judge(gate: PromotionGate, number: EvaluationNumber | None) -> GateVerdict:
     what = gate.metric + (f" of {gate.dataset}" if gate.dataset else "")
     if number is None:
         return GateVerdict(GateResult.INCONCLUSIVE, f"{what} was not measured")
-    interval = _interval(gate, number)
+    interval = _interval(gate.value, number)
     if interval is None:
         return GateVerdict(GateResult.INCONCLUSIVE, f"{what} has no number for {gate.value}")
     low, high = interval
@@ -130,20 +186,20 @@ def _judge(gate: PromotionGate, number: EvaluationNumber | None) -> GateVerdict:
     )
 
 
-def _interval(gate: PromotionGate, number: EvaluationNumber) -> tuple[float, float] | None:
+def _interval(value: str, number: EvaluationNumber) -> tuple[float, float] | None:
     """Both ends of the 95 % interval; without one the value itself, twice. None: there is no such number."""
     tuned, base, other = _float(number.tuned), _float(number.base), _float(number.against)
-    if gate.value == "Tuned":
-        value, low, high = tuned, _float(number.low), _float(number.high)
-    elif gate.value == AGAINST:
-        value = tuned - other if tuned is not None and other is not None else None
+    if value == "Tuned":
+        middle, low, high = tuned, _float(number.low), _float(number.high)
+    elif value == AGAINST:
+        middle = tuned - other if tuned is not None and other is not None else None
         low, high = _float(number.against_low), _float(number.against_high)
     else:
-        value = tuned - base if tuned is not None and base is not None else None
+        middle = tuned - base if tuned is not None and base is not None else None
         low, high = _float(number.change_low), _float(number.change_high)
     if low is not None and high is not None:
         return low, high
-    return (value, value) if value is not None else None
+    return (middle, middle) if middle is not None else None
 
 
 def _float(text: str | None) -> float | None:

@@ -63,6 +63,7 @@ class ConditionType(State):
         "Delivered",
         "All of `spec.deliveries` and of the Model's that apply arrived and match; absent where nothing is delivered",
     )
+    MEASURED = "Measured", "All of `spec.evaluations` were measured on the present rows; absent without any"
     REGISTERED = "Registered", "Versions and aliases are in the registry of `spec.registry`; absent where it names none"
     IMPORTED = "Imported", "Every model of `spec.imports` is a version; absent where nothing is imported"
     SERVABLE = "Servable", "vLLM or llama.cpp loads the model as it was exported; the message says how, or what to do"
@@ -99,6 +100,7 @@ CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
         ConditionType.SIGNED,
         ConditionType.SERVABLE,
         ConditionType.DELIVERED,
+        ConditionType.MEASURED,
     ),
     _MODEL: (
         *KSTATUS,
@@ -208,6 +210,8 @@ class Reason(State):
         "The ModelVersion is without an entry of `spec.output.push` that this version of the API refuses (Event)",
     )
     DELIVERED = "Delivered", "The model arrived where `spec.deliveries` says, and every byte matches"
+    MEASURING = "Measuring", "A Job measures the model on the rows of an entry of `spec.evaluations`"
+    MEASURED = "Measured", "The model was measured on the present rows of all of `spec.evaluations`"
     LOADS = "Loads", "A server loads the model as it was exported"
     NOT_SERVABLE = "NotServable", "No server loads what was exported; the message says what to export"
     # Of a Model
@@ -306,6 +310,15 @@ class ImportState(State):
     IMPORTING = "Importing", "A Job reads the files, checks them and writes them to the store"
     IMPORTED = "Imported", "The ModelVersion exists"
     FAILED = "Failed", "No further attempt before the entry or the annotation `hone.dev/retry` changes: see its reason"
+
+
+class MeasurementState(State):
+    """State of one entry of `spec.evaluations` of a ModelVersion."""
+
+    PENDING = "Pending", "It has not begun, or the next attempt waits; the reason says for what"
+    MEASURING = "Measuring", "A Job measures the model; the numbers are those that were measured before, if any"
+    MEASURED = "Measured", "The numbers are those of the present rows"
+    FAILED = "Failed", "No further attempt before something of the entry, or `hone.dev/retry`, changes: see its reason"
 
 
 class ApprovalState(State):

@@ -164,6 +164,8 @@ class Cache:
         """ModelVersions by (namespace, name of the model)."""
         self._trained_from = KeyIndex()
         """ModelVersions by (namespace, name) of each ModelVersion in their lineage."""
+        self._measured = KeyIndex()
+        """ModelVersions by the (kind, namespace, name) of what their evaluations name."""
         self._gone = Tombstones(REMEMBERED_DELETIONS)
 
     def put(self, kind: str, body: Mapping[str, Any], *, is_stripped: bool = False) -> bool:
@@ -225,6 +227,7 @@ class Cache:
             yield from ((self._trained_from, (namespace, parent)) for parent in modelref.parents(body["spec"]))
             if model := body["spec"].get("modelName"):
                 yield self._named_so, (namespace, model)
+            yield from ((self._measured, (of, namespace, name)) for of, name in modelref.measured_on(body["spec"]))
         elif kind == "FineTuneJob":
             if model := (body["spec"].get("output") or {}).get("modelName"):
                 yield self._making, (namespace, model)
@@ -311,6 +314,10 @@ class Cache:
     def trained_from(self, namespace: str, name: str) -> list[Body]:
         """ModelVersions that have the one of this name in their lineage."""
         return self._found("ModelVersion", self._trained_from, (namespace, name))
+
+    def measured_on(self, kind: str, namespace: str, name: str) -> list[Body]:
+        """ModelVersions whose evaluations name this Dataset, Model or ModelVersion."""
+        return self._found("ModelVersion", self._measured, (kind, namespace, name))
 
     def _found(self, kind: str, index: KeyIndex, key: Hashable) -> list[Body]:
         return [self._objects[kind][ref] for ref in index.refs(key)]

@@ -50,6 +50,8 @@ def keys_concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key
     if kind in names.OWNER_LABEL:
         goes = body.get("spec", {}).get("deletionPolicy") == "Delete"  # the ledger must have it before it is deleted
         swept = [contents_of(namespace)] if kind == "Dataset" or (gone and kind != "Model") or goes else []
+        measured = [v["metadata"]["name"] for v in cache.measured_on(kind, namespace, name)]
+        swept += [Key("ModelVersion", namespace, version) for version in measured]
         return [Key(kind, namespace, name), *_users_of(kind, body, cache), *_model_of(kind, body, cache), *swept]
     owner = caches.owner_of(body)
     if kind in ("Pod", "Workload") and owner:

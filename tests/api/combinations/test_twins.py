@@ -566,6 +566,23 @@ MODEL_CASES: dict[str, Case] = {
 VERSION_CASES: dict[str, Case] = {
     "version's copy": ("deliveries[]", {}, ENTRY),
     "version's copies": MODEL_CASES["copies"],
+    "measured again": (
+        "evaluations[]",
+        {},
+        {
+            "dataset": ("rows",),
+            "against": (
+                ABSENT,
+                "tutor-v1",
+                "models://tutor@champion",
+                "models://tutor:2",
+                "tutor@champion",
+                "hf://a/b",
+            ),
+            "cpu": (ABSENT, 0, "9m", "10m", 2),
+            "memory": (ABSENT, "63Mi", "64Mi", "67108863"),
+        },
+    ),
     "made by": ("lineage", {"lineage.job": ABSENT}, STAGE),
     "stage": (
         "lineage.ancestors[]",

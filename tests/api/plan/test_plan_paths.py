@@ -116,6 +116,17 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         ["source", "base", "secret", "base-secret", "rows", "store"],
     ),
+    "Measure": (
+        {
+            "name": "m-v1",
+            "model": MODEL,
+            "basePath": "base",
+            "rows": SPLIT,
+            "maxRows": 1,
+            "against": {"path": "m2", "adapter": {"path": "a2", "digest": DIGEST}},
+        },
+        ["m", "a", "base", "rows.jsonl", "m2", "a2"],
+    ),
     "Sweep": ({"store": "store", "remove": [DIGEST], "exports": ["run"], "asOf": 1.0}, ["store"]),
 }
 PATH = re.compile(r"(^|_)(paths?|store|incoming|file|folder|dir)$")

@@ -23,6 +23,7 @@ from hone_api.words.states import (
     GateResult,
     ImportState,
     JobPhase,
+    MeasurementState,
     Reason,
     State,
 )
@@ -40,6 +41,7 @@ STATES: tuple[type[State], ...] = (
     DeliveryState,
     GateResult,
     ImportState,
+    MeasurementState,
     ApprovalState,
 )
 POD, JOB, NODE = "phase of a pod", "word of the Job API", "condition of a node"
@@ -115,6 +117,7 @@ LITERAL_FIELDS = {
     ("Condition", "status"): "word of Kubernetes",
     ("PodImage", "image_pull_policy"): "word of Kubernetes",
     ("ReviewPod", "image_pull_policy"): "word of Kubernetes",
+    ("EvaluationNumber", "purpose"): "a word of the record in spec.evaluation, which has the same numbers",
     ("AliasStatus", "writer"): "the field of the spec that has the alias; one module sets and reads it",
 }
 """(model, field) of a status -> why it is a Literal."""

@@ -11,11 +11,14 @@ import comparable
 import pytest
 from sampled_sums import sums_plans
 
+from hone_api.plan import MeasurePlan, ModelInput
 from hone_trainer import __main__ as command
-from hone_trainer.commands import ask
+from hone_trainer.commands import ask, measure
 from hone_trainer.commands.evaluate import recompute
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
+from hone_trainer.store import manifest
+from hone_trainer.store.contents import UNKNOWN
 
 pytestmark = pytest.mark.trainer
 CHANGES = ("change_low", "change_high")
@@ -63,6 +66,63 @@ def test_the_numbers_are_those_that_a_run_measures(compared_runs: Any, method: s
     for name, number in by_name(recompute(exported(plan), held_out(plan))).items():
         for field in ("base", "tuned", "low", "high", *CHANGES):
             assert_equal(getattr(number, field), getattr(measured[name], field))
+
+
+def stored(plan: Any) -> ModelInput:
+    """A finished run's model, as a plan names it."""
+    folder = exported(plan)
+    artifact = {"path": str(folder), "digest": manifest.digest_of(folder)}
+    if plan.adapter.type == "None":
+        return ModelInput.model_validate(artifact)
+    return ModelInput.model_validate({"path": plan.model_path, "adapter": artifact})
+
+
+def measurement(plan: Any, against: Any = None, **fields: Any) -> MeasurePlan:
+    rows = {"name": "faq", "split": "validation", "path": str(held_out(plan)), "digest": UNKNOWN}
+    models = {"model": stored(plan), "basePath": plan.model_path, "against": stored(against) if against else None}
+    return MeasurePlan.model_validate({"name": "new-v2", "rows": rows, "maxRows": 512, **models, **fields})
+
+
+@pytest.mark.parametrize("method", comparable.METHODS)
+def test_a_version_is_measured_again_as_its_run_did(compared_runs: Any, method: str) -> None:
+    pair = compared_runs(method)
+    measured = by_name(pair.new.numbers)
+    numbers = measure.run(measurement(pair.challenger, pair.champion)).numbers
+    assert {number.dataset for number in numbers} == {"faq/validation"}
+    assert set(by_name(numbers)) == set(METHODS[method].metrics) - {"kl"}
+    for number in numbers:
+        for field in ("base", "tuned", "low", "high", "against", "against_low", "against_high", *CHANGES):
+            assert_equal(getattr(number, field), getattr(measured[number.name], field))
+        assert number.rows == measured[number.name].rows
+
+
+def test_what_was_altered_since_is_not_measured(
+    compared_runs: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = compared_runs("DPO")
+    plan = measurement(pair.challenger, pair.champion, maxRows=2)
+    copy = tmp_path / "champion"
+    shutil.copytree(exported(pair.champion), copy)
+    (copy / "adapter_model.safetensors").write_bytes(b"other")
+    assert plan.against is not None
+    assert plan.against.adapter is not None
+    plan.against.adapter.path = str(copy)
+    file = tmp_path / "plan.json"
+    file.write_text(plan.model_dump_json(by_alias=True, exclude_none=True))
+    assert command.main(["measure", str(file)]) == 74
+    assert "adapter_model.safetensors" in capsys.readouterr().err
+    plan.against.adapter.path = str(exported(pair.champion))
+    file.write_text(plan.model_dump_json(by_alias=True, exclude_none=True))
+    assert command.main(["measure", str(file)]) == 0
+
+
+def test_what_needs_its_run_says_so(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    plan = plan_of("PPO", "champion", training={"maxSteps": 1})
+    runs.finish(plan)
+    (tmp_path / "judge").rename(tmp_path / "moved")
+    with pytest.raises(TrainerError, match="new-v2 cannot be measured without its run: the rewards") as caught:
+        measure.run(measurement(plan))
+    assert caught.value.code == "InvalidConfiguration"
 
 
 @pytest.mark.parametrize("method", ["DPO", "Reward"])

@@ -30,6 +30,7 @@ examples:
   python -m hone_trainer register registration.json       versions and aliases in MLflow's model registry
   python -m hone_trainer deliver delivery.json            an artifact to oci://, s3://, hf:// or a volume
   python -m hone_trainer import import.json               a foreign adapter or model -> store/models/
+  python -m hone_trainer measure measurement.json         a finished model on other rows, as spec.evaluations does
 
 exit codes: 0 done, 65 data, 70 diverged, 74 input/output, 75 saved and interrupted, 78 configuration, 1 other.
 A plan is one JSON file; hone_api.plan describes it. Relative paths in it are relative to its folder.
@@ -50,6 +51,7 @@ _OF_A_PLAN = {
     "deliver": "copy an artifact to a registry, a bucket or a volume, and compare every byte",
     "register": "register versions and set aliases in MLflow's model registry",
     "import": "check a foreign adapter or model, and copy it into the store",
+    "measure": "measure a finished model on rows again, next to another version",
 }
 """The commands whose only argument is a plan, and their help."""
 

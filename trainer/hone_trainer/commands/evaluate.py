@@ -55,6 +55,28 @@ def recompute(
     """
     exported = Exported.read(artifact, base)
     other = Exported.read(against, base) if against else None
+    held_out = _held_out(exported, other, data, most)
+    rescorer = Rescorer(exported, held_out, rewards or {})
+    values = list(_values(exported, other, rescorer))
+    *before, tuned = [rescorer.score(of_rows, folder) for folder, of_rows in values]
+    return numbers_of(exported, held_out, before[0] if before else None, tuned, is_base=other is None)
+
+
+def measure(exported: Exported, other: Exported | None, data: Path, most: int) -> list[EvaluationNumber]:
+    """The numbers of base and tuned model, and of another version next to them, as a run measures them.
+
+    Raises:
+        TrainerError: as `recompute`.
+    """
+    held_out = _held_out(exported, other, data, most)
+    rescorer = Rescorer(exported, held_out, {})
+    theirs = [rescorer.score(rescorer.values(other.load()), other.folder)] if other else None
+    *before, tuned = [rescorer.score(of_rows, folder) for folder, of_rows in _values(exported, None, rescorer)]
+    return scores.numbers([held_out.name], _names(exported, tuned), before or None, [tuned], other=theirs)
+
+
+def _held_out(exported: Exported, other: Exported | None, data: Path, most: int | None) -> HeldOut:
+    """The first rows, encoded as for the run of `exported`; both models can read them."""
     if other:
         refuse_incomparable(exported, other)
     plan, opened = exported.plan, exported.opened
@@ -65,10 +87,13 @@ def recompute(
     held_out = HeldOut(str(data), encoded.rows[: most or plan.evaluation.max_rows], data)
     if other:
         refuse_short(other, plan, held_out)
-    rescorer = Rescorer(exported, held_out, rewards or {})
-    values = list(_values(exported, other, rescorer))
-    *before, tuned = [rescorer.score(of_rows, folder) for folder, of_rows in values]
-    return numbers_of(exported, held_out, before[0] if before else None, tuned, is_base=other is None)
+    return held_out
+
+
+def _names(exported: Exported, tuned: Score) -> list[str]:
+    """Metrics of the method that were measured."""
+    metrics = METHODS[exported.plan.method].metrics
+    return [name for name in metrics if scores.DERIVED.get(name, (name,))[0] in tuned.means]
 
 
 def refuse_incomparable(exported: Exported, other: Exported) -> None:
@@ -118,8 +143,7 @@ def numbers_of(
         is_base: whether `before` is of the base. Another version is compared as by `evaluation.against`: an answer
             without a reward counts for neither.
     """
-    metrics = METHODS[exported.plan.method].metrics
-    names = [name for name in metrics if scores.DERIVED.get(name, (name,))[0] in tuned.means]
+    names = _names(exported, tuned)
     if before is None or is_base:
         return scores.numbers([split.name], names, [before] if before else None, [tuned])
     return [

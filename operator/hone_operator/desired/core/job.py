@@ -11,7 +11,7 @@ from hone_operator.desired.core.pod import CONTAINER, CONTAINERS, Work, defaults
 from hone_operator.desired.core.queue import queued
 
 QUEUED = frozenset(
-    {"fetch", "lookup", "tasks", "materialize", "encode", "verify", "deliver", "sign", "register", "import"}
+    {"fetch", "lookup", "tasks", "materialize", "encode", "verify", "deliver", "sign", "register", "import", "measure"}
 )
 """Components that wait in the platform's queue for CPU Jobs. Not the sweep, which frees space for the others."""
 DECIDED_EXIT_CODES = sorted({ExitCode.DATA, ExitCode.DIVERGED, ExitCode.IO, ExitCode.INTERRUPTED, ExitCode.CONFIG})

@@ -177,6 +177,18 @@ def parents(spec: Mapping[str, Any]) -> list[str]:
     return [name for parent in above if (name := parent.get("modelVersion"))]
 
 
+def measured_on(spec: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """(kind, name) of each Dataset, Model and ModelVersion in spec.evaluations of a ModelVersion; the spec may be older
+    than its schema."""
+    out = set()
+    for entry in spec.get("evaluations") or ():
+        against = entry.get("against")
+        other = alias_of(against)
+        named = (("Dataset", entry.get("dataset")), ("Model", other[0]) if other else ("ModelVersion", against))
+        out |= {(kind, name) for kind, name in named if name}
+    return out
+
+
 def alias(spec: Mapping[str, Any]) -> tuple[str, str] | None:
     """(Model, alias) that a job starts from by `models://name@alias`; None: it names its base otherwise."""
     return alias_of(spec["model"].get("uri"))

@@ -103,6 +103,11 @@ def deliver(version: str, uid: str, key: str, number: int) -> str:
     return fit(version, f"deliver-{digest(uid, key, number)}", 52)
 
 
+def measure(version: str, uid: str, key: str, number: int) -> str:
+    """The Job that measures a ModelVersion again, attempt `number`."""
+    return fit(version, f"measure-{digest(uid, key, number)}", 52)
+
+
 def register(model: str, uid: str, key: str, number: int) -> str:
     """The Job that registers versions of a Model, attempt `number`."""
     return fit(model, f"register-{digest(uid, key, number)}", 52)

@@ -92,7 +92,7 @@ def meant(alias: tuple[str, str], upstream: Upstream) -> str | Wait:
     if body is None:
         words = f"Model {model} does not exist in this namespace: create it with the alias {name}"
         return Wait(Reason.MODEL_MISSING, f"{words}, or name a ModelVersion in spec.model.modelVersion.")
-    if not _is_seen(body):
+    if not is_seen(body):
         return Wait(Reason.MODEL_MISSING, f"Model {model} has changed, and the operator has not seen it yet.")
     if version_name := target(alias, upstream):
         return version_name
@@ -107,7 +107,7 @@ def compared(alias: tuple[str, str], upstream: Upstream, *, reward: bool) -> Fou
         reward: whether the new model is a reward model, which is compared with another one.
     """
     body = upstream.models.get(alias[0])
-    if body is not None and not _is_seen(body):
+    if body is not None and not is_seen(body):
         return Wait(Reason.MODEL_MISSING, f"Model {alias[0]} has changed, and the operator has not seen it yet.")
     name = target(alias, upstream)
     champion = version(name, upstream, reward=reward) if name else None
@@ -126,7 +126,7 @@ def target(alias: tuple[str, str], upstream: Upstream) -> str | None:
     return next((entry["modelVersion"] for entry in entries if entry["name"] == name), None)
 
 
-def _is_seen(model: Body) -> bool:
+def is_seen(model: Body) -> bool:
     """Whether the status of a Model is about its present spec."""
     return bool((model.get("status") or {}).get("observedGeneration") == model["metadata"].get("generation"))
 

@@ -87,8 +87,8 @@ class Promotable:
 
     eligible: Sequence[int] = ()
     """Numbers of those to which its aliases may move, newest first."""
-    unready: Sequence[int] = ()
-    """Numbers of those that would be eligible if they were Ready: an alias that points to one stays."""
+    stay: Sequence[int] = ()
+    """Numbers of those at which an alias stays: eligible ones, also while they are not Ready, and those in use."""
     awaited: Unusable | None = None
     """Why no alias moves: the status of the Model is lost, and the version that was in use is not Ready yet."""
 
@@ -180,7 +180,7 @@ def _may_stay(number: int, body: Body) -> bool:
 
 def _promoted(earlier: int | None, may: Promotable, moves: bool) -> int | None:
     """Where an alias of the promotion points: to the newest version, if it moves by itself; otherwise where it was."""
-    stays = _still(earlier, [*may.eligible, *may.unready])
+    stays = _still(earlier, may.stay)
     newest = next(iter(may.eligible), None)
     if not moves or newest is None:
         return stays

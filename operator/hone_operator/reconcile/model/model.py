@@ -110,9 +110,10 @@ def _decide_aliases(
     swapped = aliases.swapped(versions, before, former)
     versions = {number: body for number, body in versions.items() if number not in swapped}
     points, names = {e["name"]: e["version"] for e in present}, {e["modelVersion"] for e in present}
+    promoted = {e["version"] for e in present if e["writer"] == "Promotion"}
     while True:
         in_use = promotion.find_in_use(spec, versions, names, left | {*points.values()})
-        may = promotion.promotable(spec.promotion, versions, in_use)
+        may = promotion.promotable(spec.promotion, versions, in_use, promoted)
         aimed = aliases.aim(spec, versions, points, may)
         if aimed.points == points:
             aimed.problems.update((p.name, swapped[p.version]) for p in spec.aliases or () if p.version in swapped)

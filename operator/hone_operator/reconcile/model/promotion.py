@@ -44,20 +44,25 @@ def _replayed(promotion: Promotion, versions: Mapping[int, Body], pinned: frozen
     return in_use
 
 
-def promotable(promotion: Promotion | None, versions: Mapping[int, Body], in_use: InUse) -> Promotable:
-    """The versions to which an alias of the promotion may point."""
+def promotable(
+    promotion: Promotion | None, versions: Mapping[int, Body], in_use: InUse, promoted: Collection[int] = ()
+) -> Promotable:
+    """The versions to which an alias of the promotion may point.
+
+    Args:
+        promoted: numbers of those to which its aliases point. Gates decide which version is next. What is in use stays
+            until a person withdraws it, or a newer one passes: it may have been measured on other rows than older ones.
+    """
     if promotion is None or in_use.awaited:
         return Promotable(awaited=in_use.awaited)
-    passed = [n for n in sorted(versions, reverse=True) if _has_passed(promotion, versions[n], in_use)]
-    problems = {number: unusable(number, versions[number]) for number in passed}
+    approved = [n for n in sorted(versions, reverse=True) if _is_approved(versions[n])]
+    passed = {n for n in approved if verdict(promotion, versions[n], in_use).result == GateResult.PASSED}
+    problems = {n: unusable(n, versions[n]) for n in approved}
+    kept = {n for n, problem in problems.items() if problem is None or problem.passing}
     return Promotable(
-        eligible=[number for number, problem in problems.items() if problem is None],
-        unready=[number for number, problem in problems.items() if problem and problem.passing],
+        eligible=[n for n in approved if n in passed and problems[n] is None],
+        stay=[n for n in approved if n in kept & (passed | {*promoted})],
     )
-
-
-def _has_passed(promotion: Promotion, body: Body, in_use: InUse) -> bool:
-    return _is_approved(body) and verdict(promotion, body, in_use).result == GateResult.PASSED
 
 
 def _is_approved(body: Body) -> bool:

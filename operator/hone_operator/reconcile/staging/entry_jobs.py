@@ -209,7 +209,7 @@ def set_condition(
         builder.conditions.set(type_, True, done, summary)
     else:
         worst = next((entry for entry in unfinished if entry.is_failed), unfinished[0])
-        words = "; ".join(f"{entry.uri}: {entry.message}" for entry in unfinished)
+        words = "; ".join(f"{entry.title}: {entry.message}" for entry in unfinished)
         words = with_retry(words, builder) if worst.is_failed else words
         builder.conditions.set(type_, False, Quoted(worst.reason) if worst.reason else working, words)
     failed = any(entry.is_failed or (entry.tries or 0) > 1 for entry in unfinished)

@@ -29,7 +29,8 @@ from hone_operator.reconcile.core.validation import accept, read_spec, spec_prob
 from hone_operator.reconcile.staging import retrying
 from hone_operator.reconcile.staging.observed import of_component
 from hone_operator.reconcile.staging.staging_attempts import StagingAttempts, observe_attempts, remember, timed_out
-from hone_operator.reconcile.version import delivery, signing
+from hone_operator.reconcile.version import delivery, measuring, signing
+from hone_operator.reconcile.version.measuring import ObservedForEvaluations
 
 RECHECK_SECONDS = 15.0
 REFUSED = frozenset({FailureCode.INVALID_VALUE, FailureCode.NOT_SUPPORTED_YET})
@@ -48,6 +49,7 @@ class ObservedForModelVersion:
     """Names of the aliases that point to it, separated by commas."""
     model_deliveries: Sequence[Mapping[str, Any]] = ()
     """Deliveries that its Model asks for."""
+    evaluations: ObservedForEvaluations = field(default_factory=ObservedForEvaluations)
     reports: Mapping[str, Latest] = field(default_factory=dict)
     """What pods report, by uid of their Job."""
     refusals: Sequence[Refusal] = field(default_factory=tuple)
@@ -207,4 +209,5 @@ def _verified(
         seen.jobs, seen.missing_targets, seen.refusals, signature.signed, seen.reports
     )
     delivery.reconcile(builder, spec, deliveries, platform)
+    measuring.reconcile(builder, spec, seen.evaluations, seen.jobs, seen.refusals, platform)
     return builder.outcome()

@@ -367,7 +367,8 @@ def test_only_what_was_compared_with_the_version_in_use_replaces_it() -> None:
     model.tick(first, unmeasured)
     assert model.targets() == {"champion": "tutor-v1"}
     assert model.body["status"]["candidates"][0]["message"] == (
-        "it was compared with no other version, and in use is tutor-v1: train again to compare it with that"
+        "it was compared with no other version, and in use is tutor-v1: compare it with that in spec.evaluations, or "
+        "train again"
     )
     model.tick(first, unmeasured, better)
     assert model.targets() == {"champion": "tutor-v3"}
@@ -417,7 +418,11 @@ def _random_version(rng: random.Random, number: int) -> dict[str, Any]:
 
 def _change(rng: random.Random, model: Named, versions: dict[int, dict[str, Any]]) -> None:
     number = rng.choice([*versions, 0]) or max(versions, default=0) + 1
-    match rng.randrange(9):
+    match rng.randrange(10):
+        case 9 if number in versions:
+            change = {"againstLow": str(low := rng.choice([-0.5, 0.2])), "againstHigh": str(low + 0.1)}
+            versions[number] = again(versions[number], "1", f"tutor-v{rng.randrange(1, number + 2)}", "1")
+            versions[number]["status"]["evaluations"][0]["numbers"][0] |= change
         case 0 | 1 | 2:
             versions[max(versions, default=0) + 1] = _random_version(rng, max(versions, default=0) + 1)
         case 3 | 4 if number in versions:
@@ -510,6 +515,54 @@ def test_a_comparison_with_another_model_stays_valid() -> None:
     model.tick(first)
     model.tick(first, compared(2, "1.0", "rival-v7", "3.0", lineage=lineage))
     assert model.targets() == {"champion": "tutor-v2"}
+
+
+def again(body: dict[str, Any], tuned: str, against: str, other: str) -> dict[str, Any]:
+    """The version, after it was measured again."""
+    loss = {"name": "loss", "tuned": tuned, "against": other}
+    entry = {"dataset": "faq", "split": "validation", "against": against, "numbers": [loss]}
+    return {**body, "status": {**body["status"], "evaluations": [entry]}}
+
+
+def test_what_was_trained_before_the_champion_replaces_it_once_it_is_measured_next_to_it() -> None:
+    model = Named()
+    model.promote(gates=[{"metric": "loss", "value": "Against", "atMost": "0"}])
+    first, champion = compared(1, "2.0", ""), compared(2, "1.5", "tutor-v1", "2.0")
+    challenger = compared(3, "1.0", "tutor-v1", "2.0")
+    model.tick(first, champion)
+    model.tick(first, champion, challenger)
+    assert model.targets() == {"champion": "tutor-v2"}
+    model.tick(first, champion, again(challenger, "1.0", "tutor-v2", "1.5"))
+    assert model.targets() == {"champion": "tutor-v3"}
+
+
+@pytest.mark.parametrize("policy", ["Automatic", "Manual"])
+def test_no_number_takes_an_alias_from_the_version_in_use(policy: str) -> None:
+    """It may have been measured on other rows than older ones. People withdraw it, and newer versions replace it."""
+    model = Named()
+    gate = {"metric": "loss", "atMost": "1.5"}
+    model.promote(gates=[gate])
+    versions = [version(n, approval="Approved", numbers=[{"name": "loss", "tuned": "1"}]) for n in (1, 2)]
+    model.tick(*versions)
+    model.promote(policy, gates=[gate])
+    worse = again(versions[1], "9", "tutor-v1", "1")
+    model.tick(versions[0], worse)
+    assert (model.targets(), model.body["status"]["promotable"]) == ({"champion": "tutor-v2"}, 1)
+    assert model.body["status"]["candidates"][0]["message"] == "loss is 9, and must be at most 1.5"
+    withdrawn = {**worse, "spec": {**worse["spec"], "approval": {"state": "Candidate"}}}
+    model.tick(versions[0], withdrawn)
+    assert model.targets() == ({"champion": "tutor-v1"} if policy == "Automatic" else {})
+
+
+def test_what_a_person_pinned_does_not_stay_where_gates_decide() -> None:
+    model = Named(champion=2)
+    numbers = {n: [{"name": "loss", "tuned": str(n)}] for n in (1, 2)}
+    versions = [version(n, approval="Approved", numbers=numbers[n]) for n in (1, 2)]
+    model.tick(*versions)
+    model.pin()
+    model.promote(gates=[{"metric": "loss", "atMost": "1.5"}])
+    model.tick(*versions)
+    assert model.targets() == {"champion": "tutor-v1"}
 
 
 def test_one_number_that_fails_its_gate_is_enough() -> None:
