@@ -196,8 +196,8 @@ def problem(
 
 def _template_options(sample: Sequence[dict[str, Any]]) -> list[str]:
     """Options with a text or tools: a switch, as for thinking, is one of the run."""
-    given = [row[_OPTIONS] for row in sample if isinstance(row.get(_OPTIONS), dict)]
-    return sorted({str(key) for options in given for key, value in options.items() if value and value is not True})
+    objects = [row[_OPTIONS] for row in sample if isinstance(row.get(_OPTIONS), dict)]
+    return sorted({str(key) for options in objects for key, value in options.items() if value and value is not True})
 
 
 def _verdict(unread: Collection[str], sample: Sequence[dict[str, Any]]) -> str | None:
