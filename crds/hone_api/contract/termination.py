@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 from hone_api.base.credentials import hidden_in
 from hone_api.base.meta import MAX_COUNT, ApiModel, Storable
 from hone_api.base.reading import read_known
-from hone_api.contract.report import DatasetResult, EncodeResult, Result, Short, TrainingResult
+from hone_api.contract.report import DatasetResult, EncodeResult, Result, TrainingResult
 from hone_api.kinds.modelversion import AnsweredPrompt
 from hone_api.words.failures import FAILURES, ExitCode
 from hone_api.words.phases import PhaseSeconds
@@ -23,7 +23,7 @@ MAX_TERMINATION_MESSAGE = 4096
 class FailureReport(ApiModel):
     """Why it failed. `code` is one of `hone_api.words.failures.FAILURES`."""
 
-    code: Short
+    code: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)]
     message: Annotated[str, StringConstraints(max_length=2000), Storable]
     hint: Annotated[str, StringConstraints(max_length=600), Storable] | None = None
     rank: int | None = Field(default=None, ge=0, le=MAX_COUNT)

@@ -221,6 +221,13 @@ def test_of_many_numbers_as_many_as_fit_are_kept() -> None:
     assert len(message.encode()) > MAX_TERMINATION_MESSAGE - 200
 
 
+@pytest.mark.parametrize("code", ["Pwned\n", "pwned", "two words", "<b>", "", "A" * 65])
+def test_a_code_that_none_of_ours_could_be_is_not_read(code: str) -> None:
+    written = json.dumps({"failure": {"code": code, "message": "m"}})
+    assert parse_outcome(written) is None
+    assert parse_outcome(written.replace(json.dumps(code), '"OfALaterVersion"'))
+
+
 def test_row_numbers_outlive_long_texts() -> None:
     errors = [RowErrorCount(code="MissingColumn", count=9, rows=[1, 2, 3], example="é" * 4096)]
     failed = FailureReport(code="TooManyBadRows", message="é" * 2000, hint="Mend the rows listed.")
