@@ -108,7 +108,7 @@ TOKENIZERS = {
     "Marked": (lambda: byte_level(IM, MARKED, eos_token="<|im_end|>"), "<|im_end|>"),
 }
 
-HEADS = {"Qwen3": "<think>\n\n</think>\n\n"}
+HEADS = {"Qwen3": "<think>\n\n</think>\n\n", "Marked": "<|im_start|>assistant\n"}
 """What a template writes after its generation prompt, before an answer without reasoning."""
 
 

@@ -15,7 +15,7 @@ from hone_api.base.meta import Digest
 from hone_api.methods import METHODS
 from hone_api.plan import DatasetInput, TrainingPlan
 
-ENCODER_VERSION = 5
+ENCODER_VERSION = 6
 """Increment it with every change that makes equal rows give other tokens, labels or files: in the trainer's encoders,
 in its format on disk, or in the libraries that render and tokenise (see `tests/api/contract/test_encoding.py`)."""
 KEY_LENGTH = 40

@@ -19,7 +19,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "Distillation": {"distillation": {"teacherModelVersion": "teacher-v1", "level": "Logits"}},
 }
 LIBRARIES = {"jinja2": "3.1.6", "tokenizers": "0.23.3", "transformers": "5.24.0"}
-"""With which ENCODER_VERSION 5 was made."""
+"""With which ENCODER_VERSION 6 was made."""
 
 
 def plan(method: str = "SFT", **fields: Any) -> TrainingPlan:

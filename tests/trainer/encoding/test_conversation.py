@@ -69,7 +69,7 @@ def test_every_assistant_turn_counts_and_nothing_else(tokenizers, name):
     tokenizer, mark = tokenizers[name], TOKENIZERS[name][1]
     (row,) = Encoder(tokenizer).encode(chat("hi", "hello you", "1 + 2 = ?", "3", "stop", "never\nstop"))
     check_shape(row)
-    assert trained(tokenizer, row) == ["hello you" + mark, "3" + mark, "never\nstop" + mark]
+    assert trained(tokenizer, row) == [HEADS.get(name, "") + text + mark for text in ("hello you", "3", "never\nstop")]
     masked = tokenizer.decode([t for t, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED])
     assert all(text in masked for text in ("hi", "1 + 2 = ?", "stop"))
     assert "hello you" not in masked
@@ -347,3 +347,30 @@ def test_conversations_need_a_chat_template():
 def test_a_tokenizer_without_an_end_is_refused():
     with pytest.raises(TrainerError, match="no end-of-sequence"):
         Encoder(byte_level(IM, CHATML))
+
+
+TURNS = "{% for m in messages[-4:] %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+@pytest.mark.parametrize("texts", [("yes", "yes", "yes"), ("ok", "okay", "okay, thanks"), ("a", "no", "was it?")])
+def test_a_turn_that_is_left_out_is_missed_although_another_says_the_same(texts: tuple[str, ...]) -> None:
+    encoder = Encoder(byte_level(IM, TURNS + PROMPT, eos_token="<|im_end|>"))
+    turns = [turn for text in texts for turn in chat(text, "Really?")["messages"]]
+    assert len(encoder.encode({"messages": turns[:4]})) == 1
+    for attempt in (lambda: encoder.encode({"messages": turns}), lambda: encoder.prompt(turns[:5])):
+        with pytest.raises(RowRefusedError, match="leaves the user turn out"):
+            attempt()
+
+
+@pytest.mark.parametrize("mark", ["{% generation %}", ""])
+def test_a_model_without_a_generation_prompt_learns_the_header_that_it_has_to_write(mark: str) -> None:
+    text = mark + "{{ m.content }}<|im_end|>" + mark.replace(" g", " endg")
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}TEXT{% else %}"
+        "{{ m.content }}<|im_end|>{% endif %}\n{% endfor %}"
+    ).replace("TEXT", text)
+    encoder = Encoder(tok := byte_level(IM, template, eos_token="<|im_end|>"))
+    (row,) = encoder.encode(chat("hi", "hello"))
+    assert row.prompt_ids == encoder.prompt("hi")
+    assert trained(tok, row) == ["<|im_start|>assistant\nhello<|im_end|>"]

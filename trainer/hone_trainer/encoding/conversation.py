@@ -6,15 +6,15 @@ How a turn is proved, for any chat template:
    The conversation that ends with the turn must begin with it. The turn starts there.
 2. From there the tokens up to some added token (the end-of-turn token) must decode to the turn's reasoning and content;
    only white space may differ, at either end. Those tokens and the end-of-turn token are trained; what follows (a line
-   break) is not. After a generation prompt, what the template itself writes before any content is trained as well: a
-   served model has to write it (Qwen3's empty <think> block of an answer without reasoning).
+   break) is not. What the template itself writes before any content is trained as well: a served model has to write it
+   (Qwen3's empty <think> block of an answer without reasoning; the header of a turn, if there is no generation prompt).
 3. A turn that calls tools is written by the template in its own way. There the tokens up to the end-of-turn token that
    other turns have must show every name, key and value of the calls, and the content.
 
 Turns of weight 0 are read and not trained.
 
 Where the template writes OpenAI's harmony format, the turn is proved channel by channel (`harmony`).
-Templates without a generation prompt are read by their `{% generation %}` marks, under the same proof.
+Templates that take content only in parts, as of image models, get each text as a part, as servers give it.
 Templates that rewrite earlier turns (Qwen3 removes their reasoning) give one row per turn, each as it is served.
 Labels are set by position, never by token id, so a pad token that equals the end-of-turn token changes nothing.
 """
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 IGNORED = -100
 """Label of a token that does not count in the loss (torch's ignore_index)."""
 _QUESTION: Message = {"role": "user", "content": "a"}
-_REASONED, _ANSWERED = "tortoises", "hedgehogs"
+_REASONED, _ANSWERED, _MARKED = "tortoises", "hedgehogs", "platypus"
 """Texts that no chat template writes by itself."""
 _ANSWER: Message = {"role": "assistant", "content": _ANSWERED}
 _CALLS = "the calls"
@@ -141,8 +141,8 @@ class Encoder:
         self.last_only = train_on == "LastAssistant"
         self.has_template = bool(tokenizer.chat_template)
         self.is_harmony = harmony.is_template(str(tokenizer.chat_template or ""))
-        self.has_marks = bool(re.search(r"\{%-?\s*generation\s*-?%\}", str(tokenizer.chat_template or "")))
         self.end_of_turn_ids: set[int] = set()
+        self._dropped: dict[tuple[Any, ...], set[int]] = {}
         added = tokenizer.added_tokens_decoder
         self._added = set(added)
         special = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
@@ -203,7 +203,7 @@ class Encoder:
         turns = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
         shown = self._shown(turns, tools)
         text = self._prompt(shown, tools)
-        _refuse_dropped(shown, text)
+        self._refuse_dropped(shown, text, tools, add_generation_prompt=True)
         self.end_of_turn_ids |= {self._eos_id if self._mark is None else self._mark}
         return self._tokens.encode(text, add_special_tokens=False)
 
@@ -232,7 +232,8 @@ class Encoder:
         renderings = _Renderings()
         if self.is_harmony or len(turns) * sum(len(str(m.get("content"))) for m in messages) > _PREPARED:
             return renderings
-        wholes, prompts = [messages[: i + 1] for i in turns], [messages[:i] for i in turns if i]
+        taken = self._as_taken(messages)
+        wholes, prompts = [taken[: i + 1] for i in turns], [taken[:i] for i in turns if i]
         requests: list[tuple[list[Any], dict[str, Any]]] = [(wholes, {}), (prompts, {"add_generation_prompt": True})]
         try:
             texts, heads = rendering.applied_to_all(self.tokenizer, requests, list(tools) or None)
@@ -281,9 +282,9 @@ class Encoder:
         turn = messages[-1]
         text = renderings.wholes.get(len(messages)) or self._render(messages, tools)
         prompt = renderings.prompts.get(len(messages) - 1) or self._prompt(messages[:-1], tools)
-        _refuse_dropped(messages[:-1], text)
+        self._refuse_dropped(messages, text, tools)
         for ids, start in self._readings(messages, text, tools, prompt):
-            forms = self._forms(turn, is_open=reasoning.before_open_block(prompt) is not None)
+            forms = self._forms(turn, prompt)
             end = self._end_of_calls(ids, start, turn) if turn.get("tool_calls") else self._end(ids, start, forms)
             if end is None:
                 continue
@@ -295,7 +296,7 @@ class Encoder:
         """The last turn after the prompt that the model is served: once a turn has followed, the template leaves out
         reasoning that the prompt has."""
         prompt = self._render(messages[:-1], tools, add_generation_prompt=True) if messages[:-1] else ""
-        _refuse_dropped(messages[:-1], prompt)
+        self._refuse_dropped(messages[:-1], prompt, tools, add_generation_prompt=True)
         before = self._render(harmony.QUESTION, add_generation_prompt=True)
         answer = self._render([*harmony.QUESTION, messages[-1]]).removeprefix(before)
         head, ids = (self._tokens.encode(text, add_special_tokens=False) for text in (prompt, answer))
@@ -318,23 +319,16 @@ class Encoder:
                 follower = self._follower_of_calls if messages[-1].get("tool_calls") else self._follower
                 if follower is not None:
                     yield [*ids, follower], len(head)
-        if self.has_marks:
-            out = self._apply(messages, tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
-            if 1 in out["assistant_masks"]:
-                yield out["input_ids"], _last_run(out["assistant_masks"])
 
-    def _forms(self, turn: Message, *, is_open: bool) -> list[list[str]]:
-        """The texts that the turn may consist of.
-
-        Args:
-            is_open: whether the prompt ends with <think>.
-        """
+    def _forms(self, turn: Message, prompt: str) -> list[list[str]]:
+        """The texts that the turn may consist of after this prompt."""
         plain, reasoned = self._frames
         if reasoned and reasoning.FIELDS[0] in turn:
             return [reasoned.parts(turn)]
         content = turn["content"].lstrip()
-        if not is_open:
-            return [[content], plain.parts(turn)]
+        if reasoning.before_open_block(prompt) is None:  # it does not end with <think>
+            missing = [] if prompt.endswith(self._header) else [[self._header, content]]
+            return [[content], plain.parts(turn), *missing]
         if content.startswith(reasoning.OPEN):
             return [[content.removeprefix(reasoning.OPEN)]]
         return [plain.parts(turn)] if reasoning.CLOSE in plain.head else []
@@ -384,11 +378,12 @@ class Encoder:
         between, has_answer, _ = rest.partition(_ANSWERED)
         has_field = bool(has_reasoning and has_answer and reasoned.startswith(prompt))
         before = answered.removeprefix(prompt).partition(_ANSWERED)[0] if answered.startswith(prompt) else ""
-        # Without a generation prompt the template would have the model write the header of its turn.
-        is_header = prompt == self._probe([], add_generation_prompt=False) and not self._added.issuperset(
-            self._tokens.encode(before.strip(), add_special_tokens=False)
-        )
-        return Frame("" if is_header else before), Frame(head, between) if has_field else None
+        return Frame(before), Frame(head, between) if has_field else None
+
+    @cached_property
+    def _header(self) -> str:
+        """The generation prompt. Some templates leave it out after a tool's turn: there the model has to write it."""
+        return self._probe([]).removeprefix(self._probe([], add_generation_prompt=False))
 
     @cached_property
     def _mark(self) -> int | None:
@@ -453,6 +448,29 @@ class Encoder:
             raise RowRefusedError("NoContent", "no token to train")
         return Row(ids, labels, number)
 
+    def _refuse_dropped(self, messages: Sequence[Message], text: str, tools: Sequence[Any], **options: Any) -> None:
+        """Refuse a conversation if the text that the template makes of it lacks a turn that is not the assistant's."""
+        turns = (tuple((m["role"], "tool_calls" in m) for m in messages), bool(tools), *options)
+        if turns not in self._dropped:
+            self._dropped[turns] = self._drops(messages, tools, options)
+        for index, turn in enumerate(messages):
+            is_lost = index in self._dropped[turns] or not tool_calls.shows(text, turn["content"])
+            if turn["role"] != "assistant" and is_lost:
+                way_out = ": move its text into the next user turn" if turn["role"] == "system" else ""
+                raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out{way_out}")
+
+    def _drops(self, messages: Sequence[Message], tools: Sequence[Any], options: dict[str, Any]) -> set[int]:
+        """Places of system and user turns that the template leaves out whatever they say: another turn may say the
+        same."""
+        marks = {i: f"{_MARKED} {i}." for i, m in enumerate(messages) if m["role"] in ("system", "user")}
+        try:
+            text = self._render(
+                [{**m, "content": marks.get(i, m["content"])} for i, m in enumerate(messages)], tools, **options
+            )
+        except RowRefusedError:
+            return set()
+        return {index for index, mark in marks.items() if mark not in text}
+
     def _render(self, messages: Sequence[Message], tools: Sequence[Any] = (), **options: Any) -> str:
         text = str(self._apply(messages, tools, tokenize=False, **options))
         if len(text) > rendering.MAX_CHARACTERS:
@@ -463,11 +481,29 @@ class Encoder:
         from jinja2.exceptions import TemplateError
 
         try:
-            return rendering.apply_template(self.tokenizer, list(messages), tools=list(tools) or None, **options)
+            return rendering.apply_template(
+                self.tokenizer, self._as_taken(messages), tools=list(tools) or None, **options
+            )
         except TemplateError as error:
             raise RowRefusedError("TemplateRefused", f"the chat template says: {error}") from None
         except _FAILURES as error:
             raise RowRefusedError("TemplateRefused", f"the chat template fails: {type(error).__name__}") from error
+
+    def _as_taken(self, messages: Sequence[Message]) -> list[Message]:
+        return _in_parts(messages) if self._takes_parts else list(messages)
+
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether the template shows content only in parts."""
+        from jinja2.exceptions import TemplateError
+
+        shown, turns = [], [_QUESTION, _ANSWER]
+        for form in (turns, _in_parts(turns)):
+            try:
+                shown.append(_ANSWERED in rendering.apply_template(self.tokenizer, form, tokenize=False))
+            except (TemplateError, *_FAILURES):
+                shown.append(False)
+        return shown == [False, True]
 
     def _eos(self) -> int:
         self.end_of_turn_ids.add(self._eos_id)
@@ -479,19 +515,8 @@ class Encoder:
             raise RowRefusedError("ControlToken", f"content holds the control token {token.group()!r}")
 
 
-def _refuse_dropped(messages: Sequence[Message], text: str) -> None:
-    """Refuse a conversation if the text lacks one of its turns that is not the assistant's."""
-    for turn in messages:
-        if turn["role"] != "assistant" and not tool_calls.shows(text, turn["content"]):
-            way_out = ": move its text into the next user turn" if turn["role"] == "system" else ""
-            raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out{way_out}")
-
-
-def _last_run(mask: list[int]) -> int:
-    """Index where the last run of ones begins."""
-    end = len(mask) - mask[::-1].index(1)
-    zeros = mask[:end][::-1]
-    return end - zeros.index(0) if 0 in zeros else 0
+def _in_parts(messages: Sequence[Message]) -> list[Message]:
+    return [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in messages]
 
 
 def _merge(rows: list[Row]) -> Row:
