@@ -141,6 +141,7 @@ def owned(api: str, owner: dict[str, Any]) -> dict[str, Any]:
     return {"ownerReferences": [reference]}
 
 
+@pytest.mark.faults("O19")
 def test_a_run_goes_on_when_its_job_loses_labels(namespace: Namespace, operator: Any, spec: Any, result: Any) -> None:
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())

@@ -17,6 +17,7 @@ def orphan(namespace: Namespace, job: str, pods: list[str]) -> None:
     namespace.delete("Job", job)
 
 
+@pytest.mark.faults("O19")
 def test_the_next_attempt_waits_for_pods_that_were_left_behind(namespace: Namespace, operator: Any, spec: Any) -> None:
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())

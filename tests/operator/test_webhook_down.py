@@ -57,6 +57,7 @@ def shows_it(namespace: Namespace) -> Callable[[], bool]:
     return shows
 
 
+@pytest.mark.faults("O22")
 def test_a_new_job_says_that_a_webhook_is_down(namespace: Namespace, operator: Any, spec: Any, webhook: Any) -> None:
     remove = webhook("batch", "jobs")
     namespace.dataset()
@@ -73,6 +74,7 @@ def test_a_new_job_says_that_a_webhook_is_down(namespace: Namespace, operator: A
     )
 
 
+@pytest.mark.faults("O22")
 def test_a_second_attempt_says_so(namespace: Namespace, operator: Any, spec: Any, webhook: Any) -> None:
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())
@@ -87,6 +89,7 @@ def test_a_second_attempt_says_so(namespace: Namespace, operator: Any, spec: Any
     namespace.until(lambda: namespace.get("Job", "run-2"), "attempt 2")
 
 
+@pytest.mark.faults("O22")
 def test_a_finished_run_whose_version_cannot_be_made_says_so(
     namespace: Namespace, operator: Any, spec: Any, result: Any, webhook: Any
 ) -> None:

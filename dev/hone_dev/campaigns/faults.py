@@ -49,6 +49,8 @@ FAULTS = {
     "O19": "Child deleted or replaced by hand, foreign object with a name of ours",
     "O20": "Objects, definitions and plans of an earlier version",
     "O21": "Operator's clock jumps",
+    "O22": "Admission webhook of others down",
+    "O23": "Objects restored from a backup, to another place as well",
     "T1": "SIGTERM at every step",
     "T2": "SIGKILL at every step",
     "T3": "SIGKILL inside the writing of a checkpoint",

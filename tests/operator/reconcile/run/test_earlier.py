@@ -116,6 +116,7 @@ BACKUP = [
 
 
 @pytest.mark.parametrize(("marks", "same"), BACKUP)
+@pytest.mark.faults("O23")
 def test_a_restored_object_has_a_new_uid_and_is_the_same_run(finished: Any, marks: Any, same: bool) -> None:
     """One that was made again without a mark is another run, as always."""
     job = copy.deepcopy(finished.job)
@@ -137,6 +138,7 @@ def test_a_restored_object_has_a_new_uid_and_is_the_same_run(finished: Any, mark
         ({"method": "SFT"}, True),
     ],
 )
+@pytest.mark.faults("O23")
 def test_a_restored_object_with_another_spec_waits(finished: Any, change: Any, same: bool) -> None:
     """A restore may adapt where it runs. What would make another model starts when a person says so."""
     job = copy.deepcopy(finished.job)
@@ -148,6 +150,7 @@ def test_a_restored_object_with_another_spec_waits(finished: Any, change: Any, s
     assert earlier.made_by(job, [finished.made]) is earlier.differs(job, [finished.made]) is None
 
 
+@pytest.mark.faults("O23")
 def test_a_restored_object_that_differs_starts_nothing(life: Any, conditions: Any) -> None:
     outcome = life.tick(differs="words")
     assert [body["kind"] for body in outcome.create if body["kind"] == "Job"] == []
