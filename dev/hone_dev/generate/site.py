@@ -6,6 +6,7 @@ with a diagram loads it.
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import sys
@@ -49,6 +50,7 @@ def load_diagrams_from_here(bundle: Path) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     try:
         print(build(paths.SOURCE, mermaid.script()))
     except HoneDevError as error:
