@@ -46,13 +46,20 @@ def certificate(folder: Path) -> Path:
 
 
 class Server:
-    """Answers by `answers`: path -> (status, headers, body); 304 to who has the ETag. Notes what it was asked."""
+    """Answers by `answers`: path -> (status, headers, body); 304 to who has the ETag. Notes what it was asked.
+
+    With the header Accept-Ranges it gives ranges, and 412 to who asks for another ETag.
+    """
 
     def __init__(self, certificate: Path, address: str = "127.0.0.1", port: int = 0):
         server = self
         self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.requests: list[tuple[str, str, str, str | None]] = []
         """(path, Host, local address, Authorization)"""
+        self.ranges: list[tuple[int, int]] = []
+        """Asked and sent: the first byte, and how many were sent."""
+        self.trouble: list[int | str] = []
+        """For answers with ranges, in turn: break off after so many bytes, or say 503 and this Retry-After."""
         self.connections = 0
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -67,6 +74,10 @@ class Server:
                 mark = headers.get("ETag")
                 if mark and self.headers["If-None-Match"] == mark:
                     status, body = 304, b""
+                asked = self.headers["Range"] if status == 200 and "Accept-Ranges" in headers else None
+                if asked:
+                    self.give_range(asked, headers, body)
+                    return
                 self.send_response(status)
                 for key, value in headers.items():
                     self.send_header(key, value)
@@ -79,6 +90,31 @@ class Server:
                         self.wfile.write(b"x" * 65536)
                 except OSError:
                     pass
+
+            def give_range(self, asked: str, headers: dict[str, str], body: bytes) -> None:
+                begin, end = (int(edge) for edge in asked.removeprefix("bytes=").split("-"))
+                trouble = server.trouble.pop(0) if server.trouble and end else None
+                if isinstance(trouble, str):
+                    self.send_response(503)
+                    headers, piece = {"Retry-After": trouble}, b""
+                elif self.headers["If-Match"] not in (None, headers.get("ETag")):
+                    self.send_response(412)
+                    headers, piece = {}, b""
+                elif begin >= len(body):
+                    self.send_response(416)
+                    headers, piece = {"Content-Range": f"bytes */{len(body)}"}, b""
+                else:
+                    self.send_response(206)
+                    piece = body[begin : end + 1]
+                    last = begin + len(piece) - 1
+                    headers = {**headers, "Content-Range": f"bytes {begin}-{last}/{len(body)}"}
+                for key, value in {**headers, "Content-Length": str(len(piece))}.items():
+                    self.send_header(key, value)
+                self.end_headers()
+                sent = piece if trouble is None else piece[: int(trouble)]
+                server.ranges.append((begin, len(sent)))
+                self.close_connection = len(sent) < len(piece)
+                self.wfile.write(sent)
 
             def log_message(self, *_: Any) -> None:
                 pass

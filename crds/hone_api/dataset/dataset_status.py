@@ -164,7 +164,11 @@ class DatasetStatus(ApiModel):
     )
     format_detected: ShortText | None = Field(default=None, description="Format used and, for Auto, why.")
     digest: Digest | None = Field(default=None, description="Digest of the materialized content.")
-    revision: ShortText | None = Field(default=None, description="Commit of an hf:// source, or SHA-256 of the source.")
+    revision: ShortText | None = Field(
+        default=None,
+        description="Commit of an hf:// source; else a SHA-256: of the files, or of their names, sizes and ETags where "
+        "they are read from a server without spec.source.sha256.",
+    )
     uri: ShortText | None = Field(default=None, description="Folder of the rows in the store.")
     size_bytes: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Bytes of that folder: rows and report."

@@ -64,11 +64,11 @@ NAMESPACE: Any = Field(
 class Limits(ApiModel):
     """Bounds on what a source may be."""
 
-    max_source_bytes: int = Field(default=20 * 2**30, ge=1, description="Largest download, bytes.")
+    max_source_bytes: int = Field(default=20 * 2**30, ge=1, description="Largest source, bytes.")
     timeout_seconds: int = Field(
         default=3600,
         ge=1,
-        description="Longest download, seconds; from a hub at least as long as its size takes at 4 MiB/s.",
+        description="Longest download, seconds; in addition, read by ranges, to its size at 4 MiB/s.",
     )
     allow_private_addresses: bool = Field(
         default=False, description="Whether https:// may reach private and loopback addresses."

@@ -12,13 +12,11 @@ from hone_dev.chart.value_types import ImageDigest, Map, Seconds, StringMap, Tex
 
 
 class Limits(Values):
-    max_source_bytes: Annotated[int, Field(ge=1)] = Field(
-        20 * 2**30, description="Largest download of a source, in bytes."
-    )
+    max_source_bytes: Annotated[int, Field(ge=1)] = Field(20 * 2**30, description="Largest source, in bytes.")
     timeout_seconds: Seconds = Field(
         3600,
-        description="Longest download of a source, in seconds. A hub gets at least the time that the size takes at 4 "
-        "MiB/s.",
+        description="How long a server of a source may be waited for, in seconds: for its listing, and for each file "
+        "beyond the time that its bytes take at 4 MiB/s.",
     )
     allow_private_addresses: bool = Field(
         False,

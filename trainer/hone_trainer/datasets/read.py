@@ -22,6 +22,7 @@ from hone_trainer.datasets.columnar import Table
 from hone_trainer.datasets.compression import Stream, base_name, seekable, unpacked
 from hone_trainer.datasets.cuts import RowBlock
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken, lines, too_large
+from hone_trainer.datasets.remote import OriginFiles
 from hone_trainer.datasets.rows import RawRow, RowError, strict_json, type_name
 from hone_trainer.errors import SourceError, StoreError
 
@@ -58,6 +59,10 @@ class DataFile(NamedTuple):
     name: str
     version: str = ""
     """Of its content: another content has another one. Empty: unknown."""
+    origin: OriginFiles | None = None
+    """Where it is read from; None: the path is it. Else temporary files may be next to the path."""
+    key: Any = None
+    """What the origin knows it by."""
 
     @property
     def size(self) -> int:
@@ -66,7 +71,7 @@ class DataFile(NamedTuple):
         Raises:
             OSError: it is not there.
         """
-        return self.path.stat().st_size
+        return int(self.key.size) if self.origin else self.path.stat().st_size
 
     def open(self, end: int | None = None) -> io.BufferedReader[Any]:
         """Its bytes, as a seekable file.
@@ -76,8 +81,9 @@ class DataFile(NamedTuple):
 
         Raises:
             OSError: it cannot be read.
+            SourceError: while a remote file is read; see `OriginFiles.open`.
         """
-        return open(self.path, "rb")
+        return self.origin.open(self.name, self.key, end) if self.origin else open(self.path, "rb")
 
 
 def read_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:

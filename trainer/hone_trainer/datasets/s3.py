@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from urllib3.exceptions import HTTPError
 
@@ -18,13 +19,13 @@ from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import DISK_ERRORS, Resolver, resolve
 from hone_trainer.endpoints.s3 import ABSENT, DENIED, ELSEWHERE, Carrier, credentials
 from hone_trainer.errors import SourceError
+from hone_trainer.store.ranged import BUSY, BrokenOffError, RangedFile, changed, check_range
 
-_MAX_OBJECTS = 100_000
+_MAX_OBJECTS = 2_000_000
 _CHUNK = 2**20
 
 
-@dataclass(frozen=True)
-class Object:
+class Object(NamedTuple):
     """One object: its key, size in bytes, and ETag by which a change is seen."""
 
     key: str
@@ -47,8 +48,7 @@ class Bucket:
         Raises:
             SourceError: SecretNotFound, SecretKeyNotFound.
         """
-        until = time.monotonic() + plan.limits.timeout_seconds
-        carrier = Carrier(network_of(plan), until, resolver)
+        carrier = Carrier(network_of(plan), resolver=resolver)
         client = s3.client(plan.source.s3, credentials(plan.secret_path), carrier)
         return cls(client, plan.source.uri.removeprefix("s3://").partition("/")[0], plan.limits)
 
@@ -59,6 +59,7 @@ class Bucket:
             SourceError: SourceNotFound, SourceUnreachable, SourceRefused, SourceTooLarge.
         """
         objects: dict[str, Object] = {}
+        until = time.monotonic() + self.limits.timeout_seconds
         with _translated(f"s3://{self.name}/{path}"):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=path):
                 for entry in page.get("Contents", ()):
@@ -68,6 +69,9 @@ class Bucket:
                     name = one.key.removeprefix(path if not path or path.endswith("/") else f"{path}/")
                     if (name and name != one.key) or not path:
                         objects[name] = one
+                if time.monotonic() > until:
+                    why = f"its listing took longer than {self.limits.timeout_seconds} s"
+                    raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"s3://{self.name}/{path}: {why}")
                 if len(objects) > _MAX_OBJECTS:
                     raise SourceError(
                         FailureCode.SOURCE_TOO_LARGE, f"s3://{self.name}/{path} has over {_MAX_OBJECTS} objects"
@@ -78,6 +82,39 @@ class Bucket:
             )
         return {name: one for name, one in objects.items() if not name.endswith("/")}
 
+    def read(self, one: Object, begin: int, end: int, seconds: float) -> Iterator[bytes]:
+        """The bytes [begin, end) of the object as it was listed, as they come.
+
+        Raises:
+            BrokenOffError: another try may get the rest.
+            SourceError: as `list`; SourceUnreachable when it has changed since.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        what, until = f"s3://{self.name}/{one.key}", time.monotonic() + seconds
+        with _translated(what):
+            try:
+                bounds = f"bytes={begin}-{end - 1}"
+                same = {"IfMatch": one.etag} if one.etag else {}
+                answer = self.client.get_object(Bucket=self.name, Key=one.key, Range=bounds, **same)
+                if answer.get("ETag", "") != one.etag:
+                    raise changed(what)
+                check_range(what, {"Content-Range": answer.get("ContentRange", "")}, begin, one.size)
+                for chunk in answer["Body"].iter_chunks(_CHUNK):
+                    yield chunk
+                    if time.monotonic() > until:
+                        raise BrokenOffError(f"it took longer than {seconds:.0f} s")
+            except ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if status in (412, 416):
+                    raise changed(what) from None
+                if status not in BUSY:
+                    raise
+                headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
+                raise BrokenOffError(error, headers.get("retry-after")) from None
+            except (BotoCoreError, HTTPError, OSError) as error:
+                raise BrokenOffError(error) from None
+
     def download(self, one: Object, target: Path, deadline: float, progress: Callable[[int], None]) -> None:
         """The object as it was listed, to a file.
 
@@ -85,15 +122,10 @@ class Bucket:
             SourceError: as `list`; SourceUnreachable when it has changed since.
         """
         what = f"s3://{self.name}/{one.key}"
-        with _translated(what), open(target, "wb") as file:
-            answer = self.client.get_object(Bucket=self.name, Key=one.key)
-            if (answer["ContentLength"], answer.get("ETag", "")) != (one.size, one.etag):
-                raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"{what} changed while it was read")
-            for chunk in answer["Body"].iter_chunks(_CHUNK):
-                if time.monotonic() > deadline:
-                    raise SourceError(
-                        FailureCode.SOURCE_UNREACHABLE, f"{what} took longer than {self.limits.timeout_seconds} s"
-                    )
+        seconds = deadline - time.monotonic()
+        source = RangedFile(what, one.size, partial(self.read, one), seconds)
+        with open(target, "wb") as file:
+            while chunk := source.read(_CHUNK):
                 file.write(chunk)
                 progress(len(chunk))
 

@@ -1,4 +1,4 @@
-"""Sources of rows: one function a scheme, in `SOURCES`. Each gives local files in a stable order."""
+"""Sources of rows: one function a scheme, in `SOURCES`. Each gives files in a stable order, without reading them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from hone_api.dataset.dataset_status import Croissant, NotReadFiles
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import croissant, downloads, listing, s3
+from hone_trainer.datasets import croissant, listing, remote
 from hone_trainer.datasets.layout import Indexes
 from hone_trainer.datasets.listing import ListedName, NameKind
 from hone_trainer.datasets.read import DataFile, named
-from hone_trainer.endpoints.http import Client, Mark, UnchangedError, checked
+from hone_trainer.endpoints import http
+from hone_trainer.endpoints.http import Mark, UnchangedError
 from hone_trainer.errors import SourceError
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import hub, hub_card
@@ -35,7 +35,7 @@ _LINKED_FOLDERS = 10_000
 
 @dataclass(frozen=True)
 class Fetched:
-    """Files of a source; revision is a hub commit, or the SHA-256 of the content.
+    """Files of a source; revision is a hub commit, or a SHA-256: see `_identified`.
 
     mark identifies this content of the source without reading it; None: there is no mark. about is what the
     source's Croissant metadata says, where there is any.
@@ -58,7 +58,8 @@ def shown(uri: str) -> str:
 
 
 def fetch(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
-    """The source's files: where they are mounted, or downloaded into folder.
+    """The source's files, on a mount or where they are read by ranges. A web server's that gives no ranges is
+    downloaded into folder.
 
     Raises:
         SourceError: missing, unreachable, refused, too large, or not what sha256 promised.
@@ -83,48 +84,45 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fe
         return (folder / name for name in wanted)  # the card is there
 
     names, not_read = _choose(plan, entries, str(repository), get)
-    if sum(snapshot.files[name] for name in names) > plan.limits.max_source_bytes:
-        raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{repository}: over {plan.limits.max_source_bytes} bytes")
-    progress.log(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
-    _download(repository, snapshot, names, folder)
-    files = [DataFile(folder / name, name, f"{snapshot.commit} {name}") for name in names]
+    keys = {n: hub.ListedFile(snapshot.commit, n, snapshot.files[n], snapshot.digests[n]) for n in names}
+    files = _remote(remote.HubFiles(plan, str(repository)), keys, str(repository), plan, folder)
+    files = [file._replace(version=f"{snapshot.commit} {file.name}") for file in files]
+    progress.log(f"reading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
     described = croissant.of_hub(repository, snapshot, about, folder)
     return Fetched(files, snapshot.commit, snapshot.commit, described, not_read)
 
 
-def _download(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str], folder: Path) -> None:
-    """Those of the files that are not in the folder, or are not what the hub lists."""
-    for _ in range(2):
-        there = [name for name in names if (folder / name).is_file()]
-        for name in (others := hub.differing(snapshot, there, folder)):
-            (folder / name).unlink()
-        kept = {*there} - {*others}
-        if not (wanted := [name for name in names if name not in kept]):
-            return
-        hub.download(repository, snapshot, wanted, folder, resumable=True)
-        if not (others := hub.differing(snapshot, wanted, folder)):
-            return
-    raise SourceError(
-        FailureCode.CHECKSUM_MISMATCH, f"{repository}: {others[0]} is not the file that the hub lists, twice"
-    )
+def _remote(
+    origin: remote.OriginFiles, keys: Mapping[str, Any], what: str, plan: MaterializePlan, folder: Path
+) -> list[DataFile]:
+    """Files that are read where they are, by their names.
+
+    Raises:
+        SourceError: SourceTooLarge.
+    """
+    if sum(key.size for key in keys.values()) > plan.limits.max_source_bytes:
+        raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{what}: over {plan.limits.max_source_bytes} bytes")
+    path = folder / "remote"
+    return [DataFile(path, name, _digest([name, str(key)]), origin, key) for name, key in keys.items()]
 
 
 def _from_web(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
-    authorization = hub.secret_key(plan.secret_path, "AUTHORIZATION") if plan.secret_path else None
-    path = unquote(checked(plan.source.uri).path)
-    name = "".join(c for c in PurePosixPath(path).name if c.isprintable())[-100:] or "data"
-    target = folder / "download"
-    progress.log(f"downloading {name}")
+    origin, target = remote.WebFile(plan, shown(plan.source.uri)), folder / "download"
     known_mark = Mark.parse(plan.known) if plan.known else None
-    client = Client(plan.limits, authorization)
-    mark = client.download(plan.source.uri, target, progress.add_bytes, known_mark)
-    fetched = _hash_files([DataFile(target, name)], plan, str(mark) if mark else None)
-    return replace(fetched, about=croissant.of_web(client, plan.source.uri, folder))
+    file = origin.client.find(plan.source.uri, target, progress.add_bytes, known_mark)
+    progress.log(f"reading {file.name}")
+    if isinstance(file, http.Ranged):
+        files = _remote(origin, {file.name: file}, shown(plan.source.uri), plan, folder)
+    else:
+        files = [DataFile(target, file.name)]
+    fetched = _identified(files, plan, str(file.mark) if file.mark else None)
+    return replace(fetched, about=croissant.of_web(origin.client, plan.source.uri, folder))
 
 
 def _from_s3(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
-    bucket, what = s3.Bucket.of(plan), shown(plan.source.uri)
-    path = plan.source.uri.removeprefix("s3://").partition("/")[2]
+    what = shown(plan.source.uri)
+    origin = remote.BucketFiles(plan, what)
+    bucket, path = origin.bucket, plan.source.uri.removeprefix("s3://").partition("/")[2]
     objects = bucket.list(path)
     deadline = Deadline.after(plan.limits.timeout_seconds)
 
@@ -138,25 +136,12 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fet
         names, not_read = listing.FileChoice([*objects], [])
     else:
         names, not_read = _choose(plan, {name: ListedName(one.size) for name, one in objects.items()}, what, get)
-    if sum(objects[name].size for name in names) > plan.limits.max_source_bytes:
-        raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{what}: over {plan.limits.max_source_bytes} bytes")
+    files = _remote(origin, {name: objects[name] for name in names}, what, plan, folder)
     mark = _digest([[name, objects[name].size, objects[name].etag] for name in names])
     _compare(plan, mark)
-    progress.log(f"downloading {len(names)} files of {what}")
-    # Keys are anything, so files are called by their hash.
-    files = [DataFile(folder / hashlib.sha256(name.encode()).hexdigest(), name) for name in names]
-    downloads.fetch([_of_object(bucket, objects[f.name], f, deadline, progress) for f in files], deadline)
+    progress.log(f"reading {len(names)} files of {what}")
     about = croissant.of_bucket(bucket, path, folder, deadline.until)
-    return replace(_hash_files(files, plan, mark), about=about, not_read=not_read)
-
-
-def _of_object(
-    bucket: s3.Bucket, one: s3.Object, file: DataFile, deadline: Deadline, progress: TaskProgress
-) -> downloads.Download:
-    def get(path: Path) -> None:
-        bucket.download(one, path, deadline.until, progress.add_bytes)
-
-    return downloads.Download(file.name, file.path, f"{one.key} {one.size} {one.etag}", get)
+    return replace(_identified(files, plan, mark), about=about, not_read=not_read)
 
 
 def _from_mount(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
@@ -190,12 +175,12 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> 
             FailureCode.SOURCE_TOO_LARGE, f"{shown(plan.source.uri)}: over {plan.limits.max_source_bytes} bytes"
         )
     if plan.source.uri.startswith("configmap://"):  # its files are as new as the pod
-        fetched = _hash_files(files, plan)
+        fetched = _identified(files, plan)
         _compare(plan, fetched.revision)
         return replace(fetched, mark=fetched.revision, not_read=not_read)
     mark = _digest([[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)])
     _compare(plan, mark)
-    return replace(_hash_files(files, plan, mark), about=croissant.of_mount(inside, root), not_read=not_read)
+    return replace(_identified(files, plan, mark), about=croissant.of_mount(inside, root), not_read=not_read)
 
 
 def _compare(plan: MaterializePlan, mark: str) -> None:
@@ -347,21 +332,26 @@ def of_files(paths: Sequence[Path], plan: MaterializePlan) -> Fetched:
     if odd:
         raise SourceError(FailureCode.SOURCE_REFUSED, f"{', '.join(odd[:5])}: name either several files, or one folder")
     top = Path(os.path.commonpath([path.absolute().parent for path in paths]))
-    return _hash_files([DataFile(path.resolve(), path.absolute().relative_to(top).as_posix()) for path in paths], plan)
+    return _identified([DataFile(path.resolve(), path.absolute().relative_to(top).as_posix()) for path in paths], plan)
 
 
-def _hash_files(files: list[DataFile], plan: MaterializePlan, mark: str | None = None) -> Fetched:
-    """With the SHA-256 as revision: of the file, or of all names and hashes."""
+def _identified(files: list[DataFile], plan: MaterializePlan, mark: str | None = None) -> Fetched:
+    """With the SHA-256 as revision: of the file, or of all names and hashes.
+
+    Files that are read where they are have their listing's, so that each is read once; one that sha256 promises is
+    read for it first, and its mark shows a change.
+    """
+    if plan.source.sha256 is not None and len(files) != 1:
+        raise SourceError(
+            FailureCode.CHECKSUM_MISMATCH, f"sha256 is for one file, {shown(plan.source.uri)} has {len(files)}"
+        )
+    if plan.source.sha256 is None and any(file.origin for file in files):
+        return Fetched(files, _digest([file.version for file in files]), mark)
     with ThreadPoolExecutor(_HASHED_AT_ONCE) as threads:
         hashes = list(threads.map(_sha256, files))
-    if plan.source.sha256 is not None:
-        if len(files) != 1:
-            raise SourceError(
-                FailureCode.CHECKSUM_MISMATCH, f"sha256 is for one file, {shown(plan.source.uri)} has {len(files)}"
-            )
-        if hashes[0] != plan.source.sha256:
-            message = f"{files[0].name} has the SHA-256 {hashes[0]}, expected {plan.source.sha256}"
-            raise SourceError(FailureCode.CHECKSUM_MISMATCH, message)
+    if plan.source.sha256 not in (None, hashes[0]):
+        message = f"{files[0].name} has the SHA-256 {hashes[0]}, expected {plan.source.sha256}"
+        raise SourceError(FailureCode.CHECKSUM_MISMATCH, message)
     files = [file._replace(version=sha) for file, sha in zip(files, hashes, strict=True)]
     if len(files) == 1:
         return Fetched(files, hashes[0], mark)

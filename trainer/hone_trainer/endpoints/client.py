@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +27,11 @@ from hone_trainer.endpoints.addresses import PRIVATE_WAY_OUT, AllowedNetwork, is
 from hone_trainer.endpoints.http import Resolver, pool_of, resolve, timeout_until
 from hone_trainer.endpoints.usage import Usage
 from hone_trainer.errors import ConfigError, SourceError
+from hone_trainer.store.ranged import TRIES, pause_after
 
 Message = Mapping[str, str]
 _Asked = TypeVar("_Asked")
 _Told = TypeVar("_Told")
-TRIES = 6
-"""Tries for a request by default; their pauses add up to half a minute."""
-_LONGEST_PAUSE = 60.0
 _MOST_WORDS = 300
 """Characters of a server's message in ours."""
 _TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -243,7 +240,7 @@ class Endpoint:
                     raise PromptRefusedError(f"{self.host} {last}", words)
                 if status not in _TRY_AGAIN:
                     raise SourceError(FailureCode.ENDPOINT_REFUSED, f"{self.host} {last}")
-            pause = _seconds(after, number)
+            pause = pause_after(after, number)
             if number == tries - 1 or time.monotonic() + pause >= until:
                 break
             self.access.pause(pause)
@@ -351,13 +348,6 @@ def _checked(url: str, private: bool) -> SplitResult:
             f"the endpoint http://{parts.hostname}: plain http:// goes to Services of the cluster only; {way_out}"
         )
     return parts
-
-
-def _seconds(after: str | None, number: int) -> float:
-    """Seconds that the server asks for, else 1, 2, 4 …, each with some jitter."""
-    if after and after.isdigit():
-        return min(float(after), _LONGEST_PAUSE)
-    return min(2.0**number * random.uniform(0.8, 1.2), _LONGEST_PAUSE)
 
 
 def _parsed(data: bytes, host: str) -> dict[str, Any]:

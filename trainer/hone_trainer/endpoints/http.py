@@ -7,19 +7,22 @@ certificates (or those in SSL_CERT_FILE). No proxy is used: a proxy would resolv
 
 from __future__ import annotations
 
+import email.message
 import errno
 import functools
 import http.client
 import io
 import math
+import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import SplitResult, urljoin, urlsplit
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import urllib3
 import urllib3.connection
@@ -30,10 +33,12 @@ from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.addresses import AllowedNetwork, Resolution
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import remember
+from hone_trainer.store.ranged import BUSY, TRIES, BrokenOffError, changed, check_range, pause_after
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONDITIONS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
+_PRECONDITIONS = {"ETag": "If-Match", "Last-Modified": "If-Unmodified-Since"}
 _MAX_MARK = 200
 _CHUNK = 2**20
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
@@ -78,87 +83,157 @@ class Mark:
     def __str__(self) -> str:
         return f"{self.header}={self.value}"
 
+    @property
+    def is_strong(self) -> bool:
+        """Whether equal marks are of equal bytes."""
+        return not self.value.startswith("W/")
+
     def condition(self) -> dict[str, str]:
         """The header that requests the content only if it changed (RFC 9110, section 13)."""
         return {_CONDITIONS[self.header]: self.value}
 
+    def precondition(self) -> dict[str, str]:
+        """The header that requests the content only if it did not change."""
+        return {_PRECONDITIONS[self.header]: self.value}
+
+
+class Ranged(NamedTuple):
+    """A file that can be read by ranges."""
+
+    name: str
+    size: int
+    mark: Mark
+
+
+class Saved(NamedTuple):
+    """A file that was downloaded."""
+
+    name: str
+    mark: Mark | None
+    ends_surely: bool
+    """Whether the server said where it ends, other than by closing the connection."""
+
 
 @dataclass(frozen=True)
 class Client:
-    """Downloads under limits. authorization is the value of that header; only the first host receives it."""
+    """Reads under limits. authorization is the value of that header; only the first host receives it."""
 
     limits: Limits
     authorization: str | None = None
     resolver: Resolver = resolve
+    _pools: dict[tuple[int, str, str], urllib3.HTTPConnectionPool] = field(default_factory=dict, compare=False)
+    """By process and host: a fork must not use the connections of its parent."""
 
-    def download(
+    def find(
         self,
         url: str,
         target: Path,
         progress: Callable[[int], None] = lambda _: None,
         mark: Mark | None = None,
-    ) -> Mark | None:
-        """Download url to the file target. progress is called with the size of each chunk in bytes.
+    ) -> Ranged | Saved:
+        """The file, as `read` can read it, else as `download` saves it: the server gives no ranges, or nothing that
+        would show a change between two of them.
 
-        Returns:
-            The mark of the downloaded file, if the server sends one.
+        Raises:
+            SourceError: as `download`.
+            UnchangedError: the file still has this mark.
+        """
+        with self._asked(url, {"Range": "bytes=0-0", **(mark.condition() if mark else {})}) as (response, until):
+            if response.status == 304 and mark:
+                raise UnchangedError
+            if response.status == 200:
+                return self._save(response, url, target, until, progress)
+            version, (*_, size) = Mark.of(response.headers), response.headers.get("Content-Range", "").rpartition("/")
+            if response.status == 206 and version and version.is_strong and size.isdigit():
+                if int(size) > self.limits.max_source_bytes:
+                    raise self._too_large(url)
+                return Ranged(_name(url, response.headers), int(size), version)
+        return self.download(url, target, progress)
+
+    def download(self, url: str, target: Path, progress: Callable[[int], None] = lambda _: None) -> Saved:
+        """Download url to the file target. progress is called with the size of each chunk in bytes.
 
         Raises:
             SourceError: SourceRefused, SourceNotFound, SourceUnreachable or SourceTooLarge.
-            UnchangedError: the file still has the mark `known`.
         """
+        with self._asked(url, {}) as (response, until):
+            return self._save(response, url, target, until, progress)
+
+    def read(self, url: str, file: Ranged, begin: int, end: int, seconds: float) -> Iterator[bytes]:
+        """The bytes [begin, end) of a file as they come.
+
+        Raises:
+            BrokenOffError: another try may get the rest.
+            SourceError: SourceUnreachable when the file has changed; as `download`.
+        """
+        what = _shown(urlsplit(url))
+        headers = {"Range": f"bytes={begin}-{end - 1}", **file.mark.precondition()}
+        try:
+            with closing(self._answer(url, headers, time.monotonic() + seconds)) as response:
+                if response.status in BUSY:
+                    raise BrokenOffError(_answers(response), response.headers.get("Retry-After"))
+                if response.status in (200, 412, 416) or Mark.of(response.headers) != file.mark:
+                    raise changed(what)
+                self._check_status(response, url)
+                check_range(what, response.headers, begin, file.size)
+                yield from iter(lambda: response.read(_CHUNK), b"")
+        except (HTTPError, OSError) as error:
+            self._pools.clear()  # the host may have another address now
+            raise BrokenOffError(error) from None
+
+    @contextmanager
+    def _asked(self, url: str, headers: Mapping[str, str]) -> Iterator[tuple[urllib3.BaseHTTPResponse, float]]:
+        """The first answer that is not `BUSY`, and until when it has to be complete."""
+        until = time.monotonic() + self.limits.timeout_seconds
+        try:
+            for number in range(TRIES):
+                with closing(self._answer(url, headers, until)) as response:
+                    pause = pause_after(response.headers.get("Retry-After"), number)
+                    is_last = number == TRIES - 1 or time.monotonic() + pause >= until
+                    if response.status not in BUSY or is_last:
+                        self._check_status(response, url)
+                        yield response, until
+                        return
+                time.sleep(pause)
+        except (HTTPError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
+            why = f"took longer than {self.limits.timeout_seconds} s" if time.monotonic() >= until else str(error)
+            raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"{_shown(urlsplit(url))}: {why}") from None
+
+    def _answer(self, url: str, headers: Mapping[str, str], until: float) -> urllib3.BaseHTTPResponse:
+        """The answer after all redirects; each is checked like the first address."""
         if self.authorization:
             remember(self.authorization)
-        deadline = time.monotonic() + self.limits.timeout_seconds
         first = checked(url)
         current = first
         for _ in range(_MAX_REDIRECTS + 1):
             same_host = (current.hostname, current.port) == (first.hostname, first.port)
-            headers = {"Authorization": self.authorization} if self.authorization and same_host else {}
-            headers |= mark.condition() if mark else {}
-            outcome = self._get(current, headers, target, deadline, progress)
-            if not isinstance(outcome, str):
-                return outcome
-            current = checked(urljoin(current.geturl(), outcome))
+            own = {"Authorization": self.authorization} if self.authorization and same_host else {}
+            send = {"User-Agent": "hone", "Accept-Encoding": "identity", **own, **headers}
+            response = send_to(self._pool(current, until), current, "GET", send, timeout=timeout_until(until))
+            if response.status not in _REDIRECTS or not (location := response.headers.get("Location")):
+                return response
+            response.close()
+            current = checked(urljoin(current.geturl(), str(location)))
         raise SourceError(FailureCode.SOURCE_REFUSED, f"{_shown(first)} redirects more than {_MAX_REDIRECTS} times")
 
-    def _get(
-        self, url: SplitResult, headers: dict[str, str], target: Path, deadline: float, progress: Callable[[int], None]
-    ) -> str | Mark | None:
-        """One request. Returns the location of a redirect, or the mark of the file if it is complete."""
-        # A Service's name makes no difference here: https:// sources are public hosts.
-        network = AllowedNetwork(self.limits.allow_private_addresses, by_name=False)
-        pool = connect(url, network, deadline, self.resolver)
-        send = {"User-Agent": "hone", "Accept-Encoding": "identity", **headers}
-        try:
-            response = send_to(pool, url, "GET", send)
-            try:
-                if response.status in _REDIRECTS and response.headers.get("Location"):
-                    return str(response.headers["Location"])
-                if response.status == 304 and headers.keys() & _CONDITIONS.values():
-                    raise UnchangedError
-                self._check_status(response, url)
-                self._save(response, url, target, deadline, progress)
-                return Mark.of(response.headers)
-            finally:
-                response.close()
-        except (HTTPError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-                raise
-            late = time.monotonic() >= deadline
-            why = f"took longer than {self.limits.timeout_seconds} s" if late else str(error)
-            raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"{_shown(url)}: {why}") from None
-        finally:
-            pool.close()
+    def _pool(self, url: SplitResult, until: float) -> urllib3.HTTPConnectionPool:
+        place = (os.getpid(), url.scheme, url.netloc)
+        if place not in self._pools:
+            # A Service's name makes no difference here: https:// sources are public hosts.
+            network = AllowedNetwork(self.limits.allow_private_addresses, by_name=False)
+            self._pools[place] = connect(url, network, until, self.resolver)
+        return self._pools[place]
 
-    def _check_status(self, response: urllib3.BaseHTTPResponse, url: SplitResult) -> None:
-        status, text = response.status, f"{_shown(url)} answers {response.status} {response.reason or ''}".strip()
+    def _check_status(self, response: urllib3.BaseHTTPResponse, url: str) -> None:
+        status, text = response.status, f"{_shown(urlsplit(url))} {_answers(response)}"
         if status in (404, 410):
             raise SourceError(FailureCode.SOURCE_NOT_FOUND, text)
         if status in (401, 403):
             how = "the AUTHORIZATION of its secret is not accepted" if self.authorization else "it wants credentials"
             raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{text}: {how}")
-        if status != 200:
+        if status not in (200, 206, 304, 416):
             raise SourceError(FailureCode.SOURCE_UNREACHABLE, text)
         length = response.headers.get("Content-Length", "")
         if length.isdigit() and int(length) > self.limits.max_source_bytes:
@@ -167,25 +242,28 @@ class Client:
     def _save(
         self,
         response: urllib3.BaseHTTPResponse,
-        url: SplitResult,
+        url: str,
         target: Path,
-        deadline: float,
+        until: float,
         progress: Callable[[int], None],
-    ) -> None:
+    ) -> Saved:
         left = self.limits.max_source_bytes
         with open(target, "wb") as file:
             while chunk := response.read(_CHUNK):
                 left -= len(chunk)
                 if left < 0:
                     raise self._too_large(url)
-                if time.monotonic() > deadline:
-                    message = f"{_shown(url)} took longer than {self.limits.timeout_seconds} s"
+                if time.monotonic() > until:
+                    message = f"{_shown(urlsplit(url))} took longer than {self.limits.timeout_seconds} s"
                     raise SourceError(FailureCode.SOURCE_UNREACHABLE, message)
                 file.write(chunk)
                 progress(len(chunk))
+        ends_surely = any(name in response.headers for name in ("Content-Length", "Transfer-Encoding"))
+        return Saved(_name(url, response.headers), Mark.of(response.headers), ends_surely)
 
-    def _too_large(self, url: SplitResult) -> SourceError:
-        return SourceError(FailureCode.SOURCE_TOO_LARGE, f"{_shown(url)} is over {self.limits.max_source_bytes} bytes")
+    def _too_large(self, url: str) -> SourceError:
+        message = f"{_shown(urlsplit(url))} is over {self.limits.max_source_bytes} bytes"
+        return SourceError(FailureCode.SOURCE_TOO_LARGE, message)
 
 
 def connect(
@@ -317,7 +395,12 @@ class _SecurePatient(_Patient, urllib3.connection.HTTPSConnection):
 
 
 def send_to(
-    pool: urllib3.HTTPConnectionPool, url: SplitResult, method: str, headers: Mapping[str, str], body: Any = None
+    pool: urllib3.HTTPConnectionPool,
+    url: SplitResult,
+    method: str,
+    headers: Mapping[str, str],
+    body: Any = None,
+    timeout: urllib3.Timeout | None = None,
 ) -> urllib3.BaseHTTPResponse:
     """Send one request with the host's own name. Redirects are not followed, and the body is not read."""
     return pool.urlopen(
@@ -329,6 +412,7 @@ def send_to(
         retries=False,
         preload_content=False,
         decode_content=False,
+        timeout=timeout or pool.timeout,
     )
 
 
@@ -379,6 +463,18 @@ def checked(url: str, plain: bool = False) -> SplitResult:
     if port == 0:
         raise SourceError(FailureCode.SOURCE_REFUSED, f"{parts.scheme}://{parts.hostname}: port 0")
     return parts
+
+
+def _name(url: str, headers: Mapping[str, str]) -> str:
+    """The name of a file: that which the server gives it, else the last part of the address."""
+    described = email.message.Message()
+    described["Content-Disposition"] = headers.get("Content-Disposition", "")
+    name = described.get_filename() or unquote(urlsplit(url).path)
+    return "".join(c for c in PurePosixPath(name.replace("\\", "/")).name if c.isprintable())[-100:] or "data"
+
+
+def _answers(response: urllib3.BaseHTTPResponse) -> str:
+    return f"answers {response.status} {response.reason or ''}".strip()
 
 
 def _shown(url: SplitResult) -> str:

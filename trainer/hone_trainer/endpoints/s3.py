@@ -39,7 +39,8 @@ class Carrier:
     resolver: Resolver = resolve
     at_once: int = 1
     """Requests at a time whose connections are used again."""
-    _pools: dict[tuple[str, str], urllib3.HTTPConnectionPool] = field(default_factory=dict)
+    _pools: dict[tuple[int, str, str], urllib3.HTTPConnectionPool] = field(default_factory=dict)
+    """By process and host: a fork must not use the connections of its parent."""
 
     def __call__(self, request: Any, **_: Any) -> Any:
         """Handler of botocore's event before-send: the answer, so that botocore sends nothing itself."""
@@ -47,13 +48,14 @@ class Carrier:
         from botocore.exceptions import EndpointConnectionError
 
         url = checked(request.url, plain=self.network.plain(request.url))
-        place = (url.scheme, url.netloc)
+        place = (os.getpid(), url.scheme, url.netloc)
         if place not in self._pools:
             self._pools[place] = connect(url, self.network, self.until, self.resolver, kept=self.at_once)
         headers = {k: v.decode() if isinstance(v, bytes) else v for k, v in request.headers.items()}
         try:
             response = send_to(self._pools[place], url, request.method, headers, request.body)
         except (HTTPError, OSError) as error:
+            self._pools.clear()  # the host may have another address now
             raise EndpointConnectionError(endpoint_url=f"{url.scheme}://{url.netloc}", error=error) from None
         return AWSResponse(request.url, response.status, response.headers, response)
 

@@ -20,13 +20,14 @@ from hone_api.verdicts.servable import GPT_OSS
 from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding import mapped
-from hone_trainer.endpoints.client import TRIES, Access, Endpoint, in_parallel
+from hone_trainer.endpoints.client import Access, Endpoint, in_parallel
 from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.methods.rewarding import Rewards
 from hone_trainer.models.network import Adapted, Generating
 from hone_trainer.signals import Stop
 from hone_trainer.store import folders
 from hone_trainer.store.hub import secret_key
+from hone_trainer.store.ranged import TRIES
 from hone_trainer.training.checkpoints import naming_disk_errors
 from hone_trainer.training.loop import Run
 

@@ -12,25 +12,26 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hone_api.words.failures import FailureCode
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember, secret_name
 from hone_trainer.store.deadline import NO_END, Deadline, LateError
+from hone_trainer.store.ranged import BUSY, SLOWEST, BrokenOffError, check_range
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 _URI = re.compile(r"^hf://(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s]+))?$")
-SLOWEST = 4 * 2**20
-"""Bytes a second: a download that takes longer than the time limit at this speed gets more time."""
+_SILENT_SECONDS = 60
 _HASHED_AT_ONCE = 4
 NOT_FOUND = {"model": FailureCode.MODEL_NOT_FOUND, "dataset": FailureCode.DATASET_SOURCE_NOT_FOUND}
 
@@ -216,6 +217,50 @@ def download(
 def forget_download(folder: Path) -> None:
     """Remove the library's notes about the files that it downloaded into a folder."""
     shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+class ListedFile(NamedTuple):
+    """A file of a commit, as the hub lists it."""
+
+    commit: str
+    name: str
+    size: int
+    digest: str
+
+
+def read(repository: Repository, file: ListedFile, begin: int, end: int, seconds: float) -> Iterator[bytes]:
+    """The bytes [begin, end) of a file as they come.
+
+    Raises:
+        BrokenOffError: another try may get the rest.
+        SourceError: ChecksumMismatch when it is another file than the hub lists; as `look_up`.
+    """
+    go_online()
+    import httpx2
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    what, until = f"{repository}: {file.name}", time.monotonic() + seconds
+    url = hf_hub_url(repository.name, file.name, repo_type=repository.kind, revision=file.commit)
+    headers = {**build_hf_headers(token=repository.token or False), "Accept-Encoding": "identity"}
+    headers["Range"] = f"bytes={begin}-{end - 1}"
+    try:
+        with get_session().stream("GET", url, headers=headers, timeout=_SILENT_SECONDS) as response:
+            if response.status_code in BUSY:
+                raise BrokenOffError(f"the hub answers {response.status_code}", response.headers.get("Retry-After"))
+            with _translated(repository):
+                hf_raise_for_status(response)
+            for answer in (*response.history, response):
+                digest = answer.headers.get("X-Linked-Etag", answer.headers.get("ETag", "")).strip('W/"')
+                if len(digest) == len(file.digest) and digest != file.digest:
+                    raise SourceError(FailureCode.CHECKSUM_MISMATCH, f"{what} is not the file that the hub lists")
+            check_range(what, response.headers, begin, file.size)
+            for chunk in response.iter_raw(2**20):
+                yield chunk
+                if time.monotonic() > until:
+                    raise BrokenOffError(f"it took longer than {seconds:.0f} s")
+    except (httpx2.HTTPError, OSError) as error:
+        raise BrokenOffError(error) from None
 
 
 def metadata(repository: Repository) -> bytes:

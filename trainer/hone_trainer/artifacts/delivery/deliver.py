@@ -11,7 +11,7 @@ from hone_trainer.endpoints.http import Resolver, resolve
 from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.reporting.transfer import TransferProgress
 from hone_trainer.store.deadline import Deadline
-from hone_trainer.store.hub import SLOWEST
+from hone_trainer.store.ranged import SLOWEST
 
 _OF_DESTINATION = {
     FailureCode.SOURCE_UNREACHABLE: FailureCode.DESTINATION_UNREACHABLE,

@@ -33,7 +33,7 @@ from hone_trainer.artifacts.importing.zstd_layer import ZstdFile, is_zstd
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import Resolver
 from hone_trainer.errors import SourceError, TrainerError
-from hone_trainer.store.hub import SLOWEST
+from hone_trainer.store.ranged import SLOWEST
 
 _REFERENCE = re.compile(r"oci://(?P<host>[^/]+)/(?P<name>[^:@]+)(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -21,6 +21,7 @@ from hone_trainer.endpoints.http import Resolver
 from hone_trainer.errors import SourceError
 from hone_trainer.store import folders, hub
 from hone_trainer.store.deadline import Deadline
+from hone_trainer.store.ranged import SLOWEST
 
 _PART = ".part"
 
@@ -113,7 +114,7 @@ class BucketOrigin:
 
     def fetch(self, names: Sequence[str], folder: Path, progress: Callable[[int], None]) -> None:
         deadline = time.monotonic() + max(
-            self.bucket.limits.timeout_seconds, sum(self.objects[n].size for n in names) / hub.SLOWEST
+            self.bucket.limits.timeout_seconds, sum(self.objects[n].size for n in names) / SLOWEST
         )
         for name in _absent(names, folder):
             part = folder / f"{name}{_PART}"
