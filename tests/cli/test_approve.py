@@ -157,6 +157,22 @@ def test_an_approval_warns_of_what_servers_that_follow_cannot_load(after: dict[s
         assert "Servers that follow the alias keep bot-v2 while it is approved" in warnings[0]
 
 
+def test_the_newest_numbers_come_before_the_decision() -> None:
+    ends = {"low": "0.9", "high": "1.1"}
+    trained = [
+        {"name": "loss", "dataset": "faq/validation", "base": "3", "tuned": "2"},
+        {**LOSS, "dataset": "old/validation"},
+    ]
+    again = {"name": "loss", "dataset": "faq/validation", "base": "3", "tuned": "1", "against": "1.5", **ends}
+    body = version(evaluation={"numbers": trained})
+    entry = {"dataset": "faq", "split": "validation", "against": "bot-v2", "numbers": [again]}
+    body["status"]["evaluations"] = [{**entry, "evaluatedAt": "2026-03-01T00:00:00Z"}]
+    assert [line for line in summary(body, gates_of(body, None)) if line.startswith("  ")] == [
+        "  loss of faq/validation: 3 → 1 (95 %: 0.9 to 1.1), bot-v2 has 1.5, 2026-03-01T00:00:00Z",
+        "  loss of old/validation: ? → 1.0",
+    ]
+
+
 def test_licences_come_before_the_decision() -> None:
     lineage = {"baseModel": {"license": "cc-by-nc-4.0"}, "datasets": [{"name": "faq", "license": "mit"}, {"name": "x"}]}
     licensed = version(lineage=lineage)

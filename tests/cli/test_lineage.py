@@ -82,6 +82,14 @@ def test_a_copy_that_is_being_made_says_how_far_it_is() -> None:
     assert "pvc://c/m" not in text
 
 
+def test_what_was_measured_again_has_a_line() -> None:
+    body = version(1)
+    number = {"name": "loss", "dataset": "week/validation", "base": "3", "tuned": "1"}
+    entry = {"dataset": "week", "split": "validation", "numbers": [number], "evaluatedAt": "2026-03-01T00:00:00Z"}
+    body["status"]["evaluations"] = [entry]
+    assert "loss of week/validation: 3 → 1, 2026-03-01T00:00:00Z" in shown([], [body])
+
+
 def test_a_version_that_no_job_made_says_where_it_comes_from() -> None:
     foreign = version(1)
     lineage = foreign["spec"]["lineage"]
