@@ -78,14 +78,14 @@ def _fields(variant: str, folder: Path, model: Path) -> Fields:
 
 
 def plan_of(make_plan: Any, variant: str, folder: Path, model: Path, name: str = "run", **fields: Any) -> Any:
-    """A plan of 32 rows for a variant, without a held-out split unless `held_out` is set.
+    """A plan for a variant, of 32 rows unless `rows` is set, without a held-out split unless `held_out` is set.
 
     Args:
         folder: where its rows are written.
         fields: replace the plan's.
     """
-    row = ROWS.get(variant, _chat)
-    train, held_out = (_write(folder / f"{variant}-{split}.jsonl", map(row, numbers)) for split, numbers in SPLITS)
+    row, splits = ROWS.get(variant, _chat), {**SPLITS, "train": range(fields.pop("rows", 32))}
+    train, held_out = (_write(folder / f"{variant}-{split}.jsonl", map(row, splits[split])) for split in SPLITS)
     used = [held_out] if fields.pop("held_out", False) else []
     training = {"maxSteps": 4, "batchSize": 8, "microBatchSize": 4, **fields.pop("training", {})}
     return make_plan(
@@ -95,7 +95,7 @@ def plan_of(make_plan: Any, variant: str, folder: Path, model: Path, name: str =
     )
 
 
-SPLITS = (("train", range(32)), ("validation", range(32, 40)))
+SPLITS = {"train": range(32), "validation": range(32, 40)}
 
 
 def _write(file: Path, rows: Any) -> dict[str, str]:

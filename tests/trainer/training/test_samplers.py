@@ -14,7 +14,7 @@ from accelerate.data_loader import BatchSamplerShard, SeedableRandomSampler
 from memory import peak_bytes
 from trl.trainer.utils import RepeatSampler
 
-from hone_trainer.training.samplers import PromptOrder, Shuffled, WithinStep, ragged_step
+from hone_trainer.training.samplers import PromptOrder, Rounds, Shuffled, WithinStep
 
 pytestmark = pytest.mark.trainer
 MANY = 300_000
@@ -100,14 +100,12 @@ def test_a_run_reads_its_rows_in_no_order_of_torch(
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 @pytest.mark.parametrize("micro_batch", [1, 2, 4])
-def test_the_number_of_rows_that_a_ragged_step_repeats_is_what_accelerate_adds(
-    world_size: int, micro_batch: int
-) -> None:
-    batch = micro_batch * world_size * 2
-    for rows in range(batch, 4 * batch):
-        batches = torch.utils.data.BatchSampler(range(rows), micro_batch, drop_last=False)
-        shards = [BatchSamplerShard(batches, world_size, rank) for rank in range(world_size)]
-        dealt = sum(len(one) for shard in shards for one in shard)
-        advice = ragged_step(rows, batch, micro_batch, world_size)
-        assert len(advice) == (dealt > rows)
-        assert all(f" {dealt - rows} of the epoch's first rows again" in words for words in advice)
+def test_ranks_have_each_row_once_and_equally_many_batches(world_size: int, micro_batch: int) -> None:
+    for rows in range(1, 4 * world_size * micro_batch):
+        rounds = Rounds(range(rows), micro_batch, world_size)
+        shards = [BatchSamplerShard(rounds, world_size, rank) for rank in range(world_size)]
+        dealt = [list(shard) for shard in shards]
+        assert (
+            {len(own) for own in dealt} == {len(shard) for shard in shards} == {-(-rows // (micro_batch * world_size))}
+        )
+        assert [row for together in zip(*dealt, strict=True) for own in together for row in own] == list(range(rows))

@@ -19,6 +19,7 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.teachers import from_model
 from hone_trainer.teachers.teacher import options_of
+from hone_trainer.training.dealt import Dealt
 from hone_trainer.training.loop import Loop, Run
 
 if TYPE_CHECKING:
@@ -70,14 +71,13 @@ def build_dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> A
     return sft.build_dataset(plan, rows, max_length)
 
 
-class Taught(Loop):
-    """A `Loop` whose loss is the divergence from a teacher, normalised as TRL's SFTTrainer does: over the tokens that
+class Taught(Dealt):
+    """A `Dealt` whose loss is the divergence from a teacher, normalised as TRL's SFTTrainer does: over the tokens that
     count in the whole batch of a step, of all ranks."""
 
     teacher: Any
     """Frozen, and absent from checkpoints, since it is not part of the model."""
     temperature: float
-    accelerator: Any
     aux_loss_enabled: bool
     router_aux_loss_coef: float
     current_gradient_accumulation_steps: int
@@ -102,9 +102,11 @@ class Taught(Loop):
         )
         loss = loss * self.accelerator.num_processes if of_all else loss
         if self.aux_loss_enabled:  # experts are kept in balance, as in SFT
-            loss = loss + self.router_aux_loss_coef * output.aux_loss / self.current_gradient_accumulation_steps
+            loss = loss + (
+                self.router_aux_loss_coef * output.aux_loss * self.weight / self.current_gradient_accumulation_steps
+            )
         # Read when it is logged.
-        self.tokens = self.tokens + self.accelerator.gather(inputs["attention_mask"].sum()).sum()
+        self.tokens = self.tokens + self.add_up(inputs["attention_mask"].sum()[None])[0]
         return (loss, output) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

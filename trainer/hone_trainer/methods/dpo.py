@@ -82,8 +82,7 @@ class Contrasted(WithReference):
         (good, bad), (chosen, rejected) = rewards.chunk(2), log_probs.chunk(2)
         numbers = {"rewards/chosen": good, "rewards/rejected": bad, "rewards/accuracies": (good > bad).float()}
         numbers |= {"rewards/margins": good - bad, "logps/chosen": chosen, "logps/rejected": rejected}
-        for name, value in numbers.items():
-            self.keep_mean(name, value)
+        self.keep_means(numbers)
         is_chosen = torch.arange(len(rewards), device=rewards.device) < len(good)
         counted = inputs["completion_mask"][: len(good), 1:]
         right = (output.is_top1[: len(good)] & counted.bool()).sum()

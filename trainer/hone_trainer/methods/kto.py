@@ -128,7 +128,9 @@ class Valued(WithReference):
         output = self.answered(model, inputs, routed=self.aux_loss_enabled)
         log_probs = output.log_probs.sum(1)
         of_mismatched, reference = self._references(inputs)
-        kl = self.accelerator.gather((mismatched - of_mismatched).mean()).mean().clamp(min=0)
+        apart = mismatched - of_mismatched
+        total, rows = self.add_up(torch.stack([apart.sum(), torch.ones_like(apart).sum()]))
+        kl = (total / rows).clamp(min=0)
         ratios, good = log_probs - reference, inputs["label"].bool()
         loss = (1 - torch.sigmoid(self.beta * torch.where(good, ratios - kl, kl - ratios))).mean()
         self.keep("kl", kl)
@@ -192,8 +194,8 @@ def build_trainer(
         first_loss = 0.5  # 1 - sigmoid(0), whatever the label
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            """With the answers for the KL term: in a micro batch, each prompt gets the answer of its neighbour."""
-            return _with_neighbours(dataset, args.per_device_train_batch_size)
+            """With the answers for the KL term: each prompt gets its neighbour's, of those in a pass of all ranks."""
+            return _with_neighbours(dataset, args.per_device_train_batch_size * run.settings.world_size)
 
         def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
             splits: dict[str, Sequence[Judged]]
@@ -261,7 +263,7 @@ def _with_mismatched(split: HeldOut) -> dict[str, list[Judged]]:
 
 
 def _with_neighbours(dataset: Any, size: int) -> Any:
-    """The dataset, and for each row the answer of the row before it in its micro batch; for the first, of the last."""
+    """The dataset, and for each row the answer of the row before it among `size` rows; for the first, of the last."""
     own, rows = indexed.row_maker(dataset), len(dataset)
 
     def columns(index: int) -> dict[str, Any]:

@@ -80,12 +80,11 @@ def _trainer_class() -> Any:
             numbers |= {"rewards/margins": good - bad, "logps/chosen": chosen, "logps/rejected": rejected}
             numbers |= {"nll_loss": likelihood, "log_odds_ratio": ratio, "log_odds_chosen": odds}
             numbers |= {f"logits/{name}": of.detach().mean() for name, of in zip(PAIR, logits, strict=True)}
-            for name, value in numbers.items():
-                self.keep_mean(name, value)
+            self.keep_means(numbers)
             self.count(sum(batch[f"{name}_attention_mask"].sum() for name in PAIR))
             if self.aux_loss_enabled:  # experts are kept in balance
                 loss = loss + self.aux_loss_coef * outputs[5]
-            return loss, {}
+            return loss * self.weight, {}
 
     return Orpo
 

@@ -54,7 +54,8 @@ class WithReference(Deferred):
         self._compared = True
         if self.aux_loss_enabled:  # experts are kept in balance
             loss = loss + self.router_aux_loss_coef * output.aux_loss
-            self.keep_mean("aux_loss", output.aux_loss)
+            self.keep_means({"aux_loss": output.aux_loss})
+        loss = loss * self.weight
         return (loss, output) if return_outputs else loss
 
     def answered(self, model: Network, inputs: Mapping[str, Any], prefix: str = "", *, routed: bool = False) -> Any:

@@ -61,16 +61,19 @@ class Ranked(Deferred):
         if self.args.center_rewards_coefficient is not None:
             loss = loss + self.args.center_rewards_coefficient * ((chosen + rejected) ** 2).mean()
         self._note(outputs.logits.detach(), inputs["attention_mask"])
+        loss = loss * self.weight
         return (loss, outputs) if return_outputs else loss
 
     def _note(self, rewards: Any, mask: Any) -> None:
+        import torch
+
         chosen, rejected = rewards.squeeze(-1).chunk(2)
-        everywhere = self.accelerator.gather(rewards)
-        self.keep("min_reward", everywhere.min())
-        self.keep("mean_reward", everywhere.mean())
-        self.keep("max_reward", everywhere.max())
-        self.keep_mean("accuracy", (chosen > rejected).float())
-        self.keep_mean("margin", chosen - rejected)
+        ends = torch.stack([rewards.min(), -rewards.max()])
+        lowest = self.accelerator.gather((torch.full_like(ends, torch.inf) if self.is_empty else ends)[None]).amin(0)
+        self.keep("min_reward", lowest[0])
+        self.keep("max_reward", -lowest[1])
+        means = {"mean_reward": rewards, "accuracy": (chosen > rejected).float(), "margin": chosen - rejected}
+        self.keep_means(means)
         self.count(mask.sum())
 
 

@@ -14,6 +14,7 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
 from hone_trainer.training import indexed, shared_packs
+from hone_trainer.training.dealt import Dealt
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
@@ -104,22 +105,18 @@ class Supervised(Deferred):
         loss = loss * self.accelerator.num_processes if of_all else loss
         if self.aux_loss_enabled:
             steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
-            loss = loss + self.router_aux_loss_coef * output.aux_loss / steps
-            self.keep_mean("aux_loss", output.aux_loss)
+            loss = loss + self.router_aux_loss_coef * output.aux_loss * self.weight / steps
+            self.keep_means({"aux_loss": output.aux_loss})
         self._note(output, inputs)
         return (loss, output) if return_outputs else loss
 
     def _note(self, output: Any, inputs: dict[str, Any]) -> None:
-        import torch
-
         mask = inputs.get("attention_mask")
         tokens = inputs["input_ids"].new_tensor(inputs["input_ids"].numel()) if mask is None else mask.sum()
         self.count(tokens)
-        mine = [output.entropy.detach().sum(), output.is_top1.sum(), output.label_mask.sum()]
-        sums = self.accelerator.gather(torch.stack([value.double() for value in mine])[None]).sum(0)
-        counted = sums[2].clamp(min=1)
-        self.keep("entropy", sums[0] / counted)
-        self.keep("mean_token_accuracy", sums[1] / counted)
+        counted = output.label_mask.sum()
+        sums = {"entropy": output.entropy.sum(), "mean_token_accuracy": output.is_top1.sum()}
+        self.keep_sums({name: (value, counted) for name, value in sums.items()})
 
 
 def build_trainer(
@@ -128,12 +125,12 @@ def build_trainer(
     model: Generating,
     peft_config: PeftConfig | None,
     callbacks: list[TrainerCallback],
-    loop: type[Loop] = Supervised,
+    loop: type[Dealt] = Supervised,
 ) -> Loop:
     """A trainer that is ready to train.
 
     Args:
-        loop: what it does in place of TRL's; a `Loop`, or one with a loss of its own.
+        loop: what it does in place of TRL's; its loss above all.
     """
     from transformers import PrinterCallback
     from trl import SFTTrainer

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hone_api.base.wording import counted
-from hone_api.combinations.elastic import METHODS_ON_ANY_RANKS
 from hone_api.contract.report import TrainingResult
 from hone_api.contract.termination import TerminationMessage
 from hone_api.estimate.advice import advise
@@ -37,7 +36,7 @@ from hone_trainer.run import auto_micro_batch, estimate, preflight, resolve, row
 from hone_trainer.scoring import probe_suite
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import fence, finished
-from hone_trainer.training import callbacks, deepspeed, learning_rate, model_check, samplers, selfcheck, settings
+from hone_trainer.training import callbacks, deepspeed, learning_rate, model_check, selfcheck, settings
 from hone_trainer.training.checkpoints import RunCheckpoints, ranks_of, step_of
 from hone_trainer.training.forward import Forward
 from hone_trainer.training.hang_guard import HangGuard
@@ -307,9 +306,6 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         *learning_rate.advice(plan, resolved.learning_rate),
         *advise(plan, len(data.train), data.tokens, resolved.max_length),
     ]
-    if plan.method in METHODS_ON_ANY_RANKS:
-        sizes = plan.training.batch_size, resolved.micro_batch_size, resolved.world_size
-        advice += samplers.ragged_step(len(dataset), *sizes)
     if ranks.is_first():
         about_rows = (*data.sentences, *selfcheck.advice(base), *selfcheck.dated(base, plan.template_date))
         for sentence in (*about_rows, selfcheck.in_words(example), *benchmarks.sentences, *advice):

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from hone_trainer.training import finite
-from hone_trainer.training.loop import Loop, Run
+from hone_trainer.training.dealt import Dealt
+from hone_trainer.training.loop import Run
 
 
-class Deferred(Loop):
-    """A `Loop` for trainers whose loss is ours. A number that is logged is the mean over the micro batches since the
+class Deferred(Dealt):
+    """A `Dealt` for trainers whose loss is ours. A number that is logged is the mean over the micro batches since the
     last log."""
-
-    accelerator: Any
 
     def attach(self, run: Run) -> None:
         super().attach(run)
@@ -29,9 +28,11 @@ class Deferred(Loop):
         """Note a number of a micro batch of all ranks, a scalar."""
         self._kept[name].append((value.detach(), 1))
 
-    def keep_mean(self, name: str, value: Any) -> None:
-        """Note the mean of a tensor over its elements and the ranks. A collective."""
-        self.keep(name, self.accelerator.gather(value.detach()).mean())
+    def keep_means(self, values: Mapping[str, Any]) -> None:
+        """Note the means of tensors over their elements and the ranks. A collective."""
+        import torch
+
+        self.keep_sums({name: (value.sum(), torch.ones_like(value).sum()) for name, value in values.items()})
 
     def keep_sums(self, sums: Mapping[str, tuple[Any, Any]]) -> None:
         """Note sums and what they count, of all ranks. A collective.
@@ -43,13 +44,13 @@ class Deferred(Loop):
         """
         import torch
 
-        mine = torch.stack([torch.stack([value.detach().double() for value in pair]) for pair in sums.values()])
-        for name, pair in zip(sums, self.accelerator.gather(mine[None]).sum(0), strict=True):
+        mine = torch.stack([value.double() for pair in sums.values() for value in pair])
+        for name, pair in zip(sums, self.add_up(mine).view(-1, 2), strict=True):
             self._kept[name].append((pair[0], pair[1]))
 
     def count(self, tokens: Any) -> None:
         """Add this rank's tokens of a micro batch, a scalar, to those of the run. A collective."""
-        self._tokens = self._tokens + self.accelerator.gather(tokens).sum()
+        self._tokens = self._tokens + self.add_up(tokens[None])[0]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         kept = self._kept if "loss" in logs else {}

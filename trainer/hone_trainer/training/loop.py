@@ -157,6 +157,8 @@ class Loop(_Trainer):
     """Mix-in; goes before the trainer class in the bases. `attach` must be called before `train`."""
 
     run: Run
+    is_empty = False
+    """Whether the pass is of a row that does not count (see `Dealt`)."""
     PRIVATE: ClassVar[tuple[str, ...]] = ("training_args.bin",)
     """Files that transformers and TRL put into a checkpoint and nothing reads; this one is a pickle."""
 
@@ -206,14 +208,14 @@ class Loop(_Trainer):
             needs_all = ranks.world_size() > 1 and not self.is_deepspeed_enabled
             self.run.advise(gradients.check(needs_all=needs_all))
         # It is read at the end of the step: reading it here would make the host wait for the device each time.
-        self._micro_batches.append((inputs, loss.detach()))
+        self._micro_batches.append((None if self.is_empty else inputs, loss.detach()))
         return loss
 
     def _before_first_step(self, inputs: Any) -> model_check.Gradients:
         self._is_checked = True
         if self.run.plan.learning_rate_halvings:
             learning_rate.set_rate(self.lr_scheduler, self.run.settings.learning_rate)
-        if isinstance(inputs, Mapping):
+        if isinstance(inputs, Mapping) and not self.is_empty:
             selfcheck.batch(inputs)
         if quantized.is_in_4_bits(self.model):
             quantized.check_gradient(self.model)

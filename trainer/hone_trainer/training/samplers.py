@@ -40,22 +40,35 @@ class Shuffled:
         self._inner.set_epoch(epoch)
 
 
-def ragged_step(rows: int, batch: int, micro_batch: int, world_size: int) -> list[str]:
-    """For people: how accelerate fills up the last step of an epoch, so that each rank has as many passes.
+class Rounds:
+    """Another sampler's rows in micro batches, one for each rank in turn. Where the last round has too few, the others
+    of its batches have no row: accelerate would repeat the epoch's first rows.
 
     Args:
-        rows: of an epoch; packs, where rows are packed.
-        batch: rows of a step over all ranks.
-        micro_batch: rows of a forward pass on one rank.
+        size: rows of a micro batch.
     """
-    again = -(rows % batch) % (micro_batch * world_size) if world_size > 1 else 0
-    if not again:
-        return []
-    return [
-        f"{rows} rows are not a multiple of batchSize {batch}: on {world_size} ranks the last step of each epoch "
-        f"trains {again} of the epoch's first rows again. One rank, or a batchSize that divides the rows, trains each "
-        "row once."
-    ]
+
+    batch_size = None
+    """For accelerate: the sizes differ."""
+    drop_last = False
+
+    def __init__(self, sampler: Any, size: int, world_size: int) -> None:
+        self.sampler, self._size, self._ranks = sampler, size, world_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = iter(self.sampler)
+        for _ in range(len(self)):
+            yield list(islice(indices, self._size))
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // (self._size * self._ranks)) * self._ranks
+
+
+def deal(loader: Any) -> None:
+    """Let the loader of one of several ranks, which accelerate has prepared, have its micro batches of `Rounds`."""
+    shard = loader.batch_sampler
+    shard.batch_sampler = Rounds(shard.batch_sampler.sampler, shard.batch_size, shard.num_processes)
+    shard.batch_size = None
 
 
 def compact(loader: Any) -> None:
