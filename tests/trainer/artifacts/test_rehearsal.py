@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import every_family
 import pytest
 
+from hone_trainer.artifacts import servable
 from hone_trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer
@@ -53,6 +55,19 @@ def test_a_generation_config_that_cannot_be_written_is_refused_before_training(
     with pytest.raises(TrainerError) as caught:
         runs.finish(plan)
     assert caught.value.code == "UnsupportedModel"
+    assert not (Path(plan.work_path) / "checkpoints").exists()
+
+
+def test_an_adapter_that_peft_does_not_load_again_is_refused_before_training(
+    runs: Any, make_plan: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under its names in memory, as transformers 5.24 renames the shared experts of a Laguna."""
+    monkeypatch.delitem(servable.STORED, "laguna")
+    base = every_family.save(every_family.build(every_family.config("laguna")), tmp_path / "base")
+    plan = make_plan(modelPath=str(base), held_out=False)
+    with pytest.raises(TrainerError, match=r"does not load an adapter of a laguna again .*shared_experts") as caught:
+        runs.finish(plan)
+    assert caught.value.code == "ModelUnsuitable"
     assert not (Path(plan.work_path) / "checkpoints").exists()
 
 

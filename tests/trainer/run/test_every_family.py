@@ -41,13 +41,12 @@ moss_transcribe_diarize musicgen musicgen_melody qwen4_exp qwen4_exp_text xmod z
 REFUSED_FAMILIES = {
     "cpmant": "ModelUnsuitable",
     "emu3": "UnsupportedModel",
-    "laguna": "TrainerError",
     "mllama": "UnsupportedModel",
     "reformer": "ModelUnsuitable",
     "xlm": "ModelUnsuitable",
     "xlnet": "ModelUnsuitable",
 }
-"""With the code. The adapter of laguna is trained, and then fails the check that PEFT can load it."""
+"""With the code."""
 SAMPLE = ("llama", "gpt_oss", "opt", "mamba", "falcon_h1", "recurrent_gemma")
 LOGITS = {"recurrent_gemma"}
 
@@ -71,9 +70,9 @@ def own_loss(model: Any) -> float:
 
 
 def plan_of(make_plan: Any, folder: Path, base: Path, **fields: Any) -> Any:
-    """DAPT with what it does by default, one step over all documents."""
+    """DAPT with what it does by default, one step over all documents, which are `texts` unless `documents` is set."""
     rows = folder / "documents.jsonl"
-    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts()))
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in fields.pop("documents", texts())))
     digest = f"sha256:{hashlib.sha256(rows.read_bytes()).hexdigest()}"
     return make_plan(
         fields.pop("name", "run"),
@@ -141,6 +140,29 @@ def test_text_trains_only_the_text_model_on_two_ranks(
 
 def base_of(folder: Path, family: str, **more: Any) -> Path:
     return every_family.save(every_family.build(every_family.config(family, **more)), folder / "base")
+
+
+def test_a_model_whose_mask_has_the_size_of_its_context_does_not_pack_more(
+    runs: Any, make_plan: Any, tmp_path: Path
+) -> None:
+    model = every_family.build(every_family.config("gpt_neo", max_position_embeddings=64))
+    base = every_family.save(model, tmp_path / "base")
+    kind, words = outcome(runs, plan_of(make_plan, tmp_path, base), own_loss(model))
+    assert kind == APART
+    assert "gpt_neo cannot compute several rows in one pass" in words
+
+
+@pytest.mark.parametrize(("limit", "is_said"), [(20, True), (255, False)])
+def test_rows_on_both_sides_of_the_limit_of_longrope_are_counted(
+    runs: Any, make_plan: Any, tmp_path: Path, limit: int, is_said: bool
+) -> None:
+    factors = {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": limit, **factors}
+    sizes = {"rope_parameters": rope, "original_max_position_embeddings": limit}
+    base = base_of(tmp_path, "phi3", **sizes)
+    result = runs.finish(plan_of(make_plan, tmp_path, base, documents=[*texts(), " ".join(texts()[:2])]))
+    said = [sentence for sentence in result.advice if "longrope" in sentence]
+    assert [sentence.startswith(f"1 of 9 rows are over the {limit} tokens") for sentence in said] == [True] * is_said
 
 
 def test_a_model_that_sees_later_tokens_is_refused(runs: Any, make_plan: Any, tmp_path: Path) -> None:

@@ -223,16 +223,20 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: RunRecord, *note
 
 
 def rehearse(run: Run) -> None:
-    """Write what comes with the weights into a temporary folder: what cannot be exported is not trained.
+    """Write what comes with the weights, and a small adapter, into temporary folders: what cannot be exported is not
+    trained.
 
     Raises:
-        TrainerError: UnsupportedModel, for a generation config, tokenizer or config that cannot be written.
+        TrainerError: UnsupportedModel, for a generation config, tokenizer or config that cannot be written;
+            ModelUnsuitable, for an adapter that cannot be loaded again.
     """
     record = RunRecord([], [], run.settings.to_resolved(), 0, [], run.data, run.example, run.advice)
     form: ArtifactForm = "Adapter" if adapters.is_adapter(run.plan.adapter) else "Full"
     with tempfile.TemporaryDirectory(prefix="hone-rehearsal-") as folder, naming_foreign_errors(run.base.path):
         run.base.config.save_pretrained(folder)
         _describe(run, Path(folder), form, record)
+        if form == "Adapter":
+            servable.rehearse(run.plan.adapter, run.base.config, run.method.head)
 
 
 def _describe(run: Run, folder: Path, form: ArtifactForm, record: RunRecord, notes: Sequence[str] = ()) -> None:

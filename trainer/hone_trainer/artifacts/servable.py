@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hone_api.blocks.training import Adapter
 from hone_api.words.failures import FailureCode
 from hone_trainer.errors import TrainerError
+from hone_trainer.models import adapters
 from hone_trainer.models.base_model import Head
 from hone_trainer.models.network import Generating
 from hone_trainer.models.whole import whole_models
@@ -30,8 +33,12 @@ def base_name(uri: str) -> str:
 
 _ADAPTER = "default"
 """PEFT's name of the only adapter."""
-STORED = {"mixtral": (".mlp.experts.", ".block_sparse_moe.experts.")}
-"""By model type: names that differ between memory (transformers 5) and checkpoints, whose names vLLM uses."""
+STORED = {
+    "mixtral": (".mlp.experts.", ".block_sparse_moe.experts."),
+    "laguna": (".mlp.shared_experts.", ".mlp.shared_expert."),
+}
+"""By model type: names that differ between memory (transformers 5) and checkpoints, whose names vLLM uses. Of laguna,
+transformers also renames the names in memory, to names that nothing has."""
 
 
 def as_stored(tensors: dict[str, Any], base: Any) -> dict[str, Any]:
@@ -44,6 +51,31 @@ def as_stored(tensors: dict[str, Any], base: Any) -> dict[str, Any]:
     """
     own, stored = STORED.get(base.model_type, ("", ""))
     return {name.replace(own, stored): tensor for name, tensor in tensors.items()} if own else tensors
+
+
+def rehearse(adapter: Adapter, base: Any, head: Head) -> None:
+    """Check that PEFT loads an adapter of this kind, by one of rank 1 with random weights.
+
+    Raises:
+        TrainerError: ModelUnsuitable, naming the first tensors that it does not load.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    small, base = adapter.model_copy(update={"rank": 1}), copy.deepcopy(base)
+    with tempfile.TemporaryDirectory(prefix="hone-rehearsal-") as name:
+        folder = Path(name)
+        adapters.to_peft(small, adapters.without_weights(base), head).save_pretrained(name)
+        shapes = {name: tensor.shape for name, tensor in _state(_network(folder, base, head)).items()}
+        tensors = as_stored({name: torch.randn(shape) for name, shape in shapes.items()}, base)
+        save_file(tensors, folder / "adapter_model.safetensors")
+        wrong = problems(folder, base, head)
+    if wrong:
+        message = (
+            f"PEFT does not load an adapter of a {base.model_type} again ({'; '.join(wrong[:5])}): set adapter.targets "
+            "without these layers, or adapter.type None"
+        )
+        raise TrainerError(FailureCode.MODEL_UNSUITABLE, message)
 
 
 def check(folder: Path, base: Any, head: Head) -> None:

@@ -34,6 +34,8 @@ class Generating(Network, Protocol):
     """A model that answers: transformers', or PEFT's around it."""
 
     config: PreTrainedConfig
+    base_model: Network
+    """The part before the head."""
     device: device
     generation_config: GenerationConfig
     all_tied_weights_keys: dict[str, str]

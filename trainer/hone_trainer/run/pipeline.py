@@ -20,7 +20,7 @@ from hone_trainer import device, ranks
 from hone_trainer.artifacts import export
 from hone_trainer.artifacts.run_summary import Effort
 from hone_trainer.distributed.heartbeat import Heartbeat
-from hone_trainer.encoding import rendering
+from hone_trainer.encoding import mapped, rendering
 from hone_trainer.endpoints.mlflow.tracker import NoTracker, Tracker, tracker_of
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import baseline, other_version, reward_scores
@@ -305,6 +305,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
     advice = [
         *learning_rate.advice(plan, resolved.learning_rate),
         *advise(plan, len(data.train), data.tokens, resolved.max_length),
+        *selfcheck.stretched(base, mapped.lengths(data.train)),
     ]
     if ranks.is_first():
         about_rows = (*data.sentences, *selfcheck.advice(base), *selfcheck.dated(base, plan.template_date))

@@ -44,6 +44,7 @@ class Look:
         device: on which the passes run.
         bf16: whether training computes in bfloat16.
         sharded: whether ZeRO-3 has divided the weights.
+        beyond: tokens that a pass of several rows may have, where they are more than the model's context; else 0.
     """
 
     network: Generating
@@ -51,6 +52,7 @@ class Look:
     device: Any
     bf16: bool = False
     sharded: bool = False
+    beyond: int = 0
 
     @classmethod
     def of(cls, run: Run, network: Generating, device: Any) -> Look:
@@ -58,22 +60,28 @@ class Look:
         examples = run.rows
         rows = [list(examples[index].sequences[0][:TOKENS]) for index in range(min(ROWS, len(examples)))]
         rows = sorted((row for row in rows if len(set(row)) > 1), key=len, reverse=True)
-        return cls(network, rows, device, run.settings.bf16, run.plan.shards_weights)
+        context, most = run.base.context, run.settings.micro_batch_size * run.settings.max_length
+        beyond = context + 1 if most > context else 0
+        return cls(network, rows, device, run.settings.bf16, run.plan.shards_weights, beyond)
 
     def alone(self, row: list[int]) -> Any:
         """Log-probabilities of the vocabulary after each token of a row, (tokens, vocabulary)."""
-        return _log_softmax(self.run(**self._inputs(row)).logits[0])
+        return _log_softmax(self.run(self.network, **self._inputs(row)).logits[0])
 
     def together(self, rows: list[list[int]], by_row: bool) -> list[Any]:
         """The same of each row, in one pass as packed and padding-free training has it."""
+        logits = self.one_pass(self.network, rows, by_row).logits[0]
+        return list(_log_softmax(logits).split([len(row) for row in rows]))
+
+    def one_pass(self, network: Network, rows: list[list[int]], by_row: bool) -> Any:
+        """The output of the network, or of a part of it, for rows in one pass."""
         from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
         inputs = DataCollatorForLanguageModeling(0, padding_free=True)([{"input_ids": row} for row in rows])
         del inputs["labels"]
         inputs = {name: value.to(self.device) if hasattr(value, "to") else value for name, value in inputs.items()}
         with row_attention.by_row(self.network.config) if by_row else nullcontext():
-            logits = self.run(**inputs).logits[0]
-        return list(_log_softmax(logits).split([len(row) for row in rows]))
+            return self.run(network, **inputs)
 
     def by_head(self, row: list[int]) -> Any:
         """Log-probabilities of a row's tokens but the first, by the head that training uses."""
@@ -81,9 +89,9 @@ class Look:
         coefficient: float = getattr(config, "router_aux_loss_coef", 0.0)
         if hasattr(config, "output_router_logits") and coefficient:
             inputs["output_router_logits"] = True  # as TRL's trainers have it
-        return self.run(**inputs, labels=inputs["input_ids"], fused_lm_head=True).log_probs[0]
+        return self.run(self.network, **inputs, labels=inputs["input_ids"], fused_lm_head=True).log_probs[0]
 
-    def run(self, **inputs: Any) -> Any:
+    def run(self, network: Network, **inputs: Any) -> Any:
         """A forward pass as in training, without dropout and gradients."""
         import torch
 
@@ -91,7 +99,7 @@ class Look:
         self.network.eval()
         try:
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), self._whole():
-                return self.network(**inputs, use_cache=False)
+                return network(**inputs, use_cache=False)
         finally:
             self.network.train(was_training)
 
@@ -142,6 +150,8 @@ def why_mixed(look: Look, *, by_row: bool) -> str | None:
         alone = [look.alone(row) for row in rest]
         own, *together = look.together([first, *rest], by_row)
         own_moved, *moved = look.together([_changed(first[:half], first) + first[half:], *rest], by_row)
+        if look.beyond:  # some models have masks of the size of their context
+            look.one_pass(look.network.base_model, [first] * -(-look.beyond // len(first)), by_row)
     except Exception as error:
         raised: str | None = _unless_memory(error)
     else:

@@ -95,6 +95,25 @@ def advice(base: Base) -> list[str]:
     ]
 
 
+def stretched(base: Base, lengths: Any) -> list[str]:
+    """What becomes of rows on both sides of the length at which longrope changes its factors.
+
+    Args:
+        lengths: tokens of each row, as a numpy array.
+    """
+    rope = getattr(base.config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope, *(of_layers for of_layers in rope.values() if isinstance(of_layers, dict))]
+    for limit in [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]:
+        longer = int((lengths > limit).sum())
+        if 0 < longer < len(lengths):
+            return [
+                f"{longer} of {len(lengths)} rows are over the {limit} tokens up to which this model has other factors "
+                "of its positions (longrope): a row that shares a pass with one of them is computed with theirs. Set "
+                f"training.maxLength to at most {limit} to train all rows with the factors of short ones."
+            ]
+    return []
+
+
 def batch(inputs: Mapping[str, Any]) -> None:
     """That a batch, as the library's trainer gives it to the model, still has the labels of its rows.
 
