@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,19 @@ def test_another_number_of_layers_names_the_first_five_weights(copy: Path, layer
     assert code == "UnsupportedModel"
     assert words in message
     assert f"and {more} more" in message
+
+
+@pytest.mark.parametrize("names", [("score.weight",), ("v_head.summary.weight", "v_head.summary.bias")])
+def test_a_head_that_training_left_is_removed_as_the_message_says(copy: Path, names: tuple[str, ...]) -> None:
+    import torch
+    import transformers
+
+    change(copy, lambda tensors: tensors.update({name: torch.ones(1, 64) for name in names}))
+    code, message = refusal(lambda: base_model.check_weights(base_model.open_base(copy)))
+    assert (code, [name for name in names if name not in message]) == ("UnsupportedModel", [])
+    (kind,) = re.findall(r"`(\w+)\.from_pretrained\(folder\)\.save_pretrained\(folder\)`", message)
+    getattr(transformers, kind).from_pretrained(copy).save_pretrained(copy)
+    base_model.check_weights(base_model.open_base(copy))
 
 
 def test_a_run_ends_before_it_reads_a_row(make_plan: Any, runs: Any, copy: Path) -> None:

@@ -76,7 +76,7 @@ def load(kind: Any, folder: Path, *, new_head: bool = False, **options: Any) -> 
         raise TrainerError(
             FailureCode.UNSUPPORTED_MODEL,
             f"{folder}: the files are not the weights of the model in config.json: {', '.join(wrong[:SHOWN])}{more}. "
-            "Copy the model again, with every file as its makers published it",
+            + _way_out(network, report, len(wrong)),
         )
     if generation := getattr(network, "generation_config", None):
         repair_generation(generation)
@@ -127,6 +127,15 @@ def _problems(network: Any, report: dict[str, Any], new_head: bool) -> Iterator[
         if not (name in buffers or name.endswith(NO_WEIGHTS)) and not (new_head and not name.startswith(body)):
             yield f"{name} is not a weight of the model"
     yield from report["error_msgs"]
+
+
+def _way_out(network: Any, report: dict[str, Any], wrong: int) -> str:
+    parts = {name for name, _ in network.named_children()}
+    # Nothing else is wrong but what is of no part of the model: a head that training left, such as TRL's v_head.
+    if wrong == sum(name.partition(".")[0] not in parts for name in report["unexpected_keys"]):
+        kind = type(network).__name__
+        return f"`{kind}.from_pretrained(folder).save_pretrained(folder)` of transformers writes the model without them"
+    return "Copy the model again, with every file as its makers published it"
 
 
 def check_files(folder: Path) -> dict[str, str]:
