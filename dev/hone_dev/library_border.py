@@ -290,7 +290,7 @@ NAMES: tuple[LibraryName, ...] = (
         "trl.trainer.utils",
         "add_fused_lm_head",
         "imports",
-        "trainer/hone_trainer/models/scoring_model.py",
+        "trainer/hone_trainer/evaluation/scoring_model.py",
         "Log-probabilities without the logits of all tokens in memory.",
     ),
     LibraryName("trl.trainer.utils", "add_fused_lm_head", "imports", _MODEL_CHECK, _AS_TRAINED),

@@ -13,6 +13,7 @@ import pytest
 import tiny
 from safetensors.torch import load_file
 
+from hone_trainer.commands import evaluate
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import base_model
 from hone_trainer.run import rows_in_one_pass
@@ -110,6 +111,17 @@ def test_a_family_trains_on_rows_as_if_each_were_alone(runs: Any, make_plan: Any
     assert kind == expected_of(family), words
     assert (family in words) == (kind == APART)
     assert ("whole logits" in words) == (family in LOGITS)
+
+
+def test_an_export_is_scored_again_by_the_logits_that_its_family_needs(
+    runs: Any, make_plan: Any, tmp_path: Path, rows_files: tuple[Path, Path]
+) -> None:
+    base = base_of(tmp_path, "recurrent_gemma")
+    plan = make_plan(modelPath=str(base), training={"maxSteps": 1})
+    (number,) = (number for number in runs.finish(plan).numbers if number.name == "loss")
+    found = evaluate.recompute(Path(plan.output_path) / "adapter", rows_files[1], base)
+    (again,) = (number for number in found if number.name == "loss")
+    assert [float(again.base), float(again.tuned)] == pytest.approx([float(number.base), float(number.tuned)], abs=1e-4)
 
 
 @pytest.fixture(scope="session")

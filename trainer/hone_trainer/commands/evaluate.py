@@ -16,8 +16,8 @@ from hone_trainer.commands.rescoring import Rescorer
 from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation.other_version import KINDS, longest
+from hone_trainer.evaluation.scoring_model import read_the_same
 from hone_trainer.methods import METHODS
-from hone_trainer.models.scoring_model import read_the_same
 from hone_trainer.run import encode, preflight
 from hone_trainer.scoring import scores
 from hone_trainer.scoring.heldout import HeldOut

@@ -14,8 +14,9 @@ from hone_trainer.encoding import rendering
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.encoding.tool_calls import Message
 from hone_trainer.errors import TrainerError
+from hone_trainer.evaluation import scoring_model
 from hone_trainer.methods import METHODS
-from hone_trainer.models import adapters, base_model, scoring_model
+from hone_trainer.models import adapters, base_model
 from hone_trainer.models.network import Generating
 from hone_trainer.store.contents import UNKNOWN
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from hone_api.plan import ModelInput, TrainingPlan
 from hone_trainer import ranks
 from hone_trainer.encoding import mapped
-from hone_trainer.models import base_model, merge_base, scoring_model
+from hone_trainer.evaluation import scoring_model
+from hone_trainer.models import base_model, merge_base
 from hone_trainer.models.base_model import Head
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Values
