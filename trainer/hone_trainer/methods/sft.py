@@ -14,8 +14,7 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
 from hone_trainer.training import indexed, shared_packs
-from hone_trainer.training.dealt import Dealt
-from hone_trainer.training.deferred import Deferred
+from hone_trainer.training.deferred import Dealt, Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
 from hone_trainer.training.samplers import WithinStep
