@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +23,8 @@ SAMPLE_ROWS = 100
 _LABELS = {"category", "label", "intent", "class"}
 _ANSWERS = ("answer", "response", "completion", "output", "target", "summary", "highlights", "code", "solution")
 """Next to a text and without a question, these columns are what is learned. Formats have some of these names."""
+_ANSWER = re.compile("(?:answer|response|completion)_?([12]|[ab](?![a-z]))", re.IGNORECASE)
+"""One of two answers."""
 # Names in the wild for roles, for a hint only: their meaning for training is unknown.
 _MEANT: tuple[dict[str, str], ...] = (
     {"question": "question", "oracle": "oracle_context", "distractors": "context", "answer": "cot_answer"},
@@ -271,8 +274,11 @@ def _is_labelled_text(sample: Sequence[dict[str, Any]]) -> bool:
 
 
 def _is_answered_text(sample: Sequence[dict[str, Any]]) -> bool:
-    """Whether a text stands next to what is probably its answer, which format Text would leave out."""
-    return any(2 * sum(isinstance(row.get(name), str) for row in sample) > len(sample) for name in _ANSWERS)
+    """Whether a text stands next to what is probably its answer, or two that it judges."""
+    named = [name for name, value in sample[0].items() if isinstance(value, str) and _ANSWER.search(name)]
+    return len(named) > 1 or any(
+        2 * sum(isinstance(row.get(name), str) for row in sample) > len(sample) for name in _ANSWERS
+    )
 
 
 def _is_short_text(sample: Sequence[dict[str, Any]]) -> bool:

@@ -25,7 +25,18 @@ REFUSED: dict[str, tuple[Row, str, str]] = {
     ),
     "ranked completions": ({"prompt": "q", "completions": ["a", "b"]}, "UnknownFormat", "ranked completions"),
     "pre-tokenised": ({"input_ids": [1, 2], "labels": [1, 2]}, "UnknownFormat", "give the texts"),
-    "JudgeLM": (
+    "JudgeLM's reasons": (
+        {
+            "question_body": "q",
+            "answer1_body": "good",
+            "answer1_model_id": "a",
+            "answer2_body": "bad",
+            "text": "9 3\nThe first is best.",
+        },
+        "UnknownFormat",
+        "text",
+    ),
+    "a verdict": (
         {"question_body": "q", "answer1_body": "good " * 9, "answer2_body": "bad " * 9, "text": "9 3"},
         "UnknownFormat",
         "The column answer1_body is ten times as long as text",
