@@ -15,6 +15,9 @@ import requests
 
 from hone_dev.models import vllm
 from hone_dev.tools import paths
+from hone_trainer.commands import ask
+from hone_trainer.commands.exported import Exported
+from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import served
 
@@ -196,6 +199,23 @@ def test_a_sample_from_the_nucleus_keeps_its_weight(server: str, served_plan: An
     runs.finish(plan)
     for point in curve_of(plan):
         assert 0.69 < point["sampling/importance_sampling_ratio/mean"] < 1
+
+
+def test_a_server_answers_a_conversation_as_ask_does(server: str, wide_model: Path, make_plan: Any, runs: Any) -> None:
+    plan, question = make_plan("asked", modelPath=str(wide_model)), "Where is the river of Rome?"
+    runs.finish(plan)
+    adapter, tokens = Path(plan.output_path) / "adapter", 24
+    name = {"lora_name": "asked"}
+    loaded = requests.post(f"{server}/v1/load_lora_adapter", json={**name, "lora_path": str(adapter)}, timeout=600)
+    assert loaded.ok, loaded.text
+    asked = {"model": "asked", "messages": [{"role": "user", "content": question}], "return_token_ids": True}
+    said = requests.post(
+        f"{server}/v1/chat/completions", json={**asked, "temperature": 0, "max_tokens": tokens}, timeout=600
+    ).json()
+    requests.post(f"{server}/v1/unload_lora_adapter", json=name, timeout=600).raise_for_status()
+    exported = Exported.read(adapter)
+    assert said["prompt_token_ids"] == exported.prompt(Encoder(exported.opened.tokenizer), question)
+    assert said["choices"][0]["message"]["content"].strip() == ask.answer(adapter, question, None, tokens).text
 
 
 def test_a_run_that_fails_leaves_nothing_at_the_server(
