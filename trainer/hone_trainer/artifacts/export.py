@@ -92,7 +92,7 @@ def check_weights(stored: Iterable[tuple[str, Any]], expected: dict[str, Any]) -
     """Check that the weights read back are the trained ones: same names, bit-equal, not empty, finite.
 
     Args:
-        found: names and tensors, which may come one by one.
+        stored: names and tensors, which may come one by one.
 
     Raises:
         TrainerError: naming the first tensors that are wrong; Diverged if one is not finite.

@@ -161,7 +161,7 @@ def _likelihood(logits: Any, targets: Any) -> Any:
 
     Args:
         logits: (rows, at least tokens - 1, vocabulary), each of the token after its position.
-        wanted: (rows, tokens), -100 for a token that does not count.
+        targets: (rows, tokens), -100 for a token that does not count.
     """
     from torch.nn import functional
 

@@ -251,7 +251,7 @@ def gate(field: str, changes: Mapping[str, float] | None, allowed: float | None)
     """Why the model fails a field's gate, as a sentence that begins with the field; empty if it passes.
 
     Args:
-        found: from `regressions`; None: the base's numbers are unknown.
+        changes: from `regressions`; None: the base's numbers are unknown.
         allowed: None: there is no gate.
     """
     if allowed is None:

@@ -99,7 +99,7 @@ def materialize(
     """ConfigMap and Job of attempt `number` for the Dataset's present generation.
 
     Args:
-        known: sourceVersion of the content in use; a source that still has this version is not read again.
+        source_version: sourceVersion of the content in use; a source that still has this version is not read again.
 
     Raises:
         names.InvalidReferenceError: the source's path leaves its root.
