@@ -10,12 +10,11 @@ import sys
 from datetime import UTC, datetime
 from functools import partial
 
-import kopf
-
 from hone_api.base.quantity import value
 from hone_api.blocks.signing import Keyless
-from hone_operator import __version__, handlers, settings
+from hone_operator import __version__, settings
 from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.listing import SELECTORS
 from hone_operator.controllers import Controllers
 from hone_operator.desired.core.interconnect import Rdma
 from hone_operator.desired.core.platform import Bounds, Platform, PodLimits, Signing
@@ -40,6 +39,7 @@ from hone_operator.queueing.routing import Key
 from hone_operator.queueing.workqueue import WorkQueue
 from hone_operator.settings.pods import NetworksSettings, PodsSettings
 from hone_operator.settings.tenants import KeylessSettings, SigningSettings
+from hone_operator.watches import Watches
 from hone_operator.writing.unreadable import Unreadable
 
 log = logging.getLogger("hone_operator")
@@ -168,14 +168,15 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         cache = Cache()
         fence = Fence()
         elects = config.leader_election.enabled
-        cluster = await Cluster.connect(config.concurrency + 4, fence.check if elects else None)
+        watched = (len(SELECTORS) + 2) * max(1, len(config.watch_namespaces))  # and Workloads and namespaces
+        cluster = await Cluster.connect(config.concurrency + watched + 4, fence.check if elects else None)
         stack.push_async_callback(cluster.close)
         unreadable = Unreadable()
         cluster.note = unreadable.note
         queue: WorkQueue[Key] = WorkQueue(
             lambda key: controllers.process(key), config.concurrency, tenant_of=lambda key: key.namespace
         )
-        watches = handlers.Watches(cluster, cache, queue, config.watch_namespaces, config.kueue.enabled)
+        watches = Watches(cluster, cache, queue, config.watch_namespaces, config.kueue.enabled)
         reports = ProgressStore(
             lambda key: queue.request(Key("FineTuneJob", *key)), config.progress.status_interval_seconds
         )
@@ -229,7 +230,7 @@ async def _hold_lease(
     return asyncio.create_task(leadership.keep(), name="lease")
 
 
-async def _fill(watches: handlers.Watches, opt_in: OptedInNamespaces) -> None:
+async def _fill(watches: Watches, opt_in: OptedInNamespaces) -> None:
     """Read every object that there is, and request a reconcile of each."""
     await watches.listing.fill()
     await opt_in.fill()
@@ -275,31 +276,15 @@ async def lead(config: settings.Settings, cluster: Cluster, fence: Fence, stop: 
 
 async def _watch_and_work(
     config: settings.Settings,
-    watches: handlers.Watches,
+    watches: Watches,
     opt_in: OptedInNamespaces,
     patrol: NetworkPatrol,
     stop: asyncio.Event,
     keeping: asyncio.Task[None] | None = None,
 ) -> None:
-    registry = kopf.OperatorRegistry()
-    watches.register(registry)
-    kopf_settings = kopf.OperatorSettings()
-    handlers.configure(kopf_settings)
-    opt_in.register(registry, kopf_settings)
-    stopped = asyncio.Event()
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=registry,
-            settings=kopf_settings,
-            standalone=True,
-            clusterwide=not config.watch_namespaces,
-            namespaces=config.watch_namespaces,
-            stop_flag=stopped,
-        ),
-        name="watch",
-    )
     parts = {
-        watching,
+        asyncio.create_task(watches.run(), name="watch"),
+        asyncio.create_task(opt_in.watch(), name="watch namespaces"),
         asyncio.create_task(watches.queue.run(), name="reconcile"),
         asyncio.create_task(watches.resync(config.resync_seconds), name="resync"),
         asyncio.create_task(opt_in.refresh(), name="opt-in"),
@@ -311,12 +296,9 @@ async def _watch_and_work(
     try:
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            # kopf handles SIGTERM, and while stopping cancels what our parts wait for: not a failure.
-            if not task.cancelled():
-                task.result()  # a part that failed ends the process: the kubelet restarts it
+            task.result()  # a part that failed ends the process: the kubelet restarts it
     finally:
-        stopped.set()
-        for task in parts - {watching}:
+        for task in parts:
             task.cancel()
         await asyncio.wait(parts, timeout=10)
 
@@ -336,26 +318,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-class Retried(logging.Filter):
-    """Lowers errors that kopf logs and retries to INFO: an applied definition causes one on each watch.
-
-    When kopf gives up, the record stays an error.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written."""
-        if record.name.startswith("kopf.") and "; will retry: " in record.getMessage():
-            record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
-            return log.isEnabledFor(logging.INFO)
-        return True
-
-
 def set_up_logging(config: settings.LogSettings) -> None:
     """Log everything to standard error; libraries from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if config.format == "json" else plain)
-    handler.addFilter(Retried())
     logging.root.handlers = [handler]
     logging.root.setLevel("WARNING")
     log.setLevel(config.level)

@@ -35,7 +35,7 @@ PACKAGES = (
     "cli/hone_cli",
     "dev/hone_dev",
 )
-DEEP = {"transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "lm_eval", "vllm", "bitsandbytes", "kopf"}
+DEEP = {"transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "lm_eval", "vllm", "bitsandbytes"}
 DEEP |= {"kubernetes"}
 DOCUMENTED = {"_replace", "_asdict", "_fields", "_make", "_exit", "_func_lines", "_func_json", "_func_name"}
 """Named tuples, os._exit, and functions that jmespath finds by their prefix."""
@@ -254,7 +254,7 @@ def test_inherited_names_are_listed_and_every_entry_is_used() -> None:
     [
         ("from trl.trainer._utils import pad", {"pad"}),
         ("from trl.trainer.utils import pad", {"pad"}),
-        ("import kopf._core.actions", {"kopf._core.actions"}),
+        ("import peft._core.actions", {"peft._core.actions"}),
         ("from hone_trainer.run import _x", set()),
         ("model._parameters['a'] = 1", {"_parameters"}),
         ("getattr(model, '_hooks', None)", {"_hooks"}),

@@ -15,13 +15,13 @@ from world import APPLIED, World
 from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_operator.apiserver.existence import Existence
 from hone_operator.desired.core.platform import Bounds
-from hone_operator.handlers import Watches
 from hone_operator.monitoring.metrics import Metrics
 from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing import workqueue
 from hone_operator.queueing.pace import Pace
 from hone_operator.queueing.routing import Key
 from hone_operator.queueing.workqueue import WorkQueue
+from hone_operator.watches import Watches
 
 pytestmark = pytest.mark.pure
 MARK = "gone-"
@@ -32,7 +32,7 @@ KINDS = ("FineTuneJob", "Dataset", "ModelVersion", "Model", "Job", "Pod")
 
 
 class Running:
-    """An operator without kopf, next to an API server in memory with jobs in several namespaces."""
+    """An operator without watches, next to an API server in memory with jobs in several namespaces."""
 
     def __init__(self) -> None:
         self.world = World.new()

@@ -22,9 +22,9 @@ from rights import installed
 from hone_operator.apiserver import listing
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.desired.core.names import COMPONENT
-from hone_operator.handlers import Watches
 from hone_operator.objects.cache import Cache, strip
 from hone_operator.queueing.workqueue import WorkQueue
+from hone_operator.watches import Watches
 
 pytestmark = pytest.mark.apiserver
 POD = {"containers": [{"name": "x", "image": "example.org/x"}], "restartPolicy": "Never"}

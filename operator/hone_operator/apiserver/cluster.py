@@ -5,7 +5,7 @@ import copy
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -30,11 +30,23 @@ from hone_operator.apiserver.fencing import fenced, is_write
 from hone_operator.apiserver.pages import MAX_PAGE_BYTES, PageTooLongError, pages
 from hone_operator.desired.core.names import COMPONENT, DELIVER, FIELD_MANAGER, KUEUE_API
 from hone_operator.objects.cache import strip
-from hone_operator.objects.decoding import Skipped, UnreadableError, decode, decode_list_aside, identity
+from hone_operator.objects.decoding import (
+    ENVELOPE,
+    MAX_BYTES,
+    Skipped,
+    UnreadableError,
+    decode,
+    decode_list_aside,
+    identity,
+)
 from hone_operator.objects.pruning import UNKNOWN
 
 log = logging.getLogger(__name__)
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+WATCH_SECONDS = 300
+"""After which the API server ends a watch."""
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=10, sock_read=70)
+"""The API server sends a bookmark every minute, so a dead connection cannot pass for a quiet cluster."""
 APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
@@ -43,6 +55,7 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 FORCE = {"fieldManager": FIELD_MANAGER, "force": "true"}
 MAX_LOG_BYTES = 8192
+CHUNK = 2**16
 PATCH_REFUSED = "the server rejected our request due to an error in our request"
 """The API server's message if a test in a JSON patch fails."""
 
@@ -92,6 +105,21 @@ async def _read(response: Any, most: int) -> bytes:
             response.response.close()
             raise PageTooLongError
     return bytes(data)
+
+
+async def bounded_lines(content: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:
+    """The lines of a stream; of a line longer than `limit` only the first `limit` + 1 bytes are kept."""
+    line = bytearray()
+    async for data in content.iter_chunked(CHUNK):
+        *ended, rest = data.split(b"\n")
+        for part in ended:
+            line += part[: limit + 1 - len(line)]
+            if line:
+                yield bytes(line)
+            line = bytearray()
+        line += rest[: limit + 1 - len(line)]
+    if line:
+        yield bytes(line)
 
 
 UNDECLARED = re.compile(r"\.status\.([\w.\[\]=\":,-]+): field not declared in schema")
@@ -164,6 +192,23 @@ class Cluster:
         most: int | None = None,
     ) -> bytes:
         """The body of the answer; `PageTooLongError` if it has more than `most` bytes."""
+        response = await self._send(verb, path, body, query, content_type, accept)
+        data: bytes = await (response.read() if most is None else _read(response, most))
+        if response.status >= 400:
+            raise error_of(response.status, data, response.headers, verb)
+        return data
+
+    async def _send(
+        self,
+        verb: str,
+        path: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+        within: aiohttp.ClientTimeout = TIMEOUT,
+    ) -> Any:
+        """The answer, whose body is not read."""
         configuration = self.client.configuration
         url = configuration.host + path
         if query:
@@ -173,13 +218,7 @@ class Cluster:
             headers["Authorization"] = token
         if is_write(verb, path):
             self.fence()
-        response = await self.client.rest_client.request(
-            verb, url, headers=headers, body=body, _request_timeout=TIMEOUT
-        )
-        data: bytes = await (response.read() if most is None else _read(response, most))
-        if response.status >= 400:
-            raise error_of(response.status, data, response.headers, verb)
-        return data
+        return await self.client.rest_client.request(verb, url, headers=headers, body=body, _request_timeout=within)
 
     async def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
         """The current object, or None.
@@ -235,6 +274,31 @@ class Cluster:
         """Objects by field selector, whole, in chunks; the uids of unreadable ones go to `unread`."""
         async for body in self._chunks(kind, namespace, fields=fields, read=Read(unread=unread)):
             yield body
+
+    async def watch(
+        self, kind: str, namespace: str | None, labels: str, version: str, metadata_only: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of a watch, each an event; of one that is larger than we read, the beginning.
+
+        Raises:
+            ClusterError: 410 Gone where the version is too old, or the API server refuses it.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        query |= {"labelSelector": labels} if labels else {}
+        accept = METADATA_ONLY if metadata_only else JSON
+        response = await self._send("GET", url_path(kind, namespace), query=query, accept=accept, within=WATCH_TIMEOUT)
+        try:
+            if response.status >= 400:
+                raise error_of(response.status, await response.read(), response.headers, "GET")
+            async for line in bounded_lines(response.response.content, MAX_BYTES + ENVELOPE):
+                yield line
+        finally:
+            response.response.close()
 
     async def _chunks(
         self,

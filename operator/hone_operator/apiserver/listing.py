@@ -1,9 +1,4 @@
-"""Lists of all kinds, in addition to kopf's watches: the initial state, and changes that a watch missed.
-
-kopf calls handlers while it lists, does not signal the end of a list, and does not report objects that vanished while a
-watch was down. (Its index handlers would, but wake every waiting object for each one that was read: with a thousand
-jobs and their pods this took minutes.)
-"""
+"""Lists of all kinds: the initial state, and what a watch missed."""
 
 import contextlib
 import logging
@@ -98,6 +93,16 @@ class Listing:
         version = self._listed_at.pop((kind, namespace), None)
         return version if version and kind != "Workload" else None
 
+    async def compare_one(self, kind: str, namespace: str | None) -> str:
+        """Repair what the cache has of one kind; gives the resourceVersion of the list.
+
+        Raises:
+            ClusterError: as the API server refuses it.
+        """
+        versions: list[str] = []
+        await self._compare(kind, namespace, self.selectors[kind], versions.append)
+        return versions[0]
+
     async def compare(self) -> None:
         """Find what the watches missed and repair it: read what is newer, forget what is gone."""
         for kind, selector in self.selectors.items():
@@ -112,10 +117,17 @@ class Listing:
                 self._deaf[kind] = 0
                 self.deaf(kind)
 
-    async def _compare(self, kind: str, namespace: str | None, selector: str) -> int:
+    async def _compare(
+        self,
+        kind: str,
+        namespace: str | None,
+        selector: str,
+        listed_at: Callable[[str], None] = lambda version: None,
+    ) -> int:
         late, listed = 0, set[str]()
         before = {b["metadata"]["uid"]: b for b in self.cache.items(kind)}
-        async for body in self.cluster.scan(kind, namespace, selector, metadata_only=True, unread=listed):
+        scan = self.cluster.scan(kind, namespace, selector, metadata_only=True, unread=listed, listed_at=listed_at)
+        async for body in scan:
             meta = body["metadata"]
             listed.add(meta["uid"])
             if not self.cache.is_kept(kind, body):

@@ -16,10 +16,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import aiohttp
-import kopf
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import AlreadyExistsError, ClusterError, NamespaceGoneError
+from hone_operator.apiserver.reflector import Reflector
 from hone_operator.desired.core import names
 from hone_operator.desired.core.namespace import NamespaceSetup
 from hone_operator.settings import Settings
@@ -52,6 +52,7 @@ class OptedInNamespaces:
     _labelled: set[str] = field(default_factory=set)
     _bound: dict[str, float] = field(default_factory=dict)
     """Namespaces whose RoleBinding was seen, and until when (monotonic seconds) it is not checked again."""
+    _leaving: set[asyncio.Task[None]] = field(default_factory=set)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """Locks in use. Namespaces are entered and left one at a time: otherwise a label that is removed and added again
     could leave no RoleBinding."""
@@ -159,18 +160,20 @@ class OptedInNamespaces:
                 return
             await asyncio.sleep(seconds)
 
-    async def fill(self) -> None:
-        """Read which namespaces have the label, and report changes.
+    async def fill(self) -> str:
+        """Read which namespaces have the label, and report changes; gives the resourceVersion of the list.
 
         Raises:
             ClusterError: our rights do not suffice.
         """
         if not self._required:
-            return
-        scan = self.cluster.scan("Namespace", None, SELECTOR, metadata_only=True)
+            return ""
+        versions: list[str] = []
+        scan = self.cluster.scan("Namespace", None, SELECTOR, metadata_only=True, listed_at=versions.append)
         now = {body["metadata"]["name"] async for body in scan}
         for namespace in sorted(now ^ self._labelled):
             await self._set(namespace, namespace in now)
+        return versions[0]
 
     async def _set(self, namespace: str, labelled: bool) -> None:
         if labelled == (namespace in self._labelled):
@@ -196,16 +199,32 @@ class OptedInNamespaces:
             except ClusterError as error:
                 log.info("%s: the RoleBinding is not removed: %s", namespace, error)
 
-    def register(self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings) -> None:
-        """Watch the label."""
-        if not self._required:
-            return
-        settings.watching.label_selectors["", "v1", "namespaces"] = SELECTOR
+    async def watch(self) -> None:
+        """Follow the label until cancelled.
 
-        @kopf.on.event("", "v1", "namespaces", id="opt-in", registry=registry)
-        async def opt_in(event: Any, body: Mapping[str, Any], **_: Any) -> None:
-            # The watch has a selector: a namespace that loses the label appears as deleted, and bodies are stripped.
-            await self._set(body["metadata"]["name"], event["type"] != "DELETED")
+        Raises:
+            ClusterError: the API server refuses it for good.
+        """
+        if self._required:
+            await Reflector(
+                self.cluster,
+                "Namespace",
+                None,
+                SELECTOR,
+                self._take,
+                is_known=lambda kind, body: False,
+                compare=self.fill,
+                note=self.cluster.note,
+                metadata_only=True,
+            ).run()
+        else:
+            await asyncio.Event().wait()
+
+    def _take(self, kind: str, body: Mapping[str, Any], is_deleted: bool) -> None:
+        """Note a namespace with the label. One that has lost it is deleted as far as the watch can see."""
+        task = asyncio.create_task(self._set(body["metadata"]["name"], not is_deleted))
+        self._leaving.add(task)  # the event loop has weak references alone
+        task.add_done_callback(self._leaving.discard)
 
     async def refresh(self) -> None:
         """Compare with the API server once a minute: a watch does not report what it missed."""

@@ -1,4 +1,4 @@
-"""The newest body of every object that we watch, stripped to the fields that are read. Filled by kopf's watches.
+"""The newest body of every object that we watch, stripped to the fields that are read. Filled by lists and watches.
 
 The operator's own writes also go into it at once, so a decision never sees less than what was decided before.
 """

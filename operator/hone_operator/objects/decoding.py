@@ -18,6 +18,8 @@ from typing import Any
 
 MAX_BYTES = 2**20
 """Largest object that is read. Our schemas allow far less; etcd's default limit is 1.5 MiB."""
+ENVELOPE = 256
+"""Bytes of an event of a watch around its object, at most."""
 MAX_DEPTH = 64
 """Deepest object that is read. Specs are at most 8 levels deep, pods and managed fields at most 20."""
 LONG = 2**18
@@ -44,7 +46,6 @@ IDENTITY = ("namespace", "name", "uid", "resourceVersion")
 
 
 Keep = Callable[[Any], Any]
-Known = Callable[[Any], bool]
 
 
 class UnreadableError(Exception):
@@ -147,42 +148,38 @@ def _token(metadata: Any) -> str:
     return str((metadata or {}).get("continue") or "")
 
 
-def decode_list(raw: bytes, keep: Keep = lambda item: item, is_known: Known = lambda item: False) -> Listed:
-    """Parse a list of objects; `keep` reduces each object before the next one is parsed. What is `known` is left out.
+def decode_list(raw: bytes, keep: Keep = lambda item: item) -> Listed:
+    """Parse a list of objects; `keep` reduces each object before the next one is parsed.
 
     Raises:
         UnreadableError: the list itself is not a JSON object.
     """
     try:
-        return _decode_list(raw.decode(), keep, is_known)
+        return _decode_list(raw.decode(), keep)
     except (ValueError, IndexError, RecursionError) as error:
         raise UnreadableError("Malformed", f"the list is not JSON: {type(error).__name__}") from None
 
 
-async def decode_list_aside(raw: bytes, keep: Keep, is_known: Known = lambda item: False) -> Listed:
+async def decode_list_aside(raw: bytes, keep: Keep) -> Listed:
     """The same, but a long list is parsed in a thread, so that the event loop continues."""
-    return (
-        await asyncio.to_thread(decode_list, raw, keep, is_known)
-        if len(raw) > LONG
-        else decode_list(raw, keep, is_known)
-    )
+    return await asyncio.to_thread(decode_list, raw, keep) if len(raw) > LONG else decode_list(raw, keep)
 
 
-def _decode_list(text: str, keep: Keep, is_known: Known) -> Listed:
+def _decode_list(text: str, keep: Keep) -> Listed:
     listed = Listed([], [], {})
     position = _after(text, 0, "{")
     while text[position] != "}":
         key, position = _DECODER.raw_decode(text, position)
         position = _after(text, position, ":")
         if key == "items" and text[position] == "[":
-            position = _read_items(text, position, keep, is_known, listed)
+            position = _read_items(text, position, keep, listed)
         else:
             listed.rest[key], position = _DECODER.raw_decode(text, position)
         position = _after_comma(text, position)
     return listed
 
 
-def _read_items(text: str, position: int, keep: Keep, is_known: Known, listed: Listed) -> int:
+def _read_items(text: str, position: int, keep: Keep, listed: Listed) -> int:
     """Parse an array of objects into `listed`; returns the position after it."""
     position = _after(text, position, "[")
     while text[position] != "]":
@@ -193,9 +190,6 @@ def _read_items(text: str, position: int, keep: Keep, is_known: Known, listed: L
             position = _end_of_value(text, start)
         raw = text[start:position].encode()
         try:
-            if item is not None and shaped(is_known, item):
-                position = _after_comma(text, position)
-                continue
             check(raw, item)
             listed.items.append(shaped(keep, item))
         except UnreadableError as error:

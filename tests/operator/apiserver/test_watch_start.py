@@ -1,4 +1,4 @@
-"""kopf's first watch begins at our own list, against a real API server: nothing is listed twice, nothing is missed."""
+"""Watches begin at our own lists, against a real API server: nothing is listed twice, nothing is missed."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import kopf
 import pytest
 from hand import Namespace
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from hone_operator import handlers
-from hone_operator.apiserver import watchguard
+from hone_operator.apiserver import reflector
 from hone_operator.apiserver.cluster import Cluster
-from hone_operator.objects import decoding
+from hone_operator.apiserver.errors import RefusedError
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.queueing.workqueue import WorkQueue
+from hone_operator.watches import Watches
 
 pytestmark = pytest.mark.apiserver
 SOURCE = {"source": {"uri": "pvc://data/rows.jsonl"}}
 
 
 @pytest.fixture
-async def watches(apiserver: Path, namespace: Namespace) -> AsyncIterator[handlers.Watches]:
+async def watches(apiserver: Path, namespace: Namespace) -> AsyncIterator[Watches]:
     """The watches of one namespace, whose cache is not filled yet."""
     configuration = Configuration()
     await config.load_kube_config(str(apiserver), client_configuration=configuration)
@@ -36,41 +35,31 @@ async def watches(apiserver: Path, namespace: Namespace) -> AsyncIterator[handle
 
     async def nothing(key: Key) -> None: ...
 
-    yield handlers.Watches(cluster, Cache(), WorkQueue(nothing), [namespace.name])
+    yield Watches(cluster, Cache(), WorkQueue(nothing), [namespace.name])
     await cluster.close()
 
 
 @pytest.fixture
-def lists(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many Datasets each list of kopf had that was read."""
-    counts: list[int] = []
-    read = decoding.decode_list_aside
+def compared(watches: Watches, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds whose lists were compared before a watch."""
+    kinds: list[str] = []
+    compare = watches.listing.compare_one
 
-    async def counted(*arguments: Any) -> decoding.Listed:
-        listed = await read(*arguments)
-        if (listed.rest.get("kind") or "").startswith("Dataset"):
-            counts.append(len(listed.items))
-        return listed
+    async def counted(kind: str, namespace: str | None) -> str:
+        kinds.append(kind)
+        return await compare(kind, namespace)
 
-    monkeypatch.setattr(watchguard.decoding, "decode_list_aside", counted)
-    return counts
+    monkeypatch.setattr(watches.listing, "compare_one", counted)
+    return kinds
 
 
 @asynccontextmanager
-async def watching(watches: handlers.Watches, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """kopf, as the operator starts it."""
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    registry, settings, stop = kopf.OperatorRegistry(), kopf.OperatorSettings(), asyncio.Event()
-    watches.register(registry)
-    handlers.configure(settings)
-    namespaces = [each for each in watches.listing.namespaces if each]
-    running = asyncio.create_task(
-        kopf.operator(registry=registry, settings=settings, standalone=True, namespaces=namespaces, stop_flag=stop)
-    )
+async def watching(watches: Watches) -> AsyncIterator[None]:
+    running = asyncio.create_task(watches.run())
     try:
         yield
     finally:
-        stop.set()
+        running.cancel()
         with suppress(asyncio.CancelledError):
             await running
 
@@ -81,13 +70,13 @@ async def until(check: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-def suspended(watches: handlers.Watches, name: str) -> Any:
+def suspended(watches: Watches, name: str) -> Any:
     body = watches.cache.get("Dataset", watches.listing.namespaces[0] or "", name)
     return body and body["spec"].get("suspend")
 
 
 async def test_the_watch_brings_what_came_changed_and_went_since_our_list(
-    watches: handlers.Watches, namespace: Namespace, apiserver: Path, monkeypatch: pytest.MonkeyPatch, lists: list[int]
+    watches: Watches, namespace: Namespace, compared: list[str]
 ) -> None:
     for name in ("same", "changes", "goes"):
         namespace.create("Dataset", name, SOURCE)
@@ -95,24 +84,58 @@ async def test_the_watch_brings_what_came_changed_and_went_since_our_list(
     namespace.create("Dataset", "comes", SOURCE)
     namespace.patch("Dataset", "changes", {"spec": {"suspend": True}})
     namespace.delete("Dataset", "goes")
-    lists.clear()
-    async with watching(watches, apiserver, monkeypatch):
+    async with watching(watches):
         await until(lambda: suspended(watches, "comes") is False)
         await until(lambda: suspended(watches, "changes") is True)
         await until(lambda: watches.cache.get("Dataset", namespace.name, "goes") is None)
         assert suspended(watches, "same") is False
         namespace.patch("Dataset", "same", {"spec": {"suspend": True}})
         await until(lambda: suspended(watches, "same") is True)
-    assert lists == [], "the watches began at our own lists"
+    assert compared == [], "the watches began at our own lists"
 
 
-async def test_kopf_lists_where_our_list_is_too_old_to_begin_at(
-    watches: handlers.Watches, namespace: Namespace, apiserver: Path, monkeypatch: pytest.MonkeyPatch, lists: list[int]
+async def test_lists_are_compared_where_our_list_is_too_old_to_begin_at(
+    watches: Watches, namespace: Namespace, compared: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await watches.listing.fill()
     namespace.create("Dataset", "comes", SOURCE)
-    monkeypatch.setattr(watches.listing, "_listed_at", {("Dataset", namespace.name): "1"})
-    lists.clear()
-    async with watching(watches, apiserver, monkeypatch):
+    monkeypatch.setitem(watches.listing._listed_at, ("Dataset", namespace.name), "1")
+    async with watching(watches):
         await until(lambda: watches.cache.get("Dataset", namespace.name, "comes") is not None)
-    assert lists[-1] == 1, "the API server answered 410 Gone"
+        assert compared == ["Dataset"], "the API server answered 410 Gone"
+        namespace.patch("Dataset", "comes", {"spec": {"suspend": True}})
+        await until(lambda: suspended(watches, "comes") is True)
+    assert compared == ["Dataset"]
+
+
+async def test_a_watch_that_is_ended_goes_on_where_it_was(
+    watches: Watches, namespace: Namespace, compared: list[str]
+) -> None:
+    await watches.listing.fill()
+    async with watching(watches):
+        namespace.create("Dataset", "first", SOURCE)
+        await until(lambda: suspended(watches, "first") is False)
+        for reflector in watches.reflectors:
+            reflector.begin_again()
+        namespace.create("Dataset", "second", SOURCE)
+        await until(lambda: suspended(watches, "second") is False)
+    assert compared == []
+
+
+async def test_a_refusal_that_lasts_ends_the_operator(watches: Watches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rights that a release replaces are back in a moment; others never are."""
+    monkeypatch.setattr(reflector, "PAUSES", (0.01, 0.02))
+    calls = 0
+
+    async def refused(*_: Any) -> AsyncIterator[bytes]:
+        nonlocal calls
+        calls += 1
+        raise RefusedError(403, "Forbidden", "datasets is forbidden")
+        yield b""
+
+    await watches.listing.fill()
+    monkeypatch.setattr(watches.listing.cluster, "watch", refused)
+    with pytest.raises(ExceptionGroup) as raised:
+        await watches.run()
+    assert raised.group_contains(RefusedError, match="datasets is forbidden")
+    assert calls >= 3

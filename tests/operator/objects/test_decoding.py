@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-import kopf
 import pytest
-from kopf._cogs.clients import watching
 
 from hone_api.generate import KINDS
 from hone_api.schema.schema import crd
-from hone_operator.apiserver.watchguard import WatchLines
+from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.reflector import ExpiredError, Reflector
 from hone_operator.objects import decoding
 from hone_operator.objects.cache import Cache, strip
 from hone_operator.objects.decoding import (
     MAX_BYTES,
     MAX_DEPTH,
+    Skipped,
     UnreadableError,
     continuation,
     decode_list,
@@ -98,85 +97,92 @@ def test_one_field_takes_no_other_object_with_it(kind: str, path: str, shape: st
 
 
 @dataclass
-class Reader:
-    """What a watch is read for."""
+class Watched:
+    """A watch without an API server, and what it took."""
 
-    note: Callable[..., None]
-    is_known: Callable[..., bool] = lambda kind, body: False
-    takes: Callable[..., bool] = lambda body: False
-    taken: list[tuple[str, str, bool]] = field(default_factory=list)
+    kind: str
+    is_known: Callable[[str, Mapping[str, Any]], bool] = lambda kind, body: False
+    fails: bool = False
+    noted: list[tuple[str, Skipped]] = field(default_factory=list)
+    taken: list[tuple[str, Mapping[str, Any], bool]] = field(default_factory=list)
 
-    def take(self, kind: str, body: Mapping[str, Any], *, is_deleted: bool) -> bool:
-        self.taken.append((kind, body["metadata"].get("resourceVersion", ""), is_deleted))
-        return self.takes(body)
+    def __post_init__(self) -> None:
+        no_cluster, compare = cast("Cluster", None), cast("Any", None)
+        self.reflector = Reflector(
+            no_cluster,
+            self.kind,
+            None,
+            "",
+            self._take,
+            self.is_known,
+            compare,
+            lambda *told: self.noted.append(told),
+            "1",
+        )
 
-    def filled_at(self, kind: str, namespace: str | None) -> None: ...
+    def _take(self, kind: str, body: Mapping[str, Any], is_deleted: bool) -> None:
+        if self.fails:
+            raise AttributeError
+        self.taken.append((kind, body, is_deleted))
+
+    def receive(self, event: str, body: Mapping[str, Any]) -> None:
+        self.reflector.receive(json.dumps({"type": event, "object": body}).encode())
 
 
 @pytest.mark.attack("objects at the API server")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", KIND)
-def test_an_event_of_a_watch_becomes_a_bookmark(kind: str, shape: str) -> None:
-    noted = []
-    lines = WatchLines(None, kind, Reader(lambda *told: noted.append(told)))
-    line = lines.guarded(b'{"type":"MODIFIED","object":' + hostile(kind, "spec.model", SHAPES[shape]) + b"}")
-    assert json.loads(line) == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
-    assert [(told[0], told[1].reason, told[1].metadata) for told in noted] == [(kind, REASON[shape], WHO)]
+def test_an_event_that_no_reader_can_take_is_noted_and_passed_over(kind: str, shape: str) -> None:
+    watched = Watched(kind)
+    watched.reflector.receive(b'{"type":"MODIFIED","object":' + hostile(kind, "spec.model", SHAPES[shape]) + b"}")
+    assert [(told[0], told[1].reason, told[1].metadata) for told in watched.noted] == [(kind, REASON[shape], WHO)]
+    assert watched.taken == []
+    assert watched.reflector.version == "7", "the next watch begins after it"
 
 
-def test_an_event_about_a_known_version_of_an_object_becomes_a_bookmark() -> None:
+def test_an_event_about_a_known_version_of_an_object_is_not_taken() -> None:
     """The event reports our own write. A deletion is reported whatever the cache has."""
     meta = {"name": "rows", "namespace": "a", "uid": "u", "resourceVersion": "7"}
     body = {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": meta, "spec": {}, "status": {}}
     cache = Cache()
     assert cache.put("Dataset", body)
-    lines = WatchLines(None, "Dataset", Reader(lambda *reported: pytest.fail(str(reported)), cache.has))
+    watched = Watched("Dataset", cache.has)
+    watched.receive("MODIFIED", body)
+    watched.receive("ADDED", body)
+    assert (watched.taken, watched.reflector.version) == ([], "7")
+    watched.receive("DELETED", body)
+    others: list[dict[str, str]] = [{"resourceVersion": "8"}, {"uid": "v"}, {"name": "other"}]
+    for changed in others:
+        watched.receive("MODIFIED", {**body, "metadata": meta | changed})
+    assert [(taken["metadata"], is_deleted) for _, taken, is_deleted in watched.taken] == [
+        (meta, True),
+        *((meta | changed, False) for changed in others),
+    ]
 
-    def event_of(event: str, **changed: str) -> Any:
-        line = {"type": event, "object": {**body, "metadata": meta | changed}}
-        return json.loads(lines.guarded(json.dumps(line).encode()))
 
-    known = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
-    assert event_of("MODIFIED") == event_of("ADDED") == known
-    assert event_of("DELETED") == {"type": "DELETED", "object": body}
-    for changed in ({"resourceVersion": "8"}, {"uid": "v"}, {"name": "other"}):
-        assert event_of("MODIFIED", **changed) == {"type": "MODIFIED", "object": {**body, "metadata": meta | changed}}
-
-
-def test_an_event_about_an_object_without_a_namespace_is_passed_on() -> None:
+def test_an_event_about_an_object_without_a_namespace_is_taken() -> None:
     """As of a namespace that opts in: else only the comparison of each minute would see it."""
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a", "uid": "u", "resourceVersion": "7"}}
-    lines = WatchLines(None, "Namespace", Reader(lambda *reported: pytest.fail(str(reported)), Cache().has))
+    watched = Watched("Namespace", Cache().has)
     for event in ("ADDED", "MODIFIED", "DELETED"):
-        line = {"type": event, "object": body}
-        assert json.loads(lines.guarded(json.dumps(line).encode())) == {
-            **line,
-            "object": {**body, "spec": {}, "status": {}},
-        }
-    listed = decode_list(json.dumps({"items": [body]}).encode(), is_known=lambda item: Cache().has("Namespace", item))
-    assert (listed.items, listed.skipped) == ([body], [])
+        watched.receive(event, body)
+    assert [(taken["metadata"]["name"], is_deleted) for _, taken, is_deleted in watched.taken] == [
+        ("a", False),
+        ("a", False),
+        ("a", True),
+    ]
 
 
-def lines_of(body: dict[str, Any]) -> Iterator[bytes]:
-    for event in ("ADDED", "MODIFIED", "DELETED"):
-        yield json.dumps({"type": event, "object": body}).encode()
-
-
-def test_what_is_taken_becomes_a_bookmark_with_its_version() -> None:
-    reader = Reader(lambda *reported: pytest.fail(str(reported)), takes=lambda body: True)
-    lines = WatchLines(None, "FineTuneJob", reader)
-    read = [json.loads(lines.guarded(line)) for line in lines_of(json.loads(hostile("FineTuneJob", "spec.model", "1")))]
-    assert read == [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}] * 3
-    assert reader.taken == [("FineTuneJob", "7", False), ("FineTuneJob", "7", False), ("FineTuneJob", "7", True)]
+def test_a_bookmark_moves_the_version_alone() -> None:
+    watched = Watched("Dataset")
+    watched.receive("BOOKMARK", {"kind": "Dataset", "metadata": {"resourceVersion": "9"}})
+    assert (watched.reflector.version, watched.taken, watched.noted) == ("9", [], [])
 
 
 def test_an_error_about_one_event_does_not_end_the_watch(caplog: pytest.LogCaptureFixture) -> None:
-    def fails(body: Any) -> bool:
-        raise AttributeError
-
-    lines = WatchLines(None, "Dataset", Reader(lambda *reported: pytest.fail(str(reported)), takes=fails))
-    read = [json.loads(lines.guarded(line))["type"] for line in lines_of(json.loads(GOOD) | {"kind": "Dataset"})]
-    assert read == ["BOOKMARK"] * 3
+    watched = Watched("Dataset", fails=True)
+    for event in ("ADDED", "MODIFIED", "DELETED"):
+        watched.receive(event, json.loads(GOOD) | {"kind": "Dataset"})
     assert [record.getMessage() for record in caplog.records] == ["an event about a Dataset is lost"] * 3
 
 
@@ -186,10 +192,10 @@ def test_an_error_about_one_event_does_not_end_the_watch(caplog: pytest.LogCaptu
     [b"null", b"[]", b"{", b"", b"\xff\xfe", b'{"type":"ADDED"}', b'{"type":"ADDED","object":{"metadata":null}}', b"7"],
 )
 def test_what_is_not_an_event_is_passed_over(line: bytes) -> None:
-    noted: list[Any] = []
-    guarded = WatchLines(None, "Dataset", Reader(lambda *told: noted.append(told))).guarded(line)
-    assert json.loads(guarded)["type"] == "BOOKMARK"
-    assert [told[1].reason for told in noted] == ["Malformed"]
+    watched = Watched("Dataset")
+    watched.reflector.receive(line)
+    assert [told[1].reason for told in watched.noted] == ["Malformed"]
+    assert (watched.taken, watched.reflector.version) == ([], "1")
 
 
 @pytest.mark.attack("objects at the API server")
@@ -203,24 +209,9 @@ def test_what_is_not_an_event_is_passed_over(line: bytes) -> None:
         {},
     ],
 )
-async def test_an_error_in_a_watch_begins_it_again(status: dict[str, Any]) -> None:
-    """kopf ends the whole operator at an error that is not 410 Gone."""
-    line = json.dumps({"type": "ERROR", "object": {"kind": "Status", **status}}).encode()
-    guarded = WatchLines(None, "Dataset", Reader(lambda *told: None)).guarded(line)
-
-    async def stream(**_: Any) -> AsyncIterator[Any]:
-        yield json.loads(guarded)
-
-    async def objects(**_: Any) -> AsyncIterator[Any]:
-        yield [], "7"
-
-    never = asyncio.get_running_loop().create_future()
-    where = {"settings": kopf.OperatorSettings(), "resource": None, "namespace": None}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watching, "watch_objs", stream)
-        patch.setattr(watching.fetching, "fetch_objs", objects)
-        seen = [e async for e in watching.continuous_watch(**where, operator_pause_waiter=never)]
-    assert seen == [watching.Bookmark.LISTED], "it returns to its caller, which lists again"
+def test_an_error_in_a_watch_begins_it_again(status: dict[str, Any]) -> None:
+    with pytest.raises(ExpiredError):
+        Watched("Dataset").receive("ERROR", {"kind": "Status", **status})
 
 
 @pytest.mark.attack("objects at the API server")
@@ -331,18 +322,3 @@ def test_the_next_page_is_known_before_the_items_are_parsed(form: str, items: st
 def test_a_list_without_an_end_has_no_next_page() -> None:
     with pytest.raises(UnreadableError, match="the list is not JSON"):
         continuation(b'{"items":[')
-
-
-def test_what_is_known_is_left_out_of_a_list_and_nothing_else_is() -> None:
-    def item(name: str, version: str, uid: str = "u") -> dict[str, Any]:
-        meta = {"name": name, "namespace": "a", "uid": uid, "resourceVersion": version}
-        return {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": meta, "spec": {}}
-
-    cache = Cache()
-    for known in (item("same", "7"), item("older", "7"), item("replaced", "7")):
-        assert cache.put("Dataset", known)
-    items = [item("same", "7"), item("older", "8"), item("replaced", "7", "v"), item("new", "7"), {"metadata": 7}]
-    raw = json.dumps({"items": items, "metadata": {}}).encode()
-    listed = decode_list(raw, lambda body: strip("Dataset", body), lambda body: cache.has("Dataset", body))
-    assert [body["metadata"]["name"] for body in listed.items] == ["older", "replaced", "new"]
-    assert [skipped.reason for skipped in listed.skipped] == ["Malformed"]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from hone_operator.desired.core import names
-from hone_operator.handlers import Watches
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import PATIENCE, Key, patience
 from hone_operator.queueing.workqueue import WorkQueue
+from hone_operator.watches import Watches
 
 pytestmark = pytest.mark.pure
 RUN = Key("FineTuneJob", "team", "run")

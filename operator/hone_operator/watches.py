@@ -1,54 +1,28 @@
-"""What happens to each object of a list or a watch: the body is kept, and a run of the keys concerned is requested."""
+"""The operator's intake: objects of lists and watches are kept; a run of the keys that they concern is requested."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 import aiohttp
-import kopf
 
-from hone_api import GROUP, VERSION
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ClusterError
-from hone_operator.apiserver.listing import JOB_UID, SELECTORS, Listing
-from hone_operator.apiserver.watchguard import Note, session
-from hone_operator.desired.core.names import COMPONENT, OWNER_LABEL
+from hone_operator.apiserver.listing import JOB_UID, LATER, SELECTORS, Listing
+from hone_operator.apiserver.reflector import Note, Reflector
+from hone_operator.desired.core.names import OWNER_LABEL
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key, contents_of, keys_concerned, patience, served_in
 from hone_operator.queueing.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 COMPARE_SECONDS = 60.0
-RESOURCES: dict[str, tuple[str, ...]] = {
-    "FineTuneJob": (GROUP, VERSION, "finetunejobs"),
-    "Dataset": (GROUP, VERSION, "datasets"),
-    "ModelVersion": (GROUP, VERSION, "modelversions"),
-    "Model": (GROUP, VERSION, "models"),
-    "Job": ("batch", "v1", "jobs"),
-    "Pod": ("", "v1", "pods"),
-}
-CHUNK = 25
-"""Objects that kopf lists in one request: hostile ones of 1.5 MiB each are then 38 MB of text, not 750."""
-WORKLOADS = ("kueue.x-k8s.io", "v1beta2", "workloads")
-
-
-class NoDiffBase(kopf.DiffBaseStorage):
-    """We keep no last-handled state; otherwise kopf copies every body on every event."""
-
-    def build(self, **_: Any) -> Any:
-        return {}
-
-    def fetch(self, **_: Any) -> Any:
-        return None
-
-    def store(self, **_: Any) -> None:
-        return None
 
 
 class Watches:
-    """kopf's watches of all kinds, into a cache and a queue."""
+    """Watches of all kinds, into a cache and a queue."""
 
     def __init__(
         self,
@@ -63,13 +37,12 @@ class Watches:
             workloads: whether to watch Kueue's too.
         """
         self.cache, self.queue = cache, queue
-        self.resources = {**RESOURCES, "Workload": WORKLOADS} if workloads else RESOURCES
         selectors = {**SELECTORS, "Workload": JOB_UID} if workloads else SELECTORS
         self.listing = Listing(cluster, cache, self.changed, namespaces or (None,), selectors)
         self.listing.deaf = self._begin_again
         self.on_deaf: Callable[[str], None] = lambda kind: None
         """Called with the kind of a watch that delivers nothing, though objects change."""
-        self._open: dict[str, WeakSet[aiohttp.ClientResponse]] = {}
+        self.reflectors: list[Reflector] = []
         self._looking: set[asyncio.Task[None]] = set()
         self.gone: tuple[Callable[[str], None], ...] = ()
         """Called with the uid of each deleted object of ours."""
@@ -78,33 +51,45 @@ class Watches:
         self.note: Note = lambda kind, skipped: None
         """Called with each object that a watch has to skip."""
 
-    def register(self, registry: kopf.OperatorRegistry) -> None:
-        """Add our handlers."""
-        for kind, resource in self.resources.items():
-            self._register(registry, kind, resource)
+    def _reflectors(self) -> list[Reflector]:
+        """One for each kind and namespace; each begins where the list ended that filled the cache."""
+        return [
+            Reflector(
+                self.listing.cluster,
+                kind,
+                namespace,
+                selector,
+                self.take,
+                self.is_known,
+                partial(self.listing.compare_one, kind, namespace),
+                self.note,
+                self.listing.filled_at(kind, namespace),
+                may_lack=kind in LATER,
+            )
+            for kind, selector in self.listing.selectors.items()
+            for namespace in self.listing.namespaces
+        ]
 
-        @kopf.on.login(registry=registry)
-        async def login(**kwargs: Any) -> Any:
-            info = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-            return session(info, self) if info else None
+    async def run(self) -> None:
+        """Watch every kind until cancelled.
 
-    def _register(self, registry: kopf.OperatorRegistry, kind: str, resource: tuple[str, ...]) -> None:
-        @kopf.on.event(*resource, id=f"watch-{kind.lower()}", registry=registry)
-        async def watch(event: Any, **_: Any) -> None:
-            """kopf watches what has a handler; its objects are taken from the session's responses."""
+        Raises:
+            ClusterError: the API server refuses a watch for good.
+        """
+        self.reflectors = self._reflectors()
+        async with asyncio.TaskGroup() as group:
+            for reflector in self.reflectors:
+                group.create_task(reflector.run())
 
-    def take(self, kind: str, body: Mapping[str, Any], *, is_deleted: bool) -> bool:
-        """Keep or remove an object of a list or a watch of kopf, stripped; False for kinds that others handle."""
-        if kind not in self.resources:
-            return False
+    def take(self, kind: str, body: Mapping[str, Any], is_deleted: bool) -> None:
+        """Keep or remove an object of a watch, stripped."""
         self.listing.heard(kind)
         if not self.cache.is_kept(kind, body):
-            return True
+            return
         if is_deleted and self.listing.selectors.get(kind) and not body["metadata"].get("deletionTimestamp"):
             self._start(self._deleted_or_unlabelled(kind, body))
         else:
             self._keep(kind, body, is_deleted=is_deleted)
-        return True
 
     def _keep(self, kind: str, body: Mapping[str, Any], *, is_deleted: bool, is_stripped: bool = True) -> None:
         lost = {} if is_deleted else self.cache.lost_labels(kind, body)
@@ -149,20 +134,13 @@ class Watches:
         except (ClusterError, aiohttp.ClientError, TimeoutError) as error:
             log.warning("%s %s/%s has lost labels: %s", kind, meta["namespace"], meta["name"], error)
 
-    def opened(self, kind: str, response: aiohttp.ClientResponse) -> None:
-        """A watch of this kind has begun."""
-        self._open.setdefault(kind, WeakSet()).add(response)
-
     def _begin_again(self, kind: str) -> None:
-        """Close the watches of a kind, which deliver nothing: kopf opens others. The operator need not end for it:
+        """End the watches of a kind, which deliver nothing, so that others begin. The operator need not end for it:
         comparing lists has found what they missed."""
         self.on_deaf(kind)
-        for response in list(self._open.get(kind, ())):
-            response.close()
-
-    def filled_at(self, kind: str, namespace: str | None) -> str | None:
-        """The resourceVersion at which the first watch of a kind begins; see `Listing.filled_at`."""
-        return self.listing.filled_at(kind, namespace)
+        for reflector in self.reflectors:
+            if reflector.kind == kind:
+                reflector.begin_again()
 
     def is_known(self, kind: str, body: Mapping[str, Any]) -> bool:
         """Whether the cache has this version of an object, which also shows that its watch works."""
@@ -214,23 +192,3 @@ class Watches:
         for namespace in sorted(namespaces):
             self.queue.request(contents_of(namespace))
             self.queue.request(served_in(namespace))
-
-
-def configure(settings: kopf.OperatorSettings) -> None:
-    """Configure kopf. docs/concepts/architecture.md has a reason for each value; none stores anything on an object."""
-    settings.scanning.disabled = True
-    settings.posting.enabled = False
-    settings.networking.request_timeout = 30
-    settings.networking.connect_timeout = 10
-    settings.networking.error_backoffs = [1, 2, 4, 8, 15, 30]
-    settings.watching.server_timeout = 300
-    settings.watching.client_timeout = 330
-    settings.watching.inactivity_timeout = 70
-    settings.watching.reconnect_backoff = 1
-    settings.watching.chunk_size = CHUNK
-    settings.watching.label_selectors["batch", "v1", "jobs"] = COMPONENT
-    settings.watching.label_selectors["", "v1", "pods"] = COMPONENT
-    settings.watching.label_selectors[WORKLOADS] = JOB_UID
-    settings.queueing.idle_timeout = 0.5
-    settings.process.ultimate_exiting_timeout = 20
-    settings.persistence.diffbase_storage = NoDiffBase()
