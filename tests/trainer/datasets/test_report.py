@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sysconfig
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize, publishing
-from hone_trainer.datasets.language import LanguageSample, language_of
+from hone_trainer.datasets.language import LanguageSample, language_of, languages_of
 from hone_trainer.errors import DataError
 
 pytestmark = pytest.mark.trainer
@@ -249,6 +250,31 @@ def test_checks_that_hold(plan: Any) -> None:
 )
 def test_a_language_is_detected_or_left_open(text: str, language: str) -> None:
     assert language_of(text) == language
+
+
+def test_many_texts_at_once_have_the_language_of_each_alone() -> None:
+    """Of real texts of many lengths, and of texts in no language."""
+    texts = [
+        "",
+        "ok",
+        "12345 + 67890 = 80235 (100 %)",
+        "\ud800" * 40,
+        "A" * 2000,
+        "GROSSE BUCHSTABEN, UND SONST NICHTS?",
+    ]
+    for path in sorted((Path(sysconfig.get_path("purelib")) / "numpy").rglob("*.py"))[:20]:
+        texts.append(path.read_text()[:1000])
+    for name in (
+        "Wo ist das nächste Krankenhaus?",
+        "¿Dónde está el hospital?",
+        "最近的医院在哪里？我怎么去那里？请告诉我",
+        "Где находится ближайшая больница?",
+        "Ki ni iṣẹ ti Chief Bọde Thomas n ṣe",
+        "أين يوجد أقرب مستشفى؟",
+    ):
+        texts += [name, name * 3, f"{name} {name.upper()} Where is it?"]
+    assert languages_of(texts) == [language_of(text) for text in texts]
+    assert len({*languages_of(texts)}) > 6
 
 
 @pytest.mark.parametrize(("checks", "identified"), [({}, 500), ({"languages": ["en"], "minLanguageShare": "1%"}, 700)])

@@ -30,7 +30,7 @@ from hone_trainer.workers.parallel import Workers
 
 _ROWS_NAMED = 10
 _EXAMPLES, _EXAMPLE_CHARACTERS = 3, 600
-_TEXTS = 50
+_TEXTS = 500
 """Whose languages a worker identifies at a time."""
 _HIDES_ROWS = ("BrokenFile", "NotRows")
 """Codes of files whose further rows are not known."""
