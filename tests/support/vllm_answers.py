@@ -2,6 +2,7 @@
 
     vllm_answers.py versions
     vllm_answers.py TASKS.json ANSWERS_OF_PEFT.jsonl ANSWERS_OF_VLLM.jsonl
+    vllm_answers.py chats TASKS.json ANSWERS_OF_VLLM.jsonl
 
 An answer has the tokens that follow each prompt greedily, and the log-probabilities at the place of each, of all tokens
 or the likeliest; or the words by which it was refused.
@@ -100,6 +101,21 @@ def _served(task: dict[str, Any], model: str, adapter: str | None, fused: bool =
         cleanup_dist_env_and_memory()
 
 
+def chats(task: dict[str, Any]) -> list[tuple[list[int], list[int]]]:
+    """Token ids of the prompt that a server makes of each conversation, and of its greedy answer."""
+    from vllm import LLM, SamplingParams
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    wanted = SamplingParams(temperature=0, max_tokens=task["new"])
+    options: dict[str, Any] = {"max_model_len": 2048, "max_num_seqs": 4, "max_num_batched_tokens": 2048}
+    engine = LLM(model=task["model"], dtype="float32", enforce_eager=True, **options)
+    found = engine.chat(task["chats"], wanted, use_tqdm=False)
+    del engine
+    gc.collect()
+    cleanup_dist_env_and_memory()
+    return [(list(each.prompt_token_ids), list(each.outputs[0].token_ids)) for each in found]
+
+
 def _request(base: str, adapter: Path, fused: bool) -> Any:
     """As vLLM's resolver finds it, which compares the base's name."""
     import asyncio
@@ -191,6 +207,13 @@ def versions() -> str:
 if __name__ == "__main__":
     if sys.argv[1] == "versions":
         print(versions())
+    elif sys.argv[1] == "chats":
+        from vllm.model_executor.models import registry
+
+        registry._run_in_subprocess = lambda ask: ask()
+        with open(sys.argv[3], "w") as file:
+            for task in json.loads(Path(sys.argv[2]).read_text()):
+                print(json.dumps(chats(task)), file=file, flush=True)
     else:
         tasks = json.loads(Path(sys.argv[1]).read_text())
         for answer, answers in zip((by_peft, by_vllm), sys.argv[2:], strict=True):
