@@ -23,7 +23,7 @@ from faker import Faker
 from hone_api.dataset.curation import Contamination
 from hone_api.plan import DatasetInput
 from hone_trainer.datasets.curation.contamination import Index
-from hone_trainer.datasets.spool import ValidRow
+from hone_trainer.datasets.texts import ValidRow
 from hone_trainer.store.contents import UNKNOWN
 
 Pair = dict[str, str]
@@ -248,7 +248,7 @@ def found(leaks: Leaks, settings: Contamination, folder: Path) -> LeakCounts:
     index = Index(settings, [DatasetInput(name="exam", split="test", path=str(path), digest=UNKNOWN)])
 
     def removed(rows: list[Pair]) -> int:
-        return sum(index.judge(ValidRow(n, json.dumps(row))).removed is not None for n, row in enumerate(rows, 1))
+        return sum(index.judge(ValidRow(json.dumps(row), row)).removed is not None for row in rows)
 
     return LeakCounts({kind: removed(rows) for kind, rows in leaks.rows.items()})
 

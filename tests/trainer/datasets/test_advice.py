@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import counting
 import pytest
 
 from hone_api.contract.privacy import hide_rows
@@ -12,12 +13,10 @@ from hone_api.contract.report import DatasetResult
 from hone_api.dataset.dataset_status import LanguageRows, SplitRows
 from hone_trainer.datasets.advice import advice
 from hone_trainer.datasets.language import share_in, shares
-from hone_trainer.datasets.pitfalls import question_hash
-from hone_trainer.datasets.profile import Profile
 from hone_trainer.datasets.rows import RowError
 from hone_trainer.datasets.statistics import CONTEXTS, LengthHistogram, check_length, length_of
 
-pytestmark = pytest.mark.pure
+pytestmark = pytest.mark.trainer
 
 
 def chat(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
@@ -26,10 +25,8 @@ def chat(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
 
 def advice_on(records: list[dict[str, Any]], format: str = "Chat", **fields: Any) -> str:
     """The advice on these records, a sentence a line."""
-    profile, lengths = Profile(), LengthHistogram()
-    for number, record in enumerate(records):
-        profile.see(record, number, question_hash(record))
-        lengths.see(record)
+    with counting.counts(records) as counts:
+        profile, lengths = counts.profile(), counts.lengths()
     result = DatasetResult(rows=len(records), tokens=lengths.statistics(), **fields)
     return "\n".join(advice(result, profile, format))
 
@@ -270,16 +267,14 @@ def test_lengths() -> None:
     assert length_of(chat(("user", "abcd"), ("assistant", "abcd"))) == 2
     calls = [{"type": "function", "function": {"name": "abcd", "arguments": {"k": "abcd"}}}]
     assert length_of({"messages": [{"role": "assistant", "content": "", "tool_calls": calls}]}) >= 2
-    check_length({"text": "abcd"}, 1)
-    check_length({"text": "abcde" * 99}, None)
+    check_length([("text", "abcd")], 1)
+    check_length([("text", "abcde" * 99)], None)
     with pytest.raises(RowError, match=r"about 2 tokens, checks\.maxTokens is 1"):
-        check_length({"text": "abcde"}, 1)
+        check_length([("text", "abcde")], 1)
 
 
 def test_the_histogram_has_every_row_once() -> None:
-    lengths = LengthHistogram()
-    for size in (1, 8, 9, 16, 17, 1000):
-        lengths.see({"text": "x" * 4 * size})
+    lengths = LengthHistogram(Counter((1, 8, 9, 16, 17, 1000)))
     assert lengths.histogram() == [(8, 2), (16, 2), (32, 1), (64, 0), (128, 0), (256, 0), (512, 0), (1024, 1)]
     assert LengthHistogram().histogram() == []
     statistics = lengths.statistics()

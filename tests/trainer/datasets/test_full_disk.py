@@ -13,7 +13,7 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import downloads, materialize, pieces, resumed
+from hone_trainer.datasets import curation, downloads, materialize, pieces, stage_one
 from hone_trainer.errors import classify
 from hone_trainer.run import encode
 from hone_trainer.store import folders
@@ -126,8 +126,7 @@ def test_a_dataset_is_published_whole_or_not_at_all(tmp_path: Path, disk: tuple[
 def test_rows_that_were_checked_before_the_disk_was_full_are_not_checked_again(
     tmp_path: Path, disk: tuple[Path, Resize], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name, value in ((resumed, "SMALLEST", 0), (resumed, "_ROOM", 0), (resumed, "PART_BYTES", 60_000)):
-        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(stage_one, "SMALLEST", 0)
     monkeypatch.setattr(pieces, "BYTES", 20_000)
     folder, resize = disk
     source = tmp_path / "rows.jsonl"
@@ -140,7 +139,7 @@ def test_rows_that_were_checked_before_the_disk_was_full_are_not_checked_again(
         return MaterializePlan.model_validate({**fields, "sourcePath": str(source), "downloadsPath": str(kept)})
 
     def kept() -> set[Path]:
-        return {*(folder / "kept" / downloads.CHECKED).glob("*.arrow")}
+        return {*(folder / "kept" / downloads.CHECKED).glob("*.parquet")}
 
     known, before = materialize.run(plan(tmp_path)), set[Path]()
     whole = source.stat().st_size
@@ -153,13 +152,13 @@ def test_rows_that_were_checked_before_the_disk_was_full_are_not_checked_again(
     resize(2**26)
     times = {path: path.stat().st_mtime_ns for path in before}
     seen: dict[Path, int] = {}
-    publish = resumed.placed
+    judge = curation.judge
 
-    def placed(*arguments: Any) -> Iterator[Any]:
-        yield from publish(*arguments)
+    def judged(*arguments: Any) -> None:
+        judge(*arguments)
         seen.update({path: path.stat().st_mtime_ns for path in before})
 
-    monkeypatch.setattr(resumed, "placed", placed)
+    monkeypatch.setattr(curation, "judge", judged)
     assert materialize.run(plan(folder)).digest == known.digest
     assert seen == times, "no kept part was written again"
     assert not kept()

@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import counting
 import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize, publishing
-from hone_trainer.datasets.language import LanguageSample, language_of, languages_of
+from hone_trainer.datasets.language import language_of, languages_of
 from hone_trainer.errors import DataError
 
 pytestmark = pytest.mark.trainer
@@ -290,13 +291,11 @@ def test_the_sample_of_languages_does_not_depend_on_order() -> None:
     """3,000 rows; the sample keeps 2,000 of them; every third is German."""
     german = "Wo ist das nächste Krankenhaus, und wie komme ich dorthin?"
     english = "Where is the nearest hospital, and how do I get there?"
-    rows = [(i * 0x9E3779B97F4A7C15 % 2**64, german if i % 3 == 0 else english) for i in range(3000)]
-    counts = []
+    rows = [{"text": f"{german if i % 3 == 0 else english} {i}"} for i in range(3000)]
+    samples = []
     for order in (rows, rows[::-1]):
-        sample = LanguageSample()
-        for value, text in order:
-            sample.see(value, text)
-        counts.append(sample.count())
-    assert counts[0] == counts[1]
-    assert counts[0].total() == 2000
-    assert 0.28 < counts[0]["de"] / 2000 < 0.39
+        with counting.counts(order) as counts:
+            samples.append(counts.texts(2000, 1000))
+    assert samples[0] == samples[1]
+    assert len(samples[0]) == 2000
+    assert 0.28 < sum(text.startswith("Wo") for text in samples[0]) / 2000 < 0.39

@@ -1,14 +1,15 @@
 """Splits: stable, by content, never empty where a few rows can help it."""
 
-from array import array
-
+import counting
 import pytest
 
 from hone_api.dataset.dataset import Splits
-from hone_trainer.datasets.splits import Division, Strata, hash_of, wanted
+from hone_trainer.datasets.engine import dividing
+from hone_trainer.datasets.splits import Division, hash_of, wanted
 from hone_trainer.errors import ConfigError
+from hone_trainer.store.contents import SPLITS
 
-pytestmark = pytest.mark.pure
+pytestmark = pytest.mark.trainer
 
 
 def divide(keys, splits: Splits) -> dict[str, str]:
@@ -88,14 +89,16 @@ def test_one_row_cannot_be_in_two_splits():
 
 def stratify(rows: list[tuple[str, str]], splits: Splits) -> list[str]:
     """The split of each (group, value of the column)."""
-    strata, division = Strata(splits), Division.of(splits)
-    for _, value in rows:
-        strata.see(value)
-    places = strata.places(array("Q", [hash_of(key.encode(), splits.seed) for key, _ in rows]))
-    for place in places:
-        division.see(place)
-    division.settle()
-    return [division.split_of(place) for place in places]
+    import pyarrow
+
+    with counting.relation([]) as made:
+        groups = pyarrow.array([hash_of(key.encode(), splits.seed) for key, _ in rows], pyarrow.uint64())
+        columns = {"row": range(len(rows)), "grp": groups, "content": groups, "question": groups}
+        made.execute("CREATE TABLE kept (row BIGINT, grp UBIGINT, content UBIGINT, question UBIGINT, stratum VARCHAR)")
+        made.insert("kept", {**columns, "stratum": [value for _, value in rows]})
+        dividing.check_strata(made, splits)
+        dividing.divide(made, splits, None)
+        return [SPLITS[code - 1] for _, code in made.all("SELECT row, code FROM divided ORDER BY row")]
 
 
 STRATIFIED = Splits(validation="10%", test="20%", stratify_by="kind")

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import batches, checked, language, materialize, pieces
+from hone_trainer.datasets import checked, language, materialize, pieces
+from hone_trainer.datasets.rows import RawRow
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.workers import parallel
 
@@ -104,7 +105,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict
 
     def run(name: str, text: str, workers: int, **fields: Any) -> dict[str, bytes]:
         monkeypatch.setattr(materialize, "SMALL_BYTES", 0)
-        monkeypatch.setattr(batches, "ROWS", 8)
+        monkeypatch.setattr(checked, "BATCH_ROWS", 8)
         monkeypatch.setattr(pieces, "BYTES", 700)
         monkeypatch.setattr(parallel, "cores", lambda: workers)
         source, store = tmp_path / name, tmp_path / f"store-{workers}"
@@ -155,11 +156,10 @@ def test_workers_identify_languages(files: Callable[..., dict[str, bytes]], monk
 class _Check(checked.Check):
     """Fails in the process that checks row 40."""
 
-    def rows(self, batch: Sequence[batches.Packed]) -> list[Any]:
-        row_40 = json.dumps(_pair(39)).encode()
-        if any(row_40 in (batches.unpacked(row).line or b"") for row in batch):
+    def row(self, raw: RawRow) -> Any:
+        if json.dumps(_pair(39)).encode() in (raw.line or b""):
             self.fail()
-        return super().rows(batch)
+        return super().row(raw)
 
     def fail(self) -> None:
         raise ConfigError("columns.prompt is not for row 40")

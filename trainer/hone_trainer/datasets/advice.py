@@ -148,7 +148,7 @@ def _removed_answers(result: DatasetResult) -> Iterator[str]:
 
 
 def _conflicts(result: DatasetResult, pitfalls: Pitfalls, format: str) -> Iterator[str]:
-    conflict = pitfalls.answers.conflict()
+    conflict = pitfalls.conflict
     if conflict.rows <= _CONFLICTING * result.rows:
         return
     rows = counted(conflict.rows, "row")
@@ -232,17 +232,17 @@ def _length_bias(lengths: AnswerLengths) -> Iterator[str]:
 
 
 def _answers(profile: Profile) -> Iterator[str]:
-    total = profile.answers.total() + profile.long_answers
-    if len(profile.answers) == profile.answers.total():
+    answers = profile.answers
+    total = answers.rows + profile.long_answers
+    if answers.kinds == answers.rows:
         return
-    common = profile.answers.most_common()
-    (text, most), least = common[0], common[-1][1]
-    if not profile.long_answers and 1 < len(common) <= _CLASSES and len(common) * 5 <= total:
-        if most >= _IMBALANCE * least:
+    text, most = answers.common[0]
+    if not profile.long_answers and 1 < answers.kinds <= _CLASSES and answers.kinds * 5 <= total:
+        if most >= _IMBALANCE * answers.rarest:
             yield (
-                f"The answers are of {len(common)} kinds, and unbalanced: {quoted(text[:60])} in"
+                f"The answers are of {answers.kinds} kinds, and unbalanced: {quoted(text[:60])} in"
                 f" {counted(most, 'row')}, the"
-                f" rarest in {least:,}. curation.balance evens them out."
+                f" rarest in {answers.rarest:,}. curation.balance evens them out."
             )
     elif most > _COMMON_ANSWER * total and most > 2:
         same = quoted(text[:60])

@@ -1,38 +1,30 @@
-"""Rows as read to valid rows with their keys, or refused with a reason, each by itself. Workers do this.
+"""Rows as read to valid rows with their keys, or refused with a reason, each by itself: a piece to a part.
 
-Workers read pieces of files themselves (`pieces`); what the numbers and lines of a piece begin with is known to the
-process that gets all of them in order. That process reads for them what they cannot (`shipping`).
+Any process makes any part: what the numbers and lines of a piece begin with is known once all parts are there.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import pickle
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from hone_api.plan import MaterializePlan
-from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import batches, columnar, pieces, read, shipping
+from hone_trainer.datasets import read
 from hone_trainer.datasets.curation import personal_data
+from hone_trainer.datasets.curation.base import Each, Sketching
 from hone_trainer.datasets.detect import Detected
+from hone_trainer.datasets.engine.features import Features, features
+from hone_trainer.datasets.engine.parts import GROUP_BYTES, GROUP_ROWS, CheckedPart, PartFolder, PartWriter
 from hone_trainer.datasets.pieces import Piece, PieceRows
-from hone_trainer.datasets.read import DataFile
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
-from hone_trainer.datasets.shipping import RowsRead, Shipped
-from hone_trainer.datasets.spool import ValidRow
+from hone_trainer.datasets.splits import hash_of
 from hone_trainer.datasets.statistics import check_length
-from hone_trainer.errors import SourceError
-from hone_trainer.workers.parallel import Workers
+from hone_trainer.datasets.texts import ValidRow
 
-_HELD = 16
-"""Batches of a piece that are sent at once, unless it is a range of lines; the others wait on disk."""
-_MOST_SENT = 32 * 2**20
-"""Bytes of the rows of small files that a worker of another pod sends: packed, they may hold a thousand times more."""
+BATCH_ROWS, BATCH_BYTES = 256, 2**20
+"""That steps of the curation judge at once."""
 
 
 class RefusedRow(NamedTuple):
@@ -45,29 +37,31 @@ class RefusedRow(NamedTuple):
 class Check:
     """What the plan and the format of its rows ask of each row."""
 
-    def __init__(self, plan: MaterializePlan, detected: Detected) -> None:
+    def __init__(self, plan: MaterializePlan, detected: Detected | None) -> None:
+        """detected: None where none of the first rows can be read."""
         self._plan, self._detected = plan, detected
 
-    def rows(self, batch: Sequence[batches.Packed]) -> list[ValidRow | RefusedRow]:
-        """For each row a valid one, or the reason why it is not."""
-        return [self._row(read.parsed(batches.unpacked(row))) for row in batch]
-
-    def _row(self, row: RawRow) -> ValidRow | RefusedRow:
-        plan = self._plan
+    def row(self, raw: RawRow) -> ValidRow | RefusedRow:
+        """A valid row, or the reason why it is not."""
+        plan, row = self._plan, read.parsed(raw)
         try:
-            if row.value is None:
+            if row.value is None or self._detected is None:
                 raise row.error or RowError("WrongType", "the row is empty")
             record = self._detected.normalise(row.value)
-            check_length(record, plan.checks.max_tokens)
+            line = canonical(record)
+            if '"tool' in line:  # of tools and calls, values may be other objects than their JSON has
+                record = json.loads(line)
             keys = (_group(plan, row.value), _label(plan, row.value), _stratum(plan, row.value))
-            return ValidRow(row.number, canonical(record), *keys)
+            valid = ValidRow(line, record, *keys)
+            check_length(valid.texts, plan.checks.max_tokens)
+            return valid
         except RowError as error:
             return refused(row, self._shown(error, row), plan)
 
     def _shown(self, error: RowError, row: RawRow) -> RowError:
         """The error as the row without personal data has it: messages quote the beginning of what they are about."""
         value = personal_data.redacted(row.value, self._plan)
-        if value is row.value:
+        if value is row.value or self._detected is None:
             return error
         try:
             self._detected.normalise(value)
@@ -76,199 +70,207 @@ class Check:
         return error
 
 
-class Checked(Protocol):
-    """The checked rows of a piece."""
+class Normalised(Check):
+    """Of rows that are normalised already, as lines of canonical JSON."""
 
-    def rows(self) -> Iterator[ValidRow | RefusedRow]:
-        """All of them, once."""
-        ...
-
-    @property
-    def lines(self) -> int:
-        """As `PieceRows`, after the last row."""
-        ...
-
-    @property
-    def unpacked(self) -> int:
-        """As `PieceRows`, after the last row."""
-        ...
+    def row(self, raw: RawRow) -> ValidRow | RefusedRow:
+        """The valid row."""
+        line = (raw.line or b"").decode()
+        return ValidRow(line, json.loads(line))
 
 
-class Sent(NamedTuple):
-    """The checked rows of a piece as a worker sends them, by batches."""
+class _Judged:
+    """A row that was checked, and what the steps that judge each row by itself say of it."""
 
-    held: list[list[ValidRow | RefusedRow]]
-    rest: Path | None = None
-    """More of them, which this file has one after the other."""
-    lines: int = 0
-    unpacked: int = 0
-    is_over: bool = False
-    """Whether they are none because they are too many to be sent."""
-    stored: bytes | None = None
-    """The same rows as they are kept for another attempt."""
+    __slots__ = ("changed", "changed_by", "reason", "row", "step")
 
-    def rows(self) -> Iterator[ValidRow | RefusedRow]:
-        """All rows; the file goes after the last one."""
-        yield from itertools.chain.from_iterable(self.held)
-        if self.rest is not None:
-            with open(self.rest, "rb") as file:
-                while file.peek(1):
-                    yield from pickle.load(file)
-            self.rest.unlink()
+    def __init__(self, row: ValidRow | RefusedRow) -> None:
+        self.row = row
+        self.step: int | None = None
+        self.reason: str | None = None
+        self.changed: str | None = None
+        self.changed_by: int | None = None
 
 
-Store = Callable[[Shipped, Sent], bytes]
-
-
-class _Streamed:
-    """The checked rows of a piece that is read meanwhile."""
-
-    def __init__(self, check: Check, rows: PieceRows) -> None:
-        self._check, self._rows = check, rows
-
-    def rows(self) -> Iterator[ValidRow | RefusedRow]:
-        for row in self._rows:
-            yield from self._check.rows([row])
-
-    @property
-    def lines(self) -> int:
-        return self._rows.lines
-
-    @property
-    def unpacked(self) -> int:
-        return self._rows.unpacked
-
-
-class PieceCheck:
-    """Reads and checks pieces of files.
+class PartMaker:
+    """Makes parts.
 
     Args:
-        folder: for the rows of pieces that are too large for memory.
+        each: the steps that judge each row by itself, by their place among all steps.
+        sketching: what near duplicates are found by; None: they are not looked for.
+        is_exact: whether exact duplicates are looked for.
+        folder: of the parts.
         max_bytes: bound on the unpacked bytes of a file.
-        store: makes what is kept of an item; None: nothing is.
     """
 
-    def __init__(self, check: Check, folder: Path, max_bytes: int, store: Store | None = None) -> None:
-        self._check, self._folder, self.max_bytes, self._store = check, folder, max_bytes, store
+    def __init__(
+        self,
+        check: Check,
+        plan: MaterializePlan,
+        each: dict[int, Each],
+        sketching: Sketching | None,
+        is_exact: bool,
+        folder: PartFolder,
+        max_bytes: int,
+    ) -> None:
+        self._check, self._plan, self._each, self._sketching = check, plan, each, sketching
+        self._is_exact, self.folder, self.max_bytes = is_exact, folder, max_bytes
+        balance = plan.curation.balance
+        self._balance = plan.curation.seed if balance else None
 
-    def sent(self, item: Shipped) -> Sent:
-        """The checked rows of a piece: what a worker does.
-
-        Raises:
-            SourceError, StoreError: as `read.raw_rows`.
-        """
-        if isinstance(item, RowsRead):
-            return self._stored(item, Sent([self._check.rows(item.rows)], unpacked=item.unpacked))
-        rows = PieceRows(item, self.max_bytes)
-        if item.contents is not None:
-            return self._stored(item, self._bounded(rows))
-        done = map(self._check.rows, batches.of_raw_rows(rows))
-        held = list(done if item.is_loaded or item.lines else itertools.islice(done, _HELD))
-        rest = self._waiting(done)
-        return self._stored(item, Sent(held, rest, rows.lines, rows.unpacked))
-
-    def _stored(self, item: Shipped, sent: Sent) -> Sent:
-        """With the rows as they are kept, if all of them are there."""
-        if self._store is None or sent.rest is not None or sent.is_over:
-            return sent
-        return sent._replace(stored=self._store(item, sent))
-
-    def _bounded(self, rows: PieceRows) -> Sent:
-        held, size = [], 0
-        for batch in batches.of_raw_rows(rows):
-            if (size := size + sum(map(batches.size, batch))) > _MOST_SENT:
-                return Sent([], is_over=True)
-            held.append(self._check.rows(batch))
-        return Sent(held)
-
-    def _waiting(self, done: Iterator[list[ValidRow | RefusedRow]]) -> Path | None:
-        """The file with these batches, if there are any."""
-        if (first := next(done, None)) is None:
-            return None
-        self._folder.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-            for batch in itertools.chain([first], done):
-                pickle.dump(batch, file, pickle.HIGHEST_PROTOCOL)
-        return Path(file.name)
-
-    def rows(self, items: Iterable[Shipped], workers: Workers) -> Iterator[ValidRow | RefusedRow]:
-        """The rows of all items in order, with their numbers and places in the source.
+    def make(self, task: tuple[int, str, Piece]) -> CheckedPart:
+        """The part of a piece, by index and key: what a worker does.
 
         Raises:
             SourceError, StoreError: as `read.raw_rows`.
         """
-        return placed(self.checked(items, workers), self.max_bytes)
+        index, key, piece = task
+        rows = PieceRows(piece, self.max_bytes)
+        about = {"file": piece.files[0].name, "is_first": piece.is_first}
+        with PartWriter(self.folder.path, index, key, self.schema(), bool(self.folder.identity)) as writer:
+            counts = self._write(writer, rows)
+            is_broken = piece.groups is not None and counts.pop("is_broken")
+            counts.pop("is_broken", None)
+            return writer.finish(
+                {**about, **counts, "lines": rows.lines, "unpacked": rows.unpacked, "is_broken": is_broken}
+            )
 
-    def checked(self, items: Iterable[Shipped], workers: Workers) -> Iterator[tuple[Shipped, Checked]]:
-        """Each item with its rows, as they are in it. Errors as `rows`."""
-        if workers.count == 1:
-            return ((item, self._streamed(item)) for item in items)
-        return ((item, self._all(item, sent)) for item, sent in workers.map(self.sent, items))
+    def of_rows(self, index: int, rows: Iterable[RawRow]) -> CheckedPart:
+        """The part of rows that are in no file."""
+        with PartWriter(self.folder.path, index, "0" * 32, self.schema(), False) as writer:
+            counts = self._write(writer, rows)
+            counts.pop("is_broken")
+            return writer.finish({"file": "", "is_first": True, **counts})
 
-    def _all(self, item: Shipped, sent: Sent) -> Checked:
-        return self._streamed(item._replace(contents=None)) if sent.is_over and isinstance(item, Piece) else sent
+    def schema(self) -> Any:
+        """Of a part, as a `pyarrow.Schema`."""
+        return schema(self._sketching.columns if self._sketching else 0)
 
-    def _streamed(self, item: Shipped) -> Checked:
-        """Without a batch in memory: no other process gets it."""
-        return _Streamed(self._check, PieceRows(item, self.max_bytes)) if isinstance(item, Piece) else self.sent(item)
+    def _write(self, writer: PartWriter, rows: Iterable[RawRow]) -> dict[str, int]:
+        group, size = list[tuple[Any, ...]](), 0
+        sketches: list[Any] = []
+        counts = {"rows": 0, "valid": 0, "is_broken": False}
 
-    def shared(self, files: Sequence[DataFile], workers: Workers) -> Iterator[Shipped]:
-        """The files as workers take them: what they cannot read is read here.
+        def flush() -> None:
+            if group:
+                writer.write([*zip(*group, strict=True), *self._columns(sketches)])
+                group.clear()
+                sketches.clear()
 
-        Raises:
-            SourceError, StoreError: as `read.raw_rows`.
-        """
-        for piece in pieces.pieces(files, self.max_bytes):
-            yield from self.parts(piece, workers, len(files) == 1)
+        for batch in self._batches(map(self._check.row, rows)):
+            self._judge(batch)
+            if self._sketching:
+                sketches.append(self._sketches(batch))
+            for judged in batch:
+                row = judged.row
+                counts["rows"] += 1
+                if isinstance(row, RefusedRow):
+                    group.append(_refused_columns(row))
+                    counts["is_broken"] = row.error.code == "BrokenFile"
+                else:
+                    counts["valid"] += 1
+                    group.append(self._valid_columns(row, judged))
+                size += len(group[-1][0])
+            if size >= GROUP_BYTES or len(group) >= GROUP_ROWS:
+                flush()
+                size = 0
+        flush()
+        return counts
 
-    def parts(self, piece: Piece, workers: Workers, is_alone: bool) -> Iterator[Shipped]:
-        """A piece as workers take it; is_alone: its file is the only one. Errors as `shared`."""
-        if workers.count == 1 or not (workers.are_elsewhere or (is_alone and piece.is_whole)):
-            return iter([piece])
-        if workers.are_elsewhere and (piece.lines or piece.is_small):
-            return iter([piece.loaded()])
-        return shipping.parts(piece, self.max_bytes)
+    def _batches(self, rows: Iterable[ValidRow | RefusedRow]) -> Iterator[list[_Judged]]:
+        batch, size = list[_Judged](), 0
+        for row in rows:
+            batch.append(_Judged(row))
+            size += len(row.line) if isinstance(row, ValidRow) else 0
+            if size >= BATCH_BYTES or len(batch) == BATCH_ROWS:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
 
-    def read(self, rows: Iterable[RawRow]) -> Iterator[RowsRead]:
-        """Rows that are not in files."""
-        return map(RowsRead, batches.of_raw_rows(rows))
+    def _judge(self, batch: Sequence[_Judged]) -> None:
+        for place, step in self._each.items():
+            left = [(one, one.row) for one in batch if one.step is None and isinstance(one.row, ValidRow)]
+            verdicts = step.judged([row for _, row in left])
+            for (one, _), (row, removed, changed) in zip(left, verdicts, strict=True):
+                one.row = row
+                if changed is not None:
+                    one.changed, one.changed_by = changed, place
+                if removed is not None:
+                    one.step, one.reason = place, removed
+
+    def _sketches(self, batch: Sequence[_Judged]) -> Any:
+        """Sketches of the valid rows; of the others as well, so that each row has its place."""
+        import numpy
+
+        assert self._sketching
+        hashes = numpy.zeros((self._sketching.columns, len(batch)), dtype=numpy.uint64)
+        valid = [(at, one.row) for at, one in enumerate(batch) if isinstance(one.row, ValidRow)]
+        if valid:
+            hashes[:, [at for at, _ in valid]] = self._sketching.sketches([row for _, row in valid])
+        return hashes
+
+    def _columns(self, sketches: Sequence[Any]) -> list[Any]:
+        if not sketches:
+            return []
+        import numpy
+        import pyarrow
+
+        return [pyarrow.array(column) for column in numpy.concatenate(sketches, axis=1)]
+
+    def _valid_columns(self, row: ValidRow, judged: _Judged) -> tuple[Any, ...]:
+        line = row.line.encode()
+        content = hash_of(line, 0)
+        seed = self._plan.splits.seed
+        group = hash_of(row.group.encode(), seed) if row.group else content if seed == 0 else hash_of(line, seed)
+        balance = None if self._balance is None else hash_of(line, self._balance)
+        columns = features(row.record, row.texts, self._is_exact)
+        return (
+            row.line, None, None, None, 0,
+            group, content, row.label or None, row.stratum or None, balance,
+            judged.step, judged.reason, judged.changed, judged.changed_by,
+            *columns,
+        )  # fmt: skip
 
 
-def placed(checked: Iterable[tuple[Shipped, Checked]], max_bytes: int) -> Iterator[ValidRow | RefusedRow]:
-    """Rows with the numbers and lines that those before them give."""
-    total = base = lines = unpacked = 0
-    broken: DataFile | None = None
-    for item, taken in checked:
-        piece = item if isinstance(item, Piece) else item.piece
-        if isinstance(item, Piece) or item.begins:
-            base = total
-        if piece and piece.is_first:
-            broken, lines, unpacked = None, 0, 0
-        for row in taken.rows():
-            if broken:  # which rows the file has after this place is unknown
-                continue
-            total += 1
-            yield _moved(row, base, lines)
-            if piece and piece.may_be_last and isinstance(row, RefusedRow) and row.error.code == "BrokenFile":
-                broken = piece.files[0]
-        lines, unpacked = lines + taken.lines, unpacked + taken.unpacked
-        if piece:
-            _refuse_over(piece, unpacked, max_bytes)
+_NO_FEATURES = (None,) * (len(Features._fields))
+_FIRST: tuple[str, ...] = ("line", "code", "message", "place", "place_line", "grp", "content", "label", "stratum")
+_FIRST += ("balance", "step", "reason", "changed", "changed_by")
 
 
-def _refuse_over(piece: Piece, unpacked: int, max_bytes: int) -> None:
-    if unpacked > max_bytes:
-        message = f"{piece.files[0].name}: {columnar.UnpackedBound(max_bytes).error()}"
-        raise SourceError(FailureCode.SOURCE_TOO_LARGE, message)
+def _refused_columns(bad: RefusedRow) -> tuple[Any, ...]:
+    row, error = bad
+    # As JSON, which has no half of a surrogate pair; reports and files write it in the same way.
+    value = json.dumps(row.value, default=str)
+    return (
+        value,
+        error.code,
+        json.dumps(str(error)),
+        json.dumps(row.place),
+        row.at,
+        *(None,) * (len(_FIRST) - 5),
+        *_NO_FEATURES,
+    )
 
 
-def _moved(row: ValidRow | RefusedRow, numbers: int, lines: int) -> ValidRow | RefusedRow:
-    """The row after so many rows, and so many lines of its file."""
-    if isinstance(row, ValidRow):
-        return ValidRow(row.number + numbers, row.line, row.group, row.label, row.stratum) if numbers else row
-    raw = row.row
-    place = f"{raw.place}:{raw.at + lines}" if raw.at else raw.place
-    return RefusedRow(replace(raw, number=raw.number + numbers, place=place, at=0), row.error)
+def schema(sketch_columns: int) -> Any:
+    """Of a part, as a `pyarrow.Schema`; sketch_columns: how many hashes near duplicates are found by."""
+    import pyarrow
+
+    text, number, small = pyarrow.string(), pyarrow.uint64(), pyarrow.uint32()
+    types = {
+        "place_line": small,
+        "grp": number,
+        "content": number,
+        "balance": number,
+        "step": pyarrow.uint8(),
+        "changed_by": pyarrow.uint8(),
+    }
+    types |= {"length": small, "exact": number, "question": number, "answer_hash": number, "flags": small}
+    types |= {"untrained": small, "asked": number, "better": small, "worse": small}
+    names = (*_FIRST, *Features._fields)
+    sketches = [(f"sketch{at}", number) for at in range(sketch_columns)]
+    return pyarrow.schema([(name, types.get(name, text)) for name in names] + sketches)
 
 
 def unreadable(rows: Iterable[RawRow], plan: MaterializePlan) -> Iterator[RefusedRow]:

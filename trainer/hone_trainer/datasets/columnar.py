@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 from hone_trainer.datasets import memory
@@ -20,8 +20,6 @@ _UNREADABLE = (ValueError, OverflowError, TypeError, ArithmeticError, LookupErro
 """What becomes of a value that Python cannot hold, such as a date after the year 9999."""
 BATCH_BYTES = 64 * 2**20
 """Unpacked bytes of a batch, as the file declares its rows."""
-PART_BYTES = 2**20
-"""Of a part of a table; a row that is larger is a part by itself."""
 Batches = Iterator[Any]
 
 
@@ -33,20 +31,6 @@ class Table(NamedTuple):
     row: int
     """The number of the first row in its file, from 1."""
     batch: Any
-
-    def to_bytes(self) -> bytes:
-        """The batch as an Arrow stream.
-
-        Raises:
-            pyarrow.ArrowException: Arrow cannot write a column of this type.
-        """
-        import pyarrow
-
-        sink = pyarrow.BufferOutputStream()
-        with pyarrow.ipc.new_stream(sink, self.batch.schema) as writer:
-            writer.write_batch(self.batch)
-        content: bytes = sink.getvalue().to_pybytes()
-        return content
 
 
 class DamagedFileError(Exception):
@@ -230,27 +214,6 @@ def values(table: Table) -> Iterator[dict[str, Any] | RowError]:
             row += 1
     except _library_errors() as error:
         raise _failure(table.kind, row, error) from None
-
-
-def parts(tables: Iterable[Table]) -> Iterator[Table]:
-    """The tables in parts of some size; a row can be larger."""
-    for table in tables:
-        todo = [table]
-        while todo:
-            kind, row, batch = part = todo.pop()
-            if (rows := batch.num_rows) > 1 and batch.nbytes > PART_BYTES:
-                half = rows // 2
-                todo += Table(kind, row + half, batch.slice(half)), Table(kind, row, batch.slice(0, half))
-            elif rows:
-                yield part
-
-
-def table_of_bytes(kind: str, row: int, data: bytes) -> Table:
-    """What `Table.to_bytes` wrote."""
-    import pyarrow.ipc
-
-    with pyarrow.ipc.open_stream(data) as reader:
-        return Table(kind, row, reader.read_next_batch())
 
 
 def _library_errors() -> tuple[type[Exception], ...]:

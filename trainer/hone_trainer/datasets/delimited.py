@@ -7,15 +7,11 @@ the file ends as broken, at the line where the quote opened.
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
 
-from hone_trainer.datasets.compression import Stream
-from hone_trainer.datasets.cuts import Ahead
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, Lines, broken, too_large
 from hone_trainer.datasets.rows import RowError
 
@@ -38,8 +34,8 @@ class _TooLargeError(Exception):
 class _RecordLines:
     """The lines of a stream as text; those of the current record are kept."""
 
-    def __init__(self, stream: Lines, number: int = 0) -> None:
-        self._stream, self.number, self._size = stream, number, 0
+    def __init__(self, stream: Lines) -> None:
+        self._stream, self.number, self._size = stream, 0, 0
         self.record: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
@@ -71,35 +67,13 @@ class _RecordLines:
         return quotes % 2 == 1
 
 
-class Records(NamedTuple):
-    """Whole records: each of them is the same, whatever stands before or after it."""
-
-    data: bytes
-    before: int
-    """Lines of the file before."""
-    header: list[str]
-    delimiter: str
-
-    def items(self) -> Iterator[Item]:
-        """The rows."""
-        csv.field_size_limit(MAX_ROW_BYTES)
-        return iter(_Table(_RecordLines(io.BytesIO(self.data), self.before), self.delimiter, self.header))
-
-
 class _Table:
-    """Records as objects by the header's names: those that begin at the next line.
+    """Records as objects by the header's names, which the first record has; first: the next line."""
 
-    Args:
-        header: names of the columns; empty: the next record has them.
-        first: the next line, where it was read.
-    """
-
-    def __init__(
-        self, lines: _RecordLines, delimiter: str, header: list[str] | None = None, first: str | None = None
-    ) -> None:
-        self._lines, self.delimiter, self.header = lines, delimiter, header or []
-        self._reader = csv.reader(lines if first is None else chain([first], lines), delimiter=delimiter, strict=True)
-        self._start = lines.number if first is not None else lines.begin()
+    def __init__(self, lines: _RecordLines, delimiter: str, first: str) -> None:
+        self._lines, self.delimiter, self.header = lines, delimiter, list[str]()
+        self._reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+        self._start = lines.number
         self.has_ended = False
 
     def __iter__(self) -> Iterator[Item]:
@@ -116,13 +90,6 @@ class _Table:
         )
         self._start = self._lines.begin()
 
-    def cut(self, data: bytes) -> Records:
-        """The next records, which were read elsewhere."""
-        block = Records(data, self._lines.number, self.header, self.delimiter)
-        self._lines.number += data.count(b"\n")
-        self._start = self._lines.begin()
-        return block
-
 
 def rows(stream: Lines, delimiter: str = ",") -> Iterator[Item]:
     """Records as objects by the header's names."""
@@ -131,28 +98,6 @@ def rows(stream: Lines, delimiter: str = ",") -> Iterator[Item]:
 
 
 tab_separated = partial(rows, delimiter="\t")
-
-
-def blocks(stream: Stream, size: int, delimiter: str = ",") -> Iterator[Item | Records]:
-    """The same with the records in blocks; those that may depend on others are items."""
-    source = Ahead(stream)
-    opened = _opened(source, delimiter)
-    if isinstance(opened, Item):
-        yield opened
-        return
-    while not opened.header and not opened.has_ended:
-        yield from opened.next()
-    end_of_rows = _end_of_records(opened.delimiter)
-    while not opened.has_ended:
-        wanted = size
-        while not (data := source.cut(end_of_rows, wanted)) and wanted < MAX_ROW_BYTES:
-            wanted *= 2
-        if data:
-            yield opened.cut(data)
-        else:  # where one record may depend on others, there may be more: no block for each that is between them
-            end = source.read + size
-            while source.read < end and not opened.has_ended:
-                yield from opened.next()
 
 
 def _opened(stream: Lines, delimiter: str) -> _Table | Item:
@@ -169,28 +114,7 @@ def _opened(stream: Lines, delimiter: str) -> _Table | Item:
         unquoted = _QUOTED.sub("", first)
         if delimiter not in unquoted:  # `;` is the comma of half of Europe
             delimiter = next((mark for mark in ";\t" if mark in unquoted), delimiter)
-    return _Table(lines, delimiter, first=first)
-
-
-def _end_of_records(delimiter: str) -> Callable[[bytearray, int], int]:
-    """What gives the end of the records that csv reads without an error, each by itself: see its state machine, in
-    Modules/_csv.c of CPython. A quote within a field that does not begin with one is a character like others.
-
-    Records are not repeated by `*+`: until Python 3.11.5 it ends too early (CPython's issue 106052).
-    """
-    if not delimiter.isascii() or delimiter in '"\r\n':
-        return lambda kept, size: 0
-    mark = re.escape(delimiter.encode())
-    field = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^"%b\r\n][^%b\r\n]*+)?+' % (mark, mark)
-    records = re.compile(rb"(?:%b(?:%b%b)*+\r?\n){1,64}" % (field, mark, field))
-
-    def end(kept: bytearray, size: int) -> int:
-        position = 0
-        while match := records.match(kept, position, size):
-            position = match.end()
-        return position
-
-    return end
+    return _Table(lines, delimiter, first)
 
 
 def _record(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import io
 import lzma
 import unicodedata
@@ -21,7 +20,7 @@ ADVISED_ROWS = 500
 points, at a quarter of the time."""
 _CHARACTERS = 1000
 """Of a text that are looked at: more change nothing."""
-_SAMPLED_CHARACTERS = 400
+SAMPLED_CHARACTERS = 400
 """Of a text of a sample: of 1,638 long texts, four then have another language than by 1000."""
 _LETTERS, _CERTAIN = 16, 0.5
 _SHOWN = 7
@@ -46,58 +45,6 @@ def languages_of(texts: Sequence[str]) -> list[str]:
     few = [sum(map(str.isalpha, start)) < _LETTERS for start in starts]
     likely = iter(_model().most_likely([start for start, is_short in zip(starts, few, strict=True) if not is_short]))
     return [UNKNOWN if is_short else next(likely) for is_short in few]
-
-
-class LanguageSample:
-    """A uniform sample of rows by the hash of their content: the same rows give the same sample, in any order."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, str]] = []  # of negative hashes: the largest is the first to go
-
-    def see(self, value: int, text: str) -> bool:
-        """Note a row; value is its hash in [0, 2^64). Whether it is in the sample now."""
-        if len(self._heap) < SAMPLE_ROWS:
-            heapq.heappush(self._heap, (-value, text[:_SAMPLED_CHARACTERS]))
-        elif -value > self._heap[0][0]:
-            heapq.heapreplace(self._heap, (-value, text[:_SAMPLED_CHARACTERS]))
-        else:
-            return False
-        return True
-
-    def add(self, other: LanguageSample) -> None:
-        """The sample of both."""
-        for value, text in other._heap:
-            self.see(-value, text)
-
-    def sieve(self) -> LanguageSample:
-        """A new sample, of those rows alone that enter this one."""
-        return _Sieved(self)
-
-    def texts(self) -> list[str]:
-        """The beginnings of the rows, in an order that depends on the rows alone."""
-        return [text for _, text in sorted(self._heap)]
-
-    def count(self) -> Counter[str]:
-        """Rows of the sample by language."""
-        return Counter(languages_of(self.texts()))
-
-
-class _Sieved(LanguageSample):
-    def __init__(self, whole: LanguageSample) -> None:
-        super().__init__()
-        self._whole = whole
-
-    def see(self, value: int, text: str) -> bool:
-        return self._whole.see(value, text) and super().see(value, text)
-
-    def __reduce__(self) -> tuple[Any, ...]:  # without the whole
-        return _restored, (self._heap,)
-
-
-def _restored(heap: list[tuple[int, str]]) -> LanguageSample:
-    sample = LanguageSample()
-    sample._heap = heap
-    return sample
 
 
 def shares(rows: Counter[str]) -> list[LanguageRows]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,15 +20,20 @@ from hone_api.dataset.dataset_status import DatasetUse
 from hone_api.dataset.source import Source as DatasetSource
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import batches, changes, croissant, materialize, publishing, report, shares
-from hone_trainer.datasets.counted import Count
+from hone_trainer.datasets import changes, croissant, materialize, publishing, report, shares
+from hone_trainer.datasets.checked import Normalised, PartMaker
+from hone_trainer.datasets.engine import dividing
+from hone_trainer.datasets.engine.counts import RowCounts
+from hone_trainer.datasets.engine.parts import PartFolder
+from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.row_statistics import Tally
+from hone_trainer.datasets.rows import RawRow
 from hone_trainer.datasets.splits import hash_of
-from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.statistics import length_of
 from hone_trainer.errors import DataError, SourceError
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import contents
+from hone_trainer.workers.parallel import Workers
 
 
 @dataclass
@@ -112,15 +117,14 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
             parts = [part for part in opened if part.offsets]
             if parts:
                 chosen = _choose(plan, split, parts)
-                tally.splits[split] = _write(plan, parts, chosen, content / f"{split}.jsonl", tally)
+                tally.splits[split] = _write(plan, parts, chosen, content / f"{split}.jsonl")
                 used += _uses(parts, chosen)
                 progress.log(f"{split}: {', '.join(f'{u.name} {u.row_share}' for u in used if u.split == split)}")
             if split == "train":
                 trained = [part.hashes for part in parts]
             for part in opened:
                 part.file.close()
-        tally.see_splits([at for at, name in enumerate(contents.SPLITS) for _ in range(tally.splits.get(name, 0))])
-        tally.valid = tally.rows
+        _count(tally, content, work)
         if tally.rows < plan.checks.min_rows:
             message = f"{counted(tally.rows, 'row')}, checks.minRows is {plan.checks.min_rows}"
             raise DataError(FailureCode.TOO_FEW_ROWS, message, tally.result())
@@ -140,7 +144,7 @@ def _choose(plan: MixPlan, split: str, parts: Sequence[IndexedSplit]) -> list[li
     return [shares.pick(part, amount, plan.seed) for part, amount in zip(sized, amounts, strict=True)]
 
 
-def _write(plan: MixPlan, parts: Sequence[IndexedSplit], chosen: list[list[int]], path: Path, tally: Tally) -> int:
+def _write(plan: MixPlan, parts: Sequence[IndexedSplit], chosen: list[list[int]], path: Path) -> int:
     """All chosen rows, in an order that depends on the seed alone."""
     import numpy
 
@@ -151,13 +155,28 @@ def _write(plan: MixPlan, parts: Sequence[IndexedSplit], chosen: list[list[int]]
             numbers.append(number)
             rows.append(index)
     order = numpy.argsort(numpy.array(places, dtype=numpy.uint64), kind="stable")
-    lines = (parts[numbers[at]].line(rows[at]) for at in order)
-    count = Count(tally.plan.splits.seed)
     with open(path, "wb") as file:
-        for batch in batches.of_rows(ValidRow(0, line.decode().rstrip("\n")) for line in lines):
-            tally.accept(batch, count.rows(batch))
-            file.writelines(row.line.encode() + b"\n" for row in batch)
+        file.writelines(parts[numbers[at]].line(rows[at]) for at in order)
     return len(places)
+
+
+def _count(tally: Tally, content: Path, work: Path) -> None:
+    """Count the rows of the splits that were written."""
+    maker = PartMaker(Normalised(tally.plan, None), tally.plan, {}, None, False, PartFolder(work / "parts", ""), 0)
+    names = [name for name in contents.SPLITS if name in tally.splits]
+    with Workers() as workers:
+        parts = [maker.of_rows(at, _lines(content / f"{name}.jsonl")) for at, name in enumerate(names)]
+        with Relation(parts, work / "relation", 0) as rows:
+            tally.rows = tally.valid = dividing.keep(rows)
+            tally.count(RowCounts(rows), workers)
+            dividing.divide_as_parts(rows, names)
+            tally.see_splits(tally.splits, dividing.crossing(rows))
+
+
+def _lines(path: Path) -> Iterator[RawRow]:
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            yield RawRow(number, path.name, line=line[:-1])
 
 
 def _uses(parts: Sequence[IndexedSplit], chosen: Sequence[Sequence[int]]) -> list[DatasetUse]:

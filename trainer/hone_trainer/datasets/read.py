@@ -12,23 +12,19 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import columnar, compression, delimited, json_array, paragraphs
 from hone_trainer.datasets.columnar import Table
 from hone_trainer.datasets.compression import Stream, base_name, seekable, unpacked
-from hone_trainer.datasets.cuts import RowBlock
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken, lines, too_large
 from hone_trainer.datasets.remote import OriginFiles
 from hone_trainer.datasets.rows import RawRow, RowError, strict_json, type_name
 from hone_trainer.errors import SourceError, StoreError
 
 Reader = Callable[[Stream], Iterator[Item]]
-Block: TypeAlias = Item | bytes | RowBlock | Table
-"""A row; or lines of JSON, other rows as bytes, or a table, for another process to make rows of."""
 _BOM = b"\xef\xbb\xbf"
 _NO_ROWS = {
     "a web page": (b"<!doctype", b"<html", b"<?xml"),
@@ -107,7 +103,7 @@ def raw_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
     """
     number = 0
     for file in files:
-        for item in _read_file(file, max_bytes, lambda reader: reader, items_of_tables):
+        for item in _read_file(file, max_bytes):
             number += 1
             yield raw_row(number, f"{file.name}{item.where}", item)
 
@@ -163,40 +159,13 @@ def items_of_groups(
         yield from items_of_tables(file, columnar.parquet(plain, bound, groups, before))
 
 
-def blocks_of_groups(
-    file: DataFile, bound: columnar.UnpackedBound, groups: tuple[int, int], before: int
-) -> Iterator[Block]:
-    """As `items_of_groups`, in blocks."""
-    with file.open() as plain:
-        yield from _blocks_of_tables(file, columnar.parquet(plain, bound, groups, before))
-
-
-def blocks(file: DataFile, max_bytes: int, size: int) -> Iterator[Block]:
-    """The rows of a file, without an own object for each where that can be; size: bytes of a block of lines.
-
-    Raises:
-        SourceError, StoreError: as `raw_rows`.
-    """
-
-    def in_blocks(reader: Reader) -> Callable[[Stream], Iterator[Block]]:
-        return partial(_IN_BLOCKS[reader], size=size) if reader in _IN_BLOCKS else reader
-
-    return _read_file(file, max_bytes, in_blocks, _blocks_of_tables)
-
-
-def _read_file(
-    file: DataFile,
-    max_bytes: int,
-    of_text: Callable[[Reader], Callable[[Stream], Iterator[Any]]],
-    of_tables: Callable[[DataFile, Iterator[Table]], Iterator[Any]],
-) -> Iterator[Any]:
-    """What `of_tables` makes of Parquet and Arrow, and what `of_text` gives for the reader of any other file."""
+def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
     with named(file), file.open() as plain:
         stream = unpacked(plain, max_bytes, file.name)
         try:
             head = stream.peek(512)[:512]
             if head.startswith(_COLUMNAR_MARKS):
-                yield from of_tables(file, _tables(file, stream, head, max_bytes))
+                yield from items_of_tables(file, _tables(file, stream, head, max_bytes))
                 return
             if head.startswith(_BOM):
                 stream.read(len(_BOM))
@@ -206,7 +175,7 @@ def _read_file(
             if what := _misnamed(file, head):
                 yield broken("", what)
                 return
-            yield from of_text(_reader(file.name, stream))(stream)
+            yield from _reader(file.name, stream)(stream)
         except compression.DamagedStreamError as error:
             yield broken("", str(error))
 
@@ -251,21 +220,9 @@ def items_of_tables(file: DataFile, tables: Iterable[Table]) -> Iterator[Item]:
     Raises:
         SourceError: SourceTooLarge.
     """
-    return _columnar(file, tables, _items_of_table)
-
-
-def _blocks_of_tables(file: DataFile, tables: Iterator[Table]) -> Iterator[Block]:
-    def blocks_of(part: Table) -> Iterator[Block]:
-        # Whether such a row is too large is measured in the file's own memory.
-        return _items_of_table(part) if part.batch.nbytes > MAX_ROW_BYTES // 2 else iter([part])
-
-    return _columnar(file, columnar.parts(tables), blocks_of)
-
-
-def _columnar(file: DataFile, tables: Iterable[Table], of_table: Callable[[Table], Iterator[Any]]) -> Iterator[Any]:
     try:
         for table in tables:
-            yield from of_table(table)
+            yield from _items_of_table(table)
     except columnar.UnpackedTooLargeError as error:
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{file.name}: {error}") from None
     except columnar.DamagedFileError as error:
@@ -346,43 +303,6 @@ def _json_lines(stream: Stream) -> Iterator[Item]:
     for line, data in lines(stream):
         if (item := item_of_line(line, data)) is not None:
             yield item
-
-
-def _blocks_of_lines(stream: Stream, size: int) -> Iterator[bytes]:
-    """Whole lines together, up to the place where the stream is damaged. A line over the limit ends a block, and is cut
-    after the limit."""
-    kept, end, is_cut = bytearray(), 0, False
-    try:
-        # As much at a time as `readline` gets: of a damaged stream the same lines can be read.
-        while data := stream.read1(io.DEFAULT_BUFFER_SIZE):
-            if is_cut:
-                if (newline := data.find(b"\n")) < 0:
-                    continue
-                yield bytes(kept)
-                kept, data, is_cut = bytearray(), data[newline + 1 :], False
-            if (newline := data.rfind(b"\n")) >= 0:
-                end = len(kept) + newline + 1
-            kept += data
-            if len(kept) >= size and end:
-                yield bytes(kept[:end])
-                kept, end = kept[end:], 0
-            if not end and len(kept) > MAX_ROW_BYTES + 1:
-                kept, is_cut = kept[: MAX_ROW_BYTES + 1], True
-    except compression.DamagedStreamError:
-        if end:
-            yield bytes(kept[:end])
-        raise
-    if kept:
-        yield bytes(kept)
-
-
-_IN_BLOCKS: dict[Reader, Callable[..., Iterator[Block]]] = {
-    _json_lines: _blocks_of_lines,
-    delimited.rows: delimited.blocks,
-    delimited.tab_separated: partial(delimited.blocks, delimiter="\t"),
-    paragraphs.rows: paragraphs.blocks,
-}
-"""What gives the rows of a reader in blocks."""
 
 
 def item_of_line(line: int, data: bytes | RowError) -> Item | None:

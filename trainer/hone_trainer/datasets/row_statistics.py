@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +17,11 @@ from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import language, remembered, sources, splits
 from hone_trainer.datasets.advice import advice
-from hone_trainer.datasets.counted import Counted
+from hone_trainer.datasets.engine.counts import RowCounts
 from hone_trainer.datasets.profile import Profile
-from hone_trainer.datasets.remembered import Before
 from hone_trainer.datasets.rows import RawRow, RowError
-from hone_trainer.datasets.spool import ValidRow
-from hone_trainer.datasets.statistics import Duplicates, LengthHistogram
+from hone_trainer.datasets.statistics import LengthHistogram
 from hone_trainer.errors import DataError
-from hone_trainer.store.contents import SPLITS
 from hone_trainer.workers.parallel import Workers
 
 _ROWS_NAMED = 10
@@ -55,7 +51,8 @@ class Tally:
     """The first rejected rows by code, for the report."""
     lengths: LengthHistogram = field(default_factory=LengthHistogram)
     profile: Profile = field(default_factory=Profile)
-    duplicates: Duplicates = field(default_factory=Duplicates)
+    duplicates: int = 0
+    """Rows that repeat an earlier one exactly."""
     curation: list[CurationStep] = field(default_factory=list)
     curated_examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Of rows that a step of the curation removed or changed, for the report."""
@@ -63,31 +60,19 @@ class Tally:
     digest: str | None = None
     not_read: Sequence[NotReadFiles] = ()
     """Files of the source."""
-    before: Before | None = None
-    """What the splits of the content before are to be kept by."""
-    groups: array[int] = field(default_factory=lambda: array("Q"))
-    """The hash of each row's group."""
-    questions: array[int] = field(default_factory=lambda: array("Q"))
-    """The hash of what each row asks."""
     crossing: dict[str, int] = field(default_factory=dict)
     """Rows of held-out splits whose question is in train."""
-    languages: Counter[str] | None = None
-    """Rows of the sample by language, once they are identified."""
+    languages: Counter[str] = field(default_factory=Counter)
+    """Rows of the sample by language."""
 
-    def __post_init__(self) -> None:
-        self.strata = splits.Strata(self.plan.splits) if self.plan.splits.stratify_by else None
-
-    def accept(self, rows: Sequence[ValidRow], counted: Counted) -> None:
-        """Count rows that are kept."""
-        self.groups.extend(counted.groups)
-        self.questions.extend(counted.questions)
-        if self.strata:
-            for row in rows:
-                self.strata.see(row.stratum)
-        self.duplicates.add(counted.contents)
-        self.lengths.add(counted.lengths)
-        self.profile.add(counted.profile)
-        self.rows += len(rows)
+    def count(self, counts: RowCounts, workers: Workers) -> None:
+        """Count the rows that are left; workers have `language.languages_of`."""
+        self.lengths, self.profile, self.duplicates = counts.lengths(), counts.profile(), counts.duplicates()
+        most = language.SAMPLE_ROWS if self.plan.checks.languages else language.ADVISED_ROWS
+        texts = counts.texts(most, language.SAMPLED_CHARACTERS)
+        parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
+        identified = workers.map(language.languages_of, parts)
+        self.languages = Counter(name for _, names in identified for name in names)
 
     def reject(self, row: RawRow, error: RowError) -> None:
         """Count a refused row."""
@@ -103,37 +88,23 @@ class Tally:
             shown = value[:_EXAMPLE_CHARACTERS] + ("…" if len(value) > _EXAMPLE_CHARACTERS else "")
             examples.append({"row": row.number, "place": row.place, "message": str(error), "value": shown})
 
-    def see_splits(self, codes: Sequence[int]) -> None:
-        """Count the held-out rows whose question is in train, by the index of each row's split in SPLITS."""
+    def see_splits(self, counts: dict[str, int], crossing: dict[str, int]) -> None:
+        """Note the rows of each split, and how many of a held-out one have their question in train."""
+        self.splits, self.crossing = counts, crossing
         if self.plan.splits.group_by:
-            self.notes += tuple(self._uneven(codes))
-        train = SPLITS.index("train")
-        for held, name in enumerate(SPLITS):
-            if held != train and (rows := splits.crossing(self.questions, codes, held, train)):
-                self.crossing[name] = rows
+            self.notes += tuple(self._uneven())
 
-    def _uneven(self, codes: Sequence[int]) -> Iterator[str]:
+    def _uneven(self) -> Iterator[str]:
         """Held-out splits that few groups make much larger or smaller than asked for."""
+        total = sum(self.splits.values())
         for name in ("validation", "test"):
-            asked, rows = percent(getattr(self.plan.splits, name)), sum(code == SPLITS.index(name) for code in codes)
-            if asked and abs(rows - asked * len(codes)) * 2 > asked * len(codes):
-                share = f"{100 * rows / len(codes):.1f} % of the rows instead of {(100 * asked).normalize():f} %"
+            asked, rows = percent(getattr(self.plan.splits, name)), self.splits.get(name, 0)
+            if asked and abs(rows - asked * total) * 2 > asked * total:
+                share = f"{100 * rows / total:.1f} % of the rows instead of {(100 * asked).normalize():f} %"
                 yield (
                     f"{name.capitalize()} has {share}: a group of splits.groupBy is never divided, and there are few or"
                     " large ones. Another splits.seed, or stratifyBy, may come closer."
                 )
-
-    def identify(self, workers: Workers) -> None:
-        """Count the languages of the sample, after the last row; workers have `language.languages_of`."""
-        texts = self.profile.languages.texts()
-        if not self.plan.checks.languages:
-            texts = texts[-language.ADVISED_ROWS :]  # those of the smallest hashes: uniform, and stable as rows come
-        parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
-        identified = workers.map(language.languages_of, parts)
-        self.languages = Counter(name for _, names in identified for name in names)
-
-    def _languages(self) -> Counter[str]:
-        return self.profile.languages.count() if self.languages is None else self.languages
 
     def result(self) -> DatasetResult:
         """What is known by now."""
@@ -148,10 +119,10 @@ class Tally:
             rejected=self.rejected,
             errors=self._errors(),
             not_read=list(self.not_read),
-            duplicates=self.duplicates.count(),
+            duplicates=self.duplicates,
             curation=self.curation,
             tokens=self.lengths.statistics(),
-            languages=language.shares(self._languages()),
+            languages=language.shares(self.languages),
             summary=self._summary(),
         )
         format = (self.format or "").partition(" ")[0]
@@ -206,10 +177,9 @@ class Tally:
         checks = self.plan.checks
         if not checks.languages:
             return
-        counts = self._languages()
-        share = language.share_in(counts, checks.languages)
+        share = language.share_in(self.languages, checks.languages)
         if share is None or Decimal(share) < percent(checks.min_language_share):
-            seen = ", ".join(f"{entry.language} {entry.share}" for entry in language.shares(counts))
+            seen = ", ".join(f"{entry.language} {entry.share}" for entry in language.shares(self.languages))
             message = (
                 f"{'none' if share is None else f'{100 * share:.1f}%'} of the rows with a known language are"
                 f" {' or '.join(checks.languages)}, checks.minLanguageShare is {checks.min_language_share}: {seen}"

@@ -6,28 +6,23 @@ moves just far enough to give it one hash, i.e. as few rows as possible move. Th
 appended is the work of `remembered`.
 
 Rows with one question are one group, that of the first of them, unless splits.groupBy names another, or they are more
-than the smallest held-out split has: a set of one question for all rows would be in one split (`joined`).
+than the smallest held-out split has: a set of one question for all rows would be in one split.
 
 With splits.stratifyBy a place takes the hash's part: places are spread evenly over [0, 2^64) within each value of the
-column, in the order of the rows. Rows that are appended at the end then move no other row.
+column, in the order of the rows. Rows that are appended at the end then move no other row. `engine.dividing` has it all
+as SQL.
 """
 
 from __future__ import annotations
 
 import hashlib
-from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from hone_api.dataset.dataset import Splits
-from hone_trainer.errors import ConfigError
 
 _SPACE = 2**64
-_STEP = 0x9E3779B97F4A7C15
-"""2^64 divided by the golden ratio: the first n multiples, modulo 2^64, are about as even as any n numbers can be,
-whatever n is (Knuth, The Art of Computer Programming, 6.4, theorem S)."""
-_MOST_STRATA = 10_000
 
 
 def hash_of(key: bytes, seed: int) -> int:
@@ -49,7 +44,7 @@ class Division:
     @classmethod
     def of(cls, splits: Splits) -> Division:
         """The division that the shares ask for."""
-        validation, test = _share(splits.validation), _share(splits.test)
+        validation, test = share_of(splits.validation), share_of(splits.test)
         return cls(int(validation * _SPACE), int((validation + test) * _SPACE))
 
     def see(self, value: int) -> None:
@@ -60,6 +55,11 @@ class Division:
             self._in_validation = True
         elif value not in self._lowest_above:
             self._lowest_above = sorted([*self._lowest_above, value])[:2]
+
+    def see_all(self, values: Iterable[int]) -> None:
+        """Note several hashes."""
+        for value in values:
+            self.see(value)
 
     def settle(self, filled: Collection[str] = ()) -> None:
         """Move the bound of a wanted split that would be empty, by one hash; not of those that are filled anyway."""
@@ -85,89 +85,12 @@ class Division:
         return "test" if value < self.test_end else "train"
 
 
-class Strata:
-    """Rows by their value of splits.stratifyBy; 4 bytes of memory a row, and every value once."""
-
-    def __init__(self, splits: Splits) -> None:
-        self._splits = splits
-        self._values = array("I")
-        self._number: dict[str, int] = {}
-
-    def see(self, stratum: str) -> None:
-        """Note the value of the next row's column.
-
-        Raises:
-            ConfigError: more than 10,000 values.
-        """
-        self._values.append(self._number.setdefault(stratum, len(self._number)))
-        if len(self._number) > _MOST_STRATA:
-            column = self._splits.stratify_by
-            raise ConfigError(
-                f"splits.stratifyBy: column {column} has over {_MOST_STRATA} values: choose a coarser one"
-            )
-
-    def places(self, groups: array[int]) -> array[int]:
-        """For each row, in order, the number that decides its split. A group has one: that of its first row.
-
-        Args:
-            groups: the hash of each row's group.
-        """
-        import numpy
-
-        _, first, group = numpy.unique(numpy.array(groups), return_index=True, return_inverse=True)
-        stratum = numpy.array(self._values)[first]
-        order = numpy.lexsort((first, stratum))
-        sizes = numpy.bincount(stratum, minlength=len(self._number))
-        starts = numpy.repeat(numpy.cumsum(sizes) - sizes, sizes)
-        begin = numpy.array([hash_of(name.encode(), self._splits.seed) for name in self._number], dtype=numpy.uint64)
-        place = numpy.empty(len(first), dtype=numpy.uint64)
-        place[order] = begin[stratum[order]] + (numpy.arange(len(first)) - starts).astype(numpy.uint64) * _STEP
-        return array("Q", place[group].tobytes())
-
-
-def joined(splits: Splits, groups: array[int], questions: array[int]) -> array[int]:
-    """For each row the hash of its group, where rows with one question are one.
-
-    Args:
-        groups: of each row, the hash of the group that it is in for other reasons, or of its content.
-        questions: the hash of what it asks.
-    """
-    import numpy
-
-    shares = [share for share in (_share(splits.validation), _share(splits.test)) if share]
-    if splits.group_by or not shares:
-        return groups
-    _, asked, rows = numpy.unique(numpy.array(questions), return_inverse=True, return_counts=True)
-    is_kept = (rows[asked] > 1) & (rows[asked] <= int(min(shares) * len(groups)))
-    if not is_kept.any():
-        return groups
-    alone = numpy.arange(len(rows), len(rows) + len(groups))
-    keys = (numpy.where(is_kept, asked, alone), numpy.unique(numpy.array(groups), return_inverse=True)[1])
-    first = numpy.arange(len(groups))
-    while True:  # until no group of near duplicates connects two questions
-        before = first
-        for key in keys:
-            lowest = numpy.full(len(rows) + len(groups), len(groups))
-            numpy.minimum.at(lowest, key, first)
-            first = lowest[key]
-        if (first == before).all():
-            return array("Q", numpy.array(groups)[first].tobytes())
-
-
-def crossing(questions: array[int], codes: Sequence[int], held: int, train: int) -> int:
-    """How many rows of a held-out split have their question in train, by each row's code of its split."""
-    import numpy
-
-    hashes, split = numpy.array(questions), numpy.array(codes)
-    return int(numpy.isin(hashes[split == held], hashes[split == train]).sum())
-
-
 def wanted(splits: Splits) -> list[str]:
     """Names of the splits whose share is above zero."""
-    validation, test = _share(splits.validation), _share(splits.test)
+    validation, test = share_of(splits.validation), share_of(splits.test)
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}
     return [name for name, share in shares.items() if share > 0]
 
 
-def _share(percent: str) -> Decimal:
+def share_of(percent: str) -> Decimal:
     return Decimal(percent.removesuffix("%")) / 100

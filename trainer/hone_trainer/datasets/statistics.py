@@ -1,15 +1,13 @@
-"""Length of rows and exact duplicates, in memory that hardly grows with the rows."""
+"""Lengths of rows."""
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Sequence
 from itertools import pairwise
 
 from hone_api.dataset.dataset_status import OverContext, TokenStatistics
 from hone_trainer.datasets.rows import Record, RowError
-from hone_trainer.datasets.texts import texts
+from hone_trainer.datasets.texts import Texts, texts_of
 
 BYTES_PER_TOKEN = 4
 """No model is known when rows are materialized. Tokenizers make a token of about four characters of English, and of
@@ -20,33 +18,30 @@ CONTEXTS = (512, 1024, 2048, 4096, 8192, 32768)
 
 def length_of(record: Record) -> int:
     """Tokens of the record's texts, estimated, without the template around them; at least 1."""
-    size = sum(len(text) if text.isascii() else len(text.encode()) for _, text in texts(record))
+    return length_of_texts(texts_of(record))
+
+
+def length_of_texts(parts: Texts) -> int:
+    """As `length_of`."""
+    size = sum([len(text) if text.isascii() else len(text.encode()) for _, text in parts])
     return max(1, -(-size // BYTES_PER_TOKEN))
 
 
-def check_length(record: Record, most: int | None) -> None:
-    """Refuse a record over checks.maxTokens.
+def check_length(parts: Texts, most: int | None) -> None:
+    """Refuse a record over checks.maxTokens, by its texts.
 
     Raises:
         RowError: TooLong.
     """
-    if most is not None and (length := length_of(record)) > most:
+    if most is not None and (length := length_of_texts(parts)) > most:
         raise RowError("TooLong", f"about {length} tokens, checks.maxTokens is {most}")
 
 
 class LengthHistogram:
     """Counts rows by their estimated length."""
 
-    def __init__(self) -> None:
-        self._rows: Counter[int] = Counter()
-
-    def see(self, record: Record) -> None:
-        """Count one record."""
-        self._rows[length_of(record)] += 1
-
-    def add(self, other: LengthHistogram) -> None:
-        """Count the rows of another one."""
-        self._rows.update(other._rows)
+    def __init__(self, rows: dict[int, int] | None = None) -> None:
+        self._rows = Counter(rows or {})
 
     def statistics(self) -> TokenStatistics | None:
         """None when no row was seen."""
@@ -83,25 +78,3 @@ class LengthHistogram:
             if seen >= share * rows:
                 return length
         raise AssertionError("no rows")
-
-
-class Duplicates:
-    """Counts rows that repeat an earlier one exactly; 8 bytes a row."""
-
-    def __init__(self) -> None:
-        self._hashes = array("Q")
-
-    def add(self, values: array[int]) -> None:
-        """Note rows by 64-bit hashes of their content."""
-        self._hashes.extend(values)
-
-    @property
-    def hashes(self) -> Sequence[int]:
-        """Of every row, in order."""
-        return self._hashes
-
-    def count(self) -> int:
-        """Rows that repeat an earlier one."""
-        import numpy
-
-        return len(self._hashes) - len(numpy.unique(numpy.frombuffer(self._hashes, dtype=numpy.uint64)))

@@ -47,11 +47,10 @@ class TaskProgress:
             self._bytes += count
             self._show(f"{self._bytes / 2**20:.1f} MiB")
 
-    def add_row(self) -> None:
-        """Count a row that was read."""
-        self._rows += 1
-        if self._rows % 1000 == 0:
-            self._show(counted(self._rows, "row"))
+    def add_rows(self, count: int) -> None:
+        """Count rows that were read."""
+        self._rows += count
+        self._show(counted(self._rows, "row"))
 
     def _show(self, state: str) -> None:
         if self._live is None and sys.stderr.isatty():

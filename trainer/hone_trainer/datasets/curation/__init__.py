@@ -1,12 +1,12 @@
 """Curation: valid rows in, those worth training on out. One module a step; `steps_of` has them in the order they run.
 
-rows -> step -> step -> ... -> rows; each is a generator over the one before, so that a row passes all steps that need
-no other row at once. A step that must know every row first keeps them on disk (`spool`), never in memory.
+Steps that judge each row by itself work where the row is checked; the others on the relation of all rows. A row is
+removed by the first step that would remove it, whichever of them saw it first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hone_api.plan import MaterializePlan
@@ -21,9 +21,8 @@ from hone_trainer.datasets.curation import (
     personal_data,
     scores,
 )
-from hone_trainer.datasets.curation.base import Step
-from hone_trainer.datasets.curation.ledger import Ledger
-from hone_trainer.datasets.spool import ValidRow
+from hone_trainer.datasets.curation.base import Each, Global, Step
+from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.workers.parallel import Workers
 
 Maker = Callable[[MaterializePlan], Step | None]
@@ -57,20 +56,20 @@ def steps_of(plan: MaterializePlan) -> dict[str, Step]:
     return {**make_all(BEFORE), **scores.steps(plan), **make_all(AFTER)}
 
 
-def curate(
-    rows: Iterator[ValidRow], steps: dict[str, Step], folder: Path, ledger: Ledger, workers: Workers
-) -> Iterator[ValidRow]:
-    """The rows that every step keeps, in the order of the source; ledger notes what became of the others.
+def judge(rows: Relation, steps: Mapping[str, Step], room: Path, workers: Workers) -> None:
+    """Let each step remove and change rows, in order; what steps of one row say of it, the parts have.
 
     Args:
-        folder: an empty folder for what does not fit in memory; the caller removes it.
+        room: a folder for what steps keep on disk meanwhile.
         workers: they have the `work` of every step.
     """
-    for name, step in steps.items():
-        room = folder / name
-        room.mkdir(parents=True)
-        rows = ledger.kept(name, step.run(rows, room, workers))
-    return rows
+    if rows.parts:
+        rows.execute("INSERT INTO verdicts SELECT row, step, reason, false FROM valid WHERE step IS NOT NULL")
+        rows.execute("INSERT INTO changes SELECT row, changed_by, changed FROM valid WHERE changed IS NOT NULL")
+    for place, (name, step) in enumerate(steps.items()):
+        rows.step = place
+        if isinstance(step, Global):
+            step.run(rows, room / name, workers)
 
 
-__all__ = ["Ledger", "Step", "curate", "steps_of"]
+__all__ = ["Each", "Global", "Step", "judge", "steps_of"]

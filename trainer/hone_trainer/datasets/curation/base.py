@@ -1,13 +1,13 @@
-"""What a step of the curation is."""
+"""What a step of the curation is: it judges each row by itself, in whatever process, or all rows as a relation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from hone_trainer.datasets import batches
-from hone_trainer.datasets.spool import ValidRow
+from hone_trainer.datasets.engine.relation import Relation
+from hone_trainer.datasets.texts import ValidRow
 from hone_trainer.workers.parallel import Workers
 
 
@@ -20,55 +20,64 @@ class CuratedRow(NamedTuple):
     row: ValidRow
     removed: str | None = None
     changed: str | None = None
-    other_answer: bool = False
-    """Removed although its answer differs from that of the row that stays."""
 
 
-class Step(Protocol):
-    """One pass over the rows. The same rows in the same order give the same verdicts, by any number of workers."""
+class Each:
+    """A step that judges each row by itself: whoever checks the row does it.
+
+    Args:
+        judge: of one row; judge_all: of several.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[[ValidRow], CuratedRow] | None = None,
+        judge_all: Callable[[Sequence[ValidRow]], Iterable[CuratedRow]] | None = None,
+    ) -> None:
+        self._judge, self._judge_all = judge, judge_all
+
+    def judged(self, rows: Sequence[ValidRow]) -> Iterable[CuratedRow]:
+        """A verdict on each."""
+        if self._judge_all:
+            return self._judge_all(rows)
+        assert self._judge
+        return map(self._judge, rows)
+
+
+class Sketching(Protocol):
+    """Hashes by which rows that are alike are found."""
+
+    @property
+    def columns(self) -> int:
+        """Hashes of a row."""
+        ...
+
+    def sketches(self, rows: Sequence[ValidRow]) -> Any:
+        """[columns, rows]"""
+        ...
+
+
+class Global:
+    """A step that must know all rows. The same rows give the same verdicts, by any number of workers."""
 
     @property
     def work(self) -> Sequence[Callable[..., Any]]:
         """What workers do for it."""
         return ()
 
-    def keep(self, folder: Path, identity: str, most: int) -> None:
-        """Keep what takes long in a folder, for an attempt that has the same rows.
+    @property
+    def sketching(self) -> Sketching | None:
+        """What it needs of each row."""
+        return None
+
+    def run(self, rows: Relation, room: Path, workers: Workers) -> None:
+        """Remove or change rows of those that the steps before have left.
 
         Args:
-            identity: of the plan and the code.
-            most: bytes.
-        """
-        return
-
-    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
-        """A verdict on each row, in their order.
-
-        Args:
-            room: a folder of the step's own for what it keeps on disk.
+            room: a folder of the step's own, not made yet.
             workers: they have its `work`.
         """
-        ...
+        raise NotImplementedError
 
 
-class Each(Step):
-    """A step that judges each row by itself: workers do."""
-
-    def __init__(self, judge: Callable[[ValidRow], CuratedRow]) -> None:
-        self._judge = judge
-
-    @property
-    def work(self) -> Sequence[Callable[..., Any]]:
-        """As `Step.work`."""
-        return (self.judged,)
-
-    def judged(self, rows: Sequence[ValidRow]) -> list[tuple[ValidRow | None, str | None, str | None]]:
-        """For each row the fields of its verdict; None for a row that stays as it is: the parent has it."""
-        verdicts = [(row, self._judge(row)) for row in rows]
-        return [(None if new.row is row else new.row, new.removed, new.changed) for row, new in verdicts]
-
-    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
-        """As `Step.run`."""
-        for batch, judged in workers.map(self.judged, batches.of_rows(rows)):
-            for row, (new, removed, changed) in zip(batch, judged, strict=True):
-                yield CuratedRow(new or row, removed, changed)
+Step = Each | Global

@@ -20,8 +20,7 @@ from hone_api.plan import DatasetInput, MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
 from hone_trainer.datasets.curation.words import ngrams, split_words, unaccented
 from hone_trainer.datasets.rows import Record
-from hone_trainer.datasets.spool import ValidRow
-from hone_trainer.datasets.texts import joined, sides
+from hone_trainer.datasets.texts import ValidRow, sides
 
 _LEAST = 5
 """n-grams that count at least, or half of them in a text of fewer than twice as many: short questions of one form share
@@ -75,7 +74,7 @@ class Index:
         prompt = self._prompts.get(" ".join(split_words(unaccented(sides(row.record)[0]))))
         if prompt is not None:
             return CuratedRow(row, removed=f"has the prompt of {prompt}")
-        grams = self._texts_of.keys() & ngrams(split_words(unaccented(joined(row.record))), self._length)
+        grams = self._texts_of.keys() & ngrams(split_words(unaccented(row.text)), self._length)
         met = Counter(itertools.chain.from_iterable(self._texts_of[gram] for gram in grams))
         held = {text: count / self._needed[text] for text, count in met.items() if count >= self._needed[text]}
         if not held:

@@ -6,21 +6,18 @@ most twice as far as the best choice leaves any row (Gonzalez 1985; Sener and Sa
 
 from __future__ import annotations
 
-import itertools
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.curation.base import CuratedRow, Step
+from hone_trainer.datasets.curation.base import Global
 from hone_trainer.datasets.embeddings import SIZE, embed
-from hone_trainer.datasets.spool import Spool, ValidRow
+from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.texts import joined
 from hone_trainer.workers.parallel import Workers
 
-_BATCH = 256
 _STEPS = 127
 """Embeddings are compared as whole numbers of this many steps: sums of their products are exact in float32, so that
 no order of adding changes which row is chosen."""
@@ -31,28 +28,25 @@ def step(plan: MaterializePlan) -> DiverseStep | None:
     return DiverseStep(plan.curation.diverse.rows) if plan.curation.diverse else None
 
 
-class DiverseStep(Step):
+class DiverseStep(Global):
     """Keeps `rows` rows. Embeddings take 1.5 kB of memory a row; a CPU core embeds 10 to 100 rows a second."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
 
-    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
-        """As `Step.run`."""
-        with Spool(room / "rows") as spool:
-            vectors = array("f")
-            while batch := list(itertools.islice(rows, _BATCH)):
-                for row in batch:
-                    spool.append(row)
-                vectors.frombytes(numpy.rint(embed([joined(row.record) for row in batch]) * _STEPS).tobytes())
-            chosen, nearest, cosine = k_centre(
-                numpy.frombuffer(vectors, dtype=numpy.float32).reshape(-1, SIZE), self._rows
-            )
-            kept = frozenset(chosen)
-            for index, row in enumerate(spool):
-                like = spool[int(nearest[index])].number
-                reason = f"row {like} stands for it (cosine similarity {cosine[index]:.0%})"
-                yield CuratedRow(row, removed=None if index in kept else reason)
+    def run(self, rows: Relation, room: Path, workers: Workers) -> None:
+        """As `Global.run`."""
+        vectors, numbers = array("f"), array("q")
+        for batch in rows.records():
+            numbers.extend(number for number, _ in batch)
+            vectors.frombytes(numpy.rint(embed([joined(record) for _, record in batch]) * _STEPS).tobytes())
+        chosen, nearest, cosine = k_centre(numpy.frombuffer(vectors, dtype=numpy.float32).reshape(-1, SIZE), self._rows)
+        kept = frozenset(chosen)
+        rows.remove_rows(
+            (number, f"row {numbers[int(nearest[at])]} stands for it (cosine similarity {cosine[at]:.0%})")
+            for at, number in enumerate(numbers)
+            if at not in kept
+        )
 
 
 def k_centre(vectors: numpy.ndarray, count: int) -> tuple[list[int], numpy.ndarray, numpy.ndarray]:

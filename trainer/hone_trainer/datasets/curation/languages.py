@@ -5,8 +5,7 @@ from __future__ import annotations
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
 from hone_trainer.datasets.language import UNKNOWN, language_of
-from hone_trainer.datasets.spool import ValidRow
-from hone_trainer.datasets.texts import joined
+from hone_trainer.datasets.texts import ValidRow
 
 
 def step(plan: MaterializePlan) -> Each | None:
@@ -16,7 +15,7 @@ def step(plan: MaterializePlan) -> Each | None:
 
 
 def _judge(row: ValidRow, allowed: frozenset[str]) -> CuratedRow:
-    language = language_of(joined(row.record))
+    language = language_of(row.text)
     if language in allowed or language == UNKNOWN:
         return CuratedRow(row)
     return CuratedRow(row, removed=f"is in language {language}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
-from hone_trainer.datasets.spool import ValidRow
-from hone_trainer.datasets.statistics import length_of
+from hone_trainer.datasets.statistics import length_of_texts
+from hone_trainer.datasets.texts import ValidRow
 from hone_trainer.errors import ConfigError
 
 
@@ -24,7 +24,7 @@ def step(plan: MaterializePlan) -> Each | None:
 
 
 def _judge(row: ValidRow, least: int | None, most: int | None) -> CuratedRow:
-    length = length_of(row.record)
+    length = length_of_texts(row.texts)
     if least is not None and length < least:
         return CuratedRow(row, removed=f"has about {length} tokens, minTokens is {least}")
     if most is not None and length > most:

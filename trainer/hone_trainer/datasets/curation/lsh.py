@@ -1,23 +1,23 @@
 """MinHash with locality-sensitive hashing: pairs of sets that may be similar, without comparing each with each.
 
 Sources: Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3. The signatures are rensa's
-R-MinHash. Bands are on disk and processed one by one, since an index of all of them takes about 2 kB a row.
+R-MinHash. Bands are joined one by one, since an index of all of them takes about 2 kB a row.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy
 from rensa import RMinHash
 
+from hone_trainer.datasets.engine.relation import Relation
+
 SIGNATURE = 128
 _SEED = 42
-_ODD = numpy.uint64(0x9E3779B97F4A7C15)
 _RECALL = 0.99
 _ANSWER_SIGNATURE = 8
 """Numbers of the MinHash of an answer: number k, modulo this, is added to band k."""
@@ -37,17 +37,17 @@ class Compared(NamedTuple):
     answer: list[str] | None = None
 
 
-class Sketches(NamedTuple):
-    """Of rows: a column for each, of 64-bit hashes."""
-
-    bands: numpy.ndarray
-    """[bands, rows]"""
-    sides: numpy.ndarray
-    """[1 + numbers of an answer, rows]: the question's hash, and the answer's signature."""
+SIDES = 1 + _ANSWER_SIGNATURE
+"""Hashes of a row besides its bands: the question's, and the answer's signature."""
 
 
-def sketch(rows: Iterable[Compared], similarity: float) -> Sketches:
-    """What the bands of this similarity need of rows."""
+def bands(similarity: float) -> int:
+    """Bands of a row."""
+    return SIGNATURE // rows_per_band(similarity)
+
+
+def sketch(rows: Iterable[Compared], similarity: float) -> numpy.ndarray:
+    """[bands + sides, rows]: a column of 64-bit hashes for each row."""
     signatures, sides = [], []
     for row in rows:
         signatures.append(_signature(SIGNATURE, row.items))
@@ -56,7 +56,7 @@ def sketch(rows: Iterable[Compared], similarity: float) -> Sketches:
     length, mix = _mix(similarity)
     used = numpy.array(signatures, dtype=numpy.uint64)[:, : SIGNATURE // length * length]
     hashes = (used.reshape(len(used), -1, length) * mix).sum(axis=2, dtype=numpy.uint64)
-    return Sketches(hashes.T, numpy.array(sides, dtype=numpy.uint64).T)
+    return numpy.concatenate((hashes, numpy.array(sides, dtype=numpy.uint64)), axis=1).T
 
 
 @cache
@@ -67,44 +67,34 @@ def _mix(similarity: float) -> tuple[int, numpy.ndarray]:
     return length, mix * numpy.uint64(2) + numpy.uint64(1)
 
 
-class Bands:
-    """Add sets in order, then ask for the pairs. Sets are known by their index, from 0.
+def find_pairs(rows: Relation, similarity: float) -> None:
+    """A table `pairs` (low, high) of rows that are left and share a band, each pair once.
 
-    Rows about one document share nearly all of their text, so many that are not duplicates meet in a band. So
-    those that also share the answer, or the question, are paired among themselves as well.
+    Of those that share a band, each is paired with the first and with the one before it: enough to connect them, and at
+    most two pairs a row and band, however many are alike. Rows about one document share nearly all of their text, so
+    many that are not duplicates meet in a band: the same again of those that also share the question, and of those that
+    also share the answer.
     """
-
-    def __init__(self, folder: Path, similarity: float) -> None:
-        bands = SIGNATURE // rows_per_band(similarity)
-        self._files = [open(folder / f"band-{k}", "w+b") for k in range(bands)]  # noqa: SIM115
-        names = ("question", *(f"answer-{k}" for k in range(_ANSWER_SIGNATURE)))
-        self._sides = [open(folder / name, "w+b") for name in names]  # noqa: SIM115
-        self._count = 0
-
-    def add(self, sketches: Sketches) -> None:
-        """Add sets, with what their rows ask and answer."""
-        self._count += sketches.bands.shape[1]
-        for file, band in zip((*self._files, *self._sides), (*sketches.bands, *sketches.sides), strict=True):
-            file.write(band.tobytes())
-
-    def pairs(self) -> Iterator[tuple[int, int]]:
-        """Pairs (lower, higher) that share a band, each once, in order.
-
-        Of those that share a band, each is paired with the first and with the one before it: enough to connect them,
-        and at most two pairs a set and band, however many are alike. The same again of those that also share the
-        question, and of those that also share the answer.
-        """
-        codes = numpy.empty(0, dtype=numpy.int64)
-        question = _numbers(self._sides[0])
-        for number, file in enumerate(self._files):
-            hashes = _numbers(file)
-            answer = _numbers(self._sides[1 + number % _ANSWER_SIGNATURE])  # all at once are 64 bytes a row
-            for keys in (hashes, hashes * _ODD + question, hashes * _ODD + answer * _ODD):
-                codes = numpy.union1d(codes, _pairs_of_band(keys, self._count))
-        for file in (*self._files, *self._sides):
-            file.close()
-        for code in codes:
-            yield divmod(int(code), self._count)
+    rows.execute("CREATE TABLE met_pairs (low BIGINT, high BIGINT)")
+    left, count = rows.left, bands(similarity)
+    for band in range(count):
+        answer = count + 1 + band % _ANSWER_SIGNATURE
+        rows.execute(
+            f"""INSERT INTO met_pairs WITH
+            hashed AS (SELECT row, sketch{band} AS hash, sketch{count} AS question, sketch{answer} AS answer
+                FROM {left}),
+            met AS (SELECT * FROM hashed SEMI JOIN (
+                SELECT hash FROM hashed GROUP BY hash HAVING count(*) > 1) USING (hash)),
+            paired AS (SELECT row, unnest([
+                first_value(row) OVER every, lag(row) OVER every,
+                first_value(row) OVER asked, lag(row) OVER asked,
+                first_value(row) OVER told, lag(row) OVER told
+            ]) AS low FROM met WINDOW every AS (PARTITION BY hash ORDER BY row),
+                asked AS (PARTITION BY hash, question ORDER BY row), told AS (PARTITION BY hash, answer ORDER BY row))
+            SELECT DISTINCT low, row FROM paired WHERE low < row"""
+        )
+    rows.execute("CREATE TABLE pairs AS SELECT DISTINCT low, high FROM met_pairs")
+    rows.execute("DROP TABLE met_pairs")
 
 
 def _signature(length: int, items: list[str] | None) -> list[int]:
@@ -113,20 +103,3 @@ def _signature(length: int, items: list[str] | None) -> list[int]:
         signature.update(items)
     digest: list[int] = signature.digest()
     return digest
-
-
-def _numbers(file: IO[bytes]) -> numpy.ndarray:
-    file.flush()
-    file.seek(0)
-    return numpy.fromfile(file, dtype=numpy.uint64)
-
-
-def _pairs_of_band(hashes: numpy.ndarray, count: int) -> numpy.ndarray:
-    """lower * count + higher of each pair."""
-    order = numpy.argsort(hashes, kind="stable")
-    ordered = hashes[order]
-    same = numpy.flatnonzero(ordered[1:] == ordered[:-1])
-    starts = numpy.flatnonzero(numpy.concatenate(([True], ordered[1:] != ordered[:-1])))
-    first = order[starts[numpy.searchsorted(starts, same, side="right") - 1]]
-    before, after = order[same], order[same + 1]
-    return numpy.unique(numpy.concatenate((first * count + after, before * count + after)))

@@ -10,25 +10,28 @@ who has read a document in training is not tested on it.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy
+
 from hone_api.dataset.curation import NearDuplicates as Settings
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import batches
 from hone_trainer.datasets.curation import lsh
-from hone_trainer.datasets.curation.base import CuratedRow, Step
-from hone_trainer.datasets.curation.kept_sketches import KeptSketches
+from hone_trainer.datasets.curation.base import Global, Sketching
 from hone_trainer.datasets.curation.words import jaccard, ngrams, split_words
-from hone_trainer.datasets.spool import Spool, ValidRow, parsed
-from hone_trainer.datasets.texts import is_answer, texts
+from hone_trainer.datasets.engine.relation import Relation
+from hone_trainer.datasets.texts import ValidRow, is_answer
 from hone_trainer.workers.parallel import Workers
 
+_PAIRS, _BYTES = 256, 2**20
+"""Of a batch of pairs that are compared."""
 _SETS_HELD = 256
 _SAME_ANSWER = 0.5
 """Jaccard similarity from which two answers are the same one in other words. Edits of a row that is alike as a whole
@@ -54,28 +57,30 @@ _ANSWER_HEAD = 40
 
 
 class Clusters:
-    """Disjoint sets of rows by index; each is known by its first row. 8 bytes a row."""
+    """Disjoint sets of rows by number; each is known by its first row. Only rows that are joined take memory."""
 
-    def __init__(self, count: int) -> None:
-        self._parent = array("q", range(count))
+    def __init__(self) -> None:
+        self._parent: dict[int, int] = {}
 
-    def first(self, index: int) -> int:
+    def first(self, row: int) -> int:
         """The first row of the cluster that this one is in."""
-        while self._parent[index] != index:
-            self._parent[index] = self._parent[self._parent[index]]
-            index = self._parent[index]
-        return index
+        path = []
+        while (parent := self._parent.get(row, row)) != row:
+            path.append(row)
+            row = parent
+        for passed in path:
+            self._parent[passed] = row
+        return row
 
-    def joined(self) -> Iterator[tuple[int, int]]:
-        """(first row of its cluster, row) for each row that is not the first."""
-        for index in range(len(self._parent)):
-            if (first := self.first(index)) != index:
-                yield first, index
+    def joined(self) -> list[tuple[int, int]]:
+        """(first row of its cluster, row) for each row that is not the first, in order."""
+        return [(self.first(row), row) for row in sorted(self._parent)]
 
     def join(self, left: int, right: int) -> None:
         """Make the clusters of two rows one."""
         low, high = sorted((self.first(left), self.first(right)))
-        self._parent[high] = low
+        if low != high:
+            self._parent[high] = low
 
 
 class _Parts(NamedTuple):
@@ -98,7 +103,7 @@ def _words(row: ValidRow) -> tuple[list[str], list[str], list[str]]:
     every: list[str] = []
     question_words: list[str] = []
     answered: list[str] = []
-    for field, text in texts(row.record):
+    for field, text in row.texts:
         text_words = split_words(text)
         side = answered if is_answer(field) else question_words
         if len(text_words) < (_FEW_WORDS if side is answered else 1) and (signs := _SIGNS.findall(text)):
@@ -110,10 +115,10 @@ def _words(row: ValidRow) -> tuple[list[str], list[str], list[str]]:
 
 
 class _Pairs(NamedTuple):
-    """Pairs of rows to compare, by index, and the rows as the spool has them."""
+    """Pairs of rows to compare, by number, and their lines."""
 
     pairs: list[tuple[int, int]]
-    texts: dict[int, bytes]
+    lines: dict[int, bytes]
 
 
 class _Likeness(NamedTuple):
@@ -125,7 +130,7 @@ class _Likeness(NamedTuple):
     """Whether they are near duplicates."""
 
 
-class _Finder:
+class _Finder(Sketching):
     """Rows into clusters."""
 
     def __init__(self, settings: Settings, by_answer: bool) -> None:
@@ -133,11 +138,15 @@ class _Finder:
         self._least = float(settings.similarity.removesuffix("%")) / 100
         self._by_answer = by_answer
         """Whether rows whose questions and answers differ are none."""
-        self._kept: KeptSketches | None = None
 
-    def keep(self, folder: Path, identity: str, most: int) -> None:
-        """As `Step.keep`: the sketches."""
-        self._kept = KeptSketches(folder / "sketches", f"{identity} {self._by_answer}", most)
+    @property
+    def columns(self) -> int:
+        """As `Sketching.columns`."""
+        return lsh.bands(self._least) + lsh.SIDES
+
+    def sketches(self, rows: Sequence[ValidRow]) -> Any:
+        """As `Sketching.sketches`."""
+        return lsh.sketch(map(self._compared, rows), self._least)
 
     def parts(self, row: ValidRow) -> _Parts:
         every, question_words, answered = _words(row)
@@ -146,10 +155,6 @@ class _Finder:
             return _Parts(grams, "", set())
         return _Parts(grams, " ".join(question_words), set(ngrams(answered, self._length)), row.record.get("label"))
 
-    def sketches(self, rows: Sequence[ValidRow]) -> lsh.Sketches:
-        """What near duplicates are found by."""
-        return lsh.sketch(map(self._compared, rows), self._least)
-
     def _compared(self, row: ValidRow) -> lsh.Compared:
         every, question_words, answered = _words(row)
         if not self._by_answer:
@@ -157,31 +162,32 @@ class _Finder:
         head = ngrams(answered[:_ANSWER_HEAD], self._length)
         return lsh.Compared(ngrams(every, self._length), " ".join(question_words), head)
 
-    def fill(self, spool: Spool, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Clusters:
-        """Rows into the spool, and their clusters."""
-        bands = lsh.Bands(room, self._least)
-        apply = partial(self._kept.map, workers=workers) if self._kept else workers.map
-        for batch, sketches in apply(self.sketches, batches.of_rows(rows)):
-            for row in batch:
-                spool.append(row)
-            bands.add(sketches)
-        clusters = Clusters(len(spool))
-        apart = (pair for pair in bands.pairs() if clusters.first(pair[0]) != clusters.first(pair[1]))
-        for pair, likeness in self.compare(spool, apart, workers):
+    def clusters(self, rows: Relation, texts: _Texts, workers: Workers) -> Clusters:
+        """Those of the rows that are left; the texts get the lines of rows that may be alike."""
+        lsh.find_pairs(rows, self._least)
+        texts.add(rows, "SELECT low AS row FROM pairs UNION SELECT high FROM pairs")
+        clusters = Clusters()
+        apart = (pair for pair in _pairs(rows) if clusters.first(pair[0]) != clusters.first(pair[1]))
+        for pair, likeness in self.compare(texts, apart, workers):
             if likeness.is_alike:
                 clusters.join(*pair)
         return clusters
 
     def compare(
-        self, spool: Spool, pairs: Iterable[tuple[int, int]], workers: Workers
+        self, texts: _Texts, pairs: Iterable[tuple[int, int]], workers: Workers
     ) -> Iterator[tuple[tuple[int, int], _Likeness]]:
         """Each pair of rows with what they have in common, in order. Pairs are asked for some batches ahead."""
-        for batch, likenesses in workers.map(self.likenesses, _batches(spool, pairs)):
+        for batch, likenesses in workers.map(self.likenesses, _batches(texts, pairs)):
             yield from zip(batch.pairs, likenesses, strict=True)
 
     def likenesses(self, batch: _Pairs) -> list[_Likeness]:
         """What the rows of each pair have in common."""
-        held = lru_cache(_SETS_HELD)(lambda index: self.parts(parsed(batch.texts[index])))
+
+        def parts(number: int) -> _Parts:
+            line = batch.lines[number].decode()
+            return self.parts(ValidRow(line, json.loads(line)))
+
+        held = lru_cache(_SETS_HELD)(parts)
         return [self._likeness(held(low), held(high)) for low, high in batch.pairs]
 
     def _likeness(self, left: _Parts, right: _Parts) -> _Likeness:
@@ -190,102 +196,138 @@ class _Finder:
         return _Likeness(similarity, same_answer, is_duplicate and similarity >= self._least)
 
 
-def _batches(spool: Spool, pairs: Iterable[tuple[int, int]]) -> Iterator[_Pairs]:
-    """Pairs with the texts of their rows, each once in a batch: workers do not read the spool."""
+def _pairs(rows: Relation) -> Iterator[tuple[int, int]]:
+    for batch in rows.stream("SELECT low, high FROM pairs ORDER BY low, high"):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+class _Texts:
+    """Lines of some rows, in a file: 16 bytes of memory each."""
+
+    def __init__(self, room: Path) -> None:
+        room.mkdir(parents=True, exist_ok=True)
+        self._path = room / "lines"
+        self._file = open(self._path, "w+b")  # noqa: SIM115 - closed by `__exit__`
+        self._numbers: Any = numpy.empty(0, dtype=numpy.int64)
+        self._ends: Any = numpy.zeros(1, dtype=numpy.int64)
+
+    def __enter__(self) -> _Texts:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def add(self, rows: Relation, query: str) -> None:
+        """The lines of the rows of a query."""
+        numbers, ends, end = array("q"), array("q", [0]), 0
+        for batch, lines in rows.lines(query):
+            numbers.extend(batch.column("row").to_pylist())
+            for line in lines.to_pylist():
+                end += self._file.write(line.encode())
+                ends.append(end)
+        self._file.flush()
+        self._numbers, self._ends = (numpy.frombuffer(some, dtype=numpy.int64) for some in (numbers, ends))
+
+    def __getitem__(self, number: int) -> bytes:
+        at = int(numpy.searchsorted(self._numbers, number))
+        begin, end = int(self._ends[at]), int(self._ends[at + 1])
+        return os.pread(self._file.fileno(), end - begin, begin)
+
+
+def _batches(texts: _Texts, pairs: Iterable[tuple[int, int]]) -> Iterator[_Pairs]:
+    """Pairs with the lines of their rows, each once in a batch: workers do not read the file."""
     batch, size = _Pairs([], {}), 0
     for pair in pairs:
-        new = {index: spool.text(index) for index in pair if index not in batch.texts}
-        if batch.pairs and (len(batch.pairs) == batches.ROWS or size + sum(map(len, new.values())) > batches.BYTES):
+        new = {number: texts[number] for number in pair if number not in batch.lines}
+        if batch.pairs and (len(batch.pairs) == _PAIRS or size + sum(map(len, new.values())) > _BYTES):
             yield batch
             batch, size = _Pairs([], {}), 0
-            new = {index: spool.text(index) for index in pair}
+            new = {number: texts[number] for number in pair}
         batch.pairs.append(pair)
-        batch.texts.update(new)
+        batch.lines.update(new)
         size += sum(map(len, new.values()))
     if batch.pairs:
         yield batch
 
 
-class NearDuplicatesStep(Step):
+class _NearStep(Global):
+    """What removal and grouping have in common."""
+
+    _by_answer: bool
+
+    def __init__(self, settings: Settings) -> None:
+        self._finder = _Finder(settings, self._by_answer)
+
+    @property
+    def work(self) -> Sequence[Callable[..., Any]]:
+        """As `Global.work`."""
+        return (self._finder.likenesses,)
+
+    @property
+    def sketching(self) -> Sketching | None:
+        """As `Global.sketching`."""
+        return self._finder
+
+
+class NearDuplicatesStep(_NearStep):
     """Keeps the first row of each cluster."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._finder = _Finder(settings, by_answer=True)
+    _by_answer = True
 
-    @property
-    def work(self) -> Sequence[Callable[..., Any]]:
-        """As `Step.work`."""
-        return (self._finder.sketches, self._finder.likenesses)
-
-    def keep(self, folder: Path, identity: str, most: int) -> None:
-        """As `Step.keep`."""
-        self._finder.keep(folder, identity, most)
-
-    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
-        """As `Step.run`."""
-        with Spool(room / "rows") as spool:
-            clusters = self._finder.fill(spool, rows, room, workers)
-            verdicts = self._finder.compare(spool, clusters.joined(), workers)
-            for index, row in enumerate(spool):
-                if clusters.first(index) == index:
-                    yield CuratedRow(row)
-                else:
-                    (first, _), likeness = next(verdicts)
-                    yield _removed(row, spool.number(first), likeness)
+    def run(self, rows: Relation, room: Path, workers: Workers) -> None:
+        """As `Global.run`."""
+        with _Texts(room) as texts:
+            clusters = self._finder.clusters(rows, texts, workers)
+            rows.remove_rows(
+                (row, *_reason(first, likeness))
+                for (first, row), likeness in self._finder.compare(texts, clusters.joined(), workers)
+            )
 
 
-def _removed(row: ValidRow, first: int, likeness: _Likeness) -> CuratedRow:
+def _reason(first: int, likeness: _Likeness) -> tuple[str, bool]:
     """first: the number of the row that stays."""
     reason = f"is like row {first} (Jaccard similarity {likeness.similarity:.0%})"
-    if likeness.same_answer:
-        return CuratedRow(row, removed=reason)
-    return CuratedRow(row, removed=f"{reason} with another answer", other_answer=True)
+    return (reason, False) if likeness.same_answer else (f"{reason} with another answer", True)
 
 
-class NearDuplicateGroups(Step):
+class NearDuplicateGroups(_NearStep):
     """Removes nothing: the rows of a cluster become one group of the splits, with the groups that they are in."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._finder = _Finder(settings, by_answer=False)
+    _by_answer = False
 
-    @property
-    def work(self) -> Sequence[Callable[..., Any]]:
-        """As `Step.work`."""
-        return (self._finder.sketches, self._finder.likenesses)
-
-    def keep(self, folder: Path, identity: str, most: int) -> None:
-        """As `Step.keep`."""
-        self._finder.keep(folder, identity, most)
-
-    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
-        """As `Step.run`."""
-        with Spool(room / "rows") as spool:
-            groups = _Groups()
-            clusters = self._finder.fill(spool, rows, room, workers)
-            for index, row in enumerate(spool):
-                if (first := clusters.first(index)) != index:
-                    groups.join(spool[first].group_key, row.group_key)
-            for row in spool:
-                group = groups.first(row.group_key)
-                if group == row.group_key:
-                    yield CuratedRow(row)
-                else:
-                    yield CuratedRow(replace(row, group=group), changed="goes to the split of a near duplicate")
+    def run(self, rows: Relation, room: Path, workers: Workers) -> None:
+        """As `Global.run`."""
+        with _Texts(room) as texts:
+            joined = self._finder.clusters(rows, texts, workers).joined()
+        rows.execute("CREATE TABLE alike (first BIGINT, row BIGINT)")
+        rows.insert("alike", {"first": [first for first, _ in joined], "row": [row for _, row in joined]})
+        left, groups = rows.left, _Groups()
+        for _, first, mine in rows.all(
+            f"SELECT alike.row, a.grp, b.grp FROM alike JOIN {left} a ON a.row = alike.first"
+            f" JOIN {left} b ON b.row = alike.row ORDER BY alike.row"
+        ):
+            groups.join(first, mine)
+        rows.regroup(groups.joined(), "goes to the split of a near duplicate")
 
 
 class _Groups:
     """Disjoint sets of groups; only those that are joined take memory."""
 
     def __init__(self) -> None:
-        self._parent: dict[str, str] = {}
+        self._parent: dict[int, int] = {}
 
-    def first(self, group: str) -> str:
+    def first(self, group: int) -> int:
         while (parent := self._parent.get(group, group)) != group:
             group = parent
         return group
 
-    def join(self, left: str, right: str) -> None:
+    def join(self, left: int, right: int) -> None:
         """The left one's first stays first: it came first in the source, and appended rows do not change it."""
         left, right = self.first(left), self.first(right)
         if left != right:
             self._parent[right] = left
+
+    def joined(self) -> dict[int, int]:
+        """The group that each one has become."""
+        return {group: self.first(group) for group in self._parent}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,8 +13,7 @@ from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
 from hone_trainer.datasets.pii import Finder, redact
 from hone_trainer.datasets.pii.first_look import may_hold
-from hone_trainer.datasets.rows import canonical
-from hone_trainer.datasets.spool import ValidRow
+from hone_trainer.datasets.texts import ValidRow
 from hone_trainer.errors import ConfigError
 
 _SHORTEST, _SHORTEST_IBAN = len("a@b.de"), 15
@@ -75,7 +73,7 @@ def _judge(row: ValidRow, finder: Finder, refuse: bool) -> CuratedRow:
         return CuratedRow(row)
     holds = "holds " + ", ".join(f"{count} {kind}" for kind, count in sorted(redaction.counts.items()))
     # A removed row is kept for people to inspect, also without the data.
-    clean = replace(row, line=canonical(record))
+    clean = row.altered(record)
     return CuratedRow(clean, removed=holds) if refuse else CuratedRow(clean, changed=holds)
 
 

@@ -1,22 +1,21 @@
-"""Scores: rows whose score by some scorer is out of bounds. One entry of `SCORERS` a scorer."""
+"""Scores: rows whose score by some scorer is out of bounds."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hone_api.dataset.curation import ScoreFilter, Scorer
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.curation.base import CuratedRow, Step
+from hone_trainer.datasets.curation.base import CuratedRow, Each, Global, Step
 from hone_trainer.datasets.curation.quality import RULES, broken_rules
-from hone_trainer.datasets.spool import ValidRow
-from hone_trainer.datasets.texts import joined, texts
+from hone_trainer.datasets.engine.relation import Relation
+from hone_trainer.datasets.texts import ValidRow
 from hone_trainer.errors import ConfigError
 from hone_trainer.workers.parallel import Workers
-
-_BATCH = 256
 
 
 class RowScore(NamedTuple):
@@ -34,40 +33,20 @@ class Scoring(Protocol):
         ...
 
 
-def _quality(filter: ScoreFilter, plan: MaterializePlan, room: Path) -> Scoring:
-    def score(row: ValidRow) -> RowScore:
-        broken = broken_rules(joined(row.record))
-        return RowScore(1 - len(broken) / len(RULES), ", ".join(broken))
-
-    return lambda rows: [score(row) for row in rows]
+def _quality(rows: Sequence[ValidRow]) -> list[RowScore]:
+    every = [broken_rules(row.text) for row in rows]
+    return [RowScore(1 - len(broken) / len(RULES), ", ".join(broken)) for broken in every]
 
 
-def _toxicity(filter: ScoreFilter, plan: MaterializePlan, room: Path) -> Scoring:
+def _toxicity(rows: Sequence[ValidRow]) -> list[RowScore]:
     from profanity_check import predict_prob
 
-    def scores(rows: Sequence[ValidRow]) -> list[RowScore]:
-        texts_of_rows = [[text for _, text in texts(row.record)] for row in rows]
-        every = iter(predict_prob([text for row in texts_of_rows for text in row] or [""]))
-        return [RowScore(float(max(itertools.islice(every, len(row)), default=0.0))) for row in texts_of_rows]
-
-    return scores
+    texts_of_rows = [[text for _, text in row.texts] for row in rows]
+    every = iter(predict_prob([text for row in texts_of_rows for text in row] or [""]))
+    return [RowScore(float(max(itertools.islice(every, len(row)), default=0.0))) for row in texts_of_rows]
 
 
-def _classifier(filter: ScoreFilter, plan: MaterializePlan, room: Path) -> Scoring:
-    from hone_trainer.datasets.curation.classifier import Classifier
-
-    if filter.model_version not in plan.classifiers:
-        raise ConfigError(f"curation.scores: the plan's classifiers have no {filter.model_version}")
-    model = Classifier(plan.classifiers[filter.model_version], filter.label, room)
-    return lambda rows: [RowScore(value) for value in model.scores([row.record for row in rows])]
-
-
-SCORERS: dict[Scorer, Callable[[ScoreFilter, MaterializePlan, Path], Scoring]] = {
-    Scorer.QUALITY: _quality,
-    Scorer.TOXICITY: _toxicity,
-    Scorer.CLASSIFIER: _classifier,
-}
-"""Made when the step begins; the path is its room on disk."""
+_BY_ROW: dict[str, Scoring] = {Scorer.QUALITY: _quality, Scorer.TOXICITY: _toxicity}
 
 
 def steps(plan: MaterializePlan) -> dict[str, Step]:
@@ -75,30 +54,54 @@ def steps(plan: MaterializePlan) -> dict[str, Step]:
     by_name: dict[str, Step] = {}
     for filter in plan.curation.scores or ():
         number = sum(name.partition("-")[0] == filter.scorer for name in by_name) + 1
-        by_name[filter.scorer if number == 1 else f"{filter.scorer}-{number}"] = ScoresStep(filter, plan)
+        is_model = filter.scorer == Scorer.CLASSIFIER
+        step = (
+            ClassifierStep(filter, plan)
+            if is_model
+            else Each(judge_all=partial(_judged, filter, _BY_ROW[filter.scorer]))
+        )
+        by_name[filter.scorer if number == 1 else f"{filter.scorer}-{number}"] = step
     return by_name
 
 
-class ScoresStep(Step):
-    """Keeps rows whose score is within the filter's bounds."""
+def _judged(filter: ScoreFilter, score: Scoring, rows: Sequence[ValidRow]) -> Iterator[CuratedRow]:
+    for row, row_score in zip(rows, score(rows), strict=True):
+        yield CuratedRow(row, removed=out_of_bounds(filter, row_score))
+
+
+class ClassifierStep(Global):
+    """Keeps rows whose score by a model is within the filter's bounds. One process has the model, with all cores."""
 
     def __init__(self, filter: ScoreFilter, plan: MaterializePlan) -> None:
         self._filter, self._plan = filter, plan
 
-    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
-        """As `Step.run`."""
-        score = SCORERS[Scorer(self._filter.scorer)](self._filter, self._plan, room)
-        while batch := list(itertools.islice(rows, _BATCH)):
-            for row, row_scores in zip(batch, score(batch), strict=True):
-                yield CuratedRow(row, removed=self._out_of_bounds(row_scores))
+    def run(self, rows: Relation, room: Path, workers: Workers) -> None:
+        """As `Global.run`."""
+        from hone_trainer.datasets.curation.classifier import Classifier
 
-    def _out_of_bounds(self, score: RowScore) -> str | None:
-        least, most = self._filter.minimum, self._filter.maximum
-        why = f": {score.why}" if score.why else ""
-        # Scores like 0.7 are not exact: a row that has just the bound is kept.
-        percent = round(100 * score.value, 6)
-        if least is not None and percent < float(least.removesuffix("%")):
-            return f"has the score {percent:.3g}%, minimum is {least}{why}"
-        if most is not None and percent > float(most.removesuffix("%")):
-            return f"has the score {percent:.3g}%, maximum is {most}{why}"
-        return None
+        filter, plan = self._filter, self._plan
+        if filter.model_version not in plan.classifiers:
+            raise ConfigError(f"curation.scores: the plan's classifiers have no {filter.model_version}")
+        room.mkdir(parents=True)
+        model = Classifier(plan.classifiers[filter.model_version], filter.label, room)
+
+        def judged() -> Iterator[tuple[int, str]]:
+            for batch in rows.records():
+                for (number, _), value in zip(batch, model.scores([record for _, record in batch]), strict=True):
+                    if reason := out_of_bounds(filter, RowScore(value)):
+                        yield number, reason
+
+        rows.remove_rows(judged())
+
+
+def out_of_bounds(filter: ScoreFilter, score: RowScore) -> str | None:
+    """Why a row with this score is removed; None: it is within the bounds."""
+    least, most = filter.minimum, filter.maximum
+    why = f": {score.why}" if score.why else ""
+    # Scores like 0.7 are not exact: a row that has just the bound is kept.
+    percent = round(100 * score.value, 6)
+    if least is not None and percent < float(least.removesuffix("%")):
+        return f"has the score {percent:.3g}%, minimum is {least}{why}"
+    if most is not None and percent > float(most.removesuffix("%")):
+        return f"has the score {percent:.3g}%, maximum is {most}{why}"
+    return None

@@ -16,9 +16,9 @@ from attempts import Undisturbed, files, killed
 
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import batches, checked, downloads, journal, materialize, pieces, resumed
+from hone_trainer.datasets import checked, curation, downloads, materialize, pieces, stage_one
+from hone_trainer.datasets.engine import dividing, parts
 from hone_trainer.datasets.pieces import PieceRows
-from hone_trainer.datasets.row_statistics import Tally
 from hone_trainer.errors import DataError
 from hone_trainer.workers import parallel
 
@@ -53,12 +53,10 @@ def _write(folder: Path) -> None:
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces and parts of a few rows."""
     monkeypatch.setattr(materialize, "SMALL_BYTES", 0)
-    monkeypatch.setattr(batches, "ROWS", 4)
+    monkeypatch.setattr(checked, "BATCH_ROWS", 4)
     monkeypatch.setattr(pieces, "BYTES", 700)
     monkeypatch.setattr(pieces, "GROUP_BYTES", 1500)
-    monkeypatch.setattr(resumed, "SMALLEST", 0)
-    monkeypatch.setattr(resumed, "PART_BYTES", 1500)
-    monkeypatch.setattr(journal, "BATCH_BYTES", 900)
+    monkeypatch.setattr(stage_one, "SMALLEST", 0)
     monkeypatch.setattr(parallel, "cores", lambda: 2)
 
 
@@ -128,37 +126,35 @@ def whole(attempts: Undisturbed, plan: Callable[..., MaterializePlan], read: Cal
 
 
 def _kept(plan: MaterializePlan) -> list[Path]:
-    return sorted((Path(str(plan.downloads_path)) / downloads.CHECKED).glob("*.arrow"))
+    return sorted((Path(str(plan.downloads_path)) / downloads.CHECKED).glob("*.parquet"))
 
 
 class _Parts:
-    """The parts of a source that an attempt asks the journal for."""
+    """The parts of a source that an attempt asks the folder for."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.kept, self.missing = list[Read](), list[Read]()
-        has = journal.Journal.has
+        self.kept, self.missing = list[int](), list[int]()
+        part = parts.PartFolder.part
 
-        def asked(of: journal.Journal, part: Any) -> bool:
-            (self.kept if (is_kept := has(of, part)) else self.missing).extend(map(_named, part))
-            return is_kept
+        def asked(of: parts.PartFolder, index: int, key: str) -> parts.CheckedPart | None:
+            found = part(of, index, key)
+            (self.kept if found else self.missing).append(index)
+            return found
 
-        monkeypatch.setattr(journal.Journal, "has", asked)
-
-    def read(self) -> list[Read]:
-        """The pieces of those that are missing, as `read` has them."""
-        return sorted((tuple(json.loads(json.dumps(piece))) for piece in self.missing), key=str)
+        monkeypatch.setattr(parts.PartFolder, "part", asked)
 
 
 PLACES: dict[str, tuple[tuple[Any, str, int], int]] = {
-    "before anything is kept": ((journal.PartWriter, "attempt", 1), 0),
-    "while a part is written": ((journal.PartWriter, "attempt", 20), 7),
-    "before a part has its name": ((journal.PartWriter, "finish", 9), 8),
-    "when all rows are read": ((journal.Journal, "remove_others", 1), 20),
-    "while rows are counted": ((Tally, "accept", 3), 20),
-    "while rows are divided": ((materialize, "_divide", 1), 20),
-    "before the report": ((materialize, "write_report", 1), 20),
+    "before anything is kept": ((parts.PartWriter, "write", 1), 0),
+    "while a part is written": ((parts.PartWriter, "write", 8), 7),
+    "before a part has its name": ((parts.PartWriter, "finish", 9), 8),
+    "when all rows are read": ((parts.PartFolder, "remove_others", 1), 0),
+    "while steps judge all rows": ((curation, "judge", 1), 0),
+    "while rows are divided": ((dividing, "divide", 1), 0),
+    "while splits are written": ((materialize, "write_splits", 1), 0),
+    "before the report": ((materialize, "write_report", 1), 0),
 }
-"""Where an attempt is killed, and the parts that are kept by then."""
+"""Where an attempt is killed, and the parts that are kept by then; 0 after the first one: all."""
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -171,15 +167,19 @@ def test_a_killed_attempt_loses_the_rows_of_one_part(
 ) -> None:
     undisturbed, every = whole()
     point, kept = PLACES[place]
+    if point[0] is parts.PartWriter:  # one process writes one part after the other
+        monkeypatch.setattr(parallel, "cores", lambda: 1)
     killed(plan(), point)
     read()
+    if not kept and place != "before anything is kept":
+        kept = len(every)
     assert len(_kept(plan())) == kept
-    parts = _Parts(monkeypatch)
+    seen = _Parts(monkeypatch)
     assert files(plan()) == undisturbed
     assert {"train.jsonl", "rejected.jsonl", "removed.jsonl", "report.json"} <= undisturbed.keys()
-    assert read() == parts.read()
-    assert len(parts.kept) + len(parts.missing) == len(every)
-    assert bool(parts.kept) == bool(kept)
+    assert len(read()) == len(seen.missing)
+    assert len(seen.kept) == kept
+    assert len(seen.kept) + len(seen.missing) == len(every)
     assert not list(Path(str(plan().downloads_path)).iterdir()), "all that was kept goes with the last row"
 
 
@@ -194,11 +194,10 @@ def test_an_altered_file_is_read_again_and_no_other(
     killed(plan(), PLACES["while rows are divided"][0])
     _altered(Path(str(plan().source_path)))
     read()
-    parts = _Parts(monkeypatch)
+    seen = _Parts(monkeypatch)
     again = files(plan())
-    assert (seen := read()) == parts.read()
-    assert {name for name, *_ in seen} == {"e.jsonl"}
-    assert len(parts.kept) > 15
+    assert {name for name, *_ in read()} == {"e.jsonl"}
+    assert len(seen.kept) > 15
     monkeypatch.undo()
     assert again == files(plan("undisturbed"))
 
@@ -227,14 +226,14 @@ def test_a_damaged_part_is_read_again(
     for path in (kept := _kept(plan()))[:3]:
         path.write_bytes(damage(path.read_bytes()))
     read()
-    parts = _Parts(monkeypatch)
+    seen = _Parts(monkeypatch)
     assert files(plan()) == undisturbed
-    assert read() == parts.read()
-    assert 3 <= len(parts.missing) < len(kept)
+    assert len(read()) == len(seen.missing)
+    assert 3 <= len(seen.missing) < len(kept)
 
 
 def _other_code(monkeypatch: pytest.MonkeyPatch) -> Fields:
-    monkeypatch.setattr(resumed, "_code", lambda: "another release")
+    monkeypatch.setattr(stage_one, "_code", lambda: "another release")
     return {}
 
 
@@ -252,9 +251,9 @@ def test_rows_that_are_checked_otherwise_are_read_again(
 ) -> None:
     killed(plan(), PLACES["before the report"][0])
     fields = OTHERWISE[case](monkeypatch)
-    parts = _Parts(monkeypatch)
+    seen = _Parts(monkeypatch)
     again = files(plan(**fields))
-    assert not parts.kept
+    assert not seen.kept
     assert again == whole(**fields)[0]
 
 
@@ -270,32 +269,10 @@ def test_a_check_of_all_rows_is_edited_and_none_is_read_again(
     assert again == whole()[0]
 
 
-@pytest.mark.parametrize("most", [0, 1, 2000, 20_000])
-def test_rows_are_not_kept_where_a_disk_has_no_room_for_them(
-    most: int, plan: Callable[..., MaterializePlan], whole: Whole, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is full when so many bytes were written of a part: the rows themselves still fit."""
-
-    def full(self: Any, data: Any) -> int:
-        if self.tell() + len(memoryview(data).cast("B")) > most:
-            raise OSError(28, "No space left on device")
-        return int(write(self, data))
-
-    write = journal._Summed.write
-    undisturbed, _ = whole()
-    monkeypatch.setattr(journal._Summed, "write", full)
-    monkeypatch.setattr(journal._Summed, "tell", lambda self: self._file.tell(), raising=False)
-    assert files(plan()) == undisturbed
-
-
-def test_small_sources_and_disks_keep_nothing(plan: Callable[..., MaterializePlan], monkeypatch: Any) -> None:
-    monkeypatch.setattr(resumed, "SMALLEST", 10**6)
+def test_of_a_small_source_nothing_is_kept(plan: Callable[..., MaterializePlan], monkeypatch: Any) -> None:
+    monkeypatch.setattr(stage_one, "SMALLEST", 10**6)
     killed(plan(), PLACES["before the report"][0])
     assert not (Path(str(plan().downloads_path)) / downloads.CHECKED).exists()
-    monkeypatch.setattr(resumed, "SMALLEST", 0)
-    monkeypatch.setattr(resumed, "_ROOM", 10**12)
-    killed(plan(), PLACES["before the report"][0])
-    assert not _kept(plan())
 
 
 def test_one_process_keeps_what_two_read(
@@ -308,11 +285,12 @@ def test_one_process_keeps_what_two_read(
     undisturbed, _ = whole()
     for first, second in ((1, 2), (2, 1)):
         monkeypatch.setattr(parallel, "cores", lambda count=first: count)
-        killed(plan(f"store-{first}"), PLACES["before a part has its name"][0])
+        killed(plan(f"store-{first}"), PLACES["when all rows are read"][0])
+        _kept(plan(f"store-{first}"))[3].unlink()
         read()
         monkeypatch.setattr(parallel, "cores", lambda count=second: count)
         with monkeypatch.context() as patch:
-            parts = _Parts(patch)
+            seen = _Parts(patch)
             assert files(plan(f"store-{first}")) == undisturbed
-        assert parts.kept
-        assert read() == parts.read()
+        assert seen.kept
+        assert len(read()) == len(seen.missing)

@@ -1,0 +1,131 @@
+"""Rows into the files of a Dataset: a file for each split, those that were refused, and those that were removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from hone_api.dataset.curation import CurationStep
+from hone_trainer.datasets.engine.relation import Relation
+from hone_trainer.datasets.rows import RawRow, RowError
+from hone_trainer.store.contents import SPLITS
+
+REJECTED, REMOVED = "rejected.jsonl", "removed.jsonl"
+_ROWS_NAMED = 10
+_EXAMPLE_CHARACTERS = 600
+_EXAMPLES = 3
+"""Rows of a step that are kept for the report."""
+
+
+def write_splits(rows: Relation, folder: Path) -> None:
+    """The rows of the table `divided` into a file for each split; order is that of the source."""
+    import numpy
+    import pyarrow.compute
+
+    with ExitStack() as stack:
+        files: dict[int, IO[bytes]] = {}
+        for batch, lines in rows.lines("SELECT row, code FROM divided"):
+            codes = batch.column("code").to_numpy()
+            ended = pyarrow.compute.binary_join_element_wise(lines, "", "\n")
+            for code in numpy.unique(codes).tolist():
+                if code not in files:
+                    files[code] = stack.enter_context(open(folder / f"{SPLITS[code - 1]}.jsonl", "wb"))
+                files[code].write(_bytes_of(ended.filter(pyarrow.array(codes == code))))
+
+
+def _bytes_of(texts: Any) -> memoryview:
+    """All texts of an Arrow array, one after the other."""
+    import numpy
+
+    _, offsets, data = texts.buffers()
+    if data is None:
+        return memoryview(b"")
+    ends = numpy.frombuffer(offsets, dtype=numpy.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return memoryview(data)[int(ends[0]) : int(ends[-1])]
+
+
+def write_rejected(rows: Relation, path: Path, see: Callable[[RawRow, RowError], None]) -> None:
+    """The refused rows, each also shown to a function."""
+    with open(path, "w", encoding="utf-8") as file:
+        if rows.rows == rows.valid:
+            return
+        query = "SELECT row, code, message, place, place_line, lines_before FROM checked WHERE code IS NOT NULL"
+        for batch, values in rows.lines(query):
+            for (number, code, words, where, at, before), value in zip(
+                _rows_of(batch), values.to_pylist(), strict=True
+            ):
+                place, message = json.loads(where), json.loads(words)
+                if at:
+                    place = f"{place}:{at + before}"
+                row, error = RawRow(number, place, json.loads(value)), RowError(code, message)
+                file.write(rejected_line(row, error))
+                see(row, error)
+
+
+def rejected_line(row: RawRow, error: RowError) -> str:
+    """A refused row as a line of its file."""
+    entry = {"row": row.number, "place": row.place, "code": error.code, "message": str(error), "value": row.value}
+    return json.dumps(entry, default=str) + "\n"
+
+
+class Ledger:
+    """What became of rows in the curation, by step in the order of the steps."""
+
+    def __init__(self, rows: Relation, names: Sequence[str]) -> None:
+        self._rows = rows
+        self.steps = [CurationStep(step=name) for name in names]
+        self.examples: dict[str, list[dict[str, Any]]] = {}
+        """The first rows that a step removed or changed, for the report; a changed one as it is kept."""
+
+    def write(self, path: Path) -> None:
+        """Count, and write the removed rows, a JSON object a line in the order of the source, if there are any."""
+        rows = self._rows
+        rows.execute(
+            """CREATE TABLE removed AS SELECT row, min(step) AS step, arg_min(reason, step) AS reason,
+                arg_min(other_answer, step) AS other_answer FROM verdicts GROUP BY row"""
+        )
+        # A row that a step changed was left by the steps before.
+        rows.execute(
+            """CREATE VIEW changed AS SELECT changes.* FROM changes LEFT JOIN removed USING (row)
+                WHERE removed.step IS NULL OR removed.step > changes.step"""
+        )
+        counts = "SELECT step, count(*), count(*) FILTER (other_answer) FROM removed GROUP BY step"
+        for place, removed, others in rows.all(counts):
+            self.steps[place].removed, self.steps[place].other_answers = removed, others
+        for place, changed in rows.all("SELECT step, count(*) FROM changed GROUP BY step"):
+            self.steps[place].changed = changed
+        self._name()
+        if any(step.removed for step in self.steps):
+            self._write(path)
+
+    def _write(self, path: Path) -> None:
+        with open(path, "w", encoding="utf-8") as file:
+            for batch, lines in self._rows.lines("SELECT row, step, reason FROM removed"):
+                for (number, place, reason), line in zip(_rows_of(batch), lines.to_pylist(), strict=True):
+                    entry = {"row": number, "step": self.steps[place].step, "reason": reason, "value": json.loads(line)}
+                    file.write(f"{json.dumps(entry, ensure_ascii=False)}\n")
+
+    def _name(self) -> None:
+        """The first rows of each step."""
+        query = f"""SELECT row, step, reason, nth FROM (
+            SELECT *, row_number() OVER (PARTITION BY step ORDER BY row) AS nth FROM (
+                SELECT row, step, reason FROM removed UNION ALL SELECT row, step, reason FROM changed)
+        ) WHERE nth <= {_ROWS_NAMED}"""
+        for batch, lines in self._rows.lines(query):
+            for (number, place, reason, nth), line in zip(_rows_of(batch), lines.to_pylist(), strict=True):
+                entry = self.steps[place]
+                entry.rows.append(number)
+                if nth == 1:
+                    entry.example = f"row {number}: {reason}"[:_EXAMPLE_CHARACTERS]
+                if nth <= _EXAMPLES:
+                    cut = "…" if len(line) > _EXAMPLE_CHARACTERS else ""
+                    shown = {"row": number, "reason": reason, "value": line[:_EXAMPLE_CHARACTERS] + cut}
+                    self.examples.setdefault(entry.step, []).append(shown)
+        self.examples = {step.step: self.examples[step.step] for step in self.steps if step.step in self.examples}
+
+
+def _rows_of(batch: Any) -> Any:
+    return zip(*(column.to_pylist() for column in batch.columns), strict=True)

@@ -1,0 +1,105 @@
+"""Stage one: the pieces of a source into parts, by any number of workers in any order.
+
+Where a source is large and its files are known by their version, parts outlast the attempt: the next one makes those
+alone that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import hone_api
+from hone_api.plan import MaterializePlan
+from hone_trainer.datasets import pieces
+from hone_trainer.datasets.checked import Check, PartMaker
+from hone_trainer.datasets.curation import Each, Global, Step
+from hone_trainer.datasets.downloads import CHECKED
+from hone_trainer.datasets.engine.parts import CheckedPart, PartFolder
+from hone_trainer.datasets.pieces import Piece
+from hone_trainer.datasets.read import DataFile
+from hone_trainer.datasets.rows import RawRow
+from hone_trainer.workers.parallel import Workers
+
+SMALLEST = 64 * 2**20
+"""Bytes of a source whose parts are kept: those of a smaller one are made again in seconds."""
+_ASKED = {"format", "columns", "ignore_columns", "splits", "checks", "curation", "limits"}
+_OF_ALL_ROWS = {"min_rows", "max_rejected", "max_rejected_rows", "languages", "min_language_share"}
+"""Checks that need no row again when they are changed."""
+Task = tuple[int, str, Piece]
+
+
+def maker_of(
+    plan: MaterializePlan, check: Check, steps: Mapping[str, Step], folder: PartFolder, most: int
+) -> PartMaker:
+    """What makes the parts; most: bound on the unpacked bytes of a file."""
+    each = {place: step for place, step in enumerate(steps.values()) if isinstance(step, Each)}
+    every = [step for step in steps.values() if isinstance(step, Global)]
+    sketching = next((step.sketching for step in every if step.sketching), None)
+    return PartMaker(check, plan, each, sketching, plan.curation.deduplicate != "None", folder, most)
+
+
+def kept_folder(plan: MaterializePlan, files: Sequence[DataFile]) -> Path | None:
+    """Where parts are kept for another attempt; None where they are not worth it."""
+    if plan.downloads_path is None or not all(file.version for file in files):
+        return None
+    if sum(file.size for file in files) < SMALLEST:
+        return None
+    return Path(plan.downloads_path) / CHECKED
+
+
+def parts(
+    maker: PartMaker, files: Sequence[DataFile], workers: Workers, see: Callable[[CheckedPart], None]
+) -> list[CheckedPart]:
+    """All parts of the files, in order; each is shown to a function.
+
+    Raises:
+        SourceError, StoreError: as `read.raw_rows`.
+    """
+    folder, done = maker.folder, dict[int, CheckedPart]()
+
+    def missing() -> Iterator[Task]:
+        for index, piece in enumerate(pieces.pieces(files, maker.max_bytes)):
+            key = folder.key(_about(piece))
+            if (part := folder.part(index, key)) is None:
+                yield index, key, piece
+            else:
+                done[index] = part
+                see(part)
+
+    for (index, *_), part in workers.map(maker.make, missing()):
+        done[index] = part
+        see(part)
+    in_order = [done[index] for index in sorted(done)]
+    folder.remove_others(in_order)
+    return in_order
+
+
+def identity(plan: MaterializePlan, head: Sequence[RawRow]) -> str:
+    """Of what rows depend on besides their files: the plan, how they are read, and the code."""
+    asked = plan.model_dump(mode="json", include=_ASKED, exclude={"checks": _OF_ALL_ROWS})
+    sets = [one.model_dump(mode="json") for one in plan.evaluation_sets]
+    first = [[row.place, row.value, row.error and str(row.error)] for row in head]
+    text = json.dumps([asked, sets, first, _code()], default=str, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _about(piece: Piece) -> list[object]:
+    return [[[file.name, file.version] for file in piece.files], piece.lines, piece.groups, piece.row, piece.is_first]
+
+
+@cache
+def _code() -> str:
+    """Of the code that reads and checks rows, and of all libraries."""
+    digest = hashlib.sha256(sys.version.encode())
+    for folder in (Path(__file__).parent, Path(hone_api.__file__).parent):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
+    for name in sorted(f"{one.name} {one.version}" for one in metadata.distributions()):
+        digest.update(name.encode())
+    return digest.hexdigest()
