@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("crds/hone_api", "operator/hone_operator", "trainer/hone_trainer", "cli/hone_cli", "dev/hone_dev")
-LONGEST_FUNCTION, LONGEST_FILE = 54, 520
+LONGEST_FUNCTION, LONGEST_FILE = 64, 520
 """Lines; of a function without its docstring."""
 TABLES = {"crds/hone_api/words/failures.py", "crds/hone_api/contract/status_json.py"}
 
@@ -44,4 +44,4 @@ def test_a_file_is_read_in_one_go() -> None:
 
 def test_a_long_function_is_seen() -> None:
     body = "    pass\n" * LONGEST_FUNCTION
-    assert list(long_functions(f"def short():\n{body[:-9]}\nasync def long():\n{body}")) == ["long has 55 lines"]
+    assert list(long_functions(f"def short():\n{body[:-9]}\nasync def long():\n{body}")) == ["long has 65 lines"]

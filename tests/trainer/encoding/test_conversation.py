@@ -9,7 +9,8 @@ from chat_templates import CHATML, HEADER, HEADS, IM, LLAMA3, TOKENIZERS, byte_l
 from tokenizers import AddedToken
 
 from hone_trainer.encoding import rendering
-from hone_trainer.encoding.conversation import IGNORED, Encoder, Row, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
+from hone_trainer.encoding.row import IGNORED, Row, RowRefusedError
 from hone_trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer

@@ -17,8 +17,9 @@ from family_templates import CASES, CONVERSATIONS, FILES, MARKED, NAMES, record,
 from jinja2.exceptions import TemplateError
 
 from hone_trainer.encoding import rendering
-from hone_trainer.encoding.conversation import IGNORED, Encoder, Row, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.encoding.prompts import PromptEncoder
+from hone_trainer.encoding.row import IGNORED, Row, RowRefusedError
 
 pytestmark = pytest.mark.trainer
 

@@ -12,9 +12,10 @@ from chat_templates import byte_level
 
 from hone_trainer.datasets.formats.chat import CHAT
 from hone_trainer.encoding import harmony
-from hone_trainer.encoding.conversation import IGNORED, Encoder, Row, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.encoding.preferences import PairEncoder
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
+from hone_trainer.encoding.row import IGNORED, Row, RowRefusedError
 from hone_trainer.rewards.base import as_samples
 
 pytestmark = pytest.mark.trainer

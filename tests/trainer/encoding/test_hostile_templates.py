@@ -13,7 +13,8 @@ from chat_templates import IM, byte_level, chat
 
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import rendering
-from hone_trainer.encoding.conversation import Encoder, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
+from hone_trainer.encoding.row import RowRefusedError
 from hone_trainer.encoding.split_file import NOT_NORMALISED
 from hone_trainer.errors import ConfigError
 from hone_trainer.run import launch

@@ -3,8 +3,9 @@
 import pytest
 from chat_templates import HEADS, IM, TOKENIZERS, byte_level, chat, write
 
-from hone_trainer.encoding.conversation import IGNORED, Encoder, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.encoding.preferences import JudgedEncoder, Pair, PairEncoder
+from hone_trainer.encoding.row import IGNORED, RowRefusedError
 from hone_trainer.encoding.split_file import encode_split
 from hone_trainer.errors import DataError
 

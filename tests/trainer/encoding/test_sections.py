@@ -9,7 +9,8 @@ import pytest
 from chat_templates import CORPUS, IM, TOKENIZERS, byte_level, chat
 from tokenizers import AddedToken
 
-from hone_trainer.encoding.conversation import Encoder, Row, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
+from hone_trainer.encoding.row import Row, RowRefusedError
 from hone_trainer.encoding.sections import Sections
 
 pytestmark = pytest.mark.trainer

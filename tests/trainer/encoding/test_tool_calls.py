@@ -5,8 +5,9 @@ import json
 import pytest
 from tool_templates import CALL, LLAMA, PLAIN, QWEN, TOOLS, asks, call, make_tokenizer
 
-from hone_trainer.encoding.conversation import IGNORED, Encoder, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.encoding.preferences import JudgedEncoder, PairEncoder
+from hone_trainer.encoding.row import IGNORED, RowRefusedError
 
 pytestmark = pytest.mark.trainer
 

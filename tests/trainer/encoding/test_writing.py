@@ -16,10 +16,11 @@ import tiny
 from hone_api.estimate.memory import ROW_BYTES
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import chunks, mapped, writing
-from hone_trainer.encoding.conversation import Encoder, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.encoding.mapped import Joined, Mapped, Picked
 from hone_trainer.encoding.preferences import JudgedEncoder, PairEncoder
 from hone_trainer.encoding.prompts import PromptEncoder
+from hone_trainer.encoding.row import RowRefusedError
 from hone_trainer.encoding.split_file import Policy, encode_split
 from hone_trainer.errors import DataError, StoreError, TrainerError, classify
 from hone_trainer.methods.dapt import DocumentEncoder

@@ -13,10 +13,10 @@ from memory import peak_bytes
 
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import columns, mapped, writing
-from hone_trainer.encoding.conversation import Row
 from hone_trainer.encoding.mapped import Examples, Joined, Mapped, Picked
 from hone_trainer.encoding.preferences import Judged, Pair
 from hone_trainer.encoding.prompts import Prompt
+from hone_trainer.encoding.row import Row
 from hone_trainer.encoding.split_file import Policy
 from hone_trainer.errors import DataError
 from hone_trainer.methods import METHODS, kto

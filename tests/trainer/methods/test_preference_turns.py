@@ -14,9 +14,9 @@ from tool_templates import CALL, LLAMA, PLAIN, QWEN, TOOLS, asks, call, make_tok
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize
-from hone_trainer.encoding.conversation import IGNORED, RowRefusedError
 from hone_trainer.encoding.plain_text import as_text
 from hone_trainer.encoding.preferences import Judged, JudgedEncoder, Pair, PairEncoder
+from hone_trainer.encoding.row import IGNORED, RowRefusedError
 from hone_trainer.encoding.split_file import encode_split
 from hone_trainer.methods import pairs
 from hone_trainer.scoring import probe_suite

@@ -11,7 +11,8 @@ from typing import Any, Self
 from hone_api.plan import TrainingPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import rendering
-from hone_trainer.encoding.conversation import Encoder, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
+from hone_trainer.encoding.row import RowRefusedError
 from hone_trainer.encoding.tool_calls import Message
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import scoring_model

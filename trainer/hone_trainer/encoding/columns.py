@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hone_trainer.encoding.conversation import IGNORED, Row
 from hone_trainer.encoding.preferences import Judged, Pair
 from hone_trainer.encoding.prompts import Prompt
+from hone_trainer.encoding.row import IGNORED, Row
 from hone_trainer.encoding.split_file import Example
 
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Row, Pair, Judged, Prompt)}

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hone_trainer.encoding.conversation import Encoder, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.encoding.plain_text import as_text
+from hone_trainer.encoding.row import RowRefusedError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 from hone_api.words.failures import FailureCode
-from hone_trainer.encoding.conversation import IGNORED, Encoder, Row, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
+from hone_trainer.encoding.row import IGNORED, Row, RowRefusedError
 from hone_trainer.errors import DataError
 
 __all__ = ["IGNORED", "Counts", "Encoded", "Encoder", "Example", "RecordEncoder", "Row", "encode_split"]

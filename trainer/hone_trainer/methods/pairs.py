@@ -9,8 +9,8 @@ from typing import Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding import mapped
-from hone_trainer.encoding.conversation import IGNORED
 from hone_trainer.encoding.preferences import Compared, Pair, PairEncoder
+from hone_trainer.encoding.row import IGNORED
 from hone_trainer.encoding.split_file import Example
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Network

@@ -11,8 +11,8 @@ from typing import Any
 
 from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
-from hone_trainer.encoding.conversation import IGNORED
 from hone_trainer.encoding.preferences import Compared
+from hone_trainer.encoding.row import IGNORED
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import pairs
 from hone_trainer.models.network import Network

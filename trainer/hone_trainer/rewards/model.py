@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hone_api.words.failures import FailureCode
-from hone_trainer.encoding.conversation import Encoder, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder
+from hone_trainer.encoding.row import RowRefusedError
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import safe_config, weights
 from hone_trainer.models.whole import whole_models

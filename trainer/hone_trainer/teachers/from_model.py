@@ -10,8 +10,8 @@ from typing import Any
 from hone_api.plan import TrainingPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import harmony
-from hone_trainer.encoding.conversation import RowRefusedError
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder, checked_record
+from hone_trainer.encoding.row import RowRefusedError
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_trainer import ranks
-from hone_trainer.encoding.conversation import IGNORED
+from hone_trainer.encoding.row import IGNORED
 from hone_trainer.models.network import Network
 from hone_trainer.training import finite, samplers
 from hone_trainer.training.loop import Loop, Run

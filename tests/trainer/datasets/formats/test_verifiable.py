@@ -11,8 +11,8 @@ from hone_api.dataset.dataset import Format
 from hone_trainer.datasets import detect
 from hone_trainer.datasets.formats import FORMATS
 from hone_trainer.datasets.rows import RowError
-from hone_trainer.encoding.conversation import RowRefusedError
 from hone_trainer.encoding.prompts import PromptEncoder, checked_record
+from hone_trainer.encoding.row import RowRefusedError
 
 pytestmark = pytest.mark.trainer
 USER = {"role": "user", "content": "2 + 2?"}
