@@ -1,5 +1,5 @@
-"""Names in the packages that users install: a class name is one thing, a local hides no function of its own file and is
-named by what it is. Functions, also of tests and development, have the words of the style guide."""
+"""Names in the packages that users install: a class name is one thing, and a local hides no function of its own file.
+Functions, also of tests and development, have the words of the style guide."""
 
 import ast
 import re
@@ -18,9 +18,6 @@ ONE_PER_MODULE = {
     "InSpec": "each method's module has its field of a FineTuneJob's spec; `methods/blocks.py` joins them",
     "InPlan": "each method's module has its field of a plan; `methods/blocks.py` joins them",
 }
-
-PARTICIPLES = frozenset({"found", "made", "told", "given", "known", "said"})
-"""They say how a value came about, not what it is."""
 
 
 @cache
@@ -48,15 +45,6 @@ def hidden(module: symtable.SymbolTable) -> Iterator[tuple[int, str]]:
                     yield scope.get_lineno(), symbol.get_name()
 
 
-def participles(module: symtable.SymbolTable) -> Iterator[tuple[int, str]]:
-    """Line of the scope, and name, of each parameter or local that is called by a participle."""
-    for scope in scopes(module):
-        if scope.get_type() == "function":
-            for symbol in scope.get_symbols():
-                if symbol.is_local() and symbol.get_name() in PARTICIPLES:
-                    yield scope.get_lineno(), symbol.get_name()
-
-
 def test_a_class_name_is_one_thing() -> None:
     places = defaultdict(list)
     for path, module in modules().items():
@@ -77,19 +65,6 @@ def test_no_local_hides_a_function_of_its_own_file() -> None:
 def test_a_hidden_function_is_seen() -> None:
     source = "def rows(): ...\ndef show(rows): return [rows for rows in rows]\nclass Shown:\n    rows = 1\n"
     assert [name for _, name in hidden(symtable.symtable(source, "shown.py", "exec"))] == ["rows", "rows"]
-
-
-def test_a_local_is_named_by_what_it_is() -> None:
-    assert [f"{path}:{line} {name}" for path, module in modules().items() for line, name in participles(module)] == []
-
-
-def test_a_participle_is_seen() -> None:
-    source = "class Seen:\n    made = 1\ndef show(told): return [found for found in told if (given := found)]\n"
-    assert sorted({name for _, name in participles(symtable.symtable(source, "shown.py", "exec"))}) == [
-        "found",
-        "given",
-        "told",
-    ]
 
 
 DIALECT = re.compile(r"(^|_)(told|tells?|tell|heal(s|ed|ing)?|mend(s|ed)?|anew|beside|end_marks?)(_|$)")

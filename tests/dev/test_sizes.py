@@ -1,4 +1,5 @@
-"""A function fits a screen, and a file is read in one go; only a table may be longer."""
+"""Bounds that no function or file needs to reach. Below them a reviewer judges: a module that only one other imports,
+cut off to stay short, is harder to find than a file of 600 lines."""
 
 import ast
 from collections.abc import Iterator
@@ -9,9 +10,8 @@ import pytest
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("crds/hone_api", "operator/hone_operator", "trainer/hone_trainer", "cli/hone_cli", "dev/hone_dev")
-LONGEST_FUNCTION, LONGEST_FILE = 64, 520
+LONGEST_FUNCTION, LONGEST_FILE = 80, 800
 """Lines; of a function without its docstring."""
-TABLES = {"crds/hone_api/words/failures.py", "crds/hone_api/contract/status_json.py"}
 
 
 def sources() -> dict[str, str]:
@@ -33,15 +33,14 @@ def long_functions(source: str) -> Iterator[str]:
                 yield f"{node.name} has {lines} lines"
 
 
-def test_a_function_fits_a_screen() -> None:
+def test_no_function_is_beyond_the_bound() -> None:
     assert [f"{path}: {words}" for path, source in sources().items() for words in long_functions(source)] == []
 
 
-def test_a_file_is_read_in_one_go() -> None:
-    long = {path for path, source in sources().items() if source.count("\n") > LONGEST_FILE}
-    assert long == TABLES, "a longer file that is no table, or a table that is short by now"
+def test_no_file_is_beyond_the_bound() -> None:
+    assert [path for path, source in sources().items() if source.count("\n") > LONGEST_FILE] == []
 
 
 def test_a_long_function_is_seen() -> None:
     body = "    pass\n" * LONGEST_FUNCTION
-    assert list(long_functions(f"def short():\n{body[:-9]}\nasync def long():\n{body}")) == ["long has 65 lines"]
+    assert list(long_functions(f"def short():\n{body[:-9]}\nasync def long():\n{body}")) == ["long has 81 lines"]
