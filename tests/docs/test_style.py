@@ -101,3 +101,10 @@ def explanations(source: str) -> Iterator[str]:
 
 def test_the_guide_is_two_pages_at_most() -> None:
     assert len(GUIDE.read_text().split()) <= 1200
+
+
+def test_a_release_in_the_changelog_is_read_in_one_go() -> None:
+    """A rebase over old lines, which merges by union, brings them back; git has them."""
+    releases = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)[1:]
+    assert releases
+    assert {release.split("\n")[0]: lines for release in releases if (lines := release.count("\n")) > 130} == {}
