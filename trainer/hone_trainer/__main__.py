@@ -117,7 +117,8 @@ def _materialize(options: argparse.Namespace, _: list[str]) -> Result | None:
     from hone_trainer.datasets import materialize, publishing
     from hone_trainer.workers.pods import this_pod
 
-    if not this_pod(plan.pods).leads:
+    if not (pod := this_pod(plan.pods)).leads:
+        materialize.share(plan, pod)
         return None
     if plan.incoming is None:
         return materialize.run(plan)

@@ -9,6 +9,7 @@ same rows give the same folder, whenever and from wherever they came.
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,7 @@ from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import contents, manifest
 from hone_trainer.workers import parallel
 from hone_trainer.workers.parallel import Workers
+from hone_trainer.workers.pods import Pod, this_pod
 
 _REJECTED_LOGGED = 20
 SMALL_BYTES = 4 * 2**20
@@ -96,6 +98,8 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
             progress.log(f"dataset {plan.name}: the source has not changed")
             return DatasetResult(unchanged=True)
         source = _SourceRows(plan, fetched.files, plan.limits.max_source_bytes)
+        if plan.pods:
+            downloads.ready(plan).touch()
         synthesized = synthesis.run(plan, source.parsed(), fetched.revision, progress) if plan.synthesis else None
         if synthesized and not synthesized.counts.complete:
             progress.log(
@@ -123,6 +127,49 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
         write_report(tally, result, content)
         progress.log(_summary(plan, result))
     return result
+
+
+def share(plan: MaterializePlan, pod: Pod) -> None:
+    """In a pod that does not lead: make its share of the parts. The first one makes those that are missing then.
+
+    Raises:
+        SourceError, StoreError: as `make`.
+    """
+    if plan.synthesis or plan.raft:
+        return
+    name = f"dataset {plan.name}, pod {pod.index}"
+    with (
+        tempfile.TemporaryDirectory() as work,
+        TaskProgress(name) as progress,
+        downloads.joined_folder(plan, Path(work)) as download,
+    ):
+        try:
+            fetched = sources.fetch(plan.model_copy(update={"known": None}), download, progress)
+            source = _SourceRows(plan, fetched.files, plan.limits.max_source_bytes)
+            head, steps = source.head(), curation.steps_of(plan)
+            folder = source.folder(head, Path(work))
+            if not folder.identity:
+                return
+            check = Check(plan, _detected(plan, head))
+            maker = stage_one.maker_of(plan, check, steps, folder, source.most)
+            with _workers([maker.make], source.files) as workers:
+                stage_one.parts(maker, source.files, workers, lambda part: progress.add_rows(part.rows), pod)
+        except DataError as error:
+            progress.log(f"{name}: the first pod reports this: {error.message}")
+        except FileNotFoundError:
+            if downloads.ready(plan).exists():
+                raise
+            progress.log(f"{name}: the first pod needs no more parts")  # it removes them when it is done
+
+
+def _detected(plan: MaterializePlan, head: Sequence[RawRow]) -> detect.Detected | None:
+    """The format, by the first rows without personal data, since messages quote columns; None: none can be read.
+
+    Raises:
+        ConfigError, DataError: as `detect.choose`.
+    """
+    sample = [personal_data.redacted(row.value, plan) for row in head if row.value is not None]
+    return detect.choose(plan.format, plan.columns, sample, plan.ignore_columns) if sample else None
 
 
 def _read_rows(
@@ -207,7 +254,10 @@ class _SourceRows:
             parts = [maker.of_rows(0, rows)]
             see(parts[0])
             return parts
-        return stage_one.parts(maker, self.files, workers, see)
+        parts = stage_one.parts(maker, self.files, workers, see, this_pod(self._plan.pods))
+        if self._plan.pods:
+            downloads.ready(self._plan).unlink(missing_ok=True)
+        return parts
 
 
 class _Intake:
@@ -223,19 +273,16 @@ class _Intake:
             ConfigError, DataError: as `detect.choose`.
         """
         plan = self._plan
-        # Messages quote the columns, so they are detected from rows without personal data.
-        sample = [personal_data.redacted(row.value, plan) for row in head if row.value is not None]
-        if not sample:
-            return Check(plan, None)
         try:
-            detected = detect.choose(plan.format, plan.columns, sample, plan.ignore_columns)
+            detected = _detected(plan, head)
         except DataError as error:
             with open(content / REJECTED, "w", encoding="utf-8") as file:
                 for row, why in unreadable((row for row in head if row.error), plan):
                     self.see_rejected(row, why)
                     file.write(rejected_line(row, why))
             raise DataError(error.code, error.message, self._tally.result()) from None
-        self._tally.format, self._tally.notes = str(detected)[:253], detected.notes
+        if detected:
+            self._tally.format, self._tally.notes = str(detected)[:253], detected.notes
         return Check(plan, detected)
 
     def see_part(self, part: CheckedPart) -> None:

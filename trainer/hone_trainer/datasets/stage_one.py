@@ -25,6 +25,7 @@ from hone_trainer.datasets.pieces import Piece
 from hone_trainer.datasets.read import DataFile
 from hone_trainer.datasets.rows import RawRow
 from hone_trainer.workers.parallel import Workers
+from hone_trainer.workers.pods import ALONE, Pod
 
 SMALLEST = 64 * 2**20
 """Bytes of a source whose parts are kept: those of a smaller one are made again in seconds."""
@@ -45,27 +46,31 @@ def maker_of(
 
 
 def kept_folder(plan: MaterializePlan, files: Sequence[DataFile]) -> Path | None:
-    """Where parts are kept for another attempt; None where they are not worth it."""
+    """Where parts are kept for other pods and another attempt; None where they are not worth it."""
     if plan.downloads_path is None or not all(file.version for file in files):
         return None
-    if sum(file.size for file in files) < SMALLEST:
+    if plan.pods is None and sum(file.size for file in files) < SMALLEST:
         return None
     return Path(plan.downloads_path) / CHECKED
 
 
 def parts(
-    maker: PartMaker, files: Sequence[DataFile], workers: Workers, see: Callable[[CheckedPart], None]
+    maker: PartMaker, files: Sequence[DataFile], workers: Workers, see: Callable[[CheckedPart], None], pod: Pod = ALONE
 ) -> list[CheckedPart]:
-    """All parts of the files, in order; each is shown to a function.
+    """The parts of the files that this pod does, in order; each is shown to a function.
 
     Raises:
         SourceError, StoreError: as `read.raw_rows`.
     """
     folder, done = maker.folder, dict[int, CheckedPart]()
+    every = list(pieces.pieces(files, maker.max_bytes))
 
     def missing() -> Iterator[Task]:
-        for index, piece in enumerate(pieces.pieces(files, maker.max_bytes)):
+        for index in pod.order(len(every)):
+            piece = every[index]
             key = folder.key(_about(piece))
+            if pod.count > 1:
+                folder.look_again()
             if (part := folder.part(index, key)) is None:
                 yield index, key, piece
             else:
@@ -76,7 +81,8 @@ def parts(
         done[index] = part
         see(part)
     in_order = [done[index] for index in sorted(done)]
-    folder.remove_others(in_order)
+    if pod.count == 1:
+        folder.remove_others(in_order)
     return in_order
 
 

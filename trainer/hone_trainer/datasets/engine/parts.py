@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import time
+import uuid
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ GROUP_ROWS, GROUP_BYTES = 65_536, 8 * 2**20
 """Of a row group, which is written and read at once."""
 _ABOUT = b"hone"
 _COPY = 2**20
+_LOOK_SECONDS = 2.0
 _NAME = re.compile(r"(?P<index>\d{6,})-(?P<key>[0-9a-f]{32})-(?P<sum>[0-9a-f]{8})\.parquet")
 Values = dict[str, Any]
 
@@ -59,7 +61,7 @@ class PartWriter:
 
         self._folder, self._index, self._key, self._is_kept = folder, index, key, is_kept
         self._schema = schema
-        self._unfinished = folder / f"{index:06}.unfinished-{os.getpid()}"
+        self._unfinished = folder / f"{index:06}.unfinished-{uuid.uuid4().hex}"
         self._file = open(self._unfinished, "wb")  # noqa: SIM115 - closed by `__exit__`
         plain = [field.name for field in schema if field.name not in ("code", "label", "stratum", "roles", "part")]
         self._writer = pyarrow.parquet.ParquetWriter(
@@ -121,8 +123,18 @@ class PartFolder:
     def __init__(self, path: Path, identity: str) -> None:
         self.path, self.identity = path, identity
         path.mkdir(parents=True, exist_ok=True)
-        files = path.iterdir() if identity else ()
+        self.look()
+
+    def look(self) -> None:
+        """See what is there by now."""
+        files = self.path.iterdir() if self.identity else ()
         self._found = {match["key"]: one for one in files if (match := _NAME.fullmatch(one.name))}
+        self._looked = time.monotonic()
+
+    def look_again(self) -> None:
+        """See what other pods have made, from time to time."""
+        if time.monotonic() > self._looked + _LOOK_SECONDS:
+            self.look()
 
     def key(self, about: Any) -> str:
         """Of a part, by what is known of its piece."""
@@ -130,7 +142,7 @@ class PartFolder:
 
     def part(self, index: int, key: str) -> CheckedPart | None:
         """The part of an earlier attempt, if it is what was written."""
-        if (path := self._found.pop(key, None)) is None:
+        if (path := self._found.get(key)) is None:
             return None
         with suppress(OSError, ValueError, TypeError, KeyError):
             if f"{_checksum(path):08x}" == path.stem.rpartition("-")[2]:
