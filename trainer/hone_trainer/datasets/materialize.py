@@ -98,8 +98,6 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
             progress.log(f"dataset {plan.name}: the source has not changed")
             return DatasetResult(unchanged=True)
         source = _SourceRows(plan, fetched.files, plan.limits.max_source_bytes)
-        if plan.pods:
-            downloads.ready(plan).touch()
         synthesized = synthesis.run(plan, source.parsed(), fetched.revision, progress) if plan.synthesis else None
         if synthesized and not synthesized.counts.complete:
             progress.log(
@@ -138,13 +136,9 @@ def share(plan: MaterializePlan, pod: Pod) -> None:
     if plan.synthesis or plan.raft:
         return
     name = f"dataset {plan.name}, pod {pod.index}"
-    with (
-        tempfile.TemporaryDirectory() as work,
-        TaskProgress(name) as progress,
-        downloads.joined_folder(plan, Path(work)) as download,
-    ):
+    with tempfile.TemporaryDirectory() as work, TaskProgress(name) as progress:
         try:
-            fetched = sources.fetch(plan.model_copy(update={"known": None}), download, progress)
+            fetched = sources.fetch(plan.model_copy(update={"known": None}), Path(work), progress)
             source = _SourceRows(plan, fetched.files, plan.limits.max_source_bytes)
             head, steps = source.head(), curation.steps_of(plan)
             folder = source.folder(head, Path(work))
@@ -156,10 +150,8 @@ def share(plan: MaterializePlan, pod: Pod) -> None:
                 stage_one.parts(maker, source.files, workers, lambda part: progress.add_rows(part.rows), pod)
         except DataError as error:
             progress.log(f"{name}: the first pod reports this: {error.message}")
-        except FileNotFoundError:
-            if downloads.ready(plan).exists():
-                raise
-            progress.log(f"{name}: the first pod needs no more parts")  # it removes them when it is done
+        except FileNotFoundError:  # only the first pod removes something: all parts, when it is done
+            progress.log(f"{name}: the first pod needs no more parts")
 
 
 def _detected(plan: MaterializePlan, head: Sequence[RawRow]) -> detect.Detected | None:
@@ -254,10 +246,7 @@ class _SourceRows:
             parts = [maker.of_rows(0, rows)]
             see(parts[0])
             return parts
-        parts = stage_one.parts(maker, self.files, workers, see, this_pod(self._plan.pods))
-        if self._plan.pods:
-            downloads.ready(self._plan).unlink(missing_ok=True)
-        return parts
+        return stage_one.parts(maker, self.files, workers, see, this_pod(self._plan.pods))
 
 
 class _Intake:
