@@ -8,15 +8,13 @@ import json
 import ssl
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import quote
+from typing import Any
 
 import aiohttp
 import yaml
 
-T = TypeVar("T")
 HONE = "/apis/hone.dev/v1alpha1"
 
 
@@ -57,29 +55,13 @@ class KubeApi:
 
     async def create_all(self, objects: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Create every (collection path, object), `connections` at a time, in order of the iterable."""
-        await self.all_of(lambda each: self.call("POST", *each), objects)
-
-    async def all_of(self, work: Callable[[T], Awaitable[Any]], items: Iterable[T]) -> None:
-        """Do this with every item, `connections` at a time, in order of the iterable."""
-        source = iter(items)
+        source = iter(objects)
 
         async def worker() -> None:
-            for each in source:
-                await work(each)
+            for path, item in source:
+                await self.call("POST", path, item)
 
         await asyncio.gather(*(worker() for _ in range(self.connections)))
-
-    async def each(self, path: str, limit: int = 500) -> AsyncIterator[Any]:
-        """Every object of a collection, read in parts."""
-        start = ""
-        while True:
-            answer = await self.call("GET", f"{path}{'&' if '?' in path else '?'}limit={limit}{start}")
-            for item in answer["items"]:
-                yield item
-            token = answer["metadata"].get("continue")
-            if not token:
-                return
-            start = f"&continue={quote(token)}"
 
     async def count(self, path: str) -> int:
         """How many objects a collection holds, without reading them."""

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,6 @@ import aiohttp
 OPERATOR_USER = "hone-operator"
 TICKS = os.sysconf("SC_CLK_TCK")
 DOCKERFILE = Path(__file__).resolve().parents[1] / "Dockerfile"
-
-
-def cpu_of(pid: int) -> float:
-    """User and system CPU seconds of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def allocator() -> dict[str, str]:
@@ -40,9 +34,7 @@ def allocator() -> dict[str, str]:
 class Operator:
     """The operator's process, with its own user towards the API server."""
 
-    def __init__(
-        self, kubeconfig: Path, folder: Path, progress_port: int | None = None, env: Mapping[str, str] | None = None
-    ):
+    def __init__(self, kubeconfig: Path, folder: Path):
         self.log = (folder / "operator.log").open("ab")
         ports = free_ports(3)
         self.probe = ports[1]
@@ -53,9 +45,8 @@ class Operator:
             "HONE_TRAINER__IMAGE": "example.org/hone/trainer:bench",
             "HONE_PORTS__METRICS": str(ports[0]),
             "HONE_PORTS__PROBES": str(ports[1]),
-            "HONE_PROGRESS__PORT": str(progress_port or ports[2]),
+            "HONE_PROGRESS__PORT": str(ports[2]),
             **allocator(),
-            **(env or {}),
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hone_operator"], env=settings, stdout=self.log, stderr=self.log, cwd=folder
@@ -63,17 +54,13 @@ class Operator:
 
     def cpu(self) -> float:
         """User and system CPU seconds so far."""
-        return cpu_of(self.process.pid)
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
 
     def peak_rss(self) -> float:
         """Peak resident memory so far, MiB."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-    def rss(self) -> float:
-        """Resident memory now, MiB."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -81,11 +68,9 @@ class Operator:
 
 
 @asynccontextmanager
-async def operating(
-    kubeconfig: Path, folder: Path, progress_port: int | None = None, env: Mapping[str, str] | None = None
-) -> AsyncIterator[Operator]:
+async def operating(kubeconfig: Path, folder: Path) -> AsyncIterator[Operator]:
     """An operator that is ready, until the end of the block."""
-    operator = Operator(kubeconfig, folder, progress_port, env)
+    operator = Operator(kubeconfig, folder)
     try:
         await wait_ready(operator)
         yield operator

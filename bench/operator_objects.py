@@ -1,4 +1,4 @@
-"""What the benchmarks of the operator create in an API server: definitions, a namespace, a Dataset, FineTuneJobs."""
+"""What the benchmark of the operator creates in an API server: definitions, a namespace, a Dataset, FineTuneJobs."""
 
 from __future__ import annotations
 

@@ -10,22 +10,24 @@ machine of 2 cores.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import copy
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from against_apiserver import command
 from kubeapi import HONE, KubeApi, writes
 from measured_operator import OPERATOR_USER, operating, until
 from operator_objects import first_status, install, job, prepare
 from rich.console import Console
 from rich.table import Table
 
+from hone_dev.cluster.controlplane import control_plane
 from hone_dev.cluster.pki import Authority
 
 OF_NAMESPACE = ("patch configmaps", "create models", "patch models/status")
@@ -211,5 +213,17 @@ async def run(jobs: int, folder: Path, kubeconfig: Path) -> Figures:
     return figures
 
 
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1000, help="FineTuneJobs in the burst")
+    parser.add_argument("--keep", type=Path, help="folder for logs and data (default: temporary)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        with control_plane(folder, controllers=True) as kubeconfig:
+            figures = asyncio.run(run(args.jobs, folder, kubeconfig))
+    return 0 if report(figures) else 1
+
+
 if __name__ == "__main__":
-    sys.exit(command(__doc__, "FineTuneJobs in the burst", run, report))
+    sys.exit(main())

@@ -2,7 +2,7 @@
 
 Activations are the tensors that autograd keeps, counted on transformers' Llama with `saved_tensors_hooks` (with SDPA,
 which keeps no attention matrix): exact for its family, approximate for other decoders. States are those of AdamW in
-float32. `bench/memory_estimate.py` compares the estimate with real runs.
+float32. `tests/api/estimate/test_memory.py` compares the estimate with the peaks of real runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ QLORA_HOLES = 1.2
 HEAP_HOLES = {(True, False): 1.0, (True, True): 4.0, (False, False): 0.25, (False, True): 0.7}
 """Fraction of the activations, by whether the model is adapted and whether it checkpoints, that is lost to
 fragmentation of the C library's heap on a CPU: small results of adapters are allocated between large ones that are
-freed, and with checkpointing every recomputed layer leaves some. Measured by the benchmark."""
+freed, and with checkpointing every recomputed layer leaves some. Measured."""
 QLORA_LEFT = 0.5
 """Fraction of the weights as loaded that stays in the C library's heap after they were rounded to 4 bits.
 Measured, see `tests/api/estimate/test_memory.py`."""

@@ -15,7 +15,8 @@ from hone_api.methods import METHODS, GrpoMethod, Method, PpoMethod
 from hone_api.plan import TrainingPlan
 
 CPU_TOKENS = 1024
-"""Tokens of a micro batch on a CPU: memory grows with them, and short rows need some (`bench/trainer_defaults.py`)."""
+"""Tokens of a micro batch on a CPU: memory grows with them, and short rows need some. Measured on rows
+of three lengths (docs/guides/methods/sft.md)."""
 FILLED = 0.9
 """Fraction of the memory that a micro batch may need by estimate; the rest covers the error of the estimate."""
 

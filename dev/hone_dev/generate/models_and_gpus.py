@@ -207,7 +207,7 @@ INTRODUCTION = f"""\
 Which GPU is large enough for which model, and manifests to start from.
 
 All numbers on this page are computed by [Hone's estimate](estimate.md), which the operator also uses before a run.
-They were not measured on GPUs. On CPUs, `bench/memory_estimate.py` compares the estimate with real runs. For your
+They were not measured on GPUs; on CPUs [they were](estimate.md#how-good-it-is). For your
 own model and rows, `hone_trainer validate --model` [prints the same](estimate.md).
 
 The table is for SFT on rows of {LENGTH:,} tokens, one row in a micro batch, `gradientCheckpointing: true`, and an

@@ -258,7 +258,7 @@ def test_disk_and_time() -> None:
 def test_runs_on_a_cpu_that_were_measured_are_never_said_to_fit_by_more_than_5_percent(
     measured: int, changes: dict[str, Any]
 ) -> None:
-    """Peaks in MiB of one run each, by `bench/memory_estimate.py` with these sizes; nor is one 10 % too high."""
+    """Peaks in MiB of one run each, by `python -m hone_trainer run` with these sizes; nor is one 10 % too high."""
     sizes = {"layers": 8, "hidden": 512, "vocabulary": 512} | changes
     hidden, layers, vocabulary = (sizes.pop(name) for name in ("hidden", "layers", "vocabulary"))
     middle, key_value = int(2.75 * hidden) // 64 * 64, hidden // 128 * 64

@@ -2,12 +2,11 @@
 
 import asyncio
 import base64
-import importlib
 import json
 import ssl
 from datetime import UTC, datetime
-from pathlib import Path
 
+import hostile_callers
 import pytest
 
 from hone_api.contract.report import AUDIENCE
@@ -20,7 +19,6 @@ from hone_operator.progress.store import ProgressStore
 from hone_operator.progress.tls import renewed, server_context
 
 pytestmark = pytest.mark.pure
-BENCH = Path(__file__).resolve().parents[3] / "bench"
 WAYS = (
     "no_handshake",
     "idle",
@@ -34,24 +32,18 @@ SILENT = WAYS[:3]
 MANY = 100
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module("hostile_connections")
-
-
 @pytest.mark.attack("progress server")
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_flood_is_bounded_and_an_honest_pod_behind_the_same_address_is_served(bench, way, tmp_path):
+async def test_a_flood_is_bounded_and_an_honest_pod_behind_the_same_address_is_served(way, tmp_path):
     log = tmp_path / "log"
-    with log.open("w") as file, bench.running(file) as server:
-        assert await bench.report(server) == 200
+    with log.open("w") as file, hostile_callers.running(file) as server:
+        assert await hostile_callers.report(server) == 200
         before = server.rss()
-        async with bench.besieged(server, getattr(bench, way), MANY, bench.Honest()):
+        async with hostile_callers.besieged(server, getattr(hostile_callers, way), MANY):
             counted, grown = server.counted(), server.rss() - before
-            assert await bench.report(server) == 200
+            assert await hostile_callers.report(server) == 200
     assert counted["open"] <= connections.MAX_OF_ADDRESS
-    assert counted["reviews"] <= bench.MAX_REVIEWS
+    assert counted["reviews"] <= hostile_callers.MAX_REVIEWS
     assert sum(counted["refused"].values()) >= MANY - connections.MAX_OF_ADDRESS
     assert grown < 30
     text = log.read_text()
@@ -61,13 +53,13 @@ async def test_a_flood_is_bounded_and_an_honest_pod_behind_the_same_address_is_s
 
 @pytest.mark.attack("progress server")
 @pytest.mark.parametrize("way", SILENT)
-async def test_a_connection_without_a_report_is_closed_in_time(bench, way, monkeypatch):
+async def test_a_connection_without_a_report_is_closed_in_time(way, monkeypatch):
     monkeypatch.setattr(connections, "PROVE_SECONDS", 1)
-    cluster, certificates = bench.Cluster(), renewed(None, ["localhost"], datetime.now(UTC))
+    cluster, certificates = hostile_callers.Cluster(), renewed(None, ["localhost"], datetime.now(UTC))
     server = ProgressServer(Authenticator(cluster), cluster, ProgressStore(lambda key: None, interval=60))
     runner = await server.start("127.0.0.1", 0, server_context(certificates))
     tls = ssl.create_default_context(cadata=certificates.ca_pem)
-    reader, writer = await getattr(bench, way)(bench.Server(None, runner.addresses[0][1], tls), 0)
+    reader, writer = await getattr(hostile_callers, way)(hostile_callers.Server(None, runner.addresses[0][1], tls), 0)
     async with asyncio.timeout(60):
         with pytest.raises((ConnectionError, EOFError)):
             await reader.readexactly(1)

@@ -28,7 +28,7 @@ loss of each token is multiplied by their ratio, at most TRL's 3: truncated impo
 efficient RL framework secretly brings you off-policy RL training", https://fengyao.notion.site/off-policy-rl). TRL's
 default multiplies a whole sample by the product over its tokens, and drops it above 3. With topP below 1, where each
 ratio is at least topP, the product is about 0 after some hundred tokens: 0.04 at topP 0.95 and 64 tokens, 1e-6 at 0.8
-(bench/grpo_correction.py)."""
+(measured, see docs/guides/methods/grpo.md)."""
 LOGGED = {
     "sampling/sampling_logp_difference/mean": "sampling_logp_difference",
     "sampling/importance_sampling_ratio/mean": "importance_sampling_ratio",
