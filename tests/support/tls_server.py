@@ -81,7 +81,7 @@ class Server:
                 self.send_response(status)
                 for key, value in headers.items():
                     self.send_header(key, value)
-                if "Content-Length" not in headers and "X-Endless" not in headers:
+                if not {"Content-Length", "X-Endless", "X-No-Length"} & headers.keys():
                     self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 try:

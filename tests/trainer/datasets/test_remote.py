@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import multiprocessing
 import pickle
 import random
@@ -187,6 +188,17 @@ def test_without_ranges_or_a_mark_it_is_copied(server: tls_server.Server, plan: 
         server.answers["/rows.jsonl"] = (200, headers, LINES)
         (file,) = _fetched(plan("/rows.jsonl"), tmp_path / "copies").files
         assert (file.origin, file.path.read_bytes() == LINES) == (None, True)
+
+
+def test_a_copy_that_may_have_been_cut_is_said(
+    server: tls_server.Server, plan: Plan, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for headers, is_said in (({"X-No-Length": "1"}, True), ({}, False)):
+        server.answers["/rows.jsonl"] = (200, headers, LINES)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            _fetched(plan("/rows.jsonl"), tmp_path / "copies")
+        assert ("does not say how long" in caplog.text) == is_said
 
 
 @pytest.mark.attack("redirects")

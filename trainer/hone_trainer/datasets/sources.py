@@ -115,6 +115,8 @@ def _from_web(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fe
         files = _remote(origin, {file.name: file}, shown(plan.source.uri), plan, folder)
     else:
         files = [DataFile(target, file.name)]
+        if not (file.ends_surely or plan.source.sha256):
+            progress.log(f"{file.name}: the server does not say how long it is; sha256 would show a file that was cut")
     fetched = _identified(files, plan, str(file.mark) if file.mark else None)
     return replace(fetched, about=croissant.of_web(origin.client, plan.source.uri, folder))
 
