@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -412,3 +414,16 @@ def test_a_whole_number_that_is_too_long_is_named_as_such(tmp_path: Path, capsys
 def test_a_model_that_is_not_a_folder_has_the_command_that_fetches_it(files: Path, tmp_path: Path, capsys: Any) -> None:
     assert main(["validate", "one/a.jsonl", "--out", str(tmp_path / "kept"), "--model", "acme/tiny"]) != 0
     assert "hf download acme/tiny --local-dir base" in capsys.readouterr().err
+
+
+def test_a_laptop_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(f'{{"prompt": "Where is {n}?", "completion": "Near {n}."}}\n' for n in range(300)))
+    script = (
+        "import runpy, sys\n"
+        "for name in ('torch', 'transformers', 'trl', 'peft', 'datasets'): sys.modules[name] = None\n"
+        f"sys.argv = ['hone', 'validate', {str(rows)!r}, '--out', {str(tmp_path / 'out')!r}]\n"
+        "runpy.run_module('hone_trainer', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, (tmp_path / "out" / "train.jsonl").is_file()) == (0, True), done.stderr
