@@ -13,7 +13,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 COUNT = 6000
 CURATION = {"deduplicate": "Near", "personalData": "Redact"}
 SAME = ("digest", "rows", "rejected", "errors", "splits", "curation", "duplicates", "tokens", "languages", "advice")
-WORKERS = "--selector=hone.dev/component=materialize-workers"
 
 
 def rows() -> str:
@@ -38,13 +37,11 @@ def test_three_pods_make_the_same_dataset_as_one_although_one_is_killed(kubectl:
         alone.apply(dataset("rows", "rows.jsonl", **fields))
         statuses = [_ready(namespace) for namespace in (kubectl, alone)]
         files = [_files(namespace, status) for namespace, status in zip((kubectl, alone), statuses, strict=True)]
-        assert not alone.get("pods", WORKERS)["items"]
     several, single = ({field: status.get(field) for field in SAME} for status in statuses)
     assert several == single
     assert several["rejected"] == COUNT / 10
     assert {"report.json", "report.html"} <= files[0].keys()
     assert files[0] == files[1]
-    wait(lambda: not kubectl.get("jobs", WORKERS)["items"], lambda: kubectl.get("jobs", WORKERS))
 
 
 def _ready(kubectl: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,41 +108,20 @@ def kill_processes_of(pod: dict[str, Any]) -> None:
 
 
 def kill_a_pod_at_work(kubectl: Any, component: str) -> str:
-    """SIGKILL to one of the pods that work for a leading one, once it works; returns its name when it has failed.
-
-    Until then the workers of the leading pod run for moments only: on a busy machine they would otherwise be done
-    before another pod has begun.
-    """
-    leading: list[dict[str, Any]] = []
+    """SIGKILL to a pod that shares the work and does not lead it; returns its name when it has failed."""
 
     def at_work() -> dict[str, Any] | None:
-        leading[:] = leading or kubectl.get("pods", f"--selector=hone.dev/component={component}")["items"]
-        with standing_still(leading, b"multiprocessing.spawn"):
-            for pod in kubectl.get("pods", f"--selector=hone.dev/component={component}-workers")["items"]:
-                if pod["status"]["phase"] == "Running" and "works for" in kubectl("logs", pod["metadata"]["name"]):
-                    return dict(pod)
+        for pod in kubectl.get("pods", f"--selector=hone.dev/component={component}")["items"]:
+            index = pod["metadata"]["labels"].get("batch.kubernetes.io/job-completion-index")
+            if index != "0" and processes_of(pod, b"hone_trainer"):
+                return dict(pod)
         return None
 
-    victim = wait(at_work, lambda: kubectl.get("pods"), every=0.3)
+    victim = wait(at_work, lambda: kubectl.get("pods"), every=0.1)
     kill_processes_of(victim)
     name = str(victim["metadata"]["name"])
     wait(lambda: kubectl.get("pod", name)["status"]["phase"] == "Failed", lambda: kubectl.get("pod", name)["status"])
     return name
-
-
-@contextmanager
-def standing_still(pods: list[dict[str, Any]], program: bytes) -> Iterator[None]:
-    """The processes of this program in these pods are stopped meanwhile."""
-    pids = [pid for pod in pods for pid in processes_of(pod, program)]
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
 
 def processes_of(pod: dict[str, Any], program: bytes) -> list[int]:
