@@ -125,6 +125,7 @@ def test_a_life_with_no_more_rights_than_the_chart_gives(
     namespace.succeed(verify, {"kind": "Verify", "files": 3, "sizeBytes": 7})
     namespace.until(lambda: namespace.condition("ModelVersion", "tutor-v1", "Ready").get("status") == "True", "Ready")
     namespace.until(lambda: namespace.list("Event"), "events")
+    namespace.until(lambda: verify not in namespace.names("Job"), "a Job that was read to its end is removed")
 
     text = scrape(operator)
     for kind in ("FineTuneJob", "Dataset", "ModelVersion"):
