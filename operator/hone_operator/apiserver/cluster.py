@@ -108,7 +108,8 @@ async def _read(response: Any, most: int) -> bytes:
 
 
 async def bounded_lines(content: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:
-    """The lines of a stream; of a line longer than `limit` only the first `limit` + 1 bytes are kept."""
+    """The lines of a stream; of a line longer than `limit` only the first `limit` + 1 bytes are kept. What follows the
+    last end of a line was cut off, and is none."""
     line = bytearray()
     async for data in content.iter_chunked(CHUNK):
         *ended, rest = data.split(b"\n")
@@ -118,8 +119,6 @@ async def bounded_lines(content: aiohttp.StreamReader, limit: int) -> AsyncItera
                 yield bytes(line)
             line = bytearray()
         line += rest[: limit + 1 - len(line)]
-    if line:
-        yield bytes(line)
 
 
 UNDECLARED = re.compile(r"\.status\.([\w.\[\]=\":,-]+): field not declared in schema")
@@ -276,9 +275,18 @@ class Cluster:
             yield body
 
     async def watch(
-        self, kind: str, namespace: str | None, labels: str, version: str, metadata_only: bool = False
+        self,
+        kind: str,
+        namespace: str | None,
+        labels: str,
+        version: str,
+        metadata_only: bool = False,
+        accepted: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[bytes, None]:
         """The lines of a watch, each an event; of one that is larger than we read, the beginning.
+
+        Args:
+            accepted: called once the API server answers that it watches.
 
         Raises:
             ClusterError: 410 Gone where the version is too old, or the API server refuses it.
@@ -295,6 +303,7 @@ class Cluster:
         try:
             if response.status >= 400:
                 raise error_of(response.status, await response.read(), response.headers, "GET")
+            accepted()
             async for line in bounded_lines(response.response.content, MAX_BYTES + ENVELOPE):
                 yield line
         finally:

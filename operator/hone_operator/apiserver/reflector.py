@@ -57,6 +57,10 @@ class Reflector:
     may_lack: bool = False
     metadata_only: bool = False
     _watching: asyncio.Task[None] | None = field(default=None, init=False)
+    _failures: int = field(default=0, init=False)
+    """In succession: a watch that the API server accepts begins the count again, however it ends."""
+    _refusals: int = field(default=0, init=False)
+    """In succession: an API server that was away for long may refuse at first what it allows."""
 
     async def run(self) -> None:
         """Watch until cancelled.
@@ -65,34 +69,34 @@ class Reflector:
             ClusterError: the API server refuses it, and did so for a minute: rights or definitions that a release
                 replaces are back by then.
         """
-        failures = 0
         while True:
             try:
                 if self.version is None:
                     self.version = await self.compare()
                 self._watching = asyncio.create_task(self._watch(self.version))
                 await self._ended(self._watching)
-                failures = 0
             except ExpiredError as error:
                 log.info("the watch of %s begins again with a comparison of lists: %s", self.kind, error)
                 self.version = None
             except (ClusterError, aiohttp.ClientError, TimeoutError) as error:
                 if isinstance(error, NotFoundError) and self.may_lack:
-                    failures = len(PAUSES)
+                    self._failures = len(PAUSES)
                 else:
-                    failures = self._failed(error, failures)
-            await asyncio.sleep(PAUSES[min(failures, len(PAUSES)) - 1] if failures else PAUSES[0])
+                    self._failed(error)
+            await asyncio.sleep(PAUSES[min(max(self._failures, 1), len(PAUSES)) - 1])
 
-    def _failed(self, error: Exception, before: int) -> int:
-        """How often in succession it failed, with this time."""
+    def _failed(self, error: Exception) -> None:
         if isinstance(error, ClusterError) and error.status == GONE:
             self.version = None
-        if isinstance(error, ClusterError) and error.status in REFUSALS and before >= len(PAUSES):
+        self._refusals += 1 if isinstance(error, ClusterError) and error.status in REFUSALS else -self._refusals
+        if self._refusals > len(PAUSES):
             raise error
-        log.log(
-            logging.WARNING if before else logging.INFO, "the watch of %s ended and begins again: %s", self.kind, error
-        )
-        return before + 1
+        level = logging.WARNING if self._failures else logging.INFO
+        log.log(level, "the watch of %s ended and begins again: %s", self.kind, error)
+        self._failures += 1
+
+    def _accepted(self) -> None:
+        self._failures = self._refusals = 0
 
     def begin_again(self) -> None:
         """End the present watch; another one begins."""
@@ -109,7 +113,9 @@ class Reflector:
             watching.result()
 
     async def _watch(self, version: str) -> None:
-        lines = self.cluster.watch(self.kind, self.namespace, self.selector, version, self.metadata_only)
+        lines = self.cluster.watch(
+            self.kind, self.namespace, self.selector, version, self.metadata_only, self._accepted
+        )
         async with contextlib.aclosing(lines) as events:
             async for line in events:
                 self.receive(line)

@@ -196,7 +196,7 @@ class OptedInNamespaces:
                 body = await self.cluster.get("RoleBinding", namespace, self.config.opt_in.role)
                 if body and _is_managed(body):
                     await self.cluster.delete("RoleBinding", body)
-            except ClusterError as error:
+            except (ClusterError, aiohttp.ClientError, TimeoutError) as error:
                 log.info("%s: the RoleBinding is not removed: %s", namespace, error)
 
     async def watch(self) -> None:

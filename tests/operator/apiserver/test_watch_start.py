@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hand import Namespace
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
@@ -139,3 +142,59 @@ async def test_a_refusal_that_lasts_ends_the_operator(watches: Watches, monkeypa
         await watches.run()
     assert raised.group_contains(RefusedError, match="datasets is forbidden")
     assert calls >= 3
+
+
+def event(name: str) -> bytes:
+    body = {"metadata": {"namespace": "a", "name": name, "uid": name, "resourceVersion": name}}
+    return json.dumps({"type": "ADDED", "object": body}).encode() + b"\n"
+
+
+async def test_watches_that_are_cut_off_add_up_to_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load balancer may cut each of them, and an API server that starts refuses for a moment what it allows."""
+    monkeypatch.setattr(reflector, "PAUSES", (0.01, 0.02))
+    asked: list[str] = []
+    taken: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.query["resourceVersion"])
+        if len(asked) == 6:
+            return web.json_response({"message": "RBAC is not there yet"}, status=403)
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(event(str(len(asked))))
+        if len(asked) == 1:  # it ends within a line, and nothing is wrong with the connection
+            await response.write(event("9")[:-20])
+            await response.write_eof()
+        elif request.transport:
+            await asyncio.sleep(0.01)
+            request.transport.abort()
+        return response
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", answer)
+    async with TestServer(application) as server:
+        configuration = Configuration()
+        configuration.host = str(server.make_url("")).rstrip("/")
+        cluster = Cluster(ApiClient(configuration))
+        skipped: list[Any] = []
+        watch = reflector.Reflector(
+            cluster,
+            "Dataset",
+            None,
+            "",
+            take=lambda kind, body, is_deleted: taken.append(body["metadata"]["name"]),
+            is_known=lambda kind, body: False,
+            compare=pytest.fail,
+            note=lambda kind, why: skipped.append(why),
+            version="0",
+        )
+        running = asyncio.create_task(watch.run())
+        await until(lambda: "8" in taken or running.done())
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await cluster.close()
+    assert taken[:7] == ["1", "2", "3", "4", "5", "7", "8"]
+    assert asked[:8] == ["0", "1", "2", "3", "4", "5", "5", "7"]
+    assert skipped == [], "the end of a line was cut off, and came again"
