@@ -12,7 +12,7 @@ help: ## Show this list
 setup: ## Make .venv from the lock files (7 GB; needs Python 3.11 or newer)
 	@dev/bootstrap.sh
 
-setup-light: ## The same without what trains, for work on docs, CLI, API and operator (1 GB)
+setup-light: ## The same without torch: enough for all but training (2 GB)
 	@dev/bootstrap.sh light
 
 demo: setup ## From nothing to a first fine-tuned model (CLUSTER=embedded|current|kind)

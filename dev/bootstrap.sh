@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make .venv from the lock files: nothing but Python 3.11 or newer is needed beforehand. Done again only when a lock changes.
-# `dev/bootstrap.sh light` leaves out what trains (torch and all that needs it): 1 GB instead of 7. A full .venv serves as a
+# `dev/bootstrap.sh light` leaves out torch and all that needs it: 2 GB instead of 7. A full .venv serves as a
 # light one, and a light one becomes full by the next call without `light`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,7 +27,7 @@ uv=$(grep -oE '^uv==[0-9.]+' requirements/dev.txt)
 [ -x .venv/bin/uv ] || step "Install $uv" .venv/bin/python -m pip install -q --disable-pip-version-check "$uv"
 install() { .venv/bin/uv pip install -q --python .venv/bin/python "$@"; }
 if [ "${1:-}" = light ]; then
-  step "Install locked packages, those that train left out (1 GB)" install --require-hashes -r requirements/light.txt
+  step "Install locked packages, without torch (2 GB)" install --require-hashes -r requirements/light.txt
   step "Install hone in place" install --no-deps -e .
   printf 'light %s' "$want" > "$stamp"
   exit 0

@@ -33,8 +33,10 @@ KEEP = ("env", "HONE_KEEP_CLUSTER=1")
 """Leaves the cluster to what runs next."""
 LOW = 10
 """Niceness of what computes."""
-LIGHT = ("tests/api", "tests/chart", "tests/cli", "tests/docs", "tests/gitops", "tests/monitoring", "tests/operator")
-"""Whose pure tests need no package that trains: they run in the .venv of `make setup-light`."""
+LIGHT = tuple(
+    f"tests/{part}" for part in ("api", "chart", "cli", "docs", "gitops", "monitoring", "operator", "trainer")
+)
+"""Whose pure tests run in the .venv of `make setup-light`, except for those with the mark torch."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ TIERS = (
         ),
     ),
     Tier("pure", (_pytest("pure and not long"),)),
-    Tier("light", (_pytest("pure and not long", more=LIGHT),), by_name=True),
+    Tier("light", (_pytest("pure and not long and not torch", more=LIGHT),), by_name=True),
     Tier("trainer", (_pytest("trainer and not long"),)),
     Tier(
         "e2e",

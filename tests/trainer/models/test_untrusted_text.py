@@ -223,6 +223,7 @@ def test_an_answer_stays_text_in_the_model_card(payload: str) -> None:
     assert [child.type for child in tokens[-2].children or ()] == ["text", "code_inline"]
 
 
+@pytest.mark.torch
 @pytest.mark.attack("manifests")
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../evil.yaml", "a/../../../evil.yaml", "/store/tasks/evil.yaml"])
 def test_a_task_definition_of_the_store_is_never_read(path: str) -> None:

@@ -37,6 +37,7 @@ def test_a_run_saves_when_the_measured_interval_is_over(
     assert all(save > 0 and step > 0 and failures == 7200 for save, step, failures in measured)
 
 
+@pytest.mark.torch
 @pytest.mark.pure
 def test_a_resumed_run_counts_from_its_checkpoint() -> None:
     run: Any = SimpleNamespace(settings=SimpleNamespace(checkpoint_every=20))
@@ -45,6 +46,7 @@ def test_a_resumed_run_counts_from_its_checkpoint() -> None:
     assert [step for step in (111, 129, 130) if schedule.is_due(step)] == [130]
 
 
+@pytest.mark.torch
 @pytest.mark.pure
 def test_slow_steps_are_saved_after_ten_minutes_until_a_checkpoint_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of two minutes: 20 of them would take longer than many a spot node lives."""

@@ -48,6 +48,7 @@ def test_what_a_plan_uses_stays(fields: dict[str, Any], hidden: set[str], tmp_pa
     assert set(unused(plan_of(tmp_path, **fields))) == hidden
 
 
+@pytest.mark.torch
 def test_vllm_finds_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rewards = [{"type": "Length", "length": {"max": 100}}]
     plan = plan_of(tmp_path, method="GRPO", grpo={"rewards": rewards})
@@ -70,6 +71,7 @@ def test_quantised_weights_of_any_model_keep_their_library(tmp_path: Path) -> No
     assert set(unused(plan_of(base, models={"judge-v1": other}))) == ALL - {"bitsandbytes"}
 
 
+@pytest.mark.torch
 def test_a_hidden_library_is_neither_found_nor_imported(tmp_path: Path) -> None:
     """In a process of its own: it stays hidden until the process ends."""
     program = """

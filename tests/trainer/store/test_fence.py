@@ -39,6 +39,7 @@ def lost(words: str) -> Any:
 
 
 @pytest.mark.pure
+@pytest.mark.torch
 def test_an_earlier_attempt_ends_where_a_later_one_has_started(start: Any) -> None:
     first = start(1)
     first(fence.check)
@@ -52,6 +53,7 @@ def test_an_earlier_attempt_ends_where_a_later_one_has_started(start: Any) -> No
 
 
 @pytest.mark.pure
+@pytest.mark.torch
 def test_a_second_start_of_the_same_attempt_takes_over(start: Any) -> None:
     first, again = start(1), start(1)
     with lost("another start of it has taken over"):
@@ -60,6 +62,7 @@ def test_a_second_start_of_the_same_attempt_takes_over(start: Any) -> None:
 
 
 @pytest.mark.pure
+@pytest.mark.torch
 def test_the_later_attempt_wins_where_both_took_the_folder_at_the_same_moment(start: Any) -> None:
     first = start(1)
     second = start(2)
@@ -70,6 +73,7 @@ def test_the_later_attempt_wins_where_both_took_the_folder_at_the_same_moment(st
 
 
 @pytest.mark.pure
+@pytest.mark.torch
 def test_errors_are_explained_by_the_loss_alone(start: Any) -> None:
     error, seen = FileNotFoundError("a checkpoint"), []
     first = start(1)
@@ -81,6 +85,7 @@ def test_errors_are_explained_by_the_loss_alone(start: Any) -> None:
 
 
 @pytest.mark.pure
+@pytest.mark.torch
 def test_a_checkpoint_that_was_begun_before_is_not_completed_after(start: Any) -> None:
     """Nor does the later attempt write into the folder of the earlier one."""
     first = start(1)
