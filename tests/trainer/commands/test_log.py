@@ -26,6 +26,7 @@ def test_no_line_of_a_run_is_a_librarys_about_itself(runs: Any, make_plan: Any) 
         assert words not in log
 
 
+@pytest.mark.torch
 @pytest.mark.pure
 @pytest.mark.parametrize("module", ["bitsandbytes/backends/cpu/ops.py", "deepspeed/accelerator/real_accelerator.py"])
 def test_the_libraries_still_say_it(module: str) -> None:
