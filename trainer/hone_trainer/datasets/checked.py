@@ -18,7 +18,7 @@ from hone_trainer.datasets.detect import Detected
 from hone_trainer.datasets.engine.features import Features, features
 from hone_trainer.datasets.engine.parts import GROUP_BYTES, GROUP_ROWS, CheckedPart, PartFolder, PartWriter
 from hone_trainer.datasets.pieces import Piece, PieceRows
-from hone_trainer.datasets.rows import RawRow, RowError, canonical
+from hone_trainer.datasets.rows import RawRow, RowError, canonical, strict_json
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.datasets.statistics import check_length
 from hone_trainer.datasets.texts import ValidRow
@@ -40,23 +40,31 @@ class Check:
     def __init__(self, plan: MaterializePlan, detected: Detected | None) -> None:
         """detected: None where none of the first rows can be read."""
         self._plan, self._detected = plan, detected
+        self._has_keys = bool(plan.splits.group_by or plan.splits.stratify_by or plan.curation.balance)
 
     def row(self, raw: RawRow) -> ValidRow | RefusedRow:
         """A valid row, or the reason why it is not."""
-        plan, row = self._plan, read.parsed(raw)
+        plan = self._plan
+        value = raw.value if raw.line is None else _value_of(raw.line)
+        row = raw if value is not None else read.parsed(raw)
         try:
-            if row.value is None or self._detected is None:
+            if value is None or self._detected is None:
                 raise row.error or RowError("WrongType", "the row is empty")
-            record = self._detected.normalise(row.value)
+            record = self._detected.normalise(value)
             line = canonical(record)
             if '"tool' in line:  # of tools and calls, values may be other objects than their JSON has
                 record = json.loads(line)
-            keys = (_group(plan, row.value), _label(plan, row.value), _stratum(plan, row.value))
+            keys = self._keys_of(value) if self._has_keys else ()
             valid = ValidRow(line, record, *keys)
-            check_length(valid.texts, plan.checks.max_tokens)
+            if plan.checks.max_tokens is not None:
+                check_length(valid.texts, plan.checks.max_tokens)
             return valid
         except RowError as error:
+            row = read.parsed(row)
             return refused(row, self._shown(error, row), plan)
+
+    def _keys_of(self, value: dict[str, Any]) -> tuple[str, str, str]:
+        return _group(self._plan, value), _label(self._plan, value), _stratum(self._plan, value)
 
     def _shown(self, error: RowError, row: RawRow) -> RowError:
         """The error as the row without personal data has it: messages quote the beginning of what they are about."""
@@ -68,6 +76,15 @@ class Check:
         except RowError as clean:
             return clean
         return error
+
+
+def _value_of(line: bytes) -> dict[str, Any] | None:
+    """The object of a line; None where it has none, or something is wrong."""
+    try:
+        value = strict_json(line.decode())
+    except ValueError:
+        return None
+    return value if type(value) is dict else None
 
 
 class Normalised(Check):

@@ -14,11 +14,13 @@ from hone_api.words.failures import FailureCode
 from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
 from hone_trainer.datasets.formats.pairs import class_name
 from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, RefusedShape, Shape, judged_of, named_answers
-from hone_trainer.datasets.formats.unread import has_value, notes, problem, refuse_content
+from hone_trainer.datasets.formats.unread import MEDIA, SPANS, has_value, notes, problem, refuse_content
 from hone_trainer.datasets.rows import Record, RowError, label_text
 from hone_trainer.errors import ConfigError, DataError
 
 SAMPLE_ROWS = 100
+_MOST_PLAIN = 1000
+"""Sets of columns whose roles are remembered."""
 # Next to a text, these columns are the question, and the text is not a document.
 _LABELS = {"category", "label", "intent", "class"}
 _ANSWERS = ("answer", "response", "completion", "output", "target", "summary", "highlights", "code", "solution")
@@ -72,6 +74,37 @@ class Detected:
         Raises:
             RowError: with what is wrong.
         """
+        names = tuple(row)
+        if names not in self._plain and len(self._plain) < _MOST_PLAIN:
+            self._plain[names] = self._plain_roles(row.keys())
+        if roles := self._plain.get(names):
+            fields = {role: row[column] for role, column in roles}
+            if None not in fields.values():
+                return self.format.convert(fields)
+        return self._normalise(row)
+
+    @cached_property
+    def _plain(self) -> dict[tuple[str, ...], list[tuple[str, str]] | None]:
+        """By the names of a row's columns, as `_plain_roles`."""
+        return {}
+
+    def _plain_roles(self, names: Collection[str]) -> list[tuple[str, str]] | None:
+        """The roles of rows with these columns, with the column of each; None where their values matter as well:
+        for a column that must not be left out, an expression, or labels."""
+        columns = [(role, self.columns.get(role, role)) for role in self.format.roles]
+        roles = [(role, column) for role, column in columns if column in names]
+        is_plain = (
+            not self.labels
+            and self.seen is not None
+            and {*names} <= self.seen
+            and {*names}.isdisjoint(self.ignored & {column for _, column in roles})
+            and {*names}.isdisjoint({*MEDIA, *SPANS} - self._known)
+            and {*self.columns} <= {role for role, _ in roles}
+            and {*self.format.required} <= {role for role, _ in roles}
+        )
+        return roles if is_plain else None
+
+    def _normalise(self, row: dict[str, Any]) -> Record:
         if self.ignored:
             row = {name: value for name, value in row.items() if name not in self.ignored}
         refuse_content(row, self._known)

@@ -100,13 +100,29 @@ def canonical(record: Record) -> str:
         RowError: NotUTF8 or WrongType, for values deep inside that no text check has seen (tools, arguments).
     """
     try:
-        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        line.encode()
+        line = _of_texts(record) or _ENCODER.encode(record)
+        if not line.isascii():
+            line.encode()
     except UnicodeEncodeError:
         raise RowError("NotUTF8", "the row holds half of a surrogate pair") from None
     except (TypeError, ValueError) as error:
         raise RowError("WrongType", f"the row holds a value that JSON has not: {error}"[:300]) from None
     return line
+
+
+def _of_texts(record: Record) -> str | None:
+    """The same line for a record that is texts alone, as most are, or turns of role and content; else None."""
+    if all([type(value) is str for value in record.values()]):
+        return f"{{{','.join([f'{_quoted(key)}:{_quoted(value)}' for key, value in record.items()])}}}"
+    turns = record.get("messages")
+    if len(record) == 1 and type(turns) is list:
+        parts = []
+        for turn in turns:
+            if [*turn] != ["role", "content"] or type(turn["content"]) is not str:
+                return None
+            parts.append(f'{{"role":{_quoted(turn["role"])},"content":{_quoted(turn["content"])}}}')
+        return f'{{"messages":[{",".join(parts)}]}}'
+    return None
 
 
 def _refuse_constant(name: str) -> None:
@@ -126,6 +142,8 @@ DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_w
 """Reads JSON alone: Python's own takes NaN, and the last of equal keys."""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_quoted = json.encoder.encode_basestring
 _WHOLE = re.compile(r"(-?\d+)\.0+")
 
 

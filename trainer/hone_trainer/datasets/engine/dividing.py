@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hone_api.dataset.dataset import Splits
 from hone_trainer.datasets import remembered
+from hone_trainer.datasets.engine.arrays import column
 from hone_trainer.datasets.engine.relation import LAST, Relation
 from hone_trainer.datasets.remembered import NEW, TRAIN
 from hone_trainer.datasets.splits import Division, hash_of, share_of, wanted
@@ -142,7 +143,7 @@ def _place(rows: Relation, splits: Splits) -> None:
     import pyarrow
 
     begins = [hash_of(name.encode(), splits.seed) for name in names]
-    rows.insert("begins", {"stratum": names, "begin": pyarrow.array(begins, pyarrow.uint64())})
+    rows.insert("begins", {"stratum": names, "begin": column(begins, pyarrow.uint64())})
     rows.execute(
         f"""CREATE TABLE placed AS SELECT grouped.*, place FROM grouped JOIN (
             SELECT joined, ((begin::UHUGEINT + (row_number() OVER (PARTITION BY stratum ORDER BY first) - 1)::UHUGEINT
@@ -164,7 +165,7 @@ def _remember(rows: Relation, before: Path) -> None:
 
     rows.execute("CREATE TABLE former (content UBIGINT, code UTINYINT)")
     for hashes, code in remembered.rows_before(before):
-        rows.insert("former", {"content": pyarrow.array(hashes, pyarrow.uint64()), "code": [code] * len(hashes)})
+        rows.insert("former", {"content": column(hashes, pyarrow.uint64()), "code": [code] * len(hashes)})
     rows.execute(
         f"""CREATE TABLE remembered AS WITH
         -- A row that was in several splits held out nothing.

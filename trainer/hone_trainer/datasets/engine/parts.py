@@ -18,7 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-GROUP_ROWS, GROUP_BYTES = 65_536, 8 * 2**20
+from hone_trainer.datasets.engine.arrays import column as as_array
+
+GROUP_ROWS, GROUP_BYTES = 16_384, 8 * 2**20
 """Of a row group, which is written and read at once."""
 _ABOUT = b"hone"
 _COPY = 2**20
@@ -80,7 +82,7 @@ class PartWriter:
         import pyarrow
 
         arrays = [
-            column if isinstance(column, pyarrow.Array) else pyarrow.array(column, field.type)
+            column if isinstance(column, pyarrow.Array) else as_array(column, field.type)
             for column, field in zip(columns, self._schema, strict=True)
         ]
         self._writer.write_batch(pyarrow.record_batch(arrays, schema=self._schema))

@@ -16,6 +16,8 @@ from typing import Any
 
 from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import columnar, memory
+from hone_trainer.datasets.engine.arrays import column, indices, numbers
+from hone_trainer.datasets.engine.arrays import table as table_of
 from hone_trainer.datasets.engine.parts import CheckedPart
 from hone_trainer.datasets.rows import Record
 from hone_trainer.errors import SourceError
@@ -105,14 +107,9 @@ class Relation:
             yield from cursor.sql(statement).to_arrow_reader(ARROW_ROWS)
 
     def insert(self, table: str, columns: dict[str, Any]) -> None:
-        """Add rows to a table, by columns."""
-        import pyarrow
-
-        data = pyarrow.table(columns)
+        """Add rows to a table, by its columns in their order."""
         with _naming_full_disk():
-            self._connection.register("added", data)
-            self._connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM added")
-            self._connection.unregister("added")
+            self._connection.from_arrow(table_of(columns)).insert_into(table)
 
     @property
     def left(self) -> str:
@@ -130,8 +127,6 @@ class Relation:
 
         Lines are read by row groups: a batch is as large as one of them.
         """
-        import pyarrow
-        import pyarrow.compute
         import pyarrow.parquet
 
         wanted = _Ordered(self.stream(f"SELECT * FROM ({query}) ORDER BY row"))
@@ -146,16 +141,15 @@ class Relation:
                     if (batch := wanted.until(end)) is None:
                         continue
                     lines = file.read_row_group(group, columns=["line"], use_threads=False).column("line")
-                    at = pyarrow.compute.subtract(batch.column("row"), start + 1)
-                    yield batch, lines.combine_chunks().take(at)
+                    yield batch, lines.combine_chunks().take(indices(numbers(batch.column("row")) - (start + 1)))
 
     def records(self) -> Iterator[list[tuple[int, Record]]]:
         """The rows that are left, in order, some at a time, with their numbers: for what is not SQL."""
         size = 256
         for batch, lines in self.lines(f"SELECT row FROM {self.left}"):
             for start in range(0, batch.num_rows, size):
-                numbers, some = (column.slice(start, size).to_pylist() for column in (batch.column("row"), lines))
-                yield [(number, json.loads(line)) for number, line in zip(numbers, some, strict=True)]
+                rows, some = (column.slice(start, size).to_pylist() for column in (batch.column("row"), lines))
+                yield [(number, json.loads(line)) for number, line in zip(rows, some, strict=True)]
 
     def remove_rows(self, verdicts: Iterable[tuple[int, str] | tuple[int, str, bool]]) -> None:
         """Remove rows by their numbers, with the reason of each, and whether its answer differs from that of the row
@@ -171,7 +165,7 @@ class Relation:
         import pyarrow
 
         number = pyarrow.uint64()
-        self.insert("regrouped", {"old": pyarrow.array(groups, number), "new": pyarrow.array(groups.values(), number)})
+        self.insert("regrouped", {"old": column([*groups], number), "new": column([*groups.values()], number)})
         self.execute(
             f"INSERT INTO changes SELECT row, {self.step}, ? FROM {self.left} JOIN regrouped ON grp = old", reason
         )
@@ -213,7 +207,7 @@ class _Ordered:
         taken = []
         while self.has(end):
             batch = self._held.pop()
-            count = int(numpy.searchsorted(batch.column("row").to_numpy(), end, side="right"))
+            count = int(numpy.searchsorted(numbers(batch.column("row")), end, side="right"))
             taken.append(batch.slice(0, count))
             if count < batch.num_rows:
                 self._held.append(batch.slice(count))

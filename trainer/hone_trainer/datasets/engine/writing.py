@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hone_api.dataset.curation import CurationStep
+from hone_trainer.datasets.engine.arrays import indices, numbers
 from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.rows import RawRow, RowError
 from hone_trainer.store.contents import SPLITS
@@ -23,28 +24,20 @@ _EXAMPLES = 3
 def write_splits(rows: Relation, folder: Path) -> None:
     """The rows of the table `divided` into a file for each split; order is that of the source."""
     import numpy
-    import pyarrow.compute
 
     with ExitStack() as stack:
         files: dict[int, IO[bytes]] = {}
         for batch, lines in rows.lines("SELECT row, code FROM divided"):
-            codes = batch.column("code").to_numpy()
-            ended = pyarrow.compute.binary_join_element_wise(lines, "", "\n")
+            codes = numbers(batch.column("code"))
             for code in numpy.unique(codes).tolist():
                 if code not in files:
                     files[code] = stack.enter_context(open(folder / f"{SPLITS[code - 1]}.jsonl", "wb"))
-                files[code].write(_bytes_of(ended.filter(pyarrow.array(codes == code))))
+                files[code].write(_lines_of(lines.take(indices(numpy.flatnonzero(codes == code)))))
 
 
-def _bytes_of(texts: Any) -> memoryview:
-    """All texts of an Arrow array, one after the other."""
-    import numpy
-
-    _, offsets, data = texts.buffers()
-    if data is None:
-        return memoryview(b"")
-    ends = numpy.frombuffer(offsets, dtype=numpy.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return memoryview(data)[int(ends[0]) : int(ends[-1])]
+def _lines_of(texts: Any) -> bytes:
+    """All texts of an Arrow array, each with the end of a line."""
+    return "".join([f"{text}\n" for text in texts.to_pylist()]).encode()
 
 
 def write_rejected(rows: Relation, path: Path, see: Callable[[RawRow, RowError], None]) -> None:
