@@ -40,7 +40,7 @@ POLL_SECONDS = 0.1
 WORKERS_END_SECONDS = 30
 """How long processes may live on without their parent."""
 IGNORED = "page"
-MOMENTS = ("reading", "checking", "sketching", "writing")
+MOMENTS = ("reading", "checking", "writing")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class Kept:
 
     parts: int = 0
     checked: int = 0
-    sketches: int = 0
     rows: int = 0
     """Of the file of the split, which is written last."""
     has_begun: bool = False
@@ -60,14 +59,13 @@ class Kept:
         return Kept(*map(max, self._numbers, other._numbers))
 
     @property
-    def _numbers(self) -> tuple[int, int, int, int, bool]:
-        return self.parts, self.checked, self.sketches, self.rows, self.has_begun
+    def _numbers(self) -> tuple[int, int, int, bool]:
+        return self.parts, self.checked, self.rows, self.has_begun
 
 
 IS_MOMENT: dict[str, Callable[[Kept, Kept], bool]] = {
     "reading": lambda now, _: now.has_begun,
     "checking": lambda now, whole: now.parts >= whole.parts / 3,
-    "sketching": lambda now, whole: now.sketches >= 0.75 * whole.sketches,
     "writing": lambda now, whole: now.rows >= whole.rows / 2,
 }
 """By what an attempt has written, and what the undisturbed one had: whether to kill it now."""
@@ -143,11 +141,10 @@ class Place:
 
     def written(self) -> Kept:
         """What there is now."""
-        parts = _sizes(self._kept.glob("checked/*.arrow"))
+        parts = _sizes(self._kept.glob("checked/*.parquet"))
         return Kept(
             parts=len(parts),
             checked=sum(parts),
-            sketches=sum(_sizes(self._kept.glob("curated/sketches"))),
             rows=sum(_sizes(self._store.glob("datasets/.work-*/content/train.jsonl"))),
             has_begun=(self._kept / "checked").is_dir(),
         )
@@ -210,7 +207,7 @@ def _session_of(stat: Path) -> int | None:
 
 def compare(rows: Path, work: Path, moments: list[str]) -> list[str]:
     """Prints a line for each attempt; gives what is wrong."""
-    print(f"{'':12} {'kept: parts':>12} {'MB':>6} {'sketches MB':>12} {'clock s':>8} {'CPU s':>7}", end=" ")
+    print(f"{'':12} {'kept: parts':>12} {'MB':>6} {'clock s':>8} {'CPU s':>7}", end=" ")
     print(f"{'less':>6} {'peak MiB':>9}", flush=True)
     alone = Place(work / "alone", rows)
     whole = alone.attempt()
@@ -244,7 +241,7 @@ def _wrong(name: str, attempt: Attempt) -> list[str]:
 
 
 def _print(name: str, kept: Kept, attempt: Attempt, whole: Attempt) -> None:
-    print(f"{name:12} {kept.parts:12,} {kept.checked / 1e6:6,.0f} {kept.sketches / 1e6:12,.0f}", end=" ")
+    print(f"{name:12} {kept.parts:12,} {kept.checked / 1e6:6,.0f}", end=" ")
     print(f"{attempt.seconds:8,.1f} {attempt.cpu:7,.1f} {1 - attempt.cpu / whole.cpu:6.0%}", end=" ")
     print(f"{attempt.peak_mib:9,.0f}", flush=True)
 

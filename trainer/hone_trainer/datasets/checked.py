@@ -155,7 +155,7 @@ class PartMaker:
     def of_rows(self, index: int, rows: Iterable[RawRow]) -> CheckedPart:
         """The part of rows that are in no file."""
         with PartWriter(self.folder.path, index, "0" * 32, self.schema(), False) as writer:
-            counts = self._write(writer, rows)
+            counts = self._write(writer, rows, is_made=True)
             counts.pop("is_broken")
             return writer.finish({"file": "", "is_first": True, **counts})
 
@@ -163,7 +163,8 @@ class PartMaker:
         """Of a part, as a `pyarrow.Schema`."""
         return schema(self._sketching.columns if self._sketching else 0)
 
-    def _write(self, writer: PartWriter, rows: Iterable[RawRow]) -> dict[str, int]:
+    def _write(self, writer: PartWriter, rows: Iterable[RawRow], is_made: bool = False) -> dict[str, int]:
+        """is_made: whether rows have numbers of their own."""
         group, size = list[tuple[Any, ...]](), 0
         sketches: list[Any] = []
         counts = {"rows": 0, "valid": 0, "is_broken": False}
@@ -182,7 +183,7 @@ class PartMaker:
                 row = judged.row
                 counts["rows"] += 1
                 if isinstance(row, RefusedRow):
-                    group.append(_refused_columns(row))
+                    group.append(_refused_columns(row, is_made))
                     counts["is_broken"] = row.error.code == "BrokenFile"
                 else:
                     counts["valid"] += 1
@@ -243,7 +244,7 @@ class PartMaker:
         balance = None if self._balance is None else hash_of(line, self._balance)
         columns = features(row.record, row.texts, self._is_exact)
         return (
-            row.line, None, None, None, 0,
+            row.line, None, None, None, None, 0,
             group, content, row.label or None, row.stratum or None, balance,
             judged.step, judged.reason, judged.changed, judged.changed_by,
             *columns,
@@ -251,11 +252,22 @@ class PartMaker:
 
 
 _NO_FEATURES = (None,) * (len(Features._fields))
-_FIRST: tuple[str, ...] = ("line", "code", "message", "place", "place_line", "grp", "content", "label", "stratum")
+_FIRST: tuple[str, ...] = (
+    "line",
+    "code",
+    "message",
+    "place",
+    "number",
+    "place_line",
+    "grp",
+    "content",
+    "label",
+    "stratum",
+)
 _FIRST += ("balance", "step", "reason", "changed", "changed_by")
 
 
-def _refused_columns(bad: RefusedRow) -> tuple[Any, ...]:
+def _refused_columns(bad: RefusedRow, is_made: bool) -> tuple[Any, ...]:
     row, error = bad
     # As JSON, which has no half of a surrogate pair; reports and files write it in the same way.
     value = json.dumps(row.value, default=str)
@@ -264,8 +276,9 @@ def _refused_columns(bad: RefusedRow) -> tuple[Any, ...]:
         error.code,
         json.dumps(str(error)),
         json.dumps(row.place),
+        row.number if is_made else None,
         row.at,
-        *(None,) * (len(_FIRST) - 5),
+        *(None,) * (len(_FIRST) - 6),
         *_NO_FEATURES,
     )
 
@@ -276,6 +289,7 @@ def schema(sketch_columns: int) -> Any:
 
     text, number, small = pyarrow.string(), pyarrow.uint64(), pyarrow.uint32()
     types = {
+        "number": pyarrow.int64(),
         "place_line": small,
         "grp": number,
         "content": number,

@@ -10,8 +10,8 @@ from pathlib import Path
 from hone_api.plan import MaterializePlan
 from hone_trainer.store import folders
 
-CHECKED, CURATED = "checked", "curated"
-"""Folders of the plan's folder: rows that were checked (`journal`), and what steps of the curation keep."""
+CHECKED = "checked"
+"""Folder of the plan's folder: parts of rows that were checked (`stage_one`)."""
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def folder_of(plan: MaterializePlan, otherwise: Path) -> Iterator[Path]:
         return
     top = Path(plan.downloads_path)
     top.mkdir(parents=True, exist_ok=True)
-    _remove(path for path in top.iterdir() if path.name not in (CHECKED, CURATED))
+    _remove(path for path in top.iterdir() if path.name != CHECKED)
     with folders.in_use(top):
         yield otherwise
     _remove(top.iterdir())  # not the folder itself: it is a mount

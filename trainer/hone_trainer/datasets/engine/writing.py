@@ -45,14 +45,15 @@ def write_rejected(rows: Relation, path: Path, see: Callable[[RawRow, RowError],
     with open(path, "w", encoding="utf-8") as file:
         if rows.rows == rows.valid:
             return
-        query = "SELECT row, code, message, place, place_line, lines_before FROM checked WHERE code IS NOT NULL"
+        query = "SELECT row, number, code, message, place, place_line, lines_before FROM checked WHERE code IS NOT NULL"
         for batch, values in rows.lines(query):
-            for (number, code, words, where, at, before), value in zip(
+            for (row_number, own, code, words, where, at, before), value in zip(
                 _rows_of(batch), values.to_pylist(), strict=True
             ):
                 place, message = json.loads(where), json.loads(words)
                 if at:
                     place = f"{place}:{at + before}"
+                number = row_number if own is None else own
                 row, error = RawRow(number, place, json.loads(value)), RowError(code, message)
                 file.write(rejected_line(row, error))
                 see(row, error)
