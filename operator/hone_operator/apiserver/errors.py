@@ -50,7 +50,8 @@ def error_of(status: int, body: bytes, headers: Mapping[str, str], verb: str) ->
     try:
         answer = json.loads(body)
     except ValueError:
-        answer = {}
+        answer = None
+    answer = answer if isinstance(answer, dict) else {}  # of a proxy before the API server
     reason = answer.get("reason") or str(status)
     message = answer.get("message") or body[:200].decode(errors="replace")
     after = headers.get("Retry-After", "")
