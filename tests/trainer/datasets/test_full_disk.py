@@ -13,7 +13,8 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import curation, downloads, materialize, pieces, stage_one
+from hone_trainer.datasets import curation, downloads, materialize, memory, pieces, stage_one
+from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.errors import classify
 from hone_trainer.run import encode
 from hone_trainer.store import folders
@@ -162,3 +163,10 @@ def test_rows_that_were_checked_before_the_disk_was_full_are_not_checked_again(
     assert materialize.run(plan(folder)).digest == known.digest
     assert seen == times, "no kept part was written again"
     assert not kept()
+
+
+def test_too_little_memory_for_all_rows_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "budget", lambda: 2**20)
+    with Relation([], tmp_path / "relation", 2**30) as rows, pytest.raises(MemoryError) as caught:
+        rows.execute("CREATE TABLE many AS SELECT md5(range::VARCHAR) AS text FROM range(100000) ORDER BY text")
+    assert classify(caught.value).code == FailureCode.OUT_OF_MEMORY

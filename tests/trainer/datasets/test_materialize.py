@@ -89,6 +89,13 @@ def test_the_digest_depends_on_the_rows_alone(plan, tmp_path):
     assert materialize.run(plan(rows=PAIRS[:-1], columns=COLUMNS)).digest != first.digest
 
 
+def test_the_names_of_folders_are_no_columns(plan, tmp_path):
+    made = plan(rows=PAIRS, columns=COLUMNS)
+    other = made.model_copy(update={"store": str(tmp_path / "code=3" / "grp=7" / "[a]*")})
+    Path(other.store).mkdir(parents=True)
+    assert materialize.run(other).digest == materialize.run(made).digest
+
+
 def test_a_damaged_dataset_is_replaced(plan):
     asked = plan(rows=PAIRS, columns=COLUMNS)
     folder = Path(asked.store) / materialize.run(asked).path

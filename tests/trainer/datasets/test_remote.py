@@ -183,6 +183,31 @@ def test_rows_of_a_file_that_changes_are_not_published(
     assert materialize.run(plan("/rows.jsonl")).rows == len(ROWS)
 
 
+def test_credentials_that_expire_in_the_middle_are_named(server: tls_server.Server, plan: Plan, tmp_path: Path) -> None:
+    server.answers["/rows.jsonl"] = (200, {"Accept-Ranges": "bytes", "ETag": '"1"'}, LINES)
+    (file,) = _fetched(plan("/rows.jsonl"), tmp_path / "copies").files
+    with file.open() as stream:
+        stream.read(1000)
+        server.answers["/rows.jsonl"] = (403, {}, b"expired")
+        with pytest.raises(SourceError, match=r"answers 403 .*credentials"):
+            stream.read()
+
+
+def test_more_than_was_asked_for_is_not_held(server: tls_server.Server, plan: Plan, tmp_path: Path) -> None:
+    sent = []
+
+    def endless(begin: int, end: int, seconds: float) -> Iterator[bytes]:
+        for _ in range(1000):
+            sent.append(begin)
+            yield bytes(1000)
+
+    assert ranged.RangedFile("rows.jsonl", 5000, endless, 60).read(3500) == bytes(3500)
+    assert len(sent) <= 5
+    server.answers["/rows.jsonl"] = (206, {"Content-Range": "bytes 0-0/\u00b2", "ETag": '"1"'}, LINES)
+    (file,) = _fetched(plan("/rows.jsonl"), tmp_path / "copies").files
+    assert file.origin is None
+
+
 def test_without_ranges_or_a_mark_it_is_copied(server: tls_server.Server, plan: Plan, tmp_path: Path) -> None:
     for headers in ({"ETag": '"1"'}, {"Accept-Ranges": "bytes"}, {"Accept-Ranges": "bytes", "ETag": 'W/"1"'}):
         server.answers["/rows.jsonl"] = (200, headers, LINES)

@@ -55,6 +55,14 @@ def test_a_file_is_found_below_more_folders_than_python_may_recurse(source: Path
 
 
 @pytest.mark.attack("data files")
+def test_a_name_that_is_not_utf8_is_read(source: Path) -> None:
+    source.mkdir()
+    for name in (b"a.jsonl", b"z\xff.jsonl"):
+        (source / os.fsdecode(name)).write_text(ROW)
+    assert fetch(source) == ["a.jsonl", "z\udcff.jsonl"]
+
+
+@pytest.mark.attack("data files")
 def test_a_file_whose_path_is_too_long_is_refused_and_not_left_out(source: Path) -> None:
     deepen(source, 2100)
     (source / "a.jsonl").write_text(ROW)

@@ -358,7 +358,7 @@ def _identified(files: list[DataFile], plan: MaterializePlan, mark: str | None =
     if len(files) == 1:
         return Fetched(files, hashes[0], mark)
     listing = "".join(f"{sha}  {file.name}\n" for sha, file in zip(hashes, files, strict=True))
-    return Fetched(files, hashlib.sha256(listing.encode()).hexdigest(), mark)
+    return Fetched(files, hashlib.sha256(os.fsencode(listing)).hexdigest(), mark)
 
 
 def _sha256(file: DataFile) -> str:

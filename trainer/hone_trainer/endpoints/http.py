@@ -144,7 +144,7 @@ class Client:
             if response.status == 200:
                 return self._save(response, url, target, until, progress)
             version, (*_, size) = Mark.of(response.headers), response.headers.get("Content-Range", "").rpartition("/")
-            if response.status == 206 and version and version.is_strong and size.isdigit():
+            if response.status == 206 and version and version.is_strong and size.isdecimal():
                 if int(size) > self.limits.max_source_bytes:
                     raise self._too_large(url)
                 return Ranged(_name(url, response.headers), int(size), version)
@@ -172,9 +172,11 @@ class Client:
             with closing(self._answer(url, headers, time.monotonic() + seconds)) as response:
                 if response.status in BUSY:
                     raise BrokenOffError(_answers(response), response.headers.get("Retry-After"))
-                if response.status in (200, 412, 416) or Mark.of(response.headers) != file.mark:
+                if response.status in (200, 412, 416):
                     raise changed(what)
                 self._check_status(response, url)
+                if Mark.of(response.headers) != file.mark:
+                    raise changed(what)
                 check_range(what, response.headers, begin, file.size)
                 yield from iter(lambda: response.read(_CHUNK), b"")
         except (HTTPError, OSError) as error:
@@ -236,7 +238,7 @@ class Client:
         if status not in (200, 206, 304, 416):
             raise SourceError(FailureCode.SOURCE_UNREACHABLE, text)
         length = response.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > self.limits.max_source_bytes:
+        if length.isdecimal() and int(length) > self.limits.max_source_bytes:
             raise self._too_large(url)
 
     def _save(

@@ -102,6 +102,8 @@ class RangedFile(io.RawIOBase):
             try:
                 for chunk in self._get(begin + len(got), end, max(1.0, self._left)):
                     got += chunk
+                    if len(got) >= end - begin:
+                        break  # a server may send more than was asked for, without end
             except BrokenOffError as error:
                 after, why = error.after, str(error)
             number = 0 if len(got) > before else number + 1

@@ -71,7 +71,7 @@ class Relation:
             listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
             self.execute(
                 "CREATE VIEW checked AS SELECT b.base + r.file_row_number + 1 AS row, lines_before, r.*"
-                f" FROM read_parquet([{listed}]) r JOIN bases b ON r.file_index = b.file"
+                f" FROM read_parquet([{listed}], hive_partitioning = false) r JOIN bases b ON r.file_index = b.file"
             )
             self.execute("CREATE VIEW valid AS SELECT * FROM checked WHERE code IS NULL")
 
@@ -86,8 +86,9 @@ class Relation:
 
         Raises:
             OSError: the disk is full.
+            MemoryError: the memory is too small, even with the disk.
         """
-        with _naming_full_disk():
+        with _as_system_errors():
             return self._connection.execute(statement, list(values) if values else None)
 
     def one(self, statement: str, *values: Any) -> Any:
@@ -96,19 +97,19 @@ class Relation:
 
     def all(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows: of results that are small."""
-        with _naming_full_disk():
+        with _as_system_errors():
             rows: list[tuple[Any, ...]] = self.execute(statement, *values).fetchall()
         return rows
 
     def stream(self, statement: str) -> Iterator[Any]:
         """The result as Arrow batches. Other statements may run meanwhile."""
-        with _naming_full_disk():
+        with _as_system_errors():
             cursor = self._connection.cursor()
             yield from cursor.sql(statement).to_arrow_reader(ARROW_ROWS)
 
     def insert(self, table: str, columns: dict[str, Any]) -> None:
         """Add rows to a table, by its columns in their order."""
-        with _naming_full_disk():
+        with _as_system_errors():
             self._connection.from_arrow(table_of(columns)).insert_into(table)
 
     @property
@@ -234,8 +235,8 @@ def _known(parts: Sequence[CheckedPart], max_bytes: int) -> Iterator[CheckedPart
 
 
 @contextmanager
-def _naming_full_disk() -> Iterator[None]:
-    """DuckDB's errors of a full disk as those of the system."""
+def _as_system_errors() -> Iterator[None]:
+    """DuckDB's errors of a full disk and of too little memory as those of the system."""
     import duckdb
 
     try:
@@ -243,4 +244,6 @@ def _naming_full_disk() -> Iterator[None]:
     except duckdb.Error as error:
         if any(words in str(error) for words in _NO_ROOM):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise MemoryError(str(error).partition("\n")[0]) from error
         raise
