@@ -17,6 +17,8 @@ from hone_api.kinds.plan_record import values_of
 from hone_api.words.states import AnyReason, GateResult
 
 Body = Mapping[str, Any]
+LEAST_ROWS = 100
+"""A number that was measured again on fewer rows, and on fewer than the number before, says too little to replace it."""
 AGAINST = "Against"
 """Value of a gate: compared with the version in use."""
 
@@ -89,9 +91,16 @@ def newest(
     out: dict[tuple[str, str | None], MeasuredNumber] = {}
     for each in numbers:
         key = (each.number.name, each.number.dataset) if each.number else ("", None)
-        if key not in out or counts(each) or not counts(out[key]):
+        before = out.get(key)
+        if before is None or (_has_rows(each, before) and (counts(each) or not counts(before))):
             out[key] = each
     return [*out.values()]
+
+
+def _has_rows(each: MeasuredNumber, before: MeasuredNumber) -> bool:
+    """Whether enough rows were measured to take the place of a number."""
+    rows, rows_before = (m.number.rows if m.number else None for m in (each, before))
+    return rows is None or rows_before is None or rows >= min(rows_before, LEAST_ROWS)
 
 
 def verdict(promotion: Promotion, body: Body, in_use: InUse) -> GateVerdict:

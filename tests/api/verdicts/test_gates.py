@@ -53,6 +53,13 @@ def test_a_gate_reads_the_newest_number_of_each_metric_and_dataset() -> None:
     assert result(body, atMost="6") == "Failed", "without a dataset, all must pass"
 
 
+@pytest.mark.parametrize(("before", "rows", "expected"), [(512, 1, "Failed"), (512, 100, "Passed"), (40, 40, "Passed")])
+def test_a_number_of_few_rows_replaces_none_of_many(before: int, rows: int, expected: str) -> None:
+    """Who may add an entry chooses its rows: one that suits must not turn a gate that failed."""
+    body = version(loss("9") | {"rows": before}, again=[(1, None, None, loss("1") | {"rows": rows})])
+    assert result(body, atMost="5") == expected
+
+
 def test_a_number_without_what_the_gate_is_about_replaces_none() -> None:
     alone = {"name": "loss", "dataset": "faq/validation", "tuned": "1"}
     body = version(loss("2"), again=[(1, None, None, alone)])

@@ -26,7 +26,7 @@ NOT_BUILT = "cannot be built small"
 OUTSIDE = Path(__file__).parents[3] / "docs/outside.md"
 APART_FAMILIES = """
 afmoe bailing_hybrid bamba bart bert bert-generation big_bird bigbird_pegasus biogpt blenderbot blenderbot-small
-bloom camembert data2vec-text deepseek_v4 electra ernie falcon_h1 falcon_mamba gpt_oss granitemoehybrid
+bloom camembert data2vec-text deepseek_v4 electra ernie falcon_h1 falcon_mamba gpt_neo gpt_oss granitemoehybrid
 inkling_text jamba kimi_linear lara_mini lfm2_moe lfm3 mamba mamba2 marian mbart megatron-bert minimax mpt mvp
 nemotron_h olmo_hybrid openai-gpt opt pegasus plbart prophetnet qwen3_5 qwen3_5_moe qwen3_5_moe_text
 qwen3_5_text qwen3_next recurrent_gemma rembert roberta roberta-prelayernorm roc_bert roformer rwkv trocr xglm
