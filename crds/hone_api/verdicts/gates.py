@@ -18,7 +18,7 @@ from hone_api.words.states import AnyReason, GateResult
 
 Body = Mapping[str, Any]
 LEAST_ROWS = 100
-"""A number that was measured again on fewer rows, and on fewer than the number before, says too little to replace it."""
+"""Fewer rows than this, and fewer than before: then a number that was measured again does not replace another."""
 AGAINST = "Against"
 """Value of a gate: compared with the version in use."""
 

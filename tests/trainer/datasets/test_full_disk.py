@@ -58,7 +58,7 @@ def _full(work: Callable[[], Any]) -> None:
 def test_what_was_encoded_before_the_disk_was_full_is_kept(
     make_plan: Any, tmp_path: Path, disk: tuple[Path, Resize]
 ) -> None:
-    """At each file of the second split: its rows, those written by numpy, and the last ones."""
+    """While parts of the second split are made, and while they are written together."""
     folder, resize = disk
     sources = []
     for name, rows in (("first", 300), ("second", 3000)):
@@ -75,15 +75,8 @@ def test_what_was_encoded_before_the_disk_was_full_is_kept(
     done = _used(tmp_path / "large" / first.name)
     rows = -(-sizes["rows.arrow"] // PAGE) * PAGE
     rest = _used(tmp_path / "large") - done - rows
-    kept = 9 * PAGE  # 12 bytes for each of the 3,000 rows, until the split is whole; a page for the journal
-    for left in (
-        3 * PAGE,
-        rows // 2,
-        rows + PAGE,
-        rows + kept,
-        rows + kept + sizes["lengths.npy"] + PAGE,
-        rows + kept + rest,
-    ):
+    # Until a split is whole, the disk has its parts as well: of the first split once, of the second at each attempt.
+    for left in (done + 3 * PAGE, rows // 2, rows + PAGE, rows + sizes["lengths.npy"] + PAGE, rows + rest):
         resize(done + left)
         _full(lambda: encode.run(plan))
         assert folders.is_intact(first)
