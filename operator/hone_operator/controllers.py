@@ -48,6 +48,7 @@ from hone_operator.reconcile.run.terminal import recorded
 from hone_operator.reconcile.version import modelversion
 from hone_operator.storage.sweeping import Claims, Stored, Sweeper, note_gone
 from hone_operator.writing.apply import Writes
+from hone_operator.writing.contested import Contested
 from hone_operator.writing.unreadable import UNREADABLE, Unreadable
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class Controllers:
     def __post_init__(self) -> None:
         self._exists = Existence(self.cluster)
         self._pace = Pace()
+        self._contested = Contested()
         self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By namespace: held while a job takes a place in it."""
         self._offering: set[tuple[str, str, str]] = set()
@@ -117,6 +119,7 @@ class Controllers:
             now=self.now,
             request=self.request,
             on_refused_status=self.on_refused_status,
+            contested=self._contested,
             offering=self._offering,
         )
 
@@ -149,6 +152,7 @@ class Controllers:
     def gone(self, kind: str, body: Mapping[str, Any]) -> None:
         """An object of ours was deleted."""
         note_gone(self.departed, kind, body, self.platform.store_claim)
+        self._contested.gone(body["metadata"]["uid"])
         namespace = body["metadata"]["namespace"]
         if not any(self.cache.items(kind, namespace) for kind in names.OWNER_LABEL):
             self._stores.forget(namespace)
@@ -252,8 +256,8 @@ class Controllers:
         refusals = await self._writes.create(key, outcome)
         if refusals:
             outcome = decide(refusals)
-        await self._writes.carry_out(key, body, outcome)
-        return outcome
+        pause = await self._writes.carry_out(key, body, outcome)
+        return replace(outcome, check_again_in=pause) if pause else outcome
 
     async def _decided(self, kind: str, body: Mapping[str, Any]) -> tuple[Decide, Outcome]:
         """How to decide, and what was decided if the API server refuses nothing."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,6 +34,7 @@ from hone_operator.reconcile.core.notreconciled import status_refused, write_ref
 from hone_operator.reconcile.core.outcome import Outcome, Refusal
 from hone_operator.reconcile.core.refusals import refusal
 from hone_operator.writing.adopt import difference
+from hone_operator.writing.contested import Contested
 from hone_operator.writing.events import event_body
 from hone_operator.writing.unreadable import UNWRITABLE, Unreadable
 
@@ -56,6 +58,7 @@ class Writes:
     request: Request
     """The queue's."""
     on_refused_status: Callable[[Key], None]
+    contested: Contested
     offering: set[tuple[str, str, str]] = field(default_factory=set)
     """Kind, namespace and name of what some run creates now because it is missing."""
 
@@ -118,7 +121,12 @@ class Writes:
         with contextlib.suppress(AlreadyExistsError):
             await self.cluster.create(store.claim(namespace, self.platform))
 
-    async def carry_out(self, key: Key, body: Mapping[str, Any], outcome: Outcome) -> None:
+    async def carry_out(self, key: Key, body: Mapping[str, Any], outcome: Outcome) -> float | None:
+        """Write what was decided, and delete.
+
+        Returns:
+            Seconds after which to try again, where another writer has changed the status back too often.
+        """
         # Before the status: once it says that the attempt has ended, nothing looks for its networks again.
         await self._delete(gone for gone in outcome.delete if gone["kind"] in networks.KINDS)
         for target in outcome.apply:
@@ -127,25 +135,31 @@ class Writes:
             await self._record(key, body, record)
         for offered in outcome.offer:
             await self._offer(key, offered)
+        pause = 0.0
         if outcome.status is not None:
+            pause = self.contested.pause(body, outcome.status, time.monotonic())
+        if pause:
+            log.warning("%s: another writer keeps changing its status back; ours is written in %.0f s", key, pause)
+        elif outcome.status is not None:
             try:
                 stored = await self.cluster.apply_status(key.kind, body, outcome.status)
             except (NotFoundError, ConflictError) as error:
                 log.info("%s: gone before its status was written: %s", key, error)
-                return
+                return None
             except RefusedError as error:
                 await self._show_refused(key, body, error)
                 raise
             except TooLargeError as error:
                 meta = {k: body["metadata"][k] for k in IDENTITY}
                 self.unreadable.note(key.kind, Skipped(UNWRITABLE, error.message, meta))
-                return
+                return None
             self.keep(key.kind, stored)
             before, after = (body.get("status") or {}).get("phase"), outcome.status.get("phase")
             if before != after:
                 log.info("%s: %s, before %s", key, after, before or "new")
             await self._emit(body, outcome)
         await self._delete(gone for gone in outcome.delete if gone["kind"] not in networks.KINDS)
+        return pause or None
 
     async def _apply(self, key: Key, body: Mapping[str, Any], target: Mapping[str, Any]) -> None:
         try:
