@@ -38,7 +38,7 @@ def condition(resource: dict[str, Any], type_: str) -> dict[str, Any]:
 def model_server(image: str, hub: str) -> list[dict[str, Any]]:
     """SmolLM2 behind an OpenAI-compatible API, for those who have the key."""
     command = ["python", "/program/modelserver.py", "--model", models.SMOLLM2, "--host", "0.0.0.0"]
-    programs = {"models/modelserver.py": Path(modelserver.__file__)}
+    programs = {"modelserver.py": Path(modelserver.__file__)}
     env = {"HF_ENDPOINT": hub, "HF_HOME": "/tmp/hub", "OMP_NUM_THREADS": "1"}
     # With less it starves on a busy node.
     return serving.server("model-server", image, command, programs, env, cpu="300m", memory="1Gi")

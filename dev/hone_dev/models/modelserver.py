@@ -1,7 +1,7 @@
 """A small real model behind an OpenAI-compatible API, on a CPU: for tests, on loopback or in a pod.
 
 One file that needs only aiohttp and transformers, so that it also runs in the trainer image:
-python models/modelserver.py --model FOLDER_OR_NAME [--host 127.0.0.1] [--port 8000]
+python modelserver.py --model FOLDER_OR_NAME [--host 127.0.0.1] [--port 8000]
 With API_KEY in its environment it answers only those who send that key.
 """
 

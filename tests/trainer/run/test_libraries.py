@@ -53,7 +53,7 @@ def test_vllm_finds_what_is_installed(tmp_path: Path, monkeypatch: pytest.Monkey
     rewards = [{"type": "Length", "length": {"max": 100}}]
     plan = plan_of(tmp_path, method="GRPO", grpo={"rewards": rewards})
     assert set(unused(plan)) == ALL
-    (tmp_path / "models/vllm.py").touch()
+    (tmp_path / "vllm.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     assert set(unused(plan)) == set()
     assert set(unused(plan_of(tmp_path))) == ALL
