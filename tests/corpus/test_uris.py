@@ -150,14 +150,14 @@ def test_a_redirect_leads_to_no_other_host(target: str, public: Any, wire: Any, 
 
 
 def test_a_name_server_that_changes_its_mind_leads_nowhere_else(public: Any, wire: Any, tmp_path: Path) -> None:
-    """The first answer is checked and used; a redirect to the same name is looked up and checked again."""
+    """The first answer is checked and used, by redirects to the same name as well: the second one reaches nobody."""
     out = wire({"data.test": [PUBLIC, "127.0.0.1"]})
     assert code_of(materialise(tmp_path / "pod", f"https://data.test:{public.port}/rows.jsonl")) == "Ready"
     assert set(out.reached) == {PUBLIC}
     out = wire({"data.test": [PUBLIC, "127.0.0.1"]})
     public.answers["/go"] = (307, {"Location": "/rows.jsonl"}, b"")
     outcome = materialise(tmp_path / "second", f"https://data.test:{public.port}/go")
-    assert (code_of(outcome), out.reached) == ("SourceRefused", [PUBLIC])
+    assert (code_of(outcome), set(out.reached)) == ("Ready", {PUBLIC})
 
 
 def archive(path: Path, *members: tuple[str, str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hone_api import encoding
+from hone_api.contract import encoding
 from hone_api.plan import POD_INDEX_ENV, TrainingPlan
 from hone_trainer.encoding import chunks, parts
 from hone_trainer.errors import ConfigError
