@@ -152,7 +152,7 @@ def server(wide_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def served_plan(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The same with the samples of a server, which is asked again without a pause."""
-    monkeypatch.setattr("hone_trainer.endpoints.client._seconds", lambda *_: 0)
+    monkeypatch.setattr("hone_trainer.endpoints.client.pause_after", lambda *_: 0)
 
     def make(name: str, url: str, grpo: dict[str, Any] | None = None, **fields: Any) -> Any:
         block = {"generation": {"engine": "VLLM", "endpoint": url}, "beta": "0.001", **(grpo or {})}

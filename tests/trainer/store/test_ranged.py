@@ -31,8 +31,8 @@ class Origin:
             if at == self._wall or self._random.random() < self._chance:
                 raise BrokenOffError("it broke off")
             size = min(self._random.randint(1, 50_000), end - at, (self._wall or end) - at)
-            yield CONTENT[at : at + size]
             self.sent.append((at, at + size))
+            yield CONTENT[at : at + size]
             at += size
 
 
