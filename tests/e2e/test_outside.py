@@ -165,6 +165,7 @@ def test_a_run_and_its_version_are_in_mlflow(team) -> None:
     assert PASSWORD not in kubectl("get", "ftj,mdl,mv,jobs,pods,configmaps,events", "--output=yaml")
 
 
+@pytest.mark.long
 def test_the_version_is_measured_again_as_its_run_measured_it(team) -> None:
     kubectl = team.kubectl
     reason_becomes(kubectl, "ftj", TRACKED, "Finished", "Succeeded")
