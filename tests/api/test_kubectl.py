@@ -308,7 +308,7 @@ def test_a_field_that_cannot_be_selected_is_named(run: Kubectl) -> None:
         ("mv.spec.lineage.baseModel.commit", "Commit of the hub"),
         # what tests/api/test_immutable.py finds to be mutable
         ("ftj.spec", "Immutable except for suspend, scheduling.priorityClassName and cleanup."),
-        ("mv.spec", "immutable except for approval, deliveries and deletionPolicy."),
+        ("mv.spec", "immutable except for approval, deliveries, evaluations and deletionPolicy."),
     ],
 )
 def test_explain(run: Kubectl, field: str, told: str) -> None:

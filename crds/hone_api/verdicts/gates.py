@@ -196,7 +196,7 @@ def _judge(gate: PromotionGate, number: EvaluationNumber | None) -> GateVerdict:
 
 
 def _interval(value: str, number: EvaluationNumber) -> tuple[float, float] | None:
-    """Both ends of the 95 % interval; without one the value itself, twice. None: there is no such number."""
+    """The ends of the 95 % interval. Without an interval, both are the value; None if the number is missing."""
     tuned, base, other = _float(number.tuned), _float(number.base), _float(number.against)
     if value == "Tuned":
         middle, low, high = tuned, _float(number.low), _float(number.high)
