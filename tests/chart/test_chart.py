@@ -451,3 +451,8 @@ def test_a_trainer_pod_speaks_for_itself_alone(render, monitor):
 def test_the_authority_that_running_pods_trust_survives_an_uninstall(render):
     [secret] = of_kind(render(), "Secret")
     assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+@pytest.mark.parametrize("empty", [None, {"job": None, "pod": None, "container": None}])
+def test_fields_that_are_left_empty_are_none(render, empty):
+    assert render({"admission": {"extraFields": empty}}) == render({})
