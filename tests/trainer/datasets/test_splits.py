@@ -1,10 +1,18 @@
 """Splits: stable, by content, never empty where a few rows can help it."""
 
+import random
+from pathlib import Path
+from typing import Any
+
 import counting
+import pyarrow
 import pytest
 
 from hone_api.dataset.dataset import Splits
+from hone_trainer.datasets.curation.near import Clusters
 from hone_trainer.datasets.engine import dividing
+from hone_trainer.datasets.engine.arrays import column
+from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.splits import Division, hash_of, wanted
 from hone_trainer.errors import ConfigError
 from hone_trainer.store.contents import SPLITS
@@ -136,3 +144,48 @@ def test_a_group_over_several_strata_stays_whole():
 def test_a_column_of_too_many_values_is_reported():
     with pytest.raises(ConfigError, match=r"splits.stratifyBy: column kind has over 10000 values"):
         stratify([(str(i), str(i)) for i in range(10_001)], STRATIFIED)
+
+
+def joined(folder: Path, groups: list[int], questions: list[int]) -> tuple[list[int], int]:
+    """The group of each row with those that ask the same, and how many rounds that took."""
+    with Relation([], folder / "relation", 2**30) as rows:
+        rows.execute("CREATE TABLE kept (row BIGINT, grp UBIGINT, question UBIGINT)")
+        columns = {"row": range(1, len(groups) + 1), "grp": groups, "question": questions}
+        rows.insert("kept", {name: column(values, pyarrow.uint64()) for name, values in columns.items()})
+        execute, statements = rows.execute, list[str]()
+
+        def noted(statement: str, *values: Any) -> Any:
+            statements.append(statement)
+            return execute(statement, *values)
+
+        rows.execute = noted
+        dividing._join_questions(rows, Splits(validation="50%", test="50%"))
+        return [group for (group,) in rows.all("SELECT joined FROM grouped ORDER BY row")], sum(
+            "DROP TABLE firsts" in statement for statement in statements
+        )
+
+
+def by_union(groups: list[int], questions: list[int]) -> list[int]:
+    clusters = Clusters()
+    for keys in (groups, questions):
+        first: dict[int, int] = {}
+        for row, key in enumerate(keys):
+            clusters.join(first.setdefault(key, row), row)
+    return [groups[clusters.first(row)] for row in range(len(groups))]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_that_ask_the_same_are_one_group(tmp_path: Path, seed: int) -> None:
+    chosen = random.Random(seed)
+    many = chosen.choice((10, 60, 200))
+    groups = [chosen.randrange(many) for _ in range(200)]
+    questions = [chosen.randrange(chosen.choice((30, 300))) for _ in range(200)]
+    assert joined(tmp_path, groups, questions)[0] == by_union(groups, questions)
+
+
+def test_a_chain_of_groups_takes_few_rounds(tmp_path: Path) -> None:
+    """Group n and group n + 1 share question n."""
+    groups = [number // 2 for number in range(1, 2001)]
+    found, rounds = joined(tmp_path, groups, [number // 2 for number in range(2000)])
+    assert set(found) == {0}
+    assert 0 < rounds < 15

@@ -112,12 +112,19 @@ def _join_questions(rows: Relation, splits: Splits) -> None:
         """CREATE TABLE firsts AS SELECT grp, min(row) AS first FROM kept
             WHERE grp IN (SELECT grp FROM edges) GROUP BY grp"""
     )
+    rows.execute("CREATE TABLE owners AS SELECT first, grp FROM firsts")
     while True:  # until no group of near duplicates connects two questions
         rows.execute(
-            """CREATE TABLE lower AS SELECT grp, min(lowest) AS first FROM edges JOIN (
+            """CREATE TABLE near AS SELECT grp, min(lowest) AS first FROM edges JOIN (
                 SELECT question, min(first) AS lowest FROM edges JOIN firsts USING (grp) GROUP BY question
             ) USING (question) GROUP BY grp"""
         )
+        # Also what the group that has this first row has found: a chain takes rounds by the logarithm of its length.
+        rows.execute(
+            """CREATE TABLE lower AS SELECT near.grp, beyond.first FROM near
+                JOIN owners ON owners.first = near.first JOIN near AS beyond ON beyond.grp = owners.grp"""
+        )
+        rows.execute("DROP TABLE near")
         changed = rows.one("SELECT count(*) FROM lower JOIN firsts USING (grp) WHERE lower.first < firsts.first")
         rows.execute("DROP TABLE firsts")
         rows.execute("ALTER TABLE lower RENAME TO firsts")
