@@ -153,6 +153,7 @@ def test_a_file_that_changes_in_the_middle_is_one_error(server: tls_server.Serve
         (200, {"Accept-Ranges": "bytes", "ETag": '"1"'}, LINES + b"\n"),
         (200, {"ETag": '"2"'}, LINES),
         (200, {"Accept-Ranges": "bytes"}, LINES),
+        (200, {"Accept-Ranges": "bytes", "ETag": '"1"', "Content-Encoding": "gzip"}, LINES),
     ):
         with file.open() as stream:
             stream.read(1000)
@@ -235,7 +236,10 @@ def test_each_range_is_checked_like_the_first(
     server.answers["/rows.jsonl"] = (200, {"Accept-Ranges": "bytes", "ETag": '"1"'}, LINES)
     url = f"https://data.test:{server.port}/rows.jsonl"
     with tls_server.also_at("127.0.0.2", server, certificate):
-        resolver = lambda host, port: Resolution(["127.0.0.2" if host == "data.test" else "127.0.0.1"])  # noqa: E731
+
+        def resolver(host: str, port: int) -> Resolution:
+            return Resolution(["127.0.0.2" if host == "data.test" else "127.0.0.1"])
+
         client = https.Client(Limits(), "Bearer canary-secret", resolver)
         found = client.find(url, tmp_path / "copy")
         assert isinstance(found, https.Ranged)

@@ -103,6 +103,8 @@ class Ranged(NamedTuple):
     name: str
     size: int
     mark: Mark
+    encoding: str = ""
+    """Its Content-Encoding."""
 
 
 class Saved(NamedTuple):
@@ -144,10 +146,10 @@ class Client:
             if response.status == 200:
                 return self._save(response, url, target, until, progress)
             version, (*_, size) = Mark.of(response.headers), response.headers.get("Content-Range", "").rpartition("/")
-            if response.status == 206 and version and version.is_strong and size.isdecimal():
+            if response.status == 206 and version and version.is_strong and size.isdecimal() and len(size) < 20:
                 if int(size) > self.limits.max_source_bytes:
                     raise self._too_large(url)
-                return Ranged(_name(url, response.headers), int(size), version)
+                return Ranged(_name(url, response.headers), int(size), version, _encoding(response))
         return self.download(url, target, progress)
 
     def download(self, url: str, target: Path, progress: Callable[[int], None] = lambda _: None) -> Saved:
@@ -175,7 +177,7 @@ class Client:
                 if response.status in (200, 412, 416):
                     raise changed(what)
                 self._check_status(response, url)
-                if Mark.of(response.headers) != file.mark:
+                if (Mark.of(response.headers), _encoding(response)) != (file.mark, file.encoding):
                     raise changed(what)
                 check_range(what, response.headers, begin, file.size)
                 yield from iter(lambda: response.read(_CHUNK), b"")
@@ -238,7 +240,7 @@ class Client:
         if status not in (200, 206, 304, 416):
             raise SourceError(FailureCode.SOURCE_UNREACHABLE, text)
         length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > self.limits.max_source_bytes:
+        if length.isdecimal() and (len(length) >= 20 or int(length) > self.limits.max_source_bytes):
             raise self._too_large(url)
 
     def _save(
@@ -465,6 +467,11 @@ def checked(url: str, plain: bool = False) -> SplitResult:
     if port == 0:
         raise SourceError(FailureCode.SOURCE_REFUSED, f"{parts.scheme}://{parts.hostname}: port 0")
     return parts
+
+
+def _encoding(response: urllib3.BaseHTTPResponse) -> str:
+    """How the bytes of an answer are packed; empty: they are those of the file."""
+    return response.headers.get("Content-Encoding", "").strip().lower().replace("identity", "")
 
 
 def _name(url: str, headers: Mapping[str, str]) -> str:

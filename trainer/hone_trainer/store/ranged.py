@@ -25,7 +25,7 @@ BUSY = {429, 500, 502, 503, 504}
 SLOWEST = 4 * 2**20
 """Bytes a second: what comes more slowly takes time from the limit."""
 _LONGEST_PAUSE = 60.0
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _FIRST, _MOST = 256 * 2**10, 8 * 2**20
 """Bytes of a request: a file that is read on is asked for in larger ones. One of them is in memory."""
 
@@ -120,7 +120,7 @@ def pause_after(after: str | None, number: int) -> float:
     """Seconds that the server asks for in Retry-After, else 1, 2, 4 …, each with some jitter."""
     try:
         asked = urllib3.Retry(0).parse_retry_after(after) if after else None
-    except InvalidHeader:
+    except (InvalidHeader, ValueError):  # ValueError: more digits than Python reads
         asked = None
     return min(2.0**number * random.uniform(0.8, 1.2) if asked is None else asked, _LONGEST_PAUSE)
 
