@@ -54,7 +54,10 @@ def duckdb(folder: Path, memory: str) -> dict[str, int]:
 
     con = engine.connect(config={"memory_limit": memory, "temp_directory": str(folder / "spilled"), "threads": 2})
     con.execute(f"CREATE VIEW parts AS SELECT * FROM read_parquet('{folder}/*.parquet')")
-    one = lambda sql: con.execute(sql).fetchone()[0]  # noqa: E731
+
+    def one(sql: str) -> Any:
+        return con.execute(sql).fetchone()[0]
+
     con.execute(
         "CREATE TABLE repeats AS WITH firsts AS (SELECT exact, min(row) AS first FROM parts GROUP BY exact"
         " HAVING count(*) > 1) SELECT row, first FROM parts JOIN firsts USING (exact) WHERE row <> first"
