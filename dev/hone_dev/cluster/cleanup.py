@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hone_dev.cluster.binaries import COMPONENTS
 from hone_dev.cluster.node import CGROUP, Node
-from hone_dev.cluster.process import end
 from hone_dev.tools.console import HoneDevError
 from hone_dev.tools.shell import run
 
@@ -104,12 +103,6 @@ def processes(state: Path) -> dict[int, str]:
             if in_pod or ours:
                 found[int(folder.name)] = " ".join(argv).strip()
     return found
-
-
-def end_strays(state: Path) -> None:
-    """End what is left of `processes`: shims, and programs whose `up` was killed as it started them."""
-    for pid in processes(state):
-        end(pid, patience=2.0)
 
 
 def mounts_below(folder: Path) -> list[str]:
