@@ -17,7 +17,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from hone_cli.errors import CommandError
-from hone_cli.guard import guarded
+from hone_cli.reach.guard import guarded
 
 PATH = "/api/chat"
 ENDED = 410

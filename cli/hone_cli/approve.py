@@ -15,7 +15,7 @@ from hone_cli.errors import CommandError, printable
 from hone_cli.versions import MODEL_HELP, chosen
 
 if TYPE_CHECKING:
-    from hone_cli.kube import Kube
+    from hone_cli.reach.kube import Kube
 
 _WORDS: Mapping[ApprovalState, str] = {
     ApprovalState.APPROVED: "approved",
@@ -88,7 +88,7 @@ def reject(
 
 
 def _kube(context: str | None, namespace: str | None) -> Kube:
-    from hone_cli.kube import Kube
+    from hone_cli.reach.kube import Kube
 
     return Kube.load(context, namespace)
 

@@ -15,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from hone_api.kinds.modelversion import Artifact
-from hone_cli import answering, local, pod
+from hone_cli import answering, local
 from hone_cli.download import choose_artifact
 from hone_cli.errors import CommandError
-from hone_cli.guard import digest
-from hone_cli.http_session import http_session
+from hone_cli.reach import pod
+from hone_cli.reach.guard import digest
+from hone_cli.reach.http_session import http_session
 from hone_cli.versions import MODEL_HELP, chosen, ready
 
 _IDLE_SECONDS = 1800.0
@@ -86,8 +87,8 @@ def chat(
     hone chat support-bot                 the newest version that is Ready
     hone chat support-bot:3 --gpus 1      version 3, on a GPU
     """
-    from hone_cli import running
-    from hone_cli.kube import Kube
+    from hone_cli.reach import running
+    from hone_cli.reach.kube import Kube
 
     kube = Kube.load(context, namespace)
     version = ready(chosen(kube, model))

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from hone_api.dataset.synthesis import SyntheticRows
-from hone_cli import folder, pod
 from hone_cli.errors import CommandError
-from hone_cli.reviews import Reviews, words
+from hone_cli.reach import pod
+from hone_cli.review import folder
+from hone_cli.review.reviews import Reviews, words
 
 app = typer.Typer(no_args_is_help=True, help="Review the rows that a model generated.")
 _IDLE_SECONDS = 2 * 3600.0
@@ -48,7 +49,7 @@ def review(
         counts = _on_a_page(reviews, port) if web else _in_terminal(reviews, row)
         _print_counts(counts)
         return
-    from hone_cli import cluster
+    from hone_cli.review import cluster
 
     with cluster.session(name, namespace, context, reviewer, port) as session:
         if web:
@@ -61,7 +62,8 @@ def review(
 @app.command("serve-review", hidden=True)
 def serve_review(batch: Path) -> None:
     """Run in the review pod; the token's digest and the reviewer come from its environment."""
-    from hone_cli import local, server
+    from hone_cli import local
+    from hone_cli.review import server
 
     try:
         token_digest, reviewer = os.environ[pod.DIGEST_ENV], os.environ[pod.REVIEWER_ENV]
@@ -79,7 +81,7 @@ def _on_a_page(reviews: Reviews, port: int) -> SyntheticRows:
 
 
 def _in_terminal(reviews: Reviews, row: str | None) -> SyntheticRows | None:
-    from hone_cli.terminal import Terminal
+    from hone_cli.review.terminal import Terminal
 
     reviews.state(row=row)  # errors are printed before the screen changes
     return Terminal(reviews, row).run()

@@ -19,15 +19,16 @@ from hone_api.blocks.delivery import ArtifactForm
 from hone_api.contract.manifest import ADDED
 from hone_api.kinds.modelversion import Artifact, ModelVersionSpec
 from hone_api.words.states import ApprovalState
-from hone_cli import files, local, pod
-from hone_cli.copying import Copied, MissingFileError, copy, copy_one
+from hone_cli import local
 from hone_cli.errors import CommandError, printable
-from hone_cli.guard import digest
-from hone_cli.remote_files import RemoteFiles
+from hone_cli.reach import files, pod
+from hone_cli.reach.copying import Copied, MissingFileError, copy, copy_one
+from hone_cli.reach.guard import digest
+from hone_cli.reach.remote_files import RemoteFiles
 from hone_cli.versions import MODEL_HELP, chosen, ready
 
 if TYPE_CHECKING:
-    from hone_cli.kube import Kube
+    from hone_cli.reach.kube import Kube
 
 _REPORT = "report.html"
 _IDLE_SECONDS = 2 * 3600.0
@@ -57,7 +58,7 @@ def download(
     hone download support-bot-v3 out           the same, by the name of its ModelVersion
     hone download support-bot out --form GGUF  one form, where there are several
     """
-    from hone_cli.kube import Kube
+    from hone_cli.reach.kube import Kube
 
     kube = Kube.load(context, namespace)
     version = ready(chosen(kube, model))
@@ -83,7 +84,7 @@ def report(
     \b
     hone report support-bot:3 --open
     """
-    from hone_cli.kube import Kube
+    from hone_cli.reach.kube import Kube
 
     kube = Kube.load(context, namespace)
     version = ready(chosen(kube, model))
@@ -116,7 +117,7 @@ def fetch_report(source: RemoteFiles, artifact: Artifact, target: Path) -> None:
 @contextlib.contextmanager
 def _reached(kube: Kube, version: Mapping[str, Any], artifact: Artifact) -> Iterator[RemoteFiles]:
     """The files of an artifact, served by a temporary pod."""
-    from hone_cli import running
+    from hone_cli.reach import running
 
     token = secrets.token_urlsafe(32)
     with running.reached(kube, running.create(kube, pod.download_pod(version, artifact, digest(token)))) as tunnel:

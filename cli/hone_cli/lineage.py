@@ -91,7 +91,7 @@ def models(
     hone models                      all models of the namespace
     hone models support-bot --json   every version of one, for programs
     """
-    from hone_cli.kube import Kube
+    from hone_cli.reach.kube import Kube
 
     kube = Kube.load(context, namespace)
     nodes = trees(kube.all_models(), kube.model_versions(name))

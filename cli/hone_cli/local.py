@@ -12,10 +12,10 @@ import typer
 from aiohttp import web
 
 from hone_api.dataset.synthesis import SyntheticRows
-from hone_cli.guard import digest
-from hone_cli.pod import LISTENING
-from hone_cli.reviews import Reviews
-from hone_cli.server import application
+from hone_cli.reach.guard import digest
+from hone_cli.reach.pod import LISTENING
+from hone_cli.review.reviews import Reviews
+from hone_cli.review.server import application
 
 LOOPBACK = "127.0.0.1"
 

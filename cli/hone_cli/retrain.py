@@ -20,7 +20,7 @@ def retrain(
     quiet period and the budget of spec.retrain still hold. On unchanged rows no job starts, unless the job on them did
     not succeed and was deleted: then it is created again.
     """
-    from hone_cli.kube import Kube
+    from hone_cli.reach.kube import Kube
 
     kube = Kube.load(context, namespace)
     body = kube.model(model)

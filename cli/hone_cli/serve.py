@@ -12,7 +12,7 @@ import yaml
 
 from hone_api.estimate.advice import SERVED_RANKS
 from hone_cli.errors import CommandError, printable
-from hone_cli.pod import image_of
+from hone_cli.reach.pod import image_of
 from hone_cli.serving import aibrix, following, httproute, kserve, ollama, rewrite, vllm
 from hone_cli.serving.cautions import cautions, shows_signing
 from hone_cli.serving.following import Following
@@ -22,7 +22,7 @@ from hone_cli.serving.vllm import Server
 from hone_cli.versions import alias_of, is_approved, to_serve
 
 if TYPE_CHECKING:
-    from hone_cli.kube import Kube
+    from hone_cli.reach.kube import Kube
 
 IMAGE = "vllm/vllm-openai:v0.31.0"
 """The release whose rules the condition Servable reports."""
@@ -103,7 +103,7 @@ def serve(
     hone serve support-bot --to ollama > Modelfile
     hone serve support-bot@production faq-bot@production --follow --name bots > bots.yaml
     """
-    from hone_cli.kube import Kube
+    from hone_cli.reach.kube import Kube
 
     wishes = Wishes(form, max_lora_rank, Sharing(weights, mirror, gateway))
     _check_options(to, wishes, follow=follow, secret=api_key_secret)

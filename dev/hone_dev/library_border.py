@@ -130,7 +130,7 @@ NAMES: tuple[LibraryName, ...] = (
         "transformers.configuration_utils:PreTrainedConfig",
         "_attn_implementation",
         "sets",
-        "trainer/hone_trainer/training/row_attention.py",
+        "trainer/hone_trainer/training/batches/row_attention.py",
         "An attention function for one block of code, set on the config that the layers read, and put back.",
     ),
     LibraryName(
@@ -450,7 +450,7 @@ NAMES: tuple[LibraryName, ...] = (
         "kubernetes.client.exceptions",
         "ApiException",
         "imports",
-        "cli/hone_cli/kube.py",
+        "cli/hone_cli/reach/kube.py",
         "The exception of the API client, from the module that defines it.",
     ),
     # torch, aiohttp, Python

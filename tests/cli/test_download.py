@@ -13,12 +13,12 @@ import pytest
 from app_server import running
 
 from hone_api.kinds.modelversion import Artifact
-from hone_cli import files, pod
-from hone_cli.copying import copy
 from hone_cli.download import choose_artifact, fetch_report, is_signed, summary
 from hone_cli.errors import CommandError
-from hone_cli.guard import digest
-from hone_cli.remote_files import RemoteFiles
+from hone_cli.reach import files, pod
+from hone_cli.reach.copying import copy
+from hone_cli.reach.guard import digest
+from hone_cli.reach.remote_files import RemoteFiles
 from hone_cli.versions import chosen, ready, to_serve
 from hone_trainer.store import manifest
 
@@ -302,7 +302,7 @@ def test_what_is_printed_after_a_download_works_as_it_is(tmp_path: Path, method:
 
 
 def copy_of_nothing(folder: Path) -> Any:
-    from hone_cli.copying import Copied
+    from hone_cli.reach.copying import Copied
 
     return Copied(files=0, size_bytes=0, read_bytes=0)
 

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from hone_cli.errors import CommandError
-from hone_cli.kube import Kube
 from hone_cli.lineage import drawn, models, trees
+from hone_cli.reach.kube import Kube
 
 pytestmark = pytest.mark.pure
 

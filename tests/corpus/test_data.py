@@ -16,7 +16,8 @@ from hone_api.contract.report import DatasetResult
 from hone_api.contract.termination import TerminationMessage
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FAILURES
-from hone_trainer.datasets import materialize, read
+from hone_trainer.datasets import materialize
+from hone_trainer.datasets.readers import read
 from hone_trainer.errors import to_outcome
 
 pytestmark = pytest.mark.trainer

@@ -13,7 +13,7 @@ import typer.main
 from hone_api.dataset.review import most_defective
 from hone_api.dataset.synthesis import Template
 from hone_cli.__main__ import application
-from hone_cli.terminal import Terminal
+from hone_cli.review.terminal import Terminal
 
 pytestmark = pytest.mark.pure
 

@@ -103,7 +103,7 @@ def test_generated_rows_wait_for_people_and_then_are_a_dataset(kubectl, hone, im
     wait(lambda: (state().get("synthetic") or {}).get("accepted") == 1, state)
     assert seen()["reason"] == "AwaitingReview"
 
-    # Bob, on the page; a browser shows it in tests/cli/test_page.py.
+    # Bob, on the page; a browser shows it in tests/cli/review/test_page.py.
     bob = terminal(*command, "--web", "--reviewer", "bob", columns=160, **environment)
     url, token = re.search(r"(http://127\.0\.0\.1:\d+)/#token=(\S+)", bob.until("Ctrl-C")).groups()
     assert "Hone: review" in requests.get(url, timeout=600).text

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from hone_api.kinds.unsupported import UNSUPPORTED
 from hone_cli.__main__ import application
 from hone_cli.errors import CommandError
-from hone_cli.kube import Kube
+from hone_cli.reach.kube import Kube
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("objects at the API server")]
 SYSTEM, TENANT = "hone-tenants", "tenants-a"

@@ -14,7 +14,7 @@ from hone_trainer.datasets.checked import Normalised, PartMaker
 from hone_trainer.datasets.engine.counts import RowCounts
 from hone_trainer.datasets.engine.parts import PartFolder
 from hone_trainer.datasets.engine.relation import Relation
-from hone_trainer.datasets.rows import RawRow
+from hone_trainer.datasets.readers.rows import RawRow
 
 PLAN = {"name": "rows", "store": "/nowhere", "source": {"uri": "pvc://claim/rows.jsonl"}}
 

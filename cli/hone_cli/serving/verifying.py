@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hone_api.base.pod_image import PodImage
-from hone_cli.restricted import container_security
+from hone_cli.reach.restricted import container_security
 
 
 def verifier(image: PodImage, mounts: Iterable[tuple[Mapping[str, Any], str | None]]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from hone_api.base.pod_image import PodImage
 from hone_api.verdicts.servable import FUSED_EXPERTS, TEMPLATE_KWARGS
 from hone_cli.errors import CommandError
-from hone_cli.restricted import container_security, pod_security
+from hone_cli.reach.restricted import container_security, pod_security
 from hone_cli.serving.models import ModelFolder, ServedModel, base_digest, one_base, shared_template_kwargs
 from hone_cli.serving.verifying import pull_secrets, verifier
 

@@ -272,7 +272,7 @@ def _experts(s: Setup) -> int:
 
 def _masks(s: Setup) -> int:
     """SDPA makes a matrix from the mask in every layer, and autograd keeps it: for all tokens of packed rows, and for
-    each padded row. Padding-free rows on a CPU need none (`hone_trainer.training.row_attention`)."""
+    each padded row. Padding-free rows on a CPU need none (`hone_trainer.training.batches.row_attention`)."""
     if s.packed:
         numbers = s.tokens**2
     elif s.gpu and s.micro_batch > 1:

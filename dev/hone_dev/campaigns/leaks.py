@@ -23,7 +23,7 @@ from faker import Faker
 from hone_api.dataset.curation import Contamination
 from hone_api.plan import DatasetInput
 from hone_trainer.datasets.curation.contamination import Index
-from hone_trainer.datasets.texts import ValidRow
+from hone_trainer.datasets.texts.texts import ValidRow
 from hone_trainer.store.contents import UNKNOWN
 
 Pair = dict[str, str]

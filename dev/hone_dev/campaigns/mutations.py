@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hone_trainer.datasets.read import DataFile, read_rows
-from hone_trainer.datasets.rows import RawRow
+from hone_trainer.datasets.readers.read import DataFile, read_rows
+from hone_trainer.datasets.readers.rows import RawRow
 from hone_trainer.errors import SourceError
 
 ROWS = 40

@@ -19,7 +19,7 @@ from rich.console import Console
 from hone_cli import answering
 from hone_cli import chat as remote_chat
 from hone_cli.errors import CommandError
-from hone_cli.guard import digest
+from hone_cli.reach.guard import digest
 from hone_trainer.commands import ask, chat
 from hone_trainer.commands.exported import Exported
 from hone_trainer.errors import TrainerError

@@ -3,8 +3,8 @@
 import pytest
 
 from hone_api.dataset.dataset import Format
-from hone_trainer.datasets import detect
-from hone_trainer.datasets.rows import RowError
+from hone_trainer.datasets.formats import detect
+from hone_trainer.datasets.readers.rows import RowError
 from hone_trainer.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.pure

@@ -13,8 +13,10 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import curation, downloads, materialize, memory, pieces, stage_one
+from hone_trainer.datasets import curation, materialize, stage_one
 from hone_trainer.datasets.engine.relation import Relation
+from hone_trainer.datasets.readers import memory, pieces
+from hone_trainer.datasets.sources import downloads
 from hone_trainer.errors import classify
 from hone_trainer.run import encode
 from hone_trainer.store import folders

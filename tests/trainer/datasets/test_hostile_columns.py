@@ -17,7 +17,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from hone_trainer.datasets.read import DataFile, read_rows
+from hone_trainer.datasets.readers.read import DataFile, read_rows
 
 pytestmark = pytest.mark.pure
 OWN, FOREIGN = "own row", "foreign"

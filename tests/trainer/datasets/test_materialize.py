@@ -10,7 +10,8 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_dev import hub
-from hone_trainer.datasets import materialize, sources
+from hone_trainer.datasets import materialize
+from hone_trainer.datasets.sources import sources
 from hone_trainer.errors import ConfigError, DataError, SourceError
 from hone_trainer.store import contents, manifest
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import language, materialize
+from hone_trainer.datasets import materialize
+from hone_trainer.datasets.texts import language
 from hone_trainer.errors import DataError
 
 pytestmark = pytest.mark.trainer

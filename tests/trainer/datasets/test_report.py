@@ -15,7 +15,7 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize, publishing
-from hone_trainer.datasets.language import language_of, languages_of
+from hone_trainer.datasets.texts.language import language_of, languages_of
 from hone_trainer.errors import DataError
 
 pytestmark = pytest.mark.trainer

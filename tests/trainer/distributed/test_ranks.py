@@ -18,7 +18,7 @@ from hone_api.contract.termination import FailureReport, TerminationMessage
 from hone_dev.cluster.objectstore import free_port
 from hone_trainer.commands import evaluate
 from hone_trainer.run import launch
-from hone_trainer.training import shared_packs
+from hone_trainer.training.batches import shared_packs
 from hone_trainer.training.checkpoints import RunCheckpoints
 
 pytestmark = pytest.mark.trainer

@@ -12,7 +12,8 @@ import pytest
 from comparable import AGAINST, in_use
 
 from hone_trainer.evaluation import other_version
-from hone_trainer.methods import METHODS, compared_answers
+from hone_trainer.methods import METHODS
+from hone_trainer.methods.rl import compared_answers
 from hone_trainer.scoring import scores
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Unwatched

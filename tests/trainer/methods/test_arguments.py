@@ -11,7 +11,8 @@ from hone_api.plan import TrainingPlan
 from hone_api.words.phases import SAVING, TRAINING
 from hone_trainer.device import Device
 from hone_trainer.methods import arguments
-from hone_trainer.training import hang_guard, settings
+from hone_trainer.training import settings
+from hone_trainer.training.timing import hang_guard
 
 pytestmark = pytest.mark.trainer
 

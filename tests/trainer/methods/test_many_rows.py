@@ -21,7 +21,7 @@ from hone_trainer.encoding.split_file import Policy
 from hone_trainer.errors import DataError
 from hone_trainer.methods import METHODS, kto
 from hone_trainer.rewards import gold
-from hone_trainer.training import indexed
+from hone_trainer.training.batches import indexed
 
 pytestmark = pytest.mark.trainer
 MANY = 60_000

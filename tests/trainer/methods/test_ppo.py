@@ -304,7 +304,7 @@ def test_a_loss_that_is_not_finite_names_its_rows(
     runs: Any, plan_of: Any, judge_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reward model that answers infinity for one conversation."""
-    from hone_trainer.methods import judge
+    from hone_trainer.methods.rl import judge
 
     score = judge.ConversationReward.__call__
 
@@ -339,7 +339,7 @@ def test_a_reward_model_is_wanted_and_not_found(runs: Any, plan_of: Any, tmp_pat
 
 
 def test_tokenizers_are_compared_by_what_changes_ids() -> None:
-    from hone_trainer.methods.judge import unlike
+    from hone_trainer.methods.rl.judge import unlike
 
     def tokenizer(words: dict[str, int], template: str) -> Any:
         return SimpleNamespace(get_vocab=lambda: words, chat_template=template)

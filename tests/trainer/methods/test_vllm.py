@@ -19,7 +19,7 @@ from hone_trainer.commands import ask
 from hone_trainer.commands.exported import Exported
 from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import served
+from hone_trainer.methods.rl import served
 
 pytestmark = pytest.mark.trainer
 RANK, LONGEST = 16, 128

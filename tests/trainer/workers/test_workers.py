@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import checked, language, materialize, pieces
-from hone_trainer.datasets.rows import RawRow
+from hone_trainer.datasets import checked, materialize
+from hone_trainer.datasets.readers import pieces
+from hone_trainer.datasets.readers.rows import RawRow
+from hone_trainer.datasets.texts import language
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.workers import parallel
 

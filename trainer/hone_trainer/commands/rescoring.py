@@ -16,8 +16,9 @@ from hone_api.plan import ModelInput, TrainingPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.commands.exported import Exported
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import METHODS, pairs, ppo, rewarding
-from hone_trainer.methods.judge import ConversationReward
+from hone_trainer.methods import METHODS, pairs, ppo
+from hone_trainer.methods.rl import rewarding
+from hone_trainer.methods.rl.judge import ConversationReward
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating
 from hone_trainer.scoring.heldout import HeldOut

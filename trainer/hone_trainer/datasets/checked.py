@@ -11,17 +11,17 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import read
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.curation.base import Each, Sketching
-from hone_trainer.datasets.detect import Detected
 from hone_trainer.datasets.engine.features import Features, features
 from hone_trainer.datasets.engine.parts import GROUP_BYTES, GROUP_ROWS, CheckedPart, PartFolder, PartWriter
-from hone_trainer.datasets.pieces import Piece, PieceRows
-from hone_trainer.datasets.rows import RawRow, RowError, canonical, strict_json
-from hone_trainer.datasets.splits import hash_of
-from hone_trainer.datasets.statistics import check_length
-from hone_trainer.datasets.texts import ValidRow
+from hone_trainer.datasets.formats.detect import Detected
+from hone_trainer.datasets.readers import read
+from hone_trainer.datasets.readers.pieces import Piece, PieceRows
+from hone_trainer.datasets.readers.rows import RawRow, RowError, canonical, strict_json
+from hone_trainer.datasets.splits.splits import hash_of
+from hone_trainer.datasets.texts.statistics import check_length
+from hone_trainer.datasets.texts.texts import ValidRow
 
 BATCH_ROWS, BATCH_BYTES = 256, 2**20
 """That steps of the curation judge at once."""

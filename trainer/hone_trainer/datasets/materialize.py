@@ -18,21 +18,7 @@ from typing import Any
 from hone_api.base.wording import counted
 from hone_api.contract.report import DatasetResult
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import (
-    changes,
-    croissant,
-    curation,
-    detect,
-    downloads,
-    freshness,
-    language,
-    publishing,
-    remembered,
-    report,
-    sources,
-    stage_one,
-    synthesis,
-)
+from hone_trainer.datasets import curation, publishing, report, stage_one, synthesis
 from hone_trainer.datasets.checked import Check, PartMaker, unreadable
 from hone_trainer.datasets.curation import Global, personal_data
 from hone_trainer.datasets.engine import dividing
@@ -47,9 +33,13 @@ from hone_trainer.datasets.engine.writing import (
     write_rejected,
     write_splits,
 )
-from hone_trainer.datasets.read import DataFile, parsed, raw_rows
+from hone_trainer.datasets.formats import detect
+from hone_trainer.datasets.readers.read import DataFile, parsed, raw_rows
+from hone_trainer.datasets.readers.rows import RawRow, RowError
 from hone_trainer.datasets.row_statistics import Tally, percent
-from hone_trainer.datasets.rows import RawRow, RowError
+from hone_trainer.datasets.sources import croissant, downloads, freshness, sources
+from hone_trainer.datasets.splits import changes, remembered
+from hone_trainer.datasets.texts import language
 from hone_trainer.endpoints import http
 from hone_trainer.errors import ConfigError, DataError, to_outcome
 from hone_trainer.reporting.task import TaskProgress

@@ -20,16 +20,18 @@ from hone_api.dataset.dataset_status import DatasetUse
 from hone_api.dataset.source import Source as DatasetSource
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import changes, croissant, materialize, publishing, report, shares
+from hone_trainer.datasets import materialize, publishing, report
 from hone_trainer.datasets.checked import Normalised, PartMaker
 from hone_trainer.datasets.engine import dividing
 from hone_trainer.datasets.engine.counts import RowCounts
 from hone_trainer.datasets.engine.parts import PartFolder
 from hone_trainer.datasets.engine.relation import Relation
+from hone_trainer.datasets.readers.rows import RawRow
 from hone_trainer.datasets.row_statistics import Tally
-from hone_trainer.datasets.rows import RawRow
-from hone_trainer.datasets.splits import hash_of
-from hone_trainer.datasets.statistics import length_of
+from hone_trainer.datasets.sources import croissant
+from hone_trainer.datasets.splits import changes, shares
+from hone_trainer.datasets.splits.splits import hash_of
+from hone_trainer.datasets.texts.statistics import length_of
 from hone_trainer.errors import DataError, SourceError
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import contents

@@ -20,7 +20,8 @@ from hone_api.contract.report import DatasetResult
 from hone_api.contract.termination import TerminationMessage
 from hone_api.plan import RowsPlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import croissant, report
+from hone_trainer.datasets import report
+from hone_trainer.datasets.sources import croissant
 from hone_trainer.errors import ConfigError, DataError, StoreError, to_outcome
 from hone_trainer.secrets import scrub_in
 from hone_trainer.store import contents, folders, manifest

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from hone_api.contract.report import DatasetResult
 from hone_api.contract.termination import FailureReport
 from hone_api.words.rowcodes import ROW_CODES
-from hone_trainer.datasets import sources
 from hone_trainer.datasets.row_statistics import Tally
+from hone_trainer.datasets.sources import sources
 from hone_trainer.reporting import html
 from hone_trainer.store.contents import REPORT
 

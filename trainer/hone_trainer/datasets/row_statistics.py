@@ -15,12 +15,14 @@ from hone_api.dataset.curation import CurationStep
 from hone_api.dataset.dataset_status import NotReadFiles, RowErrorCount, SplitRows
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import language, remembered, sources, splits
-from hone_trainer.datasets.advice import advice
 from hone_trainer.datasets.engine.counts import RowCounts
-from hone_trainer.datasets.profile import Profile
-from hone_trainer.datasets.rows import RawRow, RowError
-from hone_trainer.datasets.statistics import LengthHistogram
+from hone_trainer.datasets.readers.rows import RawRow, RowError
+from hone_trainer.datasets.sources import sources
+from hone_trainer.datasets.splits import remembered, splits
+from hone_trainer.datasets.texts import language
+from hone_trainer.datasets.texts.advice import advice
+from hone_trainer.datasets.texts.profile import Profile
+from hone_trainer.datasets.texts.statistics import LengthHistogram
 from hone_trainer.errors import DataError
 from hone_trainer.workers.parallel import Workers
 

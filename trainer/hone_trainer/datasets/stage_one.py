@@ -16,14 +16,14 @@ from pathlib import Path
 
 import hone_api
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets import pieces
 from hone_trainer.datasets.checked import Check, PartMaker
 from hone_trainer.datasets.curation import Each, Global, Step
-from hone_trainer.datasets.downloads import CHECKED
 from hone_trainer.datasets.engine.parts import CheckedPart, PartFolder
-from hone_trainer.datasets.pieces import Piece
-from hone_trainer.datasets.read import DataFile
-from hone_trainer.datasets.rows import RawRow
+from hone_trainer.datasets.readers import pieces
+from hone_trainer.datasets.readers.pieces import Piece
+from hone_trainer.datasets.readers.read import DataFile
+from hone_trainer.datasets.readers.rows import RawRow
+from hone_trainer.datasets.sources.downloads import CHECKED
 from hone_trainer.workers.parallel import Workers
 from hone_trainer.workers.pods import ALONE, Pod
 

@@ -27,8 +27,9 @@ from hone_api.dataset.source import Source
 from hone_api.plan import Limits, MaterializePlan
 from hone_api.words.failures import FailureCode
 from hone_api.words.rowcodes import ROW_CODES
-from hone_trainer.datasets import against, layout, materialize
-from hone_trainer.datasets.sources import LAPTOP
+from hone_trainer.datasets import against, materialize
+from hone_trainer.datasets.sources import layout
+from hone_trainer.datasets.sources.sources import LAPTOP
 from hone_trainer.errors import ConfigError, DataError, SourceError
 from hone_trainer.store import contents
 

@@ -26,7 +26,7 @@ from hone_api.kinds.resolved import MAX_TASK_DATA_SETS
 from hone_api.plan import TasksInput, TasksPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer import harness
-from hone_trainer.datasets import layout, listing
+from hone_trainer.datasets.sources import layout, listing
 from hone_trainer.errors import ConfigError, SourceError, TrainerError
 from hone_trainer.harness import catalogue
 from hone_trainer.harness.catalogue import DataSet, RequestedTasks

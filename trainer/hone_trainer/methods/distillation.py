@@ -19,7 +19,7 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.teachers import from_model
 from hone_trainer.teachers.teacher import options_of
-from hone_trainer.training.deferred import Dealt
+from hone_trainer.training.batches.deferred import Dealt
 from hone_trainer.training.loop import Loop, Run
 
 if TYPE_CHECKING:

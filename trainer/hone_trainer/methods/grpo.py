@@ -18,14 +18,15 @@ from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import compared_answers, generation, rewarding, samples, served
 from hone_trainer.methods.arguments import common
+from hone_trainer.methods.rl import compared_answers, generation, rewarding, samples, served
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
-from hone_trainer.training import indexed, unread
+from hone_trainer.training import unread
+from hone_trainer.training.batches import indexed
+from hone_trainer.training.batches.samplers import PromptOrder
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
-from hone_trainer.training.samplers import PromptOrder
 from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def build_trainer(
     """A trainer that is ready to train, after the rewards have shown that they know the right answers."""
     from transformers import PrinterCallback
 
-    from hone_trainer.methods import reward_guards
+    from hone_trainer.methods.rl import reward_guards
 
     unread.replace_extremes()
     rewards = rewarding.Rewards(run)

@@ -18,8 +18,8 @@ from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
 from hone_trainer.scoring.scores import Score
-from hone_trainer.training import indexed
-from hone_trainer.training.deferred import Deferred
+from hone_trainer.training.batches import indexed
+from hone_trainer.training.batches.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
 from hone_trainer.training.settings import RunSettings

@@ -17,7 +17,7 @@ from hone_trainer.models.network import Network
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.scoring.scores import Mean, Score
-from hone_trainer.training import indexed
+from hone_trainer.training.batches import indexed
 from hone_trainer.training.loop import Run
 
 METRICS: dict[str, Any] = {"loss": "Lowest", "reward_accuracy": "Highest", "reward_margin": "Highest"}

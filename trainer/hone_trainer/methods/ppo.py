@@ -13,9 +13,9 @@ from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import compared_answers, critic, ppo_math
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.judge import ConversationReward
+from hone_trainer.methods.rl import compared_answers, critic, ppo_math
+from hone_trainer.methods.rl.judge import ConversationReward
 from hone_trainer.models import base_model, generate
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
@@ -23,7 +23,7 @@ from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.scoring.scores import Mean, Score
-from hone_trainer.training import indexed
+from hone_trainer.training.batches import indexed
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
 from hone_trainer.training.settings import RunSettings
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import TrainerCallback, TrainingArguments
 
-    from hone_trainer.methods.ppo_loop import Ppo
+    from hone_trainer.methods.rl.ppo_loop import Ppo
 
 
 def options(plan: TrainingPlan) -> PpoMethod:
@@ -77,7 +77,7 @@ def build_trainer(
     from transformers import PrinterCallback
     from trl.trainer.utils import disable_dropout_in_model
 
-    from hone_trainer.methods.ppo_loop import Ppo
+    from hone_trainer.methods.rl.ppo_loop import Ppo
 
     name = options(run.plan).reward_model_version
     judge = ConversationReward(name, run.plan.models[name].path, run.base, args.device)

@@ -18,7 +18,7 @@ from hone_trainer.methods import pairs
 from hone_trainer.models.network import Network
 from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.signals import interrupted
-from hone_trainer.training.deferred import Deferred
+from hone_trainer.training.batches.deferred import Deferred
 from hone_trainer.training.loop import Run, RunPoll
 
 TOLERANCE = {False: 1e-3, True: 5e-2}

@@ -13,11 +13,11 @@ from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
-from hone_trainer.training import indexed, shared_packs
-from hone_trainer.training.deferred import Dealt, Deferred
+from hone_trainer.training.batches import indexed, shared_packs
+from hone_trainer.training.batches.deferred import Dealt, Deferred
+from hone_trainer.training.batches.samplers import WithinStep
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
-from hone_trainer.training.samplers import WithinStep
 from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from hone_trainer.run import apart, pipeline, resolve, rows_in_one_pass
 from hone_trainer.run.micro_batch_record import RANK_ENV, record_file
 from hone_trainer.signals import Stop
 from hone_trainer.store.manifest import write_atomically
-from hone_trainer.training import indexed, out_of_memory
+from hone_trainer.training import out_of_memory
+from hone_trainer.training.batches import indexed
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.micro_batch_memory import Gauge, Measured, candidates
 

@@ -38,11 +38,11 @@ from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import fence, finished
 from hone_trainer.training import callbacks, deepspeed, learning_rate, model_check, selfcheck, settings
 from hone_trainer.training.checkpoints import RunCheckpoints, ranks_of, step_of
-from hone_trainer.training.forward import Forward
-from hone_trainer.training.hang_guard import HangGuard
 from hone_trainer.training.l2sp import L2ToStart
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.stragglers import Stragglers
+from hone_trainer.training.timing.forward import Forward
+from hone_trainer.training.timing.hang_guard import HangGuard
+from hone_trainer.training.timing.stragglers import Stragglers
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainingArguments

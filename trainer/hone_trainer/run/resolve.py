@@ -18,7 +18,8 @@ from hone_trainer.models import read_shape
 from hone_trainer.models.base_model import Base
 from hone_trainer.run import rows
 from hone_trainer.teachers import from_model
-from hone_trainer.training import indexed, row_attention, settings
+from hone_trainer.training import settings
+from hone_trainer.training.batches import indexed, row_attention
 
 
 def resolve_run(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> tuple[Any, settings.RunSettings]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from hone_api.dataset.dataset_status import DatasetUse
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import shares
+from hone_trainer.datasets.splits import shares
 from hone_trainer.encoding.mapped import Examples, Joined, Mapped, Picked, most
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.base_model import Base

@@ -28,21 +28,11 @@ from hone_trainer.scoring import early_stopping
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import Stop
-from hone_trainer.training import (
-    batch_rows,
-    deepspeed,
-    finite,
-    learning_rate,
-    model_check,
-    out_of_memory,
-    resharding,
-    row_attention,
-    samplers,
-    selfcheck,
-)
+from hone_trainer.training import deepspeed, finite, learning_rate, model_check, out_of_memory, resharding, selfcheck
+from hone_trainer.training.batches import batch_rows, row_attention, samplers
 from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
-from hone_trainer.training.forward import Forward
 from hone_trainer.training.settings import RunSettings
+from hone_trainer.training.timing.forward import Forward
 
 if TYPE_CHECKING:
     from torch import Tensor

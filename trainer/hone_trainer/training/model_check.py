@@ -16,7 +16,8 @@ from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError, classify
 from hone_trainer.models.network import Generating, Network
-from hone_trainer.training import deepspeed, out_of_memory, row_attention
+from hone_trainer.training import deepspeed, out_of_memory
+from hone_trainer.training.batches import row_attention
 
 if TYPE_CHECKING:
     from hone_trainer.training.loop import Run

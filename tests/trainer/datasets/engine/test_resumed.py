@@ -16,9 +16,11 @@ from attempts import Undisturbed, files, killed
 
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import checked, curation, downloads, materialize, pieces, stage_one
+from hone_trainer.datasets import checked, curation, materialize, stage_one
 from hone_trainer.datasets.engine import dividing, parts
-from hone_trainer.datasets.pieces import PieceRows
+from hone_trainer.datasets.readers import pieces
+from hone_trainer.datasets.readers.pieces import PieceRows
+from hone_trainer.datasets.sources import downloads
 from hone_trainer.errors import DataError
 from hone_trainer.workers import parallel
 

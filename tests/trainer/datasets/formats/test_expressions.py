@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from hone_trainer.datasets import detect
-from hone_trainer.datasets.formats import expressions
-from hone_trainer.datasets.rows import RowError
+from hone_trainer.datasets.formats import detect, expressions
+from hone_trainer.datasets.readers.rows import RowError
 from hone_trainer.errors import ConfigError
 
 pytestmark = pytest.mark.pure

@@ -7,7 +7,7 @@ import pytest
 from hone_api.dataset.dataset import Format
 from hone_api.methods import METHODS
 from hone_trainer.datasets.formats import FORMATS
-from hone_trainer.datasets.rows import RowError
+from hone_trainer.datasets.readers.rows import RowError
 
 pytestmark = pytest.mark.pure
 

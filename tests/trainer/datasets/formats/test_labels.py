@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from hone_trainer.datasets import detect
-from hone_trainer.datasets.formats import FORMATS, expressions, shapes
-from hone_trainer.datasets.read import DataFile, parsed, raw_rows
-from hone_trainer.datasets.rows import RowError
+from hone_trainer.datasets.formats import FORMATS, detect, expressions, shapes
+from hone_trainer.datasets.readers.read import DataFile, parsed, raw_rows
+from hone_trainer.datasets.readers.rows import RowError
 from hone_trainer.errors import DataError
 
 Row = dict[str, Any]

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from hone_trainer.datasets import detect
-from hone_trainer.datasets.formats import FORMATS
-from hone_trainer.datasets.rows import RowError
+from hone_trainer.datasets.formats import FORMATS, detect
+from hone_trainer.datasets.readers.rows import RowError
 
 pytestmark = pytest.mark.pure
 DATA = Path(__file__).parents[4].parent / "shared" / "data"

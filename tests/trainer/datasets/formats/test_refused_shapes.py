@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from conversations import CHAT, PAIR, TALK, THOUGHT, Row
 
-from hone_trainer.datasets import detect
-from hone_trainer.datasets.rows import RowError
+from hone_trainer.datasets.formats import detect
+from hone_trainer.datasets.readers.rows import RowError
 from hone_trainer.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.pure

@@ -7,7 +7,7 @@ import json
 import pytest
 from conversations import CALL, CALLED, CHAT, PAIR, TALK, THOUGHT, TOOL, Row, without
 
-from hone_trainer.datasets import detect
+from hone_trainer.datasets.formats import detect
 
 pytestmark = pytest.mark.pure
 ACCEPTED: dict[str, tuple[Row, str, Row]] = {

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from hone_api.dataset.dataset import Format
-from hone_trainer.datasets import detect
-from hone_trainer.datasets.formats import FORMATS
-from hone_trainer.datasets.rows import RowError
+from hone_trainer.datasets.formats import FORMATS, detect
+from hone_trainer.datasets.readers.rows import RowError
 from hone_trainer.encoding.prompts import PromptEncoder, checked_record
 from hone_trainer.encoding.row import RowRefusedError
 

@@ -16,7 +16,7 @@ from hone_dev.campaigns.planted_personal import DetectionScore, PlantedText, sam
 from hone_trainer.datasets import materialize, validate
 from hone_trainer.datasets.pii import MARKS, Finder, redact
 from hone_trainer.datasets.pii.first_look import may_hold
-from hone_trainer.datasets.rows import RawRow, canonical
+from hone_trainer.datasets.readers.rows import RawRow, canonical
 from hone_trainer.datasets.synthesis import material
 from hone_trainer.errors import ConfigError, DataError
 

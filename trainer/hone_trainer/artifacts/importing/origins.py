@@ -14,7 +14,7 @@ from typing import Protocol
 from hone_api.plan import ImportPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.importing.image import ImageOrigin
-from hone_trainer.datasets.s3 import Bucket, Object
+from hone_trainer.datasets.readers.s3 import Bucket, Object
 from hone_trainer.endpoints import s3
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import Resolver

@@ -7,7 +7,7 @@ import tarfile
 from typing import Any
 
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets.compression import ZSTD
+from hone_trainer.datasets.readers.compression import ZSTD
 from hone_trainer.errors import SourceError
 
 _SKIPPABLE = b"\x2a\x4d\x18"

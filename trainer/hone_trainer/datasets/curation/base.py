@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from hone_trainer.datasets.engine.relation import Relation
-from hone_trainer.datasets.texts import ValidRow
+from hone_trainer.datasets.texts.texts import ValidRow
 from hone_trainer.workers.parallel import Workers
 
 

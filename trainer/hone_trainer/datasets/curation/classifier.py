@@ -7,8 +7,8 @@ from datetime import date
 from pathlib import Path
 
 from hone_api.plan import ModelInput
-from hone_trainer.datasets.rows import Record
-from hone_trainer.datasets.texts import joined
+from hone_trainer.datasets.readers.rows import Record
+from hone_trainer.datasets.texts.texts import joined
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.models import merge_base, safe_config, weights
 from hone_trainer.store import signature

@@ -18,9 +18,9 @@ from pathlib import Path
 from hone_api.dataset.curation import Contamination as Settings
 from hone_api.plan import DatasetInput, MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
-from hone_trainer.datasets.curation.words import ngrams, split_words, unaccented
-from hone_trainer.datasets.rows import Record
-from hone_trainer.datasets.texts import ValidRow, sides
+from hone_trainer.datasets.readers.rows import Record
+from hone_trainer.datasets.texts.texts import ValidRow, sides
+from hone_trainer.datasets.texts.words import ngrams, split_words, unaccented
 
 _LEAST = 5
 """n-grams that count at least, or half of them in a text of fewer than twice as many: short questions of one form share

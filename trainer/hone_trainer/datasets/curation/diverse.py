@@ -13,9 +13,9 @@ import numpy
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import Global
-from hone_trainer.datasets.embeddings import SIZE, embed
 from hone_trainer.datasets.engine.relation import Relation
-from hone_trainer.datasets.texts import joined
+from hone_trainer.datasets.texts.embeddings import SIZE, embed
+from hone_trainer.datasets.texts.texts import joined
 from hone_trainer.workers.parallel import Workers
 
 _STEPS = 127

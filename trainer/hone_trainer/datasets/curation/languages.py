@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
-from hone_trainer.datasets.language import UNKNOWN, language_of
-from hone_trainer.datasets.texts import ValidRow
+from hone_trainer.datasets.texts.language import UNKNOWN, language_of
+from hone_trainer.datasets.texts.texts import ValidRow
 
 
 def step(plan: MaterializePlan) -> Each | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
-from hone_trainer.datasets.statistics import length_of_texts
-from hone_trainer.datasets.texts import ValidRow
+from hone_trainer.datasets.texts.statistics import length_of_texts
+from hone_trainer.datasets.texts.texts import ValidRow
 from hone_trainer.errors import ConfigError
 
 

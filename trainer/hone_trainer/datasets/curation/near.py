@@ -25,9 +25,9 @@ from hone_api.dataset.curation import NearDuplicates as Settings
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation import lsh
 from hone_trainer.datasets.curation.base import Global, Sketching
-from hone_trainer.datasets.curation.words import jaccard, ngrams, split_words
 from hone_trainer.datasets.engine.relation import Relation
-from hone_trainer.datasets.texts import ValidRow, is_answer
+from hone_trainer.datasets.texts.texts import ValidRow, is_answer
+from hone_trainer.datasets.texts.words import jaccard, ngrams, split_words
 from hone_trainer.workers.parallel import Workers
 
 _PAIRS, _BYTES = 256, 2**20

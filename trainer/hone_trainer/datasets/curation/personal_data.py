@@ -13,7 +13,7 @@ from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
 from hone_trainer.datasets.pii import Finder, redact
 from hone_trainer.datasets.pii.first_look import may_hold
-from hone_trainer.datasets.texts import ValidRow
+from hone_trainer.datasets.texts.texts import ValidRow
 from hone_trainer.errors import ConfigError
 
 _SHORTEST, _SHORTEST_IBAN = len("a@b.de"), 15

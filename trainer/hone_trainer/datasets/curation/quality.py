@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hone_trainer.datasets.curation.words import ngrams, split_words
+from hone_trainer.datasets.texts.words import ngrams, split_words
 
 _STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 _BULLET = re.compile(r"\s*(?:[-*•‣●]|\d+[.)])\s")

@@ -13,7 +13,7 @@ from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each, Global, Step
 from hone_trainer.datasets.curation.quality import RULES, broken_rules
 from hone_trainer.datasets.engine.relation import Relation
-from hone_trainer.datasets.texts import ValidRow
+from hone_trainer.datasets.texts.texts import ValidRow
 from hone_trainer.errors import ConfigError
 from hone_trainer.workers.parallel import Workers
 

@@ -6,13 +6,13 @@ import json
 from collections import Counter
 from typing import Any
 
-from hone_trainer.datasets import profile
 from hone_trainer.datasets.engine import features
 from hone_trainer.datasets.engine.relation import LAST, Relation
-from hone_trainer.datasets.pitfalls import AnswerLengths, Conflict, Pitfalls
-from hone_trainer.datasets.profile import Answers, Profile
-from hone_trainer.datasets.statistics import LengthHistogram
-from hone_trainer.datasets.texts import texts_of
+from hone_trainer.datasets.texts import profile
+from hone_trainer.datasets.texts.pitfalls import AnswerLengths, Conflict, Pitfalls
+from hone_trainer.datasets.texts.profile import Answers, Profile
+from hone_trainer.datasets.texts.statistics import LengthHistogram
+from hone_trainer.datasets.texts.texts import texts_of
 
 _ROLES = {letter: role for role, letter in features.ROLE_LETTERS.items()}
 

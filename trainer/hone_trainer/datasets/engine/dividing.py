@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hone_api.dataset.dataset import Splits
-from hone_trainer.datasets import remembered
 from hone_trainer.datasets.engine.arrays import column
 from hone_trainer.datasets.engine.relation import LAST, Relation
-from hone_trainer.datasets.remembered import NEW, TRAIN
-from hone_trainer.datasets.splits import Division, hash_of, share_of, wanted
+from hone_trainer.datasets.splits import remembered
+from hone_trainer.datasets.splits.remembered import NEW, TRAIN
+from hone_trainer.datasets.splits.splits import Division, hash_of, share_of, wanted
 from hone_trainer.errors import ConfigError
 from hone_trainer.store.contents import SPLITS
 

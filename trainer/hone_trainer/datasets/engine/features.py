@@ -10,12 +10,12 @@ import json
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from hone_trainer.datasets import pitfalls
-from hone_trainer.datasets.curation.words import normalised
 from hone_trainer.datasets.formats.tools import tool_faults
-from hone_trainer.datasets.rows import Record
-from hone_trainer.datasets.statistics import length_of_texts
-from hone_trainer.datasets.texts import ANSWER_FIELDS, Texts
+from hone_trainer.datasets.readers.rows import Record
+from hone_trainer.datasets.texts import pitfalls
+from hone_trainer.datasets.texts.statistics import length_of_texts
+from hone_trainer.datasets.texts.texts import ANSWER_FIELDS, Texts
+from hone_trainer.datasets.texts.words import normalised
 
 TOOLS, NAMES, CONTROL, NOTHING, INVISIBLE, SAME_FORM, LATE_SYSTEM, LONG_ANSWER, PAIR, GOOD, BAD = (
     1 << bit for bit in range(11)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import columnar, memory
 from hone_trainer.datasets.engine.arrays import column, indices, numbers
 from hone_trainer.datasets.engine.arrays import table as table_of
 from hone_trainer.datasets.engine.parts import CheckedPart
-from hone_trainer.datasets.rows import Record
+from hone_trainer.datasets.readers import columnar, memory
+from hone_trainer.datasets.readers.rows import Record
 from hone_trainer.errors import SourceError
 from hone_trainer.workers import parallel
 

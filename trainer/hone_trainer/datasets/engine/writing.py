@@ -11,7 +11,7 @@ from typing import IO, Any
 from hone_api.dataset.curation import CurationStep
 from hone_trainer.datasets.engine.arrays import indices, numbers
 from hone_trainer.datasets.engine.relation import Relation
-from hone_trainer.datasets.rows import RawRow, RowError
+from hone_trainer.datasets.readers.rows import RawRow, RowError
 from hone_trainer.store.contents import SPLITS
 
 REJECTED, REMOVED = "rejected.jsonl", "removed.jsonl"

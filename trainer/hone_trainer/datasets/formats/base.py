@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_trainer.datasets.formats import expressions
-from hone_trainer.datasets.rows import Record, RowError
+from hone_trainer.datasets.readers.rows import Record, RowError
 
 Fields = dict[str, Any]
 """Role to value, for the roles of the format that the row has."""

@@ -11,7 +11,7 @@ from typing import Any
 from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
 from hone_trainer.datasets.formats.tools import Call, calls_of
-from hone_trainer.datasets.rows import Record, RowError, text_of
+from hone_trainer.datasets.readers.rows import Record, RowError, text_of
 
 _ROLES = {
     "system": "system",

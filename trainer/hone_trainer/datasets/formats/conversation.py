@@ -13,7 +13,7 @@ from typing import Any
 from hone_trainer.datasets.formats import parts
 from hone_trainer.datasets.formats.base import Fields
 from hone_trainer.datasets.formats.tools import Tool, tools_of
-from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of, type_name
+from hone_trainer.datasets.readers.rows import Record, RowError, optional_text, text_of, type_name
 
 Turn = dict[str, Any]
 # Fields of a turn that change its content or whether it is trained.

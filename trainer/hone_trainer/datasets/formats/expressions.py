@@ -23,7 +23,7 @@ import jmespath
 from jmespath import functions
 from jmespath.exceptions import JMESPathError
 
-from hone_trainer.datasets.rows import RowError, label_text, strict_json, type_name
+from hone_trainer.datasets.readers.rows import RowError, label_text, strict_json, type_name
 
 _PLAIN = re.compile(r"[\w -]+")
 

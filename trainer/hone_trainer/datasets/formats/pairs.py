@@ -17,7 +17,7 @@ from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
 from hone_trainer.datasets.formats.tools import tools_of
 from hone_trainer.datasets.formats.unread import LEGACY_END
-from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of, type_name
+from hone_trainer.datasets.readers.rows import Record, RowError, optional_text, text_of, type_name
 
 
 def class_name(column: str, classes: int = 2) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hone_trainer.datasets.formats.tools import calls_of
-from hone_trainer.datasets.rows import RowError, type_name
+from hone_trainer.datasets.readers.rows import RowError, type_name
 from hone_trainer.encoding.reasoning import THINK
 
 

@@ -17,7 +17,7 @@ from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
 from hone_trainer.datasets.formats.tools import tools_of
 from hone_trainer.datasets.formats.unread import VERDICTS
-from hone_trainer.datasets.rows import Record, RowError, label_text, optional_text, text_of
+from hone_trainer.datasets.readers.rows import Record, RowError, label_text, optional_text, text_of
 
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hone_trainer.datasets.formats.base import Fields, RowFormat
-from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of, type_name
+from hone_trainer.datasets.readers.rows import Record, RowError, optional_text, text_of, type_name
 
 
 def prompt_of(question: str, documents: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from hone_api.dataset.dataset import Format
 from hone_trainer.datasets.formats.unread import is_remark
-from hone_trainer.datasets.rows import label_text
+from hone_trainer.datasets.readers.rows import label_text
 
 Row = Mapping[str, Any]
 _TIE = re.compile(r"\b(tie|tied|draw|equal|same|both|none|neither|unsure)\b|bothbad|^$")

@@ -13,7 +13,7 @@ from typing import Any
 from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
 from hone_trainer.datasets.formats.tools import calls_of
-from hone_trainer.datasets.rows import Record, RowError
+from hone_trainer.datasets.readers.rows import Record, RowError
 
 _CALL = "call"
 _ROLES = {

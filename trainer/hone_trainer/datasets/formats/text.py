@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hone_trainer.datasets.formats.base import RowFormat
-from hone_trainer.datasets.rows import text_of
+from hone_trainer.datasets.readers.rows import text_of
 
 TEXT = RowFormat(
     name="Text",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from hone_trainer.datasets.rows import Record, RowError, strict_json, text_of, type_name
+from hone_trainer.datasets.readers.rows import Record, RowError, strict_json, text_of, type_name
 
 _BAD_NAME = "a tool's name has other characters than letters, digits, _ and -, or over 64"
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")

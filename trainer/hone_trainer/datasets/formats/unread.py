@@ -11,8 +11,8 @@ from hone_api.base.wording import counted
 from hone_api.contract.privacy import quoted
 from hone_api.dataset.dataset import Format
 from hone_trainer.datasets.formats.base import RowFormat
-from hone_trainer.datasets.rows import RowError, label_text
-from hone_trainer.datasets.texts import joined
+from hone_trainer.datasets.readers.rows import RowError, label_text
+from hone_trainer.datasets.texts.texts import joined
 
 MEDIA = (
     *("image", "images", "audio", "audios", "video", "videos", "img", "imgs", "picture", "pictures", "photo", "photos"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from hone_trainer.datasets.formats import chat
 from hone_trainer.datasets.formats.base import Fields, RowFormat
-from hone_trainer.datasets.rows import Record, RowError, canonical, optional_text, text_of
+from hone_trainer.datasets.readers.rows import Record, RowError, canonical, optional_text, text_of
 
 CHECKED_BY = ("answer", "tests")
 

@@ -15,7 +15,7 @@ from typing import Any
 from hone_api.dataset.review import Candidate, Decision, Verdict, Verified, batch_folder, verify
 from hone_api.dataset.synthesis import Raft, SyntheticRows, Template
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.rows import RawRow
+from hone_trainer.datasets.readers.rows import RawRow
 from hone_trainer.datasets.synthesis import generate, material, raft
 from hone_trainer.datasets.synthesis.batch import GeneratedBatch
 from hone_trainer.datasets.synthesis.templates import TEMPLATES

@@ -14,9 +14,9 @@ from hone_api.dataset.dataset import Format
 from hone_api.dataset.synthesis import FROM_DOCUMENTS
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets import detect
 from hone_trainer.datasets.curation import personal_data
-from hone_trainer.datasets.rows import RawRow, Record, RowError
+from hone_trainer.datasets.formats import detect
+from hone_trainer.datasets.readers.rows import RawRow, Record, RowError
 from hone_trainer.datasets.synthesis import markup
 from hone_trainer.errors import DataError
 

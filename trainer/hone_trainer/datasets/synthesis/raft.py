@@ -16,7 +16,7 @@ from typing import Any
 from hone_api.dataset.dataset import Format
 from hone_api.dataset.synthesis import Raft
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.rows import RawRow, RowError
+from hone_trainer.datasets.readers.rows import RawRow, RowError
 from hone_trainer.errors import ConfigError
 
 BEGIN, END = "##begin_quote##", "##end_quote##"

@@ -1,0 +1,216 @@
+"""What the command line asks of the API server, with the person's own rights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import portforward
+from urllib3.exceptions import HTTPError
+
+from hone_api import GROUP, VERSION
+from hone_api.blocks.retrain import RETRAIN_REQUESTED
+from hone_api.dataset.synthesis import REVIEW
+from hone_api.words.states import JobPhase
+from hone_cli.errors import CommandError
+from hone_cli.reach import pod
+
+T = TypeVar("T")
+
+
+@dataclass
+class Kube:
+    """The API calls of the command line. All raise CommandError with the server's message."""
+
+    namespace: str
+    configuration: client.Configuration
+    _api: client.ApiClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._api = client.ApiClient(self.configuration)
+        self.core = client.CoreV1Api(self._api)
+
+    @classmethod
+    def load(
+        cls, context: str | None, namespace: str | None, otherwise: str = "Set KUBECONFIG, or name a --context."
+    ) -> Kube:
+        """Like kubectl: KUBECONFIG, its current context and that context's namespace.
+
+        Args:
+            otherwise: what to do where there is none.
+        """
+        configuration = client.Configuration()
+        try:
+            config.load_kube_config(context=context, client_configuration=configuration)
+            contexts, active = config.list_kube_config_contexts()
+        except config.ConfigException as error:
+            raise CommandError(f"no cluster: {str(error).rstrip('.')}. {otherwise}") from None
+        chosen = next((c for c in contexts if c["name"] == context), active)
+        return cls(namespace or chosen["context"].get("namespace") or "default", configuration)
+
+    def user(self) -> str | None:
+        """The user name that the API server has for us; None: it has no such call (before 1.28), or refuses it.
+
+        Raises:
+            CommandError: the API server does not answer.
+        """
+        try:
+            review = client.AuthenticationV1Api(self._api).create_self_subject_review({})
+        except ApiException as error:
+            if error.status in (403, 404):
+                return None
+            raise CommandError(_words(error)) from None
+        except HTTPError as error:
+            raise _unreachable(error) from None
+        return str(review.status.user_info.username)
+
+    def dataset(self, name: str) -> dict[str, Any]:
+        """A Dataset."""
+        custom = client.CustomObjectsApi(self._api)
+        body = asked(lambda: custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, "datasets", name))
+        return dict(body)
+
+    def model_version(self, name: str) -> dict[str, Any] | None:
+        """A ModelVersion; None: there is none of this name."""
+        return self._named("modelversions", name)
+
+    def model(self, name: str) -> dict[str, Any] | None:
+        """A Model; None: there is none of this name, or no such kind."""
+        return self._named("models", name)
+
+    def _named(self, plural: str, name: str) -> dict[str, Any] | None:
+        custom = client.CustomObjectsApi(self._api)
+        try:
+            body = custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, plural, name)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise CommandError(_words(error)) from None
+        except HTTPError as error:
+            raise _unreachable(error) from None
+        return dict(body)
+
+    def model_versions(self, model: str | None) -> list[dict[str, Any]]:
+        """All versions of a model; None: of all models."""
+        return self._list("modelversions", f"spec.modelName={model}" if model else "")
+
+    def all_models(self) -> list[dict[str, Any]]:
+        """The Models of the namespace."""
+        return self._list("models", "")
+
+    def unfinished_jobs(self, model: str) -> list[str]:
+        """Jobs that will make a version of a model, each with its phase."""
+        jobs = [j for j in self._list("finetunejobs", "") if (j["spec"].get("output") or {}).get("modelName") == model]
+        phases = {job["metadata"]["name"]: (job.get("status") or {}).get("phase") or JobPhase.PENDING for job in jobs}
+        return [
+            f"{name} is {phase}" for name, phase in phases.items() if phase not in (JobPhase.SUCCEEDED, JobPhase.FAILED)
+        ]
+
+    def has_namespace(self) -> bool | None:
+        """Whether the namespace exists; None: we may not ask."""
+        try:
+            self.core.read_namespace(self.namespace)
+        except ApiException as error:
+            return False if error.status == 404 else None
+        except HTTPError as error:
+            raise _unreachable(error) from None
+        return True
+
+    def _list(self, plural: str, selector: str) -> list[dict[str, Any]]:
+        custom = client.CustomObjectsApi(self._api)
+        listed = asked(
+            lambda: custom.list_namespaced_custom_object(
+                GROUP, VERSION, self.namespace, plural, field_selector=selector
+            )
+        )
+        return list(listed["items"])
+
+    def mark(self, dataset: str, mark: str) -> None:
+        """Notify the operator of decisions."""
+        custom = client.CustomObjectsApi(self._api)
+        body = {"metadata": {"annotations": {REVIEW: mark}}}
+        asked(
+            lambda: custom.patch_namespaced_custom_object(
+                GROUP, VERSION, self.namespace, "datasets", dataset, body, field_manager="hone-review"
+            )
+        )
+
+    def request_retraining(self, model: str) -> None:
+        """Ask the operator to repeat the job of a Model, at the time of the API server: the operator compares it with
+        creation times, and the clock of this computer may be wrong."""
+        custom = client.CustomObjectsApi(self._api)
+        time = self._time().strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = {"metadata": {"annotations": {RETRAIN_REQUESTED: time}}}
+        asked(
+            lambda: custom.patch_namespaced_custom_object(
+                GROUP, VERSION, self.namespace, "models", model, body, field_manager="hone-retrain"
+            )
+        )
+
+    def decide(self, version: Mapping[str, Any], approval: Mapping[str, str | None], *, dry_run: bool) -> None:
+        """Write spec.approval of a ModelVersion, if it is still as it was read.
+
+        Args:
+            dry_run: the API server checks it and stores nothing.
+        """
+        custom, meta = client.CustomObjectsApi(self._api), version["metadata"]
+        unchanged = {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}
+        body = {"metadata": unchanged, "spec": {"approval": dict(approval)}}
+        options = {"dry_run": "All"} if dry_run else {}
+        asked(
+            lambda: custom.patch_namespaced_custom_object(
+                GROUP,
+                VERSION,
+                self.namespace,
+                "modelversions",
+                meta["name"],
+                body,
+                field_manager="hone-approve",
+                **options,
+            )
+        )
+
+    def _time(self) -> datetime:
+        """When the API server answered, in whole seconds of its own clock."""
+        _, _, headers = asked(client.VersionApi(self._api).get_code_with_http_info)
+        try:
+            return parsedate_to_datetime(headers["Date"]).astimezone(UTC)
+        except (KeyError, ValueError):
+            raise CommandError(
+                "the API server does not say what time it is (header Date): set the annotation with kubectl"
+            ) from None
+
+    def stream(self, name: str) -> tuple[Any, Callable[[], None]]:
+        """One connection to the port of a pod of ours."""
+        # A separate client: opening a stream changes the client for the moment, and connections come in parallel.
+        core = client.CoreV1Api(client.ApiClient(self.configuration))
+        forward = portforward(core.connect_get_namespaced_pod_portforward, name, self.namespace, ports=str(pod.PORT))
+        return forward.socket(pod.PORT), forward.close
+
+
+def asked(call: Callable[[], T]) -> T:
+    """What a call gives; the error of one that fails, in the words of the server."""
+    try:
+        return call()
+    except ApiException as error:
+        raise CommandError(_words(error)) from None
+    except HTTPError as error:
+        raise _unreachable(error) from None
+
+
+def _unreachable(error: HTTPError) -> CommandError:
+    return CommandError(f"the cluster does not answer: {error}")
+
+
+def _words(error: ApiException) -> str:
+    """The API server's message, which names the object and the missing right."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

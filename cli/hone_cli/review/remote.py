@@ -1,0 +1,67 @@
+"""A batch behind `server`, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import requests
+from pydantic import BaseModel, ValidationError
+
+from hone_api.dataset.review import Row, Verdict
+from hone_cli.errors import CommandError
+from hone_cli.reach.http_session import http_session
+from hone_cli.review.reviews import BatchState, ListPage, Status
+
+_SECONDS = 60
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
+
+
+@dataclass
+class Remote:
+    """Implements `Reviews`."""
+
+    url: str
+    token: str
+    _session: requests.Session = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._session = http_session(self.token)
+
+    def state(self, skipped: Collection[str] = (), row: str | None = None) -> BatchState:
+        """See `Reviews.state`."""
+        return _read(BatchState, self._call("state", {"skipped": sorted(skipped), "row": row}))
+
+    def listing(self, status: Status | None = None, offset: int = 0) -> ListPage:
+        """See `Reviews.listing`."""
+        return _read(ListPage, self._call("list", {"status": status, "offset": offset}))
+
+    def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
+        """See `Reviews.decide`."""
+        self._call("decide", {"id": id, "verdict": verdict, "row": row})
+
+    def undo(self) -> str | None:
+        """See `Reviews.undo`."""
+        return self._call("undo", {}).get("id")
+
+    def _call(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            response = self._session.post(f"{self.url}/api/{name}", json=body, timeout=_SECONDS)
+            reply = response.json()
+        except (requests.RequestException, ValueError) as error:
+            raise CommandError(
+                f"the connection to the review's pod is lost ({type(error).__name__}): quit, and start "
+                "hone again; what was decided is kept"
+            ) from None
+        if response.status_code != 200:
+            raise CommandError(str(reply.get("error") if isinstance(reply, dict) else reply))
+        answer: dict[str, Any] = reply
+        return answer
+
+
+def _read(kind: type[AnyModel], body: dict[str, Any]) -> AnyModel:
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise CommandError(f"the server sends other fields than this version of hone knows: {error}") from None

@@ -1,0 +1,1 @@
+"""Which files a source has, and what its card says of them."""

@@ -1,0 +1,1 @@
+"""What the texts of rows are: their language, length, pitfalls, statistics."""

@@ -1,0 +1,1 @@
+"""Which rows are in a batch, in which order, and how they are put together."""
