@@ -11,13 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "AGENTS.md").read_text()
 PACKAGES = ("crds/hone_api", "operator/hone_operator", "trainer/hone_trainer", "cli/hone_cli", "dev/hone_dev")
 MOST_IN_A_FOLDER = 20
-LARGER = {
-    "trainer/hone_trainer": 25,
-    "trainer/hone_trainer/training": 27,
-    "trainer/hone_trainer/datasets": 52,
-    "trainer/hone_trainer/methods": 26,
-    "cli/hone_cli": 30,
-}
+LARGER = {"trainer/hone_trainer": 25}
 """Folders of today that hold more, and how many; none may grow."""
 TOP = {path.name for path in ROOT.iterdir()}
 
