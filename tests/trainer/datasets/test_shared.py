@@ -27,7 +27,8 @@ CURATION = {"deduplicate": "Near", "personalData": "Redact", "minTokens": 3}
 POD = """
 import os, sys, time
 from hone_trainer import __main__
-from hone_trainer.datasets import materialize, pieces, stage_one
+from hone_trainer.datasets import materialize, stage_one
+from hone_trainer.datasets.readers import pieces
 from hone_trainer.datasets.engine.parts import PartWriter
 
 pieces.BYTES, pieces.FILES = 700, 4
