@@ -23,8 +23,6 @@ from hone_operator.keys import public_key_fingerprint
 from hone_operator.monitoring.metrics import Metrics
 from hone_operator.namespaces.networkpatrol import NetworkPatrol
 from hone_operator.namespaces.optin import OptedInNamespaces
-from hone_operator.notices.notifier import Notifier
-from hone_operator.notices.webhook import Webhook
 from hone_operator.objects.cache import Cache
 from hone_operator.objects.sharing import forget_strings
 from hone_operator.process import garbage
@@ -153,11 +151,6 @@ def _defaults(pods: PodsSettings) -> PodDefaults:
     )
 
 
-def _notifier(config: settings.Settings, cluster: Cluster, cache: Cache) -> Notifier | None:
-    asked = config.webhook
-    return Notifier(cluster, cache, Webhook(str(asked.url), asked.key_file)) if asked.url else None
-
-
 def _request_model(queue: WorkQueue[Key], namespace: str, name: str) -> None:
     queue.request(Key("Model", namespace, name))
 
@@ -200,7 +193,6 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             platform(config, ca),
             reports,
             opt_in=opt_in,
-            notifier=_notifier(config, cluster, cache),
             inbox=inbox,
             unreadable=unreadable,
         )

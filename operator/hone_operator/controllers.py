@@ -22,7 +22,6 @@ from hone_operator.namespaces import networks
 from hone_operator.namespaces.handover import Handover, Holds
 from hone_operator.namespaces.networkpatrol import NetworkedJob
 from hone_operator.namespaces.optin import Closed, OptedInNamespaces
-from hone_operator.notices.notifier import Notifier
 from hone_operator.objects import cache as caches
 from hone_operator.objects.cache import Cache
 from hone_operator.observe.children import Children
@@ -34,7 +33,7 @@ from hone_operator.observe.stores import StoreReader
 from hone_operator.progress.inbox import Inbox
 from hone_operator.progress.numbers import Latest
 from hone_operator.queueing.pace import Pace
-from hone_operator.queueing.routing import CONTENTS, NOTICES, SERVED, Key, Request, notices_of, served_in
+from hone_operator.queueing.routing import CONTENTS, SERVED, Key, Request, served_in
 from hone_operator.reconcile.core import line
 from hone_operator.reconcile.core.notenabled import not_enabled
 from hone_operator.reconcile.core.notreconciled import api_server_error, internal_error
@@ -84,8 +83,6 @@ class Controllers:
     """The queue's."""
     opt_in: OptedInNamespaces | None = None
     """None: every namespace is served."""
-    notifier: Notifier | None = None
-    """None: no CloudEvents are sent."""
     inbox: Inbox = field(default_factory=Inbox)
     """Metrics whose senders wait."""
     unreadable: Unreadable = field(default_factory=Unreadable)
@@ -187,11 +184,7 @@ class Controllers:
             if self.holds.refused.get(key.namespace) != before:
                 for each in self.cache.items("Model", key.namespace):
                     self.request(Key("Model", key.namespace, each["metadata"]["name"]))
-            if self.notifier:
-                self.request(notices_of(key.namespace))  # a slow receiver must not keep servers waiting
             return again
-        if key.kind == NOTICES:
-            return await self.notifier.process(key.namespace) if self.notifier else None
         if key.kind == UNREADABLE:
             await self._writes.report_unreadable(key)
             return None
@@ -270,7 +263,7 @@ class Controllers:
 
     async def _wait_for_namespace(self, key: Key, problem: Closed) -> float | None:
         """Say in the status why the operator may not work here."""
-        if key.kind not in (CONTENTS, SERVED, NOTICES) and (body := self.cache.get(*key)):
+        if key.kind not in (CONTENTS, SERVED) and (body := self.cache.get(*key)):
             await self._writes.carry_out(key, body, not_enabled(body, self.now(), problem.message))
         return problem.check_again_in
 

@@ -54,7 +54,6 @@ EVERYTHING = {
         "image": {"repository": "registry.example.org/signer", "tag": "1"},
         "pkcs11": {"module": "/opt/hsm/libhsm.so", "env": {"HSM_CONF": "/secrets/signing/hsm.conf"}},
     },
-    "webhook": {"url": "https://events.example.org/hone", "secretName": "webhook-key"},
     "metrics": {"renderMode": "alwaysRender", "podMonitor": {"enabled": True, "labels": {"release": "kps"}}},
     "prometheusRule": {"enabled": True, "labels": {"release": "kps"}},
     "dashboards": {"enabled": True, "annotations": {"folder": "Hone"}},
@@ -114,8 +113,6 @@ def test_the_operator_understands_its_settings(render, values, tmp_path, monkeyp
         assert settings.signing.image == "registry.example.org/signer:1"
         assert settings.signing.pkcs11.module == "/opt/hsm/libhsm.so"
         assert settings.signing.pkcs11.env == {"HSM_CONF": "/secrets/signing/hsm.conf"}
-        assert settings.webhook.url == "https://events.example.org/hone"
-        assert str(settings.webhook.key_file) == "/etc/hone-webhook/hmac-key"
     expected = None if values.get("progress") else True
     assert (settings.progress_url is not None) == (expected is not None)
 
@@ -149,8 +146,7 @@ def test_pods_pass_pod_security_restricted(render, values):
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["enableServiceLinks"] is False
-        others = [v for v in spec.get("volumes", []) if not {"configMap", "emptyDir"} & v.keys()]
-        assert [v["name"] for v in others] in ([], ["webhook"]), "the key that signs events, and no other Secret"
+        assert all({"configMap", "emptyDir"} & volume.keys() for volume in spec.get("volumes", [])), "no Secret"
         for container in spec["containers"]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
@@ -284,18 +280,6 @@ def test_a_queue_for_staging_without_kueue_is_refused(render):
         render({"staging": {"queueName": "staging"}})
 
 
-def test_a_webhook_without_a_key_is_refused_and_with_one_mounts_nothing_else(render):
-    with pytest.raises(Exception, match=r"set webhook\.secretName"):
-        render({"webhook": {"url": "https://events.example.org/hone"}})
-    with pytest.raises(Exception, match="webhook"):
-        render({"webhook": {"url": "https://user:password@events.example.org", "secretName": "webhook-key"}})
-    (deployment,) = of_kind(render(EVERYTHING), "Deployment")
-    pod = deployment["spec"]["template"]["spec"]
-    (volume,) = [v for v in pod["volumes"] if "secret" in v]
-    assert volume["secret"]["items"] == [{"key": "hmac-key", "path": "hmac-key"}]
-    assert "webhook" not in json.dumps(named(render(), "Deployment", "hone"))
-
-
 def test_only_a_pod_that_signs_mounts_the_key(render):
     rules = json.dumps(render(EVERYTHING))
     assert "v.secret.secretName == 'platform-key'" in rules
@@ -399,19 +383,6 @@ def test_one_registry_for_all_images(render):
     settings = [config["trainer"]["image"], config["trainer"]["vllm_image"], config["signing"]["image"]]
     assert settings == [f"mirror.example:5000/hub/{pod}" for pod in pods]
     assert f"c.image in {json.dumps(settings, separators=(',', ':'))}" in json.dumps(policy).replace('\\"', '"')
-
-
-def test_the_operator_trusts_the_authorities_only_for_the_webhook(render):
-    def containers(values):
-        return json.dumps(named(render(values), "Deployment", "hone")["spec"]["template"]["spec"])
-
-    bundle = {"caBundle": {"configMapName": "123", "key": "1.0"}}
-    assert "authorities" not in containers(bundle)
-    pod = json.loads(containers(bundle | {"webhook": EVERYTHING["webhook"]}))
-    (volume,) = [v for v in pod["volumes"] if v["name"] == "authorities"]
-    assert volume["configMap"] == {"name": "123", "items": [{"key": "1.0", "path": "ca-bundle.crt"}]}
-    assert {"name": "SSL_CERT_FILE", "value": "/etc/hone-ca/ca-bundle.crt"} in pod["containers"][0]["env"]
-    assert "authorities" in {m["name"] for m in pod["containers"][0]["volumeMounts"]}
 
 
 def test_rules_and_dashboards_are_the_tested_files(render):

@@ -103,11 +103,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{- /* "true" where the operator trusts caBundle: of all servers but the API server it calls the webhook's alone. */ -}}
-{{- define "hone.operatorCa" -}}
-{{- if and .Values.webhook.url (.Values.caBundle).configMapName }}true{{ end }}
-{{- end }}
-
 {{- /* "true" where an object of the Prometheus operator is to be rendered. */ -}}
 {{- define "hone.renderMonitoring" -}}
 {{- $there := .Capabilities.APIVersions.Has "monitoring.coreos.com/v1" }}

@@ -29,8 +29,8 @@ class CaBundle(Values):
     config_map_name: ClassName = Field(
         "",
         description="ConfigMap with the certificate authorities, in PEM, that Hone's pods trust in HTTPS instead of "
-        "those of the image: include the public ones that you need. It must exist in each namespace with jobs and, if "
-        "webhook.url is set, in that of the release. Empty: those of the image.",
+        "those of the image: include the public ones that you need. It must exist in each namespace with jobs. "
+        "Empty: those of the image.",
     )
     key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = Field(
         "ca-bundle.crt", description="Key of this ConfigMap. The default is that of OpenShift's injected bundle."
@@ -84,15 +84,6 @@ class ServiceAccount(Values):
         "", description="Name of the service account. Empty: the release's full name."
     )
     annotations: StringMap = Field(default_factory=dict, description="Annotations of the service account.")
-
-
-class Webhook(Values):
-    url: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@]+(/[^\s]*)?)?$", max_length=2048)] = Field(
-        "", description="Address to which the operator posts CloudEvents about models. Empty: none."
-    )
-    secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = (
-        Field("", description="Secret of the release's namespace whose hmac-key signs each event.")
-    )
 
 
 class Kueue(Values):
@@ -172,7 +163,6 @@ class ChartValues(Values):
     admission: Admission = Field(default_factory=Admission)
     tenants: Tenants = Field(default_factory=Tenants)
     signing: Signing = Field(default_factory=Signing)
-    webhook: Webhook = Field(default_factory=Webhook)
     kueue: Kueue = Field(default_factory=Kueue)
     leader_election: LeaderElection = Field(default_factory=LeaderElection)
     pod_limits: PodLimits = Field(default_factory=PodLimits)

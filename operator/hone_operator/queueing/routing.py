@@ -30,8 +30,6 @@ CONTENTS = "Contents"
 """Kind of a key that is not an object: see `sweeping`."""
 SERVED = "Served"
 """The same: see `handover`."""
-NOTICES = "Notices"
-"""The same: see `notifier`."""
 PATIENCE = 1.0
 """Seconds that a run may wait for what is about to change."""
 
@@ -103,11 +101,6 @@ def contents_of(namespace: str) -> Key:
 def served_in(namespace: str) -> Key:
     """The key for what servers of a namespace may load."""
     return Key(SERVED, namespace, CONFIG_MAP)
-
-
-def notices_of(namespace: str) -> Key:
-    """The key for events about the models of a namespace."""
-    return Key(NOTICES, namespace, NOTICES)
 
 
 def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:

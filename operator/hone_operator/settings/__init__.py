@@ -86,15 +86,6 @@ class ProgressSettings(Section):
     """Secret in the operator's own namespace that keeps its certificate authority across restarts."""
 
 
-class WebhookSettings(Section):
-    """The receiver of CloudEvents about models."""
-
-    url: HttpUrl | None = None
-    """None: nothing is sent."""
-    key_file: Path = Path("/etc/hone-webhook/hmac-key")
-    """File with the key that signs events; read each time."""
-
-
 class KueueSettings(Section):
     """Queues of Kueue, which must be installed."""
 
@@ -140,7 +131,6 @@ class Settings(BaseSettings):
     opt_in: OptInSettings = Field(default_factory=OptInSettings)
     tenants: TenantSettings = Field(default_factory=TenantSettings)
     signing: SigningSettings = Field(default_factory=SigningSettings)
-    webhook: WebhookSettings = Field(default_factory=WebhookSettings)
     kueue: KueueSettings = Field(default_factory=KueueSettings)
     pod_limits: PodLimitSettings = Field(default_factory=PodLimitSettings)
     pod_security: PodSecuritySettings = Field(default_factory=PodSecuritySettings)

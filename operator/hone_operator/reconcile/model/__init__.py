@@ -1,1 +1,1 @@
-"""A Model: its aliases, promotion, retention, registries, notices."""
+"""A Model: its aliases, promotion, retention, registries."""

@@ -1,1 +1,0 @@
-"""News about models, sent to a receiver outside the cluster."""
