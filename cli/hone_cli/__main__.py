@@ -25,9 +25,11 @@ class Command(NamedTuple):
     """The first sentence of its help: to print all of them, none needs to be imported."""
 
 
-_HELP = """Review data, and approve, download, ask and serve trained models. For everything else, use kubectl.
+_HELP = """From a file of rows to a tuned model on your cluster, and to its answers.
 
 \b
+hone check FILE                   what Hone makes of rows, before an upload
+hone init FILE                    write a manifest for them
 kubectl get dset                  which Datasets wait for a review
 hone dataset review NAME          decide on the rows that a model generated
 hone download MODEL FOLDER        copy a trained model out of the cluster
@@ -40,6 +42,8 @@ hone retrain MODEL                train a model again on its new rows
 hone serve MODEL...               print the manifests of a server for models
 """
 _COMMANDS = {
+    "check": Command("rows.check", "check", "Look at rows before anything is uploaded."),
+    "init": Command("rows.init", "init", "Write a manifest for the rows of a file."),
     "dataset": Command("dataset", "app", "Review the rows that a model generated."),
     "download": Command("download", "download", "Copy the files of a model out of the cluster."),
     "report": Command("download", "report", "Copy the report page of a version, without its weights."),

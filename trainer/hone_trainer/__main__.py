@@ -6,7 +6,9 @@ Whatever happens ends as a `TerminationMessage` and an exit code of `hone_api.wo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import json
 import logging
 import os
 import signal
@@ -19,7 +21,7 @@ from typing import TypeVar
 
 from hone_api import RELEASE
 from hone_api.contract.plan_reading import read_plan
-from hone_api.contract.report import Result
+from hone_api.contract.report import DatasetResult, Result
 from hone_api.contract.termination import TerminationMessage
 from hone_api.plan import (
     PLAN_SHA256_ENV,
@@ -273,14 +275,28 @@ def _follow(_: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:
-    from hone_trainer.datasets import validate
-
     if options.model and not options.out:
         raise ConfigError(
             "--model needs --out: the plan that it estimates is kept there, next to the rows",
             FailureCode.INVALID_ARGUMENT,
         )
-    result = validate.run(
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
+        result = _validated(options)
+    if options.json:
+        print(json.dumps(result.to_json()))
+    if options.model and result.path:
+        from hone_trainer.run import estimate, first_plan
+
+        file = first_plan.write(options.out, options.model, result)
+        print(f"plan:       {file}")
+        estimate.show(_read_plan(file, TrainingPlan))
+    return result
+
+
+def _validated(options: argparse.Namespace) -> DatasetResult:
+    from hone_trainer.datasets import validate
+
+    return validate.run(
         validate.ValidationRequest(
             sources=options.sources,
             format=options.format,
@@ -294,13 +310,6 @@ def _validate(options: argparse.Namespace, _: list[str]) -> Result:
             private_addresses=options.allow_private_addresses,
         )
     )
-    if options.model and result.path:
-        from hone_trainer.run import estimate, first_plan
-
-        file = first_plan.write(options.out, options.model, result)
-        print(f"plan:       {file}")
-        estimate.show(_read_plan(file, TrainingPlan))
-    return result
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] = {

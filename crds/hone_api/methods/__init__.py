@@ -51,6 +51,7 @@ __all__ = [
     "TeacherEndpoint",
     "all_rewards",
     "block_rules",
+    "simple_method",
 ]
 
 METHODS: dict[Method, MethodInfo] = {module.INFO.name: module.INFO for module in MODULES}
@@ -61,6 +62,14 @@ FORMATS_MEASURED = (*ANSWERS, Format.TEXT, Format.PREFERENCE)
 """Formats of the Datasets that evaluation.retention can measure."""
 FORMATS_ANSWERED = (*ANSWERS, Format.PREFERENCE, Format.KTO, Format.VERIFIABLE)
 """Formats with prompts, whose answers evaluation.rewards can score."""
+
+_SIMPLE = (Method.SFT, Method.DAPT, Method.DPO, Method.KTO)
+"""Methods that need nothing besides rows and a model, in the order in which they are chosen."""
+
+
+def simple_method(form: str) -> Method | None:
+    """The first method that learns from rows of a format and needs nothing besides; None: there is none."""
+    return next((method for method in _SIMPLE if form in METHODS[method].formats), None)
 
 
 def block_rules() -> tuple[Rule, ...]:

@@ -101,6 +101,7 @@ def _add_validate(validate: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="an evaluation set; may be repeated",
     )
+    validate.add_argument("--json", action="store_true", help="print the result as JSON; its words go to stderr")
     validate.add_argument("--html", type=Path, metavar="FILE", help="write the whole report as a page")
     validate.add_argument(
         "--out", type=Path, metavar="DIR", help="write the rows by split, the rejected rows and the report"

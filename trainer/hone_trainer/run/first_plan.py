@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.contract.report import DatasetResult
-from hone_api.methods import METHODS, Method
+from hone_api.methods import METHODS, Method, simple_method
 from hone_api.plan import TrainingPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.errors import ConfigError
 from hone_trainer.store import contents
 
-SIMPLE = (Method.SFT, Method.DAPT, Method.DPO, Method.KTO)
-"""Methods that need nothing besides rows and a model, in the order in which they are chosen."""
 NAME = "plan.json"
 
 
@@ -63,10 +61,9 @@ def method_of(result: DatasetResult) -> Method:
         ConfigError: InvalidArgument.
     """
     name = (result.format_detected or "").partition(" ")[0]
-    for method in SIMPLE:
-        if name in METHODS[method].formats:
-            return method
-    takers = ", ".join(method for method, info in METHODS.items() if name in info.formats)
+    if method := simple_method(name):
+        return method
+    takers = ", ".join(taker for taker, info in METHODS.items() if name in info.formats)
     raise ConfigError(
         f"--model: rows of format {name} are for {takers}, which need more than a model: write a plan by hand, see "
         "docs/guides/estimate.md",

@@ -1,0 +1,1 @@
+"""Rows on the way into the cluster: looked at, described by a manifest, uploaded."""

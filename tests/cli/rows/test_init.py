@@ -1,0 +1,188 @@
+"""`hone check` and `hone init`: what is written for which rows, models and GPUs, and what is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hone_api.dataset.dataset import DatasetSpec, Format
+from hone_api.estimate.gpus import TABLE
+from hone_api.estimate.known_models import MODELS
+from hone_api.kinds.finetunejob import FineTuneJobSpec
+from hone_api.methods import METHODS
+from hone_cli.errors import CommandError
+from hone_cli.rows.init import CHECKED, ManifestRequest, choose, manifest
+from hone_cli.rows.place import address, key, suggested
+
+pure = pytest.mark.pure
+NEEDS_MORE = {Format.VERIFIABLE}
+"""Formats whose methods need rewards."""
+
+
+def result(form: str, longest: int = 100) -> dict:
+    split = [{"name": "train", "rows": 400}, {"name": "validation", "rows": 20}]
+    return {"formatDetected": f"{form} (Auto: …)", "splits": split, "tokens": {"max": longest, "total": 9000}}
+
+
+@pure
+@pytest.mark.parametrize("form", [form for form in Format if form is not Format.AUTO])
+def test_every_format_has_a_manifest_or_a_way_out(form: Format) -> None:
+    request = ManifestRequest("answers", "pvc://answers/rows.jsonl", "hf://owner/base")
+    if form in NEEDS_MORE:
+        with pytest.raises(CommandError, match=r"docs/guides/methods"):
+            manifest(request, result(form))
+        return
+    dataset, job = yaml.safe_load_all(manifest(request, result(form)))
+    assert DatasetSpec.model_validate(dataset["spec"]).source.uri == request.uri
+    spec = FineTuneJobSpec.model_validate(job["spec"])
+    assert form in METHODS[spec.method].formats
+    assert [each.name for each in spec.datasets] == [dataset["metadata"]["name"]] == ["answers"]
+    assert json.loads(dataset["metadata"]["annotations"][CHECKED]) == {"rows": 400, "tokens": 9000, "longest": 100}
+
+
+@pure
+@pytest.mark.parametrize("model", MODELS)
+def test_the_choice_for_a_known_model_fits_or_says_that_it_does_not(model: str) -> None:
+    for gpu in TABLE:
+        request = ManifestRequest("answers", "pvc://a/b", f"hf://{model}", 1, gpu.name)
+        choice = choose(request, "SFT", 512)
+        text = manifest(request, result(Format.CHAT))
+        assert ("does NOT fit" in text) is (choice.fits is False)
+        assert yaml.safe_load_all(text)
+    assert choose(ManifestRequest("a", "pvc://a/b", f"hf://{model}", 0), "SFT", 512).gib >= 2
+
+
+@pure
+def test_a_longer_row_has_more_room() -> None:
+    lengths = []
+    for longest in (10, 500, 5000, 10**7):
+        text = manifest(ManifestRequest("a", "pvc://a/b", "hf://o/m"), result(Format.CHAT, longest))
+        lengths.append(list(yaml.safe_load_all(text))[1]["spec"]["training"]["maxLength"])
+    assert lengths == [512, 1024, 8192, 32_768]
+
+
+@pure
+def test_columns_and_a_gated_model_are_in_the_manifest() -> None:
+    columns = {"prompt": 'a "q": #1', "completion": "réponse"}
+    request = ManifestRequest("a", "https://h/x", "hf://meta-llama/Llama-3.2-1B-Instruct", columns=columns)
+    dataset, job = yaml.safe_load_all(manifest(request, result(Format.PROMPT_COMPLETION)))
+    assert dataset["spec"]["columns"] == columns
+    assert job["spec"]["model"]["secretName"] == "hone-hub"
+
+
+@pure
+@pytest.mark.parametrize("model", ["ftp://x/y", "hf://owner", "hf://a/b: c", "hf://a/b\n  x: 1"])
+def test_a_model_that_no_job_takes_is_refused(model: str) -> None:
+    with pytest.raises(CommandError):
+        manifest(ManifestRequest("a", "pvc://a/b", model), result(Format.CHAT))
+
+
+@pure
+def test_where_a_file_goes_depends_on_its_size(tmp_path: Path) -> None:
+    file = tmp_path / "Ünsere rows (1).jsonl"
+    file.write_bytes(bytes(1_000_000))
+    assert address(file, "a") == "configmap://a/-nsere-rows--1-.jsonl"
+    file.write_bytes(bytes(1_000_001))
+    assert address(file, "a") == f"pvc://a/{key(file)}"
+    with pytest.raises(CommandError, match="name one file"):
+        address(tmp_path, "a")
+
+
+@pure
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("rows.jsonl", "rows"), ("/a/My Rows.v2.jsonl.gz", "my-rows"), ("hf://o/Answers@v1", "answers"), ("é", "rows")],
+)
+def test_a_name_is_made_from_the_file(source: str, name: str) -> None:
+    assert suggested(source) == name
+
+
+def hone(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "hone_cli", *words]
+    return subprocess.run(program, capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    lines = [json.dumps({"question": f"How do I reset password {i}?", "answer": f"By page {i}."}) for i in range(60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+@pytest.mark.trainer
+def test_a_file_becomes_a_manifest_without_questions(rows: Path) -> None:
+    done = hone("init", "rows.jsonl", "-m", "Qwen/Qwen2.5-0.5B-Instruct", "--gpu", "NVIDIA-L4", cwd=rows)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("rows.yaml is written. Next: hone upload rows.jsonl rows && ")
+    dataset, job = yaml.safe_load_all((rows / "rows.yaml").read_text())
+    assert dataset["spec"]["source"]["uri"] == "configmap://rows/rows.jsonl"
+    assert job["spec"]["resources"]["gpuProducts"] == ["NVIDIA-L4"]
+    again = hone("init", "rows.jsonl", "-m", "a/b", cwd=rows)
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+    assert "rows.yaml exists" in again.stderr
+
+
+@pytest.mark.trainer
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["rows.jsonl"], "name the base model: --model"),
+        (["absent.jsonl", "-m", "a/b"], "absent.jsonl: No such file or directory"),
+        (["broken.jsonl", "-m", "a/b"], "hone check broken.jsonl"),
+        (["rows.jsonl", "-m", "a/b", "--name", "No"], "'No' is not a name"),
+    ],
+)
+def test_what_cannot_be_is_one_line(rows: Path, words: list[str], line: str) -> None:
+    (rows / "broken.jsonl").write_text('{"messages": [\n{"half": \n')
+    done = hone("init", *words, cwd=rows)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("hone: ")
+    assert line in done.stderr.splitlines()[-1]
+    assert not list(rows.glob("*.yaml"))
+
+
+@pytest.mark.trainer
+def test_the_check_prints_what_the_trainer_finds(rows: Path) -> None:
+    done = hone("check", "rows.jsonl", "--column", "prompt=question", "--column", "completion=answer", cwd=rows)
+    assert done.returncode == 0, done.stderr
+    assert "rows:       60 valid" in done.stdout
+    found = json.loads(hone("check", "rows.jsonl", "--json", cwd=rows).stdout)
+    assert found["rows"] == 60
+    assert found["formatDetected"].startswith("PromptCompletion")
+
+
+ONLY = """
+import importlib.abc, sys, tomllib
+from importlib.metadata import packages_distributions
+allowed = set(sys.argv.pop(1).split(","))
+class Refused(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        top = name.partition(".")[0]
+        if top in NAMES and not (set(NAMES[top]) & allowed):
+            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
+NAMES = {top: [d.lower().replace("_", "-") for d in ds] for top, ds in packages_distributions().items()}
+sys.meta_path.insert(0, Refused())
+from hone_trainer.__main__ import main
+sys.exit(main(["validate", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.trainer
+def test_the_check_needs_only_the_packages_of_its_extra(rows: Path) -> None:
+    """As in an environment that has no others: torch, transformers and datasets among them."""
+    import re
+    import tomllib
+
+    extras = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    named = [*extras["dependencies"], *extras["optional-dependencies"]["data"]]
+    own = {re.match(r"[\w-]+", each)[0].lower() for each in named}
+    of_them = {"pydantic-core", "typing-extensions", "annotated-types", "typing-inspection", "numpy", "markupsafe"}
+    program = [sys.executable, "-c", ONLY, ",".join({"hone", *own, *of_them}), "rows.jsonl"]
+    done = subprocess.run(program, capture_output=True, text=True, cwd=rows)
+    assert done.returncode == 0, done.stderr
+    assert "60 valid" in done.stdout
