@@ -64,7 +64,7 @@ class Pods:
     def an_hour_passes(self, dataset: str) -> None:
         """The Dataset was read long ago, and its Job is forgotten: the next one is there at the end.
 
-        Jobs and Datasets come by two watches. While the operator still sees the old Job, it takes its result once more,
+        Jobs and Datasets come by two watches. While the operator still sees the old Job, it takes its result again,
         with the present time, so the time is set back again.
         """
         for name in self.namespace.names("Job"):
