@@ -25,6 +25,11 @@ class Group:
     is_first_version: bool
 
     @property
+    def root(self) -> Path:
+        """The group of all processes, which is that of its own for those in a container."""
+        return self.folder.parent
+
+    @property
     def join(self) -> Callable[[], None]:
         """Called in a process, it and its children belong to the group."""
         return lambda: (self.folder / "cgroup.procs").write_text(str(os.getpid())) and None

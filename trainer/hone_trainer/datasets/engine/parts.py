@@ -69,7 +69,8 @@ class PartWriter:
         self._writer = pyarrow.parquet.ParquetWriter(
             self._file,
             schema,
-            compression="lz4",
+            compression="zstd",
+            compression_level=1,
             use_dictionary=[field.name for field in schema if field.name not in plain],
             write_statistics=False,
         )

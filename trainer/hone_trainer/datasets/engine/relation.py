@@ -9,7 +9,7 @@ import errno
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,10 +123,13 @@ class Relation:
             return "valid"
         return f"(SELECT * FROM valid ANTI JOIN (SELECT row FROM verdicts WHERE step < {step}) USING (row))"
 
-    def lines(self, query: str) -> Iterator[tuple[Any, Any]]:
+    def lines(self, query: str, see_read: Callable[[CheckedPart], None] = lambda _: None) -> Iterator[tuple[Any, Any]]:
         """The rows of a query, which has `row`, in order: batches of it, and for each an Arrow array of their lines.
 
         Lines are read by row groups: a batch is as large as one of them.
+
+        Args:
+            see_read: called with each part once its lines have been used.
         """
         import pyarrow.parquet
 
@@ -135,6 +138,7 @@ class Relation:
         for part in self.parts:
             if part.rows == 0 or not wanted.has(end + part.rows):
                 end += part.rows
+                see_read(part)
                 continue
             with pyarrow.parquet.ParquetFile(part.path) as file:
                 for group in range(file.num_row_groups):
@@ -143,6 +147,7 @@ class Relation:
                         continue
                     lines = file.read_row_group(group, columns=["line"], use_threads=False).column("line")
                     yield batch, lines.combine_chunks().take(indices(numbers(batch.column("row")) - (start + 1)))
+            see_read(part)
 
     def records(self) -> Iterator[list[tuple[int, Record]]]:
         """The rows that are left, in order, some at a time, with their numbers: for what is not SQL."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import IO, Any
 
 from hone_api.dataset.curation import CurationStep
 from hone_trainer.datasets.engine.arrays import indices, numbers
+from hone_trainer.datasets.engine.parts import CheckedPart
 from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.readers.rows import RawRow, RowError
 from hone_trainer.store.contents import SPLITS
 
 REJECTED, REMOVED = "rejected.jsonl", "removed.jsonl"
+_LITTLE_ROOM = 512 * 2**20
+"""Bytes of a disk that other Datasets and runs may need meanwhile."""
 _ROWS_NAMED = 10
 _EXAMPLE_CHARACTERS = 600
 _EXAMPLES = 3
@@ -22,12 +26,24 @@ _EXAMPLES = 3
 
 
 def write_splits(rows: Relation, folder: Path) -> None:
-    """The rows of the table `divided` into a file for each split; order is that of the source."""
+    """The rows of the table `divided` into a file for each split; order is that of the source.
+
+    What they are written from goes where the disk has no room for both: it is read for the last time.
+    """
     import numpy
+
+    written = list[Path]()
+
+    def see_read(part: CheckedPart) -> None:
+        written.append(part.path)
+        if shutil.disk_usage(folder).free < _LITTLE_ROOM:
+            for path in written:
+                path.unlink(missing_ok=True)
+            written.clear()
 
     with ExitStack() as stack:
         files: dict[int, IO[bytes]] = {}
-        for batch, lines in rows.lines("SELECT row, code FROM divided"):
+        for batch, lines in rows.lines("SELECT row, code FROM divided", see_read):
             codes = numbers(batch.column("code"))
             for code in numpy.unique(codes).tolist():
                 if code not in files:

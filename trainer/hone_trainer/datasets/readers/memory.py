@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _MOST = 2 * 2**30
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Of the container, by the version of control groups: the second is the first one."""
 
 
 def budget() -> int:
     """Bytes: half of the container's memory, at most 2 GiB."""
-    try:
-        return min(_MOST, int(_CGROUP_LIMIT.read_text()) // 2)
-    except (OSError, ValueError):  # no container, or one without a limit
-        return _MOST
+    for path in _LIMITS:
+        with suppress(OSError, ValueError):  # no container, or one without a limit
+            return min(_MOST, int(path.read_text()) // 2)
+    return _MOST
 
 
 @contextmanager
