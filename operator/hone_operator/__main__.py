@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from datetime import UTC, datetime
-from functools import partial
 
 from hone_api.base.quantity import value
 from hone_api.blocks.signing import Keyless
@@ -29,7 +28,6 @@ from hone_operator.process import garbage
 from hone_operator.process.health import Health, serve
 from hone_operator.process.leadership import Fence, Leadership
 from hone_operator.progress.backing import ClusterBacking
-from hone_operator.progress.inbox import Inbox
 from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
@@ -151,10 +149,6 @@ def _defaults(pods: PodsSettings) -> PodDefaults:
     )
 
 
-def _request_model(queue: WorkQueue[Key], namespace: str, name: str) -> None:
-    queue.request(Key("Model", namespace, name))
-
-
 async def run(config: settings.Settings, stop: asyncio.Event) -> None:
     """Run the operator until `stop` is set or a part of it fails."""
     async with contextlib.AsyncExitStack() as stack:
@@ -182,10 +176,9 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             if keeping is None:
                 return
             health.ready = lambda: queue.caught_up
-        refusals, inbox = RefusalCounter(), Inbox()
+        refusals = RefusalCounter()
         backing = ClusterBacking(cache, cluster)
-        models = partial(_request_model, queue)
-        ca = await stack.enter_async_context(serving(config, backing, reports, refusals, inbox, models))
+        ca = await stack.enter_async_context(serving(config, backing, reports, refusals))
         opt_in = OptedInNamespaces(cluster, config)
         controllers = Controllers(
             cluster,
@@ -193,7 +186,6 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
             platform(config, ca),
             reports,
             opt_in=opt_in,
-            inbox=inbox,
             unreadable=unreadable,
         )
         metrics = Metrics(cache, reports, lambda: queue.depth, controllers.stored)

@@ -30,7 +30,6 @@ from hone_operator.observe.finetunejob import FineTuneJobReader, Reports
 from hone_operator.observe.model import ModelReader
 from hone_operator.observe.modelversion import ModelVersionReader
 from hone_operator.observe.stores import StoreReader
-from hone_operator.progress.inbox import Inbox
 from hone_operator.progress.numbers import Latest
 from hone_operator.queueing.pace import Pace
 from hone_operator.queueing.routing import CONTENTS, SERVED, Key, Request, served_in
@@ -83,8 +82,6 @@ class Controllers:
     """The queue's."""
     opt_in: OptedInNamespaces | None = None
     """None: every namespace is served."""
-    inbox: Inbox = field(default_factory=Inbox)
-    """Metrics whose senders wait."""
     unreadable: Unreadable = field(default_factory=Unreadable)
     holds: Holds = field(default_factory=Holds)
     stored: Stored = field(default_factory=dict)
@@ -140,7 +137,7 @@ class Controllers:
             rows = await DatasetReader(children, self._exists).observe(body)
             return lambda refused: dataset.reconcile(body, replace(rows, refusals=refused), self.now(), platform)
         if kind == "Model":
-            named = await ModelReader(children, self._exists, self.inbox).observe(body)
+            named = await ModelReader(children, self._exists).observe(body)
             named = replace(named, not_handed_over=self.holds.refused.get(body["metadata"]["namespace"], ""))
             return lambda refused: model.reconcile(body, named.after(refused), self.now())
         files = await ModelVersionReader(children, self._exists, self.reports).observe(body)

@@ -50,15 +50,6 @@ def test_metrics_are_open_to_monitoring_alone(render, policy):
     assert None in peers_at(everybody[policy], "metrics")
 
 
-def test_whoever_reports_metrics_reaches_the_progress_port_alone(render):
-    alerts = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "alerts"}}}]
-    policy = ("hone-system", "hone")
-    spec = policies(render({"networkPolicy": {"requestersFrom": alerts}}))[policy]
-    assert alerts in peers_at(spec, "progress")
-    assert alerts not in peers_at(spec, "metrics")
-    assert alerts not in peers_at(policies(render({}))[policy], "progress")
-
-
 @pytest.mark.attack("rendezvous")
 @pytest.mark.parametrize("namespace", ["a", "b", "c"])
 def test_pods_of_two_runs_do_not_reach_each_other(render, namespace):

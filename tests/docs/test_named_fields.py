@@ -33,7 +33,6 @@ FOREIGN = {
     "status.storedVersions",  # of a CustomResourceDefinition
     "datasets.Dataset.from_file",
     "datasets.map",
-    "retrain.hone.dev",
 }
 FILE = re.compile(r"\.(json|jsonl|yaml|py|npy|sig|arrow)$")
 CODE = re.compile(r"`([a-zA-Z]\w*(?:\[\])?(?:\.[a-zA-Z]\w*(?:\[\])?)+)(?:[:=] ?[^`]*)?`")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hone_api.contract.status_json import RetrainReportJson
 from hone_operator.reconcile.core.outcome import Outcome, Refusal
 from hone_operator.reconcile.model.model import ObservedForModel, reconcile
 from hone_operator.reconcile.retrain.retrain_base import ObservedForBase
@@ -37,7 +36,6 @@ class World:
         self.versions: list[dict[str, Any]] = []
         self.parents: frozenset[str] = frozenset()
         self.base = ObservedForBase()
-        self.reported: RetrainReportJson | None = None
 
     def add(self, name: str, body: dict[str, Any] | None = None, contents: dict[str, str] | None = None) -> None:
         """A job of this model."""
@@ -82,9 +80,7 @@ class World:
         """A decision later; what it creates and deletes exists, or not, from then on."""
         self.now += after
         jobs, template = list(self.jobs.values()), self.jobs.get("first")
-        seen = ObservedForRetraining(
-            template, {"faq": self.dataset}, jobs, self.parents, self.versions, self.base, self.reported
-        )
+        seen = ObservedForRetraining(template, {"faq": self.dataset}, jobs, self.parents, self.versions, self.base)
         outcome = reconcile(self.model, ObservedForModel(retraining=seen).after(self.refusals), self.now)
         if outcome.status is not None:
             self.model["status"] = outcome.status

@@ -52,18 +52,10 @@ class RetrainBase(ApiModel):
     )
 
 
-class RetrainRequester(ApiModel):
-    """A ServiceAccount that may ask for a job by reporting a metric to the operator."""
-
-    service_account: Name = Field(description="Name of the ServiceAccount, e.g. alertmanager.")
-    namespace: Name | None = Field(default=None, description="Its namespace. Default: that of the Model.")
-
-
 class Retrain(ApiModel):
     """When a job of this model is repeated on new rows. One job at a time; the operator creates and owns the jobs.
 
-    Without rows, times and base, only a request starts a job: annotation hone.dev/retrain-requested-at, or a metric
-    that one of the requesters reports.
+    Without rows, times and base, only a request starts a job: annotation hone.dev/retrain-requested-at.
     """
 
     fine_tune_job: Name = Field(
@@ -82,11 +74,6 @@ class Retrain(ApiModel):
     base: RetrainBase | None = Field(
         default=None,
         description="Train when the base is another one, also on unchanged rows. Default: it does not count.",
-    )
-    requesters: Annotated[list[RetrainRequester], Field(max_length=8)] | None = Field(
-        default=None,
-        description="ServiceAccounts that may ask for a job, like the annotation hone.dev/retrain-requested-at: they "
-        "post a metric, or an alert of Alertmanager, to the operator. Default: nobody may.",
     )
     min_interval: Duration = Field(
         default="24h", description="Minimum time from the start of one job of this model to the next. Default 24h."
@@ -141,16 +128,6 @@ class RetrainBaseStatus(ApiModel):
     problem: Text | None = Field(default=None, description="Why the last check gave no answer.")
 
 
-class RetrainReport(ApiModel):
-    """A metric that one of spec.retrain.requesters reported."""
-
-    metric: ShortText = Field(description="Name of the metric, or of the alert.")
-    value: ShortText | None = Field(default=None, description="Its value, as it was reported.")
-    reason: ShortText | None = Field(default=None, description="Why a job is asked for.")
-    by: ShortText = Field(description="ServiceAccount that reported it, as namespace/name.")
-    since: Timestamp = Field(description="Since when the metric is beyond its limit, e.g. startsAt of the alert.")
-
-
 class RetrainStatus(ApiModel):
     """What spec.retrain depends on; condition UpToDate has the result."""
 
@@ -160,10 +137,7 @@ class RetrainStatus(ApiModel):
     base: RetrainBaseStatus | None = Field(default=None, description="The base, with spec.retrain.base.")
     requested_at: Timestamp | None = Field(
         default=None,
-        description="Annotation hone.dev/retrain-requested-at, or since in reported, while no job was created since.",
-    )
-    reported: RetrainReport | None = Field(
-        default=None, description="The newest metric that one of spec.retrain.requesters reported."
+        description="Annotation hone.dev/retrain-requested-at, while no job was created since.",
     )
     due_since: Timestamp | None = Field(
         default=None, description="Since when a job is due that waits for quietPeriod, minInterval or the budget."

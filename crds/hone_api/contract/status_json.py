@@ -545,19 +545,10 @@ class RetrainBaseStatusJson(TypedDict, total=False):
     problem: str
 
 
-class RetrainReportJson(TypedDict, total=False):
-    metric: Required[str]
-    value: str
-    reason: str
-    by: Required[str]
-    since: Required[str]
-
-
 class RetrainStatusJson(TypedDict, total=False):
     datasets: list[RetrainDatasetJson]
     base: RetrainBaseStatusJson
     requestedAt: str
-    reported: RetrainReportJson
     dueSince: str
     lastJob: str
     lastStart: str

@@ -223,7 +223,6 @@ class Reason(State):
     JOB_EXPIRED = "JobExpired", "A FineTuneJob is deleted by the history limits of `spec.retrain` (Event)"
     ALIAS_MOVED = "AliasMoved", "An alias points to another version (Event)"
     ALIAS_LOST = "AliasLost", "An alias points nowhere any more, since its version cannot be used (Event)"
-    METRIC_REPORTED = "MetricReported", "One of `spec.retrain.requesters` reported a metric, and asks for a job (Event)"
     TRAINED = "Trained", "A job trained on the present content of the Datasets"
     IMPORTING = "Importing", "A Job reads a model of `spec.imports`"
     IMPORTED = "Imported", "Every model of `spec.imports` is a version"

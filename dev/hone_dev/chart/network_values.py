@@ -16,8 +16,7 @@ def _by_name(*namespaces: str) -> Map:
 class OperatorPolicy(Values):
     enabled: bool = Field(
         True,
-        description="Let only reports of pods that train and of requestersFrom, scrapes by metricsFrom, and probes "
-        "reach the operator.",
+        description="Let only reports of pods that train, scrapes by metricsFrom, and probes reach the operator.",
     )
     restrict_egress: bool = Field(False, description="Let the operator reach only networkPolicy.dns and egress.")
     egress: list[Map] = Field(
@@ -51,11 +50,6 @@ class NetworkPolicy(Values):
         ],
         description="Peers of NetworkPolicies that may read the metrics of the operator and of pods that train: "
         "the namespace of your Prometheus. Empty: everybody may.",
-    )
-    requesters_from: list[Map] = Field(
-        default_factory=list,
-        description="Peers of NetworkPolicies that may report metrics to the operator, for spec.retrain.requesters of "
-        "Models: the namespace of your Alertmanager, or of a CronJob. Empty: only pods in the operator's namespace.",
     )
     dns: list[Map] = Field(
         default_factory=lambda: [

@@ -30,7 +30,6 @@ IMAGES = {
 }
 TOKENS = {"softhsm2": "/usr/bin/softhsm2-util"}
 PROMETHEUS = {"prometheus": "/usr/bin/prometheus"}
-ALERTMANAGER = {"prometheus-alertmanager": "/usr/bin/prometheus-alertmanager"}
 BROWSER = {"chromium": "/usr/bin/chromium", "chromium-driver": "/usr/bin/chromedriver"}
 NPM = {"npm": "/usr/bin/npm"}
 

@@ -11,7 +11,6 @@ from prometheus_client.core import GaugeMetricFamily
 from hone_api.words.states import ConditionType, DeliveryState, ImportState, Reason
 from hone_operator.monitoring.series import Sample, Series
 from hone_operator.objects.cache import Body
-from hone_operator.times import read_time
 
 VERSION = ("namespace", "modelversion")
 SCHEMES = ("oci", "s3", "hf", "pvc")
@@ -36,9 +35,6 @@ def of_models() -> Iterator[Series]:
     yield Series(imports, _imports)
     text = "Whether the registry of a Model has what can be registered now; absent where it names none."
     yield Series(GaugeMetricFamily("hone_model_registered", text, labels=("namespace", "model")), _registered)
-    text = "Unix time since which the metric last reported by one of spec.retrain.requesters is beyond its limit."
-    reported = GaugeMetricFamily("hone_model_metric_reported_timestamp_seconds", text, labels=("namespace", "model"))
-    yield Series(reported, _reported)
     labels = ("namespace", "model", "alias", "version")
     text = "The version that an alias of a Model points to; always 1."
     yield Series(GaugeMetricFamily("hone_model_alias_info", text, labels=labels), _aliases)
@@ -59,12 +55,6 @@ def _registered(body: Body) -> Iterator[Sample]:
     for condition in body["status"].get("conditions") or ():
         if condition["type"] == ConditionType.REGISTERED:
             yield _ref(body), condition["status"] == "True" or condition["reason"] == Reason.WAITING
-
-
-def _reported(body: Body) -> Iterator[Sample]:
-    report = (body["status"].get("retrain") or {}).get("reported") or {}
-    if since := read_time(report.get("since")):
-        yield _ref(body), since.timestamp()
 
 
 def _scheme(entry: Body) -> str | None:

@@ -1,7 +1,7 @@
 """What a decision about a Model depends on."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hone_operator.apiserver.existence import Existence
@@ -10,7 +10,6 @@ from hone_operator.desired.model.importing import COMPONENT
 from hone_operator.objects.cache import Cache
 from hone_operator.observe import modelpods
 from hone_operator.observe.children import Children
-from hone_operator.progress.inbox import Inbox
 from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.core.upstream import Upstream, target
 from hone_operator.reconcile.model import aliases, retention
@@ -30,7 +29,6 @@ class ModelReader:
 
     children: Children
     exists: Existence
-    inbox: Inbox = field(default_factory=Inbox)
 
     @property
     def cache(self) -> Cache:
@@ -89,7 +87,7 @@ class ModelReader:
         if retrain.get("base"):
             base = replace(base, platform=self.children.platform, target=self._target(namespace, template))
         versions = self.cache.versions_of(namespace, meta["name"])
-        return ObservedForRetraining(template, datasets, jobs, parents, versions, base, self.inbox.of(body))
+        return ObservedForRetraining(template, datasets, jobs, parents, versions, base)
 
     def _unfinished_and_before(self, namespace: str) -> list[Mapping[str, Any]]:
         """Unfinished FineTuneJobs, and those from whose models they start."""

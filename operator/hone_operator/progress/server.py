@@ -27,14 +27,11 @@ from hone_operator.progress.answers import bearer, read, refuse
 from hone_operator.progress.auth import Authenticator, Caller, TooManyReviewsError
 from hone_operator.progress.binding import Chain, Object, ReportRefusedError, attempt_of, labelled_attempt, works_for
 from hone_operator.progress.connections import IDLE_SECONDS, BoundedSite, Connections, peer_of
-from hone_operator.progress.metric_reports import MetricReports
 from hone_operator.progress.numbers import Latest, Origin, reached_before, remembered
 from hone_operator.progress.ratelimit import RateLimit
 from hone_operator.progress.refusals import HttpLog, RefusalCounter
 from hone_operator.progress.store import Key, ProgressStore
 
-MODEL_PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/models/{{name}}/retrain"
-"""Whoever posts a metric here asks for a repetition of the Model's job."""
 PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/finetunejobs/{{name}}/status"
 ENCODING_PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/encodings/{{name}}/status"
 """`name` is that of a Job that encodes rows for all runs that use them."""
@@ -44,7 +41,7 @@ HTTP_LOG = f"{__name__}.http"
 
 
 class Directory(Protocol):
-    """What the server needs to know about the cluster; `kind` is FineTuneJob, Job, Model or Pod."""
+    """What the server needs to know about the cluster; `kind` is FineTuneJob, Job or Pod."""
 
     def cached(self, kind: str, namespace: str, name: str) -> Object | None:
         """The object as last seen by a watch."""
@@ -80,16 +77,10 @@ class ProgressServer:
         directory: Directory,
         store: ProgressStore,
         refusals: RefusalCounter | None = None,
-        metrics: MetricReports | None = None,
     ):
-        """
-        Args:
-            metrics: takes reports of metrics; None: there are none.
-        """
         self._authenticator = authenticator
         self._directory = directory
         self._store = store
-        self._metrics = metrics
         self._pods = RateLimit(rate=2, burst=20)
         self.refusals = refusals or RefusalCounter()
         self.connections = Connections(self.refusals)
@@ -100,8 +91,6 @@ class ProgressServer:
         app.router.add_post(PATH, self._post)
         app.router.add_post(ENCODING_PATH, self._post_encoding)
         app.router.add_post(DELIVERY_PATH, self._post_delivery)
-        if self._metrics:
-            app.router.add_post(MODEL_PATH, self._post_metric)
         return app
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext) -> web.AppRunner:
@@ -136,17 +125,6 @@ class ProgressServer:
             self.refusals.add(f"{refusal.status} {refusal.reason}", request.remote or "")
             return refuse(refusal, "finetunejobs")
         return web.json_response(report.model_dump(mode="json", by_alias=True, exclude_none=True))
-
-    async def _post_metric(self, request: web.Request) -> web.Response:
-        assert self._metrics
-        try:
-            with self._asking(request):
-                model = await self._metrics.permit(request)
-            self.connections.trust(peer_of(request.transport))
-            return web.json_response(await self._metrics.take(request, model))
-        except ReportRefusedError as refusal:
-            self.refusals.add(f"{refusal.status} {refusal.reason}", request.remote or "")
-            return refuse(refusal, "models")
 
     @contextlib.contextmanager
     def _asking(self, request: web.Request) -> Iterator[None]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from hone_operator.progress import tls
-from hone_operator.progress.auth import AccountAuthenticator, Authenticator
+from hone_operator.progress.auth import Authenticator
 from hone_operator.progress.backing import ClusterBacking
-from hone_operator.progress.inbox import Inbox
-from hone_operator.progress.metric_reports import MetricReports
 from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
@@ -33,14 +31,8 @@ async def serving(
     backing: ClusterBacking,
     store: ProgressStore,
     refusals: RefusalCounter,
-    inbox: Inbox,
-    request: Callable[[str, str], None],
 ) -> AsyncIterator[str | None]:
     """Serve during the block; yields the PEM with which pods verify the server, or None if pods do not report.
-
-    Args:
-        inbox: where metrics are put that ask for a repetition of a Model's job.
-        request: has the Model of this namespace and name decided soon.
 
     Raises:
         hone_operator.progress.tls.TlsError: the Secret of the certificates does not exist.
@@ -54,8 +46,7 @@ async def serving(
     certificates = await tls.ensure(backing, settings.namespace, progress.tls_secret, names)
     context = tls.server_context(certificates)
     authenticator = Authenticator(backing, is_pod=backing.is_pod)
-    metrics = MetricReports(AccountAuthenticator(backing), backing, inbox, request)
-    server = ProgressServer(authenticator, backing, store, refusals, metrics)
+    server = ProgressServer(authenticator, backing, store, refusals)
     runner = await server.start("", progress.port, context)
     renewing = asyncio.create_task(_renew(settings, backing, names, context, certificates))
     try:

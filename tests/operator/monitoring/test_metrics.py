@@ -133,7 +133,6 @@ MODEL = {
             condition("Registered", "2026-01-01T00:00:20Z", "False"),
         ],
         "aliases": [{"name": "champion", "version": 1}],
-        "retrain": {"reported": {"metric": "m", "by": "a/b", "since": "2026-01-01T00:00:00Z"}},
         "imports": [
             {"uri": "hf://org/adapter", "state": "Imported"},
             {"uri": "hf://org/other", "state": "Failed"},

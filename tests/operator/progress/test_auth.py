@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from hone_api.contract import metric_report
 from hone_api.contract.report import AUDIENCE
-from hone_operator.progress.auth import POD_NAME, POD_UID, Account, AccountAuthenticator, Authenticator, Caller
+from hone_operator.progress.auth import POD_NAME, POD_UID, Authenticator, Caller
 
 pytestmark = pytest.mark.pure
 NOW = 1_000_000.0
@@ -91,7 +90,10 @@ async def test_a_refusal_is_kept_briefly():
         {"audiences": ["https://kubernetes.default.svc"]},
         {"audiences": None},
         {"user": {"username": "system:serviceaccount:ml:default", "extra": {}}},
-        {"user": {"username": "alice", "extra": {POD_NAME: ["p"], POD_UID: ["u"]}}},
+        *(
+            {"user": {"username": name, "extra": {POD_NAME: ["p"], POD_UID: ["u"]}}}
+            for name in ("alice", "", "system:serviceaccount:ml", "x:system:serviceaccount:ml:default")
+        ),
         {"user": None},
     ],
 )
@@ -131,31 +133,3 @@ async def test_an_outage_is_not_remembered():
     with pytest.raises(ConnectionError):
         await authenticator.authenticate(token())
     assert await authenticator.authenticate(token())
-
-
-async def test_a_service_account_has_a_token_for_an_audience_of_its_own():
-    own = metric_report.AUDIENCE
-    reviews = Reviews(audiences=[own], user={"username": "system:serviceaccount:ml:drift"})
-    accounts = AccountAuthenticator(reviews, Clock())
-    assert await accounts.authenticate(token(aud=[own])) == Account("ml", "drift"), "bound to a pod or not"
-    assert await accounts.authenticate(token()) is None, "the token of a pod that trains"
-    assert reviews.count == 1
-
-
-@pytest.mark.parametrize(
-    "username", ["ada", "system:node:n", "system:serviceaccount:ml", "x:system:serviceaccount:ml:drift", ""]
-)
-async def test_nobody_else_reports_metrics(username):
-    own = metric_report.AUDIENCE
-    accounts = AccountAuthenticator(Reviews(audiences=[own], user={"username": username}), Clock())
-    assert await accounts.authenticate(token(aud=[own])) is None
-
-
-async def test_the_token_of_a_deleted_account_is_refused_after_a_minute():
-    own = metric_report.AUDIENCE
-    reviews, clock = Reviews(audiences=[own], user={"username": "system:serviceaccount:ml:drift"}), Clock()
-    accounts = AccountAuthenticator(reviews, clock)
-    assert await accounts.authenticate(token(aud=[own]))
-    reviews.status = {"authenticated": False}
-    clock.now += 61
-    assert await accounts.authenticate(token(aud=[own])) is None

@@ -17,6 +17,6 @@ pytestmark = pytest.mark.apiserver
 @pytest.mark.parametrize("letter", ["a", "é", "字", "😀"])
 def test_a_long_message_is_cut_to_what_the_api_server_takes(namespace: Namespace, letter: str) -> None:
     made = namespace.create("Dataset", "rows", {"source": {"uri": "pvc://data/rows.jsonl"}, "suspend": True})
-    body = event_body(made, Event(Reason.METRIC_REPORTED, letter * 1024, "Normal"), datetime.now(UTC))
+    body = event_body(made, Event(Reason.RETRAINING, letter * 1024, "Normal"), datetime.now(UTC))
     taken = namespace.kube.call("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace.name}/events", body)
     assert taken["note"] == letter * (1024 // len(letter.encode()))

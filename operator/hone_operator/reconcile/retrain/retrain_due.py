@@ -11,13 +11,12 @@ from hone_api.blocks.retrain import Retrain
 from hone_api.contract.status_json import (
     RetrainBaseStatusJson,
     RetrainDatasetJson,
-    RetrainReportJson,
     RetrainStatusJson,
 )
 from hone_api.words.states import AnyReason, ConditionType, Reason
 from hone_operator.reconcile.core.conditions import is_true
 from hone_operator.reconcile.dataset.refresh import next_look
-from hone_operator.reconcile.retrain import retrain_base, retrain_reports
+from hone_operator.reconcile.retrain import retrain_base
 from hone_operator.reconcile.retrain.retrain_budget import next_month
 from hone_operator.times import duration_seconds, format_time, read_time
 
@@ -57,8 +56,6 @@ class RetrainState:
     last_start: str | None
     requested: datetime | None
     """When somebody asked for a job; None: nobody has since the last one."""
-    reported: RetrainReportJson | None
-    """The newest metric that was reported."""
     gpu_seconds: float
     due_since: str | None = None
     """Since when a job waits for nothing but the limits."""
@@ -97,8 +94,6 @@ class RetrainState:
             status["base"] = self.base
         if self.requested:
             status["requestedAt"] = format_time(self.requested)
-        if self.reported:
-            status["reported"] = self.reported
         if self.due_since:
             status["dueSince"] = self.due_since
         if self.last_job:
@@ -125,7 +120,7 @@ def why_not_now(model: Body, retrain: Retrain, state: RetrainState, now: datetim
 def _trained(state: RetrainState) -> Delay:
     words = "A job trained on the present rows."
     if state.requested:
-        words += f" The request of {format_time(state.requested)} waits for new rows{_because(state)}."
+        words += f" The request of {format_time(state.requested)} waits for new rows."
     return Delay(Reason.TRAINED, words)
 
 
@@ -216,21 +211,12 @@ def _after(time: str | None, duration: str) -> datetime | None:
 
 
 def describe_news(state: RetrainState) -> str:
-    """What is new since the last job, and which request it answers."""
+    """What is new since the last job."""
     if not state.is_new:
-        return f"no job on the present rows succeeded and somebody asked for it again{_because(state)}"
+        return "no job on the present rows succeeded and somebody asked for it again"
     base = retrain_base.is_new(state.base)
     rows = [f"{counted(state.changed, 'row')} changed"] if state.changed or not base else []
-    changes = " and ".join([*rows, *([f"its base is now {retrain_base.present(state.base)}"] if base else [])])
-    return changes + _because(state)
-
-
-def _because(state: RetrainState) -> str:
-    """Which metric a request that waits is about."""
-    report = state.reported
-    if not (report and state.requested) or pending(read_time(report["since"]), read_time(state.last_start)) is None:
-        return ""
-    return f"; {retrain_reports.described(report)}"
+    return " and ".join([*rows, *([f"its base is now {retrain_base.present(state.base)}"] if base else [])])
 
 
 def pending(requested: datetime | None, last_start: datetime | None) -> datetime | None:

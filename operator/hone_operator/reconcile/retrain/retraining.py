@@ -11,7 +11,7 @@ from typing import Any
 
 from hone_api.base.meta import MAX_COUNT
 from hone_api.blocks.retrain import RETRAIN_REQUESTED, Retrain
-from hone_api.contract.status_json import RetrainDatasetJson, RetrainReportJson, RetrainStatusJson
+from hone_api.contract.status_json import RetrainDatasetJson, RetrainStatusJson
 from hone_api.words.failures import FailureCode
 from hone_api.words.states import ConditionType, Reason
 from hone_operator.desired.model import retrain as desired
@@ -19,7 +19,7 @@ from hone_operator.reconcile.core.conditions import is_true
 from hone_operator.reconcile.core.outcome import Refusal
 from hone_operator.reconcile.core.outcome_builder import ModelBuilder
 from hone_operator.reconcile.dataset.refresh import schedule_problems
-from hone_operator.reconcile.retrain import retrain_base, retrain_reports
+from hone_operator.reconcile.retrain import retrain_base
 from hone_operator.reconcile.retrain.retrain_base import ObservedForBase
 from hone_operator.reconcile.retrain.retrain_budget import gpu_seconds, next_month
 from hone_operator.reconcile.retrain.retrain_due import (
@@ -56,8 +56,6 @@ class ObservedForRetraining:
     versions: Sequence[Body] = ()
     """ModelVersions of this name."""
     base: ObservedForBase = field(default_factory=ObservedForBase)
-    reported: RetrainReportJson | None = None
-    """A metric that has just been reported."""
     refusals: Sequence[Refusal] = ()
     """Of the job that was to be created a moment ago."""
 
@@ -81,7 +79,7 @@ def _request_problems(model: Body) -> list[str]:
 
 
 def _request(model: Body) -> str | None:
-    """The time of the newest request, as somebody wrote it."""
+    """The time of the request, as somebody wrote it."""
     text = (model["metadata"].get("annotations") or {}).get(RETRAIN_REQUESTED)
     return str(text) if text is not None else None
 
@@ -104,7 +102,7 @@ def decide_retraining(builder: ModelBuilder, retrain: Retrain | None, seen: Obse
         retrain_base.stop_looking(builder, seen.base)
         builder.put(retrain=None)
         return
-    template, reported = seen.template, retrain_reports.take_newest(builder, seen.reported)
+    template = seen.template
     if wrong := [*problems(retrain), *_request_problems(builder.body)]:
         _report(builder, Delay(FailureCode.INVALID_VALUE, "; ".join(wrong)))
         return
@@ -117,7 +115,7 @@ def decide_retraining(builder: ModelBuilder, retrain: Retrain | None, seen: Obse
     if isinstance(entries, Delay):
         _report(builder, entries)
         return
-    state = _state(builder, retrain, template, seen, entries, reported)
+    state = _state(builder, retrain, template, seen, entries)
     wait = why_not_now(builder.body, retrain, state, builder.now)
     refused = next((r for r in seen.refusals if r.kind == "FineTuneJob"), None)
     if wait is None and refused:
@@ -140,7 +138,6 @@ def _state(
     template: Body,
     seen: ObservedForRetraining,
     entries: Sequence[RetrainDatasetJson],
-    reported: RetrainReportJson | None,
 ) -> RetrainState:
     """What there is: the rows, the base, the jobs so far."""
     old = builder.old.get("retrain") or {}
@@ -159,8 +156,6 @@ def _state(
     if current or same:
         base = mark_started(base)
     last_start = max(filter(None, [old.get("lastStart"), *map(_created, seen.jobs)]), default=None)
-    started, since = read_time(last_start), read_time(reported["since"]) if reported else None
-    requests = [pending(read_time(_request(builder.body)), started), pending(since, started)]
     state = RetrainState(
         job_name=name,
         entries=entries,
@@ -171,8 +166,7 @@ def _state(
         current=current,
         last_job=_name(current) if current else old.get("lastJob"),
         last_start=last_start,
-        requested=min(filter(None, requests), default=None),
-        reported=reported,
+        requested=pending(read_time(_request(builder.body)), read_time(last_start)),
         gpu_seconds=sum(gpu_seconds(job, builder.now) for job in own),
         due_since=old.get("dueSince"),
     )
