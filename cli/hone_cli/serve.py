@@ -13,11 +13,11 @@ import yaml
 from hone_api.estimate.advice import SERVED_RANKS
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach.pod import image_of
-from hone_cli.serving import aibrix, following, httproute, kserve, ollama, rewrite, vllm
+from hone_cli.serving import following, httproute, kserve, ollama, vllm
 from hone_cli.serving.cautions import cautions, shows_signing
 from hone_cli.serving.following import Following
+from hone_cli.serving.httproute import Sharing
 from hone_cli.serving.models import ServedModel, served
-from hone_cli.serving.sharing import Sharing
 from hone_cli.serving.vllm import Server
 from hone_cli.versions import alias_of, is_approved, to_serve
 
@@ -31,14 +31,8 @@ SERVERS: Mapping[str, Renderer] = {
     "vllm": vllm.render,
     "kserve": kserve.inference_service,
     "kserve-llm": kserve.llm_inference_service,
-    "aibrix": aibrix.render,
 }
-SHARERS: Mapping[str, Callable[[Sequence[ServedModel], Server, Sharing], list[dict[str, Any]]]] = {
-    "rewrite": rewrite.render,
-    "httproute": httproute.render,
-}
-"""What shares out the requests for one model over its versions."""
-TARGETS = (*SERVERS, *SHARERS, "ollama")
+TARGETS = (*SERVERS, "httproute", "ollama")
 _SECRET = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -76,9 +70,7 @@ def serve(
     max_lora_rank: Annotated[
         int | None, typer.Option(help="With --follow: rank of later versions; default: that of today's.")
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="For rewrite and httproute: shares of the versions, e.g. 90,10.")
-    ] = None,
+    weights: Annotated[str | None, typer.Option(help="For httproute: shares of the versions, e.g. 90,10.")] = None,
     mirror: Annotated[
         bool, typer.Option("--mirror", help="For httproute: the first version answers, the others get copies.")
     ] = False,
@@ -98,7 +90,6 @@ def serve(
     hone serve support-bot faq-bot --name bots > bots.yaml      two adapters in one vLLM
     hone serve support-bot --to kserve-llm | kubectl apply -f -
     hone serve bot:3 bot:4 --name bots > bots.yaml              two versions, as bot-v3 and bot-v4
-    hone serve bot:3 bot:4 --name pool --to rewrite --weights 90,10
     hone serve bot:3 bot:4 --to httproute --gateway infra/public --weights 90,10
     hone serve support-bot --to ollama > Modelfile
     hone serve support-bot@production faq-bot@production --follow --name bots > bots.yaml
@@ -115,7 +106,7 @@ def serve(
         return
 
     def server(default: str) -> Server:
-        trainer = image_of(versions[0]) if to in ("vllm", "aibrix") else None
+        trainer = image_of(versions[0]) if to == "vllm" else None
         return Server(_server_name(name or default), kube.namespace, image, trainer, gpus, replicas, api_key_secret)
 
     render_all = _render_followed if follow else _render_chosen
@@ -131,7 +122,7 @@ def _check_options(to: str, wishes: Wishes, *, follow: bool, secret: str | None)
     if secret is not None and not _SECRET.fullmatch(secret):
         words = "is not the name of a Secret: without a key, anybody may ask"
         raise CommandError(f"--api-key-secret {secret!r} {words}")
-    if secret is not None and to in (*SHARERS, "ollama"):
+    if secret is not None and to in ("httproute", "ollama"):
         raise CommandError(f"--api-key-secret is for --to vllm: {to} prints no server")
     if to == "ollama" and (follow or wishes.max_lora_rank is not None):
         raise CommandError("--follow and --max-lora-rank are for --to vllm")
@@ -184,8 +175,8 @@ def _render_chosen(
 ) -> list[dict[str, Any]]:
     """The objects for a server of these versions."""
     models = served(versions, wishes.form)
-    # One route for all steps from one version to the next, whichever these are. AIBrix has a Service for each adapter.
-    named = server({"httproute": models[0].model, "aibrix": f"{models[0].name}-base"}.get(to, models[0].name))
+    # One route for all steps from one version to the next, whichever these are.
+    named = server(models[0].model if to == "httproute" else models[0].name)
     if wishes.max_lora_rank is not None:
         raise CommandError("--max-lora-rank is for --follow: otherwise it is that of the served versions")
     return render(to, models, named, wishes.sharing)
@@ -199,8 +190,8 @@ def render(to: str, models: Sequence[ServedModel], server: Server, sharing: Shar
             not for it.
     """
     sharing.check(to)
-    if to in SHARERS:
-        return SHARERS[to](models, server, sharing)
+    if to == "httproute":
+        return httproute.render(models, server, sharing)
     if to not in SERVERS:
         raise CommandError(f"no server {to!r}: --to is one of {', '.join(TARGETS)}")
     return SERVERS[to](models, server)

@@ -1,7 +1,7 @@
 """What the definitions of servers and of a verifier of signatures take, as far as Hone or its pages write it.
 
-Retyped from kserve/kserve (llm_inference_service_types.go of v1alpha2, serving/v1beta1), vllm-project/aibrix
-(modeladapter_types.go) and llm-d/llm-d-router (apix/v1alpha2), all of August 2026; kubernetes-sigs/gateway-api
+Retyped from kserve/kserve (llm_inference_service_types.go of v1alpha2, serving/v1beta1) of
+August 2026; kubernetes-sigs/gateway-api
 (apis/v1/httproute_types.go of v1.7.0, which `python -m hone_dev canary` runs in a real API server);
 sigstore/model-validation-operator (api/v1alpha1/modelvalidation_types.go).
 """
@@ -55,12 +55,6 @@ INFERENCE = _object(
         ),
     ),
 )
-ADAPTER = _object(
-    ["podSelector", "artifactURL"],
-    baseModel=TEXT,
-    podSelector=_object(["matchLabels"], matchLabels=LIMITS),
-    artifactURL={"type": "string", "pattern": "^/"},
-)
 BACKEND = {"name": NAME, "port": {"type": "integer", "minimum": 1, "maximum": 65535}}
 ROUTE = _object(
     ["parentRefs", "rules"],
@@ -82,23 +76,6 @@ ROUTE = _object(
                 ),
                 "maxItems": 16,
             },
-        )
-    ),
-)
-REWRITE = _object(
-    ["poolRef", "rules"],
-    poolRef=_object(["name"], group=TEXT, kind=TEXT, name=NAME),
-    rules=_list(
-        _object(
-            ["targets"],
-            matches=_list(_object(["model"], model=_object(["value"], type={"enum": ["Exact"]}, value=TEXT))),
-            targets=_list(
-                _object(
-                    ["modelRewrite"],
-                    modelRewrite=TEXT,
-                    weight={"type": "integer", "minimum": 1, "maximum": 1_000_000},
-                )
-            ),
         )
     ),
 )
@@ -127,7 +104,5 @@ SPECS = {
     ("ml.sigstore.dev/v1alpha1", "ModelValidation"): VALIDATION,
     ("serving.kserve.io/v1alpha2", "LLMInferenceService"): LLM,
     ("serving.kserve.io/v1beta1", "InferenceService"): INFERENCE,
-    ("model.aibrix.ai/v1alpha1", "ModelAdapter"): ADAPTER,
-    ("llm-d.ai/v1alpha2", "InferenceModelRewrite"): REWRITE,
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): ROUTE,
 }

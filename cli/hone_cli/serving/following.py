@@ -63,7 +63,7 @@ def render(models: Sequence[ServedModel], server: Server, following: Following) 
     if len(claims) > 1 or any(m.folder.path.split("/")[0] != MODELS for m in models):
         raise CommandError(f"--follow serves adapters of one store alone, not of {', '.join(sorted(claims))}")
     claim = claims.pop()
-    body = deployment(models, server, adapters="Followed")
+    body = deployment(models, server, follows=True)
     meta, pod = body["metadata"], body["spec"]["template"]["spec"]
     meta["annotations"] = {"hone.dev/follows": ",".join(f"{model}@{alias}" for model, alias in following.aliases)}
     body["spec"]["template"]["metadata"]["labels"] |= {"hone.dev/server": "follow"}  # the chart's PodMonitor

@@ -12,11 +12,47 @@ from typing import Any
 
 from hone_cli.errors import CommandError
 from hone_cli.serving.models import ServedModel
-from hone_cli.serving.sharing import Sharing
 from hone_cli.serving.vllm import PORT, Server
 
 MOST_BACKENDS = 16
 """Of one rule, mirrors included."""
+MOST_WEIGHT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What a person chooses, as the options of `hone serve` have it."""
+
+    weights: str | None = None
+    mirror: bool = False
+    gateway: str | None = None
+
+    def check(self, to: str) -> None:
+        """Refuse options that `to` has no use for.
+
+        Raises:
+            CommandError: there is such an option, or --weights and --mirror are given both.
+        """
+        if self != Sharing() and to != "httproute":
+            raise CommandError("--weights, --mirror and --gateway are for --to httproute")
+        if self.mirror and self.weights is not None:
+            raise CommandError("with --mirror one version answers all requests: leave --weights out")
+
+    def shares(self, models: Sequence[ServedModel]) -> list[int]:
+        """One weight for each version; their sum need not be 100.
+
+        Raises:
+            CommandError: there is not one number from 0 on for each version, or all are 0.
+        """
+        versions = ", ".join(m.version for m in models)
+        refused = CommandError(f"--weights needs a number from 0 on for each version ({versions}), e.g. 90,10")
+        try:
+            weights = [int(w) for w in (self.weights or "").split(",")]
+        except ValueError:
+            raise refused from None
+        if len(weights) != len(models) or not all(0 <= w <= MOST_WEIGHT for w in weights) or not any(weights):
+            raise refused
+        return weights
 
 
 @dataclass(frozen=True)
@@ -59,7 +95,7 @@ def render(models: Sequence[ServedModel], server: Server, sharing: Sharing) -> l
     if sharing.mirror:
         rule |= _mirrored(models)
     else:
-        weights = sharing.shares(models, least=0)
+        weights = sharing.shares(models)
         rule["backendRefs"] = [{**_backend(m), "weight": w} for m, w in zip(models, weights, strict=True)]
     parent = {"name": gateway.name} | ({"namespace": gateway.namespace} if gateway.namespace else {})
     return [

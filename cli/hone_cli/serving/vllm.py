@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from hone_api.base.pod_image import PodImage
 from hone_api.verdicts.servable import FUSED_EXPERTS, TEMPLATE_KWARGS
@@ -65,12 +65,12 @@ def render(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]
     return [deployment(models, server), service(server)]
 
 
-Adapters = Literal["Loaded", "Mounted", "Followed"]
-"""Loaded at the start; mounted, for another program that has them loaded; or put there while vLLM runs."""
+def deployment(models: Sequence[ServedModel], server: Server, *, follows: bool = False) -> dict[str, Any]:
+    """The Deployment of vLLM.
 
-
-def deployment(models: Sequence[ServedModel], server: Server, *, adapters: Adapters = "Loaded") -> dict[str, Any]:
-    """The Deployment of vLLM."""
+    Args:
+        follows: whether adapters are put there while vLLM runs, instead of loaded at its start.
+    """
     whole = weights(models)
     tuned = [m for m in models if m.form == "Adapter"]
     arguments = ["--model", BASE, "--served-model-name", models[0].base_name if tuned else models[0].name]
@@ -81,20 +81,18 @@ def deployment(models: Sequence[ServedModel], server: Server, *, adapters: Adapt
         arguments += ["--runner", "pooling"]
     if tuned:
         # Of an adapter that is exchanged, requests in progress still use the one before.
-        cached = 2 * len(tuned) if adapters == "Followed" else len(tuned)
+        cached = 2 * len(tuned) if follows else len(tuned)
         arguments += ["--enable-lora", "--max-lora-rank", str(max(m.rank for m in tuned))]
         arguments += ["--max-loras", str(min(len(tuned), BATCHED_ADAPTERS)), "--max-cpu-loras", str(cached)]
-    if any(
-        m.fused_experts or (m.on_experts and adapters == "Followed") for m in tuned
-    ):  # a later version may have them
+    if any(m.fused_experts or (m.on_experts and follows) for m in tuned):  # a later version may have them
         arguments.append(FUSED_EXPERTS)
     if kwargs := shared_template_kwargs(tuned):
         arguments += [TEMPLATE_KWARGS, kwargs]
-    if tuned and adapters == "Loaded":
+    if tuned and not follows:
         arguments += ["--lora-modules", *map(_loaded, tuned)]
     recorded = base_digest(tuned) if tuned else models[0].digest
     mounts = [_Mounted(whole, BASE, recorded)]
-    if adapters != "Followed":
+    if not follows:
         mounts += [_Mounted(m.folder, f"{ADAPTERS}/{m.name}", m.digest) for m in tuned]
     pod = _pod(server, arguments, mounts)
     return {

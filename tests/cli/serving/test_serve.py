@@ -19,8 +19,8 @@ from hone_cli.__main__ import application
 from hone_cli.errors import CommandError
 from hone_cli.serving import following, ollama, vllm
 from hone_cli.serving.following import Following
+from hone_cli.serving.httproute import Sharing
 from hone_cli.serving.models import served
-from hone_cli.serving.sharing import Sharing
 from hone_cli.serving.vllm import Server
 from hone_cli.versions import alias_of
 
@@ -102,7 +102,6 @@ def test_adapters_on_experts_are_loaded_with_the_settings_that_vllm_needs():
     assert json.loads(loaded) == {"name": "bot", "path": "/adapters/bot", "is_3d_lora_weight": True}
     assert plain == "plain=/adapters/plain"
     assert "--enable-mixed-moe-lora-format" not in arguments(rendered("vllm", attention)[0])
-    assert rendered("aibrix", attention)
 
 
 def test_prompts_of_adapters_have_the_switch_that_they_were_trained_with():
@@ -162,7 +161,6 @@ def test_gpt_oss_is_followed_without_the_settings_of_other_mixtures(parent):
     asked = arguments(rendered("vllm", of_gpt_oss)[0])
     assert asked[-1] == "bot=/adapters/bot"
     assert "--enable-mixed-moe-lora-format" not in asked
-    assert rendered("aibrix", of_gpt_oss)
 
 
 def test_a_followed_mixture_takes_experts_of_later_versions():
@@ -193,9 +191,8 @@ def checked(pod: dict[str, Any]) -> list[str]:
 ZEROS = "sha256:" + "0" * 64
 
 
-@pytest.mark.parametrize("to", ["vllm", "aibrix"])
-def test_every_mounted_folder_is_verified_before_the_server_starts(to: str) -> None:
-    deployment = rendered(to, version("support", parent=RECORDED), version("faq", 3))[0]
+def test_every_mounted_folder_is_verified_before_the_server_starts() -> None:
+    deployment = rendered("vllm", version("support", parent=RECORDED), version("faq", 3))[0]
     assert checked(deployment["spec"]["template"]["spec"]) == [
         f"/base={RECORDED['digest']}",
         f"/adapters/support={ZEROS}",
@@ -287,24 +284,6 @@ def test_kserve():
     assert body["spec"]["predictor"]["model"]["storageUri"] == "pvc://store/models/bot-1/full"
 
 
-def test_aibrix():
-    deployment, service, *adapters = rendered("aibrix", version("support"), version("faq"))
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    assert "--lora-modules" not in arguments(deployment)
-    for adapter in adapters:
-        assert adapter["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
-        paths = [m["mountPath"] for m in deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]]
-        assert adapter["spec"]["artifactURL"] in paths
-    assert service["spec"]["selector"].items() <= labels.items()
-
-
-def test_a_rewrite_shares_requests_out_over_versions():
-    [body] = rendered("rewrite", version("bot", 3), version("bot", 4), weights="90,10")
-    [rule] = body["spec"]["rules"]
-    assert rule["targets"] == [{"modelRewrite": "bot-v3", "weight": 90}, {"modelRewrite": "bot-v4", "weight": 10}]
-    assert rule["matches"][0]["model"]["value"] == "bot"
-
-
 def test_a_route_shares_requests_out_over_the_servers_of_versions():
     versions = version("bot", 3), version("bot", 4)
     [body] = rendered("httproute", *versions, weights="100,0", gateway="infra/public")
@@ -394,11 +373,11 @@ def test_a_claim_of_any_name_is_mounted(claim: str, follow: bool) -> None:
             "--api-key-secret '' is not the name of a Secret: without a key",
         ),
         (["--api-key-secret", "My_Key"], "'My_Key' is not the name of a Secret"),
-        (["--to", "rewrite", "--api-key-secret", "key"], "--api-key-secret is for --to vllm: rewrite prints no server"),
+        (["--to", "httproute", "--api-key-secret", "key"], "--api-key-secret is for --to vllm: httproute prints no"),
         (["--to", "ollama", "--api-key-secret", "key"], "ollama prints no server"),
         (["--to", "ollama", "--follow"], "--follow and --max-lora-rank are for --to vllm"),
         (["--to", "ollama", "--max-lora-rank", "64"], "--follow and --max-lora-rank are for --to vllm"),
-        (["--to", "ollama", "--weights", "90,10"], "--weights is for --to rewrite"),
+        (["--to", "ollama", "--weights", "90,10"], "are for --to httproute"),
         (["--to", "ollama", "--mirror"], "are for --to httproute"),
     ],
 )
@@ -407,17 +386,6 @@ def test_an_option_that_would_be_ignored_is_refused(options: list[str], words: s
     result = CliRunner().invoke(application(), ["serve", "bot", *options])
     assert isinstance(result.exception, CommandError)
     assert words in str(result.exception)
-
-
-def test_the_server_of_aibrix_has_a_name_of_its_own() -> None:
-    """The controller makes a Service for each adapter, by the adapter's name."""
-    wishes = serve.Wishes(None, None, Sharing())
-    deployment, service, adapter = serve._render_chosen(
-        "aibrix", [], [version("bot")], wishes, lambda name: Server(name, "team", "i", IMAGE)
-    )
-    assert {deployment["metadata"]["name"], service["metadata"]["name"]} == {"bot-base"}
-    assert adapter["metadata"]["name"] == "bot"
-    assert arguments(deployment)[3] == adapter["spec"]["baseModel"] == "bot-base"
 
 
 def test_an_alias_is_followed_once() -> None:
@@ -452,23 +420,20 @@ OUTSIDE["spec"]["artifacts"][0]["uri"] = "pvc://store/../other"
         ("vllm", [version("a", 1, "Full"), version("b", 1, "Full")], {}, "one whole model or several adapters"),
         ("vllm", [version("a"), version("a")], {}, "a-v1 is named twice"),
         ("vllm", [version("a", 3), version("a", 4), version("a-v3")], {}, "both a-v3 and a-v3-v1 by the name a-v3: "),
-        ("aibrix", [version("bots")], {}, "two would be bots: give another --name"),
         ("vllm", [version("a", approval={"state": "Rejected", "comment": "worse"})], {}, "was rejected: worse"),
         ("vllm", [DORA], {}, "does not load it: a DoRA adapter; train with output.merge"),
         ("vllm", [DORA], {"form": "Adapter"}, "does not load its adapter"),
         ("vllm", [version("a")], {"form": "Merged"}, "no form Merged; it has adapter"),
         ("vllm", [version("a", 1, "GGUF")], {"form": "GGUF"}, "--to ollama"),
         ("vllm", [version("a", 1, "GGUF")], {}, "neither an adapter nor a merged model"),
-        ("aibrix", [version("a", experts=4)], {}, "a-v1 is an adapter on the experts.*AIBrix does not set"),
         ("kserve-llm", [version("a", experts=4)], {}, "KServe does not set it: use --to vllm"),
         ("kserve-llm", [version("a", thinking="Enabled")], {}, "a-v1 was trained with training.thinking, which KServe"),
         ("vllm", [version("a"), version("b", thinking="Enabled")], {}, "a-v1 and b-v1 were trained with different"),
         ("vllm", [version("a", experts=4, latent=True)], {}, "does not load it: an adapter on experts of a model with"),
         ("vllm", [UNKNOWN_BASE], {}, "does not say where its base is"),
         ("vllm", [OUTSIDE], {}, "only a folder of a volume"),
-        ("vllm", [version("a")], {"weights": "1"}, "--weights is for --to rewrite and --to httproute"),
+        ("vllm", [version("a")], {"weights": "1"}, "--gateway are for --to httproute"),
         ("vllm", [version("a")], {"mirror": True}, "--mirror and --gateway are for --to httproute"),
-        ("rewrite", [version("a")], {"weights": "1", "gateway": "g"}, "--gateway are for --to httproute"),
         ("httproute", [version("a")], {"weights": "1"}, "needs --gateway NAME"),
         ("httproute", [version("a")], {"weights": "1", "gateway": "a/b/c"}, "needs --gateway NAME"),
         ("httproute", [version("a")], {"weights": "1", "gateway": "infra/"}, "needs --gateway NAME"),
@@ -481,11 +446,6 @@ OUTSIDE["spec"]["artifacts"][0]["uri"] = "pvc://store/../other"
         ("httproute", [version("a")], {"mirror": True, "weights": "1", "gateway": "g"}, "leave --weights out"),
         ("tgi", [version("a")], {}, "no server 'tgi': --to is one of vllm, kserve"),
         ("kserve", [version("a")], {}, "use --to kserve-llm"),
-        ("aibrix", [version("a", 1, "Full")], {}, "a-v1 is not an adapter"),
-        ("rewrite", [version("a"), version("b")], {"weights": "1,2"}, "versions of one model"),
-        ("rewrite", [version("a", 1), version("a", 2)], {"weights": "100"}, "a number from 1 on for each version"),
-        ("rewrite", [version("a", 1), version("a", 2)], {"weights": "100,0"}, "a number from 1 on for each version"),
-        ("rewrite", [version("a")], {}, "a number from 1 on for each version"),
     ],
 )
 def test_what_one_server_cannot_serve_is_refused(to, versions, options, told):

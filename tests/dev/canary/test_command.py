@@ -10,7 +10,6 @@ import pytest
 
 from hone_cli.serving import httproute
 from hone_cli.serving.models import served
-from hone_cli.serving.sharing import Sharing
 from hone_cli.serving.vllm import Server
 from hone_dev.canary import objects
 from hone_dev.canary.command import shares_are
@@ -39,7 +38,7 @@ def test_the_printed_route_leads_to_the_services_of_the_versions() -> None:
     versions = served([objects.model_version(number) for number in (1, 2)])
     server = Server(objects.MODEL, objects.NAMESPACE, "image")
     gateway = f"{objects.PLATFORM}/{objects.GATEWAY}"
-    [route] = httproute.render(versions, server, Sharing("90,10", gateway=gateway))
+    [route] = httproute.render(versions, server, httproute.Sharing("90,10", gateway=gateway))
     bodies = objects.everything(VERSIONS, 18000)
     [public] = [body["metadata"] for body in bodies if body["kind"] == "Gateway"]
     assert route["spec"]["parentRefs"] == [{"name": public["name"], "namespace": public["namespace"]}]
