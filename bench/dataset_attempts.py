@@ -2,9 +2,9 @@
 
     sudo .venv/bin/python bench/dataset_attempts.py --rows 10000000 --memory 2048 --folder /var/tmp [--near] [--kill]
 
-So many short rows, of which a tenth repeats another one, a hundredth is one with another word, and a thousandth is
-broken, are materialized by `python -m hone_trainer materialize` with duplicates removed: once undisturbed, then in
-several attempts; each except the last gets SIGKILL at one of the moments. With --memory, all its processes are in a
+So many short rows are materialized by `python -m hone_trainer materialize` with duplicates removed: once undisturbed,
+then in several attempts; each except the last gets SIGKILL at one of the moments. A tenth of the rows repeats another
+one, a hundredth is one with another word, and a thousandth is broken. With --memory, all its processes are in a
 control group with this limit, in which pages of files count as in a pod, and which the process sees as a pod does:
 over it the kernel kills. Printed are, for each attempt, what earlier ones had kept, the CPU time of all its processes,
 how much less that is than undisturbed, and the peak memory of the largest process and of the group.

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import tls_server
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from hone_dev import hub
 from hone_dev.models import modelserver
@@ -416,14 +425,58 @@ def test_a_model_that_is_not_a_folder_has_the_command_that_fetches_it(files: Pat
     assert "hf download acme/tiny --local-dir base" in capsys.readouterr().err
 
 
-def test_a_laptop_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(f'{{"prompt": "Where is {n}?", "completion": "Near {n}."}}\n' for n in range(300)))
-    script = (
-        "import runpy, sys\n"
-        "for name in ('torch', 'transformers', 'trl', 'peft', 'datasets'): sys.modules[name] = None\n"
-        f"sys.argv = ['hone', 'validate', {str(rows)!r}, '--out', {str(tmp_path / 'out')!r}]\n"
-        "runpy.run_module('hone_trainer', run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+LAPTOP = """
+import json, runpy, sys
+
+refused = set(json.loads(sys.argv.pop(1)))
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in refused:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+sys.argv[0] = "hone-trainer"
+runpy.run_module("hone_trainer", run_name="__main__")
+"""
+
+
+def _installed(extra: str) -> set[str]:
+    """The distributions that `pip install 'hone[extra]'` brings."""
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    todo = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"][extra]]
+    found = {"hone"}
+    while todo:
+        asked = todo.pop()
+        if (name := canonicalize_name(asked.name)) in found:
+            continue
+        found.add(name)
+        for one in map(Requirement, metadata.requires(name) or ()):
+            if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in {"", *asked.extras}):
+                todo.append(one)
+    return found
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl.gz"])
+def test_a_laptop_needs_what_the_extra_data_brings_and_nothing_else(name: str, tmp_path: Path) -> None:
+    """Not torch, transformers, or `datasets`: all modules of other packages are absent."""
+    rows = [{"prompt": f"Where is {n}?", "completion": f"Near {n}, behind the old tower."} for n in range(300)]
+    table = pyarrow.Table.from_pylist(rows)
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    write: dict[str, Callable[[Path], Any]] = {
+        "a.csv": lambda path: pyarrow.csv.write_csv(table, path),
+        "a.parquet": lambda path: pyarrow.parquet.write_table(table, path),
+        "a.jsonl.gz": lambda path: path.write_bytes(gzip.compress(lines)),
+    }
+    write[name](tmp_path / name)
+    brought = _installed("data")
+    owners = metadata.packages_distributions()
+    others = [module for module, of in owners.items() if not {*map(canonicalize_name, of)} & brought]
+    assert {"torch", "transformers", "datasets", "typer"} <= {*others}
+    manifest = tmp_path / "rows.yaml"
+    curation = {"deduplicate": "Near", "languages": ["en"]}
+    spec = {"source": {"uri": f"pvc://claim/{name}"}, "curation": curation}
+    manifest.write_text(json.dumps({"kind": "Dataset", "metadata": {"name": "rows"}, "spec": spec}))
+    argv = ["validate", str(tmp_path / name), "--dataset", str(manifest), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", LAPTOP, json.dumps(others), *argv], capture_output=True, text=True)
     assert (done.returncode, (tmp_path / "out" / "train.jsonl").is_file()) == (0, True), done.stderr
