@@ -30,6 +30,7 @@ _HELP = """From a file of rows to a tuned model on your cluster, and to its answ
 \b
 hone check FILE                   what Hone makes of rows, before an upload
 hone init FILE                    write a manifest for them
+hone upload FILE NAME             copy them into the cluster
 kubectl get dset                  which Datasets wait for a review
 hone dataset review NAME          decide on the rows that a model generated
 hone download MODEL FOLDER        copy a trained model out of the cluster
@@ -44,6 +45,7 @@ hone serve MODEL...               print the manifests of a server for models
 _COMMANDS = {
     "check": Command("rows.check", "check", "Look at rows before anything is uploaded."),
     "init": Command("rows.init", "init", "Write a manifest for the rows of a file."),
+    "upload": Command("rows.upload", "upload", "Upload a file with rows into the cluster."),
     "dataset": Command("dataset", "app", "Review the rows that a model generated."),
     "download": Command("download", "download", "Copy the files of a model out of the cluster."),
     "report": Command("download", "report", "Copy the report page of a version, without its weights."),
@@ -55,8 +57,9 @@ _COMMANDS = {
     "reject": Command("approve", "reject", "Reject a version of a model."),
     "retrain": Command("retrain", "retrain", "Train a model again as soon as a row has changed, however few."),
     "serve-files": Command("download", "serve_files"),
+    "serve-upload": Command("rows.upload", "serve_upload"),
 }
-_OF_PODS = ("serve-chat", "serve-files")
+_OF_PODS = ("serve-chat", "serve-files", "serve-upload")
 """What the pods of `hone` run, and nobody types."""
 
 

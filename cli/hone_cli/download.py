@@ -7,13 +7,12 @@ import secrets
 import shlex
 import tempfile
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from hone_api.blocks.delivery import ArtifactForm
 from hone_api.contract.manifest import ADDED
@@ -22,6 +21,7 @@ from hone_api.words.states import ApprovalState
 from hone_cli import local
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach import files, pod
+from hone_cli.reach.bar import bar
 from hone_cli.reach.copying import Copied, MissingFileError, copy, copy_one
 from hone_cli.reach.guard import digest
 from hone_cli.reach.remote_files import RemoteFiles
@@ -137,7 +137,7 @@ def into(folder: Path, source: RemoteFiles, artifact: Artifact, signed: bool = F
         CommandError: see `copying.copy`; or the folder cannot be written.
     """
     try:
-        with _bar() as progress:
+        with bar("download") as progress:
             return copy(source, folder, artifact.digest, progress, ADDED if signed else ())
     except OSError as error:
         raise CommandError(f"{error.filename or folder}: {error.strerror or error}") from None
@@ -197,13 +197,3 @@ def serve_files(folder: Path) -> None:
     """Run in the pod of a download; the token's digest comes from its environment."""
     token_digest = pod.own_token_digest()
     local.serve_in_pod(lambda asked: files.application(folder, token_digest, asked), pod.PORT, _IDLE_SECONDS)
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    from rich.console import Console
-
-    with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("download", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -22,6 +22,11 @@ from hone_cli.errors import CommandError
 from hone_cli.reach import pod
 
 T = TypeVar("T")
+_JSON = "application/json"
+
+
+class NoObjectError(CommandError):
+    """The API server has no such object."""
 
 
 @dataclass
@@ -186,6 +191,28 @@ class Kube:
                 "the API server does not say what time it is (header Date): set the annotation with kubectl"
             ) from None
 
+    def call(
+        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None, media: str = _JSON
+    ) -> Any:
+        """The answer to a request of any kind, decoded."""
+        headers = {"Accept": _JSON, "Content-Type": media}
+        sent = body if body is None or media.endswith("json") else json.dumps(body)  # YAML goes as a text
+        request = self._api.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            body=sent,
+            auth_settings=["BearerToken"],
+        )
+
+        def answered() -> Any:
+            response = self._api.call_api(*request)
+            response.read()
+            return self._api.response_deserialize(response, {"2XX": "object"}).data
+
+        return asked(answered)
+
     def stream(self, name: str) -> tuple[Any, Callable[[], None]]:
         """One connection to the port of a pod of ours."""
         # A separate client: opening a stream changes the client for the moment, and connections come in parallel.
@@ -199,7 +226,7 @@ def asked(call: Callable[[], T]) -> T:
     try:
         return call()
     except ApiException as error:
-        raise CommandError(_words(error)) from None
+        raise (NoObjectError if error.status == 404 else CommandError)(_words(error)) from None
     except HTTPError as error:
         raise _unreachable(error) from None
 

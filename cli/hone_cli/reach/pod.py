@@ -23,12 +23,13 @@ from hone_cli.reach.restricted import container_security, pod_security
 
 if TYPE_CHECKING:
     from hone_api.kinds.modelversion import Artifact  # what it imports is most of the time in which a review starts
+    from hone_cli.reach.incoming import Incoming
 
 DIGEST_ENV, REVIEWER_ENV = "HONE_REVIEW_TOKEN_SHA256", "HONE_REVIEWER"
 PORT = 8080
 LISTENING = "The pod listens."
 """The line in the pod's log once it serves."""
-BATCH, FILES, BASE = "/batch", "/files", "/base"
+BATCH, FILES, BASE, ROWS = "/batch", "/files", "/base", "/rows"
 STORE, SCRATCH = "store", "tmp"
 _SECONDS = 12 * 3600
 """Time limit of a pod that the person's machine could not delete."""
@@ -94,6 +95,28 @@ def download_pod(version: Mapping[str, Any], artifact: Artifact, token_digest: s
         env={DIGEST_ENV: token_digest},
     )
     return _pod(version, "ModelVersion", purpose, image_of(version))
+
+
+def upload_pod(
+    dataset: Mapping[str, Any], platform: ReviewPod, claim: str, incoming: Incoming, token_digest: str, *, replace: bool
+) -> dict[str, Any]:
+    """A pod that takes one file into a claim, on its own loopback. It mounts that claim alone.
+
+    Args:
+        dataset: the suspended Dataset that owns the pod.
+        platform: its status.uploadPod.
+        token_digest: see `review_pod`.
+    """
+    purpose = _Purpose(
+        component="upload",
+        command=(
+            *("serve-upload", str(incoming.folder), incoming.name, str(incoming.size), incoming.digest),
+            *(["--replace"] if replace else []),
+        ),
+        mounts=((claim, {"mountPath": ROWS}),),
+        env={DIGEST_ENV: token_digest},
+    )
+    return _pod(dataset, "Dataset", purpose, platform)
 
 
 def chat_pod(version: Mapping[str, Any], artifact: Artifact, token_digest: str, room: Room) -> dict[str, Any]:

@@ -395,6 +395,7 @@ class DatasetStatusJson(TypedDict, total=False):
     languages: list[LanguageRowsJson] | None
     synthetic: SyntheticRowsJson | None
     reviewPod: ReviewPodJson | None
+    uploadPod: ReviewPodJson | None
     mixture: list[DatasetUseJson] | None
     changes: ChangesJson | None
     croissant: CroissantJson | None

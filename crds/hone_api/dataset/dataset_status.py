@@ -199,6 +199,9 @@ class DatasetStatus(ApiModel):
     )
     synthetic: SyntheticRows | None = Field(default=None, description="Results of generated rows.")
     review_pod: ReviewPod | None = Field(default=None, description="Settings of the pod for reviewing generated rows.")
+    upload_pod: ReviewPod | None = Field(
+        default=None, description="Settings of the pod that copies rows to a volume, while spec.suspend is true."
+    )
     mixture: Annotated[list[DatasetUse], Field(max_length=48)] | None = Field(
         default=None, description="What each part contributed to each split of a mixture."
     )

@@ -171,6 +171,7 @@ def _not_ready(
 def _materialize(
     builder: DatasetBuilder, spec: DatasetSpec, seen: ObservedForDataset, attempts: StagingAttempts, platform: Platform
 ) -> Outcome:
+    builder.put(uploadPod=materialized.pod_of_people(platform) if spec.suspend else None)
     number = max(attempts.number, builder.status.get("tries") or 0)
     attempts = remember(attempts, _cause_of(builder, attempts))
     if attempts.job and attempts.job.finished:

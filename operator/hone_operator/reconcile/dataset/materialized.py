@@ -20,7 +20,7 @@ def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform)
         if row_code := ROW_CODES.get(error["code"]):
             error["hint"] = row_code.hint
     report = f"pvc://{platform.store_claim}/{result.report}" if result.report else None
-    builder.put(report=report, reviewPod=_review_pod(result, platform))
+    builder.put(report=report, reviewPod=pod_of_people(platform) if result.synthetic else None)
     builder.put(
         summary=values.get("summary"),
         advice=values.get("advice"),
@@ -43,10 +43,8 @@ def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform)
     )
 
 
-def _review_pod(result: DatasetResult, platform: Platform) -> ReviewPodJson | None:
-    """The review pod, built from the platform's settings only: reviewers create it with their own rights."""
-    if not result.synthetic:
-        return None
+def pod_of_people(platform: Platform) -> ReviewPodJson:
+    """The pod for reviews and uploads, by the platform's settings only: people create it with their own rights."""
     pod: ReviewPodJson = as_json(ReviewPod(**platform.pod_image().model_dump(), claim=platform.store_claim))
     return pod
 

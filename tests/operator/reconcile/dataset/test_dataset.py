@@ -245,6 +245,11 @@ def test_suspended_nothing_starts(world, conditions):
     life = Life(world, suspend=True)
     assert life.tick().create == ()
     assert conditions(life.status)["Ready"] == "False/Suspended"
+    assert life.status["uploadPod"]["image"] == world.platform.trainer_image
+    del life.dataset["spec"]["suspend"]
+    life.dataset["metadata"]["generation"] = 2
+    life.tick()
+    assert "uploadPod" not in life.status
 
 
 def test_a_pod_that_waits_is_reported(life, conditions):

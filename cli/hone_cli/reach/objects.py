@@ -1,0 +1,81 @@
+"""Objects of a namespace by kind and name: read, created, applied, changed, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api import GROUP, VERSION
+from hone_cli.errors import CommandError
+from hone_cli.reach.kube import Kube, NoObjectError
+
+MANAGER = "hone"
+"""Field manager of what `hone run` applies."""
+_OURS, _CORE = (f"{GROUP}/{VERSION}", f"/apis/{GROUP}/{VERSION}"), ("v1", "/api/v1")
+KINDS = {
+    "Dataset": (*_OURS, "datasets"),
+    "FineTuneJob": (*_OURS, "finetunejobs"),
+    "Model": (*_OURS, "models"),
+    "ModelVersion": (*_OURS, "modelversions"),
+    "ConfigMap": (*_CORE, "configmaps"),
+    "PersistentVolumeClaim": (*_CORE, "persistentvolumeclaims"),
+    "Secret": (*_CORE, "secrets"),
+    "Pod": (*_CORE, "pods"),
+    "Event": (*_CORE, "events"),
+}
+"""API version, beginning of the path, and plural of each kind."""
+_MERGE, _APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
+
+
+@dataclass
+class Objects:
+    """Of one namespace."""
+
+    kube: Kube
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """One object.
+
+        Raises:
+            CommandError: there is none; the others of the namespace are named.
+        """
+        try:
+            return dict(self.kube.call("GET", self._path(kind, name)))
+        except NoObjectError:
+            names = ", ".join(sorted(each["metadata"]["name"] for each in self.list(kind))[:8])
+            there = f"it has {names}" if names else "it has none"
+            raise CommandError(f"namespace {self.kube.namespace} has no {kind} {name}: {there}") from None
+
+    def find(self, kind: str, name: str) -> dict[str, Any] | None:
+        """One object; None: there is none."""
+        try:
+            return dict(self.kube.call("GET", self._path(kind, name)))
+        except NoObjectError:
+            return None
+
+    def list(self, kind: str, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
+        """All objects of a kind that match the selectors."""
+        query = {"labelSelector": labels, "fieldSelector": fields}
+        return list(self.kube.call("GET", self._path(kind), query=query)["items"])
+
+    def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object; the API server refuses one that exists."""
+        return dict(self.kube.call("POST", self._path(body["kind"]), body))
+
+    def apply(self, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Server-side apply; a field that somebody else has set otherwise is a conflict."""
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+        return dict(self.kube.call("PATCH", self._path(body["kind"], body["metadata"]["name"]), body, query, _APPLY))
+
+    def merge(self, kind: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some fields."""
+        return dict(self.kube.call("PATCH", self._path(kind, name), body, media=_MERGE))
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an object and what it owns."""
+        self.kube.call("DELETE", self._path(kind, name), query={"propagationPolicy": "Background"})
+
+    def _path(self, kind: str, name: str = "") -> str:
+        _, start, plural = KINDS[kind]
+        return f"{start}/namespaces/{self.kube.namespace}/{plural}" + (f"/{name}" if name else "")
