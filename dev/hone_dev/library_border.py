@@ -48,26 +48,16 @@ _IDENTITY = "trainer/hone_trainer/store/identity.py"
 _KEYLESS = "The library's own signer asks the issuer of the token for a page to log in, which no API server has."
 _BEFORE_REKOR = "An identity that does not count is refused before its signature is logged for everybody to read."
 _TRUST = "A trust config that cannot be used must not look like a signature that does not count."
-_TOKEN = "A key in an HSM signs what the library made; its own way there needs PyKCS11, which is under the GPL."
+_ONCE = "Its own command hashes every file again; Hone signs the hashes that it has just compared with the manifest."
 
 NAMES: tuple[LibraryName, ...] = (
     # model-signing
     LibraryName("model_signing._signing.sign_ec_key", "Verifier", "imports", _SIGNATURE, _SIGNED),
     LibraryName("model_signing._signing.sign_sigstore_pb", "Signature", "imports", _SIGNATURE, _SIGNED),
-    LibraryName("model_signing._signing.sign_ec_key", "Signer", "imports", _SIGNATURE, _TOKEN),
-    LibraryName("model_signing._signing.signing", "Payload", "imports", _SIGNATURE, _TOKEN),
-    LibraryName("model_signing._signing.signing", "Signer", "imports", _SIGNATURE, _TOKEN),
-    LibraryName(
-        "model_signing._signing.signing", "Signer", "imports", "trainer/hone_trainer/artifacts/sign.py", _TOKEN
-    ),
-    LibraryName("model_signing._signing", "sign_ec_key", "imports", "trainer/hone_trainer/store/token_key.py", _TOKEN),
-    LibraryName(
-        "model_signing._signing.sign_ec_key:Signer",
-        "_private_key",
-        "sets",
-        "trainer/hone_trainer/store/token_key.py",
-        _TOKEN,
-    ),
+    LibraryName("model_signing._signing.sign_ec_key", "Signer", "imports", _SIGNATURE, _ONCE),
+    LibraryName("model_signing._signing.signing", "Payload", "imports", _SIGNATURE, _ONCE),
+    LibraryName("model_signing._signing.signing", "Signer", "imports", _SIGNATURE, _ONCE),
+    LibraryName("model_signing._signing.signing", "Signer", "imports", "trainer/hone_trainer/artifacts/sign.py", _ONCE),
     LibraryName("model_signing._signing", "sign_sigstore", "imports", _IDENTITY, _KEYLESS),
     LibraryName("model_signing._signing.signing", "Payload", "imports", _IDENTITY, _KEYLESS),
     LibraryName("model_signing._signing.sign_sigstore:Signer", "_signing_context", "sets", _IDENTITY, _KEYLESS),

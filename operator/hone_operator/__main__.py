@@ -95,9 +95,6 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
 def _signing(asked: SigningSettings) -> Signing:
     return Signing(
         secret=asked.secret_name,
-        image=asked.image,
-        pkcs11_module=asked.pkcs11.module,
-        pkcs11_env=dict(asked.pkcs11.env),
         public_keys=tuple(asked.public_keys),
         fingerprints=frozenset(map(public_key_fingerprint, asked.public_keys)),
         required=asked.required,

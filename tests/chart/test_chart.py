@@ -51,8 +51,6 @@ EVERYTHING = {
         "secretName": "platform-key",
         "publicKeys": [PUBLIC_KEY],
         "required": True,
-        "image": {"repository": "registry.example.org/signer", "tag": "1"},
-        "pkcs11": {"module": "/opt/hsm/libhsm.so", "env": {"HSM_CONF": "/secrets/signing/hsm.conf"}},
     },
     "metrics": {"renderMode": "alwaysRender", "podMonitor": {"enabled": True, "labels": {"release": "kps"}}},
     "prometheusRule": {"enabled": True, "labels": {"release": "kps"}},
@@ -110,9 +108,6 @@ def test_the_operator_understands_its_settings(render, values, tmp_path, monkeyp
         assert (settings.store.storage_class_name, settings.store.access_mode) == ("fast", "ReadWriteOnce")
         assert settings.signing.public_keys == [PUBLIC_KEY]
         assert (settings.signing.secret_name, settings.signing.required) == ("platform-key", True)
-        assert settings.signing.image == "registry.example.org/signer:1"
-        assert settings.signing.pkcs11.module == "/opt/hsm/libhsm.so"
-        assert settings.signing.pkcs11.env == {"HSM_CONF": "/secrets/signing/hsm.conf"}
     expected = None if values.get("progress") else True
     assert (settings.progress_url is not None) == (expected is not None)
 
@@ -246,8 +241,6 @@ def test_two_answers_to_where_it_works_are_refused(render, values):
             "read the key",
         ),
         ({"signing": {"required": True}}, "set signing.publicKeys"),
-        ({"signing": {"pkcs11": {"module": "/x.so"}, "publicKeys": [PUBLIC_KEY]}}, "set signing.secretName"),
-        ({"signing": {"pkcs11": {"module": "x.so"}, "publicKeys": [PUBLIC_KEY]}}, "module"),
         ({"signing": {"keyless": {"identities": [SIGNER]}}}, "set signing.keyless.trustConfig"),
         ({"signing": {"keyless": {"trustConfig": TRUST}}}, "set signing.keyless.trustConfig and signing.keyless.ident"),
         ({"signing": {"keyless": {"serviceAccount": "signer"}}}, "signing.keyless.identities"),
@@ -365,8 +358,7 @@ def test_one_registry_for_all_images(render):
     values = {
         "global": {"imageRegistry": "mirror.example:5000/hub", "storageClass": "of another chart"},
         "image": {"digest": "sha256:" + "a" * 64},
-        "trainer": {"vllmImage": {"repository": "team/vllm", "tag": "2"}},
-        "signing": {"image": {"repository": "localhost/signer", "tag": "1"}},
+        "trainer": {"vllmImage": {"repository": "localhost/vllm", "tag": "2"}},
     }
     documents = render(values)
     images = {
@@ -378,9 +370,9 @@ def test_one_registry_for_all_images(render):
     }
     assert images == {"mirror.example:5000/hub/hone-dev/hone/operator@sha256:" + "a" * 64}
     policy = named(documents, "ValidatingAdmissionPolicy", "hone-system-hone-operator-jobs")
-    pods = ["hone-dev/hone/trainer:0.1.0", "team/vllm:2", "signer:1"]
+    pods = ["hone-dev/hone/trainer:0.1.0", "vllm:2"]
     config = yaml.safe_load(named(documents, "ConfigMap", "hone-config")["data"]["config.yaml"])
-    settings = [config["trainer"]["image"], config["trainer"]["vllm_image"], config["signing"]["image"]]
+    settings = [config["trainer"]["image"], config["trainer"]["vllm_image"]]
     assert settings == [f"mirror.example:5000/hub/{pod}" for pod in pods]
     assert f"c.image in {json.dumps(settings, separators=(',', ':'))}" in json.dumps(policy).replace('\\"', '"')
 

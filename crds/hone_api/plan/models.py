@@ -39,10 +39,6 @@ class SignPlan(PlanFields):
         default=None,
         description="Folder of a Secret with private-key.pem; none: somebody else signs, which is checked.",
     )
-    pkcs11_module: PlanPath | None = Field(
-        default=None,
-        description="PKCS #11 library of the token that has the key; the Secret has pkcs11-uri and pin then.",
-    )
     token_path: PlanPath | None = Field(
         default=None,
         description="File with the pod's token for Sigstore, by which it signs without a key; not with keyPath.",

@@ -58,9 +58,6 @@ class FailureCode(StrEnum):
     SIGNATURE_MISSING = "SignatureMissing"
     SIGNATURE_INVALID = "SignatureInvalid"
     SIGNING_KEY_UNUSABLE = "SigningKeyUnusable"
-    SIGNING_MODULE_UNUSABLE = "SigningModuleUnusable"
-    SIGNING_TOKEN_UNREACHABLE = "SigningTokenUnreachable"
-    SIGNING_PIN_REFUSED = "SigningPinRefused"
     SIGNING_IDENTITY_REFUSED = "SigningIdentityRefused"
     SIGNING_SERVER_UNREACHABLE = "SigningServerUnreachable"
     SIGNING_TRUST_UNUSABLE = "SigningTrustUnusable"
@@ -238,27 +235,9 @@ FAILURES: dict[str, Failure] = {
     FailureCode.SIGNING_KEY_UNUSABLE: Failure(
         ExitCode.CONFIG,
         Retry.UNTIL_FIXED,
-        "The signing Secret's private-key.pem must be an unencrypted PEM of P-256, P-384 or P-521, or its pkcs11-uri "
-        "name one such pair of keys on a token; the public key must be one of signing.publicKeys of the chart.",
+        "The signing Secret's private-key.pem must be an unencrypted PEM of P-256, P-384 or P-521, and its public key "
+        "one of signing.publicKeys of the chart.",
         "openssl ecparam -name prime256v1 -genkey -noout -out private-key.pem; openssl ec -in private-key.pem -pubout",
-    ),
-    FailureCode.SIGNING_MODULE_UNUSABLE: Failure(
-        ExitCode.CONFIG,
-        Retry.UNTIL_FIXED,
-        "Set signing.pkcs11.module of the chart to the path of a PKCS #11 library in signing.image, and give it its "
-        "configuration by signing.pkcs11.env and the Secret.",
-    ),
-    FailureCode.SIGNING_TOKEN_UNREACHABLE: Failure(
-        ExitCode.CONFIG,
-        Retry.UNTIL_FIXED,
-        "Check that the HSM answers, and that pkcs11-uri of the signing Secret names its token.",
-    ),
-    FailureCode.SIGNING_PIN_REFUSED: Failure(
-        ExitCode.CONFIG,
-        Retry.NEVER,
-        "Hone does not repeat a refused PIN, because tokens lock after a few. Correct pin in the signing Secret, "
-        "unlock the token if it is locked, and delete the failed Job: the next one signs.",
-        "kubectl delete job JOB",
     ),
     FailureCode.SIGNING_IDENTITY_REFUSED: Failure(
         ExitCode.CONFIG,

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from hone_api.blocks.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
 from hone_api.plan import Cidr, PublicKey, ServicePattern
-from hone_dev.chart.value_types import ImageDigest, Map, Seconds, StringMap, Text, Values
+from hone_dev.chart.value_types import Map, Seconds, Text, Values
 
 
 class Limits(Values):
@@ -160,27 +160,6 @@ class Tenants(Values):
     )
 
 
-class SigningImage(Values):
-    repository: Text = Field(
-        "",
-        description="Image of the pods that sign: the trainer's with the library of an HSM. Empty: trainer.image.",
-    )
-    tag: Text = Field("", description="Tag. Empty: the chart's appVersion.")
-    digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")
-
-
-class Pkcs11(Values):
-    module: Annotated[str, StringConstraints(pattern=r"^(/[^\s:]+)?$", max_length=512)] = Field(
-        "",
-        description="Path of the PKCS #11 library in the pods that sign, and the only one that they load. The Secret "
-        "then has pkcs11-uri and pin. Empty: the Secret has the key itself.",
-    )
-    env: StringMap = Field(
-        default_factory=dict,
-        description="Environment variables of the pods that sign, by which the library finds its configuration.",
-    )
-
-
 class SigningIdentity(Values):
     subject: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
         description="Subject of its certificate, e.g. https://kubernetes.io/namespaces/NAMESPACE/serviceaccounts/NAME."
@@ -213,13 +192,11 @@ class Signing(Values):
     secret_name: Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)] = (
         Field(
             "",
-            description="Secret in each namespace with private-key.pem, or with pkcs11-uri and pin of a key in an HSM, "
+            description="Secret in each namespace with private-key.pem, "
             "by which a Job of its own signs each model. Its name must not begin with tenants.secretPrefix, so that no "
             "object of a tenant can name it. Empty: somebody else signs, and Jobs only compare.",
         )
     )
-    image: SigningImage = Field(default_factory=SigningImage)
-    pkcs11: Pkcs11 = Field(default_factory=Pkcs11)
     keyless: KeylessSigning = Field(default_factory=KeylessSigning)
     public_keys: list[PublicKey] = Field(
         default_factory=list,

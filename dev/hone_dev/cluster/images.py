@@ -29,7 +29,6 @@ TARGETS = {
         "requirements/trainer.txt",
         "requirements/deepspeed.txt",
         "requirements/gguf.txt",
-        "requirements/pkcs11.txt",
         "trainer/hone_trainer",
         "cli/hone_cli",
     ),

@@ -28,7 +28,6 @@ IMAGES = {
     "mmdebstrap": "/usr/bin/mmdebstrap",
     "docker-registry": "/usr/bin/docker-registry",
 }
-TOKENS = {"softhsm2": "/usr/bin/softhsm2-util"}
 PROMETHEUS = {"prometheus": "/usr/bin/prometheus"}
 BROWSER = {"chromium": "/usr/bin/chromium", "chromium-driver": "/usr/bin/chromedriver"}
 NPM = {"npm": "/usr/bin/npm"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from hone_api.base.meta import Name
 from hone_api.blocks.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
 from hone_api.blocks.signing import Identity
 from hone_api.plan import PublicKey
 from hone_operator.keys import public_key_fingerprint
-from hone_operator.settings.section import EnvName, Section, free_variables
+from hone_operator.settings.section import Section
 
 ObjectName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
 """Of an object of Kubernetes, or empty."""
@@ -66,17 +66,6 @@ class TenantSettings(Section):
     """Jobs of one namespace that train at the same time; 0: any number."""
 
 
-class Pkcs11Settings(Section):
-    """Keys in an HSM."""
-
-    module: Annotated[str, StringConstraints(pattern=r"^(/[^\s:]+)?$", max_length=512)] = ""
-    """Path of the PKCS #11 library in the pods that sign; empty: the Secret has the key itself."""
-    env: dict[EnvName, str] = Field(default_factory=dict)
-    """Environment of these pods, by which the library finds its configuration."""
-
-    _env = field_validator("env")(free_variables)
-
-
 class KeylessSettings(Section):
     """Signatures without a key."""
 
@@ -114,10 +103,7 @@ class SigningSettings(Section):
     """Signatures of models."""
 
     secret_name: ObjectName = ""
-    """Secret of each namespace with private-key.pem, or pkcs11-uri and pin; tenants' objects cannot name it."""
-    image: Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")] = ""
-    """The trainer's image with the library of an HSM; empty: the trainer's image signs."""
-    pkcs11: Pkcs11Settings = Field(default_factory=Pkcs11Settings)
+    """Secret of each namespace with private-key.pem; tenants' objects cannot name it."""
     keyless: KeylessSettings = Field(default_factory=KeylessSettings)
     public_keys: Annotated[list[PublicKey], Field(max_length=16)] = Field(default_factory=list)
     required: bool = False
@@ -128,8 +114,6 @@ class SigningSettings(Section):
             raise ValueError("signing needs the public keys whose signatures count: set signing.public_keys")
         if self.secret_name and self.keyless.service_account:
             raise ValueError("models are signed once: set signing.secret_name or signing.keyless.service_account")
-        if self.pkcs11.module and not self.secret_name:
-            raise ValueError("signing.pkcs11 needs the Secret with pkcs11-uri and pin: set signing.secret_name")
         for pem in self.public_keys:
             public_key_fingerprint(pem)
         return self

@@ -80,11 +80,10 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "name": "m",
             "artifacts": [{"path": "a", "digest": DIGEST}],
             "keyPath": "key",
-            "pkcs11Module": "libhsm.so",
             "tokenPath": "token",
             "provenance": {},
         },
-        ["a", "key", "libhsm.so", "token"],
+        ["a", "key", "token"],
     ),
     "Deliver": (
         {

@@ -55,7 +55,6 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "requirements/trainer.txt",
         "requirements/deepspeed.txt",
         "requirements/gguf.txt",
-        "requirements/pkcs11.txt",
         "trainer/hone_trainer/c.py",
     ]
     for name in names:

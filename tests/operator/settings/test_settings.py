@@ -114,8 +114,6 @@ KEYLESS = f"service_account: signer, identities: [{SIGNER}], trust_config: '{TRU
     [
         ("{secret_name: platform-key}", "set signing.public_keys"),
         ("{required: true}", "set signing.public_keys"),
-        (f'{{public_keys: ["{KEY}"], pkcs11: {{module: /x.so}}}}', "set signing.secret_name"),
-        (f'{{secret_name: key, public_keys: ["{KEY}"], pkcs11: {{env: {{HOME: /x}}}}}}', "set by Hone itself"),
         (f'{{secret_name: hone-key, public_keys: ["{KEY}"]}}', "every job could name it"),
         (f"{{keyless: {{identities: [{SIGNER}]}}}}", "set trust_config and identities"),
         ("{keyless: {trust_config: '{}'}}", "set trust_config and identities"),

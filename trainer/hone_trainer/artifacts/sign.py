@@ -5,8 +5,6 @@ What is said is the operator's record of the run, see `describe`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,19 +22,18 @@ if TYPE_CHECKING:
     from model_signing._signing.signing import Signer
 
 KEY = "private-key.pem"
-URI, PIN = "pkcs11-uri", "pin"
 
 
 def run(plan: SignPlan) -> SignResult:
     """Sign the plan's artifacts, or without a key compare the signatures that they have.
 
     Raises:
-        StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid, SigningKeyUnusable, and with a token
-            SigningModuleUnusable, SigningTokenUnreachable, SigningPinRefused; without a key SigningIdentityRefused,
-            SigningServerUnreachable, SigningTrustUnusable.
+        StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid, SigningKeyUnusable; without a key
+            SigningIdentityRefused, SigningServerUnreachable, SigningTrustUnusable.
         SourceError: SecretNotFound, SecretKeyNotFound.
     """
-    with _key(plan) as key, TaskProgress(f"sign {plan.name}") as progress:
+    key = _key(plan)
+    with TaskProgress(f"sign {plan.name}") as progress:
         for artifact in plan.artifacts:
             who = _signed(artifact, plan, key)
             name = who if isinstance(who, str) else f"{who.subject} of {who.issuer}"
@@ -46,24 +43,16 @@ def run(plan: SignPlan) -> SignResult:
     return SignResult(identity=who, trust=_keyless(plan).trust)
 
 
-@contextmanager
-def _key(plan: SignPlan) -> Iterator[Path | Signer | None]:
-    """What signs: a file, or a token as long as the block runs; None: nothing is signed here."""
+def _key(plan: SignPlan) -> Path | Signer | None:
+    """What signs: a file, or an identity; None: nothing is signed here."""
     if plan.token_path is not None:
         from hone_trainer.store import identity
 
-        yield identity.IdentitySigner(_keyless(plan), Path(plan.token_path))
-    elif plan.key_path is None:
-        yield None
-    elif plan.pkcs11_module is None:
-        hub.secret_key(plan.key_path, KEY)
-        yield Path(plan.key_path) / KEY
-    else:
-        from hone_trainer.store import token_key
-
-        uri, pin = (hub.secret_key(plan.key_path, name) for name in (URI, PIN))
-        with token_key.opened(plan.pkcs11_module, uri, pin) as signer:
-            yield signer
+        return identity.IdentitySigner(_keyless(plan), Path(plan.token_path))
+    if plan.key_path is None:
+        return None
+    hub.secret_key(plan.key_path, KEY)
+    return Path(plan.key_path) / KEY
 
 
 def _keyless(plan: SignPlan) -> Keyless:

@@ -110,7 +110,7 @@ def _does_not_count(key: Path | Signer, signature: Path) -> StoreError:
     if not isinstance(key, Path) and hasattr(key, "why_not"):
         problem: StoreError = key.why_not(signature)
         return problem
-    owner = key.name if isinstance(key, Path) else "the token's key"
+    owner = key.name if isinstance(key, Path) else "the key"
     message = f"the public key of {owner} is not one of signing.publicKeys of the chart"
     return StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message)
 

@@ -74,11 +74,6 @@ class Signing:
     """SHA-256 of each of them, as signatures name their key."""
     required: bool = False
     """Whether a model without such a signature is refused."""
-    image: str = ""
-    """Image of the pods that sign; empty: the trainer's."""
-    pkcs11_module: str = ""
-    """PKCS #11 library of the token that has the key; empty: the Secret has it."""
-    pkcs11_env: Mapping[str, str] = field(default_factory=dict)
     keyless: Keyless | None = None
     """Who may sign without a key; None: nobody."""
     service_account: str = ""

@@ -46,7 +46,6 @@ def sign(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platform
         name=meta["name"],
         artifacts=inputs,
         key_path=key_path,
-        pkcs11_module=signing.pkcs11_module or None,
         token_path=str(IDENTITY / TOKEN) if account else None,
         provenance=predicate(meta["name"], meta["namespace"], spec),
         bom=bom(meta["name"], spec),
@@ -58,8 +57,6 @@ def sign(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platform
         cpu=CPU,
         memory=MEMORY,
         mounts=tuple(mounts),
-        env=signing.pkcs11_env,
-        image=signing.image or None,
         pod={"serviceAccountName": account} if account else {},
     )
     labels = names.labels(COMPONENT, owner, **{names.STAGING_ATTEMPT: str(number)})

@@ -168,20 +168,6 @@ def test_where_signatures_are_not_required_a_failure_only_shows(
     assert (plan["kind"], plan["artifact"].get("trusted")) == ("Deliver", None)
 
 
-def test_a_token_signs_in_an_image_that_has_its_library(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    hsm = {
-        "image": "registry.example/signer:1",
-        "pkcs11_module": "/opt/hsm/libhsm.so",
-        "pkcs11_env": {"HSM_CONF": "/c"},
-    }
-    outcome = life_of(world, monkeypatch, **hsm).tick(61)
-    (plan,) = [json.loads(b["data"]["plan.json"]) for b in outcome.create if b["kind"] == "ConfigMap"]
-    assert (plan["keyPath"], plan["pkcs11Module"]) == ("/secrets/signing", "/opt/hsm/libhsm.so")
-    (container,) = jobs(outcome)[0]["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "registry.example/signer:1"
-    assert {"name": "HSM_CONF", "value": "/c"} in container["env"]
-
-
 SUBJECT = "https://kubernetes.io/namespaces/team/serviceaccounts/signer"
 SIGNER = Identity(subject=SUBJECT, issuer="https://issuer.test")
 OTHER = Identity(subject=SUBJECT, issuer="https://other.test")
@@ -265,16 +251,15 @@ def test_what_keeps_an_identity_from_signing_is_tried_again(without_key: Life, c
     assert len(jobs(without_key.tick(10_000))) == 1
 
 
-def test_a_refused_pin_is_tried_again_when_its_job_is_deleted(strict: Life, conditions: Any) -> None:
+def test_an_invalid_signature_is_looked_at_again_when_its_job_is_deleted(strict: Life, conditions: Any) -> None:
     strict.tick(61)
-    refusal = strict.world.failure("SigningPinRefused", "token models refused the PIN")
-    strict.ends("Failed", strict.world.dead(78, outcome=refusal))
+    refusal = strict.world.failure("SignatureInvalid", "another key")
+    strict.ends("Failed", strict.world.dead(65, outcome=refusal))
     strict.tick(62)
-    assert conditions(strict.status)["Signed"] == "False/SigningPinRefused"
-    assert jobs(strict.tick(100_000)) == [], "tokens lock after a few wrong PINs"
+    assert jobs(strict.tick(100_000)) == []
     strict.children[-1] = strict.world.without_pods(strict.children[-1])
     assert jobs(strict.tick(100_000)) == [], "nor when the pod that said so is gone with its node"
-    assert conditions(strict.status)["Signed"] == "False/SigningPinRefused"
+    assert conditions(strict.status)["Signed"] == "False/SignatureInvalid"
     strict.children = [c for c in strict.children if c.body["metadata"]["labels"]["hone.dev/component"] != "sign"]
     assert len(jobs(strict.tick(100_001))) == 1
 
