@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
+import duckdb
+import pyarrow
 import pytest
 import tiny
 
@@ -106,6 +109,25 @@ def test_what_is_read_is_what_was_encoded_by_any_number_of_workers(tmp_path: Pat
     assert one.tokens.tolist() == [sum(map(len, row.sequences)) for row in known.rows]
     assert mapped.has_masks(one) == mapped.has_masks(known.rows)
     _assert_same(one, three)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_other_libraries_read_the_same_values(tmp_path: Path, name: str) -> None:
+    row, encoder = CASES[name]
+    ours = _write(
+        _file(tmp_path, [row(n) for n in range(120)]), encoder(tiny.tokenizer()), tmp_path / "out", Policy(None), 2
+    )
+    path = tmp_path / "out" / mapped.ROWS
+    with pyarrow.ipc.open_stream(path) as stream:
+        table = stream.read_all()
+    known = table.to_pydict()
+    ids = next(column for column in table.column_names if column in ("input_ids", "prompt_ids"))
+    assert known[ids] == [list(getattr(example, ids)) for example in ours]
+    assert datasets.Dataset.from_file(str(path)).to_dict() == known
+    assert duckdb.from_arrow(table).to_arrow_table().to_pydict() == known
+    frame = table.to_pandas()
+    assert [list(some) for some in frame[ids]] == known[ids]
+    assert list(frame) == table.column_names
 
 
 @pytest.mark.parametrize(
