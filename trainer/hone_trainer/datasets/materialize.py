@@ -169,7 +169,7 @@ def _read_rows(
     every = [step for step in steps.values() if isinstance(step, Global)]
     maker = stage_one.maker_of(plan, check, steps, source.folder(head, work), source.most)
     functions = [language.languages_of, maker.make, *(function for step in every for function in step.work)]
-    with _workers(functions, source.files) as workers:
+    with maker.folder.owned(), _workers(functions, source.files) as workers:
         parts = source.parts(maker, workers, intake.see_part)
         with Relation(parts, work / "relation", source.most) as rows:
             tally.valid = rows.valid

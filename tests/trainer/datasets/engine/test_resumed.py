@@ -21,7 +21,7 @@ from hone_trainer.datasets.engine import dividing, parts
 from hone_trainer.datasets.readers import pieces
 from hone_trainer.datasets.readers.pieces import PieceRows
 from hone_trainer.datasets.sources import downloads
-from hone_trainer.errors import DataError
+from hone_trainer.errors import DataError, StoreError
 from hone_trainer.workers import parallel
 
 pytestmark = pytest.mark.trainer
@@ -183,6 +183,29 @@ def test_a_killed_attempt_loses_the_rows_of_one_part(
     assert len(seen.kept) == kept
     assert len(seen.kept) + len(seen.missing) == len(every)
     assert not list(Path(str(plan().downloads_path)).iterdir()), "all that was kept goes with the last row"
+
+
+@pytest.mark.parametrize(
+    "place", ["before a part has its name", "while steps judge all rows", "while splits are written"]
+)
+def test_an_attempt_whose_parts_another_one_removes_says_so(
+    place: str, plan: Callable[..., MaterializePlan], whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (owner, name, _), _ = PLACES[place]
+    inner = getattr(owner, name)
+
+    def after_the_other(*arguments: Any, **named: Any) -> Any:
+        for path in (Path(str(plan().downloads_path)) / downloads.CHECKED).iterdir():
+            path.unlink(missing_ok=True)
+        return inner(*arguments, **named)
+
+    undisturbed, _ = whole()
+    monkeypatch.setattr(owner, name, after_the_other)
+    with pytest.raises(StoreError, match="another attempt at this Dataset runs, and removed rows from") as caught:
+        materialize.run(plan())
+    assert caught.value.code == FailureCode.STORAGE_ERROR
+    monkeypatch.setattr(owner, name, inner)
+    assert files(plan()) == undisturbed
 
 
 def _altered(source: Path) -> None:

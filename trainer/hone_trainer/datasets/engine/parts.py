@@ -12,13 +12,15 @@ import re
 import time
 import uuid
 import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from hone_api.words.failures import FailureCode
 from hone_trainer.datasets.engine.arrays import column as as_array
+from hone_trainer.errors import StoreError
 
 GROUP_ROWS, GROUP_BYTES = 16_384, 8 * 2**20
 """Of a row group, which is written and read at once."""
@@ -152,6 +154,23 @@ class PartFolder:
                 return opened(path, index)
         path.unlink(missing_ok=True)
         return None
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Name another attempt as the reason when a part of the folder has gone in the block.
+
+        Raises:
+            StoreError: StorageError.
+        """
+        try:
+            yield
+        except FileNotFoundError as error:
+            if str(self.path) not in str(error):
+                raise
+            message = (
+                f"another attempt at this Dataset runs, and removed rows from {self.path} that this one had checked"
+            )
+            raise StoreError(FailureCode.STORAGE_ERROR, message) from error
 
     def remove_others(self, parts: Sequence[CheckedPart]) -> None:
         """Remove what belongs to no part."""

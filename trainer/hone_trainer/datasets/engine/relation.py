@@ -9,6 +9,7 @@ import errno
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ MEMORY_SHARE = 2
 """DuckDB has the memory that one piece of a file may take, divided by this."""
 ARROW_ROWS = 8192
 _NO_ROOM = ("No space left on device", "max_temp_directory_size", "failed to offload data block")
+_NO_FILE = re.compile(r'(?:match the pattern|open file) "([^"]+)"')
 LAST = 255
 """After all steps."""
 
@@ -241,7 +243,7 @@ def _known(parts: Sequence[CheckedPart], max_bytes: int) -> Iterator[CheckedPart
 
 @contextmanager
 def _as_system_errors() -> Iterator[None]:
-    """DuckDB's errors of a full disk and of too little memory as those of the system."""
+    """DuckDB's errors of a full disk, too little memory and a missing file as those of the system."""
     import duckdb
 
     try:
@@ -251,4 +253,6 @@ def _as_system_errors() -> Iterator[None]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         if isinstance(error, duckdb.OutOfMemoryException):
             raise MemoryError(str(error).partition("\n")[0]) from error
+        if (found := _NO_FILE.search(str(error))) and not Path(found[1]).exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), found[1]) from error
         raise
