@@ -137,7 +137,7 @@ def share(plan: MaterializePlan, pod: Pod) -> None:
             check = Check(plan, _detected(plan, head))
             maker = stage_one.maker_of(plan, check, steps, folder, source.most)
             with _workers([maker.make], source.files) as workers:
-                stage_one.parts(maker, source.files, workers, lambda part: progress.add_rows(part.rows), pod)
+                stage_one.parts(maker, source.files, workers, progress.add_part, pod)
         except DataError as error:
             progress.log(f"{name}: the first pod reports this: {error.message}")
         except FileNotFoundError:  # only the first pod removes something: all parts, when it is done
@@ -170,7 +170,7 @@ def _read_rows(
     maker = stage_one.maker_of(plan, check, steps, source.folder(head, work), source.most)
     functions = [language.languages_of, maker.make, *(function for step in every for function in step.work)]
     with maker.folder.owned(), _workers(functions, source.files) as workers:
-        parts = source.parts(maker, workers, intake.see_part)
+        parts = source.parts(maker, workers, progress.add_part)
         with Relation(parts, work / "relation", source.most) as rows:
             tally.valid = rows.valid
             write_rejected(rows, content / REJECTED, intake.see_rejected)
@@ -229,12 +229,12 @@ class _SourceRows:
         identity = stage_one.identity(self._plan, head) if kept else ""
         return PartFolder(kept or work / "parts", identity)
 
-    def parts(self, maker: PartMaker, workers: Workers, see: Callable[[CheckedPart], None]) -> list[CheckedPart]:
+    def parts(self, maker: PartMaker, workers: Workers, see: stage_one.See) -> list[CheckedPart]:
         """All of them as parts, each shown to a function."""
         if self.made:
             rows = itertools.chain(self._head, self.made)
             parts = [maker.of_rows(0, rows)]
-            see(parts[0])
+            see(parts[0], 1)
             return parts
         return stage_one.parts(maker, self.files, workers, see, this_pod(self._plan.pods))
 
@@ -263,10 +263,6 @@ class _Intake:
         if detected:
             self._tally.format, self._tally.notes = str(detected)[:253], detected.notes
         return Check(plan, detected)
-
-    def see_part(self, part: CheckedPart) -> None:
-        """Note a part that is done."""
-        self._progress.add_rows(part.rows)
 
     def see_rejected(self, row: RawRow, error: RowError) -> None:
         """Note a refused row."""

@@ -33,6 +33,7 @@ _ASKED = {"format", "columns", "ignore_columns", "splits", "checks", "curation",
 _OF_ALL_ROWS = {"min_rows", "max_rejected", "max_rejected_rows", "languages", "min_language_share"}
 """Checks that need no row again when they are changed."""
 Task = tuple[int, str, Piece]
+See = Callable[[CheckedPart, int], None]
 
 
 def maker_of(
@@ -55,9 +56,9 @@ def kept_folder(plan: MaterializePlan, files: Sequence[DataFile]) -> Path | None
 
 
 def parts(
-    maker: PartMaker, files: Sequence[DataFile], workers: Workers, see: Callable[[CheckedPart], None], pod: Pod = ALONE
+    maker: PartMaker, files: Sequence[DataFile], workers: Workers, see: See, pod: Pod = ALONE
 ) -> list[CheckedPart]:
-    """The parts of the files that this pod does, in order; each is shown to a function.
+    """The parts of the files that this pod does, in order; each is shown to a function, with the number of all parts.
 
     Raises:
         SourceError, StoreError: as `read.raw_rows`.
@@ -75,11 +76,11 @@ def parts(
                 yield index, key, piece
             else:
                 done[index] = part
-                see(part)
+                see(part, len(every))
 
     for (index, *_), part in workers.map(maker.make, missing()):
         done[index] = part
-        see(part)
+        see(part, len(every))
     in_order = [done[index] for index in sorted(done)]
     if pod.count == 1:
         folder.remove_others(in_order)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from hone_api.base.wording import counted
 
@@ -18,12 +18,20 @@ _EVERY_SECONDS = 10
 _logger = logging.getLogger("hone.trainer")
 
 
+class RowsRead(Protocol):
+    """Some rows."""
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+
+
 class TaskProgress:
     """Counts bytes and rows of one task; use it as a context manager."""
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._bytes = self._rows = 0
+        self._bytes = self._rows = self._parts = 0
         self._next = time.monotonic() + _EVERY_SECONDS
         self._live: Status | None = None
         self._lock = threading.Lock()
@@ -47,10 +55,11 @@ class TaskProgress:
             self._bytes += count
             self._show(f"{self._bytes / 2**20:.1f} MiB")
 
-    def add_rows(self, count: int) -> None:
-        """Count rows that were read."""
-        self._rows += count
-        self._show(counted(self._rows, "row"))
+    def add_part(self, part: RowsRead, parts: int) -> None:
+        """Count rows that were read: one part of so many."""
+        self._rows += part.rows
+        self._parts += 1
+        self._show(f"{counted(self._rows, 'row')}, {self._parts:,} of {counted(parts, 'part')}")
 
     def _show(self, state: str) -> None:
         if self._live is None and sys.stderr.isatty():

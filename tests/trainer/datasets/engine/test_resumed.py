@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hone_trainer.datasets.readers import pieces
 from hone_trainer.datasets.readers.pieces import PieceRows
 from hone_trainer.datasets.sources import downloads
 from hone_trainer.errors import DataError, StoreError
+from hone_trainer.reporting import task
 from hone_trainer.workers import parallel
 
 pytestmark = pytest.mark.trainer
@@ -206,6 +208,21 @@ def test_an_attempt_whose_parts_another_one_removes_says_so(
     assert caught.value.code == FailureCode.STORAGE_ERROR
     monkeypatch.setattr(owner, name, inner)
     assert files(plan()) == undisturbed
+
+
+def test_the_log_says_how_many_parts_are_done(
+    plan: Callable[..., MaterializePlan], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task, "_EVERY_SECONDS", -1)
+    with caplog.at_level("INFO", "hone.trainer"):
+        result = materialize.run(plan())
+    lines = [line for line in caplog.messages if " of " in line and line.endswith(" parts")]
+    found = [re.fullmatch(r"dataset rows: ([\d,]+) rows, (\d+) of (\d+) parts", line) for line in lines]
+    done = [(int(one[2]), int(one[3])) for one in found if one]
+    assert done == [(n, len(done)) for n in range(1, len(done) + 1)]
+    assert len(done) > 20
+    assert found[-1]
+    assert int(found[-1][1]) == result.rows + result.rejected + sum(step.removed for step in result.curation)
 
 
 def _altered(source: Path) -> None:

@@ -52,7 +52,7 @@ def _made(files: list[DataFile], folder: Path, most: int = MOST) -> list[Seen]:
     found: list[Seen] = []
     with tempfile.TemporaryDirectory(dir=folder) as name, Workers() as workers:
         maker = PartMaker(_Shown(), plan, {}, None, False, PartFolder(Path(name) / "parts", ""), most)
-        parts = stage_one.parts(maker, files, workers, lambda part: None)
+        parts = stage_one.parts(maker, files, workers, lambda part, of: None)
         with Relation(parts, Path(name) / "relation", most) as rows:
             write_rejected(
                 rows,
