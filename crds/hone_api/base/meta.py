@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import operator
-import re
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from hone_api.base.quantity import value as quantity_value
+from hone_api.base.cel import is_match
 from hone_api.base.rule import UNQUOTED, VALIDATIONS, Immutable, Rule
-
-
-def is_match(pattern: str, text: str) -> bool:
-    """Whether CEL's `text.matches(pattern)` is true. As in RE2, `$` is the very end, and \\w and \\d are ASCII."""
-    return _compiled(pattern).search(text) is not None
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"(?<!\\)\$", r"\\Z", pattern), re.ASCII)
 
 
 def pattern_rule(name: str, pattern: str, message: str, *, forbidden: bool = False, quoted: bool = True) -> Rule:
@@ -36,7 +23,6 @@ def pattern_rule(name: str, pattern: str, message: str, *, forbidden: bool = Fal
         message,
         of=name,
         reason=None if quoted else UNQUOTED,
-        holds=lambda model: (text := value_of(model, name)) is None or is_match(pattern, text) != forbidden,
         one_field=True,
     )
 
@@ -85,43 +71,16 @@ def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
         f"string(self).matches(r'{SIGNED_DECIMAL}') && double(string(self)) {low} && double(string(self)) {high}",
         f"{name} must be {text}, e.g. '{example}'",
         of=name,
-        holds=lambda model: _is_between(value_of(model, name), low, high),
         one_field=True,
     )
 
 
-_COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-
-
-def value_of(model: BaseModel, alias: str) -> Any:
-    """The value of a field by its JSON name."""
-    return getattr(model, _names(type(model))[alias])
-
-
-@cache
-def _names(model: type[BaseModel]) -> dict[str, str]:
-    """Names of the fields by their JSON names."""
-    return {info.alias or name: name for name, info in model.model_fields.items()}
-
-
-def _is_between(value: str | None, *bounds: str) -> bool:
-    comparisons = (bound.split() for bound in bounds)
-    return value is None or all(_COMPARISONS[sign](float(value), float(limit)) for sign, limit in comparisons)
-
-
-def percent_of(text: str) -> float:
-    """The number of percent: '5.5%' is 5.5."""
-    return float(text.removesuffix("%"))
-
-
 def at_least(name: str, quantity: str, example: str) -> Rule:
     """A rule for a quantity: a smaller value cannot run at all."""
-    lowest = quantity_value(quantity)
     return Rule(
         f"quantity(string(self)).compareTo(quantity('{quantity}')) >= 0",
         f"{name} must be at least {quantity}, e.g. {example}",
         of=name,
-        holds=lambda model: (text := value_of(model, name)) is None or quantity_value(text) >= lowest,
         one_field=True,
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from hone_api.base.cel import evaluate
 
 VALIDATIONS = "x-kubernetes-validations"
 UNQUOTED = "FieldValueForbidden"
@@ -22,14 +24,20 @@ class Rule:
     reason: str | None = None
     optional_old_self: bool = False
     """Whether `oldSelf` is optional and empty for a new object; otherwise a rule with it applies only to changes."""
-    holds: Callable[[Any], bool] | None = None
-    """The same in Python, of the model that has the rule: for plans that no API server has seen. Of a rule of a kind:
-    of the object's name."""
     of: str | None = None
     """JSON name of the field whose schema gets the rule; there `self` is the field's value. The rule is skipped if the
     field is absent, and costs the API server much less than a rule on the parent: see `Immutable`."""
     one_field: bool = False
     """Whether one value is wrong by itself, and not only together with others."""
+
+    def holds(self, value: Mapping[str, Any]) -> bool:
+        """Whether a new object satisfies the rule, by our own evaluation: for plans that no API server has seen.
+
+        Args:
+            value: the object that has the rule, as JSON.
+        """
+        subject = value if self.of is None else value.get(self.of)
+        return subject is None or evaluate(self.rule, subject)
 
     def at_creation(self) -> Rule:
         """The same rule, checked only when an object is created.

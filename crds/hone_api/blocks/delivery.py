@@ -45,27 +45,18 @@ class Delivery(ApiModel):
             "!has(self.packaging) || self.uri.startsWith('oci://')",
             "packaging is for oci:// only: remove it",
             field_path=".packaging",
-            holds=lambda entry: entry.packaging is None or entry.uri.startswith("oci://"),
         ),
         Rule(
             "!has(self.baseImage) || (self.uri.startsWith('oci://') && "
             "(!has(self.packaging) || self.packaging != 'ModelPack'))",
             "baseImage is for oci:// with packaging Modelcar only: remove it",
             field_path=".baseImage",
-            holds=lambda entry: (
-                entry.base_image is None or (entry.uri.startswith("oci://") and entry.packaging != "ModelPack")
-            ),
         ),
         Rule(
             "!has(self.baseImage) || !self.uri.startsWith('oci://') || "
             "self.uri.startsWith('oci://' + self.baseImage.split('/')[0] + '/')",
             "baseImage is in the registry that uri names: copy it there",
             field_path=".baseImage",
-            holds=lambda entry: (
-                entry.base_image is None
-                or not entry.uri.startswith("oci://")
-                or entry.uri.startswith(f"oci://{entry.base_image.partition('/')[0]}/")
-            ),
         ),
     )
 
@@ -102,7 +93,6 @@ def _once(name: str) -> Rule:
         "self.all(d, self.exists_one(e, e.uri == d.uri))",
         f"{name} names a uri twice: remove one, or write another path or tag",
         of=name,
-        holds=lambda parent: len({d.uri for d in getattr(parent, name) or ()}) == len(getattr(parent, name) or ()),
     )
 
 

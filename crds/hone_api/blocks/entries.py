@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import AfterValidator, Field
 
-from hone_api.base.meta import MAX_COUNT, ApiModel, KnownUri, ShortText, Text, is_match, uri_rules
+from hone_api.base.cel import is_match
+from hone_api.base.meta import MAX_COUNT, ApiModel, KnownUri, ShortText, Text, uri_rules
 from hone_api.base.rule import UNQUOTED, Rule
 from hone_api.words.states import ImportState, State
 
@@ -45,7 +46,6 @@ def entry_rules(pattern: str, message: str) -> tuple[Rule, ...]:
             message,
             of="uri",
             reason=UNQUOTED,
-            holds=lambda entry: is_match(pattern, entry.uri),
             one_field=True,
         ),
         Rule(
@@ -53,18 +53,15 @@ def entry_rules(pattern: str, message: str) -> tuple[Rule, ...]:
             "a repository has at most 255 characters, and a tag 128: shorten it",
             of="uri",
             reason=UNQUOTED,
-            holds=lambda entry: not is_match(_TOO_LONG, entry.uri),
             one_field=True,
         ),
         Rule(
             "!has(self.s3) || self.uri.startsWith('s3://')",
             "s3 is for s3:// only: remove it",
-            holds=lambda entry: entry.s3 is None or entry.uri.startswith("s3://"),
         ),
         Rule(
             "!has(self.secretName) || !self.uri.startsWith('pvc://')",
             "a volume needs no credentials: remove secretName",
-            holds=lambda entry: entry.secret_name is None or not entry.uri.startswith("pvc://"),
         ),
         *uri_rules(),
     )

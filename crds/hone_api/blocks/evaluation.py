@@ -82,13 +82,11 @@ class PassAt(ApiModel):
             "self.k.all(n, n <= self.generations)",
             "k must not be larger than generations: lower k, or raise generations",
             field_path=".k",
-            holds=lambda options: max(options.k) <= options.generations,
         ),
         Rule(
             "self.all(n, self.exists_one(m, m == n))",
             "k has one number twice: remove it",
             of="k",
-            holds=lambda options: len(set(options.k)) == len(options.k),
             one_field=True,
         ),
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "0.8"),
@@ -115,7 +113,6 @@ class Harness(ApiModel):
             "self.all(t, self.exists_one(u, u == t))",
             "tasks has one name twice: remove it",
             of="tasks",
-            holds=lambda harness: len(set(harness.tasks)) == len(harness.tasks),
         ),
     )
     tasks: Annotated[list[TaskName], Field(min_length=1, max_length=16)] = Field(
@@ -152,7 +149,6 @@ class Evaluation(ApiModel):
             f"!has(self.passAt) || self.rewards.exists(r, r.type in {[str(t) for t in VERIFIERS]})",
             f"passAt needs a reward that is right or wrong: add one of type {', '.join(VERIFIERS)} to rewards",
             field_path=".passAt",
-            holds=lambda evaluation: evaluation.pass_at is None or any(r.type in VERIFIERS for r in evaluation.rewards),
         ),
     )
     every_steps: int | None = Field(

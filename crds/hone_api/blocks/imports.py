@@ -108,7 +108,6 @@ ONE_IMPORT = Rule(
     "self.all(i, self.exists_one(e, e.uri == i.uri))",
     "imports names a uri twice: remove one",
     of="imports",
-    holds=lambda spec: len({i.uri for i in spec.imports or ()}) == len(spec.imports or ()),
 )
 MAX_IMPORTS = 32
 Imports = Annotated[list[ModelImport], keyed_by("uri", max_length=MAX_IMPORTS)]

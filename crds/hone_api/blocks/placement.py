@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.base.meta import ApiModel, Duration, Name, Quantity, at_least, is_match, keyed_by, pattern_rule
+from hone_api.base.meta import ApiModel, Duration, Name, Quantity, at_least, keyed_by, pattern_rule
 from hone_api.base.rule import Immutable, Rule
 
 _PART = r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]"
@@ -41,13 +41,11 @@ class Resources(ApiModel):
             "!has(self.network) || self.nodes > 1",
             "network is between the pods of several nodes: set nodes to at least 2, or remove network",
             field_path=".network",
-            holds=lambda resources: resources.network is None or resources.nodes > 1,
         ),
         Rule(
             "self.all(c, self.exists_one(d, d.name == c.name))",
             "claims has a name twice: rename one",
             of="claims",
-            holds=lambda resources: len({c.name for c in resources.claims or ()}) == len(resources.claims or ()),
             one_field=True,
         ),
         Rule(
@@ -55,20 +53,15 @@ class Resources(ApiModel):
             "has(self.claims) && self.claims.size() > 0 && self.gpusPerNode > 0",
             "gpusFrom Claims needs the claim that has the GPUs, and their number: set claims and gpusPerNode",
             field_path=".gpusFrom",
-            holds=lambda resources: (
-                resources.gpus_from != "Claims" or (bool(resources.claims) and resources.gpus_per_node > 0)
-            ),
         ),
         Rule(
             "!has(self.gpuProducts) || self.gpusPerNode > 0",
             "gpuProducts needs GPUs: set gpusPerNode to at least 1, or remove gpuProducts",
-            holds=lambda resources: resources.gpu_products is None or resources.gpus_per_node > 0,
         ),
         Rule(
             "!has(self.minNodes) || self.minNodes < self.nodes",
             "minNodes must be below nodes, which an attempt asks for first: raise nodes, or remove minNodes",
             field_path=".minNodes",
-            holds=lambda resources: resources.min_nodes is None or resources.min_nodes < resources.nodes,
         ),
         at_least("cpu", "10m", "500m"),
         at_least("memory", "64Mi", "8Gi"),
@@ -125,18 +118,15 @@ class Toleration(ApiModel):
             "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
             "operator Exists matches every value: remove value, or use operator Equal",
             field_path=".value",
-            holds=lambda toleration: toleration.operator != "Exists" or not toleration.value,
         ),
         Rule(
             "has(self.key) && self.key != '' || has(self.operator) && self.operator == 'Exists'",
             "a toleration without key matches every taint: name the key, or set operator to Exists",
-            holds=lambda toleration: bool(toleration.key) or toleration.operator == "Exists",
         ),
         Rule(
             "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
             "tolerationSeconds is for effect NoExecute: set it, or remove tolerationSeconds",
             field_path=".tolerationSeconds",
-            holds=lambda toleration: toleration.toleration_seconds is None or toleration.effect == "NoExecute",
         ),
     )
     key: TaintKey | None = Field(default=None, description="Taint key, e.g. nvidia.com/gpu; absent matches all.")
@@ -161,7 +151,6 @@ class Topology(ApiModel):
         Rule(
             "has(self.required) != has(self.preferred)",
             "set exactly one of required and preferred",
-            holds=lambda topology: (topology.required is None) != (topology.preferred is None),
         ),
     )
     required: NodeLevel | None = Field(
@@ -194,28 +183,22 @@ class Scheduling(ApiModel):
             "a key of nodeSelector is the name of a label, e.g. pool or nvidia.com/gpu.product: at most 63 letters, "
             "digits, -, _ and ., optionally after a prefix, a DNS name and /",
             of="nodeSelector",
-            holds=lambda scheduling: all(
-                len(key) <= 317 and is_match(QUALIFIED_NAME, key) for key in scheduling.node_selector or ()
-            ),
             one_field=True,
         ),
         Rule(
             "!has(self.topology) || has(self.queueName)",
             "topology needs queueName: Kueue places the pods; without Kueue use nodeSelector",
             field_path=".topology",
-            holds=lambda scheduling: scheduling.topology is None or scheduling.queue_name is not None,
         ),
         Rule(
             "!has(self.workloadPriorityClass) || has(self.queueName)",
             "workloadPriorityClass needs queueName: it is for Kueue",
             field_path=".workloadPriorityClass",
-            holds=lambda scheduling: scheduling.workload_priority_class is None or scheduling.queue_name is not None,
         ),
         Rule(
             "!has(self.managedBy) || has(self.queueName)",
             "managedBy needs queueName: it is for Kueue",
             field_path=".managedBy",
-            holds=lambda scheduling: scheduling.managed_by is None or scheduling.queue_name is not None,
         ),
     )
     immutable = Immutable(

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.base.meta import ApiModel, Name, Quantity, is_match, keyed_by
+from hone_api.base.cel import is_match
+from hone_api.base.meta import ApiModel, Name, Quantity, keyed_by
 from hone_api.base.rule import Rule
 from hone_api.blocks.placement import QUALIFIED_NAME, ClassName, LabelValue
 
@@ -67,14 +68,12 @@ def _keys(name: str) -> tuple[Rule, Rule]:
             f"self.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
             f"a key of {name} has at most 63 letters, digits, -, _ and ., optionally after a prefix, a DNS name and /",
             of=name,
-            holds=lambda pod: all(len(k) <= 317 and is_match(QUALIFIED_NAME, k) for k in getattr(pod, name) or {}),
             one_field=True,
         ),
         Rule(
             f"self.all(k, k.startsWith('{FREE_KEYS}') || !k.matches(r'{RESERVED_KEYS}'))",
             f"{name}: {_KEYS}",
             of=name,
-            holds=lambda pod: not any(map(is_reserved_key, getattr(pod, name) or {})),
             one_field=True,
         ),
     )
@@ -87,16 +86,12 @@ class PodVariable(ApiModel):
         Rule(
             "has(self.value) != has(self.secretName) && has(self.secretName) == has(self.key)",
             "set value, or secretName and key",
-            holds=lambda env: (
-                (env.value is None) != (env.secret_name is None) and (env.secret_name is None) == (env.key is None)
-            ),
         ),
         Rule(
             f"!self.matches(r'{RESERVED_ENV}')",
             "name: Hone, torchrun, Python, the loader of libraries or the container runtime reads this variable: "
             "choose another name, or the field of the spec that it stands for",
             of="name",
-            holds=lambda env: not is_match(RESERVED_ENV, env.name),
             one_field=True,
         ),
     )
@@ -130,7 +125,6 @@ class PodVolume(ApiModel):
             "[has(self.claimName), has(self.configMapName), has(self.secretName), has(self.scratch)]"
             ".filter(x, x).size() == 1",
             "set exactly one of claimName, configMapName, secretName and scratch",
-            holds=lambda v: [v.claim_name, v.config_map_name, v.secret_name, v.scratch].count(None) == 3,
         ),
     )
     mount_path: Annotated[str, StringConstraints(pattern=MOUNT_PATH, max_length=253)] = Field(
@@ -158,24 +152,18 @@ class PodSettings(ApiModel):
             f"!self.exists(k, k.matches(r'{RUNTIME_KEYS}'))",
             "annotations: the node's container runtime reads this key: only trainer.pods of the chart can set it",
             of="annotations",
-            holds=lambda pod: not any(is_match(RUNTIME_KEYS, k) for k in pod.annotations or {}),
             one_field=True,
         ),
         Rule(
             "self.all(e, self.exists_one(f, f.name == e.name))",
             "env has a name twice: remove one",
             of="env",
-            holds=lambda pod: len({e.name for e in pod.env or ()}) == len(pod.env or ()),
             one_field=True,
         ),
         Rule(
             "self.all(v, self.exists_one(w, w.mountPath == v.mountPath || w.mountPath.startsWith(v.mountPath + '/')))",
             "volumes has a mountPath twice, or one below another: give each a folder of its own",
             of="volumes",
-            holds=lambda pod: all(
-                sum(f"{w.mount_path}/".startswith(f"{v.mount_path}/") for w in pod.volumes or ()) == 1
-                for v in pod.volumes or ()
-            ),
             one_field=True,
         ),
     )

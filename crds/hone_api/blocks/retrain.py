@@ -32,7 +32,6 @@ class RetrainRows(ApiModel):
         Rule(
             "has(self.atLeast) != has(self.share)",
             "set exactly one of atLeast and share, e.g. atLeast: 500",
-            holds=lambda rows: (rows.at_least is None) != (rows.share is None),
         ),
     )
     at_least: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="Number of rows. Alternative: share.")

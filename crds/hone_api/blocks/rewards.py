@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from hone_api.base import wording
-from hone_api.base.meta import ApiModel, HttpUrl, Name, Quantity, SignedDecimal, between, uri_rules, value_of
+from hone_api.base.meta import ApiModel, HttpUrl, Name, Quantity, SignedDecimal, between, uri_rules
 from hone_api.base.rule import Rule
 
 RewardName = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9_]*)?$", max_length=24)]
@@ -81,12 +80,10 @@ class LengthReward(ApiModel):
         Rule(
             "has(self.min) || has(self.max)",
             "length needs min or max, or both",
-            holds=lambda length: length.min is not None or length.max is not None,
         ),
         Rule(
             "!has(self.min) || !has(self.max) || self.min <= self.max",
             "length.min must be at most length.max",
-            holds=lambda length: length.min is None or length.max is None or length.min <= length.max,
         ),
     )
     min: int | None = Field(default=None, ge=0, le=1_000_000, description="Fewest tokens; default: no limit.")
@@ -162,14 +159,6 @@ _BLOCKS: dict[str, tuple[RewardType, ...]] = {
 _OPTIONAL = ("final", "code")
 
 
-def _is_for(block: str, types: tuple[RewardType, ...]) -> Callable[[Any], bool]:
-    return lambda reward: value_of(reward, block) is None or reward.type in types
-
-
-def _is_needed_by(type_: RewardType, block: str) -> Callable[[Any], bool]:
-    return lambda reward: reward.type != type_ or value_of(reward, block) is not None
-
-
 class Reward(ApiModel):
     """One reward: its type, its weight in the sum, and the options of its type in the block of the same name."""
 
@@ -180,7 +169,6 @@ class Reward(ApiModel):
                 f"the block {block} is for type{'s' * (len(types) > 1)} {wording.listed(types)}: "
                 "remove it, or change type",
                 field_path=f".{block}",
-                holds=_is_for(block, types),
             )
             for block, types in _BLOCKS.items()
         ),
@@ -189,7 +177,6 @@ class Reward(ApiModel):
                 f"self.type != '{types[0]}' || has(self.{block})",
                 f"type {types[0]} needs the block {block}",
                 field_path=f".{block}",
-                holds=_is_needed_by(types[0], block),
             )
             for block, types in _BLOCKS.items()
             if block not in _OPTIONAL

@@ -32,7 +32,6 @@ class Tracking(ApiModel):
         Rule(
             "self.type != 'MLflow' || has(self.uri)",
             "MLflow has no default server: set uri, e.g. https://mlflow.example.org",
-            holds=lambda tracking: tracking.type != "MLflow" or tracking.uri is not None,
         ),
     )
 

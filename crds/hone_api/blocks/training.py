@@ -40,7 +40,6 @@ class Adapter(ApiModel):
             "self.type != 'None' || !has(self.rank) && !has(self.alpha) && !has(self.dropout) && !has(self.targets)"
             " && !(has(self.rankStabilized) && self.rankStabilized)",
             "type None trains all weights: remove rank, alpha, dropout, targets, rankStabilized, or set type to LoRA",
-            holds=lambda adapter: adapter.type != AdapterType.NONE or adapter == Adapter(type=AdapterType.NONE),
         ),
         between("dropout", "at least 0 and below 1", ">= 0.0", "< 1.0", "0.05"),
     )
@@ -76,13 +75,11 @@ class Training(ApiModel):
         Rule(
             "!(has(self.epochs) && has(self.maxSteps))",
             "set epochs or maxSteps, not both: remove one of them",
-            holds=lambda training: training.epochs is None or training.max_steps is None,
         ),
         Rule(
             "!has(self.microBatchSize) || type(self.microBatchSize) == string"
             " || self.batchSize % int(self.microBatchSize) == 0",
             "batchSize must be a multiple of microBatchSize: change one of them, e.g. 8 and 4",
-            holds=lambda training: training.batch_size % (training.fixed_micro_batch or 1) == 0,
         ),
         between("epochs", "above 0 and at most 1000", "> 0.0", "<= 1000.0", "3"),
         between("learningRate", "above 0 and at most 1", "> 0.0", "<= 1.0", "2e-4"),
@@ -199,7 +196,6 @@ class Checkpoints(ApiModel):
             "!has(self.everySteps) || self.cadence != 'Auto'",
             "cadence Auto chooses the interval: remove everySteps, or set cadence to Fixed",
             field_path=".cadence",
-            holds=lambda checkpoints: checkpoints.every_steps is None or checkpoints.cadence != "Auto",
         ),
     )
     cadence: Literal["Fixed", "Auto"] = Field(
@@ -236,7 +232,6 @@ class DeepSpeed(ApiModel):
             "offload OptimizerAndParameters needs zeroStage 3, which alone shards the weights: set it, or use offload "
             "Optimizer",
             field_path=".offload",
-            holds=lambda sharding: sharding.offload != "OptimizerAndParameters" or sharding.zero_stage == 3,
         ),
     )
 

@@ -92,7 +92,7 @@ def dataset_problems(name: str, spec: DatasetSpec) -> list[Problem]:
     names = [
         Problem(FailureCode.INVALID_VALUE, rule.message)
         for rule in DATASET.rules
-        if rule.holds and not rule.holds(name)
+        if not rule.holds({"metadata": {"name": name}})
     ]
     return [*names, *rule_problems(spec, "spec")]
 

@@ -16,7 +16,6 @@ ELASTIC_RULES = (
         f"resources.minNodes is for the methods {', '.join(METHODS_ON_ANY_RANKS)}, whose loss does not depend on the "
         "number of ranks: remove it",
         field_path=".resources",
-        holds=lambda spec: spec.resources.min_nodes is None or spec.method in METHODS_ON_ANY_RANKS,
     ),
 )
 """Rules of a spec."""

@@ -14,14 +14,12 @@ PROBING_RULES = (
         f"training.microBatchSize {AUTO} is for the methods {', '.join(METHODS_ON_ANY_RANKS)}: the loss of others "
         "depends on the micro batch, so memory would decide what is learned: write a number or remove it",
         field_path=".training",
-        holds=lambda run: not run.training.has_auto_micro_batch or run.method in METHODS_ON_ANY_RANKS,
     ),
     Rule(
         f"{_IS_NUMBER} || !has(self.deepspeed)",
         f"training.microBatchSize {AUTO} cannot be combined with deepspeed: each rank measures alone, and a step with "
         "sharded state needs all ranks: write a number, or remove it to use the estimate",
         field_path=".training",
-        holds=lambda run: not run.training.has_auto_micro_batch or run.deepspeed is None,
     ),
 )
 """Rules of a spec; they also hold for a plan."""

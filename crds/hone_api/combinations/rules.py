@@ -1,4 +1,4 @@
-"""Rules that the API server checks by CEL, checked in Python: for plans and objects that it has not checked."""
+"""Rules across the blocks of a run, and the rules that an object breaks: for plans and objects of no API server."""
 
 from __future__ import annotations
 
@@ -14,38 +14,28 @@ RUN_RULES = (
         "!('GGUF' in self.output.formats) || self.adapter.type == 'None' || self.output.merge",
         "GGUF holds a whole model: set output.merge to true, or remove GGUF from output.formats",
         field_path=".output.formats",
-        holds=lambda run: "GGUF" not in run.output.formats or run.adapter.type == "None" or run.output.merge,
     ),
     Rule(
         "!('GGUF' in self.output.formats) || self.method != 'Reward'",
         "llama.cpp cannot run a reward model: remove GGUF from output.formats",
         field_path=".output.formats",
-        holds=lambda run: "GGUF" not in run.output.formats or run.method != "Reward",
     ),
     Rule(
         "!has(self.deepspeed) || self.deepspeed.zeroStage != 3 || self.adapter.type != 'QLoRA'",
         "ZeRO-3 cannot shard 4-bit weights: use zeroStage 2, or adapter type LoRA",
         field_path=".deepspeed",
-        holds=lambda run: run.deepspeed is None or run.deepspeed.zero_stage != 3 or run.adapter.type != "QLoRA",
     ),
     Rule(
         "!has(self.deepspeed) || self.deepspeed.zeroStage != 3 || !has(self.distillation) || "
         "self.distillation.level != 'Logits'",
         "distillation.level Logits needs whole weights on each rank: use zeroStage 2, or level Sequence",
         field_path=".deepspeed",
-        holds=lambda run: (
-            run.deepspeed is None
-            or run.deepspeed.zero_stage != 3
-            or run.distillation is None
-            or not run.distillation.by_logits
-        ),
     ),
     Rule(
         "!has(self.evaluation) || !has(self.evaluation.against) || !has(self.deepspeed) || "
         "self.deepspeed.zeroStage != 3",
         "evaluation.against needs the other model whole on each rank: use zeroStage 2, or remove it",
         field_path=".evaluation",
-        holds=lambda run: run.evaluation.against is None or run.deepspeed is None or run.deepspeed.zero_stage != 3,
     ),
 )
 """Rules across the blocks of a run; spec and plan have the same names for what they look at."""
@@ -63,10 +53,9 @@ class Broken(NamedTuple):
 
 
 def broken_rules(model: ApiModel, path: str = "") -> Iterator[Broken]:
-    """Every rule with a twin in Python that an object, or an object within it, breaks."""
-    for rule in type(model).rules:
-        if rule.holds and not rule.holds(model):
-            yield Broken(path, rule)
+    """Every rule that an object, or an object within it, breaks."""
+    as_json = model.to_json() if type(model).rules else {}
+    yield from (Broken(path, rule) for rule in type(model).rules if not rule.holds(as_json))
     for name, json_name in _blocks(type(model)):
         value, here = getattr(model, name), f"{path}.{json_name}".lstrip(".")
         if isinstance(value, ApiModel):

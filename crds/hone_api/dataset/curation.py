@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.base.meta import MAX_COUNT, ApiModel, ColumnName, Name, Percent, ShortText, Text, percent_of
+from hone_api.base.meta import MAX_COUNT, ApiModel, ColumnName, Name, Percent, ShortText, Text
 from hone_api.base.rule import Rule
 
 
@@ -43,12 +43,10 @@ class ScoreFilter(ApiModel):
         Rule(
             "has(self.minimum) || has(self.maximum)",
             "set minimum or maximum: the score that a row needs",
-            holds=lambda score: score.minimum is not None or score.maximum is not None,
         ),
         Rule(
             "(self.scorer == 'Classifier') == has(self.modelVersion)",
             "modelVersion is for scorer Classifier, which needs it",
-            holds=lambda score: (score.scorer == Scorer.CLASSIFIER) == (score.model_version is not None),
         ),
     )
 
@@ -77,7 +75,6 @@ class NearDuplicates(ApiModel):
             "double(self.replace('%', '')) >= 50.0",
             "similarity must be at least 50%: rows that share less are not duplicates",
             of="similarity",
-            holds=lambda near: percent_of(near.similarity) >= 50,
             one_field=True,
         ),
     )

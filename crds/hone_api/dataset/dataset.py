@@ -20,7 +20,6 @@ from hone_api.base.meta import (
     Quantity,
     at_least,
     keyed_by,
-    percent_of,
 )
 from hone_api.base.rule import Rule
 from hone_api.dataset.curation import Curation
@@ -108,7 +107,6 @@ class MixturePart(ApiModel):
             "double(self.replace('%', '')) > 0.0",
             "weight must be above 0%, e.g. 10%",
             of="weight",
-            holds=lambda part: percent_of(part.weight) > 0,
             one_field=True,
         ),
     )
@@ -123,13 +121,11 @@ class Refresh(ApiModel):
         Rule(
             "[has(self.every), has(self.schedule)].filter(x, x).size() == 1",
             "set exactly one of every and schedule",
-            holds=lambda refresh: (refresh.every is None) != (refresh.schedule is None),
         ),
         Rule(
             "!has(self.timeZone) || has(self.schedule)",
             "timeZone is for schedule: remove it",
             field_path=".timeZone",
-            holds=lambda refresh: refresh.time_zone is None or refresh.schedule is not None,
         ),
     )
     every: Duration | None = Field(
@@ -170,43 +166,33 @@ class DatasetSpec(ApiModel):
             "self.size() > 0",
             "name the parts of the mixture",
             of="mixture",
-            holds=lambda spec: spec.mixture is None or bool(spec.mixture),
             one_field=True,
         ),
         Rule(
             "has(self.mixture) || self.mixtureBy == 'Rows' && !has(self.mixtureTotal)",
             "mixtureBy and mixtureTotal are for a mixture: remove them",
-            holds=lambda spec: spec.mixture is not None or (spec.mixture_by == "Rows" and spec.mixture_total is None),
         ),
         Rule(
             "[has(self.source), has(self.mixture)].filter(x, x).size() == 1",
             "set exactly one of source and mixture",
-            holds=lambda spec: (spec.source is None) != (spec.mixture is None),
         ),
         Rule(
             "!has(self.mixture) || !has(self.resources.pods) || self.resources.pods == 1",
             "resources.pods above 1 is for a source: one pod combines the parts of a mixture",
             field_path=".resources.pods",
-            holds=lambda spec: spec.mixture is None or spec.resources.pods == 1,
         ),
         Rule(
             "!has(self.synthesis) || has(self.source)",
             "spec.synthesis needs a source: the seed rows or documents",
-            holds=lambda spec: spec.synthesis is None or spec.source is not None,
         ),
         Rule(
             "!has(self.raft) || has(self.source)",
             "spec.raft needs a source: the documents and questions",
-            holds=lambda spec: spec.raft is None or spec.source is not None,
         ),
         Rule(
-            "!has(self.raft) || (has(self.synthesis) ? self.synthesis.template == 'RAFT'"
-            " : self.format in ['Auto', 'RAFT'])",
+            "!has(self.raft) || has(self.synthesis) && self.synthesis.template == 'RAFT'"
+            " || !has(self.synthesis) && self.format in ['Auto', 'RAFT']",
             "spec.raft is for format RAFT, or for synthesis.template RAFT",
-            holds=lambda spec: (
-                spec.raft is None
-                or (spec.synthesis.template == "RAFT" if spec.synthesis else spec.format in ("Auto", "RAFT"))
-            ),
         ),
     )
     source: Source | None = Field(default=None, description="Where the rows come from.")
@@ -279,12 +265,10 @@ DATASET = Kind(
         Rule(
             "size(self.metadata.name) <= 52",
             "metadata.name must be at most 52 characters: its Job is called <name>-<suffix>",
-            holds=lambda name: len(name) <= 52,
         ),
         Rule(
             "!self.metadata.name.contains('.')",
             "metadata.name must have no dot, as FineTuneJobs name it: use - instead",
-            holds=lambda name: "." not in name,
         ),
     ),
 )

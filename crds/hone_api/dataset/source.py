@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from hone_api.base.meta import ApiModel, DatasetUri, HttpUrl, Name, is_match, not_read_rules, pattern_rule, uri_rules
+from hone_api.base.cel import is_match
+from hone_api.base.meta import ApiModel, DatasetUri, HttpUrl, Name, not_read_rules, pattern_rule, uri_rules
 from hone_api.base.rule import UNQUOTED, Rule
 
 _SPLIT = r"^\w+(\.\w+)*$"
@@ -47,31 +48,26 @@ class Source(ApiModel):
         Rule(
             "!has(self.sha256) || !self.uri.startsWith('hf://')",
             "sha256 is for a single file: hf:// is pinned by @revision instead",
-            holds=lambda source: source.sha256 is None or not source.uri.startswith("hf://"),
         ),
         Rule(
             f"!self.startsWith('s3://') || self.matches(r'{_BUCKET}')",
             "a bucket has 3 to 63 lower-case letters, digits, - and .: write s3://bucket/path",
             of="uri",
             reason=UNQUOTED,
-            holds=lambda source: not source.uri.startswith("s3://") or is_match(_BUCKET, source.uri),
             one_field=True,
         ),
         Rule(
             "!has(self.s3) || self.uri.startsWith('s3://')",
             "s3 is for s3:// only: remove it",
-            holds=lambda source: source.s3 is None or source.uri.startswith("s3://"),
         ),
         Rule(
             "!has(self.config) && !has(self.split) || self.uri.startsWith('hf://')",
             "config and split are for hf:// only: select files with files",
-            holds=lambda source: (source.config is None and source.split is None) or source.uri.startswith("hf://"),
         ),
         pattern_rule("split", _SPLIT, _SPLIT_MESSAGE),
         Rule(
             "!has(self.files) || !has(self.config) && !has(self.split)",
             "files already selects the files: remove config and split",
-            holds=lambda source: source.files is None or (source.config is None and source.split is None),
         ),
         *uri_rules(),
         *not_read_rules(),

@@ -110,12 +110,10 @@ class Synthesis(ApiModel):
         Rule(
             "!has(self.review) || !has(self.review.sampling) || self.review.required",
             "review.sampling is for rows that are reviewed: remove it, or set review.required to true",
-            holds=lambda synthesis: synthesis.review.sampling is None or synthesis.review.required,
         ),
         Rule(
             "!has(self.review) || !has(self.review.sampling) || !has(self.review.accepted)",
             "set review.accepted or review.sampling, not both: a sample accepts all rows",
-            holds=lambda synthesis: synthesis.review.sampling is None or synthesis.review.accepted is None,
         ),
     )
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from hone_api.base.cel import is_match
 from hone_api.base.meta import (
     ApiModel,
     BaseModelUri,
@@ -16,14 +17,10 @@ from hone_api.base.meta import (
     Name,
     Percent,
     ShortText,
-    alias_of,
     base_model_rules,
-    is_match,
     keyed_by,
     pattern_rule,
-    percent_of,
     uri_rules,
-    value_of,
 )
 from hone_api.base.rule import Immutable, Rule
 from hone_api.blocks.delivery import ONE_PUSH, Deliveries
@@ -47,17 +44,14 @@ class ModelRef(ApiModel):
         Rule(
             "[has(self.uri), has(self.modelVersion), has(self.fineTuneJob)].filter(x, x).size() == 1",
             "set exactly one of uri, modelVersion and fineTuneJob",
-            holds=lambda model: [model.uri, model.model_version, model.fine_tune_job].count(None) == 2,
         ),
         Rule(
             "!has(self.secretName) || has(self.uri)",
             "secretName is for uri only: remove it, or name the model by uri",
-            holds=lambda model: model.secret_name is None or model.uri is not None,
         ),
         Rule(
             "!has(self.secretName) || !has(self.uri) || !self.uri.startsWith('models://')",
             "secretName is not for models://: remove it, the model is in the namespace's store",
-            holds=lambda model: model.secret_name is None or alias_of(model.uri) is None,
         ),
         *uri_rules(),
         *base_model_rules(),
@@ -89,7 +83,6 @@ class DatasetRef(ApiModel):
             "double(self.replace('%', '')) > 0.0",
             "share must be above 0%, e.g. 10%",
             of="share",
-            holds=lambda rows: rows.share is None or percent_of(rows.share) > 0,
             one_field=True,
         ),
     )
@@ -111,7 +104,6 @@ def _once(name: str) -> Rule:
         "self.all(d, self.exists_one(e, e.name == d.name && e.split == d.split))",
         f"{name} names a split of a Dataset twice: remove one",
         of=name,
-        holds=lambda spec: len(splits := [(d.name, d.split) for d in value_of(spec, name) or ()]) == len({*splits}),
     )
 
 
@@ -210,7 +202,6 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
             "self.filter(t, t.type == 'MLflow').size() <= 1",
             "a run is logged to one MLflow server: remove the other entries of tracking",
             of="tracking",
-            holds=lambda spec: [t.type for t in spec.tracking or ()].count("MLflow") <= 1,
         ),
         *(each.rule() for each in UNSUPPORTED),
     )
@@ -285,12 +276,10 @@ FINE_TUNE_JOB = Kind(
         Rule(
             "size(self.metadata.name) <= 52",
             "metadata.name must be at most 52 characters: pods are called <name>-<attempt>-<rank>",
-            holds=lambda name: len(name) <= 52,
         ),
         Rule(
             f"self.metadata.name.matches('{_JOB_NAME}')",
             "metadata.name must start with a letter and have no dot: a Service is called <name>-<attempt>",
-            holds=lambda name: is_match(_JOB_NAME, name),
         ),
     ),
 )

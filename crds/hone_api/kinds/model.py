@@ -20,7 +20,6 @@ from hone_api.base.meta import (
     SignedDecimal,
     Text,
     Timestamp,
-    is_match,
     keyed_by,
 )
 from hone_api.base.rule import Rule
@@ -52,7 +51,6 @@ class PinnedAlias(ApiModel):
             f"!self.matches('{_VERSION}')",
             _LIKE_A_VERSION,
             of="name",
-            holds=lambda alias: not is_match(_VERSION, alias.name),
             one_field=True,
         ),
     )
@@ -67,7 +65,6 @@ class PromotionGate(ApiModel):
         Rule(
             "has(self.atMost) || has(self.atLeast)",
             "set atMost, atLeast or both, e.g. atMost: '1.2'",
-            holds=lambda gate: gate.at_most is not None or gate.at_least is not None,
         ),
     )
     metric: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
@@ -95,7 +92,6 @@ class Promotion(ApiModel):
             f"self.all(name, !name.matches('{_VERSION}'))",
             _LIKE_A_VERSION,
             of="aliases",
-            holds=lambda promotion: not any(is_match(_VERSION, name) for name in promotion.aliases),
             one_field=True,
         ),
     )
@@ -135,7 +131,6 @@ class ModelDelivery(Delivery):
             "!self.uri.startsWith('oci://') || !self.uri.substring(self.uri.lastIndexOf('/')).contains(':')",
             "each version gets the tag v<version>: remove the tag",
             field_path=".uri",
-            holds=lambda delivery: not delivery.uri.startswith("oci://") or ":" not in delivery.uri.rsplit("/", 1)[1],
         ),
     )
     when: Literal["Ready", "Approved", "Aliased"] = Field(
@@ -153,9 +148,6 @@ class ModelSpec(ApiModel):
             "!has(self.promotion) || !has(self.aliases) || self.promotion.aliases.all(a, "
             "!self.aliases.exists(p, p.name == a))",
             "an alias has one writer: name it in spec.aliases or in spec.promotion.aliases, not in both",
-            holds=lambda spec: (
-                spec.promotion is None or not {a.name for a in spec.aliases or ()} & set(spec.promotion.aliases)
-            ),
         ),
         ONE_DELIVERY,
         ONE_IMPORT,
@@ -326,7 +318,6 @@ MODEL = Kind(
             f"size(self.metadata.name) <= 50 && self.metadata.name.matches('{_MODEL_NAME}')",
             "metadata.name is the name of a model, as in spec.output.modelName of a FineTuneJob: at most 50 lower-case "
             "letters, digits and -, e.g. support-bot",
-            holds=lambda name: len(name) <= 50 and is_match(_MODEL_NAME, name),
         ),
     ),
 )

@@ -115,7 +115,6 @@ class Stage(ApiModel):
         Rule(
             "has(self.job) != has(self.imported)",
             "a model was made by a job or imported: set exactly one of job and imported",
-            holds=lambda stage: (stage.job is None) != (stage.imported is None),
         ),
     )
 
@@ -433,7 +432,6 @@ MODEL_VERSION = Kind(
         Rule(
             "size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')",
             "metadata.name must be at most 63 characters without a dot, as FineTuneJobs name it, e.g. math-tutor-v1",
-            holds=lambda name: len(name) <= 63 and "." not in name,
         ),
     ),
 )

@@ -7,19 +7,15 @@ that has one was stored under a definition without the rule, and its status and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic.alias_generators import to_snake
-
+from hone_api.base.cel import evaluate
 from hone_api.base.rule import UNQUOTED, Rule
 
 if TYPE_CHECKING:
     from hone_api.kinds.finetunejob import FineTuneJobSpec
-
-RUNNABLE_MODELS = ("hf://", "pvc://", "models://")
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,6 @@ class Unsupported:
     """What to do until it is supported."""
     cel: str
     """A CEL expression over spec, true where it is asked for."""
-    is_asked: Callable[[FineTuneJobSpec], bool]
-    """The same for a parsed spec."""
     whole: bool = True
     """Whether every use of the field is refused."""
 
@@ -53,14 +47,7 @@ class Unsupported:
 def _field(path: str, instead: str) -> Unsupported:
     """A field that nothing reads."""
     cel = " && ".join(f"has(self.{step})" for step in accumulate(path.split("."), "{}.{}".format))
-
-    def is_asked(spec: FineTuneJobSpec) -> bool:
-        node: Any = spec
-        for step in path.split("."):
-            node = None if node is None else getattr(node, to_snake(step))
-        return node is not None
-
-    return Unsupported(path, f"spec.{path}", instead, cel, is_asked)
+    return Unsupported(path, f"spec.{path}", instead, cel)
 
 
 UNSUPPORTED: tuple[Unsupported, ...] = (
@@ -69,7 +56,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         "spec.tracking of another type than MLflow",
         "remove it; curves are in status.metrics, in Prometheus and in the report of the run",
         "has(self.tracking) && self.tracking.exists(t, t.type != 'MLflow')",
-        lambda s: any(tracking.type != "MLflow" for tracking in s.tracking or ()),
         whole=False,
     ),
     _field("output.version", "remove it; a model gets the next version number"),
@@ -79,7 +65,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         "use OptimizerAndParameters with zeroStage 3, or more nodes; DeepSpeed does not restore an optimizer on NVMe "
         "from a checkpoint",
         "has(self.deepspeed) && self.deepspeed.offload == 'NVMe'",
-        lambda s: s.deepspeed is not None and s.deepspeed.offload == "NVMe",
         whole=False,
     ),
     Unsupported(
@@ -88,7 +73,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         "name a model of the hub (hf://owner/name), a version of a model (models://name@alias), or copy it to a volume "
         "(pvc://claim/path)",
         "has(self.model.uri) && self.model.uri.matches('^(https|s3|oci)://')",
-        lambda s: s.model.uri is not None and not s.model.uri.startswith(RUNNABLE_MODELS),
         whole=False,
     ),
 )
@@ -96,4 +80,5 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
 
 def asked_for(spec: FineTuneJobSpec) -> list[Unsupported]:
     """The unsupported parts of this spec."""
-    return [each for each in UNSUPPORTED if each.is_asked(spec)]
+    as_json = spec.to_json()
+    return [each for each in UNSUPPORTED if evaluate(each.cel, as_json)]

@@ -4,10 +4,6 @@ and a module of the trainer's `methods` with its `METHOD`. `make crds` does the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from hone_api.base.meta import value_of
 from hone_api.base.rule import Rule
 from hone_api.blocks.evaluation import Evaluation
 from hone_api.blocks.rewards import Reward
@@ -80,7 +76,6 @@ def block_rules() -> tuple[Rule, ...]:
                 f"!has(self.{info.block}) || self.method == '{info.name}'",
                 f"the block {info.block} is for method {info.name}: remove it, or set method to {info.name}",
                 field_path=f".{info.block}",
-                holds=_is_for(info),
             )
             for info in METHODS.values()
         ),
@@ -89,20 +84,11 @@ def block_rules() -> tuple[Rule, ...]:
                 f"self.method != '{info.name}' || has(self.{info.block})",
                 f"method {info.name} needs the block {info.block} with {info.needs}",
                 field_path=f".{info.block}",
-                holds=_has_its_block(info),
             )
             for info in METHODS.values()
             if info.needs
         ),
     )
-
-
-def _is_for(info: MethodInfo) -> Callable[[Any], bool]:
-    return lambda run: value_of(run, info.block) is None or run.method == info.name
-
-
-def _has_its_block(info: MethodInfo) -> Callable[[Any], bool]:
-    return lambda run: run.method != info.name or value_of(run, info.block) is not None
 
 
 def all_rewards(grpo: GrpoMethod | None, evaluation: Evaluation) -> list[Reward]:

@@ -31,25 +31,21 @@ class DistillationMethod(ApiModel):
         Rule(
             "has(self.teacherModelVersion) != has(self.teacherEndpoint)",
             "set exactly one of teacherModelVersion and teacherEndpoint",
-            holds=lambda options: (options.teacher_model_version is None) != (options.teacher_endpoint is None),
         ),
         Rule(
             "!has(self.teacherEndpoint) || self.level == 'Sequence'",
             "an API does not return whole distributions: use level Sequence, or teacherModelVersion",
             field_path=".teacherEndpoint",
-            holds=lambda options: options.teacher_endpoint is None or not options.by_logits,
         ),
         Rule(
             "!has(self.maxCompletionLength) || self.level == 'Sequence'",
             "maxCompletionLength is for level Sequence, whose teacher answers: remove it",
             field_path=".maxCompletionLength",
-            holds=lambda options: options.max_completion_length is None or not options.by_logits,
         ),
         Rule(
             "!has(self.temperature) || self.level == 'Logits'",
             "temperature is for level Logits, the answers of level Sequence are greedy: remove it",
             field_path=".temperature",
-            holds=lambda options: options.temperature is None or options.by_logits,
         ),
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "2"),
     )

@@ -25,24 +25,18 @@ class Generation(ApiModel):
                 f"!has(self.{field}) || self.engine == 'VLLM'",
                 f"generation.{field} is for vLLM: set engine to VLLM, or remove it",
                 field_path=f".{field}",
-                holds=holds,
             )
-            for field, holds in (
-                ("endpoint", lambda generation: generation.endpoint is None or generation.is_vllm),
-                ("gpuMemoryUtilization", lambda one: one.gpu_memory_utilization is None or one.is_vllm),
-            )
+            for field in ("endpoint", "gpuMemoryUtilization")
         ),
         Rule(
             "!has(self.endpoint) || !has(self.gpuMemoryUtilization)",
             "generation.gpuMemoryUtilization is for vLLM on the GPUs of this job: remove it, or endpoint",
             field_path=".gpuMemoryUtilization",
-            holds=lambda generation: generation.endpoint is None or generation.gpu_memory_utilization is None,
         ),
         Rule(
             "!has(self.secretName) || has(self.endpoint)",
             "generation.secretName is for a server: set endpoint, or remove it",
             field_path=".secretName",
-            holds=lambda generation: generation.secret_name is None or generation.endpoint is not None,
         ),
         between("gpuMemoryUtilization", "above 0 and below 1", "> 0.0", "< 1.0", "0.3"),
         *uri_rules("endpoint"),
@@ -85,12 +79,6 @@ CLIP_RANGES = {"GSPO": (3e-4, 4e-4), "CISPO": (1.0, 4.0)}
 al. 2025, arXiv 2510.13786); MiniMax-M1 (arXiv 2506.13585) names no number."""
 
 
-def _least_above(grpo: GrpoMethod) -> float:
-    """The least epsilonHigh: epsilon, or its default."""
-    default = {"GSPO": CLIP_RANGES["GSPO"][0], "CISPO": 0.0}.get(grpo.loss or "DAPO", 0.2)
-    return default if grpo.epsilon is None else float(grpo.epsilon)
-
-
 class GrpoMethod(ApiModel):
     """Group-relative policy optimisation (Shao et al. 2024) with rewards that are computed, and its relatives."""
 
@@ -98,21 +86,19 @@ class GrpoMethod(ApiModel):
         Rule(
             "self.advantage != 'LeaveOneOut' || !has(self.loss) && !has(self.scaleRewards)",
             "loss and scaleRewards are for advantage Group: remove them, or use advantage Group",
-            holds=lambda grpo: grpo.advantage != "LeaveOneOut" or (grpo.loss is None and grpo.scale_rewards is None),
         ),
         Rule(
             "!has(self.epsilon) || !has(self.loss) || self.loss != 'CISPO'",
             "loss CISPO has no lower bound for the ratio: remove epsilon; epsilonHigh is its upper bound",
             field_path=".epsilon",
-            holds=lambda grpo: grpo.epsilon is None or grpo.loss != "CISPO",
         ),
         Rule(
-            "!has(self.epsilonHigh) || double(string(self.epsilonHigh)) >= "
-            "(has(self.epsilon) ? double(string(self.epsilon)) : "
-            "!has(self.loss) ? 0.2 : self.loss == 'GSPO' ? 0.0003 : self.loss == 'CISPO' ? 0.0 : 0.2)",
+            "!has(self.epsilonHigh) || double(string(self.epsilonHigh)) >= 0.2 && !has(self.epsilon) || "
+            "has(self.epsilon) && double(string(self.epsilonHigh)) >= double(string(self.epsilon)) || "
+            "!has(self.epsilon) && has(self.loss) && (self.loss == 'CISPO' || "
+            f"self.loss == 'GSPO' && double(string(self.epsilonHigh)) >= {CLIP_RANGES['GSPO'][0]})",
             "epsilonHigh must be at least epsilon, e.g. '0.28'",
             field_path=".epsilonHigh",
-            holds=lambda grpo: grpo.epsilon_high is None or float(grpo.epsilon_high) >= _least_above(grpo),
         ),
         between("epsilon", "above 0 and below 1", "> 0.0", "< 1.0", "0.2"),
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "1"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hone_api.base.meta import is_match
+from hone_api.base.cel import is_match
 from hone_api.blocks.pod_settings import RUNTIME_KEYS, PodSettings
 from hone_operator.settings.section import free_keys
 
@@ -37,7 +37,7 @@ FREE = [
 
 def refused(key: str) -> bool:
     pod = PodSettings.model_validate({"annotations": {key: "a"}})
-    return not all(rule.holds is None or rule.holds(pod) for rule in PodSettings.rules)
+    return not all(rule.holds(pod.to_json()) for rule in PodSettings.rules)
 
 
 @pytest.mark.parametrize("key", OF_RUNTIMES)

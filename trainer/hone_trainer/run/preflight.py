@@ -112,7 +112,7 @@ def _plan(plan: TrainingPlan) -> Iterator[Problem]:
         yield _conflict("evaluation.against needs comparedWith and comparedModel: name and folder of that model")
     if plan.max_nodes and plan.method not in METHODS_ON_ANY_RANKS:
         yield _conflict(f"maxNodes is for the methods {', '.join(METHODS_ON_ANY_RANKS)}: remove it")
-    yield from (_conflict(rule.message) for rule in PROBING_RULES if rule.holds and not rule.holds(plan))
+    yield from (_conflict(rule.message) for rule in PROBING_RULES if not rule.holds(plan.to_json()))
     if plan.evaluation.harness and not plan.harness_tasks:
         yield _conflict("evaluation.harness needs harnessTasks: stage them by `python -m hone_trainer tasks`")
 
