@@ -120,7 +120,7 @@ NAMES: tuple[LibraryName, ...] = (
         "transformers.configuration_utils:PreTrainedConfig",
         "_attn_implementation",
         "sets",
-        "trainer/hone_trainer/training/batches/row_attention.py",
+        "trainer/hone_trainer/training/batches/attention.py",
         "An attention function for one block of code, set on the config that the layers read, and put back.",
     ),
     LibraryName(

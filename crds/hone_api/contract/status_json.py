@@ -137,6 +137,7 @@ class ResolvedJson(TypedDict, total=False):
     microBatchSize: int
     gradientAccumulationSteps: int
     worldSize: int
+    attention: str
     maxLength: int
     adapterRank: int
     adapterAlpha: int

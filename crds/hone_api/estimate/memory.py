@@ -272,7 +272,8 @@ def _experts(s: Setup) -> int:
 
 def _masks(s: Setup) -> int:
     """SDPA makes a matrix from the mask in every layer, and autograd keeps it: for all tokens of packed rows, and for
-    each padded row. Padding-free rows on a CPU need none (`hone_trainer.training.batches.row_attention`)."""
+    each padded row. Rows that attend by their bounds need none (`hone_trainer.training.batches.attention`), which is
+    known only once the model is loaded."""
     if s.packed:
         numbers = s.tokens**2
     elif s.gpu and s.micro_batch > 1:

@@ -93,12 +93,21 @@ class Resolved(ApiModel):
     )
     learning_rate: ShortText | None = Field(default=None, description="Peak learning rate.")
     micro_batch_size: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="Rows per rank and forward pass."
+        default=None,
+        ge=0,
+        le=MAX_COUNT,
+        description="Rows per rank and forward pass; where nothing is padded, a pass has the tokens of so many of the "
+        "longest row at most.",
     )
     gradient_accumulation_steps: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="Forward passes per optimiser step."
+        default=None, ge=0, le=MAX_COUNT, description="Forward passes per optimiser step, at most."
     )
     world_size: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Ranks.")
+    attention: ShortText | None = Field(
+        default=None,
+        description="How rows of one pass attend, and why: Varlen, Flex and Rows without padding; Masks with padding, "
+        "or with a mask over a packed sequence.",
+    )
     max_length: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens per row.")
     adapter_rank: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rank of the adapter.")
     adapter_alpha: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Alpha of the adapter.")

@@ -31,8 +31,7 @@ def common(plan: TrainingPlan, settings: RunSettings) -> dict[str, Any]:
     return {
         "output_dir": plan.work_path,
         "max_steps": settings.total_steps,
-        "per_device_train_batch_size": settings.micro_batch_size,
-        "gradient_accumulation_steps": settings.accumulation,
+        **_batches(settings),
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": SCHEDULERS[training.scheduler],
         "warmup_steps": settings.warmup_steps,
@@ -59,6 +58,14 @@ def common(plan: TrainingPlan, settings: RunSettings) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def _batches(settings: RunSettings) -> dict[str, int]:
+    """Where passes are filled by tokens, the loader gives all rows of a rank's step at once (see `Dealt`)."""
+    rows, passes = settings.micro_batch_size, settings.accumulation
+    if settings.pass_tokens:
+        rows, passes = rows * passes, 1
+    return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": passes}
 
 
 def _loading(settings: RunSettings) -> dict[str, Any]:

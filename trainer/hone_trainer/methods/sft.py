@@ -76,7 +76,7 @@ def config(plan: TrainingPlan, settings: RunSettings, **more: Any) -> SFTConfig:
     from trl import SFTConfig
 
     # Packed sequences are padding-free anyway.
-    more |= {"padding_free": settings.padding_free and settings.micro_batch_size > 1 and not more["packing"]}
+    more |= {"padding_free": settings.padding_free and not more["packing"]}
     ready = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
     return SFTConfig(**common(plan, settings), **ready, **more)
 

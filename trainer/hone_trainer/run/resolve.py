@@ -19,7 +19,7 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.run import rows
 from hone_trainer.teachers import from_model
 from hone_trainer.training import settings
-from hone_trainer.training.batches import indexed, row_attention
+from hone_trainer.training.batches import indexed
 
 
 def resolve_run(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> tuple[Any, settings.RunSettings]:
@@ -38,7 +38,8 @@ def resolve_run(plan: TrainingPlan, base: Base, data: rows.Data, device: Device)
         max_length=length,
         device=device,
         micro_batch_size=result.micro_batch if result else unsized,
-        padding_free=not gpu and method.padding_free(plan) and row_attention.fits(base.config),
+        padding_free=method.padding_free(plan),
+        longest=0 if micro_batch.packs(plan) else tokens,
     )
 
 

@@ -17,8 +17,9 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.models.network import Generating
 from hone_trainer.run import auto_micro_batch, resolve, rows
 from hone_trainer.store.manifest import write_atomically
+from hone_trainer.training.batches.attention import AttentionChoice, AttentionKernel
 from hone_trainer.training.loop import Run
-from hone_trainer.training.model_check import Look, why_mixed
+from hone_trainer.training.model_check import Look, attention_of, why_mixed
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -38,18 +39,39 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
     """
     if not (packs(run.plan) or run.settings.padding_free):
         return run
+    look, is_packed = Look.of(run, network, arguments.device), packs(run.plan)
     file = Path(run.plan.work_path) / FILE
-    earlier = _read(file)
+    earlier = _read(file) if is_packed else []
     if earlier and earlier[0]:
         return apart(run, earlier[0])
-    mixed = why_mixed(Look.of(run, network, arguments.device), by_row=run.settings.padding_free)
-    why = ranks.text_of_first(mixed or "")
+    choice, why = _attention(look, is_packed)
     if earlier and why:
         message = f"{why}, and an earlier attempt of this run packed rows: start a new run on this hardware and image"
         raise TrainerError(FailureCode.MODEL_UNSUITABLE, message)
-    if record and ranks.is_first():
+    if record and is_packed and ranks.is_first():
         write_atomically(file, json.dumps(why or None).encode())
-    return apart(run, why) if why else run
+    if is_packed and why:
+        return apart(run, why)
+    free = run.settings.padding_free and choice.keeps_rows_apart and not why
+    return replace(run, settings=replace(run.settings, attention=choice, padding_free=free))
+
+
+def _attention(look: Look, is_packed: bool) -> tuple[AttentionChoice, str]:
+    """How rows of one pass attend, and why they change each other all the same; empty if they do not."""
+    choice, why = attention_of(look), ""
+    for kernel in (
+        choice.kernel,
+        *([AttentionKernel.ROWS] if choice.kernel == AttentionKernel.VARLEN else []),
+        AttentionKernel.MASKS,
+    ):
+        if kernel == AttentionKernel.MASKS and not is_packed:
+            return replace(choice, kernel=kernel), ""
+        tried = replace(choice, kernel=kernel)
+        why = ranks.text_of_first(why_mixed(look, tried) or "")
+        if not why:
+            return tried, ""
+        choice = AttentionChoice(kernel, why)
+    return choice, why
 
 
 def _read(file: Path) -> list[str | None]:
@@ -60,16 +82,13 @@ def _read(file: Path) -> list[str | None]:
 
 
 def apart(run: Run, why: str) -> Run:
-    """The run with a pass for each row, or for padded rows, and the numbers that follow."""
+    """The packed run with a sequence for each row, and the numbers that follow."""
     training = run.plan.training.model_copy(update={"packing": False})
     dapt = run.plan.dapt and run.plan.dapt.model_copy(update={"pack": False})
     plan = run.plan.model_copy(update={"training": training, "dapt": dapt})
-    if packs(run.plan):
-        data = rows.Data(cast(Examples, run.rows), run.held_out, frozenset(), run.data, [], run.used)
-        dataset, settings = resolve.resolve_run(plan, run.base, data, device.here())
-    else:
-        dataset, settings = run.dataset, run.settings
-    settings = replace(settings, padding_free=False, unpacked=packs(run.plan))
+    data = rows.Data(cast(Examples, run.rows), run.held_out, frozenset(), run.data, [], run.used)
+    dataset, settings = resolve.resolve_run(plan, run.base, data, device.here())
+    settings = replace(settings, padding_free=False, unpacked=True)
     result = replace(run, plan=plan, dataset=dataset, settings=settings)
-    result.advise(f"{why}: each row is a sequence of its own" + (", not packed" if packs(run.plan) else ""))
+    result.advise(f"{why}: each row is a sequence of its own, not packed")
     return auto_micro_batch.resolve(result)

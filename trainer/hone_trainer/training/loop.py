@@ -29,7 +29,7 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import Stop
 from hone_trainer.training import deepspeed, finite, learning_rate, model_check, out_of_memory, resharding, selfcheck
-from hone_trainer.training.batches import batch_rows, row_attention, samplers
+from hone_trainer.training.batches import attention, batch_rows, samplers
 from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
 from hone_trainer.training.settings import RunSettings
 from hone_trainer.training.timing.forward import Forward
@@ -183,9 +183,10 @@ class Loop(_Trainer):
 
     def training_step(self, model: Network, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         gradients = None if self._is_checked else self._before_first_step(inputs)
-        apart = self.run.settings.padding_free and "cu_seq_lens_q" in inputs
+        by_bounds = isinstance(inputs, Mapping) and "cu_seq_lens_q" in inputs
+        choice = self.run.settings.attention if by_bounds else None
         try:
-            with row_attention.by_row(self.model.config) if apart else nullcontext():
+            with attention.by_row(self.model.config, choice, inputs) if choice else nullcontext():
                 loss = super().training_step(model, inputs, num_items_in_batch)
         except generate.NotFiniteError as error:
             raise self._diverged(str(error), [inputs]) from None

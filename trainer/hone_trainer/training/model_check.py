@@ -17,7 +17,8 @@ from hone_trainer import ranks
 from hone_trainer.errors import TrainerError, classify
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.training import deepspeed, out_of_memory
-from hone_trainer.training.batches import row_attention
+from hone_trainer.training.batches import attention
+from hone_trainer.training.batches.attention import AttentionChoice
 
 if TYPE_CHECKING:
     from hone_trainer.training.loop import Run
@@ -69,19 +70,29 @@ class Look:
         """Log-probabilities of the vocabulary after each token of a row, (tokens, vocabulary)."""
         return _log_softmax(self.run(self.network, **self._inputs(row)).logits[0])
 
-    def together(self, rows: list[list[int]], by_row: bool) -> list[Any]:
+    def asked(self) -> attention.AttentionNeeds:
+        """What the layers ask of attention, in training; nothing without a row to look at. A collective."""
+        import torch
+
+        eye, row = attention.AttentionEye(), self.rows[0] if self.rows else [0, 1]
+        cards = [self.device] if self.device.type == "cuda" else []
+        with eye.watching(self.network.config), torch.random.fork_rng(cards):  # dropout draws numbers
+            self.run(self.network, training=True, **self._inputs(row))
+        return eye.asked
+
+    def together(self, rows: list[list[int]], choice: AttentionChoice) -> list[Any]:
         """The same of each row, in one pass as packed and padding-free training has it."""
-        logits = self.one_pass(self.network, rows, by_row).logits[0]
+        logits = self.one_pass(self.network, rows, choice).logits[0]
         return list(_log_softmax(logits).split([len(row) for row in rows]))
 
-    def one_pass(self, network: Network, rows: list[list[int]], by_row: bool) -> Any:
+    def one_pass(self, network: Network, rows: list[list[int]], choice: AttentionChoice) -> Any:
         """The output of the network, or of a part of it, for rows in one pass."""
         from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
         inputs = DataCollatorForLanguageModeling(0, padding_free=True)([{"input_ids": row} for row in rows])
         del inputs["labels"]
         inputs = {name: value.to(self.device) if hasattr(value, "to") else value for name, value in inputs.items()}
-        with row_attention.by_row(self.network.config) if by_row else nullcontext():
+        with attention.by_row(self.network.config, choice, inputs):
             return self.run(network, **inputs)
 
     def by_head(self, row: list[int]) -> Any:
@@ -92,12 +103,12 @@ class Look:
             inputs["output_router_logits"] = True  # as TRL's trainers have it
         return self.run(self.network, **inputs, labels=inputs["input_ids"], fused_lm_head=True).log_probs[0]
 
-    def run(self, network: Network, **inputs: Any) -> Any:
-        """A forward pass as in training, without dropout and gradients."""
+    def run(self, network: Network, *, training: bool = False, **inputs: Any) -> Any:
+        """A forward pass as in training, without gradients and, unless `training`, without dropout."""
         import torch
 
         was_training = self.network.training
-        self.network.eval()
+        self.network.train(training)
         try:
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), self._whole():
                 return network(**inputs, use_cache=False)
@@ -138,21 +149,38 @@ def check_causal(look: Look) -> None:
         raise TrainerError(FailureCode.MODEL_UNSUITABLE, message)
 
 
-def why_mixed(look: Look, *, by_row: bool) -> str | None:
+def attention_of(look: Look, on: attention.AttentionDevice | None = None) -> AttentionChoice:
+    """How rows of one pass of this model attend. A collective.
+
+    Args:
+        on: what computes; None: this process's device.
+    """
+    try:
+        asked = look.asked()
+    except Exception as error:
+        _unless_memory(error)
+        asked = attention.AttentionNeeds()
+    choice = attention.choose(asked, on or attention.card(look.bf16))
+    if _any(not choice.keeps_rows_apart) and choice.keeps_rows_apart:
+        return AttentionChoice(attention.AttentionKernel.MASKS, "the card of another rank has no kernel for it")
+    return choice
+
+
+def why_mixed(look: Look, choice: AttentionChoice) -> str | None:
     """Why rows must not be in one pass of this model; None if each is computed as if it were alone. A collective.
 
     Args:
-        by_row: whether `row_attention` computes the attention.
+        choice: how they attend.
     """
     if len(look.rows) < 2:
         return None
     (first, *rest), half = look.rows, len(look.rows[0]) // 2
     try:
         alone = [look.alone(row) for row in rest]
-        own, *together = look.together([first, *rest], by_row)
-        own_moved, *moved = look.together([_changed(first[:half], first) + first[half:], *rest], by_row)
+        own, *together = look.together([first, *rest], choice)
+        own_moved, *moved = look.together([_changed(first[:half], first) + first[half:], *rest], choice)
         if look.beyond:  # some models have masks of the size of their context
-            look.one_pass(look.network.base_model, [first] * -(-look.beyond // len(first)), by_row)
+            look.one_pass(look.network.base_model, [first] * -(-look.beyond // len(first)), choice)
     except Exception as error:
         raised: str | None = _unless_memory(error)
     else:

@@ -11,6 +11,7 @@ from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError
+from hone_trainer.training.batches.attention import AttentionChoice
 
 CURVE_POINTS = 2000
 """Most points of a logged curve; longer runs log every n-th step."""
@@ -46,9 +47,19 @@ class RunSettings:
     checkpoint_auto: bool = False
     """Whether `checkpoint_every` is only until the first checkpoint, and `checkpoint_interval` decides then."""
     padding_free: bool = False
-    """Whether micro batches are padding-free (see `row_attention`)."""
+    """Whether micro batches are padding-free, if the loaded model allows it (see `attention`)."""
+    longest: int = 0
+    """Tokens of the longest sequence, where rows are put together by tokens: as many rows share a pass as have no more
+    tokens than `micro_batch_size` of the longest. 0: each pass has so many rows."""
+    attention: AttentionChoice | None = None
+    """How rows of one pass attend; None where each is in a pass of its own, or padded."""
     unpacked: bool = False
     """Whether rows are not packed although the job packs them (see `model_check`)."""
+
+    @property
+    def pass_tokens(self) -> int:
+        """Most tokens of a pass; 0 where rows are counted."""
+        return self.longest * self.micro_batch_size if self.padding_free else 0
 
     def with_micro_batch(self, rows: int) -> RunSettings:
         """The same steps in passes of `rows` rows, which must divide a rank's rows."""
@@ -58,6 +69,7 @@ class RunSettings:
         """The part that the user did not choose, for status and model card."""
         return {
             **({"packing": "Off"} if self.unpacked else {}),
+            **({"attention": f"{self.attention.kernel}: {self.attention.why}"} if self.attention else {}),
             "worldSize": self.world_size,
             "microBatchSize": self.micro_batch_size,
             "gradientAccumulationSteps": self.accumulation,
@@ -78,6 +90,7 @@ def resolve(
     device: Device,
     micro_batch_size: int,
     padding_free: bool = False,
+    longest: int = 0,
 ) -> RunSettings:
     """All numbers of the run.
 
@@ -89,6 +102,7 @@ def resolve(
             `preflight.check_plan`).
         micro_batch_size: rows of a forward pass on a rank (see `hone_api.estimate.micro_batch`).
         padding_free: whether micro batches are padding-free.
+        longest: tokens of the longest sequence, if rows are to be put together by tokens; else 0.
     """
     training = plan.training
     per_rank = max(1, training.batch_size // device.world_size)
@@ -115,6 +129,7 @@ def resolve(
         bf16=device.computes_in_bf16(training.precision),
         cpu=not device.cuda,
         padding_free=padding_free,
+        longest=longest,
     )
 
 

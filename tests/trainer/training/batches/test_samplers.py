@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import method_plans
+import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard, SeedableRandomSampler
 from memory import peak_bytes
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from trl.trainer.utils import RepeatSampler
 
-from hone_trainer.training.batches.samplers import PromptOrder, Rounds, Shuffled, WithinStep
+from hone_trainer.training.batches.deferred import Counted, Divided
+from hone_trainer.training.batches.samplers import PromptOrder, Rounds, Shuffled, WithinStep, passes
 
 pytestmark = pytest.mark.trainer
 MANY = 300_000
@@ -109,3 +114,45 @@ def test_ranks_have_each_row_once_and_equally_many_batches(world_size: int, micr
             {len(own) for own in dealt} == {len(shard) for shard in shards} == {-(-rows // (micro_batch * world_size))}
         )
         assert [row for together in zip(*dealt, strict=True) for own in together for row in own] == list(range(rows))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_passes_hold_each_row_once_and_no_more_than_their_tokens(seed: int) -> None:
+    draw = random.Random(seed)
+    lengths = [draw.randint(1, 100) for _ in range(draw.randint(1, 40))]
+    most = max(lengths) * draw.randint(1, 4)
+    found = passes(lengths, most)
+    assert sorted(place for rows in found for place in rows) == list(range(len(lengths)))
+    assert all(rows and sum(lengths[place] for place in rows) <= most for rows in found)
+    by_count = most // max(lengths)  # as many of the longest
+    assert -(-sum(lengths) // most) <= len(found) <= -(-len(lengths) // by_count)
+
+
+@pytest.mark.parametrize(("rows", "ranks"), [(24, 1), (24, 3), (7, 2), (1, 3), (50, 4)])
+def test_ranks_share_the_tokens_of_a_step(rows: int, ranks: int) -> None:
+    draw = random.Random(rows)
+    lengths = [draw.randint(1, 100) for _ in range(rows)]
+    batches = list(Rounds(range(rows), 6, ranks, lengths))
+    assert len(batches) == len(Rounds(range(rows), 6, ranks))
+    assert sorted(row for batch in batches for row in batch) == list(range(rows))
+    for start in range(0, len(batches), ranks):
+        step = batches[start : start + ranks]
+        assert sorted(row for batch in step for row in batch) == list(range(rows))[start * 6 : (start + ranks) * 6]
+        tokens = [sum(lengths[row] for row in batch) for batch in step]
+        assert max(tokens) - min(tokens) <= 100  # the longest row
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0])
+def test_of_the_tokens_that_a_default_step_computes_97_percent_are_of_rows(sigma: float) -> None:
+    """Lengths around 300 tokens, log-normal, 8 rows a step. Padded to the longest row, 53 and 33 % are of rows."""
+    lengths = np.random.default_rng(1).lognormal(math.log(300), sigma, 400).astype(int).clip(1, 4096).tolist()
+    collate = DataCollatorForLanguageModeling(0, padding_free=True)
+    divide = Divided(Counted(collate, lambda: {"input_ids": [1]}), 4 * max(lengths))
+    padded = DataCollatorForLanguageModeling(0)
+    computed, computed_padded = 0, 0
+    for start in range(0, len(lengths), 8):
+        step = [{"input_ids": [1] * length} for length in lengths[start : start + 8]]
+        computed += sum(batch["input_ids"].numel() for batch in divide(step))
+        computed_padded += padded(step)["input_ids"].numel()
+    assert sum(lengths) / computed >= 0.97
+    assert sum(lengths) / computed_padded < 0.6

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from hone_trainer import ranks
 from hone_trainer.encoding.row import IGNORED
 from hone_trainer.models.network import Network
 from hone_trainer.training import finite
-from hone_trainer.training.batches import samplers
+from hone_trainer.training.batches import indexed, samplers
 from hone_trainer.training.loop import Loop, Run
 
 _ROWS = "rows"
@@ -35,21 +37,34 @@ class Dealt(Loop):
     """What the mean over the rows of this pass is multiplied by, so that the passes of a step on all ranks, which
     transformers and data parallelism average, give the mean over the rows of the step."""
 
+    current_gradient_accumulation_steps: int
+
     def attach(self, run: Run) -> None:
         super().attach(run)
         self._passes: Iterator[tuple[int, Any]] = iter(())
-        self.data_collator = _Counted(self.data_collator, lambda: self.train_dataset[0])
+        self._pass_tokens = run.settings.pass_tokens
+        self._counted = Counted(self.data_collator, lambda: self.train_dataset[0])
+        self.data_collator = Divided(self._counted, self._pass_tokens) if self._pass_tokens else self._counted
 
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()
         if ranks.world_size() > 1:
-            samplers.deal(loader)
+            samplers.deal(loader, indexed.sequence_lengths(self.train_dataset) if self._pass_tokens else None)
         return loader
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """The micro batches of a step; where they are filled by tokens, they are one batch for transformers."""
+        if not self._pass_tokens:
+            return self._step(*super().get_batch_samples(epoch_iterator, num_batches, device), device)
+        parts = [part for batch in islice(epoch_iterator, num_batches) for part in batch]
+        most = -int(ranks.least(-len(parts))) if ranks.world_size() > 1 else len(parts)
+        parts += [self._counted([]) for _ in range(most - len(parts))]
+        batches, items = self._step(*super().get_batch_samples(iter(parts), len(parts), device), device)
+        return [batches], items
+
+    def _step(self, batches: list[Any], items: Any, device: Any) -> tuple[list[Any], Any]:
         import torch
 
-        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         rows = [batch.pop(_ROWS) for batch in batches]
         of_all = self.accelerator.gather(torch.tensor([sum(rows)], device=device)).sum()
         passes = len(rows) * ranks.world_size()
@@ -57,6 +72,20 @@ class Dealt(Loop):
         return batches, items
 
     def training_step(self, model: Network, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """A pass; or all passes of a step: the ranks share their gradients in the last."""
+        if not isinstance(inputs, list):
+            return self._pass(model, inputs, num_items_in_batch)
+        self.current_gradient_accumulation_steps = len(inputs)
+        *before, last = inputs
+        losses = []
+        self.accelerator.sync_gradients = False
+        for part in before:
+            with nullcontext() if self.is_deepspeed_enabled else self.accelerator.no_sync(model):
+                losses.append(self._pass(model, part, num_items_in_batch))
+        self.accelerator.sync_gradients = True
+        return sum(losses, self._pass(model, last, num_items_in_batch))
+
+    def _pass(self, model: Network, inputs: Any, num_items_in_batch: Any) -> Any:
         rows, self.weight = next(self._passes)
         self.is_empty = not rows
         return super().training_step(model, inputs, num_items_in_batch)
@@ -74,7 +103,7 @@ class Dealt(Loop):
 
 
 @dataclass(frozen=True)
-class _Counted:
+class Counted:
     """A collator that notes how many rows a batch is of, and makes one of no row of another one that does not count."""
 
     collate: Callable[[list[Any]], Any]
@@ -86,6 +115,18 @@ class _Counted:
             batch["labels"].fill_(IGNORED)
         batch[_ROWS] = len(examples)
         return batch
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A collator that makes several batches of so many tokens."""
+
+    collate: Counted
+    most: int
+
+    def __call__(self, examples: list[Any]) -> list[Any]:
+        lengths = [len(example["input_ids"]) for example in examples]
+        return [self.collate([examples[i] for i in places]) for places in samplers.passes(lengths, self.most)]
 
 
 class Deferred(Dealt):

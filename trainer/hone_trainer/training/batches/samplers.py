@@ -7,6 +7,7 @@ tokens, so the order of its rows does not change its gradient: unlike grouping b
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
 from typing import Any
@@ -45,29 +46,41 @@ class Rounds:
     of its batches have no row: accelerate would repeat the epoch's first rows.
 
     Args:
-        size: rows of a micro batch.
+        size: rows of a batch.
+        lengths: tokens of each row, if each rank is to have about as many of a round as the others.
     """
 
     batch_size = None
     """For accelerate: the sizes differ."""
     drop_last = False
 
-    def __init__(self, sampler: Any, size: int, world_size: int) -> None:
-        self.sampler, self._size, self._ranks = sampler, size, world_size
+    def __init__(self, sampler: Any, size: int, world_size: int, lengths: Sequence[int] | None = None) -> None:
+        self.sampler, self._size, self._ranks, self._lengths = sampler, size, world_size, lengths
 
     def __iter__(self) -> Iterator[list[int]]:
         indices = iter(self.sampler)
-        for _ in range(len(self)):
-            yield list(islice(indices, self._size))
+        for _ in range(len(self) // self._ranks):
+            rows = list(islice(indices, self._size * self._ranks))
+            if self._lengths is None:
+                yield from (rows[rank * self._size : (rank + 1) * self._size] for rank in range(self._ranks))
+            else:
+                yield from self._shared(sorted(rows, key=self._lengths.__getitem__, reverse=True))
+
+    def _shared(self, rows: list[int]) -> Iterator[list[int]]:
+        """Dealt out to the ranks, there and back again."""
+        turns = [rows[start : start + self._ranks] for start in range(0, len(rows), self._ranks)]
+        for rank in range(self._ranks):
+            places = (rank if turn % 2 == 0 else self._ranks - 1 - rank for turn in range(len(turns)))
+            yield [turn[place] for turn, place in zip(turns, places, strict=True) if place < len(turn)]
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // (self._size * self._ranks)) * self._ranks
 
 
-def deal(loader: Any) -> None:
-    """Let the loader of one of several ranks, which accelerate has prepared, have its micro batches of `Rounds`."""
+def deal(loader: Any, lengths: Sequence[int] | None = None) -> None:
+    """Let the loader of one of several ranks, which accelerate has prepared, have its batches of `Rounds`."""
     shard = loader.batch_sampler
-    shard.batch_sampler = Rounds(shard.batch_sampler.sampler, shard.batch_size, shard.num_processes)
+    shard.batch_sampler = Rounds(shard.batch_sampler.sampler, shard.batch_size, shard.num_processes, lengths)
     shard.batch_size = None
 
 
@@ -87,6 +100,25 @@ def _permutation(rows: int, generator: Any) -> Iterator[int]:
     order = torch.randperm(rows, generator=generator, dtype=dtype)
     for part in order.split(_AT_ONCE):
         yield from part.tolist()
+
+
+def passes(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Places of rows, put together in as few passes of up to `most` tokens as it takes, with about as many in each.
+
+    Args:
+        lengths: tokens of each row, at most `most`.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    for count in range(-(-sum(lengths) // most) or 1, len(lengths) + 1):
+        result: list[list[int]] = [[] for _ in range(count)]
+        free = [(0, number) for number in range(count)]
+        for place in order:
+            tokens, number = free[0]
+            heapq.heapreplace(free, (tokens + lengths[place], number))
+            result[number].append(place)
+        if max(free)[0] <= most:
+            return result
+    return [[place] for place in order]
 
 
 class WithinStep:
