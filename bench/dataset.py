@@ -9,10 +9,11 @@ Exit code 1 when a process of Hone takes more than 1.5 GiB. In the same run, on 
   sentence with personal data or what looks alike; redacted, and as they are.
 - datatrove: the MinHash steps that made FineWeb, in an environment of its own (uv fetches it; left out without one).
 
-With --written only: check, remove exact duplicates, hold a twentieth out and write, by Hone and as a user of
-`datasets`, polars or DuckDB would write it (bench/dataset_peers.py), on functions with their docstrings from the
-installed packages (bench/real_text.py), on rows of 60 bytes, or on a file with question and answer. uv fetches polars
-and DuckDB; without it: "not installed". `bench/dataset_workers.py` measures what a second worker gives.
+With --written only: check, remove exact duplicates, hold a twentieth out and write, by Hone (also with near duplicates
+removed) and as a user of `datasets`, polars or DuckDB would write it (bench/dataset_peers.py), on functions with their
+docstrings from the installed packages (bench/real_text.py), on rows of 60 bytes, or on a file with question and answer.
+uv fetches polars and DuckDB; without it: "not installed". `bench/dataset_workers.py` measures what a second worker
+gives.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def written(rows: Path, title: str, folder: Path) -> None:
     megabytes = rows.stat().st_size / 10**6
     _head(f"{title}, {megabytes:.1f} MB")
     cpu = {}
-    for name in ("hone_exact", *PEERS):
+    near = () if title == "short" else ("hone_deduplicate",)  # sums are alike on purpose
+    for name in ("hone_exact", *near, *PEERS):
         try:
             made = measure(name, rows, folder / f"{rows.stem}-{name}")
         except (OSError, subprocess.CalledProcessError):

@@ -194,3 +194,24 @@ def test_a_dictionary_larger_than_a_row_may_be_holds_small_rows(tmp_path: Path) 
     assert table.nbytes > 17 * MIB
     for content in (parquet(table), arrow(table)):
         assert read(tmp_path, "a.data", content) == [""] * 300
+
+
+@pytest.mark.parametrize(
+    ("second", "first", "budget"),
+    [
+        ("1073741824\n", None, 2**29),
+        (None, "1073741824\n", 2**29),
+        ("max\n", None, 2**31),
+        (None, "9223372036854771712\n", 2**31),
+        (None, None, 2**31),
+    ],
+)
+def test_the_budget_is_half_of_the_container_by_either_version_of_control_groups(
+    second: str | None, first: str | None, budget: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = tmp_path / "second", tmp_path / "first"
+    for path, text in zip(limits, (second, first), strict=True):
+        if text:
+            path.write_text(text)
+    monkeypatch.setattr(memory, "_LIMITS", limits)
+    assert memory.budget() == budget
