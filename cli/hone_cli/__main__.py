@@ -31,6 +31,7 @@ _HELP = """From a file of rows to a tuned model on your cluster, and to its answ
 hone check FILE                   what Hone makes of rows, before an upload
 hone init FILE                    write a manifest for them
 hone upload FILE NAME             copy them into the cluster
+hone plan FILE...                 what manifests would do, need and cost
 kubectl get dset                  which Datasets wait for a review
 hone dataset review NAME          decide on the rows that a model generated
 hone download MODEL FOLDER        copy a trained model out of the cluster
@@ -46,6 +47,7 @@ _COMMANDS = {
     "check": Command("rows.check", "check", "Look at rows before anything is uploaded."),
     "init": Command("rows.init", "init", "Write a manifest for the rows of a file."),
     "upload": Command("rows.upload", "upload", "Upload a file with rows into the cluster."),
+    "plan": Command("runs.plan", "plan", "Say what manifests would do, need and cost; nothing is changed."),
     "dataset": Command("dataset", "app", "Review the rows that a model generated."),
     "download": Command("download", "download", "Copy the files of a model out of the cluster."),
     "report": Command("download", "report", "Copy the report page of a version, without its weights."),

@@ -1,4 +1,24 @@
-"""The error of the command line."""
+"""The errors of the command line, and its exit codes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class CliExit(IntEnum):
+    """Exit codes of `hone`; `hone check` has those of the trainer."""
+
+    DONE = 0
+    FAILED = 1
+    """The cluster does not answer, refuses, or has no such object; a file cannot be read."""
+    USAGE = 2
+    """An option or an argument is wrong."""
+    REFUSED = 3
+    """An object of a plan is refused."""
+    DOES_NOT_FIT = 4
+    """A job of a plan does not fit into its memory."""
+    RUN_FAILED = 5
+    """The run that was watched has failed."""
 
 
 class CommandError(Exception):

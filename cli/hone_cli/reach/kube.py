@@ -25,7 +25,11 @@ T = TypeVar("T")
 _JSON = "application/json"
 
 
-class NoObjectError(CommandError):
+class ServerRefusalError(CommandError):
+    """The API server answers, and refuses."""
+
+
+class NoObjectError(ServerRefusalError):
     """The API server has no such object."""
 
 
@@ -226,7 +230,7 @@ def asked(call: Callable[[], T]) -> T:
     try:
         return call()
     except ApiException as error:
-        raise (NoObjectError if error.status == 404 else CommandError)(_words(error)) from None
+        raise (NoObjectError if error.status == 404 else ServerRefusalError)(_words(error)) from None
     except HTTPError as error:
         raise _unreachable(error) from None
 

@@ -66,7 +66,15 @@ class Objects:
     def apply(self, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Server-side apply; a field that somebody else has set otherwise is a conflict."""
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
-        return dict(self.kube.call("PATCH", self._path(body["kind"], body["metadata"]["name"]), body, query, _APPLY))
+        path = self._path(body["kind"], body["metadata"]["name"])
+        try:
+            return dict(self.kube.call("PATCH", path, body, query, _APPLY))
+        except NoObjectError as error:
+            if "namespaces" in str(error):
+                raise
+            raise CommandError(
+                f"this cluster has no kind {body['kind']} of {KINDS[body['kind']][0]}: is Hone installed?"
+            ) from None
 
     def merge(self, kind: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change some fields."""

@@ -16,7 +16,7 @@ from hone_cli.errors import CommandError
 from hone_cli.rows import place
 
 CHECKED = "hone.dev/checked"
-"""Annotation of a Dataset: what `hone check` counted, for `hone plan` before the cluster has looked at the rows."""
+"""Annotation of a Dataset: the counts of its status, by `hone check`: for `hone plan` before the cluster has any."""
 _ADDRESSES = ("hf://", "https://", "s3://", "oci://", "pvc://", "models://")
 _LENGTHS = (512, 1024, 2048, 4096, 8192, 16_384, 32_768)
 _FEW_ROWS = 5_000
@@ -118,11 +118,11 @@ def manifest(request: ManifestRequest, result: Mapping[str, Any]) -> str:
             f"rows of format {detected.partition(' ')[0]} are for methods that need more than a model: begin with a "
             "manifest of docs/guides/methods"
         )
-    tokens = result.get("tokens") or {"max": 512, "total": 0}
+    tokens = result.get("tokens") or {"max": 512, "mean": 0}
     length = next((each for each in _LENGTHS if each >= tokens["max"] * 5 / 4), _LENGTHS[-1])
     choice = choose(request, method, length)
     rows = sum(split["rows"] for split in result["splits"] if split["name"] == "train")
-    counted = json.dumps({"rows": rows, "tokens": tokens["total"], "longest": tokens["max"]})
+    counted = json.dumps({"splits": result["splits"], "tokens": {"mean": tokens["mean"], "max": tokens["max"]}})
     text = _TEXT.format(
         name=request.name,
         checked=f"{CHECKED}: {json.dumps(counted)}",

@@ -7,6 +7,11 @@ from hone_api.estimate.memory import ADAM_BYTES, Setup
 MFU = 0.35
 """Assumed fraction of a GPU's peak that training reaches: large dense models on A100 and H100 reach 0.3 to 0.5
 (PaLM, arXiv 2204.02311, appendix B; torchtune and Megatron-LM report similar values)."""
+MFU_RANGE = (0.15, 0.5)
+"""Fractions between which published runs are: on an H100 17 % in full fine-tuning of a 0.6B model on rows of 8,192
+tokens (prime-rl) and 41 % with LoRA on an 8B model (NeMo Automodel); 50 % in the best of `MFU`."""
+CPU_RANGE = (0.5, 2.0)
+"""Factors on `CPU_TFLOPS`: cores differ."""
 CPU_TFLOPS = 0.05
 """Assumed peak of one core in float32."""
 
@@ -47,3 +52,14 @@ def seconds(s: Setup, tokens: int, tflops: float) -> float:
     """
     reached = tflops * 1e12 * (MFU if s.gpu else 1)
     return flops(s, tokens) / (reached * s.ranks)
+
+
+def seconds_range(s: Setup, tokens: int, tflops: float) -> tuple[float, float]:
+    """The shortest and the longest time of training that is likely.
+
+    Args:
+        tflops: see `seconds`.
+    """
+    expected = seconds(s, tokens, tflops)
+    low, high = (MFU / fraction for fraction in reversed(MFU_RANGE)) if s.gpu else CPU_RANGE
+    return expected * low, expected * high

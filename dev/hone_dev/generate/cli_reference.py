@@ -21,17 +21,29 @@ INTRODUCTION = """\
 
 <!-- Generated from cli/hone_cli and trainer/hone_trainer by `make crds`. Do not edit. -->
 
-Most work with Hone is `kubectl apply`, `get` and `describe`. Two programs do what kubectl does not:
+Hone works with `kubectl apply`, `get` and `describe` alone. Two programs do what kubectl does not, or not as quickly:
 
 | Program | For |
 | --- | --- |
-| `hone` | Work of people on Datasets and models in a cluster, with the rights of their kubeconfig |
+| `hone` | From rows to a tuned model in a cluster, with the rights of the kubeconfig, and what people do with it |
 | `python -m hone_trainer` | Rows, plans and models in local folders, without a cluster |
 
 `pip install '.[cli]'` in a clone of the repository installs `hone`. The second one is in the trainer's image, and in
 the `.venv` of a clone after `make setup`.
 
 Each command prints its options with `--help`. `hone --version` prints the release.
+
+| Exit code of `hone` | Meaning |
+| --- | --- |
+| 0 | Done |
+| 1 | The cluster does not answer, refuses, or has no such object; a file cannot be read |
+| 2 | An option or an argument is wrong |
+| 3 | `plan`, `run`: an object is refused |
+| 4 | `plan`, `run`: a job does not fit into its memory |
+| 5 | `watch`, `run`: the run has failed |
+
+One line on stderr names the cause. `hone check` has the exit codes of the trainer, e.g. 65 for unusable rows.
+Commands print no colours where `NO_COLOR` is set or their output is not a terminal.
 """
 TRAINER = """
 ## python -m hone_trainer

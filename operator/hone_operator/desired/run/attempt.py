@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hone_api.estimate import job_needs
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.kinds.modelversion import Ancestor
 from hone_api.kinds.resolved import Resolved
@@ -61,11 +62,6 @@ def spec_digest_before(spec: FineTuneJobSpec) -> str:
     return f"sha256:{names.digest(fields, length=64)}"
 
 
-def processes_per_node(spec: FineTuneJobSpec) -> int:
-    """Ranks of one pod: one for each GPU; one on CPU."""
-    return max(1, spec.resources.gpus_per_node)
-
-
 def image(spec: FineTuneJobSpec, platform: Platform) -> str:
     """Image of the pods that train; empty if this installation has none that can."""
     return platform.vllm_image if spec.grpo and spec.grpo.generation.is_colocated else platform.trainer_image
@@ -73,7 +69,7 @@ def image(spec: FineTuneJobSpec, platform: Platform) -> str:
 
 def world_size(spec: FineTuneJobSpec, nodes: int | None = None) -> int:
     """Ranks of an attempt with this number of nodes; default: all that the spec asks for."""
-    return (nodes or spec.resources.nodes) * processes_per_node(spec)
+    return (nodes or spec.resources.nodes) * job_needs.processes_per_node(spec)
 
 
 def attempt_labels(owner: Mapping[str, Any], number: int) -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.contract import encoding
+from hone_api.estimate import job_needs
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.kinds.resolved import PinnedModel, Resolved
 from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
@@ -17,8 +18,8 @@ from hone_operator.desired.core.pod import METRICS_PORT, TRAINING, Mount, Work, 
 from hone_operator.desired.core.quantity import threads
 from hone_operator.desired.core.queue import queue_of, queued
 from hone_operator.desired.core.reports import progress_environment, progress_token
-from hone_operator.desired.run import memory, rewards, tracking
-from hone_operator.desired.run.attempt import AttemptInputs, attempt_labels, image, processes_per_node
+from hone_operator.desired.run import rewards, tracking
+from hone_operator.desired.run.attempt import AttemptInputs, attempt_labels, image
 from hone_operator.desired.run.rank_network import network
 from hone_operator.desired.run.scheduling import extended_gpus, scheduling
 from hone_operator.times import duration_seconds, read_time
@@ -54,8 +55,8 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         deepspeed=spec.deepspeed,
         nodes=attempt.nodes,
         max_nodes=spec.resources.nodes if spec.resources.min_nodes else None,
-        processes_per_node=processes_per_node(spec),
-        memory=memory.smallest(spec),
+        processes_per_node=job_needs.processes_per_node(spec),
+        memory=job_needs.smallest(spec),
         template_date=created.date() if (created := read_time(meta.get("creationTimestamp"))) else None,
         master_address=host if several else None,
         cluster_domain=platform.cluster_domain,
@@ -236,7 +237,7 @@ def environment(attempt: AttemptInputs, platform: Platform) -> dict[str, str]:
     spec, meta = attempt.spec, attempt.owner["metadata"]
     env = {
         "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(threads(spec.resources.cpu, processes_per_node(spec))),
+        "OMP_NUM_THREADS": str(threads(spec.resources.cpu, job_needs.processes_per_node(spec))),
         # torchrun's agent would kill its workers 30 s after SIGTERM, in the middle of a checkpoint.
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, platform.grace_seconds - 10)),
     }

@@ -1,0 +1,1 @@
+"""Runs from a manifest to their end: planned, applied, watched, changed, compared."""

@@ -1,0 +1,68 @@
+"""The objects in manifests of this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hone_cli.errors import CommandError
+from hone_cli.reach.objects import KINDS
+
+APPLIED = ("ConfigMap", "PersistentVolumeClaim", "Secret", "Dataset", "Model", "FineTuneJob")
+"""Kinds that are planned and applied, in the order in which they are."""
+
+
+def read(files: Iterable[Path], namespace: str) -> list[dict[str, Any]]:
+    """The objects of all files, in the order in which they are applied. `-` is standard input.
+
+    Raises:
+        CommandError: a file cannot be read, has an object of another kind or namespace, or one object is there twice.
+    """
+    objects: dict[tuple[str, str], dict[str, Any]] = {}
+    for file in files:
+        for place, body in _documents(file):
+            kind, name = _identity(place, body, namespace)
+            if (kind, name) in objects:
+                raise CommandError(f"{place}: {kind} {name} is there twice")
+            objects[kind, name] = body
+    if not objects:
+        raise CommandError("the files have no object")
+    return sorted(objects.values(), key=lambda body: APPLIED.index(body["kind"]))
+
+
+def _documents(file: Path) -> Iterator[tuple[str, Any]]:
+    """Each document with its place, e.g. 'job.yaml, object 2'."""
+    import yaml
+
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        documents = list(yaml.safe_load_all(text))
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"{file} is not a manifest: it is not UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise CommandError(f"{file} is not YAML{line}: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise CommandError(f"{file} is not YAML: {error}") from None
+    for number, body in enumerate(documents, 1):
+        if body is not None:
+            yield f"{file}, object {number}", body
+
+
+def _identity(place: str, body: Any, namespace: str) -> tuple[str, str]:
+    if not isinstance(body, dict) or not isinstance(body.get("metadata") or {}, dict):
+        raise CommandError(f"{place} is not an object of Kubernetes: it has no apiVersion, kind and metadata")
+    kind, meta = body.get("kind"), body.get("metadata") or {}
+    if kind not in APPLIED:
+        raise CommandError(f"{place}: kind {kind}: hone applies {', '.join(APPLIED)}; use kubectl apply for others")
+    if body.get("apiVersion") != KINDS[kind][0]:
+        raise CommandError(f"{place}: apiVersion of a {kind} is {KINDS[kind][0]}, not {body.get('apiVersion')}")
+    if not isinstance(meta.get("name"), str):
+        raise CommandError(f"{place}: the {kind} has no metadata.name")
+    if meta.get("namespace", namespace) != namespace:
+        raise CommandError(f"{place}: {kind} {meta['name']} is of namespace {meta['namespace']}: add --namespace")
+    return kind, meta["name"]

@@ -1,0 +1,136 @@
+"""`hone plan` without a cluster: what is read, computed, refused, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from hone_api.estimate import gpus
+from hone_api.estimate.known_models import MODELS
+from hone_cli.__main__ import application
+from hone_cli.errors import CliExit, CommandError
+from hone_cli.runs import prices
+
+pytestmark = pytest.mark.pure
+COUNTS = {"splits": [{"name": "train", "rows": 500}], "tokens": {"mean": 100, "max": 400}}
+DATASET: dict[str, Any] = {
+    "apiVersion": "hone.dev/v1alpha1",
+    "kind": "Dataset",
+    "metadata": {"name": "rows", "annotations": {"hone.dev/checked": json.dumps(COUNTS)}},
+    "spec": {"source": {"uri": "pvc://rows/rows.jsonl"}},
+}
+
+
+def job(model: str = "Qwen/Qwen2.5-0.5B-Instruct", **spec: Any) -> dict[str, Any]:
+    body = {"model": {"uri": f"hf://{model}"}, "datasets": [{"name": "rows"}], "adapter": {"type": "LoRA"}}
+    body |= {"training": {"epochs": "2"}, "output": {"modelName": "m"}, **spec}
+    return {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "job"}, "spec": body}
+
+
+def on(product: str, count: int = 1) -> dict[str, Any]:
+    return {"gpusPerNode": count, "gpuProducts": [product]}
+
+
+@pytest.fixture
+def plan(tmp_path: Path):
+    def run(*bodies: dict[str, Any], words: tuple[str, ...] = ()) -> Result:
+        (tmp_path / "m.yaml").write_text(yaml.safe_dump_all(bodies))
+        done = CliRunner().invoke(application(["plan"]), ["plan", str(tmp_path / "m.yaml"), "--offline", *words])
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done
+
+    return run
+
+
+def planned(done: Result) -> Any:
+    return json.loads(done.stdout)["jobs"][0]
+
+
+def test_a_job_that_fits_has_its_needs_as_ranges(plan, tmp_path: Path) -> None:
+    (tmp_path / "prices.yaml").write_text("currency: EUR\ngpuHour: {NVIDIA-L4: 2}\nspotGpuHour: {NVIDIA-L4: 1}\n")
+    words = ("-o", "json", "--prices", str(tmp_path / "prices.yaml"))
+    done = plan(DATASET, job(resources=on("NVIDIA-L4", 2)), words=words)
+    assert done.exit_code == CliExit.DONE
+    found = planned(done)
+    assert (found["rows"], found["tokens"], found["ranks"], found["fits"]) == (500, 100_000, 2, True)
+    low, high = found["seconds"]["low"], found["seconds"]["high"]
+    assert 0 < low < high
+    assert found["gpuHours"] == pytest.approx({"low": low / 1800, "high": high / 1800})
+    assert found["price"] == pytest.approx({"low": low / 900, "high": high / 900})
+    assert found["currency"] == "EUR"
+    cheap = planned(plan(DATASET, job(resources=on("NVIDIA-L4", 2)), words=(*words, "--spot")))
+    assert cheap["price"] == pytest.approx({"low": low / 1800, "high": high / 1800})
+
+
+def test_a_job_that_does_not_fit_names_the_cheapest_change(plan) -> None:
+    done = plan(DATASET, job("meta-llama/Llama-3.1-8B-Instruct", resources=on("NVIDIA-L4"), adapter={"type": "None"}))
+    assert done.exit_code == CliExit.DOES_NOT_FIT
+    assert "does NOT fit" in done.stdout
+    assert "The cheapest change that fits: adapter.type: LoRA (trains low-rank updates)." in done.stdout
+
+
+@pytest.mark.parametrize("product", [gpu.name for gpu in gpus.TABLE] + ["CPU", "unknown"])
+def test_every_known_model_on_every_device_has_a_plan(plan, product: str) -> None:
+    for model in MODELS:
+        resources = {"gpusPerNode": 0} if product == "CPU" else on(product)
+        done = plan(DATASET, job(model, resources=resources), words=("-o", "json"))
+        found = planned(done)
+        assert found["memoryBytes"] > 0
+        assert (found["fits"] is None) is (product == "unknown")
+        assert done.exit_code == (CliExit.DOES_NOT_FIT if found["fits"] is False else CliExit.DONE)
+        assert (found["seconds"] is None) is (product == "unknown")
+
+
+def test_what_is_not_known_is_said(plan) -> None:
+    bare = {**DATASET, "metadata": {"name": "rows"}}
+    done = plan(bare, job("owner/unknown", resources=on("NVIDIA-L4")))
+    assert done.exit_code == CliExit.DONE
+    assert "not counted yet" in done.stdout
+    assert "known once the model is staged" in done.stdout
+
+
+def test_all_objects_are_looked_at_at_once(plan) -> None:
+    bad = {**DATASET, "metadata": {"name": "other"}, "spec": {"source": {"uri": "ftp://x"}, "colums": {}}}
+    wrong = job(training={"batchSize": 7, "packing": True}, method="DAPT", resources={"gpusPerNode": 2})
+    done = plan(DATASET, bad, wrong)
+    assert done.exit_code == CliExit.REFUSED
+    assert "Dataset rows is new" in done.stdout
+    refused = [line for line in done.stdout.splitlines() if line.startswith("  refused: ")]
+    assert len(refused) >= 4
+    assert any("did you mean columns?" in line for line in refused)
+    assert any("batchSize" in line for line in refused)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "the files have no object"),
+        ("a: [", "is not YAML in line 1"),
+        ("kind: Dataset\nmetadata: {name: a", "is not YAML in line 2"),
+        ("- 1", "object 1 is not an object of Kubernetes"),
+        ("kind: Deployment\nmetadata: {name: a}", "kind Deployment: hone applies ConfigMap"),
+        ("kind: Dataset\nmetadata: {name: a}", "apiVersion of a Dataset is hone.dev/v1alpha1, not None"),
+        ("apiVersion: hone.dev/v1alpha1\nkind: Dataset\n", "has no metadata.name"),
+        ("apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}", "is of namespace b: add --namespace"),
+        ("---\n".join(["apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n"] * 2), "Secret a is there twice"),
+        ("\x00", "is not YAML"),
+    ],
+)
+def test_a_manifest_that_is_none_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "m.yaml").write_text(text)
+    done = CliRunner().invoke(application(["plan"]), ["plan", str(tmp_path / "m.yaml"), "--offline"])
+    assert isinstance(done.exception, CommandError)
+    assert words in str(done.exception)
+
+
+@pytest.mark.parametrize("text", ["gpuHour: 3", "gpuhour: {}", "[", "\x00", "1"])
+def test_a_table_of_prices_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(CommandError, match="is not a table of prices"):
+        prices.read(tmp_path / "p.yaml")
