@@ -22,6 +22,7 @@ from hone_api.dataset.dataset_status import (
     LanguageRows,
     NotReadFiles,
     RowErrorCount,
+    SharedRows,
     SplitRows,
     TokenStatistics,
 )
@@ -155,6 +156,7 @@ class DatasetResult(ApiModel):
     not_read: Annotated[list[NotReadFiles], _first(16)] = Field(default_factory=list)
     duplicates: int = Field(default=0, ge=0, le=MAX_COUNT)
     curation: Annotated[list[CurationStep], _first(16)] = Field(default_factory=list)
+    shared_rows: Annotated[list[SharedRows], _first(16)] = Field(default_factory=list)
     tokens: TokenStatistics | None = None
     mixture: Annotated[list[DatasetUse], _first(48)] = Field(default_factory=list)
     changes: Changes | None = None

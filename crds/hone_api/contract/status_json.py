@@ -303,6 +303,14 @@ class CurationStepJson(TypedDict, total=False):
     example: str
 
 
+class SharedRowsJson(TypedDict, total=False):
+    name: Required[str]
+    digest: Required[str]
+    rows: Required[int]
+    questions: Required[int]
+    crossing: int
+
+
 class OverContextJson(TypedDict, total=False):
     context: Required[int]
     rows: Required[int]
@@ -392,6 +400,7 @@ class DatasetStatusJson(TypedDict, total=False):
     notRead: list[NotReadFilesJson] | None
     duplicates: int | None
     curation: list[CurationStepJson] | None
+    sharedRows: list[SharedRowsJson] | None
     tokens: TokenStatisticsJson | None
     languages: list[LanguageRowsJson] | None
     synthetic: SyntheticRowsJson | None

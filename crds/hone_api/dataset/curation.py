@@ -80,8 +80,8 @@ class NearDuplicates(ApiModel):
     )
 
 
-class EvaluationSet(ApiModel):
-    """Rows that must not be trained on."""
+class NamedSplit(ApiModel):
+    """Rows of another Dataset that must not be in this one."""
 
     name: Name = Field(description="Name of a Dataset in this namespace; it must be Ready first.")
     split: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)] | None = Field(
@@ -92,7 +92,7 @@ class EvaluationSet(ApiModel):
 class Contamination(ApiModel):
     """Rows that contain a row of an evaluation set are removed, since they would make its score meaningless."""
 
-    datasets: Annotated[list[EvaluationSet], Field(min_length=1, max_length=16)] = Field(
+    datasets: Annotated[list[NamedSplit], Field(min_length=1, max_length=16)] = Field(
         description="The evaluation sets."
     )
     ngram: int = Field(
@@ -165,6 +165,10 @@ class Curation(ApiModel):
     )
     near_duplicates: NearDuplicates = Field(
         default_factory=NearDuplicates, description="When rows are near duplicates, here and for splits.nearDuplicates."
+    )
+    deduplicate_against: Annotated[list[NamedSplit], Field(min_length=1, max_length=16)] | None = Field(
+        default=None,
+        description="Datasets whose rows are removed from this one, compared as by deduplicate: Exact; default: none.",
     )
     contamination: Contamination | None = Field(
         default=None, description="Evaluation sets whose rows must not be trained on; default: none."

@@ -126,6 +126,26 @@ class Changes(ApiModel):
     removed: int = Field(ge=0, le=MAX_COUNT, description="Rows that are no longer there.")
 
 
+class SharedRows(ApiModel):
+    """What this Dataset and another one of the namespace had in common when this one was made."""
+
+    name: ShortText = Field(description="Name of the other Dataset.")
+    digest: Digest = Field(description="Digest of its content that was compared.")
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows that the other one has as well, character for character.")
+    questions: int = Field(
+        ge=0,
+        le=MAX_COUNT,
+        description="Rows whose question the other one has as well, apart from case, white space and Unicode form; of "
+        "documents, rows.",
+    )
+    crossing: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_COUNT,
+        description="Of questions, those in train here and held out there, or held out here and in train there.",
+    )
+
+
 class Croissant(ApiModel):
     """The source's Croissant metadata, see https://docs.mlcommons.org/croissant."""
 
@@ -192,6 +212,10 @@ class DatasetStatus(ApiModel):
     )
     curation: Annotated[list[CurationStep], Field(max_length=16)] | None = Field(
         default=None, description="What each step of the curation did, in order."
+    )
+    shared_rows: Annotated[list[SharedRows], Field(max_length=16)] | None = Field(
+        default=None,
+        description="Datasets of the namespace that had rows or questions of this one when it was made, most first.",
     )
     tokens: TokenStatistics | None = Field(default=None, description="Length of rows.")
     languages: Annotated[list[LanguageRows], Field(max_length=8)] | None = Field(

@@ -61,6 +61,12 @@ class MaterializePlan(RowsPlan):
     evaluation_sets: list[DatasetInput] = Field(
         default_factory=list, description="The splits of curation.contamination.datasets."
     )
+    deduplicate_against: list[DatasetInput] = Field(
+        default_factory=list, description="The splits of curation.deduplicateAgainst."
+    )
+    other_datasets: list[DatasetInput] = Field(
+        default_factory=list, description="Splits of other Datasets of the namespace, to report which share rows."
+    )
     classifiers: dict[str, ModelInput] = Field(
         default_factory=dict, description="The ModelVersions of curation.scores, by name."
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired.dataset.materialize import COMPONENT, named_datasets, named_versions
+from hone_operator.desired.dataset.materialize import COMPONENT, named_versions
 from hone_operator.observe.children import Children
 from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.dataset import dataset
@@ -23,10 +23,12 @@ class DatasetReader:
     async def observe(self, body: Mapping[str, Any]) -> ObservedForDataset:
         """What is seen of the Dataset and of what it refers to."""
         jobs = await self.children.jobs(body, lambda job: dataset.is_news(body, job))
+        own, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
+        here = {one["metadata"]["name"]: one for one in self.children.cache.items("Dataset", namespace)}
         return ObservedForDataset(
             jobs=jobs,
             missing=await self._missing_source(body, jobs),
-            datasets=self.children.named("Dataset", body, named_datasets),
+            datasets={name: one for name, one in here.items() if name != own},
             versions=self.children.named("ModelVersion", body, named_versions),
         )
 

@@ -63,7 +63,7 @@ def test_rows_reach_the_store_as_normalised_splits_with_a_manifest(plan):
     assert result.rows == len(train) + len(validation) == 100
     assert 5 <= len(validation) <= 40
     verified = manifest.verify(folder)
-    assert (verified.files, verified.size_bytes) == (6, result.size_bytes)
+    assert (verified.files, verified.size_bytes) == (8, result.size_bytes)
     stored = sum(f.stat().st_size for f in folder.iterdir() if f.name != manifest.MANIFEST)
     assert result.size_bytes == stored > 0
     assert contents.digest_of(folder) == result.digest

@@ -69,6 +69,22 @@ def test_the_command_encodes_reports_and_reuses(command: Command, make_plan: Any
     assert (again.reused, again.digest, again.tokens) == (2, result.digest, result.tokens)
 
 
+def test_held_out_rows_that_are_trained_on_are_reported(command: Command, make_plan: Any, tmp_path: Path) -> None:
+    plan = _staged(make_plan, tmp_path)
+    assert encode.run(plan).advice == []
+    train, held_out = (Path(one.path) for one in (*plan.datasets, *plan.evaluation_datasets))
+    lines = held_out.read_text().splitlines()
+    (leaky := tmp_path / "leaky.jsonl").write_text("\n".join([*lines, *train.read_text().splitlines()[:3], ""]))
+    exam = plan.evaluation_datasets[0].model_copy(
+        update={"path": str(leaky), "name": "exam", "digest": contents.UNKNOWN}
+    )
+    code, outcome, log = command(plan.model_copy(update={"evaluation_datasets": [exam]}), tmp_path / "leaky")
+    assert code == 0, log
+    (sentence,) = outcome.result.advice
+    words = f"exam/validation: 3 of {len(lines) + 3} held-out rows have their question in the training rows"
+    assert sentence.startswith(words)
+
+
 def test_what_an_earlier_attempt_encoded_foretells_no_end(make_plan: Any) -> None:
     reporters = Reporters()
     work = encode._Work(make_plan(), None, reporters)  # a report reads no base

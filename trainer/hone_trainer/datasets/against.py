@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from hone_api.base.wording import counted
 from hone_api.contract.report import DatasetResult
-from hone_api.dataset.curation import Contamination, EvaluationSet
+from hone_api.dataset.curation import Contamination, NamedSplit
 from hone_api.dataset.dataset import Format, Splits
 from hone_api.dataset.source import Source
 from hone_api.plan import DatasetInput, MaterializePlan
@@ -22,7 +22,7 @@ _AUTO = {"format": Format.AUTO, "columns": {}, "ignore_columns": []}
 
 def settings(contamination: Contamination | None) -> Contamination:
     """Those of the manifest, else the defaults."""
-    return contamination or Contamination(datasets=[EvaluationSet(name="exam")])
+    return contamination or Contamination(datasets=[NamedSplit(name="exam")])
 
 
 def evaluation_sets(files: Sequence[Path], rows: dict[str, Any], folder: Path) -> Iterator[DatasetInput]:

@@ -21,7 +21,7 @@ from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import curation, publishing, report, stage_one, synthesis
 from hone_trainer.datasets.checked import Check, PartMaker, unreadable
 from hone_trainer.datasets.curation import Global, personal_data
-from hone_trainer.datasets.engine import dividing
+from hone_trainer.datasets.engine import dividing, keys
 from hone_trainer.datasets.engine.counts import RowCounts
 from hone_trainer.datasets.engine.parts import CheckedPart, PartFolder
 from hone_trainer.datasets.engine.relation import Relation
@@ -185,6 +185,8 @@ def _read_rows(
             counts = dividing.divide(rows, plan.splits, remembered.content_before(plan))
             tally.see_splits(counts, dividing.crossing(rows))
             write_splits(rows, content)
+            keys.write(rows, content)
+            tally.shared_rows = keys.shared(rows, plan.other_datasets)
     tally.check_splits()
 
 

@@ -22,7 +22,7 @@ from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import materialize, publishing, report
 from hone_trainer.datasets.checked import Normalised, PartMaker
-from hone_trainer.datasets.engine import dividing
+from hone_trainer.datasets.engine import dividing, keys
 from hone_trainer.datasets.engine.counts import RowCounts
 from hone_trainer.datasets.engine.parts import PartFolder
 from hone_trainer.datasets.engine.relation import Relation
@@ -173,6 +173,7 @@ def _count(tally: Tally, content: Path, work: Path) -> None:
             tally.count(RowCounts(rows), workers)
             dividing.divide_as_parts(rows, names)
             tally.see_splits(tally.splits, dividing.crossing(rows))
+            keys.write(rows, content)
 
 
 def _lines(path: Path) -> Iterator[RawRow]:

@@ -174,7 +174,8 @@ def _is_same(mine: Path, others: Path) -> bool:
 
 def _keep_report(plan: RowsPlan, content: Path) -> str:
     """The report without rows, with those rejected and removed, in `store`/reports/<name>, until the next such one."""
-    for leftover in (*(f"{split}.jsonl" for split in contents.SPLITS), MANIFEST, croissant.NAME):
+    files = (f"{split}{end}" for split in contents.SPLITS for end in (".jsonl", contents.KEYS))
+    for leftover in (*files, MANIFEST, croissant.NAME):
         (content / leftover).unlink(missing_ok=True)
     folders.replace(content, Path(plan.store) / "reports" / plan.name)
     return f"reports/{plan.name}/{report.PAGE}"

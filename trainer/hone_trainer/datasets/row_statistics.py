@@ -12,7 +12,7 @@ from typing import Any
 from hone_api.base.wording import are, counted
 from hone_api.contract.report import DatasetResult
 from hone_api.dataset.curation import CurationStep
-from hone_api.dataset.dataset_status import NotReadFiles, RowErrorCount, SplitRows
+from hone_api.dataset.dataset_status import NotReadFiles, RowErrorCount, SharedRows, SplitRows
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.datasets.engine.counts import RowCounts
@@ -64,6 +64,7 @@ class Tally:
     """Files of the source."""
     crossing: dict[str, int] = field(default_factory=dict)
     """Rows of held-out splits whose question is in train."""
+    shared_rows: Sequence[SharedRows] = ()
     languages: Counter[str] = field(default_factory=Counter)
     """Rows of the sample by language."""
 
@@ -123,6 +124,7 @@ class Tally:
             not_read=list(self.not_read),
             duplicates=self.duplicates,
             curation=self.curation,
+            shared_rows=list(self.shared_rows),
             tokens=self.lengths.statistics(),
             languages=language.shares(self.languages),
             summary=self._summary(),

@@ -43,7 +43,8 @@ def maker_of(
     each = {place: step for place, step in enumerate(steps.values()) if isinstance(step, Each)}
     every = [step for step in steps.values() if isinstance(step, Global)]
     sketching = next((step.sketching for step in every if step.sketching), None)
-    return PartMaker(check, plan, each, sketching, plan.curation.deduplicate != "None", folder, most)
+    is_exact = plan.curation.deduplicate != "None" or bool(plan.curation.deduplicate_against)
+    return PartMaker(check, plan, each, sketching, is_exact, folder, most)
 
 
 def kept_folder(plan: MaterializePlan, files: Sequence[DataFile]) -> Path | None:

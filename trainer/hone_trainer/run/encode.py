@@ -42,7 +42,7 @@ from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
 from hone_trainer.reporting import live, phases
 from hone_trainer.reporting.live import Reporters
-from hone_trainer.run import apart, preflight
+from hone_trainer.run import apart, leaks, preflight
 from hone_trainer.signals import Stop
 from hone_trainer.store import contents, folders, manifest, signature
 from hone_trainer.workers.parallel import cores
@@ -245,7 +245,10 @@ def _result(plan: TrainingPlan, places: Mapping[str, Path], work: _Work) -> Enco
         size_bytes=sum(map(manifest.size_of, done)),
         tokens_per_second=f"{work.speed:.0f}" if work.written else None,
         summary=[f"{names[path]}: {split.summary(examples=False)}"[:600] for path, split in counts.items()],
-        advice=[text[:600] for path, split in counts.items() for text in preflight.untrained_ends(split, names[path])],
+        advice=[
+            *(text[:600] for path, split in counts.items() for text in preflight.untrained_ends(split, names[path])),
+            *leaks.advice(plan),
+        ],
     )
 
 

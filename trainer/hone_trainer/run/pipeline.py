@@ -32,7 +32,7 @@ from hone_trainer.models import adapters, base_model, generate, quantized, targe
 from hone_trainer.models.network import Generating
 from hone_trainer.reporting import live
 from hone_trainer.reporting.prometheus import PrometheusReporter
-from hone_trainer.run import auto_micro_batch, estimate, preflight, resolve, rows, rows_in_one_pass, tracked
+from hone_trainer.run import auto_micro_batch, estimate, leaks, preflight, resolve, rows, rows_in_one_pass, tracked
 from hone_trainer.scoring import probe_suite
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import fence, finished
@@ -306,6 +306,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         *learning_rate.advice(plan, resolved.learning_rate),
         *advise(plan, len(data.train), data.tokens, resolved.max_length),
         *selfcheck.stretched(base, mapped.lengths(data.train)),
+        *(leaks.advice(plan) if ranks.is_first() else ()),
     ]
     if ranks.is_first():
         about_rows = (*data.sentences, *selfcheck.advice(base), *selfcheck.dated(base, plan.template_date))

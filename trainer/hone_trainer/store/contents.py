@@ -20,6 +20,8 @@ from hone_trainer.store import manifest
 SPLITS = ("train", "validation", "test")
 REPORT = "report.json"
 """Next to the split files: what was counted while the rows were read. Not part of the digest."""
+KEYS = ".keys.parquet"
+"""What the name of a split's file of keys ends with: see `datasets/engine/keys.py`. Not part of the digest either."""
 UNKNOWN = "sha256:" + "0" * 64
 """The digest in a plan that a person wrote without one: the rows are not checked."""
 

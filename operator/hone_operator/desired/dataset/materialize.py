@@ -37,13 +37,17 @@ class ReferencedObjects:
     parts: Sequence[DatasetInput] = ()
     """For a mixture: every split of every Dataset; share is the weight."""
     evaluation_sets: Sequence[DatasetInput] = ()
+    deduplicate_against: Sequence[DatasetInput] = ()
+    others: Sequence[DatasetInput] = ()
+    """Splits of all Datasets of the namespace with rows: which of them share rows is reported."""
     classifiers: Mapping[str, PinnedModel] = field(default_factory=dict)
 
 
 def named_datasets(spec: Mapping[str, Any]) -> set[str]:
     """Names of the Datasets that a Dataset's spec refers to; the spec may be older than its schema."""
-    contamination = (spec.get("curation") or {}).get("contamination") or {}
-    return {d["name"] for d in (*(contamination.get("datasets") or ()), *(spec.get("mixture") or ()))}
+    curation = spec.get("curation") or {}
+    named = [*(spec.get("mixture") or ()), *(curation.get("deduplicateAgainst") or ())]
+    return {d["name"] for d in (*named, *((curation.get("contamination") or {}).get("datasets") or ()))}
 
 
 def named_versions(spec: Mapping[str, Any]) -> set[str]:
@@ -139,6 +143,8 @@ def _read(
         checks=spec.checks,
         curation=spec.curation or Curation(),
         evaluation_sets=list(named.evaluation_sets),
+        deduplicate_against=list(named.deduplicate_against),
+        other_datasets=list(named.others),
         classifiers={name: modelref.model_input(model, platform) for name, model in named.classifiers.items()},
         **fields,
         previous=_previous(owner),

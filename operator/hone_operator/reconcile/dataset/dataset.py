@@ -43,8 +43,9 @@ class ObservedForDataset:
     """`kind/name` of a source object in the namespace that does not exist."""
     refusals: Sequence[Refusal] = field(default_factory=tuple)
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The other Datasets and the ModelVersions that the spec refers to; missing ones are absent."""
+    """The other Datasets of the namespace, by name."""
     versions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The ModelVersions that the spec refers to; missing ones are absent."""
 
 
 def reconcile(dataset: Mapping[str, Any], seen: ObservedForDataset, now: datetime, platform: Platform) -> Outcome:

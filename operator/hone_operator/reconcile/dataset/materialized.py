@@ -31,6 +31,7 @@ def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform)
         notRead=values.get("notRead"),
         duplicates=values.get("duplicates"),
         curation=values.get("curation"),
+        sharedRows=values.get("sharedRows"),
         tokens=values.get("tokens"),
         languages=values.get("languages"),
         formatDetected=values.get("formatDetected"),

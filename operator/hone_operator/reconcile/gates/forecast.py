@@ -17,7 +17,7 @@ from hone_api.words.states import ConditionType, Reason
 from hone_operator.desired.run.attempt import world_size
 from hone_operator.reconcile.core.failures import Cause
 from hone_operator.reconcile.core.outcome_builder import JobBuilder
-from hone_operator.reconcile.gates import licensing
+from hone_operator.reconcile.gates import licensing, shared_rows
 from hone_operator.reconcile.gates.basemodel import BaseModel
 from hone_operator.reconcile.staging.inputs import Datasets
 
@@ -27,7 +27,7 @@ def look_ahead(builder: JobBuilder, spec: FineTuneJobSpec, model: BaseModel, dat
     resources."""
     packed = longest_sequence(spec, job_needs.longest_row(spec, model.shape, datasets)) if model.shape else None
     sentences = advise(spec, job_needs.training_rows(spec, datasets), job_needs.training_tokens(spec, datasets), packed)
-    sentences += licensing.advise(spec, model, datasets)
+    sentences += [*licensing.advise(spec, model, datasets), *shared_rows.advise(spec, datasets)]
     cause = None
     if model.shape is not None and not (job_needs.holds_teacher(spec) and model.teacher is None):
         devices = job_needs.devices(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from desired_objects import all_containers
 from hone_api.contract.plan_reading import parse_plan
 from hone_api.words.rowcodes import ROW_CODES
 from hone_operator.reconcile.core.outcome import Outcome, Refusal
+from hone_operator.reconcile.dataset.dataset_references import MOST_COMPARED
 
 pytestmark = pytest.mark.pure
 
@@ -90,7 +92,57 @@ def test_a_set_cannot_be_kept_out_of_itself(world, conditions):
     life = Life(world, curation={"contamination": {"datasets": [{"name": "rows"}]}})
     assert life.tick().create == ()
     assert conditions(life.status)["Stalled"] == "True/CircularReference"
-    assert "names this Dataset, rows, itself" in life.status["failure"]["message"]
+    assert "rows is made of itself" in life.status["failure"]["message"]
+
+
+def test_rows_of_other_datasets_are_kept_out(world, conditions):
+    """By content; those that are not named are compared for the report alone, the ones read last if they are many."""
+    against = [{"name": "crawl"}, {"name": "exam", "split": "test"}]
+    life = Life(world, curation={"deduplicateAgainst": against})
+    assert life.tick().create == ()
+    assert conditions(life.status)["Ready"] == "False/DatasetNotFound"
+    datasets = {
+        "crawl": ready("crawl", train=9),
+        "exam": ready("exam", test=5, train=1),
+        "new": {**ready("new"), "status": {}},
+    }
+    plan = plan_of(life.tick(10, datasets=datasets))
+    folder = "/store/datasets/" + "1" * 64
+    assert [(s.name, s.path) for s in plan.deduplicate_against] == [
+        ("crawl", f"{folder}/train.jsonl"),
+        ("exam", f"{folder}/test.jsonl"),
+    ]
+    assert sorted((s.name, s.split, s.digest) for s in plan.other_datasets) == [
+        ("crawl", "train", "sha256:" + "1" * 64),
+        ("exam", "test", "sha256:" + "1" * 64),
+        ("exam", "train", "sha256:" + "1" * 64),
+    ]
+    assert plan.curation.deduplicate_against[1].split == "test"
+
+
+def test_of_very_many_datasets_the_ones_read_last_are_compared(world):
+    many = {name: ready(name, train=1) for name in (f"d{number}" for number in range(MOST_COMPARED + 9))}
+    for number, other in enumerate(many.values()):
+        other["status"]["readTime"] = f"2026-01-01T{number // 60:02}:{number % 60:02}:00Z"
+    config_map, _ = Life(world).tick(datasets=many).create
+    named = [one.name for one in parse_plan(config_map["data"]["plan.json"]).other_datasets]
+    assert named == [f"d{number}" for number in reversed(range(9, MOST_COMPARED + 9))]
+    assert len(json.dumps(config_map)) < 100_000
+
+
+@pytest.mark.parametrize("around", [["exam"], ["exam", "crawl"], ["exam", "crawl", "mix"]])
+def test_a_circle_of_datasets_is_refused(world, conditions, around):
+    """Each would wait for the next one, or be made again for ever."""
+    names = {name: [{"name": other}] for name, other in zip(around, [*around[1:], "rows"], strict=True)}
+    specs = [{"curation": {"contamination": {"datasets": one}}} for one in names.values()]
+    specs[-1] = {"curation": {"deduplicateAgainst": [*names.values()][-1]}}
+    datasets = {name: {**ready(name, train=1), "spec": spec} for name, spec in zip(around, specs, strict=True)}
+    life = Life(world, curation={"deduplicateAgainst": [{"name": "exam"}]})
+    assert life.tick(datasets=datasets).create == ()
+    assert conditions(life.status)["Stalled"] == "True/CircularReference"
+    assert " → ".join(["rows", *around, "rows"]) in life.status["failure"]["message"]
+    datasets[around[-1]]["spec"] = {}
+    assert life.tick(10, datasets=datasets).create
 
 
 def test_it_waits_for_the_model_that_scores_its_rows(world, conditions):
@@ -316,7 +368,7 @@ def test_a_mixture_waits_for_its_parts_and_pins_them(world, conditions):
         ({"mixture": MIXTURE, "splits": {"validation": "10%"}}, "a mixture keeps the splits of its parts"),
         ({"mixture": MIXTURE, "format": "Chat"}, "takes its parts as they are"),
         ({"mixture": MIXTURE, "curation": {"deduplicate": "Exact"}}, "takes its parts as they are"),
-        ({"mixture": [{"name": "rows", "weight": "100%"}]}, "names this Dataset, rows, itself"),
+        ({"mixture": [{"name": "rows", "weight": "100%"}]}, "is made of itself"),
     ],
 )
 def test_a_mixture_that_cannot_be_is_refused(world, conditions, spec, words):

@@ -69,6 +69,7 @@ def test_nothing_of_the_curation_is_left_on_disk(curated, tmp_path: Path):
         "rejected.jsonl",
         "report.json",
         "train.jsonl",
+        "train.keys.parquet",
     ]
 
 

@@ -208,7 +208,7 @@ def run(folder: Path, rows: list[dict] | str | bytes, name: str = "rows.jsonl", 
         said = materialize.run(plan).model_dump_json()
     except DataError as error:
         said = f"{error.message} {error.result.model_dump_json() if error.result else ''}"
-    files = {path.name: path.read_text() for path in (folder / "store").rglob("*") if path.is_file()}
+    files = {path.name: path.read_text(errors="replace") for path in (folder / "store").rglob("*") if path.is_file()}
     train = files.pop("train.jsonl", "")
     return said + "".join(files.values()), train
 

@@ -20,6 +20,7 @@ from hone_trainer.datasets.curation import (
     near,
     personal_data,
     scores,
+    shared,
 )
 from hone_trainer.datasets.curation.base import Each, Global, Step
 from hone_trainer.datasets.engine.relation import Relation
@@ -35,6 +36,7 @@ AFTER: dict[str, Maker] = {
     "ExactDuplicates": exact.step,
     "NearDuplicates": near.step,
     "NearDuplicateGroups": near.grouping,
+    "SharedRows": shared.step,
     "Contamination": contamination.step,
     "Balance": balance.step,
     "Diverse": diverse.step,

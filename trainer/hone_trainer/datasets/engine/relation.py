@@ -68,12 +68,10 @@ class Relation:
         self.execute("CREATE TABLE regrouped (old UBIGINT, new UBIGINT)")
         self.execute("CREATE TABLE bases (file UBIGINT, base BIGINT, lines_before BIGINT)")
         self.insert("bases", dict(zip(("file", "base", "lines_before"), _bases(self.parts), strict=True)))
-        paths = [str(part.path) for part in self.parts]
-        if paths:
-            listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+        if self.parts:
             self.execute(
                 "CREATE VIEW checked AS SELECT b.base + r.file_row_number + 1 AS row, lines_before, r.*"
-                f" FROM read_parquet([{listed}], hive_partitioning = false) r JOIN bases b ON r.file_index = b.file"
+                f" FROM {parquet([part.path for part in self.parts])} r JOIN bases b ON r.file_index = b.file"
             )
             self.execute("CREATE VIEW valid AS SELECT * FROM checked WHERE code IS NULL")
 
@@ -181,6 +179,12 @@ class Relation:
     def remove(self, query: str, *values: Any) -> None:
         """Remove the rows of a query, which gives row and reason."""
         self.execute(f"INSERT INTO verdicts SELECT row, {self.step}, reason, false FROM ({query})", *values)
+
+
+def parquet(paths: Sequence[Path]) -> str:
+    """Files as a relation of SQL, which also has file_index and file_row_number."""
+    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
+    return f"read_parquet([{listed}], hive_partitioning = false)"
 
 
 def _bases(parts: Sequence[CheckedPart]) -> tuple[list[int], list[int], list[int]]:

@@ -41,6 +41,6 @@ def _mark(plan: MaterializePlan) -> str | None:
 
 def _surroundings(plan: MaterializePlan) -> str:
     """What the rows depend on in addition to the source: the spec is the same in all plans of one generation."""
-    sets = [[one.name, one.split, one.digest] for one in plan.evaluation_sets]
+    sets = [[one.name, one.split, one.digest] for one in (*plan.evaluation_sets, *plan.deduplicate_against)]
     models = {name: model.digest for name, model in plan.classifiers.items()}
     return hashlib.sha256(json.dumps([sets, models], sort_keys=True).encode()).hexdigest()[:12]

@@ -32,6 +32,7 @@ _FEW_ANSWERS = 20
 _LENGTH_BIAS = Decimal("0.75")
 """Share of pairs; in HH-RLHF (harmless) the chosen answer is the shorter one in 55 %, which is not reported."""
 _LENGTH_RATIO = 2
+_OTHERS_NAMED = 3
 
 
 def advice(
@@ -63,6 +64,7 @@ def advice(
         *_conversations(result, profile),
         *_validation(result),
         *_crossing(result, crossing or {}),
+        *_shared(result),
         *_languages(result),
         *_not_read(result),
     ]
@@ -287,6 +289,20 @@ def _crossing(result: DatasetResult, crossing: Mapping[str, int]) -> Iterator[st
                 " question in train: a score on them is partly memory. Rows of the previous content keep their split:"
                 " another splits.seed divides all again. Rows with a common value are kept together by splits.groupBy."
             )
+
+
+def _shared(result: DatasetResult) -> Iterator[str]:
+    if not result.shared_rows:
+        return
+    named = "; ".join(
+        f"{one.name} has the questions of {counted(one.questions, 'row')}"
+        + (f", {one.crossing:,} of them trained on in one and held out in the other" if one.crossing else "")
+        for one in result.shared_rows[:_OTHERS_NAMED]
+    )
+    yield (
+        f"Other Datasets share rows with this one: {named}. Do not evaluate on one what was trained on another:"
+        " curation.deduplicateAgainst removes equal rows, curation.contamination those with a question of the other."
+    )
 
 
 def _languages(result: DatasetResult) -> Iterator[str]:
