@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from hone_api.base.cel import is_match
 from hone_api.base.rule import UNQUOTED, VALIDATIONS, Immutable, Rule
+from hone_api.base.schemes import REST, WITH_HOST, Use, in_words, pattern_for
 
 
 def pattern_rule(name: str, pattern: str, message: str, *, forbidden: bool = False, quoted: bool = True) -> Rule:
@@ -85,7 +86,7 @@ def at_least(name: str, quantity: str, example: str) -> Rule:
     )
 
 
-_CREDENTIALS = r"^(https?|s3|oci)://[^/?#]*@"
+_CREDENTIALS = rf"^(http|{WITH_HOST})://[^/?#]*@"
 _DOT_SEGMENT = r"[/@]\.\.?([/?#]|$)"
 _CREDENTIALS_MESSAGE = "a URI must not contain a user name or password: remove them, and name a Secret in secretName"
 _DOT_SEGMENT_MESSAGE = "a URI must not contain a . or .. segment: write the full path"
@@ -155,19 +156,13 @@ KnownUri = Annotated[str, StringConstraints(max_length=1024)]
 """A URI that was copied from a spec to a status or a record: the spec was checked, and no URI is longer."""
 DeletionPolicy = Literal["Retain", "Delete"]
 Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
-_REST = r"[^\x00-\x20\x7f]+"
-_HF = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
-_PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/{_REST}"
-_CONFIG_MAP = r"configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+"
-_MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST})$"
-ModelUri = Annotated[str, StringConstraints(pattern=_MODEL, max_length=1024), AfterValidator(checked_uri)]
 ALIAS_SCHEME = "models://"
 ALIAS = rf"{ALIAS_SCHEME}[a-z0-9]([-a-z0-9]*[a-z0-9])?@[a-z]([-a-z0-9]*[a-z0-9])?"
 AliasUri = Annotated[str, StringConstraints(pattern=rf"^{ALIAS}$", max_length=128)]
 """An alias of a Model in the same namespace."""
-_BASE_MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST}|{ALIAS})$"
+_BASE_MODEL = pattern_for(Use.BASE, Use.LATER, others=ALIAS)
 _BASE_MESSAGE = (
-    "a base model is hf://owner/name, hf://owner/name@revision, pvc://claim/path or models://name@alias; "
+    f"a base model is {in_words(Use.BASE).replace(' or', ',')} or models://name@alias; "
     "copy others to a volume (pvc://). Version 3 of a model is modelVersion: name-v3, without uri"
 )
 _HUB_PAGE = r"^https://(www\.)?(huggingface\.co|hf\.co)/"
@@ -192,7 +187,7 @@ def _base_model(uri: str) -> str:
 
 BaseModelUri = Annotated[
     str,
-    StringConstraints(pattern=rf"^{_REST}$", max_length=1024),
+    StringConstraints(pattern=rf"^{REST}+$", max_length=1024),
     AfterValidator(checked_uri),
     AfterValidator(_base_model),
 ]
@@ -218,12 +213,9 @@ NOT_READ = {
 """URIs that people write but no source supports, with the way out."""
 
 
-_OTHERS = rf"(gs|az|abfss?|http)://{_REST}|hf://(datasets|[^/@]+/[^/@]+)/{_REST}"
-_ROWS = rf"^({_HF}|{_PVC}|{_CONFIG_MAP}|https://{_REST}|s3://{_REST}|{_OTHERS})$"
-_ROWS_MESSAGE = (
-    "a source of rows is hf://owner/name, hf://owner/name@revision, s3://bucket/path, https://…, pvc://claim/path or "
-    "configmap://name/key; copy rows from elsewhere to a volume (pvc://)"
-)
+_OTHERS = rf"(gs|az|abfss?|http)://{REST}+|hf://(datasets|[^/@]+/[^/@]+)/{REST}+"
+_ROWS = pattern_for(Use.ROWS, others=_OTHERS)
+_ROWS_MESSAGE = f"a source of rows is {in_words(Use.ROWS)}; copy rows from elsewhere to a volume (pvc://)"
 
 
 def not_read_rules() -> tuple[Rule, ...]:
@@ -245,12 +237,12 @@ def _read_uri(uri: str) -> str:
 
 DatasetUri = Annotated[
     str,
-    StringConstraints(pattern=rf"^{_REST}$", max_length=1024),
+    StringConstraints(pattern=rf"^{REST}+$", max_length=1024),
     AfterValidator(checked_uri),
     AfterValidator(_read_uri),
 ]
 HttpUrl = Annotated[
-    str, StringConstraints(pattern=rf"^https?://{_REST}$", max_length=1024), AfterValidator(checked_uri)
+    str, StringConstraints(pattern=rf"^https?://{REST}+$", max_length=1024), AfterValidator(checked_uri)
 ]
 
 

@@ -8,16 +8,14 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.base.meta import ApiModel, Name, checked_uri, keyed_by
 from hone_api.base.rule import Rule
-from hone_api.blocks.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REPOSITORY, REST, S3_PLACE, entry_rules, matches
+from hone_api.base.schemes import REPOSITORY, REST, Use, in_words, pattern_for, secret_in_words
+from hone_api.blocks.entries import S3_PLACE, entry_rules, matches
 from hone_api.dataset.source import S3
 
 Packaging = Literal["Modelcar", "ModelPack"]
 ArtifactForm = Literal["Adapter", "Merged", "Full", "GGUF"]
-_TARGET = rf"^({IMAGE}|{BUCKET}(/{REST}*)?|{OWNER_AND_NAME}|{PVC})$"
-_TARGET_MESSAGE = (
-    "a delivery goes to oci://registry/repository[:tag] with a repository in lower case, s3://bucket/path, "
-    "hf://owner/name without a revision, or pvc://claim/path"
-)
+_TARGET = pattern_for(Use.DELIVERY)
+_TARGET_MESSAGE = f"a delivery goes to {in_words(Use.DELIVERY)}"
 
 Target = Annotated[
     str,
@@ -61,14 +59,13 @@ class Delivery(ApiModel):
     )
 
     uri: Target = Field(
-        description="oci://registry/repository[:tag], s3://bucket/path, hf://owner/name or pvc://claim/path. Without a "
+        description=f"{in_words(Use.DELIVERY)}. Without a "
         "tag, the tag is v<version>, as it always is on a hub. In a bucket or on a volume, the files are in a folder "
         "<path>/<name of the ModelVersion>.",
     )
     secret_name: Name | None = Field(
         default=None,
-        description="Secret in this namespace; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, "
-        "AWS_SESSION_TOKEN for s3://; username and password, or .dockerconfigjson, for oci://; HF_TOKEN for hf://.",
+        description=secret_in_words(Use.DELIVERY),
     )
     s3: S3 | None = S3_PLACE
     form: ArtifactForm | None = Field(

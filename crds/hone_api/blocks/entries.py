@@ -11,17 +11,6 @@ from hone_api.base.meta import MAX_COUNT, ApiModel, KnownUri, ShortText, Text, u
 from hone_api.base.rule import UNQUOTED, Rule
 from hone_api.words.states import ImportState, State
 
-REST = r"[^\x00-\x20\x7f]"
-OWNER_AND_NAME = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*"
-PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/{REST}*)?"
-BUCKET = r"s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9]"
-_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
-REPOSITORY = rf"{_PART}(/{_PART})*"
-IMAGE = (
-    rf"oci://([^/?#]*@)?[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{{1,5}})?/{REPOSITORY}"
-    r"(:[A-Za-z0-9_][-A-Za-z0-9._]*)?"
-)
-"""With or without a tag, and without a digest."""
 _TOO_LONG = r"^oci://[^/]*/([^:@]{256}|.*:[^@/]{129})"
 """No registry takes such a repository or tag; most say so only after all layers were sent."""
 S3_PLACE: Any = Field(default=None, description="Endpoint and region of s3://; default: AWS.")

@@ -19,17 +19,14 @@ from hone_api.base.meta import (
     uri_rules,
 )
 from hone_api.base.rule import Rule
-from hone_api.blocks.entries import BUCKET, IMAGE, OWNER_AND_NAME, PVC, REST, S3_PLACE, entry_rules, matches
+from hone_api.base.schemes import REST, Use, in_words, pattern_for, secret_in_words
+from hone_api.blocks.entries import S3_PLACE, entry_rules, matches
 from hone_api.dataset.source import S3
 
-_HUB = rf"{OWNER_AND_NAME}(@[-A-Za-z0-9._/]+)?"
-_SOURCE = rf"^({_HUB}|{BUCKET}/{REST}+|{PVC}|{IMAGE}(@sha256:[0-9a-f]{{64}})?)$"
-_SOURCE_MESSAGE = (
-    "a model is imported from hf://owner/name[@revision], oci://registry/repository[:tag], s3://bucket/path or "
-    "pvc://claim/path; copy the files of others to a volume (pvc://)"
-)
-_BASE = rf"^({_HUB}|{PVC})$"
-_BASE_MESSAGE = "the base of an adapter is hf://owner/name[@revision] or pvc://claim/path"
+_SOURCE = pattern_for(Use.IMPORT)
+_SOURCE_MESSAGE = f"a model is imported from {in_words(Use.IMPORT)}; copy the files of others to a volume (pvc://)"
+_BASE = pattern_for(Use.IMPORT_BASE)
+_BASE_MESSAGE = f"the base of an adapter is {in_words(Use.IMPORT_BASE)}"
 
 _Uri = Annotated[str, StringConstraints(pattern=rf"^{REST}+$", max_length=512), AfterValidator(checked_uri)]
 
@@ -40,7 +37,7 @@ class ImportBase(ApiModel):
     rules = (pattern_rule("uri", _BASE, _BASE_MESSAGE, quoted=False), *uri_rules())
 
     uri: Annotated[_Uri, matches(_BASE, _BASE_MESSAGE)] = Field(
-        description="hf://owner/name[@revision], which is fetched into the store, or pvc://claim/path."
+        description=f"{in_words(Use.IMPORT_BASE)}; one of a hub is fetched into the store."
     )
     secret_name: Name | None = Field(
         default=None, description="Secret in this namespace; key HF_TOKEN. Default: none, the base is public."
@@ -72,15 +69,13 @@ class ModelImport(ApiModel):
     rules = entry_rules(_SOURCE, _SOURCE_MESSAGE)
 
     uri: _Uri = Field(
-        description="Folder of the files: hf://owner/name[@revision], s3://bucket/path, pvc://claim/path, or /models "
-        "of the image oci://registry/repository[:tag][@sha256:…]. An adapter is adapter_config.json and "
-        "adapter_model.safetensors, as PEFT saves it; a whole model is config.json, a tokenizer and *.safetensors. An "
-        "entry is imported once: what changes there later is another entry."
+        description=f"Folder of the files: {in_words(Use.IMPORT)}; of an image, /models. An adapter is "
+        "adapter_config.json and adapter_model.safetensors, as PEFT saves it; a whole model is config.json, a "
+        "tokenizer and *.safetensors. An entry is imported once: what changes there later is another entry."
     )
     secret_name: Name | None = Field(
         default=None,
-        description="Secret in this namespace; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if needed, "
-        "AWS_SESSION_TOKEN for s3://; HF_TOKEN for hf://; username and password, or .dockerconfigjson, for oci://.",
+        description=secret_in_words(Use.IMPORT),
     )
     s3: S3 | None = S3_PLACE
     base: ImportBase | None = Field(

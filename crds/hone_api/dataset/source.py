@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from hone_api.base.cel import is_match
 from hone_api.base.meta import ApiModel, DatasetUri, HttpUrl, Name, not_read_rules, pattern_rule, uri_rules
 from hone_api.base.rule import UNQUOTED, Rule
+from hone_api.base.schemes import Use, in_words, secret_in_words
 
 _SPLIT = r"^\w+(\.\w+)*$"
 _SPLIT_MESSAGE = (
@@ -72,13 +73,10 @@ class Source(ApiModel):
         *uri_rules(),
         *not_read_rules(),
     )
-    uri: DatasetUri = Field(
-        description="hf://owner/name[@revision], s3://bucket/path, https://…, pvc://claim/path or configmap://name/key."
-    )
+    uri: DatasetUri = Field(description=f"{in_words(Use.ROWS)}.")
     secret_name: Name | None = Field(
         default=None,
-        description="Secret in this namespace; key HF_TOKEN for hf://, AUTHORIZATION for https://, AWS_ACCESS_KEY_ID, "
-        "AWS_SECRET_ACCESS_KEY and, if needed, AWS_SESSION_TOKEN for s3://.",
+        description=secret_in_words(Use.ROWS),
     )
     s3: S3 | None = Field(default=None, description="Endpoint and region of s3://; default: AWS.")
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)] | None = Field(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hone_api.base.cel import evaluate
 from hone_api.base.rule import UNQUOTED, Rule
+from hone_api.base.schemes import Use, in_words, pattern_for
 
 if TYPE_CHECKING:
     from hone_api.kinds.finetunejob import FineTuneJobSpec
@@ -69,10 +70,10 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     ),
     Unsupported(
         "model.uri",
-        "spec.model.uri with https://, s3:// or oci://",
+        f"spec.model.uri with {in_words(Use.LATER)}",
         "name a model of the hub (hf://owner/name), a version of a model (models://name@alias), or copy it to a volume "
         "(pvc://claim/path)",
-        "has(self.model.uri) && self.model.uri.matches('^(https|s3|oci)://')",
+        f"has(self.model.uri) && self.model.uri.matches(r'{pattern_for(Use.LATER)}')",
         whole=False,
     ),
 )

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily
 
+from hone_api.base.schemes import Use, scheme_of, schemes
 from hone_api.words.states import ConditionType, DeliveryState, ImportState, Reason
 from hone_operator.monitoring.series import Sample, Series
 from hone_operator.objects.cache import Body
 
 VERSION = ("namespace", "modelversion")
-SCHEMES = ("oci", "s3", "hf", "pvc")
+SCHEMES = tuple(scheme.name for scheme in schemes(Use.IMPORT, Use.DELIVERY))
 
 
 def of_versions() -> Iterator[Series]:
@@ -59,7 +60,7 @@ def _registered(body: Body) -> Iterator[Sample]:
 
 def _scheme(entry: Body) -> str | None:
     """None: anybody may have written it, and a label holds words of ours only."""
-    scheme = str(entry["uri"]).partition("://")[0]
+    scheme = scheme_of(str(entry["uri"]))
     return scheme if scheme in SCHEMES else None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
+from hone_api.base.schemes import claim_of
 from hone_api.words.states import ConditionType
 from hone_operator.apiserver.existence import Existence
 from hone_operator.desired.core import modelref, names
@@ -148,9 +149,8 @@ class FineTuneJobReader:
     async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
         uri = body["spec"]["model"].get("uri", "")
         started = bool((body.get("status") or {}).get("attempts"))
-        if not uri.startswith("pvc://") or started or is_true(body, ConditionType.FINISHED):
+        if not (claim := claim_of(uri)) or started or is_true(body, ConditionType.FINISHED):
             return None
-        claim = uri.removeprefix("pvc://").partition("/")[0]
         return await self.exists.of_claim(body["metadata"]["namespace"], claim)
 
 

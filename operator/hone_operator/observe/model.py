@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hone_api.base.schemes import claim_of
 from hone_operator.apiserver.existence import Existence
 from hone_operator.desired.core import modelref, names
 from hone_operator.desired.model.importing import COMPONENT
@@ -129,4 +130,4 @@ class ModelReader:
 def _claims(entry: Mapping[str, Any]) -> list[str]:
     """Claims of the pvc:// addresses of an entry of spec.imports."""
     uris = (entry.get("uri"), (entry.get("base") or {}).get("uri"))
-    return [uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri and uri.startswith("pvc://")]
+    return [claim for uri in uris if uri and (claim := claim_of(uri))]

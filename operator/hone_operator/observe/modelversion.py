@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.base.meta import alias_of
+from hone_api.base.schemes import claim_of
 from hone_api.words.states import DeliveryState, MeasurementState
 from hone_operator.apiserver.existence import Existence
 from hone_operator.desired.core import modelref, names
@@ -61,7 +62,7 @@ class ModelVersionReader:
             )
         missing = None
         for artifact in body["spec"]["artifacts"]:
-            claim = _claim(artifact["uri"])
+            claim = claim_of(artifact["uri"])
             if claim and not await self.exists.of_claim(namespace, claim):
                 missing = claim
         return ObservedForModelVersion(jobs=jobs, missing_claim=missing, aliases=pointing, model_deliveries=more)
@@ -90,11 +91,5 @@ class ModelVersionReader:
 
     async def _missing(self, namespace: str, targets: Sequence[Mapping[str, Any]]) -> frozenset[str]:
         """Claims that deliveries write and that do not exist."""
-        claims = {claim for target in targets if (claim := _claim(target["uri"]))}
+        claims = {claim for target in targets if (claim := claim_of(target["uri"]))}
         return frozenset({claim for claim in claims if not await self.exists.of_claim(namespace, claim)})
-
-
-def _claim(uri: str) -> str | None:
-    """The claim of a pvc:// URI."""
-    scheme, _, rest = uri.partition("://")
-    return rest.partition("/")[0] if scheme == "pvc" else None

@@ -12,7 +12,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "spec.tracking of another type than MLflow": {"spec.tracking": [{"type": "WandB"}]},
     "spec.output.version": {"spec.output.version": 3},
     "spec.deepspeed.offload NVMe": {"spec.deepspeed": {"zeroStage": 3, "offload": "NVMe"}},
-    "spec.model.uri with https://, s3:// or oci://": {"spec.model.uri": "oci://registry/model"},
+    "spec.model.uri with oci://, s3:// or https://": {"spec.model.uri": "oci://registry/model"},
 }
 """A manifest's changes that ask for each entry of the table."""
 NOT_ASKED: tuple[dict[str, Any], ...] = (

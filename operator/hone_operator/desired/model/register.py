@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hone_api.base.schemes import SCHEMES, scheme_of
 from hone_api.blocks.tracking import DIGEST_TAG, NUMBER_TAG, MlflowRegistry, RegisteredAlias, VersionToRegister
 from hone_api.plan import RegisterPlan
 from hone_api.words.states import DeliveryState
@@ -16,6 +17,7 @@ from hone_operator.desired.core.pod import Work
 
 COMPONENT = "register"
 CPU, MEMORY = "100m", "256Mi"
+_READ_BY_MLFLOW = frozenset(scheme.name for scheme in SCHEMES if scheme.is_registered)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def source_of(version: Mapping[str, Any], awaits_delivery: bool) -> str | None:
         if entry.get("state") == DeliveryState.DELIVERED and entry.get("location")
     ]
     if arrived:
-        return str(next((place for place in arrived if str(place).startswith("s3://")), arrived[0]))
+        return str(next((place for place in arrived if scheme_of(str(place)) in _READ_BY_MLFLOW), arrived[0]))
     if awaits_delivery or version["spec"].get("deliveries"):
         return None
     forms = {artifact["format"]: artifact["uri"] for artifact in version["spec"].get("artifacts") or ()}

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.base import licences
+from hone_api.base.schemes import claim_of
 from hone_api.blocks.delivery import Delivery
 from hone_api.kinds.modelversion import Artifact, ModelVersionSpec
 from hone_api.plan import ArtifactInput, DeliverPlan
@@ -44,7 +45,7 @@ class Parcel:
         if form is None:
             have = ", ".join(forms)
             raise UndeliverableError(f"{target.uri}: the version has no form {target.form}, it has {have}: change form")
-        if target_claim(target) == platform.store_claim:
+        if claim_of(target.uri) == platform.store_claim:
             raise UndeliverableError(
                 f"{target.uri}: {platform.store_claim} is the store, which has the model already: name another claim"
             )
@@ -55,12 +56,6 @@ class Parcel:
     def key(self) -> str:
         """Equal for equal work."""
         return names.digest("deliver", self.target.to_json(), self.artifact.digest, length=16)
-
-
-def target_claim(target: Delivery) -> str | None:
-    """The volume claim that a delivery writes; None: it goes elsewhere."""
-    scheme, _, rest = target.uri.partition("://")
-    return rest.partition("/")[0] if scheme == "pvc" else None
 
 
 def deliver(
@@ -81,7 +76,7 @@ def deliver(
     secrets, secret_path = secret_mounts(target.secret_name)
     mounts = [replace(Mount.claim("artifact", ARTIFACT, claim), sub_path=path or None), *secrets]
     target_path = None
-    if volume := target_claim(target):
+    if volume := claim_of(target.uri):
         mounts.append(Mount.claim("target", TARGET, volume, read_only=False))
         target_path = str(TARGET / names.split_uri(target.uri)[2])
     plan = DeliverPlan(

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hone_api.base.schemes import claim_of
 from hone_api.blocks.delivery import Delivery
 from hone_api.contract.report import DeliverResult
 from hone_api.kinds.modelversion import DeliveryStatus, ModelVersionSpec
@@ -14,7 +15,7 @@ from hone_api.words.failures import FailureCode
 from hone_api.words.states import ApprovalState, ConditionType, DeliveryState, Reason
 from hone_operator.desired.core import names
 from hone_operator.desired.core.platform import Platform
-from hone_operator.desired.version.deliver import COMPONENT, Parcel, UndeliverableError, deliver, target_claim
+from hone_operator.desired.version.deliver import COMPONENT, Parcel, UndeliverableError, deliver
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.core import bounds
 from hone_operator.reconcile.core.outcome import Refusal
@@ -177,7 +178,7 @@ class _ParcelWork:
             yield EntryObstacle(Reason.WAITING, words, stops=True)
         for words in bounds.delivery(self.parcel.target, self.platform.bounds):
             yield EntryObstacle(bounds.CODE, words)
-        claim = target_claim(self.parcel.target)
+        claim = claim_of(self.parcel.target.uri)
         if claim in self.seen.missing_claims:
             message = f"PersistentVolumeClaim {claim} does not exist in this namespace."
             yield EntryObstacle(Reason.PVC_NOT_FOUND, message, RECHECK_SECONDS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+from hone_api.base.schemes import scheme_of
 from hone_api.contract.report import DeliverResult
 from hone_api.plan import DeliverPlan
 from hone_api.words.failures import FailureCode
@@ -20,6 +23,14 @@ _OF_DESTINATION = {
     FailureCode.GATED_MODEL_ACCESS_DENIED: FailureCode.DESTINATION_DENIED,
 }
 """The same rules of addresses, applied to where bytes go."""
+_Deliver = Callable[[DeliverPlan, Original, Callable[[int], None], Deadline, Resolver], DeliverResult]
+DELIVER: Mapping[str, _Deliver] = {
+    "hf": lambda plan, original, sent, deadline, _: hub_repository.deliver(plan, original, sent, deadline),
+    "oci": lambda plan, original, sent, deadline, by: image.deliver(plan, original, sent, deadline.until, by),
+    "s3": lambda plan, original, sent, deadline, by: bucket.deliver(plan, original, sent, deadline.until, by),
+    "pvc": lambda plan, original, sent, *_: volume.deliver(plan, original, sent),
+}
+"""By scheme of the target."""
 
 
 def run(plan: DeliverPlan, resolver: Resolver = resolve) -> DeliverResult:
@@ -31,18 +42,9 @@ def run(plan: DeliverPlan, resolver: Resolver = resolve) -> DeliverResult:
     """
     original = Original.of(plan.artifact.path, plan.artifact.digest, plan.artifact.trusted)
     deadline = Deadline.after(max(plan.limits.timeout_seconds, original.size_bytes / SLOWEST))
-    until = deadline.until
     with TransferProgress(f"deliver {plan.name} to {plan.target.uri}", original.size_bytes) as progress:
         try:
-            scheme = plan.target.uri.partition("://")[0]
-            if scheme == "pvc":
-                result = volume.deliver(plan, original, progress.add_bytes)
-            elif scheme == "s3":
-                result = bucket.deliver(plan, original, progress.add_bytes, until, resolver)
-            elif scheme == "hf":
-                result = hub_repository.deliver(plan, original, progress.add_bytes, deadline)
-            else:
-                result = image.deliver(plan, original, progress.add_bytes, until, resolver)
+            result = DELIVER[scheme_of(plan.target.uri)](plan, original, progress.add_bytes, deadline, resolver)
         except SourceError as error:
             code = _OF_DESTINATION.get(error.code, error.code)
             raise TrainerError(code, error.message) from None

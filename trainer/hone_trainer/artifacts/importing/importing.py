@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hone_api.base.schemes import scheme_of
 from hone_api.contract.manifest import MANIFEST, Entry, Manifest, manifest_digest
 from hone_api.contract.report import ImportedBase, ImportResult
 from hone_api.kinds.finetunejob import ModelRef
@@ -57,7 +58,7 @@ def run(plan: ImportPlan, resolver: Resolver = resolve) -> ImportResult:
         if (done := _finished(target)) is not None:
             progress.log(f"{plan.source.uri} is already in the store")
             return done
-        origin = OPEN[plan.source.uri.partition("://")[0]](plan, resolver)
+        origin = OPEN[scheme_of(plan.source.uri)](plan, resolver)
         choice = choose(origin.sizes, plan.source.uri)
         _check_fields(plan, choice)
         _check_size(plan, choice, origin)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hone_api.base.schemes import scheme_of
 from hone_api.dataset.dataset_status import Croissant, NotReadFiles
 from hone_api.plan import MaterializePlan
 from hone_api.words.failures import FailureCode
@@ -66,7 +67,7 @@ def fetch(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetche
         SourceError: missing, unreachable, refused, too large, or not what sha256 promised.
         UnchangedError: the source still has the mark plan.known.
     """
-    scheme = plan.source.uri.partition("://")[0]
+    scheme = scheme_of(plan.source.uri)
     if scheme not in SOURCES:
         raise SourceError(FailureCode.NOT_SUPPORTED_YET, f"source {scheme}://: this version has {', '.join(SOURCES)}")
     return SOURCES[scheme](plan, folder, progress)
