@@ -148,3 +148,26 @@ def test_from_the_first_reading_to_the_last_of_its_rows(namespace: Namespace, po
     namespace.delete("Dataset", "rows")
     while pods.contents():
         pods.run("sweep", "hone-contents")
+
+
+def test_sets_that_were_cut_by_hand_see_each_other(namespace: Namespace, pods: Pods) -> None:
+    """Rows 30 to 40 are in both: one Dataset says so, and one goes without them."""
+
+    def made(name: str, start: int, end: int, **spec: Any) -> Any:
+        (pods.folder / "rows.jsonl").write_text(rows(start, end))
+        namespace.create("Dataset", name, {"source": {"uri": "pvc://data/rows.jsonl"}, "format": "Text", **spec})
+        pods.run("materialize", name)
+        namespace.until(
+            lambda: namespace.condition("Dataset", name, "Ready").get("status") == "True", f"{name} is Ready"
+        )
+        return namespace.get("Dataset", name)["status"]
+
+    first = made("first", 0, 40)
+    assert not first.get("sharedRows")
+    (shared,) = made("second", 30, 90)["sharedRows"]
+    crossing = shared.pop("crossing", 0)
+    assert shared == {"name": "first", "digest": first["digest"], "rows": 10, "questions": 10}
+    assert crossing <= 10
+    third = made("third", 30, 90, curation={"deduplicateAgainst": [{"name": "first"}]})
+    assert (third["rows"], third["curation"][0]["step"], third["curation"][0]["removed"]) == (50, "SharedRows", 10)
+    assert [(one["name"], one["rows"]) for one in third["sharedRows"]] == [("second", 50)]

@@ -195,6 +195,7 @@ spec:
   checks: {maxRejected: "1%"}
   curation:
     deduplicate: Exact
+    deduplicateAgainst: [{name: crawl}]
     contamination: {datasets: [{name: held-out}]}
     scores: [{scorer: Classifier, modelVersion: judge-v1, minimum: 50%}, {scorer: Quality, minimum: 10%}]
 """
@@ -211,6 +212,7 @@ def test_validate_by_the_manifest_of_a_dataset(tmp_path, log, capsys):
     out = capsys.readouterr().out
     assert "left out:   curation.contamination: it needs what is in the cluster" in out
     assert "left out:   curation.scores by a Classifier" in out
+    assert "left out:   curation.deduplicateAgainst: it needs what is in the cluster" in out
     assert "format:     PromptCompletion\n" in out
     assert "ExactDuplicates: 40 removed; row 41: repeats row 1\n" in out
     assert "Quality: nothing\n" in out

@@ -266,6 +266,7 @@ def _settings(spec: DatasetSpec, request: ValidationRequest) -> dict[str, Any]:
     absent = {
         "mixture": spec.mixture,
         "curation.scores by a Classifier": len(scores) < len(curation.scores or ()),
+        "curation.deduplicateAgainst": curation.deduplicate_against,
     }
     for name in (name for name, value in absent.items() if value):
         print(f"left out:   {name}: it needs what is in the cluster")
@@ -281,7 +282,11 @@ def _settings(spec: DatasetSpec, request: ValidationRequest) -> dict[str, Any]:
         "splits": spec.splits,
         "checks": spec.checks,
         "curation": curation.model_copy(
-            update={"contamination": curation.contamination if request.against else None, "scores": scores}
+            update={
+                "contamination": curation.contamination if request.against else None,
+                "deduplicate_against": None,
+                "scores": scores,
+            }
         ),
         "raft": spec.raft if synthesis or not spec.synthesis else None,
         "synthesis": spec.synthesis if synthesis else None,

@@ -152,16 +152,29 @@ def test_a_config_map_is_mounted_again_by_every_pod(tmp_path: Path) -> None:
     assert source.read().unchanged
 
 
-def test_rows_are_read_again_when_what_they_are_compared_with_has_changed(volume: Volume) -> None:
+COMPARED = [
+    ({"contamination": {"datasets": [{"name": "exam"}]}}, "evaluationSets"),
+    ({"deduplicateAgainst": [{"name": "exam"}]}, "deduplicateAgainst"),
+]
+
+
+@pytest.mark.parametrize(("curation", "field"), COMPARED)
+def test_rows_are_read_again_when_what_they_are_compared_with_has_changed(
+    volume: Volume, curation: dict[str, Any], field: str
+) -> None:
     held_out = volume.folder / "exam.jsonl"
     held_out.write_text('{"text": "row 7 of the exam and no other, word for word"}\n')
     exam = DatasetInput(name="exam", split="test", path=str(held_out), digest="sha256:" + "1" * 64)
-    curation = {"contamination": {"datasets": [{"name": "exam"}]}}
     volume.fields["curation"] = curation
-    assert not volume.read(evaluationSets=[exam.to_json()]).unchanged
-    assert volume.read(evaluationSets=[exam.to_json()]).unchanged
+    assert not volume.read(**{field: [exam.to_json()]}).unchanged
+    assert volume.read(**{field: [exam.to_json()]}).unchanged
     other = exam.model_copy(update={"digest": "sha256:" + "2" * 64})
-    assert not volume.read(evaluationSets=[other.to_json()]).unchanged
+    assert not volume.read(**{field: [other.to_json()]}).unchanged
+
+
+def test_datasets_that_are_only_reported_on_cause_no_reading(volume: Volume) -> None:
+    other = DatasetInput(name="other", path=str(volume.folder / "train.jsonl"), digest="sha256:" + "1" * 64)
+    assert volume.read(otherDatasets=[other.to_json()]).unchanged
 
 
 def test_rows_that_were_lost_are_read_again(volume: Volume) -> None:
