@@ -12,7 +12,6 @@ from hone_api.base.schemes import REPOSITORY, REST, Use, in_words, pattern_for, 
 from hone_api.blocks.entries import S3_PLACE, entry_rules, matches
 from hone_api.dataset.source import S3
 
-Packaging = Literal["Modelcar", "ModelPack"]
 ArtifactForm = Literal["Adapter", "Merged", "Full", "GGUF"]
 _TARGET = pattern_for(Use.DELIVERY)
 _TARGET_MESSAGE = f"a delivery goes to {in_words(Use.DELIVERY)}"
@@ -40,14 +39,8 @@ class Delivery(ApiModel):
     rules = (
         *entry_rules(_TARGET, _TARGET_MESSAGE),
         Rule(
-            "!has(self.packaging) || self.uri.startsWith('oci://')",
-            "packaging is for oci:// only: remove it",
-            field_path=".packaging",
-        ),
-        Rule(
-            "!has(self.baseImage) || (self.uri.startsWith('oci://') && "
-            "(!has(self.packaging) || self.packaging != 'ModelPack'))",
-            "baseImage is for oci:// with packaging Modelcar only: remove it",
+            "!has(self.baseImage) || self.uri.startsWith('oci://')",
+            "baseImage is for oci:// only: remove it",
             field_path=".baseImage",
         ),
         Rule(
@@ -70,11 +63,6 @@ class Delivery(ApiModel):
     s3: S3 | None = S3_PLACE
     form: ArtifactForm | None = Field(
         default=None, description="Form to deliver; default: Merged or Full if there is one, otherwise Adapter."
-    )
-    packaging: Packaging | None = Field(
-        default=None,
-        description="What oci:// gets. Modelcar: an image with the files below /models; ModelPack: an artifact of the "
-        "CNCF's model-spec, with a layer for each file. Default Modelcar.",
     )
     base_image: PinnedImage | None = Field(
         default=None,

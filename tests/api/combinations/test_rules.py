@@ -242,7 +242,6 @@ JOB_CASES: dict[str, Case] = {
             ),
             "secretName": (ABSENT, "key"),
             "s3": (ABSENT, {"region": "eu-central-1"}),
-            "packaging": (ABSENT, "ModelPack"),
             "baseImage": (ABSENT, f"registry.example.org/{SHELL}", f"other.example.org/{SHELL}"),
         },
     ),

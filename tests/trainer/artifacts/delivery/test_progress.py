@@ -83,9 +83,8 @@ def reports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Pr
         server.shutdown()
 
 
-@pytest.mark.parametrize("packaging", ["Modelcar", "ModelPack"])
 def test_bytes_and_rate_are_reported_while_they_are_sent(
-    reports: list[ProgressReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packaging: str
+    reports: list[ProgressReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "REPORT_SECONDS", 0.6)
     monkeypatch.setattr(transfer, "_SAMPLE_SECONDS", 0.1)
@@ -94,7 +93,7 @@ def test_bytes_and_rate_are_reported_while_they_are_sent(
     with imageregistry.serve(tmp_path / "registry") as registry:
         host, _, port = registry.host.partition(":")
         with slow_line(host, int(port)) as near:
-            plan = model.plan(f"oci://127.0.0.1:{near}/team/tutor", target={"packaging": packaging})
+            plan = model.plan(f"oci://127.0.0.1:{near}/team/tutor")
             deliver.run(plan)
             steps = [report.hone.step for report in reports if report.hone]
             assert {report.hone.stage for report in reports if report.hone} == {"Delivering"}

@@ -1,4 +1,4 @@
-"""oci:// targets: an image (see `modelcar`) or a ModelPack artifact (see `modelpack`), the manifest last."""
+"""oci:// targets: an image (see `modelcar`), the manifest last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hone_api.contract.report import DeliverResult
 from hone_api.plan import DeliverPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts import describe
-from hone_trainer.artifacts.delivery import at_once, attachments, modelcar, modelpack
+from hone_trainer.artifacts.delivery import at_once, attachments, modelcar
 from hone_trainer.artifacts.delivery.base_image import BaseImage
 from hone_trainer.artifacts.delivery.login import login_of
 from hone_trainer.artifacts.delivery.original import Original
@@ -53,8 +53,6 @@ def deliver(
 
 
 def _package(plan: DeliverPlan, original: Original, repository: ImageRepository) -> Package:
-    if plan.target.packaging == "ModelPack":
-        return modelpack.package(plan, original)
     if not plan.target.base_image:
         return modelcar.package(plan, original)
     name, _, digest = plan.target.base_image.partition("/")[2].partition("@")

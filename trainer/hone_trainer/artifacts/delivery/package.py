@@ -1,4 +1,4 @@
-"""What an oci:// delivery writes: blobs, a config and a manifest. Each of the two formats makes its own."""
+"""What an oci:// delivery writes: blobs, a config and a manifest."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ class Package:
         config: Mapping[str, object],
         config_type: str,
         annotations: Mapping[str, str],
-        artifact_type: str | None = None,
     ) -> Package:
         """The package with the manifest that lists config and layers."""
         text = encoded(config)
@@ -46,7 +45,6 @@ class Package:
             "config": described(config_type, text),
             "layers": [layer.descriptor for layer in layers],
         }
-        body |= {"artifactType": artifact_type} if artifact_type else {}
         return cls(layers, text, config_type, encoded({**body, "annotations": annotations} if annotations else body))
 
 

@@ -1,6 +1,4 @@
-"""oci:// sources: the files below /models of an image (KServe's modelcar), or those of a ModelPack artifact.
-
-Deliveries write both, and others do too.
+"""oci:// sources: the files below /models of an image (KServe's modelcar), as deliveries and others write it.
 
 What is in a layer is known when it was read. So opening an image unpacks it, next to where its files will be needed.
 """
@@ -26,7 +24,6 @@ from hone_api.plan import ImportPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery.login import login_of
 from hone_trainer.artifacts.delivery.modelcar import FOLDER
-from hone_trainer.artifacts.delivery.modelpack import FILE_PATH, LAYERS
 from hone_trainer.artifacts.delivery.registry import ImageRepository
 from hone_trainer.artifacts.importing.incoming import incoming_of
 from hone_trainer.artifacts.importing.zstd_layer import ZstdFile, is_zstd
@@ -145,18 +142,12 @@ def _layers(
 
 def _unpack(repository: ImageRepository, layer: Mapping[str, Any], folder: Path, plan: ImportPlan) -> None:
     """The files of a layer, unless an earlier attempt has unpacked it: it counts once its digest was right."""
-    digest, media_type = str(layer["digest"]), str(layer.get("mediaType"))
-    own = _path_of_file(layer, plan) if media_type.startswith(LAYERS) and media_type.endswith(".raw") else None
-    mark = digest.removeprefix("sha256:") + (hashlib.sha256(bytes(own)).hexdigest() if own else "")
-    if (folder / f".{mark}").is_file() or media_type.startswith(f"{LAYERS}dataset."):
+    digest = str(layer["digest"])
+    mark = folder / f".{digest.removeprefix('sha256:')}"
+    if mark.is_file():
         return
-    pieces = repository.download(digest, int(layer["size"]))
-    if own:
-        with _placed(str(own), plan):
-            _write_file(pieces, int(layer["size"]), folder / own, plan)
-    else:
-        _unpack_tar(pieces, layer, folder, plan)
-    (folder / f".{mark}").touch()
+    _unpack_tar(repository.download(digest, int(layer["size"])), layer, folder, plan)
+    mark.touch()
 
 
 @contextmanager
@@ -171,34 +162,8 @@ def _placed(name: str, plan: ImportPlan) -> Iterator[None]:
         raise SourceError(FailureCode.SOURCE_REFUSED, f"{plan.source.uri}: {words}") from None
 
 
-def _path_of_file(layer: Mapping[str, Any], plan: ImportPlan) -> PurePosixPath:
-    """Where the file goes that is a layer of a ModelPack artifact by itself."""
-    annotations = layer.get("annotations")
-    name = annotations.get(FILE_PATH) if isinstance(annotations, dict) else None
-    if not isinstance(name, str) or not PurePosixPath(name).parts or _leaves(name) or "\0" in name:
-        words = f"layer {layer['digest']} names no file of the model in {FILE_PATH}: {str(name)[:200]!r}"
-        raise SourceError(FailureCode.SOURCE_REFUSED, f"{plan.source.uri}: {words}")
-    return PurePosixPath(FOLDER, name)
-
-
-def _leaves(name: str) -> bool:
-    """Whether a relative path leads out of its folder."""
-    return name.startswith("/") or ".." in PurePosixPath(name).parts
-
-
-def _write_file(pieces: Iterator[bytes], size: int, target: Path, plan: ImportPlan) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target, "wb") as file:
-        for piece in pieces:
-            if file.tell() + len(piece) > size:  # a registry that sends more must not fill the volume
-                words = f"{target.name} is larger than the manifest says ({size} bytes)"
-                raise SourceError(FailureCode.SOURCE_REFUSED, f"{plan.source.uri}: {words}")
-            file.write(piece)
-
-
 def _unpack_tar(pieces: Iterator[bytes], layer: Mapping[str, Any], folder: Path, plan: ImportPlan) -> None:
     media_type = str(layer.get("mediaType"))
-    within = FOLDER if media_type.startswith(LAYERS) else ""
     unpacked = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     packed = io.BufferedReader(_LayerFile(pieces), _BUFFER)
     stream: io.BufferedReader[Any] = packed
@@ -208,7 +173,7 @@ def _unpack_tar(pieces: Iterator[bytes], layer: Mapping[str, Any], folder: Path,
     try:
         with tarfile.open(fileobj=stream, mode="r|*", bufsize=_BUFFER, tarinfo=_Member) as tar:
             for member in tar:
-                if path := _place(member, plan, within):
+                if path := _place(member, plan):
                     unpacked += member.size
                     _check_size(unpacked, plan)
                     with _placed(member.name, plan):
@@ -220,13 +185,9 @@ def _unpack_tar(pieces: Iterator[bytes], layer: Mapping[str, Any], folder: Path,
         pass  # to the end, where the digest is compared
 
 
-def _place(member: tarfile.TarInfo, plan: ImportPlan, within: str) -> PurePosixPath | None:
-    """The path of a file below /models; None: it is not a part of the model.
-
-    Args:
-        within: folder in which the names of the tar are: /models in a ModelPack artifact.
-    """
-    path = PurePosixPath(within, member.name.removeprefix("./").lstrip("/"))
+def _place(member: tarfile.TarInfo, plan: ImportPlan) -> PurePosixPath | None:
+    """The path of a file below /models; None: it is not a part of the model."""
+    path = PurePosixPath(member.name.removeprefix("./").lstrip("/"))
     deletes = path.name.startswith(".wh.") and (len(path.parts) == 1 or path.parts[0] == FOLDER)
     if not deletes and (not path.parts or path.parts[0] != FOLDER or member.isdir()):
         return None
