@@ -366,22 +366,19 @@ NAMES: tuple[LibraryName, ...] = (
         "trainer/hone_trainer/harness/catalogue.py",
         "Tells a plain group from one that changes its tasks.",
     ),
-    *(
-        LibraryName(
-            "lm_eval.tasks._yaml_loader",
-            "load_yaml",
-            "imports",
-            f"trainer/hone_trainer/harness/{module}.py",
-            "Reads one definition without an index of all tasks.",
-        )
-        for module in ("definitions", "tasks")
+    LibraryName(
+        "lm_eval.tasks._yaml_loader",
+        "load_yaml",
+        "imports",
+        "trainer/hone_trainer/harness/tasks.py",
+        "Reads one definition without an index of all tasks.",
     ),
     LibraryName(
         "lm_eval.tasks._index",
         "TaskIndex",
         "imports",
-        "trainer/hone_trainer/harness/definitions.py",
-        "Which definition counts where several have the same name.",
+        "trainer/hone_trainer/harness/catalogue.py",
+        "Finds a definition by name; the library's TaskManager builds the task at once.",
     ),
     LibraryName(
         "lm_eval.api.model",

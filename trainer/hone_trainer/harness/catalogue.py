@@ -12,7 +12,6 @@ from typing import Any
 
 from hone_trainer import harness
 from hone_trainer.errors import ConfigError
-from hone_trainer.harness.definitions import Definitions
 
 _OPTIONS = ("data_files", "data_dir", "column_names", "header", "delimiter", "sep")
 """Arguments that a task may pass to the loader of its data set."""
@@ -82,8 +81,12 @@ def find(names: Sequence[str]) -> list[RequestedTasks]:
 
 
 @cache
-def _index() -> Definitions:
-    return Definitions(root())
+def _index() -> Mapping[str, Any]:
+    """lm-eval's entry for each name of a task, a group or a tag: 14,000 files are parsed, 7 s of processor time."""
+    from lm_eval.tasks._index import TaskIndex
+
+    index: Mapping[str, Any] = TaskIndex.build([root()])
+    return index
 
 
 def _members(name: str, index: Mapping[str, Any]) -> tuple[list[HarnessTask], list[str]]:
