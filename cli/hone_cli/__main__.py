@@ -28,26 +28,31 @@ class Command(NamedTuple):
 _HELP = """From a file of rows to a tuned model on your cluster, and to its answers.
 
 \b
-hone check FILE                   what Hone makes of rows, before an upload
-hone init FILE                    write a manifest for them
-hone upload FILE NAME             copy them into the cluster
-hone plan FILE...                 what manifests would do, need and cost
-kubectl get dset                  which Datasets wait for a review
-hone dataset review NAME          decide on the rows that a model generated
-hone download MODEL FOLDER        copy a trained model out of the cluster
-hone chat MODEL                   ask a model and its base, side by side
-hone models                       show models as trees, from rows to aliases
-hone report MODEL:VERSION         copy the report page of a version
-hone approve MODEL:VERSION        approve a version, after its gates
-hone reject MODEL:VERSION         reject it: nothing uses it any more
-hone retrain MODEL                train a model again on its new rows
-hone serve MODEL...               print the manifests of a server for models
+hone check FILE            what Hone makes of rows, before an upload
+hone init FILE             write a manifest for them
+hone upload FILE NAME      copy them into the cluster
+hone run FILE...           plan, ask, apply, watch until the model is there
+hone list, watch, logs     what runs, how far it is, what it says
+hone suspend, resume, cancel
+hone chat MODEL            ask a model and its base, side by side
+hone download MODEL DIR    copy a trained model out of the cluster
+hone serve MODEL...        print the manifests of a server for models
+hone approve MODEL:VERSION approve a version, after its gates
 """
 _COMMANDS = {
     "check": Command("rows.check", "check", "Look at rows before anything is uploaded."),
     "init": Command("rows.init", "init", "Write a manifest for the rows of a file."),
     "upload": Command("rows.upload", "upload", "Upload a file with rows into the cluster."),
     "plan": Command("runs.plan", "plan", "Say what manifests would do, need and cost; nothing is changed."),
+    "run": Command("runs.run", "run", "Plan, ask, apply, and watch."),
+    "watch": Command("runs.watch", "watch", "Watch a run until it ends."),
+    "list": Command("runs.jobs", "list_jobs", "List the runs of a namespace."),
+    "logs": Command("runs.logs", "logs", "Print what a run logs."),
+    "suspend": Command("runs.jobs", "suspend", "Stop a run for a while, with a checkpoint."),
+    "resume": Command("runs.jobs", "resume", "Let a suspended run go on."),
+    "cancel": Command("runs.jobs", "cancel", "End a run for good."),
+    "compare": Command("runs.compare", "compare", "Compare runs: settings that differ, curves, numbers."),
+    "explain": Command("runs.explain", "explain", "Explain a failure code, or a reason of a status."),
     "dataset": Command("dataset", "app", "Review the rows that a model generated."),
     "download": Command("download", "download", "Copy the files of a model out of the cluster."),
     "report": Command("download", "report", "Copy the report page of a version, without its weights."),

@@ -76,7 +76,7 @@ def test_help_imports_no_client_of_a_cluster_and_no_server(words: tuple[str, ...
 def test_every_argument_and_option_says_what_it_is(command: str) -> None:
     section = cli_reference.page().split(f"\n## hone {command}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`.+`) \| (.*) \|$", section, re.M)
-    assert len(rows) >= 3
+    assert len(rows) >= 2
     assert all(re.match(r"[A-Z].{10}", meaning) for _, meaning in rows), rows
 
 

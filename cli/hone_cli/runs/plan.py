@@ -87,7 +87,8 @@ def _needs(job: PlannedJob) -> Iterator[tuple[str, str]]:
         yield "memory", "known once the model is staged: it is not one of the models that Hone knows without"
         return
     room = f" of {gib(job.room_bytes)}" if job.room_bytes else ""
-    fits = {True: "fits", False: "does NOT fit", None: "no GPU is named in resources.gpuProducts that Hone knows"}
+    unknown = "with rows of up to 2,048 tokens" if job.room_bytes else "resources.gpuProducts names no GPU of the table"
+    fits = {True: "fits", False: "does NOT fit", None: unknown}
     yield "memory", f"{gib(job.memory_bytes)}{room} on {job.device}: {fits[job.fits]}"
     if job.misfit:
         yield "", job.misfit

@@ -236,7 +236,8 @@ def _job(
     job.memory_bytes, job.room_bytes = needed.total, rooms[device] or None
     if all(rooms.values()):
         found = job_needs.misfit(spec, device, setups[device], needed)
-        job.fits, job.misfit = found is None, found.message if found else None
+        if job.tokens or found is None:  # rows that nobody has counted may be shorter than assumed
+            job.fits, job.misfit = found is None, found.message if found else None
     job.disk_bytes = disk(setups[device], keep=spec.checkpoints.keep, merge=spec.output.merge)
     job.seconds = _seconds(spec, setups, job.tokens)
     _price(job, spec, prices, spot=spot)

@@ -5,60 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from hone_api import GROUP, VERSION
-from hone_api.words.phases import stage_words
-from hone_api.words.states import GATES, ConditionType, JobPhase
+from hone_api.words.states import ConditionType
+from hone_cli.runs.view import RunView, view
 from hone_dev.demo.runs import is_finished
 from hone_dev.demo.targets import Target
 from hone_dev.tools.console import HoneDevError, console, note
 
 PATIENCE = 20 * 60.0  # seconds without any change of the status
-# field of status.progress, its name for people, digits after the point
-NUMBERS = (("loss", "loss", 2), ("evalLoss", "held-out loss", 2), ("tokensPerSecond", "tokens/s", 0), ("eta", "ETA", 0))
-STAGES = (ConditionType.ACCEPTED, *GATES, ConditionType.ADMITTED, ConditionType.RUNNING)
-
-
-@dataclass(frozen=True)
-class View:
-    """What people want to know of a run now."""
-
-    what: str
-    step: int = 0
-    total: int | None = None
-    numbers: str = ""
-
-    def line(self) -> str:
-        steps = f" {self.step}/{self.total} {100 * self.step // self.total}%" if self.total else ""
-        return f"{self.what}{steps}{'  ' + self.numbers if self.numbers else ''}"
-
-
-def view(job: Mapping[str, Any]) -> View:
-    """The stage the trainer is in; before that, the first condition that does not hold yet."""
-    status = job.get("status") or {}
-    conditions = {c["type"]: c for c in status.get("conditions", ())}
-    progress = status.get("progress") or {}
-    running = conditions.get(ConditionType.RUNNING, {}).get("status") == "True"
-    if not (running and progress.get("stage")):
-        closed = next((c for gate in STAGES if (c := conditions.get(gate)) and c["status"] != "True"), None)
-        words = f"{closed['type']}: {closed['reason']}. {closed.get('message', '')}".strip() if closed else "starting"
-        return View(status.get("phase", JobPhase.PENDING) if running else words)
-    shown = "  ".join(
-        f"{label} {_rounded(progress[key], digits)}" for key, label, digits in NUMBERS if progress.get(key)
-    )
-    rows = (progress.get("rows", 0), progress["totalRows"]) if progress.get("totalRows") else None
-    return View(stage_words(progress["stage"]), *(rows or (progress.get("step", 0), progress.get("totalSteps"))), shown)
-
-
-def _rounded(text: str, digits: int) -> str:
-    try:
-        return f"{float(text):.{digits}f}"
-    except ValueError:  # a duration
-        return text
 
 
 def failure(job: Mapping[str, Any]) -> HoneDevError | None:
@@ -125,11 +83,11 @@ def _versions(target: Target, namespace: str, name: str) -> Iterator[dict[str, A
 
 
 @contextmanager
-def _display() -> Iterator[Callable[[View], None]]:
+def _display() -> Iterator[Callable[[RunView], None]]:
     if not console.is_terminal:
         last: tuple[str, int] | None = None
 
-        def print_line(now: View) -> None:
+        def print_line(now: RunView) -> None:
             """A line for each stage, and for each tenth of the steps."""
             nonlocal last
             mark = (now.what, 10 * now.step // now.total if now.total else 0)
@@ -143,7 +101,7 @@ def _display() -> Iterator[Callable[[View], None]]:
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("starting", total=None, numbers="")
 
-        def draw(now: View) -> None:
+        def draw(now: RunView) -> None:
             steps = f" {now.step}/{now.total}" if now.total else ""
             progress.update(
                 task, description=now.what + steps, completed=now.step, total=now.total, numbers=now.numbers

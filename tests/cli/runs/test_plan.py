@@ -134,3 +134,10 @@ def test_a_table_of_prices_that_is_none_is_refused(tmp_path: Path, text: str) ->
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(CommandError, match="is not a table of prices"):
         prices.read(tmp_path / "p.yaml")
+
+
+def test_rows_that_nobody_counted_refuse_no_job(plan) -> None:
+    bare = {**DATASET, "metadata": {"name": "rows"}}
+    done = plan(bare, job(resources={"gpusPerNode": 0, "memory": "4Gi"}))
+    assert done.exit_code == CliExit.DONE
+    assert "with rows of up to 2,048 tokens" in done.stdout

@@ -1,0 +1,66 @@
+"""`hone explain`: what a word of a status means, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+
+from hone_cli.errors import CommandError
+
+
+def explain(
+    code: Annotated[str, typer.Argument(help="A failure code or a reason, e.g. DoesNotFit; case does not matter.")],
+    output: Annotated[
+        Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
+    ] = "text",
+) -> None:
+    """Explain a failure code, or a reason of a status.
+
+    \b
+    hone explain GpuOutOfMemory
+    """
+    typer.echo(json.dumps(explained(code), indent=2) if output == "json" else _text(explained(code)))
+
+
+def explained(code: str) -> dict[str, Any]:
+    """The entry of a code.
+
+    Raises:
+        CommandError: there is none.
+    """
+    from hone_api.words.failures import FAILURES
+    from hone_api.words.states import AttemptOutcome, ConditionType, JobPhase, Reason
+
+    words = {str(word): word.when for kind in (Reason, ConditionType, JobPhase, AttemptOutcome) for word in kind}
+    names = {name.lower(): name for name in (*words, *map(str, FAILURES))}
+    name = names.get(code.lower())
+    if name is None:
+        near = difflib.get_close_matches(code.lower(), names, n=3)
+        way = f"did you mean {', '.join(names[each] for each in near)}?" if near else "see docs/reference/conditions.md"
+        raise CommandError(f"no code or reason is called {code}: {way}")
+    failure = FAILURES.get(name)
+    if failure is None:
+        return {"code": name, "meaning": words[name]}
+    retry = {
+        "Never": "no: the same input gives the same failure",
+        "Attempt": "yes, within the restart budget of the job",
+        "Disruption": "yes, without using the restart budget",
+        "Heal": "yes, with growing pauses, until the cause is gone",
+    }
+    found: dict[str, Any] = {
+        "code": name,
+        "meaning": words.get(name),
+        "do": failure.hint,
+        "retried": retry[failure.retry],
+    }
+    found |= {"exitCode": int(failure.exit_code), "command": failure.command or None}
+    return {key: text for key, text in found.items() if text is not None}
+
+
+def _text(entry: dict[str, Any]) -> str:
+    labels = {"meaning": "", "do": "What to do: ", "command": "Command: ", "retried": "Tried again: "}
+    lines = [f"{label}{entry[key]}" for key, label in labels.items() if entry.get(key)]
+    return "\n".join([entry["code"], *(f"  {line}" for line in lines)])

@@ -1,0 +1,127 @@
+"""`hone list`, `suspend`, `resume` and `cancel`: the runs of a namespace."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import typer
+
+from hone_api.words.states import JobPhase
+from hone_cli.errors import CliExit, CommandError, printable
+from hone_cli.reach.kube import Kube
+from hone_cli.reach.objects import Objects
+from hone_cli.runs.view import is_over, view
+
+JobArgument = Annotated[str, typer.Argument(help="A FineTuneJob.")]
+NamespaceOption = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")]
+ContextOption = Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")]
+
+
+def list_jobs(
+    output: Annotated[
+        Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
+    ] = "text",
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+) -> None:
+    """List the runs of a namespace.
+
+    The newest comes first.
+    """
+    objects = Objects(Kube.load(context, namespace))
+    jobs = sorted(objects.list("FineTuneJob"), key=lambda job: job["metadata"]["creationTimestamp"], reverse=True)
+    rows = [_row(job) for job in jobs]
+    if output == "json":
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        typer.echo(f"namespace {objects.kube.namespace} has no run: hone run FILE starts one", err=True)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("NAME", "STATE", "PROGRESS", "MODEL", "AGE"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(row["name"], row["state"], row["progress"], row["model"], row["age"])
+    Console().print(table, markup=False)
+
+
+def suspend(job: JobArgument, namespace: NamespaceOption = None, context: ContextOption = None) -> None:
+    """Stop a run for a while, with a checkpoint.
+
+    It saves a checkpoint and releases its GPUs. `hone resume` lets it go on from there.
+    """
+    _set_suspend(Objects(Kube.load(context, namespace)), job, suspended=True)
+    typer.echo(f"{job} saves a checkpoint and stops. hone resume {job} lets it go on.")
+
+
+def resume(job: JobArgument, namespace: NamespaceOption = None, context: ContextOption = None) -> None:
+    """Let a suspended run go on, from its last checkpoint."""
+    _set_suspend(Objects(Kube.load(context, namespace)), job, suspended=False)
+    typer.echo(f"{job} goes on. Watch it: hone watch {job}")
+
+
+def cancel(
+    job: JobArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Cancel without asking.")] = False,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+) -> None:
+    """End a run for good.
+
+    It deletes the FineTuneJob: its pods end, and its checkpoints are removed some time later. Rows, models and versions
+    stay. To continue later, use `hone suspend`.
+    """
+    objects = Objects(Kube.load(context, namespace))
+    body = _unfinished(objects, job)
+    if not yes and not sys.stdin.isatty():
+        raise CommandError("nobody can be asked here, and nothing was cancelled: add --yes")
+    if not yes and not typer.confirm(f"End {job} ({printable(view(body).line())}) for good?", err=True):
+        typer.echo("Nothing was cancelled.", err=True)
+        raise typer.Exit(CliExit.FAILED)
+    objects.delete("FineTuneJob", job)
+    typer.echo(f"{job} is cancelled.")
+
+
+def _set_suspend(objects: Objects, name: str, *, suspended: bool) -> None:
+    _unfinished(objects, name)
+    objects.merge("FineTuneJob", name, {"spec": {"suspend": suspended}})
+
+
+def _unfinished(objects: Objects, name: str) -> dict[str, Any]:
+    """The job.
+
+    Raises:
+        CommandError: there is none, or it is over.
+    """
+    job = objects.get("FineTuneJob", name)
+    if is_over(job):
+        phase = (job.get("status") or {}).get("phase", "over")
+        raise CommandError(f"{name} is {phase}: it has nothing to stop or continue; hone list shows what runs")
+    return job
+
+
+def _row(job: dict[str, Any]) -> dict[str, str]:
+    status = job.get("status") or {}
+    state = " ".join(filter(None, [status.get("phase") or JobPhase.PENDING, status.get("reason")]))
+    now = "" if is_over(job) else view(job).line()
+    created = datetime.fromisoformat(job["metadata"]["creationTimestamp"])
+    return {
+        "name": job["metadata"]["name"],
+        "state": printable(state),
+        "progress": printable((status.get("progress") or {}).get("summary") or now)[:60],
+        "model": status.get("modelVersionName") or job["spec"]["output"]["modelName"],
+        "age": _age((datetime.now(UTC) - created).total_seconds()),
+    }
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{max(0, seconds):.0f}s"

@@ -1,0 +1,66 @@
+"""`hone logs`: what the pods of a run log."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from hone_cli.errors import CommandError, printable
+from hone_cli.reach.kube import Kube, asked
+from hone_cli.reach.objects import Objects
+from hone_cli.runs.view import view
+
+RANK = "batch.kubernetes.io/job-completion-index"
+ATTEMPT = "hone.dev/attempt"
+
+
+def logs(
+    job: Annotated[str, typer.Argument(help="A FineTuneJob.")],
+    rank: Annotated[int, typer.Option(min=0, help="The pod, counted from 0; each has one node's ranks.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the pod ends.")] = False,
+    tail: Annotated[int, typer.Option(min=0, help="Lines from the end; 0: all.")] = 100,
+    previous: Annotated[bool, typer.Option("--previous", help="Of the attempt before the newest.")] = False,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+) -> None:
+    """Print what a run logs: the newest attempt, the pod of rank 0.
+
+    \b
+    hone logs support-1 -f
+    hone logs support-1 --rank 3 --tail 0
+    """
+    objects = Objects(Kube.load(context, namespace))
+    body = objects.get("FineTuneJob", job)
+    pods = objects.list("Pod", f"hone.dev/finetunejob={job},hone.dev/component=training")
+    name = _pod(body, pods, rank, back=1 if previous else 0)
+    options = {"follow": follow, "_preload_content": False, **({"tail_lines": tail} if tail else {})}
+    stream = asked(lambda: objects.kube.core.read_namespaced_pod_log(name, objects.kube.namespace, **options))
+    try:
+        for piece in stream.stream(2**16):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    except (KeyboardInterrupt, BrokenPipeError):
+        return
+
+
+def _pod(job: dict[str, Any], pods: list[dict[str, Any]], rank: int, *, back: int) -> str:
+    """The pod of a rank in an attempt.
+
+    Raises:
+        CommandError: it has none.
+    """
+    name = job["metadata"]["name"]
+    attempts = sorted({int(pod["metadata"]["labels"].get(ATTEMPT, 0)) for pod in pods})
+    if len(attempts) <= back:
+        raise CommandError(f"no pod of {name} trains or trained here: {printable(view(job).line())}")
+    chosen = [pod for pod in pods if int(pod["metadata"]["labels"].get(ATTEMPT, 0)) == attempts[-1 - back]]
+    ranks = {int(pod["metadata"]["labels"].get(RANK, 0)): str(pod["metadata"]["name"]) for pod in chosen}
+    if rank not in ranks:
+        raise CommandError(f"attempt {attempts[-1 - back]} of {name} has no pod {rank}: it has {_list(ranks)}")
+    return ranks[rank]
+
+
+def _list(ranks: dict[int, str]) -> str:
+    return ", ".join(map(str, sorted(ranks)))

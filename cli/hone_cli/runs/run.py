@@ -1,0 +1,67 @@
+"""`hone run`: from manifests to the end of the run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hone_cli.errors import CliExit, CommandError
+
+
+def run(
+    files: Annotated[list[Path], typer.Argument(help="Manifests; - reads standard input.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Apply without asking.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not watch the run.")] = False,
+    prices: Annotated[
+        Path | None, typer.Option(envvar="HONE_PRICES", help="YAML with currency, gpuHour, spotGpuHour and coreHour.")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+) -> None:
+    """Plan, ask, apply, and watch.
+
+    It prints what `hone plan` prints. If nothing is refused and every job fits, it asks once, applies the objects by
+    server-side apply, and shows the run until it ends. Ctrl-C ends the watching; the run goes on.
+
+    \b
+    Exit codes: 0 the model is there, 3 an object is refused, 4 a job does not fit, 5 the run failed, 1 other errors.
+
+    \b
+    hone run support.yaml
+    hone run support.yaml --yes --detach      in a script
+    """
+    from hone_cli.reach.kube import Kube
+    from hone_cli.reach.objects import Objects
+    from hone_cli.runs import manifests, planning
+    from hone_cli.runs.plan import lines
+    from hone_cli.runs.prices import read
+    from hone_cli.runs.watch import follow
+
+    objects = Objects(Kube.load(context, namespace))
+    bodies = manifests.read(files, objects.kube.namespace)
+    planned = planning.plan(bodies, objects, read(prices), spot=False)
+    typer.echo("\n".join(lines(planned)))
+    if planned.exit_code:
+        typer.echo("Nothing was applied.", err=True)
+        raise typer.Exit(planned.exit_code)
+    if not yes and not sys.stdin.isatty():
+        raise CommandError("nobody can be asked here, and nothing was applied: add --yes")
+    if not yes and not typer.confirm(f"\nApply to namespace {objects.kube.namespace}?", err=True):
+        typer.echo("Nothing was applied.", err=True)
+        raise typer.Exit(CliExit.FAILED)
+    done: list[str] = []
+    for body in bodies:
+        try:
+            objects.apply(body)
+        except CommandError as error:
+            applied = f"applied before: {', '.join(done)}" if done else "nothing was applied"
+            raise CommandError(f"{error} ({applied})") from None
+        done.append(f"{body['kind']} {body['metadata']['name']}")
+    jobs = [body["metadata"]["name"] for body in bodies if body["kind"] == "FineTuneJob"]
+    if detach or len(jobs) != 1:
+        typer.echo("\n".join(["Applied.", *(f"Watch it: hone watch {job}" for job in jobs)]))
+        return
+    raise typer.Exit(follow(objects, jobs[0]))

@@ -1,0 +1,145 @@
+"""`hone watch`: a run until it ends, as a live screen on a terminal and as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from hone_api.words.states import JobPhase
+from hone_cli.errors import CliExit, CommandError, printable
+from hone_cli.reach.kube import Kube, ServerRefusalError
+from hone_cli.reach.objects import Objects
+from hone_cli.runs.view import curves, ending, has_failed, is_over, spark, view
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_SECONDS = 2.0
+"""Between two looks."""
+_PATIENCE = 30
+"""Looks that may fail in a row: a minute, in which an API server restarts."""
+_EVENTS = 4
+INTERRUPTED = 130
+
+
+def watch(
+    job: Annotated[str, typer.Argument(help="A FineTuneJob.")],
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+) -> None:
+    """Watch a run until it ends.
+
+    On a terminal it is a screen with stage, progress, curves, queue and events; elsewhere a line for each stage and
+    each tenth of the steps. Ctrl-C ends the watching; the run goes on.
+
+    \b
+    Exit codes: 0 the model is there, 5 the run failed, 1 other errors.
+    """
+    raise typer.Exit(follow(Objects(Kube.load(context, namespace)), job))
+
+
+def follow(objects: Objects, name: str, seconds: float = _SECONDS) -> int:
+    """Show a run until it ends; gives the exit code."""
+    console = Console()
+    try:
+        with _screen(objects, console) if console.is_terminal else _lines(console) as show:
+            for job in _looks(objects, name, seconds):
+                show(job)
+    except KeyboardInterrupt:
+        console.print(f"{name} goes on. hone watch {name}; hone cancel {name}", markup=False, highlight=False)
+        return INTERRUPTED
+    for line in ending(job):
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+    return CliExit.RUN_FAILED if has_failed(job) else CliExit.DONE
+
+
+def _looks(objects: Objects, name: str, seconds: float) -> Iterator[dict[str, Any]]:
+    """The job as it is every few seconds, until it is over."""
+    job, failures = objects.get("FineTuneJob", name), 0
+    uid = job["metadata"]["uid"]
+    while True:
+        yield job
+        if is_over(job):
+            return
+        time.sleep(seconds)
+        try:
+            found = objects.find("FineTuneJob", name)
+            failures = 0
+        except ServerRefusalError:
+            raise
+        except CommandError:
+            failures += 1
+            if failures == _PATIENCE:
+                raise
+            continue
+        if found is None or found["metadata"]["uid"] != uid:
+            raise CommandError(f"FineTuneJob {name} was deleted")
+        job = found
+
+
+@contextlib.contextmanager
+def _lines(console: Console) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    last: tuple[str, int] | None = None
+
+    def show(job: Mapping[str, Any]) -> None:
+        nonlocal last
+        now = view(job)
+        mark = (now.what, 10 * now.step // now.total if now.total else 0)
+        if mark != last and not is_over(job):
+            last = mark
+            line = f"{time.strftime('%H:%M:%S')} {printable(now.line())}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    yield show
+
+
+@contextlib.contextmanager
+def _screen(objects: Objects, console: Console) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+
+        def show(job: Mapping[str, Any]) -> None:
+            if not is_over(job):
+                live.update(screen(job, _events(objects, job), console.width), refresh=True)
+
+        yield show
+
+
+def screen(job: Mapping[str, Any], events: list[str], width: int) -> RenderableType:
+    """What a person sees of a run that is not over."""
+    status, now = job.get("status") or {}, view(job)
+    steps = f" {now.step}/{now.total}" if now.total else ""
+    parts: list[RenderableType] = [
+        Text(f"{job['metadata']['name']}  {status.get('phase') or JobPhase.PENDING}", style="bold"),
+        Text(printable(now.what) + steps),
+    ]
+    if now.total:
+        parts.append(ProgressBar(total=now.total, completed=now.step, width=min(60, width)))
+    if now.numbers:
+        parts.append(Text(now.numbers))
+    for name, points in curves(job).items():
+        if name in ("loss", "eval_loss") and points:
+            label = f"{name:9} {points[-1][1]:.4g} "
+            parts.append(Text(label + spark(points, max(8, min(60, width - len(label))))))
+    queue = status.get("queue") or {}
+    if queue.get("position"):
+        parts.append(Text(f"queue     place {queue['position']} {printable(queue.get('message') or '')}"))
+    parts += [Text(printable(event), style="dim", overflow="ellipsis", no_wrap=True) for event in events]
+    return Group(*parts)
+
+
+def _events(objects: Objects, job: Mapping[str, Any]) -> list[str]:
+    """The newest Events of the job; none where a person may not read them."""
+    try:
+        found = objects.list("Event", fields=f"involvedObject.uid={job['metadata']['uid']}")
+    except CommandError:
+        return []
+    found.sort(key=lambda each: each.get("lastTimestamp") or each.get("eventTime") or "")
+    return [f"{each.get('reason')}: {each.get('message')}" for each in found[-_EVENTS:]]

@@ -1,0 +1,111 @@
+"""What `hone watch`, `compare` and `explain` make of objects, without a cluster."""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from hone_api.words.failures import FAILURES, FailureCode
+from hone_api.words.states import Reason
+from hone_cli.errors import CommandError
+from hone_cli.runs.compare import compared
+from hone_cli.runs.explain import explained
+from hone_cli.runs.view import curves, ending, has_failed, is_over, spark
+from hone_cli.runs.watch import screen
+
+pytestmark = pytest.mark.pure
+
+
+def job(name="one", rank=8, conditions=(), **status):
+    listed = [{"type": t, "status": "True", "reason": r, "message": m} for t, r, m in conditions]
+    spec = {"adapter": {"rank": rank}, "datasets": [{"name": "rows"}], "output": {"modelName": "bot"}}
+    return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": listed, **status}}
+
+
+TRAINING = job(
+    conditions=[("Running", "Running", "")],
+    phase="Running",
+    progress={"stage": "Training", "step": 30, "totalSteps": 100, "loss": "0.5123", "eta": "3m"},
+    metrics=[{"name": "loss", "curve": "10:3.5 20:2.25 30:0.5"}, {"name": "eval_loss", "curve": "10:nan 20:2"}],
+    queue={"position": 3, "message": "no quota\x1b[2J left"},
+)
+
+
+@pytest.mark.parametrize("width", [20, 40, 120])
+def test_the_screen_fits_and_carries_no_control_characters(width: int) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=True, color_system=None)
+    console.print(screen(TRAINING, ["Evil: \x1b[31m" + "long " * 60], width))
+    printed = out.getvalue()
+    assert "\x1b[2J" not in printed
+    assert "\x1b[31m" not in printed
+    assert max(map(len, printed.splitlines())) <= width
+    assert "30/100" in printed
+    assert "place 3" in printed
+
+
+def test_curves_are_drawn_with_the_lowest_as_the_lowest() -> None:
+    drawn = curves(TRAINING)
+    assert drawn["loss"] == [(10, 3.5), (20, 2.25), (30, 0.5)]
+    assert spark(drawn["loss"], 10) == "█▅▁"
+    assert spark(drawn["loss"], 2) == "█▁"
+    assert math.isnan(drawn["eval_loss"][0][1])
+    assert spark(drawn["eval_loss"], 10) == "▁"
+    assert spark([], 10) == ""
+
+
+def test_each_ending_says_what_to_do_next() -> None:
+    good = job(conditions=[("Finished", "", ""), ("Succeeded", "", "")], modelVersionName="bot-v1")
+    assert not has_failed(good)
+    assert list(ending(good)) == ["one has succeeded: ModelVersion bot-v1", "Next: hone chat bot"]
+    failed = job(
+        conditions=[("Finished", "", ""), ("Failed", "", "")],
+        failure={"code": "OutOfMemory", "message": "rank 0", "hint": "Ask for more."},
+    )
+    assert has_failed(failed)
+    assert "hone explain OutOfMemory" in list(ending(failed))[-1]
+    stalled = job(conditions=[("Stalled", "InvalidValue", "spec.x")])
+    assert is_over(stalled)
+    assert list(ending(stalled)) == ["one cannot run: InvalidValue: spec.x"]
+    assert not is_over(TRAINING)
+
+
+def test_runs_are_compared_by_what_differs() -> None:
+    other = job("two", rank=16, metrics=[{"name": "loss", "curve": "10:1 20:2"}])
+    number = {"name": "loss", "dataset": "rows/validation", "base": "3", "tuned": "1.5", "low": "1.4", "high": "1.6"}
+    version = {"spec": {"evaluation": {"numbers": [number]}}}
+    table = compared([job(), other], [None, version])
+    assert table["settings that differ"] == {"adapter.rank": ["8", "16"]}
+    assert table["curves"] == {"loss": [None, "▁█ 2"]}
+    assert table["held-out rows"] == {"loss (rows/validation)": [None, "1.5 [1.4, 1.6], base 3"]}
+    assert table["run"] == {"state": ["Pending", "Pending"]}
+
+
+@pytest.mark.parametrize("word", [*FailureCode, *Reason])
+def test_every_code_and_reason_is_explained(word: str) -> None:
+    entry = explained(str(word).upper())
+    assert entry["code"] == word
+    assert entry["do"] == FAILURES[word].hint if word in FAILURES else len(entry["meaning"]) > 10
+
+
+def test_a_code_that_does_not_exist_names_the_nearest() -> None:
+    with pytest.raises(CommandError, match="did you mean GpuOutOfMemory, OutOfMemory"):
+        explained("GpuOutOfMemroy")
+    with pytest.raises(CommandError, match=r"see docs/reference/conditions.md"):
+        explained("§")
+
+
+def test_no_command_of_every_day_loads_torch_or_takes_long_to_print_its_help() -> None:
+    """What is imported, not the time: the clock of a busy machine proves nothing."""
+    for command in ("run", "init", "upload"):
+        program = f"import sys; sys.argv = ['hone', {command!r}, '-h']; from hone_cli.__main__ import main\n"
+        program += "try: main()\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
+        environment = {"PYTHONPATH": ":".join(sys.path)}
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+        assert done.stdout.startswith(f"Usage: hone {command}"), done.stderr
+        assert not {"torch", "transformers", "hone_trainer", "aiohttp"} & {*done.stderr.split()}, command

@@ -1,0 +1,176 @@
+"""`hone run` and what follows it, at a real API server with a real operator; the pods are played by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import NamedTuple
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from hone_cli.__main__ import application
+from hone_cli.errors import CliExit, CommandError, printable
+
+pytestmark = pytest.mark.apiserver
+MANIFEST = """\
+apiVersion: hone.dev/v1alpha1
+kind: Dataset
+metadata: {name: rows}
+spec: {source: {uri: pvc://data/rows.jsonl}, suspend: true}
+---
+apiVersion: hone.dev/v1alpha1
+kind: FineTuneJob
+metadata: {name: job}
+spec:
+  model: {uri: hf://Qwen/Qwen2.5-0.5B-Instruct}
+  datasets: [{name: rows}]
+  output: {modelName: bot}
+"""
+AT = "2026-01-01T00:00:00Z"
+
+
+class Done(NamedTuple):
+    """What a person sees of a command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def hone(namespace, apiserver, monkeypatch):
+    """Runs `hone` as in a script: standard input is no terminal."""
+
+    def run(*words, environment=None, kubeconfig=apiserver):
+        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+        arguments = [*map(str, words), "--namespace", namespace.name]
+        done = CliRunner().invoke(application(arguments[:1]), arguments, env=environment)
+        if isinstance(done.exception, CommandError):
+            return Done(CliExit.FAILED, done.stdout, f"hone: {printable(str(done.exception))}\n")
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return Done(done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    (tmp_path / "job.yaml").write_text(MANIFEST)
+    return tmp_path / "job.yaml"
+
+
+def status(namespace, phase, *conditions, **fields):
+    """Write a status as the operator does; without an operator nobody changes it."""
+    listed = [
+        {"type": name, "status": "True", "reason": phase, "message": "", "lastTransitionTime": AT}
+        for name in conditions
+    ]
+    body = {"status": {"phase": phase, "conditions": listed, **fields}}
+    namespace.patch("FineTuneJob", "job", body, "status")
+
+
+def one_line(done, words):
+    assert done.returncode == CliExit.FAILED, done
+    assert re.fullmatch(r"hone: .+\n", done.stderr), done.stderr
+    assert words in done.stderr
+
+
+def test_it_asks_before_it_applies_and_a_script_says_yes(namespace, hone, manifest) -> None:
+    one_line(hone("run", manifest), "nothing was applied: add --yes")
+    assert namespace.names("FineTuneJob") == []
+    done = hone("run", manifest, "--yes", "--detach")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("Applied.\nWatch it: hone watch job\n")
+    assert (namespace.names("Dataset"), namespace.names("FineTuneJob")) == (["rows"], ["job"])
+    again = hone("run", manifest, "--yes", "--detach")
+    assert again.stdout.startswith("Dataset rows stays\nFineTuneJob job stays\n")
+
+
+def test_a_refused_object_stops_all_of_them(namespace, hone, manifest) -> None:
+    manifest.write_text(MANIFEST.replace("modelName: bot", "modelName: Bot!"))
+    done = hone("run", manifest, "--yes")
+    assert (done.returncode, done.stderr) == (CliExit.REFUSED, "Nothing was applied.\n")
+    assert namespace.names("Dataset") == []
+
+
+@pytest.mark.parametrize(("ends", "code"), [("Succeeded", CliExit.DONE), ("Failed", CliExit.RUN_FAILED)])
+def test_a_run_is_watched_to_its_end_by_plain_lines(namespace, hone, manifest, ends, code) -> None:
+    assert hone("run", manifest, "--yes", "--detach").returncode == 0
+    status(namespace, "Running", "Running", progress={"stage": "Training", "step": 40, "totalSteps": 100})
+    failure = {"failure": {"code": "OutOfMemory", "message": "rank 0", "hint": "Ask for more."}}
+    end = lambda: status(  # noqa: E731
+        namespace, ends, "Finished", ends, modelVersionName="bot-v1", **(failure if ends == "Failed" else {})
+    )
+    timer = threading.Timer(3, end)
+    timer.start()
+    done = hone("watch", "job")
+    timer.join()
+    assert done.returncode == code, done.stderr
+    lines = done.stdout.splitlines()
+    assert "40/100" in lines[0]
+    assert "\x1b" not in done.stdout
+    expected = {"Succeeded": "Next: hone chat bot", "Failed": "More: hone explain OutOfMemory; hone logs job"}
+    assert lines[-1] == expected[ends]
+
+
+def test_a_terminal_of_40_columns_shows_the_screen_and_ctrl_c_leaves_the_run(
+    namespace, hone, manifest, apiserver, terminal
+) -> None:
+    assert hone("run", manifest, "--yes", "--detach").returncode == 0
+    curve = " ".join(f"{step}:{4 - step / 50}" for step in range(10, 100, 10))
+    status(
+        namespace,
+        "Running",
+        "Running",
+        progress={"stage": "Training", "step": 40, "totalSteps": 100, "loss": "3.2"},
+        metrics=[{"name": "loss", "curve": curve}],
+    )
+    words = ("watch", "job", "--namespace", namespace.name)
+    screen = terminal(*words, columns=40, KUBECONFIG=str(apiserver), NO_COLOR="1")
+    screen.until("40/100")
+    screen.until("▁")
+    screen.press("\x03")
+    screen.until("job goes on.")
+    assert namespace.get("FineTuneJob", "job")["status"]["phase"] == "Running"
+
+
+def test_runs_are_listed_suspended_resumed_compared_and_cancelled(namespace, hone, manifest) -> None:
+    assert "has no run" in hone("list").stderr
+    assert hone("run", manifest, "--yes", "--detach").returncode == 0
+    (row,) = json.loads(hone("list", "-o", "json").stdout)
+    assert (row["name"], row["model"]) == ("job", "bot")
+    assert "job" in hone("list", environment={"COLUMNS": "40"}).stdout
+    for command, expected in (("suspend", True), ("resume", False)):
+        assert hone(command, "job").returncode == 0
+        assert namespace.get("FineTuneJob", "job")["spec"]["suspend"] is expected
+    second = MANIFEST.replace("name: job", "name: other").replace("modelName: bot", "modelName: tutor")
+    manifest.write_text(second)
+    assert hone("run", manifest, "--yes", "--detach").returncode == 0
+    found = json.loads(hone("compare", "job", "other", "-o", "json").stdout)
+    assert found["settings that differ"] == {"output.modelName": ["bot", "tutor"]}
+    one_line(hone("cancel", "job"), "nothing was cancelled: add --yes")
+    assert hone("cancel", "job", "--yes").stdout == "job is cancelled.\n"
+    namespace.until(lambda: namespace.names("FineTuneJob") == ["other"], "the job is gone")
+
+
+@pytest.mark.parametrize("command", ["watch", "suspend", "resume", "cancel", "logs"])
+def test_a_run_that_does_not_exist_is_one_line_that_names_the_others(namespace, hone, manifest, command) -> None:
+    assert hone("run", manifest, "--yes", "--detach").returncode == 0
+    one_line(hone(command, "jbo"), f"namespace {namespace.name} has no FineTuneJob jbo: it has job")
+    if command == "logs":
+        one_line(hone(command, "job"), "no pod of job trains or trained here")
+    if command in ("suspend", "resume", "cancel"):
+        status(namespace, "Succeeded", "Finished", "Succeeded")
+        one_line(hone(command, "job"), "job is Succeeded: it has nothing to stop or continue")
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(hone, manifest, apiserver, tmp_path) -> None:
+    document = yaml.safe_load(apiserver.read_text())
+    document["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:9"
+    (tmp_path / "dead").write_text(yaml.safe_dump(document))
+    for words in (("list",), ("run", manifest, "--yes"), ("plan", manifest)):
+        one_line(hone(*words, kubeconfig=tmp_path / "dead"), "the cluster does not answer")
+        one_line(hone(*words, kubeconfig=tmp_path / "absent"), "no cluster: ")
