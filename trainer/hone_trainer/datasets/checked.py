@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.curation.base import Each, Sketching
+from hone_trainer.datasets.engine.arrays import column, merged
 from hone_trainer.datasets.engine.features import Features, features
 from hone_trainer.datasets.engine.parts import GROUP_BYTES, GROUP_ROWS, CheckedPart, PartFolder, PartWriter
+from hone_trainer.datasets.engine.plain import Plain, PlainRows
 from hone_trainer.datasets.formats.detect import Detected
 from hone_trainer.datasets.readers import read
-from hone_trainer.datasets.readers.pieces import Piece, PieceRows
+from hone_trainer.datasets.readers.pieces import Block, Piece, PieceRows
 from hone_trainer.datasets.readers.rows import RawRow, RowError, canonical, strict_json
 from hone_trainer.datasets.splits.splits import hash_of
 from hone_trainer.datasets.texts.statistics import check_length
@@ -62,6 +64,12 @@ class Check:
         except RowError as error:
             row = read.parsed(row)
             return refused(row, self._shown(error, row), plan)
+
+    def plain(self, is_exact: bool) -> PlainRows | None:
+        """What checks plain rows some thousand at a time, and finds the same; None: they cannot be plain."""
+        if self._detected is None or self._has_keys or not PlainRows.can_be(self._detected):
+            return None
+        return PlainRows(self._detected, self._plan.splits.seed, self._plan.checks.max_tokens, is_exact)
 
     def _keys_of(self, value: dict[str, Any]) -> tuple[str, str, str]:
         return _group(self._plan, value), _label(self._plan, value), _stratum(self._plan, value)
@@ -134,6 +142,7 @@ class PartMaker:
         self._is_exact, self.folder, self.max_bytes = is_exact, folder, max_bytes
         balance = plan.curation.balance
         self._balance = plan.curation.seed if balance else None
+        self._plain = None if each or sketching else check.plain(is_exact)
 
     def make(self, task: tuple[int, str, Piece]) -> CheckedPart:
         """The part of a piece, by index and key: what a worker does.
@@ -145,7 +154,7 @@ class PartMaker:
         rows = PieceRows(piece, self.max_bytes)
         about = {"file": piece.files[0].name, "is_first": piece.is_first}
         with PartWriter(self.folder.path, index, key, self.schema(), bool(self.folder.identity)) as writer:
-            counts = self._write(writer, rows)
+            counts = self._write(writer, rows.blocks())
             is_broken = piece.groups is not None and counts.pop("is_broken")
             counts.pop("is_broken", None)
             return writer.finish(
@@ -155,7 +164,7 @@ class PartMaker:
     def of_rows(self, index: int, rows: Iterable[RawRow]) -> CheckedPart:
         """The part of rows that are in no file."""
         with PartWriter(self.folder.path, index, "0" * 32, self.schema(), False) as writer:
-            counts = self._write(writer, rows, is_made=True)
+            counts = self._write(writer, [rows], is_made=True)
             counts.pop("is_broken")
             return writer.finish({"file": "", "is_first": True, **counts})
 
@@ -163,11 +172,47 @@ class PartMaker:
         """Of a part, as a `pyarrow.Schema`."""
         return schema(self._sketching.columns if self._sketching else 0)
 
-    def _write(self, writer: PartWriter, rows: Iterable[RawRow], is_made: bool = False) -> dict[str, int]:
+    def _write(self, writer: PartWriter, blocks: Iterable[Iterable[RawRow]], is_made: bool = False) -> dict[str, int]:
         """is_made: whether rows have numbers of their own."""
+        counts = {"rows": 0, "valid": 0, "is_broken": False}
+        for block in blocks:
+            plain = self._plain.of_block(block.data) if self._plain and isinstance(block, Block) else None
+            if plain and isinstance(block, Block):
+                self._write_plain(writer, block, plain, counts)
+            else:
+                self._write_rows(writer, block, is_made, counts)
+        return counts
+
+    def _write_plain(self, writer: PartWriter, block: Block, plain: Plain, counts: dict[str, int]) -> None:
+        import pyarrow
+
+        fields, rows = [*self.schema()], plain.rows - len(plain.others)
+        columns = [plain.columns.get(field.name) for field in fields]
+        arrays = [
+            pyarrow.nulls(rows, field.type) if one is None else one for one, field in zip(columns, fields, strict=True)
+        ]
+        counts["rows"] += plain.rows
+        counts["valid"] += rows
+        if plain.others:
+            others = list[tuple[Any, ...]]()
+            for at, line in plain.others.items():
+                row = self._check.row(block.row(at, line))
+                is_refused = isinstance(row, RefusedRow)
+                counts["valid"] += not is_refused
+                others.append(
+                    _refused_columns(row, False)
+                    if isinstance(row, RefusedRow)
+                    else self._valid_columns(row, _Judged(row))
+                )
+            listed = [
+                column(values, field.type) for values, field in zip(zip(*others, strict=True), fields, strict=True)
+            ]
+            arrays = merged(arrays, listed, [*plain.others])
+        writer.write(arrays)
+
+    def _write_rows(self, writer: PartWriter, rows: Iterable[RawRow], is_made: bool, counts: dict[str, int]) -> None:
         group, size = list[tuple[Any, ...]](), 0
         sketches: list[Any] = []
-        counts = {"rows": 0, "valid": 0, "is_broken": False}
 
         def flush() -> None:
             if group:
@@ -193,7 +238,6 @@ class PartMaker:
                 flush()
                 size = 0
         flush()
-        return counts
 
     def _batches(self, rows: Iterable[ValidRow | RefusedRow]) -> Iterator[list[_Judged]]:
         batch, size = list[_Judged](), 0

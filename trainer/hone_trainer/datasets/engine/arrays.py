@@ -41,6 +41,24 @@ def table(columns: dict[str, Any]) -> Any:
     return pyarrow.table(arrays, names=list(columns))
 
 
+def of_numbers(values: Any) -> Any:
+    """A numpy array of whole numbers as an Arrow array, which shares its memory."""
+    import pyarrow
+
+    kind = getattr(pyarrow, str(values.dtype))()
+    return pyarrow.Array.from_buffers(kind, len(values), [None, pyarrow.py_buffer(values)])
+
+
+def of_texts(texts: Sequence[bytes]) -> Any:
+    """Texts in UTF-8 as an Arrow array; together less than 2 GiB."""
+    import numpy
+    import pyarrow
+
+    ends = numpy.cumsum([0, *map(len, texts)], dtype=numpy.int32)
+    buffers = [None, pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(texts))]
+    return pyarrow.Array.from_buffers(pyarrow.string(), len(texts), buffers)
+
+
 def numbers(values: Any) -> Any:
     """An Arrow array of whole numbers without nulls as a numpy array, which shares its memory."""
     import numpy
@@ -52,7 +70,18 @@ def numbers(values: Any) -> Any:
 def indices(values: Any) -> Any:
     """A numpy array of whole numbers as an Arrow array, for `take`."""
     import numpy
+
+    return of_numbers(numpy.ascontiguousarray(values, dtype=numpy.int64))
+
+
+def merged(arrays: Sequence[Any], others: Sequence[Any], places: Sequence[int]) -> list[Any]:
+    """Arrays with the values of others at some places, in ascending order, and their own in all the rest."""
+    import numpy
     import pyarrow
 
-    data = pyarrow.py_buffer(numpy.ascontiguousarray(values, dtype=numpy.int64))
-    return pyarrow.Array.from_buffers(pyarrow.int64(), len(values), [None, data])
+    order = numpy.zeros(len(arrays[0]) + len(places), dtype=numpy.int64)
+    is_other = numpy.zeros(len(order), dtype=bool)
+    is_other[places] = True
+    order[~is_other] = numpy.arange(len(arrays[0]))
+    order[is_other] = len(arrays[0]) + numpy.arange(len(places))
+    return [pyarrow.concat_arrays(both).take(indices(order)) for both in zip(arrays, others, strict=True)]

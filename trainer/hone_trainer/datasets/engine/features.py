@@ -22,6 +22,9 @@ TOOLS, NAMES, CONTROL, NOTHING, INVISIBLE, SAME_FORM, LATE_SYSTEM, LONG_ANSWER, 
 )
 """Bits of the column `flags`."""
 ROLE_LETTERS = {"system": "s", "user": "u", "assistant": "a", "tool": "t"}
+KEY_OF_TEXT = b"None\0text\0"
+"""Before what a text is known by as a duplicate."""
+_SPACE, _FACTOR = 2**64, 0x9E3779B97F4A7C15
 ANSWER_CHARACTERS = 200
 """Longer answers are not compared: they hardly repeat, but as whole rows."""
 
@@ -55,7 +58,11 @@ class Features(NamedTuple):
 
 def hash_of_text(text: str) -> int:
     """64 bits of a text in UTF-8."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return _hash(text.encode())
+
+
+def _hash(key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
 
 
 def features(record: Record, parts: Texts, is_exact: bool) -> Features:
@@ -66,25 +73,29 @@ def features(record: Record, parts: Texts, is_exact: bool) -> Features:
     """
     length = length_of_texts(parts)
     if "text" in record:
-        return Features(
-            length, _exact(record, parts, [normalised(text) for _, text in parts]) if is_exact else None, None, None
-        )
+        return Features(length, _hash(KEY_OF_TEXT + normalised(parts[0][1]).encode()) if is_exact else None, None, None)
     norms = [normalised(text) for _, text in parts]
-    exact = _exact(record, parts, norms) if is_exact else None
     flags = _flags(parts)
     if len(record) == 2 and len(parts) == 2 and parts[0][0] == "prompt" and parts[1][0] == "completion":
         answer = parts[1][1]
         is_short = len(answer) <= ANSWER_CHARACTERS
+        question, answer_hash = map(hash_of_text, norms)
         return Features(
             length,
-            exact,
-            hash_of_text(norms[0]),
-            hash_of_text(norms[1]),
+            key_of_pair(question, answer_hash) % _SPACE if is_exact else None,
+            question,
+            answer_hash,
             answer if is_short else None,
             None,
             flags if is_short else flags | LONG_ANSWER,
         )
+    exact = _exact(record, parts, norms) if is_exact else None
     return _of_turns(record, parts, norms, length, exact, flags)
+
+
+def key_of_pair(question: Any, answer: Any) -> Any:
+    """Hash of a pair of a prompt and a completion by theirs, modulo 2^64; also of arrays of numpy."""
+    return question * _FACTOR + answer
 
 
 def _exact(record: Record, parts: Texts, norms: list[str]) -> int:

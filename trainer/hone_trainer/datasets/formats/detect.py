@@ -104,6 +104,19 @@ class Detected:
         )
         return roles if is_plain else None
 
+    def is_plain(self, roles: Collection[str]) -> bool:
+        """Whether rows that have these roles, and nothing in a column that `matters`, are read by them alone."""
+        columns = {self.columns.get(role, role) for role in roles}
+        is_known = self.seen is not None and columns <= self.seen and not self.labels
+        return bool(roles) and is_known and {*self.columns} <= {*roles} and columns.isdisjoint(self.ignored)
+
+    def matters(self, column: str) -> bool:
+        """Whether a value in this column may change what a row is that has the roles of a plain one."""
+        if column in self.ignored:
+            return False
+        others = {self.columns.get(role, role) for role in self.format.roles} | ({*MEDIA, *SPANS} - self._known)
+        return column in others or self.seen is None or column not in self.seen
+
     def _normalise(self, row: dict[str, Any]) -> Record:
         if self.ignored:
             row = {name: value for name, value in row.items() if name not in self.ignored}

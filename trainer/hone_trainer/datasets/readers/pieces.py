@@ -6,11 +6,14 @@ piece. How files are divided depends on them alone, so rows, numbers and places 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import IO, NamedTuple
 
 from hone_trainer.datasets.readers import columnar, read
-from hone_trainer.datasets.readers.items import lines
+from hone_trainer.datasets.readers.items import MAX_ROW_BYTES, lines
 from hone_trainer.datasets.readers.read import DataFile, named
 from hone_trainer.datasets.readers.rows import RawRow
 
@@ -21,6 +24,11 @@ FILES = 64
 """Of a piece, at most: to open a file takes as long as to check a row or more."""
 GROUP_BYTES = 16 * 2**20
 """Unpacked bytes of the row groups of a piece; one group that is larger is a piece by itself."""
+
+BLOCK_BYTES = 2 * 2**20
+"""Of lines that are read at once."""
+SMALL_BYTES = 64 * 2**10
+"""Files below this size are read line by line: a block of its own takes longer."""
 
 
 class Piece(NamedTuple):
@@ -85,11 +93,29 @@ def _of_large(file: DataFile, size: int, max_bytes: int, size_of_piece: int) -> 
         yield Piece([file])
 
 
-class PieceRows:
-    """The rows of a piece, with numbers from 1, and what is known after the last one.
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole lines of a plain file of JSON Lines."""
 
-    Iterating raises as `read.raw_rows`.
-    """
+    name: str
+    """Of the file."""
+    data: bytes
+    before: int
+    """Lines before them, of the file or its range."""
+
+    def row(self, at: int, line: bytes) -> RawRow:
+        """The row of a line, by its place among all."""
+        return RawRow(at + 1, self.name, line=line, at=self.before + at + 1)
+
+    def __iter__(self) -> Iterator[RawRow]:
+        """The rows, whose place is yet without the line, which `at` has."""
+        for number, (line, data) in enumerate(lines(io.BytesIO(self.data)), 1):
+            if (item := read.item_of_line(self.before + line, data)) is not None:
+                yield read.raw_row(number, self.name, item, at=self.before + line)
+
+
+class PieceRows:
+    """The rows of a piece, and what is known after the last one."""
 
     def __init__(self, piece: Piece, max_bytes: int) -> None:
         self._piece, self._max_bytes = piece, max_bytes
@@ -98,23 +124,35 @@ class PieceRows:
         self.unpacked = 0
         """Bytes of row groups."""
 
-    def __iter__(self) -> Iterator[RawRow]:
+    def blocks(self) -> Iterator[Iterable[RawRow]]:
+        """All rows, some at a time.
+
+        Raises:
+            SourceError, StoreError: as `read.raw_rows`, also while rows are taken.
+        """
         piece = self._piece
         if piece.lines:
-            return self._range(piece.files[0], *piece.lines)
-        if piece.groups:
-            return self._groups(piece.files[0], piece.groups)
-        return read.raw_rows(piece.files, self._max_bytes)
+            yield from self._range(piece.files[0], *piece.lines)
+        elif piece.groups:
+            yield self._groups(piece.files[0], piece.groups)
+        else:
+            for is_small, files in groupby(piece.files, lambda file: file.size < SMALL_BYTES):
+                for file in () if is_small else files:
+                    start = read.start_of_lines(file)
+                    if start is not None and file.size <= self._max_bytes:
+                        yield from self._range(file, start, file.size)
+                    else:
+                        yield read.raw_rows([file], self._max_bytes)
+                if is_small:
+                    yield read.raw_rows([*files], self._max_bytes)
 
-    def _range(self, file: DataFile, begin: int, end: int) -> Iterator[RawRow]:
-        """Rows whose place is yet without the line, which `at` has."""
-        number = 0
+    def _range(self, file: DataFile, begin: int, end: int) -> Iterator[Block]:
+        self.lines = 0
         with named(file), file.open(end) as whole:
             stream = _Range(whole, begin, end, self._piece.is_first)
-            for self.lines, data in lines(stream):
-                if (item := read.item_of_line(self.lines, data)) is not None:
-                    number += 1
-                    yield read.raw_row(number, file.name, item, at=self.lines)
+            while data := stream.block():
+                yield Block(file.name, data, self.lines)
+                self.lines += data.count(b"\n") + (not data.endswith(b"\n"))
 
     def _groups(self, file: DataFile, groups: tuple[int, int]) -> Iterator[RawRow]:
         bound = columnar.UnpackedBound(self._max_bytes)
@@ -128,7 +166,7 @@ class _Range:
     """The lines that begin in [begin, end) of a file, the last one to its end."""
 
     def __init__(self, file: IO[bytes], begin: int, end: int, is_first: bool) -> None:
-        self._file, self._left, self._is_within = file, end - begin, False
+        self._file, self._left = file, end - begin
         if is_first:
             file.seek(begin)
             return
@@ -138,11 +176,13 @@ class _Range:
         if not skipped.endswith(b"\n"):
             self._left = 0
 
-    def readline(self, limit: int, /) -> bytes:
-        """As `Lines.readline`."""
-        if self._left <= 0 and not self._is_within:
-            return b""
-        data = self._file.readline(limit)
+    def block(self) -> bytes:
+        """Some more lines; of one that is too long, no more than shows that it is."""
+        data = last = self._file.read(max(0, min(BLOCK_BYTES, self._left)))
         self._left -= len(data)
-        self._is_within = bool(data) and not data.endswith(b"\n")
+        while last and not last.endswith(b"\n"):
+            last = self._file.readline(MAX_ROW_BYTES + 1)
+            self._left -= len(last)
+            if len(data) <= BLOCK_BYTES + MAX_ROW_BYTES:
+                data += last
         return data

@@ -21,6 +21,18 @@ NOTHING = ("nan", "NaN", "<NA>", "NaT")
 """How pandas writes an empty cell as a text."""
 
 
+def control_tokens(text: str) -> list[int]:
+    """Where control tokens begin in a text; those that overlap may be missing."""
+    if "INST]" in text:
+        return [match.start() for match in CONTROL_TOKEN.finditer(text)]
+    found, at = [], text.find("<")
+    while at >= 0:  # faster than the pattern's own search
+        if CONTROL_TOKEN.match(text, at):
+            found.append(at)
+        at = text.find("<", at + 1)
+    return found
+
+
 class Conflict(NamedTuple):
     """Questions that have several answers, and the rows that ask them."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 """Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: there each character counts as a word."""
@@ -14,12 +15,25 @@ _ACCENTS = re.compile("[\u0300-\u036f]")
 """Marks of the Latin, Greek and Cyrillic scripts only: in other scripts a mark can be a vowel."""
 _ASCII_BLANKS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
 """Faster than the pattern, for the text that most rows are: three times."""
+_FOLDED = bytes(32 if code and chr(code).isspace() else ord(chr(code).lower()) for code in range(128)) + bytes(128)
+"""Letters of ASCII without case, and each white space as a blank."""
 
 
 def normalised(text: str) -> str:
     """The text in one Unicode form (NFKC), without case, each white space one blank."""
     folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
     return " ".join(folded.split())
+
+
+def all_normalised(texts: Sequence[str]) -> list[bytes]:
+    """`normalised` of each, in UTF-8; faster, for texts without NUL."""
+    whole = "\0".join(texts)
+    if not whole.isascii():
+        return [normalised(text).encode() for text in texts]
+    folded = b"\0%b\0" % whole.encode().translate(_FOLDED)
+    is_single = not (b"  " in folded or b" \0" in folded or b"\0 " in folded)
+    parts = folded[1:-1].split(b"\0")
+    return parts if is_single else [b" ".join(part.split()) for part in parts]
 
 
 def split_words(text: str) -> list[str]:

@@ -1,0 +1,156 @@
+"""Rows that are checked as columns give the very columns that each gives by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from hone_api.plan import MaterializePlan
+from hone_trainer.datasets.checked import Check, PartMaker
+from hone_trainer.datasets.engine.parts import PartFolder
+from hone_trainer.datasets.engine.plain import PlainRows
+from hone_trainer.datasets.formats import detect
+from hone_trainer.datasets.readers import pieces
+from hone_trainer.datasets.readers.read import DataFile
+
+pytestmark = [pytest.mark.trainer]
+
+Row = dict[str, Any]
+ROWS: dict[str, Callable[[int], Row]] = {
+    "text": lambda n: {"text": f"A Text of  {n}.\nIt goes on."},
+    "pair": lambda n: {"prompt": f"What is {n} + 1?", "completion": f"It is {n + 1}."},
+    "chat": lambda n: {
+        "messages": [
+            *([{"role": "system", "content": "Be kind."}] if n % 3 == 0 else []),
+            *(
+                {"role": role, "content": f"{role} {n} {turn}" * turn}
+                for turn in (1, 30)
+                for role in ("user", "assistant")
+            ),
+        ]
+    },
+}
+TEXTS = (
+    *("", " ", "\n\t", "\u00a0", "nul \0 in it", "a \x1c\x1f\x85 b \x7f", "\u200b", "nan", "x\n\nNaN", "is nan"),
+    *("<|im_end|>", "say [/INST] <s>", "a < b", "<|endoftext|>", "yes<|endoftext|>", "\\", '", "completion": "'),
+    *(
+        '"}\n{"prompt": "',
+        "a/b",
+        "\u00dcnic\u00f6d\u00e9 \ufb01 \u0130 \u1e9e \u4e2d\u6587 \U0001f600 \u2028",
+        "x" * 201,
+        " Two  Blanks ",
+    ),
+    *("long " * 300, "\u00e9" * 201, 3, 2.5, True, None, [], ["a"], {"a": "b"}, [{"type": "text", "text": "part"}]),
+)
+"""In place of a text."""
+BESIDE = ("late", "image", "system", "tools", "id", "train_detail")
+"""Columns that a row has in addition."""
+FORMS: tuple[Callable[[str], str], ...] = (
+    *(lambda line: line, lambda line: json.dumps(json.loads(line), ensure_ascii=False)),
+    lambda line: json.dumps(json.loads(line), separators=(",", ":")),
+    lambda line: json.dumps(dict(reversed(json.loads(line).items()))),
+    *(lambda line: line.replace("/", "\\/"), lambda line: line.replace("t", "\\u0074"), lambda line: f"{line}\r"),
+    *(lambda line: line.replace(": ", " :  "), lambda line: f" {line} ", lambda line: f"\ufeff{line}", lambda line: ""),
+    *(lambda line: line + line, lambda line: f"[{line}]", lambda line: line[:-9], lambda line: line[:-1]),
+    lambda line: f'{line[:-1]}, "id": NaN}}',
+    lambda line: f'{line[:-1]}, "id": {"9" * 4400}}}',
+    lambda line: f"{line[:-1]}, {line[1:]}",
+    lambda line: line.replace(" ", "\x01", 3),
+    lambda line: f'{line[:-1]}, "id": "\\ud800"}}',
+    lambda line: line.replace("i", "\udcff", 1),
+)
+"""In which a line can be."""
+
+
+def _with(value: Any, row: Row, of_turn: str = "content") -> Row:
+    """The row with a value in place of its last text."""
+    if "messages" in row:
+        return {"messages": [*row["messages"][:-1], {**row["messages"][-1], of_turn: value}]}
+    return {**row, [*row][-1]: value}
+
+
+def odd_lines(kind: str) -> Iterator[str]:
+    """Lines that are not as the others of their kind."""
+    row = ROWS[kind]
+    for n, value in enumerate(TEXTS):
+        yield json.dumps(_with(value, row(n)))
+        yield json.dumps({next(iter(row(n))): value, **dict([*row(n).items()][1:])})
+        if kind == "chat":
+            for field in ("role", "name", "weight", "late"):
+                yield json.dumps(_with(value, row(n), field))
+            yield json.dumps({"messages": [value]})
+    for column in BESIDE:
+        for value in (None, "", "x", [], 1):
+            yield json.dumps({**row(1), column: value})
+    for form in FORMS:
+        yield form(json.dumps(row(5)))
+    yield json.dumps({"messages": row(0).get("messages", [])[::-1]})
+    yield json.dumps({})
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Row]]:
+    monkeypatch.setattr(pieces, "SMALL_BYTES", 0)
+
+    def made(lines: list[str], kind: str, is_plain: bool, fields: Row) -> list[Row]:
+        path = tmp_path / "rows.jsonl"
+        path.write_bytes(b"".join(line.encode("utf-8", "surrogateescape") + b"\n" for line in lines))
+        values = {"name": "rows", "store": "/", "source": {"uri": "pvc://claim/rows.jsonl"}, **fields}
+        plan = MaterializePlan.model_validate(values)
+        check = Check(plan, detect.choose("Auto", {}, [ROWS[kind](n) for n in range(100)]))
+        if not is_plain:
+            monkeypatch.setattr(check, "plain", lambda is_exact: None)
+        maker = PartMaker(check, plan, {}, None, True, PartFolder(tmp_path / "parts", ""), 2**30)
+        (piece,) = pieces.pieces([DataFile(path, path.name)], 2**30)
+        rows: list[Row] = pyarrow.parquet.read_table(maker.make((0, "0" * 32, piece)).path).to_pylist()
+        return rows
+
+    return made
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Plain rows of each block, and those left out."""
+    seen = []
+    of_block = PlainRows.of_block
+
+    def noted(self: PlainRows, data: bytes) -> Any:
+        made = of_block(self, data)
+        seen.append((made.rows - len(made.others), len(made.others)) if made else (0, 0))
+        return made
+
+    monkeypatch.setattr(PlainRows, "of_block", noted)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("text", {}),
+        ("pair", {"splits": {"seed": 3}, "checks": {"maxTokens": 300}}),
+        ("chat", {"checks": {"maxTokens": 300}}),
+    ],
+    ids=[*ROWS],
+)
+def test_each_odd_row_has_the_columns_that_it_has_by_itself(kind, fields, parts, plain) -> None:
+    tried = fell_back = 0
+    for line in odd_lines(kind):
+        lines = [*(json.dumps(ROWS[kind](n)) for n in range(4)), line, json.dumps(ROWS[kind](7))]
+        assert parts(lines, kind, True, fields) == parts(lines, kind, False, fields), line
+        tried, fell_back = tried + 1, fell_back + (plain[-1] == (0, 0))
+    assert sum(rows == 5 and others == 1 for rows, others in plain) > tried / 6, "the others are left out one by one"
+    assert 0 < fell_back < tried
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("form", FORMS[:3], ids=["usual", "letters", "compact"])
+def test_all_rows_of_a_plain_file_are_plain(kind, form, parts, plain) -> None:
+    texts = [text for text in TEXTS if isinstance(text, str) and text.strip() and "\0" not in text and "of" not in text]
+    lines = [form(json.dumps(_with(text, ROWS[kind](n)))) for n, text in enumerate(texts)]
+    assert parts(lines, kind, True, {}) == parts(lines, kind, False, {})
+    assert plain == [(len(texts), 0)]
