@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -29,10 +30,6 @@ class RewardType(StrEnum):
     PYTHON = "Python"
     REWARD_MODEL = "RewardModel"
     JUDGE = "Judge"
-
-
-VERIFIERS = (RewardType.NUMBER, RewardType.MATH, RewardType.EXACT_MATCH, RewardType.CODE)
-"""Types that compare with the row's own answer or tests: 1 for a right answer, 0 for a wrong one."""
 
 
 class AnswerReward(ApiModel):
@@ -145,18 +142,33 @@ class JudgeReward(ApiModel):
     max_score: int = Field(default=10, ge=1, le=100, description="Highest grade; the lowest is 0. Default 10.")
 
 
-_BLOCKS: dict[str, tuple[RewardType, ...]] = {
-    "final": (RewardType.NUMBER, RewardType.MATH, RewardType.EXACT_MATCH),
-    "regex": (RewardType.REGEX,),
-    "jsonSchema": (RewardType.JSON_SCHEMA,),
-    "format": (RewardType.FORMAT,),
-    "length": (RewardType.LENGTH,),
-    "code": (RewardType.CODE,),
-    "python": (RewardType.PYTHON,),
-    "rewardModel": (RewardType.REWARD_MODEL,),
-    "judge": (RewardType.JUDGE,),
+@dataclass(frozen=True)
+class RewardInfo:
+    """What the API knows of a type of reward."""
+
+    block: str
+    """JSON name of the block with its options."""
+    needs_block: bool = True
+    is_verifier: bool = False
+    """Whether it compares with the row's own answer or tests: 1 for a right answer, 0 for a wrong one."""
+
+
+_FINAL = RewardInfo("final", needs_block=False, is_verifier=True)
+REWARDS: dict[RewardType, RewardInfo] = {
+    RewardType.NUMBER: _FINAL,
+    RewardType.MATH: _FINAL,
+    RewardType.EXACT_MATCH: _FINAL,
+    RewardType.REGEX: RewardInfo("regex"),
+    RewardType.JSON_SCHEMA: RewardInfo("jsonSchema"),
+    RewardType.FORMAT: RewardInfo("format"),
+    RewardType.LENGTH: RewardInfo("length"),
+    RewardType.CODE: RewardInfo("code", needs_block=False, is_verifier=True),
+    RewardType.PYTHON: RewardInfo("python"),
+    RewardType.REWARD_MODEL: RewardInfo("rewardModel"),
+    RewardType.JUDGE: RewardInfo("judge"),
 }
-_OPTIONAL = ("final", "code")
+_BLOCKS = {info.block: [type_ for type_, each in REWARDS.items() if each == info] for info in REWARDS.values()}
+VERIFIERS = tuple(type_ for type_, info in REWARDS.items() if info.is_verifier)
 
 
 class Reward(ApiModel):
@@ -174,12 +186,12 @@ class Reward(ApiModel):
         ),
         *(
             Rule(
-                f"self.type != '{types[0]}' || has(self.{block})",
-                f"type {types[0]} needs the block {block}",
-                field_path=f".{block}",
+                f"self.type != '{type_}' || has(self.{info.block})",
+                f"type {type_} needs the block {info.block}",
+                field_path=f".{info.block}",
             )
-            for block, types in _BLOCKS.items()
-            if block not in _OPTIONAL
+            for type_, info in REWARDS.items()
+            if info.needs_block
         ),
         between("weight", "between -100 and 100", ">= -100.0", "<= 100.0", "0.5"),
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hone_api.blocks.rewards import REWARDS, RewardType
 from hone_api.blocks.rewards import Reward as RewardSpec
 from hone_trainer import rewards
 from hone_trainer.errors import ConfigError, TrainerError
@@ -23,6 +24,10 @@ from hone_trainer.sandbox import SandboxWorkers, WorkerRequest
 
 pytestmark = pytest.mark.trainer
 DATA = Path(__file__).parents[4] / "shared" / "data"
+
+
+def test_every_type_has_its_record_and_its_scorer() -> None:
+    assert set(REWARDS) == set(rewards.REWARDS) == set(RewardType)
 
 
 @pytest.fixture(scope="module")
