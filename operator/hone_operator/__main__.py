@@ -35,6 +35,7 @@ from hone_operator.queueing.routing import Key
 from hone_operator.queueing.workqueue import WorkQueue
 from hone_operator.settings.pods import NetworksSettings, PodsSettings
 from hone_operator.settings.tenants import KeylessSettings, SigningSettings
+from hone_operator.storage.sweeping import Stored
 from hone_operator.watches import Watches
 from hone_operator.writing.unreadable import Unreadable
 
@@ -177,22 +178,27 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         backing = ClusterBacking(cache, cluster)
         ca = await stack.enter_async_context(serving(config, backing, reports, refusals))
         opt_in = OptedInNamespaces(cluster, config)
+        stored: Stored = {}
+        metrics = Metrics(cache, reports, lambda: queue.depth, stored)
+        metrics.registry.register(refusals)
+        unreadable.count, unreadable.request = metrics.unreadable, queue.request
         controllers = Controllers(
             cluster,
             cache,
             platform(config, ca),
             reports,
+            on_done=metrics.reconciled,
+            on_internal_error=metrics.internal_error,
+            on_refused_status=metrics.status_refused,
+            request=queue.request,
             opt_in=opt_in,
             unreadable=unreadable,
+            stored=stored,
         )
-        metrics = Metrics(cache, reports, lambda: queue.depth, controllers.stored)
-        metrics.registry.register(refusals)
-        _count(metrics, controllers, unreadable)
         queue.on_failure = metrics.failed
         watches.on_deaf = metrics.deaf
         watches.gone, watches.removed = (reports.drop, metrics.forget), controllers.gone
         stack.push_async_callback((await serve(metrics.application(), config.ports.metrics)).cleanup)
-        controllers.request = unreadable.request = queue.request
         watches.note = unreadable.note
         _log_start(config, reports_progress=ca is not None)
         await _fill(watches, opt_in)
@@ -217,14 +223,6 @@ async def _fill(watches: Watches, opt_in: OptedInNamespaces) -> None:
     await opt_in.fill()
     opt_in.changed = watches.request_all_in
     watches.request_all()
-
-
-def _count(metrics: Metrics, controllers: Controllers, unreadable: Unreadable) -> None:
-    """Let the metrics count what the controllers do, and what cannot be read."""
-    controllers.on_done = metrics.reconciled
-    controllers.on_internal_error = metrics.internal_error
-    controllers.on_refused_status = metrics.status_refused
-    unreadable.count = metrics.unreadable
 
 
 def _log_start(config: settings.Settings, *, reports_progress: bool) -> None:

@@ -5,9 +5,10 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any
 
 import aiohttp
@@ -39,11 +40,15 @@ from hone_operator.reconcile.core.notreconciled import api_server_error, interna
 from hone_operator.reconcile.core.outcome import Outcome, Refusal
 from hone_operator.reconcile.core.outcome_builder import JobBuilder
 from hone_operator.reconcile.dataset import dataset
+from hone_operator.reconcile.dataset.dataset import ObservedForDataset
 from hone_operator.reconcile.model import model
+from hone_operator.reconcile.model.model import ObservedForModel
 from hone_operator.reconcile.run import earlier, finetunejob
 from hone_operator.reconcile.run.earlier import made_by
 from hone_operator.reconcile.run.terminal import recorded
+from hone_operator.reconcile.staging.observed import Observed
 from hone_operator.reconcile.version import modelversion
+from hone_operator.reconcile.version.modelversion import ObservedForModelVersion
 from hone_operator.storage.sweeping import Claims, Stored, Sweeper, note_gone
 from hone_operator.writing.apply import Writes
 from hone_operator.writing.contested import Contested
@@ -126,22 +131,24 @@ class Controllers:
 
         The returned function decides, given what the API server refused.
         """
-        children, platform = self._children, self.platform
-        if kind == "FineTuneJob":
-            reader = FineTuneJobReader(children, self._exists, self._stores, self._networks, self.reports)
-            job = await reader.observe(body)
-            if look:
-                job = replace(job, encoder=await reader.encoder(body["metadata"]["namespace"], look))
-            return lambda refused: finetunejob.reconcile(body, replace(job, refusals=refused), self.now(), platform)
-        if kind == "Dataset":
-            rows = await DatasetReader(children, self._exists).observe(body)
-            return lambda refused: dataset.reconcile(body, replace(rows, refusals=refused), self.now(), platform)
-        if kind == "Model":
-            named = await ModelReader(children, self._exists).observe(body)
-            named = replace(named, not_handed_over=self.holds.refused.get(body["metadata"]["namespace"], ""))
-            return lambda refused: model.reconcile(body, named.after(refused), self.now())
-        files = await ModelVersionReader(children, self._exists, self.reports).observe(body)
-        return lambda refused: modelversion.reconcile(body, replace(files, refusals=refused), self.now(), platform)
+        record = _KINDS[kind]
+        seen = await record.observe(self, body, look)
+        return lambda refused: record.decide(body, seen, refused, self.now(), self.platform)
+
+    async def _observe_job(self, body: Mapping[str, Any], look: Shared | None) -> Observed:
+        reader = FineTuneJobReader(self._children, self._exists, self._stores, self._networks, self.reports)
+        job = await reader.observe(body)
+        return replace(job, encoder=await reader.encoder(body["metadata"]["namespace"], look)) if look else job
+
+    async def _observe_dataset(self, body: Mapping[str, Any], _: Shared | None) -> ObservedForDataset:
+        return await DatasetReader(self._children, self._exists).observe(body)
+
+    async def _observe_model(self, body: Mapping[str, Any], _: Shared | None) -> ObservedForModel:
+        seen = await ModelReader(self._children, self._exists).observe(body)
+        return replace(seen, not_handed_over=self.holds.refused.get(body["metadata"]["namespace"], ""))
+
+    async def _observe_version(self, body: Mapping[str, Any], _: Shared | None) -> ObservedForModelVersion:
+        return await ModelVersionReader(self._children, self._exists, self.reports).observe(body)
 
     def gone(self, kind: str, body: Mapping[str, Any]) -> None:
         """An object of ours was deleted."""
@@ -284,6 +291,31 @@ class Controllers:
         unfinished = [j.body for j in await self._children.jobs(body, lambda _: False) if not j.finished]
         ended_at = config_map["metadata"]["creationTimestamp"]
         return earlier.restore_failure(JobBuilder(body, self.now()), cause, ended_at, unfinished)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How an object of a kind is observed and decided."""
+
+    observe: Callable[[Controllers, Mapping[str, Any], Shared | None], Awaitable[Any]]
+    decide: Callable[[Mapping[str, Any], Any, Sequence[Refusal], datetime, Platform], Outcome]
+
+
+def _deciding(of_kind: ModuleType) -> Callable[..., Outcome]:
+    return lambda body, seen, refused, now, platform: of_kind.reconcile(
+        body, replace(seen, refusals=refused), now, platform
+    )
+
+
+_KINDS = {
+    "FineTuneJob": _Kind(Controllers._observe_job, _deciding(finetunejob)),
+    "Dataset": _Kind(Controllers._observe_dataset, _deciding(dataset)),
+    "Model": _Kind(
+        Controllers._observe_model,
+        lambda body, seen, refused, now, _: model.reconcile(body, seen.after(refused), now),
+    ),
+    "ModelVersion": _Kind(Controllers._observe_version, _deciding(modelversion)),
+}
 
 
 def _begins_work(outcome: Outcome) -> bool:
