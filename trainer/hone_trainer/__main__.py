@@ -16,8 +16,9 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hone_api import RELEASE
 from hone_api.contract.plan_reading import read_plan
@@ -107,13 +108,6 @@ def _run(options: argparse.Namespace, _: list[str]) -> Result | None:
     return launch.run(plan, options.plan.resolve().parent, since)
 
 
-def _plan(options: argparse.Namespace, _: list[str]) -> None:
-    plan = _read_plan(options.plan, TrainingPlan)
-    from hone_trainer.run import estimate
-
-    estimate.show(plan)
-
-
 def _materialize(options: argparse.Namespace, _: list[str]) -> Result | None:
     plan = _read_plan(options.plan, MaterializePlan)
     from hone_trainer.datasets import materialize, publishing
@@ -147,13 +141,6 @@ def _publish(options: argparse.Namespace, _: list[str]) -> Result | None:
     return publishing.run(plan) if this_pod(pods).leads else None
 
 
-def _sweep(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _read_plan(options.plan, SweepPlan)
-    from hone_trainer.datasets import sweep
-
-    return sweep.run(plan)
-
-
 def _fetch(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, FetchPlan)
     from hone_trainer.models import fetch
@@ -163,20 +150,6 @@ def _fetch(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.run import encode
 
     return fetch.run(plan, partial(encode.try_rows, plan.rows))
-
-
-def _lookup(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _read_plan(options.plan, LookupPlan)
-    from hone_trainer.models import lookup
-
-    return lookup.run(plan)
-
-
-def _tasks(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _read_plan(options.plan, TasksPlan)
-    from hone_trainer.harness import staging
-
-    return staging.run(plan)
 
 
 def _encode(options: argparse.Namespace, _: list[str]) -> Result | None:
@@ -197,81 +170,6 @@ def _verify(options: argparse.Namespace, _: list[str]) -> Result:
     if bool(options.plan) == bool(options.folder):
         raise ConfigError("verify takes a plan or --folder, and not both", FailureCode.INVALID_ARGUMENT)
     return verify.run(_read_plan(options.plan, VerifyPlan) if options.plan else verify.of_folders(options.folder))
-
-
-def _sign(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _read_plan(options.plan, SignPlan)
-    from hone_trainer.artifacts import sign
-
-    return sign.run(plan)
-
-
-def _deliver(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _read_plan(options.plan, DeliverPlan)
-    from hone_trainer.artifacts.delivery import deliver
-
-    return deliver.run(plan)
-
-
-def _register(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _read_plan(options.plan, RegisterPlan)
-    from hone_trainer.endpoints.mlflow import registry
-
-    return registry.register(plan)
-
-
-def _import(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _read_plan(options.plan, ImportPlan)
-    from hone_trainer.commands import import_model
-
-    return import_model.run(plan)
-
-
-def _measure(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _read_plan(options.plan, MeasurePlan)
-    with uncollected():
-        from hone_trainer.commands import measure
-
-    return measure.run(plan)
-
-
-def _ask(_: argparse.Namespace, rest: list[str]) -> None:
-    arguments = command_options.ask(rest)
-    with uncollected():
-        from hone_trainer.commands import ask
-
-    ask.main(arguments)
-
-
-def _chat(_: argparse.Namespace, rest: list[str]) -> None:
-    arguments = command_options.chat(rest)
-    with uncollected():
-        from hone_trainer.commands import chat
-
-    chat.main(arguments)
-
-
-def _evaluate(_: argparse.Namespace, rest: list[str]) -> None:
-    arguments = command_options.evaluate(rest)
-    with uncollected():
-        from hone_trainer.commands import evaluate
-
-    evaluate.main(arguments)
-
-
-def _export(_: argparse.Namespace, rest: list[str]) -> None:
-    arguments = command_options.export(rest)
-    with uncollected():
-        from hone_trainer.commands import export
-
-    export.main(arguments)
-
-
-def _follow(_: argparse.Namespace, rest: list[str]) -> None:
-    arguments = command_options.follow(rest)
-    from hone_trainer.commands import follow
-
-    follow.main(arguments)
 
 
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:
@@ -312,28 +210,58 @@ def _validated(options: argparse.Namespace) -> DatasetResult:
     )
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] = {
+_Command = Callable[[argparse.Namespace, list[str]], Result | None]
+
+
+def _with_plan(kind: type[PlanFields], module: str, function: str = "run") -> _Command:
+    """A command that reads its plan, and only then imports what carries it out."""
+
+    def command(options: argparse.Namespace, _: list[str]) -> Result | None:
+        plan = _read_plan(options.plan, kind)
+        result: Result | None = _imported(module, function)(plan)
+        return result
+
+    return command
+
+
+def _with_options(name: str) -> _Command:
+    """A command that parses its arguments, and only then imports what carries it out."""
+
+    def command(_: argparse.Namespace, rest: list[str]) -> None:
+        arguments = getattr(command_options, name)(rest)
+        _imported(f"commands.{name}", "main")(arguments)
+
+    return command
+
+
+def _imported(module: str, function: str) -> Callable[..., Any]:
+    with uncollected():
+        imported: Callable[..., Any] = getattr(import_module(f"hone_trainer.{module}"), function)
+    return imported
+
+
+PLANNED: dict[str, tuple[type[PlanFields], str, str]] = {
+    "plan": (TrainingPlan, "run.estimate", "show"),
+    "sweep": (SweepPlan, "datasets.sweep", "run"),
+    "lookup": (LookupPlan, "models.lookup", "run"),
+    "tasks": (TasksPlan, "harness.staging", "run"),
+    "sign": (SignPlan, "artifacts.sign", "run"),
+    "deliver": (DeliverPlan, "artifacts.delivery.deliver", "run"),
+    "register": (RegisterPlan, "endpoints.mlflow.registry", "register"),
+    "import": (ImportPlan, "commands.import_model", "run"),
+    "measure": (MeasurePlan, "commands.measure", "run"),
+}
+"""Commands that carry out one plan: its kind, module and function."""
+_COMMANDS: dict[str, _Command] = {
+    **{name: _with_plan(*planned) for name, planned in PLANNED.items()},
+    **{name: _with_options(name) for name in OWN_OPTIONS},
     "run": _run,
-    "plan": _plan,
     "materialize": _materialize,
     "mix": _mix,
     "publish": _publish,
-    "sweep": _sweep,
     "fetch": _fetch,
-    "lookup": _lookup,
-    "tasks": _tasks,
     "encode": _encode,
     "verify": _verify,
-    "sign": _sign,
-    "deliver": _deliver,
-    "register": _register,
-    "import": _import,
-    "measure": _measure,
-    "ask": _ask,
-    "chat": _chat,
-    "evaluate": _evaluate,
-    "export": _export,
-    "follow": _follow,
     "validate": _validate,
 }
 
