@@ -25,6 +25,9 @@ class RowsPlan(PlanFields):
         description="Folder in which one container leaves rows and outcome, for another one to publish; none: whoever "
         "makes them publishes them.",
     )
+    other_datasets: list[DatasetInput] = Field(
+        default_factory=list, description="Splits of other Datasets of the namespace, to report which share rows."
+    )
 
 
 class MaterializePlan(RowsPlan):
@@ -63,9 +66,6 @@ class MaterializePlan(RowsPlan):
     )
     deduplicate_against: list[DatasetInput] = Field(
         default_factory=list, description="The splits of curation.deduplicateAgainst."
-    )
-    other_datasets: list[DatasetInput] = Field(
-        default_factory=list, description="Splits of other Datasets of the namespace, to report which share rows."
     )
     classifiers: dict[str, ModelInput] = Field(
         default_factory=dict, description="The ModelVersions of curation.scores, by name."

@@ -81,7 +81,7 @@ def test_rows_that_are_not_fit_fail_as_ever_and_their_report_is_kept(pod: Pod, t
     assert (code, outcome.failure.code, outcome.result.rejected) == (65, "TooManyBadRows", 20)
     assert outcome.result.report == "reports/rows/report.html"
     assert {"report.html", "report.json", "rejected.jsonl"} <= pod.below("reports/rows").keys()
-    assert not {"train.jsonl", "manifest.json"} & pod.below("reports/rows").keys()
+    assert not {"train.jsonl", "train.keys.parquet", "manifest.json"} & pod.below("reports/rows").keys()
     assert not pod.incoming.exists()
 
 

@@ -158,12 +158,17 @@ def test_a_loss_that_rose_is_reported() -> None:
     assert not loss_spikes.sentences(curve(6.2, 6.3, 6.1, 6.3, 6.2, 6.3, 6.2, 6.3))
 
 
-def test_the_run_warns_of_a_rate_far_from_the_usual(
+def test_the_run_warns_of_a_rate_far_from_the_usual_and_of_held_out_rows_that_it_trains_on(
     runs: Any, make_plan: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = make_plan(held_out=False, adapter={"type": "None"}, training={"maxSteps": 1, "learningRate": "1"})
-    assert any("learningRate 1 is 50000 times above" in sentence for sentence in runs.finish(plan).advice)
-    assert "learningRate 1 is 50000 times above" in capsys.readouterr().err
+    plan.evaluation.max_rows = 2
+    exam = plan.datasets[0].model_copy(update={"name": "exam"})
+    advice = runs.finish(plan.model_copy(update={"evaluation_datasets": [exam]})).advice
+    said = capsys.readouterr().err
+    for words in ("learningRate 1 is 50000 times above", "exam/train: 80 of 80 held-out rows have their question in"):
+        assert any(words in sentence for sentence in advice)
+        assert words in said
 
 
 def test_a_run_without_a_gradient_ends(runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,7 +126,7 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
                 trained = [part.hashes for part in parts]
             for part in opened:
                 part.file.close()
-        _count(tally, content, work)
+        _count(tally, plan.other_datasets, content, work)
         if tally.rows < plan.checks.min_rows:
             message = f"{counted(tally.rows, 'row')}, checks.minRows is {plan.checks.min_rows}"
             raise DataError(FailureCode.TOO_FEW_ROWS, message, tally.result())
@@ -162,7 +162,7 @@ def _write(plan: MixPlan, parts: Sequence[IndexedSplit], chosen: list[list[int]]
     return len(places)
 
 
-def _count(tally: Tally, content: Path, work: Path) -> None:
+def _count(tally: Tally, others: Sequence[DatasetInput], content: Path, work: Path) -> None:
     """Count the rows of the splits that were written."""
     maker = PartMaker(Normalised(tally.plan, None), tally.plan, {}, None, False, PartFolder(work / "parts", ""), 0)
     names = [name for name in contents.SPLITS if name in tally.splits]
@@ -174,6 +174,7 @@ def _count(tally: Tally, content: Path, work: Path) -> None:
             dividing.divide_as_parts(rows, names)
             tally.see_splits(tally.splits, dividing.crossing(rows))
             keys.write(rows, content)
+            tally.shared_rows = keys.shared(rows, others)
 
 
 def _lines(path: Path) -> Iterator[RawRow]:

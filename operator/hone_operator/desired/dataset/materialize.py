@@ -39,7 +39,7 @@ class ReferencedObjects:
     evaluation_sets: Sequence[DatasetInput] = ()
     deduplicate_against: Sequence[DatasetInput] = ()
     others: Sequence[DatasetInput] = ()
-    """Splits of all Datasets of the namespace with rows: which of them share rows is reported."""
+    """Splits of all Datasets of the namespace with rows, but for a mixture's parts: which share rows is reported."""
     classifiers: Mapping[str, PinnedModel] = field(default_factory=dict)
 
 
@@ -174,6 +174,7 @@ def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named:
     plan = MixPlan(
         name=owner["metadata"]["name"],
         parts=list(named.parts),
+        other_datasets=list(named.others),
         by=spec.mixture_by,
         total=spec.mixture_total,
         seed=spec.splits.seed,

@@ -27,10 +27,10 @@ def resolve(
     if circle := _circle(name, spec, datasets):
         message = f"Dataset {name} is made of itself, by mixture, contamination or deduplicateAgainst: {circle}"
         return Cause(FailureCode.CIRCULAR_REFERENCE, message)
-    if spec.mixture:
-        return _mixture(spec.mixture, datasets)
-    named = _curation(spec.curation or Curation(), datasets, versions)
-    return replace(named, others=_others(datasets)) if isinstance(named, ReferencedObjects) else named
+    parts = spec.mixture or []
+    named = _mixture(parts, datasets) if parts else _curation(spec.curation or Curation(), datasets, versions)
+    others = _others({name: one for name, one in datasets.items() if name not in {part.name for part in parts}})
+    return replace(named, others=others) if isinstance(named, ReferencedObjects) else named
 
 
 def _circle(name: str, spec: DatasetSpec, datasets: inputs.Datasets) -> str | None:

@@ -340,8 +340,12 @@ def test_a_mixture_waits_for_its_parts_and_pins_them(world, conditions):
     own, general = ready("own", train=90, validation=10), ready("general", train=500)
     assert life.tick(10, datasets={"own": own, "general": {**general, "status": {}}}).create == ()
     assert conditions(life.status)["Ready"] == "False/DatasetNotReady"
-    config_map, job = life.tick(20, datasets={"own": own, "general": general}).create
+    exam = ready("exam", test=5)
+    config_map, job = life.tick(20, datasets={"own": own, "general": general, "exam": exam}).create
     plan = parse_plan(config_map["data"]["plan.json"])
+    assert [(one.name, one.split) for one in plan.other_datasets] == [("exam", "test")], (
+        "its parts share rows by intent"
+    )
     assert (plan.kind, plan.by, plan.total, plan.seed) == ("Mix", "Tokens", 5000, 7)
     folder = "/store/datasets/" + "1" * 64
     assert [(part.name, part.path, part.share) for part in plan.parts] == [

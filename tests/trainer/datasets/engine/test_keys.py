@@ -48,7 +48,10 @@ class Namespace:
 
     def mix(self, name: str, *parts: str) -> DatasetResult:
         splits = [one.model_copy(update={"share": "50%"}) for part in parts for one in self.splits(part)]
-        self.made[name] = mix.run(MixPlan(name=name, parts=splits, store=str(self.folder / "store")))
+        others = [one for other in self.made if other not in parts for one in self.splits(other)]
+        self.made[name] = mix.run(
+            MixPlan(name=name, parts=splits, store=str(self.folder / "store"), other_datasets=others)
+        )
         return self.made[name]
 
     def content(self, name: str) -> Path:
@@ -125,7 +128,10 @@ def test_what_others_have_is_what_a_comparison_row_by_row_finds(space: Namespace
         space.make(
             f"other{number}", make(random_, random_.randrange(30, 80)), splits={"validation": "20%", "seed": number}
         )
-    space.mix("mixed", "other0", "other1")
+    mixed = space.mix("mixed", "other0", "other1")
+    assert [(one.name, (one.rows, one.questions, one.crossing)) for one in mixed.shared_rows] == [
+        ("other2", compared(space.rows("mixed"), space.rows("other2")))
+    ]
     result = space.make("own", make(random_, 70))
     found = {one.name: (one.rows, one.questions, one.crossing) for one in result.shared_rows}
     assert found == {other: compared(space.rows("own"), space.rows(other)) for other in space.made if other != "own"}
