@@ -302,7 +302,7 @@ def write_short(path: Path, rows: int) -> None:
                 if n and n % BROKEN == 0:
                     line = line[:-9] + "\n"
                 elif n % ALIKE == 5:
-                    line = made[-1].replace("?", f" {said[0]}?", 1)
+                    line = made[-1].replace('."}', f' {said[0]}."}}')
                 elif n % REPEATED == 3:
                     line = made[-2]
                 made.append(line)

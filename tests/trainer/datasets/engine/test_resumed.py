@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from attempts import Undisturbed, files, killed
 
-from hone_api.plan import MaterializePlan
+from hone_api.plan import POD_INDEX_ENV, MaterializePlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.datasets import checked, curation, materialize, stage_one
 from hone_trainer.datasets.engine import dividing, parts
@@ -25,6 +25,7 @@ from hone_trainer.datasets.sources import downloads
 from hone_trainer.errors import DataError, StoreError
 from hone_trainer.reporting import task
 from hone_trainer.workers import parallel
+from hone_trainer.workers.pods import Pod
 
 pytestmark = pytest.mark.trainer
 CURATION = {"deduplicate": "Near", "personalData": "Redact", "minTokens": 3}
@@ -242,6 +243,19 @@ def test_an_altered_file_is_read_again_and_no_other(
     assert len(seen.kept) > 15
     monkeypatch.undo()
     assert again == files(plan("undisturbed"))
+
+
+def test_parts_of_a_pod_that_read_an_older_file_are_not_taken(
+    plan: Callable[..., MaterializePlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    materialize.share(shared := plan(pods=2), Pod(1, 2))
+    _altered(Path(str(shared.source_path)))
+    before = len(_kept(shared))
+    seen = _Parts(monkeypatch)
+    monkeypatch.setenv(POD_INDEX_ENV, "0")
+    assert files(shared) == files(plan("undisturbed"))
+    assert before > 10
+    assert before - 5 < len(seen.kept) < before
 
 
 def test_what_belongs_to_no_part_goes(plan: Callable[..., MaterializePlan]) -> None:
