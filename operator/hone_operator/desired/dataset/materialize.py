@@ -39,7 +39,7 @@ class ReferencedObjects:
     evaluation_sets: Sequence[DatasetInput] = ()
     deduplicate_against: Sequence[DatasetInput] = ()
     others: Sequence[DatasetInput] = ()
-    """Splits of all Datasets of the namespace with rows, but for a mixture's parts: which share rows is reported."""
+    """Splits of all Datasets of the namespace except a mixture's parts: which share rows is reported."""
     classifiers: Mapping[str, PinnedModel] = field(default_factory=dict)
 
 
