@@ -187,7 +187,7 @@ def hooked(monkeypatch: pytest.MonkeyPatch, **handlers: Any) -> None:
 
 
 @pytest.mark.parametrize("knows", [True, False], ids=["a server of today", "a server without checksums"])
-def test_the_servers_own_hashes_are_compared_and_nothing_is_read_back(
+def test_the_servers_own_hashes_are_compared_and_what_has_none_is_read_back(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows: bool
 ) -> None:
     read_back: list[str] = []
@@ -211,7 +211,17 @@ def test_the_servers_own_hashes_are_compared_and_nothing_is_read_back(
     assert 0 < deliver.run(place.plan(model)).uploaded_bytes < 3 * PART
     assert read(place.folder / "team" / "tutor-v3") == model.files()
     assert deliver.run(place.plan(model)).uploaded_bytes == 0
-    assert read_back == []
+    assert (read_back == []) is knows
+    uploads = place.client.list_multipart_uploads(Bucket=place.name).get("Uploads", ())
+    assert list(uploads) == [], "none is left behind"
+
+
+def test_a_server_that_takes_no_sha256_is_refused(place: Place, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(model: Any, **_: Any) -> Any:
+        return refusal("NotImplemented", 501) if model.name == "PutObject" else None
+
+    hooked(monkeypatch, before_call=refuse)
+    assert code(place.plan(model)) == "DestinationRefused"
 
 
 @pytest.mark.faults("D4")
@@ -356,4 +366,3 @@ def test_a_server_that_knows_no_condition_is_asked_without_it(
         f"s3://{place.name}: the server knows no If-None-Match ({answer}): "
         "a delivery to this place at the same time is not noticed"
     ]
-    assert "checksums" not in caplog.text, "it takes SHA-256"

@@ -1,8 +1,8 @@
 """s3:// targets: one object for each file, manifest.json last.
 
 Each file is compared with its manifest while it is read. Each part is sent with its SHA-256, which the server compares
-with what it received, and the hash that the server returns is compared again. With a server that knows no such
-checksums, MD5 and its ETag take their place; one whose ETags are not MD5 hashes is read back instead.
+with what it received, and the hash that the server returns is compared again. What a server returns no hash of is read
+back.
 
 An object that is not there yet is written on the condition that it is still absent, so of two deliveries to one place
 neither overwrites the other. A server that knows no such condition is asked without it.
@@ -10,9 +10,10 @@ neither overwrites the other. A server that knows no such condition is asked wit
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ from hone_api.contract.manifest import MANIFEST, MAX_BYTES, Entry, manifest_dige
 from hone_api.contract.report import DeliverResult
 from hone_api.plan import DeliverPlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.artifacts.delivery.bucket_hashes import MD5, SHA256, BodyHash, sign_hash_only
 from hone_trainer.artifacts.delivery.capacity import is_full
 from hone_trainer.artifacts.delivery.original import CHUNK, Original
 from hone_trainer.endpoints import s3
@@ -39,10 +39,12 @@ PART = 32 * 2**20
 _MAX_PARTS = 10_000
 _AT_ONCE = 4
 _UNKNOWN = {"NotImplemented", "501", "InvalidRequest", "InvalidArgument"}
-"""Codes of servers that do not take a SHA-256, or a condition."""
+"""Codes of servers that do not take a condition, or a SHA-256."""
 _TAKEN = {"PreconditionFailed", "412"}
 _AGAIN = {"ConditionalRequestConflict", "NoSuchUpload"}
 """Codes if somebody else writes the object at the same time, or has completed the same upload."""
+_HASH = "ChecksumSHA256"
+"""The SHA-256 of a body in requests and answers, in base64."""
 _DAMAGED = {"BadDigest", "InvalidDigest", "InvalidPart"}
 
 
@@ -55,8 +57,6 @@ class Prefix:
     path: str
     progress: Callable[[int], None]
     sent: int = 0
-    hash: BodyHash = SHA256
-    """With which bytes are compared; MD5 once the server has shown that it knows no SHA-256."""
     conditional: bool = True
     """Whether a new object is written only while it is absent."""
 
@@ -79,12 +79,6 @@ class Prefix:
         )
         return answer
 
-    def without_checksums(self) -> None:
-        """The server has shown that it knows no SHA-256."""
-        if self.hash is SHA256:
-            self.hash = MD5
-            log.warning("s3://%s: the server knows no SHA-256 checksums: its MD5 is compared instead", self.bucket)
-
     def without_condition(self, code: str) -> None:
         """The server has shown that it does not know If-None-Match."""
         self.conditional = False
@@ -103,7 +97,7 @@ def deliver(
     """
     carrier = s3.Carrier(network_of(plan), until, resolver, at_once=_AT_ONCE)
     client = s3.client(plan.target.s3, s3.credentials(plan.secret_path), carrier)
-    client.meta.events.register("before-sign.s3", sign_hash_only)
+    client.meta.events.register("before-sign.s3", _sign_hash_only)
     bucket, _, path = plan.target.uri.removeprefix("s3://").partition("/")
     prefix = Prefix(client, bucket, f"{path.strip('/')}/{plan.name}".lstrip("/"), progress)
     location = f"s3://{bucket}/{prefix.path}"
@@ -163,20 +157,26 @@ def _is_intact(prefix: Prefix, original: Original, entry: Entry, present: Mappin
     """Whether there is an object with the file's content."""
     if present.get(entry.path) != entry.size:
         return False
-    state = prefix.state(entry.path)
-    kind = SHA256 if SHA256.stored_in(state) else MD5
-    if entry.size > PART:
-        expected = kind.of_parts([kind.of(part) for part in original.read(entry, _size(entry))])
-    elif kind is SHA256:
-        expected = kind.written(bytes.fromhex(entry.sha256))
+    stored = prefix.state(entry.path).get(_HASH)
+    if stored and entry.size > PART:
+        expected = _of_parts([hashlib.sha256(part).digest() for part in original.read(entry, _size(entry))])
     else:
-        expected = kind.written(kind.of(b"".join(original.read(entry))))
-    return kind.stored_in(state) == expected or _reads_back(prefix, entry)
+        expected = _written(bytes.fromhex(entry.sha256))
+    return stored == expected or _reads_back(prefix, entry)
 
 
-def _check(prefix: Prefix, entry: Entry, stored: str, expected: str) -> None:
+def _written(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def _of_parts(digests: Sequence[bytes]) -> str:
+    """What a server says of an object that was uploaded in parts of these digests."""
+    return f"{_written(hashlib.sha256(b''.join(digests)).digest())}-{len(digests)}"
+
+
+def _check(prefix: Prefix, entry: Entry, answer: Mapping[str, Any], expected: str) -> None:
     """Compare what the server stored; what differs is removed."""
-    if stored != expected and not _reads_back(prefix, entry):
+    if answer.get(_HASH) != expected and not _reads_back(prefix, entry):
         prefix.client.delete_object(Bucket=prefix.bucket, Key=prefix.key(entry.path))
         raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{prefix.key(entry.path)} was stored with other content")
 
@@ -191,20 +191,13 @@ def _reads_back(prefix: Prefix, entry: Entry) -> bool:
 
 def _put_object(prefix: Prefix, entry: Entry, content: bytes, is_new: bool) -> None:
     """Upload a file that was read and compared with the manifest, so its SHA-256 is known."""
-    sha256 = bytes.fromhex(entry.sha256)
-    put = partial(prefix.client.put_object, Bucket=prefix.bucket, Key=prefix.key(entry.path), Body=content)
-    answer: Mapping[str, Any] | None = {}
-    if prefix.hash is SHA256:
-        answer = _with_checksum(prefix, lambda: _if_absent(prefix, entry, partial(put, **SHA256.sent(sha256)), is_new))
-        if answer is None:
-            return
-        if SHA256.stored_in(answer):
-            _check(prefix, entry, SHA256.stored_in(answer), SHA256.written(sha256))
-            return
-    digest = MD5.of(content)
-    answer = answer or _if_absent(prefix, entry, partial(put, **MD5.sent(digest)), is_new)
+    sha256 = _written(bytes.fromhex(entry.sha256))
+    place = {"Bucket": prefix.bucket, "Key": prefix.key(entry.path)}
+    answer = _if_absent(
+        prefix, entry, partial(prefix.client.put_object, **place, Body=content, **{_HASH: sha256}), is_new
+    )
     if answer is not None:
-        _check(prefix, entry, MD5.stored_in(answer), MD5.written(digest))
+        _check(prefix, entry, answer, sha256)
 
 
 def _if_absent(
@@ -235,22 +228,6 @@ def _if_absent(
     return None
 
 
-def _with_checksum(prefix: Prefix, ask: Callable[[], Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
-    """The answer to a request with a SHA-256; empty: the server does not take one."""
-    from botocore.exceptions import ClientError
-
-    try:
-        answer = ask()
-    except ClientError as error:
-        if error.response["Error"].get("Code") not in _UNKNOWN:
-            raise
-        prefix.without_checksums()
-        return {}
-    if answer is not None and not (SHA256.stored_in(answer) or answer.get("ChecksumAlgorithm")):
-        prefix.without_checksums()
-    return answer
-
-
 def _put_parts(prefix: Prefix, original: Original, entry: Entry, is_new: bool) -> None:
     """Upload a large file in parts; those that an earlier attempt sent are used."""
     place = {"Bucket": prefix.bucket, "Key": prefix.key(entry.path)}
@@ -265,7 +242,7 @@ def _put_parts(prefix: Prefix, original: Original, entry: Entry, is_new: bool) -
             prefix.progress(len(content))
     parts = [part.result() for part in sending]
     prefix.sent += sum(part.sent for part in parts)
-    listed = [begun.hash.of_part(number, part.etag, part.digest) for number, part in enumerate(parts, start=1)]
+    listed = [{"PartNumber": number, **part.stored} for number, part in enumerate(parts, start=1)]
     place["UploadId"] = begun.upload
     complete = partial(prefix.client.complete_multipart_upload, **place, MultipartUpload={"Parts": listed})
     try:
@@ -276,7 +253,7 @@ def _put_parts(prefix: Prefix, original: Original, entry: Entry, is_new: bool) -
     if answer is None:
         _abort(prefix, place)
     else:
-        _check(prefix, entry, begun.hash.stored_in(answer), begun.hash.of_parts([part.digest for part in parts]))
+        _check(prefix, entry, answer, _of_parts([part.digest for part in parts]))
 
 
 def _abort(prefix: Prefix, upload: Mapping[str, Any]) -> None:
@@ -292,43 +269,54 @@ class _Begun:
     """An upload in parts; stored has what the server says of the parts that it has, by number."""
 
     upload: str
-    hash: BodyHash
     stored: Mapping[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part that the server has: its digest, its ETag, and the bytes that were sent."""
+    """A part that the server has: its digest, what the server says of it, and the bytes that were sent."""
 
     digest: bytes
-    etag: str
+    stored: Mapping[str, str]
     sent: int
+
+    @classmethod
+    def of(cls, digest: bytes, answer: Mapping[str, Any], sent: int) -> _Part:
+        """The part that an answer is about; a server that knows no hash refuses a list that has one."""
+        return cls(digest, {name: str(answer[name]) for name in ("ETag", _HASH) if answer.get(name)}, sent)
 
 
 def _put_part(prefix: Prefix, begun: _Begun, place: dict[str, Any], content: bytes) -> _Part:
     """Upload a part, unless the server has it. Threads hash at the same time."""
-    digest = begun.hash.of(content)
+    digest = hashlib.sha256(content).digest()
     stored = begun.stored.get(place["PartNumber"], {})
-    if begun.hash.stored_in(stored) == begun.hash.written(digest):
-        return _Part(digest, str(stored["ETag"]), 0)
-    answer = prefix.client.upload_part(**place, Body=content, **begun.hash.sent(digest))
-    return _Part(digest, str(answer["ETag"]), len(content))
+    if stored.get(_HASH) == _written(digest):
+        return _Part.of(digest, stored, 0)
+    answer = prefix.client.upload_part(**place, Body=content, **{_HASH: _written(digest)})
+    return _Part.of(digest, answer, len(content))
 
 
 def _begun(prefix: Prefix, entry: Entry) -> _Begun:
-    """The upload that an earlier attempt began; else a new one."""
+    """The upload that an earlier attempt began; else a new one. One without SHA-256 cannot be continued."""
     place = {"Bucket": prefix.bucket, "Key": prefix.key(entry.path)}
     listed = prefix.client.list_multipart_uploads(Bucket=prefix.bucket, Prefix=place["Key"]).get("Uploads", ())
     for upload in (u for u in listed if u["Key"] == place["Key"]):
+        if upload.get("ChecksumAlgorithm") != "SHA256":
+            _abort(prefix, {**place, "UploadId": upload["UploadId"]})
+            continue
         pages = prefix.client.get_paginator("list_parts").paginate(**place, UploadId=upload["UploadId"])
         stored = {part["PartNumber"]: part for page in pages for part in page.get("Parts", ())}
-        return _Begun(upload["UploadId"], SHA256 if upload.get("ChecksumAlgorithm") == "SHA256" else MD5, stored)
-    answer: Mapping[str, Any] | None = {}
-    if prefix.hash is SHA256:
-        begin = partial(prefix.client.create_multipart_upload, **place, **SHA256.begun_with)
-        answer = _with_checksum(prefix, begin)
-    answer = answer or prefix.client.create_multipart_upload(**place)
-    return _Begun(str(answer["UploadId"]), prefix.hash, {})
+        return _Begun(upload["UploadId"], stored)
+    answer = prefix.client.create_multipart_upload(**place, ChecksumAlgorithm="SHA256")
+    return _Begun(str(answer["UploadId"]), {})
+
+
+def _sign_hash_only(request: Any, **_: Any) -> None:
+    """Handler of botocore's event before-sign: a body whose SHA-256 is among the signed headers is not hashed again."""
+    from botocore.config import Config
+
+    if "x-amz-checksum-sha256" in request.headers:
+        request.context["client_config"] = Config(s3={"payload_signing_enabled": False})
 
 
 def _size(entry: Entry) -> int:
@@ -358,6 +346,6 @@ def _code(code: str, status: str, words: str) -> FailureCode:
         return FailureCode.DESTINATION_DENIED
     if code in _DAMAGED:
         return FailureCode.DELIVERY_DAMAGED
-    if code not in _AGAIN and (code in s3.ELSEWHERE | s3.ABSENT or status.startswith("4")):
+    if code not in _AGAIN and (code in s3.ELSEWHERE | s3.ABSENT | _UNKNOWN or status.startswith("4")):
         return FailureCode.DESTINATION_REFUSED
     return FailureCode.DESTINATION_UNREACHABLE
