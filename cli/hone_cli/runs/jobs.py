@@ -61,7 +61,10 @@ def suspend(job: JobArgument, namespace: NamespaceOption = None, context: Contex
 
 
 def resume(job: JobArgument, namespace: NamespaceOption = None, context: ContextOption = None) -> None:
-    """Let a suspended run go on, from its last checkpoint."""
+    """Let a suspended run go on.
+
+    It continues from its last checkpoint.
+    """
     _set_suspend(Objects(Kube.load(context, namespace)), job, suspended=False)
     typer.echo(f"{job} goes on. Watch it: hone watch {job}")
 

@@ -25,7 +25,9 @@ def logs(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
 ) -> None:
-    """Print what a run logs: the newest attempt, the pod of rank 0.
+    """Print what a run logs.
+
+    It is the log of the newest attempt, of the pod with rank 0, unless options say otherwise.
 
     \b
     hone logs support-1 -f
