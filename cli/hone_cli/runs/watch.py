@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from hone_api.words.states import JobPhase
+from hone_api.words.states import ConditionType, JobPhase
 from hone_cli.errors import CliExit, CommandError, printable
 from hone_cli.reach.kube import Kube, ServerRefusalError
 from hone_cli.reach.objects import Objects
@@ -53,6 +53,8 @@ def follow(objects: Objects, name: str, seconds: float = _SECONDS) -> int:
         with _screen(objects, console) if console.is_terminal else _lines(console) as show:
             for job in _looks(objects, name, seconds):
                 show(job)
+        if version := (job.get("status") or {}).get("modelVersionName"):
+            _wait_for_version(objects, version, console, seconds)
     except KeyboardInterrupt:
         console.print(f"{name} goes on. hone watch {name}; hone cancel {name}", markup=False, highlight=False)
         return INTERRUPTED
@@ -83,6 +85,19 @@ def _looks(objects: Objects, name: str, seconds: float) -> Iterator[dict[str, An
         if found is None or found["metadata"]["uid"] != uid:
             raise CommandError(f"FineTuneJob {name} was deleted")
         job = found
+
+
+def _wait_for_version(objects: Objects, name: str, console: Console, seconds: float) -> None:
+    """Wait until every file of the model is compared with the record: before that, nobody can use it."""
+    said = False
+    while version := objects.find("ModelVersion", name):
+        conditions = {each["type"]: each["status"] for each in (version.get("status") or {}).get("conditions", ())}
+        if "True" in (conditions.get(ConditionType.READY), conditions.get(ConditionType.STALLED)):
+            return
+        if not said:
+            console.print(f"{name} is verified …", markup=False, highlight=False)
+            said = True
+        time.sleep(seconds)
 
 
 @contextlib.contextmanager

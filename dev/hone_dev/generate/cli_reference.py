@@ -28,7 +28,8 @@ Hone works with `kubectl apply`, `get` and `describe` alone. Two programs do wha
 | `hone` | From rows to a tuned model in a cluster, with the rights of the kubeconfig, and what people do with it |
 | `python -m hone_trainer` | Rows, plans and models in local folders, without a cluster |
 
-`pip install '.[cli]'` in a clone of the repository installs `hone`. The second one is in the trainer's image, and in
+`pip install '.[cli]'` in a clone of the repository installs `hone`, also as `kubectl hone`; `check` and `init` need
+`pip install '.[cli,data]'`. The second one is in the trainer's image, and in
 the `.venv` of a clone after `make setup`.
 
 Each command prints its options with `--help`. `hone --version` prints the release.
