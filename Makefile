@@ -18,7 +18,7 @@ setup-light: ## The same without torch: enough for all but training (2 GB)
 demo: setup ## From nothing to a first fine-tuned model (CLUSTER=embedded|current|kind)
 	@$(PY) -m hone_dev demo --cluster $(CLUSTER)
 
-test: setup ## All that CI runs (leave a tier out by name: SKIP=e2e)
+test: setup ## Everything that CI runs (skip a tier by name: SKIP=e2e)
 	@$(PY) -m hone_dev.campaigns.tiers $(if $(SKIP),--skip $(SKIP))
 
 test-pure: ## Only the tests without I/O
@@ -36,10 +36,10 @@ e2e: setup ## The end-to-end tier on the embedded cluster
 long: setup ## Long tests that `make test` leaves out: whole pipelines on real pods, vLLM on two ranks
 	@$(PY) -m hone_dev.campaigns.tiers --only long
 
-outside: setup ## What the outside has, by enumeration: model families, chat templates, rights, fields, shapes, listings
+outside: setup ## Every case of lists that others maintain: model families, chat templates, rights, fields, shapes, listings
 	@$(PY) -m hone_dev.campaigns.tiers --only outside
 
-attack: setup ## Every attack input against the running parts; prints tried and held by area
+attack: setup ## Every attack input against the running parts; prints how many were tried and repelled, by area
 	@$(PY) -m hone_dev.campaigns.attack
 
 faults: setup ## Operator and trainer under every fault, an hour or two; writes the table of docs/reliability.md

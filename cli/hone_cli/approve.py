@@ -122,7 +122,7 @@ def _decide(
         )
     if not (user := kube.user()):
         raise CommandError(
-            "the API server does not say who you are (kubectl auth whoami), and an approval has its user's name"
+            "the API server does not report who you are (kubectl auth whoami), and an approval needs a user name"
         )
     kube.decide(version, {"state": state, "by": user, "comment": comment}, dry_run=dry_run)
     typer.echo(printable(f"{name} {'would be' if dry_run else 'is'} {_WORDS[state]}. By: {user}."))

@@ -159,7 +159,7 @@ def choose_artifact(version: Mapping[str, Any], form: str | None, any_form: bool
         ) from None
     forms = ", ".join(sorted(artifacts))
     if not form and len(artifacts) > 1 and not any_form:
-        raise CommandError(f"ModelVersion {name} has several forms: say which, --form {forms.replace(', ', ' or ')}")
+        raise CommandError(f"ModelVersion {name} has several forms: choose one, --form {forms.replace(', ', ' or ')}")
     wanted: dict[str, ArtifactForm] = {a.lower(): a for a in artifacts}
     key = form.lower() if form else next(iter(wanted))
     if key not in wanted:

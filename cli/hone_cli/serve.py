@@ -220,7 +220,7 @@ def approved(versions: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
 
 def _rank(rank: int | None) -> int | None:
     if rank is not None and rank not in SERVED_RANKS:
-        raise CommandError(f"--max-lora-rank {rank}: vLLM knows {', '.join(map(str, SERVED_RANKS))}")
+        raise CommandError(f"--max-lora-rank {rank}: vLLM accepts {', '.join(map(str, SERVED_RANKS))}")
     return rank
 
 

@@ -115,6 +115,6 @@ def test_without_an_operator_it_says_whom_to_ask(namespace, upload, large, monke
 
 
 def test_a_claim_of_others_is_left_alone(namespace, operator, upload, large) -> None:
-    with pytest.raises(CommandError, match="PersistentVolumeClaim data exists, and hone upload did not make it"):
+    with pytest.raises(CommandError, match="PersistentVolumeClaim data exists, and hone upload did not create it"):
         upload(large, "data")
     assert namespace.names("Pod") == []

@@ -144,7 +144,7 @@ def _check_folder(folder: Path, digest: str) -> None:
     else:
         return
     if other != digest:
-        raise CommandError(f"{folder} has another model ({other[:19]}…, not {digest[:19]}…): name another folder")
+        raise CommandError(f"{folder} contains another model ({other[:19]}…, not {digest[:19]}…): use another folder")
 
 
 def _entries(text: bytes, digest: str) -> Sequence[Entry]:
@@ -160,7 +160,7 @@ def _entries(text: bytes, digest: str) -> Sequence[Entry]:
     for entry in files:
         first = entry.path.split("/")[0]
         if not entry.is_inside or "\\" in entry.path or first in (WORK, MANIFEST):
-            raise CommandError(f"{MANIFEST} lists {entry.path!r}, which no download may write")
+            raise CommandError(f"{MANIFEST} lists {entry.path!r}, which a download must not write")
     return files
 
 
@@ -184,7 +184,7 @@ def _check_room(folder: Path, left: Sequence[Entry]) -> None:
     begun = sum(part.stat().st_size for part in (folder / WORK).iterdir() if part.name != _DIGEST)
     needed, free = sum(entry.size for entry in left) - begun, shutil.disk_usage(folder).free
     if needed > free:
-        raise CommandError(f"{folder} has room for {free:,} bytes, and {needed:,} are still to come: free some")
+        raise CommandError(f"{folder} has room for {free:,} bytes, but {needed:,} more are needed: free some")
 
 
 def _fetch(source: FileSource, folder: Path, entry: Entry, progress: Callable[[int], None]) -> int:
@@ -247,7 +247,7 @@ def _pause(failures: int, reason: str) -> None:
     """
     if failures == _TRIES:
         raise CommandError(
-            f"the connection broke {failures} times without a byte in between ({reason}): run the same command again, "
+            f"the connection broke {failures} times without any progress ({reason}): run the same command again, "
             "it goes on with what is there"
         )
     time.sleep(_PAUSE_SECONDS * 2 ** (failures - 1))

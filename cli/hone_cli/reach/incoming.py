@@ -61,7 +61,7 @@ class Incoming:
         free = shutil.disk_usage(self.folder).free
         if free < self.size - size:
             raise CommandError(
-                f"the volume has room for {free:,} bytes, and {self.size - size:,} are still to come: name another "
+                f"the volume has room for {free:,} bytes, but {self.size - size:,} more are needed: use another "
                 "claim, or a larger --size for a new one"
             )
         return Received(size=size)
@@ -93,9 +93,7 @@ class Incoming:
         """
         if sha256_of(self.part) != self.digest:
             self.part.unlink()
-            raise CommandError(
-                f"what came is not the file that was sent: its SHA-256 differs. Upload {self.name} again"
-            )
+            raise CommandError(f"the file arrived damaged: its SHA-256 differs. Upload {self.name} again")
         with open(self.part, "rb") as file:
             os.fsync(file.fileno())
         self.part.replace(self.folder / self.name)

@@ -146,7 +146,7 @@ class Folder:
         try:
             return ReviewRequest.model_validate_json((self.path / REQUEST).read_bytes())
         except (OSError, ValidationError) as error:
-            raise CommandError(f"{self.path} holds no batch: {error}") from None
+            raise CommandError(f"{self.path} is not a batch: {error}") from None
 
     def _read(self) -> None:
         for line in self._tail(self.path / CANDIDATES).new():
@@ -196,7 +196,7 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise CommandError(f"the decision is not kept: {error}") from None
+            raise CommandError(f"the decision was not saved: {error}") from None
 
     def _line_break(self) -> bytes:
         """The bytes that complete a line which a killed process left half-written."""
@@ -213,5 +213,5 @@ def _parsed(line: bytes, kind: type[AnyModel]) -> AnyModel | None:
         return kind.model_validate_json(line)
     except ValidationError as error:
         if error.errors()[0]["type"] != "json_invalid":
-            raise CommandError(f"a line of the batch has not the expected fields: {error}") from None
+            raise CommandError(f"a line of the batch does not have the expected fields: {error}") from None
         return None

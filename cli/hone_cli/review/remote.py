@@ -64,4 +64,4 @@ def _read(kind: type[AnyModel], body: dict[str, Any]) -> AnyModel:
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        raise CommandError(f"the server sends other fields than this version of hone knows: {error}") from None
+        raise CommandError(f"the server sends fields that this version of hone does not know: {error}") from None

@@ -164,7 +164,7 @@ def _require_valid(text: str) -> None:
         raise CommandError("; ".join(f"spec.{words}" for words in in_words(error, FineTuneJobSpec))) from None
     except (yaml.YAMLError, TypeError, ValueError):
         raise CommandError(
-            "a name in the options has characters that YAML reads otherwise: write the manifest by hand"
+            "a name in the options has characters that are special in YAML: write the manifest by hand"
         ) from None
 
 

@@ -77,7 +77,7 @@ def _to_config_map(objects: Objects, file: Path, name: str, digest: str, *, repl
             typer.echo(f"ConfigMap {name} has this file already", err=True)
             return
         if not replace:
-            raise CommandError(f"ConfigMap {name} has other rows: choose another name, or use --replace")
+            raise CommandError(f"ConfigMap {name} already has other rows: choose another name, or use --replace")
     content = file.read_bytes()
     try:
         data: dict[str, Any] = {"data": {key: content.decode()}}
@@ -97,7 +97,7 @@ def _require_ours(kind: str, body: Mapping[str, Any]) -> None:
     if not _LABELS.items() <= labels.items():
         words = " ".join(f"{label}={value}" for label, value in _LABELS.items())
         raise CommandError(
-            f"{kind} {name} exists, and hone upload did not make it: choose another name, or, if it is meant for rows, "
+            f"{kind} {name} exists, and hone upload did not create it: use another name, or, if it is meant for rows, "
             f"kubectl label {kind.lower()} {name} {words}"
         )
 
@@ -161,7 +161,7 @@ def _pieces(session: requests.Session, content: BinaryIO, incoming: Incoming, ur
     while received.size < incoming.size:
         content.seek(received.size)
         if not (piece := content.read(PIECE)):
-            raise CommandError(f"{content.name} has become shorter: {_AGAIN}")
+            raise CommandError(f"{content.name} became shorter during the upload: {_AGAIN}")
         received = _asked(session, "PUT", f"{url}?offset={received.size}", piece)
         yield received.size
     if not received.complete:

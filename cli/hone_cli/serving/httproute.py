@@ -88,9 +88,9 @@ def render(models: Sequence[ServedModel], server: Server, sharing: Sharing) -> l
     """
     gateway = Gateway.of(sharing.gateway)
     if len({m.model for m in models}) > 1:
-        raise CommandError("a route shares out the requests for one model: name versions of one model")
+        raise CommandError("a route distributes the requests for one model: name versions of one model")
     if len(models) > MOST_BACKENDS:
-        raise CommandError(f"a route has at most {MOST_BACKENDS} versions, and these are {len(models)}")
+        raise CommandError(f"a route has at most {MOST_BACKENDS} versions, but {len(models)} are named")
     rule: dict[str, Any] = {"matches": [{"path": {"type": "PathPrefix", "value": "/v1"}}]}
     if sharing.mirror:
         rule |= _mirrored(models)

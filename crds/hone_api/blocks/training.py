@@ -149,8 +149,8 @@ class Training(ApiModel):
     )
     precision: Literal["Auto", "Float32", "BFloat16"] = Field(
         default="Auto",
-        description="Auto is BFloat16 on GPUs that support it (Ampere and newer), otherwise Float32, so that figures "
-        "of CPUs are the same on all machines. A CPU with AMX or AVX512-BF16 also supports BFloat16.",
+        description="Auto is BFloat16 on GPUs that support it (Ampere and newer), otherwise Float32, so that results "
+        "on CPUs are the same on all machines. A CPU with AMX or AVX512-BF16 also supports BFloat16.",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations: less memory, about 30 % more time; default false."
@@ -184,7 +184,7 @@ class EarlyStopping(ApiModel):
 
     patience: int = Field(default=3, ge=1, le=1000, description="Evaluations without improvement; default 3.")
     min_delta: Decimal = Field(
-        default="0", description="Smallest decrease of the loss that counts as improvement, e.g. '0.01'; default 0."
+        default="0", description="Minimum decrease of the loss that counts as an improvement, e.g. '0.01'; default 0."
     )
 
 
@@ -244,6 +244,6 @@ class DeepSpeed(ApiModel):
     offload: Literal["None", "Optimizer", "OptimizerAndParameters", "NVMe"] = Field(
         default="None",
         description="What moves from the GPU to the host's memory, which resources.memory limits: Optimizer, so that "
-        "the CPU takes the optimizer's steps, or OptimizerAndParameters with zeroStage 3. Slower. NVMe is not "
+        "the CPU runs the optimizer, or OptimizerAndParameters with zeroStage 3. Slower. NVMe is not "
         "supported yet: such a run cannot be resumed. Default None.",
     )

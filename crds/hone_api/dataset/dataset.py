@@ -51,8 +51,8 @@ class Splits(ApiModel):
     seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of the assignment; default 0.")
     group_by: ColumnName | None = Field(
         default=None,
-        description="Column whose equal values are always in the same split, e.g. document_id; default: rows with one "
-        "question are, unless they are more than a held-out split has.",
+        description="Column whose equal values are always in the same split, e.g. document_id; default: rows with the "
+        "same question stay together, unless they are more than a held-out split has.",
     )
     stratify_by: ColumnName | None = Field(
         default=None,
@@ -68,16 +68,16 @@ class Splits(ApiModel):
 class Checks(ApiModel):
     """Conditions under which the Dataset is not Ready."""
 
-    min_rows: int = Field(default=1, ge=1, le=1_000_000_000, description="Smallest number of valid rows; default 1.")
+    min_rows: int = Field(default=1, ge=1, le=1_000_000_000, description="Minimum number of valid rows; default 1.")
     max_rejected: Percent = Field(
         default="5%",
-        description="Largest share of rejected rows, e.g. 5%; default 5%. Rejected rows are never trained on.",
+        description="Maximum share of rejected rows, e.g. 5%; default 5%. Rejected rows are never trained on.",
     )
     max_rejected_rows: int | None = Field(
         default=None,
         ge=0,
         le=1_000_000_000,
-        description="Largest number of rejected rows, in addition to maxRejected; default: any number.",
+        description="Maximum number of rejected rows, in addition to maxRejected; default: any number.",
     )
     max_tokens: int | None = Field(
         default=None,
@@ -154,7 +154,7 @@ class DatasetResources(ApiModel):
         ge=1,
         le=MAX_PODS,
         description="Pods that read and check rows, each with this cpu and memory; default 1. The first one also "
-        "compares and writes all of them. More need a store with ReadWriteMany. The rows do not depend on it.",
+        "compares and writes all of them. More than 1 need a ReadWriteMany store. The number does not change the rows.",
     )
 
 
@@ -212,7 +212,7 @@ class DatasetSpec(ApiModel):
         "rows are refused if no role reads them. Default: none.",
     )
     splits: Splits = Field(default_factory=Splits, description="How rows are assigned to splits.")
-    checks: Checks = Field(default_factory=Checks, description="Conditions under which the Dataset is not Ready.")
+    checks: Checks = Field(default_factory=Checks, description="What rows must meet for the Dataset to be Ready.")
     curation: Curation | None = Field(default=None, description="Which rows are removed or changed; default: none.")
     mixture: Annotated[list[MixturePart], keyed_by("name", max_length=16)] | None = Field(
         default=None,

@@ -144,12 +144,12 @@ class Output(ApiModel):
     deletion_policy: DeletionPolicy | None = Field(
         default=None,
         description="Whether the files of the model are removed from the store some time after its ModelVersion is "
-        "deleted, by a person or by spec.retention of the Model. Delete or Retain, the default. The ModelVersion gets "
-        "it, where it can be changed.",
+        "deleted, by a person or by spec.retention of the Model. Delete or Retain, the default. It is copied to "
+        "the ModelVersion, where you can change it.",
     )
     push: Deliveries | None = Field(
         default=None,
-        description="Where the finished model is copied to, once its files are verified; default: nowhere. The "
+        description="Where to copy the finished model once its files are verified; default: nowhere. The "
         "ModelVersion has the state of each copy. A copy that fails does not fail the run.",
     )
 
@@ -206,7 +206,7 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
         *(each.rule() for each in UNSUPPORTED),
     )
     immutable = Immutable("spec", IMMUTABLE, NEW_JOB)
-    adapter: Adapter = Field(default_factory=Adapter, description="What is trainable; default LoRA.")
+    adapter: Adapter = Field(default_factory=Adapter, description="Which weights are trained; default LoRA.")
     training: Training = Field(default_factory=Training, description="Optimisation.")
     early_stopping: EarlyStopping | None = Field(default=None, description="Early stopping; default: none.")
     checkpoints: Checkpoints = Field(default_factory=Checkpoints, description="Checkpoints for resuming.")
@@ -221,7 +221,7 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     deadline: Duration | None = Field(
         default=None,
         description="Longest time from the start of the first attempt to the end, without later waits in a queue, "
-        "e.g. 12h; default: none. When it is over, the pods save a checkpoint and stop, and the run has failed.",
+        "e.g. 12h; default: none. After that, the pods save a checkpoint and stop, and the run fails.",
     )
     cleanup: Cleanup = Field(default_factory=Cleanup, description="What is removed after the run.")
     output: Output = Field(description="The result of the run.")

@@ -45,7 +45,7 @@ class JobProgress(ProgressNumbers[ShortText]):
     )
     summary: ShortText | None = Field(
         default=None,
-        description="Steps and percent for people, e.g. 412/1000 41%; before the first step the activity of the pods, "
+        description="Steps and percent in words, e.g. 412/1000 41%; before the first step the activity of the pods, "
         "e.g. Evaluating base 7/24 rows; before the first attempt the rows that a Job has encoded, e.g. rows "
         "40000/86700 46%.",
     )
@@ -187,7 +187,7 @@ class EarlierAttempts(ApiModel):
 
     number: int = Field(ge=1, le=MAX_COUNT, description="How many there were.")
     failed: int = Field(ge=0, le=MAX_COUNT, description="Of them, those that count towards restarts.maxRestarts.")
-    preempted: int = Field(ge=0, le=MAX_COUNT, description="Of them, those that count towards restarts.maxPreemptions.")
+    preempted: int = Field(ge=0, le=MAX_COUNT, description="How many of them count towards restarts.maxPreemptions.")
     queued_seconds: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="How long they waited in a queue after status.startTime."
     )
@@ -199,7 +199,7 @@ class Goodput(ApiModel):
     ratio: ShortText = Field(description="scheduling times runtime, from 0.000 to 1.000.")
     scheduling: ShortText = Field(description="Share of the time in which the run had its nodes.")
     runtime: ShortText = Field(description="Share of that time in which it trained steps that count.")
-    seconds: int = Field(ge=0, le=MAX_COUNT, description="Time of all attempts and between them.")
+    seconds: int = Field(ge=0, le=MAX_COUNT, description="Time of all attempts, with the waits between them.")
     productive_seconds: int = Field(ge=0, le=MAX_COUNT, description="Time in steps that count.")
     badput_seconds: Badput | None = Field(default=None, description="The rest of the time.")
     badput: EarlierSeconds | None = Field(default=None, description="Earlier name of badputSeconds; read, not written.")
@@ -228,10 +228,10 @@ class Queue(ApiModel):
         description="Place in the line of a namespace, 1 for the next; renewed every few minutes.",
     )
     message: Text = Field(default="", description="Why it waits, e.g. which resource has too little quota left.")
-    since: Timestamp | None = Field(default=None, description="Since when.")
+    since: Timestamp | None = Field(default=None, description="When the attempt entered this state.")
     priority: int | None = Field(default=None, description="Priority in the queue.")
     evictions: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="How often Kueue took the quota of this attempt back."
+        default=None, ge=0, le=MAX_COUNT, description="How often Kueue withdrew the quota of this attempt."
     )
 
 
@@ -299,7 +299,7 @@ class FineTuneJobStatus(ApiModel):
     )
     attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
         default=None,
-        description="Attempts, oldest first; of more than 128, the newest 128. earlierAttempts counts the others.",
+        description="Attempts, oldest first; only the newest 128. earlierAttempts counts the others.",
     )
     earlier_attempts: EarlierAttempts | None = Field(
         default=None, description="Attempts before those; absent up to 128 attempts."

@@ -98,7 +98,7 @@ class Promotion(ApiModel):
     policy: Literal["Automatic", "Manual"] = Field(
         default="Manual",
         description="Automatic moves the aliases. Manual moves none: they stay where they are. In both cases an alias "
-        "leaves a version that is rejected, no longer approved, altered or gone, and not one whose gates fail later. "
+        "leaves a version that is rejected, no longer approved, altered or gone, but not one whose gates fail later. "
         "Default Manual.",
     )
     aliases: Annotated[list[AliasName], Field(min_length=1, max_length=8)] = Field(

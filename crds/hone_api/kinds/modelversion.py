@@ -247,7 +247,7 @@ class Approval(ApiModel):
     by: ShortText | None = Field(
         default=None,
         description="Who decided, as `kubectl auth whoami` prints it: the API server compares it with the user who "
-        "writes. Of a gate: the field that failed.",
+        "writes. For a rejection by a gate: the field that failed.",
     )
     comment: Text | None = Field(default=None, description="Why.")
 
@@ -266,7 +266,7 @@ class ModelVersionSpec(ApiModel):
     version: int = Field(ge=1, le=MAX_VERSION, description="Version number; never reused within a namespace.")
     artifacts: Annotated[list[Artifact], Field(min_length=1, max_length=8)] = Field(description="Forms of the model.")
     lineage: Lineage = Field(description="Everything needed to make this model again.")
-    evaluation: ModelEvaluation = Field(default_factory=ModelEvaluation, description="What was gained.")
+    evaluation: ModelEvaluation = Field(default_factory=ModelEvaluation, description="Base against tuned model.")
     approval: Approval = Field(default_factory=Approval, description="A person's decision.")
     deliveries: Deliveries | None = Field(
         default=None,

@@ -49,8 +49,8 @@ class MaterializePlan(RowsPlan):
     )
     downloads_path: PlanPath | None = Field(
         default=None,
-        description="Folder that keeps the files of an hf:// or s3:// source, and checked rows of any large source, "
-        "until all rows are made: a later attempt downloads and reads only what is missing. None: nothing is kept.",
+        description="Folder that keeps the checked rows of a large source "
+        "until all rows are written: a later attempt reads only what is missing. None: nothing is kept.",
     )
     secret_path: PlanPath | None = Field(
         default=None, description="Folder where source.secretName is mounted, a file a key."

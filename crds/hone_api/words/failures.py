@@ -1,7 +1,7 @@
 """The complete list of failure codes: what each means to the operator, and the hint for people.
 
 One table for both sides: the trainer exits with `exit_code`, the operator decides by `retry`.
-Exit codes follow sysexits(3) if it has one.
+Exit codes follow sysexits(3), except SOFTWARE (1, there 70) and DIVERGED (70).
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ FAILURES: dict[str, Failure] = {
     FailureCode.SOURCE_NOT_FOUND: Failure(
         ExitCode.CONFIG,
         Retry.UNTIL_FIXED,
-        "Check the path of the source; with secretName also the keys of that Secret.",
+        "Check the path of the source and, if secretName is set, the keys of that Secret.",
     ),
     FailureCode.SOURCE_REFUSED: Failure(
         ExitCode.CONFIG,
@@ -174,7 +174,7 @@ FAILURES: dict[str, Failure] = {
     FailureCode.MODEL_NOT_FOUND: Failure(
         ExitCode.CONFIG,
         Retry.UNTIL_FIXED,
-        "Check owner and name, and secretName for a private model; of a model on a volume, check the path.",
+        "Check owner and name, and secretName for a private model; for a model on a volume, the path.",
     ),
     FailureCode.DATASET_SOURCE_NOT_FOUND: Failure(
         ExitCode.CONFIG, Retry.UNTIL_FIXED, "Check owner and name, and secretName for private data."
@@ -196,13 +196,13 @@ FAILURES: dict[str, Failure] = {
     FailureCode.DESTINATION_DENIED: Failure(
         ExitCode.CONFIG,
         Retry.UNTIL_FIXED,
-        "Check the keys of the Secret, and whether they may write there. Of a volume: whether the node has mounted it "
+        "Check the keys of the Secret, and whether they may write there. For a volume: whether the node has mounted it "
         "read-only, e.g. after an error.",
     ),
     FailureCode.DESTINATION_REFUSED: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Change spec.deliveries of the ModelVersion as the message says: its uri, or the s3 endpoint and region. Of a "
+        "Change spec.deliveries of the ModelVersion as the message says: its uri, or the s3 endpoint and region. For a "
         "registry, change spec.registry of the Model.",
     ),
     FailureCode.DESTINATION_OCCUPIED: Failure(
@@ -222,14 +222,14 @@ FAILURES: dict[str, Failure] = {
     FailureCode.SIGNATURE_MISSING: Failure(
         ExitCode.CONFIG,
         Retry.UNTIL_FIXED,
-        "The model has no model.sig, and this platform wants one: name the Secret with the key in signing.secretName "
+        "The model has no model.sig, but the platform requires one: name the Secret with the key in signing.secretName "
         "of the chart, or a ServiceAccount in signing.keyless.serviceAccount, or sign the folder with model_signing.",
     ),
     FailureCode.SIGNATURE_INVALID: Failure(
         ExitCode.DATA,
         Retry.NEVER,
-        "The signature is by no key of signing.publicKeys and no identity of signing.keyless.identities of the chart, "
-        "or not over these files: do not use this model before you know why. If a key was replaced, add the old one to "
+        "The signature is by no key in signing.publicKeys and no identity in signing.keyless.identities of the chart, "
+        "or not for these files: do not use this model before you know why. If a key was replaced, add the old one to "
         "the list.",
     ),
     FailureCode.SIGNING_KEY_UNUSABLE: Failure(
@@ -329,7 +329,7 @@ FAILURES: dict[str, Failure] = {
     FailureCode.VERIFIER_REJECTS_GOLD: Failure(
         ExitCode.DATA,
         Retry.NEVER,
-        "A reward must score the row's own answer 1: fix the rows named, or choose another reward.",
+        "A reward must give the row's own answer a score of 1: fix these rows, or choose another reward.",
     ),
     FailureCode.CONFIG_MAP_NOT_FOUND: Failure(
         ExitCode.CONFIG, Retry.UNTIL_FIXED, "Create the ConfigMap in this namespace, with the key named in the message."
@@ -435,7 +435,7 @@ FAILURES: dict[str, Failure] = {
     FailureCode.NOT_SUPPORTED_YET: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Remove the field, and do what follows it in the message.",
+        "Remove the field, and follow the advice after it in the message.",
         "kubectl explain ftj.spec --recursive",
     ),
     FailureCode.NOT_ALLOWED: Failure(
@@ -464,7 +464,7 @@ FAILURES: dict[str, Failure] = {
     FailureCode.RETENTION_GATE_FAILED: Failure(
         ExitCode.DATA,
         Retry.NEVER,
-        "Train less, at a lower rate, or with replay (datasets[].share); the model is kept as a rejected ModelVersion.",
+        "Use fewer steps, a lower rate, or replay (datasets[].share); the model is kept as a rejected ModelVersion.",
     ),
     # Running
     FailureCode.DIVERGED: Failure(
@@ -529,7 +529,7 @@ FAILURES: dict[str, Failure] = {
     FailureCode.TRAINER_ERROR: Failure(
         ExitCode.SOFTWARE,
         Retry.ATTEMPT,
-        "See the log; please report it if the cause is not in your data or settings.",
+        "See the log; if the cause is not in your data or settings, please report a bug.",
         "kubectl logs -l hone.dev/finetunejob=NAME --tail=100",
     ),
     # Seen by the operator alone

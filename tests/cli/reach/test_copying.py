@@ -154,7 +154,7 @@ def test_a_folder_that_changed_is_never_a_complete_copy(tmp_path: Path, change: 
 @pytest.mark.parametrize("path", ["../escaped", "/etc/escaped", "a/../../escaped", "..", "", f"{WORK}/digest", "a\\b"])
 def test_a_manifest_that_leads_elsewhere_is_refused(tmp_path, path):
     source = Memory(listed={path: b"x"})
-    with pytest.raises(CommandError, match="which no download may write"):
+    with pytest.raises(CommandError, match="which a download must not write"):
         copy(source, tmp_path / "out", source.digest)
     assert not (tmp_path / "out").exists()
 
@@ -176,14 +176,14 @@ def test_another_version_is_not_mixed_in(tmp_path, complete):
         copy(first, tmp_path, first.digest)
     except CommandError:
         assert not complete
-    with pytest.raises(CommandError, match="has another model"):
+    with pytest.raises(CommandError, match="contains another model"):
         copy(second, tmp_path, second.digest)
 
 
 def test_a_disk_without_room_is_reported_before_a_byte_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     source = Memory()
-    with pytest.raises(CommandError, match=r"room for 1,000 bytes, and 102,406 are still to come"):
+    with pytest.raises(CommandError, match=r"room for 1,000 bytes, but 102,406 more are needed"):
         copy(source, tmp_path, source.digest)
     assert source.read_bytes == len(source.files["manifest.json"])
 

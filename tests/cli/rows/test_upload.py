@@ -140,7 +140,7 @@ def test_another_file_of_the_name_is_kept_unless_it_shall_be_replaced(file: Path
 
 
 def test_a_file_larger_than_the_volume_is_refused_before_it_is_sent(volume: Path) -> None:
-    with pytest.raises(CommandError, match=r"room for [\d,]+ bytes, and 1,000,000,000,000,000,000 are still to come"):
+    with pytest.raises(CommandError, match=r"room for [\d,]+ bytes, but 1,000,000,000,000,000,000 more are needed"):
         Incoming(volume, "rows.jsonl", 10**18, "0" * 64).begin(replace=False)
 
 

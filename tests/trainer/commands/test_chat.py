@@ -115,5 +115,5 @@ def test_the_same_through_the_server_of_a_pod(out: Path, forks: Any, monkeypatch
 def test_a_reward_model_does_not_converse(out: Path) -> None:
     exported = Exported.read(out / "merged")
     exported.plan.method = "DAPT"
-    with pytest.raises(TrainerError, match="method DAPT does not converse"):
+    with pytest.raises(TrainerError, match="method DAPT cannot chat"):
         chat.Chat(exported, 8)

@@ -120,7 +120,8 @@ def test_what_needs_its_run_says_so(runs: Any, plan_of: Any, tmp_path: Path) -> 
     plan = plan_of("PPO", "champion", training={"maxSteps": 1})
     runs.finish(plan)
     (tmp_path / "judge").rename(tmp_path / "moved")
-    with pytest.raises(TrainerError, match="new-v2 cannot be measured without its run: the rewards") as caught:
+    said = "new-v2 cannot be measured without its run: the files of the run's rewards"
+    with pytest.raises(TrainerError, match=said) as caught:
         measure.run(measurement(plan))
     assert caught.value.code == "InvalidConfiguration"
 
@@ -145,7 +146,7 @@ def test_a_merged_model_is_compared_as_its_adapter(
             recompute(moved, held_out(plan), against=exported(plan, "adapter"))
     else:
         assert all(number.base is None for number in recompute(moved, held_out(plan)))
-        with pytest.raises(TrainerError, match="method Reward does not answer"):
+        with pytest.raises(TrainerError, match="method Reward cannot answer"):
             ask.answer(moved, "Where is Rome?")
     for number in recompute(moved, held_out(plan), tiny_model):
         assert_equal(number.base, by_name(result.numbers)[number.name].base)

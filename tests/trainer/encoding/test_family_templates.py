@@ -164,7 +164,7 @@ def test_the_switch_for_thinking_holds_for_prompts_and_rows(name: str, thinking:
             "Reasoning",
             "closes its reasoning, and the turn has one: train with training.thinking Enabled",
         ),
-        ("mistral_v3_tekken", "System", "leaves the system turn out: move its text into the next user turn"),
+        ("mistral_v3_tekken", "System", "drops the system turn: move its text into the next user turn"),
     ],
 )
 def test_a_refusal_has_the_reason(name: str, kind: str, words: str) -> None:

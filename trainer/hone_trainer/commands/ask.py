@@ -45,7 +45,7 @@ def answer(artifact: Path, question: str, base: Path | None = None, max_new_toke
     exported = Exported.read(artifact, base)
     if METHODS[exported.plan.method].head != "LanguageModel":
         raise TrainerError(
-            FailureCode.INVALID_CONFIGURATION, f"a model of method {exported.plan.method} does not answer"
+            FailureCode.INVALID_CONFIGURATION, f"a model of method {exported.plan.method} cannot answer questions"
         )
     tokenizer = exported.opened.tokenizer
     if exported.plan.method == "DAPT":

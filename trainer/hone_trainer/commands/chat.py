@@ -38,7 +38,7 @@ class Chat:
     def __post_init__(self) -> None:
         plan = self.exported.plan
         if METHODS[plan.method].head != "LanguageModel" or plan.method == "DAPT":
-            raise TrainerError(FailureCode.INVALID_CONFIGURATION, f"a model of method {plan.method} does not converse")
+            raise TrainerError(FailureCode.INVALID_CONFIGURATION, f"a model of method {plan.method} cannot chat")
         self._tuned = self.exported.load()
         has_base = self.exported.is_adapter or (self.exported.base / "config.json").is_file()
         self._base = None if self.exported.is_adapter or not has_base else self.exported.load_base()

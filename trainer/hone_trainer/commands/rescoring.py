@@ -83,7 +83,7 @@ class Rescorer:
             raise TrainerError(FailureCode.FILE_NOT_FOUND, words)
         missing = [f"--reward {name}=PATH (not in {path})" for name, path in _needed(plan) if not path.exists()]
         if missing:
-            words = f"the rewards of the run are not there: name them with {', '.join(missing)}"
+            words = f"the files of the run's rewards are missing: name them with {', '.join(missing)}"
             raise TrainerError(FailureCode.FILE_NOT_FOUND, words)
         if self._measure.needs in ("rewards", "judge"):
             getattr(self, self._measure.needs)

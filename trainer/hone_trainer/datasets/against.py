@@ -1,4 +1,4 @@
-"""Exams of a laptop: files that stand for the Datasets of curation.contamination, which are in a cluster."""
+"""Local files as evaluation sets: `validate --against` uses them for the Datasets of curation.contamination."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def run(plan: RowsPlan) -> DatasetResult:
         StoreError: the content differs from its manifest, or is not an outcome.
     """
     if plan.incoming is None:
-        raise ConfigError(f"the plan of Dataset {plan.name} has no `incoming`: whoever makes its rows publishes them")
+        raise ConfigError(f"the plan of Dataset {plan.name} has no `incoming`: the maker of the rows publishes them")
     folder = Path(plan.incoming)
     try:
         return _publish(plan, folder / CONTENT, _handed_over(folder))

@@ -390,7 +390,7 @@ class Encoder:
             is_lost = index in self._dropped[turns] or not tool_calls.shows(text, turn["content"])
             if turn["role"] != "assistant" and is_lost:
                 way_out = ": move its text into the next user turn" if turn["role"] == "system" else ""
-                raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out{way_out}")
+                raise RowRefusedError("TurnDropped", f"the chat template drops the {turn['role']} turn{way_out}")
 
     def _drops(self, messages: Sequence[Message], tools: Sequence[Any], options: dict[str, Any]) -> set[int]:
         """Places of system and user turns that the template leaves out whatever they say: another turn may say the

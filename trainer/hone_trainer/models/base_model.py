@@ -118,7 +118,7 @@ def _refuse_unreadable(folder: Path) -> None:
     if closed := [f.name for f in files if not os.access(f, os.R_OK, effective_ids=True)]:
         raise TrainerError(
             FailureCode.INVALID_CONFIGURATION,
-            f"model.uri: user {os.geteuid()} must not read {', '.join(closed[:5])} in {folder}: "
+            f"model.uri: user {os.geteuid()} may not read {', '.join(closed[:5])} in {folder}: "
             "let others read the files (chmod -R o+rX)",
         )
 

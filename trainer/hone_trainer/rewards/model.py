@@ -24,7 +24,7 @@ class RewardModelScorer(WithoutGold):
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         if context.path is None or not (context.path / "config.json").is_file():
-            raise TrainerError(FailureCode.REWARD_FAILED, f"reward {context.spec.title}: {context.path} holds no model")
+            raise TrainerError(FailureCode.REWARD_FAILED, f"reward {context.spec.title}: {context.path} has no model")
         safe_config.refuse_code(context.path)
         with weights.naming_foreign_errors(context.path):
             self._tokenizer = AutoTokenizer.from_pretrained(

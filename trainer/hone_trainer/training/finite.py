@@ -1,4 +1,4 @@
-"""Numbers of a device, read in one go: each read makes the host wait until the device has come that far."""
+"""Reads several numbers from a device at once: each read makes the host wait for the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seam: what a method of fine-tuning is to the pipeline."""
+"""The interface between a fine-tuning method and the pipeline."""
 
 from __future__ import annotations
 

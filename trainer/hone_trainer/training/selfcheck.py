@@ -129,7 +129,7 @@ def batch(inputs: Mapping[str, Any]) -> None:
     counted = labels != IGNORED
     if not counted.any():
         raise TrainerError(
-            FailureCode.SELF_CHECK_FAILED, "the first batch: its mask hides every token, nothing could be learned"
+            FailureCode.SELF_CHECK_FAILED, "the mask of the first batch hides every token, so nothing could be learned"
         )
     if not (labels[counted] == ids[counted]).all():
         shifted = counted[:, :-1] & (labels[:, :-1] == ids[:, 1:])

@@ -123,7 +123,7 @@ def take(builder: DatasetBuilder, attempts: StagingAttempts, platform: Platform)
     if result.digest == before:
         builder.put(changes=changes)
         builder.conditions.set(
-            UP_TO_DATE, True, Reason.SAME_CONTENT, "The source was read again and gave the same rows."
+            UP_TO_DATE, True, Reason.SAME_CONTENT, "The source was read again and has the same rows."
         )
         return None
     sentence = f"{counted(result.rows, 'row')}, {result.rejected:,} rejected."

@@ -103,7 +103,7 @@ def restore(builder: JobBuilder, version: Body, unfinished: Iterable[Body]) -> O
     builder.delete += unfinished
     gate = version["spec"].get("approval") or {}
     if gate.get("state") == ApprovalState.REJECTED and (gate.get("comment") or "").startswith(f"{gate.get('by')}:"):
-        kept = f"{gate['comment']} ModelVersion {name} is kept, rejected."
+        kept = f"{gate['comment']} ModelVersion {name} is kept as rejected."
         return reject(builder, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
     sentence = f"ModelVersion {name} was made" + (f" in {counted(steps, 'step')}." if steps is not None else ".")
     return succeed(builder, REASON, f"{sentence} {words}", ended_at)

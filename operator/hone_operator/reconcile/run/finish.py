@@ -73,7 +73,7 @@ def record(
     if result.advice:
         forecast.add_advice(builder, result.advice)
     if result.rejected:
-        kept = f"{result.rejected} ModelVersion {body['metadata']['name']} is kept, rejected."
+        kept = f"{result.rejected} ModelVersion {body['metadata']['name']} is kept as rejected."
         return reject(builder, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
     message = f"ModelVersion {body['metadata']['name']} was made in {counted(result.steps, 'step')}."
     return succeed(builder, Quoted(result.reason), message, ended_at)

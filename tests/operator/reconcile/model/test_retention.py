@@ -74,7 +74,7 @@ def test_a_model_that_forgot_too_much_is_kept_as_rejected_and_the_job_fails(worl
     assert (found["Ready"], found["Stalled"]) == ("False/RetentionGateFailed", "True/RetentionGateFailed")
     assert kept.status["phase"] == "Failed"
     assert kept.status["modelVersionName"] == "tutor-v1"
-    assert kept.status["failure"]["message"] == f"{WORDS} ModelVersion tutor-v1 is kept, rejected."
+    assert kept.status["failure"]["message"] == f"{WORDS} ModelVersion tutor-v1 is kept as rejected."
     assert "replay" in kept.status["failure"]["hint"]
     assert kept.status["attempts"][-1]["outcome"] == "Succeeded"
     assert kept.tick(62).status is None, "that is the end"

@@ -407,7 +407,7 @@ def test_an_adapter_that_vllm_would_compute_otherwise_is_not_loaded(team: Team, 
     team.step()
     team.points(after, before, after)
     assert team.step() == {"bot": before.digest}
-    assert "vLLM would answer otherwise" in team.follower.problems["bot"].message
+    assert "vLLM's answers would differ" in team.follower.problems["bot"].message
 
 
 def test_an_approved_adapter_stays_while_the_alias_means_what_this_server_cannot_load(team: Team) -> None:

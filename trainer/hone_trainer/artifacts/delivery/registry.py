@@ -286,7 +286,7 @@ class ImageRepository:
         raise TrainerError(FailureCode.DESTINATION_UNREACHABLE, text)
 
     def _who(self) -> str:
-        return "the credentials of the Secret may not write there" if self.login else "it wants credentials: secretName"
+        return "the credentials of the Secret may not write there" if self.login else "it needs credentials: secretName"
 
     def _unreachable(self, error: Exception) -> TrainerError:
         return TrainerError(FailureCode.DESTINATION_UNREACHABLE, f"{self}: {error}"[:500])

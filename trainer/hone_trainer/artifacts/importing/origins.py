@@ -158,7 +158,7 @@ class VolumeOrigin:
             try:
                 shutil.copyfile(self._inside(self.folder / name), part)
             except PermissionError:
-                words = f"user {os.geteuid()} must not read {name}: let others read the files (chmod -R o+rX)"
+                words = f"user {os.geteuid()} may not read {name}: let others read the files (chmod -R o+rX)"
                 raise SourceError(FailureCode.SOURCE_REFUSED, f"{self.uri}: {words}") from None
             progress(part.stat().st_size)
             _complete(part, folder / name)

@@ -64,7 +64,7 @@ class AdapterFolders:
             manifest.verify(copy, adapter.digest)
             config = {**json.loads((copy / _CONFIG).read_text()), "base_model_name_or_path": self.base}
             if words := unserved(config):  # of a version that an earlier Hone imported
-                raise StoreError(FailureCode.UNSUPPORTED_MODEL, f"vLLM would answer otherwise: {words}")
+                raise StoreError(FailureCode.UNSUPPORTED_MODEL, f"vLLM's answers would differ: {words}")
             (copy / _CONFIG).write_text(json.dumps(config, indent=2))
             (copy / MANIFEST).unlink()  # it is about the file before this change
             copy.rename(folder)

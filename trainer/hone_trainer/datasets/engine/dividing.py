@@ -43,7 +43,7 @@ def check_strata(rows: Relation, splits: Splits) -> None:
     """
     if splits.stratify_by and rows.one("SELECT count(DISTINCT stratum) FROM kept") > _MOST_STRATA:
         raise ConfigError(
-            f"splits.stratifyBy: column {splits.stratify_by} has over {_MOST_STRATA} values: choose a coarser one"
+            f"splits.stratifyBy: column {splits.stratify_by} has over {_MOST_STRATA} values: choose a column with fewer"
         )
 
 

@@ -82,7 +82,7 @@ def _check_answers(turns: list[talk.Turn]) -> None:
             raise RowError("BrokenToolCall", "a tool's turn follows no call of a tool")
         ids = {call["id"] for call in calls if "id" in call}
         if ids and turn.get("tool_call_id", next(iter(ids))) not in ids:
-            raise RowError("BrokenToolCall", f"tool_call_id {turn['tool_call_id'][:60]!r} is of no call before it")
+            raise RowError("BrokenToolCall", f"tool_call_id {turn['tool_call_id'][:60]!r} matches no earlier call")
 
 
 CHAT = RowFormat(

@@ -161,7 +161,7 @@ def choose(
     elif format in FORMATS:
         detected = Detected(FORMATS[format], columns)
     else:
-        raise ConfigError(f"format {format}: this version has {', '.join(FORMATS)}", FailureCode.NOT_SUPPORTED_YET)
+        raise ConfigError(f"format {format}: this version knows {', '.join(FORMATS)}", FailureCode.NOT_SUPPORTED_YET)
     unknown = sorted(set(columns) - set(detected.format.roles))
     if unknown:
         roles = ", ".join(detected.format.roles)

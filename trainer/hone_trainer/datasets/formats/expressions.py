@@ -44,7 +44,7 @@ class _Functions(functions.Functions):
             return strict_json(value) if value.strip() else None
         except ValueError as error:
             how = "; it looks like Python's own form: write it by json.dumps" if "'" in value[:20] else ""
-            raise RowError("BrokenJson", f"json(…) of a text that is not JSON: {error}{how}"[:300]) from None
+            raise RowError("BrokenJson", f"json(…) got a text that is not JSON: {error}{how}"[:300]) from None
 
     @functions.signature({"types": ["number", "null"]}, {"types": ["array"]})
     def _func_name(self, number: float | None, names: list[Any]) -> Any:

@@ -127,7 +127,7 @@ def _json(value: Any, where: str) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise RowError("WrongType", f"{where} holds a value that JSON has not: {error}"[:300]) from None
+        raise RowError("WrongType", f"{where} has a value that JSON cannot represent: {error}"[:300]) from None
 
 
 def _is_json(part: Any) -> bool:

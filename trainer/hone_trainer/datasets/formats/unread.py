@@ -124,7 +124,7 @@ def refuse_content(row: dict[str, Any], ignored: Collection[str]) -> None:
     """
     for name in MEDIA:
         if has_value(row.get(name)) and name not in ignored:
-            raise RowError("NotText", f"the column {name} has something, and Hone trains text; {_INSIST}")
+            raise RowError("NotText", f"the column {name} is not empty, and Hone trains text; {_INSIST}")
     for name in SPANS:
         if has_value(row.get(name)) and name not in ignored:
             raise RowError("UnsupportedField", f"the column {name} is not supported; {_INSIST}")

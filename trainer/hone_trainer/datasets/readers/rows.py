@@ -106,7 +106,7 @@ def canonical(record: Record) -> str:
     except UnicodeEncodeError:
         raise RowError("NotUTF8", "the row holds half of a surrogate pair") from None
     except (TypeError, ValueError) as error:
-        raise RowError("WrongType", f"the row holds a value that JSON has not: {error}"[:300]) from None
+        raise RowError("WrongType", f"the row has a value that JSON cannot represent: {error}"[:300]) from None
     return line
 
 

@@ -69,7 +69,7 @@ def fetch(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetche
     """
     scheme = scheme_of(plan.source.uri)
     if scheme not in SOURCES:
-        raise SourceError(FailureCode.NOT_SUPPORTED_YET, f"source {scheme}://: this version has {', '.join(SOURCES)}")
+        raise SourceError(FailureCode.NOT_SUPPORTED_YET, f"source {scheme}://: this version knows {', '.join(SOURCES)}")
     return SOURCES[scheme](plan, folder, progress)
 
 

@@ -311,5 +311,5 @@ def _samples(answer: Mapping[str, Any], number: int, host: str) -> list[Sample]:
     except (KeyError, TypeError):
         pass
     raise SourceError(
-        FailureCode.ENDPOINT_REFUSED, f"grpo.generation.endpoint: {host} answers no token ids with logprobs"
+        FailureCode.ENDPOINT_REFUSED, f"grpo.generation.endpoint: {host} returns no token ids with its logprobs"
     )
