@@ -89,6 +89,17 @@ def test_it_asks_before_it_applies_and_a_script_says_yes(namespace, hone, manife
     assert again.stdout.startswith("Dataset rows stays\nFineTuneJob job stays\n")
 
 
+def test_on_a_terminal_it_asks_once(namespace, manifest, apiserver, terminal) -> None:
+    words = ("run", str(manifest), "--detach", "--namespace", namespace.name)
+    for answer, names, code in (("n", [], 1), ("y", ["job"], 0)):
+        screen = terminal(*words, KUBECONFIG=str(apiserver))
+        screen.until(f"Apply to namespace {namespace.name}? [y/N]:")
+        assert namespace.names("FineTuneJob") == []
+        screen.press(f"{answer}\r")
+        assert screen.end() == code
+        assert namespace.names("FineTuneJob") == names
+
+
 def test_a_refused_object_stops_all_of_them(namespace, hone, manifest) -> None:
     manifest.write_text(MANIFEST.replace("modelName: bot", "modelName: Bot!"))
     done = hone("run", manifest, "--yes")

@@ -32,8 +32,8 @@ def is_small(file: Path) -> bool:
 
 
 def key(file: Path) -> str:
-    """The name of the file there: a ConfigMap takes few characters."""
-    return re.sub(r"[^-._a-zA-Z0-9]", "-", file.name).lstrip(".")[-200:]
+    """The name of the file there: a ConfigMap takes few characters, and no program takes the name for an option."""
+    return re.sub(r"[^-._a-zA-Z0-9]", "-", file.name)[-200:].lstrip(".-") or "rows"
 
 
 def checked(name: str) -> str:

@@ -216,13 +216,15 @@ def _settings(objects: Objects, dataset: str) -> ReviewPod:
     from hone_api.dataset.synthesis import ReviewPod
     from hone_api.words.states import ConditionType
 
-    end = time.monotonic() + _OPERATOR_SECONDS
+    end, ready = time.monotonic() + _OPERATOR_SECONDS, None
     while time.monotonic() < end:
         status = objects.get("Dataset", dataset).get("status") or {}
         if status.get("uploadPod"):
             return ReviewPod.model_validate(status["uploadPod"])
+        ready = next((c for c in status.get("conditions", ()) if c["type"] == ConditionType.READY), None)
+        if ready:  # the operator has decided otherwise, or is of an earlier release
+            break
         time.sleep(0.5)
-    ready = next((c for c in status.get("conditions", ()) if c["type"] == ConditionType.READY), None)
     reason = f"{ready['reason']}: {ready['message']}" if ready else "the operator of Hone does not answer"
     raise CommandError(
         f"no pod can be started in namespace {objects.kube.namespace}: {reason}. Ask the platform team whether Hone "

@@ -42,6 +42,7 @@ def plan(
     hone plan support.yaml --prices prices.yaml -o json
     hone plan support.yaml --offline          without a cluster
     """
+    from hone_api.base.wording import visible
     from hone_cli.runs import manifests, planning
     from hone_cli.runs.prices import read
 
@@ -55,7 +56,7 @@ def plan(
         objects = Objects(Kube.load(context, namespace, "Set KUBECONFIG, name a --context, or use --offline."))
         bodies = manifests.read(files, objects.kube.namespace)
     planned = planning.plan(bodies, objects, table, spot=spot)
-    text = "\n".join(lines(planned)) if output == "text" else planned.model_dump_json(by_alias=True, indent=2)
+    text = visible("\n".join(lines(planned))) if output == "text" else planned.model_dump_json(by_alias=True, indent=2)
     typer.echo(text)
     raise typer.Exit(planned.exit_code)
 

@@ -127,7 +127,8 @@ def _object(body: dict[str, Any], objects: Objects | None) -> PlannedObject:
         try:
             result = objects.apply(body, dry_run=True)
         except ServerRefusalError as error:
-            found = [str(error), *found]
+            way = ". Another tool manages it: apply it with that one" if "conflict" in str(error).lower() else ""
+            found = [f"{error}{way}", *found]
         else:
             action = "create" if existing is None else "keep" if _same(existing, result) else "change"
     return PlannedObject(kind=kind, name=name, action="refused" if found else action, problems=found)

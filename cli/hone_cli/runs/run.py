@@ -33,6 +33,7 @@ def run(
     hone run support.yaml
     hone run support.yaml --yes --detach      in a script
     """
+    from hone_api.base.wording import visible
     from hone_cli.reach.kube import Kube
     from hone_cli.reach.objects import Objects
     from hone_cli.runs import manifests, planning
@@ -43,7 +44,7 @@ def run(
     objects = Objects(Kube.load(context, namespace))
     bodies = manifests.read(files, objects.kube.namespace)
     planned = planning.plan(bodies, objects, read(prices), spot=False)
-    typer.echo("\n".join(lines(planned)))
+    typer.echo(visible("\n".join(lines(planned))))
     if planned.exit_code:
         typer.echo("Nothing was applied.", err=True)
         raise typer.Exit(planned.exit_code)

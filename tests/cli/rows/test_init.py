@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from screen import Screen
 
 from hone_api.dataset.dataset import DatasetSpec, Format
 from hone_api.estimate.gpus import TABLE
@@ -89,7 +91,7 @@ def test_a_model_that_no_job_takes_is_refused(model: str) -> None:
 def test_where_a_file_goes_depends_on_its_size(tmp_path: Path) -> None:
     file = tmp_path / "Ünsere rows (1).jsonl"
     file.write_bytes(bytes(1_000_000))
-    assert address(file, "a") == "configmap://a/-nsere-rows--1-.jsonl"
+    assert address(file, "a") == "configmap://a/nsere-rows--1-.jsonl"
     file.write_bytes(bytes(1_000_001))
     assert address(file, "a") == f"pvc://a/{key(file)}"
     with pytest.raises(CommandError, match="name one file"):
@@ -147,6 +149,18 @@ def test_what_cannot_be_is_one_line(rows: Path, words: list[str], line: str) -> 
     assert done.stderr.splitlines()[-1].startswith("hone: ")
     assert line in done.stderr.splitlines()[-1]
     assert not list(rows.glob("*.yaml"))
+
+
+@pytest.mark.trainer
+def test_on_a_terminal_it_asks_for_the_model_and_the_gpus(rows: Path, terminal: Callable[..., Screen]) -> None:
+    screen = terminal("init", str(rows / "rows.jsonl"), "-o", str(rows / "out.yaml"), columns=60)
+    screen.until("Base model [Qwen/Qwen2.5-0.5B-Instruct]:")
+    screen.press("owner/base\r")
+    screen.until("GPUs [1]:")
+    screen.press("0\r")
+    assert screen.end() == 0
+    job = list(yaml.safe_load_all((rows / "out.yaml").read_text()))[1]["spec"]
+    assert (job["model"]["uri"], job["resources"]["gpusPerNode"]) == ("hf://owner/base", 0)
 
 
 @pytest.mark.trainer

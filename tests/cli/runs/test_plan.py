@@ -141,3 +141,8 @@ def test_rows_that_nobody_counted_refuse_no_job(plan) -> None:
     done = plan(bare, job(resources={"gpusPerNode": 0, "memory": "4Gi"}))
     assert done.exit_code == CliExit.DONE
     assert "with rows of up to 2,048 tokens" in done.stdout
+
+
+def test_no_control_character_of_a_manifest_reaches_the_terminal(plan) -> None:
+    done = plan(DATASET, job("owner/x", output={"modelName": "m\x1b[2J"}, datasets=[{"name": "\x1b[31mrows"}]))
+    assert "\x1b" not in done.stdout
