@@ -7,15 +7,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hone_api.blocks.shape import ModelShape, shape_of
+from hone_api.estimate.cost import model_flops
 
 pytestmark = pytest.mark.trainer
-BENCH = Path(__file__).resolve().parents[2] / "bench"
+ROOT = Path(__file__).resolve().parents[2]
+BENCH = ROOT / "bench"
+PARAMETERS = {"G1": 8_030_261_248, "G2": 596_049_920, "G3": 4_022_468_096, "G4": 1_235_814_400, "G5": 8_030_261_248}
+"""Of the published models."""
 
 
 @pytest.fixture
@@ -24,33 +29,31 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("gpu_throughput")
 
 
-@pytest.fixture
-def one_b(bench: Any) -> ModelShape:
+def shape(bench: Any, case: str) -> ModelShape:
     """Counted on a model without memory for its weights."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = LlamaConfig(**bench.ONE_B.model, tie_word_embeddings=True)
+    kind, sizes = bench.CASES[case].model
+    config = AutoConfig.for_model(kind, **sizes)
     with torch.device("meta"):
-        model = LlamaForCausalLM(config)
-    shape = shape_of(config.to_dict(), sum(p.numel() for p in model.parameters()))
-    assert shape is not None
-    return shape
+        model = AutoModelForCausalLM.from_config(config)
+    found = shape_of(config.to_dict(), sum(weight.numel() for weight in model.parameters()))
+    assert found is not None
+    return found
 
 
-def test_the_model_has_the_weights_of_llama_3_2_1b(one_b: ModelShape) -> None:
-    assert one_b.parameters == 1_235_814_400
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_the_models_have_the_weights_of_the_published_ones(bench: Any, case: str) -> None:
+    assert shape(bench, case).parameters == PARAMETERS[case]
+    assert bench.CASES.keys() == PARAMETERS.keys()
 
 
-def test_the_operations_of_a_token(bench: Any, one_b: ModelShape) -> None:
-    """4 x 1,235,814,400 weights, and 12 x 16 layers x 32 heads x 64 x 1,024 tokens."""
-    assert bench.flops_per_token(one_b, 1024) == 4_943_257_600 + 402_653_184
-
-
-def test_utilisation_is_the_share_of_the_peak(bench: Any) -> None:
-    """100,000 tokens in 10 s, each 5e9 operations, are 50 TFLOP/s."""
-    work, run = bench.Work(tokens=100_000, flops=5e9, tflops=312), bench.Run(20, 10, 10, 1000)
-    assert (work.speed(run), work.reached(run)) == (10_000, 50)
+def test_the_operations_of_a_token(bench: Any) -> None:
+    """4 or 6 x 1,235,814,400 weights, and 12 x 16 layers x 32 heads x 64 x 1,024 tokens."""
+    one_b = shape(bench, "G4")
+    assert model_flops(one_b, 1024, frozen=True) == 4_943_257_600 + 402_653_184
+    assert model_flops(one_b, 1024, frozen=False) == 7_414_886_400 + 402_653_184
 
 
 def test_a_gpus_peak_is_found_by_cudas_name_for_it(bench: Any) -> None:
@@ -59,35 +62,65 @@ def test_a_gpus_peak_is_found_by_cudas_name_for_it(bench: Any) -> None:
     assert bench.peak_tflops("ACME 9000") is None
 
 
+def test_lengths_are_those_of_real_sets(bench: Any) -> None:
+    lengths = bench.lengths_of(bench.CASES["G4"])
+    assert len(lengths) == 64 * 20
+    assert 250 < sorted(lengths)[len(lengths) // 2] < 350
+    assert max(lengths) == bench.LONGEST
+    assert set(bench.lengths_of(bench.CASES["G1"])) == {4096}
+
+
 @pytest.mark.parametrize(
-    ("seconds", "mib", "estimate", "held"),
-    [(10.0, 1000, 1000, True), (10.3, 1000, 1000, False), (10.0, 1060, 1060, False), (10.0, 1000, 940, False)],
-    ids=["held", "slow", "more memory", "a false fit"],
+    ("case", "changed", "other", "baseline", "words"),
+    [
+        ("G1", {"tokens_per_second": 10_700.0}, None, None, []),
+        ("G1", {"tokens_per_second": 10_500.0}, None, None, ["84% of 12,473"]),
+        ("G4", {"tokens_per_second": 899.0}, 1000.0, None, ["90% of 1,000"]),
+        ("G3", {"tokens_per_second": 951.0}, None, 1000.0, []),
+        ("G3", {"tokens_per_second": 949.0}, None, 1000.0, ["slower than the baseline's 1,000"]),
+        ("G3", {"estimated": 94}, None, None, ["0.94 of the peak"]),
+        ("G3", {"estimated": 111}, None, None, ["1.11 of the peak"]),
+    ],
 )
-def test_each_bound_counts(bench: Any, seconds: float, mib: float, estimate: int, held: bool) -> None:
-    work = bench.Work(tokens=1000, flops=1.0, tflops=None)
-    plain, ours = bench.Run(1, 10.0, 1, 1000), bench.Run(1, seconds, 1, mib)
-    result = {"estimatedMemoryBytes": estimate * 2**20, "peakMemoryBytes": 900 * 2**20}
-    assert bench.report("a case", work, ([plain], [ours], result)) is held
+def test_each_bound_counts(
+    bench: Any, case: str, changed: dict[str, Any], other: float | None, baseline: float | None, words: list[str]
+) -> None:
+    load = bench.CASES[case]
+    ours = replace(bench.Measured(1e6, 0.01, peak_bytes=100, estimated=100), **changed)
+    sides = {"Hone": ours} | ({load.against: bench.Measured(other, 0.01, 100)} if other else {})
+    found = bench.missed(load, sides, {"tokens_per_second": baseline} if baseline else None)
+    assert len(found) == len(words)
+    assert all(part in sentence for part, sentence in zip(words, found, strict=True))
 
 
-def test_both_sides_read_rows_of_the_same_length(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers import AutoTokenizer
+def test_the_spread_is_of_steps_after_the_warm_up(bench: Any) -> None:
+    assert bench.spread([0, 100, 101, 103, 105, 107]) == 0
+    assert bench.spread([0, 100, 101, 103, 105, 109]) == 1
 
-    from hone_trainer.encoding.conversation import Encoder
 
-    monkeypatch.setattr(bench, "alternate", lambda *_: ([], []))
-    (tmp_path / "termination").write_text('{"result": {}}')
-    args = bench.argparse.Namespace(steps=2, pairs=1, checkpointing=False)
-    bench.random_llama(tmp_path / "model", bench.TINY.model)
-    bench.compare(tmp_path, "LoRA", bench.TINY, args, "")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert len(rows) == 2 * bench.TINY.batch
-    for row in rows:
-        (ours,) = Encoder(tokenizer).encode(row)
-        assert ours.input_ids == tokenizer(row["text"] + tokenizer.eos_token)["input_ids"]  # as TRL does it
-        assert len(ours.input_ids) == bench.TINY.length
+def test_all_of_it_runs_on_a_cpu() -> None:
+    """Default against packed rows, which is the case with two sides of Hone; nothing is padded in either."""
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "gpu_throughput.py"), "--smoke", "G4"],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    for side in (result, result["others"]["packed"]):
+        assert side["useful"] == 1
+        assert side["attention"].startswith("Rows: ")
+        assert side["tokens_per_second"] > 0
+    assert (result["case"], result["card"], result["driver"]) == ("G4", "one CPU core", "")
+
+
+def test_the_page_has_a_figure_or_says_that_there_is_none(bench: Any) -> None:
+    page = (ROOT / "docs/concepts/speed.md").read_text()
+    for case in bench.CASES:
+        row = next(line for line in page.splitlines() if line.startswith(f"| {case} "))
+        assert ("never run on a GPU" in row) != bool(list(bench.BASELINES.glob(f"{case}-*.json")))
 
 
 def test_the_peak_counts_what_torchs_allocator_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ class JobProgressJson(TypedDict, total=False):
     lossStep: int
     evalStep: int
     tokensPerSecond: str
+    usefulTokens: str
+    mfu: str
     rows: int
     totalRows: int
     rowsPerSecond: str

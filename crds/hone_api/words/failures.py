@@ -123,6 +123,7 @@ class FailureCode(StrEnum):
     INTERRUPTED = "Interrupted"
     DISRUPTED = "Disrupted"
     RANK_FAILED = "RankFailed"
+    RANKS_DIFFER = "RanksDiffer"
     HUNG = "Hung"
     TRAINER_ERROR = "TrainerError"
     # Seen by the operator alone
@@ -518,6 +519,12 @@ FAILURES: dict[str, Failure] = {
     ),
     FailureCode.RANK_FAILED: Failure(
         ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log of the rank that the message names.", "kubectl logs POD"
+    ),
+    FailureCode.RANKS_DIFFER: Failure(
+        ExitCode.SOFTWARE,
+        Retry.ATTEMPT,
+        "The next attempt goes on from the last checkpoint on which all ranks agreed. If it happens again, leave out "
+        "the node of the rank that the message names: its GPU or its memory may be faulty.",
     ),
     FailureCode.HUNG: Failure(
         ExitCode.SOFTWARE,

@@ -99,6 +99,12 @@ class ProgressNumbers(ApiModel, Generic[ValueT]):
     tokens_per_second: ValueT | None = _measured(
         "Tokens per second over all ranks, in the current stage", of_stage=True, kubeflow="tokens_per_second"
     )
+    useful_tokens: ValueT | None = _measured(
+        "Share of the tokens in the latest forward passes of the first rank that are of rows, not padding"
+    )
+    mfu: ValueT | None = _measured(
+        "Share of the GPUs' peak that the operations of the model reach (model FLOPs utilisation)"
+    )
     rows: int | None = _count("Rows that the current stage has done, e.g. of an evaluation", of_stage=True)
     total_rows: int | None = _count("Rows of the current stage", of_stage=True, gauge="rows_target")
     rows_per_second: ValueT | None = _measured("Rows per second of the current stage", of_stage=True)

@@ -25,7 +25,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "DPO in ZeRO 2": ("DPO", {"deepspeed": {"zeroStage": 2}}),
     "SFT in ZeRO 3": ("SFT", {"deepspeed": {"zeroStage": 3}}),
 }
-BY_PASS = ("epoch", "min_reward", "max_reward", "logits/", "nll_loss")
+BY_PASS = ("epoch", "min_reward", "max_reward", "logits/", "nll_loss", "useful_tokens")
 """What counts forward passes, or is their mean: names begin so."""
 SAMPLED = [("SFT", 2, 7), ("SFT packed", 3, 7), ("DPO", 3, 2), ("Reward", 2, 10)]
 """The sample that is always tested: a method, ranks, rows."""

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hone_api.estimate import gpus
+from hone_api.estimate.cost import model_flops
+from hone_api.methods import METHODS as INFOS
 from hone_trainer import ranks
+from hone_trainer.encoding import mapped
+from hone_trainer.models import read_shape
 from hone_trainer.scoring import early_stopping
 from hone_trainer.training import checkpoint_interval
 
@@ -65,6 +70,21 @@ class StopEarly(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
+def _of_peak(run: Run) -> float | None:
+    """The share of the GPUs' peak that one token a second is; None where peak or sizes are unknown, or a step is more
+    than a pass of the model forward and back."""
+    if run.settings.cpu or not INFOS[run.plan.method].by_tokens or run.plan.distillation:
+        return None
+    import torch
+
+    gpu, shape = gpus.find(torch.cuda.get_device_name().replace(" ", "-")), read_shape.shape(run.base.path)
+    if gpu is None or shape is None:
+        return None
+    length = float(mapped.lengths(run.rows).mean())
+    flops = model_flops(shape, length, frozen=run.plan.adapter.type != "None")
+    return flops / (gpu.tflops * 1e12 * ranks.world_size())
+
+
 class Report(TrainerCallback):
     """Progress and speed: one report a step, with what was measured up to that step. The clock runs from the end of one
     step to the end of the next, so it counts data loading, and not evaluation and checkpoints."""
@@ -75,6 +95,7 @@ class Report(TrainerCallback):
         self._seconds = self._logged_seconds = 0.0
         self._tokens = self._earlier_tokens = 0.0
         self._first_step = 0
+        self._of_peak = _of_peak(run)
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -133,6 +154,8 @@ class Report(TrainerCallback):
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
             tokens_per_second=speed,
+            useful_tokens=logs.get("useful_tokens"),
+            mfu=speed * self._of_peak if speed and self._of_peak else None,
             metrics={name: value for name, value in ours.items() if value is not None},
         )
 

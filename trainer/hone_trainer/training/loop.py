@@ -28,7 +28,16 @@ from hone_trainer.scoring import early_stopping
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import Stop
-from hone_trainer.training import deepspeed, finite, learning_rate, model_check, out_of_memory, resharding, selfcheck
+from hone_trainer.training import (
+    deepspeed,
+    finite,
+    learning_rate,
+    model_check,
+    out_of_memory,
+    resharding,
+    same_weights,
+    selfcheck,
+)
 from hone_trainer.training.batches import attention, batch_rows, samplers
 from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
 from hone_trainer.training.settings import RunSettings
@@ -160,6 +169,8 @@ class Loop(_Trainer):
         self._is_checked = False
         self._zero_steps: int | None = 0
         """Steps without a gradient so far; None once there was one."""
+        self._computed, self._useful = 0, 0
+        """Tokens of the forward passes since the last log, and those of rows among them."""
         self._micro_batches: list[tuple[Any, Any]] = []
         """Inputs and loss of the step's micro batches so far."""
         if run.has_own_head and chunked_loss.is_installed(self.model):
@@ -198,6 +209,9 @@ class Loop(_Trainer):
         if gradients is not None:
             needs_all = ranks.world_size() > 1 and not self.is_deepspeed_enabled
             self.run.advise(gradients.check(needs_all=needs_all))
+        computed, useful = batch_rows.tokens(inputs)
+        self._computed += computed
+        self._useful = self._useful + (0 if self.is_empty else useful)
         # It is read at the end of the step: reading it here would make the host wait for the device each time.
         self._micro_batches.append((None if self.is_empty else inputs, loss.detach()))
         return loss
@@ -247,6 +261,13 @@ class Loop(_Trainer):
         words = f"{rows}{more} of {where}" if rows else ""
         return TrainerError(FailureCode.DIVERGED, f"{what} at step {step}{words}", rank=ranks.rank(), step=step)
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._computed:
+            (useful,) = finite.read([self._useful])
+            logs = {**logs, "useful_tokens": useful / self._computed}
+            self._computed, self._useful = 0, 0
+        super().log(logs, start_time)
+
     # Checkpoints
 
     def _get_output_dir(self, trial: Any = None) -> str:
@@ -258,6 +279,8 @@ class Loop(_Trainer):
 
         store, step, since = self.run.checkpoints, self.state.global_step, time.monotonic()
         with self.run.reporters.clock.within(SAVING), naming_disk_errors(store.folder):  # a slow store is not a hang
+            if not self.run.plan.shards_weights:
+                same_weights.check(self.model, step)
             if ranks.is_first():
                 store.begin()
             ranks.barrier()

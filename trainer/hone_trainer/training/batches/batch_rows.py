@@ -39,6 +39,18 @@ def numbers(inputs: Any, rows: Sequence[Example]) -> list[int]:
     return list(dict.fromkeys(row.number for i in likely if _is_among(row := rows[int(i)], sequences)))
 
 
+def tokens(inputs: Any) -> tuple[int, Any]:
+    """Tokens that the pass of a batch computes, and how many of them are of rows, as a number or on the device; 0
+    where it has none yet, as GRPO's list of prompts."""
+    computed, useful = 0, 0
+    for name, ids in inputs.items() if isinstance(inputs, Mapping) else ():
+        if str(name).endswith("input_ids"):
+            mask = inputs.get(f"{name.removesuffix('input_ids')}attention_mask")
+            computed += ids.numel()
+            useful = useful + (ids.numel() if mask is None else mask.sum())
+    return computed, useful
+
+
 def _is_among(row: Example, sequences: set[tuple[int, ...]]) -> bool:
     return any(tuple(ids) in sequences for ids in row.sequences)
 

@@ -55,14 +55,14 @@ class Dealt(Loop):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """The micro batches of a step; where they are filled by tokens, they are one batch for transformers."""
         if not self._pass_tokens:
-            return self._step(*super().get_batch_samples(epoch_iterator, num_batches, device), device)
+            return self._weighed(*super().get_batch_samples(epoch_iterator, num_batches, device), device)
         parts = [part for batch in islice(epoch_iterator, num_batches) for part in batch]
         most = -int(ranks.least(-len(parts))) if ranks.world_size() > 1 else len(parts)
         parts += [self._counted([]) for _ in range(most - len(parts))]
-        batches, items = self._step(*super().get_batch_samples(iter(parts), len(parts), device), device)
+        batches, items = self._weighed(*super().get_batch_samples(iter(parts), len(parts), device), device)
         return [batches], items
 
-    def _step(self, batches: list[Any], items: Any, device: Any) -> tuple[list[Any], Any]:
+    def _weighed(self, batches: list[Any], items: Any, device: Any) -> tuple[list[Any], Any]:
         import torch
 
         rows = [batch.pop(_ROWS) for batch in batches]
