@@ -27,30 +27,32 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def team(new_namespace, hone) -> Iterator[Any]:
+def team(new_namespace, hone) -> Iterator[tuple[Any, str]]:
+    """A namespace, and the base model that its hub has."""
     base = f"door-{os.urandom(3).hex()}"
     folder = models.hub_root() / "models" / "hone-tests" / base
     models.tiny(folder / "main", heads=2)
     with new_namespace("door") as kubectl:
-        kubectl.base = f"hone-tests/{base}"
-        yield kubectl
+        yield kubectl, f"hone-tests/{base}"
     shutil.rmtree(folder)
 
 
 def test_from_a_large_file_to_a_conversation(team, tmp_path: Path) -> None:
+    kubectl, base = team
+
     def hone(*words: Any, stdin: str = "") -> str:
         program = [sys.executable, "-m", "hone_cli", *map(str, words)]
-        env = {**os.environ, "KUBECONFIG": str(team.kubeconfig)}
+        env = {**os.environ, "KUBECONFIG": str(kubectl.kubeconfig)}
         done = subprocess.run(program, env=env, capture_output=True, text=True, input=stdin, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    space = ("--namespace", team.namespace)
+    space = ("--namespace", kubectl.namespace)
     rows = [{"question": f"What is {i} and one?", "answer": f"It is {i + 1}."} for i in range(50_000)]
     file = tmp_path / "support.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert file.stat().st_size > 2**20
-    hone("init", "support.jsonl", "--model", team.base, "--gpus", "0")
+    hone("init", "support.jsonl", "--model", base, "--gpus", "0")
     manifest = (tmp_path / "support.yaml").read_text()
     for before, after in SMALL.items():
         assert before in manifest
@@ -59,6 +61,6 @@ def test_from_a_large_file_to_a_conversation(team, tmp_path: Path) -> None:
     assert hone("upload", "support.jsonl", "support", *space) == "pvc://support/support.jsonl\n"
     assert hone("upload", "support.jsonl", "support", *space) == "pvc://support/support.jsonl\n", "it is there already"
     assert "Next: hone chat support" in hone("run", "support.yaml", "--yes", *space)
-    assert team.get("dset", "support")["status"]["rows"] == 50_000
+    assert kubectl.get("dset", "support")["status"]["rows"] == 50_000
     assert hone("logs", "support-1", *space).strip()
     assert re.search("─ base .*─ tuned", hone("chat", "support", *space, stdin="What is 3 and one?\n\n"))
