@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import signal
@@ -23,8 +24,6 @@ from hone_operator.monitoring.metrics import Metrics
 from hone_operator.namespaces.networkpatrol import NetworkPatrol
 from hone_operator.namespaces.optin import OptedInNamespaces
 from hone_operator.objects.cache import Cache
-from hone_operator.objects.sharing import forget_strings
-from hone_operator.process import garbage
 from hone_operator.process.health import Health, serve
 from hone_operator.process.leadership import Fence, Leadership
 from hone_operator.progress.backing import ClusterBacking
@@ -40,7 +39,6 @@ from hone_operator.watches import Watches
 from hone_operator.writing.unreadable import Unreadable
 
 log = logging.getLogger("hone_operator")
-GARBAGE_SECONDS = 600.0
 
 
 def platform(config: settings.Settings, ca: str | None) -> Platform:
@@ -202,6 +200,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         watches.note = unreadable.note
         _log_start(config, reports_progress=ca is not None)
         await _fill(watches, opt_in)
+        gc.freeze()  # no later collection walks what was imported and read
         patrol = NetworkPatrol(cluster, cache, controllers.network_lost, opt_in.enabled)
         await _watch_and_work(config, watches, opt_in, patrol, stop, keeping)
 
@@ -268,7 +267,6 @@ async def _watch_and_work(
         asyncio.create_task(watches.resync(config.resync_seconds), name="resync"),
         asyncio.create_task(opt_in.refresh(), name="opt-in"),
         asyncio.create_task(patrol.run(), name="networks"),
-        asyncio.create_task(garbage.keep_aside(watches.cache, forget_strings, GARBAGE_SECONDS), name="garbage"),
         asyncio.create_task(stop.wait(), name="stop"),
         *([keeping] if keeping else []),
     }

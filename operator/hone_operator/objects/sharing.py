@@ -28,11 +28,6 @@ def shared(value: str) -> str:
     return _strings.setdefault(value, value)
 
 
-def forget_strings() -> None:
-    """Share no string that is known until now: each keeps the block of memory that it lies in. Objects keep theirs."""
-    _strings.clear()
-
-
 def shared_block(place: Hashable, block: dict[str, Any]) -> dict[str, Any]:
     """The newest equal block of this place, or this one. Nobody may change it afterwards.
 

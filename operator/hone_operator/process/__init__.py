@@ -1,1 +1,1 @@
-"""The operator as one process of several: leadership, probes, memory."""
+"""The operator as one process of several: leadership, probes."""
