@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hone_api.dataset.curation import CurationStep
-from hone_trainer.datasets.engine.arrays import indices, numbers
+from hone_trainer.datasets.engine.arrays import indices, numbers, of_numbers, of_texts
 from hone_trainer.datasets.engine.parts import CheckedPart
 from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.readers.rows import RawRow, RowError
@@ -51,9 +51,16 @@ def write_splits(rows: Relation, folder: Path) -> None:
                 files[code].write(_lines_of(lines.take(indices(numpy.flatnonzero(codes == code)))))
 
 
-def _lines_of(texts: Any) -> bytes:
-    """All texts of an Arrow array, each with the end of a line."""
-    return "".join([f"{text}\n" for text in texts.to_pylist()]).encode()
+def _lines_of(texts: Any) -> Any:
+    """All texts of an Arrow array as a buffer, each with the end of a line."""
+    import numpy
+    import pyarrow
+    from pyarrow import compute
+
+    empty = of_texts([b""])  # after the last one
+    ends = of_numbers(numpy.array([0, len(texts) + 1], dtype=numpy.int32))
+    every = pyarrow.ListArray.from_arrays(ends, pyarrow.concat_arrays([texts, empty]))
+    return compute.binary_join(every, "\n")[0].as_buffer()
 
 
 def write_rejected(rows: Relation, path: Path, see: Callable[[RawRow, RowError], None]) -> None:
