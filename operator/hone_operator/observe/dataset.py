@@ -23,21 +23,25 @@ class DatasetReader:
     async def observe(self, body: Mapping[str, Any]) -> ObservedForDataset:
         """What is seen of the Dataset and of what it refers to."""
         jobs = await self.children.jobs(body, lambda job: dataset.is_news(body, job))
-        own, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
-        here = {one["metadata"]["name"]: one for one in self.children.cache.items("Dataset", namespace)}
         return ObservedForDataset(
             jobs=jobs,
             missing=await self._missing_source(body, jobs),
-            datasets={name: one for name, one in here.items() if name != own},
+            datasets=self._others(body),
             versions=self.children.named("ModelVersion", body, named_versions),
         )
+
+    def _others(self, body: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """The other Datasets of the namespace, which can be thousands; only while rows may have to be read."""
+        if _is_settled(body):
+            return {}
+        own, namespace = body["metadata"]["name"], body["metadata"]["namespace"]
+        here = {one["metadata"]["name"]: one for one in self.children.cache.items("Dataset", namespace)}
+        return {name: one for name, one in here.items() if name != own}
 
     async def _missing_source(self, body: Mapping[str, Any], jobs: list[ObservedJob]) -> str | None:
         """`kind/name` of a source in the namespace that does not exist; looked up only when an attempt is due."""
         uri = (body["spec"].get("source") or {}).get("uri", "")
-        if (dataset.is_ready(body) and not body["spec"].get("refresh")) or any(
-            not j.finished for j in of_component(jobs, COMPONENT)
-        ):
+        if _is_settled(body) or any(not j.finished for j in of_component(jobs, COMPONENT)):
             return None
         namespace = body["metadata"]["namespace"]
         scheme, _, rest = uri.partition("://")
@@ -47,3 +51,8 @@ class DatasetReader:
         if scheme == "pvc" and not await self.exists.of_claim(namespace, name):
             return f"PersistentVolumeClaim/{name}"
         return None
+
+
+def _is_settled(body: Mapping[str, Any]) -> bool:
+    """Whether a Dataset has its rows and is not refreshed."""
+    return dataset.is_ready(body) and not body["spec"].get("refresh")

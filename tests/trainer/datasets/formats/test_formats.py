@@ -348,7 +348,7 @@ def test_a_row_becomes(format, row, record):
             "Chat",
             {"messages": [*turns(ASK), asked(("a", "w", "{}")), tool_result("b", "x")]},
             "BrokenToolCall",
-            "'b' is of no",
+            "'b' matches no",
         ),
         ("Chat", {"messages": [*turns(ASK), asked(("a", "w", "{}"))], "tools": TOOLS}, "UnknownTool", "calls 'w'"),
         ("Chat", {"messages": turns(ASK, ANSWER), "tools": [{}]}, "BrokenToolCall", r"tools\[0\] has no name"),
