@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from screen import Screen, terminals
+from support.pages.screen import Screen, terminals
 
 TIERS = ("pure", "apiserver", "trainer", "e2e")
 CONJUNCTION = re.compile(r"(not )?\w+( and (not )?\w+)*")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import quick_yaml
+from support.cluster import quick_yaml
 
 from hone_api.base.meta import LIST_KEYS, LIST_TYPE
 from hone_api.generate import KINDS

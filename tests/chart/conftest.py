@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from chart_documents import template
-from quick_yaml import documents
+from support.cluster.chart_documents import template
+from support.cluster.quick_yaml import documents
 
 Render = Callable[..., list[dict[str, Any]]]
 

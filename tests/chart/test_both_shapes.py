@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from chart_documents import named, of_kind
+from support.cluster.chart_documents import named, of_kind
 
 pytestmark = pytest.mark.pure
 MAP = {"HTTPS_PROXY": "http://proxy:3128", "COUNT": "1", "EMPTY": "", "QUOTES": 'a "b": {c}'}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
-import quick_yaml
 import yaml
-from chart_documents import named, of_kind, template
+from support.cluster import quick_yaml
+from support.cluster.chart_documents import named, of_kind, template
 
 from hone_api.generate import KINDS
 from hone_dev.chart import generate

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from chart_documents import named
+from support.cluster.chart_documents import named
 
 from hone_operator.desired.staging import encode
 from hone_operator.desired.version import deliver

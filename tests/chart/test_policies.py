@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from kube import NotFoundError, connect, wait_until
+from support.cluster.kube import NotFoundError, connect, wait_until
 
 from hone_dev.cluster.controlplane import control_plane
 from hone_dev.tools import tools

@@ -10,7 +10,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-from app_server import running
+from support.servers.app_server import running
 
 from hone_api.kinds.modelversion import Artifact
 from hone_cli.download import choose_artifact, fetch_report, is_signed, summary

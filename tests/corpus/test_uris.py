@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tls_server
 import yaml
 from pydantic import ValidationError
+from support.servers import tls_server
 
 from hone_api.contract.termination import TerminationMessage
 from hone_api.dataset.source import Source

@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from class_sources import tree_of
+from support.models.class_sources import tree_of
 
 from hone_dev.library_border import NAMES, LibraryName
 

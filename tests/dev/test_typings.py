@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from class_sources import tree_of
+from support.models.class_sources import tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPINGS = ROOT / "dev/typings"

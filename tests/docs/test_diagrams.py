@@ -10,12 +10,12 @@ from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import loopback
 import pytest
 import zensical
-from browser import chromium
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
+from support.pages.browser import chromium
+from support.servers import loopback
 
 from hone_dev.generate import mermaid, site
 

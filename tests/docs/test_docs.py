@@ -10,7 +10,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from serving_schemas import SPECS
+from support.pages.serving_schemas import SPECS
 
 from hone_api import API_VERSION
 from hone_api.dataset.dataset import DATASET

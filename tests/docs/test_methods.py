@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from shapes import LLAMA_8B
+from support.models.shapes import LLAMA_8B
 
 from hone_api.dataset.dataset import Format
 from hone_api.estimate.memory import Setup, estimate

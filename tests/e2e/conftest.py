@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import requests
-from kube import Kube, path
+from support.cluster.kube import Kube, path
 
 from hone_dev.cluster import cluster as embedded
 from hone_dev.cluster import images as built

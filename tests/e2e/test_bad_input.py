@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from live import ROWS, config_map, dataset, failure, job, lines, reason_becomes, secret, training, wait
+from support.cluster.live import ROWS, config_map, dataset, failure, job, lines, reason_becomes, secret, training, wait
 
 from hone_dev.demo import command
 from hone_dev.models import models

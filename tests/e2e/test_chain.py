@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from live import conditions, failure, reason_becomes, wait
+from support.cluster.live import conditions, failure, reason_becomes, wait
 
 from hone_dev.demo import runs
 from hone_dev.models import models

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from live import ROWS, config_map, dataset, job, lines, training, wait
+from support.cluster.live import ROWS, config_map, dataset, job, lines, training, wait
 
 from hone_dev.demo.command import RELEASE, SYSTEM
 from hone_dev.tools import paths

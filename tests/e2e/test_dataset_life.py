@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import config_map, dataset, reason_becomes, wait
+from support.cluster.live import config_map, dataset, reason_becomes, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 

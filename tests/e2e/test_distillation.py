@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import serving
-import teaching
-from live import HANG, ROWS, condition, config_map, dataset, job, lines, reason_becomes
+from support.cluster import serving
+from support.cluster.live import HANG, ROWS, condition, config_map, dataset, job, lines, reason_becomes
+from support.servers import teaching
 
 from hone_api.kinds.plan_record import values_of
 from hone_dev.models import modelserver

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import conditions, config_map, dataset, job, lines, wait
+from support.cluster.live import conditions, config_map, dataset, job, lines, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 COUNT = 6000

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import conditions, config_map, dataset, job, kill_a_pod_at_work, lines, wait
+from support.cluster.live import conditions, config_map, dataset, job, kill_a_pod_at_work, lines, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.usefixtures("hone")]
 COUNT = 8000

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import (
+from support.cluster.live import (
     ROWS,
     condition,
     config_map,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from live import kill_processes_of
+from support.cluster.live import kill_processes_of
 
 from hone_dev.demo import runs
 from hone_dev.tools import paths

@@ -4,8 +4,8 @@ of the pod."""
 import json
 from typing import Any
 
-import live
 import pytest
+from support.cluster import live
 
 from hone_dev.demo import runs
 from hone_dev.tools import paths

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import conditions, reason_becomes, wait
+from support.cluster.live import conditions, reason_becomes, wait
 
 from hone_dev.life import objects, places, platform
 from hone_dev.tools.console import HoneDevError

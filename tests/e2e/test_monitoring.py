@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from live import ROWS, config_map, dataset, job, lines
+from support.cluster.live import ROWS, config_map, dataset, job, lines
 
 from hone_dev.tools import paths, tools
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import ROWS, config_map, dataset, job, lines, processes_of, reason_becomes, training, wait
+from support.cluster.live import ROWS, config_map, dataset, job, lines, processes_of, reason_becomes, training, wait
 
 from hone_dev.cluster import cluster as embedded
 from hone_dev.cluster.process import Supervisor

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import (
+from support.cluster.live import (
     ROWS,
     approve,
     config_map,
@@ -21,7 +21,7 @@ from live import (
     secret,
     wait,
 )
-from mlflow_server import PASSWORD, USER, RealMlflow, real_mlflow
+from support.servers.mlflow_server import PASSWORD, USER, RealMlflow, real_mlflow
 
 from hone_api.blocks.tracking import PASSWORD_KEY, USER_KEY
 from hone_dev.cluster import cluster, objectstore

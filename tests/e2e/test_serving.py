@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 import yaml
-from live import ROWS, approve, config_map, dataset, job, lines, reason_becomes, wait
+from support.cluster.live import ROWS, approve, config_map, dataset, job, lines, reason_becomes, wait
 
 from hone_dev.cluster.node import NAME as NODE
 from hone_dev.life.server import Server, restarts

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import requests
-import serving
 import yaml
+from support.cluster import serving
 
 from hone_dev.demo import runs
 from hone_dev.models import models, modelserver

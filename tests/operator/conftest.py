@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Namespace, fine_tune_job, training_result
-from kube import Kube, connect
-from operator_process import Operator, free_ports
+from support.cluster.hand import Namespace, fine_tune_job, training_result
+from support.cluster.kube import Kube, connect
+from support.cluster.operator_process import Operator, free_ports
 
 
 @pytest.fixture(scope="session", name="free_ports")

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from operator_writes import (
+from support.cluster.operator_writes import (
     BAD_PODS,
     CLOSED,
     ENABLED,
@@ -25,7 +25,7 @@ from operator_writes import (
     signing,
     token,
 )
-from rights import installed
+from support.cluster.rights import installed
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("operator's rights")]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hand import Namespace, fine_tune_job
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
+from support.cluster.hand import Namespace, fine_tune_job
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ConflictError

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from world import World
+from support.lives.world import World
 
 from hone_operator.reconcile.core.conditions import is_true
 

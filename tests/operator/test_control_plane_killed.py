@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_lanes import Life, check, live, undisturbed
-from fault_proxy import STAGES, FaultProxy, Lane
-from kube import Kube, connect, wait_until
-from lives import Seen, look
-from operator_process import Operator, free_ports
+from support.cluster import live
+from support.cluster.fault_proxy import STAGES, FaultProxy, Lane
+from support.cluster.kube import Kube, connect, wait_until
+from support.cluster.operator_process import Operator, free_ports
+from support.lives.fault_lanes import Life, check, undisturbed
+from support.lives.lives import Seen, look
 
 from hone_dev.cluster.controlplane import ControlPlane
 from hone_dev.cluster.process import Component, Supervisor

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Namespace
-from operator_process import Operator
+from support.cluster.hand import Namespace
+from support.cluster.operator_process import Operator
 
 pytestmark = pytest.mark.apiserver
 

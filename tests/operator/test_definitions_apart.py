@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Namespace
-from kube import Kube, connect, wait_until
-from operator_process import Operator
+from support.cluster.hand import Namespace
+from support.cluster.kube import Kube, connect, wait_until
+from support.cluster.operator_process import Operator
 
 from hone_api.generate import KINDS
 from hone_api.schema.schema import crd

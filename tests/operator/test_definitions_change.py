@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from fault_proxy import Fault, FaultProxy, Lane
-from hand import Namespace
-from kube import HONE, Kube
-from operator_process import Operator
+from support.cluster.fault_proxy import Fault, FaultProxy, Lane
+from support.cluster.hand import Namespace
+from support.cluster.kube import HONE, Kube
+from support.cluster.operator_process import Operator
 
 from hone_api.generate import KINDS
 from hone_api.schema.schema import crd

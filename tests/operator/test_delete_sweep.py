@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
-from hand import Namespace, fine_tune_job
-from kube import Kube, connect
-from lives import LOOK_EVERY, Hand, Seen, component, look
-from operator_process import Operator
+from support.cluster.hand import Namespace, fine_tune_job
+from support.cluster.kube import Kube, connect
+from support.cluster.operator_process import Operator
+from support.lives.lives import LOOK_EVERY, Hand, Seen, component, look
 
 from hone_api.kinds.plan_record import values_of
 from hone_dev.cluster.controlplane import control_plane

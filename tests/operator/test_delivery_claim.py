@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hand import Namespace
-from operator_process import Operator
+from support.cluster.hand import Namespace
+from support.cluster.operator_process import Operator
 
 pytestmark = pytest.mark.apiserver
 URI = "pvc://serving/team"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desired_objects import all_containers
+from support.cluster.desired_objects import all_containers
 
 from hone_dev.tools.tools import kubectl
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Namespace
-from operator_process import Operator
+from support.cluster.hand import Namespace
+from support.cluster.operator_process import Operator
 
 pytestmark = pytest.mark.apiserver
 FETCHED = {"kind": "Fetch", "path": "base-models/org--model/abc", "commit": "c" * 40, "digest": "sha256:" + "6" * 64}

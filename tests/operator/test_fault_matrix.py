@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_lanes import CANARY, check, live
-from fault_proxy import STAGES, Fault, FaultProxy, Lane
-from kube import Kube
+from support.cluster import live
+from support.cluster.fault_proxy import STAGES, Fault, FaultProxy, Lane
+from support.cluster.kube import Kube
+from support.lives.fault_lanes import CANARY, check
 
 pytestmark = pytest.mark.apiserver
 

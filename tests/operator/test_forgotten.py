@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from memory_cluster import MemoryCluster
-from world import APPLIED, World
+from support.cluster.memory_cluster import MemoryCluster
+from support.lives.world import APPLIED, World
 
 from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_operator.apiserver.existence import Existence

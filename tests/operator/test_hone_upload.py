@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from app_server import running
+from support.servers.app_server import running
 from typer.testing import CliRunner
 
 from hone_cli.__main__ import application

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from fault_lanes import new_space
-from fault_proxy import FaultProxy
-from hand import Namespace
-from killing import POINTS, Processes, Sweep, conditions_of
+from support.cluster.fault_proxy import FaultProxy
+from support.cluster.hand import Namespace
+from support.lives.fault_lanes import new_space
+from support.lives.killing import POINTS, Processes, Sweep, conditions_of
 
 pytestmark = pytest.mark.apiserver
 IMPORTS = [{"uri": "hf://acme/one"}, {"uri": "hf://acme/two"}]

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from desired_objects import CASES, PLATFORM, PUBLIC_KEY, RDMA, imported_model, measured_model, run
-from operator_writes import ENABLED
-from rights import installed, render
+from support.cluster.desired_objects import CASES, PLATFORM, PUBLIC_KEY, RDMA, imported_model, measured_model, run
+from support.cluster.operator_writes import ENABLED
+from support.cluster.rights import installed, render
 
 from hone_operator.desired.core.podsettings import PodDefaults
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
-from fault_lanes import new_space
-from fault_proxy import FaultProxy
-from killing import POINTS, Processes, Sweep
+from support.cluster.fault_proxy import FaultProxy
+from support.lives.fault_lanes import new_space
+from support.lives.killing import POINTS, Processes, Sweep
 
 pytestmark = pytest.mark.apiserver
 DIGEST = "sha256:" + "0" * 64

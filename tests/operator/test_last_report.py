@@ -7,8 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from lives import RESULTS
-from world import World
+from support.lives.lives import RESULTS
+from support.lives.world import World
 
 from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_operator.progress.store import ProgressStore

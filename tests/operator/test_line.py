@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from memory_cluster import Body
-from world import World
+from support.cluster.memory_cluster import Body
+from support.lives.world import World
 
 from hone_operator.apiserver.errors import AlreadyExistsError
 from hone_operator.desired.core.platform import Bounds

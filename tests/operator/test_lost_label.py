@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import requests
-from hand import UNSCHEDULED, Namespace, running
-from kube import path
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
-from rights import installed
+from support.cluster.hand import UNSCHEDULED, Namespace, running
+from support.cluster.kube import path
+from support.cluster.rights import installed
 
 from hone_operator.apiserver import listing
 from hone_operator.apiserver.cluster import Cluster

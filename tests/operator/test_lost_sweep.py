@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lives import RESULTS
-from memory_cluster import Body, MemoryCluster
+from support.cluster.memory_cluster import Body, MemoryCluster
+from support.lives.lives import RESULTS
 
 from hone_api.contract.plan_reading import parse_plan
 from hone_api.contract.report import TrainingResult

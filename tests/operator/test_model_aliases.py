@@ -5,8 +5,8 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from adapter_versions import adapter_version
-from kube import path
+from support.cluster.kube import path
+from support.lives.adapter_versions import adapter_version
 
 pytestmark = pytest.mark.apiserver
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from memory_cluster import Body, MemoryCluster
+from support.cluster.memory_cluster import Body, MemoryCluster
 
 from hone_api.plan import SweepPlan
 from hone_operator.controllers import Controllers

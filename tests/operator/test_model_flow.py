@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from world import World
+from support.lives.world import World
 
 pytestmark = pytest.mark.pure
 

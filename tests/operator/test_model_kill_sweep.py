@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
-from fault_lanes import new_space
-from fault_proxy import FaultProxy
-from hand import Namespace
-from killing import POINTS, Point, Processes, Sweep, conditions_of
-from signing_key import Key
+from support.cluster.fault_proxy import FaultProxy
+from support.cluster.hand import Namespace
+from support.lives.fault_lanes import new_space
+from support.lives.killing import POINTS, Point, Processes, Sweep, conditions_of
+from support.servers.signing_key import Key
 
 from hone_operator.keys import public_key_fingerprint
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desired_objects import PLATFORM, all_containers, owner
+from support.cluster.desired_objects import PLATFORM, all_containers, owner
 
 from hone_api.contract.termination import TerminationMessage, parse_outcome
 from hone_api.dataset.dataset import DatasetSpec

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Namespace
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
-from operator_process import Operator
+from support.cluster.hand import Namespace
+from support.cluster.operator_process import Operator
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import NamespaceGoneError

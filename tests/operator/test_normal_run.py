@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from world import World
+from support.lives.world import World
 
 from hone_api.words.states import Reason
 

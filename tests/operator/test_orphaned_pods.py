@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hand import Namespace
+from support.cluster.hand import Namespace
 
 pytestmark = pytest.mark.apiserver
 

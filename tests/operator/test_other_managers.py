@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hand import Namespace
-from kube import HONE
+from support.cluster.hand import Namespace
+from support.cluster.kube import HONE
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("objects at the API server")]
 RECORD = {"jobName": "run-9", "startTime": "2026-01-02T03:04:05Z", "outcome": "Running"}

@@ -4,7 +4,7 @@ import json
 import uuid
 
 import pytest
-from hand import fine_tune_job
+from support.cluster.hand import fine_tune_job
 
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_operator.desired.run.scheduling import scheduling

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Namespace, container_status, now
-from kube import Kube, connect
-from operator_process import Operator
-from rights import installed
+from support.cluster.hand import Namespace, container_status, now
+from support.cluster.kube import Kube, connect
+from support.cluster.operator_process import Operator
+from support.cluster.rights import installed
 
 from hone_dev.cluster import kueue
 from hone_dev.cluster.controlplane import control_plane

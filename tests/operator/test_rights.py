@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from rights import installed
+from support.cluster.rights import installed
 
 from hone_operator.desired.core.namespace import NamespaceSetup
 

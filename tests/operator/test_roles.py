@@ -9,9 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from hand import fine_tune_job, version_of
-from kube import wait_until
-from rights import installed
+from support.cluster.hand import fine_tune_job, version_of
+from support.cluster.kube import wait_until
+from support.cluster.rights import installed
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.outside, pytest.mark.attack("objects at the API server")]
 SYSTEM, SPACE = "hone-roles", "roles-a"

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
-from adapter_versions import adapter_version
-from fault_lanes import new_space
-from fault_proxy import Fault, FaultProxy, Lane
-from hand import Namespace
-from killing import POINTS, Processes, wait_for_a_write
-from kube import wait_until
+from support.cluster.fault_proxy import Fault, FaultProxy, Lane
+from support.cluster.hand import Namespace
+from support.cluster.kube import wait_until
+from support.lives.adapter_versions import adapter_version
+from support.lives.fault_lanes import new_space
+from support.lives.killing import POINTS, Processes, wait_for_a_write
 
 from hone_api.contract.served import CONFIG_MAP
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hand import Namespace
-from operator_process import Operator
+from support.cluster.hand import Namespace
+from support.cluster.operator_process import Operator
 
 pytestmark = pytest.mark.apiserver
 JOBS = 100

@@ -7,9 +7,9 @@ import json
 
 import pytest
 import yaml
-from hand import fine_tune_job, version_of
-from kube import ROOT, wait_until
-from rights import installed
+from support.cluster.hand import fine_tune_job, version_of
+from support.cluster.kube import ROOT, wait_until
+from support.cluster.rights import installed
 from typer.testing import CliRunner
 
 from hone_api.kinds.unsupported import UNSUPPORTED

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from operator_writes import VALUES, job
-from rights import installed
+from support.cluster.operator_writes import VALUES, job
+from support.cluster.rights import installed
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("operator's rights")]
 ALL = {"operator": "Exists"}

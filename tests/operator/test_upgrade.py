@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from world import RECORDED, World
+from support.lives.world import RECORDED, World
 
 from hone_api.contract.plan_reading import parse_plan
 from hone_operator.reconcile.core.conditions import is_true

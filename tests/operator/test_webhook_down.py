@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hand import Namespace
+from support.cluster.hand import Namespace
 
 pytestmark = pytest.mark.apiserver
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"

@@ -6,9 +6,9 @@ import copy
 from pathlib import Path
 
 import pytest
-from desired_objects import CASES, PLATFORM
-from operator_writes import ENABLED
-from rights import installed
+from support.cluster.desired_objects import CASES, PLATFORM
+from support.cluster.operator_writes import ENABLED
+from support.cluster.rights import installed
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.outside]
 SYSTEM = "hone-hardened"

@@ -20,8 +20,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import tiny
-from forks import RUN, Fork, Forks, name_of_rank
+from support.models import tiny
+from support.runs.forks import RUN, Fork, Forks, name_of_rank
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -134,7 +134,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tokenizers() -> dict[str, Any]:
     """One tokenizer of each family of chat templates, by name."""
-    from chat_templates import TOKENIZERS
+    from support.models.chat_templates import TOKENIZERS
 
     return {name: make() for name, (make, _) in TOKENIZERS.items()}
 
@@ -225,7 +225,7 @@ def make_plan(tmp_path: Path, tiny_model: Path, rows_files: tuple[Path, Path]) -
 @pytest.fixture(scope="session")
 def compared_runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, rows_files: tuple[Path, Path]) -> Any:
     """Runs of a method that were made once, see `comparable.Pair`; for tests that only read them."""
-    import comparable
+    from support.runs import comparable
 
     def made(method: str) -> comparable.Pair:
         folder = tmp_path_factory.mktemp(f"compared-{method}")
@@ -336,7 +336,7 @@ def forks() -> Iterator[Callable[[], Forks]]:
 @pytest.fixture
 def forked_apart(forks: Callable[[], Forks], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a run in this process does apart, it does in forks; see `forked_apart`."""
-    import forked_apart
+    from support.runs import forked_apart
 
     from hone_trainer.run import apart
 
@@ -387,7 +387,7 @@ def interrupt() -> Callable[[Any, int], Any]:
 @pytest.fixture(scope="session")
 def without_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Runs Python where there is no network but loopback; see `alone`."""
-    import alone
+    from support.runs import alone
 
     if not alone.possible():
         pytest.skip("this machine does not allow network namespaces")

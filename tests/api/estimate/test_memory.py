@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from shapes import LLAMA_7B, LLAMA_70B
+from support.models.shapes import LLAMA_7B, LLAMA_70B
 
 from hone_api.blocks.shape import ModelShape, shape_of
 from hone_api.estimate import gpus

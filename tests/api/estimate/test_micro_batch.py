@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from shapes import LLAMA_7B
+from support.models.shapes import LLAMA_7B
 
 from hone_api.estimate.memory import estimate
 from hone_api.estimate.micro_batch import FILLED, longest_sequence, micro_batch, setup

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import quick_yaml
 import yaml
+from support.cluster import quick_yaml
 
 from hone_api.base.rule import VALIDATIONS
 from hone_api.generate import KINDS, ROOT, files

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import kube as raw
 import pytest
 from kubernetes import client, config
+from support.cluster import kube as raw
 
 from hone_cli.review import cluster
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from browser import CONTRASTS, chromium
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+from support.pages.browser import CONTRASTS, chromium
 
 pytestmark = pytest.mark.e2e  # Chromium is installed where it is absent, for which root is needed
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from screen import Screen
+from support.pages.screen import Screen
 
 from hone_api.dataset.dataset import DatasetSpec, Format
 from hone_api.estimate.gpus import TABLE

@@ -13,7 +13,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import requests
-from app_server import running
+from support.servers.app_server import running
 
 from hone_api.dataset.synthesis import ReviewPod
 from hone_cli.errors import CommandError

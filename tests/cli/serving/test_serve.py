@@ -10,7 +10,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from serving_schemas import SPECS
+from support.pages.serving_schemas import SPECS
 from typer.testing import CliRunner
 
 from hone_api.base.pod_image import PodImage

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kube import Kube, connect, wait_until
+from support.cluster.kube import Kube, connect, wait_until
 
 from hone_dev.cluster import kueue
 from hone_dev.cluster.controlplane import control_plane

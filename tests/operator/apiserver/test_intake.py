@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 import requests
-from hand import Namespace, fine_tune_job
-from kube import PLURAL, Kube, connect, path, wait_until
-from operator_process import Operator, free_ports
+from support.cluster.hand import Namespace, fine_tune_job
+from support.cluster.kube import PLURAL, Kube, connect, path, wait_until
+from support.cluster.operator_process import Operator, free_ports
 
 from hone_api.generate import KINDS
 from hone_api.schema.schema import crd

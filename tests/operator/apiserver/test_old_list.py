@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from memory_cluster import Body, MemoryCluster
+from support.cluster.memory_cluster import Body, MemoryCluster
 
 from hone_operator.apiserver.listing import Listing
 from hone_operator.objects.cache import Cache

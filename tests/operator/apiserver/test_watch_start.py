@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from hand import Namespace
 from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
+from support.cluster.hand import Namespace
 
 from hone_operator.apiserver import reflector
 from hone_operator.apiserver.cluster import Cluster

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import desired_objects
 import kubernetes_validate
 import pytest
 import yaml
-from desired_objects import (
+from support.cluster import desired_objects
+from support.cluster.desired_objects import (
     CASES,
     PLATFORM,
     REWARDS,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from aiohttp.test_utils import TestClient, TestServer
-from memory_cluster import MemoryCluster
 from prometheus_client.parser import text_string_to_metric_families
+from support.cluster.memory_cluster import MemoryCluster
 
 from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_dev.tools import paths, tools

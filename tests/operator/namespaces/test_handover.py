@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from memory_cluster import Body, MemoryCluster
+from support.cluster.memory_cluster import Body, MemoryCluster
 
 from hone_api.contract.served import CONFIG_MAP
 from hone_operator.apiserver.errors import ClusterError, ConflictError, RefusedError

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Namespace
-from kube import Kube
-from operator_process import Operator
-from rights import installed
+from support.cluster.hand import Namespace
+from support.cluster.kube import Kube
+from support.cluster.operator_process import Operator
+from support.cluster.rights import installed
 
 pytestmark = pytest.mark.apiserver
 SYSTEM = "hone-networks"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from memory_cluster import Body, MemoryCluster
+from support.cluster.memory_cluster import Body, MemoryCluster
 
 from hone_operator.apiserver.errors import ClusterError, NamespaceGoneError
 from hone_operator.desired.core.namespace import NamespaceSetup

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from memory_cluster import MemoryCluster
+from support.cluster.memory_cluster import MemoryCluster
 
 from hone_operator.controllers import Controllers
 from hone_operator.desired.core.platform import Platform

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from memory_cluster import MemoryCluster
+from support.cluster.memory_cluster import MemoryCluster
 
 from hone_operator.observe.jobs import JobReader
 

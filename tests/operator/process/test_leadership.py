@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hand import fine_tune_job
-from kube import GUARD_SECONDS, Kube, connect, wait_until
-from operator_process import Operator
-from rights import installed
+from support.cluster.hand import fine_tune_job
+from support.cluster.kube import GUARD_SECONDS, Kube, connect, wait_until
+from support.cluster.operator_process import Operator
+from support.cluster.rights import installed
 
 from hone_dev.cluster.controlplane import control_plane
 

@@ -6,8 +6,8 @@ import json
 import ssl
 from datetime import UTC, datetime
 
-import hostile_callers
 import pytest
+from support.cluster import hostile_callers
 
 from hone_api.contract.report import AUDIENCE
 from hone_operator.progress import connections

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from memory_cluster import MemoryCluster
+from support.cluster.memory_cluster import MemoryCluster
 
 from hone_operator.controllers import Controllers
 from hone_operator.desired.core.platform import Platform

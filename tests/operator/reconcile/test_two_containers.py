@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from dataset_life import RESULT, Life
+from support.lives.dataset_life import RESULT, Life
 
 from hone_operator.objects.cache import strip
 from hone_operator.reconcile.core import pods

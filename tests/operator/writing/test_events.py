@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hand import Namespace
+from support.cluster.hand import Namespace
 
 from hone_api.words.states import Reason
 from hone_operator.reconcile.core.outcome import Event

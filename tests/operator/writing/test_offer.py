@@ -7,7 +7,7 @@ import copy
 from typing import Any
 
 import pytest
-from world import World
+from support.lives.world import World
 
 from hone_operator.queueing.routing import Key
 

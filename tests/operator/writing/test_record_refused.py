@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from memory_cluster import Body, MemoryCluster
-from world import World
+from support.cluster.memory_cluster import Body, MemoryCluster
+from support.lives.world import World
 
 from hone_operator.apiserver.errors import RefusedError
 from hone_operator.queueing.routing import Key

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Namespace, fine_tune_job
-from kube import HONE
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
-from memory_cluster import Body, MemoryCluster
+from support.cluster.hand import Namespace, fine_tune_job
+from support.cluster.kube import HONE
+from support.cluster.memory_cluster import Body, MemoryCluster
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ConflictError, TooLargeError, UnreadableObjectError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from signing_key import Key
+from support.servers.signing_key import Key
 
 from hone_api.kinds.modelversion import ModelVersionSpec
 from hone_operator.desired.version.mlbom import bom

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import every_family
 import pytest
+from support.models import every_family
 
 from hone_trainer.artifacts import servable
 from hone_trainer.errors import TrainerError

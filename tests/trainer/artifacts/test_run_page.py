@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from model_report import CURVES, EVALUATED, EVIL, REPORT
+from support.pages.model_report import CURVES, EVALUATED, EVIL, REPORT
 
 from hone_trainer.artifacts import plots, run_page
 from hone_trainer.methods import sft

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import ATTACKS, assert_readable, chromium
-from model_report import CURVES, EVALUATED, EVIL, REPORT
+from support.pages.browser import ATTACKS, assert_readable, chromium
+from support.pages.model_report import CURVES, EVALUATED, EVIL, REPORT
 
 from hone_trainer.artifacts import run_page
 from hone_trainer.methods import sft

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families import FAMILIES, build, config
 from safetensors.torch import load_file, save_file
+from support.models.families import FAMILIES, build, config
 
 from hone_api.blocks.training import Adapter
 from hone_trainer.artifacts import servable

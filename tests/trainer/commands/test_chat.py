@@ -12,9 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from app_server import running
-from forked_apart import ForkedWithPipes
 from rich.console import Console
+from support.runs.forked_apart import ForkedWithPipes
+from support.servers.app_server import running
 
 from hone_cli import answering
 from hone_cli import chat as remote_chat

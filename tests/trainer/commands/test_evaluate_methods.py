@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import comparable
 import pytest
-from sampled_sums import sums_plans
+from support.runs import comparable
+from support.runs.sampled_sums import sums_plans
 
 from hone_api.plan import MeasurePlan, ModelInput
 from hone_trainer import __main__ as command

@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import families
 import pytest
-from family_templates import record, tokenizer
+from support.models import families
+from support.models.family_templates import record, tokenizer
 
 from hone_dev.models import vllm
 from hone_trainer.commands import ask
@@ -30,7 +30,7 @@ from hone_trainer.store import contents
 
 pytestmark = pytest.mark.trainer
 DOCS = Path(__file__).parents[3] / "docs"
-PROGRAM = Path(__file__).parents[2] / "support" / "vllm_answers.py"
+PROGRAM = Path(__file__).parents[2] / "support" / "models" / "vllm_answers.py"
 QUESTION = "What is the capital of France?"
 NEW = 24
 Case = tuple[str, str, str]

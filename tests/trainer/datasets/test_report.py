@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import counting
 import pytest
+from support.rows import counting
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize, publishing

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import ATTACKS, assert_readable, chromium
+from support.pages.browser import ATTACKS, assert_readable, chromium
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize

@@ -16,9 +16,9 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-import tls_server
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support.servers import tls_server
 
 from hone_dev import hub
 from hone_dev.models import modelserver

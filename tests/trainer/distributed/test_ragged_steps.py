@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import method_plans
 import pytest
+from support.runs import method_plans
 
 from hone_api.methods import METHODS
 

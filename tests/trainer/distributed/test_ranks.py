@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import listening
 import pytest
-from forked_apart import ForkedApart
+from support.runs.forked_apart import ForkedApart
+from support.servers import listening
 
 from hone_api.contract.termination import FailureReport, TerminationMessage
 from hone_dev.cluster.objectstore import free_port

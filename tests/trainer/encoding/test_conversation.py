@@ -5,7 +5,17 @@ import re
 from copy import copy
 
 import pytest
-from chat_templates import CHATML, HEADER, HEADS, IM, LLAMA3, TOKENIZERS, byte_level, chat, sentence_piece
+from support.models.chat_templates import (
+    CHATML,
+    HEADER,
+    HEADS,
+    IM,
+    LLAMA3,
+    TOKENIZERS,
+    byte_level,
+    chat,
+    sentence_piece,
+)
 from tokenizers import AddedToken
 
 from hone_trainer.encoding import rendering

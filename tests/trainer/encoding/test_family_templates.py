@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from family_templates import CASES, CONVERSATIONS, FILES, MARKED, NAMES, record, tokenizer
 from jinja2.exceptions import TemplateError
+from support.models.family_templates import CASES, CONVERSATIONS, FILES, MARKED, NAMES, record, tokenizer
 
 from hone_trainer.encoding import rendering
 from hone_trainer.encoding.conversation import Encoder

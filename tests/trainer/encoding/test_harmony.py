@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trl
-from chat_templates import byte_level
+from support.models.chat_templates import byte_level
 
 from hone_trainer.datasets.formats.chat import CHAT
 from hone_trainer.encoding import harmony

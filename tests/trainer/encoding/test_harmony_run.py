@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import trl
-from chat_templates import byte_level
-from families import build
+from support.models.chat_templates import byte_level
+from support.models.families import build
 
 pytestmark = pytest.mark.trainer
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chat_templates import IM, byte_level, chat
+from support.models.chat_templates import IM, byte_level, chat
 
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import rendering

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from chat_templates import TOKENIZERS
+from support.models.chat_templates import TOKENIZERS
 from tokenizers import AddedToken
 
 from hone_trainer.encoding.pieces import decoder

@@ -1,7 +1,7 @@
 """Pairs of answers to labels: one prompt, both answers with their end-of-turn tokens, or the row is refused."""
 
 import pytest
-from chat_templates import HEADS, IM, TOKENIZERS, byte_level, chat, write
+from support.models.chat_templates import HEADS, IM, TOKENIZERS, byte_level, chat, write
 
 from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.encoding.preferences import JudgedEncoder, Pair, PairEncoder

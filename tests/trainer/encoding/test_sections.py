@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from chat_templates import CORPUS, IM, TOKENIZERS, byte_level, chat
+from support.models.chat_templates import CORPUS, IM, TOKENIZERS, byte_level, chat
 from tokenizers import AddedToken
 
 from hone_trainer.encoding.conversation import Encoder

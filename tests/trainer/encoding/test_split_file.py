@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from chat_templates import chat, write
+from support.models.chat_templates import chat, write
 
 from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.encoding.split_file import encode_split

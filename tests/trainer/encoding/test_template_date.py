@@ -8,10 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import clock
 import pytest
 import trl
-from chat_templates import IM, byte_level, chat
+from support.models.chat_templates import IM, byte_level, chat
+from support.runs import clock
 
 from hone_trainer.encoding import rendering
 from hone_trainer.encoding.conversation import Encoder

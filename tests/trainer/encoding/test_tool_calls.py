@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tool_templates import CALL, LLAMA, PLAIN, QWEN, TOOLS, asks, call, make_tokenizer
+from support.models.tool_templates import CALL, LLAMA, PLAIN, QWEN, TOOLS, asks, call, make_tokenizer
 
 from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.encoding.preferences import JudgedEncoder, PairEncoder

@@ -14,7 +14,7 @@ import datasets
 import duckdb
 import pyarrow
 import pytest
-import tiny
+from support.models import tiny
 
 from hone_api.estimate.memory import ROW_BYTES
 from hone_api.words.failures import FailureCode

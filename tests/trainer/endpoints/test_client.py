@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
-from scripted import Said, Script, scripted
+from support.servers import scripted
+from support.servers.scripted import Said, Script
 from urllib3.exceptions import HTTPError
 
 from hone_trainer.endpoints import http

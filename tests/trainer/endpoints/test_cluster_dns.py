@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import alone
 import pytest
+from support.runs import alone
 
 from hone_dev.cluster import binaries
 from hone_dev.tools import tools

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-import tls_server
+from support.servers import tls_server
 
 from hone_api.plan import Limits, MaterializePlan
 from hone_trainer.datasets import materialize

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import judging
 import pytest
+from support.runs import judging
 
 from hone_api.blocks.rewards import Reward as RewardSpec
 from hone_dev.models import modelserver

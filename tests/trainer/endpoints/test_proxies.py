@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tls_server
+from support.servers import tls_server
 
 from hone_api.dataset.source import S3
 from hone_api.plan import Limits

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import alone
 import pytest
+from support.runs import alone
 
 pytestmark = pytest.mark.trainer
 RECORDS = {
@@ -37,7 +37,7 @@ REFUSED = {
 RESOLVER = "nameserver 127.0.0.1\nsearch team.svc.cluster.local svc.cluster.local cluster.local corp.internal\n"
 POD = """
 import http.server, json, sys, threading
-import name_server
+from support.servers import name_server
 from hone_trainer.endpoints.client import Access, Endpoint
 from hone_trainer.errors import SourceError
 
@@ -77,9 +77,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     shell = " && ".join([*setup, 'exec "$@"'])
     namespaces = ["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c", shell, "sh"]
     given = json.dumps([RECORDS, [*TAKEN, *REFUSED]])
-    support = Path(alone.__file__).parent
+    tests = Path(alone.__file__).parents[2]
     done = subprocess.run(
-        [*namespaces, sys.executable, "-c", POD, given], cwd=support, capture_output=True, text=True, check=False
+        [*namespaces, sys.executable, "-c", POD, given], cwd=tests, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout)

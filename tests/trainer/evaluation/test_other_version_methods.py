@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import comparable
 import pytest
-from comparable import AGAINST, in_use
+from support.runs import comparable
+from support.runs.comparable import AGAINST, in_use
 
 from hone_trainer.evaluation import other_version
 from hone_trainer.methods import METHODS

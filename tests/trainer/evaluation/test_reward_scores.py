@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import judging
 import pytest
+from support.runs import judging
 
 from hone_dev.models import modelserver
 from hone_trainer.encoding.plain_text import as_text

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_hub import ARC, FURTHER, GSM, SPLITS, TASKS, TOKEN, Stage, card, hard, pages, write
+from support.servers.harness_hub import ARC, FURTHER, GSM, SPLITS, TASKS, TOKEN, Stage, card, hard, pages, write
 
 from hone_api.contract.report import TasksResult
 from hone_dev import hub

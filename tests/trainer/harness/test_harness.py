@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_hub import ARC, GSM, SPLITS, TASKS, hard, pages, sums
+from support.servers.harness_hub import ARC, GSM, SPLITS, TASKS, hard, pages, sums
 
 from hone_trainer.errors import StoreError, TrainerError
 

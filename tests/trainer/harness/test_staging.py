@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_hub import FURTHER, SPLITS, TASKS, TOKEN, Stage, card, choices, write
+from support.servers.harness_hub import FURTHER, SPLITS, TASKS, TOKEN, Stage, card, choices, write
 
 from hone_api.blocks.evaluation import Harness
 from hone_api.contract.report import TasksResult

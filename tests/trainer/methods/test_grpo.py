@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from sampled_sums import FULL, ONCE, logs, sums, sums_plans, write
+from support.runs.sampled_sums import FULL, ONCE, logs, sums, sums_plans, write
 
 from hone_api.contract.report import TrainingResult
 from hone_trainer.errors import TrainerError

@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import judging
 import pytest
-from sampled_sums import ONCE, VOWELS, logs, sums, sums_plans, write
+from support.runs import judging
+from support.runs.sampled_sums import ONCE, VOWELS, logs, sums, sums_plans, write
 
 from hone_dev.models import modelserver
 from hone_trainer.errors import TrainerError

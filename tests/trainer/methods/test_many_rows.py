@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memory import peak_bytes
+from support.runs.memory import peak_bytes
 
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import columns, mapped, writing

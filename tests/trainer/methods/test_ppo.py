@@ -10,8 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import judging
 import pytest
+from support.runs import judging
 
 from hone_api.contract.report import TrainingResult
 from hone_trainer import device

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import judging
 import pytest
+from support.runs import judging
 
 from hone_trainer import device
 from hone_trainer.run import preflight

@@ -9,8 +9,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-import judging
 import pytest
+from support.runs import judging
 
 from hone_api.contract.report import TrainingResult
 from hone_trainer.encoding import split_file

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tool_templates import CALL, LLAMA, PLAIN, QWEN, TOOLS, asks, call, make_tokenizer
+from support.models.tool_templates import CALL, LLAMA, PLAIN, QWEN, TOOLS, asks, call, make_tokenizer
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import serving_families
-from families import FAMILIES, row, rows_of_page, start_of_row
+from support.models import serving_families
+from support.models.families import FAMILIES, row, rows_of_page, start_of_row
 
 pytestmark = pytest.mark.trainer
-AGAIN = "run python tests/support/families.py"
+AGAIN = "run PYTHONPATH=tests python -m support.models.families"
 SAMPLE = ["llama", "qwen3_moe"]
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy
 import pytest
-from family_templates import record, tokenizer
-from forks import Forks, without_hub
 from safetensors.numpy import save_file
+from support.models.family_templates import record, tokenizer
+from support.runs.forks import Forks, without_hub
 
 from hone_api.contract.report import FetchResult, LookupResult
 from hone_api.contract.termination import TerminationMessage, parse_outcome

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families import MIXTURES, build, config
+from support.models.families import MIXTURES, build, config
 
 from hone_api.blocks.shape import shape_of
 from hone_api.blocks.training import Adapter

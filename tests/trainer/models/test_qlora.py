@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import method_plans
 import pytest
 from safetensors.torch import load_file
+from support.runs import method_plans
 
 from hone_dev.models import repacking
 from hone_trainer.errors import TrainerError

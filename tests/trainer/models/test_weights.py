@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import every_family
 import pytest
 from safetensors.torch import load_file, save_file
+from support.models import every_family
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from progressing import JOB, Reporting, reporting
+from support.cluster.progressing import JOB, Reporting, reporting
 
 from hone_api.contract.report import CA_ENV, TOKEN_ENV, URL_ENV, ProgressReport
 from hone_operator.progress.numbers import update

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from progressing import Reporting, reporting
+from support.cluster.progressing import Reporting, reporting
 
 from hone_api.contract.report import CA_ENV, TOKEN_ENV, URL_ENV
 from hone_operator.progress.tls import renewed

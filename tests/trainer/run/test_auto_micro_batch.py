@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import method_plans
 import pytest
+from support.runs import method_plans
 
 from hone_api.methods import METHODS
 from hone_dev.cluster.objectstore import free_port

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forks import RUN, Forks
-from jumping_clock import HOUR, JUMPED, NodeClock
-from progressing import Reporting, reporting
+from support.cluster.progressing import Reporting, reporting
+from support.runs.forks import RUN, Forks
+from support.runs.jumping_clock import HOUR, JUMPED, NodeClock
 
 from hone_api.contract.termination import TerminationMessage
 from hone_trainer.training.checkpoints import RunCheckpoints
@@ -68,7 +68,7 @@ def end_of(runs: Any, plan: Any) -> tuple[bytes, Any]:
 
 
 def jumping(moments: Moments, stop: str = "") -> str:
-    return f"import jumping_clock; jumping_clock.jump_at({moments!r}, {stop!r})"
+    return f"from support.runs.jumping_clock import jump_at; jump_at({moments!r}, {stop!r})"
 
 
 def log_of(plan: Any) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from family_templates import record, says, tokenizer, user
-from forks import Forks
+from support.models.family_templates import record, says, tokenizer, user
+from support.runs.forks import Forks
 
 from hone_api.contract import encoding
 from hone_api.contract.report import EncodeResult

@@ -8,10 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import every_family
 import pytest
-import tiny
 from safetensors.torch import load_file
+from support.models import every_family, tiny
 
 from hone_trainer.commands import evaluate
 from hone_trainer.errors import TrainerError

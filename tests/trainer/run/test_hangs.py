@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import HANG
+from support.cluster.live import HANG
 
 from hone_trainer.distributed.heartbeat import Beat
 from hone_trainer.run import hangs

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import method_plans
 import numpy as np
 import pytest
+from support.runs import method_plans
 
 from hone_trainer.encoding import mapped
 from hone_trainer.encoding.mapped import Examples

@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import method_plans
 import pytest
+from support.runs import method_plans
 
 from hone_trainer.training.loop import Loop
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from signing_key import Key
+from support.servers.signing_key import Key
 
 from hone_api.plan import ArtifactInput, ModelInput
 from hone_api.words.failures import FAILURES, FailureCode

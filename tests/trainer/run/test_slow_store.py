@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slow_store import Slowness, SlowStore, Stall, slow_store
+from support.servers import slow_store
+from support.servers.slow_store import Slowness, SlowStore, Stall
 
 from hone_trainer.training.checkpoints import RunCheckpoints
 

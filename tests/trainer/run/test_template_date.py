@@ -10,9 +10,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import clock
 import pytest
-import tiny
+from support.models import tiny
+from support.runs import clock
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.commands import ask

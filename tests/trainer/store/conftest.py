@@ -8,11 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
-import keyless_servers
 import pytest
-import token_issuer
-from keyless_pods import ACCOUNT, Pod, Signed, keyless
-from keyless_servers import Sigstore
+from support.servers import keyless_servers, token_issuer
+from support.servers.keyless_pods import ACCOUNT, Pod, Signed, keyless
+from support.servers.keyless_servers import Sigstore
 
 from hone_trainer.store import manifest
 

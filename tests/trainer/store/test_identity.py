@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import listening
 import pytest
 from click.testing import CliRunner
-from keyless_pods import ACCOUNT, SUBJECT, Pod, Signed, keyless, refusal
-from keyless_servers import Sigstore
 from model_signing import hashing
-from signing_key import Key
-from token_issuer import TokenIssuer
+from support.servers import listening
+from support.servers.keyless_pods import ACCOUNT, SUBJECT, Pod, Signed, keyless, refusal
+from support.servers.keyless_servers import Sigstore
+from support.servers.signing_key import Key
+from support.servers.token_issuer import TokenIssuer
 
 from hone_api.blocks.signing import Identity, Keyless
 from hone_api.contract.report import SignResult

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from keyless_pods import ACCOUNT, Pod, Signed, flip, keyless, refusal
-from keyless_servers import Sigstore
+from support.servers.keyless_pods import ACCOUNT, Pod, Signed, flip, keyless, refusal
+from support.servers.keyless_servers import Sigstore
 
 from hone_api.plan import ArtifactInput
 from hone_trainer.errors import StoreError

@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from sigstore.oidc import IdentityToken
-from token_issuer import TokenIssuer
+from support.servers.token_issuer import TokenIssuer
 
 from hone_api.blocks.signing import TOKEN_AUDIENCE
 from hone_dev.tools import tools

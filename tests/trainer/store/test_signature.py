@@ -11,8 +11,8 @@ from random import Random
 
 import pytest
 from click.testing import CliRunner
-from keyless_pods import flip
-from signing_key import Key
+from support.servers.keyless_pods import flip
+from support.servers.signing_key import Key
 
 from hone_api.plan import ArtifactInput
 from hone_trainer.artifacts import sign

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from teaching import Scripted
+from support.servers.teaching import Scripted
 
 from hone_dev.models import modelserver
 from hone_trainer.device import Device

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import method_plans
 import pytest
 from safetensors.torch import load_file
+from support.runs import method_plans
 
 from hone_trainer.errors import TrainerError
 from hone_trainer.training.loop import Loop

@@ -17,7 +17,7 @@ from hone_trainer.training.resharding import Layout, Span, copy_part
 
 pytestmark = pytest.mark.trainer
 
-PROGRAM = Path(__file__).parents[2] / "support" / "zero_ranks.py"
+PROGRAM = Path(__file__).parents[2] / "support" / "runs" / "zero_ranks.py"
 CASES: dict[str, dict[str, Any]] = {
     "stage 1": {"zeroStage": 1},
     "stage 2": {"zeroStage": 2},

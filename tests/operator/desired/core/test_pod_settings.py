@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import desired_objects
 import pytest
-from desired_objects import CASES, PLATFORM, run
+from support.cluster import desired_objects
+from support.cluster.desired_objects import CASES, PLATFORM, run
 
 from hone_operator.desired.core.podsettings import PodDefaults
 from hone_operator.writing.adopt import difference

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
-from desired_objects import CASES, DIGEST, LASTING, PLATFORM, all_containers, owner, run
+from support.cluster.desired_objects import CASES, DIGEST, LASTING, PLATFORM, all_containers, owner, run
 
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.kinds.resolved import PinnedModel, Resolved

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from dataset_life import Life as DatasetLife
+from support.lives.dataset_life import Life as DatasetLife
 
 from hone_api.words.states import Reason
 from hone_operator.desired.core.platform import Bounds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from played import MEASURED, PREEMPTED, SHORT, Queued, condition, ended, phases, pod, report
+from support.lives.played import MEASURED, PREEMPTED, SHORT, Queued, condition, ended, phases, pod, report
 
 from hone_operator.objects.cache import strip
 from hone_operator.reconcile.core.line import Line

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from played import MEASURED, ended, phases, pod, report
+from support.lives.played import MEASURED, ended, phases, pod, report
 
 from hone_operator.reconcile.core.line import Line
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from played import PREEMPTED, SHORT, TEAM, Queued, condition
+from support.lives.played import PREEMPTED, SHORT, TEAM, Queued, condition
 
 from hone_operator.desired.core import names
 from hone_operator.objects.cache import strip

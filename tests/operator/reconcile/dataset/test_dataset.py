@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dataset_life import RESULT, Life, plan_of, ready
-from desired_objects import all_containers
+from support.cluster.desired_objects import all_containers
+from support.lives.dataset_life import RESULT, Life, plan_of, ready
 
 from hone_api.contract.plan_reading import parse_plan
 from hone_api.words.rowcodes import ROW_CODES

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dataset_life import RESULT, Life, plan_of
+from support.lives.dataset_life import RESULT, Life, plan_of
 
 pytestmark = pytest.mark.pure
 THREE = {"resources": {"pods": 3}}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from dataset_life import RESULT, Life, plan_of, ready
+from support.lives.dataset_life import RESULT, Life, plan_of, ready
 
 from hone_api.dataset.dataset import Refresh
 from hone_operator.reconcile.core.outcome import Outcome, Refusal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from desired_objects import all_containers
+from support.cluster.desired_objects import all_containers
 
 from hone_api.contract.plan_reading import parse_plan
 from hone_operator.reconcile.core.outcome import Outcome

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-import shapes
+from support.models import shapes
 
 from hone_api.kinds.finetunejob_status import JobProgress
 from hone_operator.progress.numbers import Latest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dataset_life import ready
+from support.lives.dataset_life import ready
 
 pytestmark = pytest.mark.pure
 DIGEST = "sha256:" + "1" * 64

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from retraining import DAY, HOUR, MINUTE
-from retraining import World as Repeated
+from support.lives.retraining import DAY, HOUR, MINUTE
+from support.lives.retraining import World as Repeated
 
 from hone_operator.desired.core.platform import Bounds
 from hone_operator.reconcile.core.outcome import Outcome, Refusal

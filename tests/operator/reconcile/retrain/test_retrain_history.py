@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from retraining import World
+from support.lives.retraining import World
 
 from hone_api.blocks.retrain import Retrain
 from hone_operator.reconcile.retrain.retrain_history import parents, surplus

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from retraining import DAY, HOUR, MINUTE, World, digest
+from support.lives.retraining import DAY, HOUR, MINUTE, World, digest
 
 from hone_operator.desired.model import retrain as desired
 from hone_operator.reconcile.core.outcome import Refusal

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from version_life import Life
+from support.lives.version_life import Life
 
 from hone_api.contract.report import ProgressReport
 from hone_operator.desired.core.platform import Bounds

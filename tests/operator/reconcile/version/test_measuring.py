@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
-from version_life import Life
+from support.lives.version_life import Life
 
 from hone_operator.reconcile.core import references
 from hone_operator.reconcile.core.outcome import Outcome

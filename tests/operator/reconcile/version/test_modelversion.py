@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from version_life import VERIFIED, Life
+from support.lives.version_life import VERIFIED, Life
 
 from hone_operator.reconcile.core.outcome import Outcome
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from desired_objects import PUBLIC_KEY
-from version_life import Life
+from support.cluster.desired_objects import PUBLIC_KEY
+from support.lives.version_life import Life
 
 from hone_api.blocks.signing import Identity, Keyless
 from hone_operator.desired.core.platform import Signing

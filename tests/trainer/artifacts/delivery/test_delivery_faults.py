@@ -20,7 +20,7 @@ import aiohttp
 import pytest
 import requests
 from aiohttp import web
-from signing_key import Key
+from support.servers.signing_key import Key
 
 from hone_api.dataset.source import S3
 from hone_api.plan import DeliverPlan

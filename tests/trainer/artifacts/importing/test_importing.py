@@ -15,10 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import tiny
 from aiohttp import web
-from forks import Forks, without_hub
 from safetensors.torch import load_file, save_file
+from support.models import tiny
+from support.runs.forks import Forks, without_hub
 
 from hone_api.blocks.imports import ImportBase
 from hone_api.contract.report import ImportResult

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import requests
-from kube import wait_until
+from support.cluster.kube import wait_until
 
 from hone_api.contract.served import ServedAdapter, ServedAlias, ServedAliases, key_of
 from hone_trainer.artifacts.serving import follow

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import clock
 import pytest
 import torch
+from support.runs import clock
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hone_api.blocks.rewards import Reward as RewardSpec

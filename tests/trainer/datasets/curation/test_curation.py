@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from curating import sentence, step, without
+from support.rows.curating import sentence, step, without
 
 from hone_trainer.errors import ConfigError, DataError
 

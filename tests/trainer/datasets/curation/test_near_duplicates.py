@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from curating import sentence, step, without
+from support.rows.curating import sentence, step, without
 
 pytestmark = pytest.mark.trainer
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from attempts import Undisturbed, files, killed
+from support.lives.attempts import Undisturbed, files, killed
 
 from hone_api.plan import POD_INDEX_ENV, MaterializePlan
 from hone_api.words.failures import FailureCode

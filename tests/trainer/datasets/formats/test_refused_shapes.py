@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conversations import CHAT, PAIR, TALK, THOUGHT, Row
+from support.rows.conversations import CHAT, PAIR, TALK, THOUGHT, Row
 
 from hone_trainer.datasets.formats import detect
 from hone_trainer.datasets.readers.rows import RowError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conversations import CALL, CALLED, CHAT, PAIR, TALK, THOUGHT, TOOL, Row, without
+from support.rows.conversations import CALL, CALLED, CHAT, PAIR, TALK, THOUGHT, TOOL, Row, without
 
 from hone_trainer.datasets.formats import detect
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import counting
 import pyarrow
 import pyarrow.parquet
 import pytest
+from support.rows import counting
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import stage_one

@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-import tls_server
+from support.servers import tls_server
 
 from hone_api.plan import Limits, MaterializePlan
 from hone_dev import hub

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlcroissant
 import pytest
-import tls_server
+from support.servers import tls_server
 
 from hone_api.dataset.dataset_status import Croissant
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tls_server
+from support.servers import tls_server
 
 from hone_api.contract.report import DatasetResult
 from hone_api.plan import DatasetInput, MaterializePlan

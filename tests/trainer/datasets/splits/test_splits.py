@@ -4,9 +4,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-import counting
 import pyarrow
 import pytest
+from support.rows import counting
 
 from hone_api.dataset.dataset import Splits
 from hone_trainer.datasets.curation.near import Clusters

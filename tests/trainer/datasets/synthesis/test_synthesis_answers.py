@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import Said, Script, scripted
+from support.servers import scripted
+from support.servers.scripted import Said, Script
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize

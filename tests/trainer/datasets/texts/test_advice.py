@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import counting
 import pytest
+from support.rows import counting
 
 from hone_api.contract.privacy import hide_rows
 from hone_api.contract.report import DatasetResult

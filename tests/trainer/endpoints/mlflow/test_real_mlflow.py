@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_server import LOOPBACK, PASSWORD, RealMlflow, real_mlflow, secret
+from support.servers.mlflow_server import LOOPBACK, PASSWORD, RealMlflow, real_mlflow, secret
 
 from hone_api.plan import RegisterPlan, TrackingInput
 from hone_api.words.failures import FailureCode

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import every_family
 import pytest
+from support.models import every_family
 
 from hone_trainer import device
 from hone_trainer.run import rows_in_one_pass

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import method_plans
 import pytest
 import trl
+from support.runs import method_plans
 from trl.experimental.orpo import ORPOTrainer
 
 from hone_trainer.training.loop import Loop

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
-from memory import peak_bytes
+from support.runs.memory import peak_bytes
 from trl import pack_dataset
 
 from hone_trainer.encoding import split_file

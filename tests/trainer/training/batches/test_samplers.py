@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import method_plans
 import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard, SeedableRandomSampler
-from memory import peak_bytes
+from support.runs import method_plans
+from support.runs.memory import peak_bytes
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from trl.trainer.utils import RepeatSampler
 

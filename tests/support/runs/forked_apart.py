@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from forks import PAUSE, Fork, exit_code
+from support.runs.forks import PAUSE, Fork, exit_code
 
 from hone_trainer.signals import die_with_parent
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from forks import Fork, exit_code, name_of_rank
+from support.runs.forks import Fork, exit_code, name_of_rank
 from torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler import SubprocessHandler
 
 from hone_trainer.run import launch

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
-import timestamps
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from token_issuer import AUDIENCE, TokenIssuer
+from support.servers import timestamps
+from support.servers.token_issuer import AUDIENCE, TokenIssuer
 
 from hone_dev.cluster import binaries
 from hone_dev.cluster.objectstore import free_port, running

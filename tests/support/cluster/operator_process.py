@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import requests
-from kube import GUARD_SECONDS
+from support.cluster.kube import GUARD_SECONDS
 
 from hone_dev.cluster.objectstore import free_port
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import jwt
-import loopback
 from cryptography.hazmat.primitives.asymmetric import rsa
+from support.servers import loopback
 
 AUDIENCE = "sigstore"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forks import RUN, Forks, without_hub
+from support.runs.forks import RUN, Forks, without_hub
 
 from hone_api.contract.termination import TerminationMessage, parse_outcome
 

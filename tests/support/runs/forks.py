@@ -20,7 +20,7 @@ RUN = (
     "trl.trainer.sft_trainer",
     "peft",
     "transformers.models.llama.modeling_llama",
-    "forked_ranks",
+    "support.runs.forked_ranks",
 )
 """What a run of SFT imports, and what starts ranks as forks."""
 PAUSE = 0.01
@@ -86,9 +86,12 @@ class Forks:
             environment: of that process; None: this process's own.
             within: a command that runs it.
         """
-        program, pipe = str(Path(__file__).with_name("runs_in_forks.py")), subprocess.PIPE
-        command = [*within, sys.executable, program, *modules]
-        self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+        pipe = subprocess.PIPE
+        command = [*within, sys.executable, "-m", "support.runs.runs_in_forks", *modules]
+        variables = dict(os.environ if environment is None else environment)
+        folders = [str(Path(__file__).parents[2]), *filter(None, [variables.get("PYTHONPATH")])]
+        variables["PYTHONPATH"] = os.pathsep.join(folders)
+        self._process = subprocess.Popen(command, env=variables, stdin=pipe, stdout=pipe, text=True)
         self.apart = Path(self._line())
         """The address of a server for work that is done apart."""
 

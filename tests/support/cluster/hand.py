@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kube import PLURAL, Kube, path, wait_until
+from support.cluster.kube import PLURAL, Kube, path, wait_until
 
 
 @dataclass

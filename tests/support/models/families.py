@@ -1,6 +1,7 @@
 """Tiny random models, one of each family that the tests hold Hone to, and the page that says what was seen of each.
 
-`python tests/support/families.py` trains, exports and serves all of them, one after the other, and writes the page.
+`PYTHONPATH=tests python -m support.models.families` trains, exports and serves all of them,
+one after the other, and writes the page.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def adapted_layers(family: str) -> list[str]:
 
 # -- the page --------------------------------------------------------------------------------------------------
 
-PAGE = Path(__file__).parents[2] / "docs/reference/families.md"
+PAGE = Path(__file__).parents[3] / "docs/reference/families.md"
 START, END = "<!-- families: generated -->\n", "<!-- end of families -->\n"
 HEAD = """\
 | Model type | Layers with an adapter | Exported | Merged model | Adapter, attention | Adapter, all layers |
@@ -124,7 +125,7 @@ def write_page(rows: list[str], versions: str) -> None:
 
 def main() -> None:
     """Look at every family, or only at those named; the page is written once all were seen."""
-    import serving_families
+    from support.models import serving_families
 
     print(versions := serving_families.versions())
     with tempfile.TemporaryDirectory() as folder:

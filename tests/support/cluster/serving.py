@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import live
+from support.cluster import live
 
 KEY = "sk-of-the-test-0123456789"
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}

@@ -22,8 +22,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import forked_apart
-from forks import exit_code
+from support.runs import forked_apart
+from support.runs.forks import exit_code
 
 from hone_trainer import __main__ as trainer
 from hone_trainer.run import apart, launch
@@ -75,7 +75,7 @@ def run(arguments: Sequence[str], environment: dict[str, str], output: str, befo
     for stream in (1, 2):
         os.dup2(written, stream)
     exec(before, {})
-    if ranks := sys.modules.get("forked_ranks"):
+    if ranks := sys.modules.get("support.runs.forked_ranks"):
         ranks.prepare()
     sys.exit(trainer.main(arguments))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from keyless_servers import Sigstore
+from support.servers.keyless_servers import Sigstore
 
 from hone_api.blocks.signing import Identity, Keyless
 from hone_api.contract.report import SignResult

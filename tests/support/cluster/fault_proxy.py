@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from kube import GUARD_SECONDS, Kube
+from support.cluster.kube import GUARD_SECONDS, Kube
 
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 HOP_BY_HOP = {"host", "connection", "transfer-encoding", "content-length", "authorization"}

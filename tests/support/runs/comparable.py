@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import judging
-from sampled_sums import FULL, sums, sums_plans
+from support.runs import judging
+from support.runs.sampled_sums import FULL, sums, sums_plans
 
 METHODS = ("DPO", "ORPO", "KTO", "Reward", "GRPO", "PPO")
 AGAINST = {"evaluation": {"against": "models://tiny@champion"}, "comparedWith": "tiny-v1"}

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import quick_yaml
 import requests
 import yaml
-from kube import GUARD_SECONDS, Kube, wait_until
+from support.cluster import quick_yaml
+from support.cluster.kube import GUARD_SECONDS, Kube, wait_until
 
 from hone_dev.tools import paths, tools
 

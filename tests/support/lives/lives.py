@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hand import Namespace, container_status, now, training_result
-from kube import PLURAL, Kube, NotFoundError
+from support.cluster.hand import Namespace, container_status, now, training_result
+from support.cluster.kube import PLURAL, Kube, NotFoundError
 
 Body = dict[str, Any]
 KINDS = ("FineTuneJob", "Dataset", "ModelVersion", "Model", "Job", "Pod", "ConfigMap", "Service")

@@ -15,8 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import families
-import tiny
+from support.models import families, tiny
 
 from hone_dev.models import vllm
 

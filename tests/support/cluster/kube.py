@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import quick_yaml
 import requests
 import yaml
+from support.cluster import quick_yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HONE = "/apis/hone.dev/v1alpha1"
 GUARD_SECONDS = 600.0
 """A hang guard, not a limit: everything here takes seconds, but an operator that shares its cores with twenty other

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from fault_proxy import Fault, FaultProxy, Lane
-from hand import Namespace
-from kube import GUARD_SECONDS
+from support.cluster.fault_proxy import Fault, FaultProxy, Lane
+from support.cluster.hand import Namespace
+from support.cluster.kube import GUARD_SECONDS
 
 Point = Literal["before", "carried out", "answered"]
 LOOK_SECONDS = 0.2

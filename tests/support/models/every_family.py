@@ -117,7 +117,7 @@ def build(sizes: Any) -> Any:
 
 def save(model: Any, folder: Path) -> Path:
     """The model as a base, with the tokenizer of the tests."""
-    import tiny
+    from support.models import tiny
 
     model.save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lives import RESULTS
-from memory_cluster import Body, MemoryCluster
+from support.cluster.memory_cluster import Body, MemoryCluster
+from support.lives.lives import RESULTS
 
 from hone_operator.controllers import Controllers
 from hone_operator.desired.core import names
@@ -22,7 +22,7 @@ from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.reconcile.core.conditions import is_true
 
-RECORDED = json.loads((Path(__file__).parents[1] / "operator/objects_of_an_earlier_operator.json").read_text())
+RECORDED = json.loads((Path(__file__).parents[2] / "operator/objects_of_an_earlier_operator.json").read_text())
 ROUNDS = 12
 APPLIED = ("PersistentVolumeClaim", "Dataset", "FineTuneJob")
 

@@ -7,11 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from chat_templates import byte_level
+from support.models.chat_templates import byte_level
 from transformers import PreTrainedTokenizerFast
 
 TRL = Path(str(getattr(find_spec("trl"), "origin", ""))).parent / "chat_templates"
-AXOLOTL = Path(__file__).parents[1] / "corpus" / "chat_templates"
+AXOLOTL = Path(__file__).parents[2] / "corpus" / "chat_templates"
 FILES = {path.stem: path for path in sorted([*TRL.glob("*.jinja"), *AXOLOTL.glob("*.jinja")])}
 NAMES = [name for name in FILES if not name.endswith("_training")]
 MARKED = [name for name in NAMES if f"{name}_training" in FILES]

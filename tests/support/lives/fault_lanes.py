@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fault_proxy import STAGES, FaultProxy, Lane
-from hand import Namespace, fine_tune_job
-from kube import Kube, NotFoundError
-from lives import LOOK_EVERY, RESULTS, Seen, component, look
-from operator_process import Operator
+from support.cluster.fault_proxy import STAGES, FaultProxy, Lane
+from support.cluster.hand import Namespace, fine_tune_job
+from support.cluster.kube import Kube, NotFoundError
+from support.cluster.operator_process import Operator
+from support.lives.lives import LOOK_EVERY, RESULTS, Seen, component, look
 
 Body = dict[str, Any]
 GUARD = 600.0

@@ -1,0 +1,1 @@
+"""The API server, the operator as a process, and the objects that it makes."""

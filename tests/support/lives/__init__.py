@@ -1,0 +1,1 @@
+"""Lives of objects, from creation to deletion, in memory and on a real API server."""

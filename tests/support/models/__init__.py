@@ -1,0 +1,1 @@
+"""Tiny models, tokenizers and chat templates of the families."""

@@ -1,0 +1,1 @@
+"""What people and foreign programs see: terminals, pages, schemas."""

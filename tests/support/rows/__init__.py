@@ -1,0 +1,1 @@
+"""Rows of Datasets, and what is counted of them."""

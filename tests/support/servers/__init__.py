@@ -1,0 +1,1 @@
+"""What Hone calls, on loopback: hubs, registries, signers, judges, trackers, slow disks."""
