@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,10 +24,16 @@ from hone_cli.reach import pod
 
 T = TypeVar("T")
 _JSON = "application/json"
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""Characters that JSON has as they are, and that YAML 1.1 refuses or folds."""
+_PASSING = frozenset({429, 500, 502, 503, 504})
 
 
 class ServerRefusalError(CommandError):
     """The API server answers, and refuses."""
+
+    passes = False
+    """Whether the same request may be answered a moment later."""
 
 
 class NoObjectError(ServerRefusalError):
@@ -200,7 +207,7 @@ class Kube:
     ) -> Any:
         """The answer to a request of any kind, decoded."""
         headers = {"Accept": _JSON, "Content-Type": media}
-        sent = body if body is None or media.endswith("json") else json.dumps(body)  # YAML goes as a text
+        sent = body if body is None or media.endswith("json") else _as_yaml(body)
         request = self._api.param_serialize(
             method,
             path,
@@ -230,9 +237,17 @@ def asked(call: Callable[[], T]) -> T:
     try:
         return call()
     except ApiException as error:
-        raise (NoObjectError if error.status == 404 else ServerRefusalError)(_words(error)) from None
+        refusal = (NoObjectError if error.status == 404 else ServerRefusalError)(_words(error))
+        refusal.passes = error.status in _PASSING
+        raise refusal from None
     except HTTPError as error:
         raise _unreachable(error) from None
+
+
+def _as_yaml(body: Any) -> bytes:
+    """JSON that a parser of YAML reads as the same."""
+    text = json.dumps(body, ensure_ascii=False)
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def _unreachable(error: HTTPError) -> CommandError:

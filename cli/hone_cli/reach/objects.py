@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ KINDS = {
     "Event": (*_CORE, "events"),
 }
 """API version, beginning of the path, and plural of each kind."""
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _MERGE, _APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
 
 
@@ -41,7 +43,7 @@ class Objects:
             CommandError: there is none; the others of the namespace are named.
         """
         try:
-            return dict(self.kube.call("GET", self._path(kind, name)))
+            return dict(self.kube.call("GET", self._one(kind, name)))
         except NoObjectError:
             names = ", ".join(sorted(each["metadata"]["name"] for each in self.list(kind))[:8])
             there = f"it has {names}" if names else "it has none"
@@ -50,23 +52,23 @@ class Objects:
     def find(self, kind: str, name: str) -> dict[str, Any] | None:
         """One object; None: there is none."""
         try:
-            return dict(self.kube.call("GET", self._path(kind, name)))
+            return dict(self.kube.call("GET", self._one(kind, name)))
         except NoObjectError:
             return None
 
     def list(self, kind: str, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
         """All objects of a kind that match the selectors."""
         query = {"labelSelector": labels, "fieldSelector": fields}
-        return list(self.kube.call("GET", self._path(kind), query=query)["items"])
+        return list(self.kube.call("GET", self._all(kind), query=query)["items"])
 
     def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object; the API server refuses one that exists."""
-        return dict(self.kube.call("POST", self._path(body["kind"]), body))
+        return dict(self.kube.call("POST", self._all(body["kind"]), body))
 
     def apply(self, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Server-side apply; a field that somebody else has set otherwise is a conflict."""
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
-        path = self._path(body["kind"], body["metadata"]["name"])
+        path = self._one(body["kind"], body["metadata"]["name"])
         try:
             return dict(self.kube.call("PATCH", path, body, query, _APPLY))
         except NoObjectError as error:
@@ -78,12 +80,23 @@ class Objects:
 
     def merge(self, kind: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change some fields."""
-        return dict(self.kube.call("PATCH", self._path(kind, name), body, media=_MERGE))
+        return dict(self.kube.call("PATCH", self._one(kind, name), body, media=_MERGE))
 
-    def delete(self, kind: str, name: str) -> None:
-        """Delete an object and what it owns."""
-        self.kube.call("DELETE", self._path(kind, name), query={"propagationPolicy": "Background"})
+    def delete(self, kind: str, name: str, uid: str) -> None:
+        """Delete this very object, and what it owns."""
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        self.kube.call("DELETE", self._one(kind, name), options)
 
-    def _path(self, kind: str, name: str = "") -> str:
+    def _all(self, kind: str) -> str:
         _, start, plural = KINDS[kind]
-        return f"{start}/namespaces/{self.kube.namespace}/{plural}" + (f"/{name}" if name else "")
+        return f"{start}/namespaces/{self.kube.namespace}/{plural}"
+
+    def _one(self, kind: str, name: str) -> str:
+        """The path of one object: never that of all, nor that of another kind.
+
+        Raises:
+            CommandError: no object can have this name.
+        """
+        if not _NAME.fullmatch(name):
+            raise CommandError(f"{name!r} is not the name of a {kind}")
+        return f"{self._all(kind)}/{name}"

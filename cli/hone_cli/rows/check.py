@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ def looked_at(source: str, columns: Sequence[str] = ()) -> dict[str, Any]:
     done = subprocess.run([*_CHECK, *words], capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line and " INFO " not in line]
-        raise CommandError(f"{' '.join(lines[-2:])} To see all of it: hone check {source}")
+        raise CommandError(f"{' '.join(lines[-2:])} To see all of it: hone check {shlex.quote(source)}")
     return dict(json.loads(done.stdout))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,9 +97,12 @@ def init(
     if str(target) == "-":
         typer.echo(text, nl=False)
         return
-    target.write_text(text, encoding="utf-8")
-    upload = "" if "://" in source else f"hone upload {source} {chosen} && "
-    typer.echo(f"{target} is written. Next: {upload}hone run {target}", err=True)
+    try:
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{target}: {error.strerror}") from None
+    upload = "" if "://" in source else f"hone upload {shlex.quote(source)} {chosen} && "
+    typer.echo(f"{target} is written. Next: {upload}hone run {shlex.quote(str(target))}", err=True)
 
 
 def manifest(request: ManifestRequest, result: Mapping[str, Any]) -> str:
@@ -124,7 +129,8 @@ def manifest(request: ManifestRequest, result: Mapping[str, Any]) -> str:
     rows = sum(split["rows"] for split in result["splits"] if split["name"] == "train")
     counted = json.dumps({"splits": result["splits"], "tokens": {"mean": tokens["mean"], "max": tokens["max"]}})
     text = _TEXT.format(
-        name=request.name,
+        name=_scalar(request.name),
+        run=_scalar(f"{request.name}-1"),
         checked=f"{CHECKED}: {json.dumps(counted)}",
         uri=request.uri,
         source=_note(request.uri, request.name),
@@ -199,6 +205,12 @@ def choose(request: ManifestRequest, method: str, length: int) -> GpuChoice:
     return GpuChoice("QLoRA", True, False, None)
 
 
+def _scalar(name: str) -> str:
+    """A name as no parser of YAML takes for a number, a date or a word of its own."""
+    plain = name[0].isalpha() and name not in ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+    return name if plain and not re.fullmatch(r"[a-z]?[0-9.e+-]+", name) else json.dumps(name)
+
+
 def _note(uri: str, name: str) -> str:
     if uri.startswith(("configmap://", "pvc://")):
         return f"  # hone upload FILE {name} puts the rows there"
@@ -265,7 +277,7 @@ spec:
 apiVersion: hone.dev/v1alpha1
 kind: FineTuneJob
 metadata:
-  name: {name}-1  # another run is another name; each adds a version of output.modelName
+  name: {run}  # another run is another name; each adds a version of output.modelName
 spec:
   model:
     uri: {model}

@@ -26,14 +26,19 @@ def is_small(file: Path) -> bool:
     try:
         if file.is_dir():
             raise CommandError(f"{file} is a folder: name one file, e.g. an archive or a Parquet file of its rows")
-        return file.stat().st_size <= MOST_BYTES
+        if not file.is_file() and file.exists():
+            raise CommandError(f"{file} is not a file that can be read twice: write the rows into one first")
+        with open(file, "rb"):
+            return file.stat().st_size <= MOST_BYTES
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}") from None
 
 
 def key(file: Path) -> str:
     """The name of the file there: a ConfigMap takes few characters, and no program takes the name for an option."""
-    return re.sub(r"[^-._a-zA-Z0-9]", "-", file.name)[-200:].lstrip(".-") or "rows"
+    stem, _, ending = re.sub(r"[^-._a-zA-Z0-9]", "-", file.name).lstrip(".").partition(".")
+    ending = f".{ending}"[:100] if ending else ""
+    return (stem.lstrip("-")[:100] or "rows") + ending
 
 
 def checked(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,8 @@ _OPERATOR_SECONDS = 60.0
 """Longest wait for the operator to say how a pod is started."""
 _IDLE_SECONDS = 600.0
 _AGAIN = "run the same command again, it goes on with what is there"
-_TIMEOUT_SECONDS = (30, 300)
+_TIMEOUT_SECONDS = (30, 3600)
+"""To connect, and for an answer: the pod reads a large file again before it has its name."""
 
 
 def upload(
@@ -60,16 +62,16 @@ def upload(
 
     chosen, small = place.checked(name), place.is_small(file)
     objects = Objects(Kube.load(context, namespace))
-    digest = sha256_of(file)
     if small:
-        _to_config_map(objects, file, chosen, digest, replace=replace)
+        _to_config_map(objects, file, chosen, replace=replace)
     else:
-        _to_claim(objects, file, chosen, digest, replace=replace, size=size, storage_class=storage_class)
+        _to_claim(objects, file, chosen, sha256_of(file), replace=replace, size=size, storage_class=storage_class)
     typer.echo(place.address(file, chosen))
 
 
-def _to_config_map(objects: Objects, file: Path, name: str, digest: str, *, replace: bool) -> None:
-    key, existing = place.key(file), objects.find("ConfigMap", name)
+def _to_config_map(objects: Objects, file: Path, name: str, *, replace: bool) -> None:
+    key, existing, content = place.key(file), objects.find("ConfigMap", name), file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
     if existing is not None:
         _require_ours("ConfigMap", existing)
         there = {**(existing.get("data") or {}), **(existing.get("binaryData") or {})}
@@ -78,7 +80,6 @@ def _to_config_map(objects: Objects, file: Path, name: str, digest: str, *, repl
             return
         if not replace:
             raise CommandError(f"ConfigMap {name} already has other rows: choose another name, or use --replace")
-    content = file.read_bytes()
     try:
         data: dict[str, Any] = {"data": {key: content.decode()}}
     except UnicodeDecodeError:
@@ -159,10 +160,13 @@ def _pieces(session: requests.Session, content: BinaryIO, incoming: Incoming, ur
     received = _asked(session, "GET", url)
     yield received.size
     while received.size < incoming.size:
-        content.seek(received.size)
-        if not (piece := content.read(PIECE)):
+        there = received.size
+        content.seek(there)
+        if not (piece := content.read(min(PIECE, incoming.size - there))):
             raise CommandError(f"{content.name} became shorter during the upload: {_AGAIN}")
-        received = _asked(session, "PUT", f"{url}?offset={received.size}", piece)
+        received = _asked(session, "PUT", f"{url}?offset={there}", piece)
+        if received.size <= there:
+            raise CommandError(f"the pod takes no more of {incoming.name}: {_AGAIN}")
         yield received.size
     if not received.complete:
         _asked(session, "POST", url)
@@ -204,7 +208,7 @@ def _platform(objects: Objects, name: str) -> Iterator[tuple[dict[str, Any], Rev
         yield dataset, _settings(objects, dataset["metadata"]["name"])
     finally:
         with contextlib.suppress(CommandError):
-            objects.delete("Dataset", dataset["metadata"]["name"])
+            objects.delete("Dataset", dataset["metadata"]["name"], dataset["metadata"]["uid"])
 
 
 def _settings(objects: Objects, dataset: str) -> ReviewPod:
@@ -239,6 +243,8 @@ def _require_claim(
     existing = objects.find("PersistentVolumeClaim", name)
     if existing is not None:
         _require_ours("PersistentVolumeClaim", existing)
+        if size or storage_class:
+            typer.echo(f"claim {name} exists: --size and --storage-class are for a new one", err=True)
         return
     like = (objects.find("PersistentVolumeClaim", store) or {}).get("spec") or {}
     spec: dict[str, Any] = {

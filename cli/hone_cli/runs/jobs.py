@@ -37,6 +37,8 @@ def list_jobs(
     if output == "json":
         typer.echo(json.dumps(rows, indent=2))
         return
+    if not rows and objects.kube.has_namespace() is False:
+        raise CommandError(f"this cluster has no namespace {objects.kube.namespace}")
     if not rows:
         typer.echo(f"namespace {objects.kube.namespace} has no run: hone run FILE starts one", err=True)
         return
@@ -48,7 +50,9 @@ def list_jobs(
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(row["name"], row["state"], row["progress"], row["model"], row["age"])
-    Console().print(table, markup=False)
+    console = Console()
+    # Programs that read the lines want one for each run.
+    console.print(table, markup=False, width=None if console.is_terminal else 1000)
 
 
 def suspend(job: JobArgument, namespace: NamespaceOption = None, context: ContextOption = None) -> None:
@@ -87,7 +91,7 @@ def cancel(
     if not yes and not typer.confirm(f"End {job} ({printable(view(body).line())}) for good?", err=True):
         typer.echo("Nothing was cancelled.", err=True)
         raise typer.Exit(CliExit.FAILED)
-    objects.delete("FineTuneJob", job)
+    objects.delete("FineTuneJob", job, body["metadata"]["uid"])
     typer.echo(f"{job} is cancelled.")
 
 

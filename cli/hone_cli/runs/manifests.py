@@ -38,7 +38,7 @@ def _documents(file: Path) -> Iterator[tuple[str, Any]]:
 
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        documents = list(yaml.safe_load_all(text))
+        documents = list(yaml.load_all(text, _loader()))
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -51,6 +51,20 @@ def _documents(file: Path) -> Iterator[tuple[str, Any]]:
     for number, body in enumerate(documents, 1):
         if body is not None:
             yield f"{file}, object {number}", body
+
+
+def _loader() -> Any:
+    """Of YAML as Kubernetes reads it: a date is a text."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.yaml_implicit_resolvers = {
+        first: [each for each in those if each[0] != "tag:yaml.org,2002:timestamp"]
+        for first, those in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    return Loader
 
 
 def _identity(place: str, body: Any, namespace: str) -> tuple[str, str]:

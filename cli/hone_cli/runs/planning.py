@@ -19,7 +19,7 @@ from hone_api.estimate import job_needs
 from hone_api.estimate.advice import advise
 from hone_api.estimate.cost import CPU_TFLOPS, disk, seconds_range
 from hone_api.estimate.known_models import MODELS
-from hone_api.estimate.memory import Setup, estimate
+from hone_api.estimate.memory import Setup, estimate, gib
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.methods import METHODS
 from hone_cli.errors import CliExit, CommandError
@@ -234,11 +234,14 @@ def _job(
         return job
     setups = {each: job_needs.setup_of(spec, shape, None, datasets, gpu) for each, gpu in devices.items()}
     needed = estimate(setups[device])
-    job.memory_bytes, job.room_bytes = needed.total, rooms[device] or None
-    if all(rooms.values()):
-        found = job_needs.misfit(spec, device, setups[device], needed)
-        if job.tokens or found is None:  # rows that nobody has counted may be shorter than assumed
-            job.fits, job.misfit = found is None, found.message if found else None
+    job.memory_bytes, job.room_bytes = round(needed.total), rooms[device] or None
+    if all(rooms.values()) and job.tokens:  # rows that nobody has counted may be shorter or longer than assumed
+        found = {each: job_needs.misfit(spec, each, s, estimate(s)) for each, s in setups.items()}
+        misfit = found[device]
+        job.fits, job.misfit = misfit is None, misfit.message if misfit else None
+        job.advice += [f"on {each}: {no.message}" for each, no in found.items() if no and each != device]
+        if job.fits and needed.total > job_needs.TIGHT * rooms[device]:
+            job.advice.append(f"the memory is tight: {gib(needed.total)} of {gib(rooms[device])}")
     job.disk_bytes = disk(setups[device], keep=spec.checkpoints.keep, merge=spec.output.merge)
     job.seconds = _seconds(spec, setups, job.tokens)
     _price(job, spec, prices, spot=spot)
@@ -285,7 +288,10 @@ def _counted(name: str, bodies: Iterable[Mapping[str, Any]], objects: Objects | 
     for body in (*bodies, *([stored] if stored else [])):
         if body["kind"] == "Dataset" and body["metadata"]["name"] == name:
             try:
-                return {"status": dict(json.loads((body["metadata"].get("annotations") or {})[CHECKED]))}
+                counted = dict(json.loads((body["metadata"].get("annotations") or {})[CHECKED]))
+                splits = [{"name": str(each["name"]), "rows": int(each["rows"])} for each in counted["splits"]]
+                tokens = {key: float(counted["tokens"][key]) for key in ("mean", "max")}
+                return {"status": {**counted, "splits": splits, "tokens": tokens}}
             except (KeyError, ValueError, TypeError):
                 continue
     return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,7 @@ def curves(job: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
 
 def spark(points: list[tuple[int, float]], width: int) -> str:
     """The values as one line of blocks, the lowest first of them."""
-    numbers = [number for _, number in points if number == number][-width:]
+    numbers = [number for _, number in points if math.isfinite(number)][-width:]
     if not numbers:
         return ""
     low, span = min(numbers), max(numbers) - min(numbers) or 1.0

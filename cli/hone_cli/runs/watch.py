@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console, Group
@@ -22,6 +22,7 @@ from hone_cli.runs.view import curves, ending, has_failed, is_over, spark, view
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_T = TypeVar("_T")
 _SECONDS = 2.0
 """Between two looks."""
 _PATIENCE = 30
@@ -53,51 +54,62 @@ def follow(objects: Objects, name: str, seconds: float = _SECONDS) -> int:
         with _screen(objects, console) if console.is_terminal else _lines(console) as show:
             for job in _looks(objects, name, seconds):
                 show(job)
-        if version := (job.get("status") or {}).get("modelVersionName"):
-            _wait_for_version(objects, version, console, seconds)
+        version = (job.get("status") or {}).get("modelVersionName")
+        trouble = _wait_for_version(objects, version, console, seconds) if version else None
     except KeyboardInterrupt:
         console.print(f"{name} goes on. hone watch {name}; hone cancel {name}", markup=False, highlight=False)
         return INTERRUPTED
-    for line in ending(job):
+    for line in [f"ModelVersion {version} cannot be used: {trouble}"] if trouble else ending(job):
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-    return CliExit.RUN_FAILED if has_failed(job) else CliExit.DONE
+    return CliExit.RUN_FAILED if trouble or has_failed(job) else CliExit.DONE
 
 
 def _looks(objects: Objects, name: str, seconds: float) -> Iterator[dict[str, Any]]:
     """The job as it is every few seconds, until it is over."""
-    job, failures = objects.get("FineTuneJob", name), 0
+    job = objects.get("FineTuneJob", name)
     uid = job["metadata"]["uid"]
     while True:
         yield job
         if is_over(job):
             return
         time.sleep(seconds)
-        try:
-            found = objects.find("FineTuneJob", name)
-            failures = 0
-        except ServerRefusalError:
-            raise
-        except CommandError:
-            failures += 1
-            if failures == _PATIENCE:
-                raise
-            continue
+        found = _patiently(lambda: objects.find("FineTuneJob", name), seconds)
         if found is None or found["metadata"]["uid"] != uid:
             raise CommandError(f"FineTuneJob {name} was deleted")
         job = found
 
 
-def _wait_for_version(objects: Objects, name: str, console: Console, seconds: float) -> None:
-    """Wait until every file of the model is compared with the record: before that, nobody can use it."""
+def _patiently(look: Callable[[], _T], seconds: float) -> _T:
+    """What a look gives, where an API server may restart meanwhile."""
+    for _ in range(_PATIENCE - 1):
+        try:
+            return look()
+        except CommandError as error:
+            if isinstance(error, ServerRefusalError) and not error.passes:
+                raise
+            time.sleep(seconds)
+    return look()
+
+
+def _wait_for_version(objects: Objects, name: str, console: Console, seconds: float) -> str | None:
+    """Wait until every file of the model is compared with the record: before that, nobody can use it.
+
+    Returns:
+        why nobody ever can; None: it can be used, or somebody deleted it.
+    """
     said = False
-    while version := objects.find("ModelVersion", name):
-        conditions = {each["type"]: each["status"] for each in (version.get("status") or {}).get("conditions", ())}
-        if "True" in (conditions.get(ConditionType.READY), conditions.get(ConditionType.STALLED)):
-            return
+    while version := _patiently(lambda: objects.find("ModelVersion", name), seconds):
+        holding = {each["type"]: each for each in (version.get("status") or {}).get("conditions", ())}
+        holding = {type_: each for type_, each in holding.items() if each["status"] == "True"}
+        if ConditionType.READY in holding:
+            return None
+        if stalled := holding.get(ConditionType.STALLED):
+            return f"{stalled.get('reason')}: {stalled.get('message', '')}"
         if not said:
             console.print(f"{name} is verified …", markup=False, highlight=False)
             said = True
         time.sleep(seconds)
+    return None
 
 
 @contextlib.contextmanager

@@ -71,5 +71,5 @@ def test_a_pod_that_is_gone_is_reported_with_what_to_do():
 
 
 def test_a_folder_that_is_none_is_reported(tmp_path):
-    with pytest.raises(CommandError, match="holds no batch"):
+    with pytest.raises(CommandError, match="is not a batch"):
         Folder(tmp_path, "ann").state()

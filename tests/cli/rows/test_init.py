@@ -107,6 +107,17 @@ def test_a_name_is_made_from_the_file(source: str, name: str) -> None:
     assert suggested(source) == name
 
 
+@pure
+@pytest.mark.parametrize("name", ["2024-05-01", "2024", "1e5", "e5", "null", "on", "y", "0x1f", "rows", "12-30-45"])
+def test_a_name_stays_a_text_in_every_parser(name: str) -> None:
+    """YAML 1.1 and 1.2 take different words for dates, numbers and truth values."""
+    text = manifest(ManifestRequest(name, f"pvc://{name}/rows.jsonl", "hf://o/m"), result(Format.CHAT))
+    dataset, job = yaml.safe_load_all(text)
+    assert (dataset["metadata"]["name"], job["metadata"]["name"]) == (name, f"{name}-1")
+    assert job["spec"]["datasets"][0]["name"] == job["spec"]["output"]["modelName"] == name
+    assert (f"name: {name}\n" in text) is (name == "rows")
+
+
 def hone(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", "hone_cli", *words]
     return subprocess.run(program, capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL)

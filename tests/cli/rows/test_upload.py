@@ -20,7 +20,7 @@ from hone_cli.errors import CommandError
 from hone_cli.reach import pod, receiving
 from hone_cli.reach.guard import digest
 from hone_cli.reach.incoming import PATH, PIECE, Incoming
-from hone_cli.rows import upload
+from hone_cli.rows import place, upload
 
 pytestmark = pytest.mark.trainer
 TOKEN = "the-token-of-this-upload"
@@ -193,3 +193,34 @@ def test_its_pod_sees_the_claim_alone_and_is_valid() -> None:
     words = body["spec"]["containers"][0]["command"]
     assert words[-6:] == ["serve-upload", "/rows", "rows.jsonl", "7", "0" * 64, "--replace"]
     assert not body["spec"]["automountServiceAccountToken"]
+
+
+def test_a_file_that_grows_meanwhile_arrives_as_it_was(file: Path, volume: Path) -> None:
+    incoming, before = expected(file, volume), file.read_bytes()
+    with file.open("ab") as grown:
+        grown.write(b"more")
+    with running(receiving.application(incoming, digest(TOKEN))) as url:
+        upload.send(file, incoming, url, TOKEN)
+    assert (volume / "rows.jsonl").read_bytes() == before
+
+
+def test_a_second_request_for_the_end_finds_the_file_there(file: Path, volume: Path) -> None:
+    """The answer to the first one did not arrive."""
+    sent(file, volume)
+    assert expected(file, volume).finish().complete
+
+
+def test_what_cannot_be_read_twice_is_not_uploaded(tmp_path: Path) -> None:
+    """A pipe is empty when it is read again, and an empty ConfigMap would be called a success."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CommandError, match="is not a file that can be read twice"):
+        place.is_small(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("фото.csv", "rows.csv"), ("rows.jsonl", "rows.jsonl"), ("-x.jsonl.gz", "x.jsonl.gz"), (".hidden", "hidden")],
+)
+def test_a_file_keeps_its_ending(name: str, key: str) -> None:
+    """Its ending says how it is read."""
+    assert place.key(Path(name)) == key

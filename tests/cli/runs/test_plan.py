@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,32 @@ def test_every_known_model_on_every_device_has_a_plan(plan, product: str) -> Non
         assert (found["fits"] is None) is (product == "unknown")
         assert done.exit_code == (CliExit.DOES_NOT_FIT if found["fits"] is False else CliExit.DONE)
         assert (found["seconds"] is None) is (product == "unknown")
+
+
+def test_rows_that_nobody_has_counted_neither_fit_nor_not(plan) -> None:
+    bare = {**DATASET, "metadata": {"name": "rows"}}
+    long = job("meta-llama/Llama-3.1-8B-Instruct", resources=on("NVIDIA-L4"), training={"maxLength": 16384})
+    assert planned(plan(bare, long, words=("-o", "json")))["fits"] is None
+
+
+def test_each_product_that_the_job_may_get_is_judged(plan) -> None:
+    both = {"gpusPerNode": 1, "gpuProducts": ["NVIDIA-L4", "NVIDIA-A100-SXM4-80GB"]}
+    done = plan(DATASET, job("meta-llama/Llama-3.1-8B-Instruct", resources=both, adapter={"type": "LoRA"}))
+    if "L4" not in done.stdout:
+        done = plan(DATASET, job("Qwen/Qwen2.5-14B-Instruct", resources=both, adapter={"type": "LoRA"}))
+    assert "on NVIDIA-A100-SXM4-80GB: fits" in done.stdout
+    assert "advice    on NVIDIA-L4: A rank needs about" in done.stdout
+
+
+@pytest.mark.parametrize("noted", ["{}", "[]", '{"splits": 3}', '{"splits": [{"name": "train"}], "tokens": {}}'])
+def test_counts_that_somebody_changed_count_for_nothing(plan, noted: str) -> None:
+    changed = {**DATASET, "metadata": {"name": "rows", "annotations": {"hone.dev/checked": noted}}}
+    assert "not counted yet" in plan(changed, job(resources=on("NVIDIA-L4"))).stdout
+
+
+def test_a_date_in_a_manifest_is_a_text(plan) -> None:
+    dated = {**DATASET, "metadata": {"name": "rows", "annotations": {"released": date(2026, 1, 1)}}}
+    assert plan(dated, job(resources=on("NVIDIA-L4")), words=("-o", "json")).exit_code == CliExit.DONE
 
 
 def test_what_is_not_known_is_said(plan) -> None:

@@ -6,17 +6,19 @@ import io
 import math
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from hone_api.words.failures import FAILURES, FailureCode
 from hone_api.words.states import Reason
-from hone_cli.errors import CommandError
+from hone_cli.errors import CliExit, CommandError
+from hone_cli.reach.kube import ServerRefusalError
 from hone_cli.runs.compare import compared
 from hone_cli.runs.explain import explained
 from hone_cli.runs.view import curves, ending, has_failed, is_over, spark
-from hone_cli.runs.watch import screen
+from hone_cli.runs.watch import follow, screen
 
 pytestmark = pytest.mark.pure
 
@@ -49,6 +51,34 @@ def test_the_screen_fits_and_carries_no_control_characters(width: int) -> None:
     assert "place 3" in printed
 
 
+class Seen:
+    """A cluster whose API server restarts once, and then shows a job and its version."""
+
+    def __init__(self, **objects: Any) -> None:
+        self.objects, self.restarts = objects, 1
+
+    def get(self, kind: str, name: str) -> Any:
+        return self.objects[kind]
+
+    def find(self, kind: str, name: str) -> Any:
+        if self.restarts:
+            self.restarts -= 1
+            refusal = ServerRefusalError("too many requests")
+            refusal.passes = True
+            raise refusal
+        return self.objects[kind]
+
+
+@pytest.mark.parametrize(("type_", "code"), [("Ready", CliExit.DONE), ("Stalled", CliExit.RUN_FAILED)])
+def test_a_model_that_nobody_can_use_is_no_success(type_: str, code: int, capsys: Any) -> None:
+    done = job(conditions=[("Finished", "Succeeded", ""), ("Succeeded", "Succeeded", "")], modelVersionName="bot-v1")
+    done["metadata"]["uid"] = "1"
+    condition = {"type": type_, "status": "True", "reason": "SignatureInvalid", "message": "by no known key"}
+    seen = Seen(FineTuneJob=done, ModelVersion={"status": {"conditions": [condition]}})
+    assert follow(seen, "one", seconds=0) == code  # type: ignore[arg-type]
+    assert ("bot-v1 cannot be used: SignatureInvalid: by no known key" in capsys.readouterr().out) is (code == 5)
+
+
 def test_curves_are_drawn_with_the_lowest_as_the_lowest() -> None:
     drawn = curves(TRAINING)
     assert drawn["loss"] == [(10, 3.5), (20, 2.25), (30, 0.5)]
@@ -57,6 +87,7 @@ def test_curves_are_drawn_with_the_lowest_as_the_lowest() -> None:
     assert math.isnan(drawn["eval_loss"][0][1])
     assert spark(drawn["eval_loss"], 10) == "▁"
     assert spark([], 10) == ""
+    assert spark([(1, math.inf), (2, 1.0), (3, 2.0)], 10) == "▁█"
 
 
 def test_each_ending_says_what_to_do_next() -> None:

@@ -70,7 +70,10 @@ def hidden(plan: Any, examples: Sequence[Row], max_length: int) -> Any:
 
 @pytest.mark.parametrize(
     ("dataset", "words"),
-    [(shifted, "its labels are shifted, and the model shifts them again"), (hidden, "its mask hides every token")],
+    [
+        (shifted, "its labels are shifted, and the model shifts them again"),
+        (hidden, "mask of the first batch hides every token"),
+    ],
 )
 def test_labels_that_changed_on_their_way_end_the_run_before_the_first_step(
     runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch, dataset: Any, words: str
