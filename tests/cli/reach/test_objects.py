@@ -29,7 +29,7 @@ class NoCluster:
 )
 def test_a_name_that_no_object_has_reaches_no_server(name: str) -> None:
     """An empty name would mean all objects, and `..` another kind."""
-    objects = Objects(NoCluster())  # type: ignore[arg-type]
+    objects = Objects(NoCluster())
     for call in (
         lambda: objects.get("FineTuneJob", name),
         lambda: objects.find("FineTuneJob", name),

@@ -75,7 +75,7 @@ def test_a_model_that_nobody_can_use_is_no_success(type_: str, code: int, capsys
     done["metadata"]["uid"] = "1"
     condition = {"type": type_, "status": "True", "reason": "SignatureInvalid", "message": "by no known key"}
     seen = Seen(FineTuneJob=done, ModelVersion={"status": {"conditions": [condition]}})
-    assert follow(seen, "one", seconds=0) == code  # type: ignore[arg-type]
+    assert follow(seen, "one", seconds=0) == code
     assert ("bot-v1 cannot be used: SignatureInvalid: by no known key" in capsys.readouterr().out) is (code == 5)
 
 
