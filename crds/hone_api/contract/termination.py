@@ -116,9 +116,15 @@ def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
     yield
     result.summary = _cut(result.summary, 200) if result.summary else None
     yield
+    result.shared_rows = result.shared_rows[:4]
+    for files in result.not_read:
+        files.first = []
+    yield
     while result.advice:
         result.advice.pop()
         yield
+    result.shared_rows, result.not_read = [], []
+    yield
     result.languages, result.croissant = [], None
     yield
     while result.errors:
@@ -128,6 +134,12 @@ def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
         step.rows, step.example = [], None
         yield
     result.format_detected = _cut(result.format_detected, 64) if result.format_detected else None
+    yield
+    result.curation = []
+    if result.tokens:
+        result.tokens.over = []
+    if result.synthetic:
+        result.synthetic.filtered = []
     yield
     result.source_version = None  # then the source is read again at the next look
     yield

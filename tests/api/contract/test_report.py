@@ -2,7 +2,7 @@
 
 import json
 import random
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 from pydantic import ValidationError
@@ -10,7 +10,20 @@ from pydantic import ValidationError
 from hone_api.contract.plan_reading import parse_plan
 from hone_api.contract.report import DatasetResult, EncodeResult, FetchResult, TasksResult, TrainingResult, VerifyResult
 from hone_api.contract.termination import MAX_TERMINATION_MESSAGE, FailureReport, TerminationMessage, parse_outcome
-from hone_api.dataset.dataset_status import Changes, Croissant, DatasetUse, RowErrorCount, SplitRows, TokenStatistics
+from hone_api.dataset.curation import CurationStep
+from hone_api.dataset.dataset_status import (
+    Changes,
+    Croissant,
+    DatasetUse,
+    LanguageRows,
+    NotReadFiles,
+    OverContext,
+    RowErrorCount,
+    SharedRows,
+    SplitRows,
+    TokenStatistics,
+)
+from hone_api.dataset.synthesis import FilteredRows, SyntheticRows
 from hone_api.kinds.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
 from hone_api.kinds.resolved import MAX_TASK_DATA_SETS
 from hone_api.plan import TrainingPlan
@@ -96,6 +109,33 @@ def materialized(t: Texts) -> DatasetResult:
     )
 
 
+def full_lists() -> DatasetResult:
+    """As many entries as each list takes."""
+    most = 2**53 - 1
+    many = {
+        "splits": [SplitRows(name="validation", rows=most)] * 8,
+        "errors": [RowErrorCount(code="MissingColumn", count=most, rows=[most] * 10, example="e" * 4096)] * 32,
+        "not_read": [NotReadFiles(reason="Description", count=most, first=["f" * 253] * 5)] * 16,
+        "curation": [CurationStep(step="NearDuplicates", removed=most, rows=[most] * 10, example="e" * 4096)] * 16,
+        "shared_rows": [SharedRows(name="n" * 63, digest=DIGEST, rows=most, questions=most, crossing=most)] * 16,
+        "mixture": [
+            DatasetUse(
+                name="n" * 63, split="validation", digest=DIGEST, rows=most, tokens=most,
+                row_share="100.0%", token_share="100.0%", passes="0.25",
+            )
+        ] * 48,
+        "languages": [LanguageRows(language="other", rows=most, share="100.0%")] * 8,
+        "advice": ["a" * 600] * 16,
+    }  # fmt: skip
+    return materialized(Texts(0)).model_copy(
+        update={
+            **many,
+            "tokens": TokenStatistics(total=most, over=[OverContext(context=most, rows=most, share="100.0%")] * 8),
+            "synthetic": SyntheticRows(filtered=[FilteredRows(reason="NotVerified", count=most)] * 8, folder="f" * 253),
+        }
+    )
+
+
 def failure(t: Texts) -> FailureReport:
     return FailureReport(
         code=random.Random(t.number(99)).choice(sorted(FAILURES)),
@@ -170,6 +210,30 @@ def test_it_fits_and_keeps_what_is_decided_by(seed: int) -> None:
             assert read.result.splits == outcome.result.splits
             codes = [(e.code, e.count, e.rows) for e in outcome.result.errors]
             assert [(e.code, e.count, e.rows) for e in read.result.errors] == codes[: len(read.result.errors)]
+
+
+@pytest.mark.parametrize("failed", [None, failure(Texts(1))])
+def test_a_dataset_whose_lists_are_full_is_told(failed: FailureReport | None) -> None:
+    result = full_lists()
+    lists = {name for name, field in DatasetResult.model_fields.items() if get_origin(field.annotation) is list}
+    assert {name for name in lists if getattr(result, name)} == lists, "each list is tried"
+    message = TerminationMessage(result=result, failure=failed).to_termination_message()
+    assert len(message.encode()) <= MAX_TERMINATION_MESSAGE
+    read = parse_outcome(message)
+    assert read
+    assert isinstance(read.result, DatasetResult)
+    assert (read.result.digest, read.result.splits) == (result.digest, result.splits)
+
+
+@pytest.mark.parametrize("count", range(17))
+def test_many_shared_datasets_leave_what_is_decided_by(count: int) -> None:
+    shared = full_lists().shared_rows[:count]
+    result = DatasetResult(digest=DIGEST, path="datasets/" + "a" * 64, source_version="v" * 64, shared_rows=shared)
+    read = parse_outcome(TerminationMessage(result=result).to_termination_message())
+    assert read
+    assert isinstance(read.result, DatasetResult)
+    assert read.result.source_version == result.source_version
+    assert len(read.result.shared_rows) >= min(count, 4)
 
 
 def test_what_fits_is_not_cut() -> None:
