@@ -12,10 +12,11 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.checked import Check, PartMaker
+from hone_trainer.datasets.engine import plain as plain_rows
 from hone_trainer.datasets.engine.parts import PartFolder
 from hone_trainer.datasets.engine.plain import PlainRows
 from hone_trainer.datasets.formats import detect
-from hone_trainer.datasets.readers import pieces
+from hone_trainer.datasets.readers import items, pieces
 from hone_trainer.datasets.readers.read import DataFile
 
 pytestmark = [pytest.mark.trainer]
@@ -45,6 +46,7 @@ TEXTS = (
         "x" * 201,
         " Two  Blanks ",
     ),
+    *(":", '": 1, "', "ends,", ': "', '{"a": [[{', '"text": {'),
     *("long " * 300, "\u00e9" * 201, 3, 2.5, True, None, [], ["a"], {"a": "b"}, [{"type": "text", "text": "part"}]),
 )
 """In place of a text."""
@@ -154,3 +156,48 @@ def test_all_rows_of_a_plain_file_are_plain(kind, form, parts, plain) -> None:
     lines = [form(json.dumps(_with(text, ROWS[kind](n)))) for n, text in enumerate(texts)]
     assert parts(lines, kind, True, {}) == parts(lines, kind, False, {})
     assert plain == [(len(texts), 0)]
+
+
+DEPTH = 25_000
+DEEP = {
+    "array": ("[" * DEPTH, "]" * DEPTH),
+    "object": ('{"a":' * DEPTH + "1", "}" * DEPTH),
+    "escaped": ('{"\\u0061\\"":' * DEPTH + "1", "}" * DEPTH),
+    "not closed": ("[" * DEPTH, ""),
+    "messages": ('[{"messages":' * DEPTH + "1", "}]" * DEPTH),
+    "role": ('[{"role":' + "[" * DEPTH, "]" * DEPTH + "}]"),
+    "turn in a turn": ('[{"role":"user","content":"a","messages":' + "[" * DEPTH, "]" * DEPTH + "}]"),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("deep", DEEP)
+@pytest.mark.parametrize("column", ["id", "own"])
+def test_no_value_is_too_deep(kind, deep, column, parts, plain) -> None:
+    row, (begin, end) = ROWS[kind](1), DEEP[deep]
+    name = next(iter(row)) if column == "own" else column
+    rest = "".join(f", {json.dumps(key)}: {json.dumps(value)}" for key, value in row.items() if key != name)
+    lines = [json.dumps(row), f'{{"{name}": {begin}{end}{rest}}}', json.dumps(row)]
+    assert parts(lines, kind, True, {}) == parts(lines, kind, False, {})
+    assert plain[0] == (0, 0)
+
+
+@pytest.mark.parametrize("odd", ["", '"', "\\", '\\"', ",", ":", ",:", '":', ', "', "\n", "\u00e9", "x" * 90, "{"])
+def test_rows_with_many_keys_are_left_to_a_check_of_each(odd, parts, plain) -> None:
+    """For each key, pyarrow would make a value of each row."""
+    usual = [json.dumps({"text": f":{n} a, b"}) for n in range(100)]
+    for key in (f"{odd}%d", f"%d{odd}", f"a{odd}%d{odd}b"):
+        lines = [*usual, *(json.dumps({"text": f":{n} a, b", key % n: ":"}) for n in range(70))]
+        assert parts(lines, "text", True, {}) == parts(lines, "text", False, {})
+        assert plain.pop() == (0, 0)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_line_that_is_too_long_is_refused_wherever_it_is(place, parts, plain, monkeypatch) -> None:
+    for module in (items, pieces, plain_rows):
+        monkeypatch.setattr(module, "MAX_ROW_BYTES", 200)
+    lines = [json.dumps(ROWS["text"](n)) for n in range(2)]
+    lines.insert(place, json.dumps({"text": "x" * 200}))
+    rows = parts(lines, "text", True, {})
+    assert [row["code"] for row in rows] == ["RowTooLarge" if at == place else None for at in range(3)]
+    assert rows == parts(lines, "text", False, {})

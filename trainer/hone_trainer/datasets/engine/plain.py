@@ -20,6 +20,7 @@ from hone_trainer.datasets.engine import features
 from hone_trainer.datasets.engine.arrays import column, indices, numbers, of_numbers, of_texts
 from hone_trainer.datasets.formats.detect import Detected
 from hone_trainer.datasets.formats.unread import LEGACY_END
+from hone_trainer.datasets.readers.items import MAX_ROW_BYTES
 from hone_trainer.datasets.texts import pitfalls
 from hone_trainer.datasets.texts.statistics import BYTES_PER_TOKEN
 from hone_trainer.datasets.texts.words import all_normalised
@@ -32,6 +33,13 @@ _ROLES = {
 """Of formats whose rows can be plain, those that a plain row has."""
 _NOT_JSON = re.compile(rb"[:\[,]\s*-?(?:NaN|Inf)|\d{4300}")
 """Numbers that pyarrow reads, and `strict_json` refuses."""
+_MOST_KEYS = 64
+"""Of a block: pyarrow makes a value of each row for each of them."""
+_KEY_ENDS = re.compile(rb'"(?<![^\\]\\")(?=\s*+:)')
+"""Quotation marks that may end a key: all but escaped ones."""
+_SHORT_KEYS = re.compile(rb'"(?<!\\")([^"\\]{0,80}+)"\s*+:\s*+([\[{]?)')
+_ALL_KEYS = re.compile(rb'[{,](?=\s*+"((?:[^"\\]|\\.)*+)"\s*+:\s*+([\[{]?))', re.DOTALL)
+"""At least the keys of JSON, and how the value begins if it is an array or an object."""
 _STYLES = ((b", ", b": "), (b",", b":"))
 """Of JSON: as most write it, and as we do."""
 _ZEROS = ("place_line", "flags", "untrained", "better", "worse")
@@ -72,6 +80,8 @@ class PlainRows:
 
     def of_block(self, data: bytes) -> Plain | None:
         """The columns of whole lines; None: they are not plainly one object a line."""
+        if len(data) > MAX_ROW_BYTES:  # it may have a line that is too long
+            return None
         body = data.rstrip(b"\r\n")
         table = _table(body, {name: self._kind.type() for name in self._columns.values()})
         if table is None:
@@ -312,6 +322,9 @@ def _table(body: bytes, kinds: dict[str, Any]) -> Any:
     # Within an object, no line that ends so goes before one that begins so.
     if not (body.startswith(b"{") and body.endswith(b"}") and body.count(b"}" + end + b"{") == lines - 1):
         return None
+    lists = [name.encode() for name, kind in kinds.items() if pyarrow.types.is_list(kind)]
+    if not _is_bounded(body, lists):
+        return None
     try:
         body.decode()
         table = pyarrow.json.read_json(
@@ -330,6 +343,21 @@ def _table(body: bytes, kinds: dict[str, Any]) -> Any:
         return None
     are_texts = all(types.is_string(kind) or types.is_null(kind) or types.is_timestamp(kind) for kind in rest)
     return table if are_texts or not _NOT_JSON.search(body) else None
+
+
+def _is_bounded(body: bytes, lists: Sequence[bytes]) -> bool:
+    """Whether lines have few keys, and no value is nested but the ones in these columns, each once in a line.
+
+    pyarrow itself has no bound: its stack overflows on a value that is nested deeply.
+    """
+    found = _SHORT_KEYS.findall(body)
+    if len(found) < len(_KEY_ENDS.findall(body)):
+        found = _ALL_KEYS.findall(body)
+    keys = {*found}
+    if len(keys) > _MOST_KEYS or any(begin and name not in lists for name, begin in keys):
+        return False
+    # Of a column within itself, the type is not known.
+    return all(line.count(b'"%b"' % name) <= 1 for name in lists for line in body.split(b"\n"))
 
 
 def _as_written(
