@@ -34,9 +34,6 @@ Seen = tuple[int, str, Any, str | None]
 class _Shown(Check):
     """Refuses every row: a refused row has its number and place."""
 
-    def __init__(self) -> None:
-        pass
-
     def row(self, raw: RawRow) -> RefusedRow:
         row = read.parsed(raw)
         return RefusedRow(row, row.error or RowError("WrongType", ""))
@@ -51,7 +48,7 @@ def _made(files: list[DataFile], folder: Path, most: int = MOST) -> list[Seen]:
     plan = MaterializePlan.model_validate(counting.PLAN)
     found: list[Seen] = []
     with tempfile.TemporaryDirectory(dir=folder) as name, Workers() as workers:
-        maker = PartMaker(_Shown(), plan, {}, None, False, PartFolder(Path(name) / "parts", ""), most)
+        maker = PartMaker(_Shown(plan, None), plan, {}, None, False, PartFolder(Path(name) / "parts", ""), most)
         parts = stage_one.parts(maker, files, workers, lambda part, of: None)
         with Relation(parts, Path(name) / "relation", most) as rows:
             write_rejected(
