@@ -170,7 +170,18 @@ def test_other_adapters_learn_merge_and_give_the_same_numbers(
     assert float(again[0].tuned) == pytest.approx(tuned, abs=1e-4)
 
 
-def test_neftune_changes_training_and_not_evaluation(runs: Any, make_plan: Any) -> None:
+def test_neftune_changes_training_and_not_evaluation(
+    runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its noise is that of rows: the library scales it by the length of a sequence, which may not be a whole pass."""
+    from transformers.integrations import neftune
+
+    add, shapes = neftune.neftune_post_forward_hook, []
+    monkeypatch.setattr(
+        neftune,
+        "neftune_post_forward_hook",
+        lambda module, given, output: shapes.append(output.shape[:2]) or add(module, given, output),
+    )
     plain, noisy = (
         runs.finish(make_plan(name, training={"maxSteps": 2}, **options))
         for name, options in (("plain", {}), ("noisy", {"sft": {"neftuneAlpha": "20"}}))
@@ -179,6 +190,10 @@ def test_neftune_changes_training_and_not_evaluation(runs: Any, make_plan: Any) 
     assert base == base_noisy
     assert plain.train_loss != noisy.train_loss
     assert tuned != tuned_noisy
+    assert str(noisy.resolved["attention"]).startswith("Masks: NEFTune")
+    assert str(plain.resolved["attention"]).startswith("Rows: ")
+    assert shapes
+    assert all(rows > 1 for rows, _ in shapes)
 
 
 def test_without_held_out_rows_nothing_is_evaluated(runs: Any, make_plan: Any) -> None:

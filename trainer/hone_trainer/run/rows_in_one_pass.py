@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FILE = "packing.json"
 """In workPath: why an earlier attempt did not pack, or null if it did."""
+NOISE = "NEFTune scales its noise by the length of the padded rows of a pass, which are therefore not put together"
+"""Why rows are padded. The library divides by the root of all tokens in a sequence: of a pass, if rows share it."""
 
 
 def decided(run: Run, network: Generating, arguments: TrainingArguments, *, record: bool = True) -> Run:
@@ -39,6 +41,9 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
     """
     if not (packs(run.plan) or run.settings.padding_free):
         return run
+    if run.plan.sft.neftune_alpha and not packs(run.plan):
+        choice = AttentionChoice(AttentionKernel.MASKS, NOISE)
+        return replace(run, settings=replace(run.settings, attention=choice, padding_free=False))
     look, is_packed = Look.of(run, network, arguments.device), packs(run.plan)
     file = Path(run.plan.work_path) / FILE
     earlier = _read(file) if is_packed else []

@@ -196,6 +196,8 @@ class Loop(_Trainer):
         gradients = None if self._is_checked else self._before_first_step(inputs)
         by_bounds = isinstance(inputs, Mapping) and "cu_seq_lens_q" in inputs
         choice = self.run.settings.attention if by_bounds else None
+        if by_bounds:  # a stand-in for rows comes from no loader, which would have moved it to the device
+            inputs = self._prepare_inputs(inputs)
         try:
             with attention.by_row(self.model.config, choice, inputs) if choice else nullcontext():
                 loss = super().training_step(model, inputs, num_items_in_batch)

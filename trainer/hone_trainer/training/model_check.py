@@ -62,7 +62,8 @@ class Look:
         examples = run.rows
         rows = [list(examples[index].sequences[0][:TOKENS]) for index in range(min(ROWS, len(examples)))]
         rows = sorted((row for row in rows if len(set(row)) > 1), key=len, reverse=True)
-        context, most = run.base.context, run.settings.micro_batch_size * run.settings.max_length
+        context, sizes = run.base.context, run.settings
+        most = sizes.pass_tokens or sizes.micro_batch_size * sizes.max_length
         beyond = context + 1 if most > context else 0
         return cls(network, rows, device, run.settings.bf16, run.plan.shards_weights, beyond)
 
@@ -179,8 +180,8 @@ def why_mixed(look: Look, choice: AttentionChoice) -> str | None:
         alone = [look.alone(row) for row in rest]
         own, *together = look.together([first, *rest], choice)
         own_moved, *moved = look.together([_changed(first[:half], first) + first[half:], *rest], choice)
-        if look.beyond:  # some models have masks of the size of their context
-            look.one_pass(look.network.base_model, [first] * -(-look.beyond // len(first)), choice)
+        if look.beyond:
+            _compute_beyond(look, first, choice)
     except Exception as error:
         raised: str | None = _unless_memory(error)
     else:
@@ -190,6 +191,16 @@ def why_mixed(look: Look, choice: AttentionChoice) -> str | None:
     if _any(raised is not None):
         return f"{_kind(look)} cannot compute several rows in one pass ({raised or 'on another rank'})"
     return f"in one pass, rows of {_kind(look)} change each other" if _any(unlike) else None
+
+
+def _compute_beyond(look: Look, row: list[int], choice: AttentionChoice) -> None:
+    """A pass of more tokens than the context: some models have masks of that size. Where memory runs out it is not
+    tried, because training may have shorter passes: the micro batch may not be known yet, or is halved."""
+    try:
+        look.one_pass(look.network.base_model, [row] * -(-look.beyond // len(row)), choice)
+    except Exception as error:
+        if look.sharded or classify(error).code not in out_of_memory.CODES:  # the other ranks would wait for weights
+            raise
 
 
 def has_own_head(look: Look) -> bool:

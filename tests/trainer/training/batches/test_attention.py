@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from hone_trainer.run import rows_in_one_pass
 from hone_trainer.training.batches import attention, reference_varlen
 from hone_trainer.training.batches.attention import AttentionChoice, AttentionDevice, AttentionKernel, AttentionNeeds
 from hone_trainer.training.model_check import Look, attention_of, why_mixed
+from hone_trainer.training.settings import RunSettings
 
 pytestmark = pytest.mark.trainer
 
@@ -239,6 +241,67 @@ def test_a_run_learns_the_same_end_to_end_as_one_row_a_pass(
         runs.finish(apart_plan)
     for (_, loss, norm), (_, expected, its_norm) in zip(runs.curve(flat_plan), runs.curve(apart_plan), strict=True):
         assert (loss, norm) == pytest.approx((expected, its_norm), rel=1e-4)
+
+
+def test_the_bounds_of_rows_are_where_the_model_is(runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for rows that a rank lacks comes from no loader, so the loop moves what a pass gets itself."""
+    from transformers import Trainer
+
+    moved: list[Any] = []
+    seen: list[bool] = []
+    prepare, by_row = Trainer._prepare_inputs, attention.by_row
+    monkeypatch.setattr(
+        Trainer, "_prepare_inputs", lambda self, inputs: moved.append(prepare(self, inputs)) or moved[-1]
+    )
+
+    def watched(config: Any, choice: AttentionChoice, inputs: Any) -> Any:
+        if "labels" in inputs:  # of training; a look at the model has none
+            seen.append(any(inputs is one for one in moved))
+        return by_row(config, choice, inputs)
+
+    monkeypatch.setattr(attention, "by_row", watched)
+    runs.finish(make_plan(held_out=False, training={"maxSteps": 1}))
+    assert seen
+    assert all(seen)
+
+
+def test_bounds_on_another_device_are_refused() -> None:
+    import torch
+
+    rows = attention.PassRows.of(torch.tensor([0, 4], dtype=torch.int32), 4, AttentionKernel.VARLEN)
+    query = torch.zeros(1, 2, 4, 8, device="meta")
+    with pytest.raises(AssertionError, match="bounds of the rows are on cpu, and the queries on meta"):
+        attention.attend(rows, None, query, query, query, None)
+
+
+def test_a_pass_beyond_the_context_for_which_memory_does_not_suffice_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look = replace(look_at(every_family.build(every_family.config("llama"))), beyond=200)
+    one_pass, asked = Look.one_pass, []
+
+    def spent(self: Look, network: Any, rows: list[list[int]], choice: AttentionChoice) -> Any:
+        if sum(map(len, rows)) < 200:
+            return one_pass(self, network, rows, choice)
+        asked.append(rows)
+        raise MemoryError
+
+    monkeypatch.setattr(Look, "one_pass", spent)
+    assert why_mixed(look, ROWS) is None
+    assert len(asked) == 1
+    with pytest.raises(MemoryError):
+        why_mixed(replace(look, sharded=True), ROWS)
+
+
+def test_a_look_beyond_the_context_is_for_passes_that_training_has() -> None:
+    """A row may have maxLength tokens, and none has: passes are then shorter than the context."""
+    sizes = RunSettings(1, 4, 1, 4096, 1, 0.1, 0, 1, 1, 1, bf16=False, cpu=True, padding_free=True, longest=100)
+    run = SimpleNamespace(
+        rows=[], base=SimpleNamespace(context=8192), settings=sizes, plan=SimpleNamespace(shards_weights=False)
+    )
+    assert Look.of(run, None, None).beyond == 0
+    run.settings = replace(sizes, longest=0)
+    assert Look.of(run, None, None).beyond == 8193
 
 
 @pytest.mark.parametrize(("adapter", "form"), [("LoRA", "adapter"), ("None", "full")])

@@ -209,6 +209,8 @@ def attend(
         (1, tokens, heads, size), and no weights.
     """
     assert attention_mask is None
+    where = f"the bounds of the rows are on {rows.bounds.device}, and the queries on {query.device}"
+    assert rows.lengths is not None or rows.bounds.device == query.device, where
     query, key, value = (x[0].transpose(0, 1) for x in _alike(query, key, value))
     options: dict[str, Any] = {
         "scale": scaling or 1 / math.sqrt(query.shape[-1]),
