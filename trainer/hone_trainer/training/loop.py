@@ -282,7 +282,8 @@ class Loop(_Trainer):
         store, step, since = self.run.checkpoints, self.state.global_step, time.monotonic()
         with self.run.reporters.clock.within(SAVING), naming_disk_errors(store.folder):  # a slow store is not a hang
             if not self.run.plan.shards_weights:
-                same_weights.check(self.model, step)
+                unlike = same_weights.check(self.model, step)
+                self.run.advise(unlike if unlike not in self.run.advice else None)
             if ranks.is_first():
                 store.begin()
             ranks.barrier()
