@@ -17,7 +17,7 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import loss_spikes
 from hone_trainer.methods import METHODS, sft
 from hone_trainer.models import base_model
-from hone_trainer.run import preflight, rows
+from hone_trainer.run import leaks, preflight, rows
 from hone_trainer.training import selfcheck
 
 pytestmark = pytest.mark.trainer
@@ -172,6 +172,16 @@ def test_the_run_warns_of_a_rate_far_from_the_usual_and_of_held_out_rows_that_it
     for words in ("learningRate 1 is 50000 times above", "exam/train: 80 of 80 held-out rows have their question in"):
         assert any(words in sentence for sentence in advice)
         assert words in said
+
+
+def test_a_comparison_of_held_out_rows_that_fails_ends_no_run(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(leaks.keys, "trained_on", fails)
+    (words,) = leaks.advice(make_plan())
+    assert words.endswith("OSError: no space left on device")
+    assert leaks.advice(make_plan(held_out=False)) == []
 
 
 def test_a_run_without_a_gradient_ends(runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:

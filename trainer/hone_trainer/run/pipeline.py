@@ -306,7 +306,8 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         *learning_rate.advice(plan, resolved.learning_rate),
         *advise(plan, len(data.train), data.tokens, resolved.max_length),
         *selfcheck.stretched(base, mapped.lengths(data.train)),
-        *(leaks.advice(plan) if ranks.is_first() else ()),
+        # Rows that are many were encoded before the run, which said so: the other ranks would wait for it here.
+        *(leaks.advice(plan) if ranks.is_first() and plan.encoded_path is None else ()),
     ]
     if ranks.is_first():
         about_rows = (*data.sentences, *selfcheck.advice(base), *selfcheck.dated(base, plan.template_date))

@@ -64,19 +64,30 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
 def _attention(look: Look, is_packed: bool) -> tuple[AttentionChoice, str]:
     """How rows of one pass attend, and why they change each other all the same; empty if they do not."""
     choice, why = attention_of(look), ""
-    for kernel in (
-        choice.kernel,
-        *([AttentionKernel.ROWS] if choice.kernel == AttentionKernel.VARLEN else []),
-        AttentionKernel.MASKS,
-    ):
-        if kernel == AttentionKernel.MASKS and not is_packed:
-            return replace(choice, kernel=kernel), ""
+    for kernel in _of_all_ranks(choice.kernel):
+        if kernel != choice.kernel and not why:
+            choice = AttentionChoice(kernel, "the card of another rank has no faster kernel for it")
         tried = replace(choice, kernel=kernel)
+        if kernel == AttentionKernel.MASKS and not is_packed:
+            return tried, ""
         why = ranks.text_of_first(why_mixed(look, tried) or "")
         if not why:
             return tried, ""
         choice = AttentionChoice(kernel, why)
     return choice, why
+
+
+def _of_all_ranks(fastest: AttentionKernel) -> list[AttentionKernel]:
+    """The kernels that every rank can have, the fastest first: ranks must try the same, because they compute together.
+    A collective.
+
+    Args:
+        fastest: that this rank can have.
+    """
+    slower = [AttentionKernel.ROWS] if fastest == AttentionKernel.VARLEN else []
+    mine = {fastest, *slower, AttentionKernel.MASKS}
+    votes = ranks.add_up([float(kernel in mine) for kernel in AttentionKernel])
+    return [kernel for kernel, of_all in zip(AttentionKernel, votes, strict=True) if of_all == max(votes)]
 
 
 def _read(file: Path) -> list[str | None]:

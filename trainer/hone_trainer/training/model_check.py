@@ -33,6 +33,11 @@ LEAST = 1e-3
 """Nats that a visible token counts as moving predictions at least."""
 HEAD = {False: 1e-4, True: 0.05}
 """Largest mean difference between the head's log-probabilities and the logits', of the spread of the logits."""
+GRADIENT = 0.5
+"""By what fraction of itself the gradient of all rows may differ, alone and in one pass: in bfloat16 it is far less
+exact than predictions."""
+LONG = 256
+"""Tokens of the row whose gradient a card computes: more than fit in one block of a kernel."""
 SHOWN = 3
 """Names in a message."""
 
@@ -47,6 +52,7 @@ class Look:
         bf16: whether training computes in bfloat16.
         sharded: whether ZeRO-3 has divided the weights.
         beyond: tokens that a pass of several rows may have, where they are more than the model's context; else 0.
+        long: tokens of the row whose gradient is compared, alone and in one pass; 0 for none.
     """
 
     network: Generating
@@ -55,6 +61,7 @@ class Look:
     bf16: bool = False
     sharded: bool = False
     beyond: int = 0
+    long: int = 0
 
     @classmethod
     def of(cls, run: Run, network: Generating, device: Any) -> Look:
@@ -65,7 +72,9 @@ class Look:
         context, sizes = run.base.context, run.settings
         most = sizes.pass_tokens or sizes.micro_batch_size * sizes.max_length
         beyond = context + 1 if most > context else 0
-        return cls(network, rows, device, run.settings.bf16, run.plan.shards_weights, beyond)
+        sharded = run.plan.shards_weights
+        long = min(LONG, context) if device.type == "cuda" and not sharded else 0
+        return cls(network, rows, device, sizes.bf16, sharded, beyond, long)
 
     def alone(self, row: list[int]) -> Any:
         """Log-probabilities of the vocabulary after each token of a row, (tokens, vocabulary)."""
@@ -86,7 +95,27 @@ class Look:
         logits = self.one_pass(self.network, rows, choice).logits[0]
         return list(_log_softmax(logits).split([len(row) for row in rows]))
 
-    def one_pass(self, network: Network, rows: list[list[int]], choice: AttentionChoice) -> Any:
+    def gradients(self, rows: list[list[int]], choice: AttentionChoice) -> list[Any]:
+        """Of a sum of the logits, at the embeddings of each row in one pass: (tokens, size). No weight gets one."""
+        import torch
+
+        embedded: list[Any] = []
+
+        def keep(_module: Any, _inputs: Any, output: Any) -> Any:
+            embedded.append(output.detach().requires_grad_())
+            return embedded[-1].clone()  # a model may change it in place
+
+        hook = self.network.get_input_embeddings().register_forward_hook(keep)
+        try:
+            logits = self.one_pass(self.network, rows, choice, learns=True).logits
+        finally:
+            hook.remove()
+        (found,) = torch.autograd.grad(logits.float().square().sum(), embedded[:1])
+        return list(found[0].float().split([len(row) for row in rows]))
+
+    def one_pass(
+        self, network: Network, rows: list[list[int]], choice: AttentionChoice, *, learns: bool = False
+    ) -> Any:
         """The output of the network, or of a part of it, for rows in one pass."""
         from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -94,7 +123,7 @@ class Look:
         del inputs["labels"]
         inputs = {name: value.to(self.device) if hasattr(value, "to") else value for name, value in inputs.items()}
         with attention.by_row(self.network.config, choice, inputs):
-            return self.run(network, **inputs)
+            return self.run(network, learns=learns, **inputs)
 
     def by_head(self, row: list[int]) -> Any:
         """Log-probabilities of a row's tokens but the first, by the head that training uses."""
@@ -104,14 +133,15 @@ class Look:
             inputs["output_router_logits"] = True  # as TRL's trainers have it
         return self.run(self.network, **inputs, labels=inputs["input_ids"], fused_lm_head=True).log_probs[0]
 
-    def run(self, network: Network, *, training: bool = False, **inputs: Any) -> Any:
-        """A forward pass as in training, without gradients and, unless `training`, without dropout."""
+    def run(self, network: Network, *, training: bool = False, learns: bool = False, **inputs: Any) -> Any:
+        """A forward pass as in training, without gradients unless `learns`, and without dropout unless `training`."""
         import torch
 
         was_training = self.network.training
         self.network.train(training)
         try:
-            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16), self._whole():
+            cast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+            with torch.set_grad_enabled(learns), cast, self._whole():
                 return network(**inputs, use_cache=False)
         finally:
             self.network.train(was_training)
@@ -151,7 +181,7 @@ def check_causal(look: Look) -> None:
 
 
 def attention_of(look: Look, on: attention.AttentionDevice | None = None) -> AttentionChoice:
-    """How rows of one pass of this model attend. A collective.
+    """How rows of one pass of this model attend, as this rank chooses. A collective.
 
     Args:
         on: what computes; None: this process's device.
@@ -159,12 +189,9 @@ def attention_of(look: Look, on: attention.AttentionDevice | None = None) -> Att
     try:
         asked = look.asked()
     except Exception as error:
-        _unless_memory(error)
-        asked = attention.AttentionNeeds()
-    choice = attention.choose(asked, on or attention.card(look.bf16))
-    if _any(not choice.keeps_rows_apart) and choice.keeps_rows_apart:
-        return AttentionChoice(attention.AttentionKernel.MASKS, "the card of another rank has no kernel for it")
-    return choice
+        why = f"what its attention asks for is not known: {_unless_memory(error)}"
+        return AttentionChoice(attention.AttentionKernel.MASKS, why)
+    return attention.choose(asked, on or attention.card(look.bf16))
 
 
 def why_mixed(look: Look, choice: AttentionChoice) -> str | None:
@@ -182,12 +209,13 @@ def why_mixed(look: Look, choice: AttentionChoice) -> str | None:
         own_moved, *moved = look.together([_changed(first[:half], first) + first[half:], *rest], choice)
         if look.beyond:
             _compute_beyond(look, first, choice)
+        unlike = look.long > 0 and _learns_otherwise(look, choice)
     except Exception as error:
         raised: str | None = _unless_memory(error)
     else:
         raised, visible = None, _distance(own[half:], own_moved[half:])
         pairs = zip((*alone, *moved), (*together, *together), strict=True)
-        unlike = max(_distance(*pair) for pair in pairs) > SEEN[look.bf16] * max(visible, LEAST)
+        unlike |= max(_distance(*pair) for pair in pairs) > SEEN[look.bf16] * max(visible, LEAST)
     if _any(raised is not None):
         return f"{_kind(look)} cannot compute several rows in one pass ({raised or 'on another rank'})"
     return f"in one pass, rows of {_kind(look)} change each other" if _any(unlike) else None
@@ -201,6 +229,25 @@ def _compute_beyond(look: Look, row: list[int], choice: AttentionChoice) -> None
     except Exception as error:
         if look.sharded or classify(error).code not in out_of_memory.CODES:  # the other ranks would wait for weights
             raise
+
+
+def _learns_otherwise(look: Look, choice: AttentionChoice) -> bool:
+    """Whether rows have other gradients in one pass than alone, one of them as long as in training. It is not tried
+    where memory does not suffice: a look has no checkpoints of activations."""
+    import torch
+
+    first, *rest = look.rows
+    rows = [(first * look.long)[: look.long], *rest]
+    plain = AttentionChoice(attention.AttentionKernel.MASKS, "")
+    try:
+        together = look.gradients(rows, choice)
+        alone = [gradient for row in rows for gradient in look.gradients([row], plain)]
+    except Exception as error:
+        if classify(error).code not in out_of_memory.CODES:
+            raise
+        return False
+    one, other = torch.cat(alone), torch.cat(together)
+    return not _distance(one, other) <= GRADIENT * float(one.abs().mean())
 
 
 def has_own_head(look: Look) -> bool:

@@ -17,6 +17,8 @@ CURVE_POINTS = 2000
 """Most points of a logged curve; longer runs log every n-th step."""
 
 
+LONGEST = 252
+"""Characters of a value, as status.resolved holds it."""
 FAILURE_INTERVAL = 86400
 """Seconds between failures where none was seen."""
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 60.0, 3600.0
@@ -69,7 +71,7 @@ class RunSettings:
         """The part that the user did not choose, for status and model card."""
         return {
             **({"packing": "Off"} if self.unpacked else {}),
-            **({"attention": f"{self.attention.kernel}: {self.attention.why}"} if self.attention else {}),
+            **({"attention": f"{self.attention.kernel}: {self.attention.why}"[:LONGEST]} if self.attention else {}),
             "worldSize": self.world_size,
             "microBatchSize": self.micro_batch_size,
             "gradientAccumulationSteps": self.accumulation,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from support.models import every_family
 
-from hone_trainer import device
+from hone_trainer import device, ranks
 from hone_trainer.run import rows_in_one_pass
 from hone_trainer.training.batches import attention, reference_varlen
 from hone_trainer.training.batches.attention import AttentionChoice, AttentionDevice, AttentionKernel, AttentionNeeds
@@ -159,6 +159,12 @@ def expected_of(family: str) -> str:
         (AttentionNeeds(2, frozenset({"biases"}), 64), H100, "Masks", "biases"),
         (AttentionNeeds(2, head=64, own_mask=True), H100, "Flex", "mask of its own"),
         (AttentionNeeds(2, head=64, own_mask=True), replace(H100, capability=None), "Masks", "mask"),
+        (AttentionNeeds(2, frozenset({"softcap"}), 256), H100, "Flex", "softcap"),
+        (AttentionNeeds(2, frozenset({"softcap"}), 256), replace(H100, capability=(8, 9)), "Masks", "shared memory"),
+        (AttentionNeeds(2, frozenset({"softcap"}), 128), replace(H100, capability=(8, 9)), "Flex", "softcap"),
+        (AttentionNeeds(2, frozenset({"softcap", "dropout"}), 64), replace(H100, capability=None), "Masks", "dropout"),
+        (AttentionNeeds(2, frozenset({"sinks"}), 64), replace(H100, capability=None), "Rows", "a CPU"),
+        (AttentionNeeds(2, frozenset({"dropout"}), 64), replace(H100, capability=None), "Rows", "a CPU"),
         (AttentionNeeds(), H100, "Masks", "interface"),
     ],
 )
@@ -295,13 +301,98 @@ def test_a_pass_beyond_the_context_for_which_memory_does_not_suffice_is_not_trie
 
 def test_a_look_beyond_the_context_is_for_passes_that_training_has() -> None:
     """A row may have maxLength tokens, and none has: passes are then shorter than the context."""
+    import torch
+
     sizes = RunSettings(1, 4, 1, 4096, 1, 0.1, 0, 1, 1, 1, bf16=False, cpu=True, padding_free=True, longest=100)
     run = SimpleNamespace(
         rows=[], base=SimpleNamespace(context=8192), settings=sizes, plan=SimpleNamespace(shards_weights=False)
     )
-    assert Look.of(run, None, None).beyond == 0
+    assert Look.of(run, None, torch.device("cpu")).beyond == 0
     run.settings = replace(sizes, longest=0)
-    assert Look.of(run, None, None).beyond == 8193
+    assert Look.of(run, None, torch.device("cpu")).beyond == 8193
+
+
+def test_a_kernel_whose_gradient_is_wrong_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a card asks: on a CPU no gradient is looked at."""
+    import torch
+
+    model = every_family.build(every_family.config("llama"))
+    look = replace(look_at(model), long=256)
+    kernel, lengths = reference_varlen.varlen_attn, []
+
+    def noted(query: Any, *others: Any, **options: Any) -> Any:
+        lengths.append(options["lengths"])
+        return kernel(query, *others, **options)
+
+    monkeypatch.setattr(reference_varlen, "varlen_attn", noted)
+    assert why_mixed(look, ROWS) is None
+    assert lengths[-1] == [256, 20, 9]
+    assert all(weight.grad is None for weight in model.parameters())
+
+    def of_short_rows(query: Any, *others: Any, **options: Any) -> Any:
+        result = kernel(query, *others, **options)
+        late = torch.arange(len(result))[:, None, None] >= 128
+        return torch.where(late, result.detach() - result + result.detach(), result)
+
+    monkeypatch.setattr(reference_varlen, "varlen_attn", of_short_rows)
+    assert why_mixed(replace(look, long=0), ROWS) is None
+    assert why_mixed(look, ROWS) == "in one pass, rows of llama change each other"
+
+    def refuses(query: Any, *others: Any, **options: Any) -> Any:
+        if len(query) > 128 and query.requires_grad:
+            raise RuntimeError("out of resource: shared memory")
+        return kernel(query, *others, **options)
+
+    monkeypatch.setattr(reference_varlen, "varlen_attn", refuses)
+    assert "out of resource" in str(why_mixed(look, ROWS))
+
+
+def test_keys_are_not_shared_where_that_takes_attention_off_the_fast_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    heads: list[tuple[int, int]] = []
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda query, key, *others, **options: (
+            heads.append((key.shape[1], options["attn_mask"] is not None)) or sdpa(query, key, *others, **options)
+        ),
+    )
+    query, key = torch.randn(40, 4, 8), torch.randn(40, 2, 8)
+    bounds = torch.tensor([0, 40], dtype=torch.int32)
+    for window in (-1, 7):
+        reference_varlen.varlen_attn(query, key, key, bounds, bounds, 40, 40, window_size=(window, 0), enable_gqa=True)
+    assert heads == [(2, False), (4, True)]
+
+
+def test_ranks_try_the_kernels_that_all_of_them_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card from Ampere on, and an older one."""
+    monkeypatch.setattr(
+        ranks, "add_up", lambda mine: [one + other for one, other in zip(mine, (0, 0, 1, 1), strict=True)]
+    )
+    monkeypatch.setattr(rows_in_one_pass, "attention_of", lambda _: AttentionChoice(AttentionKernel.VARLEN, "a test"))
+    tried: list[str] = []
+    monkeypatch.setattr(rows_in_one_pass, "why_mixed", lambda _, choice: tried.append(choice.kernel))
+    choice, why = rows_in_one_pass._attention(look_at(None), is_packed=False)
+    assert (tried, choice.kernel, why) == ([AttentionKernel.ROWS], AttentionKernel.ROWS, "")
+    assert "another rank" in choice.why
+    monkeypatch.setattr(
+        ranks, "add_up", lambda mine: [one + other for one, other in zip(mine, (0, 1, 0, 1), strict=True)]
+    )
+    choice, _ = rows_in_one_pass._attention(look_at(None), is_packed=False)
+    assert choice.kernel == AttentionKernel.MASKS
+    assert "another rank" in choice.why
+
+
+def test_a_look_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: Look) -> AttentionNeeds:
+        raise ValueError("no such interface")
+
+    monkeypatch.setattr(Look, "asked", fails)
+    assert (
+        "ValueError: no such interface" in attention_of(look_at(every_family.build(every_family.config("llama")))).why
+    )
 
 
 @pytest.mark.parametrize(("adapter", "form"), [("LoRA", "adapter"), ("None", "full")])

@@ -22,6 +22,8 @@ FAR = 1 << 20
 """A position so late that a window in front of it is whole. Masks are functions of positions, so none is computed."""
 LARGEST_HEAD, LARGEST_HEAD_EVERYWHERE = 256, 192
 """FlashAttention's, and of those whose gradients every card from Ampere on computes."""
+LARGEST_HEAD_OF_FLEX = 128
+"""FlexAttention's on cards with less shared memory."""
 WHOLE_CARDS = {(8, 0), (9, 0), (10, 0)}
 """Compute capabilities whose shared memory suffices for gradients of the largest heads."""
 AMPERE = (8, 0)
@@ -104,12 +106,23 @@ def choose(asked: AttentionNeeds, on: AttentionDevice) -> AttentionChoice:
     if on.capability is None:
         if asked.own_mask or "biases" in special:
             return AttentionChoice(AttentionKernel.MASKS, "a layer has a mask or biases of its own")
+        if special and "dropout" in asked.features:
+            what = " and ".join(sorted(special))
+            return AttentionChoice(
+                AttentionKernel.MASKS, f"a layer has {what} and dropout, which no kernel takes together"
+            )
         return AttentionChoice(AttentionKernel.ROWS, "a CPU computes one row after the other")
     if asked.own_mask or special:
         what = "a mask of its own" if asked.own_mask else " and ".join(sorted(special))
         if on.capability < AMPERE or "dropout" in asked.features or "biases" in special:
             return AttentionChoice(
                 AttentionKernel.MASKS, f"a layer has {what}, which no kernel of this card takes with bounds of rows"
+            )
+        if asked.head > LARGEST_HEAD_OF_FLEX and on.capability not in WHOLE_CARDS:
+            return AttentionChoice(
+                AttentionKernel.MASKS,
+                f"a layer has {what}, and this card may lack shared memory for FlexAttention's gradients of heads "
+                f"above {LARGEST_HEAD_OF_FLEX}: the model has {asked.head}",
             )
         return AttentionChoice(AttentionKernel.FLEX, f"a layer has {what}, which varlen_attn does not take")
     if why := _why_not_varlen(asked, on):

@@ -63,6 +63,8 @@ def _row(query: Any, key: Any, value: Any, scale: float, before: int, dropout: f
     tokens = query.shape[2]
     if tokens > SHORT or query.dtype != torch.bfloat16 or query.is_cuda or dropout:
         mask = None if before < 0 or tokens <= before + 1 else ~_hidden(query, before)
+        if mask is not None or query.is_cuda:  # shared keys leave only the kernel that keeps all scores
+            key, value = _for_all_heads(query, key, value)
         return torch.nn.functional.scaled_dot_product_attention(
             query,
             key,
@@ -80,8 +82,7 @@ def _whole(query: Any, key: Any, value: Any, scale: float, before: int, softcap:
     """By plain products."""
     import torch
 
-    groups = query.shape[1] // key.shape[1]
-    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    key, value = _for_all_heads(query, key, value)
     scores = query @ key.transpose(2, 3) * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
@@ -90,6 +91,11 @@ def _whole(query: Any, key: Any, value: Any, scale: float, before: int, softcap:
         column = sinks.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
         return torch.cat([scores, column], dim=-1).softmax(-1)[..., :-1] @ value
     return scores.softmax(-1) @ value  # summed in float32 inside, and kept in bfloat16
+
+
+def _for_all_heads(query: Any, key: Any, value: Any) -> tuple[Any, Any]:
+    groups = query.shape[1] // key.shape[1]
+    return (key, value) if groups == 1 else (key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1))
 
 
 def _hidden(query: Any, before: int) -> Any:
