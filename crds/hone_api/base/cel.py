@@ -57,15 +57,20 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "substring": lambda text, start: text[start:],
     "type": type,
 }
+_CONSTANTS = {"true": True, "false": False}
 _NODES = (
-    *(ast.BoolOp, ast.boolop, ast.BinOp, ast.operator, ast.Compare, ast.cmpop),
+    *(ast.BoolOp, ast.boolop, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Mod),
+    *(ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In),
     *(ast.Constant, ast.List, ast.expr_context, ast.Expression),
 )
-"""Of a tree, what CEL and Python write alike."""
+"""Of a tree, what CEL and Python write alike and mean alike: `/` of integers is another number in Python."""
 
 
 class _ToPython(ast.NodeTransformer):
     """From the tree of a rule to that of the same in Python, where an object is a dict."""
+
+    def __init__(self) -> None:
+        self._variables = ["self", "oldSelf", *_FUNCTIONS]
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         if not isinstance(node, _NODES) or (isinstance(node, ast.Compare) and len(node.ops) > 1):
@@ -73,6 +78,17 @@ class _ToPython(ast.NodeTransformer):
         return super().generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
+        """`self`, the variable of a macro, a type, `true` and `false`."""
+        if node.id in self._variables:
+            return node
+        if node.id in _CONSTANTS:
+            return ast.Constant(_CONSTANTS[node.id])
+        raise NotSupportedError(node.id)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        """A number or a text."""
+        if type(node.value) not in (int, float, str):
+            raise NotSupportedError(ast.unparse(node))
         return node
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
@@ -95,7 +111,10 @@ class _ToPython(ast.NodeTransformer):
                 return ast.Compare(ast.Constant(field), [ast.In()], [self.visit(value)])
             case ast.Attribute(items, name), [ast.Name(variable), body] if name in _MACROS:
                 only = ast.arguments([], [ast.arg(variable)], None, [], [], None, [])
-                arguments = [self.visit(items), ast.Lambda(only, self.visit(body))]
+                of = self.visit(items)
+                self._variables.append(variable)
+                arguments = [of, ast.Lambda(only, self.visit(body))]
+                self._variables.pop()
             case ast.Attribute(value, name), others if name in _FUNCTIONS:
                 arguments = [self.visit(each) for each in (value, *others)]
             case ast.Name(name), others if name in _FUNCTIONS:
@@ -108,7 +127,10 @@ class _ToPython(ast.NodeTransformer):
 @cache
 def _compiled(rule: str) -> CodeType:
     python = _TOKEN.sub(lambda token: _IN_PYTHON.get(token[0], token[0]), rule)
-    tree = _ToPython().visit(ast.parse(python, mode="eval"))
+    try:
+        tree = _ToPython().visit(ast.parse(python, mode="eval"))
+    except SyntaxError as error:
+        raise NotSupportedError(rule) from error
     return compile(ast.fix_missing_locations(tree), "<rule>", "eval")
 
 
