@@ -372,6 +372,11 @@ def test_a_mixture_waits_for_its_parts_and_pins_them(world, conditions):
         ({"mixture": MIXTURE, "splits": {"validation": "10%"}}, "a mixture keeps the splits of its parts"),
         ({"mixture": MIXTURE, "format": "Chat"}, "takes its parts as they are"),
         ({"mixture": MIXTURE, "curation": {"deduplicate": "Exact"}}, "takes its parts as they are"),
+        ({"mixture": MIXTURE, "curation": {"deduplicateAgainst": [{"name": "exam"}]}}, "takes its parts as they are"),
+        (
+            {"mixture": MIXTURE, "curation": {"contamination": {"datasets": [{"name": "exam"}]}}},
+            "takes its parts as they are",
+        ),
         ({"mixture": [{"name": "rows", "weight": "100%"}]}, "is made of itself"),
     ],
 )

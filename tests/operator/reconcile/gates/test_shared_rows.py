@@ -11,11 +11,15 @@ pytestmark = pytest.mark.pure
 DIGEST = "sha256:" + "1" * 64
 
 
-def advice(world: Any, new_life: Any, shared: dict[str, dict[str, Any]], **spec: Any) -> str:
+def advice(
+    world: Any, new_life: Any, shared: dict[str, dict[str, Any]], exam: dict[str, int] | None = None, **spec: Any
+) -> str:
     """Condition Advised of a job, by the `sharedRows` of Datasets that are all Ready."""
     life = new_life(model={"uri": "hf://org/model@main"}, **spec)
     for name in ("rows", "exam", "other"):
-        life.datasets[name] = ready(name, train=50, validation=5)
+        life.datasets[name] = ready(
+            name, **((exam or {"train": 50}) if name == "exam" else {"train": 50, "validation": 5})
+        )
         if name in shared:
             life.datasets[name]["status"]["sharedRows"] = [
                 {"rows": 0, "questions": 7, "digest": DIGEST, **shared[name]}
@@ -54,5 +58,30 @@ def test_other_datasets_and_earlier_contents_do_not_count(world: Any, new_life: 
 def test_of_datasets_that_give_both_what_crosses_counts(world: Any, new_life: Any, crossing: int, says: bool) -> None:
     """Each is held out by its own split validation."""
     spec = {"datasets": [{"name": "rows"}, {"name": "exam"}]}
-    message = advice(world, new_life, {"rows": {"name": "exam", "questions": 9, "crossing": crossing}}, **spec)
+    message = advice(
+        world,
+        new_life,
+        {"rows": {"name": "exam", "questions": 9, "crossing": crossing}},
+        {"train": 50, "validation": 5},
+        **spec,
+    )
     assert (SENTENCE in message) is says
+
+
+@pytest.mark.parametrize(
+    ("exam", "held_out", "questions", "crossing", "says"),
+    [
+        ({"train": 50}, "train", 9, 2, True),
+        ({"train": 50}, "train", 7, 7, False),  # the rows that are held out of `rows`
+        ({"train": 50, "validation": 5}, "train", 7, 0, False),  # perhaps those that both hold out
+        ({"train": 50, "validation": 5}, "validation", 7, 0, False),
+        ({"train": 50, "validation": 5}, "validation", 9, 7, True),
+        ({"validation": 5}, "validation", 9, 7, True),
+    ],
+)
+def test_only_splits_that_the_job_names_count(
+    world: Any, new_life: Any, exam: dict[str, int], held_out: str, questions: int, crossing: int, says: bool
+) -> None:
+    spec = {"evaluationDatasets": [{"name": "exam", "split": held_out}]}
+    shared = {"rows": {"name": "exam", "questions": questions, "crossing": crossing}}
+    assert (SENTENCE in advice(world, new_life, shared, exam, **spec)) is says
