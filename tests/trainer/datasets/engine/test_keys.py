@@ -229,3 +229,49 @@ def test_held_out_rows_that_a_run_trains_on_are_counted(space: Namespace, tmp_pa
     found = {one.split: (met, rows) for one, met, rows in keys.trained_on(train, held_out, tmp_path / "work")}
     assert found == {split: (sum(met), len(met)) for split, met in expected.items() if any(met)}
     assert found
+
+
+def test_keys_of_another_version_are_made_again(space: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pairs(random.Random(5), 30)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(keys, "_VERSION", "0")
+        space.make("other", rows, curation={"deduplicate": "Exact"}, splits={"validation": "0%"})
+    made = list[str]()
+    make = keys._make
+
+    def noted(split: DatasetInput, target: Path) -> None:
+        made.append(split.name)
+        make(split, target)
+
+    monkeypatch.setattr(keys, "_make", noted)
+    assert space.make("own", rows).shared_rows == []
+    assert (
+        space.make(
+            "again", [*rows, {"prompt": "New?", "completion": "Yes."}], ["other"], splits={"validation": "0%"}
+        ).rows
+        == 1
+    )
+    assert made == ["other"]
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_a_dataset_that_cannot_be_compared_does_not_end_the_job(
+    space: Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """It may be swept, or its volume fail, after its keys were found."""
+    rows = pairs(random.Random(6), 30)
+    space.make("other", rows)
+    stored = keys._stored
+
+    def lost(split: DatasetInput) -> Path | None:
+        path = stored(split)
+        if path and how == "gone":
+            path.unlink()
+        elif path:
+            path.write_bytes(b"PAR1" * 9)
+        return path
+
+    monkeypatch.setattr(keys, "_stored", lost)
+    result = space.make("own", rows)
+    assert (result.rows, result.shared_rows) == (30, [])
+    assert "other Datasets are not compared" in caplog.text

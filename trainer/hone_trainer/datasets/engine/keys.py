@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from hone_trainer.store.contents import KEYS, SPLITS
 
 _READ_ROWS = 2**15
 _ASKED = "coalesce(question, content)"
+_VERSION = "1"
+"""Of how keys are made, in a file's metadata: keys of another version are not compared with ours."""
+_log = logging.getLogger(__name__)
 
 
 def write(rows: Relation, folder: Path) -> None:
@@ -34,7 +38,8 @@ def write(rows: Relation, folder: Path) -> None:
         path = str(folder / f"{SPLITS[code - 1]}{KEYS}").replace("'", "''")
         rows.execute(
             f"""COPY (SELECT content, nullif(question, content) AS question, exact FROM divided JOIN kept USING (row)
-                WHERE code = {code} ORDER BY row) TO '{path}' (FORMAT parquet, COMPRESSION uncompressed)"""
+                WHERE code = {code} ORDER BY row) TO '{path}' (FORMAT parquet, COMPRESSION uncompressed,
+                KV_METADATA {{version: '{_VERSION}'}})"""
         )
 
 
@@ -60,7 +65,17 @@ def files(rows: Relation, splits: Sequence[DatasetInput], folder: Path, column: 
 
 def shared(rows: Relation, others: Sequence[DatasetInput]) -> list[SharedRows]:
     """The Datasets that have rows of the table `divided`, or their questions, the most first; of the others' splits
-    those alone that have keys."""
+    those alone that have keys. If they cannot be read, none: the rows do not depend on it."""
+    import duckdb
+
+    try:
+        return _shared(rows, others)
+    except (OSError, duckdb.Error) as error:
+        _log.warning("other Datasets are not compared: %s", error)
+        return []
+
+
+def _shared(rows: Relation, others: Sequence[DatasetInput]) -> list[SharedRows]:
     stored = [(split, path) for split in others if (path := _stored(split))]
     if not stored:
         return []
@@ -121,7 +136,9 @@ def trained_on(
 
 
 def _stored(split: DatasetInput) -> Path | None:
-    """The keys next to a split, if they are what was written."""
+    """The keys next to a split, if they are what was written, by a version that makes the same."""
+    import pyarrow.parquet
+
     path = Path(split.path).with_suffix(KEYS)
     if not path.is_file():
         return None
@@ -129,7 +146,8 @@ def _stored(split: DatasetInput) -> Path | None:
         manifest.verify(path.parent, hashed=lambda name: name == path.name)
     except StoreError:
         return None
-    return path
+    metadata = pyarrow.parquet.read_metadata(path).metadata or {}
+    return path if metadata.get(b"version") == _VERSION.encode() else None
 
 
 def _has(rows: Relation, path: Path, column: str) -> bool:
