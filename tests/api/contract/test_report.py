@@ -213,7 +213,7 @@ def test_it_fits_and_keeps_what_is_decided_by(seed: int) -> None:
 
 
 @pytest.mark.parametrize("failed", [None, failure(Texts(1))])
-def test_a_dataset_whose_lists_are_full_is_told(failed: FailureReport | None) -> None:
+def test_a_dataset_whose_lists_are_full_fits(failed: FailureReport | None) -> None:
     result = full_lists()
     lists = {name for name, field in DatasetResult.model_fields.items() if get_origin(field.annotation) is list}
     assert {name for name in lists if getattr(result, name)} == lists, "each list is tried"
