@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cluster import live
 from support.cluster.fault_proxy import STAGES, FaultProxy, Lane
 from support.cluster.kube import Kube, connect, wait_until
 from support.cluster.operator_process import Operator, free_ports
-from support.lives.fault_lanes import Life, check, undisturbed
+from support.lives.fault_lanes import Life, check, live, undisturbed
 from support.lives.lives import Seen, look
 
 from hone_dev.cluster.controlplane import ControlPlane

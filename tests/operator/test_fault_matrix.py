@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cluster import live
 from support.cluster.fault_proxy import STAGES, Fault, FaultProxy, Lane
 from support.cluster.kube import Kube
-from support.lives.fault_lanes import CANARY, check
+from support.lives.fault_lanes import CANARY, check, live
 
 pytestmark = pytest.mark.apiserver
 

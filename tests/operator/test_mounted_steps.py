@@ -84,10 +84,10 @@ class Node:
         assert done.returncode == 0, done.stderr
         return parse_outcome((self.folder / "log").read_text()) or TerminationMessage()
 
-    def others(self) -> dict[str, str]:
+    def others(self) -> dict[str, bytes]:
         """All files of the volume but those in the two folders of this Dataset."""
         volume = self.folder / "volume"
-        found = {str(path.relative_to(volume)): path.read_text() for path in volume.rglob("*") if path.is_file()}
+        found = {str(path.relative_to(volume)): path.read_bytes() for path in volume.rglob("*") if path.is_file()}
         return {name: text for name, text in found.items() if not name.startswith(OWN)}
 
 

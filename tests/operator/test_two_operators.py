@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cluster import live
 from support.cluster.fault_proxy import STAGES, FaultProxy, Lane
 from support.cluster.kube import Kube, wait_until
 from support.cluster.operator_process import Operator
-from support.lives.fault_lanes import Life, check, undisturbed
+from support.lives.fault_lanes import Life, check, live, undisturbed
 from support.lives.lives import Seen
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.long]

@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
-from support.servers import scripted
-from support.servers.scripted import Said, Script
+from support.servers.scripted import Said, Script, scripted
 from urllib3.exceptions import HTTPError
 
 from hone_trainer.endpoints import http

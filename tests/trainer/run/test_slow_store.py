@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.servers import slow_store
-from support.servers.slow_store import Slowness, SlowStore, Stall
+from support.servers.slow_store import Slowness, SlowStore, Stall, slow_store
 
 from hone_trainer.training.checkpoints import RunCheckpoints
 

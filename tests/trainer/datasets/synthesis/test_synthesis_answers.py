@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.servers import scripted
-from support.servers.scripted import Said, Script
+from support.servers.scripted import Said, Script, scripted
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize
