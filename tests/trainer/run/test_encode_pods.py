@@ -73,7 +73,8 @@ def test_several_pods_encode_the_same_as_one_although_all_are_killed(
     assert [process.wait() for process in first] == [-signal.SIGKILL] * pods
     second = [_start(path, index) for index in range(pods)]
     assert [process.wait() for process in second] == [0] * pods
-    assert _files(plan) == alone
+    # A pod that began to add a part when the first one had just ended leaves it for the sweep.
+    assert {name: data for name, data in _files(plan).items() if not name.startswith(".work-")} == alone
 
 
 def test_the_first_pod_waits_for_nobody(make_plan: Any, tmp_path: Path, alone: dict[str, bytes]) -> None:
