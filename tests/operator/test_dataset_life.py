@@ -151,7 +151,7 @@ def test_from_the_first_reading_to_the_last_of_its_rows(namespace: Namespace, po
 
 
 def test_sets_that_were_cut_by_hand_see_each_other(namespace: Namespace, pods: Pods) -> None:
-    """Rows 30 to 40 are in both: one Dataset says so, and one goes without them."""
+    """Rows 30 to 40 are in both Datasets: one reports them, and the other removes them."""
 
     def made(name: str, start: int, end: int, **spec: Any) -> Any:
         (pods.folder / "rows.jsonl").write_text(rows(start, end))

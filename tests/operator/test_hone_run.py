@@ -42,7 +42,7 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def hone(namespace, apiserver, monkeypatch):
-    """Runs `hone` as in a script: standard input is no terminal."""
+    """Runs `hone` as a script does, without a terminal as standard input."""
 
     def run(*words, environment=None, kubeconfig=apiserver):
         monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
@@ -112,10 +112,8 @@ def test_a_run_is_watched_to_its_end_by_plain_lines(namespace, hone, manifest, e
     assert hone("run", manifest, "--yes", "--detach").returncode == 0
     status(namespace, "Running", "Running", progress={"stage": "Training", "step": 40, "totalSteps": 100})
     failure = {"failure": {"code": "OutOfMemory", "message": "rank 0", "hint": "Ask for more."}}
-    end = lambda: status(  # noqa: E731
-        namespace, ends, "Finished", ends, modelVersionName="bot-v1", **(failure if ends == "Failed" else {})
-    )
-    timer = threading.Timer(3, end)
+    ended = {"modelVersionName": "bot-v1", **(failure if ends == "Failed" else {})}
+    timer = threading.Timer(3, status, (namespace, ends, "Finished", ends), ended)
     timer.start()
     done = hone("watch", "job")
     timer.join()

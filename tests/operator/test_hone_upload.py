@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.servers.app_server import running
@@ -86,10 +87,11 @@ def test_a_large_file_goes_to_a_claim_like_the_store(namespace, operator, upload
             import socket
 
             address = url.removeprefix("http://").partition(":")
-            stream = lambda: (  # noqa: E731
-                far := socket.create_connection((address[0], int(address[2]))),
-                far.close,
-            )
+
+            def stream() -> tuple[socket.socket, Any]:
+                far = socket.create_connection((address[0], int(address[2])))
+                return far, far.close
+
             tunnel = Tunnel(stream)
             yield tunnel
             tunnel.close()

@@ -141,7 +141,7 @@ def test_what_others_have_is_what_a_comparison_row_by_row_finds(space: Namespace
 
 @pytest.mark.parametrize("has_keys", ["exact", "content", "none"])
 def test_rows_of_others_are_removed_and_named(space: Namespace, has_keys: str) -> None:
-    """By keys that are stored, or of rows, if there are no such keys, or an earlier version made the content."""
+    """Stored keys are compared; rows are read where a content has no keys, or keys of an earlier version."""
     random_ = random.Random(7)
     curation = {"deduplicate": "Exact"} if has_keys == "exact" else {}
     space.make("first", pairs(random_, 40), curation=curation)
@@ -151,7 +151,10 @@ def test_rows_of_others_are_removed_and_named(space: Namespace, has_keys: str) -
         space.forget_keys("second")
     rows = pairs(random_, 200)
     result = space.make("own", rows, against=["second", "first"])
-    texts = lambda row: (folded(row["prompt"]), folded(row["completion"]))  # noqa: E731
+
+    def texts(row: Any) -> tuple[str, str]:
+        return folded(row["prompt"]), folded(row["completion"])
+
     places: dict[tuple[str, str], str] = {}
     for one in (*space.splits("second"), *space.splits("first")):
         for number, row in enumerate(read(Path(one.path)), 1):

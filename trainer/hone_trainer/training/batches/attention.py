@@ -59,7 +59,7 @@ class AttentionNeeds:
         layers: calls of transformers' attention interface in a pass.
         features: of softcap, sinks, biases, dropout.
         head: elements of the largest head.
-        is_odd: whether the size of a head is no multiple of 8.
+        is_odd: whether the size of a head is not divisible by 8.
         own_mask: whether a layer's mask is neither causal nor causal within the window that the layer names.
     """
 
