@@ -114,6 +114,13 @@ NAMES: tuple[LibraryName, ...] = (
         f"{_METHODS}/rl/ppo_loop.py",
         "A step gets rollouts, which are on the device already; prompts go through the original.",
     ),
+    LibraryName(
+        _TRANSFORMERS,
+        "_prepare_inputs",
+        "calls",
+        _LOOP,
+        "A rank that has no rows left steps on stand-in rows, which no loader moved to the device.",
+    ),
     LibraryName(_TRANSFORMERS, "_save_rng_state", "overrides", f"{_METHODS}/rl/ppo_loop.py", _RANDOM),
     LibraryName(_TRANSFORMERS, "_load_rng_state", "overrides", f"{_METHODS}/rl/ppo_loop.py", _RANDOM),
     LibraryName(

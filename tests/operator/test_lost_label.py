@@ -147,7 +147,7 @@ def test_a_run_goes_on_when_its_job_loses_labels(namespace: Namespace, operator:
     namespace.create("FineTuneJob", "run", spec())
     job = namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
     pods = namespace.start_pods("run-1")
-    namespace.until(lambda: namespace.get("FineTuneJob", "run")["status"]["phase"] == "Running", "Running")
+    namespace.until(lambda: namespace.get("FineTuneJob", "run").get("status", {}).get("phase") == "Running", "Running")
     labels = job["metadata"]["labels"]
     # Not all: the API server gives a Job without labels those of its pods.
     namespace.patch("Job", "run-1", {"metadata": {"labels": {COMPONENT: None, "hone.dev/attempt": None}}})
@@ -160,7 +160,9 @@ def test_a_run_goes_on_when_its_job_loses_labels(namespace: Namespace, operator:
     for rank, pod in enumerate(pods):
         namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
     namespace.end_job("run-1", "Complete")
-    namespace.until(lambda: namespace.get("FineTuneJob", "run")["status"]["phase"] == "Succeeded", "Succeeded")
+    namespace.until(
+        lambda: namespace.get("FineTuneJob", "run").get("status", {}).get("phase") == "Succeeded", "Succeeded"
+    )
     assert [a["outcome"] for a in namespace.get("FineTuneJob", "run")["status"]["attempts"]] == ["Succeeded"]
     assert "run-2" not in namespace.names("Job")
 

@@ -23,7 +23,7 @@ def test_the_next_attempt_waits_for_pods_that_were_left_behind(namespace: Namesp
     namespace.create("FineTuneJob", "run", spec())
     namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
     pods = namespace.start_pods("run-1")
-    namespace.until(lambda: namespace.get("FineTuneJob", "run")["status"]["phase"] == "Running", "Running")
+    namespace.until(lambda: namespace.get("FineTuneJob", "run").get("status", {}).get("phase") == "Running", "Running")
     orphan(namespace, "run-1", pods)
 
     def waits() -> bool:

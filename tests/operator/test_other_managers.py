@@ -25,7 +25,7 @@ def test_what_is_not_true_of_a_run_does_not_stay(namespace: Namespace, operator:
     namespace.create("FineTuneJob", "run", spec())
     namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
     namespace.start_pods("run-1")
-    namespace.until(lambda: namespace.get("FineTuneJob", "run")["status"]["phase"] == "Running", "Running")
+    namespace.until(lambda: namespace.get("FineTuneJob", "run").get("status", {}).get("phase") == "Running", "Running")
     force(namespace, {"modelVersionName": "evil", "attempts": [RECORD | {"number": number}]})
 
     def is_true() -> bool:

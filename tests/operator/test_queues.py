@@ -134,9 +134,13 @@ class Team(Namespace):
     def pod_saves(self, job: str, pod: str) -> None:
         """As kubelet: the pod that is asked to stop saves a checkpoint, and ends with the exit code for that."""
         self.until(lambda: self.get("Pod", pod)["metadata"].get("deletionTimestamp"), f"{pod} is told to stop")
-        self.until(lambda: self.get("Job", job)["status"].get("terminating") == 1, "the Job controller waits for it")
+        self.until(
+            lambda: self.get("Job", job).get("status", {}).get("terminating") == 1, "the Job controller waits for it"
+        )
         self.end_pod(pod, 75, {"failure": {"code": "Interrupted", "message": "saved"}})
-        self.until(lambda: not self.get("Job", job)["status"].get("terminating"), "the Job controller has seen its end")
+        self.until(
+            lambda: not self.get("Job", job).get("status", {}).get("terminating"), "the Job controller has seen its end"
+        )
         self.delete("Pod", pod)
 
 

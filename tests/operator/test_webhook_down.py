@@ -103,4 +103,6 @@ def test_a_finished_run_whose_version_cannot_be_made_says_so(
     namespace.end_job("run-1", "Complete")
     namespace.until(shows_it(namespace), "the status names the webhook")
     remove()
-    namespace.until(lambda: namespace.get("FineTuneJob", "run")["status"]["phase"] == "Succeeded", "Succeeded")
+    namespace.until(
+        lambda: namespace.get("FineTuneJob", "run").get("status", {}).get("phase") == "Succeeded", "Succeeded"
+    )
