@@ -19,7 +19,7 @@ from typing import IO, Self
 from hone_trainer.sandbox.messages import INSTRUCTIONS_PER_SECOND, Reply, WorkerRequest
 from hone_trainer.sandbox.worker import LOAD
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 """Seconds that a worker may take in addition to ten times its program's limit: a busy machine must not decide."""
 CPU_SECONDS = 3.0
 """CPU time of a request that counts no instructions, in seconds."""
