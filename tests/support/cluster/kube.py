@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -108,12 +107,18 @@ def path(kind: str, namespace: str, name: str = "", sub: str = "") -> str:
 
 
 def wait_until(check: Callable[[], Any], what: str) -> Any:
-    """The first true value of `check`, which is asked less often the longer it takes."""
+    """The first true value of `check`, which is asked less often the longer it takes.
+
+    A check may read what is not written yet: a KeyError is "not yet".
+    """
     end, pause = time.monotonic() + GUARD_SECONDS, 0.05
+    error: Exception | None = None
     while time.monotonic() < end:
-        with contextlib.suppress(RuntimeError):
+        try:
             if value := check():
                 return value
+        except (RuntimeError, KeyError) as not_yet:
+            error = not_yet
         time.sleep(pause)
         pause = min(1.3 * pause, 0.5)
-    raise AssertionError(f"did not come about: {what}")
+    raise AssertionError(f"did not come about: {what}") from error
