@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hone_api.plan import TrainingPlan
 from hone_api.words.failures import FailureCode
@@ -16,15 +16,12 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.methods import divergence, sft
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
-from hone_trainer.models.network import Generating, Network
+from hone_trainer.models.network import Network
 from hone_trainer.teachers import from_model
 from hone_trainer.teachers.teacher import options_of
 from hone_trainer.training.batches.deferred import Dealt
 from hone_trainer.training.loop import Loop, Run
-
-if TYPE_CHECKING:
-    from peft import PeftConfig
-    from transformers import TrainerCallback, TrainingArguments
+from hone_trainer.training.method import TrainerParts
 
 
 class AnsweredEncoder(Encoder):
@@ -113,22 +110,16 @@ class Taught(Dealt):
         super().log({**logs, "num_tokens": float(self.tokens)}, start_time)
 
 
-def build_trainer(
-    run: Run,
-    args: TrainingArguments,
-    network: Generating,
-    peft_config: PeftConfig | None,
-    callbacks: list[TrainerCallback],
-) -> Loop:
+def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     """A trainer that is ready to train."""
     options = options_of(run.plan)
     if not options.by_logits:
-        return sft.build_trainer(run, args, network, peft_config, callbacks)
-    distiller = sft.build_trainer(run, args, network, peft_config, callbacks, loop=Taught)
+        return sft.build_trainer(run, parts)
+    distiller = sft.build_trainer(run, parts, loop=Taught)
     assert isinstance(distiller, Taught)
     opened, numbers = from_model.open_teacher(run.plan, run.base), run.settings
     theirs = base_model.load(opened, bf16=numbers.bf16, cpu=numbers.cpu, quantize=False, frozen=True)
-    distiller.teacher = theirs.to(args.device).eval().requires_grad_(False)
+    distiller.teacher = theirs.to(parts["args"].device).eval().requires_grad_(False)
     distiller.temperature = float(options.temperature or 1)
     return distiller
 

@@ -12,17 +12,16 @@ from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
 from hone_trainer.methods.reference import WithReference
 from hone_trainer.models import adapters
-from hone_trainer.models.network import Generating, Network
+from hone_trainer.models.network import Network
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.method import TrainerParts, TrainingMethod
 from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
-    from transformers import TrainerCallback, TrainingArguments
+    from transformers import TrainingArguments
 
 LOSSES = {"Sigmoid": "sigmoid", "IPO": "ipo", "Hinge": "hinge"}
 """Our names -> TRL's."""
@@ -104,15 +103,8 @@ def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     )
 
 
-def build_trainer(
-    run: Run,
-    args: TrainingArguments,
-    model: Generating,
-    peft_config: PeftConfig | None,
-    callbacks: list[TrainerCallback],
-) -> Loop:
+def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     """A trainer that is ready to train."""
-    from transformers import PrinterCallback
     from trl import DPOTrainer
 
     options = run.plan.dpo
@@ -130,17 +122,8 @@ def build_trainer(
             chosen, rejected = zip(*log_probs.pop(""), strict=True)
             return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
 
-    dpo = Dpo(
-        model=model,
-        args=args,
-        train_dataset=run.dataset,
-        processing_class=run.base.tokenizer,
-        peft_config=peft_config,
-        callbacks=callbacks,
-    )
+    dpo = Dpo(**parts)
     dpo.data_collator = pairs.MaskedCollator(dpo.data_collator, {"completion_mask": pairs.MASKS})
-    dpo.remove_callback(PrinterCallback)  # our reporters report
-    dpo.attach(run)
     return dpo
 
 

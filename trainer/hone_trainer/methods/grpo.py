@@ -21,18 +21,16 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.methods.arguments import common
 from hone_trainer.methods.rl import compared_answers, generation, rewarding, samples, served
 from hone_trainer.models.base_model import Base
-from hone_trainer.models.network import Generating, Network
+from hone_trainer.models.network import Network
 from hone_trainer.training import unread
 from hone_trainer.training.batches import indexed
 from hone_trainer.training.batches.samplers import PromptOrder
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.method import TrainerParts, TrainingMethod
 from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
-    from transformers import TrainerCallback, TrainingArguments
-    from trl import GRPOConfig, RLOOConfig
+    from transformers import TrainingArguments
 
 LOSSES: dict[str, dict[str, str]] = {
     "GRPO": {"loss_type": "grpo"},
@@ -155,39 +153,23 @@ def _trainer_class(leaves_one_out: bool) -> Any:
     return Grpo
 
 
-def build_trainer(
-    run: Run,
-    args: GRPOConfig | RLOOConfig,
-    model: Generating,
-    peft_config: PeftConfig | None,
-    callbacks: list[TrainerCallback],
-) -> Loop:
+def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     """A trainer that is ready to train, after the rewards have shown that they know the right answers."""
-    from transformers import PrinterCallback
-
     from hone_trainer.methods.rl import reward_guards
 
     unread.replace_extremes()
     rewards = rewarding.Rewards(run)
     rewards.check()
-    model.generation_config.eos_token_id = sorted(run.stop_ids)
-    generation.end_at(args, run.stop_ids)
-    grpo = _trainer_class(options(run.plan).advantage == "LeaveOneOut")(
-        model=model,
-        reward_funcs=[rewards.score],
-        args=args,
-        train_dataset=run.dataset,
-        processing_class=run.base.tokenizer,
-        peft_config=peft_config,
-        callbacks=[reward_guards.Means(run), *callbacks, reward_guards.Differences(run), reward_guards.Cut(run)],
-    )
+    parts["model"].generation_config.eos_token_id = sorted(run.stop_ids)
+    generation.end_at(parts["args"], run.stop_ids)
+    guards = [reward_guards.Differences(run), reward_guards.Cut(run)]
+    parts["callbacks"] = [reward_guards.Means(run), *parts["callbacks"], *guards]
+    grpo = _trainer_class(options(run.plan).advantage == "LeaveOneOut")(reward_funcs=[rewards.score], **parts)
     grpo.rewards, grpo.at_end = rewards, ExitStack()
     if options(run.plan).generation.is_colocated:
         generation.attach(grpo, run.plan)
     elif options(run.plan).generation.is_vllm:
         served.attach(grpo, run)
-    grpo.remove_callback(PrinterCallback)  # our reporters report
-    grpo.attach(run)
     loop: Loop = grpo
     return loop
 

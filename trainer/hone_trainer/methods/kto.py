@@ -22,18 +22,17 @@ from hone_trainer.methods.arguments import common
 from hone_trainer.methods.reference import WithReference
 from hone_trainer.models import adapters
 from hone_trainer.models.base_model import Base
-from hone_trainer.models.network import Generating, Network
+from hone_trainer.models.network import Network
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training.batches import indexed
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.method import TrainerParts, TrainingMethod
 from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
-    from transformers import TrainerCallback, TrainingArguments
+    from transformers import TrainingArguments
 
 _DRAWN = 2**14
 """Random numbers at a time."""
@@ -177,15 +176,8 @@ def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     )
 
 
-def build_trainer(
-    run: Run,
-    args: TrainingArguments,
-    model: Generating,
-    peft_config: PeftConfig | None,
-    callbacks: list[TrainerCallback],
-) -> Loop:
+def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     """A trainer that is ready to train."""
-    from transformers import PrinterCallback
     from trl import KTOTrainer
 
     class Kto(Valued, KTOTrainer):
@@ -195,7 +187,7 @@ def build_trainer(
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             """With the answers for the KL term: each prompt gets its neighbour's, of those in a pass of all ranks."""
-            return _with_neighbours(dataset, args.per_device_train_batch_size * run.settings.world_size)
+            return _with_neighbours(dataset, parts["args"].per_device_train_batch_size * run.settings.world_size)
 
         def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
             splits: dict[str, Sequence[Judged]]
@@ -208,17 +200,8 @@ def build_trainer(
                 dataset = dataset.add_column(name, [value for (value,) in log_probs.pop(name)])
             return dataset
 
-    kto = Kto(
-        model=model,
-        args=args,
-        train_dataset=run.dataset,
-        processing_class=run.base.tokenizer,
-        peft_config=peft_config,
-        callbacks=callbacks,
-    )
+    kto = Kto(**parts)
     kto.data_collator = pairs.MaskedCollator(kto.data_collator, {name: [name] for name in _MASKS})
-    kto.remove_callback(PrinterCallback)  # our reporters report
-    kto.attach(run)
     return kto
 
 

@@ -14,19 +14,18 @@ from hone_trainer.encoding import mapped
 from hone_trainer.encoding.preferences import Pair, labels
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
-from hone_trainer.models.network import Generating, Network
+from hone_trainer.models.network import Network
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training.batches import indexed
 from hone_trainer.training.batches.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.method import TrainerParts, TrainingMethod
 from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
-    from transformers import TrainerCallback, TrainingArguments
+    from transformers import TrainingArguments
 
 PAIR = ("chosen", "rejected")
 _LIKELY = "chosen_likely_labels"
@@ -89,30 +88,15 @@ def _trainer_class() -> Any:
     return Orpo
 
 
-def build_trainer(
-    run: Run,
-    args: TrainingArguments,
-    model: Generating,
-    peft_config: PeftConfig | None,
-    callbacks: list[TrainerCallback],
-) -> Loop:
+def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     """A trainer that is ready to train."""
     from datasets import Dataset
-    from transformers import PrinterCallback
     from trl.trainer.utils import add_fused_lm_head
 
-    add_fused_lm_head(model)  # for our evaluation alone: TRL's ORPO computes whole logits
-    orpo: Loop = _trainer_class()(
-        model=model,
-        args=args,
-        train_dataset=Dataset.from_list([run.dataset[0]]),  # of all rows, TRL would hold what it makes of them
-        processing_class=run.base.tokenizer,
-        peft_config=peft_config,
-        callbacks=callbacks,
-    )
+    add_fused_lm_head(parts["model"])  # for our evaluation alone: TRL's ORPO computes whole logits
+    one_row = Dataset.from_list([run.dataset[0]])  # of all rows, TRL would hold what it makes of them
+    orpo: Loop = _trainer_class()(**{**parts, "train_dataset": one_row})
     orpo.train_dataset = run.dataset
-    orpo.remove_callback(PrinterCallback)  # our reporters report
-    orpo.attach(run)
     return orpo
 
 

@@ -25,12 +25,11 @@ from hone_trainer.scoring.row_measure import Poll
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training.batches import indexed
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.method import TrainerParts, TrainingMethod
 from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
-    from transformers import TrainerCallback, TrainingArguments
+    from transformers import TrainingArguments
 
     from hone_trainer.methods.rl.ppo_loop import Ppo
 
@@ -64,21 +63,15 @@ def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     return TrainingArguments(**common(plan, settings), remove_unused_columns=False)
 
 
-def build_trainer(
-    run: Run,
-    args: TrainingArguments,
-    network: Generating,
-    peft_config: PeftConfig | None,
-    callbacks: list[TrainerCallback],
-) -> Loop:
+def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     """A trainer that is ready to train."""
     from accelerate.utils import set_seed
     from peft import get_peft_model
-    from transformers import PrinterCallback
     from trl.trainer.utils import disable_dropout_in_model
 
     from hone_trainer.methods.rl.ppo_loop import Ppo
 
+    network, args, peft_config = parts["model"], parts["args"], parts["peft_config"]
     name = options(run.plan).reward_model_version
     judge = ConversationReward(name, run.plan.models[name].path, run.base, args.device)
     reference = None
@@ -102,12 +95,10 @@ def build_trainer(
         train_dataset=run.dataset,
         data_collator=lambda rows: generate.left_padded([row["prompt_ids"] for row in rows], pad),
         processing_class=run.base.tokenizer,
-        callbacks=callbacks,
+        callbacks=parts["callbacks"],
     )
-    ppo.remove_callback(PrinterCallback)  # our reporters report
     ppo.judge = judge.prepared(ppo.accelerator)
     ppo.reference = reference and held_fixed(ppo, reference)
-    ppo.attach(run)
     set_seed(args.seed, device_specific=True)  # ranks sample differently
     return ppo
 

@@ -11,7 +11,7 @@ from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.preferences import Pair
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
-from hone_trainer.models.network import Generating, Network
+from hone_trainer.models.network import Network
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.row_measure import Poll, RowMeasure, Values
@@ -19,12 +19,11 @@ from hone_trainer.scoring.scores import Score
 from hone_trainer.training.batches import indexed
 from hone_trainer.training.batches.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.method import TrainerParts, TrainingMethod
 from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
-    from transformers import TrainerCallback, TrainingArguments
+    from transformers import TrainingArguments
 
 
 def build_dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
@@ -77,33 +76,17 @@ class Ranked(Deferred):
         self.count(mask.sum())
 
 
-def build_trainer(
-    run: Run,
-    args: TrainingArguments,
-    model: Generating,
-    peft_config: PeftConfig | None,
-    callbacks: list[TrainerCallback],
-) -> Loop:
+def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     """A trainer that is ready to train."""
-    from transformers import PrinterCallback
     from trl import RewardTrainer
 
     class RankedReward(Ranked, RewardTrainer):
         """TRL's reward model with our loop and loss."""
 
-    reward_trainer = RankedReward(
-        model=model,
-        args=args,
-        train_dataset=run.dataset,
-        processing_class=run.base.tokenizer,
-        peft_config=peft_config,
-        callbacks=callbacks,
-    )
+    reward_trainer = RankedReward(**parts)
     for name, weight in reward_trainer.model.named_parameters():
         if weight.requires_grad and ".score." in f".{name}":
             weight.data = weight.data.float()  # bfloat16 would lose its updates
-    reward_trainer.remove_callback(PrinterCallback)  # our reporters report
-    reward_trainer.attach(run)
     return reward_trainer
 
 

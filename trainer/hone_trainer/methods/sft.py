@@ -11,18 +11,17 @@ from hone_trainer.encoding import mapped
 from hone_trainer.encoding.split_file import Encoder, Row
 from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
-from hone_trainer.models.network import Generating, Network
+from hone_trainer.models.network import Network
 from hone_trainer.scoring import heldout
 from hone_trainer.training.batches import indexed, shared_packs
 from hone_trainer.training.batches.deferred import Dealt, Deferred
 from hone_trainer.training.batches.samplers import WithinStep
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.method import TrainerParts, TrainingMethod
 from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
-    from transformers import TrainerCallback, TrainingArguments
+    from transformers import TrainingArguments
     from trl import SFTConfig
 
 
@@ -118,20 +117,12 @@ class Supervised(Deferred):
         self.keep_sums({name: (value, counted) for name, value in sums.items()})
 
 
-def build_trainer(
-    run: Run,
-    args: TrainingArguments,
-    model: Generating,
-    peft_config: PeftConfig | None,
-    callbacks: list[TrainerCallback],
-    loop: type[Dealt] = Supervised,
-) -> Loop:
+def build_trainer(run: Run, parts: TrainerParts, loop: type[Dealt] = Supervised) -> Loop:
     """A trainer that is ready to train.
 
     Args:
         loop: what it does in place of TRL's; its loss above all.
     """
-    from transformers import PrinterCallback
     from trl import SFTTrainer
 
     from hone_trainer.training import chunked_loss
@@ -148,16 +139,7 @@ def build_trainer(
                 loader.set_sampler(WithinStep(loader.get_sampler(), lengths, plan.training.batch_size))
             return loader
 
-    sft = Sft(
-        model=model,
-        args=args,
-        train_dataset=run.dataset,
-        processing_class=run.base.tokenizer,
-        peft_config=peft_config,
-        callbacks=callbacks,
-    )
-    sft.remove_callback(PrinterCallback)  # our reporters report
-    sft.attach(run)
+    sft = Sft(**parts)
     if not run.has_own_head:
         chunked_loss.install(sft.model)
     return sft

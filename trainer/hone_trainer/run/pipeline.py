@@ -40,6 +40,7 @@ from hone_trainer.training import callbacks, deepspeed, learning_rate, model_che
 from hone_trainer.training.checkpoints import RunCheckpoints, ranks_of, step_of
 from hone_trainer.training.l2sp import L2ToStart
 from hone_trainer.training.loop import Loop, Run
+from hone_trainer.training.method import TrainerParts
 from hone_trainer.training.timing.forward import Forward
 from hone_trainer.training.timing.hang_guard import HangGuard
 from hone_trainer.training.timing.stragglers import Stragglers
@@ -214,12 +215,23 @@ def build_trainer(
     run: Run, arguments: TrainingArguments, network: Generating, hooks: list[TrainerCallback], newest: Path | None
 ) -> Loop:
     """The method's trainer around the loaded model, to go on from the checkpoint `newest`."""
+    from transformers import PrinterCallback
+
     plan, method = run.plan, run.method
     adapted = adapters.is_adapter(plan.adapter)
     if not adapted:
         targets.freeze_other_parts(network)
-    peft_config = adapters.to_peft(plan.adapter, network, method.head, newest) if adapted else None
-    trainer = method.trainer(run, arguments, network, peft_config, hooks)
+    parts = TrainerParts(
+        model=network,
+        args=arguments,
+        train_dataset=run.dataset,
+        processing_class=run.base.tokenizer,
+        peft_config=adapters.to_peft(plan.adapter, network, method.head, newest) if adapted else None,
+        callbacks=hooks,
+    )
+    trainer = method.trainer(run, parts)
+    trainer.remove_callback(PrinterCallback)  # our reporters report
+    trainer.attach(run)
     if plan.deepspeed is None or plan.deepspeed.zero_stage < 3:  # ZeRO-3 wants one type, and has float32 masters
         adapters.in_float32(trainer.model)
     return trainer

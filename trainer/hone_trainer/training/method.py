@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from hone_trainer.scoring.early_stopping import Goal
 
@@ -27,6 +27,17 @@ def _nothing_more(plan: TrainingPlan, base: Base) -> None:
     """The check of a method that needs nothing besides what every method needs."""
 
 
+class TrainerParts(TypedDict):
+    """The keyword arguments that the libraries' trainers have in common."""
+
+    model: Generating
+    args: Any
+    train_dataset: Any
+    processing_class: Any
+    peft_config: PeftConfig | None
+    callbacks: list[TrainerCallback]
+
+
 @dataclass(frozen=True)
 class TrainingMethod:
     """One method. The pipeline calls the fields from top to bottom."""
@@ -37,8 +48,8 @@ class TrainingMethod:
     """Plan, examples, tokens of the longest sequence -> a `datasets.Dataset` as the trainer takes it."""
     arguments: Callable[[TrainingPlan, RunSettings], TrainingArguments]
     """The library's configuration; made before the model is loaded, since ZeRO-3 shards weights while loading."""
-    trainer: Callable[[Run, Any, Generating, PeftConfig | None, list[TrainerCallback]], Loop]
-    """Run, arguments, model, peft's config or None, callbacks -> a `Loop` that is ready to train."""
+    trainer: Callable[[Run, TrainerParts], Loop]
+    """The `Loop` of a run; the pipeline attaches the run to it."""
     score: Callable[[Any, HeldOut, Poll], Score]
     """Trainer, held-out split, poll -> the score of the model as it is. A collective."""
     compared: RowMeasure
