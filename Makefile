@@ -60,8 +60,8 @@ docs: setup-light ## Serve the documentation on http://localhost:8000, rebuilt a
 site: setup-light ## Build the documentation in site/, as files that need no other server
 	@$(PY) -m hone_dev.generate.site
 
-crds: setup ## Generate what is generated: CRDs, API reference, chart values, dashboard, Argo CD patch, failure codes, model sizes and commands in the docs
-	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.generate.dashboards && $(PY) -m hone_dev.generate.argocd && $(PY) -m hone_dev.generate.troubleshooting && $(PY) -m hone_dev.generate.models_and_gpus && $(PY) -m hone_dev.generate.cli_reference
+crds: setup ## Generate what is generated: CRDs, API reference, chart values, dashboard, Argo CD patch, failure codes, model sizes, commands and tables of hone convert in the docs
+	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.generate.dashboards && $(PY) -m hone_dev.generate.argocd && $(PY) -m hone_dev.generate.troubleshooting && $(PY) -m hone_dev.generate.models_and_gpus && $(PY) -m hone_dev.generate.cli_reference && $(PY) -m hone_dev.generate.convert_tables
 
 lock: setup ## Lock dependencies by version and hash
 	@dev/lock.sh

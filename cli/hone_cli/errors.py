@@ -19,6 +19,8 @@ class CliExit(IntEnum):
     """A job of a plan does not fit into its memory."""
     RUN_FAILED = 5
     """The run that was watched has failed."""
+    UNKNOWN_KEYS = 6
+    """A converted configuration has keys that are not known."""
 
 
 class CommandError(Exception):

@@ -18,6 +18,7 @@ from hone_api.base.meta import Kind
 from hone_api.generate import KINDS
 from hone_api.schema.schema import crd
 from hone_cli.__main__ import application
+from hone_cli.convert.tables import tables
 from hone_trainer.commands import command_line
 
 pytestmark = pytest.mark.pure
@@ -34,6 +35,8 @@ FOREIGN = {
     "datasets.Dataset.from_file",
     "datasets.map",
 }
+KEYS = {key.replace("[]", "") for table in tables().values() for key, _ in table.rows()}
+"""Of configurations that `hone convert` reads."""
 FILE = re.compile(r"\.(json|jsonl|yaml|py|npy|sig|arrow)$")
 CODE = re.compile(r"`([a-zA-Z]\w*(?:\[\])?(?:\.[a-zA-Z]\w*(?:\[\])?)+)(?:[:=] ?[^`]*)?`")
 FIELD_IN_OUTPUT = re.compile(r"\{\.((?:spec|status)\.[^}]*)\}")
@@ -71,7 +74,7 @@ def prose(page: Path) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_field_that_a_page_names_exists(page: Path) -> None:
     named = [name.replace("[]", "") for name in CODE.findall(prose(page)) if not FILE.search(name)]
-    paths = {name: tuple(name.split(".")) for name in named if name not in FOREIGN}
+    paths = {name: tuple(name.split(".")) for name in named if name not in FOREIGN | KEYS}
     assert [name for name, path in paths.items() if path[0] in BLOCKS and path not in ENDINGS] == []
 
 

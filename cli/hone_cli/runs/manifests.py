@@ -22,7 +22,7 @@ def read(files: Iterable[Path], namespace: str) -> list[dict[str, Any]]:
     """
     objects: dict[tuple[str, str], dict[str, Any]] = {}
     for file in files:
-        for place, body in _documents(file):
+        for place, body in documents(file):
             kind, name = _identity(place, body, namespace)
             if (kind, name) in objects:
                 raise CommandError(f"{place}: {kind} {name} is there twice")
@@ -32,13 +32,13 @@ def read(files: Iterable[Path], namespace: str) -> list[dict[str, Any]]:
     return sorted(objects.values(), key=lambda body: APPLIED.index(body["kind"]))
 
 
-def _documents(file: Path) -> Iterator[tuple[str, Any]]:
+def documents(file: Path) -> Iterator[tuple[str, Any]]:
     """Each document with its place, e.g. 'job.yaml, object 2'."""
     import yaml
 
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        documents = list(yaml.load_all(text, _loader()))
+        bodies = list(yaml.load_all(text, _loader()))
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -48,7 +48,7 @@ def _documents(file: Path) -> Iterator[tuple[str, Any]]:
         raise CommandError(f"{file} is not YAML{line}: {error.problem}") from None
     except yaml.YAMLError as error:
         raise CommandError(f"{file} is not YAML: {error}") from None
-    for number, body in enumerate(documents, 1):
+    for number, body in enumerate(bodies, 1):
         if body is not None:
             yield f"{file}, object {number}", body
 

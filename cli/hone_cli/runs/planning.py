@@ -120,7 +120,7 @@ def plan(bodies: list[dict[str, Any]], objects: Objects | None, prices: Prices |
 
 def _object(body: dict[str, Any], objects: Objects | None) -> PlannedObject:
     kind, name = body["kind"], body["metadata"]["name"]
-    found = [*_own_problems(kind, name, body, alone=objects is None)]
+    found = [*own_problems(kind, name, body, alone=objects is None)]
     action: Action = "create"
     if objects is not None:
         existing = objects.find(kind, name)
@@ -141,7 +141,7 @@ def _same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     )
 
 
-def _own_problems(kind: str, name: str, body: Mapping[str, Any], *, alone: bool) -> Iterator[str]:
+def own_problems(kind: str, name: str, body: Mapping[str, Any], *, alone: bool) -> Iterator[str]:
     """What Hone knows about an object; without an API server also what its schema would refuse."""
     if kind not in _SPECS:
         return

@@ -1,0 +1,324 @@
+"""From the keys of another tool to the objects of Hone, with an account of every key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hone_api.methods import METHOD_BLOCKS, METHODS, Method
+from hone_cli.convert.tables import KeyTable
+from hone_cli.convert.values import LOCAL, NoCounterpartError, NotOfferedError, Partly, is_off, targets, typed
+from hone_cli.rows import place
+from hone_cli.runs.planning import own_problems
+
+
+class Fate(StrEnum):
+    """What became of a key."""
+
+    MAPPED = "mapped"
+    """It is in the manifest, or it asks for what Hone does anyway, or it is not set."""
+    DROPPED = "dropped"
+    """What is learned does not depend on it."""
+    DIFFERS = "differs"
+    """What is learned differs without it."""
+    UNKNOWN = "unknown"
+    """The table does not know it."""
+
+
+class KeyFate(NamedTuple):
+    """A key of the source, its fate, and its field or the reason."""
+
+    fate: Fate
+    words: str
+
+
+class ConvertRequest(NamedTuple):
+    """What the configuration does not say."""
+
+    name: str
+    model: str | None = None
+    method: str | None = None
+    gpus: int = 1
+
+
+class Value(NamedTuple):
+    """A value of a field and where it comes from."""
+
+    value: Any
+    key: str
+
+
+Fields = dict[str, Value]
+"""Fields of a spec by path."""
+
+
+class Converted(NamedTuple):
+    """The result."""
+
+    objects: list[dict[str, Any]]
+    origins: list[dict[str, str]]
+    """For each object, the path of a field to the key that it comes from."""
+    keys: dict[str, KeyFate]
+    uploads: list[str]
+    """Sources that are not in reach of a cluster."""
+
+
+class NoJobError(Exception):
+    """No job of Hone does what the configuration asks for; the message has the way out."""
+
+
+class Conversion:
+    """One configuration on its way."""
+
+    def __init__(self, table: KeyTable, request: ConvertRequest) -> None:
+        self.table = table
+        self.request = request
+        self.keys: dict[str, KeyFate] = {}
+        self.job: Fields = {}
+        self.extra: Fields = {}
+        """Values that several fields are computed from."""
+        self.rows: dict[str, Fields] = {}
+        """Fields of the Datasets by the list item that they come from; "" is for all."""
+        self.held: dict[str, Fields] = {}
+
+    def convert(self, document: Mapping[str, Any]) -> Converted:
+        """All keys.
+
+        Raises:
+            NoJobError: no job does this.
+        """
+        for key, value in flat(document):
+            self.keys[key] = self._fate(key, value)
+        for target, value in self.table.defaults.items():
+            fields = self._fields(target, "")
+            fields.setdefault(target.partition(".")[2] if self._is_rooted(target) else target, Value(typed(value), ""))
+        self._combine()
+        return self._objects()
+
+    def _fate(self, key: str, value: Any) -> KeyFate:
+        row = self.table.row(key)
+        if row is None:
+            return KeyFate(Fate.UNKNOWN, "not a key that Hone knows")
+        if value is None or (row.kind != "keys" and is_off(value)):
+            return KeyFate(Fate.MAPPED, "not set")
+        if row.kind == "refused":
+            raise NoJobError(f"{key}: {row.to}")
+        if row.kind != "keys":
+            return KeyFate(Fate(row.kind), str(row.to))
+        try:
+            return self._put(key, targets(row.to, value))
+        except NoCounterpartError as error:
+            return KeyFate(Fate.DIFFERS, str(error))
+        except NotOfferedError as error:
+            raise NoJobError(f"{key} {value}: {error}") from None
+
+    def _put(self, key: str, values: Mapping[str, Any]) -> KeyFate:
+        reason, written = "", []
+        for target, value in values.items():
+            if isinstance(value, Partly):
+                value, reason = value
+            if value is None:
+                continue
+            if target == "dropped":
+                return KeyFate(Fate.DROPPED, value)
+            several = value if target in ("rows.source.uri", "held.source.uri") else None
+            for number, each in enumerate(several or [value]):
+                item = f"{key}[{number}]" if several and len(several) > 1 else key
+                path = target.partition(".")[2] if self._is_rooted(target) else target
+                self._fields(target, item)[path] = Value(each, key)
+            written.append(target)
+        if reason:
+            return KeyFate(Fate.DIFFERS, reason)
+        return KeyFate(Fate.MAPPED, ", ".join(written) or "as Hone does")
+
+    @staticmethod
+    def _is_rooted(target: str) -> bool:
+        return target.startswith(("rows.", "held.", "x."))
+
+    def _fields(self, target: str, key: str) -> Fields:
+        groups = {"rows": self.rows, "held": self.held}.get(target.partition(".")[0])
+        if groups is None:
+            return self.extra if target.startswith("x.") else self.job
+        item = re.match(r".*\[\d+\]", key)
+        return groups.setdefault(item[0] if item else "", {})
+
+    # What depends on several keys
+
+    def _combine(self) -> None:
+        if self.request.model:
+            uri = self.request.model if "://" in self.request.model else f"hf://{self.request.model}"
+            self._set("model.uri", uri, self._key("model.uri") or "--model")
+        if self.request.method:
+            self._set("method", self.request.method, "--method")
+        if (revision := self.extra.get("revision")) and "model.uri" in self.job:
+            self._set("model.uri", f"{self.job['model.uri'].value}@{revision.value}", revision.key)
+        self._batch()
+        self._steps()
+        own = METHODS[Method(self.job["method"].value if "method" in self.job else "SFT")].block
+        for path in [p for p in self.job if p.partition(".")[0] in METHOD_BLOCKS and not p.startswith(f"{own}.")]:
+            self._drop(path, f"the method is not {path.partition('.')[0].upper()}")
+        if "adapter.type" in self.job and self.job["adapter.type"].value == "None":
+            for path in [p for p in self.job if p.startswith("adapter.") and p != "adapter.type"]:
+                self._drop(path, "all weights are trained, without an adapter")
+        self._resources()
+
+    def _set(self, path: str, value: Any, key: str) -> None:
+        self.job[path] = Value(value, key)
+        if key in self.keys:
+            self.keys[key] = KeyFate(Fate.MAPPED, path)
+
+    def _key(self, path: str) -> str:
+        return self.job[path].key if path in self.job else ""
+
+    def _drop(self, path: str, reason: str, fields: Fields | None = None, fate: Fate = Fate.DROPPED) -> None:
+        where = self.job if fields is None else fields
+        key = where.pop(path).key
+        if key in self.keys:
+            kept = ", ".join(other for other, value in where.items() if value.key == key)
+            self.keys[key] = KeyFate(Fate.MAPPED, kept) if kept else KeyFate(fate, reason)
+
+    def _batch(self) -> None:
+        """Rows of a step: Hone's batch is of all GPUs together."""
+        micro, sum_of, whole = (self.extra.get(name) for name in ("micro", "accumulation", "batch"))
+        ranks = max(1, self.request.gpus)
+        each = int(micro.value) if micro else None
+        rows = int(whole.value) if whole else each and each * int(sum_of.value if sum_of else 1) * ranks
+        if not rows:
+            return
+        parts = [v.key for v in (whole, micro, sum_of) if v and v.key] if not whole else [whole.key]
+        origin = " x ".join(parts) + (f" x {ranks} GPUs" if ranks > 1 and not whole else "")
+        for part in (micro, sum_of, whole):
+            if part and part.key in self.keys:
+                self.keys[part.key] = KeyFate(Fate.MAPPED, "training.batchSize")
+        self.job["training.batchSize"] = Value(rows, origin)
+        if micro and each and rows % (each * ranks) == 0:
+            self._set("training.microBatchSize", each, micro.key)
+
+    def _steps(self) -> None:
+        if "training.maxSteps" in self.job and "training.epochs" in self.job:
+            self._drop("training.epochs", "the number of steps ends the run")
+        warmup, steps = self.extra.get("warmupSteps"), self.job.get("training.maxSteps")
+        if not warmup:
+            return
+        number = float(warmup.value)
+        if number >= 1 and not steps:
+            self.keys[warmup.key] = KeyFate(Fate.DIFFERS, "training.warmupRatio is a share of the steps: set it")
+            return
+        share = number if number < 1 or not steps else min(1.0, number / steps.value)
+        self._set("training.warmupRatio", f"{share:.4g}" if share else 0, warmup.key)
+
+    def _resources(self) -> None:
+        gpus = self.request.gpus
+        self.job.setdefault("resources.gpusPerNode", Value(gpus, "--gpus"))
+        if gpus:
+            self.job.setdefault("resources.cpu", Value("8", ""))
+            self.job.setdefault("resources.memory", Value("32Gi", ""))
+
+    # Objects
+
+    def _objects(self) -> Converted:
+        if "model.uri" not in self.job:
+            raise NoJobError("the configuration names no model of a hub: name it by --model OWNER/NAME")
+        shared, held_shared = self.rows.pop("", {}), self.held.pop("", {})
+        datasets = [shared | fields for fields in self.rows.values()] or ([shared] if shared else [])
+        held = [held_shared | fields for fields in self.held.values()] or ([held_shared] if held_shared else [])
+        datasets = [fields for fields in datasets if "source.uri" in fields]
+        held = [fields for fields in held if "source.uri" in fields]
+        if not datasets:
+            raise NoJobError("the configuration names no rows to train on")
+        names = _names(self.request.name, len(datasets))
+        held_names = _names(f"{self.request.name}-held", len(held))
+        self.job["datasets"] = Value([{"name": name} for name in names], "")
+        if held:
+            self.job["evaluationDatasets"] = Value([{"name": name, "split": "train"} for name in held_names], "")
+        self.job["output.modelName"] = Value(self.request.name, "")
+        uploads: list[str] = []
+        for name, fields in zip(names + held_names, datasets + held, strict=True):
+            self._source(name, fields, uploads)
+            if held:
+                fields["splits.validation"] = Value("0%", fields.get("splits.validation", Value("", "")).key)
+        kinds = [("Dataset", name, fields) for name, fields in zip(names + held_names, datasets + held, strict=True)]
+        kinds.append(("FineTuneJob", f"{self.request.name}-1", self.job))
+        for each in kinds:
+            self._require_valid(*each)
+        objects = [_object(kind, name, fields) for kind, name, fields in kinds]
+        origins = [{f"spec.{path}": v.key for path, v in fields.items() if v.key} for _, _, fields in kinds]
+        return Converted(objects, origins, self.keys, uploads)
+
+    def _source(self, name: str, fields: Fields, uploads: list[str]) -> None:
+        """The address of the rows, and the settings that go with it alone."""
+        uri, key = fields["source.uri"]
+        if uri.startswith(LOCAL):
+            file = uri.removeprefix(LOCAL)
+            uploads.append(f"hone upload {file} {name}")
+            fields["source.uri"] = Value(f"pvc://{name}/{place.key(Path(file))}", key)
+        is_hub = uri.startswith("hf://")
+        for path in ("source.config", "source.split", "source.files"):
+            if path in fields and (not is_hub or (path != "source.files" and "source.files" in fields)):
+                self._drop(path, "the rows are the file's" if not is_hub else "files names the rows", fields)
+        roles = fields.get("format", Value("Auto", "")).value
+        if roles == "ShareGPT" and "columns.messages" in fields:
+            fields["columns.conversations"] = fields.pop("columns.messages")
+
+    def _require_valid(self, kind: str, name: str, fields: Fields) -> None:
+        """Leave out what the API refuses.
+
+        Raises:
+            NoJobError: the problem is not of a field that the source has.
+        """
+        for _ in range(len(fields) + 1):
+            for problem in own_problems(kind, name, {"spec": _nested(fields)}, alone=True):
+                path = _blamed(problem, fields)
+                if path is None or path in ("source.uri", "model.uri", "datasets"):
+                    raise NoJobError(problem)
+                self._drop(path, f"Hone refuses it: {problem}", fields, Fate.DIFFERS)
+                break
+            else:
+                return
+
+
+def _blamed(problem: str, paths: Iterable[str]) -> str | None:
+    """The field that a problem names: by its whole path, by block and field, or alone."""
+    for form in (r"\b{block}\.{field}\b", r"\b{block}\b.*\b{field}\b", r"\b{field}\b"):
+        found = {}
+        for path in paths:
+            block, _, name = path.rpartition(".")
+            if match := re.search(form.format(block=re.escape(block), field=re.escape(name)), problem):
+                found[path] = match.end()
+        if found:
+            return min(found, key=lambda path: found[path])
+    return None
+
+
+def flat(document: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each key with its value; a list of objects has numbered items."""
+    if isinstance(document, Mapping) and document:
+        for name, value in document.items():
+            yield from flat(value, f"{path}.{name}" if path else str(name))
+    elif isinstance(document, list) and any(isinstance(item, Mapping) for item in document):
+        for number, item in enumerate(document):
+            yield from flat(item, f"{path}[{number}]")
+    else:
+        yield path, document
+
+
+def _names(name: str, number: int) -> list[str]:
+    return [name] if number == 1 else [f"{name}-{n}" for n in range(1, number + 1)]
+
+
+def _nested(fields: Mapping[str, Value]) -> dict[str, Any]:
+    root: dict[str, Any] = {}
+    for path, value in fields.items():
+        node = root
+        *parents, last = path.split(".")
+        for step in parents:
+            node = node.setdefault(step, {})
+        node[last] = value.value
+    return root
+
+
+def _object(kind: str, name: str, fields: Fields) -> dict[str, Any]:
+    return {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": _nested(fields)}

@@ -1,0 +1,158 @@
+"""What a value of another tool is in a field of Hone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from hone_cli.convert.tables import ValueRow
+
+LOCAL = "file:"
+"""Beginning of a source that is a file on a machine, or a name that only the tool knows."""
+_HUB = re.compile(r"[A-Za-z0-9][-\w.]*/[A-Za-z0-9][-\w.]*")
+_FILE = re.compile(r"\.(jsonl?|csv|tsv|parquet|txt|arrow|ya?ml)(\.\w+)?$")
+
+
+class NoCounterpartError(Exception):
+    """The value has no counterpart: a reason for the list."""
+
+
+class NotOfferedError(Exception):
+    """No job of Hone does this."""
+
+
+class Partly(NamedTuple):
+    """A value that is taken, and what of it is not."""
+
+    value: Any
+    reason: str
+
+
+def plain(value: Any) -> Any:
+    """A number as an API without floats takes it."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else repr(value)
+    return value.strip() if isinstance(value, str) else value
+
+
+def _whole(value: Any) -> int:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise NoCounterpartError(f"{value} is not a number") from None
+    if not number.is_integer():
+        raise NoCounterpartError(f"{value} is a share, and the field counts")
+    return int(number)
+
+
+def _positive(value: Any) -> int | None:
+    return number if (number := _whole(value)) > 0 else None
+
+
+def _model(value: Any) -> str:
+    text = str(value).strip().removeprefix("hf://").removeprefix("https://huggingface.co/")
+    if not _HUB.fullmatch(text):
+        raise NoCounterpartError("is not owner/name of a hub: name the model by --model")
+    return f"hf://{text}"
+
+
+def _rows(value: Any) -> list[str]:
+    """Sources, one for each name."""
+    return [_source(str(each).strip()) for each in (value if isinstance(value, list) else str(value).split(","))]
+
+
+def _source(text: str) -> str:
+    if text.startswith("https://huggingface.co/datasets/"):
+        owner, name, *path = text.removeprefix("https://huggingface.co/datasets/").split("/")
+        return f"hf://{owner}/{name}" if not path else text.partition("?")[0]
+    if text.startswith(("hf://", "s3://", "https://", "pvc://")):
+        return text.partition("?")[0]
+    return f"hf://{text}" if _HUB.fullmatch(text) and not _FILE.search(text) else LOCAL + text
+
+
+def _split(value: Any) -> Any:
+    name, bracket, _ = str(value).partition("[")
+    if bracket or "+" in name:
+        return Partly(name.partition("+")[0], f"one whole split is read, not {value}")
+    return name
+
+
+def _share(value: Any) -> str:
+    number = float(value)
+    if number >= 1:
+        raise NoCounterpartError("is a number of rows: splits.validation is a share, e.g. 5%")
+    return f"{round(number * 100, 4):g}%"
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _names(value: Any) -> list[str] | None:
+    names = [str(each) for each in _list(value)]
+    if names in (["all"], ["all-linear"], ["*"], ["*_proj"]):
+        return None  # all linear layers, as Hone does
+    if any(re.search(r"[^\w.]", name) for name in names):
+        raise NoCounterpartError(
+            "is a pattern: adapter.targets has names; without it all linear layers except the head"
+        )
+    return names
+
+
+CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "": plain,
+    "whole": _whole,
+    "positive": _positive,
+    "model": _model,
+    "rows": _rows,
+    "split": _split,
+    "share": _share,
+    "list": _list,
+    "names": _names,
+}
+
+
+def is_off(value: Any) -> bool:
+    """Whether a setting is there and says nothing."""
+    return value is None or value is False or value in ("", [], {}, "none", "None", "null", "false", "no")
+
+
+def targets(row: str | list[str] | ValueRow, value: Any) -> dict[str, Any]:
+    """Target to value; a target without a value is one whose default fits.
+
+    Raises:
+        NoCounterpartError: there is none.
+        NotOfferedError: the value asks for what no job does.
+    """
+    if isinstance(row, ValueRow):
+        return _by_name(row, value)
+    pairs = [each.partition(" ")[::2] for each in ([row] if isinstance(row, str) else row)]
+    return {to: CONVERSIONS[how](value) for to, how in pairs}
+
+
+def _by_name(row: ValueRow, value: Any) -> dict[str, Any]:
+    text = str(value).strip().lower()
+    known = {pattern.lower(): result for pattern, result in row.values.items()}
+    pattern = text if text in known else next((p for p in known if "*" in p and fnmatchcase(text, p)), None)
+    if pattern is None:
+        choices = ", ".join(p for p in known if "*" not in p)
+        raise NoCounterpartError(f"{value} has no counterpart: Hone knows {choices}")
+    result = known[pattern]
+    if isinstance(result, str):
+        kind, colon, reason = result.partition(": ")
+        if colon and kind == "refused":
+            raise NotOfferedError(reason)
+        if colon and kind == "differs":
+            raise NoCounterpartError(reason)
+    if isinstance(result, dict):
+        return {to: typed(each) for to, each in result.items()}
+    return {row.to: typed(result)}
+
+
+def typed(text: Any) -> Any:
+    """A value of a table, all of whose scalars are texts."""
+    if text in ("null", "", "true", "false"):
+        return {"true": True, "false": False}.get(text)
+    return int(text) if isinstance(text, str) and re.fullmatch(r"\d+", text) else text

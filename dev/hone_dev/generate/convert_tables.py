@@ -1,0 +1,112 @@
+"""`python -m hone_dev.generate.convert_tables` writes docs/guides/migrate.md from the tables of `hone convert`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hone_cli.convert.tables import KeyTable, ValueRow, tables
+
+PAGE = Path(__file__).resolve().parents[3] / "docs/guides/migrate.md"
+INTRODUCTION = """\
+# Come from another tool
+
+<!-- Generated from the tables in cli/hone_cli/convert by `make crds`. Do not edit. -->
+
+`hone convert` prints a manifest, a Dataset and a FineTuneJob, for a configuration of another tool. It needs no cluster.
+
+```bash
+hone convert config.yaml > job.yaml
+hone plan job.yaml
+```
+
+The tool is detected by its keys; `--from` names it. Each field of the manifest has a comment with the key that it comes
+from. The comments at the top list every other key with the reason, in three groups: what is learned differs without it;
+no table knows it; it is not needed. Nothing is left out silently.
+
+| Exit code | Meaning |
+| --- | --- |
+| 0 | Each key is in the manifest or has a reason |
+| 6 | Some keys are not known; the manifest is printed without them |
+| 3 | No job of Hone does this, e.g. training on images; the message has the way out |
+
+- **Rows** on a hub, in a bucket or behind `https://` are read from there. For a file, the first comment is the `hone
+  upload` that puts it where the manifest expects it; `hone check FILE` shows what Hone makes of it.
+- **The model** must be one of a hub; `--model` names it where the source has a folder or a model of a hosted service.
+- **A batch** of Hone has the rows of all GPUs together. `--gpus` multiplies a batch that the source counts for one GPU.
+- **A value** that Hone has no counterpart for, or that the API refuses, is left out and listed, e.g. an optimizer other
+  than AdamW.
+- **Code** is not converted: rewards, prompt strategies and losses of your own.
+
+[What was tried](../outside.md) has the shares of keys for about a thousand published configurations. `-o json` prints
+the objects, and each key with its fate, for programs.
+"""
+
+
+def page() -> str:
+    """The page as Markdown."""
+    return INTRODUCTION + "".join(_section(name, table) for name, table in tables().items())
+
+
+def _section(name: str, table: KeyTable) -> str:
+    shared = "" if table.detect else " Several tools below take these keys."
+    title = f"[{table.title}]({table.link})" if table.link else table.title
+    uses = f" Also the keys of {', '.join(tables()[each].title for each in table.uses)}." if table.uses else ""
+    text = (
+        f"\n## {table.title}\n\nKeys of {title}, `--from {name}`.{uses}\n"
+        if table.detect
+        else f"\n## {table.title}\n\n{shared.strip()}\n"
+    )
+    if table.notes:
+        text += f"\n{table.notes}\n"
+    if table.defaults:
+        fields = ", ".join(f"`{_field(target)}: {value}`" for target, value in table.defaults.items())
+        text += f"\nWhere the source says nothing, its defaults are written: {fields}.\n"
+    text += "\n| Key | Field of Hone |\n| --- | --- |\n"
+    text += "".join(f"| `{key}` | {_to(row)} |\n" for key, row in table.keys.items())
+    reasons = [(reason, "no", keys) for reason, keys in table.dropped.items()]
+    reasons += [(reason, "yes", keys) for reason, keys in table.differs.items()]
+    reasons += [(reason, "refused", keys) for reason, keys in table.refused.items()]
+    if reasons:
+        text += "\n| Keys without a field | Reason | Changes what is learned |\n| --- | --- | --- |\n"
+        text += "".join(f"| {_keys(keys)} | {reason} | {changes} |\n" for reason, changes, keys in reasons)
+    return text
+
+
+def _keys(keys: Iterable[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys)
+
+
+def _to(row: str | list[str] | ValueRow) -> str:
+    if not isinstance(row, ValueRow):
+        return ", ".join(f"`{_field(each.partition(' ')[0])}`" for each in ([row] if isinstance(row, str) else row))
+    field = f"`{_field(row.to)}`: " if row.to else ""
+    return field + "; ".join(f"{_value(value)}: {_result(result)}" for value, result in row.values.items())
+
+
+def _value(value: str) -> str:
+    return {"*": "others", "": "not set"}.get(value, f"`{value}`")
+
+
+def _result(result: Any) -> str:
+    if isinstance(result, dict):
+        return ", ".join(f"`{_field(target)}: {value}`" for target, value in result.items())
+    text = str(result)
+    if text.startswith(("differs: ", "refused: ", "dropped: ")):
+        kind, _, reason = text.partition(": ")
+        return f"refused, {reason}" if kind == "refused" else reason
+    return "as Hone does" if text in ("null", "") else f"`{text}`"
+
+
+def _field(target: str) -> str:
+    root, _, path = target.partition(".")
+    computed = {"x.micro": "training.microBatchSize, training.batchSize", "x.accumulation": "training.batchSize"}
+    computed |= {"x.batch": "training.batchSize", "x.warmupSteps": "training.warmupRatio", "x.revision": "model.uri"}
+    return computed.get(target) or (
+        {"rows": "Dataset: ", "held": "held-out Dataset: "}[root] + path if root in ("rows", "held") else target
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
