@@ -81,6 +81,10 @@ BUILT = {
     "import": imported_model,
     "measure": measured_model,
     "training-with-settings": with_settings,
+    "training-away-from-nodes": lambda: run({}, number=2, avoided_nodes=["gpu-7", "gpu-8.example.org"]),
+    "training-away-on-a-product": lambda: run(
+        {"resources": {"gpusPerNode": 1, "gpuProducts": ["NVIDIA-H100-80GB-HBM3"]}}, avoided_nodes=["gpu-7"]
+    ),
     "training-in-one-rack": lambda: in_a_queue(required="example.org/rack"),
     "training-near": lambda: in_a_queue(preferred="example.org/rack"),
 }
@@ -135,6 +139,16 @@ def test_a_job_to_which_somebody_added_a_field_is_still_suspended(account):
     code, message = kube.impersonate(operator, "PATCH", apply, suspend, content_type="application/apply-patch+yaml")
     kube.call("DELETE", f"{path}?propagationPolicy=Background")
     assert code == 200, message
+
+
+def test_a_pod_is_kept_away_from_nodes_and_not_drawn_to_one(account):
+    kube, _, _ = account
+    job = next(b for b in built("training-away-from-nodes") if b["kind"] == "Job")
+    terms = pod(job)["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    terms[0]["preference"]["matchFields"][0]["operator"] = "In"
+    code, message = ask(kube, job)
+    assert code == 403
+    assert "away from faulty nodes" in message
 
 
 LEVELS = {

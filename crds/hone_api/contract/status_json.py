@@ -188,6 +188,7 @@ class AttemptJson(TypedDict, total=False):
     microBatchLimit: int
     microBatchSize: int
     learningRateHalvings: int
+    faultyNodes: list[str]
     nodes: int
     nextNodes: int
     phaseSeconds: AttemptPhasesJson

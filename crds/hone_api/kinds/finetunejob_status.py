@@ -129,6 +129,11 @@ class Attempt(ApiModel):
         le=MAX_COUNT,
         description="How often the learning rate had been halved, because the loss of earlier attempts diverged.",
     )
+    faulty_nodes: Annotated[list[ShortText], Field(max_length=16)] | None = Field(
+        default=None,
+        description="Nodes of a failed attempt that had a fault when it ended, by their conditions. Later attempts "
+        "avoid them, if there are others.",
+    )
     nodes: int | None = Field(
         default=None,
         ge=1,

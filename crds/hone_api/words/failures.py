@@ -122,6 +122,7 @@ class FailureCode(StrEnum):
     MANIFEST_MISMATCH = "ManifestMismatch"
     INTERRUPTED = "Interrupted"
     DISRUPTED = "Disrupted"
+    NODE_FAULT = "NodeFault"
     RANK_FAILED = "RankFailed"
     RANKS_DIFFER = "RanksDiffer"
     HUNG = "Hung"
@@ -516,6 +517,13 @@ FAILURES: dict[str, Failure] = {
     FailureCode.INTERRUPTED: Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The run was stopped after a checkpoint."),
     FailureCode.DISRUPTED: Failure(
         ExitCode.INTERRUPTED, Retry.DISRUPTION, "The cluster removed the pod; the run continues."
+    ),
+    FailureCode.NODE_FAULT: Failure(
+        ExitCode.INTERRUPTED,
+        Retry.DISRUPTION,
+        "The next attempt avoids the node that the message names, if there is another. Ask the platform team to drain "
+        "and repair it.",
+        "kubectl describe node NODE",
     ),
     FailureCode.RANK_FAILED: Failure(
         ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log of the rank that the message names.", "kubectl logs POD"

@@ -75,6 +75,7 @@ PATHS = {
     "CoreEvent": ("/api/v1", "events"),
     "Secret": ("/api/v1", "secrets"),
     "Namespace": ("/api/v1", "namespaces"),
+    "Node": ("/api/v1", "nodes"),
     "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles"),
     "Lease": ("/apis/coordination.k8s.io/v1", "leases"),

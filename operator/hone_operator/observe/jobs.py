@@ -1,15 +1,17 @@
 """Reads what the cache lacks about a Job: how it ended, and why its pods do not start."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from hone_api.words.states import Quoted
 from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import RefusedError
 from hone_operator.desired.core.pod import CONTAINER, PLAN
 from hone_operator.objects import cache as caches
 from hone_operator.reconcile.core.failures import failed_pods
+from hone_operator.reconcile.core.node_faults import NodeTrouble, troubles_of
 from hone_operator.reconcile.core.pod_state import PodState, read_pod
 from hone_operator.reconcile.core.pods import ObservedJob, slow_start, unbound_claims, unmounted
 from hone_operator.reconcile.core.scheduling import unbound
@@ -53,7 +55,16 @@ class JobReader:
             container = bad[0].container or CONTAINER
             tail = await self.cluster.log_tail(meta["namespace"], bad[0].name, container, LOG_LINES)
             job = replace(job, log_tail=tail)
-        return job
+        return replace(job, node_troubles=await self._node_troubles(pods)) if job.failed else job
+
+    async def _node_troubles(self, pods: Sequence[Mapping[str, Any]]) -> tuple[NodeTrouble, ...]:
+        """What is wrong with the nodes of these pods; nothing where the operator has no right to read nodes."""
+        names = sorted({pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")})
+        try:
+            nodes = [await self.cluster.get("Node", None, name) for name in names]
+        except RefusedError:
+            return ()
+        return tuple(trouble for node in nodes if node for trouble in troubles_of(node))
 
     async def _why_no_pods(self, job: Mapping[str, Any]) -> str | None:
         """The Job controller's message, from its newest event."""

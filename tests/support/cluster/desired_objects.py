@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -66,7 +66,11 @@ def owner(kind: str, name: str) -> dict[str, Any]:
 
 
 def run(
-    spec: dict[str, Any], model_uri: str | None = None, number: int = 1, platform: Platform = PLATFORM
+    spec: dict[str, Any],
+    model_uri: str | None = None,
+    number: int = 1,
+    platform: Platform = PLATFORM,
+    avoided_nodes: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     full = {"model": {"uri": "pvc://models/smol"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}, **spec}
     parsed = FineTuneJobSpec.model_validate(full)
@@ -77,7 +81,8 @@ def run(
         evaluation_datasets=["rows/validation"],
         image=PLATFORM.trainer_image,
     )
-    return training(AttemptInputs(owner("FineTuneJob", "run"), parsed, number, resolved), platform)
+    inputs = AttemptInputs(owner("FineTuneJob", "run"), parsed, number, resolved, avoided_nodes=avoided_nodes)
+    return training(inputs, platform)
 
 
 def all_containers(job: dict[str, Any]) -> list[dict[str, Any]]:

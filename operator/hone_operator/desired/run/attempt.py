@@ -1,6 +1,6 @@
 """What an attempt of a FineTuneJob is made from: its inputs, its image, its ranks, its labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ class AttemptInputs:
     """Most rows of a forward pass, where an earlier attempt ran out of memory."""
     learning_rate_halvings: int | None = None
     """How often the rate was halved after a loss that diverged; None: such a loss ends the run."""
+    avoided_nodes: Sequence[str] = ()
+    """Nodes on which the scheduler puts its pods only if there is no other."""
     pods: int | None = None
     """How many, where a run can have fewer than the spec asks for; None: that many."""
 

@@ -1,5 +1,6 @@
 """Where pods may run: the user's settings, and what GPUs need."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from hone_api.kinds.finetunejob import FineTuneJobSpec
@@ -16,8 +17,12 @@ def extended_gpus(spec: FineTuneJobSpec) -> dict[str, str]:
     return {}
 
 
-def scheduling(spec: FineTuneJobSpec) -> dict[str, Any]:
-    """Fields of a pod's spec."""
+def scheduling(spec: FineTuneJobSpec, avoided_nodes: Sequence[str] = ()) -> dict[str, Any]:
+    """Fields of a pod's spec.
+
+    Args:
+        avoided_nodes: names. A preference, not a demand: where there is no other node, the run must not wait for ever.
+    """
     wish, resources = spec.scheduling, spec.resources
     out: dict[str, Any] = {}
     tolerations = [t.to_json() for t in wish.tolerations or []]
@@ -32,8 +37,19 @@ def scheduling(spec: FineTuneJobSpec) -> dict[str, Any]:
         out["priorityClassName"] = wish.priority_class_name
     if resources.claims:
         out["resourceClaims"] = [claim.to_json() for claim in resources.claims]
+    affinity: dict[str, Any] = {}
     if resources.gpu_products:
         expression = {"key": GPU_PRODUCT, "operator": "In", "values": list(resources.gpu_products)}
-        terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
-        out["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {
+            "nodeSelectorTerms": [{"matchExpressions": [expression]}]
+        }
+    if avoided_nodes:
+        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = [_away_from(node) for node in avoided_nodes]
+    if affinity:
+        out["affinity"] = {"nodeAffinity": affinity}
     return out
+
+
+def _away_from(node: str) -> dict[str, Any]:
+    field = {"key": "metadata.name", "operator": "NotIn", "values": [node]}  # the API takes one value for a field
+    return {"weight": 100, "preference": {"matchFields": [field]}}

@@ -270,7 +270,7 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
             "terminationGracePeriodSeconds": platform.grace_seconds,
             "activeDeadlineSeconds": platform.pod_limits.training_seconds,
             **({"subdomain": attempt.name} if attempt.nodes > 1 else {}),
-            **scheduling(spec),
+            **scheduling(spec, attempt.avoided_nodes),
         },
         image=image(spec, platform),
         settings=spec.pod,

@@ -12,6 +12,8 @@ MAX_LOG_TAIL = 8192
 SECONDARY = frozenset({FailureCode.RANK_FAILED, FailureCode.INTERRUPTED})
 """Codes with which a rank reports that something else ended it."""
 VAGUE = FailureCode.TRAINER_ERROR
+_BY_A_FAULTY_NODE = frozenset({VAGUE, FailureCode.RANK_FAILED, FailureCode.HUNG, FailureCode.RANKS_DIFFER})
+"""Codes that a faulty node explains: nothing in them points to the data or the settings."""
 OUT_OF_MEMORY = frozenset({FailureCode.OUT_OF_MEMORY, FailureCode.GPU_OUT_OF_MEMORY})
 SIGKILL = 137
 
@@ -31,6 +33,8 @@ class Cause:
     """The last step that the run finished, if the trainer reported it."""
     micro_batch_size: int | None = None
     """Rows of the forward pass in which the memory ran out, if the next attempt can have fewer."""
+    faulty_nodes: tuple[str, ...] = ()
+    """Nodes of the Job's pods that have a fault."""
 
     @property
     def retry(self) -> Retry:
@@ -70,7 +74,18 @@ def failed_pods(job: ObservedJob) -> list[PodState]:
 
 
 def root_cause(job: ObservedJob) -> Cause:
-    """Why this failed Job failed."""
+    """Why this failed Job failed; with the faults of its nodes, where they explain it."""
+    cause = _cause_in_pods(job)
+    if not job.node_troubles or cause.code not in _BY_A_FAULTY_NODE | {FailureCode.DISRUPTED}:
+        return cause
+    message = " ".join([f"{cause.message.rstrip('.')}.", *(trouble.sentence for trouble in job.node_troubles)])
+    faulty = tuple(dict.fromkeys(trouble.node for trouble in job.node_troubles if trouble.faulty))
+    if faulty and cause.code in _BY_A_FAULTY_NODE:
+        cause = replace(cause, code=FailureCode.NODE_FAULT, hint=None)
+    return replace(cause, message=message, faulty_nodes=faulty)
+
+
+def _cause_in_pods(job: ObservedJob) -> Cause:
     pods = failed_pods(job)
     if not pods:
         return _without_pods(job)

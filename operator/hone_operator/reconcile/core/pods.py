@@ -11,6 +11,7 @@ from hone_api.words.failures import FailureCode
 from hone_api.words.states import AnyReason, Quoted
 from hone_operator.desired.core import names
 from hone_operator.reconcile.core.conditions import KubeCondition, condition, is_true
+from hone_operator.reconcile.core.node_faults import NodeTrouble
 from hone_operator.reconcile.core.pod_state import ContainerWait, PodState, read_pod
 from hone_operator.reconcile.core.scheduling import Needs, explain, gated
 
@@ -45,6 +46,8 @@ class ObservedJob:
     """The API server's message if the Job controller could not create pods."""
     log_tail: str | None = None
     """Last lines of the pod that failed first; read once the Job has failed."""
+    node_troubles: tuple[NodeTrouble, ...] = ()
+    """What is wrong with the nodes of its pods; read once the Job has failed."""
     claims: tuple[str, ...] = ()
     """Messages about the volume claims that a pod without a node waits for."""
     stuck: Waiting | None = None

@@ -21,6 +21,7 @@ from hone_operator.desired.run.tracking import tracked_run
 from hone_operator.desired.run.training import training
 from hone_operator.reconcile.core import bounds, idle, phases, queueing
 from hone_operator.reconcile.core.conditions import is_true
+from hone_operator.reconcile.core.node_faults import avoided
 from hone_operator.reconcile.core.outcome import Outcome
 from hone_operator.reconcile.core.outcome_builder import JobBuilder, as_json
 from hone_operator.reconcile.core.pods import ObservedJob
@@ -146,6 +147,7 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
         run.gate_keeper.attempt(number, resolved, gates),
         micro_batch_limit=adjusted.micro_batch_limit,
         learning_rate_halvings=adjusted.learning_rate_halvings,
+        avoided_nodes=avoided([record.get("faultyNodes") or () for record in run.attempts.records]),
         failure_interval=attempts.failure_interval,
         pods=run.nodes,
     )

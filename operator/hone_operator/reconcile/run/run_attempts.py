@@ -15,6 +15,7 @@ from hone_operator.desired.core import names
 from hone_operator.progress.numbers import Latest, last_step
 from hone_operator.reconcile.core import idle, phases, queueing
 from hone_operator.reconcile.core.failures import Cause, root_cause
+from hone_operator.reconcile.core.node_faults import MAX_AVOIDED
 from hone_operator.reconcile.core.outcome import backoff
 from hone_operator.reconcile.core.pod_state import PodState
 from hone_operator.reconcile.core.pods import ObservedJob
@@ -338,6 +339,8 @@ def _close(record: AttemptJson, ended_at: str, cause: Cause | None, now: Now) ->
         record["reason"] = cause.code
         if cause.micro_batch_size:
             record["microBatchSize"] = cause.micro_batch_size
+        if cause.faulty_nodes:
+            record["faultyNodes"] = list(cause.faulty_nodes[:MAX_AVOIDED])
     else:
         record["outcome"] = AttemptOutcome.SUCCEEDED
     return cause
