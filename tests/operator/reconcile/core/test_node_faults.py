@@ -59,13 +59,13 @@ def test_a_condition_is_a_fault_or_not(kind, status, faulty):
         assert troubles[0].sentence == f"Node gpu-7 has {kind}={status}: {XID}."
 
 
-def test_a_cordon_is_told_and_is_no_fault():
+def test_a_cordon_is_in_the_message_and_is_no_fault():
     (trouble,) = troubles_of(node(*HEALTHY, cordoned=True))
     assert trouble == ("gpu-7", "Node gpu-7 is cordoned.", False)
 
 
 @pytest.mark.parametrize("field", ["metadata", "metadata spec", "metadata status"])
-def test_a_node_of_which_little_is_known_has_no_fault(field):
+def test_a_node_without_conditions_has_no_fault(field):
     body = node(*HEALTHY)
     assert troubles_of({name: body[name] if name == "metadata" else None for name in field.split()}) == []
 
@@ -111,7 +111,7 @@ def test_a_disruption_names_the_fault_for_which_the_node_was_drained(world, fail
     assert "GpuMemWatch" in cause.message
 
 
-def test_a_cordoned_node_is_told_and_not_avoided(world, failed):
+def test_a_cordoned_node_is_named_and_not_avoided(world, failed):
     cause = root_cause(failed(world.dead(137), cordoned=True))
     assert (cause.code, cause.faulty_nodes) == ("RankFailed", ())
     assert cause.message.endswith("Node gpu-7 is cordoned.")
