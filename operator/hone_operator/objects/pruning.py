@@ -15,7 +15,7 @@ from hone_api.kinds.finetunejob import FINE_TUNE_JOB
 from hone_api.kinds.model import MODEL
 from hone_api.kinds.modelversion import MODEL_VERSION
 from hone_api.schema.schema import structural
-from hone_operator.objects.sharing import shared, shared_block
+from hone_operator.objects.sharing import shared
 from hone_operator.times import read_time
 
 UNKNOWN = "unknownFields"
@@ -69,8 +69,7 @@ def _prune(schema: Mapping[str, Any], value: Any, path: str, unknown: dict[str, 
     if isinstance(value, dict):
         fields, values = schema.get("properties"), schema.get("additionalProperties")
         if fields is not None:
-            kept = _prune_fields(fields, value, path, unknown)
-            return shared_block(id(fields), kept) if path.startswith("spec.") else kept
+            return _prune_fields(fields, value, path, unknown)
         if isinstance(values, dict):
             return {shared(k): _prune(values, v, f"{path}.{k}", unknown) for k, v in value.items()}
         return {}
