@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import requests
@@ -20,28 +19,20 @@ from hone_cli.download import choose_artifact
 from hone_cli.errors import CommandError
 from hone_cli.reach import pod
 from hone_cli.reach.guard import digest
-from hone_cli.reach.http_session import http_session
+from hone_cli.reach.pod_server import PodServer, error_of
 from hone_cli.versions import MODEL_HELP, chosen, ready
 
 _IDLE_SECONDS = 1800.0
 """Seconds after which an unused pod ends by itself: it holds the model in memory."""
 _LOAD_SECONDS = 3600.0
 """Longest wait for the pod: tens of gigabytes of weights are read from a volume."""
-_CONNECT_SECONDS, _ANSWER_SECONDS = 30, 1800
+_ANSWER_SECONDS = 1800.0
 _NOTES = {"Repeats": "loops to its end", "Cut": "was cut"}
 Message = Mapping[str, str]
 
 
-@dataclass
-class RemoteChat:
+class RemoteChat(PodServer):
     """The server of `answering` in a pod."""
-
-    url: str
-    token: str
-    _session: requests.Session = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._session = http_session(self.token)
 
     def answers(self, messages: Sequence[Message]) -> dict[str, dict[str, Any]]:
         """Answer of each model by its name, as {text, ending}.
@@ -50,18 +41,11 @@ class RemoteChat:
             ModelEndedError: it can answer nothing any more.
             CommandError: the pod refuses, or does not answer.
         """
-        body = {"messages": list(messages)}
-        try:
-            response = self._session.post(
-                f"{self.url}{answering.PATH}", json=body, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS)
-            )
-            reply = response.json()
-        except (requests.RequestException, ValueError) as error:
-            raise CommandError(f"the pod does not answer: {type(error).__name__}") from None
-        if response.status_code == answering.ENDED:
-            raise answering.ModelEndedError(str(reply.get("error")))
-        if not response.ok:
-            raise CommandError(str(reply.get("error", response.status_code)))
+        status, reply = self.post(answering.PATH, {"messages": list(messages)}, _ANSWER_SECONDS)
+        if status == answering.ENDED:
+            raise answering.ModelEndedError(error_of(reply))
+        if status != requests.codes.ok:
+            raise CommandError(error_of(reply))
         return dict(reply)
 
 

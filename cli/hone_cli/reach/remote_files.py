@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import requests
@@ -11,32 +10,26 @@ import requests
 from hone_cli.errors import CommandError
 from hone_cli.reach.copying import BrokenConnectionError, MissingFileError
 from hone_cli.reach.files import PREFIX
-from hone_cli.reach.http_session import http_session
+from hone_cli.reach.pod_server import CONNECT_SECONDS, PodServer, error_of
 
-_CONNECT_SECONDS, _SILENT_SECONDS = 30, 120
+_SILENT_SECONDS = 120
 _PIECE = 2**18
 
 
-@dataclass
-class RemoteFiles:
+class RemoteFiles(PodServer):
     """Implements `copying.Source`."""
 
-    url: str
-    token: str
-    _session: requests.Session = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._session = http_session(self.token)
-        self._session.headers["Accept-Encoding"] = "identity"  # the bytes of the file, and their count
+    def __init__(self, url: str, token: str) -> None:
+        super().__init__(url, token)
+        self.session.headers["Accept-Encoding"] = "identity"  # the bytes of the file, and their count
 
     def read(self, path: str, offset: int) -> Iterator[bytes]:
         """See `copying.Source`."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
             url = f"{self.url}{PREFIX}{quote(path)}"
-            with self._session.get(
-                url, headers=headers, stream=True, timeout=(_CONNECT_SECONDS, _SILENT_SECONDS)
-            ) as response:
+            timeout = (CONNECT_SECONDS, _SILENT_SECONDS)
+            with self.session.get(url, headers=headers, stream=True, timeout=timeout) as response:
                 if response.status_code != (206 if offset else 200):
                     kind = MissingFileError if response.status_code == requests.codes.not_found else CommandError
                     raise kind(f"{path}: the pod answers {response.status_code} {_error(response)}".strip())
@@ -47,6 +40,6 @@ class RemoteFiles:
 
 def _error(response: requests.Response) -> str:
     try:
-        return str(response.json()["error"])
-    except (ValueError, KeyError, TypeError):
+        return error_of(response.json())
+    except ValueError:
         return str(response.reason or "")

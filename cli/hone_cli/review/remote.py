@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import requests
@@ -11,23 +10,15 @@ from pydantic import BaseModel, ValidationError
 
 from hone_api.dataset.review import Row, Verdict
 from hone_cli.errors import CommandError
-from hone_cli.reach.http_session import http_session
+from hone_cli.reach.pod_server import PodServer, error_of
 from hone_cli.review.reviews import BatchState, ListPage, Status
 
 _SECONDS = 60
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
-@dataclass
-class Remote:
+class Remote(PodServer):
     """Implements `Reviews`."""
-
-    url: str
-    token: str
-    _session: requests.Session = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._session = http_session(self.token)
 
     def state(self, skipped: Collection[str] = (), row: str | None = None) -> BatchState:
         """See `Reviews.state`."""
@@ -47,15 +38,11 @@ class Remote:
 
     def _call(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            response = self._session.post(f"{self.url}/api/{name}", json=body, timeout=_SECONDS)
-            reply = response.json()
-        except (requests.RequestException, ValueError) as error:
-            raise CommandError(
-                f"the connection to the review's pod is lost ({type(error).__name__}): quit, and start "
-                "hone again; what was decided is kept"
-            ) from None
-        if response.status_code != 200:
-            raise CommandError(str(reply.get("error") if isinstance(reply, dict) else reply))
+            status, reply = self.post(f"/api/{name}", body, _SECONDS)
+        except CommandError as error:
+            raise CommandError(f"{error}: quit, and start hone again; what was decided is kept") from None
+        if status != requests.codes.ok:
+            raise CommandError(error_of(reply))
         answer: dict[str, Any] = reply
         return answer
 

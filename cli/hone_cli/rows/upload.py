@@ -134,9 +134,9 @@ def send(file: Path, incoming: Incoming, url: str, token: str) -> None:
     import requests
 
     from hone_cli.reach.bar import bar
-    from hone_cli.reach.http_session import http_session
+    from hone_cli.reach.pod_server import PodServer
 
-    failures, session = 0, http_session(token)
+    failures, session = 0, PodServer(url, token).session
     with bar("upload") as progress, open(file, "rb") as content:
         while True:
             try:
