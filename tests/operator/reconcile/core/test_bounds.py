@@ -217,21 +217,6 @@ def test_an_invalid_pod_ends_the_run_with_the_api_servers_words(life, conditions
     assert conditions(life.status)["Finished"] == "True/Failed"
 
 
-def test_what_admission_denies_may_recover(life, conditions):
-    life.tick(refusals=[Refusal("Job", "run-1", "CreateRefused", DENIED)])
-    assert conditions(life.status)["Admitted"] == "False/CreateRefused"
-    assert conditions(life.status)["Finished"] == "False/NotFinished"
-    life.tick(20)
-    assert [child.name for child in life.children] == ["run-1"]
-
-
-def test_a_staging_job_that_is_refused_is_reported(new_life, conditions):
-    life = new_life(model={"uri": "hf://org/model"})
-    life.tick(refusals=[Refusal("Job", "run-model", "QuotaExceeded", QUOTA)])
-    assert conditions(life.status)["ModelReady"] == "False/QuotaExceeded"
-    assert conditions(life.status)["Ready"] == "False/QuotaExceeded"
-
-
 def test_an_invalid_job_of_a_dataset_is_final(world, conditions):
     life = DatasetLife(world)
     life.tick(refusals=[Refusal("Job", "rows-data", "CreateRefused", INVALID, final=True)])

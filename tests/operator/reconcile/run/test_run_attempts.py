@@ -116,16 +116,6 @@ def test_an_image_that_cannot_be_pulled_fails_after_the_start_timeout(life, cond
     assert life.status["attempts"][0]["outcome"] == "Failed"
 
 
-def test_a_refused_job_object_is_reported_and_retried(life, conditions):
-    refusal = Refusal("Job", "run-1", "QuotaExceeded", "exceeded quota: count/jobs.batch")
-    outcome = life.tick(refusals=[refusal])
-    assert conditions(life.status)["Admitted"] == "False/QuotaExceeded"
-    assert outcome.check_again_in == 15
-    outcome = life.tick(15)
-    assert [b["kind"] for b in outcome.create] == ["ConfigMap", "Job"]
-    assert len(life.status["attempts"]) == 1
-
-
 def test_success_makes_one_model_version(life, conditions):
     life.tick()
     life.ends("Complete", life.world.dead(0, outcome=life.world.result()), seconds=60)
@@ -406,11 +396,14 @@ def test_a_run_that_went_on_after_a_suspension_can_be_preempted(life):
     assert life.status["attempts"][0]["outcome"] == "Preempted"
 
 
-def test_a_refused_job_is_no_attempt(life):
-    refusal = Refusal("Job", "run-1", "QuotaExceeded", "exceeded quota: jobs")
-    life.tick(refusals=[refusal])
+@pytest.mark.parametrize("reason", ["QuotaExceeded", "CreateRefused"])
+def test_a_refused_job_is_no_attempt_and_is_tried_again(life, conditions, reason):
+    outcome = life.tick(refusals=[Refusal("Job", "run-1", reason, "exceeded quota: jobs")])
+    assert conditions(life.status)["Admitted"] == f"False/{reason}"
+    assert conditions(life.status)["Finished"] == "False/NotFinished"
     assert "attempts" not in life.status
     assert "startTime" not in life.status
+    assert outcome.check_again_in == 15
     outcome = life.tick(20)
     assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-1"]
     assert [a["number"] for a in life.status["attempts"]] == [1]

@@ -175,7 +175,7 @@ def test_what_cannot_be_had_fails_every_job_that_waits_and_none_that_comes_later
 def test_a_refusal_of_the_api_server_is_reported(lives, conditions):
     (life,) = lives(1)
     life.tick(refusals=[Refusal("Job", "model-1", "QuotaExceeded", "exceeded quota: jobs")])
-    assert conditions(life.status)["ModelReady"] == "False/QuotaExceeded"
+    assert conditions(life.status)["ModelReady"] == conditions(life.status)["Ready"] == "False/QuotaExceeded"
     assert message(life) == "Job model-1: exceeded quota: jobs"
 
 
