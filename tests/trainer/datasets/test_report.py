@@ -17,6 +17,7 @@ from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize, publishing
 from hone_trainer.datasets.texts.language import language_of, languages_of
 from hone_trainer.errors import DataError
+from hone_trainer.workers.parallel import Workers
 
 pytestmark = pytest.mark.trainer
 
@@ -295,7 +296,7 @@ def test_the_sample_of_languages_does_not_depend_on_order() -> None:
     samples = []
     for order in (rows, rows[::-1]):
         with counting.counts(order) as counts:
-            samples.append(counts.texts(2000, 1000))
+            samples.append(counts.texts(2000, 1000, Workers()))
     assert samples[0] == samples[1]
     assert len(samples[0]) == 2000
     assert 0.28 < sum(text.startswith("Wo") for text in samples[0]) / 2000 < 0.39

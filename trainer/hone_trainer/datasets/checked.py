@@ -289,7 +289,7 @@ class PartMaker:
         columns = features(row.record, row.texts, self._is_exact)
         return (
             row.line, None, None, None, None, 0,
-            group, content, row.label or None, row.stratum or None, balance,
+            group, content, len(line), row.label or None, row.stratum or None, balance,
             judged.step, judged.reason, judged.changed, judged.changed_by,
             *columns,
         )  # fmt: skip
@@ -305,6 +305,7 @@ _FIRST: tuple[str, ...] = (
     "place_line",
     "grp",
     "content",
+    "size",
     "label",
     "stratum",
 )
@@ -337,6 +338,7 @@ def schema(sketch_columns: int) -> Any:
         "place_line": small,
         "grp": number,
         "content": number,
+        "size": small,
         "balance": number,
         "step": pyarrow.uint8(),
         "changed_by": pyarrow.uint8(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from hone_trainer.datasets import curation, publishing, report, stage_one, synth
 from hone_trainer.datasets.checked import Check, PartMaker, unreadable
 from hone_trainer.datasets.curation import Global, personal_data
 from hone_trainer.datasets.engine import dividing, keys
-from hone_trainer.datasets.engine.counts import RowCounts
+from hone_trainer.datasets.engine.counts import RowCounts, beginnings
 from hone_trainer.datasets.engine.parts import CheckedPart, PartFolder
 from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.engine.writing import (
@@ -30,6 +30,8 @@ from hone_trainer.datasets.engine.writing import (
     REMOVED,
     Ledger,
     rejected_line,
+    removed_lines,
+    write_lines,
     write_rejected,
     write_splits,
 )
@@ -101,18 +103,18 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
             plan, source.made = synthesis.raft.built(plan, source.parsed())
         tally = Tally(plan, fetched.revision, not_read=fetched.not_read)
         try:
-            _read_rows(source, tally, steps, work, progress)
+            hashes = _read_rows(source, tally, steps, work, progress)
         except DataError as error:
             error.result = tally.result()
             report.write(tally, error.result, content, to_outcome(error).failure)
             manifest.write(content)
             raise
-        tally.digest = contents.digest_of(content)
+        tally.digest = contents.digest_of(content, hashes)
         result = tally.result()
         result.synthetic = synthesized.counts if synthesized else None
         result.source_version, result.croissant = freshness.version(plan, fetched), fetched.about
         result.changes = changes.since(plan.previous, Path(plan.store) / "datasets", content, tally.digest)
-        write_report(tally, result, content)
+        write_report(tally, result, content, hashes)
         progress.log(_summary(plan, result))
     return result
 
@@ -156,8 +158,11 @@ def _detected(plan: MaterializePlan, head: Sequence[RawRow]) -> detect.Detected 
 
 def _read_rows(
     source: _SourceRows, tally: Tally, steps: dict[str, curation.Step], work: Path, progress: TaskProgress
-) -> None:
+) -> dict[str, str]:
     """Check, curate and divide the rows of a source into `content` of a folder, and count them.
+
+    Returns:
+        The SHA-256 of each split's file by its name.
 
     Raises:
         ConfigError, DataError: as `make`.
@@ -168,7 +173,8 @@ def _read_rows(
     check = intake.detect(head, content)
     every = [step for step in steps.values() if isinstance(step, Global)]
     maker = stage_one.maker_of(plan, check, steps, source.folder(head, work), source.most)
-    functions = [language.languages_of, maker.make, *(function for step in every for function in step.work)]
+    functions: list[Callable[..., Any]] = [maker.make, removed_lines, beginnings, language.languages_of, write_lines]
+    functions += (function for step in every for function in step.work)
     with maker.folder.owned(), _workers(functions, source.files) as workers:
         parts = source.parts(maker, workers, progress.add_part)
         with Relation(parts, work / "relation", source.most) as rows:
@@ -176,7 +182,7 @@ def _read_rows(
             write_rejected(rows, content / REJECTED, intake.see_rejected)
             ledger = Ledger(rows, [*steps])
             curation.judge(rows, steps, work / "curation", workers)
-            ledger.write(content / REMOVED)
+            ledger.write(content / REMOVED, workers)
             tally.curation, tally.curated_examples = ledger.steps, ledger.examples
             tally.rows = dividing.keep(rows)
             tally.count(RowCounts(rows), workers)
@@ -184,18 +190,19 @@ def _read_rows(
             tally.check_rows()
             counts = dividing.divide(rows, plan.splits, remembered.content_before(plan))
             tally.see_splits(counts, dividing.crossing(rows))
-            write_splits(rows, content)
+            hashes = write_splits(rows, content, workers)
             keys.write(rows, content)
             tally.shared_rows = keys.shared(rows, plan.other_datasets)
+            tally.see_languages()
     tally.check_splits()
+    return hashes
 
 
-def write_report(tally: Tally, result: DatasetResult, content: Path) -> None:
-    """Report, description and manifest of rows."""
+def write_report(tally: Tally, result: DatasetResult, content: Path, hashes: Mapping[str, str]) -> None:
+    """Report, description and manifest of rows; hashes: the SHA-256 of each split's file by its name."""
     report.write(tally, result, content)
-    source = sources.shown(tally.plan.source.uri)
-    croissant.write(content, tally.plan.name, [split.name for split in result.splits], source, result.croissant)
-    manifest.write(content)
+    croissant.write(content, tally.plan.name, hashes, sources.shown(tally.plan.source.uri), result.croissant)
+    manifest.write(content, hashes)
 
 
 def _check_plan(plan: MaterializePlan) -> None:

@@ -130,12 +130,13 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
         if tally.rows < plan.checks.min_rows:
             message = f"{counted(tally.rows, 'row')}, checks.minRows is {plan.checks.min_rows}"
             raise DataError(FailureCode.TOO_FEW_ROWS, message, tally.result())
-        tally.digest = contents.digest_of(content)
+        hashes = contents.hashes_of(content)
+        tally.digest = contents.digest_of(content, hashes)
         result = tally.result()
         result.croissant = croissant.merged({Path(part.path).with_name(croissant.NAME): None for part in plan.parts})
         result.mixture = used
         result.changes = changes.since(plan.previous, Path(plan.store) / "datasets", content, tally.digest)
-        materialize.write_report(tally, result, content)
+        materialize.write_report(tally, result, content, hashes)
     return result
 
 

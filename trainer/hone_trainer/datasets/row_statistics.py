@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -67,15 +67,22 @@ class Tally:
     shared_rows: Sequence[SharedRows] = ()
     languages: Counter[str] = field(default_factory=Counter)
     """Rows of the sample by language."""
+    _identified: Iterable[tuple[Sequence[str], Sequence[str]]] = ()
+    """Texts of the sample, with the languages that workers find meanwhile."""
 
     def count(self, counts: RowCounts, workers: Workers) -> None:
-        """Count the rows that are left; workers have `language.languages_of`."""
+        """Count the rows that are left; workers have `beginnings` and `language.languages_of`."""
         self.lengths, self.profile, self.duplicates = counts.lengths(), counts.profile(), counts.duplicates()
         most = language.SAMPLE_ROWS if self.plan.checks.languages else language.ADVISED_ROWS
-        texts = counts.texts(most, language.SAMPLED_CHARACTERS)
+        texts = counts.texts(most, language.SAMPLED_CHARACTERS, workers)
         parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
-        identified = workers.map(language.languages_of, parts)
-        self.languages = Counter(name for _, names in identified for name in names)
+        self._identified = workers.map(language.languages_of, parts)
+
+    def see_languages(self) -> None:
+        """Note the languages of the sample; they are waited for."""
+        for _, names in self._identified:
+            self.languages.update(names)
+        self._identified = ()
 
     def reject(self, row: RawRow, error: RowError) -> None:
         """Count a refused row."""
@@ -111,6 +118,7 @@ class Tally:
 
     def result(self) -> DatasetResult:
         """What is known by now."""
+        self.see_languages()
         result = DatasetResult(
             digest=self.digest,
             split_settings=remembered.settings_of(self.plan.splits),
@@ -181,6 +189,7 @@ class Tally:
         checks = self.plan.checks
         if not checks.languages:
             return
+        self.see_languages()
         share = language.share_in(self.languages, checks.languages)
         if share is None or Decimal(share) < percent(checks.min_language_share):
             seen = ", ".join(f"{entry.language} {entry.share}" for entry in language.shares(self.languages))

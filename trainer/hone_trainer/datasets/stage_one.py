@@ -79,7 +79,10 @@ def parts(
                 done[index] = part
                 see(part, len(every))
 
-    for (index, *_), part in workers.map(maker.make, missing()):
+    made = workers.map(maker.make, missing())
+    import duckdb  # noqa: F401 - the next stage needs it; a tenth of a second, in which the workers check rows
+
+    for (index, *_), part in made:
         done[index] = part
         see(part, len(every))
     in_order = [done[index] for index in sorted(done)]

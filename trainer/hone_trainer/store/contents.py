@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,20 @@ UNKNOWN = "sha256:" + "0" * 64
 """The digest in a plan that a person wrote without one: the rows are not checked."""
 
 
-def digest_of(folder: Path) -> str:
-    """'sha256:' and the SHA-256 over name, size and SHA-256 of each split file of a materialized folder."""
-    splits = []
-    for name in SPLITS:
-        path = folder / f"{name}.jsonl"
-        if path.is_file():
-            splits.append([name, path.stat().st_size, _sha256(path)])
-    return _digest(splits)
+def hashes_of(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each split file of a materialized folder, by the name of the file."""
+    paths = [folder / f"{name}.jsonl" for name in SPLITS]
+    return {path.name: _sha256(path) for path in paths if path.is_file()}
+
+
+def digest_of(folder: Path, hashes: Mapping[str, str] | None = None) -> str:
+    """'sha256:' and the SHA-256 over name, size and SHA-256 of each split file of a materialized folder.
+
+    Args:
+        hashes: as `hashes_of`, if they are known.
+    """
+    hashes = hashes_of(folder) if hashes is None else hashes
+    return _digest([[Path(name).stem, (folder / name).stat().st_size, sha256] for name, sha256 in hashes.items()])
 
 
 def recorded(folder: Path) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +35,11 @@ class VerifiedFolder:
     size_bytes: int
 
 
-def write(folder: str | Path) -> str:
+def write(folder: str | Path, hashes: Mapping[str, str] | None = None) -> str:
     """Hash and flush every file of the folder, then write its manifest.json.
+
+    Args:
+        hashes: SHA-256 of files by their path: of those that were hashed as they were written.
 
     Returns:
         'sha256:' and the SHA-256 of manifest.json.
@@ -47,7 +50,7 @@ def write(folder: str | Path) -> str:
     root = Path(folder)
     paths = list(_files(root))
     with ThreadPoolExecutor(_HASHED_AT_ONCE) as threads:
-        entries = list(threads.map(lambda path: _entry(root, path, flush=True), paths))
+        entries = list(threads.map(lambda path: _flushed(root, path, (hashes or {}).get(path)), paths))
     for directory in {(root / path).parent for path in paths} | {root}:
         flush_directory(directory)
     text = json.dumps(Manifest(files=entries).model_dump(), indent=1, sort_keys=True).encode() + b"\n"
@@ -163,15 +166,23 @@ def _level(root: Path, folder: Path) -> list[tuple[Path, int]]:
         raise
 
 
-def _entry(root: Path, path: str, flush: bool = False) -> Entry:
+def _flushed(root: Path, path: str, sha256: str | None) -> Entry:
+    descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+        size = os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    return Entry(path=path, size=size, sha256=sha256) if sha256 else _entry(root, path)
+
+
+def _entry(root: Path, path: str) -> Entry:
     hasher, size = hashlib.sha256(), 0
     descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW)
     with open(descriptor, "rb") as file:
         while chunk := file.read(_CHUNK):
             hasher.update(chunk)
             size += len(chunk)
-        if flush:
-            os.fsync(descriptor)
     return Entry(path=path, size=size, sha256=hasher.hexdigest())
 
 

@@ -7,6 +7,7 @@ only items and results are pickled.
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -71,26 +73,43 @@ class Workers:
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
         """Each item with its result, in the order of the items; few are in memory at once.
 
+        Processes begin with the first ones before a result is asked for.
+
         Raises:
             TrainerError: OutOfMemory, when a worker was killed. What a function raises, at the item's turn.
         """
         if self._pool is None:
             return ((item, function(item)) for item in items)
-        return self._shared(self._pool, self._functions.index(function), iter(items))
+        with self._not_killed():
+            self._pool.submit(int)  # they are forked now, also without an item: later this process may have threads
+            futures = self._begun(self._pool, self._functions.index(function), iter(items))
+            first = [*itertools.islice(futures, 1)]
+        return self._results(itertools.chain(first, futures))
 
-    def _shared(self, pool: ProcessPoolExecutor, number: int, items: Iterator[Item]) -> Iterator[tuple[Item, Any]]:
+    def _begun(
+        self, pool: ProcessPoolExecutor, number: int, items: Iterator[Item]
+    ) -> Iterator[tuple[Item, Future[Any]]]:
+        """Each item with its future; the next ones are given to the processes by then."""
         waiting: deque[tuple[Item, Future[Any]]] = deque()
-        try:
-            while True:
-                while len(waiting) < AHEAD * self.count and (item := next(items, None)) is not None:
-                    waiting.append((item, pool.submit(_apply, number, item)))
-                if not waiting:
-                    return
-                item, future = waiting.popleft()
+        while True:
+            while len(waiting) < AHEAD * self.count and (item := next(items, None)) is not None:
+                waiting.append((item, pool.submit(_apply, number, item)))
+            if not waiting:
+                return
+            yield waiting.popleft()
+
+    def _results(self, futures: Iterable[tuple[Item, Future[Any]]]) -> Iterator[tuple[Item, Any]]:
+        with self._not_killed():
+            for item, future in futures:
                 result = future.result()
                 if isinstance(result, _Failed):
                     raise result.error()
                 yield item, result
+
+    @contextmanager
+    def _not_killed(self) -> Iterator[None]:
+        try:
+            yield
         except BrokenProcessPool:
             message = f"a process that {self._doing} was killed (most often by the kernel, out of memory)"
             raise TrainerError(FailureCode.OUT_OF_MEMORY, message) from None

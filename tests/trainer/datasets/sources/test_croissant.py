@@ -17,7 +17,7 @@ from hone_dev.cluster import objectstore
 from hone_trainer.datasets import materialize, mix
 from hone_trainer.datasets.sources import croissant
 from hone_trainer.endpoints import s3
-from hone_trainer.store import manifest
+from hone_trainer.store import contents, manifest
 
 pytestmark = pytest.mark.trainer
 
@@ -181,7 +181,7 @@ def test_columns_of_every_type_are_described(tmp_path: Path) -> None:
         for i in range(3)
     ]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    croissant.write(tmp_path, "rows", ["train"], "pvc://claim/x", None)
+    croissant.write(tmp_path, "rows", contents.hashes_of(tmp_path), "pvc://claim/x", None)
     (split,) = described(tmp_path).metadata.record_sets
     assert {field.name for field in split.fields} == {f"train/{c}" for c in ("text", "n", "x", "yes", "tags")}
     (read, *_) = described(tmp_path).records("train")

@@ -65,7 +65,7 @@ def judge(rows: Relation, steps: Mapping[str, Step], room: Path, workers: Worker
         room: a folder for what steps keep on disk meanwhile.
         workers: they have the `work` of every step.
     """
-    if rows.parts:
+    if rows.parts and any(isinstance(step, Each) for step in steps.values()):
         rows.execute("INSERT INTO verdicts SELECT row, step, reason, false FROM valid WHERE step IS NOT NULL")
         rows.execute("INSERT INTO changes SELECT row, changed_by, changed FROM valid WHERE changed IS NOT NULL")
     for place, (name, step) in enumerate(steps.items()):

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
+from functools import cached_property
+from typing import NamedTuple
 
 from hone_trainer.datasets.engine import features
-from hone_trainer.datasets.engine.relation import LAST, Relation
+from hone_trainer.datasets.engine.relation import LAST, Relation, WantedRows
 from hone_trainer.datasets.texts import profile
 from hone_trainer.datasets.texts.pitfalls import AnswerLengths, Conflict, Pitfalls
 from hone_trainer.datasets.texts.profile import Answers, Profile
 from hone_trainer.datasets.texts.statistics import LengthHistogram
 from hone_trainer.datasets.texts.texts import texts_of
+from hone_trainer.workers.parallel import Workers
 
 _ROLES = {letter: role for role, letter in features.ROLE_LETTERS.items()}
+
+
+class _Flagged(NamedTuple):
+    """Rows with the same `flags`, and sums of them."""
+
+    flags: int
+    rows: int
+    untrained: int
+    better: int
+    worse: int
+    longer: int
+    """Whose chosen answer is the longer one."""
+    shorter: int
 
 
 class RowCounts:
@@ -32,26 +47,23 @@ class RowCounts:
         """Rows that repeat an earlier one exactly."""
         return int(self._rows.one("SELECT count(*) - count(DISTINCT content) FROM left_rows"))
 
-    def texts(self, most: int, characters: int) -> list[str]:
-        """The beginnings of a uniform sample: the rows with the smallest hashes, whatever their order."""
+    def texts(self, most: int, characters: int, workers: Workers) -> list[str]:
+        """The beginnings of a uniform sample: the rows with the smallest hashes, whatever their order.
+
+        Args:
+            workers: they have `beginnings`.
+        """
         query = f"SELECT row, content FROM left_rows ORDER BY content, row LIMIT {most}"
-        texts: list[tuple[int, str]] = []
-        for batch, lines in self._rows.lines(query):
-            for content, line in zip(batch.column("content").to_pylist(), lines.to_pylist(), strict=True):
-                text = "\n".join(text for _, text in texts_of(json.loads(line)))
-                texts.append((content, text[:characters]))
+        sample = ((wanted, characters) for wanted in self._rows.wanted(query))
+        texts = (text for _, some in workers.map(beginnings, sample) for text in some)
         return [text for _, text in sorted(texts, reverse=True)]
 
     def profile(self) -> Profile:
         """What rows look like."""
-        rows = self._rows
+        rows, bits = self._rows, self._bits
         seen = Profile(pitfalls=self._pitfalls())
-        bits = self._bits()
         seen.long_answers, seen.with_names = bits(features.LONG_ANSWER), bits(features.NAMES)
-        seen.with_tools, seen.untrained_turns = (
-            bits(features.TOOLS),
-            int(rows.one("SELECT coalesce(sum(untrained), 0) FROM left_rows")),
-        )
+        seen.with_tools, seen.untrained_turns = bits(features.TOOLS), sum(one.untrained for one in self._by_flags)
         self._see_roles(seen)
         seen.answers = self._answers()
         first = f"SELECT row FROM left_rows ORDER BY row LIMIT {profile.EXAMPLES}"
@@ -59,10 +71,15 @@ class RowCounts:
             seen.examples += [line[: profile.EXAMPLE_CHARACTERS] for line in lines.to_pylist()]
         return seen
 
-    def _bits(self) -> Any:
-        """Gives how many rows have a bit of `flags`."""
-        counts = self._rows.all("SELECT flags, count(*) FROM left_rows GROUP BY flags")
-        return lambda bit: sum(rows for flags, rows in counts if flags & bit)
+    @cached_property
+    def _by_flags(self) -> list[_Flagged]:
+        query = """SELECT flags, count(*), sum(untrained), sum(better), sum(worse), count(*) FILTER (better > worse),
+            count(*) FILTER (better < worse) FROM left_rows GROUP BY flags"""
+        return [_Flagged(*map(int, one)) for one in self._rows.all(query)]
+
+    def _bits(self, bit: int) -> int:
+        """How many rows have a bit of `flags`."""
+        return sum(one.rows for one in self._by_flags if one.flags & bit)
 
     def _see_roles(self, seen: Profile) -> None:
         """Conversations by the sequence of their roles."""
@@ -91,7 +108,7 @@ class RowCounts:
         return Answers(int(total), kinds, common, rarest)
 
     def _pitfalls(self) -> Pitfalls:
-        rows, bits = self._rows, self._bits()
+        rows, bits = self._rows, self._bits
         faults: Counter[str] = Counter()
         query = "SELECT faults, count(*), min(row) FROM left_rows WHERE faults IS NOT NULL GROUP BY faults ORDER BY 3"
         for listed, count, _ in rows.all(query):
@@ -114,11 +131,28 @@ class RowCounts:
         )
 
     def _answer_lengths(self) -> AnswerLengths:
-        pair, good, bad = (f"(flags & {bit}) <> 0" for bit in (features.PAIR, features.GOOD, features.BAD))
-        sums = self._rows.all(
-            f"""SELECT sum(CASE WHEN {pair} OR {good} THEN better END),
-                sum(CASE WHEN {pair} THEN worse WHEN {bad} THEN better END),
-                count(*) FILTER ({good}), count(*) FILTER ({bad}), count(*) FILTER ({pair} AND better > worse),
-                count(*) FILTER ({pair} AND better < worse), count(*) FILTER ({pair}) FROM left_rows"""
-        )[0]
-        return AnswerLengths(*(int(number or 0) for number in sums))
+        lengths = AnswerLengths()
+        for one in self._by_flags:
+            if one.flags & features.PAIR:
+                lengths.worse += one.worse
+                lengths.longer += one.longer
+                lengths.shorter += one.shorter
+                lengths.pairs += one.rows
+            elif one.flags & features.BAD:
+                lengths.worse += one.better
+                lengths.worse_rows += one.rows
+            if one.flags & (features.PAIR | features.GOOD):
+                lengths.better += one.better
+            if one.flags & features.GOOD:
+                lengths.better_rows += one.rows
+        return lengths
+
+
+def beginnings(task: tuple[WantedRows, int]) -> list[tuple[int, str]]:
+    """Of the texts of rows, so many characters, with the hash of each row: what a worker does."""
+    wanted, characters = task
+    return [
+        (content, "\n".join(text for _, text in texts_of(json.loads(line)))[:characters])
+        for batch, lines in wanted.lines()
+        for content, line in zip(batch.column("content").to_pylist(), lines.to_pylist(), strict=True)
+    ]

@@ -28,7 +28,7 @@ def keep(rows: Relation) -> int:
     """Make the table `kept` of the rows that the curation left; gives their number."""
     rows.execute(
         f"""CREATE TABLE kept AS SELECT row, coalesce(new, grp) AS grp, content,
-            coalesce(question, content) AS question, exact, stratum
+            coalesce(question, content) AS question, exact, stratum, size
             FROM {rows.left_by(LAST)} LEFT JOIN regrouped ON grp = old"""
     )
     count: int = rows.one("SELECT count(*) FROM kept")

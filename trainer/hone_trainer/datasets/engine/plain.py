@@ -118,6 +118,7 @@ class PlainRows:
             "line": of_texts(lines),
             "grp": of_numbers(group),
             "content": of_numbers(content),
+            "size": of_numbers(numpy.array([*map(len, lines)], dtype=numpy.uint32)),
             "length": of_numbers(lengths.astype(numpy.uint32)),
             **made.features(self._is_exact),
         }

@@ -10,10 +10,10 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hone_api.words.failures import FailureCode
 from hone_trainer.datasets.engine.arrays import column, indices, numbers
@@ -27,10 +27,29 @@ from hone_trainer.workers import parallel
 MEMORY_SHARE = 2
 """DuckDB has the memory that one piece of a file may take, divided by this."""
 ARROW_ROWS = 8192
+READ_BYTES = 8 * 2**20
+"""Of row groups, whose lines are read at once."""
 _NO_ROOM = ("No space left on device", "max_temp_directory_size", "failed to offload data block")
 _NO_FILE = re.compile(r'(?:match the pattern|open file) "([^"]+)"')
 LAST = 255
 """After all steps."""
+
+
+class WantedRows(NamedTuple):
+    """Rows of a part whose lines are wanted: any process can read them."""
+
+    part: CheckedPart
+    groups: list[tuple[int, int, Any]]
+    """Row groups: number, rows of the source before it, and what a query says of its rows as a batch."""
+
+    def lines(self) -> Iterator[tuple[Any, Any]]:
+        """The batches, with an Arrow array of the lines of each."""
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(self.part.path) as file:
+            for group, before, batch in self.groups:
+                lines = file.read_row_group(group, columns=["line"], use_threads=False).column("line")
+                yield batch, lines.combine_chunks().take(indices(numbers(batch.column("row")) - (before + 1)))
 
 
 class Relation:
@@ -123,31 +142,34 @@ class Relation:
             return "valid"
         return f"(SELECT * FROM valid ANTI JOIN (SELECT row FROM verdicts WHERE step < {step}) USING (row))"
 
-    def lines(self, query: str, see_read: Callable[[CheckedPart], None] = lambda _: None) -> Iterator[tuple[Any, Any]]:
-        """The rows of a query, which has `row`, in order: batches of it, and for each an Arrow array of their lines.
-
-        Lines are read by row groups: a batch is as large as one of them.
-
-        Args:
-            see_read: called with each part once its lines have been used.
-        """
+    def wanted(self, query: str) -> Iterator[WantedRows]:
+        """The rows of a query, which has `row`, in order, some at a time."""
         import pyarrow.parquet
 
-        wanted = _Ordered(self.stream(f"SELECT * FROM ({query}) ORDER BY row"))
-        end = 0
+        ordered, end = _Ordered(self.stream(f"SELECT * FROM ({query}) ORDER BY row")), 0
         for part in self.parts:
-            if part.rows == 0 or not wanted.has(end + part.rows):
+            if part.rows == 0 or not ordered.has(end + part.rows):
                 end += part.rows
-                see_read(part)
                 continue
-            with pyarrow.parquet.ParquetFile(part.path) as file:
-                for group in range(file.num_row_groups):
-                    start, end = end, end + file.metadata.row_group(group).num_rows
-                    if (batch := wanted.until(end)) is None:
-                        continue
-                    lines = file.read_row_group(group, columns=["line"], use_threads=False).column("line")
-                    yield batch, lines.combine_chunks().take(indices(numbers(batch.column("row")) - (start + 1)))
-            see_read(part)
+            metadata, size = pyarrow.parquet.read_metadata(part.path), 0
+            wanted = WantedRows(part, [])
+            for number in range(metadata.num_row_groups):
+                group = metadata.row_group(number)
+                start, end = end, end + group.num_rows
+                if (batch := ordered.until(end)) is None:
+                    continue
+                wanted.groups.append((number, start, batch))
+                size += group.total_byte_size
+                if size >= READ_BYTES:
+                    yield wanted
+                    wanted, size = WantedRows(part, []), 0
+            if wanted.groups:
+                yield wanted
+
+    def lines(self, query: str) -> Iterator[tuple[Any, Any]]:
+        """The same as batches, and for each an Arrow array of the lines of its rows."""
+        for wanted in self.wanted(query):
+            yield from wanted.lines()
 
     def records(self) -> Iterator[list[tuple[int, Record]]]:
         """The rows that are left, in order, some at a time, with their numbers: for what is not SQL."""

@@ -2,52 +2,124 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from hone_api.dataset.curation import CurationStep
 from hone_trainer.datasets.engine.arrays import indices, numbers, of_numbers, of_texts
-from hone_trainer.datasets.engine.parts import CheckedPart
-from hone_trainer.datasets.engine.relation import Relation
+from hone_trainer.datasets.engine.relation import Relation, WantedRows
 from hone_trainer.datasets.readers.rows import RawRow, RowError
 from hone_trainer.store.contents import SPLITS
+from hone_trainer.workers.parallel import Workers
 
 REJECTED, REMOVED = "rejected.jsonl", "removed.jsonl"
 _LITTLE_ROOM = 512 * 2**20
 """Bytes of a disk that other Datasets and runs may need meanwhile."""
+_HASHED_BYTES = 4 * 2**20
 _ROWS_NAMED = 10
 _EXAMPLE_CHARACTERS = 600
 _EXAMPLES = 3
 """Rows of a step that are kept for the report."""
 
 
-def write_splits(rows: Relation, folder: Path) -> None:
+def write_splits(rows: Relation, folder: Path, workers: Workers) -> dict[str, str]:
     """The rows of the table `divided` into a file for each split; order is that of the source.
 
     What they are written from goes where the disk has no room for both: it is read for the last time.
+
+    Args:
+        workers: they have `write_lines`.
+
+    Returns:
+        The SHA-256 of each file by its name.
     """
+    unread = iter(rows.parts)
+    part = next(unread, None)
+    with ExitStack() as stack:
+        files = _Files(folder, stack)
+        wanted = rows.wanted("SELECT row, code, size FROM divided JOIN kept USING (row)")
+        for task, _ in workers.map(write_lines, map(files.task, wanted)):
+            files.see_written(task)
+            while part is not None and part is not task.wanted.part and _has_little_room(folder):
+                part.path.unlink(missing_ok=True)
+                part = next(unread, None)
+    return files.hashes()
+
+
+def _has_little_room(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < _LITTLE_ROOM
+
+
+class _Place(NamedTuple):
+    """Where some rows are in a file."""
+
+    path: Path
+    begin: int
+    end: int
+
+
+class _Task(NamedTuple):
+    """Rows, and their places by the code of their split."""
+
+    wanted: WantedRows
+    places: dict[int, _Place]
+
+
+class _Files:
+    """The files of splits, by code: where the next rows go, and the hash of what is there."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self._files: dict[int, IO[bytes]] = {}
+        self._hashes: dict[int, Any] = {}
+        self._ends: dict[int, int] = {}
+
+    def task(self, wanted: WantedRows) -> _Task:
+        """The rows with the places of their lines, after those of all rows before."""
+        import numpy
+
+        begins = self._ends.copy()
+        for _, _, batch in wanted.groups:
+            codes, sizes = (numbers(batch.column(name)) for name in ("code", "size"))
+            for code in numpy.unique(codes).tolist():
+                if code not in self._files:  # no buffer: what comes next in the file may not be written yet
+                    file = open(self._path(code), "w+b", buffering=0)  # noqa: SIM115
+                    self._files[code], self._hashes[code] = self._stack.enter_context(file), hashlib.sha256()
+                self._ends[code] = self._ends.get(code, 0) + int((sizes[codes == code] + 1).sum())
+        places = ((code, begins.get(code, 0), end) for code, end in self._ends.items())
+        return _Task(wanted, {code: _Place(self._path(code), *at) for code, *at in places if at[0] < at[1]})
+
+    def see_written(self, task: _Task) -> None:
+        """Hash the lines; those of all rows before have been."""
+        for code, place in task.places.items():
+            file = self._files[code]
+            while data := file.read(min(place.end - file.tell(), _HASHED_BYTES)):
+                self._hashes[code].update(data)
+
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file by its name."""
+        return {self._path(code).name: self._hashes[code].hexdigest() for code in sorted(self._hashes)}
+
+    def _path(self, code: int) -> Path:
+        return self._folder / f"{SPLITS[code - 1]}.jsonl"
+
+
+def write_lines(task: _Task) -> None:
+    """Lines into their places: what a worker does."""
     import numpy
 
-    written = list[Path]()
-
-    def see_read(part: CheckedPart) -> None:
-        written.append(part.path)
-        if shutil.disk_usage(folder).free < _LITTLE_ROOM:
-            for path in written:
-                path.unlink(missing_ok=True)
-            written.clear()
-
     with ExitStack() as stack:
-        files: dict[int, IO[bytes]] = {}
-        for batch, lines in rows.lines("SELECT row, code FROM divided", see_read):
+        files = {code: stack.enter_context(open(place.path, "r+b")) for code, place in task.places.items()}
+        for code, file in files.items():
+            file.seek(task.places[code].begin)
+        for batch, lines in task.wanted.lines():
             codes = numbers(batch.column("code"))
             for code in numpy.unique(codes).tolist():
-                if code not in files:
-                    files[code] = stack.enter_context(open(folder / f"{SPLITS[code - 1]}.jsonl", "wb"))
                 files[code].write(_lines_of(lines.take(indices(numpy.flatnonzero(codes == code)))))
 
 
@@ -97,8 +169,12 @@ class Ledger:
         self.examples: dict[str, list[dict[str, Any]]] = {}
         """The first rows that a step removed or changed, for the report; a changed one as it is kept."""
 
-    def write(self, path: Path) -> None:
-        """Count, and write the removed rows, a JSON object a line in the order of the source, if there are any."""
+    def write(self, path: Path, workers: Workers) -> None:
+        """Count, and write the removed rows, a JSON object a line in the order of the source, if there are any.
+
+        Args:
+            workers: they have `removed_lines`.
+        """
         rows = self._rows
         rows.execute(
             """CREATE TABLE removed AS SELECT row, min(step) AS step, arg_min(reason, step) AS reason,
@@ -116,14 +192,10 @@ class Ledger:
             self.steps[place].changed = changed
         self._name()
         if any(step.removed for step in self.steps):
-            self._write(path)
-
-    def _write(self, path: Path) -> None:
-        with open(path, "w", encoding="utf-8") as file:
-            for batch, lines in self._rows.lines("SELECT row, step, reason FROM removed"):
-                for (number, place, reason), line in zip(_rows_of(batch), lines.to_pylist(), strict=True):
-                    entry = {"row": number, "step": self.steps[place].step, "reason": reason, "value": json.loads(line)}
-                    file.write(f"{json.dumps(entry, ensure_ascii=False)}\n")
+            names = [step.step for step in self.steps]
+            removed = ((wanted, names) for wanted in rows.wanted("SELECT row, step, reason FROM removed"))
+            with open(path, "wb") as file:
+                file.writelines(lines for _, lines in workers.map(removed_lines, removed))
 
     def _name(self) -> None:
         """The first rows of each step."""
@@ -142,6 +214,17 @@ class Ledger:
                     shown = {"row": number, "reason": reason, "value": line[:_EXAMPLE_CHARACTERS] + cut}
                     self.examples.setdefault(entry.step, []).append(shown)
         self.examples = {step.step: self.examples[step.step] for step in self.steps if step.step in self.examples}
+
+
+def removed_lines(task: tuple[WantedRows, Sequence[str]]) -> bytes:
+    """Removed rows as lines of their file, by the names of all steps: what a worker does."""
+    wanted, names = task
+    written = []
+    for batch, lines in wanted.lines():
+        for (number, step, reason), line in zip(_rows_of(batch), lines.to_pylist(), strict=True):
+            entry = {"row": number, "step": names[step], "reason": reason, "value": json.loads(line)}
+            written.append(f"{json.dumps(entry, ensure_ascii=False)}\n")
+    return "".join(written).encode()
 
 
 def _rows_of(batch: Any) -> Any:

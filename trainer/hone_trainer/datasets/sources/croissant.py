@@ -5,7 +5,6 @@ It is informative only: a missing, broken or too large file is not an error.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import logging
@@ -174,9 +173,12 @@ def _each(texts: Sequence[str | None]) -> str:
     return ", ".join(dict.fromkeys(filter(None, texts)))
 
 
-def write(folder: Path, name: str, splits: Sequence[str], source: str, about: Croissant | None) -> None:
-    """Describe the splits of a materialized folder, in version 1.0 of the format."""
-    files = [folder / f"{split}.jsonl" for split in splits]
+def write(folder: Path, name: str, hashes: Mapping[str, str], source: str, about: Croissant | None) -> None:
+    """Describe the splits of a materialized folder, in version 1.0 of the format.
+
+    Args:
+        hashes: the SHA-256 of each split's file by its name.
+    """
     body = about.to_json() if about else {}
     document: dict[str, Any] = {
         "@context": _CONTEXT,
@@ -186,15 +188,13 @@ def write(folder: Path, name: str, splits: Sequence[str], source: str, about: Cr
         "description": body.get("description") or f"Rows of {source}, validated and split.",
         **{key: body[key] for key in ("license", "citeAs", "url") if key in body},
         "isBasedOn": body.get("name") or source,
-        "distribution": [_file(path) for path in files],
-        "recordSet": [_record_set(path) for path in files],
+        "distribution": [_file(folder / file, sha256) for file, sha256 in hashes.items()],
+        "recordSet": [_record_set(folder / file) for file in hashes],
     }
     (folder / NAME).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _file(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+def _file(path: Path, sha256: str) -> dict[str, Any]:
     return {
         "@type": "cr:FileObject",
         "@id": path.name,
