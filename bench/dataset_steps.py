@@ -262,7 +262,10 @@ class Phases:
 
         def map_in_phase(this: Any, function: Any, items: Any) -> Iterator[Any]:
             self._cut()
-            yield from apply(this, function, items)
+            return in_phase(apply(this, function, items))
+
+        def in_phase(results: Iterator[Any]) -> Iterator[Any]:
+            yield from results
             self._cut()
 
         return mock.patch.object(workers, "map", map_in_phase)
