@@ -71,8 +71,8 @@ RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 
 # The model that identifies languages, unpacked: each Dataset would take half a second for it.
-RUN python -c "import lzma, py3langid.langid as p; m = p.MODEL_DIR / p.MODEL_FILE; \
-        m.with_suffix('').write_bytes(lzma.decompress(m.read_bytes()))"
+RUN python -c "import io, lzma, numpy, py3langid.langid as p; m = p.MODEL_DIR / p.MODEL_FILE; \
+        [numpy.save(m.with_name(k), v) for k, v in numpy.load(io.BytesIO(lzma.decompress(m.read_bytes()))).items()]"
 
 # As for the operator.
 RUN python -m compileall -q -x '/(tests?|lib2to3|site-packages|dist-packages)/' \
@@ -102,8 +102,8 @@ RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env -
     sh /requirements/image-install.sh --no-deps --target /opt/hone/share/hone/gguf -r /requirements/gguf.txt
 
 # The model that identifies languages, unpacked: each Dataset would take half a second for it.
-RUN python -c "import lzma, py3langid.langid as p; m = p.MODEL_DIR / p.MODEL_FILE; \
-        m.with_suffix('').write_bytes(lzma.decompress(m.read_bytes()))"
+RUN python -c "import io, lzma, numpy, py3langid.langid as p; m = p.MODEL_DIR / p.MODEL_FILE; \
+        [numpy.save(m.with_name(k), v) for k, v in numpy.load(io.BytesIO(lzma.decompress(m.read_bytes()))).items()]"
 
 # As for the operator.
 RUN python -m compileall -q -x '/(tests?|lib2to3|site-packages|dist-packages)/' \

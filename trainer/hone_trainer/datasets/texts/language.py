@@ -130,16 +130,19 @@ def _encoded(text: str) -> bytes:
 
 @cache
 def _model() -> _Model:
-    """The package's; images have it unpacked, since to unpack it takes half a second."""
+    """The package's; images and `make setup` have it unpacked to map, since to unpack it takes half a second."""
     import numpy as np
     from py3langid.langid import MODEL_DIR, MODEL_FILE
 
+    names = ("nextmove", "nextmove_row", "out_feat", "ptc", "pc", "classes")
     packed = MODEL_DIR / MODEL_FILE
-    plain = packed.with_suffix("")
-    content = plain if plain.is_file() else io.BytesIO(lzma.decompress(packed.read_bytes()))
-    with np.load(content, allow_pickle=False) as data:
-        states = data["nextmove"], data["nextmove_row"], data["out_feat"]
-        return _Model(*states, data["ptc"], data["pc"], data["classes"].tolist())
+    mapped = [packed.with_name(f"{name}.npy") for name in names]
+    if all(path.is_file() for path in mapped):
+        *arrays, classes = (np.asarray(np.load(path, mmap_mode="r")) for path in mapped)
+    else:
+        with np.load(io.BytesIO(lzma.decompress(packed.read_bytes()))) as data:
+            *arrays, classes = (data[name] for name in names)
+    return _Model(*arrays, classes.tolist())
 
 
 @cache
