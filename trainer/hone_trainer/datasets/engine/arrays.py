@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-_CODES = {"uint64": "Q", "int64": "q", "uint32": "I", "uint8": "B"}
+_CODES = {"uint64": "Q", "int64": "q", "uint32": "I", "int32": "i", "uint8": "B"}
 
 
 def column(values: Sequence[Any], kind: Any) -> Any:
@@ -25,6 +25,11 @@ def column(values: Sequence[Any], kind: Any) -> Any:
     if None in values or str(kind) not in _CODES:
         return pyarrow.array(values, kind)
     return pyarrow.Array.from_buffers(kind, len(values), [None, pyarrow.py_buffer(array(_CODES[str(kind)], values))])
+
+
+def scalar(value: Any, kind: Any) -> Any:
+    """The value as a scalar of an Arrow type, for `pyarrow.compute`."""
+    return column([value], kind)[0]
 
 
 def table(columns: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from hone_api.dataset.dataset import Format
 from hone_trainer.datasets.engine import features
-from hone_trainer.datasets.engine.arrays import column, indices, numbers, of_numbers, of_texts
+from hone_trainer.datasets.engine.arrays import column, indices, numbers, of_numbers, of_texts, scalar
 from hone_trainer.datasets.formats.detect import Detected
 from hone_trainer.datasets.formats.unread import LEGACY_END
 from hone_trainer.datasets.readers.items import MAX_ROW_BYTES
@@ -40,6 +40,7 @@ _KEY_ENDS = re.compile(rb'"(?<![^\\]\\")(?=\s*+:)')
 _SHORT_KEYS = re.compile(rb'"(?<!\\")([^"\\]{0,80}+)"\s*+:\s*+([\[{]?)')
 _ALL_KEYS = re.compile(rb'[{,](?=\s*+"((?:[^"\\]|\\.)*+)"\s*+:\s*+([\[{]?))', re.DOTALL)
 """At least the keys of JSON, and how the value begins if it is an array or an object."""
+_SPACED_KEY = re.compile(rb'"\s+:')
 _STYLES = ((b", ", b": "), (b",", b":"))
 """Of JSON: as most write it, and as we do."""
 _ZEROS = ("place_line", "flags", "untrained", "better", "worse")
@@ -133,10 +134,11 @@ class _Flat:
         self._arrays = {role: table.column(name).combine_chunks() for role, name in columns.items()}
         self._texts = {role: values.to_pylist() for role, values in self._arrays.items()}
         self._kept: Sequence[int] = range(table.num_rows)
-        self.left = {at for texts in self._texts.values() for at in _unfit(texts, body)}
+        self.left = {at for role in columns for at in _unfit(self._arrays[role], self._texts[role], body)}
         """Rows that are not plain."""
-        ends = enumerate(self._texts.get("completion", ()))
-        self.left.update([at for at, text in ends if text and text.endswith(LEGACY_END)])
+        if LEGACY_END.encode() in body or b"\\u" in body:
+            ends = enumerate(self._texts.get("completion", ()))
+            self.left.update([at for at, text in ends if text and text.endswith(LEGACY_END)])
 
     @staticmethod
     def type() -> Any:
@@ -198,15 +200,16 @@ class _Flat:
 
         question, answer_hash = (_hashes(some) for some in norms.values())
         answers = self._arrays["completion"]
-        is_short = compute.less_equal(compute.utf8_length(answers), features.ANSWER_CHARACTERS)
-        flags = numpy.where(is_short.to_numpy(zero_copy_only=False), 0, features.LONG_ANSWER).astype(numpy.uint32)
+        sizes = compute.utf8_length(answers)
+        flags = numpy.where(numbers(sizes) <= features.ANSWER_CHARACTERS, 0, features.LONG_ANSWER).astype(numpy.uint32)
         for role, texts in self._texts.items():
             for at, bits in _bits(texts, [role == "completion"] * len(texts)):
                 flags[at] |= bits
         columns = {"question": question, "answer_hash": answer_hash, "flags": flags}
         if is_exact:
             columns["exact"] = features.key_of_pair(question, answer_hash)
-        shown = compute.if_else(is_short, answers, pyarrow.scalar(None, pyarrow.string()))
+        is_short = compute.less_equal(sizes, scalar(features.ANSWER_CHARACTERS, sizes.type))
+        shown = compute.if_else(is_short, answers, scalar(None, pyarrow.string()))
         return {**{name: of_numbers(values) for name, values in columns.items()}, "answer": shown}
 
 
@@ -225,7 +228,7 @@ class _Talks:
         self._sizes = _sizes(turns.field("content"))
         letters = "".join([_LETTERS.get(role, "?") for role in roles])
         self._patterns = [letters[begin:end] for begin, end in pairwise(self._begins.tolist())]
-        unfit = [*_unfit(self._texts, body), *_positions(turns.is_null())]
+        unfit = [*_unfit(turns.field("content"), self._texts, body), *_positions(turns.is_null())]
         for field in turns.type:
             if field.name not in ("role", "content"):
                 unfit += _positions(turns.field(field.name).is_valid())
@@ -324,7 +327,8 @@ def _table(body: bytes, kinds: dict[str, Any]) -> Any:
     if not (body.startswith(b"{") and body.endswith(b"}") and body.count(b"}" + end + b"{") == lines - 1):
         return None
     lists = [name.encode() for name, kind in kinds.items() if pyarrow.types.is_list(kind)]
-    if not _is_bounded(body, lists):
+    turns = [field.name for kind in kinds.values() if pyarrow.types.is_list(kind) for field in kind.value_type]
+    if not _is_bounded(body, [name.encode() for name in (*kinds, *turns)], lists):
         return None
     try:
         body.decode()
@@ -346,19 +350,30 @@ def _table(body: bytes, kinds: dict[str, Any]) -> Any:
     return table if are_texts or not _NOT_JSON.search(body) else None
 
 
-def _is_bounded(body: bytes, lists: Sequence[bytes]) -> bool:
+def _is_bounded(body: bytes, names: Sequence[bytes], lists: Sequence[bytes]) -> bool:
     """Whether lines have few keys, and no value is nested but the ones in these columns, each once in a line.
 
     pyarrow itself has no bound: its stack overflows on a value that is nested deeply.
     """
-    found = _SHORT_KEYS.findall(body)
-    if len(found) < len(_KEY_ENDS.findall(body)):
-        found = _ALL_KEYS.findall(body)
-    keys = {*found}
-    if len(keys) > _MOST_KEYS or any(begin and name not in lists for name, begin in keys):
-        return False
+    if not _has_only(body, names, lists):
+        found = _SHORT_KEYS.findall(body)
+        if len(found) < len(_KEY_ENDS.findall(body)):
+            found = _ALL_KEYS.findall(body)
+        keys = {*found}
+        if len(keys) > _MOST_KEYS or any(begin and name not in lists for name, begin in keys):
+            return False
     # Of a column within itself, the type is not known.
     return all(line.count(b'"%b"' % name) <= 1 for name in lists for line in body.split(b"\n"))
+
+
+def _has_only(body: bytes, names: Sequence[bytes], lists: Sequence[bytes]) -> bool:
+    """Whether there is no key but these, and no nested value but of these: all keys are counted, and none is looked at.
+
+    False where that is not certain, such as with a quotation mark before a colon in a text.
+    """
+    known = sum(body.count(b'"%b":' % name) - body.count(b'\\"%b":' % name) for name in names)
+    nested = b"".join([rb'(?<!"%b)' % re.escape(name) for name in lists]) + rb'":\s*[\[{]'
+    return known == body.count(b'":') and not _SPACED_KEY.search(body) and not re.search(nested, body)
 
 
 def _as_written(
@@ -376,13 +391,15 @@ def _as_written(
     """
     if not body.startswith(begin[0]) or not body.endswith(end):
         return None
-    texts = body[len(begin[0]) : len(body) - len(end)]
+    texts = body[len(begin[0]) :]
     for old, new, count in between:
         if texts.count(old) != count:
             return None
         texts = texts.replace(old, new)
-    lines = texts.split(end + b"\n" + begin[0])
-    return [b"%b%b%b" % (begin[1], text, end) for text in lines] if len(lines) == rows else None
+    ends = end + b"\n"
+    if texts.count(ends + begin[0]) != rows - 1:
+        return None
+    return (begin[1] + texts.replace(ends + begin[0], ends + begin[1])).split(b"\n")
 
 
 def _spelled(lines: Sequence[bytes], body: bytes) -> list[int]:
@@ -392,11 +409,22 @@ def _spelled(lines: Sequence[bytes], body: bytes) -> list[int]:
     return [at for at, line in enumerate(lines) if b"\\u" in line or b"\\/" in line]
 
 
-def _unfit(texts: Sequence[str | None], body: bytes) -> list[int]:
-    """Those that `text_of` refuses, and the absent ones."""
+def _unfit(values: Any, texts: Sequence[str | None], body: bytes) -> list[int]:
+    """Those that `text_of` refuses, and the absent ones: of an Arrow array, and the same as a list."""
     if b"\\u0000" in body:
         return [at for at, text in enumerate(texts) if not text or text.isspace() or "\0" in text]
-    return [at for at, text in enumerate(texts) if not text or text.isspace()]
+    return [at for at in _perhaps_blank(values) if not (text := texts[at]) or text.isspace()]
+
+
+def _perhaps_blank(values: Any) -> list[int]:
+    """Texts of an Arrow array that are absent or empty, or whose first byte may be of white space."""
+    import numpy
+
+    _, offsets, content = values.buffers()
+    ends = numpy.frombuffer(offsets, numpy.int32)[values.offset : values.offset + len(values) + 1]
+    whole = numpy.frombuffer(content or b"\0", numpy.uint8)
+    first = whole[numpy.minimum(ends[:-1], len(whole) - 1)]
+    return [*((ends[1:] == ends[:-1]) | (first <= 32) | (first > 127)).nonzero()[0].tolist()]
 
 
 def _is_conversation(letters: str) -> bool:
@@ -407,13 +435,14 @@ def _is_conversation(letters: str) -> bool:
 def _bits(texts: Sequence[str], are_answers: Sequence[bool]) -> list[tuple[int, int]]:
     """Bits of `flags`, with the places of the texts that have them."""
     found = []
-    whole = "\n".join(texts)
+    whole = "\n".join([*texts, ""])
     if tokens := pitfalls.control_tokens(whole):
         ends = list(accumulate([len(text) + 1 for text in texts]))
         found += [(bisect_right(ends, at), features.CONTROL) for at in tokens]
-    for at in [at for at, text in enumerate(texts) if text.endswith(pitfalls.NOTHING)]:
-        if texts[at].rpartition("\n\n")[2] in pitfalls.NOTHING:
-            found.append((at, features.NOTHING))
+    if any(f"{word}\n" in whole for word in pitfalls.NOTHING):
+        for at in [at for at, text in enumerate(texts) if text.endswith(pitfalls.NOTHING)]:
+            if texts[at].rpartition("\n\n")[2] in pitfalls.NOTHING:
+                found.append((at, features.NOTHING))
     if not whole.isascii():
         for at, (text, is_answer) in enumerate(zip(texts, are_answers, strict=True)):
             if is_answer and not text.isascii() and pitfalls.shows_nothing(text):
@@ -427,10 +456,10 @@ def _positions(mask: Any) -> list[int]:
 
 
 def _sizes(texts: Any) -> Any:
-    """Bytes of each text of an Arrow array; 0 of an absent one."""
+    """Bytes of each text of an Arrow array; of an absent one, any number."""
     from pyarrow import compute
 
-    return numbers(compute.fill_null(compute.binary_length(texts), 0)).astype("int64")
+    return numbers(compute.binary_length(texts)).astype("int64")
 
 
 def _tokens(sizes: Any) -> Any:

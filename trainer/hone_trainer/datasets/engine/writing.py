@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from hone_api.dataset.curation import CurationStep
-from hone_trainer.datasets.engine.arrays import indices, numbers, of_numbers, of_texts
+from hone_trainer.datasets.engine.arrays import indices, numbers, of_numbers, of_texts, scalar
 from hone_trainer.datasets.engine.relation import Relation, WantedRows
 from hone_trainer.datasets.readers.rows import RawRow, RowError
 from hone_trainer.store.contents import SPLITS
@@ -132,7 +132,7 @@ def _lines_of(texts: Any) -> Any:
     empty = of_texts([b""])  # after the last one
     ends = of_numbers(numpy.array([0, len(texts) + 1], dtype=numpy.int32))
     every = pyarrow.ListArray.from_arrays(ends, pyarrow.concat_arrays([texts, empty]))
-    return compute.binary_join(every, "\n")[0].as_buffer()
+    return compute.binary_join(every, scalar("\n", pyarrow.string()))[0].as_buffer()
 
 
 def write_rejected(rows: Relation, path: Path, see: Callable[[RawRow, RowError], None]) -> None:
