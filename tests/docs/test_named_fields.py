@@ -35,7 +35,7 @@ FOREIGN = {
     "datasets.Dataset.from_file",
     "datasets.map",
 }
-KEYS = {key.replace("[]", "") for table in tables().values() for key, _ in table.rows()}
+KEYS = {key.replace("[]", "").rstrip("*") for table in tables().values() for key, _ in table.rows()}
 """Of configurations that `hone convert` reads."""
 FILE = re.compile(r"\.(json|jsonl|yaml|py|npy|sig|arrow)$")
 CODE = re.compile(r"`([a-zA-Z]\w*(?:\[\])?(?:\.[a-zA-Z]\w*(?:\[\])?)+)(?:[:=] ?[^`]*)?`")

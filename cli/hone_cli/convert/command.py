@@ -34,6 +34,9 @@ def convert(
     ] = None,
     method: Annotated[str | None, typer.Option(help="Method, where the source does not name it, e.g. DPO.")] = None,
     gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of the run; a batch per GPU is multiplied.")] = 1,
+    judge: Annotated[
+        str | None, typer.Option(help="Server of a model that grades answers, where the source asks one.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the objects; default: the file's.")] = None,
     output: Annotated[
         Literal["yaml", "json"], typer.Option("--output", "-o", help="Form of what is printed: yaml or json.")
@@ -54,13 +57,13 @@ def convert(
     """
     from hone_cli.convert import engine, reading, tables
 
-    document = reading.read(source, tool)
+    document = reading.read(source)
     found = tool or tables.detected(key for key, _ in engine.flat(document))
     known = tables.tables()
     if found not in known or not known[found].detect:
         offered = ", ".join(each for each, table in known.items() if table.detect)
         raise CommandError(f"{source} is of no tool that hone convert knows: name one by --from: {offered}")
-    request = engine.ConvertRequest(place.checked(name or place.suggested(str(source))), model, method, gpus)
+    request = engine.ConvertRequest(place.checked(name or place.suggested(str(source))), model, method, gpus, judge)
     try:
         converted = engine.Conversion(known[found], request).convert(document)
     except engine.NoJobError as error:
@@ -119,6 +122,9 @@ def _yaml(node: Mapping[str, Any], origins: Mapping[str, str], path: str = "", i
                 first, *rest = _yaml(item, origins, f"{here}[]", f"{indent}  ")
                 yield f"{indent}- {first.strip()}"
                 yield from rest
+        elif isinstance(value, str) and "\n" in value and not value.startswith(" "):
+            yield f"{label} |{'' if value.endswith(chr(10)) else '-'}"
+            yield from (f"{indent}  {line}".rstrip() for line in value.removesuffix("\n").split("\n"))
         else:
             comment = f"  # {origins[here]}" if here in origins else ""
             yield f"{label} {_scalar(value)}{comment}"

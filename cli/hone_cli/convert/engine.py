@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hone_api.methods import METHOD_BLOCKS, METHODS, Method
-from hone_cli.convert.tables import KeyTable
+from hone_cli.convert import graders
+from hone_cli.convert.tables import KeyTable, TableRow
 from hone_cli.convert.values import LOCAL, NoCounterpartError, NotOfferedError, Partly, is_off, targets, typed
 from hone_cli.rows import place
 from hone_cli.runs.planning import own_problems
@@ -42,6 +43,14 @@ class ConvertRequest(NamedTuple):
     model: str | None = None
     method: str | None = None
     gpus: int = 1
+    judge: str | None = None
+    """Server of a model that grades answers."""
+
+
+class Whole(NamedTuple):
+    """A value that is one key, although it has keys itself."""
+
+    value: Any
 
 
 class Value(NamedTuple):
@@ -83,6 +92,8 @@ class Conversion:
         self.rows: dict[str, Fields] = {}
         """Fields of the Datasets by the list item that they come from; "" is for all."""
         self.held: dict[str, Fields] = {}
+        self.code: dict[str, str] = {}
+        """Files of the ConfigMap with rewards."""
 
     def convert(self, document: Mapping[str, Any]) -> Converted:
         """All keys.
@@ -90,18 +101,18 @@ class Conversion:
         Raises:
             NoJobError: no job does this.
         """
-        for key, value in flat(document):
-            self.keys[key] = self._fate(key, value)
+        found = [(key, value, self.table.row(key)) for key, value in flat(document)]
+        self.keys = {key: KeyFate(Fate.UNKNOWN, "not a key that Hone knows") for key, *_ in found}
+        for key, value, row in sorted(found, key=lambda each: each[2].order if each[2] else 0):
+            if row:
+                self.keys[key] = self._fate(key, value, row)
         for target, value in self.table.defaults.items():
             fields = self._fields(target, "")
             fields.setdefault(target.partition(".")[2] if self._is_rooted(target) else target, Value(typed(value), ""))
         self._combine()
         return self._objects()
 
-    def _fate(self, key: str, value: Any) -> KeyFate:
-        row = self.table.row(key)
-        if row is None:
-            return KeyFate(Fate.UNKNOWN, "not a key that Hone knows")
+    def _fate(self, key: str, value: Any, row: TableRow) -> KeyFate:
         if value is None or (row.kind != "keys" and is_off(value)):
             return KeyFate(Fate.MAPPED, "not set")
         if row.kind == "refused":
@@ -111,6 +122,8 @@ class Conversion:
         try:
             return self._put(key, targets(row.to, value))
         except NoCounterpartError as error:
+            if self.request.model and str(row.to).startswith("model.uri"):
+                return KeyFate(Fate.MAPPED, "model.uri")  # by --model
             return KeyFate(Fate.DIFFERS, str(error))
         except NotOfferedError as error:
             raise NoJobError(f"{key} {value}: {error}") from None
@@ -125,6 +138,7 @@ class Conversion:
             if target == "dropped":
                 return KeyFate(Fate.DROPPED, value)
             several = value if target in ("rows.source.uri", "held.source.uri") else None
+            several = [several] if isinstance(several, str) else several
             for number, each in enumerate(several or [value]):
                 item = f"{key}[{number}]" if several and len(several) > 1 else key
                 path = target.partition(".")[2] if self._is_rooted(target) else target
@@ -164,6 +178,7 @@ class Conversion:
             for path in [p for p in self.job if p.startswith("adapter.") and p != "adapter.type"]:
                 self._drop(path, "all weights are trained, without an adapter")
         self._resources()
+        self._graders()
 
     def _set(self, path: str, value: Any, key: str) -> None:
         self.job[path] = Value(value, key)
@@ -217,6 +232,20 @@ class Conversion:
             self.job.setdefault("resources.cpu", Value("8", ""))
             self.job.setdefault("resources.memory", Value("32Gi", ""))
 
+    def _graders(self) -> None:
+        if not (grader := self.extra.get("grader")):
+            return
+        try:
+            made = graders.convert(grader.value.value, self.request.judge, f"{self.request.name}-rewards")
+        except NotOfferedError as error:
+            raise NoJobError(f"{grader.key}: {error}") from None
+        self._set("grpo.rewards", made.rewards, grader.key)
+        if made.reason:
+            self.keys[grader.key] = KeyFate(Fate.DIFFERS, made.reason)
+        self.code = made.code
+        for groups in (self.rows, self.held):
+            groups.setdefault("", {})["columns.answer"] = Value(made.answer, grader.key)
+
     # Objects
 
     def _objects(self) -> Converted:
@@ -245,6 +274,10 @@ class Conversion:
         for each in kinds:
             self._require_valid(*each)
         objects = [_object(kind, name, fields) for kind, name, fields in kinds]
+        if self.code:
+            name = f"{self.request.name}-rewards"
+            objects.insert(0, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": self.code})
+            kinds.insert(0, ("ConfigMap", name, {}))
         origins = [{f"spec.{path}": v.key for path, v in fields.items() if v.key} for _, _, fields in kinds]
         return Converted(objects, origins, self.keys, uploads)
 

@@ -72,6 +72,8 @@ class TableRow(NamedTuple):
     """keys, dropped, differs or refused."""
     to: str | list[str] | ValueRow
     """Targets, or the reason."""
+    order: int = 0
+    """Its place in the table: a later key writes over what an earlier one wrote."""
 
 
 class _Rows(NamedTuple):
@@ -95,7 +97,8 @@ def _rows(title: str) -> _Rows:
     table = next(each for each in tables().values() if each.title == title)
     exact: dict[str, TableRow] = {}
     patterns = []
-    for key, row in table.rows():
+    for order, (key, each) in enumerate(table.rows()):
+        row = each._replace(order=order)
         if "*" in key:
             patterns.append((re.compile(re.escape(key).replace(r"\*", ".*")), row))
         else:

@@ -58,16 +58,22 @@ def _model(value: Any) -> str:
     return f"hf://{text}"
 
 
-def _rows(value: Any) -> list[str]:
+def _rows(value: Any) -> Any:
     """Sources, one for each name."""
-    return [_source(str(each).strip()) for each in (value if isinstance(value, list) else str(value).split(","))]
+    names = [str(each).strip() for each in (value if isinstance(value, list) else str(value).split(","))]
+    sources = [_source(name) for name in names]
+    if any(name.startswith("hf://") and name != source for name, source in zip(names, sources, strict=True)):
+        return Partly(sources, "all files of the data set are read; source.files of the Dataset names some")
+    return sources
 
 
 def _source(text: str) -> str:
     if text.startswith("https://huggingface.co/datasets/"):
         owner, name, *path = text.removeprefix("https://huggingface.co/datasets/").split("/")
         return f"hf://{owner}/{name}" if not path else text.partition("?")[0]
-    if text.startswith(("hf://", "s3://", "https://", "pvc://")):
+    if text.startswith("hf://"):
+        return "/".join(text.split("/")[:4])
+    if text.startswith(("s3://", "https://", "pvc://")):
         return text.partition("?")[0]
     return f"hf://{text}" if _HUB.fullmatch(text) and not _FILE.search(text) else LOCAL + text
 
@@ -86,14 +92,31 @@ def _share(value: Any) -> str:
     return f"{round(number * 100, 4):g}%"
 
 
+def _auto(value: Any) -> Any:
+    return None if value == "auto" else plain(value)
+
+
+def _claim(value: Any) -> list[str]:
+    return [f"pvc://{value}/data"]
+
+
+def _rest(value: Any) -> str:
+    return _share(1 - float(value))
+
+
+def _truth(value: Any) -> bool | None:
+    return True if value else None
+
+
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
 def _names(value: Any) -> list[str] | None:
-    names = [str(each) for each in _list(value)]
+    names = [name.strip() for each in _list(value) for name in str(each).split(",")]
     if names in (["all"], ["all-linear"], ["*"], ["*_proj"]):
         return None  # all linear layers, as Hone does
+    names = [name.rpartition(".")[2].removeprefix("*") if name.startswith("*") else name for name in names]
     if any(re.search(r"[^\w.]", name) for name in names):
         raise NoCounterpartError(
             "is a pattern: adapter.targets has names; without it all linear layers except the head"
@@ -109,6 +132,11 @@ CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "rows": _rows,
     "split": _split,
     "share": _share,
+    "auto": _auto,
+    "rest": _rest,
+    "truth": _truth,
+    "claim": _claim,
+    "seconds": lambda value: f"{value}s",
     "list": _list,
     "names": _names,
 }

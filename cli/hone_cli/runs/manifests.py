@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ def read(files: Iterable[Path], namespace: str) -> list[dict[str, Any]]:
     """
     objects: dict[tuple[str, str], dict[str, Any]] = {}
     for file in files:
-        for place, body in documents(file):
+        for number, body in enumerate(documents(file)[1], 1):
+            if body is None:
+                continue
+            place = f"{file}, object {number}"
             kind, name = _identity(place, body, namespace)
             if (kind, name) in objects:
                 raise CommandError(f"{place}: {kind} {name} is there twice")
@@ -32,13 +35,17 @@ def read(files: Iterable[Path], namespace: str) -> list[dict[str, Any]]:
     return sorted(objects.values(), key=lambda body: APPLIED.index(body["kind"]))
 
 
-def documents(file: Path) -> Iterator[tuple[str, Any]]:
-    """Each document with its place, e.g. 'job.yaml, object 2'."""
+def documents(file: Path) -> tuple[str, list[Any]]:
+    """The text of a file, and the bodies of the YAML documents in it; an empty one is None.
+
+    Raises:
+        CommandError: it cannot be read, or is not YAML.
+    """
     import yaml
 
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        bodies = list(yaml.load_all(text, _loader()))
+        return text, list(yaml.load_all(text, _loader()))
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -48,9 +55,6 @@ def documents(file: Path) -> Iterator[tuple[str, Any]]:
         raise CommandError(f"{file} is not YAML{line}: {error.problem}") from None
     except yaml.YAMLError as error:
         raise CommandError(f"{file} is not YAML: {error}") from None
-    for number, body in enumerate(bodies, 1):
-        if body is not None:
-            yield f"{file}, object {number}", body
 
 
 def _loader() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import lzma
 from collections import Counter
@@ -15,7 +16,7 @@ import yaml
 from hone_api.dataset.dataset import DatasetSpec
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_cli.convert import command, reading, tables
-from hone_cli.convert.engine import Conversion, Converted, ConvertRequest, Fate, NoJobError
+from hone_cli.convert.engine import Conversion, Converted, ConvertRequest, Fate, NoJobError, flat
 
 ROOT = Path(__file__).parents[3]
 CORPUS = ROOT / "tests/corpus/configurations"
@@ -41,8 +42,9 @@ def configurations(tool: str) -> Iterator[tuple[str, str]]:
 
 
 def convert(tool: str, file: Path) -> Outcome:
-    document = reading.read(file, tool)
-    table = tables.tables()[tool]
+    document = reading.read(file)
+    detected = tables.detected(key for key, _ in flat(document)) or tool
+    table = tables.tables()[detected if detected.startswith(tool) else tool]
     try:
         try:
             return Outcome(Conversion(table, ConvertRequest("example")).convert(document), "")
@@ -68,6 +70,21 @@ def test_every_key_of_the_schema_of_a_tool_is_known(file: Path) -> None:
     keys = file.read_text().split()
     assert len(keys) > 100
     assert [key for key in keys if tables.tables()[file.stem].row(key) is None] == []
+
+
+@pytest.mark.trainer
+def test_every_field_of_the_classes_of_trl_is_known() -> None:
+    import trl
+    from trl.scripts.utils import DatasetMixtureConfig
+
+    classes = [getattr(trl, f"{name}Config") for name in ("SFT", "DPO", "KTO", "Reward", "GRPO", "RLOO", "Model")]
+    names = {
+        field.name
+        for each in (*classes, trl.ScriptArguments, DatasetMixtureConfig)
+        for field in dataclasses.fields(each)
+    }
+    assert len(names) > 200
+    assert [name for name in sorted(names - {"datasets"}) if tables.tables()["trl"].row(name) is None] == []
 
 
 @pytest.mark.pure

@@ -21,7 +21,7 @@ from hone_cli.convert.tables import ValueRow, tables
 from hone_dev.generate import convert_tables
 
 pytestmark = pytest.mark.pure
-COMPUTED = {"x.micro", "x.accumulation", "x.batch", "x.warmupSteps", "x.revision"}
+COMPUTED = {"x.micro", "x.accumulation", "x.batch", "x.warmupSteps", "x.revision", "x.grader"}
 """Values that fields are computed from."""
 AXOLOTL = """
 base_model: NousResearch/Meta-Llama-3-8B
