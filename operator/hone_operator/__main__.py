@@ -10,16 +10,11 @@ import socket
 import sys
 from datetime import UTC, datetime
 
-from hone_api.base.quantity import value
-from hone_api.blocks.signing import Keyless
 from hone_operator import __version__, settings
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.listing import SELECTORS
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.interconnect import Rdma
-from hone_operator.desired.core.platform import Bounds, Platform, PodLimits, Signing
-from hone_operator.desired.core.podsettings import PodDefaults
-from hone_operator.keys import public_key_fingerprint
+from hone_operator.desired.core.platform import Platform
 from hone_operator.monitoring.metrics import Metrics
 from hone_operator.namespaces.networkpatrol import NetworkPatrol
 from hone_operator.namespaces.optin import OptedInNamespaces
@@ -32,8 +27,7 @@ from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing.routing import Key
 from hone_operator.queueing.workqueue import WorkQueue
-from hone_operator.settings.pods import NetworksSettings, PodsSettings
-from hone_operator.settings.tenants import KeylessSettings, SigningSettings
+from hone_operator.settings.values import LogSettings, Values
 from hone_operator.storage.sweeping import Stored
 from hone_operator.watches import Watches
 from hone_operator.writing.unreadable import Unreadable
@@ -43,106 +37,8 @@ log = logging.getLogger("hone_operator")
 
 def platform(config: settings.Settings, ca: str | None) -> Platform:
     """The settings that affect desired objects."""
-    trainer, store = config.trainer, config.store
-    return Platform(
-        trainer_image=trainer.image,
-        vllm_image=trainer.vllm_image,
-        image_pull_policy=trainer.image_pull_policy,
-        image_pull_secrets=tuple(trainer.image_pull_secrets),
-        store_claim=store.claim_name,
-        store_size=store.size,
-        store_class=store.storage_class_name,
-        store_access_mode=store.access_mode,
-        store_keep_unused_seconds=store.keep_unused_seconds,
-        isolate_runs=store.isolate_runs,
-        cluster_domain=config.cluster_domain,
-        hugging_face_endpoint=config.hugging_face.endpoint,
-        progress_url=config.progress_url if ca else None,
-        progress_ca=ca,
-        network_interface=trainer.network_interface,
-        networks=_networks(trainer.networks),
-        grace_seconds=trainer.termination_grace_seconds,
-        start_timeout_seconds=trainer.start_timeout_seconds,
-        fewer_nodes_after_seconds=trainer.fewer_nodes_after_seconds,
-        scratch_size=trainer.scratch_size,
-        staging_cpu=config.staging.cpu,
-        staging_memory=config.staging.memory,
-        encode_from_bytes=int(value(config.encoding.from_size)),
-        encoding_cpu=config.encoding.cpu,
-        encoding_memory=config.encoding.memory,
-        encoding_pods=config.encoding.pods,
-        encoding_pod_bytes=int(value(config.encoding.pod_size)),
-        training_runtime=trainer.runtime_class_name,
-        staging_runtime=config.staging.runtime_class_name,
-        training_pods=_defaults(trainer.pods),
-        staging_pods=_defaults(config.staging.pods),
-        fixed_user=config.pod_security.fixed_user,
-        extra_env=dict(trainer.extra_env),
-        ca_config_map=config.ca_bundle.config_map_name,
-        ca_key=config.ca_bundle.key,
-        limits=config.limits,
-        rows_in_status=config.privacy.rows_in_status,
-        signing=_signing(config.signing),
-        queues=config.kueue.enabled,
-        staging_queue=config.staging.queue_name,
-        metrics_from=tuple(config.metrics_from),
-        pod_limits=PodLimits(**config.pod_limits.model_dump()),
-        bounds=_bounds(config),
-    )
-
-
-def _signing(asked: SigningSettings) -> Signing:
-    return Signing(
-        secret=asked.secret_name,
-        public_keys=tuple(asked.public_keys),
-        fingerprints=frozenset(map(public_key_fingerprint, asked.public_keys)),
-        required=asked.required,
-        keyless=_keyless(asked.keyless),
-        service_account=asked.keyless.service_account,
-    )
-
-
-def _keyless(asked: KeylessSettings) -> Keyless | None:
-    if not asked.identities:
-        return None
-    return Keyless(trust_config=asked.trust_config, identities=asked.identities)
-
-
-def _bounds(config: settings.Settings) -> Bounds:
-    tenants = config.tenants
-    return Bounds(
-        secret_prefix=tenants.secret_prefix,
-        priority_classes=tuple(tenants.priority_classes),
-        toleration_keys=tuple(tenants.toleration_keys),
-        node_selector_keys=tuple(tenants.node_selector_keys),
-        models=tuple(tenants.models),
-        service_accounts=tuple(tenants.service_accounts),
-        runtime_classes=tuple(tenants.runtime_classes),
-        env=tuple(tenants.env),
-        pod_keys=tuple(tenants.pod_keys),
-        only_approved=tenants.deliveries != "Any",
-        destinations=tuple(tenants.destinations),
-        resource_claim_templates=tuple(tenants.resource_claim_templates),
-        workload_priority_classes=tuple(tenants.workload_priority_classes),
-        store_claim=config.store.claim_name,
-        max_gpus=tenants.max_gpus,
-        max_active_jobs=tenants.max_active_jobs,
-    )
-
-
-def _networks(asked: NetworksSettings) -> dict[str, Rdma]:
-    by_name = {"InfiniBand": asked.infini_band, "RoCE": asked.roce}
-    return {name: Rdma(n.resources, n.annotations, n.env) for name, n in by_name.items() if n.resources}
-
-
-def _defaults(pods: PodsSettings) -> PodDefaults:
-    return PodDefaults(
-        labels=pods.labels,
-        annotations=pods.annotations,
-        node_selector=pods.node_selector,
-        tolerations=tuple(each.to_json() for each in pods.tolerations),
-        service_account=pods.service_account_name,
-    )
+    chosen = {name: getattr(config, name) for name in (*Values.model_fields, "metrics_from")}
+    return Platform(progress_url=config.progress_url if ca else None, progress_ca=ca, **chosen)
 
 
 async def run(config: settings.Settings, stop: asyncio.Event) -> None:
@@ -295,7 +191,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-def set_up_logging(config: settings.LogSettings) -> None:
+def set_up_logging(config: LogSettings) -> None:
     """Log everything to standard error; libraries from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")

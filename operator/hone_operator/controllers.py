@@ -152,7 +152,7 @@ class Controllers:
 
     def gone(self, kind: str, body: Mapping[str, Any]) -> None:
         """An object of ours was deleted."""
-        note_gone(self.departed, kind, body, self.platform.store_claim)
+        note_gone(self.departed, kind, body, self.platform.store.claim_name)
         self._contested.gone(body["metadata"]["uid"])
         namespace = body["metadata"]["namespace"]
         if not any(self.cache.items(kind, namespace) for kind in names.OWNER_LABEL):
@@ -233,7 +233,7 @@ class Controllers:
     async def _reconcile(self, key: Key, body: Mapping[str, Any]) -> float | None:
         started = time.monotonic()
         decide, outcome = await self._decided(key.kind, body)
-        if self.platform.bounds.max_active_jobs and line.starts_training(outcome.create, outcome.apply):
+        if self.platform.tenants.max_active_jobs and line.starts_training(outcome.create, outcome.apply):
             async with self._starting[key.namespace]:  # two jobs must not take the last place
                 outcome = await self._carry_out(key, body, *await self._decided(key.kind, body))
         else:

@@ -24,7 +24,7 @@ def test_pull_secrets_are_written_as_names_or_as_kubernetes_does(render):
     both = ["pull", {"name": "123"}]
     documents = render({"imagePullSecrets": both, "trainer": {"imagePullSecrets": both}})
     config = yaml.safe_load(named(documents, "ConfigMap", "hone-config")["data"]["config.yaml"])
-    assert config["trainer"]["image_pull_secrets"] == ["pull", "123"]
+    assert config["trainer"]["imagePullSecrets"] == ["pull", "123"]
     pods = [named(documents, "Deployment", "hone")["spec"]["template"], *of_kind(documents, "Pod")]
     assert [pod["spec"]["imagePullSecrets"] for pod in pods] == [[{"name": "pull"}, {"name": "123"}]] * 2
     for wrong in ({"nmae": "pull"}, {"name": "pull", "key": "x"}, "Not A Name"):
@@ -35,14 +35,14 @@ def test_pull_secrets_are_written_as_names_or_as_kubernetes_does(render):
 @pytest.mark.parametrize("env", [MAP, LIST], ids=["map", "list"])
 def test_environment_variables_are_a_map_or_a_list(render, env):
     documents = render({"extraEnv": env, "trainer": {"extraEnv": env}})
-    assert settings(documents)["trainer"]["extra_env"] == MAP
+    assert settings(documents)["trainer"]["extraEnv"] == MAP
     assert sorted(operator_env(documents), key=str) == sorted(LIST, key=str)
 
 
 def test_no_environment_variables(render):
     for empty in ({}, []):
         documents = render({"extraEnv": empty, "trainer": {"extraEnv": empty}})
-        assert (settings(documents)["trainer"]["extra_env"], operator_env(documents)) == ({}, [])
+        assert (settings(documents)["trainer"]["extraEnv"], operator_env(documents)) == ({}, [])
 
 
 def test_a_variable_of_the_operator_may_come_from_a_secret(render):

@@ -13,6 +13,8 @@ from hone_api.generate import KINDS
 from hone_dev.chart import generate
 from hone_dev.chart.values import ChartValues
 from hone_operator.settings import load
+from hone_operator.settings.pods import TrainerPods
+from hone_operator.settings.values import Values
 
 pytestmark = pytest.mark.pure
 TRUST = '{"trustedRoot": {"tlogs": []}, "signingConfig": {}}'
@@ -71,7 +73,15 @@ VARIANTS = {
     "service monitor": {"metrics": {"renderMode": "alwaysRender", "serviceMonitor": {"enabled": True}}},
     "bare": {"crds": {"enabled": False}, "rbac": {"create": False, "aggregateToUserRoles": False}},
 }
+LARGE = {"limits": {"maxSourceBytes": 10**13}, "podLimits": {"trainingSeconds": 2_000_000_000}}
+"""Helm reads these as floating-point numbers."""
 FOREIGN = ("monitoring.coreos.com/", "apiextensions.k8s.io/")
+
+
+def merge(defaults, values):
+    both = {**defaults, **values}
+    parts = {name: merge(defaults[name], values[name]) for name in values if isinstance(defaults.get(name), dict)}
+    return {**both, **parts}
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
@@ -110,6 +120,24 @@ def test_the_operator_understands_its_settings(render, values, tmp_path, monkeyp
         assert (settings.signing.secret_name, settings.signing.required) == ("platform-key", True)
     expected = None if values.get("progress") else True
     assert (settings.progress_url is not None) == (expected is not None)
+
+
+@pytest.mark.parametrize("values", [*VARIANTS.values(), LARGE], ids=[*VARIANTS, "large numbers"])
+def test_the_operator_reads_the_values_as_they_are(render, values):
+    files = [each["data"] for each in of_kind(render(values), "ConfigMap")]
+    config = yaml.safe_load(next(data["config.yaml"] for data in files if "config.yaml" in data))
+    merged = merge(yaml.safe_load((generate.CHART / "values.yaml").read_text()), values)
+    sections = [field.alias for field in Values.model_fields.values()]
+    assert len(sections) >= 20
+    for section in sections:
+        given, read = merged[section], config[section]
+        if section == "trainer":
+            given = {
+                name: value for name, value in given.items() if name in TrainerPods.model_json_schema()["properties"]
+            }
+        if isinstance(given, dict):
+            read = {name: value for name, value in read.items() if name in given}
+        assert read == given, section
 
 
 def test_defaults_of_the_chart_are_those_of_the_operator(render, tmp_path, monkeypatch):
@@ -372,7 +400,7 @@ def test_one_registry_for_all_images(render):
     policy = named(documents, "ValidatingAdmissionPolicy", "hone-system-hone-operator-jobs")
     pods = ["hone-dev/hone/trainer:0.1.0", "vllm:2"]
     config = yaml.safe_load(named(documents, "ConfigMap", "hone-config")["data"]["config.yaml"])
-    settings = [config["trainer"]["image"], config["trainer"]["vllm_image"]]
+    settings = [config["trainer"]["image"], config["trainer"]["vllmImage"]]
     assert settings == [f"mirror.example:5000/hub/{pod}" for pod in pods]
     assert f"c.image in {json.dumps(settings, separators=(',', ':'))}" in json.dumps(policy).replace('\\"', '"')
 

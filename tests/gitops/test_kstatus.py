@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from support.cluster.platforms import platform_with
 
 from hone_dev.generate import argocd
-from hone_operator.desired.core.platform import Platform
 from hone_operator.reconcile.dataset import dataset
 from hone_operator.reconcile.model import model
 from hone_operator.reconcile.run import finetunejob
@@ -19,7 +19,7 @@ from hone_operator.reconcile.version import modelversion
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-PLATFORM = Platform("trainer:1")
+PLATFORM = platform_with("trainer:1")
 ROOT = argocd.FOLDER / "resource_customizations" / "hone.dev"
 DIGEST = "sha256:" + "0" * 64
 

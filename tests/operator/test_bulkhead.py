@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from support.cluster.platforms import platform_with
 
 from hone_operator.controllers import Controllers
 from hone_operator.desired.core.names import OWNER_LABEL
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import API_VERSIONS, Cache, controls
 from hone_operator.progress.auth import Caller
 from hone_operator.progress.binding import Chain, ReportRefusedError, attempt_of
@@ -143,7 +143,7 @@ async def decided(kind: str, wrong: str | None) -> list[Any]:
     controllers = Controllers(
         cluster,
         cache,
-        Platform("trainer:1"),
+        platform_with("trainer:1"),
         now=lambda: datetime(2026, 1, 2, tzinfo=UTC),
     )
     await controllers.process(Key(kind, "team", "run"))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from support.cluster.memory_cluster import Body, MemoryCluster
+from support.cluster.platforms import platform_with
 
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.reconcile.core.conditions import is_true
@@ -25,7 +25,7 @@ class World:
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.cluster, self.cache = MemoryCluster(self.time), Cache()
-        self.operator = Controllers(self.cluster, self.cache, Platform("trainer"), now=lambda: self.now)
+        self.operator = Controllers(self.cluster, self.cache, platform_with("trainer"), now=lambda: self.now)
         for claim in ("models", "hone-store"):
             self._add("PersistentVolumeClaim", claim, {})
         ready = {"type": "Ready", "status": "True", "reason": "x", "message": "", "lastTransitionTime": self.time()}

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 from support.cluster.memory_cluster import Body, MemoryCluster
+from support.cluster.platforms import platform_with
 
 from hone_api.generate import KINDS
 from hone_api.kinds.resolved import Resolved
 from hone_api.schema.schema import crd, structural
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key, contents_of
 
@@ -86,7 +86,7 @@ def settles(cluster: MemoryCluster, kind: str) -> None:
     cache = Cache()
     cluster.tell(cache)
     now = datetime.fromisoformat(NOW).astimezone(UTC)
-    controllers = Controllers(cluster, cache, Platform("trainer"), now=lambda: now)
+    controllers = Controllers(cluster, cache, platform_with("trainer"), now=lambda: now)
 
     async def rounds() -> list[int]:
         """Writes after each round, at most eight; two without a write end them: time does not pass here."""

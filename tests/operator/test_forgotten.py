@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.cluster.memory_cluster import MemoryCluster
+from support.cluster.platforms import changed
 from support.lives.world import APPLIED, World
 
 from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_operator.apiserver.existence import Existence
-from hone_operator.desired.core.platform import Bounds
 from hone_operator.monitoring.metrics import Metrics
 from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing import workqueue
@@ -37,7 +36,7 @@ class Running:
     def __init__(self) -> None:
         self.world = World.new()
         controllers, cache = self.world.controllers, self.world.cache
-        controllers.platform = replace(controllers.platform, bounds=Bounds(max_active_jobs=100))
+        controllers.platform = changed(controllers.platform, tenants__max_active_jobs=100)
         self.queue: WorkQueue[Key] = WorkQueue(controllers.process, tenant_of=lambda key: key.namespace)
         self.reports = ProgressStore(lambda key: self.queue.request(Key("FineTuneJob", *key)), 10)
         self.metrics = Metrics(cache, self.reports, lambda: self.queue.depth, controllers.stored)

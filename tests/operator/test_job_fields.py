@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.cluster.desired_objects import CASES, PLATFORM, PUBLIC_KEY, RDMA, imported_model, measured_model, run
 from support.cluster.operator_writes import ENABLED
+from support.cluster.platforms import changed
 from support.cluster.rights import installed, render
 
-from hone_operator.desired.core.podsettings import PodDefaults
+from hone_operator.settings.pods import PodsSettings
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("operator's rights")]
 SYSTEM = "hone-fields"
@@ -29,8 +29,8 @@ PATHS = {
 VALUES = {
     "trainer": {
         "image": {"repository": "registry.example/hone/trainer", "digest": f"sha256:{'1' * 64}"},
-        "imagePullSecrets": list(PLATFORM.image_pull_secrets),
-        "extraEnv": dict(PLATFORM.extra_env),
+        "imagePullSecrets": list(PLATFORM.trainer.image_pull_secrets),
+        "extraEnv": dict(PLATFORM.trainer.extra_env),
         "networks": {
             "roce": {"resources": dict(RDMA.resources), "annotations": dict(RDMA.annotations), "env": dict(RDMA.env)}
         },
@@ -56,12 +56,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def with_settings():
     """A job that sets as much as it may on its pods; the platform trusts authorities of its own and hides rows."""
-    platform = replace(
+    platform = changed(
         PLATFORM,
-        ca_config_map="authorities",
-        rows_in_status=False,
-        training_pods=PodDefaults(labels={"cost-center": "7"}, service_account="trainer"),
-        training_runtime="kata",
+        ca_bundle__config_map_name="authorities",
+        privacy__rows_in_status=False,
+        trainer__pods=PodsSettings(labels={"cost-center": "7"}, service_account_name="trainer"),
+        trainer__runtime_class_name="kata",
     )
     env = [{"name": f"NCCL_IB_{number}", "secretName": "hone-a", "key": "k"} for number in range(32)]
     volumes = [{"mountPath": f"/mnt/{number}", "secretName": "hone-b"} for number in range(7)]
@@ -73,7 +73,7 @@ def with_settings():
 def in_a_queue(**topology):
     """A job that Kueue places within a domain of its Topology, on another cluster."""
     asked = {"queueName": "team", "workloadPriorityClass": "high", "managedBy": "MultiKueue", "topology": topology}
-    return run({"scheduling": asked}, platform=replace(PLATFORM, queues=True))
+    return run({"scheduling": asked}, platform=changed(PLATFORM, kueue__enabled=True))
 
 
 BUILT = {

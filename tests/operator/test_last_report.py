@@ -4,9 +4,8 @@ will come, and no older one takes it back.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from support.cluster.platforms import changed
 from support.lives.lives import RESULTS
 from support.lives.world import World
 
@@ -67,7 +66,7 @@ async def test_while_rows_are_encoded_the_status_is_written_once_an_interval(mon
     for kind in ("fetch", "materialize"):
         monkeypatch.setitem(RESULTS, kind, {**RESULTS[kind], "digest": "sha256:" + "6" * 64})
     world = World("fetching")
-    world.controllers.platform = replace(world.controllers.platform, encode_from_bytes=0)
+    world.controllers.platform = changed(world.controllers.platform, encoding__from_size="0")
     store = ProgressStore(lambda key: None, interval=3600)
     world.controllers.reports = store
     await world.live(4)

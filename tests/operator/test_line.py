@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from support.cluster.memory_cluster import Body
+from support.cluster.platforms import changed
 from support.lives.world import World
 
 from hone_operator.apiserver.errors import AlreadyExistsError
-from hone_operator.desired.core.platform import Bounds
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.reconcile.core.conditions import is_true
@@ -51,7 +51,7 @@ class Team:
     def _restart(self) -> None:
         """The operator begins with what the API server has."""
         world = self.world
-        platform = replace(world.controllers.platform, bounds=Bounds(max_active_jobs=2))
+        platform = changed(world.controllers.platform, tenants__max_active_jobs=2)
         world.cache = Cache()
         world.controllers = replace(world.controllers, cache=world.cache, platform=platform)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.cluster.memory_cluster import Body, MemoryCluster
+from support.cluster.platforms import platform_with
 from support.lives.lives import RESULTS
 
 from hone_api.contract.plan_reading import parse_plan
@@ -25,7 +26,6 @@ from hone_api.kinds.modelversion import Artifact
 from hone_api.plan import TrainingPlan
 from hone_operator.controllers import Controllers
 from hone_operator.desired.core import names
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.reconcile.core.conditions import is_true
@@ -87,7 +87,7 @@ class World:
     def start_operator(self) -> None:
         """A new process: it knows what it lists."""
         self.cache = Cache()
-        self.controllers = Controllers(self.cluster, self.cache, Platform("trainer:1"), now=lambda: self.now)
+        self.controllers = Controllers(self.cluster, self.cache, platform_with("trainer:1"), now=lambda: self.now)
 
     @property
     def job(self) -> Body:

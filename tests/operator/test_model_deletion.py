@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from support.cluster.memory_cluster import Body, MemoryCluster
+from support.cluster.platforms import platform_with
 
 from hone_api.plan import SweepPlan
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import contents_of, keys_concerned
 
@@ -36,7 +36,7 @@ class World:
 
     def restart(self) -> None:
         """A new operator process: it remembers nothing."""
-        platform = Platform("trainer", store_keep_unused_seconds=3600)
+        platform = platform_with("trainer", store__keep_unused_seconds=3600)
         self.operator = Controllers(self.cluster, self.cache, platform, now=lambda: self.now)
 
     def add(self, kind: str, name: str, spec: Body, **labels: str) -> Body:

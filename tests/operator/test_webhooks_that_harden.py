@@ -65,8 +65,8 @@ Kyverno applies policies on pods to Jobs as well. `other/add-certificates-volume
 VALUES = {
     "trainer": {
         "image": IMAGE,
-        "imagePullSecrets": [*PLATFORM.image_pull_secrets, "my-secret", "regcred"],
-        "extraEnv": {**PLATFORM.extra_env, **{variable["name"]: variable["value"] for variable in PROXY + LOG4J}},
+        "imagePullSecrets": [*PLATFORM.trainer.image_pull_secrets, "my-secret", "regcred"],
+        "extraEnv": PLATFORM.trainer.extra_env | {variable["name"]: variable["value"] for variable in PROXY + LOG4J},
     },
     "tenants": {"podKeys": [SAFE, EVICT, BACKUP]},
     "admission": {

@@ -47,12 +47,15 @@ Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"),
 
 SERVICES: Any = Field(
     default_factory=list,
-    description="Services of other namespaces that sources and endpoints may name, as name.namespace; * is any text.",
+    description="Services of other namespaces that sources and endpoints may name, as name.namespace with * for any "
+    "text, e.g. judge.models or *.models. Only responses of these Services are quoted in messages.",
 )
 
 
 CLUSTER_CIDRS: Any = Field(
-    default_factory=list, description="Where Services and pods have their addresses; empty: not known."
+    default_factory=list,
+    description="Address ranges of the cluster's Services and pods, e.g. 10.96.0.0/12: a Service that leads outside "
+    "them is refused. Empty: any address that DNS gives for a Service of the named namespace.",
 )
 
 
@@ -62,16 +65,20 @@ NAMESPACE: Any = Field(
 
 
 class Limits(ApiModel):
-    """Bounds on what a source may be."""
+    """Bounds on what a source may be, as the platform team sets them."""
 
-    max_source_bytes: int = Field(default=20 * 2**30, ge=1, description="Largest source, bytes.")
+    max_source_bytes: int = Field(default=20 * 2**30, ge=1, description="Largest source, in bytes.")
     timeout_seconds: int = Field(
         default=3600,
         ge=1,
-        description="Longest download, seconds; in addition, read by ranges, to its size at 4 MiB/s.",
+        description="How long a server of a source may be waited for, in seconds: for its listing, and for each file "
+        "beyond the time that its bytes take at 4 MiB/s.",
     )
     allow_private_addresses: bool = Field(
-        default=False, description="Whether https:// may reach private and loopback addresses."
+        default=False,
+        description="Whether sources and model endpoints may have private or loopback addresses, whatever their "
+        "names. A Service of the job's own namespace may have a private address without this, but never a loopback or "
+        "link-local address.",
     )
     services: list[ServicePattern] = SERVICES
     cluster_cidrs: list[Cidr] = CLUSTER_CIDRS

@@ -1,4 +1,4 @@
-"""Write values.yaml, values.schema.json and README.md of the chart from `ChartValues`."""
+"""Write the chart's values.yaml, values.schema.json, README.md and its list of the operator's values."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from hone_api.base.meta import NUMBER
+from hone_api.base.rule import VALIDATIONS
 from hone_dev.chart.values import ChartValues
 from hone_dev.tools import paths
+from hone_operator.settings.values import Values
 
 CHART = paths.SOURCE / "charts" / "hone"
-NOTICE = "Written by `python -m hone_dev.chart.generate` from dev/hone_dev/chart/values.py."
+NOTICE = "Written by `python -m hone_dev.chart.generate` from hone_operator.settings and dev/hone_dev/chart/values.py."
 
 
 def generated() -> dict[Path, str]:
@@ -25,8 +27,18 @@ def generated() -> dict[Path, str]:
     return {
         CHART / "values.yaml": f"# {NOTICE}\n" + "\n".join(_yaml(ChartValues, 0)) + "\n",
         CHART / "values.schema.json": json.dumps(schema(), indent=2) + "\n",
+        CHART / "templates/_settings.tpl": _settings(),
         CHART / "README.md": template.replace("{{ values }}", "\n".join(_table())),
     }
+
+
+def _settings() -> str:
+    names = " ".join(f'"{name}"' for name, _, _ in _fields(Values))
+    return (
+        f"{{{{- /* {NOTICE} */ -}}}}\n"
+        "{{- /* The values that the operator reads as they are. */ -}}\n"
+        f'{{{{- define "hone.settings" -}}}}\n{{{{ toYaml (pick .Values {names}) }}}}\n{{{{- end }}}}\n'
+    )
 
 
 def schema() -> dict[str, Any]:
@@ -44,7 +56,7 @@ def _plain(node: Any) -> Any:
         return [_plain(n) for n in node]
     if not isinstance(node, dict):
         return node
-    out = {k: _plain(v) for k, v in node.items() if k not in ("title", "default", NUMBER)}
+    out = {k: _plain(v) for k, v in node.items() if k not in ("title", "default", NUMBER, VALIDATIONS)}
     if NUMBER in node:  # text only: Helm writes a large number of a values file with an exponent
         out = {k: v for k, v in out.items() if k not in ("minimum", "maximum")}
     if "$defs" in out:

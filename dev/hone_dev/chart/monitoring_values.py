@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hone_dev.chart.value_types import Map, Port, RenderMode, StringMap, Text, Values
+from hone_dev.chart.value_types import Map, RenderMode, StringMap
+from hone_operator.settings.section import Port, Section, Text
 
 
-class Monitor(Values):
+class Monitor(Section):
     enabled: bool = Field(False, description="Create this monitor. Enable only one of podMonitor and serviceMonitor.")
     labels: StringMap = Field(
         default_factory=dict,
@@ -19,7 +20,7 @@ class Monitor(Values):
     metric_relabelings: list[Map] = Field(default_factory=list, description="Relabelings of the samples.")
 
 
-class Metrics(Values):
+class Metrics(Section):
     port: Port = Field(8080, description="Port of the operator's /metrics and of its Service.")
     render_mode: RenderMode = Field(
         "skipIfMissing",
@@ -31,7 +32,7 @@ class Metrics(Values):
     trainer_pods: bool = Field(True, description="If a monitor is enabled, also scrape the pods that train.")
 
 
-class PrometheusRule(Values):
+class PrometheusRule(Section):
     enabled: bool = Field(False, description="Install the alerts of files/rules.")
     labels: StringMap = Field(default_factory=dict, description="Labels by which your Prometheus finds them.")
     runbook_base_url: Text = Field(
@@ -39,7 +40,7 @@ class PrometheusRule(Values):
     )
 
 
-class Dashboards(Values):
+class Dashboards(Section):
     enabled: bool = Field(False, description="Create a ConfigMap that Grafana's sidecar loads.")
     sidecar_label: Text = Field("grafana_dashboard", description="Label that the sidecar looks for.")
     sidecar_label_value: Text = Field("1", description="Value of this label.")

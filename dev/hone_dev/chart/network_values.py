@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from hone_api.base.meta import Name
-from hone_dev.chart.value_types import Map, Values
+from hone_dev.chart.value_types import Map
+from hone_operator.settings.section import Section
 
 
 def _by_name(*namespaces: str) -> Map:
@@ -13,7 +14,7 @@ def _by_name(*namespaces: str) -> Map:
     return {"namespaceSelector": {"matchExpressions": [expression]}}
 
 
-class OperatorPolicy(Values):
+class OperatorPolicy(Section):
     enabled: bool = Field(
         True,
         description="Let only reports of pods that train, scrapes by metricsFrom, and probes reach the operator.",
@@ -25,7 +26,7 @@ class OperatorPolicy(Values):
     )
 
 
-class TrainerPolicy(Values):
+class TrainerPolicy(Section):
     ingress: bool = Field(
         True,
         description="Let only metricsFrom reach Hone's pods in watchNamespaces, namespaces and labelled namespaces. "
@@ -43,7 +44,7 @@ class TrainerPolicy(Values):
     )
 
 
-class NetworkPolicy(Values):
+class NetworkPolicy(Section):
     metrics_from: list[Map] = Field(
         default_factory=lambda: [
             _by_name("monitoring", "prometheus", "observability", "kube-prometheus-stack", "openshift-monitoring")

@@ -40,7 +40,7 @@ class Children:
             seen = ObservedJob(job, self.cache.children(job, "Pod"), workload=workload)
             if seen.finished:
                 # Only a FineTuneJob's status has room for the log, which may quote rows.
-                with_log = body["kind"] == "FineTuneJob" and self.platform.rows_in_status
+                with_log = body["kind"] == "FineTuneJob" and self.platform.privacy.rows_in_status
                 seen = await self.read.ended(seen, with_log) if undigested(seen) else seen
             else:
                 seen = await self.read.in_progress(seen)

@@ -113,15 +113,15 @@ class FineTuneJobReader:
     def _line(self, body: Mapping[str, Any]) -> Line | None:
         """The place in the line of the namespace, if there is one and the job does not use a queue of Kueue."""
         platform = self.children.platform
-        most = platform.bounds.max_active_jobs
-        if not most or (line.queue_of(body) and platform.queues) or is_true(body, ConditionType.FINISHED):
+        most = platform.tenants.max_active_jobs
+        if not most or (line.queue_of(body) and platform.kueue.enabled) or is_true(body, ConditionType.FINISHED):
             return None
         cache, namespace = self.children.cache, body["metadata"]["namespace"]
         children = cache.items("Job", namespace)
         owners = filter(None, (caches.owner_of(child) for child in children if line.trains(child)))
         ending = (cache.get("FineTuneJob", namespace, owner.name) for owner in owners)  # finished, but a Job still runs
         siblings = {job["metadata"]["uid"]: job for job in (*cache.unfinished(namespace), *filter(None, ending))}
-        here = [job for job in siblings.values() if not (platform.queues and line.queue_of(job))]
+        here = [job for job in siblings.values() if not (platform.kueue.enabled and line.queue_of(job))]
         return line.place(body, most, here, children)
 
     def _upstream(self, body: Mapping[str, Any]) -> Upstream:

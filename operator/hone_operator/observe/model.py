@@ -113,7 +113,7 @@ class ModelReader:
 
     async def _served(self, namespace: str, versions: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """Names of those whose folder a running pod names."""
-        store = self.children.platform.store_claim
+        store = self.children.platform.store.claim_name
         places = {
             name: models.named(
                 [("ModelVersion", {"spec": {"artifacts": v["spec"].get("artifacts")}})],

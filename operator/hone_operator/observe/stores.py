@@ -51,7 +51,7 @@ class StoreReader:
     def _is_staging(self, job: Mapping[str, Any], work: Shared) -> bool:
         """Whether this Job stages that work: a label alone does not prove it."""
         meta, owner = job["metadata"], caches.owner_of(job)
-        if owner is None or owner[1:4] != ("v1", "PersistentVolumeClaim", self.platform.store_claim):
+        if owner is None or owner[1:4] != ("v1", "PersistentVolumeClaim", self.platform.store.claim_name):
             return False
         return meta["labels"].get(names.COMPONENT) == work.component and not meta.get("deletionTimestamp")
 
@@ -73,7 +73,7 @@ class StoreReader:
         cached = self._claims.get(namespace)
         if cached and cached[0] > time.monotonic():
             return cached[1]
-        stored = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
+        stored = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store.claim_name)
         if stored is None:
             return None
         claim = {"kind": "PersistentVolumeClaim", "metadata": stored["metadata"]}

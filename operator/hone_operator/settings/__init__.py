@@ -1,7 +1,8 @@
 """The operator's settings: a mounted YAML file, overridden by the environment. All errors are reported together.
 
-`HONE_CONFIG_FILE` names the file; a variable is `HONE_` + field, with `__` between a section and its field,
-e.g. `HONE_TRAINER__IMAGE`. Names are the same in both. Lists and maps in variables are JSON.
+`HONE_CONFIG_FILE` names the file, which has the names of the chart's values; a variable is `HONE_` + field, with `__`
+between a section and its field, e.g. `HONE_TRAINER__SCRATCH_SIZE` for `trainer.scratchSize`. Lists and maps in
+variables are JSON.
 """
 
 from __future__ import annotations
@@ -9,29 +10,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    YamlConfigSettingsSource,
 )
 
-from hone_api.base.meta import Name, Quantity
-from hone_api.plan import Limits as SourceLimits
-from hone_operator.settings.pods import (
-    EncodingSettings,
-    PodLimitSettings,
-    PodSecuritySettings,
-    StagingSettings,
-    TrainerSettings,
-)
-from hone_operator.settings.section import ClassName, Host, HttpUrl, Port, Seconds, Section
-from hone_operator.settings.tenants import OptInSettings, PrivacySettings, SigningSettings, TenantSettings
+from hone_api.base.meta import Name
+from hone_operator.settings.pods import TrainerSettings
+from hone_operator.settings.section import Host, Port, Section
+from hone_operator.settings.tenants import OptInSettings
+from hone_operator.settings.values import LeaderElectionSettings, ProgressSettings, Values
 
 CONFIG_FILE_ENV = "HONE_CONFIG_FILE"
 PREFIX = "HONE_"
@@ -42,61 +37,20 @@ class ConfigurationError(Exception):
     """The operator cannot start; the message has a line for each error."""
 
 
-class HuggingFaceSettings(Section):
-    """Where hf:// is resolved."""
-
-    endpoint: HttpUrl | None = None
-    """A mirror; None: huggingface_hub's own default."""
-
-
-class CaBundleSettings(Section):
-    """The certificate authorities that pods trust in HTTPS."""
-
-    config_map_name: ClassName = ""
-    """ConfigMap of each namespace; empty: pods trust those of their image."""
-    key: Annotated[str, StringConstraints(max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = "ca-bundle.crt"
-
-
-class StoreSettings(Section):
-    """The volume claim that holds data, base models, checkpoints and results of a namespace."""
-
-    claim_name: Name = "hone-store"
-    size: Quantity = "50Gi"
-    storage_class_name: Name | None = None
-    """None: the cluster's default class."""
-    access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"] = "ReadWriteMany"
-    """Runs of several nodes need ReadWriteMany, unless all nodes of the cluster are one."""
-    keep_unused_seconds: Seconds = 3600
-    """How long rows are kept that no Dataset, job or ModelVersion refers to."""
-    isolate_runs: bool = True
-    """Whether a pod mounts only the folders of the store that it needs; the kubelet creates missing ones."""
-
-
-class ProgressSettings(Section):
-    """The server to which pods report."""
+class ReachableProgress(ProgressSettings):
+    """The same, with the names that the chart gives."""
 
     service_host: Host | None = None
     """Host name by which pods reach it; None: pods do not report."""
-    port: Port = 8443
     service_port: Port = 8443
     """Port of the Service in front of it."""
-    status_interval_seconds: Seconds = 15
-    """Least interval between writes of a job's status that are due to reports."""
     tls_secret: Name = "hone-operator-tls"
     """Secret in the operator's own namespace that keeps its certificate authority across restarts."""
 
 
-class KueueSettings(Section):
-    """Queues of Kueue, which must be installed."""
+class Election(LeaderElectionSettings):
+    """The same, with the names that the chart gives."""
 
-    enabled: bool = False
-    """Whether training Jobs enter the queue that their FineTuneJob names, and Workloads are watched."""
-
-
-class LeaderElectionSettings(Section):
-    """Several operators; one of them works at a time."""
-
-    enabled: bool = False
     lease: Annotated[str, StringConstraints(min_length=1, max_length=253)] = "hone-operator"
     """Name of the Lease in the operator's own namespace."""
     identity: Annotated[str, StringConstraints(max_length=253)] = ""
@@ -110,54 +64,27 @@ class Ports(Section):
     probes: Port = 8081
 
 
-class LogSettings(Section):
-    """The operator's log, on standard error."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    format: Literal["json", "text"] = "json"
-
-
-class Settings(BaseSettings):
-    """Everything that the platform team chooses."""
+class Settings(Values, BaseSettings):
+    """Everything that the platform team chooses: values of the chart, and what the chart makes of others."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        validate_by_alias=False,
     )
 
     namespace: Name
     """The operator's own namespace; in a pod it is read from the service account."""
-    watch_namespaces: list[Name] = Field(default_factory=list)
-    """Empty: all namespaces."""
     opt_in: OptInSettings = Field(default_factory=OptInSettings)
-    tenants: TenantSettings = Field(default_factory=TenantSettings)
-    signing: SigningSettings = Field(default_factory=SigningSettings)
-    kueue: KueueSettings = Field(default_factory=KueueSettings)
-    pod_limits: PodLimitSettings = Field(default_factory=PodLimitSettings)
-    pod_security: PodSecuritySettings = Field(default_factory=PodSecuritySettings)
     metrics_from: list[dict[str, Any]] = Field(default_factory=list)
     """NetworkPolicy peers that may read the metrics of ranks; empty: everybody."""
-    privacy: PrivacySettings = Field(default_factory=PrivacySettings)
     trainer: TrainerSettings
-    staging: StagingSettings = Field(default_factory=StagingSettings)
-    encoding: EncodingSettings = Field(default_factory=EncodingSettings)
-    hugging_face: HuggingFaceSettings = Field(default_factory=HuggingFaceSettings)
-    ca_bundle: CaBundleSettings = Field(default_factory=CaBundleSettings)
-    store: StoreSettings = Field(default_factory=StoreSettings)
-    progress: ProgressSettings = Field(default_factory=ProgressSettings)
-    leader_election: LeaderElectionSettings = Field(default_factory=LeaderElectionSettings)
+    progress: ReachableProgress = Field(default_factory=ReachableProgress)
+    leader_election: Election = Field(default_factory=Election)
     ports: Ports = Field(default_factory=Ports)
-    limits: SourceLimits = Field(default_factory=SourceLimits)
-    log: LogSettings = Field(default_factory=LogSettings)
-    resync_seconds: Seconds = 300
-    """Every object is reconciled at least this often."""
-    concurrency: Annotated[int, Field(ge=1, le=256)] = 16
-    """Objects that are reconciled at the same time."""
-    cluster_domain: Host = "cluster.local"
-
-    @field_validator("watch_namespaces")
-    @classmethod
-    def _each_once(cls, names: list[str]) -> list[str]:
-        return sorted(set(names))
 
     @model_validator(mode="after")
     def _signing_key_is_the_platforms(self) -> Self:
@@ -181,8 +108,8 @@ class Settings(BaseSettings):
     @property
     def progress_url(self) -> str | None:
         """Base URL of the progress server as pods see it."""
-        host = self.progress.service_host
-        return f"https://{host}:{self.progress.service_port}" if host else None
+        asked = self.progress
+        return f"https://{asked.service_host}:{asked.service_port}" if asked.enabled and asked.service_host else None
 
     @classmethod
     def settings_customise_sources(
@@ -194,8 +121,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then the file."""
-        file = YamlConfigSettingsSource(settings_cls, yaml_file=os.environ.get(CONFIG_FILE_ENV) or None)
-        return init_settings, env_settings, file
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _file())
 
 
 def load() -> Settings:
@@ -220,6 +146,25 @@ def load() -> Settings:
         raise ConfigurationError(
             f"the settings cannot be read: {error}: {error.__cause__ or ''}".rstrip(": ")
         ) from None
+
+
+def _file() -> dict[str, Any]:
+    """The values of the file, by the names of fields, as the environment has them: so it can override each."""
+    path = os.environ.get(CONFIG_FILE_ENV)
+    values = (yaml.safe_load(Path(path).read_text()) or {}) if path else {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is not a mapping")
+    return _by_name(Settings, values)
+
+
+def _by_name(model: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    names = {field.alias: name for name, field in model.model_fields.items()}
+    out = {names.get(key, key): value for key, value in values.items()}
+    for name, field in model.model_fields.items():
+        kind, value = field.annotation, out.get(name)
+        if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            out[name] = _by_name(kind, value)
+    return out
 
 
 def _lines(error: ValidationError) -> Iterator[str]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from hone_api.base.meta import Name
 from hone_api.blocks.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
-from hone_api.blocks.signing import Identity
-from hone_api.plan import PublicKey
+from hone_api.blocks.signing import Identity, Keyless
+from hone_api.plan import PublicKey, Trusted
 from hone_operator.keys import public_key_fingerprint
-from hone_operator.settings.section import Section
-
-ObjectName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
-"""Of an object of Kubernetes, or empty."""
+from hone_operator.settings.section import ClassName, Section, Text
 
 
 class OptInSettings(Section):
@@ -34,49 +32,93 @@ class OptInSettings(Section):
 class TenantSettings(Section):
     """What tenants may use. An entry of a list is a name, or a prefix and `*`."""
 
-    secret_prefix: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][-a-z0-9]*)?$", max_length=63)] = "hone-"
-    """Prefix that names of Secrets must have; empty: any Secret of the namespace may be used."""
-    priority_classes: list[str] = Field(default_factory=lambda: ["*"])
-    """PriorityClasses; system-* is never allowed."""
-    toleration_keys: list[str] = Field(default_factory=lambda: ["*"])
-    """Keys of taints; `*` does not cover the control plane's."""
-    node_selector_keys: list[str] = Field(default_factory=lambda: ["*"])
-    """Keys of node labels; `*` does not cover the control plane's."""
-    models: list[str] = Field(default_factory=lambda: ["*"])
-    """URIs of base models."""
-    service_accounts: list[str] = Field(default_factory=list)
-    """ServiceAccounts that jobs may name for their pods."""
-    runtime_classes: list[str] = Field(default_factory=list)
-    """RuntimeClasses that jobs may name for their pods."""
-    env: list[str] = Field(default_factory=lambda: ALLOWED_ENV)
-    """Environment variables that jobs may set on their pods."""
-    pod_keys: list[str] = Field(default_factory=lambda: ALLOWED_KEYS)
-    """Keys with a prefix of labels and annotations that jobs may set on their pods."""
-    deliveries: Literal["Any", "Approved"] = "Any"
-    """Which ModelVersions are delivered."""
-    destinations: list[str] = Field(default_factory=lambda: ["*"])
-    """Addresses to which they may be delivered."""
-    resource_claim_templates: list[str] = Field(default_factory=list)
-    """ResourceClaimTemplates that jobs may name."""
-    workload_priority_classes: list[str] = Field(default_factory=lambda: ["*"])
-    """WorkloadPriorityClasses of Kueue."""
-    max_gpus: Annotated[int, Field(ge=0, le=65536)] = 0
-    """GPUs of one job over all its nodes; 0: any number."""
-    max_active_jobs: Annotated[int, Field(ge=0, le=65536)] = 0
-    """Jobs of one namespace that train at the same time; 0: any number."""
+    secret_prefix: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][-a-z0-9]*)?$", max_length=63)] = Field(
+        "hone-",
+        description="Datasets and FineTuneJobs may name only Secrets whose names begin with this prefix. Empty: they "
+        "may name any Secret of the namespace and send it to a host that the user chooses.",
+    )
+    priority_classes: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="PriorityClasses that jobs may name, each in full or as prefix*. system-* is never allowed.",
+    )
+    toleration_keys: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="Keys of taints that jobs may tolerate. List those of the control plane in full.",
+    )
+    node_selector_keys: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="Keys of node labels that jobs may select. List those of the control plane in full.",
+    )
+    models: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="URIs of base models that jobs may name, each in full or as prefix*, e.g. hf://HuggingFaceTB/*. "
+        "ModelVersions are always allowed.",
+    )
+    service_accounts: list[Text] = Field(
+        default_factory=list,
+        description="ServiceAccounts that jobs may name in spec.pod, each in full or as prefix*. Empty: none.",
+    )
+    runtime_classes: list[Text] = Field(
+        default_factory=list,
+        description="RuntimeClasses that jobs may name in spec.pod, each in full or as prefix*. Empty: none.",
+    )
+    env: list[Text] = Field(
+        default_factory=lambda: ALLOWED_ENV,
+        description="Environment variables that jobs may set in spec.pod, each in full or as prefix*. Some variables "
+        "name code that a library loads: what you add here may be such a one.",
+    )
+    pod_keys: list[Text] = Field(
+        default_factory=lambda: ALLOWED_KEYS,
+        description="Keys with a prefix (prefix/name) of labels and annotations that jobs may set in spec.pod, each in "
+        "full or as prefix*. Admission webhooks read such keys and add containers, volumes or identities. Keys without "
+        "a prefix are always allowed.",
+    )
+    deliveries: Literal["Any", "Approved"] = Field(
+        "Any",
+        description="Which ModelVersions leave the store by deliveries and output.push. Approved: those that a person "
+        "approved; the others wait.",
+    )
+    destinations: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="Addresses to which models may be delivered, each in full or as prefix*, e.g. "
+        "oci://registry.example.org/team-a/*. Empty: none.",
+    )
+    resource_claim_templates: list[Text] = Field(
+        default_factory=list,
+        description="ResourceClaimTemplates that jobs may name in spec.resources.claims, each in full or as prefix*. "
+        "Empty: none. tenants.maxGpus counts gpusPerNode and not what a template requests: who may write templates is "
+        "a matter of roles and of ResourceQuota.",
+    )
+    workload_priority_classes: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="WorkloadPriorityClasses of Kueue that jobs may name, each in full or as prefix*.",
+    )
+    max_gpus: Annotated[int, Field(ge=0, le=65536)] = Field(
+        0, description="Most GPUs of one job over all its nodes. 0: any number."
+    )
+    max_active_jobs: Annotated[int, Field(ge=0, le=65536)] = Field(
+        0,
+        description="Most jobs of one namespace that train at the same time, for clusters without Kueue: the others "
+        "wait in the phase Queued, oldest first. Jobs in a queue of Kueue do not count. 0: any number.",
+    )
 
 
 class KeylessSettings(Section):
     """Signatures without a key."""
 
-    service_account: Annotated[
-        str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)
-    ] = ""
-    """ServiceAccount of each namespace by whose token Jobs sign; empty: they only compare."""
-    trust_config: Annotated[str, StringConstraints(max_length=32768)] = ""
-    """JSON of Sigstore's ClientTrustConfig."""
-    identities: Annotated[list[Identity], Field(max_length=64)] = Field(default_factory=list)
-    """Whose certificates count."""
+    service_account: ClassName = Field(
+        "",
+        description="ServiceAccount in each namespace by whose token, for the audience sigstore, a Job of its own "
+        "signs each model. Not with signing.secretName. Empty: Jobs sign with the key, or only compare.",
+    )
+    trust_config: Annotated[str, StringConstraints(max_length=32768)] = Field(
+        "",
+        description="JSON of Sigstore's ClientTrustConfig: addresses of Fulcio, Rekor and the timestamp authority, "
+        "their certificates and keys.",
+    )
+    identities: Annotated[list[Identity], Field(max_length=64)] = Field(
+        default_factory=list, description="Who may sign without a key, 64 at most. Empty: nobody."
+    )
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -100,13 +142,25 @@ class KeylessSettings(Section):
 
 
 class SigningSettings(Section):
-    """Signatures of models."""
+    """Who signs models, and whose signature counts."""
 
-    secret_name: ObjectName = ""
-    """Secret of each namespace with private-key.pem; tenants' objects cannot name it."""
+    secret_name: ClassName = Field(
+        "",
+        description="Secret in each namespace with private-key.pem, by which a Job of its own signs each model. Its "
+        "name must not begin with tenants.secretPrefix, so that no object of a tenant can name it. Empty: somebody "
+        "else signs, and Jobs only compare.",
+    )
     keyless: KeylessSettings = Field(default_factory=KeylessSettings)
-    public_keys: Annotated[list[PublicKey], Field(max_length=16)] = Field(default_factory=list)
-    required: bool = False
+    public_keys: Annotated[list[PublicKey], Field(max_length=16)] = Field(
+        default_factory=list,
+        description="Public keys (PEM) whose signatures count, 16 at most. If this and keyless.identities are empty, "
+        "models are neither signed nor compared with a signature.",
+    )
+    required: bool = Field(
+        False,
+        description="Whether a model without such a signature is refused: it does not become Ready, is not delivered, "
+        "and no job starts from it.",
+    )
 
     @model_validator(mode="after")
     def _names_its_keys(self) -> Self:
@@ -118,9 +172,47 @@ class SigningSettings(Section):
             public_key_fingerprint(pem)
         return self
 
+    @cached_property
+    def fingerprints(self) -> frozenset[str]:
+        """SHA-256 of each public key, as signatures name their key."""
+        return frozenset(map(public_key_fingerprint, self.public_keys))
+
+    @cached_property
+    def trusted_identities(self) -> Keyless | None:
+        """Who may sign without a key; None: nobody."""
+        if not self.keyless.identities:
+            return None
+        return Keyless(trust_config=self.keyless.trust_config, identities=self.keyless.identities)
+
+    @property
+    def signers(self) -> list[Trusted]:
+        """Keys and identities whose signatures count; empty: no signature is made or looked at."""
+        return [*self.public_keys, *([self.trusted_identities] if self.trusted_identities else [])]
+
+    @property
+    def trusted(self) -> list[Trusted] | None:
+        """One of these must have signed each model that is used; None: models need no signature."""
+        return self.signers if self.required else None
+
+    def counts(self, key: str | None, identity: Identity | None, trust: str | None) -> bool:
+        """Whether a signature that was compared before still counts.
+
+        Args:
+            key: SHA-256 of the public key.
+            identity: who signed without one.
+            trust: SHA-256 of the trust config that confirmed the identity.
+        """
+        if key is not None:
+            return key in self.fingerprints
+        keyless = self.trusted_identities
+        return keyless is not None and trust == keyless.trust and identity in keyless.identities
+
 
 class PrivacySettings(Section):
     """What is visible to people who may read objects but not the data."""
 
-    rows_in_status: bool = True
-    """Whether status, records and events may quote rows."""
+    rows_in_status: bool = Field(
+        True,
+        description="Let status, ModelVersions and events quote rows: examples of rejected rows, sampled answers, "
+        "error messages, the end of logs. Everybody with the role view can read them.",
+    )

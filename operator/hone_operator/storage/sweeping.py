@@ -104,7 +104,7 @@ class Sweeper:
         text = measured = data.get(STORED)
         cached, departed = self._cached(namespace), dict(self.departed.get(namespace, {}))
         # In a thread: it reads every text of every object, and the event loop must continue.
-        named = await asyncio.to_thread(_looked_through, cached, self.platform.store_claim)
+        named = await asyncio.to_thread(_looked_through, cached, self.platform.store.claim_name)
         idle_since = store_gc.updated(before, named.contents, self.now(), departed | named.claims)
         job = self._job(body)
         plan = await self._plan(job.body) if job else None
@@ -119,7 +119,7 @@ class Sweeper:
         if job and (self._may_go(job) if job.finished else plan is None):
             await self.cluster.delete("Job", job.body)
             job = None
-        keep = timedelta(seconds=self.platform.store_keep_unused_seconds)
+        keep = timedelta(seconds=self.platform.store.keep_unused_seconds)
         if job and plan and not job.finished:
             await self._withdraw(job, plan, named)
             return WAITS.total_seconds()
@@ -242,22 +242,22 @@ class Sweeper:
     async def _sweep(
         self, namespace: str, idle_since: Mapping[str, str], ledger_of: Callable[[Mapping[str, str]], dict[str, Any]]
     ) -> None:
-        as_of, keep = self.now(), timedelta(seconds=self.platform.store_keep_unused_seconds)
+        as_of, keep = self.now(), timedelta(seconds=self.platform.store.keep_unused_seconds)
         unread: set[str] = set()
         live = [pair async for pair in self._live(namespace, unread)]
         if unread:
             log.warning("%s: no contents are removed: %d objects cannot be read", namespace, len(unread))
             return
-        used = store_gc.referred(live, self.platform.store_claim)
-        whole = references.whole(live, self.platform.store_claim)
-        claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
+        used = store_gc.referred(live, self.platform.store.claim_name)
+        whole = references.whole(live, self.platform.store.claim_name)
+        claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store.claim_name)
         remove = [content for content in store_gc.idle_contents(idle_since, keep, as_of) if content not in used]
         if claim is None:
             return
         orphaned = await orphans.runs(self.cluster, live)
         if orphaned is None:
             log.warning("%s: no runs are removed: the run of some training pods is unknown", namespace)
-        exports = models.that_stay(live, self.platform.store_claim, orphaned)
+        exports = models.that_stay(live, self.platform.store.claim_name, orphaned)
         held = await self._held(namespace, remove, exports) | _held_runs(remove, orphaned)
         held |= {content for content in remove if store_gc.folder_of(content) in whole}
         idle_since = {**idle_since, **dict.fromkeys(held, format_time(as_of))}  # the waiting time starts again
@@ -284,7 +284,7 @@ class Sweeper:
         return {places[place] for place in stay}
 
     def _wanted(self, live: Objects, remove: Sequence[str], orphaned: set[str] | None) -> SweepInputs:
-        runs = store_gc.runs_that_stay(live, self.platform.store_claim)
+        runs = store_gc.runs_that_stay(live, self.platform.store.claim_name)
         return SweepInputs(
             contents=[c for c in remove if not (c.startswith((store_gc.RUN, store_gc.ENCODED)) or models.is_key(c))],
             encoded=[c.removeprefix(store_gc.ENCODED) for c in remove if c.startswith(store_gc.ENCODED)],

@@ -116,7 +116,7 @@ class Writes:
         return created
 
     async def _ensure_store(self, namespace: str) -> None:
-        if await self.exists.of_claim(namespace, self.platform.store_claim):
+        if await self.exists.of_claim(namespace, self.platform.store.claim_name):
             return
         with contextlib.suppress(AlreadyExistsError):
             await self.cluster.create(store.claim(namespace, self.platform))

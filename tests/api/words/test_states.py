@@ -59,7 +59,6 @@ OTHER_THINGS = {
     ("cli/hone_cli/review/reviews.py", "Accepted"): "a reviewer's verdict",
     ("trainer/hone_trainer/datasets/sources/listing.py", "Unreadable"): "why a file of a source is not read",
     ("operator/hone_operator/settings/tenants.py", "Approved"): "a value of the chart",
-    ("dev/hone_dev/chart/tenant_values.py", "Approved"): "a value of the chart",
     ("crds/hone_api/dataset/dataset.py", "Ready"): "title of a column",
     ("crds/hone_api/kinds/modelversion.py", "Ready"): "title of a column",
     ("crds/hone_api/kinds/model.py", "Ready"): "title of a column",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import kubernetes_validate
 import pytest
@@ -22,15 +21,16 @@ from support.cluster.desired_objects import (
     run,
     two_nodes,
 )
+from support.cluster.platforms import changed, platform_with
 
 from hone_api import RELEASE
 from hone_api.contract.plan_reading import parse_plan
 from hone_api.plan import Limits
 from hone_operator.desired.core import names
-from hone_operator.desired.core.platform import Platform, PodLimits
 from hone_operator.desired.core.podlimits import resources
 from hone_operator.desired.core.quantity import value
 from hone_operator.desired.core.shared import Shared
+from hone_operator.settings.pods import PodLimitSettings
 
 pytestmark = pytest.mark.pure
 KUBERNETES = "1.34"
@@ -95,7 +95,7 @@ def test_every_pod_has_limits_and_a_longest_time(case):
 @pytest.mark.parametrize("component", ["training", "other"])
 def test_pods_run_in_the_runtimes_of_the_platform(component, monkeypatch):
     """All of them: a Job that forgets its RuntimeClass parses foreign data on the node's kernel."""
-    platform = replace(PLATFORM, training_runtime="kata", staging_runtime="gvisor")
+    platform = changed(PLATFORM, trainer__runtime_class_name="kata", staging__runtime_class_name="gvisor")
     monkeypatch.setattr(desired_objects, "PLATFORM", platform)
     made = {case: make() for case, make in CASES.items() if not case.startswith("training")}
     if component == "training":
@@ -111,12 +111,12 @@ def test_pods_run_in_the_runtimes_of_the_platform(component, monkeypatch):
     [("100m", 4, "4"), ("500m", 4, "4"), ("8", 4, "32"), ("1500m", 3, "4500m"), ("64", 1, "64"), ("2", 0, None)],
 )
 def test_the_cpu_limit_leaves_room(cpu, factor, limit):
-    platform = Platform("trainer:1", pod_limits=PodLimits(cpu_factor=factor))
+    platform = platform_with("trainer:1", pod_limits=PodLimitSettings(cpu_factor=factor))
     assert resources(cpu, "1Gi", {}, platform)["limits"].get("cpu") == limit
 
 
 def test_ephemeral_storage_can_be_left_out():
-    platform = Platform("trainer:1", pod_limits=PodLimits(ephemeral_storage_request=""))
+    platform = platform_with("trainer:1", pod_limits=PodLimitSettings(ephemeral_storage_request=""))
     found = resources("1", "1Gi", {"nvidia.com/gpu": "2"}, platform)
     assert found["requests"] == {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "2"}
     assert found["limits"] == {"memory": "1Gi", "nvidia.com/gpu": "2", "cpu": "4"}
@@ -266,7 +266,7 @@ def test_a_path_that_leaves_its_root_is_refused(uri):
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_the_platform_says_whether_endpoints_may_be_private(allowed):
-    platform = replace(PLATFORM, limits=Limits(allow_private_addresses=allowed))
+    platform = changed(PLATFORM, limits=Limits(allow_private_addresses=allowed))
     config, _ = run({}, platform=platform)
     assert parse_plan(config["data"]["plan.json"]).allow_private_addresses is allowed
 

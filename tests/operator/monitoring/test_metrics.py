@@ -14,11 +14,11 @@ import yaml
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 from support.cluster.memory_cluster import MemoryCluster
+from support.cluster.platforms import platform_with
 
 from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_dev.tools import paths, tools
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.platform import Platform
 from hone_operator.monitoring.metrics import Metrics
 from hone_operator.objects.cache import Cache
 from hone_operator.progress.store import ProgressStore
@@ -320,7 +320,7 @@ async def test_what_a_user_wrote_into_the_ledger_costs_nobody_the_metrics(cache:
     cluster = MemoryCluster(lambda: "2026-01-02T00:00:00Z")
     meta = {"name": "hone-contents", "namespace": "ml"}
     cluster.add({"kind": "ConfigMap", "metadata": meta, "data": {"stored.json": text}})
-    controllers = Controllers(cluster, cache, Platform("trainer"), now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    controllers = Controllers(cluster, cache, platform_with("trainer"), now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
     await controllers.process(contents_of("ml"))
     metrics = Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0, controllers.stored)
     assert "hone_store_bytes{" not in await scrape(metrics)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from support.cluster.memory_cluster import Body, MemoryCluster
+from support.cluster.platforms import platform_with
 
 from hone_api.contract.served import CONFIG_MAP
 from hone_operator.apiserver.errors import ClusterError, ConflictError, RefusedError
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.platform import Platform
 from hone_operator.namespaces.handover import HOLD_SECONDS, LOOK_SECONDS, Holds
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key, keys_concerned, served_in
@@ -66,7 +66,7 @@ class Team:
         """A new operator process: it remembers nothing."""
         holds = Holds(lambda: self.time)
         now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-        self.operator = Controllers(self.cluster, self.cache, Platform("trainer"), now=lambda: now, holds=holds)
+        self.operator = Controllers(self.cluster, self.cache, platform_with("trainer"), now=lambda: now, holds=holds)
         self.operator.request = lambda key, after=0.0: self.requested.append(key)
 
     def add(self, kind: str, name: str, spec: Body) -> Body:

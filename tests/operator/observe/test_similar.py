@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 from support.cluster.memory_cluster import MemoryCluster
+from support.cluster.platforms import platform_with
 
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.observe.children import MOST_COMPARED
 from hone_operator.queueing.routing import Key
@@ -37,7 +37,7 @@ def test_a_missing_dataset(here: list[str], words: str) -> None:
     cluster.add({"kind": "FineTuneJob", "metadata": {"name": "run", "namespace": "ns"}, "spec": spec})
     cluster.tell(cache)
     asyncio.run(
-        Controllers(cluster, cache, Platform("trainer"), now=lambda: NOW).process(Key("FineTuneJob", "ns", "run"))
+        Controllers(cluster, cache, platform_with("trainer"), now=lambda: NOW).process(Key("FineTuneJob", "ns", "run"))
     )
     status = cluster.objects["FineTuneJob", "ns", "run"]["status"]
     (message,) = (c["message"] for c in status["conditions"] if c["type"] == "DatasetReady")

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.cluster.memory_cluster import MemoryCluster
+from support.cluster.platforms import platform_with
 
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.pace import LONGEST_PAUSE, MANY, Pace
 from hone_operator.queueing.routing import contents_of
@@ -42,7 +42,7 @@ async def test_a_look_after_contents_that_took_long_is_not_repeated_at_once():
             return await super().get(*where)
 
     cluster, cache = Slow(lambda: "2026-01-01T00:00:00Z"), Cache()
-    controllers = Controllers(cluster, cache, Platform("trainer"), now=lambda: clock[0])
+    controllers = Controllers(cluster, cache, platform_with("trainer"), now=lambda: clock[0])
     await controllers.process(contents_of("team"))
     looked = clock[0]
     assert looked > datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from support.cluster.platforms import platform_with
 
-from hone_operator.desired.core.platform import Platform
 from hone_operator.reconcile.core.outcome import Outcome
 from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.core.upstream import Upstream
@@ -29,7 +29,7 @@ def at(seconds: float = 0) -> str:
 class World:
     """One namespace as the operator sees it; `tick` is what the controllers do with a decision."""
 
-    platform = Platform("trainer:1", progress_url="https://hone.svc:8443", progress_ca="PEM")
+    platform = platform_with("trainer:1", progress_url="https://hone.svc:8443", progress_ca="PEM")
     digest = DIGEST
 
     def __init__(self) -> None:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from support.cluster.platforms import platform_with
 
 from hone_operator.apiserver.errors import RefusedError
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.reconcile.core.notreconciled import internal_error, status_refused
@@ -65,7 +65,7 @@ ROOMS = {"Dataset": "dataset", "FineTuneJob": "run"}
 def controllers(api: Api, kind: str) -> Controllers:
     cache = Cache()
     cache.put(kind, body(kind))
-    return Controllers(api, cache, Platform("trainer:1"), now=lambda: NOW)
+    return Controllers(api, cache, platform_with("trainer:1"), now=lambda: NOW)
 
 
 @pytest.mark.parametrize("kind", sorted(SPECS))

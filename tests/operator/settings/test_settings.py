@@ -38,6 +38,21 @@ def test_environment_overrides_file(tmp_path, monkeypatch):
     assert settings.limits.max_source_bytes == 20 * 2**30
 
 
+def test_the_environment_overrides_names_of_the_chart(tmp_path, monkeypatch):
+    file = (
+        "trainer: {image: t:1, scratchSize: 5Gi}\nlimits: {maxSourceBytes: 1, timeoutSeconds: 2}\nresyncSeconds: 60\n"
+    )
+    write(tmp_path, monkeypatch, f"namespace: a\n{file}store: {{keepUnusedSeconds: 7, size: 9Gi}}\n")
+    monkeypatch.setenv("HONE_STORE__KEEP_UNUSED_SECONDS", "8")
+    monkeypatch.setenv("HONE_LIMITS__MAX_SOURCE_BYTES", "3")
+    monkeypatch.setenv("HONE_RESYNC_SECONDS", "61")
+    monkeypatch.setenv("RESYNCSECONDS", "62")
+    settings = load()
+    assert (settings.store.keep_unused_seconds, settings.store.size) == (8, "9Gi")
+    assert (settings.limits.max_source_bytes, settings.limits.timeout_seconds) == (3, 2)
+    assert (settings.trainer.scratch_size, settings.resync_seconds) == ("5Gi", 61)
+
+
 def test_all_mistakes_at_once(tmp_path, monkeypatch):
     text = "trainer: {imagee: x, image_pull_policy: Sometimes}\nresync_seconds: 0\nporgress: {}\nstore: {size: big}\n"
     write(tmp_path, monkeypatch, text)

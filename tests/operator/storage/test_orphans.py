@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from support.cluster.memory_cluster import Body, MemoryCluster
+from support.cluster.platforms import platform_with
 
 from hone_api.plan import SweepPlan
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key, contents_of
 
@@ -26,7 +26,7 @@ class World:
     def __init__(self, isolated: bool = True):
         self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         self.cluster, self.cache = MemoryCluster(lambda: self.now.strftime("%Y-%m-%dT%H:%M:%SZ")), Cache()
-        platform = Platform("trainer", isolate_runs=isolated, store_keep_unused_seconds=60)
+        platform = platform_with("trainer", store__isolate_runs=isolated, store__keep_unused_seconds=60)
         self.operator = Controllers(self.cluster, self.cache, platform, now=lambda: self.now)
         for claim in ("models", "hone-store"):
             self._add("PersistentVolumeClaim", claim, {})

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.cluster.platforms import platform_with
 
 from hone_api.plan import VerifyPlan
 from hone_operator.desired.core import names
 from hone_operator.desired.core.job import JobName, job_with_plan
-from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.pod import Work, store
 from hone_operator.writing.adopt import difference
 
-PLATFORM = Platform("trainer:1")
+PLATFORM = platform_with("trainer:1")
 OWNER = {"kind": "ModelVersion", "metadata": {"name": "tutor-v1", "namespace": "team", "uid": "u"}}
 Change = Callable[[Any], Any]
 

@@ -14,11 +14,11 @@ from kubernetes.aio.client.configuration import Configuration
 from support.cluster.hand import Namespace, fine_tune_job
 from support.cluster.kube import HONE
 from support.cluster.memory_cluster import Body, MemoryCluster
+from support.cluster.platforms import platform_with
 
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import ConflictError, TooLargeError, UnreadableObjectError
 from hone_operator.controllers import Controllers
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.writing.unreadable import Unreadable
@@ -75,7 +75,7 @@ class Full(MemoryCluster):
 def operator(cluster: Full) -> tuple[Controllers, Cache, list[Key]]:
     cache, asked = Cache(), list[Key]()
     unreadable = Unreadable(request=asked.append)
-    controllers = Controllers(cluster, cache, Platform("trainer"), now=lambda: NOW, unreadable=unreadable)
+    controllers = Controllers(cluster, cache, platform_with("trainer"), now=lambda: NOW, unreadable=unreadable)
     return controllers, cache, asked
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+
+from support.cluster.platforms import changed, platform_with, signing
 
 from hone_api.blocks.delivery import Delivery
 from hone_api.blocks.evaluation import VersionEvaluation
@@ -17,9 +18,8 @@ from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.kinds.modelversion import ModelVersionSpec
 from hone_api.kinds.resolved import PinnedModel, Resolved
 from hone_api.plan import DatasetInput
-from hone_operator.desired.core.interconnect import Rdma
 from hone_operator.desired.core.modelref import pin
-from hone_operator.desired.core.platform import Platform, Signing
+from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.shared import base_model
 from hone_operator.desired.core.shared import harness_tasks as staged_tasks
 from hone_operator.desired.dataset.materialize import ReferencedObjects, materialize
@@ -37,18 +37,19 @@ from hone_operator.desired.version.deliver import Parcel, deliver
 from hone_operator.desired.version.measure import MeasuringTask, measure
 from hone_operator.desired.version.sign import sign
 from hone_operator.desired.version.verify import verify
+from hone_operator.settings.pods import NetworksSettings, RdmaSettings
 
 DIGEST = "sha256:" + "0" * 64
 PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQ==\n-----END PUBLIC KEY-----\n"
 LASTING = ("base-models", "encoded", "evaluation-tasks", "models", "runs")
 """Folders of the store that pods which make rows may only read."""
-PLATFORM = Platform(
+PLATFORM = platform_with(
     "registry.example/hone/trainer@sha256:" + "1" * 64,
-    image_pull_secrets=("pull",),
-    hugging_face_endpoint="https://hub.example",
+    trainer__image_pull_secrets=("pull",),
+    hugging_face__endpoint="https://hub.example",
     progress_url="https://hone.hone-system.svc:8443",
     progress_ca="-----BEGIN CERTIFICATE-----\n",
-    extra_env={"HTTPS_PROXY": "http://proxy.example:3128", "NOTE": "costs $(PRICE) or $$5"},
+    trainer__extra_env={"HTTPS_PROXY": "http://proxy.example:3128", "NOTE": "costs $(PRICE) or $$5"},
 )
 
 
@@ -79,7 +80,7 @@ def run(
         model_commit="abc" if model_uri else None,
         dataset_digests={name: DIGEST for name in ("rows", "general")},
         evaluation_datasets=["rows/validation"],
-        image=PLATFORM.trainer_image,
+        image=PLATFORM.trainer.image,
     )
     inputs = AttemptInputs(owner("FineTuneJob", "run"), parsed, number, resolved, avoided_nodes=avoided_nodes)
     return training(inputs, platform)
@@ -113,11 +114,12 @@ def gpus() -> list[dict[str, Any]]:
     return run(spec, "pvc://hone-store/base-models/org--model/abc")
 
 
-RDMA = Rdma(
+RDMA = RdmaSettings(
     resources={"rdma/hca_shared_devices_a": "1"},
     annotations={"k8s.v1.cni.cncf.io/networks": "rdma"},
     env={"NCCL_IB_HCA": "mlx5"},
 )
+NETWORKS = NetworksSettings(roce=RDMA)
 
 
 def claimed_gpus() -> list[dict[str, Any]]:
@@ -131,7 +133,7 @@ def claimed_gpus() -> list[dict[str, Any]]:
             "network": "RoCE",
         }
     }
-    return run(spec, platform=replace(PLATFORM, networks={"RoCE": RDMA}))
+    return run(spec, platform=changed(PLATFORM, trainer__networks=NETWORKS))
 
 
 REWARDS = [
@@ -208,7 +210,7 @@ def encoded_rows(pods: int = 1) -> list[dict[str, Any]]:
         model_digest=DIGEST,
         dataset_digests={"rows": "sha256:" + "5" * 64},
         evaluation_datasets=["rows/validation"],
-        image=PLATFORM.trainer_image,
+        image=PLATFORM.trainer.image,
     )
     first = AttemptInputs(owner("FineTuneJob", "run"), spec, 1, resolved)
     shared = encoded(encode_plan(first, PLATFORM), PLATFORM, pods)
@@ -236,14 +238,15 @@ def model_verify() -> list[dict[str, Any]]:
 
 
 def model_signature() -> list[dict[str, Any]]:
-    platform = replace(PLATFORM, signing=Signing("signing-key", (PUBLIC_KEY,), frozenset({"0" * 64})))
+    by_key = signing(secret_name="signing-key", public_keys=[PUBLIC_KEY], fingerprints={"0" * 64})
+    platform = changed(PLATFORM, signing=by_key)
     return sign(owner("ModelVersion", "m-v1"), _version(), 1, platform)
 
 
 def keyless_signature() -> list[dict[str, Any]]:
     identity = Identity(subject="https://kubernetes.io/namespaces/team/serviceaccounts/signer", issuer="https://c.test")
     keyless = Keyless(trust_config="{}", identities=[identity])
-    platform = replace(PLATFORM, signing=Signing(keyless=keyless, service_account="signer"))
+    platform = changed(PLATFORM, signing=signing(keyless, service_account="signer"))
     return sign(owner("ModelVersion", "m-v1"), _version(), 1, platform)
 
 

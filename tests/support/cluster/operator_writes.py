@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from support.cluster.platforms import platform_with
+
 from hone_operator.desired.core.namespace import NamespaceSetup
-from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.run import rank_network
 from hone_operator.desired.store import store
 
@@ -187,7 +188,7 @@ MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name
 ISOLATION = rank_network.isolation(
     {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "x", "namespace": "n", "uid": "y"}},
     1,
-    Platform("i", metrics_from=(MONITORING,)),
+    platform_with("i", metrics_from=(MONITORING,)),
 )
 RANKS = ISOLATION["spec"]["podSelector"]
 ROLE = f"{SYSTEM}-hone-namespace"
@@ -218,7 +219,7 @@ OBJECTS = {
     ),
     "PersistentVolumeClaim": (
         "/api/v1/namespaces/{}/persistentvolumeclaims",
-        {**store.claim("x", Platform("i")), "metadata": {"name": "hone-store"}},
+        {**store.claim("x", platform_with("i")), "metadata": {"name": "hone-store"}},
     ),
     "FineTuneJob": (
         "/apis/hone.dev/v1alpha1/namespaces/{}/finetunejobs",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from support.cluster.platforms import changed
 
 from hone_api.kinds.finetunejob_status import JobProgress
 from hone_operator.progress.numbers import Latest
@@ -26,7 +27,7 @@ class Queued:
     def __init__(self, new_life: Any, at: Any, topology: Any = None, **spec: Any) -> None:
         placed = {"topology": topology} if topology else {}
         self.life = new_life(scheduling={**TEAM, **placed}, **spec)
-        self.life.world.platform = replace(self.life.world.platform, queues=True)
+        self.life.world.platform = changed(self.life.world.platform, kueue__enabled=True)
         self.at = at
 
     @property

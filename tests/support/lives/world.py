@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from support.cluster.memory_cluster import Body, MemoryCluster
+from support.cluster.platforms import platform_with
 from support.lives.lives import RESULTS
 
 from hone_operator.controllers import Controllers
 from hone_operator.desired.core import names
-from hone_operator.desired.core.platform import Platform
 from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.reconcile.core.conditions import is_true
@@ -42,7 +42,7 @@ class World:
         self.controllers = Controllers(
             self.cluster,
             self.cache,
-            Platform("trainer:2"),
+            platform_with("trainer:2"),
             now=lambda: self.now,
             on_internal_error=lambda key, error: self.errors.append(error),
         )

@@ -10,7 +10,7 @@ SECRET = PurePosixPath("/secrets/source")
 
 def hub_environment(platform: Platform) -> dict[str, str]:
     """The address of the hub for huggingface_hub; a mirror in air-gapped clusters."""
-    return {"HF_ENDPOINT": platform.hugging_face_endpoint} if platform.hugging_face_endpoint else {}
+    return {"HF_ENDPOINT": platform.hugging_face.endpoint} if platform.hugging_face.endpoint else {}
 
 
 def secret_mounts(

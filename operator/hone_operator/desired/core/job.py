@@ -99,7 +99,8 @@ def with_plan(
             "template": template(work, job.labels, plan, platform),
         },
     }
-    return queued(body, platform.staging_queue) if platform.staging_queue and work.component in QUEUED else body
+    queue = platform.staging.queue_name
+    return queued(body, queue) if queue and work.component in QUEUED else body
 
 
 def suspension(job: Mapping[str, Any], value: bool) -> dict[str, Any]:

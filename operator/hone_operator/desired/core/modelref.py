@@ -89,7 +89,7 @@ class Place:
     def of(cls, uri: str, platform: Platform) -> "Place":
         """The place of `pvc://claim/path` in pods."""
         _, claim, path = names.split_uri(uri)
-        if claim == platform.store_claim:
+        if claim == platform.store.claim_name:
             return cls(names.STORE / path, None)
         return cls(MODELS / claim / path, claim)
 

@@ -14,7 +14,7 @@ from hone_api.plan import PLAN_SHA256_ENV, SECRET_VARIABLES_ENV, SECRETS_ENV, Pl
 from hone_operator.desired.core import names, podsettings
 from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.podlimits import resources
-from hone_operator.desired.core.podsettings import PodDefaults
+from hone_operator.settings.pods import PodsSettings
 
 USER = 10001
 CONTAINER = "trainer"
@@ -100,7 +100,7 @@ class Work:
 
 def store(platform: Platform) -> Mount:
     """The namespace's store, writable."""
-    return Mount.claim("store", names.STORE, platform.store_claim, read_only=False)
+    return Mount.claim("store", names.STORE, platform.store.claim_name, read_only=False)
 
 
 def writable_folders(platform: Platform, *folders: str) -> tuple[Mount, ...]:
@@ -109,18 +109,18 @@ def writable_folders(platform: Platform, *folders: str) -> tuple[Mount, ...]:
     The kubelet creates a missing folder as root, with the mode of the volume's root, and with its group if setgid is
     set.
     """
-    if not platform.isolate_runs:
+    if not platform.store.isolate_runs:
         return (store(platform),)
     return tuple(
-        replace(Mount.claim("store", names.STORE / f, platform.store_claim, False), sub_path=f) for f in folders
+        replace(Mount.claim("store", names.STORE / f, platform.store.claim_name, False), sub_path=f) for f in folders
     )
 
 
 def read_only_folders(platform: Platform, *folders: str) -> tuple[Mount, ...]:
     """Folders of the store that the pod may only read, even if it mounts the store writable; "" is the whole store."""
-    if not platform.isolate_runs:
+    if not platform.store.isolate_runs:
         return ()
-    mounts = (Mount.claim("store", names.STORE / f, platform.store_claim) for f in dict.fromkeys(folders))
+    mounts = (Mount.claim("store", names.STORE / f, platform.store.claim_name) for f in dict.fromkeys(folders))
     return tuple(
         replace(m, sub_path=str(m.path.relative_to(names.STORE))) if m.path != names.STORE else m for m in mounts
     )
@@ -148,7 +148,7 @@ def environment(work: Work, platform: Platform) -> list[dict[str, Any]]:
         **podsettings.plain_environment(work.settings),
         **work.env,
         **({SECRET_VARIABLES_ENV: ",".join(secret)} if secret else {}),
-        **({} if platform.rows_in_status else {ROWS_ENV: "false"}),
+        **({} if platform.privacy.rows_in_status else {ROWS_ENV: "false"}),
         **({SECRETS_ENV: json.dumps(secrets)} if (secrets := _secret_names(work.mounts)) else {}),
         # The trainer compares it, so a pod carries out only the plan that it was created for.
         PLAN_SHA256_ENV: hashlib.sha256(plan_text(work).encode()).hexdigest(),
@@ -165,8 +165,9 @@ the plugin sets the variable, and the container's own value would win."""
 def _of_all_pods(platform: Platform) -> dict[str, str]:
     """Variables by which the platform reaches its servers."""
     # OpenSSL, and with it Python's ssl and the hub's client, reads the first; the library requests the second.
-    authorities = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(CA_FILE)) if platform.ca_config_map else {}
-    return {**authorities, **platform.extra_env}
+    readers = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE") if platform.ca_bundle.config_map_name else ()
+    authorities = dict.fromkeys(readers, str(CA_FILE))
+    return {**authorities, **platform.trainer.extra_env}
 
 
 def _secret_names(mounts: Sequence[Mount]) -> dict[str, str]:
@@ -191,8 +192,8 @@ def container(name: str, verb: str, mounts: Sequence[Mount], work: Work, platfor
     """Container that runs `python -m hone_trainer <verb> /etc/hone/plan.json`."""
     return {
         "name": name,
-        "image": work.image or platform.trainer_image,
-        "imagePullPolicy": platform.image_pull_policy,
+        "image": work.image or platform.trainer.image,
+        "imagePullPolicy": platform.trainer.image_pull_policy,
         "command": ["python", "-m", "hone_trainer", verb, str(names.PLAN_FILE)],
         "env": environment(work, platform),
         "resources": {
@@ -226,7 +227,7 @@ def containers(work: Work, plan_name: str, platform: Platform) -> tuple[dict[str
     """
     plan = Mount(PLAN, names.PLAN_FOLDER, {"configMap": {"name": plan_name, "defaultMode": 0o444}})
     common = (plan, *_authorities(platform))
-    scratch = Mount.scratch("tmp", PurePosixPath("/tmp"), platform.scratch_size)
+    scratch = Mount.scratch("tmp", PurePosixPath("/tmp"), platform.trainer.scratch_size)
     extra = [Mount(v.name, v.path, v.source, v.read_only) for v in podsettings.volumes(work.settings)]
     mounts = one_volume_a_claim((*common, *work.mounts, *extra, scratch, *work.publisher))
     end = len(mounts) - len(work.publisher)
@@ -240,16 +241,16 @@ def containers(work: Work, plan_name: str, platform: Platform) -> tuple[dict[str
 
 def _authorities(platform: Platform) -> tuple[Mount, ...]:
     """The ConfigMap with the authorities to trust, if the platform has one. A pod waits until it exists."""
-    if not platform.ca_config_map:
+    if not platform.ca_bundle.config_map_name:
         return ()
-    items = [{"key": platform.ca_key, "path": CA_FILE.name}]
-    source = {"configMap": {"name": platform.ca_config_map, "items": items, "defaultMode": 0o444}}
+    items = [{"key": platform.ca_bundle.key, "path": CA_FILE.name}]
+    source = {"configMap": {"name": platform.ca_bundle.config_map_name, "items": items, "defaultMode": 0o444}}
     return (Mount("authorities", CA_FILE.parent, source),)
 
 
-def defaults_of(work: Work, platform: Platform) -> PodDefaults:
+def defaults_of(work: Work, platform: Platform) -> PodsSettings:
     """What the platform sets for this kind of work."""
-    return platform.training_pods if work.component == TRAINING else platform.staging_pods
+    return platform.trainer.pods if work.component == TRAINING else platform.staging.pods
 
 
 def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Platform) -> dict[str, Any]:
@@ -257,13 +258,14 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
     fields, mounts = containers(work, plan_name, platform)
     trains = work.component == TRAINING
     defaults = defaults_of(work, platform)
+    runtime = (platform.trainer if trains else platform.staging).runtime_class_name
     spec = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "securityContext": {
             "runAsNonRoot": True,
-            **(_FIXED_USER if platform.fixed_user else {}),
+            **(_FIXED_USER if platform.pod_security.fixed_user else {}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationGracePeriodSeconds": 30,
@@ -271,12 +273,10 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
         **fields,
         "volumes": [{"name": name, **source} for name, source in {m.name: m.source for m in mounts}.items()],
         **work.pod,
-        **podsettings.spec_fields(
-            defaults, work.settings, platform.training_runtime if trains else platform.staging_runtime, work.pod
-        ),
+        **podsettings.spec_fields(defaults, work.settings, runtime, work.pod),
     }
-    if platform.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": s} for s in platform.image_pull_secrets]
+    if platform.trainer.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": s} for s in platform.trainer.image_pull_secrets]
     # The container that kubectl logs shows without -c.
     reader = {"kubectl.kubernetes.io/default-container": READER} if work.publisher else {}
     metadata: dict[str, Any] = {"labels": podsettings.labels_of(defaults, work.settings, labels)}

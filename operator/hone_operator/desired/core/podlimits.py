@@ -22,5 +22,5 @@ def resources(cpu: str, memory: str, extended: Mapping[str, str], platform: Plat
     if limits.ephemeral_storage_request:
         # Without an explicit request, the request would equal the limit.
         requests["ephemeral-storage"] = limits.ephemeral_storage_request
-        most["ephemeral-storage"] = str(int(value(platform.scratch_size)) + OUTSIDE_SCRATCH)
+        most["ephemeral-storage"] = str(int(value(platform.trainer.scratch_size)) + OUTSIDE_SCRATCH)
     return {"requests": requests, "limits": most}

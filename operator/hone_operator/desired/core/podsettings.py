@@ -4,23 +4,13 @@ itself sets wins over both."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from hone_api.blocks.placement import Toleration
 from hone_api.blocks.pod_settings import PodSettings, PodVolume
-
-
-@dataclass(frozen=True)
-class PodDefaults:
-    """What all pods of a kind of work have, unless a job says otherwise."""
-
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: tuple[Mapping[str, Any], ...] = ()
-    service_account: str = ""
-    """Empty: the namespace's default."""
+from hone_operator.settings.pods import PodsSettings
 
 
 @dataclass(frozen=True)
@@ -68,18 +58,18 @@ def secret_environment(settings: PodSettings | None) -> dict[str, dict[str, Any]
     }
 
 
-def labels_of(defaults: PodDefaults, settings: PodSettings | None, own: Mapping[str, str]) -> dict[str, str]:
+def labels_of(defaults: PodsSettings, settings: PodSettings | None, own: Mapping[str, str]) -> dict[str, str]:
     """Labels of a pod."""
     return {**defaults.labels, **((settings.labels if settings else None) or {}), **own}
 
 
-def annotations_of(defaults: PodDefaults, settings: PodSettings | None, own: Mapping[str, str]) -> dict[str, str]:
+def annotations_of(defaults: PodsSettings, settings: PodSettings | None, own: Mapping[str, str]) -> dict[str, str]:
     """Annotations of a pod."""
     return {**defaults.annotations, **((settings.annotations if settings else None) or {}), **own}
 
 
 def spec_fields(
-    defaults: PodDefaults, settings: PodSettings | None, runtime: str, own: Mapping[str, Any]
+    defaults: PodsSettings, settings: PodSettings | None, runtime: str, own: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Fields of a pod's spec that defaults and job decide together.
 
@@ -90,13 +80,13 @@ def spec_fields(
     out: dict[str, Any] = {}
     if selector := {**defaults.node_selector, **own.get("nodeSelector", {})}:
         out["nodeSelector"] = selector
-    more = [dict(each) for each in defaults.tolerations if each not in own.get("tolerations", ())]
+    more = [each for each in map(Toleration.to_json, defaults.tolerations) if each not in own.get("tolerations", ())]
     if tolerations := [*own.get("tolerations", ()), *more]:
         out["tolerations"] = tolerations
     if runtime := (settings.runtime_class_name if settings else None) or runtime:
         out["runtimeClassName"] = runtime
     asked = own.get("serviceAccountName") or (settings.service_account_name if settings else None)
-    if account := asked or defaults.service_account:
+    if account := asked or defaults.service_account_name:
         # The API server fills in the old name of the field, and a Job that differs from ours is not taken for ours.
         out |= {"serviceAccountName": account, "serviceAccount": account}
     return out

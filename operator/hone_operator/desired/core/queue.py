@@ -20,7 +20,7 @@ MULTI_KUEUE = "kueue.x-k8s.io/multikueue"
 
 def queue_of(scheduling: Scheduling, platform: Platform) -> str | None:
     """The LocalQueue that the pods wait in; None: they start without a queue."""
-    return scheduling.queue_name if platform.queues else None
+    return scheduling.queue_name if platform.kueue.enabled else None
 
 
 def queued(job: Mapping[str, Any], queue: str, scheduling: Scheduling | None = None) -> dict[str, Any]:

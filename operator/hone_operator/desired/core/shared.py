@@ -98,12 +98,12 @@ def work_key(component: str, what: list[Any], platform: Platform) -> str:
     """Equal for equal work. A new image, limits or mounts define new work, so a Job that cannot succeed is replaced
     when its cause is fixed."""
     shaped_by = [
-        platform.trainer_image,
-        platform.hugging_face_endpoint,
-        platform.staging_cpu,
-        platform.staging_memory,
+        platform.trainer.image,
+        platform.hugging_face.endpoint or None,
+        platform.staging.cpu,
+        platform.staging.memory,
         platform.limits.to_json(),
-        platform.isolate_runs,
+        platform.store.isolate_runs,
     ]
     return names.digest(component, what, shaped_by, length=16)
 

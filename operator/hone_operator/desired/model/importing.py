@@ -87,8 +87,8 @@ def importing(
         component=COMPONENT,
         verb="import",
         plan=plan,
-        cpu=entry.evaluation.cpu if entry.evaluation else platform.staging_cpu,
-        memory=entry.evaluation.memory if entry.evaluation else platform.staging_memory,
+        cpu=entry.evaluation.cpu if entry.evaluation else platform.staging.cpu,
+        memory=entry.evaluation.memory if entry.evaluation else platform.staging.memory,
         mounts=(*writable_folders(platform, *written), *read, *source, *base, *secrets, *base_secrets),
         env=hub_environment(platform) if from_hub or entry.uri.startswith("hf://") else {},
     )
@@ -120,7 +120,7 @@ def imported_version(
         at: when the files were complete.
     """
     meta, key = owner["metadata"], key_of(owner["metadata"]["name"], entry)
-    store = f"pvc://{platform.store_claim}"
+    store = f"pvc://{platform.store.claim_name}"
     artifact, values = result.artifact, _values(result)
     spec = ModelVersionSpec(
         model_name=meta["name"],
@@ -147,7 +147,7 @@ def imported_version(
             method=METHOD,
             settings=StageSettings.of(values),
             plan=PlanRecord.of(values) if values else None,
-            image=platform.trainer_image[:253],
+            image=platform.trainer.image[:253],
             finished_at=at,
         ),
         evaluation=ModelEvaluation(numbers=result.numbers),

@@ -66,7 +66,7 @@ def spec_digest_before(spec: FineTuneJobSpec) -> str:
 
 def image(spec: FineTuneJobSpec, platform: Platform) -> str:
     """Image of the pods that train; empty if this installation has none that can."""
-    return platform.vllm_image if spec.grpo and spec.grpo.generation.is_colocated else platform.trainer_image
+    return platform.trainer.vllm_image if spec.grpo and spec.grpo.generation.is_colocated else platform.trainer.image
 
 
 def world_size(spec: FineTuneJobSpec, nodes: int | None = None) -> int:

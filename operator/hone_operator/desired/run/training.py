@@ -218,7 +218,7 @@ def _store_mounts(attempt: AttemptInputs, versions: list[PinnedModel], platform:
 def _base_model_folder(attempt: AttemptInputs, platform: Platform) -> list[str]:
     """Folder of the store that has the base model, where it was fetched."""
     uri = attempt.resolved.model_uri or ""
-    fetched = uri.startswith(f"pvc://{platform.store_claim}/base-models/")
+    fetched = uri.startswith(f"pvc://{platform.store.claim_name}/base-models/")
     return [modelref.folder(uri)] if fetched and attempt.resolved.model_version is None else []
 
 
@@ -228,7 +228,7 @@ def _own_volume(uri: str, platform: Platform) -> list[Mount]:
     if scheme != "pvc":
         return []
     volume = Mount.claim("model", MODEL, claim)
-    part = modelref.folder(uri) if claim == platform.store_claim and platform.isolate_runs else ""
+    part = modelref.folder(uri) if claim == platform.store.claim_name and platform.store.isolate_runs else ""
     return [replace(volume, path=MODEL / part, sub_path=part or None)]
 
 
@@ -239,12 +239,12 @@ def environment(attempt: AttemptInputs, platform: Platform) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": str(threads(spec.resources.cpu, job_needs.processes_per_node(spec))),
         # torchrun's agent would kill its workers 30 s after SIGTERM, in the middle of a checkpoint.
-        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, platform.grace_seconds - 10)),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, platform.trainer.termination_grace_seconds - 10)),
     }
-    if attempt.nodes > 1 and platform.network_interface:
-        env["GLOO_SOCKET_IFNAME"] = platform.network_interface
-        env["NCCL_SOCKET_IFNAME"] = f"={platform.network_interface}"
-    env |= interconnect.environment(spec.resources.network, platform.networks)
+    if attempt.nodes > 1 and platform.trainer.network_interface:
+        env["GLOO_SOCKET_IFNAME"] = platform.trainer.network_interface
+        env["NCCL_SOCKET_IFNAME"] = f"={platform.trainer.network_interface}"
+    env |= interconnect.environment(spec.resources.network, platform.trainer.networks.by_name)
     return env | progress_environment(platform, meta["namespace"], "finetunejobs", meta["name"])
 
 
@@ -252,7 +252,7 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
     """[ConfigMap, NetworkPolicy and Service if there are several nodes, Job] of the attempt."""
     spec = attempt.spec
     resources = spec.resources
-    rdma = interconnect.rdma(resources.network, platform.networks)
+    rdma = interconnect.rdma(resources.network, platform.trainer.networks.by_name)
     labels = attempt_labels(attempt.owner, attempt.number)
     work = Work(
         component=TRAINING,
@@ -267,7 +267,7 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
         annotations=rdma.annotations,
         ports={"metrics": METRICS_PORT},
         pod={
-            "terminationGracePeriodSeconds": platform.grace_seconds,
+            "terminationGracePeriodSeconds": platform.trainer.termination_grace_seconds,
             "activeDeadlineSeconds": platform.pod_limits.training_seconds,
             **({"subdomain": attempt.name} if attempt.nodes > 1 else {}),
             **scheduling(spec, attempt.avoided_nodes),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hone_api.base.quantity import value
 from hone_api.blocks.training import Training
 from hone_api.contract import encoding
 from hone_api.kinds.finetunejob import Output
@@ -57,14 +58,14 @@ def _options(run: TrainingPlan) -> dict[str, Any]:
 
 def pods_for(size: int, platform: Platform) -> int:
     """Pods that encode Datasets of so many bytes; they need a store that several nodes can mount."""
-    if platform.store_access_mode != "ReadWriteMany":
+    if platform.store.access_mode != "ReadWriteMany":
         return 1
-    return max(1, min(platform.encoding_pods, -(-size // platform.encoding_pod_bytes)))
+    return max(1, min(platform.encoding.pods, -(-size // int(value(platform.encoding.pod_size)))))
 
 
 def encoded(plan: TrainingPlan, platform: Platform, pods: int = 1) -> Shared:
     """The work of encoding the splits of this plan, which is from `encode_plan`."""
-    what = [plan.to_json(), platform.encoding_cpu, platform.encoding_memory, *([pods] if pods > 1 else [])]
+    what = [plan.to_json(), platform.encoding.cpu, platform.encoding.memory, *([pods] if pods > 1 else [])]
     return Shared(COMPONENT, work_key(COMPONENT, what, platform), "rows", lasting=True)
 
 
@@ -81,8 +82,8 @@ def _work(shared: Shared, attempt: AttemptInputs, number: int, platform: Platfor
         component=COMPONENT,
         verb="encode",
         plan=plan.model_copy(update={"pods": pods}) if pods > 1 else plan,
-        cpu=platform.encoding_cpu,
-        memory=platform.encoding_memory,
+        cpu=platform.encoding.cpu,
+        memory=platform.encoding.memory,
         mounts=(*writable_folders(platform, encoding.FOLDER), *inputs(attempt, platform), *progress_token(platform)),
         env=_environment(attempt, shared.job_name(number), platform),
         pod={"activeDeadlineSeconds": platform.pod_limits.staging_seconds},
@@ -91,5 +92,5 @@ def _work(shared: Shared, attempt: AttemptInputs, number: int, platform: Platfor
 
 
 def _environment(attempt: AttemptInputs, job: str, platform: Platform) -> dict[str, str]:
-    env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads(platform.encoding_cpu, 1))}
+    env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads(platform.encoding.cpu, 1))}
     return env | progress_environment(platform, attempt.owner["metadata"]["namespace"], "encodings", job)

@@ -55,8 +55,8 @@ def fetch(
         component="fetch",
         verb="fetch",
         plan=plan,
-        cpu=platform.staging_cpu,
-        memory=platform.staging_memory,
+        cpu=platform.staging.cpu,
+        memory=platform.staging.memory,
         mounts=(
             *writable_folders(platform, "base-models"),
             *(read_only_folders(platform, "datasets") if rows else ()),

@@ -24,7 +24,7 @@ class Question(NamedTuple):
 
     def key(self, platform: Platform) -> str:
         """Equal for equal questions; another image or hub may answer what this one could not."""
-        return names.digest(*self, platform.trainer_image, platform.hugging_face_endpoint, length=16)
+        return names.digest(*self, platform.trainer.image, platform.hugging_face.endpoint or None, length=16)
 
 
 def lookup(owner: Mapping[str, Any], question: Question, last: str, platform: Platform) -> list[dict[str, Any]]:

@@ -9,16 +9,16 @@ from hone_operator.desired.core.platform import Platform
 def claim(namespace: str, platform: Platform) -> dict[str, Any]:
     """PersistentVolumeClaim without owner: deleting a job or the operator never deletes data or models."""
     spec: dict[str, Any] = {
-        "accessModes": [platform.store_access_mode],
-        "resources": {"requests": {"storage": platform.store_size}},
+        "accessModes": [platform.store.access_mode],
+        "resources": {"requests": {"storage": platform.store.size}},
     }
-    if platform.store_class:
-        spec["storageClassName"] = platform.store_class
+    if platform.store.storage_class_name:
+        spec["storageClassName"] = platform.store.storage_class_name
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": platform.store_claim,
+            "name": platform.store.claim_name,
             "namespace": namespace,
             "labels": {"app.kubernetes.io/managed-by": names.FIELD_MANAGER},
         },

@@ -125,7 +125,7 @@ def sweep_plan(wanted: SweepInputs, as_of: datetime, platform: Platform) -> Swee
         exports=None if wanted.exports is None else sorted(wanted.exports),
         making=None if wanted.making is None else sorted(wanted.making),
         as_of=as_of.timestamp(),
-        grace_seconds=platform.store_keep_unused_seconds,
+        grace_seconds=platform.store.keep_unused_seconds,
     )
 
 

@@ -45,9 +45,10 @@ class Parcel:
         if form is None:
             have = ", ".join(forms)
             raise UndeliverableError(f"{target.uri}: the version has no form {target.form}, it has {have}: change form")
-        if claim_of(target.uri) == platform.store_claim:
+        if claim_of(target.uri) == platform.store.claim_name:
             raise UndeliverableError(
-                f"{target.uri}: {platform.store_claim} is the store, which has the model already: name another claim"
+                f"{target.uri}: {platform.store.claim_name} is the store, which has the model already: "
+                "name another claim"
             )
         names.split_uri(target.uri)
         return cls(target, forms[form])

@@ -56,7 +56,7 @@ def measure(
         against=modelref.model_input(measured.other, platform) if measured.other else None,
     )
     folders = dict.fromkeys(["datasets", *modelref.stored(models, platform)])
-    store = read_only_folders(platform, *folders) or (Mount.claim("store", names.STORE, platform.store_claim),)
+    store = read_only_folders(platform, *folders) or (Mount.claim("store", names.STORE, platform.store.claim_name),)
     work = Work(
         component=COMPONENT,
         verb="measure",
@@ -77,6 +77,6 @@ def measure(
 def _base(spec: ModelVersionSpec, model: PinnedModel, platform: Platform) -> PinnedModel | None:
     """The base of a merged or full model, where the store has it; that of an adapter is a part of `model`."""
     location = spec.lineage.base_model.location or ""
-    if model.adapter_uri or not location.startswith(f"pvc://{platform.store_claim}/"):
+    if model.adapter_uri or not location.startswith(f"pvc://{platform.store.claim_name}/"):
         return None
     return PinnedModel(name=model.name, uri=location)

@@ -31,8 +31,8 @@ CPU, MEMORY = "500m", "1Gi"
 def sign(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platform: Platform) -> list[dict[str, Any]]:
     """ConfigMap and Job of attempt `number`. The pod sees the folders of the artifacts and what it signs with."""
     meta, signing = owner["metadata"], platform.signing
-    mounts, key_path = secret_mounts(signing.secret or None, "signing-key", KEY)
-    account = signing.service_account
+    mounts, key_path = secret_mounts(signing.secret_name or None, "signing-key", KEY)
+    account = signing.keyless.service_account
     mounts += [_token()] if account else []
     read_only = not (key_path or account)
     inputs = []

@@ -13,8 +13,9 @@ from hone_api.blocks.imports import ModelImport
 from hone_api.blocks.tracking import MlflowRegistry
 from hone_api.words.failures import FailureCode
 from hone_api.words.states import ConditionType
-from hone_operator.desired.core.platform import Bounds
+from hone_operator.desired.core.platform import Platform
 from hone_operator.reconcile.core.conditions import condition
+from hone_operator.settings.tenants import TenantSettings
 
 CODE = FailureCode.NOT_ALLOWED
 CONTROL_PLANE = frozenset({"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"})
@@ -36,7 +37,7 @@ def secret_names(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             rest += [(f"{path}[{number}]", each) for number, each in enumerate(value)]
 
 
-def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
+def problems(body: Mapping[str, Any], platform: Platform) -> list[str]:
     """Every field of an object with a value that is not allowed; empty once its present generation was accepted.
 
     An object that was accepted under other limits continues: a tighter limit ends no run.
@@ -45,7 +46,7 @@ def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
     same = body["kind"] == "FineTuneJob" or accepted.get("observedGeneration") == body["metadata"].get("generation")
     if accepted.get("status") == "True" and same:
         return []
-    spec = body["spec"]
+    spec, bounds = body["spec"], platform.tenants
     of_all = [*_secrets(spec, bounds), *placement(spec.get("scheduling") or {}, bounds)]
     if body["kind"] != "FineTuneJob":
         return of_all
@@ -55,24 +56,24 @@ def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
         *_model(spec, bounds),
         *_gpus(resources, bounds),
         *_claims(resources, bounds),
-        *_pod(spec.get("pod") or {}, bounds),
+        *_pod(spec.get("pod") or {}, bounds, platform.store.claim_name),
         *_destinations("spec.output.push", (spec.get("output") or {}).get("push") or [], bounds),
     ]
 
 
-def delivery(target: Delivery, bounds: Bounds) -> Iterator[str]:
+def delivery(target: Delivery, bounds: TenantSettings) -> Iterator[str]:
     """Why this delivery is not allowed; empty if it is. Whoever edits a ModelVersion can name any Secret."""
     entry = target.to_json()
     yield from _secrets({"deliveries": [entry]}, bounds)
     yield from _destinations("spec.deliveries", [entry], bounds)
 
 
-def registry(target: MlflowRegistry, bounds: Bounds) -> Iterator[str]:
+def registry(target: MlflowRegistry, bounds: TenantSettings) -> Iterator[str]:
     """Why this registry is not allowed; empty if it is. Whoever edits a Model can name any Secret."""
     return _secrets({"registry": {"mlflow": target.to_json()}}, bounds)
 
 
-def imported(entry: ModelImport, bounds: Bounds) -> Iterator[str]:
+def imported(entry: ModelImport, bounds: TenantSettings) -> Iterator[str]:
     """Why this import is not allowed; empty if it is."""
     yield from _secrets({"imports": [entry.to_json()]}, bounds)
     for uri in (entry.uri, entry.base.uri if entry.base else None):
@@ -80,21 +81,21 @@ def imported(entry: ModelImport, bounds: Bounds) -> Iterator[str]:
             yield f"spec.imports {uri} {_of('tenants.models', bounds.models)}"
 
 
-def watched(uri: str, secret: str | None, bounds: Bounds) -> Iterator[str]:
+def watched(uri: str, secret: str | None, bounds: TenantSettings) -> Iterator[str]:
     """Why the hub is not asked about this base; empty if it is. A job that was refused can name any Secret."""
     spec = {"model": {"uri": uri, **({"secretName": secret} if secret else {})}}
     yield from _secrets(spec, bounds)
     yield from _model(spec, bounds)
 
 
-def _model(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+def _model(spec: Mapping[str, Any], bounds: TenantSettings) -> Iterator[str]:
     """A ModelVersion is always allowed: its own base was."""
     uri = spec["model"].get("uri")
     if uri and alias_of(uri) is None and not any(_matches(uri, entry) for entry in bounds.models):
         yield f"spec.model.uri {uri} {_of('tenants.models', bounds.models)}"
 
 
-def _claims(resources: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+def _claims(resources: Mapping[str, Any], bounds: TenantSettings) -> Iterator[str]:
     allowed = bounds.resource_claim_templates
     for number, claim in enumerate(resources.get("claims") or []):
         name = claim["resourceClaimTemplateName"]
@@ -103,7 +104,7 @@ def _claims(resources: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
             yield f"spec.resources.claims[{number}].resourceClaimTemplateName {name} {value}"
 
 
-def _gpus(resources: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+def _gpus(resources: Mapping[str, Any], bounds: TenantSettings) -> Iterator[str]:
     gpus = resources.get("nodes", 1) * resources.get("gpusPerNode", 0)
     if bounds.max_gpus and gpus > bounds.max_gpus:
         yield (
@@ -112,13 +113,13 @@ def _gpus(resources: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
         )
 
 
-def _destinations(field: str, entries: Sequence[Mapping[str, Any]], bounds: Bounds) -> Iterator[str]:
+def _destinations(field: str, entries: Sequence[Mapping[str, Any]], bounds: TenantSettings) -> Iterator[str]:
     for uri in (entry["uri"] for entry in entries):
         if not any(_matches(uri, entry) for entry in bounds.destinations):
             yield f"{field} {uri} {_of('tenants.destinations', bounds.destinations)}"
 
 
-def _pod(pod: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+def _pod(pod: Mapping[str, Any], bounds: TenantSettings, store: str) -> Iterator[str]:
     for field, value, allowed in (
         ("serviceAccountName", "tenants.serviceAccounts", bounds.service_accounts),
         ("runtimeClassName", "tenants.runtimeClasses", bounds.runtime_classes),
@@ -133,14 +134,14 @@ def _pod(pod: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
             if "/" in key and not any(_matches(key, entry) for entry in bounds.pod_keys):
                 yield f"spec.pod.{field} {key} {_of('tenants.podKeys', bounds.pod_keys)}"
     for number, volume in enumerate(pod.get("volumes") or []):
-        if volume.get("claimName") == bounds.store_claim:
+        if volume.get("claimName") == store:
             yield (
-                f"spec.pod.volumes[{number}].claimName cannot be {bounds.store_claim}: it is the store. "
+                f"spec.pod.volumes[{number}].claimName cannot be {store}: it is the store. "
                 "Name a model or a Dataset in the spec, or mount another claim"
             )
 
 
-def _secrets(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+def _secrets(spec: Mapping[str, Any], bounds: TenantSettings) -> Iterator[str]:
     prefix = bounds.secret_prefix
     for field, name in sorted(secret_names(spec)):
         if not name.startswith(prefix):
@@ -150,7 +151,7 @@ def _secrets(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
             )
 
 
-def placement(scheduling: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+def placement(scheduling: Mapping[str, Any], bounds: TenantSettings) -> Iterator[str]:
     """Fields of spec.scheduling with a value that is not allowed."""
     if (name := scheduling.get("priorityClassName")) and not _class_allowed(name, bounds):
         yield f"spec.scheduling.priorityClassName {name} {_of('tenants.priorityClasses', bounds.priority_classes)}"
@@ -170,16 +171,16 @@ def placement(scheduling: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
             yield f"{field} {key} {_of('tenants.tolerationKeys', bounds.toleration_keys)}"
 
 
-def _of(value: str, allowed: tuple[str, ...]) -> str:
+def _of(value: str, allowed: Sequence[str]) -> str:
     listed = ", ".join(allowed) or "none"
     return f"is not allowed here ({value} of the chart: {listed}): choose another, or ask the platform team"
 
 
-def _class_allowed(name: str, bounds: Bounds) -> bool:
+def _class_allowed(name: str, bounds: TenantSettings) -> bool:
     return not name.startswith("system-") and any(_matches(name, entry) for entry in bounds.priority_classes)
 
 
-def _key_allowed(key: str, allowed: tuple[str, ...]) -> bool:
+def _key_allowed(key: str, allowed: Sequence[str]) -> bool:
     if key in CONTROL_PLANE:
         return key in allowed
     return any(_matches(key, entry) for entry in allowed)

@@ -32,7 +32,7 @@ ACTIVATE = 'To queue it again: kubectl patch workload {} -n {} --type=merge -p \
 
 def note(scheduling: Scheduling, platform: Platform) -> str:
     """What becomes of a queue's name where Kueue is not enabled; empty if there is nothing to say."""
-    if platform.queues or not scheduling.queue_name:
+    if platform.kueue.enabled or not scheduling.queue_name:
         return ""
     return (
         f"spec.scheduling.queueName {scheduling.queue_name} is not used, because kueue.enabled of the chart is false: "

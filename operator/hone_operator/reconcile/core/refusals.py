@@ -36,30 +36,30 @@ def final_refusal(refusals: Sequence[Refusal]) -> Cause | None:
 
 def storage_note(nodes: int, platform: Platform) -> str:
     """Advice about the store before a run of several nodes; empty if there is none."""
-    if nodes == 1 or platform.store_access_mode == "ReadWriteMany":
+    if nodes == 1 or platform.store.access_mode == "ReadWriteMany":
         return ""
     return (
-        f"The store {platform.store_claim} is ReadWriteOnce: all {nodes} pods must fit on one node, else they wait. "
-        "Use spec.resources.nodes 1, or a storage class with ReadWriteMany (store.accessMode of the chart)."
+        f"The store {platform.store.claim_name} is ReadWriteOnce: all {nodes} pods must fit on one node, else they "
+        "wait. Use spec.resources.nodes 1, or a storage class with ReadWriteMany (store.accessMode of the chart)."
     )
 
 
 def shared_store_problem(pods: int, platform: Platform) -> str | None:
     """Why the pods of a Dataset cannot share their work by this store."""
-    if pods == 1 or platform.store_access_mode == "ReadWriteMany":
+    if pods == 1 or platform.store.access_mode == "ReadWriteMany":
         return None
     return (
-        f"spec.resources.pods {pods}: the store {platform.store_claim} is {platform.store_access_mode}, so pods on "
-        "other nodes cannot use it; use 1 pod with more resources.cpu, or a storage class with ReadWriteMany "
+        f"spec.resources.pods {pods}: the store {platform.store.claim_name} is {platform.store.access_mode}, so pods "
+        "on other nodes cannot use it; use 1 pod with more resources.cpu, or a storage class with ReadWriteMany "
         "(store.accessMode of the chart)"
     )
 
 
 def storage_problem(nodes: int, platform: Platform) -> str | None:
     """Why this store can never serve a run of so many nodes."""
-    if nodes == 1 or platform.store_access_mode != "ReadWriteOncePod":
+    if nodes == 1 or platform.store.access_mode != "ReadWriteOncePod":
         return None
     return (
-        f"spec.resources.nodes {nodes}: the store {platform.store_claim} is ReadWriteOncePod and serves one pod at a "
-        "time; use 1 node, or a storage class with ReadWriteMany (store.accessMode of the chart)"
+        f"spec.resources.nodes {nodes}: the store {platform.store.claim_name} is ReadWriteOncePod and serves one pod "
+        "at a time; use 1 node, or a storage class with ReadWriteMany (store.accessMode of the chart)"
     )

@@ -65,7 +65,7 @@ def reconcile(dataset: Mapping[str, Any], seen: ObservedForDataset, now: datetim
         return _refuse(builder, FailureCode.CONFLICTING_FIELDS, "; ".join(wrong))
     if wrong := list(refresh.problems(spec)):
         return _refuse(builder, FailureCode.INVALID_VALUE, "; ".join(wrong))
-    if asked := bounds.problems(dataset, platform.bounds):
+    if asked := bounds.problems(dataset, platform):
         return _refuse(builder, bounds.CODE, "; ".join(asked))
     if problem := shared_store_problem(spec.resources.pods, platform):
         return _refuse(builder, FailureCode.PLATFORM_UNSUITABLE, problem)
@@ -102,7 +102,7 @@ def _look_again(
     assert spec.refresh is not None
     job = attempts.job
     if job and attempts.active:
-        if cause := timed_out(attempts, builder.now, platform.start_timeout_seconds):
+        if cause := timed_out(attempts, builder.now, platform.trainer.start_timeout_seconds):
             builder.put(lastTryTime=builder.time)
             builder.delete.append(job.body)
             refresh.failed(builder, cause)
@@ -186,7 +186,7 @@ def _materialize(
             return _ready(builder, spec, result, number, platform)
         if result.synthetic:
             return review.wait(builder, result.synthetic, number)
-    cause = attempts.cause or timed_out(attempts, builder.now, platform.start_timeout_seconds)
+    cause = attempts.cause or timed_out(attempts, builder.now, platform.trainer.start_timeout_seconds)
     if attempts.active and not (cause and attempts.cause is None):
         return _working(builder, attempts, number)
     if cause and (cause.retry is Retry.NEVER or attempts.cause is None):

@@ -12,14 +12,14 @@ from hone_operator.reconcile.core.outcome_builder import DatasetBuilder, as_json
 
 def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform) -> None:
     """Set rows, errors, statistics, and the location of the report."""
-    if not platform.rows_in_status:  # from a pod that started before the setting changed
+    if not platform.privacy.rows_in_status:  # from a pod that started before the setting changed
         result = result.model_copy(deep=True)
         hide_rows(result)
     values = result.to_json()
     for error in values.get("errors", ()):
         if row_code := ROW_CODES.get(error["code"]):
             error["hint"] = row_code.hint
-    report = f"pvc://{platform.store_claim}/{result.report}" if result.report else None
+    report = f"pvc://{platform.store.claim_name}/{result.report}" if result.report else None
     builder.put(report=report, reviewPod=pod_of_people(platform) if result.synthetic else None)
     builder.put(
         summary=values.get("summary"),
@@ -46,7 +46,7 @@ def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform)
 
 def pod_of_people(platform: Platform) -> ReviewPodJson:
     """The pod for reviews and uploads, by the platform's settings only: people create it with their own rights."""
-    pod: ReviewPodJson = as_json(ReviewPod(**platform.pod_image().model_dump(), claim=platform.store_claim))
+    pod: ReviewPodJson = as_json(ReviewPod(**platform.pod_image().model_dump(), claim=platform.store.claim_name))
     return pod
 
 
@@ -54,6 +54,6 @@ def serve(builder: DatasetBuilder, result: DatasetResult, platform: Platform) ->
     """Set the content that jobs use from now on."""
     path = (result.path or "").strip("/")
     builder.put(
-        digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", failure=None, phase=DatasetPhase.READY
+        digest=result.digest, uri=f"pvc://{platform.store.claim_name}/{path}", failure=None, phase=DatasetPhase.READY
     )
     builder.put(splitSettings=result.split_settings, sizeBytes=result.size_bytes)

@@ -164,7 +164,7 @@ def _fetched(builder: OutcomeBuilder, spec: FineTuneJobSpec, sources: Sources, p
         return BaseModel(failure=staged)
     if staged is None:
         return BaseModel()
-    uri = f"pvc://{platform.store_claim}/{staged.path.strip('/')}"
+    uri = f"pvc://{platform.store.claim_name}/{staged.path.strip('/')}"
     return _ready(
         builder, BaseModel(True, staged.commit, uri, digest=staged.digest, shape=staged.shape, license=staged.license)
     )

@@ -50,7 +50,7 @@ def evaluation_tasks(
         return EvaluationTasks(failure=stored)
     if stored is None:
         return EvaluationTasks()
-    uri = f"pvc://{platform.store_claim}/{stored.path.strip('/')}"
+    uri = f"pvc://{platform.store.claim_name}/{stored.path.strip('/')}"
     staged = StagedTasks(uri=uri, digest=stored.digest, version=stored.version, data_sets=stored.data_sets)
     return _ready(builder, staged)
 

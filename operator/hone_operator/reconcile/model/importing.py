@@ -122,13 +122,13 @@ class _ImportWork:
             claims(self.entry)
         except names.InvalidReferenceError as error:
             return self._state(ImportState.FAILED, FailureCode.INVALID_VALUE, str(error), number)
-        entry_jobs = EntryJobs(self.builder, self, self.platform.start_timeout_seconds, self.seen.refusals)
+        entry_jobs = EntryJobs(self.builder, self, self.platform.trainer.start_timeout_seconds, self.seen.refusals)
         now = entry_jobs.step(attempts, before)
         return self._state(STATES[now.stage], now.reason, now.message, now.number)
 
     def obstacles(self) -> Iterator[EntryObstacle]:
         """What must change before a Job can begin."""
-        for words in bounds.imported(self.entry, self.platform.bounds):
+        for words in bounds.imported(self.entry, self.platform.tenants):
             yield EntryObstacle(bounds.CODE, words)
         for claim in claims(self.entry):
             if claim in self.seen.missing_claims:

@@ -100,7 +100,7 @@ class _Step:
         if attempts.job and not attempts.active and (work is None or _content(attempts.job) != work.key):
             attempts = StagingAttempts(0, None, [job.body for job in jobs])  # it was about something else
         entry_work = _RegistryWork(self, work)
-        now = EntryJobs(self.builder, entry_work, self.platform.start_timeout_seconds, self.refusals).step(
+        now = EntryJobs(self.builder, entry_work, self.platform.trainer.start_timeout_seconds, self.refusals).step(
             attempts, self._memory(attempts)
         )
         given_up = now.stage is EntryStage.FAILED and attempts.job is not None and not attempts.active
@@ -184,7 +184,7 @@ class _RegistryWork:
 
     def obstacles(self) -> Iterator[EntryObstacle]:
         """What must change before a Job can begin."""
-        for words in bounds.registry(self.decision.registry, self.decision.platform.bounds):
+        for words in bounds.registry(self.decision.registry, self.decision.platform.tenants):
             yield EntryObstacle(bounds.CODE, words)
 
     def objects(self, number: int) -> list[dict[str, Any]]:

@@ -140,7 +140,7 @@ class _Looking:
         attempts = observe_attempts(looks)
         if attempts.job is None:
             return self._next(entry, idle)
-        cause = attempts.cause or timed_out(attempts, self.builder.now, self.platform.start_timeout_seconds)
+        cause = attempts.cause or timed_out(attempts, self.builder.now, self.platform.trainer.start_timeout_seconds)
         if attempts.active and cause is None:
             self.builder.await_start(attempts.job)
             return entry
@@ -162,7 +162,7 @@ class _Looking:
             return entry
         if not idle:
             return entry
-        if words := "; ".join(bounds.watched(self.question.uri, self.question.secret, self.platform.bounds)):
+        if words := "; ".join(bounds.watched(self.question.uri, self.question.secret, self.platform.tenants)):
             return _with(entry, problem=words[:4096])
         objects = lookup.lookup(self.builder.body, self.question, entry.get("lookedAt") or "", self.platform)
         ours = {body["metadata"]["name"] for body in objects}

@@ -44,7 +44,7 @@ def why_refused(spec: FineTuneJobSpec, seen: Observed, builder: JobBuilder, plat
         wrong.append(RefusedSpec(FailureCode.PLATFORM_UNSUITABLE, words))
     for problem in (
         storage_problem(spec.resources.nodes, platform),
-        interconnect.problem(spec.resources.network, platform.networks),
+        interconnect.problem(spec.resources.network, platform.trainer.networks.by_name),
     ):
         if problem:
             wrong.append(RefusedSpec(FailureCode.PLATFORM_UNSUITABLE, problem))
@@ -53,7 +53,7 @@ def why_refused(spec: FineTuneJobSpec, seen: Observed, builder: JobBuilder, plat
         wrong.append(RefusedSpec(FailureCode.CIRCULAR_REFERENCE, words))
     if wrong:
         return RefusedSpec(wrong[0].reason, "; ".join(each.message for each in wrong))
-    if asked := bounds.problems(builder.body, platform.bounds):
+    if asked := bounds.problems(builder.body, platform):
         return RefusedSpec(bounds.CODE, "; ".join(asked))
     return None
 

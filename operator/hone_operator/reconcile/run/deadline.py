@@ -58,7 +58,7 @@ def stop(run: RunDecision, job: ObservedJob) -> bool:
     change: dict[str, Any] | None = None
     if not job.queue:
         change = None if job.is_suspended else suspension(job.body, True)
-    elif run.platform.queues and job.workload is not None:
+    elif run.platform.kueue.enabled and job.workload is not None:
         change = queueing.pass_on(job, suspend=True)
     else:
         return False

@@ -130,7 +130,7 @@ def _start(run: RunDecision, gates: Gates) -> Outcome:
     run.conditions.set(ConditionType.ADMITTED, None, Reason.PENDING, run.requested_pods)
     if run.seen.differs and not run.attempts.records:
         return run_waits.wait_for_decision(run, run.seen.differs)
-    if problems := list(bounds.placement(run.builder.body["spec"].get("scheduling") or {}, run.platform.bounds)):
+    if problems := list(bounds.placement(run.builder.body["spec"].get("scheduling") or {}, run.platform.tenants)):
         return run_waits.wait_for_placement(run, problems)
     start = next_start(run.attempts)
     if start and start > run.builder.now:

@@ -33,7 +33,7 @@ def record(
     platform: Platform,
 ) -> Outcome:
     """Allocate a number, create the ModelVersion, end the run. Repeating it after a crash gives the same result."""
-    if not platform.rows_in_status:  # from a pod that started before the setting changed
+    if not platform.privacy.rows_in_status:  # from a pod that started before the setting changed
         result = result.model_copy(update={"samples": []})
     attempts = builder.status.get("attempts") or []
     ended_at = attempts[-1]["endTime"]
@@ -49,7 +49,7 @@ def record(
         attempts=attempt.number,
         attempt_nodes=[entry["nodes"] for entry in attempts if "nodes" in entry] or None,
         finished_at=ended_at,
-        store_claim=platform.store_claim,
+        store_claim=platform.store.claim_name,
         ancestors=attempt.ancestors,
         spec_digest=spec_digest(attempt.spec),
         deliveries=_deliveries(builder, attempt.spec.output.push or ()),

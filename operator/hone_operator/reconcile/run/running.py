@@ -47,7 +47,7 @@ def watch(run: RunDecision, job: ObservedJob) -> Outcome:
     if obstacle and obstacle.code == FailureCode.IMAGE_PULL_FAILED and _is_image_corrected(run):
         return _replace_image(run, job, obstacle.message)
     if obstacle and obstacle.code and obstacle.since:
-        limit = obstacle.since + timedelta(seconds=run.platform.start_timeout_seconds)
+        limit = obstacle.since + timedelta(seconds=run.platform.trainer.start_timeout_seconds)
         if limit <= run.builder.now:
             run.set_not_running(obstacle.reason, obstacle.message)
             return fail(run.builder, Cause(obstacle.code, obstacle.message), run.unfinished())
@@ -84,12 +84,12 @@ def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
     builder, attempts = run.builder, run.attempts
     record = attempts.records[-1]
     if record["outcome"] != AttemptOutcome.RESIZED:
-        lack = elastic.shortage(run.spec, attempts.records, job, run.platform.queues)
+        lack = elastic.shortage(run.spec, attempts.records, job, run.platform.kueue.enabled)
         if lack is None:
             return None
         resumed = parse_time(run.conditions.get(ConditionType.SUSPENDED)["lastTransitionTime"])
         since = max(lack.since, resumed)  # a suspended run waits for nobody
-        limit = since + timedelta(seconds=run.platform.fewer_nodes_after_seconds)
+        limit = since + timedelta(seconds=run.platform.trainer.fewer_nodes_after_seconds)
         if limit > builder.now:
             builder.check_in(builder.until(limit))
             return None
@@ -106,16 +106,16 @@ def _resize(run: RunDecision, job: ObservedJob) -> Outcome | None:
 def _follow_queue(run: RunDecision, job: ObservedJob) -> None:
     """Show the place in the queue, and pass the user's suspension on to Kueue."""
     run.builder.put(queue=_place(run, job).status)
-    if run.platform.queues and (change := queueing.pass_on(job, run.spec.suspend)):
+    if run.platform.kueue.enabled and (change := queueing.pass_on(job, run.spec.suspend)):
         run.builder.apply.append(change)
 
 
 def _place(run: RunDecision, job: ObservedJob) -> queueing.QueuePlace:
     """The place in the queue that the status shows."""
-    if run.platform.queues and (seconds := queueing.silent_for(job, run.builder.now)):
+    if run.platform.kueue.enabled and (seconds := queueing.silent_for(job, run.builder.now)):
         run.builder.check_in(seconds)
         return queueing.at_the_end(job.name, job.queue)
-    return queueing.place(job, run.platform.queues)
+    return queueing.place(job, run.platform.kueue.enabled)
 
 
 def _look_after_network(run: RunDecision, job: ObservedJob) -> None:

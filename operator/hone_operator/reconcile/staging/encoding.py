@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hone_api.base.quantity import value
 from hone_api.base.wording import counted
 from hone_api.contract import encoding
 from hone_api.contract.report import EncodeResult
@@ -63,7 +64,7 @@ def prepare_rows(
     """
     plan, size = encode_plan(attempt, platform), _size(attempt, datasets)
     keys = encoding.keys(plan)
-    if not keys or size < platform.encode_from_bytes:
+    if not keys or size < value(platform.encoding.from_size):
         builder.put(encoding=None)
         return Rows(ready=True)
     pods = pods_for(size, platform)

@@ -74,7 +74,7 @@ def stage(builder: OutcomeBuilder, work: Staging[R], seen: StoreState, platform:
         if observed.ending and isinstance(observed.ending.result, work.result):
             builder.delete += observed.older
             return observed.ending.result
-    cause = attempts.cause or timed_out(attempts, builder.now, platform.start_timeout_seconds)
+    cause = attempts.cause or timed_out(attempts, builder.now, platform.trainer.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
         builder.conditions.set(work.condition, False, cause.code, cause.message)
         return cause

@@ -149,7 +149,7 @@ class _ParcelWork:
             self.builder.delete += [job.body for job in jobs]
             number = max(attempts.number, before.number)
             return _delivered(self.parcel.target.uri, self.parcel.key, result, number, attempts.job.ended_at)
-        entry_jobs = EntryJobs(self.builder, self, self.platform.start_timeout_seconds, self.seen.refusals)
+        entry_jobs = EntryJobs(self.builder, self, self.platform.trainer.start_timeout_seconds, self.seen.refusals)
         now = _status(self.parcel.target, self.parcel.key, entry_jobs.step(attempts, before))
         return self._with_progress(now, attempts, old) if now.state == DeliveryState.DELIVERING else now
 
@@ -172,11 +172,11 @@ class _ParcelWork:
         if self.spec.approval.state == ApprovalState.REJECTED:
             words = "A rejected version is not delivered: approve it first."
             yield EntryObstacle(Reason.MODEL_VERSION_REJECTED, words, stops=True)
-        elif self.platform.bounds.only_approved and self.spec.approval.state != ApprovalState.APPROVED:
+        elif self.platform.tenants.deliveries != "Any" and self.spec.approval.state != ApprovalState.APPROVED:
             name = self.builder.body["metadata"]["name"]
             words = f"It waits for an approval, without which nothing is delivered here: hone approve {name}."
             yield EntryObstacle(Reason.WAITING, words, stops=True)
-        for words in bounds.delivery(self.parcel.target, self.platform.bounds):
+        for words in bounds.delivery(self.parcel.target, self.platform.tenants):
             yield EntryObstacle(bounds.CODE, words)
         claim = claim_of(self.parcel.target.uri)
         if claim in self.seen.missing_claims:

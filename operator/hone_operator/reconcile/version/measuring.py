@@ -138,7 +138,7 @@ class _EvaluationEntry:
             number = max(attempts.number, before.number)
             return self._evaluated(measured, result, number, attempts.job.ended_at)
         work = _MeasuringWork(self, measured)
-        entry_jobs = EntryJobs(self.builder, work, self.platform.start_timeout_seconds, self.refusals)
+        entry_jobs = EntryJobs(self.builder, work, self.platform.trainer.start_timeout_seconds, self.refusals)
         return self._shown(measured.key, entry_jobs.step(attempts, before))
 
     def _other(self) -> Found | EntryObstacle | None:

@@ -136,7 +136,7 @@ def _verify(
         builder.put(lastTryTime=attempts.job.ended_at, tries=number)
     if attempts.ending and isinstance(attempts.ending.result, VerifyResult) and attempts.job and not attempts.cause:
         return _verified(builder, spec, seen, attempts.job.ended_at, platform)
-    cause = attempts.cause or timed_out(attempts, builder.now, platform.start_timeout_seconds)
+    cause = attempts.cause or timed_out(attempts, builder.now, platform.trainer.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
         builder.delete += [attempts.job.body] if attempts.active and attempts.job else []
         return _unverified(builder, cause.code, cause.message, final=True)

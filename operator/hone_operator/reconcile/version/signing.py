@@ -95,7 +95,7 @@ class _Attempts:
         if attempts.cause and builder.conditions.given_up_before(ConditionType.SIGNED):
             before = builder.conditions.before(ConditionType.SIGNED)  # the Job forgets why when its pod is gone
             return self._unsigned(Quoted(before["reason"]), before.get("message", ""), final=True)
-        cause = attempts.cause or timed_out(attempts, builder.now, self.platform.start_timeout_seconds)
+        cause = attempts.cause or timed_out(attempts, builder.now, self.platform.trainer.start_timeout_seconds)
         if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
             builder.delete += [*attempts.older, attempts.job.body] if attempts.active and attempts.job else []
             return self._unsigned(cause.code, cause.message, final=True)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.cluster import desired_objects
 from support.cluster.desired_objects import CASES, PLATFORM, run
+from support.cluster.platforms import changed
 
-from hone_operator.desired.core.podsettings import PodDefaults
+from hone_api.blocks.placement import Toleration
+from hone_operator.settings.pods import PodsSettings
 from hone_operator.writing.adopt import difference
 
 pytestmark = pytest.mark.pure
 TOLERATED = {"key": "pool", "operator": "Exists"}
-DEFAULTS = PodDefaults(
+DEFAULTS = PodsSettings(
     labels={"mesh": "off", "cost": "platform"},
     annotations={"sidecar.istio.io/inject": "false"},
     node_selector={"pool": "train", "zone": "a"},
-    tolerations=(TOLERATED,),
-    service_account="trainer",
+    tolerations=[Toleration.model_validate(TOLERATED)],
+    service_account_name="trainer",
 )
 
 
 def job_of(spec: dict[str, Any], **platform: Any) -> dict[str, Any]:
-    return next(body for body in run(spec, platform=replace(PLATFORM, **platform)) if body["kind"] == "Job")
+    return next(body for body in run(spec, platform=changed(PLATFORM, **platform)) if body["kind"] == "Job")
 
 
 def template_of(spec: dict[str, Any], **platform: Any) -> Any:
@@ -44,7 +45,8 @@ def test_a_job_wins_over_the_platform_and_hone_over_both() -> None:
         "runtimeClassName": "kata",
     }
     scheduling = {"nodeSelector": {"pool": "fast"}, "tolerations": [{"key": "gpu", "operator": "Exists"}, TOLERATED]}
-    found = template_of({"pod": asked, "scheduling": scheduling}, training_pods=DEFAULTS, training_runtime="gvisor")
+    platform = {"trainer__pods": DEFAULTS, "trainer__runtime_class_name": "gvisor"}
+    found = template_of({"pod": asked, "scheduling": scheduling}, **platform)
     assert {"mesh": "off", "cost": "research", "hone.dev/component": "training"}.items() <= (
         found["metadata"]["labels"].items()
     )
@@ -59,7 +61,7 @@ def test_a_job_wins_over_the_platform_and_hone_over_both() -> None:
 
 
 def test_the_platform_decides_where_a_job_says_nothing() -> None:
-    found = template_of({}, training_pods=DEFAULTS, fixed_user=False)
+    found = template_of({}, trainer__pods=DEFAULTS, pod_security__fixed_user=False)
     assert found["metadata"]["labels"]["cost"] == "platform"
     spec = found["spec"]
     assert (spec["nodeSelector"], spec["tolerations"]) == (DEFAULTS.node_selector, [TOLERATED])
@@ -96,7 +98,7 @@ def test_volumes_are_read_only_except_scratch() -> None:
 
 def test_every_other_pod_has_what_the_platform_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a cluster whose nodes all have taints, a Job that forgets them finds no node."""
-    platform = replace(PLATFORM, staging_pods=DEFAULTS, staging_queue="staging")
+    platform = changed(PLATFORM, staging__pods=DEFAULTS, staging__queue_name="staging")
     monkeypatch.setattr(desired_objects, "PLATFORM", platform)
     made = [body for case, make in CASES.items() if not case.startswith("training") for body in make()]
     jobs = [body for body in made if body["kind"] == "Job"]
@@ -115,15 +117,15 @@ def test_every_other_pod_has_what_the_platform_says(monkeypatch: pytest.MonkeyPa
 
 def test_a_job_with_a_service_account_is_taken_for_ours() -> None:
     """The API server also sets the field's old name."""
-    wanted = job_of({}, training_pods=DEFAULTS)
+    wanted = job_of({}, trainer__pods=DEFAULTS)
     assert difference(wanted, wanted) is None
-    foreign = job_of({}, training_pods=replace(DEFAULTS, service_account="admin"))
+    foreign = job_of({}, trainer__pods=DEFAULTS.model_copy(update={"service_account_name": "admin"}))
     assert difference(foreign, wanted) == "spec.template.spec.serviceAccountName"
 
 
 def test_what_kueue_reads_is_on_the_job() -> None:
     scheduling = {"queueName": "team", "workloadPriorityClass": "high", "managedBy": "MultiKueue"}
-    job = job_of({"scheduling": scheduling}, queues=True)
+    job = job_of({"scheduling": scheduling}, kueue__enabled=True)
     assert job["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "high"
     assert job["spec"]["managedBy"] == "kueue.x-k8s.io/multikueue"
     without = job_of({"scheduling": scheduling})
@@ -157,7 +159,7 @@ def test_other_claims_come_next_to_the_gpus_of_the_node() -> None:
 )
 def test_nccl_may_use_only_the_network_that_the_job_names(network: Any, transport: Any, devices: Any) -> None:
     asked = {"resources": {"nodes": 2, **({"network": network} if network else {})}}
-    found = template_of(asked, networks={"RoCE": desired_objects.RDMA})
+    found = template_of(asked, trainer__networks=desired_objects.NETWORKS)
     env = variables(found)
     assert env.get("NCCL_NET", {}).get("value") == transport
     assert ("NCCL_IB_HCA" in env) is bool(devices)
@@ -168,7 +170,7 @@ def test_nccl_may_use_only_the_network_that_the_job_names(network: Any, transpor
 
 @pytest.mark.parametrize("case", ["fetch", "materialize-hub", "deliver-image", "lookup"])
 def test_all_pods_trust_the_authorities_of_the_platform(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    platform = replace(PLATFORM, ca_config_map="company-ca", ca_key="root.pem")
+    platform = changed(PLATFORM, ca_bundle__config_map_name="company-ca", ca_bundle__key="root.pem")
     monkeypatch.setattr(desired_objects, "PLATFORM", platform)
     job = next(body for body in CASES[case]() if body["kind"] == "Job")
     (volume,) = [v for v in job["spec"]["template"]["spec"]["volumes"] if v["name"] == "authorities"]
@@ -183,7 +185,7 @@ def test_all_pods_trust_the_authorities_of_the_platform(case: str, monkeypatch: 
 
 def test_a_job_may_trust_others() -> None:
     own = {"env": [{"name": "SSL_CERT_FILE", "value": "/mnt/ca/team.pem"}]}
-    template = template_of({"pod": own}, ca_config_map="company-ca")
+    template = template_of({"pod": own}, ca_bundle__config_map_name="company-ca")
     assert "authorities" in {volume["name"] for volume in template["spec"]["volumes"]}
     values = {name: each.get("value") for name, each in variables(template).items()}
     assert (values["SSL_CERT_FILE"], values["REQUESTS_CA_BUNDLE"]) == ("/mnt/ca/team.pem", "/etc/hone-ca/ca-bundle.crt")
@@ -191,7 +193,7 @@ def test_a_job_may_trust_others() -> None:
 
 def test_a_variable_from_a_secret_is_there_once() -> None:
     own = {"env": [{"name": "SSL_CERT_FILE", "secretName": "team", "key": "path"}]}
-    template = template_of({"pod": own}, ca_config_map="company-ca")
+    template = template_of({"pod": own}, ca_bundle__config_map_name="company-ca")
     for container in template["spec"]["containers"]:
         sources = [each.get("valueFrom") for each in container["env"] if each["name"] == "SSL_CERT_FILE"]
         assert sources == [{"secretKeyRef": {"name": "team", "key": "path"}}]
@@ -202,7 +204,7 @@ def test_a_variable_from_a_secret_does_not_replace_what_hone_sets(name: str) -> 
     """The kubelet takes the last of two variables with one name."""
     asked = [{"name": each, "secretName": "hone-nccl", "key": "k"} for each in (name, "NCCL_DEBUG")]
     spec = {"resources": {"nodes": 2, "network": "RoCE"}, "pod": {"env": asked}}
-    for container in template_of(spec, networks={"RoCE": desired_objects.RDMA})["spec"]["containers"]:
+    for container in template_of(spec, trainer__networks=desired_objects.NETWORKS)["spec"]["containers"]:
         (ours,) = [each for each in container["env"] if each["name"] == name]
         assert ours.keys() == {"name", "value"}
         secrets = {each["name"]: each.get("value") for each in container["env"]}["HONE_SECRET_VARIABLES"]
@@ -213,7 +215,7 @@ def test_many_variables_are_each_there_once() -> None:
     names = ["NCCL_NET", "SSL_CERT_FILE", "HTTPS_PROXY", *(f"X{number}" for number in range(29))]
     asked = [{"name": name, "secretName": "hone-a", "key": "k"} for name in names]
     spec = {"resources": {"nodes": 2, "network": "RoCE"}, "pod": {"env": asked}}
-    template = template_of(spec, networks={"RoCE": desired_objects.RDMA}, ca_config_map="company-ca")
+    template = template_of(spec, trainer__networks=desired_objects.NETWORKS, ca_bundle__config_map_name="company-ca")
     env = [each["name"] for each in template["spec"]["containers"][0]["env"]]
     assert len(env) == len(set(env))
     assert set(names) <= set(env)
@@ -231,7 +233,7 @@ def test_a_pod_that_requests_no_gpu_gets_none_from_the_runtime(resources: Any, d
 
 
 def test_the_platform_may_give_gpus_without_requests() -> None:
-    template = template_of({}, extra_env={"NVIDIA_VISIBLE_DEVICES": "0"})
+    template = template_of({}, trainer__extra_env={"NVIDIA_VISIBLE_DEVICES": "0"})
     assert variables(template)["NVIDIA_VISIBLE_DEVICES"]["value"] == "0"
 
 
@@ -244,9 +246,9 @@ def test_no_other_pod_gets_gpus_from_the_runtime() -> None:
 
 
 def test_jobs_have_the_labels_that_the_platform_sets_for_their_pods(monkeypatch: pytest.MonkeyPatch) -> None:
-    staging = PodDefaults(labels={"cost": "staging", "app": "tuning"})
-    assert DEFAULTS.labels.items() <= job_of({}, training_pods=DEFAULTS)["metadata"]["labels"].items()
-    monkeypatch.setattr(desired_objects, "PLATFORM", replace(PLATFORM, staging_pods=staging))
+    staging = PodsSettings(labels={"cost": "staging", "app": "tuning"})
+    assert DEFAULTS.labels.items() <= job_of({}, trainer__pods=DEFAULTS)["metadata"]["labels"].items()
+    monkeypatch.setattr(desired_objects, "PLATFORM", changed(PLATFORM, staging__pods=staging))
     made = [body for case, make in CASES.items() if not case.startswith("training") for body in make()]
     jobs = [body["metadata"]["labels"] for body in made if body["kind"] == "Job"]
     assert len(jobs) >= 10

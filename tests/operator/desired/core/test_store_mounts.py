@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 from support.cluster.desired_objects import CASES, DIGEST, LASTING, PLATFORM, all_containers, owner, run
+from support.cluster.platforms import changed
 
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.kinds.resolved import PinnedModel, Resolved
@@ -26,7 +26,7 @@ def store_mounts(bodies: list[dict[str, Any]], container: int = 0) -> tuple[set[
     claims = {v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in volumes}
     found: tuple[set[str], set[str]] = (set(), set())
     for mount in all_containers(job)[container]["volumeMounts"]:
-        if claims[mount["name"]] == PLATFORM.store_claim:
+        if claims[mount["name"]] == PLATFORM.store.claim_name:
             found[mount.get("readOnly", False)].add(mount.get("subPath", ""))
     return found
 
@@ -78,7 +78,7 @@ def chained(base: PinnedModel, *others: PinnedModel, platform: Platform = PLATFO
         model_version=base,
         model_versions=list(others) or None,
         dataset_digests={"rows": DIGEST},
-        image=platform.trainer_image,
+        image=platform.trainer.image,
     )
     return training(AttemptInputs(owner("FineTuneJob", "run"), spec, 1, resolved), platform)
 
@@ -145,6 +145,6 @@ def test_a_base_model_on_a_volume_is_seen_where_the_plan_says(uri, mount):
 
 def test_a_store_that_cannot_be_divided_is_mounted_whole():
     """store.isolateRuns false: no subPath is left, which the kubelet might not be able to make."""
-    whole = replace(PLATFORM, isolate_runs=False)
+    whole = changed(PLATFORM, store__isolate_runs=False)
     assert store_mounts(chained(MERGED, JUDGE, platform=whole)) == ({""}, set())
     assert store_mounts(run({"model": {"uri": "pvc://hone-store/mine"}}, platform=whole)) == ({""}, {""})

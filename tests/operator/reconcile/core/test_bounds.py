@@ -1,27 +1,26 @@
 """What the platform lets tenants ask for, where no admission policy has said so before."""
 
-from dataclasses import replace
-
 import pytest
+from support.cluster.platforms import changed
 from support.lives.dataset_life import Life as DatasetLife
 
 from hone_api.words.states import Reason
-from hone_operator.desired.core.platform import Bounds
 from hone_operator.reconcile.core.bounds import secret_names
 from hone_operator.reconcile.core.outcome import Refusal
 from hone_operator.reconcile.core.refusals import refusal
+from hone_operator.settings.tenants import TenantSettings
 
 pytestmark = pytest.mark.pure
-STRICT = Bounds(
-    "hone-",
-    ("batch-*",),
-    ("nvidia.com/*", "node-role.kubernetes.io/control-plane"),
-    ("pool",),
-    models=("hf://org/*", "pvc://models/smol"),
-    workload_priority_classes=(),
-    env=("NCCL_IB_*",),
-    pod_keys=("example.org/*",),
-    destinations=("oci://registry.example.org/a/*",),
+STRICT = TenantSettings(
+    secret_prefix="hone-",
+    priority_classes=["batch-*"],
+    toleration_keys=["nvidia.com/*", "node-role.kubernetes.io/control-plane"],
+    node_selector_keys=["pool"],
+    models=["hf://org/*", "pvc://models/smol"],
+    workload_priority_classes=[],
+    env=["NCCL_IB_*"],
+    pod_keys=["example.org/*"],
+    destinations=["oci://registry.example.org/a/*"],
     max_gpus=8,
 )
 HUB = {"uri": "hf://org/model", "secretName": "database"}
@@ -29,7 +28,7 @@ HUB = {"uri": "hf://org/model", "secretName": "database"}
 
 @pytest.fixture
 def strict(world):
-    world.platform = replace(world.platform, bounds=STRICT)
+    world.platform = changed(world.platform, tenants=STRICT)
     return world
 
 
@@ -120,7 +119,7 @@ def test_the_control_plane_is_not_covered_by_a_star(new_life, conditions, field,
 @pytest.mark.attack("objects at the API server")
 @pytest.mark.parametrize("entry", ["n*", "node-role.kubernetes.io/*", "node-role.kubernetes.io/control-plane*"])
 def test_no_prefix_covers_the_control_plane(world, new_life, conditions, entry):
-    world.platform = replace(world.platform, bounds=Bounds("", ("*",), (entry,), (entry,)))
+    world.platform = changed(world.platform, tenants__toleration_keys=[entry], tenants__node_selector_keys=[entry])
     life = new_life(scheduling={"nodeSelector": {"node-role.kubernetes.io/control-plane": ""}})
     life.tick()
     assert conditions(life.status)["Accepted"] == "False/NotAllowed"
@@ -153,7 +152,7 @@ def test_a_run_that_was_accepted_before_goes_on(world, new_life, conditions):
     life = new_life(model={"uri": "pvc://models/smol"}, scheduling={"nodeSelector": {"zone": "a"}})
     life.tick()
     life.pods(world.pod())
-    world.platform = replace(world.platform, bounds=STRICT)
+    world.platform = changed(world.platform, tenants=STRICT)
     life.tick(10)
     assert conditions(life.status)["Accepted"] == "True/Accepted"
     assert conditions(life.status)["Running"].startswith("True")
@@ -235,7 +234,7 @@ def test_an_invalid_job_of_a_dataset_is_final(world, conditions):
     ],
 )
 def test_a_store_of_one_node_is_reported_at_submission(world, new_life, conditions, mode, nodes, accepted, words):
-    world.platform = replace(world.platform, store_access_mode=mode)
+    world.platform = changed(world.platform, store__access_mode=mode)
     life = new_life(resources={"nodes": nodes})
     life.datasets = {}  # not even the data is there yet
     life.tick()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.cluster.platforms import changed
 from support.lives.played import MEASURED, ended, phases, pod, report
 
 from hone_operator.reconcile.core.line import Line
@@ -155,7 +156,7 @@ def test_records_of_an_earlier_operator_stay_as_they_are(life: Any, at: Any) -> 
 
 def test_the_wait_for_kueue_is_a_phase_of_its_own(new_life: Any, at: Any) -> None:
     life = new_life(scheduling={"queueName": "team"})
-    life.world.platform = replace(life.world.platform, queues=True)
+    life.world.platform = changed(life.world.platform, kueue__enabled=True)
     life.tick()
     life.children[-1] = replace(life.children[-1], workload=admitted(at(2)), pods=[pod(life, at)])
     life.tick(11)

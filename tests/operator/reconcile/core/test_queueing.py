@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from support.cluster.platforms import changed
 from support.lives.played import PREEMPTED, SHORT, TEAM, Queued, condition
 
 from hone_operator.desired.core import names
@@ -146,7 +146,7 @@ def test_a_new_workload_that_somebody_stopped_is_news(queued):
 
 def test_a_queue_that_nobody_enabled_is_an_event(queued):
     queued.life.tick()
-    queued.life.world.platform = replace(queued.life.world.platform, queues=False)
+    queued.life.world.platform = changed(queued.life.world.platform, kueue__enabled=False)
     [event] = queued.life.tick(1).events
     assert (event.reason, "kueue.enabled of the chart is false" in event.message) == ("Queued", True)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.cluster.desired_objects import all_containers
+from support.cluster.platforms import changed
 from support.lives.dataset_life import RESULT, Life, plan_of, ready
 
 from hone_api.contract.plan_reading import parse_plan
@@ -44,7 +44,7 @@ def test_it_is_materialised_once(life, conditions):
 
 def test_status_quotes_no_row_where_it_may_not(world):
     """Pods get the setting; what an older pod has left is also hidden."""
-    world.platform = replace(world.platform, rows_in_status=False)
+    world.platform = changed(world.platform, privacy__rows_in_status=False)
     life = Life(world)
     outcome = life.tick()
     reader, publisher = all_containers(outcome.create[1])
@@ -297,7 +297,7 @@ def test_suspended_nothing_starts(world, conditions):
     life = Life(world, suspend=True)
     assert life.tick().create == ()
     assert conditions(life.status)["Ready"] == "False/Suspended"
-    assert life.status["uploadPod"]["image"] == world.platform.trainer_image
+    assert life.status["uploadPod"]["image"] == world.platform.trainer.image
     del life.dataset["spec"]["suspend"]
     life.dataset["metadata"]["generation"] = 2
     life.tick()

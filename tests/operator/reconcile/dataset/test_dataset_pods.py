@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.cluster.platforms import changed
 from support.lives.dataset_life import RESULT, Life, plan_of
 
 pytestmark = pytest.mark.pure
@@ -43,7 +43,7 @@ def test_the_result_is_the_first_pods_although_others_were_lost(world: Any, cond
 
 @pytest.mark.parametrize("mode", ["ReadWriteOnce", "ReadWriteOncePod"])
 def test_a_store_of_one_node_is_refused_at_submission(world: Any, conditions: Any, mode: str) -> None:
-    world.platform = replace(world.platform, store_access_mode=mode)
+    world.platform = changed(world.platform, store__access_mode=mode)
     life = Life(world, **THREE)
     assert life.tick().create == ()
     assert conditions(life.status)["Accepted"] == "False/PlatformUnsuitable"

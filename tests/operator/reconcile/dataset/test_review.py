@@ -174,8 +174,8 @@ def test_what_the_pod_of_a_review_is_made_of_comes_from_the_platform_alone(life)
     life.tick(61)
     platform = life.world.platform
     assert life.status["reviewPod"] == {
-        "image": platform.trainer_image,
-        "imagePullPolicy": platform.image_pull_policy,
-        "imagePullSecrets": list(platform.image_pull_secrets),
-        "claim": platform.store_claim,
+        "image": platform.trainer.image,
+        "imagePullPolicy": platform.trainer.image_pull_policy,
+        "imagePullSecrets": list(platform.trainer.image_pull_secrets),
+        "claim": platform.store.claim_name,
     }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
 
 import pytest
+from support.cluster.platforms import changed
 from support.models import shapes
 
 from hone_api.kinds.finetunejob_status import JobProgress
@@ -147,7 +147,7 @@ def test_a_limit_far_above_the_rows_does_not_refuse_them(world, new_life, condit
 
 
 def test_a_vllm_that_cannot_hold_the_weights_in_its_share_is_refused(world, new_life, conditions, monkeypatch):
-    monkeypatch.setattr(world, "platform", replace(world.platform, vllm_image="trainer-vllm:1"))
+    monkeypatch.setattr(world, "platform", changed(world.platform, trainer__vllm_image="trainer-vllm:1"))
 
     def begun(**generation):
         grpo = {"rewards": [{"type": "Number"}], "generation": {"engine": "VLLM", **generation}}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from support.cluster.platforms import changed
 
 from hone_api.words.states import CONDITIONS_OF
 from hone_operator.reconcile.core.outcome import Outcome
@@ -130,7 +130,7 @@ def test_fields_that_contradict_each_other_are_refused(new_life, conditions, spe
 
 
 def test_samples_of_vllm_are_trained_on_in_its_image(world, new_life, monkeypatch):
-    monkeypatch.setattr(world, "platform", replace(world.platform, vllm_image="trainer-vllm:1"))
+    monkeypatch.setattr(world, "platform", changed(world.platform, trainer__vllm_image="trainer-vllm:1"))
     life = new_life(**VLLM)
     (job,) = (o for o in life.tick().create if o["kind"] == "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
@@ -142,7 +142,7 @@ def test_samples_of_a_server_need_neither_gpus_nor_an_image_with_vllm(world, new
     life = new_life(**SERVED)
     (job,) = (o for o in life.tick().create if o["kind"] == "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == world.platform.trainer_image
+    assert container["image"] == world.platform.trainer.image
 
 
 def test_a_refused_job_stays_refused(new_life):
@@ -157,7 +157,7 @@ def test_an_attempt_whose_image_was_wrong_goes_on_with_the_corrected_one(world, 
     life.pods(world.waiting("ErrImagePull", "no such image"))
     assert life.tick(5).delete == (), "the image is still the same"
     assert conditions(life.status)["Running"] == "False/ErrImagePull"
-    world.platform = replace(world.platform, trainer_image="trainer:2")
+    world.platform = changed(world.platform, trainer__image="trainer:2")
     outcome = life.tick(10)
     assert [b["metadata"]["name"] for b in outcome.delete] == ["run-1"]
     assert [e.reason for e in outcome.events] == ["ImageChanged"]

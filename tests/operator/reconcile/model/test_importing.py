@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.cluster.platforms import changed
 
 from hone_api.kinds.modelversion import ModelVersionSpec
 from hone_api.verdicts.servable import served_rank, verdicts
 from hone_operator.desired.core import modelref
-from hone_operator.desired.core.platform import Bounds
 from hone_operator.desired.version import mlbom, provenance
 from hone_operator.desired.version.deliver import Parcel, deliver
 from hone_operator.reconcile.core import references
@@ -266,11 +265,11 @@ def test_a_missing_claim_is_waited_for(world: Any) -> None:
 
 def test_what_the_platform_does_not_allow_is_not_read(world: Any) -> None:
     life = Life(world, {**ADAPTER, "secretName": "theirs"})
-    life.platform = replace(world.platform, bounds=Bounds(secret_prefix="hone-"))
+    life.platform = changed(world.platform, tenants__secret_prefix="hone-")
     assert life.tick().create == ()
     assert "Secrets for Hone are called hone-" in life.entries[0]["message"]
     life = Life(world, ADAPTER)
-    life.platform = replace(world.platform, bounds=Bounds(models=("hf://ours/*",)))
+    life.platform = changed(world.platform, tenants__models=("hf://ours/*",))
     assert life.tick().create == ()
     assert "spec.imports hf://acme/tutor is not allowed here" in life.entries[0]["message"]
 
@@ -287,7 +286,7 @@ def test_what_the_api_server_refuses_is_reported(world: Any) -> None:
 
 def test_the_pod_writes_its_own_folder_and_a_sweep_spares_it(world: Any) -> None:
     life = Life(world, ADAPTER)
-    life.platform = replace(world.platform, isolate_runs=True)
+    life.platform = changed(world.platform, store__isolate_runs=True)
     [job] = [b for b in life.tick().create if b["kind"] == "Job"]
     [container] = job["spec"]["template"]["spec"]["containers"]
     run = run_of("Job", job)
@@ -310,7 +309,7 @@ def test_what_a_job_reads_of_the_store_stays_until_it_has_ended(world: Any) -> N
     source, base = "pvc://hone-store/models/run-uid/1/adapter", "pvc://hone-store/base-models/acme--base/c0ffee"
     life = Life(world, {"uri": source, "base": {"uri": base}})
     (job,) = (body for body in life.tick().create if body["kind"] == "Job")
-    claim = life.platform.store_claim
+    claim = life.platform.store.claim_name
     assert models.named([("Job", job)], claim) == {"run-uid/1"}
     assert "model.run-uid.1" in store_gc.referred([("Job", job)], claim)
     paths = {"/".join(path) for path in references.addresses("Job", job, claim)}

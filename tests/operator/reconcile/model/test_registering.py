@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.cluster.platforms import changed
 
 from hone_api.blocks.tracking import RegisteredAlias, RegisteredVersion
 from hone_api.contract.report import MAX_AT_ONCE, RegisterResult
 from hone_api.contract.termination import TerminationMessage
-from hone_operator.desired.core.platform import Bounds
 from hone_operator.reconcile.core.outcome import Outcome, Refusal
 from hone_operator.reconcile.model.model import ObservedForModel, reconcile
 from hone_operator.reconcile.model.registering import ObservedForRegistry
@@ -223,7 +222,7 @@ def test_a_refusal_is_final_until_the_registry_changes(life: Life, conditions: A
 
 
 def test_a_secret_outside_the_prefix_is_not_mounted(life: Life, conditions: Any) -> None:
-    life.platform = replace(life.platform, bounds=Bounds(secret_prefix="hone-"))
+    life.platform = changed(life.platform, tenants__secret_prefix="hone-")
     life.body["spec"]["registry"]["mlflow"]["secretName"] = "database-password"
     assert life.tick().create == ()
     assert conditions(life.body["status"])["Registered"] == "False/NotAllowed"

@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from support.cluster.platforms import changed
 from support.lives.retraining import DAY, HOUR, MINUTE
 from support.lives.retraining import World as Repeated
 
-from hone_operator.desired.core.platform import Bounds
 from hone_operator.reconcile.core.outcome import Outcome, Refusal
 from hone_operator.reconcile.retrain.retrain_base import ObservedForBase
 from hone_operator.times import format_time
@@ -135,13 +135,17 @@ def test_a_look_that_fails_says_why_and_is_repeated_later(watched: Watched) -> N
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        (Bounds(secret_prefix="team-"), "spec.model.secretName: Secrets for Hone are called team-… here"),
-        (Bounds(models=("hf://allowed/*",)), "spec.model.uri hf://org/base@main is not allowed here (tenants.models"),
+        ({"tenants__secret_prefix": "team-"}, "spec.model.secretName: Secrets for Hone are called team-… here"),
+        (
+            {"tenants__models": ["hf://allowed/*"]},
+            "spec.model.uri hf://org/base@main is not allowed here (tenants.models",
+        ),
     ],
 )
-def test_a_look_has_the_limits_of_tenants(watched: Watched, limits: Bounds, words: str) -> None:
+def test_a_look_has_the_limits_of_tenants(watched: Watched, limits: dict[str, Any], words: str) -> None:
     """A job that was refused for its Secret can still be the one to repeat."""
-    allowed, watched.base = watched.base, replace(watched.base, platform=replace(watched.world.platform, bounds=limits))
+    allowed, platform = watched.base, changed(watched.world.platform, **limits)
+    watched.base = replace(allowed, platform=platform)
     watched.tick()
     assert watched.looks == []
     assert words in watched.seen["problem"]

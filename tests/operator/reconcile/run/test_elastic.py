@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.cluster.platforms import changed
 
 from hone_api.blocks.placement import Resources
 from hone_api.blocks.training import Training
@@ -266,7 +266,7 @@ def test_the_time_without_a_node_is_counted_as_such_and_gpus_by_the_nodes_of_the
 
 @pytest.mark.parametrize("evicted", [False, True])
 def test_in_a_queue_of_kueue_the_next_smaller_number_is_tried(new_life, world, at, evicted):
-    world.platform = replace(world.platform, queues=True)
+    world.platform = changed(world.platform, kueue__enabled=True)
     life = new_life(**ELASTIC, scheduling={"queueName": "team"})
     life.tick()
     quota = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "insufficient quota"}
@@ -299,7 +299,7 @@ def test_in_a_queue_of_kueue_the_next_smaller_number_is_tried(new_life, world, a
 
 @pytest.mark.parametrize("stopping", [1, 0])
 def test_an_attempt_that_never_had_quota_does_not_count_towards_the_deadline(new_life, world, at, stopping):
-    world.platform = replace(world.platform, queues=True)
+    world.platform = changed(world.platform, kueue__enabled=True)
     life = new_life(**ELASTIC, scheduling={"queueName": "team"}, deadline="10m")
     life.tick()
     quota = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "insufficient quota"}
@@ -318,7 +318,7 @@ def test_an_attempt_that_never_had_quota_does_not_count_towards_the_deadline(new
 
 
 def test_a_workload_that_waits_for_a_person_is_left_alone(new_life, world, at):
-    world.platform = replace(world.platform, queues=True)
+    world.platform = changed(world.platform, kueue__enabled=True)
     life = new_life(**ELASTIC, scheduling={"queueName": "team"})
     life.tick()
     meta = {"name": "job-run-1", "namespace": "team", "uid": "wl", "creationTimestamp": at(1)}
@@ -378,7 +378,7 @@ def test_an_attempt_that_ends_is_not_one_without_nodes(life, world, pods, status
 
 def test_a_run_that_was_suspended_has_waited_for_nobody(new_life, world, at):
     """Kueue writes when the quota was given back, which is when a person suspended the run."""
-    world.platform = replace(world.platform, queues=True)
+    world.platform = changed(world.platform, kueue__enabled=True)
     life = new_life(**ELASTIC, scheduling={"queueName": "team"})
     life.tick()
     life.job["spec"]["suspend"] = True

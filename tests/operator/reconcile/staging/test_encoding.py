@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from support.cluster.platforms import changed, platform_with
 
 from hone_api.contract import encoding
 from hone_api.contract.plan_reading import parse_plan
 from hone_api.kinds.finetunejob_status import JobProgress
-from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.staging.encode import pods_for
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.staging.encoding import ObservedEncoding
@@ -24,7 +23,7 @@ ROWS = "sha256:" + "5" * 64
 MODEL = "sha256:" + "6" * 64
 DIGEST = "sha256:" + "7" * 64
 COMMIT = "c" * 40
-PLATFORM = Platform("trainer:1", progress_url="https://hone.svc:8443", progress_ca="PEM")
+PLATFORM = platform_with("trainer:1", progress_url="https://hone.svc:8443", progress_ca="PEM")
 FETCHED = {"kind": "Fetch", "path": f"base-models/org--model/{COMMIT}", "commit": COMMIT, "digest": MODEL}
 ENCODED = {
     "kind": "Encode",
@@ -77,7 +76,7 @@ def plan_of(outcome: Any) -> Any:
 
 
 def test_a_small_dataset_is_encoded_by_the_run(world, new_life, conditions):
-    small = Encoding(world, new_life(model={"uri": "hf://org/model"}), size=PLATFORM.encode_from_bytes - 1)
+    small = Encoding(world, new_life(model={"uri": "hf://org/model"}), size=32 * 2**20 - 1)
     outcome = small.tick()
     assert len(of_component(outcome, "training")) == 1
     assert "RowsEncoded" not in conditions(small.life.status)
@@ -186,7 +185,7 @@ def test_other_tokens_are_other_work(world, new_life, large, change):
 
 def test_several_pods_share_the_work_of_a_large_dataset(world, new_life, conditions):
     several = Encoding(world, new_life(model={"uri": "hf://org/model"}), size=9 * 2**30)
-    world.platform = replace(world.platform, encoding_pods=3)
+    world.platform = changed(world.platform, encoding__pods=3)
     outcome = several.tick()
     assert [b["kind"] for b in outcome.create] == ["Job", "ConfigMap"]
     job, plan = outcome.create[0]["spec"], plan_of(outcome)
@@ -198,9 +197,9 @@ def test_several_pods_share_the_work_of_a_large_dataset(world, new_life, conditi
 
 @pytest.mark.parametrize(("size", "pods"), [(2**30, 1), (2**30 + 1, 2), (2**31, 2), (2**40, 8), (0, 1)])
 def test_there_is_a_pod_for_each_gigabyte_as_far_as_the_platform_allows(size, pods):
-    assert pods_for(size, replace(PLATFORM, encoding_pods=8)) == pods
+    assert pods_for(size, changed(PLATFORM, encoding__pods=8)) == pods
     assert pods_for(size, PLATFORM) == 1
-    assert pods_for(size, replace(PLATFORM, encoding_pods=8, store_access_mode="ReadWriteOnce")) == 1
+    assert pods_for(size, changed(PLATFORM, encoding__pods=8, store__access_mode="ReadWriteOnce")) == 1
 
 
 REPORTED = JobProgress(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.cluster.platforms import changed, platform_with
 
 from hone_operator.desired.core import shared
-from hone_operator.desired.core.platform import Platform
 from hone_operator.reconcile.core.outcome import Refusal
 
 pytestmark = pytest.mark.pure
@@ -79,8 +78,8 @@ def test_a_branch_is_looked_up_again_after_a_while_and_a_commit_never(world, liv
 
 def test_other_credentials_images_and_limits_are_other_work():
     model = {"uri": "hf://org/model"}
-    platform = Platform("trainer:1")
-    platforms = [platform, replace(platform, trainer_image="trainer:2"), replace(platform, staging_cpu="1")]
+    platform = platform_with("trainer:1")
+    platforms = [platform, changed(platform, trainer__image="trainer:2"), changed(platform, staging__cpu="1")]
     found = [shared.base_model({"model": m}, p) for m in (model, {**model, "secretName": "t"}) for p in platforms]
     assert len({each.key for each in found if each}) == 6
     assert shared.base_model({"model": {"uri": "pvc://models/smol"}}, platform) is None

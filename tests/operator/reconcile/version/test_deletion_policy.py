@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.cluster.platforms import platform_with
 
 from hone_api.blocks.imports import ModelImport
 from hone_api.contract.report import ImportResult
 from hone_api.kinds.model import VersionRetention
 from hone_api.kinds.plan_record import values_of
-from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.model import retrain
 from hone_operator.desired.model.importing import imported_version, importing, key_of
 from hone_operator.reconcile.model import retention
@@ -41,7 +41,7 @@ def test_of_an_import(policy: str | None, kept: str) -> None:
     artifact = {"format": "Full", "uri": "full", "digest": DIGEST, "sizeBytes": 10}
     result = ImportResult.model_validate({"artifact": artifact, "digest": DIGEST})
     entry = ModelImport.model_validate(saying(policy, uri="pvc://files/model"))
-    version = imported_version(MODEL, entry, result, 1, "2026-01-02T03:04:05Z", Platform("trainer"))
+    version = imported_version(MODEL, entry, result, 1, "2026-01-02T03:04:05Z", platform_with("trainer"))
     assert version["spec"]["deletionPolicy"] == kept
 
 
@@ -49,7 +49,7 @@ def test_an_import_is_the_same_whatever_happens_to_its_files() -> None:
     """Nothing is imported again because the policy of its entry was changed."""
     entries = [ModelImport.model_validate(saying(policy, uri="pvc://files/model")) for policy, _ in POLICIES]
     assert len({key_of("tutor", entry) for entry in entries}) == 1
-    jobs = [importing(MODEL, entry, 1, Platform("trainer")) for entry in entries]
+    jobs = [importing(MODEL, entry, 1, platform_with("trainer")) for entry in entries]
     assert jobs[0] == jobs[1] == jobs[2], "and its pod does not know"
 
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from support.cluster.platforms import changed
 from support.lives.version_life import Life
 
 from hone_api.contract.report import ProgressReport
-from hone_operator.desired.core.platform import Bounds
 from hone_operator.progress.numbers import Latest, update
 from hone_operator.reconcile.core.outcome import Outcome, Refusal
 from hone_operator.reconcile.model.model_deliveries import differ, of_model
@@ -252,7 +252,7 @@ def test_what_can_never_be_delivered_says_why(life: Life, delivery: dict[str, st
 
 
 def test_a_secret_outside_the_prefix_is_not_mounted(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    platform = replace(life.world.platform, bounds=Bounds(secret_prefix="hone-"))
+    platform = changed(life.world.platform, tenants__secret_prefix="hone-")
     monkeypatch.setattr(life.world, "platform", platform, raising=False)
     life.version["spec"]["deliveries"] = [{"uri": BUCKET, "secretName": "database-password"}]
     assert jobs(life.tick(61)) == []
@@ -261,8 +261,8 @@ def test_a_secret_outside_the_prefix_is_not_mounted(life: Life, monkeypatch: pyt
 
 
 def test_a_place_that_the_platform_does_not_list_gets_nothing(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    bounds = Bounds(destinations=("s3://elsewhere/*",))
-    monkeypatch.setattr(life.world, "platform", replace(life.world.platform, bounds=bounds), raising=False)
+    platform = changed(life.world.platform, tenants__destinations=["s3://elsewhere/*"])
+    monkeypatch.setattr(life.world, "platform", platform, raising=False)
     life.version["spec"]["deliveries"] = [{"uri": BUCKET}]
     assert jobs(life.tick(61)) == []
     assert states(life) == [("Pending", "NotAllowed")]
@@ -272,8 +272,8 @@ def test_a_place_that_the_platform_does_not_list_gets_nothing(life: Life, monkey
 def test_a_candidate_waits_where_only_approved_versions_are_delivered(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bounds = Bounds(only_approved=True)
-    monkeypatch.setattr(life.world, "platform", replace(life.world.platform, bounds=bounds), raising=False)
+    platform = changed(life.world.platform, tenants__deliveries="Approved")
+    monkeypatch.setattr(life.world, "platform", platform, raising=False)
     assert jobs(life.tick(61)) == []
     assert states(life) == [("Pending", "Waiting")]
     assert f"hone approve {life.version['metadata']['name']}" in life.status["deliveries"][0]["message"]
@@ -419,7 +419,7 @@ def test_a_report_without_sense_does_no_harm(life: Life, report: Latest, summary
 
 
 def test_without_a_progress_server_nothing_is_looked_at_again(life: Life) -> None:
-    life.world.platform = replace(life.world.platform, progress_url=None)
+    life.world.platform = changed(life.world.platform, progress_url=None)
     assert life.tick(61).check_again_in is None
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.cluster.desired_objects import PUBLIC_KEY
+from support.cluster.platforms import changed, signing
 from support.lives.version_life import Life
 
 from hone_api.blocks.signing import Identity, Keyless
-from hone_operator.desired.core.platform import Signing
 from hone_operator.reconcile.core.outcome import Outcome
 
 pytestmark = pytest.mark.pure
@@ -21,10 +20,8 @@ SIGNED = {"result": {"kind": "Sign", "key": KEY}}
 
 def life_of(world: Any, monkeypatch: pytest.MonkeyPatch, **choices: Any) -> Life:
     """A version whose files match and that goes to a bucket, on a platform that signs."""
-    signing = Signing(
-        **{"secret": "signing-key", "public_keys": (PUBLIC_KEY,), "fingerprints": frozenset({KEY}), **choices}
-    )
-    monkeypatch.setattr(world, "platform", replace(world.platform, signing=signing), raising=False)
+    asked = {"secret_name": "signing-key", "public_keys": [PUBLIC_KEY], "fingerprints": {KEY}, **choices}
+    monkeypatch.setattr(world, "platform", changed(world.platform, signing=signing(**asked)), raising=False)
     life = Life(world)
     life.version["spec"]["deliveries"] = [{"uri": "s3://models/team"}]
     life.verified()
@@ -80,8 +77,8 @@ def test_a_delivery_stops_when_the_signature_no_longer_counts(
     strict.ends("Complete", strict.world.dead(0, outcome=SIGNED))
     strict.tick(90)
     delivering = strict.children[-1]
-    signing = replace(strict.world.platform.signing, fingerprints=frozenset({"b" * 64}))
-    monkeypatch.setattr(strict.world, "platform", replace(strict.world.platform, signing=signing), raising=False)
+    platform = changed(strict.world.platform, signing__fingerprints=frozenset({"b" * 64}))
+    monkeypatch.setattr(strict.world, "platform", platform, raising=False)
     strict.status["deliveries"][0]["progress"] = {"arrivedBytes": 1, "totalBytes": 10, "percent": 10, "summary": "10%"}
     strict.status["deliveries"].append({"uri": "s3://other/team", "key": "o", "state": "Delivered", "tries": 7})
     assert delivering.body in strict.tick(100).delete
@@ -147,9 +144,8 @@ def test_a_signature_by_a_key_that_no_longer_counts_is_made_again(
     strict.tick(61)
     strict.ends("Complete", strict.world.dead(0, outcome=SIGNED))
     strict.tick(90)
-    platform = strict.world.platform
-    other = replace(platform.signing, fingerprints=frozenset({"b" * 64}))
-    monkeypatch.setattr(strict.world, "platform", replace(platform, signing=other), raising=False)
+    platform = changed(strict.world.platform, signing__fingerprints=frozenset({"b" * 64}))
+    monkeypatch.setattr(strict.world, "platform", platform, raising=False)
     assert len(jobs(strict.tick(91))) == 1
     assert conditions(strict.status)["Ready"] == "False/Signing"
 
@@ -172,7 +168,7 @@ SUBJECT = "https://kubernetes.io/namespaces/team/serviceaccounts/signer"
 SIGNER = Identity(subject=SUBJECT, issuer="https://issuer.test")
 OTHER = Identity(subject=SUBJECT, issuer="https://other.test")
 KEYLESS = Keyless(trust_config="{}", identities=[SIGNER])
-WITHOUT_KEY = {"secret": "", "public_keys": (), "fingerprints": frozenset(), "service_account": "signer"}
+WITHOUT_KEY = {"secret_name": "", "public_keys": [], "fingerprints": frozenset(), "service_account": "signer"}
 
 
 def by(identity: Identity, trust: str = KEYLESS.trust) -> dict[str, Any]:
@@ -223,10 +219,9 @@ def test_an_identity_that_no_longer_counts_signs_nothing(
     without_key.tick(61)
     without_key.ends("Complete", without_key.world.dead(0, outcome=by(SIGNER)))
     without_key.tick(90)
-    platform = without_key.world.platform
-    key = {} if keyless else {"public_keys": (PUBLIC_KEY,), "service_account": ""}
-    changed = replace(platform.signing, keyless=keyless, **key)
-    monkeypatch.setattr(without_key.world, "platform", replace(platform, signing=changed), raising=False)
+    key: dict[str, Any] = {"service_account": "signer"} if keyless else {"public_keys": [PUBLIC_KEY]}
+    platform = changed(without_key.world.platform, signing=signing(keyless, required=True, **key))
+    monkeypatch.setattr(without_key.world, "platform", platform, raising=False)
     assert len(jobs(without_key.tick(91))) == 1
     assert conditions(without_key.status)["Ready"] == "False/Signing"
 
@@ -265,7 +260,7 @@ def test_an_invalid_signature_is_looked_at_again_when_its_job_is_deleted(strict:
 
 
 def test_a_job_that_only_compares_gets_no_key_and_writes_nothing(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    life = life_of(world, monkeypatch, secret="")
+    life = life_of(world, monkeypatch, secret_name="")
     outcome = life.tick(61)
     (job,) = jobs(outcome)
     mounts = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
