@@ -124,7 +124,7 @@ def test_the_operator_understands_its_settings(render, values, tmp_path, monkeyp
 
 @pytest.mark.parametrize("values", [*VARIANTS.values(), LARGE], ids=[*VARIANTS, "large numbers"])
 def test_the_operator_reads_the_values_as_they_are(render, values):
-    files = [each["data"] for each in of_kind(render(values), "ConfigMap")]
+    files = [each.get("data", {}) for each in of_kind(render(values), "ConfigMap")]
     config = yaml.safe_load(next(data["config.yaml"] for data in files if "config.yaml" in data))
     merged = merge(yaml.safe_load((generate.CHART / "values.yaml").read_text()), values)
     sections = [field.alias for field in Values.model_fields.values()]

@@ -106,4 +106,4 @@ def test_by_default_nobody_loses_the_way_out(render):
 
 def test_the_operator_opens_the_metrics_of_ranks_to_the_same(render):
     config = yaml.safe_load(named(render(RESTRICTED), "ConfigMap", "hone-config")["data"]["config.yaml"])
-    assert config["metrics_from"] == MONITORING
+    assert config["metricsFrom"] == MONITORING
