@@ -4,13 +4,12 @@
     .venv/bin/python bench/encode.py --quick
 
 Rows are real text of the installed packages (bench/real_text.py: chats, prose, code), or read from files of normalised
-rows. --kinds words are documents of English words at random, where each word comes again and again: the best case
-for the words that Hone keeps. The tokenizer is SmolLM2's. On the same rows, in processes of their own, alternating:
+rows. The tokenizer is SmolLM2's. On the same rows, in processes of their own, alternating:
 
 - chats: Hone's encoder, with its checks, writes its folder; `load_dataset` and `map` of `apply_chat_template(...,
   return_assistant_tokens_mask=True)`, as TRL's SFTTrainer calls it for `assistant_only_loss`, with SmolLM2's template
   and `{% generation %}` around what the assistant says. Token ids and masks of both are compared, row for row.
-- prose, code, texts, words: Hone's encoder of DAPT, without a bound on the length; `map` of the tokenizer in batches,
+- prose, code, texts: Hone's encoder of DAPT, without a bound on the length; `map` of the tokenizer in batches,
   with end of sequence.
 
 Rates are tokens a second of CPU, of a process and its workers, without imports; of the repeats, the one with the least
@@ -27,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
 import statistics
 import subprocess
@@ -76,23 +74,9 @@ class Run:
 
 def write(kind: str, path: Path, megabytes: float) -> None:
     """Rows of a kind."""
-    if kind == "words":
-        _write_words(path, megabytes)
-    else:
-        import real_text
+    import real_text
 
-        real_text.write(kind, path, megabytes)
-
-
-def _write_words(path: Path, megabytes: float) -> None:
-    """Documents of 50 to 1,500 words."""
-    from hone_dev.campaigns import planted
-
-    rng = random.Random(1)
-    word = planted.word_source(rng)
-    with open(path, "wb") as file:
-        while file.tell() < megabytes * 10**6:
-            file.write(json.dumps({"text": planted.text(rng, word, 50, 1500)}).encode() + b"\n")
+    real_text.write(kind, path, megabytes)
 
 
 # -- what is measured, each in a process of its own -------------------------------------------------------------------
@@ -300,7 +284,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Tokens a second of the encoder.")
     parser.add_argument("--megabytes", type=float, default=20, help="of each kind, or what there is")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--kinds", default="chats,prose,code", help="with commas between them; also words")
+    parser.add_argument("--kinds", default="chats,prose,code", help="with commas between them")
     parser.add_argument("--chats", type=Path, help="instead: normalised rows with messages")
     parser.add_argument("--texts", type=Path, help="instead: normalised rows with text")
     parser.add_argument("--busy", action="store_true", help="others use the machine: bound the speed-up by CPU time")
