@@ -25,6 +25,8 @@ SAMPLED_CHARACTERS = 400
 _LETTERS, _CERTAIN = 16, 0.5
 _SHOWN = 7
 _NO_LANGUAGE = "zxx"
+_ARRAYS = ("nextmove", "nextmove_row", "out_feat", "ptc", "pc", "classes")
+"""Of the package's model."""
 
 
 def language_of(text: str) -> str:
@@ -134,15 +136,15 @@ def _model() -> _Model:
     import numpy as np
     from py3langid.langid import MODEL_DIR, MODEL_FILE
 
-    names = ("nextmove", "nextmove_row", "out_feat", "ptc", "pc", "classes")
     packed = MODEL_DIR / MODEL_FILE
-    mapped = [packed.with_name(f"{name}.npy") for name in names]
-    if all(path.is_file() for path in mapped):
-        *arrays, classes = (np.asarray(np.load(path, mmap_mode="r")) for path in mapped)
+    mapped = {name: packed.with_name(f"{name}.npy") for name in _ARRAYS}
+    data: dict[str, Any]
+    if all(path.is_file() for path in mapped.values()):
+        data = {name: np.asarray(np.load(path, mmap_mode="r")) for name, path in mapped.items()}
     else:
-        with np.load(io.BytesIO(lzma.decompress(packed.read_bytes()))) as data:
-            *arrays, classes = (data[name] for name in names)
-    return _Model(*arrays, classes.tolist())
+        data = {**np.load(io.BytesIO(lzma.decompress(packed.read_bytes())))}
+    states = data["nextmove"], data["nextmove_row"], data["out_feat"]
+    return _Model(*states, data["ptc"], data["pc"], data["classes"].tolist())
 
 
 @cache
