@@ -67,6 +67,24 @@ FRAGMENTS = (
         "=>",
         "\U0001f600",
     ),
+    *(
+        "_",
+        "(self",
+        "):\n    ",
+        "x1",
+        "0x1F",
+        "\n\n  ",
+        "\\n",
+        "#",
+        "\t\t",
+        "'1",
+        '"',
+        "{}",
+        "\u0338",
+        "\u0661",
+        "\u00b2",
+    ),
+    *("<fim_x1>", "<fim_x", "<|end|", "<<", "|", ">"),
     *("<|end|>", "<think>", "a.b", "the:river;", "<", "|>", "\u6c49\u5b57", "\u0130", "\u017f", "\x00"),
 )
 
@@ -80,7 +98,7 @@ def _tokenizer(way: Any, normalizer: Any = None) -> Tokenizer:
     trainer = trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet, show_progress=False)
     made.train_from_iterator(["the river is near the tower, isn't it? 12 rivers: the other ones.\n\n The"] * 5, trainer)
     made.add_special_tokens([AddedToken("<|end|>", special=True)])
-    made.add_tokens(["<think>"])
+    made.add_tokens([AddedToken("<think>", normalized=False), AddedToken("<fim_x1>", normalized=False)])
     return made
 
 
@@ -95,7 +113,7 @@ def test_ids_are_those_of_the_whole_text(way: str, normalizer: Any, split: bool)
     tokenizer = _tokenizer(WAYS[way], normalizer)
     tokenizer.encode_special_tokens = split
     assert words.are_apart(tokenizer)
-    by_words = Words(lambda texts: _whole(tokenizer, texts))
+    by_words = Words(lambda texts: _whole(tokenizer, texts), words.added_tokens(tokenizer, split))
     choose = random.Random(0)
     texts = ["".join(choose.choices(FRAGMENTS, k=choose.randint(0, 60))) for _ in range(300)]
     for text in (*texts, " ".join(FRAGMENTS), *texts):  # the second time from what is kept
@@ -129,8 +147,8 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, by_words._kept)) <= words._LONGEST
 
 
-def _with(token: AddedToken) -> Tokenizer:
-    made = _tokenizer(OF_BYTES)
+def _with(token: AddedToken, normalizer: Any = None) -> Tokenizer:
+    made = _tokenizer(OF_BYTES, normalizer)
     made.add_tokens([token])
     return made
 
@@ -158,7 +176,7 @@ OTHERS = {
     ),
     "lower case": lambda: _tokenizer(OF_BYTES, normalizers.Lowercase()),
     "token with a space": lambda: _with(AddedToken("of the", normalized=False)),
-    "token with a colon": lambda: _with(AddedToken("<tool:one>")),
+    "token that a mark changes": lambda: _with(AddedToken("<tool>"), normalizers.NFC()),
     "token that takes spaces": lambda: _with(AddedToken("<tool>", rstrip=True)),
     "token that is a word": lambda: _with(AddedToken("tool", single_word=True)),
     "dropout": _dropping,

@@ -71,7 +71,11 @@ class Tokens:
         """By whether special tokens are split like other text; empty where texts are tokenised as a whole."""
         if not (self._is_plain and words.are_apart(self._backend)):
             return {}
-        return {split: Words(partial(self._encode_all, split)) for split in (False, True)}
+        backend = self._backend
+        return {
+            split: Words(partial(self._encode_all, split), words.added_tokens(backend, split))
+            for split in (False, True)
+        }
 
     def _encode_all(self, split: bool, texts: list[str]) -> list[list[int]]:
         """Token ids of each text by the Rust library, without special tokens around it."""
