@@ -168,7 +168,7 @@ class Curation(ApiModel):
     )
     deduplicate_against: Annotated[list[NamedSplit], Field(min_length=1, max_length=16)] | None = Field(
         default=None,
-        description="Datasets whose rows are removed from this one, compared as by deduplicate: Exact; default: none.",
+        description="Datasets whose rows are removed from this one; with deduplicate: Near also edited ones.",
     )
     contamination: Contamination | None = Field(
         default=None, description="Evaluation sets whose rows must not be trained on; default: none."

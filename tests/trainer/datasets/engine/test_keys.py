@@ -15,9 +15,11 @@ from hone_api.dataset.dataset_status import SharedRows
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_trainer.datasets import materialize, mix
 from hone_trainer.datasets.engine import keys
+from hone_trainer.datasets.readers import pieces
 from hone_trainer.errors import SourceError
 from hone_trainer.store import manifest
 from hone_trainer.store.contents import KEYS
+from hone_trainer.workers import parallel
 
 pytestmark = pytest.mark.trainer
 Row = dict[str, Any]
@@ -278,3 +280,67 @@ def test_a_dataset_that_cannot_be_compared_does_not_end_the_job(
     result = space.make("own", rows)
     assert (result.rows, result.shared_rows) == (30, [])
     assert "other Datasets are not compared" in caplog.text
+
+
+WORDS = [a + b + c for a in ("ka", "lo", "mi", "ne") for b in ("den", "fur", "gal", "hos") for c in ("ta", "vi", "zo")]
+
+
+def _said(random_: random.Random, count: int = 40) -> str:
+    return " ".join(random_.choices(WORDS, k=count))
+
+
+def _edited(random_: random.Random, text: str) -> str:
+    words = text.split()
+    words[random_.randrange(len(words))] = "other"
+    return " ".join(words)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "documents"])
+def test_edited_copies_of_rows_of_others_are_removed_and_named(
+    space: Namespace, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each planted copy and nothing else; with no worker and with several, which get several pieces of a split."""
+    random_ = random.Random(5)
+
+    def made(asked: str, told: str) -> Row:
+        return {"prompt": asked, "completion": told} if kind == "pairs" else {"text": f"{asked} {told}"}
+
+    texts = {name: [(_said(random_, 9), _said(random_)) for _ in range(150)] for name in ("first", "second")}
+    for name, some in texts.items():
+        space.make(name, [made(*text) for text in some])
+    place = {
+        json.dumps(row): f"row {number} of {one.name}/{one.split}"
+        for name in texts
+        for one in space.splits(name)
+        for number, row in enumerate(read(Path(one.path)), 1)
+    }
+    rows, expected = list[Row](), list[tuple[str, str]]()
+    every = texts["first"] + texts["second"]
+    random_.shuffle(every)
+    for number, (asked, told) in enumerate(every):
+        if number % 3 == 0:
+            rows.append(made(asked, _edited(random_, told)))
+            expected.append(("NearSharedRows", place[json.dumps(made(asked, told))]))
+        elif number % 10 == 1:
+            rows.append(made(asked.upper(), told))
+            expected.append(("SharedRows", place[json.dumps(made(asked, told))]))
+        else:  # the same question, or half of the answer: neither is a copy
+            rows.append(
+                made(asked, _said(random_)) if number % 2 else made(_said(random_, 9), told[:150] + _said(random_))
+            )
+    settings: dict[str, Any] = {"curation": {"deduplicate": "Near"}, "checks": {"minRows": 1}}
+    monkeypatch.setattr(pieces, "BYTES", 8192)
+    monkeypatch.setattr(materialize, "SMALL_BYTES", 0)
+    contents = []
+    for cores in (1, 2):
+        monkeypatch.setattr(parallel, "cores", lambda cores=cores: cores)
+        space.made.pop("own", None)
+        space.make("own", rows, against=["first", "second"], **settings)
+        contents.append({path.name: path.read_bytes() for path in space.content("own").iterdir()})
+        removed = read(space.content("own") / "removed.jsonl")
+        found = [
+            (one["step"], one["reason"].partition(" (")[0].split(maxsplit=1)[1].removeprefix("like "))
+            for one in removed
+        ]
+        assert found == expected
+    assert contents[0] == contents[1]

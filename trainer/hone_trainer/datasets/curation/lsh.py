@@ -97,6 +97,32 @@ def find_pairs(rows: Relation, similarity: float) -> None:
     rows.execute("DROP TABLE met_pairs")
 
 
+def find_shared(rows: Relation, others: str, similarity: float) -> None:
+    """A table `shared_pairs` (low, high) of rows that are left with rows of another relation that share a band.
+
+    Of those, each is paired with the first, the first that has its question, and the first that has its answer.
+    """
+    rows.execute("CREATE TABLE met_others (low BIGINT, high BIGINT)")
+    left, count = rows.left, bands(similarity)
+    for band in range(count):
+        answer = count + 1 + band % _ANSWER_SIGNATURE
+        hashed = f"SELECT row, sketch{band} AS hash, sketch{count} AS question, sketch{answer} AS answer FROM"
+        rows.execute(
+            f"""INSERT INTO met_others WITH mine AS ({hashed} {left}),
+            others AS (SELECT * FROM ({hashed} {others}) SEMI JOIN mine USING (hash)),
+            paired AS (
+                SELECT mine.row, first FROM mine JOIN (
+                    SELECT hash, min(row) AS first FROM others GROUP BY hash) USING (hash)
+                UNION ALL SELECT mine.row, first FROM mine JOIN (
+                    SELECT hash, question, min(row) AS first FROM others GROUP BY ALL) USING (hash, question)
+                UNION ALL SELECT mine.row, first FROM mine JOIN (
+                    SELECT hash, answer, min(row) AS first FROM others GROUP BY ALL) USING (hash, answer))
+            SELECT DISTINCT row, first FROM paired"""
+        )
+    rows.execute("CREATE TABLE shared_pairs AS SELECT DISTINCT low, high FROM met_others")
+    rows.execute("DROP TABLE met_others")
+
+
 def _signature(length: int, items: list[str] | None) -> list[int]:
     signature = RMinHash(length, _SEED)
     if items:

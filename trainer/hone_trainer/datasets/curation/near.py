@@ -121,7 +121,7 @@ class _Pairs(NamedTuple):
     lines: dict[int, bytes]
 
 
-class _Likeness(NamedTuple):
+class Likeness(NamedTuple):
     """What two rows have in common."""
 
     similarity: float
@@ -135,18 +135,18 @@ class _Finder(Sketching):
 
     def __init__(self, settings: Settings, by_answer: bool) -> None:
         self._length = settings.ngram
-        self._least = float(settings.similarity.removesuffix("%")) / 100
+        self.least = float(settings.similarity.removesuffix("%")) / 100
         self._by_answer = by_answer
         """Whether rows whose questions and answers differ are none."""
 
     @property
     def columns(self) -> int:
         """As `Sketching.columns`."""
-        return lsh.bands(self._least) + lsh.SIDES
+        return lsh.bands(self.least) + lsh.SIDES
 
     def sketches(self, rows: Sequence[ValidRow]) -> Any:
         """As `Sketching.sketches`."""
-        return lsh.sketch(map(self._compared, rows), self._least)
+        return lsh.sketch(map(self._compared, rows), self.least)
 
     def parts(self, row: ValidRow) -> _Parts:
         every, question_words, answered = _words(row)
@@ -162,25 +162,25 @@ class _Finder(Sketching):
         head = ngrams(answered[:_ANSWER_HEAD], self._length)
         return lsh.Compared(ngrams(every, self._length), " ".join(question_words), head)
 
-    def clusters(self, rows: Relation, texts: _Texts, workers: Workers) -> Clusters:
+    def clusters(self, rows: Relation, texts: Texts, workers: Workers) -> Clusters:
         """Those of the rows that are left; the texts get the lines of rows that may be alike."""
-        lsh.find_pairs(rows, self._least)
-        texts.add(rows, "SELECT low AS row FROM pairs UNION SELECT high FROM pairs")
+        lsh.find_pairs(rows, self.least)
+        texts.add(rows.lines("SELECT low AS row FROM pairs UNION SELECT high FROM pairs"))
         clusters = Clusters()
-        apart = (pair for pair in _pairs(rows) if clusters.first(pair[0]) != clusters.first(pair[1]))
+        apart = (pair for pair in pairs_of(rows, "pairs") if clusters.first(pair[0]) != clusters.first(pair[1]))
         for pair, likeness in self.compare(texts, apart, workers):
             if likeness.is_alike:
                 clusters.join(*pair)
         return clusters
 
     def compare(
-        self, texts: _Texts, pairs: Iterable[tuple[int, int]], workers: Workers
-    ) -> Iterator[tuple[tuple[int, int], _Likeness]]:
+        self, texts: Texts, pairs: Iterable[tuple[int, int]], workers: Workers
+    ) -> Iterator[tuple[tuple[int, int], Likeness]]:
         """Each pair of rows with what they have in common, in order. Pairs are asked for some batches ahead."""
         for batch, likenesses in workers.map(self.likenesses, _batches(texts, pairs)):
             yield from zip(batch.pairs, likenesses, strict=True)
 
-    def likenesses(self, batch: _Pairs) -> list[_Likeness]:
+    def likenesses(self, batch: _Pairs) -> list[Likeness]:
         """What the rows of each pair have in common."""
 
         def parts(number: int) -> _Parts:
@@ -190,18 +190,19 @@ class _Finder(Sketching):
         held = lru_cache(_SETS_HELD)(parts)
         return [self._likeness(held(low), held(high)) for low, high in batch.pairs]
 
-    def _likeness(self, left: _Parts, right: _Parts) -> _Likeness:
+    def _likeness(self, left: _Parts, right: _Parts) -> Likeness:
         similarity, same_answer = jaccard(left.every, right.every), left.same_answer(right)
         is_duplicate = left.label == right.label and (same_answer or left.question == right.question)
-        return _Likeness(similarity, same_answer, is_duplicate and similarity >= self._least)
+        return Likeness(similarity, same_answer, is_duplicate and similarity >= self.least)
 
 
-def _pairs(rows: Relation) -> Iterator[tuple[int, int]]:
-    for batch in rows.stream("SELECT low, high FROM pairs ORDER BY low, high"):
+def pairs_of(rows: Relation, table: str) -> Iterator[tuple[int, int]]:
+    """The pairs of a table (low, high), in order."""
+    for batch in rows.stream(f"SELECT low, high FROM {table} ORDER BY low, high"):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-class _Texts:
+class Texts:
     """Lines of some rows, in a file: 16 bytes of memory each."""
 
     def __init__(self, room: Path) -> None:
@@ -211,23 +212,24 @@ class _Texts:
         self._numbers: Any = numpy.empty(0, dtype=numpy.int64)
         self._ends: Any = numpy.zeros(1, dtype=numpy.int64)
 
-    def __enter__(self) -> _Texts:
+    def __enter__(self) -> Texts:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
         self._path.unlink(missing_ok=True)
 
-    def add(self, rows: Relation, query: str) -> None:
-        """The lines of the rows of a query."""
-        numbers, ends, end = array("q"), array("q", [0]), 0
-        for batch, lines in rows.lines(query):
+    def add(self, rows: Iterable[tuple[Any, Any]]) -> None:
+        """Rows as `Relation.lines` gives them, whose numbers are above all before."""
+        numbers, ends, end = array("q"), array("q"), int(self._ends[-1])
+        for batch, lines in rows:
             numbers.extend(batch.column("row").to_pylist())
             for line in lines.to_pylist():
                 end += self._file.write(line.encode())
                 ends.append(end)
         self._file.flush()
-        self._numbers, self._ends = (numpy.frombuffer(some, dtype=numpy.int64) for some in (numbers, ends))
+        more = (numpy.frombuffer(some, dtype=numpy.int64) for some in (numbers, ends))
+        self._numbers, self._ends = map(numpy.concatenate, zip((self._numbers, self._ends), more, strict=True))
 
     def __getitem__(self, number: int) -> bytes:
         at = int(numpy.searchsorted(self._numbers, number))
@@ -235,7 +237,7 @@ class _Texts:
         return os.pread(self._file.fileno(), end - begin, begin)
 
 
-def _batches(texts: _Texts, pairs: Iterable[tuple[int, int]]) -> Iterator[_Pairs]:
+def _batches(texts: Texts, pairs: Iterable[tuple[int, int]]) -> Iterator[_Pairs]:
     """Pairs with the lines of their rows, each once in a batch: workers do not read the file."""
     batch, size = _Pairs([], {}), 0
     for pair in pairs:
@@ -251,7 +253,7 @@ def _batches(texts: _Texts, pairs: Iterable[tuple[int, int]]) -> Iterator[_Pairs
         yield batch
 
 
-class _NearStep(Global):
+class NearStep(Global):
     """What removal and grouping have in common."""
 
     _by_answer: bool
@@ -270,35 +272,35 @@ class _NearStep(Global):
         return self._finder
 
 
-class NearDuplicatesStep(_NearStep):
+class NearDuplicatesStep(NearStep):
     """Keeps the first row of each cluster."""
 
     _by_answer = True
 
     def run(self, rows: Relation, room: Path, workers: Workers) -> None:
         """As `Global.run`."""
-        with _Texts(room) as texts:
+        with Texts(room) as texts:
             clusters = self._finder.clusters(rows, texts, workers)
             rows.remove_rows(
-                (row, *_reason(first, likeness))
+                (row, *reason(f"row {first}", likeness))
                 for (first, row), likeness in self._finder.compare(texts, clusters.joined(), workers)
             )
 
 
-def _reason(first: int, likeness: _Likeness) -> tuple[str, bool]:
-    """first: the number of the row that stays."""
-    reason = f"is like row {first} (Jaccard similarity {likeness.similarity:.0%})"
-    return (reason, False) if likeness.same_answer else (f"{reason} with another answer", True)
+def reason(other: str, likeness: Likeness) -> tuple[str, bool]:
+    """Why a row is removed, and whether its answer is another one; other: the row that stays."""
+    words = f"is like {other} (Jaccard similarity {likeness.similarity:.0%})"
+    return (words, False) if likeness.same_answer else (f"{words} with another answer", True)
 
 
-class NearDuplicateGroups(_NearStep):
+class NearDuplicateGroups(NearStep):
     """Removes nothing: the rows of a cluster become one group of the splits, with the groups that they are in."""
 
     _by_answer = False
 
     def run(self, rows: Relation, room: Path, workers: Workers) -> None:
         """As `Global.run`."""
-        with _Texts(room) as texts:
+        with Texts(room) as texts:
             joined = self._finder.clusters(rows, texts, workers).joined()
         rows.execute("CREATE TABLE alike (first BIGINT, row BIGINT)")
         rows.insert("alike", {"first": [first for first, _ in joined], "row": [row for _, row in joined]})

@@ -142,12 +142,16 @@ class Relation:
             return "valid"
         return f"(SELECT * FROM valid ANTI JOIN (SELECT row FROM verdicts WHERE step < {step}) USING (row))"
 
-    def wanted(self, query: str) -> Iterator[WantedRows]:
-        """The rows of a query, which has `row`, in order, some at a time."""
+    def wanted(self, query: str, parts: Sequence[CheckedPart] | None = None, before: int = 0) -> Iterator[WantedRows]:
+        """The rows of a query, which has `row`, in order, some at a time.
+
+        Args:
+            parts: where these rows are, if they are not ours; before: numbers before theirs.
+        """
         import pyarrow.parquet
 
-        ordered, end = _Ordered(self.stream(f"SELECT * FROM ({query}) ORDER BY row")), 0
-        for part in self.parts:
+        ordered, end = _Ordered(self.stream(f"SELECT * FROM ({query}) ORDER BY row")), before
+        for part in self.parts if parts is None else parts:
             if part.rows == 0 or not ordered.has(end + part.rows):
                 end += part.rows
                 continue
@@ -166,9 +170,11 @@ class Relation:
             if wanted.groups:
                 yield wanted
 
-    def lines(self, query: str) -> Iterator[tuple[Any, Any]]:
+    def lines(
+        self, query: str, parts: Sequence[CheckedPart] | None = None, before: int = 0
+    ) -> Iterator[tuple[Any, Any]]:
         """The same as batches, and for each an Arrow array of the lines of its rows."""
-        for wanted in self.wanted(query):
+        for wanted in self.wanted(query, parts, before):
             yield from wanted.lines()
 
     def records(self) -> Iterator[list[tuple[int, Record]]]:
