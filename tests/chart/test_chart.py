@@ -7,7 +7,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from support.cluster import quick_yaml
-from support.cluster.chart_documents import named, of_kind, template
+from support.cluster.chart_documents import HelmError, named, of_kind, template
 
 from hone_api.generate import KINDS
 from hone_dev.chart import generate
@@ -55,7 +55,11 @@ EVERYTHING = {
         "required": True,
     },
     "metrics": {"renderMode": "alwaysRender", "podMonitor": {"enabled": True, "labels": {"release": "kps"}}},
-    "prometheusRule": {"enabled": True, "labels": {"release": "kps"}},
+    "prometheusRule": {
+        "enabled": True,
+        "labels": {"release": "kps"},
+        "runbookBaseUrl": "https://wiki.example/runbooks/",
+    },
     "dashboards": {"enabled": True, "annotations": {"folder": "Hone"}},
     "networkPolicy": {
         "operator": {"enabled": True, "restrictEgress": True},
@@ -215,8 +219,10 @@ def test_no_role_has_a_wildcard_or_reads_secrets(render, values):
                 assert role["metadata"]["namespace"] == "hone-system"
                 assert [name.endswith("-operator-tls") for name in rule["resourceNames"]] == [True]
                 assert rule["verbs"] == ["get", "patch"]
-            forbidden = {"pods/exec", "pods/attach", "serviceaccounts/token", "nodes", "roles"}
+            forbidden = {"pods/exec", "pods/attach", "serviceaccounts/token", "roles"}
             assert not forbidden & set(rule["resources"])
+            if "nodes" in rule["resources"]:
+                assert rule["verbs"] == ["get"]
             assert not {"impersonate", "escalate"} & set(rule["verbs"])
             if "bind" in rule["verbs"]:
                 assert [name.endswith("-namespace") for name in rule["resourceNames"]] == [True]
@@ -313,12 +319,14 @@ def test_policies_know_the_images_of_the_values(render):
         return next(v["expression"] for v in policy["spec"]["validations"] if "c.image in" in v["expression"])
 
     digest = "sha256:" + "a" * 64
-    found = images({"trainer": {"image": {"repository": "r/t", "digest": digest}, "vllmImage": {"repository": ""}}})
-    assert f'c.image in ["r/t@{digest}"]' in found
-    assert '"r/t:0.1.0","r/v:1","r/old:1"' in images(
+    found = images(
+        {"trainer": {"image": {"repository": "r.example/t", "digest": digest}, "vllmImage": {"repository": ""}}}
+    )
+    assert f'c.image in ["r.example/t@{digest}"]' in found
+    assert '"r.example/t:0.1.0","r.example/v:1","r.example/old:1"' in images(
         {
-            "trainer": {"image": {"repository": "r/t"}, "vllmImage": {"repository": "r/v", "tag": "1"}},
-            "admission": {"extraImages": ["r/old:1"]},
+            "trainer": {"image": {"repository": "r.example/t"}, "vllmImage": {"repository": "r.example/v", "tag": "1"}},
+            "admission": {"extraImages": ["r.example/old:1"]},
         }
     )
 
@@ -376,10 +384,25 @@ def test_images(render):
     def image(values):
         return named(render(values), "Deployment", "hone")["spec"]["template"]["spec"]["containers"][0]["image"]
 
-    assert image({"image": {"repository": "r/o"}}) == "r/o:0.1.0"
-    assert image({"image": {"repository": "r/o", "tag": "x"}}) == "r/o:x"
+    assert image({"image": {"repository": "r.example/o"}}) == "r.example/o:0.1.0"
+    assert image({"image": {"repository": "r.example/o", "tag": "x"}}) == "r.example/o:x"
     digest = "sha256:" + "a" * 64
-    assert image({"image": {"repository": "r/o", "tag": "x", "digest": digest}}) == f"r/o@{digest}"
+    assert image({"image": {"repository": "r.example/o", "tag": "x", "digest": digest}}) == f"r.example/o@{digest}"
+
+
+@pytest.mark.parametrize("repository", ["", "hone", "hone/operator", "acme/hone/operator"])
+@pytest.mark.parametrize("image", ["image", "trainer.image"])
+def test_an_image_without_a_registry_is_refused(repository, image):
+    with pytest.raises(HelmError, match=r"names no registry.*install.md.*global.imageRegistry"):
+        template("{}", "--set", f"{image}.repository={repository}")
+
+
+def test_without_a_place_for_runbooks_alerts_name_none(render):
+    rules = of_kind(
+        render({"prometheusRule": {"enabled": True}, "metrics": {"renderMode": "alwaysRender"}}), "PrometheusRule"
+    )
+    (annotations,) = {tuple(sorted(r["annotations"])) for r in rules[0]["spec"]["groups"][0]["rules"]}
+    assert annotations == ("description", "summary")
 
 
 def test_one_registry_for_all_images(render):
@@ -396,9 +419,9 @@ def test_one_registry_for_all_images(render):
             *(d["spec"] for d in of_kind(documents, "Pod")),
         ]
     }
-    assert images == {"mirror.example:5000/hub/hone-dev/hone/operator@sha256:" + "a" * 64}
+    assert images == {"mirror.example:5000/hub/hone/operator@sha256:" + "a" * 64}
     policy = named(documents, "ValidatingAdmissionPolicy", "hone-system-hone-operator-jobs")
-    pods = ["hone-dev/hone/trainer:0.1.0", "vllm:2"]
+    pods = ["hone/trainer:0.1.0", "vllm:2"]
     config = yaml.safe_load(named(documents, "ConfigMap", "hone-config")["data"]["config.yaml"])
     settings = [config["trainer"]["image"], config["trainer"]["vllmImage"]]
     assert settings == [f"mirror.example:5000/hub/{pod}" for pod in pods]
@@ -408,7 +431,8 @@ def test_one_registry_for_all_images(render):
 def test_rules_and_dashboards_are_the_tested_files(render):
     documents = render(EVERYTHING)
     rule = of_kind(documents, "PrometheusRule")[0]
-    assert rule["spec"] == yaml.safe_load((generate.CHART / "files/rules/hone.yaml").read_text())
+    rules = (generate.CHART / "files/rules/hone.yaml").read_text()
+    assert rule["spec"] == yaml.safe_load(rules.replace("docs/guides/runbooks", "https://wiki.example/runbooks"))
     boards = next(d["data"] for d in of_kind(documents, "ConfigMap") if d["metadata"]["name"].endswith("-dashboards"))
     assert boards == {p.name: p.read_text() for p in (generate.CHART / "files/dashboards").glob("*.json")}
     assert boards

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.cluster.chart_documents import IMAGES
 
 from hone_dev.cluster.controlplane import control_plane
 from hone_dev.tools import paths, tools
@@ -26,7 +27,9 @@ class Server:
     kubeconfig: Path
 
     def helm(self, *argv: object, stdin: str | None = None, cwd: Path | None = None) -> str:
-        return self._run(tools.helm(), *argv, stdin=stdin, cwd=cwd)
+        verb, *rest = argv
+        images = IMAGES if verb in ("install", "upgrade") else ()
+        return self._run(tools.helm(), verb, *images, *rest, stdin=stdin, cwd=cwd)
 
     def kubectl(self, *argv: object, stdin: str | None = None, cwd: Path | None = None) -> str:
         return self._run(tools.kubectl(), *argv, stdin=stdin, cwd=cwd)
@@ -137,14 +140,17 @@ def test_a_namespace_with_the_label_is_listed_afterwards(server):
     server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, "--set-json", "namespaces=[]")
 
 
+KINDS = "finetunejobs.hone.dev,datasets.hone.dev,modelversions.hone.dev,models.hone.dev"
+KEPT = {
+    "apiVersion": "hone.dev/v1alpha1",
+    "kind": "FineTuneJob",
+    "metadata": {"name": "kept", "namespace": NAMESPACE},
+    "spec": {"model": {"uri": "hf://a/b"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}},
+}
+
+
 def test_uninstalling_keeps_the_definitions_and_the_objects(server):
-    job = {
-        "apiVersion": "hone.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": "kept", "namespace": NAMESPACE},
-        "spec": {"model": {"uri": "hf://a/b"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}},
-    }
-    server.kubectl("apply", "--filename=-", stdin=json.dumps(job))
+    server.kubectl("apply", "--filename=-", stdin=json.dumps(KEPT))
     data = {"data": {"ca.crt": "Y2E=", "rotate": "MQ=="}}
     secret = ("--namespace", NAMESPACE, "patch", "secret", "hone-operator-tls", "--type=merge")
     server.kubectl(*secret, f"--patch={json.dumps(data)}")
@@ -160,13 +166,13 @@ def test_uninstalling_keeps_the_definitions_and_the_objects(server):
 
 def test_the_commands_that_remove_everything(server):
     """docs/guides/storage.md: nothing has a finalizer, so that nothing is waited for."""
-    kinds = "finetunejobs.hone.dev,datasets.hone.dev,modelversions.hone.dev,models.hone.dev"
+    server.kubectl("apply", "--filename=-", stdin=json.dumps(KEPT))
     columns = "custom-columns=KIND:.kind,NAME:.metadata.name,FINALIZERS:.metadata.finalizers"
     rows = server.kubectl("get", "hone", "--all-namespaces", f"--output={columns}").splitlines()
     assert [row.split() for row in rows[1:]] == [["FineTuneJob", "kept", "<none>"]]
     server.helm("uninstall", "hone", "--namespace", NAMESPACE)
-    server.kubectl("delete", kinds, "--all", "--all-namespaces", "--timeout=60s")
-    server.kubectl("delete", "crd", *kinds.split(","), "--timeout=60s")
+    server.kubectl("delete", KINDS, "--all", "--all-namespaces", "--timeout=60s")
+    server.kubectl("delete", "crd", *KINDS.split(","), "--timeout=60s")
     assert "hone.dev" not in server.kubectl("get", "crd", "--output=name")
     server.kubectl("delete", "secret", "hone-operator-tls", f"--namespace={NAMESPACE}")
     assert "secret/hone" not in server.kubectl("get", "secret", f"--namespace={NAMESPACE}", "--output=name")
@@ -185,6 +191,8 @@ def commands_of(page: str) -> list[list[str]]:
 
 def test_the_commands_of_the_page_install(server, tmp_path):
     """docs/guides/install.md in its order, without Hone in the cluster; pods start in the end-to-end tests alone."""
+    server.helm("uninstall", "hone", "--namespace", NAMESPACE, "--ignore-not-found")
+    server.kubectl("delete", "crd", *KINDS.split(","), "--ignore-not-found", "--timeout=60s")
     (tmp_path / "values.yaml").write_text(re.search(r"^```yaml\n(.*?)^```", INSTALL, re.S | re.M)[1])
     for name in ("charts", "examples"):
         (tmp_path / name).symlink_to(paths.SOURCE / name)

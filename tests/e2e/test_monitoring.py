@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support.cluster.chart_documents import IMAGES
 from support.cluster.live import ROWS, config_map, dataset, job, lines
 
 from hone_dev.tools import paths, tools
@@ -34,7 +35,7 @@ SCRAPE = {
 def monitors() -> list[dict[str, Any]]:
     """The chart's PodMonitors."""
     values = {"metrics": {"renderMode": "alwaysRender", "podMonitor": {"enabled": True}}}
-    command = [tools.helm(), "template", "hone", paths.SOURCE / "charts" / "hone", "--values", "-"]
+    command = [tools.helm(), "template", "hone", paths.SOURCE / "charts" / "hone", *IMAGES, "--values", "-"]
     text = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=True).stdout
     return [d["spec"] for d in yaml.safe_load_all(text) if d and d["kind"] == "PodMonitor"]
 

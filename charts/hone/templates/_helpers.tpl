@@ -59,6 +59,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (gt (len $parts) 1) (regexMatch "[.:]|^localhost$" (first $parts)) }}{{ $parts = rest $parts }}{{ end }}
 {{- $parts = prepend $parts . }}
 {{- end }}
+{{- if or (eq (len $parts) 1) (not (regexMatch "[.:]|^localhost$" (first $parts))) }}
+{{- fail (printf "The image %q names no registry, and Hone has not published images: build and push them (docs/guides/install.md#1-build-the-images), then set global.imageRegistry to your registry, or image.repository and trainer.image.repository to full names, e.g. registry.example.internal/hone/operator" (index . 0).repository) }}
+{{- end }}
 {{- join "/" $parts }}
 {{- end }}
 

@@ -36,7 +36,9 @@ class PrometheusRule(Section):
     enabled: bool = Field(False, description="Install the alerts of files/rules.")
     labels: StringMap = Field(default_factory=dict, description="Labels by which your Prometheus finds them.")
     runbook_base_url: Text = Field(
-        "https://hone.dev/docs/guides/runbooks", description="Where your copy of docs/guides/runbooks is served."
+        "",
+        description="Where your copy of docs/guides/runbooks is served, e.g. https://wiki.example.internal/runbooks. "
+        "Empty: alerts have no runbook_url.",
     )
 
 

@@ -24,20 +24,27 @@ class Crds(Section):
 
 
 class Image(Section):
-    repository: Text = Field("ghcr.io/hone-dev/hone/operator", description="Image of the operator.")
+    repository: Text = Field(
+        "hone/operator",
+        description="Image of the operator, with its registry unless global.imageRegistry has it.",
+    )
     tag: Text = Field("", description="Tag. Empty: the chart's appVersion.")
     digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="Pull policy.")
 
 
 class TrainerImage(Image):
-    repository: Text = Field("ghcr.io/hone-dev/hone/trainer", description="Image of the pods that train.")
+    repository: Text = Field(
+        "hone/trainer",
+        description="Image of the pods that train, with its registry unless global.imageRegistry has it.",
+    )
 
 
 class VllmImage(Section):
     repository: Text = Field(
-        "ghcr.io/hone-dev/hone/trainer-vllm",
-        description="Image of the pods that train with GRPO and generate with vLLM. Empty: such jobs are refused.",
+        "",
+        description="Image of the pods that train with GRPO and generate with vLLM, e.g. hone/trainer-vllm. "
+        "Empty: such jobs are refused.",
     )
     tag: Text = Field("", description="Tag. Empty: the chart's appVersion.")
     digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")

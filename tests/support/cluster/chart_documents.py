@@ -1,10 +1,12 @@
 """Documents of the rendered chart, by kind and name."""
 
 import subprocess
+from pathlib import Path
 
 from hone_dev.tools import paths, tools
 
 CHART = paths.SOURCE / "charts" / "hone"
+IMAGES = ("--values", Path(__file__).with_name("chart_images.yaml"))
 
 
 class HelmError(Exception):
@@ -12,8 +14,9 @@ class HelmError(Exception):
 
 
 def template(values: str, *arguments: str) -> str:
-    """What `helm template` makes of these values, which are JSON."""
-    command = [tools.helm(), "template", "hone", CHART, "--namespace", "hone-system", "--values", "-", *arguments]
+    """What `helm template` makes of these values, which are JSON, over IMAGES."""
+    command = [tools.helm(), "template", "hone", CHART, "--namespace", "hone-system"]
+    command += [*IMAGES, "--values", "-", *arguments]
     result = subprocess.run(command, input=values, capture_output=True, text=True)
     if result.returncode:
         raise HelmError(result.stderr)

@@ -13,6 +13,7 @@ from typing import Any
 import requests
 import yaml
 from support.cluster import quick_yaml
+from support.cluster.chart_documents import IMAGES
 from support.cluster.kube import GUARD_SECONDS, Kube, wait_until
 
 from hone_dev.tools import paths, tools
@@ -70,7 +71,7 @@ def render(system: str, values: dict[str, Any]) -> list[dict[str, Any]]:
     """The chart's objects that give and bound rights, installed in namespace `system`."""
     command = [tools.helm(), "template", "hone", paths.SOURCE / "charts" / "hone", "--namespace", system]
     document = json.dumps({"crds": {"enabled": False}, **values})
-    done = subprocess.run([*command, "--values", "-"], input=document, capture_output=True, text=True)
+    done = subprocess.run([*command, *IMAGES, "--values", "-"], input=document, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     objects = [d for d in quick_yaml.documents(done.stdout) if d["kind"] in KINDS]
     return [d for d in objects if "helm.sh/hook" not in d["metadata"].get("annotations", {})]
