@@ -10,7 +10,6 @@ from pydantic import Field, StringConstraints
 from hone_api.base.meta import (
     MAX_COUNT,
     ApiModel,
-    Column,
     ColumnExpression,
     ColumnName,
     Duration,
@@ -23,7 +22,7 @@ from hone_api.base.meta import (
 )
 from hone_api.base.rule import Rule
 from hone_api.dataset.curation import Curation
-from hone_api.dataset.dataset_status import DatasetStatus
+from hone_api.dataset.dataset_status import COLUMNS, DatasetStatus
 from hone_api.dataset.source import Source
 from hone_api.dataset.synthesis import Raft, Synthesis
 
@@ -249,17 +248,7 @@ DATASET = Kind(
     short_name="dset",
     spec=DatasetSpec,
     status=DatasetStatus,
-    columns=(
-        Column("Format", ".status.formatDetected"),
-        Column("Rows", ".status.rows", type="integer"),
-        Column("Rejected", ".status.rejected", type="integer"),
-        Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
-        Column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
-        Column("Age", ".metadata.creationTimestamp", type="date"),
-        Column("Source", ".spec.source.uri", priority=1),
-        Column("Digest", ".status.digest", priority=1),
-        Column("Bytes", ".status.sizeBytes", type="integer", priority=1),
-    ),
+    columns=COLUMNS,
     selectable=(".status.phase", ".spec.format"),
     rules=(
         Rule(

@@ -12,6 +12,7 @@ from hone_api.base.meta import (
     MAX_COUNT,
     OBSERVED_GENERATION,
     ApiModel,
+    Column,
     Condition,
     Digest,
     ShortText,
@@ -242,3 +243,17 @@ class DatasetStatus(ApiModel):
         default=None, ge=0, le=MAX_COUNT, description="Number of materializing Jobs of this generation so far."
     )
     last_try_time: Timestamp | None = Field(default=None, description="When the last of them ended.")
+
+
+COLUMNS = (
+    Column("Format", ".status.formatDetected"),
+    Column("Rows", ".status.rows", type="integer"),
+    Column("Rejected", ".status.rejected", type="integer"),
+    Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+    Column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
+    Column("Age", ".metadata.creationTimestamp", type="date"),
+    Column("Source", ".spec.source.uri", priority=1),
+    Column("Digest", ".status.digest", priority=1),
+    Column("Bytes", ".status.sizeBytes", type="integer", priority=1),
+)
+"""What `kubectl get` shows; those with a priority only with `-o wide`."""

@@ -10,7 +10,6 @@ from hone_api.base.cel import is_match
 from hone_api.base.meta import (
     ApiModel,
     BaseModelUri,
-    Column,
     DeletionPolicy,
     Duration,
     Kind,
@@ -32,7 +31,7 @@ from hone_api.blocks.training import Adapter, Checkpoints, DeepSpeed, EarlyStopp
 from hone_api.combinations.elastic import ELASTIC_RULES
 from hone_api.combinations.probing import PROBING_RULES
 from hone_api.combinations.rules import RUN_RULES
-from hone_api.kinds.finetunejob_status import FineTuneJobStatus
+from hone_api.kinds.finetunejob_status import COLUMNS, FineTuneJobStatus
 from hone_api.kinds.unsupported import UNSUPPORTED
 from hone_api.methods import METHOD_BLOCKS, Method, SpecBlocks, block_rules
 
@@ -254,22 +253,7 @@ FINE_TUNE_JOB = Kind(
     short_name="ftj",
     spec=FineTuneJobSpec,
     status=FineTuneJobStatus,
-    columns=(
-        Column("Phase", ".status.phase"),
-        Column("Reason", ".status.reason"),
-        Column("Progress", ".status.progress.summary"),
-        Column("Loss", ".status.progress.loss"),
-        Column("ETA", ".status.progress.eta"),
-        Column("Model", ".status.modelVersionName"),
-        Column("Age", ".metadata.creationTimestamp", type="date"),
-        Column("Method", ".spec.method", priority=1),
-        Column("Base", ".spec.model.uri", priority=1),
-        Column("Nodes", ".spec.resources.nodes", type="integer", priority=1),
-        Column("GPUs", ".spec.resources.gpusPerNode", type="integer", priority=1),
-        Column("Started", ".status.startTime", type="date", priority=1),
-        Column("Ended", ".status.completionTime", type="date", priority=1),
-        Column("Bytes", ".status.progress.checkpointBytes", type="integer", priority=1),
-    ),
+    columns=COLUMNS,
     selectable=(".status.phase", ".spec.method", ".spec.output.modelName"),
     not_supported=tuple(each.path for each in UNSUPPORTED if each.whole),
     rules=(

@@ -11,6 +11,7 @@ from hone_api.base.meta import (
     MAX_COUNT,
     OBSERVED_GENERATION,
     ApiModel,
+    Column,
     Condition,
     Name,
     ShortText,
@@ -326,3 +327,22 @@ class FineTuneJobStatus(ApiModel):
     )
     start_time: Timestamp | None = Field(default=None, description="When the first attempt started.")
     completion_time: Timestamp | None = Field(default=None, description="When the job ended.")
+
+
+COLUMNS = (
+    Column("Phase", ".status.phase"),
+    Column("Reason", ".status.reason"),
+    Column("Progress", ".status.progress.summary"),
+    Column("Loss", ".status.progress.loss"),
+    Column("ETA", ".status.progress.eta"),
+    Column("Model", ".status.modelVersionName"),
+    Column("Age", ".metadata.creationTimestamp", type="date"),
+    Column("Method", ".spec.method", priority=1),
+    Column("Base", ".spec.model.uri", priority=1),
+    Column("Nodes", ".spec.resources.nodes", type="integer", priority=1),
+    Column("GPUs", ".spec.resources.gpusPerNode", type="integer", priority=1),
+    Column("Started", ".status.startTime", type="date", priority=1),
+    Column("Ended", ".status.completionTime", type="date", priority=1),
+    Column("Bytes", ".status.progress.checkpointBytes", type="integer", priority=1),
+)
+"""What `kubectl get` shows; those with a priority only with `-o wide`."""
