@@ -1,13 +1,25 @@
 """The result of a materializing pod, for a Dataset's status."""
 
+from typing import Any
+
 from hone_api.contract.privacy import hide_rows
 from hone_api.contract.report import DatasetResult
 from hone_api.contract.status_json import ReviewPodJson
+from hone_api.dataset.dataset_status import DatasetStatus
 from hone_api.dataset.synthesis import ReviewPod
 from hone_api.words.rowcodes import ROW_CODES
 from hone_api.words.states import DatasetPhase
 from hone_operator.desired.core.platform import Platform
 from hone_operator.reconcile.core.outcome_builder import DatasetBuilder, as_json
+
+_SERVED = {"digest", "split_settings", "size_bytes"}
+"""Of content that jobs may use; a result without it, such as a failure, keeps those of the last content."""
+FINDINGS = [
+    str(field.alias)
+    for name, field in DatasetStatus.model_fields.items()
+    if name in DatasetResult.model_fields and name not in {*_SERVED, "report"}
+]
+"""What a pod reports and the status shows unchanged: each field that both have."""
 
 
 def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform) -> None:
@@ -21,27 +33,8 @@ def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform)
             error["hint"] = row_code.hint
     report = f"pvc://{platform.store.claim_name}/{result.report}" if result.report else None
     builder.put(report=report, reviewPod=pod_of_people(platform) if result.synthetic else None)
-    builder.put(
-        summary=values.get("summary"),
-        advice=values.get("advice"),
-        rows=values.get("rows"),
-        splits=values.get("splits"),
-        rejected=values.get("rejected"),
-        errors=values.get("errors"),
-        notRead=values.get("notRead"),
-        duplicates=values.get("duplicates"),
-        curation=values.get("curation"),
-        sharedRows=values.get("sharedRows"),
-        tokens=values.get("tokens"),
-        languages=values.get("languages"),
-        formatDetected=values.get("formatDetected"),
-        revision=values.get("revision"),
-        synthetic=values.get("synthetic"),
-        mixture=values.get("mixture"),
-        changes=values.get("changes"),
-        croissant=values.get("croissant"),
-        sourceVersion=values.get("sourceVersion"),
-    )
+    findings: Any = {name: values.get(name) for name in FINDINGS}
+    builder.put(**findings)
 
 
 def pod_of_people(platform: Platform) -> ReviewPodJson:
