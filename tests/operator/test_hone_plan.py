@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import lzma
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +14,7 @@ from hone_cli.__main__ import application
 from hone_cli.errors import CliExit, CommandError
 
 pytestmark = pytest.mark.apiserver
+CORPUS = Path(__file__).parents[1] / "corpus/configurations"
 HONE = {"apiVersion": "hone.dev/v1alpha1"}
 
 
@@ -54,6 +57,22 @@ def test_nothing_is_stored_and_every_refusal_is_listed(namespace, plan) -> None:
     assert "spec.format" in found["bad"]["problems"][0]
     assert "colour" in found["wrong"]["problems"][0]
     assert namespace.names("Dataset") == namespace.names("FineTuneJob") == []
+
+
+@pytest.mark.parametrize("tool", ["automodel", "axolotl", "llamafactory", "torchtune"])
+def test_what_hone_convert_prints_is_admitted(plan, tmp_path, tool) -> None:
+    lines = lzma.decompress((CORPUS / f"{tool}.jsonl.xz").read_bytes()).splitlines()
+    admitted = 0
+    for line in lines[:: len(lines) // 15]:
+        (tmp_path / "config.yaml").write_text(json.loads(line)["text"])
+        words = ["convert", str(tmp_path / "config.yaml"), "-o", "json", "--model", "owner/name"]
+        done = CliRunner().invoke(application(["convert", "plan"]), words)
+        if done.exit_code == 0:
+            code, found = plan(*json.loads(done.stdout)["objects"])
+            assert {each["action"] for each in found.values()} == {"create"}, (line[:80], found)
+            assert code in (CliExit.DONE, CliExit.DOES_NOT_FIT)
+            admitted += 1
+    assert admitted >= 4
 
 
 def test_what_is_there_stays_or_changes(namespace, plan) -> None:

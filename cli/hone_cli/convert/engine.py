@@ -285,9 +285,12 @@ class Conversion:
         """The address of the rows, and the settings that go with it alone."""
         uri, key = fields["source.uri"]
         if uri.startswith(LOCAL):
-            file = uri.removeprefix(LOCAL)
+            file = Path(uri.removeprefix(LOCAL))
             uploads.append(f"hone upload {file} {name}")
-            fields["source.uri"] = Value(f"pvc://{name}/{place.key(Path(file))}", key)
+            is_here = file.is_file()  # otherwise nobody knows how large it is
+            fields["source.uri"] = Value(
+                place.address(file, name) if is_here else f"pvc://{name}/{place.key(file)}", key
+            )
         is_hub = uri.startswith("hf://")
         for path in ("source.config", "source.split", "source.files"):
             if path in fields and (not is_hub or (path != "source.files" and "source.files" in fields)):

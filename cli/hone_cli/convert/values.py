@@ -121,7 +121,7 @@ def _names(value: Any) -> list[str] | None:
         raise NoCounterpartError(
             "is a pattern: adapter.targets has names; without it all linear layers except the head"
         )
-    return names
+    return [*dict.fromkeys(names)]
 
 
 CONVERSIONS: dict[str, Callable[[Any], Any]] = {

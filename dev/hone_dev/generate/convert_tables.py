@@ -32,7 +32,7 @@ no table knows it; it is not needed. Nothing is left out silently.
 | 3 | No job of Hone does this, e.g. training on images; the message has the way out |
 
 - **Rows** on a hub, in a bucket or behind `https://` are read from there. For a file, the first comment is the `hone
-  upload` that puts it where the manifest expects it; `hone check FILE` shows what Hone makes of it.
+  upload` that copies it into the cluster; `hone check FILE` shows what Hone makes of it.
 - **The model** must be one of a hub; `--model` names it where the source has a folder or a model of a hosted service.
 - **A batch** of Hone has the rows of all GPUs together. `--gpus` multiplies a batch that the source counts for one GPU.
 - **A value** that Hone has no counterpart for, or that the API refuses, is left out and listed, e.g. an optimizer other

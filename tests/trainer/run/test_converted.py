@@ -1,0 +1,120 @@
+"""What `hone convert` makes of configurations of other tools trains to the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.runs.sampled_sums import write
+
+from hone_cli.convert import reading
+from hone_cli.convert.engine import Conversion, Converted, ConvertRequest, flat
+from hone_cli.convert.tables import detected, tables
+
+pytestmark = pytest.mark.trainer
+GRADERS = {
+    "vowels": {
+        "type": "python",
+        "name": "vowels",
+        "source": "def grade(sample, item):\n    return sum(c in item['wanted'] for c in sample['output_text'])",
+    },
+    "near": {
+        "type": "text_similarity",
+        "name": "near",
+        "input": "{{sample.output_text}}",
+        "reference": "{{item.best}}",
+        "evaluation_metric": "fuzzy_match",
+    },
+}
+SOURCES: dict[str, dict[str, Any]] = {
+    "axolotl": {
+        "base_model": "team/tiny",
+        "datasets": [{"path": "team/rows", "type": "chat_template"}],
+        "adapter": "lora",
+        "lora_r": 4,
+        "lora_alpha": 8,
+        "micro_batch_size": 2,
+        "gradient_accumulation_steps": 4,
+        "max_steps": 3,
+        "learning_rate": 1e-3,
+        "lr_scheduler": "cosine",
+        "warmup_steps": 1,
+        "sequence_len": 64,
+        "sample_packing": False,
+        "optimizer": "adamw_torch",
+    },
+    "torchtune": {
+        "checkpointer": {"_component_": "torchtune.training.FullModelHFCheckpointer"},
+        "model": {"_component_": "torchtune.models.llama3_2.llama3_2_1b"},
+        "dataset": {"_component_": "torchtune.datasets.chat_dataset", "source": "team/rows"},
+        "tokenizer": {"max_seq_len": 64},
+        "batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "epochs": 1,
+        "optimizer": {"_component_": "torch.optim.AdamW", "lr": "2e-5"},
+    },
+    "openai": {
+        "model": "o4-mini",
+        "training_file": "file-1",
+        "method": {
+            "type": "reinforcement",
+            "reinforcement": {
+                "grader": {
+                    "type": "multi",
+                    "name": "all",
+                    "graders": GRADERS,
+                    "calculate_output": "0.5 * vowels + near",
+                },
+                "hyperparameters": {"n_epochs": 1, "batch_size": 8},
+            },
+        },
+        "seed": 7,
+    },
+}
+
+
+def converted(folder: Path, source: dict[str, Any]) -> Converted:
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(source))
+    document = reading.read(file)
+    tool = detected(key for key, _ in flat(document))
+    assert tool
+    return Conversion(tables()[tool], ConvertRequest("tiny", model="team/tiny", gpus=1)).convert(document)
+
+
+def rows(method: str) -> list[dict[str, Any]]:
+    if method == "GRPO":  # as the columns of the Dataset make them
+        answer = json.dumps({"best": "a tower", "wanted": "aeiou"})
+        return [{"prompt": f"Where is {n}?", "answer": answer} for n in range(8)]
+    turns = ({"role": "user", "content": "Where is {}?"}, {"role": "assistant", "content": "Near the tower of {}."})
+    return [{"messages": [{**turn, "content": turn["content"].format(n)} for turn in turns]} for n in range(12)]
+
+
+@pytest.mark.parametrize("tool", SOURCES)
+def test_a_converted_job_trains_to_the_end(runs: Any, make_plan: Any, tmp_path: Path, tool: str) -> None:
+    result = converted(tmp_path, SOURCES[tool])
+    spec = result.objects[-1]["spec"]
+    blocks = {name: spec[name] for name in ("method", "adapter", "sft", "grpo") if name in spec}
+    files = {}
+    if "grpo" in blocks:  # small, as the other runs of the tests
+        blocks["grpo"] |= {"generations": 4, "maxCompletionLength": 6, "constantSteps": 1000}
+        (config_map, *_) = result.objects
+        for key, text in config_map["data"].items():
+            (tmp_path / key).write_text(text)
+        files = {each["name"]: str(tmp_path / each["python"]["key"]) for each in blocks["grpo"]["rewards"]}
+    data = [write(tmp_path / "rows.jsonl", rows(spec.get("method", "SFT")))]
+    run = make_plan(
+        "run",
+        **blocks,
+        training={"maxSteps": None, **spec["training"]},
+        datasets=data,
+        evaluationDatasets=[],
+        rewardPaths=files,
+    )
+    done = runs.finish(run)
+    assert done.reason == "Completed"
+    assert done.steps >= 2
+    assert [artifact.format for artifact in done.artifacts] == ["Full" if tool == "torchtune" else "Adapter"]
