@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -119,11 +120,17 @@ def _options(
     """Options without a command."""
 
 
+def _completed() -> list[str]:
+    """The command line that a shell completes."""
+    return (os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()
+
+
 def main() -> None:
     """Run one command; an error is printed on one line."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean-up code runs
     try:
-        named = [word for word in sys.argv[1:2] if word in _COMMANDS]
+        words = _completed() if "_HONE_COMPLETE" in os.environ else sys.argv
+        named = [word for word in words[1:2] if word in _COMMANDS]
         (application(named) if named else listing())(prog_name="hone")
     except CommandError as error:
         print(f"hone: {printable(str(error))}", file=sys.stderr)

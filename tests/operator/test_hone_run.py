@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from typing import NamedTuple
 
@@ -62,14 +65,14 @@ def manifest(tmp_path):
     return tmp_path / "job.yaml"
 
 
-def status(namespace, phase, *conditions, **fields):
+def status(namespace, phase, *conditions, name="job", **fields):
     """Write a status as the operator does; without an operator nobody changes it."""
     listed = [
-        {"type": name, "status": "True", "reason": phase, "message": "", "lastTransitionTime": AT}
-        for name in conditions
+        {"type": type_, "status": "True", "reason": phase, "message": "", "lastTransitionTime": AT}
+        for type_ in conditions
     ]
     body = {"status": {"phase": phase, "conditions": listed, **fields}}
-    namespace.patch("FineTuneJob", "job", body, "status")
+    namespace.patch("FineTuneJob", name, body, "status")
 
 
 def one_line(done, words):
@@ -83,7 +86,7 @@ def test_it_asks_before_it_applies_and_a_script_says_yes(namespace, hone, manife
     assert namespace.names("FineTuneJob") == []
     done = hone("run", manifest, "--yes", "--detach")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("Applied.\nWatch it: hone watch job\n")
+    assert done.stdout.endswith(f"Applied.\nWatch it: hone watch job -n {namespace.name}\n")
     assert (namespace.names("Dataset"), namespace.names("FineTuneJob")) == (["rows"], ["job"])
     again = hone("run", manifest, "--yes", "--detach")
     assert again.stdout.startswith("Dataset rows stays\nFineTuneJob job stays\n")
@@ -122,7 +125,27 @@ def test_a_run_is_watched_to_its_end_by_plain_lines(namespace, hone, manifest, e
     assert "40/100" in lines[0]
     assert "\x1b" not in done.stdout
     expected = {"Succeeded": "Next: hone chat bot", "Failed": "More: hone explain OutOfMemory; hone logs job"}
-    assert lines[-1] == expected[ends]
+    assert lines[-1] == f"{expected[ends]} -n {namespace.name}"
+
+
+def test_several_jobs_are_watched_and_one_that_fails_counts(namespace, hone, manifest) -> None:
+    job = MANIFEST.partition("---\n")[2]
+    manifest.write_text(f"{MANIFEST}---\n{job.replace('name: job', 'name: other')}")
+    assert hone("run", manifest, "--yes", "--detach").returncode == 0
+    status(namespace, "Failed", "Finished", "Failed", failure={"code": "OutOfMemory", "message": "rank 0"})
+    status(namespace, "Succeeded", "Finished", "Succeeded", name="other")
+    done = hone("run", manifest, "--yes")
+    assert "job has failed: OutOfMemory" in done.stdout
+    assert "other has succeeded" in done.stdout
+    assert done.returncode == CliExit.RUN_FAILED
+
+
+def test_a_shell_completes_the_names_of_jobs(namespace, hone, manifest, apiserver) -> None:
+    assert hone("run", manifest, "--yes", "--detach").returncode == 0
+    words = {"COMP_WORDS": f"hone watch --namespace {namespace.name} jo", "COMP_CWORD": "4"}
+    environment = {**os.environ, "_HONE_COMPLETE": "complete_bash", "KUBECONFIG": str(apiserver), **words}
+    done = subprocess.run([sys.executable, "-m", "hone_cli"], env=environment, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["job"], "")
 
 
 def test_a_terminal_of_40_columns_shows_the_screen_and_ctrl_c_leaves_the_run(

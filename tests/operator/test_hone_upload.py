@@ -72,6 +72,26 @@ def test_what_others_made_is_left_alone(namespace, upload, small, large) -> None
     assert namespace.get("ConfigMap", "app")["data"] == {"a": "b"}
 
 
+def test_what_kubectl_made_is_replaced_after_the_label_that_the_message_names(namespace, upload, small) -> None:
+    namespace.create("ConfigMap", "app", data={"rows.jsonl": "{}"})
+    namespace.patch("ConfigMap", "app", {"metadata": {"labels": {"hone.dev/component": "upload"}}})
+    assert upload(small, "app", "--replace") == "configmap://app/rows.jsonl"
+    assert namespace.get("ConfigMap", "app")["data"] == {"rows.jsonl": small.read_text()}
+
+
+def test_the_dataset_of_an_upload_that_was_killed_is_removed_by_the_next(namespace, upload, large, monkeypatch) -> None:
+    spec, labels = {"suspend": True, "source": {"uri": "pvc://data/rows"}}, {"hone.dev/component": "upload"}
+    for name in ("support-upload-1", "mine"):
+        namespace.create("Dataset", name, spec)
+    namespace.patch("Dataset", "support-upload-1", {"metadata": {"labels": labels}})
+    monkeypatch.setattr("hone_cli.rows.upload._OPERATOR_SECONDS", 0.1)
+    for idle, left in ((600.0, ["mine", "support-upload-1"]), (-1.0, ["mine"])):
+        monkeypatch.setattr("hone_cli.rows.upload._IDLE_SECONDS", idle)
+        with pytest.raises(CommandError, match="does not answer"):
+            upload(large, "support")
+        assert sorted(namespace.names("Dataset")) == left
+
+
 def test_a_large_file_goes_to_a_claim_like_the_store(namespace, operator, upload, large, tmp_path, monkeypatch) -> None:
     """The pod is created, so the API server has admitted it; what kubelet would run listens here."""
     (tmp_path / "volume").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -46,6 +47,8 @@ class Kube:
 
     namespace: str
     configuration: client.Configuration
+    options: str = ""
+    """Options of the command line that reach the same namespace again, for the commands that messages name."""
     _api: client.ApiClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +71,9 @@ class Kube:
         except config.ConfigException as error:
             raise CommandError(f"no cluster: {str(error).rstrip('.')}. {otherwise}") from None
         chosen = next((c for c in contexts if c["name"] == context), active)
-        return cls(namespace or chosen["context"].get("namespace") or "default", configuration)
+        named = (("-n", namespace), ("--context", context))
+        options = "".join(f" {option} {shlex.quote(value)}" for option, value in named if value)
+        return cls(namespace or chosen["context"].get("namespace") or "default", configuration, options)
 
     def user(self) -> str | None:
         """The user name that the API server has for us; None: it has no such call (before 1.28), or refuses it.

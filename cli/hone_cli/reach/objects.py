@@ -65,9 +65,10 @@ class Objects:
         """Create an object; the API server refuses one that exists."""
         return dict(self.kube.call("POST", self._all(body["kind"]), body))
 
-    def apply(self, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        """Server-side apply; a field that somebody else has set otherwise is a conflict."""
+    def apply(self, body: Mapping[str, Any], *, dry_run: bool = False, force: bool = False) -> dict[str, Any]:
+        """Server-side apply; a field that somebody else has set is a conflict, unless `force` takes it over."""
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+        query |= {"force": "true"} if force else {}
         path = self._one(body["kind"], body["metadata"]["name"])
         try:
             return dict(self.kube.call("PATCH", path, body, query, _APPLY))

@@ -8,6 +8,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -85,7 +86,7 @@ def _to_config_map(objects: Objects, file: Path, name: str, *, replace: bool) ->
     except UnicodeDecodeError:
         data = {"binaryData": {key: base64.b64encode(content).decode()}}
     metadata = {"name": name, "labels": _LABELS, "annotations": {DIGEST: digest}}
-    objects.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, **data})
+    objects.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, **data}, force=replace)
 
 
 def _require_ours(kind: str, body: Mapping[str, Any]) -> None:
@@ -203,12 +204,30 @@ def _platform(objects: Objects, name: str) -> Iterator[tuple[dict[str, Any], Rev
     metadata = {"name": f"{name}-upload-{secrets.token_hex(4)}", "labels": _LABELS}
     spec = {"suspend": True, "source": {"uri": f"pvc://{name}/rows"}}
     body = {"apiVersion": f"{GROUP}/{VERSION}", "kind": "Dataset", "metadata": metadata, "spec": spec}
+    _remove_left_behind(objects)
     dataset = objects.create(body)
     try:
         yield dataset, _settings(objects, dataset["metadata"]["name"])
     finally:
         with contextlib.suppress(CommandError):
             objects.delete("Dataset", dataset["metadata"]["name"], dataset["metadata"]["uid"])
+
+
+def _remove_left_behind(objects: Objects) -> None:
+    """Delete the Datasets of uploads that were killed; their pods end by themselves."""
+    with contextlib.suppress(CommandError):  # a person who may not list pods leaves them there
+        words = ",".join(f"{label}={value}" for label, value in _LABELS.items())
+        at_work = {
+            owner["uid"]
+            for pod in objects.list("Pod")
+            if pod["status"].get("phase") not in ("Succeeded", "Failed")
+            for owner in pod["metadata"].get("ownerReferences", ())
+        }
+        for dataset in objects.list("Dataset", words):
+            created = datetime.fromisoformat(dataset["metadata"]["creationTimestamp"])
+            is_old = (datetime.now(UTC) - created).total_seconds() > _IDLE_SECONDS
+            if is_old and dataset["metadata"]["uid"] not in at_work:
+                objects.delete("Dataset", dataset["metadata"]["name"], dataset["metadata"]["uid"])
 
 
 def _settings(objects: Objects, dataset: str) -> ReviewPod:

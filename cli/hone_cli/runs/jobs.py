@@ -11,11 +11,12 @@ import typer
 
 from hone_api.words.states import JobPhase
 from hone_cli.errors import CliExit, CommandError, printable
+from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube
 from hone_cli.reach.objects import Objects
 from hone_cli.runs.view import is_over, view
 
-JobArgument = Annotated[str, typer.Argument(help="A FineTuneJob.")]
+JobArgument = Annotated[str, typer.Argument(help="A FineTuneJob.", autocompletion=names_of("FineTuneJob"))]
 NamespaceOption = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")]
 ContextOption = Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")]
 
@@ -60,8 +61,9 @@ def suspend(job: JobArgument, namespace: NamespaceOption = None, context: Contex
 
     It saves a checkpoint and releases its GPUs. `hone resume` lets it go on from there.
     """
-    _set_suspend(Objects(Kube.load(context, namespace)), job, suspended=True)
-    typer.echo(f"{job} saves a checkpoint and stops. hone resume {job} lets it go on.")
+    objects = Objects(Kube.load(context, namespace))
+    _set_suspend(objects, job, suspended=True)
+    typer.echo(f"{job} saves a checkpoint and stops. hone resume {job}{objects.kube.options} lets it go on.")
 
 
 def resume(job: JobArgument, namespace: NamespaceOption = None, context: ContextOption = None) -> None:
@@ -69,8 +71,9 @@ def resume(job: JobArgument, namespace: NamespaceOption = None, context: Context
 
     It continues from its last checkpoint.
     """
-    _set_suspend(Objects(Kube.load(context, namespace)), job, suspended=False)
-    typer.echo(f"{job} goes on. Watch it: hone watch {job}")
+    objects = Objects(Kube.load(context, namespace))
+    _set_suspend(objects, job, suspended=False)
+    typer.echo(f"{job} goes on. Watch it: hone watch {job}{objects.kube.options}")
 
 
 def cancel(

@@ -8,16 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from hone_cli.errors import CommandError, printable
+from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube, asked
 from hone_cli.reach.objects import Objects
 from hone_cli.runs.view import view
 
 RANK = "batch.kubernetes.io/job-completion-index"
 ATTEMPT = "hone.dev/attempt"
+CONTAINER = "trainer"
 
 
 def logs(
-    job: Annotated[str, typer.Argument(help="A FineTuneJob.")],
+    job: Annotated[str, typer.Argument(help="A FineTuneJob.", autocompletion=names_of("FineTuneJob"))],
     rank: Annotated[int, typer.Option(min=0, help="The pod, counted from 0; each has one node's ranks.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the pod ends.")] = False,
     tail: Annotated[int, typer.Option(min=0, help="Lines from the end; 0: all.")] = 100,
@@ -37,7 +39,9 @@ def logs(
     body = objects.get("FineTuneJob", job)
     pods = objects.list("Pod", f"hone.dev/finetunejob={job},hone.dev/component=training")
     name = _pod(body, pods, rank, back=1 if previous else 0)
-    options = {"follow": follow, "_preload_content": False, **({"tail_lines": tail} if tail else {})}
+    container = _container(next(pod for pod in pods if pod["metadata"]["name"] == name))
+    options = {"container": container, "follow": follow, "_preload_content": False}
+    options |= {"tail_lines": tail} if tail else {}
     stream = asked(lambda: objects.kube.core.read_namespaced_pod_log(name, objects.kube.namespace, **options))
     try:
         for piece in stream.stream(2**16):
@@ -62,6 +66,12 @@ def _pod(job: dict[str, Any], pods: list[dict[str, Any]], rank: int, *, back: in
     if rank not in ranks:
         raise CommandError(f"attempt {attempts[-1 - back]} of {name} has no pod {rank}: it has {_list(ranks)}")
     return ranks[rank]
+
+
+def _container(pod: dict[str, Any]) -> str:
+    """Name of the container that trains: a service mesh may have put others before it."""
+    names = [str(each["name"]) for each in pod["spec"]["containers"]]
+    return CONTAINER if CONTAINER in names else names[0]
 
 
 def _list(ranks: dict[int, str]) -> str:

@@ -24,10 +24,12 @@ def run(
     """Plan, ask, apply, and watch.
 
     It prints what `hone plan` prints. If nothing is refused and every job fits, it asks once, applies the objects by
-    server-side apply, and shows the run until it ends. Ctrl-C ends the watching; the run goes on.
+    server-side apply, and shows the run until it ends, several one after the other. Ctrl-C ends the watching; the run
+    goes on.
 
     \b
-    Exit codes: 0 the model is there, 3 an object is refused, 4 a job does not fit, 5 the run failed, 1 other errors.
+    Exit codes: 0 each model is there, or with --detach all is applied, 3 an object is refused, 4 a job does not fit,
+    5 a run failed, 1 other errors.
 
     \b
     hone run support.yaml
@@ -39,7 +41,7 @@ def run(
     from hone_cli.runs import manifests, planning
     from hone_cli.runs.plan import lines
     from hone_cli.runs.prices import read
-    from hone_cli.runs.watch import follow
+    from hone_cli.runs.watch import INTERRUPTED, follow
 
     objects = Objects(Kube.load(context, namespace))
     bodies = manifests.read(files, objects.kube.namespace)
@@ -62,7 +64,13 @@ def run(
             raise CommandError(f"{error} ({applied})") from None
         done.append(f"{body['kind']} {body['metadata']['name']}")
     jobs = [body["metadata"]["name"] for body in bodies if body["kind"] == "FineTuneJob"]
-    if detach or len(jobs) != 1:
-        typer.echo("\n".join(["Applied.", *(f"Watch it: hone watch {job}" for job in jobs)]))
+    if detach or not jobs:
+        watch = (f"Watch it: hone watch {job}{objects.kube.options}" for job in jobs)
+        typer.echo("\n".join(["Applied.", *watch]))
         return
-    raise typer.Exit(follow(objects, jobs[0]))
+    codes: list[int] = []
+    for job in jobs:  # all of them run; each is shown until it ends
+        codes.append(follow(objects, job))
+        if codes[-1] == INTERRUPTED:
+            break
+    raise typer.Exit(max(codes))

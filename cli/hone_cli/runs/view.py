@@ -70,18 +70,22 @@ def has_failed(job: Mapping[str, Any]) -> bool:
     return is_over(job) and conditions.get(ConditionType.SUCCEEDED) != "True"
 
 
-def ending(job: Mapping[str, Any]) -> Iterator[str]:
-    """How a run that is over ended, and what to do."""
+def ending(job: Mapping[str, Any], options: str = "") -> Iterator[str]:
+    """How a run that is over ended, and what to do.
+
+    Args:
+        options: of the commands that are named.
+    """
     status, name = job.get("status") or {}, job["metadata"]["name"]
     if not has_failed(job):
         yield f"{name} has succeeded: ModelVersion {status.get('modelVersionName')}"
-        yield f"Next: hone chat {job['spec']['output']['modelName']}"
+        yield f"Next: hone chat {job['spec']['output']['modelName']}{options}"
         return
     if failed := status.get("failure"):
         yield f"{name} has failed: {failed['code']}: {failed.get('message', '')}"
         if failed.get("hint"):
             yield str(failed["hint"])
-        yield f"More: hone explain {failed['code']}; hone logs {name}"
+        yield f"More: hone explain {failed['code']}; hone logs {name}{options}"
         return
     stalled: Mapping[str, Any] = next((c for c in status["conditions"] if c["type"] == ConditionType.STALLED), {})
     yield f"{name} cannot run: {stalled.get('reason')}: {stalled.get('message', '')}"

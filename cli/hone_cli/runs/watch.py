@@ -15,6 +15,7 @@ from rich.text import Text
 
 from hone_api.words.states import ConditionType, JobPhase
 from hone_cli.errors import CliExit, CommandError, printable
+from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube, ServerRefusalError
 from hone_cli.reach.objects import Objects
 from hone_cli.runs.view import curves, ending, has_failed, is_over, spark, view
@@ -32,7 +33,7 @@ INTERRUPTED = 130
 
 
 def watch(
-    job: Annotated[str, typer.Argument(help="A FineTuneJob.")],
+    job: Annotated[str, typer.Argument(help="A FineTuneJob.", autocompletion=names_of("FineTuneJob"))],
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
 ) -> None:
@@ -49,7 +50,7 @@ def watch(
 
 def follow(objects: Objects, name: str, seconds: float = _SECONDS) -> int:
     """Show a run until it ends; gives the exit code."""
-    console = Console()
+    console, options = Console(), objects.kube.options
     try:
         with _screen(objects, console) if console.is_terminal else _lines(console) as show:
             for job in _looks(objects, name, seconds):
@@ -57,9 +58,10 @@ def follow(objects: Objects, name: str, seconds: float = _SECONDS) -> int:
         version = (job.get("status") or {}).get("modelVersionName")
         trouble = _wait_for_version(objects, version, console, seconds) if version else None
     except KeyboardInterrupt:
-        console.print(f"{name} goes on. hone watch {name}; hone cancel {name}", markup=False, highlight=False)
+        words = f"{name} goes on. hone watch {name}{options}; hone cancel {name}{options}"
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
         return INTERRUPTED
-    for line in [f"ModelVersion {version} cannot be used: {trouble}"] if trouble else ending(job):
+    for line in [f"ModelVersion {version} cannot be used: {trouble}"] if trouble else ending(job, options):
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     return CliExit.RUN_FAILED if trouble or has_failed(job) else CliExit.DONE
 

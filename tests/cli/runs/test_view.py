@@ -6,6 +6,7 @@ import io
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from hone_cli.errors import CliExit, CommandError
 from hone_cli.reach.kube import ServerRefusalError
 from hone_cli.runs.compare import compared
 from hone_cli.runs.explain import explained
+from hone_cli.runs.logs import _container
 from hone_cli.runs.view import curves, ending, has_failed, is_over, spark
 from hone_cli.runs.watch import follow, screen
 
@@ -53,6 +55,8 @@ def test_the_screen_fits_and_carries_no_control_characters(width: int) -> None:
 
 class Seen:
     """A cluster whose API server restarts once, and then shows a job and its version."""
+
+    kube = SimpleNamespace(options="")
 
     def __init__(self, **objects: Any) -> None:
         self.objects, self.restarts = objects, 1
@@ -140,3 +144,8 @@ def test_no_command_of_every_day_loads_torch_or_takes_long_to_print_its_help() -
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
         assert done.stdout.startswith(f"Usage: hone {command}"), done.stderr
         assert not {"torch", "transformers", "hone_trainer", "aiohttp"} & {*done.stderr.split()}, command
+
+
+@pytest.mark.parametrize("names", [["trainer"], ["istio-proxy", "trainer"], ["trainer", "istio-proxy"]])
+def test_logs_are_those_of_the_container_that_trains(names: list[str]) -> None:
+    assert _container({"spec": {"containers": [{"name": name} for name in names]}}) == "trainer"

@@ -1,0 +1,26 @@
+"""Names of objects for the completion of the shell: `hone --install-completion`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from hone_cli.errors import CommandError
+
+
+def names_of(kind: str) -> Callable[[typer.Context, str], list[str]]:
+    """Asks the cluster; no names where it does not answer."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from hone_cli.reach.kube import Kube
+        from hone_cli.reach.objects import Objects
+
+        try:
+            objects = Objects(Kube.load(ctx.params.get("context"), ctx.params.get("namespace")))
+            names = sorted(each["metadata"]["name"] for each in objects.list(kind))
+        except CommandError:
+            return []
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
