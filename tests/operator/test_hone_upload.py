@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.cluster.rights import installed
 from support.servers.app_server import running
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from hone_cli.errors import CommandError
 from hone_cli.reach import receiving
 from hone_cli.reach import running as pods
 from hone_cli.reach.incoming import Incoming
+from hone_cli.reach.kube import Kube
 from hone_cli.reach.tunnel import Tunnel
 
 pytestmark = pytest.mark.apiserver
@@ -92,7 +94,38 @@ def test_the_dataset_of_an_upload_that_was_killed_is_removed_by_the_next(namespa
         assert sorted(namespace.names("Dataset")) == left
 
 
-def test_a_large_file_goes_to_a_claim_like_the_store(namespace, operator, upload, large, tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def rights(request, kube, apiserver, namespace, monkeypatch):
+    """Sends requests as a user with this role in the namespace; `admin` is the kubeconfig's own user."""
+    if request.param == "admin":
+        yield
+        return
+    system, group = f"hone-{namespace.name}", "rbac.authorization.k8s.io"
+    with installed(kube, apiserver, system, {}):
+        roles = kube.call("GET", f"/apis/{group}/v1/clusterroles")["items"]
+        labels = {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in ("view", request.param)}
+        for role in roles:
+            name, theirs = role["metadata"]["name"], role["metadata"].get("labels") or {}
+            if name.startswith(("system:aggregate", system)) and labels.items() & theirs.items():
+                subject = {"kind": "User", "name": "ann", "apiGroup": group}
+                ref = {"apiGroup": group, "kind": "ClusterRole", "name": name}
+                body = {"metadata": {"name": name.replace(":", "-")}, "roleRef": ref, "subjects": [subject]}
+                kube.call("POST", f"/apis/{group}/v1/namespaces/{namespace.name}/rolebindings", body)
+        begin = Kube.__post_init__
+
+        def as_user(self):
+            begin(self)
+            self._api.set_default_header("Impersonate-User", "ann")
+            self._api.set_default_header("Impersonate-Group", "system:authenticated")
+
+        monkeypatch.setattr(Kube, "__post_init__", as_user)
+        yield
+
+
+@pytest.mark.parametrize("rights", ["admin", "edit"], indirect=True)
+def test_a_large_file_goes_to_a_claim_like_the_store(
+    namespace, operator, rights, upload, large, tmp_path, monkeypatch
+) -> None:
     """The pod is created, so the API server has admitted it; what kubelet would run listens here."""
     (tmp_path / "volume").mkdir()
 
