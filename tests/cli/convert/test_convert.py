@@ -19,6 +19,7 @@ from hone_cli.convert import values
 from hone_cli.convert.engine import flat
 from hone_cli.convert.tables import ValueRow, tables
 from hone_dev.generate import convert_tables
+from hone_trainer.datasets.formats.expressions import evaluate
 
 pytestmark = pytest.mark.pure
 COMPUTED = {"x.micro", "x.accumulation", "x.batch", "x.warmupSteps", "x.revision", "x.grader"}
@@ -192,6 +193,29 @@ def test_every_target_of_a_table_is_a_field_and_every_value_is_one_of_it() -> No
         if problem := _has(model, field, value):
             wrong.append((tool, key, target, value, problem))
     assert wrong == []
+
+
+PUBLISHED: dict[str, tuple[dict[str, Any], Any]] = {
+    'pick(label, {"0": endings[0], "1": endings[1], "2": endings[2], "3": endings[3]})': (
+        {"endings": ["a", "b", "c", "d"], "label": "2"},
+        "c",
+    ),
+    "lines(context, question)": ({"context": "C.", "question": "Q?"}, "C.\n\nQ?"),
+    "answers.text[0]": ({"answers": {"text": ["x", "y"], "answer_start": [1, 2]}}, "x"),
+    "input.messages": (
+        {"input": {"messages": [{"role": "user", "content": "Hi"}]}},
+        [{"role": "user", "content": "Hi"}],
+    ),
+}
+"""Expressions of the tables, with a row as HellaSwag, SQuAD and OpenAI publish it, and what is read from it."""
+
+
+def test_each_expression_of_a_table_reads_rows_as_they_are_published() -> None:
+    columns = {str(value) for _, _, target, value in _rows() if ".columns." in target and value is not None}
+    assert {*PUBLISHED} == {column for column in columns if not column.isidentifier()}
+    assert {text: evaluate(text, row) for text, (row, _) in PUBLISHED.items()} == {
+        t: r for t, (_, r) in PUBLISHED.items()
+    }
 
 
 def test_no_key_is_in_a_table_twice() -> None:
