@@ -64,7 +64,7 @@ def test_they_lead_from_500_rows_to_a_run_that_succeeds(namespace, apiserver, mo
     played.join()
     assert namespace.get("Dataset", "support")["spec"]["source"]["uri"] == "configmap://support/support.jsonl"
     assert namespace.get("ConfigMap", "support")["data"]["support.jsonl"].count("\n") == 500
-    assert printed.rstrip().endswith(f"Next: hone {shlex.join(chat)}")
+    assert printed.rstrip().endswith(f"Next: hone {shlex.join(chat)} -n {namespace.name}")
     for line in PAGE.read_text().split("without the lines of `check`:\n")[1].split("```")[1].splitlines()[1:-1]:
         assert line.partition("? [y/N]")[0].replace("namespace default", "") in printed or "Apply to" in line, line
     with pytest.raises(CommandError, match="has no ModelVersion"):  # the model was played as well
