@@ -54,6 +54,8 @@ OTHER_THINGS = {
     ("crds/hone_api/contract/report.py", "Delivering"): STAGE,
     ("trainer/hone_trainer/run/encode.py", "Encoding"): STAGE,
     ("operator/hone_operator/reconcile/core/conditions.py", "Suspended"): JOB,
+    ("cli/hone_cli/rows/upload.py", "Succeeded"): POD,
+    ("cli/hone_cli/rows/upload.py", "Failed"): POD,
     ("cli/hone_cli/reach/running.py", "Succeeded"): POD,
     ("cli/hone_cli/reach/running.py", "Failed"): POD,
     ("cli/hone_cli/review/reviews.py", "Accepted"): "a reviewer's verdict",
