@@ -100,3 +100,14 @@ def test_two_teams_own_a_delivery_each(api: Any, manifest: Any) -> None:
     found = api.call("GET", api.path("Model", "shared")).body["spec"]["deliveries"]
     api.call("DELETE", api.path("Model", "shared"))
     assert [delivery["uri"] for delivery in found] == ["s3://bucket-a/x", "s3://bucket-b/x"]
+
+
+@pytest.mark.apiserver
+def test_the_last_field_of_a_spec_can_be_taken_out(api: Any, manifest: Any) -> None:
+    """As `git revert` of a promotion does, by server-side apply."""
+    model = manifest("Model", name="promoted")
+    for spec in ({"aliases": [{"name": "champion", "version": 1}]}, {}):
+        model["spec"] = spec
+        assert apply(api.kubeconfig, model, "--server-side", "--field-manager=flux") == ""
+    assert api.call("GET", api.path("Model", "promoted")).body["spec"] == {}
+    api.call("DELETE", api.path("Model", "promoted"))

@@ -318,3 +318,5 @@ class Kind:
     rules: tuple[Rule, ...] = field(default=())
     not_supported: tuple[str, ...] = ()
     """Paths below spec of fields that are described but not supported yet."""
+    empty: bool = False
+    """Whether a spec may have no field."""

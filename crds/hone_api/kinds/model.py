@@ -300,6 +300,7 @@ MODEL = Kind(
     singular="model",
     short_name="mdl",
     spec=ModelSpec,
+    empty=True,
     status=ModelStatus,
     columns=(
         Column("Versions", ".status.versions", type="integer"),

@@ -33,6 +33,9 @@ def crd(kind: Kind) -> dict[str, Any]:
             "status": _with_whole_lists(_without_defaults(structural(kind.status))),
         },
     }
+    if kind.empty:
+        # Server-side apply of `spec: {}` after the last field was taken out sends null, which only a default replaces.
+        schema["properties"]["spec"]["default"] = {}
     for path in kind.not_supported:
         _mark_unsupported(schema["properties"]["spec"], path)
     if kind.rules:
