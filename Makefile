@@ -1,6 +1,6 @@
 # Each line is a command that one can type. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long outside attack faults mutate lint format docs site crds lock cluster-up cluster-down clean bench
+.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long outside gitops attack faults mutate lint format docs site crds lock cluster-up cluster-down clean bench
 CLUSTER ?= embedded
 SKIP ?=
 COUNT ?= 20000
@@ -38,6 +38,9 @@ long: setup ## Long tests that `make test` leaves out: whole pipelines on real p
 
 outside: setup ## Every case of lists that others maintain: model families, chat templates, rights, fields, shapes, listings
 	@$(PY) -m hone_dev.campaigns.tiers --only outside
+
+gitops: setup ## What docs/guides/gitops.md says, by Argo CD and Flux themselves; compiles both once, a quarter of an hour
+	@$(PY) -m hone_dev.campaigns.tiers --only gitops
 
 attack: setup ## Every attack input against the running parts; prints how many were tried and repelled, by area
 	@$(PY) -m hone_dev.campaigns.attack

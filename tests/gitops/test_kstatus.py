@@ -3,6 +3,7 @@
 The rules are those of sigs.k8s.io/cli-utils pkg/kstatus/status: deletion, generation, Reconciling, Stalled, Ready.
 """
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import yaml
 from support.cluster.platforms import platform_with
 
+from hone_dev.cluster import binaries
 from hone_dev.generate import argocd
+from hone_dev.tools.shell import run
 from hone_operator.reconcile.dataset import dataset
 from hone_operator.reconcile.model import model
 from hone_operator.reconcile.run import finetunejob
@@ -101,10 +104,19 @@ def test_the_first_status_of_the_operator(health, kind, spec, status, expected):
 
 ALIKE = {"Current": {"Healthy"}, "InProgress": {"Progressing", "Suspended"}, "Failed": {"Degraded"}}
 # kstatus calls an object without any status Current; the operator writes one at once.
-SEEN = [p for p in sorted(ROOT.glob("*/testdata/*.yaml")) if p.stem != "new"]
+STATES = sorted(ROOT.glob("*/testdata/*.yaml"))
+SEEN = [p for p in STATES if p.stem != "new"]
 
 
 @pytest.mark.parametrize("path", SEEN, ids=lambda p: f"{p.parts[-3]}-{p.stem}")
 def test_argo_cd_and_kstatus_agree(health, path):
     obj = yaml.safe_load(path.read_text())
     assert health(obj)["status"] in ALIKE[kstatus(obj)]
+
+
+@pytest.mark.long
+@pytest.mark.gitops
+def test_the_library_of_flux_says_the_same():
+    objects = [yaml.safe_load(path.read_text()) for path in STATES]
+    said = run(binaries.kstatus(), stdin="\n".join(map(json.dumps, objects))).split()
+    assert said == [kstatus(each) for each in objects]

@@ -103,9 +103,11 @@ TIERS = (
     ),
     # After e2e, whose tests that run alone leave cores idle: the tiers that compute use these only while they run.
     Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True, waits=True),
-    Tier("long", (_pytest("long and not outside", workers=2),), _needs_root, by_name=True),
+    Tier("long", (_pytest("long and not outside and not gitops", workers=2),), _needs_root, by_name=True),
     # Lists that others keep: each case of them is a test, so most of the time is small models and templates.
     Tier("outside", (_pytest("outside", workers=2),), _needs_linux, by_name=True, cluster=True),
+    # Argo CD and Flux take a quarter of an hour to compile.
+    Tier("gitops", (_pytest("gitops", workers=1),), _needs_linux, by_name=True, cluster=True),
 )
 
 PROGRAMS = Tier("programs", ([str(BIN / "python"), "-m", "hone_dev", "cluster", "programs"],), _needs_linux)

@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from hone_dev.tools import paths
@@ -10,6 +12,8 @@ from hone_dev.tools.shell import locked, run
 
 MODULE = paths.SOURCE / "dev" / "cluster"
 FULCIO = paths.SOURCE / "dev" / "fulcio"
+ARGO_CD = paths.SOURCE / "dev" / "argocd"
+FLUX = paths.SOURCE / "dev" / "flux"
 KUBERNETES = "v1.34.4"
 COMPONENTS = (
     "etcd",
@@ -20,6 +24,14 @@ COMPONENTS = (
     "kubelet",
     "kubectl",
     "hostpath-provisioner",
+)
+ARGO_CD_PROGRAMS = (
+    "argocd-application-controller",
+    "argocd-applicationset-controller",
+    "argocd-repo-server",
+    "kustomize",
+    "redis",
+    "git-server",
 )
 # Programs that build from the proxy as they are. Add one line to add one (kwok).
 GO_INSTALL = {
@@ -41,21 +53,47 @@ def kubernetes() -> Path:
         if not binary.exists():
             with step(f"compiling Kubernetes {KUBERNETES} (about 7 minutes, once)"):
                 _build(folder, binary)
-        for name in COMPONENTS:
-            link = folder / name
-            if not link.is_symlink():
-                link.symlink_to("kube")
+        _link(folder, COMPONENTS, "kube")
     return folder
 
 
 def fulcio() -> Path:
     """The path of Fulcio with an authority in memory, built if absent."""
-    folder = _folder_of(FULCIO)
+    return _compiled(FULCIO, "fulcio", "Fulcio (about 3 minutes, once)")
+
+
+def argo_cd() -> Path:
+    """The folder with the parts of Argo CD and what they need, built if absent."""
+    folder = _compiled(ARGO_CD, "argocd", "Argo CD (about 7 minutes, once)").parent
+    _link(folder, ARGO_CD_PROGRAMS, "argocd")
+    return folder
+
+
+def kustomize_controller() -> Path:
+    """The path of Flux's kustomize-controller, built if absent."""
+    package = "github.com/fluxcd/kustomize-controller"
+    return _compiled(FLUX, "kustomize-controller", "Flux (about 6 minutes, once)", package)
+
+
+def kstatus() -> Path:
+    """The path of a program that prints what Flux's kstatus says of objects, built if absent."""
+    return _compiled(FLUX, "kstatus", "kstatus (about a minute, once)")
+
+
+def _compiled(module: Path, name: str, about: str, package: str = ".") -> Path:
+    folder = _folder_of(module)
     with locked(folder / ".lock"):
-        if not (folder / "fulcio").exists():
-            with step("compiling Fulcio (about 3 minutes, once)"):
-                _go_build(FULCIO, folder, folder / "fulcio", "-s -w")
-    return folder / "fulcio"
+        if not (folder / name).exists():
+            with step(f"compiling {about}"):
+                _go_build(module, folder, folder / name, "-s -w", package)
+    return folder / name
+
+
+def _link(folder: Path, names: Sequence[str], binary: str) -> None:
+    """One program that does what it is called by."""
+    for name in names:
+        with suppress(FileExistsError):
+            (folder / name).symlink_to(binary)
 
 
 def _folder_of(module: Path) -> Path:
@@ -73,9 +111,9 @@ def _build(folder: Path, binary: Path) -> None:
     _go_build(MODULE, folder, binary, f"-s -w {flags}")
 
 
-def _go_build(module: Path, folder: Path, binary: Path, flags: str) -> None:
+def _go_build(module: Path, folder: Path, binary: Path, flags: str, package: str = ".") -> None:
     partial = binary.with_suffix(".partial")
-    argv = ["go", "build", "-buildvcs=false", "-trimpath", "-ldflags", flags, "-o", str(partial), "."]
+    argv = ["go", "build", "-buildvcs=false", "-trimpath", "-ldflags", flags, "-o", str(partial), package]
     run(
         *argv,
         cwd=module,

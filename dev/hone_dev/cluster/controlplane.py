@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -80,6 +81,12 @@ class ControlPlane:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+    def wait_for(self, *kinds: str) -> None:
+        """Return when the API server has these, e.g. `apis/argoproj.io/v1alpha1/applications`."""
+        for kind in kinds:
+            while not self.healthy(f"{self.server}/{kind}"):
+                time.sleep(0.1)
 
     def etcd(self) -> Component:
         certificate, key = self.authority.issue("etcd", "etcd", hosts=("127.0.0.1", "localhost"))

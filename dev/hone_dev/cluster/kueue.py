@@ -13,7 +13,7 @@ import yaml
 from hone_dev.cluster import binaries
 from hone_dev.cluster.controlplane import ControlPlane
 from hone_dev.cluster.pki import write_private
-from hone_dev.cluster.process import Component
+from hone_dev.cluster.process import Component, answers
 from hone_dev.tools.shell import run
 from hone_dev.tools.tools import helm
 
@@ -48,7 +48,7 @@ def component(plane: ControlPlane, port: int = 0, health_port: int = 0) -> Compo
     )
 
     def ready() -> bool:
-        return _mounted(plane, certificates) and _answers(port) and _answers(health_port)
+        return _mounted(plane, certificates) and answers(port) and answers(health_port)
 
     return Component(NAME, argv, ready, (config,))
 
@@ -133,11 +133,3 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

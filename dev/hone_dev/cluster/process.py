@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -122,6 +123,15 @@ class Supervisor:
         if pid:
             end(pid, patience)
         (self.run / f"{name}.pid").unlink(missing_ok=True)
+
+
+def answers(port: int) -> bool:
+    """Whether a program listens on this port of loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def end(pid: int, patience: float) -> None:

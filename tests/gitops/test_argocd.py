@@ -1,0 +1,344 @@
+"""docs/guides/gitops.md by the real Argo CD: its controllers, a Git server, the operator; pods are played by hand."""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.cluster import gitops
+from support.cluster.gitops import Applications, Repository, until_played
+from support.cluster.hand import Namespace, version_of
+from support.cluster.kube import Kube, connect, wait_until
+from support.cluster.operator_process import Operator
+
+from hone_dev.cluster import binaries
+from hone_dev.cluster.argocd import ArgoCD
+from hone_dev.cluster.controlplane import control_plane
+from hone_dev.tools import paths
+from hone_dev.tools.shell import run
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.long, pytest.mark.gitops]
+EXAMPLE = paths.SOURCE / "examples" / "15-gitops"
+GUIDE = paths.SOURCE / "docs" / "guides" / "gitops.md"
+AGENT = "argocd-application-controller"
+PLACE = "https://git.example.org/platform/"
+
+
+class Platform:
+    """A cluster with Argo CD and the operator, and the repository of a platform team."""
+
+    def __init__(self, kubeconfig: Path, argo: ArgoCD, folder: Path) -> None:
+        self.kubeconfig, self.argo, self.folder = kubeconfig, argo, folder
+        self.kube: Kube = connect(kubeconfig, folder)
+        self.git = Repository(argo.repositories / "fine-tuning.git", folder / "copy")
+        self.apps = Applications(self.kube, argo.url("fine-tuning.git"))
+
+    def kubectl(self, *argv: str) -> str:
+        return run(binaries.kubernetes() / "kubectl", "--kubeconfig", self.kubeconfig, *argv, cwd=paths.SOURCE)
+
+    def space(self, name: str = "", exists: bool = False) -> Namespace:
+        """A namespace with what every tenant has."""
+        name = name or f"g-{uuid.uuid4().hex[:8]}"
+        if not exists:
+            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            self.kube.call("POST", "/api/v1/namespaces", body)
+        return gitops.furnished(Namespace(self.kube, name))
+
+    def writes(self) -> list[str]:
+        return gitops.writes(self.folder / "plane" / "logs" / "audit.log", AGENT)
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    folder = tmp_path_factory.mktemp("argocd")
+    argo = ArgoCD(folder / "repositories")
+    argo.repositories.mkdir()
+    with control_plane(folder / "plane", garbage="400", addons=argo.addons()) as kubeconfig:
+        made = Platform(kubeconfig, argo, folder)
+        made.kubectl(*re.search(r"^kubectl (-n argocd patch .*)$", GUIDE.read_text(), re.M)[1].split())
+        operator = Operator(kubeconfig, folder, forked=True).start()
+        try:
+            yield made
+        finally:
+            operator.kill()
+
+
+def dataset(name: str = "rows", **metadata: Any) -> str:
+    return manifest("Dataset", name, {"source": {"uri": "pvc://data/rows.jsonl"}}, **metadata)
+
+
+def job(name: str = "run", metadata: Any = None, **spec: Any) -> str:
+    body = {
+        "model": {"uri": "pvc://models/smol"},
+        "datasets": [{"name": "rows"}],
+        "resources": {"cpu": "1", "memory": "1Gi"},
+        "output": {"modelName": "tutor"},
+        **spec,
+    }
+    return manifest("FineTuneJob", name, body, **(metadata or {}))
+
+
+def manifest(kind: str, name: str, spec: Any, **metadata: Any) -> str:
+    body = {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "metadata": {"name": name, **metadata}, "spec": spec}
+    return yaml.safe_dump(body)
+
+
+WAVE = "argocd.argoproj.io/sync-wave"
+KEPT = {"annotations": {"argocd.argoproj.io/sync-options": "Prune=false"}}
+
+
+def test_a_run_has_no_drift_and_is_as_healthy_as_the_table_says(platform: Platform) -> None:
+    """Every write of Argo CD is in the audit log: once both are synced there is none, until the run has ended."""
+    space, apps = platform.space(), platform.apps
+    name = space.name
+    platform.git.commit({f"{name}/data/rows.yaml": dataset(), f"{name}/jobs/run.yaml": job()})
+    apps.create(f"{name}-data", f"{name}/data", name)
+    apps.create(f"{name}-jobs", f"{name}/jobs", name)
+    apps.reaches(f"{name}-data", "Synced", "Progressing")
+    apps.reaches(f"{name}-jobs", "Synced", "Progressing")
+    before = platform.writes()
+    until_played(space, "materialize")
+    apps.reaches(f"{name}-data", "Synced", "Healthy")
+    attempt = space.until(lambda: [n for n in space.names("Job") if n == "run-1"], "attempt 1")[0]
+    pods = space.start_pods(attempt)
+    space.until(lambda: space.condition("FineTuneJob", "run", "Running").get("status") == "True", "Running")
+    apps.reaches(f"{name}-jobs", "Synced", "Progressing")
+    space.patch("FineTuneJob", "run", {"spec": {"suspend": True}})
+    apps.reaches(f"{name}-jobs", "Synced", "Suspended")
+    space.end_pod(pods[0], 75)
+    space.end_job(attempt, "Failed", "PodFailurePolicy")
+    space.patch("FineTuneJob", "run", {"spec": {"suspend": False}})
+    until_played(space, "training")
+    apps.reaches(f"{name}-jobs", "Synced", "Healthy")
+    until_played(space, "verify")
+    space.until(lambda: space.condition("ModelVersion", "tutor-v1", "Ready").get("status") == "True", "Ready")
+    assert f"create finetunejobs {name}/run" in before
+    assert platform.writes() == before
+
+
+def test_an_object_that_fails_is_degraded(platform: Platform) -> None:
+    space, apps = platform.space(), platform.apps
+    name = space.name
+    objects = {
+        "rows": dataset(),
+        "bad": dataset("bad"),
+        "waits": manifest("Dataset", "waits", {"source": {"uri": "pvc://data/x.jsonl"}, "suspend": True}),
+        "run": job(output={"modelName": "other"}),
+        "version": json.dumps(version_of("tutor", 1)),
+        "model": manifest("Model", "tutor", {"aliases": [{"name": "champion", "version": 2}]}),
+    }
+    platform.git.commit({f"{name}/{file}.yaml": text for file, text in objects.items()})
+    apps.create(name, name, name)
+    kinds = ("FineTuneJob", "Dataset bad", "Dataset waits", "ModelVersion", "Model")
+
+    def become(*expected: str) -> None:
+        def there() -> bool:
+            seen[:] = [apps.health(name, *words.split()) for words in kinds]
+            return seen == list(expected)
+
+        seen: list[str] = []
+        space.until(there, f"{kinds} are {expected}")
+
+    become("Progressing", "Progressing", "Suspended", "Progressing", "Progressing")
+    diverged = {"code": "Diverged", "message": "loss is nan at step 7"}
+    bad = space.until(lambda: [n for n in space.names("Job") if n.startswith("bad-")], "the Job of bad")[0]
+    space.fail(bad, 65, {"code": "InvalidRow", "message": "row 3 has no text"})
+    until_played(space, "materialize")
+    space.until(lambda: space.get("Job", "run-1"), "attempt 1")
+    space.fail("run-1", 70, diverged)
+    until_played(space, "verify")
+    become("Degraded", "Degraded", "Suspended", "Healthy", "Progressing")
+    rejected = version_of("tutor", 1)
+    rejected["spec"]["approval"] = {"state": "Rejected"}
+    model = manifest("Model", "tutor", {"aliases": [{"name": "champion", "version": 1}]})
+    platform.git.commit({f"{name}/version.yaml": json.dumps(rejected), f"{name}/model.yaml": model})
+    become("Degraded", "Degraded", "Suspended", "Healthy", "Degraded")
+    assert apps.reaches(name, "Synced", "Degraded")
+
+
+def trained(platform: Platform, space: Namespace, files: dict[str, str], **policy: Any) -> str:
+    """An Application of the namespace's name whose job `run` has trained; returns the uid of the job."""
+    platform.git.commit({f"{space.name}/{file}": text for file, text in files.items()})
+    platform.apps.create(space.name, space.name, space.name, **policy)
+    until_played(space, "materialize")
+    until_played(space, "training")
+    until_played(space, "verify")
+    platform.apps.reaches(space.name, "Synced", "Healthy")
+    return str(space.get("FineTuneJob", "run")["metadata"]["uid"])
+
+
+def attempts(space: Namespace) -> list[str]:
+    """Every run so far, by the folders of its models: also those of jobs that are gone."""
+    return [v["spec"]["artifacts"][0]["uri"] for v in space.list("ModelVersion")]
+
+
+def test_a_finished_job_does_not_train_again_however_it_is_synced(platform: Platform) -> None:
+    space, apps = platform.space(), platform.apps
+    name = space.name
+    uid = trained(platform, space, {"rows.yaml": dataset(), "run.yaml": job()})
+    for options in (
+        ["ServerSideApply=true"],
+        [],
+        ["ServerSideApply=true"],
+        ["Replace=true"],
+        [],
+        ["ApplyOutOfSyncOnly=true"],
+    ):
+        state = apps.sync(name, *options, prune=True)
+        assert state["phase"] == "Succeeded", (options, state["message"])
+        apps.reaches(name, "Synced", "Healthy")
+    found = space.get("FineTuneJob", "run")
+    assert found["metadata"]["uid"] == uid
+    assert (found["status"]["phase"], len(found["status"]["attempts"])) == ("Succeeded", 1)
+    assert [n for n in space.names("Job") if n.startswith("run-")] in ([], ["run-1"])
+
+
+def test_a_job_with_the_mark_is_its_own_record(platform: Platform) -> None:
+    """Pruned and restored by commits, or deleted and created by a sync: it is rebuilt from its ModelVersion."""
+    space, apps = platform.space(), platform.apps
+    name = space.name
+    marked = job(metadata={"annotations": {"hone.dev/restored": "true"}})
+    uid = trained(platform, space, {"rows.yaml": dataset(), "run.yaml": marked})
+    platform.git.commit({f"{name}/run.yaml": None})
+    apps.reaches(name, "Synced", "Healthy")
+    assert space.names("FineTuneJob") == []
+    assert space.names("ModelVersion") == ["tutor-v1"], "what a job made survives it"
+    platform.git.revert()
+    apps.reaches(name, "Synced", "Healthy")
+    assert apps.sync(name, "Force=true", "Replace=true")["phase"] == "Succeeded"
+    apps.reaches(name, "Synced", "Healthy")
+    found = space.get("FineTuneJob", "run")
+    assert found["metadata"]["uid"] != uid
+    assert found["status"]["phase"] == "Succeeded"
+    assert space.condition("FineTuneJob", "run", "Running")["reason"] == "RestoredFromModelVersion"
+    assert [n for n in space.names("Job") if n.startswith("run-")] == []
+    assert space.names("ModelVersion") == ["tutor-v1"]
+
+
+def test_a_job_without_the_mark_trains_again_once_it_was_deleted(platform: Platform) -> None:
+    """What the guide warns of."""
+    space = platform.space()
+    trained(platform, space, {"rows.yaml": dataset(), "run.yaml": job()})
+    space.delete("FineTuneJob", "run")
+    platform.apps.refreshed(space.name)
+    until_played(space, "training")
+    space.until(lambda: space.names("ModelVersion") == ["tutor-v1", "tutor-v2"], "a second version")
+
+
+def test_objects_that_git_keeps_stay_and_edits_are_taken_back(platform: Platform) -> None:
+    space, apps = platform.space(), platform.apps
+    name = space.name
+    model = manifest("Model", "tutor", {"aliases": [{"name": "champion", "version": 1}]}, **KEPT)
+    files = {"rows.yaml": dataset(**KEPT), "run.yaml": job(cleanup={"podsAfter": "24h"}), "model.yaml": model}
+    trained(platform, space, files)
+    space.patch("Model", "tutor", {"spec": {"aliases": [{"name": "champion", "version": 7}]}})
+    space.patch(
+        "Model", "tutor", {"metadata": {"annotations": {"hone.dev/retrain-requested-at": "2026-01-01T00:00:00Z"}}}
+    )
+    aliases = [{"name": "champion", "version": 1}]
+    space.until(lambda: space.get("Model", "tutor")["spec"]["aliases"] == aliases, "the alias of Git")
+    apps.reaches(name, "Synced", "Healthy")
+    assert "hone.dev/retrain-requested-at" in space.get("Model", "tutor")["metadata"]["annotations"], "a request stays"
+    platform.git.commit({f"{name}/{file}": None for file in files} | {f"{name}/other.yaml": dataset("other")})
+    space.until(lambda: apps.refreshed(name) and space.names("FineTuneJob") == [], "the job is pruned")
+    space.until(lambda: "other" in space.names("Dataset"), "the sync is over")
+    assert space.names("Dataset") == ["other", "rows"]
+    assert space.names("Model") == ["tutor"]
+    assert space.names("ModelVersion") == ["tutor-v1"]
+
+
+def test_a_wave_waits_for_data_and_a_later_one_for_the_end_of_training(platform: Platform) -> None:
+    space, apps = platform.space(), platform.apps
+    name = space.name
+    wave = lambda number: {"annotations": {WAVE: str(number)}}  # noqa: E731
+    after = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "after", **wave(2)}}
+    files = {"rows.yaml": dataset(**wave(0)), "run.yaml": job(metadata=wave(1)), "after.yaml": yaml.safe_dump(after)}
+    platform.git.commit({f"{name}/{file}": text for file, text in files.items()})
+    apps.create(name, name, name)
+    space.until(lambda: space.names("Dataset") == ["rows"], "the Dataset")
+    apps.refreshed(name)
+    assert space.names("FineTuneJob") == []
+    until_played(space, "materialize")
+    space.until(lambda: [n for n in space.names("Job") if n == "run-1"], "attempt 1")
+    assert apps.get(name)["status"]["operationState"]["phase"] == "Running"
+    assert "after" not in space.names("ConfigMap")
+    until_played(space, "training")
+    space.until(lambda: "after" in space.names("ConfigMap"), "the last wave")
+    apps.reaches(name, "Synced", "Healthy")
+
+
+def test_an_edit_of_a_run_is_refused_with_the_way_out(platform: Platform) -> None:
+    space, apps = platform.space(), platform.apps
+    name = space.name
+    platform.git.commit({f"{name}/run.yaml": job()})
+    apps.create(name, name, name)
+    apps.reaches(name, "Synced", "Progressing")
+    platform.git.commit({f"{name}/run.yaml": job(training={"maxSteps": 7})})
+
+    def refusal() -> str:
+        state = apps.refreshed(name)["status"]["operationState"]
+        return str(state["message"]) if "failed to apply" in state["message"] else ""
+
+    assert "with another name" in space.until(refusal, "the edit is refused")
+    assert apps.get(name)["status"]["sync"]["status"] == "OutOfSync"
+
+
+def test_an_application_stays_green_if_the_job_asks_for_it(platform: Platform) -> None:
+    space = platform.space()
+    ignored = {"annotations": {"argocd.argoproj.io/ignore-healthcheck": "true"}}
+    platform.git.commit({f"{space.name}/run.yaml": job(metadata=ignored)})
+    platform.apps.create(space.name, space.name, space.name)
+    platform.apps.reaches(space.name, "Synced", "Healthy")
+    assert space.condition("FineTuneJob", "run", "Finished").get("status") != "True"
+
+
+def test_a_version_is_promoted_by_a_commit_and_taken_back_by_a_revert(platform: Platform) -> None:
+    space, apps = platform.space(), platform.apps
+    name = space.name
+    trained(platform, space, {"rows.yaml": dataset(), "run.yaml": job(), "model.yaml": manifest("Model", "tutor", {})})
+
+    def champion() -> Any:
+        return [a.get("version") for a in space.get("Model", "tutor")["status"].get("aliases", ())]
+
+    model = manifest("Model", "tutor", {"aliases": [{"name": "champion", "version": 1}]})
+    platform.git.commit({f"{name}/model.yaml": model})
+    apps.reaches(name, "Synced", "Healthy")
+    space.until(lambda: champion() == [1], "version 1 is the champion")
+    platform.git.revert()
+    apps.reaches(name, "Synced", "Healthy")
+    space.until(lambda: champion() == [], "no champion")
+
+
+def test_the_example_brings_the_chart_and_a_team(platform: Platform) -> None:
+    """examples/15-gitops, copied to two repositories; only the addresses are changed."""
+    chart = Repository(platform.argo.repositories / "hone.git", platform.folder / "chart")
+    folder = paths.SOURCE / "charts" / "hone"
+    chart.commit({f"charts/hone/{f.relative_to(folder)}": f.read_text() for f in folder.rglob("*") if f.is_file()})
+    here = {f: f.read_text().replace(PLACE, platform.argo.url("")) for f in EXAMPLE.rglob("*") if f.is_file()}
+    platform.git.commit({str(f.relative_to(EXAMPLE)): text for f, text in here.items()})
+    root = platform.folder / "root.yaml"
+    root.write_text(here[EXAMPLE / "argocd" / "root.yaml"])
+    platform.kubectl("apply", "--filename", str(root))
+    apps = platform.apps
+    apps.reaches("fine-tuning", "Synced", "Healthy")
+    wait_until(lambda: platform.kube.call("GET", "/api/v1/namespaces/team-a"), "the namespace of team A")
+    space = platform.space("team-a", exists=True)
+    until_played(space, "materialize")
+    apps.reaches("team-a-data", "Synced", "Healthy")
+    until_played(space, "fetch")
+    until_played(space, "training")
+    until_played(space, "verify")
+    apps.reaches("team-a-jobs", "Synced", "Healthy")
+    apps.reaches("team-a-model", "Synced", "Healthy")
+    labels = platform.kube.call("GET", "/api/v1/namespaces/team-a")["metadata"]["labels"]
+    assert labels["hone.dev/enabled"] == "true"
+    apps.reaches("hone", "Synced", "Progressing")
+    not_ready = {
+        r["kind"] for r in apps.get("hone")["status"]["resources"] if r.get("health", {}).get("status") == "Progressing"
+    }
+    assert not_ready == {"Deployment"}, "nothing runs pods here"
+    assert space.names("FineTuneJob") == ["help-desk-1"]
