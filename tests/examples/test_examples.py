@@ -27,6 +27,8 @@ MIXED_QUALITY = "09-curated-data"
 """Its rows are bad on purpose."""
 WITHOUT_ROWS = "14-import"
 """Nothing is trained."""
+REPOSITORY = "15-gitops"
+"""Argo CD and Flux apply its folders: `tests/gitops`."""
 
 
 def objects(example):
@@ -99,7 +101,7 @@ def test_an_example_needs_nothing_from_another(example):
     assert {job["ppo"]["rewardModelVersion"] for job in jobs.values() if "ppo" in job} <= made
 
 
-@pytest.mark.parametrize("example", NAMES)
+@pytest.mark.parametrize("example", [name for name in NAMES if name != REPOSITORY])
 def test_the_readme_opens_with_the_command_that_runs_it(example):
     readme = (EXAMPLES / example / "README.md").read_text()
     command = re.search(r"```(?:console|bash|sh)?\n(.*?)```", readme, re.S).group(1).splitlines()[0]
@@ -156,7 +158,7 @@ def test_the_answers_are_worth_learning(make_data):
         assert re.search(r"`[\w$.\[\]]+`", row["question"])
 
 
-@pytest.mark.parametrize("example", [name for name in NAMES if name != WITHOUT_ROWS])
+@pytest.mark.parametrize("example", [name for name in NAMES if name not in (WITHOUT_ROWS, REPOSITORY)])
 def test_a_config_map_holds_the_data(example):
     (config_map,) = of_kind(example, "ConfigMap")
     assert sum(len(value.encode()) for value in config_map["data"].values()) < 0.9 * CONFIG_MAP_LIMIT
