@@ -15,7 +15,7 @@ from support.models import every_family, tiny
 from hone_trainer.commands import evaluate
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import base_model
-from hone_trainer.run import rows_in_one_pass
+from hone_trainer.training import model_check
 
 pytestmark = pytest.mark.trainer
 DOCUMENTS = 8
@@ -212,9 +212,9 @@ def test_a_resumed_run_packs_as_its_first_attempt_did(
     for plan in (apart, packed):
         interrupt(plan, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(rows_in_one_pass, "why_mixed", lambda *_, **__: None)
+        patch.setattr(model_check, "why_mixed", lambda *_, **__: None)
         assert runs.finish(apart).resolved["packing"] == "Off"
-    monkeypatch.setattr(rows_in_one_pass, "why_mixed", lambda *_, **__: "these kernels mix rows")
+    monkeypatch.setattr(model_check, "why_mixed", lambda *_, **__: "these kernels mix rows")
     with pytest.raises(TrainerError, match="mix rows, and an earlier attempt of this run packed rows") as caught:
         runs.finish(packed)
     assert caught.value.code == UNSUITABLE

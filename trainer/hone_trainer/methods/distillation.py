@@ -19,7 +19,9 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Network
 from hone_trainer.teachers import from_model
 from hone_trainer.teachers.teacher import options_of
+from hone_trainer.training import model_check
 from hone_trainer.training.batches.deferred import Dealt
+from hone_trainer.training.batches.unpadded import Unpadded
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainerParts
 
@@ -120,6 +122,9 @@ def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     opened, numbers = from_model.open_teacher(run.plan, run.base), run.settings
     theirs = base_model.load(opened, bf16=numbers.bf16, cpu=numbers.cpu, quantize=False, frozen=True)
     distiller.teacher = theirs.to(parts["args"].device).eval().requires_grad_(False)
+    choice, why = model_check.choose_attention(model_check.Look.of(run, distiller.teacher, parts["args"].device))
+    if choice.keeps_rows_apart and not why:
+        Unpadded(distiller.teacher, choice)
     distiller.temperature = float(options.temperature or 1)
     return distiller
 
@@ -130,5 +135,4 @@ METHOD = replace(
     dataset=build_dataset,
     check=check,
     trainer=build_trainer,
-    padding_free=lambda plan: not options_of(plan).by_logits,
 )

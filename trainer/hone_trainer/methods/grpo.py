@@ -166,6 +166,8 @@ def build_trainer(run: Run, parts: TrainerParts) -> Loop:
     parts["callbacks"] = [reward_guards.Means(run), *parts["callbacks"], *guards]
     grpo = _trainer_class(options(run.plan).advantage == "LeaveOneOut")(reward_funcs=[rewards.score], **parts)
     grpo.rewards, grpo.at_end = rewards, ExitStack()
+    if run.unpadded and grpo.ref_model is not None:
+        run.unpadded.also(grpo.accelerator.unwrap_model(grpo.ref_model))
     if options(run.plan).generation.is_colocated:
         generation.attach(grpo, run.plan)
     elif options(run.plan).generation.is_vllm:

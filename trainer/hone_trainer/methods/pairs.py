@@ -34,7 +34,7 @@ def encoder(plan: TrainingPlan, base: Base) -> PairEncoder:
 def build_dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     """The pairs as TRL's DPOTrainer tokenises them itself; with the masks of the answers, where some have context."""
     masked = mapped.has_masks(rows)
-    return indexed.dataset(len(rows), lambda index: columns_of(rows[index], masked=masked))
+    return indexed.dataset(len(rows), lambda index: columns_of(rows[index], masked=masked), mapped.lengths(rows))
 
 
 def columns_of(row: Pair, *, masked: bool) -> dict[str, list[int]]:

@@ -82,6 +82,8 @@ def build_trainer(run: Run, parts: TrainerParts) -> Loop:
         settings = run.settings
         reference = base_model.load(run.base, bf16=settings.bf16, cpu=settings.cpu, quantize=False, frozen=False)
         reference = reference.eval().requires_grad_(False)
+        if run.unpadded:
+            run.unpadded.also(reference)
     else:
         peft_config.modules_to_save = peft_config.exclude_modules = [critic.NAME]
         network = get_peft_model(network, peft_config)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
+from hone_trainer.encoding import mapped
 from hone_trainer.encoding.preferences import Pair
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 def build_dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     """Both conversations of each pair."""
     names = ("chosen_ids", "rejected_ids")
-    return indexed.dataset(len(rows), lambda index: dict(zip(names, rows[index].sequences, strict=True)))
+    return indexed.dataset(
+        len(rows), lambda index: dict(zip(names, rows[index].sequences, strict=True)), mapped.lengths(rows)
+    )
 
 
 def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
@@ -122,6 +125,7 @@ METHOD = TrainingMethod(
     trainer=build_trainer,
     score=COMPARED.of_trained,
     compared=COMPARED,
+    by_tokens=True,
     metrics=pairs.METRICS,
     logged={"accuracy": "reward_accuracy", "margin": "reward_margin"},
     head="Reward",

@@ -75,7 +75,8 @@ def config(plan: TrainingPlan, settings: RunSettings, **more: Any) -> SFTConfig:
     from trl import SFTConfig
 
     # Packed sequences are padding-free anyway.
-    more |= {"padding_free": settings.padding_free and not more["packing"]}
+    taught = plan.distillation is not None and plan.distillation.by_logits  # by a model that may need padded rows
+    more |= {"padding_free": settings.padding_free and not (more["packing"] or taught)}
     ready = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
     return SFTConfig(**common(plan, settings), **ready, **more)
 
@@ -150,7 +151,7 @@ METHOD = TrainingMethod(
     dataset=build_dataset,
     arguments=arguments,
     trainer=build_trainer,
-    padding_free=lambda _: True,
+    by_tokens=True,
     score=heldout.score_language_model,
     compared=heldout.BY_TOKENS,
     metrics={"loss": "Lowest", "token_accuracy": "Highest"},

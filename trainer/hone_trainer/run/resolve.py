@@ -38,8 +38,7 @@ def resolve_run(plan: TrainingPlan, base: Base, data: rows.Data, device: Device)
         max_length=length,
         device=device,
         micro_batch_size=result.micro_batch if result else unsized,
-        padding_free=method.padding_free(plan),
-        longest=0 if micro_batch.packs(plan) else tokens,
+        longest=tokens if method.by_tokens and not micro_batch.packs(plan) else 0,
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether the loaded model may have several rows in one pass, packed or padding-free: decided before the steps are
+"""Whether the loaded model may have several rows in one pass, packed or without padding: decided before the steps are
 planned, by all ranks, and once for all attempts, because packing decides the number of steps.
 """
 
@@ -18,8 +18,9 @@ from hone_trainer.models.network import Generating
 from hone_trainer.run import auto_micro_batch, resolve, rows
 from hone_trainer.store.manifest import write_atomically
 from hone_trainer.training.batches.attention import AttentionChoice, AttentionKernel
+from hone_trainer.training.batches.unpadded import Unpadded
 from hone_trainer.training.loop import Run
-from hone_trainer.training.model_check import Look, attention_of, why_mixed
+from hone_trainer.training.model_check import Look, choose_attention
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -39,8 +40,6 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
     Raises:
         TrainerError: ModelUnsuitable, if an earlier attempt packed and this one cannot.
     """
-    if not (packs(run.plan) or run.settings.padding_free):
-        return run
     if run.plan.sft.neftune_alpha and not packs(run.plan):
         choice = AttentionChoice(AttentionKernel.MASKS, NOISE)
         return replace(run, settings=replace(run.settings, attention=choice, padding_free=False))
@@ -49,7 +48,7 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
     earlier = _read(file) if is_packed else []
     if earlier and earlier[0]:
         return apart(run, earlier[0])
-    choice, why = _attention(look, is_packed)
+    choice, why = choose_attention(look, is_packed=is_packed)
     if earlier and why:
         message = f"{why}, and an earlier attempt of this run packed rows: start a new run on this hardware and image"
         raise TrainerError(FailureCode.MODEL_UNSUITABLE, message)
@@ -57,37 +56,12 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
         write_atomically(file, json.dumps(why or None).encode())
     if is_packed and why:
         return apart(run, why)
-    free = run.settings.padding_free and choice.keeps_rows_apart and not why
-    return replace(run, settings=replace(run.settings, attention=choice, padding_free=free))
-
-
-def _attention(look: Look, is_packed: bool) -> tuple[AttentionChoice, str]:
-    """How rows of one pass attend, and why they change each other all the same; empty if they do not."""
-    choice, why = attention_of(look), ""
-    for kernel in _of_all_ranks(choice.kernel):
-        if kernel != choice.kernel and not why:
-            choice = AttentionChoice(kernel, "the card of another rank has no faster kernel for it")
-        tried = replace(choice, kernel=kernel)
-        if kernel == AttentionKernel.MASKS and not is_packed:
-            return tried, ""
-        why = ranks.text_of_first(why_mixed(look, tried) or "")
-        if not why:
-            return tried, ""
-        choice = AttentionChoice(kernel, why)
-    return choice, why
-
-
-def _of_all_ranks(fastest: AttentionKernel) -> list[AttentionKernel]:
-    """The kernels that every rank can have, the fastest first: ranks must try the same, because they compute together.
-    A collective.
-
-    Args:
-        fastest: that this rank can have.
-    """
-    slower = [AttentionKernel.ROWS] if fastest == AttentionKernel.VARLEN else []
-    mine = {fastest, *slower, AttentionKernel.MASKS}
-    votes = ranks.add_up([float(kernel in mine) for kernel in AttentionKernel])
-    return [kernel for kernel, of_all in zip(AttentionKernel, votes, strict=True) if of_all == max(votes)]
+    free = choice.keeps_rows_apart and not why
+    return replace(
+        run,
+        settings=replace(run.settings, attention=choice, padding_free=free),
+        unpadded=Unpadded(network, choice) if free else None,
+    )
 
 
 def _read(file: Path) -> list[str | None]:

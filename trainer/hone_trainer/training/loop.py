@@ -39,6 +39,7 @@ from hone_trainer.training import (
     selfcheck,
 )
 from hone_trainer.training.batches import attention, batch_rows, samplers
+from hone_trainer.training.batches.unpadded import Unpadded
 from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
 from hone_trainer.training.settings import RunSettings
 from hone_trainer.training.timing.forward import Forward
@@ -95,6 +96,8 @@ class Run:
     """What looked wrong before the first step."""
     example: list[Shown] = field(default_factory=list)
     """A training row as the model reads it."""
+    unpadded: Unpadded | None = None
+    """The loaded model without padding in its passes, where it allows that."""
     has_own_head: bool = False
     """Whether the loaded model computes its log-probabilities from its whole logits (see `model_check`)."""
     save_seconds: float = 0.0
@@ -169,7 +172,8 @@ class Loop(_Trainer):
         self._is_checked = False
         self._zero_steps: int | None = 0
         """Steps without a gradient so far; None once there was one."""
-        self._computed, self._useful = 0, 0
+        self._computed: Any = 0
+        self._useful: Any = 0
         """Tokens of the forward passes since the last log, and those of rows among them."""
         self._micro_batches: list[tuple[Any, Any]] = []
         """Inputs and loss of the step's micro batches so far."""
@@ -195,11 +199,14 @@ class Loop(_Trainer):
     def training_step(self, model: Network, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         gradients = None if self._is_checked else self._before_first_step(inputs)
         by_bounds = isinstance(inputs, Mapping) and "cu_seq_lens_q" in inputs
-        choice = self.run.settings.attention if by_bounds else None
+        choice, unpadded = self.run.settings.attention if by_bounds else None, self.run.unpadded
         if by_bounds:  # a stand-in for rows comes from no loader, which would have moved it to the device
             inputs = self._prepare_inputs(inputs)
         try:
-            with attention.by_row(self.model.config, choice, inputs) if choice else nullcontext():
+            with (
+                attention.by_row(self.model.config, choice, inputs) if choice else nullcontext(),
+                unpadded.with_backward() if unpadded else nullcontext(),
+            ):
                 loss = super().training_step(model, inputs, num_items_in_batch)
         except generate.NotFiniteError as error:
             raise self._diverged(str(error), [inputs]) from None
@@ -212,7 +219,7 @@ class Loop(_Trainer):
             needs_all = ranks.world_size() > 1 and not self.is_deepspeed_enabled
             self.run.advise(gradients.check(needs_all=needs_all))
         computed, useful = batch_rows.tokens(inputs)
-        self._computed += computed
+        self._computed = self._computed + (useful if unpadded else computed)
         self._useful = self._useful + (0 if self.is_empty else useful)
         # It is read at the end of the step: reading it here would make the host wait for the device each time.
         self._micro_batches.append((None if self.is_empty else inputs, loss.detach()))
@@ -264,9 +271,9 @@ class Loop(_Trainer):
         return TrainerError(FailureCode.DIVERGED, f"{what} at step {step}{words}", rank=ranks.rank(), step=step)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and self._computed:
-            (useful,) = finite.read([self._useful])
-            logs = {**logs, "useful_tokens": useful / self._computed}
+        if "loss" in logs:
+            useful, computed = finite.read([self._useful, self._computed])
+            logs = {**logs, **({"useful_tokens": useful / computed} if computed else {})}
             self._computed, self._useful = 0, 0
         super().log(logs, start_time)
 

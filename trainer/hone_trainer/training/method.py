@@ -67,8 +67,9 @@ class TrainingMethod:
     """What the trained model ends in."""
     training_only: str | None = None
     """Name of a module that only training needs: it is left out of what is exported."""
-    padding_free: Callable[[TrainingPlan], bool] = lambda _: False
-    """Whether its trainer supports padding-free micro batches, if the model's attention allows them."""
+    by_tokens: bool = False
+    """Whether a step's loss does not depend on which rows share a pass, so that passes are filled by tokens, if the
+    model's attention allows it."""
     check: Callable[[TrainingPlan, Base], object] = _nothing_more
     """Checked before the first step besides what every method needs; raises TrainerError."""
     samples: bool = True

@@ -9,7 +9,7 @@ the same ones, because ZeRO-3 gathers the weights for each.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hone_api.words.failures import FailureCode
@@ -18,7 +18,8 @@ from hone_trainer.errors import TrainerError, classify
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.training import deepspeed, out_of_memory
 from hone_trainer.training.batches import attention
-from hone_trainer.training.batches.attention import AttentionChoice
+from hone_trainer.training.batches.attention import AttentionChoice, AttentionKernel
+from hone_trainer.training.batches.unpadded import body_of
 
 if TYPE_CHECKING:
     from hone_trainer.training.loop import Run
@@ -73,12 +74,14 @@ class Look:
         most = sizes.pass_tokens or sizes.micro_batch_size * sizes.max_length
         beyond = context + 1 if most > context else 0
         sharded = run.plan.shards_weights
+        if run.method.head != "LanguageModel":
+            network = body_of(network)
         long = min(LONG, context) if device.type == "cuda" and not sharded else 0
         return cls(network, rows, device, sizes.bf16, sharded, beyond, long)
 
     def alone(self, row: list[int]) -> Any:
         """Log-probabilities of the vocabulary after each token of a row, (tokens, vocabulary)."""
-        return _log_softmax(self.run(self.network, **self._inputs(row)).logits[0])
+        return _log_softmax(_of_tokens(self.run(self.network, **self._inputs(row)))[0])
 
     def asked(self) -> attention.AttentionNeeds:
         """What the layers ask of attention, in training; nothing without a row to look at. A collective."""
@@ -92,7 +95,7 @@ class Look:
 
     def together(self, rows: list[list[int]], choice: AttentionChoice) -> list[Any]:
         """The same of each row, in one pass as packed and padding-free training has it."""
-        logits = self.one_pass(self.network, rows, choice).logits[0]
+        logits = _of_tokens(self.one_pass(self.network, rows, choice))[0]
         return list(_log_softmax(logits).split([len(row) for row in rows]))
 
     def gradients(self, rows: list[list[int]], choice: AttentionChoice) -> list[Any]:
@@ -107,7 +110,7 @@ class Look:
 
         hook = self.network.get_input_embeddings().register_forward_hook(keep)
         try:
-            logits = self.one_pass(self.network, rows, choice, learns=True).logits
+            logits = _of_tokens(self.one_pass(self.network, rows, choice, learns=True))
         finally:
             hook.remove()
         (found,) = torch.autograd.grad(logits.float().square().sum(), embedded[:1])
@@ -190,8 +193,38 @@ def attention_of(look: Look, on: attention.AttentionDevice | None = None) -> Att
         asked = look.asked()
     except Exception as error:
         why = f"what its attention asks for is not known: {_unless_memory(error)}"
-        return AttentionChoice(attention.AttentionKernel.MASKS, why)
+        return AttentionChoice(AttentionKernel.MASKS, why)
     return attention.choose(asked, on or attention.card(look.bf16))
+
+
+def choose_attention(look: Look, *, is_packed: bool = False) -> tuple[AttentionChoice, str]:
+    """How rows of one pass attend, and why they change each other all the same; empty if they do not. A
+    collective."""
+    choice, why = attention_of(look), ""
+    for kernel in _of_all_ranks(choice.kernel):
+        if kernel != choice.kernel and not why:
+            choice = AttentionChoice(kernel, "the card of another rank has no faster kernel for it")
+        tried = replace(choice, kernel=kernel)
+        if kernel == AttentionKernel.MASKS and not is_packed:
+            return tried, ""
+        why = ranks.text_of_first(why_mixed(look, tried) or "")
+        if not why:
+            return tried, ""
+        choice = AttentionChoice(kernel, why)
+    return choice, why
+
+
+def _of_all_ranks(fastest: AttentionKernel) -> list[AttentionKernel]:
+    """The kernels that every rank can have, the fastest first: ranks must try the same, because they compute together.
+    A collective.
+
+    Args:
+        fastest: that this rank can have.
+    """
+    slower = [AttentionKernel.ROWS] if fastest == AttentionKernel.VARLEN else []
+    mine = {fastest, *slower, AttentionKernel.MASKS}
+    votes = ranks.add_up([float(kernel in mine) for kernel in AttentionKernel])
+    return [kernel for kernel, of_all in zip(AttentionKernel, votes, strict=True) if of_all == max(votes)]
 
 
 def why_mixed(look: Look, choice: AttentionChoice) -> str | None:
@@ -238,7 +271,7 @@ def _learns_otherwise(look: Look, choice: AttentionChoice) -> bool:
 
     first, *rest = look.rows
     rows = [(first * look.long)[: look.long], *rest]
-    plain = AttentionChoice(attention.AttentionKernel.MASKS, "")
+    plain = AttentionChoice(AttentionKernel.MASKS, "")
     try:
         together = look.gradients(rows, choice)
         alone = [gradient for row in rows for gradient in look.gradients([row], plain)]
@@ -287,6 +320,11 @@ def _changed(tokens: list[int], row: list[int]) -> list[int]:
 
 def _kind(look: Look) -> str:
     return str(look.network.config.get_text_config().model_type)
+
+
+def _of_tokens(output: Any) -> Any:
+    """What a model says of each token: its logits; without a head over the vocabulary, what the head would get."""
+    return output.logits if "logits" in output else output.last_hidden_state
 
 
 def _log_softmax(logits: Any) -> Any:

@@ -48,7 +48,7 @@ class RunSettings:
     cpu: bool
     checkpoint_auto: bool = False
     """Whether `checkpoint_every` is only until the first checkpoint, and `checkpoint_interval` decides then."""
-    padding_free: bool = False
+    padding_free: bool = True
     """Whether micro batches are padding-free, if the loaded model allows it (see `attention`)."""
     longest: int = 0
     """Tokens of the longest sequence, where rows are put together by tokens: as many rows share a pass as have no more
@@ -91,7 +91,6 @@ def resolve(
     max_length: int,
     device: Device,
     micro_batch_size: int,
-    padding_free: bool = False,
     longest: int = 0,
 ) -> RunSettings:
     """All numbers of the run.
@@ -103,7 +102,6 @@ def resolve(
         device: what the ranks compute on; their number must divide `plan.training.batch_size` (see
             `preflight.check_plan`).
         micro_batch_size: rows of a forward pass on a rank (see `hone_api.estimate.micro_batch`).
-        padding_free: whether micro batches are padding-free.
         longest: tokens of the longest sequence, if rows are to be put together by tokens; else 0.
     """
     training = plan.training
@@ -130,7 +128,6 @@ def resolve(
         logging_every=max(1, math.ceil(total / CURVE_POINTS)),
         bf16=device.computes_in_bf16(training.precision),
         cpu=not device.cuda,
-        padding_free=padding_free,
         longest=longest,
     )
 

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 from support.models import every_family
 
+from hone_api.estimate.memory import APART
 from hone_trainer import device, ranks
-from hone_trainer.run import rows_in_one_pass
+from hone_trainer.training import model_check
 from hone_trainer.training.batches import attention, reference_varlen
 from hone_trainer.training.batches.attention import AttentionChoice, AttentionDevice, AttentionKernel, AttentionNeeds
+from hone_trainer.training.batches.unpadded import Unpadded
 from hone_trainer.training.model_check import Look, attention_of, why_mixed
 from hone_trainer.training.settings import RunSettings
 
@@ -89,6 +91,14 @@ def assert_alike(found: tuple[Any, Any], expected: tuple[Any, Any], tolerance: f
         assert (one - other).abs().max() <= tolerance * other.abs().max()
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "deepseek_v3", "gpt2"])
+def test_a_family_without_masks_in_the_estimate_needs_none_on_any_card(family: str) -> None:
+    assert family in APART
+    asked = look_at(every_family.build(every_family.config(family))).asked()
+    for on in (H100, replace(H100, capability=(7, 5), half=False), replace(H100, capability=None)):
+        assert attention.choose(asked, on).keeps_rows_apart
+
+
 def look_at(model: Any) -> Look:
     import torch
 
@@ -112,6 +122,7 @@ def test_every_family_learns_the_same_without_padding() -> None:
         seen[family] = outcome(family)
         print(f"SEEN {family}: {seen[family]}")
     assert seen == {family: expected_of(family) for family in seen}
+    assert {seen.get(family) for family in APART} == {"Rows"}
     count = Counter(seen.values())
     row = next(line for line in OUTSIDE.read_text().splitlines() if line.startswith("| Loss and gradients of padded"))
     _, _, cells, holds, *_ = (cell.strip() for cell in row.split("|"))
@@ -125,6 +136,8 @@ def outcome(family: str) -> str:
     """Rows, if each batch teaches what the rows teach one by one, as a GPU would have it; Masks, if it would pad."""
     model = every_family.build(every_family.config(family))
     look = look_at(model.double() if family in ROUNDED else model)
+    if family in APART:
+        assert attention_of(look, replace(H100, capability=(7, 5), half=False)).keeps_rows_apart
     choice = attention_of(look, H100)
     if not choice.keeps_rows_apart or look.asked().own_mask or why_mixed(look, choice):
         return "Masks"
@@ -133,6 +146,14 @@ def outcome(family: str) -> str:
     packed = [batch_of(rows[:2]), batch_of(rows[2:])]
     for batches in ([padded(rows)], [batch_of(rows)], packed):
         assert_alike(learned(model, batches, choice), expected)
+    shapes = []
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape)))
+    Unpadded(model, choice)
+    assert_alike(learned(model, [padded(rows)]), expected)
+    inputs = padded(rows)
+    del inputs["labels"]
+    model.base_model(**inputs)  # as loss heads have it: OPT's logits are of its decoder, and stay padded
+    assert shapes[-1] == (1, sum(LENGTHS))
     return "Rows"
 
 
@@ -242,7 +263,7 @@ def test_a_run_learns_the_same_end_to_end_as_one_row_a_pass(
     assert str(result.resolved["attention"]).startswith(f"{kernel}: ")
     assert max(used) > 2  # the bounds of more than one row
     with monkeypatch.context() as patch:
-        patch.setattr(rows_in_one_pass, "attention_of", lambda _: AttentionChoice(AttentionKernel.MASKS, "a test"))
+        patch.setattr(model_check, "attention_of", lambda _: AttentionChoice(AttentionKernel.MASKS, "a test"))
         apart_plan = make_plan("apart", training=fields | ({} if packing else {"microBatchSize": 1}))
         runs.finish(apart_plan)
     for (_, loss, norm), (_, expected, its_norm) in zip(runs.curve(flat_plan), runs.curve(apart_plan), strict=True):
@@ -303,9 +324,13 @@ def test_a_look_beyond_the_context_is_for_passes_that_training_has() -> None:
     """A row may have maxLength tokens, and none has: passes are then shorter than the context."""
     import torch
 
-    sizes = RunSettings(1, 4, 1, 4096, 1, 0.1, 0, 1, 1, 1, bf16=False, cpu=True, padding_free=True, longest=100)
+    sizes = RunSettings(1, 4, 1, 4096, 1, 0.1, 0, 1, 1, 1, bf16=False, cpu=True, longest=100)
     run = SimpleNamespace(
-        rows=[], base=SimpleNamespace(context=8192), settings=sizes, plan=SimpleNamespace(shards_weights=False)
+        rows=[],
+        base=SimpleNamespace(context=8192),
+        settings=sizes,
+        plan=SimpleNamespace(shards_weights=False),
+        method=SimpleNamespace(head="LanguageModel"),
     )
     assert Look.of(run, None, torch.device("cpu")).beyond == 0
     run.settings = replace(sizes, longest=0)
@@ -371,16 +396,16 @@ def test_ranks_try_the_kernels_that_all_of_them_have(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         ranks, "add_up", lambda mine: [one + other for one, other in zip(mine, (0, 0, 1, 1), strict=True)]
     )
-    monkeypatch.setattr(rows_in_one_pass, "attention_of", lambda _: AttentionChoice(AttentionKernel.VARLEN, "a test"))
+    monkeypatch.setattr(model_check, "attention_of", lambda _: AttentionChoice(AttentionKernel.VARLEN, "a test"))
     tried: list[str] = []
-    monkeypatch.setattr(rows_in_one_pass, "why_mixed", lambda _, choice: tried.append(choice.kernel))
-    choice, why = rows_in_one_pass._attention(look_at(None), is_packed=False)
+    monkeypatch.setattr(model_check, "why_mixed", lambda _, choice: tried.append(choice.kernel))
+    choice, why = model_check.choose_attention(look_at(None))
     assert (tried, choice.kernel, why) == ([AttentionKernel.ROWS], AttentionKernel.ROWS, "")
     assert "another rank" in choice.why
     monkeypatch.setattr(
         ranks, "add_up", lambda mine: [one + other for one, other in zip(mine, (0, 1, 0, 1), strict=True)]
     )
-    choice, _ = rows_in_one_pass._attention(look_at(None), is_packed=False)
+    choice, _ = model_check.choose_attention(look_at(None))
     assert choice.kernel == AttentionKernel.MASKS
     assert "another rank" in choice.why
 

@@ -7,7 +7,6 @@ asks of its attention (windows, caps, sinks, biases) is seen in a pass of the lo
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -159,13 +158,23 @@ def by_row(config: Any, choice: AttentionChoice, inputs: Mapping[str, Any]) -> I
         return
     from transformers import AttentionInterface
 
-    name = "flex_attention"  # transformers' own, whose masks know the rows by their positions
-    if choice.kernel != AttentionKernel.FLEX or inputs["cu_seq_lens_q"].device.type == "cpu":
-        name = NAME  # not registered with masks: transformers makes none
-        bounds, longest = inputs["cu_seq_lens_q"], int(inputs["max_length_q"])
-        AttentionInterface.register(NAME, functools.partial(attend, PassRows.of(bounds, longest, choice.kernel)))
-    with _attention(config, name):
-        yield
+    bounds = inputs["cu_seq_lens_q"]
+    if choice.kernel == AttentionKernel.FLEX and bounds.device.type != "cpu":
+        with _attention(config, "flex_attention"):  # transformers' own, whose masks know the rows by their positions
+            yield
+        return
+    AttentionInterface.register(NAME, _attend_in_pass)  # not registered with masks: transformers makes none
+    _PASSES.append(PassRows.of(bounds, int(inputs["max_length_q"]), choice.kernel))
+    try:
+        with _attention(config, NAME):
+            yield
+    finally:
+        _PASSES.pop()
+
+
+def is_by_row(config: Any) -> bool:
+    """Whether the model of `config` attends by row now: in a pass, or between it and its backward pass."""
+    return bool(config.get_text_config()._attn_implementation == NAME)
 
 
 @contextmanager
@@ -196,6 +205,14 @@ class PassRows:
     def of(cls, bounds: Any, longest: int, kernel: AttentionKernel) -> PassRows:
         """Read once a pass, so that no layer waits for the device."""
         return cls(bounds, longest, None if kernel == AttentionKernel.VARLEN else bounds.diff().tolist())
+
+
+_PASSES: list[PassRows] = []
+"""That are computed now, the innermost last: others may run between a pass and its backward pass."""
+
+
+def _attend_in_pass(*args: Any, **options: Any) -> tuple[Any, None]:
+    return attend(_PASSES[-1], *args, **options)
 
 
 def attend(

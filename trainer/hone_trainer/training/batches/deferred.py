@@ -125,8 +125,14 @@ class Divided:
     most: int
 
     def __call__(self, examples: list[Any]) -> list[Any]:
-        lengths = [len(example["input_ids"]) for example in examples]
+        lengths = [_longest_sequence(example) for example in examples]
         return [self.collate([examples[i] for i in places]) for places in samplers.passes(lengths, self.most)]
+
+
+def _longest_sequence(example: Mapping[str, Any]) -> int:
+    """Tokens of a row: of a pair, those of its longer sequence, as a run's longest row is measured."""
+    ids = {name: len(value) for name, value in example.items() if name.endswith("_ids")}
+    return ids.pop("prompt_ids", 0) + max(ids.values())
 
 
 class Deferred(Dealt):
