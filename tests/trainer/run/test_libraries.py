@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from hone_api.plan import TrainingPlan
-from hone_trainer.run.libraries import unused
+from hone_trainer.run.libraries import leave_out_peer_to_peer, unused
 
 pytestmark = pytest.mark.pure
 ALWAYS = {"boto3"}
@@ -91,3 +92,22 @@ except ModuleNotFoundError:
     text = plan_of(tmp_path).model_dump_json(by_alias=True)
     done = subprocess.run([sys.executable, "-c", program], input=text, capture_output=True, text=True, check=False)
     assert done.stdout == "absent\n", done.stderr
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("driver", "expected"), [("535.54.03", ["1", "1"]), ("550.40.07", [None, None])])
+def test_consumer_cards_without_peer_to_peer_send_through_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str, expected: list[str | None]
+) -> None:
+    """As accelerate asks: by nvidia-smi."""
+    smi = tmp_path / "nvidia-smi"
+    card = "2, NVIDIA GeForce RTX 4090"
+    smi.write_text(f"#!/bin/sh\ncase \"$*\" in *count*) printf '{card}\\n{card}\\n';; *) echo {driver};; esac\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    names = ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE")
+    for name in names:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    leave_out_peer_to_peer()
+    assert [os.environ.get(name) for name in names] == expected

@@ -367,6 +367,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
     assert isinstance(plan, TrainingPlan)
     messages.speak_json()
     libraries.hide_unused(plan)
+    libraries.leave_out_peer_to_peer()
     _carry_out(plan, folder, rank, stop, expected={FailureCode.INTERRUPTED})
 
 

@@ -1,10 +1,12 @@
-"""Large libraries that a run does not use: transformers, peft, accelerate and TRL import them where they are installed.
+"""What a rank settles before its libraries are imported.
 
+Large libraries that a run does not use: transformers, peft, accelerate and TRL import them where they are installed.
 Without them a run begins two seconds of processor time earlier; bitsandbytes alone takes more than one second.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -25,6 +27,17 @@ def hide_unused(plan: TrainingPlan) -> None:
     """
     for name in unused(plan):
         cast(dict[str, Any], sys.modules).setdefault(name, None)  # `import` and `find_spec` take None for absent
+
+
+def leave_out_peer_to_peer() -> None:
+    """Let NCCL send through the host where consumer cards say that they reach each other directly, and cannot: those of
+    the RTX 40 series under drivers before 550.40.07. accelerate refuses to begin with them, and looks after other cards
+    as they come."""
+    from accelerate.utils import check_cuda_p2p_ib_support
+
+    if not check_cuda_p2p_ib_support():
+        for name in ("NCCL_P2P_DISABLE", "NCCL_IB_DISABLE"):
+            os.environ.setdefault(name, "1")
 
 
 def unused(plan: TrainingPlan) -> Iterator[str]:
