@@ -59,6 +59,11 @@ class Resources(ApiModel):
             "gpuProducts needs GPUs: set gpusPerNode to at least 1, or remove gpuProducts",
         ),
         Rule(
+            "!has(self.gpuResourceName) || !self.gpuResourceName.contains('/mig-') || self.gpusPerNode < 2",
+            "CUDA shows a process one slice of a pod's GPUs (MIG): set gpusPerNode to 1, or take whole GPUs",
+            field_path=".gpusPerNode",
+        ),
+        Rule(
             "!has(self.minNodes) || self.minNodes < self.nodes",
             "minNodes must be below nodes, which an attempt asks for first: raise nodes, or remove minNodes",
             field_path=".minNodes",

@@ -170,7 +170,8 @@ smallest known GPU with at least 5 % of its memory to spare.
 
 NOTES = """
 *All weights* (`adapter.type: None`) keeps weights, gradients and the states of AdamW in 32 bits. Several GPUs
-divide them with `deepspeed.zeroStage: 3`. The time assumes 35 % of the GPU's peak, so it is an order of magnitude.
+divide them with `deepspeed.zeroStage: 3`. The time assumes 17 to 41 % of the GPU's peak, by the size of the model, so
+it is an order of magnitude.
 
 DPO, ORPO and Reward read two answers for each row, so they need about twice the memory for activations. PPO and
 GRPO need room for further models and for the answers that they generate: see [the terms](estimate.md#the-terms).
@@ -192,7 +193,10 @@ PREREQUISITES = """
 - The node label `nvidia.com/gpu.product`, which GPU feature discovery sets. Without `resources.gpuProducts`, and
   for a product that Hone does not know, a run is not checked against a GPU's memory before it starts.
 - For a slice of a GPU (MIG), name its resource in `resources.gpuResourceName`, e.g. `nvidia.com/mig-3g.40gb`. Its
-  memory is not checked.
+  memory is not checked. Several slices in a pod are refused, because CUDA shows a process only one; of slices that
+  come by `resources.claims`, Hone does not know.
+- Consumer cards that do not reach each other directly (RTX 40 series under drivers before 550.40.07) send through the
+  host.
 - GPUs before Ampere (T4, V100) have no bfloat16; Hone then computes in float32, which is slower and needs more
   memory. The table takes that into account.
 - The image is built for NVIDIA GPUs. AMD and Intel GPUs are not supported.
