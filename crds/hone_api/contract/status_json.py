@@ -159,6 +159,11 @@ class MemoryJson(TypedDict, total=False):
     peak: int
 
 
+class SecondsRangeJson(TypedDict, total=False):
+    low: Required[int]
+    high: Required[int]
+
+
 class AttemptPhasesJson(TypedDict, total=False):
     queued: int
     scheduled: int
@@ -267,6 +272,7 @@ class FineTuneJobStatusJson(TypedDict, total=False):
     baseModelVersion: str | None
     memory: MemoryJson | None
     estimatedSeconds: int | None
+    estimatedSecondsRange: SecondsRangeJson | None
     attempts: list[AttemptJson] | None
     earlierAttempts: EarlierAttemptsJson | None
     goodput: GoodputJson | None

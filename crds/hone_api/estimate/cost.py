@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from hone_api.blocks.shape import ModelShape
 from hone_api.estimate.memory import ADAM_BYTES, Setup
 
-MFU = 0.35
-"""Assumed fraction of a GPU's peak that training reaches: large dense models on A100 and H100 reach 0.3 to 0.5
-(PaLM, arXiv 2204.02311, appendix B; torchtune and Megatron-LM report similar values)."""
-MFU_RANGE = (0.15, 0.5)
-"""Fractions between which published runs are: on an H100 17 % in full fine-tuning of a 0.6B model on rows of 8,192
-tokens (prime-rl) and 41 % with LoRA on an 8B model (NeMo Automodel); 50 % in the best of `MFU`."""
+SMALL, LARGE = (0.6e9, 0.168), (8e9, 0.406)
+"""Weights of a model, and the fraction of an H100's peak that training reaches: full fine-tuning on rows of 8,192
+tokens (prime-rl), LoRA on rows of 4,096 (NeMo Automodel)."""
+GPU_RANGE = (0.6, 1.3)
+"""Factors on the fraction that these give, for all that the size does not say: length of rows, adapter, kernels, card.
+Published runs are between: 21.7 % for LoRA on a 4B model on rows of 16,384 tokens (prime-rl), 0.63 of what its size
+gives; 50 % in the best of PaLM (arXiv 2204.02311, appendix B), 1.23 of it."""
 CPU_RANGE = (0.5, 2.0)
 """Factors on `CPU_TFLOPS`: cores differ."""
 CPU_TFLOPS = 0.05
@@ -58,13 +61,20 @@ def model_flops(shape: ModelShape, length: float, *, frozen: bool) -> float:
     return (4 if frozen else 6) * shape.parameters + 12 * shape.layers * shape.query * length
 
 
+def mfu(s: Setup) -> float:
+    """The expected fraction of a GPU's peak: larger matrices keep it busier."""
+    (small, low), (large, high) = SMALL, LARGE
+    place = math.log(s.shape.parameters / small) / math.log(large / small)
+    return low + (high - low) * min(max(place, 0), 1)
+
+
 def seconds(s: Setup, tokens: int, tflops: float) -> float:
-    """Time of training on this many tokens, over all ranks, at the assumed fraction of the peak.
+    """Time of training on this many tokens, over all ranks, at the expected fraction of the peak.
 
     Args:
         tflops: peak of one device; for a CPU, what it reaches.
     """
-    reached = tflops * 1e12 * (MFU if s.gpu else 1)
+    reached = tflops * 1e12 * (mfu(s) if s.gpu else 1)
     return flops(s, tokens) / (reached * s.ranks)
 
 
@@ -75,5 +85,5 @@ def seconds_range(s: Setup, tokens: int, tflops: float) -> tuple[float, float]:
         tflops: see `seconds`.
     """
     expected = seconds(s, tokens, tflops)
-    low, high = (MFU / fraction for fraction in reversed(MFU_RANGE)) if s.gpu else CPU_RANGE
-    return expected * low, expected * high
+    slowest, fastest = GPU_RANGE if s.gpu else CPU_RANGE
+    return expected / fastest, expected / slowest

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from hone_api.base.quantity import value
 from hone_api.blocks.shape import ModelShape
 from hone_api.estimate import gpus
-from hone_api.estimate.cost import seconds
+from hone_api.estimate.cost import seconds, seconds_range
 from hone_api.estimate.memory import Estimate, Setup, gib, of_vllm
 from hone_api.estimate.micro_batch import longest_sequence, setup
 from hone_api.estimate.savings import change_that_fits
@@ -93,14 +93,18 @@ def trained_tokens(spec: FineTuneJobSpec, datasets: Datasets) -> float:
     return tokens / max(1, training_rows(spec, datasets)) * training.max_steps * training.batch_size
 
 
-def training_seconds(
+def training_time(
     spec: FineTuneJobSpec, plans: Mapping[str, Setup], by_name: Mapping[str, gpus.Gpu | None], tokens: float
-) -> int | None:
-    """The value of status.estimatedSeconds, by the devices that `devices` gives."""
+) -> dict[str, Any]:
+    """The values of status.estimatedSeconds and its range, by the devices that `devices` gives."""
     products = {name: gpu for name, gpu in by_name.items() if gpu}
     if METHODS[spec.method].samples or not tokens or len(products) < len(by_name):
-        return None
-    return math.ceil(max(seconds(plans[name], math.ceil(tokens), gpu.tflops) for name, gpu in products.items()))
+        return {"estimatedSeconds": None, "estimatedSecondsRange": None}
+    each = [(plans[name], math.ceil(tokens), gpu.tflops) for name, gpu in products.items()]
+    spans = [seconds_range(*one) for one in each]
+    low, high = (math.ceil(end) for end in (min(low for low, _ in spans), max(high for _, high in spans)))
+    expected = math.ceil(max(seconds(*one) for one in each))
+    return {"estimatedSeconds": expected, "estimatedSecondsRange": {"low": low, "high": high}}
 
 
 def _statistics(spec: FineTuneJobSpec, datasets: Datasets) -> list[Mapping[str, Any]]:

@@ -62,6 +62,7 @@ def setup(
         ranks=ranks,
         keeps_start=training.l2_to_start is not None,
         teacher=teacher if plan.distillation and plan.distillation.by_logits else None,
+        padded=plan.sft is not None and bool(plan.sft.neftune_alpha),
         packed=packs(plan),
         row_tokens=row_tokens,
         **_further_models(plan, ranks),

@@ -95,6 +95,13 @@ class Memory(ApiModel):
     peak: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Measured peak, bytes.")
 
 
+class SecondsRange(ApiModel):
+    """A time that is known as a range, seconds."""
+
+    low: int = Field(ge=1, le=MAX_COUNT, description="The shortest that is likely.")
+    high: int = Field(ge=1, le=MAX_COUNT, description="The longest that is likely.")
+
+
 class Attempt(ApiModel):
     """One Indexed Job of the run."""
 
@@ -300,8 +307,14 @@ class FineTuneJobStatus(ApiModel):
         ge=1,
         le=MAX_COUNT,
         description="Estimated time of the training steps on the slowest of resources.gpuProducts, without evaluation, "
-        "set before the first attempt. Rough: it assumes 35 % of the peak of the GPU's data sheet. Absent on CPUs, for "
-        "a GPU that Hone does not know, and for methods that sample answers (PPO, GRPO).",
+        "set before the first attempt. Rough: it assumes 17 % (0.6B weights) to 41 % (8B and more) of the peak of the "
+        "GPU's data sheet. Absent on CPUs, for a GPU that Hone does not know, and for methods that sample answers "
+        "(PPO, GRPO).",
+    )
+    estimated_seconds_range: SecondsRange | None = Field(
+        default=None,
+        description="The shortest and the longest time that is likely, over all of resources.gpuProducts. Once steps "
+        "have been measured, progress.eta is more exact.",
     )
     attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
         default=None,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.models.shapes import LLAMA_7B
 
+from hone_api.blocks.shape import ModelShape
 from hone_api.estimate.memory import estimate
 from hone_api.estimate.micro_batch import FILLED, longest_sequence, micro_batch, setup
 from hone_api.kinds.finetunejob import FineTuneJobSpec
@@ -64,6 +65,19 @@ def test_packed_sequences_are_one_a_pass_on_a_gpu(packing: dict[str, Any]) -> No
     eight = {**packing, "training": {**packing.get("training", {}), "microBatchSize": 8}}
     masks = [estimate(on_gpu(spec(**one), None)).terms["masks"] for one in (packing, eight)]
     assert masks == [2 * 32 * 2048**2, 2 * 32 * (8 * 2048) ** 2]
+
+
+def test_only_what_attends_under_masks_needs_memory_for_them() -> None:
+    def masks(shape: ModelShape, **fields: Any) -> int:
+        made = setup(spec(**fields), shape, ranks=1, gpu=True, bf16=True, longest=2048)
+        return estimate(made).terms.get("masks", 0)
+
+    rows = {"training": {"microBatchSize": 8}}
+    noise = {**rows, "sft": {"neftuneAlpha": "5"}}
+    llama, unknown = (LLAMA_7B.model_copy(update={"model_type": name}) for name in ("llama", "new"))
+    for fields in (rows, {"training": {"packing": True}}, {"method": "DPO", **rows}):
+        assert (masks(llama, **fields), masks(unknown, **fields) > 0) == (0, True)
+    assert masks(llama, **noise) == masks(unknown, **noise) > 0
 
 
 def test_what_is_named_stays_and_so_do_rows_that_belong_together() -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hone_api.estimate.advice import advise
-from hone_api.estimate.cost import CPU_TFLOPS, disk, seconds
+from hone_api.estimate.cost import CPU_TFLOPS, disk, seconds_range
 from hone_api.estimate.gpus import TABLE
 from hone_api.estimate.memory import Setup, estimate, gib
 from hone_api.estimate.micro_batch import fitted
@@ -112,5 +112,5 @@ def _known_setup(plan: TrainingPlan, base: base_model.Base, device: Device, long
 
 
 def _time(s: Setup, tokens: int, tflops: float) -> str:
-    needed = seconds(s, tokens, tflops)
-    return "< 1 s" if needed < 1 else duration(needed)
+    low, high = seconds_range(s, tokens, tflops)
+    return "< 1 s" if high < 1 else f"{duration(low)} to {duration(high)}"

@@ -39,7 +39,7 @@ def look_ahead(builder: JobBuilder, spec: FineTuneJobSpec, model: BaseModel, dat
         largest = max(rooms, key=rooms.__getitem__)
         builder.put(
             memory=_memory(spec, estimates[largest]),
-            estimatedSeconds=job_needs.training_seconds(spec, plans, devices, job_needs.trained_tokens(spec, datasets)),
+            **job_needs.training_time(spec, plans, devices, job_needs.trained_tokens(spec, datasets)),
         )
         if all(rooms.values()):  # on an unknown device it may fit
             cause = _misfit(spec, largest, plans[largest], estimates[largest])

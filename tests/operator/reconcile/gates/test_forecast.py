@@ -115,8 +115,14 @@ def test_the_time_of_training_is_known_before_the_first_step(world, new_life, pr
     life.tick(61)
     shape = life.status["resolved"]["modelShape"]
     flops = 450_000 * (4 * shape["parameters"] + 6 * shape["layers"] * shape["query"] * 600)
-    expected = factor and math.ceil(factor * flops / (0.35 * 312e12))
+    share = math.log(shape["parameters"] / 0.6e9) / math.log(8 / 0.6)
+    expected = factor and math.ceil(factor * flops / ((0.168 + 0.238 * share) * 312e12))
     assert life.status.get("estimatedSeconds") == expected
+    span = life.status.get("estimatedSecondsRange")
+    if expected is None:
+        assert span is None
+    else:
+        assert span["low"] < expected < span["high"] == pytest.approx(expected / 0.6, rel=0.01)
 
 
 def test_what_may_get_a_gpu_that_nobody_knows_is_not_refused(world, new_life, conditions):
