@@ -12,9 +12,9 @@ from typing import Any
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.checked import Normalised, PartMaker
 from hone_trainer.datasets.engine.counts import RowCounts
-from hone_trainer.datasets.engine.parts import PartFolder
 from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.readers.rows import RawRow
+from hone_trainer.store.part_folder import PartFolder
 
 PLAN = {"name": "rows", "store": "/nowhere", "source": {"uri": "pvc://claim/rows.jsonl"}}
 

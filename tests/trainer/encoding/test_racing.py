@@ -18,10 +18,11 @@ import pytest
 from hone_api.contract import encoding
 from hone_api.plan import SweepPlan
 from hone_trainer.datasets import sweep
-from hone_trainer.encoding import parts, reuse
+from hone_trainer.encoding import reuse
 from hone_trainer.encoding.mapped import Mapped
 from hone_trainer.run import encode
-from hone_trainer.store import folders, manifest
+from hone_trainer.store import folders, manifest, part_folder
+from hone_trainer.store.part_folder import PartFolder
 
 pytestmark = pytest.mark.trainer
 FORK = multiprocessing.get_context("fork")
@@ -215,30 +216,30 @@ def test_what_a_job_has_begun_to_verify_is_not_swept(store: Store, monkeypatch: 
 def test_what_a_job_goes_on_from_is_not_swept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier attempt encoded was last written long ago; to read it takes a while."""
     store.link()
-    (target, _), found = store.targets, list[set[int]]()
+    (target, _), found = store.targets, list[set[str]]()
     monkeypatch.setattr(reuse, "reused", lambda *_: False)
     for folder in store.targets:
         shutil.rmtree(folder)
-    put, indexes = parts.Parts.put, parts.Parts.indexes
+    put, look = part_folder.put, PartFolder.look
 
-    def stopped(this: parts.Parts, index: int, part: parts.Part) -> None:
-        put(this, index, part)
+    def stopped(*arguments: Any) -> None:
+        put(*arguments)
         raise OSError("the node went down")
 
-    monkeypatch.setattr(parts.Parts, "put", stopped)
+    monkeypatch.setattr(part_folder, "put", stopped)
     with pytest.raises(OSError, match="went down"):
         encode.run(store.plan)
-    monkeypatch.setattr(parts.Parts, "put", put)
+    monkeypatch.setattr(part_folder, "put", put)
     work = target.with_name(f".work-{target.name}")
     for path in [*work.rglob("*"), work]:
         os.utime(path, (time.time() - LONG_AGO,) * 2)
 
-    def swept(this: parts.Parts) -> set[int]:
+    def swept(this: PartFolder) -> None:
         _in_another_process(store.sweep)
-        found.append(indexes(this))
-        return found[-1]
+        look(this)
+        found.append({*this.files})
 
-    monkeypatch.setattr(parts.Parts, "indexes", swept)
+    monkeypatch.setattr(PartFolder, "look", swept)
     encode.run(store.plan)
     assert found[0], "it goes on from what the earlier attempt encoded"
     store.assert_whole()

@@ -241,7 +241,7 @@ def test_a_part_that_is_not_whole_is_encoded_again(tmp_path: Path, damage: str) 
     task = writing.Task(file, Encoder(tiny.tokenizer()), Policy(None), 512, "rows/train")
     with pytest.raises(TrainerError, match="stopped"):
         writing.write(task, tmp_path / "out", chunks.chunks(file, SMALL), stop, 1)
-    (path,) = (tmp_path / ".work-out").glob("*/1")
+    (path,) = (tmp_path / ".work-out").glob("parts/000001-*")
     whole = path.read_bytes()
     path.write_bytes(DAMAGES[damage](whole))
     assert path.read_bytes() != whole

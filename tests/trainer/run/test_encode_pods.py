@@ -15,9 +15,10 @@ import pytest
 
 from hone_api.contract import encoding
 from hone_api.plan import POD_INDEX_ENV, TrainingPlan
-from hone_trainer.encoding import chunks, parts
+from hone_trainer.encoding import chunks
 from hone_trainer.errors import ConfigError
 from hone_trainer.run import encode, launch
+from hone_trainer.store import part_folder
 
 pytestmark = pytest.mark.trainer
 POD = """
@@ -64,7 +65,7 @@ def test_several_pods_encode_the_same_as_one_although_all_are_killed(
     """At a random moment each, after some parts are there; then each of them is replaced."""
     plan, path = _plan(make_plan, tmp_path / "shared", pods)
     first = [_start(path, index) for index in range(pods)]
-    while not list((tmp_path / "shared").glob(".work-*/*/0")):
+    while not list((tmp_path / "shared").glob(".work-*/parts/000000-*")):
         assert first[0].poll() is None
         time.sleep(0.01)
     for process in random.sample(first, pods):
@@ -88,7 +89,7 @@ def test_the_first_pod_waits_for_nobody(make_plan: Any, tmp_path: Path, alone: d
 def test_another_pod_leaves_only_its_share(make_plan: Any, tmp_path: Path) -> None:
     _, path = _plan(make_plan, tmp_path / "shared", 3)
     assert _start(path, 1).wait() == 0
-    made = [int(file.name) for file in (tmp_path / "shared").glob(".work-*/*/*")]
+    made = [int(file.name.partition("-")[0]) for file in (tmp_path / "shared").glob(".work-*/parts/*")]
     assert made
     assert {index % 3 for index in made} == {1}
 
@@ -97,11 +98,11 @@ def test_a_pod_whose_first_one_has_ended_stops(make_plan: Any, tmp_path: Path, m
     """The folder that it adds to is gone: the rows are published, or nobody wants them."""
     plan, _ = _plan(make_plan, tmp_path / "shared", 2)
 
-    def gone(self: parts.Parts, index: int, part: parts.Part) -> None:
-        self.path.parent.rename(tmp_path / "aside")
-        raise FileNotFoundError(self.path)
+    def gone(folder: Path, *_: Any) -> None:
+        folder.parent.rename(tmp_path / "aside")
+        raise FileNotFoundError(folder)
 
-    monkeypatch.setattr(parts.Parts, "put", gone)
+    monkeypatch.setattr(part_folder, "put", gone)
     monkeypatch.setattr(encode, "cores", lambda: 1)
     monkeypatch.setattr(chunks, "LEAST", 300)
     monkeypatch.setenv(POD_INDEX_ENV, "1")

@@ -15,7 +15,7 @@ from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.curation.base import Each, Sketching
 from hone_trainer.datasets.engine.arrays import column, merged
 from hone_trainer.datasets.engine.features import Features, features
-from hone_trainer.datasets.engine.parts import GROUP_BYTES, GROUP_ROWS, CheckedPart, PartFolder, PartWriter
+from hone_trainer.datasets.engine.parts import GROUP_BYTES, GROUP_ROWS, CheckedPart, PartWriter
 from hone_trainer.datasets.engine.plain import Plain, PlainRows
 from hone_trainer.datasets.formats.detect import Detected
 from hone_trainer.datasets.readers import read
@@ -24,6 +24,7 @@ from hone_trainer.datasets.readers.rows import RawRow, RowError, canonical, stri
 from hone_trainer.datasets.splits.splits import hash_of
 from hone_trainer.datasets.texts.statistics import check_length
 from hone_trainer.datasets.texts.texts import ValidRow
+from hone_trainer.store.part_folder import PartFolder
 
 BATCH_ROWS, BATCH_BYTES = 256, 2**20
 """That steps of the curation judge at once."""

@@ -23,7 +23,7 @@ from hone_trainer.datasets.checked import Check, PartMaker, unreadable
 from hone_trainer.datasets.curation import Global, personal_data
 from hone_trainer.datasets.engine import dividing, keys
 from hone_trainer.datasets.engine.counts import RowCounts, beginnings
-from hone_trainer.datasets.engine.parts import CheckedPart, PartFolder
+from hone_trainer.datasets.engine.parts import CheckedPart, owned
 from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.engine.writing import (
     REJECTED,
@@ -46,6 +46,7 @@ from hone_trainer.endpoints import http
 from hone_trainer.errors import ConfigError, DataError, to_outcome
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import contents, manifest
+from hone_trainer.store.part_folder import PartFolder
 from hone_trainer.workers import parallel
 from hone_trainer.workers.parallel import Workers
 from hone_trainer.workers.pods import Pod, this_pod
@@ -175,7 +176,7 @@ def _read_rows(
     maker = stage_one.maker_of(plan, check, steps, source.folder(head, work), source.most)
     functions: list[Callable[..., Any]] = [maker.make, removed_lines, beginnings, language.languages_of, write_lines]
     functions += (function for step in every for function in step.work)
-    with maker.folder.owned(), _workers(functions, source.files) as workers:
+    with owned(maker.folder.path), _workers(functions, source.files) as workers:
         parts = source.parts(maker, workers, progress.add_part)
         with Relation(parts, work / "relation", source.most) as rows:
             tally.valid = rows.valid

@@ -24,7 +24,6 @@ from hone_trainer.datasets import materialize, publishing, report
 from hone_trainer.datasets.checked import Normalised, PartMaker
 from hone_trainer.datasets.engine import dividing, keys
 from hone_trainer.datasets.engine.counts import RowCounts
-from hone_trainer.datasets.engine.parts import PartFolder
 from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.readers.rows import RawRow
 from hone_trainer.datasets.row_statistics import Tally
@@ -35,6 +34,7 @@ from hone_trainer.datasets.texts.statistics import length_of
 from hone_trainer.errors import DataError, SourceError
 from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import contents
+from hone_trainer.store.part_folder import PartFolder
 from hone_trainer.workers.parallel import Workers
 
 

@@ -18,12 +18,13 @@ import hone_api
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.checked import Check, PartMaker
 from hone_trainer.datasets.curation import Each, Global, Step
-from hone_trainer.datasets.engine.parts import CheckedPart, PartFolder
+from hone_trainer.datasets.engine.parts import CheckedPart, kept
 from hone_trainer.datasets.readers import pieces
 from hone_trainer.datasets.readers.pieces import Piece
 from hone_trainer.datasets.readers.read import DataFile
 from hone_trainer.datasets.readers.rows import RawRow
 from hone_trainer.datasets.sources.downloads import CHECKED
+from hone_trainer.store.part_folder import PartFolder
 from hone_trainer.workers.parallel import Workers
 from hone_trainer.workers.pods import ALONE, Pod
 
@@ -53,7 +54,9 @@ def kept_folder(plan: MaterializePlan, files: Sequence[DataFile]) -> Path | None
         return None
     if plan.pods is None and sum(file.size for file in files) < SMALLEST:
         return None
-    return Path(plan.downloads_path) / CHECKED
+    folder = Path(plan.downloads_path) / CHECKED
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def parts(
@@ -73,7 +76,7 @@ def parts(
             key = folder.key(_about(piece))
             if pod.count > 1:
                 folder.look_again()
-            if (part := folder.part(index, key)) is None:
+            if (part := kept(folder, index, key)) is None:
                 yield index, key, piece
             else:
                 done[index] = part
@@ -87,7 +90,7 @@ def parts(
         see(part, len(every))
     in_order = [done[index] for index in sorted(done)]
     if pod.count == 1:
-        folder.remove_others(in_order)
+        folder.remove_others(part.path for part in in_order)
     return in_order
 
 

@@ -1,16 +1,9 @@
-"""What the chunks of a split gave, each in a file of its own. A file that exists is done.
-
-So any process makes any part, in any order, and an attempt makes those that are missing. A part begins with a line of
-JSON. Its CRC-32, of the line and of what follows, finds what a node that crashed has not written, and what a disk has
-changed: that part is made again.
-"""
+"""What the chunks of a split gave, each as a file of a `PartFolder`. It begins with a line of JSON."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import uuid
-import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -68,50 +61,13 @@ class Part:
             raise DataError(*self.failure)
 
 
-class Parts:
-    """The folder of the parts.
-
-    Args:
-        identity: of the chunks and of how they are encoded, so that parts of another one are never taken.
-    """
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        self.path = folder / identity[:32]
-        self.path.mkdir(exist_ok=True)
-
-    def indexes(self) -> set[int]:
-        """Of the chunks whose part is there."""
-        return {int(path.name) for path in self.path.iterdir() if path.name.isdecimal()}
-
-    def has(self, index: int) -> bool:
-        """Whether the part of this chunk is there."""
-        return (self.path / str(index)).exists()
-
-    def put(self, index: int, part: Part) -> None:
-        """Write the part of a chunk; it is there as a whole or not at all."""
-        unfinished = self.path / f"unfinished-{uuid.uuid4().hex}"
-        try:
-            unfinished.write_bytes(_packed(part))
-            unfinished.rename(self.path / str(index))
-        except OSError:
-            with suppress(OSError):
-                unfinished.unlink()
-            raise
-
-    def get(self, index: int) -> Part | None:
-        """The part of a chunk; None where it is missing or not whole."""
-        with suppress(FileNotFoundError):
-            line, _, rest = (self.path / str(index)).read_bytes().partition(b"\n")
-            return _unpacked(line, rest)
-        return None
-
-    def size(self, index: int) -> PartSize:
-        """Of a part that is there. It is read whole when it is used."""
-        with open(self.path / str(index), "rb") as file, suppress(ValueError, KeyError):
-            body = json.loads(file.readline()[9:])
-            counts = mapped.counts_from(body["counts"])
-            return PartSize(counts.lines, counts.tokens, body["failure"] is not None)
-        return PartSize(0, 0)
+def size_of(path: Path) -> PartSize:
+    """Of a part. It is read whole when it is used."""
+    with open(path, "rb") as file, suppress(ValueError, KeyError):
+        body = json.loads(file.readline())
+        counts = mapped.counts_from(body["counts"])
+        return PartSize(counts.lines, counts.tokens, body["failure"] is not None)
+    return PartSize(0, 0)
 
 
 def write(files: Path, parts: Iterable[Part]) -> tuple[Counts, str | None]:
@@ -145,29 +101,23 @@ def write(files: Path, parts: Iterable[Part]) -> tuple[Counts, str | None]:
     return total, problem
 
 
-def _packed(part: Part) -> bytes:
+def packed(part: Part) -> bytes:
+    """The content of its file."""
     body = {
         **{"size": len(part.rows), "counts": mapped.counts_to(part.counts)},
         **{"hasMasks": part.has_masks, "problem": part.problem, "failure": part.failure},
     }
-    line = json.dumps(body).encode()
     numbers = [np.asarray(array, np.int32).tobytes() for array in (part.lengths, part.tokens, part.trained)]
-    rest = b"".join([part.rows, *numbers])
-    return b"%08x %s\n%s" % (_checksum(line, rest), line, rest)
+    return b"".join([json.dumps(body).encode(), b"\n", part.rows, *numbers])
 
 
-def _unpacked(line: bytes, rest: bytes) -> Part | None:
-    mark, _, text = line.partition(b" ")
-    if mark != b"%08x" % _checksum(text, rest):
-        return None
-    body = json.loads(text)
+def unpacked(content: bytes) -> Part:
+    """The part of a file."""
+    line, _, rest = content.partition(b"\n")
+    body = json.loads(line)
     lengths, tokens, trained = np.frombuffer(rest[body["size"] :], np.int32).reshape(len(_NUMBERS), -1)
     failure = body["failure"] and (FailureCode(body["failure"][0]), body["failure"][1])
     return Part(
         *(mapped.counts_from(body["counts"]), rest[: body["size"]], lengths, tokens, trained),
         *(body["hasMasks"], body["problem"], failure),
     )
-
-
-def _checksum(line: bytes, rest: bytes) -> int:
-    return zlib.crc32(rest, zlib.crc32(line))

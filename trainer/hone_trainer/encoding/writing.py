@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -23,7 +22,7 @@ from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import chunks, columns, mapped, rendering, reuse
 from hone_trainer.encoding import parts as part_files
 from hone_trainer.encoding.chunks import Chunk
-from hone_trainer.encoding.parts import Part, Parts, PartSize
+from hone_trainer.encoding.parts import Part, PartSize
 from hone_trainer.encoding.split_file import (
     Policy,
     RecordEncoder,
@@ -33,14 +32,13 @@ from hone_trainer.encoding.split_file import (
     refuse_empty,
 )
 from hone_trainer.errors import DataError
-from hone_trainer.store import folders, manifest
+from hone_trainer.store import folders, manifest, part_folder
+from hone_trainer.store.part_folder import PartFolder
 from hone_trainer.workers.parallel import Workers, cores
 from hone_trainer.workers.pods import ALONE, Pod
 
 Noted = Callable[[int, int], None]
 """Called after each chunk with lines and tokens so far; may raise to give up."""
-_LOOK_SECONDS = 5.0
-"""Between two looks at what other pods have made."""
 log = logging.getLogger("hone.trainer")
 
 
@@ -106,64 +104,69 @@ class Encoders:
             kept: called first, with the lines and tokens that are encoded already, if some are.
         """
         with folders.resumed_folder(target) as work:
-            parts = Parts(work, _identity(task, pieces))
-            done = _Done(parts)
+            parts = _parts(work, task, pieces)
+            done = _Done(parts, len(pieces))
             if done.lines and kept:
                 kept(done.lines, done.tokens)
-            self._encode_missing(task, parts, pieces, done, noted)
+            self._encode_missing(task, pieces, done, noted)
+            parts.look()
             _publish(task, target, work, (_part(task, parts, at, chunk) for at, chunk in enumerate(pieces)))
 
     def share(self, task: Task, target: Path, pieces: Sequence[Chunk]) -> None:
         """In a pod that does not lead: encode its share, for the first one to write."""
         with folders.joined_folder(target) as work:
             try:
-                parts = Parts(work, _identity(task, pieces))
-                self._encode_missing(task, parts, pieces, _Done(parts), lambda lines, tokens: None)
+                done = _Done(_parts(work, task, pieces), len(pieces))
+                self._encode_missing(task, pieces, done, lambda lines, tokens: None)
             except FileNotFoundError:
                 if work.exists():
                     raise
                 log.info("%s: the first pod has ended", task.where)
 
-    def _encode_missing(self, task: Task, parts: Parts, pieces: Sequence[Chunk], done: _Done, noted: Noted) -> None:
-        order = self._pod.order(len(pieces))
-        missing = (_Missing(parts, at, pieces[at]) for at in order if at < done.end and not parts.has(at))
-        for item, size in self._workers.map(self._encode[self._tasks.index(task)], missing):
-            done.add(item.at, size)
-            if self._pod.count > 1:
-                done.look()
+    def _encode_missing(self, task: Task, pieces: Sequence[Chunk], done: _Done, noted: Noted) -> None:
+        parts = done.parts
+
+        def missing() -> Iterator[_Missing]:
+            for at in self._pod.order(len(pieces)):
+                if self._pod.count > 1 and parts.look_again():
+                    done.look()
+                if at < done.end and (key := parts.key(at)) in done.missing:
+                    yield _Missing(parts.path, at, key, pieces[at])
+
+        for item, size in self._workers.map(self._encode[self._tasks.index(task)], missing()):
+            done.add(item.key, size)
             noted(done.lines, done.tokens)
 
 
 class _Missing(NamedTuple):
     """A part that is to be made."""
 
-    parts: Parts
+    folder: Path
     at: int
+    key: str
     chunk: Chunk
 
 
 class _Done:
     """What is there of a split."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: PartFolder, count: int) -> None:
         self.lines, self.tokens, self.end = 0, 0, sys.maxsize
         """end: parts from here on are not needed: a row before them ends the work."""
-        self._parts, self._seen, self._looked = parts, set[int](), 0.0
+        self.missing = {parts.key(at): at for at in range(count)}
+        self.parts = parts
         self.look()
 
-    def add(self, index: int, size: PartSize) -> None:
+    def add(self, key: str, size: PartSize) -> None:
         """Count a part, once."""
-        if index not in self._seen:
-            self._seen.add(index)
+        if (index := self.missing.pop(key, None)) is not None:
             self.lines, self.tokens = self.lines + size.lines, self.tokens + size.tokens
             self.end = min(self.end, index) if size.is_bad else self.end
 
     def look(self) -> None:
-        """Count what others have made, from time to time."""
-        if time.monotonic() > self._looked + _LOOK_SECONDS:
-            for index in self._parts.indexes() - self._seen:
-                self.add(index, self._parts.size(index))
-            self._looked = time.monotonic()
+        """Count what others have made, or an earlier attempt."""
+        for key in self.missing.keys() & self.parts.files.keys():
+            self.add(key, part_files.size_of(self.parts.files[key]))
 
 
 def assemble(task: Task, target: Path, parts: Iterable[Part]) -> None:
@@ -176,10 +179,11 @@ def assemble(task: Task, target: Path, parts: Iterable[Part]) -> None:
         _publish(task, target, work, parts)
 
 
-def _identity(task: Task, pieces: Sequence[Chunk]) -> str:
-    """Of the parts that these chunks give. The name of the folder stands for the rows and the encoder."""
+def _parts(work: Path, task: Task, pieces: Sequence[Chunk]) -> PartFolder:
+    """Of the chunks. The name of the work folder stands for the rows and the encoder."""
     borders = [(chunk.start, chunk.end) for chunk in pieces]
-    return hashlib.sha256(repr((task.policy, task.vocabulary, task.day, task.thinking, borders)).encode()).hexdigest()
+    facts = repr((task.policy, task.vocabulary, task.day, task.thinking, borders))
+    return PartFolder(work / "parts", hashlib.sha256(facts.encode()).hexdigest())
 
 
 def _publish(task: Task, target: Path, work: Path, parts: Iterable[Part]) -> None:
@@ -197,13 +201,14 @@ def _publish(task: Task, target: Path, work: Path, parts: Iterable[Part]) -> Non
 def _made(task: Task, missing: _Missing) -> PartSize:
     """In a worker: the part is in its folder."""
     part = encode_chunk(task, missing.chunk)
-    missing.parts.put(missing.at, part)
+    part_folder.put(missing.folder, missing.at, missing.key, part_files.packed(part))
     return part.size
 
 
-def _part(task: Task, parts: Parts, index: int, chunk: Chunk) -> Part:
+def _part(task: Task, parts: PartFolder, index: int, chunk: Chunk) -> Part:
     """The part as it was made; made again where the disk has lost it."""
-    return parts.get(index) or encode_chunk(task, chunk)
+    path = parts.whole(parts.key(index))
+    return part_files.unpacked(path.read_bytes()) if path else encode_chunk(task, chunk)
 
 
 def encode_chunk(task: Task, chunk: Chunk) -> Part:

@@ -16,11 +16,11 @@ import pytest
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.checked import Check, PartMaker
 from hone_trainer.datasets.engine import plain as plain_rows
-from hone_trainer.datasets.engine.parts import PartFolder
 from hone_trainer.datasets.engine.plain import PlainRows
 from hone_trainer.datasets.formats import detect
 from hone_trainer.datasets.readers import items, pieces
 from hone_trainer.datasets.readers.read import DataFile
+from hone_trainer.store.part_folder import PartFolder
 
 pytestmark = [pytest.mark.trainer]
 

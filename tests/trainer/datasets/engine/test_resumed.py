@@ -24,6 +24,7 @@ from hone_trainer.datasets.readers.pieces import PieceRows
 from hone_trainer.datasets.sources import downloads
 from hone_trainer.errors import DataError, StoreError
 from hone_trainer.reporting import task
+from hone_trainer.store.part_folder import PartFolder
 from hone_trainer.workers import parallel
 from hone_trainer.workers.pods import Pod
 
@@ -139,21 +140,21 @@ class _Parts:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kept, self.missing = list[int](), list[int]()
-        part = parts.PartFolder.part
+        kept = parts.kept
 
-        def asked(of: parts.PartFolder, index: int, key: str) -> parts.CheckedPart | None:
-            found = part(of, index, key)
+        def asked(of: PartFolder, index: int, key: str) -> parts.CheckedPart | None:
+            found = kept(of, index, key)
             (self.kept if found else self.missing).append(index)
             return found
 
-        monkeypatch.setattr(parts.PartFolder, "part", asked)
+        monkeypatch.setattr(stage_one, "kept", asked)
 
 
 PLACES: dict[str, tuple[tuple[Any, str, int], int]] = {
     "before anything is kept": ((parts.PartWriter, "write", 1), 0),
     "while a part is written": ((parts.PartWriter, "write", 8), 7),
     "before a part has its name": ((parts.PartWriter, "finish", 9), 8),
-    "when all rows are read": ((parts.PartFolder, "remove_others", 1), 0),
+    "when all rows are read": ((PartFolder, "remove_others", 1), 0),
     "while steps judge all rows": ((curation, "judge", 1), 0),
     "while rows are divided": ((dividing, "divide", 1), 0),
     "while splits are written": ((materialize, "write_splits", 1), 0),

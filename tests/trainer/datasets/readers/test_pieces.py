@@ -16,13 +16,13 @@ from support.rows import counting
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import stage_one
 from hone_trainer.datasets.checked import Check, PartMaker, RefusedRow
-from hone_trainer.datasets.engine.parts import PartFolder
 from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.engine.writing import write_rejected
 from hone_trainer.datasets.readers import items, pieces, read
 from hone_trainer.datasets.readers.read import DataFile
 from hone_trainer.datasets.readers.rows import RawRow, RowError
 from hone_trainer.errors import SourceError, StoreError
+from hone_trainer.store.part_folder import PartFolder
 from hone_trainer.workers.parallel import Workers
 
 pytestmark = pytest.mark.trainer

@@ -1,17 +1,8 @@
-"""A part: the checked rows of one piece of a source, as a Parquet file. A part that exists is done.
-
-Its name has a hash of everything that its rows depend on, and a checksum of the file; it is renamed to it when it is
-complete. So a part of an earlier attempt, or of another pod, is taken as it is, and what else is in the folder goes.
-"""
+"""A part: the checked rows of one piece of a source, as a Parquet file in a `PartFolder`."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-import time
-import uuid
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,13 +12,12 @@ from typing import Any, NamedTuple
 from hone_api.words.failures import FailureCode
 from hone_trainer.datasets.engine.arrays import column as as_array
 from hone_trainer.errors import StoreError
+from hone_trainer.store import part_folder
+from hone_trainer.store.part_folder import PartFolder
 
 GROUP_ROWS, GROUP_BYTES = 16_384, 8 * 2**20
 """Of a row group, which is written and read at once."""
 _ABOUT = b"hone"
-_COPY = 2**20
-_LOOK_SECONDS = 2.0
-_NAME = re.compile(r"(?P<index>\d{6,})-(?P<key>[0-9a-f]{32})-(?P<sum>[0-9a-f]{8})\.parquet")
 Values = dict[str, Any]
 
 
@@ -63,9 +53,8 @@ class PartWriter:
     def __init__(self, folder: Path, index: int, key: str, schema: Any, is_kept: bool) -> None:
         import pyarrow.parquet
 
-        self._folder, self._index, self._key, self._is_kept = folder, index, key, is_kept
-        self._schema = schema
-        self._unfinished = folder / f"{index:06}.unfinished-{uuid.uuid4().hex}"
+        self._index, self._key, self._schema, self._is_kept = index, key, schema, is_kept
+        self._unfinished = part_folder.unfinished(folder, index)
         self._file = open(self._unfinished, "wb")  # noqa: SIM115 - closed by `__exit__`
         plain = [field.name for field in schema if field.name not in ("code", "label", "stratum", "roles", "part")]
         self._writer = pyarrow.parquet.ParquetWriter(
@@ -95,9 +84,7 @@ class PartWriter:
         self._writer.add_key_value_metadata({_ABOUT: json.dumps(about).encode()})
         self._writer.close()
         self._file.close()
-        checksum = _checksum(self._unfinished) if self._is_kept else 0
-        path = self._folder / f"{self._index:06}-{self._key}-{checksum:08x}.parquet"
-        self._unfinished.rename(path)
+        path = part_folder.finish(self._unfinished, self._key, ".parquet", is_kept=self._is_kept)
         return CheckedPart(self._index, path, **about)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -110,79 +97,27 @@ class PartWriter:
                 self._unfinished.unlink(missing_ok=True)
 
 
-def opened(path: Path, index: int) -> CheckedPart:
-    """The part of a file."""
+def kept(folder: PartFolder, index: int, key: str) -> CheckedPart | None:
+    """The part of an earlier attempt, or of another pod."""
     import pyarrow.parquet
 
-    metadata = pyarrow.parquet.read_metadata(path).metadata
-    return CheckedPart(index, path, **json.loads(metadata[_ABOUT]))
+    with suppress(OSError):  # another attempt has removed it
+        if path := folder.whole(key):
+            return CheckedPart(index, path, **json.loads(pyarrow.parquet.read_metadata(path).metadata[_ABOUT]))
+    return None
 
 
-class PartFolder:
-    """The folder of all parts of a source.
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Name another attempt as the reason when a part of the folder has gone in the block.
 
-    Args:
-        identity: of what rows depend on besides their piece; empty: nothing is kept for another attempt.
+    Raises:
+        StoreError: StorageError.
     """
-
-    def __init__(self, path: Path, identity: str) -> None:
-        self.path, self.identity = path, identity
-        path.mkdir(parents=True, exist_ok=True)
-        self.look()
-
-    def look(self) -> None:
-        """See what is there by now."""
-        files = self.path.iterdir() if self.identity else ()
-        self._found = {match["key"]: one for one in files if (match := _NAME.fullmatch(one.name))}
-        self._looked = time.monotonic()
-
-    def look_again(self) -> None:
-        """See what other pods have made, from time to time."""
-        if time.monotonic() > self._looked + _LOOK_SECONDS:
-            self.look()
-
-    def key(self, about: Any) -> str:
-        """Of a part, by what is known of its piece."""
-        return hashlib.sha256(json.dumps([self.identity, about]).encode()).hexdigest()[:32]
-
-    def part(self, index: int, key: str) -> CheckedPart | None:
-        """The part of an earlier attempt, if it is what was written."""
-        if (path := self._found.get(key)) is None:
-            return None
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            if f"{_checksum(path):08x}" == path.stem.rpartition("-")[2]:
-                return opened(path, index)
-        path.unlink(missing_ok=True)
-        return None
-
-    @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Name another attempt as the reason when a part of the folder has gone in the block.
-
-        Raises:
-            StoreError: StorageError.
-        """
-        try:
-            yield
-        except FileNotFoundError as error:
-            if str(self.path) not in str(error):
-                raise
-            message = (
-                f"another attempt at this Dataset runs, and removed rows from {self.path} that this one had checked"
-            )
-            raise StoreError(FailureCode.STORAGE_ERROR, message) from error
-
-    def remove_others(self, parts: Sequence[CheckedPart]) -> None:
-        """Remove what belongs to no part."""
-        names = {part.path.name for part in parts}
-        for path in self.path.iterdir():
-            if path.name not in names:
-                path.unlink(missing_ok=True)
-
-
-def _checksum(path: Path) -> int:
-    total = 0
-    with open(path, "rb") as file:
-        while data := file.read(_COPY):
-            total = zlib.crc32(data, total)
-    return total
+    try:
+        yield
+    except FileNotFoundError as error:
+        if str(folder) not in str(error):
+            raise
+        message = f"another attempt at this Dataset runs, and removed rows from {folder} that this one had checked"
+        raise StoreError(FailureCode.STORAGE_ERROR, message) from error
