@@ -9,11 +9,11 @@ from pydantic import Field
 from hone_api.base.meta import HttpUrl, Name, ShortText
 from hone_api.blocks.delivery import Delivery
 from hone_api.blocks.tracking import RegisteredAlias, RegisteredName, VersionToRegister
-from hone_api.plan.fields import BILL, NAMESPACE, ArtifactInput, Limits, PlanFields
+from hone_api.plan.fields import BILL, ArtifactInput, NetworkPlan
 from hone_api.plan.plan_paths import PlanPath
 
 
-class DeliverPlan(PlanFields):
+class DeliverPlan(NetworkPlan):
     """Copies one artifact of a ModelVersion to a registry, a bucket or a volume."""
 
     kind: Literal["Deliver"] = "Deliver"
@@ -29,12 +29,9 @@ class DeliverPlan(PlanFields):
         default=None, description="The same predicate, for a statement that is attached to an image; none: none is."
     )
     bom: dict[str, Any] | None = BILL
-    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
-    namespace: str | None = NAMESPACE
-    limits: Limits = Field(default_factory=Limits)
 
 
-class RegisterPlan(PlanFields):
+class RegisterPlan(NetworkPlan):
     """Registers ModelVersions and sets aliases in MLflow's model registry."""
 
     kind: Literal["Register"] = "Register"
@@ -45,6 +42,3 @@ class RegisterPlan(PlanFields):
     versions: list[VersionToRegister] = Field(description="Versions to register, and those that get an alias.")
     aliases: list[RegisteredAlias] = Field(default_factory=list, description="Aliases to set, each on one of versions.")
     remove: list[str] = Field(default_factory=list, description="Aliases that point to nothing any more.")
-    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
-    namespace: str | None = NAMESPACE
-    limits: Limits = Field(default_factory=Limits)

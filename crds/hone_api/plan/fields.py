@@ -45,26 +45,38 @@ ExportFolder = Annotated[str, StringConstraints(pattern=r"^[-_a-zA-Z0-9]{1,120}/
 Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"), AfterValidator(_checked_cidr)]
 
 
-SERVICES: Any = Field(
-    default_factory=list,
-    description="Services of other namespaces that sources and endpoints may name, as name.namespace with * for any "
-    "text, e.g. judge.models or *.models. Only responses of these Services are quoted in messages.",
-)
+class Destinations(ApiModel):
+    """Which servers in private networks a pod may reach, as the platform team sets them."""
+
+    allow_private_addresses: bool = Field(
+        default=False,
+        description="Whether sources and model endpoints may have private or loopback addresses, whatever their "
+        "names. A Service of the job's own namespace may have a private address without this, but never a loopback or "
+        "link-local address.",
+    )
+    services: list[ServicePattern] = Field(
+        default_factory=list,
+        description="Services of other namespaces that sources and endpoints may name, as name.namespace with * for "
+        "any text, e.g. judge.models or *.models. Only responses of these Services are quoted in messages.",
+    )
+    cluster_cidrs: list[Cidr] = Field(
+        default_factory=list,
+        description="Address ranges of the cluster's Services and pods, e.g. 10.96.0.0/12: a Service that leads "
+        "outside them is refused. Empty: any address that DNS gives for a Service of the named namespace.",
+    )
 
 
-CLUSTER_CIDRS: Any = Field(
-    default_factory=list,
-    description="Address ranges of the cluster's Services and pods, e.g. 10.96.0.0/12: a Service that leads outside "
-    "them is refused. Empty: any address that DNS gives for a Service of the named namespace.",
-)
+class PodPlace(ApiModel):
+    """Where a pod is, which decides what the name of a Service means."""
+
+    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
+    namespace: str | None = Field(
+        default=None,
+        description="Namespace of the pod, whose Services may be named; none: Services of any namespace may.",
+    )
 
 
-NAMESPACE: Any = Field(
-    default=None, description="Namespace of the pod, whose Services may be named; none: Services of any namespace may."
-)
-
-
-class Limits(ApiModel):
+class Limits(Destinations):
     """Bounds on what a source may be, as the platform team sets them."""
 
     max_source_bytes: int = Field(default=20 * 2**30, ge=1, description="Largest source, in bytes.")
@@ -74,14 +86,6 @@ class Limits(ApiModel):
         description="How long a server of a source may be waited for, in seconds: for its listing, and for each file "
         "beyond the time that its bytes take at 4 MiB/s.",
     )
-    allow_private_addresses: bool = Field(
-        default=False,
-        description="Whether sources and model endpoints may have private or loopback addresses, whatever their "
-        "names. A Service of the job's own namespace may have a private address without this, but never a loopback or "
-        "link-local address.",
-    )
-    services: list[ServicePattern] = SERVICES
-    cluster_cidrs: list[Cidr] = CLUSTER_CIDRS
 
 
 Release = Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+([-+.][0-9A-Za-z-+.]+)?$", max_length=64)]
@@ -96,6 +100,12 @@ class PlanFields(ApiModel):
         description="Release of Hone that wrote the plan. An older reader leaves out the fields that it does not know "
         "and names them in its log; without a release, or with its own or an older one, it refuses them.",
     )
+
+
+class NetworkPlan(PodPlace, PlanFields):
+    """A plan whose pod reads from servers or writes to them."""
+
+    limits: Limits = Field(default_factory=Limits)
 
 
 POD_INDEX_ENV = "JOB_COMPLETION_INDEX"

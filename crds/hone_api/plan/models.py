@@ -10,12 +10,11 @@ from hone_api.base.meta import Name
 from hone_api.blocks.imports import ModelImport
 from hone_api.plan.fields import (
     BILL,
-    NAMESPACE,
     ArtifactInput,
     DatasetInput,
     ExportFolder,
-    Limits,
     ModelInput,
+    NetworkPlan,
     PlanFields,
 )
 from hone_api.plan.plan_paths import PlanPath
@@ -47,7 +46,7 @@ class SignPlan(PlanFields):
     bom: dict[str, Any] | None = BILL
 
 
-class ImportPlan(PlanFields):
+class ImportPlan(NetworkPlan):
     """Copies a foreign model to `store`/models/`folder`, after checking it; for an adapter its base too."""
 
     kind: Literal["Import"] = "Import"
@@ -60,9 +59,6 @@ class ImportPlan(PlanFields):
     rows: DatasetInput | None = Field(default=None, description="Rows of source.evaluation; none: nothing is scored.")
     store: PlanPath = Field(description="Path of the store.")
     folder: ExportFolder
-    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
-    namespace: str | None = NAMESPACE
-    limits: Limits = Field(default_factory=Limits)
 
 
 class MeasurePlan(PlanFields):

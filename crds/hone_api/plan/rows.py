@@ -11,7 +11,7 @@ from hone_api.dataset.curation import Curation
 from hone_api.dataset.dataset import Checks, Format, Splits
 from hone_api.dataset.source import Source
 from hone_api.dataset.synthesis import Raft, Synthesis
-from hone_api.plan.fields import NAMESPACE, PODS, DatasetInput, Limits, ModelInput, PlanFields
+from hone_api.plan.fields import PODS, DatasetInput, ModelInput, NetworkPlan, PlanFields
 from hone_api.plan.plan_paths import PlanPath
 
 
@@ -30,7 +30,7 @@ class RowsPlan(PlanFields):
     )
 
 
-class MaterializePlan(RowsPlan):
+class MaterializePlan(NetworkPlan, RowsPlan):
     """Source -> validated splits in `store`/datasets/<digest>."""
 
     kind: Literal["Materialize"] = "Materialize"
@@ -80,9 +80,6 @@ class MaterializePlan(RowsPlan):
     pods: int | None = PODS
     review: str | None = Field(default=None, description="Annotation hone.dev/review of the Dataset, by now.")
     raft: Raft | None = None
-    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
-    namespace: str | None = NAMESPACE
-    limits: Limits = Field(default_factory=Limits)
 
 
 class MixPlan(RowsPlan):

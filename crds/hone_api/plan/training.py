@@ -15,17 +15,14 @@ from hone_api.combinations.rules import RUN_RULES
 from hone_api.kinds.finetunejob import Output
 from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.plan.fields import (
-    CLUSTER_CIDRS,
-    NAMESPACE,
     PODS,
-    SERVICES,
     TRUSTED,
     ArtifactInput,
-    Cidr,
     DatasetInput,
+    Destinations,
     ModelInput,
     PlanFields,
-    ServicePattern,
+    PodPlace,
     TasksInput,
     Trusted,
 )
@@ -51,7 +48,7 @@ class _Attempt(PlanFields):
     method: Method = Method.SFT
 
 
-class TrainingPlan(PlanBlocks, _Attempt):
+class TrainingPlan(PodPlace, Destinations, PlanBlocks, _Attempt):
     """One attempt of one run."""
 
     rules = RUN_RULES
@@ -123,14 +120,6 @@ class TrainingPlan(PlanBlocks, _Attempt):
     )
     master_address: str | None = Field(default=None, description="Host name of node 0; needed for several nodes.")
     master_port: int = Field(default=29500, ge=1, le=65535)
-    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
-    allow_private_addresses: bool = Field(
-        default=False,
-        description="Whether judges, teachers and vLLM outside the cluster may have private and loopback addresses.",
-    )
-    namespace: str | None = NAMESPACE
-    services: list[ServicePattern] = SERVICES
-    cluster_cidrs: list[Cidr] = CLUSTER_CIDRS
     output: Output
     work_path: PlanPath = Field(description="Folder of this run for checkpoints, kept over attempts.")
     output_path: PlanPath = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")
@@ -169,6 +158,13 @@ class TrainingPlan(PlanBlocks, _Attempt):
     compared_model: ModelInput | None = Field(default=None, description="Where it is.")
     tracking: TrackingInput | None = Field(default=None, description="Where the run is logged as well; none: nowhere.")
     metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
+
+    @property
+    def base(self) -> ModelInput:
+        """The base model."""
+        return ModelInput(
+            path=self.model_path, digest=self.model_digest, adapter=self.model_adapter, trusted=self.model_trusted
+        )
 
     @property
     def largest(self) -> TrainingPlan:

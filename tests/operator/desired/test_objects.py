@@ -25,7 +25,7 @@ from support.cluster.platforms import changed, platform_with
 
 from hone_api import RELEASE
 from hone_api.contract.plan_reading import parse_plan
-from hone_api.plan import Limits
+from hone_api.plan import Limits, NetworkPlan
 from hone_operator.desired.core import names
 from hone_operator.desired.core.podlimits import resources
 from hone_operator.desired.core.quantity import value
@@ -134,6 +134,17 @@ def test_plans_can_be_read_by_the_trainer(case):
     for body in CASES[case]():
         if body["kind"] == "ConfigMap" and body["metadata"]["name"] != names.CONTENTS:
             assert parse_plan(body["data"]["plan.json"]).release == RELEASE
+
+
+def test_every_plan_that_names_servers_has_the_network_of_the_platform(monkeypatch):
+    monkeypatch.setattr(desired_objects, "PLATFORM", changed(PLATFORM, cluster_domain="example.internal"))
+    seen = {}
+    for make in (*CASES.values(), desired_objects.imported_model):
+        for body in make():
+            plan = parse_plan(body["data"]["plan.json"]) if "plan.json" in body.get("data", {}) else None
+            if isinstance(plan, NetworkPlan):
+                seen[type(plan)] = (plan.cluster_domain, plan.namespace)
+    assert seen == dict.fromkeys(NetworkPlan.__subclasses__(), ("example.internal", "team"))
 
 
 def test_children_are_owned_and_carry_nothing_of_git_ops_tools(case):

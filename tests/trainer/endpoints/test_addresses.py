@@ -151,7 +151,10 @@ def test_plans_without_a_namespace_name_services_as_before() -> None:
 @pytest.mark.attack("endpoints")
 def test_a_service_of_another_namespace_is_refused_before_it_is_looked_up() -> None:
     with pytest.raises(ConfigError, match=r"added to limits\.services of the chart"):
-        Endpoint("http://grade.tenant-b.svc/v1", Access(namespace="team", resolver=lambda *_: pytest.fail("asked")))
+        Endpoint(
+            "http://grade.tenant-b.svc/v1",
+            Access(AllowedNetwork(namespace="team"), resolver=lambda *_: pytest.fail("asked")),
+        )
 
 
 Reply = list[tuple[float, bytes]]
@@ -213,7 +216,7 @@ def test_a_download_that_drips_ends_at_its_limit(tmp_path: Path, server: tuple[i
 def test_an_endpoint_that_drips_ends_at_its_limit(server: tuple[int, Reply], what: str) -> None:
     port, reply = server
     reply += DRIPS[what]
-    endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", Access(allow_private=True, most_seconds=0.5))
+    endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", Access(AllowedNetwork(allow_private=True), most_seconds=0.5))
     start = time.monotonic()
     with pytest.raises(SourceError) as raised:
         endpoint.request("GET", "/models", tries=1)
@@ -226,7 +229,9 @@ def test_what_a_private_server_says_is_not_repeated(server: tuple[int, Reply], m
     port, reply = server
     reply.append((0, b"HTTP/1.1 400 Bad\r\nContent-Length: 6\r\nConnection: close\r\n\r\ncanary"))
     monkeypatch.setattr(AllowedNetwork, "refusal", lambda *_: None)
-    endpoint = Endpoint(f"http://db:{port}/v1", Access(namespace="team", resolver=lambda *_: Resolution(["127.0.0.1"])))
+    endpoint = Endpoint(
+        f"http://db:{port}/v1", Access(AllowedNetwork(namespace="team"), resolver=lambda *_: Resolution(["127.0.0.1"]))
+    )
     with pytest.raises(PromptRefusedError) as raised:
         endpoint.request("GET", "/models", tries=1)
     assert raised.value.message == "db answers 400"

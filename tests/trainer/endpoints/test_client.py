@@ -14,7 +14,7 @@ from support.servers.scripted import Said, Script, scripted
 from urllib3.exceptions import HTTPError
 
 from hone_trainer.endpoints import http
-from hone_trainer.endpoints.addresses import Resolution
+from hone_trainer.endpoints.addresses import AllowedNetwork, Resolution
 from hone_trainer.endpoints.client import Access, Endpoint, PromptRefusedError
 from hone_trainer.errors import ConfigError, SourceError
 
@@ -29,7 +29,7 @@ def script() -> Iterator[Script]:
 
 
 def endpoint(script: Script, key: str | None = KEY) -> Endpoint:
-    return Endpoint(script.url, Access(allow_private=True, key=key, pause=lambda seconds: None))
+    return Endpoint(script.url, Access(AllowedNetwork(allow_private=True), key=key, pause=lambda seconds: None))
 
 
 def ask(server: Endpoint) -> str:

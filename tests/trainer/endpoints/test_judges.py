@@ -13,6 +13,7 @@ from support.runs import judging
 from hone_api.blocks.rewards import Reward as RewardSpec
 from hone_dev.models import modelserver
 from hone_trainer import rewards
+from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.endpoints.client import Access
 from hone_trainer.errors import SourceError
 from hone_trainer.rewards import Masked, Sample
@@ -20,7 +21,7 @@ from hone_trainer.rewards.base import Scored
 from hone_trainer.sandbox import SandboxWorkers
 
 pytestmark = pytest.mark.trainer
-HERE = Access(allow_private=True, pause=lambda _: None)
+HERE = Access(AllowedNetwork(allow_private=True), pause=lambda _: None)
 
 
 def scores(spec: dict[str, Any], path: Path | None, *completions: str, access: Access = HERE) -> list[Scored]:

@@ -38,6 +38,7 @@ RESOLVER = "nameserver 127.0.0.1\nsearch team.svc.cluster.local svc.cluster.loca
 POD = """
 import http.server, json, sys, threading
 from support.servers import name_server
+from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.endpoints.client import Access, Endpoint
 from hone_trainer.errors import SourceError
 
@@ -52,7 +53,7 @@ class Models(http.server.BaseHTTPRequestHandler):
 
 def ask(host):
     try:
-        return Endpoint(f"http://{host}:8080/v1", Access(namespace="team")).first_model()
+        return Endpoint(f"http://{host}:8080/v1", Access(AllowedNetwork(namespace="team"))).first_model()
     except SourceError as error:
         return f"{error.code}: {error.message}"
 

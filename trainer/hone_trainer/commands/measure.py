@@ -21,10 +21,9 @@ def run(plan: MeasurePlan) -> MeasureResult:
         TrainerError: as `evaluate.recompute`.
     """
     contents.verify([plan.rows])
-    for model in (plan.model, plan.against):
-        for folder in (model, model.adapter) if model else ():
-            if folder is not None:
-                signature.compare(folder)
+    signature.compare(plan.model)
+    if plan.against:
+        signature.compare(plan.against)
     exported = _exported(plan.model, plan.base_path)
     other = _exported(plan.against) if plan.against else None
     try:

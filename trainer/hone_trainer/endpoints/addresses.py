@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from hone_api.plan import DeliverPlan, ImportPlan, MaterializePlan, RegisterPlan, TrainingPlan
+from hone_api.plan import NetworkPlan, TrainingPlan
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -213,9 +213,9 @@ class AllowedNetwork:
         return f"{namespace}.svc.{self.cluster_domain}".lower() if namespace else None
 
 
-def network_of(plan: MaterializePlan | TrainingPlan | DeliverPlan | RegisterPlan | ImportPlan) -> AllowedNetwork:
+def network_of(plan: NetworkPlan | TrainingPlan) -> AllowedNetwork:
     """The destinations that a plan's sources, endpoints, deliveries and imports may have."""
-    bounds = plan if isinstance(plan, TrainingPlan) else plan.limits
+    bounds = plan.limits if isinstance(plan, NetworkPlan) else plan
     return AllowedNetwork(
         bounds.allow_private_addresses, plan.cluster_domain, plan.namespace, bounds.services, bounds.cluster_cidrs
     )

@@ -21,9 +21,8 @@ from urllib.parse import SplitResult, urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from hone_api.plan import MaterializePlan, TrainingPlan
 from hone_api.words.failures import FailureCode
-from hone_trainer.endpoints.addresses import PRIVATE_WAY_OUT, AllowedNetwork, is_own, network_of
+from hone_trainer.endpoints.addresses import PRIVATE_WAY_OUT, AllowedNetwork, is_own
 from hone_trainer.endpoints.http import Resolver, pool_of, resolve, timeout_until
 from hone_trainer.endpoints.usage import Usage
 from hone_trainer.errors import ConfigError, SourceError
@@ -81,40 +80,15 @@ class Access:
     Args:
         most_bytes: of an answer.
         most_seconds: from the request to the end of its answer.
-        namespace, services, cidrs: see `AllowedNetwork`.
     """
 
-    allow_private: bool = False
-    cluster_domain: str = "cluster.local"
+    network: AllowedNetwork = field(default_factory=AllowedNetwork)
     key: str | None = None
     parallel: int = 4
     most_bytes: int = 8 * 2**20
     most_seconds: float = 600
     resolver: Resolver = resolve
     pause: Callable[[float], None] = time.sleep
-    namespace: str | None = None
-    services: Sequence[str] = ()
-    cidrs: Sequence[str] = ()
-
-    @classmethod
-    def of(cls, plan: MaterializePlan | TrainingPlan, key: str | None, parallel: int, **options: Any) -> Access:
-        """The access that the plan allows."""
-        network = network_of(plan)
-        return cls(
-            network.allow_private,
-            network.cluster_domain,
-            key,
-            parallel,
-            namespace=network.namespace,
-            services=network.services,
-            cidrs=network.cidrs,
-            **options,
-        )
-
-    @property
-    def network(self) -> AllowedNetwork:
-        """The permitted destinations."""
-        return AllowedNetwork(self.allow_private, self.cluster_domain, self.namespace, self.services, self.cidrs)
 
 
 @dataclass

@@ -36,15 +36,10 @@ def prepare(plan: TrainingPlan, first: bool) -> TrainingPlan:
             hashed, once on each node. SignatureMissing or SignatureInvalid, where the plan wants signatures.
         TrainerError: StorageError, if the first node did not merge in time.
     """
-    base = ModelInput(
-        path=plan.model_path, digest=plan.model_digest, adapter=plan.model_adapter, trusted=plan.model_trusted
-    )
-    models = {FOLDER: base, **{f"models/{name}": model for name, model in plan.models.items()}}
+    models = {FOLDER: plan.base, **{f"models/{name}": model for name, model in plan.models.items()}}
     compared = [plan.compared_model] if plan.compared_model else []  # its adapter stays apart: see other_version
     for model in (*models.values(), *compared):
         signature.compare(model)
-        if model.adapter is not None:
-            signature.compare(model.adapter)
     prepared = {name: whole(model, Path(plan.work_path) / name, first) for name, model in models.items()}
     others = {name: prepared[f"models/{name}"] for name in plan.models}
     return plan.model_copy(update={"model_path": prepared[FOLDER].path, "models": others})

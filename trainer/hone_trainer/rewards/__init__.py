@@ -8,6 +8,7 @@ from pathlib import Path
 from hone_api.blocks.rewards import Reward as RewardSpec
 from hone_api.blocks.rewards import RewardType
 from hone_api.plan import TrainingPlan
+from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.client import Access
 from hone_trainer.errors import ConfigError
 from hone_trainer.rewards.base import Context, Masked, RewardFunction, Sample, as_samples
@@ -59,7 +60,7 @@ def of_plan(plan: TrainingPlan, specs: Sequence[RewardSpec], workers: SandboxWor
         ConfigError, TrainerError: see `make`.
     """
     models = {spec.title: plan.models[spec.reward_model.model_version].path for spec in specs if spec.reward_model}
-    access = Access.of(plan, None, Access.parallel)
+    access = Access(network_of(plan))
     return make(specs, {**plan.reward_paths, **models}, workers, access)
 
 

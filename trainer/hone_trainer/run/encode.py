@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from hone_api.contract import encoding
 from hone_api.contract.report import EncodeResult
-from hone_api.plan import DatasetInput, TrainingPlan
+from hone_api.plan import DatasetInput, ModelInput, TrainingPlan
 from hone_api.words.failures import FailureCode
 from hone_api.words.phases import ENCODING
 from hone_trainer.encoding import chunks, rendering, reuse
@@ -73,7 +73,9 @@ def run(plan: TrainingPlan) -> EncodeResult | None:
     pod = this_pod(plan.pods)
     reporters = live.from_environment() if pod.leads else Reporters()
     try:
-        base = _checked_base(contents.verify_datasets(plan) if pod.leads else plan)
+        if pod.leads:
+            contents.verify_datasets(plan)
+        base = _checked_base(plan.base)
         work = _Work(plan, base, reporters, counts_steps=True, pod=pod)
         places = {source.path: place(plan, source, writes=True) for source in encoding.splits(plan)}
         missing = {path: folder for path, folder in places.items() if not folders.claim(folder)}
@@ -218,18 +220,10 @@ def _policy(plan: TrainingPlan, base: Base) -> Policy:
     return Policy(longest, plan.training.truncation)
 
 
-def _checked_base(plan: TrainingPlan) -> Base:
+def _checked_base(model: ModelInput) -> Base:
     """Config and tokenizer of the base, each file of them as the plan pins it; the weights are not read."""
-    adapter = plan.model_adapter
-    for folder, digest, trusted in (
-        (plan.model_path, plan.model_digest, plan.model_trusted),
-        (adapter and adapter.path, adapter and adapter.digest, adapter and adapter.trusted),
-    ):
-        if folder and digest:
-            if trusted:
-                signature.verify(folder, digest, trusted)
-            manifest.verify(folder, digest, hashed=lambda path: not path.endswith(".safetensors"))
-    return base_model.open_base(plan.model_path, tokenizer_path=adapter.path if adapter else None)
+    signature.compare(model, hashed=lambda path: not path.endswith(".safetensors"))
+    return base_model.open_base(model.path, tokenizer_path=model.adapter.path if model.adapter else None)
 
 
 def _result(plan: TrainingPlan, places: Mapping[str, Path], work: _Work) -> EncodeResult:

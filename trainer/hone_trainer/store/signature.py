@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -54,17 +54,22 @@ def verify(folder: str | Path, digest: str, trusted: Sequence[Trusted]) -> str |
     return who
 
 
-def compare(model: ModelInput | ArtifactInput) -> None:
-    """Every file of a folder with its manifest, and the manifest with its signature where one is wanted.
+def compare(model: ModelInput | ArtifactInput, hashed: Callable[[str], bool] = lambda _: True) -> None:
+    """Every file of a folder with its manifest, and the manifest with its signature where one is wanted; those of a
+    model's adapter as well.
+
+    Args:
+        hashed: as in `manifest.verify`.
 
     Raises:
         StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid, SigningTrustUnusable.
     """
-    if model.digest is None:
-        return
-    if model.trusted:
-        verify(model.path, model.digest, model.trusted)
-    manifest.verify(model.path, model.digest)
+    if model.digest is not None:
+        if model.trusted:
+            verify(model.path, model.digest, model.trusted)
+        manifest.verify(model.path, model.digest, hashed)
+    if isinstance(model, ModelInput) and model.adapter:
+        compare(model.adapter, hashed)
 
 
 def write(folder: str | Path, digest: str, key: Path | Signer, trusted: Sequence[Trusted]) -> str | Identity:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.prompts import checked_record
+from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.client import Access, Endpoint, ModelReply, PromptRefusedError, in_parallel
 from hone_trainer.store.hub import secret_key
 from hone_trainer.teachers import skipped
@@ -74,5 +75,5 @@ def connect(plan: TrainingPlan) -> EndpointTeacher:
     options = options_of(plan).teacher_endpoint
     assert options is not None
     key = secret_key(plan.teacher_secret_path, "API_KEY") if plan.teacher_secret_path else None
-    endpoint = Endpoint(options.endpoint, Access.of(plan, key, PARALLEL))
+    endpoint = Endpoint(options.endpoint, Access(network_of(plan), key, PARALLEL))
     return EndpointTeacher(endpoint, options.model or endpoint.first_model(), longest_answer(plan))

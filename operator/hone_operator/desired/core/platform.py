@@ -20,6 +20,10 @@ class Platform(Values):
     progress_ca: str | None = None
     """PEM of the authority that signed the progress server's certificate."""
 
+    def network(self, namespace: str) -> dict[str, Any]:
+        """What a `NetworkPlan` for a pod of the namespace has of the platform."""
+        return {"cluster_domain": self.cluster_domain, "namespace": namespace, "limits": self.limits}
+
     def pod_image(self) -> PodImage:
         """The image of the pods that the command line starts with the store mounted."""
         return PodImage.model_validate(

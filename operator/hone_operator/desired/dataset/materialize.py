@@ -130,7 +130,7 @@ def _read(
     meta = owner["metadata"]
     mount, path = source_mount(spec.source.uri)
     secrets, secret_path = secret_mounts(spec.source.secret_name)
-    fields, more = generation_of(owner, spec, platform)
+    fields, more = generation_of(owner, spec)
     plan = MaterializePlan(
         name=meta["name"],
         source=spec.source,
@@ -150,9 +150,8 @@ def _read(
         previous=_previous(owner),
         previous_split_settings=(owner.get("status") or {}).get("splitSettings"),
         known=source_version,
-        namespace=meta["namespace"],
         store=str(names.STORE),
-        limits=platform.limits,
+        **platform.network(meta["namespace"]),
         pods=spec.resources.pods if spec.resources.pods > 1 else None,
     )
     models = modelref.places(named.classifiers.values(), platform)

@@ -7,7 +7,6 @@ from typing import Any
 from hone_api.dataset.dataset import DatasetSpec
 from hone_api.dataset.synthesis import REVIEW
 from hone_operator.desired.core.hub import secret_mounts
-from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.pod import Mount
 
 ENDPOINT_SECRET, JUDGE_SECRET = PurePosixPath("/secrets/endpoint"), PurePosixPath("/secrets/judge")
@@ -18,11 +17,9 @@ def reviewed(dataset: Mapping[str, Any]) -> str | None:
     return (dataset["metadata"].get("annotations") or {}).get(REVIEW)
 
 
-def generation(
-    owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform
-) -> tuple[dict[str, Any], tuple[Mount, ...]]:
+def generation(owner: Mapping[str, Any], spec: DatasetSpec) -> tuple[dict[str, Any], tuple[Mount, ...]]:
     """(fields of the plan, mounts) of a Dataset's synthesis and RAFT set; both are empty without them."""
-    fields: dict[str, Any] = {"raft": spec.raft, "cluster_domain": platform.cluster_domain}
+    fields: dict[str, Any] = {"raft": spec.raft}
     if spec.synthesis is None:
         return fields, ()
     judge = spec.synthesis.filters.judge

@@ -80,8 +80,7 @@ def importing(
         rows=rows,
         store=str(names.STORE),
         folder=_folder(key),
-        namespace=meta["namespace"],
-        limits=platform.limits,
+        **platform.network(meta["namespace"]),
     )
     work = Work(
         component=COMPONENT,

@@ -58,9 +58,7 @@ def register(owner: Mapping[str, Any], work: Registration, number: int, platform
         versions=list(work.versions),
         aliases=list(work.aliases),
         remove=list(work.remove),
-        cluster_domain=platform.cluster_domain,
-        namespace=meta["namespace"],
-        limits=platform.limits,
+        **platform.network(meta["namespace"]),
     )
     pod = Work(component=COMPONENT, verb="register", plan=plan, cpu=CPU, memory=MEMORY, mounts=tuple(mounts))
     labels = names.labels(COMPONENT, owner, **{names.STAGING_ATTEMPT: str(number), names.CONTENT: work.key})

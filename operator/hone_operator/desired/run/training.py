@@ -10,6 +10,7 @@ from hone_api.estimate import job_needs
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.kinds.resolved import PinnedModel, Resolved
 from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
+from hone_api.plan.fields import Destinations
 from hone_operator.desired.core import interconnect, modelref, names
 from hone_operator.desired.core.hub import secret_mounts
 from hone_operator.desired.core.job import JobName, job_with_plan
@@ -60,10 +61,8 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         template_date=created.date() if (created := read_time(meta.get("creationTimestamp"))) else None,
         master_address=host if several else None,
         cluster_domain=platform.cluster_domain,
-        allow_private_addresses=platform.limits.allow_private_addresses,
         namespace=meta["namespace"],
-        services=platform.limits.services,
-        cluster_cidrs=platform.limits.cluster_cidrs,
+        **platform.limits.model_dump(include=set(Destinations.model_fields)),
         # What happens to the finished model is the ModelVersion's: its Jobs copy it, a sweep removes it.
         output=spec.output.model_copy(update={"push": None, "deletion_policy": None}),
         work_path=str(names.STORE / "runs" / uid),

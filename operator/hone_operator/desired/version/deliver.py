@@ -94,9 +94,7 @@ def deliver(
         labels=_labels(spec, parcel.artifact),
         created=spec.lineage.finished_at,
         **_description(meta, spec, target),
-        cluster_domain=platform.cluster_domain,
-        namespace=meta["namespace"],
-        limits=platform.limits,
+        **platform.network(meta["namespace"]),
     )
     name = names.deliver(meta["name"], meta["uid"], parcel.key, number)
     env = progress_environment(platform, meta["namespace"], "deliveries", name)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from hone_trainer.encoding.prompts import Prompt
+from hone_trainer.endpoints.addresses import AllowedNetwork
 from hone_trainer.endpoints.client import Access, Endpoint, in_parallel
 from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.methods.rl import served
@@ -32,7 +33,7 @@ def silent() -> Iterator[str]:
 
 
 def generation(url: str, folder: Path, stop: Stop) -> served.ServedGeneration:
-    endpoint = Endpoint(url, Access(allow_private=True, most_seconds=served.SECONDS))
+    endpoint = Endpoint(url, Access(AllowedNetwork(allow_private=True), most_seconds=served.SECONDS))
     library = served.ServedGeneration(endpoint, None, folder, "run", {}, served.Patience(stop), print)
     library._name = "run-adapter-0"  # as after sync_weights
     return library

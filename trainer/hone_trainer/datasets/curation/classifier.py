@@ -36,9 +36,7 @@ class Classifier:
     def __init__(self, model: ModelInput, label: str | None, room: Path) -> None:
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-        for part in (model, model.adapter):
-            if part is not None:
-                signature.compare(part)
+        signature.compare(model)
         path = merge_base.whole(model, room / "merged", first=True).path
         safe_config.refuse_code(Path(path))
         with weights.naming_foreign_errors(Path(path)):

@@ -25,6 +25,7 @@ from hone_trainer.datasets.synthesis.batch import GeneratedBatch
 from hone_trainer.datasets.synthesis.filters import RowJudge, Similar
 from hone_trainer.datasets.synthesis.material import Material, Seed
 from hone_trainer.datasets.synthesis.templates import TEMPLATES, AnswerError, Ask, RowTemplate
+from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.client import Access, Endpoint, PromptRefusedError, too_many
 from hone_trainer.endpoints.usage import Usage
 from hone_trainer.errors import DataError, SourceError
@@ -274,7 +275,7 @@ def _seed_text(seed: Seed, template: RowTemplate) -> str:
 def _access(plan: MaterializePlan, secret_path: str | None) -> Access:
     assert plan.synthesis is not None
     key = hub.secret_key(secret_path, "API_KEY") if secret_path else None
-    return Access.of(plan, key, plan.synthesis.parallel)
+    return Access(network_of(plan), key, plan.synthesis.parallel)
 
 
 def _scorer(plan: MaterializePlan, endpoint: Endpoint) -> RowJudge | None:

@@ -20,6 +20,7 @@ from hone_api.verdicts.servable import GPT_OSS
 from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding import mapped
+from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.client import Access, Endpoint, in_parallel
 from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.methods.rl.rewarding import Rewards
@@ -281,7 +282,7 @@ def _connect(run: Run) -> Endpoint:
     plan = run.plan
     assert plan.grpo is not None
     key = secret_key(plan.generation_secret_path, "API_KEY") if plan.generation_secret_path else None
-    access = Access.of(plan, key, PARALLEL, most_bytes=BYTES, most_seconds=SECONDS)
+    access = Access(network_of(plan), key, PARALLEL, most_bytes=BYTES, most_seconds=SECONDS)
     url = str(plan.grpo.generation.endpoint).rstrip("/").removesuffix("/v1")
     endpoint = Endpoint(f"{url}/v1", access)
     try:
