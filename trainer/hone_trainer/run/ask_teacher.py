@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
+from hone_api.contract import encoding
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer.encoding import rendering
 from hone_trainer.run import apart
@@ -26,9 +27,9 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     Raises:
         TrainerError: what went wrong in the teacher's process; Interrupted.
     """
-    if plan.distillation is None or plan.distillation.by_logits:
+    if not encoding.is_answered_later(plan):
         return plan
-    targets = {source.path: sequence.answers_file(plan, number) for number, source in enumerate(sequence.sources(plan))}
+    targets = {source.path: sequence.answers_file(plan, number) for number, source in enumerate(encoding.splits(plan))}
     if first and not all(target.is_file() for target in targets.values()):
         apart.run("hone_trainer.run.ask_teacher", plan, stop, "the teacher")
     while not all(target.is_file() for target in targets.values()):

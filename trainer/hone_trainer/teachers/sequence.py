@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hone_api.contract import encoding
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer.encoding import split_file
@@ -31,16 +32,8 @@ SAID_EVERY = 15.0
 """Seconds between lines in the log while the teacher answers."""
 
 
-def sources(plan: TrainingPlan) -> list[DatasetInput]:
-    """The files of rows, each once."""
-    by_path: dict[str, DatasetInput] = {}
-    for source in (*plan.datasets, *plan.evaluation_datasets):
-        by_path.setdefault(source.path, source)
-    return list(by_path.values())
-
-
 def answers_file(plan: TrainingPlan, number: int) -> Path:
-    """The file for the answers to the rows of a source, by its number among `sources`."""
+    """The file for the answers to the rows of a source, by its number among `encoding.splits`."""
     return Path(plan.work_path) / "teacher" / f"{number}.jsonl"
 
 
@@ -93,7 +86,7 @@ def write_answers(plan: TrainingPlan) -> None:
             answer of a split.
         SourceError: from an endpoint; also EndpointRefused if it refuses too many prompts.
     """
-    splits = [_Split.of(source, answers_file(plan, number)) for number, source in enumerate(sources(plan))]
+    splits = [_Split.of(source, answers_file(plan, number)) for number, source in enumerate(encoding.splits(plan))]
     teacher = load(plan)
     refusals = skipped.RefusedPrompts(sum(len(split.records) for split in splits))
     for split in splits:
