@@ -1,14 +1,20 @@
-"""Preparing a Dataset: rows and megabytes per CPU second, and peak memory.
+"""Preparing a Dataset next to what people would write: rows and megabytes per CPU second, and peak memory.
 
     .venv/bin/python bench/dataset.py [--megabytes 20 100] [--peers-up-to 1000] [--all-tokenised]
+    .venv/bin/python bench/dataset.py --written [--rows FILE]
 
-Exit code 1 when a process of Hone takes more than 1.5 GiB. In the same run, on the same generated file of JSON Lines:
+Exit code 1 when a process of Hone takes more than 1.5 GiB, or, with --written, more CPU time than BOUNDS. In one run,
+on the same generated file of JSON Lines:
 
 - personal data: the same rows with numbers, dates, paths and URLs among the words and, in one row of twenty, a planted
   sentence with personal data or what looks alike; redacted, and as they are.
 - datatrove: the MinHash steps that made FineWeb, in an environment of its own (uv fetches it; left out without one).
 
-`bench/dataset_workers.py` measures what a second worker gives.
+With --written only: check, remove exact duplicates, hold a twentieth out and write, by Hone (also with near duplicates
+removed) and as a user of `datasets`, polars or DuckDB would write it (bench/dataset_peers.py), on functions with their
+docstrings from the installed packages (bench/real_text.py), on rows of 60 bytes, or on a file with question and answer.
+uv fetches polars and DuckDB; without it: "not installed". `bench/dataset_workers.py` measures what a second worker
+gives.
 """
 
 from __future__ import annotations
@@ -21,8 +27,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from dataset_steps import BUDGET_MIB, measure, write_noted, write_rows
+from dataset_steps import BUDGET_MIB, PEERS, measure, write_noted, write_real, write_rows, write_short
 
+BOUNDS = {"real": ("datasets", 1.5), "given": ("datasets", 1.5), "short": ("polars", 10)}
+"""Most CPU time of Hone with exact duplicates removed, as a multiple of a peer's."""
 TOKENISED_ROWS = 20_000
 """Rows that are tokenised unless all are: each by itself, so that their rate hardly depends on how many there are."""
 
@@ -87,6 +95,32 @@ def _line(name: str, count: int, made: dict[str, float], megabytes: float) -> No
     print(f" {count / made['cpu']:8,.0f} {megabytes / made['cpu']:6.2f} {made['peak_mib']:9,.0f}", flush=True)
 
 
+def written(rows: Path, title: str, folder: Path) -> bool:
+    """Prints Hone next to its peers on one file; whether it keeps within BOUNDS."""
+    with open(rows, "rb") as file:
+        count = sum(1 for _ in file)
+    megabytes = rows.stat().st_size / 10**6
+    _head(f"{title}, {megabytes:.1f} MB")
+    cpu = {}
+    near = () if title == "short" else ("hone_deduplicate",)  # sums are alike on purpose
+    for name in ("hone_exact", *near, *PEERS):
+        try:
+            made = measure(name, rows, folder / f"{rows.stem}-{name}")
+        except (OSError, subprocess.CalledProcessError):
+            print(f"{name:22} not installed")
+            continue
+        cpu[name] = made["cpu"]
+        _line(name, count, made, megabytes)
+    print(
+        ", ".join(f"hone / {name} {cpu['hone_exact'] / cpu[name]:.1f}" for name in PEERS if name in cpu),
+        "of the CPU time",
+    )
+    peer, most = BOUNDS[title]
+    kept = peer not in cpu or cpu["hone_exact"] <= most * cpu[peer]
+    print("" if kept else f"more than {most} times {peer}")
+    return kept
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Throughput and memory of a Dataset's preparation.")
@@ -96,7 +130,17 @@ def main() -> int:
         "--all-tokenised", action="store_true", help=f"tokenise all rows that are left, not {TOKENISED_ROWS:,} of them"
     )
     parser.add_argument("--folder", type=Path, help="for files of some three times the size; default: temporary")
+    parser.add_argument("--written", action="store_true", help="only next to what people would write")
+    parser.add_argument("--rows", type=Path, help="with --written: rows with question and answer; default: see above")
     options = parser.parse_args()
+    if options.written:
+        with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-dataset-") as place:
+            folder, size = Path(place), max(options.megabytes)
+            files = {"given": options.rows} if options.rows else {}
+            for name, write in (("real", write_real), ("short", write_short)) if not files else ():
+                files[name] = folder / f"{name}.jsonl"
+                write(files[name], size)
+            return int(not all([written(rows, name, folder) for name, rows in files.items()]))
     totals: dict[int, float] = {}
     missed: list[str] = []
     for megabytes in options.megabytes:

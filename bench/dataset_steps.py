@@ -19,11 +19,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 BENCH = Path(__file__).parent
+PEERS = {"datasets": (), "polars": ("polars==2.1.0",), "duckdb": ("duckdb==2.0.1",)}
+"""What bench/dataset_peers.py has, and the packages that it needs in addition to this environment's."""
 DATATROVE = ("datatrove==0.10.1", "orjson", "regex", "tokenizers", "xxhash<4")
 COLUMNS = {"prompt": "question", "completion": "answer"}
 WORKERS = 2
@@ -58,6 +61,25 @@ def write_rows(path: Path, megabytes: int, seed: int = 0) -> int:
             line = json.dumps({"question": made[0], "answer": made[1]}).encode() + b"\n"
             file.write(line)
             size, rows = size + len(line), rows + 1
+    return rows
+
+
+def write_real(path: Path, megabytes: float) -> int:
+    """Functions and their docstrings as questions and answers; gives the rows."""
+    from real_text import write
+
+    write("chats", path, megabytes)
+    pairs = [[turn["content"] for turn in json.loads(line)["messages"]] for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({"question": a, "answer": b}) + "\n" for a, b in pairs))
+    return len(pairs)
+
+
+def write_short(path: Path, megabytes: float) -> int:
+    """Rows of some 60 bytes; gives their number."""
+    rows = int(megabytes * 10**6 / 60)
+    with open(path, "w", encoding="utf-8") as file:
+        for n in range(rows):
+            file.write(json.dumps({"question": f"What is {n} + {n % 97}?", "answer": f"It is {n + n % 97}."}) + "\n")
     return rows
 
 
@@ -107,12 +129,17 @@ def hone_validate(rows: Path, work: Path) -> int:
     return _materialised(rows, work, {}).rows
 
 
+def hone_exact(rows: Path, work: Path) -> int:
+    """The same with exact duplicates removed, and a twentieth held out."""
+    return _materialised(rows, work, {"deduplicate": "Exact"}, "5%").rows
+
+
 def hone_deduplicate(rows: Path, work: Path) -> int:
     """The same with exact and near duplicates removed."""
     return _materialised(rows, work, {"deduplicate": "Near"}).rows
 
 
-def _materialised(rows: Path, work: Path, curation: dict[str, Any]) -> Any:
+def _materialised(rows: Path, work: Path, curation: dict[str, Any], held: str = "0%") -> Any:
     from hone_api.plan import MaterializePlan
     from hone_trainer.datasets import materialize
 
@@ -122,7 +149,7 @@ def _materialised(rows: Path, work: Path, curation: dict[str, Any]) -> Any:
         "source": {"uri": "pvc://bench/rows.jsonl"},
         "sourcePath": str(rows),
         "columns": COLUMNS,
-        "splits": {"validation": "0%"},
+        "splits": {"validation": held},
         "curation": curation,
     }
     result = materialize.run(MaterializePlan.model_validate(plan))
@@ -161,6 +188,7 @@ MEASURED: dict[str, Callable[[Path, Path], int]] = {
     f.__name__: f
     for f in (
         hone_validate,
+        hone_exact,
         hone_deduplicate,
         hone_redact,
         hone_tokenise,
@@ -177,6 +205,9 @@ def measure(name: str, rows: Path, work: Path, workers: int = 1) -> dict[str, fl
     command = [sys.executable, __file__, name, str(rows), str(work), "--workers", str(workers)]
     if name == "datatrove":
         command = _with(DATATROVE, BENCH / "datatrove_minhash.py", str(rows), str(work))
+    if name in PEERS:
+        script = (BENCH / "dataset_peers.py", name, str(rows), str(work))
+        command = [sys.executable, *map(str, script)] if find_spec(name) else _with(PEERS[name], *script)
     done = subprocess.run(command, env={**os.environ, **QUIET}, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return {"peak_mib": max(found.get("parent_mib", 0), found.get("worker_mib", 0)), **found}
