@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hone_trainer.models.network import Generating
 from hone_trainer.training.batches import attention
 from hone_trainer.training.batches.attention import AttentionChoice
 
@@ -73,7 +74,7 @@ class Unpadded:
     Passes with a cache are left as they are, and so are rows of one length and rows that come without a mask.
     """
 
-    def __init__(self, model: Any, choice: AttentionChoice) -> None:
+    def __init__(self, model: Generating, choice: AttentionChoice) -> None:
         body = body_of(model)
         self._config, self._choice = model.config, choice
         self._padded = body.forward
@@ -83,7 +84,7 @@ class Unpadded:
         self._held: ExitStack | None = None
         body.forward = self._forward
 
-    def also(self, model: Any) -> None:
+    def also(self, model: Generating) -> None:
         """Another model of the same kind."""
         Unpadded(model, self._choice)
 
@@ -128,6 +129,6 @@ def _shape(value: Any) -> Any:
     return getattr(value, "shape", None)
 
 
-def body_of(model: Any) -> Any:
+def body_of(model: Generating) -> Any:
     """The part of a model before its head."""
     return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
