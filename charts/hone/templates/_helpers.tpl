@@ -60,7 +60,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $parts = prepend $parts . }}
 {{- end }}
 {{- if or (eq (len $parts) 1) (not (regexMatch "[.:]|^localhost$" (first $parts))) }}
-{{- fail (printf "The image %q names no registry, and Hone has not published images: build and push them (docs/guides/install.md#1-build-the-images), then set global.imageRegistry to your registry, or image.repository and trainer.image.repository to full names, e.g. registry.example.internal/hone/operator" (index . 0).repository) }}
+{{- fail (printf "The image %q names no registry, and Hone has not published images: build and push them (docs/guides/install.md#1-build-the-images), then set global.imageRegistry to your registry, or image.repository, trainer.image.repository and, if you use it, trainer.vllmImage.repository to full names, e.g. registry.example.internal/hone/operator, or docker.io/NAME/operator for Docker Hub and for images that are loaded into the nodes" (index . 0).repository) }}
 {{- end }}
 {{- join "/" $parts }}
 {{- end }}

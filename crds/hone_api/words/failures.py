@@ -521,8 +521,8 @@ FAILURES: dict[str, Failure] = {
     FailureCode.NODE_FAULT: Failure(
         ExitCode.INTERRUPTED,
         Retry.DISRUPTION,
-        "The next attempt avoids the node that the message names, if there is another. Ask the platform team to drain "
-        "and repair it.",
+        "Later attempts of a run avoid the node that the message names, if there is another. Ask the platform team to "
+        "drain and repair it.",
         "kubectl describe node NODE",
     ),
     FailureCode.RANK_FAILED: Failure(

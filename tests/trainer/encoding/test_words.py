@@ -84,9 +84,13 @@ FRAGMENTS = (
         "\u0661",
         "\u00b2",
     ),
+    *("\u00dcber", "\u00bfQu\u00e9", "\u201cHi\u201d", "\u00c9cris"),
     *("<fim_x1>", "<fim_x", "<|end|", "<<", "|", ">"),
     *("<|end|>", "<think>", "a.b", "the:river;", "<", "|>", "\u6c49\u5b57", "\u0130", "\u017f", "\x00"),
 )
+
+
+FOREIGN = "\u00dcber \u00bfQu\u00e9 \u201cHi\u201d \u00c9cris"
 
 
 def _tokenizer(way: Any, normalizer: Any = None) -> Tokenizer:
@@ -95,8 +99,10 @@ def _tokenizer(way: Any, normalizer: Any = None) -> Tokenizer:
     if normalizer is not None:
         made.normalizer = normalizer
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet, show_progress=False)
-    made.train_from_iterator(["the river is near the tower, isn't it? 12 rivers: the other ones.\n\n The"] * 5, trainer)
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator(
+        ["the river is near the tower, isn't it? 12 rivers: the other ones.\n\n The", FOREIGN] * 5, trainer
+    )
     made.add_special_tokens([AddedToken("<|end|>", special=True)])
     made.add_tokens([AddedToken("<think>", normalized=False), AddedToken("<fim_x1>", normalized=False)])
     return made
@@ -173,6 +179,9 @@ OTHERS = {
     "another pattern": lambda: _tokenizer(_split(r"\w+\s*")),
     "another behaviour": lambda: _tokenizer(
         pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA), "merged_with_next"), ONLY_BYTES])
+    ),
+    "bytes before words": lambda: _tokenizer(
+        pre_tokenizers.Sequence([ONLY_BYTES, pre_tokenizers.Split(Regex(LLAMA), "isolated")])
     ),
     "lower case": lambda: _tokenizer(OF_BYTES, normalizers.Lowercase()),
     "token with a space": lambda: _with(AddedToken("of the", normalized=False)),

@@ -58,31 +58,30 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "DPO mixed": ("DPO", {"mixed": True}),
     "GRPO mixed": ("GRPO", {"mixed": True}),
 }
-BY_TOKENS = {"SFT", "SFT of last answers", "SFT truncated", "DAPT unpacked", "SFT mixed", "Distillation"}
-BY_TOKENS |= {"DPO", "DPO of turns, full", "DPO mixed", "Reward", "Reward of turns"}
+BY_TOKENS = {"SFT", "SFT of last answers", "SFT truncated", "DAPT unpacked", "SFT mixed"}
 """Whose rows are put together by tokens since then: the rows of a step are the same, in any order."""
 RECORDED = {
     "SFT": "e675394ecc8622af",
     "DAPT": "d9ba8355ecf43bad",
-    "DPO": "28f8a9e8025d6385",
+    "DPO": "6ce7118b95897bb4",
     "KTO": "69f8add9bb406716",
     "ORPO": "3969ed2ef77a8450",
-    "Reward": "46dd97499d348851",
+    "Reward": "cd26f47a614eefc5",
     "PPO": "3dcaf12b8f829462",
     "GRPO": "682906017dbbb659",
-    "Distillation": "e675394ecc8622af",
+    "Distillation": "7b5632655642abdd",
     "RLOO": "682906017dbbb659",
     "SFT packed": "17f39d7a27a5f547",
     "SFT truncated": "0e7bc66ed3bf62e3",
     "SFT of last answers": "4d677521f59a3bfe",
     "DAPT of long documents": "74815e4916b0b09e",
     "DAPT unpacked": "96af1e03580670cc",
-    "DPO of turns, full": "7294366215a70083",
+    "DPO of turns, full": "2a08eb8cf38737bc",
     "ORPO of turns": "23d15f9d2c6a9252",
     "KTO of turns, full": "04b11b200a909afd",
-    "Reward of turns": "f2cfa727258f05bf",
+    "Reward of turns": "81c3959f1fe6c296",
     "SFT mixed": "c5922c24185b18dc",
-    "DPO mixed": "9d4a7b92bab5cf30",
+    "DPO mixed": "63d1576a589abb30",
     "GRPO mixed": "305271db5b203e1d",
 }
 
@@ -126,13 +125,7 @@ def _plan(make_plan: Any, variant: str, folder: Path, model: Path, **fields: Any
 
 
 def _rows(batch: Any) -> list[list[list[int]]]:
-    """Ids and labels of each row of a batch; of a pair, those of both answers."""
-    if "attention_mask" in batch:
-        columns = [batch[name] for name in ("input_ids", "labels", "completion_mask") if name in batch]
-        mask = batch["attention_mask"].bool()
-        rows = [[column[row][mask[row]].tolist() for column in columns] for row in range(len(mask))]
-        half = len(rows) // 2
-        return rows if "labels" in batch else [a + b for a, b in zip(rows[:half], rows[half:], strict=True)]
+    """Ids and labels of each row of a batch without padding."""
     bounds = batch["cu_seq_lens_q"].tolist()
     ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
     return [[ids[start:end], labels[start:end]] for start, end in pairwise(bounds)]

@@ -60,6 +60,8 @@ def are_apart(backend: Any) -> bool:
         return False
     steps = _settings(backend.pre_tokenizer)
     steps = steps["pretokenizers"] if steps["type"] == "Sequence" else [steps]
+    if any(step["type"] == "ByteLevel" for step in steps[:-1]):  # what follows it sees no spaces any more
+        return False
     return all(map(_is_known, steps)) and any(map(_splits, steps))
 
 
@@ -105,7 +107,9 @@ class Words:
         self._encode = encode
         self._kept: dict[str, Ids] = {}
         longest_first = map(re.escape, sorted(added, key=len, reverse=True))
-        self._added = re.compile(rf"((?:{'|'.join(longest_first)})[^\x00-\x7f]*)") if added else None
+        # What follows a token is a part by itself only if it begins with ASCII: "Ü" of "Über" is no word.
+        rest = r"(?:[^\x00-\x7f].*?(?= [A-Za-z]|\Z))?"
+        self._added = re.compile(rf"((?:{'|'.join(longest_first)}){rest})", re.DOTALL) if added else None
 
     def ids(self, text: str) -> Ids:
         """Token ids of a text; a new list."""

@@ -151,7 +151,6 @@ METHOD = TrainingMethod(
     trainer=build_trainer,
     score=COMPARED.of_trained,
     compared=COMPARED,
-    by_tokens=True,
     metrics=pairs.METRICS,
     logged=pairs.LOGGED,
 )

@@ -125,7 +125,6 @@ METHOD = TrainingMethod(
     trainer=build_trainer,
     score=COMPARED.of_trained,
     compared=COMPARED,
-    by_tokens=True,
     metrics=pairs.METRICS,
     logged={"accuracy": "reward_accuracy", "margin": "reward_margin"},
     head="Reward",

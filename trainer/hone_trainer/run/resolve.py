@@ -38,8 +38,14 @@ def resolve_run(plan: TrainingPlan, base: Base, data: rows.Data, device: Device)
         max_length=length,
         device=device,
         micro_batch_size=result.micro_batch if result else unsized,
-        longest=tokens if method.by_tokens and not micro_batch.packs(plan) else 0,
+        longest=tokens if method.by_tokens and not micro_batch.packs(plan) and not _holds_padding(plan) else 0,
     )
+
+
+def _holds_padding(plan: TrainingPlan) -> bool:
+    """Whether its loss needs logits of padded rows: passes of many short rows and a long one would hold far more of
+    them than of tokens."""
+    return plan.distillation is not None and plan.distillation.by_logits
 
 
 def longest_sequence(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> int:

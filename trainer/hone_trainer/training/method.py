@@ -68,8 +68,8 @@ class TrainingMethod:
     training_only: str | None = None
     """Name of a module that only training needs: it is left out of what is exported."""
     by_tokens: bool = False
-    """Whether a step's loss does not depend on which rows share a pass, so that passes are filled by tokens, if the
-    model's attention allows it."""
+    """Whether passes are filled by tokens, if the model's attention allows it: a step's loss does not depend on which
+    rows share a pass, and nothing of a pass is held for padded rows."""
     check: Callable[[TrainingPlan, Base], object] = _nothing_more
     """Checked before the first step besides what every method needs; raises TrainerError."""
     samples: bool = True

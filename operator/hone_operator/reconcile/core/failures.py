@@ -13,7 +13,9 @@ SECONDARY = frozenset({FailureCode.RANK_FAILED, FailureCode.INTERRUPTED})
 """Codes with which a rank reports that something else ended it."""
 VAGUE = FailureCode.TRAINER_ERROR
 _BY_A_FAULTY_NODE = frozenset({VAGUE, FailureCode.RANK_FAILED, FailureCode.HUNG, FailureCode.RANKS_DIFFER})
-"""Codes that a faulty node explains: nothing in them points to the data or the settings."""
+"""Codes that a faulty node explains: nothing in them points to the data or the settings. A rank that lost contact or
+hung may have waited for one on another node; an error of a rank without a code of its own, e.g. CUDA's, is of its own
+node."""
 OUT_OF_MEMORY = frozenset({FailureCode.OUT_OF_MEMORY, FailureCode.GPU_OUT_OF_MEMORY})
 SIGKILL = 137
 
@@ -76,10 +78,14 @@ def failed_pods(job: ObservedJob) -> list[PodState]:
 def root_cause(job: ObservedJob) -> Cause:
     """Why this failed Job failed; with the faults of its nodes, where they explain it."""
     cause = _cause_in_pods(job)
-    if not job.node_troubles or cause.code not in _BY_A_FAULTY_NODE | {FailureCode.DISRUPTED}:
+    troubles = job.node_troubles
+    if cause.code == VAGUE:
+        own = {pod.body.get("spec", {}).get("nodeName") for pod in job.states if pod.name == cause.pod}
+        troubles = tuple(trouble for trouble in troubles if trouble.node in own)
+    if not troubles or cause.code not in _BY_A_FAULTY_NODE | {FailureCode.DISRUPTED}:
         return cause
-    message = " ".join([f"{cause.message.rstrip('.')}.", *(trouble.sentence for trouble in job.node_troubles)])
-    faulty = tuple(dict.fromkeys(trouble.node for trouble in job.node_troubles if trouble.faulty))
+    message = " ".join([f"{cause.message.rstrip('.')}.", *(trouble.sentence for trouble in troubles)])
+    faulty = tuple(dict.fromkeys(trouble.node for trouble in troubles if trouble.faulty))
     if faulty and cause.code in _BY_A_FAULTY_NODE:
         cause = replace(cause, code=FailureCode.NODE_FAULT, hint=None)
     return replace(cause, message=message, faulty_nodes=faulty)

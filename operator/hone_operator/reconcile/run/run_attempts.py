@@ -1,7 +1,7 @@
 """The attempts of a FineTuneJob: how each ended, and whether there is another."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -154,6 +154,8 @@ class Now:
     """When the last open attempt was seen without its Job and without pods that may run."""
     stranded: Sequence[str] = ()
     """Names of its pods that can never start."""
+    faulty_before: frozenset[str] = frozenset()
+    """Nodes that had a fault at the end of an earlier attempt."""
 
 
 def _recorded(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> list[AttemptJson]:
@@ -206,7 +208,8 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
             _take_steps(record, reached, now.report)
             last_word = phases.take(record, job, now.report, gpus)
             outcome = record["outcome"]
-            cause = _bring_up_to_date(record, job, reached, following, now)
+            known = frozenset(node for before in records[:index] for node in before.get("faultyNodes") or ())
+            cause = _bring_up_to_date(record, job, reached, following, replace(now, faulty_before=known))
             if "endTime" in record:
                 waited = bool(job and job.states and not job.states[0].ran)
                 idle.close(record, outcome)
@@ -336,6 +339,10 @@ def _close(record: AttemptJson, ended_at: str, cause: Cause | None, now: Now) ->
         record["endStep"] = cause.step
     if cause:
         record["outcome"] = _outcome(cause, AttemptOutcome.SUSPENDED if now.suspended else record["outcome"])
+        if cause.code == FailureCode.NODE_FAULT and now.faulty_before.issuperset(cause.faulty_nodes):
+            record["outcome"] = (
+                AttemptOutcome.FAILED
+            )  # there is no better node, or the run breaks on any: it is bounded
         record["reason"] = cause.code
         if cause.micro_batch_size:
             record["microBatchSize"] = cause.micro_batch_size

@@ -77,7 +77,8 @@ def test_the_newest_faults_are_avoided():
 
 @pytest.fixture
 def failed(world):
-    def make(pod, *conditions, cordoned=False):
+    def make(pod, *conditions, cordoned=False, on="gpu-7"):
+        pod.setdefault("spec", {})["nodeName"] = on
         body = {"kind": "Job", "metadata": {"name": "run-1", "namespace": "team"}, "spec": {}}
         job = world.ended(world.child(body, pod), "Failed")
         return replace(job, node_troubles=tuple(troubles_of(node(*conditions, cordoned=cordoned))))
@@ -91,7 +92,13 @@ def test_a_fault_explains_what_has_no_other_cause(world, failed, code):
     cause = root_cause(failed(pod, ("SysLogsXIDError", "True")))
     assert (cause.code, cause.faulty_nodes) == ("NodeFault", ("gpu-7",))
     assert cause.message == f"Rank 0 lost contact. Node gpu-7 has SysLogsXIDError=True: {XID}."
-    assert "avoids the node" in cause.advice
+    assert "avoid the node" in cause.advice
+
+
+def test_an_error_of_a_pod_on_another_node_is_not_explained(world, failed):
+    pod = world.dead(1, outcome=world.failure("TrainerError", "KeyError: 'loss'"))
+    cause = root_cause(failed(pod, ("CSPMaintenance", "True"), on="gpu-1"))
+    assert (cause.code, cause.message, cause.faulty_nodes) == ("TrainerError", "KeyError: 'loss'", ())
 
 
 @pytest.mark.parametrize("code", ["OutOfMemory", "DiskFull", "InvalidConfiguration", "Diverged"])
