@@ -106,7 +106,10 @@ class Conversion:
         for key, value, row in sorted(found, key=lambda each: each[2].order if each[2] else 0):
             if row:
                 self.keys[key] = self._fate(key, value, row)
+        without = {to for key, value, _ in found if value is None for to in self.table.nulls.get(key, ())}
         for target, value in self.table.defaults.items():
+            if target in without:
+                continue
             fields = self._fields(target, "")
             fields.setdefault(target.partition(".")[2] if self._is_rooted(target) else target, Value(typed(value), ""))
         self._combine()
@@ -218,7 +221,7 @@ class Conversion:
         warmup, steps = self.extra.get("warmupSteps"), self.job.get("training.maxSteps")
         if not warmup:
             return
-        number = float(warmup.value)
+        number = warmup.value
         if number >= 1 and not steps:
             self.keys[warmup.key] = KeyFate(Fate.DIFFERS, "training.warmupRatio is a share of the steps: set it")
             return

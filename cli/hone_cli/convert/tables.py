@@ -40,6 +40,8 @@ class KeyTable(BaseModel):
     """Tables whose keys it also has."""
     defaults: dict[str, Any] = {}
     """Target to value, where the tool's default is not Hone's."""
+    nulls: dict[str, list[str]] = {}
+    """Key to the targets whose default does not hold where the source writes null: null is a value of this key."""
     keys: dict[str, str | list[str] | ValueRow] = {}
     """Pattern to target and conversion."""
     dropped: dict[str, list[str]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -37,11 +38,18 @@ def plain(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
-def _whole(value: Any) -> int:
+def _number(value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise NoCounterpartError(f"{value} is not a number") from None
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise NoCounterpartError(f"{value} is not a number")
+    return number
+
+
+def _whole(value: Any) -> int:
+    number = _number(value)
     if not number.is_integer():
         raise NoCounterpartError(f"{value} is a share, and the field counts")
     return int(number)
@@ -86,7 +94,7 @@ def _split(value: Any) -> Any:
 
 
 def _share(value: Any) -> str:
-    number = float(value)
+    number = _number(value)
     if number >= 1:
         raise NoCounterpartError("is a number of rows: splits.validation is a share, e.g. 5%")
     return f"{round(number * 100, 4):g}%"
@@ -101,7 +109,7 @@ def _claim(value: Any) -> list[str]:
 
 
 def _rest(value: Any) -> str:
-    return _share(1 - float(value))
+    return _share(1 - _number(value))
 
 
 def _truth(value: Any) -> bool | None:
@@ -126,6 +134,7 @@ def _names(value: Any) -> list[str] | None:
 
 CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "": plain,
+    "number": _number,
     "whole": _whole,
     "positive": _positive,
     "model": _model,

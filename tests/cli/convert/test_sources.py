@@ -250,3 +250,29 @@ def test_a_reference_of_omegaconf_is_resolved(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(yaml.safe_dump({"a": {"b": 2}, "c": "${a.b}", "d": "x/${a.b}", "e": "${env:HOME}"}))
     assert reading.read(file) == {"a": {"b": 2}, "c": 2, "d": "x/2", "e": "${env:HOME}"}
+
+
+def test_the_older_name_of_a_length_is_known(tmp_path: Path) -> None:
+    assert job(converted(tmp_path, TRL + "max_seq_length: 512\n"))["training"]["maxLength"] == 512
+
+
+def test_null_is_not_the_default_where_it_means_no_limit(tmp_path: Path) -> None:
+    training = job(converted(tmp_path, TRL + "max_length: null\nwarmup_ratio: null\n"))["training"]
+    assert {"maxLength", "truncation"}.isdisjoint(training)
+    assert training["warmupRatio"] == 0
+
+
+AXOLOTL = """
+base_model: a/b
+datasets: [{path: a/rows, type: chat_template}]
+micro_batch_size: 2
+gradient_accumulation_steps: 4
+learning_rate: 2e-4
+"""
+
+
+@pytest.mark.parametrize("key", ["val_set_size", "warmup_steps", "micro_batch_size", "max_steps"])
+@pytest.mark.parametrize("value", ["${SHARE}", "10%", [1, 2], float("nan"), float("inf")])
+def test_a_value_that_is_no_number_is_a_reason(tmp_path: Path, key: str, value: Any) -> None:
+    result = converted(tmp_path, yaml.safe_dump({**yaml.safe_load(AXOLOTL), key: value}))
+    assert result.keys[key] == (Fate.DIFFERS, f"{value} is not a number")
