@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 from hone_api.methods import METHOD_BLOCKS, METHODS, Method
 from hone_cli.convert import graders
 from hone_cli.convert.tables import KeyTable, TableRow
-from hone_cli.convert.values import LOCAL, NoCounterpartError, NotOfferedError, Partly, is_off, targets, typed
+from hone_cli.convert.values import LOCAL, NoCounterpartError, NotOfferedError, Partly, is_off, default, targets
 from hone_cli.rows import place
 from hone_cli.runs.planning import own_problems
+
+
+TIMES = " x "
+"""Between the keys of a product."""
 
 
 class Fate(StrEnum):
@@ -111,7 +115,7 @@ class Conversion:
             if target in without:
                 continue
             fields = self._fields(target, "")
-            fields.setdefault(target.partition(".")[2] if self._is_rooted(target) else target, Value(typed(value), ""))
+            fields.setdefault(target.partition(".")[2] if self._is_rooted(target) else target, Value(*default(value)))
         self._combine()
         return self._objects()
 
@@ -145,7 +149,10 @@ class Conversion:
             for number, each in enumerate(several or [value]):
                 item = f"{key}[{number}]" if several and len(several) > 1 else key
                 path = target.partition(".")[2] if self._is_rooted(target) else target
-                self._fields(target, item)[path] = Value(each, key)
+                fields = self._fields(target, item)
+                if path == "format" and path in fields and fields[path].value != each:
+                    self._drop(path, f"{key} says what the rows are", fields)
+                fields[path] = Value(each, key)
             written.append(target)
         if reason:
             return KeyFate(Fate.DIFFERS, reason)
@@ -182,6 +189,9 @@ class Conversion:
                 self._drop(path, "all weights are trained, without an adapter")
         self._resources()
         self._graders()
+        for key, (fate, words) in self.keys.items():
+            if fate == Fate.MAPPED and "x." in {name[:2] for name in words.split(", ")}:
+                self.keys[key] = KeyFate(Fate.DIFFERS, "no field follows from it and the other keys: set the field")
 
     def _set(self, path: str, value: Any, key: str) -> None:
         self.job[path] = Value(value, key)
@@ -193,26 +203,31 @@ class Conversion:
 
     def _drop(self, path: str, reason: str, fields: Fields | None = None, fate: Fate = Fate.DROPPED) -> None:
         where = self.job if fields is None else fields
-        key = where.pop(path).key
-        if key in self.keys:
+        origin = where.pop(path).key
+        for key in {origin, *origin.split(TIMES)} & {*self.keys}:
             kept = ", ".join(other for other, value in where.items() if value.key == key)
             self.keys[key] = KeyFate(Fate.MAPPED, kept) if kept else KeyFate(fate, reason)
 
     def _batch(self) -> None:
         """Rows of a step: Hone's batch is of all GPUs together."""
-        micro, sum_of, whole = (self.extra.get(name) for name in ("micro", "accumulation", "batch"))
+        micro, sum_of, total, whole = (self.extra.get(name) for name in ("micro", "accumulation", "total", "batch"))
         ranks = max(1, self.request.gpus)
-        each = int(micro.value) if micro else None
-        rows = int(whole.value) if whole else each and each * int(sum_of.value if sum_of else 1) * ranks
+        each = micro.value if micro else 0
+        if total and each and not sum_of:
+            sum_of = Value(max(1, total.value // each), total.key)
+        rows = whole.value if whole else each * (sum_of.value if sum_of else 1) * ranks
+        parts = [part for part in ([whole] if whole else [micro, sum_of]) if part and part.key]
         if not rows:
             return
-        parts = [v.key for v in (whole, micro, sum_of) if v and v.key] if not whole else [whole.key]
-        origin = " x ".join(parts) + (f" x {ranks} GPUs" if ranks > 1 and not whole else "")
+        origin = TIMES.join(part.key for part in parts) + (f"{TIMES}{ranks} GPUs" if ranks > 1 and not whole else "")
         for part in (micro, sum_of, whole):
             if part and part.key in self.keys:
                 self.keys[part.key] = KeyFate(Fate.MAPPED, "training.batchSize")
         self.job["training.batchSize"] = Value(rows, origin)
-        if micro and each and rows % (each * ranks) == 0:
+        if total and sum_of and sum_of.key == total.key and "gradient_accumulation_steps" not in self.keys:
+            reason = "releases of Axolotl with a schema take it only with gradient_accumulation_steps: null"
+            self.keys[total.key] = KeyFate(Fate.DIFFERS, reason)
+        if micro and micro.key and each and rows % (each * ranks) == 0:
             self._set("training.microBatchSize", each, micro.key)
 
     def _steps(self) -> None:

@@ -188,6 +188,12 @@ def _by_name(row: ValueRow, value: Any) -> dict[str, Any]:
     return {row.to: typed(result)}
 
 
+def default(text: str) -> tuple[Any, str]:
+    """A default of a table, and its comment after `#`."""
+    value, _, comment = text.partition(" # ")
+    return typed(value), comment
+
+
 def typed(text: Any) -> Any:
     """A value of a table, all of whose scalars are texts."""
     if text in ("null", "", "true", "false"):

@@ -102,7 +102,12 @@ def _result(result: Any) -> str:
 def _field(target: str) -> str:
     root, _, path = target.partition(".")
     computed = {"x.micro": "training.microBatchSize, training.batchSize", "x.accumulation": "training.batchSize"}
-    computed |= {"x.batch": "training.batchSize", "x.warmupSteps": "training.warmupRatio", "x.revision": "model.uri"}
+    computed |= {
+        "x.batch": "training.batchSize",
+        "x.total": "training.batchSize",
+        "x.warmupSteps": "training.warmupRatio",
+        "x.revision": "model.uri",
+    }
     return computed.get(target) or (
         {"rows": "Dataset: ", "held": "held-out Dataset: "}[root] + path if root in ("rows", "held") else target
     )

@@ -22,7 +22,7 @@ from hone_dev.generate import convert_tables
 from hone_trainer.datasets.formats.expressions import evaluate
 
 pytestmark = pytest.mark.pure
-COMPUTED = {"x.micro", "x.accumulation", "x.batch", "x.warmupSteps", "x.revision", "x.grader"}
+COMPUTED = {"x.micro", "x.accumulation", "x.total", "x.batch", "x.warmupSteps", "x.revision", "x.grader"}
 """Values that fields are computed from."""
 AXOLOTL = """
 base_model: NousResearch/Meta-Llama-3-8B
@@ -154,7 +154,7 @@ def _rows() -> list[tuple[str, str, str, Any]]:
     """Tool, key, target and value (None: any) of each line of each table."""
     rows = []
     for tool, table in tables().items():
-        rows += [(tool, "defaults", target, values.typed(value)) for target, value in table.defaults.items()]
+        rows += [(tool, "defaults", target, values.default(value)[0]) for target, value in table.defaults.items()]
         for key, row in table.keys.items():
             if not isinstance(row, ValueRow):
                 pairs = [each.partition(" ") for each in ([row] if isinstance(row, str) else row)]

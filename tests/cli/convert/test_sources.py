@@ -276,3 +276,42 @@ learning_rate: 2e-4
 def test_a_value_that_is_no_number_is_a_reason(tmp_path: Path, key: str, value: Any) -> None:
     result = converted(tmp_path, yaml.safe_dump({**yaml.safe_load(AXOLOTL), key: value}))
     assert result.keys[key] == (Fate.DIFFERS, f"{value} is not a number")
+
+
+def test_what_axolotl_does_where_the_source_says_nothing(tmp_path: Path) -> None:
+    result = converted(tmp_path, AXOLOTL)
+    training = job(result)["training"]
+    assert (training["warmupRatio"], training["scheduler"], training["maxLength"]) == ("0.03", "Cosine", 512)
+    assert result.origins[-1]["spec.training.warmupRatio"] == "there at most 100 steps"
+
+
+def test_a_batch_of_axolotl_is_accumulated(tmp_path: Path) -> None:
+    text = AXOLOTL.replace("gradient_accumulation_steps: 4", "batch_size: 8")
+    first = converted(tmp_path, text)
+    second = converted(tmp_path, text + "gradient_accumulation_steps: null\n", gpus=2)
+    assert [job(each)["training"]["batchSize"] for each in (first, second)] == [8, 16]
+    assert [each.keys["batch_size"].fate for each in (first, second)] == [Fate.DIFFERS, Fate.MAPPED]
+    third = converted(tmp_path, AXOLOTL + "batch_size: 8\n")
+    assert third.keys["batch_size"].fate == Fate.DIFFERS
+
+
+@pytest.mark.parametrize(("kind", "format_"), [("alpaca", "Alpaca"), ("completion", "Text"), ("sharegpt", "ShareGPT")])
+def test_roles_are_those_of_conversations_alone(tmp_path: Path, kind: str, format_: str) -> None:
+    rows = f"{{path: a/rows, message_property_mappings: {{role: from, content: value}}, type: {kind}}}"
+    result = converted(tmp_path, AXOLOTL.replace("{path: a/rows, type: chat_template}", rows))
+    assert result.objects[0]["spec"]["format"] == format_
+    fate = result.keys["datasets[0].message_property_mappings.role"].fate
+    assert fate == (Fate.MAPPED if format_ == "ShareGPT" else Fate.DROPPED)
+
+
+def test_accumulation_has_the_micro_batch_of_transformers(tmp_path: Path) -> None:
+    training = job(converted(tmp_path, TRL + "gradient_accumulation_steps: 4\n", gpus=2))["training"]
+    assert (training["batchSize"], "microBatchSize" in training) == (64, False)
+
+
+@pytest.mark.parametrize(("micro", "words"), [("0", "no field follows"), ("-2", "Hone refuses it")])
+def test_a_key_without_a_field_is_not_mapped(tmp_path: Path, micro: str, words: str) -> None:
+    result = converted(tmp_path, AXOLOTL.replace("micro_batch_size: 2", f"micro_batch_size: {micro}"))
+    assert "batchSize" not in job(result)["training"]
+    for key in ("micro_batch_size", "gradient_accumulation_steps"):
+        assert (result.keys[key].fate, words in result.keys[key].words) == (Fate.DIFFERS, True), result.keys[key]
