@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 from hone_api.methods import METHOD_BLOCKS, METHODS, Method
 from hone_cli.convert import graders
 from hone_cli.convert.tables import KeyTable, TableRow
-from hone_cli.convert.values import LOCAL, NoCounterpartError, NotOfferedError, Partly, is_off, default, targets
+from hone_cli.convert.values import LOCAL, NoCounterpartError, NotOfferedError, Partly, default, is_off, targets
 from hone_cli.rows import place
 from hone_cli.runs.planning import own_problems
-
 
 TIMES = " x "
 """Between the keys of a product."""
@@ -144,6 +143,9 @@ class Conversion:
                 continue
             if target == "dropped":
                 return KeyFate(Fate.DROPPED, value)
+            if target.startswith("unless "):
+                reason = "" if f"{key.rpartition('.')[0]}.{target.removeprefix('unless ')}" in self.keys else value
+                continue
             several = value if target in ("rows.source.uri", "held.source.uri") else None
             several = [several] if isinstance(several, str) else several
             for number, each in enumerate(several or [value]):
@@ -275,7 +277,12 @@ class Conversion:
         datasets = [fields for fields in datasets if "source.uri" in fields]
         held = [fields for fields in held if "source.uri" in fields]
         if not datasets:
-            raise NoJobError("the configuration names no rows to train on")
+            unknown = {re.split(r"[.\[]", key)[0] for key, (fate, _) in self.keys.items() if fate == Fate.UNKNOWN}
+            seen = ", ".join(sorted(key for key in unknown if key.startswith("dataset")))
+            raise NoJobError(
+                "the configuration names no rows to train on"
+                + (f" in a key that Hone knows, but {seen}" if seen else "")
+            )
         names = _names(self.request.name, len(datasets))
         held_names = _names(f"{self.request.name}-held", len(held))
         self.job["datasets"] = Value([{"name": name} for name in names], "")
@@ -328,7 +335,8 @@ class Conversion:
                 path = _blamed(problem, fields)
                 if path is None or path in ("source.uri", "model.uri", "datasets"):
                     raise NoJobError(problem)
-                self._drop(path, f"Hone refuses it: {problem}", fields, Fate.DIFFERS)
+                fate = Fate.DROPPED if path.startswith("checkpoints.") else Fate.DIFFERS
+                self._drop(path, f"Hone refuses it: {problem}", fields, fate)
                 break
             else:
                 return

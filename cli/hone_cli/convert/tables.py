@@ -22,7 +22,8 @@ class ValueRow(BaseModel):
     """Target of a value; without it each value names its targets."""
     values: dict[str, Any]
     """Value, or pattern, to what it is here. None: what Hone does anyway. Texts that begin with `differs:`, `dropped:`
-    and `refused:` are reasons."""
+    and `refused:` are reasons; `partly:` has a value and a reason. A target `unless KEY` is a reason that holds
+    where the source does not have that key beside this one."""
 
 
 class KeyTable(BaseModel):

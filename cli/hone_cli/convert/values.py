@@ -183,6 +183,9 @@ def _by_name(row: ValueRow, value: Any) -> dict[str, Any]:
             raise NotOfferedError(reason)
         if colon and kind == "differs":
             raise NoCounterpartError(reason)
+        if colon and kind == "partly":
+            value, _, reason = reason.partition(": ")
+            return {row.to: Partly(typed(value), reason)}
     if isinstance(result, dict):
         return {to: typed(each) for to, each in result.items()}
     return {row.to: typed(result)}

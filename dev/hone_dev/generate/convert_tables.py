@@ -91,12 +91,20 @@ def _value(value: str) -> str:
 
 def _result(result: Any) -> str:
     if isinstance(result, dict):
-        return ", ".join(f"`{_field(target)}: {value}`" for target, value in result.items())
+        return ", ".join(_setting(target, value) for target, value in result.items())
     text = str(result)
     if text.startswith(("differs: ", "refused: ", "dropped: ")):
         kind, _, reason = text.partition(": ")
         return f"refused, {reason}" if kind == "refused" else reason
+    if text.startswith("partly: "):
+        _, value, reason = text.split(": ", 2)
+        return f"`{value}`, but {reason}"
     return "as Hone does" if text in ("null", "") else f"`{text}`"
+
+
+def _setting(target: str, value: str) -> str:
+    kind, _, key = target.partition("unless ")
+    return f"without `{key}` {value}" if key else f"`{_field(kind)}: {value}`"
 
 
 def _field(target: str) -> str:

@@ -128,6 +128,7 @@ def test_an_unknown_key_is_listed_and_has_an_exit_code(tmp_path: Path) -> None:
         (AXOLOTL + "rl: ebft\n", "docs/guides/methods", 3),
         (AXOLOTL.replace("NousResearch/Meta-Llama-3-8B", "/models/llama"), "--model OWNER/NAME", 3),
         ("base_model: a/b\n", "names no rows", 3),
+        ("model_name_or_path: a/b\ndataset_name:\ndataset_mixer: {a/rows: 1.0}\n", "but dataset_mixer", 3),
         ("apiVersion: v1\nkind: Pod\n", "name one by --from", 1),
         ("a: [", "is not YAML", 1),
         ("- 1\n- 2\n", "not one mapping", 1),
@@ -163,7 +164,10 @@ def _rows() -> list[tuple[str, str, str, Any]]:
                 continue
             for result in row.values.values():
                 if isinstance(result, dict):
-                    rows += [(tool, key, to, values.typed(value)) for to, value in result.items()]
+                    targets = {to: value for to, value in result.items() if not to.startswith("unless ")}
+                    rows += [(tool, key, to, values.typed(value)) for to, value in targets.items()]
+                elif str(result).startswith("partly: "):
+                    rows.append((tool, key, row.to, values.typed(result.split(": ")[1])))
                 elif not str(result).startswith(("refused: ", "differs: ")) and values.typed(result) is not None:
                     rows.append((tool, key, row.to, values.typed(result)))
     return rows
@@ -193,6 +197,38 @@ def test_every_target_of_a_table_is_a_field_and_every_value_is_one_of_it() -> No
         if problem := _has(model, field, value):
             wrong.append((tool, key, target, value, problem))
     assert wrong == []
+
+
+def _counts(target: str) -> bool:
+    """Whether a field takes 8 and, in a manifest, no text "8"."""
+    root, _, path = target.partition(".")
+    model, field = (DatasetSpec, path) if root in ("rows", "held") else (FineTuneJobSpec, target)
+    texts: Any = "8"
+    for step in reversed(field.split(".")):
+        texts = {step: texts}
+    try:
+        model.model_validate_json(json.dumps(texts), strict=True)
+    except ValidationError as error:
+        return not _has(model, field, 8) and "int_type" in [e["type"] for e in error.errors()]
+    return False
+
+
+def test_a_number_of_a_source_may_be_a_text_where_the_field_counts() -> None:
+    assert _counts("adapter.rank")
+    assert not _counts("training.epochs")
+    assert [row for row in _plain() if _counts(row[2])] == []
+
+
+def _plain() -> list[tuple[str, str, str]]:
+    """Tool, key and target of each line without a conversion."""
+    return [
+        (tool, key, to)
+        for tool, table in tables().items()
+        for key, row in table.keys.items()
+        if not isinstance(row, ValueRow)
+        for to in ([row] if isinstance(row, str) else row)
+        if " " not in to and to not in COMPUTED
+    ]
 
 
 PUBLISHED: dict[str, tuple[dict[str, Any], Any]] = {

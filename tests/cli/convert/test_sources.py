@@ -169,6 +169,9 @@ def test_torchtune(tmp_path: Path) -> None:
     assert spec["training"]["scheduler"] == "Constant"
     assert (spec["training"]["batchSize"], spec["training"]["packing"]) == (16, True)
     assert result.objects[0]["spec"]["source"]["uri"] == "hf://yahma/alpaca-cleaned"
+    assert "trains on prompts too" in result.keys["dataset._component_"].words
+    masked = converted(tmp_path, TORCHTUNE.replace("packed: true", "packed: true, train_on_input: false"))
+    assert masked.keys["dataset._component_"].fate == Fate.MAPPED
 
 
 def test_automodel(tmp_path: Path) -> None:
@@ -315,3 +318,13 @@ def test_a_key_without_a_field_is_not_mapped(tmp_path: Path, micro: str, words: 
     assert "batchSize" not in job(result)["training"]
     for key in ("micro_batch_size", "gradient_accumulation_steps"):
         assert (result.keys[key].fate, words in result.keys[key].words) == (Fate.DIFFERS, True), result.keys[key]
+
+
+def test_settings_of_transformers_and_llama_factory(tmp_path: Path) -> None:
+    text = LLAMA_FACTORY.replace("lora_rank: 16", "lora_rank: '16'\nneat_packing: true\nsave_total_limit: 1")
+    text = text.replace("cosine", "cosine_with_min_lr").replace("stage: dpo", "stage: sft")
+    result = converted(tmp_path, text.replace("pref_loss: orpo\n", ""))
+    training = job(result)["training"]
+    assert (job(result)["adapter"]["rank"], training["packing"], training["scheduler"]) == (16, True, "Cosine")
+    assert result.keys["lr_scheduler_type"] == (Fate.DIFFERS, "the schedule ends at 0")
+    assert result.keys["save_total_limit"].fate == Fate.DROPPED
