@@ -178,6 +178,8 @@ class Conversion:
             uri = self.request.model if "://" in self.request.model else f"hf://{self.request.model}"
             self._set("model.uri", uri, self._key("model.uri") or "--model")
         if self.request.method:
+            if self.request.method not in {*Method}:
+                raise NoJobError(f"--method {self.request.method}: Hone has {', '.join(Method)}")
             self._set("method", self.request.method, "--method")
         if (revision := self.extra.get("revision")) and "model.uri" in self.job:
             self._set("model.uri", f"{self.job['model.uri'].value}@{revision.value}", revision.key)

@@ -23,7 +23,7 @@ class ValueRow(BaseModel):
     values: dict[str, Any]
     """Value, or pattern, to what it is here. None: what Hone does anyway. Texts that begin with `differs:`, `dropped:`
     and `refused:` are reasons; `partly:` has a value and a reason. A target `unless KEY` is a reason that holds
-    where the source does not have that key beside this one."""
+    where the source does not have that key in the same place."""
 
 
 class KeyTable(BaseModel):

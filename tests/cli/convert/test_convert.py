@@ -143,6 +143,13 @@ def test_what_no_job_does_is_refused_with_the_way_out(tmp_path: Path, text: str,
     assert (result.exit_code, words in said) == (code, True), said
 
 
+def test_a_method_of_an_option_is_checked(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(AXOLOTL)
+    result = CliRunner().invoke(application(["convert", "list"]), ["convert", str(file), "--method", "dpo"])
+    assert (result.exit_code, "--method dpo: Hone has SFT" in result.stderr) == (3, True)
+
+
 def test_what_the_api_refuses_is_left_out_in_its_words(tmp_path: Path) -> None:
     body = convert(tmp_path, AXOLOTL.replace("lora_r: 32", "lora_r: 4000").replace("2e-4", "20"))
     assert "rank" not in spec(body)["adapter"]

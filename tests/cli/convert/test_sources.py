@@ -276,7 +276,7 @@ learning_rate: 2e-4
 
 @pytest.mark.parametrize("key", ["val_set_size", "warmup_steps", "micro_batch_size", "max_steps"])
 @pytest.mark.parametrize("value", ["${SHARE}", "10%", [1, 2], float("nan"), float("inf")])
-def test_a_value_that_is_no_number_is_a_reason(tmp_path: Path, key: str, value: Any) -> None:
+def test_a_value_other_than_a_number_is_a_reason(tmp_path: Path, key: str, value: Any) -> None:
     result = converted(tmp_path, yaml.safe_dump({**yaml.safe_load(AXOLOTL), key: value}))
     assert result.keys[key] == (Fate.DIFFERS, f"{value} is not a number")
 
