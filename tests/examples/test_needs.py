@@ -58,7 +58,7 @@ def test_the_readme_says_what_hone_estimates(
         estimate.show(TrainingPlan.model_validate(plan))
         printed = capsys.readouterr().out
         gpu, cpu = re.search(r"│ peak +│ ([\d.]+ GiB) +│ ([\d.]+ GiB) +│", printed).groups()
-        time = re.search(r"│ one CPU core +│ +│ +│ \d+ +│ (\d+ \w+) +│", printed)[1]
+        time = re.search(r"│ one CPU core +│ +│ +│ \d+ +│ ([^│]+?) +│", printed)[1]
         shown = needs(example)[job]
         assert (shown[0], shown[2]) == (cpu, gpu)
         if spec["method"] in SAMPLING:
