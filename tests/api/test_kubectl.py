@@ -325,7 +325,7 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_of_the_troubleshooting_guide_work(run: Kubectl, command: str) -> None:
-    said = run(*command.replace("NAME ", "seen ").removesuffix(" NAME").split()[1:])
+    said = run(*command.replace("NAME ", "seen ").replace("node NODE", "nodes").removesuffix(" NAME").split()[1:])
     assert "exit code" not in said
 
 

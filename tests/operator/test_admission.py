@@ -390,7 +390,8 @@ DENIED = {
     "specs of ModelVersions": ("patch", "hone.dev", "modelversions", ENABLED, ""),
     "specs of Models": ("patch", "hone.dev", "models", ENABLED, ""),
     "deleting Models": ("delete", "hone.dev", "models", ENABLED, ""),
-    "nodes": ("get", "", "nodes", "", ""),
+    "listing nodes": ("list", "", "nodes", "", ""),
+    "nodes": ("patch", "", "nodes", "", ""),
     "admission policies": ("delete", "admissionregistration.k8s.io", "validatingadmissionpolicies", "", ""),
 }
 

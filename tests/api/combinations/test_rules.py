@@ -338,6 +338,11 @@ JOB_CASES: dict[str, Case] = {
             "sharedMemory": (ABSENT, "1M", "1Mi"),
         },
     ),
+    "slices of a GPU": (
+        "resources",
+        {},
+        {"gpusPerNode": (ABSENT, 0, 1, 2), "gpuResourceName": (ABSENT, "nvidia.com/gpu", "nvidia.com/mig-1g.10gb")},
+    ),
     "devices": (
         "resources",
         {},
