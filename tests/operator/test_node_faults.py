@@ -41,7 +41,7 @@ def test_the_next_attempt_avoids_a_node_with_a_fault(namespace: Namespace, opera
     assert record["faultyNodes"] == [node]
     namespace.until(lambda: any(XID in message for message in messages(namespace)), "an event names the Xid")
 
-    crash(namespace, "run-2", node)  # there is no other: what crashes on it for ever spends the budget of restarts
+    crash(namespace, "run-2", node)  # a second crash on the same node counts as a restart
     again = namespace.until(lambda: closed(namespace, 2), "the record of attempt 2 is closed")
     assert (again["outcome"], again["reason"]) == ("Failed", "NodeFault")
     namespace.kube.call("DELETE", f"/api/v1/nodes/{node}")

@@ -29,7 +29,7 @@ class AttemptInputs:
     learning_rate_halvings: int | None = None
     """How often the rate was halved after a loss that diverged; None: such a loss ends the run."""
     avoided_nodes: Sequence[str] = ()
-    """Nodes on which the scheduler puts its pods only if there is no other."""
+    """Names of nodes that the scheduler uses only if no other node fits."""
     pods: int | None = None
     """How many, where a run can have fewer than the spec asks for; None: that many."""
 

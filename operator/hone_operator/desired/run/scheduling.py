@@ -21,7 +21,7 @@ def scheduling(spec: FineTuneJobSpec, avoided_nodes: Sequence[str] = ()) -> dict
     """Fields of a pod's spec.
 
     Args:
-        avoided_nodes: names. A preference, not a demand: where there is no other node, the run must not wait for ever.
+        avoided_nodes: names of nodes. A preference, not a requirement, so that a run on the only node still starts.
     """
     wish, resources = spec.scheduling, spec.resources
     out: dict[str, Any] = {}

@@ -340,9 +340,8 @@ def _close(record: AttemptJson, ended_at: str, cause: Cause | None, now: Now) ->
     if cause:
         record["outcome"] = _outcome(cause, AttemptOutcome.SUSPENDED if now.suspended else record["outcome"])
         if cause.code == FailureCode.NODE_FAULT and now.faulty_before.issuperset(cause.faulty_nodes):
-            record["outcome"] = (
-                AttemptOutcome.FAILED
-            )  # there is no better node, or the run breaks on any: it is bounded
+            # No other node was free, or the run crashes on every node: it spends the restart budget.
+            record["outcome"] = AttemptOutcome.FAILED
         record["reason"] = cause.code
         if cause.micro_batch_size:
             record["microBatchSize"] = cause.micro_batch_size

@@ -121,6 +121,9 @@ def write_lines(task: _Task) -> None:
             codes = numbers(batch.column("code"))
             for code in numpy.unique(codes).tolist():
                 files[code].write(_lines_of(lines.take(indices(numpy.flatnonzero(codes == code)))))
+        for code, file in files.items():  # else lines of others are overwritten, or a gap is left
+            if file.tell() != (end := task.places[code].end):
+                raise RuntimeError(f"{task.places[code].path.name}: lines end at byte {file.tell()}, not at {end}")
 
 
 def _lines_of(texts: Any) -> Any:
