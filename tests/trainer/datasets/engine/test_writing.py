@@ -49,3 +49,20 @@ def test_files_and_their_hashes_do_not_depend_on_who_writes_first(
         lines["train.jsonl" if number % 4 else "test.jsonl"] += line + "\n"
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == lines
     assert hashes == contents.hashes_of(tmp_path)
+
+
+class _OneByteMore(Workers):
+    """The size of a line was counted wrong."""
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        for task in items:
+            places = {code: place._replace(end=place.end + 1) for code, place in task.places.items()}
+            yield task, function(task._replace(places=places))
+
+
+def test_a_line_that_is_not_where_it_was_counted_ends_the_dataset(tmp_path: Path) -> None:
+    with counting.relation([{"prompt": "Was?", "completion": "x"}]) as rows:
+        dividing.keep(rows)
+        rows.execute("CREATE TABLE divided AS SELECT row, 1::UTINYINT AS code FROM kept")
+        with pytest.raises(RuntimeError, match=r"train.jsonl: lines end at byte \d+, not at \d+"):
+            writing.write_splits(rows, tmp_path, _OneByteMore())
