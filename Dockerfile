@@ -64,10 +64,12 @@ COPY requirements/gguf.txt /requirements/
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
     sh /requirements/image-install.sh --no-deps --target /opt/hone/share/hone/gguf -r /requirements/gguf.txt
 
-# What NCCL loads to use InfiniBand and RoCE; without it only TCP is left.
+# What NCCL loads to use InfiniBand and RoCE; without it only TCP is left. And the compiler that Triton calls when its
+# first kernel starts on a GPU, which is the loss head's in every run there.
 RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
     apt-get update -q; \
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends libibverbs1 ibverbs-providers > /dev/null; \
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+        gcc libc6-dev python3-dev libibverbs1 ibverbs-providers > /dev/null; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 
 # The model that identifies languages, unpacked: each Dataset would take half a second for it.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import torch
 from hone_trainer.training import chunked_loss
 
 pytestmark = pytest.mark.trainer
+ROOT = Path(__file__).resolve().parents[3]
 TOKENS, HIDDEN, VOCABULARY = 300, 64, 1000
 
 
@@ -78,3 +83,26 @@ def test_generation_and_plain_logits_are_left_as_they_were(tiny_model: Path) -> 
     chunked_loss.install(model)
     assert torch.equal(model.generate(ids, **options), before)
     assert torch.equal(model(input_ids=ids).logits, logits)
+
+
+def test_images_that_have_triton_keep_the_compiler_that_its_driver_needs(tmp_path: Path) -> None:
+    """On a GPU, TRL's head is a kernel of Triton, which compiles its own driver when the first kernel starts."""
+    (tmp_path / "nothing.c").touch()
+    subprocess.run(["gcc", "-shared", "-o", tmp_path / "libcuda.so.1", tmp_path / "nothing.c"], check=True)
+    program = (
+        "from pathlib import Path; from triton.backends.nvidia import driver; from triton.runtime import build\n"
+        "source = (Path(driver.dirname) / 'driver.c').read_text()\n"
+        f"build.compile_so_from_src(source, 'cuda_utils', ['{tmp_path}'], driver.include_dirs, driver.libraries)"
+    )
+    with_compiler, without = ({**os.environ, "TRITON_CACHE_DIR": str(tmp_path / name)} for name in ("with", "without"))
+    subprocess.run([sys.executable, "-c", program], check=True, env=with_compiler)
+    without |= {"PATH": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", program], check=False, env=without, capture_output=True, text=True)
+    assert "Failed to find C compiler" in ended.stderr
+
+    stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    with_triton = [stage for stage in stages if "-r /requirements/trainer.txt" in stage or "vllm.txt" in stage]
+    assert len(with_triton) == 2
+    for stage in with_triton:
+        kept = [layer for layer in re.split(r"^RUN ", stage, flags=re.MULTILINE) if "apt-get purge" not in layer]
+        assert any("python3-dev" in layer and ("gcc" in layer or "g++" in layer) for layer in kept)
