@@ -14,6 +14,7 @@ import random
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -278,7 +279,10 @@ class Runs:
     def _command(self, plan: Any, environment: dict[str, str]) -> tuple[list[str], dict[str, str], Path]:
         folder = Path(plan.work_path).parent
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
+        # Another node's process may be reading the same file: it must never find half of it.
+        written = folder / f"plan-{uuid.uuid4().hex}.json"
+        written.write_text(plan.model_dump_json(by_alias=True))
+        written.replace(folder / "plan.json")
         node = environment.get("JOB_COMPLETION_INDEX", "0")
         own = {"HONE_TERMINATION_LOG": str(folder / f"termination-log-{node}"), "OMP_NUM_THREADS": "1"}
         return ["run", str(folder / "plan.json")], {**os.environ, **own, **environment}, folder / f"log-{node}"
