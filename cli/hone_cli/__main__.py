@@ -55,6 +55,8 @@ _COMMANDS = {
     "cancel": Command("runs.jobs", "cancel", "End a run for good."),
     "compare": Command("runs.compare", "compare", "Compare runs: settings that differ, curves, numbers."),
     "explain": Command("runs.explain", "explain", "Explain a failure code, or a reason of a status."),
+    "doctor": Command("health.doctor", "doctor", "Check an installation, and say what to do."),
+    "bundle": Command("health.bundle", "bundle", "Pack what others need to help with a run; no secrets."),
     "dataset": Command("dataset", "app", "Review the rows that a model generated."),
     "download": Command("download", "download", "Copy the files of a model out of the cluster."),
     "report": Command("download", "report", "Copy the report page of a version, without its weights."),

@@ -91,12 +91,21 @@ def report(
     target = output or Path(f"{version['metadata']['name']}.html")
     if target.exists():
         raise CommandError(f"{target} exists: name another file with --output")
-    artifact = choose_artifact(version, None, any_form=True)
-    with _reached(kube, version, artifact) as source:
-        fetch_report(source, artifact, target)
+    write_report(kube, version, target)
     typer.echo(f"{target}: the report of {version['metadata']['name']}; every byte is as recorded")
     if show and not webbrowser.open(target.resolve().as_uri()):
         typer.echo("No browser was found: open the file in one.")
+
+
+def write_report(kube: Kube, version: Mapping[str, Any], target: Path) -> None:
+    """Write the report page of a version to a file, read by a temporary pod.
+
+    Raises:
+        CommandError: see `fetch_report`.
+    """
+    artifact = choose_artifact(version, None, any_form=True)
+    with _reached(kube, version, artifact) as source:
+        fetch_report(source, artifact, target)
 
 
 def fetch_report(source: RemoteFiles, artifact: Artifact, target: Path) -> None:

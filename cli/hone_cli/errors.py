@@ -21,6 +21,8 @@ class CliExit(IntEnum):
     """The run that was watched has failed."""
     UNKNOWN_KEYS = 6
     """A converted configuration has keys that are not known."""
+    UNHEALTHY = 7
+    """A check of `hone doctor` failed."""
 
 
 class CommandError(Exception):

@@ -24,6 +24,7 @@ KINDS = {
     "Secret": (*_CORE, "secrets"),
     "Pod": (*_CORE, "pods"),
     "Event": (*_CORE, "events"),
+    "Job": ("batch/v1", "/apis/batch/v1", "jobs"),
 }
 """API version, beginning of the path, and plural of each kind."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")

@@ -25,6 +25,10 @@ GROUPS = (
 INTRODUCTION = """\
 # Troubleshooting
 
+`hone doctor` checks the installation: one line each for definitions, operator, rights, storage, GPUs, images and the
+rest, with the way out. `hone explain CODE` says what a word of a status means. `hone bundle JOB` packs objects, events
+and logs without secrets, for those who help you.
+
 If a job does not continue, the last three of these commands show the same reason; the first one finds it:
 
 ```console

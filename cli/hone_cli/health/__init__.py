@@ -1,0 +1,1 @@
+"""Whether an installation works for a person, and what others need in order to help."""
