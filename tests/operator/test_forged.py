@@ -11,18 +11,15 @@ import copy
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from support.cluster.memory_cluster import Body, MemoryCluster
-from support.cluster.platforms import platform_with
+from support.lives.world import MemoryWorld
 
 from hone_api.generate import KINDS
 from hone_api.kinds.resolved import Resolved
 from hone_api.schema.schema import crd, structural
-from hone_operator.controllers import Controllers
-from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key, contents_of
 
 pytestmark = [pytest.mark.pure, pytest.mark.attack("objects at the API server")]
@@ -62,44 +59,35 @@ def condition(type_: str) -> Body:
     return {"type": type_, "status": "True", "reason": "x", "message": "", "lastTransitionTime": NOW}
 
 
-def world(kind: str, status: Body) -> MemoryCluster:
-    """A namespace with a Dataset that is Ready, and an object of this kind named `it`."""
-    cluster = MemoryCluster(lambda: NOW)
-
-    def add(kind: str, name: str, spec: Any, status: Any) -> None:
-        cluster.add({"kind": kind, "metadata": {"name": name, "namespace": "ns"}, "spec": spec, "status": status})
-
-    for claim in ("data", "hone-store"):
-        add("PersistentVolumeClaim", claim, {"accessModes": ["ReadWriteMany"]}, {"phase": "Bound"})
-    splits = [{"name": "train", "rows": 9}, {"name": "validation", "rows": 9}]
-    ready = {"conditions": [condition("Ready")], "digest": DIGEST, "observedGeneration": 1, "splits": splits}
-    add("Dataset", "rows", SPECS["Dataset"], ready)
+def namespace(kind: str, status: Body) -> MemoryWorld:
+    """A Dataset that is Ready, and an object of this kind named `it`."""
+    world = MemoryWorld()
+    world.claims("data", "hone-store")
+    world.rows()
     if kind == "Model":  # the job that it repeats
         spec = {**SPECS["FineTuneJob"], "output": {"modelName": "it"}}
-        add("FineTuneJob", "run", spec, {"conditions": [condition("Finished"), condition("Succeeded")]})
-    add(kind, "it", SPECS[kind], status)
-    return cluster
+        world.add("FineTuneJob", "run", spec, {"conditions": [condition("Finished"), condition("Succeeded")]})
+    world.add(kind, "it", SPECS[kind], status)
+    return world
 
 
-def settles(cluster: MemoryCluster, kind: str) -> None:
+def settles(world: MemoryWorld, kind: str) -> None:
     """Reconcile the object until nothing is written any more; an error of the operator is an error here."""
-    cache = Cache()
-    cluster.tell(cache)
-    now = datetime.fromisoformat(NOW).astimezone(UTC)
-    controllers = Controllers(cluster, cache, platform_with("trainer"), now=lambda: now)
+    writes = world.cluster.writes
+    world.tell()
 
     async def rounds() -> list[int]:
         """Writes after each round, at most eight; two without a write end them: time does not pass here."""
-        written = [len(cluster.writes)]
+        written = [len(writes)]
         while len(written) <= 8 and (len(written) < 3 or written[-1] != written[-3]):
-            await controllers.process(Key(kind, "ns", "it"))
-            cluster.tell(cache)
-            written.append(len(cluster.writes))
-        await controllers.process(contents_of("ns"))
+            await world.controllers.process(Key(kind, "team", "it"))
+            world.tell()
+            written.append(len(writes))
+        await world.controllers.process(contents_of("team"))
         return written
 
     written = asyncio.run(rounds())
-    assert written[-1] == written[-2], cluster.writes[-4:]
+    assert written[-1] == written[-2], writes[-4:]
 
 
 # -- spec: durations ---------------------------------------------------------------------------------
@@ -131,9 +119,9 @@ def test_a_duration_beyond_every_date_is_not_an_error_of_the_operator(
 ) -> None:
     kind, status, spec = DURATIONS[field]
     monkeypatch.setitem(SPECS, kind, {**SPECS[kind], **spec(text)})
-    cluster = world(kind, copy.deepcopy(status))
-    settles(cluster, kind)
-    assert "InternalError" not in json.dumps(cluster.objects[kind, "ns", "it"]["status"])
+    world = namespace(kind, copy.deepcopy(status))
+    settles(world, kind)
+    assert "InternalError" not in json.dumps(world.cluster.objects[kind, "team", "it"]["status"])
 
 
 # -- status, field by field --------------------------------------------------------------------------
@@ -196,14 +184,14 @@ def statuses() -> list[Any]:
 
 @pytest.mark.parametrize(("kind", "status"), statuses())
 def test_a_forged_status(kind: str, status: Body) -> None:
-    settles(world(kind, status), kind)
+    settles(namespace(kind, status), kind)
 
 
 @pytest.mark.parametrize("when", ODD_TIMES)
 @pytest.mark.parametrize("field", ["startTime", "completionTime"])
 @pytest.mark.parametrize("type_", ["Finished", "Succeeded", "Running"])
 def test_a_forged_time_of_a_job_that_has_come_so_far(type_: str, field: str, when: str) -> None:
-    settles(world("FineTuneJob", {field: when, "conditions": [condition(type_)]}), "FineTuneJob")
+    settles(namespace("FineTuneJob", {field: when, "conditions": [condition(type_)]}), "FineTuneJob")
 
 
 # -- Jobs and pods that say they are the run's -------------------------------------------------------
@@ -211,26 +199,26 @@ def test_a_forged_time_of_a_job_that_has_come_so_far(type_: str, field: str, whe
 
 def with_job(end: str | None, labels: Body | None = None, annotations: Body | None = None, **fields: Any) -> Any:
     """The FineTuneJob, and a Job that says it is the first attempt."""
-    cluster = world("FineTuneJob", {})
-    uid = cluster.objects["FineTuneJob", "ns", "it"]["metadata"]["uid"]
+    world = namespace("FineTuneJob", {})
+    uid = world.cluster.objects["FineTuneJob", "team", "it"]["metadata"]["uid"]
     owner = {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "name": "it", "uid": uid, "controller": True}
     meta = {
         "name": "it-1",
-        "namespace": "ns",
+        "namespace": "team",
         "labels": {"hone.dev/component": "training", "hone.dev/attempt": "1", **(labels or {})},
         "annotations": annotations or {},
         "ownerReferences": [owner],
     }
     status = {"conditions": [condition(end)]} if end else {}
     body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"completions": 1}, "status": status}
-    return cluster, cluster.add({**body, **fields})
+    return world, world.cluster.add({**body, **fields})
 
 
 def add_pod(cluster: MemoryCluster, job: Body, state: Body, labels: Body | None = None, phase: str = "Failed") -> None:
     name, uid = job["metadata"]["name"], job["metadata"]["uid"]
     meta = {
         "name": f"{name}-0-x",
-        "namespace": "ns",
+        "namespace": "team",
         "labels": {"hone.dev/component": "training", "batch.kubernetes.io/job-name": name, **(labels or {})},
         "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": True}],
     }
@@ -264,11 +252,11 @@ MESSAGES = {
 @pytest.mark.parametrize("end", ["Complete", "Failed"])
 @pytest.mark.parametrize("message", MESSAGES)
 def test_what_a_pod_leaves(message: str, end: str, exit_code: int) -> None:
-    cluster, job = with_job(end)
+    world, job = with_job(end)
     ended = {"exitCode": exit_code, "message": MESSAGES[message], "finishedAt": NOW}
-    add_pod(cluster, job, {"terminated": ended})
-    settles(cluster, "FineTuneJob")
-    assert not cluster.of("ModelVersion")
+    add_pod(world.cluster, job, {"terminated": ended})
+    settles(world, "FineTuneJob")
+    assert not world.cluster.of("ModelVersion")
 
 
 PINNED = '{"datasetDigests":{"rows":"' + DIGEST + '"}'
@@ -291,9 +279,9 @@ RECORDS = {
 @pytest.mark.parametrize("annotation", ["hone.dev/resolved", "hone.dev/ancestors"])
 @pytest.mark.parametrize("record", RECORDS)
 def test_what_a_job_says_it_was_given(record: str, annotation: str, end: str | None) -> None:
-    cluster, job = with_job(end, annotations={annotation: RECORDS[record]})
-    add_pod(cluster, job, {"terminated": {"exitCode": 75, "message": "x", "finishedAt": NOW}})
-    settles(cluster, "FineTuneJob")
+    world, job = with_job(end, annotations={annotation: RECORDS[record]})
+    add_pod(world.cluster, job, {"terminated": {"exitCode": 75, "message": "x", "finishedAt": NOW}})
+    settles(world, "FineTuneJob")
 
 
 GIVEN = [
@@ -310,37 +298,37 @@ GIVEN = [
 def test_what_a_job_says_it_was_resolved_to(given: Body, more: bool, end: str | None) -> None:
     """Of a run that names one Dataset, or another one that is gone."""
     record = {"datasetDigests": {"rows": DIGEST}} | given
-    cluster, job = with_job(end, annotations={"hone.dev/resolved": json.dumps(record)})
+    world, job = with_job(end, annotations={"hone.dev/resolved": json.dumps(record)})
     if more:
-        cluster.objects["FineTuneJob", "ns", "it"]["spec"]["datasets"] = [{"name": "rows"}, {"name": "gone"}]
-    add_pod(cluster, job, {"terminated": {"exitCode": 75, "message": "x", "finishedAt": NOW}})
-    settles(cluster, "FineTuneJob")
+        world.cluster.objects["FineTuneJob", "team", "it"]["spec"]["datasets"] = [{"name": "rows"}, {"name": "gone"}]
+    add_pod(world.cluster, job, {"terminated": {"exitCode": 75, "message": "x", "finishedAt": NOW}})
+    settles(world, "FineTuneJob")
 
 
 @pytest.mark.parametrize("end", [None, "Complete", "Failed"])
 @pytest.mark.parametrize("number", ["", "abc", "0", "-1", "1" + "0" * 60, "2", "00001", "129"])
 def test_the_number_of_an_attempt(number: str, end: str | None) -> None:
-    cluster, job = with_job(end, {"hone.dev/attempt": number})
-    add_pod(cluster, job, {"terminated": {"exitCode": 1}})
-    settles(cluster, "FineTuneJob")
+    world, job = with_job(end, {"hone.dev/attempt": number})
+    add_pod(world.cluster, job, {"terminated": {"exitCode": 1}})
+    settles(world, "FineTuneJob")
 
 
 @pytest.mark.parametrize("index", ["x", "-1", "9" * 60, "", "1"])
 def test_the_rank_of_a_pod(index: str) -> None:
-    cluster, job = with_job("Failed")
-    add_pod(cluster, job, {"terminated": {"exitCode": 1}}, {"batch.kubernetes.io/job-completion-index": index})
-    settles(cluster, "FineTuneJob")
+    world, job = with_job("Failed")
+    add_pod(world.cluster, job, {"terminated": {"exitCode": 1}}, {"batch.kubernetes.io/job-completion-index": index})
+    settles(world, "FineTuneJob")
 
 
 @pytest.mark.parametrize("end", [None, "Failed"])
 @pytest.mark.parametrize("state", [{}, {"waiting": {}}, {"waiting": {"reason": "ErrImagePull"}}, {"terminated": {}}])
 def test_the_state_of_a_container(state: Body, end: str | None) -> None:
-    cluster, job = with_job(end)
-    add_pod(cluster, job, state, phase="Failed" if end else "Pending")
-    settles(cluster, "FineTuneJob")
+    world, job = with_job(end)
+    add_pod(world.cluster, job, state, phase="Failed" if end else "Pending")
+    settles(world, "FineTuneJob")
 
 
 @pytest.mark.parametrize("end", [None, "Complete", "Failed"])
 def test_a_job_without_a_shape(end: str | None) -> None:
-    cluster, _ = with_job(end, spec={})
-    settles(cluster, "FineTuneJob")
+    world, _ = with_job(end, spec={})
+    settles(world, "FineTuneJob")

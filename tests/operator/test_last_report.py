@@ -39,8 +39,7 @@ async def test_the_last_report_of_an_attempt_that_has_ended_is_in_the_status(end
     world = World("running")
     store = ProgressStore(lambda key: None, interval=3600)
     world.controllers.reports = store
-    (name,) = world.work("training")
-    job = world.cluster.objects["Job", "team", name]
+    (job,) = world.jobs("training")
     uid = world.job["metadata"]["uid"]
     assert store.accept(uid, ("team", "run"), 1, report(40))
     assert store.accept(uid, ("team", "run"), 1, report(60))
@@ -56,7 +55,7 @@ async def test_the_last_report_of_an_attempt_that_has_ended_is_in_the_status(end
         for pod in world.cluster.of("Pod"):
             world.cluster.remove(pod)
     else:
-        failed = {"type": "Failed", "status": "True", "lastTransitionTime": world.cluster._now()}
+        failed = {"type": "Failed", "status": "True", "lastTransitionTime": world.time()}
         job["status"]["conditions"] = [failed]
         world.cluster.touch(job, "status")
     assert await step_of(world) == 60
@@ -70,8 +69,7 @@ async def test_while_rows_are_encoded_the_status_is_written_once_an_interval(mon
     store = ProgressStore(lambda key: None, interval=3600)
     world.controllers.reports = store
     await world.live(4)
-    (name,) = world.work("encode")
-    job = world.cluster.objects["Job", "team", name]
+    (job,) = world.jobs("encode")
     versions = set()
     for rows in range(1, 20):
         encoding = HoneStatus(stage="Encoding", step=rows, total_steps=100)

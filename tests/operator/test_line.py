@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +13,6 @@ from support.cluster.platforms import changed
 from support.lives.world import World
 
 from hone_operator.apiserver.errors import AlreadyExistsError
-from hone_operator.objects.cache import Cache
 from hone_operator.queueing.routing import Key
 from hone_operator.reconcile.core.conditions import is_true
 
@@ -50,10 +48,8 @@ class Team:
 
     def _restart(self) -> None:
         """The operator begins with what the API server has."""
-        world = self.world
-        platform = changed(world.controllers.platform, tenants__max_active_jobs=2)
-        world.cache = Cache()
-        world.controllers = replace(world.controllers, cache=world.cache, platform=platform)
+        self.world.platform = changed(self.world.platform, tenants__max_active_jobs=2)
+        self.world.start_operator()
 
     def job(self, name: str) -> Body:
         return self.world.cluster.objects["FineTuneJob", "team", name]
@@ -64,7 +60,7 @@ class Team:
         return (status.get("queue") or {}).get("position", 0) if status.get("phase") == "Queued" else 0
 
     def active(self) -> list[str]:
-        training = [self.world.cluster.objects["Job", "team", name] for name in self.world.work("training")]
+        training = self.world.jobs("training")
         live = [j for j in training if not is_true(j, "Complete") and not j["spec"].get("suspend")]
         return [j["metadata"]["name"].rpartition("-")[0] for j in live]
 

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cluster.memory_cluster import Body, MemoryCluster
-from support.cluster.platforms import platform_with
+from support.cluster.memory_cluster import Body
 from support.lives.lives import RESULTS
+from support.lives.world import MemoryWorld
 
 from hone_api.contract.plan_reading import parse_plan
 from hone_api.contract.report import TrainingResult
 from hone_api.contract.termination import TerminationMessage
 from hone_api.kinds.modelversion import Artifact
 from hone_api.plan import TrainingPlan
-from hone_operator.controllers import Controllers
 from hone_operator.desired.core import names
-from hone_operator.objects.cache import Cache
-from hone_operator.queueing.routing import Key
 from hone_operator.reconcile.core.conditions import is_true
 from hone_trainer.store import finished, manifest
 
@@ -54,63 +49,28 @@ QUIET = 7
 """Rounds of a minute: longer than the longest pause between attempts."""
 
 
-@dataclass
-class World:
+class LossyWorld(MemoryWorld):
     """One namespace with one job, from its creation to its end."""
 
-    store: Path
-    now: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    trained: list[int] = field(default_factory=list)
-    """Every step that any pod has trained."""
-    wrong: list[str] = field(default_factory=list)
-    recorded: dict[str, tuple[bytes, int]] = field(default_factory=dict)
-    """Files of every model that was ever recorded, with content and time of change."""
-    late: tuple[str, ...] = ()
-    """Kinds whose watch delivers nothing."""
-
-    def __post_init__(self) -> None:
-        self.cluster = MemoryCluster(self.time)
-        for claim in ("data", "hone-store"):
-            self._add("PersistentVolumeClaim", claim, {"accessModes": ["ReadWriteMany"]}, {"phase": "Bound"})
-        self._add("Dataset", "rows", {"source": {"uri": "pvc://data/rows.jsonl"}})
+    def __init__(self, store: Path) -> None:
+        super().__init__()
+        self.store = store
+        self.trained: list[int] = []
+        """Every step that any pod has trained."""
+        self.wrong: list[str] = []
+        self.recorded: dict[str, tuple[bytes, int]] = {}
+        """Files of every model that was ever recorded, with content and time of change."""
+        self.claims("data", "hone-store")
+        self.add("Dataset", "rows", {"source": {"uri": "pvc://data/rows.jsonl"}})
         spec = {"model": {"uri": "hf://org/model"}, "datasets": [{"name": "rows"}], "output": {"modelName": "tutor"}}
-        self._add("FineTuneJob", "run", spec)
-        self.start_operator()
-
-    def _add(self, kind: str, name: str, spec: Body, status: Body | None = None) -> None:
-        meta = {"name": name, "namespace": "team"}
-        self.cluster.add({"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": spec, "status": status or {}})
-
-    def time(self) -> str:
-        return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-    def start_operator(self) -> None:
-        """A new process: it knows what it lists."""
-        self.cache = Cache()
-        self.controllers = Controllers(self.cluster, self.cache, platform_with("trainer:1"), now=lambda: self.now)
-
-    @property
-    def job(self) -> Body:
-        return self.cluster.objects["FineTuneJob", "team", "run"]
+        self.add("FineTuneJob", "run", spec)
 
     def models(self) -> list[Body]:
         return self.cluster.of("ModelVersion")
 
-    def work(self, component: str) -> Body | None:
-        """The newest Job of this kind of work."""
-        jobs = [j for j in self.cluster.of("Job") if j["metadata"]["labels"][names.COMPONENT] == component]
-        return jobs[-1] if jobs else None
-
-    # -- the operator ----------------------------------------------------------------------------
-
-    async def reconcile(self) -> None:
-        """It looks at every object once."""
-        self.cluster.tell(self.cache, *self.late)
-        for kind in ("Dataset", "FineTuneJob", "ModelVersion", "Model"):
-            for body in self.cluster.of(kind):
-                await self.controllers.process(Key(kind, "team", body["metadata"]["name"]))
-                self.cluster.tell(self.cache, *self.late)
-                self._watch_models()
+    def tell(self) -> None:
+        super().tell()
+        self._watch_models()
 
     def _watch_models(self) -> None:
         uid = self.job["metadata"]["uid"]
@@ -124,51 +84,14 @@ class World:
                 if manifest.digest_of(folder) != artifact["digest"]:
                     self.wrong.append("the recorded digest is not the folder's")
 
-    # -- Job controller, kubelet, trainer --------------------------------------------------------
+    # -- kubelet and trainer ---------------------------------------------------------------------
 
-    def play(self) -> None:
-        """Every pod and every Job goes one step on."""
-        for pod in self.cluster.of("Pod"):
-            self._play_pod(pod)
-        for job in self.cluster.of("Job"):
-            if not is_true(job, "Complete") and not is_true(job, "Failed"):
-                self._play_job(job)
-
-    def _play_job(self, job: Body) -> None:
-        pods = [
-            p for p in self.cluster.of("Pod") if p["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"]
-        ]
-        if not pods and job["status"].get("startTime"):
-            self._end(job, "Failed")  # its pod was deleted; it is tried once
-        elif not pods:
-            job["status"]["startTime"] = self.time()
-            labels = {
-                **job["spec"]["template"]["metadata"]["labels"],
-                "batch.kubernetes.io/job-name": job["metadata"]["name"],
-            }
-            owner = names.owner_reference({**job, "kind": "Job"})
-            meta = {
-                "name": f"{job['metadata']['uid']}-0",
-                "namespace": "team",
-                "labels": labels,
-                "ownerReferences": [owner],
-            }
-            pod = {"kind": "Pod", "metadata": meta, "spec": job["spec"]["template"]["spec"], "phase": "Pending"}
-            self._status(self.cluster.add(pod), "Pending")
-            self.cluster.touch(job, "status")
-        elif pods[0]["status"]["phase"] in ("Succeeded", "Failed"):
-            self._end(job, "Complete" if pods[0]["status"]["phase"] == "Succeeded" else "Failed")
-
-    def _end(self, job: Body, type_: str) -> None:
-        job["status"]["conditions"] = [{"type": type_, "status": "True", "lastTransitionTime": self.time()}]
-        self.cluster.touch(job, "status")
-
-    def _play_pod(self, pod: Body) -> None:
-        work, phase = pod["metadata"]["labels"][names.COMPONENT], pod["phase"]
+    def play_pod(self, pod: Body) -> None:
+        work, phase = pod["metadata"]["labels"][names.COMPONENT], pod.setdefault("phase", "Pending")
         plan = self._plan(pod)
         if phase == "Pending":
             if plan is None:
-                (name,) = (v["configMap"]["name"] for v in pod["spec"]["volumes"] if v["name"] == "plan")
+                name, _ = self.plan(pod["spec"])
                 words = f'MountVolume.SetUp failed for volume "plan" : configmap "{name}" not found'
                 event = {"reason": "FailedMount", "message": words, "lastTimestamp": self.time()}
                 self.cluster.events[pod["metadata"]["uid"]] = event
@@ -176,7 +99,7 @@ class World:
             if work == "training":
                 pod["plan"] = plan
             pod["phase"] = "Running"
-            self._status(pod, "Running")
+            self.pod_status(pod, "Running")
         elif phase == "Running" and work == "training":
             pod["phase"] = self._train(pod["plan"], pod)
         elif phase == "Exporting":
@@ -184,19 +107,11 @@ class World:
             pod["outcome"] = self._export(pod["plan"], folder)
             pod["phase"] = "Exported"
         elif phase in ("Running", "Exported"):
-            result = pod.get("outcome") or {"result": RESULTS[work]}
-            terminated = {"exitCode": 0, "finishedAt": self.time(), "message": json.dumps(result)}
             pod["phase"] = "Ended"
-            self._status(pod, "Succeeded", containerStatuses=[{"name": "trainer", "state": {"terminated": terminated}}])
-
-    def _status(self, pod: Body, phase: str, **more: Any) -> None:
-        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": self.time()}
-        pod["status"] = {"phase": phase, "conditions": [scheduled], **more}
-        self.cluster.touch(pod, "status")
+            self.end_pod(pod, pod.get("outcome") or {"result": RESULTS[work]})
 
     def _plan(self, pod: Body) -> TrainingPlan | str | None:
-        (name,) = (v["configMap"]["name"] for v in pod["spec"]["volumes"] if v["name"] == "plan")
-        config = self.cluster.objects.get(("ConfigMap", "team", name))
+        name, config = self.plan(pod["spec"])
         if config is None or pod["metadata"]["labels"][names.COMPONENT] != "training":
             return None if config is None else name
         plan = parse_plan(config["data"]["plan.json"].replace("/store/", f"{self.store}/"))
@@ -241,18 +156,19 @@ class World:
 
     def reached(self, phase: str) -> bool:
         """Whether the life has come to this phase."""
-        job = self.work("training")
-        pods = [p["phase"] for p in self.cluster.of("Pod") if p["metadata"]["labels"][names.COMPONENT] == "training"]
+        jobs = self.jobs("training")
+        pods = [p for p in self.cluster.of("Pod") if p["metadata"]["labels"][names.COMPONENT] == "training"]
+        phases = [p.get("phase", "Pending") for p in pods]
         verified = [v for v in self.models() if is_true(v, "Ready")]
         return {
             "accepted": True,
-            "materialising": self.work("materialize") is not None,
-            "fetching": self.work("fetch") is not None,
-            "pending": pods == ["Pending"],
+            "materialising": bool(self.work("materialize")),
+            "fetching": bool(self.work("fetch")),
+            "pending": phases == ["Pending"],
             "running": len(self.trained) == 2,
-            "exporting": pods == ["Exporting"],
-            "exported": pods == ["Exported"],
-            "ended": job is not None and is_true(job, "Complete"),
+            "exporting": phases == ["Exporting"],
+            "exported": phases == ["Exported"],
+            "ended": bool(jobs) and is_true(jobs[-1], "Complete"),
             "recorded": bool(self.models()),
             "finished": is_true(self.job, "Finished"),
             "verified": bool(verified),
@@ -309,7 +225,7 @@ class World:
         self.wrong.append(f"never quiet: {self.cluster.writes[-12:]}")
 
     def _state(self) -> Any:
-        return len(self.cluster.writes), len(self.trained), [p["phase"] for p in self.cluster.of("Pod")]
+        return len(self.cluster.writes), len(self.trained), [p.get("phase") for p in self.cluster.of("Pod")]
 
     def check(self) -> list[str]:
         """What must not be, in the end."""
@@ -325,8 +241,8 @@ class World:
         return wrong
 
 
-async def live(store: Path, phase: str, lost: tuple[str, ...], cold: bool) -> World:
-    world = World(store)
+async def live(store: Path, phase: str, lost: tuple[str, ...], cold: bool) -> LossyWorld:
+    world = LossyWorld(store)
     await world.until(phase)
     world.lose(lost)
     if cold:
@@ -337,7 +253,7 @@ async def live(store: Path, phase: str, lost: tuple[str, ...], cold: bool) -> Wo
 
 async def losses(store: Path, phase: str) -> list[tuple[str, ...]]:
     """Every subset of what is there at this phase; nothing at all where only the job is."""
-    world = World(store)
+    world = LossyWorld(store)
     await world.until(phase)
     there = world.losable()
     return [c for n in range(len(there) + 1) for c in itertools.combinations(there, n)]

@@ -4,40 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from support.lives.decided import Decided
+
 from hone_api.contract.plan_reading import parse_plan
 from hone_operator.reconcile.core.outcome import Outcome
 from hone_operator.reconcile.dataset.dataset import ObservedForDataset, reconcile
 
 
-class Life:
+class Life(Decided):
     """A Dataset that is reconciled again and again."""
 
     def __init__(self, world: Any, **spec: Any):
-        self.world = world
-        self.dataset = {
-            "kind": "Dataset",
-            "metadata": {"name": "rows", "namespace": "team", "uid": "data-uid", "generation": 1},
-            "spec": {"source": {"uri": "configmap://answers/rows.jsonl"}, **spec},
-        }
-        self.children: list[Any] = []
+        super().__init__(world, "Dataset", "rows", {"source": {"uri": "configmap://answers/rows.jsonl"}, **spec})
+        self.dataset = self.body
 
     def tick(self, seconds: float = 0, **seen: Any) -> Outcome:
         observed = ObservedForDataset(jobs=self.children, **seen)
-        outcome = reconcile(self.dataset, observed, self.world.time(seconds), self.world.platform)
-        if outcome.status is not None:
-            self.dataset["status"] = outcome.status
-        if not seen.get("refusals"):
-            self.children += [self.world.child(b) for b in outcome.create if b["kind"] == "Job"]
-        gone = {b["metadata"]["name"] for b in outcome.delete}
-        self.children = [c for c in self.children if c.name not in gone]
-        return outcome
-
-    def ends(self, type_: str, *pods: Any, seconds: float = 60) -> None:
-        self.children[-1] = self.world.ended(self.world.child(self.children[-1].body, *pods), type_, seconds)
-
-    @property
-    def status(self) -> dict[str, Any]:
-        return self.dataset["status"]
+        outcome = reconcile(self.body, observed, self.world.time(seconds), self.world.platform)
+        return self.carry_out(outcome, seen.get("refusals") or ())
 
 
 RESULT = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.cluster.platforms import changed
+from support.lives.decided import Decided
 
 from hone_api.kinds.modelversion import ModelVersionSpec
 from hone_api.verdicts.servable import served_rank, verdicts
@@ -38,44 +39,34 @@ def arrived(form: str = "Adapter", **fields: Any) -> dict[str, Any]:
     return {"result": {"kind": "Import", "artifact": artifact, "digest": DIGEST, **of_adapter, **fields}}
 
 
-class Life:
+class Life(Decided):
     """A Model with imports, reconciled again and again; what is decided is done."""
 
     def __init__(self, world: Any, *entries: dict[str, Any]) -> None:
-        self.world, self.platform = world, world.platform
-        meta = {"name": "tutor", "namespace": "team", "uid": "m", "generation": 1}
-        self.model: dict[str, Any] = {"kind": "Model", "metadata": meta, "spec": {"imports": list(entries)}}
-        self.children: list[Any] = []
+        super().__init__(world, "Model", "tutor", {"imports": list(entries)})
+        self.platform = world.platform
         self.versions: list[dict[str, Any]] = []
         self.ledger: dict[str, Any] | None = None
         self.datasets: list[dict[str, Any]] = []
 
     def tick(self, seconds: float = 0, missing: str = "", refusals: tuple[Refusal, ...] = ()) -> Outcome:
-        platform = self.platform if self.model["spec"]["imports"] else None
+        platform = self.platform if self.body["spec"]["imports"] else None
         datasets = {body["metadata"]["name"]: body for body in self.datasets}
         imports = ObservedForImports(platform, self.children, frozenset({missing}), datasets, self.ledger, refusals)
         seen = ObservedForModel(self.versions, imports=imports)
-        outcome = reconcile(self.model, seen, self.world.time(seconds))
-        if outcome.status is not None:
-            self.model["status"] = outcome.status
+        outcome = self.carry_out(reconcile(self.body, seen, self.world.time(seconds)), refusals)
         if refusals:
             return outcome
         for body in (*outcome.create, *outcome.apply):
             if body["kind"] == "ConfigMap" and body["metadata"]["name"] == "hone-model-versions":
                 self.ledger = {**body, "metadata": {**body["metadata"], "resourceVersion": "1", "uid": "l"}}
-        self.children += [self.world.child(b) for b in outcome.create if b["kind"] == "Job"]
         created = {"creationTimestamp": "2026-01-01T00:00:00Z"}
         self.versions += [{**b, "metadata": {**b["metadata"], **created}} for b in outcome.record]
-        gone = {b["metadata"]["name"] for b in outcome.delete}
-        self.children = [c for c in self.children if c.name not in gone]
         return outcome
-
-    def ends(self, type_: str, pod: Any, which: int = -1) -> None:
-        self.children[which] = self.world.ended(self.world.child(self.children[which].body, pod), type_)
 
     @property
     def entries(self) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = self.model["status"]["imports"]
+        entries: list[dict[str, Any]] = self.body["status"]["imports"]
         return entries
 
     def imported(self) -> None:
@@ -89,7 +80,7 @@ def test_a_job_reads_the_files_and_a_version_is_recorded(world: Any, conditions:
     outcome = life.tick()
     [plan] = [json.loads(b["data"]["plan.json"]) for b in outcome.create if b["kind"] == "ConfigMap"]
     assert (plan["kind"], plan["source"], plan["namespace"]) == ("Import", ADAPTER, "team")
-    assert conditions(life.model["status"])["Imported"] == "False/Importing"
+    assert conditions(life.body["status"])["Imported"] == "False/Importing"
     assert life.tick(1).create == ()
     left_out = {"leftOut": ["training_args.bin"], "leftOutCount": 1}
     life.ends("Complete", world.dead(0, outcome=arrived(**left_out)))
@@ -105,7 +96,7 @@ def test_a_job_reads_the_files_and_a_version_is_recorded(world: Any, conditions:
     assert lineage.base_model.location == "pvc://hone-store/base-models/acme--base/c0ffee"
     assert lineage.base_model.digest == BASE_DIGEST
     assert spec.artifacts[0].uri == f"pvc://hone-store/models/{plan['folder']}/adapter"
-    assert conditions(life.model["status"])["Imported"] == "True/Imported"
+    assert conditions(life.body["status"])["Imported"] == "True/Imported"
     [entry] = life.entries
     assert (entry["state"], entry["modelVersion"]) == ("Imported", "tutor-v1")
     assert "training_args.bin (1 in all)" in entry["message"]
@@ -131,7 +122,7 @@ def test_what_an_adapter_changes_is_recorded_so_that_servers_can_refuse_it(
 def test_who_asked_is_recorded_and_changes_nothing_else(world: Any) -> None:
     life = Life(world, ADAPTER)
     life.imported()
-    life.model["spec"]["imports"] = [{**ADAPTER, "submittedBy": "lin"}]
+    life.body["spec"]["imports"] = [{**ADAPTER, "submittedBy": "lin"}]
     assert life.tick(100).create == ()
     other = Life(world, {**ADAPTER, "submittedBy": "lin"})
     other.imported()
@@ -161,8 +152,8 @@ def test_an_imported_version_is_one_like_any_other(world: Any) -> None:
 def test_two_imports_that_end_together_get_two_numbers(world: Any) -> None:
     life = Life(world, ADAPTER, WHOLE)
     life.tick()
-    life.ends("Complete", world.dead(0, outcome=arrived()), 0)
-    life.ends("Complete", world.dead(0, outcome=arrived("Full")), 1)
+    life.ends("Complete", world.dead(0, outcome=arrived()), which=0)
+    life.ends("Complete", world.dead(0, outcome=arrived("Full")), which=1)
     first = life.tick(61)
     assert (len(first.record), first.check_again_in) == (1, 0)
     life.tick(62)
@@ -175,12 +166,12 @@ def test_an_operator_that_lost_its_status_or_was_killed_makes_no_second_version(
     life = Life(world, ADAPTER)
     life.tick()
     life.ends("Complete", world.dead(0, outcome=arrived()))
-    before, children = dict(life.model), list(life.children)
+    before, children = dict(life.body), list(life.children)
     life.tick(61)
-    life.model, life.children, life.versions = before, children, []  # killed before the record was created
+    life.body, life.children, life.versions = before, children, []  # killed before the record was created
     life.tick(62)
     assert [v["metadata"]["name"] for v in life.versions] == ["tutor-v1"]
-    del life.model["status"]
+    del life.body["status"]
     outcome = life.tick(63)
     assert (outcome.create, outcome.record) == ((), ())
     assert life.entries[0]["modelVersion"] == "tutor-v1"
@@ -198,9 +189,9 @@ def test_the_same_entry_after_its_version_was_deleted_gets_another_number(world:
     life = Life(world, ADAPTER)
     life.imported()
     life.versions = []
-    life.model["spec"]["imports"] = []
+    life.body["spec"]["imports"] = []
     life.tick(100)
-    life.model["spec"]["imports"] = [ADAPTER]
+    life.body["spec"]["imports"] = [ADAPTER]
     life.tick(200)
     life.ends("Complete", world.dead(0, outcome=arrived()))
     life.children[-1].body["metadata"]["uid"] = "another"
@@ -225,10 +216,10 @@ def test_what_was_refused_is_final_until_the_entry_changes(world: Any, condition
     life.ends("Failed", world.dead(78, outcome=world.failure(code, "what is wrong")))
     outcome = life.tick(61)
     assert (life.entries[0]["state"], life.entries[0]["reason"]) == ("Failed", code)
-    assert conditions(life.model["status"])["Imported"] == f"False/{code}"
+    assert conditions(life.body["status"])["Imported"] == f"False/{code}"
     assert [event.type for event in outcome.events] == ["Warning"]
     assert life.tick(10_000).create == ()
-    life.model["spec"]["imports"] = [{**ADAPTER, "uri": "hf://acme/tutor@v2"}]
+    life.body["spec"]["imports"] = [{**ADAPTER, "uri": "hf://acme/tutor@v2"}]
     assert len([b for b in life.tick(10_001).create if b["kind"] == "Job"]) == 1
     assert len(life.children) == 1, "the Job of the entry that is gone went with it"
 
@@ -278,7 +269,7 @@ def test_what_the_api_server_refuses_is_reported(world: Any) -> None:
     life = Life(world, WHOLE)
     [job] = [b for b in life.tick().create if b["kind"] == "Job"]
     life.children = []
-    del life.model["status"]
+    del life.body["status"]
     refusal = Refusal("Job", job["metadata"]["name"], "QuotaExceeded", "exceeded quota")
     life.tick(refusals=(refusal,))
     assert (life.entries[0]["state"], life.entries[0]["reason"]) == ("Pending", "QuotaExceeded")
@@ -301,8 +292,8 @@ def test_the_pod_writes_its_own_folder_and_a_sweep_spares_it(world: Any) -> None
 def test_without_imports_there_is_no_condition(world: Any, conditions: Any) -> None:
     life = Life(world)
     life.tick()
-    assert "Imported" not in conditions(life.model["status"])
-    assert "imports" not in life.model["status"]
+    assert "Imported" not in conditions(life.body["status"])
+    assert "imports" not in life.body["status"]
 
 
 def test_what_a_job_reads_of_the_store_stays_until_it_has_ended(world: Any) -> None:
@@ -328,14 +319,14 @@ def test_the_next_attempt_finds_a_secret_that_was_missing(world: Any) -> None:
 def test_a_person_asks_for_another_attempt_at_what_failed_alone(world: Any) -> None:
     life = Life(world, ADAPTER, WHOLE)
     life.tick()
-    life.ends("Failed", world.dead(78, outcome=world.failure("BaseMismatch", "another base")), 0)
-    life.ends("Complete", world.dead(0, outcome=arrived("Full")), 1)
+    life.ends("Failed", world.dead(78, outcome=world.failure("BaseMismatch", "another base")), which=0)
+    life.ends("Complete", world.dead(0, outcome=arrived("Full")), which=1)
     life.tick(61)
     life.tick(62)
-    life.model["metadata"]["annotations"] = {"hone.dev/retry": "now"}
+    life.body["metadata"]["annotations"] = {"hone.dev/retry": "now"}
     assert len([b for b in life.tick(63).create if b["kind"] == "Job"]) == 1
     assert [(entry["state"], entry["tries"]) for entry in life.entries] == [("Importing", 2), ("Imported", 1)]
-    assert life.model["status"]["retried"] == "now"
+    assert life.body["status"]["retried"] == "now"
 
 
 def test_a_request_is_met_once_where_definitions_have_no_place_for_it(world: Any) -> None:
@@ -344,11 +335,11 @@ def test_a_request_is_met_once_where_definitions_have_no_place_for_it(world: Any
     life.tick()
     life.ends("Failed", world.dead(78, outcome=world.failure("UnsafeModel", "pickle")))
     life.tick(61)
-    life.model["metadata"]["annotations"] = {"hone.dev/retry": "1"}
+    life.body["metadata"]["annotations"] = {"hone.dev/retry": "1"}
     numbers = []
     for seconds in range(100, 104):
         numbers += [b["metadata"]["labels"]["hone.dev/try"] for b in life.tick(seconds).create if b["kind"] == "Job"]
-        del life.model["status"]["retried"]
+        del life.body["status"]["retried"]
         life.ends("Failed", world.dead(78, outcome=world.failure("UnsafeModel", "pickle")))
     assert numbers == ["2"]
     assert life.entries[0]["state"] == "Failed"
@@ -358,8 +349,8 @@ def test_the_command_for_another_attempt_follows_any_number_of_words(world: Any)
     life = Life(world, *({"uri": f"pvc://files/{number}"} for number in range(3)))
     life.tick()
     for number in range(3):
-        life.ends("Failed", world.dead(78, outcome=world.failure("UnsupportedModel", "word " * 300)), number)
+        life.ends("Failed", world.dead(78, outcome=world.failure("UnsupportedModel", "word " * 300)), which=number)
     life.tick(61)
-    (imported,) = [c for c in life.model["status"]["conditions"] if c["type"] == "Imported"]
+    (imported,) = [c for c in life.body["status"]["conditions"] if c["type"] == "Imported"]
     assert imported["message"].endswith('hone.dev/retry="$(date +%s)" --overwrite')
     assert len(imported["message"]) <= 4096

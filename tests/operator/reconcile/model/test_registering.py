@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.cluster.platforms import changed
+from support.lives.decided import Decided
 
 from hone_api.blocks.tracking import RegisteredAlias, RegisteredVersion
 from hone_api.contract.report import MAX_AT_ONCE, RegisterResult
@@ -36,26 +37,18 @@ def version(number: int, **status: Any) -> dict[str, Any]:
     return {"kind": "ModelVersion", "metadata": meta, "spec": spec, "status": {"conditions": conditions, **status}}
 
 
-class Life:
+class Life(Decided):
     """A Model with a registry that is reconciled again and again."""
 
     def __init__(self, world: Any) -> None:
-        self.world, self.platform = world, world.platform
-        meta = {"name": "tutor", "namespace": "team", "uid": "model-uid", "generation": 1}
         spec = {"registry": {"mlflow": {"uri": SERVER, "secretName": "hone-mlflow"}}}
-        self.body: dict[str, Any] = {"kind": "Model", "metadata": meta, "spec": spec}
-        self.children: list[Any] = []
+        super().__init__(world, "Model", "tutor", spec)
+        self.platform = world.platform
         self.versions = [version(1)]
 
     def tick(self, seconds: float = 0, refusals: tuple[Refusal, ...] = ()) -> Outcome:
         seen = ObservedForModel(self.versions, registry=ObservedForRegistry(self.platform, self.children, refusals))
-        outcome = reconcile(self.body, seen, self.world.time(seconds))
-        if outcome.status is not None:
-            self.body["status"] = outcome.status
-        self.children += [self.world.child(b) for b in outcome.create if b["kind"] == "Job"]
-        gone = {b["metadata"]["name"] for b in outcome.delete}
-        self.children = [child for child in self.children if child.name not in gone]
-        return outcome
+        return self.carry_out(reconcile(self.body, seen, self.world.time(seconds)))
 
     def plan(self, outcome: Outcome) -> dict[str, Any]:
         (config,) = [body for body in outcome.create if body["kind"] == "ConfigMap"]
@@ -74,9 +67,6 @@ class Life:
             "removed": self.last["remove"],
         }
         self.ends("Complete", self.world.dead(0, outcome={"result": result}))
-
-    def ends(self, how: str, pod: Any) -> None:
-        self.children[-1] = self.world.ended(self.world.child(self.children[-1].body, pod), how)
 
     def pin(self, **aliases: int) -> None:
         self.body["spec"]["aliases"] = [{"name": name, "version": number} for name, number in aliases.items()]
