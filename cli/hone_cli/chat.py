@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import requests
 import typer
@@ -21,6 +22,9 @@ from hone_cli.reach import pod
 from hone_cli.reach.guard import digest
 from hone_cli.reach.pod_server import PodServer, error_of
 from hone_cli.versions import MODEL_HELP, chosen, ready
+
+if TYPE_CHECKING:
+    from hone_cli.reach.kube import Kube
 
 _IDLE_SECONDS = 1800.0
 """Seconds after which an unused pod ends by itself: it holds the model in memory."""
@@ -71,18 +75,31 @@ def chat(
     hone chat support-bot                 the newest version that is Ready
     hone chat support-bot:3 --gpus 1      version 3, on a GPU
     """
-    from hone_cli.reach import running
     from hone_cli.reach.kube import Kube
 
     kube = Kube.load(context, namespace)
-    version = ready(chosen(kube, model))
+    with opened(kube, ready(chosen(kube, model)), form, gpus, memory) as remote:
+        converse(remote, Console())
+
+
+@contextlib.contextmanager
+def opened(
+    kube: Kube, version: Mapping[str, Any], form: str | None = None, gpus: int = 0, memory: str | None = None
+) -> Iterator[RemoteChat]:
+    """A version and its base, loaded in a pod that is deleted at the end.
+
+    Raises:
+        CommandError: the pod cannot run, or the model's process has ended.
+    """
+    from hone_cli.reach import running
+
     artifact = choose_artifact(version, form)
     token = secrets.token_urlsafe(32)
     body = pod.chat_pod(version, artifact, digest(token), pod.Room(gpus, memory or _memory(version, artifact)))
     name = running.create(kube, body)
     with running.reached(kube, name, seconds=_LOAD_SECONDS) as tunnel:
         try:
-            converse(RemoteChat(tunnel.url, token), Console())
+            yield RemoteChat(tunnel.url, token)
         except answering.ModelEndedError as error:
             raise CommandError(f"{error}. The last lines of its pod: {running.log_tail(kube, name)}") from None
 

@@ -63,9 +63,17 @@ def download(
     kube = Kube.load(context, namespace)
     version = ready(chosen(kube, model))
     artifact = choose_artifact(version, form)
+    typer.echo(summary(version, artifact, folder, fetch(kube, version, artifact, folder)))
+
+
+def fetch(kube: Kube, version: Mapping[str, Any], artifact: Artifact, folder: Path) -> Copied:
+    """Copy the files of an artifact into a folder, by a temporary pod.
+
+    Raises:
+        CommandError: see `into`; or the pod cannot run.
+    """
     with _reached(kube, version, artifact) as source:
-        copied = into(folder, source, artifact, is_signed(version))
-    typer.echo(summary(version, artifact, folder, copied))
+        return into(folder, source, artifact, is_signed(version))
 
 
 def report(

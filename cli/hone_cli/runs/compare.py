@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from hone_api.words.states import JobPhase
 from hone_cli.errors import CommandError
 from hone_cli.runs.view import curves, spark
+
+if TYPE_CHECKING:
+    from hone_cli.reach.objects import Objects
 
 _WIDTH = 24
 """Columns of a curve."""
@@ -32,12 +35,7 @@ def compare(
     from hone_cli.reach.kube import Kube
     from hone_cli.reach.objects import Objects
 
-    if len(set(jobs)) < 2:
-        raise CommandError("name at least two runs: hone list shows them")
-    objects = Objects(Kube.load(context, namespace))
-    bodies = [objects.get("FineTuneJob", name) for name in dict.fromkeys(jobs)]
-    versions = [objects.find("ModelVersion", name) if (name := _version(body)) else None for body in bodies]
-    table = compared(bodies, versions)
+    bodies, table = looked_up(Objects(Kube.load(context, namespace)), jobs)
     if output == "json":
         typer.echo(json.dumps(table, indent=2))
         return
@@ -53,6 +51,20 @@ def compare(
         for name, cells in rows.items():
             shown.add_row(*(Text(cell or "-") for cell in (name, *cells)))
     Console().print(shown)
+
+
+def looked_up(objects: Objects, jobs: Iterable[str]) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[Any]]]]:
+    """The runs of these names, each once, and their comparison.
+
+    Raises:
+        CommandError: there are fewer than two, or one does not exist.
+    """
+    names = dict.fromkeys(jobs)
+    if len(names) < 2:
+        raise CommandError("name at least two runs: hone list shows them")
+    bodies = [objects.get("FineTuneJob", name) for name in names]
+    versions = [objects.find("ModelVersion", name) if (name := _version(body)) else None for body in bodies]
+    return bodies, compared(bodies, versions)
 
 
 def compared(bodies: list[dict[str, Any]], versions: list[dict[str, Any] | None]) -> dict[str, dict[str, list[Any]]]:

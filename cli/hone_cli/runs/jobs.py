@@ -33,8 +33,7 @@ def list_jobs(
     The newest comes first.
     """
     objects = Objects(Kube.load(context, namespace))
-    jobs = sorted(objects.list("FineTuneJob"), key=lambda job: job["metadata"]["creationTimestamp"], reverse=True)
-    rows = [_row(job) for job in jobs]
+    rows = [row_of(job) for job in newest_first(objects)]
     if output == "json":
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -56,13 +55,18 @@ def list_jobs(
     console.print(table, markup=False, width=None if console.is_terminal else 1000)
 
 
+def newest_first(objects: Objects) -> list[dict[str, Any]]:
+    """The runs of the namespace."""
+    return sorted(objects.list("FineTuneJob"), key=lambda job: job["metadata"]["creationTimestamp"], reverse=True)
+
+
 def suspend(job: JobArgument, namespace: NamespaceOption = None, context: ContextOption = None) -> None:
     """Stop a run for a while, with a checkpoint.
 
     It saves a checkpoint and releases its GPUs. `hone resume` lets it go on from there.
     """
     objects = Objects(Kube.load(context, namespace))
-    _set_suspend(objects, job, suspended=True)
+    set_suspend(objects, job, suspended=True)
     typer.echo(f"{job} saves a checkpoint and stops. hone resume {job}{objects.kube.options} lets it go on.")
 
 
@@ -72,7 +76,7 @@ def resume(job: JobArgument, namespace: NamespaceOption = None, context: Context
     It continues from its last checkpoint.
     """
     objects = Objects(Kube.load(context, namespace))
-    _set_suspend(objects, job, suspended=False)
+    set_suspend(objects, job, suspended=False)
     typer.echo(f"{job} goes on. Watch it: hone watch {job}{objects.kube.options}")
 
 
@@ -88,7 +92,7 @@ def cancel(
     stay. To continue later, use `hone suspend`.
     """
     objects = Objects(Kube.load(context, namespace))
-    body = _unfinished(objects, job)
+    body = unfinished(objects, job)
     if not yes and not sys.stdin.isatty():
         raise CommandError("nobody can be asked here, and nothing was cancelled: add --yes")
     if not yes and not typer.confirm(f"End {job} ({printable(view(body).line())}) for good?", err=True):
@@ -98,12 +102,13 @@ def cancel(
     typer.echo(f"{job} is cancelled.")
 
 
-def _set_suspend(objects: Objects, name: str, *, suspended: bool) -> None:
-    _unfinished(objects, name)
+def set_suspend(objects: Objects, name: str, *, suspended: bool) -> None:
+    """Stop a run that is not over, or let it go on."""
+    unfinished(objects, name)
     objects.merge("FineTuneJob", name, {"spec": {"suspend": suspended}})
 
 
-def _unfinished(objects: Objects, name: str) -> dict[str, Any]:
+def unfinished(objects: Objects, name: str) -> dict[str, Any]:
     """The job.
 
     Raises:
@@ -116,7 +121,8 @@ def _unfinished(objects: Objects, name: str) -> dict[str, Any]:
     return job
 
 
-def _row(job: dict[str, Any]) -> dict[str, str]:
+def row_of(job: dict[str, Any]) -> dict[str, str]:
+    """What the list says about a run."""
     status = job.get("status") or {}
     state = " ".join(filter(None, [status.get("phase") or JobPhase.PENDING, status.get("reason")]))
     now = "" if is_over(job) else view(job).line()

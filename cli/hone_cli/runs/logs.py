@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -35,7 +36,25 @@ def logs(
     hone logs support-1 -f
     hone logs support-1 --rank 3 --tail 0
     """
-    objects = Objects(Kube.load(context, namespace))
+    try:
+        for piece in log(Objects(Kube.load(context, namespace)), job, rank, tail, follow=follow, previous=previous):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    except (KeyboardInterrupt, BrokenPipeError):
+        return
+
+
+def log(
+    objects: Objects, job: str, rank: int = 0, tail: int = 100, *, follow: bool = False, previous: bool = False
+) -> Iterator[bytes]:
+    """What a pod of the run logs, in pieces.
+
+    Args:
+        tail: lines from the end; 0: all.
+
+    Raises:
+        CommandError: there is no such run or pod.
+    """
     body = objects.get("FineTuneJob", job)
     pods = objects.list("Pod", f"hone.dev/finetunejob={job},hone.dev/component=training")
     name = _pod(body, pods, rank, back=1 if previous else 0)
@@ -43,12 +62,7 @@ def logs(
     options = {"container": container, "follow": follow, "_preload_content": False}
     options |= {"tail_lines": tail} if tail else {}
     stream = asked(lambda: objects.kube.core.read_namespaced_pod_log(name, objects.kube.namespace, **options))
-    try:
-        for piece in stream.stream(2**16):
-            sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
-    except (KeyboardInterrupt, BrokenPipeError):
-        return
+    yield from stream.stream(2**16)
 
 
 def _pod(job: dict[str, Any], pods: list[dict[str, Any]], rank: int, *, back: int) -> str:

@@ -20,16 +20,26 @@ def read(files: Iterable[Path], namespace: str) -> list[dict[str, Any]]:
     Raises:
         CommandError: a file cannot be read, has an object of another kind or namespace, or one object is there twice.
     """
+    return ordered(
+        ((f"{file}, object {number}", body) for file in files for number, body in enumerate(documents(file)[1], 1)),
+        namespace,
+    )
+
+
+def ordered(bodies: Iterable[tuple[str, Any]], namespace: str) -> list[dict[str, Any]]:
+    """The objects in the order in which they are applied; each comes with its place, for messages.
+
+    Raises:
+        CommandError: one is of another kind or namespace, or there twice.
+    """
     objects: dict[tuple[str, str], dict[str, Any]] = {}
-    for file in files:
-        for number, body in enumerate(documents(file)[1], 1):
-            if body is None:
-                continue
-            place = f"{file}, object {number}"
-            kind, name = _identity(place, body, namespace)
-            if (kind, name) in objects:
-                raise CommandError(f"{place}: {kind} {name} is there twice")
-            objects[kind, name] = body
+    for place, body in bodies:
+        if body is None:
+            continue
+        kind, name = _identity(place, body, namespace)
+        if (kind, name) in objects:
+            raise CommandError(f"{place}: {kind} {name} is there twice")
+        objects[kind, name] = body
     if not objects:
         raise CommandError("the files have no object")
     return sorted(objects.values(), key=lambda body: APPLIED.index(body["kind"]))
@@ -41,20 +51,30 @@ def documents(file: Path) -> tuple[str, list[Any]]:
     Raises:
         CommandError: it cannot be read, or is not YAML.
     """
-    import yaml
-
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        return text, list(yaml.load_all(text, _loader()))
     except OSError as error:
         raise CommandError(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise CommandError(f"{file} is not a manifest: it is not UTF-8") from None
+    return text, parsed(text, str(file))
+
+
+def parsed(text: str, place: str) -> list[Any]:
+    """The bodies of the YAML documents in a text.
+
+    Raises:
+        CommandError: it is not YAML.
+    """
+    import yaml
+
+    try:
+        return list(yaml.load_all(text, _loader()))
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise CommandError(f"{file} is not YAML{line}: {error.problem}") from None
+        raise CommandError(f"{place} is not YAML{line}: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise CommandError(f"{file} is not YAML: {error}") from None
+        raise CommandError(f"{place} is not YAML: {error}") from None
 
 
 def _loader() -> Any:

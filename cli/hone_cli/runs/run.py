@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hone_cli.errors import CliExit, CommandError
+
+if TYPE_CHECKING:
+    from hone_cli.reach.objects import Objects
 
 
 def run(
@@ -55,14 +59,7 @@ def run(
     if not yes and not typer.confirm(f"\nApply to namespace {objects.kube.namespace}?", err=True):
         typer.echo("Nothing was applied.", err=True)
         raise typer.Exit(CliExit.FAILED)
-    done: list[str] = []
-    for body in bodies:
-        try:
-            objects.apply(body)
-        except CommandError as error:
-            applied = f"applied before: {', '.join(done)}" if done else "nothing was applied"
-            raise CommandError(f"{error} ({applied})") from None
-        done.append(f"{body['kind']} {body['metadata']['name']}")
+    apply(objects, bodies)
     jobs = [body["metadata"]["name"] for body in bodies if body["kind"] == "FineTuneJob"]
     if detach or not jobs:
         watch = (f"Watch it: hone watch {job}{objects.kube.options}" for job in jobs)
@@ -74,3 +71,19 @@ def run(
         if codes[-1] == INTERRUPTED:
             break
     raise typer.Exit(max(codes))
+
+
+def apply(objects: Objects, bodies: Iterable[Mapping[str, Any]]) -> None:
+    """Apply all of them, in this order.
+
+    Raises:
+        CommandError: one is refused; those before it are named.
+    """
+    done: list[str] = []
+    for body in bodies:
+        try:
+            objects.apply(body)
+        except CommandError as error:
+            applied = f"applied before: {', '.join(done)}" if done else "nothing was applied"
+            raise CommandError(f"{error} ({applied})") from None
+        done.append(f"{body['kind']} {body['metadata']['name']}")

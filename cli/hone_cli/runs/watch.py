@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _T = TypeVar("_T")
-_SECONDS = 2.0
+SECONDS = 2.0
 """Between two looks."""
 _PATIENCE = 30
 """Looks that may fail in a row: a minute, in which an API server restarts."""
@@ -48,15 +48,19 @@ def watch(
     raise typer.Exit(follow(Objects(Kube.load(context, namespace)), job))
 
 
-def follow(objects: Objects, name: str, seconds: float = _SECONDS) -> int:
+def follow(objects: Objects, name: str, seconds: float = SECONDS) -> int:
     """Show a run until it ends; gives the exit code."""
     console, options = Console(), objects.kube.options
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False)
+
     try:
         with _screen(objects, console) if console.is_terminal else _lines(console) as show:
-            for job in _looks(objects, name, seconds):
+            for job in looks(objects, name, seconds):
                 show(job)
         version = (job.get("status") or {}).get("modelVersionName")
-        trouble = _wait_for_version(objects, version, console, seconds) if version else None
+        trouble = wait_for_version(objects, version, say, seconds) if version else None
     except KeyboardInterrupt:
         words = f"{name} goes on. hone watch {name}{options}; hone cancel {name}{options}"
         console.print(words, markup=False, highlight=False, soft_wrap=True)
@@ -66,7 +70,7 @@ def follow(objects: Objects, name: str, seconds: float = _SECONDS) -> int:
     return CliExit.RUN_FAILED if trouble or has_failed(job) else CliExit.DONE
 
 
-def _looks(objects: Objects, name: str, seconds: float) -> Iterator[dict[str, Any]]:
+def looks(objects: Objects, name: str, seconds: float) -> Iterator[dict[str, Any]]:
     """The job as it is every few seconds, until it is over."""
     job = objects.get("FineTuneJob", name)
     uid = job["metadata"]["uid"]
@@ -93,8 +97,11 @@ def _patiently(look: Callable[[], _T], seconds: float) -> _T:
     return look()
 
 
-def _wait_for_version(objects: Objects, name: str, console: Console, seconds: float) -> str | None:
+def wait_for_version(objects: Objects, name: str, say: Callable[[str], None], seconds: float) -> str | None:
     """Wait until every file of the model is compared with the record: before that, nobody can use it.
+
+    Args:
+        say: called once with a line for people, if there is something to wait for.
 
     Returns:
         why nobody ever can; None: it can be used, or somebody deleted it.
@@ -108,7 +115,7 @@ def _wait_for_version(objects: Objects, name: str, console: Console, seconds: fl
         if stalled := holding.get(ConditionType.STALLED):
             return f"{stalled.get('reason')}: {stalled.get('message', '')}"
         if not said:
-            console.print(f"{name} is verified …", markup=False, highlight=False)
+            say(f"{name} is verified …")
             said = True
         time.sleep(seconds)
     return None

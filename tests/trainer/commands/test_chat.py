@@ -18,6 +18,7 @@ from support.servers.app_server import running
 
 from hone_cli import answering
 from hone_cli import chat as remote_chat
+from hone_cli.clients.client import Conversation
 from hone_cli.errors import CommandError
 from hone_cli.reach.guard import digest
 from hone_trainer.commands import ask, chat
@@ -96,6 +97,9 @@ def test_the_same_through_the_server_of_a_pod(out: Path, forks: Any, monkeypatch
             ask.answer(out / "adapter", "word " * 1000)
         assert answers["tuned"]["ending"] == "Repeats"
         assert answers["base"]["text"] != answers["tuned"]["text"]
+        conversation = Conversation(remote)
+        assert conversation.ask(QUESTION) == {name: answer["text"] for name, answer in answers.items()}
+        assert conversation.messages == [said(QUESTION), said(answers["tuned"]["text"], "assistant")]
 
         console = Console(file=io.StringIO(), width=100)
         questions = iter([QUESTION, "word " * 1000, ""])
