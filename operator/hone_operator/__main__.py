@@ -69,12 +69,12 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
                 return
             health.ready = lambda: queue.caught_up
         refusals = RefusalCounter()
-        backing = ClusterBacking(cache, cluster)
-        ca = await stack.enter_async_context(serving(config, backing, reports, refusals))
-        opt_in = OptedInNamespaces(cluster, config)
         stored: Stored = {}
         metrics = Metrics(cache, reports, lambda: queue.depth, stored)
         metrics.registry.register(refusals)
+        backing = ClusterBacking(cache, cluster)
+        ca = await stack.enter_async_context(serving(config, backing, reports, refusals, metrics.certificates))
+        opt_in = OptedInNamespaces(cluster, config)
         unreadable.count, unreadable.request = metrics.unreadable, queue.request
         controllers = Controllers(
             cluster,

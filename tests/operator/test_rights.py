@@ -131,7 +131,8 @@ def test_a_life_with_no_more_rights_than_the_chart_gives(
     for kind in ("FineTuneJob", "Dataset", "ModelVersion"):
         assert f'hone_operator_reconcile_errors_total{{kind="{kind}"}} 0.0' in text
     assert f'hone_job_restarts_total{{finetunejob="run",namespace="{namespace.name}"}} 1.0' in text
-    assert f'hone_jobs_finished_total{{namespace="{namespace.name}",reason="Succeeded",result="Succeeded"}} 1.0' in text
+    ended = f'cause="",namespace="{namespace.name}",reason="Succeeded",result="Succeeded"'
+    assert f"hone_jobs_finished_total{{{ended}}} 1.0" in text
     assert "forbidden" not in operator.log().lower()  # the word of every 403 of the API server
     assert operator.stop() == 0
     known = documented_writes()

@@ -35,6 +35,20 @@ class Retry(StrEnum):
     """The cause is external and may disappear: retry with backoff, without limit."""
 
 
+class FixedBy(StrEnum):
+    """Who can fix a failure. Alerts have it as a label, so that a mistake in a manifest wakes nobody."""
+
+    USER = "user"
+    """Who wrote the object: its fields, a Secret, an address, memory."""
+    DATA = "data"
+    """Who looks after the rows, or after what judges them."""
+    PLATFORM = "platform"
+    """Who runs the cluster: nodes, storage, images, signing, Hone itself."""
+
+
+_BY_EXIT_CODE = {ExitCode.DATA: FixedBy.DATA, ExitCode.CONFIG: FixedBy.USER, ExitCode.DIVERGED: FixedBy.USER}
+
+
 class FailureCode(StrEnum):
     """Names of causes. What each means is in `FAILURES`."""
 
@@ -147,12 +161,22 @@ class Failure:
     hint: str
     command: str = ""
     """A command that shows more or applies the hint; the reader replaces NAME and similar words."""
+    fixed_by: FixedBy | None = None
+    """Who can fix it, where the exit code does not say so."""
+
+    @property
+    def cause(self) -> FixedBy:
+        """Who can fix it."""
+        return self.fixed_by or _BY_EXIT_CODE.get(self.exit_code, FixedBy.PLATFORM)
 
 
 FAILURES: dict[str, Failure] = {
     # Sources and references
     FailureCode.SOURCE_UNREACHABLE: Failure(
-        ExitCode.IO, Retry.UNTIL_FIXED, "Check the host name and the network policy of the namespace."
+        ExitCode.IO,
+        Retry.UNTIL_FIXED,
+        "Check the host name and the network policy of the namespace.",
+        fixed_by=FixedBy.USER,
     ),
     FailureCode.SOURCE_NOT_FOUND: Failure(
         ExitCode.CONFIG,
@@ -194,6 +218,7 @@ FAILURES: dict[str, Failure] = {
         ExitCode.IO,
         Retry.UNTIL_FIXED,
         "Check the host name, the network policy of the namespace, and whether the server runs.",
+        fixed_by=FixedBy.USER,
     ),
     FailureCode.DESTINATION_DENIED: Failure(
         ExitCode.CONFIG,
@@ -214,7 +239,10 @@ FAILURES: dict[str, Failure] = {
         "the ModelVersion, or remove what is there and change the entry.",
     ),
     FailureCode.DESTINATION_FULL: Failure(
-        ExitCode.IO, Retry.UNTIL_FIXED, "Free space at the destination, or raise its quota."
+        ExitCode.IO,
+        Retry.UNTIL_FIXED,
+        "Free space at the destination, or raise its quota.",
+        fixed_by=FixedBy.USER,
     ),
     FailureCode.DELIVERY_DAMAGED: Failure(
         ExitCode.IO,
@@ -226,6 +254,7 @@ FAILURES: dict[str, Failure] = {
         Retry.UNTIL_FIXED,
         "The model has no model.sig, but the platform requires one: name the Secret with the key in signing.secretName "
         "of the chart, or a ServiceAccount in signing.keyless.serviceAccount, or sign the folder with model_signing.",
+        fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.SIGNATURE_INVALID: Failure(
         ExitCode.DATA,
@@ -233,6 +262,7 @@ FAILURES: dict[str, Failure] = {
         "The signature is by no key in signing.publicKeys and no identity in signing.keyless.identities of the chart, "
         "or not for these files: do not use this model before you know why. If a key was replaced, add the old one to "
         "the list.",
+        fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.SIGNING_KEY_UNUSABLE: Failure(
         ExitCode.CONFIG,
@@ -240,6 +270,7 @@ FAILURES: dict[str, Failure] = {
         "The signing Secret's private-key.pem must be an unencrypted PEM of P-256, P-384 or P-521, and its public key "
         "one of signing.publicKeys of the chart.",
         "openssl ecparam -name prime256v1 -genkey -noout -out private-key.pem; openssl ec -in private-key.pem -pubout",
+        fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.SIGNING_IDENTITY_REFUSED: Failure(
         ExitCode.CONFIG,
@@ -247,18 +278,21 @@ FAILURES: dict[str, Failure] = {
         "Fulcio must accept tokens of the cluster's issuer for the audience sigstore, and the subject and the issuer "
         "of its certificate must be one of signing.keyless.identities of the chart.",
         "kubectl create token SERVICEACCOUNT --audience sigstore",
+        fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.SIGNING_SERVER_UNREACHABLE: Failure(
         ExitCode.CONFIG,
         Retry.UNTIL_FIXED,
         "Check that pods that sign reach the addresses in signing.keyless.trustConfig of the chart: Fulcio, Rekor and "
         "the timestamp authority. With restricted egress, add them to networkPolicy.trainer.extraEgress.",
+        fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.SIGNING_TRUST_UNUSABLE: Failure(
         ExitCode.CONFIG,
         Retry.UNTIL_FIXED,
         "Set signing.keyless.trustConfig of the chart to Sigstore's ClientTrustConfig as JSON, with servers that are "
         "valid now.",
+        fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.SECRET_NOT_FOUND: Failure(
         ExitCode.CONFIG,
@@ -313,7 +347,10 @@ FAILURES: dict[str, Failure] = {
     ),
     FailureCode.EMPTY_SPLIT: Failure(ExitCode.DATA, Retry.UNTIL_FIXED, "Raise splits.validation, or add rows."),
     FailureCode.ENDPOINT_UNREACHABLE: Failure(
-        ExitCode.IO, Retry.UNTIL_FIXED, "Check the endpoint and the network policy of the namespace."
+        ExitCode.IO,
+        Retry.UNTIL_FIXED,
+        "Check the endpoint and the network policy of the namespace.",
+        fixed_by=FixedBy.USER,
     ),
     FailureCode.ENDPOINT_REFUSED: Failure(
         ExitCode.CONFIG,
@@ -467,6 +504,7 @@ FAILURES: dict[str, Failure] = {
         ExitCode.DATA,
         Retry.NEVER,
         "Use fewer steps, a lower rate, or replay (datasets[].share); the model is kept as a rejected ModelVersion.",
+        fixed_by=FixedBy.USER,
     ),
     # Running
     FailureCode.DIVERGED: Failure(
@@ -478,11 +516,13 @@ FAILURES: dict[str, Failure] = {
         ExitCode.SOFTWARE,
         Retry.NEVER,
         "Lower microBatchSize or maxLength, use gradientCheckpointing or QLoRA, or raise resources.memory.",
+        fixed_by=FixedBy.USER,
     ),
     FailureCode.GPU_OUT_OF_MEMORY: Failure(
         ExitCode.SOFTWARE,
         Retry.NEVER,
         "Lower microBatchSize or maxLength, use gradientCheckpointing or QLoRA, or a larger GPU.",
+        fixed_by=FixedBy.USER,
     ),
     FailureCode.SANDBOX_FAILED: Failure(
         ExitCode.SOFTWARE,
@@ -549,10 +589,16 @@ FAILURES: dict[str, Failure] = {
     ),
     # Seen by the operator alone
     FailureCode.IMAGE_PULL_FAILED: Failure(
-        ExitCode.CONFIG, Retry.NEVER, "Check the trainer image and imagePullSecrets of the chart."
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Check the trainer image and imagePullSecrets of the chart.",
+        fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.UNSCHEDULABLE: Failure(
-        ExitCode.CONFIG, Retry.NEVER, "Lower resources, or add nodes. The message quotes the scheduler."
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Lower resources, or add nodes. The message quotes the scheduler.",
+        fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.CREATE_CONTAINER_FAILED: Failure(
         ExitCode.CONFIG,
@@ -560,6 +606,7 @@ FAILURES: dict[str, Failure] = {
         "See the message of the kubelet. If it cannot create a subPath folder, set store.isolateRuns=false in the "
         "chart.",
         "kubectl describe pod -l hone.dev/finetunejob=NAME",
+        fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.QUOTA_EXCEEDED: Failure(
         ExitCode.CONFIG, Retry.UNTIL_FIXED, "Free quota in the namespace, or ask for more.", "kubectl describe quota"
@@ -570,6 +617,7 @@ FAILURES: dict[str, Failure] = {
         "A rule of the cluster refuses the pod, often a LimitRange or a missing PriorityClass: change the field named "
         "in the message, or the rule.",
         "kubectl describe limitrange; kubectl get priorityclass",
+        fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.DEADLINE_EXCEEDED: Failure(ExitCode.CONFIG, Retry.NEVER, "Raise spec.deadline, or train less."),
     FailureCode.RESTARTS_EXHAUSTED: Failure(ExitCode.SOFTWARE, Retry.NEVER, "See the reasons in status.attempts."),

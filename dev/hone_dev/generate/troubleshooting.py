@@ -1,6 +1,6 @@
 """`python -m hone_dev.generate.troubleshooting` writes docs/guides/troubleshooting.md from the tables of codes."""
 
-from hone_api.words.failures import FAILURES, Failure, FailureCode, Retry
+from hone_api.words.failures import FAILURES, FixedBy, Failure, FailureCode, Retry
 from hone_api.words.rowcodes import ROW_CODES
 from hone_dev.tools import paths
 
@@ -12,6 +12,7 @@ RETRY = {
     Retry.UNTIL_FIXED: ("until fixed", "With growing pauses, until the cause is gone; while training, as *restart*"),
 }
 """In a word for the tables, and in a sentence."""
+FIXED_BY = {FixedBy.USER: "you", FixedBy.DATA: "data owner", FixedBy.PLATFORM: "platform"}
 SMALLER = ("smaller", "If it was in a training step, with [half the micro batch](interruptions.md#the-memory-runs-out)")
 """The same for memory that runs out."""
 GROUPS = (
@@ -117,16 +118,23 @@ def page() -> str:
 
 def _legend() -> str:
     lines = "".join(f"| {word} | {sentence} |\n" for word, sentence in (*RETRY.values(), SMALLER))
-    return f"| Retried | How |\n| --- | --- |\n{lines}\n*Exit* is the exit code of the pod.\n"
+    return (
+        f"| Retried | How |\n| --- | --- |\n{lines}\n*By* is who can fix it: metrics and alerts have it as the label "
+        "`cause` (`user`, `data` or `platform`). *Exit* is the exit code of the pod.\n"
+    )
 
 
 def _line(code: FailureCode, failure: Failure) -> str:
     """The code's row, after the heading of its table if it is the first one there."""
     heading = dict(GROUPS).get(code)
-    table = f"\n### {heading}\n\n| Code | What to do | Retried | Exit |\n| --- | --- | --- | --- |\n" if heading else ""
+    table = (
+        f"\n### {heading}\n\n| Code | What to do | By | Retried | Exit |\n| --- | --- | --- | --- | --- |\n"
+        if heading
+        else ""
+    )
     command = f"<br>`{failure.command}`" if failure.command else ""
     retried = SMALLER if code in (FailureCode.OUT_OF_MEMORY, FailureCode.GPU_OUT_OF_MEMORY) else RETRY[failure.retry]
-    cells = (f"`{code}`", failure.hint + command, retried[0], str(int(failure.exit_code)))
+    cells = (f"`{code}`", failure.hint + command, FIXED_BY[failure.cause], retried[0], str(int(failure.exit_code)))
     return f"{table}| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
+import aiohttp
 from aiohttp import web
 from prometheus_client import (
     CollectorRegistry,
@@ -23,18 +24,21 @@ from prometheus_client.exposition import choose_encoder
 
 from hone_api.words.states import ConditionType
 from hone_operator import __version__
+from hone_operator.apiserver.errors import ClusterError
 from hone_operator.desired.core.names import OWNER_LABEL
-from hone_operator.monitoring.objectmetrics import ObjectCollector, epoch_seconds
+from hone_operator.monitoring.objectmetrics import ObjectCollector, cause_of, epoch_seconds
 from hone_operator.objects.cache import Body, Cache
 from hone_operator.objects.decoding import REASONS
 from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing.routing import Key
+from hone_operator.reconcile.core.notreconciled import WEBHOOK_FAILED
 
 KINDS = tuple(OWNER_LABEL)
 MINUTE, HOUR, DAY = 60, 3600, 86400
 RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 WAIT_BUCKETS = (10, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, 12 * HOUR, DAY)
 DURATION_BUCKETS = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, 12 * HOUR, DAY, 3 * DAY, 7 * DAY)
+API_ERRORS = ("Webhook", "ServerError", "Throttled", "Unreachable")
 log = logging.getLogger(__name__)
 disable_created_metrics()  # an additional series for each counter that nobody reads
 
@@ -80,6 +84,12 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self._api_errors = Counter(
+            "hone_operator_api_errors_total",
+            "Reconciles that failed because of the API server, by what was wrong.",
+            ["reason"],
+            registry=registry,
+        )
         self._internal = Counter(
             "hone_operator_internal_errors_total",
             "Reconciles that failed by an error of the operator itself.",
@@ -98,12 +108,20 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self._certificate_ends = Gauge(
+            "hone_operator_certificate_expiry_timestamp_seconds",
+            "When a certificate of the progress port expires, Unix time.",
+            ["certificate"],
+            registry=registry,
+        )
         self._unreadable = Counter(
             "hone_operator_unreadable_objects_total",
             "Times that an object was skipped because it is too large, nested too deep or not JSON.",
             ["kind", "reason"],
             registry=registry,
         )
+        for wrong in API_ERRORS:
+            self._api_errors.labels(wrong)
         for kind in KINDS:  # zeros from the start: a rate needs a first value
             self._internal.labels(kind)
             self._refused.labels(kind)
@@ -115,7 +133,10 @@ class Metrics:
     def _job_metrics(self) -> None:
         registry = self.registry
         self._ended = Counter(
-            "hone_jobs_finished_total", "FineTuneJobs that ended.", ["namespace", "result", "reason"], registry=registry
+            "hone_jobs_finished_total",
+            "FineTuneJobs that ended, and who can fix a failure.",
+            ["namespace", "result", "reason", "cause"],
+            registry=registry,
         )
         self._waits = Histogram(
             "hone_job_queue_wait_seconds",
@@ -142,6 +163,8 @@ class Metrics:
     def failed(self, key: Key, error: BaseException) -> None:
         """Count a failed reconcile; the queue retries it."""
         self._errors.labels(key.kind).inc()
+        if wrong := api_error(error):
+            self._api_errors.labels(wrong).inc()
         log.warning("%s: %s: %s", key, type(error).__name__, error)
 
     def internal_error(self, key: Key, error: BaseException) -> None:
@@ -156,6 +179,11 @@ class Metrics:
     def deaf(self, kind: str) -> None:
         """Count a watch that delivered nothing."""
         self._deaf.labels(kind).inc()
+
+    def certificates(self, ends: Mapping[str, float]) -> None:
+        """Note when the certificates expire that are served from now on."""
+        for name, at in ends.items():
+            self._certificate_ends.labels(name).set(at)
 
     def unreadable(self, kind: str, reason: str) -> None:
         """Count an object that was skipped; see `decoding`."""
@@ -191,7 +219,7 @@ class Metrics:
             self._finished.add(meta["uid"])
             result = "Succeeded" if _became_true(conditions, ConditionType.SUCCEEDED) else "Failed"
             reason = (status.get("failure") or {}).get("code", result)
-            self._ended.labels(meta["namespace"], result, reason).inc()
+            self._ended.labels(meta["namespace"], result, reason, cause_of(reason)).inc()
             if start := epoch_seconds(status.get("startTime")):
                 self._runs.labels(*labels).observe(max(0.0, ended - start))
 
@@ -209,6 +237,15 @@ class Metrics:
         response = web.Response(body=body, headers={"Content-Type": content_type})
         response.enable_compression()
         return response
+
+
+def api_error(error: BaseException) -> str | None:
+    """What is wrong with the API server, one of API_ERRORS; None: it has answered as it should."""
+    if isinstance(error, ClusterError):
+        if WEBHOOK_FAILED in error.message:
+            return "Webhook"
+        return "Throttled" if error.status == 429 else "ServerError" if error.status >= 500 else None
+    return "Unreachable" if isinstance(error, aiohttp.ClientError | OSError | TimeoutError) else None
 
 
 def _became_true(conditions: dict[str, Body], kind: ConditionType) -> float | None:

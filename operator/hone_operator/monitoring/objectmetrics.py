@@ -30,6 +30,7 @@ from hone_operator.times import read_time
 
 JOB = ("namespace", "finetunejob")
 REASONS = frozenset([*(reason.value for reason in Reason), *FAILURES])
+REASON = ("reason", "cause")
 QUEUE_SECONDS, QUEUE_LABELS = "hone_queue_goodput_seconds", ("namespace", "queue", "kind")
 
 
@@ -46,6 +47,11 @@ def epoch_seconds(timestamp: str | None) -> float | None:
     """Unix time of an RFC 3339 timestamp; None if there is none or it cannot be parsed."""
     at = read_time(timestamp) if timestamp else None
     return at.timestamp() if at else None
+
+
+def cause_of(reason: str) -> str:
+    """Who can fix a failure with this code: user, data or platform; empty for other reasons."""
+    return FAILURES[reason].cause if reason in FAILURES else ""
 
 
 def ready(body: Body) -> float:
@@ -176,7 +182,7 @@ class ObjectCollector(Collector):
         yield from filled(pods, [podmetrics.info()])
         datasets = self._cache.items("Dataset")
         is_ready = _ready("dataset", "dataset", "Whether the Dataset is Ready.")
-        yield from filled(datasets, [_dataset_rows(), is_ready])
+        yield from filled(datasets, [_dataset_rows(), is_ready, _dataset_reasons()])
         versions = self._cache.items("ModelVersion")
         is_ready = _ready("modelversion", "modelversion", "Whether the ModelVersion is Ready.")
         yield from filled(versions, [_version_info(), is_ready, *modelmetrics.of_versions()])
@@ -208,14 +214,16 @@ def _ref(body: Body) -> tuple[str, str]:
 
 
 def _info() -> Series:
-    labels = (*JOB, "method", "base_model", "queue")
+    labels = (*JOB, "method", "base_model", "queue", "gpu_product")
     family = GaugeMetricFamily("hone_job_info", "Facts about a FineTuneJob; always 1.", labels=labels)
 
     def samples(body: Body) -> Iterator[Sample]:
         spec = body["spec"]
         base = next(iter(v for k, v in spec["model"].items() if k in ("uri", "modelVersion", "fineTuneJob")), "")
         queue = (spec.get("scheduling") or {}).get("queueName", "")
-        yield (*_ref(body), spec.get("method", "SFT"), base, queue), 1
+        products = (spec.get("resources") or {}).get("gpuProducts") or []
+        product = products[0] if len(products) == 1 else ""
+        yield (*_ref(body), spec.get("method", "SFT"), base, queue, product), 1
 
     return Series(family, samples)
 
@@ -232,15 +240,27 @@ def _phases() -> Series:
 
 
 def _reasons() -> Series:
-    """Why jobs wait or failed. Only our own words: anybody may have written a status."""
-    text = "Why a FineTuneJob waits or has failed, as in status.reason; always 1."
-    family = GaugeMetricFamily("hone_job_reason", text, labels=(*JOB, "reason"))
+    text = "Why a FineTuneJob waits or has failed, as in status.reason, and who can fix a failure; always 1."
+    family = GaugeMetricFamily("hone_job_reason", text, labels=(*JOB, *REASON))
+    return Series(family, lambda body: _reason(body, body["status"].get("reason")))
+
+
+def _dataset_reasons() -> Series:
+    text = "Why a Dataset is not Ready, as in its condition, and who can fix a failure; always 1."
+    family = GaugeMetricFamily("hone_dataset_reason", text, labels=("namespace", "dataset", *REASON))
 
     def samples(body: Body) -> Iterator[Sample]:
-        if (reason := body["status"].get("reason")) in REASONS:
-            yield (*_ref(body), reason), 1
+        for condition in body["status"].get("conditions") or ():
+            if condition["type"] == ConditionType.READY and condition["status"] != "True":
+                yield from _reason(body, condition["reason"])
 
     return Series(family, samples)
+
+
+def _reason(body: Body, reason: str | None) -> Iterator[Sample]:
+    """Only our own words: anybody may have written a status."""
+    if reason in REASONS:
+        yield (*_ref(body), reason, cause_of(reason)), 1
 
 
 def _job_numbers() -> Iterator[Series]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from hone_operator.progress import tls
@@ -31,8 +31,16 @@ async def serving(
     backing: ClusterBacking,
     store: ProgressStore,
     refusals: RefusalCounter,
+    note: Callable[[Mapping[str, float]], None],
 ) -> AsyncIterator[str | None]:
     """Serve during the block; yields the PEM with which pods verify the server, or None if pods do not report.
+
+    Args:
+        settings: of the platform.
+        backing: the API server, as the port needs it.
+        store: where reports go.
+        refusals: counts what is refused.
+        note: called with the time at which each certificate expires, whenever they may have changed.
 
     Raises:
         hone_operator.progress.tls.TlsError: the Secret of the certificates does not exist.
@@ -44,11 +52,12 @@ async def serving(
         return
     names = hosts(progress.service_host, settings.cluster_domain)
     certificates = await tls.ensure(backing, settings.namespace, progress.tls_secret, names)
+    note(certificates.ends())
     context = tls.server_context(certificates)
     authenticator = Authenticator(backing, is_pod=backing.is_pod)
     server = ProgressServer(authenticator, backing, store, refusals)
     runner = await server.start("", progress.port, context)
-    renewing = asyncio.create_task(_renew(settings, backing, names, context, certificates))
+    renewing = asyncio.create_task(_renew(settings, backing, names, context, certificates, note))
     try:
         yield certificates.ca_pem
     finally:
@@ -57,7 +66,12 @@ async def serving(
 
 
 async def _renew(
-    settings: Settings, backing: ClusterBacking, names: list[str], context: ssl.SSLContext, served: tls.Certificates
+    settings: Settings,
+    backing: ClusterBacking,
+    names: list[str],
+    context: ssl.SSLContext,
+    served: tls.Certificates,
+    note: Callable[[Mapping[str, float]], None],
 ) -> None:
     """Renew the certificate. Renewal starts a month before expiry, so a failed check can wait for the next."""
     while True:
@@ -65,5 +79,6 @@ async def _renew(
         try:
             served = await tls.ensure(backing, settings.namespace, settings.progress.tls_secret, names, served)
             tls.load_into(context, served)
+            note(served.ends())
         except Exception as error:
             log.error("the progress server's certificate cannot be checked: %s", error)

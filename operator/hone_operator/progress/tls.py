@@ -78,6 +78,13 @@ class Certificates:
             ROTATED: self.rotated,
         }
 
+    def ends(self) -> dict[str, float]:
+        """When each certificate expires, Unix time."""
+        certificates = {"authority": self.ca_cert, "serving": self.cert}
+        return {
+            n: x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp() for n, pem in certificates.items()
+        }
+
     @property
     def ca_pem(self) -> str:
         """What pods verify the server with."""

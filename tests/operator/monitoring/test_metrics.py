@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE, STDOUT
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
 from aiohttp.test_utils import TestClient, TestServer
@@ -18,15 +19,18 @@ from support.cluster.platforms import platform_with
 
 from hone_api.contract.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_dev.tools import paths, tools
+from hone_operator.apiserver.errors import error_of
 from hone_operator.controllers import Controllers
-from hone_operator.monitoring.metrics import Metrics
+from hone_operator.monitoring.metrics import API_ERRORS, DAY, Metrics
 from hone_operator.objects.cache import Cache
+from hone_operator.progress import tls
 from hone_operator.progress.store import ProgressStore
 from hone_operator.queueing.routing import Key, contents_of
 from hone_operator.reconcile.run.run_attempts import Attempts
 
 pytestmark = pytest.mark.pure
 GOLDEN = Path(__file__).parents[1] / "metrics.golden.txt"
+EXPIRY = "hone_operator_certificate_expiry_timestamp_seconds"
 OWN = ("process_", "hone_operator_build_info")
 
 
@@ -94,6 +98,7 @@ FAILED = job(
     "failed",
     "u3",
     phase="Failed",
+    reason="OutOfMemory",
     startTime="2026-01-01T00:01:00Z",
     completionTime="2026-01-01T00:31:00Z",
     attempts=[{"number": 1, "jobName": "failed-1", "outcome": "Failed"}],
@@ -107,6 +112,11 @@ DATASET = {
         "splits": [{"name": "train", "rows": 95}, {"name": "validation", "rows": 5}],
         "conditions": [condition("Ready", "2026-01-01T00:00:10Z")],
     },
+}
+BROKEN = {
+    "metadata": {"namespace": "ml", "name": "broken", "uid": "u9"},
+    "spec": {},
+    "status": {"conditions": [{**condition("Ready", "2026-01-01T00:00:10Z", "False"), "reason": "TooManyBadRows"}]},
 }
 VERSION = {
     "metadata": {"namespace": "ml", "name": "tutor-v1", "uid": "u5"},
@@ -165,6 +175,7 @@ def cache():
         ("FineTuneJob", NEW),
         ("FineTuneJob", FAILED),
         ("Dataset", DATASET),
+        ("Dataset", BROKEN),
         ("ModelVersion", VERSION),
         ("Model", MODEL),
         ("Pod", POD),
@@ -263,7 +274,7 @@ async def test_an_end_is_counted_once_and_only_while_we_watch(cache):
     metrics = Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0)
     key = Key("FineTuneJob", "ml", "failed")
     metrics.reconciled(key, 0.01)  # it had ended before this process started
-    labels = {"namespace": "ml", "result": "Failed", "reason": "OutOfMemory"}
+    labels = {"namespace": "ml", "result": "Failed", "reason": "OutOfMemory", "cause": "user"}
     assert value(await scrape(metrics), "hone_jobs_finished_total", **labels) is None
     now = datetime.now(UTC)
     end = (now + timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -285,13 +296,46 @@ async def test_failed_reconciles_are_counted():
     assert value(await scrape(metrics), "hone_operator_reconcile_errors_total", kind="Dataset") == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            error_of(500, b'{"message": "Internal error: failed calling webhook \\"x.example\\""}', {}, "POST"),
+            "Webhook",
+        ),
+        (error_of(429, b"", {}, "GET"), "Throttled"),
+        (error_of(503, b"", {}, "GET"), "ServerError"),
+        (aiohttp.ServerDisconnectedError(), "Unreachable"),
+        (TimeoutError(), "Unreachable"),
+        (error_of(409, b"", {}, "PUT"), None),
+        (error_of(403, b"", {}, "POST"), None),
+        (RuntimeError("a bug"), None),
+    ],
+    ids=str,
+)
+async def test_errors_of_the_api_server_are_counted_by_what_is_wrong(error, reason):
+    metrics = Metrics(Cache(), ProgressStore(lambda key: None, interval=60), lambda: 0)
+    metrics.failed(Key("Dataset", "ml", "rows"), error)
+    text = await scrape(metrics)
+    counted = {each: value(text, "hone_operator_api_errors_total", reason=each) for each in API_ERRORS}
+    assert counted == {each: float(each == reason) for each in API_ERRORS}
+
+
+async def test_the_end_of_the_certificates_is_known():
+    metrics = Metrics(Cache(), ProgressStore(lambda key: None, interval=60), lambda: 0)
+    metrics.certificates(tls.renewed(None, ["hone.svc"], datetime.now(UTC)).ends())
+    text = await scrape(metrics)
+    ends = {n: value(text, EXPIRY, certificate=n) - datetime.now(UTC).timestamp() for n in ("serving", "authority")}
+    assert 80 * DAY < ends["serving"] < 400 * DAY < ends["authority"]
+
+
 async def test_numbers_of_a_deleted_namespace_go(cache):
     metrics = Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0)
     metrics._since = 0.0
     for body in cache.items("FineTuneJob"):
         meta = body["metadata"]
         metrics.reconciled(Key("FineTuneJob", meta["namespace"], meta["name"]), 0.1)
-    assert 'hone_jobs_finished_total{namespace="ml"' in await scrape(metrics)
+    assert 'hone_jobs_finished_total{cause="user",namespace="ml"' in await scrape(metrics)
     for kind in ("FineTuneJob", "Dataset", "ModelVersion", "Model"):
         for body in cache.items(kind):
             cache.remove(kind, body)

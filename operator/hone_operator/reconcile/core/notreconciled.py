@@ -12,6 +12,8 @@ from hone_operator.reconcile.core.outcome import Outcome
 from hone_operator.reconcile.core.outcome_builder import JobBuilder, builder_for
 
 MAX_TEXT = 400
+WEBHOOK_FAILED = "failed calling webhook"
+"""In the API server's message, if a webhook of somebody does not answer."""
 _SECRET = re.compile(r"(?i)(bearer|token|password|passwd|secret|api[-_ ]?key|authorization)(\W{1,3})\S+")
 _CREDENTIALS = re.compile(r"://[^/\s@]+@")
 
@@ -25,7 +27,7 @@ def internal_error(body: Mapping[str, Any], now: datetime, error: BaseException)
 def api_server_error(body: Mapping[str, Any], now: datetime, words: str) -> Outcome:
     """The same if the API server fails again and again, e.g. because an admission webhook does not answer."""
     message = f"The API server fails, and the operator retries: {_scrub(words)}"
-    if "failed calling webhook" in words:
+    if WEBHOOK_FAILED in words:
         message += ". Whoever looks after this webhook must start it"
     return _not_reconciled(body, now, Reason.API_SERVER_ERROR, message)
 
