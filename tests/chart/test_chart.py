@@ -405,6 +405,52 @@ def test_without_a_place_for_runbooks_alerts_name_none(render):
     assert annotations == ("description", "summary")
 
 
+def alerts(render, **rule):
+    values = {"prometheusRule": {"enabled": True, **rule}, "metrics": {"renderMode": "alwaysRender"}}
+    (own,) = of_kind(render(values), "PrometheusRule")
+    return {rule.get("alert") or rule["record"]: rule for group in own["spec"]["groups"] for rule in group["rules"]}
+
+
+def test_single_alerts_change(render):
+    untouched = alerts(render)
+    change = {
+        "FineTuneJobStalled": {"threshold": 1800, "for": "10m", "labels": {"severity": "info"}},
+        "HoneCertificateEndsSoon": {"threshold": 2592000},
+        "ModelNotServed": {"enabled": False},
+    }
+    changed = alerts(render, alerts=change, alertLabels={"team": "ml", "severity": "page"})
+    assert untouched.keys() - changed.keys() == {"ModelNotServed"}
+    stalled = changed.pop("FineTuneJobStalled")
+    assert stalled["labels"] == {"team": "ml", "severity": "info", "cause": "platform"}
+    assert stalled["for"] == "10m"
+    assert stalled["expr"] == untouched["FineTuneJobStalled"]["expr"].replace("900 #", "1800 #")
+    ends = changed.pop("HoneCertificateEndsSoon")
+    assert float(ends["expr"].partition(" < ")[2].partition("#")[0]) == 2592000
+    for name, rule in changed.items():
+        labels = {"labels": {**rule["labels"], "team": "ml", "severity": "page"}} if "alert" in rule else {}
+        assert rule == {**untouched[name], **labels}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ModelNotSrved": {"enabled": False}}, "has no alert ModelNotSrved.*files/rules/hone.yaml"),
+        ({"ModelNotServed": {"threshold": 2}}, "ModelNotServed.threshold: this alert has none"),
+        ({"ModelNotServed": {"treshold": 2}}, "treshold"),
+        ({"ModelNotServed": {"for": "ten minutes"}}, "for"),
+    ],
+)
+def test_an_alert_that_cannot_change_so_is_refused(render, change, message):
+    with pytest.raises(HelmError, match=message):
+        alerts(render, alerts=change)
+
+
+def test_prices_are_recorded(render):
+    (price,) = [r for n, r in alerts(render, gpuHourPrices={"default": 2.5}).items() if n == "hone:gpu_hour_price"]
+    assert price == {"record": "hone:gpu_hour_price", "expr": "vector(2.5)", "labels": {"gpu_product": ""}}
+    assert "hone:gpu_hour_price" not in alerts(render)
+
+
 def test_one_registry_for_all_images(render):
     values = {
         "global": {"imageRegistry": "mirror.example:5000/hub", "storageClass": "of another chart"},

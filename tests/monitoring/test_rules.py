@@ -2,19 +2,22 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 
+from hone_api.words.failures import FixedBy
 from hone_dev.tools import paths, tools
 
 pytestmark = pytest.mark.pure
 RULES = paths.SOURCE / "charts" / "hone" / "files" / "rules" / "hone.yaml"
 RUNBOOKS = paths.SOURCE / "docs" / "guides" / "runbooks"
-ALERTS = {rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+ALL = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+ALERTS = {rule["alert"]: rule for rule in ALL if "alert" in rule}
 JOB = 'namespace="ml",finetunejob="a"'
 
 
@@ -26,15 +29,25 @@ class Case:
     minute: int
     series: dict[str, str]
     labels: dict[str, str] | None = None
+    value: str = ""
+    """What the annotations say of `$value`."""
 
 
 def phase(name: str) -> str:
     return f'hone_job_phase{{{JOB},phase="{name}"}}'
 
 
+def why(reason: str, cause: str) -> str:
+    return f'hone_job_reason{{{JOB},reason="{reason}",cause="{cause}"}}'
+
+
 def series(metric: str, labels: dict[str, str]) -> str:
     pairs = ",".join(f'{name}="{value}"' for name, value in labels.items())
     return f"{metric}{{{pairs}}}"
+
+
+def api_errors(reason: str) -> str:
+    return f'hone_operator_api_errors_total{{reason="{reason}"}}'
 
 
 def is_not(alert: str, metric: str, labels: dict[str, str]) -> tuple[Case, Case]:
@@ -50,7 +63,7 @@ def is_carried(alert: str, metric: str, labels: dict[str, str], moving: str, the
         return series(metric, {**labels, "state": name})
 
     failed, slow = f"{alert}Failed", f"{alert}TakesTooLong"
-    yield Case(failed, 10, {state("Failed"): "0x2 1x20"}, {**labels, "state": "Failed"})
+    yield Case(failed, 10, {state("Failed"): "0x2 1x20"}, labels)
     # Somebody has changed the entry.
     yield Case(failed, 10, {state("Failed"): "1x4 0x20", state(moving): "0x4 1x20"})
     yield Case(slow, 361, {state("Pending"): "1x99 0x300", state(moving): "0x99 1x300"}, labels)
@@ -59,32 +72,49 @@ def is_carried(alert: str, metric: str, labels: dict[str, str], moving: str, the
 
 VERSION, MODEL = {"namespace": "ml", "modelversion": "m-v1"}, {"namespace": "ml", "model": "m"}
 NAME = {"namespace": "ml", "name": "m"}
+ROWS = {"namespace": "ml", "dataset": "rows"}
+BAD_ROWS = {**ROWS, "reason": "TooManyBadRows", "cause": "data"}
 TO_S3, FROM_HUB = {**VERSION, "scheme": "s3"}, {**MODEL, "scheme": "hf"}
 QUEUE = {f'hone_job_info{{namespace="ml",finetunejob="{name}",queue="gpus"}}': "1x80" for name in ("a", "b")}
 REF = {"namespace": "ml", "finetunejob": "a"}
-REF_RUNNING = {**REF, "phase": "Running"}
 STARTED, REPORTED = (f"hone_job_{event}_timestamp_seconds{{{JOB}}}" for event in ("start", "last_progress"))
 MODELS, RUNS = (f'hone_store_bytes{{namespace="ml",content="{content}"}}' for content in ("models", "runs"))
 SIZE = (
     "kube_persistentvolumeclaim_resource_requests_storage_bytes"
     '{namespace="ml",persistentvolumeclaim="hone-store",job="kube-state-metrics"}'
 )
+BUSY = 'DCGM_FI_PROF_PIPE_TENSOR_ACTIVE{namespace="ml",pod="a-1-0",gpu="0"}'
+PLACED = {
+    'hone_pod_info{namespace="ml",pod="a-1-0",finetunejob="a",rank="0"}': "1x99",
+    f"hone_job_gpus_held{{{JOB}}}": "8x99",
+}
+ENDS = 'hone_operator_certificate_expiry_timestamp_seconds{certificate="serving"}'
+COMPLETED = f"hone_job_completion_timestamp_seconds{{{JOB}}}"
 CREATED = {f"hone_job_created_timestamp_seconds{{{JOB}}}": "0x420"}
 CASES = [
-    Case(
-        "FineTuneJobFailed",
-        30,
-        {phase("Failed"): "1x200", f"hone_job_completion_timestamp_seconds{{{JOB}}}": "0x200"},
-        {**REF, "phase": "Failed"},
+    *(
+        Case(
+            "FineTuneJobFailed",
+            30,
+            {phase("Failed"): "1x200", why(reason, cause): "1x200", COMPLETED: "0x200"},
+            {**REF, "reason": reason, "cause": cause, "severity": severity},
+        )
+        # A typing mistake wakes nobody, nor does a bad row.
+        for reason, cause, severity in (
+            ("InvalidValue", "user", "info"),
+            ("TooManyBadRows", "data", "info"),
+            ("StorageError", "platform", "warning"),
+        )
     ),
-    # An old failure is history, not news.
+    # An old failure is history, not news; a run that waits after the failure of an attempt has not failed.
     Case(
         "FineTuneJobFailed",
         61,
-        {phase("Failed"): "1x200", f"hone_job_completion_timestamp_seconds{{{JOB}}}": "0x200"},
+        {phase("Failed"): "1x200", why("StorageError", "platform"): "1x200", COMPLETED: "0x200"},
     ),
+    Case("FineTuneJobFailed", 30, {phase("Restarting"): "1x200", why("StorageError", "platform"): "1x200"}),
     *(
-        Case("FineTuneJobStalled", 25, {phase("Running"): "1x40", STARTED: "0x40", **reported}, REF_RUNNING)
+        Case("FineTuneJobStalled", 25, {phase("Running"): "1x40", STARTED: "0x40", **reported}, REF)
         # The second has never reported: it hangs while it loads, or a network policy keeps every report out.
         for reported in ({REPORTED: "60x40"}, {})
     ),
@@ -94,6 +124,26 @@ CASES = [
     # Its pods waited for nodes, and now they load; or it has just begun.
     Case("FineTuneJobStalled", 40, {phase("Running"): "0x30 1x20", STARTED: "0x50"}),
     Case("FineTuneJobStalled", 25, {phase("Running"): "_x19 1x20", STARTED: "_x19 1200x20"}),
+    Case(
+        "FineTuneJobHeldWithoutStep",
+        50,
+        {phase("Running"): "1x99", f"hone_job_gpus_held{{{JOB}}}": "8x99", f"hone_job_steps{{{JOB}}}": "0x99"},
+        REF,
+        "8",
+    ),
+    Case(
+        "FineTuneJobHeldWithoutStep", 50, {phase("Starting"): "1x99", f"hone_job_gpus_held{{{JOB}}}": "8x99"}, REF, "8"
+    ),
+    Case(
+        "FineTuneJobHeldWithoutStep",
+        50,
+        {phase("Running"): "1x99", f"hone_job_gpus_held{{{JOB}}}": "8x99", f"hone_job_steps{{{JOB}}}": "0x40 1x50"},
+    ),
+    # It holds none: it trains on CPUs, or waits.
+    Case("FineTuneJobHeldWithoutStep", 50, {phase("Running"): "1x99", f"hone_job_steps{{{JOB}}}": "0x99"}),
+    Case("FineTuneJobIdleGpus", 60, {**PLACED, BUSY: "0x99"}, REF),
+    Case("FineTuneJobIdleGpus", 60, {**PLACED, BUSY: "0x20 0.3 0x78"}),  # it worked within the last half hour
+    Case("FineTuneJobIdleGpus", 60, {**PLACED, BUSY.replace('"ml"', '"other"'): "0x99"}),
     Case(
         "FineTuneJobLossNaN", 5, {phase("Running"): "1x10", f"hone_job_loss{{{JOB}}}": "1.5 1.4 NaN NaN NaN NaN"}, REF
     ),
@@ -148,7 +198,17 @@ CASES = [
     Case("FineTuneJobQuotaExceeded", 31, {f'hone_job_reason{{{JOB},reason="Unschedulable"}}': "1x40"}),
     Case("FineTuneJobRestartsOften", 60, {f"hone_job_restarts_total{{{JOB}}}": "0x20 1x10 2x10 3x10 4x20"}, REF),
     Case("FineTuneJobRestartsOften", 60, {f"hone_job_restarts_total{{{JOB}}}": "0x30 1x40"}),
-    *is_not("DatasetNotReady", "hone_dataset_ready", {"namespace": "ml", "dataset": "rows"}),
+    Case(
+        "DatasetNotReady",
+        31,
+        {series("hone_dataset_ready", ROWS): "0x40", series("hone_dataset_reason", BAD_ROWS): "1x40"},
+        {**BAD_ROWS, "severity": "info"},
+    ),
+    Case(
+        "DatasetNotReady",
+        31,
+        {series("hone_dataset_ready", ROWS): "0x20 1x20", series("hone_dataset_reason", BAD_ROWS): "1x20"},
+    ),
     *is_not("ModelVersionNotReady", "hone_modelversion_ready", VERSION),
     *is_not("ModelVersionNotSigned", "hone_modelversion_signed", VERSION),
     *is_not("ModelNotRegistered", "hone_model_registered", MODEL),
@@ -157,12 +217,34 @@ CASES = [
     Case("ModelNotServed", 11, {'hone_serve_problem{namespace="ml",pod="a",name="m"}': "1x5 0x20"}),
     *is_carried("ModelDelivery", "hone_modelversion_deliveries", TO_S3, "Delivering", "Delivered"),
     *is_carried("ModelImport", "hone_model_imports", FROM_HUB, "Importing", "Imported"),
-    Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE: "100x40"}, {"namespace": "ml"}),
+    Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE: "100x40"}, {"namespace": "ml"}, "90%"),
     Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "50x40", SIZE: "100x40"}),
     # The claim of something else, and the store of another namespace.
     Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE.replace("hone-store", "data"): "1x40"}),
     Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE.replace('"ml"', '"other"'): "1x40"}),
-    Case("HoneOperatorDown", 20, {'hone_operator_build_info{version="1"}': "1x5 _x30"}, {}),
+    Case("HoneOperatorDown", 20, {'hone_operator_build_info{version="1"}': "1x5 _x30"}, {"cluster": ""}),
+    Case("HoneOperatorDown", 20, {"up": "1x40"}, {"cluster": ""}),  # it was never there
+    # Of two clusters, one: nothing is absent.
+    Case(
+        "HoneOperatorDown",
+        20,
+        {'hone_operator_build_info{cluster="east"}': "1x5 _x30", 'hone_operator_build_info{cluster="west"}': "1x40"},
+        {"cluster": "east"},
+    ),
+    # A new pod has the same metric with another instance.
+    Case(
+        "HoneOperatorDown",
+        20,
+        {'hone_operator_build_info{instance="a"}': "1x5 _x30", 'hone_operator_build_info{instance="b"}': "_x5 1x40"},
+    ),
+    Case(
+        "HoneCertificateEndsSoon", 70, {ENDS: f"{13 * 86400 + 70 * 60}x90"}, {"certificate": "serving"}, "13d 0h 0m 0s"
+    ),
+    Case("HoneCertificateEndsSoon", 70, {ENDS: f"{31 * 86400}x90"}),
+    Case("HoneWebhookFails", 40, {api_errors("Webhook"): "0x20 1+1x30"}, {}),
+    Case("HoneWebhookFails", 40, {api_errors("Webhook"): "7x50", api_errors("ServerError"): "0+1x50"}),
+    Case("HoneApiServerErrors", 40, {api_errors("Throttled"): "0+2x50"}, {"reason": "Throttled"}),
+    Case("HoneApiServerErrors", 40, {api_errors("Throttled"): "0+0.2x50", api_errors("Webhook"): "0+2x50"}),
     Case("HoneOperatorDown", 20, {'hone_operator_build_info{version="1"}': "1x40"}),
     Case(
         "HoneObjectsUnreadable",
@@ -200,6 +282,7 @@ CASES = [
             'hone_operator_reconcile_duration_seconds_count{kind="Dataset"}': "0+10x60",
         },
         {"kind": "Dataset"},
+        "16.67%",
     ),
     Case(
         "HoneOperatorErrors",
@@ -216,12 +299,27 @@ def expected(case: Case) -> list[dict[str, object]]:
     if case.labels is None:
         return []
     rule = ALERTS[case.alert]
+    cluster = case.labels.get("cluster")
 
     def fill(text: str) -> str:
-        return re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda m: case.labels[m[1]], text)
+        text = re.sub(r"\{\{ with \$labels.cluster \}\}.*\{\{ end \}\}", f" of {cluster}" if cluster else "", text)
+        text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda m: case.labels[m[1]], text)
+        return re.sub(r"\{\{ \$value.*?\}\}", case.value, text)
 
     annotations = {key: fill(value) for key, value in rule["annotations"].items()}
-    return [{"exp_labels": {**rule["labels"], **case.labels}, "exp_annotations": annotations}]
+    labels = {**rule["labels"], **case.labels}
+    return [{"exp_labels": {name: value for name, value in labels.items() if value}, "exp_annotations": annotations}]
+
+
+def of_cluster(name: str, case: Case) -> Case:
+    """The case as a Prometheus has it that sees several clusters."""
+
+    def labelled(metric: str) -> str:
+        bare, _, labels = metric.partition("{")
+        return f'{bare}{{cluster="{name}",{labels or "}"}'
+
+    series = {labelled(metric): values for metric, values in case.series.items()}
+    return replace(case, series=series, labels=None if case.labels is None else {**case.labels, "cluster": name})
 
 
 def unit_test(case: Case) -> dict[str, object]:
@@ -239,12 +337,57 @@ def promtool(*arguments: object) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_every_alert_by_promtool(tmp_path: Path):
-    tests = [unit_test(case) for case in CASES]
-    document = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}
-    file = tmp_path / "test.yaml"
-    file.write_text(yaml.safe_dump(document))
-    promtool("test", "rules", file)
+def try_all(folder: Path, rules: Sequence[object], tests: Sequence[dict[str, object]]) -> None:
+    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "these", "rules": rules}]}))
+    document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}
+    (folder / "test.yaml").write_text(yaml.safe_dump(document))
+    promtool("test", "rules", folder / "test.yaml")
+
+
+@pytest.mark.parametrize("alert", sorted(ALERTS))
+def test_every_alert_by_promtool(tmp_path: Path, alert):
+    """In one cluster, and where one Prometheus sees two, whose objects have the same names."""
+    cases = [case for case in CASES if case.alert == alert]
+    fires, silent = ([each for each in cases if (each.labels is None) == quiet] for quiet in (False, True))
+    both = [
+        replace(east, series=east.series | west.series)
+        for east, west in product((of_cluster("east", f) for f in fires), (of_cluster("west", s) for s in silent))
+        if east.minute == west.minute
+    ]
+    assert both or alert == "HoneOperatorDown"
+    try_all(tmp_path, [ALERTS[alert]], [unit_test(case) for case in [*cases, *both[:1]]])
+
+
+def test_recorded_costs(tmp_path: Path):
+    """By queue, for what holds GPUs; a product without a price costs nothing that anybody could tell."""
+    info = 'hone_job_info{namespace="ml",finetunejob="%s",queue="%s",gpu_product="%s"}'
+    held = 'hone_job_gpus_held{namespace="ml",finetunejob="%s",instance="x"}'
+    given = {
+        info % ("a", "q", "H100"): "1x10",
+        info % ("b", "q", ""): "1x10",
+        info % ("c", "r", "T4"): "1x10",
+        info % ("d", "q", ""): "1x10",
+        held % "a": "8x10",
+        held % "b": "2x10",
+        held % "c": "1x10",
+        'hone:gpu_hour_price{gpu_product="H100"}': "4x10",
+        'hone:gpu_hour_price{gpu_product=""}': "0.5x10",
+    }
+
+    def samples(record: str, *expected: tuple[str, float]) -> dict[str, object]:
+        wanted = [{"labels": f'{record}{{namespace="ml",{labels}}}', "value": value} for labels, value in expected]
+        return {"expr": record, "eval_time": "5m", "exp_samples": wanted}
+
+    gpus = [('queue="q",gpu_product="H100"', 8.0), ('queue="q"', 2.0), ('queue="r",gpu_product="T4"', 1.0)]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in given.items()],
+        "promql_expr_test": [
+            samples("namespace_queue:hone_gpus_held:sum", *gpus),
+            samples("namespace_queue:hone_cost_per_hour:sum", ('queue="q"', 33.0)),
+        ],
+    }
+    try_all(tmp_path, [rule for rule in ALL if "record" in rule], [test])
 
 
 def test_rules_are_well_formed():
@@ -256,11 +399,18 @@ def test_every_alert_has_both_cases_and_a_runbook(alert):
     fires = {case.labels is not None for case in CASES if case.alert == alert}
     assert fires == {True, False}
     rule = ALERTS[alert]
-    assert rule["labels"]["severity"] in {"info", "warning", "critical"}
+    severity, cause = rule["labels"]["severity"], rule["labels"].get("cause")
+    if cause is None:  # it is that of the failure
+        assert severity == '{{ if eq $labels.cause "platform" }}warning{{ else }}info{{ end }}'
+    else:
+        assert severity in ({"info", "warning", "critical"} if cause == FixedBy.PLATFORM else {"info"})
+        assert cause in set(FixedBy)
     assert rule["annotations"]["runbook_url"].rpartition("/")[2] == alert
     page = (RUNBOOKS / f"{alert}.md").read_text()
     for heading in (f"# {alert}", "## Meaning", "## Impact", "## Diagnosis", "## Mitigation"):
         assert heading in page
+    commands = re.findall(r"^(?:```\w*\n)?(?:kubectl|helm|hone) \S.*", page.split("## Mitigation")[1], re.MULTILINE)
+    assert commands, "its mitigation is no command"
 
 
 def test_no_runbook_without_its_alert():

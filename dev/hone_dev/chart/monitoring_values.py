@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
 
 from hone_dev.chart.value_types import Map, RenderMode, StringMap
 from hone_operator.settings.section import Port, Section, Text
@@ -32,8 +34,32 @@ class Metrics(Section):
     trainer_pods: bool = Field(True, description="If a monitor is enabled, also scrape the pods that train.")
 
 
+class Alert(Section):
+    enabled: bool = Field(True, description="Whether the alert is installed.")
+    threshold: float | None = Field(
+        None, ge=0, description="Instead of the number before `# threshold` in its expression."
+    )
+    lasts: Annotated[str, StringConstraints(pattern=r"^([0-9]+(ms|[smhdwy]))*$")] = Field(
+        "", alias="for", description="For how long the expression must hold, e.g. 30m."
+    )
+    labels: StringMap = Field(default_factory=dict, description="Labels in addition, or instead, e.g. severity.")
+
+
 class PrometheusRule(Section):
-    enabled: bool = Field(False, description="Install the alerts of files/rules.")
+    enabled: bool = Field(False, description="Install the alerts and recording rules of files/rules.")
+    alert_labels: StringMap = Field(
+        default_factory=dict, description="Labels of every alert, e.g. `team: ml-platform`, by which it is routed."
+    )
+    alerts: dict[str, Alert] = Field(
+        default_factory=dict,
+        description="Changes to single alerts by name: `enabled`, `threshold`, `for` and `labels`, e.g. "
+        "`FineTuneJobStalled: {threshold: 1800, labels: {severity: info}}`.",
+    )
+    gpu_hour_prices: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="Price of a GPU-hour by the name in `resources.gpuProducts`; the key `default` is for jobs that "
+        "name none or several. Empty: no costs are recorded.",
+    )
     labels: StringMap = Field(default_factory=dict, description="Labels by which your Prometheus finds them.")
     runbook_base_url: Text = Field(
         "",
