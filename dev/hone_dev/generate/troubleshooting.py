@@ -1,6 +1,6 @@
 """`python -m hone_dev.generate.troubleshooting` writes docs/guides/troubleshooting.md from the tables of codes."""
 
-from hone_api.words.failures import FAILURES, FixedBy, Failure, FailureCode, Retry
+from hone_api.words.failures import FAILURES, Failure, FailureCode, FixedBy, Retry
 from hone_api.words.rowcodes import ROW_CODES
 from hone_dev.tools import paths
 
