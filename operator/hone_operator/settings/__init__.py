@@ -151,19 +151,37 @@ def load() -> Settings:
 def _file() -> dict[str, Any]:
     """The values of the file, by the names of fields, as the environment has them: so it can override each."""
     path = os.environ.get(CONFIG_FILE_ENV)
-    values = (yaml.safe_load(Path(path).read_text()) or {}) if path else {}
+    values = (yaml.load(Path(path).read_text(), _Loader) or {}) if path else {}
     if not isinstance(values, dict):
         raise ValueError(f"{path} is not a mapping")
     return _by_name(Settings, values)
 
 
-def _by_name(model: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which SafeLoader takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for n, key in enumerate(keys) if key in keys[:n]), None):
+            line = node.start_mark.line + 1
+            raise ValueError(f"{twice} stands twice in the mapping that begins in line {line}: keep one of them")
+        return super().construct_mapping(node, deep)
+
+
+def _by_name(model: type[BaseModel], values: dict[str, Any], place: str = "") -> dict[str, Any]:
+    """Null means "not set": the field then has its default, as if the key were absent."""
     names = {field.alias: name for name, field in model.model_fields.items()}
-    out = {names.get(key, key): value for key, value in values.items()}
-    for name, field in model.model_fields.items():
-        kind, value = field.annotation, out.get(name)
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        name = names.get(key, key)
+        if key != name and name in values:
+            raise ValueError(f"{place}{key} and {place}{name} are the same setting: keep one of them")
+        field = model.model_fields.get(name)
+        kind = field.annotation if field else None
         if isinstance(value, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
-            out[name] = _by_name(kind, value)
+            out[name] = _by_name(kind, value, f"{place}{key}.")
+        elif value is not None or field is None:
+            out[name] = value
     return out
 
 

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
-from hone_operator.settings import ConfigurationError, load
+from hone_operator.settings import ConfigurationError, Settings, load
 
 pytestmark = pytest.mark.pure
 
@@ -74,6 +77,55 @@ def test_all_mistakes_at_once(tmp_path, monkeypatch):
 def test_a_file_that_is_not_a_mapping(tmp_path, monkeypatch, text, said):
     write(tmp_path, monkeypatch, text)
     with pytest.raises(ConfigurationError, match=said):
+        load()
+
+
+def sections(model, path=()):
+    """Each section of the settings, by its names in the file."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from sections(field.annotation, (*path, field.alias or name))
+    yield path, model
+
+
+def nested(path, values):
+    return {path[0]: nested(path[1:], values)} if path else values
+
+
+@pytest.mark.parametrize(("path", "model"), [pytest.param(*each, id=".".join(each[0])) for each in sections(Settings)])
+def test_null_is_not_set(tmp_path, monkeypatch, path, model):
+    """As Kubernetes reads it; the chart writes no null."""
+    given = {"namespace": "a", "trainer": {"image": "t:1"}}
+    write(tmp_path, monkeypatch, yaml.safe_dump(given))
+    default = load()
+    nulls = {field.alias or name: None for name, field in model.model_fields.items() if not field.is_required()}
+    for key in nested(path, nulls).keys() - given.keys():
+        given[key] = nested(path, nulls)[key]
+    given["trainer"] |= nested(path, nulls).get("trainer") or {}
+    write(tmp_path, monkeypatch, yaml.safe_dump(given))
+    assert load() == default
+
+
+def test_null_does_not_hide_a_name_that_is_unknown_or_required(tmp_path, monkeypatch):
+    write(tmp_path, monkeypatch, "namespace: a\ntrainer: {image: null}\nporgress: null\n")
+    with pytest.raises(ConfigurationError) as error:
+        load()
+    assert "  trainer.image: is required" in str(error.value)
+    assert "  porgress: there is no such setting" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("store: {claimName: a, claim_name: b}", "store.claimName and store.claim_name are the same setting: keep one"),
+        ("store: {claim_name: b, claimName: a}", "store.claimName and store.claim_name are the same setting: keep one"),
+        ("resyncSeconds: 1\nresync_seconds: null", "resyncSeconds and resync_seconds are the same setting"),
+        ("store: {size: 1Gi, size: 2Gi}", "size stands twice in the mapping that begins in line 3"),
+    ],
+)
+def test_a_setting_that_stands_twice_is_refused(tmp_path, monkeypatch, text, said):
+    write(tmp_path, monkeypatch, f"namespace: a\ntrainer: {{image: t:1}}\n{text}\n")
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
         load()
 
 
