@@ -1,17 +1,20 @@
 """The chart renders what the cluster takes, with no more rights than it needs, and refuses what it does not know."""
 
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
 from support.cluster import quick_yaml
-from support.cluster.chart_documents import HelmError, named, of_kind, template
+from support.cluster.chart_documents import CHART, HelmError, named, of_kind, template
 
 from hone_api.generate import KINDS
 from hone_dev.chart import generate
 from hone_dev.chart.values import ChartValues
+from hone_dev.tools import tools
 from hone_operator.settings import load
 from hone_operator.settings.pods import TrainerPods
 from hone_operator.settings.values import Values
@@ -36,6 +39,10 @@ EVERYTHING = {
     "caBundle": {"configMapName": "company-ca"},
     "store": {"storageClassName": "fast", "accessMode": "ReadWriteOnce"},
     "serviceAccount": {"annotations": {"a": "b"}},
+    "strategy": "RollingUpdate",
+    "leaderElection": {"enabled": True},
+    "deploymentAnnotations": {"reloader.stakater.com/auto": "true"},
+    "serviceAnnotations": {"team": "platform"},
     "podLabels": {"x": "y"},
     "podAnnotations": {"p": "q"},
     "nodeSelector": {"pool": "system"},
@@ -329,6 +336,40 @@ def test_policies_know_the_images_of_the_values(render):
             "admission": {"extraImages": ["r.example/old:1"]},
         }
     )
+
+
+def test_objects_of_the_operator_are_in_the_namespace_of_the_value(render):
+    texts = [json.dumps(document) for document in render(EVERYTHING)]
+    moved = [json.dumps(document) for document in render({**EVERYTHING, "namespaceOverride": "elsewhere"})]
+    checksum = re.compile(r'checksum/config": "\w+"')
+    assert any("hone-system" in text for text in texts)
+    for before, after in zip(texts, moved, strict=True):
+        assert checksum.sub("", after) == checksum.sub("", before.replace("hone-system", "elsewhere"))
+
+
+def test_annotations_of_deployment_and_services(render):
+    documents = render(EVERYTHING)
+    (deployment,) = of_kind(documents, "Deployment")
+    assert deployment["metadata"]["annotations"] == EVERYTHING["deploymentAnnotations"]
+    assert [s["metadata"]["annotations"] for s in of_kind(documents, "Service")] == [{"team": "platform"}] * 2
+
+
+def test_two_operators_at_once_need_a_lease(render):
+    assert of_kind(render(), "Deployment")[0]["spec"]["strategy"] == {"type": "Recreate"}
+    with pytest.raises(HelmError, match=r"strategy RollingUpdate starts a second.*set leaderElection\.enabled"):
+        render({"strategy": "RollingUpdate"})
+
+
+def test_an_old_cluster_is_refused(render):
+    with pytest.raises(HelmError, match=r"requires kubeVersion: >=1\.30\.0-0 which is incompatible .* v1\.29\.9"):
+        render({}, "--kube-version", "1.29.9")
+
+
+def test_the_definitions_of_both_charts_are_the_same(render):
+    apart = subprocess.check_output([tools.helm(), "template", "hone-crds", CHART.with_name("hone-crds")], text=True)
+    assert quick_yaml.documents(apart) == of_kind(render(), "CustomResourceDefinition")
+    versions = [yaml.safe_load((CHART.with_name(name) / "Chart.yaml").read_text()) for name in ("hone", "hone-crds")]
+    assert len({(each["version"], each["appVersion"], each["kubeVersion"]) for each in versions}) == 1
 
 
 def test_approval_is_not_part_of_edit(render):

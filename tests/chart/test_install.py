@@ -1,5 +1,6 @@
 """helm against a real API server: install, upgrade, uninstall."""
 
+import base64
 import json
 import re
 import shlex
@@ -17,7 +18,15 @@ from hone_operator.desired.core.namespace import NamespaceSetup
 
 pytestmark = pytest.mark.apiserver
 CHART = paths.SOURCE / "charts" / "hone"
+CRDS = CHART.with_name("hone-crds")
 NAMESPACE = "hone-system"
+KINDS = "finetunejobs.hone.dev,datasets.hone.dev,modelversions.hone.dev,models.hone.dev"
+KEPT = {
+    "apiVersion": "hone.dev/v1alpha1",
+    "kind": "FineTuneJob",
+    "metadata": {"name": "kept", "namespace": NAMESPACE},
+    "spec": {"model": {"uri": "hf://a/b"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}},
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Server:
 
     def helm(self, *argv: object, stdin: str | None = None, cwd: Path | None = None) -> str:
         verb, *rest = argv
-        images = IMAGES if verb in ("install", "upgrade") else ()
+        images = IMAGES if verb in ("install", "upgrade") and CRDS not in rest else ()
         return self._run(tools.helm(), verb, *images, *rest, stdin=stdin, cwd=cwd)
 
     def kubectl(self, *argv: object, stdin: str | None = None, cwd: Path | None = None) -> str:
@@ -54,7 +63,7 @@ def server(tmp_path_factory):
         server.kubectl("apply", "--filename=-", stdin=json.dumps(space))
         notes = server.helm("install", "hone", CHART, "--namespace", NAMESPACE)
         assert "would violate PodSecurity" not in notes
-        assert "kubectl get mv" in notes
+        assert "kubectl -n team-a get dset,ftj,mv" in notes
         yield server
 
 
@@ -119,6 +128,91 @@ def test_the_commands_of_the_page_upgrade(server, tmp_path):
     assert "concurrency: 16" in server.get("configmap", "hone-config")["data"]["config.yaml"]
 
 
+REFUSED = {
+    "unknown value": (["store.sizee=1Gi"], r"at '/store': additional properties 'sizee' not allowed"),
+    "scheme": (["huggingFace.endpoint=ftp://hub"], r"at '/huggingFace/endpoint': 'ftp://hub' does not match"),
+    "no registry": (["image.repository=hone/operator"], r'"hone/operator" names no registry'),
+    "second release": ([], r"Hone already runs in this cluster as release hone in namespace hone-system"),
+    "its definitions": (["watchNamespaces={other}"], r"invalid ownership metadata.*current value is \"hone\""),
+}
+
+
+@pytest.mark.parametrize(("values", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_leaves_nothing(server, values, said):
+    everything = "namespaces,clusterroles,clusterrolebindings,validatingadmissionpolicies,crds"
+    before = server.kubectl("get", everything, "--output=name")
+    given = [argument for value in values for argument in ("--set", value)]
+    with pytest.raises(AssertionError, match=said):
+        server.helm("install", "other", CHART, "--namespace", "other", "--create-namespace", *given)
+    assert server.kubectl("get", everything, "--output=name") == before
+    assert [release["name"] for release in json.loads(server.helm("list", "-A", "--output=json"))] == ["hone"]
+
+
+def test_a_second_operator_for_namespaces_of_its_own(server):
+    space = ("--namespace", "second")
+    own = ("--set", "watchNamespaces={second}", "--set", "crds.enabled=false")
+    server.helm("install", "second", CHART, *space, "--create-namespace", *own)
+    server.helm("uninstall", "second", *space)
+
+
+def storage_class(name: str, provisioner: str, default: str = "false") -> dict:
+    annotations = {"storageclass.kubernetes.io/is-default-class": default}
+    meta = {"name": name, "annotations": annotations}
+    return {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": meta, "provisioner": provisioner}
+
+
+def test_what_the_store_will_be_is_told(server):
+    def notes(*values: str) -> str:
+        given = [argument for value in values for argument in ("--set", value)]
+        return server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, "--dry-run=server", *given)
+
+    assert "WARNING: the cluster has no default storage class: " in notes()
+    classes = (storage_class("disks", "ebs.csi.aws.com", "true"), storage_class("files", "nfs.csi.k8s.io"))
+    for each in classes:
+        server.kubectl("apply", "--filename=-", stdin=json.dumps(each))
+    said = notes()
+    assert "the volume claim hone-store, 50Gi, ReadWriteMany, of the storage class disks." in said
+    assert "WARNING: ebs.csi.aws.com gives a volume of files to one node at a time" in said
+    said = notes("store.accessMode=ReadWriteOnce")
+    assert "all pods of a namespace that use its store must run on one node" in said
+    assert "WARNING" not in said
+    assert "WARNING" not in notes("store.storageClassName=files")
+    assert "WARNING: the cluster has no storage class gone: " in notes("store.storageClassName=gone")
+    server.kubectl("delete", "storageclass", "disks", "files")
+
+
+def test_the_strategy_changes_there_and_back(server):
+    """The API server fills in what belongs to one strategy and is refused with the other."""
+    rolling = ("--set", "strategy=RollingUpdate", "--set", "leaderElection.enabled=true")
+    server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, *rolling)
+    assert server.get("deployment", "hone")["spec"]["strategy"]["type"] == "RollingUpdate"
+    server.helm("rollback", "hone", "--namespace", NAMESPACE)
+    assert server.get("deployment", "hone")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def size(server: Server, release: str) -> int:
+    """Bytes of the newest revision, of which a Secret holds 1 MiB."""
+    labels = f"--selector=owner=helm,name={release},status=deployed"
+    (secret,) = server.get("secret", labels)["items"]
+    return len(base64.b64decode(secret["data"]["release"]))
+
+
+def test_the_definitions_move_to_a_release_of_their_own(server):
+    """docs/guides/upgrade.md: no object is lost, and each release has room in its Secret."""
+    server.kubectl("apply", "--filename=-", stdin=json.dumps(KEPT))
+    together = size(server, "hone")
+    space = ("--namespace", NAMESPACE)
+    server.helm("install", "hone-crds", CRDS, *space, "--take-ownership")
+    server.helm("upgrade", "hone", CHART, *space, "--set", "crds.enabled=false")
+    assert server.get("ftj", "kept")["spec"]["model"]["uri"] == "hf://a/b"
+    assert size(server, "hone") < together
+    assert max(together, size(server, "hone-crds")) < 2**19
+    server.helm("upgrade", "hone", CHART, *space, "--take-ownership")
+    server.helm("uninstall", "hone-crds", *space)
+    server.kubectl("delete", "--filename=-", stdin=json.dumps(KEPT))
+    assert "finetunejobs.hone.dev" in server.kubectl("get", "crd", "--output=name")
+
+
 def test_users_get_their_rights_by_aggregation(server):
     roles = server.get("clusterroles", "--selector=rbac.authorization.k8s.io/aggregate-to-edit=true")["items"]
     ours = [r for r in roles if r["metadata"]["name"].startswith("hone-system-hone-")]
@@ -138,15 +232,6 @@ def test_a_namespace_with_the_label_is_listed_afterwards(server):
     bindings = json.loads(server.kubectl("get", "rolebindings", "--namespace=team-a", "--output=json"))["items"]
     assert [b["roleRef"]["name"] for b in bindings] == [role, role]
     server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, "--set-json", "namespaces=[]")
-
-
-KINDS = "finetunejobs.hone.dev,datasets.hone.dev,modelversions.hone.dev,models.hone.dev"
-KEPT = {
-    "apiVersion": "hone.dev/v1alpha1",
-    "kind": "FineTuneJob",
-    "metadata": {"name": "kept", "namespace": NAMESPACE},
-    "spec": {"model": {"uri": "hf://a/b"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}},
-}
 
 
 def test_uninstalling_keeps_the_definitions_and_the_objects(server):
@@ -193,6 +278,13 @@ def test_the_commands_of_the_page_install(server, tmp_path):
     """docs/guides/install.md in its order, without Hone in the cluster; pods start in the end-to-end tests alone."""
     server.helm("uninstall", "hone", "--namespace", NAMESPACE, "--ignore-not-found")
     server.kubectl("delete", "crd", *KINDS.split(","), "--ignore-not-found", "--timeout=60s")
+    for value, said in (
+        ("crds.enabled=false", r"has no definitions of hone\.dev: install charts/hone-crds first"),
+        ("store.storageClassName=shared-files", r"the cluster has no such StorageClass, but "),
+    ):
+        with pytest.raises(AssertionError, match=said):
+            server.helm("install", "hone", CHART, "--namespace", "hone-install", "--set", value)
+    server.kubectl("apply", "--filename=-", stdin=json.dumps(storage_class("shared-files", "nfs.csi.k8s.io")))
     (tmp_path / "values.yaml").write_text(re.search(r"^```yaml\n(.*?)^```", INSTALL, re.S | re.M)[1])
     for name in ("charts", "examples"):
         (tmp_path / name).symlink_to(paths.SOURCE / name)

@@ -15,6 +15,10 @@
 {{- end }}
 {{- end }}
 
+{{- define "hone.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{- define "hone.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "hone.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -118,7 +122,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- /* The ClusterRole that holds what the operator needs in a namespace with jobs, and its bindings. */ -}}
 {{- define "hone.namespaceRole" -}}
-{{ .Release.Namespace }}-{{ include "hone.fullname" . }}-namespace
+{{ include "hone.namespace" . }}-{{ include "hone.fullname" . }}-namespace
 {{- end }}
 
 {{- /* "true" where namespaces opt in: by the label hone.dev/enabled, or by the value `namespaces`. */ -}}

@@ -145,6 +145,9 @@ class ChartValues(Values):
     fullname_override: Annotated[str, StringConstraints(max_length=50)] = Field(
         "", description="Name to use instead of the release's full name."
     )
+    namespace_override: Name | Literal[""] = Field(
+        "", description="Namespace of the operator's objects. Empty: the release's. It must exist."
+    )
     common_labels: StringMap = Field(default_factory=dict, description="Labels of all objects.")
     crds: Crds = Field(default_factory=Crds)
     image: Image = Field(default_factory=Image)
@@ -171,6 +174,13 @@ class ChartValues(Values):
         },
         description="Resources of the operator's container.",
     )
+    strategy: Literal["Recreate", "RollingUpdate"] = Field(
+        "Recreate",
+        description="Strategy of the Deployment. RollingUpdate needs leaderElection.enabled: the old operator then "
+        "works until the new image has started.",
+    )
+    deployment_annotations: StringMap = Field(default_factory=dict, description="Annotations of the Deployment.")
+    service_annotations: StringMap = Field(default_factory=dict, description="Annotations of the Services.")
     pod_labels: StringMap = Field(default_factory=dict, description="Labels of the operator's pod.")
     pod_annotations: StringMap = Field(default_factory=dict, description="Annotations of the operator's pod.")
     node_selector: StringMap = Field(default_factory=dict, description="Nodes for the operator's pod.")
