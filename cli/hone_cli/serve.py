@@ -34,6 +34,7 @@ SERVERS: Mapping[str, Renderer] = {
 }
 TARGETS = (*SERVERS, "httproute", "ollama")
 _SECRET = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -63,6 +64,13 @@ def serve(
     replicas: Annotated[int, typer.Option(min=0, max=1000, help="Pods of the server.")] = 1,
     api_key_secret: Annotated[
         str | None, typer.Option(help="Secret whose key API_KEY clients of vLLM must send.")
+    ] = None,
+    allow_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For vllm: a namespace whose pods may ask, e.g. that of a gateway; can be given several times. "
+            "Default: only the server's own."
+        ),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Serve what the aliases mean at any time, if approved; for vllm.")
@@ -98,6 +106,7 @@ def serve(
 
     wishes = Wishes(form, max_lora_rank, Sharing(weights, mirror, gateway))
     _check_options(to, wishes, follow=follow, secret=api_key_secret)
+    _check_sources(to, allow_from or [])
     kube = Kube.load(context, namespace)
     versions = _choose(kube, models)
     _warn(kube, versions)
@@ -107,10 +116,13 @@ def serve(
 
     def server(default: str) -> Server:
         trainer = image_of(versions[0]) if to == "vllm" else None
-        return Server(_server_name(name or default), kube.namespace, image, trainer, gpus, replicas, api_key_secret)
+        of_clients = (api_key_secret, tuple(allow_from or ()))
+        return Server(_server_name(name or default), kube.namespace, image, trainer, gpus, replicas, *of_clients)
 
     render_all = _render_followed if follow else _render_chosen
     typer.echo(text(render_all(to, models, versions, wishes, server)), nl=False)
+    if to == "vllm" and api_key_secret is None:
+        typer.echo(f"Warning: {open_to(kube.namespace, allow_from or [])}", err=True)
 
 
 def _check_options(to: str, wishes: Wishes, *, follow: bool, secret: str | None) -> None:
@@ -128,6 +140,19 @@ def _check_options(to: str, wishes: Wishes, *, follow: bool, secret: str | None)
         raise CommandError("--follow and --max-lora-rank are for --to vllm")
     if to == "ollama":
         wishes.sharing.check(to)
+
+
+def _check_sources(to: str, namespaces: Sequence[str]) -> None:
+    if namespaces and to != "vllm":
+        raise CommandError(f"--allow-from is for --to vllm: {to} prints no NetworkPolicy")
+    if wrong := next((each for each in namespaces if not _NAMESPACE.fullmatch(each)), None):
+        raise CommandError(f"--allow-from {wrong!r} is not the name of a namespace")
+
+
+def open_to(namespace: str, others: Sequence[str]) -> str:
+    """Who may ask a server without a key."""
+    listed = ", ".join(sorted({namespace, *others}))
+    return f"every pod of {listed} may ask this server without a key: --api-key-secret NAME makes clients send one"
 
 
 def _choose(kube: Kube, references: Sequence[str]) -> list[dict[str, Any]]:

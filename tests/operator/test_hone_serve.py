@@ -35,8 +35,8 @@ def serve(namespace, apiserver, monkeypatch):
     """The objects and the lines on stderr of `hone serve`."""
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(apiserver))
 
-    def run(*words):
-        done = CliRunner().invoke(application(), ["serve", *words, "--namespace", namespace.name])
+    def run(*words, key=("--api-key-secret", "keys")):
+        done = CliRunner().invoke(application(), ["serve", *words, *key, "--namespace", namespace.name])
         assert done.exit_code == 0, done.exception
         return list(yaml.safe_load_all(done.stdout)), done.stderr.splitlines()
 
@@ -48,11 +48,17 @@ def test_a_candidate_is_served_with_a_warning_that_says_how_to_approve_it(namesp
     add(2)
     assert serve("desk:1")[1] == []
     objects, warnings = serve("desk:2")
-    assert [body["kind"] for body in objects] == ["Deployment", "Service"]
+    assert [body["kind"] for body in objects] == ["Deployment", "Service", "NetworkPolicy"]
     assert warnings == [
         "Warning: ModelVersion desk-v2 is not approved: nobody has decided that it may be served. "
         f"To approve it: hone approve desk-v2 --namespace {namespace.name}"
     ]
+
+
+def test_a_server_without_a_key_is_printed_with_a_warning_that_says_who_may_ask(namespace, add, serve):
+    add(1, "Approved")
+    [warning] = serve("desk:1", "--allow-from", "a", key=())[1]
+    assert warning.startswith(f"Warning: every pod of a, {namespace.name} may ask this server without a key: ")
 
 
 def test_the_newest_approved_version_of_a_model_is_served(add, serve):
@@ -74,7 +80,7 @@ def test_an_unsigned_version_is_served_with_a_warning_where_others_are_signed(ad
     add(3, "Approved", signed="False")
     assert serve("desk:2")[1] == []
     objects, warnings = serve("desk:1", "desk:3")
-    assert [body["kind"] for body in objects] == ["Deployment", "Service"]
+    assert [body["kind"] for body in objects] == ["Deployment", "Service", "NetworkPolicy"]
     unsigned = "is not signed, and this platform signs models"
     assert warnings == [
         f"Warning: ModelVersion desk-v1 {unsigned}: no signature is recorded.",

@@ -17,6 +17,7 @@ from hone_cli.serving.vllm import (
     Server,
     api_key,
     deployment,
+    network_policy,
     service,
     trainer_of,
     volume,
@@ -48,7 +49,7 @@ class Following:
 
 
 def render(models: Sequence[ServedModel], server: Server, following: Following) -> list[dict[str, Any]]:
-    """The Deployment and Service of all aliases.
+    """The Deployment, Service and NetworkPolicy of all aliases.
 
     Raises:
         CommandError: they do not share a base, an alias means no adapter, or one is named twice.
@@ -79,7 +80,7 @@ def render(models: Sequence[ServedModel], server: Server, following: Following) 
     if claim != base.claim:
         pod["volumes"].append(volume(claim))
     pod["volumes"] += [{"name": "adapters", "emptyDir": {}}, _aliases(following)]
-    return [body, service(server)]
+    return [body, service(server), network_policy(server, "follow")]  # for metrics and probes
 
 
 def _ask_for_rank(arguments: list[str], rank: int | None) -> None:

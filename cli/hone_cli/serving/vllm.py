@@ -54,15 +54,17 @@ class Server:
     replicas: int = 1
     api_key_secret: str | None = None
     """A Secret with the key API_KEY, which clients must send."""
+    allow_from: tuple[str, ...] = ()
+    """Namespaces whose pods may ask, in addition to its own."""
 
 
 def render(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]]:
-    """The Deployment and Service of all models: adapters on one base, or one whole model.
+    """The Deployment, Service and NetworkPolicy of all models: adapters on one base, or one whole model.
 
     Raises:
         CommandError: they do not fit into one server.
     """
-    return [deployment(models, server), service(server)]
+    return [deployment(models, server), service(server), network_policy(server)]
 
 
 def deployment(models: Sequence[ServedModel], server: Server, *, follows: bool = False) -> dict[str, Any]:
@@ -234,4 +236,20 @@ def service(server: Server) -> dict[str, Any]:
         "kind": "Service",
         "metadata": {"name": server.name, "namespace": server.namespace, "labels": labels(server)},
         "spec": {"selector": labels(server), "ports": [{"name": "http", "port": PORT, "targetPort": "http"}]},
+    }
+
+
+def network_policy(server: Server, *open_ports: str) -> dict[str, Any]:
+    """Pods of its own namespace and of `allow_from` reach it, and nobody else; anybody reaches `open_ports`."""
+    peers: list[dict[str, Any]] = [{"podSelector": {}}]
+    if server.allow_from:
+        named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": sorted(set(server.allow_from))}
+        peers.append({"namespaceSelector": {"matchExpressions": [named]}})
+    ingress: list[dict[str, Any]] = [{"ports": [{"port": "http", "protocol": "TCP"}], "from": peers}]
+    ingress += [{"ports": [{"port": port, "protocol": "TCP"}]} for port in open_ports]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": server.name, "namespace": server.namespace, "labels": labels(server)},
+        "spec": {"podSelector": {"matchLabels": labels(server)}, "policyTypes": ["Ingress"], "ingress": ingress},
     }

@@ -82,7 +82,7 @@ def arguments(deployment: dict[str, Any]) -> list[str]:
 
 
 def test_adapters_on_one_base_share_a_server():
-    deployment, service = rendered("vllm", version("support", rank=16), version("faq", 3, rank=64))
+    deployment, service, _ = rendered("vllm", version("support", rank=16), version("faq", 3, rank=64))
     asked = arguments(deployment)
     assert asked[asked.index("--max-lora-rank") + 1] == "64"
     assert asked[asked.index("--lora-modules") + 1 :] == ["support=/adapters/support", "faq=/adapters/faq"]
@@ -114,7 +114,7 @@ def test_prompts_of_adapters_have_the_switch_that_they_were_trained_with():
 
 
 def test_versions_of_one_model_are_asked_for_by_their_own_names():
-    deployment, _ = rendered("vllm", version("bot", 3), version("bot", 4), version("faq", 1))
+    deployment, *_ = rendered("vllm", version("bot", 3), version("bot", 4), version("faq", 1))
     assert arguments(deployment)[-3:] == ["bot-v3=/adapters/bot-v3", "bot-v4=/adapters/bot-v4", "faq=/adapters/faq"]
 
 
@@ -128,11 +128,29 @@ def test_versions_of_one_model_are_asked_for_by_their_own_names():
     ],
 )
 def test_a_whole_model_is_served_where_no_adapter_can_be(given, folder, flags):
-    deployment, _ = rendered("vllm", given)
+    deployment, *_ = rendered("vllm", given)
     asked = arguments(deployment)
     assert asked[:4] == ["--model", "/base", "--served-model-name", "bot"]
     assert [a for a in asked if a in ("--runner", "pooling", "--enable-lora")] == flags
     assert deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["subPath"] == folder
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_pods_of_the_namespace_and_of_those_named_reach_a_server(follows):
+    server = Server("bots", "team", "image", IMAGE, allow_from=("web", "gateways", "web"))
+    models = served([version("bot")])
+    aliases = Following([("bot", "production")])
+    objects = following.render(models, server, aliases) if follows else vllm.render(models, server)
+    deployment, policy = objects[0]["spec"]["template"], objects[-1]
+    kubernetes_validate.validate(policy, "1.32", strict=True)
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= deployment["metadata"]["labels"].items()
+    asked, *others = policy["spec"]["ingress"]
+    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["gateways", "web"]}
+    assert asked["from"] == [{"podSelector": {}}, {"namespaceSelector": {"matchExpressions": [named]}}]
+    pod = deployment["spec"]
+    ports = {p["name"] for c in [*pod["containers"], *pod["initContainers"]] for p in c.get("ports", [])}
+    assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} == ports
+    assert all("from" not in rule for rule in others)
 
 
 def test_the_clients_key_comes_from_a_secret():
@@ -379,6 +397,8 @@ def test_a_claim_of_any_name_is_mounted(claim: str, follow: bool) -> None:
         (["--to", "ollama", "--max-lora-rank", "64"], "--follow and --max-lora-rank are for --to vllm"),
         (["--to", "ollama", "--weights", "90,10"], "are for --to httproute"),
         (["--to", "ollama", "--mirror"], "are for --to httproute"),
+        (["--to", "kserve", "--allow-from", "web"], "--allow-from is for --to vllm: kserve prints no NetworkPolicy"),
+        (["--allow-from", "Web"], "--allow-from 'Web' is not the name of a namespace"),
     ],
 )
 def test_an_option_that_would_be_ignored_is_refused(options: list[str], words: str) -> None:
