@@ -1,5 +1,5 @@
 {{- /* Written by `python -m hone_dev.chart.generate` from hone_operator.settings and dev/hone_dev/chart/values.py. */ -}}
 {{- /* The values that the operator reads as they are. */ -}}
 {{- define "hone.settings" -}}
-{{ toYaml (pick .Values "watchNamespaces" "trainer" "staging" "encoding" "huggingFace" "caBundle" "store" "progress" "limits" "clusterDomain" "resyncSeconds" "concurrency" "log" "tenants" "signing" "kueue" "leaderElection" "podLimits" "podSecurity" "privacy") }}
+{{ toYaml (pick .Values "watchNamespaces" "trainer" "staging" "datasets" "encoding" "huggingFace" "caBundle" "store" "progress" "limits" "clusterDomain" "resyncSeconds" "concurrency" "log" "tenants" "signing" "kueue" "leaderElection" "podLimits" "podSecurity" "privacy") }}
 {{- end }}

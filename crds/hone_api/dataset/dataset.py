@@ -146,8 +146,13 @@ class DatasetResources(ApiModel):
 
     rules = (at_least("cpu", "10m", "500m"), at_least("memory", "64Mi", "2Gi"))
 
-    cpu: Quantity = Field(default="500m", description="CPU request, e.g. 2 or '1.5'; default 500m.")
-    memory: Quantity = Field(default="2Gi", description="Memory request and limit, e.g. 4Gi; default 2Gi.")
+    cpu: Quantity | None = Field(
+        default=None, description="CPU request, e.g. 2 or '1.5'; default: what the platform chose, 500m unless changed."
+    )
+    memory: Quantity | None = Field(
+        default=None,
+        description="Memory request and limit, e.g. 4Gi; default: what the platform chose, 2Gi unless changed.",
+    )
     pods: int = Field(
         default=1,
         ge=1,

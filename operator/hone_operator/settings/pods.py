@@ -122,6 +122,13 @@ class StagingSettings(Section):
     )
 
 
+class DatasetSettings(Section):
+    """Pods that read, check and write the rows of Datasets."""
+
+    cpu: Quantity = Field("500m", description="CPU request of these pods, for Datasets that name none.")
+    memory: Quantity = Field("2Gi", description="Memory request and limit of these pods, for Datasets that name none.")
+
+
 class EncodingSettings(Section):
     """Pods that encode rows before a run asks for GPUs."""
 

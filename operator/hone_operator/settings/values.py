@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, field_validator
 from hone_api.base.meta import Name, Quantity
 from hone_api.plan import Limits
 from hone_operator.settings.pods import (
+    DatasetSettings,
     EncodingSettings,
     PodLimitSettings,
     PodSecuritySettings,
@@ -117,6 +118,7 @@ class Values(Section):
     )
     trainer: TrainerPods = Field(default_factory=TrainerPods)
     staging: StagingSettings = Field(default_factory=StagingSettings)
+    datasets: DatasetSettings = Field(default_factory=DatasetSettings)
     encoding: EncodingSettings = Field(default_factory=EncodingSettings)
     hugging_face: HuggingFaceSettings = Field(default_factory=HuggingFaceSettings)
     ca_bundle: CaBundleSettings = Field(default_factory=CaBundleSettings)

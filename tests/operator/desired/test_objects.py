@@ -92,6 +92,14 @@ def test_every_pod_has_limits_and_a_longest_time(case):
             assert value(limits["ephemeral-storage"]) > value(scratch)
 
 
+@pytest.mark.parametrize("case", ["materialize-hub", "materialize-mixture"])
+def test_pods_of_a_dataset_that_names_nothing_request_what_the_platform_chose(case, monkeypatch):
+    monkeypatch.setattr(desired_objects, "PLATFORM", changed(PLATFORM, datasets__cpu="3", datasets__memory="5Gi"))
+    (job,) = (body for body in CASES[case]() if body["kind"] == "Job")
+    requests = job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+    assert (requests["cpu"], requests["memory"]) == ("3", "5Gi")
+
+
 @pytest.mark.parametrize("component", ["training", "other"])
 def test_pods_run_in_the_runtimes_of_the_platform(component, monkeypatch):
     """All of them: a Job that forgets its RuntimeClass parses foreign data on the node's kernel."""

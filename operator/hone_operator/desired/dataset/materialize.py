@@ -160,8 +160,8 @@ def _read(
         component=COMPONENT,
         verb="materialize",
         plan=plan,
-        cpu=spec.resources.cpu,
-        memory=spec.resources.memory,
+        cpu=spec.resources.cpu or platform.datasets.cpu,
+        memory=spec.resources.memory or platform.datasets.memory,
         mounts=(*stored, *([mount] if mount else []), *secrets, *more, *models),
         env=hub_environment(platform),
         pods=spec.resources.pods,
@@ -185,8 +185,8 @@ def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named:
         component=COMPONENT,
         verb="mix",
         plan=plan,
-        cpu=spec.resources.cpu,
-        memory=spec.resources.memory,
+        cpu=spec.resources.cpu or platform.datasets.cpu,
+        memory=spec.resources.memory or platform.datasets.memory,
         mounts=read_only_folders(platform, "datasets"),
     )
 
