@@ -161,7 +161,7 @@ def storage_class(name: str, provisioner: str, default: str = "false") -> dict:
     return {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": meta, "provisioner": provisioner}
 
 
-def test_what_the_store_will_be_is_told(server):
+def test_the_notes_say_what_the_store_will_be(server):
     def notes(*values: str) -> str:
         given = [argument for value in values for argument in ("--set", value)]
         return server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, "--dry-run=server", *given)
@@ -191,7 +191,7 @@ def test_the_strategy_changes_there_and_back(server):
 
 
 def size(server: Server, release: str) -> int:
-    """Bytes of the newest revision, of which a Secret holds 1 MiB."""
+    """Bytes of the newest revision. A Secret holds 1 MiB."""
     labels = f"--selector=owner=helm,name={release},status=deployed"
     (secret,) = server.get("secret", labels)["items"]
     return len(base64.b64decode(secret["data"]["release"]))
