@@ -16,5 +16,7 @@ lock pyproject.toml --extra operator --extra trainer --extra cli --extra mcp --e
   -o requirements/dev.txt
 # For all that needs no torch (`make setup-light`).
 lock pyproject.toml --extra operator --extra rows --extra cli --extra mcp --extra dev -c requirements/dev.txt -o requirements/light.txt
+# What a release of the command line is tested and listed with.
+lock cli/pyproject.toml --extra data --extra mcp -c requirements/light.txt -o requirements/cli.txt
 # The installer of the images, by itself: their big layers are rebuilt when it changes, not with every tool of ours.
 sed -n '/^uv==/,/[^\\]$/p' requirements/dev.txt > requirements/uv.txt

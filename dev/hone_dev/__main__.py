@@ -20,6 +20,7 @@ app.command()(cli.canary)
 app.command()(cli.ettr)
 app.command()(cli.restart)
 app.command()(cli.life)
+app.command()(cli.release)
 
 
 def main() -> None:

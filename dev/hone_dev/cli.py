@@ -189,3 +189,13 @@ def life() -> None:
     from hone_dev.life import command
 
     command.run()
+
+
+def release(
+    registry: Annotated[str, typer.Option(help="Where to publish, e.g. registry.example.internal.")] = "",
+    key: Annotated[Path | None, typer.Option(help="Private key (EC, PEM) that signs the files.")] = None,
+) -> None:
+    """Make a release in dist/VERSION. Without a registry it is a rehearsal: its own one ends with the command."""
+    from hone_dev.release import command
+
+    command.run_all(registry, key)

@@ -70,6 +70,8 @@ def test_a_plan_of_before_has_the_defaults_of_now() -> None:
 
 
 def test_all_that_is_released_has_one_release() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    chart = yaml.safe_load((ROOT / "charts/hone/Chart.yaml").read_text())
-    assert {project["version"], chart["appVersion"], __version__} == {RELEASE}
+    project, cli = (tomllib.loads((ROOT / d / "pyproject.toml").read_text())["project"] for d in ("", "cli"))
+    charts = [yaml.safe_load(file.read_text()) for file in ROOT.glob("charts/*/Chart.yaml")]
+    assert len(charts) == 2
+    assert {project["version"], cli["version"], __version__} == {RELEASE}
+    assert {chart[name] for chart in charts for name in ("version", "appVersion")} == {RELEASE}
