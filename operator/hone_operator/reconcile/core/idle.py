@@ -2,6 +2,10 @@
 
 `idleSince` of its record is the time up to which its phases count that. The seconds before it are in `queued` and
 `suspended`, so a restart of the operator loses nothing, and no status is written for each second that passes.
+
+Kueue's `accumulatedPastExecutionTimeSeconds` is a bound for these seconds and shows a wait that nobody saw. It cannot
+replace them: it is a sum that Kueue clears at the end of its own time limit, and it has neither suspensions, nor waits
+in the line of a namespace, nor the time from an admission until the new pods run.
 """
 
 from collections.abc import Mapping
