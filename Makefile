@@ -24,7 +24,7 @@ test: setup ## Everything that CI runs (skip a tier by name: SKIP=e2e)
 	@$(PY) -m hone_dev.campaigns.tiers $(if $(SKIP),--skip $(SKIP))
 
 test-pure: ## Only the tests without I/O
-test-apiserver: ## Only the tests against a real etcd and kube-apiserver
+test-apiserver: ## Only the tests against a real etcd and kube-apiserver (CLUSTER=embedded|current|kind)
 test-trainer: ## Only the tests that train small models on the CPU
 test-pure test-apiserver test-trainer: setup
 	@$(PY) -m hone_dev.campaigns.tiers --only $(@:test-%=%)

@@ -16,6 +16,8 @@ TIERS = ("pure", "apiserver", "trainer", "e2e")
 CONJUNCTION = re.compile(r"(not )?\w+( and (not )?\w+)*")
 SHOWN = 30
 """Files whose processor time is printed."""
+CLUSTER = os.environ.get("CLUSTER") or "embedded"
+"""Where tests of the tier `apiserver` run: `embedded`, `current` (the kubectl context) or `kind`."""
 YOUNG = 10_000
 """Objects that may be new before a test's garbage is looked for; Python says 700."""
 
@@ -130,11 +132,25 @@ def schemas_read_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_other_cluster() -> Iterator[None]:
+    """Where a cluster that exists is to be used, no test compiles Kubernetes for one of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        if CLUSTER != "embedded":
+            name = "hone_dev.cluster.binaries.kubernetes"
+            patch.setattr(name, lambda: pytest.skip("it needs a control plane of its own"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The kubeconfig of a real etcd and kube-apiserver that run for this session; pods never run."""
+    """The kubeconfig of a real etcd and kube-apiserver that run for this session, without pods, or of `CLUSTER`."""
     from hone_dev.cluster.controlplane import control_plane
+    from hone_dev.demo import targets
 
+    if CLUSTER != "embedded":
+        yield targets.administrator(CLUSTER, tmp_path_factory.mktemp("apiserver"))
+        return
     with control_plane(tmp_path_factory.mktemp("apiserver"), garbage="400") as kubeconfig:
         yield kubeconfig
 

@@ -132,15 +132,7 @@ _NO_CONTEXT = "choose one with kubectl config use-context, or leave CLUSTER out 
 
 def kind() -> Target:
     """A kind cluster called `hone`, made if absent; images are built by docker and loaded."""
-    for program, page in (("kind", "https://kind.sigs.k8s.io"), ("docker", "https://docs.docker.com/engine/install")):
-        if not shutil.which(program):
-            raise HoneDevError(
-                f"{program} is not installed", f"see {page}, or leave CLUSTER out to use the embedded cluster"
-            )
-    run("docker", "version", hint="start the Docker daemon, or leave CLUSTER out to use the embedded cluster")
-    if KIND_CLUSTER not in run("kind", "get", "clusters").split():
-        with step(f"making the kind cluster {KIND_CLUSTER}"):
-            run("kind", "create", "cluster", "--name", KIND_CLUSTER)
+    _ensure_kind()
     built = {}
     for target in images.DEFAULT:
         tag = images.reference(target).rsplit(":", 1)[1]
@@ -152,6 +144,45 @@ def kind() -> Target:
     values = _values(built, os.environ.get("HF_ENDPOINT"))
     # Its provisioner makes volumes of one node; the cluster is one node.
     return Target(None, f"kind-{KIND_CLUSTER}", values | {"store": {"accessMode": "ReadWriteOnce"}})
+
+
+def _ensure_kind() -> None:
+    for program, page in (("kind", "https://kind.sigs.k8s.io"), ("docker", "https://docs.docker.com/engine/install")):
+        if not shutil.which(program):
+            raise HoneDevError(
+                f"{program} is not installed", f"see {page}, or leave CLUSTER out to use the embedded cluster"
+            )
+    run("docker", "version", hint="start the Docker daemon, or leave CLUSTER out to use the embedded cluster")
+    if KIND_CLUSTER not in run("kind", "get", "clusters").split():
+        with step(f"making the kind cluster {KIND_CLUSTER}"):
+            run("kind", "create", "cluster", "--name", KIND_CLUSTER)
+
+
+def administrator(name: str, folder: Path) -> Path:
+    """A kubeconfig in this folder for tests that change a cluster which exists: its definitions and its namespaces.
+
+    Args:
+        name: `current` for the current kubectl context, or `kind`.
+
+    Raises:
+        HoneDevError: Hone is installed there, or its kubeconfig has no client certificate.
+    """
+    if name not in ("current", "kind"):
+        raise HoneDevError(f"CLUSTER={name} is not known", "use embedded, current or kind")
+    if name == "kind":
+        _ensure_kind()
+    context = (f"--context=kind-{KIND_CLUSTER}",) if name == "kind" else ()
+    text = run(tools.kubectl(), "config", "view", "--minify", "--flatten", "--raw", *context, hint=_NO_CONTEXT)
+    path = folder / "kubeconfig"
+    path.touch(0o600)
+    path.write_text(text)
+    if "client-key-data" not in text:
+        raise HoneDevError(f"the user of CLUSTER={name} has no client certificate", "use a kubeconfig that has one")
+    if Target(path, None).get("deployments", "--all-namespaces", "--selector=app.kubernetes.io/name=hone")["items"]:
+        raise HoneDevError(
+            f"Hone is installed in the cluster of CLUSTER={name}", "tests replace its definitions: use another cluster"
+        )
+    return path
 
 
 TARGETS: dict[str, Callable[[], Target]] = {"embedded": embedded, "current": current, "kind": kind}

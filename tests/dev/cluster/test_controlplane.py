@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hone_dev.cluster.binaries import kubernetes
+from hone_dev.cluster import binaries
 from hone_dev.cluster.process import Supervisor
 from hone_dev.tools.shell import run
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.apiserver
 
 
 def test_it_serves_its_administrator_and_nobody_else(apiserver: Path) -> None:
-    kubectl = (kubernetes() / "kubectl", "--kubeconfig", apiserver)
+    kubectl = (binaries.kubernetes() / "kubectl", "--kubeconfig", apiserver)
     assert "namespace/kube-system" in run(*kubectl, "get", "namespaces", "--output=name").split()
     server = yaml.safe_load(apiserver.read_text())["clusters"][0]["cluster"]["server"]
     context = ssl.create_default_context(cafile=str(apiserver.parent / "ca.crt"))

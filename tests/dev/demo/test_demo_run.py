@@ -9,7 +9,7 @@ import pytest
 
 from hone_dev.demo import ask, command
 from hone_dev.demo.follow import follow
-from hone_dev.demo.targets import Target
+from hone_dev.demo.targets import Target, administrator
 from hone_dev.tools.console import HoneDevError
 
 pytestmark = pytest.mark.apiserver
@@ -122,3 +122,38 @@ def test_without_a_model_nobody_is_asked(target):
     command._apply(target, command._namespace(command.TENANT, command.ENABLED))
     with pytest.raises(HoneDevError, match="there is no ModelVersion"):
         ask.ask(target, command.TENANT, "What is a Pod?")
+
+
+def test_tests_take_the_current_context_unless_hone_is_installed_there(target, tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", str(target.kubeconfig))
+    taken = Target(administrator("current", tmp_path), None)
+    assert taken.get("namespace", "default")["metadata"]["uid"] == target.get("namespace", "default")["metadata"]["uid"]
+    assert (tmp_path / "kubeconfig").stat().st_mode & 0o077 == 0
+    target.kubectl("create", "deployment", "operator", "--image=hone")
+    try:
+        target.kubectl("label", "deployment", "operator", "app.kubernetes.io/name=hone")
+        with pytest.raises(HoneDevError, match="Hone is installed"):
+            administrator("current", tmp_path)
+    finally:
+        target.kubectl("delete", "deployment", "operator")
+
+
+def test_a_cluster_for_tests_needs_a_client_certificate(tmp_path, monkeypatch):
+    config = tmp_path / "config"
+    config.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "a",
+                "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+                "clusters": [{"name": "a", "cluster": {"server": "https://127.0.0.1:1"}}],
+                "users": [{"name": "a", "user": {"token": "secret"}}],
+            }
+        )
+    )
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    with pytest.raises(HoneDevError, match="no client certificate"):
+        administrator("current", tmp_path)
+    with pytest.raises(HoneDevError, match="CLUSTER=prod"):
+        administrator("prod", tmp_path)
