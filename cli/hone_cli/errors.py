@@ -16,7 +16,7 @@ class CliExit(IntEnum):
     REFUSED = 3
     """An object of a plan is refused."""
     DOES_NOT_FIT = 4
-    """A job of a plan does not fit into its memory."""
+    """A job of a plan does not fit into its memory, or needs more than its budget."""
     RUN_FAILED = 5
     """The run that was watched has failed."""
     UNKNOWN_KEYS = 6

@@ -39,6 +39,8 @@ SPECS: dict[str, Any] = {
         "output": {"modelName": "tutor"},
         "cleanup": {"podsAfter": "1h"},
         "deadline": "30d",
+        "resources": {"gpusPerNode": 1},
+        "budget": {"money": "1000000000", "gpuHourPrice": "0.000001"},
     },
     "Dataset": {"source": {"uri": "pvc://data/rows.jsonl"}},
     "ModelVersion": {

@@ -154,7 +154,7 @@ def _storage(kube: Kube) -> _Found:
     if not claims:
         return "ok", "no store yet: the operator makes it for the first Dataset", ""
     claim = claims[0]
-    name, phase = claim["metadata"]["name"], (claim.get("status") or {}).get("phase", "Pending")
+    name, phase = claim["metadata"]["name"], (claim.get("status") or {}).get("phase", "unbound")
     kind = claim["spec"].get("storageClassName") or "the default class"
     if phase == "Lost":
         return "failed", f"claim {name} has lost its volume", "docs/guides/storage.md"

@@ -35,7 +35,8 @@ def plan(
     queue, staging and evaluation.
 
     \b
-    Exit codes: 0 all is well, 3 an object is refused, 4 a job does not fit, 1 other errors.
+    Exit codes: 0 all is well, 3 an object is refused, 4 a job does not fit, or needs more than
+    its budget, 1 other errors.
 
     \b
     hone plan support.yaml
@@ -98,6 +99,8 @@ def _needs(job: PlannedJob) -> Iterator[tuple[str, str]]:
         yield "time", f"{_duration(job.seconds.low)} to {_duration(job.seconds.high)} of training on {on}"
     if job.gpu_hours:
         yield "GPU-hours", _span(job.gpu_hours)
+    if job.budget_gpu_hours is not None:
+        yield "budget", f"{job.budget_gpu_hours:g} GPU-hours: {_budget(job)}"
     if job.price:
         yield "price", f"{_span(job.price)} {job.currency}"
     elif job.seconds:
@@ -105,6 +108,14 @@ def _needs(job: PlannedJob) -> Iterator[tuple[str, str]]:
     if job.disk_bytes:
         parts = ", ".join(f"{name} {gib(size)}" for name, size in job.disk_bytes.items())
         yield "disk", f"{gib(sum(job.disk_bytes.values()))} in the store: {parts}"
+
+
+def _budget(job: PlannedJob) -> str:
+    if job.gpu_hours is None or job.budget_gpu_hours is None:
+        return "the run stops once they are used"
+    if job.over_budget:
+        return "NOT enough even for the shortest likely time; raise spec.budget, or train less"
+    return "enough" if job.gpu_hours.high <= job.budget_gpu_hours else "the run may need more, and then stops"
 
 
 def _span(span: NumberRange) -> str:

@@ -84,6 +84,10 @@ class PlannedJob(PlanPart):
     gpu_hours: NumberRange | None = None
     price: NumberRange | None = None
     currency: str | None = None
+    budget_gpu_hours: float | None = None
+    """GPU hours of spec.budget, by the smaller of its limits; None: it has none."""
+    over_budget: bool | None = None
+    """Whether even the shortest likely time needs more; None: there is no budget, or the time is not known."""
     disk_bytes: dict[str, int] | None = None
     advice: list[str] = []
 
@@ -99,7 +103,8 @@ class ApplyPlan(PlanPart):
         """Of `hone plan`."""
         if any(each.action == "refused" for each in self.objects):
             return CliExit.REFUSED
-        return CliExit.DOES_NOT_FIT if any(job.fits is False for job in self.jobs) else CliExit.DONE
+        no = any(job.fits is False or job.over_budget for job in self.jobs)
+        return CliExit.DOES_NOT_FIT if no else CliExit.DONE
 
 
 def plan(bodies: list[dict[str, Any]], objects: Objects | None, prices: Prices | None, *, spot: bool) -> ApplyPlan:
@@ -227,6 +232,7 @@ def _job(
         device=device,
         ranks=spec.resources.nodes * job_needs.processes_per_node(spec),
     )
+    job.budget_gpu_hours = spec.budget.hours if spec.budget else None
     if job.rows:
         job.advice = advise(spec, job.rows)
     shape = _shape(spec, objects)
@@ -267,6 +273,8 @@ def _price(job: PlannedJob, spec: FineTuneJobSpec, prices: Prices | None, *, spo
     gpus = spec.resources.nodes * spec.resources.gpus_per_node
     hours = job.seconds.times(1 / 3600)
     job.gpu_hours = hours.times(gpus) if gpus else None
+    if job.gpu_hours and job.budget_gpu_hours is not None:
+        job.over_budget = job.gpu_hours.low > job.budget_gpu_hours
     if prices is None:
         return
     if gpus:

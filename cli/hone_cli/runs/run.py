@@ -32,8 +32,8 @@ def run(
     goes on.
 
     \b
-    Exit codes: 0 each model is there, or with --detach all is applied, 3 an object is refused, 4 a job does not fit,
-    5 a run failed, 1 other errors.
+    Exit codes: 0 each model is there, or with --detach all is applied, 3 an object is refused, 4 a job does not fit or
+    needs more than its budget, 5 a run failed, 1 other errors.
 
     \b
     hone run support.yaml

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.base.meta import ApiModel, Duration, Name, Quantity, at_least, keyed_by, pattern_rule
+from hone_api.base.meta import ApiModel, Decimal, Duration, Name, Quantity, at_least, between, keyed_by, pattern_rule
 from hone_api.base.rule import Immutable, Rule
 
 _PART = r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]"
@@ -167,6 +167,45 @@ class Topology(ApiModel):
         default=None,
         description="The same, except that the pods are spread over several domains if no single one has room.",
     )
+
+
+MOST_GPU_HOURS = 10_000_000.0
+
+
+class Budget(ApiModel):
+    """What a run may use: the smaller of both limits counts. Time in a queue is free."""
+
+    rules = (
+        Rule("has(self.gpuHours) || has(self.money)", "set gpuHours or money"),
+        Rule(
+            "has(self.money) == has(self.gpuHourPrice)",
+            "money and gpuHourPrice go together: money is what the run may cost, gpuHourPrice what one GPU costs in an "
+            "hour",
+        ),
+        between("gpuHours", "above 0 and at most 10000000", "> 0.0", "<= 10000000.0", "40"),
+        between("money", "above 0 and at most 1000000000", "> 0.0", "<= 1000000000.0", "100"),
+        between("gpuHourPrice", "above 0 and at most 1000000", "> 0.0", "<= 1000000.0", "2.5"),
+    )
+    gpu_hours: Decimal | None = Field(
+        default=None,
+        description="GPU hours of all attempts, from when the pods have nodes, e.g. 40 or '2.5'; default: no limit.",
+    )
+    money: Decimal | None = Field(
+        default=None,
+        description="What these GPU hours may cost, in the currency of gpuHourPrice, e.g. 100 or '99.5'; default: no "
+        "limit.",
+    )
+    gpu_hour_price: Decimal | None = Field(
+        default=None, description="Price of one GPU for one hour, e.g. '2.5'; needed with money, else absent."
+    )
+
+    @property
+    def hours(self) -> float:
+        """The GPU hours that both limits leave."""
+        limits = [float(self.gpu_hours)] if self.gpu_hours is not None else []
+        if self.money is not None and self.gpu_hour_price is not None:
+            limits.append(float(self.money) / float(self.gpu_hour_price))
+        return min([*limits, MOST_GPU_HOURS])
 
 
 NEW_JOB = "create a new FineTuneJob with another name (one object is one run)"

@@ -99,7 +99,8 @@ class Retrain(ApiModel):
         le=1000,
         description="How many of the newest successful jobs that this creates are kept. Older ones are deleted, their "
         "versions stay. Kept in any case: the last job, a job from whose model an unfinished or a repeated job starts, "
-        "and with gpuHoursPerMonth those that used GPUs in this month. Default: none is deleted.",
+        "with gpuHoursPerMonth those that used GPUs in this month, and with a budget of the repeated job all that used "
+        "GPUs. Default: none is deleted.",
     )
     failed_jobs_history_limit: int | None = Field(
         default=None, ge=0, le=1000, description="The same for failed jobs. Default: none is deleted."

@@ -24,7 +24,7 @@ from hone_api.base.meta import (
 from hone_api.base.rule import Immutable, Rule
 from hone_api.blocks.delivery import ONE_PUSH, Deliveries
 from hone_api.blocks.evaluation import Evaluation, EvaluationDatasetRef
-from hone_api.blocks.placement import NEW_JOB, Cleanup, Resources, Restarts, Scheduling
+from hone_api.blocks.placement import NEW_JOB, Budget, Cleanup, Resources, Restarts, Scheduling
 from hone_api.blocks.pod_settings import PodSettings
 from hone_api.blocks.tracking import Tracking
 from hone_api.blocks.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Training
@@ -169,6 +169,7 @@ IMMUTABLE = (
     "deepspeed",
     "restarts",
     "deadline",
+    "budget",
     "output",
     "tracking",
     "submittedBy",
@@ -202,6 +203,11 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
             "a run is logged to one MLflow server: remove the other entries of tracking",
             of="tracking",
         ),
+        Rule(
+            "!has(self.budget) || self.resources.gpusPerNode > 0",
+            "budget counts GPU hours, and the run has no GPU: remove it, or limit the time by deadline",
+            field_path=".budget",
+        ).at_creation(),
         *(each.rule() for each in UNSUPPORTED),
     )
     immutable = Immutable("spec", IMMUTABLE, NEW_JOB)
@@ -221,6 +227,12 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
         default=None,
         description="Longest time from the start of the first attempt to the end, without later waits in a queue, "
         "e.g. 12h; default: none. After that, the pods save a checkpoint and stop, and the run fails.",
+    )
+    budget: Budget | None = Field(
+        default=None,
+        description="GPU hours, or what they may cost; default: no limit. Once they are used, the pods save a "
+        "checkpoint and stop, and the run fails with BudgetExceeded. The jobs by which a Model repeats this one share "
+        "the budget with it.",
     )
     cleanup: Cleanup = Field(default_factory=Cleanup, description="What is removed after the run.")
     output: Output = Field(description="The result of the run.")

@@ -148,6 +148,7 @@ class FailureCode(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     POD_REFUSED = "PodRefused"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    BUDGET_EXCEEDED = "BudgetExceeded"
     RESTARTS_EXHAUSTED = "RestartsExhausted"
     RESULT_MISSING = "ResultMissing"
 
@@ -620,6 +621,11 @@ FAILURES: dict[str, Failure] = {
         fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.DEADLINE_EXCEEDED: Failure(ExitCode.CONFIG, Retry.NEVER, "Raise spec.deadline, or train less."),
+    FailureCode.BUDGET_EXCEEDED: Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Raise spec.budget in a new job, or train less. The last checkpoint can be exported.",
+    ),
     FailureCode.RESTARTS_EXHAUSTED: Failure(ExitCode.SOFTWARE, Retry.NEVER, "See the reasons in status.attempts."),
     FailureCode.RESULT_MISSING: Failure(
         ExitCode.SOFTWARE,

@@ -231,7 +231,7 @@ class Reason(State):
     WAITING_FOR_ROWS = "WaitingForRows", "Fewer rows changed than `spec.retrain` asks for"
     WAITING_FOR_QUIET = "WaitingForQuiet", "Rows changed a moment ago: `spec.retrain.quietPeriod` has not passed"
     WAITING_FOR_INTERVAL = "WaitingForInterval", "The last job started less than `spec.retrain.minInterval` ago"
-    BUDGET_USED_UP = "BudgetUsedUp", "The GPU hours of this month are used: `spec.retrain.gpuHoursPerMonth`"
+    BUDGET_USED_UP = "BudgetUsedUp", "The GPU hours are used: of this month, or of the repeated job's budget"
     NOT_REPEATABLE = "NotRepeatable", "The job that `spec.retrain` names cannot be repeated; the message says why"
     # Of the operator
     INTERNAL_ERROR = "InternalError", "The operator failed on this object and retries: report it"

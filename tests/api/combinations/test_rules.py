@@ -218,6 +218,23 @@ JOB_CASES: dict[str, Case] = {
             "resources": ({"nodes": 2}, {"nodes": 2, "minNodes": 1}, {"nodes": 2, "minNodes": 2}),
         },
     ),
+    "budget": (
+        "",
+        {},
+        {
+            "resources": ({"gpusPerNode": 0}, {"gpusPerNode": 1}),
+            "budget": (
+                ABSENT,
+                {},
+                {"gpuHours": 40},
+                {"gpuHours": "0"},
+                {"money": "1", "gpuHourPrice": "2.5"},
+                {"money": 1},
+                {"money": 0, "gpuHourPrice": "1e-3"},
+                {"money": 5, "gpuHourPrice": "0.0"},
+            ),
+        },
+    ),
     "probed": (
         "",
         {},

@@ -23,14 +23,20 @@ def name(model: str, template: Mapping[str, Any], digests: Mapping[str, str], ba
     )
 
 
-def job(model: Mapping[str, Any], job_name: str, template: Mapping[str, Any]) -> dict[str, Any]:
-    """The job; deleted with its Model, while the versions stay."""
+def job(
+    model: Mapping[str, Any], job_name: str, template: Mapping[str, Any], hours: float | None = None
+) -> dict[str, Any]:
+    """The job; deleted with its Model, while the versions stay.
+
+    Args:
+        hours: GPU hours that the template's budget leaves for it; None: the template has none.
+    """
     labels = names.labels(COMPONENT, model)
     return {
         "apiVersion": API_VERSION,
         "kind": "FineTuneJob",
         "metadata": names.metadata(job_name, model, labels),
-        "spec": _spec(template),
+        "spec": _spec(template) | ({} if hours is None else {"budget": {"gpuHours": f"{hours:.4f}"}}),
     }
 
 

@@ -43,7 +43,17 @@ class AttemptInputs:
         return names.attempt(self.owner["metadata"]["name"], self.number)
 
 
-WHERE_IT_RUNS = {"resources", "pod", "scheduling", "restarts", "deadline", "cleanup", "suspend", "submitted_by"}
+WHERE_IT_RUNS = {
+    "resources",
+    "pod",
+    "scheduling",
+    "restarts",
+    "deadline",
+    "budget",
+    "cleanup",
+    "suspend",
+    "submitted_by",
+}
 """Fields of a spec that say where and how long a run may run, and not what it makes: a restore may adapt them."""
 
 

@@ -1,28 +1,18 @@
-"""GPU hours of the jobs that a Model created, by calendar month of UTC. Pure.
+"""GPU hours of the jobs that a Model created: of a calendar month of UTC, and of the repeated job's budget. Pure."""
 
-An attempt holds its GPUs from when the pod of rank 0 has a node until the attempt ends. The time in a queue is free.
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from hone_api.contract.status_json import AttemptJson
-from hone_api.words.phases import OTHER, QUEUED, SCHEDULED, SUSPENDED, seconds_of
-from hone_operator.reconcile.core.phases import gpus_of, has_begun
-from hone_operator.reconcile.run.run_attempts import STOPPED
-from hone_operator.times import read_time
+from pydantic import ValidationError
 
-WITHOUT_NODES = (QUEUED, SCHEDULED, SUSPENDED)
-"""Phases in which an attempt holds no GPU."""
-Span = tuple[datetime, datetime, int]
-"""From when until when, and how many GPUs."""
+from hone_api.blocks.placement import Budget
+from hone_operator.reconcile.run.gpu_time import seconds_held
 
 
 def gpu_seconds(job: Mapping[str, Any], now: datetime) -> float:
     """What the attempts of a job held of GPUs in this month."""
-    month = _month(now)
-    return sum(max(0.0, (end - max(start, month)).total_seconds()) * gpus for start, end, gpus in _held(job, now))
+    return seconds_held(job, now, _month(now))
 
 
 def next_month(now: datetime) -> datetime:
@@ -30,30 +20,21 @@ def next_month(now: datetime) -> datetime:
     return (_month(now) + timedelta(days=32)).replace(day=1)
 
 
-def _held(job: Mapping[str, Any], now: datetime) -> Iterator[Span]:
-    status = job.get("status") or {}
-    attempts: list[AttemptJson] = status.get("attempts") or []
-    if status.get("earlierAttempts") and attempts:  # of the oldest of very many, the time alone is known
-        begin, end = read_time(status.get("startTime")), read_time(attempts[0].get("startTime"))
-        if begin and end:
-            yield begin, end, gpus_of(job)
-    last = read_time(status.get("completionTime")) or now
-    for record in attempts:
-        start = read_time(record.get("startTime"))
-        if start and (span := _span(record, start, read_time(record.get("endTime")) or last)):
-            yield *span, gpus_of(job, record)
+def hours_left(template: Mapping[str, Any], own: Iterable[Mapping[str, Any]], now: datetime) -> float | None:
+    """GPU hours that the budget of the repeated job leaves for the next one; None: it has no budget.
 
-
-def _span(record: AttemptJson, start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
-    """From when until when an attempt had its nodes; None: it waits for them."""
-    seconds = seconds_of(record)
-    if "endTime" not in record and not has_begun(record) and SCHEDULED not in seconds:
+    Args:
+        own: jobs that repeat it, or repeated an earlier one, whose hours do not count.
+    """
+    if not (body := template["spec"].get("budget")):
         return None
-    start += timedelta(seconds=sum(seconds.get(phase, 0) for phase in WITHOUT_NODES))
-    if record.get("outcome") in STOPPED:  # the rest of its time is the suspension
-        reported = sum(value for phase, value in seconds.items() if phase not in (*WITHOUT_NODES, OTHER))
-        end = min(end, start + timedelta(seconds=reported))
-    return start, end
+    try:
+        whole = Budget.model_validate(body).hours
+    except ValidationError:  # of another release: the API server decides about the next job
+        return None
+    begin = template["metadata"].get("creationTimestamp") or ""
+    later = [job for job in own if (job["metadata"].get("creationTimestamp") or "") >= begin]
+    return whole - sum(seconds_held(job, now) for job in (template, *later)) / 3600
 
 
 def _month(now: datetime) -> datetime:

@@ -25,6 +25,8 @@ Body = Mapping[str, Any]
 
 QUIET_PERIODS = 10
 """How many of them a job that is due waits at most, if spec.retrain.maxWait is not set."""
+LEAST_HOURS = 0.01
+"""GPU hours of a budget with which no job begins."""
 _LIMITS = (Reason.WAITING_FOR_QUIET, Reason.WAITING_FOR_INTERVAL, Reason.BUDGET_USED_UP)
 
 
@@ -57,6 +59,9 @@ class RetrainState:
     requested: datetime | None
     """When somebody asked for a job; None: nobody has since the last one."""
     gpu_seconds: float
+    """In this month."""
+    hours_left: float | None = None
+    """GPU hours that the budget of the repeated job leaves; None: it has none."""
     due_since: str | None = None
     """Since when a job waits for nothing but the limits."""
     succeeded: bool | None = None
@@ -197,6 +202,11 @@ def _longest_wait(retrain: Retrain) -> float:
 
 
 def _over_budget(retrain: Retrain, state: RetrainState, now: datetime) -> Delay | None:
+    if state.hours_left is not None and state.hours_left < LEAST_HOURS:
+        words = (
+            f"The GPU hours of spec.budget of FineTuneJob {retrain.fine_tune_job} are used: name a job with another."
+        )
+        return Delay(Reason.BUDGET_USED_UP, words)
     if retrain.gpu_hours_per_month is None or state.gpu_seconds < retrain.gpu_hours_per_month * 3600:
         return None
     following = next_month(now)

@@ -12,6 +12,7 @@ from hone_api.blocks.retrain import Retrain
 from hone_api.words.states import ConditionType
 from hone_operator.reconcile.core.conditions import is_true
 from hone_operator.reconcile.retrain.retrain_budget import gpu_seconds
+from hone_operator.reconcile.run.gpu_time import seconds_held
 
 Body = dict[str, Any]
 
@@ -22,7 +23,8 @@ class Surplus(NamedTuple):
     delete: list[Any]
     """FineTuneJobs, oldest first."""
     counted: list[Any]
-    """FineTuneJobs that stay until the month ends, because the budget counts their GPU hours."""
+    """FineTuneJobs that stay, because a budget counts their GPU hours: that of the month until it ends, or
+    spec.budget."""
 
 
 def repeated(model: Any) -> str | None:
@@ -46,9 +48,13 @@ def surplus(retrain: Retrain, own: Sequence[Any], needed: Collection[str], now: 
         needed: names of those that stay whatever the limits say.
     """
     old = [job for job in _beyond(retrain, own, needed) if _may_go(job, needed)]
-    if retrain.gpu_hours_per_month is None:
-        return Surplus(old, [])
-    counted = [job for job in old if gpu_seconds(job, now) > 0]
+    monthly = retrain.gpu_hours_per_month is not None
+    counted = [
+        job
+        for job in old
+        if (monthly and gpu_seconds(job, now) > 0)
+        or ((job.get("spec") or {}).get("budget") and seconds_held(job, now) > 0)
+    ]
     return Surplus([job for job in old if job not in counted], counted)
 
 

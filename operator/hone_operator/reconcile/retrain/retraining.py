@@ -21,7 +21,7 @@ from hone_operator.reconcile.core.outcome_builder import ModelBuilder
 from hone_operator.reconcile.dataset.refresh import schedule_problems
 from hone_operator.reconcile.retrain import retrain_base
 from hone_operator.reconcile.retrain.retrain_base import ObservedForBase
-from hone_operator.reconcile.retrain.retrain_budget import gpu_seconds, next_month
+from hone_operator.reconcile.retrain.retrain_budget import gpu_seconds, hours_left, next_month
 from hone_operator.reconcile.retrain.retrain_due import (
     Delay,
     RetrainState,
@@ -122,7 +122,7 @@ def decide_retraining(builder: ModelBuilder, retrain: Retrain | None, seen: Obse
         wait = Delay(refused.reason, f"FineTuneJob {refused.name} is not created: {refused.message}", REFUSED_SECONDS)
     state = state.after(wait, builder.time)
     if wait is None:
-        builder.create.append(desired.job(builder.body, state.job_name, template))
+        builder.create.append(desired.job(builder.body, state.job_name, template, state.hours_left))
         wait = Delay(Reason.RETRAINING, f"FineTuneJob {state.job_name} trains, since {describe_news(state)}.")
         state = state.begun(builder.time)
     _forget_old(
@@ -168,6 +168,7 @@ def _state(
         last_start=last_start,
         requested=pending(read_time(_request(builder.body)), read_time(last_start)),
         gpu_seconds=sum(gpu_seconds(job, builder.now) for job in own),
+        hours_left=hours_left(template, own, builder.now),
         due_since=old.get("dueSince"),
     )
     if not (current or state.is_new):  # a job that was created before the base was known has another name

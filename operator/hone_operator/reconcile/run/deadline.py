@@ -1,10 +1,12 @@
-"""spec.deadline: the run ends once its pods have saved and reported their last step. Pure.
+"""spec.deadline and spec.budget: the run ends once its pods have saved and reported their last step. Pure.
 
-Waits in a queue after the start of the run put the deadline off, and no run ends by it while it waits there.
+Waits in a queue after the start of the run put the deadline off, and no run ends by it while it waits there. They cost
+nothing of the budget.
 """
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from hone_api.words.failures import FailureCode
 from hone_api.words.states import AttemptOutcome, ConditionType, Reason
@@ -14,6 +16,7 @@ from hone_operator.reconcile.core.failures import Cause
 from hone_operator.reconcile.core.outcome import Outcome
 from hone_operator.reconcile.core.pod_state import PodState
 from hone_operator.reconcile.core.pods import ObservedJob
+from hone_operator.reconcile.run.gpu_time import LONGEST, held
 from hone_operator.reconcile.run.run_attempts import STOPPED_BY_QUEUE
 from hone_operator.reconcile.run.run_decision import RunDecision
 from hone_operator.reconcile.run.run_waits import STOPPING_SECONDS
@@ -25,19 +28,28 @@ UNTOLD = timedelta(minutes=10)
 """How long after the deadline a pod that nobody has asked to stop is waited for, e.g. because Kueue does not run."""
 
 
+class Limit(NamedTuple):
+    """What ends a run."""
+
+    end: datetime
+    cause: Cause
+    over: str
+    """In words, while the pods stop."""
+
+
 def reached(run: RunDecision, start: str | None) -> Cause | None:
-    """Whether time alone ends the run. An attempt that stopped because of it is closed as such.
+    """Whether the deadline or the budget ends the run. An attempt that stopped because of it is closed as such.
 
     Args:
         start: when the first attempt started; None: it has not.
     """
-    attempts, builder, end = run.attempts, run.builder, _end(run, start)
-    if end is None or _waits(run) or (attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED):
+    attempts, builder, limit = run.attempts, run.builder, _limit(run, start)
+    if limit is None or (attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED):
         return None
+    end, cause, _ = limit
     if end > builder.now:
         builder.check_in(builder.until(end))
         return None
-    cause = Cause(FailureCode.DEADLINE_EXCEEDED, f"The run did not end within spec.deadline {run.spec.deadline}.")
     if attempts.last and attempts.cause and attempts.cause.code in STOPPED_BY_QUEUE:
         stopped_at = read_time(attempts.last.get("endTime"))
         if stopped_at and stopped_at >= end:
@@ -52,8 +64,8 @@ def stop(run: RunDecision, job: ObservedJob) -> bool:
     Returns:
         Whether to wait for them; False: none runs, or nothing can stop them but the deletion of their Job.
     """
-    end, now = _end(run, run.builder.status.get("startTime")), run.builder.now
-    if end is None or not any(pod.runs and not _is_lost(pod, end, now) for pod in job.states):
+    limit, now = _limit(run, run.builder.status.get("startTime")), run.builder.now
+    if limit is None or not any(pod.runs and not _is_lost(pod, limit.end, now) for pod in job.states):
         return False
     change: dict[str, Any] | None = None
     if not job.queue:
@@ -68,8 +80,9 @@ def stop(run: RunDecision, job: ObservedJob) -> bool:
 
 
 def wait(run: RunDecision) -> Outcome:
-    """Wait for the pods that stop at the deadline."""
-    message = f"spec.deadline {run.spec.deadline} is over: the pods stop after a checkpoint."
+    """Wait for the pods that stop at the limit."""
+    limit = _limit(run, run.builder.status.get("startTime"))
+    message = f"{limit.over if limit else 'The time'} is over: the pods stop after a checkpoint."
     run.builder.create.clear()
     run.conditions.keep(ConditionType.ADMITTED, Reason.NOT_ADMITTED)
     run.conditions.set(ConditionType.RUNNING, True, Reason.STOPPING, message)
@@ -78,15 +91,40 @@ def wait(run: RunDecision) -> Outcome:
     return run.close(ConditionType.RUNNING)
 
 
-def _end(run: RunDecision, start: str | None) -> datetime | None:
-    """When the deadline is over; None: there is none, or it has not begun."""
-    now, begin = run.builder.now, read_time(start)
-    if not run.spec.deadline or begin is None:
-        return None
+def _limit(run: RunDecision, start: str | None) -> Limit | None:
+    """Which limit ends the run first; None: there is none, or none has begun."""
+    return min([*_deadline(run, start), *_budget(run)], key=lambda limit: limit.end, default=None)
+
+
+def _deadline(run: RunDecision, start: str | None) -> Iterator[Limit]:
+    now, begin, words = run.builder.now, read_time(start), f"spec.deadline {run.spec.deadline}"
+    if not run.spec.deadline or begin is None or _waits(run):
+        return
     waited = run.attempts.queued_after(begin, now)
     begin = min(begin, now)  # the clock was ahead, or the status is forged
     since_begin = (now - begin).total_seconds()
-    return begin + timedelta(seconds=duration_seconds(run.spec.deadline) + min(waited, since_begin))
+    end = begin + timedelta(seconds=duration_seconds(run.spec.deadline) + min(waited, since_begin))
+    yield Limit(end, Cause(FailureCode.DEADLINE_EXCEEDED, f"The run did not end within {words}."), words)
+
+
+def _budget(run: RunDecision) -> Iterator[Limit]:
+    """When the GPU hours are used: known while the last attempt holds GPUs, and afterwards."""
+    records, now = run.attempts.records, run.builder.now
+    if run.spec.budget is None or not records:
+        return
+    # Pods that are asked to stop hold their GPUs until they have ended.
+    records = [*records[:-1], {**records[-1], "outcome": AttemptOutcome.RUNNING}]
+    status = {**run.builder.old, "attempts": records}
+    spans = list(held({**run.builder.body, "status": status}, read_time(records[-1].get("idleSince")) or now))
+    hours, used = run.spec.budget.hours, sum((end - start).total_seconds() * gpus for start, end, gpus in spans)
+    left = hours * 3600 - used
+    if not spans or not spans[-1][2] or (left > 0 and not (run.attempts.open and spans[-1][1] == now)):
+        return
+    _, last, gpus = spans[-1]
+    words = f"The run used {used / 3600:.2f} GPU hours, and spec.budget allows {hours:g}."
+    over = f"spec.budget of {hours:g} GPU hours"
+    end = min(last, now) + timedelta(seconds=max(left / gpus, -LONGEST))
+    yield Limit(end, Cause(FailureCode.BUDGET_EXCEEDED, words), over)
 
 
 def _waits(run: RunDecision) -> bool:

@@ -265,6 +265,26 @@ def test_the_budget_of_a_month() -> None:
     assert len(world.made()) == 2
 
 
+def test_repeated_jobs_share_the_budget_of_the_job_that_they_repeat() -> None:
+    world = World(minInterval="1m", quietPeriod="1m", successfulJobsHistoryLimit=0)
+    world.jobs["first"]["spec"]["budget"] = {"gpuHours": 40, "money": 1000, "gpuHourPrice": 1}
+    world.jobs["first"]["status"]["attempts"] = []
+    budgets: dict[str, Any] = {}
+    for content in (2, 3, 4, 5):
+        world.rows(content, 1000 + 200 * content, 200)
+        world.tick(MINUTE)
+        world.tick(MINUTE)
+        for name in set(world.made()) - set(budgets):
+            budgets[name] = world.jobs[name]["spec"]["budget"]["gpuHours"]
+            world.now += 2 * HOUR  # on 8 GPUs
+            world.end(name, "Succeeded")
+            world.tick()
+    assert list(budgets.values()) == ["40.0000", "24.0000", "8.0000"]
+    assert world.reason() == "BudgetUsedUp"
+    assert "spec.budget of FineTuneJob first" in world.message()
+    assert len(world.made()) == 3, "a job that was deleted would give its hours back"
+
+
 def test_a_job_that_the_api_server_refuses_is_not_counted_as_made() -> None:
     world = World(minInterval="1m")
     world.rows(2, 1200, 200)

@@ -119,6 +119,63 @@ def test_a_pod_on_a_lost_node_does_not_put_the_end_off(world, new_life, conditio
     assert conditions(life.status)["Failed"] == "True/DeadlineExceeded"
 
 
+GPUS = {"resources": {"nodes": 2, "gpusPerNode": 4}}
+
+
+def holding(world, since):
+    """Pods of both nodes that have held their GPUs since this second."""
+    at = world.time(since).strftime("%Y-%m-%dT%H:%M:%SZ")
+    state = {"containerStatuses": [{"name": "trainer", "state": {"running": {"startedAt": at}}}]}
+    pods = [world.pod(rank=rank, **state) for rank in (0, 1)]
+    for pod in pods:
+        pod["status"]["conditions"][0]["lastTransitionTime"] = at
+    return pods
+
+
+@pytest.mark.parametrize("budget", [{"gpuHours": "1"}, {"money": 5, "gpuHourPrice": "5", "gpuHours": 9}])
+def test_once_the_budget_is_used_the_pods_save_and_the_run_fails_with_its_own_code(world, new_life, conditions, budget):
+    """One hour of 8 GPUs is 450 s; the wait for a node costs nothing."""
+    life = new_life(budget=budget, **GPUS)
+    life.tick()
+    life.pods(world.unscheduled())
+    life.tick(9_000)
+    life.pods(*holding(world, 10_000))
+    assert life.tick(10_449).check_again_in == 1
+    outcome = life.tick(10_450)
+    assert [body["spec"] for body in outcome.apply] == [{"suspend": True}]
+    assert conditions(life.status)["Running"] == "True/Stopping"
+    life.children[-1].body["spec"]["suspend"] = True
+    assert life.tick(10_454).apply == ()
+    life.pods()
+    outcome = life.tick(10_460)
+    assert conditions(life.status)["Failed"] == "True/BudgetExceeded"
+    assert "and spec.budget allows 1." in life.status["failure"]["message"]
+    assert [b["metadata"]["name"] for b in outcome.delete] == ["run-1"]
+    assert life.tick(10_700) == Outcome()
+
+
+def test_a_suspended_run_uses_nothing_of_its_budget_and_has_the_rest_of_it_later(world, new_life, conditions):
+    life = new_life(budget={"gpuHours": "1"}, **GPUS)
+    life.tick()
+    life.pods(*holding(world, 0))
+    life.tick(100)
+    life.job["spec"]["suspend"] = True
+    life.tick(200)
+    life.children[-1].body["spec"]["suspend"] = True
+    life.pods()
+    for seconds in (210, 10_000, 90_000):
+        life.tick(seconds)
+        assert conditions(life.status)["Failed"] == "False/NotFinished"
+    life.job["spec"]["suspend"] = False
+    life.tick(90_010)
+    life.children[-1].body["spec"]["suspend"] = False
+    life.pods(*holding(world, 90_020))
+    life.tick(90_100)
+    assert conditions(life.status)["Running"] == "True/Running"
+    life.tick(90_600)
+    assert conditions(life.status)["Running"] == "True/Stopping"
+
+
 def report(world, step, seconds):
     from hone_api.kinds.finetunejob_status import JobProgress
 

@@ -1,0 +1,58 @@
+"""When the attempts of a run held GPUs. Pure.
+
+An attempt holds its GPUs from when the pod of rank 0 has a node until the attempt ends. The time in a queue is free.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from hone_api.contract.status_json import AttemptJson
+from hone_api.words.phases import OTHER, QUEUED, SCHEDULED, SUSPENDED, seconds_of
+from hone_operator.reconcile.core.phases import gpus_of, has_begun
+from hone_operator.reconcile.run.run_attempts import STOPPED
+from hone_operator.times import read_time
+
+WITHOUT_NODES = (QUEUED, SCHEDULED, SUSPENDED)
+"""Phases in which an attempt holds no GPU."""
+LONGEST = 10**9
+"""Seconds: more than that nobody measured, and a date cannot hold."""
+Span = tuple[datetime, datetime, int]
+"""From when until when, and how many GPUs."""
+
+
+def seconds_held(job: Mapping[str, Any], now: datetime, since: datetime | None = None) -> float:
+    """GPU seconds of all attempts of a job.
+
+    Args:
+        since: what was held before does not count.
+    """
+    spans = held(job, now)
+    return sum(max(0.0, (end - max(start, since or start)).total_seconds()) * gpus for start, end, gpus in spans)
+
+
+def held(job: Mapping[str, Any], now: datetime) -> Iterator[Span]:
+    """Each attempt that has, or had, its nodes; oldest first."""
+    status = job.get("status") or {}
+    attempts: list[AttemptJson] = status.get("attempts") or []
+    if status.get("earlierAttempts") and attempts:  # of the oldest of very many, the time alone is known
+        begin, end = read_time(status.get("startTime")), read_time(attempts[0].get("startTime"))
+        if begin and end:
+            yield begin, end, gpus_of(job)
+    last = read_time(status.get("completionTime")) or now
+    for record in attempts:
+        start = read_time(record.get("startTime"))
+        if start and start <= now and (span := _span(record, start, read_time(record.get("endTime")) or last)):
+            yield *span, gpus_of(job, record)
+
+
+def _span(record: AttemptJson, start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
+    """From when until when an attempt had its nodes; None: it waits for them."""
+    seconds = seconds_of(record)
+    if "endTime" not in record and not has_begun(record) and SCHEDULED not in seconds:
+        return None
+    start += timedelta(seconds=min(LONGEST, sum(seconds.get(phase, 0) for phase in WITHOUT_NODES)))
+    if record.get("outcome") in STOPPED:  # the rest of its time is the suspension
+        reported = sum(value for phase, value in seconds.items() if phase not in (*WITHOUT_NODES, OTHER))
+        end = min(end, start + timedelta(seconds=min(LONGEST, reported)))
+    return start, end
