@@ -28,7 +28,7 @@ KINDS = {
 }
 """API version, beginning of the path, and plural of each kind."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_MERGE, _APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
+_JSON, _MERGE, _APPLY = "application/json", "application/merge-patch+json", "application/apply-patch+yaml"
 
 
 @dataclass
@@ -62,17 +62,21 @@ class Objects:
         query = {"labelSelector": labels, "fieldSelector": fields}
         return list(self.kube.call("GET", self._all(kind), query=query)["items"])
 
-    def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def create(self, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Create an object; the API server refuses one that exists."""
-        return dict(self.kube.call("POST", self._all(body["kind"]), body))
+        return self._written("POST", self._all(body["kind"]), body, {"dryRun": "All"} if dry_run else {}, _JSON)
 
     def apply(self, body: Mapping[str, Any], *, dry_run: bool = False, force: bool = False) -> dict[str, Any]:
         """Server-side apply; a field that somebody else has set is a conflict, unless `force` takes it over."""
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+        query = {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
         query |= {"force": "true"} if force else {}
-        path = self._one(body["kind"], body["metadata"]["name"])
+        return self._written("PATCH", self._one(body["kind"], body["metadata"]["name"]), body, query, _APPLY)
+
+    def _written(
+        self, method: str, path: str, body: Mapping[str, Any], query: Mapping[str, str], media: str
+    ) -> dict[str, Any]:
         try:
-            return dict(self.kube.call("PATCH", path, body, query, _APPLY))
+            return dict(self.kube.call(method, path, body, {"fieldValidation": "Strict", **query}, media))
         except NoObjectError as error:
             if "namespaces" in str(error):
                 raise

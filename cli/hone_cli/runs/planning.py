@@ -130,7 +130,8 @@ def _object(body: dict[str, Any], objects: Objects | None) -> PlannedObject:
     if objects is not None:
         existing = objects.find(kind, name)
         try:
-            result = objects.apply(body, dry_run=True)
+            # A new object asks for the right to create alone, which is all that `propose` of hone mcp needs.
+            result = objects.apply(body, dry_run=True) if existing else objects.create(body, dry_run=True)
         except ServerRefusalError as error:
             way = ". Another tool manages it: apply it with that one" if "conflict" in str(error).lower() else ""
             found = [f"{error}{way}", *found]
