@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,6 +189,26 @@ def test_the_strategy_changes_there_and_back(server):
     assert server.get("deployment", "hone")["spec"]["strategy"]["type"] == "RollingUpdate"
     server.helm("rollback", "hone", "--namespace", NAMESPACE)
     assert server.get("deployment", "hone")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_helm_test_also_trains_where_a_value_says_so(server):
+    """The two pods are played here; the end-to-end tests run them."""
+    server.kubectl("create", "namespace", "team-test")
+    server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, "--set", "helmTest.namespace=team-test")
+    ended = json.dumps({"status": {"phase": "Succeeded"}})
+    with ThreadPoolExecutor() as pool:
+        tested = pool.submit(server.helm, "test", "hone", "--namespace", NAMESPACE, "--timeout=1h")
+        for name in ("hone-test", "hone-test-fine-tune"):
+            pod = ("--namespace", NAMESPACE, "pod", name)
+            while not tested.done() and f"pod/{name}\n" not in server.kubectl("get", "pods", *pod[:2], "--output=name"):
+                time.sleep(0.2)
+            job = server.kubectl("get", "ftj,dset,configmap", "--namespace=team-test", "--output=name")
+            server.kubectl("patch", *pod, "--subresource=status", "--type=merge", f"--patch={ended}")
+        assert "Succeeded" in tested.result()
+    for kind in ("finetunejob.hone.dev", "dataset.hone.dev", "configmap"):
+        assert f"{kind}/hone-test-fine-tune" in job
+    assert "hone-test" not in server.kubectl("get", "ftj,dset,configmap", "--namespace=team-test", "--output=name")
+    server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE)
 
 
 def size(server: Server, release: str) -> int:

@@ -124,6 +124,18 @@ class Admission(Section):
     extra_fields: ExtraFields = Field(default_factory=ExtraFields)
 
 
+class HelmTest(Section):
+    """What `helm test` trains."""
+
+    namespace: Name | Literal[""] = Field(
+        "",
+        description="Namespace in which `helm test` also runs a fine-tuning of two steps; Hone must work there. Empty: "
+        "none. Give helm test a --timeout for the download of the model.",
+    )
+    model: Text = Field("hf://HuggingFaceTB/SmolLM2-135M-Instruct", description="Base model of this fine-tuning.")
+    gpus: Annotated[int, Field(ge=0, le=8)] = Field(0, description="GPUs of this fine-tuning.")
+
+
 class Global(Section):
     """Values that Helm hands to all charts of a release; those of others are ignored."""
 
@@ -203,5 +215,6 @@ class ChartValues(Values):
     metrics: Metrics = Field(default_factory=Metrics)
     prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
     dashboards: Dashboards = Field(default_factory=Dashboards)
+    helm_test: HelmTest = Field(default_factory=HelmTest)
     network_policy: NetworkPolicy = Field(default_factory=NetworkPolicy)
     global_: Global = Field(default_factory=Global, alias="global")
