@@ -1,0 +1,135 @@
+"""`hone mirror`: the commands that copy what an installation needs into a network that is closed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, NamedTuple
+
+import typer
+import yaml
+
+from hone_cli.errors import CommandError
+from hone_cli.runs.manifests import documents
+from hone_cli.serve import IMAGE
+
+_HUB = re.compile(r"hf://([^/@]+)/([^/@]+)(?:@(.+))?")
+_DESTINATIONS = ("deliveries", "push")
+"""Fields whose addresses are written to."""
+_IMAGES = ("image", "vllmImage")
+_UNUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.tflite")
+"""Other forms of the weights, which no pod of Hone reads."""
+
+
+class Needs(NamedTuple):
+    """What manifests name, each once, in their order."""
+
+    images: list[str]
+    models: list[str]
+    datasets: list[str]
+    others: list[str]
+    """Addresses that no command here copies."""
+
+
+def mirror(
+    files: Annotated[
+        list[Path], typer.Argument(help="The rendered chart, and manifests of Datasets and jobs; - is standard input.")
+    ],
+    registry: Annotated[str, typer.Option(help="Registry of your own, as in global.imageRegistry of the chart.")],
+    hub: Annotated[Path, typer.Option(help="Folder for the files of models and datasets of hf://.")],
+) -> None:
+    """Print the commands that copy images and files into a closed network.
+
+    They are a shell script for a machine that reaches both sides: oras copies images, with the rest of their names,
+    and hf copies models and datasets into a folder for the mirror of the hub. To look at the list, print it; to copy,
+    hand it to a shell. The image of vLLM that hone serve prints is in the list. It copies again what has changed.
+
+    \b
+    helm template hone charts/hone --values values.yaml > hone.yaml
+    hone mirror hone.yaml jobs.yaml --registry registry.example.internal:5000/mirror --hub /srv/hub
+    hone mirror hone.yaml jobs.yaml --registry registry.example.internal:5000/mirror --hub /srv/hub | sh -e
+    """
+    bodies = [body for file in files for body in documents(file)[1] if isinstance(body, dict)]
+    if not bodies:
+        raise CommandError("the files have no object")
+    for line in script(needs(bodies), registry.rstrip("/"), PurePosixPath(hub)):
+        typer.echo(line)
+
+
+def needs(bodies: Sequence[dict[str, Any]]) -> Needs:
+    """What these objects name."""
+    found: dict[str, dict[str, None]] = {name: {} for name in Needs._fields}
+    for body in bodies:
+        for path, text in _texts(body):
+            if path[-1] in _IMAGES and text:
+                found["images"][text] = None
+            elif "://" not in text or not str(body.get("apiVersion")).startswith("hone.dev/") or _written(path):
+                continue
+            elif _HUB.fullmatch(text):
+                is_rows = body.get("kind") == "Dataset" and path == ("spec", "source", "uri")
+                found["datasets" if is_rows else "models"][text] = None
+            elif not text.startswith(("configmap://", "pvc://", "models://")):
+                found["others"][text] = None
+    found["images"][IMAGE] = None
+    return Needs(*map(list, found.values()))
+
+
+def _written(path: Sequence[str]) -> bool:
+    return any(part in _DESTINATIONS for part in path)
+
+
+def _texts(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each text with the names of its fields; the operator's settings are YAML in a text."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            is_settings = name == "config.yaml" and isinstance(value, str) and "trainer:" in value
+            yield from _texts(yaml.safe_load(value) if is_settings else value, (*path, str(name)))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value, path)
+    elif isinstance(node, str):
+        yield path, node
+
+
+def script(found: Needs, registry: str, hub: PurePosixPath) -> Iterator[str]:
+    """The lines of the script."""
+    yield "# images"
+    for image in found.images:
+        yield shlex.join(["oras", "cp", _full(image), f"{registry}/{_without_registry(image).partition('@')[0]}"])
+    for kind, uris in (("model", found.models), ("dataset", found.datasets)):
+        if uris:
+            yield f"# {kind}s"
+        for uri in uris:
+            owner, name, revision = _parts(uri)
+            folder = str(hub / f"{kind}s" / owner / name / revision)
+            words = ["hf", "download", f"{owner}/{name}", "--repo-type", kind, "--revision", revision]
+            words += ["--local-dir", folder] + [w for p in _UNUSED for w in ("--exclude", p) if kind == "model"]
+            yield shlex.join(words)
+            yield shlex.join(["rm", "-r", f"{folder}/.cache"])
+    for uri in found.others:
+        yield f"# not copied, make it available at an address inside: {uri}"
+
+
+def _parts(uri: str) -> tuple[str, str, str]:
+    match = _HUB.fullmatch(uri)
+    if match is None:
+        raise AssertionError(uri)
+    return match[1], match[2], match[3] or "main"
+
+
+def _registry(image: str) -> str:
+    first, slash, _ = image.partition("/")
+    return first if slash and re.search(r"[.:]|^localhost$", first) else ""
+
+
+def _without_registry(image: str) -> str:
+    return image.removeprefix(f"{_registry(image)}/") if _registry(image) else image
+
+
+def _full(image: str) -> str:
+    """As oras reads it, which knows no default registry."""
+    if _registry(image):
+        return image
+    return f"docker.io/{image if '/' in image else f'library/{image}'}"

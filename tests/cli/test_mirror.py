@@ -1,0 +1,81 @@
+"""`hone mirror`: all that manifests and the rendered chart name is copied, under the names that are asked for."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+from support.cluster import quick_yaml
+from support.cluster.chart_documents import template
+from typer.testing import CliRunner
+
+from hone_api.generate import KINDS
+from hone_api.schema.schema import crd
+from hone_cli.__main__ import application
+from hone_cli.mirror import needs, script
+
+pytestmark = pytest.mark.pure
+REGISTRY = "reg.example:5000/mirror"
+VLLM = {"trainer": {"vllmImage": {"repository": "registry.example/hone/trainer-vllm", "digest": "sha256:" + "a" * 64}}}
+
+
+def test_images_are_copied_to_where_the_chart_looks_for_them() -> None:
+    lines = script(needs(quick_yaml.documents(template(json.dumps(VLLM)))), REGISTRY, PurePosixPath("/hub"))
+    copied = {words[3] for line in lines if (words := shlex.split(line))[0] == "oras"}
+    asked = needs(quick_yaml.documents(template(json.dumps({**VLLM, "global": {"imageRegistry": REGISTRY}})))).images
+    *ours, served = asked
+    assert len(ours) == 3
+    assert copied == {image.partition("@")[0] for image in ours} | {f"{REGISTRY}/{served}"}
+
+
+def addresses(node: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Fields of a definition that hold an address."""
+    if path[-1:] == ("uri",):
+        yield path
+    for name, part in node.get("properties", {}).items():
+        yield from addresses(part, (*path, name))
+    for part in (node.get("items"), node.get("additionalProperties")):
+        if isinstance(part, dict):
+            yield from addresses(part, (*path, "[]"))
+
+
+FIELDS = [
+    (kind.kind, path)
+    for kind in KINDS
+    for path in addresses(
+        crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"], ("spec",)
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), FIELDS, ids=lambda value: value if isinstance(value, str) else ".".join(value)
+)
+def test_every_address_of_the_hub_in_a_manifest(kind: str, path: tuple[str, ...]) -> None:
+    value: Any = "hf://acme/tiny@v1"
+    for part in reversed(path):
+        value = [value] if part == "[]" else {part: value}
+    found = needs([{"apiVersion": "hone.dev/v1alpha1", "kind": kind, **value}])
+    if {"deliveries", "push"} & set(path):
+        assert found.models == found.datasets == []
+    elif kind == "Dataset" and path == ("spec", "source", "uri"):
+        assert (found.models, found.datasets) == ([], ["hf://acme/tiny@v1"])
+    else:
+        assert (found.models, found.datasets) == (["hf://acme/tiny@v1"], [])
+
+
+def test_what_is_not_copied_is_named() -> None:
+    source = {"spec": {"source": {"uri": "https://files.example/rows.jsonl"}}}
+    found = needs([{"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", **source}])
+    assert list(script(found, REGISTRY, PurePosixPath("/hub")))[-1] == (
+        "# not copied, make it available at an address inside: https://files.example/rows.jsonl"
+    )
+
+
+def test_files_without_an_object_are_refused() -> None:
+    result = CliRunner().invoke(application(["mirror"]), ["mirror", "-", "--registry", "r", "--hub", "h"], input="")
+    assert str(result.exception) == "the files have no object"
