@@ -64,7 +64,7 @@ _COMMANDS = {
     "chat": Command("chat", "chat", "Converse with a trained model and its base, side by side."),
     "serve-chat": Command("chat", "serve_chat"),
     "serve": Command("serve", "serve", "Print the manifests of a server for models."),
-    "mirror": Command("mirror", "mirror", "Print the commands that copy images and files into a closed network."),
+    "mirror": Command("runs.mirror", "mirror", "Print the commands that fill a closed network."),
     "models": Command("lineage", "models", "Show models as trees: rows, job, version, alias."),
     "approve": Command("approve", "approve", "Approve a version of a model, after its gates."),
     "reject": Command("approve", "reject", "Reject a version of a model."),

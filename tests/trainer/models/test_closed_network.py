@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from support.cluster import quick_yaml
 from support.cluster.chart_documents import template
 
-from hone_cli.mirror import needs
+from hone_cli.runs.mirror import needs
 from hone_dev import hub
 from hone_dev.cluster import binaries, imageregistry
 

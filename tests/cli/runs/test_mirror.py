@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from hone_api.generate import KINDS
 from hone_api.schema.schema import crd
 from hone_cli.__main__ import application
-from hone_cli.mirror import needs, script
+from hone_cli.runs.mirror import needs, script
 
 pytestmark = pytest.mark.pure
 REGISTRY = "reg.example:5000/mirror"

@@ -23,7 +23,7 @@ _UNUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.onnx", "*.h5", "*.ms
 """Other forms of the weights, which no pod of Hone reads."""
 
 
-class Needs(NamedTuple):
+class Mirrored(NamedTuple):
     """What manifests name, each once, in their order."""
 
     images: list[str]
@@ -40,7 +40,7 @@ def mirror(
     registry: Annotated[str, typer.Option(help="Registry of your own, as in global.imageRegistry of the chart.")],
     hub: Annotated[Path, typer.Option(help="Folder for the files of models and datasets of hf://.")],
 ) -> None:
-    """Print the commands that copy images and files into a closed network.
+    """Print the commands that fill a closed network.
 
     They are a shell script for a machine that reaches both sides: oras copies images, with the rest of their names,
     and hf copies models and datasets into a folder for the mirror of the hub. To look at the list, print it; to copy,
@@ -58,9 +58,9 @@ def mirror(
         typer.echo(line)
 
 
-def needs(bodies: Sequence[dict[str, Any]]) -> Needs:
+def needs(bodies: Sequence[dict[str, Any]]) -> Mirrored:
     """What these objects name."""
-    found: dict[str, dict[str, None]] = {name: {} for name in Needs._fields}
+    found: dict[str, dict[str, None]] = {name: {} for name in Mirrored._fields}
     for body in bodies:
         for path, text in _texts(body):
             if path[-1] in _IMAGES and text:
@@ -73,7 +73,7 @@ def needs(bodies: Sequence[dict[str, Any]]) -> Needs:
             elif not text.startswith(("configmap://", "pvc://", "models://")):
                 found["others"][text] = None
     found["images"][IMAGE] = None
-    return Needs(*map(list, found.values()))
+    return Mirrored(*map(list, found.values()))
 
 
 def _written(path: Sequence[str]) -> bool:
@@ -93,7 +93,7 @@ def _texts(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
         yield path, node
 
 
-def script(found: Needs, registry: str, hub: PurePosixPath) -> Iterator[str]:
+def script(found: Mirrored, registry: str, hub: PurePosixPath) -> Iterator[str]:
     """The lines of the script."""
     yield "# images"
     for image in found.images:
