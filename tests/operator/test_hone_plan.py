@@ -33,12 +33,14 @@ def plan(namespace, apiserver, monkeypatch, tmp_path):
     """The exit code and the objects by name; an error of the command is raised."""
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(apiserver))
 
-    def run(*bodies, to=None):
+    def run(*bodies, to=None, whole=False):
         (tmp_path / "m.yaml").write_text(yaml.safe_dump_all(bodies))
         words = ["plan", str(tmp_path / "m.yaml"), "-o", "json", "--namespace", to or namespace.name]
         done = CliRunner().invoke(application(["plan"]), words)
         if done.exception and not isinstance(done.exception, SystemExit):
             raise done.exception
+        if whole:
+            return json.loads(done.stdout)
         return done.exit_code, {each["name"]: each for each in json.loads(done.stdout)["objects"]}
 
     return run
@@ -95,6 +97,34 @@ def test_a_namespace_that_does_not_exist_is_named(plan) -> None:
     code, found = plan(dataset(), to="nowhere")
     assert code == CliExit.REFUSED
     assert found["rows"]["problems"] == ['namespaces "nowhere" not found']
+
+
+def test_the_gpus_of_the_cluster_are_judged_with_the_persons_own_rights(kube, namespace, plan, apiserver) -> None:
+    nodes = {"one": ("NVIDIA-L4", 2), "two": ("NVIDIA-L4", 4), "old": ("Tesla-T4", 8)}
+    for name, (product, count) in nodes.items():
+        kube.call("POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": {"nvidia.com/gpu.product": product}}})
+        gpus = {"nvidia.com/gpu": str(count)}
+        status = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": gpus, "capacity": gpus}
+        kube.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": status}, "application/merge-patch+json")
+    limits = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    namespace.create("Pod", "holds", {"nodeName": "two", "containers": [{"name": "c", "image": "i", **limits}]})
+    quota = {"metadata": {"name": "q"}, "spec": {"hard": {"requests.nvidia.com/gpu": "3"}}}
+    quotas = f"/api/v1/namespaces/{namespace.name}/resourcequotas"
+    kube.call("POST", quotas, quota)
+    hard = {"status": {"hard": quota["spec"]["hard"], "used": {"requests.nvidia.com/gpu": "1"}}}
+    kube.call("PATCH", f"{quotas}/q/status", hard, "application/merge-patch+json")
+    resources = {"nodes": 3, "gpusPerNode": 2, "gpuProducts": ["NVIDIA-L4"]}
+    body = job(resources=resources, training={"gradientCheckpointing": True})
+    try:
+        done = plan(dataset(), body, whole=True)
+    finally:
+        for name in nodes:
+            kube.call("DELETE", f"/api/v1/nodes/{name}")
+    found = done["jobs"][0]["now"]
+    assert [words for words in found if "NVIDIA-L4" in words] == ["NVIDIA-L4: 5 free of 6, fits"]
+    assert "Tesla-T4: 8 free of 8, fits, not in resources.gpuProducts" in found
+    assert "2 of 3 pods with 2 GPUs would find a node now: the others wait" in found
+    assert "the quota of the namespace has 2 GPUs left, and the job needs 6" in found
 
 
 @pytest.fixture

@@ -74,6 +74,8 @@ def lines(planned: ApplyPlan) -> Iterator[str]:
         way = "of all weights" if job.adapter == "None" else f"by {job.adapter}"
         yield f"\n{job.name}: {job.method} {way} on {job.model}"
         yield from (f"  {name:9} {words}" for name, words in _needs(job))
+        yield from (f"  now       {printable(words)}" for words in job.now)
+        yield from (f"  serve     {words}" for words in job.servable)
         yield from (f"  advice    {words}" for words in job.advice)
 
 

@@ -25,6 +25,7 @@ from hone_api.methods import METHODS
 from hone_cli.errors import CliExit, CommandError
 from hone_cli.reach.kube import ServerRefusalError
 from hone_cli.rows.init import CHECKED
+from hone_cli.runs import cluster_room
 from hone_cli.runs.prices import Prices
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ class PlannedJob(PlanPart):
     """Whether even the shortest likely time needs more; None: there is no budget, or the time is not known."""
     disk_bytes: dict[str, int] | None = None
     advice: list[str] = []
+    now: list[str] = []
+    """GPUs, quota and queue of the cluster at the moment; empty without a cluster."""
+    servable: list[str] = []
+    """Which servers load what it makes."""
 
 
 class ApplyPlan(PlanPart):
@@ -237,6 +242,9 @@ def _job(
     if job.rows:
         job.advice = advise(spec, job.rows)
     shape = _shape(spec, objects)
+    job.servable = cluster_room.servers(spec, shape)
+    if objects is not None:
+        job.now = cluster_room.room(objects.kube, spec, shape, datasets)
     if shape is None or job_needs.holds_teacher(spec):
         return job
     setups = {each: job_needs.setup_of(spec, shape, None, datasets, gpu) for each, gpu in devices.items()}

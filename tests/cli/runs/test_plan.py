@@ -102,6 +102,32 @@ def test_a_budget_is_compared_with_the_gpu_hours(plan, budget: dict[str, Any], w
     assert done.exit_code == code
 
 
+def test_the_plan_says_which_servers_load_the_result(plan) -> None:
+    for spec, words in (
+        ({"adapter": {"type": "LoRA", "rank": 16}}, "vLLM: yes, the adapter on its base, with --enable-lora"),
+        ({"adapter": {"type": "DoRA"}}, "vLLM: no, a DoRA adapter; train with output.merge to serve the merged model"),
+        ({"output": {"modelName": "m", "merge": True, "formats": ["Safetensors", "GGUF"]}}, "llama.cpp: yes"),
+    ):
+        done = plan(DATASET, job(**spec))
+        assert f"  serve     {words}" in done.stdout
+
+
+def test_recipes_say_of_every_model_and_gpu_what_init_would_choose() -> None:
+    done = CliRunner().invoke(application(["recipes"]), ["recipes", "-o", "json"])
+    rows = json.loads(done.stdout)
+    assert len(rows) == len(MODELS) * len(gpus.TABLE) == 15 * 14
+    assert {row["basis"] for row in rows} == {"estimated"}
+    by_pair = {(row["model"], row["gpu"]): row for row in rows}
+    assert by_pair["meta-llama/Llama-3.1-8B-Instruct", "NVIDIA-L4"]["fits"]
+    assert not by_pair["meta-llama/Llama-3.3-70B-Instruct", "Tesla-T4"]["fits"]
+    done = CliRunner().invoke(application(["recipes"]), ["recipes", "llama-3.1", "--gpu", "l4"])
+    assert [line.split()[:3] for line in done.stdout.splitlines() if line] == [
+        ["meta-llama/Llama-3.1-8B-Instruct", gpu, way] for gpu, way in (("NVIDIA-L4", "LoRA,"), ("NVIDIA-L40S", "LoRA"))
+    ]
+    done = CliRunner().invoke(application(["recipes"]), ["recipes", "nobody"])
+    assert isinstance(done.exception, CommandError)
+
+
 def test_rows_that_nobody_has_counted_neither_fit_nor_not(plan) -> None:
     bare = {**DATASET, "metadata": {"name": "rows"}}
     long = job("meta-llama/Llama-3.1-8B-Instruct", resources=on("NVIDIA-L4"), training={"maxLength": 16384})
