@@ -10,6 +10,7 @@ import pytest
 from support.models import every_family
 from support.runs import method_plans
 
+from hone_trainer.errors import TrainerError
 from hone_trainer.training.batches import unpadded
 from hone_trainer.training.batches.attention import AttentionChoice, AttentionKernel
 from hone_trainer.training.batches.unpadded import Places, Unpadded
@@ -178,3 +179,7 @@ def test_layers_run_again_in_the_backward_pass_with_the_rows_of_their_own_pass()
         found = gradient()
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert model.config._attn_implementation == "sdpa"
+    with without.with_backward():
+        model(**inputs, use_cache=False)
+        with pytest.raises(TrainerError, match="activationCheckpointing to None"):
+            model(**other, use_cache=False)

@@ -12,9 +12,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hone_api.words.failures import FailureCode
+from hone_trainer.errors import TrainerError
 from hone_trainer.models.network import Generating
 from hone_trainer.training.batches import attention
 from hone_trainer.training.batches.attention import AttentionChoice
+
+TWICE = (
+    "the loss takes two forward passes before a backward pass, which would compute the layers of the first again with "
+    "the rows of the second: set training.activationCheckpointing to None"
+)
+"""Why a method's step is refused; none of today's has two."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +84,14 @@ class Unpadded:
 
     def __init__(self, model: Generating, choice: AttentionChoice) -> None:
         body = body_of(model)
-        self._config, self._choice = model.config, choice
+        self._config, self._choice, self._body = model.config, choice, body
         self._padded = body.forward
         parameters = inspect.signature(self._padded).parameters
         self._names = list(parameters)
         self._takes_more = any(one.kind == one.VAR_KEYWORD for one in parameters.values())
         self._held: ExitStack | None = None
+        self._has_pass = False
+        """Whether a pass with gradients has begun since `with_backward`."""
         body.forward = self._forward
 
     def also(self, model: Generating) -> None:
@@ -91,6 +101,7 @@ class Unpadded:
     @contextmanager
     def with_backward(self) -> Iterator[None]:
         """Passes with gradients attend as they did until this ends: layers may be run again in the backward pass."""
+        self._has_pass = False
         try:
             with ExitStack() as self._held:
                 yield
@@ -113,6 +124,9 @@ class Unpadded:
         options |= {name: value for name, value in inputs.items() if self._takes_more or name in self._names}
         attending = attention.by_row(self._config, self._choice, places.inputs)
         if self._held is not None and torch.is_grad_enabled():
+            if self._has_pass and any(getattr(part, "gradient_checkpointing", False) for part in self._body.modules()):
+                raise TrainerError(FailureCode.TRAINER_ERROR, TWICE)
+            self._has_pass = True
             self._held.enter_context(attending)
             output = self._padded(**options)
         else:
