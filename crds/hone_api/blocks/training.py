@@ -28,6 +28,34 @@ class AdapterType(StrEnum):
     DORA = "DoRA"
 
 
+class Optimizer(StrEnum):
+    """AdamW, by what its state takes of a GPU."""
+
+    ADAMW = "AdamW"
+    PAGED_ADAMW = "PagedAdamW"
+    ADAMW_8BIT = "AdamW8bit"
+    PAGED_ADAMW_8BIT = "PagedAdamW8bit"
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether the state moves to the host while memory peaks."""
+        return self in (Optimizer.PAGED_ADAMW, Optimizer.PAGED_ADAMW_8BIT)
+
+    @property
+    def in_8_bits(self) -> bool:
+        """Whether each weight has two bytes of state and no longer eight."""
+        return self in (Optimizer.ADAMW_8BIT, Optimizer.PAGED_ADAMW_8BIT)
+
+
+class Recompute(StrEnum):
+    """Layers whose activations are computed again in the backward pass, the fastest first."""
+
+    NONE = "None"
+    SELECTIVE = "Selective"
+    FULL = "Full"
+    OFFLOADED = "Offloaded"
+
+
 class Adapter(ApiModel):
     """Parameter-efficient tuning; type None trains all weights.
 
@@ -81,6 +109,11 @@ class Training(ApiModel):
             " || self.batchSize % int(self.microBatchSize) == 0",
             "batchSize must be a multiple of microBatchSize: change one of them, e.g. 8 and 4",
         ),
+        Rule(
+            "!has(self.activationCheckpointing) || !self.gradientCheckpointing",
+            "activationCheckpointing says what gradientCheckpointing does: remove gradientCheckpointing",
+            field_path=".activationCheckpointing",
+        ),
         between("epochs", "above 0 and at most 1000", "> 0.0", "<= 1000.0", "3"),
         between("learningRate", "above 0 and at most 1", "> 0.0", "<= 1.0", "2e-4"),
         between("warmupRatio", "at least 0 and at most 1", ">= 0.0", "<= 1.0", "0.03"),
@@ -121,9 +154,10 @@ class Training(ApiModel):
         description="Rows per rank and forward pass, 1 to 4096, or Auto: the largest divisor of the rank's rows that "
         "fits into the memory by measurement, with steps of growing size before the first one (SFT, DAPT, DPO, Reward "
         "and Distillation without deepspeed). Default: the largest divisor of the rank's rows up to 8 (SFT, "
-        "DAPT and Distillation on a CPU: up to 1024 tokens; packed sequences on a GPU: 1) that, according to the "
+        "DAPT and Distillation on a CPU: up to 1024 tokens; packed sequences on a GPU of unknown memory, or of a model "
+        "that may need masks: 1) that, according to the "
         "estimate, fits into resources.memory, on GPUs into the smallest of resources.gpuProducts. For ORPO, KTO, PPO "
-        "and GRPO memory is not considered.",
+        "and GRPO with loss BNPO memory is not considered.",
     )
     max_length: int | None = Field(
         default=None,
@@ -153,7 +187,23 @@ class Training(ApiModel):
         "on CPUs are the same on all machines. A CPU with AMX or AVX512-BF16 also supports BFloat16.",
     )
     gradient_checkpointing: bool = Field(
-        default=False, description="Recompute activations: less memory, about 30 % more time; default false."
+        default=False,
+        description="Recompute activations: less memory, about 30 % more time; default false. The same as "
+        "activationCheckpointing Full.",
+    )
+    activation_checkpointing: Literal["Auto", "None", "Selective", "Full", "Offloaded"] | None = Field(
+        default=None,
+        description="Layers whose activations are computed again in the backward pass, with the same result: None; "
+        "Selective, every second one; Full, all; Offloaded, all, with their inputs in the host's memory (on a CPU the "
+        "same as Full). Auto: the first of these with which the run fits by estimate, and status.resolved has it. "
+        "Default None.",
+    )
+    optimizer: Optimizer | None = Field(
+        default=None,
+        description="AdamW, fused on a GPU. AdamW8bit: two bytes of state for a weight, no longer eight, embeddings "
+        "excepted (Dettmers et al. 2021, arXiv 2110.02861); what is learned differs a little. PagedAdamW and "
+        "PagedAdamW8bit: the state moves to the host's memory while that of the GPU peaks; on a CPU nothing is paged. "
+        "Default AdamW, for QLoRA on a GPU without deepspeed PagedAdamW.",
     )
     seed: int = Field(
         default=42, ge=0, le=2_147_483_647, description="Seed of data order and initialisation; default 42."
@@ -163,6 +213,13 @@ class Training(ApiModel):
     def fixed_micro_batch(self) -> int | None:
         """Rows of a micro batch as written; None where the trainer chooses them."""
         return None if isinstance(self.micro_batch_size, str) else self.micro_batch_size
+
+    @property
+    def recompute(self) -> Recompute | None:
+        """What is recomputed; None where memory decides it."""
+        if self.activation_checkpointing == AUTO:
+            return None
+        return Recompute(self.activation_checkpointing or ("Full" if self.gradient_checkpointing else "None"))
 
     @property
     def has_auto_micro_batch(self) -> bool:

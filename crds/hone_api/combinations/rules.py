@@ -32,6 +32,19 @@ RUN_RULES = (
         field_path=".deepspeed",
     ),
     Rule(
+        "!has(self.deepspeed) || !has(self.training.optimizer) || self.training.optimizer == 'AdamW'",
+        "deepspeed keeps the optimizer's state itself, divided among the ranks: remove training.optimizer, or "
+        "deepspeed",
+        field_path=".training",
+    ),
+    Rule(
+        "!has(self.training.activationCheckpointing) || !(self.training.activationCheckpointing in ['Selective', "
+        "'Offloaded']) || !has(self.grpo) || !has(self.grpo.generation) || self.grpo.generation.engine != 'VLLM'",
+        "the trainer's image for vLLM has a transformers that recomputes all layers or none: set "
+        "training.activationCheckpointing to Full, None or Auto",
+        field_path=".training",
+    ),
+    Rule(
         "!has(self.evaluation) || !has(self.evaluation.against) || !has(self.deepspeed) || "
         "self.deepspeed.zeroStage != 3",
         "evaluation.against needs the other model whole on each rank: use zeroStage 2, or remove it",

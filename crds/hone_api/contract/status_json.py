@@ -140,6 +140,7 @@ class ResolvedJson(TypedDict, total=False):
     gradientAccumulationSteps: int
     worldSize: int
     attention: str
+    activationCheckpointing: str
     maxLength: int
     adapterRank: int
     adapterAlpha: int

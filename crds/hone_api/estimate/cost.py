@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from hone_api.blocks.shape import ModelShape
-from hone_api.estimate.memory import ADAM_BYTES, Setup
+from hone_api.estimate.memory import Setup, adam_bytes
 
 SMALL, LARGE = (0.6e9, 0.168), (8e9, 0.406)
 """Weights of a model, and the fraction of an H100's peak that training reaches: full fine-tuning on rows of 8,192
@@ -29,7 +29,7 @@ def disk(s: Setup, *, keep: int, merge: bool) -> dict[str, int]:
     """
     width = 2 if s.bf16 else 4
     model_bytes = width * s.shape.parameters
-    out = {"base model": 2 * s.shape.parameters, "checkpoints": (keep + 2) * s.trained * (4 + ADAM_BYTES)}
+    out = {"base model": 2 * s.shape.parameters, "checkpoints": (keep + 2) * (4 * s.trained + adam_bytes(s))}
     if not s.adapted:
         return {**out, "full model": model_bytes}
     return {**out, "adapter": 4 * s.trained, **({"merged model": model_bytes} if merge else {})}

@@ -7,10 +7,10 @@ float32. `tests/api/estimate/test_memory.py` compares the estimate with the peak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hone_api.blocks.shape import ModelShape
-from hone_api.blocks.training import AdapterType
+from hone_api.blocks.training import AdapterType, Recompute
 from hone_api.methods import METHODS, Method
 
 _APART = """
@@ -24,6 +24,8 @@ APART = frozenset(_APART.split())
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Bytes of a weight: 4 bits, an 8-bit scale for 64 weights, and a 32-bit one for 256 scales (QLoRA, section 3)."""
 ADAM_BYTES = 8
+ADAM_8BIT_BYTES = 2 + 2 * 4 / 256
+"""Two bytes of state for a weight, and a scale of each for 256 weights (bitsandbytes)."""
 MASTER_BYTES = 4
 HEAD_CHUNK = 128
 """Tokens whose logits are in memory at the same time, with their exponentials and gradients."""
@@ -90,6 +92,30 @@ class Setup:
     """For GRPO: assumed to have the size of the base, since its own sizes are unknown here."""
     row_tokens: int = 0
     """Tokens of all training rows; 0: unknown."""
+    selective: bool = False
+    """Whether checkpointing leaves out every second layer."""
+    offloads_inputs: bool = False
+    """Whether checkpointing keeps the layers' inputs in the host's memory."""
+    in_8_bits: bool = False
+    """Whether the optimizer's state is."""
+
+    @property
+    def recompute(self) -> Recompute:
+        """Layers that are recomputed."""
+        if not self.checkpointing:
+            return Recompute.NONE
+        if self.offloads_inputs:
+            return Recompute.OFFLOADED
+        return Recompute.SELECTIVE if self.selective else Recompute.FULL
+
+    def with_recompute(self, kind: Recompute) -> Setup:
+        """The same with other layers recomputed."""
+        return replace(
+            self,
+            checkpointing=kind != Recompute.NONE,
+            selective=kind == Recompute.SELECTIVE,
+            offloads_inputs=kind == Recompute.OFFLOADED and self.gpu,
+        )
 
     @property
     def adapted(self) -> bool:
@@ -169,10 +195,10 @@ def estimate(s: Setup) -> Estimate:
     weights, copies = _weights(s, width)
     weights = weights // split if sharded == 3 else weights
     gradients = trained * width // (split if sharded >= 2 else 1)
-    optimizer = trained * (ADAM_BYTES + master) // split
-    host = 0
+    optimizer = (adam_bytes(s) + trained * master) // split
+    host = _layer_inputs(s) if s.offloads_inputs else 0
     if s.offload != "None":
-        host, optimizer = optimizer, 0
+        host, optimizer = host + optimizer, 0
     reference, reward_model = _held_fixed(s, width)
     if s.offload == "OptimizerAndParameters":
         host, weights, reference = host + weights + reference, 0, 0
@@ -211,6 +237,14 @@ def estimate(s: Setup) -> Estimate:
     loading = 0 if s.gpu else terms["runtime"] + weights + unrounded + max(frozen * (2 if s.bf16 else 4), 2 * teacher)
     shared = ROW_BYTES * s.row_tokens if s.gpu else 0
     return Estimate({name: size for name, size in terms.items() if size}, host=host, rows=shared, loading=loading)
+
+
+def adam_bytes(s: Setup) -> int:
+    """Bytes of the optimizer's state, which bitsandbytes leaves in 32 bits for a trained embedding."""
+    if not s.in_8_bits:
+        return s.trained * ADAM_BYTES
+    embedding = 0 if s.adapted else s.shape.vocabulary * s.shape.hidden
+    return int((s.trained - embedding) * ADAM_8BIT_BYTES) + embedding * ADAM_BYTES
 
 
 def _held_fixed(s: Setup, width: int) -> tuple[int, int]:
@@ -257,8 +291,16 @@ def _activations(s: Setup) -> int:
         layer += widths * (by_other * s.dropout + 4 * (s.adapter == AdapterType.DORA))  # its magnitudes are float32
     residual = (2 if s.bf16 and s.adapted else 4) * shape.hidden
     ends = 3 * residual
-    kept = shape.layers * residual + layer if s.checkpointing else shape.layers * layer
-    return s.tokens * (kept + ends)
+    whole = shape.layers // 2 if s.selective else 0
+    kept = whole * layer + layer if s.checkpointing else shape.layers * layer
+    inputs = 0 if s.offloads_inputs else _layer_inputs(s)
+    return s.tokens * (kept + ends) + inputs
+
+
+def _layer_inputs(s: Setup) -> int:
+    """Bytes of the inputs of the layers that are recomputed."""
+    recomputed = s.shape.layers - (s.shape.layers // 2 if s.selective else 0) if s.checkpointing else 0
+    return s.tokens * recomputed * (2 if s.bf16 and s.adapted else 4) * s.shape.hidden
 
 
 def reaches_experts(target: str) -> bool:
@@ -276,7 +318,7 @@ def _experts(s: Setup) -> int:
     if not s.adapts_experts:
         return 0
     layers = shape.layers - shape.dense_layers
-    kept = (1 if s.checkpointing else layers) + 1
+    kept = (1 + (layers // 2 if s.selective else 0) if s.checkpointing else layers) + 1
     return kept * (shape.expert_parameters // max(1, layers)) * (2 if s.bf16 else 4)
 
 
@@ -292,7 +334,8 @@ def _masks(s: Setup) -> int:
         numbers = s.tokens * s.max_length
     else:
         return 0
-    return numbers * (2 if s.bf16 else 4) * (1 if s.checkpointing else s.shape.layers)
+    kept = 1 + (s.shape.layers // 2 if s.selective else 0) if s.checkpointing else s.shape.layers
+    return numbers * (2 if s.bf16 else 4) * kept
 
 
 def _workspace(s: Setup) -> int:

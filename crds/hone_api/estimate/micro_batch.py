@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from hone_api.blocks.shape import ModelShape
-from hone_api.blocks.training import DEFAULT_RANK, AdapterType
+from hone_api.blocks.training import DEFAULT_RANK, AdapterType, Optimizer, Recompute
 from hone_api.combinations.batches import LARGEST_MICRO_BATCH, at_most, divisors
-from hone_api.estimate.memory import Setup, estimate
+from hone_api.estimate.memory import APART, Setup, estimate
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.methods import METHODS, GrpoMethod, Method, PpoMethod
 from hone_api.plan import TrainingPlan
@@ -56,7 +57,7 @@ def setup(
         gpu=gpu,
         max_length=longest,
         micro_batch=1,
-        checkpointing=training.gradient_checkpointing,
+        checkpointing=False,
         zero_stage=plan.deepspeed.zero_stage if plan.deepspeed else 0,
         offload=plan.deepspeed.offload if plan.deepspeed else "None",
         ranks=ranks,
@@ -65,44 +66,68 @@ def setup(
         padded=plan.sft is not None and bool(plan.sft.neftune_alpha),
         packed=packs(plan),
         row_tokens=row_tokens,
+        in_8_bits=Optimizer(training.optimizer or Optimizer.ADAMW).in_8_bits,
         **_further_models(plan, ranks),
     )
     return fitted(result, plan, memory)
 
 
 def fitted(s: Setup, plan: Plan, memory: int | None) -> Setup:
-    """The setup with as many rows in a micro batch as fit into `memory` bytes a rank; None: with the maximum."""
+    """The setup with as many rows in a micro batch as fit into `memory` bytes a rank; None: with the maximum. Where
+    memory decides which layers are recomputed: the fewest with which a micro batch fits."""
 
-    def fits(rows: int) -> bool:
+    def fits(s: Setup, rows: int) -> bool:
         return not memory or estimate(replace(s, micro_batch=rows)).training <= FILLED * memory
 
-    rows = micro_batch(plan, ranks=s.ranks, gpu=s.gpu, longest=s.max_length, fits=fits)
+    apart = memory is not None and s.shape.model_type in APART
+    kinds = [plan.training.recompute] if plan.training.recompute else _recomputed(plan, gpu=s.gpu)
+    for kind in kinds:
+        s = s.with_recompute(kind)
+        rows = micro_batch(plan, ranks=s.ranks, gpu=s.gpu, longest=s.max_length, apart=apart, fits=partial(fits, s))
+        if fits(s, rows):
+            break
     return replace(s, micro_batch=rows)
 
 
+def _recomputed(plan: Plan, *, gpu: bool) -> list[Recompute]:
+    """What Auto may choose, the fastest first."""
+    if plan.grpo and plan.grpo.generation.is_vllm:  # see RUN_RULES
+        return [Recompute.NONE, Recompute.FULL]
+    return [kind for kind in Recompute if gpu or kind != Recompute.OFFLOADED]
+
+
 def micro_batch(
-    plan: Plan, *, ranks: int, gpu: bool, longest: int, fits: Callable[[int], bool] = lambda rows: True
+    plan: Plan,
+    *,
+    ranks: int,
+    gpu: bool,
+    longest: int,
+    apart: bool = False,
+    fits: Callable[[int], bool] = lambda rows: True,
 ) -> int:
     """Rows of a rank's micro batch: the plan's number, or the largest divisor of its rows in a step that fits.
 
     Args:
         longest: tokens of the longest sequence.
+        apart: whether packed rows are known to need no mask, and the memory is known.
         fits: whether this many rows fit.
     """
     most = plan.micro_batch_limit if isinstance(plan, TrainingPlan) else None
     mine = plan.training.batch_size // ranks
-    return at_most(plan.training.fixed_micro_batch or _chosen(plan, mine, gpu, longest, fits), mine, most)
-
-
-def _chosen(plan: Plan, mine: int, gpu: bool, longest: int, fits: Callable[[int], bool]) -> int:
-    """The default, where a rank has `mine` rows in a step."""
+    if fixed := plan.training.fixed_micro_batch:
+        return at_most(fixed, mine, most)
     limit = LARGEST_MICRO_BATCH
-    if gpu and packs(plan):
+    if gpu and packs(plan) and not apart:
         limit = 1  # a packed sequence is full, and memory is quadratic in their number under one mask
     if not gpu and METHODS[plan.method].by_tokens:
         limit = CPU_TOKENS // longest
     several = [rows for rows in divisors(mine) if 1 < rows <= limit]
-    return next((rows for rows in several if not METHODS[plan.method].row_by_row or fits(rows)), 1)
+    return at_most(next((rows for rows in several if not row_by_row(plan) or fits(rows)), 1), mine, most)
+
+
+def row_by_row(plan: Plan) -> bool:
+    """Whether the loss is the same however many rows share a micro batch."""
+    return METHODS[plan.method].row_by_row or (plan.grpo is not None and plan.grpo.loss != "BNPO")
 
 
 def packs(plan: Plan) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hone_api.blocks.training import AdapterType
+from hone_api.blocks.training import AdapterType, Recompute
 from hone_api.estimate.memory import Setup, estimate
 from hone_api.methods import METHODS, Method
 
@@ -20,7 +20,7 @@ def cheaper(s: Setup) -> list[tuple[str, Setup]]:
         out.append((f"training.microBatchSize: 1 ({result}, a little slower)", replace(s, micro_batch=1)))
     if not s.checkpointing:
         words = "training.gradientCheckpointing: true (the same result, about 30 % slower)"
-        out.append((words, replace(s, checkpointing=True)))
+        out.append((words, s.with_recompute(Recompute.FULL)))
     if s.teacher:
         words = "distillation.level: Sequence (the teacher answers beforehand, in separate memory)"
         out.append((words, replace(s, teacher=None)))

@@ -108,6 +108,9 @@ class Resolved(ApiModel):
         description="How rows of one pass attend, and why: Varlen, Flex and Rows without padding; Masks with padding, "
         "or with a mask over a packed sequence.",
     )
+    activation_checkpointing: ShortText | None = Field(
+        default=None, description="Layers that are recomputed, where training.activationCheckpointing is Auto."
+    )
     max_length: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens per row.")
     adapter_rank: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rank of the adapter.")
     adapter_alpha: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Alpha of the adapter.")

@@ -106,6 +106,8 @@ JOB_CASES: dict[str, Case] = {
             "maxSteps": (ABSENT, 5),
             "batchSize": (ABSENT, 6, 8),
             "microBatchSize": (ABSENT, 1, 3, 4, 16, "Auto"),
+            "gradientCheckpointing": (ABSENT, False, True),
+            "activationCheckpointing": (ABSENT, "Auto", "Full"),
             **{name: DECIMALS for name in ("learningRate", "warmupRatio", "weightDecay", "l2ToStart", "maxGradNorm")},
         },
     ),
@@ -242,6 +244,22 @@ JOB_CASES: dict[str, Case] = {
             "method": ("SFT", "DPO", "KTO"),
             "training": ({}, {"microBatchSize": 2}, {"microBatchSize": "Auto"}),
             "deepspeed": (ABSENT, {"zeroStage": 2}),
+        },
+    ),
+    "state of the optimizer": (
+        "",
+        {},
+        {
+            "training": ({}, {"optimizer": "AdamW"}, {"optimizer": "AdamW8bit"}, {"optimizer": "PagedAdamW"}),
+            "deepspeed": (ABSENT, {"zeroStage": 2}),
+        },
+    ),
+    "recomputed layers": (
+        "",
+        GRPO,
+        {
+            "training": ({}, *({"activationCheckpointing": kind} for kind in ("Full", "Selective", "Offloaded"))),
+            "grpo.generation": (ABSENT, {}, {"engine": "Transformers"}, {"engine": "VLLM"}),
         },
     ),
     "tracked": ("", {}, {"tracking": (ABSENT, [TRACKER], [TRACKER, TRACKER], [{"type": "MLflow"}])}),

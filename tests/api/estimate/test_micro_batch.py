@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from support.models.shapes import LLAMA_7B
 
 from hone_api.blocks.shape import ModelShape
+from hone_api.blocks.training import Recompute
 from hone_api.estimate.memory import estimate
 from hone_api.estimate.micro_batch import FILLED, longest_sequence, micro_batch, setup
 from hone_api.kinds.finetunejob import FineTuneJobSpec
@@ -59,7 +61,14 @@ def test_as_many_rows_as_memory_takes(method: str) -> None:
 
 @pytest.mark.parametrize("packing", [{"training": {"packing": True}}, {"method": "DAPT"}])
 def test_packed_sequences_are_one_a_pass_on_a_gpu(packing: dict[str, Any]) -> None:
-    """They would be one sequence under a mask of all tokens by all tokens."""
+    """They would be one sequence under a mask of all tokens by all tokens, unless the model is known to need none."""
+    llama = LLAMA_7B.model_copy(update={"model_type": "llama"})
+    made = [
+        setup(spec(**packing), llama, ranks=1, gpu=True, bf16=True, longest=2048, memory=memory).micro_batch
+        for memory in (None, 24 * GIB, 80 * GIB)
+    ]
+    assert made[0] == 1 <= made[1] < made[2]
+    assert on_gpu(spec(**packing), 80 * GIB).micro_batch == 1
     assert rows(spec(**packing), longest=2048) == 1
     assert rows(spec(**packing), gpu=False, longest=256) == 4
     eight = {**packing, "training": {**packing.get("training", {}), "microBatchSize": 8}}
@@ -84,8 +93,41 @@ def test_what_is_named_stays_and_so_do_rows_that_belong_together() -> None:
     assert on_gpu(spec(training={"microBatchSize": 8}), GIB).micro_batch == 8
     for method in ("KTO", "ORPO"):
         assert on_gpu(spec(method=method), GIB).micro_batch == 8
-    grpo = {"method": "GRPO", "grpo": {"rewards": [{"type": "Number"}]}}
-    assert on_gpu(spec(**grpo), GIB).micro_batch == 8
+    grpo = {"rewards": [{"type": "Number"}]}
+    assert on_gpu(spec(method="GRPO", grpo={**grpo, "loss": "BNPO"}), GIB).micro_batch == 8
+    for more in ({}, {"loss": "GSPO"}, {"advantage": "LeaveOneOut"}):
+        assert on_gpu(spec(method="GRPO", grpo={**grpo, **more}), GIB).micro_batch == 1
+
+
+def test_memory_decides_which_layers_are_recomputed() -> None:
+    def made(memory: int | None, kind: str = "Auto", **more: Any) -> Any:
+        return on_gpu(spec(training={"activationCheckpointing": kind}, **more), memory)
+
+    # Of one row: what each kind needs, from the fastest to the smallest.
+    needs = [estimate(made(GIB, kind)).training for kind in Recompute]
+    assert needs == sorted(needs, reverse=True)
+    assert len(set(needs)) == len(needs)
+    for kind, need in zip(Recompute, needs, strict=True):
+        assert made(math.ceil(need / FILLED)).recompute == kind
+    assert made(None).recompute == Recompute.NONE
+    smallest = made(GIB)
+    assert smallest.recompute == Recompute.OFFLOADED
+    assert estimate(smallest).host == 2048 * LLAMA_7B.layers * 2 * LLAMA_7B.hidden
+    grpo = {"method": "GRPO", "grpo": {"rewards": [{"type": "Number"}], "generation": {"engine": "VLLM"}}}
+    assert made(GIB, **grpo).recompute == Recompute.FULL
+    old = on_gpu(spec(training={"gradientCheckpointing": True}), GIB)
+    assert old == made(GIB, "Full")
+
+
+def test_state_in_8_bits_has_a_quarter_except_of_a_trained_embedding() -> None:
+    def state(adapter: str, optimizer: str) -> int:
+        plan = spec(adapter={"type": adapter}, training={"optimizer": optimizer})
+        return estimate(on_gpu(plan, None)).terms["optimizer"]
+
+    assert state("LoRA", "PagedAdamW8bit") / state("LoRA", "AdamW") == pytest.approx(0.254, abs=0.001)
+    embedding = LLAMA_7B.vocabulary * LLAMA_7B.hidden
+    full = state("None", "AdamW8bit") - 8 * embedding
+    assert full / (state("None", "PagedAdamW") - 8 * embedding) == pytest.approx(0.254, abs=0.001)
 
 
 @pytest.mark.parametrize(

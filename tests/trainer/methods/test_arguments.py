@@ -11,6 +11,7 @@ from hone_api.plan import TrainingPlan
 from hone_api.words.phases import SAVING, TRAINING
 from hone_trainer.device import Device
 from hone_trainer.methods import arguments
+from hone_trainer.run import libraries
 from hone_trainer.training import settings
 from hone_trainer.training.timing import hang_guard
 
@@ -45,9 +46,17 @@ def test_ranks_wait_for_each_other_for_longer_than_the_hang_guard_lets_any(make_
         ("QLoRA", True, {"deepspeed": {"zeroStage": 2}}, "adamw_torch_fused"),
         ("QLoRA", False, {}, "adamw_torch"),
         ("LoRA", True, {}, "adamw_torch_fused"),
+        ("QLoRA", True, {"training": {"optimizer": "AdamW"}}, "adamw_torch_fused"),
+        ("LoRA", True, {"training": {"optimizer": "AdamW8bit"}}, "adamw_8bit"),
+        ("LoRA", True, {"training": {"optimizer": "PagedAdamW8bit"}}, "paged_adamw_8bit"),
+        ("None", True, {"training": {"optimizer": "PagedAdamW"}}, "paged_adamw_32bit"),
+        ("None", False, {"training": {"optimizer": "PagedAdamW"}}, "adamw_torch"),
+        ("None", False, {"training": {"optimizer": "PagedAdamW8bit"}}, "adamw_8bit"),
     ],
 )
-def test_the_state_of_the_optimizer_is_paged_with_qlora_on_a_gpu(
+def test_the_optimizer_is_the_asked_one_and_paged_with_qlora_on_a_gpu(
     make_plan: Any, adapter: str, cuda: bool, more: dict[str, Any], optimizer: str
 ) -> None:
-    assert common(make_plan(adapter={"type": adapter}, **more), cuda)["optim"] == optimizer
+    plan = make_plan(adapter={"type": adapter}, **more)
+    assert common(plan, cuda)["optim"] == optimizer
+    assert cuda is False or "bitsandbytes" not in {*libraries.unused(plan)} or "bit" not in optimizer

@@ -135,6 +135,27 @@ def test_a_resumed_run_is_the_same_run(runs: Any, plan_of: Any, interrupt: Any, 
     assert (Path(broken.output_path) / weights).read_bytes() == (Path(whole.output_path) / weights).read_bytes()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "DAPO"},
+        {"advantage": "LeaveOneOut"},
+        *(pytest.param({"loss": loss}, marks=pytest.mark.long) for loss in ("DrGRPO", "GRPO", "GSPO", "CISPO")),
+    ],
+    ids=lambda options: "-".join(options.values()),
+)
+def test_rows_of_a_pass_change_nothing(runs: Any, plan_of: Any, options: dict[str, str]) -> None:
+    """So memory may decide how many there are."""
+    curves = []
+    for micro in (8, 2):
+        training = {"maxSteps": 4, "batchSize": 8, "microBatchSize": micro}
+        plan = plan_of(f"micro-{micro}", held_out=False, grpo={"iterations": 2, **options}, training=training)
+        runs.finish(plan)
+        curves.append([loss for _, loss, _ in runs.curve(plan)])
+    assert any(curves[0])
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+
+
 def test_rloo_learns(runs: Any, plan_of: Any) -> None:
     plan = plan_of(
         grpo={"advantage": "LeaveOneOut", "beta": "0.01"},

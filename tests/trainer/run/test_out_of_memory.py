@@ -98,11 +98,16 @@ def test_the_limit_divides_the_batch(batch: int, asked: int | None, limit: int |
     [
         (MemoryError(), 4, "SFT", 4, "step 3 with 4 rows in a forward pass: "),
         (MemoryError(), 1, "SFT", None, "step 3 with 1 row in a forward pass, which cannot be made smaller: "),
-        (MemoryError(), 4, "GRPO", None, "on which the loss of GRPO depends, so that it is not made smaller: "),
+        (MemoryError(), 4, "KTO", None, "on which the loss of KTO depends, so that it is not made smaller: "),
+        (MemoryError(), 4, "GRPO", 4, "step 3 with 4 rows in a forward pass: "),
+        (MemoryError(), 4, "GRPO BNPO", None, "on which the loss of GRPO depends, so that it is not made smaller: "),
     ],
 )
 def test_what_can_be_made_smaller(error: Any, rows: int, method: str, smaller: int | None, words: str) -> None:
-    run: Any = SimpleNamespace(settings=SimpleNamespace(micro_batch_size=rows), plan=SimpleNamespace(method=method))
+    name, *loss = method.split()
+    grpo = SimpleNamespace(loss="".join(loss)) if name == "GRPO" else None
+    plan = SimpleNamespace(method=name, grpo=grpo)
+    run: Any = SimpleNamespace(settings=SimpleNamespace(micro_batch_size=rows), plan=plan)
     spent = out_of_memory.in_step(error, run, 3)
     assert spent is not None
     assert (spent.code, spent.micro_batch_size) == ("OutOfMemory", smaller)

@@ -40,6 +40,12 @@ def weights(plan: Any, form: str, file: str) -> bytes:
     [
         ({"type": "LoRA", "dropout": "0.1"}, {}, "adapter", "adapter_model.safetensors"),
         ({"type": "None"}, {"l2ToStart": "5"}, "full", "model.safetensors"),
+        (
+            {"type": "None"},
+            {"optimizer": "PagedAdamW8bit", "activationCheckpointing": "Auto"},
+            "full",
+            "model.safetensors",
+        ),
     ],
 )
 def test_interrupted_twice_equals_undisturbed(

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from transformers import Trainer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hone_api.contract.report import TrainingResult
 from hone_api.contract.termination import TerminationMessage
@@ -226,15 +228,29 @@ def test_micro_batches_do_not_change_the_losses(runs: Any, make_plan: Any, packi
     assert curves[0] == pytest.approx(curves[1], abs=1e-4)
 
 
-def test_gradient_checkpointing_does_not_change_the_losses(runs: Any, make_plan: Any) -> None:
-    curves = []
-    for recompute_activations in (False, True):
-        training = {"maxSteps": 4, "gradientCheckpointing": recompute_activations}
-        plan = make_plan(f"checkpointing-{recompute_activations}", held_out=False, training=training)
+def test_recomputed_activations_do_not_change_the_losses(
+    runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither all layers', nor every second one's, nor those whose inputs are offloaded."""
+    curves, recomputed = [], []
+
+    def spy(self: Any, *args: Any, **kwargs: Any) -> Any:
+        trained = theirs_train(self, *args, **kwargs)
+        layers = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        recomputed.append([m.gradient_checkpointing for m in layers[:2]])
+        return trained
+
+    theirs_train = Trainer.train
+    monkeypatch.setattr(Trainer, "train", spy)
+    for kind in ("None", "Selective", "Full", "Offloaded"):
+        training = {"maxSteps": 4, "activationCheckpointing": kind}
+        plan = make_plan(f"recompute-{kind}", held_out=False, training=training)
         runs.finish(plan)
         curves.append(runs.curve(plan))
-    for ours, theirs in zip(*curves, strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-5)
+    assert recomputed == [[False, False], [True, False], [True, True], [True, True]]
+    for curve in curves[1:]:
+        for ours, theirs in zip(curve, curves[0], strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-5)
 
 
 def test_early_stopping_exports_the_best_checkpoint(runs: Any, make_plan: Any, rows_files: Files) -> None:

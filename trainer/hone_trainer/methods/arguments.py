@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hone_api.blocks.training import AdapterType
+from hone_api.blocks.training import AdapterType, Optimizer, Recompute
 from hone_api.plan import TrainingPlan
+from hone_trainer.models.network import Generating
 from hone_trainer.training import deepspeed
 from hone_trainer.training.settings import RunSettings
 
@@ -39,11 +40,13 @@ def common(plan: TrainingPlan, settings: RunSettings) -> dict[str, Any]:
         "max_grad_norm": float(training.max_grad_norm),
         "optim": _optimizer(plan, settings, is_sharded=sharded is not None),
         "bf16": settings.bf16,
+        # For what bfloat16 leaves in float32; cards with one have the other. Precision Float32 stays exact.
+        "tf32": True if settings.bf16 and not settings.cpu else None,
         "use_cpu": settings.cpu and sharded is None,  # accelerate refuses DeepSpeed if use_cpu is set
         "deepspeed": sharded,
         "seed": training.seed,
         "data_seed": training.seed,
-        _checkpointing(): training.gradient_checkpointing,
+        _checkpointing(): settings.recompute != Recompute.NONE,
         # SaveAndEvaluateSchedule decides when to evaluate and to save.
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -88,10 +91,27 @@ def _checkpointing() -> str:
     return new if new in TrainingArguments.__dataclass_fields__ else old
 
 
+def recompute(network: Generating, kind: Recompute) -> None:
+    """Let checkpointing recompute the layers of `kind`. Not by TrainingArguments: TRL switches checkpointing off for
+    passes of a reference, and on again for all layers."""
+    if kind in (Recompute.NONE, Recompute.FULL):
+        return
+    theirs = network.activation_checkpointing_enable
+    chosen = {"every_n_layers": 2} if kind == Recompute.SELECTIVE else {"offload": True}
+
+    def enable(activation_checkpointing_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
+        theirs(activation_checkpointing_kwargs, **chosen)
+
+    network.activation_checkpointing_enable = enable
+
+
 def _optimizer(plan: TrainingPlan, settings: RunSettings, is_sharded: bool) -> str:
     """AdamW. With QLoRA its state is paged: it moves to the host while memory peaks (arXiv 2305.14314, section 3)."""
-    if settings.cpu:
-        return "adamw_torch"
-    if plan.adapter.type == AdapterType.QLORA and not is_sharded:  # DeepSpeed keeps the state itself
-        return "paged_adamw_32bit"
-    return "adamw_torch_fused"
+    asked = Optimizer(plan.training.optimizer or Optimizer.ADAMW)
+    by_default = plan.training.optimizer is None and not is_sharded  # DeepSpeed keeps the state itself
+    if by_default and plan.adapter.type == AdapterType.QLORA:
+        asked = Optimizer.PAGED_ADAMW
+    is_paged = asked.is_paged and not settings.cpu
+    if is_paged or asked.in_8_bits:
+        return f"{'paged_' if is_paged else ''}adamw_{8 if asked.in_8_bits else 32}bit"
+    return "adamw_torch" if settings.cpu else "adamw_torch_fused"

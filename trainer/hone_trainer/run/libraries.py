@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+from hone_api.blocks.training import Optimizer
 from hone_api.plan import TrainingPlan
 from hone_trainer.models import adapters, merge_base
 
@@ -52,7 +53,9 @@ def unused(plan: TrainingPlan) -> Iterator[str]:
     other = plan.compared_model
     folders = [plan.model_path, *(model.path for model in plan.models.values()), *([other.path] if other else [])]
     of_4_bits = other is not None and other.adapter is not None and merge_base.is_for_4_bits(Path(other.adapter.path))
-    if not adapters.is_quantized(plan.adapter) and not of_4_bits and not any(map(_is_quantized, folders)):
+    is_theirs = plan.training.optimizer not in (None, Optimizer.ADAMW)
+    needs_them = is_theirs or of_4_bits or adapters.is_quantized(plan.adapter)
+    if not needs_them and not any(map(_is_quantized, folders)):
         yield "bitsandbytes"
 
 

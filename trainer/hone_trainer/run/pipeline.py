@@ -28,6 +28,7 @@ from hone_trainer.evaluation.final import FinalEvaluation, run_final_evaluation
 from hone_trainer.evaluation.other_version import OtherVersion
 from hone_trainer.harness import measuring
 from hone_trainer.methods import METHODS
+from hone_trainer.methods.arguments import recompute
 from hone_trainer.models import adapters, base_model, generate, quantized, targets
 from hone_trainer.models.network import Generating
 from hone_trainer.reporting import live
@@ -229,6 +230,7 @@ def build_trainer(
         peft_config=adapters.to_peft(plan.adapter, network, method.head, newest) if adapted else None,
         callbacks=hooks,
     )
+    recompute(network, run.settings.recompute)
     trainer = method.trainer(run, parts)
     trainer.remove_callback(PrinterCallback)  # our reporters report
     trainer.attach(run)

@@ -38,6 +38,7 @@ def resolve_run(plan: TrainingPlan, base: Base, data: rows.Data, device: Device)
         max_length=length,
         device=device,
         micro_batch_size=result.micro_batch if result else unsized,
+        recompute=result.recompute if result else None,
         longest=tokens if method.by_tokens and not micro_batch.packs(plan) and not _holds_padding(plan) else 0,
     )
 

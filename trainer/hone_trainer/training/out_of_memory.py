@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hone_api.methods import METHODS
+from hone_api.estimate.micro_batch import row_by_row
 from hone_api.words.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError, classify
@@ -24,7 +24,7 @@ def in_step(error: BaseException, run: Run, step: int) -> TrainerError | None:
     if spent.code not in CODES:
         return None
     rows, method = run.settings.micro_batch_size, run.plan.method
-    can_halve = rows > 1 and METHODS[method].row_by_row
+    can_halve = rows > 1 and row_by_row(run.plan)
     if can_halve:
         words = f"{rows} rows in a forward pass"
     elif rows > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from hone_api.blocks.training import Recompute
 from hone_api.methods import Rates
 from hone_api.plan import TrainingPlan
 from hone_api.words.failures import FailureCode
@@ -55,6 +56,10 @@ class RunSettings:
     tokens than `micro_batch_size` of the longest. 0: each pass has so many rows."""
     attention: AttentionChoice | None = None
     """How rows of one pass attend; None where each is in a pass of its own, or padded."""
+    recompute: Recompute = Recompute.NONE
+    """Layers whose activations are computed again in the backward pass."""
+    recompute_by_memory: bool = False
+    """Whether memory has decided that."""
     unpacked: bool = False
     """Whether rows are not packed although the job packs them (see `model_check`)."""
 
@@ -72,6 +77,7 @@ class RunSettings:
         return {
             **({"packing": "Off"} if self.unpacked else {}),
             **({"attention": f"{self.attention.kernel}: {self.attention.why}"[:LONGEST]} if self.attention else {}),
+            **({"activationCheckpointing": str(self.recompute)} if self.recompute_by_memory else {}),
             "worldSize": self.world_size,
             "microBatchSize": self.micro_batch_size,
             "gradientAccumulationSteps": self.accumulation,
@@ -92,6 +98,7 @@ def resolve(
     device: Device,
     micro_batch_size: int,
     longest: int = 0,
+    recompute: Recompute | None = None,
 ) -> RunSettings:
     """All numbers of the run.
 
@@ -103,6 +110,7 @@ def resolve(
             `preflight.check_plan`).
         micro_batch_size: rows of a forward pass on a rank (see `hone_api.estimate.micro_batch`).
         longest: tokens of the longest sequence, if rows are to be put together by tokens; else 0.
+        recompute: layers that are recomputed, where memory decides that and is known.
     """
     training = plan.training
     per_rank = max(1, training.batch_size // device.world_size)
@@ -129,6 +137,8 @@ def resolve(
         bf16=device.computes_in_bf16(training.precision),
         cpu=not device.cuda,
         longest=longest,
+        recompute=training.recompute or recompute or Recompute.NONE,
+        recompute_by_memory=training.recompute is None,
     )
 
 
