@@ -52,10 +52,11 @@ class Metrics:
         reports: ProgressStore,
         depth: Callable[[], int],
         stored: Mapping[str, Mapping[str, int]] | None = None,
+        since: float | None = None,
     ):
         self.registry = CollectorRegistry()
         self._cache = cache
-        self._since = time.time()
+        self._since = time.time() if since is None else since
         self._namespaces: set[str] = set()
         self._admitted: set[str] = set()
         self._finished: set[str] = set()

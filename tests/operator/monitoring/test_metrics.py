@@ -330,8 +330,7 @@ async def test_the_end_of_the_certificates_is_known():
 
 
 async def test_numbers_of_a_deleted_namespace_go(cache):
-    metrics = Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0)
-    metrics._since = 0.0
+    metrics = Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0, since=0.0)
     for body in cache.items("FineTuneJob"):
         meta = body["metadata"]
         metrics.reconciled(Key("FineTuneJob", meta["namespace"], meta["name"]), 0.1)
