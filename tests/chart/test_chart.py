@@ -521,8 +521,18 @@ def test_rules_and_dashboards_are_the_tested_files(render):
     rules = (generate.CHART / "files/rules/hone.yaml").read_text()
     assert rule["spec"] == yaml.safe_load(rules.replace("docs/guides/runbooks", "https://wiki.example/runbooks"))
     boards = next(d["data"] for d in of_kind(documents, "ConfigMap") if d["metadata"]["name"].endswith("-dashboards"))
-    assert boards == {p.name: p.read_text() for p in (generate.CHART / "files/dashboards").glob("*.json")}
-    assert boards
+    files = {p.name: p.read_text() for p in (generate.CHART / "files/dashboards").glob("*.json")}
+    assert boards == {
+        n: text.replace("docs/guides/runbooks", "https://wiki.example/runbooks") for n, text in files.items()
+    }
+    assert "https://wiki.example/runbooks/${__data.fields.alertname}" in boards["fleet.json"]
+    boards = next(
+        d["data"]
+        for d in of_kind(render({"dashboards": {"enabled": True}}), "ConfigMap")
+        if d["metadata"]["name"].endswith("-dashboards")
+    )
+    assert "docs/guides" not in str(boards)
+    assert '"url": "/alerting/list"' in boards["fleet.json"]
 
 
 def test_generated_files_are_up_to_date():
