@@ -48,7 +48,7 @@ def _number(value: Any) -> float:
     return number
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     number = _number(value)
     if not number.is_integer():
         raise NoCounterpartError(f"{value} is a share, and the field counts")
@@ -56,7 +56,7 @@ def _whole(value: Any) -> int:
 
 
 def _positive(value: Any) -> int | None:
-    return number if (number := _whole(value)) > 0 else None
+    return number if (number := _integer(value)) > 0 else None
 
 
 def _model(value: Any) -> str:
@@ -135,7 +135,7 @@ def _names(value: Any) -> list[str] | None:
 CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "": plain,
     "number": _number,
-    "whole": _whole,
+    "whole": _integer,
     "positive": _positive,
     "model": _model,
     "rows": _rows,

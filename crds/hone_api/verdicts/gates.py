@@ -106,14 +106,16 @@ def _has_rows(each: MeasuredNumber, before: MeasuredNumber) -> bool:
 def verdict(promotion: Promotion, body: Body, in_use: InUse) -> GateVerdict:
     """All gates together: failed if one failed, else inconclusive if one is, else passed."""
     numbers = measured(body)
-    verdicts = [v for gate in promotion.gates or () for v in _of(gate, numbers, body, in_use)]
+    verdicts = [v for gate in promotion.gates or () for v in _judge_all(gate, numbers, body, in_use)]
     for result in (GateResult.FAILED, GateResult.INCONCLUSIVE):
         if words := dict.fromkeys(v.message for v in verdicts if v.result == result):
             return GateVerdict(result, "; ".join(words))
     return GateVerdict(GateResult.PASSED)
 
 
-def _of(gate: PromotionGate, numbers: Iterable[MeasuredNumber], body: Body, in_use: InUse) -> Iterator[GateVerdict]:
+def _judge_all(
+    gate: PromotionGate, numbers: Iterable[MeasuredNumber], body: Body, in_use: InUse
+) -> Iterator[GateVerdict]:
     """What a gate says of each number that it is about."""
     about = [m for m in numbers if (n := m.number) and n.name == gate.metric and gate.dataset in ("", n.dataset)]
     about = about or [MeasuredNumber(None, (body["spec"].get("evaluation") or {}).get("against"))]

@@ -44,7 +44,7 @@ def _lose(target: Target, pod: Pod) -> None:
     """All at once, and the API server no longer knows the pod: as the node controller does with a lost node."""
     for rank in _ranks(pod):
         os.kill(rank, signal.SIGKILL)
-    _of(target, pod, "delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+    _kubectl(target, pod, "delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
 
 
 def _evict(target: Target, pod: Pod) -> None:
@@ -59,7 +59,7 @@ def _evict(target: Target, pod: Pod) -> None:
     target.kubectl("create", "--raw", path, "--filename=-", stdin=json.dumps(eviction))
 
 
-def _of(target: Target, pod: Pod, *argv: str) -> None:
+def _kubectl(target: Target, pod: Pod, *argv: str) -> None:
     target.kubectl("--namespace", pod["metadata"]["namespace"], *argv)
 
 

@@ -249,7 +249,7 @@ class Sweeper:
             log.warning("%s: no contents are removed: %d objects cannot be read", namespace, len(unread))
             return
         used = store_gc.referred(live, self.platform.store.claim_name)
-        whole = references.whole(live, self.platform.store.claim_name)
+        whole = references.folders_named_whole(live, self.platform.store.claim_name)
         claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store.claim_name)
         remove = [content for content in store_gc.idle_contents(idle_since, keep, as_of) if content not in used]
         if claim is None:
@@ -314,7 +314,7 @@ def _looked_through(objects: Objects, claim: str) -> StoreReferences:
     for pair in objects:  # one by one: a packed body is unpacked once
         everything.contents.update(store_gc.referred([pair], claim))
         everything.exports.update(models.named([pair], claim))
-        everything.whole.update(references.whole([pair], claim))
+        everything.whole.update(references.folders_named_whole([pair], claim))
         for key, goes in models.claimed([pair], claim).items():
             everything.claims[key] = goes and everything.claims.get(key, True)
     return everything

@@ -51,7 +51,7 @@ WORDS = [40, 41, 42, 43]
     ],
 )
 def test_how_an_answer_ended(ids: list[int], ending: str | None) -> None:
-    assert endings.of(ids, frozenset({END}), 96) == ending
+    assert endings.ending_of(ids, frozenset({END}), 96) == ending
 
 
 def test_what_loops_or_does_not_end_is_warned_of_with_its_place() -> None:

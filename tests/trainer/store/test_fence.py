@@ -22,7 +22,7 @@ def start(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     def begin(attempt: int) -> Any:
         plan = make_plan(attempt=attempt)
         monkeypatch.delenv(fence.ENV, raising=False)
-        fence.take(plan)
+        fence.take_folder(plan)
         own = os.environ[fence.ENV]
 
         def within(action: Any) -> None:
@@ -106,7 +106,7 @@ def test_a_pod_that_lost_its_job_ends_once_the_next_attempt_runs(runs: Any, make
     orphan = runs.start(runs.encoded(first))
     store = RunCheckpoints(Path(first.work_path) / "checkpoints", 2)
     runs.wait_for(store.path(4), orphan)
-    fence.take(second)
+    fence.take_folder(second)
     failure = runs.wait(first, orphan, 75).failure
     assert failure.code == "Interrupted"
     assert "attempt 1 ends without writing: attempt 2 has taken over" in failure.message

@@ -142,18 +142,18 @@ def _towards_base(trained: dict[str, Any], run: Run, weight: float) -> dict[str,
 
     if adapters.is_adapter(run.plan.adapter):
         return {n: tensor * weight if "lora_B" in n else tensor for n, tensor in trained.items()}
-    base = _whole(run).state_dict()
+    base = _load_unquantized(run).state_dict()
     return {n: torch.lerp(base[n].to(t), t, weight) if t.is_floating_point() else t for n, t in trained.items()}
 
 
 def _shell(checkpoint: Path, run: Run) -> Any:
     """What `export.write` reads configuration from."""
     if not adapters.is_adapter(run.plan.adapter):
-        return _whole(run)
+        return _load_unquantized(run)
     from peft import PeftConfig
 
     return SimpleNamespace(peft_config={"default": PeftConfig.from_pretrained(str(checkpoint))})
 
 
-def _whole(run: Run) -> Any:
+def _load_unquantized(run: Run) -> Any:
     return base_model.load(run.base, bf16=False, cpu=True, quantize=False, frozen=False, head=run.method.head)

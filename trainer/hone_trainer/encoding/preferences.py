@@ -43,7 +43,7 @@ class Pair:
     @property
     def masks(self) -> list[Mask]:
         """Which tokens of `chosen_ids` and of `rejected_ids` count."""
-        return [_whole(self.chosen_mask, self.chosen_ids), _whole(self.rejected_mask, self.rejected_ids)]
+        return [_mask_or_ones(self.chosen_mask, self.chosen_ids), _mask_or_ones(self.rejected_mask, self.rejected_ids)]
 
     @property
     def trained(self) -> int:
@@ -85,7 +85,7 @@ class Judged:
     @property
     def masks(self) -> list[Mask]:
         """Which tokens of `completion_ids` count."""
-        return [_whole(self.mask, self.completion_ids)]
+        return [_mask_or_ones(self.mask, self.completion_ids)]
 
     @property
     def trained(self) -> int:
@@ -209,7 +209,7 @@ def _last(ids: list[int], mask: Mask | None) -> int:
     return ids[-1] if mask is None or mask[-1] == 1 else IGNORED
 
 
-def _whole(mask: Mask | None, ids: list[int]) -> Mask:
+def _mask_or_ones(mask: Mask | None, ids: list[int]) -> Mask:
     return [1] * len(ids) if mask is None else mask
 
 

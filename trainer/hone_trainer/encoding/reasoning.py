@@ -35,10 +35,10 @@ class Frame:
 
 def in_fields(messages: Sequence[Message]) -> list[Message]:
     """The turns with their reasoning in the fields that templates read."""
-    return [_apart(message) if message["role"] == "assistant" else message for message in messages]
+    return [_split_reasoning(message) if message["role"] == "assistant" else message for message in messages]
 
 
-def _apart(message: Message) -> Message:
+def _split_reasoning(message: Message) -> Message:
     block = _REASONING.match(message["content"])
     if not block:
         return message
@@ -48,7 +48,7 @@ def _apart(message: Message) -> Message:
 
 def has_block(turn: Message) -> bool:
     """Whether a turn has reasoning, in a field or in its content."""
-    return FIELDS[0] in _apart(turn)
+    return FIELDS[0] in _split_reasoning(turn)
 
 
 def are_all_of(parts: Sequence[str], text: str) -> bool:
@@ -76,7 +76,7 @@ def continued(prompt: str, text: str, turn: Message) -> str:
     Args:
         text: the conversation as the template writes it.
     """
-    stem, apart = before_open_block(prompt), _apart(turn)
+    stem, apart = before_open_block(prompt), _split_reasoning(turn)
     if stem is None or not text.startswith(stem):
         return text
     answer, thought, rest = apart["content"].strip(), apart.get(FIELDS[0], ""), text[len(stem) :].lstrip()

@@ -63,13 +63,13 @@ class Sections:
             return
         borders = list(self._pattern.finditer(text))
         begins = [match.start() for match in borders]
-        ids = self._whole(text, begins)
+        ids = self._encode_text(text, begins)
         at = list(compress(count(), map(self._ids_of_borders.__contains__, ids)))
         if [ids[index] for index in at] == [self._borders[match.group()] for match in borders]:
             self._text, self._ids, self._at = text, ids, at
             self._begins, self._ends = begins, [match.end() for match in borders]
 
-    def _whole(self, text: str, begins: Ids) -> Ids:
+    def _encode_text(self, text: str, begins: Ids) -> Ids:
         """Token ids of a text whose added tokens begin there."""
         ids, done = Ids(), 0
         for end in begins if self._has_only_borders else ():  # another added token may hold or touch a border

@@ -207,7 +207,7 @@ def _made(task: Task, missing: _Missing) -> PartSize:
 
 def _part(task: Task, parts: PartFolder, index: int, chunk: Chunk) -> Part:
     """The part as it was made; made again where the disk has lost it."""
-    path = parts.whole(parts.key(index))
+    path = parts.intact_file(parts.key(index))
     return part_files.unpacked(path.read_bytes()) if path else encode_chunk(task, chunk)
 
 

@@ -40,12 +40,12 @@ def prepare(plan: TrainingPlan, first: bool) -> TrainingPlan:
     compared = [plan.compared_model] if plan.compared_model else []  # its adapter stays apart: see other_version
     for model in (*models.values(), *compared):
         signature.compare(model)
-    prepared = {name: whole(model, Path(plan.work_path) / name, first) for name, model in models.items()}
+    prepared = {name: without_adapter(model, Path(plan.work_path) / name, first) for name, model in models.items()}
     others = {name: prepared[f"models/{name}"] for name in plan.models}
     return plan.model_copy(update={"model_path": prepared[FOLDER].path, "models": others})
 
 
-def whole(model: ModelInput, target: Path, first: bool) -> ModelInput:
+def without_adapter(model: ModelInput, target: Path, first: bool) -> ModelInput:
     """The model unchanged, or merged with its adapter in `target`; only the first node merges."""
     if model.adapter is None:
         return model

@@ -84,7 +84,7 @@ def run(plan: TrainingPlan, plan_dir: Path, since: float | None = None) -> Train
 
     first = _node() == 0
     if first:
-        fence.take(plan)
+        fence.take_folder(plan)
     if (finished_run := finished.result(plan)) is not None:
         return finished_run if first else None
     finished.place(plan)  # what cannot be exported is not trained

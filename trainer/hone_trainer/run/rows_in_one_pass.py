@@ -47,7 +47,7 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
     file = Path(run.plan.work_path) / FILE
     earlier = _read(file) if is_packed else []
     if earlier and earlier[0]:
-        return apart(run, earlier[0])
+        return without_packing(run, earlier[0])
     choice, why = choose_attention(look, is_packed=is_packed)
     if earlier and why:
         message = f"{why}, and an earlier attempt of this run packed rows: start a new run on this hardware and image"
@@ -55,7 +55,7 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
     if record and is_packed and ranks.is_first():
         write_atomically(file, json.dumps(why or None).encode())
     if is_packed and why:
-        return apart(run, why)
+        return without_packing(run, why)
     free = choice.keeps_rows_apart and not why
     return replace(
         run,
@@ -71,7 +71,7 @@ def _read(file: Path) -> list[str | None]:
     return [json.loads(text)] if text else []
 
 
-def apart(run: Run, why: str) -> Run:
+def without_packing(run: Run, why: str) -> Run:
     """The packed run with a sequence for each row, and the numbers that follow."""
     training = run.plan.training.model_copy(update={"packing": False})
     dapt = run.plan.dapt and run.plan.dapt.model_copy(update={"pack": False})

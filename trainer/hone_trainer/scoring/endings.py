@@ -28,7 +28,7 @@ class Answer:
         return cls(body) if isinstance(body, str) else cls(**body)
 
 
-def of(ids: Sequence[int], stop_ids: frozenset[int], longest: int) -> Ending | None:
+def ending_of(ids: Sequence[int], stop_ids: frozenset[int], longest: int) -> Ending | None:
     """How an answer ended.
 
     Args:

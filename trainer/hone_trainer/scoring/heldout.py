@@ -182,7 +182,7 @@ def answers(
         table = [flat[i * width : (i + 1) * width] for i in range(len(prompts))]
     ids = [[int(number) for number in row[1 : 1 + int(row[0])]] for row in table]
     texts = [harmony.decoded(tokenizer, *pair).strip() for pair in zip(prompts, ids, strict=True)]
-    return [Answer(text, endings.of(i, stop_ids, max_new_tokens)) for text, i in zip(texts, ids, strict=True)]
+    return [Answer(text, endings.ending_of(i, stop_ids, max_new_tokens)) for text, i in zip(texts, ids, strict=True)]
 
 
 def _cells(answer: Sequence[int], width: int) -> list[float]:

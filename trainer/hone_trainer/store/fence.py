@@ -21,7 +21,7 @@ ENV = "HONE_START"
 """Names this start of the attempt for its ranks; pods of a suspended run start the same attempt again."""
 
 
-def take(plan: TrainingPlan) -> None:
+def take_folder(plan: TrainingPlan) -> None:
     """Make the run's folder this start's, before anything in it is read. On the first node only.
 
     Raises:

@@ -52,7 +52,7 @@ class PartFolder:
         """Of a part, by what it depends on besides the identity."""
         return hashlib.sha256(json.dumps([self.identity, about]).encode()).hexdigest()[:32]
 
-    def whole(self, key: str) -> Path | None:
+    def intact_file(self, key: str) -> Path | None:
         """The file of a part, if it is what was written."""
         if (path := self.files.get(key)) is None:
             return None

@@ -144,7 +144,7 @@ class Look:
         self.network.train(training)
         try:
             cast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
-            with torch.set_grad_enabled(learns), cast, self._whole():
+            with torch.set_grad_enabled(learns), cast, self._gather_weights():
                 return network(**inputs, use_cache=False)
         finally:
             self.network.train(was_training)
@@ -155,7 +155,7 @@ class Look:
         ids = torch.tensor([row], device=self.device)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
-    def _whole(self) -> AbstractContextManager[None]:
+    def _gather_weights(self) -> AbstractContextManager[None]:
         return deepspeed.gathered_by_module(self.network) if self.sharded else nullcontext()
 
 

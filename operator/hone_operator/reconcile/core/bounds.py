@@ -78,7 +78,7 @@ def imported(entry: ModelImport, bounds: TenantSettings) -> Iterator[str]:
     yield from _secrets({"imports": [entry.to_json()]}, bounds)
     for uri in (entry.uri, entry.base.uri if entry.base else None):
         if uri and not any(_matches(uri, allowed) for allowed in bounds.models):
-            yield f"spec.imports {uri} {_of('tenants.models', bounds.models)}"
+            yield f"spec.imports {uri} {_denial('tenants.models', bounds.models)}"
 
 
 def watched(uri: str, secret: str | None, bounds: TenantSettings) -> Iterator[str]:
@@ -92,7 +92,7 @@ def _model(spec: Mapping[str, Any], bounds: TenantSettings) -> Iterator[str]:
     """A ModelVersion is always allowed: its own base was."""
     uri = spec["model"].get("uri")
     if uri and alias_of(uri) is None and not any(_matches(uri, entry) for entry in bounds.models):
-        yield f"spec.model.uri {uri} {_of('tenants.models', bounds.models)}"
+        yield f"spec.model.uri {uri} {_denial('tenants.models', bounds.models)}"
 
 
 def _claims(resources: Mapping[str, Any], bounds: TenantSettings) -> Iterator[str]:
@@ -100,7 +100,7 @@ def _claims(resources: Mapping[str, Any], bounds: TenantSettings) -> Iterator[st
     for number, claim in enumerate(resources.get("claims") or []):
         name = claim["resourceClaimTemplateName"]
         if not any(_matches(name, entry) for entry in allowed):
-            value = _of("tenants.resourceClaimTemplates", allowed)
+            value = _denial("tenants.resourceClaimTemplates", allowed)
             yield f"spec.resources.claims[{number}].resourceClaimTemplateName {name} {value}"
 
 
@@ -116,7 +116,7 @@ def _gpus(resources: Mapping[str, Any], bounds: TenantSettings) -> Iterator[str]
 def _destinations(field: str, entries: Sequence[Mapping[str, Any]], bounds: TenantSettings) -> Iterator[str]:
     for uri in (entry["uri"] for entry in entries):
         if not any(_matches(uri, entry) for entry in bounds.destinations):
-            yield f"{field} {uri} {_of('tenants.destinations', bounds.destinations)}"
+            yield f"{field} {uri} {_denial('tenants.destinations', bounds.destinations)}"
 
 
 def _pod(pod: Mapping[str, Any], bounds: TenantSettings, store: str) -> Iterator[str]:
@@ -125,14 +125,14 @@ def _pod(pod: Mapping[str, Any], bounds: TenantSettings, store: str) -> Iterator
         ("runtimeClassName", "tenants.runtimeClasses", bounds.runtime_classes),
     ):
         if (name := pod.get(field)) and not any(_matches(name, entry) for entry in allowed):
-            yield f"spec.pod.{field} {name} {_of(value, allowed)}"
+            yield f"spec.pod.{field} {name} {_denial(value, allowed)}"
     for number, variable in enumerate(pod.get("env") or []):
         if not any(_matches(variable["name"], entry) for entry in bounds.env):
-            yield f"spec.pod.env[{number}] {variable['name']} {_of('tenants.env', bounds.env)}"
+            yield f"spec.pod.env[{number}] {variable['name']} {_denial('tenants.env', bounds.env)}"
     for field in ("labels", "annotations"):
         for key in pod.get(field) or {}:
             if "/" in key and not any(_matches(key, entry) for entry in bounds.pod_keys):
-                yield f"spec.pod.{field} {key} {_of('tenants.podKeys', bounds.pod_keys)}"
+                yield f"spec.pod.{field} {key} {_denial('tenants.podKeys', bounds.pod_keys)}"
     for number, volume in enumerate(pod.get("volumes") or []):
         if volume.get("claimName") == store:
             yield (
@@ -154,24 +154,24 @@ def _secrets(spec: Mapping[str, Any], bounds: TenantSettings) -> Iterator[str]:
 def placement(scheduling: Mapping[str, Any], bounds: TenantSettings) -> Iterator[str]:
     """Fields of spec.scheduling with a value that is not allowed."""
     if (name := scheduling.get("priorityClassName")) and not _class_allowed(name, bounds):
-        yield f"spec.scheduling.priorityClassName {name} {_of('tenants.priorityClasses', bounds.priority_classes)}"
+        yield f"spec.scheduling.priorityClassName {name} {_denial('tenants.priorityClasses', bounds.priority_classes)}"
     if (name := scheduling.get("workloadPriorityClass")) and not any(
         _matches(name, entry) for entry in bounds.workload_priority_classes
     ):
-        value = _of("tenants.workloadPriorityClasses", bounds.workload_priority_classes)
+        value = _denial("tenants.workloadPriorityClasses", bounds.workload_priority_classes)
         yield f"spec.scheduling.workloadPriorityClass {name} {value}"
     for key in scheduling.get("nodeSelector") or {}:
         if not _key_allowed(key, bounds.node_selector_keys):
-            yield f"spec.scheduling.nodeSelector {key} {_of('tenants.nodeSelectorKeys', bounds.node_selector_keys)}"
+            yield f"spec.scheduling.nodeSelector {key} {_denial('tenants.nodeSelectorKeys', bounds.node_selector_keys)}"
     for number, toleration in enumerate(scheduling.get("tolerations") or []):
         field, key = f"spec.scheduling.tolerations[{number}]", toleration.get("key")
         if not key:
             yield f"{field} has no key and would tolerate every taint, the control plane's included: name the key"
         elif not _key_allowed(key, bounds.toleration_keys):
-            yield f"{field} {key} {_of('tenants.tolerationKeys', bounds.toleration_keys)}"
+            yield f"{field} {key} {_denial('tenants.tolerationKeys', bounds.toleration_keys)}"
 
 
-def _of(value: str, allowed: Sequence[str]) -> str:
+def _denial(value: str, allowed: Sequence[str]) -> str:
     listed = ", ".join(allowed) or "none"
     return f"is not allowed here ({value} of the chart: {listed}): choose another, or ask the platform team"
 

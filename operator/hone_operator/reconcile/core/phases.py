@@ -37,7 +37,7 @@ Seconds = dict[str, int]
 """Whole seconds by phase."""
 
 
-def take(record: AttemptJson, job: ObservedJob | None, report: Latest | None, gpus: int) -> bool:
+def record_phases(record: AttemptJson, job: ObservedJob | None, report: Latest | None, gpus: int) -> bool:
     """Record what pods and trainer show so far.
 
     Args:
@@ -48,7 +48,7 @@ def take(record: AttemptJson, job: ObservedJob | None, report: Latest | None, gp
         Whether the trainer has left its last word about this attempt.
     """
     pods = job.states if job else ()
-    seconds = _of(record)
+    seconds = seconds_of(record)
     if "idleSince" not in record:
         for phase, value in _before_containers(record, job).items():
             seconds.setdefault(phase, value)
@@ -71,7 +71,7 @@ def close(record: AttemptJson, report: Latest | None, gpus: int, *, killed: bool
             in.
         waited: whether its pods waited to the end, for a node or a container, unless they are known to have had it.
     """
-    seconds = _of(record)
+    seconds = seconds_of(record)
     rest = _time_of(record) - sum(seconds.values())
     for phase in (QUEUED, SUSPENDED):  # the pods may have trained for a moment that was counted as a wait
         surplus = min(seconds.get(phase, 0), max(0, -rest))
@@ -94,7 +94,7 @@ def close(record: AttemptJson, report: Latest | None, gpus: int, *, killed: bool
 
 def has_begun(record: AttemptJson) -> bool:
     """Whether an attempt is known to have had pods with a node."""
-    return "startStep" in record or bool(_of(record).keys() - {QUEUED, SCHEDULED, SUSPENDED, OTHER})
+    return "startStep" in record or bool(seconds_of(record).keys() - {QUEUED, SCHEDULED, SUSPENDED, OTHER})
 
 
 def gpus_of(body: Mapping[str, Any], record: AttemptJson | None = None) -> int:
@@ -107,10 +107,6 @@ def gpus_of(body: Mapping[str, Any], record: AttemptJson | None = None) -> int:
     all_nodes, each = resources.get("nodes", 1), resources.get("gpusPerNode", 0)
     nodes = record.get("nodes", all_nodes) if record else all_nodes
     return nodes * each if isinstance(nodes, int) and isinstance(each, int) else 0
-
-
-def _of(record: AttemptJson) -> Seconds:
-    return seconds_of(record)
 
 
 def _put(record: AttemptJson, seconds: Seconds, gpus: int, alone: int) -> None:

@@ -30,7 +30,7 @@ NOT_ENABLED = (
 ACTIVATE = 'To queue it again: kubectl patch workload {} -n {} --type=merge -p \'{{"spec":{{"active":true}}}}\''
 
 
-def note(scheduling: Scheduling, platform: Platform) -> str:
+def disabled_note(scheduling: Scheduling, platform: Platform) -> str:
     """What becomes of a queue's name where Kueue is not enabled; empty if there is nothing to say."""
     if platform.kueue.enabled or not scheduling.queue_name:
         return ""

@@ -25,7 +25,7 @@ def addresses(kind: str, body: Body, claim: str) -> Iterator[tuple[str, ...]]:
             yield PurePosixPath(names.split_uri(uri)[2]).parts
 
 
-def whole(objects: Iterable[tuple[str, Body]], claim: str) -> set[str]:
+def folders_named_whole(objects: Iterable[tuple[str, Body]], claim: str) -> set[str]:
     """Folders of the store that an object names as a whole: `pvc://claim/models`, or the store's own address."""
     paths = {path for kind, body in objects for path in addresses(kind, body, claim) if len(path) < 2}
     return {folder for folder in SWEPT if paths & {(), (folder,)}}

@@ -111,7 +111,7 @@ def _look_again(
             builder.check_in(RECHECK_SECONDS if attempts.obstacle else None)
             return builder.outcome()
     elif job and refresh.is_news(builder.old, job):
-        refresh.take(builder, attempts, platform)
+        refresh.record_look(builder, attempts, platform)
     due = refresh.due(spec.refresh, builder.to_json())
     if due and due > builder.now:
         builder.check_in(builder.until(due))

@@ -106,7 +106,7 @@ def first(builder: DatasetBuilder) -> None:
     builder.conditions.set(UP_TO_DATE, True, Reason.READ, "The source was read.")
 
 
-def take(builder: DatasetBuilder, attempts: StagingAttempts, platform: Platform) -> None:
+def record_look(builder: DatasetBuilder, attempts: StagingAttempts, platform: Platform) -> None:
     """Take the result of a finished look: nothing new, new content, or an error that changes nothing."""
     assert attempts.job is not None
     ended = attempts.job.ended_at

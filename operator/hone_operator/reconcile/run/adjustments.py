@@ -31,7 +31,7 @@ def after(records: Sequence[AttemptJson], budget: Restarts) -> Adjustments:
     return Adjustments(_limit(records), halvings if halvings or _lowers_rate(budget) else None)
 
 
-def note(record: AttemptJson, before: Sequence[AttemptJson]) -> None:
+def record_limits(record: AttemptJson, before: Sequence[AttemptJson]) -> None:
     """Write into an attempt's record how it differs from the spec, because of the attempts before it."""
     if limit := _limit(before):
         record["microBatchLimit"] = limit

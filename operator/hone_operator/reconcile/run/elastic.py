@@ -34,7 +34,7 @@ def next_nodes(spec: FineTuneJobSpec, records: Sequence[AttemptJson]) -> int:
     return chosen if chosen in node_counts(spec.resources, spec.training) else spec.resources.nodes
 
 
-def note(record: AttemptJson, nodes: int, body: Mapping[str, Any]) -> None:
+def record_nodes(record: AttemptJson, nodes: int, body: Mapping[str, Any]) -> None:
     """Write the number of nodes into an attempt's record, if it can vary."""
     if (body["spec"].get("resources") or {}).get("minNodes"):
         record["nodes"] = nodes

@@ -62,7 +62,7 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
     refused = why_refused(spec, seen, builder, platform)
     if refused and not begun(builder, seen):
         return refuse(builder, seen, refused)
-    notes = storage_note(spec.resources.nodes, platform), queueing.note(spec.scheduling, platform)
+    notes = storage_note(spec.resources.nodes, platform), queueing.disabled_note(spec.scheduling, platform)
     accept(builder, unknown, " ".join(filter(None, notes)))
     if refused:
         report_refused(builder, refused)
@@ -164,8 +164,8 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
         "startTime": run.waits_since or builder.time,
         "outcome": AttemptOutcome.RUNNING,
     }
-    adjustments.note(entry, attempts.records)
-    elastic.note(entry, attempt.nodes, builder.body)
+    adjustments.record_limits(entry, attempts.records)
+    elastic.record_nodes(entry, attempt.nodes, builder.body)
     if words := elastic.more(run.spec, attempts.records, attempt.nodes):
         builder.add_event(Reason.RESIZED, words)
     attempts.records.append(entry)

@@ -184,7 +184,7 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
     """The attempts so far. A closed record stays unchanged (except for `_settle`); the last open one follows its
     Job."""
     born = body["metadata"].get("creationTimestamp", "")
-    records = [_whole(record, born) for record in _recorded(body, jobs)]
+    records = [_with_required_fields(record, born) for record in _recorded(body, jobs)]
     by_number = {j.label(names.ATTEMPT): j for j in jobs}
     numbers = {r["number"] for r in records}
     for number, child in sorted(by_number.items()):
@@ -200,13 +200,13 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
         if "endTime" not in record:
             job = by_number.get(record["number"])
             reached = last_step(records[:index])
-            adjustments.note(record, records[:index])
+            adjustments.record_limits(record, records[:index])
             if job:
-                elastic.note(record, job.nodes, body)
+                elastic.record_nodes(record, job.nodes, body)
                 idle.follow(record, job, now.time, suspended=now.suspended)
             gpus = phases.gpus_of(body, record)
             _take_steps(record, reached, now.report)
-            last_word = phases.take(record, job, now.report, gpus)
+            last_word = phases.record_phases(record, job, now.report, gpus)
             outcome = record["outcome"]
             known = frozenset(node for before in records[:index] for node in before.get("faultyNodes") or ())
             cause = _bring_up_to_date(record, job, reached, following, replace(now, faulty_before=known))
@@ -221,7 +221,7 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
     return attempts
 
 
-def _whole(record: AttemptJson, born: str) -> AttemptJson:
+def _with_required_fields(record: AttemptJson, born: str) -> AttemptJson:
     """A copy that also has the fields that every attempt of ours has."""
     whole: AttemptJson = {**record}
     whole.setdefault("outcome", AttemptOutcome.RUNNING)

@@ -11,7 +11,7 @@ from typing import Any
 
 from hone_api.words.states import ConditionType
 from hone_operator.reconcile.core.conditions import is_true
-from hone_operator.reconcile.core.references import addresses, needs_run, run_of, whole
+from hone_operator.reconcile.core.references import addresses, folders_named_whole, needs_run, run_of
 
 FOLDER = "models"
 KEY = "model."
@@ -76,9 +76,9 @@ def that_stay(objects: Pairs, claim: str, orphaned: set[str] | None) -> set[str]
         orphaned: uids of runs that pods without a label write; None: unknown.
     """
     pairs = list(objects)
-    return (
-        None if orphaned is None or FOLDER in whole(pairs, claim) else named(pairs, claim) | not_over(pairs) | orphaned
-    )
+    if orphaned is None or FOLDER in folders_named_whole(pairs, claim):
+        return None
+    return named(pairs, claim) | not_over(pairs) | orphaned
 
 
 def stays(place: str, exports: set[str] | None) -> bool:

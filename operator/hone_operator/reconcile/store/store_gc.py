@@ -138,7 +138,7 @@ def is_outdated(plan: SweepPlan, now_referred: set[str], exports: set[str], whol
 
     Args:
         exports: from `models.named`.
-        whole: from `references.whole`.
+        whole: from `references.folders_named_whole`.
     """
     listed = _listed(plan)
     if any(folder_of(content) in whole for content in listed) or (plan.jobs is not None and "runs" in whole):

@@ -161,7 +161,7 @@ class _ParcelWork:
         report = (
             self.seen.reports.get(attempts.job.body["metadata"]["uid"]) if attempts.active and attempts.job else None
         )
-        shown = delivery_progress.of(report)
+        shown = delivery_progress.read(report)
         if shown is None:  # e.g. after a restart of the operator, until the pod's next report
             shown = delivery_progress.remembered(old, now.tries)
         message = f"The files are being copied: {shown.summary}." if shown and now.reason == self.working[0] else None

@@ -14,13 +14,13 @@ from hone_operator.progress.numbers import Latest
 _MIB = 2**20
 
 
-def of(report: Latest | None) -> DeliveryProgress | None:
+def read(report: Latest | None) -> DeliveryProgress | None:
     """What the status says; None: nothing was reported yet."""
     if report is None or report.progress.stage != DELIVERING or report.progress.total_steps is None:
         return None
     progress = report.progress
     arrived, total = progress.step, progress.total_steps or 0
-    rate = _whole((progress.metrics or {}).get(BYTES_PER_SECOND))
+    rate = _read_rate((progress.metrics or {}).get(BYTES_PER_SECOND))
     left = duration(report.eta_seconds) if rate and report.eta_seconds is not None and arrived < total else None
     parts = (
         f"{arrived / _MIB:.1f} of {total / _MIB:.1f} MiB",
@@ -49,7 +49,7 @@ def remembered(entry: Any, tries: int | None) -> DeliveryProgress | None:
         return None
 
 
-def _whole(number: str | None) -> int | None:
+def _read_rate(number: str | None) -> int | None:
     """A rate as reported; None: it is none, e.g. 'nan'."""
     try:
         rate = round(float(number or "nan"))

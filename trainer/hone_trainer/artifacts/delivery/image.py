@@ -95,7 +95,7 @@ def _upload(repository: ImageRepository, descriptor: Descriptor, content: Callab
 
 def _send(repository: ImageRepository, progress: Callable[[int], None], layer: Blob, check: at_once.Check) -> int:
     """Upload a layer over connections of its own. Returns the bytes sent."""
-    uploaded = _upload(repository.apart(), layer.descriptor, partial(_counted, layer, progress, check))
+    uploaded = _upload(repository.for_another_thread(), layer.descriptor, partial(_counted, layer, progress, check))
     progress(0 if uploaded else int(str(layer.descriptor["size"])))
     return uploaded
 

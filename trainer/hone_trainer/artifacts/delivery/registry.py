@@ -71,7 +71,7 @@ class ImageRepository:
         """Another repository of this registry."""
         return ImageRepository(self.host, name, self.network, self.login, self.until, self.resolver)
 
-    def apart(self) -> ImageRepository:
+    def for_another_thread(self) -> ImageRepository:
         """The same repository with connections of its own, for another thread."""
         return replace(self, _pools={})
 

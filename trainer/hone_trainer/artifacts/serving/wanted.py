@@ -57,7 +57,7 @@ def decide(
         loaded: digest of the adapter that is loaded, by name; empty if it is not one of ours.
         base: URI of the base that the server has.
     """
-    wanted = [_of(each, models, loaded.get(each.name), base) for each in followed]
+    wanted = [_wanted_for(each, models, loaded.get(each.name), base) for each in followed]
     names = {each.name for each in followed}
     return wanted + [
         Wanted(name, None, why="the server does not follow it", is_followed=False)
@@ -66,7 +66,9 @@ def decide(
     ]
 
 
-def _of(followed: Followed, models: Mapping[str, ServedAliases | None], loaded: str | None, base: str) -> Wanted:
+def _wanted_for(
+    followed: Followed, models: Mapping[str, ServedAliases | None], loaded: str | None, base: str
+) -> Wanted:
     name, model = followed.name, models.get(followed.model)
     target = next((alias for alias in model.aliases if alias.name == followed.alias), None) if model else None
     if model is None and followed.model in models:

@@ -37,7 +37,7 @@ class Classifier:
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
         signature.compare(model)
-        path = merge_base.whole(model, room / "merged", first=True).path
+        path = merge_base.without_adapter(model, room / "merged", first=True).path
         safe_config.refuse_code(Path(path))
         with weights.naming_foreign_errors(Path(path)):
             config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)

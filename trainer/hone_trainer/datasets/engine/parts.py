@@ -102,7 +102,7 @@ def kept(folder: PartFolder, index: int, key: str) -> CheckedPart | None:
     import pyarrow.parquet
 
     with suppress(OSError):  # another attempt has removed it
-        if path := folder.whole(key):
+        if path := folder.intact_file(key):
             return CheckedPart(index, path, **json.loads(pyarrow.parquet.read_metadata(path).metadata[_ABOUT]))
     return None
 

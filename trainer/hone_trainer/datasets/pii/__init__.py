@@ -54,7 +54,7 @@ class Finder:
         if PersonalData.SECRET in self._kinds:
             matches += keys.find(text)
         matches += self._numbers(text)
-        return _apart(matches) if matches else matches
+        return _without_overlaps(matches) if matches else matches
 
     def _numbers(self, text: str) -> list[PersonalSpan]:
         places = [match.span() for match in _NUMBER.finditer(text)]
@@ -78,7 +78,7 @@ def redact(text: str, matches: list[PersonalSpan]) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _apart(matches: list[PersonalSpan]) -> list[PersonalSpan]:
+def _without_overlaps(matches: list[PersonalSpan]) -> list[PersonalSpan]:
     apart: list[PersonalSpan] = []
     """In order, so that only two can overlap with one more: a text may hold a hundred thousand addresses."""
     for one in sorted(matches, key=lambda f: (f.kind != PersonalData.SECRET, f.start - f.end)):

@@ -53,7 +53,7 @@ def varlen_attn(
     if softcap is None and sinks is None:
         result = [_row(q, k, v, scale, before, dropout) for q, k, v in rows]
     else:
-        result = [_whole(q, k, v, scale, before, softcap, sinks) for q, k, v in rows]
+        result = [_attend(q, k, v, scale, before, softcap, sinks) for q, k, v in rows]
     return torch.cat([row[0].transpose(0, 1) for row in result])
 
 
@@ -75,10 +75,10 @@ def _row(query: Any, key: Any, value: Any, scale: float, before: int, dropout: f
             dropout_p=dropout,
             enable_gqa=query.shape[1] != key.shape[1],
         )
-    return _whole(query, key, value, scale, before, None, None)
+    return _attend(query, key, value, scale, before, None, None)
 
 
-def _whole(query: Any, key: Any, value: Any, scale: float, before: int, softcap: float | None, sinks: Any) -> Any:
+def _attend(query: Any, key: Any, value: Any, scale: float, before: int, softcap: float | None, sinks: Any) -> Any:
     """By plain products."""
     import torch
 
