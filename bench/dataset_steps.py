@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ PEERS = {"datasets": (), "polars": ("polars==2.1.0",), "duckdb": ("duckdb==2.0.1
 """What bench/dataset_peers.py has, and the packages that it needs in addition to this environment's."""
 DATATROVE = ("datatrove==0.10.1", "orjson", "regex", "tokenizers", "xxhash<4")
 COLUMNS = {"prompt": "question", "completion": "answer"}
+LIBRARIES = ("pyarrow.compute", "pyarrow.json", "pyarrow.parquet", "duckdb", "jinja2")
+"""That Hone imports when it needs them: as those of its peers, before the time is taken."""
 WORKERS = 2
 BUDGET_MIB = 1536
 """Peak memory that a process of Hone may take."""
@@ -226,6 +229,9 @@ def measured(name: str, rows: Path, work: Path, workers: int) -> None:
 
     import hone_trainer.datasets.materialize  # noqa: F401
     from hone_trainer.workers import parallel
+
+    for library in LIBRARIES:
+        import_module(library)
 
     logging.disable(logging.WARNING)
     if name.endswith("tokenise"):

@@ -127,6 +127,7 @@ class PartMaker:
         is_exact: whether exact duplicates are looked for.
         folder: of the parts.
         max_bytes: bound on the unpacked bytes of a file.
+        is_packed: whether parts are compressed.
     """
 
     def __init__(
@@ -138,9 +139,10 @@ class PartMaker:
         is_exact: bool,
         folder: PartFolder,
         max_bytes: int,
+        is_packed: bool = True,
     ) -> None:
         self._check, self._plan, self._each, self._sketching = check, plan, each, sketching
-        self._is_exact, self.folder, self.max_bytes = is_exact, folder, max_bytes
+        self._is_exact, self.folder, self.max_bytes, self._is_packed = is_exact, folder, max_bytes, is_packed
         balance = plan.curation.balance
         self._balance = plan.curation.seed if balance else None
         self._plain = None if each or sketching else check.plain(is_exact)
@@ -154,7 +156,8 @@ class PartMaker:
         index, key, piece = task
         rows = PieceRows(piece, self.max_bytes)
         about = {"file": piece.files[0].name, "is_first": piece.is_first}
-        with PartWriter(self.folder.path, index, key, self.schema(), bool(self.folder.identity)) as writer:
+        is_kept = bool(self.folder.identity)
+        with PartWriter(self.folder.path, index, key, self.schema(), is_kept, self._is_packed) as writer:
             counts = self._write(writer, rows.blocks())
             is_broken = piece.groups is not None and counts.pop("is_broken")
             counts.pop("is_broken", None)

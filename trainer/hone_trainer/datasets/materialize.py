@@ -138,7 +138,7 @@ def share(plan: MaterializePlan, pod: Pod) -> None:
             if not folder.identity:
                 return
             check = Check(plan, _detected(plan, head))
-            maker = stage_one.maker_of(plan, check, steps, folder, source.most)
+            maker = stage_one.maker_of(plan, check, steps, folder, source.files, source.most)
             with _workers([maker.make], source.files) as workers:
                 stage_one.parts(maker, source.files, workers, progress.add_part, pod)
         except DataError as error:
@@ -173,7 +173,7 @@ def _read_rows(
     head = source.head()
     check = intake.detect(head, content)
     every = [step for step in steps.values() if isinstance(step, Global)]
-    maker = stage_one.maker_of(plan, check, steps, source.folder(head, work), source.most)
+    maker = stage_one.maker_of(plan, check, steps, source.folder(head, work), source.files, source.most)
     functions: list[Callable[..., Any]] = [maker.make, removed_lines, beginnings, language.languages_of, write_lines]
     functions += (function for step in every for function in step.work)
     with owned(maker.folder.path), _workers(functions, source.files) as workers:

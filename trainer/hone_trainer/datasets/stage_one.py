@@ -29,7 +29,7 @@ from hone_trainer.workers.parallel import Workers
 from hone_trainer.workers.pods import ALONE, Pod
 
 SMALLEST = 64 * 2**20
-"""Bytes of a source whose parts are kept: those of a smaller one are made again in seconds."""
+"""Bytes of a source whose parts are kept, and compressed: those of a smaller one are made again in seconds."""
 _ASKED = {"format", "columns", "ignore_columns", "splits", "checks", "curation", "limits"}
 _OF_ALL_ROWS = {"min_rows", "max_rejected", "max_rejected_rows", "languages", "min_language_share"}
 """Checks that need no row again when they are changed."""
@@ -38,21 +38,26 @@ See = Callable[[CheckedPart, int], None]
 
 
 def maker_of(
-    plan: MaterializePlan, check: Check, steps: Mapping[str, Step], folder: PartFolder, most: int
+    plan: MaterializePlan,
+    check: Check,
+    steps: Mapping[str, Step],
+    folder: PartFolder,
+    files: Sequence[DataFile],
+    most: int,
 ) -> PartMaker:
-    """What makes the parts; most: bound on the unpacked bytes of a file."""
+    """What makes the parts of files; most: bound on the unpacked bytes of one."""
     each = {place: step for place, step in enumerate(steps.values()) if isinstance(step, Each)}
     every = [step for step in steps.values() if isinstance(step, Global)]
     sketching = next((step.sketching for step in every if step.sketching), None)
     is_exact = plan.curation.deduplicate != "None" or bool(plan.curation.deduplicate_against)
-    return PartMaker(check, plan, each, sketching, is_exact, folder, most)
+    return PartMaker(check, plan, each, sketching, is_exact, folder, most, _size(files) >= SMALLEST)
 
 
 def kept_folder(plan: MaterializePlan, files: Sequence[DataFile]) -> Path | None:
     """Where parts are kept for other pods and another attempt; None where they are not worth it."""
     if plan.downloads_path is None or not all(file.version for file in files):
         return None
-    if plan.pods is None and sum(file.size for file in files) < SMALLEST:
+    if plan.pods is None and _size(files) < SMALLEST:
         return None
     folder = Path(plan.downloads_path) / CHECKED
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +106,10 @@ def identity(plan: MaterializePlan, head: Sequence[RawRow]) -> str:
     first = [[row.place, row.value, row.error and str(row.error)] for row in head]
     text = json.dumps([asked, sets, first, _code()], default=str, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _size(files: Sequence[DataFile]) -> int:
+    return sum(file.size for file in files)
 
 
 def _about(piece: Piece) -> list[object]:

@@ -197,6 +197,16 @@ def test_rows_with_many_keys_are_left_to_a_check_of_each(odd, parts, plain) -> N
         assert plain.pop() == (0, 0)
 
 
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("form", (FORMS[0], FORMS[2]), ids=["usual", "compact"])
+def test_keys_of_rows_with_code_are_not_looked_at_one_by_one(kind, form, parts, plain, monkeypatch) -> None:
+    code = ['":', '": [', ":a", ": b", '\\":', '\\\\": {', 'x = {"text" : 1, "prompt":[2]}', "{'a': \\\\}"]
+    lines = [form(json.dumps(_with(f"{text} c", ROWS[kind](n)))) for n, text in enumerate(code)]
+    monkeypatch.setattr(plain_rows, "_SHORT_KEYS", None)
+    assert parts(lines, kind, True, {}) == parts(lines, kind, False, {})
+    assert plain == [(len(code), 0)]
+
+
 @pytest.mark.parametrize("place", range(3))
 def test_a_line_that_is_too_long_is_refused_wherever_it_is(place, parts, plain, monkeypatch) -> None:
     for module in (items, pieces, plain_rows):

@@ -48,9 +48,12 @@ class PartWriter:
     Args:
         schema: a `pyarrow.Schema`.
         is_kept: whether the name has a checksum, for another attempt.
+        is_packed: whether lines are compressed; of a small source, the time counts and not the room.
     """
 
-    def __init__(self, folder: Path, index: int, key: str, schema: Any, is_kept: bool) -> None:
+    def __init__(
+        self, folder: Path, index: int, key: str, schema: Any, is_kept: bool, is_packed: bool = True
+    ) -> None:
         import pyarrow.parquet
 
         self._index, self._key, self._schema, self._is_kept = index, key, schema, is_kept
@@ -60,8 +63,8 @@ class PartWriter:
         self._writer = pyarrow.parquet.ParquetWriter(
             self._file,
             schema,
-            compression="zstd",
-            compression_level=1,
+            compression="zstd" if is_packed else "none",
+            compression_level=1 if is_packed else None,
             use_dictionary=[field.name for field in schema if field.name not in plain],
             write_statistics=False,
         )

@@ -40,7 +40,9 @@ _KEY_ENDS = re.compile(rb'"(?<![^\\]\\")(?=\s*+:)')
 _SHORT_KEYS = re.compile(rb'"(?<!\\")([^"\\]{0,80}+)"\s*+:\s*+([\[{]?)')
 _ALL_KEYS = re.compile(rb'[{,](?=\s*+"((?:[^"\\]|\\.)*+)"\s*+:\s*+([\[{]?))', re.DOTALL)
 """At least the keys of JSON, and how the value begins if it is an array or an object."""
-_SPACED_KEY = re.compile(rb'"\s+:')
+_SPACED_KEY = re.compile(rb'"(?<!\\")\s+:')
+_BACKSLASHES = re.compile(rb'\\\\+(?="\s*:)')
+"""Two or more before a quotation mark that may end a key."""
 _STYLES = ((b", ", b": "), (b",", b":"))
 """Of JSON: as most write it, and as we do."""
 _ZEROS = ("place_line", "flags", "untrained", "better", "worse")
@@ -367,13 +369,16 @@ def _is_bounded(body: bytes, names: Sequence[bytes], lists: Sequence[bytes]) -> 
 
 
 def _has_only(body: bytes, names: Sequence[bytes], lists: Sequence[bytes]) -> bool:
-    """Whether there is no key but these, and no nested value but of these: all keys are counted, and none is looked at.
-
-    False where that is not certain, such as with a quotation mark before a colon in a text.
-    """
-    known = sum(body.count(b'"%b":' % name) - body.count(b'\\"%b":' % name) for name in names)
-    nested = b"".join([rb'(?<!"%b)' % re.escape(name) for name in lists]) + rb'":\s*[\[{]'
-    return known == body.count(b'":') and not _SPACED_KEY.search(body) and not re.search(nested, body)
+    """Whether there is no key but these, and no nested value but of these. False where that is not certain."""
+    # After an odd number of backslashes, a quotation mark is part of a text.
+    if _SPACED_KEY.search(body) or any(len(run) % 2 == 0 for run in _BACKSLASHES.findall(body)):
+        return False
+    known = b"".join([rb'(?<!(?<!\\)"%b":)' % re.escape(name) for name in names])
+    texts = b"".join(  # that begin with a colon
+        [rb'(?<!(?<!\\)"%b":%b":)' % (re.escape(name), space) for name in names for space in (b"", b" ")]
+    )
+    may_nest = b"".join([rb'(?<!(?<!\\)"%b":)' % re.escape(name) for name in lists])
+    return not re.search(rb'":(?<!\\":)(?:%b%b|%b\s*[\[{])' % (known, texts, may_nest), body)
 
 
 def _as_written(
