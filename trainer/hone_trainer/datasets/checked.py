@@ -180,34 +180,38 @@ class PartMaker:
         """is_made: whether rows have numbers of their own."""
         counts = {"rows": 0, "valid": 0, "is_broken": False}
         for block in blocks:
-            plain = self._plain.of_block(block.data) if self._plain and isinstance(block, Block) else None
-            if plain and isinstance(block, Block):
-                self._write_plain(writer, block, plain, counts)
-            else:
+            if self._plain is None or is_made:
                 self._write_rows(writer, block, is_made, counts)
+                continue
+            for rows in self._plain.portions(block):
+                if plain := self._plain.of(rows):
+                    self._write_plain(writer, rows, plain, counts)
+                else:
+                    self._write_rows(writer, rows, is_made, counts)
         return counts
 
-    def _write_plain(self, writer: PartWriter, block: Block, plain: Plain, counts: dict[str, int]) -> None:
+    def _write_plain(
+        self, writer: PartWriter, rows: Block | Sequence[RawRow], plain: Plain, counts: dict[str, int]
+    ) -> None:
         import pyarrow
 
-        fields, rows = [*self.schema()], plain.rows - len(plain.others)
+        fields, count = [*self.schema()], plain.rows - len(plain.others)
         columns = [plain.columns.get(field.name) for field in fields]
         arrays = [
-            pyarrow.nulls(rows, field.type) if one is None else one for one, field in zip(columns, fields, strict=True)
+            pyarrow.nulls(count, field.type) if one is None else one for one, field in zip(columns, fields, strict=True)
         ]
         counts["rows"] += plain.rows
-        counts["valid"] += rows
+        counts["valid"] += count
         if plain.others:
             others = list[tuple[Any, ...]]()
             for at, line in plain.others.items():
-                row = self._check.row(block.row(at, line))
-                is_refused = isinstance(row, RefusedRow)
-                counts["valid"] += not is_refused
-                others.append(
-                    _refused_columns(row, False)
-                    if isinstance(row, RefusedRow)
-                    else self._valid_columns(row, _Judged(row))
-                )
+                row = self._check.row(rows.row(at, line) if isinstance(rows, Block) else rows[at])
+                if isinstance(row, RefusedRow):
+                    others.append(_refused_columns(row, False))
+                    counts["is_broken"] = row.error.code == "BrokenFile"
+                else:
+                    counts["valid"] += 1
+                    others.append(self._valid_columns(row, _Judged(row)))
             listed = [
                 column(values, field.type) for values, field in zip(zip(*others, strict=True), fields, strict=True)
             ]

@@ -193,7 +193,7 @@ def _read_rows(
             tally.see_splits(counts, dividing.crossing(rows))
             hashes = write_splits(rows, content, workers)
             keys.write(rows, content)
-            tally.shared_rows = keys.shared(rows, plan.other_datasets)
+            tally.see_shared(rows, plan.other_datasets)
             tally.see_languages()
     tally.check_splits()
     return hashes

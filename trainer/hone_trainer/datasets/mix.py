@@ -175,7 +175,7 @@ def _count(tally: Tally, others: Sequence[DatasetInput], content: Path, work: Pa
             dividing.divide_as_parts(rows, names)
             tally.see_splits(tally.splits, dividing.crossing(rows))
             keys.write(rows, content)
-            tally.shared_rows = keys.shared(rows, others)
+            tally.see_shared(rows, others)
 
 
 def _lines(path: Path) -> Iterator[RawRow]:

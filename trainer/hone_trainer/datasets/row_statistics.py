@@ -13,9 +13,11 @@ from hone_api.base.wording import are, counted
 from hone_api.contract.report import DatasetResult
 from hone_api.dataset.curation import CurationStep
 from hone_api.dataset.dataset_status import NotReadFiles, RowErrorCount, SharedRows, SplitRows
-from hone_api.plan import MaterializePlan
+from hone_api.plan import DatasetInput, MaterializePlan
 from hone_api.words.failures import FailureCode
+from hone_trainer.datasets.engine import keys
 from hone_trainer.datasets.engine.counts import RowCounts
+from hone_trainer.datasets.engine.relation import Relation
 from hone_trainer.datasets.readers.rows import RawRow, RowError
 from hone_trainer.datasets.sources import sources
 from hone_trainer.datasets.splits import remembered, splits
@@ -103,6 +105,13 @@ class Tally:
         self.splits, self.crossing = counts, crossing
         if self.plan.splits.group_by:
             self.notes += tuple(self._uneven())
+
+    def see_shared(self, rows: Relation, others: Sequence[DatasetInput]) -> None:
+        """Note which other Datasets have the rows that were divided; the rows do not depend on it."""
+        try:
+            self.shared_rows = keys.shared(rows, others)
+        except keys.UnreadKeysError:
+            self.notes += ("Other Datasets could not be read, so rows that they share are not counted: see the log.",)
 
     def _uneven(self) -> Iterator[str]:
         """Held-out splits that few groups make much larger or smaller than asked for."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from hone_api.contract.report import DatasetResult
@@ -280,6 +281,15 @@ def test_a_dataset_that_cannot_be_compared_does_not_end_the_job(
     result = space.make("own", rows)
     assert (result.rows, result.shared_rows) == (30, [])
     assert "other Datasets are not compared" in caplog.text
+    assert any(line.startswith("Other Datasets could not be read") for line in result.advice)
+
+
+def test_an_error_of_our_own_statements_ends_the_job(space: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pairs(random.Random(6), 30)
+    space.make("other", rows)
+    monkeypatch.setattr(keys, "_ASKED", "asked")
+    with pytest.raises(duckdb.BinderException):
+        space.make("own", rows)
 
 
 WORDS = [a + b + c for a in ("ka", "lo", "mi", "ne") for b in ("den", "fur", "gal", "hos") for c in ("ta", "vi", "zo")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import subprocess
 import sys
@@ -53,6 +55,7 @@ TEXTS = (
     *("long " * 300, "\u00e9" * 201, 3, 2.5, True, None, [], ["a"], {"a": "b"}, [{"type": "text", "text": "part"}]),
 )
 """In place of a text."""
+ALPACA = {"instruction": "What is 1?", "input": "A number.", "output": "One."}
 BESIDE = ("late", "image", "system", "tools", "id", "train_detail")
 """Columns that a row has in addition."""
 FORMS: tuple[Callable[[str], str], ...] = (
@@ -98,16 +101,41 @@ def odd_lines(kind: str) -> Iterator[str]:
     yield json.dumps({})
 
 
+def _csv(path: Path, rows: list[Row]) -> None:
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogatepass") as file:
+        table = csv.DictWriter(file, [*rows[0]], extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _parquet(path: Path, rows: list[Row]) -> None:
+    for row in rows:
+        row.update({name: None for name, value in row.items() if not isinstance(value, str | list)})
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+WRITERS: dict[str, Callable[[Path, list[Row]], Any]] = {
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".json": lambda path, rows: path.write_text(json.dumps(rows)),
+    ".jsonl.gz": lambda path, rows: path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode())),
+}
+
+
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Row]]:
     monkeypatch.setattr(pieces, "SMALL_BYTES", 0)
 
-    def made(lines: list[str], kind: str, is_plain: bool, fields: Row) -> list[Row]:
-        path = tmp_path / "rows.jsonl"
-        path.write_bytes(b"".join(line.encode("utf-8", "surrogateescape") + b"\n" for line in lines))
+    def made(lines: list[str], kind: str, is_plain: bool, fields: Row, suffix: str = ".jsonl") -> list[Row]:
+        path = tmp_path / f"rows{suffix}"
+        if suffix == ".jsonl":
+            path.write_bytes(b"".join(line.encode("utf-8", "surrogateescape") + b"\n" for line in lines))
+        else:
+            WRITERS[suffix](path, [json.loads(line) for line in lines])
         values = {"name": "rows", "store": "/", "source": {"uri": "pvc://claim/rows.jsonl"}, **fields}
         plan = MaterializePlan.model_validate(values)
-        check = Check(plan, detect.choose("Auto", {}, [ROWS[kind](n) for n in range(100)]))
+        sample = [ALPACA if kind == "alpaca" else ROWS[kind](n) for n in range(100)]
+        check = Check(plan, detect.choose("Auto", {}, sample))
         if not is_plain:
             monkeypatch.setattr(check, "plain", lambda is_exact: None)
         maker = PartMaker(check, plan, {}, None, True, PartFolder(tmp_path / "parts", ""), 2**30)
@@ -122,14 +150,14 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
 def plain(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Plain rows of each block, and those left out."""
     seen = []
-    of_block = PlainRows.of_block
+    of = PlainRows.of
 
-    def noted(self: PlainRows, data: bytes) -> Any:
-        made = of_block(self, data)
+    def noted(self: PlainRows, rows: Any) -> Any:
+        made = of(self, rows)
         seen.append((made.rows - len(made.others), len(made.others)) if made else (0, 0))
         return made
 
-    monkeypatch.setattr(PlainRows, "of_block", noted)
+    monkeypatch.setattr(PlainRows, "of", noted)
     return seen
 
 
@@ -198,13 +226,40 @@ def test_rows_with_many_keys_are_left_to_a_check_of_each(odd, parts, plain) -> N
 
 
 @pytest.mark.parametrize("kind", ROWS)
-@pytest.mark.parametrize("form", (FORMS[0], FORMS[2]), ids=["usual", "compact"])
+@pytest.mark.parametrize("form", [FORMS[0], FORMS[2]], ids=["usual", "compact"])
 def test_keys_of_rows_with_code_are_not_looked_at_one_by_one(kind, form, parts, plain, monkeypatch) -> None:
     code = ['":', '": [', ":a", ": b", '\\":', '\\\\": {', 'x = {"text" : 1, "prompt":[2]}', "{'a': \\\\}"]
     lines = [form(json.dumps(_with(f"{text} c", ROWS[kind](n)))) for n, text in enumerate(code)]
     monkeypatch.setattr(plain_rows, "_SHORT_KEYS", None)
     assert parts(lines, kind, True, {}) == parts(lines, kind, False, {})
     assert plain == [(len(code), 0)]
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_rows_of_other_files_have_the_columns_that_they_have_by_themselves(kind, suffix, parts, plain) -> None:
+    if suffix == ".csv" and kind == "chat":
+        pytest.skip("a turn has no form in CSV")
+    texts = [text for text in TEXTS if isinstance(text, str) and "\0" not in text]
+    some = [_with(text, ROWS[kind](n)) for n, text in enumerate(texts * 2)]
+    rows = some if suffix == ".csv" else [{**row, "late": "x" if n == 9 else None} for n, row in enumerate(some)]
+    lines = [*map(json.dumps, rows)]
+    assert parts(lines, kind, True, {}, suffix) == parts(lines, kind, False, {}, suffix)
+    (most,) = plain
+    assert most[0] > 0.7 * len(rows)
+    assert sum(most) == len(rows)
+
+
+@pytest.mark.parametrize("extra", ["", "A context.", None, 3, " \t", "a\0b", "\u00e9"])
+def test_rows_of_alpaca_have_the_columns_that_they_have_by_themselves(extra, parts, plain) -> None:
+    pairs = [(text, "Yes.") for text in TEXTS] + [("What?", text) for text in TEXTS]
+    rows = [{"instruction": asked, "input": extra, "output": said} for asked, said in pairs]
+    rows += [{"instruction": "a", "output": "b"}, {"instruction": "a", "output": "b", "history": [["c", "d"]]}]
+    rows += [{"instruction": "a", "output": "b", column: "x"} for column in ("prompt", "completion", *BESIDE)]
+    lines = [*map(json.dumps, rows), "broken", ""]
+    assert parts(lines, "alpaca", True, {}) == parts(lines, "alpaca", False, {})
+    assert len(plain) == 1
+    assert (plain[0][0] > len(rows) / 2) == (extra not in (3, "a\0b"))
 
 
 @pytest.mark.parametrize("place", range(3))

@@ -32,6 +32,10 @@ _VERSION = "1"
 _log = logging.getLogger(__name__)
 
 
+class UnreadKeysError(Exception):
+    """Keys of other Datasets cannot be read: they were swept, or damaged, meanwhile."""
+
+
 def write(rows: Relation, folder: Path) -> None:
     """The keys of the rows of the table `divided`, a file for each split."""
     for (code,) in rows.all("SELECT DISTINCT code FROM divided"):
@@ -65,14 +69,20 @@ def files(rows: Relation, splits: Sequence[DatasetInput], folder: Path, column: 
 
 def shared(rows: Relation, others: Sequence[DatasetInput]) -> list[SharedRows]:
     """The Datasets that have rows of the table `divided`, or their questions, the most first; of the others' splits
-    those alone that have keys. If they cannot be read, none: the rows do not depend on it."""
+    those alone that have keys.
+
+    Raises:
+        UnreadKeysError: some cannot be read.
+    """
     import duckdb
 
     try:
         return _shared(rows, others)
+    except duckdb.ProgrammingError:  # a mistake of ours, and not what a file holds
+        raise
     except (OSError, duckdb.Error) as error:
         _log.warning("other Datasets are not compared: %s", error)
-        return []
+        raise UnreadKeysError from error
 
 
 def _shared(rows: Relation, others: Sequence[DatasetInput]) -> list[SharedRows]:

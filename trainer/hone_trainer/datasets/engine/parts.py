@@ -51,9 +51,7 @@ class PartWriter:
         is_packed: whether lines are compressed; of a small source, the time counts and not the room.
     """
 
-    def __init__(
-        self, folder: Path, index: int, key: str, schema: Any, is_kept: bool, is_packed: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, index: int, key: str, schema: Any, is_kept: bool, is_packed: bool = True) -> None:
         import pyarrow.parquet
 
         self._index, self._key, self._schema, self._is_kept = index, key, schema, is_kept

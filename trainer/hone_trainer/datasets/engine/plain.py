@@ -11,16 +11,20 @@ import io
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from hone_api.dataset.dataset import Format
 from hone_trainer.datasets.engine import features
 from hone_trainer.datasets.engine.arrays import column, indices, numbers, of_numbers, of_texts, scalar
+from hone_trainer.datasets.engine.parts import GROUP_ROWS
 from hone_trainer.datasets.formats.detect import Detected
+from hone_trainer.datasets.formats.pairs import alpaca_pair
 from hone_trainer.datasets.formats.unread import LEGACY_END
 from hone_trainer.datasets.readers.items import MAX_ROW_BYTES
+from hone_trainer.datasets.readers.pieces import BLOCK_BYTES, Block
+from hone_trainer.datasets.readers.rows import RawRow, strict_json
 from hone_trainer.datasets.texts import pitfalls
 from hone_trainer.datasets.texts.statistics import BYTES_PER_TOKEN
 from hone_trainer.datasets.texts.words import all_normalised
@@ -29,6 +33,7 @@ _ROLES = {
     Format.TEXT: ("text",),
     Format.PROMPT_COMPLETION: ("prompt", "completion"),
     Format.CHAT: ("messages",),
+    Format.ALPACA: ("instruction", "output"),
 }
 """Of formats whose rows can be plain, those that a plain row has."""
 _NOT_JSON = re.compile(rb"[:\[,]\s*-?(?:NaN|Inf)|\d{4300}")
@@ -50,6 +55,7 @@ _LETTERS = {role: letter for role, letter in features.ROLE_LETTERS.items() if ro
 _NAMES = {letter: role for role, letter in _LETTERS.items()}
 _KEYS = {letter: f"\0{role}\0".encode() for role, letter in _LETTERS.items()}
 _quoted = json.encoder.encode_basestring
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Plain(NamedTuple):
@@ -59,7 +65,7 @@ class Plain(NamedTuple):
     """Of the plain ones: an Arrow array for each column that is not null."""
     rows: int
     others: dict[int, bytes]
-    """Lines of those that are not plain, by their place among all."""
+    """Those that are not plain, by their place among all; the line of each, if it is of a block."""
 
 
 class PlainRows:
@@ -73,13 +79,40 @@ class PlainRows:
 
     def __init__(self, detected: Detected, seed: int, most: int | None, is_exact: bool) -> None:
         self._detected, self._seed, self._most, self._is_exact = detected, seed, most, is_exact
-        self._columns = {role: detected.columns.get(role, role) for role in _ROLES[Format(detected.format.name)]}
+        roles = _ROLES[Format(detected.format.name)]
+        self._columns = {role: detected.columns.get(role, role) for role in roles}
+        self._odd = dict[str, bool]()
+        self._read = [*self._columns.values()]
+        self._takes_lines = detected.format.name != Format.ALPACA
+        """Whether lines are read as they are."""
+        if not self._takes_lines:
+            self._read.append("input")
+            self._columns = {role: role for role in _ROLES[Format.PROMPT_COMPLETION]}
         self._kind = _Talks if detected.format.name == Format.CHAT else _Flat
 
     @staticmethod
     def can_be(detected: Detected) -> bool:
         """Whether rows that were detected so can be plain."""
         return detected.is_plain(_ROLES.get(Format(detected.format.name), ()))
+
+    def portions(self, rows: Iterable[RawRow]) -> Iterator[Block | list[RawRow]]:
+        """Rows, so many at a time as `of` is to have."""
+        if isinstance(rows, Block) and self._takes_lines:
+            yield rows
+            return
+        some, size = list[RawRow](), 0
+        for row in rows:
+            some.append(row)
+            size += len(row.line or "") + sum(len(value) for value in (row.value or {}).values() if type(value) is str)
+            if size >= BLOCK_BYTES or len(some) == GROUP_ROWS:
+                yield some
+                some, size = [], 0
+        if some:
+            yield some
+
+    def of(self, rows: Block | Sequence[RawRow]) -> Plain | None:
+        """The columns of some rows; None: most are not plain."""
+        return self.of_block(rows.data) if isinstance(rows, Block) else self.of_rows(rows)
 
     def of_block(self, data: bytes) -> Plain | None:
         """The columns of whole lines; None: they are not plainly one object a line."""
@@ -106,6 +139,36 @@ class PlainRows:
             lengths = lengths[kept]
             made.keep(kept)
         return Plain(self._described(made, lengths), table.num_rows, others)
+
+    def of_rows(self, rows: Sequence[RawRow]) -> Plain | None:
+        """The same of rows of any reader, by lines that are written of what a plain row has."""
+        lines, left = list[bytes](), dict[int, bytes]()
+        for at, row in enumerate(rows):
+            try:
+                lines.append(self._line(row))
+            except (TypeError, ValueError, RecursionError):
+                left[at] = b""
+        if not lines or (made := self.of_block(b"\n".join(lines))) is None:
+            return None
+        places = [at for at in range(len(rows)) if at not in left]
+        others = left | {places[at]: line for at, line in made.others.items()}
+        return Plain(made.columns, len(rows), dict(sorted(others.items())))
+
+    def _line(self, row: RawRow) -> bytes:
+        """Raises ValueError, TypeError or RecursionError for some rows that are not plain."""
+        if row.line is not None and self._takes_lines:
+            return row.line.rstrip(b"\r\n")
+        value = row.value if row.line is None else strict_json(row.line.decode())
+        if type(value) is not dict or any(value[name] is not None for name in value if self._is_odd(name)):
+            raise ValueError("the row is not plain")
+        own = {name: value.get(name) for name in self._read}
+        return _encode(own if self._takes_lines else alpaca_pair(*own.values())).encode()
+
+    def _is_odd(self, name: str) -> bool:
+        """Whether a row with a value in a column is not plain."""
+        if name not in self._odd:
+            self._odd[name] = name not in self._read and self._detected.matters(name)
+        return self._odd[name]
 
     def _described(self, made: _Flat | _Talks, lengths: Any) -> dict[str, Any]:
         import numpy

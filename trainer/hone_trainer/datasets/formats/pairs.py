@@ -53,11 +53,18 @@ def _prompt_completion(fields: Fields) -> Record:
     return _record(text_of(prompt, "prompt"), text, fields)
 
 
+def alpaca_pair(instruction: Any, output: Any, extra: Any) -> Record:
+    """A row of Alpaca without a history as a prompt and a completion; extra: its `input`."""
+    prompt, extra = text_of(instruction, "instruction"), optional_text(extra, "input")
+    return {
+        "prompt": f"{prompt}\n\n{extra}" if extra else prompt,
+        "completion": text_of(output, "output"),
+    }
+
+
 def _alpaca(fields: Fields) -> Record:
-    instruction = text_of(fields["instruction"], "instruction")
-    extra = optional_text(fields.get("input"), "input")
-    prompt = f"{instruction}\n\n{extra}" if extra else instruction
-    return _record(prompt, text_of(fields["output"], "output"), fields, _history(fields.get("history")))
+    pair = alpaca_pair(fields["instruction"], fields["output"], fields.get("input"))
+    return _record(pair["prompt"], pair["completion"], fields, _history(fields.get("history")))
 
 
 def _history(value: Any) -> list[talk.Turn]:

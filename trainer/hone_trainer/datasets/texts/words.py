@@ -45,7 +45,8 @@ def _without_blanks(texts: bytes) -> bytes:
     letters = numpy.frombuffer(texts, numpy.uint8)
     is_blank = letters == ord(" ")
     is_blank[1:] &= (is_blank | (letters == 0))[:-1]
-    return letters[~is_blank].tobytes().replace(b" \0", b"\0")
+    kept: bytes = letters[~is_blank].tobytes()
+    return kept.replace(b" \0", b"\0")
 
 
 def split_words(text: str) -> list[str]:
