@@ -59,7 +59,9 @@ def serve(
     form: Annotated[
         str | None, typer.Option(help="Adapter, Merged, Full or GGUF; default: what vLLM serves cheapest.")
     ] = None,
-    image: Annotated[str, typer.Option(help="Image of vLLM.")] = IMAGE,
+    image: Annotated[
+        str | None, typer.Option(help=f"Image of vLLM; default: the platform's trainer.servingImage, else {IMAGE}.")
+    ] = None,
     gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of one replica.")] = 1,
     replicas: Annotated[int, typer.Option(min=0, max=1000, help="Pods of the server.")] = 1,
     api_key_secret: Annotated[
@@ -117,7 +119,8 @@ def serve(
     def server(default: str) -> Server:
         trainer = image_of(versions[0]) if to == "vllm" else None
         of_clients = (api_key_secret, tuple(allow_from or ()))
-        return Server(_server_name(name or default), kube.namespace, image, trainer, gpus, replicas, *of_clients)
+        runs = image or _image_of(versions[0])
+        return Server(_server_name(name or default), kube.namespace, runs, trainer, gpus, replicas, *of_clients)
 
     render_all = _render_followed if follow else _render_chosen
     typer.echo(text(render_all(to, models, versions, wishes, server)), nl=False)
@@ -140,6 +143,11 @@ def _check_options(to: str, wishes: Wishes, *, follow: bool, secret: str | None)
         raise CommandError("--follow and --max-lora-rank are for --to vllm")
     if to == "ollama":
         wishes.sharing.check(to)
+
+
+def _image_of(version: Mapping[str, Any]) -> str:
+    """The image of vLLM that the platform has for servers, else this command's own."""
+    return ((version.get("status") or {}).get("downloadPod") or {}).get("vllmImage") or IMAGE
 
 
 def _check_sources(to: str, namespaces: Sequence[str]) -> None:

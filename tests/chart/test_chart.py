@@ -156,7 +156,7 @@ def test_defaults_of_the_chart_are_those_of_the_operator(render, tmp_path, monke
     file.write_text(named(render(), "ConfigMap", "hone-config")["data"]["config.yaml"])
     monkeypatch.setenv("HONE_CONFIG_FILE", str(file))
     chart = load()
-    images = {"image": chart.trainer.image, "vllm_image": chart.trainer.vllm_image}
+    images = {name: getattr(chart.trainer, name) for name in ("image", "vllm_image", "serving_image")}
     # Outside the chart there is no role to bind: the operator works wherever its user may.
     opt_in = {"role": "hone-system-hone-namespace", "service_account": "hone"}
     # There is no chart either whose namespaces of monitoring it could share.
@@ -512,6 +512,7 @@ def test_one_registry_for_all_images(render):
     config = yaml.safe_load(named(documents, "ConfigMap", "hone-config")["data"]["config.yaml"])
     settings = [config["trainer"]["image"], config["trainer"]["vllmImage"]]
     assert settings == [f"mirror.example:5000/hub/{pod}" for pod in pods]
+    assert config["trainer"]["servingImage"] == "mirror.example:5000/hub/vllm/vllm-openai:v0.31.0"
     assert f"c.image in {json.dumps(settings, separators=(',', ':'))}" in json.dumps(policy).replace('\\"', '"')
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hone_api.base.pod_image import PodImage
+from hone_api.base.pod_image import DownloadPod, PodImage
 from hone_api.dataset.synthesis import REVIEW, ReviewPod
 from hone_cli.errors import CommandError
 from hone_cli.reach.restricted import container_security, pod_security
@@ -267,7 +267,7 @@ def _platform(dataset: Mapping[str, Any]) -> ReviewPod:
         ) from None
 
 
-def image_of(version: Mapping[str, Any]) -> PodImage:
+def image_of(version: Mapping[str, Any]) -> DownloadPod:
     """The trainer's image, as the platform wrote it into the version's status.
 
     Raises:
@@ -281,7 +281,7 @@ def image_of(version: Mapping[str, Any]) -> PodImage:
             "upgrade the chart"
         )
     try:
-        return PodImage.model_validate(reported)
+        return DownloadPod.model_validate(reported)
     except ValidationError as error:
         raise CommandError(
             f"status.downloadPod of ModelVersion {meta['name']} is not what this version of hone knows: install the "

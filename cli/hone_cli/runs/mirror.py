@@ -13,12 +13,11 @@ import yaml
 
 from hone_cli.errors import CommandError
 from hone_cli.runs.manifests import documents
-from hone_cli.serve import IMAGE
 
 _HUB = re.compile(r"hf://([^/@]+)/([^/@]+)(?:@(.+))?")
 _DESTINATIONS = ("deliveries", "push")
 """Fields whose addresses are written to."""
-_IMAGES = ("image", "vllmImage")
+_IMAGES = ("image", "vllmImage", "servingImage")
 _UNUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.onnx", "*.h5", "*.msgpack", "*.tflite")
 """Other forms of the weights, which no pod of Hone reads."""
 
@@ -44,7 +43,7 @@ def mirror(
 
     They are a shell script for a machine that reaches both sides: oras copies images, with the rest of their names,
     and hf copies models and datasets into a folder for the mirror of the hub. To look at the list, print it; to copy,
-    hand it to a shell. The image of vLLM that hone serve prints is in the list. It copies again what has changed.
+    hand it to a shell. The chart names that of vLLM, too, which hone serve prints. It copies again what has changed.
 
     \b
     helm template hone charts/hone --values values.yaml > hone.yaml
@@ -72,7 +71,6 @@ def needs(bodies: Sequence[dict[str, Any]]) -> Mirrored:
                 found["datasets" if is_rows else "models"][text] = None
             elif not text.startswith(("configmap://", "pvc://", "models://")):
                 found["others"][text] = None
-    found["images"][IMAGE] = None
     return Mirrored(*map(list, found.values()))
 
 

@@ -20,3 +20,11 @@ class PodImage(ApiModel):
     image_pull_secrets: Annotated[list[ShortText], Field(max_length=16)] = Field(
         default_factory=list, description="Secrets of the namespace for the image's registry."
     )
+
+
+class DownloadPod(PodImage):
+    """The same for the files of a model, with what servers of it run."""
+
+    vllm_image: Text | None = Field(
+        default=None, description="Image of vLLM in what `hone serve` prints. None: the one that this command knows."
+    )

@@ -495,10 +495,11 @@ class MeasurementJson(TypedDict, total=False):
     evaluatedAt: str
 
 
-class PodImageJson(TypedDict, total=False):
+class DownloadPodJson(TypedDict, total=False):
     image: Required[str]
     imagePullPolicy: Literal["Always", "IfNotPresent", "Never"]
     imagePullSecrets: list[str]
+    vllmImage: str
 
 
 class ModelVersionStatusJson(TypedDict, total=False):
@@ -516,7 +517,7 @@ class ModelVersionStatusJson(TypedDict, total=False):
     signature: SignatureStatusJson | None
     deliveries: list[DeliveryStatusJson] | None
     evaluations: list[MeasurementJson] | None
-    downloadPod: PodImageJson | None
+    downloadPod: DownloadPodJson | None
 
 
 class AliasTargetJson(TypedDict, total=False):

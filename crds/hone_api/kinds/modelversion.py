@@ -25,7 +25,7 @@ from hone_api.base.meta import (
     Text,
     Timestamp,
 )
-from hone_api.base.pod_image import PodImage
+from hone_api.base.pod_image import DownloadPod
 from hone_api.base.rule import Immutable, Rule
 from hone_api.blocks.delivery import ONE_DELIVERY, ArtifactForm, Deliveries
 from hone_api.blocks.entries import RETRIED, EntryStatus, PlaceStatus
@@ -399,8 +399,9 @@ class ModelVersionStatus(ApiModel):
     evaluations: Annotated[list[Measurement], Field(max_length=MAX_EVALUATIONS)] | None = Field(
         default=None, description="State of each entry of spec.evaluations, and its numbers."
     )
-    download_pod: PodImage | None = Field(
-        default=None, description="Settings of the pod from which `hone download` reads the files."
+    download_pod: DownloadPod | None = Field(
+        default=None,
+        description="Settings of the pod from which `hone download` reads the files, and of servers of the model.",
     )
 
 

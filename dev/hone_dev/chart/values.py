@@ -50,9 +50,18 @@ class VllmImage(Section):
     digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")
 
 
+class ServingImage(VllmImage):
+    repository: Text = Field(
+        "docker.io/vllm/vllm-openai",
+        description="Image of vLLM in what `hone serve` prints. Empty: the one that the command line knows.",
+    )
+    tag: Text = Field("v0.31.0", description="Tag. The condition Servable says what this release of vLLM loads.")
+
+
 class Trainer(TrainerPods):
     image: TrainerImage = Field(default_factory=TrainerImage)
     vllm_image: VllmImage = Field(default_factory=VllmImage)
+    serving_image: ServingImage = Field(default_factory=ServingImage)
     image_pull_secrets: Secrets = Field(
         default_factory=list,
         description="Pull secrets that must exist in each namespace with jobs: names, or {name: NAME}.",

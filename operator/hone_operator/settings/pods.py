@@ -95,6 +95,8 @@ class TrainerSettings(TrainerPods):
     image: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
     vllm_image: Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")] = ""
     """The trainer's image with vLLM, for jobs that generate samples with it; empty: such jobs are refused."""
+    serving_image: Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")] = ""
+    """vLLM in the servers that `hone serve` prints; empty: the one that the command line knows."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: list[SecretName] = Field(default_factory=list)
     """Names of Secrets that each tenant's namespace has."""

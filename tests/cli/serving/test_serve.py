@@ -153,6 +153,14 @@ def test_pods_of_the_namespace_and_of_those_named_reach_a_server(follows):
     assert all("from" not in rule for rule in others)
 
 
+@pytest.mark.parametrize(
+    ("status", "image"),
+    [({"downloadPod": {"image": "t:1", "vllmImage": "r.example/vllm:1"}}, "r.example/vllm:1"), (None, serve.IMAGE)],
+)
+def test_the_image_of_vllm_is_that_of_the_platform(status, image):
+    assert serve._image_of({**version("bot"), "status": status}) == image
+
+
 def test_the_clients_key_comes_from_a_secret():
     server = Server("bots", "team", "image", IMAGE, gpus=2, api_key_secret="keys")
     deployment = serve.render("vllm", served([version("bot")]), server, Sharing())[0]

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from hone_api.base.pod_image import PodImage
+from hone_api.base.pod_image import DownloadPod, PodImage
 from hone_operator.settings.pods import TrainerSettings
 from hone_operator.settings.values import Values
 
@@ -33,3 +33,7 @@ class Platform(Values):
                 "image_pull_secrets": self.trainer.image_pull_secrets,
             }
         )
+
+    def download_pod(self) -> DownloadPod:
+        """The same, with the image of servers."""
+        return DownloadPod(**self.pod_image().model_dump(), vllm_image=self.trainer.serving_image or None)

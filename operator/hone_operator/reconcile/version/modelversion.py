@@ -190,7 +190,7 @@ def _unverified(builder: VersionBuilder, reason: AnyReason, message: str, final:
 def _verified(
     builder: VersionBuilder, spec: ModelVersionSpec, seen: ObservedForModelVersion, at: str, platform: Platform
 ) -> Outcome:
-    builder.put(verifiedAt=at, downloadPod=as_json(platform.pod_image()))
+    builder.put(verifiedAt=at, downloadPod=as_json(platform.download_pod()))
     builder.conditions.set(ConditionType.VERIFIED, True, Reason.VERIFIED, "Every file matches its manifest.")
     signature = signing.reconcile(builder, spec, seen.jobs, seen.refusals, platform)
     if not signature.usable:

@@ -34,6 +34,7 @@ def test_it_is_ready_only_after_it_was_verified(life, conditions):
     assert conditions(life.status)["Ready"] == "True/Verified"
     assert life.status["verifiedAt"] == "2026-01-02T03:05:05Z"
     assert life.status["downloadPod"]["image"] == life.world.platform.trainer.image
+    assert "vllmImage" not in life.status["downloadPod"]
     (job,) = life.children
     assert life.tick(62) == Outcome(delete=(job.body,)), "its Job says no more than the status"
     assert life.tick(1000) == Outcome()
