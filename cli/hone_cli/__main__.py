@@ -55,6 +55,7 @@ _COMMANDS = {
     "resume": Command("runs.jobs", "resume", "Let a suspended run go on."),
     "cancel": Command("runs.jobs", "cancel", "End a run for good."),
     "compare": Command("runs.compare", "compare", "Compare runs: settings that differ, curves, numbers."),
+    "usage": Command("runs.usage", "usage", "Report GPU-hours, costs and goodput of a month by team."),
     "explain": Command("runs.explain", "explain", "Explain a failure code, or a reason of a status."),
     "doctor": Command("health.doctor", "doctor", "Check an installation, and say what to do."),
     "bundle": Command("health.bundle", "bundle", "Pack what others need to help with a run; no secrets."),

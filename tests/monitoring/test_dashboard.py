@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import promql_parser
@@ -10,10 +11,14 @@ import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from typer.testing import CliRunner
 
 from hone_api.words.progress_numbers import PROGRESS_NUMBERS
+from hone_cli.__main__ import application
+from hone_cli.errors import CommandError
+from hone_cli.runs import usage
 from hone_dev.generate import dashboard_pictures, dashboards
-from hone_dev.generate.dashboard_story import JOBS, Server, prometheus
+from hone_dev.generate.dashboard_story import HOURS, JOBS, PRICES, Server, prometheus
 from hone_dev.tools import paths
 
 pytestmark = pytest.mark.pure
@@ -147,6 +152,49 @@ def test_the_first_failure_of_its_kind_is_shown(server: Server):
         (query,) = panel.queries
         series = server.query(dashboard_pictures.chosen(query.expr), instant=False)
         assert {max(float(value) for _, value in each["values"]) for each in series} == {1.0}
+
+
+def test_the_report_of_a_month_by_team(server: Server):
+    """What each job of the story held until its end, or until now; goodput within what its statuses say."""
+    now = datetime.fromtimestamp(server.now, UTC)
+    teams = {(t["namespace"], t["queue"]): t for t in usage.report(server.url, now - timedelta(hours=7), now)}
+    hours: dict[tuple[str, str], float] = {}
+    costs: dict[tuple[str, str], float] = {}
+    for job in JOBS:
+        team, held = (job.namespace, job.queue), job.gpus * max(0, min(job.ends, HOURS * 60) - job.starts) / 60
+        hours[team] = hours.get(team, 0.0) + held
+        costs[team] = costs.get(team, 0.0) + held * PRICES[job.product]
+    assert teams.keys() == hours.keys()
+    for team, found in teams.items():
+        assert found["gpuHours"] == pytest.approx(hours[team], rel=0.12), team  # a sample each 5 minutes
+        assert found["cost"] == pytest.approx(costs[team], rel=0.12), team
+        assert 0.5 < found["goodput"] < 0.8
+    month = now - timedelta(hours=3)  # of most of the story, also on the first of a month
+    typed = ["usage", "--prometheus", server.url, "--month", f"{month:%Y-%m}"]
+    result = CliRunner().invoke(application(["usage"]), typed)
+    assert result.exit_code == 0, result.output
+    head, *lines, total = result.stdout.splitlines()
+    assert head.split() == ["CLUSTER", "NAMESPACE", "QUEUE", "GPU-HOURS", "COST", "GOODPUT"]
+    assert total.split()[0] == "all"
+    assert lines
+
+
+@pytest.mark.parametrize(
+    ("month", "start", "end"),
+    [
+        (None, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)),
+        ("2024-02", datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)),
+        ("2026-12", datetime(2026, 12, 1, tzinfo=UTC), datetime(2026, 12, 31, 5, tzinfo=UTC)),
+    ],
+)
+def test_a_month(month, start, end):
+    assert usage.bounds(month, datetime(2026, 12, 31, 5, tzinfo=UTC)) == (start, end)
+
+
+@pytest.mark.parametrize("month", ["2027-01", "November", "2026-13"])
+def test_other_words_than_a_month_are_refused(month):
+    with pytest.raises(CommandError, match=month):
+        usage.bounds(month, datetime(2026, 12, 31, 5, tzinfo=UTC))
 
 
 def test_an_expression_that_is_none_is_found():
