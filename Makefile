@@ -1,6 +1,6 @@
 # Each line is a command that one can type. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long outside gitops attack faults mutate lint format docs site release crds lock cluster-up cluster-down clean bench
+.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long outside gitops attack faults mutate lint format docs site release audit crds lock cluster-up cluster-down clean bench
 CLUSTER ?= embedded
 SKIP ?=
 REGISTRY ?=
@@ -67,6 +67,9 @@ site: setup-light ## Build the documentation in site/, as files that need no oth
 
 release: setup ## Wheel, images, chart, manifests, pages and lists of parts in dist/; published only with REGISTRY=host (KEY=file signs)
 	@$(PY) -m hone_dev release $(if $(REGISTRY),--registry $(REGISTRY)) $(if $(KEY),--key $(KEY))
+
+audit: setup ## Linters of others on image, chart, code, workflows and licences; dev/hone_dev/release/audit.yaml says what stays, and why
+	@$(PY) -m hone_dev audit
 
 crds: setup ## Generate what is generated: CRDs, API reference, chart values, dashboard, Argo CD patch, failure codes, model sizes, commands and tables of hone convert in the docs
 	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.generate.dashboards && $(PY) -m hone_dev.generate.argocd && $(PY) -m hone_dev.generate.troubleshooting && $(PY) -m hone_dev.generate.models_and_gpus && $(PY) -m hone_dev.generate.cli_reference && $(PY) -m hone_dev.generate.convert_tables

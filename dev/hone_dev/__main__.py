@@ -21,6 +21,7 @@ app.command()(cli.ettr)
 app.command()(cli.restart)
 app.command()(cli.life)
 app.command()(cli.release)
+app.command()(cli.audit)
 
 
 def main() -> None:

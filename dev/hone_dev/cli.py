@@ -199,3 +199,10 @@ def release(
     from hone_dev.release import command
 
     command.run_all(registry, key)
+
+
+def audit() -> None:
+    """Ask linters of others about images, chart, code, workflows and licences."""
+    from hone_dev.release import audit as tools_of_others
+
+    tools_of_others.run()

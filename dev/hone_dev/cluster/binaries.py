@@ -42,6 +42,11 @@ GO_INSTALL = {
     "rekor": "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0",
     "tesseract": "github.com/transparency-dev/tesseract/cmd/tesseract/posix@v0.1.1",
 }
+# For `make audit`, and compiled by it alone.
+GO_INSTALL_FOR_AUDIT = {
+    "actionlint": "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12",
+    "kube-score": "github.com/zegl/kube-score/cmd/kube-score@v1.20.0",
+}
 GO_HINT = "install Go 1.24 or newer (https://go.dev/doc/install) and put it on PATH"
 
 
@@ -125,8 +130,8 @@ def _go_build(module: Path, folder: Path, binary: Path, flags: str, package: str
 
 
 def program(name: str) -> Path:
-    """The path of a program of GO_INSTALL, built if absent."""
-    package = GO_INSTALL[name]
+    """The path of a program of GO_INSTALL or GO_INSTALL_FOR_AUDIT, built if absent."""
+    package = {**GO_INSTALL, **GO_INSTALL_FOR_AUDIT}[name]
     path, version = package.split("@")
     folder = paths.cache("bin", f"{name}-{version}")
     with locked(folder / ".lock"):

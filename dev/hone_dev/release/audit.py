@@ -1,0 +1,154 @@
+"""What tools of others say of this repository, and what stays as it is with a reason: `make audit`."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hone_dev.cluster import binaries
+from hone_dev.release import manifests
+from hone_dev.tools import paths, pypi
+from hone_dev.tools.console import HoneDevError, note, step
+
+REASONS = Path(__file__).with_name("audit.yaml")
+_PACKAGES = ("crds", "operator", "trainer", "cli")
+_LICENCES = {
+    "agpl": re.compile("AGPL|Affero"),
+    "gpl": re.compile("(?<!L)GPL|(?<!Lesser )General Public"),
+    "proprietary": re.compile("Proprietary"),
+}
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """What a tool says, and of what: a file, an object or a package."""
+
+    tool: str
+    rule: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.tool} {self.rule} {self.where}"
+
+
+def run() -> None:
+    """Ask every tool.
+
+    Raises:
+        HoneDevError: it found something that audit.yaml does not explain, or that has an explanation without need.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        chart = Path(folder, "install.yaml")
+        digest = "registry.example.internal/hone/{}@sha256:" + "0" * 64
+        archive = manifests.package(Path(folder), {t: digest.format(t) for t in ("operator", "trainer")}, Path(folder))
+        chart.write_text(yaml.safe_dump_all(manifests.rendered(archive)))
+        found: list[Finding] = []
+        for name, ask in TOOLS.items():
+            with step(name):
+                said = list(ask(chart))
+            note(f"{name:12} {len(said)} findings")
+            found += said
+    # Lines about pods alone are needed by the test that asks of every pod of the operator.
+    check(found, [each for each in reasons() if not each["where"].startswith("Pod.")])
+
+
+def reasons() -> list[dict[str, str]]:
+    """What stays as it is."""
+    read: list[dict[str, str]] = yaml.safe_load(REASONS.read_text())
+    return read
+
+
+def check(found: Sequence[Finding], explained: Sequence[dict[str, str]]) -> None:
+    """Raise HoneDevError unless each finding has its line, and each line a finding."""
+    used = {i for each in found for i, line in enumerate(explained) if _explains(line, each)}
+    open_ = sorted({each for each in found if not any(_explains(line, each) for line in explained)})
+    wrong = [str(each) for each in open_]
+    wrong += [f"no finding needs: {line['tool']} {line['rule']}" for i, line in enumerate(explained) if i not in used]
+    if wrong:
+        raise HoneDevError("\n".join(wrong), f"correct it, or write the reason in {REASONS.relative_to(paths.SOURCE)}")
+
+
+def _explains(line: dict[str, str], finding: Finding) -> bool:
+    same = (line["tool"], line["rule"]) == (finding.tool, finding.rule)
+    return same and fnmatchcase(finding.where, line["where"])
+
+
+def _said(command: Sequence[str | Path]) -> Any:
+    """The JSON that a tool prints, which ends with 1 when it has found something."""
+    done = subprocess.run([str(each) for each in command], cwd=paths.SOURCE, capture_output=True, text=True)
+    if not done.stdout.strip():
+        raise HoneDevError(f"{command[0]} said nothing: {done.stderr[-600:]}")
+    return json.loads(done.stdout)
+
+
+def hadolint(_: Path) -> Iterator[Finding]:
+    """Of the Dockerfile."""
+    for each in _said([*pypi.command("hadolint"), "--format", "json", "Dockerfile"]):
+        yield Finding("hadolint", each["code"], each["file"])
+
+
+def workflows(_: Path) -> Iterator[Finding]:
+    """actionlint and zizmor, of the workflows."""
+    for each in _said([binaries.program("actionlint"), "-format", "{{json .}}"]):
+        yield Finding("actionlint", each["kind"], each["filepath"])
+    for each in _said([*pypi.command("zizmor"), "--offline", "--format", "json-v1", ".github"]):
+        yield Finding("zizmor", each["ident"], str(each["locations"][0]["symbolic"]["key"]))
+
+
+def kube_score(manifest: Path) -> Iterator[Finding]:
+    """Of Kubernetes objects."""
+    for thing in _said([binaries.program("kube-score"), "score", "--output-format", "json", manifest]):
+        for each in thing["checks"]:
+            if not each["skipped"] and each["grade"] < 10:
+                where = f"{thing['type_meta']['kind']}/{thing['object_meta']['name']}"
+                yield Finding("kube-score", each["check"]["id"], where)
+
+
+def checkov(manifest: Path) -> Iterator[Finding]:
+    """Of Kubernetes objects."""
+    options = ("--framework", "kubernetes", "--skip-download", "--compact", "--output", "json")
+    for each in _said([*pypi.command("checkov"), "--file", manifest, *options])["results"]["failed_checks"]:
+        yield Finding("checkov", each["check_id"], each["resource"])
+
+
+def bandit(_: Path) -> Iterator[Finding]:
+    """Of the packages that users install, from severity medium."""
+    for each in _said([*pypi.command("bandit"), "-q", "-ll", "--format", "json", "--recursive", *_PACKAGES])["results"]:
+        yield Finding("bandit", each["test_id"], each["filename"])
+
+
+def licences(_: Path) -> Iterator[Finding]:
+    """Of all packages of the environment, which are those of the lock files but vllm.txt, mlflow.txt and gguf.txt."""
+    for package in distributions():
+        text = licence(package)
+        found = [rule for rule, pattern in _LICENCES.items() if pattern.search(text)] if text else ["unknown"]
+        yield from (Finding("licences", rule, package.name) for rule in found)
+
+
+def licence(package: Distribution) -> str:
+    """What the metadata of a package say; empty: nothing."""
+    metadata = package.metadata
+    classifiers = [each for each in metadata.get_all("Classifier") or () if each.startswith("License :: ")]
+    named = [each.rpartition(" :: ")[2] for each in classifiers if each != "License :: OSI Approved"]
+    fields = (*(metadata.get_all("License-Expression") or ()), "; ".join(named), *(metadata.get_all("License") or ()))
+    return next((text for field in fields if (text := field.partition("\n")[0])), "")
+
+
+TOOLS: dict[str, Callable[[Path], Iterator[Finding]]] = {
+    "hadolint": hadolint,
+    "workflows": workflows,
+    "kube-score": kube_score,
+    "checkov": checkov,
+    "bandit": bandit,
+    "licences": licences,
+}
