@@ -60,6 +60,7 @@ _COMMANDS = {
     "doctor": Command("health.doctor", "doctor", "Check an installation, and say what to do."),
     "bundle": Command("health.bundle", "bundle", "Pack what others need to help with a run; no secrets."),
     "mcp": Command("clients.agents", "mcp", "Serve tools for agents by the Model Context Protocol."),
+    "ui": Command("clients.console", "ui", "Serve a page with runs, rows and models on this machine."),
     "dataset": Command("review.dataset", "app", "Review the rows that a model generated."),
     "download": Command("download", "download", "Copy the files of a model out of the cluster."),
     "report": Command("download", "report", "Copy the report page of a version, without its weights."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -66,7 +66,7 @@ def approve(
     if despite_gates and not (comment or "").strip():
         raise CommandError("--despite-gates needs a reason for those who read it later: --comment 'why'")
     state: ApprovalState = ApprovalState.CANDIDATE if withdraw else ApprovalState.APPROVED
-    _decide(_kube(context, namespace), model, state, comment, dry_run=dry_run, despite_gates=despite_gates)
+    decide(_kube(context, namespace), model, state, comment, dry_run=dry_run, despite_gates=despite_gates)
 
 
 def reject(
@@ -84,7 +84,7 @@ def reject(
     \b
     hone reject support-bot:4 --comment 'promises refunds'
     """
-    _decide(_kube(context, namespace), model, ApprovalState.REJECTED, comment, dry_run=dry_run)
+    decide(_kube(context, namespace), model, ApprovalState.REJECTED, comment, dry_run=dry_run)
 
 
 def _kube(context: str | None, namespace: str | None) -> Kube:
@@ -93,7 +93,7 @@ def _kube(context: str | None, namespace: str | None) -> Kube:
     return Kube.load(context, namespace)
 
 
-def _decide(
+def decide(
     kube: Kube,
     reference: str,
     state: ApprovalState,
@@ -101,14 +101,20 @@ def _decide(
     *,
     dry_run: bool,
     despite_gates: bool = False,
+    say: Callable[[str], None] = typer.echo,
 ) -> None:
+    """Show what is known about a version, write a decision about it, and show what follows; a line each to `say`.
+
+    Raises:
+        CommandError: the gates or the API server refuse.
+    """
     version = chosen(kube, reference)
     name, model = version["metadata"]["name"], kube.model(version["spec"]["modelName"])
     approval, gates = version["spec"].get("approval") or {}, gates_of(version, model)
     for line in summary(version, gates):
-        typer.echo(line)
+        say(line)
     if approval.get("state", ApprovalState.CANDIDATE) == state:
-        typer.echo(printable(f"It is {_WORDS[state]}{_by(approval)} already: nothing changed."))
+        say(printable(f"It is {_WORDS[state]}{_by(approval)} already: nothing changed."))
         return
     if state == ApprovalState.CANDIDATE and is_rejected_by_gate(version):
         raise CommandError(
@@ -125,11 +131,11 @@ def _decide(
             "the API server does not report who you are (kubectl auth whoami), and an approval needs a user name"
         )
     kube.decide(version, {"state": state, "by": user, "comment": comment}, dry_run=dry_run)
-    typer.echo(printable(f"{name} {'would be' if dry_run else 'is'} {_WORDS[state]}. By: {user}."))
+    say(printable(f"{name} {'would be' if dry_run else 'is'} {_WORDS[state]}. By: {user}."))
     for line in consequences(version, model, state, _pointed(kube, model)):
-        typer.echo(printable(line))
+        say(printable(line))
     if not dry_run:
-        typer.echo(f"To watch it: hone models {version['spec']['modelName']} -n {kube.namespace}")
+        say(f"To watch it: hone models {version['spec']['modelName']} -n {kube.namespace}")
 
 
 def _pointed(kube: Kube, model: Mapping[str, Any] | None) -> dict[str, Mapping[str, Any]]:

@@ -18,23 +18,34 @@ from hone_cli.review.reviews import Reviews
 from hone_cli.review.server import application
 
 LOOPBACK = "127.0.0.1"
+REVIEW = "Review at"
 
 
 def serve(reviews: Reviews, port: int) -> SyntheticRows:
     """Serve the page on loopback until Ctrl-C or SIGTERM; returns the final counts."""
     reviews.state()  # errors are reported first
-    token = secrets.token_urlsafe(32)
-    asyncio.run(_serve(application(reviews, digest(token)), port, token))
+    serve_page(lambda token_digest: application(reviews, token_digest), port, REVIEW)
     return reviews.state().counts
 
 
-async def _serve(app: web.Application, port: int, token: str) -> None:
+def serve_page(serves: Callable[[str], web.Application], port: int, words: str) -> None:
+    """Serve a page on loopback until Ctrl-C or SIGTERM.
+
+    Args:
+        serves: makes the application for the digest of a token.
+        words: before the address of the page.
+    """
+    token = secrets.token_urlsafe(32)
+    asyncio.run(_serve(serves(digest(token)), port, token, words))
+
+
+async def _serve(app: web.Application, port: int, token: str, words: str) -> None:
     stop = interruption()  # before the message about Ctrl-C is printed
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, LOOPBACK, port).start()
-        print_page(runner.addresses[0][1], token)
+        print_page(runner.addresses[0][1], token, words)
         await stop.wait()
     finally:
         await runner.cleanup()
@@ -70,9 +81,14 @@ async def _serve_in_pod(serves: Serves, port: int, idle_seconds: float) -> None:
         await runner.cleanup()
 
 
-def print_page(port: int, token: str) -> None:
+def print_page(port: int, token: str, words: str = REVIEW) -> None:
     """Print the address of the page; its fragment stays in the browser."""
-    typer.echo(f"Review at http://{LOOPBACK}:{port}/#token={token}\nCtrl-C ends it; what is decided is kept.")
+    typer.echo(f"{words} {address(port, token)}\nCtrl-C ends it; what is decided is kept.")
+
+
+def address(port: int, token: str) -> str:
+    """The address of a page."""
+    return f"http://{LOOPBACK}:{port}/#token={token}"
 
 
 def interruption() -> asyncio.Event:

@@ -19,7 +19,7 @@ import typer
 from hone_api.dataset.review import MAX_REVIEWER
 from hone_api.dataset.synthesis import REVIEW, SyntheticRows
 from hone_cli.errors import CommandError
-from hone_cli.local import print_page
+from hone_cli.local import address, print_page
 from hone_cli.reach import pod, running
 from hone_cli.reach.guard import digest
 from hone_cli.reach.kube import Kube
@@ -35,6 +35,11 @@ class Session:
     dataset: dict[str, Any]
     reviews: Remote
     tunnel: Tunnel
+
+    @property
+    def url(self) -> str:
+        """The address of its page."""
+        return address(self.tunnel.port, self.reviews.token)
 
     def wait_for_page(self) -> None:
         """Print the page's address, and wait for Ctrl-C."""
@@ -66,6 +71,13 @@ def session(
         CommandError: the Dataset does not exist or has no generated rows, or the pod cannot run.
     """
     kube = Kube.load(context, namespace, "Name a folder in --path to review without one.")
+    with reviewing(kube, name, reviewer, port) as reached:
+        yield reached
+
+
+@contextlib.contextmanager
+def reviewing(kube: Kube, name: str, reviewer: str | None, port: int) -> Iterator[Session]:
+    """See `session`."""
     dataset = kube.dataset(name)
     token = secrets.token_urlsafe(32)
     with running.reached(kube, start(kube, dataset, token, reviewer), port) as tunnel:

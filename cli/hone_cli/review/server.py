@@ -26,7 +26,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -67,7 +67,7 @@ AnyAsked = TypeVar("AnyAsked", bound=_Asked)
 
 def application(reviews: Reviews, token_digest: str, on_request: Callable[[], None] = lambda: None) -> web.Application:
     """The page at /, the calls below /api. Every answer has the security headers, errors included."""
-    app = guarded(token_digest, _HEADERS, on_request=on_request, client_max_size=MAX_BYTES)
+    app = guarded(token_digest, HEADERS, on_request=on_request, client_max_size=MAX_BYTES)
     app[REVIEWS] = reviews
     for path in _PAGE:
         app.router.add_get(f"/{path}", _page)

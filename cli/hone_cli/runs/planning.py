@@ -124,7 +124,7 @@ def plan(bodies: list[dict[str, Any]], objects: Objects | None, prices: Prices |
     jobs = []
     for body in bodies:
         if body["kind"] == "FineTuneJob" and (spec := _read(FineTuneJobSpec, body)):
-            jobs.append(_job(body["metadata"]["name"], spec, bodies, objects, prices, spot=spot))
+            jobs.append(planned_job(body["metadata"]["name"], spec, bodies, objects, prices, spot=spot))
     return ApplyPlan(objects=planned, jobs=jobs)
 
 
@@ -215,7 +215,7 @@ def _references(body: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
                 yield "Dataset", each["name"], "apply its manifest as well"
 
 
-def _job(
+def planned_job(
     name: str,
     spec: FineTuneJobSpec,
     bodies: Iterable[Mapping[str, Any]],
@@ -224,6 +224,7 @@ def _job(
     *,
     spot: bool,
 ) -> PlannedJob:
+    """What a job would need."""
     datasets = {ref.name: _counted(ref.name, bodies, objects) for ref in spec.datasets}
     devices = job_needs.devices(spec)
     rooms = {device: job_needs.capacity(spec, device) or 0 for device in devices}

@@ -8,8 +8,10 @@ from typing import Any
 
 from selenium import webdriver
 
-from hone_dev.tools import packages
+from hone_dev.tools import npm, packages
 
+AXE = "4.14.1"
+AXE_SHA256 = "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745"
 ATTACKS = [
     "<script>document.title = 'ran'</script>",
     "</pre></td></title><img src=x onerror=\"document.title = 'ran'\">",
@@ -82,3 +84,16 @@ def assert_readable(page: Any, scheme: str) -> None:
     lightness = page.execute_script("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[0]")
     assert (int(lightness) > 127) == (scheme == "light")
     assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def axe_violations(page: Any) -> list[str]:
+    """What axe-core finds on the page that is serious or critical, a line each."""
+    file = npm.file_of("axe-core", AXE, AXE_SHA256, "package/axe.min.js")
+    page.execute_script(file.read_text())
+    found = page.execute_async_script("const done = arguments[0]; axe.run(document).then(r => done(r.violations))")
+    return [
+        f"{each['id']}: {node['html'][:120]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]

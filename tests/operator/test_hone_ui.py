@@ -1,0 +1,273 @@
+"""`hone ui` at a real API server: what it answers and refuses, and the page in a real browser."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+
+import pytest
+import requests
+import yaml
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+from support.pages.browser import ATTACKS, axe_violations, chromium
+from support.servers.app_server import running
+
+from hone import Client, DatasetSpec, FineTuneJobSpec, manifest
+from hone_cli import answering
+from hone_cli.chat import RemoteChat
+from hone_cli.clients.console import Console, application
+from hone_cli.reach.guard import digest
+
+TOKEN = "the-token-of-this-page"
+AT = "2026-01-01T00:00:00Z"
+HANG = 120  # seconds; a guard against hanging, not an expectation
+MODEL = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)["messages"][-1]["content"]
+    answers = {name: {"text": f"{name} of {asked}", "ending": "Stop"} for name in ("base", "tuned")}
+    print(json.dumps(answers), flush=True)
+"""
+VIEWS = ("runs", "run/first", "compare/first/second", "datasets", "dataset/rows", "models", "chat/bot-v2", "new")
+SIZES = {"desktop": (1200, 900), "phone": (390, 844)}
+
+
+def conditions(*names):
+    told = {"status": "True", "reason": "Succeeded", "message": "", "lastTransitionTime": AT}
+    return [{"type": name, **told} for name in names]
+
+
+def job(name, **spec):
+    body = {"model": {"uri": "hf://Qwen/Qwen2.5-0.5B-Instruct"}, "datasets": [{"name": "rows"}], **spec}
+    return manifest(name, FineTuneJobSpec.model_validate({**body, "output": {"modelName": "bot"}}))
+
+
+def add_version(namespace, number, **spec):
+    lineage = {"baseModel": {"uri": "hf://owner/base@main"}, "datasets": [], "job": {"name": "first", "uid": "x"}}
+    lineage |= {"method": "SFT", "seed": 1, "hyperParameters": {}}
+    artifact = {"format": "Adapter", "uri": f"pvc://hone-store/models/{number}/adapter", "digest": f"sha256:{'0' * 64}"}
+    body = {"modelName": "bot", "version": number, "artifacts": [{**artifact, "sizeBytes": 1}], "lineage": lineage}
+    namespace.create("ModelVersion", f"bot-v{number}", {**body, **spec})
+    status = {"conditions": conditions("Ready"), "baseEvalLoss": "3.9", "evalLoss": f"2.{number}"}
+    namespace.patch("ModelVersion", f"bot-v{number}", {"status": status}, "status")
+
+
+@pytest.fixture
+def client(namespace, apiserver, monkeypatch, tmp_path):
+    """A namespace with two runs, rows, and a model with two versions."""
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(apiserver))
+    (tmp_path / "prices.yaml").write_text("currency: EUR\ngpuHour: {NVIDIA-L4: 0.7}\n")
+    client = Client(namespace.name, price_table=tmp_path / "prices.yaml")
+    client.start(
+        manifest("rows", DatasetSpec(source={"uri": "pvc://data/rows.jsonl"})),
+        job("first", resources={"gpusPerNode": 1, "gpuProducts": ["NVIDIA-L4"]}),
+        job("second", training={"epochs": "7"}),
+    )
+    for name, factor in (("first", 1), ("second", 1.2)):
+        curve = " ".join(f"{step}:{factor * 4 / (1 + step / 40):.4f}" for step in range(10, 200, 10))
+        status = {
+            "phase": "Running",
+            "conditions": conditions("Running"),
+            "metrics": [{"name": "loss", "curve": curve}],
+        }
+        status["progress"] = {"stage": "Training", "step": 190, "totalSteps": 400, "loss": "0.7", "eta": "8m"}
+        status["queue"] = (
+            {"reason": "Pending", "position": 2, "message": "waits for 2 GPUs"} if name == "second" else None
+        )
+        namespace.patch("FineTuneJob", name, {"status": status}, "status")
+    errors = [{"code": "MissingColumn", "count": 3, "rows": [4, 7, 9], "example": ATTACKS[1], "hint": "Name it."}]
+    status = {"conditions": conditions("Ready"), "rejected": 3, "errors": errors, "summary": "900 rows"}
+    status["splits"] = [{"name": "train", "rows": 900}, {"name": "validation", "rows": 50}]
+    status["tokens"] = {"mean": 100, "max": 400}
+    namespace.patch("Dataset", "rows", {"status": status}, "status")
+    add_version(namespace, 1, approval={"state": "Approved", "by": "ada"})
+    add_version(namespace, 2)
+    return client
+
+
+@pytest.fixture
+def url(client):
+    with Console(client) as console, running(application(console, digest(TOKEN))) as url:
+        yield url
+
+
+def asked(url, name, **body):
+    return requests.post(f"{url}/api/{name}", json=body, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=HANG)
+
+
+def acted(url, act, **fields):
+    answer = asked(url, "act", act=act, fields=fields)
+    return answer.json().get("html") or answer.json()["error"]
+
+
+@pytest.mark.apiserver
+def test_strangers_are_refused_and_nothing_comes_from_elsewhere(url) -> None:
+    page = requests.get(url, timeout=HANG)
+    for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "form-action 'none'"):
+        assert part in page.headers["Content-Security-Policy"]
+    for path in ("", "console.js", "console.css"):
+        text = requests.get(f"{url}/{path}", timeout=HANG).text
+        assert "http://" not in text.replace("http://127.0.0.1", "")
+        assert "https://" not in text
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        assert requests.post(f"{url}/api/show", json={"path": []}, headers=headers, timeout=HANG).status_code == 401
+    mine = {"Authorization": f"Bearer {TOKEN}"}
+    for stranger in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
+        sent = requests.post(f"{url}/api/show", json={"path": []}, headers={**mine, **stranger}, timeout=HANG)
+        assert sent.status_code == 403
+
+
+@pytest.mark.apiserver
+def test_views_show_what_is_there_and_text_is_not_markup(url) -> None:
+    shown = {view: asked(url, "show", path=view.split("/")).json() for view in VIEWS}
+    assert all("<h1>" in view["html"] for view in shown.values()), shown
+    assert "place 2" in shown["runs"]["html"]
+    assert "190/400" in shown["run/first"]["html"]
+    assert "GPU-hours" in shown["run/first"]["html"]
+    assert "EUR" in shown["run/first"]["html"]
+    assert "training.epochs" in shown["compare/first/second"]["html"]
+    assert "<img" not in shown["dataset/rows"]["html"]
+    assert "&lt;img src=x" in shown["dataset/rows"]["html"]
+    assert (shown["runs"]["live"], shown["models"]["live"]) == (True, False)
+    for path in (["nope"], ["run"], ["runs", "x"], ["run", "absent"], ["compare", "first"], ["chat", "a", "b"]):
+        assert asked(url, "show", path=path).status_code == 409, path
+    assert asked(url, "show", path=[1]).status_code == 400
+
+
+@pytest.mark.apiserver
+def test_forms_do_what_the_commands_do(url, namespace, tmp_path) -> None:
+    acted(url, "suspend", run="first")
+    assert namespace.get("FineTuneJob", "first")["spec"]["suspend"] is True
+    acted(url, "resume", run="first")
+    assert namespace.get("FineTuneJob", "first")["spec"]["suspend"] is False
+    would = acted(url, "decide", version="bot-v1", state="Rejected", comment="promises refunds")
+    assert "would be rejected" in would
+    assert namespace.get("ModelVersion", "bot-v1")["spec"]["approval"]["state"] == "Approved"
+    assert "is rejected" in acted(url, "confirm", version="bot-v1", state="Rejected", comment="promises refunds")
+    assert namespace.get("ModelVersion", "bot-v1")["spec"]["approval"]["comment"] == "promises refunds"
+    rows = "".join(json.dumps({"question": f"q {i}?", "answer": f"a {i}."}) + "\n" for i in range(50))
+    (tmp_path / "support.jsonl").write_text(rows)
+    fields = {"source": str(tmp_path / "support.jsonl"), "model": "Qwen/Qwen2.5-0.5B-Instruct", "gpus": "1", "gpu": ""}
+    assert "name: support" in acted(url, "write", **fields)
+    assert "is not a number" in acted(url, "write", **{**fields, "gpus": "one"})
+    assert "name a file with rows" in acted(url, "write", **{**fields, "source": "--html=x"})
+    text = yaml.safe_dump(job("third"))
+    assert "FineTuneJob third is new" in acted(url, "plan", manifest=text)
+    assert "third" not in namespace.names("FineTuneJob")
+    assert "It cannot be applied" in acted(url, "plan", manifest=text.replace("modelName: bot", "modelName: Bot!"))
+    assert "#/run/third" in acted(url, "apply", manifest=text)
+    assert "third" in namespace.names("FineTuneJob")
+    assert "there is no action" in acted(url, "delete", run="first")
+    assert "has no field" in acted(url, "suspend")
+
+
+@pytest.fixture
+def chats(monkeypatch):
+    """The server of a chat's pod with a scripted model: no pod runs here."""
+    with subprocess.Popen([sys.executable, "-c", MODEL], stdin=-1, stdout=-1, text=True) as process:
+        with running(answering.application(answering.Model(process), digest(TOKEN))) as url:
+            remote = contextlib.contextmanager(lambda *_: iter([RemoteChat(url, TOKEN)]))
+            monkeypatch.setattr("hone_cli.chat.opened", remote)
+            yield
+        process.kill()
+
+
+class Page:
+    """The page as a person sees it, with the keyboard alone."""
+
+    def __init__(self, browser, url):
+        self.browser, self.url = browser, url
+        browser.get("about:blank")
+        browser.get(f"{url}/#token={TOKEN}")
+        self.until("first")
+
+    def until(self, words):
+        shown = lambda browser: words in browser.execute_script("return document.body.innerText")  # noqa: E731
+        WebDriverWait(self.browser, HANG, 0.05).until(shown, f"{words!r} is not on the page")
+
+    def press(self, *keys):
+        ActionChains(self.browser).send_keys(*keys).perform()
+
+    def tab_to(self, words):
+        """Tab until what has the focus has this text or name."""
+        for _ in range(80):
+            self.press(Keys.TAB)
+            here = self.browser.switch_to.active_element
+            if words in (here.text, here.get_attribute("name"), here.get_attribute("aria-label")):
+                return
+        pytest.fail(f"the keyboard does not reach {words}")
+
+    def go(self, view):
+        self.browser.execute_script(f"location.hash = '#/{view}'")
+        head = {"run/first": "first", "dataset/rows": "rows", "chat/bot-v2": "Chat with bot-v2", "new": "New run"}
+        wanted = head.get(view) or view.split("/")[0].capitalize()
+        WebDriverWait(self.browser, HANG, 0.05).until(
+            lambda browser: browser.execute_script("return document.querySelector('h1')?.textContent") == wanted, view
+        )
+
+
+@pytest.mark.e2e
+def test_every_view_in_a_browser_has_no_serious_finding_of_axe(url, tmp_path) -> None:
+    with chromium() as browser:
+        page = Page(browser, url)
+        assert TOKEN not in browser.current_url
+        for size, (width, height) in SIZES.items():
+            metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            for scheme in ("light", "dark"):
+                feature = {"name": "prefers-color-scheme", "value": scheme}
+                browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+                for view in VIEWS:
+                    page.go(view)
+                    assert axe_violations(browser) == [], (view, size, scheme)
+                    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth"), view
+                    browser.save_screenshot(str(tmp_path / f"{view.replace('/', '-')}-{size}-{scheme}.png"))
+        browser.execute_script("document.querySelector('main').append(document.createElement('input'))")
+        assert axe_violations(browser), "an input without a name is seen"
+        assert [each for each in browser.get_log("browser") if each["level"] == "SEVERE"] == []
+
+
+@pytest.mark.e2e
+def test_the_keyboard_alone_compares_approves_chats_and_starts_a_run(url, namespace, chats) -> None:
+    with chromium() as browser:
+        page = Page(browser, url)
+        for name in ("first", "second"):
+            page.tab_to(f"Compare {name}")
+            page.press(Keys.SPACE)
+        page.tab_to("Compare")
+        page.press(Keys.ENTER)
+        page.until("settings that differ")
+        browser.get(f"{url}/#/models")
+        page.until("v2")
+        page.tab_to("Reject, and roll aliases back")
+        page.press(Keys.ENTER)
+        page.until("would be rejected")
+        page.tab_to("Yes")
+        page.press(Keys.ENTER)
+        page.until("bot-v2 is rejected")
+        assert namespace.get("ModelVersion", "bot-v2")["spec"]["approval"]["state"] == "Rejected"
+        browser.get(f"{url}/#/chat/bot-v1")
+        page.until("Chat with bot-v1")
+        page.tab_to("question")
+        page.press("What is a Pod?", Keys.TAB, Keys.ENTER)
+        page.until("tuned of What is a Pod?")
+        browser.get(f"{url}/#/new")
+        page.until("New run")
+        page.tab_to("source")
+        page.press("/absent.jsonl")
+        page.tab_to("Look at the rows, and write a manifest")
+        page.press(Keys.ENTER)
+        page.until("absent.jsonl")
+
+
+@pytest.mark.apiserver
+def test_the_command_prints_an_address_of_loopback_and_ctrl_c_ends_it(namespace, apiserver, terminal) -> None:
+    screen = terminal("ui", "--namespace", namespace.name, columns=200, KUBECONFIG=str(apiserver))
+    screen.until("Look at http://127.0.0.1:")
+    screen.until("Ctrl-C ends it")
+    screen.press("\x03")
+    assert screen.end() == 0
