@@ -12,6 +12,7 @@ from hone_api.verdicts.gates import measured, newest
 from hone_api.words.states import ApprovalState
 from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate, number_line
 from hone_cli.errors import CommandError, printable
+from hone_cli.reach.completing import version_names
 from hone_cli.versions import MODEL_HELP, chosen
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _WORDS: Mapping[ApprovalState, str] = {
 }
 _Reference = Annotated[
     str,
-    typer.Argument(help=MODEL_HELP),
+    typer.Argument(help=MODEL_HELP, autocompletion=version_names),
 ]
 _Comment = Annotated[str | None, typer.Option(help="Why; it stays in spec.approval.comment.")]
 _DryRun = Annotated[

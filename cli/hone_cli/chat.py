@@ -19,6 +19,7 @@ from hone_cli import answering, local
 from hone_cli.download import choose_artifact
 from hone_cli.errors import CommandError
 from hone_cli.reach import pod
+from hone_cli.reach.completing import version_names
 from hone_cli.reach.guard import digest
 from hone_cli.reach.pod_server import PodServer, error_of
 from hone_cli.versions import MODEL_HELP, chosen, ready
@@ -56,7 +57,7 @@ class RemoteChat(PodServer):
 def chat(
     model: Annotated[
         str,
-        typer.Argument(help=MODEL_HELP),
+        typer.Argument(help=MODEL_HELP, autocompletion=version_names),
     ],
     form: Annotated[str | None, typer.Option(help="Adapter, Merged or Full, where the version has several.")] = None,
     gpus: Annotated[

@@ -22,6 +22,7 @@ from hone_cli import local
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach import files, pod
 from hone_cli.reach.bar import bar
+from hone_cli.reach.completing import version_names
 from hone_cli.reach.copying import Copied, MissingFileError, copy, copy_one
 from hone_cli.reach.guard import digest
 from hone_cli.reach.remote_files import RemoteFiles
@@ -38,7 +39,7 @@ _IDLE_SECONDS = 2 * 3600.0
 def download(
     model: Annotated[
         str,
-        typer.Argument(help=MODEL_HELP),
+        typer.Argument(help=MODEL_HELP, autocompletion=version_names),
     ],
     folder: Annotated[Path, typer.Argument(help="A new folder, or one whose download was interrupted.")],
     form: Annotated[
@@ -77,7 +78,7 @@ def fetch(kube: Kube, version: Mapping[str, Any], artifact: Artifact, folder: Pa
 
 
 def report(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, autocompletion=version_names)],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A new file; default: NAME-OF-THE-MODELVERSION.html.")
     ] = None,

@@ -18,6 +18,7 @@ from hone_api.verdicts.gates import measured, newest
 from hone_api.words.states import ApprovalState, ConditionType, DeliveryState
 from hone_cli.approval import number_line
 from hone_cli.errors import CommandError, printable
+from hone_cli.reach.completing import names_of
 
 _SHOWN = 10
 """Newest versions of a model that the tree has, unless --all."""
@@ -77,7 +78,9 @@ class ModelNode:
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="A model; default: all of the namespace.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A model; default: all of the namespace.", autocompletion=names_of("Model"))
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document with every version, for programs.")
     ] = False,

@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from hone_cli.errors import CommandError
+from hone_cli.reach.completing import names_of
 
 
 def retrain(
-    model: Annotated[str, typer.Argument(help="A Model with spec.retrain.")],
+    model: Annotated[str, typer.Argument(help="A Model with spec.retrain.", autocompletion=names_of("Model"))],
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
 ) -> None:

@@ -91,6 +91,9 @@ def test_what_is_there_stays_or_changes(namespace, plan) -> None:
     assert "conflict" in found["rows"]["problems"][0].lower()
     _, found = plan(dataset("new", source={"uri": "configmap://new/rows.jsonl"}))
     assert found["new"]["warnings"] == ["it waits for ConfigMap new, which does not exist: hone upload FILE new"]
+    namespace.claim("new")
+    _, found = plan(dataset("new", source={"uri": "configmap://new/rows.jsonl"}))
+    assert "PersistentVolumeClaim new exists: write pvc://new/FILE" in found["new"]["warnings"][0]
 
 
 def test_a_namespace_that_does_not_exist_is_named(plan) -> None:

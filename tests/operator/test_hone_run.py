@@ -110,6 +110,13 @@ def test_a_refused_object_stops_all_of_them(namespace, hone, manifest) -> None:
     assert namespace.names("Dataset") == []
 
 
+def test_a_manifest_with_line_ends_of_windows_is_the_same(namespace, hone, manifest) -> None:
+    assert hone("run", manifest, "--yes", "--detach").returncode == 0
+    manifest.write_bytes(b"\xef\xbb\xbf" + MANIFEST.replace("\n", "\r\n").encode())
+    again = hone("plan", manifest)
+    assert again.stdout.startswith("Dataset rows stays\nFineTuneJob job stays\n"), again
+
+
 @pytest.mark.parametrize(("ends", "code"), [("Succeeded", CliExit.DONE), ("Failed", CliExit.RUN_FAILED)])
 def test_a_run_is_watched_to_its_end_by_plain_lines(namespace, hone, manifest, ends, code) -> None:
     assert hone("run", manifest, "--yes", "--detach").returncode == 0
@@ -148,6 +155,30 @@ def test_a_shell_completes_the_names_of_jobs(namespace, hone, manifest, apiserve
     assert (done.stdout.split(), done.stderr) == (["job"], "")
 
 
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("models", ["bot"]),
+        ("retrain", ["bot"]),
+        ("chat", ["bot", "bot-v1"]),
+        ("download", ["bot", "bot-v1"]),
+        ("report", ["bot", "bot-v1"]),
+        ("approve", ["bot", "bot-v1"]),
+    ],
+)
+def test_a_shell_completes_models_and_versions(namespace, apiserver, command, expected) -> None:
+    namespace.create("Model", "bot", {})
+    base = {"uri": "hf://owner/base"}
+    artifact = {"format": "Adapter", "uri": "pvc://s/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
+    lineage = {"baseModel": base, "datasets": [], "job": {"name": "j", "uid": "u"}, "method": "SFT", "seed": 1}
+    spec = {"modelName": "bot", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    namespace.create("ModelVersion", "bot-v1", spec)
+    words = {"COMP_WORDS": f"hone {command} --namespace {namespace.name} bo", "COMP_CWORD": "4"}
+    environment = {**os.environ, "_HONE_COMPLETE": "complete_bash", "KUBECONFIG": str(apiserver), **words}
+    done = subprocess.run([sys.executable, "-m", "hone_cli"], env=environment, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (expected, "")
+
+
 def test_a_terminal_of_40_columns_shows_the_screen_and_ctrl_c_leaves_the_run(
     namespace, hone, manifest, apiserver, terminal
 ) -> None:
@@ -159,11 +190,13 @@ def test_a_terminal_of_40_columns_shows_the_screen_and_ctrl_c_leaves_the_run(
         "Running",
         progress={"stage": "Training", "step": 40, "totalSteps": 100, "loss": "3.2"},
         metrics=[{"name": "loss", "curve": curve}],
+        memory={"estimated": 3 * 2**30},
     )
     words = ("watch", "job", "--namespace", namespace.name)
     screen = terminal(*words, columns=40, KUBECONFIG=str(apiserver), NO_COLOR="1")
     screen.until("40/100")
     screen.until("▁")
+    screen.until("memory 3.0 GiB a pod estimated")
     screen.press("\x03")
     screen.until("job goes on.")
     assert namespace.get("FineTuneJob", "job")["status"]["phase"] == "Running"

@@ -24,3 +24,8 @@ def names_of(kind: str) -> Callable[[typer.Context, str], list[str]]:
         return [name for name in names if name.startswith(incomplete)]
 
     return complete
+
+
+def version_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Models, and their versions by the names of ModelVersions."""
+    return sorted({name for kind in ("Model", "ModelVersion") for name in names_of(kind)(ctx, incomplete)})

@@ -12,6 +12,7 @@ import typer
 from hone_api.dataset.synthesis import SyntheticRows
 from hone_cli.errors import CommandError
 from hone_cli.reach import pod
+from hone_cli.reach.completing import names_of
 from hone_cli.review import folder
 from hone_cli.review.reviews import Reviews, words
 
@@ -22,7 +23,7 @@ _IDLE_SECONDS = 2 * 3600.0
 
 @app.command()
 def review(
-    name: Annotated[str, typer.Argument(help="Dataset whose generated rows wait.")],
+    name: Annotated[str, typer.Argument(help="Dataset whose generated rows wait.", autocompletion=names_of("Dataset"))],
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
     path: Annotated[Path | None, typer.Option(help="A store or batch in a local folder; no cluster is asked.")] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -63,6 +64,25 @@ def log(
     options |= {"tail_lines": tail} if tail else {}
     stream = asked(lambda: objects.kube.core.read_namespaced_pod_log(name, objects.kube.namespace, **options))
     yield from stream.stream(2**16)
+
+
+def tail_of(objects: Objects, job: dict[str, Any], lines: int) -> list[str]:
+    """The newest lines of rank 0; none where there is no log, or a person may not read it."""
+    name = job["metadata"]["name"]
+    try:
+        pods = objects.list("Pod", f"hone.dev/finetunejob={name},hone.dev/component=training")
+        chosen = _pod(job, pods, 0, back=0)
+        container = _container(next(pod for pod in pods if pod["metadata"]["name"] == chosen))
+        read = partial(
+            objects.kube.core.read_namespaced_pod_log,
+            chosen,
+            objects.kube.namespace,
+            container=container,
+            tail_lines=lines,
+        )
+        return str(asked(read)).splitlines()[-lines:]
+    except CommandError:
+        return []
 
 
 def _pod(job: dict[str, Any], pods: list[dict[str, Any]], rank: int, *, back: int) -> str:

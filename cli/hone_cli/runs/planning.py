@@ -191,7 +191,17 @@ def _missing(body: Mapping[str, Any], bodies: Iterable[Mapping[str, Any]], objec
         except CommandError:  # no right to look, e.g. at Secrets
             continue
         near = difflib.get_close_matches(name, there, n=1)
-        yield f"it waits for {kind} {name}, which does not exist: " + (f"did you mean {near[0]}?" if near else way)
+        meant = f"did you mean {near[0]}?" if near else way
+        yield f"it waits for {kind} {name}, which does not exist: {_elsewhere(kind, name, objects) or meant}"
+
+
+def _elsewhere(kind: str, name: str, objects: Objects) -> str | None:
+    """Where a file has become larger or smaller since `hone init`, so that `hone upload` has put it elsewhere."""
+    others = {"ConfigMap": ("PersistentVolumeClaim", "pvc"), "PersistentVolumeClaim": ("ConfigMap", "configmap")}
+    other, scheme = others.get(kind, ("", ""))
+    if other and objects.find(other, name):
+        return f"{other} {name} exists: write {scheme}://{name}/FILE in spec.source.uri, as hone upload printed it"
+    return None
 
 
 def _references(body: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

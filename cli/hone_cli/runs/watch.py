@@ -13,11 +13,13 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
+from hone_api.estimate.memory import gib
 from hone_api.words.states import ConditionType, JobPhase
 from hone_cli.errors import CliExit, CommandError, printable
 from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube, ServerRefusalError
 from hone_cli.reach.objects import Objects
+from hone_cli.runs.logs import tail_of
 from hone_cli.runs.view import curves, ending, has_failed, is_over, spark, view
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ SECONDS = 2.0
 """Between two looks."""
 _PATIENCE = 30
 """Looks that may fail in a row: a minute, in which an API server restarts."""
-_EVENTS = 4
+_EVENTS, _LOG_LINES = 4, 4
 INTERRUPTED = 130
 
 
@@ -39,8 +41,8 @@ def watch(
 ) -> None:
     """Watch a run until it ends.
 
-    On a terminal it is a screen with stage, progress, curves, queue and events; elsewhere a line for each stage and
-    each tenth of the steps. Ctrl-C ends the watching; the run goes on.
+    On a terminal it is a screen with stage, progress, curves, memory, queue, events and log; elsewhere a line for each
+    stage and each tenth of the steps. Ctrl-C ends the watching; the run goes on.
 
     \b
     Exit codes: 0 the model is there, 5 the run failed, 1 other errors.
@@ -143,7 +145,8 @@ def _screen(objects: Objects, console: Console) -> Iterator[Callable[[Mapping[st
 
         def show(job: Mapping[str, Any]) -> None:
             if not is_over(job):
-                live.update(screen(job, _events(objects, job), console.width), refresh=True)
+                told = [*_events(objects, job), *tail_of(objects, dict(job), _LOG_LINES)]
+                live.update(screen(job, told, console.width), refresh=True)
 
         yield show
 
@@ -164,6 +167,10 @@ def screen(job: Mapping[str, Any], events: list[str], width: int) -> RenderableT
         if name in ("loss", "eval_loss") and points:
             label = f"{name:9} {points[-1][1]:.4g} "
             parts.append(Text(label + spark(points, max(8, min(60, width - len(label))))))
+    memory = status.get("memory") or {}
+    if memory.get("estimated"):
+        measured = f", {gib(memory['peak'])} measured" if memory.get("peak") else ""
+        parts.append(Text(f"memory    {gib(memory['estimated'])} a pod estimated{measured}"))
     queue = status.get("queue") or {}
     if queue.get("position"):
         parts.append(Text(f"queue     place {queue['position']} {printable(queue.get('message') or '')}"))
