@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hone_api import RELEASE
+from hone_api.words.states import ConditionType, DatasetPhase
 from hone_cli.errors import CommandError, printable
 
 if TYPE_CHECKING:
@@ -225,10 +226,12 @@ class Tools:
 def dataset_row(body: dict[str, Any]) -> dict[str, Any]:
     """What a list says about a Dataset."""
     status = body.get("status") or {}
-    ready: dict[str, Any] = next((each for each in status.get("conditions", ()) if each["type"] == "Ready"), {})
+    ready: dict[str, Any] = next(
+        (each for each in status.get("conditions", ()) if each["type"] == ConditionType.READY), {}
+    )
     return {
         "name": body["metadata"]["name"],
-        "state": printable(ready.get("reason") or "Pending"),
+        "state": printable(ready.get("reason") or DatasetPhase.PENDING),
         "message": printable(ready.get("message") or ""),
         "rows": {split["name"]: split["rows"] for split in status.get("splits") or ()},
         "suspended": bool(body["spec"].get("suspend")),

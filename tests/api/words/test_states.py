@@ -31,7 +31,11 @@ from hone_api.words.states import (
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = ("crds/hone_api", "operator/hone_operator", "cli/hone_cli", "dev/hone_dev", "trainer/hone_trainer")
-DEFINED = ("crds/hone_api/words/states.py", "crds/hone_api/words/failures.py")
+DEFINED = (
+    "crds/hone_api/words/states.py",
+    "crds/hone_api/words/failures.py",
+    "dev/hone_dev/generate/dashboard_story.py",  # samples of metrics for pictures
+)
 STATES: tuple[type[State], ...] = (
     ConditionType,
     Reason,
@@ -79,8 +83,9 @@ OTHER_THINGS = {
     ("dev/hone_dev/two_teams/watching.py", "Preempted"): KUEUE,
     ("dev/hone_dev/two_teams/watching.py", "Pending"): POD,
     ("dev/hone_dev/two_teams/watching.py", "Running"): POD,
-    ("dev/hone_dev/generate/dashboards.py", "Running"): "title of a panel",
-    ("dev/hone_dev/generate/dashboards.py", "Waiting"): "title of a panel",
+    **{("dev/hone_dev/generate/fleet_board.py", word): "title of a panel" for word in ("Failed", "Running", "Waiting")},
+    ("dev/hone_dev/generate/job_board.py", "Started"): "title of a panel",
+    **{("cli/hone_cli/clients/pages.py", word): "title of a column" for word in ("Imported", "Measured", "Rejected")},
     ("dev/hone_dev/demo/ask.py", "Succeeded"): POD,
     ("dev/hone_dev/demo/ask.py", "Failed"): POD,
     ("dev/hone_dev/hub/server.py", "RevisionNotFound"): "word of the hub's API",
@@ -122,6 +127,7 @@ LITERAL_FIELDS = {
     ("Condition", "status"): "word of Kubernetes",
     ("PodImage", "image_pull_policy"): "word of Kubernetes",
     ("ReviewPod", "image_pull_policy"): "word of Kubernetes",
+    ("DownloadPod", "image_pull_policy"): "word of Kubernetes",
     ("EvaluationNumber", "purpose"): "a word of the record in spec.evaluation, which has the same numbers",
     ("AliasStatus", "writer"): "the field of the spec that has the alias; one module sets and reads it",
 }
