@@ -7,9 +7,10 @@ import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet
@@ -22,6 +23,7 @@ from hone_trainer.datasets.engine.plain import PlainRows
 from hone_trainer.datasets.formats import detect
 from hone_trainer.datasets.readers import items, pieces
 from hone_trainer.datasets.readers.read import DataFile
+from hone_trainer.datasets.readers.rows import RawRow
 from hone_trainer.store.part_folder import PartFolder
 
 pytestmark = [pytest.mark.trainer]
@@ -126,7 +128,9 @@ WRITERS: dict[str, Callable[[Path, list[Row]], Any]] = {
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Row]]:
     monkeypatch.setattr(pieces, "SMALL_BYTES", 0)
 
-    def made(lines: list[str], kind: str, is_plain: bool, fields: Row, suffix: str = ".jsonl") -> list[Row]:
+    def made(
+        lines: list[str], kind: str, is_plain: bool, fields: Row, suffix: str = ".jsonl", sample: Sequence[Row] = ()
+    ) -> list[Row]:
         path = tmp_path / f"rows{suffix}"
         if suffix == ".jsonl":
             path.write_bytes(b"".join(line.encode("utf-8", "surrogateescape") + b"\n" for line in lines))
@@ -134,8 +138,8 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
             WRITERS[suffix](path, [json.loads(line) for line in lines])
         values = {"name": "rows", "store": "/", "source": {"uri": "pvc://claim/rows.jsonl"}, **fields}
         plan = MaterializePlan.model_validate(values)
-        sample = [ALPACA if kind == "alpaca" else ROWS[kind](n) for n in range(100)]
-        check = Check(plan, detect.choose("Auto", {}, sample))
+        sample = sample or [ALPACA if kind == "alpaca" else ROWS[kind](n) for n in range(100)]
+        check = Check(plan, detect.choose(plan.format, plan.columns, sample, plan.ignore_columns))
         if not is_plain:
             monkeypatch.setattr(check, "plain", lambda is_exact: None)
         maker = PartMaker(check, plan, {}, None, True, PartFolder(tmp_path / "parts", ""), 2**30)
@@ -260,6 +264,41 @@ def test_rows_of_alpaca_have_the_columns_that_they_have_by_themselves(extra, par
     assert parts(lines, "alpaca", True, {}) == parts(lines, "alpaca", False, {})
     assert len(plain) == 1
     assert (plain[0][0] > len(rows) / 2) == (extra not in (3, "a\0b"))
+
+
+PAIR, ALPACA_ROW = {"prompt": "a", "completion": "b"}, {"instruction": "c", "output": "d", "input": "e"}
+COLUMNS: list[tuple[Row, Row]] = [
+    ({"format": "PromptCompletion", "columns": {"prompt": "system"}}, {"completion": "b", "system": "f"}),
+    ({"format": "PromptCompletion", "columns": {"completion": "tools"}}, {"prompt": "a", "tools": "f"}),
+    ({"format": "PromptCompletion", "columns": {"prompt": "completion"}}, PAIR),
+    ({"format": "PromptCompletion", "columns": {"prompt": "question"}}, {"question": "a", "completion": "b"}),
+    ({"format": "Alpaca", "columns": {"output": "history"}}, {"instruction": "c", "history": "f"}),
+    ({"format": "Alpaca", "columns": {"instruction": "input"}}, {"input": "c", "output": "f"}),
+    ({"format": "Alpaca", "columns": {"instruction": "output"}}, {"output": "d", "input": "e"}),
+    ({"format": "Alpaca", "columns": {"instruction": "question"}}, {"question": "c", "output": "d", "input": "e"}),
+    ({"format": "Alpaca", "ignoreColumns": ["input"]}, ALPACA_ROW),
+    ({"format": "Alpaca", "ignoreColumns": ["late"]}, {**ALPACA_ROW, "late": "f"}),
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+@pytest.mark.parametrize(("fields", "row"), COLUMNS, ids=str)
+def test_columns_mean_the_same_of_one_row_and_of_many(fields: Row, row: Row, suffix: str, parts: Any) -> None:
+    rows = [{name: f"{value} {n}" for name, value in row.items()} for n in range(20)]
+    lines = [*map(json.dumps, rows)]
+    assert parts(lines, "", True, fields, suffix, rows) == parts(lines, "", False, fields, suffix, rows)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[0.5] * 5000, [{"role": "user", "content": "x" * 9000}], {"a": {"b": "x" * 9000}}, [["x" * 9000]]],
+    ids=["numbers", "turns", "objects", "lists"],
+)
+def test_portions_of_large_rows_are_of_few_rows(value: Any) -> None:
+    rows = [RawRow(n, value={"text": "a", "more": value}) for n in range(2000)]
+    portions = [*PlainRows.portions(SimpleNamespace(_takes_lines=True), rows)]
+    assert [row for portion in portions for row in portion] == rows
+    assert max(map(len, portions)) < 300
 
 
 @pytest.mark.parametrize("place", range(3))

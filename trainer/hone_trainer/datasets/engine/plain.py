@@ -48,6 +48,8 @@ _ALL_KEYS = re.compile(rb'[{,](?=\s*+"((?:[^"\\]|\\.)*+)"\s*+:\s*+([\[{]?))', re
 _SPACED_KEY = re.compile(rb'"(?<!\\")\s+:')
 _BACKSLASHES = re.compile(rb'\\\\+(?="\s*:)')
 """Two or more before a quotation mark that may end a key."""
+_VALUE = 32
+"""Bytes of a number in a list, in Python."""
 _STYLES = ((b", ", b": "), (b",", b":"))
 """Of JSON: as most write it, and as we do."""
 _ZEROS = ("place_line", "flags", "untrained", "better", "worse")
@@ -86,7 +88,7 @@ class PlainRows:
         self._takes_lines = detected.format.name != Format.ALPACA
         """Whether lines are read as they are."""
         if not self._takes_lines:
-            self._read.append("input")
+            self._read += {"input"} - detected.ignored
             self._columns = {role: role for role in _ROLES[Format.PROMPT_COMPLETION]}
         self._kind = _Talks if detected.format.name == Format.CHAT else _Flat
 
@@ -103,7 +105,7 @@ class PlainRows:
         some, size = list[RawRow](), 0
         for row in rows:
             some.append(row)
-            size += len(row.line or "") + sum(len(value) for value in (row.value or {}).values() if type(value) is str)
+            size += len(row.line) if row.line is not None else _weight(row.value)
             if size >= BLOCK_BYTES or len(some) == GROUP_ROWS:
                 yield some
                 some, size = [], 0
@@ -161,8 +163,9 @@ class PlainRows:
         value = row.value if row.line is None else strict_json(row.line.decode())
         if type(value) is not dict or any(value[name] is not None for name in value if self._is_odd(name)):
             raise ValueError("the row is not plain")
-        own = {name: value.get(name) for name in self._read}
-        return _encode(own if self._takes_lines else alpaca_pair(*own.values())).encode()
+        if self._takes_lines:
+            return _encode({name: value.get(name) for name in self._read}).encode()
+        return _encode(alpaca_pair(*map(value.get, self._read))).encode()
 
     def _is_odd(self, name: str) -> bool:
         """Whether a row with a value in a column is not plain."""
@@ -380,6 +383,16 @@ class _Talks:
         return {name: of_numbers(values) for name, values in columns.items()} | {
             name: column(values, pyarrow.string()) for name, values in texts.items()
         }
+
+
+def _weight(value: Any) -> int:
+    """About the bytes that a value of a row takes, in time that does not grow with a list of numbers."""
+    if isinstance(value, dict):
+        return _VALUE + sum(map(_weight, value.values()))
+    if isinstance(value, list):
+        are_numbers = not value or isinstance(value[0], (int, float))
+        return _VALUE * (len(value) + 1) + (0 if are_numbers else sum(map(_weight, value)))
+    return _VALUE + (len(value) if isinstance(value, (str, bytes)) else 0)
 
 
 def _table(body: bytes, kinds: dict[str, Any]) -> Any:

@@ -107,8 +107,9 @@ class Detected:
     def is_plain(self, roles: Collection[str]) -> bool:
         """Whether rows that have these roles, and nothing in a column that `matters`, are read by them alone."""
         columns = {self.columns.get(role, role) for role in roles}
+        others = {self.columns.get(role, role) for role in self.format.roles if role not in roles}
         is_known = self.seen is not None and columns <= self.seen and not self.labels
-        return bool(roles) and is_known and {*self.columns} <= {*roles} and columns.isdisjoint(self.ignored)
+        return bool(roles) and is_known and {*self.columns} <= {*roles} and columns.isdisjoint(self.ignored | others)
 
     def matters(self, column: str) -> bool:
         """Whether a value in this column may change what a row is that has the roles of a plain one."""

@@ -53,7 +53,7 @@ def _prompt_completion(fields: Fields) -> Record:
     return _record(text_of(prompt, "prompt"), text, fields)
 
 
-def alpaca_pair(instruction: Any, output: Any, extra: Any) -> Record:
+def alpaca_pair(instruction: Any, output: Any, extra: Any = None) -> Record:
     """A row of Alpaca without a history as a prompt and a completion; extra: its `input`."""
     prompt, extra = text_of(instruction, "instruction"), optional_text(extra, "input")
     return {
