@@ -260,7 +260,7 @@ def test_keys_of_another_version_are_made_again(space: Namespace, monkeypatch: p
     assert made == ["other"]
 
 
-@pytest.mark.parametrize("how", ["gone", "damaged"])
+@pytest.mark.parametrize("how", ["gone", "damaged", "cut", "empty"])
 def test_a_dataset_that_cannot_be_compared_does_not_end_the_job(
     space: Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
@@ -274,7 +274,7 @@ def test_a_dataset_that_cannot_be_compared_does_not_end_the_job(
         if path and how == "gone":
             path.unlink()
         elif path:
-            path.write_bytes(b"PAR1" * 9)
+            path.write_bytes({"damaged": b"PAR1" * 9, "cut": path.read_bytes()[:-30], "empty": b""}[how])
         return path
 
     monkeypatch.setattr(keys, "_stored", lost)

@@ -78,7 +78,7 @@ def shared(rows: Relation, others: Sequence[DatasetInput]) -> list[SharedRows]:
 
     try:
         return _shared(rows, others)
-    except duckdb.ProgrammingError:  # a mistake of ours, and not what a file holds
+    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException):  # a mistake of ours
         raise
     except (OSError, duckdb.Error) as error:
         _log.warning("other Datasets are not compared: %s", error)
