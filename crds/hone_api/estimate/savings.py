@@ -18,8 +18,8 @@ def cheaper(s: Setup) -> list[tuple[str, Setup]]:
     elif s.micro_batch > 1:
         result = "the same result" if METHODS[Method(s.method)].row_by_row else "nearly the same result"
         out.append((f"training.microBatchSize: 1 ({result}, a little slower)", replace(s, micro_batch=1)))
-    if not s.checkpointing:
-        words = "training.gradientCheckpointing: true (the same result, about 30 % slower)"
+    if s.recompute in (Recompute.NONE, Recompute.SELECTIVE):
+        words = "training.activationCheckpointing: Full (the same result, about 30 % slower)"
         out.append((words, s.with_recompute(Recompute.FULL)))
     if s.teacher:
         words = "distillation.level: Sequence (the teacher answers beforehand, in separate memory)"

@@ -9,6 +9,7 @@ import pytest
 from support.models.shapes import LLAMA_7B, LLAMA_70B
 
 from hone_api.blocks.shape import ModelShape, shape_of
+from hone_api.blocks.training import Recompute
 from hone_api.estimate import gpus
 from hone_api.estimate.cost import disk, flops
 from hone_api.estimate.memory import Setup, estimate
@@ -160,7 +161,9 @@ def test_the_change_that_is_named_fits_and_costs_the_least() -> None:
     assert (change_that_fits(heavy, room) or "").startswith("training.microBatchSize: 1")
     several = change_that_fits(replace(heavy, max_length=4096), gpu("NVIDIA-L4"))
     assert several is not None
-    assert "gradientCheckpointing" in several
+    assert "activationCheckpointing: Full" in several
+    selective = on_gpu(LLAMA_7B).with_recompute(Recompute.SELECTIVE)
+    assert (change_that_fits(selective, estimate(selective).total - 1) or "").startswith("training.activationCheckp")
     assert change_that_fits(on_gpu(LLAMA_70B), gpu("Tesla-T4")) is None
 
 
