@@ -203,8 +203,9 @@ class Budget(ApiModel):
     def hours(self) -> float:
         """The GPU hours that both limits leave."""
         limits = [float(self.gpu_hours)] if self.gpu_hours is not None else []
-        if self.money is not None and self.gpu_hour_price is not None:
-            limits.append(float(self.money) / float(self.gpu_hour_price))
+        price = float(self.gpu_hour_price or 0)  # 0 is refused, and yet may be read before that
+        if self.money is not None and price:
+            limits.append(float(self.money) / price)
         return min([*limits, MOST_GPU_HOURS])
 
 

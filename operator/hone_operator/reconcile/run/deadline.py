@@ -116,7 +116,8 @@ def _budget(run: RunDecision) -> Iterator[Limit]:
     records = [*records[:-1], {**records[-1], "outcome": AttemptOutcome.RUNNING}]
     status = {**run.builder.old, "attempts": records}
     spans = list(held({**run.builder.body, "status": status}, read_time(records[-1].get("idleSince")) or now))
-    hours, used = run.spec.budget.hours, sum((end - start).total_seconds() * gpus for start, end, gpus in spans)
+    hours = run.spec.budget.hours
+    used = sum(max(0.0, (end - start).total_seconds()) * gpus for start, end, gpus in spans)
     left = hours * 3600 - used
     if not spans or not spans[-1][2] or (left > 0 and not (run.attempts.open and spans[-1][1] == now)):
         return
