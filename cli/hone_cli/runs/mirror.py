@@ -53,8 +53,7 @@ def mirror(
     bodies = [body for file in files for body in documents(file)[1] if isinstance(body, dict)]
     if not bodies:
         raise CommandError("the files have no object")
-    for line in script(needs(bodies), registry.rstrip("/"), PurePosixPath(hub)):
-        typer.echo(line)
+    typer.echo("\n".join(script(needs(bodies), registry.rstrip("/"), PurePosixPath(hub))))
 
 
 def needs(bodies: Sequence[dict[str, Any]]) -> Mirrored:
@@ -107,14 +106,19 @@ def script(found: Mirrored, registry: str, hub: PurePosixPath) -> Iterator[str]:
             yield shlex.join(words)
             yield shlex.join(["rm", "-r", f"{folder}/.cache"])
     for uri in found.others:
-        yield f"# not copied, make it available at an address inside: {uri}"
+        yield f"# not copied, make it available at an address inside: {' '.join(uri.split())}"
 
 
 def _parts(uri: str) -> tuple[str, str, str]:
     match = _HUB.fullmatch(uri)
     if match is None:
         raise AssertionError(uri)
-    return match[1], match[2], match[3] or "main"
+    parts = match[1], match[2], match[3] or "main"
+    if any(part in ("", ".", "..") or part.startswith("-") for part in "/".join(parts).split("/")):
+        raise CommandError(
+            f"{uri!r} is no name on the hub: its files would lie elsewhere than in the folder of --hub. Correct it"
+        )
+    return parts
 
 
 def _registry(image: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from hone_api.generate import KINDS
 from hone_api.schema.schema import crd
 from hone_cli.__main__ import application
+from hone_cli.errors import CommandError
 from hone_cli.runs.mirror import needs, script
 
 pytestmark = pytest.mark.pure
@@ -74,6 +76,28 @@ def test_what_is_not_copied_is_named() -> None:
     assert list(script(found, REGISTRY, PurePosixPath("/hub")))[-1] == (
         "# not copied, make it available at an address inside: https://files.example/rows.jsonl"
     )
+
+
+def of_uri(uri: str, kind: str = "Dataset") -> Iterator[str]:
+    body = {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "spec": {"source": {"uri": uri}}}
+    return script(needs([body]), REGISTRY, PurePosixPath("/hub"))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\v", "\x85", "\u2028"])
+@pytest.mark.parametrize("begin", ["https://x/rows", "hf://a/b@v1"])
+def test_a_shell_runs_no_text_of_a_manifest(tmp_path: Path, begin: str, end: str) -> None:
+    lines = [line for line in of_uri(f"{begin}{end}touch {tmp_path}/made") if not line.startswith(("hf", "rm"))]
+    subprocess.run(["sh", "-e"], input="\n".join(lines), text=True, check=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["Dataset", "ModelVersion"])
+@pytest.mark.parametrize(
+    "name", ["a/b@/etc", "a/b@v/../..", "a/b@v//w", "a/b@v/", "a/..", "../b", "a/b@.", "-x/b", "a/-b", "a/b@-f"]
+)
+def test_a_name_that_leads_out_of_the_folder_is_refused(kind: str, name: str) -> None:
+    with pytest.raises(CommandError, match="is no name on the hub"):
+        list(of_uri(f"hf://{name}", kind))
 
 
 def test_files_without_an_object_are_refused() -> None:
