@@ -83,6 +83,11 @@ def test_the_wheel_asks_for_what_the_extras_of_the_clone_ask_for() -> None:
     assert wheel["name"] == "hone-cli", "the other name belongs to another project on PyPI"
     assert wheel["dependencies"] == sorted([*clone["dependencies"], *clone["optional-dependencies"]["cli"]])
     assert wheel["optional-dependencies"] == {x: clone["optional-dependencies"][x] for x in ("data", "mcp")}
+    packages = [
+        tomllib.loads((paths.SOURCE / f).read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+        for f in ("pyproject.toml", "cli/pyproject.toml")
+    ]
+    assert packages[1] == [p.removeprefix("cli/") for p in packages[0] if p.startswith("cli/")]
     assert wheel["scripts"] == {n: s for n, s in clone["scripts"].items() if s.startswith("hone_cli.")}
 
 
@@ -172,7 +177,8 @@ class TestWhole:
         rows = [{"prompt": f"question {number}", "completion": f"answer {number}"} for number in range(100)]
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-        where = [sys.executable, "-c", "import hone_cli, hone_trainer; print(hone_cli.__file__, hone_trainer.__file__)"]
+        names = "hone", "hone_cli", "hone_trainer"
+        where = [sys.executable, "-c", f"import {', '.join(names)}; print(*(m.__file__ for m in ({', '.join(names)})))"]
         places = subprocess.run(where, cwd=tmp_path, env=env, capture_output=True, text=True, check=True).stdout.split()
         assert all(place.startswith(str(tmp_path)) for place in places)
         check = [tmp_path / "site/bin/hone", "check", "rows.jsonl"]
