@@ -360,6 +360,13 @@ def test_two_operators_at_once_need_a_lease(render):
         render({"strategy": "RollingUpdate"})
 
 
+def test_a_renderer_without_a_cluster_sees_no_classes(render):
+    """Argo CD gives the kinds of the cluster, and looks nothing up."""
+    kinds = [word for kind in ("v1/Pod", "hone.dev/v1alpha1/FineTuneJob") for word in ("--api-versions", kind)]
+    values = {"store": {"storageClassName": "fast"}}
+    assert render(values, *kinds) == render(values)
+
+
 def test_an_old_cluster_is_refused(render):
     with pytest.raises(HelmError, match=r"requires kubeVersion: >=1\.30\.0-0 which is incompatible .* v1\.29\.9"):
         render({}, "--kube-version", "1.29.9")
@@ -484,6 +491,19 @@ def test_single_alerts_change(render):
 def test_an_alert_that_cannot_change_so_is_refused(render, change, message):
     with pytest.raises(HelmError, match=message):
         alerts(render, alerts=change)
+
+
+def test_null_is_the_default(render):
+    """Helm removes a key of the defaults that is null, and keeps any other."""
+    plain = alerts(render)
+    assert alerts(render, alerts=None, alertLabels=None, gpuHourPrices=None) == plain
+    assert alerts(render, alerts={"FineTuneJobStalled": {"threshold": None}}) == plain
+    assert of_kind(render({"strategy": None}), "Deployment") == of_kind(render(), "Deployment")
+
+
+def test_a_threshold_may_be_zero(render):
+    changed = alerts(render, alerts={"FineTuneJobStalled": {"threshold": 0}})
+    assert re.search(r"> 0 # threshold", changed["FineTuneJobStalled"]["expr"])
 
 
 def test_prices_are_recorded(render):
