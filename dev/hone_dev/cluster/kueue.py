@@ -73,7 +73,7 @@ def _mounted(plane: ControlPlane, folder: Path) -> bool:
     """Whether the certificate that Kueue made is in the folder, where a kubelet would mount its Secret."""
     found = json.loads(_kubectl(plane, "get", "secret", SECRET, "--namespace", NAMESPACE, "--output=json"))
     files = found.get("data") or {}
-    for name in sorted(files):
+    for name in sorted(files, reverse=True):  # Kueue reads tls.key as soon as there is tls.crt
         write_private(folder / name, base64.b64decode(files[name]))
     return "tls.crt" in files
 

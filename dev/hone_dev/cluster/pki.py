@@ -15,10 +15,12 @@ _LIFE = timedelta(days=365)
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read; it never exists with wider rights."""
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_bytes(content)
+    """Write a file that only its owner can read. Whoever reads meanwhile finds the one before, or the whole new one."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    fresh.write_bytes(content)
+    fresh.replace(path)
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
