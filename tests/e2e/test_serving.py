@@ -96,8 +96,8 @@ def test_adapters_on_one_base_follow_their_aliases_in_one_server(team, images) -
         wait(lambda model=model: team.get("mdl", model)["status"].get("aliases"), lambda: team("get", "mdl"))
     aliases = [f"{model}@champion" for model in MODELS]
     rendered = hone(team, "serve", *aliases, "--follow", "--name", "bots", "--gpus", "0", "--image", images["trainer"])
-    deployment, service = yaml.safe_load_all(rendered)
-    team.apply(*vllm_pod.volume(team.namespace, NODE), vllm_pod.on_cpus(deployment), service)
+    deployment, service, policy = yaml.safe_load_all(rendered)
+    team.apply(*vllm_pod.volume(team.namespace, NODE), vllm_pod.on_cpus(deployment), service, policy)
     wait(
         lambda: team.get("deployment", "bots").get("status", {}).get("readyReplicas"),
         lambda: team("logs", "deployment/bots", "--all-containers", "--tail=40"),
