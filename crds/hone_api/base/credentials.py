@@ -24,14 +24,27 @@ _PATTERNS = (
     (
         re.compile(
             r"(?i)((?:secret_?access_?key|session_?token|security[_-]?token|tracking[_-]?token|api[_-]?key|access[_-]?token|auth[_-]?token|password|passwd|"
-            r"client[_-]?secret|account[_-]?key)(?:\\?['\"])?\s{0,8}[=:]\s{0,8}(?:\\?['\"])?)[^\s'\",;&\\]{6,}"
+            r"client[_-]?secret|client-key-data|account[_-]?key)(?:\\?['\"])?\s{0,8}[=:]\s{0,8}(?:\\?['\"])?)[^\s'\",;&\\]{6,}"
         ),
         r"\1***",
     ),
     # Of the environment, whatever the service is called.
     (
         re.compile(
-            r"\b([A-Z][A-Z0-9_]{0,64}_(?:TOKEN|SECRET|PASSWORD|PASSPHRASE|KEY)\s{0,8}=\s{0,8}(?:\\?['\"])?)[^\s'\",;&\\]{6,}"
+            r"\b([A-Z][A-Z0-9_]{0,64}_(?:TOKEN|SECRET|PASSWORD|PASSPHRASE|KEY)(?:\\?['\"])?\s{0,8}[=:]\s{0,8}(?:\\?['\"])?)[^\s'\",;&\\]{6,}"
+        ),
+        r"\1***",
+    ),
+    # Of a command line.
+    (
+        re.compile(
+            r"(?i)(--[\w-]{0,64}?(?:token|secret|password|passphrase|api-?key)(?:=|\s{1,8})['\"]?)[^\s'\",;&\\]{6,}"
+        ),
+        r"\1***",
+    ),
+    (
+        re.compile(
+            r"(?i)(\bauthorization(?:\\?['\"])?\s{0,8}[=:]\s{0,8}(?:\\?['\"])?(?:token|apikey)\s{1,8})[^\s'\",]{12,}"
         ),
         r"\1***",
     ),
