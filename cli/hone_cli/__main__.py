@@ -58,7 +58,7 @@ _COMMANDS = {
     "usage": Command("runs.usage", "usage", "Report GPU-hours, costs and goodput of a month by team."),
     "explain": Command("runs.explain", "explain", "Explain a failure code, or a reason of a status."),
     "doctor": Command("health.doctor", "doctor", "Check an installation, and say what to do."),
-    "bundle": Command("health.bundle", "bundle", "Pack what others need to help with a run; no secrets."),
+    "bundle": Command("health.bundle", "bundle", "Pack what others need to help with a run; no Secret."),
     "mcp": Command("clients.agents", "mcp", "Serve tools for agents by the Model Context Protocol."),
     "ui": Command("clients.console", "ui", "Serve a page with runs, rows and models on this machine."),
     "dataset": Command("review.dataset", "app", "Review the rows that a model generated."),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hone_cli.reach.objects import Objects
 
 _LOG_LINES, _LOG_BYTES = 20_000, 5_000_000
-"""Of a container's log: the last lines, and at most as many bytes."""
+"""Of a container's log: the last lines, and of these the last bytes."""
 _VALUE = "***"
 
 
@@ -33,12 +33,12 @@ def bundle(
     namespace: NamespaceOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Pack what others need to help with a run; no secrets.
+    """Pack what others need to help with a run; no Secret.
 
     The archive has the job, its Datasets, its Model and ModelVersion, its Jobs and pods, their events and logs, and
-    what `hone doctor` finds. No Secret is read. Values of environment variables are left out, and what looks like a
-    credential is replaced by ***. Messages and logs can quote rows, and the report page does: look at the archive
-    before you hand it on.
+    what `hone doctor` finds. No Secret is read. Values of environment variables and annotations of others are left out,
+    and what looks like a credential is replaced by ***. A credential in a form that Hone does not know stays; messages
+    and logs can quote rows, and the report page does: look at the archive before you hand it on.
 
     \b
     hone bundle support-1
@@ -58,11 +58,11 @@ def bundle(
         _write(target, job, entries)
     except OSError as error:
         raise CommandError(f"{error.filename or target}: {error.strerror or error}") from None
-    typer.echo(f"{target}: {len(entries)} files. It has no secret; look at its messages and logs before you send it.")
+    typer.echo(f"{target}: {len(entries)} files. No Secret was read; look at its messages and logs before you send it.")
 
 
 def without_secrets(value: Any) -> Any:
-    """An object without values of environment variables, the bookkeeping that repeats it, and credentials. Pure."""
+    """An object without values of environment variables, annotations of other tools, and credentials. Pure."""
     from hone_api.base.credentials import hidden
 
     if isinstance(value, str):
@@ -73,7 +73,13 @@ def without_secrets(value: Any) -> Any:
         return value
     found = {}
     for key, inner in value.items():
-        if key == "managedFields" or key == "kubectl.kubernetes.io/last-applied-configuration":
+        if key == "managedFields":
+            continue
+        if key == "annotations" and isinstance(inner, dict):  # those of other tools repeat whole objects
+            inner = {name: text for name, text in inner.items() if name.partition("/")[0].endswith("hone.dev")}
+        if isinstance(inner, str):
+            # Some secrets show only by the name of their field.
+            found[key] = _VALUE if hidden(f"{key}={inner}") != f"{key}={hidden(inner)}" else hidden(inner)
             continue
         found[key] = _without_values(inner) if key in ("env", "extraEnv") else without_secrets(inner)
     return found
@@ -130,12 +136,17 @@ def _logs(objects: Objects, job: str) -> Iterator[tuple[str, bytes]]:
     for pod in objects.list("Pod", f"hone.dev/finetunejob={job}"):
         name = pod["metadata"]["name"]
         for container in [*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"]]:
-            options = {"container": container["name"], "limit_bytes": _LOG_BYTES, "tail_lines": _LOG_LINES}
+            options = {"container": container["name"], "tail_lines": _LOG_LINES}
             try:
-                text = hidden(str(asked(partial(core.read_namespaced_pod_log, name, namespace, **options))))
+                text = newest(hidden(str(asked(partial(core.read_namespaced_pod_log, name, namespace, **options)))))
             except CommandError as error:
                 text = f"not read: {error}"
             yield f"logs/{name}.{container['name']}.log", text.encode()
+
+
+def newest(text: str) -> str:
+    """The end of a log, where a failure is: limitBytes of the API server keeps the beginning."""
+    return text.encode()[-_LOG_BYTES:].decode(errors="replace")
 
 
 def _doctor(objects: Objects) -> bytes:

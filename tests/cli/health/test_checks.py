@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from hone_cli.health import bundle
 from hone_cli.health.bundle import without_secrets
 from hone_cli.reach.capacity import GPU, counted
 
@@ -52,3 +56,48 @@ def test_values_of_variables_and_bookkeeping_are_left_out() -> None:
             "args": ["password=***"],
         },
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"HF_TOKEN": "abcdef123456"}',
+        "HF_TOKEN: abcdef123456",
+        "hone-step --token=abcdef123456 --rows 8",
+        "login --password abcdef123456",
+        "Authorization: Token abcdef123456",
+        "client-key-data: abcdef123456",
+    ],
+)
+def test_a_credential_is_hidden_in_each_form_of_a_log(text: str) -> None:
+    shown = without_secrets({"message": text})["message"]
+    assert "***" in shown
+    assert "abcdef" not in shown
+
+
+def test_a_credential_is_hidden_by_the_name_of_its_field_and_annotations_of_others_are_left_out() -> None:
+    annotations = {"kapp.k14s.io/original": '{"value": "abcdef123456"}', "hone.dev/checked": "{}"}
+    body = {"metadata": {"annotations": annotations, "name": "job"}, "data": {"HF_TOKEN": "abcdef123456"}}
+    shown = {"annotations": {"hone.dev/checked": "{}"}, "name": "job"}
+    assert without_secrets(body) == {"metadata": shown, "data": {"HF_TOKEN": "***"}}
+
+
+def test_of_a_long_log_the_newest_lines_are_kept() -> None:
+    class Core:
+        """A log as the API server cuts it: the last lines, then the first bytes of them."""
+
+        def read_namespaced_pod_log(self, *_: str, container: str, tail_lines: int, limit_bytes: int = 10**9) -> str:
+            lines = [f"{container} {number}: {'é' * 300}" for number in range(30_000)]
+            return "\n".join([*lines, "CUDA out of memory"][-tail_lines:])[:limit_bytes]
+
+    class Objects:
+        kube = SimpleNamespace(core=Core(), namespace="team")
+
+        def list(self, *_: str) -> list[dict[str, object]]:
+            return [{"metadata": {"name": "job-0"}, "spec": {"containers": [{"name": "trainer"}]}}]
+
+    objects: Any = Objects()
+    ((name, content),) = bundle._logs(objects, "job")
+    assert name == "logs/job-0.trainer.log"
+    assert content.decode().endswith("CUDA out of memory")
+    assert len(content) < 5_000_100
