@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from hone_api.words.failures import FixedBy
+from hone_cli.runs import usage
 from hone_dev.tools import paths, tools
 
 pytestmark = pytest.mark.pure
@@ -39,6 +40,15 @@ def phase(name: str) -> str:
 
 def why(reason: str, cause: str) -> str:
     return f'hone_job_reason{{{JOB},reason="{reason}",cause="{cause}"}}'
+
+
+def restarted(*parts: tuple[str, str, str], at: int) -> dict[str, str]:
+    """Series of an operator whose new pod is seen from a minute on: what both say, as two instances."""
+    return {
+        name.replace("{", f'{{instance="{instance}",', 1): values
+        for name, before, after in parts
+        for instance, values in (("old", before), ("new", f"_x{at - 1} {after}"))
+    }
 
 
 def series(metric: str, labels: dict[str, str]) -> str:
@@ -124,6 +134,24 @@ CASES = [
     # Its pods waited for nodes, and now they load; or it has just begun.
     Case("FineTuneJobStalled", 40, {phase("Running"): "0x30 1x20", STARTED: "0x50"}),
     Case("FineTuneJobStalled", 25, {phase("Running"): "_x19 1x20", STARTED: "_x19 1200x20"}),
+    # The operator restarts while it runs and says nothing, and a minute after it began to run.
+    Case(
+        "FineTuneJobStalled",
+        25,
+        {**restarted((phase("Running"), "1x9 stale", "1x30"), at=10), STARTED: "0x40"},
+        REF,
+    ),
+    Case(
+        "FineTuneJobStalled",
+        189,
+        {**restarted((phase("Running"), "0x179 1 stale", "1x30"), at=182), STARTED: "0x220"},
+    ),
+    Case(
+        "FineTuneJobStalled",
+        189,
+        {**restarted((phase("Running"), "1x180 stale", "1x30"), at=182), STARTED: "0x220"},
+        REF,
+    ),
     Case(
         "FineTuneJobHeldWithoutStep",
         50,
@@ -163,6 +191,24 @@ CASES = [
             f"hone_job_created_timestamp_seconds{{{JOB}}}": "0x100",
         },
     ),
+    # The operator's new pod is seen before its old one is forgotten, and in another of the phases.
+    Case(
+        "FineTuneJobPendingTooLong",
+        80,
+        {
+            **restarted((phase("Preparing"), "1x72", "0x30"), (phase("Starting"), "0x72", "1x30"), at=71),
+            f"hone_job_created_timestamp_seconds{{{JOB}}}": "0x100",
+        },
+        REF,
+    ),
+    Case(
+        "FineTuneJobPendingTooLong",
+        80,
+        {
+            **restarted((phase("Preparing"), "1x72", "0x30"), (phase("Running"), "0x72", "1x30"), at=71),
+            f"hone_job_created_timestamp_seconds{{{JOB}}}": "0x100",
+        },
+    ),
     Case(
         "FineTuneJobQueuedTooLong",
         400,
@@ -172,6 +218,19 @@ CASES = [
     # It is admitted again and again, for five minutes each time.
     Case("FineTuneJobQueuedTooLong", 400, {phase("Requeued"): "1x100 0x5 1x150 0x5 1x160", **CREATED}, REF),
     Case("FineTuneJobQueuedTooLong", 400, {phase("Queued"): "1x100 0x90 1x300", **CREATED}),
+    # The operator restarts in the middle of the wait, and at the end of a short one.
+    Case(
+        "FineTuneJobQueuedTooLong",
+        400,
+        {**restarted((phase("Queued"), "0x5 1x194 stale", "1x220"), at=201), **CREATED},
+        REF,
+    ),
+    Case(
+        "FineTuneJobQueuedTooLong",
+        361,
+        {**restarted((phase("Queued"), "1x10 stale", "0x400"), (phase("Running"), "0x10 stale", "1x400"), at=12)}
+        | CREATED,
+    ),
     # A young job, and one that has ended since.
     Case(
         "FineTuneJobQueuedTooLong",
@@ -198,6 +257,21 @@ CASES = [
     Case("FineTuneJobQuotaExceeded", 31, {f'hone_job_reason{{{JOB},reason="Unschedulable"}}': "1x40"}),
     Case("FineTuneJobRestartsOften", 60, {f"hone_job_restarts_total{{{JOB}}}": "0x20 1x10 2x10 3x10 4x20"}, REF),
     Case("FineTuneJobRestartsOften", 60, {f"hone_job_restarts_total{{{JOB}}}": "0x30 1x40"}),
+    # The operator restarts between failures, and after many that are long ago.
+    Case(
+        "FineTuneJobRestartsOften",
+        60,
+        {
+            f'hone_job_restarts_total{{instance="{instance}",{JOB}}}': values
+            for instance, values in (("1", "0x9 1x9 stale"), ("2", "_x20 1x9 2x9 stale"), ("3", "_x42 2x9 3x20"))
+        },
+        REF,
+    ),
+    Case(
+        "FineTuneJobRestartsOften",
+        100,
+        restarted((f"hone_job_restarts_total{{{JOB}}}", "4x33 stale", "4x20 5x60"), at=35),
+    ),
     Case(
         "DatasetNotReady",
         31,
@@ -242,8 +316,18 @@ CASES = [
     ),
     Case("HoneCertificateEndsSoon", 70, {ENDS: f"{31 * 86400}x90"}),
     Case("HoneWebhookFails", 40, {api_errors("Webhook"): "0x20 1+1x30"}, {}),
+    # An error every eight minutes, also from a new pod, and a single one.
+    Case("HoneWebhookFails", 40, {api_errors("Webhook"): "0x7 1x7 2x7 3x7 4x7 5x7"}, {}),
+    Case(
+        "HoneWebhookFails",
+        40,
+        restarted((api_errors("Webhook"), "0x7 1x7 2x7 stale", "0x2 1x7 2x7 3x7"), at=25),
+        {},
+    ),
+    *(Case("HoneWebhookFails", minute, {api_errors("Webhook"): "0x20 1x40"}) for minute in range(30, 40)),
     Case("HoneWebhookFails", 40, {api_errors("Webhook"): "7x50", api_errors("ServerError"): "0+1x50"}),
     Case("HoneApiServerErrors", 40, {api_errors("Throttled"): "0+2x50"}, {"reason": "Throttled"}),
+    Case("HoneApiServerErrors", 32, {api_errors("Throttled"): "0x20 40x40"}),  # it is over since
     Case("HoneApiServerErrors", 40, {api_errors("Throttled"): "0+0.2x50", api_errors("Webhook"): "0+2x50"}),
     Case("HoneOperatorDown", 20, {'hone_operator_build_info{version="1"}': "1x40"}),
     Case(
@@ -388,6 +472,34 @@ def test_recorded_costs(tmp_path: Path):
         ],
     }
     try_all(tmp_path, [rule for rule in ALL if "record" in rule], [test])
+
+
+def test_goodput_of_a_month_across_restarts(tmp_path: Path):
+    """The newest value of a job counts, whichever pod of the operator said it; one that is not a number is none."""
+    info = 'hone_job_info{namespace="ml",finetunejob="%s",queue="%s"}'
+    held = 'hone_job_gpus_held{namespace="ml",finetunejob="%s"}'
+    ratio = 'hone_job_goodput_ratio{namespace="ml",finetunejob="%s"}'
+    given = restarted(
+        (info % ("a", "q"), "1x30 stale", "1x30"),
+        (held % "a", "8x30 stale", "8x30"),
+        (ratio % "a", "0.9x30 stale", "0.3x30"),
+        (info % ("b", "idle"), "1x30 stale", "1x30"),
+        (held % "b", "0x30 stale", "0x30"),
+        (ratio % "b", "0.5x30 stale", "0.5x30"),
+        at=32,
+    )
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in given.items()],
+        "promql_expr_test": [
+            {
+                "expr": usage.expressions("3600s")["goodput"],
+                "eval_time": "60m",
+                "exp_samples": [{"labels": '{namespace="ml",queue="q"}', "value": 0.3}],
+            }
+        ],
+    }
+    try_all(tmp_path, [], [test])
 
 
 def test_rules_are_well_formed():

@@ -67,22 +67,26 @@ def report(url: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
     Raises:
         CommandError: Prometheus does not answer.
     """
-    window = f"{int((end - start).total_seconds())}s"
-    held = f"max by ({_JOB}) (sum_over_time((max by ({_JOB}) (hone_job_gpus_held))[{window}:5m]))"
-    of_jobs = f"max by ({_JOB}, queue) (last_over_time(hone_job_info[{window}])) * on ({_JOB}) group_left () {held}"
-    ratio = f"max by ({_JOB}) (last_over_time(hone_job_goodput_ratio[{window}]))"
-    recorded = f"sum by ({_BY}) (sum_over_time(namespace_queue:hone_%s:sum[{window}:5m])) / 12"
-    expressions = {
-        "gpuHours": recorded % "gpus_held",
-        "cost": recorded % "cost_per_hour",
-        "goodput": f"sum by ({_BY}) ({of_jobs} * on ({_JOB}) group_left () {ratio}) / sum by ({_BY}) ({of_jobs})",
-    }
     teams: dict[tuple[str, ...], dict[str, Any]] = {}
-    for name, expr in expressions.items():
+    for name, expr in expressions(f"{int((end - start).total_seconds())}s").items():
         for series in _query(url, expr, end):
             team = tuple(series["metric"].get(label, "") for label in TEAM)
             teams.setdefault(team, {**dict(zip(TEAM, team, strict=True))})[name] = round(float(series["value"][1]), 3)
     return sorted((t for t in teams.values() if t.get("gpuHours")), key=lambda team: -float(team["gpuHours"]))
+
+
+def expressions(window: str) -> dict[str, str]:
+    """What a row has, and the PromQL of it over a window."""
+    held = f"max by ({_JOB}) (sum_over_time((max by ({_JOB}) (hone_job_gpus_held))[{window}:5m]))"
+    of_jobs = f"max by ({_JOB}, queue) (last_over_time(hone_job_info[{window}])) * on ({_JOB}) group_left () {held}"
+    ratio = f"last_over_time((max by ({_JOB}) (hone_job_goodput_ratio))[{window}:5m])"
+    recorded = f"sum by ({_BY}) (sum_over_time(namespace_queue:hone_%s:sum[{window}:5m])) / 12"
+    share = f"sum by ({_BY}) ({of_jobs} * on ({_JOB}) group_left () {ratio}) / sum by ({_BY}) ({of_jobs})"
+    return {
+        "gpuHours": recorded % "gpus_held",
+        "cost": recorded % "cost_per_hour",
+        "goodput": f"({share}) >= 0",  # not NaN, which is no JSON
+    }
 
 
 def _query(url: str, expr: str, at: datetime) -> list[Mapping[str, Any]]:
