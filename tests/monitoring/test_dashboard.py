@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from hone_cli.errors import CommandError
 from hone_cli.runs import usage
 from hone_dev.generate import dashboard_pictures, dashboards
 from hone_dev.generate.dashboard_story import HOURS, JOBS, PRICES, Server, prometheus
-from hone_dev.tools import paths
+from hone_dev.tools import paths, tools
 
 pytestmark = pytest.mark.pure
 BOARDS = dashboards.boards()
@@ -152,6 +153,54 @@ def test_the_first_failure_of_its_kind_is_shown(server: Server):
         (query,) = panel.queries
         series = server.query(dashboard_pictures.chosen(query.expr), instant=False)
         assert {max(float(value) for _, value in each["values"]) for each in series} == {1.0}
+
+
+PHASE_OF = 'hone_job_phase{cluster="%s",namespace="ml",finetunejob="a",phase="%s",instance="%s"}'
+ENDED = 'hone_jobs_finished_total{cluster="c",namespace="ml",result="Failed",cause="user",reason="X",instance="%s"}'
+START = 'process_start_time_seconds{cluster="%s",instance="%s"}'
+BUILD = 'hone_operator_build_info{cluster="%s",instance="%s"}'
+COUNT = 'hone_job_restarts_total{cluster="c",namespace="ml",finetunejob="a",instance="%s"}'
+TWO_CLUSTERS = {
+    PHASE_OF % ("east", "Running", "1"): "1x90",
+    PHASE_OF % ("west", "Failed", "1"): "1x90",
+    'hone_job_reason{cluster="west",namespace="ml",finetunejob="a",reason="X",cause="user"}': "1x90",
+    'hone_job_reason{cluster="east",namespace="ml",finetunejob="a",reason="Y",cause="data"}': "1x90",
+}
+OVERLAP = {
+    f'hone_modelversion_deliveries{{modelversion="m",scheme="s3",state="Failed",instance="{i}"}}': "1x90" for i in "ab"
+}
+
+
+@pytest.mark.parametrize(
+    ("board", "name", "series", "shown"),
+    [
+        ("job", "Phase", TWO_CLUSTERS, 2),
+        ("fleet", "All jobs", TWO_CLUSTERS, 2),
+        # 5 ended before the restart, in the hour, and 2 after it.
+        ("fleet", "Failed, by reason", {ENDED % "a": "9x30 14x30 stale", ENDED % "b": "_x62 2x30"}, 7.0),
+        ("fleet", "Deliveries, by state", OVERLAP, 1.0),
+        ("fleet", "The operator started", {START % ("c", "b"): "_x83 4980x7", BUILD % ("c", "b"): "_x83 1x7"}, 1),
+        # Another program of another cluster has the same address.
+        ("fleet", "The operator started", {START % ("d", "b"): "_x83 4980x7", BUILD % ("c", "b"): "_x83 1x7"}, 0),
+        ("job", "Restart", {COUNT % "a": "1x82 stale", COUNT % "b": "_x83 2x7"}, 1),
+        ("job", "Restart", {COUNT % "a": "2x82 stale", COUNT % "b": "_x83 2x7"}, 0),
+    ],
+)
+def test_after_a_restart_and_in_two_clusters(tmp_path, board, name, series, shown):
+    """By promtool, after 84 minutes: an int is how many series there are, a float the value of the only one."""
+    made = BOARDS[dashboards.FOLDER / f"{board}.json"]
+    panels = {p.title: p.queries[0].expr for of_row in made.rows.values() for p in of_row}
+    expr = re.sub(r'=~"\$\w+"', '=~".*"', (panels | {n: e for n, (e, _) in made.annotations.items()})[name])
+    expr = expr.replace('"$finetunejob"', '"a"')
+    if isinstance(shown, float):
+        wanted = {"expr": f"sum({expr}) == {shown}", "exp_samples": [{"labels": "{}", "value": shown}]}
+    else:
+        wanted = {"expr": f"count({expr}) or vector(0)", "exp_samples": [{"labels": "{}", "value": shown}]}
+    given = [{"series": each, "values": values} for each, values in series.items()]
+    test = {"interval": "1m", "input_series": given, "promql_expr_test": [{**wanted, "eval_time": "84m"}]}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"tests": [test]}))
+    result = subprocess.run([tools.promtool(), "test", "rules", tmp_path / "test.yaml"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_report_of_a_month_by_team(server: Server):

@@ -342,7 +342,7 @@ def write(file: Path, now: float) -> None:
                 name, _, value = line.rpartition(" ")
                 named = name if "cluster=" in name else name.replace("{", '{cluster="east",', 1)
                 if "hone_trainer_last_progress" in name or "process_start_time" in name:
-                    value = str(at - 15 if "trainer" in name else fleet.zero - 9e4 + 9e4 * (second > 12_000))
+                    value = str(at - 15 if "trainer" in name else fleet.zero + (12_060 if second > 12_000 else -9e4))
                 out.write(f"{named} {value} {at:.0f}\n")
         out.write("# EOF\n")
     fleet.trainer.close()

@@ -7,6 +7,7 @@ from hone_dev.generate.panels import RUNBOOK, TO_JOB, Board, Query, areas, curve
 NS = 'cluster=~"$cluster",namespace=~"$namespace"'
 CLUSTER = 'cluster=~"$cluster"'
 JOB = "cluster, namespace, finetunejob"
+OPERATOR = "and on (cluster, instance) hone_operator_build_info"
 WAITING = "Pending|Preparing|Queued|Starting|Requeued|Restarting"
 INFO = f'max by ({JOB}, queue) (hone_job_info{{{NS},queue=~"$queue"}})'
 HELD = f"{INFO} * on ({JOB}) group_left () max by ({JOB}) (hone_job_gpus_held{{{NS}}})"
@@ -17,6 +18,17 @@ REASON = f"group_left (reason, cause) max by ({JOB}, reason, cause) (hone_job_re
 def phase(phases: str) -> str:
     """The jobs in one of these phases."""
     return f'(max by ({JOB}, phase) (hone_job_phase{{{NS},phase=~"{phases}"}}) == 1)'
+
+
+def once(metric: str, by: str) -> str:
+    """What several pods of the operator say about the same thing, as while it restarts."""
+    return f"max by (cluster, namespace, {by}) ({metric}{{{NS}}})"
+
+
+def seconds(match: str, kind: str) -> str:
+    """GPU-seconds of queues."""
+    labels = f'{NS},queue=~"$queue",kind{match}"{kind}"'
+    return f"max by (cluster, namespace, queue, kind) (hone_queue_goodput_seconds{{{labels}}})"
 
 
 def share(metric: str) -> list[Query]:
@@ -34,9 +46,9 @@ def by_kind(metric: str, legend: str, **labels: str) -> Query:
 def ended(by: str, **labels: str) -> Query:
     """Jobs that ended in an hour. `increase` would miss the first of its kind: a series that was not there before."""
     chosen = ",".join([NS, *(f'{name}="{value}"' for name, value in labels.items())])
-    total = f"sum by ({by}) (hone_jobs_finished_total{{{chosen}}})"
-    before = f"(sum by ({by}) (hone_jobs_finished_total{{{chosen}}} offset 1h) or {total} * 0)"
-    return Query(f"clamp_min({total} - {before}, 0)", f"{{{{{by}}}}}")
+    total = f"last_over_time(hone_jobs_finished_total{{{chosen}}}[1h])"  # also of a pod of the operator that is gone
+    before = f"(hone_jobs_finished_total{{{chosen}}} offset 1h or {total} * 0)"
+    return Query(f"sum by ({by}) (clamp_min({total} - {before}, 0))", f"{{{{{by}}}}}")
 
 
 def in_the_chosen_time(record: str) -> str:
@@ -61,7 +73,7 @@ BOARD = Board(
     },
     annotations={
         "The operator started": (
-            f"changes(process_start_time_seconds{{{CLUSTER}}}[2m]) > 0 and on (instance) hone_operator_build_info",
+            f"time() - process_start_time_seconds{{{CLUSTER}}} < 120 {OPERATOR}",
             "orange",
         )
     },
@@ -86,8 +98,7 @@ BOARD = Board(
                 "Goodput",
                 "Share of the GPU-seconds of jobs that still exist in steps that count.",
                 "percentunit",
-                f'sum(hone_queue_goodput_seconds{{{NS},queue=~"$queue",kind="productive"}})'
-                f' / sum(hone_queue_goodput_seconds{{{NS},queue=~"$queue"}})',
+                f"sum({seconds('=', 'productive')}) / sum({seconds('=~', '.+')})",
             ),
             number(
                 "Operators", "Operators that Prometheus sees.", "none", f"sum(hone_operator_build_info{{{CLUSTER}}})"
@@ -223,8 +234,8 @@ BOARD = Board(
                 "Share of GPU-seconds in steps that count.",
                 "percentunit",
                 Query(
-                    f'sum by (namespace, queue) (hone_queue_goodput_seconds{{{NS},queue=~"$queue",kind="productive"}})'
-                    f' / sum by (namespace, queue) (hone_queue_goodput_seconds{{{NS},queue=~"$queue"}})',
+                    f"sum by (namespace, queue) ({seconds('=', 'productive')})"
+                    f" / sum by (namespace, queue) ({seconds('=~', '.+')})",
                     OF_QUEUE,
                 ),
             ),
@@ -232,9 +243,7 @@ BOARD = Board(
                 "Badput, by kind",
                 "GPU-seconds of jobs that still exist and trained no step that counts.",
                 "s",
-                Query(
-                    f'sum by (kind) (hone_queue_goodput_seconds{{{NS},queue=~"$queue",kind!="productive"}})', "{{kind}}"
-                ),
+                Query(f"sum by (kind) ({seconds('!=', 'productive')})", "{{kind}}"),
             ),
             curves(
                 "GPUs before the first step",
@@ -322,25 +331,34 @@ BOARD = Board(
                 "Versions",
                 "ModelVersions, by namespace.",
                 "none",
-                Query(f"count by (namespace) (hone_modelversion_info{{{NS}}})", "{{namespace}}"),
+                Query(f"count by (namespace) ({once('hone_modelversion_info', 'modelversion')})", "{{namespace}}"),
             ),
             curves(
                 "Deliveries, by state",
                 "Copies of models to registries, buckets and volumes.",
                 "none",
-                Query(f"sum by (scheme, state) (hone_modelversion_deliveries{{{NS}}})", "{{scheme}} {{state}}"),
+                Query(
+                    f"sum by (scheme, state) ({once('hone_modelversion_deliveries', 'modelversion, scheme, state')})",
+                    "{{scheme}} {{state}}",
+                ),
             ),
             curves(
                 "Uploaded",
                 "Bytes that deliveries uploaded.",
                 "bytes",
-                Query(f"sum by (scheme) (hone_modelversion_uploaded_bytes{{{NS}}})", "{{scheme}}"),
+                Query(
+                    f"sum by (scheme) ({once('hone_modelversion_uploaded_bytes', 'modelversion, scheme')})",
+                    "{{scheme}}",
+                ),
             ),
             curves(
                 "Imports, by state",
                 "Foreign adapters and models that become versions.",
                 "none",
-                Query(f"sum by (scheme, state) (hone_model_imports{{{NS}}})", "{{scheme}} {{state}}"),
+                Query(
+                    f"sum by (scheme, state) ({once('hone_model_imports', 'model, scheme, state')})",
+                    "{{scheme}} {{state}}",
+                ),
             ),
         ),
         "Operator": (
@@ -396,14 +414,14 @@ BOARD = Board(
                 "Memory",
                 "Resident memory of the operator.",
                 "bytes",
-                Query("process_resident_memory_bytes and on (instance) hone_operator_build_info", "{{instance}}"),
+                Query(f"process_resident_memory_bytes {OPERATOR}", "{{instance}}"),
             ),
             curves(
                 "Processor",
                 "Cores that the operator uses.",
                 "none",
                 Query(
-                    "rate(process_cpu_seconds_total[$__rate_interval]) and on (instance) hone_operator_build_info",
+                    f"rate(process_cpu_seconds_total[$__rate_interval]) {OPERATOR}",
                     "{{instance}}",
                 ),
             ),
@@ -411,7 +429,10 @@ BOARD = Board(
                 "Time since the start",
                 "A fall is a restart of the operator.",
                 "s",
-                Query("time() - process_start_time_seconds and on (instance) hone_operator_build_info", "{{instance}}"),
+                Query(
+                    f"time() - process_start_time_seconds {OPERATOR}",
+                    "{{instance}}",
+                ),
             ),
             curves(
                 "Certificates",

@@ -7,6 +7,8 @@ from hone_dev.generate.panels import Board, Query, areas, curves, logs, number, 
 JOB = 'cluster=~"$cluster",namespace=~"$namespace",finetunejob="$finetunejob"'
 TRAINER = JOB
 """The same labels: those of pods come from discovery."""
+OF_JOB = "cluster, namespace, finetunejob"
+PHASE = f"(max by ({OF_JOB}, phase) (hone_job_phase{{{JOB}}}) == 1)"
 
 
 def value(metric: str) -> str:
@@ -26,7 +28,7 @@ def of_ranks(metric: str, legend: str) -> Query:
 
 def event(counter: str) -> str:
     """There when a counter of the job grew."""
-    return f"increase({counter}{{{JOB}}}[5m]) > 0"
+    return f"increase((max by ({OF_JOB}) ({counter}{{{JOB}}}))[5m:1m]) > 0"
 
 
 BOARD = Board(
@@ -54,7 +56,7 @@ BOARD = Board(
         "Ended": (f"time() - hone_job_completion_timestamp_seconds{{{JOB}}} < 120", "purple"),
         "Restart": (event("hone_job_restarts_total"), "red"),
         "Preemption": (event("hone_job_preemptions_total"), "orange"),
-        "Eviction": (f"delta(hone_job_evictions{{{JOB}}}[5m]) > 0", "yellow"),
+        "Eviction": (f"delta((max by ({OF_JOB}) (hone_job_evictions{{{JOB}}}))[5m:1m]) > 0", "yellow"),
     },
     rows={
         "State": (
@@ -83,10 +85,9 @@ BOARD = Board(
             rows(
                 "Phase",
                 "With the reason, and who can fix a failure.",
-                f"(max by (namespace, finetunejob, phase) (hone_job_phase{{{JOB}}}) == 1) * on (namespace, finetunejob)"
-                f" group_left (reason, cause) max by (namespace, finetunejob, reason, cause) (hone_job_reason{{{JOB}}})"
-                " or on (namespace, finetunejob)"
-                f" (max by (namespace, finetunejob, phase) (hone_job_phase{{{JOB}}}) == 1)",
+                f"{PHASE} * on ({OF_JOB}) group_left (reason, cause)"
+                f" max by ({OF_JOB}, reason, cause) (hone_job_reason{{{JOB}}}) or on ({OF_JOB}) {PHASE}",
+                "cluster",
                 "finetunejob",
                 "phase",
                 "reason",
