@@ -85,7 +85,7 @@ def expressions(window: str) -> dict[str, str]:
     return {
         "gpuHours": recorded % "gpus_held",
         "cost": recorded % "cost_per_hour",
-        "goodput": f"({share}) >= 0",  # not NaN, which is no JSON
+        "goodput": f"({share}) >= 0",  # JSON has no NaN
     }
 
 
