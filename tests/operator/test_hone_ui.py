@@ -6,6 +6,8 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -19,8 +21,11 @@ from support.servers.app_server import running
 from hone import Client, DatasetSpec, FineTuneJobSpec, manifest
 from hone_cli import answering
 from hone_cli.chat import RemoteChat
+from hone_cli.clients import pages
 from hone_cli.clients.console import Console, application
+from hone_cli.errors import CommandError
 from hone_cli.reach.guard import digest
+from hone_cli.runs import planning
 
 TOKEN = "the-token-of-this-page"
 AT = "2026-01-01T00:00:00Z"
@@ -174,6 +179,71 @@ def chats(monkeypatch):
             monkeypatch.setattr("hone_cli.chat.opened", remote)
             yield
         process.kill()
+
+
+@pytest.mark.apiserver
+def test_a_chat_whose_pod_is_gone_begins_again(client, monkeypatch) -> None:
+    opened = []
+
+    @contextlib.contextmanager
+    def pod(*_):
+        opened.append("pod")
+        with subprocess.Popen([sys.executable, "-c", MODEL], stdin=-1, stdout=-1, text=True) as process:
+            with running(answering.application(answering.Model(process), digest(TOKEN))) as url:
+                yield RemoteChat(url if len(opened) > 1 else "http://127.0.0.1:1", TOKEN)
+            process.kill()
+
+    monkeypatch.setattr("hone_cli.chat.opened", pod)
+    asked = {"version": "bot-v1", "question": "hello"}
+    with Console(client) as console:
+        with pytest.raises(CommandError, match="The next question starts a new pod"):
+            console.act("ask", asked)
+        assert "tuned of hello" in console.act("ask", asked)["html"]
+    assert opened == ["pod", "pod"]
+
+
+@pytest.mark.apiserver
+def test_end_waits_for_a_pod_that_starts_and_other_chats_do_not(client, monkeypatch) -> None:
+    starts, goes_on, closed = threading.Event(), threading.Event(), []
+
+    class Scripted:
+        def answers(self, _):
+            return {"tuned": {"text": "yes"}}
+
+    @contextlib.contextmanager
+    def pod(_, version, *_others):
+        if version["metadata"]["name"] == "bot-v1":
+            starts.set()
+            assert goes_on.wait(HANG)
+        yield Scripted()
+        closed.append(version["metadata"]["name"])
+
+    monkeypatch.setattr("hone_cli.chat.opened", pod)
+    with Console(client) as console, ThreadPoolExecutor() as threads:
+        first = threads.submit(console.act, "ask", {"version": "bot-v1", "question": "hello"})
+        assert starts.wait(HANG)
+        try:
+            other = threads.submit(console.act, "ask", {"version": "bot-v2", "question": "hello"})
+            assert "yes" in other.result(HANG)["html"]
+            end = threads.submit(console.act, "end", {"version": "bot-v1"})
+            with pytest.raises(TimeoutError):
+                end.result(0.5)
+        finally:
+            goes_on.set()
+        end.result(HANG)
+        first.result(HANG)
+        assert closed == ["bot-v1"]
+
+
+@pytest.mark.apiserver
+def test_a_run_is_planned_once_for_its_spec(client, monkeypatch) -> None:
+    looked = []
+    monkeypatch.setattr("hone_cli.runs.cluster_room.room", lambda *_: looked.append("room") or [])
+    planned_job = planning.planned_job
+    monkeypatch.setattr(planning, "planned_job", lambda *a, **k: looked.append("plan") or planned_job(*a, **k))
+    shown = [pages.shown(client, ["run", "first"]) for _ in range(2)]
+    assert "GPU-hours" in shown[1]
+    assert looked == ["plan"]
 
 
 class Page:

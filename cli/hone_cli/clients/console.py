@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -15,11 +16,13 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from hone_api.words.states import ApprovalState
+from hone_cli.answering import ModelEndedError
 from hone_cli.clients import html, pages
 from hone_cli.clients.client import Conversation, HoneClient
 from hone_cli.errors import CommandError
 from hone_cli.local import serve_page
 from hone_cli.reach.guard import guarded
+from hone_cli.reach.pod_server import UnreachableError
 from hone_cli.review.server import HEADERS, MAX_BYTES
 from hone_cli.runs import manifests, planning
 from hone_cli.runs.jobs import set_suspend
@@ -69,7 +72,7 @@ class Console:
         self.client = client
         self._chats: dict[str, tuple[Conversation, contextlib.ExitStack]] = {}
         self._others = contextlib.ExitStack()
-        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def __enter__(self) -> Console:
         return self
@@ -178,16 +181,25 @@ class Console:
     def ask(self, fields: Mapping[str, str]) -> str:
         """See `hone chat`."""
         name, question = fields["version"], fields["question"].strip()
-        with self._lock:
+        with self._locks[name]:
             if name not in self._chats:
                 stack = contextlib.ExitStack()
                 self._chats[name] = (stack.enter_context(self.client.version(name).chat()), stack)
-            conversation = self._chats[name][0]
-        return pages.answered(question, conversation.ask(question))
+            conversation, stack = self._chats[name]
+        try:
+            return pages.answered(question, conversation.ask(question))
+        except (ModelEndedError, UnreachableError) as error:
+            with self._locks[name]:
+                if self._chats.get(name, (None,))[0] is conversation:
+                    del self._chats[name]
+            stack.close()
+            raise CommandError(f"{error}. The next question starts a new pod") from None
 
     def end(self, fields: Mapping[str, str]) -> str:
-        """Delete the pod of a conversation."""
-        _, stack = self._chats.pop(fields["version"], (None, contextlib.ExitStack()))
+        """Delete the pod of a conversation; of one that starts, as soon as it has."""
+        name = fields["version"]
+        with self._locks[name]:
+            _, stack = self._chats.pop(name, (None, contextlib.ExitStack()))
         stack.close()
         return html.element("p", "It has ended.")
 

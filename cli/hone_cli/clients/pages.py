@@ -66,14 +66,24 @@ def run(client: HoneClient, name: str) -> Markup:
     return join([element("h1", name), about, *_charts({name: curves(found.body)}), act])
 
 
+_COSTS: dict[tuple[str, int], str] = {}
+"""By UID and generation: the page is shown again every few seconds, and a plan reads all runs."""
+
+
 def _cost(client: HoneClient, found: HoneRun) -> str:
     """By the plan, as `hone plan` has it."""
+    key = (found.body["metadata"]["uid"], found.body["metadata"]["generation"])
+    if key in _COSTS:
+        return _COSTS[key]
     try:
-        job = planning.planned_job(found.name, found.spec, (), client.objects, client.prices, spot=False)
+        job = planning.planned_job(found.name, found.spec, (), client.objects, client.prices, spot=False, room=False)
     except CommandError:
         return ""
     spans = [(job.gpu_hours, "GPU-hours"), (job.price, job.currency or "")]
-    return ", ".join(f"{span.low:.2g} to {span.high:.2g} {unit}" for span, unit in spans if span)
+    words = ", ".join(f"{span.low:.2g} to {span.high:.2g} {unit}" for span, unit in spans if span)
+    if words:  # else its rows may be counted later
+        _COSTS[key] = words
+    return words
 
 
 def _charts(by_run: Mapping[str, Mapping[str, drawing.Curve]]) -> list[Markup]:
@@ -152,8 +162,9 @@ def _state(body: Mapping[str, Any]) -> str:
 
 
 def _rows(body: Mapping[str, Any]) -> str:
-    splits = (body.get("status") or {}).get("splits") or ()
-    return ", ".join(f"{each['name']} {each['rows']:,}" for each in splits)
+    from hone_cli.clients.agents import dataset_row
+
+    return ", ".join(f"{name} {rows:,}" for name, rows in dataset_row(dict(body))["rows"].items())
 
 
 def _rejected(body: Mapping[str, Any]) -> str:

@@ -12,6 +12,10 @@ from hone_cli.errors import CommandError
 CONNECT_SECONDS = 30
 
 
+class UnreachableError(CommandError):
+    """The pod does not answer."""
+
+
 class PodServer:
     """Sends the token with each request, and uses no proxy."""
 
@@ -25,13 +29,13 @@ class PodServer:
         """Status and JSON of the answer.
 
         Raises:
-            CommandError: there is none.
+            UnreachableError: there is none.
         """
         try:
             response = self.session.post(f"{self.url}{path}", json=body, timeout=(CONNECT_SECONDS, seconds))
             return response.status_code, response.json()
         except (requests.RequestException, ValueError) as error:
-            raise CommandError(f"the pod does not answer: {type(error).__name__}") from None
+            raise UnreachableError(f"the pod does not answer: {type(error).__name__}") from None
 
 
 def error_of(reply: Any) -> str:

@@ -121,8 +121,18 @@ def unfinished(objects: Objects, name: str) -> dict[str, Any]:
     return job
 
 
+UNKNOWN_FORM = "in a form that this release of hone does not know"
+
+
 def row_of(job: dict[str, Any]) -> dict[str, str]:
-    """What the list says about a run."""
+    """What the list says about a run; one that cannot be read does not hide the others."""
+    try:
+        return _row(job)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return {"name": job["metadata"]["name"], "state": UNKNOWN_FORM, "progress": "", "model": "", "age": ""}
+
+
+def _row(job: dict[str, Any]) -> dict[str, str]:
     status = job.get("status") or {}
     state = " ".join(filter(None, [status.get("phase") or JobPhase.PENDING, status.get("reason")]))
     now = "" if is_over(job) else view(job).line()

@@ -233,8 +233,13 @@ def planned_job(
     prices: Prices | None,
     *,
     spot: bool,
+    room: bool = True,
 ) -> PlannedJob:
-    """What a job would need."""
+    """What a job would need.
+
+    Args:
+        room: look at the nodes, pods and queues of the cluster.
+    """
     datasets = {ref.name: _counted(ref.name, bodies, objects) for ref in spec.datasets}
     devices = job_needs.devices(spec)
     rooms = {device: job_needs.capacity(spec, device) or 0 for device in devices}
@@ -254,7 +259,7 @@ def planned_job(
         job.advice = advise(spec, job.rows)
     shape = _shape(spec, objects)
     job.servable = cluster_room.servers(spec, shape)
-    if objects is not None:
+    if objects is not None and room:
         job.now = cluster_room.room(objects.kube, spec, shape, datasets)
     if shape is None or job_needs.holds_teacher(spec):
         return job

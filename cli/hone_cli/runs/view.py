@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -93,10 +94,13 @@ def ending(job: Mapping[str, Any], options: str = "") -> Iterator[str]:
 
 def curves(job: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:
     """Step and value of each curve in the status, by the metric's name."""
-    found = {}
+    found: dict[str, list[tuple[int, float]]] = {}
     for series in (job.get("status") or {}).get("metrics") or ():
-        pairs = (point.partition(":")[::2] for point in (series.get("curve") or "").split())
-        found[series["name"]] = [(int(step), float(text)) for step, text in pairs]
+        points = found[series["name"]] = []
+        for point in (series.get("curve") or "").split():
+            step, _, text = point.partition(":")
+            with contextlib.suppress(ValueError):  # of another release
+                points.append((int(step), float(text)))
     return found
 
 

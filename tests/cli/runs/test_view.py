@@ -14,10 +14,12 @@ from rich.console import Console
 
 from hone_api.words.failures import FAILURES, FailureCode
 from hone_api.words.states import Reason
+from hone_cli.clients.agents import dataset_row
 from hone_cli.errors import CliExit, CommandError
 from hone_cli.reach.kube import ServerRefusalError
 from hone_cli.runs.compare import compared
 from hone_cli.runs.explain import explained
+from hone_cli.runs.jobs import row_of
 from hone_cli.runs.logs import _container
 from hone_cli.runs.view import curves, ending, has_failed, is_over, spark
 from hone_cli.runs.watch import follow, screen
@@ -149,3 +151,13 @@ def test_no_command_of_every_day_loads_torch_or_takes_long_to_print_its_help() -
 @pytest.mark.parametrize("names", [["trainer"], ["istio-proxy", "trainer"], ["trainer", "istio-proxy"]])
 def test_logs_are_those_of_the_container_that_trains(names: list[str]) -> None:
     assert _container({"spec": {"containers": [{"name": name} for name in names]}}) == "trainer"
+
+
+def test_an_object_of_another_form_has_a_row_all_the_same() -> None:
+    whole = job() | {"metadata": {"name": "one", "creationTimestamp": "2026-01-01T00:00:00Z"}}
+    assert row_of(whole)["model"] == "bot"
+    for broken in ({**whole, "spec": {}}, {**whole, "status": {"conditions": [{"type": "Accepted"}]}}):
+        assert "in a form that this release of hone does not know" in row_of(broken)["state"]
+        assert row_of(broken)["name"] == "one"
+    assert "does not know" in dataset_row({**whole, "status": {"splits": [{"rows": 3}]}})["message"]
+    assert curves(job(metrics=[{"name": "loss", "curve": "1:2.5 x:3 2 3:1.5"}])) == {"loss": [(1, 2.5), (3, 1.5)]}
