@@ -144,6 +144,44 @@ async def test_nothing_is_proposed_that_is_refused_or_cannot_wait(agent, namespa
     assert namespace.names("Dataset") == namespace.names("FineTuneJob") == []
 
 
+def dear(name="dear"):
+    body = job(name, budget={"gpuHours": "0.00001"})
+    body["spec"]["resources"] = {"gpusPerNode": 1, "gpuProducts": ["NVIDIA-L4"]}
+    return body
+
+
+async def test_a_proposal_that_exceeds_its_budget_or_stops_a_model_from_retraining_is_not_created(
+    agent, namespace
+) -> None:
+    async with agent() as client:
+        proposed = await asked(client, "propose", manifest=text(dataset(), dear()))
+        assert (proposed["created"], proposed["plan"]["exitCode"]) == ([], 4)
+        assert "exceeds its budget" in proposed["why"]
+        namespace.create("Model", "bot", {"retrain": {"fineTuneJob": "first"}})
+        assert "Model bot retrains by itself" in await asked(client, "propose", manifest=text(dataset(), job()))
+    assert namespace.names("Dataset") == namespace.names("FineTuneJob") == []
+
+
+async def test_what_is_proposed_has_no_owner_and_no_finalizer(agent, namespace) -> None:
+    body = job()
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "absent", "uid": "x"}
+    body["metadata"] |= {"ownerReferences": [owner], "finalizers": ["hone.dev/x"], "labels": {"team": "a"}}
+    body["metadata"]["annotations"] = {"hone.dev/restored": "true"}
+    async with agent() as client:
+        assert (await asked(client, "propose", manifest=text(dataset(), body)))["created"]
+    meta = namespace.get("FineTuneJob", "job")["metadata"]
+    assert not {"ownerReferences", "finalizers", "annotations"} & set(meta)
+    assert meta["labels"] == {"team": "a"}
+    assert list(namespace.get("Dataset", "rows")["metadata"]["annotations"]) == ["hone.dev/checked"]
+
+
+@pytest.mark.parametrize("spec", [None, ["a"]])
+async def test_a_manifest_without_a_spec_is_refused_in_words(agent, namespace, spec) -> None:
+    namespace.create("FineTuneJob", "job", job()["spec"] | {"suspend": True})
+    async with agent() as client:
+        assert "FineTuneJob job has no spec" in await asked(client, "propose", manifest=text({**job(), "spec": spec}))
+
+
 async def test_an_agent_that_may_only_create_cannot_release_what_it_proposed(
     agent, namespace, kube, apiserver, tmp_path
 ) -> None:

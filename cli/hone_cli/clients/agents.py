@@ -143,7 +143,8 @@ class Tools:
         """Create the new objects of manifests, suspended: nothing runs until a person runs the commands in `release`.
 
         Objects that exist are not changed: the difference comes back as a patch, for a person to apply. If the plan
-        has a refusal or a job that does not fit, nothing is created.
+        has a refusal, a job that does not fit or one that exceeds its budget, nothing is created; nor if a Model of
+        these jobs retrains by itself, which would wait for them. Only name, namespace and labels of metadata are kept.
 
         Args:
             manifest: as for plan.
@@ -155,16 +156,26 @@ class Tools:
                     f"{body['kind']} {body['metadata']['name']}: only Datasets and FineTuneJobs wait, "
                     "so a person applies others; nothing was created"
                 )
-            if isinstance(body.get("spec"), dict):
-                body["spec"] = {**body["spec"], "suspend": True}
+            if not isinstance(body.get("spec"), dict):
+                raise CommandError(f"{body['kind']} {body['metadata']['name']} has no spec; nothing was created")
+            body["spec"] = {**body["spec"], "suspend": True}
+            body["metadata"] = _proposed(body["metadata"])
         objects, named = self._client.objects, [(body["kind"], body["metadata"]["name"]) for body in bodies]
         existing = {each: found for each in named if (found := objects.find(*each))}
         planned = self._plan(bodies)
         refused = {(each["kind"], each["name"]) for each in planned["objects"] if each["action"] == "refused"}
         patches = {" ".join(each): _difference(found, bodies[named.index(each)]) for each, found in existing.items()}
         answer: dict[str, Any] = {"plan": planned, "created": [], "release": [], "patches": patches}
-        if refused - set(existing) or any(job.get("fits") is False for job in planned["jobs"]):
-            return answer | {"why": "the plan has a refusal or a job that does not fit: nothing was created"}
+        if refused - set(existing) or any(job.get("fits") is False or job.get("overBudget") for job in planned["jobs"]):
+            why = "the plan has a refusal, or a job that does not fit or exceeds its budget"
+            return answer | {"why": f"{why}: nothing was created"}
+        for (kind, name), body in zip(named, bodies, strict=True):
+            if kind != "FineTuneJob" or (kind, name) in existing:
+                continue
+            model = body["spec"]["output"]["modelName"]
+            if (objects.find("Model", model) or {"spec": {}})["spec"].get("retrain"):
+                why = f"Model {model} retrains by itself, and would wait for FineTuneJob {name} while it is suspended"
+                raise CommandError(f"{why}: name another output.modelName. Nothing was created")
         for (kind, name), body in zip(named, bodies, strict=True):
             if (kind, name) not in existing:
                 objects.create(body)
@@ -224,7 +235,17 @@ class Tools:
 
 
 def dataset_row(body: dict[str, Any]) -> dict[str, Any]:
-    """What a list says about a Dataset."""
+    """What a list says about a Dataset; one that cannot be read does not hide the others."""
+    from hone_cli.runs.jobs import UNKNOWN_FORM
+
+    try:
+        return _dataset_row(body)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        name = body["metadata"]["name"]
+        return {"name": name, "state": "", "message": UNKNOWN_FORM, "rows": {}, "suspended": False}
+
+
+def _dataset_row(body: dict[str, Any]) -> dict[str, Any]:
     status = body.get("status") or {}
     ready: dict[str, Any] = next(
         (each for each in status.get("conditions", ()) if each["type"] == ConditionType.READY), {}
@@ -236,6 +257,16 @@ def dataset_row(body: dict[str, Any]) -> dict[str, Any]:
         "rows": {split["name"]: split["rows"] for split in status.get("splits") or ()},
         "suspended": bool(body["spec"].get("suspend")),
     }
+
+
+def _proposed(meta: dict[str, Any]) -> dict[str, Any]:
+    """Without owners, finalizers, and annotations other than the rows that `hone init` counted."""
+    from hone_cli.rows.init import CHECKED
+
+    kept: dict[str, Any] = {key: meta[key] for key in ("name", "namespace", "labels") if key in meta}
+    annotations = meta.get("annotations")
+    counted = annotations.get(CHECKED) if isinstance(annotations, dict) else None
+    return {**kept, "annotations": {CHECKED: counted}} if counted else kept
 
 
 def _difference(existing: dict[str, Any], body: dict[str, Any]) -> list[str]:
