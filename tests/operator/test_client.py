@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -152,6 +153,15 @@ def test_nothing_is_applied_if_an_object_is_refused_or_a_job_does_not_fit(client
             client.run(*bodies)
     assert namespace.names("Dataset") == namespace.names("FineTuneJob") == []
     assert [run.name for run in client.start(ROWS, job(), job("other"))] == ["support-1", "other"]
+
+
+def test_a_job_that_exceeds_its_budget_is_refused_with_the_reason(client, namespace) -> None:
+    counted = {"splits": [{"name": "train", "rows": 900}], "tokens": {"mean": 100, "max": 400}}
+    rows = {**ROWS, "metadata": {"name": "support", "annotations": {"hone.dev/checked": json.dumps(counted)}}}
+    dear = job(budget={"gpuHours": "0.00001"}, resources={"gpusPerNode": 1, "gpuProducts": ["NVIDIA-L4"]})
+    with pytest.raises(PlanRefusedError, match=r"applied: support-1: its plan exceeds the budget of 1e-05 GPU-hours$"):
+        client.run(rows, dear)
+    assert namespace.names("FineTuneJob") == []
 
 
 def test_a_result_is_a_version_or_says_why_there_is_none(client, namespace) -> None:

@@ -41,11 +41,16 @@ _KINDS = (DATASET, FINE_TUNE_JOB, MODEL)
 
 
 class PlanRefusedError(CommandError):
-    """Nothing was applied: an object is refused, or a job does not fit."""
+    """Nothing was applied: an object is refused, or a job does not fit or exceeds its budget."""
 
     def __init__(self, plan: planning.ApplyPlan) -> None:
         refused = [f"{each.kind} {each.name}: {words}" for each in plan.objects for words in each.problems]
         misfits = [f"{job.name}: {job.misfit}" for job in plan.jobs if job.fits is False]
+        misfits += [
+            f"{job.name}: its plan exceeds the budget of {job.budget_gpu_hours:g} GPU-hours"
+            for job in plan.jobs
+            if job.over_budget
+        ]
         super().__init__(f"nothing was applied: {'; '.join(refused or misfits)}")
         self.plan = plan
 
@@ -102,7 +107,7 @@ class HoneClient:
         """Plan and apply; the run of the only job in them. See `hone run`.
 
         Raises:
-            PlanRefusedError: an object is refused, or a job does not fit; nothing was applied.
+            PlanRefusedError: an object is refused, or a job does not fit or exceeds its budget; nothing was applied.
             HoneError: they have no job, or several: then use `start`.
         """
         names = [body["metadata"]["name"] for body in self.bodies(sources) if body["kind"] == FINE_TUNE_JOB.kind]

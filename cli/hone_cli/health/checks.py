@@ -208,7 +208,7 @@ def _hub(kube: Kube) -> _Found:
 
 
 def _kueue(kube: Kube) -> _Found:
-    path = f"/apis/kueue.x-k8s.io/v1beta1/namespaces/{kube.namespace}/localqueues"
+    path = f"/apis/kueue.x-k8s.io/v1beta2/namespaces/{kube.namespace}/localqueues"
     named = [(job["spec"].get("scheduling") or {}).get("queueName") for job in Objects(kube).list("FineTuneJob")]
     wanted = {str(name) for name in named if name}
     try:

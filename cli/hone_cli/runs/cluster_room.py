@@ -18,7 +18,7 @@ from hone_cli.reach.capacity import GpuNode, gpu_nodes, quota_left
 if TYPE_CHECKING:
     from hone_cli.reach.kube import Kube
 
-_QUEUES = "/apis/kueue.x-k8s.io/v1beta1/namespaces/{}/localqueues/{}"
+_QUEUES = "/apis/kueue.x-k8s.io/v1beta2/namespaces/{}/localqueues/{}"
 
 
 def room(
