@@ -84,20 +84,23 @@ def installed(kube: Kube, admin: Path, system: str, values: dict[str, Any]) -> I
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": system}}
     kubectl = [tools.kubectl(), "--kubeconfig", admin]
 
-    def run(*argv: str, items: list[dict[str, Any]]) -> None:
+    def run(*argv: str, items: list[dict[str, Any]]) -> bool:
         manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-        subprocess.run([*kubectl, *argv, "--filename=-"], input=manifest, text=True, check=True)
+        return subprocess.run([*kubectl, *argv, "--filename=-"], input=manifest, text=True).returncode == 0
 
     objects += marker(system)
     # To validate fields, kubectl reads the schemas of all kinds, and gives up after 32 s on a busy machine. Of what is
     # applied server-side, the API server refuses fields that it does not know by itself.
-    run("apply", "--server-side", "--force-conflicts", "--validate=false", items=[space, *objects])
+    assert run("apply", "--server-side", "--force-conflicts", "--validate=false", items=[space, *objects])
     account = Account(kube, token(kube, system, "hone"))
     wait_until(lambda: in_force(kube, system), "the admission policies are in force")
     try:
         yield account
     finally:
-        run("delete", "--wait=false", "--ignore-not-found", items=objects)
+        # On a busy machine, etcd may not answer in time.
+        wait_until(
+            lambda: run("delete", "--wait=false", "--ignore-not-found", items=objects), "the objects are deleted"
+        )
         # What is still in force would bound the tests that follow.
         wait_until(lambda: not in_force(kube, system), "the admission policies are gone")
 
