@@ -295,7 +295,7 @@ def test_columns_mean_the_same_of_one_row_and_of_many(fields: Row, row: Row, suf
     ids=["numbers", "turns", "objects", "lists"],
 )
 def test_portions_of_large_rows_are_of_few_rows(value: Any) -> None:
-    rows = [RawRow(n, value={"text": "a", "more": value}) for n in range(2000)]
+    rows = [RawRow(n, "", {"text": "a", "more": value}) for n in range(2000)]
     portions = [*PlainRows.portions(SimpleNamespace(_takes_lines=True), rows)]
     assert [row for portion in portions for row in portion] == rows
     assert max(map(len, portions)) < 300
