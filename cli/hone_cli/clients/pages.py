@@ -35,7 +35,7 @@ def runs(client: HoneClient) -> Markup:
     ]
     heads = ("Compare", "Run", "State", "Progress", "Queue", "Model", "Age")
     if not cells:
-        return join([element("h1", "Runs"), element("p", "There is no run yet. ", link("Start one", "new"))])
+        return join([element("h1", "Runs"), element("p", "No runs yet. ", link("Start one", "new"))])
     compared = element("form", table("Runs", heads, cells), element("button", "Compare"), data_go="compare")
     return join([element("h1", "Runs"), compared])
 
@@ -176,7 +176,7 @@ def models(client: HoneClient) -> Markup:
     """Each model as a tree: versions, from their rows to their aliases, with what a person may decide."""
     trees = client.models()
     if not trees:
-        return join([element("h1", "Models"), element("p", "There is no model yet.")])
+        return join([element("h1", "Models"), element("p", "No models yet.")])
     return join([element("h1", "Models"), *(_model(model) for model in trees)])
 
 
@@ -275,5 +275,5 @@ def shown(client: HoneClient, path: list[str]) -> Markup:
     """
     name, *arguments = path or ["runs"]
     if name not in VIEWS or ((len(arguments) == 1) != (name in ("run", "dataset", "chat")) and name != "compare"):
-        raise CommandError("there is no such view")
+        raise CommandError(f"unknown view {name}: go back to #runs")
     return VIEWS[name](client, *arguments)

@@ -54,7 +54,7 @@ def log(
         tail: lines from the end; 0: all.
 
     Raises:
-        CommandError: there is no such run or pod.
+        CommandError: the run, or its pod of that rank, does not exist.
     """
     body = objects.get("FineTuneJob", job)
     pods = objects.list("Pod", f"hone.dev/finetunejob={job},hone.dev/component=training")
@@ -67,7 +67,7 @@ def log(
 
 
 def tail_of(objects: Objects, job: dict[str, Any], lines: int) -> list[str]:
-    """The newest lines of rank 0; none where there is no log, or a person may not read it."""
+    """The newest lines that rank 0 logged. Empty if it has no log, or the user may not read it."""
     name = job["metadata"]["name"]
     try:
         pods = objects.list("Pod", f"hone.dev/finetunejob={name},hone.dev/component=training")
