@@ -13,6 +13,7 @@ from hone_api.words.states import ApprovalState
 from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate, number_line
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach.completing import version_names
+from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.versions import MODEL_HELP, chosen
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ _Comment = Annotated[str | None, typer.Option(help="Why; it stays in spec.approv
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Change nothing: show the gates and what would follow, and ask if you may.")
 ]
-_Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")]
-_Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")]
 
 
 def approve(
@@ -45,8 +44,8 @@ def approve(
         bool, typer.Option("--withdraw", help="Withdraw a decision, as if nobody had decided.")
     ] = False,
     dry_run: _DryRun = False,
-    namespace: _Namespace = None,
-    context: _Context = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Approve a version of a model, after its gates.
 
@@ -74,8 +73,8 @@ def reject(
     model: _Reference,
     comment: _Comment = None,
     dry_run: _DryRun = False,
-    namespace: _Namespace = None,
-    context: _Context = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Reject a version of a model.
 

@@ -21,6 +21,7 @@ from hone_cli.errors import CommandError
 from hone_cli.reach import pod
 from hone_cli.reach.completing import version_names
 from hone_cli.reach.guard import digest
+from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.reach.pod_server import PodServer, error_of
 from hone_cli.versions import MODEL_HELP, chosen, ready
 
@@ -64,8 +65,8 @@ def chat(
         int, typer.Option(min=0, max=8, help="GPUs of the pod; on a CPU, answers of a large model are slow.")
     ] = 0,
     memory: Annotated[str | None, typer.Option(help="Memory of the pod; default: from the size of the model.")] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Converse with a trained model and its base, side by side.
 

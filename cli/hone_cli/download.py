@@ -25,6 +25,7 @@ from hone_cli.reach.bar import bar
 from hone_cli.reach.completing import version_names
 from hone_cli.reach.copying import Copied, MissingFileError, copy, copy_one
 from hone_cli.reach.guard import digest
+from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.reach.remote_files import RemoteFiles
 from hone_cli.versions import MODEL_HELP, chosen, ready
 
@@ -45,8 +46,8 @@ def download(
     form: Annotated[
         str | None, typer.Option(help="Adapter, Merged, Full or GGUF, where the version has several.")
     ] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Copy the files of a model out of the cluster.
 
@@ -83,8 +84,8 @@ def report(
         Path | None, typer.Option("--output", "-o", help="A new file; default: NAME-OF-THE-MODELVERSION.html.")
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Copy the report page of a version, without its weights.
 

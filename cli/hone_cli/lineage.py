@@ -19,6 +19,7 @@ from hone_api.words.states import ApprovalState, ConditionType, DeliveryState
 from hone_cli.approval import number_line
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach.completing import names_of
+from hone_cli.reach.options import ContextOption, NamespaceOption
 
 _SHOWN = 10
 """Newest versions of a model that the tree has, unless --all."""
@@ -85,8 +86,8 @@ def models(
         bool, typer.Option("--json", help="One JSON document with every version, for programs.")
     ] = False,
     every: Annotated[bool, typer.Option("--all", help=f"Every version; default: the newest {_SHOWN}.")] = False,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Show models as trees: rows, job, version, alias. It reads with your own rights and changes nothing.
 

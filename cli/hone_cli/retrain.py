@@ -8,12 +8,13 @@ import typer
 
 from hone_cli.errors import CommandError
 from hone_cli.reach.completing import names_of
+from hone_cli.reach.options import ContextOption, NamespaceOption
 
 
 def retrain(
     model: Annotated[str, typer.Argument(help="A Model with spec.retrain.", autocompletion=names_of("Model"))],
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Train a model again as soon as a row has changed, however few.
 

@@ -12,6 +12,7 @@ import yaml
 
 from hone_api.estimate.advice import SERVED_RANKS
 from hone_cli.errors import CommandError, printable
+from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.reach.pod import image_of
 from hone_cli.serving import following, httproute, kserve, ollama, vllm
 from hone_cli.serving.cautions import cautions, shows_signing
@@ -85,8 +86,8 @@ def serve(
         bool, typer.Option("--mirror", help="For httproute: the first version answers, the others get copies.")
     ] = False,
     gateway: Annotated[str | None, typer.Option(help="For httproute: the Gateway, as name or namespace/name.")] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Print the manifests of a server for models.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,6 +15,7 @@ import typer
 from hone_api import RELEASE
 from hone_api.words.states import ConditionType, DatasetPhase
 from hone_cli.errors import CommandError, printable
+from hone_cli.reach.options import ContextOption, NamespaceOption, PricesOption
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -38,11 +38,9 @@ def mcp(
         Persona,
         typer.Option(help="Which tools: of an observer those that read and plan; of an author also propose."),
     ] = "author",
-    prices: Annotated[
-        Path | None, typer.Option(envvar="HONE_PRICES", help="YAML with currency, gpuHour, spotGpuHour and coreHour.")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    prices: PricesOption = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Serve tools for agents by the Model Context Protocol.
 

@@ -22,6 +22,7 @@ from hone_cli.clients.client import Conversation, HoneClient
 from hone_cli.errors import CommandError
 from hone_cli.local import serve_page
 from hone_cli.reach.guard import guarded
+from hone_cli.reach.options import ContextOption, NamespaceOption, PricesOption
 from hone_cli.reach.pod_server import UnreachableError
 from hone_cli.review.server import HEADERS, MAX_BYTES
 from hone_cli.runs import manifests, planning
@@ -35,11 +36,9 @@ _PAGE |= {"console.css": ("console.css", "text/css")}
 
 def ui(
     port: Annotated[int, typer.Option(help="Port of the page; default: a free one.")] = 0,
-    prices: Annotated[
-        Path | None, typer.Option(envvar="HONE_PRICES", help="YAML with currency, gpuHour, spotGpuHour and coreHour.")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    prices: PricesOption = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Serve a page with runs, rows and models on this machine.
 

@@ -8,14 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from hone_cli.errors import CliExit, CommandError
+from hone_cli.reach.options import ContextOption, NamespaceOption
 
 
 def doctor(
     output: Annotated[
         Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
     ] = "text",
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Check an installation, and say what to do.
 

@@ -13,6 +13,7 @@ from hone_api.dataset.synthesis import SyntheticRows
 from hone_cli.errors import CommandError
 from hone_cli.reach import pod
 from hone_cli.reach.completing import names_of
+from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.review import folder
 from hone_cli.review.reviews import Reviews, words
 
@@ -24,8 +25,8 @@ _IDLE_SECONDS = 2 * 3600.0
 @app.command()
 def review(
     name: Annotated[str, typer.Argument(help="Dataset whose generated rows wait.", autocompletion=names_of("Dataset"))],
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
     path: Annotated[Path | None, typer.Option(help="A store or batch in a local folder; no cluster is asked.")] = None,
     web: Annotated[bool, typer.Option("--web", help="Serve a page on loopback instead of the terminal.")] = False,
     port: Annotated[int, typer.Option(help="Port of the page; default: a free one.")] = 0,

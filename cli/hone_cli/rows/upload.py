@@ -16,6 +16,7 @@ import typer
 
 from hone_cli.errors import CommandError
 from hone_cli.reach.incoming import PATH, PIECE, Incoming, Received, sha256_of
+from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.rows import place
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def upload(
         str | None, typer.Option(help="Storage class of a new claim; default: that of the namespace's store.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another file of the same name.")] = False,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Upload a file with rows into the cluster.
 

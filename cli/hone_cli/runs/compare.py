@@ -10,6 +10,7 @@ import typer
 
 from hone_api.words.states import JobPhase
 from hone_cli.errors import CommandError
+from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.runs.view import curves, spark
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def compare(
     output: Annotated[
         Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
     ] = "text",
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Compare runs: settings that differ, curves, numbers.
 

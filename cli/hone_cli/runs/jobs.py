@@ -14,11 +14,10 @@ from hone_cli.errors import CliExit, CommandError, printable
 from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube
 from hone_cli.reach.objects import Objects
+from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.runs.view import is_over, view
 
 JobArgument = Annotated[str, typer.Argument(help="A FineTuneJob.", autocompletion=names_of("FineTuneJob"))]
-NamespaceOption = Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")]
-ContextOption = Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")]
 
 
 def list_jobs(

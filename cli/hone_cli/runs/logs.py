@@ -13,6 +13,7 @@ from hone_cli.errors import CommandError, printable
 from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube, asked
 from hone_cli.reach.objects import Objects
+from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.runs.view import view
 
 RANK = "batch.kubernetes.io/job-completion-index"
@@ -26,8 +27,8 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the pod ends.")] = False,
     tail: Annotated[int, typer.Option(min=0, help="Lines from the end; 0: all.")] = 100,
     previous: Annotated[bool, typer.Option("--previous", help="Of the attempt before the newest.")] = False,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Print what a run logs.
 

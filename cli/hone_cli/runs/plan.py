@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from hone_cli.reach.options import ContextOption, NamespaceOption, PricesOption
+
 if TYPE_CHECKING:
     from hone_cli.runs.planning import ApplyPlan, NumberRange, PlannedJob
 
@@ -16,16 +18,14 @@ _ACTIONS = {"create": "is new", "change": "changes", "keep": "stays", "refused":
 
 def plan(
     files: Annotated[list[Path], typer.Argument(help="Manifests; - reads standard input.")],
-    prices: Annotated[
-        Path | None, typer.Option(envvar="HONE_PRICES", help="YAML with currency, gpuHour, spotGpuHour and coreHour.")
-    ] = None,
+    prices: PricesOption = None,
     spot: Annotated[bool, typer.Option("--spot", help="Use the prices of spotGpuHour.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Ask no cluster.")] = False,
     output: Annotated[
         Literal["text", "json"], typer.Option("--output", "-o", help="Form of what is printed: text or json.")
     ] = "text",
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Say what manifests would do, need and cost; nothing is changed.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hone_cli.errors import CliExit, CommandError
+from hone_cli.reach.options import ContextOption, NamespaceOption, PricesOption
 
 if TYPE_CHECKING:
     from hone_cli.reach.objects import Objects
@@ -19,11 +20,9 @@ def run(
     files: Annotated[list[Path], typer.Argument(help="Manifests; - reads standard input.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Apply without asking.")] = False,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not watch the run.")] = False,
-    prices: Annotated[
-        Path | None, typer.Option(envvar="HONE_PRICES", help="YAML with currency, gpuHour, spotGpuHour and coreHour.")
-    ] = None,
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    prices: PricesOption = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Plan, ask, apply, and watch.
 

@@ -19,6 +19,7 @@ from hone_cli.errors import CliExit, CommandError, printable
 from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube, ServerRefusalError
 from hone_cli.reach.objects import Objects
+from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.runs.logs import tail_of
 from hone_cli.runs.view import curves, ending, has_failed, is_over, spark, view
 
@@ -36,8 +37,8 @@ INTERRUPTED = 130
 
 def watch(
     job: Annotated[str, typer.Argument(help="A FineTuneJob.", autocompletion=names_of("FineTuneJob"))],
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Watch a run until it ends.
 
