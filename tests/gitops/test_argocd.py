@@ -254,7 +254,10 @@ def test_objects_that_git_keeps_stay_and_edits_are_taken_back(platform: Platform
 def test_a_wave_waits_for_data_and_a_later_one_for_the_end_of_training(platform: Platform) -> None:
     space, apps = platform.space(), platform.apps
     name = space.name
-    wave = lambda number: {"annotations": {WAVE: str(number)}}  # noqa: E731
+
+    def wave(number: int) -> dict[str, dict[str, str]]:
+        return {"annotations": {WAVE: str(number)}}
+
     after = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "after", **wave(2)}}
     files = {"rows.yaml": dataset(**wave(0)), "run.yaml": job(metadata=wave(1)), "after.yaml": yaml.safe_dump(after)}
     platform.git.commit({f"{name}/{file}": text for file, text in files.items()})

@@ -256,7 +256,9 @@ class Page:
         self.until("first")
 
     def until(self, words):
-        shown = lambda browser: words in browser.execute_script("return document.body.innerText")  # noqa: E731
+        def shown(browser):
+            return words in browser.execute_script("return document.body.innerText")
+
         WebDriverWait(self.browser, HANG, 0.05).until(shown, f"{words!r} is not on the page")
 
     def press(self, *keys):
