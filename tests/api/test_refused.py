@@ -10,7 +10,10 @@ JOB, DATASET, VERSION = "FineTuneJob", "Dataset", "ModelVersion"
 MODEL = "spec.model.uri"
 SOURCE = "spec.source.uri"
 NO_CREDENTIALS = "name a Secret in secretName"
-BASE = "a base model is hf://owner/name, hf://owner/name@revision, pvc://claim/path or models://name@alias"
+BASE = (
+    "a base model is hf://owner/name, hf://owner/name@revision, oci://registry.example.org/repository@sha256:…, "
+    "pvc://claim/path or models://name@alias"
+)
 ROWS = "a source of rows is hf://owner/name"
 PINNED = "sha256:" + "0" * 64
 NO_DOTS = "must not contain a . or .. segment: write the full path"
@@ -374,7 +377,18 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         )
     ),
     (JOB, {MODEL: "https://host/npm/pkg@1.0/weights"}, MODEL, "copy it to a volume (pvc://claim/path)"),
-    (JOB, {MODEL: "oci://registry.example.org/models/x@sha256:" + "0" * 64}, MODEL, "not supported yet: name a model"),
+    *(
+        (JOB, {MODEL: uri}, MODEL, BASE)
+        for uri in (
+            "oci://registry.example.org/models/x",
+            "oci://registry.example.org/models/x:latest",
+            f"oci://registry.example.org/models/X@{PINNED}",
+            f"oci://registry.example.org/../x@{PINNED}",
+            f"oci://library/x@{PINNED}",  # the kubelet would ask Docker Hub
+            f"oci://registry.example.org/x@{PINNED}/path",
+        )
+    ),
+    (JOB, {MODEL: f"oci://user:pw@registry.example.org/x@{PINNED}"}, MODEL, NO_CREDENTIALS),
     (JOB, {MODEL: "owner/name"}, MODEL, BASE),
     (JOB, {MODEL: "https://huggingface.co/owner/name"}, MODEL, "write hf://owner/name"),
     *(

@@ -80,3 +80,41 @@ def test_a_circle_is_refused_however_it_is_made(namespace, operator, spec):
     assert any(
         "circular reference" in namespace.get("FineTuneJob", n)["status"]["failure"]["message"] for n in ("a", "b")
     )
+
+
+BASE_IMAGE = "registry.example.org/bases/llama@sha256:" + "a" * 64
+
+
+def images_of(namespace, job):
+    """(images that the pods of a Job mount, where, Secrets with which they are pulled)."""
+    pod = namespace.get("Job", job)["spec"]["template"]["spec"]
+    volumes = {v["name"]: v["image"] for v in pod["volumes"] if "image" in v}
+    mounts = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] in volumes]
+    assert all(m["readOnly"] for m in mounts)
+    return (
+        list(volumes.values()),
+        [m["mountPath"] for m in mounts],
+        [s["name"] for s in pod.get("imagePullSecrets", ())],
+    )
+
+
+def test_a_base_in_an_image_is_mounted_by_every_stage_and_fetched_by_none(namespace, operator, spec, result):
+    """The pods are asked for in a namespace that enforces the restricted standard."""
+    namespace.label(**{"pod-security.kubernetes.io/enforce": "restricted"})
+    namespace.dataset()
+    base = {"uri": f"oci://{BASE_IMAGE}", "secretName": "hone-pull"}
+    namespace.create("FineTuneJob", "first", spec(model=base))
+    namespace.until(lambda: namespace.get("Job", "first-1"), "attempt 1 of first")
+    (image,), (folder,), secrets = images_of(namespace, "first-1")
+    assert (image, secrets) == ({"reference": BASE_IMAGE, "pullPolicy": "Always"}, ["hone-pull"])
+    assert plan_of(namespace, "first-1")["modelPath"] == f"{folder}/models"
+    namespace.succeed("first-1", result)
+    version = namespace.until(lambda: namespace.get("ModelVersion", "tutor-v1"), "the ModelVersion of first")
+    assert version["spec"]["lineage"]["baseModel"]["location"] == f"oci://{BASE_IMAGE}"
+    verify = namespace.until(lambda: [n for n in namespace.names("Job") if "verify" in n], "a verify Job")[0]
+    namespace.succeed(verify, {"kind": "Verify", "files": 3, "sizeBytes": 7})
+    namespace.create("FineTuneJob", "second", spec(model={"modelVersion": "tutor-v1"}, output={"modelName": "aligned"}))
+    namespace.until(lambda: namespace.get("Job", "second-1"), "attempt 1 of second")
+    assert images_of(namespace, "second-1") == ([image], [folder], [])
+    assert plan_of(namespace, "second-1")["modelPath"] == f"{folder}/models"
+    assert not [name for name in namespace.names("Job") if "fetch" in name]

@@ -195,6 +195,10 @@ def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) 
         raise CommandError(f"ModelVersion {version}: vLLM does not load its adapter: train with output.merge")
     if is_adapter and base.location is None:
         raise CommandError(f"ModelVersion {version} does not say where its base is; download it: hone download")
+    if is_adapter and base.location and base.location.startswith("oci://"):
+        raise CommandError(
+            f"ModelVersion {version}: its base is an image, which is not served: train with output.merge"
+        )
     return ServedModel(
         name=name,
         model=spec.model_name,

@@ -21,6 +21,11 @@ _IMAGE = (
     r"(:[A-Za-z0-9_][-A-Za-z0-9._]*)?"
 )
 """With or without a tag, and without a digest."""
+_DOMAIN = r"[A-Za-z0-9][-A-Za-z0-9]*"
+_PINNED_IMAGE = (
+    rf"oci://({_DOMAIN}(\.{_DOMAIN})+(:[0-9]{{1,5}})?|{_DOMAIN}:[0-9]{{1,5}})/{REPOSITORY}@sha256:[0-9a-f]{{64}}"
+)
+"""The host has a dot or a port: the kubelet would take another first part for a folder of Docker Hub."""
 _VOLUME = rf"pvc://{_NAME}"
 
 
@@ -80,7 +85,7 @@ SCHEMES: tuple[Scheme, ...] = (
     Scheme(
         "oci",
         {
-            Use.LATER: Form(f"oci://{REST}+", "oci://"),
+            Use.BASE: Form(_PINNED_IMAGE, "oci://registry.example.org/repository@sha256:…"),
             Use.IMPORT: Form(rf"{_IMAGE}(@sha256:[0-9a-f]{{64}})?", "oci://registry/repository[:tag][@sha256:…]"),
             Use.DELIVERY: Form(_IMAGE, "oci://registry/repository[:tag] with a repository in lower case"),
         },
@@ -150,6 +155,12 @@ def secret_in_words(use: Use) -> str:
 def scheme_of(uri: str) -> str:
     """What is before `://`."""
     return uri.partition("://")[0]
+
+
+def image_of(uri: str) -> str | None:
+    """The image of `oci://image`; None: another address."""
+    scheme, _, rest = uri.partition("://")
+    return rest if scheme == "oci" else None
 
 
 def claim_of(uri: str) -> str | None:

@@ -58,6 +58,7 @@ class ModelRef(ApiModel):
     uri: BaseModelUri | None = Field(
         default=None,
         description="Base model by URI, e.g. hf://HuggingFaceTB/SmolLM2-135M-Instruct@main or pvc://claim/path; "
+        "oci:// is an image with the files in /models, which the kubelet mounts (Kubernetes 1.35 or later); "
         "models://name@alias is the ModelVersion to which the alias of a Model in this namespace points when the job "
         "is accepted.",
     )
@@ -70,7 +71,8 @@ class ModelRef(ApiModel):
     )
     secret_name: Name | None = Field(
         default=None,
-        description="Secret in this namespace with the credentials of uri; key HF_TOKEN for hf://.",
+        description="Secret in this namespace with the credentials of uri; key HF_TOKEN for hf://; for oci://, of type "
+        "kubernetes.io/dockerconfigjson, with which the kubelet pulls.",
     )
 
 

@@ -141,6 +141,7 @@ class ControlPlane:
             "--anonymous-auth=false",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
+            "--feature-gates=ImageVolume=true",  # as Kubernetes 1.35 has it
             "--allow-privileged=true",
             f"--client-ca-file={authority.certificate}",
             f"--tls-cert-file={certificate}",

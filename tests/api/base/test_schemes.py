@@ -22,8 +22,10 @@ ADDRESSES = {
     "configmap": "configmap://rows/rows.jsonl",
     "ftp": "ftp://host/tutor",
     "gs": "gs://models/tutor",
+    "image by digest": "oci://registry.example.org/team/tutor@sha256:" + "0" * 64,
     "registry.example.org/team/tutor": "registry.example.org/team/tutor",
 }
+IMAGES = {Use.BASE: {"image by digest"}, Use.IMPORT: {"oci", "image by digest"}, Use.DELIVERY: {"oci"}}
 FIELDS: dict[str, set[Use]] = {
     "datasets.source.uri": {Use.ROWS},
     "finetunejobs.model.uri": {Use.BASE},
@@ -59,7 +61,10 @@ def accepts(field: str, uri: str) -> bool:
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_field_accepts_the_schemes_of_its_use(field: str) -> None:
     accepted = {name for name, uri in ADDRESSES.items() if accepts(field, uri)}
-    assert accepted == {scheme.name for scheme in schemes(*FIELDS[field])}
+    expected = {scheme.name for scheme in schemes(*FIELDS[field])}
+    if "oci" in expected:
+        expected = expected - {"oci"} | set().union(*(IMAGES[use] for use in FIELDS[field]))
+    assert accepted == expected
 
 
 def test_every_scheme_and_every_use_is_tried() -> None:

@@ -12,7 +12,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "spec.tracking of another type than MLflow": {"spec.tracking": [{"type": "WandB"}]},
     "spec.output.version": {"spec.output.version": 3},
     "spec.deepspeed.offload NVMe": {"spec.deepspeed": {"zeroStage": 3, "offload": "NVMe"}},
-    "spec.model.uri with oci://, s3:// or https://": {"spec.model.uri": "oci://registry/model"},
+    "spec.model.uri with s3:// or https://": {"spec.model.uri": "s3://bucket/model"},
 }
 """A manifest's changes that ask for each entry of the table."""
 NOT_ASKED: tuple[dict[str, Any], ...] = (
@@ -22,6 +22,7 @@ NOT_ASKED: tuple[dict[str, Any], ...] = (
     {"spec.deepspeed": {"zeroStage": 3, "offload": "OptimizerAndParameters"}},
     {"spec.scheduling": {"priorityClassName": "urgent", "queueName": "team", "topology": {"required": "rack"}}},
     {"spec.model.uri": "pvc://models/base"},
+    {"spec.model.uri": "oci://registry.example.org/model@sha256:" + "0" * 64},
     {"spec.output.push": [{"uri": "oci://registry.example.org/team/model", "secretName": "hone-registry"}]},
     {"spec.method": "PPO", "spec.ppo": {"rewardModelVersion": "judge-v1"}, "spec.deepspeed": {"zeroStage": 3}},
 )

@@ -56,7 +56,7 @@ def test_the_same_input_gives_the_same_objects(case):
 
 def test_pods_pass_pod_security_restricted(case):
     """The controls of https://kubernetes.io/docs/concepts/security/pod-security-standards/, level restricted."""
-    allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+    allowed = {"configMap", "emptyDir", "image", "persistentVolumeClaim", "projected", "secret"}
     for body in CASES[case]():
         if body["kind"] != "Job":
             continue

@@ -72,12 +72,14 @@ def run(
     number: int = 1,
     platform: Platform = PLATFORM,
     avoided_nodes: Sequence[str] = (),
+    versions: list[PinnedModel] | None = None,
 ) -> list[dict[str, Any]]:
     full = {"model": {"uri": "pvc://models/smol"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}, **spec}
     parsed = FineTuneJobSpec.model_validate(full)
     resolved = Resolved(
         model_uri=model_uri or parsed.model.uri,
         model_commit="abc" if model_uri else None,
+        model_versions=versions,
         dataset_digests={name: DIGEST for name in ("rows", "general")},
         evaluation_datasets=["rows/validation"],
         image=PLATFORM.trainer.image,
@@ -112,6 +114,16 @@ def gpus() -> list[dict[str, Any]]:
         },
     }
     return run(spec, "pvc://hone-store/base-models/org--model/abc")
+
+
+BASE_IMAGE = f"oci://registry.example:5000/bases/llama@{DIGEST}"
+
+
+def image_as_base() -> list[dict[str, Any]]:
+    """The teacher is an adapter on the same image: a pod mounts it once."""
+    spec = {"model": {"uri": BASE_IMAGE, "secretName": "hone-pull"}, "resources": {"gpusPerNode": 1}}
+    teacher = PinnedModel(name="t-v1", uri=BASE_IMAGE, adapter_uri="pvc://hone-store/models/t/1/adapter")
+    return run(spec, versions=[teacher])
 
 
 RDMA = RdmaSettings(
@@ -310,6 +322,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "training-two-nodes": two_nodes,
     "training-gpus": gpus,
     "training-claimed-gpus": claimed_gpus,
+    "training-image": image_as_base,
     "training-rewarded": rewarded,
     "materialize-configmap": lambda: dataset("configmap://answers/rows.jsonl"),
     "materialize-pvc": lambda: dataset("pvc://data/folder/rows.jsonl"),

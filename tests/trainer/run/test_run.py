@@ -339,6 +339,15 @@ def test_targets_that_the_model_does_not_have_are_refused(runs: Any, make_plan: 
     assert "maxLength 1000 is over the model's context of 256" in caught.value.message
 
 
+def test_an_image_that_the_cluster_did_not_mount_is_named(tmp_path: Path) -> None:
+    """The API server drops the image from the pod where it has no such volumes, and the pod gets an empty folder."""
+    (tmp_path / "mounted").mkdir()
+    with pytest.raises(
+        TrainerError, match=r"no such folder\. If the base is oci://, .* or the cluster mounts no images"
+    ):
+        base_model.open_base(tmp_path / "mounted" / "models")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "code"),
     [

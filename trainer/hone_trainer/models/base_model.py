@@ -78,7 +78,8 @@ def open_base(
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
-        raise TrainerError(FailureCode.MODEL_NOT_FOUND, f"{folder} holds no config.json")
+        why = "" if folder.is_dir() else f": there is no such folder{_IMAGE_HINT}"
+        raise TrainerError(FailureCode.MODEL_NOT_FOUND, f"{folder} holds no config.json{why}")
     _refuse_unreadable(folder)
     _refuse_unsafe(folder, with_weights=with_weights)
     with uncollected():
@@ -109,6 +110,12 @@ def open_base(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # only pads; labels are masked by position, so EOS stays trained
     return Base(folder, config, tokenizer)
+
+
+_IMAGE_HINT = (
+    ". If the base is oci://, the image has no folder /models, or the cluster mounts no images: that needs "
+    "Kubernetes 1.35, or the feature gate ImageVolume, and containerd 2.1 or CRI-O 1.33"
+)
 
 
 def _refuse_unreadable(folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.base.meta import alias_of
+from hone_api.base.schemes import image_of
 from hone_api.blocks.delivery import ArtifactForm
 from hone_api.kinds.modelversion import Ancestor, ModelVersionSpec
 from hone_api.kinds.plan_record import PlanRecord, StageSettings
@@ -16,7 +17,9 @@ from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.pod import Mount
 
 MODELS = PurePosixPath("/models")
-"""Where volumes other than the store that hold ModelVersions are mounted."""
+"""Where volumes other than the store, and images, are mounted."""
+IMAGE_FOLDER = "models"
+"""Folder of an image with the files of the model, as KServe reads them and deliveries write them."""
 MAX_ANCESTORS = 16
 MAX_PLANS = 98_304
 """Characters of the plans of all ancestors: they are in an annotation of the attempt, whose limit is 256 KiB."""
@@ -79,31 +82,29 @@ def _without_text(stage: Ancestor) -> Ancestor:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder of a volume as pods see it."""
+    """A folder of a volume or an image as pods see it."""
 
     path: PurePosixPath
-    claim: str | None
-    """The volume to mount; None: the store, which every run mounts."""
+    volume: Mount | None
+    """To mount; None: the store, which every run mounts."""
 
     @classmethod
     def of(cls, uri: str, platform: Platform) -> "Place":
-        """The place of `pvc://claim/path` in pods."""
+        """The place of `pvc://claim/path` or `oci://image` in pods."""
+        if image := image_of(uri):
+            key = names.digest(image)
+            return cls(MODELS / key / IMAGE_FOLDER, Mount.image(f"models-{key}", MODELS / key, image))
         _, claim, path = names.split_uri(uri)
         if claim == platform.store.claim_name:
             return cls(names.STORE / path, None)
-        return cls(MODELS / claim / path, claim)
-
-    def mount(self) -> Mount | None:
-        if self.claim is None:
-            return None
-        return Mount.claim(f"models-{names.digest(self.claim)}", MODELS / self.claim, self.claim)
+        return cls(MODELS / claim / path, Mount.claim(f"models-{names.digest(claim)}", MODELS / claim, claim))
 
 
-def places(models: Iterable[PinnedModel], platform: Platform) -> list[Mount]:
-    """Mounts for all folders of these models, each volume once."""
-    uris = [uri for m in models for uri in (m.uri, m.adapter_uri) if uri]
-    by_claim = {place.claim: place for place in (Place.of(uri, platform) for uri in uris)}
-    return [mount for place in by_claim.values() if (mount := place.mount())]
+def places(models: Iterable[PinnedModel], platform: Platform, others: Iterable[str] = ()) -> list[Mount]:
+    """Mounts for all folders of these models, and for other addresses, each volume once."""
+    uris = [*others, *(uri for m in models for uri in (m.uri, m.adapter_uri) if uri)]
+    volumes = [volume for uri in uris if (volume := Place.of(uri, platform).volume)]
+    return list({volume.name: volume for volume in volumes}.values())
 
 
 def folder(uri: str) -> str:
@@ -118,7 +119,7 @@ def folder(uri: str) -> str:
 def stored(models: Iterable[PinnedModel], platform: Platform) -> list[str]:
     """Folders of the store that hold these models."""
     uris = [uri for m in models for uri in (m.uri, m.adapter_uri) if uri]
-    return [folder(uri) for uri in uris if Place.of(uri, platform).claim is None]
+    return [folder(uri) for uri in uris if Place.of(uri, platform).volume is None]
 
 
 def model_input(model: PinnedModel, platform: Platform) -> ModelInput:

@@ -58,6 +58,12 @@ class Mount:
         )
 
     @classmethod
+    def image(cls, name: str, path: PurePosixPath, image: str) -> Self:
+        """The files of an image. Always asks the registry: a node that has the image gives it to those alone who may
+        pull it."""
+        return cls(name, path, {"image": {"reference": image, "pullPolicy": "Always"}})
+
+    @classmethod
     def secret(cls, name: str, path: PurePosixPath, secret: str) -> Self:
         """A Secret, optional so that the pod itself reports a missing one and the operator needs no right on
         secrets."""
@@ -94,6 +100,8 @@ class Work:
     """Mounts of a second container, which runs `publish` after the verb has succeeded; empty: there is none."""
     settings: PodSettings | None = None
     """What the job sets on its pods."""
+    pull_secrets: tuple[str, ...] = ()
+    """With which the kubelet pulls images that are mounted, besides those of the platform."""
     pods: int = 1
     """Those that share it: each does a part, and the first one finishes it with what all have left in the store."""
 
@@ -275,8 +283,8 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
         **work.pod,
         **podsettings.spec_fields(defaults, work.settings, runtime, work.pod),
     }
-    if platform.trainer.image_pull_secrets:
-        spec["imagePullSecrets"] = [{"name": s} for s in platform.trainer.image_pull_secrets]
+    if secrets := dict.fromkeys((*platform.trainer.image_pull_secrets, *work.pull_secrets)):
+        spec["imagePullSecrets"] = [{"name": s} for s in secrets]
     # The container that kubectl logs shows without -c.
     reader = {"kubectl.kubernetes.io/default-container": READER} if work.publisher else {}
     metadata: dict[str, Any] = {"labels": podsettings.labels_of(defaults, work.settings, labels)}

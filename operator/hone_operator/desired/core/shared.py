@@ -71,7 +71,7 @@ def base_model(spec: Spec, platform: Platform) -> Shared | None:
     """The base model; None if nothing must be downloaded."""
     model = spec.get("model") or {}
     uri = model.get("uri") or ""
-    if not uri or uri.startswith(("pvc://", ALIAS_SCHEME)):
+    if not uri or uri.startswith(("pvc://", "oci://", ALIAS_SCHEME)):
         return None
     name, _, revision = uri.partition("@")
     key = work_key("fetch", [uri, model.get("secretName")], platform)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from hone_api.base.schemes import image_of
 from hone_api.contract import encoding
 from hone_api.estimate import job_needs
 from hone_api.kinds.finetunejob import FineTuneJobSpec
@@ -150,7 +151,7 @@ def _model(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> dic
     """Fields of the plan about the base model and its location."""
     if (version := resolved.model_version) is None:
         return {
-            "model_path": str(_model_path(spec, resolved)),
+            "model_path": str(_model_path(spec, resolved, platform)),
             "model_uri": spec.model.uri or "",
             "model_commit": resolved.model_commit,
             "model_license": resolved.model_license,
@@ -168,11 +169,14 @@ def _model(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> dic
     }
 
 
-def _model_path(spec: FineTuneJobSpec, resolved: Resolved) -> PurePosixPath:
-    """Folder of the base model in the pod: in the store if it was fetched, else on the user's own volume."""
+def _model_path(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> PurePosixPath:
+    """Folder of the base model in the pod: in the store if it was fetched, else on the user's own volume or in an
+    image."""
     scheme, _, path = names.split_uri(spec.model.uri or "")
     if scheme == "pvc":
         return MODEL / path
+    if scheme == "oci":
+        return modelref.Place.of(spec.model.uri or "", platform).path
     return names.STORE / names.split_uri(resolved.model_uri or "")[2]
 
 
@@ -184,8 +188,7 @@ def mounts(attempt: AttemptInputs, platform: Platform) -> tuple[Mount, ...]:
     out = [
         *_store_mounts(attempt, versions, platform),
         Mount.scratch("shm", PurePosixPath("/dev/shm"), size, medium="Memory"),
-        *_own_volume(spec.model.uri or "", platform),
-        *modelref.places(versions, platform),
+        *_volumes(attempt, versions, platform),
     ]
     out += [*rewards.mounts(spec), *_teacher_key(spec)[0], *_generation_key(spec)[0]]
     out += [*tracking.key(spec)[0], *progress_token(platform)]
@@ -199,8 +202,13 @@ def inputs(attempt: AttemptInputs, platform: Platform) -> tuple[Mount, ...]:
     rows_and_base = read_only_folders(
         platform, "datasets", *modelref.stored(versions, platform), *_base_model_folder(attempt, platform)
     )
-    volumes = (*_own_volume(attempt.spec.model.uri or "", platform), *modelref.places(versions, platform))
-    return (*rows_and_base, *volumes)
+    return (*rows_and_base, *_volumes(attempt, versions, platform))
+
+
+def _volumes(attempt: AttemptInputs, versions: list[PinnedModel], platform: Platform) -> list[Mount]:
+    """Volumes and images, besides the store, with the base model and these versions."""
+    uri = attempt.spec.model.uri or ""
+    return [*_own_volume(uri, platform), *modelref.places(versions, platform, [uri] if image_of(uri) else [])]
 
 
 def _store_mounts(attempt: AttemptInputs, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
@@ -219,6 +227,12 @@ def _base_model_folder(attempt: AttemptInputs, platform: Platform) -> list[str]:
     uri = attempt.resolved.model_uri or ""
     fetched = uri.startswith(f"pvc://{platform.store.claim_name}/base-models/")
     return [modelref.folder(uri)] if fetched and attempt.resolved.model_version is None else []
+
+
+def pull_secrets(spec: FineTuneJobSpec) -> tuple[str, ...]:
+    """Secrets with which the kubelet pulls the image of the base model."""
+    is_image = image_of(spec.model.uri or "") is not None
+    return (spec.model.secret_name,) if is_image and spec.model.secret_name else ()
 
 
 def _own_volume(uri: str, platform: Platform) -> list[Mount]:
@@ -273,6 +287,7 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
         },
         image=image(spec, platform),
         settings=spec.pod,
+        pull_secrets=pull_secrets(spec),
     )
     annotations = {names.RESOLVED: json.dumps(attempt.resolved.to_json(), sort_keys=True)}
     if attempt.ancestors:

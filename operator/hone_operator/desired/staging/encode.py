@@ -16,7 +16,7 @@ from hone_operator.desired.core.quantity import threads
 from hone_operator.desired.core.reports import progress_environment, progress_token
 from hone_operator.desired.core.shared import Shared, work_key
 from hone_operator.desired.run.attempt import AttemptInputs
-from hone_operator.desired.run.training import inputs, training_plan
+from hone_operator.desired.run.training import inputs, pull_secrets, training_plan
 
 COMPONENT = "encode"
 
@@ -63,9 +63,10 @@ def pods_for(size: int, platform: Platform) -> int:
     return max(1, min(platform.encoding.pods, -(-size // int(value(platform.encoding.pod_size)))))
 
 
-def encoded(plan: TrainingPlan, platform: Platform, pods: int = 1) -> Shared:
+def encoded(plan: TrainingPlan, platform: Platform, pods: int = 1, pull_secrets: tuple[str, ...] = ()) -> Shared:
     """The work of encoding the splits of this plan, which is from `encode_plan`."""
     what = [plan.to_json(), platform.encoding.cpu, platform.encoding.memory, *([pods] if pods > 1 else [])]
+    what += pull_secrets
     return Shared(COMPONENT, work_key(COMPONENT, what, platform), "rows", lasting=True)
 
 
@@ -88,6 +89,7 @@ def _work(shared: Shared, attempt: AttemptInputs, number: int, platform: Platfor
         env=_environment(attempt, shared.job_name(number), platform),
         pod={"activeDeadlineSeconds": platform.pod_limits.staging_seconds},
         pods=pods,
+        pull_secrets=pull_secrets(attempt.spec),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hone_api.base.schemes import image_of
 from hone_api.blocks.evaluation import Harness
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.plan import TasksPlan
@@ -28,7 +29,8 @@ def tasks(
 
     The token of the model's repository also serves gated data sets.
     """
-    secrets, secret_path = secret_mounts(spec.model.secret_name)
+    of_hub = None if image_of(spec.model.uri or "") else spec.model.secret_name
+    secrets, secret_path = secret_mounts(of_hub)
     plan = TasksPlan(harness=harness, secret_path=secret_path, store=str(names.STORE), limits=platform.limits)
     work = Work(
         component="tasks",

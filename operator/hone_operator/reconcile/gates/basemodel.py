@@ -72,6 +72,8 @@ def base_model(builder: JobBuilder, spec: FineTuneJobSpec, sources: Sources, pla
         model = _chained(builder, _aliased(builder, alias, sources.upstream))
     elif spec.model.uri.startswith("pvc://"):
         model = _on_volume(builder, spec, sources.claim_exists)
+    elif spec.model.uri.startswith("oci://"):
+        model = _ready(builder, BaseModel(True, None, spec.model.uri))
     else:
         model = _fetched(builder, spec, sources, platform)
     return _with_others(builder, model, sources.upstream) if model.ready else model

@@ -17,6 +17,7 @@ from hone_api.words.states import ConditionType, Reason
 from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.shared import Shared
 from hone_operator.desired.run.attempt import AttemptInputs
+from hone_operator.desired.run.training import pull_secrets
 from hone_operator.desired.staging.encode import encode, encode_plan, encoded, pods_for
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.core.failures import Cause
@@ -68,7 +69,7 @@ def prepare_rows(
         builder.put(encoding=None)
         return Rows(ready=True)
     pods = pods_for(size, platform)
-    shared = encoded(plan, platform, pods)
+    shared = encoded(plan, platform, pods, pull_secrets(attempt.spec))
     state = Encoding(work=shared.key, keys=keys)
     if seen is None:
         builder.conditions.set(CONDITION, None, Reason.ENCODING, "")
