@@ -208,7 +208,8 @@ class DatasetSpec(ApiModel):
         'name(label, `["no", "yes"]`), pick(label, {"1": a, "2": b}); roles by format: prompt, '
         "completion; messages; instruction, input, output, history; conversations; text; chosen, rejected; label; "
         "answer, tests, entryPoint, solution; question, oracle, distractors, reasoning (raft: also text, id); "
-        "system, tools.",
+        "system, tools; of every format: answer, what rewards compare an answer with, and recorded, what another model "
+        "answered.",
     )
     ignore_columns: Annotated[list[ColumnName], Field(max_length=64)] | None = Field(
         default=None,

@@ -77,8 +77,8 @@ class PromotionGate(ApiModel):
     value: Literal["Tuned", "Change", "Against"] = Field(
         default="Tuned",
         description="Tuned: the value of the model; Change: tuned minus base; Against: tuned minus the version in use, "
-        "which evaluation.against of the job or against of spec.evaluations of the ModelVersion names. It passes if no "
-        "model was in use. Default Tuned.",
+        "which evaluation.against of the job or against of spec.evaluations of the ModelVersion names; of "
+        "parity_<reward>, minus the recorded answers. It passes if no model was in use. Default Tuned.",
     )
     at_most: SignedDecimal | None = Field(default=None, description="Upper limit in the metric's unit, e.g. '1.2'.")
     at_least: SignedDecimal | None = Field(default=None, description="Lower limit in the metric's unit, e.g. '0.8'.")

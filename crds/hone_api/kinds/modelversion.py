@@ -174,6 +174,10 @@ class Lineage(Stage):
     )
 
 
+PARITY = "parity_"
+"""Prefix of numbers that compare with the recorded answers of the rows, before the name of the reward."""
+
+
 class EvaluationNumber(ApiModel):
     """One metric of the base and of the tuned model, on the same held-out rows."""
 
@@ -190,7 +194,9 @@ class EvaluationNumber(ApiModel):
     )
     change_high: ShortText | None = Field(default=None, description="Upper end of the same.")
     against: ShortText | None = Field(
-        default=None, description="Value of the ModelVersion in evaluation.against, on the same rows."
+        default=None,
+        description="Value of the ModelVersion in evaluation.against, on the same rows; of parity_<reward>: of their "
+        "recorded answers.",
     )
     against_low: ShortText | None = Field(
         default=None, description="Lower end of the 95 % interval of tuned minus against, paired by row."

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hone_api.base.meta import alias_of
 from hone_api.base.reading import read_known
 from hone_api.kinds.model import Promotion, PromotionGate
-from hone_api.kinds.modelversion import EvaluationNumber
+from hone_api.kinds.modelversion import PARITY, EvaluationNumber
 from hone_api.kinds.plan_record import values_of
 from hone_api.words.states import AnyReason, GateResult
 
@@ -119,7 +119,7 @@ def _judge_all(
     """What a gate says of each number that it is about."""
     about = [m for m in numbers if (n := m.number) and n.name == gate.metric and gate.dataset in ("", n.dataset)]
     about = about or [MeasuredNumber(None, (body["spec"].get("evaluation") or {}).get("against"))]
-    if gate.value != AGAINST:
+    if gate.value != AGAINST or gate.metric.startswith(PARITY):  # recorded answers stay what they are
         yield from (_judge(gate, each.number) for each in newest(about, lambda each: _has(gate.value, each)))
         return
     for each in newest(about, lambda each: _is_comparison(each, body, in_use)):

@@ -67,6 +67,19 @@ def test_a_number_without_what_the_gate_is_about_replaces_none() -> None:
     assert result(body, atMost="1") == "Passed", "the later one"
 
 
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [(("-0.02", "0.1"), "Passed"), (("-0.3", "-0.1"), "Failed"), (("-0.3", "0.1"), "Inconclusive")],
+)
+@pytest.mark.parametrize("against", [None, "", "bot-v1"])
+def test_recorded_answers_are_compared_with_whatever_is_in_use(
+    ends: tuple[str, str], expected: str, against: str | None
+) -> None:
+    number = loss(tuned="2", against=ends) | {"name": "parity_mine"}
+    body = version(number, against=against)
+    assert result(body, metric="parity_mine", value="Against", atLeast="-0.05") == expected
+
+
 CHAMPION = "models://bot@champion"
 
 

@@ -123,6 +123,45 @@ def test_a_judge_and_a_reward_model_score_both_models_on_the_same_prompts(
     assert "<td>win_rate_judge</td>" in (folder / "report.html").read_text()
 
 
+def test_the_tuned_model_is_compared_with_the_recorded_answers_of_another(
+    runs: Any, make_plan: Any, function: Any, tmp_path: Path
+) -> None:
+    """Same: what the model itself answers; better: planted; some: of a row without a record nothing is known."""
+    plan = make_plan(
+        **function("len(completion)"),
+        evaluation=graded(FUNCTION),
+        training={"maxSteps": 1, "learningRate": "1e-12"},
+    )
+    own = answers(plan)
+    rows = [json.loads(line) for line in Path(plan.evaluation_datasets[0].path).read_text().splitlines()]
+    files = {
+        "same": [{**row, "recorded": text} for row, text in zip(rows, own, strict=True)],
+        "better": [{**row, "recorded": f"{text} and more"} for row, text in zip(rows, own, strict=True)],
+        "some": [{**row, "recorded": "x" * 500} if i < 2 else row for i, row in enumerate(rows)],
+        "none": rows,
+    }
+    splits = []
+    for name, records in files.items():
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+        splits.append({"name": name, "split": "train", "path": str(path), "digest": digest})
+    result = runs.finish(type(plan).model_validate({**plan.to_json(), "evaluationDatasets": splits}))
+    found = {n.dataset.partition("/")[0]: n for n in result.numbers if n.name == "parity_mine"}
+    assert {*found} == {"same", "better", "some"}, "a split without records has no such number"
+    same, better, some = found["same"], found["better"], found["some"]
+    assert (same.tuned, same.against_low, same.against_high, same.rows) == (same.against, "0.000000", "0.000000", 16)
+    assert float(same.tuned) == pytest.approx(sum(map(len, own)) / 16, abs=1e-5)
+    assert float(better.tuned) - float(better.against) == pytest.approx(-9)
+    assert (better.against_low, better.against_high) == ("-9.000000", "-9.000000")
+    assert (some.rows, some.against) == (2, "500.000000")
+    assert float(some.against_high) < 0
+    folder = Path(plan.output_path) / "adapter"
+    assert f"| parity_mine | same/train (16) | {same.against} | {same.tuned} |" in (folder / "README.md").read_text()
+    assert "<h2>Next to the recorded answers</h2>" in (folder / "report.html").read_text()
+    assert "in use" not in (folder / "report.html").read_text()
+
+
 def test_answers_without_a_score_are_left_out_of_that_number_alone(
     runs: Any, make_plan: Any, function: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

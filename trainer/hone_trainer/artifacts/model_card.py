@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hone_api.base import licences
 from hone_api.blocks.delivery import ArtifactForm
-from hone_api.kinds.modelversion import AnsweredPrompt, Ending, EvaluationNumber
+from hone_api.kinds.modelversion import PARITY, AnsweredPrompt, Ending, EvaluationNumber
 from hone_api.plan import TrainingPlan
 from hone_trainer.artifacts.usage import NextStep
 
@@ -102,15 +102,24 @@ def _numbers(numbers: Sequence[EvaluationNumber]) -> str:
     return "\n".join([*lines, *map(_number, numbers), *_against(numbers)])
 
 
+_DIFFERENCE = " 95 % interval of the difference |"
+
+
 def _against(numbers: Sequence[EvaluationNumber]) -> list[str]:
-    """A table of the numbers that were compared with another version."""
-    compared = [n for n in numbers if n.against]
-    if not compared:
-        return []
-    lines = ["", "Next to the version in use when the run began, on the same rows:", ""]
-    lines += ["| metric | rows | in use | tuned | 95 % interval of the difference |", "| --- | --- | --- | --- | --- |"]
-    rows = "| {0.name} | {0.dataset} ({0.rows}) | {0.against} | {0.tuned} | {0.against_low} to {0.against_high} |"
-    return [*lines, *(rows.format(n) for n in compared)]
+    """A table of the numbers that were compared with another version, and one of those with recorded answers."""
+    lines = []
+    row = "| {0.name} | {0.dataset} ({0.rows}) | {0.against} | {0.tuned} | {0.against_low} to {0.against_high} |"
+    for other, words in (("in use", "the version in use when the run began"), ("recorded", "the recorded answers")):
+        compared = [n for n in numbers if n.against and n.name.startswith(PARITY) == (other == "recorded")]
+        if compared:
+            lines += [
+                "",
+                f"Next to {words}, on the same rows:",
+                "",
+                f"| metric | rows | {other} | tuned |{_DIFFERENCE}",
+            ]
+            lines += ["| --- | --- | --- | --- | --- |", *map(row.format, compared)]
+    return lines
 
 
 def _number(n: EvaluationNumber) -> str:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from hone_api.plan import TrainingPlan
     from hone_trainer.models.base_model import Base
 
-KNOWN = ("answer", "tests", "entryPoint", "solution")
-"""What a record may say of a right answer."""
+KNOWN = ("answer", "tests", "entryPoint", "solution", "recorded")
+"""What a record may say of a right answer, and what another model answered."""
 
 
 @dataclass(frozen=True, slots=True)

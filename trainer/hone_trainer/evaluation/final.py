@@ -44,6 +44,7 @@ def run_final_evaluation(trainer: Loop, base: Baseline, other: OtherVersion, ste
         tuned = run.scores[step] if step in run.scores else trainer.scores()
         probed = probe_suite.measure(trainer, run.probes, trainer.poll)
         graded = reward_scores.measure(trainer, trainer.poll)
+        recorded = reward_scores.recorded(trainer, trainer.poll)
         compared = other.scores(trainer)
         points = interpolation.measure(trainer) if _interpolates(run) and base.scores else []
         samples, warnings = base.samples(trainer)
@@ -59,7 +60,8 @@ def run_final_evaluation(trainer: Loop, base: Baseline, other: OtherVersion, ste
         numbers=[
             *scores.numbers(names, run.method.metrics, base.scores, tuned, other=compared),
             *probe_suite.numbers(run.probes, base.probes, probed),
-            *paired.numbers([split.name for split in run.prompts], base.graded, graded),
+            *paired.numbers(asked := [split.name for split in run.prompts], base.graded, graded),
+            *paired.parity(asked, recorded, graded),
             *measuring.numbers(run.benchmarks, base.harness, benchmark_scores),
         ],
         samples=samples,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hone_api.blocks.rewards import VERIFIERS
+from hone_api.kinds.modelversion import PARITY
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.words.failures import FailureCode
 from hone_trainer import ranks, rewards
@@ -20,7 +21,7 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.models import generate
 from hone_trainer.models.base_model import Base
 from hone_trainer.rewards import Combined, Masked, gold
-from hone_trainer.rewards.base import Scored
+from hone_trainer.rewards.base import Sample, Scored
 from hone_trainer.sandbox import SandboxWorkers
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
@@ -86,6 +87,43 @@ def measure(trainer: Loop, poll: Poll, *, check: bool = False) -> list[Score]:
             for sentence in gold.check(combined, [spec.type for spec in specs], split.rows, f"{split.name}: "):
                 run.reporters.log(sentence)
         return [_score(trainer, combined, split, poll) for split in run.prompts]
+
+
+def recorded(trainer: Loop, poll: Poll) -> list[Score]:
+    """The same rewards of the answers that another model gave; rows without one do not count. A collective.
+
+    Raises:
+        TrainerError: as `measure`.
+    """
+    run: Run = trainer.run
+    if not any("recorded" in row.record for split in run.prompts for row in split.rows):
+        return []
+    with SandboxWorkers() as workers:
+        combined = rewards.of_plan(run.plan, run.plan.evaluation.rewards, workers)
+        return [_recorded(trainer, combined, split, poll) for split in run.prompts]
+
+
+def _recorded(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> Score:
+    run: Run = trainer.run
+
+    def forward(batch: Sequence[Prompt]) -> list[list[float]]:
+        texts = [str(row.record["recorded"]) for row in batch]
+        ids = [run.base.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        samples = [Sample(text, row.record, len(i) + 1) for text, row, i in zip(texts, batch, ids, strict=True)]
+        return [list(chain(*map(_columns, scored))) for scored in zip(*combined(samples).parts.values(), strict=True)]
+
+    having = [row for row in split.rows if "recorded" in row.record]
+    values = heldout.sweep(trainer.model, having, forward, bf16=run.settings.bf16, poll=poll) if having else []
+    by_line = dict(zip([row.number for row in having], values, strict=True))
+    means = {}
+    for index, part in enumerate(combined.parts):
+        columns = list(zip(*(value[WIDTH * index : WIDTH * (index + 1)] for value in values), strict=True))
+        if having:
+            of_recorded = Mean(list(columns[1]), list(columns[0]))
+            _report(run, combined, split, Graded(part.name, PARITY + part.name, of_recorded, _failure(*columns[2:])))
+        both = [by_line.get(row.number, [0.0] * WIDTH * len(combined.parts)) for row in split.rows]
+        means[REWARD + part.name] = Mean([row[WIDTH * index + 1] for row in both], [row[WIDTH * index] for row in both])
+    return Score(means, 0)
 
 
 def _score(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> Score:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from hone_api.kinds.modelversion import EvaluationNumber
+from hone_api.kinds.modelversion import PARITY, EvaluationNumber
 from hone_trainer.scoring import scores
 from hone_trainer.scoring.scores import Mean, Score, common
 
@@ -22,6 +22,23 @@ def numbers(splits: Sequence[str], base: Sequence[Score] | None, tuned: Sequence
     befores: Sequence[Score | None] = base or [None] * len(tuned)
     by_split = zip(splits, befores, tuned, strict=True)
     return [number for split, before, after in by_split for number in _numbers(split, before, after)]
+
+
+def parity(splits: Sequence[str], recorded: Sequence[Score], tuned: Sequence[Score]) -> list[EvaluationNumber]:
+    """Each reward of the tuned model's answers next to that of the recorded ones, as of another version.
+
+    Args:
+        recorded: in the order of `tuned`; rows without a recorded answer have the weight 0.
+    """
+    out = []
+    for split, theirs, ours in zip(splits, recorded, tuned, strict=False):
+        for name, mean in theirs.means.items():
+            old, new = common(mean, ours.means[name])
+            label = PARITY + name.removeprefix(REWARD)
+            if new.totals:
+                scored = [Score({label: new}, 0)], [Score({label: old}, 0)]
+                out += scores.numbers([split], [label], None, scored[0], other=scored[1])
+    return [number.model_copy(update={"tokens": None}) for number in out]
 
 
 def _numbers(split: str, before: Score | None, after: Score) -> Iterator[EvaluationNumber]:

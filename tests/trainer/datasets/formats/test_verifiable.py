@@ -110,3 +110,43 @@ def test_a_prompt_is_what_the_model_is_served(tiny_model: Path) -> None:
     with pytest.raises(RowRefusedError) as raised:
         PromptEncoder(tokenizer, 4).encode({"prompt": "2 + 2?", "answer": "4"}, 1)
     assert raised.value.code == "PromptTooLong"
+
+
+TURNS = [USER, ASSISTANT]
+CHAT = {"messages": TURNS}
+PAIR = {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}
+OLD = {"recorded": "gpt"}
+
+
+@pytest.mark.parametrize("format", [Format.AUTO, Format.CHAT])
+@pytest.mark.parametrize(
+    ("cell", "record"),
+    [
+        ("Four.", {"recorded": "Four."}),
+        ({"a": 1}, {"recorded": '{"a":1}'}),
+        ("", {}),
+        (None, {}),
+        (7, {"recorded": "7"}),
+    ],
+)
+def test_rows_of_every_format_can_have_what_another_model_answered(format: Format, cell: Any, record: Any) -> None:
+    row = {"messages": TURNS, "gpt": cell}
+    rows = [row, {"messages": TURNS, "gpt": "Vier."}]
+    assert detect.choose(format, OLD, rows).normalise(row) == {**CHAT, **record}
+    assert detect.choose(format, {}, rows).normalise(row) == CHAT, "only where it is mapped"
+
+
+def test_what_rewards_compare_with_can_be_another_column_than_the_answer() -> None:
+    row = {**PAIR, "gold": {"label": "even"}, "gpt": "4"}
+    columns = {"answer": "gold", "recorded": "gpt"}
+    record = detect.choose(Format.PREFERENCE, columns, [row]).normalise(row)
+    assert (record["answer"], record["recorded"]) == ('{"label":"even"}', "4")
+    assert {"prompt", "chosen", "rejected"} < {*record}
+    asked = checked_record({**CHAT, "answer": "even", "recorded": "4"})
+    assert asked == {"prompt": [USER], "answer": "even", "recorded": "4"}
+
+
+def test_a_recorded_answer_of_parts_refuses_its_row() -> None:
+    row = {"messages": TURNS, "gpt": ["a", "b"]}
+    with pytest.raises(RowError, match="recorded"):
+        detect.choose(Format.CHAT, OLD, [row]).normalise(row)

@@ -13,6 +13,15 @@ Fields = dict[str, Any]
 """Role to value, for the roles of the format that the row has."""
 
 
+def read(column: str, row: dict[str, Any]) -> Any:
+    """The value of a column, or else of an expression.
+
+    Raises:
+        RowError: the expression cannot be evaluated.
+    """
+    return row[column] if column in row else expressions.evaluate(column, row)
+
+
 @dataclass(frozen=True)
 class RowFormat:
     """A shape of rows. Roles are the format's names for columns; a column has its role's name unless it is mapped."""
@@ -45,11 +54,12 @@ class RowFormat:
         """
         values: Fields = {}
         for role in self.roles:
-            column = columns.get(role, role)
-            if column in row:
-                values[role] = row[column]
-            elif role in columns and (value := expressions.evaluate(column, row)) is not None:
-                values[role] = value
+            if role in columns:
+                value = read(columns[role], row)
+                if value is not None or columns[role] in row:
+                    values[role] = value
+            elif role in row:
+                values[role] = row[role]
         return values
 
     def normalise(self, row: dict[str, Any], columns: dict[str, str]) -> Record:

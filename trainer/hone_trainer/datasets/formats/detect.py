@@ -11,10 +11,11 @@ from typing import Any
 
 from hone_api.dataset.dataset import Format
 from hone_api.words.failures import FailureCode
-from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
+from hone_trainer.datasets.formats import FORMATS, RowFormat, base, expressions
 from hone_trainer.datasets.formats.pairs import class_name
 from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, RefusedShape, Shape, judged_of, named_answers
 from hone_trainer.datasets.formats.unread import MEDIA, SPANS, has_value, notes, problem, refuse_content
+from hone_trainer.datasets.formats.verifiable import answer_text
 from hone_trainer.datasets.readers.rows import Record, RowError, label_text
 from hone_trainer.errors import ConfigError, DataError
 
@@ -42,6 +43,9 @@ _MEANT: tuple[dict[str, str], ...] = (
     ),
     *({"text": text} for text in ("content", "document", "body", "page_content")),
 )
+RECORDED = "recorded"
+GRADED = frozenset({"answer", RECORDED})
+"""Roles of every format, where they are mapped: what rewards compare with, and what another model answered."""
 _NO_HEADER = "If the first line of the file is a row already, add a line with the names of the columns before it."
 
 
@@ -123,6 +127,9 @@ class Detected:
             row = {name: value for name, value in row.items() if name not in self.ignored}
         refuse_content(row, self._known)
         record = self.format.normalise(row, self.columns)
+        for role in self.columns.keys() & GRADED - {*self.format.roles}:
+            if text := answer_text(base.read(self.columns[role], row), role):
+                record[role] = text
         self._refuse_late(row)
         if self.labels:
             _refuse_mixed({*self.labels, *_labels(self.format, self.columns, [row])})
@@ -158,12 +165,13 @@ def choose(
     _check_expressions(columns, sample)
     rows = [{name: value for name, value in row.items() if name not in ignored} for row in sample]
     if format == Format.AUTO:
-        detected = _recognise(columns, rows)
+        detected = _recognise({role: text for role, text in columns.items() if role != RECORDED}, rows)
     elif format in FORMATS:
         detected = Detected(FORMATS[format], columns)
     else:
         raise ConfigError(f"format {format}: this version knows {', '.join(FORMATS)}", FailureCode.NOT_SUPPORTED_YET)
-    unknown = sorted(set(columns) - set(detected.format.roles))
+    detected = replace(detected, columns={**detected.columns, **columns})
+    unknown = sorted(set(columns) - set(detected.format.roles) - GRADED)
     if unknown:
         roles = ", ".join(detected.format.roles)
         raise ConfigError(f"columns {', '.join(unknown)}: format {detected.format.name} has the roles {roles}")
@@ -224,7 +232,7 @@ def _is_accepted(detected: Detected, row: dict[str, Any]) -> bool:
 
 
 def _check_expressions(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> None:
-    roles = sorted({role for entry in FORMATS.values() for role in entry.roles})
+    roles = sorted({role for entry in FORMATS.values() for role in entry.roles} | GRADED)
     for role, text in columns.items():
         if role not in roles:
             raise ConfigError(f"columns {role}: no format has this role{_did_you_mean(role, roles)}")

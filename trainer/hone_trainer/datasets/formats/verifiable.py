@@ -18,7 +18,7 @@ CHECKED_BY = ("answer", "tests")
 
 def _verifiable(fields: Fields) -> Record:
     fields_used = {
-        "answer": _answer(fields.get("answer")),
+        "answer": answer_text(fields.get("answer"), "answer"),
         "tests": _tests(fields.get("tests")),
         "entryPoint": optional_text(fields.get("entryPoint"), "entryPoint"),
         "solution": optional_text(fields.get("solution"), "solution"),
@@ -46,13 +46,13 @@ def _prompt(fields: Fields) -> Any:
     return turns
 
 
-def _answer(value: Any) -> str | None:
-    """The answer as text: an object, as OpenAI's graders compare with, is written as JSON."""
+def answer_text(value: Any, role: str) -> str | None:
+    """An answer as text: an object, as OpenAI's graders compare with, is written as JSON."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, dict) and value:
         return canonical(value)
-    return optional_text(value, "answer")
+    return optional_text(value, role)
 
 
 def _tests(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hone_trainer.datasets.readers.rows import Record, canonical
 
-ANSWER_FIELDS = frozenset({"completion", "assistant", "chosen", "rejected", "answer"})
+ANSWER_FIELDS = frozenset({"completion", "assistant", "chosen", "rejected", "answer", "recorded"})
 _NO_TEXT = frozenset({"role", "id", "type", "tool_call_id"})
 """Fields whose values are words of the format, not the user's."""
 
