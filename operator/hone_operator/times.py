@@ -1,26 +1,15 @@
 """Times as Kubernetes writes them."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
-"""All meaningful times are between these."""
+from hone_api.base.times import EARLIEST as EARLIEST
+from hone_api.base.times import LATEST as LATEST
+from hone_api.base.times import read_time as read_time
 
 
 def parse_time(text: str) -> datetime:
     """RFC 3339 as Kubernetes writes it."""
     return datetime.fromisoformat(text)
-
-
-def read_time(text: str | None) -> datetime | None:
-    """Parse a text that anybody may have written; None if it is not a time, or not one that Python can calculate with.
-
-    A definition's date-time allows more than Python parses: year 0, a small z, 99 hours of offset.
-    """
-    try:
-        at = datetime.fromisoformat(text or "")
-        return at if at.tzinfo and EARLIEST < at < LATEST else None
-    except (ValueError, OverflowError, TypeError):
-        return None
 
 
 def format_time(time: datetime) -> str:

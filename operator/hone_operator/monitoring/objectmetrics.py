@@ -15,6 +15,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hone_api.estimate.gpu_time import gpus_of
 from hone_api.words.failures import FAILURES
 from hone_api.words.phases import PHASES, badput_of, seconds_of
 from hone_api.words.progress_numbers import PROGRESS_NUMBERS
@@ -23,7 +24,6 @@ from hone_operator.monitoring import modelmetrics, podmetrics
 from hone_operator.monitoring.series import Sample, Series, filled
 from hone_operator.objects.cache import Body, Cache
 from hone_operator.progress.store import ProgressStore
-from hone_operator.reconcile.core import phases
 from hone_operator.reconcile.run import goodput
 from hone_operator.reconcile.run.run_attempts import Attempts
 from hone_operator.times import read_time
@@ -312,7 +312,7 @@ def _queue_seconds(body: Body) -> Iterator[tuple[tuple[str, ...], int]]:
     queue = ((body.get("spec") or {}).get("scheduling") or {}).get("queueName", "")
     attempts = body["status"].get("attempts") or []
     for record, spent in zip(attempts, goodput.spent(attempts), strict=True):
-        gpus = max(1, phases.gpus_of(body, record))
+        gpus = max(1, gpus_of(body, record))
         for kind, seconds in spent.items():
             if seconds:
                 yield (body["metadata"]["namespace"], queue, kind), gpus * seconds

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily
 
+from hone_api.estimate.gpu_time import gpus_of
 from hone_operator.desired.core import names
 from hone_operator.monitoring.series import Sample, Series
 from hone_operator.objects.cache import Body
-from hone_operator.reconcile.core import phases
 
 JOB = ("namespace", "finetunejob")
 RANK = "batch.kubernetes.io/job-completion-index"
@@ -46,7 +46,7 @@ def held_gpus(pods: Iterable[Body]) -> Series:
         job = (body["metadata"]["namespace"], body["metadata"]["name"])
         attempts = body["status"].get("attempts")
         each = (body["spec"].get("resources") or {}).get("gpusPerNode", 0)
-        if attempts and each and (held := min(running[job] * each, phases.gpus_of(body, attempts[-1]))):
+        if attempts and each and (held := min(running[job] * each, gpus_of(body, attempts[-1]))):
             yield job, held
 
     return Series(GaugeMetricFamily("hone_job_gpus_held", text, labels=JOB), samples)

@@ -6,7 +6,6 @@ written before. Rank 0 speaks for the attempt.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from hone_api.base.meta import MAX_COUNT
 from hone_api.contract.status_json import AttemptJson
@@ -90,23 +89,6 @@ def close(record: AttemptJson, report: Latest | None, gpus: int, *, killed: bool
     if rest > 0:
         seconds[OTHER] = seconds.get(OTHER, 0) + rest
     _put(record, seconds, gpus, 0)
-
-
-def has_begun(record: AttemptJson) -> bool:
-    """Whether an attempt is known to have had pods with a node."""
-    return "startStep" in record or bool(seconds_of(record).keys() - {QUEUED, SCHEDULED, SUSPENDED, OTHER})
-
-
-def gpus_of(body: Mapping[str, Any], record: AttemptJson | None = None) -> int:
-    """GPUs of one attempt of a FineTuneJob; 0 on CPUs.
-
-    Args:
-        record: of the attempt, which may have fewer nodes than others; None: one with all nodes.
-    """
-    resources = body["spec"].get("resources") or {}
-    all_nodes, each = resources.get("nodes", 1), resources.get("gpusPerNode", 0)
-    nodes = record.get("nodes", all_nodes) if record else all_nodes
-    return nodes * each if isinstance(nodes, int) and isinstance(each, int) else 0
 
 
 def _put(record: AttemptJson, seconds: Seconds, gpus: int, alone: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.blocks.placement import Budget
-from hone_operator.reconcile.run.gpu_time import seconds_held
+from hone_api.estimate.gpu_time import seconds_held
 
 
 def gpu_seconds(job: Mapping[str, Any], now: datetime) -> float:

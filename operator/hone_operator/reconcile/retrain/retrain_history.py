@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from hone_api.blocks.retrain import Retrain
+from hone_api.estimate.gpu_time import seconds_held
 from hone_api.words.states import ConditionType
 from hone_operator.reconcile.core.conditions import is_true
 from hone_operator.reconcile.retrain.retrain_budget import gpu_seconds
-from hone_operator.reconcile.run.gpu_time import seconds_held
 
 Body = dict[str, Any]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from hone_api.estimate.gpu_time import LONGEST, held
 from hone_api.words.failures import FailureCode
 from hone_api.words.states import AttemptOutcome, ConditionType, Reason
 from hone_operator.desired.core.job import suspension
@@ -16,7 +17,6 @@ from hone_operator.reconcile.core.failures import Cause
 from hone_operator.reconcile.core.outcome import Outcome
 from hone_operator.reconcile.core.pod_state import PodState
 from hone_operator.reconcile.core.pods import ObservedJob
-from hone_operator.reconcile.run.gpu_time import LONGEST, held
 from hone_operator.reconcile.run.run_attempts import STOPPED_BY_QUEUE
 from hone_operator.reconcile.run.run_decision import RunDecision
 from hone_operator.reconcile.run.run_waits import STOPPING_SECONDS

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.contract.status_json import AttemptJson, JobProgressJson
+from hone_api.estimate.gpu_time import has_begun
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.kinds.resolved import Resolved
 from hone_api.words.failures import FailureCode
@@ -19,7 +20,7 @@ from hone_operator.desired.model import model as desired_model
 from hone_operator.desired.run.attempt import image, world_size
 from hone_operator.desired.run.tracking import tracked_run
 from hone_operator.desired.run.training import training
-from hone_operator.reconcile.core import bounds, idle, phases, queueing
+from hone_operator.reconcile.core import bounds, idle, queueing
 from hone_operator.reconcile.core.conditions import is_true
 from hone_operator.reconcile.core.node_faults import avoided
 from hone_operator.reconcile.core.outcome import Outcome
@@ -243,6 +244,6 @@ def _start_time(run: RunDecision) -> str | None:
     records, job = run.attempts.records, run.attempts.job
     if job and job.queue and not job.finished:
         return None if queueing.keeps_waiting(job) else run.builder.time
-    if job is None and run.builder.old.get("queue") and not any(map(phases.has_begun, records)):
+    if job is None and run.builder.old.get("queue") and not any(map(has_begun, records)):
         return None  # every Job so far was deleted while it waited in its queue
     return records[0]["startTime"] if records else None

@@ -8,6 +8,7 @@ from typing import Any
 from hone_api.base.meta import MAX_COUNT
 from hone_api.contract.report import TrainingResult
 from hone_api.contract.status_json import AttemptJson, EarlierAttemptsJson, FineTuneJobStatusJson
+from hone_api.estimate.gpu_time import STOPPED, gpus_of
 from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.words.failures import ExitCode, FailureCode, Retry
 from hone_api.words.states import AttemptOutcome
@@ -28,8 +29,6 @@ KEPT_JOBS = 3
 STOPPED_BY_USER = frozenset({FailureCode.INTERRUPTED, FailureCode.DISRUPTED})
 STOPPED_BY_QUEUE = STOPPED_BY_USER | {FailureCode.RANK_FAILED}
 """Causes that the stop of all pods explains, also of one that needed longer than its grace period."""
-STOPPED = frozenset({AttemptOutcome.SUSPENDED, AttemptOutcome.REQUEUED})
-"""Outcomes of an attempt whose pods were asked to stop, and start again later."""
 
 
 @dataclass
@@ -204,7 +203,7 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
             if job:
                 elastic.record_nodes(record, job.nodes, body)
                 idle.follow(record, job, now.time, suspended=now.suspended)
-            gpus = phases.gpus_of(body, record)
+            gpus = gpus_of(body, record)
             _take_steps(record, reached, now.report)
             last_word = phases.record_phases(record, job, now.report, gpus)
             outcome = record["outcome"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from hone_api.base.reading import read_known
 from hone_api.blocks.placement import Cleanup
+from hone_api.estimate.gpu_time import STOPPED, gpus_of
 from hone_api.words.failures import FAILURES, FailureCode
 from hone_api.words.states import GATES, AnyReason, AttemptOutcome, ConditionType, JobPhase, Reason
 from hone_operator.desired.core import names
@@ -17,7 +18,7 @@ from hone_operator.reconcile.core.failures import Cause
 from hone_operator.reconcile.core.outcome import Outcome
 from hone_operator.reconcile.core.outcome_builder import JobBuilder
 from hone_operator.reconcile.core.pods import ObservedJob
-from hone_operator.reconcile.run.run_attempts import STOPPED, surplus
+from hone_operator.reconcile.run.run_attempts import surplus
 from hone_operator.reconcile.staging.observed import of_component
 from hone_operator.times import duration_seconds, parse_time
 
@@ -51,7 +52,7 @@ def fail(builder: JobBuilder, cause: Cause, active: Iterable[Mapping[str, Any]] 
         ran = last["outcome"] not in STOPPED
         last["endTime"] = builder.time
         idle.close(last, last["outcome"])
-        phases.close(last, newest(builder.status), phases.gpus_of(builder.body, last), killed=ran, waited=True)
+        phases.close(last, newest(builder.status), gpus_of(builder.body, last), killed=ran, waited=True)
         last |= {"outcome": AttemptOutcome.FAILED, "reason": cause.code}
     if last:
         builder.create.append(record(builder.body, cause))

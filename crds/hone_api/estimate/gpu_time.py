@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from hone_api.contract.status_json import AttemptJson
+from hone_api.base.times import read_time
 from hone_api.words.phases import OTHER, QUEUED, SCHEDULED, SUSPENDED, seconds_of
-from hone_operator.reconcile.core.phases import gpus_of, has_begun
-from hone_operator.reconcile.run.run_attempts import STOPPED
-from hone_operator.times import read_time
+from hone_api.words.states import AttemptOutcome
 
 WITHOUT_NODES = (QUEUED, SCHEDULED, SUSPENDED)
 """Phases in which an attempt holds no GPU."""
 LONGEST = 10**9
 """Seconds: more than that nobody measured, and a date cannot hold."""
+STOPPED = frozenset({AttemptOutcome.SUSPENDED, AttemptOutcome.REQUEUED})
+"""Outcomes of an attempt whose pods were asked to stop, and start again later."""
 Span = tuple[datetime, datetime, int]
 """From when until when, and how many GPUs."""
 
@@ -34,7 +34,7 @@ def seconds_held(job: Mapping[str, Any], now: datetime, since: datetime | None =
 def held(job: Mapping[str, Any], now: datetime) -> Iterator[Span]:
     """Each attempt that has, or had, its nodes; oldest first."""
     status = job.get("status") or {}
-    attempts: list[AttemptJson] = status.get("attempts") or []
+    attempts: list[Mapping[str, Any]] = status.get("attempts") or []
     if status.get("earlierAttempts") and attempts:  # of the oldest of very many, the time alone is known
         begin, end = read_time(status.get("startTime")), read_time(attempts[0].get("startTime"))
         if begin and end:
@@ -46,7 +46,24 @@ def held(job: Mapping[str, Any], now: datetime) -> Iterator[Span]:
             yield *span, gpus_of(job, record)
 
 
-def _span(record: AttemptJson, start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
+def has_begun(record: Mapping[str, Any]) -> bool:
+    """Whether an attempt is known to have had pods with a node."""
+    return "startStep" in record or bool(seconds_of(record).keys() - {QUEUED, SCHEDULED, SUSPENDED, OTHER})
+
+
+def gpus_of(body: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> int:
+    """GPUs of one attempt of a FineTuneJob; 0 on CPUs.
+
+    Args:
+        record: of the attempt, which may have fewer nodes than others; None: one with all nodes.
+    """
+    resources = body["spec"].get("resources") or {}
+    all_nodes, each = resources.get("nodes", 1), resources.get("gpusPerNode", 0)
+    nodes = record.get("nodes", all_nodes) if record else all_nodes
+    return nodes * each if isinstance(nodes, int) and isinstance(each, int) else 0
+
+
+def _span(record: Mapping[str, Any], start: datetime, end: datetime) -> tuple[datetime, datetime] | None:
     """From when until when an attempt had its nodes; None: it waits for them."""
     seconds = seconds_of(record)
     if "endTime" not in record and not has_begun(record) and SCHEDULED not in seconds:
