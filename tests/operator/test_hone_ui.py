@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import shutil
 import subprocess
 import sys
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -24,6 +27,8 @@ from hone_cli.chat import RemoteChat
 from hone_cli.clients import pages
 from hone_cli.clients.console import Console, application
 from hone_cli.errors import CommandError
+from hone_cli.reach import files
+from hone_cli.reach.copying import BrokenConnectionError
 from hone_cli.reach.guard import digest
 from hone_cli.runs import planning
 
@@ -138,9 +143,143 @@ def test_views_show_what_is_there_and_text_is_not_markup(url) -> None:
     assert "<img" not in shown["dataset/rows"]["html"]
     assert "&lt;img src=x" in shown["dataset/rows"]["html"]
     assert (shown["runs"]["live"], shown["models"]["live"]) == (True, False)
-    for path in (["nope"], ["run"], ["runs", "x"], ["run", "absent"], ["compare", "first"], ["chat", "a", "b"]):
+    for path in (["nope"], ["run"], ["runs", "0"], ["run", "absent"], ["compare", "first"], ["chat", "a", "b"]):
         assert asked(url, "show", path=path).status_code == 409, path
     assert asked(url, "show", path=[1]).status_code == 400
+
+
+@pytest.mark.apiserver
+def test_runs_have_what_they_used_and_cost_and_older_ones_a_page(url, namespace, monkeypatch) -> None:
+    used = {"number": 1, "jobName": "first-1", "startTime": AT, "endTime": "2026-01-01T02:00:00Z", "outcome": "Failed"}
+    used["phases"] = {"scheduled": 0, "training": 7200}
+    namespace.patch("FineTuneJob", "first", {"status": {"startTime": AT, "attempts": [used]}}, "status")
+    listed = asked(url, "show", path=["runs"]).json()["html"]
+    assert "<td>2.0</td><td>1.40 EUR</td>" in listed
+    assert "Older runs" not in listed
+    assert "2.00 GPU-hours 1.40 EUR" in asked(url, "show", path=["run", "first"]).json()["html"]
+    monkeypatch.setattr(pages, "_PAGE", 1)
+    pair = [asked(url, "show", path=path).json()["html"] for path in (["runs"], ["runs", "2"])]
+    assert ["#/runs/2" in page for page in pair] == [True, False]
+    assert ["#/runs/1" in page for page in pair] == [False, True]
+    assert [("#/run/first" in page) != ("#/run/second" in page) for page in pair] == [True, True]
+
+
+@pytest.mark.apiserver
+def test_a_run_of_another_release_is_not_a_fault(client, monkeypatch) -> None:
+    """An object without fields that this release needs, as a later one may store it."""
+    name, body = "strange", {"metadata": {"name": "strange", "creationTimestamp": AT, "uid": "x", "generation": 1}}
+    kept = client.objects.get
+    strange = {"spec": {}}
+    monkeypatch.setattr(client.objects, "get", lambda kind, n: {**body, **strange} if n == name else kept(kind, n))
+    assert "<h1>strange</h1>" in pages.shown(client, ["run", name])
+    strange["status"] = {"conditions": "none"}
+    with pytest.raises(CommandError, match="run strange: in a form that this release of hone does not know"):
+        pages.shown(client, ["run", name])
+
+
+@pytest.fixture
+def store(client, namespace, monkeypatch, tmp_path):
+    """Pods that read the store: the real API server takes them, and a folder of this machine is served in their place.
+
+    Gives the store, and the pods that were started.
+    """
+    claim, started, digests = "hone-store", [], {"rows": f"datasets/{'a' * 64}", "report": "reports/rows"}
+    image = {"image": "hone/trainer:1", "imagePullPolicy": "Never", "imagePullSecrets": [], "claim": claim}
+    folders = {"uri": f"pvc://{claim}/{digests['rows']}", "report": f"pvc://{claim}/{digests['report']}/report.html"}
+    namespace.patch("Dataset", "rows", {"status": {**folders, "reviewPod": image}}, "status")
+    for folder in digests.values():
+        (tmp_path / "store" / folder).mkdir(parents=True)
+
+    @contextlib.contextmanager
+    def reached(_, name):
+        (container,) = (body := namespace.get("Pod", name))["spec"]["containers"]
+        started.append(body["metadata"]["name"])
+        served = tmp_path / name
+        for mount in container["volumeMounts"]:
+            if "subPath" in mount:
+                assert mount["readOnly"]
+                to = served / mount["mountPath"].removeprefix("/files/").removeprefix("/files")
+                shutil.copytree(tmp_path / "store" / mount["subPath"], to, dirs_exist_ok=True)
+        (token_digest,) = (each["value"] for each in container["env"] if each["name"] == "HONE_REVIEW_TOKEN_SHA256")
+        with running(files.application(served, token_digest)) as address:
+            yield types.SimpleNamespace(url=address)
+
+    monkeypatch.setattr("hone_cli.reach.running.reached", reached)
+    return tmp_path / "store", started
+
+
+@pytest.mark.apiserver
+def test_rows_are_shown_a_page_at_a_time(store, url, namespace) -> None:
+    root, started = store
+    rows = [{"messages": [{"role": "user", "content": f"Frage {i}: größer? {ATTACKS[1]}"}]} for i in range(45)]
+    (root / f"datasets/{'a' * 64}/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    refused = {"row": 7, "code": "MissingColumn", "value": {"text": "x" * 5000}}
+    (root / "reports/rows/rejected.jsonl").write_text(json.dumps(refused))
+    (root / "reports/rows/report.html").write_text("<!doctype html><h1>The report</h1>")
+    place, shown = "0", []
+    while place:
+        shown.append(acted(url, "rows", dataset="rows", file="train", offset=place))
+        place = next(iter(re.findall(r'name="offset" value="(\d+)"', shown[-1])), "")
+    assert [page.count("<pre>") for page in shown] == [20, 20, 5]
+    assert all(f"Frage {i}: größer?" in "".join(shown) for i in range(45))
+    assert "<img" not in "".join(shown)
+    rejected = acted(url, "rows", dataset="rows", file="rejected", offset="0")
+    assert "MissingColumn" in rejected
+    assert "characters)" in rejected, "a long row is cut, and says so"
+    assert "has no such file" in acted(url, "rows", dataset="rows", file="removed", offset="0")
+    for wrong in ({"file": "../secret"}, {"file": "train", "offset": "-1"}):
+        assert "there are no such rows" in acted(url, "rows", **{"dataset": "rows", "offset": "0", **wrong})
+    answer = acted(url, "report", dataset="rows")
+    (place,) = re.findall(r'href="(report/[^"]+)"', answer)
+    page = requests.get(f"{url}/{place}", timeout=HANG)
+    assert "The report" in page.text
+    assert page.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+    assert requests.get(f"{url}/report/another", timeout=HANG).status_code == 404
+    assert len(started) == 1, "one pod reads it all"
+    taken = {"uri": "pvc://hone-store/models/x", "reviewPod": namespace.get("Dataset", "rows")["status"]["reviewPod"]}
+    namespace.patch("Dataset", "rows", {"status": taken}, "status")
+    assert "is not a folder of its rows" in acted(url, "rows", dataset="rows", file="train", offset="0")
+
+
+@pytest.mark.apiserver
+def test_a_pod_that_is_gone_is_replaced(store, url, client, monkeypatch) -> None:
+    root, started = store
+    (root / f"datasets/{'a' * 64}/train.jsonl").write_text('{"text": "hello"}\n')
+    asked_for = {"dataset": "rows", "file": "train", "offset": "0"}
+    with Console(client) as console:
+        assert "hello" in console.act("rows", asked_for)["html"]
+        with monkeypatch.context() as patched:
+            patched.setattr("hone_cli.reach.remote_files.RemoteFiles.read", _broken)
+            with pytest.raises(CommandError, match="The next try starts a new pod"):
+                console.act("rows", asked_for)
+        assert "hello" in console.act("rows", asked_for)["html"]
+    assert len(started) == 2
+
+
+def _broken(*_):
+    raise BrokenConnectionError("ConnectionError")
+
+
+@pytest.mark.apiserver
+def test_an_alias_moves_forth_and_back_unless_promotion_moves_it(url, namespace) -> None:
+    namespace.create("Model", "bot", {"promotion": {"aliases": ["champion"]}})
+
+    def pinned():
+        return namespace.get("Model", "bot")["spec"].get("aliases")
+
+    to_two = {"model": "bot", "alias": "production", "version": "2"}
+    assert "production of bot would move to v2" in acted(url, "alias", **to_two)
+    assert pinned() is None
+    assert "production of bot moves to v2" in acted(url, "point", **to_two)
+    assert "from v2 to v1" in acted(url, "point", **{**to_two, "version": "1"})
+    assert pinned() == [{"name": "production", "version": 1}]
+    assert "points to v1 already" in acted(url, "point", **{**to_two, "version": "1"})
+    assert "has no version 9" in acted(url, "alias", **{**to_two, "version": "9"})
+    assert "is not the number" in acted(url, "alias", **{**to_two, "version": "x"})
+    assert "spec.promotion of Model bot moves champion" in acted(url, "alias", **{**to_two, "alias": "champion"})
+    assert "choose a word" in acted(url, "alias", **{**to_two, "alias": "v3"})
+    namespace.patch("ModelVersion", "bot-v2", {"spec": {"approval": {"state": "Rejected", "by": "ada"}}})
+    assert "v2 of bot was rejected" in acted(url, "alias", **to_two)
 
 
 @pytest.mark.apiserver
@@ -196,7 +335,7 @@ def test_a_chat_whose_pod_is_gone_begins_again(client, monkeypatch) -> None:
     monkeypatch.setattr("hone_cli.chat.opened", pod)
     asked = {"version": "bot-v1", "question": "hello"}
     with Console(client) as console:
-        with pytest.raises(CommandError, match="The next question starts a new pod"):
+        with pytest.raises(CommandError, match="The next try starts a new pod"):
             console.act("ask", asked)
         assert "tuned of hello" in console.act("ask", asked)["html"]
     assert opened == ["pod", "pod"]

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
+import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import typer
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from hone_api.words.states import ApprovalState
+from hone_cli import versions
 from hone_cli.answering import ModelEndedError
-from hone_cli.clients import html, pages
+from hone_cli.clients import aliases, html, pages, rows
 from hone_cli.clients.client import Conversation, HoneClient
 from hone_cli.errors import CommandError
 from hone_cli.local import serve_page
+from hone_cli.reach.copying import FileSource
 from hone_cli.reach.guard import guarded
 from hone_cli.reach.options import ContextOption, NamespaceOption, PricesOption
 from hone_cli.reach.pod_server import UnreachableError
@@ -32,6 +36,9 @@ from hone_cli.runs.run import apply
 
 _PAGE = {"": ("console.html", "text/html"), "console.js": ("console.js", "text/javascript")}
 _PAGE |= {"console.css": ("console.css", "text/css")}
+_OF_REPORTS = {"Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'"}
+_REPORTS = 8
+"""Newest report pages that stay readable."""
 
 
 def ui(
@@ -69,16 +76,18 @@ class Console:
 
     def __init__(self, client: HoneClient) -> None:
         self.client = client
-        self._chats: dict[str, tuple[Conversation, contextlib.ExitStack]] = {}
+        self._chats: _Opened[Conversation] = _Opened()
+        self._rows: _Opened[FileSource] = _Opened()
         self._others = contextlib.ExitStack()
-        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self.reports: dict[str, bytes] = {}
+        """Report pages by their secret path, the oldest first."""
 
     def __enter__(self) -> Console:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for version in list(self._chats):
-            self.end({"version": version})
+        self._chats.close()
+        self._rows.close()
         self._others.close()
 
     def show(self, path: list[str]) -> dict[str, Any]:
@@ -102,6 +111,10 @@ class Console:
             "ask": self.ask,
             "end": self.end,
             "review": self.review,
+            "rows": self.rows,
+            "report": self.report,
+            "alias": self.alias,
+            "point": self.point,
         }.get(name)
         if action is None:
             raise CommandError(f"there is no action {name}")
@@ -180,26 +193,12 @@ class Console:
     def ask(self, fields: Mapping[str, str]) -> str:
         """See `hone chat`."""
         name, question = fields["version"], fields["question"].strip()
-        with self._locks[name]:
-            if name not in self._chats:
-                stack = contextlib.ExitStack()
-                self._chats[name] = (stack.enter_context(self.client.version(name).chat()), stack)
-            conversation, stack = self._chats[name]
-        try:
+        with self._chats.used(name, lambda: self.client.version(name).chat()) as conversation:
             return pages.answered(question, conversation.ask(question))
-        except (ModelEndedError, UnreachableError) as error:
-            with self._locks[name]:
-                if self._chats.get(name, (None,))[0] is conversation:
-                    del self._chats[name]
-            stack.close()
-            raise CommandError(f"{error}. The next question starts a new pod") from None
 
     def end(self, fields: Mapping[str, str]) -> str:
         """Delete the pod of a conversation; of one that starts, as soon as it has."""
-        name = fields["version"]
-        with self._locks[name]:
-            _, stack = self._chats.pop(name, (None, contextlib.ExitStack()))
-        stack.close()
+        self._chats.end(fields["version"])
         return html.element("p", "It has ended.")
 
     def review(self, fields: Mapping[str, str]) -> str:
@@ -210,6 +209,99 @@ class Console:
         session = self._others.enter_context(cluster.reviewing(kube, fields["dataset"], None, 0))
         self._others.callback(session.finish)
         return html.element("a", "Open the review", href=session.url, target="_blank", rel="noreferrer")
+
+    def rows(self, fields: Mapping[str, str]) -> str:
+        """Some rows of a Dataset, read by a pod that goes on for the next ones."""
+        name, file, offset = fields["dataset"], fields["file"], fields["offset"]
+        if file not in (*pages.SPLITS, *rows.REFUSED) or not offset.isdecimal():
+            raise CommandError(f"{file} at {offset}: there are no such rows")
+        with self._source(name) as source:
+            return pages.row_list(name, file, rows.page(source, file, int(offset)))
+
+    def report(self, fields: Mapping[str, str]) -> str:
+        """See `hone report`; the page of a Dataset likewise. The address is secret, and holds as long as `hone ui`."""
+        from hone_cli.download import write_report
+
+        if "dataset" in fields:
+            with self._source(fields["dataset"]) as source:
+                text = rows.report(source)
+        else:
+            version = self.client.version(fields["version"]).body
+            with tempfile.TemporaryDirectory() as folder:
+                write_report(self.client.objects.kube, versions.ready(version), Path(folder, "report.html"))
+                text = Path(folder, "report.html").read_bytes()
+        place = secrets.token_urlsafe(32)
+        self.reports[place] = text
+        for old in list(self.reports)[:-_REPORTS]:
+            del self.reports[old]
+        return html.element("a", "Open the report", href=f"report/{place}", target="_blank", rel="noreferrer")
+
+    def _source(self, name: str) -> contextlib.AbstractContextManager[FileSource]:
+        """The files of a Dataset; those of new content by a new pod."""
+        body = self.client.objects.get("Dataset", name)
+        status = body.get("status") or {}
+        key = f"{name} {status.get('uri')} {status.get('report')}"
+        return self._rows.used(key, lambda: rows.opened(self.client.objects.kube, body))
+
+    def alias(self, fields: Mapping[str, str]) -> str:
+        """Where an alias would point, and the button that moves it."""
+        said = self._pointed(fields, dry_run=True)
+        button = html.form("point", "Yes", again=True, **{key: fields[key] for key in ("model", "alias", "version")})
+        return html.join([said, button])
+
+    def point(self, fields: Mapping[str, str]) -> str:
+        """Move an alias."""
+        return self._pointed(fields, dry_run=False)
+
+    def _pointed(self, fields: Mapping[str, str], *, dry_run: bool) -> html.Markup:
+        model, alias, version = fields["model"], fields["alias"].strip(), fields["version"]
+        if not version.isdecimal():
+            raise CommandError(f"{version} is not the number of a version")
+        said = aliases.point(self.client.objects, model, alias, int(version), dry_run=dry_run)
+        return html.element("p", said)
+
+
+T = TypeVar("T")
+
+
+class _Opened(Generic[T]):
+    """What pods serve, by name: opened once, used again, closed at the end or once the pod does not answer."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[T, contextlib.ExitStack]] = {}
+        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    @contextlib.contextmanager
+    def used(self, name: str, opens: Callable[[], contextlib.AbstractContextManager[T]]) -> Iterator[T]:
+        """What has this name.
+
+        Raises:
+            CommandError: it cannot be opened, or its pod does not answer and is deleted.
+        """
+        with self._locks[name]:
+            if name not in self._open:
+                stack = contextlib.ExitStack()
+                self._open[name] = (stack.enter_context(opens()), stack)
+            served, stack = self._open[name]
+        try:
+            yield served
+        except (ModelEndedError, UnreachableError) as error:
+            with self._locks[name]:
+                if self._open.get(name, (None,))[0] is served:
+                    del self._open[name]
+            stack.close()
+            raise CommandError(f"{error}. The next try starts a new pod") from None
+
+    def end(self, name: str) -> None:
+        """Close it; what is being opened, as soon as it is."""
+        with self._locks[name]:
+            _, stack = self._open.pop(name, (None, contextlib.ExitStack()))
+        stack.close()
+
+    def close(self) -> None:
+        """Close all."""
+        for name in list(self._open):
+            self.end(name)
 
 
 def application(console: Console, token_digest: str) -> web.Application:
@@ -223,8 +315,15 @@ def application(console: Console, token_digest: str) -> web.Application:
 
         return answer
 
+    async def report(request: web.Request) -> web.Response:
+        text = console.reports.get(request.match_info["place"])
+        if text is None:
+            raise web.HTTPNotFound(reason="this report is no longer kept: ask for it again")
+        return web.Response(body=text, content_type="text/html", charset="utf-8", headers=_OF_REPORTS)
+
     for path in _PAGE:
         app.router.add_get(f"/{path}", _page)
+    app.router.add_get("/report/{place}", report)
     app.router.add_post("/api/show", answers(lambda asked: console.show(asked.path), _ViewAsked))
     app.router.add_post("/api/act", answers(lambda asked: console.act(asked.act, asked.fields), _ActionAsked))
     return app

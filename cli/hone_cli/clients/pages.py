@@ -10,17 +10,26 @@ from hone_cli.clients import drawing
 from hone_cli.clients.html import Markup, element, facts, field, form, join, link, table
 from hone_cli.errors import CommandError
 from hone_cli.runs import compare, jobs, planning
-from hone_cli.runs.view import curves
+from hone_cli.runs.view import curves, gpu_hours, model_of
 
 if TYPE_CHECKING:
     from hone_cli.clients.client import HoneClient, HoneRun
+    from hone_cli.clients.rows import RowsPage
     from hone_cli.lineage import ModelNode, VersionNode
 
 
-def runs(client: HoneClient) -> Markup:
-    """All runs, with boxes to compare some."""
+SPLITS = ("train", "validation", "test")
+_PAGE = 200
+"""Runs of a page."""
+
+
+def runs(client: HoneClient, number: str = "1") -> Markup:
+    """The runs, the newest first, with boxes to compare some."""
+    if not number.isdecimal() or not int(number):
+        raise CommandError(f"{number} is not the number of a page")
     bodies = jobs.newest_first(client.objects)
-    rows = [(body, jobs.row_of(body)) for body in bodies]
+    before = (int(number) - 1) * _PAGE
+    rows = [(body, jobs.row_of(body)) for body in bodies[before : before + _PAGE]]
     cells = [
         [
             element("input", type="checkbox", name="run", value=row["name"], aria_label=f"Compare {row['name']}"),
@@ -28,16 +37,32 @@ def runs(client: HoneClient) -> Markup:
             row["state"],
             row["progress"],
             _queue(body),
+            row["gpuHours"],
+            _spent(client, body),
             row["model"],
             row["age"],
         ]
         for body, row in rows
     ]
-    heads = ("Compare", "Run", "State", "Progress", "Queue", "Model", "Age")
+    heads = ("Compare", "Run", "State", "Progress", "Queue", "GPU-hours", "Cost", "Model", "Age")
     if not cells:
         return join([element("h1", "Runs"), element("p", "No runs yet. ", link("Start one", "new"))])
     compared = element("form", table("Runs", heads, cells), element("button", "Compare"), data_go="compare")
-    return join([element("h1", "Runs"), compared])
+    newer = link("Newer runs", "runs", str(int(number) - 1)) if before else None
+    older = link("Older runs", "runs", str(int(number) + 1)) if len(bodies) > before + _PAGE else None
+    return join([element("h1", "Runs"), compared, element("p", newer, " ", older) if newer or older else None])
+
+
+def _spent(client: HoneClient, body: Mapping[str, Any]) -> str:
+    """The price of the GPU-hours that a run held so far; empty without a price for its GPU."""
+    products = (body["spec"].get("resources") or {}).get("gpuProducts") or ()
+    if not client.prices or not (hours := gpu_hours(body)):
+        return ""
+    each = [price for product in products if (price := client.prices.of(product, spot=False)) is not None]
+    if not each:
+        return ""
+    low, high = (f"{hours * price:,.2f}" for price in (min(each), max(each)))
+    return f"{low if low == high else f'{low} to {high}'} {client.prices.currency}"
 
 
 def _queue(body: Mapping[str, Any]) -> str:
@@ -50,20 +75,23 @@ def run(client: HoneClient, name: str) -> Markup:
     found = client.job(name)
     status = found.body.get("status") or {}
     queue, failure = status.get("queue") or {}, status.get("failure") or {}
+    version, hours = status.get("modelVersionName"), gpu_hours(found.body)
     about = facts(
         {
             "State": found.line,
             "Queue": " ".join(filter(None, [_queue(found.body), queue.get("message")])),
             "Plan": _cost(client, found),
+            "Used": " ".join(filter(None, [f"{hours:.2f} GPU-hours", _spent(client, found.body)])) if hours else None,
             "Failure": failure.get("code"),
             "What to do": failure.get("hint"),
-            "Model": status.get("modelVersionName") or found.body["spec"]["output"]["modelName"],
+            "Model": version or model_of(found.body),
         }
     )
     suspended = bool(found.body["spec"].get("suspend"))
     verb, words = ("resume", "Resume") if suspended else ("suspend", "Suspend, with a checkpoint")
     act = None if found.is_over else form(verb, words, again=True, run=name)
-    return join([element("h1", name), about, *_charts({name: curves(found.body)}), act])
+    report = form("report", "Show the report page", version=version) if version else None
+    return join([element("h1", name), about, *_charts({name: curves(found.body)}), report, act])
 
 
 _COSTS: dict[tuple[str, int], str] = {}
@@ -145,9 +173,26 @@ def dataset(client: HoneClient, name: str) -> Markup:
     refused = table("Rejected rows", [_title(key) for key in keys], rejects) if errors else None
     advice = element("ul", *(element("li", words) for words in status.get("advice") or ()))
     review = None
-    if status.get("reviewPod"):
+    if status.get("synthetic") and status.get("reviewPod"):
         review = form("review", "Review the generated rows", dataset=name)
-    return join([element("h1", name), about, refused, advice if status.get("advice") else None, review])
+    seen = [_rows_form(name, split["name"]) for split in status.get("splits") or () if split["name"] in SPLITS]
+    seen += [_rows_form(name, "rejected")] if status.get("rejected") else []
+    seen += [_rows_form(name, "removed")] if status.get("curation") else []
+    page = form("report", "Show the report page", dataset=name) if status.get("report") else None
+    note = element("p", "The first of these starts a pod that reads the store.") if page else None
+    told = advice if status.get("advice") else None
+    return join([element("h1", name), about, refused, told, review, note, page, *seen])
+
+
+def _rows_form(name: str, file: str, offset: int = 0) -> Markup:
+    words = "More rows" if offset else f"Show {file} rows"
+    return form("rows", words, dataset=name, file=file, offset=str(offset))
+
+
+def row_list(name: str, file: str, page: RowsPage) -> Markup:
+    """Rows below each other, and the button for those that follow."""
+    listed = [element("pre", row) for row in page.rows] or [element("p", "There are none.")]
+    return join([*listed, None if page.next is None else _rows_form(name, file, page.next)])
 
 
 def _title(key: str) -> str:
@@ -181,11 +226,11 @@ def models(client: HoneClient) -> Markup:
 
 
 def _model(model: ModelNode) -> Markup:
-    opened = [_version(version, first=number == 0) for number, version in enumerate(model.versions)]
+    opened = [_version(model.name, version, first=number == 0) for number, version in enumerate(model.versions)]
     return element("section", element("h2", model.name), *opened, aria_label=model.name)
 
 
-def _version(version: VersionNode, *, first: bool) -> Markup:
+def _version(model: str, version: VersionNode, *, first: bool) -> Markup:
     words = [f"v{version.version}", *version.aliases, version.approval, "" if version.ready else "not Ready"]
     made = facts(
         {
@@ -210,7 +255,11 @@ def _version(version: VersionNode, *, first: bool) -> Markup:
     ]
     talk = link("Chat", "chat", version.name) if version.ready else None
     head = element("summary", " · ".join(filter(None, words)))
-    return element("details", head, made, talk, *decisions, open_=first)
+    report = form("report", "Show the report page", version=version.name) if version.ready and version.job else None
+    name = element("input", name="alias", id=f"alias-{version.name}", required=True)
+    number = str(version.version)
+    pin = form("alias", f"Point it to v{number}", element("label", "Alias ", name), model=model, version=number)
+    return element("details", head, made, talk, report, *decisions, pin if version.ready else None, open_=first)
 
 
 def chat(_client: HoneClient, version: str) -> Markup:
@@ -263,6 +312,8 @@ VIEWS: dict[str, Callable[..., Markup]] = {
     "chat": chat,
     "new": new,
 }
+_ARGUMENTS = {"run": (1,), "dataset": (1,), "chat": (1,), "runs": (0, 1)}
+"""Parts of the path of a view; default: none."""
 LIVE = frozenset({"runs", "run"})
 """Views that are shown again every few seconds."""
 
@@ -274,6 +325,9 @@ def shown(client: HoneClient, path: list[str]) -> Markup:
         CommandError: there is none, or what it shows does not exist.
     """
     name, *arguments = path or ["runs"]
-    if name not in VIEWS or ((len(arguments) == 1) != (name in ("run", "dataset", "chat")) and name != "compare"):
+    if name not in VIEWS or (len(arguments) not in _ARGUMENTS.get(name, (0,)) and name != "compare"):
         raise CommandError(f"unknown view {name}: go back to #runs")
-    return VIEWS[name](client, *arguments)
+    try:
+        return VIEWS[name](client, *arguments)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise CommandError(f"{' '.join(path) or name}: {jobs.UNKNOWN_FORM}") from None

@@ -33,7 +33,8 @@ def guarded(
     on_request: Callable[[], None] = lambda: None,
     client_max_size: int = 2**16,
 ) -> web.Application:
-    """An application that refuses strangers, and whose every answer has `headers`, errors included.
+    """An application that refuses strangers, and whose every answer has `headers`, errors included; one that sets them
+    itself keeps its own.
 
     Args:
         below: paths that need the token begin with it.
@@ -45,7 +46,8 @@ def guarded(
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         on_request()
         response = _refused(request, below) or await _answered(request, handler)
-        response.headers.update(headers)
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
         return response
 
     app = web.Application(middlewares=[guard], client_max_size=client_max_size)

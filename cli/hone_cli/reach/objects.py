@@ -84,9 +84,10 @@ class Objects:
                 f"this cluster has no kind {body['kind']} of {KINDS[body['kind']][0]}: is Hone installed?"
             ) from None
 
-    def merge(self, kind: str, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def merge(self, kind: str, name: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Change some fields."""
-        return dict(self.kube.call("PATCH", self._one(kind, name), body, media=_MERGE))
+        query = {"dryRun": "All"} if dry_run else {}
+        return dict(self.kube.call("PATCH", self._one(kind, name), body, query, _MERGE))
 
     def delete(self, kind: str, name: str, uid: str) -> None:
         """Delete this very object, and what it owns."""

@@ -30,6 +30,7 @@ PORT = 8080
 LISTENING = "The pod listens."
 """The line in the pod's log once it serves."""
 BATCH, FILES, BASE, ROWS = "/batch", "/files", "/base", "/rows"
+ROWS_FOLDER, REPORT_FOLDER = "rows", "report"
 STORE, SCRATCH = "store", "tmp"
 _SECONDS = 12 * 3600
 """Time limit of a pod that the person's machine could not delete."""
@@ -76,6 +77,32 @@ def review_pod(dataset: Mapping[str, Any], token_digest: str, reviewer: str) -> 
         env={DIGEST_ENV: token_digest, REVIEWER_ENV: reviewer},
     )
     return _pod(dataset, "Dataset", purpose, platform)
+
+
+def rows_pod(dataset: Mapping[str, Any], token_digest: str) -> dict[str, Any]:
+    """A pod that serves the rows of a Dataset and its report on its own loopback. It mounts those folders alone,
+    read-only: ROWS_FOLDER and REPORT_FOLDER below what it serves.
+
+    Args:
+        dataset: a Dataset whose rows were read, also if they were refused.
+        token_digest: see `review_pod`.
+
+    Raises:
+        CommandError: nothing was read yet, or the status does not say what to start.
+    """
+    name, status, platform = dataset["metadata"]["name"], dataset.get("status") or {}, _platform(dataset)
+    places = {ROWS_FOLDER: status.get("uri"), REPORT_FOLDER: (status.get("report") or "").rpartition("/")[0]}
+    form = rf"pvc://{re.escape(platform.claim)}/((datasets/[0-9a-f]{{64}})|(reports/{re.escape(name)}))"
+    mounts = []
+    for folder, place in places.items():
+        if place and not (found := re.fullmatch(form, place)):
+            raise CommandError(f"Dataset {name}: {place!r} is not a folder of its rows: no pod was started")
+        if place and found:
+            mounts.append((platform.claim, {"mountPath": f"{FILES}/{folder}", "subPath": found[1], "readOnly": True}))
+    if not mounts:
+        raise CommandError(f"Dataset {name} has no rows (yet): kubectl describe dataset {name}")
+    env = {DIGEST_ENV: token_digest}
+    return _pod(dataset, "Dataset", _Purpose("rows", ("serve-files", FILES), tuple(mounts), env), platform)
 
 
 def download_pod(version: Mapping[str, Any], artifact: Artifact, token_digest: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube
 from hone_cli.reach.objects import Objects
 from hone_cli.reach.options import ContextOption, NamespaceOption
-from hone_cli.runs.view import is_over, view
+from hone_cli.runs.view import gpu_hours, is_over, model_of, view
 
 JobArgument = Annotated[str, typer.Argument(help="A FineTuneJob.", autocompletion=names_of("FineTuneJob"))]
 
@@ -29,7 +29,7 @@ def list_jobs(
 ) -> None:
     """List the runs of a namespace.
 
-    The newest comes first.
+    The newest comes first. GPU-hours are those that its attempts held so far.
     """
     objects = Objects(Kube.load(context, namespace))
     rows = [row_of(job) for job in newest_first(objects)]
@@ -45,10 +45,18 @@ def list_jobs(
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("NAME", "STATE", "PROGRESS", "MODEL", "AGE"):
-        table.add_column(name, overflow="fold")
+    columns = {
+        "name": "NAME",
+        "state": "STATE",
+        "progress": "PROGRESS",
+        "gpuHours": "GPU-HOURS",
+        "model": "MODEL",
+        "age": "AGE",
+    }
+    for head in columns.values():
+        table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(row["name"], row["state"], row["progress"], row["model"], row["age"])
+        table.add_row(*(row[key] for key in columns))
     console = Console()
     # Programs that read the lines want one for each run.
     console.print(table, markup=False, width=None if console.is_terminal else 1000)
@@ -128,19 +136,21 @@ def row_of(job: dict[str, Any]) -> dict[str, str]:
     try:
         return _row(job)
     except (AttributeError, LookupError, TypeError, ValueError):
-        return {"name": job["metadata"]["name"], "state": UNKNOWN_FORM, "progress": "", "model": "", "age": ""}
+        empty = dict.fromkeys(("progress", "gpuHours", "model", "age"), "")
+        return {"name": job["metadata"]["name"], "state": UNKNOWN_FORM, **empty}
 
 
 def _row(job: dict[str, Any]) -> dict[str, str]:
     status = job.get("status") or {}
     state = " ".join(filter(None, [status.get("phase") or JobPhase.PENDING, status.get("reason")]))
     now = "" if is_over(job) else view(job).line()
-    created = datetime.fromisoformat(job["metadata"]["creationTimestamp"])
+    created, hours = datetime.fromisoformat(job["metadata"]["creationTimestamp"]), gpu_hours(job)
     return {
         "name": job["metadata"]["name"],
         "state": printable(state),
         "progress": printable((status.get("progress") or {}).get("summary") or now)[:60],
-        "model": status.get("modelVersionName") or job["spec"]["output"]["modelName"],
+        "gpuHours": "" if hours is None else f"{hours:.1f}",
+        "model": status.get("modelVersionName") or model_of(job),
         "age": _age((datetime.now(UTC) - created).total_seconds()),
     }
 

@@ -6,8 +6,10 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from hone_api.estimate.gpu_time import gpus_of, seconds_held
 from hone_api.words.phases import stage_words
 from hone_api.words.states import GATES, ConditionType, JobPhase
 
@@ -80,7 +82,7 @@ def ending(job: Mapping[str, Any], options: str = "") -> Iterator[str]:
     status, name = job.get("status") or {}, job["metadata"]["name"]
     if not has_failed(job):
         yield f"{name} has succeeded: ModelVersion {status.get('modelVersionName')}"
-        yield f"Next: hone chat {job['spec']['output']['modelName']}{options}"
+        yield f"Next: hone chat {model_of(job)}{options}"
         return
     if failed := status.get("failure"):
         yield f"{name} has failed: {failed['code']}: {failed.get('message', '')}"
@@ -90,6 +92,16 @@ def ending(job: Mapping[str, Any], options: str = "") -> Iterator[str]:
         return
     stalled: Mapping[str, Any] = next((c for c in status["conditions"] if c["type"] == ConditionType.STALLED), {})
     yield f"{name} cannot run: {stalled.get('reason')}: {stalled.get('message', '')}"
+
+
+def gpu_hours(job: Mapping[str, Any]) -> float | None:
+    """GPU-hours that its attempts held so far, as `spec.budget` counts them; None: it uses no GPU."""
+    return seconds_held(job, datetime.now(UTC)) / 3600 if gpus_of(job) else None
+
+
+def model_of(job: Mapping[str, Any]) -> str:
+    """The model that it trains; empty where an object of another release does not say."""
+    return str((job["spec"].get("output") or {}).get("modelName") or "")
 
 
 def curves(job: Mapping[str, Any]) -> dict[str, list[tuple[int, float]]]:

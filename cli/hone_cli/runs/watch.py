@@ -21,7 +21,7 @@ from hone_cli.reach.kube import Kube, ServerRefusalError
 from hone_cli.reach.objects import Objects
 from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.runs.logs import tail_of
-from hone_cli.runs.view import curves, ending, has_failed, is_over, spark, view
+from hone_cli.runs.view import curves, ending, gpu_hours, has_failed, is_over, spark, view
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -172,11 +172,24 @@ def screen(job: Mapping[str, Any], events: list[str], width: int) -> RenderableT
     if memory.get("estimated"):
         measured = f", {gib(memory['peak'])} measured" if memory.get("peak") else ""
         parts.append(Text(f"memory    {gib(memory['estimated'])} a pod estimated{measured}"))
+    if hours := gpu_hours(job):
+        parts.append(Text(f"used      {hours:.2f} GPU-hours{_of_budget(job)}"))
     queue = status.get("queue") or {}
     if queue.get("position"):
         parts.append(Text(f"queue     place {queue['position']} {printable(queue.get('message') or '')}"))
     parts += [Text(printable(event), style="dim", overflow="ellipsis", no_wrap=True) for event in events]
     return Group(*parts)
+
+
+def _of_budget(job: Mapping[str, Any]) -> str:
+    from pydantic import ValidationError
+
+    from hone_api.blocks.placement import Budget
+
+    try:
+        return f" of {Budget.model_validate(job['spec']['budget']).hours:g}" if job["spec"].get("budget") else ""
+    except ValidationError:  # of another release
+        return ""
 
 
 def _events(objects: Objects, job: Mapping[str, Any]) -> list[str]:

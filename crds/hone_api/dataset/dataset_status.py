@@ -223,7 +223,9 @@ class DatasetStatus(ApiModel):
         default=None, description="Languages of a sample of up to 500 rows; 2000 where checks.languages is set."
     )
     synthetic: SyntheticRows | None = Field(default=None, description="Results of generated rows.")
-    review_pod: ReviewPod | None = Field(default=None, description="Settings of the pod for reviewing generated rows.")
+    review_pod: ReviewPod | None = Field(
+        default=None, description="Settings of the pod in which people read rows, and review generated ones."
+    )
     upload_pod: ReviewPod | None = Field(
         default=None, description="Settings of the pod that copies rows to a volume, while spec.suspend is true."
     )

@@ -156,7 +156,8 @@ def test_logs_are_those_of_the_container_that_trains(names: list[str]) -> None:
 def test_an_object_of_another_form_has_a_row_all_the_same() -> None:
     whole = job() | {"metadata": {"name": "one", "creationTimestamp": "2026-01-01T00:00:00Z"}}
     assert row_of(whole)["model"] == "bot"
-    for broken in ({**whole, "spec": {}}, {**whole, "status": {"conditions": [{"type": "Accepted"}]}}):
+    assert row_of({**whole, "spec": {}})["model"] == ""
+    for broken in ({**whole, "spec": None}, {**whole, "status": {"conditions": [{"type": "Accepted"}]}}):
         assert "in a form that this release of hone does not know" in row_of(broken)["state"]
         assert row_of(broken)["name"] == "one"
     assert "does not know" in dataset_row({**whole, "status": {"splits": [{"rows": 3}]}})["message"]

@@ -32,13 +32,13 @@ def describe(builder: DatasetBuilder, result: DatasetResult, platform: Platform)
         if row_code := ROW_CODES.get(error["code"]):
             error["hint"] = row_code.hint
     report = f"pvc://{platform.store.claim_name}/{result.report}" if result.report else None
-    builder.put(report=report, reviewPod=pod_of_people(platform) if result.synthetic else None)
+    builder.put(report=report, reviewPod=pod_of_people(platform))
     findings: Any = {name: values.get(name) for name in FINDINGS}
     builder.put(**findings)
 
 
 def pod_of_people(platform: Platform) -> ReviewPodJson:
-    """The pod for reviews and uploads, by the platform's settings only: people create it with their own rights."""
+    """The pod for rows, reviews and uploads, by the platform's settings alone: people create it with their rights."""
     pod: ReviewPodJson = as_json(ReviewPod(**platform.pod_image().model_dump(), claim=platform.store.claim_name))
     return pod
 
