@@ -419,6 +419,18 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     (JOB, {"spec.tracking": [{"type": "MLflow", "uri": "file:///x"}]}, "spec.tracking[0].uri", "should match"),
     (JOB, {"spec.tracking": [{"type": "MLflow"}]}, "spec.tracking[0]", "MLflow has no default server: set uri"),
+    *(
+        (JOB, {"spec.tracking": [{"type": type_, **field}]}, "spec.tracking[0]", "uri and secretName are for MLflow")
+        for type_ in ("TensorBoard", "Trackio", "WandB")
+        for field in ({"uri": "https://api.wandb.ai"}, {"secretName": "hone-wandb"})
+    ),
+    (JOB, {"spec.tracking": [{"type": "Comet"}]}, "spec.tracking[0].type", "TensorBoard"),
+    (
+        JOB,
+        {"spec.tracking": [{"type": "MLflow", "uri": "https://mlflow.example.org"}, {"type": "TensorBoard"}]},
+        "spec.tracking",
+        "a run is logged to one tracker",
+    ),
     (
         "Model",
         {"spec.registry": {"mlflow": {"uri": "https://user:pw@host"}}},
@@ -435,7 +447,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         JOB,
         {"spec.tracking": [{"type": "MLflow", "uri": f"https://{host}.example.org"} for host in ("a", "b")]},
         "spec.tracking",
-        "a run is logged to one MLflow server",
+        "a run is logged to one tracker",
     ),
     (
         DATASET,

@@ -78,7 +78,7 @@ DECIDE = {
         ("FineTuneJob", JOB, None, ("InProgress", "Progressing")),
         ("FineTuneJob", {**JOB, "suspend": True}, None, ("InProgress", "Suspended")),
         ("FineTuneJob", {**JOB, "datasets": []}, None, ("Failed", "Degraded")),
-        ("FineTuneJob", {**JOB, "tracking": [{"type": "WandB"}]}, None, ("Failed", "Degraded")),
+        ("FineTuneJob", {**JOB, "deepspeed": {"zeroStage": 3, "offload": "NVMe"}}, None, ("Failed", "Degraded")),
         ("Dataset", DATASET, None, ("InProgress", "Progressing")),
         ("Dataset", {**DATASET, "suspend": True}, None, ("InProgress", "Suspended")),
         ("Dataset", {"source": {"uri": "pvc://claim/../x"}}, None, ("Failed", "Degraded")),

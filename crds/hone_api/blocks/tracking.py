@@ -24,6 +24,11 @@ ExperimentName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$"
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]+$", max_length=64)]
 
 
+TrackerType = Literal["MLflow", "TensorBoard", "Trackio", "WandB"]
+TRACKING_FOLDER = "tracking"
+"""Of the store: what trackers without a server read."""
+
+
 class Tracking(ApiModel):
     """An experiment tracker that also gets the metrics."""
 
@@ -33,19 +38,25 @@ class Tracking(ApiModel):
             "self.type != 'MLflow' || has(self.uri)",
             "MLflow has no default server: set uri, e.g. https://mlflow.example.org",
         ),
+        Rule(
+            "self.type == 'MLflow' || !(has(self.uri) || has(self.secretName))",
+            "uri and secretName are for MLflow: files of the other trackers go to the folder tracking/ of the store. "
+            "Remove both; for a W&B server, run `wandb sync` there",
+        ),
     )
 
-    type: Literal["MLflow", "WandB", "Trackio"] = Field(
-        description="MLflow. WandB and Trackio are not supported yet, and are refused."
+    type: TrackerType = Field(
+        description="MLflow: a server. TensorBoard, Trackio and WandB: files in the folder tracking/ of the store, "
+        "without any connection; those of WandB are an offline run, for `wandb sync`."
     )
     uri: HttpUrl | None = Field(
         default=None,
         description="The tracking server, e.g. https://mlflow.example.org, or http:// for a Service of this namespace. "
-        "Required for MLflow.",
+        "Required for MLflow, and not for others.",
     )
     experiment: ExperimentName | None = Field(
         default=None,
-        description="Name of the experiment, which is created if there is none. Default: output.modelName.",
+        description="Name of the experiment, or project, which is created if there is none. Default: output.modelName.",
     )
     secret_name: Name | None = Field(
         default=None, description=f"Secret in this namespace with {SECRET_KEYS}. Default: no credentials."
@@ -55,7 +66,7 @@ class Tracking(ApiModel):
 class TrackedRun(ApiModel):
     """The run of an experiment tracker that has the metrics of a job."""
 
-    uri: KnownUri = Field(description="The tracking server.")
+    uri: KnownUri = Field(description="The tracking server, or the folder of the store.")
     experiment: ExperimentName = Field(description="Name of the experiment.")
     run_id: RunId = Field(description="Id of the run.")
 

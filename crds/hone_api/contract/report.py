@@ -88,7 +88,7 @@ class HoneStatus(ReportedNumbers[Short]):
         default_factory=dict, description="The method's own metrics by name, e.g. reward_accuracy."
     )
     phases: PhaseSeconds = Field(default_factory=dict, description="Where the time of the attempt went so far.")
-    tracking_run: RunId | None = Field(default=None, description="Id of the MLflow run, once there is one.")
+    tracking_run: RunId | None = Field(default=None, description="Id of the run in the tracker, once there is one.")
 
 
 class ProgressReport(ApiModel):
@@ -134,7 +134,7 @@ class TrainingResult(ApiModel):
         default_factory=dict, description="Values the trainer chose."
     )
     datasets: Annotated[list[DatasetUse], _first(16)] = Field(default_factory=list)
-    tracking: TrackedRun | None = Field(default=None, description="The MLflow run, where there is one.")
+    tracking: TrackedRun | None = Field(default=None, description="The run in the tracker, where there is one.")
 
 
 class DatasetResult(ApiModel):

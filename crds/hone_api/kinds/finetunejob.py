@@ -201,8 +201,8 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
         _once("datasets"),
         _once("evaluationDatasets"),
         Rule(
-            "self.filter(t, t.type == 'MLflow').size() <= 1",
-            "a run is logged to one MLflow server: remove the other entries of tracking",
+            "self.size() <= 1",
+            "a run is logged to one tracker: remove the other entries of tracking",
             of="tracking",
         ),
         Rule(
@@ -240,8 +240,8 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     output: Output = Field(description="The result of the run.")
     tracking: Annotated[list[Tracking], keyed_by("type", max_length=4)] | None = Field(
         default=None,
-        description="Where parameters and metrics of the run are logged as well, at most one MLflow server. A server "
-        "that does not answer neither stops nor slows the run. Default: none.",
+        description="Where parameters and metrics of the run are logged as well, at most one tracker. A server that "
+        "does not answer, or a full disk, neither stops nor slows the run. Default: none.",
     )
     submitted_by: ShortText | None = Field(
         default=None,

@@ -332,7 +332,7 @@ class FineTuneJobStatus(ApiModel):
         "that wait for tenants.maxActiveJobs.",
     )
     tracking: TrackedRun | None = Field(
-        default=None, description="The MLflow run of this job; absent until the trainer has reported it."
+        default=None, description="The run of this job in its tracker; absent until the trainer has reported it."
     )
     failure: JobFailure | None = Field(default=None, description="Why the run failed.")
     model_version_name: ShortText | None = Field(

@@ -168,7 +168,9 @@ class Ancestor(Stage):
 class Lineage(Stage):
     """Everything needed to make this model again; later edits and deletions cannot change this copy."""
 
-    tracking: TrackedRun | None = Field(default=None, description="The MLflow run, with spec.tracking of the job.")
+    tracking: TrackedRun | None = Field(
+        default=None, description="The run in the tracker that spec.tracking of the job names."
+    )
     ancestors: Annotated[list[Ancestor], Field(max_length=16)] = Field(
         default_factory=list, description="Earlier stages of the chain, oldest first; empty for a run on a base model."
     )

@@ -52,13 +52,6 @@ def _field(path: str, instead: str) -> Unsupported:
 
 
 UNSUPPORTED: tuple[Unsupported, ...] = (
-    Unsupported(
-        "tracking",
-        "spec.tracking of another type than MLflow",
-        "remove it; curves are in status.metrics, in Prometheus and in the report of the run",
-        "has(self.tracking) && self.tracking.exists(t, t.type != 'MLflow')",
-        whole=False,
-    ),
     _field("output.version", "remove it; a model gets the next version number"),
     Unsupported(
         "deepspeed.offload",

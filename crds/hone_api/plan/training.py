@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
-from hone_api.base.meta import ApiModel, Digest, HttpUrl, Name, ShortText
+from hone_api.base.meta import ApiModel, Digest, KnownUri, Name, ShortText
 from hone_api.blocks.evaluation import Evaluation
-from hone_api.blocks.tracking import ExperimentName
+from hone_api.blocks.tracking import ExperimentName, TrackerType
 from hone_api.blocks.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Training
 from hone_api.combinations.rules import RUN_RULES
 from hone_api.kinds.finetunejob import Output
@@ -30,13 +31,22 @@ from hone_api.plan.plan_paths import PlanPath
 
 
 class TrackingInput(ApiModel):
-    """The MLflow run that gets the parameters and metrics."""
+    """The run of a tracker that gets the parameters and metrics."""
 
-    uri: HttpUrl = Field(description="The tracking server.")
+    type: TrackerType = "MLflow"
+    uri: KnownUri = Field(description="The tracking server, or the folder of the store.")
+    path: PlanPath | None = Field(default=None, description="That folder in the pod; none: a server.")
+    group: ShortText | None = Field(default=None, description="What the run is part of: a sweep, or a chain.")
+    parent: ShortText | None = Field(default=None, description="Uid of the job that began the chain.")
     experiment: ExperimentName = Field(description="Name of the experiment.")
     secret_path: PlanPath | None = Field(default=None, description="Folder where tracking.secretName is mounted.")
-    uid: ShortText = Field(description="Of the FineTuneJob: attempts find the MLflow run by it.")
-    tags: dict[str, str] = Field(default_factory=dict, description="Further tags of the MLflow run.")
+    uid: ShortText = Field(description="Of the FineTuneJob: attempts find the run by it.")
+    tags: dict[str, str] = Field(default_factory=dict, description="Further tags of the run.")
+
+    @property
+    def place(self) -> str:
+        """For messages: the tracker, and its host or folder."""
+        return f"{self.type} {'in' if self.path else 'at'} {self.uri if self.path else urlsplit(self.uri).hostname}"
 
 
 class _Attempt(PlanFields):

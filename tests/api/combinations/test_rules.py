@@ -263,7 +263,7 @@ JOB_CASES: dict[str, Case] = {
         },
     ),
     "tracked": ("", {}, {"tracking": (ABSENT, [TRACKER], [TRACKER, TRACKER], [{"type": "MLflow"}])}),
-    "tracker": ("tracking[]", {}, {"type": ("MLflow",), "uri": URLS}),
+    "tracker": ("tracking[]", {}, {"type": ("MLflow", "WandB"), "uri": (ABSENT, *URLS), "secretName": (ABSENT, "key")}),
     "judge": ("evaluation.rewards[]", {}, {"type": ("Judge",), "judge": tuple({"endpoint": url} for url in URLS)}),
     "push": (
         "output.push[]",

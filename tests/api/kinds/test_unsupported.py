@@ -9,7 +9,6 @@ from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.kinds.unsupported import UNSUPPORTED, Unsupported, asked_for
 
 ASKED: dict[str, dict[str, Any]] = {
-    "spec.tracking of another type than MLflow": {"spec.tracking": [{"type": "WandB"}]},
     "spec.output.version": {"spec.output.version": 3},
     "spec.deepspeed.offload NVMe": {"spec.deepspeed": {"zeroStage": 3, "offload": "NVMe"}},
     "spec.model.uri with s3:// or https://": {"spec.model.uri": "s3://bucket/model"},
@@ -17,6 +16,7 @@ ASKED: dict[str, dict[str, Any]] = {
 """A manifest's changes that ask for each entry of the table."""
 NOT_ASKED: tuple[dict[str, Any], ...] = (
     {"spec.tracking": []},
+    *({"spec.tracking": [{"type": type_, "experiment": "faq"}]} for type_ in ("TensorBoard", "Trackio", "WandB")),
     {"spec.tracking": [{"type": "MLflow", "uri": "https://mlflow.example.org", "experiment": "faq"}]},
     {"spec.deepspeed": {"offload": "None"}},
     {"spec.deepspeed": {"zeroStage": 3, "offload": "OptimizerAndParameters"}},

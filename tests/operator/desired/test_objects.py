@@ -25,11 +25,15 @@ from support.cluster.platforms import changed, platform_with
 
 from hone_api import RELEASE
 from hone_api.contract.plan_reading import parse_plan
+from hone_api.kinds.finetunejob import FineTuneJobSpec
+from hone_api.kinds.modelversion import Ancestor, JobLineage
+from hone_api.kinds.resolved import Resolved
 from hone_api.plan import Limits, NetworkPlan
 from hone_operator.desired.core import names
 from hone_operator.desired.core.podlimits import resources
 from hone_operator.desired.core.quantity import value
 from hone_operator.desired.core.shared import Shared
+from hone_operator.desired.run.tracking import plan_input
 from hone_operator.settings.pods import PodLimitSettings
 
 pytestmark = pytest.mark.pure
@@ -302,6 +306,40 @@ def test_the_mlflow_run_of_all_attempts_is_in_the_plan_with_its_tags(secret):
     assert {name for name in tracking.tags if name.startswith("hone.dataset.")}
     volumes = [v["secret"] for v in job["spec"]["template"]["spec"]["volumes"] if "secret" in v]
     assert [v["secretName"] for v in volumes] == ([secret] if secret else [])
+
+
+@pytest.mark.parametrize("kind", ["TensorBoard", "Trackio", "WandB"])
+def test_a_tracker_without_a_server_gets_a_folder_of_the_store_and_no_secret(kind):
+    config, job = run({"tracking": [{"type": kind}]})
+    tracking = parse_plan(config["data"]["plan.json"]).tracking
+    folder = f"tracking/{kind.lower()}"
+    assert (tracking.type, tracking.uri, tracking.path) == (kind, f"pvc://hone-store/{folder}", f"/store/{folder}")
+    assert (tracking.experiment, tracking.secret_path, tracking.group) == ("m", None, None)
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    mounted = {mount.get("subPath"): mount.get("readOnly", False) for mount in container["volumeMounts"]}
+    assert mounted[folder] is False
+    assert not [v for v in job["spec"]["template"]["spec"]["volumes"] if "secret" in v]
+
+
+@pytest.mark.parametrize(
+    ("labels", "stages", "expected"),
+    [
+        ({"hone.dev/sweep": "lr"}, 0, ("lr", None)),
+        ({}, 2, ("stage-v0", "uid-0")),
+        ({"hone.dev/sweep": "lr"}, 1, ("lr", "uid-0")),
+        ({}, 0, (None, None)),
+    ],
+)
+def test_a_run_is_logged_with_its_sweep_and_the_beginning_of_its_chain(labels, stages, expected):
+    body = {"model": {"uri": "pvc://m/x"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}}
+    spec = FineTuneJobSpec.model_validate({**body, "tracking": [{"type": "TensorBoard"}]})
+    meta = {"name": "job", "namespace": "team", "uid": "u", "labels": labels}
+    ancestors = [
+        Ancestor.model_construct(model_version=f"stage-v{number}", job=JobLineage(name="j", uid=f"uid-{number}"))
+        for number in range(stages)
+    ]
+    plan = plan_input(meta, spec, Resolved(), "image", ancestors, PLATFORM)
+    assert (plan.group, plan.parent) == expected
 
 
 @pytest.mark.parametrize("secret", ["teacher-key", None])

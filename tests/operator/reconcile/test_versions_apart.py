@@ -57,7 +57,7 @@ def test_a_run_goes_on_when_the_definition_is_replaced_by_a_newer_one(life: Any,
 
 
 REFUSED = [
-    {"tracking": [{"type": "WandB"}]},
+    {"deepspeed": {"zeroStage": 3, "offload": "NVMe"}},
     {"method": "Future"},
     {"training": {"batchSize": "eight"}},
     {"deepspeed": {}},
@@ -86,17 +86,17 @@ def test_a_refusal_ends_no_attempt_that_runs(life: Any, change: dict[str, Any]) 
 def test_no_further_attempt_starts_while_the_spec_is_refused(life: Any) -> None:
     life.tick()
     life.ends("Failed", life.world.disrupted())
-    life.job["spec"]["tracking"] = [{"type": "WandB"}]
+    life.job["spec"]["deepspeed"] = {"zeroStage": 3, "offload": "NVMe"}
     outcome = life.tick(60)
     assert outcome.create == ()
     assert [a["outcome"] for a in life.status["attempts"]] == ["Preempted"]
     assert "failure" not in life.status
-    del life.job["spec"]["tracking"]
+    del life.job["spec"]["deepspeed"]
     assert [b["kind"] for b in life.tick(70).create if b["kind"] == "Job"] == ["Job"]
 
 
 def test_a_finished_run_is_read_with_an_unknown_field(new_life: Any) -> None:
-    life = new_life(tracking=[{"type": "WandB"}], cleanup={"future": 1})
+    life = new_life(deepspeed={"zeroStage": 3, "offload": "NVMe"}, cleanup={"future": 1})
     life.tick()
     assert life.tick(10) == Outcome()
 
@@ -121,7 +121,7 @@ def test_unknown_fields_of_a_union_are_named() -> None:
 
 @pytest.mark.parametrize("phase", ["Running", "Pending", "Failed"])
 def test_a_forged_phase_of_a_finished_run_is_put_right(new_life: Any, phase: str) -> None:
-    life = new_life(tracking=[{"type": "WandB"}])
+    life = new_life(deepspeed={"zeroStage": 3, "offload": "NVMe"})
     life.tick()
     life.job["status"]["phase"] = phase
     life.tick(10)

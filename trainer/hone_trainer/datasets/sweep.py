@@ -28,6 +28,7 @@ KINDS = (
     "runs",
     "models",
     "reports",
+    "tracking",
     "other",
 )
 """Folders of a store; `other` is what users keep there, e.g. exports."""

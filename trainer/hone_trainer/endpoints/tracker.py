@@ -1,7 +1,7 @@
-"""Logs a run to MLflow from a thread. Tracking never stops or slows training.
+"""Logs a run to an experiment tracker from a thread. Tracking never stops or slows training.
 
-What cannot be sent waits in a bounded queue and is tried again; a full queue drops its oldest points. The first failure
-is reported, and at the end how many points are missing.
+What cannot be written waits in a bounded queue and is tried again; a full queue drops its oldest points. The first
+failure is reported, and at the end how many points are missing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from hone_api.base.wording import counted
@@ -19,6 +20,7 @@ from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.mlflow.run import MOST_POINTS, MlflowRun, Point, key_of
 from hone_trainer.endpoints.mlflow.server import MlflowServer
+from hone_trainer.endpoints.tracker_files import FileRun
 from hone_trainer.errors import classify
 from hone_trainer.secrets import scrub
 
@@ -30,7 +32,7 @@ UNSETTLED_SECONDS = 1.0
 """The same once it has waited in vain."""
 PAUSE_SECONDS, LONGEST_PAUSE = 1.0, 60.0
 """Between batches, and doubled after each failure."""
-WAY_OUT = "the run goes on without; check spec.tracking, the network policy of the namespace, and the server"
+WAY_OUT = "the run goes on without; check spec.tracking, and the server with the network policy, or the store"
 
 
 class Tracker(Protocol):
@@ -40,8 +42,8 @@ class Tracker(Protocol):
     def run_id(self) -> str | None:
         """Id of the run there, once it exists."""
 
-    def describe(self, params: Mapping[str, str]) -> None:
-        """Note parameters; returns at once."""
+    def describe(self, params: Mapping[str, str], step: int = 0) -> None:
+        """Note parameters of an attempt that goes on from this step; returns at once."""
 
     def measure(self, step: int, values: Mapping[str, float]) -> None:
         """Note values of metrics at an optimiser step; returns at once."""
@@ -53,12 +55,29 @@ class Tracker(Protocol):
         """End with a status of MLflow: FINISHED, FAILED or SCHEDULED."""
 
 
+class TrackerRun(Protocol):
+    """The run of one tracker, as the thread writes to it; any method may raise, and is called again."""
+
+    @property
+    def run_id(self) -> str:
+        """Its id there."""
+
+    def log(self, points: Sequence[Point]) -> None:
+        """Write at most MOST_POINTS points. Writing the same points again changes nothing."""
+
+    def describe(self, params: Mapping[str, str], attempt: int, step: int) -> None:
+        """Write the parameters of an attempt, which goes on from this step."""
+
+    def end(self, status: str) -> None:
+        """Set the state of the run, as MLflow calls it."""
+
+
 class NoTracker:
     """Of a run that is not tracked."""
 
     run_id = None
 
-    def describe(self, params: Mapping[str, str]) -> None:
+    def describe(self, params: Mapping[str, str], step: int = 0) -> None:
         pass
 
     def measure(self, step: int, values: Mapping[str, float]) -> None:
@@ -75,14 +94,19 @@ def tracker_of(plan: TrainingPlan, log: Callable[[str], None]) -> Tracker:
     """The tracker that the plan asks for."""
     if plan.tracking is None:
         return NoTracker()
-    server = MlflowServer(plan.tracking.uri, network_of(plan), plan.tracking.secret_path)
-    return MlflowTracker(plan.tracking, server, plan.run, plan.attempt, log, SETTLE_SECONDS)
+    about = plan.tracking
+    open_run: Callable[[], TrackerRun] = partial(FileRun.open, about, plan.run)
+    if about.type == "MLflow":
+        server = MlflowServer(about.uri, network_of(plan), about.secret_path)
+        open_run = partial(MlflowRun.open, server, about, plan.run)
+    return QueuedTracker(about, open_run, plan.attempt, log, SETTLE_SECONDS)
 
 
-class MlflowTracker:
-    """Writes to one MLflow run; its methods never raise.
+class QueuedTracker:
+    """Writes to one run of a tracker; its methods never raise.
 
     Args:
+        open_run: finds or creates the run; may raise, and is called again.
         log: prints one sentence for people.
         settle_seconds: how long `settle` and `close` may wait, each.
         pause: seconds between batches.
@@ -91,20 +115,19 @@ class MlflowTracker:
     def __init__(
         self,
         tracking: TrackingInput,
-        server: MlflowServer,
-        name: str,
+        open_run: Callable[[], TrackerRun],
         attempt: int,
         log: Callable[[str], None],
         settle_seconds: float,
         pause: float = PAUSE_SECONDS,
     ) -> None:
-        self._tracking, self._server, self._name, self._attempt = tracking, server, name, attempt
+        self._tracking, self._open, self._attempt = tracking, open_run, attempt
         self._log, self._settle_seconds, self._pause = log, settle_seconds, pause
-        self._run: MlflowRun | None = None
+        self._run: TrackerRun | None = None
         self._points: deque[Point] = deque()
         self._params: dict[str, str] = {}
         self._status: str | None = None
-        self._lost = self._failures = 0
+        self._lost = self._failures = self._step = 0
         self._problem: str | None = None
         self._given_up = self._urgent = self._busy = False
         self._wake = threading.Condition()
@@ -116,9 +139,10 @@ class MlflowTracker:
         run = self._run
         return run.run_id if run else None
 
-    def describe(self, params: Mapping[str, str]) -> None:
+    def describe(self, params: Mapping[str, str], step: int = 0) -> None:
         with self._wake:
             self._params |= params
+            self._step = step
             self._wake.notify_all()
 
     def measure(self, step: int, values: Mapping[str, float]) -> None:
@@ -138,7 +162,7 @@ class MlflowTracker:
         if run is None or missing:
             self._settle_seconds = min(self._settle_seconds, UNSETTLED_SECONDS)
             words = f"{counted(missing, 'value')} of metrics" if missing else "the run"
-            return self._tracked(), f"spec.tracking: {words} did not reach MLflow at {self._server.host}: {problem}"
+            return self._tracked(), f"spec.tracking: {words} did not reach {self._tracking.place}: {problem}"
         return self._tracked(), None
 
     def close(self, status: str) -> None:
@@ -194,20 +218,19 @@ class MlflowTracker:
     def _send(self, points: list[Point], params: dict[str, str]) -> bool:
         """Returns whether it failed and can be tried again."""
 
-        def write(run: MlflowRun) -> None:
+        def write(run: TrackerRun) -> None:
             if params:
-                run.describe(params, self._attempt)
+                run.describe(params, self._attempt, self._step)
             if points:
                 run.log(points)
 
         return self._attempt_to(write, len(points))
 
-    def _attempt_to(self, act: Callable[[MlflowRun], object], points: int = 0) -> bool:
+    def _attempt_to(self, act: Callable[[TrackerRun], object], points: int = 0) -> bool:
         """Returns whether it failed and can be tried again. What an open run refuses is lost, and nothing else."""
         try:
             if self._run is None:
-                about = self._tracking
-                self._run = MlflowRun.open(self._server, about.experiment, self._name, about.uid, about.tags)
+                self._run = self._open()
             act(self._run)
         except Exception as error:  # never fails training
             failure = classify(error)

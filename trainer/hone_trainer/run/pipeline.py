@@ -21,7 +21,7 @@ from hone_trainer.artifacts import export
 from hone_trainer.artifacts.run_summary import Effort
 from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.encoding import mapped, rendering
-from hone_trainer.endpoints.mlflow.tracker import NoTracker, Tracker, tracker_of
+from hone_trainer.endpoints.tracker import NoTracker, Tracker, tracker_of
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import baseline, other_version, reward_scores
 from hone_trainer.evaluation.final import FinalEvaluation, run_final_evaluation
@@ -135,7 +135,8 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     run, network = load(run, arguments)
     run = rows_in_one_pass.decided(run, network, arguments)
     arguments = run.method.arguments(run.plan, run.settings)
-    tracker.describe(tracked.params(run.plan, {**run.settings.to_resolved(), **adapters.resolved(run.plan.adapter)}))
+    chosen = {**run.settings.to_resolved(), **adapters.resolved(run.plan.adapter)}
+    tracker.describe(tracked.params(run.plan, chosen), step_of(newest) if newest else 0)
     base, speed = baseline.Baseline(run), callbacks.Report(run)
     schedule, early = callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run)
     hooks: list[TrainerCallback] = [base, schedule, early, HangGuard(run), speed, Stragglers(run)]

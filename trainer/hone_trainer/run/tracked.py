@@ -13,7 +13,7 @@ from hone_api.words.failures import FailureCode
 from hone_trainer.errors import classify
 
 if TYPE_CHECKING:
-    from hone_trainer.endpoints.mlflow.tracker import Tracker
+    from hone_trainer.endpoints.tracker import Tracker
     from hone_trainer.evaluation.baseline import Baseline
     from hone_trainer.reporting.live import Reporters
 

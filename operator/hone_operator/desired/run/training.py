@@ -74,7 +74,7 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         failure_interval=attempt.failure_interval if spec.checkpoints.cadence == "Auto" else None,
         hang_timeout=_hang_timeout(spec),
         metrics_port=METRICS_PORT,
-        tracking=tracking.plan_input(meta, spec, resolved, image(spec, platform)),
+        tracking=tracking.plan_input(meta, spec, resolved, image(spec, platform), attempt.ancestors, platform),
     )
 
 
@@ -191,7 +191,7 @@ def mounts(attempt: AttemptInputs, platform: Platform) -> tuple[Mount, ...]:
         *_volumes(attempt, versions, platform),
     ]
     out += [*rewards.mounts(spec), *_teacher_key(spec)[0], *_generation_key(spec)[0]]
-    out += [*tracking.key(spec)[0], *progress_token(platform)]
+    out += [*tracking.key(spec, platform)[0], *progress_token(platform)]
     return tuple(out)
 
 
@@ -212,14 +212,15 @@ def _volumes(attempt: AttemptInputs, versions: list[PinnedModel], platform: Plat
 
 
 def _store_mounts(attempt: AttemptInputs, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
-    """Mounts of the store: the run's own folders writable; rows, models and tasks that the plan names read-only."""
+    """Mounts of the store: the folders of the run and its tracker writable; what else the plan names read-only."""
     uid, resolved = attempt.owner["metadata"]["uid"], attempt.resolved
     read = ["datasets", *modelref.stored(versions, platform), *_base_model_folder(attempt, platform)]
     if resolved.evaluation_tasks:
         read.append("evaluation-tasks")
     if resolved.encoded_rows:
         read.append(encoding.FOLDER)
-    return (*writable_folders(platform, f"runs/{uid}", f"models/{uid}"), *read_only_folders(platform, *read))
+    written = [f"runs/{uid}", f"models/{uid}", *tracking.folders(attempt.spec, platform)]
+    return (*writable_folders(platform, *written), *read_only_folders(platform, *read))
 
 
 def _base_model_folder(attempt: AttemptInputs, platform: Platform) -> list[str]:

@@ -232,7 +232,7 @@ def _merge_progress(run: RunDecision) -> list[str]:
         return []
     curves = reports.extend_curves(run.builder.old.get("metrics") or (), progress)
     run.builder.put(metrics=curves or None)
-    if tracked := tracked_run(run.spec, report.tracking_run):
+    if tracked := tracked_run(run.spec, report.tracking_run, run.platform):
         run.builder.put(tracking=as_json(tracked))
     return reports.warnings(curves)
 

@@ -51,7 +51,7 @@ def test_the_same_again_writes_nothing(life):
         ({"model": {"uri": "s3://host/x"}}, "spec.model.uri"),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
         ({"output": {"modelName": "m", "version": 3}}, "spec.output.version"),
-        ({"tracking": [{"type": "Trackio"}]}, "spec.tracking"),
+        ({"deepspeed": {"zeroStage": 3, "offload": "NVMe"}}, "spec.deepspeed.offload"),
     ],
 )
 def test_what_is_not_supported_yet_is_refused_by_name(new_life, conditions, spec, named):
@@ -68,9 +68,9 @@ def test_what_is_not_supported_yet_is_refused_by_name(new_life, conditions, spec
 
 
 def test_all_unsupported_fields_are_named_at_once(new_life):
-    life = new_life(tracking=[{"type": "WandB"}], output={"modelName": "m", "version": 3})
+    life = new_life(deepspeed={"zeroStage": 3, "offload": "NVMe"}, output={"modelName": "m", "version": 3})
     life.tick()
-    for name in ("spec.tracking", "spec.output.version"):
+    for name in ("spec.deepspeed.offload", "spec.output.version"):
         assert name in life.status["failure"]["message"]
 
 
@@ -146,9 +146,9 @@ def test_samples_of_a_server_need_neither_gpus_nor_an_image_with_vllm(world, new
 
 
 def test_a_refused_job_stays_refused(new_life):
-    life = new_life(tracking=[{"type": "WandB"}])
+    life = new_life(deepspeed={"zeroStage": 3, "offload": "NVMe"})
     life.tick()
-    del life.job["spec"]["tracking"]
+    del life.job["spec"]["deepspeed"]
     assert life.tick(10) == Outcome()
 
 

@@ -130,7 +130,7 @@ def test_nothing_is_staged_while_the_job_is_suspended(new_life, conditions):
 
 
 def test_a_refused_job_also_has_the_condition(new_life, conditions):
-    life = new_life(evaluation={"harness": HARNESS}, tracking=[{"type": "WandB"}])
+    life = new_life(evaluation={"harness": HARNESS}, deepspeed={"zeroStage": 3, "offload": "NVMe"})
     assert life.tick().create == ()
     assert conditions(life.status)["TasksReady"] == "False/NotAccepted"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from hone_api.plan import TrackingInput
 from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.addresses import AllowedNetwork
-from hone_trainer.endpoints.mlflow.run import key_of
+from hone_trainer.endpoints.mlflow.run import MlflowRun, key_of
 from hone_trainer.endpoints.mlflow.server import MlflowError, MlflowServer
-from hone_trainer.endpoints.mlflow.tracker import MlflowTracker
+from hone_trainer.endpoints.tracker import QueuedTracker
 
 pytestmark = [pytest.mark.pure, pytest.mark.attack("servers that lie")]
 
@@ -33,9 +34,10 @@ class Lying(MlflowServer):
         return answers.get(path, {"run": {"info": self.info}} if path == "runs/create" else {})
 
 
-def tracker(server: MlflowServer) -> MlflowTracker:
+def tracker(server: MlflowServer) -> QueuedTracker:
     asked = TrackingInput(uri="http://m", experiment="faq", uid="u")
-    return MlflowTracker(asked, server, "job", 1, lambda _: None, settle_seconds=3600, pause=0.01)
+    open_run = partial(MlflowRun.open, server, asked, "job")
+    return QueuedTracker(asked, open_run, 1, lambda _: None, settle_seconds=3600, pause=0.01)
 
 
 @pytest.mark.parametrize("run_id", [5, None, ["a"], "a/b", "a" * 65, "abc\n"], ids=str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from support.servers.mlflow_server import LOOPBACK, PASSWORD, RealMlflow, real_m
 from hone_api.plan import RegisterPlan, TrackingInput
 from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints import http
+from hone_trainer.endpoints import tracker as trackers
 from hone_trainer.endpoints.addresses import Resolution
 from hone_trainer.endpoints.mlflow import registry
-from hone_trainer.endpoints.mlflow import tracker as trackers
+from hone_trainer.endpoints.mlflow.run import PARENT_TAG, MlflowRun
 from hone_trainer.endpoints.mlflow.server import MlflowServer
-from hone_trainer.endpoints.mlflow.tracker import MlflowTracker
+from hone_trainer.endpoints.tracker import QueuedTracker
 from hone_trainer.errors import TrainerError
 from hone_trainer.reporting.live import LogLines
 
@@ -45,16 +47,20 @@ def tracking(server: RealMlflow, uid: str, folder: Path | None = None) -> Tracki
     return TrackingInput(uri=server.uri, experiment="faq", secret_path=str(folder or server.secret), uid=uid, tags=tags)
 
 
-def started(asked: TrackingInput, said: list[str], attempt: int = 1) -> MlflowTracker:
+def queued(asked: TrackingInput, server: MlflowServer, *args: Any, **waits: float) -> QueuedTracker:
+    return QueuedTracker(asked, partial(MlflowRun.open, server, asked, "faq-job"), *args, **waits)
+
+
+def started(asked: TrackingInput, said: list[str], attempt: int = 1) -> QueuedTracker:
     server = MlflowServer(asked.uri, LOOPBACK, asked.secret_path, seconds=3600)
-    return MlflowTracker(asked, server, "faq-job", attempt, said.append, settle_seconds=3600, pause=0.01)
+    return queued(asked, server, attempt, said.append, settle_seconds=3600, pause=0.01)
 
 
 def test_a_run_that_is_interrupted_goes_on_in_the_same_mlflow_run(
     mlflow: RealMlflow, runs: Any, make_plan: Any, interrupt: Any, patient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "hone_trainer.endpoints.mlflow.tracker.MlflowServer",
+        "hone_trainer.endpoints.tracker.MlflowServer",
         lambda uri, network, path: MlflowServer(uri, network, path, seconds=3600),
     )
     plan = make_plan(tracking=tracking(mlflow, "uid-whole").to_json(), allowPrivateAddresses=True)
@@ -99,6 +105,20 @@ def test_values_that_are_not_finite_arrive(mlflow: RealMlflow) -> None:
     assert mlflow.run(run.run_id)["info"]["status"] == "FAILED"
 
 
+def test_a_stage_of_a_chain_is_below_the_run_that_began_it(mlflow: RealMlflow) -> None:
+    ids = []
+    for uid, parent in (("uid-first", None), ("uid-second", "uid-first"), ("uid-alone", "uid-elsewhere")):
+        asked = tracking(mlflow, uid).model_copy(update={"parent": parent})
+        tracker = started(asked, [])
+        run, missing = tracker.settle()
+        tracker.close("FINISHED")
+        assert missing is None
+        assert run is not None
+        ids.append(run.run_id)
+    parents = [mlflow.run(run_id)["tags"].get(PARENT_TAG) for run_id in ids]
+    assert parents == [None, ids[0], None]
+
+
 def test_a_later_attempt_with_other_parameters_says_so_in_tags(mlflow: RealMlflow) -> None:
     ids = set()
     for attempt, size in ((1, "4"), (2, "2")):
@@ -123,8 +143,8 @@ def test_what_a_server_did_not_take_arrives_when_it_does(mlflow: RealMlflow, tmp
     folder = secret(tmp_path / "secret", password="not-the-password")
     asked = tracking(mlflow, "uid-late", folder)
     server = MlflowServer(asked.uri, LOOPBACK, asked.secret_path, seconds=3600)
-    tracker = MlflowTracker(
-        asked, server, "late", 1, lambda text: (said.append(text), reported.set()), settle_seconds=3600, pause=0.01
+    tracker = queued(
+        asked, server, 1, lambda text: (said.append(text), reported.set()), settle_seconds=3600, pause=0.01
     )
     for step in range(1, 51):
         tracker.measure(step, {"loss": 1 / step})
@@ -245,7 +265,7 @@ def test_a_server_that_is_not_there_costs_a_run_its_curve_and_nothing_else(
 def test_a_full_queue_drops_its_oldest_points_and_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "MOST_WAITING", 10)
     asked = TrackingInput(uri="http://127.0.0.1:9", experiment="faq", uid="u")
-    tracker = MlflowTracker(asked, MlflowServer(asked.uri, LOOPBACK), "faq", 1, lambda _: None, settle_seconds=0.1)
+    tracker = queued(asked, MlflowServer(asked.uri, LOOPBACK), 1, lambda _: None, settle_seconds=0.1)
     for step in range(25):
         tracker.measure(step, {"loss": 1.0})
     _, missing = tracker.settle()

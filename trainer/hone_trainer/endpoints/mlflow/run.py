@@ -12,12 +12,15 @@ from itertools import islice
 from typing import Any
 
 from hone_api.blocks.tracking import JOB_TAG
+from hone_api.plan import TrackingInput
 from hone_api.words.failures import FailureCode
 from hone_trainer.endpoints.mlflow.server import EXISTS, MISSING, MlflowError, MlflowServer
 from hone_trainer.errors import TrainerError
 
 MOST_POINTS, MOST_PARAMS = 1000, 100
 """Of one request, by MLflow's limits."""
+PARENT_TAG = "mlflow.parentRunId"
+"""By which MLflow nests runs."""
 _MAX_KEY, _MAX_VALUE = 250, 5000
 _LATEST = 2**53
 """Milliseconds since 1970: what every reader of JSON can hold."""
@@ -60,24 +63,23 @@ class MlflowRun:
     """When it began, by the server, in milliseconds since 1970; 0: unknown."""
 
     @classmethod
-    def open(cls, server: MlflowServer, experiment: str, name: str, uid: str, tags: Mapping[str, str]) -> MlflowRun:
-        """The run of the job with this uid: the existing one, or a new one called `name` with these tags.
+    def open(cls, server: MlflowServer, about: TrackingInput, name: str) -> MlflowRun:
+        """The run of the job: the existing one, or a new one called `name`, below that of the job that began its chain.
 
         A request that was answered too late may have created the run, so it is looked for each time.
 
         Raises:
             TrainerError: see `MlflowServer.call`.
         """
-        experiment_id = _experiment(server, experiment)
-        where = {"experiment_ids": [experiment_id], "filter": f"tags.`{JOB_TAG}` = '{uid}'", "max_results": 1}
-        runs = server.call("POST", "runs/search", **where, order_by=["attributes.start_time ASC"]).get("runs")
-        if runs:
-            body = runs[0]
+        experiment_id = _experiment(server, about.experiment)
+        if body := _run_of(server, experiment_id, about.uid):
             server.call("POST", "runs/update", run_id=_id_of(server, body), status="RUNNING")
         else:
-            listed = entries({JOB_TAG: uid, **tags})
-            about = {"experiment_id": experiment_id, "run_name": name, "start_time": _now(), "tags": listed}
-            body = server.call("POST", "runs/create", **about)["run"]
+            tags = {JOB_TAG: about.uid, **about.tags}
+            if about.parent and (parent := _run_of(server, experiment_id, about.parent)):
+                tags[PARENT_TAG] = _id_of(server, parent)
+            new = {"run_name": name, "start_time": _now(), "tags": entries(tags)}
+            body = server.call("POST", "runs/create", experiment_id=experiment_id, **new)["run"]
         params = {p["key"]: p["value"] for p in body.get("data", {}).get("params", ())}
         return cls(server, _id_of(server, body), params, _start_of(body))
 
@@ -85,8 +87,12 @@ class MlflowRun:
         """Write at most MOST_POINTS points. Writing the same points again changes nothing."""
         self.server.call("POST", "runs/log-batch", run_id=self.run_id, metrics=[point.to_json() for point in points])
 
-    def describe(self, params: Mapping[str, str], attempt: int) -> None:
-        """Write the parameters. MLflow does not change a parameter: another value of a later attempt becomes a tag."""
+    def describe(self, params: Mapping[str, str], attempt: int, step: int = 0) -> None:
+        """Write the parameters. MLflow does not change a parameter: another value of a later attempt becomes a tag.
+
+        Args:
+            step: the one that the attempt goes on from; MLflow keeps what an earlier attempt measured after it.
+        """
         values = {key_of(name): value[:_MAX_VALUE] for name, value in params.items()}
         fresh = {name: value for name, value in values.items() if name not in self.params}
         for part in _parts(fresh.items(), MOST_PARAMS):
@@ -101,6 +107,13 @@ class MlflowRun:
         # The clock of a node may have jumped, or be behind that of the node where the run began.
         over = {} if status == "SCHEDULED" else {"end_time": max(_now(), self.started)}
         self.server.call("POST", "runs/update", run_id=self.run_id, status=status, **over)
+
+
+def _run_of(server: MlflowServer, experiment_id: str, uid: str) -> Mapping[str, Any] | None:
+    """The oldest run of the job with this uid."""
+    where = {"experiment_ids": [experiment_id], "filter": f"tags.`{JOB_TAG}` = '{uid}'", "max_results": 1}
+    runs = server.call("POST", "runs/search", **where, order_by=["attributes.start_time ASC"]).get("runs")
+    return runs[0] if runs else None
 
 
 def _id_of(server: MlflowServer, body: Mapping[str, Any]) -> str:
