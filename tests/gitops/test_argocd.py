@@ -37,6 +37,10 @@ class Platform:
         self.git = Repository(argo.repositories / "fine-tuning.git", folder / "copy")
         self.apps = Applications(self.kube, argo.url("fine-tuning.git"))
 
+    def operator_starts(self) -> None:
+        """The Deployment's pod, which nothing runs here."""
+        self.operator = Operator(self.kubeconfig, self.folder, forked=True).start()
+
     def kubectl(self, *argv: str) -> str:
         return run(binaries.kubernetes() / "kubectl", "--kubeconfig", self.kubeconfig, *argv, cwd=paths.SOURCE)
 
@@ -60,11 +64,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with control_plane(folder / "plane", garbage="400", addons=argo.addons()) as kubeconfig:
         made = Platform(kubeconfig, argo, folder)
         made.kubectl(*re.search(r"^kubectl (-n argocd patch .*)$", GUIDE.read_text(), re.M)[1].split())
-        operator = Operator(kubeconfig, folder, forked=True).start()
+        made.operator_starts()
         try:
             yield made
         finally:
-            operator.kill()
+            made.operator.kill()
 
 
 def dataset(name: str = "rows", **metadata: Any) -> str:
@@ -316,8 +320,14 @@ def test_a_version_is_promoted_by_a_commit_and_taken_back_by_a_revert(platform: 
     space.until(lambda: champion() == [], "no champion")
 
 
+def training(space: Namespace) -> list[Any]:
+    """Metadata of the Jobs that train."""
+    return [j["metadata"] for j in space.list("Job") if j["metadata"]["labels"]["hone.dev/component"] == "training"]
+
+
 def test_the_example_brings_the_chart_and_a_team(platform: Platform) -> None:
-    """examples/15-gitops, copied to two repositories; only the addresses are changed."""
+    """examples/15-gitops, copied to two repositories; only the addresses are changed. The chart is upgraded by a commit
+    while the job trains."""
     chart = Repository(platform.argo.repositories / "hone.git", platform.folder / "chart")
     folder = paths.SOURCE / "charts" / "hone"
     chart.commit({f"charts/hone/{f.relative_to(folder)}": f.read_text() for f in folder.rglob("*") if f.is_file()})
@@ -333,9 +343,24 @@ def test_the_example_brings_the_chart_and_a_team(platform: Platform) -> None:
     until_played(space, "materialize")
     apps.reaches("team-a-data", "Synced", "Healthy")
     until_played(space, "fetch")
-    until_played(space, "training")
+    (run,) = space.until(lambda: training(space), "the job trains")
+    pods = space.start_pods(run["name"])
+
+    apps.reaches("hone", "Synced", "Progressing")
+    tag = "9.9.9"
+    chart.commit({"charts/hone/Chart.yaml": (folder / "Chart.yaml").read_text().replace("0.1.0", tag)})
+    apps.reaches("hone", "Synced", "Progressing")
+    deployment = platform.kube.call("GET", "/apis/apps/v1/namespaces/hone-system/deployments/hone")
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f":{tag}")
+    platform.operator.stop()
+    platform.operator_starts()
+    apps.reaches("team-a-jobs", "Synced", "Progressing")
+    assert [job["uid"] for job in training(space)] == [run["uid"]]
+    assert set(pods) <= set(space.names("Pod"))
+    space.succeed(run["name"], gitops.RESULTS["training"])
     until_played(space, "verify")
     apps.reaches("team-a-jobs", "Synced", "Healthy")
+    assert [a["number"] for a in space.get("FineTuneJob", "help-desk-1")["status"]["attempts"]] == [1]
     apps.reaches("team-a-model", "Synced", "Healthy")
     labels = platform.kube.call("GET", "/api/v1/namespaces/team-a")["metadata"]["labels"]
     assert labels["hone.dev/enabled"] == "true"
