@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.curation.base import Each, Sketching
-from hone_trainer.datasets.engine.arrays import column, merged
+from hone_trainer.datasets.engine.arrays import column, merged, of_numbers
 from hone_trainer.datasets.engine.features import Features, features
 from hone_trainer.datasets.engine.parts import GROUP_BYTES, GROUP_ROWS, CheckedPart, PartWriter
 from hone_trainer.datasets.engine.plain import Plain, PlainRows
@@ -284,9 +284,8 @@ class PartMaker:
         if not sketches:
             return []
         import numpy
-        import pyarrow
 
-        return [pyarrow.array(column) for column in numpy.concatenate(sketches, axis=1)]
+        return [*map(of_numbers, numpy.concatenate(sketches, axis=1))]
 
     def _valid_columns(self, row: ValidRow, judged: _Judged) -> tuple[Any, ...]:
         line = row.line.encode()

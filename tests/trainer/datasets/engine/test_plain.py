@@ -312,13 +312,14 @@ def test_a_line_that_is_too_long_is_refused_wherever_it_is(place, parts, plain, 
     assert rows == parts(lines, "text", False, {})
 
 
+@pytest.mark.parametrize("deduplicate", ["Exact", "Near"])
 @pytest.mark.parametrize("kind", ROWS)
-def test_a_dataset_is_made_without_pandas(kind: str, tmp_path: Path) -> None:
+def test_a_dataset_is_made_without_pandas(kind: str, deduplicate: str, tmp_path: Path) -> None:
     """pyarrow imports it for a value of Python that becomes one of Arrow: a third of a second, and 70 MiB."""
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(ROWS[kind](n)) + "\n" for n in range(3000)) + "{}\n")
+    path.write_text("".join(json.dumps(ROWS[kind](n)) + "\n" for n in (*range(2000), 0)) + "{}\n")
     values = {"name": "rows", "store": str(tmp_path / "store"), "source": {"uri": "pvc://claim/rows.jsonl"}}
-    values |= {"sourcePath": str(path), "curation": {"deduplicate": "Exact"}, "splits": {"validation": "5%"}}
+    values |= {"sourcePath": str(path), "curation": {"deduplicate": deduplicate}, "splits": {"validation": "5%"}}
     program = """if True:
         import sys
         from hone_api.plan import MaterializePlan

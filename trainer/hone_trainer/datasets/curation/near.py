@@ -232,7 +232,7 @@ class Texts:
         self._numbers, self._ends = map(numpy.concatenate, zip((self._numbers, self._ends), more, strict=True))
 
     def __getitem__(self, number: int) -> bytes:
-        at = int(numpy.searchsorted(self._numbers, number))
+        at = int(self._numbers.searchsorted(number))
         begin, end = int(self._ends[at]), int(self._ends[at + 1])
         return os.pread(self._file.fileno(), end - begin, begin)
 

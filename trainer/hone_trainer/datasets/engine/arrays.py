@@ -13,7 +13,7 @@ _CODES = {"uint64": "Q", "int64": "q", "uint32": "I", "int32": "i", "uint8": "B"
 
 
 def column(values: Sequence[Any], kind: Any) -> Any:
-    """The values as an array of an Arrow type: texts, or whole numbers; None is null."""
+    """The values as an array of an Arrow type: texts, whole numbers or booleans; None is null."""
     import pyarrow
 
     if values.count(None) == len(values):
@@ -22,9 +22,20 @@ def column(values: Sequence[Any], kind: Any) -> Any:
         builder = pyarrow.lib.StringBuilder()
         builder.append_values(values)
         return builder.finish()
-    if None in values or str(kind) not in _CODES:
-        return pyarrow.array(values, kind)
-    return pyarrow.Array.from_buffers(kind, len(values), [None, pyarrow.py_buffer(array(_CODES[str(kind)], values))])
+    valid = None
+    if None in values:
+        valid = _bits([value is not None for value in values])
+        values = [value or 0 for value in values]
+    is_bits = pyarrow.types.is_boolean(kind)
+    data = _bits(values) if is_bits else pyarrow.py_buffer(array(_CODES[str(kind)], values))
+    return pyarrow.Array.from_buffers(kind, len(values), [valid, data])
+
+
+def _bits(values: Sequence[bool]) -> Any:
+    import numpy
+    import pyarrow
+
+    return pyarrow.py_buffer(numpy.packbits(values, bitorder="little"))
 
 
 def scalar(value: Any, kind: Any) -> Any:
