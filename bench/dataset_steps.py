@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 BENCH = Path(__file__).parent
@@ -228,6 +229,7 @@ def measured(name: str, rows: Path, work: Path, workers: int) -> None:
     import logging
 
     import hone_trainer.datasets.materialize  # noqa: F401
+    from hone_trainer.datasets.engine.relation import Relation
     from hone_trainer.workers import parallel
 
     for library in LIBRARIES:
@@ -237,30 +239,58 @@ def measured(name: str, rows: Path, work: Path, workers: int) -> None:
     if name.endswith("tokenise"):
         _encoder()
     started, phases = time.monotonic(), Phases()
-    with mock.patch.object(parallel, "cores", return_value=workers), phases.of_workers(parallel.Workers):
+    with (
+        mock.patch.object(parallel, "cores", return_value=workers),
+        phases.of_workers(parallel.Workers),
+        phases.of_statements(Relation),
+    ):
         left = MEASURED[name](rows, work)
     seconds, parent, critical = time.monotonic() - started, phases.parent, phases.critical(workers)
-    mine, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    theirs = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = {"rows": left, "seconds": seconds, "cpu": parent + theirs.ru_utime + theirs.ru_stime, "parent": parent}
-    peaks = {"parent_mib": mine.ru_maxrss / 1024, "worker_mib": theirs.ru_maxrss / 1024}
+    peaks = {"parent_mib": peak_mib(), "worker_mib": theirs.ru_maxrss / 1024}
     print(json.dumps({**found, "critical": critical, **peaks}))
 
 
+class _Spent(NamedTuple):
+    """CPU seconds so far."""
+
+    mine: float
+    """Of this process."""
+    helpers: dict[str, float]
+    """Of its threads besides the first one: DuckDB's."""
+    children: float
+
+    @classmethod
+    def now(cls) -> _Spent:
+        helpers = {}
+        for task in Path("/proc/self/task").iterdir():
+            if int(task.name) != os.getpid():
+                helpers[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
+        return cls(time.process_time(), helpers, _children_cpu())
+
+    def critical(self, before: _Spent, cores: int) -> float:
+        """What idle cores take since then: the busiest thread of this process, or an even share of all if that is
+        longer. What is not known to be of a helper is the first thread's."""
+        mine, children = self.mine - before.mine, max(0.0, self.children - before.children)
+        helpers = [spent - before.helpers.get(task, 0.0) for task, spent in self.helpers.items()]
+        return max(mine - sum(helpers), *helpers, (mine + children) / cores)
+
+
 class Phases:
-    """CPU seconds of this process and of its children, cut where the workers begin or end something."""
+    """CPU seconds of this process and of its children, cut where the workers or a statement of SQL begin or end."""
 
     def __init__(self) -> None:
-        self._started = self._last = (time.process_time(), 0.0)
-        self._cuts: list[tuple[float, float]] = []
+        self._cuts = [_Spent.now()]
 
     @property
     def parent(self) -> float:
-        return time.process_time() - self._started[0]
+        return time.process_time() - self._cuts[0].mine
 
     def critical(self, cores: int) -> float:
-        """What idle cores take: in each phase the parent's time, or an even share of all if that is longer."""
+        """What idle cores take, one phase after the other."""
         self._cut()
-        return sum(max(parent, (parent + children) / cores) for parent, children in self._cuts)
+        return sum(now.critical(before, cores) for before, now in pairwise(self._cuts))
 
     def of_workers(self, workers: Any) -> Any:
         """Patches the class, so that a phase begins and ends with each of its maps."""
@@ -276,10 +306,27 @@ class Phases:
 
         return mock.patch.object(workers, "map", map_in_phase)
 
+    def of_statements(self, relation: Any) -> Any:
+        """Patches the class, so that each statement is a phase: its threads share its work, and no other."""
+        execute = relation.execute
+
+        def execute_in_phase(this: Any, statement: str, *values: Any) -> Any:
+            self._cut()
+            try:
+                return execute(this, statement, *values)
+            finally:
+                self._cut()
+
+        return mock.patch.object(relation, "execute", execute_in_phase)
+
     def _cut(self) -> None:
-        now = (time.process_time(), _children_cpu())
-        self._cuts.append((now[0] - self._last[0], max(0.0, now[1] - self._last[1])))
-        self._last = now
+        self._cuts.append(_Spent.now())
+
+
+def peak_mib() -> float:
+    """The most memory of this process. Not ru_maxrss: a process inherits that of the one that starts it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def _children_cpu() -> float:

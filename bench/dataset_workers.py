@@ -6,9 +6,10 @@
 
 Validation, deduplication and tokenising (of the first 60,000 rows that are left) by one worker and by two: seconds by
 the clock and of CPU. The clock says little on a machine with other work. There, the critical path is what an idle one
-takes: of each phase the CPU time of the parent, or that of all processes by two if it is longer; nothing else runs
-where the parent is alone. Exit code 1 when two workers are less than 1.8 times as fast as one, by that path, or a
-process takes more than 1.5 GiB. 1,000 MB take 6 GB of disk.
+takes: of each phase the CPU time of the parent's busiest thread, or that of all processes by two if it is longer. A
+statement of SQL, whose threads share its work, is a phase of its own; nothing else runs where the parent is alone.
+Exit code 1 when two workers are less than 1.8 times as fast as one, by that path, or a process takes more than
+1.5 GiB. 1,000 MB take 6 GB of disk.
 
 With --against REVISION, the code of that revision does the same steps in one process, and two workers of this code do
 them for comparison. 4398decb~ is the last commit before rows were encoded ahead of a run and workers shared the work.
