@@ -60,6 +60,10 @@ _quoted = json.encoder.encode_basestring
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
+_BEGIN_OF_ROW = re.compile(rb"\s*+[!-~]")
+"""Of a line that is neither blank nor begins with a byte order mark."""
+
+
 class Plain(NamedTuple):
     """The rows of a block."""
 
@@ -114,7 +118,9 @@ class PlainRows:
 
     def of(self, rows: Block | Sequence[RawRow]) -> Plain | None:
         """The columns of some rows; None: most are not plain."""
-        return self.of_block(rows.data) if isinstance(rows, Block) else self.of_rows(rows)
+        if not isinstance(rows, Block):
+            return self.of_rows(rows)
+        return self.of_block(rows.data) or self._of_others(rows.data)
 
     def of_block(self, data: bytes) -> Plain | None:
         """The columns of whole lines; None: they are not plainly one object a line."""
@@ -142,6 +148,15 @@ class PlainRows:
             made.keep(kept)
         return Plain(self._described(made, lengths), table.num_rows, others)
 
+    def _of_others(self, data: bytes) -> Plain | None:
+        """The same where some lines are damaged; None also where one of them may be no row, or another one."""
+        every = data.rstrip(b"\r\n").split(b"\n") if len(data) <= MAX_ROW_BYTES else []
+        damaged = {at: line + b"\n" for at, line in enumerate(every) if not _is_object(line)}
+        if not 0 < 2 * len(damaged) <= len(every) or not all(map(_BEGIN_OF_ROW.match, damaged.values())):
+            return None
+        made = self.of_block(b"\n".join([line for at, line in enumerate(every) if at not in damaged]))
+        return made and _with(made, damaged)
+
     def of_rows(self, rows: Sequence[RawRow]) -> Plain | None:
         """The same of rows of any reader, by lines that are written of what a plain row has."""
         lines, left = list[bytes](), dict[int, bytes]()
@@ -152,9 +167,7 @@ class PlainRows:
                 left[at] = b""
         if not lines or (made := self.of_block(b"\n".join(lines))) is None:
             return None
-        places = [at for at in range(len(rows)) if at not in left]
-        others = left | {places[at]: line for at, line in made.others.items()}
-        return Plain(made.columns, len(rows), dict(sorted(others.items())))
+        return _with(made, left)
 
     def _line(self, row: RawRow) -> bytes:
         """Raises ValueError, TypeError or RecursionError for some rows that are not plain."""
@@ -191,6 +204,21 @@ class PlainRows:
             "length": of_numbers(lengths.astype(numpy.uint32)),
             **made.features(self._is_exact),
         }
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return type(strict_json(line.decode())) is dict
+    except ValueError:
+        return False
+
+
+def _with(made: Plain, left: dict[int, bytes]) -> Plain:
+    """The rows with those that were left out, by their place among all."""
+    count = made.rows + len(left)
+    places = [at for at in range(count) if at not in left]
+    others = left | {places[at]: line for at, line in made.others.items()}
+    return Plain(made.columns, count, dict(sorted(others.items())))
 
 
 class _Flat:
