@@ -59,6 +59,17 @@ def expressions(board: dict) -> list[str]:
     return of_panels + [each["expr"] for each in board["annotations"]["list"]]
 
 
+GROUPED = re.compile(r"\b(?:by|on) \(([^)]*)\)")
+NAMES = {"namespace", "finetunejob", "dataset", "modelversion", "model", "pod", "instance"}
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_no_panel_merges_equal_names_of_two_clusters(name):
+    grouped = [set(re.findall(r"\w+", found)) for e in expressions(JSON[name]) for found in GROUPED.findall(e)]
+    assert [labels for labels in grouped if labels & NAMES and "cluster" not in labels] == []
+    assert len([labels for labels in grouped if labels & NAMES]) > 10
+
+
 def test_the_committed_files_are_what_the_code_makes():
     """Otherwise: python -m hone_dev.generate.dashboards."""
     assert {file: file.read_text() for file in dashboards.FOLDER.glob("*.json")} == {
@@ -166,6 +177,8 @@ TWO_CLUSTERS = {
     'hone_job_reason{cluster="west",namespace="ml",finetunejob="a",reason="X",cause="user"}': "1x90",
     'hone_job_reason{cluster="east",namespace="ml",finetunejob="a",reason="Y",cause="data"}': "1x90",
 }
+ALIAS = 'hone_model_alias_info{cluster="%s",namespace="ml",model="a",alias="best",version="1"}'
+ROWS = 'hone_dataset_rows{cluster="%s",namespace="ml",dataset="a",split="train"}'
 OVERLAP = {
     f'hone_modelversion_deliveries{{modelversion="m",scheme="s3",state="Failed",instance="{i}"}}': "1x90" for i in "ab"
 }
@@ -176,6 +189,8 @@ OVERLAP = {
     [
         ("job", "Phase", TWO_CLUSTERS, 2),
         ("fleet", "All jobs", TWO_CLUSTERS, 2),
+        ("fleet", "Aliases", {ALIAS % cluster: "1x90" for cluster in ("east", "west")}, 2),
+        ("fleet", "Rows of Datasets", {ROWS % cluster: "9x90" for cluster in ("east", "west")}, 2),
         # 5 ended before the restart, in the hour, and 2 after it.
         ("fleet", "Failed, by reason", {ENDED % "a": "9x30 14x30 stale", ENDED % "b": "_x62 2x30"}, 7.0),
         ("fleet", "Deliveries, by state", OVERLAP, 1.0),

@@ -7,11 +7,12 @@ from hone_dev.generate.panels import RUNBOOK, TO_JOB, Board, Query, areas, curve
 NS = 'cluster=~"$cluster",namespace=~"$namespace"'
 CLUSTER = 'cluster=~"$cluster"'
 JOB = "cluster, namespace, finetunejob"
+QUEUE = "cluster, namespace, queue"
 OPERATOR = "and on (cluster, instance) hone_operator_build_info"
 WAITING = "Pending|Preparing|Queued|Starting|Requeued|Restarting"
 INFO = f'max by ({JOB}, queue) (hone_job_info{{{NS},queue=~"$queue"}})'
 HELD = f"{INFO} * on ({JOB}) group_left () max by ({JOB}) (hone_job_gpus_held{{{NS}}})"
-OF_QUEUE = "{{namespace}} {{queue}}"
+OF_QUEUE = "{{namespace}} {{queue}} {{cluster}}"
 REASON = f"group_left (reason, cause) max by ({JOB}, reason, cause) (hone_job_reason{{{NS}}})"
 
 
@@ -54,7 +55,7 @@ def ended(by: str, **labels: str) -> Query:
 def in_the_chosen_time(record: str) -> str:
     """What a recorded sum was worth, hour by hour."""
     samples = f'sum_over_time({record}{{{NS},queue=~"$queue"}}[$__range:5m])'
-    return f"sum by (namespace, queue) ({samples}) / 12"
+    return f"sum by ({QUEUE}) ({samples}) / 12"
 
 
 BOARD = Board(
@@ -136,14 +137,14 @@ BOARD = Board(
                 "GPUs held, by team",
                 "GPUs of pods that have a node.",
                 "none",
-                Query(f"sum by (namespace, queue) ({HELD})", OF_QUEUE),
+                Query(f"sum by ({QUEUE}) ({HELD})", OF_QUEUE),
             ),
             areas(
                 "Costs of an hour",
                 "By the prices in prometheusRule.gpuHourPrices of the chart.",
                 "none",
                 Query(
-                    f'sum by (namespace, queue) (namespace_queue:hone_cost_per_hour:sum{{{NS},queue=~"$queue"}})',
+                    f'sum by ({QUEUE}) (namespace_queue:hone_cost_per_hour:sum{{{NS},queue=~"$queue"}})',
                     OF_QUEUE,
                 ),
             ),
@@ -152,9 +153,10 @@ BOARD = Board(
                 "Share of the time in which tensor cores work. Needs NVIDIA's DCGM exporter, scraped with honorLabels.",
                 "percentunit",
                 Query(
-                    f"avg by (namespace) (DCGM_FI_PROF_PIPE_TENSOR_ACTIVE * on (cluster, namespace, pod) group_left ()"
+                    "avg by (cluster, namespace)"
+                    " (DCGM_FI_PROF_PIPE_TENSOR_ACTIVE * on (cluster, namespace, pod) group_left ()"
                     f" max by (cluster, namespace, pod) (hone_pod_info{{{NS}}}))",
-                    "{{namespace}}",
+                    "{{namespace}} {{cluster}}",
                 ),
             ),
             rows(
@@ -179,19 +181,19 @@ BOARD = Board(
                 "Jobs that wait, by queue",
                 "Without a queue, the name is empty.",
                 "none",
-                Query(f"count by (namespace, queue) ({INFO} and on ({JOB}) {phase(WAITING)})", OF_QUEUE),
+                Query(f"count by ({QUEUE}) ({INFO} and on ({JOB}) {phase(WAITING)})", OF_QUEUE),
             ),
             curves(
                 "Place in the line",
                 "In the line of tenants.maxActiveJobs; 1 is the next.",
                 "none",
-                Query(f"max by (namespace, finetunejob) (hone_job_line_position{{{NS}}})"),
+                Query(f"max by ({JOB}) (hone_job_line_position{{{NS}}})"),
             ),
             curves(
                 "Evictions",
                 "How often Kueue took the quota back.",
                 "none",
-                Query(f"max by (namespace, finetunejob) (hone_job_evictions{{{NS}}} > 0)"),
+                Query(f"max by ({JOB}) (hone_job_evictions{{{NS}}} > 0)"),
             ),
             curves(
                 "Wait until the pods are scheduled",
@@ -234,8 +236,7 @@ BOARD = Board(
                 "Share of GPU-seconds in steps that count.",
                 "percentunit",
                 Query(
-                    f"sum by (namespace, queue) ({seconds('=', 'productive')})"
-                    f" / sum by (namespace, queue) ({seconds('=~', '.+')})",
+                    f"sum by ({QUEUE}) ({seconds('=', 'productive')}) / sum by ({QUEUE}) ({seconds('=~', '.+')})",
                     OF_QUEUE,
                 ),
             ),
@@ -249,7 +250,7 @@ BOARD = Board(
                 "GPUs before the first step",
                 "GPU-seconds that attempts held before their first step.",
                 "s",
-                Query(f"topk(10, max by (namespace, finetunejob) (hone_job_held_seconds_before_first_step{{{NS}}}))"),
+                Query(f"topk(10, max by ({JOB}) (hone_job_held_seconds_before_first_step{{{NS}}}))"),
             ),
         ),
         "Data and models": (
@@ -258,8 +259,8 @@ BOARD = Board(
                 "Bytes, measured at least once a day.",
                 "bytes",
                 Query(
-                    f"sum by (namespace) (max by (cluster, namespace, content) (hone_store_bytes{{{NS}}}))",
-                    "{{namespace}}",
+                    f"sum by (cluster, namespace) (max by (cluster, namespace, content) (hone_store_bytes{{{NS}}}))",
+                    "{{namespace}} {{cluster}}",
                 ),
             ),
             areas(
@@ -284,7 +285,8 @@ BOARD = Board(
             rows(
                 "Rows of Datasets",
                 "Valid rows of each split.",
-                f"max by (namespace, dataset, split) (hone_dataset_rows{{{NS}}})",
+                f"max by (cluster, namespace, dataset, split) (hone_dataset_rows{{{NS}}})",
+                "cluster",
                 "namespace",
                 "dataset",
                 "split",
@@ -310,7 +312,8 @@ BOARD = Board(
             rows(
                 "Aliases",
                 "The version that each points to.",
-                f"max by (namespace, model, alias, version) (hone_model_alias_info{{{NS}}})",
+                f"max by (cluster, namespace, model, alias, version) (hone_model_alias_info{{{NS}}})",
+                "cluster",
                 "namespace",
                 "model",
                 "alias",
@@ -320,7 +323,8 @@ BOARD = Board(
             rows(
                 "Served",
                 "What servers that follow an alias serve under its name.",
-                f"max by (namespace, pod, name, version) (hone_served{{{NS}}})",
+                f"max by (cluster, namespace, pod, name, version) (hone_served{{{NS}}})",
+                "cluster",
                 "namespace",
                 "pod",
                 "name",
@@ -331,7 +335,10 @@ BOARD = Board(
                 "Versions",
                 "ModelVersions, by namespace.",
                 "none",
-                Query(f"count by (namespace) ({once('hone_modelversion_info', 'modelversion')})", "{{namespace}}"),
+                Query(
+                    f"count by (cluster, namespace) ({once('hone_modelversion_info', 'modelversion')})",
+                    "{{namespace}} {{cluster}}",
+                ),
             ),
             curves(
                 "Deliveries, by state",

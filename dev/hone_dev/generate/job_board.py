@@ -74,7 +74,7 @@ BOARD = Board(
             rows(
                 "What it is",
                 "Method, base model and queue.",
-                f"max by (namespace, finetunejob, method, base_model, queue, gpu_product) (hone_job_info{{{JOB}}})",
+                f"max by ({OF_JOB}, method, base_model, queue, gpu_product) (hone_job_info{{{JOB}}})",
                 "namespace",
                 "finetunejob",
                 "method",
@@ -244,7 +244,7 @@ BOARD = Board(
             rows(
                 "Ranks",
                 "The pods that have a node.",
-                f"max by (pod, rank, node) (hone_pod_info{{{JOB}}})",
+                f"max by (cluster, pod, rank, node) (hone_pod_info{{{JOB}}})",
                 "pod",
                 "rank",
                 "node",
@@ -255,7 +255,8 @@ BOARD = Board(
                 "Share of the time in which tensor cores work. Needs NVIDIA's DCGM exporter, scraped with honorLabels.",
                 "percentunit",
                 Query(
-                    "avg by (pod) (DCGM_FI_PROF_PIPE_TENSOR_ACTIVE * on (cluster, namespace, pod) group_left ()"
+                    "avg by (cluster, pod)"
+                    " (DCGM_FI_PROF_PIPE_TENSOR_ACTIVE * on (cluster, namespace, pod) group_left ()"
                     f" max by (cluster, namespace, pod) (hone_pod_info{{{JOB}}}))",
                     "{{pod}}",
                 ),
@@ -265,7 +266,7 @@ BOARD = Board(
                 "Mebibytes that are used, of the fullest GPU. Needs the DCGM exporter.",
                 "mbytes",
                 Query(
-                    "max by (pod) (DCGM_FI_DEV_FB_USED * on (cluster, namespace, pod) group_left ()"
+                    "max by (cluster, pod) (DCGM_FI_DEV_FB_USED * on (cluster, namespace, pod) group_left ()"
                     f" max by (cluster, namespace, pod) (hone_pod_info{{{JOB}}}))",
                     "{{pod}}",
                 ),
@@ -275,7 +276,8 @@ BOARD = Board(
                 "Working set, by the kubelet's cAdvisor.",
                 "bytes",
                 Query(
-                    'sum by (pod) (container_memory_working_set_bytes{container!=""} * on (cluster, namespace, pod)'
+                    "sum by (cluster, pod)"
+                    ' (container_memory_working_set_bytes{container!=""} * on (cluster, namespace, pod)'
                     f" group_left () max by (cluster, namespace, pod) (hone_pod_info{{{JOB}}}))",
                     "{{pod}}",
                 ),

@@ -28,7 +28,7 @@ class Query:
     """An expression, and how its series are called."""
 
     expr: str
-    legend: str = "{{namespace}}/{{finetunejob}}"
+    legend: str = "{{namespace}}/{{finetunejob}} {{cluster}}"
 
 
 @dataclass(frozen=True, kw_only=True)
