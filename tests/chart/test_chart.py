@@ -309,6 +309,17 @@ def test_identities_sign_without_any_key(render, tmp_path, monkeypatch):
     assert (signing.required, signing.public_keys) == (True, [])
 
 
+def test_helm_test_says_who_submits_its_job_where_duties_are_separate(render):
+    values = {"admission": {"separateDuties": True}, "helmTest": {"namespace": "team-a"}}
+    with pytest.raises(
+        HelmError, match=r"set helmTest\.submittedBy to the user who will run helm test, as kubectl auth"
+    ):
+        render(values)
+    values["helmTest"]["submittedBy"] = "ada@example.org"
+    [job] = of_kind(render(values), "FineTuneJob")
+    assert job["spec"]["submittedBy"] == "ada@example.org"
+
+
 def test_a_queue_for_staging_without_kueue_is_refused(render):
     with pytest.raises(Exception, match=r"set kueue\.enabled to true, or leave staging\.queueName empty"):
         render({"staging": {"queueName": "staging"}})

@@ -194,7 +194,10 @@ def test_the_strategy_changes_there_and_back(server):
 def test_helm_test_also_trains_where_a_value_says_so(server):
     """The two pods are played here; the end-to-end tests run them."""
     server.kubectl("create", "namespace", "team-test")
-    server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, "--set", "helmTest.namespace=team-test")
+    user = server.kubectl("auth", "whoami", "--output=jsonpath={.status.userInfo.username}")
+    duties = ("--set", "admission.separateDuties=true", "--set-string", f"helmTest.submittedBy={user}")
+    tested_in = ("--set", "helmTest.namespace=team-test")
+    server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, *tested_in, *duties)
     ended = json.dumps({"status": {"phase": "Succeeded"}})
     with ThreadPoolExecutor() as pool:
         tested = pool.submit(server.helm, "test", "hone", "--namespace", NAMESPACE, "--timeout=1h")

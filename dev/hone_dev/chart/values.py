@@ -143,6 +143,11 @@ class HelmTest(Section):
     )
     model: Text = Field("hf://HuggingFaceTB/SmolLM2-135M-Instruct", description="Base model of this fine-tuning.")
     gpus: Annotated[int, Field(ge=0, le=8)] = Field(0, description="GPUs of this fine-tuning.")
+    submitted_by: Text = Field(
+        "",
+        description="User who runs `helm test`, as `kubectl auth whoami` prints it: spec.submittedBy of this "
+        "fine-tuning. Required with admission.separateDuties.",
+    )
 
 
 class Global(Section):
