@@ -71,8 +71,8 @@ def serve(
     allow_from: Annotated[
         list[str] | None,
         typer.Option(
-            help="For vllm: a namespace whose pods may ask, e.g. that of a gateway; can be given several times. "
-            "Default: only the server's own."
+            help="For vllm, kserve and kserve-llm: a namespace whose pods may ask, e.g. a gateway's; can be given "
+            "several times. Default: for vllm only the server's own; KServe's pods stay open."
         ),
     ] = None,
     follow: Annotated[
@@ -152,8 +152,8 @@ def _image_of(version: Mapping[str, Any]) -> str:
 
 
 def _check_sources(to: str, namespaces: Sequence[str]) -> None:
-    if namespaces and to != "vllm":
-        raise CommandError(f"--allow-from is for --to vllm: {to} prints no NetworkPolicy")
+    if namespaces and to not in ("vllm", "kserve", "kserve-llm"):
+        raise CommandError(f"--allow-from is for --to vllm, kserve and kserve-llm: {to} prints no NetworkPolicy")
     if wrong := next((each for each in namespaces if not _NAMESPACE.fullmatch(each)), None):
         raise CommandError(f"--allow-from {wrong!r} is not the name of a namespace")
 

@@ -6,7 +6,7 @@ pkg/apis/serving/v1alpha2/llm_inference_service_types.go, pkg/apis/serving/v1bet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hone_cli.errors import CommandError
@@ -38,7 +38,13 @@ def llm_inference_service(models: Sequence[ServedModel], server: Server) -> list
     if server.gpus:
         limits = {"nvidia.com/gpu": str(server.gpus)}
         spec["template"] = {"containers": [{"name": "main", "resources": {"limits": limits}}]}
-    return [_object("serving.kserve.io/v1alpha2", "LLMInferenceService", server, models, spec)]
+    pods = {
+        "app.kubernetes.io/name": server.name,
+        "app.kubernetes.io/part-of": "llminferenceservice",
+        "kserve.io/component": "workload",
+    }
+    service = _object("serving.kserve.io/v1alpha2", "LLMInferenceService", server, models, spec)
+    return [service, *_closed(server, pods)]
 
 
 def inference_service(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]]:
@@ -56,7 +62,13 @@ def inference_service(models: Sequence[ServedModel], server: Server) -> list[dic
     if server.gpus:
         model["resources"] = {"limits": {"nvidia.com/gpu": str(server.gpus)}}
     spec = {"predictor": {"minReplicas": server.replicas, "model": model}}
-    return [_object("serving.kserve.io/v1beta1", "InferenceService", server, models, spec)]
+    service = _object("serving.kserve.io/v1beta1", "InferenceService", server, models, spec)
+    return [service, *_closed(server, {"serving.kserve.io/inferenceservice": server.name})]
+
+
+def _closed(server: Server, pods: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A NetworkPolicy of KServe's pods where the namespaces that reach them are named: its gateway is in one."""
+    return [vllm.network_policy(server, pods=pods)] if server.allow_from else []
 
 
 def _object(api: str, kind: str, server: Server, models: Sequence[ServedModel], spec: dict[str, Any]) -> dict[str, Any]:

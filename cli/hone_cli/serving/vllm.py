@@ -239,17 +239,27 @@ def service(server: Server) -> dict[str, Any]:
     }
 
 
-def network_policy(server: Server, *open_ports: str) -> dict[str, Any]:
-    """Pods of its own namespace and of `allow_from` reach it, and nobody else; anybody reaches `open_ports`."""
+def network_policy(server: Server, *open_ports: str, pods: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Pods of its own namespace and of `allow_from` reach it, and nobody else; anybody reaches `open_ports`.
+
+    Args:
+        pods: labels of somebody else's pods, closed on every port; None: our own.
+    """
     peers: list[dict[str, Any]] = [{"podSelector": {}}]
     if server.allow_from:
         named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": sorted(set(server.allow_from))}
         peers.append({"namespaceSelector": {"matchExpressions": [named]}})
-    ingress: list[dict[str, Any]] = [{"ports": [{"port": "http", "protocol": "TCP"}], "from": peers}]
+    ingress: list[dict[str, Any]] = [{"from": peers}]
+    if pods is None:
+        ingress[0]["ports"] = [{"port": "http", "protocol": "TCP"}]
     ingress += [{"ports": [{"port": port, "protocol": "TCP"}]} for port in open_ports]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": {"name": server.name, "namespace": server.namespace, "labels": labels(server)},
-        "spec": {"podSelector": {"matchLabels": labels(server)}, "policyTypes": ["Ingress"], "ingress": ingress},
+        "spec": {
+            "podSelector": {"matchLabels": pods or labels(server)},
+            "policyTypes": ["Ingress"],
+            "ingress": ingress,
+        },
     }

@@ -154,6 +154,35 @@ def test_pods_of_the_namespace_and_of_those_named_reach_a_server(follows):
 
 
 @pytest.mark.parametrize(
+    ("to", "form", "pods"),
+    [
+        ("kserve", "Full", {"serving.kserve.io/inferenceservice": "bots"}),
+        (
+            "kserve-llm",
+            "Adapter",
+            {
+                "app.kubernetes.io/name": "bots",
+                "app.kubernetes.io/part-of": "llminferenceservice",
+                "kserve.io/component": "workload",
+            },
+        ),
+    ],
+)
+def test_the_pods_of_kserve_are_closed_where_its_gateway_is_named(to, form, pods):
+    models, render = served([version("bot", 1, form)]), serve.SERVERS[to]
+    assert len(render(models, Server("bots", "team", "image", IMAGE))) == 1
+    _, policy = render(models, Server("bots", "team", "image", IMAGE, allow_from=("gateways",)))
+    kubernetes_validate.validate(policy, "1.32", strict=True)
+    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["gateways"]}
+    sources = [{"podSelector": {}}, {"namespaceSelector": {"matchExpressions": [named]}}]
+    assert policy["spec"] == {
+        "podSelector": {"matchLabels": pods},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": sources}],
+    }
+
+
+@pytest.mark.parametrize(
     ("status", "image"),
     [({"downloadPod": {"image": "t:1", "vllmImage": "r.example/vllm:1"}}, "r.example/vllm:1"), (None, serve.IMAGE)],
 )
@@ -405,7 +434,7 @@ def test_a_claim_of_any_name_is_mounted(claim: str, follow: bool) -> None:
         (["--to", "ollama", "--max-lora-rank", "64"], "--follow and --max-lora-rank are for --to vllm"),
         (["--to", "ollama", "--weights", "90,10"], "are for --to httproute"),
         (["--to", "ollama", "--mirror"], "are for --to httproute"),
-        (["--to", "kserve", "--allow-from", "web"], "--allow-from is for --to vllm: kserve prints no NetworkPolicy"),
+        (["--to", "httproute", "--allow-from", "web"], "kserve and kserve-llm: httproute prints no NetworkPolicy"),
         (["--allow-from", "Web"], "--allow-from 'Web' is not the name of a namespace"),
     ],
 )
