@@ -11,21 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from hone_dev.generate.site import build, load_diagrams_from_here
+from hone_dev.generate.site import load_diagrams_from_here
 from hone_dev.tools.console import HoneDevError
 
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site; in place of the program that draws diagrams is an empty one."""
-    folder = tmp_path_factory.mktemp("docs")
-    shutil.copytree(ROOT / "docs", folder / "docs")
-    shutil.copy(ROOT / "mkdocs.yml", folder)
-    (folder / "script.js").touch()
-    return build(folder, folder / "script.js")
 
 
 def test_no_page_has_a_link_that_leads_nowhere(site: Path) -> None:
