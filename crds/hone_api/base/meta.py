@@ -158,7 +158,6 @@ DeletionPolicy = Literal["Retain", "Delete"]
 Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
 ALIAS_SCHEME = "models://"
 ALIAS = rf"{ALIAS_SCHEME}[a-z0-9]([-a-z0-9]*[a-z0-9])?@[a-z]([-a-z0-9]*[a-z0-9])?"
-AliasUri = Annotated[str, StringConstraints(pattern=rf"^{ALIAS}$", max_length=128)]
 """An alias of a Model in the same namespace."""
 _BASE_MODEL = pattern_for(Use.BASE, Use.LATER, others=ALIAS)
 _BASE_MESSAGE = (

@@ -9,7 +9,6 @@ from pydantic import Field, StringConstraints
 
 from hone_api.base.meta import (
     ALIAS,
-    AliasUri,
     ApiModel,
     Decimal,
     Name,
@@ -141,6 +140,11 @@ class Harness(ApiModel):
     )
 
 
+_OTHER = rf"^({ALIAS}|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$"
+_OTHER_MESSAGE = "against is models://name@alias or the name of a ModelVersion, e.g. support-bot-v2"
+_Other = Annotated[str, StringConstraints(min_length=1, max_length=128), matches(_OTHER, _OTHER_MESSAGE)]
+
+
 class Evaluation(ApiModel):
     """Evaluation on held-out rows, before, during and after training."""
 
@@ -150,6 +154,7 @@ class Evaluation(ApiModel):
             f"passAt needs a reward that is right or wrong: add one of type {', '.join(VERIFIERS)} to rewards",
             field_path=".passAt",
         ),
+        pattern_rule("against", _OTHER, _OTHER_MESSAGE, quoted=False),
     )
     every_steps: int | None = Field(
         default=None,
@@ -169,11 +174,11 @@ class Evaluation(ApiModel):
     metrics: Annotated[list[EvaluationMetric], Field(max_length=6)] = Field(
         default_factory=list, description=f"Measured in addition to the method's own: {METRICS} Default: none."
     )
-    against: AliasUri | None = Field(
+    against: _Other | None = Field(
         default=None,
-        description="Another model to compare with, e.g. models://support-bot@champion: the ModelVersion to which the "
-        "alias points when the first attempt starts is measured on the same held-out rows by the method's own "
-        "metrics; of PPO the reward alone. Default: the tuned model is compared with the base alone.",
+        description="Another model to compare with, e.g. models://support-bot@champion, or a ModelVersion by name: the "
+        "ModelVersion to which the alias points when the first attempt starts is measured on the same held-out rows by "
+        "the method's own metrics; of PPO the reward alone. Default: the tuned model is compared with the base alone.",
     )
     rewards: Annotated[list[Reward], keyed_by("type", "name", max_length=4)] = Field(
         default_factory=list,
@@ -196,11 +201,6 @@ class Evaluation(ApiModel):
     harness: Harness | None = Field(
         default=None, description="Tasks of lm-evaluation-harness, before and after training; default: none."
     )
-
-
-_OTHER = rf"^({ALIAS}|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$"
-_OTHER_MESSAGE = "against is models://name@alias or the name of a ModelVersion, e.g. support-bot-v2"
-_Other = Annotated[str, StringConstraints(min_length=1, max_length=128), matches(_OTHER, _OTHER_MESSAGE)]
 
 
 class VersionEvaluation(ApiModel):

@@ -136,7 +136,7 @@ class FineTuneJobReader:
         models = self._models(body)
         meant = [(body.get("status") or {}).get("baseModelVersion")]
         meant += [upstream.target(alias, Upstream(models=models)) for alias in _aliases(spec)]
-        named = [spec["model"].get("modelVersion"), made_by.get("modelVersionName"), *meant, *modelref.references(spec)]
+        named = [made_by.get("modelVersionName"), *meant, *sorted(modelref.versions(spec))]
         versions = {n: self.children.cache.get("ModelVersion", namespace, n) for n in named if n}
         return Upstream(jobs, {n: v for n, v in versions.items() if v is not None}, models)
 

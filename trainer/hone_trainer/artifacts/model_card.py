@@ -109,7 +109,7 @@ def _against(numbers: Sequence[EvaluationNumber]) -> list[str]:
     """A table of the numbers that were compared with another version, and one of those with recorded answers."""
     lines = []
     row = "| {0.name} | {0.dataset} ({0.rows}) | {0.against} | {0.tuned} | {0.against_low} to {0.against_high} |"
-    for other, words in (("in use", "the version in use when the run began"), ("recorded", "the recorded answers")):
+    for other, words in (("other", "the version that evaluation.against means"), ("recorded", "the recorded answers")):
         compared = [n for n in numbers if n.against and n.name.startswith(PARITY) == (other == "recorded")]
         if compared:
             lines += [

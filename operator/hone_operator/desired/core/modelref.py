@@ -166,9 +166,9 @@ def datasets(spec: Mapping[str, Any]) -> set[str]:
 
 
 def versions(spec: Mapping[str, Any]) -> set[str]:
-    """Names of the ModelVersions that a job starts from or reads in addition to its base."""
-    base = spec["model"].get("modelVersion")
-    return {*references(spec), *([base] if base else ())}
+    """Names of the ModelVersions that a job starts from, reads in addition to its base, or is compared with."""
+    named = (spec["model"].get("modelVersion"), rival(spec))
+    return {*references(spec), *(name for name in named if name)}
 
 
 def parents(spec: Mapping[str, Any]) -> list[str]:
@@ -198,6 +198,12 @@ def alias(spec: Mapping[str, Any]) -> tuple[str, str] | None:
 def compared(spec: Mapping[str, Any]) -> tuple[str, str] | None:
     """(Model, alias) that the tuned model is compared with; None: with the base alone."""
     return alias_of((spec.get("evaluation") or {}).get("against"))
+
+
+def rival(spec: Mapping[str, Any]) -> str | None:
+    """The ModelVersion that the tuned model is compared with, where the job names it and not an alias."""
+    against = (spec.get("evaluation") or {}).get("against")
+    return None if alias_of(against) else against
 
 
 def teacher(spec: Mapping[str, Any]) -> str | None:

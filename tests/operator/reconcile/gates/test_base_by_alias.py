@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hone_operator.desired.core import modelref
 from hone_operator.reconcile.core.upstream import Upstream, Wait, meant
 
 pytestmark = pytest.mark.pure
@@ -117,6 +118,19 @@ def test_a_job_waits_while_the_version_in_use_cannot_be_compared(new_life: Any, 
     life.upstream = Upstream(models={"tutor": model("canary", "champion")}, versions={"tutor-v2": version("tutor-v2")})
     (plan,) = plans(life.tick())
     assert plan["comparedWith"] == "tutor-v2"
+
+
+def test_a_job_is_compared_with_a_version_that_it_names(new_life: Any, conditions: Any) -> None:
+    """Without a Model, hence without the right to change one: a sweep compares its trials so."""
+    life = new_life(evaluation={"against": "tutor-v1"})
+    life.upstream = Upstream()
+    assert life.tick().create == ()
+    assert conditions(life.status)["ModelReady"] == "False/ModelVersionNotFound"
+    life.upstream = Upstream(versions={"tutor-v1": version("tutor-v1")})
+    (plan,) = plans(life.tick())
+    assert (plan["comparedWith"], plan.get("models", {})) == ("tutor-v1", {})
+    assert plan["comparedModel"]["path"].endswith("models/tutor-v1/merged")
+    assert modelref.versions(life.job["spec"]) == {"tutor-v1"}
 
 
 @pytest.mark.parametrize(("method", "other"), [("Reward", "SFT"), ("SFT", "Reward"), ("DPO", "Reward")])
