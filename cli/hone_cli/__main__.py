@@ -35,6 +35,7 @@ hone upload FILE NAME      copy them into the cluster
 hone run FILE...           plan, ask, apply, watch until the model is there
 hone list, watch, logs     what runs, how far it is, what it says
 hone suspend, resume, cancel
+hone sweep FILE...         try settings of a run, and print those to keep
 hone chat MODEL            ask a model and its base, side by side
 hone download MODEL DIR    copy a trained model out of the cluster
 hone serve MODEL...        print the manifests of a server for models
@@ -55,6 +56,7 @@ _COMMANDS = {
     "resume": Command("runs.jobs", "resume", "Let a suspended run go on."),
     "cancel": Command("runs.jobs", "cancel", "End a run for good."),
     "compare": Command("runs.compare", "compare", "Compare runs: settings that differ, curves, numbers."),
+    "sweep": Command("runs.sweep", "sweep", "Try settings of a job, and print the manifest to keep."),
     "usage": Command("runs.usage", "usage", "Report GPU-hours, costs and goodput of a month by team."),
     "explain": Command("runs.explain", "explain", "Explain a failure code, or a reason of a status."),
     "doctor": Command("health.doctor", "doctor", "Check an installation, and say what to do."),

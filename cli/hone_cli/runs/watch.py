@@ -82,13 +82,13 @@ def looks(objects: Objects, name: str, seconds: float) -> Iterator[dict[str, Any
         if is_over(job):
             return
         time.sleep(seconds)
-        found = _patiently(lambda: objects.find("FineTuneJob", name), seconds)
+        found = patiently(lambda: objects.find("FineTuneJob", name), seconds)
         if found is None or found["metadata"]["uid"] != uid:
             raise CommandError(f"FineTuneJob {name} was deleted")
         job = found
 
 
-def _patiently(look: Callable[[], _T], seconds: float) -> _T:
+def patiently(look: Callable[[], _T], seconds: float) -> _T:
     """What a look gives, where an API server may restart meanwhile."""
     for _ in range(_PATIENCE - 1):
         try:
@@ -110,7 +110,7 @@ def wait_for_version(objects: Objects, name: str, say: Callable[[str], None], se
         why nobody ever can; None: it can be used, or somebody deleted it.
     """
     said = False
-    while version := _patiently(lambda: objects.find("ModelVersion", name), seconds):
+    while version := patiently(lambda: objects.find("ModelVersion", name), seconds):
         holding = {each["type"]: each for each in (version.get("status") or {}).get("conditions", ())}
         holding = {type_: each for type_, each in holding.items() if each["status"] == "True"}
         if ConditionType.READY in holding:
