@@ -45,6 +45,7 @@ _COMMANDS = {
     "check": Command("rows.check", "check", "Look at rows before anything is uploaded."),
     "init": Command("rows.init", "init", "Write a manifest for the rows of a file."),
     "convert": Command("convert.command", "convert", "Print a manifest for the configuration of another tool."),
+    "migrate": Command("convert.migrate", "app", "Leave a hosted model: rows, manifest, and a proof of parity."),
     "recipes": Command("runs.recipes", "recipes", "List which model is trained how on which GPU."),
     "upload": Command("rows.upload", "upload", "Upload a file with rows into the cluster."),
     "plan": Command("runs.plan", "plan", "Say what manifests would do, need and cost; nothing is changed."),

@@ -5,19 +5,21 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hone_cli.convert.values import NotOfferedError
 
+MOST_REWARDS = 4
+"""Of evaluation.rewards."""
 _METRICS = ("fuzzy_match", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l")
 _KEYS = {
     "string_check": {"type", "name", "input", "reference", "operation"},
     "text_similarity": {"type", "name", "input", "reference", "evaluation_metric", "pass_threshold"},
     "python": {"type", "name", "source", "image_tag", "pass_threshold"},
     "score_model": {"type", "name", "model", "input", "range", "sampling_params", "pass_threshold"},
-    "multi": {"type", "name", "graders", "calculate_output"},
+    "multi": {"type", "name", "graders", "calculate_output", "pass_threshold"},
 }
 
 
@@ -42,7 +44,7 @@ def convert(grader: Mapping[str, Any], judge: str | None, config_map: str) -> Co
     _require_known(grader)
     code: dict[str, str] = {}
     rewards = [
-        _judge(each, weight, judge) if each["type"] == "score_model" else _python(each, weight, config_map, code)
+        _judge(each, weight, judge) if each["type"] == "score_model" else python_reward(each, config_map, code, weight)
         for each, weight in _terms(grader)
     ]
     text = json.dumps(grader)
@@ -107,7 +109,10 @@ def _named(kind: str, grader: Mapping[str, Any], weight: float) -> dict[str, Any
     return {"type": kind, "name": name, **({"weight": f"{weight:g}"} if weight != 1 else {})}
 
 
-def _python(grader: Mapping[str, Any], weight: float, config_map: str, code: dict[str, str]) -> dict[str, Any]:
+def python_reward(
+    grader: Mapping[str, Any], config_map: str, code: dict[str, str], weight: float = 1.0
+) -> dict[str, Any]:
+    """The reward that computes a grader; its file goes into `code`."""
     key = f"grader-{len(code) + 1}.py"
     source = Path(__file__).with_name("grading.py").read_text(encoding="utf-8")
     code[key] = f"{source}\n\nGRADER = json.loads({json.dumps(json.dumps(grader))})\n"
@@ -126,3 +131,68 @@ def _judge(grader: Mapping[str, Any], weight: float, judge: str | None) -> dict[
         **_named("Judge", grader, weight * (high - low)),
         "judge": {"endpoint": judge, "instructions": instructions},
     }
+
+
+class ConvertedEval(NamedTuple):
+    """What the testing criteria of an eval are here."""
+
+    rewards: list[dict[str, Any]]
+    code: dict[str, str]
+    fields: list[str]
+    """Fields of an item that they read."""
+    reasons: dict[str, tuple[bool, str]]
+    """Each criterion: whether it is graded here, and what of it is not."""
+
+
+def convert_criteria(criteria: Sequence[Mapping[str, Any]], judge: str | None, config_map: str) -> ConvertedEval:
+    """The rewards of testing criteria, one each; a criterion with a threshold gives 1 if it passes, else 0."""
+    made = ConvertedEval([], {}, [], {})
+    for number, criterion in enumerate(criteria):
+        key = f"testing_criteria[{number}] ({criterion.get('name')})"
+        try:
+            if len(made.rewards) == MOST_REWARDS:
+                raise NotOfferedError(f"a job has at most {MOST_REWARDS} rewards: pass these in an eval of their own")
+            reward, reason = _criterion(criterion, judge, config_map, made.code)
+        except (NotOfferedError, KeyError, TypeError) as error:
+            words = str(error) if isinstance(error, NotOfferedError) else "is not as the Evals API writes it"
+            made.reasons[key] = (False, words)
+            continue
+        name = reward["name"]
+        reward["name"] = f"{name}_{number + 1}" if any(each["name"] == name for each in made.rewards) else name
+        made.rewards.append(reward)
+        made.reasons[key] = (True, reason)
+    fields = {*re.findall(r"\{\{\s*item\.(\w+)", json.dumps(criteria))}
+    made.fields.extend(sorted(fields | {*re.findall(r"item(?:\.get\(|\[)\\?['\"](\w+)", json.dumps(criteria))}))
+    return made
+
+
+def _criterion(
+    criterion: Mapping[str, Any], judge: str | None, config_map: str, code: dict[str, str]
+) -> tuple[dict[str, Any], str]:
+    """The reward, and what of the criterion it does not have."""
+    kind = criterion.get("type")
+    if kind in ("label_model", "score_model"):
+        asked: dict[str, Any] = dict(criterion)
+        if kind == "label_model":
+            if unknown := {*criterion} - {"type", "name", "model", "input", "labels", "passing_labels"}:
+                raise NotOfferedError(f"label_model has no key {', '.join(sorted(unknown))} that is known here")
+            words = (
+                f"Choose one of the labels {', '.join(criterion['labels'])}. Give the highest grade if it is "
+                f"{' or '.join(criterion['passing_labels'])}, otherwise the grade 0."
+            )
+            asked["input"] = [*criterion["input"], {"role": "user", "content": words}]
+        else:
+            _require_known(criterion)
+        reward = _judge({**asked, "range": (0, 1)}, 1.0, judge)
+        if len(reward["judge"]["instructions"]) > 4096:
+            raise NotOfferedError("its instructions have more than 4,096 characters")
+        reason = "another model grades; it sees question and answer, and the templates in its input are not filled"
+        return reward, f"{reason}; the mean score is reported, not the share above pass_threshold"
+    _require_known(criterion)
+    if '"score_model"' in json.dumps(criterion):
+        raise NotOfferedError("a multi with a score_model: make its parts criteria of their own")
+    passes = criterion.get("pass_threshold")
+    grader = {**criterion, **({} if passes is None else {"passes_at": passes})}
+    return python_reward(
+        grader, config_map, code
+    ), "image_tag: the sandbox has one Python" if "image_tag" in grader else ""

@@ -25,7 +25,8 @@ def reward(completion: str, answer: str | None = None, **_: Any) -> float:
         parsed = None
     message = {"role": "assistant", "content": completion}
     sample = {"output_text": completion, "output_json": parsed, "choices": [{"message": message}], "output_tools": []}
-    return float(grade(GRADER, sample, json.loads(answer or "{}")))
+    score = float(grade(GRADER, sample, json.loads(answer or "{}")))
+    return float(score >= GRADER["passes_at"]) if "passes_at" in GRADER else score
 
 
 def grade(grader: dict[str, Any], sample: dict[str, Any], item: dict[str, Any]) -> Any:
@@ -43,6 +44,8 @@ def grade(grader: dict[str, Any], sample: dict[str, Any], item: dict[str, Any]) 
     if grader["type"] == "string_check":
         return CHECKS[grader["operation"]](text, reference)
     metric = grader["evaluation_metric"]
+    if metric == "chrf":
+        return chrf(text, reference)
     return fuzzy(text, reference) if metric == "fuzzy_match" else rouge(metric, text, reference)
 
 
@@ -91,3 +94,16 @@ def rouge(metric: str, text: str, reference: str) -> float:
         grams = [Counter(tuple(each[i : i + n]) for i in range(len(each) - n + 1)) for each in words]
         hits, sizes = (grams[0] & grams[1]).total(), [each.total() for each in grams]
     return 2 * hits / sum(sizes) if hits else 0.0
+
+
+def chrf(text: str, reference: str) -> float:
+    """F2 of common n-grams of 1 to 6 characters, without spaces (Popovic 2015): of every script."""
+    shares = []
+    for n in range(1, 7):
+        parts = ["".join(each.split()) for each in (text, reference)]
+        grams = [Counter(part[i : i + n] for i in range(len(part) - n + 1)) for part in parts]
+        if all(grams):
+            hits = (grams[0] & grams[1]).total()
+            shares.append([hits / each.total() for each in grams])
+    precision, recall = (sum(column) / len(column) for column in zip(*shares, strict=True)) if shares else (0.0, 0.0)
+    return 5 * precision * recall / (4 * precision + recall) if precision and recall else float(text == reference)

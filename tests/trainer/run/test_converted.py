@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 import yaml
 from support.runs.sampled_sums import write
+from typer.testing import CliRunner
 
+from hone_cli.__main__ import application
 from hone_cli.convert import reading
 from hone_cli.convert.engine import Conversion, Converted, ConvertRequest, flat
+from hone_cli.convert.migrate import parity_lines
 from hone_cli.convert.tables import detected, tables
+from hone_trainer.datasets.formats import detect
 
 pytestmark = pytest.mark.trainer
 GRADERS = {
@@ -118,3 +122,43 @@ def test_a_converted_job_trains_to_the_end(runs: Any, make_plan: Any, tmp_path: 
     assert done.reason == "Completed"
     assert done.steps >= 2
     assert [artifact.format for artifact in done.artifacts] == ["Full" if tool == "torchtune" else "Adapter"]
+
+
+def test_a_migrated_job_ends_with_a_comparison_with_the_recorded_answers(
+    runs: Any, make_plan: Any, tmp_path: Path
+) -> None:
+    """The old model answered as the references do, which a few steps of a tiny model cannot: parity is refuted."""
+    turns, job = rows("SFT"), {key: SOURCES["openai"][key] for key in ("model", "training_file", "seed")}
+    (tmp_path / "tiny.json").write_text(json.dumps(job))
+    for name, chosen in (("train", turns[:8]), ("held", turns[8:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    held = str(tmp_path / "held.jsonl")
+    files = ["-t", str(tmp_path / "train.jsonl"), "--validation", held, "-r", held, "-o", str(tmp_path / "out")]
+    command = ["migrate", "openai", str(tmp_path / "tiny.json"), "-m", "team/tiny", *files]
+    assert CliRunner().invoke(application(), command).exit_code == 0
+    made = {
+        f"{b['kind']}/{b['metadata']['name']}": b for b in yaml.safe_load_all((tmp_path / "out/manifest.yaml").open())
+    }
+    spec, code = made["FineTuneJob/tiny-1"]["spec"], made["ConfigMap/tiny-evals"]["data"]
+    for key, text in code.items():
+        (tmp_path / key).write_text(text)
+    dataset = made["Dataset/tiny-held"]["spec"]
+    raw = [json.loads(line) for line in (tmp_path / "out/tiny-held.jsonl").read_text().splitlines()]
+    detected = detect.choose(dataset["format"], dataset["columns"], raw)
+    evaluation = {**spec["evaluation"], "maxNewTokens": 8}
+    plan = make_plan(
+        training={"maxSteps": 2},
+        datasets=[write(tmp_path / "rows.jsonl", turns[:8])],
+        evaluationDatasets=[write(tmp_path / "asked.jsonl", [detected.normalise(row) for row in raw])],
+        evaluation=evaluation,
+        rewardPaths={each["name"]: str(tmp_path / each["python"]["key"]) for each in evaluation["rewards"]},
+    )
+    numbers = [number.to_json() for number in runs.finish(plan).numbers]
+    parity = {n["name"]: n for n in numbers if n["name"].startswith("parity_")}
+    assert {name: (n["against"], n["rows"]) for name, n in parity.items()} == {
+        "parity_exact": ("1.000000", 4),
+        "parity_chrf": ("1.000000", 4),
+    }
+    lines, is_shown = parity_lines(numbers, ["exact", "chrf"], 0.05)
+    assert not is_shown
+    assert all("parity within 0.05 worse" in line for line in lines)
