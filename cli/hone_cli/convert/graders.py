@@ -186,7 +186,9 @@ def _criterion(
         reward = _judge({**asked, "range": (0, 1)}, 1.0, judge)
         if len(reward["judge"]["instructions"]) > 4096:
             raise NotOfferedError("its instructions have more than 4,096 characters")
-        reason = "another model grades; it sees question and answer, and the templates in its input are not filled"
+        reason = (
+            "another model grades, without model, range and sampling_params; the templates in its input are not filled"
+        )
         return reward, f"{reason}; the mean score is reported, not the share above pass_threshold"
     _require_known(criterion)
     if '"score_model"' in json.dumps(criterion):

@@ -23,11 +23,15 @@ app = typer.Typer(help="Leave a hosted model: rows, manifest, and a proof of par
 _METHODS = {"supervised": "SFT", "dpo": "DPO", "reinforcement": "GRPO"}
 _RECORD = "migration.json"
 _OUTPUT = "{{sample.output_text}}"
+_OF_EVALS = {
+    **dict.fromkeys(("id", "object", "created_at", "name", "metadata"), "it is a record of the old eval"),
+    "data_source_config": "the rows that are graded are those with a recorded answer",
+}
 _MOST_HELD = 512
 _FEW_ROWS = 100
 
 
-class Division(NamedTuple):
+class RowDivision(NamedTuple):
     """Rows to train on, and held-out rows with the recorded answers."""
 
     train: list[Row]
@@ -96,7 +100,8 @@ def openai(
         )
     left: Left = {}
     divided = _divide(method, training, validation or [], records.recorded_answers(recorded, left), left)
-    criteria = [each for file in evals or () for each in _criteria(file)]
+    bodies = [_eval(file) for file in evals or ()]
+    criteria = [each for body in bodies for each in body["testing_criteria"]]
     made = graders.convert_criteria(criteria, judge, f"{chosen}-evals")
     for row in divided.held:  # an eval has its own names for the reference answer
         if "reference" in row["item"]:
@@ -112,6 +117,10 @@ def openai(
     except engine.NoJobError as error:
         typer.echo(f"hone: {job}: {error}", err=True)
         raise typer.Exit(CliExit.REFUSED) from None
+    for key in dict.fromkeys(key for body in bodies for key in body if key != "testing_criteria"):
+        known = key in _OF_EVALS
+        words = _OF_EVALS.get(key, "not a key that Hone knows")
+        converted.keys[f"eval.{key}"] = engine.KeyFate(engine.Fate.DROPPED if known else engine.Fate.UNKNOWN, words)
     parity = _compare(converted, chosen, divided, made, judge, margin)
     (target / "manifest.yaml").write_text(command.manifest(converted, f"OpenAI, {job.name}"), encoding="utf-8")
     unmapped = {fate: command.by_reason(converted, fate) for fate in ("differs", "unknown", "dropped")}
@@ -144,20 +153,21 @@ def _not_mapped(unmapped: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str
     return ["", "Not the same as in the old job:", *lines] if lines else []
 
 
-def _criteria(file: Path) -> list[Mapping[str, Any]]:
-    """The testing criteria of an eval."""
+def _eval(file: Path) -> dict[str, Any]:
+    """An eval, with its list of testing criteria."""
     from hone_cli.runs.manifests import documents
 
     bodies = documents(file)[1]
-    found = bodies[0].get("testing_criteria") if len(bodies) == 1 and isinstance(bodies[0], dict) else None
+    body = bodies[0] if len(bodies) == 1 and isinstance(bodies[0], dict) else {}
+    found = body.get("testing_criteria")
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise CommandError(f"{file} is not an eval: it has no list testing_criteria. GET /v1/evals/ID prints one")
-    return found
+    return body
 
 
 def _divide(
     method: str, training: Sequence[Path], validation: Sequence[Path], answers: Mapping[str, Recorded], left: Left
-) -> Division:
+) -> RowDivision:
     """Hold out the prompts with recorded answers, those that the old model did not learn from if there are any."""
     from hone_cli.convert.recorded import LeftOutError, key_of, lines, prompt_of
 
@@ -202,7 +212,7 @@ def _divide(
         raise CommandError(f"{what}: {len(train)} training rows, {len(answers)} recorded answers" + _sentences(left))
     if len(chosen) < _FEW_ROWS:
         notes.append(f"{len(chosen)} held-out rows give a wide interval: record {_FEW_ROWS} answers or more.")
-    return Division(kept, [_held(rows.get(key), answers[key], method) for key in chosen], notes, referenced)
+    return RowDivision(kept, [_held(rows.get(key), answers[key], method) for key in chosen], notes, referenced)
 
 
 def _sentences(left: Left) -> str:
@@ -224,7 +234,7 @@ def _held(row: Row | None, answer: Recorded, method: str) -> Row:
 def _compare(
     converted: Converted,
     name: str,
-    divided: Division,
+    divided: RowDivision,
     made: ConvertedEval,
     judge: str | None,
     margin: float,

@@ -13,8 +13,9 @@ from sacrebleu.metrics import CHRF
 from typer.testing import CliRunner, Result
 
 from hone_cli.__main__ import application
-from hone_cli.convert import grading
-from hone_cli.convert.migrate import parity_lines, price_lines
+from hone_cli.convert import graders, grading
+from hone_cli.convert.migrate import _OF_EVALS, parity_lines, price_lines
+from hone_cli.convert.tables import tables
 
 pytestmark = pytest.mark.pure
 OUTPUT = "{{sample.output_text}}"
@@ -245,6 +246,50 @@ def test_each_criterion_of_an_eval_is_a_gate_or_has_a_reason(tmp_path: Path, jud
     exec(code, names_of)
     item = json.dumps({"gold": "a b c d"})
     assert [names_of["reward"](text, item) for text in ("a b c", "a", "")] == [1.0, 0.0, 0.0]
+
+
+TYPES = json.loads((Path(__file__).parents[2] / "corpus/configurations/openai-types.json").read_text())
+"""Fields of the classes of the package openai: graders, testing criteria, evals and fine-tuning jobs."""
+VALUES: dict[str, Any] = {
+    **{"name": "n", "input": OUTPUT, "reference": "a", "operation": "eq", "evaluation_metric": "rouge_1"},
+    **{"pass_threshold": 0.5, "source": "def grade(sample, item):\n    return 1.0", "image_tag": "2025-05-08"},
+    **{"model": "o3", "range": [0, 1], "sampling_params": {"seed": 1}, "labels": ["a", "b"], "passing_labels": ["a"]},
+    **{"calculate_output": "x", "graders": {"x": CRITERIA[0]}},
+}
+LEFT_OUT = {"cosine", "bleu", "gleu", "meteor"}
+
+
+def test_every_field_of_every_grader_of_the_package_is_known() -> None:
+    asked = [{"role": "user", "content": "Grade."}]
+    tried = 0
+    for kind, fields in TYPES["graders"].items():
+        body = {name: VALUES[name] for name in fields if name != "type"} | {"type": kind}
+        body |= {"input": asked} if kind.endswith("_model") else {}
+        made = graders.convert_criteria([body], "http://judge.models.svc/v1", "evals")
+        assert len(made.rewards) == 1, (kind, made.reasons)
+        ((is_graded, reason),) = made.reasons.values()
+        assert is_graded
+        assert bool(reason) == ("image_tag" in fields or kind.endswith("_model")), "what is not taken is said"
+        (without,) = graders.convert_criteria([{**body, "new_key": 1}], "http://judge", "evals").reasons.values()
+        assert without[0] is False
+        assert "new_key" in without[1]
+        tried += len(fields)
+    assert tried == 33
+    for metric in TYPES["metrics"]:
+        made = graders.convert_criteria([{**CRITERIA[1], "evaluation_metric": metric}], None, "evals")
+        assert bool(made.rewards) == (metric not in LEFT_OUT), metric
+    for operation in TYPES["operations"]:
+        assert graders.convert_criteria([{**CRITERIA[0], "operation": operation}], None, "evals").rewards
+        assert operation in grading.CHECKS
+    assert {*TYPES["eval"]} == {*_OF_EVALS, "testing_criteria"}
+    tried += len(TYPES["metrics"]) + len(TYPES["operations"])
+    row = f"| {tried} | {tried - len(LEFT_OUT)} are graded here, or said with the reason |"
+    assert row in (Path(__file__).parents[3] / "docs/outside.md").read_text()
+
+
+def test_every_field_of_a_job_of_the_package_is_known() -> None:
+    assert len(TYPES["job"]) > 30
+    assert [key for key in TYPES["job"] if tables()["openai"].row(key) is None] == []
 
 
 def test_chrf_is_that_of_sacrebleu() -> None:
