@@ -41,11 +41,14 @@ no table knows it; it is not needed. Nothing is left out silently.
 
 ## Prove that the open model answers as well
 
-`hone migrate openai` takes what you hold of a hosted model: the job as JSON, its training file, and what the tuned model answered. Record
-answers while it still answers: send a hundred prompts or more that it was not trained on, e.g. the validation file, as a batch.
+`hone migrate openai` takes what you hold of a hosted model: the job as JSON, its training file, and what the tuned
+model answered. Record
+answers while it still answers: send a hundred prompts or more that it was not trained on, e.g. the validation file,
+as a batch.
 
 ```bash
-hone migrate openai support.json -t train.jsonl --validation validation.jsonl -r answers.jsonl -m Qwen/Qwen3-8B --price 1.2
+hone migrate openai support.json -t train.jsonl --validation validation.jsonl -r answers.jsonl -m Qwen/Qwen3-8B \
+--price 1.2
 hone upload support-migration/support.jsonl support
 hone upload support-migration/support-held.jsonl support-held
 hone run support-migration/manifest.yaml
@@ -60,23 +63,32 @@ hone migrate report support-migration --gpu-hour 2.5 --tokens-per-second 1400
 | Logs | `request.messages` and `response.choices[0].message` |
 | Output items of a run of an eval | `sample.input` and `sample.output`; graders read `datasource_item` |
 
-- Prompts with a recorded answer are held out. They are those that the old model was not trained on; if there are no others, every tenth is taken
+- Prompts with a recorded answer are held out. They are those that the old model was not trained on; if there are no
+  others, every tenth is taken
   out of the training rows, and the report says that the old model knows them.
-- The run answers them with the open model and scores both answers by the same rewards ([recorded answers](evaluation.md#next-to-recorded-answers)):
-  the job's grader, the criteria of `--eval`, otherwise exact match and chrF with the reference answer. `--judge` adds a model that grades.
-- `hone migrate report` prints both means, the 95 % interval of the difference, the prices, and what is not the same as in the old job. Parity
-  is shown if the whole interval is above minus `--margin`, 0.05 by default; then the exit code is 0, otherwise 5. The gates of the Model
+- The run answers them with the open model and scores both answers by the same rewards ([recorded
+  answers](evaluation.md#next-to-recorded-answers)):
+  the job's grader, the criteria of `--eval`, otherwise exact match and chrF with the reference answer, with
+  `--judge` also the grades of a model.
+- `hone migrate report` prints both means, the 95 % interval of the difference, the prices, and what is not the same
+  as in the old job. Parity
+  is shown if the whole interval is above minus `--margin`, 0.05 by default; then the exit code is 0, otherwise 5. The
+  gates of the Model
   judge the same for its alias `champion`.
-- Without reference answers, grader and judge, nothing says which answers are better: the report has the similarity with the recorded ones.
-- The price of the open model follows from the price of an hour of your GPUs and the tokens a second that you measure at your server.
+- Without reference answers, grader and judge, nothing says which answers are better: the report has the similarity
+  with the recorded ones.
+- The price of the open model follows from the price of an hour of your GPUs and the tokens a second that you measure
+  at your server.
 
 | Testing criterion of an eval | Here |
 | --- | --- |
-| `string_check`, `python`, `text_similarity` (`fuzzy_match`, `rouge_1` to `rouge_5`, `rouge_l`), `multi` | A reward: 1 if the answer reaches `pass_threshold`, otherwise 0; without a threshold the score |
+| `string_check`, `python`, `text_similarity` (`fuzzy_match`, `rouge_1` to `rouge_5`, `rouge_l`), `multi` | A \
+reward: 1 if the answer reaches `pass_threshold`, otherwise 0; without a threshold the score |
 | `score_model`, `label_model` | A judge, with `--judge`: the mean score; templates in its input are not filled |
 | `text_similarity` by `cosine`, `bleu`, `gleu`, `meteor` | Left out, with the reason |
 
-A job has at most four rewards in its evaluation; further criteria are listed. Answers that call tools, or rows with images, sounds or files, are
+A job has at most four rewards in its evaluation; further criteria are listed. Answers that call tools, or rows with
+images, sounds or files, are
 listed and not compared.
 
 ## What was tried
