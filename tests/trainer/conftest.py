@@ -356,32 +356,24 @@ def runs(forks: Callable[[], Forks]) -> Runs:
 
 
 @pytest.fixture
-def interrupt() -> Callable[[Any, int], Any]:
-    """Runs a plan until the signal that comes right after the checkpoint of a step; gives the error."""
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, int], Any]:
+    """Runs a plan until the signal that comes right after the checkpoint of a step was written; gives the error."""
     from hone_trainer.errors import TrainerError
     from hone_trainer.run import pipeline
     from hone_trainer.signals import Stop
-    from hone_trainer.training import checkpoints
-
-    class StopOnceSaved(Stop):
-        """Asks for a stop as soon as the checkpoint exists, as a signal at that moment would."""
-
-        def __init__(self, path: Path) -> None:
-            super().__init__()
-            self._path, self._signalled = path, False
-
-        @property
-        def requested(self) -> bool:
-            return self._signalled or self._path.exists()
-
-        @requested.setter
-        def requested(self, value: bool) -> None:
-            self._signalled = value
+    from hone_trainer.training.loop import Loop
 
     def until(plan: Any, step: int) -> TrainerError:
-        path = checkpoints.RunCheckpoints(Path(plan.work_path) / "checkpoints", 2).path(step)
-        with pytest.raises(TrainerError) as caught:
-            pipeline.run_plan(plan, StopOnceSaved(path))
+        stop, save = Stop(), Loop._save_checkpoint
+
+        def save_and_stop(loop: Any, *args: Any) -> None:
+            save(loop, *args)
+            stop.requested = stop.requested or loop.state.global_step == step
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Loop, "_save_checkpoint", save_and_stop)
+            with pytest.raises(TrainerError) as caught:
+                pipeline.run_plan(plan, stop)
         assert (caught.value.code, caught.value.exit_code) == ("Interrupted", 75)
         return caught.value
 

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.store import contents, manifest
 from hone_trainer.training import checkpoints
+from hone_trainer.training.callbacks import Report
 
 pytestmark = pytest.mark.trainer
 Capture = pytest.CaptureFixture[str]
@@ -175,6 +177,78 @@ def test_a_full_disk_leaves_the_previous_checkpoint(runs: Any, make_plan: Any, i
         assert store.newest_valid(print) == store.path(5)
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_training_goes_on_while_a_checkpoint_becomes_complete(
+    runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, goes_on, met = make_plan(evaluation={"samples": 0}), threading.Event(), []
+    write, end_step = manifest.write, Report.on_step_end
+
+    def write_later(folder: Path, *args: Any) -> str:
+        if folder.name == checkpoints.PARTIAL:
+            met.append(goes_on.wait(60))
+        return write(folder, *args)
+
+    def end(*args: Any, **kwargs: Any) -> None:
+        end_step(*args, **kwargs)
+        if checkpoints.RunCheckpoints(folder_of(plan), 2).partial.exists():
+            goes_on.set()
+
+    monkeypatch.setattr(manifest, "write", write_later)
+    monkeypatch.setattr(Report, "on_step_end", end)
+    runs.finish(plan)
+    assert met == [True, True]
+    assert checkpoints.RunCheckpoints(folder_of(plan), 2).steps() == [4, 8]
+
+
+@pytest.mark.faults("T5")
+@pytest.mark.parametrize("failing", [2, 4])
+def test_a_disk_that_is_full_when_files_are_flushed(
+    runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """As a network file system says it: all writes succeeded. Also for the last checkpoint."""
+    plan = make_plan(training={"maxSteps": 8}, evaluation={"samples": 0}, checkpoints={"everySteps": 2, "keep": 9})
+    write, written = manifest.write, []
+
+    def write_or_fail(folder: Path, *args: Any) -> str:
+        if folder.name == checkpoints.PARTIAL:
+            written.append(folder)
+            if len(written) == failing:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return write(folder, *args)
+
+    monkeypatch.setattr(manifest, "write", write_or_fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        runs.finish(plan)
+    outcome = to_outcome(caught.value)
+    assert outcome.failure is not None
+    assert (outcome.failure.code, outcome.exit_code) == ("DiskFull", 74)
+    assert not list(Path(plan.output_path).rglob("*.safetensors"))
+    monkeypatch.undo()
+    assert checkpoints.RunCheckpoints(folder_of(plan), 9).steps() == list(range(2, 2 * failing, 2))
+    assert runs.finish(plan).start_step == 2 * (failing - 1)
+
+
+def test_an_error_leaves_a_checkpoint_under_way_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, completion, write = checkpoints.RunCheckpoints(tmp_path, 2), checkpoints.Completion(), manifest.write
+
+    def write_late(folder: Path) -> str:
+        time.sleep(0.2)
+        return write(folder)
+
+    monkeypatch.setattr(manifest, "write", write_late)
+    (store.begin() / "weights").write_bytes(b"x")
+
+    def fail() -> None:
+        with completion.before_error():
+            completion.begin(store, 3, None, ())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert store.newest_valid(print) == store.path(3)
+    assert completion.settle() is None
 
 
 @pytest.mark.faults("T3")

@@ -15,6 +15,7 @@ from hone_api.contract.termination import TerminationMessage
 from hone_api.estimate.advice import advise
 from hone_api.plan import TrainingPlan
 from hone_api.words.failures import FailureCode
+from hone_api.words.phases import SAVING
 from hone_api.words.states import Reason
 from hone_trainer import device, ranks
 from hone_trainer.artifacts import export
@@ -150,7 +151,11 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
         run.reporters.log(f"resuming from {newest.name}{_on_other_ranks(run, newest)}")
     if ranks.is_first():
         run.checkpoints.clear_partial()
-    outcome = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    with run.completion.before_error():
+        outcome = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    with run.reporters.clock.within(SAVING):
+        run.report_complete()
+        ranks.barrier()
     step = trainer.state.global_step
     if ranks.any_rank(run.stop.requested):
         raise interrupted(f"after the checkpoint of step {step}", step=step)

@@ -34,6 +34,7 @@ class SaveAndEvaluateSchedule(TrainerCallback):
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._run.stop.hold()
+        self._run.report_complete(wait=False)
         if self._interval:
             self._interval.begin_step()
 

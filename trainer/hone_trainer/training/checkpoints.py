@@ -4,6 +4,9 @@ A checkpoint is written into `.partial`, gets a manifest of sizes and SHA-256, i
 `step-<n>`: a crash at any moment leaves either a whole checkpoint or none under that name. Resuming takes the newest
 one whose every file matches its manifest, and never unpickles another. (transformers writes in place and resumes
 from an incomplete folder without a word.)
+
+A step waits until the files are written, which is a copy into the host's page cache. Hash, flush and rename follow in
+a thread, for one checkpoint at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +121,56 @@ class RunCheckpoints:
         """Remove what a crash, a full disk, or an earlier attempt left half written."""
         for folder in self.folder.glob(f"{PARTIAL}*"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Complete:
+    """A checkpoint that is complete."""
+
+    step: int
+    size_bytes: int
+    """Of all checkpoints then."""
+
+
+class Completion:
+    """Makes checkpoints complete in a thread, while training goes on: one at a time. On the first rank only."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._running: Future[Complete] | None = None
+
+    def begin(self, store: RunCheckpoints, step: int, best: int | None, drop: Iterable[str]) -> None:
+        """Begin with the partial checkpoint; arguments are those of `RunCheckpoints.complete`."""
+
+        def complete() -> Complete:
+            with naming_disk_errors(store.folder):
+                store.complete(step, best, drop)
+            return Complete(step, store.size_bytes())
+
+        self._running = self._thread.submit(complete)
+
+    def settle(self, *, wait: bool = True) -> Complete | None:
+        """What has become complete since the last call; None for nothing.
+
+        Raises:
+            TrainerError, OSError: what has failed in the thread.
+        """
+        running = self._running
+        if running is None or not (wait or running.done()):
+            return None
+        complete = running.result()
+        self._running = None
+        return complete
+
+    @contextmanager
+    def before_error(self) -> Iterator[None]:
+        """An error of the block leaves it when no thread writes any more."""
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):  # the first error counts
+                self.settle()
+            raise
 
 
 @contextmanager

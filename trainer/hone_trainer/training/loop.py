@@ -40,7 +40,7 @@ from hone_trainer.training import (
 )
 from hone_trainer.training.batches import attention, batch_rows, samplers
 from hone_trainer.training.batches.unpadded import Unpadded
-from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
+from hone_trainer.training.checkpoints import Completion, RunCheckpoints, naming_disk_errors
 from hone_trainer.training.settings import RunSettings
 from hone_trainer.training.timing.forward import Forward
 
@@ -101,7 +101,8 @@ class Run:
     has_own_head: bool = False
     """Whether the loaded model computes its log-probabilities from its whole logits (see `model_check`)."""
     save_seconds: float = 0.0
-    """How long the last checkpoint took."""
+    """For how long the last checkpoint stopped the run."""
+    completion: Completion = field(default_factory=Completion)
     forward: Forward | None = None
     """The time of this rank's forward passes; None where it says nothing: with one rank, or sharded weights."""
     heart: Heartbeat = field(default_factory=Heartbeat.private)
@@ -114,6 +115,15 @@ class Run:
         self.advice.append(sentence)
         if ranks.is_first():
             self.reporters.log(sentence)
+
+    def report_complete(self, *, wait: bool = True) -> None:
+        """Report the checkpoint that has become complete, if there is one; with `wait`, none is under way afterwards.
+
+        Raises:
+            TrainerError, OSError: it could not be made complete.
+        """
+        if done := self.completion.settle(wait=wait):
+            self.reporters.update(checkpoint_step=done.step, checkpoint_bytes=done.size_bytes)
 
     @property
     def is_measured(self) -> bool:
@@ -283,7 +293,7 @@ class Loop(_Trainer):
         return str(self.run.checkpoints.partial)
 
     def _save_checkpoint(self, model: Network, trial: Any = None) -> None:
-        """transformers' checkpoint, written aside by all ranks and made complete by the first. A collective."""
+        """transformers' checkpoint, written aside by all ranks; the first makes it complete meanwhile. A collective."""
         from transformers import Trainer
 
         store, step, since = self.run.checkpoints, self.state.global_step, time.monotonic()
@@ -292,16 +302,14 @@ class Loop(_Trainer):
                 unlike = same_weights.check(self.model, step)
                 self.run.advise(unlike if unlike not in self.run.advice else None)
             if ranks.is_first():
+                self.run.report_complete()
                 store.begin()
             ranks.barrier()
             Trainer._save_checkpoint(self, model, trial)  # not TRL's, which adds a model card
             ranks.barrier()
             if ranks.is_first():
-                store.complete(step, self.best_step(), drop=self.PRIVATE)
-            ranks.barrier()
-            size = store.size_bytes()
+                self.run.completion.begin(store, step, self.best_step(), self.PRIVATE)
         self.run.save_seconds = time.monotonic() - since
-        self.run.reporters.update(checkpoint_step=step, checkpoint_bytes=size)
 
     # Evaluation
 
