@@ -26,6 +26,9 @@ def cheaper(s: Setup) -> list[tuple[str, Setup]]:
         out.append((words, replace(s, teacher=None)))
     elif s.ranks > 1 and s.zero_stage < 3 and s.adapter != AdapterType.QLORA:
         out.append(("deepspeed.zeroStage: 3 (the same result, more traffic)", replace(s, zero_stage=3)))
+    elif not (s.adapted or s.zero_stage or s.in_8_bits):  # deepspeed keeps the state itself
+        words = "training.optimizer: AdamW8bit (nearly the same result)"
+        out.append((words, replace(s, in_8_bits=True)))
     if not s.adapted:
         out.append(
             ("adapter.type: LoRA (trains low-rank updates)", replace(s, adapter=str(AdapterType.LORA), zero_stage=0))
@@ -41,13 +44,11 @@ def cheaper(s: Setup) -> list[tuple[str, Setup]]:
 def change_that_fits(s: Setup, capacity: int) -> str | None:
     """The cheapest change with which the run fits into `capacity` bytes a rank; several changes if one is not
     enough."""
-    for words, changed in cheaper(s):
-        if estimate(changed).total <= capacity:
-            return words
     words_so_far: list[str] = []
     while options := cheaper(s):
+        for words, changed in options:
+            if estimate(changed).total <= capacity:
+                return "; ".join((*words_so_far, words))
         words, s = options[0]
         words_so_far.append(words)
-        if estimate(s).total <= capacity:
-            return "; ".join(words_so_far)
     return None

@@ -167,6 +167,16 @@ def test_the_change_that_is_named_fits_and_costs_the_least() -> None:
     assert change_that_fits(on_gpu(LLAMA_70B), gpu("Tesla-T4")) is None
 
 
+def test_an_optimizer_in_8_bits_is_advised_where_it_makes_full_fine_tuning_fit() -> None:
+    """Before LoRA, which learns less; not beside ZeRO, which it cannot be combined with, nor where it is set."""
+    full = on_gpu(LLAMA_7B, adapter="None", checkpointing=True)
+    room = estimate(replace(full, in_8_bits=True)).total
+    assert estimate(full).total > room
+    assert (change_that_fits(full, room) or "").startswith("training.optimizer: AdamW8bit")
+    for other in (replace(full, ranks=2, zero_stage=2), replace(full, in_8_bits=True), replace(full, adapter="LoRA")):
+        assert "AdamW8bit" not in (change_that_fits(other, estimate(other).total - 1) or "")
+
+
 def test_kto_is_never_advised_to_take_one_row_in_a_micro_batch() -> None:
     eight = on_gpu(LLAMA_7B, method="KTO", micro_batch=8)
     way = change_that_fits(eight, gpu("NVIDIA-A100-80GB"))
