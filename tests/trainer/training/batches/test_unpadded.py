@@ -11,6 +11,8 @@ from support.models import every_family
 from support.runs import method_plans
 
 from hone_trainer.errors import TrainerError
+from hone_trainer.evaluation import scoring_model
+from hone_trainer.models import base_model
 from hone_trainer.training.batches import unpadded
 from hone_trainer.training.batches.attention import AttentionChoice, AttentionKernel
 from hone_trainer.training.batches.unpadded import Places, Unpadded
@@ -183,3 +185,22 @@ def test_layers_run_again_in_the_backward_pass_with_the_rows_of_their_own_pass()
         model(**inputs, use_cache=False)
         with pytest.raises(TrainerError, match="activationCheckpointing to None"):
             model(**other, use_cache=False)
+
+
+@pytest.mark.parametrize("head", ["LanguageModel", "Reward"])
+def test_a_model_that_only_scores_computes_no_padding(tiny_model: Path, head: base_model.Head) -> None:
+    """As `hone_trainer evaluate` and evaluation.against load it."""
+    import torch
+
+    opened = base_model.open_base(tiny_model)
+    network = scoring_model.load(opened, bf16=False, frozen=True, quantize=False, head=head).eval()
+    body, rows, widths = unpadded.body_of(network), batch(), list[tuple[int, ...]]()
+    rows["input_ids"][rows["attention_mask"] == 0] = opened.tokenizer.pad_token_id
+    body.layers[0].register_forward_pre_hook(lambda _, inputs: widths.append(tuple(inputs[0].shape[:2])))
+    with torch.no_grad():
+        found = network(**rows, use_cache=False).logits
+        del body.forward
+        expected = network(**rows, use_cache=False).logits
+    assert widths == [(1, sum(LENGTHS)), tuple(rows["input_ids"].shape)]
+    read = rows["attention_mask"].bool() if head == "LanguageModel" else slice(None)
+    assert (found[read] - expected[read]).abs().max() <= 1e-5 * expected.abs().max()
