@@ -168,7 +168,7 @@ def test_the_change_that_is_named_fits_and_costs_the_least() -> None:
 
 
 def test_an_optimizer_in_8_bits_is_advised_where_it_makes_full_fine_tuning_fit() -> None:
-    """Before LoRA, which learns less; not beside ZeRO, which it cannot be combined with, nor where it is set."""
+    """Before LoRA, which learns less; not with ZeRO, which it cannot be combined with, nor where it is set."""
     full = on_gpu(LLAMA_7B, adapter="None", checkpointing=True)
     room = estimate(replace(full, in_8_bits=True)).total
     assert estimate(full).total > room
