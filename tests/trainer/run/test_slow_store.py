@@ -124,7 +124,7 @@ def test_a_store_that_stands_still_at_each_part_of_a_checkpoint(
     with on_slow_store(EVERYWHERE, latency, **fields) as (plan, slow):
         outcome = runs.wait(plan, runs.start(plan))
         assert len(slow.stalled()) == len(EVERYWHERE)
-        assert outcome.phases["saving"] > sum(stall.seconds for stall in EVERYWHERE)
+        assert outcome.phases["saving"] > STALL + LONG_STALL, "mkdir and write; the rest is done while training goes on"
         ended = end_of(runs, plan)
     if ranks == 2:
         whole = make_plan("two", processesPerNode=ranks, **COMMON)
