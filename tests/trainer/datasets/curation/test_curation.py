@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.rows.curating import sentence, step, without
 
+from hone_trainer.datasets.texts import toxicity
 from hone_trainer.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.trainer
@@ -160,6 +161,22 @@ def test_quality_is_the_share_of_rules_that_a_text_keeps(curated):
         "row 2: has the score 40%, minimum is 80%: Symbols, StopWords, RepeatedLines, RepeatedPhrases, Placeholder,"
         " Boilerplate"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "probability"),
+    [
+        ("You are a fucking idiot.", 1.0),
+        ("Shut up", 0.981705),
+        ("I will kill this process, then shut down the server.", 0.868408),
+        ("Thank you, have a nice day.", 0.010769),
+        ("", 0.036376),
+        ("日本語 a 1", 0.036376),
+    ],
+)
+def test_toxicity_is_what_the_model_said_before_its_numbers_were_copied(text, probability):
+    assert toxicity.probability(text) == pytest.approx(probability, abs=1e-6)
+    assert toxicity.probability(text.upper()) == pytest.approx(probability, abs=1e-6)
 
 
 def test_toxicity_is_that_of_the_worst_text_and_several_scores_count(curated):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each, Global, Step
 from hone_trainer.datasets.curation.quality import RULES, broken_rules
 from hone_trainer.datasets.engine.relation import Relation
+from hone_trainer.datasets.texts import toxicity
 from hone_trainer.datasets.texts.texts import ValidRow
 from hone_trainer.errors import ConfigError
 from hone_trainer.workers.parallel import Workers
@@ -39,11 +39,7 @@ def _quality(rows: Sequence[ValidRow]) -> list[RowScore]:
 
 
 def _toxicity(rows: Sequence[ValidRow]) -> list[RowScore]:
-    from profanity_check import predict_prob
-
-    texts_of_rows = [[text for _, text in row.texts] for row in rows]
-    every = iter(predict_prob([text for row in texts_of_rows for text in row] or [""]))
-    return [RowScore(float(max(itertools.islice(every, len(row)), default=0.0))) for row in texts_of_rows]
+    return [RowScore(max((toxicity.probability(text) for _, text in row.texts), default=0.0)) for row in rows]
 
 
 _BY_ROW: dict[str, Scoring] = {Scorer.QUALITY: _quality, Scorer.TOXICITY: _toxicity}

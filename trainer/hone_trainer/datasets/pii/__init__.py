@@ -1,8 +1,8 @@
 """Personal data in a text: where it is and of what kind.
 
-Libraries decide wherever one is kept for it: datafog-core finds card numbers (Luhn) and US social security numbers,
-phonenumbers knows the numbers of each country, schwifty checks IBANs, Kingfisher has the keys of some 480
-services. What they cost is spent on few texts: a cheap test for digits, an @ or a long word comes first.
+Libraries decide wherever one is kept for it: phonenumbers knows the numbers of each country, schwifty checks IBANs,
+Kingfisher has the keys of some 480 services. What they cost is spent on few texts: a cheap test for digits, an @ or a
+long word comes first.
 
 Bare runs of digits count only as cards, or next to a word such as "tel.": order numbers and times look like the rest.
 Names and addresses of people are not found: that takes a language model, and misses many all the same.

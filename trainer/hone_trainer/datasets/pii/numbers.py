@@ -11,18 +11,26 @@ import re2
 from hone_api.dataset.curation import PersonalData
 from hone_trainer.datasets.pii.span import PersonalSpan, Places
 
-_BY_DATAFOG = {"CREDIT_CARD": PersonalData.CREDIT_CARD, "SSN": PersonalData.SSN}
-_CARD_DIGITS, _UNION_PAY = (14, 15, 16), "62"
+_LONGEST_CARD, _UNION_PAY = 16, "62"
+_RUN = re.compile(
+    r"(?<![0-9A-Za-z])(?!(?<=[0-9]\.)[0-9]{14})(?=(?P<number>[0-9](?:[ -]?[0-9]){13,18}+)(?![0-9A-Za-z]))"
+)
+"""From each beginning of a number as far as it may reach. Digits after a point are a fraction."""
 _CARD = re.compile(
     r"(?<![\w.,-])"
     r"(?:\d{4}(?P<a>[ .-])\d{4}(?P=a)\d{4}(?P=a)\d{4}|\d{4}(?P<b>[ -])\d{6}(?P=b)\d{4,5}|\d{14,16})"
     r"(?![\w-]|[.,]\d)"
 )
-"""Next to other numbers, such as 12/27 and 123 after it, datafog-core reads one number that is too long."""
-_OTHER_ISSUERS = re.compile(
-    r"35(?:2[89]|[3-8]\d)\d{12}$|3(?:0[0-5]|[68]\d)\d{11}$|62\d{14}$|(?:5018|5020|5038|5893|6304|67\d\d)\d{12}$"
+"""Next to other numbers, such as 12/27 and 123 after it, `_RUN` reads one number that is too long."""
+_ISSUERS = re.compile(
+    # Visa, Mastercard, American Express, Discover
+    r"4|5[1-5]|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)|3[47]|6011|64[4-9]|65"
+    r"|622(?:12[6-9]|1[3-9]\d|[2-8]\d\d|9[01]\d|92[0-5])"
+    # JCB, Diners Club, UnionPay, Maestro
+    r"|35(?:2[89]|[3-8]\d)\d{12}$|3(?:0[0-5]|[68]\d)\d{11}$|62\d{14}$|(?:5018|5020|5038|5893|6304|67\d\d)\d{12}$"
 )
-"""JCB, Diners Club, UnionPay, Maestro."""
+_SSN = re.compile(r"(?<![0-9A-Za-z])(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4}(?![0-9A-Za-z])")
+"""Numbers that the Social Security Administration gives out, as it writes them."""
 _SHORTEST_SSN = len("123-45-6789")
 _V4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?[0-9A-Za-z_\u00c0-\u04ff]|[+-]\w|\.\*)")
 _V6 = re.compile(r"(?<![\w.:])(?:[0-9A-Fa-f]{1,4}::?){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
@@ -42,33 +50,28 @@ _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
 def cards_and_ssns(text: str, places: Places, kinds: Collection[PersonalData]) -> Iterator[PersonalSpan]:
-    """What datafog-core finds, but what is doubtful."""
-    names = [name for name, kind in _BY_DATAFOG.items() if kind in kinds]
-    if not names or all(end - start < _SHORTEST_SSN for start, end in places):
-        return
-    from datafog_core import scan
-
-    for finding in scan(text, {"entities": names}):
-        start, end = finding.codepoint_range.start, finding.codepoint_range.end
-        kind, digits = _BY_DATAFOG[finding.entity_type], "".join(filter(str.isdigit, text[start:end]))
-        if _is_card(digits) if kind == PersonalData.CREDIT_CARD else len(digits) < end - start:
-            yield PersonalSpan(start, end, kind)
-    if PersonalData.CREDIT_CARD in kinds:
-        for match in (match for start, end in places for match in _CARD.finditer(text, start, end + 2)):
-            if _is_of_other_issuer(match[0]) or scan(match[0].replace(".", ""), {"entities": ["CREDIT_CARD"]}):
-                yield PersonalSpan(*match.span(), PersonalData.CREDIT_CARD)
+    """Card numbers of issuers that are known, with a right check digit, and US social security numbers."""
+    places = [(start, end) for start, end in places if end - start >= _SHORTEST_SSN]
+    if PersonalData.SSN in kinds and places:
+        yield from (PersonalSpan(*match.span(), PersonalData.SSN) for match in _SSN.finditer(text))
+    if PersonalData.CREDIT_CARD in kinds and places:
+        runs = (match.span("number") for match in _RUN.finditer(text))
+        apart = (match.span() for start, end in places for match in _CARD.finditer(text, start, end + 2))
+        for start, end in {*runs, *apart}:
+            if _is_card(text[start:end]):
+                yield PersonalSpan(start, end, PersonalData.CREDIT_CARD)
 
 
-def _is_card(digits: str) -> bool:
-    """Whether it is as long as cards are: one in ten of other numbers, such as those of articles, looks like one."""
-    return len(digits) in _CARD_DIGITS or (len(digits) > max(_CARD_DIGITS) and digits.startswith(_UNION_PAY))
+def _is_card(number: str) -> bool:
+    """Whether length, issuer and check digit (Luhn) are those of a card.
 
-
-def _is_of_other_issuer(number: str) -> bool:
-    """Whether it is a card of an issuer that datafog-core does not know, with a right check digit (Luhn)."""
-    digits = [int(digit) for digit in number if digit.isdigit()]
-    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
-    return bool(_OTHER_ISSUERS.match("".join(map(str, digits)))) and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+    Only UnionPay's are longer than 16: one in ten of other numbers, such as those of articles, has a right check digit.
+    """
+    digits = "".join(filter(str.isdigit, number))
+    if not _ISSUERS.match(digits) or (len(digits) > _LONGEST_CARD and not digits.startswith(_UNION_PAY)):
+        return False
+    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
 
 
 def addresses(text: str, places: Places) -> Iterator[PersonalSpan]:
