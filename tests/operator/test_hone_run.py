@@ -179,6 +179,45 @@ def test_a_shell_completes_models_and_versions(namespace, apiserver, command, ex
     assert (done.stdout.split(), done.stderr) == (expected, "")
 
 
+@pytest.mark.parametrize(("low", "code", "word"), [("-0.01", 0, "shown"), ("-0.3", 5, "not shown")])
+def test_a_migration_is_admitted_and_ends_with_its_proof(namespace, hone, tmp_path, low, code, word) -> None:
+    turns = [{"role": "user", "content": "Q {}"}, {"role": "assistant", "content": "A {}"}]
+    rows = [{"messages": [{**turn, "content": turn["content"].format(n)} for turn in turns]} for n in range(20)]
+    for name, part in (("train", rows[:15]), ("held", rows[15:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    (tmp_path / "bot.json").write_text('{"model": "gpt-4o-mini", "training_file": "file-1", "seed": 1}')
+    held, out = tmp_path / "held.jsonl", tmp_path / "out"
+    words = ["migrate", "openai", tmp_path / "bot.json", "-t", tmp_path / "train.jsonl", "--validation", held]
+    done = CliRunner().invoke(application(), [*map(str, [*words, "-r", held, "-m", "o/m", "-o", out])])
+    assert done.exit_code == 0, done.output
+    applied = hone("run", out / "manifest.yaml", "--yes", "--detach")
+    assert (applied.returncode, applied.stderr) == (0, ""), applied
+    assert namespace.get("Model", "bot")["spec"]["promotion"]["gates"][0]["metric"] == "parity_exact"
+    assert hone("migrate", "report", out).returncode == 1, "there is no version yet"
+    numbers = [
+        {"name": f"parity_{name}", "dataset": "bot-held/train", "tuned": "0.9", "against": "0.8", "rows": 5}
+        | {"againstLow": low, "againstHigh": "0.2"}
+        for name in ("exact", "chrf")
+    ]
+    artifact = {"format": "Adapter", "uri": "pvc://s/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
+    lineage = {
+        "baseModel": {"uri": "hf://o/m"},
+        "datasets": [],
+        "job": {"name": "j", "uid": "u"},
+        "method": "SFT",
+        "seed": 1,
+    }
+    spec = {"modelName": "bot", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    namespace.create("ModelVersion", "bot-v1", {**spec, "evaluation": {"numbers": numbers}})
+    done = hone("migrate", "report", out, "--price", "1.2", "--gpu-hour", "3.6", "--tokens-per-second", "1000")
+    assert done.returncode == code, done
+    assert (
+        f"exact: new 0.9, old 0.8, difference {float(low):+.4f} to +0.2000 (95 %), 5 rows: parity within 0.05 {word}"
+        in done.stdout
+    )
+    assert "Open model: 1 for a million tokens" in done.stdout
+
+
 def test_a_terminal_of_40_columns_shows_the_screen_and_ctrl_c_leaves_the_run(
     namespace, hone, manifest, apiserver, terminal
 ) -> None:

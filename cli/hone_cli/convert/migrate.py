@@ -362,7 +362,7 @@ def parity_lines(numbers: Sequence[Mapping[str, Any]], rewards: Sequence[str], m
     if not rewards:
         lines.append("Nothing says which answers are better: there are no reference answers, no grader and no judge.")
     for reward in rewards:
-        found = [n for n in numbers if n["name"] == f"parity_{reward}" and n.get("againstLow")]
+        found = [n for n in numbers if n["name"] == f"parity_{reward}" and n.get("againstLow") and n.get("againstHigh")]
         if not found:
             shown = False
             lines.append(f"{reward}: was not measured")
