@@ -5,9 +5,11 @@ import json
 import re
 import shlex
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -147,6 +149,40 @@ def test_what_is_refused_leaves_nothing(server, values, said):
         server.helm("install", "other", CHART, "--namespace", "other", "--create-namespace", *given)
     assert server.kubectl("get", everything, "--output=name") == before
     assert [release["name"] for release in json.loads(server.helm("list", "-A", "--output=json"))] == ["hone"]
+
+
+def test_a_cluster_that_is_too_old_is_refused_before_anything_is_written(server, tmp_path):
+    """An API server that says it is of 1.29; helm asks it for its version, and writes nothing."""
+    verbs = set()
+
+    class Old(BaseHTTPRequestHandler):
+        def do_GET(self):
+            text = server.kubectl("get", "--raw", self.path)
+            if self.path.startswith("/version"):
+                text = json.dumps(json.loads(text) | {"minor": "29", "gitVersion": "v1.29.9"})
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_request(self, *_):
+            verbs.add(self.command)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Old) as old:
+        threading.Thread(target=old.serve_forever, daemon=True).start()
+        (config := tmp_path / "old").write_text(
+            json.dumps(
+                {
+                    "clusters": [{"name": "old", "cluster": {"server": f"http://127.0.0.1:{old.server_port}"}}],
+                    "contexts": [{"name": "old", "context": {"cluster": "old", "user": ""}}],
+                    "current-context": "old",
+                }
+            )
+        )
+        with pytest.raises(AssertionError, match=r"chart requires kubeVersion: >=1\.30\.0-0 .* Kubernetes v1\.29\.9"):
+            Server(config).helm("install", "hone", CHART, "--namespace", "old", "--create-namespace")
+        old.shutdown()
+    assert verbs == {"GET"}
 
 
 def test_a_second_operator_for_namespaces_of_its_own(server):
