@@ -21,7 +21,7 @@ SEARCHED = {
     "notebook": "guides/python",
     "CUDA out of memory": "guides/faq",
     "python sdk": "guides/faq",
-    "hyperparameter sweep": "guides/faq",
+    "hyperparameter sweep": "guides/sweeps",
     "web ui": "guides/faq",
     "resume": "guides/faq",
     "price": "guides/faq",

@@ -110,10 +110,10 @@ def _with_others(builder: OutcomeBuilder, model: BaseModel, objects: Upstream) -
             return _not_found(builder, resolved)
         others.append(resolved.model)
         teacher = resolved.shape if teaches else teacher
-    alias, name = modelref.compared(spec), modelref.rival(spec)
+    alias, rival = modelref.compared(spec), modelref.rival(spec)
     rewards = spec.get("method") == Method.REWARD
     champion = upstream.compared(alias, objects, reward=rewards) if alias else None
-    champion = upstream.version(name, objects, reward=rewards) if name else champion
+    champion = upstream.version(rival, objects, reward=rewards) if rival else champion
     if isinstance(champion, Found):
         others += [champion.model] if champion.model not in others else []
     elif champion is not None:
