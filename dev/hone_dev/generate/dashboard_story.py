@@ -15,7 +15,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -365,13 +365,13 @@ def prometheus(folder: Path, rules: Path) -> Iterator[Server]:
     for name, rules_of_file in files.items():
         (folder / name).write_text(yaml.safe_dump({"groups": [{"name": "recorded", "rules": rules_of_file}]}))
     for each in ("held.yaml", "cost.yaml"):  # the second reads what the first has recorded
-        with _serving(folder, data, []) as server:
+        with serving(folder, data, []) as server:
             times = ("--start", f"{now - HOURS * 3600:.0f}", "--end", f"{now:.0f}", "--eval-interval", f"{STEP}s")
             to = ("--url", server.url, *times, "--output-dir", folder / "more")
             _run(tools.promtool(), "tsdb", "create-blocks-from", "rules", *to, folder / each)
         for block in (folder / "more").iterdir():
             shutil.move(block, data / block.name)
-    with _serving(folder, data, [rules, folder / "prices.yaml"]) as server:
+    with serving(folder, data, [rules, folder / "prices.yaml"]) as server:
         yield Server(server.url, now)
 
 
@@ -398,13 +398,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def _serving(folder: Path, data: Path, rules: list[Path]) -> Iterator[Server]:
+def serving(folder: Path, data: Path, rules: list[Path], scraped: Sequence[Body] = ()) -> Iterator[Server]:
+    """A Prometheus with this data, which evaluates rules and scrapes each second."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     config = folder / "prometheus.yaml"
-    config.write_text(
-        yaml.safe_dump({"global": {"evaluation_interval": "1s"}, "rule_files": [str(rule) for rule in rules]})
-    )
+    body = {"global": {"evaluation_interval": "1s", "scrape_interval": "1s"}, "rule_files": list(map(str, rules))}
+    config.write_text(yaml.safe_dump(body | {"scrape_configs": list(scraped)}))
     command = [
         str(tools.prometheus()),
         f"--config.file={config}",
