@@ -147,12 +147,20 @@ def test_several_jobs_are_watched_and_one_that_fails_counts(namespace, hone, man
     assert done.returncode == CliExit.RUN_FAILED
 
 
-def test_a_shell_completes_the_names_of_jobs(namespace, hone, manifest, apiserver) -> None:
+@pytest.mark.parametrize(
+    ("shell", "line", "more", "expected"),
+    [
+        ("bash", "COMP_WORDS", {"COMP_CWORD": "4"}, "job"),
+        ("zsh", "_TYPER_COMPLETE_ARGS", {}, """_arguments '*: :(("job"))'"""),
+        ("fish", "_TYPER_COMPLETE_ARGS", {"_TYPER_COMPLETE_FISH_ACTION": "get-args"}, "job"),
+    ],
+)
+def test_a_shell_completes_the_names_of_jobs(namespace, hone, manifest, apiserver, shell, line, more, expected) -> None:
     assert hone("run", manifest, "--yes", "--detach").returncode == 0
-    words = {"COMP_WORDS": f"hone watch --namespace {namespace.name} jo", "COMP_CWORD": "4"}
-    environment = {**os.environ, "_HONE_COMPLETE": "complete_bash", "KUBECONFIG": str(apiserver), **words}
+    words = {line: f"hone watch --namespace {namespace.name} jo", **more}
+    environment = {**os.environ, "_HONE_COMPLETE": f"complete_{shell}", "KUBECONFIG": str(apiserver), **words}
     done = subprocess.run([sys.executable, "-m", "hone_cli"], env=environment, capture_output=True, text=True)
-    assert (done.stdout.split(), done.stderr) == (["job"], "")
+    assert (done.stdout.strip(), done.stderr) == (expected, "")
 
 
 @pytest.mark.parametrize(

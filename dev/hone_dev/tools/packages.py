@@ -31,6 +31,7 @@ IMAGES = {
 PROMETHEUS = {"prometheus": "/usr/bin/prometheus"}
 BROWSER = {"chromium": "/usr/bin/chromium", "chromium-driver": "/usr/bin/chromedriver"}
 NPM = {"npm": "/usr/bin/npm"}
+SHELLS = {"zsh": "/usr/bin/zsh", "fish": "/usr/bin/fish"}
 
 
 def require_root() -> None:
