@@ -94,5 +94,5 @@ def test_auto_leaves_it_to_the_rows_to_say_what_is_wrong_in_the_right_columns():
 
 
 def test_a_role_that_the_format_does_not_have_is_refused():
-    with pytest.raises(ConfigError, match="columns answer, question: format PromptCompletion has the roles prompt"):
-        detect.choose(Format.PROMPT_COMPLETION, {"question": "q", "answer": "a"}, [])
+    with pytest.raises(ConfigError, match="columns chosen, question: format PromptCompletion has the roles prompt"):
+        detect.choose(Format.PROMPT_COMPLETION, {"question": "q", "chosen": "a"}, [])
