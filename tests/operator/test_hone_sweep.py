@@ -218,7 +218,8 @@ def test_names_that_are_taken_are_named(namespace, sweep, play) -> None:
     play(lambda space, job: succeeds(space, job) if "sweep-trial" in str(job["metadata"]) else None)
     assert sweep(*RANKS, "--name", "other").exit_code == 0
     refused(sweep("--vary", "adapter.rank=4,16", "--yes", "--name", "other"), "trials of another manifest")
-    refused(sweep(*RANKS, "--name", "x" * 46), "at most 45 characters")
+    for name in ("x" * 46, "a,team=b", "-l", "a;rm", "A", "1a"):
+        refused(sweep(*RANKS, f"--name={name}"), "at most 45 characters")
 
 
 def test_a_trial_that_fails_does_not_end_the_sweep(namespace, sweep, play) -> None:

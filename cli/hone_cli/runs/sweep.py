@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 SECONDS = 5.0
 """Between two looks at the trials."""
-_LONGEST_NAME = 45
-"""Of a sweep: jobs are called NAME-123, and a job's name has at most 52 characters."""
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?")
+"""Of a sweep: its jobs are called NAME-123, and a job's name has at most 52 characters."""
 
 
 def sweep(
@@ -113,8 +114,6 @@ def _hours(budget: str, spec: Mapping[str, Any], prices: Prices | None) -> float
     Raises:
         CommandError: it cannot be read, or nobody knows what it buys.
     """
-    import re
-
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(gpuh|[A-Z]{3})", budget)
     if not found or not float(found[1]):
         raise CommandError(f"--budget {budget}: write 40gpuh, or 200EUR with --prices FILE")
@@ -159,8 +158,9 @@ class _Running:
         info = METHODS.get(spec.get("method", "SFT"))
         self.metric = self.metric or ("reward" if info and info.samples else "loss")
         self.name = self.name or f"{self.base['metadata']['name']}-sweep"
-        if len(self.name) > _LONGEST_NAME:
-            raise CommandError(f"the name of a sweep has at most {_LONGEST_NAME} characters: give another by --name")
+        if not _NAME.fullmatch(self.name):
+            words = "begins with a letter, has lower-case letters, digits and -, and at most 45 characters"
+            raise CommandError(f"the name of a sweep {words}: give another than {self.name!r} by --name")
 
     @property
     def definition(self) -> str:
@@ -196,6 +196,7 @@ class _Running:
 
     def body(self, number: int, settings: Mapping[str, Any], hours: float | None) -> dict[str, Any]:
         """The job of a trial."""
+        from hone_api.blocks.placement import Budget
         from hone_cli.runs import varied
         from hone_cli.runs.trials import DEFINITION, SETTINGS, SWEEP, TRIAL
 
@@ -213,8 +214,8 @@ class _Running:
             evaluation["against"] = first["metadata"]["name"]
         spec["evaluation"] = evaluation
         if hours is not None:
-            own_hours = (spec.get("budget") or {}).get("gpuHours")
-            spec["budget"] = {"gpuHours": f"{min(hours, float(own_hours or hours)):.4f}"}
+            own_hours = Budget.model_validate(spec["budget"]).hours if spec.get("budget") else hours
+            spec["budget"] = {"gpuHours": f"{min(hours, own_hours):.4f}"}
         return body
 
     def start(self, number: int, settings: Mapping[str, Any], hours: float | None) -> None:

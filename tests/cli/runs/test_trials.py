@@ -16,7 +16,7 @@ from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.plan import TrainingPlan
 from hone_cli.errors import CommandError
 from hone_cli.runs import varied
-from hone_cli.runs.sweep import _hours
+from hone_cli.runs.sweep import _hours, _Running
 from hone_cli.runs.trials import (
     SETTINGS,
     STOPPED,
@@ -438,6 +438,19 @@ def test_a_bound_is_hours_or_money(budget: str, products: list[str], result: Any
         _hours(budget, spec, PRICES)
     with pytest.raises(CommandError, match=r"the job has no GPU|write 40gpuh"):
         _hours(budget, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("own", "share"),
+    [({}, "2.0000"), ({"gpuHours": "1"}, "1.0000"), ({"money": "3", "gpuHourPrice": "2"}, "1.5000")],
+)
+def test_a_trial_has_the_smaller_of_its_own_budget_and_its_part(own: dict[str, str], share: str) -> None:
+    spec = {"output": {"modelName": "bot"}, **({"budget": own} if own else {})}
+    cluster: Any = SimpleNamespace()
+    running = _Running(cluster, {"metadata": {"name": "job"}, "spec": spec}, [], "", "")
+    running.sweep = Sweep(varied.read([RANK]), {})
+    assert running.body(1, {}, 2.0)["spec"]["budget"] == {"gpuHours": share}
+    assert running.body(1, {}, None)["spec"].get("budget", {}) == own
 
 
 @pytest.mark.torch
