@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +40,8 @@ DEFAULT = ("operator", "trainer")
 # The builder's access to the package index; never part of an image.
 BUILD_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 BUILD_PREFIXES = ("PIP_INDEX", "PIP_EXTRA", "PIP_TRUSTED", "PIP_DEFAULT_TIMEOUT", "UV_")
+_MOST = {"operator": 200_000_000, "code": 5_000_000}
+"""Bytes that a node pulls: for the operator, and of any image for a change of code."""
 _RUNROOT = "/run/hone-dev-buildah"  # what buildah has mounted; gone after each build
 _CA = "/etc/ssl/certs/ca-certificates.crt"
 
@@ -162,29 +164,47 @@ def build(target: str, ref: str | None = None) -> str:
     return ref
 
 
-def push(repository: str, insecure: bool = False) -> dict[str, tuple[str, int]]:
+def push(
+    repository: str, insecure: bool = False, targets: Sequence[str] = DEFAULT
+) -> dict[str, tuple[str, dict[str, int]]]:
     """Build the images of a release and push them below `repository`, under the tag of their sources.
 
     Args:
         insecure: the registry has no certificate.
 
     Returns:
-        By target, the reference by digest, and how many bytes a node pulls.
+        By target, the reference by digest, and how many bytes a node pulls: all, and after a change of code.
+
+    Raises:
+        HoneDevError: one is larger than it may be.
     """
     packages.require_root()
     packages.ensure(packages.IMAGES)
     pushed = {}
     with _builder():
-        for target in DEFAULT:
+        for target in targets:
             ref = reference(target)
             _build(target, ref)
             name = f"{repository}/{target}"
             tag = ref.rpartition(":")[2]
             by_digest = f"{name}@{_push(target, ref, f'{name}:{tag}', insecure)}"
-            plain = ("--plain-http",) if insecure else ()
-            manifest = json.loads(run(binaries.program("oras"), "manifest", "fetch", *plain, by_digest))
-            pushed[target] = by_digest, sum(layer["size"] for layer in manifest["layers"])
+            pushed[target] = by_digest, sizes_of(target, by_digest, ("--plain-http",) if insecure else ())
     return pushed
+
+
+def sizes_of(target: str, reference: str, options: Sequence[str] = ()) -> dict[str, int]:
+    """Bytes of all layers of an image in a registry, and of those with code of Hone, which are the last."""
+    oras = binaries.program("oras")
+    layers = json.loads(run(oras, "manifest", "fetch", *options, reference))["layers"]
+    history = json.loads(run(oras, "manifest", "fetch-config", *options, reference))["history"]
+    made = [each["created_by"] for each in history if not each.get("empty_layer")]
+    first = next(place for place, command in enumerate(made) if "in /app/" in command)
+    sizes = {"all": sum(each["size"] for each in layers), "code": sum(each["size"] for each in layers[first:])}
+    if sizes["code"] > _MOST["code"] or sizes["all"] > _MOST.get(target, sizes["all"]):
+        raise HoneDevError(
+            f"{reference} is too large: {sizes}", f"most bytes: {_MOST}; see the order of layers in Dockerfile"
+        )
+    return sizes
 
 
 def _push(target: str, ref: str, destination: str, insecure: bool = True) -> str:

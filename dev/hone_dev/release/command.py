@@ -56,7 +56,8 @@ def run_all(registry: str, key: Path | None) -> None:
     with nullcontext(registry) if registry else _rehearsed() as host:
         pushed = image.push(f"{host}/hone", insecure=_is_loopback(host))
         for target, (reference, size) in pushed.items():
-            note(f"{target:10} {size / 1e6:7.0f} MB to pull  {reference}")
+            code = f"{size['code'] / 1e6:.1f} MB after a change of code"
+            note(f"{target:10} {size['all'] / 1e6:7.0f} MB to pull, {code}  {reference}")
         made = make(folder, host, {target: reference for target, (reference, _) in pushed.items()}, key=key)
     note(f"{made.version} is in {made.folder}" + ("" if registry else "; nothing was published"))
 

@@ -1,0 +1,28 @@
+"""The operator's real image, built and pushed as `make release` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hone_dev.cluster import binaries, imageregistry, images
+from hone_dev.tools.console import HoneDevError
+from hone_dev.tools.shell import run
+
+pytestmark = pytest.mark.e2e
+
+
+def test_the_image_is_found_by_digest_and_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with imageregistry.serve(tmp_path) as registry:
+        pushed = images.push(f"{registry.host}/hone", insecure=True, targets=("operator",))
+        reference, sizes = pushed["operator"]
+        assert reference.startswith(f"{registry.host}/hone/operator@sha256:")
+        assert 0 < sizes["code"] < 5_000_000 < sizes["all"] <= 200_000_000
+        name, _, digest = reference.partition("@")
+        tag = images.reference("operator").rpartition(":")[2]
+        oras = binaries.program("oras")
+        assert run(oras, "resolve", "--plain-http", f"{name}:{tag}").strip() == digest
+        monkeypatch.setitem(images._MOST, "code", sizes["code"] - 1)
+        with pytest.raises(HoneDevError, match="is too large"):
+            images.sizes_of("operator", reference, ("--plain-http",))
