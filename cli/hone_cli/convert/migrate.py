@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -124,27 +124,23 @@ def openai(
     parity = _compare(converted, chosen, divided, made, judge, margin)
     (target / "manifest.yaml").write_text(command.manifest(converted, f"OpenAI, {job.name}"), encoding="utf-8")
     unmapped = {fate: command.by_reason(converted, fate) for fate in ("differs", "unknown", "dropped")}
-    notes = [
-        *divided.notes,
-        *(
-            f"{len(at)} left out or not used: {why} ({', '.join(at[:5])}{', …' if at[5:] else ''})"
-            for why, at in left.items()
-        ),
-    ]
+    notes = [*divided.notes, *_left_out(left)]
     body = {"name": chosen, "margin": margin, "price": price, "parity": parity, "notes": notes, "unmapped": unmapped}
     (target / _RECORD).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     typer.echo(f"{len(divided.train)} rows to train on, {len(divided.held)} held out with recorded answers.")
     typer.echo("\n".join([*map(printable, notes), *_not_mapped(unmapped), "", "Next:"]))
-    uploads = [
-        f"hone upload {shlex.quote(str(file))} {each}"
-        for file, each in zip(files, (chosen, f"{chosen}-held"), strict=True)
-    ]
+    uploads = [f"hone upload {shlex.quote(str(file))} {file.stem}" for file in files]
     quoted = shlex.quote(str(target))
     typer.echo(
         "\n".join([*uploads, f"hone run {shlex.quote(str(target / 'manifest.yaml'))}", f"hone migrate report {quoted}"])
     )
     is_unknown = any(key.fate == engine.Fate.UNKNOWN for key in converted.keys.values())
     raise typer.Exit(CliExit.UNKNOWN_KEYS if is_unknown else CliExit.DONE)
+
+
+def _left_out(left: Left) -> Iterator[str]:
+    for why, at in left.items():
+        yield f"{len(at)} left out or not used: {why} ({', '.join(at[:5])}{', …' if at[5:] else ''})"
 
 
 def _not_mapped(unmapped: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
