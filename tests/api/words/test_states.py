@@ -52,6 +52,7 @@ POD, JOB, NODE = "phase of a pod", "word of the Job API", "condition of a node"
 KUEUE = "word of Kueue's API"
 WHEN = "deliveries[].when of a Model"
 STAGE = "a stage of a pod, as its reports name it"
+TRIAL = "the state of a trial of a sweep"
 OTHER_THINGS = {
     ("trainer/hone_trainer/encoding/split_file.py", "Encoded"): "the name of a class",
     ("crds/hone_api/words/phases.py", "Encoding"): STAGE,
@@ -65,6 +66,10 @@ OTHER_THINGS = {
     ("cli/hone_cli/reach/capacity.py", "Succeeded"): POD,
     ("cli/hone_cli/reach/capacity.py", "Failed"): POD,
     ("cli/hone_cli/reach/capacity.py", "Ready"): NODE,
+    ("cli/hone_cli/runs/sweep.py", "Failed"): TRIAL,
+    ("cli/hone_cli/runs/sweep.py", "Finished"): TRIAL,
+    ("cli/hone_cli/runs/trials.py", "Failed"): TRIAL,
+    ("cli/hone_cli/runs/trials.py", "Finished"): TRIAL,
     ("cli/hone_cli/review/reviews.py", "Accepted"): "a reviewer's verdict",
     ("trainer/hone_trainer/datasets/sources/listing.py", "Unreadable"): "why a file of a source is not read",
     ("operator/hone_operator/settings/tenants.py", "Approved"): "a value of the chart",
