@@ -11,7 +11,7 @@ MODEL = "spec.model.uri"
 SOURCE = "spec.source.uri"
 NO_CREDENTIALS = "name a Secret in secretName"
 BASE = (
-    "a base model is hf://owner/name, hf://owner/name@revision, oci://registry.example.org/repository@sha256:…, "
+    "a base model is hf://owner/name, hf://owner/name@revision, oci://host.example/name@sha256:…, "
     "pvc://claim/path or models://name@alias"
 )
 ROWS = "a source of rows is hf://owner/name"

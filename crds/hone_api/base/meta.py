@@ -162,7 +162,7 @@ ALIAS = rf"{ALIAS_SCHEME}[a-z0-9]([-a-z0-9]*[a-z0-9])?@[a-z]([-a-z0-9]*[a-z0-9])
 _BASE_MODEL = pattern_for(Use.BASE, Use.LATER, others=ALIAS)
 _BASE_MESSAGE = (
     f"a base model is {in_words(Use.BASE).replace(' or', ',')} or models://name@alias; "
-    "copy others to a volume (pvc://). Version 3 of a model is modelVersion: name-v3, without uri"
+    "copy others to pvc://. Version 3 is modelVersion: name-v3"
 )
 _HUB_PAGE = r"^https://(www\.)?(huggingface\.co|hf\.co)/"
 _HUB_PAGE_MESSAGE = "write hf://owner/name: the address of its page on the hub is not read"

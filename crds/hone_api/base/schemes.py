@@ -85,7 +85,7 @@ SCHEMES: tuple[Scheme, ...] = (
     Scheme(
         "oci",
         {
-            Use.BASE: Form(_PINNED_IMAGE, "oci://registry.example.org/repository@sha256:…"),
+            Use.BASE: Form(_PINNED_IMAGE, "oci://host.example/name@sha256:…"),
             Use.IMPORT: Form(rf"{_IMAGE}(@sha256:[0-9a-f]{{64}})?", "oci://registry/repository[:tag][@sha256:…]"),
             Use.DELIVERY: Form(_IMAGE, "oci://registry/repository[:tag] with a repository in lower case"),
         },
