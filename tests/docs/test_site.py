@@ -82,6 +82,7 @@ def test_a_page_is_in_one_place_of_the_navigation() -> None:
     ("page", "tab"),
     [
         ("quickstart.md", "Get started"),
+        ("guides/demo.md", "Get started"),
         ("guides/data/clean.md", "Prepare data"),
         ("guides/synthetic-data.md", "Prepare data"),
         ("guides/methods/dpo.md", "Train"),
