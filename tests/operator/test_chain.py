@@ -110,7 +110,9 @@ def test_a_base_in_an_image_is_mounted_by_every_stage_and_fetched_by_none(namesp
     assert plan_of(namespace, "first-1")["modelPath"] == f"{folder}/models"
     namespace.succeed("first-1", result)
     version = namespace.until(lambda: namespace.get("ModelVersion", "tutor-v1"), "the ModelVersion of first")
-    assert version["spec"]["lineage"]["baseModel"]["location"] == f"oci://{BASE_IMAGE}"
+    made_from = version["spec"]["lineage"]["baseModel"]
+    assert made_from["location"] == f"oci://{BASE_IMAGE}"
+    assert made_from["commit"] == BASE_IMAGE.partition("@")[2]  # provenance, ML-BOM and trackers write it
     verify = namespace.until(lambda: [n for n in namespace.names("Job") if "verify" in n], "a verify Job")[0]
     namespace.succeed(verify, {"kind": "Verify", "files": 3, "sizeBytes": 7})
     namespace.create("FineTuneJob", "second", spec(model={"modelVersion": "tutor-v1"}, output={"modelName": "aligned"}))

@@ -73,7 +73,7 @@ def base_model(builder: JobBuilder, spec: FineTuneJobSpec, sources: Sources, pla
     elif spec.model.uri.startswith("pvc://"):
         model = _on_volume(builder, spec, sources.claim_exists)
     elif spec.model.uri.startswith("oci://"):
-        model = _ready(builder, BaseModel(True, None, spec.model.uri))
+        model = _ready(builder, BaseModel(True, spec.model.uri.rpartition("@")[2], spec.model.uri))
     else:
         model = _fetched(builder, spec, sources, platform)
     return _with_others(builder, model, sources.upstream) if model.ready else model
@@ -144,7 +144,8 @@ def _ready(builder: OutcomeBuilder, model: BaseModel) -> BaseModel:
     if model.version:
         what = f"ModelVersion {model.version.name}, {model.commit}"
     else:
-        what = f"{model.uri} at commit {model.commit}" if model.commit else f"{model.uri}"
+        is_named = model.commit is None or f"{model.uri}".endswith(model.commit)
+        what = f"{model.uri}" if is_named else f"{model.uri} at commit {model.commit}"
     builder.conditions.set(ConditionType.MODEL_READY, True, Reason.AVAILABLE, what)
     return model
 

@@ -39,11 +39,12 @@ ENCODED = {
 class Encoding:
     """A job whose data and model are ready; `tick` observes what the decision asks to observe."""
 
-    def __init__(self, world: Any, life: Any, size: int = 10**9) -> None:
+    def __init__(self, world: Any, life: Any, size: int = 10**9, *, fetches: bool = True) -> None:
         self.world, self.life = world, life
         life.datasets = {"rows": world.dataset(digest=ROWS, sizeBytes=size)}
-        life.tick()
-        life.ends("Complete", world.dead(0, outcome={"result": FETCHED}), seconds=5)
+        if fetches:
+            life.tick()
+            life.ends("Complete", world.dead(0, outcome={"result": FETCHED}), seconds=5)
         self.report: Latest | None = None
 
     def tick(self, seconds: float = 10, **seen: Any) -> Any:
@@ -327,3 +328,11 @@ def test_nothing_that_differs_by_attempt_is_part_of_a_key(large):
     large.done()
     plan = plan_of(large.tick(70))
     assert encoding.keys(plan.model_copy(update={"attempt": 7, "run": "other"})) == encoding.keys(plan)
+
+
+def test_rows_for_a_base_in_an_image_are_encoded_where_its_secret_pulls_it(world, new_life):
+    model = {"uri": f"oci://registry.example.org/bases/m@{MODEL}", "secretName": "hone-pull"}
+    (job,) = of_component(Encoding(world, new_life(model=model), fetches=False).tick(), "encode")
+    pod = job["spec"]["template"]["spec"]
+    assert {"name": "hone-pull"} in pod["imagePullSecrets"]
+    assert [v["image"]["reference"] for v in pod["volumes"] if "image" in v] == [model["uri"].removeprefix("oci://")]
