@@ -592,7 +592,8 @@ FAILURES: dict[str, Failure] = {
     FailureCode.IMAGE_PULL_FAILED: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Check the trainer image and imagePullSecrets of the chart.",
+        "Check the trainer image and imagePullSecrets of the chart; of a base model by oci://, its address and "
+        "model.secretName.",
         fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.UNSCHEDULABLE: Failure(
