@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from support.cluster.desired_objects import CASES, PLATFORM, PUBLIC_KEY, RDMA, imported_model, measured_model, run
@@ -13,6 +14,7 @@ from support.cluster.operator_writes import ENABLED
 from support.cluster.platforms import changed
 from support.cluster.rights import installed, render
 
+from hone_api.blocks.tracking import TrackerType
 from hone_operator.settings.pods import PodsSettings
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("operator's rights")]
@@ -87,6 +89,10 @@ BUILT = {
     ),
     "training-in-one-rack": lambda: in_a_queue(required="example.org/rack"),
     "training-near": lambda: in_a_queue(preferred="example.org/rack"),
+    **{
+        f"training-with-{kind}": lambda kind=kind: run({"tracking": [{"type": kind}]})
+        for kind in get_args(TrackerType)[1:]
+    },
 }
 
 
@@ -125,6 +131,19 @@ def test_what_the_builders_make_is_admitted(account):
             code, message = ask(kube, body, PATHS[body["kind"]])
             # The ledger and the claim are there already if another test has made them.
             assert code == 201 or body["metadata"]["name"] in ("hone-store", "hone-contents"), f"{case}: {message}"
+
+
+def test_a_base_that_an_old_cluster_does_not_mount_is_admitted(account):
+    """An API server without image volumes drops them before it asks the policy; the trainer then names the reason."""
+    kube, _, _ = account
+    job = next(b for b in built("training-image") if b["kind"] == "Job")
+    dropped = {v["name"] for v in pod(job)["volumes"] if "image" in v}
+    assert dropped
+    pod(job)["volumes"] = [v for v in pod(job)["volumes"] if v["name"] not in dropped]
+    for container in containers(job):
+        container["volumeMounts"] = [m for m in container["volumeMounts"] if m["name"] not in dropped]
+    code, message = ask(kube, job)
+    assert code == 201, message
 
 
 def test_a_job_to_which_somebody_added_a_field_is_still_suspended(account):

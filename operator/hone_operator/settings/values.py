@@ -61,8 +61,8 @@ class StoreSettings(Section):
     isolate_runs: bool = Field(
         True,
         description="Whether a pod mounts only the folders of the store that it needs (subPath): a training pod "
-        "writes its own run and its own models, and reads what its job names; a container that parses rows writes a "
-        "folder of its own. The kubelet creates a missing folder as "
+        "writes its own run and its own models, in tracking/ files of its tracker, and reads what its job names; a "
+        "container that parses rows writes a folder of its own. The kubelet creates a missing folder as "
         "root with the mode of the volume's root, so either the volume must apply fsGroup, or every user must be "
         "allowed to write to its root. Otherwise pods cannot start or cannot write: set false, and every pod mounts "
         "the whole store writable. Also set false on NFS with root_squash if runs/ and models/ were created by a "
