@@ -77,6 +77,65 @@ SOURCES: dict[str, dict[str, Any]] = {
         },
         "seed": 7,
     },
+    "llamafactory": {
+        "model_name_or_path": "team/tiny",
+        "stage": "sft",
+        "finetuning_type": "lora",
+        "lora_rank": 4,
+        "dataset": "team/rows",
+        "cutoff_len": 64,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 4,
+        "max_steps": 3,
+    },
+    "automodel": {
+        "recipe": "TrainFinetuneRecipeForNextTokenPrediction",
+        "step_scheduler": {"global_batch_size": 8, "local_batch_size": 2, "max_steps": 3},
+        "model": {
+            "_target_": "nemo_automodel.NeMoAutoModelForCausalLM.from_pretrained",
+            "pretrained_model_name_or_path": "team/tiny",
+        },
+        "peft": {"_target_": "nemo_automodel.components._peft.lora.PeftConfig", "dim": 4, "alpha": 8},
+        "dataset": {
+            "_target_": "nemo_automodel.components.datasets.llm.chat_dataset.ChatDataset",
+            "path_or_dataset_id": "team/rows",
+        },
+        "optimizer": {"_target_": "torch.optim.Adam", "lr": 1e-5},
+    },
+    "trl": {
+        "model_name_or_path": "team/tiny",
+        "dataset_name": "team/rows",
+        "use_peft": True,
+        "lora_r": 4,
+        "max_length": 64,
+        "max_steps": 3,
+        "per_device_train_batch_size": 4,
+    },
+    "kaito": {
+        "apiVersion": "kaito.sh/v1beta1",
+        "kind": "Workspace",
+        "metadata": {"name": "tuning"},
+        "resource": {"instanceType": "Standard_NC24ads_A100_v4"},
+        "tuning": {
+            "preset": {"name": "phi-3-mini-128k-instruct"},
+            "method": "lora",
+            "input": {"urls": ["https://huggingface.co/datasets/team/rows/resolve/main/train.parquet"]},
+            "output": {"image": "registry.example.org/phi:1"},
+        },
+    },
+    "trainjob": {
+        "apiVersion": "trainer.kubeflow.org/v1alpha1",
+        "kind": "TrainJob",
+        "metadata": {"name": "tune"},
+        "spec": {
+            "runtimeRef": {"name": "torchtune-llama3.2-1b"},
+            "initializer": {
+                "dataset": {"storageUri": "hf://team/rows"},
+                "model": {"storageUri": "hf://team/tiny"},
+            },
+            "trainer": {"args": ["epochs=1", "batch_size=4", "optimizer.lr=1e-5"]},
+        },
+    },
 }
 
 
@@ -121,7 +180,9 @@ def test_a_converted_job_trains_to_the_end(runs: Any, make_plan: Any, tmp_path: 
     done = runs.finish(run)
     assert done.reason == "Completed"
     assert done.steps >= 2
-    assert [artifact.format for artifact in done.artifacts] == ["Full" if tool == "torchtune" else "Adapter"]
+    assert [artifact.format for artifact in done.artifacts] == [
+        "Full" if tool in ("torchtune", "trainjob") else "Adapter"
+    ]
 
 
 def test_a_migrated_job_ends_with_a_comparison_with_the_recorded_answers(
