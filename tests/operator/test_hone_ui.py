@@ -443,6 +443,30 @@ def test_every_view_in_a_browser_has_no_serious_finding_of_axe(url, tmp_path) ->
 
 
 @pytest.mark.e2e
+def test_a_person_reads_rows_and_the_report_page_of_a_dataset(store, url) -> None:
+    """A form has a field called dataset, as the property of every element is."""
+    root, _ = store
+    rows = [{"text": f"Row {number} {ATTACKS[1]}"} for number in range(25)]
+    (root / f"datasets/{'a' * 64}/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (root / "reports/rows/report.html").write_text("<!doctype html><h1>The report</h1>")
+    with chromium() as browser:
+        page = Page(browser, url)
+        page.go("dataset/rows")
+        for button, words in (("Show train rows", "Row 19"), ("More rows", "Row 24")):
+            page.tab_to(button)
+            page.press(Keys.ENTER)
+            page.until(words)
+        page.tab_to("Show the report page")
+        page.press(Keys.ENTER)
+        page.until("Open the report")
+        page.tab_to("Open the report")
+        page.press(Keys.ENTER)
+        WebDriverWait(browser, HANG, 0.05).until(lambda browser: len(browser.window_handles) == 2)
+        browser.switch_to.window(browser.window_handles[1])
+        page.until("The report")
+
+
+@pytest.mark.e2e
 def test_the_keyboard_alone_compares_approves_chats_and_starts_a_run(url, namespace, chats) -> None:
     with chromium() as browser:
         page = Page(browser, url)

@@ -55,13 +55,14 @@ async function show(moved = true) {
 async function act(form) {
   const fields = Object.fromEntries(new FormData(form));
   const answer = form.nextElementSibling;
+  const again = form.hasAttribute("data-again");  // form.dataset is the field of this name, where there is one
   const button = form.querySelector(":scope > button");
   button.disabled = true;
   answer.textContent = "…";
   try {
-    const {html} = await call("act", {act: form.dataset.act, fields});
-    put("again" in form.dataset ? said : answer, html);
-    if ("again" in form.dataset) await show();
+    const {html} = await call("act", {act: form.getAttribute("data-act"), fields});
+    put(again ? said : answer, html);
+    if (again) await show();
   } catch (error) {
     const words = document.createElement("p");
     words.className = "bad";
@@ -75,8 +76,8 @@ async function act(form) {
 main.addEventListener("submit", (event) => {
   event.preventDefault();
   const form = event.target;
-  if (form.dataset.act) act(form);
-  else location.hash = `#/${form.dataset.go}/` + new FormData(form).getAll("run").map(encodeURIComponent).join("/");
+  if (form.hasAttribute("data-act")) act(form);
+  else location.hash = `#/${form.getAttribute("data-go")}/` + new FormData(form).getAll("run").map(encodeURIComponent).join("/");
 });
 addEventListener("hashchange", () => { said.replaceChildren(); if (location.hash.startsWith("#/")) show(); else main.focus(); });
 // Not while somebody is in it: a box that is ticked stays ticked.
