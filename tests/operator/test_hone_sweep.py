@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 
 import pytest
 import yaml
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 
 from hone_cli.__main__ import application
 from hone_cli.errors import CliExit, CommandError
+from hone_cli.reach.kube import ServerRefusalError
+from hone_cli.reach.objects import Objects
 from hone_cli.runs import sweep as command
 
 pytestmark = pytest.mark.apiserver
@@ -220,6 +223,55 @@ def test_names_that_are_taken_are_named(namespace, sweep, play) -> None:
     refused(sweep("--vary", "adapter.rank=4,16", "--yes", "--name", "other"), "trials of another manifest")
     for name in ("x" * 46, "a,team=b", "-l", "a;rm", "A", "1a"):
         refused(sweep(*RANKS, f"--name={name}"), "at most 45 characters")
+
+
+def test_a_name_that_is_taken_later_counts_as_a_refused_trial(namespace, sweep, play) -> None:
+    job = [*yaml.safe_load_all(MANIFEST)][1]["spec"]
+    namespace.create("FineTuneJob", "job-sweep-3", {**job, "suspend": True})
+    play(lambda space, job: succeeds(space, job) if "sweep-trial" in str(job["metadata"]) else None)
+    done = sweep(*RANKS)
+    assert done.exit_code == 0, done.stderr
+    assert "trial 3 is refused: " in done.stderr
+    assert "job-sweep-4" in namespace.names("FineTuneJob")
+
+
+def test_an_api_server_in_trouble_is_asked_again_later(namespace, sweep, play, monkeypatch) -> None:
+    play(succeeds)
+    create, slept, asked = Objects.create, [], []
+
+    def troubled(self, body, *, dry_run=False):
+        asked.append(dry_run)
+        if not dry_run and len(asked) < 12:
+            error = ServerRefusalError("too many requests")
+            error.passes = True
+            raise error
+        return create(self, body, dry_run=dry_run)
+
+    monkeypatch.setattr(Objects, "create", troubled)
+    sleep = time.sleep
+    monkeypatch.setattr(command.time, "sleep", lambda seconds: (slept.append(seconds), sleep(0.01)))
+    assert sweep(*RANKS).exit_code == 0
+    assert len(slept) >= 11 - sum(asked)
+
+
+def test_what_is_printed_is_what_the_trials_had(namespace, sweep, play, tmp_path) -> None:
+    """Not a Dataset or a setting that somebody has changed meanwhile, nor a Secret, nor a number for a text."""
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\nstringData: {key: hunter2}\n---\n"
+    (tmp_path / "job.yaml").write_text(
+        secret + MANIFEST.replace("spec:\n", "spec:\n  training: {learningRate: 1e-4}\n")
+    )
+    play(succeeds)
+    done = sweep(*RANKS)
+    assert done.exit_code == 0, done.stderr
+    assert "learningRate: '1e-4'" in done.stdout
+    assert "# Secret key is not repeated here" in done.stdout
+    assert "hunter2" not in done.output
+    change = {"metadata": {"annotations": {"hone.dev/sweep-settings": '{"model.uri": "hf://evil/base"}'}}}
+    namespace.patch("FineTuneJob", "job-sweep-2", change)
+    refused(sweep(*RANKS), "says that it varies model.uri")
+    before = (tmp_path / "job.yaml").read_text()
+    (tmp_path / "job.yaml").write_text(before.replace("data/rows.jsonl", "data/other.jsonl"))
+    refused(sweep(*RANKS), "trials of another manifest")
 
 
 def test_a_trial_that_fails_does_not_end_the_sweep(namespace, sweep, play) -> None:

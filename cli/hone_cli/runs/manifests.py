@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hone_cli.errors import CommandError
 from hone_cli.reach.objects import KINDS
 
+_NO_TEXT = re.compile(r"[-+.]?[0-9][0-9._]*([eE][-+]?[0-9]+)?|0[box][0-9a-fA-F_]+|[yYnN]")
+"""What some parser of YAML takes for a number, or for true."""
 APPLIED = ("ConfigMap", "PersistentVolumeClaim", "Secret", "Dataset", "Model", "FineTuneJob")
 """Kinds that are planned and applied, in the order in which they are."""
 
@@ -58,6 +61,20 @@ def documents(file: Path) -> tuple[str, list[Any]]:
     except UnicodeDecodeError:
         raise CommandError(f"{file} is not a manifest: it is not UTF-8") from None
     return text, parsed(text, str(file))
+
+
+def text(bodies: Iterable[Mapping[str, Any]]) -> str:
+    """YAML documents that every parser reads as the same: 1e-5 and y are texts to PyYAML, and not to kubectl."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def written(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'" if _NO_TEXT.fullmatch(value) else None)
+
+    Dumper.add_representer(str, written)
+    return "---\n".join(yaml.dump(body, Dumper=Dumper, sort_keys=False, allow_unicode=True) for body in bodies)
 
 
 def parsed(text: str, place: str) -> list[Any]:

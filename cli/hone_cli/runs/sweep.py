@@ -164,10 +164,15 @@ class _Running:
 
     @property
     def definition(self) -> str:
-        """Digest of what all trials share, and of what they vary."""
+        """Digest of what all trials share, of what stands next to the job, and of what they vary."""
         shared = {**self.base["spec"], "suspend": None, "budget": None}
-        text = json.dumps([shared, [repr(each) for each in self.sweep.space], self.metric], sort_keys=True)
+        text = json.dumps([shared, self._kept, [repr(each) for each in self.sweep.space], self.metric], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def _kept(self) -> list[dict[str, Any]]:
+        """What stands next to the job in a result that people commit: no Secrets."""
+        return [body for body in self.others if body["kind"] != "Secret"]
 
     def look(self) -> list[Trial]:
         """The trials as they are now.
@@ -184,6 +189,10 @@ class _Running:
                 way = f"name another by --name, or delete them: kubectl delete ftj -l {SWEEP}={self.name}"
                 raise CommandError(f"sweep {self.name} {words}: {way}")
         found = [trial_of(job, self._version(job), self.metric) for job in jobs]
+        for trial in found:
+            if strange := {*trial.settings} - {each.path for each in self.sweep.space}:
+                words = f"says that it varies {printable(', '.join(sorted(strange)))}, which the sweep does not"
+                raise CommandError(f"FineTuneJob {trial.name} {words}: somebody has changed it; delete it")
         self.trials = sorted(found, key=lambda trial: trial.number)
         return self.trials
 
@@ -218,11 +227,14 @@ class _Running:
             spec["budget"] = {"gpuHours": f"{min(hours, own_hours):.4f}"}
         return body
 
-    def start(self, number: int, settings: Mapping[str, Any], hours: float | None) -> None:
+    def start(self, number: int, settings: Mapping[str, Any], hours: float | None) -> bool:
         """Create the job of a trial; what another loop of the same sweep has created is not an error.
 
+        Returns:
+            whether it was answered; otherwise ask again later.
+
         Raises:
-            CommandError: the API server does not let this person, or the name is of something else.
+            CommandError: the API server does not let this person, or the name of the first is of something else.
         """
         from hone_cli.reach.kube import ServerRefusalError
         from hone_cli.runs.trials import SWEEP
@@ -233,13 +245,15 @@ class _Running:
         except ServerRefusalError as error:
             there = self.objects.find("FineTuneJob", body["metadata"]["name"])
             if there and (there["metadata"].get("labels") or {}).get(SWEEP) == self.name:
-                return
-            if there:
+                return True
+            if there and number == 1:
                 raise CommandError(f"{error}, and is not a trial: give the sweep another name by --name") from None
+            if error.passes:
+                return False
             if number == 1 or "forbidden" in str(error).lower().split(":")[0]:
                 raise
-            if not error.passes:
-                self.refused[number] = printable(str(error))
+            self.refused[number] = printable(str(error))
+        return True
 
     def to_the_end(self) -> SweepVerdict:
         """Start, stop and look until no trial is left."""
@@ -256,8 +270,7 @@ class _Running:
                 self.objects.merge("FineTuneJob", name, change)
             if step.stop:
                 continue
-            if step.number is not None:
-                self.start(step.number, step.settings, step.hours)
+            if step.number is not None and self.start(step.number, step.settings, step.hours):
                 continue
             if step.over:
                 found = verdict(self.sweep, self.trials, now)
@@ -277,12 +290,11 @@ class _Running:
 
     def recipe(self, found: SweepVerdict) -> str:
         """The manifest to keep, with the evidence as comments; empty if there is none."""
-        import yaml
+        from hone_cli.runs import manifests
 
         if found.chosen is None:
             return ""
-        documents = [*self.others, self._chosen(found)]
-        text = "---\n".join(yaml.safe_dump(body, sort_keys=False, allow_unicode=True) for body in documents)
+        text = manifests.text([*self._kept, self._chosen(found)])
         return "".join(f"# {printable(line)}\n" for line in self._evidence(found)) + text
 
     def _chosen(self, found: SweepVerdict) -> dict[str, Any]:
@@ -299,6 +311,8 @@ class _Running:
         yield from (f"trial {number} is not compared: {why}" for number, why in found.incomparable.items())
         digests = ((self.trials[0].job.get("status") or {}).get("resolved") or {}).get("datasetDigests") or {}
         yield from (f"rows of {name}: {digest}" for name, digest in sorted(digests.items()))
+        secrets = [body["metadata"]["name"] for body in self.others if body["kind"] == "Secret"]
+        yield from (f"Secret {name} is not repeated here" for name in secrets)
 
     def as_json(self, found: SweepVerdict) -> str:
         """The result for programs."""
