@@ -13,6 +13,8 @@ from hone_cli.convert.values import NotOfferedError
 
 MOST_REWARDS = 4
 """Of evaluation.rewards."""
+_LONGEST_NAME = 24
+"""Characters of a reward's name."""
 _METRICS = ("fuzzy_match", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l")
 _KEYS = {
     "string_check": {"type", "name", "input", "reference", "operation"},
@@ -47,12 +49,11 @@ def convert(grader: Mapping[str, Any], judge: str | None, config_map: str) -> Co
         _judge(each, weight, judge) if each["type"] == "score_model" else python_reward(each, config_map, code, weight)
         for each, weight in _terms(grader)
     ]
-    text = json.dumps(grader)
-    fields = {*re.findall(r"\{\{\s*item\.(\w+)", text)}
-    fields |= {*re.findall(r"item(?:\.get\(|\[)\\?['\"](\w+)", text)}
-    answer = ", ".join(f"{name}: {name}" for name in sorted(fields))
+    tell_apart(rewards)
+    answer = ", ".join(f"{name}: {name}" for name in sorted(_fields(grader)))
     is_asked = any(reward["type"] == "Judge" for reward in rewards)
-    reason = "the judge sees question and answer: the templates in its instructions are not filled" if is_asked else ""
+    unfilled = "the judge sees question and answer: the templates in its instructions are not filled"
+    reason = f"{unfilled}; another model grades, without model and sampling_params" if is_asked else ""
     return ConvertedGrader(rewards, code, f"{{{answer}}}" if answer else "'none'", reason)
 
 
@@ -105,7 +106,8 @@ def _linear(node: ast.expr, factor: float = 1.0) -> Iterator[tuple[str, float]]:
 
 
 def _named(kind: str, grader: Mapping[str, Any], weight: float) -> dict[str, Any]:
-    name = re.sub(r"\W+", "_", str(grader.get("name") or grader["type"])).strip("_").lower()
+    name = re.sub(r"[^a-z0-9]+", "_", str(grader.get("name") or "").lower()).strip("_")
+    name = (name if name[:1].isalpha() else f"{grader['type']}_{name}")[:_LONGEST_NAME].strip("_")
     return {"type": kind, "name": name, **({"weight": f"{weight:g}"} if weight != 1 else {})}
 
 
@@ -133,6 +135,15 @@ def _judge(grader: Mapping[str, Any], weight: float, judge: str | None) -> dict[
     }
 
 
+def tell_apart(rewards: Sequence[dict[str, Any]]) -> None:
+    """Give each its own name: that of the second one of a name ends in its number."""
+    names: set[str] = set()
+    for number, each in enumerate(rewards, 1):
+        if each["name"] in names:
+            each["name"] = f"{each['name'][: _LONGEST_NAME - 4]}_{number}"
+        names.add(each["name"])
+
+
 class ConvertedEval(NamedTuple):
     """What the testing criteria of an eval are here."""
 
@@ -146,7 +157,7 @@ class ConvertedEval(NamedTuple):
 
 def convert_criteria(criteria: Sequence[Mapping[str, Any]], judge: str | None, config_map: str) -> ConvertedEval:
     """The rewards of testing criteria, one each; a criterion with a threshold gives 1 if it passes, else 0."""
-    made = ConvertedEval([], {}, [], {})
+    made, fields = ConvertedEval([], {}, [], {}), set[str]()
     for number, criterion in enumerate(criteria):
         key = f"testing_criteria[{number}] ({criterion.get('name')})"
         try:
@@ -157,13 +168,19 @@ def convert_criteria(criteria: Sequence[Mapping[str, Any]], judge: str | None, c
             words = str(error) if isinstance(error, NotOfferedError) else "is not as the Evals API writes it"
             made.reasons[key] = (False, words)
             continue
-        name = reward["name"]
-        reward["name"] = f"{name}_{number + 1}" if any(each["name"] == name for each in made.rewards) else name
         made.rewards.append(reward)
         made.reasons[key] = (True, reason)
-    fields = {*re.findall(r"\{\{\s*item\.(\w+)", json.dumps(criteria))}
-    made.fields.extend(sorted(fields | {*re.findall(r"item(?:\.get\(|\[)\\?['\"](\w+)", json.dumps(criteria))}))
+        fields |= _fields(criterion) if reward["type"] == "Python" else set()
+    made.fields.extend(sorted(fields))
+    tell_apart(made.rewards)
     return made
+
+
+def _fields(grader: Mapping[str, Any]) -> set[str]:
+    """Fields of an item that it reads."""
+    text = json.dumps(grader)
+    found = {*re.findall(r"\{\{\s*item\.(\w+)", text)}
+    return found | {*re.findall(r"item(?:\.get\(|\[)\\?['\"](\w+)", text)}
 
 
 def _criterion(

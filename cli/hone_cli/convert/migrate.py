@@ -86,7 +86,9 @@ def openai(
 
     chosen = place.checked(name or place.suggested(str(job)))
     target = folder or Path(f"{chosen}-migration")
-    if target.exists() and not (target / _RECORD).is_file() and any(target.iterdir() if target.is_dir() else [1]):
+    files = target / f"{chosen}.jsonl", target / f"{chosen}-held.jsonl"
+    there = {*(target.iterdir() if target.is_dir() else [target] if target.exists() else ())}
+    if there and target / _RECORD not in there and there != {*files}:  # these alone: an earlier try was refused
         raise CommandError(f"{target} exists and is not of hone migrate: name another place by --folder")
     document = reading.read(job)
     if "training_file" not in document:
@@ -103,11 +105,8 @@ def openai(
     bodies = [_eval(file) for file in evals or ()]
     criteria = [each for body in bodies for each in body["testing_criteria"]]
     made = graders.convert_criteria(criteria, judge, f"{chosen}-evals")
-    for row in divided.held:  # an eval has its own names for the reference answer
-        if "reference" in row["item"]:
-            row["item"] = {**dict.fromkeys(made.fields, row["item"]["reference"]), **row["item"]}
+    _fill(divided, made.fields)
     target.mkdir(parents=True, exist_ok=True)
-    files = target / f"{chosen}.jsonl", target / f"{chosen}-held.jsonl"
     for file, rows in zip(files, (divided.train, divided.held), strict=True):
         file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     document |= {"training_file": str(files[0]), "validation_file": str(files[1])}
@@ -161,13 +160,33 @@ def _eval(file: Path) -> dict[str, Any]:
     return body
 
 
+def _fill(divided: RowDivision, fields: Sequence[str]) -> None:
+    """Give the items the reference answer by the name that the eval has for it: that of its only field that none has.
+
+    Raises:
+        CommandError: it reads what nobody knows.
+    """
+    missing = [name for name in fields if any(name not in row["item"] for row in divided.held)]
+    if not missing:
+        return
+    nowhere = all(missing[0] not in row["item"] and "reference" in row["item"] for row in divided.held)
+    if len(missing) > 1 or not nowhere or not divided.referenced:
+        raise CommandError(
+            f"the eval reads {', '.join(f'item.{name}' for name in missing)}, which held-out rows do not have: record "
+            "the output items of a run of the eval, which have them (-r), or take these criteria out of the eval"
+        )
+    for row in divided.held:
+        row["item"] |= {missing[0]: row["item"]["reference"]}
+    divided.notes.append(f"No row has item.{missing[0]}, which the eval reads: it is the reference answer here.")
+
+
 def _divide(
     method: str, training: Sequence[Path], validation: Sequence[Path], answers: Mapping[str, Recorded], left: Left
 ) -> RowDivision:
     """Hold out the prompts with recorded answers, those that the old model did not learn from if there are any."""
-    from hone_cli.convert.recorded import LeftOutError, key_of, lines, prompt_of
+    from hone_cli.convert.recorded import LeftOutError, key_of, learned_prompts, lines, prompt_of
 
-    train: list[tuple[str, Row]] = []
+    train: list[tuple[set[str], Row]] = []
     rows: dict[str, Row] = {}
     for files, learned in ((training, True), (validation, False)):
         for where, row in (each for file in files for each in lines(file)):
@@ -180,8 +199,8 @@ def _divide(
             if key:
                 rows.setdefault(key, row)
             if learned:
-                train.append((key, row))
-    learned_keys = {key for key, _ in train}
+                train.append((learned_prompts(row, method), row))
+    learned_keys = {key for keys, _ in train for key in keys}
     chosen, notes = [key for key in answers if key not in learned_keys], []
     if not chosen:
         chosen = [*answers][::10]
@@ -202,7 +221,7 @@ def _divide(
         notes.append(f"The first {_MOST_HELD} of {len(chosen)} recorded answers are compared.")
     chosen = chosen[:_MOST_HELD]
     held_keys = {*chosen}
-    kept = [row for key, row in train if key not in held_keys]
+    kept = [row for keys, row in train if not keys & held_keys]
     if not chosen or not kept:
         what = "no recorded answer is to a prompt that can be held out" if not chosen else "no row is left to train on"
         raise CommandError(f"{what}: {len(train)} training rows, {len(answers)} recorded answers" + _sentences(left))
@@ -246,15 +265,18 @@ def _compare(
         for each in job.get("grpo", {}).get("rewards", ())
     ]
     if any(each != mine for each, mine in zip(own, job.get("grpo", {}).get("rewards", ()), strict=True)):
-        own = [{**each, "name": f"{each['name']}_alone"} for each in own]
+        own = [{**each, "name": f"{each['name'][:18]}_alone"} for each in own]
     for key, (graded, reason) in made.reasons.items():
         converted.keys[key] = KeyFate(Fate.DIFFERS, reason) if reason or not graded else KeyFate(Fate.MAPPED, "rewards")
     rewards, code = [*own, *made.rewards], dict(made.code)
+    alike: list[dict[str, Any]] = []
     if not rewards:
         rewards, code = _by_text(name, divided.referenced)
+        alike = [] if divided.referenced else [*rewards]
         if judge:
             rewards.append({"type": "Judge", "name": "judge", "judge": {"endpoint": judge}})
-    compared = [each["name"] for each in rewards if not each["name"].startswith("agreement")]
+    graders.tell_apart(rewards)
+    compared = [each["name"] for each in rewards if each not in alike]
     held["format"] = held.get("format", "Chat")
     columns = {"messages": "messages"} if held["format"] == "Chat" else held.get("columns", {})
     held["columns"] = {**columns, "answer": "item", **({"recorded": "recorded"} if compared else {})}
@@ -350,7 +372,7 @@ def report(
 def parity_lines(numbers: Sequence[Mapping[str, Any]], rewards: Sequence[str], margin: float) -> tuple[list[str], bool]:
     """Each number in a line, and whether parity is shown with all of them."""
     lines, shown = [], bool(rewards)
-    for each in (n for n in numbers if str(n["name"]).startswith("reward_agreement")):
+    for each in (n for n in numbers if n["name"] in ("reward_agreement_exact", "reward_agreement_chrf")):
         low, high = each.get("low", "?"), each.get("high", "?")
         lines.append(
             f"{each['name']}: {each['tuned']} ({low} to {high}) of {each.get('rows')} rows; similar, not as good"
@@ -363,9 +385,11 @@ def parity_lines(numbers: Sequence[Mapping[str, Any]], rewards: Sequence[str], m
             shown = False
             lines.append(f"{reward}: was not measured")
         for n in found:
-            low, high = float(n["againstLow"]), float(n["againstHigh"])
-            word = "shown" if low >= -margin else "worse" if high < -margin else "not shown: record more answers"
-            shown = shown and low >= -margin
+            low, high, rows = float(n["againstLow"]), float(n["againstHigh"]), int(n.get("rows") or 1)
+            # Of equal differences each resample is the same. A share that n rows do not show is at most 3 / n (95 %).
+            worst = low - 3 / rows if low == high else low
+            word = "shown" if worst >= -margin else "worse" if high < -margin else "not shown: record more answers"
+            shown = shown and worst >= -margin
             lines.append(
                 f"{reward}: new {n['tuned']}, old {n['against']}, difference {low:+.4f} to {high:+.4f} (95 %), "
                 f"{n.get('rows')} rows: parity within {margin:g} {word}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -107,12 +108,26 @@ def prompt_of(row: Row, method: str) -> tuple[list[Row], Any]:
     return turns, None
 
 
+def learned_prompts(row: Row, method: str) -> set[str]:
+    """What a row teaches to answer: each turn of the assistant answers the turns before it."""
+    keys: set[str] = set()
+    with contextlib.suppress(LeftOutError, AttributeError, TypeError, KeyError):
+        if method != "SFT":
+            return {key_of(prompt_of(row, method)[0])}
+        for number, turn in enumerate(row["messages"]):
+            if number and turn["role"] == "assistant":
+                keys.add(key_of(row["messages"][:number]))
+    return keys
+
+
 def recorded_answers(files: Sequence[Path], left: Left) -> dict[str, Recorded]:
     """Answers by prompt. The first of two answers to a prompt counts."""
     rows = [each for file in files for each in lines(file)]
-    prompts = {
-        row["custom_id"]: row["body"] for _, row in rows if "custom_id" in row and isinstance(row.get("body"), dict)
-    }
+    prompts: dict[str, Any] = {}
+    for _, row in rows:
+        if "custom_id" in row and isinstance(row.get("body"), dict):
+            is_same = prompts.setdefault(str(row["custom_id"]), row["body"]) == row["body"]
+            prompts[str(row["custom_id"])] = row["body"] if is_same else None
     found: dict[str, Recorded] = {}
     for place, row in rows:
         if "body" in row and "response" not in row:
@@ -128,7 +143,7 @@ def recorded_answers(files: Sequence[Path], left: Left) -> dict[str, Recorded]:
             continue
         if key in found and found[key].answer != answer:
             left.setdefault("its prompt has another recorded answer already, which counts", []).append(place)
-        found.setdefault(key, Recorded(turns, answer, item))
+        found.setdefault(key, Recorded(turns, answer, item if isinstance(item, dict) else None))
     return found
 
 
@@ -136,7 +151,9 @@ def _conversation(row: Row, prompts: Mapping[str, Any]) -> tuple[list[Row], Any,
     if "sample" in row:  # an output item of a run of an eval
         return row["sample"]["input"], row["sample"]["output"][-1], row.get("datasource_item")
     if "response" in row:  # a line of a batch, or a log of request and response
-        asked = row.get("request") or prompts[row["custom_id"]]
+        asked = row.get("request") or prompts[str(row["custom_id"])]
+        if asked is None:
+            raise LeftOutError("two prompts have its custom_id: name the files of one batch")
         answer = row["response"].get("body", row["response"])
         return asked["messages"], answer["choices"][0]["message"], None
     if "choices" in row:  # a stored completion

@@ -292,6 +292,71 @@ def test_every_field_of_a_job_of_the_package_is_known() -> None:
     assert [key for key in TYPES["job"] if tables()["openai"].row(key) is None] == []
 
 
+def with_eval(folder: Path, criteria: list[dict[str, Any]], recorded: list[Any]) -> Result:
+    (folder / "eval.json").write_text(json.dumps({"object": "eval", "testing_criteria": criteria}))
+    return migrate(folder, recorded, "--eval", str(folder / "eval.json"))
+
+
+def test_any_name_of_a_criterion_becomes_one_of_a_reward(tmp_path: Path) -> None:
+    told = [
+        ("String check-0f3b8c9a-4e3d-11ef", "string_check_0f3b8c9a_4e"),
+        ("String check-0f3b8c9a-4e3d-22ff", "string_check_0f3b8c9_2"),
+        ("1. Über 'all'; rm", "string_check_1_ber_all_r"),
+        ("Agreement with policy", "agreement_with_policy"),
+    ]
+    result = with_eval(tmp_path, [{**CRITERIA[0], "name": name} for name, _ in told], [turns(100, "Old")])
+    assert result.exit_code == 0, result.output
+    made = objects(tmp_path)
+    rewards = made["FineTuneJob/bot-1"]["spec"]["evaluation"]["rewards"]
+    assert [each["name"] for each in rewards] == [name for _, name in told]
+    gates = made["Model/bot"]["spec"]["promotion"]["gates"]
+    assert [each["metric"] for each in gates] == [f"parity_{name}" for _, name in told]
+    nameless = graders.convert_criteria([{**CRITERIA[0], "name": "中"}, {**CRITERIA[0], "name": ""}], None, "x")
+    assert [each["name"] for each in nameless.rewards] == ["string_check", "string_check_2"]
+
+
+def test_a_field_that_no_row_has_is_the_reference_answer_only_if_it_is_the_only_one(tmp_path: Path) -> None:
+    second = {**CRITERIA[0], "name": "topic", "reference": "{{item.topic}}"}
+    result = with_eval(tmp_path, [CRITERIA[0]], [turns(100, "Old")])
+    assert "No row has item.gold, which the eval reads: it is the reference answer here." in result.output
+    result = with_eval(tmp_path, [CRITERIA[0], second], [turns(100, "Old")])
+    assert "the eval reads item.gold, item.topic, which held-out rows do not have" in str(result.exception)
+    sample = {"input": turns(100)["messages"], "output": [{"role": "assistant", "content": "Old"}]}
+    item = {"datasource_item": {"gold": "g", "topic": "t"}, "sample": sample}
+    result = with_eval(tmp_path, [CRITERIA[0], second], [item])
+    assert result.exit_code == 0, result.output
+    assert held(tmp_path)[0]["item"] == {"reference": "Answer 100", "gold": "g", "topic": "t"}
+
+
+def test_equal_ids_of_two_batches_are_not_joined(tmp_path: Path) -> None:
+    def batch(number: int) -> list[Any]:
+        answer = {"body": {"choices": [{"message": {"content": f"Old {number}"}}]}}
+        return [{"custom_id": "request-1", "body": turns(number)}, {"custom_id": "request-1", "response": answer}]
+
+    result = migrate(tmp_path, [*batch(100), *batch(102), turns(101, "Old 101")])
+    assert "2 left out or not used: two prompts have its custom_id" in result.output
+    assert [row["recorded"] for row in held(tmp_path)] == ["Old 101"]
+
+
+def test_a_prompt_within_a_longer_conversation_was_learned(tmp_path: Path) -> None:
+    more = [{"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes."}]
+    longer = {"messages": [*turns(100, "Answer 100")["messages"], *more]}
+    training = [longer, {"messages": "text"}, *(turns(n, f"Answer {n}") for n in range(9))]
+    assert migrate(tmp_path, [turns(100, "Old"), turns(101, "Old")], training=training).exit_code == 0
+    assert [row["messages"][1]["content"] for row in held(tmp_path)] == ["Question 101?"]
+    result = migrate(tmp_path, [turns(100, "Old")], training=training)
+    assert "so it has an advantage here" in result.output
+    assert "Sure?" not in (tmp_path / "out/bot.jsonl").read_text(), "nothing is trained on what is held out"
+
+
+def test_a_try_that_was_refused_can_be_repeated(tmp_path: Path) -> None:
+    files = tmp_path / "out"
+    files.mkdir()
+    (files / "bot.jsonl").touch()
+    (files / "bot-held.jsonl").touch()
+    assert migrate(tmp_path, [{**turns(100, "Old"), "item": "text"}]).exit_code == 0
+
+
 def test_chrf_is_that_of_sacrebleu() -> None:
     chosen = random.Random(7)
     metric = CHRF(eps_smoothing=False)
@@ -311,6 +376,8 @@ def test_the_report_says_what_the_interval_shows(low: str, high: str, word: str,
     lines, is_shown = parity_lines([number], ["x"], 0.05)
     assert (f"parity within 0.05 {word}" in lines[0], is_shown) == (True, shown)
     assert parity_lines([number], ["x", "y"], 0.05)[1] is False, "one that was not measured shows nothing"
+    equal = {**number, "againstLow": "0", "againstHigh": "0"}
+    assert [parity_lines([{**equal, "rows": rows}], ["x"], 0.05)[1] for rows in (1, 59, 60)] == [False, False, True]
 
 
 def test_prices_are_per_million_tokens() -> None:
