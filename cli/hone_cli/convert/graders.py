@@ -16,6 +16,10 @@ MOST_REWARDS = 4
 _LONGEST_NAME = 24
 """Characters of a reward's name."""
 _METRICS = ("fuzzy_match", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l")
+_FILLED = re.compile(r"\{\{\s*(sample|item)\.[\w.]+\s*\}\}")
+"""What `grading` replaces."""
+_QUOTED = re.compile(r"^[^A-Za-z_]|[^A-Za-z0-9_]")
+"""Of JMESPath."""
 _KEYS = {
     "string_check": {"type", "name", "input", "reference", "operation"},
     "text_similarity": {"type", "name", "input", "reference", "evaluation_metric", "pass_threshold"},
@@ -50,7 +54,8 @@ def convert(grader: Mapping[str, Any], judge: str | None, config_map: str) -> Co
         for each, weight in _terms(grader)
     ]
     tell_apart(rewards)
-    answer = ", ".join(f"{name}: {name}" for name in sorted(_fields(grader)))
+    names = (json.dumps(name, ensure_ascii=False) if _QUOTED.search(name) else name for name in sorted(_fields(grader)))
+    answer = ", ".join(f"{name}: {name}" for name in names)
     is_asked = any(reward["type"] == "Judge" for reward in rewards)
     unfilled = "the judge sees question and answer: the templates in its instructions are not filled"
     reason = f"{unfilled}; another model grades, without model and sampling_params" if is_asked else ""
@@ -67,6 +72,9 @@ def _require_known(grader: Mapping[str, Any]) -> None:
         raise NotOfferedError(
             f"{grader['evaluation_metric']} needs libraries that the sandbox has not: {', '.join(_METRICS)}"
         )
+    for text in (grader.get(part) for part in ("input", "reference") if kind in ("string_check", "text_similarity")):
+        if "{{" in _FILLED.sub("", str(text)):
+            raise NotOfferedError(f"{text}: only item.NAME and sample.NAME are filled in templates")
     for each in (grader.get("graders") or {}).values():
         _require_known(each)
 
@@ -178,9 +186,9 @@ def convert_criteria(criteria: Sequence[Mapping[str, Any]], judge: str | None, c
 
 def _fields(grader: Mapping[str, Any]) -> set[str]:
     """Fields of an item that it reads."""
-    text = json.dumps(grader)
+    text = json.dumps(grader, ensure_ascii=False)
     found = {*re.findall(r"\{\{\s*item\.(\w+)", text)}
-    return found | {*re.findall(r"item(?:\.get\(|\[)\\?['\"](\w+)", text)}
+    return found | {*re.findall(r"item(?:\.get\(|\[)\\?['\"]([^'\"\\]+)", text)}
 
 
 def _criterion(

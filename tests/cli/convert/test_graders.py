@@ -6,6 +6,7 @@ import json
 import random
 from typing import Any
 
+import jmespath
 import pytest
 
 from hone_cli.convert import grading
@@ -95,6 +96,13 @@ def test_a_grader_without_a_model_is_one_reward_and_its_fields_are_the_answer() 
     assert convert(CHECK | {"reference": "yes"}, None, "x").answer == "'none'"
 
 
+def test_each_field_that_is_read_is_a_name_of_jmespath() -> None:
+    source = "def grade(sample, item):\n    return item['my field'] == item.get(\"größe\", item['label'])"
+    answer = convert({"type": "python", "name": "own", "source": source}, None, "x").answer
+    item = {"my field": 1, "größe": 2, "label": 3}
+    assert jmespath.search(answer, {**item, "other": 4}) == item
+
+
 def test_with_a_model_a_weighted_sum_becomes_a_sum_of_rewards() -> None:
     made = convert(
         multi("0.5 * asked + same / 4 - near", asked=MODEL, same=CHECK, near=ROUGE), "http://judge.models.svc/v1", "x"
@@ -116,6 +124,8 @@ def test_with_a_model_a_weighted_sum_becomes_a_sum_of_rewards() -> None:
         ({"type": "label_model", "name": "x"}, "type label_model"),
         (ROUGE | {"evaluation_metric": "cosine"}, "libraries"),
         (CHECK | {"extra": 1}, "extra"),
+        (CHECK | {"reference": "{{ item.label | upper }}"}, "only item.NAME and sample.NAME are filled"),
+        (CHECK | {"reference": "{{ item['label'] }}"}, "only item.NAME and sample.NAME are filled"),
         (multi("a", a=CHECK | {"extra": 1}), "extra"),
     ],
 )
