@@ -53,7 +53,7 @@ def convert(grader: Mapping[str, Any], judge: str | None, config_map: str) -> Co
         _judge(each, weight, judge) if each["type"] == "score_model" else python_reward(each, config_map, code, weight)
         for each, weight in _terms(grader)
     ]
-    tell_apart(rewards)
+    rename_equal(rewards)
     names = (json.dumps(name, ensure_ascii=False) if _QUOTED.search(name) else name for name in sorted(_fields(grader)))
     answer = ", ".join(f"{name}: {name}" for name in names)
     is_asked = any(reward["type"] == "Judge" for reward in rewards)
@@ -143,7 +143,7 @@ def _judge(grader: Mapping[str, Any], weight: float, judge: str | None) -> dict[
     }
 
 
-def tell_apart(rewards: Sequence[dict[str, Any]]) -> None:
+def rename_equal(rewards: Sequence[dict[str, Any]]) -> None:
     """Give each its own name: that of the second one of a name ends in its number."""
     names: set[str] = set()
     for number, each in enumerate(rewards, 1):
@@ -180,7 +180,7 @@ def convert_criteria(criteria: Sequence[Mapping[str, Any]], judge: str | None, c
         made.reasons[key] = (True, reason)
         fields |= _fields(criterion) if reward["type"] == "Python" else set()
     made.fields.extend(sorted(fields))
-    tell_apart(made.rewards)
+    rename_equal(made.rewards)
     return made
 
 

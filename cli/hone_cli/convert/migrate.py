@@ -275,7 +275,7 @@ def _compare(
         alike = [] if divided.referenced else [*rewards]
         if judge:
             rewards.append({"type": "Judge", "name": "judge", "judge": {"endpoint": judge}})
-    graders.tell_apart(rewards)
+    graders.rename_equal(rewards)
     compared = [each["name"] for each in rewards if each not in alike]
     held["format"] = held.get("format", "Chat")
     columns = {"messages": "messages"} if held["format"] == "Chat" else held.get("columns", {})

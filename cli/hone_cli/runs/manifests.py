@@ -63,7 +63,7 @@ def documents(file: Path) -> tuple[str, list[Any]]:
     return text, parsed(text, str(file))
 
 
-def text(bodies: Iterable[Mapping[str, Any]]) -> str:
+def as_yaml(bodies: Iterable[Mapping[str, Any]]) -> str:
     """YAML documents that every parser reads as the same: 1e-5 and y are texts to PyYAML, and not to kubectl."""
     import yaml
 

@@ -294,7 +294,7 @@ class _Running:
 
         if found.chosen is None:
             return ""
-        text = manifests.text([*self._kept, self._chosen(found)])
+        text = manifests.as_yaml([*self._kept, self._chosen(found)])
         return "".join(f"# {printable(line)}\n" for line in self._evidence(found)) + text
 
     def _chosen(self, found: SweepVerdict) -> dict[str, Any]:
