@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,20 @@ def test_what_rewards_compare_with_can_be_another_column_than_the_answer() -> No
     assert {"prompt", "chosen", "rejected"} < {*record}
     asked = checked_record({**CHAT, "answer": "even", "recorded": "4"})
     assert asked == {"prompt": [USER], "answer": "even", "recorded": "4"}
+
+
+def test_a_row_is_the_same_line_in_each_process() -> None:
+    """Digest and splits of a dataset are of its lines, and the order of a set is another one in each process."""
+    code = (
+        "from hone_trainer.datasets.formats.detect import choose\n"
+        "row = {'text': 'a', 'gold': 'b', 'gpt': 'c'}\n"
+        "print([*choose('Text', {'answer': 'gold', 'recorded': 'gpt'}, [row]).normalise(row)])"
+    )
+    for seed in "1234":
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True
+        )
+        assert done.stdout == "['text', 'answer', 'recorded']\n", done.stderr
 
 
 def test_a_recorded_answer_of_parts_refuses_its_row() -> None:
