@@ -210,6 +210,21 @@ def test_a_reward_that_scores_nothing_ends_the_run_before_its_first_step(
     assert not list((Path(plan.work_path) / "checkpoints").glob("step-*"))
 
 
+def test_recorded_answers_that_get_no_score_end_the_run_before_its_first_step(
+    runs: Any, make_plan: Any, function: Any, tmp_path: Path
+) -> None:
+    plan = make_plan(**function("None if completion == 'old' else 1"), evaluation=graded(FUNCTION))
+    (split,) = plan.evaluation_datasets
+    path = tmp_path / "held.jsonl"
+    rows = [json.loads(line) for line in Path(split.path).read_text().splitlines()]
+    path.write_text("".join(json.dumps({**row, "recorded": "old"}) + "\n" for row in rows))
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    changed = split.model_copy(update={"path": str(path), "digest": digest})
+    with pytest.raises(TrainerError, match="parity_mine on places/validation: none of 16 rows got a score"):
+        runs.finish(plan.model_copy(update={"evaluation_datasets": [changed]}))
+    assert not list((Path(plan.work_path) / "checkpoints").glob("step-*"))
+
+
 def test_a_judge_that_is_unreachable_is_left_to_another_attempt(
     runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

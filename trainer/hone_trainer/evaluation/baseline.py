@@ -29,7 +29,7 @@ from hone_trainer.signals import interrupted
 from hone_trainer.store.manifest import write_atomically
 from hone_trainer.training.loop import Loop, Run, StopRequested
 
-MEASURED = ("scores", "probes", "graded", "harness")
+MEASURED = ("scores", "probes", "graded", "recorded", "harness")
 """Attributes of `Baseline` that are kept as lists of scores."""
 
 
@@ -47,6 +47,8 @@ class Baseline(TrainerCallback):
         """Scores of `run.probes`, in their order."""
         self.graded: list[Score] | None = None
         """Scores of the answers to `run.prompts`, in their order."""
+        self.recorded: list[Score] | None = None
+        """Scores of recorded answers to them; before training, so that a reward that accepts none fails at once."""
         self.harness: list[Score] | None = None
         """Scores of `run.benchmarks`, in their order."""
         self._answers: list[Answer] | None = None
@@ -91,6 +93,7 @@ class Baseline(TrainerCallback):
             self.scores = self.trainer.scores()
             self.probes = probe_suite.measure(self.trainer, self._run.probes, self.trainer.poll)
             self.graded = reward_scores.measure(self.trainer, self.trainer.poll, check=True)
+            self.recorded = reward_scores.recorded(self.trainer, self.trainer.poll)
             self._answers = self._answer(self.trainer)
             self.harness = measuring.measure(self.trainer, self.trainer.poll, "BenchmarkingBase")
         except StopRequested:

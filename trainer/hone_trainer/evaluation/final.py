@@ -44,7 +44,7 @@ def run_final_evaluation(trainer: Loop, base: Baseline, other: OtherVersion, ste
         tuned = run.scores[step] if step in run.scores else trainer.scores()
         probed = probe_suite.measure(trainer, run.probes, trainer.poll)
         graded = reward_scores.measure(trainer, trainer.poll)
-        recorded = reward_scores.recorded(trainer, trainer.poll)
+        recorded = base.recorded or reward_scores.recorded(trainer, trainer.poll)
         compared = other.scores(trainer)
         points = interpolation.measure(trainer) if _interpolates(run) and base.scores else []
         samples, warnings = base.samples(trainer)
