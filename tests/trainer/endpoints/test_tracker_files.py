@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
+import os
+import signal
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,6 +187,51 @@ def test_a_full_disk_costs_one_warning_and_no_value_once_there_is_room(
         "loss": [(1, 1.0), (2, 2.0), (3, 3.0)],
         "grad_norm": [(1, 0.5), (2, 0.5), (3, 0.5)],
     }
+
+
+@EACH
+def test_a_tracker_takes_the_longest_name_of_an_experiment(kind: str, tmp_path: Path) -> None:
+    about = asked(tmp_path / "tracking", kind).model_copy(update={"experiment": "\u0436" * 250})
+    run = FileRun.open(about, "job")
+    run.describe({}, 1, 0)
+    run.log([Point("loss", 1.0, 1, 1000)])
+    run.end("FINISHED")
+
+
+def test_tries_that_fail_add_nothing_to_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(run: Any) -> Any:
+        raise RuntimeError("no such tracker")
+
+    run, point = FileRun.open(asked(tmp_path, "TensorBoard"), "job"), Point("loss", 1.0, 1, 1000)
+    run.describe({}, 1, 0)
+    with monkeypatch.context() as patched:
+        patched.setitem(tracker_files.FILES, "TensorBoard", broken)
+        sizes = []
+        for _ in range(4):
+            with pytest.raises(RuntimeError):
+                run.log([point])
+            sizes.append(next(tmp_path.rglob("points.jsonl")).stat().st_size)
+    assert sizes[1:] == sizes[1:2] * 3
+    run.log([point])
+    assert tensorboard(tmp_path) == {"loss": [(1, 1.0)]}
+
+
+def test_a_process_of_wandb_that_is_killed_costs_no_value(tmp_path: Path) -> None:
+    def log(step: int) -> None:
+        run.log([Point("loss", float(step), step, 1000)])
+
+    run, steps = FileRun.open(asked(tmp_path, "WandB"), "job"), itertools.count(1)
+    run.describe({}, 1, 0)
+    log(next(steps))
+    children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    (server,) = [pid for pid in children if "wandb" in Path(f"/proc/{pid}/comm").read_text()]
+    os.kill(int(server), signal.SIGKILL)
+    with pytest.raises(ConnectionError):  # at the latest when its socket is closed
+        deque(map(log, steps), maxlen=0)
+    failed = next(steps) - 1
+    log(failed)
+    run.end("FINISHED")
+    assert wandb(tmp_path) == {"loss": [(step, float(step)) for step in range(1, failed + 1)]}
 
 
 def test_a_store_that_cannot_be_written_costs_a_run_its_curve_and_nothing_else(

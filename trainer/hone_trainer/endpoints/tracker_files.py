@@ -13,6 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,8 @@ from hone_api.plan import TrackingInput
 from hone_trainer.endpoints.mlflow.run import Point
 
 JOURNAL = "points.jsonl"
+LONGEST_NAME = 120
+"""Bytes of a folder's name: W&B takes 128 characters, a file system 255 bytes, and Trackio's files get a suffix."""
 
 
 class Tracked(NamedTuple):
@@ -149,8 +152,10 @@ class WandbFiles:
                 self._run.summary.update(values)
 
     def end(self, is_finished: bool) -> None:
-        self._run.finish(exit_code=0 if is_finished else 1)
-        self._teardown()  # waits until its process has written the file
+        try:
+            self._run.finish(exit_code=0 if is_finished else 1)
+        finally:
+            self._teardown()  # waits until its process has written the file
 
 
 FILES: dict[str, type[Files]] = {"TensorBoard": TensorBoardFiles, "Trackio": TrackioFiles, "WandB": WandbFiles}
@@ -179,27 +184,42 @@ class FileRun:
 
     def describe(self, params: Mapping[str, str], attempt: int, step: int) -> None:
         """Begin an attempt that goes on from a step: what an earlier one measured after it does not count."""
-        journal = self._folder / JOURNAL
-        whole = journal.with_suffix(".new")
-        whole.write_text("".join(_line(point) for point in self._read() if point.step <= step))
-        whole.replace(journal)
+        self._keep(point for point in self._read() if point.step <= step)
         self._params = {**params, "attempt": str(attempt)}
         self._files = None
 
     def log(self, points: Sequence[Point]) -> None:
         """Add points; after a failure, all files of the tracker are written again."""
-        with (self._folder / JOURNAL).open("a") as journal:
-            journal.write("".join(["\n", *map(_line, points)]))  # the last line of a killed attempt may be half
         files, self._files = self._files, None
-        if files is None:
-            files, points = FILES[self._about.type](Tracked(self._folder, self._about, self._params)), self._read()
-        files.write(points)
+        if files is None:  # what failed may have been written, so it is not added
+            self._keep([*self._read(), *points])
+            points = self._read()
+            files = FILES[self._about.type](Tracked(self._folder, self._about, self._params))
+        else:
+            try:
+                with (self._folder / JOURNAL).open("a") as journal:
+                    journal.write("".join(["\n", *map(_line, points)]))  # the last line may be half
+            except OSError:
+                self._files = files  # they miss nothing so far
+                raise
+        try:
+            files.write(points)
+        except Exception:
+            with suppress(Exception):  # the first error counts
+                files.end(False)
+            raise
         self._files = files
 
     def end(self, status: str) -> None:
         """Close the files."""
         if self._files is not None:
             self._files.end(status == "FINISHED")
+
+    def _keep(self, points: Iterable[Point]) -> None:
+        journal = self._folder / JOURNAL
+        whole = journal.with_suffix(".new")
+        whole.write_text("".join(map(_line, points)))
+        whole.replace(journal)
 
     def _read(self) -> list[Point]:
         """By step; of several values for one step, the last."""
@@ -211,7 +231,7 @@ class FileRun:
 
 def as_folder(name: str) -> str:
     """The name as that of one folder, also for W&B and Trackio."""
-    return re.sub(r"[^-\w]", "-", name)
+    return re.sub(r"[^-\w]", "-", name).encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 def _line(point: Point) -> str:
