@@ -216,6 +216,18 @@ def test_tries_that_fail_add_nothing_to_the_journal(tmp_path: Path, monkeypatch:
     assert tensorboard(tmp_path) == {"loss": [(1, 1.0)]}
 
 
+def test_trackio_writes_to_the_store_whoever_has_imported_it(tmp_path: Path) -> None:
+    """TRL does, and its folder is that of this time."""
+    from trackio.utils import TRACKIO_DIR
+
+    store = tmp_path / "store"
+    assert store != TRACKIO_DIR
+    run = FileRun.open(asked(store, "Trackio"), "job")
+    run.describe({}, 1, 0)
+    run.log([Point("loss", 1.0, 1, 1000)])
+    assert (store / "faq.db").exists()
+
+
 def test_a_process_of_wandb_that_is_killed_costs_no_value(tmp_path: Path) -> None:
     def log(step: int) -> None:
         run.log([Point("loss", float(step), step, 1000)])

@@ -83,9 +83,12 @@ class TrackioFiles:
 
     def __init__(self, run: Tracked) -> None:
         # The store may be NFS, where SQLite's write-ahead log does not work.
-        os.environ |= {"TRACKIO_DIR": str(run.about.path), "TRACKIO_SQLITE_JOURNAL_MODE": "delete"}
+        os.environ["TRACKIO_SQLITE_JOURNAL_MODE"] = "delete"
+        from trackio import sqlite_storage, utils
         from trackio.sqlite_storage import SQLiteStorage
 
+        # They read TRACKIO_DIR once, when TRL imports them.
+        sqlite_storage.TRACKIO_DIR = utils.TRACKIO_DIR = Path(str(run.about.path))
         self._storage, self._run = SQLiteStorage, run
         self._project = as_folder(run.about.experiment)
         labels = {"_Group": run.about.group, "_Created": datetime.now(UTC).isoformat()}
