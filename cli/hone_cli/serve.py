@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-import yaml
 
 from hone_api.estimate.advice import SERVED_RANKS
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.reach.pod import image_of
+from hone_cli.runs.manifests import as_yaml
 from hone_cli.serving import following, httproute, kserve, ollama, vllm
 from hone_cli.serving.cautions import cautions, shows_signing
 from hone_cli.serving.following import Following
@@ -233,7 +233,7 @@ def render(to: str, models: Sequence[ServedModel], server: Server, sharing: Shar
 
 def text(objects: Sequence[Mapping[str, Any]]) -> str:
     """The objects as YAML documents."""
-    return "---\n".join(yaml.safe_dump(dict(o), sort_keys=False, allow_unicode=True) for o in objects)
+    return as_yaml(objects)
 
 
 def approved(versions: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:

@@ -94,6 +94,13 @@ def test_adapters_on_one_base_share_a_server():
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
 
 
+def test_names_that_kubectl_reads_as_numbers_are_quoted():
+    server = Server("1e5", "team", "vllm/vllm-openai:v1", IMAGE, gpus=1)
+    text = serve.text(serve.render("vllm", served([version("1e5")], None), server, Sharing()))
+    assert "name: '1e5'" in text
+    assert not re.search(r": 1e5$", text, re.M)
+
+
 def test_adapters_on_experts_are_loaded_with_the_settings_that_vllm_needs():
     attention = version("plain", experts=4, adapter={"targets": ["q_proj", "shared_experts.up_proj"]})
     asked = arguments(rendered("vllm", version("bot", experts=4), attention)[0])
