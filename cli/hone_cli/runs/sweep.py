@@ -347,7 +347,8 @@ class _Running:
 def _line(trial: Trial, now: datetime) -> str:
     """A trial for people."""
     settings = " ".join(f"{path}={value}" for path, value in trial.settings.items()) or "the manifest as it is"
-    words = {"Open": "runs", "Stopped": "is stopped", "Failed": "has failed", "Finished": ""}[trial.state]
+    waits = f"is suspended, and goes on with: hone resume {trial.name}" if trial.is_suspended else "runs"
+    words = {"Open": waits, "Stopped": "is stopped", "Failed": "has failed", "Finished": ""}[trial.state]
     if trial.value is not None:
         words = f"{trial.metric} {trial.value:.4g}"
         if found := trial.difference:

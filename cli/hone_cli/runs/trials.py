@@ -82,6 +82,11 @@ class Trial:
         return "Stopped" if STOPPED in (self.job["metadata"].get("annotations") or {}) else "Open"
 
     @property
+    def is_suspended(self) -> bool:
+        """By spec.suspend: a queue of Kueue lets it wait by its own means."""
+        return bool(self.job["spec"].get("suspend"))
+
+    @property
     def why(self) -> str:
         """Why it has no number."""
         status = self.job.get("status") or {}

@@ -16,7 +16,7 @@ from hone_api.kinds.finetunejob import FineTuneJobSpec
 from hone_api.plan import TrainingPlan
 from hone_cli.errors import CommandError
 from hone_cli.runs import varied
-from hone_cli.runs.sweep import _hours, _Running
+from hone_cli.runs.sweep import _hours, _line, _Running
 from hone_cli.runs.trials import (
     SETTINGS,
     STOPPED,
@@ -62,6 +62,13 @@ def made(
     numbers = [] if value is None else [{"name": "loss", "tuned": str(value), "rows": 100, **number_fields}]
     version = {"metadata": {"name": f"s-v{number}"}, "spec": {"evaluation": {"numbers": numbers}}}
     return trial_of({"metadata": meta, "spec": spec, "status": status}, version if value is not None else None, "loss")
+
+
+def test_a_trial_that_somebody_suspended_says_how_it_goes_on() -> None:
+    trial = made(3, "Open")
+    assert _line(trial, NOW).endswith("runs")
+    suspended = trial_of({**trial.job, "spec": {**trial.job["spec"], "suspend": True}}, None, "loss")
+    assert _line(suspended, NOW).endswith("is suspended, and goes on with: hone resume s-3")
 
 
 def test_values_are_typed_by_the_schema() -> None:
