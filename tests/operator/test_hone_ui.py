@@ -456,6 +456,8 @@ def test_a_person_reads_rows_and_the_report_page_of_a_dataset(store, url) -> Non
             page.tab_to(button)
             page.press(Keys.ENTER)
             page.until(words)
+        assert "More rows" not in browser.find_element("tag name", "main").text
+        assert "4, 7, 9" in browser.find_element("tag name", "main").text
         page.tab_to("Show the report page")
         page.press(Keys.ENTER)
         page.until("Open the report")

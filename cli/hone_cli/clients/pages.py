@@ -169,7 +169,7 @@ def dataset(client: HoneClient, name: str) -> Markup:
         }
     )
     keys = list(dict.fromkeys(key for error in errors for key in error))
-    rejects = [[str(error.get(key, "")) for key in keys] for error in errors]
+    rejects = [[_cell(error.get(key, "")) for key in keys] for error in errors]
     refused = table("Rejected rows", [_title(key) for key in keys], rejects) if errors else None
     advice = element("ul", *(element("li", words) for words in status.get("advice") or ()))
     review = None
@@ -182,6 +182,10 @@ def dataset(client: HoneClient, name: str) -> Markup:
     note = element("p", "The first of these starts a pod that reads the store.") if page else None
     told = advice if status.get("advice") else None
     return join([element("h1", name), about, refused, told, review, note, page, *seen])
+
+
+def _cell(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _rows_form(name: str, file: str, offset: int = 0) -> Markup:

@@ -62,6 +62,7 @@ async function act(form) {
   try {
     const {html} = await call("act", {act: form.getAttribute("data-act"), fields});
     put(again ? said : answer, html);
+    if (Number(fields.offset)) form.remove();  // the rows that follow have a button of their own
     if (again) await show();
   } catch (error) {
     const words = document.createElement("p");
