@@ -228,7 +228,7 @@ def test_rows_are_shown_a_page_at_a_time(store, url, namespace) -> None:
     assert "characters)" in rejected, "a long row is cut, and says so"
     assert "has no such file" in acted(url, "rows", dataset="rows", file="removed", offset="0")
     for wrong in ({"file": "../secret"}, {"file": "train", "offset": "-1"}):
-        assert "there are no such rows" in acted(url, "rows", **{"dataset": "rows", "offset": "0", **wrong})
+        assert "a Dataset has no rows" in acted(url, "rows", **{"dataset": "rows", "offset": "0", **wrong})
     answer = acted(url, "report", dataset="rows")
     (place,) = re.findall(r'href="(report/[^"]+)"', answer)
     page = requests.get(f"{url}/{place}", timeout=HANG)

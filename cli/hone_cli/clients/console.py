@@ -214,7 +214,7 @@ class Console:
         """Some rows of a Dataset, read by a pod that goes on for the next ones."""
         name, file, offset = fields["dataset"], fields["file"], fields["offset"]
         if file not in (*pages.SPLITS, *rows.REFUSED) or not offset.isdecimal():
-            raise CommandError(f"{file} at {offset}: there are no such rows")
+            raise CommandError(f"a Dataset has no rows {file} from {offset}: go back to its page")
         with self._source(name) as source:
             return pages.row_list(name, file, rows.page(source, file, int(offset)))
 
@@ -318,7 +318,7 @@ def application(console: Console, token_digest: str) -> web.Application:
     async def report(request: web.Request) -> web.Response:
         text = console.reports.get(request.match_info["place"])
         if text is None:
-            raise web.HTTPNotFound(reason="this report is no longer kept: ask for it again")
+            raise web.HTTPNotFound(reason="this report has expired: request it again")
         return web.Response(body=text, content_type="text/html", charset="utf-8", headers=_OF_REPORTS)
 
     for path in _PAGE:

@@ -378,7 +378,7 @@ def parity_lines(numbers: Sequence[Mapping[str, Any]], rewards: Sequence[str], m
             f"{each['name']}: {each['tuned']} ({low} to {high}) of {each.get('rows')} rows; similar, not as good"
         )
     if not rewards:
-        lines.append("Nothing says which answers are better: there are no reference answers, no grader and no judge.")
+        lines.append("It is not known which answers are better: give reference answers, a grader or a judge.")
     for reward in rewards:
         found = [n for n in numbers if n["name"] == f"parity_{reward}" and n.get("againstLow") and n.get("againstHigh")]
         if not found:

@@ -239,7 +239,7 @@ def next_step(sweep: Sweep, trials: Sequence[Trial], refused: Iterable[int], now
     elif hours is not None and hours <= 0:
         over = "the budget is used"
     elif settings is None:
-        over = "there are no other settings"
+        over = "all combinations of settings have been tried"
     else:
         return SweepStep(stop, number, settings, hours)
     return waits if running else SweepStep(stop, over=over)
@@ -254,7 +254,7 @@ def _share(sweep: Sweep, trials: Sequence[Trial], left: int, now: datetime) -> f
 
 
 def _suggest(sweep: Sweep, trials: Sequence[Trial], number: int) -> dict[str, Setting] | None:
-    """Settings that no trial has, by TPE from the trials so far; None: there are no others."""
+    """New settings, chosen by TPE from the trials so far; None: all combinations have been tried."""
     import optuna
 
     taken = [sweep.first, *(trial.settings for trial in trials)]

@@ -174,7 +174,7 @@ def test_without_references_it_is_similarity_and_no_parity(tmp_path: Path) -> No
     lines, shown = parity_lines(numbers, [], 0.05)
     assert not shown
     assert "similar, not as good" in lines[0]
-    assert "Nothing says which answers are better" in lines[1]
+    assert "It is not known which answers are better" in lines[1]
 
 
 def test_pairs_and_graded_rows_keep_what_they_are_judged_by(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_a_small_space_is_tried_as_a_whole_and_then_it_is_over() -> None:
     sweep = Sweep(sweep.space, sweep.first, trials=50)
     world = World(sweep, set(), restarts=False)
     LOSS["training.batchSize"] = float
-    assert world.run() == "there are no other settings"
+    assert world.run() == "all combinations of settings have been tried"
     tried = {tuple(job["settings"].values()) for number, job in world.jobs.items() if number > 1}
     assert tried == {*itertools.product((8, 16, 32), (1, 2, 3))} - {(16, 2)}
     assert len(world.jobs) == 9
