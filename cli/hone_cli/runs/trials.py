@@ -383,6 +383,11 @@ def verdict(sweep: Sweep, trials: Sequence[Trial], now: datetime) -> SweepVerdic
     if found and (found.high < 0 if sweep.best == "Lowest" else found.low > 0):
         words = f"trial {best.number} is better than the manifest as it is: {found.value:+.4g} {interval}"
         return SweepVerdict(best, best, True, words, other)
+    if found and (found.low > 0 if sweep.best == "Lowest" else found.high < 0):
+        words = (
+            f"trial {best.number} is worse than the manifest as it is by the same rows: {found.value:+.4g} {interval}"
+        )
+        return SweepVerdict(best, first, False, words, other)
     cheaper = best if best.hours(now) < first.hours(now) else first
     why = f"{found.value:+.4g} {interval} has 0 in it" if found else "they were not compared by row"
     keep = f"the cheaper one is trial {cheaper.number}{' (the manifest as it is)' if cheaper is first else ''}"

@@ -347,6 +347,7 @@ FIRST = made(1, value=1.0)
         (made(2, value=0.5, **against(-0.6, -0.4, 1.5)), 1, 1, False, "has the best value"),  # another ruler
         (made(2, value=0.5, digest="sha256:b", **against(-0.6, -0.4)), 1, 1, False, "has the best value"),
         (made(2, "Failed"), 1, 1, False, "has the best value"),
+        (made(2, value=0.5, hours=0.5, **against(0.1, 0.3)), 2, 1, False, "is worse than the manifest as it is"),
     ],
 )
 def test_a_trial_is_better_only_if_its_interval_says_so(
