@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hone_dev.cluster.binaries import COMPONENTS
@@ -52,15 +53,24 @@ def _members(name: str) -> set[int]:
     return found
 
 
-def kill_cgroup(name: str, timeout: float = 30.0) -> None:
+def kill_cgroup(name: str) -> None:
     """Kill every process of the pods. Raises HoneDevError if some survive."""
+    _kill(lambda: _members(name), "processes of pods")
+
+
+def kill_processes(state: Path) -> None:
+    """Kill what still runs of the cluster, as a shim that containerd has lost. Raises HoneDevError if some survive."""
+    _kill(lambda: set(processes(state)), "processes of the cluster")
+
+
+def _kill(find: Callable[[], set[int]], what: str, timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
-    while pids := _members(name):
+    while pids := find():
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() > deadline:
-            raise HoneDevError(f"these processes of pods do not end: {sorted(pids)}", "run `cluster down` again")
+            raise HoneDevError(f"these {what} do not end: {sorted(pids)}", "run `cluster down` again")
         time.sleep(0.1)
 
 

@@ -216,6 +216,7 @@ def down() -> None:
         with step("stopping the control plane"):
             for name in (*reversed(NAMES), *supervisor.names()):  # also what others started in it
                 supervisor.stop(name)
+            cleanup.kill_processes(state)
         with step("removing mounts, network and data"):
             cleanup.unmount_below(state)
             cleanup.unmount_below(paths.cache("containerd"))

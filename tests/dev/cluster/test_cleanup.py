@@ -1,5 +1,8 @@
 """What `cluster down` reads while containers still go away."""
 
+import shutil
+import signal
+import subprocess
 import threading
 from pathlib import Path
 
@@ -38,3 +41,19 @@ def test_control_groups_may_vanish_while_they_are_read(tmp_path: Path, monkeypat
     cleanup.remove_cgroup("pods")
     cleanup.remove_cgroup("pods")  # of one that has gone
     assert not (tmp_path / "pods").exists()
+
+
+def test_a_shim_that_containerd_has_lost_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "containerd-shim-runc-v2"
+    shutil.copy(shutil.which("tail") or "", program)
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "containerd.sock").touch()
+    with subprocess.Popen([program, "-f", folder / "containerd.sock"]) as shim:
+        try:
+            while shim.pid not in cleanup.processes(folder):
+                assert shim.poll() is None
+            cleanup.kill_processes(folder)
+            assert shim.wait() == -signal.SIGKILL
+        finally:
+            shim.kill()
