@@ -136,6 +136,8 @@ REFUSED = {
     "scheme": (["huggingFace.endpoint=ftp://hub"], r"at '/huggingFace/endpoint': 'ftp://hub' does not match"),
     "no registry": (["image.repository=hone/operator"], r'"hone/operator" names no registry'),
     "second release": ([], r"Hone already runs in this cluster as release hone in namespace hone-system"),
+    "no namespace": (["watchNamespaces={other,gone}", "crds.enabled=false"], r"watchNamespaces: .* no namespace gone"),
+    "nor there": (["namespaces={gone}"], r"namespaces: the cluster has no namespace gone"),
     "its definitions": (["watchNamespaces={other}"], r"invalid ownership metadata.*current value is \"hone\""),
 }
 
@@ -189,7 +191,30 @@ def test_a_second_operator_for_namespaces_of_its_own(server):
     space = ("--namespace", "second")
     own = ("--set", "watchNamespaces={second}", "--set", "crds.enabled=false")
     server.helm("install", "second", CHART, *space, "--create-namespace", *own)
+    server.helm("upgrade", "second", CHART, *space, *own)
+    server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE)
+
+    both = "Hone already runs in namespace second as release second in namespace second, and two operators"
+    with pytest.raises(AssertionError, match=both):
+        server.helm("install", "third", CHART, "--namespace", "third", "--create-namespace", *own)
+    for value in ("allNamespaces=true", "namespaces={second}"):
+        with pytest.raises(AssertionError, match=both):
+            server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, "--set", value)
+    server.kubectl("label", "namespace", "second", "hone.dev/enabled=true")
+    with pytest.raises(AssertionError, match=both):
+        server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE)
     server.helm("uninstall", "second", *space)
+
+
+@pytest.mark.parametrize("serves", ["allNamespaces=true", "namespaces={second}"])
+def test_a_second_operator_where_the_first_one_works_is_refused(server, serves):
+    first = ("--namespace", NAMESPACE, "--set")
+    server.helm("upgrade", "hone", CHART, *first, serves)
+    own = ("--namespace=second", "--set=watchNamespaces={second},crds.enabled=false")
+    with pytest.raises(AssertionError, match="runs in namespace second as release hone in namespace hone-system"):
+        server.helm("install", "again", CHART, *own)
+    assert server.get("clusterroles", "--selector=app.kubernetes.io/instance=again")["items"] == []
+    server.helm("upgrade", "hone", CHART, *first, "allNamespaces=false")
 
 
 def storage_class(name: str, provisioner: str, default: str = "false") -> dict:

@@ -120,9 +120,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if or $there (eq $mode "alwaysRender") }}true{{ end }}
 {{- end }}
 
+{{- /* The name of its rights, which are not in its own namespace. */ -}}
+{{- define "hone.clusterName" -}}
+{{ include "hone.namespace" . }}-{{ include "hone.fullname" . }}
+{{- end }}
+
 {{- /* The ClusterRole that holds what the operator needs in a namespace with jobs, and its bindings. */ -}}
 {{- define "hone.namespaceRole" -}}
-{{ include "hone.namespace" . }}-{{ include "hone.fullname" . }}-namespace
+{{ include "hone.clusterName" . }}-namespace
 {{- end }}
 
 {{- /* "true" where namespaces opt in: by the label hone.dev/enabled, or by the value `namespaces`. */ -}}
