@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runs.forks import Fork, Forks
 
 from hone_api.contract import encoding
 from hone_api.plan import POD_INDEX_ENV, TrainingPlan
@@ -22,19 +22,24 @@ from hone_trainer.store import part_folder
 
 pytestmark = pytest.mark.trainer
 POD = """
-import sys
-from hone_trainer import __main__
 from hone_trainer.encoding import chunks
 from hone_trainer.run import encode
 
 chunks.LEAST, encode.cores = 300, lambda: 1
-sys.exit(__main__.main(["encode", sys.argv[1]]))
 """
+"""Python that cuts a few rows into many parts, and does them in one process."""
+Start = Callable[[Path, int], Fork]
 
 
-def _start(plan: Path, index: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, POD_INDEX_ENV: str(index)}
-    return subprocess.Popen([sys.executable, "-c", POD, str(plan)], env=environment, start_new_session=True)
+@pytest.fixture
+def start(forks: Callable[[], Forks], tmp_path: Path) -> Start:
+    """Starts the pod of this index of the plan in a file."""
+
+    def pod(plan: Path, index: int) -> Fork:
+        log = tmp_path / f"log-{plan.stem}-{index}"
+        return forks().start(["encode", str(plan)], {POD_INDEX_ENV: str(index)}, log, before=POD)
+
+    return pod
 
 
 def _files(plan: TrainingPlan) -> dict[str, bytes]:
@@ -50,45 +55,45 @@ def _plan(make_plan: Any, folder: Path, pods: int | None) -> tuple[TrainingPlan,
 
 
 @pytest.fixture
-def alone(make_plan: Any, tmp_path: Path) -> dict[str, bytes]:
+def alone(make_plan: Any, tmp_path: Path, start: Start) -> dict[str, bytes]:
     """The files as one pod writes them."""
     plan, path = _plan(make_plan, tmp_path / "one", None)
-    assert _start(path, 0).wait() == 0
+    assert start(path, 0).wait() == 0
     assert len({name.partition("/")[0] for name in _files(plan)}) == len(encoding.keys(plan) or ()) == 2
     return _files(plan)
 
 
 @pytest.mark.parametrize("pods", [2, 3])
 def test_several_pods_encode_the_same_as_one_although_all_are_killed(
-    make_plan: Any, tmp_path: Path, alone: dict[str, bytes], pods: int
+    make_plan: Any, tmp_path: Path, start: Start, alone: dict[str, bytes], pods: int
 ) -> None:
     """At a random moment each, after some parts are there; then each of them is replaced."""
     plan, path = _plan(make_plan, tmp_path / "shared", pods)
-    first = [_start(path, index) for index in range(pods)]
+    first = [start(path, index) for index in range(pods)]
     while not list((tmp_path / "shared").glob(".work-*/parts/000000-*")):
         assert first[0].poll() is None
         time.sleep(0.01)
     for process in random.sample(first, pods):
         time.sleep(random.random() / 20)
-        os.killpg(process.pid, signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)
     assert [process.wait() for process in first] == [-signal.SIGKILL] * pods
-    second = [_start(path, index) for index in range(pods)]
+    second = [start(path, index) for index in range(pods)]
     assert [process.wait() for process in second] == [0] * pods
     # A pod that began to add a part when the first one had just ended leaves it for the sweep.
     assert {name: data for name, data in _files(plan).items() if not name.startswith(".work-")} == alone
 
 
-def test_the_first_pod_waits_for_nobody(make_plan: Any, tmp_path: Path, alone: dict[str, bytes]) -> None:
+def test_the_first_pod_waits_for_nobody(make_plan: Any, tmp_path: Path, start: Start, alone: dict[str, bytes]) -> None:
     plan, path = _plan(make_plan, tmp_path / "shared", 3)
-    assert _start(path, 0).wait() == 0
+    assert start(path, 0).wait() == 0
     assert _files(plan) == alone
-    assert _start(path, 1).wait() == 0, "a pod that is late has nothing to do"
+    assert start(path, 1).wait() == 0, "a pod that is late has nothing to do"
     assert _files(plan) == alone
 
 
-def test_another_pod_leaves_only_its_share(make_plan: Any, tmp_path: Path) -> None:
+def test_another_pod_leaves_only_its_share(make_plan: Any, tmp_path: Path, start: Start) -> None:
     _, path = _plan(make_plan, tmp_path / "shared", 3)
-    assert _start(path, 1).wait() == 0
+    assert start(path, 1).wait() == 0
     made = [int(file.name.partition("-")[0]) for file in (tmp_path / "shared").glob(".work-*/parts/*")]
     assert made
     assert {index % 3 for index in made} == {1}
