@@ -14,6 +14,8 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.training import same_weights
 
 pytestmark = pytest.mark.trainer
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["torch.distributed", "hone_trainer.training.same_weights"])
 
 
 def network(dtype: str = "float32") -> Any:
@@ -79,8 +81,7 @@ def test_ranks_that_differ_in_one_bit_are_named(tmp_path: Path, changed: int | N
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_rank, args=(number, port, changed, threads, tmp_path)) for number in range(3)]
+    processes = [FORKS.Process(target=_rank, args=(number, port, changed, threads, tmp_path)) for number in range(3)]
     for process in processes:
         process.start()
     for process in processes:
