@@ -42,10 +42,12 @@ GO_INSTALL = {
     "rekor": "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0",
     "tesseract": "github.com/transparency-dev/tesseract/cmd/tesseract/posix@v0.1.1",
 }
-# For `make audit`, and compiled by it alone.
+# For `make audit` and `make release`, and compiled by them alone.
 GO_INSTALL_FOR_AUDIT = {
     "actionlint": "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12",
     "kube-score": "github.com/zegl/kube-score/cmd/kube-score@v1.20.0",
+    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
+    "syft": "github.com/anchore/syft/cmd/syft@v1.57.2",
 }
 GO_HINT = "install Go 1.24 or newer (https://go.dev/doc/install) and put it on PATH"
 

@@ -192,6 +192,18 @@ def push(
     return pushed
 
 
+@contextmanager
+def mounted(target: str) -> Iterator[Path]:
+    """The root folder of an image of the present sources, built if absent."""
+    prepare(target)
+    with _builder():
+        container = _buildah("from", "--pull-never", reference(target)).strip()
+        try:
+            yield Path(_buildah("mount", container).strip())
+        finally:
+            _buildah("rm", container)
+
+
 def sizes_of(target: str, reference: str, options: Sequence[str] = ()) -> dict[str, int]:
     """Bytes of all layers of an image in a registry, and of those with code of Hone, which are the last."""
     oras = binaries.program("oras")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,8 @@ def run_all(registry: str, key: Path | None) -> None:
         for target, (reference, size) in pushed.items():
             code = f"{size['code'] / 1e6:.1f} MB after a change of code"
             note(f"{target:10} {size['all'] / 1e6:7.0f} MB to pull, {code}  {reference}")
-        made = make(folder, host, {target: reference for target, (reference, _) in pushed.items()}, key=key)
+        images = {target: reference for target, (reference, _) in pushed.items()}
+        made = make(folder, host, images, key, supply.LOCKS)
     note(f"{made.version} is in {made.folder}" + ("" if registry else "; nothing was published"))
 
 
@@ -68,12 +69,15 @@ def _rehearsed() -> Iterator[str]:
         yield server.host
 
 
-def make(folder: Path, registry: str, images: Mapping[str, str], key: Path | None = None) -> Release:
+def make(
+    folder: Path, registry: str, images: Mapping[str, str], key: Path | None = None, looked_into: Iterable[str] = ()
+) -> Release:
     """Write all files of a release and push its chart.
 
     Args:
         images: `repository@sha256:…` by target; they are in their registry already.
         key: private key that signs the folder; None: it has no signature.
+        looked_into: parts whose list is compared with what is installed. An image must have been built for it.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -86,6 +90,8 @@ def make(folder: Path, registry: str, images: Mapping[str, str], key: Path | Non
         _archive(site.build(paths.SOURCE, mermaid.script()), folder / f"hone-docs-{RELEASE}.tar.gz")
     with step("lists of parts"):
         supply.write_boms(folder / "sbom")
+        for part in looked_into:
+            supply.complete(folder / "sbom", part)
     (folder / "release-notes.md").write_text(notes((paths.SOURCE / "CHANGELOG.md").read_text(), RELEASE))
     (folder / "images.txt").write_text("".join(f"{reference}\n" for reference in images.values()))
     supply.seal(folder, images, _git("rev-parse", "HEAD"), {"version": RELEASE, "registry": registry}, key)

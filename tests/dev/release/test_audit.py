@@ -31,7 +31,7 @@ def test_every_line_names_a_tool_and_says_why() -> None:
     lines = audit.reasons()
     assert len(lines) > 10
     assert all(line.keys() == LINE.keys() and line["reason"] for line in lines)
-    assert {line["tool"] for line in lines} <= {*audit.TOOLS, "actionlint", "zizmor"}
+    assert {line["tool"] for line in lines} <= {*audit.TOOLS, "actionlint", "zizmor", "syft"}
 
 
 @pytest.mark.torch
@@ -76,3 +76,17 @@ def test_every_pod_of_the_operator_is_as_others_want_it(tool: Any, tmp_path: Pat
     assert len({each.where for each in found}) == len(jobs), "it has read every Job"
     rules = {each.rule for each in found}
     audit.check(found, [line for line in audit.reasons() if line["rule"] in rules])
+
+
+@pytest.mark.long
+def test_every_object_of_the_operator_has_the_fields_of_the_oldest_and_the_newest_kubernetes(tmp_path: Path) -> None:
+    every = [each for make in CASES.values() for each in make()]
+    every[0]["spec"] = {}
+    for number, each in enumerate(every):
+        each["metadata"] = {**each["metadata"], "name": f"{each['metadata']['name']}-{number}"}
+    (tmp_path / "objects.yaml").write_text(yaml.safe_dump_all(every))
+    found = list(audit.kubeconform(tmp_path / "objects.yaml"))
+    wrong = [each for each in found if each.where.startswith(f"{every[0]['kind']}/{every[0]['metadata']['name']} ")]
+    assert len({each.rule for each in wrong}) == 2, "it has read the objects, for both versions"
+    lines = [each for each in audit.reasons() if each["tool"] == "kubeconform" and each["where"].startswith("Job/")]
+    audit.check([each for each in found if each not in wrong], lines)

@@ -99,6 +99,51 @@ def test_the_notes_are_the_part_of_the_version() -> None:
         command.notes("# Changelog\n\n## 0.1.0\n\nfirst\n", "0.2.0")
 
 
+STATUS = """Package: libc6
+Status: install ok installed
+Architecture: amd64
+Multi-Arch: same
+Version: 2.36-9+deb12u13
+Description: library
+ Version: 1 in a text is none
+
+Package: gone
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 1.0
+
+Package: libstdc++6
+Status: install ok installed
+Architecture: amd64
+Version: 1:12.2.0~rc1-14
+"""
+
+
+def test_debian_packages_are_those_that_are_installed(tmp_path: Path) -> None:
+    assert not list(supply.debian(tmp_path)), "no Debian"
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg/status").write_text(STATUS)
+    found = list(supply.debian(tmp_path))
+    assert [(each["name"], each["version"]) for each in found] == [
+        ("libc6", "2.36-9+deb12u13"),
+        ("libstdc++6", "1:12.2.0~rc1-14"),
+    ]
+    assert found[1]["purl"] == "pkg:deb/debian/libstdc%2B%2B6@1%3A12.2.0~rc1-14?arch=amd64"
+
+
+def test_two_lists_are_compared_by_kind_name_and_version() -> None:
+    ours = {"components": [{"purl": "pkg:pypi/Ruamel.Yaml@1.0"}, {"purl": "pkg:deb/debian/g%2B%2B@1?arch=amd64"}]}
+    theirs = ["pkg:pypi/ruamel-yaml@1.0", "pkg:deb/debian/g%2B%2B@1?arch=amd64&distro=debian-12"]
+    rest = [{"name": "a file without a package"}]
+    assert not list(supply.differences("one", ours, {"components": [*({"purl": url} for url in theirs), *rest]}))
+    for other in ("pkg:pypi/ruamel-yaml@1.1", "pkg:pypi/ruamel@1.0", "pkg:npm/ruamel-yaml@1.0"):
+        found = supply.differences("one", ours, {"components": [{"purl": other}, {"purl": theirs[1]}]})
+        assert [str(each) for each in found] == [
+            "syft not-installed one pkg:pypi/ruamel-yaml@1.0",
+            f"syft not-listed one {other}",
+        ]
+
+
 def pem(key: ec.EllipticCurvePrivateKey, folder: Path) -> tuple[Path, Path]:
     """Files with the private and the public key."""
     private, public = folder / "key.pem", folder / "key.pub"
@@ -125,7 +170,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     work = tmp_path_factory.mktemp("made")
     private, public = pem(ec.generate_private_key(ec.SECP256R1()), work)
     with imageregistry.serve(work / "registry") as registry:
-        release = command.make(work / "release", registry.host, IMAGES, private)
+        # That what is installed below the wheel is what syft finds, or making the release fails.
+        release = command.make(work / "release", registry.host, IMAGES, private, ("hone-cli",))
         run(tools.helm(), "pull", release.chart, "--version", RELEASE, "--plain-http", "--destination", work)
         yield Made(release.folder, public, work / f"hone-{RELEASE}.tgz")
 

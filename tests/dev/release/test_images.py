@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from hone_dev.cluster import binaries, imageregistry, images
+from hone_dev.release import supply
 from hone_dev.tools.console import HoneDevError
 from hone_dev.tools.shell import run
 
@@ -26,3 +30,18 @@ def test_the_image_is_found_by_digest_and_small(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setitem(images._MOST, "code", sizes["code"] - 1)
         with pytest.raises(HoneDevError, match="is too large"):
             images.sizes_of("operator", reference, ("--plain-http",))
+
+
+@pytest.mark.long
+def test_two_makers_list_the_same_packages_of_the_image(tmp_path: Path) -> None:
+    supply.write_boms(tmp_path)
+    supply.complete(tmp_path, "operator")
+    text = (tmp_path / "operator.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    listed = json.loads(text)
+    kinds = [each["purl"].partition("/")[0] for each in listed["components"]]
+    assert kinds.count("pkg:deb") > 50
+    assert kinds.count("pkg:pypi") > 10
+    less = {"components": listed["components"][1:]}
+    with pytest.raises(HoneDevError, match="syft not-listed operator pkg:"):
+        supply.compare("operator", less, listed)
