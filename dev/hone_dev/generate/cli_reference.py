@@ -39,10 +39,12 @@ Each command prints its options with `--help`. `hone --version` prints the relea
 | 0 | Done |
 | 1 | The cluster does not answer, refuses, or has no such object; a file cannot be read |
 | 2 | An option or an argument is wrong |
-| 3 | `plan`, `run`: an object is refused; `convert`: no job does this |
-| 4 | `plan`, `run`: a job does not fit into its memory |
-| 5 | `watch`, `run`: the run has failed |
-| 6 | `convert`: a key is not known |
+| 3 | `plan`, `run`, `sweep`: an object is refused; `convert`, `migrate openai`: no job does this |
+| 4 | `plan`, `run`, `sweep`: a job does not fit into its memory, or needs more than its budget |
+| 5 | `watch`, `run`: the run has failed; `sweep`: all trials have; `migrate report`: parity is not shown |
+| 6 | `convert`, `migrate openai`: a key is not known |
+| 7 | `doctor`: a check has failed |
+| 130 | Interrupted by Ctrl-C; what runs in the cluster goes on |
 
 One line on stderr names the cause. `hone check` has the exit codes of the trainer, e.g. 65 for unusable rows.
 Commands print no colours where `NO_COLOR` is set or their output is not a terminal.
