@@ -62,7 +62,10 @@ class Broken(NamedTuple):
     rule: Rule
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.rule.message}" if self.path else self.rule.message
+        """The message behind its path, which is not there twice where the message begins with it."""
+        path = self.path or (self.rule.field_path or self.rule.of or "").lstrip(".")
+        words = self.rule.message if self.path else self.rule.message.removeprefix("spec.")
+        return words if words.startswith(path) else f"{path}: {words}"
 
 
 def broken_rules(model: ApiModel, path: str = "") -> Iterator[Broken]:

@@ -2,6 +2,7 @@
 
 import copy
 import random
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from hone_api.base.meta import ApiModel, Kind
 from hone_api.base.rule import Rule
 from hone_api.combinations import dataset_problems
-from hone_api.combinations.rules import broken_rules
+from hone_api.combinations.rules import Broken, broken_rules
 from hone_api.dataset.dataset import DATASET, DatasetSpec
 from hone_api.kinds.finetunejob import FINE_TUNE_JOB, FineTuneJobSpec
 from hone_api.kinds.model import MODEL, ModelSpec
@@ -686,6 +687,17 @@ def said_in_python(kind: str, spec: dict[str, Any], rules: set[str]) -> tuple[se
         if not refused:
             raise
         return refused, set()
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("rule", FineTuneJobSpec.rules, ids=lambda rule: rule.message[:40])
+def test_a_problem_of_a_spec_begins_with_its_field(rule: Rule) -> None:
+    """Others put `spec.` before it."""
+    fields = {
+        info.alias or name for model in models(FineTuneJobSpec, set()) for name, info in model.model_fields.items()
+    }
+    path = re.split("[: ]", str(Broken("", rule)))[0]
+    assert set(path.split(".")) <= fields, path
 
 
 @pytest.fixture(scope="module")
