@@ -42,7 +42,7 @@ def lines(file: Path) -> Iterator[tuple[str, Row]]:
         raise CommandError(f"{file} is not UTF-8 text: download it again, or unpack it first") from None
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         whole = None
     listed = whole.get("data") if isinstance(whole, dict) else whole
     if isinstance(listed, list):
@@ -52,7 +52,7 @@ def lines(file: Path) -> Iterator[tuple[str, Row]]:
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise CommandError(f"{file}, line {number}: not JSON. Is the file whole? Download it again") from None
             yield f"{file.name}, line {number}", _object(row, f"{file}, line {number}")
 

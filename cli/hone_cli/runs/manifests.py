@@ -15,6 +15,8 @@ _NO_TEXT = re.compile(r"[-+.]?[0-9][0-9._]*([eE][-+]?[0-9]+)?|0[box][0-9a-fA-F_]
 """What some parser of YAML takes for a number, or for true."""
 APPLIED = ("ConfigMap", "PersistentVolumeClaim", "Secret", "Dataset", "Model", "FineTuneJob")
 """Kinds that are planned and applied, in the order in which they are."""
+_MOST_VALUES = 1_000_000
+"""Of all documents of a file, with each alias counted as what it repeats."""
 
 
 def read(files: Iterable[Path], namespace: str) -> list[dict[str, Any]]:
@@ -81,17 +83,30 @@ def parsed(text: str, place: str) -> list[Any]:
     """The bodies of the YAML documents in a text.
 
     Raises:
-        CommandError: it is not YAML.
+        CommandError: it is not YAML, or too large once its aliases are followed.
     """
     import yaml
 
     try:
-        return list(yaml.load_all(text, _loader()))
+        bodies = list(yaml.load_all(text, _loader()))
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise CommandError(f"{place} is not YAML{line}: {error.problem}") from None
     except yaml.YAMLError as error:
         raise CommandError(f"{place} is not YAML: {error}") from None
+    except RecursionError:
+        raise CommandError(f"{place} is nested too deeply") from None
+    if _has_too_many(bodies):
+        raise CommandError(f"{place} has too many values, or an alias that repeats itself: write it without aliases")
+    return bodies
+
+
+def _has_too_many(bodies: Iterable[Any]) -> bool:
+    left, seen = [*bodies], 0
+    while left and seen <= _MOST_VALUES:
+        each, seen = left.pop(), seen + 1
+        left += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+    return seen > _MOST_VALUES
 
 
 def _loader() -> Any:

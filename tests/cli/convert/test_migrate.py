@@ -143,6 +143,7 @@ def test_recorded_answers_have_the_forms_of_the_hosted_api(tmp_path: Path, rows:
     ("text", "words"),
     [
         ('{"messages": [{"role": "us', "line 1: not JSON. Is the file whole?"),
+        ("[" * 30_000, "line 1: not JSON. Is the file whole?"),
         ("[1]", "entry 1: not an object"),
         ("", "no recorded answer is to a prompt that can be held out"),
         (json.dumps(turns(101, "")), "1 left out: a turn is empty"),

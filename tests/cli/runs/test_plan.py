@@ -188,6 +188,12 @@ def test_all_objects_are_looked_at_at_once(plan) -> None:
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}", "is of namespace b: add --namespace"),
         ("---\n".join(["apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n"] * 2), "Secret a is there twice"),
         ("\x00", "is not YAML"),
+        ("a: " + "[" * 3_000, "is nested too deeply"),
+        ("a: &a [*a]", "an alias that repeats itself"),
+        (
+            "a: &a [1, 1]\n" + "".join(f"{n}: &{n} [{f'*{n - 1}, ' * 9}]\n".replace("*0", "*a") for n in range(1, 9)),
+            "too many values",
+        ),
     ],
 )
 def test_a_manifest_that_is_none_is_one_line(tmp_path: Path, text: str, words: str) -> None:
