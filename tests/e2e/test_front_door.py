@@ -1,4 +1,4 @@
-"""From a file of 50,000 rows to a conversation, on real pods, by the commands of the quickstart."""
+"""Commands that people type, on real pods: from a file of 50,000 rows to a conversation, and a sweep to its end."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from support.cluster.live import ROWS, config_map, dataset, job, lines
 
 from hone_dev.models import models
 
@@ -37,16 +39,23 @@ def team(new_namespace, hone) -> Iterator[tuple[Any, str]]:
     shutil.rmtree(folder)
 
 
-def test_from_a_large_file_to_a_conversation(team, tmp_path: Path) -> None:
-    kubectl, base = team
+@pytest.fixture
+def command(team, tmp_path: Path) -> Callable[..., str]:
+    """Runs `hone` in the namespace, and returns what it printed."""
+    kubectl, _ = team
 
-    def hone(*words: Any, stdin: str = "") -> str:
+    def run(*words: Any, stdin: str = "") -> str:
         program = [sys.executable, "-m", "hone_cli", *map(str, words)]
         env = {**os.environ, "KUBECONFIG": str(kubectl.kubeconfig)}
         done = subprocess.run(program, env=env, capture_output=True, text=True, input=stdin, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    return run
+
+
+def test_from_a_large_file_to_a_conversation(team, command, tmp_path: Path) -> None:
+    (kubectl, base), hone = team, command
     space = ("--namespace", kubectl.namespace)
     rows = [{"question": f"What is {i} and one?", "answer": f"It is {i + 1}."} for i in range(50_000)]
     file = tmp_path / "support.jsonl"
@@ -64,3 +73,20 @@ def test_from_a_large_file_to_a_conversation(team, tmp_path: Path) -> None:
     assert kubectl.get("dset", "support")["status"]["rows"] == 50_000
     assert hone("logs", "support-1", *space).strip()
     assert re.search("─ base .*─ tuned", hone("chat", "support", *space, stdin="What is 3 and one?\n\n"))
+
+
+def test_a_sweep_ends_in_the_manifest_to_keep(team, command, tmp_path: Path) -> None:
+    """The manifest as it is learns nothing, and one of its trials does: the same rows show it."""
+    kubectl, base = team
+    kubectl.apply(config_map("files", {"good.jsonl": lines(ROWS)}))
+    training = {"maxSteps": 6, "learningRate": "0.000001"}
+    swept = job("small", {"uri": f"hf://{base}"}, training=training)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump_all([dataset("good", "good.jsonl"), swept]))
+    vary = ("--vary", "training.learningRate=0.01,0.02", "--trials", "2", "--yes")
+    words = ("sweep", "small.yaml", *vary, "--namespace", kubectl.namespace)
+    result = json.loads(command(*words, "-o", "json"))
+    assert [trial["state"] for trial in result["trials"]] == ["Finished"] * 2, result
+    assert (result["better"], result["chosen"]) == (True, 2), result
+    rate = result["trials"][1]["settings"]["training.learningRate"]
+    _, kept = yaml.safe_load_all(command(*words))
+    assert kept == {**swept, "spec": {**swept["spec"], "training": {**training, "learningRate": rate}}}
