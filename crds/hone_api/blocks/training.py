@@ -96,6 +96,19 @@ class Adapter(ApiModel):
     )
 
 
+class RopeScaling(ApiModel):
+    """A longer context than the model has, by other frequencies of its rotary positions (RoPE).
+
+    YaRN: Peng et al. 2023, arXiv 2309.00071.
+    """
+
+    rules = (between("factor", "above 1 and at most 64", "> 1.0", "<= 64.0", "4"),)
+    type: Literal["YaRN"] = Field(default="YaRN", description="How the positions are scaled: YaRN, the default.")
+    factor: Decimal = Field(
+        description="The new context as a multiple of max_position_embeddings in the model's config.json, e.g. 4."
+    )
+
+
 class Training(ApiModel):
     """Optimisation. Batch sizes are in rows, lengths in tokens."""
 
@@ -165,6 +178,12 @@ class Training(ApiModel):
         le=1_048_576,
         description="Tokens per row; default: the longest row of the data, but at most the model's context.",
     )
+    rope_scaling: RopeScaling | None = Field(
+        default=None,
+        description="A longer context, with adapter None, for rows that are longer than the model reads. The positions "
+        "of all rows change, so the model must be trained with them, and may get worse on short rows: compare it by "
+        "evaluation.against with a version without the scaling. The exported config.json has it. Default: none.",
+    )
     truncation: Literal["Drop", "Truncate", "Refuse"] = Field(
         default="Drop",
         description="Rows over maxLength: Drop them, Truncate their end, or Refuse the run; they are always counted. "
@@ -208,6 +227,10 @@ class Training(ApiModel):
     seed: int = Field(
         default=42, ge=0, le=2_147_483_647, description="Seed of data order and initialisation; default 42."
     )
+
+    def context_of(self, tokens: int) -> int:
+        """Tokens that a model of a context of `tokens` reads in a run with these settings."""
+        return int(tokens * float(self.rope_scaling.factor)) if self.rope_scaling else tokens
 
     @property
     def fixed_micro_batch(self) -> int | None:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, get_args
 from hone_api.base.meta import ApiModel
 from hone_api.base.rule import Rule
 
+_NOT_SCALED = "!has(self.training.ropeScaling)"
+
 RUN_RULES = (
     Rule(
         "!('GGUF' in self.output.formats) || self.adapter.type == 'None' || self.output.merge",
@@ -43,6 +45,23 @@ RUN_RULES = (
         "the trainer's image for vLLM has a transformers that recomputes all layers or none: set "
         "training.activationCheckpointing to Full, None or Auto",
         field_path=".training",
+    ),
+    Rule(
+        f"{_NOT_SCALED} || self.adapter.type == 'None'",
+        "training.ropeScaling changes the base under an adapter, and a server of the adapter has the unchanged one: "
+        "set adapter.type to None, or remove ropeScaling",
+        field_path=".training",
+    ),
+    Rule(
+        f"{_NOT_SCALED} || !(self.method in ['PPO', 'GRPO'])",
+        "training.ropeScaling: PPO and GRPO sample from the model as it is stored: train it by SFT or DAPT with "
+        "ropeScaling, and take that ModelVersion as the base",
+        field_path=".training",
+    ),
+    Rule(
+        f"{_NOT_SCALED} || !('GGUF' in self.output.formats)",
+        "training.ropeScaling is not checked in GGUF files: remove GGUF from output.formats",
+        field_path=".output.formats",
     ),
     Rule(
         "!has(self.evaluation) || !has(self.evaluation.against) || !has(self.deepspeed) || "

@@ -56,6 +56,8 @@ def address(plan: TrainingPlan, rows: list[str], model: str) -> str:
     }
     if plan.training.thinking != "Auto":
         body["thinking"] = plan.training.thinking
+    if plan.training.rope_scaling:  # rows may have so many more tokens
+        body["ropeScaling"] = plan.training.rope_scaling.to_json()
     if plan.template_date and body["encodes"] != "Documents":  # some chat templates print it
         body["date"] = plan.template_date.isoformat()
     return _hash(body)[:KEY_LENGTH]

@@ -142,6 +142,7 @@ class ResolvedJson(TypedDict, total=False):
     attention: str
     activationCheckpointing: str
     maxLength: int
+    ropeScaling: str
     adapterRank: int
     adapterAlpha: int
     adaptedModules: int

@@ -137,7 +137,7 @@ def longest_row(spec: FineTuneJobSpec, shape: ModelShape, datasets: Datasets) ->
     if spec.method == Method.DAPT:
         return DOCUMENT_TOKENS
     longest = max((s.get("max", 0) for s in _statistics(spec, datasets)), default=0) or DOCUMENT_TOKENS
-    return min(longest, shape.context or longest)
+    return min(longest, spec.training.context_of(shape.context) if shape.context else longest)
 
 
 def misfit(spec: FineTuneJobSpec, name: str, s: Setup, needs: Estimate) -> Misfit | None:

@@ -112,6 +112,9 @@ class Resolved(ApiModel):
         default=None, description="Layers that are recomputed, where training.activationCheckpointing is Auto."
     )
     max_length: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens per row.")
+    rope_scaling: ShortText | None = Field(
+        default=None, description="How training.ropeScaling changes the model's context, with both lengths in tokens."
+    )
     adapter_rank: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rank of the adapter.")
     adapter_alpha: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Alpha of the adapter.")
     adapted_modules: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Layers that have an adapter.")

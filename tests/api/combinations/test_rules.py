@@ -255,6 +255,17 @@ JOB_CASES: dict[str, Case] = {
             "deepspeed": (ABSENT, {"zeroStage": 2}),
         },
     ),
+    "scaled positions": (
+        "",
+        {},
+        {
+            "method": ("SFT", "PPO", "GRPO"),
+            "training": ({}, {"ropeScaling": {"factor": "4"}}),
+            "adapter": (ABSENT, {"type": "None"}, {"type": "LoRA"}),
+            "output": ({"modelName": "m"}, {"modelName": "m", "formats": ["GGUF"], "merge": True}),
+        },
+    ),
+    "longer context": ("training.ropeScaling", {}, {"type": (ABSENT, "YaRN"), "factor": DECIMALS[1:]}),
     "recomputed layers": (
         "",
         GRPO,

@@ -105,7 +105,7 @@ class Exported:
 
     def load_base(self) -> Generating:
         """The base of a merged or full model."""
-        return self._load(base_model.open_base(self.base), quantize=True)
+        return self._load(base_model.open_base(self.base, training=self.plan.training), quantize=True)
 
     def load_start(self) -> Generating:
         """The model that the run started from."""

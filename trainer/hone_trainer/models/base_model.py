@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hone_api.blocks.training import Training
 from hone_api.words.failures import FailureCode
 from hone_trainer.errors import TrainerError
-from hone_trainer.models import quantized, safe_config, weights
+from hone_trainer.models import quantized, rope_scaling, safe_config, weights
 from hone_trainer.models.imports import uncollected
 from hone_trainer.models.network import Generating, Tokenizer
 
@@ -27,6 +29,8 @@ class Base:
     path: Path
     config: Any
     tokenizer: Tokenizer
+    is_scaled: bool = False
+    """Whether the config is not that of the folder (see `rope_scaling`)."""
 
     @property
     def context(self) -> int:
@@ -64,6 +68,7 @@ def open_base(
     tokenizer_path: str | Path | None = None,
     *,
     with_weights: bool = True,
+    training: Training | None = None,
 ) -> Base:
     """Read config and tokenizer of the model in folder `path`.
 
@@ -71,10 +76,11 @@ def open_base(
         head: the output that the model must have.
         tokenizer_path: folder of the tokenizer, where it is not the model's own.
         with_weights: whether the weights must be there too.
+        training: settings of the run whose base it is.
 
     Raises:
         TrainerError: ModelNotFound, UnsafeModel (pickled weights, or code in the repository), UnsupportedModel,
-            InvalidConfiguration (files that this user cannot read).
+            InvalidConfiguration (files that this user cannot read); ModelUnsuitable (positions that cannot be scaled).
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
@@ -109,7 +115,9 @@ def open_base(
         raise TrainerError(FailureCode.UNSUPPORTED_MODEL, f"{folder}: the tokenizer has no end-of-sequence token")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # only pads; labels are masked by position, so EOS stays trained
-    return Base(folder, config, tokenizer)
+    if training and training.rope_scaling:
+        rope_scaling.stretch(config, tokenizer, training)
+    return Base(folder, config, tokenizer, is_scaled=bool(training and training.rope_scaling))
 
 
 _IMAGE_HINT = (
@@ -173,6 +181,10 @@ def load(
         set_seed(seed)
         # The reward is read at the last token that is not padding.
         options |= {"num_labels": 1, "pad_token_id": base.tokenizer.pad_token_id}
+    if base.is_scaled:
+        options["config"] = config = copy.deepcopy(base.config)
+        for name in {"num_labels", "pad_token_id"} & options.keys():  # with a config, they are not options of it
+            setattr(config, name, options.pop(name))
     network: Generating = weights.load(
         _auto_class(head), base.path, new_head=_is_head_new(base, head), dtype=dtype, **options
     )

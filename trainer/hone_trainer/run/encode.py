@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from hone_api.contract import encoding
 from hone_api.contract.report import EncodeResult
-from hone_api.plan import DatasetInput, ModelInput, TrainingPlan
+from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.words.failures import FailureCode
 from hone_api.words.phases import ENCODING
 from hone_trainer.encoding import chunks, rendering, reuse
@@ -75,7 +75,7 @@ def run(plan: TrainingPlan) -> EncodeResult | None:
     try:
         if pod.leads:
             contents.verify_datasets(plan)
-        base = _checked_base(plan.base)
+        base = _checked_base(plan)
         work = _Work(plan, base, reporters, counts_steps=True, pod=pod)
         places = {source.path: place(plan, source, writes=True) for source in encoding.splits(plan)}
         missing = {path: folder for path, folder in places.items() if not folders.claim(folder)}
@@ -160,7 +160,7 @@ def try_rows(plan: TrainingPlan, files: Path) -> None:
     Raises:
         TrainerError: NoTrainableRows, and what else `run` raises for these rows.
     """
-    base = base_model.open_base(files, with_weights=False)
+    base = base_model.open_base(files, with_weights=False, training=plan.training)
     policy = _policy(plan, base)
     with rendering.of_run(plan.template_date, plan.training.thinking):
         for source in encoding.splits(plan):
@@ -220,10 +220,12 @@ def _policy(plan: TrainingPlan, base: Base) -> Policy:
     return Policy(longest, plan.training.truncation)
 
 
-def _checked_base(model: ModelInput) -> Base:
+def _checked_base(plan: TrainingPlan) -> Base:
     """Config and tokenizer of the base, each file of them as the plan pins it; the weights are not read."""
+    model = plan.base
     signature.compare(model, hashed=lambda path: not path.endswith(".safetensors"))
-    return base_model.open_base(model.path, tokenizer_path=model.adapter.path if model.adapter else None)
+    tokenizer = model.adapter.path if model.adapter else None
+    return base_model.open_base(model.path, tokenizer_path=tokenizer, training=plan.training)
 
 
 def _result(plan: TrainingPlan, places: Mapping[str, Path], work: _Work) -> EncodeResult:

@@ -38,7 +38,7 @@ def show(plan: TrainingPlan) -> None:
     ranks = plan.nodes * plan.processes_per_node
     on_gpus, on_cpus = Device(ranks, cuda=True, bf16=True), Device(ranks, cuda=False, bf16=False)
     preflight.check_plan(plan, on_gpus, methods=METHODS)
-    base = base_model.open_base(plan.model_path)
+    base = base_model.open_base(plan.model_path, training=plan.training)
     preflight.check_base(plan, base)
     with rendering.of_run(plan.template_date, plan.training.thinking):
         data = rows.load(plan, base)

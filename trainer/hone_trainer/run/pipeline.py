@@ -30,7 +30,7 @@ from hone_trainer.evaluation.other_version import OtherVersion
 from hone_trainer.harness import measuring
 from hone_trainer.methods import METHODS
 from hone_trainer.methods.arguments import recompute
-from hone_trainer.models import adapters, base_model, generate, quantized, targets
+from hone_trainer.models import adapters, base_model, generate, quantized, rope_scaling, targets
 from hone_trainer.models.network import Generating
 from hone_trainer.reporting import live
 from hone_trainer.reporting.prometheus import PrometheusReporter
@@ -136,7 +136,7 @@ def _train(run: Run, tracker: Tracker) -> FinishedTraining:
     run, network = load(run, arguments)
     run = rows_in_one_pass.decided(run, network, arguments)
     arguments = run.method.arguments(run.plan, run.settings)
-    chosen = {**run.settings.to_resolved(), **adapters.resolved(run.plan.adapter)}
+    chosen = chosen_numbers(run)
     tracker.describe(tracked.params(run.plan, chosen), step_of(newest) if newest else 0)
     base, speed = baseline.Baseline(run), callbacks.Report(run)
     schedule, early = callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run)
@@ -264,13 +264,19 @@ def _result(run: Run, training: FinishedTraining, final: FinalEvaluation, peak: 
         train_loss=f"{training.loss:.6f}" if training.step > training.start else None,
         tokens_per_second=f"{speed:.1f}" if speed else None,
         resolved={
-            **run.settings.to_resolved(),
-            **adapters.resolved(run.plan.adapter),
+            **chosen_numbers(run),
             **targets.describe(training.trainer.model),
             **final.resolved,
         },
         datasets=run.used,
     )
+
+
+def chosen_numbers(run: Run) -> dict[str, int | str]:
+    """What the plan leaves open."""
+    plan = run.plan
+    scaling = rope_scaling.resolved(run.base.config, plan.training)
+    return {**run.settings.to_resolved(), **adapters.resolved(plan.adapter), **scaling}
 
 
 def _effort(run: Run, training: FinishedTraining, peak: int, seconds: float) -> Effort:
@@ -313,7 +319,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
     reporters.update(stage="Loading")
     hardware = device.here()
     preflight.check_plan(plan, hardware, methods=METHODS)
-    base = base_model.open_base(plan.model_path)
+    base = base_model.open_base(plan.model_path, training=plan.training)
     preflight.check_base(plan, base)
     if plan.deepspeed is not None:
         deepspeed.prepare(cpu=not hardware.cuda)
@@ -326,6 +332,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         *learning_rate.advice(plan, resolved.learning_rate),
         *advise(plan, len(data.train), data.tokens, resolved.max_length),
         *selfcheck.stretched(base, mapped.lengths(data.train)),
+        *rope_scaling.advice(base.config, plan.training, mapped.lengths(data.train)),
         # Rows that are many were encoded before the run, which said so: the other ranks would wait for it here.
         *(leaks.advice(plan) if ranks.is_first() and plan.encoded_path is None else ()),
     ]

@@ -18,7 +18,7 @@ from hone_trainer.encoding import rendering
 from hone_trainer.encoding.split_file import Counts, Encoded, problem
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
-from hone_trainer.models import adapters, gguf
+from hone_trainer.models import adapters, gguf, rope_scaling
 from hone_trainer.models.base_model import Base, check_weights, open_base
 from hone_trainer.training import selfcheck
 
@@ -60,7 +60,7 @@ def before_ranks(run: TrainingPlan) -> Base:
         TrainerError: see `plan` and `base`.
     """
     check_plan(run, replace(device.here(), world_size=run.nodes * run.processes_per_node), methods=METHODS)
-    base = open_base(run.model_path)
+    base = open_base(run.model_path, training=run.training)
     check_base(run, base)
     return base
 
@@ -150,6 +150,8 @@ def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
     saved = getattr(base.config, "quantization_config", None) or {}
     if saved.get("quant_method") == "bitsandbytes" and not adapters.is_adapter(plan.adapter):
         yield "adapter.type None: the base was saved in 4 or 8 bits, which cannot be trained: use LoRA or QLoRA"
+    if plan.training.rope_scaling:
+        yield from rope_scaling.problems(base.config, adapters.without_weights(base.config))
     length = plan.training.max_length
     if length and length > base.context:
         yield f"training.maxLength {length} is over the model's context of {base.context} tokens"

@@ -51,7 +51,7 @@ def _options(run: TrainingPlan) -> dict[str, Any]:
     info = METHODS[run.method]
     if info.encodes == "Prompts" or run.distillation:
         return {"training": run.training, info.block: getattr(run, info.block)}
-    read = {"max_length", "truncation", "thinking"}
+    read = {"max_length", "truncation", "thinking", "rope_scaling"}
     training = Training(**run.training.model_dump(include=read))
     return {"training": training, "sft": type(run.sft)(train_on=run.sft.train_on)}
 

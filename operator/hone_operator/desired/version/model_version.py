@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from hone_api import API_VERSION
 from hone_api.base.meta import DeletionPolicy
 from hone_api.blocks.delivery import Delivery
+from hone_api.blocks.shape import ModelShape
 from hone_api.contract.report import TrainingResult
 from hone_api.kinds.modelversion import (
     MAX_VERSION,
@@ -172,7 +173,7 @@ def _lineage(run: FinishedRun) -> Lineage:
             model_version=plan.model_version,
             location=run.resolved.model_uri,
             digest=run.plan.model_digest,
-            shape=run.resolved.model_shape,
+            shape=_shape(run),
             license=run.resolved.model_license,
         ),
         tracking=run.result.tracking,
@@ -195,6 +196,14 @@ def _lineage(run: FinishedRun) -> Lineage:
         steps=run.result.steps,
         finished_at=run.finished_at,
     )
+
+
+def _shape(run: FinishedRun) -> ModelShape | None:
+    """That of the base, with the context that the run gave it: a later stage reads so many tokens."""
+    shape = run.resolved.model_shape
+    if shape is None or shape.context is None:
+        return shape
+    return shape.model_copy(update={"context": run.plan.training.context_of(shape.context)})
 
 
 def _approval(result: TrainingResult) -> Approval:

@@ -79,6 +79,24 @@ def test_what_fits_starts_with_the_estimate_in_status_and_the_peak_next_to_it(wo
     assert life.status["memory"] == {**memory, "peak": 1000}
 
 
+def test_a_longer_context_counts_in_the_estimate_and_for_later_stages(world, new_life):
+    activations, contexts = [], []
+    for scaling in ({}, {"ropeScaling": {"factor": "2"}}):
+        training = {"microBatchSize": 1, **scaling}
+        shape = {**LLAMA_7B, "context": 4096}
+        life = fetched(
+            world, new_life, shape, resources={"memory": "900Gi"}, adapter={"type": "None"}, training=training
+        )
+        life.datasets["rows"]["status"]["tokens"] = {"mean": 500, "max": 100_000}
+        life.tick(61)
+        activations.append(next(t["bytes"] for t in life.status["memory"]["terms"] if t["name"] == "activations"))
+        life.ends("Complete", world.dead(0, outcome=world.result()), seconds=100)
+        (version,) = life.tick(101).record
+        contexts.append(version["spec"]["lineage"]["baseModel"]["shape"]["context"])
+    assert activations[1] > 1.5 * activations[0]
+    assert contexts == [4096, 8192]
+
+
 @pytest.mark.parametrize(
     ("products", "rows"),
     [(["NVIDIA-A100-80GB"], 4), (["NVIDIA-A100-80GB", "NVIDIA-L4"], 1), (["ACME-9000"], 8)],

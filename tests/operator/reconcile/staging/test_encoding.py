@@ -171,7 +171,12 @@ def test_two_jobs_that_ask_at_the_same_moment_create_equal_objects(world, new_li
 
 @pytest.mark.parametrize(
     "change",
-    [{"training": {"maxLength": 64}}, {"training": {"thinking": "Disabled"}}, {"sft": {"trainOn": "LastAssistant"}}],
+    [
+        {"training": {"maxLength": 64}},
+        {"training": {"thinking": "Disabled"}},
+        {"training": {"ropeScaling": {"factor": "4"}}, "adapter": {"type": "None"}},
+        {"sft": {"trainOn": "LastAssistant"}},
+    ],
 )
 def test_other_tokens_are_other_work(world, new_life, large, change):
     large.tick()
