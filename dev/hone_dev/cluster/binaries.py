@@ -14,6 +14,7 @@ MODULE = paths.SOURCE / "dev" / "cluster"
 FULCIO = paths.SOURCE / "dev" / "fulcio"
 ARGO_CD = paths.SOURCE / "dev" / "argocd"
 FLUX = paths.SOURCE / "dev" / "flux"
+TRIVY = paths.SOURCE / "dev" / "trivy"
 KUBERNETES = "v1.34.4"
 COMPONENTS = (
     "etcd",
@@ -87,12 +88,17 @@ def kstatus() -> Path:
     return _compiled(FLUX, "kstatus", "kstatus (about a minute, once)")
 
 
-def _compiled(module: Path, name: str, about: str, package: str = ".") -> Path:
+def trivy() -> Path:
+    """The path of a program that prints what Trivy's checks say of a file, built if absent."""
+    return _compiled(TRIVY, "trivy", "Trivy's checks (about 4 minutes, once)", experiment="jsonv2")
+
+
+def _compiled(module: Path, name: str, about: str, package: str = ".", experiment: str = "") -> Path:
     folder = _folder_of(module)
     with locked(folder / ".lock"):
         if not (folder / name).exists():
             with step(f"compiling {about}"):
-                _go_build(module, folder, folder / name, "-s -w", package)
+                _go_build(module, folder, folder / name, "-s -w", package, experiment)
     return folder / name
 
 
@@ -118,14 +124,14 @@ def _build(folder: Path, binary: Path) -> None:
     _go_build(MODULE, folder, binary, f"-s -w {flags}")
 
 
-def _go_build(module: Path, folder: Path, binary: Path, flags: str, package: str = ".") -> None:
+def _go_build(module: Path, folder: Path, binary: Path, flags: str, package: str = ".", experiment: str = "") -> None:
     partial = binary.with_suffix(".partial")
     argv = ["go", "build", "-buildvcs=false", "-trimpath", "-ldflags", flags, "-o", str(partial), package]
     run(
         *argv,
         cwd=module,
         log=folder / "build.log",
-        env={"CGO_ENABLED": "0"},
+        env={"CGO_ENABLED": "0", "GOEXPERIMENT": experiment},
         hint=GO_HINT if not shutil.which("go") else "",
     )
     partial.rename(binary)

@@ -155,6 +155,13 @@ def schemas(folder: Path) -> list[str]:
     return versions
 
 
+def trivy(manifest: Path) -> Iterator[Finding]:
+    """Of Kubernetes objects, and of the Dockerfile."""
+    for kind, file in (("kubernetes", manifest), ("dockerfile", paths.SOURCE / "Dockerfile")):
+        for each in _said([binaries.trivy(), kind, file]):
+            yield Finding("trivy", each["rule"], each["message"])
+
+
 def bandit(_: Path) -> Iterator[Finding]:
     """Of the packages that users install, from severity medium."""
     for each in _said([*pypi.command("bandit"), "-q", "-ll", "--format", "json", "--recursive", *_PACKAGES])["results"]:
@@ -184,6 +191,7 @@ TOOLS: dict[str, Callable[[Path], Iterator[Finding]]] = {
     "kube-score": kube_score,
     "checkov": checkov,
     "kubeconform": kubeconform,
+    "trivy": trivy,
     "bandit": bandit,
     "licences": licences,
 }

@@ -26,6 +26,11 @@ LOCKS = {
     "hone-cli": ("cli.txt",),
 }
 """Lock files of what each part of a release installs."""
+_READ = (
+    *("--override-default-catalogers", "python-installed-package-cataloger,dpkg-db-cataloger"),
+    *("--exclude", "./**/setuptools/_vendor/**"),
+)
+"""What syft reads: what pip and Debian have installed, without the copies of other packages that setuptools carries."""
 _PREDICATE = "https://slsa.dev/provenance/v1"
 
 
@@ -51,7 +56,7 @@ def complete(folder: Path, part: str) -> None:
         bom = json.loads(file.read_text())
         bom["components"] += debian(root)
         file.write_text(json.dumps(bom, indent=2) + "\n")
-        syft = (binaries.program("syft"), "scan", f"dir:{root}", "--quiet", "--output", "cyclonedx-json")
+        syft = (binaries.program("syft"), "scan", f"dir:{root}", "--quiet", "--output", "cyclonedx-json", *_READ)
         compare(part, bom, json.loads(run(*syft, env={"SYFT_CHECK_FOR_APP_UPDATE": "false"})))
 
 
