@@ -39,7 +39,7 @@ def test_the_mean_reward_rises(runs: Any, plan_of: Any, seed: int) -> None:
     assert tuned > base + 0.2
 
 
-@pytest.mark.parametrize("loss", ["GSPO", "CISPO"])
+@pytest.mark.parametrize("loss", ["GSPO", pytest.param("CISPO", marks=pytest.mark.long)])
 def test_a_loss_with_another_ratio_learns(runs: Any, plan_of: Any, loss: str) -> None:
     """With two steps on the same samples, so that the ratio is not 1 in every second one."""
     rewards = [{"type": "Regex", "regex": {"pattern": "[aeiou].*[aeiou].*[aeiou]", "match": "Search"}}]
