@@ -50,6 +50,18 @@ FROM = {
 CASES = [(p, t) for t, first in FROM.items() for p in PHASES[PHASES.index(first) :]]
 NEVER = [("Service", "verifying"), ("Service", "finished")]  # the operator removes it when the attempt has ended
 CASES = [(p, t) for p, t in CASES if (t, p) not in NEVER]
+ALWAYS = {
+    "FineTuneJob": ("unseen", "running", "result", "finished"),
+    "Dataset": ("unseen", "materialising", "pending", "result"),
+    "Namespace": ("materialising", "running"),
+    "Job": ("materialising", "pending", "result", "verifying", "finished"),
+    "ConfigMap": ("fetching", "pending", "running"),
+    "Service": ("pending", "running", "result"),
+    "ModelVersion": ("verifying", "finished"),
+}
+"""The cases of `make test`: of each object, a phase before and after each change of what must come of its deletion."""
+OFTEN = [(p, t) for p, t in CASES if p in ALWAYS[t]]
+SELDOM = [case for case in CASES if case not in OFTEN]
 PINNED = PHASES[PHASES.index("pending") :]
 LOST = ("Preempted", "Disrupted")
 WELL = ("Succeeded", None)
@@ -252,11 +264,11 @@ def drive(kube: Kube, lives: list[Life], done: Callable[[dict[str, Seen]], bool]
         time.sleep(LOOK_EVERY)
 
 
-def swept(folder: Path) -> list[Life]:
-    """Every case after its end."""
+def swept(folder: Path, cases: list[tuple[str, str]]) -> list[Life]:
+    """Every one of these cases after its end."""
     with control_plane(folder / "cluster", controllers=True, garbage="400") as kubeconfig:
         kube = connect(kubeconfig, folder)
-        lives = [new_life(kube, phase, target) for phase, target in CASES]
+        lives = [new_life(kube, phase, target) for phase, target in cases]
         for life in lives:
             if life.phase == "unseen":
                 life.delete(look(kube)[life.space.name])
@@ -313,13 +325,16 @@ def between_result_and_version(kube: Kube, lives: list[Life]) -> None:
 
 
 @pytest.mark.faults("O13")
-def test_deleted_at_any_moment(tmp_path: Path, record_property: Any) -> None:
-    """All cases in one test: each worker that had some of them would play them all."""
+@pytest.mark.parametrize(
+    "cases", [pytest.param(OFTEN, id="often"), pytest.param(SELDOM, id="seldom", marks=pytest.mark.long)]
+)
+def test_deleted_at_any_moment(tmp_path: Path, record_property: Any, cases: list[tuple[str, str]]) -> None:
+    """Many cases in one test: each worker that had some of them would play them all."""
     wrong = {
         f"{life.target} when {life.phase}": ([] if life.deleted else ["the phase was not reached"])
         + life.wrong
         + life.missing
-        for life in swept(tmp_path)
+        for life in swept(tmp_path, cases)
     }
     record_property("faults", [("O13", case, not what) for case, what in wrong.items()])
     assert {case: what for case, what in wrong.items() if what} == {}
