@@ -27,17 +27,21 @@ CASES: dict[str, dict[str, Any]] = {
     "stage 3, offload": {"zeroStage": 3, "offload": "Optimizer"},
     "stage 3, all offloaded, bfloat16": {"zeroStage": 3, "offload": "OptimizerAndParameters", "bf16": True},
 }
+SELDOM = ("stage 1", "stage 3, offload")
+"""Long tests: stage 1 is read by the code of stage 2, and an offloaded optimizer as where weights are offloaded too."""
 FORGETFUL = ("stage 2", "stage 3, adapter")
 KEYS = (("single_partition_of_fp32_groups", "base_optimizer_state"), ("fp32_flat_groups", "optimizer_state_dict"))
 """Of weights and of torch's state, of stages 1 and 2, and of stage 3."""
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for each case, made by one process."""
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each case, made by one process; for the long ones where their tests run."""
     folder = tmp_path_factory.mktemp("zero")
+    tests = [item.name for item in request.session.items]
+    cases = {n: case for n, case in CASES.items() if n not in SELDOM or any(f"[{n}]" in test for test in tests)}
     forgets = {f"{name}, forgets": {**CASES[name], "forgets": True} for name in FORGETFUL}
-    command = [sys.executable, str(PROGRAM), str(folder), json.dumps({**CASES, **forgets})]
+    command = [sys.executable, str(PROGRAM), str(folder), json.dumps({**cases, **forgets})]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
@@ -75,7 +79,9 @@ def numbers(tensor: Any, rank: int, spans: list[Span]) -> list[float]:
     return [n for span, length in zip(spans, lengths, strict=True) for n in tensor[span.offset :][:length].tolist()]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.long if case in SELDOM else ()) for case in CASES]
+)
 def test_other_ranks_go_on_from_the_same_state(trained: Path, case: str) -> None:
     """From three ranks to two and to three again not a bit changes. An engine can also read a checkpoint twice."""
     by_weight = CASES[case]["zeroStage"] == 3
