@@ -371,6 +371,8 @@ def report(
 
 def parity_lines(numbers: Sequence[Mapping[str, Any]], rewards: Sequence[str], margin: float) -> tuple[list[str], bool]:
     """Each number in a line, and whether parity is shown with all of them."""
+    from hone_api.verdicts.gates import UNSEEN
+
     lines, shown = [], bool(rewards)
     for each in (n for n in numbers if n["name"] in ("reward_agreement_exact", "reward_agreement_chrf")):
         low, high = each.get("low", "?"), each.get("high", "?")
@@ -386,8 +388,7 @@ def parity_lines(numbers: Sequence[Mapping[str, Any]], rewards: Sequence[str], m
             lines.append(f"{reward}: was not measured")
         for n in found:
             low, high, rows = float(n["againstLow"]), float(n["againstHigh"]), int(n.get("rows") or 1)
-            # Of equal differences each resample is the same. A share that n rows do not show is at most 3 / n (95 %).
-            worst = low - 3 / rows if low == high else low
+            worst = low - UNSEEN / rows if low == high else low
             word = "shown" if worst >= -margin else "worse" if high < -margin else "not shown: record more answers"
             shown = shown and worst >= -margin
             lines.append(

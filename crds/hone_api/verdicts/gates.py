@@ -19,6 +19,9 @@ from hone_api.words.states import AnyReason, GateResult
 Body = Mapping[str, Any]
 LEAST_ROWS = 100
 """Fewer rows than this, and fewer than before: then a number that was measured again does not replace another."""
+UNSEEN = 3.0
+"""Of equal rows each resample is the same, so the interval has no width. What n rows do not show is a share of at most
+3 / n (95 %)."""
 AGAINST = "Against"
 """Value of a gate: compared with the version in use."""
 
@@ -209,8 +212,15 @@ def _interval(value: str, number: EvaluationNumber) -> tuple[float, float] | Non
         middle = tuned - base if tuned is not None and base is not None else None
         low, high = _float(number.change_low), _float(number.change_high)
     if low is not None and high is not None:
-        return low, high
+        unseen = _unseen(number) if low == high else 0.0
+        return low - unseen, high + unseen
     return (middle, middle) if middle is not None else None
+
+
+def _unseen(number: EvaluationNumber) -> float:
+    """What other rows can change, where all measured ones are alike: of scores from 0 to 1 (parity), or of one row."""
+    rows = number.rows or 1
+    return UNSEEN / rows if rows == 1 or number.name.startswith(PARITY) else 0.0
 
 
 def _float(text: str | None) -> float | None:

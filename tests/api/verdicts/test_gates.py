@@ -80,6 +80,23 @@ def test_recorded_answers_are_compared_with_whatever_is_in_use(
     assert result(body, metric="parity_mine", value="Against", atLeast="-0.05") == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "rows", "expected"),
+    [
+        ("parity_mine", 59, "Inconclusive"),
+        ("parity_mine", 61, "Passed"),
+        ("parity_mine", None, "Inconclusive"),
+        ("loss", 1, "Inconclusive"),
+        ("loss", 2, "Passed"),
+    ],
+)
+def test_equal_rows_prove_only_as_much_as_there_are(name: str, rows: int | None, expected: str) -> None:
+    """All rows tied: an interval without a width, which 0.05 = 3 / 60 rows make a proof of."""
+    number = loss(tuned="2", against=("0", "0")) | {"name": name, "rows": rows}
+    body = version(number, against="bot-v2")
+    assert result(body, metric=name, value="Against", atLeast="-0.05", atMost="9") == expected
+
+
 CHAMPION = "models://bot@champion"
 
 
