@@ -198,6 +198,13 @@ def test_a_tracker_takes_the_longest_name_of_an_experiment(kind: str, tmp_path: 
     run.end("FINISHED")
 
 
+def test_long_names_that_begin_alike_are_folders_of_their_own() -> None:
+    folders = {tracker_files.as_folder("\u0436" * 200 + end) for end in "ab"}
+    assert len(folders) == 2
+    assert all(len(folder.encode()) <= tracker_files.LONGEST_NAME for folder in folders)
+    assert tracker_files.as_folder("x" * tracker_files.LONGEST_NAME) == "x" * tracker_files.LONGEST_NAME
+
+
 def test_tries_that_fail_add_nothing_to_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(run: Any) -> Any:
         raise RuntimeError("no such tracker")

@@ -7,6 +7,7 @@ was full in the middle of a write.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -234,7 +235,10 @@ class FileRun:
 
 def as_folder(name: str) -> str:
     """The name as that of one folder, also for W&B and Trackio."""
-    return re.sub(r"[^-\w]", "-", name).encode()[:LONGEST_NAME].decode(errors="ignore")
+    folder = re.sub(r"[^-\w]", "-", name).encode()
+    if len(folder) > LONGEST_NAME:  # names that begin alike are not the same
+        folder = folder[: LONGEST_NAME - 13] + f"-{hashlib.sha256(name.encode()).hexdigest()[:12]}".encode()
+    return folder.decode(errors="ignore")
 
 
 def _line(point: Point) -> str:
