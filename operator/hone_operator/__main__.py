@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from hone_operator import __version__, settings
 from hone_operator.apiserver.cluster import Cluster
+from hone_operator.apiserver.errors import MissingKindError
 from hone_operator.apiserver.listing import SELECTORS
 from hone_operator.controllers import Controllers
 from hone_operator.desired.core.platform import Platform
@@ -220,6 +221,9 @@ def main() -> None:
     set_up_logging(config.log)
     try:
         asyncio.run(_main(config))
+    except MissingKindError as error:
+        log.error("the operator stops: %s", error.message)
+        raise SystemExit(1) from None
     except Exception:
         log.exception("the operator stops")
         raise SystemExit(1) from None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.cluster.chart_documents import IMAGES
+from support.cluster.operator_process import Operator
 
 from hone_dev.cluster.controlplane import control_plane
 from hone_dev.tools import paths, tools
@@ -346,6 +347,14 @@ def test_the_commands_that_remove_everything(server):
     assert "hone.dev" not in server.kubectl("get", "crd", "--output=name")
     server.kubectl("delete", "secret", "hone-operator-tls", f"--namespace={NAMESPACE}")
     assert "secret/hone" not in server.kubectl("get", "secret", f"--namespace={NAMESPACE}", "--output=name")
+
+
+def test_an_operator_without_definitions_says_what_installs_them(server, tmp_path):
+    server.kubectl("delete", "crd", *KINDS.split(","), "--ignore-not-found", "--timeout=60s")
+    operator = Operator(server.kubeconfig, tmp_path, {"HONE_PROGRESS__ENABLED": "false"}).start()
+    assert operator.process.wait() == 1
+    assert "no definition of FineTuneJob: install the chart with crds.enabled" in operator.log()
+    assert "Traceback" not in operator.log()
 
 
 INSTALL = (paths.SOURCE / "docs/guides/install.md").read_text()

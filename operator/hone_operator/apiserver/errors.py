@@ -21,6 +21,10 @@ class NotFoundError(ClusterError):
     """404."""
 
 
+class MissingKindError(ClusterError):
+    """The cluster lacks a kind that the operator needs; the message says what installs it."""
+
+
 class AlreadyExistsError(ClusterError):
     """409 on a create."""
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from hone_operator.apiserver.cluster import Cluster
-from hone_operator.apiserver.errors import ClusterError, NotFoundError, UnreadableObjectError
+from hone_operator.apiserver.errors import MissingKindError, NotFoundError, UnreadableObjectError
 from hone_operator.desired.core.names import COMPONENT, KUEUE_API
 from hone_operator.objects.cache import Cache, version
 
@@ -30,6 +30,9 @@ JOB_UID = "kueue.x-k8s.io/job-uid"
 NO_KUEUE = (
     f"kueue.enabled of the chart is true, and the API server has no Workloads of {KUEUE_API}: install Kueue 0.15 or "
     "later, or set it to false"
+)
+NO_DEFINITION = (
+    "the API server has no definition of {}: install the chart with crds.enabled, or charts/hone-crds of this version"
 )
 SILENT_SECONDS = 120.0
 
@@ -62,16 +65,16 @@ class Listing:
         """Put every object into the cache.
 
         Raises:
-            ClusterError: a definition is not installed, or our rights do not suffice.
+            MissingKindError: a definition is not installed.
+            ClusterError: our rights do not suffice.
         """
         for kind, selector in self.selectors.items():
             try:
                 await self._fill(kind, selector)
             except NotFoundError as error:
-                if kind == "Workload":
-                    raise ClusterError(404, "NotFound", NO_KUEUE) from error
                 if kind not in LATER:
-                    raise
+                    message = NO_KUEUE if kind == "Workload" else NO_DEFINITION.format(kind)
+                    raise MissingKindError(404, "NotFound", message) from error
                 log.warning("no definition of %s is installed: apply the CRDs of this version, then restart", kind)
 
     async def _fill(self, kind: str, selector: str) -> None:
