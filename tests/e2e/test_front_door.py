@@ -82,7 +82,7 @@ def test_a_sweep_ends_in_the_manifest_to_keep(team, command, tmp_path: Path) -> 
     training = {"maxSteps": 6, "learningRate": "0.000001"}
     swept = job("small", {"uri": f"hf://{base}"}, training=training)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump_all([dataset("good", "good.jsonl"), swept]))
-    vary = ("--vary", "training.learningRate=0.01,0.02", "--trials", "2", "--yes")
+    vary = ("--vary", "training.learningRate=0.009,0.01", "--trials", "2", "--yes")
     words = ("sweep", "small.yaml", *vary, "--namespace", kubectl.namespace)
     result = json.loads(command(*words, "-o", "json"))
     assert [trial["state"] for trial in result["trials"]] == ["Finished"] * 2, result
