@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import tempfile
+import tomllib
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import Message
 from fnmatch import fnmatchcase
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import PackageMetadata, distributions
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,7 @@ import yaml
 
 from hone_dev.cluster import binaries
 from hone_dev.release import manifests
-from hone_dev.tools import paths, pypi
+from hone_dev.tools import paths, pypi, shell
 from hone_dev.tools.console import HoneDevError, note, step
 
 REASONS = Path(__file__).with_name("audit.yaml")
@@ -169,16 +174,44 @@ def bandit(_: Path) -> Iterator[Finding]:
 
 
 def licences(_: Path) -> Iterator[Finding]:
-    """Of all packages of the environment, which are those of the lock files but vllm.txt, mlflow.txt and gguf.txt."""
+    """Of all packages of the environment, which are those of the lock files that `locks` does not read."""
     for package in distributions():
-        text = licence(package)
-        found = [rule for rule, pattern in _LICENCES.items() if pattern.search(text)] if text else ["unknown"]
-        yield from (Finding("licences", rule, package.name) for rule in found)
+        yield from (Finding("licences", rule, package.name) for rule in _rules(licence(package.metadata)))
 
 
-def licence(package: Distribution) -> str:
+def _rules(text: str) -> list[str]:
+    return [rule for rule, pattern in _LICENCES.items() if pattern.search(text)] if text else ["unknown"]
+
+
+def locks(_: Path) -> Iterator[Finding]:
+    """Licences of packages that a lock file of its own has, and the environment has not: read from the index."""
+    here = {(_plain(each.name), each.version) for each in distributions()}
+    for name in ("vllm.txt", "mlflow.txt", "gguf.txt"):
+        uv = Path(sys.executable).with_name("uv")
+        options = ("--quiet", "--no-deps", "--no-header", "--format", "pylock.toml")
+        text = shell.run(uv, "pip", "compile", *options, paths.SOURCE / "requirements" / name)
+        for package in tomllib.loads(text)["packages"]:
+            if (_plain(package["name"]), package["version"]) not in here:
+                wheels = package.get("wheels")
+                said = licence(_metadata(wheels[0]["url"])) if wheels else ""
+                yield from (Finding("locks", rule, package["name"]) for rule in _rules(said))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _metadata(wheel: str) -> Message:
+    """Those of a wheel on the index; a few hundred kB of it are read."""
+    import fsspec
+
+    with fsspec.open(wheel, block_size=2**16) as file, zipfile.ZipFile(file) as archive:
+        name = next(each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        return message_from_bytes(archive.read(name))
+
+
+def licence(metadata: Message | PackageMetadata) -> str:
     """What the metadata of a package say; empty: nothing."""
-    metadata = package.metadata
     classifiers = [each for each in metadata.get_all("Classifier") or () if each.startswith("License :: ")]
     named = [each.rpartition(" :: ")[2] for each in classifiers if each != "License :: OSI Approved"]
     fields = (*(metadata.get_all("License-Expression") or ()), "; ".join(named), *(metadata.get_all("License") or ()))
@@ -194,4 +227,5 @@ TOOLS: dict[str, Callable[[Path], Iterator[Finding]]] = {
     "trivy": trivy,
     "bandit": bandit,
     "licences": licences,
+    "locks": locks,
 }

@@ -1,5 +1,6 @@
 """The file with reasons for what linters of others say, and what they say of pods that the operator makes."""
 
+import zipfile
 from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +42,21 @@ def test_every_installed_package_has_a_licence_that_may_be_passed_on() -> None:
     assert len(found) > 10
     audit.check(found, lines)
     assert not [line for line in lines if line["rule"] in ("agpl", "gpl")]
+
+
+@pytest.mark.long
+def test_no_package_of_another_lock_has_a_licence_that_may_not_be_passed_on() -> None:
+    """By the index itself."""
+    found = list(audit.locks(Path()))
+    audit.check(found, [line for line in audit.reasons() if line["tool"] == "locks"])
+    assert not [each for each in found if each.rule in ("agpl", "gpl")]
+
+
+def test_a_licence_is_read_from_a_wheel_that_is_not_installed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "one.whl", "w") as wheel:
+        wheel.writestr("one/METADATA", "License-Expression: MIT\n\n")
+        wheel.writestr("one-1.dist-info/METADATA", "Name: one\nLicense-Expression: AGPL-3.0-only\n\ntext\n")
+    assert audit.licence(audit._metadata(str(tmp_path / "one.whl"))) == "AGPL-3.0-only"
 
 
 @pytest.mark.parametrize(
