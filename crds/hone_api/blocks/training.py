@@ -200,6 +200,15 @@ class Training(ApiModel):
         description="Pack several rows into one sequence, without attention across rows; default false. batchSize then "
         "counts sequences: lower it if rows are short, otherwise an epoch has few steps.",
     )
+    sequence_parallel: int | None = Field(
+        default=None,
+        ge=2,
+        le=64,
+        description="GPUs of a node that compute each row together, for rows whose activations do not fit into one: "
+        "each has a part of the tokens, and in attention a part of the heads (Ulysses, Jacobs et al. 2023, arXiv "
+        "2309.14509). Of gpusPerNode, and of the model's attention heads, it must be a divisor. SFT and DAPT. Default: "
+        "each GPU has rows of its own.",
+    )
     precision: Literal["Auto", "Float32", "BFloat16"] = Field(
         default="Auto",
         description="Auto is BFloat16 on GPUs that support it (Ampere and newer), otherwise Float32, so that results "
@@ -236,6 +245,11 @@ class Training(ApiModel):
     def fixed_micro_batch(self) -> int | None:
         """Rows of a micro batch as written; None where the trainer chooses them."""
         return None if isinstance(self.micro_batch_size, str) else self.micro_batch_size
+
+    @property
+    def ranks_of_row(self) -> int:
+        """Ranks that compute a row together."""
+        return self.sequence_parallel or 1
 
     @property
     def recompute(self) -> Recompute | None:

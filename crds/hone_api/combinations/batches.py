@@ -23,13 +23,15 @@ def at_most(micro: int, rows: int, limit: int | None) -> int:
 def batch_problems(training: Training, world_size: int) -> list[str]:
     """Why the rows of a step cannot be divided evenly."""
     micro = training.fixed_micro_batch or 1
-    rows = micro * world_size
+    groups = world_size // training.ranks_of_row or 1
+    rows = micro * groups
     if training.batch_size % rows == 0:
         return []
     # The next larger one: a size that nobody chose is the default, and most ranks need more rows than that.
     even = min(-(-training.batch_size // rows), LARGEST_BATCH // rows) * rows
     way_out = f"set it to {even}" if even else "use fewer ranks or a smaller microBatchSize"
+    of_what = "ranks" if training.ranks_of_row == 1 else f"groups of {training.ranks_of_row} ranks"
     return [
-        f"training.batchSize {training.batch_size} must be a multiple of {world_size} ranks x microBatchSize {micro}: "
+        f"training.batchSize {training.batch_size} must be a multiple of {groups} {of_what} x microBatchSize {micro}: "
         f"{way_out}"
     ]

@@ -24,9 +24,14 @@ ELASTIC_RULES = (
 def node_counts(resources: Resources, training: Training) -> list[int]:
     """Numbers of nodes that an attempt may have, largest first: the rows of a step divide evenly over each."""
     fewest = resources.min_nodes or resources.nodes
-    pass_rows = max(1, resources.gpus_per_node) * (training.fixed_micro_batch or 1)
+    pass_rows = _groups(resources, training) * (training.fixed_micro_batch or 1)
     smaller = range(resources.nodes - 1, fewest - 1, -1)
     return [resources.nodes, *(nodes for nodes in smaller if training.batch_size % (nodes * pass_rows) == 0)]
+
+
+def _groups(resources: Resources, training: Training) -> int:
+    """Ranks of a node that have rows of their own."""
+    return max(1, resources.gpus_per_node // training.ranks_of_row)
 
 
 def elastic_problems(resources: Resources, training: Training) -> list[str]:
@@ -36,6 +41,6 @@ def elastic_problems(resources: Resources, training: Training) -> list[str]:
     micro = training.fixed_micro_batch or 1
     return [
         f"resources.minNodes {resources.min_nodes}: training.batchSize {training.batch_size} is not a multiple of "
-        f"nodes x {max(1, resources.gpus_per_node)} ranks x microBatchSize {micro} for any number from minNodes "
+        f"nodes x {_groups(resources, training)} ranks x microBatchSize {micro} for any number from minNodes "
         f"to {resources.nodes - 1}: lower minNodes, change batchSize, or remove minNodes"
     ]

@@ -69,6 +69,24 @@ RUN_RULES = (
         "evaluation.against needs the other model whole on each rank: use zeroStage 2, or remove it",
         field_path=".evaluation",
     ),
+    Rule(
+        "!has(self.training.sequenceParallel) || self.method in ['SFT', 'DAPT']",
+        "training.sequenceParallel is for methods SFT and DAPT: remove it",
+        field_path=".training",
+    ),
+    Rule(
+        "!has(self.training.sequenceParallel) || !has(self.training.microBatchSize) || "
+        "type(self.training.microBatchSize) != string",
+        "microBatchSize Auto is measured on one rank, and with training.sequenceParallel several compute a row: set a "
+        "number, or remove microBatchSize",
+        field_path=".training",
+    ),
+    Rule(
+        "!has(self.training.sequenceParallel) || !has(self.sft) || !has(self.sft.neftuneAlpha)",
+        "sft.neftuneAlpha scales its noise by the length of padded rows, which training.sequenceParallel does not "
+        "have: remove one of them",
+        field_path=".training",
+    ),
 )
 """Rules across the blocks of a run; spec and plan have the same names for what they look at."""
 

@@ -98,6 +98,8 @@ class Setup:
     """Whether checkpointing keeps the layers' inputs in the host's memory."""
     in_8_bits: bool = False
     """Whether the optimizer's state is."""
+    ranks_of_row: int = 1
+    """Ranks that have a part of each row."""
 
     @property
     def recompute(self) -> Recompute:
@@ -123,8 +125,9 @@ class Setup:
 
     @property
     def tokens(self) -> int:
-        """Tokens of a forward pass."""
-        return self.micro_batch * self.max_length * (2 if METHODS[Method(self.method)].paired else 1)
+        """Tokens of a forward pass on this rank."""
+        rows = self.micro_batch * (2 if METHODS[Method(self.method)].paired else 1)
+        return -(-rows * self.max_length // self.ranks_of_row)
 
     @property
     def trained(self) -> int:
@@ -224,6 +227,9 @@ def estimate(s: Setup) -> Estimate:
         "runtime": RUNTIME_GPU if s.gpu else RUNTIME_CPU,
         "rows": 0 if s.gpu else ROW_BYTES * s.row_tokens,
     }
+    if s.ranks_of_row > 1:  # one rank scores a whole held-out row, with no activations kept
+        alone = _workspace(replace(s, micro_batch=1, ranks_of_row=1)) + copies
+        terms["workspace"] = max(terms["workspace"], alone - terms["activations"])
     # On a CPU a 4-bit base is loaded in full and then rounded.
     unrounded = (s.shape.parameters - s.shape.embeddings) * (2 if s.bf16 else 4) * (s.adapter == AdapterType.QLORA)
     if s.gpu:

@@ -67,6 +67,7 @@ def setup(
         packed=packs(plan),
         row_tokens=row_tokens,
         in_8_bits=Optimizer(training.optimizer or Optimizer.ADAMW).in_8_bits,
+        ranks_of_row=training.ranks_of_row,
         **_further_models(plan, ranks),
     )
     return fitted(result, plan, memory)
@@ -105,7 +106,8 @@ def micro_batch(
     apart: bool = False,
     fits: Callable[[int], bool] = lambda rows: True,
 ) -> int:
-    """Rows of a rank's micro batch: the plan's number, or the largest divisor of its rows in a step that fits.
+    """Rows of the micro batch of a rank, or of ranks that share rows: the plan's number, or the largest divisor of its
+    rows in a step that fits.
 
     Args:
         longest: tokens of the longest sequence.
@@ -113,14 +115,15 @@ def micro_batch(
         fits: whether this many rows fit.
     """
     most = plan.micro_batch_limit if isinstance(plan, TrainingPlan) else None
-    mine = plan.training.batch_size // ranks
+    together = plan.training.ranks_of_row
+    mine = plan.training.batch_size * together // ranks
     if fixed := plan.training.fixed_micro_batch:
         return at_most(fixed, mine, most)
     limit = LARGEST_MICRO_BATCH
     if gpu and packs(plan) and not apart:
         limit = 1  # a packed sequence is full, and memory is quadratic in their number under one mask
     if not gpu and METHODS[plan.method].by_tokens:
-        limit = CPU_TOKENS // longest
+        limit = CPU_TOKENS * together // longest
     several = [rows for rows in divisors(mine) if 1 < rows <= limit]
     return at_most(next((rows for rows in several if not row_by_row(plan) or fits(rows)), 1), mine, most)
 

@@ -201,6 +201,13 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
         _once("datasets"),
         _once("evaluationDatasets"),
         Rule(
+            "!has(self.training.sequenceParallel) || self.resources.gpusPerNode > 0 && "
+            "self.resources.gpusPerNode % self.training.sequenceParallel == 0",
+            "training.sequenceParallel divides rows among GPUs of one node: set resources.gpusPerNode to a multiple of "
+            "it, or remove it",
+            field_path=".training",
+        ).at_creation(),
+        Rule(
             "self.size() <= 1",
             "a run is logged to one tracker: remove the other entries of tracking",
             of="tracking",

@@ -182,6 +182,11 @@ class TrainingPlan(PodPlace, Destinations, PlanBlocks, _Attempt):
         return self if self.max_nodes is None else self.model_copy(update={"nodes": self.max_nodes})
 
     @property
+    def waits_in_passes(self) -> bool:
+        """Whether ranks wait for each other within a forward pass."""
+        return self.shards_weights or self.training.sequence_parallel is not None
+
+    @property
     def shards_weights(self) -> bool:
         """Whether no rank holds the whole model (ZeRO-3): each forward pass then needs all ranks."""
         return self.deepspeed is not None and self.deepspeed.zero_stage == 3

@@ -247,6 +247,20 @@ JOB_CASES: dict[str, Case] = {
             "deepspeed": (ABSENT, {"zeroStage": 2}),
         },
     ),
+    "ranks that share rows": (
+        "",
+        {},
+        {
+            "method": ("SFT", "SFT", "SFT", "DAPT", "DPO"),
+            "training": (
+                {},
+                *({"sequenceParallel": ranks} for ranks in (2, 4)),
+                *({"sequenceParallel": 2, "microBatchSize": rows} for rows in (1, "Auto")),
+            ),
+            "sft": (ABSENT, {}, {"neftuneAlpha": "5"}),
+            "resources": ({}, *({"gpusPerNode": gpus} for gpus in (1, 2, 4, 6))),
+        },
+    ),
     "state of the optimizer": (
         "",
         {},

@@ -147,6 +147,18 @@ def test_each_zero_stage_shards_more_and_offload_moves_the_optimizer_out() -> No
     assert "optimizer" not in offloaded.terms
 
 
+def test_ranks_that_share_rows_divide_what_grows_with_their_tokens() -> None:
+    long = on_gpu(LLAMA_7B, max_length=65536, checkpointing=True, ranks=4)
+    alone, shared = (estimate(replace(long, ranks_of_row=ranks)).terms for ranks in (1, 4))
+    assert shared["activations"] == alone["activations"] // 4
+    assert {name: shared[name] for name in ("weights", "optimizer")} == {
+        name: alone[name] for name in ("weights", "optimizer")
+    }
+    short = estimate(replace(long, checkpointing=False, ranks_of_row=4)).terms["workspace"]
+    assert alone["workspace"] // 4 <= short < alone["workspace"]
+    assert shared["workspace"] + shared["activations"] >= alone["workspace"]  # a held-out row that one rank scores
+
+
 def test_on_a_cpu_activations_leave_holes_in_the_heap() -> None:
     lora = on_gpu(LLAMA_7B, gpu=False, bf16=False)
     assert estimate(lora).terms["fragmentation"] == estimate(lora).terms["activations"]

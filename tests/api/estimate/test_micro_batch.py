@@ -43,6 +43,13 @@ def test_a_pass_on_a_cpu_has_at_most_1024_tokens_or_one_row(longest: int, micro:
     assert rows(spec(training={"microBatchSize": 4}), gpu=False, longest=longest) == 4
 
 
+def test_ranks_that_share_rows_have_the_rows_of_one() -> None:
+    together = spec(training={"batchSize": 8, "sequenceParallel": 4}, resources={"gpusPerNode": 4})
+    assert rows(together, ranks=4) == 8
+    assert rows(together, ranks=8) == 4
+    assert rows(together, ranks=4, gpu=False, longest=1024) == 4
+
+
 def on_gpu(plan: FineTuneJobSpec, memory: int | None) -> Any:
     return setup(plan, LLAMA_7B, ranks=1, gpu=True, bf16=True, longest=2048, memory=memory)
 

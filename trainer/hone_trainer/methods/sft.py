@@ -96,6 +96,8 @@ class Supervised(Deferred):
         options = {"use_cache": False, "fused_lm_head": True}
         if self.aux_loss_enabled:
             options["output_router_logits"] = True
+        if self.run.group:
+            inputs = self.run.group.part(inputs)
         output = model(**inputs, **options)
         count = output.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
         loss = -output.log_probs.sum() / torch.as_tensor(count).clamp(min=1)

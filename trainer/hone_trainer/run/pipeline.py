@@ -352,7 +352,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         reporters=reporters,
         stop=stop,
         stop_ids=base.stop_ids | data.end_of_turn_ids,
-        forward=None if ranks.world_size() == 1 or plan.shards_weights else Forward(cuda=hardware.cuda),
+        forward=None if ranks.world_size() == 1 or plan.waits_in_passes else Forward(cuda=hardware.cuda),
         data=data.summaries,
         used=data.used,
         probes=probe_suite.probes(plan, base),

@@ -108,6 +108,11 @@ def _plan(plan: TrainingPlan) -> Iterator[Problem]:
             "grpo.generation.endpoint: the base is an adapter that is merged for this run alone, which no server has: "
             "set output.merge in the job that trains it"
         )
+    if plan.processes_per_node % plan.training.ranks_of_row:
+        yield _conflict(
+            f"training.sequenceParallel {plan.training.sequence_parallel} must divide the {plan.processes_per_node} "
+            "ranks of a node: change one of them"
+        )
     if plan.evaluation.against and plan.compared_model is None and plan.compared_with != "":
         yield _conflict("evaluation.against needs comparedWith and comparedModel: name and folder of that model")
     if plan.max_nodes and plan.method not in METHODS_ON_ANY_RANKS:

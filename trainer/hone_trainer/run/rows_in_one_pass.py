@@ -20,7 +20,7 @@ from hone_trainer.store.manifest import write_atomically
 from hone_trainer.training.batches.attention import AttentionChoice, AttentionKernel
 from hone_trainer.training.batches.unpadded import Unpadded
 from hone_trainer.training.loop import Run
-from hone_trainer.training.model_check import Look, choose_attention
+from hone_trainer.training.model_check import Look, check_shared, choose_attention
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -38,7 +38,7 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
         record: whether the next attempts are to decide alike.
 
     Raises:
-        TrainerError: ModelUnsuitable, if an earlier attempt packed and this one cannot.
+        TrainerError: ModelUnsuitable, if an earlier attempt packed and this one cannot, or ranks cannot share rows.
     """
     if run.plan.sft.neftune_alpha and not packs(run.plan):
         choice = AttentionChoice(AttentionKernel.MASKS, NOISE)
@@ -49,6 +49,7 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
     if earlier and earlier[0]:
         return without_packing(run, earlier[0])
     choice, why = choose_attention(look, is_packed=is_packed)
+    run = _with_group(run, look, choice)
     if earlier and why:
         message = f"{why}, and an earlier attempt of this run packed rows: start a new run on this hardware and image"
         raise TrainerError(FailureCode.MODEL_UNSUITABLE, message)
@@ -62,6 +63,21 @@ def decided(run: Run, network: Generating, arguments: TrainingArguments, *, reco
         settings=replace(run.settings, attention=choice, padding_free=free),
         unpadded=Unpadded(network, choice) if free else None,
     )
+
+
+def _with_group(run: Run, look: Look, choice: AttentionChoice) -> Run:
+    """The run with the ranks that share its rows. A collective.
+
+    Raises:
+        TrainerError: ModelUnsuitable, if they cannot.
+    """
+    if run.plan.training.sequence_parallel is None:
+        return run
+    from hone_trainer.training.batches.shared_rows import RowGroup  # loads torch
+
+    group = RowGroup.of(run.plan.training.ranks_of_row)
+    check_shared(look, choice, group, resolve.longest_sequence(run.plan, run.dataset, run.rows))
+    return replace(run, group=group)
 
 
 def _read(file: Path) -> list[str | None]:

@@ -39,8 +39,12 @@ def install(model: Generating) -> None:
         if not (fused_lm_head and plain and head.weight.device.type == "cpu" and _is_whole(head, kwargs)):
             return theirs(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
         count = kwargs.pop("num_items_in_batch", None)
+        shifted = kwargs.pop("shift_labels", None)
         kwargs["use_cache"] = False  # a packed batch with a cache attends across its rows
-        return _output(self.base_model(*args, **kwargs).last_hidden_state[:, :-1], head, labels[:, 1:], count)
+        hidden = self.base_model(*args, **kwargs).last_hidden_state
+        if shifted is None:
+            hidden, shifted = hidden[:, :-1], labels[:, 1:]
+        return _output(hidden, head, shifted, count)
 
     model.forward = types.MethodType(forward, model)
 
@@ -67,11 +71,14 @@ def use_logits(model: Generating, temperature: float = 1.0) -> None:
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
         if not fused_lm_head:
             return theirs(*args, labels=labels, **kwargs)
-        count = kwargs.pop("num_items_in_batch", None)
+        count, shifted = kwargs.pop("num_items_in_batch", None), kwargs.pop("shift_labels", None)
         output = theirs(*args, **{**kwargs, "use_cache": False})
         balance = getattr(output, "aux_loss", None)  # none where a dense family has the options of a mixture
-        mask = labels[:, 1:] != IGNORED
-        logits, chosen = output.logits[:, :-1][mask].float() / temperature, labels[:, 1:][mask]
+        logits = output.logits
+        if shifted is None:
+            logits, shifted = logits[:, :-1], labels[:, 1:]
+        mask = shifted != IGNORED
+        logits, chosen = logits[mask].float() / temperature, shifted[mask]
         log_p = logits.log_softmax(1)
         entropy = -(log_p.detach().exp() * log_p.detach()).sum(1)
         result = (log_p.gather(1, chosen[:, None])[:, 0], entropy, log_p.argmax(1) == chosen, logits.detach().mean(1))
@@ -96,8 +103,8 @@ def _is_plain(config: Any) -> bool:
 
 
 def _is_whole(head: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether the head is one dense matrix in this process (ZeRO-3 leaves an empty one) and labels are unshifted."""
-    return head.weight.numel() > 0 and "shift_labels" not in kwargs and not kwargs.get("output_router_logits")
+    """Whether the head is one dense matrix in this process (ZeRO-3 leaves an empty one)."""
+    return head.weight.numel() > 0 and not kwargs.get("output_router_logits")
 
 
 def _output(hidden: Tensor, head: Any, labels: Tensor, count: Tensor | int | None) -> Any:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from hone_trainer.harness.tasks import Benchmark
     from hone_trainer.scoring.probe_suite import Probe
+    from hone_trainer.training.batches.shared_rows import RowGroup
     from hone_trainer.training.method import TrainingMethod
     from hone_trainer.training.selfcheck import Shown
 
@@ -98,6 +99,8 @@ class Run:
     """A training row as the model reads it."""
     unpadded: Unpadded | None = None
     """The loaded model without padding in its passes, where it allows that."""
+    group: RowGroup | None = None
+    """The ranks that share this one's rows; None where each has rows of its own."""
     has_own_head: bool = False
     """Whether the loaded model computes its log-probabilities from its whole logits (see `model_check`)."""
     save_seconds: float = 0.0
@@ -214,7 +217,7 @@ class Loop(_Trainer):
             inputs = self._prepare_inputs(inputs)
         try:
             with (
-                attention.by_row(self.model.config, choice, inputs) if choice else nullcontext(),
+                attention.by_row(self.model.config, choice, inputs, self.run.group) if choice else nullcontext(),
                 unpadded.with_backward() if unpadded else nullcontext(),
             ):
                 loss = super().training_step(model, inputs, num_items_in_batch)

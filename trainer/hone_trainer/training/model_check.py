@@ -22,6 +22,7 @@ from hone_trainer.training.batches.attention import AttentionChoice, AttentionKe
 from hone_trainer.training.batches.unpadded import body_of
 
 if TYPE_CHECKING:
+    from hone_trainer.training.batches.shared_rows import RowGroup
     from hone_trainer.training.loop import Run
 
 TOKENS = 32
@@ -281,6 +282,54 @@ def _learns_otherwise(look: Look, choice: AttentionChoice) -> bool:
         return False
     one, other = torch.cat(alone), torch.cat(together)
     return not _distance(one, other) <= GRADIENT * float(one.abs().mean())
+
+
+def check_shared(look: Look, choice: AttentionChoice, group: RowGroup, longest: int) -> None:
+    """That ranks compute the tokens of a row as if each had the whole row, also where positions are many: some models
+    choose their embeddings by the largest position that they see. A collective.
+
+    Args:
+        longest: tokens of the longest row.
+
+    Raises:
+        TrainerError: ModelUnsuitable.
+    """
+    way_out = f"remove training.sequenceParallel {group.size}"
+    why = "" if choice.is_ours else f"its attention takes whole rows only ({choice.why})"
+    lengths = [longest >> halved for halved in range(longest.bit_length()) if longest >> halved >= TOKENS]
+    for length in () if why else lengths or [longest]:
+        found = _why_not_shared(look, choice, group, length)
+        if _any(found):
+            why = found or "another rank found it"
+            break
+    if why:
+        words = f"{group.size} ranks cannot compute rows of a {_kind(look)} together"
+        raise TrainerError(FailureCode.MODEL_UNSUITABLE, f"{words}: {why}: {way_out}")
+
+
+def _why_not_shared(look: Look, choice: AttentionChoice, group: RowGroup, length: int) -> str:
+    """Why a row of few tokens, at positions spread over `length`, has other last states in parts; empty if not."""
+    import torch
+
+    tokens = min(2 * TOKENS, length)
+    row = (look.rows[0] if look.rows else [0, 1]) * tokens
+    bounds = torch.tensor([0, tokens], dtype=torch.int32, device=look.device)
+    inputs = {
+        "input_ids": torch.tensor([row[:tokens]], device=look.device),
+        "position_ids": torch.linspace(0, length - 1, tokens, device=look.device).long()[None],
+        **{"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": tokens, "max_length_k": tokens},
+    }
+    body = look.network.base_model
+    try:
+        with attention.by_row(look.network.config, choice, inputs):
+            whole = group.mine(look.run(body, **inputs).last_hidden_state)
+        with attention.by_row(look.network.config, choice, inputs, group):
+            part = look.run(body, **group.part(inputs)).last_hidden_state
+    except Exception as error:
+        return _unless_memory(error)
+    if _distance(whole, part) <= SEEN[look.bf16] * float(whole.float().abs().mean()):
+        return ""
+    return "it mixes tokens outside of attention, or computes them otherwise in a longer row"
 
 
 def has_own_head(look: Look) -> bool:

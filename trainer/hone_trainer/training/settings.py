@@ -113,7 +113,7 @@ def resolve(
         recompute: layers that are recomputed, where memory decides that and is known.
     """
     training = plan.training
-    per_rank = max(1, training.batch_size // device.world_size)
+    per_rank = max(1, training.batch_size * training.ranks_of_row // device.world_size)
     steps_per_epoch = max(1, math.ceil(sequences / training.batch_size))
     total = training.max_steps or max(1, math.ceil(float(training.epochs or "1") * steps_per_epoch))
     tenth = max(1, math.ceil(total / 10))

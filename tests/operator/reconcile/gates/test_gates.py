@@ -90,6 +90,10 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
         ({"model": {"uri": "pvc://models/../other"}}, "spec.model.uri"),
         ({"resources": {"nodes": 3}}, "batchSize 8 must be a multiple of 3 ranks x microBatchSize 1: set it to 9"),
         ({"training": {"batchSize": 8, "microBatchSize": 8}, "resources": {"nodes": 2}}, "2 ranks x microBatchSize 8"),
+        (
+            {"training": {"batchSize": 9, "sequenceParallel": 2}, "resources": {"gpusPerNode": 4}},
+            "batchSize 9 must be a multiple of 2 groups of 2 ranks x microBatchSize 1: set it to 10",
+        ),
         ({"method": "DPO", "training": {"packing": True}}, "spec.training.packing is for method SFT"),
         ({"method": "KTO", "adapter": {"dropout": "0.1"}}, "spec.adapter.dropout: method KTO trains without dropout"),
         ({"method": "KTO", "training": {"batchSize": 1}}, "at least 2 on each rank"),

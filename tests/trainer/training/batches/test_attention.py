@@ -281,10 +281,10 @@ def test_the_bounds_of_rows_are_where_the_model_is(runs: Any, make_plan: Any, mo
         Trainer, "_prepare_inputs", lambda self, inputs: moved.append(prepare(self, inputs)) or moved[-1]
     )
 
-    def watched(config: Any, choice: AttentionChoice, inputs: Any) -> Any:
+    def watched(config: Any, choice: AttentionChoice, inputs: Any, *group: Any) -> Any:
         if "labels" in inputs:  # of training; a look at the model has none
             seen.append(any(inputs is one for one in moved))
-        return by_row(config, choice, inputs)
+        return by_row(config, choice, inputs, *group)
 
     monkeypatch.setattr(attention, "by_row", watched)
     runs.finish(make_plan(held_out=False, training={"maxSteps": 1}))

@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hone_trainer.training.batches import reference_varlen
+
+if TYPE_CHECKING:
+    from hone_trainer.training.batches.shared_rows import RowGroup
 
 NAME, LOOK = "hone_rows", "hone_look"
 FAR = 1 << 20
@@ -48,6 +51,11 @@ class AttentionChoice:
     def keeps_rows_apart(self) -> bool:
         """Whether rows need neither padding nor a mask of tokens x tokens."""
         return self.kernel != AttentionKernel.MASKS
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether attention is computed by `attend`."""
+        return self.kernel in (AttentionKernel.VARLEN, AttentionKernel.ROWS)
 
 
 @dataclass(frozen=True)
@@ -147,11 +155,14 @@ def _why_not_varlen(asked: AttentionNeeds, on: AttentionDevice) -> str:
 
 
 @contextmanager
-def by_row(config: Any, choice: AttentionChoice, inputs: Mapping[str, Any]) -> Iterator[None]:
+def by_row(
+    config: Any, choice: AttentionChoice, inputs: Mapping[str, Any], group: RowGroup | None = None
+) -> Iterator[None]:
     """Let the model of `config` attend so, in forward and backward (checkpointing runs layers again there).
 
     Args:
         inputs: of the pass, with `cu_seq_lens_q`: the bounds of its rows, int32 (rows + 1), and `max_length_q`.
+        group: ranks that have a part of the tokens each; only where the choice is ours.
     """
     if choice.kernel == AttentionKernel.MASKS:
         yield
@@ -164,7 +175,8 @@ def by_row(config: Any, choice: AttentionChoice, inputs: Mapping[str, Any]) -> I
             yield
         return
     AttentionInterface.register(NAME, _attend_in_pass)  # not registered with masks: transformers makes none
-    _PASSES.append(PassRows.of(bounds, int(inputs["max_length_q"]), choice.kernel))
+    passed = PassRows.of(bounds, int(inputs["max_length_q"]), choice.kernel)
+    _PASSES.append(replace(passed, group=group, tokens=inputs["input_ids"].shape[1]) if group else passed)
     try:
         with _attention(config, NAME):
             yield
@@ -195,11 +207,15 @@ class PassRows:
     Args:
         bounds: int32 (rows + 1), on the device.
         lengths: of the rows, on the host; None where a kernel takes the bounds.
+        group: ranks that have a part of the tokens each; None: this rank has all.
+        tokens: of all parts.
     """
 
     bounds: Any
     longest: int
     lengths: list[int] | None = None
+    group: RowGroup | None = None
+    tokens: int = 0
 
     @classmethod
     def of(cls, bounds: Any, longest: int, kernel: AttentionKernel) -> PassRows:
@@ -233,7 +249,7 @@ def attend(
     """As transformers calls it.
 
     Args:
-        query: (1, heads, tokens, size); key and value: (1, key heads, tokens, size).
+        query: (1, heads, tokens, size); key and value: (1, key heads, tokens, size); the tokens of this rank.
 
     Returns:
         (1, tokens, heads, size), and no weights.
@@ -242,6 +258,10 @@ def attend(
     where = f"the bounds of the rows are on {rows.bounds.device}, and the queries on {query.device}"
     assert rows.lengths is not None or rows.bounds.device == query.device, where
     query, key, value = (x[0].transpose(0, 1) for x in _alike(query, key, value))
+    if group := rows.group:
+        heads = query.shape[1]
+        query, key, value = (group.to_heads(x, rows.tokens, heads) for x in (query, key, value))
+        s_aux = None if s_aux is None else group.of_my_heads(s_aux)
     options: dict[str, Any] = {
         "scale": scaling or 1 / math.sqrt(query.shape[-1]),
         "window_size": (-1 if sliding_window is None else sliding_window - 1, 0),
@@ -252,7 +272,8 @@ def attend(
         kernel = reference_varlen.varlen_attn
         options |= {"dropout": dropout, "softcap": softcap, "sinks": s_aux, "lengths": rows.lengths}
     bounds = (rows.bounds, rows.bounds, rows.longest, rows.longest)
-    return kernel(query, key, value, *bounds, **options)[None], None
+    result = kernel(query, key, value, *bounds, **options)
+    return (group.to_tokens(result) if group else result)[None], None
 
 
 def _alike(query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:

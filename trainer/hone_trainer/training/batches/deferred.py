@@ -48,6 +48,8 @@ class Dealt(Loop):
 
     def get_train_dataloader(self) -> Any:
         loader = super().get_train_dataloader()
+        if group := self.run.group:
+            group.deal(loader)
         if ranks.world_size() > 1:
             samplers.deal(loader, indexed.sequence_lengths(self.train_dataset) if self._pass_tokens else None)
         return loader
@@ -69,6 +71,8 @@ class Dealt(Loop):
         of_all = self.accelerator.gather(torch.tensor([sum(rows)], device=device)).sum()
         passes = len(rows) * ranks.world_size()
         self._passes = iter([(count, count * passes / of_all) for count in rows])
+        if self.run.group and items is not None:
+            items = items // self.run.group.size  # each of its ranks has counted the same tokens
         return batches, items
 
     def training_step(self, model: Network, inputs: Any, num_items_in_batch: Any = None) -> Any:

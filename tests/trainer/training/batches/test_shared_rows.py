@@ -1,0 +1,35 @@
+"""Ranks that share rows learn what each would learn alone; a model of which that is not so is refused."""
+
+from __future__ import annotations
+
+import pytest
+from support.models import every_family, row_sharing
+
+from hone_dev.cluster.objectstore import free_port
+
+pytestmark = pytest.mark.trainer
+
+MIXES = "mixes tokens outside of attention, or computes them otherwise in a longer row"
+SAMPLE = {
+    "llama": row_sharing.SHARED,
+    "gpt_oss": row_sharing.SHARED,
+    "one key head": row_sharing.SHARED,
+    "odd heads": "3 attention heads cannot be divided among 2 ranks",
+    "longrope": MIXES,
+    "dynamic": MIXES,
+    "mamba": "takes whole rows only",
+}
+
+
+def test_ranks_that_share_rows_learn_what_one_learns_or_refuse_the_model() -> None:
+    found = row_sharing.outcomes(list(SAMPLE), free_port("127.0.0.1"))
+    assert found.keys() == SAMPLE.keys()
+    assert {name: words in found[name] for name, words in SAMPLE.items()} == dict.fromkeys(SAMPLE, True), found
+
+
+@pytest.mark.long
+def test_no_family_learns_otherwise_from_shared_rows() -> None:
+    found = row_sharing.outcomes([*every_family.families(), *row_sharing.VARIANTS], free_port("127.0.0.1"))
+    known = (row_sharing.SHARED, row_sharing.NOT_BUILT)
+    assert {name: words for name, words in found.items() if words not in known and "cannot compute" not in words} == {}
+    assert sum(words == row_sharing.SHARED for words in found.values()) > len(found) / 3
