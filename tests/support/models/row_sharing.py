@@ -66,7 +66,7 @@ def _outcome(name: str, group: Any) -> str:
     look = model_check.Look(model, [row[:32] for row in rows[:2]], torch.device("cpu"))
     choice, _ = model_check.choose_attention(look)
     try:
-        model_check.check_shared(look, choice, group, 256)
+        model_check.check_shared(look, choice, group, 1, 256)
     except TrainerError as error:
         return str(error)
     alone, shared = (_learned(model, rows, choice, each) for each in (None, group))
@@ -105,7 +105,7 @@ def _main(names: list[str]) -> None:
 
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo")
-    group = RowGroup.of(RANKS)
+    group = RowGroup.of(RANKS, timeout=600)
     for name in names:
         print(json.dumps([name, _outcome(name, group)]), flush=True)
     torch.distributed.destroy_process_group()

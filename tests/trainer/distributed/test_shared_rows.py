@@ -27,6 +27,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "SFT packed": ("SFT", {"training": {"packing": True, "maxLength": 64}}),
     "SFT recomputed": ("SFT", {"training": {"activationCheckpointing": "Full"}}),
     "DAPT": ("DAPT", {}),
+    "SFT of two groups": ("SFT", {"processesPerNode": 4, "rows": 7}),
     "SFT in ZeRO 2": ("SFT", {"deepspeed": {"zeroStage": 2}}),
     "SFT in ZeRO 3": ("SFT", {"deepspeed": {"zeroStage": 3}}),
 }
@@ -47,10 +48,10 @@ def test_a_step_is_the_same_on_ranks_that_share_rows(
     method, fields = CASES[case]
     training = {"batchSize": 6, "microBatchSize": 3, "maxSteps": 4, **fields.get("training", {})}
     alone, shared = (
-        method_plans.plan_of(make_plan, method, tmp_path, tiny_model, name, **{**fields, **own})
+        method_plans.plan_of(make_plan, method, tmp_path, tiny_model, name, **{"processesPerNode": 2, **fields, **own})
         for name, own in {
-            "alone": {"deepspeed": None, "training": training},
-            "shared": {"processesPerNode": 2, "training": {**training, **TOGETHER}},
+            "alone": {"deepspeed": None, "processesPerNode": 1, "training": training},
+            "shared": {"training": {**training, **TOGETHER}},
         }.items()
     )
     runs.finish(alone)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, cast
 from hone_api.estimate.micro_batch import packs
 from hone_api.words.failures import FailureCode
 from hone_trainer import device, ranks
+from hone_trainer.encoding import mapped
 from hone_trainer.encoding.mapped import Examples
 from hone_trainer.errors import TrainerError
+from hone_trainer.methods.arguments import collective_timeout
 from hone_trainer.models.network import Generating
 from hone_trainer.run import auto_micro_batch, resolve, rows
 from hone_trainer.store.manifest import write_atomically
@@ -75,8 +77,9 @@ def _with_group(run: Run, look: Look, choice: AttentionChoice) -> Run:
         return run
     from hone_trainer.training.batches.shared_rows import RowGroup  # loads torch
 
-    group = RowGroup.of(run.plan.training.ranks_of_row)
-    check_shared(look, choice, group, resolve.longest_sequence(run.plan, run.dataset, run.rows))
+    group = RowGroup.of(run.plan.training.ranks_of_row, collective_timeout(run.plan))
+    shortest = int(mapped.lengths(run.rows).min())
+    check_shared(look, choice, group, shortest, resolve.longest_sequence(run.plan, run.dataset, run.rows))
     return replace(run, group=group)
 
 

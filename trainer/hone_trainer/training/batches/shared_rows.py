@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -31,9 +32,13 @@ class RowGroup:
     size: int
 
     @classmethod
-    def of(cls, size: int) -> RowGroup:
-        """A collective of all ranks."""
-        return cls(dist.new_subgroups(size)[0], size)
+    def of(cls, size: int, timeout: float) -> RowGroup:
+        """A collective of all ranks.
+
+        Args:
+            timeout: seconds that a rank waits for the others.
+        """
+        return cls(dist.new_subgroups(size, timeout=timedelta(seconds=timeout))[0], size)
 
     @property
     def place(self) -> int:
