@@ -1,4 +1,4 @@
-"""Ranks that share rows learn what each would learn alone; a model of which that is not so is refused."""
+"""Ranks that share rows learn what each would learn alone; a model whose rows they cannot share is refused."""
 
 from __future__ import annotations
 
