@@ -66,7 +66,7 @@ def _outcome(name: str, group: Any) -> str:
     look = model_check.Look(model, [row[:32] for row in rows[:2]], torch.device("cpu"))
     choice, _ = model_check.choose_attention(look)
     try:
-        model_check.check_shared(look, choice, group, 1, 256)
+        model_check.check_shared(look, choice, group, 256)
     except TrainerError as error:
         return str(error)
     alone, shared = (_learned(model, rows, choice, each) for each in (None, group))

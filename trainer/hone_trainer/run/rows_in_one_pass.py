@@ -71,15 +71,19 @@ def _with_group(run: Run, look: Look, choice: AttentionChoice) -> Run:
     """The run with the ranks that share its rows. A collective.
 
     Raises:
-        TrainerError: ModelUnsuitable, if they cannot.
+        TrainerError: ModelUnsuitable, if they cannot; InvalidRow.
     """
     if run.plan.training.sequence_parallel is None:
         return run
     from hone_trainer.training.batches.shared_rows import RowGroup  # loads torch
 
-    group = RowGroup.of(run.plan.training.ranks_of_row, collective_timeout(run.plan))
-    shortest = int(mapped.lengths(run.rows).min())
-    check_shared(look, choice, group, shortest, resolve.longest_sequence(run.plan, run.dataset, run.rows))
+    size, shortest = run.plan.training.ranks_of_row, int(mapped.lengths(run.rows).min())
+    if shortest < size:
+        words = f"a row has {shortest} tokens, fewer than the {size} ranks that share it"
+        way_out = "leave such rows out, or lower training.sequenceParallel"
+        raise TrainerError(FailureCode.INVALID_ROW, f"{words}: {way_out}")
+    group = RowGroup.of(size, collective_timeout(run.plan))
+    check_shared(look, choice, group, resolve.longest_sequence(run.plan, run.dataset, run.rows))
     return replace(run, group=group)
 
 

@@ -284,12 +284,12 @@ def _learns_otherwise(look: Look, choice: AttentionChoice) -> bool:
     return not _distance(one, other) <= GRADIENT * float(one.abs().mean())
 
 
-def check_shared(look: Look, choice: AttentionChoice, group: RowGroup, shortest: int, longest: int) -> None:
+def check_shared(look: Look, choice: AttentionChoice, group: RowGroup, longest: int) -> None:
     """That ranks compute the tokens of a row as if each had the whole row, also where positions are many: some models
     choose their embeddings by the largest position that they see. A collective.
 
     Args:
-        shortest, longest: tokens of rows. Of a row with fewer tokens than ranks, some ranks have none.
+        longest: tokens of the longest row.
 
     Raises:
         TrainerError: ModelUnsuitable.
@@ -297,7 +297,6 @@ def check_shared(look: Look, choice: AttentionChoice, group: RowGroup, shortest:
     way_out = f"remove training.sequenceParallel {group.size}"
     why = "" if choice.is_ours else f"its attention takes whole rows only ({choice.why})"
     lengths = [longest >> halved for halved in range(longest.bit_length()) if longest >> halved >= TOKENS]
-    lengths += [1] if shortest < group.size else []
     for length in () if why else lengths or [longest]:
         found = _why_not_shared(look, choice, group, length)
         if _any(found):
@@ -328,7 +327,7 @@ def _why_not_shared(look: Look, choice: AttentionChoice, group: RowGroup, length
             part = look.run(body, **group.part(inputs)).last_hidden_state
     except Exception as error:
         return _unless_memory(error)
-    if not part.numel() or _distance(whole, part) <= SEEN[look.bf16] * float(whole.float().abs().mean()):
+    if _distance(whole, part) <= SEEN[look.bf16] * float(whole.float().abs().mean()):
         return ""
     return "it mixes tokens outside of attention, or computes them otherwise in a longer row"
 
