@@ -7,7 +7,8 @@
 - chats: a function without its docstring, which is what the user asks about, and the docstring as the answer.
 
 Files are taken in the order of the hash of their path, so that no package fills a file. Each text occurs once. Those
-with a control token of a tokenizer are left out: Hone keeps it as text, and other encoders do not.
+with a control token of a tokenizer are left out: Hone keeps it as text, and other encoders do not. So are answers
+that begin with white space: other encoders join it to the last token of the prompt, which Hone keeps as it is served.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ def chats() -> Iterator[dict[str, Any]]:
         text = _read(path)
         lines = text.splitlines()
         for node in ast.walk(_parsed(text)):
-            if isinstance(node, _DEFINITIONS) and (said := ast.get_docstring(node)) and len(said) >= SHORTEST:
+            if not isinstance(node, _DEFINITIONS):
+                continue
+            said = ast.get_docstring(node) or ""
+            if len(said) >= SHORTEST and not said[0].isspace():
                 first = node.body[0]
                 body = [*lines[node.lineno - 1 : first.lineno - 1], *lines[first.end_lineno : node.end_lineno]]
                 asked = "Write the docstring of this function.\n\n" + "\n".join(body)
