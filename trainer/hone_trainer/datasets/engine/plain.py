@@ -22,7 +22,7 @@ from hone_trainer.datasets.engine.parts import GROUP_ROWS
 from hone_trainer.datasets.formats.detect import Detected
 from hone_trainer.datasets.formats.pairs import alpaca_pair
 from hone_trainer.datasets.formats.unread import LEGACY_END
-from hone_trainer.datasets.readers.items import MAX_ROW_BYTES
+from hone_trainer.datasets.readers.items import MAX_ROW_BYTES, line_breaks
 from hone_trainer.datasets.readers.pieces import BLOCK_BYTES, Block
 from hone_trainer.datasets.readers.rows import RawRow, strict_json
 from hone_trainer.datasets.texts import pitfalls
@@ -428,7 +428,7 @@ def _table(body: bytes, kinds: dict[str, Any]) -> Any:
     import pyarrow.json
 
     end = b"\r\n" if b"\r\n" in body else b"\n"
-    lines = body.count(b"\n") + 1
+    lines = line_breaks(body) + 1
     # Within an object, no line that ends so goes before one that begins so.
     if not (body.startswith(b"{") and body.endswith(b"}") and body.count(b"}" + end + b"{") == lines - 1):
         return None
@@ -500,15 +500,14 @@ def _as_written(
     """
     if not body.startswith(begin[0]) or not body.endswith(end):
         return None
-    texts = body[len(begin[0]) :]
+    texts = body[len(begin[0]) : len(body) - len(end)]
     for old, new, count in between:
-        if texts.count(old) != count:
+        parts = texts.split(old)  # a search, where `count` and `replace` take three
+        if len(parts) != count + 1:
             return None
-        texts = texts.replace(old, new)
-    ends = end + b"\n"
-    if texts.count(ends + begin[0]) != rows - 1:
-        return None
-    return (begin[1] + texts.replace(ends + begin[0], ends + begin[1])).split(b"\n")
+        texts = new.join(parts)
+    found = texts.split(end + b"\n" + begin[0])
+    return [begin[1] + text + end for text in found] if len(found) == rows else None
 
 
 def _spelled(lines: Sequence[bytes], body: bytes) -> list[int]:

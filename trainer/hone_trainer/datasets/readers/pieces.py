@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import IO, NamedTuple
 
 from hone_trainer.datasets.readers import columnar, read
-from hone_trainer.datasets.readers.items import MAX_ROW_BYTES, lines
+from hone_trainer.datasets.readers.items import MAX_ROW_BYTES, line_breaks, lines
 from hone_trainer.datasets.readers.read import DataFile, named
 from hone_trainer.datasets.readers.rows import RawRow
 
@@ -152,7 +152,7 @@ class PieceRows:
             stream = _Range(whole, begin, end, self._piece.is_first)
             while data := stream.block():
                 yield Block(file.name, data, self.lines)
-                self.lines += data.count(b"\n") + (not data.endswith(b"\n"))
+                self.lines += line_breaks(data) + (not data.endswith(b"\n"))
 
     def _groups(self, file: DataFile, groups: tuple[int, int]) -> Iterator[RawRow]:
         bound = columnar.UnpackedBound(self._max_bytes)
