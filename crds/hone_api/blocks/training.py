@@ -105,7 +105,7 @@ class RopeScaling(ApiModel):
     rules = (between("factor", "above 1 and at most 64", "> 1.0", "<= 64.0", "4"),)
     type: Literal["YaRN"] = Field(default="YaRN", description="How the positions are scaled: YaRN, the default.")
     factor: Decimal = Field(
-        description="The new context as a multiple of max_position_embeddings in the model's config.json, e.g. 4."
+        description="The new context, in multiples of max_position_embeddings of the config.json, e.g. 4 or '2.5'."
     )
 
 
