@@ -112,7 +112,7 @@ def test_rows_are_encoded_before_a_run_up_to_the_longer_context(scaled_plan: Any
     result = encode.run(plan.model_copy(update=folder))
     assert result is not None
     assert result.rows == 96
-    with pytest.raises(TrainerError, match="16 tokens"):
+    with pytest.raises(TrainerError, match="80 over the maximal length"):
         encode.run(plain.model_copy(update=folder))
 
 
