@@ -78,6 +78,11 @@ def test_a_checkpoint_of_all_weights_and_a_point_on_its_line_to_the_base(
     for name, tensor in theirs.items():
         torch.testing.assert_close(point[name], torch.lerp(base[name], tensor, 0.25))
 
+    training = plan.training.model_copy(update={"sequence_parallel": 2})
+    of_two = plan.model_copy(update={"processes_per_node": 2, "training": training})
+    (file := tmp_path / "plan.json").write_text(of_two.model_dump_json(by_alias=True))
+    assert export(checkpoint(plan, 4), tmp_path / "shared", "--plan", str(file)) == 0
+
 
 def test_what_cannot_be_exported_is_reported(
     runs: Any, make_plan: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -70,7 +70,8 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
         raise TrainerError(FailureCode.INVALID_CONFIGURATION, "; ".join(wrong))
     manifest.verify(checkpoint)
     # One process exports what any number of ranks has trained.
-    alone = plan.model_copy(update={"deepspeed": None, "nodes": 1, "processes_per_node": 1})
+    training = plan.training.model_copy(update={"sequence_parallel": None})
+    alone = plan.model_copy(update={"deepspeed": None, "nodes": 1, "processes_per_node": 1, "training": training})
     with rendering.of_run(plan.template_date, plan.training.thinking):
         run = pipeline.prepare(alone, Stop(), live.Reporters())
     step, history = checkpoints.step_of(checkpoint), _history(checkpoint)

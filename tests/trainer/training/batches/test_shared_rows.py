@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support.models import every_family, row_sharing
 
 from hone_dev.cluster.objectstore import free_port
+from hone_trainer.encoding.row import Row
+from hone_trainer.errors import TrainerError
+from hone_trainer.methods import sft
+from hone_trainer.run import rows_in_one_pass
 
 pytestmark = pytest.mark.trainer
 
@@ -25,6 +31,14 @@ def test_ranks_that_share_rows_learn_what_one_learns_or_refuse_the_model() -> No
     found = row_sharing.outcomes(list(SAMPLE), free_port("127.0.0.1"))
     assert found.keys() == SAMPLE.keys()
     assert {name: words in found[name] for name, words in SAMPLE.items()} == dict.fromkeys(SAMPLE, True), found
+
+
+def test_a_row_that_is_packed_may_have_fewer_tokens_than_ranks_that_share_it(tmp_path: Path) -> None:
+    """The last piece of a document has any number of them, and nobody can leave it out."""
+    rows = [Row([5] * length, [5] * length, number) for number, length in enumerate((60, 3))]
+    rows_in_one_pass.refuse_short(sft.sequences(rows, 64, tmp_path), 4)
+    with pytest.raises(TrainerError, match="a sequence has 3 tokens, fewer than the 4 ranks that share it"):
+        rows_in_one_pass.refuse_short(sft.sequences(rows, None, tmp_path), 4)
 
 
 @pytest.mark.long
