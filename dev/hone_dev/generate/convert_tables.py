@@ -75,7 +75,7 @@ hone migrate report support-migration --gpu-hour 2.5 --tokens-per-second 1400
   is shown if the whole interval is above minus `--margin`, 0.05 by default; then the exit code is 0, otherwise 5. The
   gates of the Model
   judge the interval for its alias `champion`. If all rows have the same difference, e.g. none, the interval has no
-  width: the report then wants 3 rows divided by the margin, 60 for 0.05.
+  width: report and gates then want 3 rows divided by the margin, 60 for 0.05.
 - A field that the criteria read, `item.NAME`, is taken from `datasource_item`. If no row has the only one that is
   missing, it is the reference answer, and this is said; if more are missing, the eval is refused.
 - Without reference answers, grader and judge, nothing says which answers are better: the report has the similarity
