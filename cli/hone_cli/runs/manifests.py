@@ -103,10 +103,10 @@ def parsed(text: str, place: str) -> list[Any]:
 
 def _has_too_many(bodies: Iterable[Any]) -> bool:
     left, seen = [*bodies], 0
-    while left and seen <= _MOST_VALUES:
+    while left and seen + len(left) <= _MOST_VALUES:
         each, seen = left.pop(), seen + 1
-        left += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
-    return seen > _MOST_VALUES
+        left += each.values() if isinstance(each, dict) else each if isinstance(each, list | tuple) else ()
+    return bool(left)
 
 
 def _loader() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hone_api.estimate import gpus
 from hone_api.estimate.known_models import MODELS
 from hone_cli.__main__ import application
 from hone_cli.errors import CliExit, CommandError
-from hone_cli.runs import prices
+from hone_cli.runs import manifests, prices
 
 pytestmark = pytest.mark.pure
 COUNTS = {"splits": [{"name": "train", "rows": 500}], "tokens": {"mean": 100, "max": 400}}
@@ -191,6 +192,10 @@ def test_all_objects_are_looked_at_at_once(plan) -> None:
         ("a: " + "[" * 3_000, "is nested too deeply"),
         ("a: &a [*a]", "an alias that repeats itself"),
         (
+            "0: &a0 [1, 1]\n" + "".join(f"{n}: &a{n} !!pairs [{f'x: *a{n - 1}, ' * 9}]\n" for n in range(1, 9)),
+            "too many values",
+        ),
+        (
             "a: &a [1, 1]\n" + "".join(f"{n}: &{n} [{f'*{n - 1}, ' * 9}]\n".replace("*0", "*a") for n in range(1, 9)),
             "too many values",
         ),
@@ -201,6 +206,16 @@ def test_a_manifest_that_is_none_is_one_line(tmp_path: Path, text: str, words: s
     done = CliRunner().invoke(application(["plan"]), ["plan", str(tmp_path / "m.yaml"), "--offline"])
     assert isinstance(done.exception, CommandError)
     assert words in str(done.exception)
+
+
+def test_an_alias_that_repeats_itself_often_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(CommandError, match="an alias that repeats itself"):
+            manifests.parsed(f"a: &a [{'*a, ' * 30}]", "m.yaml")
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("text", ["gpuHour: 3", "gpuhour: {}", "[", "\x00", "1"])
