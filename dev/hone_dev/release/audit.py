@@ -206,7 +206,8 @@ def _metadata(wheel: str) -> Message:
     import fsspec
 
     with fsspec.open(wheel, block_size=2**16) as file, zipfile.ZipFile(file) as archive:
-        name = next(each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+        # Not those of a package that the wheel carries, as setuptools does.
+        name = next(each for each in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", each))
         return message_from_bytes(archive.read(name))
 
 

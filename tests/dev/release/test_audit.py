@@ -55,6 +55,7 @@ def test_no_package_of_another_lock_has_a_licence_that_may_not_be_passed_on() ->
 def test_a_licence_is_read_from_a_wheel_that_is_not_installed(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "one.whl", "w") as wheel:
         wheel.writestr("one/METADATA", "License-Expression: MIT\n\n")
+        wheel.writestr("one/_vendor/two-1.dist-info/METADATA", "Name: two\nLicense-Expression: MIT\n\n")
         wheel.writestr("one-1.dist-info/METADATA", "Name: one\nLicense-Expression: AGPL-3.0-only\n\ntext\n")
     assert audit.licence(audit._metadata(str(tmp_path / "one.whl"))) == "AGPL-3.0-only"
 
