@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import threading
 import time
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 from support.cluster.chart_documents import IMAGES
 from support.cluster.operator_process import Operator
 
@@ -205,6 +207,31 @@ def test_a_second_operator_for_namespaces_of_its_own(server):
     with pytest.raises(AssertionError, match=both):
         server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE)
     server.helm("uninstall", "second", *space)
+    with pytest.raises(AssertionError, match="runs in namespace second as release hone in namespace hone-system"):
+        server.helm("install", "second", CHART, *space, *own)
+    server.kubectl("label", "namespace", "second", "hone.dev/enabled-")
+
+
+@pytest.mark.parametrize("by", ["extraObjects", "a chart around it"])
+def test_a_release_may_make_the_namespace_that_it_serves(server, tmp_path, by):
+    name = "made-by-values" if by == "extraObjects" else "made-around"
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    values = {"watchNamespaces": [name], "crds": {"enabled": False}}
+    chart = CHART
+    if by == "extraObjects":
+        values["extraObjects"] = [made]
+    else:
+        chart = tmp_path / "around"
+        shutil.copytree(CHART, chart / "charts/hone")
+        (chart / "templates").mkdir()
+        (chart / "templates/space.yaml").write_text(json.dumps(made))
+        (chart / "Chart.yaml").write_text("{apiVersion: v2, name: around, version: 0.1.0}")
+        values |= yaml.safe_load(Path(IMAGES[1]).read_text())
+        values = {"hone": values}
+    (tmp_path / "values.yaml").write_text(json.dumps(values))
+    space = ("--namespace", f"{name}-release")
+    server.helm("install", "made", chart, *space, "--create-namespace", "--values", tmp_path / "values.yaml")
+    server.helm("uninstall", "made", *space)
 
 
 @pytest.mark.parametrize("serves", ["allNamespaces=true", "namespaces={second}"])
