@@ -6,6 +6,7 @@ import array
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from hone_trainer.errors import TrainerError, to_outcome
+from hone_trainer.run import rows
 from hone_trainer.store import contents, manifest
 from hone_trainer.training import checkpoints
 from hone_trainer.training.callbacks import Report
@@ -141,6 +143,20 @@ def test_checkpoints_of_another_plan_are_never_resumed(runs: Any, make_plan: Any
     runs.finish(make_plan(training={"maxSteps": 2}))
     with pytest.raises(TrainerError, match="checkpoints of another plan"):
         runs.finish(make_plan(training={"maxSteps": 3}))
+
+
+def test_checkpoints_of_an_earlier_release_are_resumed(make_plan: Any) -> None:
+    """Its plan had no `training.sequenceParallel`, so that its digest is another one."""
+    plan = make_plan(training={"maxSteps": 2})
+    rows.claim(plan)
+    folder = Path(plan.work_path)
+    kept = json.loads((folder / "plan.json").read_text())
+    del kept["training"]["sequenceParallel"]
+    (folder / "plan.json").write_text(json.dumps(kept))
+    (folder / "plan.sha256").write_text("0" * 64)
+    rows.claim(plan)
+    with pytest.raises(TrainerError, match="checkpoints of another plan"):
+        rows.claim(make_plan(training={"maxSteps": 3}))
 
 
 def test_kept_are_the_newest_and_the_best() -> None:

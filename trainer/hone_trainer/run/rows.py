@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def claim(plan: TrainingPlan) -> None:
     file = Path(plan.work_path) / "plan.sha256"
     mine = identity(plan)
     if file.is_file():
-        if file.read_text() != mine:
+        if file.read_text() != mine and _kept_identity(file.with_name("plan.json")) != mine:
             raise TrainerError(
                 FailureCode.INVALID_CONFIGURATION,
                 f"workPath {plan.work_path} holds the checkpoints of another plan: name another folder, or remove it",
@@ -150,6 +151,13 @@ def claim(plan: TrainingPlan) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file.with_name("plan.json"), plan.model_dump_json(by_alias=True, indent=1).encode())
     write_atomically(file, mine.encode())
+
+
+def _kept_identity(file: Path) -> str | None:
+    """Of the plan that began the run, as this release sees it: it may have fields that an earlier one did not."""
+    with suppress(OSError, ValueError):
+        return identity(TrainingPlan.model_validate_json(file.read_bytes()))
+    return None
 
 
 def identity(plan: TrainingPlan) -> str:
