@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from hone_api import RELEASE
-from hone_cli.errors import CommandError, printable
+from hone_cli.errors import CliExit, CommandError, printable
 
 
 class Command(NamedTuple):
@@ -144,7 +144,12 @@ def main() -> None:
         (application(named) if named else listing())(prog_name="hone")
     except CommandError as error:
         print(f"hone: {printable(str(error))}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(CliExit.FAILED)
+    except OSError as error:  # such as a full disk behind stdout, which is not flushed once more
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        print(f"hone: {printable(what)}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(CliExit.FAILED)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from hone_cli.reach.guard import digest
 from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.reach.remote_files import RemoteFiles
 from hone_cli.versions import MODEL_HELP, chosen, ready
+from hone_cli.writing import write_whole
 
 if TYPE_CHECKING:
     from hone_cli.reach.kube import Kube
@@ -126,7 +127,7 @@ def fetch_report(source: RemoteFiles, artifact: Artifact, target: Path) -> None:
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
-            target.write_bytes(copy_one(source, Path(folder), _REPORT, artifact.digest).read_bytes())
+            write_whole(target, copy_one(source, Path(folder), _REPORT, artifact.digest).read_bytes())
     except MissingFileError:
         raise CommandError("the version has no report page: an imported one has none") from None
     except OSError as error:

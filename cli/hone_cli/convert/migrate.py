@@ -13,6 +13,7 @@ import typer
 from hone_cli.errors import CliExit, CommandError, printable
 from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.rows import place
+from hone_cli.writing import write_whole
 
 if TYPE_CHECKING:
     from hone_cli.convert.engine import Converted
@@ -108,7 +109,7 @@ def openai(
     _fill(divided, made.fields)
     target.mkdir(parents=True, exist_ok=True)
     for file, rows in zip(files, (divided.train, divided.held), strict=True):
-        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
     document |= {"training_file": str(files[0]), "validation_file": str(files[1])}
     request = engine.ConvertRequest(chosen, model, None, gpus, judge)
     try:
@@ -121,11 +122,11 @@ def openai(
         words = _OF_EVALS.get(key, "not a key that Hone knows")
         converted.keys[f"eval.{key}"] = engine.KeyFate(engine.Fate.DROPPED if known else engine.Fate.UNKNOWN, words)
     parity = _compare(converted, chosen, divided, made, judge, margin)
-    (target / "manifest.yaml").write_text(command.manifest(converted, f"OpenAI, {job.name}"), encoding="utf-8")
+    write_whole(target / "manifest.yaml", command.manifest(converted, f"OpenAI, {job.name}").encode())
     unmapped = {fate: command.by_reason(converted, fate) for fate in ("differs", "unknown", "dropped")}
     notes = [*divided.notes, *_left_out(left)]
     body = {"name": chosen, "margin": margin, "price": price, "parity": parity, "notes": notes, "unmapped": unmapped}
-    (target / _RECORD).write_text(json.dumps(body, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(target / _RECORD, (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode())
     typer.echo(f"{len(divided.train)} rows to train on, {len(divided.held)} held out with recorded answers.")
     typer.echo("\n".join([*map(printable, notes), *_not_mapped(unmapped), "", "Next:"]))
     uploads = [f"hone upload {shlex.quote(str(file))} {file.stem}" for file in files]

@@ -16,6 +16,7 @@ import typer
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.runs.jobs import JobArgument
+from hone_cli.writing import write_whole
 
 if TYPE_CHECKING:
     from hone_cli.reach.objects import Objects
@@ -181,4 +182,4 @@ def _write(target: Path, folder: str, entries: list[tuple[str, bytes]]) -> None:
             info = tarfile.TarInfo(f"{folder}/{name}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    target.write_bytes(packed.getvalue())
+    write_whole(target, packed.getvalue())

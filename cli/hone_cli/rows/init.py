@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from hone_cli.errors import CommandError
 from hone_cli.rows import place
+from hone_cli.writing import write_whole
 
 CHECKED = "hone.dev/checked"
 """Annotation of a Dataset: the counts of its status, by `hone check`: for `hone plan` before the cluster has any."""
@@ -97,10 +98,7 @@ def init(
     if str(target) == "-":
         typer.echo(text, nl=False)
         return
-    try:
-        target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{target}: {error.strerror}") from None
+    write_whole(target, text.encode())
     upload = "" if "://" in source else f"hone upload {shlex.quote(source)} {chosen} && "
     typer.echo(f"{target} is written. Next: {upload}hone run {shlex.quote(str(target))}", err=True)
 
