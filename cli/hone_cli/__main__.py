@@ -145,7 +145,7 @@ def main() -> None:
     except CommandError as error:
         print(f"hone: {printable(str(error))}", file=sys.stderr)
         sys.exit(CliExit.FAILED)
-    except OSError as error:  # such as a full disk behind stdout, which is not flushed once more
+    except OSError as error:  # such as a full disk behind stdout, which is not flushed again
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
         print(f"hone: {printable(what)}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

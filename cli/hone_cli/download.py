@@ -27,8 +27,8 @@ from hone_cli.reach.copying import Copied, MissingFileError, copy, copy_one
 from hone_cli.reach.guard import digest
 from hone_cli.reach.options import ContextOption, NamespaceOption
 from hone_cli.reach.remote_files import RemoteFiles
+from hone_cli.reach.writing import write_whole
 from hone_cli.versions import MODEL_HELP, chosen, ready
-from hone_cli.writing import write_whole
 
 if TYPE_CHECKING:
     from hone_cli.reach.kube import Kube

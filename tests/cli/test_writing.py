@@ -9,7 +9,9 @@ import pytest
 
 pytestmark = pytest.mark.pure
 
-WRITE = "import pathlib; from hone_cli.writing import write_whole; write_whole(pathlib.Path('job.yaml'), bytes(4096))"
+WRITE = (
+    "import pathlib; from hone_cli.reach.writing import write_whole; write_whole(pathlib.Path('job.yaml'), bytes(4096))"
+)
 
 
 def _limit_files() -> None:

@@ -12,8 +12,8 @@ import typer
 
 from hone_cli.errors import CliExit, CommandError, printable
 from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.writing import write_whole
 from hone_cli.rows import place
-from hone_cli.writing import write_whole
 
 if TYPE_CHECKING:
     from hone_cli.convert.engine import Converted

@@ -15,8 +15,8 @@ import typer
 
 from hone_cli.errors import CommandError, printable
 from hone_cli.reach.options import ContextOption, NamespaceOption
+from hone_cli.reach.writing import write_whole
 from hone_cli.runs.jobs import JobArgument
-from hone_cli.writing import write_whole
 
 if TYPE_CHECKING:
     from hone_cli.reach.objects import Objects

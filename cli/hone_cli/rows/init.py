@@ -15,8 +15,8 @@ import typer
 from pydantic import ValidationError
 
 from hone_cli.errors import CommandError
+from hone_cli.reach.writing import write_whole
 from hone_cli.rows import place
-from hone_cli.writing import write_whole
 
 CHECKED = "hone.dev/checked"
 """Annotation of a Dataset: the counts of its status, by `hone check`: for `hone plan` before the cluster has any."""
