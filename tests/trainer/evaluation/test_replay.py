@@ -11,9 +11,7 @@ import pytest
 
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import base_model
-from hone_trainer.run import pipeline, rows
-from hone_trainer.signals import Stop
-from hone_trainer.training import checkpoints
+from hone_trainer.run import rows
 
 pytestmark = pytest.mark.trainer
 
@@ -78,23 +76,7 @@ def test_another_share_is_another_run(replay: Any) -> None:
     assert rows.identity(replay(share="20%")) != rows.identity(replay(share="30%"))
 
 
-class StopAtStep(Stop):
-    """Asks for a stop once the checkpoint of a step exists."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        super().__init__()
-        self._path = checkpoints.RunCheckpoints(folder, 2).path(step)
-
-    @property
-    def requested(self) -> bool:
-        return self._path.exists()
-
-    @requested.setter
-    def requested(self, value: bool) -> None:
-        pass
-
-
-def test_an_interrupted_run_mixes_as_the_undisturbed_one(replay: Any, runs: Any) -> None:
+def test_an_interrupted_run_mixes_as_the_undisturbed_one(replay: Any, runs: Any, interrupt: Any) -> None:
     """16 steps of 8 rows, over the border of an epoch of 100 rows."""
     training = {"maxSteps": 16}
     whole = replay("whole", training=training)
@@ -109,8 +91,7 @@ def test_an_interrupted_run_mixes_as_the_undisturbed_one(replay: Any, runs: Any)
     assert "of an epoch: 20 rows" in report["data"]["general/train"]
 
     broken = replay("broken", training=training)
-    with pytest.raises(TrainerError, match="checkpoint of step"):
-        pipeline.run_plan(broken, StopAtStep(Path(broken.work_path) / "checkpoints", 8))
+    interrupt(broken, 8)
     resumed = runs.finish(broken)
     assert resumed.start_step > 0
     assert runs.curve(broken) == runs.curve(whole)
