@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,16 @@ def families() -> list[str]:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def buildable() -> Iterator[str]:
+    """Those whose own rules allow a small model."""
+    for family in families():
+        try:
+            build(config(family))
+        except Exception:
+            continue
+        yield family
 
 
 def config(family: str, **more: Any) -> Any:

@@ -114,11 +114,7 @@ def test_rows_of_one_pass_teach_what_each_teaches_alone(family: str) -> None:
 @pytest.mark.long
 def test_every_family_learns_the_same_without_padding() -> None:
     seen: dict[str, str] = {}
-    for family in every_family.families():
-        try:
-            every_family.build(every_family.config(family))
-        except Exception:
-            continue
+    for family in every_family.buildable():
         seen[family] = outcome(family)
         print(f"SEEN {family}: {seen[family]}")
     assert seen == {family: expected_of(family) for family in seen}

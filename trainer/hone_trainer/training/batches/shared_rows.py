@@ -78,11 +78,11 @@ class RowGroup:
         return self._exchange(parts, [len(of_part)] * self.size, self._lengths(tokens))
 
     def to_tokens(self, of_heads: Tensor) -> Tensor:
-        """Back."""
+        """Back. Contiguous, as attention of one rank: some families take a view of it."""
         lengths = self._lengths(len(of_heads))
         mine = lengths[self.place]
         parts = self._exchange(of_heads, lengths, [mine] * self.size)
-        return parts.unflatten(0, (self.size, mine)).transpose(0, 1).flatten(1, 2)
+        return parts.unflatten(0, (self.size, mine)).transpose(0, 1).flatten(1, 2).contiguous()
 
     def of_my_heads(self, of_heads: Tensor) -> Tensor:
         """Of what there is for each head, that of this rank's heads."""
