@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import method_plans
+from support.runs import curves, method_plans
 
 from hone_api.methods import METHODS
 
@@ -30,11 +29,6 @@ BY_PASS = ("epoch", "min_reward", "max_reward", "logits/", "nll_loss", "useful_t
 SAMPLED = [("SFT", 2, 7), ("SFT packed", 3, 7), ("DPO", 3, 2), ("Reward", 2, 10)]
 """The sample that is always tested: a method, ranks, rows."""
 EVERY = [(name, ranks, rows) for name in CASES for ranks in (2, 3) for rows in (2, 7, 10)]
-
-
-def points(plan: Any) -> list[dict[str, float]]:
-    (file,) = Path(plan.output_path).glob("*/metrics.jsonl")
-    return [point for point in map(json.loads, file.read_text().splitlines()) if "loss" in point]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +70,4 @@ def test_a_step_that_is_not_full_is_the_same_on_several_ranks(
     )
     runs.finish(alone)
     runs.wait(shared, runs.start(runs.encoded(shared)))
-    assert len(points(alone)) == len(points(shared)) == 4
-    for theirs, ours in zip(points(alone), points(shared), strict=True):
-        same = [key for key in theirs if not key.startswith(BY_PASS)]
-        assert {key: ours[key] for key in same} == pytest.approx({key: theirs[key] for key in same}, rel=1e-3, abs=1e-5)
+    curves.assert_alike(alone, shared, 4, BY_PASS, rel=1e-3)

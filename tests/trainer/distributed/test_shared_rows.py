@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import method_plans
+from support.runs import curves, method_plans
 
 from hone_trainer import device
 from hone_trainer.errors import TrainerError
@@ -33,11 +32,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def points(plan: Any) -> list[dict[str, float]]:
-    (file,) = Path(plan.output_path).glob("*/metrics.jsonl")
-    return [point for point in map(json.loads, file.read_text().splitlines()) if "loss" in point]
-
-
 @pytest.mark.parametrize(
     "case", ["SFT", *(pytest.param(case, marks=pytest.mark.long) for case in CASES if case != "SFT")]
 )
@@ -56,10 +50,7 @@ def test_a_step_is_the_same_on_ranks_that_share_rows(
     )
     runs.finish(alone)
     runs.wait(shared, runs.start(runs.encoded(shared)))
-    assert len(points(alone)) == len(points(shared)) == 4
-    for theirs, ours in zip(points(alone), points(shared), strict=True):
-        same = [key for key in theirs if not key.startswith(BY_PASS)]
-        assert {key: ours[key] for key in same} == pytest.approx({key: theirs[key] for key in same}, rel=1e-4, abs=1e-5)
+    curves.assert_alike(alone, shared, 4, BY_PASS, rel=1e-4)
 
 
 @pytest.mark.long
