@@ -20,6 +20,7 @@ def _limit_files() -> None:
 
 def test_a_file_that_is_replaced_stays_where_the_disk_is_full(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("mine: true\n")
+    (tmp_path / "job.yaml").chmod(0o600)
     command = [sys.executable, "-c", WRITE]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=_limit_files)
     error = f"hone_cli.errors.CommandError: {tmp_path.resolve() / 'job.yaml'}: File too large"
@@ -28,6 +29,7 @@ def test_a_file_that_is_replaced_stays_where_the_disk_is_full(tmp_path: Path) ->
     assert (tmp_path / "job.yaml").read_text() == "mine: true\n"
     subprocess.run(command, cwd=tmp_path, check=True)
     assert (tmp_path / "job.yaml").read_bytes() == bytes(4096)
+    assert (tmp_path / "job.yaml").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_full_disk_behind_stdout_is_one_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from hone_cli.errors import CommandError
@@ -21,6 +22,8 @@ def write_whole(target: Path, content: bytes) -> None:
         part = target.with_name(f".{target.name}.part")
         try:
             part.write_bytes(content)
+            if target.exists():
+                shutil.copymode(target, part)
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
