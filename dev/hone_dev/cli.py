@@ -142,36 +142,6 @@ def faults(
         raise typer.Exit(1)
 
 
-def canary(
-    requests: Annotated[int, typer.Option(min=100, help="Requests for each route.")] = 1000,
-) -> None:
-    """Shift requests between two versions by routes that `hone serve` prints, through a real gateway. Needs root."""
-    from hone_dev.canary import command
-
-    if not command.run(requests):
-        raise typer.Exit(1)
-
-
-def ettr(
-    times: Annotated[int, typer.Option(min=1, help="How often the run is interrupted in each way.")] = 2,
-) -> None:
-    """Interrupt a run on real pods in each way, and say what share of its time counts at the rate of Llama 3."""
-    from hone_dev.ettr import command
-
-    if not command.run(times):
-        raise typer.Exit(1)
-
-
-def restart(
-    times: Annotated[int, typer.Option(min=1, help="How often the rank is killed.")] = 1,
-) -> None:
-    """Kill the rank of a run on a real pod; see how long it takes until it trains again, and where the time goes."""
-    from hone_dev.ettr import restart as command
-
-    if not command.run(times):
-        raise typer.Exit(1)
-
-
 def two_teams(
     jobs: Annotated[int, typer.Option(min=4, help="Jobs of both teams together.")] = 30,
     quota: Annotated[int, typer.Option(min=2, help="Jobs that may train at the same time.")] = 4,

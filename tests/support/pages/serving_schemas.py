@@ -2,7 +2,7 @@
 
 Retyped from kserve/kserve (llm_inference_service_types.go of v1alpha2, serving/v1beta1) of
 August 2026; kubernetes-sigs/gateway-api
-(apis/v1/httproute_types.go of v1.7.0, which `python -m hone_dev canary` runs in a real API server);
+(apis/v1/httproute_types.go of v1.7.0);
 sigstore/model-validation-operator (api/v1alpha1/modelvalidation_types.go).
 """
 

@@ -1,1 +1,0 @@
-"""Requests through a real gateway, shared out over two versions as `hone serve` prints it."""
