@@ -165,12 +165,12 @@ class Training(ApiModel):
     micro_batch_size: MicroBatchSize | None = Field(
         default=None,
         description="Rows per rank and forward pass, 1 to 4096, or Auto: the largest divisor of the rank's rows that "
-        "fits into the memory by measurement, with steps of growing size before the first one (SFT, DAPT, DPO, Reward "
-        "and Distillation without deepspeed). Default: the largest divisor of the rank's rows up to 8 (SFT, "
-        "DAPT and Distillation on a CPU: up to 1024 tokens; packed sequences on a GPU of unknown memory, or of a model "
-        "that may need masks: 1) that, according to the "
-        "estimate, fits into resources.memory, on GPUs into the smallest of resources.gpuProducts. For ORPO, KTO, PPO "
-        "and GRPO with loss BNPO memory is not considered.",
+        "fits into the memory by measurement, with steps of growing size before the first one (SFT, DAPT, DPO, Reward, "
+        "Distillation, and GRPO without loss BNPO; without deepspeed). Default: the largest divisor of the rank's rows "
+        "up to 8 (SFT, DAPT and Distillation on a CPU: up to 1024 tokens; packed sequences on a GPU of unknown memory, "
+        "or of a model that may need masks: 1) that, according to the estimate, fits into resources.memory, on GPUs "
+        "into the smallest of resources.gpuProducts. For ORPO, KTO, PPO and GRPO with loss BNPO memory is not "
+        "considered.",
     )
     max_length: int | None = Field(
         default=None,

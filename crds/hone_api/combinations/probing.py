@@ -8,11 +8,13 @@ from hone_api.combinations.elastic import METHODS_ON_ANY_RANKS
 
 _IS_NUMBER = f"!has(self.training.microBatchSize) || self.training.microBatchSize != '{AUTO}'"
 
+_IS_ROW_BY_ROW = "self.method == 'GRPO' && !(has(self.grpo) && has(self.grpo.loss) && self.grpo.loss == 'BNPO')"
+
 PROBING_RULES = (
     Rule(
-        f"{_IS_NUMBER} || self.method in {list(METHODS_ON_ANY_RANKS)}",
-        f"training.microBatchSize {AUTO} is for the methods {', '.join(METHODS_ON_ANY_RANKS)}: the loss of others "
-        "depends on the micro batch, so memory would decide what is learned: write a number or remove it",
+        f"{_IS_NUMBER} || self.method in {list(METHODS_ON_ANY_RANKS)} || {_IS_ROW_BY_ROW}",
+        f"training.microBatchSize {AUTO} is for the methods {', '.join(METHODS_ON_ANY_RANKS)}, and GRPO without loss "
+        "BNPO: of others, memory would decide what is learned: write a number or remove it",
         field_path=".training",
     ),
     Rule(

@@ -41,7 +41,9 @@ Loop.training_step = killed
 sys.exit(apart.main(micro_batch_probe.probe))
 """
 """The probe, killed in the pass of 4 rows."""
-MEASURED = [name for name, info in METHODS.items() if info.row_by_row]
+BY_PASS = {"rewards": [{"type": "Regex", "regex": {"pattern": "a"}}], "loss": "BNPO"}
+"""GRPO whose loss depends on which rows share a pass."""
+MEASURED = [*(name for name, info in METHODS.items() if info.row_by_row), "GRPO", "RLOO"]
 
 
 def bits(plan: Any) -> bytes:
@@ -117,6 +119,52 @@ def test_every_method_with_this_field_can_be_measured(
     assert not list(Path(plan.work_path).glob("checkpoints/step-*"))
 
 
+@pytest.mark.parametrize("method", ["GRPO", "RLOO"])
+def test_samples_are_measured_as_long_as_they_may_be(
+    make_plan: Any, probed: Any, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A rank has fewer rows than a group has samples, and nothing is generated or scored."""
+    from transformers import LlamaModel
+
+    seen: list[int] = []
+    step, forward = Loop.training_step, LlamaModel.forward
+
+    def in_step(self: Any, *inputs: Any) -> Any:
+        seen.clear()
+        result = step(self, *inputs)
+        passes.append(sum(seen))
+        return result
+
+    def looking(self: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append((args[0] if args else kwargs["input_ids"]).numel())
+        return forward(self, *args, **kwargs)
+
+    passes: list[int] = []
+    monkeypatch.setattr(Loop, "training_step", in_step)
+    monkeypatch.setattr(LlamaModel, "forward", looking)
+    training = {**AUTO, "batchSize": 8, "maxSteps": 1}
+    plan = method_plans.plan_of(make_plan, method, tmp_path, tiny_model, "run", training=training, memory=PLENTY)
+    plan = plan.model_copy(update={"processes_per_node": 4})
+    assert list(probed(plan)["measuredBytes"]) == ["1", "2"]
+    longest = passes[0]
+    assert passes == [longest, longest, 2 * longest]
+    assert longest > plan.grpo.max_completion_length + 10
+
+
+@pytest.mark.usefixtures("forked_apart")
+@pytest.mark.parametrize("method", ["GRPO", pytest.param("RLOO", marks=pytest.mark.long)])
+def test_a_measured_run_of_samples_is_that_of_the_number(
+    runs: Any, make_plan: Any, tmp_path: Path, tiny_model: Path, method: str
+) -> None:
+    of_runs = []
+    for name, size in (("auto", "Auto"), ("written", 8)):
+        training = {"microBatchSize": size, "maxSteps": 2}
+        plan = method_plans.plan_of(make_plan, method, tmp_path, tiny_model, name, training=training, memory=PLENTY)
+        assert runs.finish(plan).resolved["microBatchSize"] == 8
+        of_runs.append((runs.curve(plan), bits(plan)))
+    assert of_runs[0] == of_runs[1]
+
+
 @pytest.mark.usefixtures("forked_apart")
 def test_without_room_for_one_row_the_run_says_so_and_tries_it(
     runs: Any, make_plan: Any, capfd: pytest.CaptureFixture[str]
@@ -168,7 +216,11 @@ def test_not_even_one_row_fits(make_plan: Any, probed: Any, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"method": "ORPO"}, "Auto is for the methods SFT, DAPT, DPO, Reward, Distillation: the loss of others"),
+        (
+            {"method": "ORPO"},
+            "Auto is for the methods SFT, DAPT, DPO, Reward, Distillation, and GRPO without loss",
+        ),
+        ({"method": "GRPO", "grpo": BY_PASS}, "and GRPO without loss BNPO: of others, memory"),
         ({"deepspeed": {"zeroStage": 2}}, "Auto cannot be combined with deepspeed: each rank measures alone"),
     ],
 )

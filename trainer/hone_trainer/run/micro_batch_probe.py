@@ -20,6 +20,7 @@ from hone_api.blocks.evaluation import Evaluation
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding import mapped, rendering
 from hone_trainer.errors import TrainerError, classify
+from hone_trainer.methods.rl import longest_samples
 from hone_trainer.reporting.live import Reporters
 from hone_trainer.run import apart, pipeline, resolve, rows_in_one_pass
 from hone_trainer.run.micro_batch_record import RANK_ENV, record_file
@@ -34,11 +35,18 @@ _RATE = "1e-9"
 """Learning rate: the same memory as with any other, and a loss that stays finite."""
 
 
+def sizes(plan: TrainingPlan) -> list[int]:
+    """Rows of the passes that are tried, fewest first."""
+    of_rank = plan.training.batch_size // (plan.nodes * plan.processes_per_node)
+    return candidates(max(size for size in candidates(of_rank) if size <= (plan.micro_batch_limit or size)))
+
+
 def alone(plan: TrainingPlan) -> TrainingPlan:
     """The plan of one rank without the others: a step is a pass of at most its rows, and nothing is evaluated."""
-    of_rank = plan.training.batch_size // (plan.nodes * plan.processes_per_node)
-    sizes = candidates(max(size for size in candidates(of_rank) if size <= (plan.micro_batch_limit or size)))
-    batches = {"batch_size": sizes[-1], "micro_batch_size": sizes[-1], "max_steps": len(sizes) + 1, "epochs": None}
+    tried = sizes(plan)
+    group = plan.grpo.generations if plan.grpo else 1
+    rows = -(-tried[-1] // group) * group  # TRL wants whole groups of samples
+    batches = {"batch_size": rows, "micro_batch_size": rows, "max_steps": len(tried) + 1, "epochs": None}
     return plan.model_copy(
         update={
             "nodes": 1,
@@ -103,7 +111,7 @@ class _Ladder(TrainerCallback):
 def _measure(plan: TrainingPlan, gauge: Gauge, measured: Measured, file: Path, *, says: bool) -> None:
     run = pipeline.prepare(alone(plan), Stop(), Reporters())
     # The first step allocates what stays: the optimizer's state, the buffers of libraries.
-    steps = [1, *candidates(run.plan.training.batch_size)]
+    steps = [1, *sizes(plan)]
     hooks = [*pipeline.penalties(run.plan), _Ladder(steps, gauge, measured, file, says=says)]
     arguments = run.method.arguments(run.plan, run.settings)
     run, network = pipeline.load(run, arguments)
@@ -111,6 +119,8 @@ def _measure(plan: TrainingPlan, gauge: Gauge, measured: Measured, file: Path, *
     arguments = run.method.arguments(run.plan, run.settings)
     trainer = pipeline.build_trainer(run, arguments, network, hooks, None)
     _feed(trainer, run, steps)
+    if plan.grpo:
+        longest_samples.stand_in(trainer, plan.grpo.max_completion_length)
     buckets = _gradient_buckets(trainer) if plan.nodes * plan.processes_per_node > 1 else []
     try:
         trainer.train()
