@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import portforward
 from urllib3.exceptions import HTTPError
@@ -21,7 +21,8 @@ from hone_api.blocks.retrain import RETRAIN_REQUESTED
 from hone_api.dataset.synthesis import REVIEW
 from hone_api.words.states import JobPhase
 from hone_cli.errors import CommandError
-from hone_cli.reach import pod
+from hone_cli.reach import connecting, pod
+from hone_cli.reach.connecting import unreachable
 
 T = TypeVar("T")
 _JSON = "application/json"
@@ -49,10 +50,12 @@ class Kube:
     configuration: client.Configuration
     options: str = ""
     """Options of the command line that reach the same namespace again, for the commands that messages name."""
+    again: Callable[[], None] | None = None
+    """Reads the credentials into the configuration again; None: there are no others."""
     _api: client.ApiClient = field(init=False)
 
     def __post_init__(self) -> None:
-        self._api = client.ApiClient(self.configuration)
+        self._api = connecting.ApiConnection(self.configuration, self.again)
         self.core = client.CoreV1Api(self._api)
 
     @classmethod
@@ -66,14 +69,17 @@ class Kube:
         """
         configuration = client.Configuration()
         try:
-            config.load_kube_config(context=context, client_configuration=configuration)
-            contexts, active = config.list_kube_config_contexts()
-        except config.ConfigException as error:
-            raise CommandError(f"no cluster: {str(error).rstrip('.')}. {otherwise}") from None
-        chosen = next((c for c in contexts if c["name"] == context), active)
+            active, own = connecting.read(context, configuration)
+        except CommandError as error:
+            raise CommandError(f"no cluster: {error}. {otherwise}") from None
+
+        def again() -> None:
+            """Of the same context, also where another one is current now."""
+            connecting.read(active, configuration)
+
         named = (("-n", namespace), ("--context", context))
         options = "".join(f" {option} {shlex.quote(value)}" for option, value in named if value)
-        return cls(namespace or chosen["context"].get("namespace") or "default", configuration, options)
+        return cls(namespace or own, configuration, options, again)
 
     def user(self) -> str | None:
         """The user name that the API server has for us; None: it has no such call (before 1.28), or refuses it.
@@ -88,7 +94,7 @@ class Kube:
                 return None
             raise CommandError(_words(error)) from None
         except HTTPError as error:
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
         return str(review.status.user_info.username)
 
     def dataset(self, name: str) -> dict[str, Any]:
@@ -114,7 +120,7 @@ class Kube:
                 return None
             raise CommandError(_words(error)) from None
         except HTTPError as error:
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
         return dict(body)
 
     def model_versions(self, model: str | None) -> list[dict[str, Any]]:
@@ -140,7 +146,7 @@ class Kube:
         except ApiException as error:
             return False if error.status == 404 else None
         except HTTPError as error:
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
         return True
 
     def _list(self, plural: str, selector: str) -> list[dict[str, Any]]:
@@ -232,7 +238,7 @@ class Kube:
     def stream(self, name: str) -> tuple[Any, Callable[[], None]]:
         """One connection to the port of a pod of ours."""
         # A separate client: opening a stream changes the client for the moment, and connections come in parallel.
-        core = client.CoreV1Api(client.ApiClient(self.configuration))
+        core = client.CoreV1Api(connecting.ApiConnection(self.configuration))
         forward = portforward(core.connect_get_namespaced_pod_portforward, name, self.namespace, ports=str(pod.PORT))
         return forward.socket(pod.PORT), forward.close
 
@@ -246,7 +252,7 @@ def asked(call: Callable[[], T]) -> T:
         refusal.passes = error.status in _PASSING
         raise refusal from None
     except HTTPError as error:
-        raise _unreachable(error) from None
+        raise unreachable(error) from None
 
 
 def _as_yaml(body: Any) -> bytes:
@@ -255,12 +261,10 @@ def _as_yaml(body: Any) -> bytes:
     return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
-def _unreachable(error: HTTPError) -> CommandError:
-    return CommandError(f"the cluster does not answer: {error}")
-
-
 def _words(error: ApiException) -> str:
     """The API server's message, which names the object and the missing right."""
+    if error.status == 401:
+        return "the API server does not accept your credentials (401 Unauthorized): log in again, as for kubectl"
     try:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hone_cli.errors import CommandError, printable
+from hone_cli.reach import connecting
 from hone_cli.reach.completing import names_of
 from hone_cli.reach.kube import Kube, asked
 from hone_cli.reach.objects import Objects
@@ -63,6 +64,7 @@ def log(
     container = _container(next(pod for pod in pods if pod["metadata"]["name"] == name))
     options = {"container": container, "follow": follow, "_preload_content": False}
     options |= {"tail_lines": tail} if tail else {}
+    options |= {"_request_timeout": (connecting.SECONDS[0], None)} if follow else {}  # a pod may be silent for hours
     stream = asked(lambda: objects.kube.core.read_namespaced_pod_log(name, objects.kube.namespace, **options))
     yield from stream.stream(2**16)
 

@@ -1,0 +1,153 @@
+"""The connection to the API server as kubectl has it: by the kubeconfig, with credentials that are read again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import urllib3
+import yaml
+from kubernetes import client
+from kubernetes.client.rest import RESTClientObject
+from kubernetes.config import kube_config
+from urllib3.exceptions import HTTPError, InsecureRequestWarning
+
+from hone_cli.errors import CommandError
+
+SECONDS = (10.0, 65.0)
+"""To connect, and between two bytes of an answer: API servers end a request after 60 seconds. A computer that slept, or
+left its network, would wait without an end."""
+_UNAUTHORIZED = 401
+_OF_PROGRAMS = re.compile(r"^\w+\(.*?\): |\[Errno -?\d+\] |\s*\(_ssl\.c:\d+\)")
+"""What urllib3 says of its own objects, Python of numbers, and OpenSSL of its sources."""
+
+
+class ApiConnection(client.ApiClient):
+    """Reads the credentials again if the server refuses them: a person has logged in meanwhile, or a plugin has others.
+
+    Args:
+        again: reads them into the configuration; None: there are no others.
+    """
+
+    def __init__(self, configuration: client.Configuration, again: Callable[[], None] | None = None) -> None:
+        super().__init__(configuration)
+        self._again = again
+
+    def call_api(
+        self,
+        method: str,
+        url: str,
+        header_params: dict[str, str] | None = None,
+        body: Any = None,
+        post_params: Any = None,
+        _request_timeout: Any = None,
+    ) -> Any:
+        """The answer to a request, whatever its status."""
+        more = (body, post_params, _request_timeout or SECONDS)
+        response = super().call_api(method, url, header_params, *more)
+        if response.status != _UNAUTHORIZED or self._again is None:
+            return response
+        response.read()
+        self._again()
+        self.rest_client = RESTClientObject(self.configuration)  # certificates may be others
+        key = self.configuration.get_api_key_with_prefix("BearerToken")
+        return super().call_api(
+            method, url, {**(header_params or {}), **({"authorization": key} if key else {})}, *more
+        )
+
+
+def read(context: str | None, configuration: client.Configuration) -> tuple[str, str]:
+    """Read the kubeconfig into a configuration; gives the name of the context, and its namespace.
+
+    Raises:
+        CommandError: there is none, it is broken, or a plugin gives no credentials.
+    """
+    try:
+        with _failing_loudly():
+            merged = kube_config.KubeConfigMerger(kube_config.KUBE_CONFIG_DEFAULT_LOCATION)
+            if merged.config is None:
+                raise kube_config.ConfigException("no kubeconfig was found")
+            loader = kube_config.KubeConfigLoader(
+                merged.config,
+                active_context=context or _current(merged.config_files),
+                config_base_path=None,
+                config_persister=merged.save_changes,
+            )
+            loader.load_and_set(configuration)
+    except kube_config.ConfigException as error:
+        raise CommandError(str(error).rstrip(".")) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1} of {mark.name}" if mark else ""
+        raise CommandError(f"the kubeconfig is not YAML{where}") from None
+    except OSError as error:
+        raise CommandError(f"{error.filename or 'the kubeconfig'}: {error.strerror or error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CommandError(f"the kubeconfig has not the form of one: {error}") from None
+    if (hook := configuration.refresh_api_key_hook) is not None:
+        configuration.refresh_api_key_hook = _loud(hook)
+    if not configuration.verify_ssl:  # as its owner chose
+        urllib3.disable_warnings(InsecureRequestWarning)
+    configuration.keep_alive = True
+    chosen = loader.current_context
+    return str(chosen["name"]), str(chosen["context"].get("namespace") or "default")
+
+
+def _current(files: dict[str, Any]) -> str | None:
+    """The current context: as for kubectl, the first of several files that has one decides."""
+    return next((str(name) for each in files.values() if (name := each.get("current-context"))), None)
+
+
+def _loud(hook: Callable[[client.Configuration], None]) -> Callable[[client.Configuration], None]:
+    """The library's hook, which sets itself again and only logs that a plugin fails."""
+
+    def refresh(configuration: client.Configuration) -> None:
+        try:
+            with _failing_loudly():
+                hook(configuration)
+        except kube_config.ConfigException as error:
+            raise CommandError(f"no credentials: {str(error).rstrip('.')}") from None
+        finally:
+            configuration.refresh_api_key_hook = refresh
+
+    return refresh
+
+
+class _Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _failing_loudly() -> Iterator[None]:
+    """Raises what the library logs: it goes on without credentials where a plugin gives none."""
+    kept, root = _Kept(), logging.getLogger()
+    root.addHandler(kept)
+    try:
+        yield
+    finally:
+        root.removeHandler(kept)
+    if kept.words:
+        raise kube_config.ConfigException(f"the kubeconfig gives no credentials: {_plain('; '.join(kept.words))}")
+
+
+def unreachable(error: HTTPError) -> CommandError:
+    """Why there was no answer, without the words for programmers."""
+    pool, reason = getattr(error, "pool", None), getattr(error, "reason", None) or error
+    if isinstance(inner := getattr(reason, "original_error", None), Exception):  # of a proxy
+        words = f"{reason.args[0]}: {_plain(inner)}"
+    else:
+        words = _plain(reason)
+    at = f" at {pool.scheme}://{pool.host}:{pool.port}" if pool is not None else ""
+    return CommandError(f"the cluster does not answer{at}: {words}. Check network, VPN and --context")
+
+
+def _plain(error: Any) -> str:
+    return _OF_PROGRAMS.sub("", str(error))
