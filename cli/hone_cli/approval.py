@@ -12,7 +12,7 @@ from hone_api.base.reading import read_known
 from hone_api.kinds.model import Promotion
 from hone_api.kinds.modelversion import ModelVersionSpec
 from hone_api.verdicts.gates import InUse, MeasuredNumber, verdict
-from hone_api.verdicts.servable import served_rank, verdicts
+from hone_api.verdicts.servable import least_lora_rank, verdicts
 from hone_api.words.states import ApprovalState, ConditionType, GateResult
 
 Body = Mapping[str, Any]
@@ -113,7 +113,7 @@ def _differences(version: Body, before: Body) -> Iterator[str]:
     except ValidationError:
         return
     names = [each["metadata"]["name"] for each in (version, before)]
-    ranks = [served_rank(each) for each in (new, old)]
+    ranks = [least_lora_rank(each) for each in (new, old)]
     bases = [each.lineage.base_model.location or each.lineage.base_model.uri for each in (new, old)]
     stay = f"Servers that follow the alias keep {names[1]} while it is approved"
     if ranks[1] is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hone_api.base.licences import forbids_commercial_use
-from hone_api.verdicts.gates import measured, newest
+from hone_api.verdicts.gates import measured_numbers, newest
 from hone_api.words.states import ApprovalState
 from hone_cli.approval import GateOpinion, consequences, gates_of, is_rejected_by_gate, number_line
 from hone_cli.errors import CommandError, printable
@@ -151,7 +151,7 @@ def summary(version: Mapping[str, Any], gates: GateOpinion) -> Iterator[str]:
     why = f": {approval['comment']}" if approval.get("comment") and not is_rejected_by_gate(version) else ""
     state = f"{approval.get('state', ApprovalState.CANDIDATE)}{_by(approval)}{why}"
     yield printable(f"ModelVersion {version['metadata']['name']}: {state}")
-    for each in newest(measured(version)):
+    for each in newest(measured_numbers(version)):
         yield "  " + printable(number_line(each))
     if named := _licences(spec.get("lineage") or {}):
         yield printable(f"Licences: {', '.join(named)}")

@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from hone_api.base.wording import counted
-from hone_api.verdicts.gates import measured, newest
+from hone_api.verdicts.gates import measured_numbers, newest
 from hone_api.words.states import ApprovalState, ConditionType, DeliveryState
 from hone_cli.approval import number_line
 from hone_cli.errors import CommandError, printable
@@ -64,7 +64,7 @@ class VersionNode:
     finished_at: str | None
     base_loss: str | None
     loss: str | None
-    measured: Sequence[str]
+    measured_numbers: Sequence[str]
     """Numbers that were measured again."""
 
 
@@ -166,7 +166,7 @@ def _version(body: Mapping[str, Any], aliases: Sequence[str]) -> VersionNode:
         finished_at=lineage.get("finishedAt"),
         base_loss=status.get("baseEvalLoss"),
         loss=status.get("evalLoss"),
-        measured=[number_line(each) for each in newest(measured(body)) if each.at],
+        measured=[number_line(each) for each in newest(measured_numbers(body)) if each.at],
     )
 
 

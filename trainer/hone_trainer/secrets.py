@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hone_api.base.credentials import hidden, mapped
+from hone_api.base.credentials import hide_credentials, map_strings
 from hone_api.base.wording import visible
 from hone_api.plan import SECRET_VARIABLES_ENV, SECRETS_ENV
 
@@ -37,23 +37,23 @@ def scrub(text: str) -> str:
     What looks like a credential goes first: a remembered value may be a part of it, whose rest would look like nothing.
     A remembered value that this hides in part is found by what is left of it.
     """
-    text = hidden(visible(text))
+    text = hide_credentials(visible(text))
     values = _known.copy()  # another thread may remember a value meanwhile
     for value in sorted(values | {_left_of(value) for value in values}, key=len, reverse=True):
         text = text.replace(value, "***")
-    return hidden(text)
+    return hide_credentials(text)
 
 
 def _left_of(value: str) -> str:
-    """What `hidden` leaves of a remembered value; the value itself where that is too little to be found by."""
-    form = hidden(value)
+    """What `hide_credentials` leaves of a remembered value; the value itself where too little is left to find it by."""
+    form = hide_credentials(value)
     left = form.replace("***", "").strip()
     return form if len(left) >= 6 and left.lower() not in _SCHEMES else value
 
 
 def scrub_in(value: Any) -> Any:
     """A JSON value with `scrub` applied to each of its strings; keys stay."""
-    return mapped(scrub, value)
+    return map_strings(scrub, value)
 
 
 class ScrubbingFilter(logging.Filter):

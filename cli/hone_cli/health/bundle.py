@@ -65,10 +65,10 @@ def bundle(
 
 def without_secrets(value: Any) -> Any:
     """An object without values of environment variables, annotations of other tools, and credentials. Pure."""
-    from hone_api.base.credentials import hidden
+    from hone_api.base.credentials import hide_credentials
 
     if isinstance(value, str):
-        return hidden(value)
+        return hide_credentials(value)
     if isinstance(value, list):
         return [without_secrets(each) for each in value]
     if not isinstance(value, dict):
@@ -81,7 +81,11 @@ def without_secrets(value: Any) -> Any:
             inner = {name: text for name, text in inner.items() if name.partition("/")[0].endswith("hone.dev")}
         if isinstance(inner, str):
             # Some secrets show only by the name of their field.
-            found[key] = _VALUE if hidden(f"{key}={inner}") != f"{key}={hidden(inner)}" else hidden(inner)
+            found[key] = (
+                _VALUE
+                if hide_credentials(f"{key}={inner}") != f"{key}={hide_credentials(inner)}"
+                else hide_credentials(inner)
+            )
             continue
         found[key] = _without_values(inner) if key in ("env", "extraEnv") else without_secrets(inner)
     return found
@@ -131,7 +135,7 @@ def _objects(objects: Objects, job: dict[str, Any]) -> Iterator[tuple[str, bytes
 
 
 def _logs(objects: Objects, job: str) -> Iterator[tuple[str, bytes]]:
-    from hone_api.base.credentials import hidden
+    from hone_api.base.credentials import hide_credentials
     from hone_cli.reach.kube import asked
 
     core, namespace = objects.kube.core, objects.kube.namespace
@@ -140,7 +144,9 @@ def _logs(objects: Objects, job: str) -> Iterator[tuple[str, bytes]]:
         for container in [*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"]]:
             options = {"container": container["name"], "tail_lines": _LOG_LINES}
             try:
-                text = newest(hidden(str(asked(partial(core.read_namespaced_pod_log, name, namespace, **options)))))
+                text = newest(
+                    hide_credentials(str(asked(partial(core.read_namespaced_pod_log, name, namespace, **options))))
+                )
             except CommandError as error:
                 text = f"not read: {error}"
             yield f"logs/{name}.{container['name']}.log", text.encode()

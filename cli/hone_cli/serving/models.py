@@ -10,7 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.kinds.modelversion import Artifact, ModelVersionSpec
-from hone_api.verdicts.servable import expects_single_experts, has_fused_experts, served_rank, template_kwargs, verdicts
+from hone_api.verdicts.servable import (
+    expects_single_experts,
+    has_fused_experts,
+    least_lora_rank,
+    template_kwargs,
+    verdicts,
+)
 from hone_api.words.states import ApprovalState
 from hone_cli.errors import CommandError
 
@@ -182,7 +188,7 @@ def _artifact(name: str, spec: ModelVersionSpec, form: str | None) -> Artifact:
         raise CommandError(f"ModelVersion {name}: vLLM does not load it: {vllm.why}")
     whole = forms.get("merged") or forms.get("full")
     # On an adapter as parent the base was merged in memory: no folder has it, and such a run exports the merged model.
-    alone = "adapter" in forms and not (whole and spec.lineage.base_model.model_version) and served_rank(spec)
+    alone = "adapter" in forms and not (whole and spec.lineage.base_model.model_version) and least_lora_rank(spec)
     chosen = forms["adapter"] if alone else whole
     assert chosen is not None  # vLLM loads it
     return chosen
@@ -191,7 +197,7 @@ def _artifact(name: str, spec: ModelVersionSpec, form: str | None) -> Artifact:
 def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) -> ServedModel:
     base = spec.lineage.base_model
     is_adapter = artifact.format == "Adapter"
-    if is_adapter and served_rank(spec) is None:
+    if is_adapter and least_lora_rank(spec) is None:
         raise CommandError(f"ModelVersion {version}: vLLM does not load its adapter: train with output.merge")
     if is_adapter and base.location is None:
         raise CommandError(f"ModelVersion {version} does not say where its base is; download it: hone download")
@@ -209,7 +215,7 @@ def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) 
         size_bytes=artifact.size_bytes,
         base=ModelFolder.of(base.location) if is_adapter and base.location else None,
         base_name=_name(base.uri),
-        rank=(served_rank(spec) or 0) if is_adapter else 0,
+        rank=(least_lora_rank(spec) or 0) if is_adapter else 0,
         is_reward=spec.lineage.method == "Reward",
         on_experts=is_adapter and expects_single_experts(base),
         fused_experts=is_adapter and has_fused_experts(spec),

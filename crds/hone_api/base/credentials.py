@@ -60,22 +60,22 @@ _PATTERNS = (
 )
 
 
-def hidden(text: str) -> str:
+def hide_credentials(text: str) -> str:
     """The text with everything that looks like a credential replaced by ***."""
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
 
 
-def hidden_in(value: Any) -> Any:
-    """A JSON value with `hidden` applied to each of its strings; keys stay."""
-    return mapped(hidden, value)
+def hide_credentials_in(value: Any) -> Any:
+    """A JSON value with `hide_credentials` applied to each of its strings; keys stay."""
+    return map_strings(hide_credentials, value)
 
 
-def mapped(change: Callable[[str], str], value: Any) -> Any:
+def map_strings(change: Callable[[str], str], value: Any) -> Any:
     """A JSON value with each of its strings changed; keys stay."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {key: mapped(change, inner) for key, inner in value.items()}
-    return [mapped(change, inner) for inner in value] if isinstance(value, list) else value
+        return {key: map_strings(change, inner) for key, inner in value.items()}
+    return [map_strings(change, inner) for inner in value] if isinstance(value, list) else value

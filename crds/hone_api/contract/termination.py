@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hone_api.base.credentials import hidden_in
+from hone_api.base.credentials import hide_credentials_in
 from hone_api.base.meta import MAX_COUNT, ApiModel, Storable
 from hone_api.base.reading import read_known
 from hone_api.contract.report import DatasetResult, EncodeResult, Result, TrainingResult
@@ -177,7 +177,7 @@ def _encode(outcome: TerminationMessage) -> bytes:
 def parse_outcome(text: str) -> TerminationMessage | None:
     """Parse a termination message, without credentials; None if it is not ours (the kubelet may put logs there)."""
     try:
-        outcome, _ = read_known(TerminationMessage, hidden_in(json.loads(text)))
+        outcome, _ = read_known(TerminationMessage, hide_credentials_in(json.loads(text)))
     except (ValueError, RecursionError):
         return None
     return outcome if outcome.result or outcome.failure else None

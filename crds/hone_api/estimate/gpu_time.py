@@ -27,11 +27,11 @@ def seconds_held(job: Mapping[str, Any], now: datetime, since: datetime | None =
     Args:
         since: what was held before does not count.
     """
-    spans = held(job, now)
+    spans = spans_on_nodes(job, now)
     return sum(max(0.0, (end - max(start, since or start)).total_seconds()) * gpus for start, end, gpus in spans)
 
 
-def held(job: Mapping[str, Any], now: datetime) -> Iterator[Span]:
+def spans_on_nodes(job: Mapping[str, Any], now: datetime) -> Iterator[Span]:
     """Each attempt that has, or had, its nodes; oldest first."""
     status = job.get("status") or {}
     attempts: list[Mapping[str, Any]] = status.get("attempts") or []

@@ -30,7 +30,7 @@ def absolute(plan: ModelT, folder: Path) -> ModelT:
     return _with_paths(plan, "", lambda _, path: str((folder / path).absolute()))
 
 
-def listed(plan: BaseModel) -> Iterator[tuple[str, str]]:
+def paths_of(plan: BaseModel) -> Iterator[tuple[str, str]]:
     """Each path that is set, after the place of its field, e.g. ("datasets[0].path", "rows.jsonl")."""
     places: list[tuple[str, str]] = []
 

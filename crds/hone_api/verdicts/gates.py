@@ -70,7 +70,7 @@ class MeasuredNumber(NamedTuple):
     """When it was measured again, RFC 3339; empty: with the version itself."""
 
 
-def measured(body: Body) -> list[MeasuredNumber]:
+def measured_numbers(body: Body) -> list[MeasuredNumber]:
     """All numbers of a version: of its job or import, and then those that were measured again, oldest first."""
     spec = body["spec"]
     evaluation = spec.get("evaluation") or {}
@@ -108,7 +108,7 @@ def _has_rows(each: MeasuredNumber, before: MeasuredNumber) -> bool:
 
 def verdict(promotion: Promotion, body: Body, in_use: InUse) -> GateVerdict:
     """All gates together: failed if one failed, else inconclusive if one is, else passed."""
-    numbers = measured(body)
+    numbers = measured_numbers(body)
     verdicts = [v for gate in promotion.gates or () for v in _judge_all(gate, numbers, body, in_use)]
     for result in (GateResult.FAILED, GateResult.INCONCLUSIVE):
         if words := dict.fromkeys(v.message for v in verdicts if v.result == result):

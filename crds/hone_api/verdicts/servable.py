@@ -50,7 +50,7 @@ def verdicts(spec: ModelVersionSpec) -> Sequence[ServerVerdict]:
     return _vllm(spec), _llama_cpp(spec), _peft(spec)
 
 
-def served_rank(spec: ModelVersionSpec) -> int | None:
+def least_lora_rank(spec: ModelVersionSpec) -> int | None:
     """The least --max-lora-rank of vLLM that takes the version's adapter; None: vLLM does not load it."""
     if not _first(spec, "Adapter") or _refused(spec):
         return None
@@ -66,7 +66,7 @@ def _vllm(spec: ModelVersionSpec) -> ServerVerdict:
         return ServerVerdict("vLLM", False, "there is neither an adapter nor a merged model")
     if refused := _refused(spec):
         return ServerVerdict("vLLM", False, f"{refused}; train with output.merge to serve the merged model")
-    room = served_rank(spec) or VLLM_RANK
+    room = least_lora_rank(spec) or VLLM_RANK
     more = f" and --max-lora-rank {room}" if room > VLLM_RANK else ""
     fused = f" and {FUSED_EXPERTS}, loaded with is_3d_lora_weight" if has_fused_experts(spec) else ""
     switches = template_kwargs(spec)

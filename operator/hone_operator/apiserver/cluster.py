@@ -16,7 +16,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from hone_api import API_VERSION, GROUP, VERSION
-from hone_api.base.credentials import hidden
+from hone_api.base.credentials import hide_credentials
 from hone_operator.apiserver.errors import (
     ClusterError,
     ConflictError,
@@ -492,7 +492,7 @@ class Cluster:
             log.info("no log of pod %s/%s: %s", namespace, pod, error)
             return None
         # Hide credentials before cutting: half a credential is not recognised.
-        return hidden(data.decode(errors="replace"))[-MAX_LOG_BYTES:] or None
+        return hide_credentials(data.decode(errors="replace"))[-MAX_LOG_BYTES:] or None
 
 
 def _gone(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -155,7 +155,7 @@ def test_every_kind_of_plan_is_here() -> None:
 
 @pytest.mark.parametrize("kind", PLANS)
 def test_every_path_is_listed(kind: str) -> None:
-    assert sorted(path for _, path in plan_paths.listed(read(kind))) == sorted(PLANS[kind][1])
+    assert sorted(path for _, path in plan_paths.paths_of(read(kind))) == sorted(PLANS[kind][1])
 
 
 def test_the_plans_of_this_test_set_every_field_that_is_named_as_a_path() -> None:
@@ -171,7 +171,7 @@ def test_the_plans_of_this_test_set_every_field_that_is_named_as_a_path() -> Non
     seen: set[tuple[str, str]] = set()
 
     def look(model: BaseModel) -> None:
-        fields = {re.split(r"[.\[]", place)[0] for place, _ in plan_paths.listed(model)}
+        fields = {re.split(r"[.\[]", place)[0] for place, _ in plan_paths.paths_of(model)}
         seen.update((type(model).__name__, name) for name in fields)
         for name in type(model).model_fields:
             value = getattr(model, name)
@@ -190,7 +190,7 @@ def test_relative_paths_are_of_the_plans_folder_and_absolute_ones_stay(kind: str
     plan = read(kind)
     moved = plan_paths.absolute(plan, Path("/plans"))
     assert type(moved) is type(plan)
-    assert list(plan_paths.listed(moved)) == [(place, f"/plans/{path}") for place, path in plan_paths.listed(plan)]
+    assert list(plan_paths.paths_of(moved)) == [(place, f"/plans/{path}") for place, path in plan_paths.paths_of(plan)]
     assert plan_paths.absolute(moved, Path("/elsewhere")) == moved
     assert moved.model_dump(exclude_unset=True).keys() == plan.model_dump(exclude_unset=True).keys()
 
@@ -202,7 +202,7 @@ def test_only_paths_change() -> None:
 
 
 def test_places_name_the_field() -> None:
-    places = dict(plan_paths.listed(read("Training")))
+    places = dict(plan_paths.paths_of(read("Training")))
     assert places["models.j.adapter.path"] == "a"
     assert places["datasets[0].path"] == "rows.jsonl"
     assert places["reward_paths.py"] == "reward.py"

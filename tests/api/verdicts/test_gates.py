@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hone_api.kinds.model import Promotion
-from hone_api.verdicts.gates import InUse, measured, newest, verdict
+from hone_api.verdicts.gates import InUse, measured_numbers, newest, verdict
 
 pytestmark = pytest.mark.pure
 BETTER, WORSE = ("-0.3", "-0.1"), ("0.1", "0.3")
@@ -46,7 +46,10 @@ def test_a_gate_reads_the_newest_number_of_each_metric_and_dataset() -> None:
     body = version(
         loss("1"), loss("9", dataset="old/validation"), again=[(2, None, None, loss("5")), (1, None, None, loss("4"))]
     )
-    assert [(m.number.tuned, m.at[:10]) for m in newest(measured(body)) if m.number] == [("5", "2026-03-02"), ("9", "")]
+    assert [(m.number.tuned, m.at[:10]) for m in newest(measured_numbers(body)) if m.number] == [
+        ("5", "2026-03-02"),
+        ("9", ""),
+    ]
     assert result(body, dataset="faq/validation", atMost="4.5") == "Failed"
     assert result(body, dataset="faq/validation", atLeast="5", atMost="5") == "Passed"
     assert result(body, dataset="old/validation", atLeast="9") == "Passed"

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from hone_api.base.reading import read_known
 from hone_api.contract.served import MAX_APPROVED, ServedAdapter, ServedAlias, ServedAliases, key_of
 from hone_api.kinds.modelversion import Artifact, ModelVersionSpec
-from hone_api.verdicts.servable import served_rank
+from hone_api.verdicts.servable import least_lora_rank
 from hone_api.words.states import ApprovalState
 from hone_operator.reconcile.model.aliases import unusable
 
@@ -68,7 +68,7 @@ def adapter_of(version: Body) -> ServedAdapter | str:
         spec, _ = read_known(ModelVersionSpec, version["spec"])
     except ValidationError:
         return f"ModelVersion {name} was written by another version of Hone"
-    rank, artifact = served_rank(spec), _adapter(spec)
+    rank, artifact = least_lora_rank(spec), _adapter(spec)
     if rank is None or artifact is None:
         return f"ModelVersion {name} has no adapter that vLLM loads: see its condition Servable"
     location = spec.lineage.base_model.location

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from hone_api.estimate.gpu_time import LONGEST, held
+from hone_api.estimate.gpu_time import LONGEST, spans_on_nodes
 from hone_api.words.failures import FailureCode
 from hone_api.words.states import AttemptOutcome, ConditionType, Reason
 from hone_operator.desired.core.job import suspension
@@ -115,7 +115,7 @@ def _budget(run: RunDecision) -> Iterator[Limit]:
     # Pods that are asked to stop hold their GPUs until they have ended.
     records = [*records[:-1], {**records[-1], "outcome": AttemptOutcome.RUNNING}]
     status = {**run.builder.old, "attempts": records}
-    spans = list(held({**run.builder.body, "status": status}, read_time(records[-1].get("idleSince")) or now))
+    spans = list(spans_on_nodes({**run.builder.body, "status": status}, read_time(records[-1].get("idleSince")) or now))
     hours = run.spec.budget.hours
     used = sum(max(0.0, (end - start).total_seconds()) * gpus for start, end, gpus in spans)
     left = hours * 3600 - used

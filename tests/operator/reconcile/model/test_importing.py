@@ -10,7 +10,7 @@ from support.cluster.platforms import changed
 from support.lives.decided import Decided
 
 from hone_api.kinds.modelversion import ModelVersionSpec
-from hone_api.verdicts.servable import served_rank, verdicts
+from hone_api.verdicts.servable import least_lora_rank, verdicts
 from hone_operator.desired.core import modelref
 from hone_operator.desired.version import mlbom, provenance
 from hone_operator.desired.version.deliver import Parcel, deliver
@@ -116,7 +116,7 @@ def test_what_an_adapter_changes_is_recorded_so_that_servers_can_refuse_it(
     life.tick(1)
     life.ends("Complete", world.dead(0, outcome=arrived(adapterTargets=targets)))
     [record] = life.tick(61).record
-    assert served_rank(ModelVersionSpec.model_validate(record["spec"])) == rank
+    assert least_lora_rank(ModelVersionSpec.model_validate(record["spec"])) == rank
 
 
 def test_who_asked_is_recorded_and_changes_nothing_else(world: Any) -> None:
