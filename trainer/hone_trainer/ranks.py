@@ -56,8 +56,14 @@ def any_rank(flag: bool) -> bool:
     return add_up([float(flag)])[0] > 0
 
 
-def text_of_first(text: str) -> str:
-    """The text that the first rank gave; a collective."""
+def text_of_any(text: str) -> str:
+    """The text of the first rank that has one; empty if none has. A collective."""
+    first = int(least(rank() if text else world_size()))
+    return text_of_first(text, first) if first < world_size() else ""
+
+
+def text_of_first(text: str, first: int = 0) -> str:
+    """The text that the first rank gave, or that of another number; a collective."""
     import torch
     import torch.distributed as dist
 
@@ -65,12 +71,12 @@ def text_of_first(text: str) -> str:
         return text
     data = text.encode()
     length = torch.tensor([len(data)], dtype=torch.int64, device=_device())
-    dist.broadcast(length, src=0)
-    held = bytearray(data if is_first() else int(length.item()))
+    dist.broadcast(length, src=first)
+    held = bytearray(data if rank() == first else int(length.item()))
     if not held:
         return ""
     buffer = torch.frombuffer(held, dtype=torch.uint8).to(_device())
-    dist.broadcast(buffer, src=0)
+    dist.broadcast(buffer, src=first)
     return bytes(buffer.tolist()).decode()
 
 

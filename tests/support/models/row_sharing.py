@@ -26,6 +26,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dynamic": ("llama", {"rope_parameters": {**SCALED, "rope_type": "dynamic"}, "max_position_embeddings": 64}),
 }
 """Models that no family has in its small sizes."""
+FAILING = {"fails on whole rows": 1, "fails on parts": 2}
+"""A pass in which rank 1 alone has an error, between the layers' exchanges."""
 IN_FLOAT64 = ("youtu",)
 """Which are so deep in rounding that they are compared so."""
 
@@ -55,7 +57,7 @@ def _outcome(name: str, group: Any) -> str:
     from hone_trainer.errors import TrainerError
     from hone_trainer.training import model_check
 
-    family, more = VARIANTS.get(name, (name, {}))
+    family, more = VARIANTS.get(name, ("llama" if name in FAILING else name, {}))
     try:
         model = every_family.build(every_family.config(family, **more))
     except Exception:
@@ -65,14 +67,27 @@ def _outcome(name: str, group: Any) -> str:
     model = model.double() if name in IN_FLOAT64 else model
     look = model_check.Look(model, [row[:32] for row in rows[:2]], torch.device("cpu"))
     choice, _ = model_check.choose_attention(look)
+    if name in FAILING and os.environ["RANK"] == "1":
+        _fail(model, FAILING[name])
     try:
         model_check.check_shared(look, choice, group, 256)
     except TrainerError as error:
-        return str(error)
+        return f"{error.code}: {error}"
     alone, shared = (_learned(model, rows, choice, each) for each in (None, group))
     torch.distributed.all_reduce(shared)
     unlike = float((shared - alone).abs().max() / alone.abs().max())
     return SHARED if unlike <= TOLERANCE else f"loss or gradient differ by {unlike}"
+
+
+def _fail(model: Any, number: int) -> None:
+    """Let the second layer have an error in the pass of this number from now on."""
+    passes = iter(range(1, number + 1))
+
+    def fails(*_: Any) -> None:
+        if next(passes) == number:
+            raise RuntimeError("the card of rank 1 is broken")
+
+    model.model.layers[1].mlp.register_forward_pre_hook(fails)
 
 
 def _learned(model: Any, rows: list[list[int]], choice: Any, group: Any) -> Any:

@@ -54,6 +54,24 @@ def test_a_step_is_the_same_on_ranks_that_share_rows(
 
 
 @pytest.mark.long
+def test_a_document_may_end_in_a_piece_of_fewer_tokens_than_ranks(
+    runs: Any, make_plan: Any, tmp_path: Path, tiny_model: Path
+) -> None:
+    training = {"batchSize": 2, "microBatchSize": 1, "maxSteps": 12, "maxLength": 10}
+    own: dict[str, dict[str, Any]] = {
+        "alone": {"training": training},
+        "shared": {"training": {**training, "sequenceParallel": 4}, "processesPerNode": 4},
+    }
+    alone, shared = (
+        method_plans.plan_of(make_plan, "DAPT", tmp_path, tiny_model, name, dapt={"pack": False}, **fields)
+        for name, fields in own.items()
+    )
+    runs.finish(alone)
+    runs.wait(shared, runs.start(runs.encoded(shared)))
+    curves.assert_alike(alone, shared, 12, BY_PASS, rel=1e-4)
+
+
+@pytest.mark.long
 def test_ranks_that_share_rows_resume_in_the_middle_of_an_epoch(
     runs: Any, make_plan: Any, tmp_path: Path, tiny_model: Path
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from hone_api.estimate.micro_batch import packs
 from hone_api.words.failures import FailureCode
@@ -18,7 +18,6 @@ from hone_trainer.methods.arguments import collective_timeout
 from hone_trainer.models.network import Generating
 from hone_trainer.run import auto_micro_batch, resolve, rows
 from hone_trainer.store.manifest import write_atomically
-from hone_trainer.training.batches import indexed
 from hone_trainer.training.batches.attention import AttentionChoice, AttentionKernel
 from hone_trainer.training.batches.unpadded import Unpadded
 from hone_trainer.training.loop import Run
@@ -71,29 +70,16 @@ def _with_group(run: Run, look: Look, choice: AttentionChoice) -> Run:
     """The run with the ranks that share its rows. A collective.
 
     Raises:
-        TrainerError: ModelUnsuitable, if they cannot; InvalidRow.
+        TrainerError: ModelUnsuitable, if they cannot.
     """
     if run.plan.training.sequence_parallel is None:
         return run
     from hone_trainer.training.batches.shared_rows import RowGroup  # loads torch
 
     size = run.plan.training.ranks_of_row
-    refuse_short(run.dataset, size)
     group = RowGroup.of(size, collective_timeout(run.plan))
     check_shared(look, choice, group, resolve.longest_sequence(run.plan, run.dataset, run.rows))
     return replace(run, group=group)
-
-
-def refuse_short(dataset: Any, size: int) -> None:
-    """That a pass of any sequence has a token for each of the ranks that share it. A packed row may be shorter.
-
-    Raises:
-        TrainerError: InvalidRow.
-    """
-    if (shortest := int(indexed.sequence_lengths(dataset).min())) < size:
-        words = f"a sequence has {shortest} tokens, fewer than the {size} ranks that share it"
-        way_out = "leave such rows out, or lower training.sequenceParallel"
-        raise TrainerError(FailureCode.INVALID_ROW, f"{words}: {way_out}")
 
 
 def _read(file: Path) -> list[str | None]:

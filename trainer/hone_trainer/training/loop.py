@@ -215,6 +215,7 @@ class Loop(_Trainer):
         choice, unpadded = self.run.settings.attention if by_bounds else None, self.run.unpadded
         if by_bounds:  # a stand-in for rows comes from no loader, which would have moved it to the device
             inputs = self._prepare_inputs(inputs)
+            inputs = self.run.group.filled(inputs) if self.run.group else inputs
         try:
             with (
                 attention.by_row(self.model.config, choice, inputs, self.run.group) if choice else nullcontext(),

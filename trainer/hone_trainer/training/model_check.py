@@ -298,9 +298,8 @@ def check_shared(look: Look, choice: AttentionChoice, group: RowGroup, longest: 
     why = "" if choice.is_ours else f"its attention takes whole rows only ({choice.why})"
     lengths = [longest >> halved for halved in range(longest.bit_length()) if longest >> halved >= TOKENS]
     for length in () if why else lengths or [longest]:
-        found = _why_not_shared(look, choice, group, length)
-        if _any(found):
-            why = found or "another rank found it"
+        why = _why_not_shared(look, choice, group, length)
+        if why:
             break
     if why:
         words = f"{group.size} ranks cannot compute rows of a {_kind(look)} together"
@@ -308,8 +307,15 @@ def check_shared(look: Look, choice: AttentionChoice, group: RowGroup, longest: 
 
 
 def _why_not_shared(look: Look, choice: AttentionChoice, group: RowGroup, length: int) -> str:
-    """Why a row of few tokens, at positions spread over `length`, has other last states in parts; empty if not."""
+    """Why a row of few tokens, at positions spread over `length`, has other last states in parts; empty if not. An
+    error of one rank alone is one of all, which would wait for its part. A collective.
+
+    Raises:
+        TrainerError: OutOfMemory or GpuOutOfMemory.
+    """
     import torch
+
+    from hone_trainer.training.batches.shared_rows import Asking, OtherRankError
 
     tokens = min(2 * TOKENS, length)
     row = (look.rows[0] if look.rows else [0, 1]) * tokens
@@ -319,17 +325,26 @@ def _why_not_shared(look: Look, choice: AttentionChoice, group: RowGroup, length
         "position_ids": torch.linspace(0, length - 1, tokens, device=look.device).long()[None],
         **{"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": tokens, "max_length_k": tokens},
     }
-    body = look.network.base_model
+    body, asking, own = look.network.base_model, Asking(group.group, group.size), None
     try:
         with attention.by_row(look.network.config, choice, inputs):
             whole = group.mine(look.run(body, **inputs).last_hidden_state)
-        with attention.by_row(look.network.config, choice, inputs, group):
+        with attention.by_row(look.network.config, choice, inputs, asking):
             part = look.run(body, **group.part(inputs)).last_hidden_state
+        is_like = _distance(whole, part) <= SEEN[look.bf16] * float(whole.float().abs().mean())
+        unlike = "" if is_like else "it mixes tokens outside of attention, or computes them otherwise in a longer row"
+    except OtherRankError:
+        has_failed = True
     except Exception as error:
-        return _unless_memory(error)
-    if _distance(whole, part) <= SEEN[look.bf16] * float(whole.float().abs().mean()):
-        return ""
-    return "it mixes tokens outside of attention, or computes them otherwise in a longer row"
+        own, has_failed = classify(error), ranks.any_rank(True)
+    else:
+        has_failed = ranks.any_rank(False)
+    if not has_failed:
+        return ranks.text_of_any(unlike)
+    code, _, words = ranks.text_of_any(f"{own.code} {own.message}" if own else "").partition(" ")
+    if code in out_of_memory.CODES:
+        raise own or TrainerError(FailureCode(code), f"on another rank: {words}")
+    return words
 
 
 def has_own_head(look: Look) -> bool:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from support.models import every_family, row_sharing
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from hone_dev.cluster.objectstore import free_port
-from hone_trainer.encoding.row import Row
-from hone_trainer.errors import TrainerError
-from hone_trainer.methods import sft
-from hone_trainer.run import rows_in_one_pass
+from hone_trainer.encoding.row import IGNORED
+from hone_trainer.training.batches.shared_rows import RowGroup
 
 pytestmark = pytest.mark.trainer
 OUTSIDE = Path(__file__).parents[4] / "docs" / "outside.md"
@@ -26,6 +25,7 @@ SAMPLE = {
     "longrope": MIXES,
     "dynamic": MIXES,
     "mamba": "takes whole rows only",
+    **dict.fromkeys(row_sharing.FAILING, "together: RuntimeError: the card of rank 1 is broken"),
 }
 
 
@@ -35,12 +35,19 @@ def test_ranks_that_share_rows_learn_what_one_learns_or_refuse_the_model() -> No
     assert {name: words in found[name] for name, words in SAMPLE.items()} == dict.fromkeys(SAMPLE, True), found
 
 
-def test_a_row_that_is_packed_may_have_fewer_tokens_than_ranks_that_share_it(tmp_path: Path) -> None:
+def test_a_pass_has_a_token_for_each_rank() -> None:
     """The last piece of a document has any number of them, and nobody can leave it out."""
-    rows = [Row([5] * length, [5] * length, number) for number, length in enumerate((60, 3))]
-    rows_in_one_pass.refuse_short(sft.sequences(rows, 64, tmp_path), 4)
-    with pytest.raises(TrainerError, match="a sequence has 3 tokens, fewer than the 4 ranks that share it"):
-        rows_in_one_pass.refuse_short(sft.sequences(rows, None, tmp_path), 4)
+    group, collate = RowGroup(None, 4), DataCollatorForLanguageModeling(0, padding_free=True)
+    whole, short = (collate([{"input_ids": [5] * length}]) for length in (4, 3))
+    assert group.filled(whole) is whole
+    filled = group.filled(short)
+    assert {name: value.tolist() for name, value in filled.items() if name in ("input_ids", "labels")} == {
+        "input_ids": [[5, 5, 5, 0]],
+        "labels": [[IGNORED, 5, 5, IGNORED]],
+    }
+    assert filled["attention_mask"].tolist() == [[1, 1, 1, 0]]
+    assert filled["cu_seq_lens_q"].tolist() == filled["cu_seq_lens_k"].tolist() == [0, 3, 4]
+    assert filled["max_length_q"] == 3
 
 
 @pytest.mark.outside

@@ -50,6 +50,22 @@ class RowGroup:
         shard = loader.batch_sampler
         shard.num_processes, shard.process_index = shard.num_processes // self.size, shard.process_index // self.size
 
+    def filled(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The pass with a token for each rank: where it has fewer, as the last piece of a document may, a row of tokens
+        that do not count is behind its own."""
+        shape = inputs["input_ids"].shape
+        if (missing := self.size - shape[1]) <= 0:
+            return inputs
+        whole = {"attention_mask": torch.ones_like(inputs["input_ids"]), **inputs}
+        for name, value in whole.items():
+            if _shape(value) == shape:
+                fill = IGNORED if name == "labels" else 0
+                whole[name] = torch.nn.functional.pad(value, (0, missing), value=fill)
+        bounds = inputs["cu_seq_lens_q"]
+        longest = max(int(inputs["max_length_q"]), missing)
+        whole |= dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), torch.cat([bounds, bounds[-1:] + missing]))
+        return whole | dict.fromkeys(("max_length_q", "max_length_k"), longest)
+
     def part(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """This rank's tokens of a pass, with the bounds of whole rows. The label of a token is the next one, which may
         be in the part of another rank."""
@@ -95,6 +111,19 @@ class RowGroup:
     def _exchange(self, tensor: Tensor, sent: list[int], received: list[int]) -> Tensor:
         result: Tensor = _Exchange.apply(tensor, sent, received, self.group)
         return result
+
+
+class OtherRankError(Exception):
+    """Another rank has an error, and exchanges nothing."""
+
+
+class Asking(RowGroup):
+    """A group in which the ranks ask each other before each exchange whether one of all ranks has an error."""
+
+    def _exchange(self, tensor: Tensor, sent: list[int], received: list[int]) -> Tensor:
+        if ranks.any_rank(False):
+            raise OtherRankError
+        return super()._exchange(tensor, sent, received)
 
 
 class _Exchange(torch.autograd.Function):
