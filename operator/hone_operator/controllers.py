@@ -33,7 +33,7 @@ from hone_operator.observe.modelversion import ModelVersionReader
 from hone_operator.observe.stores import StoreReader
 from hone_operator.progress.numbers import Latest
 from hone_operator.queueing.pace import Pace
-from hone_operator.queueing.routing import CONTENTS, SERVED, Key, Request, served_in
+from hone_operator.queueing.routing import CONTENTS, SERVED, Key, Request, served_key
 from hone_operator.reconcile.core import line
 from hone_operator.reconcile.core.notenabled import not_enabled
 from hone_operator.reconcile.core.notreconciled import api_server_error, internal_error
@@ -44,8 +44,8 @@ from hone_operator.reconcile.dataset.dataset import ObservedForDataset
 from hone_operator.reconcile.model import model
 from hone_operator.reconcile.model.model import ObservedForModel
 from hone_operator.reconcile.run import earlier, finetunejob
-from hone_operator.reconcile.run.earlier import made_by
-from hone_operator.reconcile.run.terminal import recorded
+from hone_operator.reconcile.run.earlier import version_of_run
+from hone_operator.reconcile.run.terminal import read_cause
 from hone_operator.reconcile.staging.observed import Observed
 from hone_operator.reconcile.version import modelversion
 from hone_operator.reconcile.version.modelversion import ObservedForModelVersion
@@ -174,7 +174,7 @@ class Controllers:
             return None
         except Exception:
             if key.kind == "Model" and self.holds.give_up(key.namespace, key.name):
-                self.request(served_in(key.namespace))  # its aliases stay where they are; a withdrawn version must not
+                self.request(served_key(key.namespace))  # its aliases stay where they are; a withdrawn version must not
             raise
 
     async def _process(self, key: Key) -> float | None:
@@ -280,13 +280,13 @@ class Controllers:
         live = await self.cluster.list("ModelVersion", meta["namespace"], labels=f"{names.FINETUNEJOB}={meta['name']}")
         for version in live:
             self._writes.keep("ModelVersion", version)
-        return made_by(body, live) is not None or earlier.differs(body, live) is not None
+        return version_of_run(body, live) is not None or earlier.differs(body, live) is not None
 
     async def _failed_before(self, body: Mapping[str, Any]) -> Outcome | None:
         """The end of a failed run if only its record is left; None if there is none."""
         meta = body["metadata"]
         config_map = await self.cluster.get("ConfigMap", meta["namespace"], names.ended(meta["name"], meta["uid"]))
-        if config_map is None or not caches.controls(body, config_map) or (cause := recorded(config_map)) is None:
+        if config_map is None or not caches.controls(body, config_map) or (cause := read_cause(config_map)) is None:
             return None
         unfinished = [j.body for j in await self._children.jobs(body, lambda _: False) if not j.finished]
         ended_at = config_map["metadata"]["creationTimestamp"]

@@ -14,7 +14,7 @@ from hone_operator.apiserver.listing import JOB_UID, LATER, SELECTORS, Listing
 from hone_operator.apiserver.reflector import Note, Reflector
 from hone_operator.desired.core.names import OWNER_LABEL
 from hone_operator.objects.cache import Cache
-from hone_operator.queueing.routing import Key, contents_of, keys_concerned, patience, served_in
+from hone_operator.queueing.routing import Key, contents_of, keys_concerned, patience, served_key
 from hone_operator.queueing.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -191,4 +191,4 @@ class Watches:
                 self.queue.request(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))
         for namespace in sorted(namespaces):
             self.queue.request(contents_of(namespace))
-            self.queue.request(served_in(namespace))
+            self.queue.request(served_key(namespace))

@@ -10,7 +10,7 @@ from typing import Any
 from hone_api.contract.served import CONFIG_MAP, key_of
 from hone_operator.apiserver.cluster import Cluster
 from hone_operator.apiserver.errors import NamespaceGoneError, NotFoundError, RefusedError
-from hone_operator.desired.model.served import served
+from hone_operator.desired.model.served import served_config_map
 from hone_operator.objects.cache import Cache
 from hone_operator.reconcile.model.model import moves_alias
 from hone_operator.reconcile.model.served import content
@@ -75,7 +75,7 @@ class Handover:
             data = {key: text for key, text in data.items() if key not in map(key_of, held)}
             data |= {key: before[key] for key in map(key_of, held) if key in before}
             if (data or body) and before != data:
-                await self.cluster.apply(served(namespace, data))
+                await self.cluster.apply(served_config_map(namespace, data))
             self.holds.refused.pop(namespace, None)
             return min(held.values(), default=None)
         except NamespaceGoneError:

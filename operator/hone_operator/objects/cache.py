@@ -337,7 +337,7 @@ def _named(job: Body) -> set[tuple[str, str, str]]:
     """(kind, namespace, name) of each Dataset, ModelVersion and Model that a FineTuneJob refers to."""
     spec, namespace = job["spec"], job["metadata"]["namespace"]
     try:
-        aliases = (modelref.alias(spec), modelref.compared(spec))
+        aliases = (modelref.alias(spec), modelref.comparison_alias(spec))
         names_of = {
             "Dataset": modelref.datasets(spec),
             "ModelVersion": modelref.versions(spec) | _meant(job),

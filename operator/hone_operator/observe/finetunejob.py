@@ -20,7 +20,7 @@ from hone_operator.reconcile.core.conditions import is_true
 from hone_operator.reconcile.core.line import Line
 from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.core.upstream import Upstream
-from hone_operator.reconcile.run.earlier import differs, made_by
+from hone_operator.reconcile.run.earlier import differs, version_of_run
 from hone_operator.reconcile.run.run_attempts import is_open, last_open
 from hone_operator.reconcile.staging.encoding import ObservedEncoding
 from hone_operator.reconcile.staging.observed import Observed, of_component
@@ -77,7 +77,7 @@ class FineTuneJobReader:
             network_left=await ranks_networks.find_left_behind(self.children.cluster, body, attempts),
             model_missing=model is None,
             last_version=last_of(model),
-            made=made_by(body, versions),
+            made=version_of_run(body, versions),
             differs=differs(body, versions),
         )
         if any(j.succeeded and is_open(body, j) for j in attempts):
@@ -156,7 +156,7 @@ class FineTuneJobReader:
 
 def _aliases(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(Model, alias) of each alias that the job names."""
-    return [alias for alias in (modelref.alias(spec), modelref.compared(spec)) if alias]
+    return [alias for alias in (modelref.alias(spec), modelref.comparison_alias(spec)) if alias]
 
 
 def _model(body: Mapping[str, Any]) -> str:

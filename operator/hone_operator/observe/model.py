@@ -52,7 +52,7 @@ class ModelReader:
         keep = body["spec"]["retention"].get("keep") or len(versions)
         by_number = aliases.by_number(meta["name"], versions)
         old = {by_number[n]["metadata"]["name"]: by_number[n] for n in sorted(by_number)[:-keep]}
-        needed = retention.needed(
+        needed = retention.needed_versions(
             [version for name in old for version in self.cache.trained_from(namespace, name)],
             self._unfinished_and_before(namespace),
             self.cache.items("Dataset", namespace),
@@ -98,7 +98,7 @@ class ModelReader:
 
     def _unfinished_and_repeated(self, namespace: str, models: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Unfinished FineTuneJobs, and those that a Model repeats."""
-        repeated = (retrain_history.repeated(model) for model in models)
+        repeated = (retrain_history.repeated_job(model) for model in models)
         return [*self.cache.unfinished(namespace), *self._jobs(namespace, repeated)]
 
     def _jobs(self, namespace: str, names_: Iterable[str | None]) -> list[Mapping[str, Any]]:
@@ -115,7 +115,7 @@ class ModelReader:
         """Names of those whose folder a running pod names."""
         store = self.children.platform.store.claim_name
         places = {
-            name: models.named(
+            name: models.named_models(
                 [("ModelVersion", {"spec": {"artifacts": v["spec"].get("artifacts")}})],
                 store,
             )

@@ -91,7 +91,7 @@ class Certificates:
         return self.ca_cert.decode()
 
 
-def renewed(old: Certificates | None, hosts: Sequence[str], now: datetime, rotate: bytes | None = None) -> Certificates:
+def renew(old: Certificates | None, hosts: Sequence[str], now: datetime, rotate: bytes | None = None) -> Certificates:
     """`old` itself while it serves `hosts` for long enough; else new certificates, signed by the old authority if it
     still can.
 
@@ -131,7 +131,7 @@ async def ensure(
             f" or kubectl -n {namespace} create secret generic {name}"
         )
     stored = Certificates.from_secret(data)
-    new = renewed(stored or served, hosts, datetime.now(UTC), data.get(ROTATE))
+    new = renew(stored or served, hosts, datetime.now(UTC), data.get(ROTATE))
     if new is not stored:
         await secrets.write_secret(namespace, name, new.to_secret())
     return new

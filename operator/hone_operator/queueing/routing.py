@@ -98,7 +98,7 @@ def contents_of(namespace: str) -> Key:
     return Key(CONTENTS, namespace, names.CONTENTS)
 
 
-def served_in(namespace: str) -> Key:
+def served_key(namespace: str) -> Key:
     """The key for what servers of a namespace may load."""
     return Key(SERVED, namespace, CONFIG_MAP)
 
@@ -127,7 +127,7 @@ def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     if kind == "ModelVersion":
         model = body["spec"].get("modelName", "")
-        return [Key("Model", namespace, model), served_in(namespace)] if cache.get("Model", namespace, model) else []
+        return [Key("Model", namespace, model), served_key(namespace)] if cache.get("Model", namespace, model) else []
     if kind in ("FineTuneJob", "Dataset"):
         models = cache.items("Model", namespace)
         if kind == "Dataset":
@@ -146,7 +146,7 @@ def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
         for v in versions
         if aliases.at(now, v["metadata"]["name"]) != shown[v["metadata"]["name"]] or model_deliveries.differ(now, v)
     ]
-    return [*others, *(Key("ModelVersion", namespace, version) for version in changed), served_in(namespace)]
+    return [*others, *(Key("ModelVersion", namespace, version) for version in changed), served_key(namespace)]
 
 
 def _datasets_that_name(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:

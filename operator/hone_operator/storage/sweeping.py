@@ -61,12 +61,12 @@ Stored = dict[str, dict[str, int]]
 Objects = list[tuple[str, Mapping[str, Any]]]
 """Kinds and bodies."""
 Claims = dict[str, bool]
-"""From `models.claimed`."""
+"""From `models.claimed_folders`."""
 
 
 def note_gone(departed: dict[str, Claims], kind: str, body: Mapping[str, Any], claim: str) -> None:
     """Remember what a deleted ModelVersion said about its model, by namespace, until the ledger has it."""
-    if kind == "ModelVersion" and (claims := models.claimed([(kind, body)], claim)):
+    if kind == "ModelVersion" and (claims := models.claimed_folders([(kind, body)], claim)):
         noted = departed.setdefault(body["metadata"]["namespace"], {})
         noted |= {key: goes and noted.get(key, True) for key, goes in claims.items()}
 
@@ -105,7 +105,7 @@ class Sweeper:
         cached, departed = self._cached(namespace), dict(self.departed.get(namespace, {}))
         # In a thread: it reads every text of every object, and the event loop must continue.
         named = await asyncio.to_thread(_looked_through, cached, self.platform.store.claim_name)
-        idle_since = store_gc.updated(before, named.contents, self.now(), departed | named.claims)
+        idle_since = store_gc.update_ledger(before, named.contents, self.now(), departed | named.claims)
         job = self._job(body)
         plan = await self._plan(job.body) if job else None
         if job and job.succeeded and plan:
@@ -126,7 +126,7 @@ class Sweeper:
         if body is None or (job and not job.finished):
             return None
         measure = (since or parse_time(body["metadata"]["creationTimestamp"])) + MEASURED
-        due = min(filter(None, (store_gc.due(idle_since, keep), measure)))
+        due = min(filter(None, (store_gc.next_removal(idle_since, keep), measure)))
         if job:
             due = max(due, parse_time(job.ended_at) + store_gc.RETRY)
         if due <= self.now():
@@ -248,7 +248,7 @@ class Sweeper:
         if unread:
             log.warning("%s: no contents are removed: %d objects cannot be read", namespace, len(unread))
             return
-        used = store_gc.referred(live, self.platform.store.claim_name)
+        used = store_gc.referred_keys(live, self.platform.store.claim_name)
         whole = references.folders_named_whole(live, self.platform.store.claim_name)
         claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store.claim_name)
         remove = [content for content in store_gc.idle_contents(idle_since, keep, as_of) if content not in used]
@@ -302,7 +302,7 @@ class StoreReferences(NamedTuple):
     contents: set[str]
     """As in the ledger."""
     exports: set[str]
-    """From `models.named`."""
+    """From `models.named_models`."""
     whole: set[str]
     """Folders that are named as a whole."""
     claims: Claims
@@ -312,10 +312,10 @@ class StoreReferences(NamedTuple):
 def _looked_through(objects: Objects, claim: str) -> StoreReferences:
     everything = StoreReferences(set(), set(), set(), {})
     for pair in objects:  # one by one: a packed body is unpacked once
-        everything.contents.update(store_gc.referred([pair], claim))
-        everything.exports.update(models.named([pair], claim))
+        everything.contents.update(store_gc.referred_keys([pair], claim))
+        everything.exports.update(models.named_models([pair], claim))
         everything.whole.update(references.folders_named_whole([pair], claim))
-        for key, goes in models.claimed([pair], claim).items():
+        for key, goes in models.claimed_folders([pair], claim).items():
             everything.claims[key] = goes and everything.claims.get(key, True)
     return everything
 

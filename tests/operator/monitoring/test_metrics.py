@@ -323,7 +323,7 @@ async def test_errors_of_the_api_server_are_counted_by_what_is_wrong(error, reas
 
 async def test_the_end_of_the_certificates_is_known():
     metrics = Metrics(Cache(), ProgressStore(lambda key: None, interval=60), lambda: 0)
-    metrics.certificates(tls.renewed(None, ["hone.svc"], datetime.now(UTC)).ends())
+    metrics.certificates(tls.renew(None, ["hone.svc"], datetime.now(UTC)).ends())
     text = await scrape(metrics)
     ends = {n: value(text, EXPIRY, certificate=n) - datetime.now(UTC).timestamp() for n in ("serving", "authority")}
     assert 80 * DAY < ends["serving"] < 400 * DAY < ends["authority"]

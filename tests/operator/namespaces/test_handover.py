@@ -15,11 +15,11 @@ from hone_operator.apiserver.errors import ClusterError, ConflictError, RefusedE
 from hone_operator.controllers import Controllers
 from hone_operator.namespaces.handover import HOLD_SECONDS, LOOK_SECONDS, Holds
 from hone_operator.objects.cache import Cache
-from hone_operator.queueing.routing import Key, keys_concerned, served_in
+from hone_operator.queueing.routing import Key, keys_concerned, served_key
 
 pytestmark = pytest.mark.pure
 READY = {"type": "Ready", "status": "True", "reason": "Verified", "message": "", "lastTransitionTime": "2026-01-02"}
-SERVED = served_in("team")
+SERVED = served_key("team")
 
 
 def digest(number: int) -> str:

@@ -16,7 +16,7 @@ from hone_operator.progress.connections import Connections
 from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
-from hone_operator.progress.tls import renewed, server_context
+from hone_operator.progress.tls import renew, server_context
 
 pytestmark = pytest.mark.pure
 WAYS = (
@@ -55,7 +55,7 @@ async def test_a_flood_is_bounded_and_an_honest_pod_behind_the_same_address_is_s
 @pytest.mark.parametrize("way", SILENT)
 async def test_a_connection_without_a_report_is_closed_in_time(way, monkeypatch):
     monkeypatch.setattr(connections, "PROVE_SECONDS", 1)
-    cluster, certificates = hostile_callers.Cluster(), renewed(None, ["localhost"], datetime.now(UTC))
+    cluster, certificates = hostile_callers.Cluster(), renew(None, ["localhost"], datetime.now(UTC))
     server = ProgressServer(Authenticator(cluster), cluster, ProgressStore(lambda key: None, interval=60))
     runner = await server.start("127.0.0.1", 0, server_context(certificates))
     tls = ssl.create_default_context(cadata=certificates.ca_pem)

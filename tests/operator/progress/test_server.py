@@ -24,7 +24,7 @@ from hone_operator.progress.auth import Authenticator
 from hone_operator.progress.backing import ClusterBacking
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
-from hone_operator.progress.tls import ensure, renewed, server_context
+from hone_operator.progress.tls import ensure, renew, server_context
 
 pytestmark = pytest.mark.apiserver
 OWNER = "6a3f5b0e-0000-4000-8000-000000000001"
@@ -131,7 +131,7 @@ async def world(apiserver) -> AsyncIterator[World]:
         namespace = f"ml-{uuid.uuid4().hex[:8]}"  # of the test alone: here nothing cleans up after deletions
         await kube("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         await kube("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "default"}})
-        certificates = renewed(None, ["localhost"], datetime.now(UTC))
+        certificates = renew(None, ["localhost"], datetime.now(UTC))
         store = ProgressStore(lambda key: None, interval=60)
         server = ProgressServer(Authenticator(backing), backing, store)
         runner = await server.start("127.0.0.1", 0, server_context(certificates))

@@ -13,7 +13,7 @@ from hone_operator.progress.tls import (
     Certificates,
     TlsError,
     ensure,
-    renewed,
+    renew,
     server_context,
 )
 
@@ -23,51 +23,51 @@ HOSTS = ["hone-progress.hone.svc", "10.1.2.3"]
 
 
 def test_kept_while_they_serve():
-    first = renewed(None, HOSTS, NOW)
-    assert renewed(first, HOSTS, NOW + timedelta(days=59)) is first
+    first = renew(None, HOSTS, NOW)
+    assert renew(first, HOSTS, NOW + timedelta(days=59)) is first
 
 
 def test_the_serving_certificate_is_renewed_by_the_same_authority():
-    first = renewed(None, HOSTS, NOW)
-    second = renewed(first, HOSTS, NOW + timedelta(days=61))
+    first = renew(None, HOSTS, NOW)
+    second = renew(first, HOSTS, NOW + timedelta(days=61))
     assert second.ca_cert == first.ca_cert
     assert second.cert != first.cert
-    other = renewed(first, ["elsewhere.svc"], NOW)
+    other = renew(first, ["elsewhere.svc"], NOW)
     assert other.ca_cert == first.ca_cert
     assert other.cert != first.cert
 
 
 def test_the_authority_is_renewed_a_year_before_its_end():
-    first = renewed(None, HOSTS, NOW)
-    assert renewed(first, HOSTS, NOW + timedelta(days=3650 - 366)).ca_cert == first.ca_cert
-    assert renewed(first, HOSTS, NOW + timedelta(days=3650 - 364)).ca_cert != first.ca_cert
+    first = renew(None, HOSTS, NOW)
+    assert renew(first, HOSTS, NOW + timedelta(days=3650 - 366)).ca_cert == first.ca_cert
+    assert renew(first, HOSTS, NOW + timedelta(days=3650 - 364)).ca_cert != first.ca_cert
 
 
 def test_a_damaged_or_mixed_secret_is_fixed():
-    first, second = renewed(None, HOSTS, NOW), renewed(None, HOSTS, NOW)
+    first, second = renew(None, HOSTS, NOW), renew(None, HOSTS, NOW)
     for broken in (
         Certificates(b"x", first.ca_cert, first.key, first.cert),
         Certificates(first.ca_key, first.ca_cert, second.key, first.cert),
         Certificates(second.ca_key, first.ca_cert, first.key, first.cert),
         Certificates(first.ca_key, first.ca_cert, second.key, second.cert),
     ):
-        assert renewed(broken, HOSTS, NOW).ca_cert not in (broken.ca_cert,)
+        assert renew(broken, HOSTS, NOW).ca_cert not in (broken.ca_cert,)
 
 
 def test_an_ordinary_client_verifies_the_chain_and_the_host():
-    certificates = renewed(None, HOSTS, datetime.now(UTC))
+    certificates = renew(None, HOSTS, datetime.now(UTC))
     client = ssl.create_default_context(cadata=certificates.ca_pem)
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     for host, trusted in (*((h, True) for h in HOSTS), ("other.svc", False)):
         assert _handshake(client, server_context(certificates), host) is trusted, host
-    stranger = ssl.create_default_context(cadata=renewed(None, HOSTS, datetime.now(UTC)).ca_pem)
+    stranger = ssl.create_default_context(cadata=renew(None, HOSTS, datetime.now(UTC)).ca_pem)
     assert not _handshake(stranger, server_context(certificates), HOSTS[0])
 
 
 @pytest.mark.faults("T12")
 def test_a_node_whose_clock_is_hours_behind_trusts_new_certificates():
     now = datetime.now(UTC)
-    certificates = renewed(None, HOSTS, now)
+    certificates = renew(None, HOSTS, now)
     for pem in (certificates.ca_cert, certificates.cert):
         assert x509.load_pem_x509_certificate(pem).not_valid_before_utc < now - timedelta(hours=23)
 
@@ -75,9 +75,9 @@ def test_a_node_whose_clock_is_hours_behind_trusts_new_certificates():
 @pytest.mark.parametrize("strict", [False, True])
 def test_pods_of_every_earlier_authority_trust_the_newest(strict):
     now = datetime.now(UTC)
-    first = renewed(None, HOSTS, now)
-    second = renewed(first, HOSTS, now, b"once")
-    third = renewed(second, HOSTS, now, b"twice")
+    first = renew(None, HOSTS, now)
+    second = renew(first, HOSTS, now, b"once")
+    third = renew(second, HOSTS, now, b"twice")
     assert len({c.ca_key for c in (first, second, third)}) == 3
     for known in (first, second, third):
         client = ssl.create_default_context(cadata=known.ca_pem)
@@ -90,11 +90,11 @@ def test_pods_of_every_earlier_authority_trust_the_newest(strict):
 
 def test_the_renewed_authority_is_trusted_by_pods_of_the_one_that_ends():
     now = datetime.now(UTC)
-    first = renewed(None, HOSTS, now - timedelta(days=3650 - 300))
-    second = renewed(first, HOSTS, now)
+    first = renew(None, HOSTS, now - timedelta(days=3650 - 300))
+    second = renew(first, HOSTS, now)
     assert second.ca_cert != first.ca_cert
     assert _handshake(ssl.create_default_context(cadata=first.ca_pem), server_context(second), HOSTS[0])
-    much_later = renewed(second, HOSTS, now + timedelta(days=3650 - 300))
+    much_later = renew(second, HOSTS, now + timedelta(days=3650 - 300))
     ends = [c.not_valid_after_utc for c in x509.load_pem_x509_certificates(much_later.cross)]
     assert ends == [x509.load_pem_x509_certificate(second.ca_cert).not_valid_after_utc]  # the first one's has ended
 

@@ -26,7 +26,7 @@ from hone_operator.progress.auth import POD_NAME, POD_UID, Authenticator
 from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
-from hone_operator.progress.tls import renewed, server_context
+from hone_operator.progress.tls import renew, server_context
 
 MAX_REVIEWS = 60
 """Budget for forged tokens."""
@@ -83,7 +83,7 @@ class Cluster:
 
 async def serve() -> None:
     """Until standard input ends; answers each line with what was counted."""
-    cluster, certificates = Cluster(), renewed(None, ["localhost"], datetime.now(UTC))
+    cluster, certificates = Cluster(), renew(None, ["localhost"], datetime.now(UTC))
     authenticator = Authenticator(cluster, is_pod=cluster.is_pod)
     server = ProgressServer(authenticator, cluster, ProgressStore(lambda key: None, interval=60), RefusalCounter())
     runner = await server.start("127.0.0.1", 0, server_context(certificates))

@@ -18,7 +18,7 @@ from hone_operator.progress.auth import POD_NAME, POD_UID, Authenticator
 from hone_operator.progress.numbers import Latest
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
-from hone_operator.progress.tls import renewed, server_context
+from hone_operator.progress.tls import renew, server_context
 
 JOB = "job-uid"
 
@@ -90,7 +90,7 @@ class Reporting:
         }
 
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
-        certificates = renewed(None, ["localhost"], datetime.now(UTC))
+        certificates = renew(None, ["localhost"], datetime.now(UTC))
         (self.folder / "ca.crt").write_text(certificates.ca_pem)
         runner = await ProgressServer(Authenticator(self), self, self.store).start(
             "127.0.0.1", 0, server_context(certificates)

@@ -13,7 +13,7 @@ import pytest
 from support.cluster.progressing import Reporting, reporting
 
 from hone_api.contract.report import CA_ENV, TOKEN_ENV, URL_ENV
-from hone_operator.progress.tls import renewed
+from hone_operator.progress.tls import renew
 from hone_trainer.reporting.live import Operator, Progress
 
 pytestmark = pytest.mark.trainer
@@ -50,7 +50,7 @@ def test_nothing_while_reports_arrive(server: Reporting) -> None:
 def test_an_authority_made_again(server: Reporting) -> None:
     environment = server.environment()
     other = server.folder / "other.crt"
-    other.write_text(renewed(None, ["localhost"], datetime.now(UTC)).ca_pem)
+    other.write_text(renew(None, ["localhost"], datetime.now(UTC)).ca_pem)
     line = only(said({**environment, CA_ENV: str(other)}, 8))
     assert "certificate is not trusted" in line
     assert "next attempt" in line

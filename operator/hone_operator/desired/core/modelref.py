@@ -116,7 +116,7 @@ def folder(uri: str) -> str:
     return "/".join(PurePosixPath(path).parts[:2])
 
 
-def stored(models: Iterable[PinnedModel], platform: Platform) -> list[str]:
+def store_folders(models: Iterable[PinnedModel], platform: Platform) -> list[str]:
     """Folders of the store that hold these models."""
     uris = [uri for m in models for uri in (m.uri, m.adapter_uri) if uri]
     return [folder(uri) for uri in uris if Place.of(uri, platform).volume is None]
@@ -128,11 +128,11 @@ def model_input(model: PinnedModel, platform: Platform) -> ModelInput:
         path=str(Place.of(model.uri, platform).path),
         digest=model.digest,
         adapter=adapter_input(model, platform),
-        trusted=trusted(model, platform),
+        trusted=trusted_signers(model, platform),
     )
 
 
-def trusted(model: PinnedModel, platform: Platform) -> list[Trusted] | None:
+def trusted_signers(model: PinnedModel, platform: Platform) -> list[Trusted] | None:
     """Whose signature the folder must have. None: the base of an adapter, which has no signature to check."""
     return platform.signing.trusted if model.digest is not None else None
 
@@ -195,7 +195,7 @@ def alias(spec: Mapping[str, Any]) -> tuple[str, str] | None:
     return alias_of(spec["model"].get("uri"))
 
 
-def compared(spec: Mapping[str, Any]) -> tuple[str, str] | None:
+def comparison_alias(spec: Mapping[str, Any]) -> tuple[str, str] | None:
     """(Model, alias) that the tuned model is compared with; None: with the base alone."""
     return alias_of((spec.get("evaluation") or {}).get("against"))
 

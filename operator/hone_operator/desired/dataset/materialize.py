@@ -155,7 +155,7 @@ def _read(
         pods=spec.resources.pods if spec.resources.pods > 1 else None,
     )
     models = modelref.places(named.classifiers.values(), platform)
-    stored = read_only_folders(platform, "datasets", *modelref.stored(named.classifiers.values(), platform))
+    stored = read_only_folders(platform, "datasets", *modelref.store_folders(named.classifiers.values(), platform))
     return Work(
         component=COMPONENT,
         verb="materialize",

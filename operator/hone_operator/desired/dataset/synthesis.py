@@ -12,7 +12,7 @@ from hone_operator.desired.core.pod import Mount
 ENDPOINT_SECRET, JUDGE_SECRET = PurePosixPath("/secrets/endpoint"), PurePosixPath("/secrets/judge")
 
 
-def reviewed(dataset: Mapping[str, Any]) -> str | None:
+def review_mark(dataset: Mapping[str, Any]) -> str | None:
     """The mark that reviewers leave; it changes with every decision."""
     return (dataset["metadata"].get("annotations") or {}).get(REVIEW)
 
@@ -25,6 +25,6 @@ def generation(owner: Mapping[str, Any], spec: DatasetSpec) -> tuple[dict[str, A
     judge = spec.synthesis.filters.judge
     secrets, path = secret_mounts(spec.synthesis.secret_name, "endpoint", ENDPOINT_SECRET)
     of_judge, judge_path = secret_mounts(judge.secret_name if judge else None, "judge", JUDGE_SECRET)
-    fields |= {"synthesis": spec.synthesis, "review": reviewed(owner)}
+    fields |= {"synthesis": spec.synthesis, "review": review_mark(owner)}
     fields |= {"synthesis_secret_path": path, "judge_secret_path": judge_path}
     return fields, (*secrets, *of_judge)

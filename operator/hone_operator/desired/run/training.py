@@ -164,7 +164,7 @@ def _model(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> dic
         "model_license": resolved.model_license,
         "model_digest": version.digest,
         "model_version": version.name,
-        "model_trusted": modelref.trusted(version, platform),
+        "model_trusted": modelref.trusted_signers(version, platform),
         "model_adapter": modelref.adapter_input(version, platform),
     }
 
@@ -200,7 +200,7 @@ def inputs(attempt: AttemptInputs, platform: Platform) -> tuple[Mount, ...]:
     base = attempt.resolved.model_version
     versions = [base] if base else []
     rows_and_base = read_only_folders(
-        platform, "datasets", *modelref.stored(versions, platform), *_base_model_folder(attempt, platform)
+        platform, "datasets", *modelref.store_folders(versions, platform), *_base_model_folder(attempt, platform)
     )
     return (*rows_and_base, *_volumes(attempt, versions, platform))
 
@@ -214,7 +214,7 @@ def _volumes(attempt: AttemptInputs, versions: list[PinnedModel], platform: Plat
 def _store_mounts(attempt: AttemptInputs, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
     """Mounts of the store: the folders of the run and its tracker writable; what else the plan names read-only."""
     uid, resolved = attempt.owner["metadata"]["uid"], attempt.resolved
-    read = ["datasets", *modelref.stored(versions, platform), *_base_model_folder(attempt, platform)]
+    read = ["datasets", *modelref.store_folders(versions, platform), *_base_model_folder(attempt, platform)]
     if resolved.evaluation_tasks:
         read.append("evaluation-tasks")
     if resolved.encoded_rows:

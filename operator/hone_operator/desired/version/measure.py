@@ -55,7 +55,7 @@ def measure(
         max_rows=entry.max_rows,
         against=modelref.model_input(measured.other, platform) if measured.other else None,
     )
-    folders = dict.fromkeys(["datasets", *modelref.stored(models, platform)])
+    folders = dict.fromkeys(["datasets", *modelref.store_folders(models, platform)])
     store = read_only_folders(platform, *folders) or (Mount.claim("store", names.STORE, platform.store.claim_name),)
     work = Work(
         component=COMPONENT,

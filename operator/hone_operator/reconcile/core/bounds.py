@@ -73,7 +73,7 @@ def registry(target: MlflowRegistry, bounds: TenantSettings) -> Iterator[str]:
     return _secrets({"registry": {"mlflow": target.to_json()}}, bounds)
 
 
-def imported(entry: ModelImport, bounds: TenantSettings) -> Iterator[str]:
+def import_problems(entry: ModelImport, bounds: TenantSettings) -> Iterator[str]:
     """Why this import is not allowed; empty if it is."""
     yield from _secrets({"imports": [entry.to_json()]}, bounds)
     for uri in (entry.uri, entry.base.uri if entry.base else None):
@@ -81,7 +81,7 @@ def imported(entry: ModelImport, bounds: TenantSettings) -> Iterator[str]:
             yield f"spec.imports {uri} {_denial('tenants.models', bounds.models)}"
 
 
-def watched(uri: str, secret: str | None, bounds: TenantSettings) -> Iterator[str]:
+def watch_problems(uri: str, secret: str | None, bounds: TenantSettings) -> Iterator[str]:
     """Why the hub is not asked about this base; empty if it is. A job that was refused can name any Secret."""
     spec = {"model": {"uri": uri, **({"secretName": secret} if secret else {})}}
     yield from _secrets(spec, bounds)

@@ -42,7 +42,7 @@ def troubles_of(node: Mapping[str, Any]) -> list[NodeTrouble]:
     return faults
 
 
-def avoided(faulty: Sequence[Sequence[str]]) -> list[str]:
+def nodes_to_avoid(faulty: Sequence[Sequence[str]]) -> list[str]:
     """The nodes that the next attempt avoids: the newest MAX_AVOIDED.
 
     Args:

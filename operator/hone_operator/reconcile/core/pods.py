@@ -13,7 +13,7 @@ from hone_operator.desired.core import names
 from hone_operator.reconcile.core.conditions import KubeCondition, condition, is_true
 from hone_operator.reconcile.core.node_faults import NodeTrouble
 from hone_operator.reconcile.core.pod_state import ContainerWait, PodState, read_pod
-from hone_operator.reconcile.core.scheduling import Needs, explain, gated
+from hone_operator.reconcile.core.scheduling import Needs, explain, scheduling_gate
 
 IMAGE_REASONS = frozenset(
     {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
@@ -175,7 +175,7 @@ def _pod_waiting(pod: PodState, claims: tuple[str, ...]) -> Waiting | None:
     if unscheduled.status == "False":
         reason = Quoted(unscheduled.reason or FailureCode.UNSCHEDULABLE)
         message = "no node fits" if unscheduled.message is None else unscheduled.message
-        words = gated(pod.body) or explain(message, Needs.of(pod.body, claims))
+        words = scheduling_gate(pod.body) or explain(message, Needs.of(pod.body, claims))
         return Waiting(reason, f"Pod {pod.name}: {words}")
     for wait in pod.waits:
         if code := _code_of(wait):

@@ -60,7 +60,7 @@ def explain(message: str, needs: Needs) -> str:
     return f"{plain[0].upper()}{plain[1:]}. (kube-scheduler: {_short(f'0/{total} nodes are available: {words}')})"
 
 
-def gated(pod: Mapping[str, Any]) -> str | None:
+def scheduling_gate(pod: Mapping[str, Any]) -> str | None:
     """Why the scheduler does not look at a pod yet; None if it has no scheduling gates."""
     gates = [gate["name"] for gate in (pod.get("spec") or {}).get("schedulingGates") or ()]
     if not gates:

@@ -85,7 +85,7 @@ def base(spec: Body, upstream: Upstream) -> Found | Wait | Cause:
     return version(status.get("modelVersionName", ""), upstream, reward=False)
 
 
-def meant(alias: tuple[str, str], upstream: Upstream) -> str | Wait:
+def resolve_alias(alias: tuple[str, str], upstream: Upstream) -> str | Wait:
     """Name of the ModelVersion to which an alias points now, once the operator has seen what people want of it."""
     model, name = alias
     body = upstream.models.get(model)
@@ -100,7 +100,7 @@ def meant(alias: tuple[str, str], upstream: Upstream) -> str | Wait:
     return Wait(Reason.ALIAS_NOT_FOUND, f"{words}.")
 
 
-def compared(alias: tuple[str, str], upstream: Upstream, *, reward: bool) -> Found | Wait | Cause | None:
+def comparison_version(alias: tuple[str, str], upstream: Upstream, *, reward: bool) -> Found | Wait | Cause | None:
     """The ModelVersion that a new model is compared with; None: there is none yet.
 
     Args:

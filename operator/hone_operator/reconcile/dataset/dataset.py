@@ -29,7 +29,12 @@ from hone_operator.reconcile.dataset import materialized, refresh, review
 from hone_operator.reconcile.dataset.dataset_references import resolve
 from hone_operator.reconcile.staging import inputs, retrying
 from hone_operator.reconcile.staging.observed import of_component
-from hone_operator.reconcile.staging.staging_attempts import StagingAttempts, observe_attempts, remember, timed_out
+from hone_operator.reconcile.staging.staging_attempts import (
+    StagingAttempts,
+    observe_attempts,
+    remember,
+    start_timeout_cause,
+)
 
 RECHECK_SECONDS = 15.0
 
@@ -87,7 +92,7 @@ def is_ready(dataset: Mapping[str, Any]) -> bool:
     """Whether the present generation was materialized with every review decision, so that nothing is left to do."""
     status = dataset.get("status") or {}
     current = status.get("observedGeneration") == dataset["metadata"].get("generation")
-    return current and is_true(dataset, ConditionType.READY) and review.seen(dataset)
+    return current and is_true(dataset, ConditionType.READY) and review.has_all_decisions(dataset)
 
 
 def is_news(dataset: Mapping[str, Any], job: ObservedJob) -> bool:
@@ -102,10 +107,10 @@ def _look_again(
     assert spec.refresh is not None
     job = attempts.job
     if job and attempts.active:
-        if cause := timed_out(attempts, builder.now, platform.trainer.start_timeout_seconds):
+        if cause := start_timeout_cause(attempts, builder.now, platform.trainer.start_timeout_seconds):
             builder.put(lastTryTime=builder.time)
             builder.delete.append(job.body)
-            refresh.failed(builder, cause)
+            refresh.record_failure(builder, cause)
         else:
             builder.await_start(job)
             builder.check_in(RECHECK_SECONDS if attempts.obstacle else None)
@@ -129,7 +134,7 @@ def _look(
         obstacle = named if isinstance(named, Wait | Cause) else _missing(seen.missing or "")
         return refresh.put_off(builder, obstacle)
     if spec.mixture and refresh.same_parts(named.parts, builder.status):
-        refresh.unchanged(builder, builder.time)
+        refresh.record_unchanged(builder, builder.time)
         return builder.outcome()
     number = max(attempts.number, builder.status.get("tries") or 0) + 1
     source_version = builder.status.get("sourceVersion")
@@ -186,7 +191,7 @@ def _materialize(
             return _ready(builder, spec, result, number, platform)
         if result.synthetic:
             return review.wait(builder, result.synthetic, number)
-    cause = attempts.cause or timed_out(attempts, builder.now, platform.trainer.start_timeout_seconds)
+    cause = attempts.cause or start_timeout_cause(attempts, builder.now, platform.trainer.start_timeout_seconds)
     if attempts.active and not (cause and attempts.cause is None):
         return _working(builder, attempts, number)
     if cause and (cause.retry is Retry.NEVER or attempts.cause is None):

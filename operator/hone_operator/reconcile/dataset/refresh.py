@@ -95,7 +95,7 @@ def same_parts(parts: Sequence[DatasetInput], status: Mapping[str, Any]) -> bool
     return {(p.name, p.digest) for p in parts} == {(u["name"], u.get("digest")) for u in status.get("mixture") or ()}
 
 
-def unchanged(builder: DatasetBuilder, at: str) -> None:
+def record_unchanged(builder: DatasetBuilder, at: str) -> None:
     """Record a look that found nothing new."""
     builder.put(readTime=at)
     builder.conditions.set(UP_TO_DATE, True, Reason.UNCHANGED, "The source has not changed since it was read.")
@@ -113,9 +113,9 @@ def record_look(builder: DatasetBuilder, attempts: StagingAttempts, platform: Pl
     builder.put(lastTryTime=ended)
     result = attempts.ending.result if attempts.ending else None
     if attempts.cause or not isinstance(result, DatasetResult):
-        return failed(builder, attempts.cause or Cause(FailureCode.RESULT_MISSING, "The pod left no result."))
+        return record_failure(builder, attempts.cause or Cause(FailureCode.RESULT_MISSING, "The pod left no result."))
     if result.unchanged:
-        return unchanged(builder, ended)
+        return record_unchanged(builder, ended)
     before, changes = builder.status.get("digest"), builder.status.get("changes")
     materialized.describe(builder, result, platform)
     materialized.serve(builder, result, platform)
@@ -135,7 +135,7 @@ def record_look(builder: DatasetBuilder, attempts: StagingAttempts, platform: Pl
     return None
 
 
-def failed(builder: DatasetBuilder, cause: Cause) -> None:
+def record_failure(builder: DatasetBuilder, cause: Cause) -> None:
     """Record a failed look: jobs continue with the present content."""
     _outdated(builder, cause.code, cause.advice)
 

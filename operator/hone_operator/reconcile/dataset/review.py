@@ -11,23 +11,23 @@ from hone_api.contract.report import DatasetResult
 from hone_api.dataset.dataset import DatasetSpec
 from hone_api.dataset.synthesis import SyntheticRows
 from hone_api.words.states import ConditionType, DatasetPhase, Reason
-from hone_operator.desired.dataset.synthesis import reviewed
+from hone_operator.desired.dataset.synthesis import review_mark
 from hone_operator.reconcile.core.outcome import Outcome
 from hone_operator.reconcile.core.outcome_builder import DatasetBuilder
 
 
-def seen(dataset: Mapping[str, Any]) -> bool:
+def has_all_decisions(dataset: Mapping[str, Any]) -> bool:
     """Whether the last result includes all decisions. True if nothing is generated."""
     if not dataset["spec"].get("synthesis"):
         return True
     synthetic = (dataset.get("status") or {}).get("synthetic") or {}
-    return synthetic.get("review") == reviewed(dataset)
+    return synthetic.get("review") == review_mark(dataset)
 
 
 def news(dataset: Mapping[str, Any], spec: DatasetSpec, result: DatasetResult) -> bool:
     """Whether reviewers have decided more since this result."""
     seen_mark = result.synthetic.review if result.synthetic else None
-    return spec.synthesis is not None and seen_mark != reviewed(dataset)
+    return spec.synthesis is not None and seen_mark != review_mark(dataset)
 
 
 def set_condition(builder: DatasetBuilder, spec: DatasetSpec) -> None:

@@ -16,7 +16,7 @@ from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.staging import inputs
 
 
-def resolved(spec: FineTuneJobSpec, jobs: Sequence[ObservedJob], status: Mapping[str, Any]) -> Resolved | None:
+def resolved_inputs(spec: FineTuneJobSpec, jobs: Sequence[ObservedJob], status: Mapping[str, Any]) -> Resolved | None:
     """The resolved inputs of the run; None if no record is usable, so that the objects that are Ready now are used.
 
     Args:

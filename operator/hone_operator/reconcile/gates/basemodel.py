@@ -81,7 +81,7 @@ def base_model(builder: JobBuilder, spec: FineTuneJobSpec, sources: Sources, pla
 
 def _aliased(builder: JobBuilder, alias: tuple[str, str], objects: Upstream) -> Found | Wait | Cause:
     """The ModelVersion to which the alias pointed first: where it points later changes nothing for this job."""
-    name = builder.old.get("baseModelVersion") or upstream.meant(alias, objects)
+    name = builder.old.get("baseModelVersion") or upstream.resolve_alias(alias, objects)
     if isinstance(name, Wait):
         return name
     builder.put(baseModelVersion=name)
@@ -110,9 +110,9 @@ def _with_others(builder: OutcomeBuilder, model: BaseModel, objects: Upstream) -
             return _not_found(builder, resolved)
         others.append(resolved.model)
         teacher = resolved.shape if teaches else teacher
-    alias, rival = modelref.compared(spec), modelref.rival(spec)
+    alias, rival = modelref.comparison_alias(spec), modelref.rival(spec)
     rewards = spec.get("method") == Method.REWARD
-    champion = upstream.compared(alias, objects, reward=rewards) if alias else None
+    champion = upstream.comparison_version(alias, objects, reward=rewards) if alias else None
     champion = upstream.version(rival, objects, reward=rewards) if rival else champion
     if isinstance(champion, Found):
         others += [champion.model] if champion.model not in others else []

@@ -59,7 +59,7 @@ class GateKeeper:
         self.builder, self.spec, self.seen, self.platform, self.begun = builder, spec, seen, platform, begun
         self.conditions = builder.conditions
         self.training = of_component(seen.jobs, "training")
-        self.pinned = attempt_inputs.resolved(spec, self.training, builder.old)
+        self.pinned = attempt_inputs.resolved_inputs(spec, self.training, builder.old)
         """What the newest attempt was resolved to, if a record can be used."""
 
     def check(self) -> Gates:
@@ -137,7 +137,7 @@ class GateKeeper:
     def _rows(self, gates: Gates, pinned: Resolved | None) -> encoding.Rows:
         """Set condition RowsEncoded if a Job encodes the rows."""
         if pinned:
-            return encoding.pinned(self.builder, pinned)
+            return encoding.pinned_rows(self.builder, pinned)
         if not (gates.datasets and gates.model.ready):
             return encoding.Rows()
         encoder = self.seen.encoder and replace(self.seen.encoder, stage=self._held(self.seen.encoder.stage))

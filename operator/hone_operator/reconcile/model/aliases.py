@@ -60,7 +60,7 @@ def digest_of(version: Body) -> str | None:
     return f"sha256:{hashlib.sha256(chr(10).join(digests).encode()).hexdigest()}"
 
 
-def swapped(
+def swapped_versions(
     versions: Mapping[int, Body], before: Iterable[AliasStatusJson], former: Iterable[FormerAliasJson]
 ) -> dict[int, Unusable]:
     """Versions with a number to which an alias has pointed when it had other files: nothing may point to them.

@@ -128,7 +128,7 @@ class _ImportWork:
 
     def obstacles(self) -> Iterator[EntryObstacle]:
         """What must change before a Job can begin."""
-        for words in bounds.imported(self.entry, self.platform.tenants):
+        for words in bounds.import_problems(self.entry, self.platform.tenants):
             yield EntryObstacle(bounds.CODE, words)
         for claim in claims(self.entry):
             if claim in self.seen.missing_claims:

@@ -23,7 +23,7 @@ from hone_operator.reconcile.model.aliases import Aliases
 from hone_operator.reconcile.model.importing import ObservedForImports, decide_imports
 from hone_operator.reconcile.model.registering import ObservedForRegistry, decide_registration
 from hone_operator.reconcile.retrain.retraining import ObservedForRetraining, decide_retraining
-from hone_operator.reconcile.staging.entry_jobs import asked
+from hone_operator.reconcile.staging.entry_jobs import retry_request
 
 MAX_SUMMARY = 253
 
@@ -85,7 +85,7 @@ def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -
     decide_retraining(builder, spec.retrain, seen.retraining)
     decide_registration(builder, spec, versions, seen.registry)
     decide_imports(builder, spec, seen.versions, seen.imports)
-    builder.put(retried=asked(builder))
+    builder.put(retried=retry_request(builder))
     for body in retention.surplus(spec, builder.status, versions):
         if body["metadata"]["name"] not in seen.in_use:
             builder.delete.append(body)
@@ -107,7 +107,7 @@ def _decide_aliases(
     present = [entry for entry in before if entry["name"] in wanted]
     left = {t["version"] for e in (*present, *former) if e["name"] in wanted for t in e.get("history") or ()}
     left |= {entry["version"] for entry in present}
-    swapped = aliases.swapped(versions, before, former)
+    swapped = aliases.swapped_versions(versions, before, former)
     versions = {number: body for number, body in versions.items() if number not in swapped}
     points, names = {e["name"]: e["version"] for e in present}, {e["modelVersion"] for e in present}
     promoted = {e["version"] for e in present if e["writer"] == "Promotion"}

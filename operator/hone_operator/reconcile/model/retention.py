@@ -51,7 +51,7 @@ def _goes(body: Body) -> bool:
     return bool(body["metadata"].get("deletionTimestamp"))
 
 
-def needed(versions: Iterable[Body], jobs: Iterable[Body], datasets: Iterable[Body]) -> set[str]:
+def needed_versions(versions: Iterable[Body], jobs: Iterable[Body], datasets: Iterable[Body]) -> set[str]:
     """Names of the ModelVersions that other objects of a namespace need: parents, and what unfinished work names."""
     names = {name for version in versions for name in modelref.parents(version["spec"])}
     by_name = {job["metadata"]["name"]: job for job in jobs}

@@ -24,7 +24,7 @@ from hone_operator.reconcile.core.outcome import Refusal
 from hone_operator.reconcile.core.outcome_builder import ModelBuilder
 from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.staging.observed import of_component
-from hone_operator.reconcile.staging.staging_attempts import observe_attempts, timed_out
+from hone_operator.reconcile.staging.staging_attempts import observe_attempts, start_timeout_cause
 from hone_operator.times import duration_seconds, parse_time, read_time
 
 Body = Mapping[str, Any]
@@ -68,7 +68,7 @@ def unwatchable(model: str, template: Body) -> str | None:
     return f"spec.retrain.base: {words}: name a branch (hf://owner/name@main) or an alias there, or remove base."
 
 
-def started_from(job: Body) -> str | None:
+def base_of_job(job: Body) -> str | None:
     """Commit or ModelVersion that a job started from, once it is known."""
     status = job.get("status") or {}
     resolved = status.get("resolved") or {}
@@ -104,7 +104,7 @@ def decide_base(
         entry = _with(entry, present=seen.target)
     else:
         entry = _Looking(builder, base, question, seen, seen.platform).run(entry, own, idle)
-    trained = (newest and started_from(newest)) or entry.get("trained") or entry.get("present")
+    trained = (newest and base_of_job(newest)) or entry.get("trained") or entry.get("present")
     return _with(entry, trained=trained)
 
 
@@ -113,14 +113,14 @@ def stop_looking(builder: ModelBuilder, seen: ObservedForBase) -> None:
     builder.delete += [look.body for look in of_component(seen.looks, lookup.COMPONENT)]
 
 
-def present(entry: RetrainBaseStatusJson | None) -> str | None:
+def present_base(entry: RetrainBaseStatusJson | None) -> str | None:
     """Commit or ModelVersion that the base names, if it is known."""
     return entry.get("present") if entry else None
 
 
 def is_new(entry: RetrainBaseStatusJson | None) -> bool:
     """Whether the base is another one than the last job started from."""
-    return bool(entry and present(entry) and present(entry) != entry.get("trained"))
+    return bool(entry and present_base(entry) and present_base(entry) != entry.get("trained"))
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,9 @@ class _Looking:
         attempts = observe_attempts(looks)
         if attempts.job is None:
             return self._next(entry, idle)
-        cause = attempts.cause or timed_out(attempts, self.builder.now, self.platform.trainer.start_timeout_seconds)
+        cause = attempts.cause or start_timeout_cause(
+            attempts, self.builder.now, self.platform.trainer.start_timeout_seconds
+        )
         if attempts.active and cause is None:
             self.builder.await_start(attempts.job)
             return entry
@@ -162,7 +164,7 @@ class _Looking:
             return entry
         if not idle:
             return entry
-        if words := "; ".join(bounds.watched(self.question.uri, self.question.secret, self.platform.tenants)):
+        if words := "; ".join(bounds.watch_problems(self.question.uri, self.question.secret, self.platform.tenants)):
             return _with(entry, problem=words[:4096])
         objects = lookup.lookup(self.builder.body, self.question, entry.get("lookedAt") or "", self.platform)
         ours = {body["metadata"]["name"] for body in objects}

@@ -226,7 +226,7 @@ def describe_news(state: RetrainState) -> str:
         return "no job on the present rows succeeded and somebody asked for it again"
     base = retrain_base.is_new(state.base)
     rows = [f"{counted(state.changed, 'row')} changed"] if state.changed or not base else []
-    return " and ".join([*rows, *([f"its base is now {retrain_base.present(state.base)}"] if base else [])])
+    return " and ".join([*rows, *([f"its base is now {retrain_base.present_base(state.base)}"] if base else [])])
 
 
 def pending(requested: datetime | None, last_start: datetime | None) -> datetime | None:

@@ -27,7 +27,7 @@ def trainings(jobs: Sequence[Body], versions: Sequence[Body]) -> Iterator[Eviden
     """Of the jobs and the versions of a model, whose versions outlive their jobs."""
     for job in jobs:
         failed = str(job["metadata"]["name"]) if is_true(job, ConditionType.FAILED) else None
-        rows, base = trained_on(job), retrain_base.started_from(job)
+        rows, base = dataset_digests(job), retrain_base.base_of_job(job)
         yield Evidence(rows, [base], failed, is_true(job, ConditionType.SUCCEEDED))
     for version in versions:
         lineage = version["spec"].get("lineage") or {}
@@ -36,7 +36,7 @@ def trainings(jobs: Sequence[Body], versions: Sequence[Body]) -> Iterator[Eviden
         yield Evidence(rows, [start.get("modelVersion") or start.get("commit")], None, succeeded=True)
 
 
-def trained_on(job: Body) -> Mapping[str, str]:
+def dataset_digests(job: Body) -> Mapping[str, str]:
     """Digest of each Dataset that the job itself trained on, once it is known."""
     digests = ((job.get("status") or {}).get("resolved") or {}).get("datasetDigests") or {}
     return digests if isinstance(digests, Mapping) else {}

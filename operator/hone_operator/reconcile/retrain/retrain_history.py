@@ -27,7 +27,7 @@ class Surplus(NamedTuple):
     spec.budget."""
 
 
-def repeated(model: Any) -> str | None:
+def repeated_job(model: Any) -> str | None:
     """Name of the FineTuneJob that a Model repeats."""
     name: str | None = (model["spec"].get("retrain") or {}).get("fineTuneJob")
     return name
@@ -35,7 +35,7 @@ def repeated(model: Any) -> str | None:
 
 def parents(jobs: Iterable[Any], models: Iterable[Any]) -> frozenset[str]:
     """Names of FineTuneJobs from whose models unfinished ones start, or ones that a Model repeats."""
-    templates = {repeated(model) for model in models}
+    templates = {repeated_job(model) for model in models}
     followed = (j for j in jobs if j["metadata"]["name"] in templates or not is_true(j, ConditionType.FINISHED))
     return frozenset(filter(None, ((job["spec"].get("model") or {}).get("fineTuneJob") for job in followed)))
 

@@ -31,7 +31,7 @@ from hone_operator.reconcile.retrain.retrain_due import (
     pending,
     why_not_now,
 )
-from hone_operator.reconcile.retrain.retrain_evidence import Evidence, trained_on, trainings
+from hone_operator.reconcile.retrain.retrain_evidence import Evidence, dataset_digests, trainings
 from hone_operator.reconcile.retrain.retrain_history import surplus
 from hone_operator.times import read_time
 
@@ -144,7 +144,7 @@ def _state(
     idle = not retrain.suspend and all(is_true(job, ConditionType.FINISHED) for job in seen.jobs)
     base = retrain_base.decide_base(builder, retrain.base, template, _newest(seen.jobs, old), seen.base, idle)
     digests = {entry["name"]: entry["digest"] for entry in entries}
-    present = retrain_base.present(base)
+    present = retrain_base.present_base(base)
     name = desired.name(builder.body["metadata"]["name"], template, digests, present)
     own = [job for job in seen.jobs if _is_ours(builder.body, job)]
     by_name = {_name(job): job for job in own}
@@ -244,7 +244,7 @@ def _unrepeatable(builder: ModelBuilder, retrain: Retrain, template: Body | None
 def _entries(builder: ModelBuilder, template: Body, seen: ObservedForRetraining) -> list[RetrainDatasetJson] | Delay:
     """What changed in each Dataset; or what must be there first."""
     before = {entry["name"]: entry for entry in (builder.old.get("retrain") or {}).get("datasets") or ()}
-    trained = trained_on(template)
+    trained = dataset_digests(template)
     entries: list[RetrainDatasetJson] = []
     for name in dataset_names(template):
         status = (seen.datasets.get(name) or {}).get("status") or {}

@@ -37,7 +37,7 @@ class Limit(NamedTuple):
     """In words, while the pods stop."""
 
 
-def reached(run: RunDecision, start: str | None) -> Cause | None:
+def limit_cause(run: RunDecision, start: str | None) -> Cause | None:
     """Whether the deadline or the budget ends the run. An attempt that stopped because of it is closed as such.
 
     Args:

@@ -36,7 +36,7 @@ def is_restored(job: Body) -> bool:
     return marked != "false" if marked is not None else VELERO in (meta.get("labels") or {})
 
 
-def made_by(job: Body, versions: Iterable[Body]) -> Body | None:
+def version_of_run(job: Body, versions: Iterable[Body]) -> Body | None:
     """The ModelVersion that this run made; the newest of several, None if there is none.
 
     Args:
@@ -74,7 +74,7 @@ def differs(job: Body, versions: Iterable[Body]) -> str | None:
     """Why a restored object does not start: a job of its name has made a model by another spec. None: it may start."""
     meta, versions = job["metadata"], list(versions)
     models = [v["metadata"]["name"] for v in versions if _maker(v).get("name") == meta["name"]]
-    if not models or not is_restored(job) or made_by(job, versions) is not None:
+    if not models or not is_restored(job) or version_of_run(job, versions) is not None:
         return None
     return (
         f"This object is marked as restored, and a job of its name has made ModelVersion {models[-1]} by another spec. "

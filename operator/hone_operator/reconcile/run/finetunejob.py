@@ -22,7 +22,7 @@ from hone_operator.desired.run.tracking import tracked_run
 from hone_operator.desired.run.training import training
 from hone_operator.reconcile.core import bounds, idle, queueing
 from hone_operator.reconcile.core.conditions import is_true
-from hone_operator.reconcile.core.node_faults import avoided
+from hone_operator.reconcile.core.node_faults import nodes_to_avoid
 from hone_operator.reconcile.core.outcome import Outcome
 from hone_operator.reconcile.core.outcome_builder import JobBuilder, as_json
 from hone_operator.reconcile.core.pods import ObservedJob
@@ -35,7 +35,7 @@ from hone_operator.reconcile.run import progress as reports
 from hone_operator.reconcile.run.acceptance import RefusedSpec, begun, refuse, report_refused, why_refused
 from hone_operator.reconcile.run.finish import record
 from hone_operator.reconcile.run.goodput import goodput
-from hone_operator.reconcile.run.run_attempts import final_cause, next_start, surplus, trained
+from hone_operator.reconcile.run.run_attempts import final_cause, next_start, surplus, training_result
 from hone_operator.reconcile.run.run_decision import RECHECK_SECONDS, RunDecision
 from hone_operator.reconcile.run.running import watch
 from hone_operator.reconcile.run.terminal import after_end, fail
@@ -73,7 +73,7 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
 def _leaves_result(training: Sequence[ObservedJob]) -> bool:
     """Whether the last attempt's Job shows how the run ended: it has more details than the ModelVersion."""
     last = max(training, key=lambda j: j.label(names.ATTEMPT), default=None)
-    return last is not None and trained(last) is not None
+    return last is not None and training_result(last) is not None
 
 
 def _decide(run: RunDecision) -> Outcome:
@@ -90,7 +90,7 @@ def _decide(run: RunDecision) -> Outcome:
     _set_suspended(run)
     warnings = _merge_progress(run)
     builder.check_in(idle.look_again_in(attempts.last, attempts.job, builder.now))
-    late = deadline.reached(run, _start_time(run))
+    late = deadline.limit_cause(run, _start_time(run))
     builder.put(**attempts.to_status())
     builder.put(goodput=goodput(attempts.records), startTime=_start_time(run))
     misfit = run.gate_keeper.look_ahead(gates)
@@ -148,7 +148,7 @@ def _create_pods(run: RunDecision, gates: Gates, resolved: Resolved) -> Outcome:
         run.gate_keeper.attempt(number, resolved, gates),
         micro_batch_limit=adjusted.micro_batch_limit,
         learning_rate_halvings=adjusted.learning_rate_halvings,
-        avoided_nodes=avoided([record.get("faultyNodes") or () for record in run.attempts.records]),
+        avoided_nodes=nodes_to_avoid([record.get("faultyNodes") or () for record in run.attempts.records]),
         failure_interval=attempts.failure_interval,
         pods=run.nodes,
     )
@@ -190,7 +190,7 @@ def _refuse_pods(run: RunDecision) -> None:
 
 def _finish(run: RunDecision, gates: Gates) -> Outcome:
     """Record the last attempt's success. Called again after a crash until the status has it."""
-    result = trained(run.attempts.job) if run.attempts.job else None
+    result = training_result(run.attempts.job) if run.attempts.job else None
     if result is None:
         raise AssertionError("a closed attempt has succeeded only if it has a result")
     attempt = replace(

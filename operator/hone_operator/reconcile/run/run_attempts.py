@@ -257,7 +257,7 @@ def _bring_up_to_date(
     if not job.finished:
         record["outcome"] = _present(record, job, now)
         return None
-    result = trained(job)
+    result = training_result(job)
     if result is None:
         return _close(record, job.ended_at, _cause(job), now)
     _close(record, job.ended_at, None, now)
@@ -294,7 +294,7 @@ def _settle(records: Sequence[AttemptJson], job: ObservedJob | None) -> None:
 
     The earlier one finished the run, and its Job was deleted before the operator saw how it ended.
     """
-    result = trained(job) if job else None
+    result = training_result(job) if job else None
     finisher = [r for r in records[:-1] if result and r["number"] == result.finished_attempt]
     if not (result and finisher):
         return
@@ -303,7 +303,7 @@ def _settle(records: Sequence[AttemptJson], job: ObservedJob | None) -> None:
     records[-1] |= {"startStep": result.steps, "endStep": result.steps, "lostSteps": 0}
 
 
-def trained(job: ObservedJob) -> TrainingResult | None:
+def training_result(job: ObservedJob) -> TrainingResult | None:
     """The result of an attempt that succeeded; None if it did not, or its result is not a model."""
     ending = job.result() if job.succeeded else None
     result = ending.result if ending else None

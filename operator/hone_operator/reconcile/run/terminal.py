@@ -76,7 +76,7 @@ def record(job: Mapping[str, Any], cause: Cause) -> dict[str, Any]:
     }
 
 
-def recorded(body: Mapping[str, Any]) -> Cause | None:
+def read_cause(body: Mapping[str, Any]) -> Cause | None:
     """The cause in such a ConfigMap; None if it cannot be parsed, or does not fit a status."""
     try:
         failure = json.loads(body["data"][FAILURE])

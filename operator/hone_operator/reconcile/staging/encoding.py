@@ -102,7 +102,7 @@ def ready(builder: JobBuilder, encoded: EncodedRows, words: str = "") -> Rows:
     return Rows(ready=True, encoded=encoded)
 
 
-def pinned(builder: JobBuilder, resolved: Resolved) -> Rows:
+def pinned_rows(builder: JobBuilder, resolved: Resolved) -> Rows:
     """What the first attempt started with; from then on nothing else matters."""
     if resolved.encoded_rows is None:
         return Rows(ready=True)

@@ -18,7 +18,7 @@ from hone_operator.reconcile.core.outcome_builder import OutcomeBuilder
 from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.core.refusals import final_refusal
 from hone_operator.reconcile.staging import retrying
-from hone_operator.reconcile.staging.staging_attempts import StagingAttempts, observe_attempts, timed_out
+from hone_operator.reconcile.staging.staging_attempts import StagingAttempts, observe_attempts, start_timeout_cause
 
 RECHECK_SECONDS = 15.0
 MAX_ASKED = 253
@@ -104,7 +104,7 @@ class EntryJobs:
             attempts, before = observe_attempts(()), EntryMemory(number)
         if before.failed and not attempts.active:  # whatever its Job shows once its pod is gone
             return EntryProgress(EntryStage.FAILED, before.reason or self.work.working[0], before.message or "", number)
-        cause = attempts.cause or timed_out(attempts, self.builder.now, self.start_timeout_seconds)
+        cause = attempts.cause or start_timeout_cause(attempts, self.builder.now, self.start_timeout_seconds)
         if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
             self.builder.delete += [attempts.job.body] if attempts.active and attempts.job else []
             return EntryProgress(EntryStage.FAILED, cause.code, cause.message, number)
@@ -129,7 +129,7 @@ class EntryJobs:
         annotations: Mapping[str, Any] = (
             attempts.job.body["metadata"].get("annotations") if attempts.job else None
         ) or {}
-        return annotations.get(names.RETRY) == asked(self.builder)
+        return annotations.get(names.RETRY) == retry_request(self.builder)
 
     def _underway(self, attempts: StagingAttempts, job: ObservedJob, number: int, before: EntryMemory) -> EntryProgress:
         self.builder.await_start(job)
@@ -143,7 +143,7 @@ class EntryJobs:
 
     def _begin(self, attempts: StagingAttempts, number: int) -> EntryProgress:
         objects = self.work.objects(number + 1)
-        if (value := asked(self.builder)) is not None:
+        if (value := retry_request(self.builder)) is not None:
             for body in objects:
                 body["metadata"].setdefault("annotations", {})[names.RETRY] = value
         refused = [r for r in self.refusals if r.name in {body["metadata"]["name"] for body in objects}]
@@ -162,10 +162,11 @@ class EntryJobs:
 
 def is_asked_again(builder: OutcomeBuilder) -> bool:
     """Whether somebody asked to start again what has failed, and that was not done yet."""
-    return asked(builder) is not None and asked(builder) != (builder.body.get("status") or {}).get("retried")
+    request = retry_request(builder)
+    return request is not None and request != (builder.body.get("status") or {}).get("retried")
 
 
-def asked(builder: OutcomeBuilder) -> str | None:
+def retry_request(builder: OutcomeBuilder) -> str | None:
     """The value of the annotation that asks to try again, shortened to what a status holds; None: there is none."""
     value = (builder.body["metadata"].get("annotations") or {}).get(names.RETRY)
     return None if value is None else str(value)[:MAX_ASKED]

@@ -18,7 +18,7 @@ from hone_operator.reconcile.core.outcome_builder import OutcomeBuilder
 from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.core.upstream import Wait
 from hone_operator.reconcile.staging import retrying
-from hone_operator.reconcile.staging.staging_attempts import StagingAttempts, observe_attempts, timed_out
+from hone_operator.reconcile.staging.staging_attempts import StagingAttempts, observe_attempts, start_timeout_cause
 from hone_operator.times import parse_time
 
 RECHECK_SECONDS = 15.0
@@ -74,7 +74,7 @@ def stage(builder: OutcomeBuilder, work: Staging[R], seen: StoreState, platform:
         if observed.ending and isinstance(observed.ending.result, work.result):
             builder.delete += observed.older
             return observed.ending.result
-    cause = attempts.cause or timed_out(attempts, builder.now, platform.trainer.start_timeout_seconds)
+    cause = attempts.cause or start_timeout_cause(attempts, builder.now, platform.trainer.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
         builder.conditions.set(work.condition, False, cause.code, cause.message)
         return cause

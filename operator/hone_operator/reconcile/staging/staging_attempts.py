@@ -75,7 +75,7 @@ def remember(attempts: StagingAttempts, cause: Cause | None) -> StagingAttempts:
     return replace(attempts, cause=cause) if cause and forgotten else attempts
 
 
-def timed_out(attempts: StagingAttempts, now: datetime, seconds: float) -> Cause | None:
+def start_timeout_cause(attempts: StagingAttempts, now: datetime, seconds: float) -> Cause | None:
     """The cause if the newest attempt's pod could not start for too long."""
     obstacle = attempts.obstacle
     if not obstacle or not obstacle.code or not obstacle.since:

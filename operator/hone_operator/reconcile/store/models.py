@@ -39,14 +39,14 @@ def place_of(key: str) -> str:
     return key.removeprefix(KEY).replace(".", "/")
 
 
-def claimed(objects: Pairs, claim: str) -> dict[str, bool]:
+def claimed_folders(objects: Pairs, claim: str) -> dict[str, bool]:
     """Keys of the folders that ModelVersions have in the store `claim`, and whether the folders are deleted with
     them."""
     deletable: dict[str, bool] = {}
     for kind, body in objects:
         if kind == "ModelVersion":
             goes = body["spec"].get("deletionPolicy") == "Delete"
-            own = named([(kind, {"spec": {"artifacts": body["spec"].get("artifacts")}})], claim)
+            own = named_models([(kind, {"spec": {"artifacts": body["spec"].get("artifacts")}})], claim)
             for key in filter(None, map(key_of, own)):
                 deletable[key] = goes and deletable.get(key, True)
     return deletable
@@ -58,7 +58,7 @@ def tracked(ledger: Mapping[str, str], claims: Mapping[str, bool]) -> dict[str, 
     return dict.fromkeys((key for key, goes in claims.items() if goes), "") | others
 
 
-def named(objects: Pairs, claim: str) -> set[str]:
+def named_models(objects: Pairs, claim: str) -> set[str]:
     """<run>/<attempt> of every model in the store that an object refers to by address; <run> if it says no more."""
     paths = (path for kind, body in objects for path in addresses(kind, body, claim))
     return {place for path in paths if (place := place_in(path))}
@@ -70,7 +70,7 @@ def place_in(path: tuple[str, ...]) -> str | None:
 
 
 def that_stay(objects: Pairs, claim: str, orphaned: set[str] | None) -> set[str] | None:
-    """What stays below models/, whatever else is deleted: `named` and `not_over`; None: everything.
+    """What stays below models/, whatever else is deleted: `named_models` and `not_over`; None: everything.
 
     Args:
         orphaned: uids of runs that pods without a label write; None: unknown.
@@ -78,7 +78,7 @@ def that_stay(objects: Pairs, claim: str, orphaned: set[str] | None) -> set[str]
     pairs = list(objects)
     if orphaned is None or FOLDER in folders_named_whole(pairs, claim):
         return None
-    return named(pairs, claim) | not_over(pairs) | orphaned
+    return named_models(pairs, claim) | not_over(pairs) | orphaned
 
 
 def stays(place: str, exports: set[str] | None) -> bool:

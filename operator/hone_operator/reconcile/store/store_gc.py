@@ -32,7 +32,7 @@ MOST = 500
 RETRY = timedelta(hours=1)
 
 
-def referred(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> set[str]:
+def referred_keys(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> set[str]:
     """Ledger keys that these objects, with their kinds, refer to; `claim` is the store's."""
     pairs = list(objects)
     digests = {digest.removeprefix("sha256:") for kind, body in pairs for digest in _digests(kind, body) if digest}
@@ -68,7 +68,7 @@ def runs_that_stay(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str)
     """uids of all FineTuneJobs, and of deleted ones whose pods still run or whose folder somebody refers to."""
     pairs = list(objects)
     jobs = {run_of(kind, body) for kind, body in pairs if kind == "FineTuneJob"}
-    needed = {content.removeprefix(RUN) for content in referred(pairs, claim) if content.startswith(RUN)}
+    needed = {content.removeprefix(RUN) for content in referred_keys(pairs, claim) if content.startswith(RUN)}
     return sorted(uid for uid in jobs | needed if uid)
 
 
@@ -94,7 +94,7 @@ def _pinned(resolved: str) -> list[str]:
     return [digest for digest in digests if isinstance(digest, str)]
 
 
-def updated(
+def update_ledger(
     ledger: Ledger, now_referred: set[str], now: datetime, claims: Mapping[str, bool] | None = None
 ) -> dict[str, str]:
     """The ledger, updated with the current references.
@@ -102,7 +102,7 @@ def updated(
     Users may edit it: unknown keys are dropped, and a time that cannot be parsed starts again.
 
     Args:
-        claims: from `models.claimed`, for existing ModelVersions and those that were just deleted.
+        claims: from `models.claimed_folders`, for existing ModelVersions and those that were just deleted.
     """
     tracked = models.tracked(ledger, claims or {})
     idle = {content: _time(since) or format_time(now) for content, since in tracked.items()}
@@ -137,7 +137,7 @@ def is_outdated(plan: SweepPlan, now_referred: set[str], exports: set[str], whol
     """Whether an object refers to what the plan removes: it has done so only since the plan was made.
 
     Args:
-        exports: from `models.named`.
+        exports: from `models.named_models`.
         whole: from `references.folders_named_whole`.
     """
     listed = _listed(plan)
@@ -153,7 +153,7 @@ def _listed(plan: SweepPlan) -> set[str]:
     return digests | runs | {k for p in plan.models if (k := models.key_of(p))}
 
 
-def due(ledger: Ledger, keep: timedelta) -> datetime | None:
+def next_removal(ledger: Ledger, keep: timedelta) -> datetime | None:
     """When the next content may be removed; None if all is referred to."""
     return min((parse_time(since) + keep for since in ledger.values() if since), default=None)
 

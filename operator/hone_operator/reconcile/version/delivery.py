@@ -29,7 +29,7 @@ from hone_operator.reconcile.staging.entry_jobs import (
     EntryObstacle,
     EntryProgress,
     EntryStage,
-    asked,
+    retry_request,
     set_condition,
 )
 from hone_operator.reconcile.staging.observed import of_component
@@ -80,7 +80,7 @@ def reconcile(builder: VersionBuilder, spec: ModelVersionSpec, seen: ObservedDel
     dropped = [job for job in jobs if _key(job) not in keys]
     builder.delete += [job.body for job in dropped if not _is_ending(job)]
     states += _arrived(dropped, before)
-    builder.put(retried=asked(builder))
+    builder.put(retried=retry_request(builder))
     builder.put(deliveries=[as_json(state) for state in states] or None)
     places = "; ".join(state.location or state.uri for state in states)
     summary = f"Every byte arrived at {places}."
@@ -163,7 +163,7 @@ class _ParcelWork:
         )
         shown = delivery_progress.read(report)
         if shown is None:  # e.g. after a restart of the operator, until the pod's next report
-            shown = delivery_progress.remembered(old, now.tries)
+            shown = delivery_progress.remembered_progress(old, now.tries)
         message = f"The files are being copied: {shown.summary}." if shown and now.reason == self.working[0] else None
         return now.model_copy(update={"progress": shown, **({"message": message} if message else {})})
 

@@ -39,7 +39,7 @@ def read(report: Latest | None) -> DeliveryProgress | None:
     )
 
 
-def remembered(entry: Any, tries: int | None) -> DeliveryProgress | None:
+def remembered_progress(entry: Any, tries: int | None) -> DeliveryProgress | None:
     """What an entry of the status said about this attempt before."""
     if not entry or entry.get("state") != DeliveryState.DELIVERING or entry.get("tries") != tries:
         return None

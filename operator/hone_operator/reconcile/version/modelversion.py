@@ -28,7 +28,12 @@ from hone_operator.reconcile.core.refusals import final_refusal
 from hone_operator.reconcile.core.validation import accept, read_spec, spec_problems
 from hone_operator.reconcile.staging import retrying
 from hone_operator.reconcile.staging.observed import of_component
-from hone_operator.reconcile.staging.staging_attempts import StagingAttempts, observe_attempts, remember, timed_out
+from hone_operator.reconcile.staging.staging_attempts import (
+    StagingAttempts,
+    observe_attempts,
+    remember,
+    start_timeout_cause,
+)
 from hone_operator.reconcile.version import delivery, measuring, signing
 from hone_operator.reconcile.version.measuring import ObservedForEvaluations
 
@@ -136,7 +141,7 @@ def _verify(
         builder.put(lastTryTime=attempts.job.ended_at, tries=number)
     if attempts.ending and isinstance(attempts.ending.result, VerifyResult) and attempts.job and not attempts.cause:
         return _verified(builder, spec, seen, attempts.job.ended_at, platform)
-    cause = attempts.cause or timed_out(attempts, builder.now, platform.trainer.start_timeout_seconds)
+    cause = attempts.cause or start_timeout_cause(attempts, builder.now, platform.trainer.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
         builder.delete += [attempts.job.body] if attempts.active and attempts.job else []
         return _unverified(builder, cause.code, cause.message, final=True)

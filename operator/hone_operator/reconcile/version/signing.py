@@ -17,7 +17,7 @@ from hone_operator.reconcile.core.pods import ObservedJob
 from hone_operator.reconcile.core.refusals import final_refusal
 from hone_operator.reconcile.staging import retrying
 from hone_operator.reconcile.staging.observed import of_component
-from hone_operator.reconcile.staging.staging_attempts import StagingAttempts, observe_attempts, timed_out
+from hone_operator.reconcile.staging.staging_attempts import StagingAttempts, observe_attempts, start_timeout_cause
 
 RECHECK_SECONDS = 15.0
 SIGNED = "A key or an identity of the platform has signed every file."
@@ -95,7 +95,9 @@ class _Attempts:
         if attempts.cause and builder.conditions.given_up_before(ConditionType.SIGNED):
             before = builder.conditions.before(ConditionType.SIGNED)  # the Job forgets why when its pod is gone
             return self._unsigned(Quoted(before["reason"]), before.get("message", ""), final=True)
-        cause = attempts.cause or timed_out(attempts, builder.now, self.platform.trainer.start_timeout_seconds)
+        cause = attempts.cause or start_timeout_cause(
+            attempts, builder.now, self.platform.trainer.start_timeout_seconds
+        )
         if cause and (cause.retry is Retry.NEVER or attempts.cause is None):
             builder.delete += [*attempts.older, attempts.job.body] if attempts.active and attempts.job else []
             return self._unsigned(cause.code, cause.message, final=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hone_operator.reconcile.core.failures import root_cause
-from hone_operator.reconcile.core.node_faults import MAX_AVOIDED, avoided, troubles_of
+from hone_operator.reconcile.core.node_faults import MAX_AVOIDED, nodes_to_avoid, troubles_of
 
 pytestmark = pytest.mark.pure
 XID = "[79] GPU has fallen off the bus - RecommendedAction: RESTART_BM"
@@ -72,7 +72,7 @@ def test_a_node_without_conditions_has_no_fault(field):
 
 def test_the_newest_faults_are_avoided():
     faulty = [[f"gpu-{number}"] for number in range(MAX_AVOIDED + 4)]
-    assert avoided([*faulty, [], ["gpu-2"]]) == ["gpu-2", *(f"gpu-{number}" for number in range(19, 4, -1))]
+    assert nodes_to_avoid([*faulty, [], ["gpu-2"]]) == ["gpu-2", *(f"gpu-{number}" for number in range(19, 4, -1))]
 
 
 @pytest.fixture

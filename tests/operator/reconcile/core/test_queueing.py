@@ -13,7 +13,7 @@ from hone_operator.desired.core import names
 from hone_operator.objects.cache import strip
 from hone_operator.reconcile.core.outcome import Outcome
 from hone_operator.reconcile.core.pods import ObservedJob
-from hone_operator.reconcile.staging.staging_attempts import observe_attempts, timed_out
+from hone_operator.reconcile.staging.staging_attempts import observe_attempts, start_timeout_cause
 
 pytestmark = pytest.mark.pure
 
@@ -352,6 +352,6 @@ def test_a_job_that_does_not_train_says_why_it_waits_and_is_not_given_up():
     assert attempts.active
     assert attempts.obstacle.reason == "Queued"
     assert attempts.obstacle.message == "Job fetch-1 waits in queue staging: insufficient quota for cpu"
-    assert timed_out(attempts, datetime.max.replace(tzinfo=UTC), seconds=1) is None
+    assert start_timeout_cause(attempts, datetime.max.replace(tzinfo=UTC), seconds=1) is None
     admitted = ObservedJob({**body, "spec": {"suspend": False}}, workload=workload)
     assert observe_attempts([admitted]).obstacle is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hone_operator.desired.core import modelref
-from hone_operator.reconcile.core.upstream import Upstream, Wait, meant
+from hone_operator.reconcile.core.upstream import Upstream, Wait, resolve_alias
 
 pytestmark = pytest.mark.pure
 
@@ -33,7 +33,7 @@ def model(*aliases: str, generation: int = 1, seen: int | None = 1) -> dict[str,
     ],
 )
 def test_what_an_alias_means(models: list[Any], expected: str) -> None:
-    found = meant(("tutor", "champion"), Upstream(models=dict(zip(["tutor"], models, strict=False))))
+    found = resolve_alias(("tutor", "champion"), Upstream(models=dict(zip(["tutor"], models, strict=False))))
     assert (str(found.reason) if isinstance(found, Wait) else found) == expected
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.lives.named_model import Named, deleted, version
 
-from hone_operator.reconcile.model.retention import needed
+from hone_operator.reconcile.model.retention import needed_versions
 
 pytestmark = pytest.mark.pure
 
@@ -79,7 +79,7 @@ def test_what_others_were_made_from_or_unfinished_work_names_is_needed() -> None
         },
     ]
     rows = {"spec": {"curation": {"scores": [{"modelVersion": "g-v1"}]}}}
-    assert needed([child], jobs, [rows]) == {f"{letter}-v1" for letter in "abcdefg"}
+    assert needed_versions([child], jobs, [rows]) == {f"{letter}-v1" for letter in "abcdefg"}
 
 
 FINISHED = {"modelVersionName": "c-v1", "conditions": [{"type": "Finished", "status": "True"}]}

@@ -301,8 +301,8 @@ def test_what_a_job_reads_of_the_store_stays_until_it_has_ended(world: Any) -> N
     life = Life(world, {"uri": source, "base": {"uri": base}})
     (job,) = (body for body in life.tick().create if body["kind"] == "Job")
     claim = life.platform.store.claim_name
-    assert models.named([("Job", job)], claim) == {"run-uid/1"}
-    assert "model.run-uid.1" in store_gc.referred([("Job", job)], claim)
+    assert models.named_models([("Job", job)], claim) == {"run-uid/1"}
+    assert "model.run-uid.1" in store_gc.referred_keys([("Job", job)], claim)
     paths = {"/".join(path) for path in references.addresses("Job", job, claim)}
     assert paths == {"models/run-uid/1/adapter", "base-models/acme--base/c0ffee"}
 

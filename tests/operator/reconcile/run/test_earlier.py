@@ -121,8 +121,8 @@ def test_a_restored_object_has_a_new_uid_and_is_the_same_run(finished: Any, mark
     """One that was made again without a mark is another run, as always."""
     job = copy.deepcopy(finished.job)
     job["metadata"] |= {"uid": "another", **marks}
-    assert (earlier.made_by(job, [finished.made]) is not None) == same
-    assert earlier.made_by(finished.job, [finished.made]) is finished.made
+    assert (earlier.version_of_run(job, [finished.made]) is not None) == same
+    assert earlier.version_of_run(finished.job, [finished.made]) is finished.made
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ def test_a_restored_object_with_another_spec_waits(finished: Any, change: Any, s
     job = copy.deepcopy(finished.job)
     job["metadata"] |= {"uid": "another", "labels": {earlier.VELERO: "nightly"}}
     job["spec"] |= change
-    assert (earlier.made_by(job, [finished.made]) is not None) == same
+    assert (earlier.version_of_run(job, [finished.made]) is not None) == same
     assert ("restored=false" in (earlier.differs(job, [finished.made]) or "")) != same
     job["metadata"]["annotations"] = {earlier.RESTORED: "false"}
-    assert earlier.made_by(job, [finished.made]) is earlier.differs(job, [finished.made]) is None
+    assert earlier.version_of_run(job, [finished.made]) is earlier.differs(job, [finished.made]) is None
 
 
 @pytest.mark.faults("O23")
@@ -162,7 +162,7 @@ def test_a_digest_of_an_earlier_version_is_recognised(finished: Any) -> None:
     job, made = copy.deepcopy(finished.job), copy.deepcopy(finished.made)
     job["metadata"] |= {"uid": "another", "labels": {earlier.VELERO: "nightly"}}
     made["spec"]["lineage"]["job"]["specDigest"] = spec_digest_before(FineTuneJobSpec.model_validate(job["spec"]))
-    assert earlier.made_by(job, [made]) is made
+    assert earlier.version_of_run(job, [made]) is made
 
 
 def test_a_digest_of_an_earlier_version_left_out_the_operator_that_it_filled_in() -> None:
@@ -179,9 +179,11 @@ def test_of_several_models_of_one_name_the_newest_of_this_spec_counts(finished: 
     other["spec"]["lineage"]["job"]["specDigest"] = "sha256:" + "f" * 64
     job = copy.deepcopy(finished.job)
     job["metadata"] |= {"uid": "another", "annotations": {earlier.RESTORED: "true"}}
-    assert earlier.made_by(job, [finished.made, newer, other]) is newer
+    assert earlier.version_of_run(job, [finished.made, newer, other]) is newer
     del other["spec"]["lineage"]["job"]["specDigest"]
-    assert earlier.made_by(job, [finished.made, newer, other]) is other, "a record of an older operator has no digest"
+    assert earlier.version_of_run(job, [finished.made, newer, other]) is other, (
+        "a record of an older operator has no digest"
+    )
 
 
 @pytest.mark.parametrize("name", ["tutor-v9", "none-v1", "x", None])

@@ -314,17 +314,17 @@ def test_what_a_job_reads_stays_until_it_has_ended(large):
     large.tick()
     job = large.life.job
     keys = job["status"]["encoding"]["keys"]
-    assert {f"encoded.{key}" for key in keys} <= store_gc.referred([("FineTuneJob", job)], "hone-store")
+    assert {f"encoded.{key}" for key in keys} <= store_gc.referred_keys([("FineTuneJob", job)], "hone-store")
     large.done()
     large.tick(70)
     del job["status"]["encoding"]
-    assert {f"encoded.{key}" for key in keys} <= store_gc.referred([("FineTuneJob", job)], "hone-store")
+    assert {f"encoded.{key}" for key in keys} <= store_gc.referred_keys([("FineTuneJob", job)], "hone-store")
     finished = {"type": "Finished", "status": "True", "reason": "Succeeded", "message": ""}
     ended = {**job, "status": {**job["status"], "conditions": [finished]}}
-    assert not {f"encoded.{key}" for key in keys} & store_gc.referred([("FineTuneJob", ended)], "hone-store")
-    ledger = store_gc.updated({}, {f"encoded.{keys[0]}"}, datetime(2026, 1, 2, tzinfo=UTC))
+    assert not {f"encoded.{key}" for key in keys} & store_gc.referred_keys([("FineTuneJob", ended)], "hone-store")
+    ledger = store_gc.update_ledger({}, {f"encoded.{keys[0]}"}, datetime(2026, 1, 2, tzinfo=UTC))
     assert ledger == {f"encoded.{keys[0]}": ""}
-    idle = store_gc.updated(ledger, set(), datetime(2026, 1, 2, tzinfo=UTC))
+    idle = store_gc.update_ledger(ledger, set(), datetime(2026, 1, 2, tzinfo=UTC))
     assert idle == {f"encoded.{keys[0]}": "2026-01-02T00:00:00Z"}
 
 

@@ -27,8 +27,8 @@ def version(policy: str | None, *uris: str) -> tuple[str, dict[str, Any]]:
 
 def looked(ledger: dict[str, str], *objects: Any, departed: dict[str, bool] | None = None) -> dict[str, str]:
     """The ledger after a look at these objects."""
-    claims = (departed or {}) | models.claimed(objects, STORE)
-    return store_gc.updated(ledger, store_gc.referred(objects, STORE), NOW, claims)
+    claims = (departed or {}) | models.claimed_folders(objects, STORE)
+    return store_gc.update_ledger(ledger, store_gc.referred_keys(objects, STORE), NOW, claims)
 
 
 @pytest.mark.parametrize("policy", ["Retain", None])
@@ -82,16 +82,16 @@ ENDED = {"conditions": [{"type": "Complete", "status": "True"}]}
 )
 def test_a_model_stays_while_anything_names_its_folder(kind: str, body: dict[str, Any]) -> None:
     objects = [(kind, body)]
-    assert KEY in store_gc.referred(objects, STORE)
-    assert "u/attempt-1" in models.named(objects, STORE)
-    assert models.named(objects, "another-claim") == set()
+    assert KEY in store_gc.referred_keys(objects, STORE)
+    assert "u/attempt-1" in models.named_models(objects, STORE)
+    assert models.named_models(objects, "another-claim") == set()
     if kind != "ModelVersion" or "artifacts" not in body["spec"]:
         assert looked({KEY: THEN}, *objects) == {KEY: ""}
 
 
 def test_an_attempt_that_has_ended_names_nothing() -> None:
     annotations = {"hone.dev/resolved": json.dumps(RESOLVED)}
-    assert models.named([("Job", {"metadata": {"annotations": annotations}, "status": ENDED})], STORE) == set()
+    assert models.named_models([("Job", {"metadata": {"annotations": annotations}, "status": ENDED})], STORE) == set()
 
 
 @pytest.mark.parametrize(

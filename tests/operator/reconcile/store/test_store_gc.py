@@ -46,8 +46,8 @@ OBJECTS = [
 
 
 def test_datasets_runs_their_jobs_and_models_refer_to_contents():
-    assert store_gc.referred(OBJECTS, STORE) == held(*"abcde")
-    assert store_gc.referred([], STORE) == set()
+    assert store_gc.referred_keys(OBJECTS, STORE) == held(*"abcde")
+    assert store_gc.referred_keys([], STORE) == set()
 
 
 FINISHED = {"conditions": [{"type": "Succeeded", "status": "True"}]}
@@ -76,7 +76,7 @@ LABELLED = {"labels": {"hone.dev/run": "u"}}
 )
 def test_a_run_is_needed_by_its_job_and_by_whatever_still_writes_it(kind: str, fields: Any, needed: bool) -> None:
     objects = [(kind, body(**fields))]
-    assert store_gc.referred(objects, STORE) == ({"run.u"} if needed else set())
+    assert store_gc.referred_keys(objects, STORE) == ({"run.u"} if needed else set())
     assert store_gc.runs_that_stay(objects, STORE) == (["u"] if needed or kind == "FineTuneJob" else [])
 
 
@@ -101,19 +101,19 @@ def test_a_run_that_was_swept_is_forgotten():
 
 
 def test_what_is_not_referred_to_any_more_waits_and_goes():
-    known = store_gc.updated({}, held("a", "b"), NOW)
+    known = store_gc.update_ledger({}, held("a", "b"), NOW)
     assert known == dict.fromkeys(held("a", "b"), "")
-    assert store_gc.due(known, HOUR) is None
-    known = store_gc.updated(known, held("b", "c"), NOW)
+    assert store_gc.next_removal(known, HOUR) is None
+    known = store_gc.update_ledger(known, held("b", "c"), NOW)
     assert known == {"a" * 64: "2026-01-02T12:00:00Z", "b" * 64: "", "c" * 64: ""}
-    assert store_gc.updated(known, held("b", "c"), NOW + HOUR) == known, "since then, not since the last look"
-    assert store_gc.due(known, HOUR) == NOW + HOUR
+    assert store_gc.update_ledger(known, held("b", "c"), NOW + HOUR) == known, "since then, not since the last look"
+    assert store_gc.next_removal(known, HOUR) == NOW + HOUR
     assert store_gc.idle_contents(known, HOUR, NOW + HOUR - timedelta(seconds=1)) == []
     assert store_gc.idle_contents(known, HOUR, NOW + HOUR) == ["a" * 64]
 
 
 def test_what_is_referred_to_again_stays():
-    known = store_gc.updated({"a" * 64: "2026-01-02T10:00:00Z"}, held("a"), NOW)
+    known = store_gc.update_ledger({"a" * 64: "2026-01-02T10:00:00Z"}, held("a"), NOW)
     assert known == {"a" * 64: ""}
     done = SweepPlan(store="/store", remove=[digest("a"), digest("b")], as_of=0)
     assert store_gc.without(known, done) == known
@@ -148,14 +148,14 @@ ROWS = "f" * 64
 def test_a_run_stays_while_anything_names_a_folder_of_it(kind: str, fields: Any) -> None:
     """A run that begins with a checkpoint of another, whose FineTuneJob is deleted; a model that was written there."""
     objects = [(kind, body(**fields)), ("Dataset", body(spec={"source": {"uri": "pvc://hone-store/runs"}}))]
-    assert store_gc.referred(objects, STORE) == {"run.old"}
+    assert store_gc.referred_keys(objects, STORE) == {"run.old"}
     assert store_gc.runs_that_stay(objects, STORE) == ["old"]
     assert store_gc.runs_that_stay(objects, "another-claim") == []
 
 
 def test_rows_stay_while_anything_names_their_folder() -> None:
     objects = [("Dataset", body(spec={"source": {"uri": f"pvc://hone-store/datasets/{ROWS}/train.jsonl"}}))]
-    assert store_gc.referred(objects, STORE) == {ROWS}
+    assert store_gc.referred_keys(objects, STORE) == {ROWS}
 
 
 @pytest.mark.attack("plans")
@@ -164,7 +164,7 @@ def test_rows_stay_while_anything_names_their_folder() -> None:
     ["pvc://hone-store/runs/../models/x", "pvc://hone-store//runs/x", "pvc://hone-store/", "pvc://hone-store/runs/\0"],
 )
 def test_an_address_that_leaves_the_store_names_nothing(uri: str) -> None:
-    assert store_gc.referred([("FineTuneJob", body(spec={"model": {"uri": uri}}))], STORE) == set()
+    assert store_gc.referred_keys([("FineTuneJob", body(spec={"model": {"uri": uri}}))], STORE) == set()
 
 
 @pytest.mark.attack("plans")
@@ -182,7 +182,7 @@ def test_an_address_that_leaves_the_store_names_nothing(uri: str) -> None:
 )
 def test_a_forged_annotation_stops_no_sweep(resolved: str) -> None:
     objects = [("Job", body(metadata={"annotations": {"hone.dev/resolved": resolved}}))]
-    assert store_gc.referred(objects, STORE) == set()
+    assert store_gc.referred_keys(objects, STORE) == set()
 
 
 @pytest.mark.attack("plans")
@@ -200,9 +200,9 @@ def test_a_forged_annotation_stops_no_sweep(resolved: str) -> None:
     ],
 )
 def test_a_ledger_that_somebody_edited_removes_nothing_early_and_stops_nothing(content: str, since: str) -> None:
-    known = store_gc.updated({content: since}, set(), NOW)
+    known = store_gc.update_ledger({content: since}, set(), NOW)
     assert known == ({content: "2026-01-02T12:00:00Z"} if content == "a" * 64 else {})
-    assert store_gc.due(known, HOUR) == (NOW + HOUR if known else None)
+    assert store_gc.next_removal(known, HOUR) == (NOW + HOUR if known else None)
 
 
 @pytest.mark.attack("plans")
@@ -210,5 +210,5 @@ def test_a_ledger_that_somebody_edited_removes_nothing_early_and_stops_nothing(c
 def test_the_ledger_has_only_keys_that_a_configmap_takes(uid: str) -> None:
     """A uid in an owner reference may be any text; the run stays, and the ledger can still be written."""
     objects = [("Job", body(metadata={"ownerReferences": [{"kind": "FineTuneJob", "uid": uid}]}))]
-    assert store_gc.updated({}, store_gc.referred(objects, STORE), NOW) == {}
+    assert store_gc.update_ledger({}, store_gc.referred_keys(objects, STORE), NOW) == {}
     assert store_gc.runs_that_stay(objects, STORE) == [uid]
