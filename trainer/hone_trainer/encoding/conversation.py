@@ -218,7 +218,9 @@ class Encoder:
         self._refuse_dropped(messages, text, tools)
         for ids, start in self._readings(messages, text, tools, prompt):
             forms = self._forms(turn, prompt)
-            end = self._end_of_calls(ids, start, turn) if turn.get("tool_calls") else self._end(ids, start, forms)
+            end = (
+                self._end_of_calls(ids, start, turn) if turn.get("tool_calls") else self._end_of_turn(ids, start, forms)
+            )
             if end is None:
                 continue
             self.end_of_turn_ids.add(ids[end])
@@ -266,7 +268,7 @@ class Encoder:
             return [[content.removeprefix(reasoning.OPEN)]]
         return [plain.parts(turn)] if reasoning.CLOSE in plain.head else []
 
-    def _end(self, ids: list[int], start: int, forms: list[list[str]]) -> int | None:
+    def _end_of_turn(self, ids: list[int], start: int, forms: list[list[str]]) -> int | None:
         """Index of the end-of-turn token: the first added token before which the tokens decode to one of the forms."""
         normal = [[unicodedata.normalize("NFC", part) for part in parts] for parts in forms]
         is_end = map(self._can_end.__contains__, islice(ids, start + 1, None))

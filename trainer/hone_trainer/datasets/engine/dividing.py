@@ -62,7 +62,7 @@ def divide(rows: Relation, splits: Splits, before: Path | None) -> dict[str, int
     asked = set(wanted(splits))
     for forgotten in (NEW, TRAIN):
         # Where new rows alone cannot fill a wanted split, e.g. as its one row has gone, rows of train do.
-        _assign(rows, splits, forgotten)
+        _assign_splits(rows, splits, forgotten)
         counts = dict(rows.all("SELECT code, count(*) FROM divided GROUP BY code"))
         if asked <= {SPLITS[code - 1] for code in counts} or before is None:
             break
@@ -184,7 +184,7 @@ def _remember(rows: Relation, before: Path) -> None:
     )
 
 
-def _assign(rows: Relation, splits: Splits, forgotten: int) -> None:
+def _assign_splits(rows: Relation, splits: Splits, forgotten: int) -> None:
     """Make the table `divided`; forgotten: the code of rows that are divided as if they were new."""
     rows.execute(f"CREATE OR REPLACE VIEW known AS SELECT * FROM remembered WHERE code <> {forgotten}")
     rows.execute("CREATE OR REPLACE VIEW new_rows AS SELECT row, place FROM placed ANTI JOIN known USING (row)")
