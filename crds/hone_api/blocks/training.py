@@ -138,7 +138,8 @@ class Training(ApiModel):
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000, description="Optimiser steps, instead of epochs.")
     learning_rate: Decimal | None = Field(
         default=None,
-        description="Peak learning rate, e.g. '2e-4'; default 2e-4 for adapters, 2e-5 for full tuning.",
+        description="Peak learning rate, e.g. '2e-4'; default: the method's, e.g. of SFT 2e-4 for adapters and 2e-5 "
+        "for full tuning. `status.resolved` has the one that is used.",
     )
     scheduler: Literal["Linear", "Cosine", "Constant"] = Field(
         default="Linear", description="Learning-rate schedule after warm-up; default Linear (decays to 0)."
