@@ -1,7 +1,6 @@
 """A small plan for every method, so that a test can be one over the list of methods.
 
-`VARIANTS` is made from `METHODS`: a new method is in every such test at once, with rows of chat unless it says more
-here.
+`VARIANTS` is made from `METHODS`: a new method is in every such test at once, with rows for what its `INFO` encodes.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hone_api.methods import METHODS as INFOS
+from hone_api.methods.info import Encodes, Method
 from hone_trainer.methods import METHODS
 
 VARIANTS = (*METHODS, "RLOO")
@@ -44,16 +45,14 @@ def _text(n: int) -> Fields:
     return {"text": f"The {WORDS[n % 8]} is near the {WORDS[n * 3 % 8]}."}
 
 
-ROWS: dict[str, Callable[[int], Fields]] = {
-    "DAPT": _text,
-    "DPO": _pair,
-    "ORPO": _pair,
-    "Reward": _pair,
-    "KTO": _pair,
-    "GRPO": _prompt,
-    "RLOO": _prompt,
-    "PPO": _prompt,
+ROWS: dict[Encodes, Callable[[int], Fields]] = {
+    "Conversations": _chat,
+    "Documents": _text,
+    "Pairs": _pair,
+    "Judged": _pair,
+    "Prompts": _prompt,
 }
+"""A row by what the method makes of it."""
 
 
 def _grpo(**more: Any) -> Fields:
@@ -84,7 +83,8 @@ def plan_of(make_plan: Any, variant: str, folder: Path, model: Path, name: str =
         folder: where its rows are written.
         fields: replace the plan's.
     """
-    row, splits = ROWS.get(variant, _chat), {**SPLITS, "train": range(fields.pop("rows", 32))}
+    info = INFOS[Method("GRPO" if variant == "RLOO" else variant)]
+    row, splits = ROWS[info.encodes], {**SPLITS, "train": range(fields.pop("rows", 32))}
     train, held_out = (_write(folder / f"{variant}-{split}.jsonl", map(row, splits[split])) for split in SPLITS)
     used = [held_out] if fields.pop("held_out", False) else []
     training = {"maxSteps": 4, "batchSize": 8, "microBatchSize": 4, **fields.pop("training", {})}
