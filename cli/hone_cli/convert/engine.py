@@ -183,6 +183,7 @@ class Conversion:
             self._set("method", self.request.method, "--method")
         if (revision := self.extra.get("revision")) and "model.uri" in self.job:
             self._set("model.uri", f"{self.job['model.uri'].value}@{revision.value}", revision.key)
+        self._shared_rows()
         self._batch()
         self._steps()
         own = METHODS[Method(self.job["method"].value if "method" in self.job else "SFT")].block
@@ -191,6 +192,7 @@ class Conversion:
         if "adapter.type" in self.job and self.job["adapter.type"].value == "None":
             for path in [p for p in self.job if p.startswith("adapter.") and p != "adapter.type"]:
                 self._drop(path, "all weights are trained, without an adapter")
+        self._scaled_positions()
         self._resources()
         self._graders()
         for key, (fate, words) in self.keys.items():
@@ -215,7 +217,10 @@ class Conversion:
     def _batch(self) -> None:
         """Rows of a step: Hone's batch is of all GPUs together."""
         micro, sum_of, total, whole = (self.extra.get(name) for name in ("micro", "accumulation", "total", "batch"))
-        ranks = max(1, self.request.gpus)
+        nodes = self.job.get("resources.nodes", Value(1, "")).value
+        ranks = max(1, self._gpus()) * nodes
+        if shared := self.job.get("training.sequenceParallel"):
+            ranks //= shared.value
         each = micro.value if micro else 0
         if total and each and not sum_of:
             sum_of = Value(max(1, total.value // each), total.key)
@@ -223,7 +228,9 @@ class Conversion:
         parts = [part for part in ([whole] if whole else [micro, sum_of]) if part and part.key]
         if not rows:
             return
-        origin = TIMES.join(part.key for part in parts) + (f"{TIMES}{ranks} GPUs" if ranks > 1 and not whole else "")
+        origin = TIMES.join(part.key for part in parts) + (
+            f"{TIMES}{ranks} {'groups of ' if shared else ''}GPUs" if ranks > 1 and not whole else ""
+        )
         for part in (micro, sum_of, whole):
             if part and part.key in self.keys:
                 self.keys[part.key] = KeyFate(Fate.MAPPED, "training.batchSize")
@@ -233,6 +240,31 @@ class Conversion:
             self.keys[total.key] = KeyFate(Fate.DIFFERS, reason)
         if micro and micro.key and each and rows % (each * ranks) == 0:
             self._set("training.microBatchSize", each, micro.key)
+
+    def _shared_rows(self) -> None:
+        """GPUs that compute a row together: how it is computed, and not what is learned."""
+        path = "training.sequenceParallel"
+        if path not in self.job:
+            return
+        degree, method = self.job[path].value, self.job.get("method", Value("SFT", "")).value
+        if method not in ("SFT", "DAPT"):
+            self._drop(path, f"{path} is for methods SFT and DAPT")
+        elif "sft.neftuneAlpha" in self.job:
+            self._drop(path, f"{path} does not go with sft.neftuneAlpha, on which depends what is learned")
+        elif not (gpus := self._gpus()) or gpus % degree:
+            self._drop(path, f"{path} needs a multiple of {degree} GPUs on the node: --gpus {degree} keeps it")
+
+    def _scaled_positions(self) -> None:
+        parts = [path for path in self.job if path.startswith("training.ropeScaling.")]
+        adapter = self.job.get("adapter.type", Value("LoRA", "")).value
+        if len(parts) < 2:
+            reason = "training.ropeScaling needs a type, YaRN, and a factor"
+        elif adapter != "None":
+            reason = f"training.ropeScaling is for whole models, with adapter.type None and not {adapter}"
+        else:
+            return
+        for path in parts:
+            self._drop(path, reason, fate=Fate.DIFFERS)
 
     def _steps(self) -> None:
         if "training.maxSteps" in self.job and "training.epochs" in self.job:
@@ -246,6 +278,10 @@ class Conversion:
             return
         share = number if number < 1 or not steps else min(1.0, number / steps.value)
         self._set("training.warmupRatio", f"{share:.4g}" if share else 0, warmup.key)
+
+    def _gpus(self) -> int:
+        """GPUs of a node."""
+        return self.job.get("resources.gpusPerNode", Value(self.request.gpus, "")).value
 
     def _resources(self) -> None:
         gpus = self.request.gpus
@@ -338,7 +374,10 @@ class Conversion:
                 if path is None or path in ("source.uri", "model.uri", "datasets"):
                     raise NoJobError(problem)
                 fate = Fate.DROPPED if path.startswith("checkpoints.") else Fate.DIFFERS
-                self._drop(path, f"Hone refuses it: {problem}", fields, fate)
+                whole = "training.ropeScaling."  # none of its fields means anything alone
+                paths = [p for p in fields if p.startswith(whole)] if path.startswith(whole) else [path]
+                for each in paths:
+                    self._drop(each, f"Hone refuses it: {problem}", fields, fate)
                 break
             else:
                 return

@@ -59,6 +59,10 @@ def _positive(value: Any) -> int | None:
     return number if (number := _integer(value)) > 0 else None
 
 
+def _several(value: Any) -> int | None:
+    return number if (number := _integer(value)) > 1 else None
+
+
 def _model(value: Any) -> str:
     text = str(value).strip().removeprefix("hf://").removeprefix("https://huggingface.co/")
     if not _HUB.fullmatch(text):
@@ -137,6 +141,7 @@ CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "number": _number,
     "whole": _integer,
     "positive": _positive,
+    "several": _several,
     "model": _model,
     "rows": _rows,
     "split": _split,

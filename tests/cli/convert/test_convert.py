@@ -274,3 +274,59 @@ def test_no_key_is_in_a_table_twice() -> None:
 
 def test_the_guide_is_made_of_the_tables() -> None:
     assert convert_tables.PAGE.read_text() == convert_tables.page(), "run python -m hone_dev.generate.convert_tables"
+
+
+FULL = """
+base_model: Qwen/Qwen3-8B
+datasets: [{path: tatsu-lab/alpaca, type: alpaca}]
+micro_batch_size: 2
+gradient_accumulation_steps: 4
+"""
+YARN = (
+    "overrides_of_model_config: {rope_scaling: {rope_type: yarn, factor: 4.0, original_max_position_embeddings: 32768}}"
+)
+
+
+def test_gpus_that_share_rows_are_one_rank_of_the_batch(tmp_path: Path) -> None:
+    body = convert(tmp_path, f"{FULL}context_parallel_size: 4\n", "--gpus", "8")
+    assert spec(body)["training"]["sequenceParallel"] == 4
+    assert spec(body)["training"]["batchSize"] == 2 * 4 * 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "reason"),
+    [
+        ("", [], "--gpus 4 keeps it"),
+        ("", ["--gpus", "6"], "--gpus 4 keeps it"),
+        ("rl: dpo", ["--gpus", "4"], "is for methods SFT and DAPT"),
+        ("neftune_noise_alpha: 5", ["--gpus", "4"], "does not go with sft.neftuneAlpha"),
+    ],
+)
+def test_rows_are_not_shared_where_hone_refuses_it(tmp_path: Path, lines: str, options: list[str], reason: str) -> None:
+    body = convert(tmp_path, f"{FULL}sequence_parallel_degree: 4\n{lines}\n", *options)
+    assert "sequenceParallel" not in spec(body)["training"]
+    assert body["keys"]["sequence_parallel_degree"]["fate"] == "dropped"
+    assert reason in body["keys"]["sequence_parallel_degree"]["words"]
+
+
+def test_scaled_positions_are_scaled(tmp_path: Path) -> None:
+    body = convert(tmp_path, FULL + YARN)
+    assert spec(body)["training"]["ropeScaling"] == {"type": "YaRN", "factor": 4}
+    fates = [key["fate"] for name, key in body["keys"].items() if name.startswith("overrides_of_model_config")]
+    assert sorted(fates) == ["dropped", "mapped", "mapped"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"{YARN}\nadapter: lora", "with adapter.type None and not LoRA"),
+        (YARN.replace("yarn", "linear"), "scales positions by YaRN"),
+        (YARN.replace("factor: 4.0, ", ""), "needs a type, YaRN, and a factor"),
+        (YARN.replace("4.0", "1.0"), "above 1"),
+    ],
+)
+def test_other_scaling_is_named(tmp_path: Path, text: str, reason: str) -> None:
+    body = convert(tmp_path, f"{FULL}{text}\n")
+    assert "ropeScaling" not in spec(body)["training"]
+    reasons = [key["words"] for key in body["keys"].values() if key["fate"] == "differs"]
+    assert any(reason in each for each in reasons), reasons
