@@ -134,10 +134,23 @@ def test_the_commands_of_the_page_upgrade(server, tmp_path):
     assert "concurrency: 16" in server.get("configmap", "hone-config")["data"]["config.yaml"]
 
 
+def test_a_value_that_is_null_never_leaves_half_an_upgrade(server):
+    """A policy with `null` in place of a list was refused by the API server, after other objects had been written."""
+    space = ("--namespace", NAMESPACE)
+    server.helm("upgrade", "hone", CHART, *space, "--set", "namespaces=null,networkPolicy.trainer.namespaces=null")
+    revisions = server.helm("history", "hone", *space)
+    with pytest.raises(AssertionError, match="missing property 'models'"):
+        server.helm("upgrade", "hone", CHART, *space, "--set", "concurrency=8,tenants.models=null")
+    assert server.helm("history", "hone", *space) == revisions
+    assert "concurrency: 16" in server.get("configmap", "hone-config")["data"]["config.yaml"]
+
+
 REFUSED = {
     "unknown value": (["store.sizee=1Gi"], r"at '/store': additional properties 'sizee' not allowed"),
     "scheme": (["huggingFace.endpoint=ftp://hub"], r"at '/huggingFace/endpoint': 'ftp://hub' does not match"),
     "no registry": (["image.repository=hone/operator"], r'"hone/operator" names no registry'),
+    "null": (["tenants.runtimeClasses=null"], r"at '/tenants': missing property 'runtimeClasses'"),
+    "tag": (["trainer.image.tag=a b"], r"at '/trainer/image/tag': 'a b' does not match"),
     "second release": ([], r"Hone already runs in this cluster as release hone in namespace hone-system"),
     "no namespace": (["watchNamespaces={other,gone}", "crds.enabled=false"], r"watchNamespaces: .* no namespace gone"),
     "nor there": (["namespaces={gone}"], r"namespaces: the cluster has no namespace gone"),

@@ -42,12 +42,28 @@ def _settings() -> str:
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of the values; strict: every object that is ours refuses unknown names."""
+    """JSON Schema of the values; strict: every object that is ours refuses unknown names.
+
+    A value that is null is absent: Helm removes it, with its default. It is required where templates rely on it.
+    """
     out = ChartValues.model_json_schema(by_alias=True)
+    _require(out, out["$defs"], ChartValues)
     out["$schema"] = "http://json-schema.org/draft-07/schema#"
     out["title"] = "Values of the chart hone"
     plain: dict[str, Any] = _plain(out)
     return plain
+
+
+def _require(node: dict[str, Any], others: dict[str, Any], model: type[BaseModel], of_operator: bool = False) -> bool:
+    """Require all that the operator reads, and what is not empty by default; returns whether there is anything."""
+    required = []
+    for name, field, part in _fields(model):
+        read = of_operator or (model is ChartValues and name in [each for each, _, _ in _fields(Values)])
+        if _require(others[part.__name__], others, part, read) if part else read or _default(field) not in ("", [], {}):
+            required.append(name)
+    if required:
+        node["required"] = required
+    return bool(required)
 
 
 def _plain(node: Any) -> Any:

@@ -10,6 +10,7 @@ from hone_operator.settings.section import SecretName, Section
 
 Map = dict[str, Any]
 StringMap = dict[str, str]
+ImageTag = Annotated[str, StringConstraints(pattern=r"^(\w[\w.-]{0,127})?$")]
 ImageDigest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
 RenderMode = Literal["skipIfMissing", "failIfMissing", "alwaysRender"]
 

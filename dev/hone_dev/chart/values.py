@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from hone_api.base.meta import Name
 from hone_dev.chart.monitoring_values import Dashboards, Metrics, PrometheusRule
 from hone_dev.chart.network_values import NetworkPolicy
-from hone_dev.chart.value_types import Env, ImageDigest, Map, Secrets, StringMap
+from hone_dev.chart.value_types import Env, ImageDigest, ImageTag, Map, Secrets, StringMap
 from hone_operator.settings.pods import TrainerPods
 from hone_operator.settings.section import Section, Text
 from hone_operator.settings.values import Values
@@ -28,7 +28,7 @@ class Image(Section):
         "hone/operator",
         description="Image of the operator, with its registry unless global.imageRegistry has it.",
     )
-    tag: Text = Field("", description="Tag. Empty: the chart's appVersion.")
+    tag: ImageTag = Field("", description="Tag. Empty: the chart's appVersion.")
     digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="Pull policy.")
 
@@ -46,7 +46,7 @@ class VllmImage(Section):
         description="Image of the pods that train with GRPO and generate with vLLM, e.g. hone/trainer-vllm. "
         "Empty: such jobs are refused.",
     )
-    tag: Text = Field("", description="Tag. Empty: the chart's appVersion.")
+    tag: ImageTag = Field("", description="Tag. Empty: the chart's appVersion.")
     digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")
 
 
@@ -55,7 +55,7 @@ class ServingImage(VllmImage):
         "docker.io/vllm/vllm-openai",
         description="Image of vLLM in what `hone serve` prints. Empty: the one that the command line knows.",
     )
-    tag: Text = Field("v0.31.0", description="Tag. The condition Servable says what this release of vLLM loads.")
+    tag: ImageTag = Field("v0.31.0", description="Tag. The condition Servable says what this release of vLLM loads.")
 
 
 class Trainer(TrainerPods):
