@@ -6,6 +6,7 @@ Grafana draws other colours and legends.
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 import time
@@ -117,13 +118,21 @@ def _table(panel: Panel, series: list[tuple[str, Any]], size: plots.Size) -> Ite
         for column, text in enumerate(line):
             name = "axis" if not number else ""
             at = f'x="{8 + column * wide}" y="{40 + 20 * number}"'
-            yield f'<text {at} class="{name}">{escape(text[: wide // 7])}</text>'
+            yield f'<text {at} class="{name}">{escape(_fitting(text, wide, 7.5))}</text>'
+
+
+def _fitting(text: str, width: int, character: float) -> str:
+    """As much of the text as fits into this width; the end of a long one is left out and marked."""
+    most = max(int((width - 8) / character), 0)
+    return text if len(text) <= most else text[: max(most - 1, 0)] + "…" * (most > 0)
 
 
 def _curves(panel: Panel, series: list[tuple[str, Any]], size: plots.Size, now: float) -> Iterator[str]:
     by, unit = UNITS.get(panel.unit, (1.0, ""))
-    if panel.unit == "s" and max(float(v) for _, each in series for _, v in each["values"]) >= 7200:
-        by, unit = 3600.0, " h"
+    if panel.unit == "s":
+        values = (float(value) for _, each in series for _, value in each["values"])
+        longest = max(value for value in values if math.isfinite(value))
+        by, unit = (3600.0, " h") if longest >= 7200 else (60.0, " min") if longest >= 120 else (1.0, " s")
     shown, totals = series[:MOST_SERIES], dict[float, float]()
     curves: dict[str, list[tuple[float, float]]] = {}
     for number, (name, each) in enumerate(shown):
@@ -146,10 +155,9 @@ def _curves(panel: Panel, series: list[tuple[str, Any]], size: plots.Size, now: 
     yield "</g>"
     x = 8
     for number, (name, _) in enumerate(shown):
-        if x < size.width - 40:
-            text = escape(name.strip() or "all")
-            yield f'<text x="{x}" y="{size.height - 8}" style="fill:{COLOURS[number]}" class="axis">{text}</text>'
-        x += 7 * len(name) + 12
+        text = _fitting(name.strip() or "all", size.width - x, 5.5)
+        yield f'<text x="{x}" y="{size.height - 8}" style="fill:{COLOURS[number]}" class="axis">{escape(text)}</text>'
+        x += round(5.5 * len(text)) + 12
 
 
 def main() -> None:
