@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from hone_dev.cluster import binaries
-from hone_dev.release import manifests
+from hone_dev.release import kyverno, manifests
 from hone_dev.tools import paths, pypi, shell
 from hone_dev.tools.console import HoneDevError, note, step
 
@@ -167,6 +167,12 @@ def trivy(manifest: Path) -> Iterator[Finding]:
             yield Finding("trivy", each["rule"], each["message"])
 
 
+def pod_security(manifest: Path) -> Iterator[Finding]:
+    """Kyverno's policies, of pods."""
+    for policy, where in kyverno.violations(manifest):
+        yield Finding("kyverno", policy, where)
+
+
 def bandit(_: Path) -> Iterator[Finding]:
     """Of the packages that users install, from severity medium."""
     for each in _said([*pypi.command("bandit"), "-q", "-ll", "--format", "json", "--recursive", *_PACKAGES])["results"]:
@@ -226,6 +232,7 @@ TOOLS: dict[str, Callable[[Path], Iterator[Finding]]] = {
     "checkov": checkov,
     "kubeconform": kubeconform,
     "trivy": trivy,
+    "kyverno": pod_security,
     "bandit": bandit,
     "licences": licences,
     "locks": locks,
