@@ -108,6 +108,8 @@ def test_a_refused_object_stops_all_of_them(namespace, hone, manifest) -> None:
     done = hone("run", manifest, "--yes")
     assert (done.returncode, done.stderr) == (CliExit.REFUSED, "Nothing was applied.\n")
     assert namespace.names("Dataset") == []
+    manifest.write_text(MANIFEST.replace("name: job", f"name: {'j' * 53}"))
+    assert "is invalid: metadata.name must be at most 52 characters" in hone("run", manifest, "--yes").stdout
 
 
 def test_a_manifest_with_line_ends_of_windows_is_the_same(namespace, hone, manifest) -> None:

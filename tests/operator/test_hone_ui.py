@@ -149,6 +149,19 @@ def test_views_show_what_is_there_and_text_is_not_markup(url) -> None:
 
 
 @pytest.mark.apiserver
+def test_a_failed_run_says_once_why_and_what_to_do(client, url, namespace) -> None:
+    failure = {"code": "OutOfMemory", "message": "rank 0 in step 13", "hint": "Lower training.maxLength."}
+    status = {"phase": "Failed", "conditions": conditions("Finished", "Failed"), "failure": failure}
+    namespace.patch("FineTuneJob", "first", {"status": status}, "status")
+    page = asked(url, "show", path=["run", "first"]).json()["html"]
+    assert "<dd>first has failed: OutOfMemory: rank 0 in step 13</dd>" in page
+    more = f"hone explain OutOfMemory; hone logs first -n {namespace.name}"
+    assert f"<dd>Lower training.maxLength. More: {more}</dd>" in page
+    assert page.count("maxLength") == 1
+    assert client.job("first").line.startswith("first has failed: OutOfMemory: rank 0 in step 13. Lower")
+
+
+@pytest.mark.apiserver
 def test_runs_have_what_they_used_and_cost_and_older_ones_a_page(url, namespace, monkeypatch) -> None:
     used = {"number": 1, "jobName": "first-1", "startTime": AT, "endTime": "2026-01-01T02:00:00Z", "outcome": "Failed"}
     used["phases"] = {"scheduled": 0, "training": 7200}
@@ -466,6 +479,22 @@ def test_a_person_reads_rows_and_the_report_page_of_a_dataset(store, url) -> Non
         WebDriverWait(browser, HANG, 0.05).until(lambda browser: len(browser.window_handles) == 2)
         browser.switch_to.window(browser.window_handles[1])
         page.until("The report")
+
+
+@pytest.mark.e2e
+def test_a_page_says_what_does_not_answer_and_goes_on_when_it_does(client) -> None:
+    configuration = client.objects.kube.configuration
+    address = configuration.host
+    with chromium() as browser:
+        with Console(client) as console, running(application(console, digest(TOKEN))) as url:
+            page = Page(browser, url)
+            configuration.host = "https://127.0.0.1:9"
+            page.until("the cluster does not answer at https://127.0.0.1:9")
+            page.until("190/400")  # what was last known stays
+            configuration.host = address
+            message = browser.find_element("id", "message")
+            WebDriverWait(browser, HANG, 0.05).until(lambda _: not message.text, "the message stays")
+        page.until("hone ui does not answer: start it again")
 
 
 @pytest.mark.e2e

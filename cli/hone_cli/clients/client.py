@@ -25,7 +25,7 @@ from hone_cli.reach.kube import Kube
 from hone_cli.reach.objects import Objects
 from hone_cli.runs import compare, jobs, logs, manifests, planning, prices
 from hone_cli.runs.run import apply
-from hone_cli.runs.view import curves, ending, has_failed, is_over, view
+from hone_cli.runs.view import curves, ending, has_failed, is_over, sentences, view
 from hone_cli.runs.watch import SECONDS, looks, wait_for_version
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class HoneRun:
     @property
     def line(self) -> str:
         """Stage, steps and numbers, for people."""
-        return " ".join(ending(self.body)) if is_over(self.body) else view(self.body).line()
+        return sentences(ending(self.body)) if is_over(self.body) else view(self.body).line()
 
     @property
     def curves(self) -> dict[str, list[tuple[int, float]]]:

@@ -10,7 +10,7 @@ from hone_cli.clients import drawing
 from hone_cli.clients.html import Markup, element, facts, field, form, join, link, table
 from hone_cli.errors import CommandError
 from hone_cli.runs import compare, jobs, planning
-from hone_cli.runs.view import curves, gpu_hours, model_of
+from hone_cli.runs.view import curves, ending, gpu_hours, model_of, sentences
 
 if TYPE_CHECKING:
     from hone_cli.clients.client import HoneClient, HoneRun
@@ -74,16 +74,15 @@ def run(client: HoneClient, name: str) -> Markup:
     """One run: what it does, its curves, queue and cost."""
     found = client.job(name)
     status = found.body.get("status") or {}
-    queue, failure = status.get("queue") or {}, status.get("failure") or {}
-    version, hours = status.get("modelVersionName"), gpu_hours(found.body)
+    queue, version, hours = status.get("queue") or {}, status.get("modelVersionName"), gpu_hours(found.body)
+    state, *then = ending(found.body, client.objects.kube.options) if found.is_over else [found.line]
     about = facts(
         {
-            "State": found.line,
+            "State": state,
+            "What to do": sentences(then),
             "Queue": " ".join(filter(None, [_queue(found.body), queue.get("message")])),
             "Plan": _cost(client, found),
             "Used": " ".join(filter(None, [f"{hours:.2f} GPU-hours", _spent(client, found.body)])) if hours else None,
-            "Failure": failure.get("code"),
-            "What to do": failure.get("hint"),
             "Model": version or model_of(found.body),
         }
     )

@@ -15,7 +15,9 @@ let last = "";
 
 async function call(name, body) {
   const headers = {"Authorization": `Bearer ${token}`, "Content-Type": "application/json"};
-  const response = await fetch(`api/${name}`, {method: "POST", headers, body: JSON.stringify(body)});
+  const response = await fetch(`api/${name}`, {method: "POST", headers, body: JSON.stringify(body)}).catch(() => {
+    throw new Error("hone ui does not answer: start it again, and open the address that it prints");
+  });
   const found = await response.json();
   if (!response.ok) throw new Error(found.error);
   return found;

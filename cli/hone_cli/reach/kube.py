@@ -28,6 +28,8 @@ T = TypeVar("T")
 _JSON = "application/json"
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """Characters that JSON has as they are, and that YAML 1.1 refuses or folds."""
+_OF_OBJECTS = re.compile(r'(<nil>: )?Invalid value: "?(object|null)"?: ')
+"""What the API server says before the message of a rule about several fields."""
 _PASSING = frozenset({429, 500, 502, 503, 504})
 
 
@@ -266,6 +268,6 @@ def _words(error: ApiException) -> str:
     if error.status == 401:
         return "the API server does not accept your credentials (401 Unauthorized): log in again, as for kubectl"
     try:
-        return str(json.loads(error.body)["message"])
+        return _OF_OBJECTS.sub("", str(json.loads(error.body)["message"]))
     except (TypeError, ValueError, KeyError):
         return f"{error.status} {error.reason}"

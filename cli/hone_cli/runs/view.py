@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -92,6 +92,11 @@ def ending(job: Mapping[str, Any], options: str = "") -> Iterator[str]:
         return
     stalled: Mapping[str, Any] = next((c for c in status["conditions"] if c["type"] == ConditionType.STALLED), {})
     yield f"{name} cannot run: {stalled.get('reason')}: {stalled.get('message', '')}"
+
+
+def sentences(lines: Iterable[str]) -> str:
+    """Lines such as those of `ending` as one."""
+    return ". ".join(line.rstrip(".") for line in lines)
 
 
 def gpu_hours(job: Mapping[str, Any]) -> float | None:
