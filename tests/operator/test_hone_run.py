@@ -244,6 +244,7 @@ def test_a_terminal_of_40_columns_shows_the_screen_and_ctrl_c_leaves_the_run(
     words = ("watch", "job", "--namespace", namespace.name)
     screen = terminal(*words, columns=40, KUBECONFIG=str(apiserver), NO_COLOR="1")
     screen.until("40/100")
+    screen.until(lambda shown: "\nloss 3.20" in shown)
     screen.until("▁")
     screen.until("memory 3.0 GiB a pod estimated")
     screen.press("\x03")

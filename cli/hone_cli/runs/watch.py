@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
@@ -161,7 +162,8 @@ def screen(job: Mapping[str, Any], events: list[str], width: int) -> RenderableT
         Text(printable(now.what) + steps),
     ]
     if now.total:
-        parts.append(ProgressBar(total=now.total, completed=now.step, width=min(60, width)))
+        bar = ProgressBar(total=now.total, completed=now.step, width=min(60, width))
+        parts.append(Padding(bar, 0))  # a bar alone does not end its line
     if now.numbers:
         parts.append(Text(now.numbers))
     for name, points in curves(job).items():
