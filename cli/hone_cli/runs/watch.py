@@ -170,10 +170,8 @@ def screen(job: Mapping[str, Any], events: list[str], width: int) -> RenderableT
         if name in ("loss", "eval_loss") and points:
             label = f"{name:9} {points[-1][1]:.4g} "
             parts.append(Text(label + spark(points, max(8, min(60, width - len(label))))))
-    memory = status.get("memory") or {}
-    if memory.get("estimated"):
-        measured = f", {gib(memory['peak'])} measured" if memory.get("peak") else ""
-        parts.append(Text(f"memory    {gib(memory['estimated'])} a pod estimated{measured}"))
+    if memory := _memory(status):
+        parts.append(Text(f"memory    {memory}"))
     if hours := gpu_hours(job):
         parts.append(Text(f"used      {hours:.2f} GPU-hours{_of_budget(job)}"))
     queue = status.get("queue") or {}
@@ -181,6 +179,14 @@ def screen(job: Mapping[str, Any], events: list[str], width: int) -> RenderableT
         parts.append(Text(f"queue     place {queue['position']} {printable(queue.get('message') or '')}"))
     parts += [Text(printable(event), style="dim", overflow="ellipsis", no_wrap=True) for event in events]
     return Group(*parts)
+
+
+def _memory(status: Mapping[str, Any]) -> str:
+    """Estimated and measured, where they are known."""
+    estimated = (status.get("memory") or {}).get("estimated")
+    reserved = (status.get("progress") or {}).get("gpuMemoryBytes")
+    words = [f"{gib(estimated)} a pod estimated"] if estimated else []
+    return ", ".join([*words, f"{gib(reserved)} on the first GPU so far"] if reserved else words)
 
 
 def _of_budget(job: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ class JobProgressJson(TypedDict, total=False):
     tokensPerSecond: str
     usefulTokens: str
     mfu: str
+    gpuMemoryBytes: int
     rows: int
     totalRows: int
     rowsPerSecond: str

@@ -105,6 +105,9 @@ class ProgressNumbers(ApiModel, Generic[ValueT]):
     mfu: ValueT | None = _measured(
         "Share of the GPUs' peak that the operations of the model reach (model FLOPs utilisation)"
     )
+    gpu_memory_bytes: int | None = _count(
+        "Bytes of GPU memory that the first rank has reserved so far, at most; absent without a GPU"
+    )
     rows: int | None = _count("Rows that the current stage has done, e.g. of an evaluation", of_stage=True)
     total_rows: int | None = _count("Rows of the current stage", of_stage=True, gauge="rows_target")
     rows_per_second: ValueT | None = _measured("Rows per second of the current stage", of_stage=True)

@@ -57,6 +57,14 @@ def test_the_screen_fits_and_carries_no_control_characters(width: int) -> None:
     assert "place 3" in printed
 
 
+def test_the_screen_has_the_memory_of_the_gpu_while_the_run_trains() -> None:
+    progress = TRAINING["status"]["progress"] | {"gpuMemoryBytes": 6 << 30}
+    out = io.StringIO()
+    running = job(memory={"estimated": 9 << 30}, progress=progress)
+    Console(file=out, width=80).print(screen(running, [], 80))
+    assert "9.0 GiB a pod estimated, 6.0 GiB on the first GPU so far" in out.getvalue()
+
+
 class Seen:
     """A cluster whose API server restarts once, and then shows a job and its version."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hone_api.estimate import gpus
@@ -156,6 +157,7 @@ class Report(TrainerCallback):
             grad_norm=logs.get("grad_norm"),
             tokens_per_second=speed,
             useful_tokens=logs.get("useful_tokens"),
+            gpu_memory_bytes=None if self._run.settings.cpu else torch.cuda.max_memory_reserved(),
             mfu=speed * self._of_peak if speed and self._of_peak else None,
             metrics={name: value for name, value in ours.items() if value is not None},
         )
