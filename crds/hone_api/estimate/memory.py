@@ -100,6 +100,8 @@ class Setup:
     """Whether the optimizer's state is."""
     ranks_of_row: int = 1
     """Ranks that have a part of each row."""
+    may_share_rows: int = 1
+    """Ranks of a node that could have a part of each row; 1: the run cannot have training.sequenceParallel."""
 
     @property
     def recompute(self) -> Recompute:

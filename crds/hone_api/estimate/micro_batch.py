@@ -68,9 +68,18 @@ def setup(
         row_tokens=row_tokens,
         in_8_bits=Optimizer(training.optimizer or Optimizer.ADAMW).in_8_bits,
         ranks_of_row=training.ranks_of_row,
+        may_share_rows=_may_share_rows(plan, ranks) if gpu else 1,
         **_further_models(plan, ranks),
     )
     return fitted(result, plan, memory)
+
+
+def _may_share_rows(plan: Plan, ranks: int) -> int:
+    """See the rules of training.sequenceParallel in `RUN_RULES`."""
+    noise = plan.sft is not None and plan.sft.neftune_alpha
+    if plan.method not in (Method.SFT, Method.DAPT) or plan.training.micro_batch_size == "Auto" or noise:
+        return 1
+    return ranks // (plan.nodes if isinstance(plan, TrainingPlan) else plan.resources.nodes)
 
 
 def fitted(s: Setup, plan: Plan, memory: int | None) -> Setup:

@@ -29,6 +29,9 @@ def cheaper(s: Setup) -> list[tuple[str, Setup]]:
     elif not (s.adapted or s.zero_stage or s.in_8_bits):  # deepspeed keeps the state itself
         words = "training.optimizer: AdamW8bit (nearly the same result)"
         out.append((words, replace(s, in_8_bits=True)))
+    if 1 < s.may_share_rows <= 64 and s.ranks_of_row == 1:
+        words = f"training.sequenceParallel: {s.may_share_rows} (the same result, more traffic; not with every model)"
+        out.append((words, replace(s, ranks_of_row=s.may_share_rows)))
     if not s.adapted:
         out.append(
             ("adapter.type: LoRA (trains low-rank updates)", replace(s, adapter=str(AdapterType.LORA), zero_stage=0))

@@ -189,6 +189,29 @@ def test_an_optimizer_in_8_bits_is_advised_where_it_makes_full_fine_tuning_fit()
         assert "AdamW8bit" not in (change_that_fits(other, estimate(other).total - 1) or "")
 
 
+def test_long_rows_are_shared_by_the_gpus_of_a_node_where_the_api_permits_it() -> None:
+    """Where activations fill the GPU; a node of 8 of 2 nodes has 8."""
+
+    def way(**changes: Any) -> str:
+        spec = {
+            "model": {"uri": "hf://a/b"},
+            "datasets": [{"name": "rows"}],
+            "output": {"modelName": "m"},
+            "training": {"batchSize": 16, "activationCheckpointing": "Full"},
+            "resources": {"gpusPerNode": 8, "nodes": 2},
+        } | changes
+        made = FineTuneJobSpec.model_validate(spec)
+        room = gpu("NVIDIA-A100-SXM4-80GB")
+        s = setup(made, LLAMA_7B, ranks=16, gpu=True, bf16=True, longest=262_144)
+        assert estimate(s).total > room
+        return change_that_fits(s, room) or ""
+
+    assert "training.sequenceParallel: 8" in way()
+    assert "sequenceParallel" not in way(training={"batchSize": 16, "microBatchSize": "Auto"})
+    assert "sequenceParallel" not in way(sft={"neftuneAlpha": "5"})
+    assert "sequenceParallel" not in way(training={"batchSize": 16, "sequenceParallel": 2})
+
+
 def test_kto_is_never_advised_to_take_one_row_in_a_micro_batch() -> None:
     eight = on_gpu(LLAMA_7B, method="KTO", micro_batch=8)
     way = change_that_fits(eight, gpu("NVIDIA-A100-80GB"))
