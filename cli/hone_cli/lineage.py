@@ -64,7 +64,7 @@ class VersionNode:
     finished_at: str | None
     base_loss: str | None
     loss: str | None
-    measured_numbers: Sequence[str]
+    measured: Sequence[str]
     """Numbers that were measured again."""
 
 
