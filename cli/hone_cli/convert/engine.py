@@ -281,7 +281,8 @@ class Conversion:
 
     def _gpus(self) -> int:
         """GPUs of a node."""
-        return self.job.get("resources.gpusPerNode", Value(self.request.gpus, "")).value
+        gpus: int = self.job.get("resources.gpusPerNode", Value(self.request.gpus, "")).value
+        return gpus
 
     def _resources(self) -> None:
         gpus = self.request.gpus

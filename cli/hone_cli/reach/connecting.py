@@ -25,7 +25,7 @@ _OF_PROGRAMS = re.compile(r"^\w+\(.*?\): |\[Errno -?\d+\] |\s*\(_ssl\.c:\d+\)")
 """What urllib3 says of its own objects, Python of numbers, and OpenSSL of its sources."""
 
 
-class ApiConnection(client.ApiClient):
+class ApiConnection(client.ApiClient):  # type: ignore[misc]  # the library has no types
     """Reads the credentials again if the server refuses them: a person has logged in meanwhile, or a plugin has others.
 
     Args:
