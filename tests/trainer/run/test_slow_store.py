@@ -35,6 +35,8 @@ LATENCY, LONG_LATENCY = 0.01, 0.15
 RATE = 3e6
 WRITING = [Stall("write", "optimizer.pt", STALL)]
 """In the middle of a file of the first checkpoint."""
+COMPLETING = Stall("fsync", "optimizer.pt", STALL)
+"""While training goes on."""
 EVERYWHERE = [
     Stall("mkdir", "checkpoints/.partial", STALL),
     Stall("rename", "checkpoint-6/adapter_model.safetensors", STALL),
@@ -135,8 +137,12 @@ def test_a_store_that_stands_still_at_each_part_of_a_checkpoint(
 
 @pytest.mark.faults("T11")
 @pytest.mark.long
-def test_sigterm_while_the_store_stands_still_loses_no_step(runs: Any, on_slow_store: Any, undisturbed: Any) -> None:
-    with on_slow_store(WRITING) as (plan, slow):
+@pytest.mark.parametrize("stall", [*WRITING, COMPLETING], ids=["writing", "completing"])
+def test_sigterm_while_the_store_stands_still_loses_no_step(
+    runs: Any, on_slow_store: Any, undisturbed: Any, stall: Stall
+) -> None:
+    """The next checkpoints are due while the first one is under way."""
+    with on_slow_store([stall], checkpoints={"everySteps": 2}) as (plan, slow):
         process = runs.start(plan)
         while not slow.stalled():
             assert process.poll() is None, "the run ended"
