@@ -42,6 +42,7 @@ def clean() -> None:
 def programs() -> None:
     """Compile the programs of Kubernetes, the cluster's DNS and the servers of the tests, if absent."""
     binaries.kubernetes()
+    binaries.coredns()
     binaries.fulcio()
     for name in binaries.GO_INSTALL:
         binaries.program(name)

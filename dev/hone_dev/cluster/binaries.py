@@ -11,6 +11,7 @@ from hone_dev.tools.console import step
 from hone_dev.tools.shell import locked, run
 
 MODULE = paths.SOURCE / "dev" / "cluster"
+COREDNS = paths.SOURCE / "dev" / "coredns"
 FULCIO = paths.SOURCE / "dev" / "fulcio"
 ARGO_CD = paths.SOURCE / "dev" / "argocd"
 FLUX = paths.SOURCE / "dev" / "flux"
@@ -36,7 +37,6 @@ ARGO_CD_PROGRAMS = (
 )
 # Programs that build from the proxy as they are. Add one line to add one (kwok).
 GO_INSTALL = {
-    "coredns": "github.com/coredns/coredns@v1.12.4",
     "kueue": "sigs.k8s.io/kueue/cmd/kueue@v0.17.0",
     "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
     "oras": "oras.land/oras/cmd/oras@v1.3.6",
@@ -63,6 +63,12 @@ def kubernetes() -> Path:
                 _build(folder, binary)
         _link(folder, COMPONENTS, "kube")
     return folder
+
+
+def coredns() -> Path:
+    """The path of CoreDNS, built if absent; after Kubernetes, whose compiled packages are most of it."""
+    kubernetes()
+    return _compiled(COREDNS, "coredns", "CoreDNS (seconds, once)")
 
 
 def fulcio() -> Path:

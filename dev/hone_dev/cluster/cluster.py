@@ -140,8 +140,7 @@ def _add(addons: Sequence[str]) -> None:
 def programs() -> list[Part]:
     """The programs of the cluster; those that are absent are compiled."""
     return [
-        Part("Kubernetes", binaries.kubernetes),
-        Part("CoreDNS", partial(binaries.program, "coredns")),
+        Part("Kubernetes and CoreDNS", binaries.coredns),
         Part("the pause image", pause.archive),
     ]
 

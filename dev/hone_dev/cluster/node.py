@@ -183,7 +183,7 @@ class Node:
         config = self._file(
             "Corefile", COREFILE.format(address=network.ADDRESS, kubeconfig=kubeconfig, upstream=upstream)
         )
-        argv = (str(binaries.program("coredns")), "-conf", str(config))
+        argv = (str(binaries.coredns()), "-conf", str(config))
         return Component("coredns", argv, lambda: _resolves("kubernetes.default.svc.cluster.local"), (config,))
 
     def provisioner(self) -> Component:

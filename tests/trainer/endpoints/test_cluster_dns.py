@@ -86,7 +86,7 @@ def name_server(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     config.write_text(COREFILE.format(address=ADDRESS, kubeconfig=apiserver, hosts=hosts))
     search = "dns-team.svc.cluster.local svc.cluster.local cluster.local"
     resolver.write_text(f"nameserver {ADDRESS}\nsearch {search}\noptions ndots:5\n")
-    server = subprocess.Popen([binaries.program("coredns"), "-conf", config])
+    server = subprocess.Popen([binaries.coredns(), "-conf", config])
     try:
         yield resolver
     finally:
