@@ -27,6 +27,7 @@ def images_of(hone: Any, namespace: str) -> set[str]:
 
 
 @pytest.mark.alone
+@pytest.mark.long
 def test_the_chart_of_a_registry_trains_by_helm_test_with_what_hone_mirror_lists(
     hone, kubectl, tiny, tmp_path, capsys
 ) -> None:
@@ -70,6 +71,7 @@ def goes_on(kubectl: Any) -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.long
 def test_a_run_goes_on_through_an_upgrade_and_a_rollback_of_the_chart(hone, kubectl, tiny) -> None:
     """The operator is another process each time; the run is the same: one attempt, the same pod, no step lost."""
     kubectl.apply(config_map("files", {"good.jsonl": lines(ROWS)}), dataset("good", "good.jsonl"))

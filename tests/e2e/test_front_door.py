@@ -75,6 +75,7 @@ def test_from_a_large_file_to_a_conversation(team, command, tmp_path: Path) -> N
     assert re.search("─ base .*─ tuned", hone("chat", "support", *space, stdin="What is 3 and one?\n\n"))
 
 
+@pytest.mark.long
 def test_a_sweep_ends_in_the_manifest_to_keep(team, command, tmp_path: Path) -> None:
     """The manifest as it is learns nothing, and one of its trials does: the same rows show it."""
     kubectl, base = team

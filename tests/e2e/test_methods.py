@@ -1,4 +1,4 @@
-"""The examples of the methods run in the cluster, and their models have learned what the example is about."""
+"""The examples of the methods run in the cluster; in the long tests their models learn what the example is about."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ HANG = 40 * 60.0  # seconds; a guard against hanging on a busy machine, not an e
 Numbers = dict[tuple[str, str], tuple[float, float]]
 
 
-def versions_of(kubectl: Any, example: str, rows: int | None = None, **training: int) -> dict[str, dict[str, Any]]:
+def versions_of(
+    kubectl: Any, example: str, model: str | None = None, rows: int | None = None, **training: int
+) -> dict[str, dict[str, Any]]:
     """Apply an example; the spec of the ModelVersion of each of its jobs, once it is Ready.
 
     Args:
+        model: address of a base model to take instead of the example's.
         rows: held-out rows to measure by, at most.
         training: fields of each job's training to change.
     """
@@ -28,6 +31,7 @@ def versions_of(kubectl: Any, example: str, rows: int | None = None, **training:
     jobs = [doc for doc in objects if doc["kind"] == "FineTuneJob"]
     for job in jobs:
         job["spec"]["resources"]["cpu"] = "500m"  # a request, not a limit: pods of other tests fit on two cores
+        job["spec"]["model"] = {"uri": model} if model else job["spec"]["model"]
         job["spec"]["training"] |= training
         job["spec"]["evaluation"] |= {"maxRows": rows} if rows else {}
     document = {"apiVersion": "v1", "kind": "List", "items": objects}
@@ -58,6 +62,18 @@ def numbers_of(spec: dict[str, Any]) -> Numbers:
 
 
 @pytest.mark.early
+def test_preferences_become_versions(kubectl, tiny) -> None:
+    """With a tiny model, which learns nothing in two steps: what is learned, the long tests below show."""
+    for example, job in (("05-dpo", "to-the-point"), ("06-reward", "taste")):
+        spec = versions_of(kubectl, example, model=tiny, rows=8, maxSteps=2)[job]
+        base, tuned = numbers_of(spec)["HeldOut", "reward_accuracy"]
+        assert base == pytest.approx(0.5) or example != "05-dpo"
+        assert 0 <= tuned <= 1
+        assert [a["format"] for a in spec["artifacts"]] == ["Adapter"]
+        assert spec["evaluation"].get("samples", []) == []
+
+
+@pytest.mark.long
 def test_dapt_lowers_the_perplexity_and_says_what_it_costs(kubectl) -> None:
     numbers = numbers_of(versions_of(kubectl, "04-dapt", rows=4, maxSteps=6)["kubernetes-reader"])
     base, tuned = numbers["HeldOut", "perplexity"]
@@ -65,7 +81,7 @@ def test_dapt_lowers_the_perplexity_and_says_what_it_costs(kubectl) -> None:
     assert numbers["Retention", "perplexity"][1] > 1
 
 
-@pytest.mark.early
+@pytest.mark.long
 def test_dpo_ranks_unseen_pairs(kubectl) -> None:
     numbers = numbers_of(versions_of(kubectl, "05-dpo", rows=8, maxSteps=4)["to-the-point"])
     assert numbers["HeldOut", "reward_accuracy"][0] == pytest.approx(0.5)
@@ -73,7 +89,7 @@ def test_dpo_ranks_unseen_pairs(kubectl) -> None:
     assert numbers["HeldOut", "reward_margin"][1] > 0
 
 
-@pytest.mark.early
+@pytest.mark.long
 def test_a_reward_model_ranks_unseen_pairs(kubectl) -> None:
     spec = versions_of(kubectl, "06-reward", maxSteps=5)["taste"]
     assert numbers_of(spec)["HeldOut", "reward_accuracy"][1] >= 0.7
