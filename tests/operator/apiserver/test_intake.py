@@ -274,15 +274,8 @@ def fill_places(tenants: Tenants, shape: str, every: int) -> None:
     tenants.still_served()
 
 
-def every_place(some: int, more: int) -> pytest.MarkDecorator:
-    """Every n-th place: always some of them, and more in the long tests."""
-    return pytest.mark.parametrize(
-        "every", [pytest.param(some, id="some"), pytest.param(more, id="all", marks=pytest.mark.long)]
-    )
-
-
 @pytest.mark.attack("objects at the API server")
-@every_place(16, 1)
+@pytest.mark.parametrize("every", [pytest.param(16, id="some"), pytest.param(1, id="all", marks=pytest.mark.long)])
 @pytest.mark.parametrize("shape", ["1000 deep", "longest"])
 @on_shared
 def test_no_field_at_any_place_ends_the_operator(tenants: Tenants, shape: str, every: int) -> None:
@@ -291,6 +284,7 @@ def test_no_field_at_any_place_ends_the_operator(tenants: Tenants, shape: str, e
 
 
 @pytest.mark.attack("objects at the API server")
+@pytest.mark.long
 @on_shared
 def test_many_hostile_objects_stay_within_the_memory_limit(tenants: Tenants) -> None:
     """Objects of about 1 MiB, some of them beyond the bound, the others kept: in the watch, then at a start."""
@@ -393,8 +387,8 @@ def test_the_deepest_objects_do_not_end_an_operator_that_starts(tenants: Tenants
 
 
 @pytest.mark.attack("objects at the API server")
-@every_place(512, 16)
+@pytest.mark.long
 @on_own
-def test_no_field_at_any_place_ends_the_operator_by_the_deepest_value(tenants: Tenants, every: int) -> None:
+def test_no_field_at_any_place_ends_the_operator_by_the_deepest_value(tenants: Tenants) -> None:
     """Each costs the API server up to nine seconds: it keeps who owns which of the levels."""
-    fill_places(tenants, DEEPEST, every)
+    fill_places(tenants, DEEPEST, 16)

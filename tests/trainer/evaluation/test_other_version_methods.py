@@ -32,7 +32,10 @@ def numbers_of(result: Any) -> dict[str, Any]:
     return {number.name: number for number in result.numbers}
 
 
-@pytest.mark.parametrize("method", comparable.METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(m, marks=pytest.mark.long if m in ("KTO", "ORPO", "PPO") else ()) for m in comparable.METHODS],
+)
 def test_a_version_has_the_numbers_that_its_own_run_measured(runs: Any, compared_runs: Any, method: str) -> None:
     """Both start from the same base, so their reference is the same; and what is trained is the same as without."""
     pair = compared_runs(method)

@@ -211,6 +211,7 @@ def test_two_ranks_find_the_same_numbers_as_one(runs: Any, measured: Any) -> Non
         assert float(ours.tuned) == pytest.approx(float(theirs.tuned), rel=1e-3)
 
 
+@pytest.mark.long
 def test_zero_3_finds_the_same_numbers_as_one_process(runs: Any, measured: Any) -> None:
     """Weights are gathered by all ranks at each layer, so all must run as many forward passes."""
     fields = {"tasks": ("arc_easy", "wikitext"), "training": {"maxSteps": 2}, "harness": {"limit": 3}}

@@ -132,6 +132,8 @@ CASES: dict[str, tuple[str, dict[str, Any], list[dict[str, Any]], Callable[..., 
 }
 SAME = {("IPO", "None"), ("Hinge", "None")}
 """They differ from DPO in one formula, which the adapter's case compares."""
+SELDOM = {(case, "None") for case in ("DAPT", "KTO", "ORPO", "Reward")}
+"""Full fine-tuning is compared in `make test` for SFT and DPO, each method with an adapter."""
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +146,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
 
 @pytest.mark.parametrize(
     ("case", "adapter"),
-    [(case, adapter) for case in CASES for adapter in ("LoRA", "None") if (case, adapter) not in SAME],
+    [
+        pytest.param(case, adapter, marks=pytest.mark.long if (case, adapter) in SELDOM else ())
+        for case in CASES
+        for adapter in ("LoRA", "None")
+        if (case, adapter) not in SAME
+    ],
 )
 def test_the_curve_is_that_of_a_plain_script(
     runs: Any, make_plan: Any, model_folder: Path, tmp_path: Path, case: str, adapter: str

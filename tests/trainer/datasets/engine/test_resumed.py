@@ -269,7 +269,11 @@ def test_what_belongs_to_no_part_goes(plan: Callable[..., MaterializePlan]) -> N
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[:-30], lambda data: data[:300] + b"!" + data[301:], lambda _: b""]
+    "damage",
+    [
+        lambda data: data[:300] + b"!" + data[301:],
+        *(pytest.param(cut, marks=pytest.mark.long) for cut in (lambda data: data[:-30], lambda _: b"")),
+    ],
 )
 def test_a_damaged_part_is_read_again(
     damage: Callable[[bytes], bytes],
@@ -302,7 +306,13 @@ OTHERWISE: dict[str, Callable[[pytest.MonkeyPatch], Fields]] = {
 }
 
 
-@pytest.mark.parametrize("case", OTHERWISE)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.long if case in ("other personal data", "longer rows") else ())
+        for case in OTHERWISE
+    ],
+)
 def test_rows_that_are_checked_otherwise_are_read_again(
     case: str, plan: Callable[..., MaterializePlan], whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
