@@ -1,4 +1,4 @@
-"""The page on this machine, until interrupted."""
+"""Pages and servers of ours on loopback, until interrupted."""
 
 from __future__ import annotations
 
@@ -11,21 +11,10 @@ from collections.abc import Callable
 import typer
 from aiohttp import web
 
-from hone_api.dataset.synthesis import SyntheticRows
-from hone_cli.reach.guard import digest
+from hone_cli.reach.guard import LOOPBACK, digest
 from hone_cli.reach.pod import LISTENING
-from hone_cli.review.reviews import Reviews
-from hone_cli.review.server import application
 
-LOOPBACK = "127.0.0.1"
 REVIEW = "Review at"
-
-
-def serve(reviews: Reviews, port: int) -> SyntheticRows:
-    """Serve the page on loopback until Ctrl-C or SIGTERM; returns the final counts."""
-    reviews.state()  # errors are reported first
-    serve_page(lambda token_digest: application(reviews, token_digest), port, REVIEW)
-    return reviews.state().counts
 
 
 def serve_page(serves: Callable[[str], web.Application], port: int, words: str) -> None:

@@ -17,7 +17,8 @@ from hone_cli.errors import CommandError
 
 TOKEN_DIGEST = web.AppKey("token_digest", str)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_HOSTS = ("127.0.0.1", "localhost")
+LOOPBACK = "127.0.0.1"
+_HOSTS = (LOOPBACK, "localhost")
 log = logging.getLogger(__name__)
 
 

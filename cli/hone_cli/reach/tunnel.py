@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hone_cli.local import LOOPBACK
+from hone_cli.reach.guard import LOOPBACK
 
 _CHUNK = 2**16
 Stream = Callable[[], tuple[Any, Callable[[], None]]]

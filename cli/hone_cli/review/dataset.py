@@ -77,9 +77,13 @@ def serve_review(batch: Path) -> None:
 
 
 def _on_a_page(reviews: Reviews, port: int) -> SyntheticRows:
+    """Serve the page on loopback until Ctrl-C or SIGTERM; returns the final counts."""
     from hone_cli import local  # a terminal needs no server
+    from hone_cli.review import server
 
-    return local.serve(reviews, port)
+    reviews.state()  # errors are reported first
+    local.serve_page(lambda token_digest: server.application(reviews, token_digest), port, local.REVIEW)
+    return reviews.state().counts
 
 
 def _in_terminal(reviews: Reviews, row: str | None) -> SyntheticRows | None:
