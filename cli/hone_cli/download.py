@@ -147,7 +147,7 @@ def _reached(kube: Kube, version: Mapping[str, Any], artifact: Artifact) -> Iter
 def is_signed(version: Mapping[str, Any]) -> bool:
     """Whether the folders of its artifacts have a signature."""
     signature = (version.get("status") or {}).get("signature") or {}
-    return bool(signature.get("key") or signature.get("identity"))
+    return bool(signature.get("key"))
 
 
 def into(folder: Path, source: RemoteFiles, artifact: Artifact, signed: bool = False) -> Copied:

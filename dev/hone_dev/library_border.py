@@ -44,10 +44,6 @@ _REFERENCE = (
 
 _SIGNATURE = "trainer/hone_trainer/store/signature.py"
 _SIGNED = "The library's own verification hashes every file; Hone has just compared each with the manifest."
-_IDENTITY = "trainer/hone_trainer/store/identity.py"
-_KEYLESS = "The library's own signer asks the issuer of the token for a page to log in, which no API server has."
-_BEFORE_REKOR = "An identity that does not count is refused before its signature is logged for everybody to read."
-_TRUST = "A trust config that cannot be used must not look like a signature that does not count."
 _ONCE = "Its own command hashes every file again; Hone signs the hashes that it has just compared with the manifest."
 
 NAMES: tuple[LibraryName, ...] = (
@@ -56,23 +52,6 @@ NAMES: tuple[LibraryName, ...] = (
     LibraryName("model_signing._signing.sign_sigstore_pb", "Signature", "imports", _SIGNATURE, _SIGNED),
     LibraryName("model_signing._signing.sign_ec_key", "Signer", "imports", _SIGNATURE, _ONCE),
     LibraryName("model_signing._signing.signing", "Payload", "imports", _SIGNATURE, _ONCE),
-    LibraryName("model_signing._signing.signing", "Signer", "imports", _SIGNATURE, _ONCE),
-    LibraryName("model_signing._signing.signing", "Signer", "imports", "trainer/hone_trainer/artifacts/sign.py", _ONCE),
-    LibraryName("model_signing._signing", "sign_sigstore", "imports", _IDENTITY, _KEYLESS),
-    LibraryName("model_signing._signing.signing", "Payload", "imports", _IDENTITY, _KEYLESS),
-    LibraryName("model_signing._signing.sign_sigstore:Signer", "_signing_context", "sets", _IDENTITY, _KEYLESS),
-    LibraryName("model_signing._signing.sign_sigstore:Signer", "_identity_token", "sets", _IDENTITY, _KEYLESS),
-    LibraryName("model_signing._signing.sign_sigstore:Signer", "_client_id", "sets", _IDENTITY, _KEYLESS),
-    LibraryName(
-        "sigstore._internal.fulcio.client",
-        "FulcioClientError",
-        "imports",
-        _IDENTITY,
-        "What Fulcio refuses must be distinguished from what cannot be reached.",
-    ),
-    LibraryName("sigstore.sign:Signer", "_signing_cert", "calls", _IDENTITY, _BEFORE_REKOR),
-    LibraryName("sigstore.oidc:IdentityToken", "_unverified_claims", "reads", _IDENTITY, _BEFORE_REKOR),
-    LibraryName("sigstore._internal.trust", "KeyringPurpose", "imports", _IDENTITY, _TRUST),
     # transformers
     LibraryName(
         _TRANSFORMERS,

@@ -20,9 +20,6 @@ from hone_operator.settings.pods import TrainerPods
 from hone_operator.settings.values import Values
 
 pytestmark = pytest.mark.pure
-TRUST = '{"trustedRoot": {"tlogs": []}, "signingConfig": {}}'
-SIGNER = {"subject": "https://kubernetes.io/namespaces/ml/serviceaccounts/signer", "issuer": "https://issuer.test"}
-KEYLESS = {"serviceAccount": "signer", "trustConfig": TRUST, "identities": [SIGNER]}
 PUBLIC_KEY = (
     "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEtW3KnFeUNGUBw5h70VmbRd7wAYa/\n"
     "lqWWrpO8Pmo4pnzPCKusUYB+3SclvJ+zEug2HrmbTy6k7IXR6ekxNNqvkQ==\n-----END PUBLIC KEY-----\n"
@@ -282,31 +279,12 @@ def test_two_answers_to_where_it_works_are_refused(render, values):
             "read the key",
         ),
         ({"signing": {"required": True}}, "set signing.publicKeys"),
-        ({"signing": {"keyless": {"identities": [SIGNER]}}}, "set signing.keyless.trustConfig"),
-        ({"signing": {"keyless": {"trustConfig": TRUST}}}, "set signing.keyless.trustConfig and signing.keyless.ident"),
-        ({"signing": {"keyless": {"serviceAccount": "signer"}}}, "signing.keyless.identities"),
-        ({"signing": {"keyless": {"identities": [{"subject": "x"}], "trustConfig": TRUST}}}, "issuer"),
-        (
-            {"signing": {"secretName": "key", "publicKeys": [PUBLIC_KEY], "keyless": KEYLESS}},
-            "set signing.secretName or signing.keyless.serviceAccount",
-        ),
+        ({"signing": {"keyless": {"serviceAccount": "signer"}}}, "keyless"),
     ],
 )
 def test_a_signing_key_that_tenants_could_read_is_refused(render, values, said):
     with pytest.raises(Exception, match=said):
         render(values)
-
-
-def test_identities_sign_without_any_key(render, tmp_path, monkeypatch):
-    config = of_kind(render({"signing": {"keyless": KEYLESS, "required": True}}), "ConfigMap")
-    (file := tmp_path / "config.yaml").write_text(
-        next(c["data"]["config.yaml"] for c in config if "config.yaml" in c.get("data", {}))
-    )
-    monkeypatch.setenv("HONE_CONFIG_FILE", str(file))
-    signing = load().signing
-    assert (signing.keyless.trust_config, signing.keyless.service_account) == (TRUST, "signer")
-    assert [each.to_json() for each in signing.keyless.identities] == [SIGNER]
-    assert (signing.required, signing.public_keys) == (True, [])
 
 
 def test_helm_test_says_who_submits_its_job_where_duties_are_separate(render):

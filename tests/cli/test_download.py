@@ -311,12 +311,11 @@ def copy_of_nothing(folder: Path) -> Any:
     ("signature", "signed"),
     [
         ({"key": "0" * 64}, True),
-        ({"identity": {"subject": "https://kubernetes.io/x", "issuer": "https://issuer.test"}}, True),
         ({"tries": 3}, False),
         (None, False),
     ],
 )
-def test_the_signature_of_a_key_or_of_an_identity_is_copied(signature: dict[str, Any] | None, signed: bool) -> None:
+def test_the_signature_of_a_key_is_copied(signature: dict[str, Any] | None, signed: bool) -> None:
     assert is_signed({"status": {"signature": signature}}) is signed
     assert not is_signed({})
 

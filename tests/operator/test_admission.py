@@ -22,7 +22,6 @@ from support.cluster.operator_writes import (
     of_dataset,
     of_namespace,
     policy,
-    signing,
     token,
 )
 from support.cluster.rights import installed
@@ -60,13 +59,11 @@ def test_an_ordinary_job_is_admitted(write):
 @pytest.mark.parametrize(
     "fields",
     [
-        signing(),
         {"serviceAccountName": "trainer-a"},
         {"serviceAccountName": "stager"},
         {"container": {"env": [{"name": "NCCL_DEBUG", "valueFrom": {"secretKeyRef": {"name": "hone-a", "key": "a"}}}]}},
     ],
     ids=[
-        "a token that signs",
         "an account that jobs may name",
         "the account of the platform",
         "a key of a Secret of Hone",

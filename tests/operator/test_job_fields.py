@@ -43,16 +43,7 @@ VALUES = {
     "tenants": {"resourceClaimTemplates": ["four-gpus"]},
     "kueue": {"enabled": True},
 }
-SIGNING = {
-    "key": {"secretName": "signing-key", "publicKeys": [PUBLIC_KEY]},
-    "keyless": {
-        "keyless": {
-            "serviceAccount": "signer",
-            "trustConfig": '{"trustedRoot": {}, "signingConfig": {}}',
-            "identities": [{"subject": "https://kubernetes.io/x", "issuer": "https://issuer.test"}],
-        }
-    },
-}
+SIGNING = {"secretName": "signing-key", "publicKeys": [PUBLIC_KEY]}
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -107,16 +98,16 @@ def built(case):
         yield body
 
 
-@pytest.fixture(scope="module", params=SIGNING)
-def account(request, kube, apiserver):
+@pytest.fixture(scope="module")
+def account(kube, apiserver):
     body = {
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": ENABLED, "labels": {"hone.dev/enabled": "true"}},
     }
     kube.call("PATCH", f"/api/v1/namespaces/{ENABLED}?fieldManager=tests", body, "application/apply-patch+yaml")
-    with installed(kube, apiserver, SYSTEM, {**VALUES, "signing": SIGNING[request.param]}) as user:
-        yield kube, user, request.param
+    with installed(kube, apiserver, SYSTEM, {**VALUES, "signing": SIGNING}) as user:
+        yield kube, user
 
 
 def ask(kube, body, path=JOBS):
@@ -124,9 +115,8 @@ def ask(kube, body, path=JOBS):
 
 
 def test_what_the_builders_make_is_admitted(account):
-    kube, _, signs = account
-    other = {"key": "sign-keyless", "keyless": "sign"}[signs]
-    for case in BUILT.keys() - {other}:
+    kube, _ = account
+    for case in BUILT:
         for body in built(case):
             code, message = ask(kube, body, PATHS[body["kind"]])
             # The ledger and the claim are there already if another test has made them.
@@ -135,7 +125,7 @@ def test_what_the_builders_make_is_admitted(account):
 
 def test_a_base_that_an_old_cluster_does_not_mount_is_admitted(account):
     """An API server without image volumes drops them before it asks the policy; the trainer then names the reason."""
-    kube, _, _ = account
+    kube, _ = account
     job = next(b for b in built("training-image") if b["kind"] == "Job")
     dropped = {v["name"] for v in pod(job)["volumes"] if "image" in v}
     assert dropped
@@ -147,7 +137,7 @@ def test_a_base_that_an_old_cluster_does_not_mount_is_admitted(account):
 
 
 def test_a_job_to_which_somebody_added_a_field_is_still_suspended(account):
-    kube, _, _ = account
+    kube, _ = account
     job = next(b for b in built("training-one-pod") if b["kind"] == "Job")
     job["metadata"]["name"] = "added"
     made = kube.call("POST", JOBS, {**job, "spec": {**job["spec"], "ttlSecondsAfterFinished": 60}})
@@ -161,7 +151,7 @@ def test_a_job_to_which_somebody_added_a_field_is_still_suspended(account):
 
 
 def test_a_pod_is_kept_away_from_nodes_and_not_drawn_to_one(account):
-    kube, _, _ = account
+    kube, _ = account
     job = next(b for b in built("training-away-from-nodes") if b["kind"] == "Job")
     terms = pod(job)["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     terms[0]["preference"]["matchFields"][0]["operator"] = "In"
@@ -204,7 +194,7 @@ TYPES = {
 
 def allowed():
     """{type: fields that the policy lets through}."""
-    objects = render(SYSTEM, {**VALUES, "signing": SIGNING["keyless"]})
+    objects = render(SYSTEM, {**VALUES, "signing": SIGNING})
     (spec,) = (d["spec"] for d in objects if d["metadata"]["name"] == POLICY and "validations" in d["spec"])
     text = " ".join(rule["expression"] for rule in spec["validations"])
     lists = re.findall(r"dyn\(([\w.]+)\)\.all\(k, k in (\[[^\]]*\])\)", text)
@@ -214,7 +204,7 @@ def allowed():
 
 
 def test_the_lists_hold_what_the_builders_make_and_no_more(account):
-    kube, _, _ = account
+    kube, _ = account
     made = {name: set() for name in LEVELS}
     for case in BUILT:
         for body in built(case):
@@ -356,9 +346,8 @@ def changes(base, schemas):
 
 
 @pytest.mark.outside
-@pytest.mark.parametrize("account", ["keyless"], indirect=True)
 def test_every_other_field_is_denied(account):
-    kube, *_ = account
+    kube, _ = account
     schemas = kube.call("GET", "/openapi/v3/apis/batch/v1")["components"]["schemas"]
     base = next(b for b in built("training-gpus") if b["kind"] == "Job")
     settings = next(b for b in built("training-with-settings") if b["kind"] == "Job")

@@ -12,7 +12,6 @@ from pydantic.alias_generators import to_camel
 
 from hone_api.base.meta import MAX_COUNT, ApiModel, Digest, ShortText, Storable
 from hone_api.blocks.shape import ModelShape
-from hone_api.blocks.signing import Identity
 from hone_api.blocks.tracking import RegisteredAlias, RegisteredVersion, RunId, TrackedRun
 from hone_api.dataset.curation import CurationStep
 from hone_api.dataset.dataset_status import (
@@ -261,12 +260,8 @@ class SignResult(ApiModel):
     """Every artifact has a signature that counts."""
 
     kind: Literal["Sign"] = "Sign"
-    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        default=None, description="SHA-256 of the public key's PEM, as model.sig names it."
-    )
-    identity: Identity | None = Field(default=None, description="Who signed without a key.")
-    trust: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        default=None, description="SHA-256 of the trust config that confirmed it."
+    key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] = Field(
+        description="SHA-256 of the public key's PEM, as model.sig names it."
     )
 
 

@@ -428,15 +428,8 @@ class DatasetStatusJson(TypedDict, total=False):
     lastTryTime: str | None
 
 
-class IdentityJson(TypedDict, total=False):
-    subject: Required[str]
-    issuer: Required[str]
-
-
 class SignatureStatusJson(TypedDict, total=False):
     key: str
-    identity: IdentityJson
-    trust: str
     signedAt: str
     tries: int
 

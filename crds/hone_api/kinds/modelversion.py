@@ -31,7 +31,6 @@ from hone_api.blocks.delivery import ONE_DELIVERY, ArtifactForm, Deliveries
 from hone_api.blocks.entries import RETRIED, EntryStatus, PlaceStatus
 from hone_api.blocks.evaluation import MAX_EVALUATIONS, VersionEvaluations
 from hone_api.blocks.shape import ModelShape
-from hone_api.blocks.signing import Identity
 from hone_api.blocks.tracking import TrackedRun
 from hone_api.kinds.plan_record import PlanRecord, StageSettings, values_of
 from hone_api.words.states import ApprovalState, DeliveryState, MeasurementState
@@ -370,11 +369,7 @@ class SignatureStatus(ApiModel):
 
     key: ShortText | None = Field(
         default=None,
-        description="SHA-256 of the PEM of the public key, as model.sig names it; absent until it is signed by one.",
-    )
-    identity: Identity | None = Field(default=None, description="Who signed without a key.")
-    trust: ShortText | None = Field(
-        default=None, description="SHA-256 of signing.keyless.trustConfig of the chart that confirmed the identity."
+        description="SHA-256 of the PEM of the public key, as model.sig names it; absent until it is signed.",
     )
     signed_at: Timestamp | None = Field(default=None, description="When the last artifact was signed.")
     tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of signing Jobs so far.")
@@ -399,7 +394,7 @@ class ModelVersionStatus(ApiModel):
     tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of verifying Jobs so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last verifying Job ended.")
     signature: SignatureStatus | None = Field(
-        default=None, description="Who signed it; with signing.publicKeys or signing.keyless of the chart."
+        default=None, description="Who signed it; with signing.publicKeys of the chart."
     )
     deliveries: Annotated[list[DeliveryStatus], Field(max_length=8)] = Field(
         default_factory=list, description="State of each entry of spec.deliveries, and of the Model's that apply to it."

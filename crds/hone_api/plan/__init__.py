@@ -29,7 +29,6 @@ from hone_api.plan.fields import (
     Release,
     ServicePattern,
     TasksInput,
-    Trusted,
 )
 from hone_api.plan.models import ImportPlan, MeasurePlan, SignPlan, VerifyPlan
 from hone_api.plan.rows import MaterializePlan, MixPlan, RowsPlan
@@ -70,7 +69,6 @@ __all__ = [
     "TasksPlan",
     "TrackingInput",
     "TrainingPlan",
-    "Trusted",
     "VerifyPlan",
 ]
 

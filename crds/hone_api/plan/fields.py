@@ -5,10 +5,9 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.base.meta import ApiModel, Digest, Percent
-from hone_api.blocks.signing import Keyless
 from hone_api.dataset.dataset import MAX_PODS
 from hone_api.kinds.resolved import TaskDataSet
 from hone_api.plan.plan_paths import PlanPath
@@ -140,14 +139,9 @@ PublicKey = Annotated[
 """PEM of a key of the elliptic curves P-256, P-384 or P-521."""
 
 
-Trusted = Annotated[PublicKey | Keyless, WithJsonSchema({"type": "string"})]
-"""Whose signature counts. No object of the API has one: a structural schema has no union of two types."""
-
-
 TRUSTED: Any = Field(
     default=None,
-    description="Public keys, and identities that sign without one. One of them must have signed the folder's "
-    "model.sig. None: the signature is not checked.",
+    description="Public keys. One of them must have signed the folder's model.sig. None: the signature is not checked.",
 )
 
 
@@ -156,7 +150,7 @@ class ArtifactInput(ApiModel):
 
     path: PlanPath
     digest: Digest = Field(description="SHA-256 of manifest.json.")
-    trusted: list[Trusted] | None = TRUSTED
+    trusted: list[PublicKey] | None = TRUSTED
 
 
 class TasksInput(ApiModel):
@@ -174,7 +168,7 @@ class ModelInput(ApiModel):
     path: PlanPath = Field(description="Folder of config, tokenizer, safetensors.")
     digest: Digest | None = Field(default=None, description="SHA-256 of its manifest.json; none: not checked.")
     adapter: ArtifactInput | None = None
-    trusted: list[Trusted] | None = TRUSTED
+    trusted: list[PublicKey] | None = TRUSTED
 
 
 BILL: Any = Field(

@@ -38,10 +38,6 @@ class SignPlan(PlanFields):
         default=None,
         description="Folder of a Secret with private-key.pem; none: somebody else signs, which is checked.",
     )
-    token_path: PlanPath | None = Field(
-        default=None,
-        description="File with the pod's token for Sigstore, by which it signs without a key; not with keyPath.",
-    )
     provenance: dict[str, Any] = Field(description="Predicate of the in-toto statement, SLSA provenance 1.0.")
     bom: dict[str, Any] | None = BILL
 

@@ -24,8 +24,8 @@ from hone_api.plan.fields import (
     ModelInput,
     PlanFields,
     PodPlace,
+    PublicKey,
     TasksInput,
-    Trusted,
 )
 from hone_api.plan.plan_paths import PlanPath
 
@@ -79,7 +79,7 @@ class TrainingPlan(PodPlace, Destinations, PlanBlocks, _Attempt):
     model_digest: Digest | None = Field(
         default=None, description="SHA-256 of manifest.json in model_path; none: not checked."
     )
-    model_trusted: list[Trusted] | None = TRUSTED
+    model_trusted: list[PublicKey] | None = TRUSTED
     model_version: Name | None = Field(default=None, description="The ModelVersion that the base model is.")
     model_adapter: ArtifactInput | None = Field(
         default=None, description="Adapter to merge into the base first: the ModelVersion has no merged form."

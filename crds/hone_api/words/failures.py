@@ -72,9 +72,6 @@ class FailureCode(StrEnum):
     SIGNATURE_MISSING = "SignatureMissing"
     SIGNATURE_INVALID = "SignatureInvalid"
     SIGNING_KEY_UNUSABLE = "SigningKeyUnusable"
-    SIGNING_IDENTITY_REFUSED = "SigningIdentityRefused"
-    SIGNING_SERVER_UNREACHABLE = "SigningServerUnreachable"
-    SIGNING_TRUST_UNUSABLE = "SigningTrustUnusable"
     SECRET_NOT_FOUND = "SecretNotFound"
     SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"
     UNSAFE_MODEL = "UnsafeModel"
@@ -254,15 +251,14 @@ FAILURES: dict[str, Failure] = {
         ExitCode.CONFIG,
         Retry.UNTIL_FIXED,
         "The model has no model.sig, but the platform requires one: name the Secret with the key in signing.secretName "
-        "of the chart, or a ServiceAccount in signing.keyless.serviceAccount, or sign the folder with model_signing.",
+        "of the chart, or sign the folder with model_signing.",
         fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.SIGNATURE_INVALID: Failure(
         ExitCode.DATA,
         Retry.NEVER,
-        "The signature is by no key in signing.publicKeys and no identity in signing.keyless.identities of the chart, "
-        "or not for these files: do not use this model before you know why. If a key was replaced, add the old one to "
-        "the list.",
+        "The signature is by no key in signing.publicKeys of the chart, or not for these files: do not use this model "
+        "before you know why. If a key was replaced, add the old one to the list.",
         fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.SIGNING_KEY_UNUSABLE: Failure(
@@ -271,28 +267,6 @@ FAILURES: dict[str, Failure] = {
         "The signing Secret's private-key.pem must be an unencrypted PEM of P-256, P-384 or P-521, and its public key "
         "one of signing.publicKeys of the chart.",
         "openssl ecparam -name prime256v1 -genkey -noout -out private-key.pem; openssl ec -in private-key.pem -pubout",
-        fixed_by=FixedBy.PLATFORM,
-    ),
-    FailureCode.SIGNING_IDENTITY_REFUSED: Failure(
-        ExitCode.CONFIG,
-        Retry.UNTIL_FIXED,
-        "Fulcio must accept tokens of the cluster's issuer for the audience sigstore, and the subject and the issuer "
-        "of its certificate must be one of signing.keyless.identities of the chart.",
-        "kubectl create token SERVICEACCOUNT --audience sigstore",
-        fixed_by=FixedBy.PLATFORM,
-    ),
-    FailureCode.SIGNING_SERVER_UNREACHABLE: Failure(
-        ExitCode.CONFIG,
-        Retry.UNTIL_FIXED,
-        "Check that pods that sign reach the addresses in signing.keyless.trustConfig of the chart: Fulcio, Rekor and "
-        "the timestamp authority. With restricted egress, add them to networkPolicy.trainer.extraEgress.",
-        fixed_by=FixedBy.PLATFORM,
-    ),
-    FailureCode.SIGNING_TRUST_UNUSABLE: Failure(
-        ExitCode.CONFIG,
-        Retry.UNTIL_FIXED,
-        "Set signing.keyless.trustConfig of the chart to Sigstore's ClientTrustConfig as JSON, with servers that are "
-        "valid now.",
         fixed_by=FixedBy.PLATFORM,
     ),
     FailureCode.SECRET_NOT_FOUND: Failure(

@@ -57,7 +57,7 @@ class ConditionType(State):
     VERIFIED = "Verified", "Every file of the model matches its manifest"
     SIGNED = (
         "Signed",
-        "Every artifact has a signature by a key or an identity of the platform; absent where it names none",
+        "Every artifact has a signature by a key of the platform; absent where it names none",
     )
     DELIVERED = (
         "Delivered",
@@ -203,7 +203,7 @@ class Reason(State):
     VERIFYING = "Verifying", "A Job is hashing every file"
     VERIFIED = "Verified", "Every file matches its manifest"
     SIGNING = "Signing", "A Job is signing the model, or compares the signature that somebody else made"
-    SIGNED = "Signed", "A key or an identity of the platform has signed every file"
+    SIGNED = "Signed", "A key of the platform has signed every file"
     DELIVERING = "Delivering", "A Job is copying the model to where `spec.deliveries` says"
     DELIVERY_LEFT_OUT = (
         "DeliveryLeftOut",

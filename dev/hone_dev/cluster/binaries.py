@@ -12,7 +12,6 @@ from hone_dev.tools.shell import locked, run
 
 MODULE = paths.SOURCE / "dev" / "cluster"
 COREDNS = paths.SOURCE / "dev" / "coredns"
-FULCIO = paths.SOURCE / "dev" / "fulcio"
 ARGO_CD = paths.SOURCE / "dev" / "argocd"
 FLUX = paths.SOURCE / "dev" / "flux"
 TRIVY = paths.SOURCE / "dev" / "trivy"
@@ -40,8 +39,6 @@ GO_INSTALL = {
     "kueue": "sigs.k8s.io/kueue/cmd/kueue@v0.17.0",
     "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
     "oras": "oras.land/oras/cmd/oras@v1.3.6",
-    "rekor": "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0",
-    "tesseract": "github.com/transparency-dev/tesseract/cmd/tesseract/posix@v0.1.1",
 }
 # For `make audit` and `make release`, and compiled by them alone.
 GO_INSTALL_FOR_AUDIT = {
@@ -69,11 +66,6 @@ def coredns() -> Path:
     """The path of CoreDNS, built if absent; after Kubernetes, whose compiled packages are most of it."""
     kubernetes()
     return _compiled(COREDNS, "coredns", "CoreDNS (seconds, once)")
-
-
-def fulcio() -> Path:
-    """The path of Fulcio with an authority in memory, built if absent."""
-    return _compiled(FULCIO, "fulcio", "Fulcio (about 3 minutes, once)")
 
 
 def argo_cd() -> Path:

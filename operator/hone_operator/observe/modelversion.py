@@ -33,7 +33,7 @@ class ModelVersionReader:
         status = body.get("status") or {}
         verified = bool(status.get("verifiedAt"))
         signature = status.get("signature") or {}
-        signed = bool(signature.get("key") or signature.get("identity"))
+        signed = bool(signature.get("key"))
         done = {entry["key"] for entry in status.get("deliveries") or () if entry["state"] == DeliveryState.DELIVERED}
         measured = status.get("evaluations") or ()
         done |= {entry["key"] for entry in measured if entry["state"] == MeasurementState.MEASURED}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -10,8 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from hone_api.base.meta import Name
 from hone_api.blocks.pod_settings import ALLOWED_ENV, ALLOWED_KEYS
-from hone_api.blocks.signing import Identity, Keyless
-from hone_api.plan import PublicKey, Trusted
+from hone_api.plan import PublicKey
 from hone_operator.keys import public_key_fingerprint
 from hone_operator.settings.section import ClassName, Section, Text
 
@@ -103,44 +101,6 @@ class TenantSettings(Section):
     )
 
 
-class KeylessSettings(Section):
-    """Signatures without a key."""
-
-    service_account: ClassName = Field(
-        "",
-        description="ServiceAccount in each namespace by whose token, for the audience sigstore, a Job of its own "
-        "signs each model. Not with signing.secretName. Empty: Jobs sign with the key, or only compare.",
-    )
-    trust_config: Annotated[str, StringConstraints(max_length=32768)] = Field(
-        "",
-        description="JSON of Sigstore's ClientTrustConfig: addresses of Fulcio, Rekor and the timestamp authority, "
-        "their certificates and keys.",
-    )
-    identities: Annotated[list[Identity], Field(max_length=64)] = Field(
-        default_factory=list, description="Who may sign without a key, 64 at most. Empty: nobody."
-    )
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> Self:
-        if bool(self.trust_config) != bool(self.identities) or (self.service_account and not self.identities):
-            raise ValueError(
-                "signing.keyless needs the authorities and whose signatures count: set trust_config and identities"
-            )
-        if self.trust_config:
-            self._parses()
-        return self
-
-    def _parses(self) -> None:
-        try:
-            parts = json.loads(self.trust_config)
-        except ValueError:
-            parts = None
-        if not isinstance(parts, dict) or not {"trustedRoot", "signingConfig"} <= parts.keys():
-            raise ValueError(
-                "signing.keyless.trust_config is not a ClientTrustConfig in JSON, with trustedRoot and signingConfig"
-            )
-
-
 class SigningSettings(Section):
     """Who signs models, and whose signature counts."""
 
@@ -150,11 +110,10 @@ class SigningSettings(Section):
         "name must not begin with tenants.secretPrefix, so that no object of a tenant can name it. Empty: somebody "
         "else signs, and Jobs only compare.",
     )
-    keyless: KeylessSettings = Field(default_factory=KeylessSettings)
     public_keys: Annotated[list[PublicKey], Field(max_length=16)] = Field(
         default_factory=list,
-        description="Public keys (PEM) whose signatures count, 16 at most. If this and keyless.identities are empty, "
-        "models are neither signed nor compared with a signature.",
+        description="Public keys (PEM) whose signatures count, 16 at most. Empty: models are neither signed nor "
+        "compared with a signature.",
     )
     required: bool = Field(
         False,
@@ -164,10 +123,8 @@ class SigningSettings(Section):
 
     @model_validator(mode="after")
     def _names_its_keys(self) -> Self:
-        if (self.secret_name or (self.required and not self.keyless.identities)) and not self.public_keys:
+        if (self.secret_name or self.required) and not self.public_keys:
             raise ValueError("signing needs the public keys whose signatures count: set signing.public_keys")
-        if self.secret_name and self.keyless.service_account:
-            raise ValueError("models are signed once: set signing.secret_name or signing.keyless.service_account")
         for pem in self.public_keys:
             public_key_fingerprint(pem)
         return self
@@ -177,35 +134,18 @@ class SigningSettings(Section):
         """SHA-256 of each public key, as signatures name their key."""
         return frozenset(map(public_key_fingerprint, self.public_keys))
 
-    @cached_property
-    def trusted_identities(self) -> Keyless | None:
-        """Who may sign without a key; None: nobody."""
-        if not self.keyless.identities:
-            return None
-        return Keyless(trust_config=self.keyless.trust_config, identities=self.keyless.identities)
-
     @property
-    def signers(self) -> list[Trusted]:
-        """Keys and identities whose signatures count; empty: no signature is made or looked at."""
-        return [*self.public_keys, *([self.trusted_identities] if self.trusted_identities else [])]
-
-    @property
-    def trusted(self) -> list[Trusted] | None:
+    def trusted(self) -> list[PublicKey] | None:
         """One of these must have signed each model that is used; None: models need no signature."""
-        return self.signers if self.required else None
+        return self.public_keys if self.required else None
 
-    def counts(self, key: str | None, identity: Identity | None, trust: str | None) -> bool:
+    def counts(self, key: str | None) -> bool:
         """Whether a signature that was compared before still counts.
 
         Args:
             key: SHA-256 of the public key.
-            identity: who signed without one.
-            trust: SHA-256 of the trust config that confirmed the identity.
         """
-        if key is not None:
-            return key in self.fingerprints
-        keyless = self.trusted_identities
-        return keyless is not None and trust == keyless.trust and identity in keyless.identities
+        return key in self.fingerprints
 
 
 class PrivacySettings(Section):

@@ -66,7 +66,7 @@ def test_pods_pass_pod_security_restricted(case):
             continue
         spec = body["spec"]["template"]["spec"]
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-        assert ("serviceAccountName" in spec) == (case == "sign-keyless")
+        assert "serviceAccountName" not in spec
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] == 10001
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

@@ -1,6 +1,5 @@
 """Settings: file below environment, and every mistake reported at once."""
 
-import json
 import os
 import re
 
@@ -171,25 +170,12 @@ KEY = "\\n".join(
 )
 
 
-SIGNER = "{subject: x, issuer: 'https://issuer.test'}"
-TRUST = json.dumps({"trustedRoot": {}, "signingConfig": {}})
-KEYLESS = f"service_account: signer, identities: [{SIGNER}], trust_config: '{TRUST}'"
-
-
 @pytest.mark.parametrize(
     ("signing", "said"),
     [
         ("{secret_name: platform-key}", "set signing.public_keys"),
         ("{required: true}", "set signing.public_keys"),
         (f'{{secret_name: hone-key, public_keys: ["{KEY}"]}}', "every job could name it"),
-        (f"{{keyless: {{identities: [{SIGNER}]}}}}", "set trust_config and identities"),
-        ("{keyless: {trust_config: '{}'}}", "set trust_config and identities"),
-        ("{keyless: {service_account: signer}}", "set trust_config and identities"),
-        (f"{{keyless: {{identities: [{SIGNER}], trust_config: 'no JSON'}}}}", "not a ClientTrustConfig in JSON"),
-        (f"{{keyless: {{identities: [{SIGNER}], trust_config: '[1]'}}}}", "not a ClientTrustConfig in JSON"),
-        (f"{{keyless: {{identities: [{SIGNER}], trust_config: '{{\"trustedRoot\": 1}}'}}}}", "not a ClientTrustConfig"),
-        (f"{{secret_name: key, keyless: {{{KEYLESS}}}}}", "set signing.public_keys"),
-        (f'{{secret_name: key, public_keys: ["{KEY}"], keyless: {{{KEYLESS}}}}}', "models are signed once"),
         (f'{{public_keys: ["{KEY.replace("MFkw", "AAAA")}"]}}', "openssl ec -in private-key.pem -pubout"),
     ],
 )

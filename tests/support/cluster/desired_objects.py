@@ -11,7 +11,6 @@ from support.cluster.platforms import changed, platform_with, signing
 from hone_api.blocks.delivery import Delivery
 from hone_api.blocks.evaluation import VersionEvaluation
 from hone_api.blocks.imports import ModelImport
-from hone_api.blocks.signing import Identity, Keyless
 from hone_api.blocks.tracking import MlflowRegistry, RegisteredAlias
 from hone_api.dataset.dataset import DatasetSpec
 from hone_api.kinds.finetunejob import FineTuneJobSpec
@@ -255,13 +254,6 @@ def model_signature() -> list[dict[str, Any]]:
     return sign(owner("ModelVersion", "m-v1"), _version(), 1, platform)
 
 
-def keyless_signature() -> list[dict[str, Any]]:
-    identity = Identity(subject="https://kubernetes.io/namespaces/team/serviceaccounts/signer", issuer="https://c.test")
-    keyless = Keyless(trust_config="{}", identities=[identity])
-    platform = changed(PLATFORM, signing=signing(keyless, service_account="signer"))
-    return sign(owner("ModelVersion", "m-v1"), _version(), 1, platform)
-
-
 def model_delivery(**target: Any) -> list[dict[str, Any]]:
     parcel = Parcel.of(_version(), Delivery.model_validate(target), PLATFORM)
     return deliver(owner("ModelVersion", "m-v1"), _version(), parcel, 1, PLATFORM)
@@ -335,7 +327,6 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "pods-that-encode": lambda: encoded_rows(pods=3),
     "verify": model_verify,
     "sign": model_signature,
-    "sign-keyless": keyless_signature,
     "deliver-image": lambda: model_delivery(uri="oci://registry.example/team/m", secretName="hone-registry"),
     "deliver-hub": lambda: model_delivery(uri="hf://team/m", secretName="hone-hub"),
     "deliver-volume": lambda: model_delivery(uri="pvc://serving/team", form="Adapter"),

@@ -14,13 +14,6 @@ IMAGE = "example.org/hone/trainer:test"
 VALUES = {
     "trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}, "runtimeClassName": "kata"},
     "staging": {"runtimeClassName": "gvisor", "pods": {"serviceAccountName": "stager"}},
-    "signing": {
-        "keyless": {
-            "serviceAccount": "signer",
-            "trustConfig": '{"trustedRoot": {}, "signingConfig": {}}',
-            "identities": [{"subject": "https://kubernetes.io/x", "issuer": "https://issuer.test"}],
-        }
-    },
     "tenants": {"serviceAccounts": ["trainer-*"], "runtimeClasses": ["runsc"], "resourceClaimTemplates": ["gpu-*"]},
 }
 ENABLED, CLOSED = "bounds-enabled", "bounds-closed"
@@ -84,12 +77,6 @@ def token(**fields):
     return volume(projected={"sources": [{"serviceAccountToken": {"path": "token", **fields}}]})
 
 
-def signing(verb="sign", account="signer", audience="sigstore"):
-    """A pod that signs without a key."""
-    command = ["python", "-m", "hone_trainer", verb, "/etc/hone/plan.json"]
-    return {**token(audience=audience), "serviceAccountName": account, "container": {"command": command}}
-
-
 def variable(name, value="/mnt/x"):
     return {"container": {"env": [{"name": name, "value": value}]}}
 
@@ -130,11 +117,6 @@ BAD_PODS = {
     "NFS volume": volume(nfs={"server": "10.0.0.1", "path": "/"}),
     "token for the API server": token(),
     "token for somebody else": token(audience="vault"),
-    "token that signs in a pod that does not": signing(verb="run"),
-    "token that signs of the default account": signing(account="default"),
-    "token that signs of an account that jobs may name": signing(account="trainer-a"),
-    "token for the API server of what signs": signing(audience="https://kubernetes.default.svc"),
-    "account that signs in a pod that does not": {"serviceAccountName": "signer"},
     "ephemeral claim": volume(
         ephemeral={
             "volumeClaimTemplate": {

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from hone_api.blocks.signing import Keyless
 from hone_operator.desired.core.platform import Platform
 from hone_operator.settings.pods import TrainerSettings
-from hone_operator.settings.tenants import KeylessSettings, SigningSettings, TenantSettings
+from hone_operator.settings.tenants import SigningSettings, TenantSettings
 
 ANYTHING = TenantSettings(secret_prefix="", env=["*"], pod_keys=["*"])
 """Limits that no object of a test meets."""
@@ -27,10 +26,6 @@ def changed(settings: Platform, **changes: Any) -> Platform:
     return settings
 
 
-def signing(
-    keyless: Keyless | None = None, service_account: str = "", fingerprints: Iterable[str] = (), **fields: Any
-) -> SigningSettings:
+def signing(fingerprints: Iterable[str] = (), **fields: Any) -> SigningSettings:
     """Who signs, with keys and fingerprints that need not be real."""
-    asked = KeylessSettings.model_construct(service_account=service_account, **(dict(keyless) if keyless else {}))
-    made = SigningSettings.model_construct(keyless=asked, **fields)
-    return made.model_copy(update={"fingerprints": frozenset(fingerprints)})
+    return SigningSettings.model_construct(**fields).model_copy(update={"fingerprints": frozenset(fingerprints)})

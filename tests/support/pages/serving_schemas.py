@@ -80,14 +80,11 @@ ROUTE = _object(
     ),
 )
 _ONE_KEY = _object(["keyPath"], keyPath={"type": "string", "pattern": "^/"})
-_KEYLESS = _object(
-    ["certificateIdentity", "certificateOidcIssuer"], certificateIdentity=TEXT, certificateOidcIssuer=TEXT
-)
 _PKI = _object(["certificateAuthority"], certificateAuthority=TEXT)
 VALIDATION = _object(
     ["config", "model"],
     config={
-        **_object([], sigstoreConfig=_KEYLESS, pkiConfig=_PKI, publicKeyConfig=_ONE_KEY),
+        **_object([], pkiConfig=_PKI, publicKeyConfig=_ONE_KEY),
         "minProperties": 1,
         "maxProperties": 1,
     },

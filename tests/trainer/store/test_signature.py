@@ -11,7 +11,6 @@ from random import Random
 
 import pytest
 from click.testing import CliRunner
-from support.servers.keyless_pods import flip
 from support.servers.signing_key import Key
 
 from hone_api.plan import ArtifactInput
@@ -41,6 +40,15 @@ def signed(tmp_path_factory: pytest.TempPathFactory, keys: tuple[Key, Key]) -> t
     digest = manifest.write(folder)
     keys[0].sign(folder, digest, **PREDICATE)
     return folder, digest
+
+
+def flip(name: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        text = bytearray((folder / name).read_bytes())
+        text[len(text) // 2] ^= 1
+        (folder / name).write_bytes(text)
+
+    return change
 
 
 def command_line(folder: Path, key: Key) -> int:

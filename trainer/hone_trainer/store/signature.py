@@ -16,9 +16,8 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hone_api.blocks.signing import Identity, Keyless
 from hone_api.contract.manifest import DESCRIPTIONS, MANIFEST, SIGNATURE
-from hone_api.plan import ArtifactInput, ModelInput, Trusted
+from hone_api.plan import ArtifactInput, ModelInput, PublicKey
 from hone_api.words.failures import FailureCode
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest
@@ -31,20 +30,19 @@ _MAX_BYTES = 32 * 2**20
 """Of a model.sig: a manifest's worth of files, in base64."""
 
 
-def verify(folder: str | Path, digest: str, trusted: Sequence[Trusted]) -> str | Identity:
+def verify(folder: str | Path, digest: str, trusted: Sequence[PublicKey]) -> str:
     """Compare the folder's signature with its manifest; the content of the listed files is not read.
 
     Args:
         folder: a folder with a manifest.json of this digest.
         digest: 'sha256:' and the SHA-256 of manifest.json.
-        trusted: PEM of public keys, and identities; one of them must have signed.
+        trusted: PEM of public keys; one of them must have signed.
 
     Returns:
-        SHA-256 of the PEM of the key that signed, or the identity.
+        SHA-256 of the PEM of the key that signed.
 
     Raises:
-        StoreError: SignatureMissing, SignatureInvalid, SigningTrustUnusable, or ManifestMismatch for a manifest with
-            another digest.
+        StoreError: SignatureMissing, SignatureInvalid, or ManifestMismatch for a manifest with another digest.
     """
     root = Path(folder)
     expected = _contents(root, digest)
@@ -62,7 +60,7 @@ def compare(model: ModelInput | ArtifactInput, hashed: Callable[[str], bool] = l
         hashed: as in `manifest.verify`.
 
     Raises:
-        StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid, SigningTrustUnusable.
+        StoreError: ManifestMismatch, SignatureMissing, SignatureInvalid.
     """
     if model.digest is not None:
         if model.trusted:
@@ -72,21 +70,20 @@ def compare(model: ModelInput | ArtifactInput, hashed: Callable[[str], bool] = l
         compare(model.adapter, hashed)
 
 
-def write(folder: str | Path, digest: str, key: Path | Signer, trusted: Sequence[Trusted]) -> str | Identity:
+def write(folder: str | Path, digest: str, key: Path, trusted: Sequence[PublicKey]) -> str:
     """Hash every file of the folder and sign them; a signature that counts stays as it is.
 
     Args:
         folder: a folder with a manifest.json of this digest; model.sig is written to it, complete or not at all.
         digest: 'sha256:' and the SHA-256 of manifest.json.
-        key: file with the PEM of an unencrypted elliptic curve key, or a signer whose key is elsewhere.
-        trusted: PEM of public keys, and identities; that of the key must be one of them.
+        key: file with the PEM of an unencrypted elliptic curve key.
+        trusted: PEM of public keys; that of the key must be one of them.
 
     Returns:
-        SHA-256 of the PEM of the key that signed, or the identity.
+        SHA-256 of the PEM of the key that signed.
 
     Raises:
-        StoreError: ManifestMismatch, if a file differs from the manifest; SigningKeyUnusable; and without a key
-            SigningIdentityRefused, SigningServerUnreachable, SigningTrustUnusable.
+        StoreError: ManifestMismatch, if a file differs from the manifest; SigningKeyUnusable.
     """
     root = Path(folder)
     try:
@@ -103,21 +100,12 @@ def write(folder: str | Path, digest: str, key: Path | Signer, trusted: Sequence
         except StoreError as error:
             if error.code != FailureCode.SIGNATURE_INVALID:
                 raise
-            raise _does_not_count(key, fresh) from None
+            message = f"the public key of {key.name} is not one of signing.publicKeys of the chart"
+            raise StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message) from None
         if problems := _differences(expected, signed):
             raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{root}: {'; '.join(problems)}: it is not signed")
         manifest.write_atomically(root / SIGNATURE, fresh.read_bytes())
     return who
-
-
-def _does_not_count(key: Path | Signer, signature: Path) -> StoreError:
-    """Why the signature that was just made is not one of those that count."""
-    if not isinstance(key, Path) and hasattr(key, "why_not"):
-        problem: StoreError = key.why_not(signature)
-        return problem
-    owner = key.name if isinstance(key, Path) else "the key"
-    message = f"the public key of {owner} is not one of signing.publicKeys of the chart"
-    return StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message)
 
 
 def _contents(root: Path, digest: str) -> dict[str, str]:
@@ -142,16 +130,15 @@ def _differences(expected: Mapping[str, str], signed: Mapping[str, str]) -> list
     return problems[:10]
 
 
-def _sign(root: Path, key: Path | Signer, target: Path) -> None:
+def _sign(root: Path, key: Path, target: Path) -> None:
     from model_signing import hashing
     from model_signing._signing.signing import Payload
 
-    signer = _of_file(key) if isinstance(key, Path) else key
     every_file = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
-    signer.sign(Payload(every_file.hash(root))).write(target)
+    _signer(key).sign(Payload(every_file.hash(root))).write(target)
 
 
-def _of_file(private_key: Path) -> Signer:
+def _signer(private_key: Path) -> Signer:
     from model_signing._signing.sign_ec_key import Signer
 
     try:
@@ -161,22 +148,18 @@ def _of_file(private_key: Path) -> Signer:
         raise StoreError(FailureCode.SIGNING_KEY_UNUSABLE, message) from None
 
 
-def _opened(path: Path, trusted: Sequence[Trusted]) -> tuple[str | Identity, dict[str, str]]:
-    """(key or identity, SHA-256 of each signed file by path) of a signature by one of them."""
+def _opened(path: Path, trusted: Sequence[PublicKey]) -> tuple[str, dict[str, str]]:
+    """(key, SHA-256 of each signed file by path) of a signature by one of them."""
     if not os.path.lexists(path):
         raise StoreError(FailureCode.SIGNATURE_MISSING, f"{path.parent} has no {path.name}")
     _read(path)
     for each in trusted:
-        opened = _by_identity(path, each) if isinstance(each, Keyless) else _by_key(path, each)
-        if opened:
+        if opened := _by_key(path, each):
             digests = {str(d.identifier): d.digest for d in opened[1].resource_descriptors()}
             return opened[0], {
                 name: d.digest_hex if d.algorithm == "sha256" else d.algorithm for name, d in digests.items()
             }
-    keys = sum(isinstance(each, str) for each in trusted)
-    identities = sum(len(each.identities) for each in trusted if isinstance(each, Keyless))
-    either = f"{keys} keys" + (f" and {identities} identities" if identities else "")
-    raise _invalid(path, f"none of the {either} of this platform has signed it")
+    raise _invalid(path, f"none of the {len(trusted)} keys of this platform has signed it")
 
 
 def _by_key(path: Path, pem: str) -> tuple[str, Manifest] | None:
@@ -190,12 +173,6 @@ def _by_key(path: Path, pem: str) -> tuple[str, Manifest] | None:
             return fingerprint(pem), Verifier(file).verify(Signature.read(path))
         except Exception:  # whoever can write the folder chose its bytes: whatever is wrong, it does not count
             return None
-
-
-def _by_identity(path: Path, keyless: Keyless) -> tuple[Identity, Manifest] | None:
-    from hone_trainer.store import identity
-
-    return identity.opened(path, keyless)
 
 
 def fingerprint(pem: str) -> str:

@@ -11,7 +11,7 @@ from hone_api.blocks.delivery import ArtifactForm
 from hone_api.kinds.modelversion import Ancestor, ModelVersionSpec
 from hone_api.kinds.plan_record import PlanRecord, StageSettings
 from hone_api.kinds.resolved import PinnedModel
-from hone_api.plan import ArtifactInput, ModelInput, Trusted
+from hone_api.plan import ArtifactInput, ModelInput, PublicKey
 from hone_operator.desired.core import names
 from hone_operator.desired.core.platform import Platform
 from hone_operator.desired.core.pod import Mount
@@ -132,7 +132,7 @@ def model_input(model: PinnedModel, platform: Platform) -> ModelInput:
     )
 
 
-def trusted_signers(model: PinnedModel, platform: Platform) -> list[Trusted] | None:
+def trusted_signers(model: PinnedModel, platform: Platform) -> list[PublicKey] | None:
     """Whose signature the folder must have. None: the base of an adapter, which has no signature to check."""
     return platform.signing.trusted if model.digest is not None else None
 

@@ -86,7 +86,7 @@ def deliver(
         artifact=ArtifactInput(
             path=str(ARTIFACT),
             digest=parcel.artifact.digest,
-            trusted=platform.signing.signers if signed else None,
+            trusted=platform.signing.public_keys if signed else None,
         ),
         target=target,
         target_path=target_path,

@@ -1,7 +1,6 @@
 """The Job that says where the artifacts of a ModelVersion come from, and signs them.
 
-It alone mounts the key, or the token by which it signs without one. It runs no code of a user: it hashes files, and
-parses none but the manifest.
+It alone mounts the key. It runs no code of a user: it hashes files, and parses none but the manifest.
 """
 
 from collections.abc import Mapping
@@ -9,7 +8,6 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from hone_api.blocks.signing import TOKEN_AUDIENCE
 from hone_api.kinds.modelversion import ModelVersionSpec
 from hone_api.plan import ArtifactInput, SignPlan
 from hone_operator.desired.core import names
@@ -22,9 +20,6 @@ from hone_operator.desired.version.provenance import predicate
 
 COMPONENT = "sign"
 ARTIFACTS, KEY = PurePosixPath("/artifacts"), PurePosixPath("/secrets/signing")
-IDENTITY, TOKEN = PurePosixPath("/secrets/identity"), "token"
-TOKEN_SECONDS = 600
-"""The shortest that the API server gives; the kubelet replaces the token in time."""
 CPU, MEMORY = "500m", "1Gi"
 
 
@@ -32,21 +27,17 @@ def sign(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platform
     """ConfigMap and Job of attempt `number`. The pod sees the folders of the artifacts and what it signs with."""
     meta, signing = owner["metadata"], platform.signing
     mounts, key_path = secret_mounts(signing.secret_name or None, "signing-key", KEY)
-    account = signing.keyless.service_account
-    mounts += [_token()] if account else []
-    read_only = not (key_path or account)
     inputs = []
     for place, artifact in enumerate(spec.artifacts):
         _, claim, path = names.split_uri(artifact.uri)
         folder = ARTIFACTS / str(place)
-        mount = Mount.claim(f"artifacts-{names.digest(claim)}", folder, claim, read_only)
+        mount = Mount.claim(f"artifacts-{names.digest(claim)}", folder, claim, not key_path)
         mounts.append(replace(mount, sub_path=path or None))
-        inputs.append(ArtifactInput(path=str(folder), digest=artifact.digest, trusted=signing.signers))
+        inputs.append(ArtifactInput(path=str(folder), digest=artifact.digest, trusted=signing.public_keys))
     plan = SignPlan(
         name=meta["name"],
         artifacts=inputs,
         key_path=key_path,
-        token_path=str(IDENTITY / TOKEN) if account else None,
         provenance=predicate(meta["name"], meta["namespace"], spec),
         bom=bom(meta["name"], spec),
     )
@@ -57,14 +48,6 @@ def sign(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platform
         cpu=CPU,
         memory=MEMORY,
         mounts=tuple(mounts),
-        pod={"serviceAccountName": account} if account else {},
     )
     labels = names.labels(COMPONENT, owner, **{names.STAGING_ATTEMPT: str(number)})
     return job_with_plan(owner, JobName(names.sign(meta["name"], meta["uid"], number), labels), work, platform)
-
-
-def _token() -> Mount:
-    """A token of the pod's ServiceAccount that only Sigstore accepts."""
-    token = {"audience": TOKEN_AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": TOKEN}
-    source = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}
-    return Mount("identity", IDENTITY, source)

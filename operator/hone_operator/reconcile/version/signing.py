@@ -1,10 +1,9 @@
 """The signature of a ModelVersion whose files match: one Job for each attempt, and what follows without one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.blocks.signing import Identity
 from hone_api.contract.report import SignResult
 from hone_api.kinds.modelversion import ModelVersionSpec, SignatureStatus
 from hone_api.words.failures import Retry
@@ -20,7 +19,7 @@ from hone_operator.reconcile.staging.observed import of_component
 from hone_operator.reconcile.staging.staging_attempts import StagingAttempts, observe_attempts, start_timeout_cause
 
 RECHECK_SECONDS = 15.0
-SIGNED = "A key or an identity of the platform has signed every file."
+SIGNED = "A key of the platform has signed every file."
 WORKING = "The files are being signed."
 
 
@@ -49,18 +48,14 @@ def reconcile(
 ) -> SignatureVerdict:
     """The next step to the signature of a verified ModelVersion; sets condition Signed where some signatures count."""
     own = of_component(jobs, COMPONENT)
-    if not platform.signing.signers:
+    if not platform.signing.public_keys:
         builder.delete += [job.body for job in own]
         return UNASKED
     before: Any = builder.old.get("signature") or {}
-    if platform.signing.counts(before.get("key"), _identity_of(before), before.get("trust")):
+    if platform.signing.counts(before.get("key")):
         builder.delete += [job.body for job in own]  # the status has all they say
         return _signed(builder, platform)
     return _Attempts(builder, spec, refusals, platform, observe_attempts(own), before.get("tries") or 0).step()
-
-
-def _identity_of(status: Mapping[str, Any]) -> Identity | None:
-    return Identity.model_validate(status["identity"]) if status.get("identity") else None
 
 
 def _signed(builder: VersionBuilder, platform: Platform) -> SignatureVerdict:
@@ -85,13 +80,12 @@ class _Attempts:
         attempts, builder = self.attempts, self.builder
         number = max(attempts.number, self.counted)
         if attempts.ending and isinstance(attempts.ending.result, SignResult) and attempts.job and not attempts.cause:
-            by = attempts.ending.result
-            if self.platform.signing.counts(by.key, by.identity, by.trust):
-                who = {"key": by.key, "identity": by.identity, "trust": by.trust}
-                builder.put(signature=as_json(SignatureStatus(**who, signed_at=attempts.job.ended_at, tries=number)))
+            key = attempts.ending.result.key
+            if self.platform.signing.counts(key):
+                builder.put(signature=as_json(SignatureStatus(key=key, signed_at=attempts.job.ended_at, tries=number)))
                 builder.delete += [attempts.job.body, *attempts.older]
                 return _signed(builder, self.platform)
-            return self._begin(number, None)  # keys or identities were replaced while it ran
+            return self._begin(number, None)  # keys were replaced while it ran
         if attempts.cause and builder.conditions.given_up_before(ConditionType.SIGNED):
             before = builder.conditions.before(ConditionType.SIGNED)  # the Job forgets why when its pod is gone
             return self._unsigned(Quoted(before["reason"]), before.get("message", ""), final=True)

@@ -47,7 +47,6 @@ MAY_WRITE: dict[str, set[str]] = {
     "pods-that-encode": {"encoded"},
     "verify": set(),
     "sign": {"models/x/adapter", "models/x/full"},
-    "sign-keyless": {"models/x/adapter", "models/x/full"},
     "deliver-hub": set(),
     "deliver-image": set(),
     "deliver-volume": set(),

@@ -10,7 +10,6 @@ from support.cluster.desired_objects import PUBLIC_KEY
 from support.cluster.platforms import changed, signing
 from support.lives.version_life import Life
 
-from hone_api.blocks.signing import Identity, Keyless
 from hone_operator.reconcile.core.outcome import Outcome
 
 pytestmark = pytest.mark.pure
@@ -164,86 +163,14 @@ def test_where_signatures_are_not_required_a_failure_only_shows(
     assert (plan["kind"], plan["artifact"].get("trusted")) == ("Deliver", None)
 
 
-SUBJECT = "https://kubernetes.io/namespaces/team/serviceaccounts/signer"
-SIGNER = Identity(subject=SUBJECT, issuer="https://issuer.test")
-OTHER = Identity(subject=SUBJECT, issuer="https://other.test")
-KEYLESS = Keyless(trust_config="{}", identities=[SIGNER])
-WITHOUT_KEY = {"secret_name": "", "public_keys": [], "fingerprints": frozenset(), "service_account": "signer"}
-
-
-def by(identity: Identity, trust: str = KEYLESS.trust) -> dict[str, Any]:
-    return {"result": {"kind": "Sign", "identity": identity.to_json(), "trust": trust}}
-
-
-@pytest.fixture
-def without_key(world: Any, monkeypatch: pytest.MonkeyPatch) -> Life:
-    return life_of(world, monkeypatch, **WITHOUT_KEY, keyless=KEYLESS, required=True)
-
-
-def test_an_identity_signs_with_a_token_for_nobody_else(without_key: Life, conditions: Any) -> None:
-    outcome = without_key.tick(61)
-    (plan,) = [json.loads(b["data"]["plan.json"]) for b in outcome.create if b["kind"] == "ConfigMap"]
-    (artifact,) = plan["artifacts"]
-    assert (plan["tokenPath"], "keyPath" in plan) == ("/secrets/identity/token", False)
-    assert artifact["trusted"] == [KEYLESS.to_json()]
-    spec = jobs(outcome)[0]["spec"]["template"]["spec"]
-    assert spec["serviceAccountName"] == "signer"
-    tokens = [s["serviceAccountToken"] for v in spec["volumes"] for s in v.get("projected", {}).get("sources", ())]
-    assert [each["audience"] for each in tokens] == ["sigstore"]
-    assert not any(m.get("readOnly") for m in spec["containers"][0]["volumeMounts"] if "artifacts" in m["mountPath"])
-    without_key.ends("Complete", without_key.world.dead(0, outcome=by(SIGNER)))
-    outcome = without_key.tick(90)
-    assert conditions(without_key.status)["Signed"] == "True/Signed"
-    assert conditions(without_key.status)["Ready"] == "True/Verified"
-    status = without_key.status["signature"]
-    assert (status["identity"], status["trust"]) == (SIGNER.to_json(), KEYLESS.trust)
-    (plan,) = [json.loads(b["data"]["plan.json"]) for b in outcome.create if b["kind"] == "ConfigMap"]
-    assert (plan["kind"], plan["artifact"]["trusted"]) == ("Deliver", [KEYLESS.to_json()])
-    assert "signer" not in json.dumps(jobs(outcome)[0]["spec"]["template"]["spec"]), "only what signs has the identity"
-    assert jobs(without_key.tick(91)) == []
-
-
-@pytest.mark.parametrize(
-    "keyless",
-    [
-        None,
-        KEYLESS.model_copy(update={"identities": [OTHER]}),
-        KEYLESS.model_copy(update={"trust_config": '{"other": 1}'}),
-    ],
-    ids=["none", "another identity", "another authority"],
-)
-def test_an_identity_that_no_longer_counts_signs_nothing(
-    without_key: Life, conditions: Any, monkeypatch: pytest.MonkeyPatch, keyless: Keyless | None
-) -> None:
-    without_key.version["spec"]["deliveries"] = []
-    without_key.tick(61)
-    without_key.ends("Complete", without_key.world.dead(0, outcome=by(SIGNER)))
-    without_key.tick(90)
-    key: dict[str, Any] = {"service_account": "signer"} if keyless else {"public_keys": [PUBLIC_KEY]}
-    platform = changed(without_key.world.platform, signing=signing(keyless, required=True, **key))
-    monkeypatch.setattr(without_key.world, "platform", platform, raising=False)
-    assert len(jobs(without_key.tick(91))) == 1
-    assert conditions(without_key.status)["Ready"] == "False/Signing"
-
-
-@pytest.mark.parametrize("outcome", [by(OTHER), by(SIGNER, "0" * 64), SIGNED], ids=["identity", "authority", "key"])
-def test_what_a_job_confirmed_counts_only_if_it_still_does(
-    without_key: Life, conditions: Any, outcome: dict[str, Any]
-) -> None:
-    without_key.tick(61)
-    without_key.ends("Complete", without_key.world.dead(0, outcome=outcome))
-    assert len(jobs(without_key.tick(62))) == 1
-    assert conditions(without_key.status)["Signed"] == "False/Signing"
-
-
-@pytest.mark.parametrize("code", ["SigningIdentityRefused", "SigningServerUnreachable", "SigningTrustUnusable"])
-def test_what_keeps_an_identity_from_signing_is_tried_again(without_key: Life, conditions: Any, code: str) -> None:
-    without_key.tick(61)
-    without_key.ends("Failed", without_key.world.dead(78, outcome=without_key.world.failure(code, "Fulcio said no")))
-    assert without_key.tick(62).check_again_in
-    assert conditions(without_key.status)["Signed"] == f"False/{code}"
-    assert conditions(without_key.status)["Ready"] == f"False/{code}"
-    assert len(jobs(without_key.tick(10_000))) == 1
+def test_a_version_that_an_earlier_build_signed_without_a_key_is_signed_by_the_key(strict: Life) -> None:
+    identity = {"subject": "https://kubernetes.io/x", "issuer": "https://issuer.test"}
+    strict.status["signature"] = {"identity": identity, "trust": "0" * 64}
+    assert len(jobs(strict.tick(61))) == 1
+    strict.ends("Complete", strict.world.dead(0, outcome=SIGNED))
+    strict.tick(90)
+    assert strict.status["signature"]["key"] == KEY
+    assert "identity" not in strict.status["signature"]
 
 
 def test_an_invalid_signature_is_looked_at_again_when_its_job_is_deleted(strict: Life, conditions: Any) -> None:

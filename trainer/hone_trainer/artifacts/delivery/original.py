@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hone_api.contract.manifest import ADDED, MANIFEST, Entry, manifest_digest
-from hone_api.plan import Trusted
+from hone_api.plan import PublicKey
 from hone_api.words.failures import FailureCode
 from hone_trainer.artifacts.delivery import at_once
 from hone_trainer.errors import StoreError
@@ -27,7 +27,7 @@ class Original:
     files: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, folder: str | Path, digest: str, trusted: Sequence[Trusted] | None = None) -> Original:
+    def of(cls, folder: str | Path, digest: str, trusted: Sequence[PublicKey] | None = None) -> Original:
         """The folder of this digest; the content of its files is compared when it is read.
 
         Args:
