@@ -142,18 +142,6 @@ def faults(
         raise typer.Exit(1)
 
 
-def two_teams(
-    jobs: Annotated[int, typer.Option(min=4, help="Jobs of both teams together.")] = 30,
-    quota: Annotated[int, typer.Option(min=2, help="Jobs that may train at the same time.")] = 4,
-    kueue: Annotated[bool, typer.Option(help="With Kueue; without it, the same jobs start at once.")] = True,
-) -> None:
-    """Two teams share a small quota of Kueue on real pods; see whether it is kept, and shared fairly."""
-    from hone_dev.two_teams import command
-
-    if not command.run(jobs, quota, kueue):
-        raise typer.Exit(1)
-
-
 def life() -> None:
     """Train, sign, approve, deliver, serve, train again and roll back example 13 on real pods; check each stage."""
     from hone_dev.life import command
